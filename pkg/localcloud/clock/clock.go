@@ -1,0 +1,31 @@
+// Package clock is the time that the embedded AWS lives in: the machine's own,
+// or a virtual one that jumps to the next due moment as soon as nothing is at
+// work, so that a simulated bake of half an hour takes milliseconds.
+package clock
+
+import (
+	"context"
+	"time"
+)
+
+// Clock tells and waits for time. Work that must hold a virtual clock still is
+// started with Go; inside it, only Sleep and Wait let time pass.
+type Clock interface {
+	// Now is the current time, in UTC.
+	Now() time.Time
+	// Sleep returns after d of this clock's time, or earlier with ctx's error.
+	Sleep(ctx context.Context, d time.Duration) error
+	// Wait returns when ready is closed (nil), when d of this clock's time has
+	// passed (context.DeadlineExceeded; d <= 0 means no limit) or when ctx ends
+	// (its error). While it waits, a virtual clock may advance.
+	Wait(ctx context.Context, ready <-chan struct{}, d time.Duration) error
+	// Go runs f in a goroutine of its own; a virtual clock stands still until
+	// f returns or sleeps.
+	Go(f func())
+	// AfterFunc runs f, as Go does, once d has passed. stop reports whether it
+	// came in time to prevent that.
+	AfterFunc(d time.Duration, f func()) (stop func() bool)
+	// Hold keeps a virtual clock still until release is called: used by callers
+	// from outside (an HTTP request being served, a test's own steps).
+	Hold() (release func())
+}

@@ -1,0 +1,186 @@
+// Package stage is the factory's work: one file and one Run method per stage,
+// typed input to typed output. It knows neither Lambda nor Step Functions; the
+// state machine in pkg/workflow hands these types around as JSON.
+package stage
+
+import "time"
+
+// Object is an S3 object whose content is known by digest.
+type Object struct {
+	Bucket string `json:"bucket"`
+	Key    string `json:"key"`
+	SHA256 string `json:"sha256"` // hex, of the whole object
+}
+
+// Execution is the run of the state machine that a stage works for.
+type Execution struct {
+	ID        string    `json:"id"`   // the execution's ARN
+	Name      string    `json:"name"` // part of client tokens and tags
+	StartTime time.Time `json:"startTime"`
+}
+
+// Job is what every stage after Resolve is given.
+type Job struct {
+	Execution Execution `json:"execution"`
+	Stage     string    `json:"stage"` // the state's name, for tags and client tokens
+	Now       time.Time `json:"now"`   // of the state machine's clock; stages never read their own
+	Plan      Object    `json:"plan"`  // the plan.BuildPlan, as JSON
+}
+
+// ResolveInput is the execution's own input, with the state machine's context.
+type ResolveInput struct {
+	Execution Execution `json:"execution"`
+	Stage     string    `json:"stage"`
+	Now       time.Time `json:"now"`
+	Recipe    string    `json:"recipe"`           // name of a recipe in userdata/recipes
+	Force     bool      `json:"force,omitempty"`  // build even when nothing changed
+	Source    string    `json:"source,omitempty"` // an AMI id to build on instead of the recipe's source
+}
+
+// ResolveOutput says what would be built, and whether it already is.
+type ResolveOutput struct {
+	Plan        Object            `json:"plan"`
+	Recipe      string            `json:"recipe"`
+	Fingerprint string            `json:"fingerprint"`
+	SourceImage string            `json:"sourceImage"`
+	UpToDate    bool              `json:"upToDate"`
+	Published   map[string]string `json:"published,omitempty"` // when up to date: image ids by region
+	Regions     []string          `json:"regions"`             // to distribute to, the home region among them
+}
+
+// LaunchInput starts the builder, or a verifier from the new image.
+type LaunchInput struct {
+	Job
+	Role    string `json:"role"`              // builder | verifier
+	ImageID string `json:"imageId,omitempty"` // verifier only
+}
+
+// LaunchOutput names the instance.
+type LaunchOutput struct {
+	InstanceID   string `json:"instanceId"`
+	InstanceType string `json:"instanceType"`
+}
+
+// InstanceInput asks about a builder or verifier.
+type InstanceInput struct {
+	Job
+	Role       string `json:"role"`
+	InstanceID string `json:"instanceId"`
+}
+
+// CheckInstanceOutput is the verdict once the instance is up: for a builder,
+// that cloud-init and every component finished well; for a verifier, that it
+// booted and answers.
+type CheckInstanceOutput struct {
+	InstanceID  string  `json:"instanceId"`
+	BootSeconds float64 `json:"bootSeconds"`       // from launch to the verdict, on the guest's word
+	Console     *Object `json:"console,omitempty"` // the serial log, kept as evidence
+}
+
+// SealOutput says that the builder has cleaned itself and stopped.
+type SealOutput struct {
+	InstanceID string `json:"instanceId"`
+}
+
+// CreateImageOutput names the image that is being made.
+type CreateImageOutput struct {
+	ImageID string `json:"imageId"`
+}
+
+// ImageInput asks about an image in the home region.
+type ImageInput struct {
+	Job
+	ImageID string `json:"imageId"`
+}
+
+// CheckImageOutput describes the finished image.
+type CheckImageOutput struct {
+	ImageID     string   `json:"imageId"`
+	SnapshotIDs []string `json:"snapshotIds"`
+	SizeGiB     int32    `json:"sizeGiB"`
+}
+
+// ComplianceInput runs or evaluates the checks of an image in its verifier.
+type ComplianceInput struct {
+	Job
+	ImageID    string `json:"imageId"`
+	InstanceID string `json:"instanceId"`
+	CommandID  string `json:"commandId,omitempty"` // check-compliance only
+}
+
+// RunComplianceOutput names the command that was sent.
+type RunComplianceOutput struct {
+	CommandID string `json:"commandId"`
+}
+
+// CheckComplianceOutput is the gate's verdict when it let the image pass.
+type CheckComplianceOutput struct {
+	Passed  int    `json:"passed"`
+	Failed  int    `json:"failed"` // below the gate's severity
+	Waived  int    `json:"waived"`
+	Results Object `json:"results"` // compliance.Report as JSON
+}
+
+// DistributeInput is one region's share of the distribution.
+type DistributeInput struct {
+	Job
+	ImageID string `json:"imageId"` // in the home region
+	Region  string `json:"region"`
+	CopyID  string `json:"copyId,omitempty"` // check-distribution only
+}
+
+// DistributeOutput names the copy (the image itself in the home region).
+type DistributeOutput struct {
+	Region string `json:"region"`
+	CopyID string `json:"copyId"`
+}
+
+// CheckDistributionOutput describes a copy that is available, shared and
+// verified, but that no pointer names yet.
+type CheckDistributionOutput struct {
+	Region      string   `json:"region"`
+	ImageID     string   `json:"imageId"`
+	SnapshotIDs []string `json:"snapshotIds"`
+}
+
+// PublishInput moves the pointers, when every target is verified.
+type PublishInput struct {
+	Job
+	Copies  []CheckDistributionOutput `json:"copies"`
+	Results Object                    `json:"results"`
+}
+
+// PublishOutput is what consumers see now.
+type PublishOutput struct {
+	Images   map[string]string `json:"images"`   // image id by region
+	Pointers []string          `json:"pointers"` // "region:parameter name", sorted
+}
+
+// CleanupInput removes what the execution made and did not publish.
+type CleanupInput struct {
+	Job
+	Outcome string `json:"outcome"`          // Published | UpToDate | Rejected | Failed
+	Error   string `json:"error,omitempty"`  // failure.Code of the failed stage
+	Cause   string `json:"cause,omitempty"`  // its message
+	Failed  string `json:"failed,omitempty"` // its stage
+}
+
+// CleanupOutput lists what was removed and what could not be.
+type CleanupOutput struct {
+	Removed []string `json:"removed"` // resource ids, sorted
+	Left    []string `json:"left"`    // "id: reason", sorted; empty when clean
+}
+
+// NotifyInput tells the world how the execution ended.
+type NotifyInput struct {
+	CleanupInput
+	Images  map[string]string `json:"images,omitempty"`
+	Results Object            `json:"results"` // empty key when the checks never ran
+	Left    []string          `json:"left"`
+}
+
+// NotifyOutput names the report.
+type NotifyOutput struct {
+	Report Object `json:"report"`
+	Status string `json:"status"` // Published | UpToDate | Rejected | FailedClean | FailedDirty
+}
