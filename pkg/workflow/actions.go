@@ -1,0 +1,172 @@
+package workflow
+
+// Resource names what an action is allowed on; the deployment turns it into
+// ARNs and conditions. AnyResource is for calls that IAM cannot narrow
+// (Describe calls of EC2).
+type Resource string
+
+// The resources that actions are granted on.
+const (
+	AnyResource       Resource = "*"
+	Bucket            Resource = "bucket"             // the factory's bucket itself
+	BucketObjects     Resource = "bucket-objects"     // its objects
+	SourceParameters  Resource = "source-parameters"  // /aws/service/* public parameters
+	PointerParameters Resource = "pointer-parameters" // /ami-factory/* parameters in every region
+	FactoryResources  Resource = "factory-resources"  // EC2 resources that bear the factory's tags
+	LaunchTargets     Resource = "launch-targets"     // what RunInstances touches
+	NewResources      Resource = "new-resources"      // what a create call makes: tagged in the same request
+	ShellDocument     Resource = "shell-document"     // the AWS-RunShellScript document and the instances it is sent to
+	BuilderRole       Resource = "builder-role"       // the instance profile's role, to pass to EC2 only
+	Topic             Resource = "topic"              // the notification topic
+	EventBus          Resource = "event-bus"          // the default event bus
+	Keys              Resource = "keys"               // customer keys the deployment names
+)
+
+// Action is one IAM action and what it is granted on.
+type Action struct {
+	Name string // such as ec2:RunInstances
+	On   Resource
+}
+
+func on(r Resource, names ...string) []Action {
+	out := make([]Action, len(names))
+	for i, n := range names {
+		out[i] = Action{Name: n, On: r}
+	}
+	return out
+}
+
+func join(parts ...[]Action) []Action {
+	var out []Action
+	for _, p := range parts {
+		out = append(out, p...)
+	}
+	return out
+}
+
+// Reading the plan is part of every stage after Resolve.
+func readPlan() []Action { return on(BucketObjects, "s3:GetObject") }
+
+func resolveActions() []Action {
+	return join(
+		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		on(SourceParameters, "ssm:GetParameter"),
+		on(PointerParameters, "ssm:GetParameter"),
+		on(AnyResource, "ec2:DescribeImages"),
+	)
+}
+
+func launchActions() []Action {
+	return join(
+		readPlan(), // and the bundle, for the address the builder fetches it from
+		on(LaunchTargets, "ec2:RunInstances"),
+		on(NewResources, "ec2:CreateTags"),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances"),
+		on(BuilderRole, "iam:PassRole"),
+		on(Keys, "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
+	)
+}
+
+func checkInstanceActions() []Action {
+	return join(
+		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		on(AnyResource, "ec2:DescribeInstances", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation", "ssm:ListCommands"),
+		on(FactoryResources, "ec2:GetConsoleOutput"),
+		on(ShellDocument, "ssm:SendCommand"),
+	)
+}
+
+func sealActions() []Action {
+	return join(
+		readPlan(),
+		on(AnyResource, "ec2:DescribeInstances", "ssm:GetCommandInvocation", "ssm:ListCommands"),
+		on(ShellDocument, "ssm:SendCommand"),
+		on(FactoryResources, "ec2:StopInstances"),
+	)
+}
+
+func createImageActions() []Action {
+	return join(
+		readPlan(),
+		on(FactoryResources, "ec2:CreateImage"),
+		on(NewResources, "ec2:CreateImage", "ec2:CreateTags"),
+		on(AnyResource, "ec2:DescribeImages"),
+		on(Keys, "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
+	)
+}
+
+func checkImageActions() []Action {
+	return join(
+		readPlan(),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeSnapshots"),
+		on(FactoryResources, "ec2:ModifyImageAttribute", "ec2:CreateTags"),
+	)
+}
+
+func runComplianceActions() []Action {
+	return join(
+		// The verifier's presigned requests are made with this role.
+		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		on(AnyResource, "ssm:ListCommands"),
+		on(ShellDocument, "ssm:SendCommand"),
+	)
+}
+
+func checkComplianceActions() []Action {
+	return join(
+		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		on(AnyResource, "ssm:GetCommandInvocation"),
+	)
+}
+
+func distributeActions() []Action {
+	return join(
+		readPlan(),
+		on(AnyResource, "ec2:DescribeImages"),
+		on(FactoryResources, "ec2:CopyImage"),
+		on(NewResources, "ec2:CopyImage", "ec2:CreateTags"),
+		on(Keys, "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
+	)
+}
+
+func checkDistributionActions() []Action {
+	return join(
+		readPlan(),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeSnapshots", "ec2:DescribeImageAttribute"),
+		on(FactoryResources, "ec2:ModifyImageAttribute", "ec2:EnableImageDeprecation", "ec2:CreateTags"),
+	)
+}
+
+func publishActions() []Action {
+	return join(
+		readPlan(),
+		on(AnyResource, "ec2:DescribeImages"),
+		on(PointerParameters, "ssm:GetParameter", "ssm:PutParameter", "ssm:DeleteParameter"),
+	)
+}
+
+func retireActions() []Action {
+	return join(
+		readPlan(),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSnapshots"),
+		on(PointerParameters, "ssm:GetParameter"),
+		on(FactoryResources, "ec2:DeregisterImage", "ec2:DeleteSnapshot"),
+	)
+}
+
+func cleanupActions() []Action {
+	return join(
+		readPlan(),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSnapshots"),
+		on(PointerParameters, "ssm:GetParameter"),
+		on(FactoryResources, "ec2:TerminateInstances", "ec2:DeregisterImage", "ec2:DeleteSnapshot"),
+	)
+}
+
+func notifyActions() []Action {
+	return join(
+		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		on(Topic, "sns:Publish"),
+		on(EventBus, "events:PutEvents"),
+	)
+}

@@ -1,0 +1,100 @@
+package workflow
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+// The documents below are the parts of the Amazon States Language, in its
+// JSONata mode, that the factory uses: https://states-language.net and the Step
+// Functions Developer Guide, "Transforming data with JSONata".
+
+// Machine is a state machine's definition.
+type Machine struct {
+	Comment       string           `json:"Comment,omitempty"`
+	QueryLanguage string           `json:"QueryLanguage,omitempty"`
+	StartAt       string           `json:"StartAt"`
+	States        map[string]State `json:"States"`
+}
+
+// State is one state; which fields apply depends on Type.
+type State struct {
+	Type           string         `json:"Type"`
+	Comment        string         `json:"Comment,omitempty"`
+	Resource       string         `json:"Resource,omitempty"`
+	Arguments      any            `json:"Arguments,omitempty"`
+	TimeoutSeconds int            `json:"TimeoutSeconds,omitempty"`
+	Choices        []Choice       `json:"Choices,omitempty"`
+	Default        string         `json:"Default,omitempty"`
+	Items          string         `json:"Items,omitempty"`
+	MaxConcurrency int            `json:"MaxConcurrency,omitempty"`
+	ItemProcessor  *Processor     `json:"ItemProcessor,omitempty"`
+	Assign         map[string]any `json:"Assign,omitempty"`
+	Output         any            `json:"Output,omitempty"`
+	Retry          []Retry        `json:"Retry,omitempty"`
+	Catch          []Catch        `json:"Catch,omitempty"`
+	Error          string         `json:"Error,omitempty"`
+	Cause          string         `json:"Cause,omitempty"`
+	Next           string         `json:"Next,omitempty"`
+	End            bool           `json:"End,omitempty"`
+}
+
+// Processor is the state machine that a Map runs for each item.
+type Processor struct {
+	ProcessorConfig map[string]string `json:"ProcessorConfig"`
+	StartAt         string            `json:"StartAt"`
+	States          map[string]State  `json:"States"`
+}
+
+// Choice is one rule of a Choice state.
+type Choice struct {
+	Condition string `json:"Condition"`
+	Next      string `json:"Next"`
+}
+
+// Retry is one retrier of a Task.
+type Retry struct {
+	ErrorEquals     []string `json:"ErrorEquals"`
+	IntervalSeconds int      `json:"IntervalSeconds"`
+	MaxAttempts     int      `json:"MaxAttempts"`
+	BackoffRate     float64  `json:"BackoffRate,omitempty"`
+	MaxDelaySeconds int      `json:"MaxDelaySeconds,omitempty"`
+	JitterStrategy  string   `json:"JitterStrategy,omitempty"`
+}
+
+// Catch is one catcher of a Task or Map.
+type Catch struct {
+	ErrorEquals []string       `json:"ErrorEquals"`
+	Assign      map[string]any `json:"Assign,omitempty"`
+	Next        string         `json:"Next"`
+}
+
+// JSON renders the definition: keys sorted, two spaces of indentation, the
+// same bytes every time.
+func (m Machine) JSON() []byte {
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil { // only strings, numbers and maps of them are in a Machine
+		panic(fmt.Sprintf("state machine does not marshal: %v", err))
+	}
+	return append(b, '\n')
+}
+
+// lambdaErrors are Step Functions' names for trouble between it and Lambda; the
+// stages are idempotent, so asking again is safe.
+// https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html
+func lambdaErrors() []string {
+	return []string{
+		"Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException",
+		"Lambda.TooManyRequestsException", "Lambda.Unknown", "Sandbox.Timedout", "States.Timeout",
+	}
+}
+
+func names(codes ...failure.Code) []string {
+	out := make([]string, len(codes))
+	for i, c := range codes {
+		out[i] = string(c)
+	}
+	return out
+}

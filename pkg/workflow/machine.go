@@ -1,0 +1,261 @@
+package workflow
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+// The ways an execution can end; they are the names of its last states.
+const (
+	Published   = "Published"   // every region has the image and every pointer names it
+	UpToDate    = "UpToDate"    // the published image already has this fingerprint
+	Rejected    = "Rejected"    // the gate refused the image; nothing is left
+	FailedClean = "FailedClean" // a stage failed; nothing is left
+	FailedDirty = "FailedDirty" // something could not be removed, whatever the outcome was
+)
+
+// Placeholder is what stands in the definition for a stage's function ARN until
+// the deployment substitutes it ("${resolve}").
+func Placeholder(s Stage) string { return "${" + string(s) + "}" }
+
+// Definition is the factory's state machine, with placeholders for the
+// functions.
+func Definition() Machine {
+	states := map[string]State{
+		"Begin": {
+			Type:    "Pass",
+			Comment: "Every variable that Cleanup reads exists from the start.",
+			Assign: map[string]any{
+				"plan":    map[string]any{"bucket": "", "key": "", "sha256": ""},
+				"results": map[string]any{"bucket": "", "key": "", "sha256": ""},
+				"summary": map[string]any{},
+				"images":  map[string]any{},
+				"outcome": "Failed",
+				"error":   "", "cause": "", "failed": "",
+			},
+			Next: "Resolve",
+		},
+		"Resolve": task(Resolve, "Resolve", "{% $merge([$states.context.Execution.Input, "+resolveContext+"]) %}",
+			map[string]any{
+				"plan":    "{% $states.result.Payload.plan %}",
+				"regions": "{% $states.result.Payload.regions %}",
+				"summary": "{% $states.result.Payload %}",
+			}, "IsUpToDate"),
+		"IsUpToDate": {
+			Type:    "Choice",
+			Choices: []Choice{{Condition: "{% $summary.upToDate %}", Next: UpToDate}},
+			Default: "LaunchBuilder",
+		},
+		"LaunchBuilder": task(Launch, "LaunchBuilder", job(map[string]any{"role": "builder"}),
+			map[string]any{"builder": "{% $states.result.Payload.instanceId %}"}, "AwaitProvisioned"),
+		"AwaitProvisioned": task(CheckInstance, "AwaitProvisioned",
+			job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, "Seal"),
+		"Seal": task(Seal, "Seal", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, "CreateImage"),
+		"CreateImage": task(CreateImage, "CreateImage", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
+			map[string]any{"image": "{% $states.result.Payload.imageId %}"}, "AwaitImage"),
+		"AwaitImage": task(CheckImage, "AwaitImage", job(map[string]any{"imageId": "{% $image %}"}), nil, "LaunchVerifier"),
+		"LaunchVerifier": task(Launch, "LaunchVerifier", job(map[string]any{"role": "verifier", "imageId": "{% $image %}"}),
+			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}"}, "AwaitBoot"),
+		"AwaitBoot": task(CheckInstance, "AwaitBoot",
+			job(map[string]any{"role": "verifier", "instanceId": "{% $verifier %}"}), nil, "RunCompliance"),
+		"RunCompliance": task(RunCompliance, "RunCompliance",
+			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}"}),
+			map[string]any{"command": "{% $states.result.Payload.commandId %}"}, "EvaluateGate"),
+		"EvaluateGate": task(CheckCompliance, "EvaluateGate",
+			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}", "commandId": "{% $command %}"}),
+			map[string]any{"results": "{% $states.result.Payload.results %}"}, "Distribute"),
+		"Distribute": {
+			Type:           "Map",
+			Comment:        "One copy a region; nothing points at any of them yet.",
+			Items:          "{% $regions %}",
+			MaxConcurrency: 10,
+			ItemProcessor: &Processor{
+				ProcessorConfig: map[string]string{"Mode": "INLINE"},
+				StartAt:         "Copy",
+				States: map[string]State{
+					"Copy": inner(Distribute, "Copy",
+						job(map[string]any{"imageId": "{% $image %}", "region": "{% $states.input %}"}), "AwaitCopy"),
+					"AwaitCopy": inner(CheckDistribution, "AwaitCopy", job(map[string]any{
+						"imageId": "{% $image %}", "region": "{% $states.input.region %}", "copyId": "{% $states.input.copyId %}",
+					}), ""),
+				},
+			},
+			Assign: map[string]any{"copies": "{% $states.result %}"},
+			Catch:  failed("Distribute"),
+			Next:   "Publish",
+		},
+		"Publish": task(Publish, "Publish", job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
+			map[string]any{"images": "{% $states.result.Payload.images %}", "outcome": Published}, "Retire"),
+		// The image is published by now: whatever goes wrong here must not undo it.
+		"Retire": func() State {
+			s := task(Retire, "Retire", job(nil), nil, "Cleanup")
+			s.Catch = []Catch{{ErrorEquals: []string{"States.ALL"}, Assign: caught("Retire", Published), Next: "Cleanup"}}
+			return s
+		}(),
+		"Cleanup": cleanup(),
+		"Notify":  notify(),
+		"Outcome": {
+			Type: "Choice",
+			Choices: []Choice{
+				{Condition: "{% $count($left) > 0 %}", Next: FailedDirty},
+				{Condition: "{% $outcome = '" + Published + "' %}", Next: Published},
+				{Condition: "{% $outcome = '" + Rejected + "' %}", Next: Rejected},
+			},
+			Default: FailedClean,
+		},
+		Published: {Type: "Succeed", Output: map[string]any{
+			"status": Published, "recipe": "{% $summary.recipe %}", "fingerprint": "{% $summary.fingerprint %}",
+			"sourceImage": "{% $summary.sourceImage %}", "images": "{% $images %}", "report": "{% $report %}",
+		}},
+		UpToDate: {Type: "Succeed", Output: map[string]any{
+			"status": UpToDate, "recipe": "{% $summary.recipe %}", "fingerprint": "{% $summary.fingerprint %}",
+			"sourceImage": "{% $summary.sourceImage %}", "images": "{% $summary.published %}",
+		}},
+		Rejected:    {Type: "Fail", Error: "{% $error %}", Cause: "{% $cause %}"},
+		FailedClean: {Type: "Fail", Error: "{% $error %}", Cause: "{% $cause %}"},
+		FailedDirty: {
+			Type:  "Fail",
+			Error: "{% $error = '' ? '" + string(failure.CleanupIncomplete) + "' : $error %}",
+			Cause: "{% ($cause = '' ? 'The image is published.' : $cause) & ' Left behind: ' & $join($left, '; ') %}",
+		},
+	}
+	return Machine{
+		Comment:       "Bakes, verifies and publishes one golden image.",
+		QueryLanguage: "JSONata",
+		StartAt:       "Begin",
+		States:        states,
+	}
+}
+
+const resolveContext = "{'execution': {'id': $states.context.Execution.Id, 'name': $states.context.Execution.Name, " +
+	"'startTime': $states.context.Execution.StartTime}, 'stage': 'Resolve', 'now': $now()}"
+
+// job is the payload every stage after Resolve gets, and what is special to one.
+func job(special map[string]any) map[string]any {
+	p := map[string]any{
+		"execution": map[string]any{
+			"id":        "{% $states.context.Execution.Id %}",
+			"name":      "{% $states.context.Execution.Name %}",
+			"startTime": "{% $states.context.Execution.StartTime %}",
+		},
+		"stage": "{% $states.context.State.Name %}",
+		// Evaluated on every attempt: stages measure time-outs by the state
+		// machine's clock, not by that of the machine they happen to run on.
+		"now":  "{% $now() %}",
+		"plan": "{% $plan %}",
+	}
+	for k, v := range special {
+		p[k] = v
+	}
+	return p
+}
+
+func invoke(stage Stage, payload any) State {
+	spec, ok := Lookup(stage)
+	if !ok {
+		panic(fmt.Sprintf("stage %q is not in the table", stage))
+	}
+	return State{
+		Type:           "Task",
+		Comment:        spec.Does,
+		Resource:       "arn:aws:states:::lambda:invoke",
+		Arguments:      map[string]any{"FunctionName": Placeholder(stage), "Payload": payload},
+		TimeoutSeconds: int((spec.Timeout + 30*time.Second).Seconds()),
+		Retry:          retries(spec),
+	}
+}
+
+func task(stage Stage, name string, payload any, assign map[string]any, next string) State {
+	s := invoke(stage, payload)
+	s.Assign, s.Catch, s.Next = assign, failed(name), next
+	return s
+}
+
+// inner is a task inside the Map, whose own catcher deals with what fails.
+func inner(stage Stage, name string, payload map[string]any, next string) State {
+	s := invoke(stage, payload)
+	s.Comment = name + ": " + s.Comment
+	s.Output = "{% $states.result.Payload %}"
+	s.Next, s.End = next, next == ""
+	return s
+}
+
+func retries(spec Spec) []Retry {
+	var out []Retry
+	if p := spec.Poll; p != nil {
+		out = append(out, Retry{
+			ErrorEquals: names(p.Code), IntervalSeconds: int(p.Interval.Seconds()), MaxAttempts: p.Attempts,
+			BackoffRate: 1.25, MaxDelaySeconds: int(p.MaxDelay.Seconds()),
+		})
+	}
+	if spec.Stage == Launch {
+		// Every listed type in every listed subnet was tried; capacity comes
+		// back within minutes or not tonight.
+		out = append(out, Retry{
+			ErrorEquals: names(failure.CapacityUnavailable), IntervalSeconds: 60, MaxAttempts: 3, BackoffRate: 2,
+		})
+	}
+	return append(out, Retry{
+		ErrorEquals:     append(names(failure.Throttled, failure.ServiceUnavailable), lambdaErrors()...),
+		IntervalSeconds: 2, MaxAttempts: 6, BackoffRate: 2, MaxDelaySeconds: 60, JitterStrategy: "FULL",
+	})
+}
+
+func failed(state string) []Catch {
+	return []Catch{
+		{ErrorEquals: names(failure.ComplianceRejected), Assign: caught(state, Rejected), Next: "Cleanup"},
+		{ErrorEquals: []string{"States.ALL"}, Assign: caught(state, "Failed"), Next: "Cleanup"},
+	}
+}
+
+func caught(state, outcome string) map[string]any {
+	return map[string]any{
+		"outcome": outcome,
+		"failed":  state,
+		"error":   "{% $states.errorOutput.Error %}",
+		"cause":   "{% " + message + " %}",
+	}
+}
+
+// message is the sentence in an error's cause: a Lambda function's error comes
+// as a JSON document, Step Functions' own as text.
+const message = "$exists($states.errorOutput.Cause) ? ($substring($states.errorOutput.Cause, 0, 1) = '{' ? " +
+	"$parse($states.errorOutput.Cause).errorMessage : $states.errorOutput.Cause) : $states.errorOutput.Error"
+
+func ending() map[string]any {
+	return job(map[string]any{
+		"outcome": "{% $outcome %}", "error": "{% $error %}", "cause": "{% $cause %}", "failed": "{% $failed %}",
+	})
+}
+
+func cleanup() State {
+	s := invoke(Cleanup, ending())
+	s.Assign = map[string]any{"left": "{% $states.result.Payload.left %}"}
+	s.Retry = append([]Retry{{
+		ErrorEquals: names(failure.CleanupIncomplete), IntervalSeconds: 5, MaxAttempts: 5, BackoffRate: 2,
+	}}, s.Retry...)
+	s.Catch = []Catch{{
+		ErrorEquals: []string{"States.ALL"},
+		Assign:      map[string]any{"left": []any{"{% 'unknown, clean-up failed: ' & (" + message + ") %}"}},
+		Next:        "Notify",
+	}}
+	s.Next = "Notify"
+	return s
+}
+
+func notify() State {
+	payload := ending()
+	payload["images"], payload["results"], payload["left"] = "{% $images %}", "{% $results %}", "{% $left %}"
+	s := invoke(Notify, payload)
+	s.Assign = map[string]any{"report": "{% $states.result.Payload.report %}"}
+	// A lost message changes nothing about the image.
+	s.Catch = []Catch{{
+		ErrorEquals: []string{"States.ALL"},
+		Assign:      map[string]any{"report": map[string]any{"bucket": "", "key": "", "sha256": ""}},
+		Next:        "Outcome",
+	}}
+	s.Next = "Outcome"
+	return s
+}

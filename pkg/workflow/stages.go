@@ -1,0 +1,173 @@
+// Package workflow is the factory's state machine as Go data: which stages
+// there are, in what order they run, what is retried and what is caught. One
+// table drives the Amazon States Language, the Lambda functions, their roles
+// and the tests.
+package workflow
+
+import (
+	"slices"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+// Stage is the name of a stage's Lambda function (without the deployment's
+// prefix) and of its folder under lambdas/.
+type Stage string
+
+// The stages, in the order in which an execution first meets them.
+const (
+	Resolve           Stage = "resolve"
+	Launch            Stage = "launch"
+	CheckInstance     Stage = "check-instance"
+	Seal              Stage = "seal"
+	CreateImage       Stage = "create-image"
+	CheckImage        Stage = "check-image"
+	RunCompliance     Stage = "run-compliance"
+	CheckCompliance   Stage = "check-compliance"
+	Distribute        Stage = "distribute"
+	CheckDistribution Stage = "check-distribution"
+	Publish           Stage = "publish"
+	Retire            Stage = "retire"
+	Cleanup           Stage = "cleanup"
+	Notify            Stage = "notify"
+)
+
+// Poll says how a stage that reports "not yet" is asked again. The bound on
+// the whole wait is the stage's own, from the recipe; Attempts only keeps the
+// execution's history finite.
+type Poll struct {
+	Code     failure.Code
+	Interval time.Duration // before the second attempt
+	MaxDelay time.Duration // the interval grows by a quarter up to this
+	Attempts int
+}
+
+// Spec is what the deployment needs to know of a stage.
+type Spec struct {
+	Stage     Stage
+	Does      string // one line, for descriptions
+	Timeout   time.Duration
+	MemoryMiB int
+	Poll      *Poll          // nil when the stage never says "not yet"
+	Fails     []failure.Code // the codes it may end with, beyond Common
+	Actions   []Action       // the AWS calls it makes, and on what
+}
+
+// Common are the codes any stage may end with.
+func Common() []failure.Code {
+	return []failure.Code{
+		failure.Throttled, failure.ServiceUnavailable, failure.AccessDenied,
+		failure.InvalidInput, failure.Internal,
+	}
+}
+
+const (
+	shortRun = 30 * time.Second
+	longRun  = 2 * time.Minute
+)
+
+// Stages returns the table of stages, in order.
+func Stages() []Spec {
+	return []Spec{
+		{
+			Stage: Resolve, Does: "reads the recipe, resolves and verifies the source AMI, plans the build",
+			Timeout: longRun, MemoryMiB: 512,
+			Fails:   []failure.Code{failure.RecipeInvalid, failure.SourceNotFound, failure.SourceOwnerMismatch},
+			Actions: resolveActions(),
+		},
+		{
+			Stage: Launch, Does: "launches a builder, or a verifier from the new image",
+			Timeout: longRun, MemoryMiB: 256,
+			Fails:   []failure.Code{failure.CapacityUnavailable, failure.QuotaExceeded, failure.InstanceFailed},
+			Actions: launchActions(),
+		},
+		{
+			Stage: CheckInstance, Does: "asks whether an instance is up and how its first boot ended",
+			Timeout: shortRun, MemoryMiB: 256,
+			Poll:    &Poll{Code: failure.InstanceNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 2000},
+			Fails:   []failure.Code{failure.ProvisioningFailed, failure.InstanceFailed, failure.InstanceTimedOut},
+			Actions: checkInstanceActions(),
+		},
+		{
+			Stage: Seal, Does: "arms the hygiene script in the builder and stops it",
+			Timeout: shortRun, MemoryMiB: 256,
+			Poll:    &Poll{Code: failure.SealNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 400},
+			Fails:   []failure.Code{failure.SealFailed, failure.InstanceFailed},
+			Actions: sealActions(),
+		},
+		{
+			Stage: CreateImage, Does: "starts the image of the stopped builder",
+			Timeout: shortRun, MemoryMiB: 256,
+			Fails:   []failure.Code{failure.ImageFailed, failure.QuotaExceeded},
+			Actions: createImageActions(),
+		},
+		{
+			Stage: CheckImage, Does: "awaits the image, requires IMDSv2 of it and tags its snapshots",
+			Timeout: shortRun, MemoryMiB: 256,
+			Poll:    &Poll{Code: failure.ImageNotReady, Interval: 2 * time.Second, MaxDelay: 20 * time.Second, Attempts: 1000},
+			Fails:   []failure.Code{failure.ImageFailed},
+			Actions: checkImageActions(),
+		},
+		{
+			Stage: RunCompliance, Does: "sends the checks to the verifier",
+			Timeout: shortRun, MemoryMiB: 256,
+			Fails:   []failure.Code{failure.ComplianceFailed, failure.InstanceFailed},
+			Actions: runComplianceActions(),
+		},
+		{
+			Stage: CheckCompliance, Does: "awaits the checks' results and applies the gate",
+			Timeout: shortRun, MemoryMiB: 512,
+			Poll:    &Poll{Code: failure.ComplianceNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 2000},
+			Fails:   []failure.Code{failure.ComplianceRejected, failure.ComplianceFailed},
+			Actions: checkComplianceActions(),
+		},
+		{
+			Stage: Distribute, Does: "starts the copy to one region",
+			Timeout: shortRun, MemoryMiB: 256,
+			Fails:   []failure.Code{failure.CopyFailed, failure.QuotaExceeded},
+			Actions: distributeActions(),
+		},
+		{
+			Stage: CheckDistribution, Does: "awaits a regional copy, shares and verifies it",
+			Timeout: longRun, MemoryMiB: 256,
+			// Large encrypted copies take hours, and every attempt costs three of
+			// the 25,000 history events that all regions share.
+			Poll:    &Poll{Code: failure.CopyNotReady, Interval: 2 * time.Second, MaxDelay: 2 * time.Minute, Attempts: 1500},
+			Fails:   []failure.Code{failure.CopyFailed, failure.ShareFailed},
+			Actions: checkDistributionActions(),
+		},
+		{
+			Stage: Publish, Does: "moves the pointers of all regions, or of none",
+			Timeout: longRun, MemoryMiB: 256,
+			Fails:   []failure.Code{failure.PublishFailed},
+			Actions: publishActions(),
+		},
+		{
+			Stage: Retire, Does: "deregisters images beyond the recipe's retention that nothing uses",
+			Timeout: longRun, MemoryMiB: 256,
+			Actions: retireActions(),
+		},
+		{
+			Stage: Cleanup, Does: "removes whatever the execution made and did not publish",
+			Timeout: 5 * time.Minute, MemoryMiB: 256,
+			Fails:   []failure.Code{failure.CleanupIncomplete},
+			Actions: cleanupActions(),
+		},
+		{
+			Stage: Notify, Does: "writes the report and tells how the execution ended",
+			Timeout: shortRun, MemoryMiB: 512,
+			Actions: notifyActions(),
+		},
+	}
+}
+
+// Lookup returns the table's row of a stage.
+func Lookup(s Stage) (Spec, bool) {
+	all := Stages()
+	i := slices.IndexFunc(all, func(x Spec) bool { return x.Stage == s })
+	if i < 0 {
+		return Spec{}, false
+	}
+	return all[i], true
+}

@@ -1,0 +1,170 @@
+package workflow_test
+
+import (
+	"encoding/json"
+	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func TestTheDefinitionIsTheGoldenOne(t *testing.T) {
+	golden := filepath.Join("testdata", "definition.asl.json")
+	got := workflow.Definition().JSON()
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(golden, got, 0o644))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	assert.Equal(t, string(want), string(got), "run go test ./pkg/workflow -update and read the difference")
+}
+
+// eachState visits every state, those inside Maps too.
+func eachState(states map[string]workflow.State, visit func(name string, s workflow.State)) {
+	for name, s := range states {
+		visit(name, s)
+		if s.ItemProcessor != nil {
+			eachState(s.ItemProcessor.States, visit)
+		}
+	}
+}
+
+func TestEveryStageIsInvokedAndEveryNextExists(t *testing.T) {
+	m := workflow.Definition()
+	invoked := map[string]bool{}
+	var walk func(states map[string]workflow.State)
+	walk = func(states map[string]workflow.State) {
+		for name, s := range states {
+			targets := []string{s.Next, s.Default}
+			for _, c := range s.Choices {
+				targets = append(targets, c.Next)
+			}
+			for _, c := range s.Catch {
+				targets = append(targets, c.Next)
+			}
+			for _, to := range targets {
+				if to != "" {
+					assert.Contains(t, states, to, "state %s goes to %s", name, to)
+				}
+			}
+			if a, ok := s.Arguments.(map[string]any); ok {
+				invoked[a["FunctionName"].(string)] = true
+			}
+			if s.ItemProcessor != nil {
+				walk(s.ItemProcessor.States)
+			}
+		}
+	}
+	walk(m.States)
+	for _, spec := range workflow.Stages() {
+		assert.True(t, invoked[workflow.Placeholder(spec.Stage)], "no state invokes %s", spec.Stage)
+	}
+	assert.Len(t, invoked, len(workflow.Stages()))
+}
+
+func TestWhateverFailsCleanupRuns(t *testing.T) {
+	m := workflow.Definition()
+	for name, s := range m.States {
+		if s.Type != "Task" && s.Type != "Map" {
+			continue
+		}
+		require.NotEmpty(t, s.Catch, "state %s catches nothing", name)
+		last := s.Catch[len(s.Catch)-1]
+		assert.Equal(t, []string{"States.ALL"}, last.ErrorEquals, "state %s", name)
+		switch name {
+		case "Cleanup":
+			assert.Equal(t, "Notify", last.Next)
+		case "Notify":
+			assert.Equal(t, "Outcome", last.Next)
+		default:
+			assert.Equal(t, "Cleanup", last.Next, "state %s", name)
+		}
+	}
+}
+
+// declaredCodes reads the constants of package failure, so that a new code
+// cannot be forgotten here.
+func declaredCodes(t *testing.T) []failure.Code {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "failure", "failure.go"), nil, 0)
+	require.NoError(t, err)
+	var codes []failure.Code
+	ast.Inspect(file, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			if v := strings.Trim(lit.Value, `"`); v != "" && !strings.ContainsAny(v, " :%/") {
+				codes = append(codes, failure.Code(v))
+			}
+		}
+		return true
+	})
+	slices.Sort(codes)
+	return slices.Compact(codes)
+}
+
+func TestEveryCodeIsEitherRetriedOrEndsTheExecutionByAStageThatDeclaresIt(t *testing.T) {
+	retried := map[failure.Code]bool{}
+	eachState(workflow.Definition().States, func(_ string, s workflow.State) {
+		for _, r := range s.Retry {
+			for _, e := range r.ErrorEquals {
+				retried[failure.Code(e)] = true
+			}
+		}
+	})
+	declared := map[failure.Code]bool{}
+	for _, c := range workflow.Common() {
+		declared[c] = true
+	}
+	for _, spec := range workflow.Stages() {
+		for _, c := range spec.Fails {
+			declared[c] = true
+		}
+		if spec.Poll != nil {
+			declared[spec.Poll.Code] = true
+			assert.True(t, retried[spec.Poll.Code], "%s is not retried", spec.Poll.Code)
+		}
+	}
+	codes := declaredCodes(t)
+	require.Greater(t, len(codes), 20)
+	for _, c := range codes {
+		if c == "errors" || c == "fmt" {
+			continue
+		}
+		assert.True(t, declared[c], "no stage declares %s", c)
+	}
+	notYet := 0
+	for c := range retried {
+		if strings.HasSuffix(string(c), "NotReady") {
+			notYet++
+		}
+	}
+	assert.Equal(t, 5, notYet, "each not-yet code is retried")
+}
+
+func TestEveryRetryOfAPollStaysWithinTheHistoryQuota(t *testing.T) {
+	// Scheduled, started and failed: three events an attempt, 25,000 an execution.
+	for _, spec := range workflow.Stages() {
+		if spec.Poll != nil {
+			assert.LessOrEqual(t, spec.Poll.Attempts*3, 20000, "stage %s", spec.Stage)
+		}
+	}
+}
+
+func TestTheDefinitionIsJSONOfAtMostOneMegabyte(t *testing.T) {
+	b := workflow.Definition().JSON()
+	assert.True(t, json.Valid(b))
+	assert.Less(t, len(b), 1<<20, "the quota of a state machine definition")
+}
