@@ -2,6 +2,7 @@ package workflow
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/failure"
@@ -16,9 +17,28 @@ const (
 	FailedDirty = "FailedDirty" // something could not be removed, whatever the outcome was
 )
 
-// Placeholder is what stands in the definition for a stage's function ARN until
-// the deployment substitutes it ("${resolve}").
-func Placeholder(s Stage) string { return "${" + string(s) + "}" }
+// PlaceholderName is the name under which a deployment substitutes a stage's
+// function ARN, such as CheckInstanceFunctionArn. CloudFormation takes letters
+// and digits only.
+func PlaceholderName(s Stage) string {
+	var b strings.Builder
+	for word := range strings.SplitSeq(string(s), "-") {
+		b.WriteString(strings.ToUpper(word[:1]) + word[1:])
+	}
+	return b.String() + "FunctionArn"
+}
+
+// Placeholder is what stands in the definition for a stage's function ARN.
+func Placeholder(s Stage) string { return "${" + PlaceholderName(s) + "}" }
+
+// Substitute fills the placeholders of a rendered definition.
+func Substitute(definition []byte, functionARN func(Stage) string) string {
+	var pairs []string
+	for _, spec := range Stages() {
+		pairs = append(pairs, Placeholder(spec.Stage), functionARN(spec.Stage))
+	}
+	return strings.NewReplacer(pairs...).Replace(string(definition))
+}
 
 // Definition is the factory's state machine, with placeholders for the
 // functions.
