@@ -1,0 +1,55 @@
+package vm
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Files and directories of an image directory.
+const (
+	ImageFile   = "image.json" // ImageInfo
+	DiskFile    = "disk.qcow2" // kind vm
+	RootFSDir   = "rootfs"     // kind container
+	KernelDir   = "kernel"     // kind vm, optional: what follows, to boot without the boot loader
+	KernelFile  = "vmlinuz"    // in KernelDir
+	InitrdFile  = "initrd.img" // in KernelDir
+	CmdlineFile = "cmdline"    // in KernelDir, one line
+)
+
+// WriteImage writes dir's image.json. A disk inside dir is noted relative to
+// it, so that the directory can be moved.
+func WriteImage(dir string, info ImageInfo) error {
+	if rel, err := filepath.Rel(dir, info.Disk); err == nil && filepath.IsLocal(rel) {
+		info.Disk = rel
+	}
+	raw, err := json.MarshalIndent(info, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode image description: %w", err)
+	}
+	name := filepath.Join(dir, ImageFile)
+	if err := os.WriteFile(name+".new", append(raw, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write image description: %w", err)
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return fmt.Errorf("write image description: %w", err)
+	}
+	return nil
+}
+
+// ReadImage reads dir's image.json; a relative Disk becomes a path below dir.
+func ReadImage(dir string) (ImageInfo, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, ImageFile))
+	if err != nil {
+		return ImageInfo{}, fmt.Errorf("read image description: %w", err)
+	}
+	var info ImageInfo
+	if err := json.Unmarshal(raw, &info); err != nil {
+		return ImageInfo{}, fmt.Errorf("read image description %s: %w", filepath.Join(dir, ImageFile), err)
+	}
+	if info.Disk != "" && !filepath.IsAbs(info.Disk) {
+		info.Disk = filepath.Join(dir, info.Disk)
+	}
+	return info, nil
+}

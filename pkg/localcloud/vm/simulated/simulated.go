@@ -1,0 +1,134 @@
+// Package simulated is a vm.Driver without guests: its machines boot on a
+// clock, answer commands from a function and have no disk. It serves tests of
+// scale and of faults; whatever it yields is of kind vm.Simulated.
+package simulated
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+)
+
+// Responder answers a command in place of a guest. It may let time pass with
+// the driver's clock; ctx ends at the command's time-out or with the machine.
+type Responder func(ctx context.Context, in vm.Launch, cmd vm.Command) vm.Result
+
+// Options configure a Driver.
+type Options struct {
+	Clock   clock.Clock   // required
+	Respond Responder     // nil: every command succeeds and prints nothing
+	Boot    time.Duration // from Start until the guest answers
+	Stop    time.Duration // an orderly shutdown takes this long
+
+	// Faults decides what goes wrong with a machine; nil: nothing.
+	Faults func(in vm.Launch) Faults
+}
+
+// Faults of one machine.
+type Faults struct {
+	Start           error         // Start fails with it
+	NeverBoots      bool          // the guest never answers
+	DiesAfter       time.Duration // > 0: the machine ends by itself this long after Start
+	IgnoresShutdown bool          // it has to be forced
+}
+
+// Driver implements vm.Driver.
+type Driver struct {
+	opts Options
+}
+
+var _ vm.Driver = (*Driver)(nil)
+
+// New returns a driver of simulated machines.
+func New(opts Options) *Driver {
+	if opts.Respond == nil {
+		opts.Respond = func(context.Context, vm.Launch, vm.Command) vm.Result { return vm.Result{} }
+	}
+	if opts.Faults == nil {
+		opts.Faults = func(vm.Launch) Faults { return Faults{} }
+	}
+	return &Driver{opts: opts}
+}
+
+// Kind implements vm.Driver.
+func (d *Driver) Kind() vm.Kind { return vm.Simulated }
+
+// Description implements vm.Driver.
+func (d *Driver) Description() string { return "simulated guests: nothing is really booted" }
+
+// launchFile keeps, in the instance directory, what Capture has to know.
+const launchFile = "simulated.json"
+
+type launchNote struct {
+	InstanceID string
+	VolumeGiB  int
+}
+
+// Start implements vm.Driver.
+func (d *Driver) Start(ctx context.Context, in vm.Launch) (vm.Machine, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	faults := d.opts.Faults(in)
+	if faults.Start != nil {
+		return nil, faults.Start
+	}
+	raw, err := json.Marshal(launchNote{InstanceID: in.InstanceID, VolumeGiB: in.VolumeGiB})
+	if err != nil {
+		return nil, fmt.Errorf("start simulated machine %s: %w", in.InstanceID, err)
+	}
+	if err := os.WriteFile(filepath.Join(in.InstanceDir, launchFile), raw, 0o600); err != nil {
+		return nil, fmt.Errorf("start simulated machine %s: %w", in.InstanceID, err)
+	}
+	m := &machine{
+		clock: d.opts.Clock, respond: d.opts.Respond, stop: d.opts.Stop, faults: faults, in: in,
+		ready: d.opts.Clock.Now().Add(d.opts.Boot), done: make(chan struct{}), watchers: map[int]func(){},
+	}
+	if faults.DiesAfter > 0 {
+		defer d.opts.Clock.Hold()() // lest a virtual clock jumps there before Start returns
+		m.cancelDeath = d.opts.Clock.AfterFunc(faults.DiesAfter, m.end)
+	}
+	return m, nil
+}
+
+// Capture implements vm.Driver; it writes image.json and nothing else.
+func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (vm.ImageInfo, error) {
+	if err := ctx.Err(); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	raw, err := os.ReadFile(filepath.Join(instanceDir, launchFile))
+	if err != nil {
+		return vm.ImageInfo{}, fmt.Errorf("capture simulated machine: %s was never started as one: %w", instanceDir, err)
+	}
+	var note launchNote
+	if err := json.Unmarshal(raw, &note); err != nil {
+		return vm.ImageInfo{}, fmt.Errorf("capture simulated machine: %s: %w", launchFile, err)
+	}
+	if err := os.MkdirAll(imageDir, 0o755); err != nil {
+		return vm.ImageInfo{}, fmt.Errorf("capture simulated machine: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	info := vm.ImageInfo{Kind: vm.Simulated, VolumeGiB: note.VolumeGiB, SHA256: hex.EncodeToString(sum[:])}
+	if err := vm.WriteImage(imageDir, info); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	return info, nil
+}
+
+// ErrNoDisk is returned by Export.
+var ErrNoDisk = errors.New("a simulated image has no disk; bake it with real guests (--guests vm) to export one")
+
+// Export implements vm.Driver; there is nothing to export.
+func (d *Driver) Export(context.Context, string, string) error { return ErrNoDisk }
+
+// Close implements vm.Driver.
+func (d *Driver) Close() error { return nil }
