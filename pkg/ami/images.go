@@ -1,0 +1,108 @@
+package ami
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+)
+
+// ErrNotFound is returned for an image that the region does not know: gone, or
+// so new that not every endpoint of EC2 has heard of it.
+var ErrNotFound = errors.New("image not found")
+
+// Describe reads one image, whoever owns it.
+func Describe(ctx context.Context, api ec2.DescribeImagesAPIClient, id string) (types.Image, error) {
+	out, err := api.DescribeImages(ctx, &ec2.DescribeImagesInput{ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true)})
+	if awserr.IsNotFound(err) {
+		return types.Image{}, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	if err != nil {
+		return types.Image{}, err
+	}
+	for _, img := range out.Images {
+		if aws.ToString(img.ImageId) == id {
+			return img, nil
+		}
+	}
+	return types.Image{}, fmt.Errorf("%w: %s", ErrNotFound, id)
+}
+
+// ListOwn returns the account's own images that match all filters, newest
+// first, images of the same second by id.
+func ListOwn(ctx context.Context, api ec2.DescribeImagesAPIClient, filters ...types.Filter) ([]types.Image, error) {
+	return List(ctx, api, &ec2.DescribeImagesInput{Owners: []string{"self"}, Filters: filters})
+}
+
+// List returns all pages of a query, newest first.
+func List(ctx context.Context, api ec2.DescribeImagesAPIClient, in *ec2.DescribeImagesInput) ([]types.Image, error) {
+	var all []types.Image
+	pages := ec2.NewDescribeImagesPaginator(api, in)
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.Images...)
+	}
+	slices.SortFunc(all, func(a, b types.Image) int {
+		return cmp.Or(
+			strings.Compare(aws.ToString(b.CreationDate), aws.ToString(a.CreationDate)),
+			strings.Compare(aws.ToString(a.ImageId), aws.ToString(b.ImageId)),
+		)
+	})
+	return all, nil
+}
+
+// Snapshots returns the ids of an image's snapshots, sorted.
+func Snapshots(img types.Image) []string {
+	var ids []string
+	for _, d := range img.BlockDeviceMappings {
+		if d.Ebs != nil && aws.ToString(d.Ebs.SnapshotId) != "" {
+			ids = append(ids, *d.Ebs.SnapshotId)
+		}
+	}
+	return SortedIDs(ids)
+}
+
+// SizeGiB is the size of all volumes of an image together.
+func SizeGiB(img types.Image) int32 {
+	var sum int32
+	for _, d := range img.BlockDeviceMappings {
+		if d.Ebs != nil {
+			sum += aws.ToInt32(d.Ebs.VolumeSize)
+		}
+	}
+	return sum
+}
+
+// Unencrypted returns the device names of volumes that are not encrypted.
+func Unencrypted(img types.Image) []string {
+	var devices []string
+	for _, d := range img.BlockDeviceMappings {
+		if d.Ebs != nil && !aws.ToBool(d.Ebs.Encrypted) {
+			devices = append(devices, aws.ToString(d.DeviceName))
+		}
+	}
+	slices.Sort(devices)
+	return devices
+}
+
+// Reason is why an image is in its state, in EC2's words.
+func Reason(img types.Image) string {
+	if r := img.StateReason; r != nil {
+		return strings.TrimSpace(aws.ToString(r.Code) + " " + aws.ToString(r.Message))
+	}
+	return "EC2 gives no reason"
+}
+
+// IsPublished reports whether the factory has moved pointers to an image.
+func IsPublished(img types.Image) bool { return TagValue(img.Tags, TagPublished) != "" }

@@ -1,0 +1,72 @@
+package ami
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+)
+
+// ErrNoInstance is returned for an instance that the region does not know: gone
+// for an hour, or so new that not every endpoint of EC2 has heard of it.
+var ErrNoInstance = errors.New("instance not found")
+
+// DescribeInstance reads one instance.
+func DescribeInstance(ctx context.Context, api ec2.DescribeInstancesAPIClient, id string) (types.Instance, error) {
+	out, err := api.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{id}})
+	if awserr.IsNotFound(err) {
+		return types.Instance{}, fmt.Errorf("%w: %s", ErrNoInstance, id)
+	}
+	if err != nil {
+		return types.Instance{}, err
+	}
+	for _, r := range out.Reservations {
+		for _, i := range r.Instances {
+			if aws.ToString(i.InstanceId) == id {
+				return i, nil
+			}
+		}
+	}
+	return types.Instance{}, fmt.Errorf("%w: %s", ErrNoInstance, id)
+}
+
+// ListInstances returns the instances that match all filters and are not
+// terminated or about to be, oldest first.
+func ListInstances(ctx context.Context, api ec2.DescribeInstancesAPIClient, filters ...types.Filter) ([]types.Instance, error) {
+	filters = append(slices.Clone(filters), filter("instance-state-name", "pending", "running", "stopping", "stopped"))
+	var all []types.Instance
+	pages := ec2.NewDescribeInstancesPaginator(api, &ec2.DescribeInstancesInput{Filters: filters})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range page.Reservations {
+			all = append(all, r.Instances...)
+		}
+	}
+	slices.SortFunc(all, func(a, b types.Instance) int {
+		return cmp.Or(
+			aws.ToTime(a.LaunchTime).Compare(aws.ToTime(b.LaunchTime)),
+			strings.Compare(aws.ToString(a.InstanceId), aws.ToString(b.InstanceId)),
+		)
+	})
+	return all, nil
+}
+
+// ByClientToken filters for what one RunInstances call, however often repeated, made.
+func ByClientToken(token string) types.Filter { return filter("client-token", token) }
+
+// ByStage filters for what one stage of an execution made.
+func ByStage(name string) types.Filter { return filter("tag:"+TagStage, name) }
+
+// ByImage filters for instances of an image.
+func ByImage(id string) types.Filter { return filter("image-id", id) }

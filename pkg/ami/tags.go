@@ -1,0 +1,114 @@
+// Package ami is what the factory does with machine images in one region:
+// tags, queries that page to their end, and removal with snapshots.
+package ami
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+)
+
+// Tag keys of everything that the factory makes.
+const (
+	TagRecipe      = "ami-factory:recipe"
+	TagExecution   = "ami-factory:execution"
+	TagStage       = "ami-factory:stage"
+	TagFingerprint = "ami-factory:fingerprint"
+	TagExpires     = "ami-factory:expires"   // RFC 3339; a janitor may remove the resource afterwards
+	TagPublished   = "ami-factory:published" // RFC 3339; on images that pointers were moved to
+)
+
+// Labels are the values of the factory's tags for one resource.
+type Labels struct {
+	Name        string // of the resource in the console
+	Recipe      string
+	Execution   string
+	Stage       string
+	Fingerprint string
+	Expires     time.Time
+}
+
+// Tags returns the labels as EC2 tags, sorted by key.
+func (l Labels) Tags() []types.Tag {
+	tags := []types.Tag{
+		tag(TagExecution, l.Execution),
+		tag(TagExpires, l.Expires.UTC().Format(time.RFC3339)),
+		tag(TagFingerprint, l.Fingerprint),
+		tag(TagRecipe, l.Recipe),
+		tag(TagStage, l.Stage),
+	}
+	if l.Name != "" {
+		tags = append([]types.Tag{tag("Name", l.Name)}, tags...)
+	}
+	return tags
+}
+
+// Specifications tags each of the resource types in the request that makes it.
+func (l Labels) Specifications(kinds ...types.ResourceType) []types.TagSpecification {
+	out := make([]types.TagSpecification, len(kinds))
+	for i, k := range kinds {
+		out[i] = types.TagSpecification{ResourceType: k, Tags: l.Tags()}
+	}
+	return out
+}
+
+// PublishedTags mark an image, and its snapshots, as one that pointers name.
+func PublishedTags(at, expires time.Time) []types.Tag {
+	return []types.Tag{
+		tag(TagExpires, expires.UTC().Format(time.RFC3339)),
+		tag(TagPublished, at.UTC().Format(time.RFC3339)),
+	}
+}
+
+// TagValue is the value of the tag key, or empty.
+func TagValue(tags []types.Tag, key string) string {
+	for _, t := range tags {
+		if aws.ToString(t.Key) == key {
+			return aws.ToString(t.Value)
+		}
+	}
+	return ""
+}
+
+// MissingTags returns those of want that have lacks or holds another value of.
+// Stage and Expires are not compared: later stages may rewrite them.
+func MissingTags(want, have []types.Tag) []types.Tag {
+	var out []types.Tag
+	for _, w := range want {
+		key := aws.ToString(w.Key)
+		if key == TagStage || key == TagExpires || !strings.HasPrefix(key, "ami-factory:") {
+			continue
+		}
+		if TagValue(have, key) != aws.ToString(w.Value) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// ByExecution filters for what one execution made.
+func ByExecution(name string) types.Filter { return filter("tag:"+TagExecution, name) }
+
+// ByRecipe filters for what was made for one recipe.
+func ByRecipe(name string) types.Filter { return filter("tag:"+TagRecipe, name) }
+
+// ByFingerprint filters for what was made of one exact plan.
+func ByFingerprint(sum string) types.Filter { return filter("tag:"+TagFingerprint, sum) }
+
+func filter(name string, values ...string) types.Filter {
+	return types.Filter{Name: aws.String(name), Values: values}
+}
+
+func tag(key, value string) types.Tag {
+	return types.Tag{Key: aws.String(key), Value: aws.String(value)}
+}
+
+// SortedIDs returns ids sorted, each once.
+func SortedIDs(ids []string) []string {
+	out := slices.Clone(ids)
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -1,0 +1,188 @@
+// Package awserr turns what AWS answers into the factory's failure codes, in
+// one place, so that every stage retries and gives up alike.
+package awserr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+// Wrap makes a *failure.Error of err, whose message is the formatted sentence
+// and what AWS said. A code that is already in err's chain stays; an error that
+// AWS has no general meaning for gets the fallback. nil stays nil.
+func Wrap(err error, fallback failure.Code, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	message := fmt.Sprintf(format, args...)
+	var known *failure.Error
+	if errors.As(err, &known) {
+		return failure.Wrap(known.Code, err, "%s", message)
+	}
+	code := Classify(err, fallback)
+	if hint := hintFor(code); hint != "" {
+		message += " (" + hint + ")"
+	}
+	return failure.Wrap(code, shorten(err), "%s", message)
+}
+
+// Classify says which failure code an error of an AWS call means.
+func Classify(err error, fallback failure.Code) failure.Code {
+	code := Code(err)
+	switch {
+	case slices.Contains(throttles(), code):
+		return failure.Throttled
+	case slices.Contains(denials(), code):
+		return failure.AccessDenied
+	case slices.Contains(shortages(), code):
+		return failure.CapacityUnavailable
+	case slices.Contains(outages(), code):
+		return failure.ServiceUnavailable
+	case isQuota(code):
+		return failure.QuotaExceeded
+	}
+	var response *smithyhttp.ResponseError
+	if errors.As(err, &response) {
+		switch status := response.HTTPStatusCode(); {
+		case status == http.StatusTooManyRequests:
+			return failure.Throttled
+		case status >= http.StatusInternalServerError:
+			return failure.ServiceUnavailable
+		case status == http.StatusForbidden && code == "":
+			return failure.AccessDenied
+		}
+	}
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		if api.ErrorFault() == smithy.FaultServer {
+			return failure.ServiceUnavailable
+		}
+		return fallback
+	}
+	if isNetwork(err) {
+		return failure.ServiceUnavailable
+	}
+	return fallback
+}
+
+// Code is AWS's own code of an error, such as InvalidAMIID.NotFound; empty when
+// AWS did not answer at all.
+func Code(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		// EC2 prefixes some codes when they come from inside another service.
+		return strings.TrimPrefix(strings.TrimPrefix(api.ErrorCode(), "Client."), "Server.")
+	}
+	return ""
+}
+
+// Is reports whether AWS's code is one of codes.
+func Is(err error, codes ...string) bool {
+	return err != nil && slices.Contains(codes, Code(err))
+}
+
+// IsNotFound reports whether AWS knows nothing of what the call named. Right
+// after a create that may merely mean "not yet".
+func IsNotFound(err error) bool {
+	code := Code(err)
+	return strings.HasSuffix(code, ".NotFound") || slices.Contains([]string{
+		"InvalidAMIID.Unavailable", "NoSuchKey", "NotFound", "ParameterNotFound", "ParameterVersionNotFound",
+		"InvocationDoesNotExist", "InvalidCommandId",
+	}, code)
+}
+
+func throttles() []string {
+	return []string{
+		"RequestLimitExceeded", "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException",
+		"RequestThrottled", "RequestThrottledException", "SlowDown", "TooManyUpdates", "BandwidthLimitExceeded",
+		"PriorRequestNotComplete", "EC2ThrottledException", "Throttled",
+	}
+}
+
+func denials() []string {
+	return []string{
+		"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "AuthFailure", "AuthorizationError",
+		"NotAuthorized", "UnrecognizedClientException", "InvalidClientTokenId", "SignatureDoesNotMatch",
+		"KMSAccessDenied", "KMSAccessDeniedException", "Blocked", "OptInRequired",
+	}
+}
+
+func shortages() []string {
+	return []string{
+		"InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientReservedInstanceCapacity",
+		"InsufficientCapacity", "InsufficientCapacityOnHost", "InsufficientFreeAddressesInSubnet",
+	}
+}
+
+func outages() []string {
+	return []string{
+		"ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeout", "RequestTimeoutException",
+		"InternalError", "InternalFailure", "InternalServerError", "InternalServiceError", "ServiceUnavailable",
+		"ServiceUnavailableException", "Unavailable",
+	}
+}
+
+func isQuota(code string) bool {
+	if slices.Contains([]string{"ResourceCountExceeded", "MaxConfigLimitExceededException", "TooManyCopies"}, code) {
+		return true
+	}
+	code = strings.TrimSuffix(code, "Exception")
+	return strings.HasSuffix(code, "LimitExceeded") || strings.HasSuffix(code, "QuotaExceeded")
+}
+
+func isNetwork(err error) bool {
+	var send *smithyhttp.RequestSendError
+	var canceled *smithy.CanceledError
+	var network net.Error
+	return errors.As(err, &send) || errors.As(err, &canceled) || errors.As(err, &network) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+func hintFor(code failure.Code) string {
+	switch code {
+	case failure.AccessDenied:
+		return "the function's role or the key's policy lacks a permission"
+	case failure.QuotaExceeded:
+		return "raise the service quota, or remove what uses it up"
+	default:
+		return ""
+	}
+}
+
+// brief is an AWS error told in AWS's code and message only; the whole chain
+// stays reachable.
+type brief struct {
+	text string
+	err  error
+}
+
+func (b *brief) Error() string { return b.text }
+func (b *brief) Unwrap() error { return b.err }
+
+func shorten(err error) error {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return err
+	}
+	text := api.ErrorCode()
+	if m := api.ErrorMessage(); m != "" {
+		text += ": " + m
+	}
+	var op *smithy.OperationError
+	if errors.As(err, &op) {
+		text = op.Service() + " " + op.Operation() + ": " + text
+	}
+	return &brief{text: text, err: err}
+}
