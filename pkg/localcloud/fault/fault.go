@@ -1,0 +1,297 @@
+// Package fault makes the embedded AWS misbehave on demand: it answers chosen
+// calls with an error of AWS's, or late.
+package fault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/smithy-go"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// Rule says which calls go wrong, and how. An empty field matches everything.
+type Rule struct {
+	ID        string `json:"id,omitempty"` // given by the set when empty
+	Service   string `json:"service"`      // signing name: ec2, ssm, …
+	Operation string `json:"operation,omitempty"`
+	Account   string `json:"account,omitempty"`
+	Region    string `json:"region,omitempty"`
+
+	// Nth is the first matching call that the rule takes, from 1; 0 means 1.
+	Nth int `json:"nth,omitempty"`
+	// Times is how many calls it takes from then on; 0 means once, -1 every one.
+	Times int `json:"times,omitempty"`
+
+	Code    string   `json:"code,omitempty"`    // AWS's error code; empty: the call is only delayed
+	Message string   `json:"message,omitempty"` // of the error
+	Status  int      `json:"status,omitempty"`  // HTTP status; 500 and above is the server's fault
+	Delay   Duration `json:"delay,omitempty"`   // on the embedded AWS's clock, before the answer
+}
+
+// Duration is a time.Duration that reads "1.5s" in JSON.
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return err
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// Injected is the error of a call that a rule took.
+type Injected struct {
+	smithy.GenericAPIError
+	Status int // HTTP status; 0 leaves it to the protocol
+	Rule   string
+}
+
+// HTTPStatusCode is the status that the front should answer with.
+func (e *Injected) HTTPStatusCode() int { return e.Status }
+
+// Unwrap lets errors.As find the plain API error.
+func (e *Injected) Unwrap() error { return &e.GenericAPIError }
+
+type counted struct {
+	Rule
+	Seen  int `json:"seen"`  // calls that matched
+	Taken int `json:"taken"` // calls that the rule answered
+}
+
+// Set is a list of rules in force. The first that takes a call decides.
+type Set struct {
+	clock clock.Clock
+
+	mu    sync.Mutex
+	rules []*counted
+	last  int
+}
+
+// New returns an empty Set, whose delays pass on c.
+func New(c clock.Clock) *Set { return &Set{clock: c} }
+
+// Add puts rules at the end of the list and returns their ids.
+func (s *Set) Add(rules ...Rule) ([]string, error) {
+	for i, r := range rules {
+		if err := r.check(); err != nil {
+			return nil, fmt.Errorf("fault rule %d: %w", i+1, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]string, 0, len(rules))
+	for _, r := range rules {
+		if r.ID == "" {
+			s.last++
+			r.ID = fmt.Sprintf("fault-%d", s.last)
+		}
+		s.rules = append(s.rules, &counted{Rule: r})
+		ids = append(ids, r.ID)
+	}
+	return ids, nil
+}
+
+func (r Rule) check() error {
+	switch {
+	case r.Service == "":
+		return errors.New("service is missing (a signing name such as ec2, or * for all)")
+	case r.Code == "" && r.Delay == 0:
+		return errors.New("neither code nor delay is given, so the rule would do nothing")
+	case r.Nth < 0, r.Times < -1:
+		return errors.New("nth must be 0 or more, times -1 or more")
+	case r.Status != 0 && (r.Status < 400 || r.Status > 599):
+		return fmt.Errorf("status is %d; 400 to 599 are allowed", r.Status)
+	}
+	return nil
+}
+
+// Remove takes one rule out and says whether it was there.
+func (s *Set) Remove(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, r := range s.rules {
+		if r.ID == id {
+			s.rules = append(s.rules[:i:i], s.rules[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// Clear takes all rules out.
+func (s *Set) Clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rules = nil
+}
+
+// Taken is how many calls the rule has answered.
+func (s *Set) Taken(id string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.rules {
+		if r.ID == id {
+			return r.Taken
+		}
+	}
+	return 0
+}
+
+// Load adds the rules of a JSON file: an array of Rule.
+func (s *Set) Load(file string) error {
+	raw, err := os.ReadFile(file) //nolint:gosec // the operator names the file
+	if err != nil {
+		return fmt.Errorf("reading fault rules: %w", err)
+	}
+	rules, err := decode(raw)
+	if err != nil {
+		return fmt.Errorf("fault rules in %s: %w", file, err)
+	}
+	if _, err := s.Add(rules...); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+func decode(raw []byte) ([]Rule, error) {
+	d := json.NewDecoder(strings.NewReader(string(raw)))
+	d.DisallowUnknownFields()
+	var rules []Rule
+	if err := d.Decode(&rules); err != nil {
+		return nil, fmt.Errorf("a JSON array of rules is expected: %w", err)
+	}
+	return rules, nil
+}
+
+// Before is asked about every call before it is made; an error answers it. It
+// fits wire.HandlerOptions.Before.
+func (s *Set) Before(ctx context.Context, service, operation string) error {
+	caller, _ := wire.CallerFrom(ctx)
+	rule, ok := s.take(service, operation, caller)
+	if !ok {
+		return nil
+	}
+	if rule.Delay > 0 {
+		if err := s.clock.Sleep(ctx, time.Duration(rule.Delay)); err != nil {
+			return err
+		}
+	}
+	if rule.Code == "" {
+		return nil
+	}
+	message := rule.Message
+	if message == "" {
+		message = fmt.Sprintf("Injected by fault rule %s.", rule.ID)
+	}
+	side := smithy.FaultClient
+	if rule.Status >= http.StatusInternalServerError {
+		side = smithy.FaultServer
+	}
+	return &Injected{
+		GenericAPIError: smithy.GenericAPIError{Code: rule.Code, Message: message, Fault: side},
+		Status:          rule.Status, Rule: rule.ID,
+	}
+}
+
+func (s *Set) take(service, operation string, caller wire.Caller) (Rule, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.rules {
+		if !r.matches(service, operation, caller) {
+			continue
+		}
+		r.Seen++
+		times := r.Times
+		if times == 0 {
+			times = 1
+		}
+		if r.Seen < max(r.Nth, 1) || (times > 0 && r.Taken >= times) {
+			continue
+		}
+		r.Taken++
+		return r.Rule, true
+	}
+	return Rule{}, false
+}
+
+func (r Rule) matches(service, operation string, caller wire.Caller) bool {
+	return (r.Service == "*" || strings.EqualFold(r.Service, service)) &&
+		(r.Operation == "" || r.Operation == operation) &&
+		(r.Account == "" || r.Account == caller.Account) &&
+		(r.Region == "" || r.Region == caller.Region)
+}
+
+// Path is where ServeHTTP is mounted.
+const Path = "/_localcloud/faults"
+
+// ServeHTTP lists the rules (GET), adds some (POST, a JSON array) and takes all
+// or, with ?id=, one of them out (DELETE). Only loopback clients are served, so
+// that a guest cannot use it.
+func (s *Set) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		http.Error(w, "fault rules can be changed from this machine only", http.StatusForbidden)
+		return
+	}
+	switch r.Method {
+	case http.MethodGet:
+		s.mu.Lock()
+		list := make([]counted, 0, len(s.rules))
+		for _, rule := range s.rules {
+			list = append(list, *rule)
+		}
+		s.mu.Unlock()
+		writeJSON(w, http.StatusOK, list)
+	case http.MethodPost:
+		var raw json.RawMessage
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&raw); err != nil {
+			http.Error(w, "the body is not JSON: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+		rules, err := decode(raw)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		ids, err := s.Add(rules...)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		writeJSON(w, http.StatusCreated, map[string][]string{"ids": ids})
+	case http.MethodDelete:
+		id := r.URL.Query().Get("id")
+		if id == "" {
+			s.Clear()
+		} else if !s.Remove(id) {
+			http.Error(w, fmt.Sprintf("there is no fault rule %q", id), http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		w.Header().Set("Allow", "GET, POST, DELETE")
+		http.Error(w, "GET, POST or DELETE", http.StatusMethodNotAllowed)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client may have gone: nobody to tell
+}

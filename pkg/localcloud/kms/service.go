@@ -1,0 +1,235 @@
+// Package kms is the Key Management Service of the embedded AWS: symmetric keys
+// whose material is kept in its state, aliases, policies and grants.
+package kms
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// managedAliases name the keys that AWS keeps in every account and region, as
+// far as the services here use them.
+func managedAliases() []string { return []string{"alias/aws/ebs", "alias/aws/ssm"} }
+
+// key is one KMS key.
+type key struct {
+	ID          string
+	ARN         string
+	Description string
+	Managed     bool // by AWS
+	State       types.KeyState
+	Created     time.Time
+	Deletion    time.Time // when it is pending deletion
+	Policy      string
+	Material    []byte // 32 bytes
+	Grants      map[string]grant
+	Tags        map[string]string
+}
+
+type grant struct {
+	ID         string
+	Token      string
+	Name       string
+	Grantee    string
+	Retiring   string
+	Operations []types.GrantOperation
+	Context    *types.GrantConstraints
+	Created    time.Time
+	Issuer     string
+}
+
+// region is the state of one account in one region.
+type region struct {
+	Keys    map[string]*key  // by key id
+	Aliases map[string]alias // by name, "alias/…"
+}
+
+type alias struct {
+	KeyID   string
+	Created time.Time
+}
+
+// Service implements KMS.
+type Service struct {
+	clock    clock.Clock
+	fallback wire.Caller
+
+	mu      sync.Mutex
+	regions map[scope.Key]*region
+}
+
+// New returns a Service whose default caller is fallback.
+func New(c clock.Clock, fallback wire.Caller) *Service {
+	return &Service{clock: c, fallback: fallback, regions: map[scope.Key]*region{}}
+}
+
+func (s *Service) caller(ctx context.Context, optFns []func(*kms.Options)) wire.Caller {
+	c := scope.Caller(ctx, s.fallback)
+	o := kms.Options{Region: c.Region}
+	for _, f := range optFns {
+		f(&o)
+	}
+	c.Region = o.Region
+	if c.ARN == "" {
+		c.ARN = "arn:aws:iam::" + c.Account + ":root"
+	}
+	return c
+}
+
+// at returns the state of an account in a region; AWS's own keys exist from the
+// start. s.mu is held.
+func (s *Service) at(k scope.Key) *region {
+	if r, ok := s.regions[k]; ok {
+		return r
+	}
+	r := &region{Keys: map[string]*key{}, Aliases: map[string]alias{}}
+	s.regions[k] = r
+	for _, name := range managedAliases() {
+		made := s.newKey(k)
+		made.Managed = true
+		made.Description = "Default key that protects my " + strings.TrimPrefix(name, "alias/aws/") + " data when no other key is defined"
+		r.Keys[made.ID] = made
+		r.Aliases[name] = alias{KeyID: made.ID, Created: made.Created}
+	}
+	return r
+}
+
+var (
+	keyARN   = regexp.MustCompile(`^arn:aws[a-z-]*:kms:([a-z0-9-]+):([0-9]{12}):(key|alias)/(.+)$`)
+	aliasRef = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]+$`)
+)
+
+// find looks a key up by id, ARN, alias name or alias ARN. s.mu is held. The
+// scope of the result is the caller's, or the one an ARN names.
+func (s *Service) find(at scope.Key, ref string) (*key, scope.Key, error) {
+	if m := keyARN.FindStringSubmatch(ref); m != nil {
+		if m[1] != at.Region {
+			return nil, at, &types.NotFoundException{Message: aws.String(fmt.Sprintf("Invalid arn %s: it is of region %s, and the call was made in %s", ref, m[1], at.Region))}
+		}
+		at.Account = m[2]
+		ref = m[4]
+		if m[3] == "alias" {
+			ref = "alias/" + m[4]
+		}
+	}
+	r := s.at(at)
+	id := ref
+	if strings.HasPrefix(ref, "alias/") {
+		a, ok := r.Aliases[ref]
+		if !ok {
+			return nil, at, &types.NotFoundException{Message: aws.String(fmt.Sprintf("Alias arn:aws:kms:%s:%s:%s is not found.", at.Region, at.Account, ref))}
+		}
+		id = a.KeyID
+	}
+	k, ok := r.Keys[id]
+	if ok && k.State == types.KeyStatePendingDeletion && !s.clock.Now().Before(k.Deletion) {
+		delete(r.Keys, id)
+		ok = false
+	}
+	if !ok {
+		return nil, at, &types.NotFoundException{Message: aws.String(fmt.Sprintf("Key 'arn:aws:kms:%s:%s:key/%s' does not exist", at.Region, at.Account, id))}
+	}
+	return k, at, nil
+}
+
+// usable is find for the cryptographic operations, which refuse a key that is
+// disabled or waits for its deletion.
+func (s *Service) usable(at scope.Key, ref string) (*key, error) {
+	k, _, err := s.find(at, ref)
+	if err != nil {
+		return nil, err
+	}
+	switch k.State {
+	case types.KeyStateEnabled:
+		return k, nil
+	case types.KeyStateDisabled:
+		return nil, &types.DisabledException{Message: aws.String(k.ARN + " is disabled.")}
+	default:
+		return nil, &types.KMSInvalidStateException{Message: aws.String(fmt.Sprintf("%s is %s.", k.ARN, k.State))}
+	}
+}
+
+// Resolved says what a reference to a key means.
+type Resolved struct {
+	ARN     string
+	Managed bool // by AWS: images encrypted with it cannot be shared
+	Enabled bool
+}
+
+// Resolve looks a key up for another service, by id, ARN, alias or alias ARN,
+// as seen from an account in a region. The error is a NotFoundException.
+func (s *Service) Resolve(account, regionName, ref string) (Resolved, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, _, err := s.find(scope.Key{Account: account, Region: regionName}, ref)
+	if err != nil {
+		return Resolved{}, err
+	}
+	return Resolved{ARN: k.ARN, Managed: k.Managed, Enabled: k.State == types.KeyStateEnabled}, nil
+}
+
+// Wire describes the service to the HTTP front.
+func (s *Service) Wire() wire.Service {
+	return wire.Service{
+		ID: "kms", Name: "KMS", Protocol: wire.AWSJSON, Version: "2014-11-01", TargetPrefix: "TrentService",
+		Operations: map[string]wire.Operation{
+			"CreateAlias":         wire.Op(s.CreateAlias),
+			"CreateGrant":         wire.Op(s.CreateGrant),
+			"CreateKey":           wire.Op(s.CreateKey),
+			"Decrypt":             wire.Op(s.Decrypt),
+			"DescribeKey":         wire.Op(s.DescribeKey),
+			"Encrypt":             wire.Op(s.Encrypt),
+			"GenerateDataKey":     wire.Op(s.GenerateDataKey),
+			"GetKeyPolicy":        wire.Op(s.GetKeyPolicy),
+			"ListAliases":         wire.Op(s.ListAliases),
+			"ListGrants":          wire.Op(s.ListGrants),
+			"ListKeys":            wire.Op(s.ListKeys),
+			"PutKeyPolicy":        wire.Op(s.PutKeyPolicy),
+			"RetireGrant":         wire.Op(s.RetireGrant),
+			"ScheduleKeyDeletion": wire.Op(s.ScheduleKeyDeletion),
+		},
+	}
+}
+
+// Snapshot implements wire.Stateful.
+func (s *Service) Snapshot() (json.RawMessage, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return json.Marshal(s.regions)
+}
+
+// Restore implements wire.Stateful.
+func (s *Service) Restore(raw json.RawMessage) error {
+	regions := map[scope.Key]*region{}
+	if err := json.Unmarshal(raw, &regions); err != nil {
+		return fmt.Errorf("restoring KMS: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.regions = regions
+	return nil
+}
+
+// sortedKeys are the keys of a region by id. s.mu is held.
+func (r *region) sortedKeys() []*key {
+	keys := make([]*key, 0, len(r.Keys))
+	for _, k := range r.Keys {
+		keys = append(keys, k)
+	}
+	sort.Slice(keys, func(i, j int) bool { return keys[i].ID < keys[j].ID })
+	return keys
+}

@@ -1,0 +1,240 @@
+// Package sts is the Security Token Service of the embedded AWS: it knows which
+// account an access key belongs to and mints temporary keys for roles.
+package sts
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// Limits of AssumeRole's DurationSeconds
+// (https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html).
+const (
+	defaultSession  = time.Hour
+	shortestSession = 15 * time.Minute
+	longestSession  = 12 * time.Hour
+)
+
+// The static pair that every client of the embedded AWS may use.
+const (
+	DefaultAccessKeyID     = "test"
+	DefaultSecretAccessKey = "test"
+)
+
+// Session is a set of temporary credentials.
+type Session struct {
+	AccessKeyID     string
+	SecretAccessKey string
+	SessionToken    string
+	Account         string
+	RoleARN         string
+	SessionName     string
+	ExternalID      string `json:",omitempty"` // as the caller of AssumeRole gave it
+	SourceARN       string // who assumed the role
+	Expires         time.Time
+}
+
+// ARN of the assumed role's session.
+func (s Session) ARN() string {
+	return fmt.Sprintf("arn:aws:sts::%s:assumed-role/%s/%s", s.Account, roleName(s.RoleARN), s.SessionName)
+}
+
+// Service implements STS.
+type Service struct {
+	clock    clock.Clock
+	fallback wire.Caller
+
+	mu       sync.RWMutex
+	sessions map[string]Session // by access key id
+}
+
+// New returns a Service whose default caller is fallback.
+func New(c clock.Clock, fallback wire.Caller) *Service {
+	return &Service{clock: c, fallback: fallback, sessions: map[string]Session{}}
+}
+
+// Resolve maps an access key to the account it belongs to and the ARN of its
+// principal. Twelve digits stand for the root user of that account, minted keys
+// for their session until it expires, and every other key (such as "test") for
+// the default account. ok is false for a minted key that has expired, or that
+// is unknown although it has the form of one.
+func (s *Service) Resolve(accessKeyID string) (account, arn string, ok bool) {
+	if accountID.MatchString(accessKeyID) {
+		return accessKeyID, rootARN(accessKeyID), true
+	}
+	if strings.HasPrefix(accessKeyID, temporaryPrefix) {
+		s.mu.RLock()
+		session, found := s.sessions[accessKeyID]
+		s.mu.RUnlock()
+		if !found || !s.clock.Now().Before(session.Expires) {
+			return "", "", false
+		}
+		return session.Account, session.ARN(), true
+	}
+	return s.fallback.Account, rootARN(s.fallback.Account), true
+}
+
+// Secret returns the secret of an access key, for those who verify signatures.
+func (s *Service) Secret(accessKeyID string) (secret string, ok bool) {
+	if strings.HasPrefix(accessKeyID, temporaryPrefix) {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		session, found := s.sessions[accessKeyID]
+		if !found || !s.clock.Now().Before(session.Expires) {
+			return "", false
+		}
+		return session.SecretAccessKey, true
+	}
+	return DefaultSecretAccessKey, true
+}
+
+// Session returns the temporary credentials with that access key id, expired
+// or not.
+func (s *Service) Session(accessKeyID string) (Session, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	session, ok := s.sessions[accessKeyID]
+	return session, ok
+}
+
+const temporaryPrefix = "ASIA"
+
+var (
+	accountID   = regexp.MustCompile(`^[0-9]{12}$`)
+	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):role/(.+)$`)
+	sessionName = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
+)
+
+func rootARN(account string) string { return "arn:aws:iam::" + account + ":root" }
+
+func roleName(arn string) string { return arn[strings.LastIndex(arn, "/")+1:] }
+
+func (s *Service) caller(ctx context.Context, optFns []func(*sts.Options)) wire.Caller {
+	c := scope.Caller(ctx, s.fallback)
+	o := sts.Options{Region: c.Region}
+	for _, f := range optFns {
+		f(&o)
+	}
+	c.Region = o.Region
+	if c.ARN == "" {
+		c.ARN = rootARN(c.Account)
+	}
+	return c
+}
+
+// GetCallerIdentity answers who is calling.
+func (s *Service) GetCallerIdentity(ctx context.Context, _ *sts.GetCallerIdentityInput, optFns ...func(*sts.Options)) (*sts.GetCallerIdentityOutput, error) {
+	c := s.caller(ctx, optFns)
+	userID := c.Account
+	if session, ok := s.Session(c.AccessKeyID); ok {
+		userID = roleID(session.RoleARN) + ":" + session.SessionName
+	}
+	return &sts.GetCallerIdentityOutput{Account: aws.String(c.Account), Arn: aws.String(c.ARN), UserId: aws.String(userID)}, nil
+}
+
+// GetAccessKeyInfo answers the account of an access key.
+func (s *Service) GetAccessKeyInfo(_ context.Context, in *sts.GetAccessKeyInfoInput, _ ...func(*sts.Options)) (*sts.GetAccessKeyInfoOutput, error) {
+	id := aws.ToString(in.AccessKeyId)
+	account, _, ok := s.Resolve(id)
+	if !ok {
+		return nil, wire.Errorf("ValidationError", "The access key id %q is unknown or has expired.", id)
+	}
+	return &sts.GetAccessKeyInfoOutput{Account: aws.String(account)}, nil
+}
+
+// AssumeRole mints keys that act in the account of the role.
+func (s *Service) AssumeRole(ctx context.Context, in *sts.AssumeRoleInput, optFns ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
+	arn, name := aws.ToString(in.RoleArn), aws.ToString(in.RoleSessionName)
+	match := roleARN.FindStringSubmatch(arn)
+	if match == nil {
+		return nil, wire.Errorf("ValidationError", "%q is not the ARN of a role: arn:aws:iam::<account>:role/<name> is expected", arn)
+	}
+	if !sessionName.MatchString(name) {
+		return nil, wire.Errorf("ValidationError", "1 validation error detected: Value '%s' at 'roleSessionName' failed to satisfy constraint: Member must satisfy regular expression pattern: [\\w+=,.@-]{2,64}", name)
+	}
+	length := defaultSession
+	if in.DurationSeconds != nil {
+		length = time.Duration(*in.DurationSeconds) * time.Second
+		if length < shortestSession || length > longestSession {
+			return nil, wire.Errorf("ValidationError", "DurationSeconds is %d; %d to %d are allowed", *in.DurationSeconds, int(shortestSession.Seconds()), int(longestSession.Seconds()))
+		}
+	}
+	session := Session{
+		AccessKeyID:     temporaryPrefix + strings.ToUpper(scope.Hex(16)),
+		SecretAccessKey: scope.Hex(40),
+		SessionToken:    scope.Hex(64),
+		Account:         match[1],
+		RoleARN:         arn,
+		SessionName:     name,
+		ExternalID:      aws.ToString(in.ExternalId),
+		SourceARN:       s.caller(ctx, optFns).ARN,
+		Expires:         s.clock.Now().Add(length).Truncate(time.Second),
+	}
+	s.mu.Lock()
+	s.sessions[session.AccessKeyID] = session
+	s.mu.Unlock()
+	return &sts.AssumeRoleOutput{
+		AssumedRoleUser: &types.AssumedRoleUser{
+			Arn:           aws.String(session.ARN()),
+			AssumedRoleId: aws.String(roleID(arn) + ":" + name),
+		},
+		Credentials: &types.Credentials{
+			AccessKeyId:     aws.String(session.AccessKeyID),
+			SecretAccessKey: aws.String(session.SecretAccessKey),
+			SessionToken:    aws.String(session.SessionToken),
+			Expiration:      aws.Time(session.Expires),
+		},
+	}, nil
+}
+
+// roleID is the unique id that IAM would give the role: the same for the same ARN.
+func roleID(arn string) string { return "AROA" + digest(arn) }
+
+// Wire describes the service to the HTTP front.
+func (s *Service) Wire() wire.Service {
+	return wire.Service{
+		ID: "sts", Name: "STS", Protocol: wire.AWSQuery, Version: "2011-06-15",
+		Operations: map[string]wire.Operation{
+			"AssumeRole":        wire.Op(s.AssumeRole),
+			"GetAccessKeyInfo":  wire.Op(s.GetAccessKeyInfo),
+			"GetCallerIdentity": wire.Op(s.GetCallerIdentity),
+		},
+	}
+}
+
+// Snapshot implements wire.Stateful.
+func (s *Service) Snapshot() (json.RawMessage, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return json.Marshal(s.sessions)
+}
+
+// Restore implements wire.Stateful. Sessions that have expired are dropped.
+func (s *Service) Restore(raw json.RawMessage) error {
+	sessions := map[string]Session{}
+	if err := json.Unmarshal(raw, &sessions); err != nil {
+		return fmt.Errorf("restoring STS: %w", err)
+	}
+	for id, session := range sessions {
+		if !s.clock.Now().Before(session.Expires) {
+			delete(sessions, id)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions = sessions
+	return nil
+}
