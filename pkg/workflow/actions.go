@@ -10,6 +10,7 @@ const (
 	AnyResource       Resource = "*"
 	Bucket            Resource = "bucket"             // the factory's bucket itself
 	BucketObjects     Resource = "bucket-objects"     // its objects
+	CheckEngine       Resource = "check-engine"       // the object that holds goss
 	SourceParameters  Resource = "source-parameters"  // /aws/service/* public parameters
 	PointerParameters Resource = "pointer-parameters" // /ami-factory/* parameters in every region
 	FactoryResources  Resource = "factory-resources"  // EC2 resources that bear the factory's tags
@@ -107,6 +108,7 @@ func runComplianceActions() []Action {
 	return join(
 		// The verifier's presigned requests are made with this role.
 		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		on(CheckEngine, "s3:GetObject"),
 		on(AnyResource, "ssm:ListCommands"),
 		on(ShellDocument, "ssm:SendCommand"),
 	)

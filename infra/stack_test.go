@@ -1,0 +1,207 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/jsii-runtime-go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// template synthesises the stack with stand-in binaries: their content does not
+// matter to the template.
+func template(t *testing.T, context map[string]any) map[string]any {
+	t.Helper()
+	dir := t.TempDir()
+	for _, spec := range workflow.Stages() {
+		writeFile(t, filepath.Join(dir, string(spec.Stage), "bootstrap"), "#!/bin/sh\n# "+string(spec.Stage)+"\n")
+	}
+	goss := filepath.Join(dir, "goss")
+	writeFile(t, goss, "goss")
+	all := map[string]any{"functions": dir, "goss": goss, "@aws-cdk/core:enablePartitionLiterals": true}
+	for k, v := range context {
+		all[k] = v
+	}
+	app := awscdk.NewApp(&awscdk.AppProps{Context: &all, Outdir: jsii.String(t.TempDir())})
+	props, err := propsFromContext(app)
+	require.NoError(t, err)
+	props.Env = &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String("eu-west-1")}
+	stack := NewFactoryStack(app, "Test", props)
+	// Through JSON, so that numbers and nesting are plain.
+	b, err := json.Marshal(assertions.Template_FromStack(stack.Stack, nil).ToJSON())
+	require.NoError(t, err)
+	var out map[string]any
+	require.NoError(t, json.Unmarshal(b, &out))
+	return out
+}
+
+func writeFile(t *testing.T, file, content string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o755))
+}
+
+type resource = map[string]any
+
+func ofType(tpl map[string]any, kind string) map[string]resource {
+	out := map[string]resource{}
+	for id, r := range tpl["Resources"].(map[string]any) {
+		if r := r.(resource); r["Type"] == kind {
+			out[id] = r
+		}
+	}
+	return out
+}
+
+func properties(r resource) map[string]any { return r["Properties"].(map[string]any) }
+
+// actionsOf returns the actions that policies attach to a role, but for writing
+// its own logs.
+func actionsOf(tpl map[string]any, roleID string) []string {
+	var out []string
+	for _, p := range ofType(tpl, "AWS::IAM::Policy") {
+		props := properties(p)
+		attached := slices.ContainsFunc(props["Roles"].([]any), func(r any) bool { return r.(map[string]any)["Ref"] == roleID })
+		if !attached {
+			continue
+		}
+		for _, s := range props["PolicyDocument"].(map[string]any)["Statement"].([]any) {
+			switch a := s.(map[string]any)["Action"].(type) {
+			case string:
+				out = append(out, a)
+			case []any:
+				for _, x := range a {
+					out = append(out, x.(string))
+				}
+			}
+		}
+	}
+	out = slices.DeleteFunc(out, func(a string) bool { return strings.HasPrefix(a, "logs:") })
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func functionOf(t *testing.T, tpl map[string]any, spec workflow.Spec) map[string]any {
+	t.Helper()
+	for _, f := range ofType(tpl, "AWS::Lambda::Function") {
+		if p := properties(f); p["Description"] == spec.Does {
+			return p
+		}
+	}
+	require.Failf(t, "no function", "stage %s", spec.Stage)
+	return nil
+}
+
+func TestTheStateMachineIsTheWorkflowsAndNamesEveryFunction(t *testing.T) {
+	tpl := template(t, nil)
+	machines := ofType(tpl, "AWS::StepFunctions::StateMachine")
+	require.Len(t, machines, 1)
+	for _, m := range machines {
+		props := properties(m)
+		assert.Equal(t, string(workflow.Definition().JSON()), props["DefinitionString"])
+		substitutions := props["DefinitionSubstitutions"].(map[string]any)
+		assert.Len(t, substitutions, len(workflow.Stages()))
+		for _, spec := range workflow.Stages() {
+			assert.Contains(t, substitutions, workflow.PlaceholderName(spec.Stage))
+		}
+	}
+}
+
+func TestEachRoleAllowsExactlyItsStagesActions(t *testing.T) {
+	tpl := template(t, nil)
+	for _, spec := range workflow.Stages() {
+		t.Run(string(spec.Stage), func(t *testing.T) {
+			f := functionOf(t, tpl, spec)
+			roleID := f["Role"].(map[string]any)["Fn::GetAtt"].([]any)[0].(string)
+			role := ofType(tpl, "AWS::IAM::Role")[roleID]
+			require.NotNil(t, role)
+			assert.Nil(t, properties(role)["ManagedPolicyArns"], "no managed policy widens it")
+			var want []string
+			for _, a := range spec.Actions {
+				want = append(want, a.Name)
+			}
+			slices.Sort(want)
+			assert.Equal(t, slices.Compact(want), actionsOf(tpl, roleID))
+		})
+	}
+}
+
+func TestNoStatementAllowsEverything(t *testing.T) {
+	for id, p := range ofType(template(t, nil), "AWS::IAM::Policy") {
+		b, err := json.Marshal(properties(p)["PolicyDocument"])
+		require.NoError(t, err)
+		assert.NotContains(t, string(b), `"Action":"*"`, id)
+		assert.NotContains(t, string(b), `:*"`+`,"Effect"`, id)
+	}
+}
+
+func TestTheStateMachineMayInvokeEachFunction(t *testing.T) {
+	tpl := template(t, nil)
+	var policies strings.Builder
+	for _, p := range ofType(tpl, "AWS::IAM::Policy") {
+		b, err := json.Marshal(properties(p))
+		require.NoError(t, err)
+		if strings.Contains(string(b), "lambda:InvokeFunction") {
+			policies.Write(b)
+		}
+	}
+	for id := range ofType(tpl, "AWS::Lambda::Function") {
+		assert.Contains(t, policies.String(), id)
+	}
+}
+
+func TestFunctionsFollowTheStageTableAndTheArchitectureOfTheContext(t *testing.T) {
+	for _, arch := range []string{ARM64, X86} {
+		t.Run(arch, func(t *testing.T) {
+			tpl := template(t, map[string]any{"architecture": arch})
+			for _, spec := range workflow.Stages() {
+				f := functionOf(t, tpl, spec)
+				assert.Equal(t, []any{arch}, f["Architectures"])
+				assert.Equal(t, "provided.al2023", f["Runtime"])
+				assert.InDelta(t, spec.Timeout.Seconds(), f["Timeout"], 0)
+				assert.InDelta(t, float64(spec.MemoryMiB), f["MemorySize"], 0)
+			}
+		})
+	}
+}
+
+func TestTheBucketIsPrivateEncryptedVersionedAndKept(t *testing.T) {
+	buckets := ofType(template(t, nil), "AWS::S3::Bucket")
+	require.Len(t, buckets, 1)
+	for _, b := range buckets {
+		assert.Equal(t, "Retain", b["DeletionPolicy"])
+		block := properties(b)["PublicAccessBlockConfiguration"].(map[string]any)
+		for _, k := range []string{"BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"} {
+			assert.Equal(t, true, block[k], k)
+		}
+		assert.NotNil(t, properties(b)["BucketEncryption"])
+		assert.Equal(t, map[string]any{"Status": "Enabled"}, properties(b)["VersioningConfiguration"])
+	}
+}
+
+func TestBadContextIsReportedWholeAndBeforeAnythingIsMade(t *testing.T) {
+	context := map[string]any{"architecture": "sparc", "functions": t.TempDir(), "goss": filepath.Join(t.TempDir(), "none")}
+	app := awscdk.NewApp(&awscdk.AppProps{Context: &context, Outdir: jsii.String(t.TempDir())})
+	_, err := propsFromContext(app)
+	require.Error(t, err)
+	assert.ErrorContains(t, err, `architecture is "sparc" (allowed: arm64, x86_64)`)
+	assert.ErrorContains(t, err, "none is missing")
+	for _, spec := range workflow.Stages() {
+		assert.ErrorContains(t, err, filepath.Join(string(spec.Stage), "bootstrap")+" is missing")
+	}
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	jsii.Close()
+	os.Exit(code)
+}

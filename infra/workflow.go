@@ -1,0 +1,40 @@
+package main
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsstepfunctions"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// Workflow is the deployed state machine.
+type Workflow struct {
+	StateMachine awsstepfunctions.StateMachine
+}
+
+func newWorkflow(stack awscdk.Stack, functions Functions) Workflow {
+	substitutions := map[string]*string{}
+	for stage, f := range functions {
+		substitutions[workflow.PlaceholderName(stage)] = f.Function.FunctionArn()
+	}
+	machine := awsstepfunctions.NewStateMachine(stack, jsii.String("Workflow"), &awsstepfunctions.StateMachineProps{
+		DefinitionBody:          awsstepfunctions.DefinitionBody_FromString(jsii.String(string(workflow.Definition().JSON()))),
+		DefinitionSubstitutions: &substitutions,
+		StateMachineType:        awsstepfunctions.StateMachineType_STANDARD,
+		TracingEnabled:          jsii.Bool(true),
+		Logs: &awsstepfunctions.LogOptions{
+			Level: awsstepfunctions.LogLevel_ERROR,
+			Destination: awslogs.NewLogGroup(stack, jsii.String("WorkflowLogs"), &awslogs.LogGroupProps{
+				Retention:     awslogs.RetentionDays_THREE_MONTHS,
+				RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
+			}),
+		},
+	})
+	// A definition given as text grants nothing by itself.
+	for _, spec := range workflow.Stages() {
+		functions[spec.Stage].Function.GrantInvoke(machine)
+	}
+	return Workflow{StateMachine: machine}
+}
