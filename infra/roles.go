@@ -35,7 +35,7 @@ func newBuilderRole(stack awscdk.Stack) builderRole {
 		},
 	})
 	profile := awsiam.NewCfnInstanceProfile(stack, jsii.String("BuilderProfile"), &awsiam.CfnInstanceProfileProps{
-		Roles: &[]*string{role.RoleName()},
+		Roles: &[]any{role.RoleName()},
 	})
 	return builderRole{role: role, profile: profile}
 }
