@@ -1,0 +1,30 @@
+package wire
+
+// ec2Name is how a member of an EC2 shape is called on the wire where that does
+// not follow from its name: a request says BlockDeviceMapping.1 for the SDK's
+// BlockDeviceMappings, a response <blockDeviceMapping><item>. Empty means the
+// rule holds.
+type ec2Name struct {
+	request  string // default: the member's name
+	response string // default: the member's name with a small first letter
+	item     string // name of a list's elements in a response; default: item
+}
+
+func ec2RequestName(shape, member string) string {
+	if name := ec2Names[shape+"."+member].request; name != "" {
+		return name
+	}
+	return member
+}
+
+func ec2ResponseName(shape, member string) (name, item string) {
+	names := ec2Names[shape+"."+member]
+	name, item = names.response, names.item
+	if name == "" {
+		name = lowerFirst(member)
+	}
+	if item == "" {
+		item = "item"
+	}
+	return name, item
+}

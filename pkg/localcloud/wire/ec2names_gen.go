@@ -1,0 +1,3 @@
+package wire
+
+var ec2Names = map[string]ec2Name{}

@@ -1,0 +1,304 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// HandlerOptions configure the HTTP door. The zero value serves.
+type HandlerOptions struct {
+	// DefaultAccount is whose calls are made with an access key id that neither
+	// is an account id nor is known to Account. Default "000000000000".
+	DefaultAccount string
+	// DefaultRegion is for requests that name none. Default "us-east-1".
+	DefaultRegion string
+	// Account resolves an access key id that was minted by STS.
+	Account func(accessKeyID string) (account, arn string, ok bool)
+	// Before is asked before an operation runs; its error is the answer. It is
+	// where faults are injected. service is the signing name; for REST services
+	// operation is the HTTP method.
+	Before func(ctx context.Context, c Caller, service, operation string) error
+	// Default serves what no service is named for: unsigned requests for
+	// objects, and S3 when it is not among the services.
+	Default http.Handler
+	// MaxBody is the largest body, in bytes, that the awsJson and query
+	// protocols accept. Default 8 MiB. REST services set their own limits.
+	MaxBody int64
+	// Logger gets one debug line a call, and errors that are defects. Default: none.
+	Logger *slog.Logger
+}
+
+// Handler serves the services over HTTP as AWS does, all on one endpoint: the
+// credential scope of a request says which service it is for, which region, and
+// who calls.
+func Handler(opts HandlerOptions, services ...Service) http.Handler {
+	if opts.DefaultAccount == "" {
+		opts.DefaultAccount = "000000000000"
+	}
+	if opts.DefaultRegion == "" {
+		opts.DefaultRegion = "us-east-1"
+	}
+	if opts.MaxBody == 0 {
+		opts.MaxBody = 8 << 20
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	f := &front{HandlerOptions: opts, services: make(map[string]Service, len(services))}
+	for _, s := range services {
+		f.services[s.ID] = s
+	}
+	return f
+}
+
+type front struct {
+	HandlerOptions
+	services map[string]Service
+}
+
+// call is one request on its way through the front.
+type call struct {
+	request   *http.Request
+	body      []byte
+	form      url.Values // query protocols: parsed on first use
+	service   Service
+	operation string
+	caller    Caller
+	id        string
+}
+
+// codec is a wire format.
+type codec interface {
+	operation(in *call) (string, error)
+	decoder(in *call) func(input any) error
+	encode(in *call, output reflect.Value) ([]byte, error)
+	encodeError(in *call, e apiError) []byte
+	contentType(in *call) string
+}
+
+func codecOf(s Service) codec {
+	switch s.Protocol {
+	case AWSJSON:
+		return jsonCodec{lowerCamel: lowerCamelServices[s.ID]}
+	case EC2Query:
+		return queryCodec{ec2: true}
+	case AWSQuery:
+		return queryCodec{}
+	}
+	return restCodec{s3: s.ID == "s3"}
+}
+
+type requestIDKey struct{}
+
+// RequestIDFrom returns the id of the HTTP request that ctx belongs to, or ""
+// in process.
+func RequestIDFrom(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !isOwnHost(r.Host) || !isOwnOrigin(r.Header.Get("Origin")) {
+		http.Error(w, fmt.Sprintf("the embedded AWS answers on loopback and as %s only; this request was for host %q from origin %q",
+			Host, r.Host, r.Header.Get("Origin")), http.StatusForbidden)
+		return
+	}
+	in := &call{request: r, id: uuid.NewString()}
+	w.Header().Set("X-Amzn-Requestid", in.id)
+
+	sc, signed := scopeOf(r)
+	in.caller = f.callerOf(sc)
+	ctx := context.WithValue(WithCaller(r.Context(), in.caller), requestIDKey{}, in.id)
+	in.request = r.WithContext(ctx)
+
+	service, served := f.services[sc.service]
+	switch {
+	case served:
+		in.service = service
+	case f.Default != nil && (sc.service == "s3" || !signed && !looksLikeAPI(r)):
+		f.serveREST(w, in, f.Default, Service{ID: "s3", Name: "S3", Protocol: REST})
+		return
+	case !signed:
+		in.service = guessService(r, "")
+		f.fail(w, in, codecOf(in.service), Errorf("MissingAuthenticationToken",
+			"Request is missing Authentication Token: sign it (Signature Version 4), so that it says which service and region it is for"))
+		return
+	default:
+		in.service = guessService(r, sc.service)
+		f.fail(w, in, codecOf(in.service), f.unserved(in))
+		return
+	}
+	if service.Protocol == REST {
+		f.serveREST(w, in, service.Handler, service)
+		return
+	}
+	f.serveOperation(w, in)
+}
+
+// callerOf resolves who signed: a minted key first, then an access key id that
+// is itself an account id, then the default account.
+func (f *front) callerOf(s scope) Caller {
+	c := Caller{Account: f.DefaultAccount, Region: s.region, AccessKeyID: s.accessKeyID}
+	if c.Region == "" {
+		c.Region = f.DefaultRegion
+	}
+	if f.Account != nil {
+		if account, arn, ok := f.Account(s.accessKeyID); ok {
+			c.Account, c.ARN = account, arn
+			return c
+		}
+	}
+	if isAccountID(s.accessKeyID) {
+		c.Account = s.accessKeyID
+	}
+	c.ARN = "arn:aws:iam::" + c.Account + ":root"
+	return c
+}
+
+func (f *front) serveREST(w http.ResponseWriter, in *call, handler http.Handler, service Service) {
+	in.service, in.operation = service, in.request.Method
+	if err := f.before(in); err != nil {
+		f.fail(w, in, codecOf(service), err)
+		return
+	}
+	handler.ServeHTTP(w, in.request)
+}
+
+func (f *front) before(in *call) error {
+	if f.Before == nil {
+		return nil
+	}
+	return f.Before(in.request.Context(), in.caller, in.service.ID, in.operation)
+}
+
+func (f *front) serveOperation(w http.ResponseWriter, in *call) {
+	c := codecOf(in.service)
+	body, err := io.ReadAll(http.MaxBytesReader(w, in.request.Body, f.MaxBody))
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			err = Errorf("RequestEntityTooLarge", "the request body is larger than %d bytes", tooLarge.Limit)
+		}
+		f.fail(w, in, c, err)
+		return
+	}
+	in.body = body
+	if in.operation, err = c.operation(in); err != nil {
+		f.fail(w, in, c, err)
+		return
+	}
+	operation, served := in.service.Operations[in.operation]
+	if !served {
+		f.fail(w, in, c, f.unserved(in))
+		return
+	}
+	if err := f.before(in); err != nil {
+		f.fail(w, in, c, err)
+		return
+	}
+	output, err := f.run(in, operation, c.decoder(in))
+	if err != nil {
+		f.fail(w, in, c, err)
+		return
+	}
+	f.answer(w, in, c, output)
+}
+
+// run calls the operation and turns a panic into a server fault, so that one
+// defect does not hide behind a broken connection.
+func (f *front) run(in *call, operation Operation, decode func(any) error) (output any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.Logger.Error("operation panicked", "service", in.service.ID, "operation", in.operation,
+				"panic", p, "stack", string(debug.Stack()))
+			output, err = nil, fmt.Errorf("defect of the embedded AWS in %s %s: %v", in.service.Name, in.operation, p)
+		}
+	}()
+	return operation(in.request.Context(), decode)
+}
+
+func (f *front) answer(w http.ResponseWriter, in *call, c codec, output any) {
+	v := reflect.ValueOf(output)
+	for v.Kind() == reflect.Pointer && !v.IsNil() {
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Struct {
+		f.fail(w, in, c, fmt.Errorf("%s returned %T instead of an output struct", in.operation, output))
+		return
+	}
+	body, err := c.encode(in, v)
+	if err != nil {
+		f.fail(w, in, c, fmt.Errorf("encode the output of %s: %w", in.operation, err))
+		return
+	}
+	f.log(in, http.StatusOK, "")
+	w.Header().Set("Content-Type", c.contentType(in))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(body) // a client that went away needs no answer
+}
+
+func (f *front) fail(w http.ResponseWriter, in *call, c codec, err error) {
+	e := toAPIError(err, in.service.Protocol)
+	f.log(in, e.status, e.code+": "+e.message)
+	w.Header().Set("Content-Type", c.contentType(in))
+	w.Header().Set("X-Amzn-Errortype", e.code)
+	w.WriteHeader(e.status)
+	_, _ = w.Write(c.encodeError(in, e)) // a client that went away needs no answer
+}
+
+func (f *front) log(in *call, status int, failure string) {
+	f.Logger.Debug("call", "service", in.service.ID, "operation", in.operation, "account", in.caller.Account,
+		"region", in.caller.Region, "status", status, "error", failure, "request", in.id)
+}
+
+// unserved says what is missing and what there is.
+func (f *front) unserved(in *call) error {
+	code := "InvalidAction"
+	if in.service.Protocol != EC2Query && in.service.Protocol != AWSQuery {
+		code = "UnknownOperationException"
+	}
+	if _, served := f.services[in.service.ID]; !served {
+		return Errorf(code, "the embedded AWS does not serve %s (operation %s); it serves: %s",
+			in.service.Name, in.operation, strings.Join(slices.Sorted(maps.Keys(f.services)), ", "))
+	}
+	return Errorf(code, "the embedded AWS does not serve the operation %s of %s; it serves: %s",
+		in.operation, in.service.Name, strings.Join(slices.Sorted(maps.Keys(in.service.Operations)), ", "))
+}
+
+// looksLikeAPI tells an API call without a signature from a request for an
+// object.
+func looksLikeAPI(r *http.Request) bool {
+	return r.Header.Get("X-Amz-Target") != "" ||
+		strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") ||
+		r.URL.Query().Has("Action")
+}
+
+// guessService finds out in which format to refuse a request whose service is
+// not served.
+func guessService(r *http.Request, id string) Service {
+	s := Service{ID: id, Name: id, Protocol: REST}
+	if s.Name == "" {
+		s.Name = "an unnamed service"
+	}
+	switch {
+	case id == "ec2":
+		s.Protocol = EC2Query
+	case r.Header.Get("X-Amz-Target") != "":
+		s.Protocol = AWSJSON
+	case looksLikeAPI(r):
+		s.Protocol = AWSQuery
+	}
+	return s
+}
