@@ -1,0 +1,126 @@
+package distribution
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+)
+
+// imageDataType makes SSM check that a parameter's value is an AMI id that
+// exists in its region. It does so after PutParameter has answered.
+const imageDataType = "aws:ec2:image"
+
+// Pointer is an SSM parameter that consumers follow, its new value and the one
+// before.
+type Pointer struct {
+	Region    string `json:"region"`
+	Parameter string `json:"parameter"`
+	ImageID   string `json:"imageId"`
+	Previous  string `json:"previous"` // empty when the parameter did not exist
+}
+
+// String is "region:parameter".
+func (p Pointer) String() string { return p.Region + ":" + p.Parameter }
+
+// SortPointers orders pointers by region and parameter.
+func SortPointers(ps []Pointer) {
+	slices.SortFunc(ps, func(a, b Pointer) int {
+		return cmp.Or(cmp.Compare(a.Region, b.Region), cmp.Compare(a.Parameter, b.Parameter))
+	})
+}
+
+// ParameterReader reads pointers.
+type ParameterReader interface {
+	GetParameter(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error)
+}
+
+// ParameterAPI reads and writes pointers.
+type ParameterAPI interface {
+	ParameterReader
+	PutParameter(context.Context, *ssm.PutParameterInput, ...func(*ssm.Options)) (*ssm.PutParameterOutput, error)
+	DeleteParameter(context.Context, *ssm.DeleteParameterInput, ...func(*ssm.Options)) (*ssm.DeleteParameterOutput, error)
+}
+
+// ReadPointer returns a parameter's value; empty when it does not exist.
+func ReadPointer(ctx context.Context, api ParameterReader, name string) (string, error) {
+	out, err := api.GetParameter(ctx, &ssm.GetParameterInput{Name: &name})
+	if awserr.IsNotFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if out.Parameter == nil {
+		return "", nil
+	}
+	return aws.ToString(out.Parameter.Value), nil
+}
+
+// Move writes the pointer's new value.
+func Move(ctx context.Context, api ParameterAPI, p Pointer, recipeName string) error {
+	return put(ctx, api, p.Parameter, p.ImageID, p.Previous == "", recipeName)
+}
+
+func put(ctx context.Context, api ParameterAPI, name, value string, create bool, recipeName string) error {
+	in := &ssm.PutParameterInput{
+		Name:        &name,
+		Value:       &value,
+		Type:        types.ParameterTypeString,
+		DataType:    aws.String(imageDataType),
+		Description: aws.String("newest verified image of recipe " + recipeName + ", kept by ami-factory"),
+		Overwrite:   aws.Bool(!create),
+	}
+	if create { // SSM takes tags only when it makes a parameter
+		in.Tags = []types.Tag{{Key: aws.String(ami.TagRecipe), Value: &recipeName}}
+	}
+	_, err := api.PutParameter(ctx, in)
+	if create && awserr.Is(err, "ParameterAlreadyExists") { // by an attempt whose answer was lost
+		return put(ctx, api, name, value, false, recipeName)
+	}
+	return err
+}
+
+// Restore gives each pointer its previous value again, and deletes those that
+// did not exist before. It also writes where the new value is not to be read
+// yet, since SSM may still be validating it. A pointer that someone else has
+// moved meanwhile is left alone. It goes on after errors and returns them
+// together, each naming its pointer.
+func Restore(ctx context.Context, api func(region string) ParameterAPI, ps []Pointer, recipeName string) error {
+	var errs []error
+	for _, p := range ps {
+		if err := restore(ctx, api(p.Region), p, recipeName); err != nil {
+			errs = append(errs, fmt.Errorf("restore pointer %s: %w", p, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func restore(ctx context.Context, api ParameterAPI, p Pointer, recipeName string) error {
+	if p.Previous == p.ImageID {
+		return nil
+	}
+	now, err := ReadPointer(ctx, api, p.Parameter)
+	if err != nil {
+		return err
+	}
+	if now != p.ImageID && now != p.Previous && now != "" {
+		return nil
+	}
+	if p.Previous == "" {
+		_, err := api.DeleteParameter(ctx, &ssm.DeleteParameterInput{Name: &p.Parameter})
+		if awserr.IsNotFound(err) {
+			return nil
+		}
+		return err
+	}
+	return put(ctx, api, p.Parameter, p.Previous, now == "", recipeName)
+}

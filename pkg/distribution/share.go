@@ -1,0 +1,180 @@
+// Package distribution takes a finished image to other regions and accounts:
+// copies, launch permissions, the pointers that consumers follow, and the
+// retirement of what they no longer need.
+package distribution
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+)
+
+// Audience is who may launch an image. All lists are sorted.
+type Audience struct {
+	Accounts            []string
+	Organizations       []string // ARNs
+	OrganizationalUnits []string // ARNs
+	Public              bool     // never wanted; only read back
+}
+
+// AudienceOf is the audience that a recipe asks for.
+func AudienceOf(d recipe.Distribution) Audience {
+	a := Audience{Accounts: slices.Clone(d.Accounts)}
+	for _, arn := range d.Organizations {
+		if strings.Contains(arn, ":ou/") {
+			a.OrganizationalUnits = append(a.OrganizationalUnits, arn)
+		} else {
+			a.Organizations = append(a.Organizations, arn)
+		}
+	}
+	a.sort()
+	return a
+}
+
+func (a *Audience) sort() {
+	for _, list := range []*[]string{&a.Accounts, &a.Organizations, &a.OrganizationalUnits} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+}
+
+// Names lists everyone, for messages.
+func (a Audience) Names() []string {
+	names := slices.Concat(a.Accounts, a.Organizations, a.OrganizationalUnits)
+	if a.Public {
+		names = append(names, "everyone (public)")
+	}
+	return names
+}
+
+// Minus is who is in a and not in b.
+func (a Audience) Minus(b Audience) Audience {
+	return Audience{
+		Accounts:            without(a.Accounts, b.Accounts),
+		Organizations:       without(a.Organizations, b.Organizations),
+		OrganizationalUnits: without(a.OrganizationalUnits, b.OrganizationalUnits),
+		Public:              a.Public && !b.Public,
+	}
+}
+
+func without(a, b []string) []string {
+	var out []string
+	for _, s := range a {
+		if !slices.Contains(b, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// PermissionReader reads launch permissions.
+type PermissionReader interface {
+	DescribeImageAttribute(context.Context, *ec2.DescribeImageAttributeInput, ...func(*ec2.Options)) (*ec2.DescribeImageAttributeOutput, error)
+}
+
+// AttributeAPI changes attributes of images.
+type AttributeAPI interface {
+	ModifyImageAttribute(context.Context, *ec2.ModifyImageAttributeInput, ...func(*ec2.Options)) (*ec2.ModifyImageAttributeOutput, error)
+}
+
+// ReadAudience returns who may launch the image now.
+func ReadAudience(ctx context.Context, api PermissionReader, imageID string) (Audience, error) {
+	out, err := api.DescribeImageAttribute(ctx, &ec2.DescribeImageAttributeInput{
+		ImageId: &imageID, Attribute: types.ImageAttributeNameLaunchPermission,
+	})
+	if err != nil {
+		return Audience{}, err
+	}
+	var a Audience
+	for _, p := range out.LaunchPermissions {
+		switch {
+		case p.Group == types.PermissionGroupAll:
+			a.Public = true
+		case p.UserId != nil:
+			a.Accounts = append(a.Accounts, *p.UserId)
+		case p.OrganizationArn != nil:
+			a.Organizations = append(a.Organizations, *p.OrganizationArn)
+		case p.OrganizationalUnitArn != nil:
+			a.OrganizationalUnits = append(a.OrganizationalUnits, *p.OrganizationalUnitArn)
+		}
+	}
+	a.sort()
+	return a, nil
+}
+
+// Grant lets the audience launch the image. When the one call for all is
+// refused, each is tried alone, so that the error names who was refused.
+func Grant(ctx context.Context, api AttributeAPI, imageID string, a Audience) error {
+	permissions := permissionsOf(a)
+	if len(permissions) == 0 {
+		return nil
+	}
+	all := grant(ctx, api, imageID, permissions)
+	if all == nil || len(permissions) == 1 {
+		return named(all, permissions[0])
+	}
+	var errs []error
+	for _, p := range permissions {
+		if err := grant(ctx, api, imageID, []types.LaunchPermission{p}); err != nil {
+			errs = append(errs, named(err, p))
+		}
+	}
+	return errors.Join(errs...) // nil: what ailed the call for all has passed
+}
+
+func grant(ctx context.Context, api AttributeAPI, imageID string, p []types.LaunchPermission) error {
+	_, err := api.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{
+		ImageId:          &imageID,
+		Attribute:        aws.String(string(types.ImageAttributeNameLaunchPermission)),
+		LaunchPermission: &types.LaunchPermissionModifications{Add: p},
+	})
+	return err
+}
+
+func named(err error, p types.LaunchPermission) error {
+	switch {
+	case err == nil:
+		return nil
+	case p.UserId != nil:
+		return fmt.Errorf("account %s: %w", *p.UserId, err)
+	case p.OrganizationArn != nil:
+		return fmt.Errorf("organisation %s: %w", *p.OrganizationArn, err)
+	default:
+		return fmt.Errorf("organisational unit %s: %w", aws.ToString(p.OrganizationalUnitArn), err)
+	}
+}
+
+func permissionsOf(a Audience) []types.LaunchPermission {
+	var out []types.LaunchPermission
+	for _, id := range a.Accounts {
+		out = append(out, types.LaunchPermission{UserId: aws.String(id)})
+	}
+	for _, arn := range a.Organizations {
+		out = append(out, types.LaunchPermission{OrganizationArn: aws.String(arn)})
+	}
+	for _, arn := range a.OrganizationalUnits {
+		out = append(out, types.LaunchPermission{OrganizationalUnitArn: aws.String(arn)})
+	}
+	return out
+}
+
+// DeprecationAPI sets deprecation dates.
+type DeprecationAPI interface {
+	EnableImageDeprecation(context.Context, *ec2.EnableImageDeprecationInput, ...func(*ec2.Options)) (*ec2.EnableImageDeprecationOutput, error)
+}
+
+// Deprecate sets the time from which EC2 hides the image from other accounts.
+func Deprecate(ctx context.Context, api DeprecationAPI, imageID string, at time.Time) error {
+	// EC2 rounds to the minute.
+	_, err := api.EnableImageDeprecation(ctx, &ec2.EnableImageDeprecationInput{ImageId: &imageID, DeprecateAt: aws.Time(at.UTC().Truncate(time.Minute))})
+	return err
+}
