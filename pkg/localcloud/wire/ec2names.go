@@ -1,5 +1,7 @@
 package wire
 
+//go:generate node internal/ec2names/generate.mjs
+
 // ec2Name is how a member of an EC2 shape is called on the wire where that does
 // not follow from its name: a request says BlockDeviceMapping.1 for the SDK's
 // BlockDeviceMappings, a response <blockDeviceMapping><item>. Empty means the

@@ -66,7 +66,7 @@ func toAPIError(err error, protocol Protocol) apiError {
 	var api smithy.APIError
 	switch {
 	case errors.As(err, &api):
-		return apiError{code: api.ErrorCode(), message: api.ErrorMessage(), status: statusOf(api, protocol)}
+		return apiError{code: api.ErrorCode(), message: api.ErrorMessage(), status: statusOf(err, api, protocol)}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return apiError{code: "ServiceUnavailable", message: err.Error(), status: http.StatusServiceUnavailable}
 	}
@@ -77,7 +77,12 @@ func toAPIError(err error, protocol Protocol) apiError {
 	return apiError{code: code, message: err.Error(), status: http.StatusInternalServerError}
 }
 
-func statusOf(api smithy.APIError, protocol Protocol) int {
+func statusOf(err error, api smithy.APIError, protocol Protocol) int {
+	// An injected fault says itself how it is to be answered.
+	var own interface{ HTTPStatusCode() int }
+	if errors.As(err, &own) && own.HTTPStatusCode() >= http.StatusBadRequest {
+		return own.HTTPStatusCode()
+	}
 	code := api.ErrorCode()
 	// awsJson answers every fault of the client with 400, whatever its code.
 	if protocol == AWSJSON {

@@ -1,9 +1,12 @@
 package wire_test
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -11,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire/wiretest"
@@ -72,4 +76,12 @@ func TestEveryMemberSurvivesAWSQuery(t *testing.T) {
 				"ListAttachedRolePolicies", "CreateInstanceProfile", "AddRoleToInstanceProfile", "GetInstanceProfile", "SimulatePrincipalPolicy"),
 		}, func(c aws.Config) *iam.Client { return iam.NewFromConfig(c) })
 	})
+}
+
+func TestEveryMemberSurvivesEC2Query(t *testing.T) {
+	list, err := os.ReadFile("internal/ec2names/operations.txt")
+	require.NoError(t, err)
+	wiretest.RoundTrip(t, wire.Service{ID: "ec2", Name: "EC2", Protocol: wire.EC2Query, Version: "2016-11-15",
+		Operations: operations(strings.Fields(string(list))...),
+	}, func(c aws.Config) *ec2.Client { return ec2.NewFromConfig(c) })
 }
