@@ -10,12 +10,15 @@ import (
 // Duration is a time span written as "45m", "2h" or "90d".
 type Duration time.Duration
 
+// maxDays is a century: more would be a slip, and far more an overflow.
+const maxDays = 36500
+
 // ParseDuration reads what time.ParseDuration does, and whole days as "90d".
 func ParseDuration(s string) (Duration, error) {
 	if n, ok := strings.CutSuffix(s, "d"); ok {
 		days, err := strconv.Atoi(n)
-		if err != nil || days < 0 {
-			return 0, fmt.Errorf("%q is not a number of days", s)
+		if err != nil || days < 0 || days > maxDays {
+			return 0, fmt.Errorf("%q is not a number of days from 0 to %d", s, maxDays)
 		}
 		return Duration(time.Duration(days) * 24 * time.Hour), nil
 	}
@@ -32,7 +35,15 @@ func (d Duration) MarshalText() ([]byte, error) {
 	if t := time.Duration(d); t >= day && t%day == 0 {
 		return fmt.Appendf(nil, "%dd", t/day), nil
 	}
-	return []byte(time.Duration(d).String()), nil
+	s := time.Duration(d).String()
+	// time.Duration writes 45m as 45m0s and 2h as 2h0m0s.
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return []byte(s), nil
 }
 
 // UnmarshalText is ParseDuration.
@@ -42,4 +53,10 @@ func (d *Duration) UnmarshalText(b []byte) error {
 		*d = v
 	}
 	return err
+}
+
+// String is the duration as ParseDuration reads it.
+func (d Duration) String() string {
+	b, _ := d.MarshalText() // never fails
+	return string(b)
 }

@@ -2,96 +2,142 @@
 // each. Parsing is strict and collects every problem with its position.
 package recipe
 
+import "github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+
 // Recipe describes one golden image: what it is built from, what goes in, what
 // it must prove, and where it goes.
 type Recipe struct {
-	Name         string       `yaml:"name" json:"name"`                 // equals the file's base name
-	Description  string       `yaml:"description" json:"description"`   // becomes the AMI's description
-	Family       string       `yaml:"family" json:"family"`             // debian-12 | debian-13 | ubuntu-22.04 | ubuntu-24.04 | al2023
-	Architecture string       `yaml:"architecture" json:"architecture"` // x86_64 | arm64
-	Source       Source       `yaml:"source" json:"source"`
-	Builder      Builder      `yaml:"builder" json:"builder"`
-	Components   []Component  `yaml:"components" json:"components"`
-	Checks       Checks       `yaml:"checks" json:"checks"`
-	Gate         Gate         `yaml:"gate" json:"gate"`
-	Distribution Distribution `yaml:"distribution" json:"distribution"`
-	Pointers     Pointers     `yaml:"pointers" json:"pointers"`
-	Retention    Retention    `yaml:"retention" json:"retention"`
+	// Name of the recipe; equals the base name of its file.
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$,minLength=3,maxLength=40" hint:"lower-case letters, digits and single hyphens, beginning with a letter"`
+	// Description becomes the AMI's description.
+	Description string `yaml:"description" json:"description" jsonschema:"required,minLength=1,maxLength=255"`
+	// Family of operating systems that the base image belongs to; components say which they support.
+	Family string `yaml:"family" json:"family" jsonschema:"required,enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"`
+	// Architecture of the image, as EC2 names it.
+	Architecture string `yaml:"architecture" json:"architecture" jsonschema:"required,enum=x86_64,enum=arm64"`
+	// Source names the base AMI.
+	Source Source `yaml:"source" json:"source" jsonschema:"required"`
+	// Builder says how the builder and verifier instances run.
+	Builder Builder `yaml:"builder" json:"builder" jsonschema:"required"`
+	// Components that go into the image; each brings its own checks.
+	Components []Component `yaml:"components" json:"components" jsonschema:"required,minItems=1"`
+	// Checks adds to the checks that the components bring.
+	Checks Checks `yaml:"checks" json:"checks"`
+	// Gate decides which failed controls reject the image.
+	Gate Gate `yaml:"gate" json:"gate"`
+	// Distribution lists where the image goes and who may launch it.
+	Distribution Distribution `yaml:"distribution" json:"distribution" jsonschema:"required"`
+	// Pointers are what consumers follow to the newest image.
+	Pointers Pointers `yaml:"pointers" json:"pointers" jsonschema:"required"`
+	// Retention of published images.
+	Retention Retention `yaml:"retention" json:"retention"`
+
+	// doc knows where everything stands in the file; nil for a recipe that was
+	// not parsed from one.
+	doc *strictyaml.Document
 }
 
 // Source names the base AMI: an SSM public parameter, or a newest-match search.
 // Either way the image must belong to Owner.
 type Source struct {
-	Parameter string   `yaml:"parameter,omitempty" json:"parameter,omitempty"` // SSM parameter name whose value is an AMI id
-	Owner     string   `yaml:"owner" json:"owner"`                             // twelve digits, always required
-	Filters   []Filter `yaml:"filters,omitempty" json:"filters,omitempty"`     // DescribeImages filters; instead of Parameter
+	// Parameter is the name of an SSM parameter whose value is an AMI id; instead of filters.
+	Parameter string `yaml:"parameter,omitempty" json:"parameter,omitempty" jsonschema:"pattern=^/[a-zA-Z0-9_./-]+$,maxLength=1011" hint:"an SSM parameter's path, such as /aws/service/debian/release/12/latest/amd64"`
+	// Owner is the account id that the image must belong to; without it anyone's image with a fitting name could win.
+	Owner string `yaml:"owner" json:"owner" jsonschema:"required,pattern=^[0-9]{12}$" hint:"an AWS account id, twelve digits in quotes; Debian's is \"136693071363\", Amazon's \"137112412989\", Canonical's \"099720109477\""`
+	// Filters of DescribeImages; the newest match is taken; instead of parameter.
+	Filters []Filter `yaml:"filters,omitempty" json:"filters,omitempty" jsonschema:"minItems=1"`
 }
 
 // Filter is a DescribeImages filter.
 type Filter struct {
-	Name   string   `yaml:"name" json:"name"`
-	Values []string `yaml:"values" json:"values"`
+	// Name of the filter.
+	Name string `yaml:"name" json:"name" jsonschema:"required,minLength=1"`
+	// Values, of which one must match.
+	Values []string `yaml:"values" json:"values" jsonschema:"required,minItems=1,maxItems=200"`
 }
 
 // Builder says how the builder and verifier instances run.
 type Builder struct {
-	InstanceTypes []string   `yaml:"instanceTypes" json:"instanceTypes"` // tried in order
-	SubnetIDs     []string   `yaml:"subnetIds,omitempty" json:"subnetIds,omitempty"`
-	RootVolume    RootVolume `yaml:"rootVolume" json:"rootVolume"`
-	Timeout       Duration   `yaml:"timeout" json:"timeout"` // launch to provisioned; default 45m
+	// InstanceTypes are tried in order until one has capacity.
+	InstanceTypes []string `yaml:"instanceTypes" json:"instanceTypes" jsonschema:"required,minItems=1"`
+	// SubnetIDs to launch in, tried in order; default: those the factory was deployed with.
+	SubnetIDs []string `yaml:"subnetIds,omitempty" json:"subnetIds,omitempty"`
+	// RootVolume of the builder, and so of the image.
+	RootVolume RootVolume `yaml:"rootVolume" json:"rootVolume" jsonschema:"required"`
+	// Timeout from launch to provisioned; 5m to 6h, default 45m.
+	Timeout Duration `yaml:"timeout,omitempty" json:"timeout" jsonschema:"default=45m"`
 }
 
 // RootVolume of the builder, and so of the image. Always gp3 and encrypted.
 type RootVolume struct {
-	SizeGiB int32  `yaml:"sizeGiB" json:"sizeGiB"`
-	KMSKey  string `yaml:"kmsKey,omitempty" json:"kmsKey,omitempty"` // key id, ARN or alias in the home region; default the AWS-managed key
+	// SizeGiB of the volume.
+	SizeGiB int32 `yaml:"sizeGiB" json:"sizeGiB" jsonschema:"required,minimum=1,maximum=16384"`
+	// KMSKey is a key id, ARN or alias in the home region; default: the AWS-managed key.
+	KMSKey string `yaml:"kmsKey,omitempty" json:"kmsKey,omitempty" jsonschema:"minLength=1"`
 }
 
 // Component puts userdata/components/<name> into the image.
 type Component struct {
-	Name       string            `yaml:"name" json:"name"`
-	Parameters map[string]string `yaml:"parameters,omitempty" json:"parameters,omitempty"` // scalars, checked against component.yaml
+	// Name of the component's directory.
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$" hint:"the name of a directory in userdata/components"`
+	// Parameters as the component's component.yaml describes them.
+	Parameters map[string]string `yaml:"parameters,omitempty" json:"parameters,omitempty"`
 }
 
 // Checks adds to the checks that the components bring.
 type Checks struct {
-	Timeout Duration `yaml:"timeout" json:"timeout"` // default 15m
-	Skip    []Waiver `yaml:"waivers,omitempty" json:"waivers,omitempty"`
+	// Timeout of the checks in the verifier; 1m to 2h, default 15m.
+	Timeout Duration `yaml:"timeout,omitempty" json:"timeout" jsonschema:"default=15m"`
+	// Skip lists the waivers: controls that may fail, each for a reason and a time.
+	Skip []Waiver `yaml:"waivers,omitempty" json:"waivers,omitempty"`
 }
 
 // Waiver lets one control fail, for a reason and a time.
 type Waiver struct {
-	Control  string `yaml:"control" json:"control"`
-	Reason   string `yaml:"reason" json:"reason"`
-	Approver string `yaml:"approver" json:"approver"`
-	Expires  string `yaml:"expires" json:"expires"` // YYYY-MM-DD
+	// Control that may fail.
+	Control string `yaml:"control" json:"control" jsonschema:"required,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"a control's id, such as SYS-02"`
+	// Reason why it may.
+	Reason string `yaml:"reason" json:"reason" jsonschema:"required,minLength=10,maxLength=1000"`
+	// Approver who answers for it.
+	Approver string `yaml:"approver" json:"approver" jsonschema:"required,minLength=1"`
+	// Expires is the last day, in UTC, on which the waiver holds: YYYY-MM-DD.
+	Expires string `yaml:"expires" json:"expires" jsonschema:"required,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$" hint:"a date, YYYY-MM-DD"`
 }
 
 // Gate decides which failures reject an image.
 type Gate struct {
-	Severity string `yaml:"severity" json:"severity"` // low | medium | high | critical; default medium
+	// Severity from which on a failed control rejects the image; default medium.
+	Severity string `yaml:"severity,omitempty" json:"severity" jsonschema:"enum=low,enum=medium,enum=high,enum=critical,default=medium"`
 }
 
 // Distribution lists where the image goes and who may launch it.
 type Distribution struct {
-	Regions       []Region `yaml:"regions" json:"regions"` // the home region is always the first
-	Accounts      []string `yaml:"accounts,omitempty" json:"accounts,omitempty"`
-	Organizations []string `yaml:"organizations,omitempty" json:"organizations,omitempty"` // organisation or OU ARNs
+	// Regions the image is published in; the first is the home region, where it is built.
+	Regions []Region `yaml:"regions" json:"regions" jsonschema:"required,minItems=1"`
+	// Accounts that may launch the image.
+	Accounts []string `yaml:"accounts,omitempty" json:"accounts,omitempty" jsonschema:"pattern=^[0-9]{12}$" hint:"an AWS account id, twelve digits in quotes"`
+	// Organizations are ARNs of AWS organisations or organisational units whose accounts may launch the image.
+	Organizations []string `yaml:"organizations,omitempty" json:"organizations,omitempty"`
 }
 
 // Region is one target region with the key its copy is encrypted under.
 type Region struct {
-	Name   string `yaml:"name" json:"name"`
-	KMSKey string `yaml:"kmsKey,omitempty" json:"kmsKey,omitempty"`
+	// Name of the region.
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z]{2}(-[a-z]+)+-[0-9]$" hint:"a region's name, such as eu-west-1"`
+	// KMSKey is a key id, ARN or alias in that region; default: the AWS-managed key.
+	KMSKey string `yaml:"kmsKey,omitempty" json:"kmsKey,omitempty" jsonschema:"minLength=1"`
 }
 
 // Pointers are what consumers follow to the newest image.
 type Pointers struct {
-	Parameters []string `yaml:"parameters" json:"parameters"` // SSM parameter names, written in every region
+	// Parameters are names of SSM parameters, written in every region.
+	Parameters []string `yaml:"parameters" json:"parameters" jsonschema:"required,minItems=1"`
 }
 
 // Retention of published images.
 type Retention struct {
-	Keep           int      `yaml:"keep" json:"keep"`                                         // newest images kept, default 3
-	DeprecateAfter Duration `yaml:"deprecateAfter,omitempty" json:"deprecateAfter,omitempty"` // default 90 days
+	// Keep so many of the newest images; default 3.
+	Keep int `yaml:"keep,omitempty" json:"keep" jsonschema:"minimum=1,maximum=1000,default=3"`
+	// DeprecateAfter publication, an image is marked deprecated; 1d to 3650d, default 90d.
+	DeprecateAfter Duration `yaml:"deprecateAfter,omitempty" json:"deprecateAfter,omitempty" jsonschema:"default=90d"`
 }

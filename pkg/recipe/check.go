@@ -1,0 +1,182 @@
+package recipe
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/report"
+)
+
+// checker holds the rules that no tag can express: those between fields, and
+// those of AWS. Where a value is absent or ill-formed the decoder has said so
+// already, and the checker keeps silent.
+type checker struct {
+	recipe   *Recipe
+	now      time.Time
+	problems report.Problems
+}
+
+func (c *checker) fail(at, allowed, format string, args ...any) {
+	c.problems = append(c.problems, c.recipe.Problem(at, allowed, format, args...))
+}
+
+func (c *checker) check() {
+	c.name()
+	c.source()
+	c.builder()
+	c.components()
+	c.waivers()
+	c.distribution()
+	c.sharing()
+	c.pointers()
+	c.durations()
+}
+
+func (c *checker) name() {
+	r := c.recipe
+	base := strings.TrimSuffix(path.Base(r.doc.File()), path.Ext(r.doc.File()))
+	if r.Name != "" && r.Name != base {
+		c.fail("name", base, "name is %q, but the file is called %s", r.Name, path.Base(r.doc.File()))
+	}
+}
+
+func (c *checker) source() {
+	s := c.recipe.Source
+	if !c.recipe.Has("source") {
+		return
+	}
+	hasParameter, hasFilters := c.recipe.Has("source.parameter"), c.recipe.Has("source.filters")
+	switch {
+	case hasParameter && hasFilters:
+		c.fail("source.filters", "either parameter or filters", "source has both parameter and filters")
+	case !hasParameter && !hasFilters:
+		c.fail("source", "either parameter or filters", "source has neither parameter nor filters, so there is no base image")
+	}
+	seen := map[string]int{}
+	for i, f := range s.Filters {
+		at := fmt.Sprintf("source.filters[%d].name", i)
+		if f.Name == "owner-id" || f.Name == "owner-alias" {
+			c.fail(at, "", "filter %s is not needed: source.owner is always enforced", f.Name)
+		}
+		if j, dup := seen[f.Name]; dup && f.Name != "" {
+			c.fail(at, "", "filter %s is listed twice; the first is source.filters[%d]", f.Name, j)
+			continue
+		}
+		seen[f.Name] = i
+	}
+}
+
+var (
+	instanceType = regexp.MustCompile(`^([a-z]+)([0-9]+)([a-z-]*)\.([a-z0-9-]+)$`)
+	subnetID     = regexp.MustCompile(`^subnet-[0-9a-f]{8}([0-9a-f]{9})?$`)
+)
+
+// ArchitectureOf tells the architecture of an instance type from its name: a g
+// after the generation's number means Graviton, so arm64, as does the family
+// a1; mac types and unknown forms are not ok.
+// https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html
+func ArchitectureOf(name string) (architecture string, ok bool) {
+	m := instanceType.FindStringSubmatch(name)
+	switch {
+	case m == nil || m[1] == "mac":
+		return "", false
+	case m[1]+m[2] == "a1", strings.HasPrefix(m[3], "g"):
+		return "arm64", true
+	default:
+		return "x86_64", true
+	}
+}
+
+func (c *checker) builder() {
+	b := c.recipe.Builder
+	seen := map[string]bool{}
+	for i, t := range b.InstanceTypes {
+		at := fmt.Sprintf("builder.instanceTypes[%d]", i)
+		if t == "" {
+			continue
+		}
+		architecture, ok := ArchitectureOf(t)
+		switch {
+		case !ok:
+			c.fail(at, "an EC2 instance type such as t3.medium or m7g.large", "%q is not an instance type that can build an image", t)
+		case seen[t]:
+			c.fail(at, "", "instance type %s is listed twice", t)
+		case c.recipe.Architecture != "" && architecture != c.recipe.Architecture:
+			c.fail(at, "types of architecture "+c.recipe.Architecture, "instance type %s is %s, but the recipe's architecture is %s", t, architecture, c.recipe.Architecture)
+		}
+		seen[t] = true
+	}
+	subnets := map[string]bool{}
+	for i, s := range b.SubnetIDs {
+		at := fmt.Sprintf("builder.subnetIds[%d]", i)
+		switch {
+		case !subnetID.MatchString(s):
+			c.fail(at, "subnet- and 17 hexadecimal digits", "%q is not a subnet id", s)
+		case subnets[s]:
+			c.fail(at, "", "subnet %s is listed twice", s)
+		}
+		subnets[s] = true
+	}
+	c.key("builder.rootVolume.kmsKey", b.RootVolume.KMSKey, c.recipe.Home().Name)
+}
+
+func (c *checker) components() {
+	seen := map[string]int{}
+	for i, comp := range c.recipe.Components {
+		if comp.Name == "" {
+			continue
+		}
+		if j, dup := seen[comp.Name]; dup {
+			c.fail(fmt.Sprintf("components[%d].name", i), "", "component %s is listed twice; the first is components[%d]", comp.Name, j)
+			continue
+		}
+		seen[comp.Name] = i
+	}
+}
+
+// maxWaiver is how long a waiver may hold: one that never ends is a policy.
+const maxWaiver = 366 * 24 * time.Hour
+
+func (c *checker) waivers() {
+	seen := map[string]int{}
+	for i, w := range c.recipe.Checks.Skip {
+		at := fmt.Sprintf("checks.waivers[%d]", i)
+		if j, dup := seen[w.Control]; dup && w.Control != "" {
+			c.fail(at+".control", "", "control %s is waived twice; the first is checks.waivers[%d]", w.Control, j)
+		} else {
+			seen[w.Control] = i
+		}
+		if w.Expires == "" {
+			continue
+		}
+		day, err := time.Parse(time.DateOnly, w.Expires)
+		switch {
+		case err != nil:
+			c.fail(at+".expires", "a date, YYYY-MM-DD", "expires: %q is no date of the calendar", w.Expires)
+		case !c.now.Before(day.Add(24 * time.Hour)):
+			c.fail(at+".expires", "today or later", "the waiver of %s expired on %s; fix the control or have the waiver approved anew", w.Control, w.Expires)
+		case day.Sub(c.now) > maxWaiver:
+			c.fail(at+".expires", "at most one year ahead", "the waiver of %s would hold until %s", w.Control, w.Expires)
+		}
+	}
+}
+
+func (c *checker) durations() {
+	r := c.recipe
+	c.span("builder.timeout", r.Builder.Timeout, 5*time.Minute, 6*time.Hour)
+	c.span("checks.timeout", r.Checks.Timeout, time.Minute, 2*time.Hour)
+	// AWS accepts deprecation up to ten years ahead.
+	c.span("retention.deprecateAfter", r.Retention.DeprecateAfter, 24*time.Hour, 3650*24*time.Hour)
+}
+
+func (c *checker) span(at string, d Duration, from, to time.Duration) {
+	if !c.recipe.doc.Valid(at) {
+		return
+	}
+	if t := time.Duration(d); t < from || t > to {
+		c.fail(at, Duration(from).String()+" to "+Duration(to).String(), "%s is out of range: %s", at, d)
+	}
+}

@@ -1,0 +1,332 @@
+package recipe_test
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/report"
+)
+
+var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func good(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(recipesDir + "/debian-12-docker.yaml")
+	require.NoError(t, err)
+	return string(data)
+}
+
+func parse(text string) (*recipe.Recipe, report.Problems) {
+	return recipe.Parse("recipes/debian-12-docker.yaml", []byte(text), recipe.Options{Now: now})
+}
+
+func TestTheProjectsRecipeIsClean(t *testing.T) {
+	r, problems := parse(good(t))
+	require.Empty(t, problems)
+	assert.Equal(t, "debian-12-docker", r.Name)
+	assert.Equal(t, "136693071363", r.Source.Owner)
+	assert.Equal(t, []string{"t3.medium", "t3a.medium", "m6i.large"}, r.Builder.InstanceTypes)
+	assert.Equal(t, map[string]string{"variant": "docker"}, r.Components[0].Parameters)
+	assert.Equal(t, "eu-west-1", r.Home().Name)
+	assert.Equal(t, recipe.Duration(45*time.Minute), r.Builder.Timeout)
+}
+
+func TestDefaultsFillWhatTheFileLeavesOut(t *testing.T) {
+	text := good(t)
+	for _, line := range []string{"  timeout: 45m\n", "checks:\n  timeout: 15m\n", "gate:\n  severity: medium\n", "retention:\n  keep: 3\n  deprecateAfter: 90d\n"} {
+		require.Contains(t, text, line)
+		text = strings.Replace(text, line, "", 1)
+	}
+	r, problems := parse(text)
+	require.Empty(t, problems)
+	want, _ := parse(good(t))
+	assert.Equal(t, want.WithoutPositions(), r.WithoutPositions())
+}
+
+func TestRecipeSurvivesJSON(t *testing.T) {
+	r, _ := parse(good(t))
+	data, err := json.Marshal(r)
+	require.NoError(t, err)
+	var back recipe.Recipe
+	require.NoError(t, json.Unmarshal(data, &back))
+	assert.Equal(t, r.WithoutPositions(), back)
+	assert.Contains(t, string(data), `"timeout":"45m"`)
+}
+
+// Each case changes the good recipe in one place and names the only problems
+// that may follow, with the text that they must point at.
+func TestProblems(t *testing.T) {
+	type problem struct{ at, message string }
+	tests := map[string]struct {
+		old, new string
+		want     []problem
+	}{
+		"an unknown key is named with its nearest relative": {
+			"  timeout: 45m", "  timout: 45m",
+			[]problem{{"timout", `unknown key "timout" in builder; did you mean "timeout"?`}},
+		},
+		"an unknown key at the top": {
+			"retention:", "retension:",
+			[]problem{{"retension", `unknown key "retension"; did you mean "retention"?`}},
+		},
+		"a duplicate key": {
+			"  timeout: 45m", "  timeout: 45m\n  timeout: 46m",
+			[]problem{{"timeout: 46m", `duplicate key "timeout"`}},
+		},
+		"a list where text is wanted": {
+			"description: Debian 12 with Docker, hardened and checked", "description: [a]",
+			[]problem{{"[a]", "description must be text, not a list"}},
+		},
+		"text where a number is wanted": {
+			"sizeGiB: 8", "sizeGiB: big",
+			[]problem{{"big", `builder.rootVolume.sizeGiB must be a whole number, not "big"`}},
+		},
+		"a number out of range": {
+			"sizeGiB: 8", "sizeGiB: 0",
+			[]problem{{"0", "builder.rootVolume.sizeGiB is out of range: 0"}},
+		},
+		"an account id without quotes": {
+			`owner: "136693071363"`, `owner: 136693071363`,
+			[]problem{{"136693071363 #", `source.owner must be text, not the number 136693071363; put it in quotes: "136693071363"`}},
+		},
+		"no owner": {
+			"  owner: \"136693071363\" # Debian's account; an image of anyone else is refused\n", "",
+			[]problem{{"source:", "source.owner is required but missing"}},
+		},
+		"an owner that is a name": {
+			`"136693071363"`, `amazon`,
+			[]problem{{"amazon", `source.owner: "amazon" does not have the form`}},
+		},
+		"an empty value": {
+			"owner: \"136693071363\"", "owner:",
+			[]problem{{" # Debian", "source.owner is empty"}},
+		},
+		"parameter and filters": {
+			"source:\n", "source:\n  filters: [{name: name, values: [debian-12-*]}]\n",
+			[]problem{{"[{name", "source has both parameter and filters"}},
+		},
+		"neither parameter nor filters": {
+			"  parameter: /aws/service/debian/release/12/latest/amd64\n", "",
+			[]problem{{"owner:", "source has neither parameter nor filters"}},
+		},
+		"a filter for the owner": {
+			"parameter: /aws/service/debian/release/12/latest/amd64", "filters: [{name: owner-alias, values: [amazon]}]",
+			[]problem{{"owner-alias", "source.owner is always enforced"}},
+		},
+		"an unknown architecture": {
+			"architecture: x86_64", "architecture: amd64",
+			[]problem{
+				{"amd64", `architecture: "amd64" is not known`},
+				{"t3.medium", "instance type t3.medium is x86_64"},
+				{"t3a.medium", "instance type t3a.medium is x86_64"},
+				{"m6i.large", "instance type m6i.large is x86_64"},
+			},
+		},
+		"an instance type of another architecture": {
+			"m6i.large", "m7g.large",
+			[]problem{{"m7g.large", "instance type m7g.large is arm64, but the recipe's architecture is x86_64"}},
+		},
+		"an instance type that is none": {
+			"m6i.large", "large",
+			[]problem{{"large", `"large" is not an instance type`}},
+		},
+		"an instance type twice": {
+			"m6i.large", "t3.medium",
+			[]problem{{"t3.medium]", "instance type t3.medium is listed twice"}},
+		},
+		"an alias of YAML": {
+			"family: debian-12", "family: *x",
+			[]problem{{"*x", "not valid YAML"}},
+		},
+		"a component twice": {
+			"  - name: docker\n", "  - name: docker\n  - name: docker\n",
+			[]problem{{"docker\n\nchecks", "component docker is listed twice"}},
+		},
+		"a name that is not the file's": {
+			"name: debian-12-docker\n", "name: debian-13-docker\n",
+			[]problem{{"debian-13-docker\n", `name is "debian-13-docker", but the file is called debian-12-docker.yaml`}},
+		},
+		"an image shared under the AWS-managed key in a copy": {
+			"    - name: eu-central-1\n      kmsKey: alias/ami-factory\n", "    - name: eu-central-1\n      kmsKey: alias/aws/ebs\n",
+			[]problem{{"alias/aws/ebs", "alias/aws/ebs is the AWS-managed key: the image is shared with accounts"}},
+		},
+		"an image shared without a key in a copy": {
+			"    - name: eu-central-1\n      kmsKey: alias/ami-factory\n", "    - name: eu-central-1\n",
+			[]problem{{"name: eu-central-1", "distribution.regions[1] has no kmsKey: the image is shared with accounts"}},
+		},
+		"an image shared without a key at home": {
+			"    sizeGiB: 8\n    kmsKey: alias/ami-factory\n", "    sizeGiB: 8\n",
+			[]problem{
+				{"sizeGiB", "builder.rootVolume has no kmsKey"},
+				{"alias/ami-factory\n    - name: eu-c", "the image is not copied in its home region"},
+			},
+		},
+		"a key of another region": {
+			"    - name: eu-central-1\n      kmsKey: alias/ami-factory\n", "    - name: eu-central-1\n      kmsKey: arn:aws:kms:us-east-1:111122223333:key/1\n",
+			[]problem{{"arn:aws:kms", "the key is of region us-east-1, but is used in eu-central-1"}},
+		},
+		"an account of eleven digits": {
+			`"210987654321"`, `"21098765432"`,
+			[]problem{{`"21098765432"`, `distribution.accounts[0]: "21098765432" does not have the form`}},
+		},
+		"an account twice": {
+			`"210987654321"`, `"210987654321", "210987654321"`,
+			[]problem{{`"210987654321"]`, `account 210987654321 is listed twice`}},
+		},
+		"an organisation that is no ARN": {
+			`accounts: ["210987654321"]`, `organizations: [o-abcdefghij]`,
+			[]problem{{"o-abcdefghij", `"o-abcdefghij" is not the ARN of an organisation`}},
+		},
+		"a region that is none": {
+			"eu-central-1", "frankfurt",
+			[]problem{{"frankfurt", `distribution.regions[1].name: "frankfurt" does not have the form`}},
+		},
+		"a region twice": {
+			"eu-central-1", "eu-west-1",
+			[]problem{{"eu-west-1\n      kmsKey: alias/ami-factory\n  acc", "region eu-west-1 is listed twice"}},
+		},
+		"a pointer below /aws": {
+			"[/ami-factory/debian-12-docker/latest]", "[/aws/service/mine]",
+			[]problem{{"/aws/service/mine", "begins with aws or ssm"}},
+		},
+		"a pointer without a leading slash": {
+			"[/ami-factory/debian-12-docker/latest]", "[latest image]",
+			[]problem{{"latest image", "is not the full path of an SSM parameter"}},
+		},
+		"an unknown severity": {
+			"severity: medium", "severity: meduim",
+			[]problem{{"meduim", `gate.severity: "meduim" is not known; did you mean "medium"?`}},
+		},
+		"a duration that is none": {
+			"timeout: 15m", "timeout: soon",
+			[]problem{{"soon", `checks.timeout: "soon" is not a duration`}},
+		},
+		"a duration that is too long": {
+			"timeout: 45m", "timeout: 3d",
+			[]problem{{"3d", "builder.timeout is out of range: 3d"}},
+		},
+		"a duration of nothing": {
+			"timeout: 45m", "timeout: 0s",
+			[]problem{{"0s", "builder.timeout is out of range: 0s"}},
+		},
+		"a waiver that expired yesterday": {
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, approver: me, expires: 2026-11-22}]\n",
+			[]problem{{"2026-11-22", "the waiver of SYS-02 expired on 2026-11-22"}},
+		},
+		"a waiver that expires today still holds": {
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, approver: me, expires: 2026-11-23}]\n",
+			nil,
+		},
+		"a waiver for ever": {
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, approver: me, expires: 2099-01-01}]\n",
+			[]problem{{"2099-01-01", "would hold until 2099-01-01"}},
+		},
+		"a waiver with an impossible date": {
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, approver: me, expires: '2026-02-30'}]\n",
+			[]problem{{"'2026-02-30'", `"2026-02-30" is no date of the calendar`}},
+		},
+		"a waiver that says too little": {
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: no, expires: 2026-12-01}]\n",
+			[]problem{
+				{"{control", "checks.waivers[0].approver is required but missing"},
+				{"no, exp", "checks.waivers[0].reason is too short: 2 characters"},
+			},
+		},
+		"broken YAML": {
+			"family: debian-12", "family: [debian-12",
+			[]problem{{"", "not valid YAML"}},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			require.Contains(t, good(t), tt.old)
+			text := strings.Replace(good(t), tt.old, tt.new, 1)
+			_, problems := parse(text)
+			lines := strings.Split(text, "\n")
+			var got []string
+			for _, p := range problems {
+				got = append(got, p.String())
+			}
+			require.Len(t, problems, len(tt.want), "%s", strings.Join(got, "\n"))
+			for _, want := range tt.want {
+				found := false
+				for _, p := range problems {
+					if !strings.Contains(p.Message, want.message) {
+						continue
+					}
+					found = true
+					require.Positive(t, p.Line)
+					rest := strings.Join(lines[p.Line-1:], "\n")
+					assert.Equal(t, lines[p.Line-1], p.Source)
+					assert.True(t, strings.HasPrefix(rest[min(p.Column-1, len(rest)):], want.at), "%s does not point at %q", p, want.at)
+				}
+				assert.True(t, found, "no problem says %q in\n%s", want.message, strings.Join(got, "\n"))
+			}
+		})
+	}
+}
+
+func TestAllProblemsComeInOnePass(t *testing.T) {
+	text := good(t)
+	for old, repl := range map[string]string{
+		`owner: "136693071363"`: `owner: "1"`,
+		"sizeGiB: 8":            "sizeGiB: 99999",
+		"gate:":                 "gates:",
+		"t3.medium":             "t4g.medium",
+		"[/ami-factory/":        "[/aws/",
+	} {
+		text = strings.Replace(text, old, repl, 1)
+	}
+	_, problems := parse(text)
+	assert.Len(t, problems, 5)
+}
+
+func TestArchitectureOfInstanceTypes(t *testing.T) {
+	for name, want := range map[string]string{
+		"t3.medium": "x86_64", "t3a.medium": "x86_64", "t4g.small": "arm64", "m7g.large": "arm64", "m6i.large": "x86_64",
+		"c7gn.xlarge": "arm64", "g4dn.xlarge": "x86_64", "g5g.xlarge": "arm64", "gr6.4xlarge": "x86_64", "a1.large": "arm64", "x2gd.metal": "arm64",
+		"im4gn.large": "arm64", "u-6tb1.metal": "", "mac2.metal": "", "m6i": "", "hpc7g.4xlarge": "arm64", "m7i-flex.large": "x86_64",
+	} {
+		got, _ := recipe.ArchitectureOf(name)
+		assert.Equal(t, want, got, name)
+	}
+}
+
+func TestLoadSaysWhichRecipesThereAre(t *testing.T) {
+	fsys := fstest.MapFS{
+		"recipes/debian-12-docker.yaml": {Data: []byte(good(t))},
+		"recipes/al2023-base.yaml":      {Data: []byte("x")},
+	}
+	_, _, err := recipe.Load(fsys, "debian-12-dokcer", recipe.Options{Now: now})
+	require.ErrorIs(t, err, recipe.ErrUnknown)
+	assert.EqualError(t, err, `unknown recipe "debian-12-dokcer"; did you mean "debian-12-docker"? (there are: al2023-base, debian-12-docker)`)
+	r, problems, err := recipe.Load(fsys, "debian-12-docker", recipe.Options{Now: now})
+	require.NoError(t, err)
+	assert.Empty(t, problems)
+	assert.Equal(t, "debian-12-docker", r.Name)
+}
+
+func TestDurationsAreWrittenAsTheyAreRead(t *testing.T) {
+	for _, s := range []string{"45m", "2h", "90d", "1h30m", "90s", "1d", "0s"} {
+		d, err := recipe.ParseDuration(s)
+		require.NoError(t, err)
+		back, err := recipe.ParseDuration(d.String())
+		require.NoError(t, err)
+		assert.Equal(t, d, back)
+	}
+	d, err := recipe.ParseDuration("45m")
+	require.NoError(t, err)
+	assert.Equal(t, "45m", d.String())
+	for _, s := range []string{"", "d", "-1d", "soon", "5", "999999999999d"} {
+		_, err := recipe.ParseDuration(s)
+		assert.Error(t, err, s)
+	}
+}

@@ -1,0 +1,173 @@
+// Package report holds problems found in files that people write: what is
+// wrong, exactly where, and what is allowed instead. Every check collects all
+// of its problems; nothing is started while one of them is an error.
+package report
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Severity of a problem.
+type Severity string
+
+// The severities. Only an error stops a build.
+const (
+	Error   Severity = "error"
+	Warning Severity = "warning"
+)
+
+// Problem is one thing wrong with a file.
+type Problem struct {
+	Severity Severity `json:"severity"`
+	File     string   `json:"file"`
+	Line     int      `json:"line,omitempty"`   // from 1; 0 when the file as a whole is meant
+	Column   int      `json:"column,omitempty"` // from 1, in characters
+	Message  string   `json:"message"`
+	Allowed  string   `json:"allowed,omitempty"` // what would be accepted instead
+	Source   string   `json:"source,omitempty"`  // the text of the line
+}
+
+// String is the problem on one line: file:line:col: error: message (allowed: …).
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d", p.Line)
+		if p.Column > 0 {
+			fmt.Fprintf(&b, ":%d", p.Column)
+		}
+	}
+	fmt.Fprintf(&b, ": %s: %s", p.Severity, p.Message)
+	if p.Allowed != "" {
+		fmt.Fprintf(&b, " (allowed: %s)", p.Allowed)
+	}
+	return b.String()
+}
+
+// Problems is what a check found.
+type Problems []Problem
+
+// Sort orders by file, line, column, severity and message, and drops exact
+// duplicates.
+func (ps Problems) Sort() Problems {
+	slices.SortStableFunc(ps, func(a, b Problem) int {
+		return cmp.Or(
+			cmp.Compare(a.File, b.File),
+			cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.Column, b.Column),
+			cmp.Compare(a.Severity, b.Severity),
+			cmp.Compare(a.Message, b.Message),
+		)
+	})
+	return slices.Compact(ps)
+}
+
+// Count returns how many problems have the severity.
+func (ps Problems) Count(s Severity) int {
+	n := 0
+	for _, p := range ps {
+		if p.Severity == s {
+			n++
+		}
+	}
+	return n
+}
+
+// HasErrors says whether anything stops a build.
+func (ps Problems) HasErrors() bool { return ps.Count(Error) > 0 }
+
+// Err returns nil without errors, else an *InvalidError with all problems.
+func (ps Problems) Err() error {
+	if !ps.HasErrors() {
+		return nil
+	}
+	return &InvalidError{Problems: slices.Clone(ps).Sort()}
+}
+
+// InvalidError is a set of problems as a Go error.
+type InvalidError struct {
+	Problems Problems
+}
+
+// Error lists the errors, one on a line, without source lines.
+func (e *InvalidError) Error() string {
+	var lines []string
+	for _, p := range e.Problems {
+		if p.Severity == Error {
+			lines = append(lines, p.String())
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Print writes the problems in order, each with its source line and a caret
+// under the column, followed by a count. Without problems it writes nothing.
+func (ps Problems) Print(w io.Writer) error {
+	sorted := slices.Clone(ps).Sort()
+	var b strings.Builder
+	for _, p := range sorted {
+		b.WriteString(p.String())
+		b.WriteByte('\n')
+		if p.Source != "" && p.Line > 0 {
+			b.WriteString(excerpt(p))
+		}
+	}
+	if len(sorted) > 0 {
+		fmt.Fprintf(&b, "%s, %s\n", count(sorted.Count(Error), "error"), count(sorted.Count(Warning), "warning"))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// WriteJSON writes {"errors":n,"warnings":n,"problems":[…]}, sorted.
+func (ps Problems) WriteJSON(w io.Writer) error {
+	sorted := slices.Clone(ps).Sort()
+	if sorted == nil {
+		sorted = Problems{}
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(struct {
+		Errors   int      `json:"errors"`
+		Warnings int      `json:"warnings"`
+		Problems Problems `json:"problems"`
+	}{sorted.Count(Error), sorted.Count(Warning), sorted})
+}
+
+// excerpt is the source line with its number, and the caret below it. Tabs are
+// kept in the caret's line so that it lands under its character.
+func excerpt(p Problem) string {
+	number := fmt.Sprintf("%5d | ", p.Line)
+	out := number + p.Source + "\n"
+	if p.Column < 1 {
+		return out
+	}
+	var pad strings.Builder
+	column := 1
+	for _, r := range p.Source {
+		if column >= p.Column {
+			break
+		}
+		if r == '\t' {
+			pad.WriteByte('\t')
+		} else {
+			pad.WriteByte(' ')
+		}
+		column++
+	}
+	return out + strings.Repeat(" ", utf8.RuneCountInString(number)-2) + "| " + pad.String() + "^\n"
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,74 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/report"
+)
+
+func sample() report.Problems {
+	return report.Problems{
+		{Severity: report.Error, File: "b.yaml", Line: 2, Column: 3, Message: "second", Source: "\tx: é!"},
+		{Severity: report.Warning, File: "a.yaml", Message: "the whole file"},
+		{Severity: report.Error, File: "b.yaml", Line: 1, Column: 7, Message: "first", Allowed: "low, high", Source: "gate: middling"},
+		{Severity: report.Error, File: "b.yaml", Line: 1, Column: 7, Message: "first", Allowed: "low, high", Source: "gate: middling"},
+	}
+}
+
+func TestPrintIsSortedWithCarets(t *testing.T) {
+	var b bytes.Buffer
+	require.NoError(t, sample().Print(&b))
+	assert.Equal(t, `a.yaml: warning: the whole file
+b.yaml:1:7: error: first (allowed: low, high)
+    1 | gate: middling
+      |       ^
+b.yaml:2:3: error: second
+    2 | `+"\tx: é!\n      | \t ^\n"+`2 errors, 1 warning
+`, b.String())
+}
+
+func TestNothingToReportPrintsNothing(t *testing.T) {
+	var b bytes.Buffer
+	require.NoError(t, report.Problems(nil).Print(&b))
+	assert.Empty(t, b.String())
+	require.NoError(t, report.Problems(nil).Err())
+}
+
+func TestJSONHoldsTheSame(t *testing.T) {
+	var b bytes.Buffer
+	require.NoError(t, sample().WriteJSON(&b))
+	var got struct {
+		Errors, Warnings int
+		Problems         report.Problems
+	}
+	require.NoError(t, json.Unmarshal(b.Bytes(), &got))
+	assert.Equal(t, 2, got.Errors)
+	assert.Equal(t, 1, got.Warnings)
+	assert.Equal(t, sample().Sort(), got.Problems)
+	b.Reset()
+	require.NoError(t, report.Problems(nil).WriteJSON(&b))
+	assert.JSONEq(t, `{"errors":0,"warnings":0,"problems":[]}`, b.String())
+}
+
+func TestWarningsAloneAreNoError(t *testing.T) {
+	require.NoError(t, report.Problems{{Severity: report.Warning, File: "a", Message: "m"}}.Err())
+	var invalid *report.InvalidError
+	require.ErrorAs(t, sample().Err(), &invalid)
+	assert.Len(t, invalid.Problems, 3)
+	assert.Equal(t, "b.yaml:1:7: error: first (allowed: low, high)\nb.yaml:2:3: error: second", invalid.Error())
+}
+
+func TestNearest(t *testing.T) {
+	known := []string{"parameter", "owner", "filters", "instanceTypes", "kmsKey"}
+	for given, want := range map[string]string{
+		"paramter": "parameter", "Owner": "owner", "onwer": "owner", "instance_types": "instanceTypes",
+		"kms-key": "kmsKey", "subnets": "", "x": "",
+	} {
+		assert.Equal(t, want, report.Nearest(given, known), given)
+	}
+}
