@@ -1,0 +1,227 @@
+package network
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+)
+
+// cache keeps files by URL below a directory. An entry is one file: a line of
+// JSON with the length and digest of what follows it. It is
+// written beside its place and renamed, and checked whenever it is opened, so a
+// crash or a damaged disk costs another fetch and nothing else. Several
+// processes may share the directory.
+type cache struct {
+	dir string
+}
+
+// description is the first line of an entry.
+type description struct {
+	URL          string
+	Fetched      time.Time
+	ETag         string `json:",omitempty"`
+	LastModified string `json:",omitempty"`
+	ContentType  string `json:",omitempty"`
+	Size         int64
+	SHA256       string
+}
+
+func openCache(dir string) (*cache, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("package cache: %w", err)
+	}
+	// What a killed process was writing; others may be at work on younger ones.
+	// The pattern is a constant, the only cause of an error.
+	leftovers, _ := filepath.Glob(filepath.Join(dir, "*", ".new-*"))
+	for _, name := range leftovers {
+		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > leftoverAge {
+			_ = os.Remove(name) // another process may have been quicker
+		}
+	}
+	return &cache{dir: dir}, nil
+}
+
+// leftoverAge is when an unfinished copy is surely nobody's any more.
+const leftoverAge = 24 * time.Hour
+
+func (c *cache) path(url string) string {
+	sum := sha256.Sum256([]byte(url))
+	name := hex.EncodeToString(sum[:])
+	return filepath.Join(c.dir, name[:2], name)
+}
+
+// entry is an open, verified copy.
+type entry struct {
+	description
+	file   *os.File
+	offset int64
+}
+
+// open returns the copy of url, nil if there is none, and an error (and nil) if
+// it is damaged.
+func (c *cache) open(url string) (*entry, error) {
+	file, err := os.Open(c.path(url))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &entry{file: file}
+	if err := e.verify(url); err != nil {
+		_ = file.Close() // was only read
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *entry) verify(url string) error {
+	reader := bufio.NewReader(e.file)
+	line, err := reader.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("no description: %w", err)
+	}
+	if err := json.Unmarshal(line, &e.description); err != nil {
+		return fmt.Errorf("bad description: %w", err)
+	}
+	e.offset = int64(len(line))
+	digest := sha256.New()
+	size, err := io.Copy(digest, reader)
+	switch {
+	case err != nil:
+		return err
+	case e.URL != url:
+		return fmt.Errorf("is a copy of %s", e.URL)
+	case size != e.Size || hex.EncodeToString(digest.Sum(nil)) != e.SHA256:
+		return errors.New("damaged: length or digest differ")
+	}
+	return nil
+}
+
+// Close releases the entry.
+func (e *entry) Close() { _ = e.file.Close() }
+
+// serve answers with the copy, honouring ranges and conditions.
+func (e *entry) serve(w http.ResponseWriter, r *http.Request) {
+	if e.ETag != "" {
+		w.Header().Set("Etag", e.ETag)
+	}
+	contentType := e.ContentType
+	if contentType == "" {
+		contentType = "application/octet-stream"
+	}
+	w.Header().Set("Content-Type", contentType)
+	modified, err := http.ParseTime(e.LastModified)
+	if err != nil {
+		modified = time.Time{} // not given: ServeContent then leaves it out
+	}
+	http.ServeContent(w, r, "", modified, io.NewSectionReader(e.file, e.offset, e.Size))
+}
+
+// condition makes a request answer 304 if the copy is still right.
+func (e *entry) condition(r *http.Request) {
+	if e.ETag != "" {
+		r.Header.Set("If-None-Match", e.ETag)
+	}
+	if e.LastModified != "" {
+		r.Header.Set("If-Modified-Since", e.LastModified)
+	}
+}
+
+// entryWriter collects a copy.
+type entryWriter struct {
+	description
+	path   string
+	file   *os.File // the body from descriptionRoom on
+	digest hash.Hash
+	err    error // the first of Write
+}
+
+func (c *cache) create(url string, response *http.Response) (*entryWriter, error) {
+	path := c.path(url)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return nil, err
+	}
+	w := &entryWriter{
+		description: description{
+			URL: url, Fetched: time.Now().UTC(),
+			ETag: response.Header.Get("Etag"), LastModified: response.Header.Get("Last-Modified"),
+			ContentType: response.Header.Get("Content-Type"),
+		},
+		path: path, file: file, digest: sha256.New(),
+	}
+	// Room for the description, which is complete only at the end.
+	if _, err := file.Seek(descriptionRoom, io.SeekStart); err != nil {
+		w.abandon()
+		return nil, err
+	}
+	return w, nil
+}
+
+// descriptionRoom is the length of an entry's first line, padded with spaces.
+const descriptionRoom = 4096
+
+// Write implements io.Writer. It never fails, for the guest is to get its
+// answer even if the disk is full; commit tells the error.
+func (w *entryWriter) Write(p []byte) (int, error) {
+	if w.err == nil {
+		w.digest.Write(p)
+		w.Size += int64(len(p))
+		_, w.err = w.file.Write(p)
+	}
+	return len(p), nil
+}
+
+var byHash = regexp.MustCompile(`/by-hash/SHA256/([0-9a-f]{64})$`)
+
+// commit puts the whole copy in its place.
+func (w *entryWriter) commit() error {
+	defer w.abandon()
+	if w.err != nil {
+		return w.err
+	}
+	w.SHA256 = hex.EncodeToString(w.digest.Sum(nil))
+	if named := byHash.FindStringSubmatch(w.URL); named != nil && named[1] != w.SHA256 {
+		return fmt.Errorf("content has digest %s, not that of its name", w.SHA256)
+	}
+	line, err := json.Marshal(w.description)
+	if err != nil {
+		return err
+	}
+	if len(line) >= descriptionRoom {
+		return fmt.Errorf("description of %d bytes is too long", len(line))
+	}
+	padded := make([]byte, descriptionRoom)
+	for i := copy(padded, line); i < len(padded); i++ {
+		padded[i] = ' '
+	}
+	padded[descriptionRoom-1] = '\n'
+	if _, err := w.file.WriteAt(padded, 0); err != nil {
+		return err
+	}
+	if err := w.file.Close(); err != nil {
+		return err
+	}
+	return os.Rename(w.file.Name(), w.path)
+}
+
+// abandon removes what was not committed; after commit it does nothing.
+func (w *entryWriter) abandon() {
+	_ = w.file.Close()
+	_ = os.Remove(w.file.Name()) // has another name after commit
+}

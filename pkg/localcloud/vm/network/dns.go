@@ -1,0 +1,97 @@
+package network
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/miekg/dns"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+const (
+	dnsPort = 53
+	dnsTTL  = 60 // seconds
+)
+
+// resolver is the guests' name server. It asks nobody.
+type resolver struct {
+	servers []*dns.Server
+	serving sync.WaitGroup
+}
+
+// startResolver serves DNS on both resolver addresses, over UDP and TCP.
+func startResolver(s *stack.Stack) (*resolver, error) {
+	r := &resolver{}
+	for _, ip := range []string{GatewayIP, ResolverIP} {
+		at := tcpip.FullAddress{NIC: nicID, Addr: address(ip), Port: dnsPort}
+		packets, err := gonet.DialUDP(s, &at, nil, ipv4.ProtocolNumber)
+		if err != nil {
+			return r, fmt.Errorf("dns: %w", err)
+		}
+		r.serve(&dns.Server{PacketConn: packets, Handler: dns.HandlerFunc(answer)})
+		listener, err := gonet.ListenTCP(s, at, ipv4.ProtocolNumber)
+		if err != nil {
+			return r, fmt.Errorf("dns: %w", err)
+		}
+		r.serve(&dns.Server{Listener: listener, Handler: dns.HandlerFunc(answer)})
+	}
+	return r, nil
+}
+
+func (r *resolver) serve(server *dns.Server) {
+	started := make(chan struct{})
+	server.NotifyStartedFunc = func() { close(started) }
+	r.servers = append(r.servers, server)
+	r.serving.Go(func() { _ = server.ActivateAndServe() }) // returns at Shutdown
+	<-started                                              // else Shutdown may come too early
+}
+
+func (r *resolver) close() {
+	for _, server := range r.servers {
+		_ = server.Shutdown()
+		if server.PacketConn != nil {
+			_ = server.PacketConn.Close()
+		}
+	}
+	r.serving.Wait()
+}
+
+// answer tells the gateway's address for every A query; private DNS names of
+// instances are their own addresses. Of other types there are no records
+// (NOERROR without answers, so that an AAAA query does not spoil the A query
+// that goes with it).
+func answer(w dns.ResponseWriter, query *dns.Msg) {
+	reply := new(dns.Msg)
+	reply.SetReply(query)
+	reply.RecursionAvailable = true
+	for _, q := range query.Question {
+		if q.Qtype != dns.TypeA || q.Qclass != dns.ClassINET {
+			continue
+		}
+		reply.Answer = append(reply.Answer, &dns.A{
+			Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: dnsTTL},
+			A:   lookup(q.Name),
+		})
+	}
+	// The guest went away if this fails.
+	_ = w.WriteMsg(reply)
+}
+
+// lookup is the address of name: that in the name for ip-172-31-0-9.<domain>,
+// else the gateway's.
+func lookup(name string) net.IP {
+	label, _, _ := strings.Cut(strings.ToLower(name), ".")
+	if dashed, ok := strings.CutPrefix(label, "ip-"); ok {
+		ip, err := netip.ParseAddr(strings.ReplaceAll(dashed, "-", "."))
+		if err == nil && netip.MustParsePrefix(Subnet).Contains(ip) {
+			return ip.AsSlice()
+		}
+	}
+	return net.ParseIP(GatewayIP).To4()
+}

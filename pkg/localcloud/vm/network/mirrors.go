@@ -1,0 +1,165 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// mirrors is a caching proxy for the package mirrors that guests may use.
+//
+// Files of which a name means one content for ever (packages, indices by hash)
+// are fetched once. All others (InRelease …) are asked for again each time;
+// when the mirror cannot be reached the last copy is served, and that is
+// logged, so that what was built once can be built again without a network.
+// It is apt in the guest that judges what it gets, by the archive's signature.
+type mirrors struct {
+	bases    map[string]*url.URL
+	cache    *cache
+	upstream http.RoundTripper
+	log      *slog.Logger
+}
+
+// A mirror may take this long to be connected to, and to begin its answer.
+const (
+	dialTimeout   = 10 * time.Second
+	headerTimeout = 60 * time.Second
+)
+
+func newMirrors(opts Options) (*mirrors, error) {
+	m := &mirrors{bases: opts.Apt.Mirrors, upstream: opts.Upstream, log: opts.Log}
+	if m.upstream == nil {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+		transport.ResponseHeaderTimeout = headerTimeout
+		transport.DisableCompression = true // keep the files as they are
+		transport.Proxy = nil
+		if opts.Apt.Proxy != nil {
+			transport.Proxy = func(r *http.Request) (*url.URL, error) { return opts.Apt.Proxy(r.URL) }
+		}
+		m.upstream = transport
+	}
+	if len(m.bases) == 0 {
+		return m, nil
+	}
+	if opts.CacheDir == "" {
+		return nil, errors.New("the package cache needs a directory")
+	}
+	var err error
+	m.cache, err = openCache(opts.CacheDir)
+	return m, err
+}
+
+func (m *mirrors) has(host string) bool { return m.bases[strings.TrimSuffix(host, ":80")] != nil }
+
+func (m *mirrors) hosts() []string { return slices.Sorted(maps.Keys(m.bases)) }
+
+// immutable matches paths whose content never changes under their name.
+var immutable = regexp.MustCompile(`\.(u?deb|ddeb|dsc|diff\.gz|tar\.[a-z0-9]+)$|/by-hash/[A-Za-z0-9]+/[0-9a-f]+$`)
+
+// ServeHTTP implements http.Handler for a request whose Host has a mirror.
+func (m *mirrors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		http.Error(w, "package mirrors are read only", http.StatusMethodNotAllowed)
+		return
+	}
+	base := m.bases[strings.TrimSuffix(strings.ToLower(r.Host), ":80")]
+	target := &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path.Clean("/" + r.URL.Path), RawQuery: r.URL.RawQuery}
+
+	entry, err := m.cache.open(target.String())
+	if err != nil {
+		m.log.Warn("package cache: entry not usable, fetching it again", "url", target.String(), "error", err)
+	}
+	if entry != nil {
+		defer entry.Close()
+		if immutable.MatchString(target.Path) {
+			entry.serve(w, r)
+			return
+		}
+	}
+	m.fetch(w, r, target, entry)
+}
+
+// fetch asks the mirror; entry is the copy at hand, or nil.
+func (m *mirrors) fetch(w http.ResponseWriter, r *http.Request, target *url.URL, entry *entry) {
+	request, err := http.NewRequestWithContext(r.Context(), r.Method, target.String(), nil)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	request.Header.Set("User-Agent", r.UserAgent())
+	if entry != nil {
+		entry.condition(request)
+	}
+	client := http.Client{Transport: m.upstream}
+	response, err := client.Do(request)
+	if err != nil {
+		m.unreachable(w, r, target, entry, err)
+		return
+	}
+	defer response.Body.Close()
+	switch {
+	case response.StatusCode == http.StatusNotModified && entry != nil:
+		entry.serve(w, r)
+	case response.StatusCode >= http.StatusInternalServerError && entry != nil:
+		m.unreachable(w, r, target, entry, fmt.Errorf("the mirror answered %s", response.Status))
+	case response.StatusCode == http.StatusOK && r.Method == http.MethodGet:
+		m.store(w, target, response)
+	default:
+		copyHeader(w.Header(), response.Header)
+		w.WriteHeader(response.StatusCode)
+		_, _ = io.Copy(w, response.Body) // what fails here, the guest sees as a short answer
+	}
+}
+
+// unreachable serves the copy at hand, or says why there is none.
+func (m *mirrors) unreachable(w http.ResponseWriter, r *http.Request, target *url.URL, entry *entry, cause error) {
+	if entry == nil {
+		m.log.Warn("package mirror not reachable and file not cached", "url", target.String(), "error", cause)
+		http.Error(w, fmt.Sprintf("%s is not cached, and its mirror cannot be reached: %v", target, cause), http.StatusBadGateway)
+		return
+	}
+	m.log.Warn("package mirror not reachable, serving the cached copy", "url", target.String(),
+		"fetched", entry.Fetched.Format(time.RFC3339), "error", cause)
+	entry.serve(w, r)
+}
+
+// store passes the answer on to the guest while it keeps a copy. The copy is
+// kept only if it arrived whole.
+func (m *mirrors) store(w http.ResponseWriter, target *url.URL, response *http.Response) {
+	copyHeader(w.Header(), response.Header)
+	w.WriteHeader(http.StatusOK)
+	writer, err := m.cache.create(target.String(), response)
+	if err != nil {
+		m.log.Warn("package cache: cannot write, passing through", "url", target.String(), "error", err)
+		_, _ = io.Copy(w, response.Body)
+		return
+	}
+	defer writer.abandon()
+	if _, err := io.Copy(io.MultiWriter(w, writer), response.Body); err != nil {
+		m.log.Debug("package cache: transfer not finished", "url", target.String(), "error", err)
+		// An answer without length that ends early must not look whole.
+		panic(http.ErrAbortHandler)
+	}
+	if err := writer.commit(); err != nil {
+		m.log.Warn("package cache: cannot keep", "url", target.String(), "error", err)
+	}
+}
+
+func copyHeader(to, from http.Header) {
+	for _, name := range []string{"Content-Length", "Content-Type", "Etag", "Last-Modified", "Location"} {
+		if value := from.Get(name); value != "" {
+			to.Set(name, value)
+		}
+	}
+}

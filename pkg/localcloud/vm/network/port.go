@@ -1,0 +1,165 @@
+package network
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// Guest is one network interface.
+type Guest struct {
+	MAC      string
+	IP       string // inside Subnet; what DHCP gives to MAC
+	Metadata http.Handler
+}
+
+// Link carries Ethernet frames to and from a guest.
+type Link interface {
+	// ReadFrame reads the next frame into buf, which holds any frame.
+	ReadFrame(buf []byte) (int, error)
+	// WriteFrame is never called concurrently.
+	WriteFrame(frame []byte) error
+	// Close ends both directions; ReadFrame and WriteFrame then return errors.
+	Close() error
+}
+
+const (
+	maxFrame = 65536 + 4096 // what QEMU sends at most
+	// queueLength is how many frames wait for a guest that does not read;
+	// more are dropped, as a switch does, so that one guest cannot stall others.
+	queueLength = 1024
+)
+
+// Port is a guest's connection to a Network.
+type Port struct {
+	network *Network
+	guest   Guest
+	mac     net.HardwareAddr
+	ip      netip.Addr
+	link    Link
+	queue   chan []byte
+	close   sync.Once
+	closing chan struct{}
+	done    sync.WaitGroup
+}
+
+// Attach connects a guest. It is disconnected by Port.Close, or when link ends.
+func (n *Network) Attach(guest Guest, link Link) (*Port, error) {
+	mac, err := net.ParseMAC(guest.MAC)
+	if err != nil {
+		return nil, fmt.Errorf("attach guest to network: %w", err)
+	}
+	ip, err := netip.ParseAddr(guest.IP)
+	if err != nil {
+		return nil, fmt.Errorf("attach guest to network: %w", err)
+	}
+	if !netip.MustParsePrefix(Subnet).Contains(ip) || guest.IP == GatewayIP {
+		return nil, fmt.Errorf("attach guest to network: address %s is not a guest's in %s", ip, Subnet)
+	}
+	p := &Port{
+		network: n, guest: guest, mac: mac, ip: ip, link: link,
+		queue: make(chan []byte, queueLength), closing: make(chan struct{}),
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	key := tcpip.LinkAddress(mac)
+	if n.ports[key] != nil || n.byIP[ip] != nil {
+		return nil, fmt.Errorf("attach guest to network: %s or %s is in use by another guest", mac, ip)
+	}
+	n.ports[key], n.byIP[ip] = p, p
+	n.pool.Reserve(ip.AsSlice(), mac.String())
+	p.done.Go(p.receive)
+	p.done.Go(p.send)
+	return p, nil
+}
+
+// Close disconnects the guest and closes its link.
+func (p *Port) Close() {
+	p.end()
+	p.done.Wait()
+}
+
+func (p *Port) end() {
+	p.close.Do(func() {
+		close(p.closing)
+		_ = p.link.Close() // only ends the two loops
+		n := p.network
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.ports, tcpip.LinkAddress(p.mac))
+		delete(n.byIP, p.ip)
+		n.pool.Release(p.mac.String())
+	})
+}
+
+// receive takes frames from the guest into the stack until the link ends.
+func (p *Port) receive() {
+	defer p.end()
+	buf := make([]byte, maxFrame)
+	for {
+		size, err := p.link.ReadFrame(buf)
+		if err != nil {
+			return
+		}
+		frame := buf[:size]
+		if !p.admits(frame) {
+			continue
+		}
+		packet := stack.NewPacketBuffer(stack.PacketBufferOptions{
+			Payload: buffer.MakeWithData(bytes.Clone(frame[header.EthernetMinimumSize:])),
+		})
+		p.network.endpoint.DeliverNetworkPacket(header.Ethernet(frame).Type(), packet)
+		packet.DecRef()
+	}
+}
+
+// send takes frames from the queue to the guest until the link ends.
+func (p *Port) send() {
+	defer p.end()
+	for {
+		select {
+		case <-p.closing:
+			return
+		case frame := <-p.queue:
+			if err := p.link.WriteFrame(frame); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// DeliverNetworkPacket takes a frame that the stack sends: it implements
+// tap.NetworkSwitch.
+func (n *Network) DeliverNetworkPacket(_ tcpip.NetworkProtocolNumber, packet *stack.PacketBuffer) {
+	view := packet.ToView()
+	frame := bytes.Clone(view.AsSlice())
+	view.Release()
+	destination := header.Ethernet(frame).DestinationAddress()
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if destination != header.EthernetBroadcastAddress {
+		if port := n.ports[destination]; port != nil {
+			port.enqueue(frame)
+		}
+		return
+	}
+	for _, port := range n.ports {
+		port.enqueue(frame)
+	}
+}
+
+func (p *Port) enqueue(frame []byte) {
+	select {
+	case p.queue <- frame:
+	default:
+	}
+}
