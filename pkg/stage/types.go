@@ -72,9 +72,10 @@ type InstanceInput struct {
 // that cloud-init and every component finished well; for a verifier, that it
 // booted and answers.
 type CheckInstanceOutput struct {
-	InstanceID  string  `json:"instanceId"`
-	BootSeconds float64 `json:"bootSeconds"`       // from launch to the verdict, on the guest's word
-	Console     *Object `json:"console,omitempty"` // the serial log, kept as evidence
+	InstanceID  string   `json:"instanceId"`
+	BootSeconds float64  `json:"bootSeconds"`           // from launch to the verdict, on the guest's word
+	Console     *Object  `json:"console,omitempty"`     // the serial log, kept as evidence
+	FailedUnits []string `json:"failedUnits,omitempty"` // systemd units; for the checks to judge
 }
 
 // SealOutput says that the builder has cleaned itself and stopped.

@@ -1,0 +1,174 @@
+package stage
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/guest"
+)
+
+// CheckInstanceEC2 is what CheckInstance needs of EC2.
+type CheckInstanceEC2 interface {
+	ec2.DescribeInstancesAPIClient
+	ConsoleAPI
+}
+
+// CheckInstanceSSM is what CheckInstance needs of SSM.
+type CheckInstanceSSM interface {
+	ssm.DescribeInstanceInformationAPIClient
+	guest.API
+}
+
+// CheckInstance asks how far an instance is and, once it is up, how its first
+// boot ended.
+type CheckInstance struct {
+	Store Store
+	EC2   CheckInstanceEC2
+	SSM   CheckInstanceSSM
+}
+
+// Run returns the verdict, or InstanceNotReady. The console is kept as evidence
+// whatever the verdict is.
+func (s CheckInstance) Run(ctx context.Context, in InstanceInput) (CheckInstanceOutput, error) {
+	p, err := loadPlan(ctx, s.Store, in.Job)
+	if err != nil {
+		return CheckInstanceOutput{}, err
+	}
+	if err := require("instanceId", in.InstanceID, "role", in.Role); err != nil {
+		return CheckInstanceOutput{}, err
+	}
+	timeout := time.Duration(p.Recipe.Builder.Timeout)
+	instance, err := ami.DescribeInstance(ctx, s.EC2, in.InstanceID)
+	if isNoInstance(err) {
+		// By the start of the execution, as the launch is not to be seen.
+		return CheckInstanceOutput{}, s.notReady(ctx, in, in.Execution.StartTime, timeout, "EC2 does not know the instance yet")
+	}
+	if err != nil {
+		return CheckInstanceOutput{}, awserr.Wrap(err, failure.InstanceFailed, "read the state of %s", in.InstanceID)
+	}
+	launched := aws.ToTime(instance.LaunchTime)
+	switch state := stateOf(instance); state {
+	case types.InstanceStateNameRunning:
+	case types.InstanceStateNamePending:
+		return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "it is pending")
+	default:
+		return CheckInstanceOutput{}, s.ended(ctx, in, failure.InstanceFailed,
+			"the "+in.Role+" "+in.InstanceID+" is "+string(state)+" before its first boot was over: "+stateReason(instance))
+	}
+
+	online, err := guest.Online(ctx, s.SSM, in.InstanceID)
+	if err != nil {
+		return CheckInstanceOutput{}, awserr.Wrap(err, failure.InstanceFailed, "ask SSM about %s", in.InstanceID)
+	}
+	if !online {
+		return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "its SSM agent does not answer yet")
+	}
+	result, err := guest.Do(ctx, s.SSM, guest.Step{
+		InstanceID: in.InstanceID, Execution: in.Execution.Name, Name: in.Role + "-boot", Script: bootScript,
+		Timeout: max(launched.Add(timeout).Sub(in.Now), time.Minute),
+	})
+	if awserr.Is(err, "InvalidInstanceId") { // the agent has just gone, for a restart or for good
+		return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "its SSM agent does not take commands")
+	}
+	if err != nil {
+		return CheckInstanceOutput{}, awserr.Wrap(err, failure.InstanceFailed, "ask %s how its first boot ended", in.InstanceID)
+	}
+	if !result.Done {
+		return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "cloud-init is still at work")
+	}
+	return s.judge(ctx, in, result, launched)
+}
+
+func (s CheckInstance) judge(ctx context.Context, in InstanceInput, result guest.Result, launched time.Time) (CheckInstanceOutput, error) {
+	if !result.OK() {
+		code := failure.InstanceFailed
+		if result.Status == "TimedOut" {
+			code = failure.InstanceTimedOut
+		}
+		return CheckInstanceOutput{}, s.ended(ctx, in, code,
+			"the question to the "+in.Role+" "+in.InstanceID+" how its first boot ended came back "+result.Status+": "+tail([]byte(result.Stderr)))
+	}
+	report, err := parseBoot(result.Stdout)
+	if err != nil {
+		return CheckInstanceOutput{}, s.ended(ctx, in, failure.InstanceFailed,
+			"the "+in.Role+" "+in.InstanceID+" gave no usable account of its first boot: "+err.Error())
+	}
+	code, problem := failure.ProvisioningFailed, report.builderProblem()
+	if in.Role == verifierRole {
+		// Failed units are for the checks to judge; they are named in the output.
+		code, problem = failure.InstanceFailed, report.cloudInitProblem()
+	}
+	if problem != "" {
+		return CheckInstanceOutput{}, s.ended(ctx, in, code, "the "+in.Role+" "+in.InstanceID+": "+problem)
+	}
+	console, _, err := s.keepConsole(ctx, in)
+	if err != nil {
+		return CheckInstanceOutput{}, err
+	}
+	return CheckInstanceOutput{
+		InstanceID:  in.InstanceID,
+		BootSeconds: bootSeconds(report, launched, in.Now),
+		Console:     console,
+		FailedUnits: report.System.units(),
+	}, nil
+}
+
+// bootSeconds believes the guest's clock as long as it is between the launch
+// and now, and the state machine's otherwise.
+func bootSeconds(r bootReport, launched, now time.Time) float64 {
+	end := time.Unix(r.System.Finished, 0)
+	if end.Before(launched) || end.After(now) {
+		end = now
+	}
+	return max(0, end.Sub(launched).Seconds())
+}
+
+// notReady is InstanceNotReady, until the time-out has passed since the launch.
+func (s CheckInstance) notReady(ctx context.Context, in InstanceInput, since time.Time, timeout time.Duration, why string) error {
+	age := in.Now.Sub(since)
+	if age <= timeout {
+		return failure.New(failure.InstanceNotReady, "the %s %s is not ready after %s: %s", in.Role, in.InstanceID, age.Round(time.Second), why)
+	}
+	text := "the " + in.Role + " " + in.InstanceID + " is not ready " + age.Round(time.Second).String() +
+		" after its launch, the recipe allows " + timeout.String() + ": " + why
+	return s.ended(ctx, in, failure.InstanceTimedOut, text)
+}
+
+// ended keeps the console and makes the error that ends the execution, with the
+// console's last lines where the instance itself did not say more.
+func (s CheckInstance) ended(ctx context.Context, in InstanceInput, code failure.Code, message string) error {
+	object, console, err := s.keepConsole(ctx, in)
+	switch {
+	case err != nil:
+		message += "\n(its console could not be kept: " + err.Error() + ")"
+	case object != nil:
+		if code != failure.ProvisioningFailed {
+			message += "\nend of its console:\n" + tail(console)
+		}
+		message += "\nconsole: s3://" + object.Bucket + "/" + object.Key
+	default:
+		message += "\n(its console is empty)"
+	}
+	return failure.New(code, "%s", strings.TrimSpace(message))
+}
+
+func (s CheckInstance) keepConsole(ctx context.Context, in InstanceInput) (*Object, []byte, error) {
+	console, err := readConsole(ctx, s.EC2, in.InstanceID)
+	if err != nil || len(console) == 0 {
+		return nil, nil, err
+	}
+	o, err := s.Store.Put(ctx, executionKey(in.Execution, "console-"+in.Role+".log"), "text/plain; charset=utf-8", console)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &o, console, nil
+}

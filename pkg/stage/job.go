@@ -1,0 +1,101 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+)
+
+// leftoverLife is how long after its start an execution's resources are past
+// any use, for the janitor: no execution runs that long.
+const leftoverLife = 48 * time.Hour
+
+// The roles of an instance.
+const (
+	builderRole  = "builder"
+	verifierRole = "verifier"
+)
+
+// loadPlan reads the plan that Resolve stored.
+func loadPlan(ctx context.Context, s Store, in Job) (plan.BuildPlan, error) {
+	var p plan.BuildPlan
+	if err := checkJob(in); err != nil {
+		return p, err
+	}
+	raw, err := s.Get(ctx, in.Plan)
+	if err != nil {
+		return p, err
+	}
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return p, failure.Wrap(failure.Internal, err, "decode the plan s3://%s/%s", in.Plan.Bucket, in.Plan.Key)
+	}
+	return p, nil
+}
+
+func checkJob(in Job) error {
+	var missing []string
+	for _, f := range []struct {
+		name  string
+		empty bool
+	}{
+		{"execution.name", in.Execution.Name == ""},
+		{"execution.startTime", in.Execution.StartTime.IsZero()},
+		{"stage", in.Stage == ""},
+		{"now", in.Now.IsZero()},
+		{"plan.key", in.Plan.Key == ""},
+	} {
+		if f.empty {
+			missing = append(missing, f.name)
+		}
+	}
+	return missingInput(missing)
+}
+
+// require reports the names of values that are empty. Pairs are name, value.
+func require(pairs ...string) error {
+	var missing []string
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[1] == "" {
+			missing = append(missing, pair[0])
+		}
+	}
+	return missingInput(missing)
+}
+
+func missingInput(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	return failure.New(failure.InvalidInput, "the stage's input lacks %s", strings.Join(names, ", "))
+}
+
+// labels for what a job makes.
+func labels(in Job, p plan.BuildPlan, name string) ami.Labels {
+	return ami.Labels{
+		Name:        name,
+		Recipe:      p.Recipe.Name,
+		Execution:   in.Execution.Name,
+		Stage:       in.Stage,
+		Fingerprint: p.Fingerprint,
+		Expires:     in.Execution.StartTime.Add(leftoverLife),
+	}
+}
+
+func isNoImage(err error) bool    { return errors.Is(err, ami.ErrNotFound) }
+func isNoInstance(err error) bool { return errors.Is(err, ami.ErrNoInstance) }
+
+// regionsOf lists the plan's regions, as the recipe has them.
+func regionsOf(p plan.BuildPlan) []string {
+	out := make([]string, len(p.Recipe.Distribution.Regions))
+	for i, r := range p.Recipe.Distribution.Regions {
+		out[i] = r.Name
+	}
+	return out
+}

@@ -1,0 +1,137 @@
+package stage
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// bootScript prints, as JSON values one after the other: cloud-init's verdict
+// (it waits for one), what the component runner wrote in a builder, and the
+// factory's own observations. It always succeeds; what it prints is judged.
+const bootScript = `cloud-init status --wait --format json 2>/dev/null
+if [ -r /var/lib/ami-factory/provision.json ]; then cat /var/lib/ami-factory/provision.json; fi
+state=$(systemctl is-system-running --wait 2>/dev/null) || true
+units=$(systemctl list-units --state=failed --plain --no-legend --no-pager 2>/dev/null | awk '{print $1}' | tr '\n' ' ')
+printf '{"systemState":"%s","failedUnits":"%s","finished":%s}\n' "$state" "$units" "$(date +%s)"
+exit 0
+`
+
+// bootReport is what bootScript printed.
+type bootReport struct {
+	CloudInit cloudInit
+	Provision *provision // nil when no component runner wrote one
+	System    systemState
+}
+
+type cloudInit struct {
+	Status string   `json:"status"` // done | error | disabled | …
+	Detail string   `json:"detail"`
+	Errors []string `json:"errors"`
+}
+
+// provision is /var/lib/ami-factory/provision.json.
+type provision struct {
+	Status     string `json:"status"` // ok | failed
+	Components []struct {
+		Name   string `json:"name"`
+		Status string `json:"status"`
+		Exit   int    `json:"exit"`
+	} `json:"components"`
+	Failed *struct {
+		Component string `json:"component"`
+		Exit      int    `json:"exit"`
+		Line      int    `json:"line"`
+		Command   string `json:"command"`
+		LogTail   string `json:"logTail"` // base64
+	} `json:"failed"`
+}
+
+type systemState struct {
+	SystemState string `json:"systemState"` // running | degraded | …
+	FailedUnits string `json:"failedUnits"` // separated by spaces
+	Finished    int64  `json:"finished"`    // seconds since 1970, by the guest's clock
+}
+
+// parseBoot reads bootScript's output.
+func parseBoot(stdout string) (bootReport, error) {
+	var r bootReport
+	seen := false
+	dec := json.NewDecoder(strings.NewReader(stdout))
+	for {
+		var raw json.RawMessage
+		err := dec.Decode(&raw)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return r, fmt.Errorf("the guest's answer is not JSON: %w", err)
+		}
+		var keys map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &keys); err != nil {
+			return r, fmt.Errorf("the guest's answer is not a JSON object: %w", err)
+		}
+		var into any
+		switch {
+		case keys["components"] != nil || keys["failed"] != nil:
+			r.Provision = new(provision)
+			into = r.Provision
+		case keys["systemState"] != nil:
+			into = &r.System
+		default:
+			into, seen = &r.CloudInit, true
+		}
+		if err := json.Unmarshal(raw, into); err != nil {
+			return r, fmt.Errorf("the guest's answer: %w", err)
+		}
+	}
+	if !seen || r.CloudInit.Status == "" {
+		return r, errors.New("the guest's answer lacks cloud-init's status")
+	}
+	return r, nil
+}
+
+// builderProblem says what is wrong with how a builder was provisioned; empty
+// when nothing is.
+func (r bootReport) builderProblem() string {
+	switch p := r.Provision; {
+	case p != nil && p.Failed != nil:
+		f := p.Failed
+		text := fmt.Sprintf("component %s failed with exit code %d at line %d of its install.sh: %s", f.Component, f.Exit, f.Line, f.Command)
+		if log, err := base64.StdEncoding.DecodeString(f.LogTail); err == nil && len(bytes.TrimSpace(log)) > 0 {
+			text += "\nend of its log:\n" + tail(log)
+		}
+		return text
+	case p != nil && p.Status != "ok":
+		return fmt.Sprintf("the component runner reports status %q", p.Status)
+	case p == nil && r.CloudInit.Status == "done":
+		return "cloud-init finished, but the component runner never wrote its result; " +
+			"the bundle was probably not fetched, see the console"
+	}
+	return r.cloudInitProblem()
+}
+
+func (r bootReport) cloudInitProblem() string {
+	if r.CloudInit.Status == "done" && len(r.CloudInit.Errors) == 0 {
+		return ""
+	}
+	text := "cloud-init ended with status " + r.CloudInit.Status
+	if d := r.CloudInit.Detail; d != "" {
+		text += " (" + d + ")"
+	}
+	if len(r.CloudInit.Errors) > 0 {
+		text += ": " + strings.Join(r.CloudInit.Errors, "; ")
+	}
+	return text
+}
+
+func (s systemState) units() []string {
+	units := strings.Fields(s.FailedUnits)
+	slices.Sort(units)
+	return units
+}

@@ -1,0 +1,136 @@
+package stage
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/guest"
+)
+
+const (
+	armScript  = "bash /var/lib/ami-factory/bundle/seal/arm.sh\n"
+	armTimeout = 5 * time.Minute
+)
+
+// SealEC2 is what Seal needs of EC2.
+type SealEC2 interface {
+	ec2.DescribeInstancesAPIClient
+	StopInstances(context.Context, *ec2.StopInstancesInput, ...func(*ec2.Options)) (*ec2.StopInstancesOutput, error)
+}
+
+// Seal has the builder prepare the removal of its own identity, and stops it;
+// the removal itself runs in the guest when every process is gone.
+type Seal struct {
+	Store Store
+	EC2   SealEC2
+	SSM   guest.API
+}
+
+// Run takes the next step towards a sealed, stopped builder, and returns
+// SealNotReady until it is one.
+func (s Seal) Run(ctx context.Context, in InstanceInput) (SealOutput, error) {
+	if _, err := loadPlan(ctx, s.Store, in.Job); err != nil {
+		return SealOutput{}, err
+	}
+	if err := require("instanceId", in.InstanceID); err != nil {
+		return SealOutput{}, err
+	}
+	instance, err := ami.DescribeInstance(ctx, s.EC2, in.InstanceID)
+	if isNoInstance(err) {
+		return SealOutput{}, failure.New(failure.InstanceFailed, "the builder %s is gone before it was sealed", in.InstanceID)
+	}
+	if err != nil {
+		return SealOutput{}, awserr.Wrap(err, failure.SealFailed, "read the state of %s", in.InstanceID)
+	}
+	switch state := stateOf(instance); state {
+	case types.InstanceStateNameRunning:
+		return SealOutput{}, s.armAndStop(ctx, in)
+	case types.InstanceStateNameStopping:
+		return SealOutput{}, failure.New(failure.SealNotReady, "the builder %s is stopping", in.InstanceID)
+	case types.InstanceStateNameStopped:
+		return s.verify(ctx, in, instance)
+	default:
+		return SealOutput{}, failure.New(failure.InstanceFailed, "the builder %s is %s before it was sealed: %s",
+			in.InstanceID, state, stateReason(instance))
+	}
+}
+
+func armStep(in InstanceInput) guest.Step {
+	return guest.Step{
+		InstanceID: in.InstanceID, Execution: in.Execution.Name, Name: "seal", Script: armScript, Timeout: armTimeout,
+	}
+}
+
+// armAndStop always returns an error: SealNotReady when all is well.
+func (s Seal) armAndStop(ctx context.Context, in InstanceInput) error {
+	result, err := guest.Do(ctx, s.SSM, armStep(in))
+	if err != nil {
+		return awserr.Wrap(err, failure.SealFailed, "have the builder %s prepare its seal", in.InstanceID)
+	}
+	if err := armed(in, result); err != nil {
+		return err
+	}
+	_, err = s.EC2.StopInstances(ctx, &ec2.StopInstancesInput{InstanceIds: []string{in.InstanceID}})
+	if err != nil && !awserr.Is(err, "IncorrectInstanceState") { // stopping by now
+		return awserr.Wrap(err, failure.SealFailed, "stop the builder %s", in.InstanceID)
+	}
+	return failure.New(failure.SealNotReady, "the builder %s is armed and told to stop", in.InstanceID)
+}
+
+func armed(in InstanceInput, r guest.Result) error {
+	switch {
+	case !r.Done:
+		return failure.New(failure.SealNotReady, "the builder %s is preparing its seal", in.InstanceID)
+	case !r.OK():
+		said := tail([]byte(r.Stderr))
+		if said == "" {
+			said = tail([]byte(r.Stdout))
+		}
+		return failure.New(failure.SealFailed, "the builder %s could not be sealed: arm.sh ended %s with exit code %d: %s",
+			in.InstanceID, r.Status, r.ExitCode, said)
+	}
+	return nil
+}
+
+// verify makes sure that the stop was the orderly one that the seal needs.
+func (s Seal) verify(ctx context.Context, in InstanceInput, instance types.Instance) (SealOutput, error) {
+	id, err := guest.Find(ctx, s.SSM, armStep(in))
+	if err != nil {
+		return SealOutput{}, awserr.Wrap(err, failure.SealFailed, "find the seal's command of %s", in.InstanceID)
+	}
+	if id == "" {
+		return SealOutput{}, failure.New(failure.SealFailed, "the builder %s stopped before it was sealed: %s",
+			in.InstanceID, stateReason(instance))
+	}
+	result, err := guest.Poll(ctx, s.SSM, in.InstanceID, id)
+	if err != nil {
+		return SealOutput{}, awserr.Wrap(err, failure.SealFailed, "read the result of the seal's command of %s", in.InstanceID)
+	}
+	if !result.OK() {
+		return SealOutput{}, failure.New(failure.SealFailed, "the builder %s stopped while it prepared its seal (%s): %s",
+			in.InstanceID, result.Status, stateReason(instance))
+	}
+	// Only a shutdown that runs to its end runs the seal's script. EC2 names the
+	// requester as the reason of an orderly stop, and a fault or a force otherwise.
+	if code := reasonCode(instance); code != "" && !strings.HasPrefix(code, "Client.UserInitiatedShutdown") &&
+		!strings.HasPrefix(code, "Client.InstanceInitiatedShutdown") {
+		return SealOutput{}, failure.New(failure.SealFailed,
+			"the builder %s did not shut down in order, so its seal is not certain: %s", in.InstanceID, stateReason(instance))
+	}
+	return SealOutput{InstanceID: in.InstanceID}, nil
+}
+
+func reasonCode(i types.Instance) string {
+	if i.StateReason == nil {
+		return ""
+	}
+	return aws.ToString(i.StateReason.Code)
+}

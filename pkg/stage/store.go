@@ -1,0 +1,131 @@
+package stage
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+// ObjectAPI is what a Store needs of S3.
+type ObjectAPI interface {
+	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
+	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
+}
+
+// Presigner makes addresses that a guest without credentials can use.
+type Presigner interface {
+	PresignGetObject(context.Context, *s3.GetObjectInput, ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error)
+	PresignPutObject(context.Context, *s3.PutObjectInput, ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error)
+}
+
+// Store is the factory's bucket.
+type Store struct {
+	Bucket  string
+	API     ObjectAPI
+	Presign Presigner // nil where a stage presigns nothing
+}
+
+// maxObject bounds what a stage reads into memory. Plans are the largest, with
+// the compiled checks in them.
+const maxObject = 64 << 20
+
+// errNoObject is returned by read for a key that the bucket does not have.
+var errNoObject = errors.New("no such object")
+
+// Put stores body under key.
+func (s Store) Put(ctx context.Context, key, contentType string, body []byte) (Object, error) {
+	_, err := s.API.PutObject(ctx, &s3.PutObjectInput{
+		Bucket: &s.Bucket, Key: &key, ContentType: &contentType, Body: bytes.NewReader(body),
+	})
+	if err != nil {
+		return Object{}, awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Bucket, key)
+	}
+	return Object{Bucket: s.Bucket, Key: key, SHA256: digest(body)}, nil
+}
+
+// PutJSON stores v as indented JSON under key.
+func (s Store) PutJSON(ctx context.Context, key string, v any) (Object, error) {
+	raw, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return Object{}, failure.Wrap(failure.Internal, err, "encode s3://%s/%s", s.Bucket, key)
+	}
+	return s.Put(ctx, key, "application/json", append(raw, '\n'))
+}
+
+// Get reads an object and refuses it when its content is not what its digest
+// says: nothing that was altered on the way is acted upon.
+func (s Store) Get(ctx context.Context, o Object) ([]byte, error) {
+	if o.Bucket != s.Bucket {
+		return nil, failure.New(failure.InvalidInput, "object s3://%s/%s is not in the factory's bucket %s", o.Bucket, o.Key, s.Bucket)
+	}
+	body, err := s.read(ctx, o.Key)
+	if errors.Is(err, errNoObject) {
+		return nil, failure.Wrap(failure.InvalidInput, err, "read s3://%s/%s", s.Bucket, o.Key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if got := digest(body); got != o.SHA256 {
+		return nil, failure.New(failure.InvalidInput, "s3://%s/%s has SHA-256 %s, not %s: it was altered since it was written",
+			s.Bucket, o.Key, got, o.SHA256)
+	}
+	return body, nil
+}
+
+// read returns an object of unknown content.
+func (s Store) read(ctx context.Context, key string) ([]byte, error) {
+	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
+	if awserr.Is(err, "NoSuchKey", "NotFound") {
+		return nil, fmt.Errorf("%w: s3://%s/%s", errNoObject, s.Bucket, key)
+	}
+	if err != nil {
+		return nil, awserr.Wrap(err, failure.Internal, "read s3://%s/%s", s.Bucket, key)
+	}
+	defer func() { _ = out.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(out.Body, maxObject+1))
+	if err != nil {
+		return nil, failure.Wrap(failure.ServiceUnavailable, err, "read s3://%s/%s", s.Bucket, key)
+	}
+	if len(body) > maxObject {
+		return nil, failure.New(failure.InvalidInput, "s3://%s/%s is larger than %d bytes", s.Bucket, key, maxObject)
+	}
+	return body, nil
+}
+
+// GetURL is an address to download key from, valid for ttl.
+func (s Store) GetURL(ctx context.Context, key string, ttl time.Duration) (string, error) {
+	out, err := s.Presign.PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key}, s3.WithPresignExpires(ttl))
+	if err != nil {
+		return "", awserr.Wrap(err, failure.Internal, "presign s3://%s/%s", s.Bucket, key)
+	}
+	return out.URL, nil
+}
+
+// PutURL is an address to upload key to, valid for ttl.
+func (s Store) PutURL(ctx context.Context, key string, ttl time.Duration) (string, error) {
+	out, err := s.Presign.PresignPutObject(ctx, &s3.PutObjectInput{Bucket: &s.Bucket, Key: &key}, s3.WithPresignExpires(ttl))
+	if err != nil {
+		return "", awserr.Wrap(err, failure.Internal, "presign s3://%s/%s", s.Bucket, key)
+	}
+	return out.URL, nil
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// executionKey is the place in the bucket of something one execution writes.
+func executionKey(e Execution, name string) string { return "executions/" + e.Name + "/" + name }
