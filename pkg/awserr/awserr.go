@@ -186,3 +186,12 @@ func shorten(err error) error {
 	}
 	return &brief{text: text, err: err}
 }
+
+// Brief is an error's text without the SDK's request ids and endpoints.
+func Brief(err error) string {
+	var op *smithy.OperationError
+	if !errors.As(err, &op) {
+		return err.Error()
+	}
+	return strings.Replace(err.Error(), op.Error(), shorten(op).Error(), 1)
+}

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ const (
 // SealEC2 is what Seal needs of EC2.
 type SealEC2 interface {
 	ec2.DescribeInstancesAPIClient
+	ConsoleAPI
 	StopInstances(context.Context, *ec2.StopInstancesInput, ...func(*ec2.Options)) (*ec2.StopInstancesOutput, error)
 }
 
@@ -125,7 +127,27 @@ func (s Seal) verify(ctx context.Context, in InstanceInput, instance types.Insta
 		return SealOutput{}, failure.New(failure.SealFailed,
 			"the builder %s did not shut down in order, so its seal is not certain: %s", in.InstanceID, stateReason(instance))
 	}
+	console, err := readConsole(ctx, s.EC2, in.InstanceID)
+	if err != nil {
+		return SealOutput{}, err
+	}
+	if said := sealComplaints(console); said != "" {
+		return SealOutput{}, failure.New(failure.SealFailed, "the seal of the builder %s is incomplete:\n%s", in.InstanceID, said)
+	}
 	return SealOutput{InstanceID: in.InstanceID}, nil
+}
+
+// sealComplaints are the lines in which the script that runs at shutdown says
+// what it could not clean. EC2 may show the console's end late, so that silence
+// proves nothing: the verifier checks the seal itself.
+func sealComplaints(console []byte) string {
+	var out []string
+	for line := range bytes.Lines(console) {
+		if bytes.Contains(line, []byte("ami-factory: seal: ")) && bytes.Contains(line, []byte("FAILED")) {
+			out = append(out, strings.TrimSpace(string(line)))
+		}
+	}
+	return strings.Join(out, "\n")
 }
 
 func reasonCode(i types.Instance) string {

@@ -157,6 +157,18 @@ type PublishOutput struct {
 	Pointers []string          `json:"pointers"` // "region:parameter name", sorted
 }
 
+// RetireInput applies the recipe's retention, once the new image is published.
+type RetireInput struct {
+	Job
+}
+
+// RetireOutput lists what became of the images beyond the recipe's retention.
+type RetireOutput struct {
+	Retired    []string `json:"retired"`    // "region:id" of deregistered images, sorted
+	Deprecated []string `json:"deprecated"` // "region:id: why it is still needed", sorted
+	Left       []string `json:"left"`       // "region:id: reason" of what could not be retired, sorted
+}
+
 // CleanupInput removes what the execution made and did not publish.
 type CleanupInput struct {
 	Job

@@ -1,0 +1,101 @@
+package stage
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/distribution"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+)
+
+// ShareEC2 is what CheckDistribution needs of EC2, in the target region.
+type ShareEC2 interface {
+	FinishImageEC2
+	distribution.PermissionReader
+	distribution.DeprecationAPI
+}
+
+// CheckDistribution awaits a regional copy, finishes and shares it, and
+// verifies that it is what the recipe asks for.
+type CheckDistribution struct {
+	Store Store
+	EC2   func(region string) ShareEC2
+}
+
+// Run returns the verified copy, or CopyNotReady.
+func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDistributionOutput, error) {
+	p, err := loadPlan(ctx, s.Store, in.Job)
+	if err != nil {
+		return CheckDistributionOutput{}, err
+	}
+	target, err := targetRegion(p, in)
+	if err != nil {
+		return CheckDistributionOutput{}, err
+	}
+	if err := require("copyId", in.CopyID); err != nil {
+		return CheckDistributionOutput{}, err
+	}
+	api := s.EC2(target.Name)
+	what := "the image " + in.CopyID + " in " + target.Name
+	want := labels(in.Job, p, p.ImageName)
+	f := finisher{api: api, notReady: failure.CopyNotReady, failed: failure.CopyFailed, what: what}
+	img, err := f.finish(ctx, in.CopyID, want)
+	if err != nil {
+		return CheckDistributionOutput{}, err
+	}
+
+	audience := distribution.AudienceOf(p.Recipe.Distribution)
+	has, err := share(ctx, api, in.CopyID, what, audience)
+	if err != nil {
+		return CheckDistributionOutput{}, err
+	}
+	if at, ok := deprecation(in.Execution, p); ok && img.DeprecationTime == nil {
+		if err := distribution.Deprecate(ctx, api, in.CopyID, at); err != nil {
+			return CheckDistributionOutput{}, awserr.Wrap(err, failure.CopyFailed, "set the deprecation date of %s", what)
+		}
+	}
+
+	if img, err = f.describe(ctx, in.CopyID); err != nil {
+		return CheckDistributionOutput{}, err
+	}
+	expect := distribution.Expectation{Labels: want, Audience: audience}
+	if wrong := expect.Deviations(img, has); len(wrong) > 0 {
+		// All of it was set by now: what does not show yet may show later.
+		return CheckDistributionOutput{}, failure.New(failure.CopyNotReady, "%s: %s", what, strings.Join(wrong, "; "))
+	}
+	return CheckDistributionOutput{Region: target.Name, ImageID: in.CopyID, SnapshotIDs: ami.Snapshots(img)}, nil
+}
+
+// share grants what is missing and reads back who may launch the image then.
+func share(ctx context.Context, api ShareEC2, id, what string, want distribution.Audience) (distribution.Audience, error) {
+	has, err := distribution.ReadAudience(ctx, api, id)
+	if err != nil {
+		return has, awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
+	}
+	if extra := has.Minus(want).Names(); len(extra) > 0 {
+		return has, failure.New(failure.ShareFailed, "%s is shared with %s, which the recipe does not name; "+
+			"find out who granted that before building again", what, strings.Join(extra, ", "))
+	}
+	missing := want.Minus(has)
+	if len(missing.Names()) == 0 {
+		return has, nil
+	}
+	if err := distribution.Grant(ctx, api, id, missing); err != nil {
+		return has, awserr.Wrap(err, failure.ShareFailed, "share %s", what)
+	}
+	has, err = distribution.ReadAudience(ctx, api, id)
+	if err != nil {
+		return has, awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
+	}
+	return has, nil
+}
+
+// deprecation is when consumers should have moved on to a newer image.
+func deprecation(e Execution, p plan.BuildPlan) (time.Time, bool) {
+	after := time.Duration(p.Recipe.Retention.DeprecateAfter)
+	return e.StartTime.Add(after), after > 0
+}

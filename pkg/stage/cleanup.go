@@ -1,0 +1,205 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/distribution"
+)
+
+// CleanupEC2 is what Cleanup needs of EC2, in every region.
+type CleanupEC2 interface {
+	ec2.DescribeImagesAPIClient
+	ec2.DescribeInstancesAPIClient
+	ec2.DescribeSnapshotsAPIClient
+	ami.Remover
+	TerminateInstances(context.Context, *ec2.TerminateInstancesInput, ...func(*ec2.Options)) (*ec2.TerminateInstancesOutput, error)
+}
+
+// Cleanup removes what an execution made and did not publish, found by its tag
+// alone, so that it works after any failure.
+type Cleanup struct {
+	Settings Settings
+	Store    Store
+	EC2      func(region string) CleanupEC2
+	SSM      func(region string) distribution.ParameterAPI
+}
+
+// Run removes everything it can, and lists what it cannot.
+func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error) {
+	if err := require("execution.name", in.Execution.Name); err != nil {
+		return CleanupOutput{}, err
+	}
+	t := &tally{}
+	regions := s.regions(ctx, in, t)
+	kept := s.pointers(ctx, in, t)
+	for _, region := range regions {
+		s.region(ctx, in.Execution.Name, region, kept, t)
+	}
+	return t.output(), nil
+}
+
+// tally collects what became of resources.
+type tally struct{ removed, left []string }
+
+func (t *tally) leave(id string, err error) { t.left = append(t.left, id+": "+err.Error()) }
+
+func (t *tally) output() CleanupOutput {
+	out := CleanupOutput{Removed: ami.SortedIDs(t.removed), Left: ami.SortedIDs(t.left)}
+	if out.Removed == nil {
+		out.Removed = []string{}
+	}
+	if out.Left == nil {
+		out.Left = []string{}
+	}
+	return out
+}
+
+// regions are the plan's and the home region; the latter only when the
+// execution never came to have a plan.
+func (s Cleanup) regions(ctx context.Context, in CleanupInput, t *tally) []string {
+	regions := []string{s.Settings.Region}
+	if in.Plan.Key == "" {
+		return regions
+	}
+	p, err := loadPlan(ctx, s.Store, in.Job)
+	if err != nil {
+		t.leave("regions other than "+s.Settings.Region+" were not searched", err)
+		return regions
+	}
+	return ami.SortedIDs(append(regions, regionsOf(p)...))
+}
+
+// keep decides about an execution's images.
+type keep struct {
+	published bool     // keep what is marked as published
+	named     []string // image ids that a pointer still names
+	unknown   error    // set when nothing may be touched, as it is unknown whether pointers name it
+}
+
+// pointers gives pointers back that Publish left half moved.
+func (s Cleanup) pointers(ctx context.Context, in CleanupInput, t *tally) keep {
+	j, err := readJournal(ctx, s.Store, in.Execution)
+	switch {
+	case err != nil:
+		return keep{unknown: fmt.Errorf("it is unknown whether it is published: %w", err)}
+	case j == nil || j.State == journalRestored:
+		return keep{}
+	case j.State == journalCommitted:
+		return keep{published: true}
+	}
+	if err := distribution.Restore(ctx, s.SSM, j.Pointers, j.Recipe); err != nil {
+		t.leave("pointers", brieflyAWS(err))
+		k := keep{}
+		for _, p := range j.Pointers {
+			now, err := distribution.ReadPointer(ctx, s.SSM(p.Region), p.Parameter)
+			if err != nil || now == p.ImageID {
+				k.named = append(k.named, p.ImageID)
+			}
+		}
+		return k
+	}
+	for _, p := range j.Pointers {
+		t.removed = append(t.removed, "pointer "+p.String()+" to "+p.ImageID)
+	}
+	if err := j.write(ctx, s.Store, in.Execution, journalRestored); err != nil {
+		t.leave("journal "+journalKey(in.Execution), err)
+	}
+	return keep{}
+}
+
+func (s Cleanup) region(ctx context.Context, execution, region string, k keep, t *tally) {
+	api := s.EC2(region)
+	s.instances(ctx, api, execution, region, t)
+	surviving, err := s.images(ctx, api, execution, region, k, t)
+	if err != nil {
+		t.leave("images and snapshots in "+region, brieflyAWS(err))
+		return
+	}
+	s.snapshots(ctx, api, execution, region, surviving, t)
+}
+
+func (s Cleanup) instances(ctx context.Context, api CleanupEC2, execution, region string, t *tally) {
+	found, err := ami.ListInstances(ctx, api, ami.ByExecution(execution))
+	if err != nil {
+		t.leave("instances in "+region, brieflyAWS(err))
+		return
+	}
+	// One at a time: one that cannot be terminated must not shield the others.
+	for _, i := range found {
+		id := aws.ToString(i.InstanceId)
+		_, err := api.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
+		if err != nil && !awserr.IsNotFound(err) {
+			t.leave(region+":"+id, brieflyAWS(err))
+			continue
+		}
+		t.removed = append(t.removed, region+":"+id)
+	}
+}
+
+// images removes the execution's images and returns the snapshots of those
+// that stay.
+func (s Cleanup) images(ctx context.Context, api CleanupEC2, execution, region string, k keep, t *tally) (surviving []string, err error) {
+	found, err := ami.ListOwn(ctx, api, ami.ByExecution(execution))
+	if err != nil {
+		return nil, err
+	}
+	for _, img := range found {
+		id := aws.ToString(img.ImageId)
+		switch {
+		case k.published && ami.IsPublished(img):
+			surviving = append(surviving, ami.Snapshots(img)...)
+			continue
+		case k.unknown != nil:
+			t.leave(region+":"+id, k.unknown)
+			surviving = append(surviving, ami.Snapshots(img)...)
+			continue
+		case slices.Contains(k.named, id):
+			t.leave(region+":"+id, errors.New("a pointer may still name it"))
+			surviving = append(surviving, ami.Snapshots(img)...)
+			continue
+		}
+		removed, err := ami.Remove(ctx, api, img)
+		for _, r := range removed {
+			t.removed = append(t.removed, region+":"+r)
+		}
+		if err != nil {
+			t.leave(region+":"+id, brieflyAWS(err))
+			surviving = append(surviving, ami.Snapshots(img)...) // told of once
+		}
+	}
+	return surviving, nil
+}
+
+// snapshots removes those that no image of the execution has (any more).
+func (s Cleanup) snapshots(ctx context.Context, api CleanupEC2, execution, region string, surviving []string, t *tally) {
+	found, err := ami.ListSnapshots(ctx, api, ami.ByExecution(execution))
+	if err != nil {
+		t.leave("snapshots in "+region, brieflyAWS(err))
+		return
+	}
+	for _, snapshot := range found {
+		id := aws.ToString(snapshot.SnapshotId)
+		if slices.Contains(surviving, id) {
+			continue
+		}
+		if err := ami.DeleteSnapshot(ctx, api, id); err != nil {
+			t.leave(region+":"+id, brieflyAWS(err))
+			continue
+		}
+		t.removed = append(t.removed, region+":"+id)
+	}
+}
+
+// brieflyAWS is an error on one line, for a list.
+func brieflyAWS(err error) error {
+	return errors.New(strings.ReplaceAll(awserr.Brief(err), "\n", "; "))
+}

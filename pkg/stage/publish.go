@@ -1,0 +1,216 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/distribution"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+)
+
+// settleTime is how long SSM may take to accept the image ids that were written
+// to all pointers before they are given back.
+const settleTime = time.Minute
+
+// PublishEC2 is what Publish needs of EC2, in every region.
+type PublishEC2 interface {
+	ec2.DescribeImagesAPIClient
+	distribution.PermissionReader
+	TagAPI
+}
+
+// Publish moves the pointers of all regions, or of none.
+type Publish struct {
+	Store Store
+	EC2   func(region string) PublishEC2
+	SSM   func(region string) distribution.ParameterAPI
+}
+
+// Run verifies every copy again and then moves the pointers. While SSM has not
+// accepted all of them it returns ServiceUnavailable, to be run again; when one
+// cannot be moved, all get their previous values back and the error is
+// PublishFailed.
+func (s Publish) Run(ctx context.Context, in PublishInput) (PublishOutput, error) {
+	p, err := loadPlan(ctx, s.Store, in.Job)
+	if err != nil {
+		return PublishOutput{}, err
+	}
+	copies, err := complete(in.Copies, p)
+	if err != nil {
+		return PublishOutput{}, err
+	}
+	if _, err := s.Store.Get(ctx, in.Results); err != nil {
+		return PublishOutput{}, failure.Wrap(failure.CodeOf(err), err, "no image is published without its compliance results")
+	}
+	if err := s.verify(ctx, in, p, copies); err != nil {
+		return PublishOutput{}, err
+	}
+	j, err := s.begin(ctx, in, p, copies)
+	if err != nil {
+		return PublishOutput{}, err
+	}
+	switch j.State {
+	case journalRestored:
+		return PublishOutput{}, failure.New(failure.PublishFailed, "the pointers were given back by an earlier attempt")
+	case journalMoving:
+		if err := s.move(ctx, in, j); err != nil {
+			return PublishOutput{}, err
+		}
+		if err := s.commit(ctx, in, p, copies, j); err != nil {
+			return PublishOutput{}, err
+		}
+	}
+	out := PublishOutput{Images: map[string]string{}, Pointers: []string{}}
+	for region, c := range copies {
+		out.Images[region] = c.ImageID
+	}
+	for _, ptr := range j.Pointers {
+		out.Pointers = append(out.Pointers, ptr.String())
+	}
+	return out, nil
+}
+
+// complete returns the copies by region, one for each of the plan's.
+func complete(copies []CheckDistributionOutput, p plan.BuildPlan) (map[string]CheckDistributionOutput, error) {
+	byRegion := map[string]CheckDistributionOutput{}
+	for _, c := range copies {
+		byRegion[c.Region] = c
+	}
+	var missing []string
+	for _, r := range regionsOf(p) {
+		if byRegion[r].ImageID == "" {
+			missing = append(missing, r)
+		}
+	}
+	if len(missing) > 0 || len(byRegion) != len(regionsOf(p)) {
+		return nil, failure.New(failure.InvalidInput, "the copies are not those of the plan's regions %v; missing: %v", regionsOf(p), missing)
+	}
+	return byRegion, nil
+}
+
+// verify makes sure that nothing has changed since each copy was verified.
+func (s Publish) verify(ctx context.Context, in PublishInput, p plan.BuildPlan, copies map[string]CheckDistributionOutput) error {
+	var wrong []string
+	for _, region := range regionsOf(p) {
+		c, api := copies[region], s.EC2(region)
+		img, err := ami.Describe(ctx, api, c.ImageID)
+		if isNoImage(err) {
+			wrong = append(wrong, "image "+c.ImageID+" in "+region+" is gone")
+			continue
+		}
+		if err != nil {
+			return awserr.Wrap(err, failure.PublishFailed, "read image %s in %s", c.ImageID, region)
+		}
+		has, err := distribution.ReadAudience(ctx, api, c.ImageID)
+		if err != nil {
+			return awserr.Wrap(err, failure.PublishFailed, "read who may launch image %s in %s", c.ImageID, region)
+		}
+		expect := distribution.Expectation{
+			Labels: labels(in.Job, p, p.ImageName), SnapshotIDs: c.SnapshotIDs, Audience: distribution.AudienceOf(p.Recipe.Distribution),
+		}
+		if d := expect.Deviations(img, has); len(d) > 0 {
+			wrong = append(wrong, "image "+c.ImageID+" in "+region+": "+strings.Join(d, ", "))
+		}
+	}
+	if len(wrong) > 0 {
+		return failure.New(failure.PublishFailed, "no pointer was moved: %s", strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+// begin returns the journal of an earlier attempt, or writes the first one.
+func (s Publish) begin(ctx context.Context, in PublishInput, p plan.BuildPlan, copies map[string]CheckDistributionOutput) (*journal, error) {
+	j, err := readJournal(ctx, s.Store, in.Execution)
+	if err != nil || j != nil {
+		return j, err
+	}
+	j = &journal{Started: in.Now, Recipe: p.Recipe.Name, Pointers: []distribution.Pointer{}}
+	for _, region := range regionsOf(p) {
+		for _, name := range p.Recipe.Pointers.Parameters {
+			previous, err := distribution.ReadPointer(ctx, s.SSM(region), name)
+			if err != nil {
+				return nil, awserr.Wrap(err, failure.PublishFailed, "no pointer was moved: read %s in %s", name, region)
+			}
+			j.Pointers = append(j.Pointers, distribution.Pointer{
+				Region: region, Parameter: name, ImageID: copies[region].ImageID, Previous: previous,
+			})
+		}
+	}
+	distribution.SortPointers(j.Pointers)
+	return j, j.write(ctx, s.Store, in.Execution, journalMoving)
+}
+
+// move writes the pointers that do not name their new image, and looks whether
+// SSM has accepted them.
+func (s Publish) move(ctx context.Context, in PublishInput, j *journal) error {
+	var waiting []string
+	for _, ptr := range j.Pointers {
+		api := s.SSM(ptr.Region)
+		now, err := distribution.ReadPointer(ctx, api, ptr.Parameter)
+		if err == nil && now == ptr.ImageID {
+			continue
+		}
+		if err == nil {
+			err = distribution.Move(ctx, api, ptr, j.Recipe)
+		}
+		if err != nil {
+			return s.giveBack(ctx, in, j, awserr.Wrap(err, failure.PublishFailed, "move pointer %s to %s", ptr, ptr.ImageID))
+		}
+		// SSM answers before it has validated the image id, and shows the old
+		// value until then.
+		if now, err = distribution.ReadPointer(ctx, api, ptr.Parameter); err != nil || now != ptr.ImageID {
+			waiting = append(waiting, ptr.String())
+		}
+	}
+	if len(waiting) == 0 {
+		return nil
+	}
+	pending := strings.Join(waiting, ", ")
+	if in.Now.Sub(j.Started) < settleTime {
+		return failure.New(failure.ServiceUnavailable, "SSM has not accepted the new image id of %s yet", pending)
+	}
+	return s.giveBack(ctx, in, j, failure.New(failure.PublishFailed,
+		"SSM did not accept the new image id of %s within %s", pending, settleTime))
+}
+
+// commit marks the images, so that Cleanup and the janitor leave them alone.
+func (s Publish) commit(ctx context.Context, in PublishInput, p plan.BuildPlan, copies map[string]CheckDistributionOutput, j *journal) error {
+	expires, ok := deprecation(in.Execution, p)
+	if !ok {
+		expires = in.Now.AddDate(10, 0, 0)
+	}
+	for _, region := range regionsOf(p) {
+		c := copies[region]
+		_, err := s.EC2(region).CreateTags(ctx, &ec2.CreateTagsInput{
+			Resources: append([]string{c.ImageID}, c.SnapshotIDs...),
+			Tags:      ami.PublishedTags(in.Now, expires),
+		})
+		if err != nil {
+			return s.giveBack(ctx, in, j, awserr.Wrap(err, failure.PublishFailed, "mark image %s in %s as published", c.ImageID, region))
+		}
+	}
+	return j.write(ctx, s.Store, in.Execution, journalCommitted)
+}
+
+// giveBack restores all pointers and makes PublishFailed of the cause. Passing
+// trouble within the settling time is reported as such instead, and tried again.
+func (s Publish) giveBack(ctx context.Context, in PublishInput, j *journal, cause error) error {
+	if code := failure.CodeOf(cause); (code == failure.Throttled || code == failure.ServiceUnavailable) && in.Now.Sub(j.Started) < settleTime {
+		return cause
+	}
+	if err := distribution.Restore(ctx, s.SSM, j.Pointers, j.Recipe); err != nil {
+		return failure.Wrap(failure.PublishFailed, errors.Join(cause, err),
+			"the pointers could not be moved, nor all given back; clean-up will try again")
+	}
+	if err := j.write(ctx, s.Store, in.Execution, journalRestored); err != nil {
+		return failure.Wrap(failure.PublishFailed, errors.Join(cause, err), "the pointers could not be moved and have their previous values")
+	}
+	return failure.Wrap(failure.PublishFailed, cause, "the pointers could not be moved and have their previous values again")
+}
