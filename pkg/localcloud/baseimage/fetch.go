@@ -1,0 +1,222 @@
+package baseimage
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+// Limits of a download.
+const (
+	fetchAttempts = 5
+	fetchPause    = 2 * time.Second
+	stallLimit    = time.Minute // without a single byte
+)
+
+// errBadDigest is in the chain of Fetch's error when the file is not the one
+// that was asked for.
+var errBadDigest = errors.New("the SHA-256 is not the one given")
+
+// errRefused is an answer that asking again will not change.
+var errRefused = errors.New("the server refused")
+
+// Fetch downloads src into file, which appears only after its SHA-256 was
+// verified. A broken connection is resumed where it broke, also by a later call
+// (the part so far is file + ".partial"). progress is told the percentage. URLs
+// are http, https (through the environment's proxy) or file.
+func Fetch(ctx context.Context, src Official, file string, progress func(string)) error {
+	if progress == nil {
+		progress = func(string) {}
+	}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: stallLimit}
+	transport.RegisterProtocol("file", http.NewFileTransport(http.Dir("/")))
+	defer transport.CloseIdleConnections()
+	f := fetcher{
+		src:      src,
+		partial:  file + ".partial",
+		client:   &http.Client{Transport: transport},
+		progress: progress,
+		pause:    fetchPause,
+	}
+	if err := f.src.validate(); err != nil {
+		return err
+	}
+	if err := f.fetch(ctx); err != nil {
+		return fmt.Errorf("download %s: %w", f.src.shown(), err)
+	}
+	if err := os.Rename(f.partial, file); err != nil {
+		return fmt.Errorf("name the downloaded image: %w", err)
+	}
+	return nil
+}
+
+// validate checks the user's URL and digest.
+func (o Official) validate() error {
+	u, err := url.Parse(o.URL)
+	if err != nil || !(u.Scheme == "file" || (u.Scheme == "https" || u.Scheme == "http") && u.Host != "") {
+		return fmt.Errorf("the official image's URL %q is not valid (allowed: https://…, http://…, file:///…)", o.shown())
+	}
+	if sum, err := hex.DecodeString(o.SHA256); err != nil || len(sum) != 32 {
+		return fmt.Errorf("the official image's SHA-256 %q is not valid: give the 64 hexadecimal digits that its publisher lists beside it", o.SHA256)
+	}
+	return nil
+}
+
+// shown is the URL without a password.
+func (o Official) shown() string {
+	if u, err := url.Parse(o.URL); err == nil {
+		return u.Redacted()
+	}
+	return o.URL
+}
+
+type fetcher struct {
+	src      Official
+	partial  string
+	client   *http.Client
+	progress func(string)
+	pause    time.Duration // between attempts
+}
+
+// fetch completes the partial file and verifies it.
+func (f *fetcher) fetch(ctx context.Context) error {
+	var err error
+	for attempt := range fetchAttempts {
+		if attempt > 0 {
+			f.progress(fmt.Sprintf("the download broke (%v); resuming", err))
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(f.pause):
+			}
+		}
+		var resumed bool
+		if resumed, err = f.attempt(ctx); err == nil {
+			err = f.verify()
+		}
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, errBadDigest) && !resumed, errors.Is(err, errRefused):
+			return err
+		}
+		// A resumed file that does not verify may have been begun from another
+		// version: it is gone, so the next attempt begins at the start.
+	}
+	return fmt.Errorf("gave up after %d attempts: %w", fetchAttempts, err)
+}
+
+// attempt makes one request for what is missing. resumed says that part of the
+// file was there before.
+func (f *fetcher) attempt(ctx context.Context) (resumed bool, err error) {
+	out, err := os.OpenFile(f.partial, os.O_CREATE|os.O_WRONLY, 0o644) // #nosec G302 -- a published file
+	if err != nil {
+		return false, errors.Join(errRefused, err)
+	}
+	defer func() {
+		if closeErr := out.Close(); err == nil && closeErr != nil {
+			err = closeErr
+		}
+	}()
+	have, err := out.Seek(0, io.SeekEnd)
+	if err != nil {
+		return false, err
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.src.URL, nil)
+	if err != nil {
+		return false, errors.Join(errRefused, err)
+	}
+	if have > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
+	}
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return have > 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+
+	total := resp.ContentLength
+	switch {
+	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && have > 0:
+		return true, nil // complete already, or wrong: the digest tells
+	case resp.StatusCode == http.StatusPartialContent && startsAt(resp, have):
+		total += have
+	case resp.StatusCode == http.StatusOK:
+		have = 0
+		if err := out.Truncate(0); err != nil {
+			return false, err
+		}
+		if _, err := out.Seek(0, io.SeekStart); err != nil {
+			return false, err
+		}
+	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
+		return have > 0, fmt.Errorf("the server answered %s", resp.Status)
+	default:
+		return have > 0, fmt.Errorf("%w: it answered %s; check the URL", errRefused, resp.Status)
+	}
+
+	// A connection that neither delivers nor breaks is broken by this timer.
+	stall := time.AfterFunc(stallLimit, func() { cancel(fmt.Errorf("no data for %v", stallLimit)) })
+	defer stall.Stop()
+	body := &meter{Reader: resp.Body, have: have, total: total, report: f.progress, alive: func() { stall.Reset(stallLimit) }}
+	_, err = io.Copy(out, body)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	return have > 0, err
+}
+
+// startsAt says whether a partial answer continues at offset.
+func startsAt(resp *http.Response, offset int64) bool {
+	return strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset))
+}
+
+// verify removes a complete file that is not the one wanted.
+func (f *fetcher) verify() error {
+	f.progress("verifying the download")
+	sum, err := fileDigest(f.partial)
+	if err != nil {
+		return err
+	}
+	if strings.EqualFold(sum, f.src.SHA256) {
+		return nil
+	}
+	if err := os.Remove(f.partial); err != nil {
+		return errors.Join(errBadDigest, err)
+	}
+	return fmt.Errorf("%w: the file has %s; either it was changed or the digest is another version's", errBadDigest, sum)
+}
+
+// meter reports how much was read, in steps of five per cent.
+type meter struct {
+	io.Reader
+	have, total int64 // total is at most 0 when unknown
+	step        int64
+	report      func(string)
+	alive       func()
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	m.alive()
+	m.have += int64(n)
+	if m.total > 0 {
+		if step := m.have * 20 / m.total; step > m.step {
+			m.step = step
+			m.report(fmt.Sprintf("downloading the official image: %d %% of %d MiB", step*5, m.total>>20))
+		}
+	}
+	return n, err
+}

@@ -1,0 +1,138 @@
+package baseimage
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// What installing takes at most, in bytes: the tree, the downloaded packages
+// and the scratch files of their scripts.
+const installRoom = 3 << 30
+
+// mmdebstrap installs the distribution into the file tar.
+func (b *builder) mmdebstrap(ctx context.Context, tar string) error {
+	// Readable by the users of a namespace, who run the hook.
+	work, err := os.MkdirTemp("", "ami-factory-")
+	if err != nil {
+		return fmt.Errorf("make scratch folder: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	if err := os.Chmod(work, 0o755); err != nil { // #nosec G302 -- see above
+		return fmt.Errorf("make scratch folder: %w", err)
+	}
+	files, err := b.overlayFiles()
+	if err != nil {
+		return fmt.Errorf("read the files of a base image: %w", err)
+	}
+	inputs := map[string][]byte{"customize.sh": customize}
+	for name, data := range files {
+		inputs[filepath.Join("overlay", name)] = data
+	}
+	for _, name := range sortedKeys(inputs) {
+		file := filepath.Join(work, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { // #nosec G301 -- as above
+			return fmt.Errorf("make scratch folder: %w", err)
+		}
+		if err := os.WriteFile(file, inputs[name], 0o644); err != nil { // #nosec G306 -- as above
+			return fmt.Errorf("write scratch file: %w", err)
+		}
+	}
+
+	argv := b.mmdebstrapArgs(work, tar)
+	if !b.tool.namespaced && freeMemory() >= 2*installRoom && b.canMount(ctx) {
+		// A file system in memory that only these processes see: it is gone with
+		// them, however they end. The host's own may be small, or refuse devices.
+		argv = append([]string{"unshare", "--mount", "--propagation", "private", "--", "sh", "-c",
+			`mount -t tmpfs -o "size=$1,mode=0755" tmpfs "$2" && TMPDIR=$2 && export TMPDIR && shift 2 && exec "$@"`,
+			"sh", fmt.Sprint(installRoom), work + "/memory"}, argv...)
+		if err := os.Mkdir(work+"/memory", 0o755); err != nil { // #nosec G301 -- as above
+			return fmt.Errorf("make scratch folder: %w", err)
+		}
+	}
+	cmd := command(ctx, argv...)
+	cmd.Stdin = strings.NewReader(b.sourceLines())
+	var log bytes.Buffer
+	lines := &progressWriter{report: b.report, log: &log}
+	cmd.Stdout, cmd.Stderr = lines, lines
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+	return explain(ctx, cmd, cmd.Run(), log.Bytes())
+}
+
+// mmdebstrapArgs is mmdebstrap's command line; the sources come on its input.
+func (b *builder) mmdebstrapArgs(work, tar string) []string {
+	mode := "root"
+	if b.tool.namespaced {
+		mode = "unshare"
+	}
+	argv := []string{"mmdebstrap",
+		"--mode=" + mode,
+		"--variant=minbase",
+		"--format=tar",
+		"--include=" + strings.Join(slices.Sorted(slices.Values(b.dist.packages)), ","),
+		// The tree is thrown away if the machine fails while it is made.
+		"--dpkgopt=force-unsafe-io",
+		// What no one reads on a server, as in Debian's own minimal images.
+		"--dpkgopt=path-exclude=/usr/share/locale/*",
+		"--dpkgopt=path-include=/usr/share/locale/locale.alias",
+		// Before the kernel is installed: its initramfs has fsck for what fstab names.
+		fmt.Sprintf(`--essential-hook=cp %s/overlay/etc/fstab "$1/etc/fstab"`, work),
+		fmt.Sprintf(`--customize-hook=sh %s/customize.sh "$1" %s/overlay`, work, work),
+	}
+	for line := range strings.Lines(b.settings.render(func(string) bool { return true })) {
+		argv = append(argv, "--aptopt="+strings.TrimSpace(line))
+	}
+	return append(argv, b.dist.codename, tar, "-")
+}
+
+// sourceLines are the host's Debian sources for mmdebstrap.
+func (b *builder) sourceLines() string {
+	var lines strings.Builder
+	for _, s := range b.sources {
+		lines.WriteString(s.oneLine())
+	}
+	return lines.String()
+}
+
+// canMount says whether this process may make mounts of its own: root in a
+// container often may not.
+func (b *builder) canMount(ctx context.Context) bool {
+	return b.tool.run(ctx, "unshare", "--mount", "--propagation", "private", "true") == nil
+}
+
+// report turns mmdebstrap's messages into progress.
+func (b *builder) report(line string) {
+	if text, ok := strings.CutPrefix(line, "I: "); ok {
+		if text, ok := strings.CutSuffix(text, "..."); ok && !strings.HasPrefix(text, "finding") {
+			b.opts.Progress(text)
+		}
+	}
+}
+
+// progressWriter keeps everything written and reports it line by line.
+type progressWriter struct {
+	report func(string)
+	log    *bytes.Buffer
+	rest   []byte
+}
+
+var _ io.Writer = (*progressWriter)(nil)
+
+func (w *progressWriter) Write(p []byte) (int, error) {
+	w.log.Write(p)
+	w.rest = append(w.rest, p...)
+	for {
+		advance, line, err := bufio.ScanLines(w.rest, false)
+		if err != nil || advance == 0 {
+			return len(p), err
+		}
+		w.report(string(line))
+		w.rest = w.rest[advance:]
+	}
+}
