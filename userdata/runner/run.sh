@@ -1,0 +1,179 @@
+#!/bin/bash
+# Runs the components of the bundle it lies in, one after the other, and writes
+# what became of them to /var/lib/ami-factory/provision.json. It may be run
+# again: components are idempotent, and the result is written anew.
+set -uo pipefail
+umask 022
+
+bundle=$(cd "$(dirname "$0")" && pwd)
+state=/var/lib/ami-factory
+logs=/var/log/ami-factory
+result=$state/provision.json
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export DEBIAN_FRONTEND=noninteractive
+
+# say prints a progress line. cloud-init's output already goes to the console;
+# anybody else's does not.
+say() {
+	printf 'ami-factory: %s\n' "$*"
+	if ! grep -q cloud-final /proc/self/cgroup && [[ -w /dev/console ]]; then
+		{ printf 'ami-factory: %s\r\n' "$*" >/dev/console; } 2>/dev/null
+	fi
+}
+
+# json prints a JSON string.
+json() {
+	local text=$1 out='' char code i
+	for ((i = 0; i < ${#text}; i++)); do
+		char=${text:i:1}
+		case $char in
+		\" | \\) out+="\\$char" ;;
+		[[:cntrl:]])
+			printf -v code '\\u%04x' "'$char"
+			out+=$code
+			;;
+		*) out+=$char ;;
+		esac
+	done
+	printf '"%s"' "$out"
+}
+
+# finish writes the result and ends this script.
+finish() {
+	local status=$1 failed=$2 list
+	list=$(
+		IFS=,
+		printf '%s' "${done_components[*]}"
+	)
+	printf '{"status":"%s","components":[%s]%s}\n' "$status" "$list" "${failed:+,\"failed\":$failed}" >"$result.new"
+	mv -f "$result.new" "$result"
+	sync
+	[[ $status == ok ]] || exit 1
+	exit 0
+}
+
+# give_up ends with a failure that is the runner's own.
+give_up() {
+	say "$2"
+	finish failed "{\"component\":$(json "$1"),\"exit\":1,\"line\":0,\"command\":$(json "$2"),\"logTail\":\"\"}"
+}
+
+# plan prints, per component, its name, the number of its parameters and the
+# parameters as NAME=value, all ended by NUL; first of all the family.
+plan() {
+	python3 - "$bundle/manifest.json" <<'PYTHON'
+import json, re, sys
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    manifest = json.load(file)
+
+def snake(name):
+    return re.sub(r"[^A-Z0-9]", "_", re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).upper())
+
+fields = [manifest.get("family", "")]
+for component in manifest["components"]:
+    parameters = component.get("parameters") or {}
+    fields += [component["name"], str(len(parameters))]
+    for name in sorted(parameters):
+        value = parameters[name]
+        if isinstance(value, bool):
+            value = str(value).lower()
+        fields.append(f"AMI_FACTORY_PARAM_{snake(name)}={value}")
+sys.stdout.write("".join(field + "\0" for field in fields))
+PYTHON
+}
+
+# run_component runs one install.sh. What it prints goes to its log and to
+# standard output; the shell that runs it notes line and text of a command that
+# makes it fail, by the trap in on-error.sh.
+run_component() {
+	local name=$1 family=$2
+	shift 2
+	rm -f "$trace"
+	(
+		cd "$bundle/components/$name" || exit 1
+		exec env AMI_FACTORY_COMPONENT="$name" AMI_FACTORY_FAMILY="$family" AMI_FACTORY_TRACE="$trace" \
+			BASH_ENV="$on_error" "$@" bash install.sh
+	) </dev/null 2>&1 | tee "$logs/$name.log"
+	return "${PIPESTATUS[0]}"
+}
+
+# failure prints the "failed" object of a component that ended with a code.
+failure() {
+	local name=$1 code=$2 line=0 command=''
+	if [[ -s $trace ]]; then
+		{
+			IFS= read -r line
+			IFS= read -r -d '' command
+		} <"$trace"
+		command=${command%$'\n'}
+	else
+		# No command failed that a trap could see: the shell itself gave up, as
+		# on an unset variable or a syntax error, and named the line.
+		local message
+		message=$(grep -aE '^install\.sh: line [0-9]+: ' "$logs/$name.log" | tail -n 1)
+		if [[ $message =~ ^install\.sh:\ line\ ([0-9]+):\ (.*)$ ]]; then
+			line=${BASH_REMATCH[1]}
+			command=${BASH_REMATCH[2]}
+		fi
+	fi
+	[[ $line =~ ^[0-9]+$ ]] || line=0
+	printf '{"component":%s,"exit":%d,"line":%d,"command":%s,"logTail":"%s"}' \
+		"$(json "$name")" "$code" "$line" "$(json "${command:0:500}")" \
+		"$(tail -c 4096 "$logs/$name.log" | base64 -w 0)"
+}
+
+done_components=()
+mkdir -p "$state"
+install -d -m 700 "$logs"
+
+exec 9>"$state/run.lock"
+if ! flock -n 9; then
+	say "another run of the components is under way; this one does nothing"
+	exit 1
+fi
+rm -f "$result"
+
+scratch=$(mktemp -d "$state/run.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+trace=$scratch/trace
+on_error=$scratch/on-error.sh
+# In the component's shell only: unset first, or every bash below would have it.
+# A command that fails in a subshell is noted by the command that holds the
+# subshell, if that matters to the script at all.
+cat >"$on_error" <<'TRAP'
+unset BASH_ENV
+set -E
+trap 'if ((BASH_SUBSHELL == 0)); then printf "%s\n%s\n" "$LINENO" "$BASH_COMMAND" >"$AMI_FACTORY_TRACE"; fi' ERR
+TRAP
+
+plan >"$scratch/plan" || give_up "" "the bundle's manifest.json cannot be read"
+mapfile -d '' -t fields <"$scratch/plan"
+family=${fields[0]}
+
+next=1
+while ((next < ${#fields[@]})); do
+	name=${fields[next]}
+	count=${fields[next + 1]}
+	parameters=("${fields[@]:next+2:count}")
+	next=$((next + 2 + count))
+
+	if [[ ! -f $bundle/components/$name/install.sh ]]; then
+		give_up "$name" "the bundle has no components/$name/install.sh"
+	fi
+	say "component $name: started"
+	started=$SECONDS
+	code=0
+	run_component "$name" "$family" "${parameters[@]}" || code=$?
+	seconds=$((SECONDS - started))
+	if ((code != 0)); then
+		done_components+=("{\"name\":$(json "$name"),\"status\":\"failed\",\"seconds\":$seconds,\"exit\":$code}")
+		say "component $name: failed with exit code $code after ${seconds}s"
+		finish failed "$(failure "$name" "$code")"
+	fi
+	done_components+=("{\"name\":$(json "$name"),\"status\":\"ok\",\"seconds\":$seconds,\"exit\":0}")
+	say "component $name: ok after ${seconds}s"
+done
+
+say "all components are installed"
+finish ok ""

@@ -1,0 +1,219 @@
+#!/bin/bash
+# Removes the builder's identity and traces (controls HYG-01 to HYG-13) as the
+# very last thing before power-off: systemd-shutdown runs this when every other
+# process is gone and the root file system is read-only. It has 90 seconds.
+# /etc/ami-factory/sealed.json is written last, so that its absence in an image
+# tells that something here went wrong.
+# shellcheck disable=SC2317 # step calls the functions by name
+set -uo pipefail
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
+
+# systemd-shutdown names the verb; a reboot of an armed builder is no seal.
+case ${1:-} in
+poweroff | halt) ;;
+*) exit 0 ;;
+esac
+
+record=/etc/ami-factory
+pending=$record/seal.pending
+failures=0
+
+say() { printf 'ami-factory: seal: %s\r\n' "$*" >/dev/console 2>/dev/null; }
+
+# step CONTROL COMMAND… runs one control's cleaning; one that fails does not
+# keep the others from being done.
+step() {
+	local control=$1
+	shift
+	if ! "$@"; then
+		failures=$((failures + 1))
+		say "$control FAILED"
+	fi
+}
+
+# homes prints every home directory, root's among them.
+homes() {
+	local home
+	cut -d: -f6 /etc/passwd | sort -u | while IFS= read -r home; do
+		case $home in
+		/root | /home/?* | /var/lib/?*) if [[ -d $home ]]; then printf '%s\n' "$home"; fi ;;
+		esac
+	done
+}
+
+# empty removes what is in directories, but not the directories.
+empty() {
+	local dir result=0
+	for dir in "$@"; do
+		if [[ -d $dir && ! -L $dir ]]; then
+			find "$dir" -xdev -mindepth 1 -delete || result=1
+		fi
+	done
+	return "$result"
+}
+
+host_keys() { rm -f /etc/ssh/ssh_host_*; } # HYG-01
+
+login_keys() { # HYG-02
+	local home result=0
+	while IFS= read -r home; do
+		rm -f "$home"/.ssh/{authorized_keys*,known_hosts*,id_*,*.pem,environment} || result=1
+		# grep ends with 1 where it finds nothing.
+		find "$home" -xdev -type f -size -64k \
+			-exec sh -c 'grep -lIZ -e "-----BEGIN .*PRIVATE KEY-----" "$@"; [ $? -le 1 ]' sh {} + |
+			xargs -0 -r rm -f || result=1
+	done < <(homes)
+	return "$result"
+}
+
+# An empty machine-id, not a missing one: without the file systemd would take
+# the next boot for the first and apply its presets to every unit.
+machine_id() { # HYG-03
+	: >/etc/machine-id && chmod 444 /etc/machine-id || return 1
+	if [[ -e /var/lib/dbus/machine-id || -L /var/lib/dbus/machine-id ]]; then
+		ln -sfn /etc/machine-id /var/lib/dbus/machine-id
+	fi
+}
+
+cloud_init() { # HYG-04
+	empty /var/lib/cloud || return 1
+	rm -f /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* \
+		/etc/systemd/network/10-cloud-init-*.network /etc/sysconfig/network-scripts/ifcfg-eth0 \
+		/etc/NetworkManager/system-connections/cloud-init-* \
+		/etc/ssh/sshd_config.d/50-cloud-init.conf /etc/sudoers.d/90-cloud-init-users \
+		/etc/apt/apt.conf.d/90cloud-init-aptproxy /etc/apt/apt.conf.d/94cloud-init-aptproxy
+}
+
+logs() { # HYG-05
+	empty /var/log/journal /run/log/journal /var/log/ami-factory /var/log/amazon /var/log/installer \
+		/var/lib/systemd/coredump /var/lib/systemd/pstore /var/crash || return 1
+	rm -rf /var/log/ami-factory
+	find /var/log -xdev -type f \( -name '*.gz' -o -name '*.xz' -o -name '*.old' -o -name '*.[0-9]' \
+		-o -name '*-[0-9]*' -o -name 'cloud-init*' \) -delete || return 1
+	find /var/log -xdev -type f -size +0 -exec truncate -s 0 {} +
+}
+
+histories() { # HYG-06
+	local home result=0
+	while IFS= read -r home; do
+		rm -rf "$home"/.*_history "$home"/.*hist "$home"/.{lesshst,viminfo,wget-hsts,Xauthority,sudo_as_admin_successful,cache,local/share/recently-used.xbel} || result=1
+	done < <(homes)
+	return "$result"
+}
+
+seeds() { # HYG-07, and systemd's credential key, which is a host secret too
+	rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/urandom/random-seed \
+		/var/lib/misc/random-seed /var/lib/random-seed /loader/random-seed /boot/loader/random-seed
+}
+
+credentials() { # HYG-08
+	local home result=0
+	while IFS= read -r home; do
+		rm -rf "$home"/.{aws,azure,netrc,git-credentials,pgpass,docker/config.json,config/gcloud,kube,gnupg} || result=1
+	done < <(homes)
+	return "$result"
+}
+
+ssm_agent() { # HYG-09
+	empty /var/lib/amazon/ssm /var/log/amazon/ssm
+}
+
+agents() { # HYG-10
+	rm -f /etc/chef/*.pem /etc/cinc/*.pem
+	empty /etc/chef/nodes /etc/cinc/nodes /var/chef/cache /var/cinc/cache /var/db/newrelic-infra/data \
+		/opt/aws/amazon-cloudwatch-agent/logs /opt/aws/amazon-cloudwatch-agent/var
+}
+
+containers() { # HYG-11
+	rm -f /etc/docker/key.json
+	empty /var/lib/docker /var/lib/containerd
+}
+
+leftovers() { # HYG-12
+	empty /var/lib/dhcp /var/lib/dhclient /var/lib/NetworkManager /var/lib/apt/lists /var/cache/apt \
+		/var/cache/dnf /var/cache/yum /tmp /var/tmp || return 1
+	# These two apt does not make again by itself everywhere.
+	mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial
+	chmod 700 /var/lib/apt/lists/partial /var/cache/apt/archives/partial
+	if id _apt >/dev/null 2>&1; then
+		chown _apt:root /var/lib/apt/lists/partial /var/cache/apt/archives/partial
+	fi
+	rm -f /etc/udev/rules.d/70-persistent-net.rules /var/lib/systemd/timers/stamp-* \
+		/var/cache/debconf/*-old /var/lib/dpkg/*-old
+	if [[ -e /etc/hostname ]]; then : >/etc/hostname; fi
+	if [[ -f /etc/resolv.conf && ! -L /etc/resolv.conf ]] && ! mountpoint -q /etc/resolv.conf; then : >/etc/resolv.conf; fi
+}
+
+# factory removes what the factory itself brought.
+factory() { rm -rf /var/lib/ami-factory; }
+
+# trim gives freed blocks back, so that a snapshot does not carry what was
+# removed. EBS volumes do not support it: there no secret may ever have been
+# written, which is the rule anyway.
+trim() { # HYG-13
+	if [[ $container == yes ]]; then
+		trimmed='not applicable: container'
+	elif trimmed=$(fstrim --verbose / 2>&1); then
+		trimmed=${trimmed##*: }
+	else
+		trimmed='not supported by the volume'
+	fi
+}
+
+# seal_record prints sealed.json of what arm.sh noted.
+seal_record() {
+	local key value ids='' keys=''
+	while IFS='=' read -r key value; do
+		case $key in
+		hostKeySha256) keys+="${keys:+,}\"$value\"" ;;
+		*) ids+=",\"$key\":\"$value\"" ;;
+		esac
+	done <"$1"
+	printf '{"schema":1,"sealedAt":"%s","container":%s%s,"hostKeySha256":[%s],"trim":"%s"}\n' \
+		"$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$([[ $container == yes ]] && echo true || echo false)" "$ids" "$keys" "$trimmed"
+}
+
+container=no
+if systemd-detect-virt --container --quiet; then
+	container=yes
+elif ! mount -o remount,rw /; then
+	say "FAILED: the root file system cannot be made writable"
+	exit 1
+fi
+
+if [[ ! -s $pending ]]; then
+	say "FAILED: $pending is missing, the builder was not armed"
+	exit 1
+fi
+
+step HYG-01 host_keys
+step HYG-02 login_keys
+step HYG-03 machine_id
+step HYG-04 cloud_init
+step HYG-05 logs
+step HYG-06 histories
+step HYG-07 seeds
+step HYG-08 credentials
+step HYG-09 ssm_agent
+step HYG-10 agents
+step HYG-11 containers
+step HYG-12 leftovers
+step factory factory
+rm -f "$0"
+sync
+trimmed=''
+step HYG-13 trim
+
+if ((failures == 0)); then
+	seal_record "$pending" >"$record/sealed.json"
+	chmod 644 "$record/sealed.json"
+	say "done, trim: $trimmed"
+else
+	say "FAILED: $failures controls; the image bears no seal"
+fi
+rm -f "$pending"
+sync
+if [[ $container == no ]]; then
+	mount -o remount,ro /
+fi
+exit "$((failures > 0))"

@@ -1,0 +1,68 @@
+#!/bin/sh
+# Runs the compiled checks in a verifier and leaves nothing behind. Exit code 0
+# says that the checks could be run; their verdict is in the result, which goes
+# to S3 because Run Command cuts long output. Run Command hands scripts to sh,
+# so this one is plain POSIX shell.
+#
+# Needs: GOSS_URL GOSS_SHA256 CHECKS_URL CHECKS_SHA256 RESULTS_PUT_URL
+set -eu
+umask 077
+
+fail() {
+	printf 'run-checks: %s\n' "$*" >&2
+	exit 1
+}
+
+# digest FILE
+digest() {
+	sha256sum "$1" | cut -d' ' -f1
+}
+
+# transfer runs curl with patience for a network that is still coming up.
+transfer() {
+	curl --fail --silent --show-error --location --retry 5 --retry-all-errors --retry-delay 2 \
+		--connect-timeout 10 --max-time 300 "$@"
+}
+
+# fetch URL SHA256 FILE
+fetch() {
+	transfer --output "$3" "$1" || fail "cannot download ${3##*/} from ${1%%\?*}"
+	[ "$(digest "$3")" = "$2" ] || fail "${3##*/} has SHA-256 $(digest "$3"), expected $2"
+}
+
+: "${GOSS_URL:?is not set}" "${GOSS_SHA256:?is not set}"
+: "${CHECKS_URL:?is not set}" "${CHECKS_SHA256:?is not set}" "${RESULTS_PUT_URL:?is not set}"
+
+# Not /tmp or /run: a hardened image may mount them noexec.
+dir=$(mktemp -d /var/lib/ami-factory-checks.XXXXXXXX)
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 1' HUP INT TERM
+
+fetch "$GOSS_URL" "$GOSS_SHA256" "$dir/goss"
+fetch "$CHECKS_URL" "$CHECKS_SHA256" "$dir/checks.yaml"
+chmod 700 "$dir/goss"
+
+# Few at a time: the verifier is small, and a check that times out for want of a
+# processor would be a false alarm.
+code=0
+(
+	cd /
+	HOME=/root
+	PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+	umask 022
+	export HOME PATH
+	exec "$dir/goss" --gossfile "$dir/checks.yaml" validate --format json --no-color --max-concurrent 8
+) >"$dir/results.json" 2>"$dir/errors" </dev/null || code=$?
+
+# goss ends with 0 when all is well and 1 when a check failed, but with 1 too
+# when it could not read its file: only the summary tells.
+if [ "$code" -gt 1 ] || ! grep -q '"summary"' "$dir/results.json"; then
+	fail "goss did not run the checks (exit code $code): $(cat "$dir/errors" "$dir/results.json" | head -c 2000)"
+fi
+
+gzip -9 --no-name "$dir/results.json"
+transfer --upload-file "$dir/results.json.gz" --output /dev/null "$RESULTS_PUT_URL" ||
+	fail "cannot upload the results to ${RESULTS_PUT_URL%%\?*}"
+
+printf '{"sha256":"%s","bytes":%d,"gossExit":%d}\n' \
+	"$(digest "$dir/results.json.gz")" "$(wc -c <"$dir/results.json.gz")" "$code"
