@@ -181,8 +181,7 @@ func decode(raw []byte) ([]Rule, error) {
 
 // Before is asked about every call before it is made; an error answers it. It
 // fits wire.HandlerOptions.Before.
-func (s *Set) Before(ctx context.Context, service, operation string) error {
-	caller, _ := wire.CallerFrom(ctx)
+func (s *Set) Before(ctx context.Context, caller wire.Caller, service, operation string) error {
 	rule, ok := s.take(service, operation, caller)
 	if !ok {
 		return nil

@@ -1,0 +1,378 @@
+package ssm
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// Limits of Parameter Store
+// (https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html).
+const (
+	standardValue  = 4 << 10 // bytes, standard tier
+	advancedValue  = 8 << 10 // bytes, advanced tier
+	longestName    = 1011
+	deepestName    = 15 // levels
+	mostVersions   = 100
+	mostLabels     = 10
+	imageDataType  = "aws:ec2:image"
+	textDataType   = "text"
+	publicPrefix   = "/aws/service/"
+	defaultKeyName = "alias/aws/ssm"
+)
+
+var (
+	parameterName = regexp.MustCompile(`^[a-zA-Z0-9_.\-/]+$`)
+	labelName     = regexp.MustCompile(`^[a-zA-Z_.\-][a-zA-Z0-9_.\-]{0,99}$`)
+)
+
+// parameter is one parameter with all its versions, oldest first. It has none
+// while its first value is being validated.
+type parameter struct {
+	Name     string
+	Versions []version
+	Last     int64 // highest number given, to versions under validation too
+	Tags     map[string]string
+}
+
+type version struct {
+	Number         int64
+	Value          string // of a SecureString: base64 of the ciphertext
+	Type           types.ParameterType
+	DataType       string
+	Tier           types.ParameterTier
+	Description    string
+	KeyID          string
+	AllowedPattern string
+	Modified       time.Time
+	By             string // ARN
+	Labels         []string
+}
+
+func (p *parameter) current() (version, bool) {
+	if p == nil || len(p.Versions) == 0 {
+		return version{}, false
+	}
+	return p.Versions[len(p.Versions)-1], true
+}
+
+// pick finds the version that a selector names: none, a number or a label.
+func (p *parameter) pick(selector string) (version, error) {
+	v, ok := p.current()
+	if selector == "" || !ok {
+		return v, nil
+	}
+	n, err := strconv.ParseInt(selector, 10, 64)
+	for _, v := range p.Versions {
+		if err == nil && v.Number == n || slices.Contains(v.Labels, selector) {
+			return v, nil
+		}
+	}
+	return version{}, &types.ParameterVersionNotFound{Message: aws.String(fmt.Sprintf("Systems Manager could not find version %s of %s. Verify the version and try again.", selector, p.Name))}
+}
+
+// SetPublicParameter sets a parameter that every account can read in a region,
+// and none can write: those below /aws/service/.
+func (s *Service) SetPublicParameter(region, name, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.public[region] == nil {
+		s.public[region] = map[string]*parameter{}
+	}
+	p, ok := s.public[region][name]
+	if !ok {
+		p = &parameter{Name: name}
+		s.public[region][name] = p
+	}
+	if v, ok := p.current(); ok && v.Value == value {
+		return
+	}
+	dataType := textDataType
+	if strings.HasPrefix(value, "ami-") {
+		dataType = imageDataType
+	}
+	p.Last++
+	p.Versions = append(p.Versions, version{
+		Number: p.Last, Value: value, Type: types.ParameterTypeString, DataType: dataType,
+		Tier: types.ParameterTierStandard, Modified: s.cfg.Clock.Now(),
+	})
+}
+
+// lookup finds a parameter by name or ARN. s.mu is held.
+func (s *Service) lookup(at scope.Key, name string) (*parameter, bool) {
+	if strings.HasPrefix(name, publicPrefix) {
+		p, ok := s.public[at.Region][name]
+		return p, ok
+	}
+	p, ok := s.params[at][name]
+	if !ok || len(p.Versions) == 0 {
+		return nil, false
+	}
+	return p, true
+}
+
+// ref takes a parameter reference apart: name or ARN, and the selector behind
+// a colon.
+func ref(text string) (name, selector string) {
+	if strings.HasPrefix(text, "arn:") {
+		parts := strings.SplitN(text, ":", 7)
+		if len(parts) >= 6 {
+			text = strings.TrimPrefix(parts[5], "parameter")
+			if strings.Count(text, "/") == 1 {
+				text = strings.TrimPrefix(text, "/")
+			}
+			if len(parts) == 7 {
+				text += ":" + parts[6]
+			}
+		}
+	}
+	name, selector, _ = strings.Cut(text, ":")
+	return name, selector
+}
+
+func parameterARN(at scope.Key, name string) string {
+	account := at.Account
+	if strings.HasPrefix(name, publicPrefix) {
+		account = "" // as AWS writes those of its own
+	}
+	return fmt.Sprintf("arn:aws:ssm:%s:%s:parameter/%s", at.Region, account, strings.TrimPrefix(name, "/"))
+}
+
+// stored is a version as a call read it while s.mu was held.
+type stored struct {
+	name, selector string
+	version        version
+}
+
+func (s *Service) read(at scope.Key, text string) (stored, error) {
+	name, selector := ref(text)
+	p, ok := s.lookup(at, name)
+	if !ok {
+		return stored{}, &types.ParameterNotFound{Message: aws.String(fmt.Sprintf("Parameter %s not found.", name))}
+	}
+	v, err := p.pick(selector)
+	if err != nil {
+		return stored{}, err
+	}
+	return stored{name: p.Name, selector: selector, version: v}, nil
+}
+
+// api decrypts a SecureString if asked to; s.mu is not held.
+func (s *Service) api(ctx context.Context, at scope.Key, st stored, decrypt bool) (types.Parameter, error) {
+	value, err := s.value(ctx, at, st.name, st.version, decrypt)
+	if err != nil {
+		return types.Parameter{}, err
+	}
+	out := types.Parameter{
+		Name: aws.String(st.name), ARN: aws.String(parameterARN(at, st.name)), Type: st.version.Type, Value: aws.String(value),
+		Version: st.version.Number, DataType: aws.String(st.version.DataType), LastModifiedDate: aws.Time(st.version.Modified),
+	}
+	if st.selector != "" {
+		out.Selector = aws.String(":" + st.selector)
+	}
+	return out, nil
+}
+
+func (s *Service) value(ctx context.Context, at scope.Key, name string, v version, decrypt bool) (string, error) {
+	if v.Type != types.ParameterTypeSecureString || !decrypt {
+		return v.Value, nil
+	}
+	blob, err := base64.StdEncoding.DecodeString(v.Value)
+	if err != nil {
+		return "", fmt.Errorf("ciphertext of parameter %s: %w", name, err)
+	}
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: at.Account, Region: at.Region})
+	out, err := s.cfg.Keys.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: blob, EncryptionContext: encryptionContext(at, name)})
+	if err != nil {
+		return "", &types.InvalidKeyId{Message: aws.String(err.Error())}
+	}
+	return string(out.Plaintext), nil
+}
+
+func (s *Service) encrypt(ctx context.Context, at scope.Key, name, keyID, plain string) (string, error) {
+	if s.cfg.Keys == nil {
+		return "", &types.UnsupportedParameterType{Message: aws.String("SecureString needs a KMS, and none is configured.")}
+	}
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: at.Account, Region: at.Region})
+	out, err := s.cfg.Keys.Encrypt(ctx, &kms.EncryptInput{KeyId: aws.String(keyID), Plaintext: []byte(plain), EncryptionContext: encryptionContext(at, name)})
+	if err != nil {
+		return "", &types.InvalidKeyId{Message: aws.String(err.Error())}
+	}
+	return base64.StdEncoding.EncodeToString(out.CiphertextBlob), nil
+}
+
+// encryptionContext binds a ciphertext to its parameter, as SSM does
+// (https://docs.aws.amazon.com/kms/latest/developerguide/services-parameter-store.html).
+func encryptionContext(at scope.Key, name string) map[string]string {
+	return map[string]string{"PARAMETER_ARN": parameterARN(at, name)}
+}
+
+// GetParameter answers one parameter, by name, name:version, name:label or ARN.
+func (s *Service) GetParameter(ctx context.Context, in *ssm.GetParameterInput, optFns ...func(*ssm.Options)) (*ssm.GetParameterOutput, error) {
+	at := scope.KeyOf(s.caller(ctx, optFns))
+	s.mu.Lock()
+	st, err := s.read(at, aws.ToString(in.Name))
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.api(ctx, at, st, aws.ToBool(in.WithDecryption))
+	if err != nil {
+		return nil, err
+	}
+	return &ssm.GetParameterOutput{Parameter: &p}, nil
+}
+
+// GetParameters answers up to ten parameters and names those it does not find.
+func (s *Service) GetParameters(ctx context.Context, in *ssm.GetParametersInput, optFns ...func(*ssm.Options)) (*ssm.GetParametersOutput, error) {
+	if len(in.Names) == 0 || len(in.Names) > 10 {
+		return nil, wire.Errorf("ValidationException", "%d Names given; 1 to 10 are allowed", len(in.Names))
+	}
+	at := scope.KeyOf(s.caller(ctx, optFns))
+	out := &ssm.GetParametersOutput{Parameters: []types.Parameter{}, InvalidParameters: []string{}}
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(in.Names))) {
+		s.mu.Lock()
+		st, err := s.read(at, name)
+		s.mu.Unlock()
+		if err != nil {
+			out.InvalidParameters = append(out.InvalidParameters, name)
+			continue
+		}
+		p, err := s.api(ctx, at, st, aws.ToBool(in.WithDecryption))
+		if err != nil {
+			return nil, err
+		}
+		out.Parameters = append(out.Parameters, p)
+	}
+	return out, nil
+}
+
+// GetParametersByPath lists the parameters below a path by name.
+func (s *Service) GetParametersByPath(ctx context.Context, in *ssm.GetParametersByPathInput, optFns ...func(*ssm.Options)) (*ssm.GetParametersByPathOutput, error) {
+	path := aws.ToString(in.Path)
+	if !strings.HasPrefix(path, "/") {
+		return nil, wire.Errorf("ValidationException", "The parameter path %q must begin with a slash.", path)
+	}
+	if n := aws.ToInt32(in.MaxResults); n < 0 || n > 10 {
+		return nil, wire.Errorf("ValidationException", "MaxResults is %d; 1 to 10 are allowed", n)
+	}
+	at := scope.KeyOf(s.caller(ctx, optFns))
+	below := strings.TrimSuffix(path, "/") + "/"
+	s.mu.Lock()
+	source := s.params[at]
+	if strings.HasPrefix(below, publicPrefix) {
+		source = s.public[at.Region]
+	}
+	var found []stored
+	for name, p := range source {
+		rest, ok := strings.CutPrefix(name, below)
+		v, has := p.current()
+		if !ok || !has || !aws.ToBool(in.Recursive) && strings.Contains(rest, "/") {
+			continue
+		}
+		keep, selector, err := filtered(p, &v, in.ParameterFilters)
+		if err != nil {
+			s.mu.Unlock()
+			return nil, err
+		}
+		if keep {
+			found = append(found, stored{name: name, selector: selector, version: v})
+		}
+	}
+	s.mu.Unlock()
+	slices.SortFunc(found, func(a, b stored) int { return strings.Compare(a.name, b.name) })
+	page, next, err := scope.Page(found, aws.ToString(in.NextToken), limitOf(in.MaxResults, 10))
+	if err != nil {
+		return nil, err
+	}
+	out := &ssm.GetParametersByPathOutput{Parameters: []types.Parameter{}, NextToken: token(next)}
+	for _, st := range page {
+		p, err := s.api(ctx, at, st, aws.ToBool(in.WithDecryption))
+		if err != nil {
+			return nil, err
+		}
+		out.Parameters = append(out.Parameters, p)
+	}
+	return out, nil
+}
+
+// filtered applies the filters that GetParametersByPath takes; a Label filter
+// puts the labelled version into v.
+func filtered(p *parameter, v *version, filters []types.ParameterStringFilter) (keep bool, selector string, err error) {
+	for _, f := range filters {
+		switch aws.ToString(f.Key) {
+		case "Type":
+			if !slices.Contains(f.Values, string(v.Type)) {
+				return false, "", nil
+			}
+		case "KeyId":
+			if !slices.Contains(f.Values, v.KeyID) {
+				return false, "", nil
+			}
+		case "Label":
+			i := slices.IndexFunc(p.Versions, func(v version) bool {
+				return slices.ContainsFunc(f.Values, func(l string) bool { return slices.Contains(v.Labels, l) })
+			})
+			if i < 0 {
+				return false, "", nil
+			}
+			*v, selector = p.Versions[i], f.Values[0]
+		default:
+			return false, "", &types.InvalidFilterKey{Message: aws.String(fmt.Sprintf("Filter %q is not one of Type, KeyId, Label.", aws.ToString(f.Key)))}
+		}
+	}
+	return true, selector, nil
+}
+
+// GetParameterHistory lists all versions, oldest first.
+func (s *Service) GetParameterHistory(ctx context.Context, in *ssm.GetParameterHistoryInput, optFns ...func(*ssm.Options)) (*ssm.GetParameterHistoryOutput, error) {
+	at := scope.KeyOf(s.caller(ctx, optFns))
+	name, _ := ref(aws.ToString(in.Name))
+	s.mu.Lock()
+	p, ok := s.lookup(at, name)
+	var versions []version
+	if ok {
+		versions = slices.Clone(p.Versions)
+	}
+	s.mu.Unlock()
+	if !ok {
+		return nil, &types.ParameterNotFound{Message: aws.String(fmt.Sprintf("Parameter %s not found.", name))}
+	}
+	page, next, err := scope.Page(versions, aws.ToString(in.NextToken), limitOf(in.MaxResults, 50))
+	if err != nil {
+		return nil, err
+	}
+	out := &ssm.GetParameterHistoryOutput{NextToken: token(next)}
+	for _, v := range page {
+		value, err := s.value(ctx, at, name, v, aws.ToBool(in.WithDecryption))
+		if err != nil {
+			return nil, err
+		}
+		out.Parameters = append(out.Parameters, types.ParameterHistory{
+			Name: aws.String(name), Value: aws.String(value), Version: v.Number, Type: v.Type, DataType: aws.String(v.DataType), Tier: v.Tier,
+			Description: optional(v.Description), KeyId: optional(v.KeyID), AllowedPattern: optional(v.AllowedPattern),
+			LastModifiedDate: aws.Time(v.Modified), LastModifiedUser: optional(v.By), Labels: slices.Clone(v.Labels), Policies: []types.ParameterInlinePolicy{},
+		})
+	}
+	return out, nil
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return aws.String(s)
+}

@@ -1,0 +1,208 @@
+package ssm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+)
+
+// wrapper runs the script that comes on stdin, in directory $1. A shell's
+// script is never written to the guest's disk: what is on a builder's disk ends
+// in the image. A script of another interpreter, $2, needs a file for as long
+// as it runs.
+const wrapper = `cd -- "$1" || exit 1
+if [ -z "$2" ]; then script=$(cat; printf x); exec </dev/null; eval "${script%x}"; exit; fi
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+cat >"$dir/script" || exit 1
+$2 "$dir/script" </dev/null`
+
+// guestCommand is how a script is handed to a guest.
+func guestCommand(script, dir string, timeout time.Duration) vm.Command {
+	shell, interpreter := "/bin/sh", ""
+	if line, found := strings.CutPrefix(firstLine(script), "#!"); found {
+		switch line = strings.TrimSpace(line); {
+		case line == "/bin/sh", line == "/usr/bin/env sh":
+		case line == "/bin/bash", line == "/usr/bin/bash", line == "/usr/bin/env bash":
+			shell = "/bin/bash"
+		default:
+			interpreter = line
+		}
+	}
+	if dir == "" {
+		dir = "/"
+	}
+	return vm.Command{
+		Argv:  []string{shell, "-c", wrapper, "ssm-run-command", dir, interpreter},
+		Stdin: []byte(script), Timeout: timeout,
+	}
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+// run takes an invocation from Pending to its end.
+func (s *Service) run(ctx context.Context, at scope.Key, c *command, inv *invocation) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	if inv.over() || inv.Status == types.CommandInvocationStatusCancelling {
+		s.mu.Unlock()
+		s.finish(ctx, at, c, inv, outcome{status: types.CommandInvocationStatusCancelled, details: "Cancelled", exit: -1})
+		return
+	}
+	inv.cancel = cancel
+	s.mu.Unlock()
+	s.finish(context.WithoutCancel(ctx), at, c, inv, s.execute(ctx, at, c, inv))
+}
+
+// outcome is how an invocation ended.
+type outcome struct {
+	status         types.CommandInvocationStatus
+	details        string
+	exit           int32
+	stdout, stderr []byte
+}
+
+func (s *Service) execute(ctx context.Context, at scope.Key, c *command, inv *invocation) outcome {
+	machine, err := s.deliver(ctx, at, c, inv.InstanceID)
+	switch {
+	case ctx.Err() != nil:
+		return outcome{status: types.CommandInvocationStatusCancelled, details: "Cancelled", exit: -1}
+	case errors.Is(err, context.DeadlineExceeded):
+		return outcome{status: types.CommandInvocationStatusTimedOut, details: detailsDelivery, exit: -1}
+	case err != nil:
+		return outcome{status: types.CommandInvocationStatusFailed, details: detailsUndeliverable, exit: -1, stderr: []byte(err.Error())}
+	}
+	s.mu.Lock()
+	inv.Status, inv.Details, inv.Started = types.CommandInvocationStatusInProgress, "InProgress", s.cfg.Clock.Now()
+	s.mu.Unlock()
+	s.announce(ctx, at, c, inv)
+
+	result, err := machine.Exec(ctx, guestCommand(strings.Join(c.Parameters["commands"], "\n")+"\n", first(c.Parameters["workingDirectory"]), c.Execution))
+	out := outcome{exit: int32(result.ExitCode), stdout: result.Stdout, stderr: result.Stderr} //nolint:gosec // exit codes have eight bits
+	switch {
+	case ctx.Err() != nil:
+		out.status, out.details, out.exit = types.CommandInvocationStatusCancelled, "Cancelled", -1
+	case result.TimedOut, errors.Is(err, context.DeadlineExceeded):
+		out.status, out.details, out.exit = types.CommandInvocationStatusTimedOut, detailsExecution, -1
+	case err != nil:
+		// The guest may have done a part of it: it is not tried again.
+		out.status, out.details, out.exit = types.CommandInvocationStatusFailed, detailsUndeliverable, -1
+		out.stderr = fmt.Appendf(out.stderr, "the guest was lost while the command was running: %v\n", err)
+	case result.ExitCode != 0:
+		out.status, out.details = types.CommandInvocationStatusFailed, "Failed"
+	default:
+		out.status, out.details = types.CommandInvocationStatusSuccess, "Success"
+	}
+	return out
+}
+
+// deliver waits until the guest can take the command. Its error is
+// context.DeadlineExceeded when that takes longer than the command allows.
+func (s *Service) deliver(ctx context.Context, at scope.Key, c *command, instanceID string) (vm.Machine, error) {
+	for {
+		machine, state, ok := s.cfg.Machines.Machine(at.Account, at.Region, instanceID)
+		if !ok || state == ec2types.InstanceStateNameTerminated || state == ec2types.InstanceStateNameShuttingDown {
+			return nil, fmt.Errorf("instance %s was terminated before the command reached it", instanceID)
+		}
+		if machine != nil && state == ec2types.InstanceStateNameRunning {
+			if err := machine.Ping(ctx); err == nil {
+				s.register(at, instanceID)
+				return machine, nil
+			}
+		}
+		if s.cfg.Clock.Now().Sub(c.Requested) >= c.Delivery {
+			return nil, context.DeadlineExceeded
+		}
+		if err := s.cfg.Clock.Sleep(ctx, s.cfg.PollInterval); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *Service) finish(ctx context.Context, at scope.Key, c *command, inv *invocation, out outcome) {
+	var stdoutURL, stderrURL string
+	if c.Bucket != "" {
+		stdoutURL = s.upload(ctx, c, inv.InstanceID, "stdout", out.stdout)
+		stderrURL = s.upload(ctx, c, inv.InstanceID, "stderr", out.stderr)
+	}
+	s.mu.Lock()
+	inv.Status, inv.Details, inv.ExitCode, inv.Ended = out.status, out.details, out.exit, s.cfg.Clock.Now()
+	inv.Stdout = cut(strings.ToValidUTF8(string(out.stdout), "\uFFFD"), stdoutLimit, stdoutCut)
+	inv.Stderr = cut(strings.ToValidUTF8(string(out.stderr), "\uFFFD"), stderrLimit, stderrCut)
+	inv.StdoutURL, inv.StderrURL, inv.cancel = stdoutURL, stderrURL, nil
+	s.mu.Unlock()
+	s.announce(ctx, at, c, inv)
+}
+
+// upload puts one stream into the command's bucket under the key that the
+// agent uses, and returns its URL; empty when there was nothing to put or it
+// failed, which does not fail the command on AWS either.
+func (s *Service) upload(ctx context.Context, c *command, instanceID, stream string, data []byte) string {
+	if len(data) == 0 {
+		return ""
+	}
+	key := strings.Join([]string{c.ID, instanceID, "awsrunShellScript", "0.awsrunShellScript", stream}, "/")
+	if c.Prefix != "" {
+		key = c.Prefix + "/" + key
+	}
+	if err := s.cfg.Objects.Put(ctx, c.Bucket, key, "text/plain", bytes.NewReader(data)); err != nil {
+		s.cfg.Logger.Warn("output of a command could not be stored", "command", c.ID, "instance", instanceID, "bucket", c.Bucket, "key", key, "error", err)
+		return ""
+	}
+	return fmt.Sprintf("https://s3.%s.amazonaws.com/%s/%s", c.BucketRegion, c.Bucket, key)
+}
+
+// announce sends the events that Run Command sends when a status changes
+// (https://docs.aws.amazon.com/systems-manager/latest/userguide/monitoring-systems-manager-event-examples.html).
+func (s *Service) announce(ctx context.Context, at scope.Key, c *command, inv *invocation) {
+	s.mu.Lock()
+	status, _ := c.status()
+	common := map[string]any{
+		"command-id": c.ID, "document-name": shellDocument, "requested-date-time": c.Requested.Format(time.RFC3339),
+		"expire-after": c.expires().Format(time.RFC3339), "status": string(status),
+	}
+	single := map[string]any{
+		"command-id": c.ID, "document-name": shellDocument, "requested-date-time": c.Requested.Format(time.RFC3339),
+		"instance-id": inv.InstanceID, "status": string(inv.Status),
+	}
+	s.mu.Unlock()
+	instance := fmt.Sprintf("arn:aws:ec2:%s:%s:instance/%s", at.Region, at.Account, inv.InstanceID)
+	s.emit(ctx, at, "EC2 Command Invocation Status-change Notification", []string{instance}, single)
+	s.emit(ctx, at, "EC2 Command Status-change Notification", []string{instance}, common)
+}
+
+func (s *Service) register(at scope.Key, instanceID string) registration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Clock.Now()
+	if s.seen[at] == nil {
+		s.seen[at] = map[string]registration{}
+	}
+	r, known := s.seen[at][instanceID]
+	if !known {
+		r.First = now
+	}
+	r.Last = now
+	s.seen[at][instanceID] = r
+	return r
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}

@@ -1,0 +1,157 @@
+package ssm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/google/uuid"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// Time limits of a command, in seconds
+// (https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_SendCommand.html
+// and the document AWS-RunShellScript).
+const (
+	defaultDelivery  = 3600
+	shortestDelivery = 30
+	longestDelivery  = 2_592_000
+	defaultExecution = 3600
+	longestExecution = 172_800
+	mostInstances    = 50
+)
+
+// SendCommand runs a shell script on instances. It returns as soon as the
+// command is accepted.
+func (s *Service) SendCommand(ctx context.Context, in *ssm.SendCommandInput, optFns ...func(*ssm.Options)) (*ssm.SendCommandOutput, error) {
+	at := scope.KeyOf(s.caller(ctx, optFns))
+	c, err := s.newCommand(at, in)
+	if err != nil {
+		return nil, err
+	}
+	ids := slices.Compact(slices.Sorted(slices.Values(in.InstanceIds)))
+	for _, id := range ids {
+		if err := s.checkOnline(ctx, at, id); err != nil {
+			return nil, err
+		}
+		c.Invocations = append(c.Invocations, &invocation{InstanceID: id, Status: types.CommandInvocationStatusPending, Details: "Pending", ExitCode: -1})
+	}
+	s.mu.Lock()
+	s.commands[at] = append(s.commands[at], c)
+	out := c.api()
+	s.mu.Unlock()
+	// The command outlives the call that sent it.
+	background := context.WithoutCancel(ctx)
+	for _, inv := range c.Invocations {
+		s.cfg.Clock.Go(func() { s.run(background, at, c, inv) })
+	}
+	return &ssm.SendCommandOutput{Command: &out}, nil
+}
+
+func (s *Service) newCommand(at scope.Key, in *ssm.SendCommandInput) (*command, error) {
+	document := aws.ToString(in.DocumentName)
+	if document != shellDocument && !strings.HasSuffix(document, ":document/"+shellDocument) {
+		return nil, &types.InvalidDocument{Message: aws.String(fmt.Sprintf("Document %q does not exist: the embedded SSM knows %s only.", document, shellDocument))}
+	}
+	if len(in.Targets) > 0 {
+		return nil, wire.Errorf("ValidationException", "The embedded SSM takes InstanceIds, not Targets.")
+	}
+	if len(in.InstanceIds) == 0 || len(in.InstanceIds) > mostInstances {
+		return nil, wire.Errorf("ValidationException", "%d InstanceIds given; 1 to %d are allowed", len(in.InstanceIds), mostInstances)
+	}
+	for name := range in.Parameters {
+		if name != "commands" && name != "workingDirectory" && name != "executionTimeout" {
+			return nil, &types.InvalidParameters{Message: aws.String(fmt.Sprintf("Parameter %q is not one of %s: commands, workingDirectory, executionTimeout.", name, shellDocument))}
+		}
+	}
+	if len(in.Parameters["commands"]) == 0 {
+		return nil, &types.InvalidParameters{Message: aws.String("Parameter \"commands\" is required and is empty.")}
+	}
+	delivery := int32(defaultDelivery)
+	if in.TimeoutSeconds != nil {
+		delivery = *in.TimeoutSeconds
+	}
+	if delivery < shortestDelivery || delivery > longestDelivery {
+		return nil, wire.Errorf("ValidationException", "TimeoutSeconds is %d; %d to %d are allowed", delivery, shortestDelivery, longestDelivery)
+	}
+	execution := defaultExecution
+	if text := first(in.Parameters["executionTimeout"]); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > longestExecution {
+			return nil, &types.InvalidParameters{Message: aws.String(fmt.Sprintf("executionTimeout is %q; 1 to %d seconds are allowed.", text, longestExecution))}
+		}
+		execution = n
+	}
+	c := &command{
+		ID: uuid.NewString(), Comment: aws.ToString(in.Comment), Parameters: in.Parameters, Requested: s.cfg.Clock.Now(),
+		Delivery: time.Duration(delivery) * time.Second, Execution: time.Duration(execution) * time.Second,
+		Bucket: aws.ToString(in.OutputS3BucketName), Prefix: strings.TrimSuffix(aws.ToString(in.OutputS3KeyPrefix), "/"),
+		BucketRegion: at.Region,
+	}
+	if in.OutputS3Region != nil && *in.OutputS3Region != "" {
+		c.BucketRegion = *in.OutputS3Region
+	}
+	if c.Bucket != "" && s.cfg.Objects == nil {
+		return nil, &types.InvalidOutputFolder{Message: aws.String("No S3 is configured to take the output.")}
+	}
+	return c, nil
+}
+
+// checkOnline refuses an instance that Run Command could not reach.
+func (s *Service) checkOnline(ctx context.Context, at scope.Key, id string) error {
+	machine, state, ok := s.cfg.Machines.Machine(at.Account, at.Region, id)
+	if !ok || machine == nil || state != ec2types.InstanceStateNameRunning {
+		return &types.InvalidInstanceId{Message: aws.String(fmt.Sprintf("Instances [[%s]] not in a valid state for account %s", id, at.Account))}
+	}
+	if err := machine.Ping(ctx); err != nil {
+		s.mu.Lock()
+		_, registered := s.seen[at][id]
+		s.mu.Unlock()
+		if registered {
+			return nil // it was online before: the command waits for it, as on AWS
+		}
+		return &types.InvalidInstanceId{Message: aws.String(fmt.Sprintf("Instances [[%s]] not in a valid state for account %s", id, at.Account))}
+	}
+	s.register(at, id)
+	return nil
+}
+
+// CancelCommand ends a command's invocations that are not over yet.
+func (s *Service) CancelCommand(ctx context.Context, in *ssm.CancelCommandInput, optFns ...func(*ssm.Options)) (*ssm.CancelCommandOutput, error) {
+	at := scope.KeyOf(s.caller(ctx, optFns))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.command(at, aws.ToString(in.CommandId))
+	if err != nil {
+		return nil, err
+	}
+	for _, inv := range c.Invocations {
+		if inv.over() || len(in.InstanceIds) > 0 && !slices.Contains(in.InstanceIds, inv.InstanceID) {
+			continue
+		}
+		inv.Status, inv.Details = types.CommandInvocationStatusCancelling, "Cancelling"
+		if inv.cancel != nil {
+			inv.cancel()
+		}
+	}
+	return &ssm.CancelCommandOutput{}, nil
+}
+
+// command looks one up. s.mu is held.
+func (s *Service) command(at scope.Key, id string) (*command, error) {
+	for _, c := range s.commands[at] {
+		if c.ID == id {
+			return c, nil
+		}
+	}
+	return nil, &types.InvalidCommandId{Message: aws.String(fmt.Sprintf("There is no command %q.", id))}
+}

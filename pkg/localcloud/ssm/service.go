@@ -1,0 +1,183 @@
+// Package ssm is Systems Manager of the embedded AWS: Run Command, which really
+// runs scripts in guests, and Parameter Store.
+package ssm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// Machines finds the guests of instances. ec2.Service implements it.
+type Machines interface {
+	// Machine returns the guest of an instance and the instance's state; ok is
+	// false when there is no such instance. m may be nil when it does not run.
+	Machine(account, region, instanceID string) (m vm.Machine, state ec2types.InstanceStateName, ok bool)
+}
+
+// ObjectStore takes the output of commands.
+type ObjectStore interface {
+	Put(ctx context.Context, bucket, key, contentType string, body io.Reader) error
+}
+
+// Keys encrypts SecureString parameters. kms.Service implements it.
+type Keys interface {
+	Encrypt(context.Context, *kms.EncryptInput, ...func(*kms.Options)) (*kms.EncryptOutput, error)
+	Decrypt(context.Context, *kms.DecryptInput, ...func(*kms.Options)) (*kms.DecryptOutput, error)
+}
+
+// Config is what a Service needs. Clock, Default and Machines are required.
+type Config struct {
+	Clock    clock.Clock
+	Default  wire.Caller
+	Machines Machines
+	// Instances lists the instances of an account in a region, for
+	// DescribeInstanceInformation without a filter. Nil: only those that have
+	// received a command.
+	Instances func(ctx context.Context, account, region string) []string
+	// Objects receives the output of commands that name a bucket. Nil: such
+	// commands are refused.
+	Objects ObjectStore
+	// Keys encrypts SecureString parameters. Nil: they are refused.
+	Keys Keys
+	// ImageExists says whether an account may use an image, for parameters of
+	// data type aws:ec2:image. Nil: they are refused.
+	ImageExists func(ctx context.Context, account, region, imageID string) bool
+	// Emit sends an event with source aws.ssm to the account's default event
+	// bus. May be nil.
+	Emit func(ctx context.Context, account, region, detailType string, resources []string, detail any)
+	// ValidationDelay is how long the check of an aws:ec2:image parameter
+	// takes. Default: one second.
+	ValidationDelay time.Duration
+	// PollInterval is how often a guest that does not answer is tried again
+	// before a command's delivery times out. Default: one second.
+	PollInterval time.Duration
+	Logger       *slog.Logger
+}
+
+// Service implements SSM.
+type Service struct {
+	cfg Config
+
+	mu       sync.Mutex
+	commands map[scope.Key][]*command // oldest first
+	params   map[scope.Key]map[string]*parameter
+	public   map[string]map[string]*parameter // by region, then name
+	seen     map[scope.Key]map[string]registration
+}
+
+// registration is when the agent of an instance first and last answered.
+type registration struct{ First, Last time.Time }
+
+// New returns a Service.
+func New(cfg Config) *Service {
+	if cfg.ValidationDelay == 0 {
+		cfg.ValidationDelay = time.Second
+	}
+	if cfg.PollInterval == 0 {
+		cfg.PollInterval = time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Service{
+		cfg: cfg, commands: map[scope.Key][]*command{}, params: map[scope.Key]map[string]*parameter{},
+		public: map[string]map[string]*parameter{}, seen: map[scope.Key]map[string]registration{},
+	}
+}
+
+func (s *Service) caller(ctx context.Context, optFns []func(*ssm.Options)) wire.Caller {
+	c := scope.Caller(ctx, s.cfg.Default)
+	o := ssm.Options{Region: c.Region}
+	for _, f := range optFns {
+		f(&o)
+	}
+	c.Region = o.Region
+	if c.ARN == "" {
+		c.ARN = "arn:aws:iam::" + c.Account + ":root"
+	}
+	return c
+}
+
+func (s *Service) emit(ctx context.Context, at scope.Key, detailType string, resources []string, detail any) {
+	if s.cfg.Emit != nil {
+		s.cfg.Emit(ctx, at.Account, at.Region, detailType, resources, detail)
+	}
+}
+
+// Wire describes the service to the HTTP front.
+func (s *Service) Wire() wire.Service {
+	return wire.Service{
+		ID: "ssm", Name: "SSM", Protocol: wire.AWSJSON, Version: "2014-11-06", TargetPrefix: "AmazonSSM",
+		Operations: map[string]wire.Operation{
+			"AddTagsToResource":           wire.Op(s.AddTagsToResource),
+			"CancelCommand":               wire.Op(s.CancelCommand),
+			"DeleteParameter":             wire.Op(s.DeleteParameter),
+			"DeleteParameters":            wire.Op(s.DeleteParameters),
+			"DescribeInstanceInformation": wire.Op(s.DescribeInstanceInformation),
+			"GetCommandInvocation":        wire.Op(s.GetCommandInvocation),
+			"GetParameter":                wire.Op(s.GetParameter),
+			"GetParameterHistory":         wire.Op(s.GetParameterHistory),
+			"GetParameters":               wire.Op(s.GetParameters),
+			"GetParametersByPath":         wire.Op(s.GetParametersByPath),
+			"LabelParameterVersion":       wire.Op(s.LabelParameterVersion),
+			"ListCommandInvocations":      wire.Op(s.ListCommandInvocations),
+			"ListCommands":                wire.Op(s.ListCommands),
+			"ListTagsForResource":         wire.Op(s.ListTagsForResource),
+			"PutParameter":                wire.Op(s.PutParameter),
+			"RemoveTagsFromResource":      wire.Op(s.RemoveTagsFromResource),
+			"SendCommand":                 wire.Op(s.SendCommand),
+		},
+	}
+}
+
+// state is what Snapshot writes.
+type state struct {
+	Commands   map[scope.Key][]*command
+	Parameters map[scope.Key]map[string]*parameter
+	Public     map[string]map[string]*parameter
+	Agents     map[scope.Key]map[string]registration
+}
+
+// Snapshot implements wire.Stateful.
+func (s *Service) Snapshot() (json.RawMessage, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return json.Marshal(state{Commands: s.commands, Parameters: s.params, Public: s.public, Agents: s.seen})
+}
+
+// Restore implements wire.Stateful. Commands that were under way end as failed:
+// their guests are gone.
+func (s *Service) Restore(raw json.RawMessage) error {
+	st := state{
+		Commands: map[scope.Key][]*command{}, Parameters: map[scope.Key]map[string]*parameter{},
+		Public: map[string]map[string]*parameter{}, Agents: map[scope.Key]map[string]registration{},
+	}
+	if err := json.Unmarshal(raw, &st); err != nil {
+		return fmt.Errorf("restoring SSM: %w", err)
+	}
+	for _, commands := range st.Commands {
+		for _, c := range commands {
+			for _, inv := range c.Invocations {
+				inv.lose(s.cfg.Clock.Now())
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commands, s.params, s.public, s.seen = st.Commands, st.Parameters, st.Public, st.Agents
+	return nil
+}
