@@ -26,8 +26,7 @@ func Wrap(err error, fallback failure.Code, format string, args ...any) error {
 		return nil
 	}
 	message := fmt.Sprintf(format, args...)
-	var known *failure.Error
-	if errors.As(err, &known) {
+	if known := (*failure.Error)(nil); errors.As(err, &known) {
 		return failure.Wrap(known.Code, err, "%s", message)
 	}
 	code := Classify(err, fallback)
@@ -39,6 +38,10 @@ func Wrap(err error, fallback failure.Code, format string, args ...any) error {
 
 // Classify says which failure code an error of an AWS call means.
 func Classify(err error, fallback failure.Code) failure.Code {
+	var known *failure.Error
+	if errors.As(err, &known) {
+		return known.Code
+	}
 	code := Code(err)
 	switch {
 	case slices.Contains(throttles(), code):

@@ -13,6 +13,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
+	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
 // CleanupEC2 is what Cleanup needs of EC2, in every region.
@@ -33,7 +34,8 @@ type Cleanup struct {
 	SSM      func(region string) distribution.ParameterAPI
 }
 
-// Run removes everything it can, and lists what it cannot.
+// Run removes everything it can, and lists what it cannot. Only when another
+// attempt may do better is that an error, CleanupIncomplete.
 func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error) {
 	if err := require("execution.name", in.Execution.Name); err != nil {
 		return CleanupOutput{}, err
@@ -44,13 +46,28 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 	for _, region := range regions {
 		s.region(ctx, in.Execution.Name, region, kept, t)
 	}
-	return t.output(), nil
+	out := t.output()
+	if t.passing {
+		return out, failure.New(failure.CleanupIncomplete, "not everything could be removed yet: %s", strings.Join(out.Left, "; "))
+	}
+	return out, nil
 }
 
 // tally collects what became of resources.
-type tally struct{ removed, left []string }
+type tally struct {
+	removed, left []string
+	passing       bool // some of what is left may go on another attempt
+}
 
-func (t *tally) leave(id string, err error) { t.left = append(t.left, id+": "+err.Error()) }
+func (t *tally) leave(id string, err error) {
+	// Snapshots stay in use for a moment after their image is deregistered.
+	switch code := awserr.Classify(err, failure.Internal); {
+	case code == failure.Throttled, code == failure.ServiceUnavailable,
+		awserr.Is(err, "InvalidSnapshot.InUse", "IncorrectState", "IncorrectInstanceState"):
+		t.passing = true
+	}
+	t.left = append(t.left, id+": "+strings.ReplaceAll(awserr.Brief(err), "\n", "; "))
+}
 
 func (t *tally) output() CleanupOutput {
 	out := CleanupOutput{Removed: ami.SortedIDs(t.removed), Left: ami.SortedIDs(t.left)}
@@ -97,7 +114,7 @@ func (s Cleanup) pointers(ctx context.Context, in CleanupInput, t *tally) keep {
 		return keep{published: true}
 	}
 	if err := distribution.Restore(ctx, s.SSM, j.Pointers, j.Recipe); err != nil {
-		t.leave("pointers", brieflyAWS(err))
+		t.leave("pointers", err)
 		k := keep{}
 		for _, p := range j.Pointers {
 			now, err := distribution.ReadPointer(ctx, s.SSM(p.Region), p.Parameter)
@@ -121,7 +138,7 @@ func (s Cleanup) region(ctx context.Context, execution, region string, k keep, t
 	s.instances(ctx, api, execution, region, t)
 	surviving, err := s.images(ctx, api, execution, region, k, t)
 	if err != nil {
-		t.leave("images and snapshots in "+region, brieflyAWS(err))
+		t.leave("images and snapshots in "+region, err)
 		return
 	}
 	s.snapshots(ctx, api, execution, region, surviving, t)
@@ -130,7 +147,7 @@ func (s Cleanup) region(ctx context.Context, execution, region string, k keep, t
 func (s Cleanup) instances(ctx context.Context, api CleanupEC2, execution, region string, t *tally) {
 	found, err := ami.ListInstances(ctx, api, ami.ByExecution(execution))
 	if err != nil {
-		t.leave("instances in "+region, brieflyAWS(err))
+		t.leave("instances in "+region, err)
 		return
 	}
 	// One at a time: one that cannot be terminated must not shield the others.
@@ -138,7 +155,7 @@ func (s Cleanup) instances(ctx context.Context, api CleanupEC2, execution, regio
 		id := aws.ToString(i.InstanceId)
 		_, err := api.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
 		if err != nil && !awserr.IsNotFound(err) {
-			t.leave(region+":"+id, brieflyAWS(err))
+			t.leave(region+":"+id, err)
 			continue
 		}
 		t.removed = append(t.removed, region+":"+id)
@@ -172,7 +189,7 @@ func (s Cleanup) images(ctx context.Context, api CleanupEC2, execution, region s
 			t.removed = append(t.removed, region+":"+r)
 		}
 		if err != nil {
-			t.leave(region+":"+id, brieflyAWS(err))
+			t.leave(region+":"+id, err)
 			surviving = append(surviving, ami.Snapshots(img)...) // told of once
 		}
 	}
@@ -183,7 +200,7 @@ func (s Cleanup) images(ctx context.Context, api CleanupEC2, execution, region s
 func (s Cleanup) snapshots(ctx context.Context, api CleanupEC2, execution, region string, surviving []string, t *tally) {
 	found, err := ami.ListSnapshots(ctx, api, ami.ByExecution(execution))
 	if err != nil {
-		t.leave("snapshots in "+region, brieflyAWS(err))
+		t.leave("snapshots in "+region, err)
 		return
 	}
 	for _, snapshot := range found {
@@ -192,14 +209,9 @@ func (s Cleanup) snapshots(ctx context.Context, api CleanupEC2, execution, regio
 			continue
 		}
 		if err := ami.DeleteSnapshot(ctx, api, id); err != nil {
-			t.leave(region+":"+id, brieflyAWS(err))
+			t.leave(region+":"+id, err)
 			continue
 		}
 		t.removed = append(t.removed, region+":"+id)
 	}
-}
-
-// brieflyAWS is an error on one line, for a list.
-func brieflyAWS(err error) error {
-	return errors.New(strings.ReplaceAll(awserr.Brief(err), "\n", "; "))
 }
