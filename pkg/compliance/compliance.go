@@ -3,11 +3,78 @@
 // verdict of the gate.
 package compliance
 
+import (
+	"slices"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+)
+
 // Control is one security control that the image must prove.
 type Control struct {
-	ID        string   `json:"id" yaml:"id"` // such as SYS-02; stable, unlike CIS numbers
-	Title     string   `json:"title" yaml:"title"`
-	Severity  string   `json:"severity" yaml:"severity"`
-	Component string   `json:"component" yaml:"-"`
-	CIS       []string `json:"cis,omitempty" yaml:"cis,omitempty"`
+	ID        string   `json:"id"` // such as SYS-02; stable, unlike CIS numbers
+	Title     string   `json:"title"`
+	Severity  string   `json:"severity"`
+	Component string   `json:"component"`
+	CIS       []string `json:"cis,omitempty"`
+	// Resources are what the engine must report on for this control; one that
+	// it is silent about fails the control.
+	Resources []Resource `json:"resources"`
+}
+
+// Resource is one thing that the engine looks at for a control.
+type Resource struct {
+	ID         string   `json:"id"`         // as the engine reports it: "SYS-02|net.ipv4.ip_forward: net.ipv4.ip_forward"
+	Type       string   `json:"type"`       // as checks.yaml names it: kernel-param
+	Properties []string `json:"properties"` // as the engine reports them, sorted
+}
+
+// name is the thing's name for readers, without the control's id and without
+// the repetition that the engine makes of it.
+func (r Resource) name(control string) string {
+	key := strings.TrimPrefix(r.ID, control+separator)
+	if half, name, ok := strings.Cut(key, ": "); ok && half == name {
+		return name
+	}
+	return key
+}
+
+// Spec is a control as a component's checks.yaml describes it.
+type Spec struct {
+	ID       string                         `yaml:"id" jsonschema:"required,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"capitals, a hyphen and two digits, such as SYS-02"`
+	Title    string                         `yaml:"title" jsonschema:"required,minLength=1,maxLength=200"`
+	Severity string                         `yaml:"severity" jsonschema:"required,enum=low,enum=medium,enum=high,enum=critical"`
+	CIS      []string                       `yaml:"cis" jsonschema:"minLength=1"`
+	When     map[string][]strictyaml.Scalar `yaml:"when"` // only if each of these parameters of the component has one of the values
+	Goss     Goss                           `yaml:"goss" jsonschema:"required"`
+}
+
+// Goss is the part of a goss file that proves a control: resources by type and
+// key, each with its attributes.
+type Goss map[string]map[string]map[string]any
+
+// AppliesTo says whether the control holds for a component with these values of
+// its parameters.
+func (s Spec) AppliesTo(values map[string]string) bool {
+	for parameter, wanted := range s.When {
+		if !slices.Contains(wanted, strictyaml.Scalar(values[parameter])) {
+			return false
+		}
+	}
+	return true
+}
+
+// Severities are the severities of controls and gates, lowest first.
+func Severities() []string { return []string{"low", "medium", "high", "critical"} }
+
+// AtLeast says whether severity a is as grave as b or graver. An unknown
+// severity is graver than any, so that a slip cannot open the gate.
+func AtLeast(a, b string) bool {
+	rank := func(s string) int {
+		if i := slices.Index(Severities(), s); i >= 0 {
+			return i
+		}
+		return len(Severities())
+	}
+	return rank(a) >= rank(b) || rank(b) == len(Severities())
 }

@@ -109,3 +109,12 @@ func Join(path, key string) string {
 
 // Index puts an index at the end of a path.
 func Index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
+// Scalar is a single value of any type, as the text it is written with.
+type Scalar string
+
+// UnmarshalText takes the text as it is.
+func (s *Scalar) UnmarshalText(b []byte) error {
+	*s = Scalar(b)
+	return nil
+}

@@ -1,0 +1,287 @@
+package compliance
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+// Input of Evaluate.
+type Input struct {
+	Controls     []Control // what had to be proved
+	Checks       []byte    // the compiled goss file that was given to the engine
+	Results      []byte    // what goss printed with --format json
+	ResultsURI   string    // where that is kept
+	Gate         string    // severity from which on a failure rejects
+	Waivers      []Waiver
+	Now          time.Time
+	RunID        string // the execution
+	RecipeDigest string // the plan's fingerprint
+	ImageID      string
+	InstanceID   string
+	Engine       Engine // default goss
+	Guests       Guests
+}
+
+// Evaluate turns goss's output into one result per control and the gate's
+// verdict. It fails closed: an output that cannot be read, that holds no
+// result, or that contradicts itself is a ComplianceFailed error; a control
+// that the engine is silent about, or that it could not check or skipped, has
+// failed; a result that belongs to no control is a critical failure.
+func Evaluate(in Input) (Report, error) {
+	if len(in.Controls) == 0 {
+		return Report{}, failure.New(failure.ComplianceFailed, "the plan names no control, so nothing can be proved")
+	}
+	output, err := parseGoss(in.Results)
+	if err != nil {
+		return Report{}, err
+	}
+	e := evaluator{in: in, byResource: map[string][]gossResult{}, sum: digest(in.Results)}
+	for _, r := range output.Results {
+		e.byResource[r.ResourceType+"\x00"+r.ResourceID] = append(e.byResource[r.ResourceType+"\x00"+r.ResourceID], r)
+	}
+	report := Report{
+		Schema: ReportSchema, RunID: in.RunID, ImageID: in.ImageID, Guests: in.Guests,
+		Gate: in.Gate, Verdict: VerdictPassed, Evaluated: in.Now.UTC(),
+	}
+	for _, c := range in.Controls {
+		report.Results = append(report.Results, e.control(c))
+	}
+	report.Results = append(report.Results, e.foreign()...)
+	slices.SortStableFunc(report.Results, func(a, b Result) int {
+		return cmp.Or(cmp.Compare(a.ControlID, b.ControlID), slices.Compare(a.EngineRuleIDs, b.EngineRuleIDs))
+	})
+	report.Warnings = e.waive(report.Results)
+	for i := range report.Results {
+		r := &report.Results[i]
+		switch {
+		case r.Status == StatusPass || r.Status == StatusNotApplicable:
+			report.Counts.Passed++
+		case r.Waiver != nil:
+			report.Counts.Waived++
+		default:
+			report.Counts.Failed++
+			if r.Rejecting = AtLeast(r.Severity, in.Gate); r.Rejecting {
+				report.Counts.Rejecting++
+				report.Verdict = VerdictRejected
+			}
+		}
+	}
+	return report, nil
+}
+
+// Rejections are the results that made the gate reject, gravest first.
+func (r Report) Rejections() []Result {
+	var out []Result
+	for _, result := range r.Results {
+		if result.Rejecting {
+			out = append(out, result)
+		}
+	}
+	rank := func(s string) int { return slices.Index(Severities(), s) }
+	slices.SortStableFunc(out, func(a, b Result) int { return cmp.Compare(rank(b.Severity), rank(a.Severity)) })
+	return out
+}
+
+// Cause is a sentence about the rejection with control, expected and found;
+// empty when the image passed. It names at most ten controls.
+func (r Report) Cause() string {
+	rejections := r.Rejections()
+	if len(rejections) == 0 {
+		return ""
+	}
+	const limit = 10
+	var b strings.Builder
+	if r.Guests.Simulated() {
+		b.WriteString("[SIMULATED] ")
+	}
+	fmt.Fprintf(&b, "%d of %d controls at or above severity %s failed", len(rejections), len(r.Results), r.Gate)
+	for i, result := range rejections {
+		if i == limit {
+			fmt.Fprintf(&b, "; and %d more, see the report", len(rejections)-limit)
+			break
+		}
+		fmt.Fprintf(&b, "; %s (%s) %s: expected %s, found %s", result.ControlID, result.Severity, result.Title,
+			shorten(result.Evidence.Expected, 200), shorten(result.Evidence.Actual, 200))
+	}
+	return b.String()
+}
+
+type evaluator struct {
+	in         Input
+	byResource map[string][]gossResult // what is left here belongs to no control
+	sum        string
+}
+
+func (e *evaluator) result(c Control) Result {
+	engine := e.in.Engine
+	if engine.Name == "" {
+		engine.Name = "goss"
+	}
+	return Result{
+		Schema: ResultSchema, RunID: e.in.RunID, RecipeDigest: e.in.RecipeDigest,
+		ImageID: e.in.ImageID, InstanceID: e.in.InstanceID, Simulated: e.in.Guests.Simulated(),
+		Engine:        engine,
+		Content:       Content{ID: "ami-factory", Version: e.in.RecipeDigest, SHA256: digest(e.in.Checks)},
+		ControlID:     c.ID,
+		EngineRuleIDs: []string{},
+		Component:     c.Component, Title: c.Title, Severity: c.Severity,
+		Evidence: Evidence{URI: e.in.ResultsURI, SHA256: e.sum},
+		Refs:     Refs{CIS: cisRefs(c.CIS), STIG: []string{}, NIST80053: []string{}, CCE: []string{}},
+	}
+}
+
+// control gathers what the engine said of each resource and property that the
+// control consists of.
+func (e *evaluator) control(c Control) Result {
+	out := e.result(c)
+	types := resourceTypes()
+	for _, res := range c.Resources {
+		out.EngineRuleIDs = append(out.EngineRuleIDs, res.Type+":"+res.ID)
+		key := types[res.Type].result + "\x00" + res.ID
+		got := e.byResource[key]
+		delete(e.byResource, key)
+		for _, property := range res.Properties {
+			rule := res.Type + " " + res.name(c.ID) + " " + property
+			matching := slices.DeleteFunc(slices.Clone(got), func(r gossResult) bool { return r.Property != property })
+			if len(matching) == 0 {
+				out.Properties = append(out.Properties, PropertyResult{
+					Rule: rule, Status: StatusNotChecked, Expected: "a result", Actual: "none: the engine reported nothing about it",
+				})
+				continue
+			}
+			for _, m := range matching {
+				out.Properties = append(out.Properties, m.property(rule))
+				out.span(m)
+			}
+		}
+		for _, m := range got {
+			if !slices.Contains(res.Properties, m.Property) {
+				p := m.property(res.Type + " " + m.ResourceID + " " + m.Property)
+				if p.Status == StatusPass {
+					p.Status = StatusError
+				}
+				p.Expected = "no such property in the checks"
+				out.Properties = append(out.Properties, p)
+				out.span(m)
+			}
+		}
+	}
+	out.conclude()
+	return out
+}
+
+// foreign are results that belong to no control. The checks that were compiled
+// cannot have produced them, so the engine's output is not to be trusted.
+func (e *evaluator) foreign() []Result {
+	var out []Result
+	for key, results := range e.byResource {
+		typ, id, _ := strings.Cut(key, "\x00")
+		r := e.result(Control{ID: "UNKNOWN " + id, Title: "A result that belongs to no control of the plan", Severity: "critical"})
+		r.EngineRuleIDs = []string{typ + ":" + id}
+		for _, m := range results {
+			p := m.property(typ + " " + id + " " + m.Property)
+			p.Status = StatusError
+			r.Properties = append(r.Properties, p)
+			r.span(m)
+		}
+		r.Status = StatusError
+		r.Evidence.Expected = "only results of the plan's controls"
+		r.Evidence.Actual = typ + " " + id
+		out = append(out, r)
+	}
+	return out
+}
+
+func (r *Result) span(m gossResult) {
+	if r.Started.IsZero() || m.StartTime.Before(r.Started) {
+		r.Started = m.StartTime
+	}
+	if m.EndTime.After(r.Ended) {
+		r.Ended = m.EndTime
+	}
+}
+
+// conclude takes the status from the properties: any of them that did not pass
+// fails the control, and what could not be checked is said before what failed.
+func (r *Result) conclude() {
+	r.Status = StatusNotChecked
+	if len(r.Properties) == 0 {
+		r.Evidence.Expected, r.Evidence.Actual = "at least one check", "none"
+		return
+	}
+	has := func(s string) bool {
+		return slices.ContainsFunc(r.Properties, func(p PropertyResult) bool { return p.Status == s })
+	}
+	skipped := 0
+	for _, p := range r.Properties {
+		if p.Status == StatusNotChecked {
+			skipped++
+		}
+	}
+	switch {
+	case has(StatusError):
+		r.Status = StatusError
+	case has(StatusFail):
+		r.Status = StatusFail
+	case skipped == 0:
+		r.Status = StatusPass
+	}
+	var expected, actual []string
+	for _, p := range r.Properties {
+		if r.Status != StatusPass && p.Status == StatusPass || skipped < len(r.Properties) && r.Status != StatusNotChecked && p.Status == StatusNotChecked {
+			continue
+		}
+		expected = append(expected, p.Rule+" = "+p.Expected)
+		actual = append(actual, p.Actual)
+	}
+	r.Evidence.Expected, r.Evidence.Actual = strings.Join(expected, "; "), strings.Join(actual, "; ")
+}
+
+// waive attaches the waivers that hold to the failures they are for, and says
+// which are of no use. A waiver covers a control that failed or could not be
+// checked by the engine, never one that the engine is silent about.
+func (e *evaluator) waive(results []Result) []string {
+	var warnings []string
+	for _, w := range e.in.Waivers {
+		i := slices.IndexFunc(results, func(r Result) bool { return r.ControlID == w.Control })
+		switch {
+		case i < 0:
+			warnings = append(warnings, fmt.Sprintf("the waiver of %s is for a control that this image does not have", w.Control))
+		case !w.valid(e.in.Now):
+			warnings = append(warnings, fmt.Sprintf("the waiver of %s expired on %s and was not applied", w.Control, w.Expires))
+		case results[i].Status == StatusPass || results[i].Status == StatusNotApplicable:
+			warnings = append(warnings, fmt.Sprintf("the waiver of %s is not needed: the control passes", w.Control))
+		case results[i].Status == StatusFail || results[i].Status == StatusError:
+			waiver := w
+			results[i].Waiver = &waiver
+		}
+	}
+	slices.Sort(warnings)
+	return warnings
+}
+
+// cisRefs reads references such as "deb12 3.3.2" or "deb12 1.1.1.8/L2".
+func cisRefs(refs []string) []CISRef {
+	out := make([]CISRef, 0, len(refs))
+	for _, ref := range refs {
+		benchmark, id, _ := strings.Cut(strings.TrimSpace(ref), " ")
+		id, level, ok := strings.Cut(id, "/")
+		if !ok {
+			level = "L1"
+		}
+		out = append(out, CISRef{Benchmark: benchmark, ID: id, Level: level})
+	}
+	return out
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,145 @@
+package compliance
+
+import "time"
+
+// ReportSchema names the form of a Report, ResultSchema that of a Result.
+const (
+	ReportSchema = "ami-factory/compliance-report/1"
+	ResultSchema = "ami-factory/compliance-result/1"
+)
+
+// Statuses of a result. Only pass and not_applicable are good.
+const (
+	StatusPass          = "pass"
+	StatusFail          = "fail"           // found something other than expected
+	StatusError         = "error"          // the check could not be made
+	StatusNotApplicable = "not_applicable" // of engines that decide so themselves
+	StatusNotChecked    = "not_checked"    // the engine is silent about it, or skipped it
+	StatusManual        = "manual"         // a person has to look
+)
+
+// Verdicts of the gate.
+const (
+	VerdictPassed   = "passed"
+	VerdictRejected = "rejected"
+)
+
+// Report is everything the checks of one image said.
+type Report struct {
+	Schema    string    `json:"schema"`
+	RunID     string    `json:"run_id"`
+	ImageID   string    `json:"image_id"`
+	Guests    Guests    `json:"guests"`
+	Gate      string    `json:"gate"` // severity from which on a failure rejects
+	Verdict   string    `json:"verdict"`
+	Counts    Counts    `json:"counts"`
+	Results   []Result  `json:"results"`            // by control id
+	Warnings  []string  `json:"warnings,omitempty"` // about waivers
+	Evaluated time.Time `json:"evaluated"`
+}
+
+// Guests says what the instance was that the checks ran in.
+type Guests struct {
+	Kind        string `json:"kind"` // ec2 | vm | container | simulated
+	Description string `json:"description,omitempty"`
+}
+
+// Simulated says that nothing was really checked: the guest answered from a
+// script.
+func (g Guests) Simulated() bool { return g.Kind == "simulated" }
+
+// Counts of controls. Passed + Failed + Waived is the number of controls.
+type Counts struct {
+	Passed    int `json:"passed"`
+	Failed    int `json:"failed"`    // not passed and not waived
+	Rejecting int `json:"rejecting"` // those of Failed at the gate's severity or above
+	Waived    int `json:"waived"`
+}
+
+// Result is the normalised result of one control.
+type Result struct {
+	Schema        string           `json:"schema"`
+	RunID         string           `json:"run_id"`
+	RecipeDigest  string           `json:"recipe_digest"`
+	ImageID       string           `json:"image_id"`
+	InstanceID    string           `json:"instance_id"`
+	Simulated     bool             `json:"simulated,omitempty"`
+	Engine        Engine           `json:"engine"`
+	Content       Content          `json:"content"`
+	ControlID     string           `json:"control_id"`
+	EngineRuleIDs []string         `json:"engine_rule_ids"`
+	Component     string           `json:"component,omitempty"`
+	Title         string           `json:"title"`
+	Severity      string           `json:"severity"`
+	Status        string           `json:"status"`
+	Rejecting     bool             `json:"rejecting"` // it is a reason for the gate's rejection
+	Waiver        *Waiver          `json:"waiver,omitempty"`
+	Evidence      Evidence         `json:"evidence"`
+	Properties    []PropertyResult `json:"properties"`
+	Refs          Refs             `json:"refs"`
+	Started       time.Time        `json:"started"`
+	Ended         time.Time        `json:"ended"`
+}
+
+// Engine that made the checks.
+type Engine struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// Content is what the engine was given.
+type Content struct {
+	ID      string `json:"id"`
+	Version string `json:"version"`
+	SHA256  string `json:"sha256"`
+}
+
+// Evidence of a result: of all properties when it passed, of those that did not
+// pass otherwise.
+type Evidence struct {
+	Expected string `json:"expected"`
+	Actual   string `json:"actual"`
+	URI      string `json:"uri,omitempty"` // of the engine's own output
+	SHA256   string `json:"sha256"`        // of the engine's own output
+}
+
+// PropertyResult is one comparison that the engine made.
+type PropertyResult struct {
+	Rule     string `json:"rule"` // resource type, resource and property
+	Status   string `json:"status"`
+	Expected string `json:"expected"`
+	Actual   string `json:"actual"`
+}
+
+// Refs to what others call the same control.
+type Refs struct {
+	CIS       []CISRef `json:"cis"`
+	STIG      []string `json:"stig"`
+	NIST80053 []string `json:"nist80053"`
+	CCE       []string `json:"cce"`
+}
+
+// CISRef is a recommendation of a CIS benchmark.
+type CISRef struct {
+	Benchmark string `json:"benchmark"`
+	Version   string `json:"version,omitempty"`
+	ID        string `json:"id"`
+	Level     string `json:"level"` // L1 | L2
+}
+
+// Waiver lets one control fail.
+type Waiver struct {
+	ID       string `json:"id"`
+	Control  string `json:"control"`
+	Reason   string `json:"reason"`
+	Approver string `json:"approver"`
+	Created  string `json:"created,omitempty"`
+	Expires  string `json:"expires"` // YYYY-MM-DD, the last day it holds, in UTC
+	Scope    string `json:"scope"`   // the recipe
+}
+
+// valid says whether the waiver holds at a time.
+func (w Waiver) valid(now time.Time) bool {
+	day, err := time.Parse(time.DateOnly, w.Expires)
+	return err == nil && now.UTC().Before(day.AddDate(0, 0, 1))
+}
