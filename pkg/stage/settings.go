@@ -1,5 +1,11 @@
 package stage
 
+import (
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+)
+
 // Settings of a deployed factory, the same for all executions.
 type Settings struct {
 	Region           string // the home region, where builders run
@@ -11,4 +17,10 @@ type Settings struct {
 	GossKey          string   // of the check engine, in the bucket
 	GossSHA256       string
 	Guests           string // what instances really are: ec2, or vm|container|simulated and a description
+}
+
+// guests is the Guests setting taken apart: the kind is its first word.
+func (s Settings) guests() compliance.Guests {
+	kind, description, _ := strings.Cut(strings.TrimSpace(s.Guests), " ")
+	return compliance.Guests{Kind: strings.TrimRight(kind, ":,"), Description: strings.TrimSpace(description)}
 }

@@ -1,0 +1,80 @@
+package lambdaentry
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/stage"
+)
+
+// The variables of a function's environment.
+const (
+	EnvRegion          = "AWS_REGION"
+	EnvEndpoint        = "AWS_ENDPOINT_URL" // another AWS than Amazon's
+	EnvBucket          = "AMI_FACTORY_BUCKET"
+	EnvTopic           = "AMI_FACTORY_TOPIC_ARN"
+	EnvInstanceProfile = "AMI_FACTORY_INSTANCE_PROFILE"
+	EnvSecurityGroups  = "AMI_FACTORY_SECURITY_GROUP_IDS"
+	EnvSubnets         = "AMI_FACTORY_SUBNET_IDS"
+	EnvVersion         = "AMI_FACTORY_VERSION"
+	EnvGossKey         = "AMI_FACTORY_GOSS_KEY"
+	EnvGossSHA256      = "AMI_FACTORY_GOSS_SHA256"
+	EnvGuestEndpoint   = "AMI_FACTORY_GUEST_ENDPOINT_URL" // where guests reach S3, if not where functions do
+	EnvGuests          = "AMI_FACTORY_GUESTS"
+	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR" // read user data from disk, not from the binary
+)
+
+// Config is a function's environment.
+type Config struct {
+	stage.Settings
+	Bucket        string
+	Endpoint      string
+	GuestEndpoint string
+	UserDataDir   string
+}
+
+// LoadConfig reads the environment through getenv. The error names every
+// required variable that is missing, not just the first.
+func LoadConfig(getenv func(string) string) (Config, error) {
+	c := Config{
+		Settings: stage.Settings{
+			Region:           getenv(EnvRegion),
+			Version:          getenv(EnvVersion),
+			InstanceProfile:  getenv(EnvInstanceProfile),
+			SecurityGroupIDs: list(getenv(EnvSecurityGroups)),
+			SubnetIDs:        list(getenv(EnvSubnets)),
+			TopicARN:         getenv(EnvTopic),
+			GossKey:          getenv(EnvGossKey),
+			GossSHA256:       getenv(EnvGossSHA256),
+			Guests:           getenv(EnvGuests),
+		},
+		Bucket:        getenv(EnvBucket),
+		Endpoint:      getenv(EnvEndpoint),
+		GuestEndpoint: getenv(EnvGuestEndpoint),
+		UserDataDir:   getenv(EnvUserDataDir),
+	}
+	if c.Guests == "" {
+		c.Guests = "ec2"
+	}
+	var missing []string
+	for _, name := range []string{EnvRegion, EnvBucket, EnvTopic, EnvInstanceProfile, EnvVersion, EnvGossKey, EnvGossSHA256} {
+		if getenv(name) == "" {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return Config{}, fmt.Errorf("the function's environment lacks %s; deploy the function again", strings.Join(missing, ", "))
+	}
+	return c, nil
+}
+
+// list splits a comma-separated list and drops what is empty.
+func list(s string) []string {
+	var out []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}

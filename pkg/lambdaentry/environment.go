@@ -1,0 +1,104 @@
+package lambdaentry
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/userdata"
+)
+
+const (
+	// The state machine retries too, on its own clock; a function's patience
+	// only has to bridge a moment.
+	maxAttempts = 4
+	maxBackoff  = 5 * time.Second
+)
+
+// Environment is what a function is made of.
+type Environment struct {
+	Config
+	AWS aws.Config
+}
+
+// NewEnvironment reads configuration and AWS credentials of the process.
+func NewEnvironment(ctx context.Context, getenv func(string) string) (Environment, error) {
+	c, err := LoadConfig(getenv)
+	if err != nil {
+		return Environment{}, err
+	}
+	// AWS_ENDPOINT_URL and AWS_REGION are read by the SDK itself.
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRetryer(Retryer))
+	if err != nil {
+		return Environment{}, fmt.Errorf("load the AWS configuration: %w", err)
+	}
+	return Environment{Config: c, AWS: cfg}, nil
+}
+
+// Retryer slows down when AWS throttles, and gives up early.
+func Retryer() aws.Retryer {
+	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
+		o.StandardOptions = append(o.StandardOptions, func(s *retry.StandardOptions) {
+			s.MaxAttempts = maxAttempts
+			s.MaxBackoff = maxBackoff
+		})
+	})
+}
+
+// EC2 is a client for a region. Clients are cheap; connections are shared.
+func (e Environment) EC2(region string) *ec2.Client {
+	return ec2.NewFromConfig(e.AWS, func(o *ec2.Options) { o.Region = region })
+}
+
+// SSM is a client for a region.
+func (e Environment) SSM(region string) *ssm.Client {
+	return ssm.NewFromConfig(e.AWS, func(o *ssm.Options) { o.Region = region })
+}
+
+// Store is the factory's bucket, for functions that hand no addresses out.
+func (e Environment) Store() stage.Store {
+	return stage.Store{Bucket: e.Bucket, API: e.s3(e.Endpoint)}
+}
+
+// PresigningStore is the factory's bucket, with addresses for guests.
+func (e Environment) PresigningStore() stage.Store {
+	s := e.Store()
+	endpoint := e.GuestEndpoint
+	if endpoint == "" {
+		endpoint = e.Endpoint
+	}
+	s.Presign = s3.NewPresignClient(e.s3(endpoint))
+	return s
+}
+
+func (e Environment) s3(endpoint string) *s3.Client {
+	return s3.NewFromConfig(e.AWS, func(o *s3.Options) {
+		o.Region = e.Region
+		// A guest uploads with plain curl: nothing but the host may be signed.
+		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		if endpoint != "" {
+			o.BaseEndpoint = aws.String(endpoint)
+			o.UsePathStyle = true
+		}
+	})
+}
+
+// UserData is what goes into images: the reviewed copy in the binary, or a
+// directory in a rehearsal.
+func (e Environment) UserData() fs.FS {
+	if e.UserDataDir != "" {
+		return os.DirFS(e.UserDataDir)
+	}
+	return userdata.FS
+}

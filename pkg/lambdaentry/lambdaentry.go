@@ -1,0 +1,144 @@
+// Package lambdaentry is what stands between AWS Lambda and a stage:
+// configuration, clients, logging, and the translation of errors into names
+// that the state machine's Retry and Catch clauses match.
+package lambdaentry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambda/messages"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+// Handler is a function: JSON in, JSON out. Its errors are
+// messages.InvokeResponse_Error values.
+type Handler func(ctx context.Context, payload json.RawMessage) (json.RawMessage, error)
+
+// Maker makes a handler of an environment.
+type Maker func(Environment) Handler
+
+// Start runs one function until Lambda ends the process. It ends the process
+// itself when the environment is incomplete.
+func Start(make Maker) {
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	env, err := NewEnvironment(context.Background(), os.Getenv)
+	if err != nil {
+		log.Error("function cannot start", "error", err.Error())
+		os.Exit(1)
+	}
+	lambda.Start(Logged(make(env), os.Stderr))
+}
+
+// Adapt makes a Handler of a stage's Run method.
+func Adapt[I, O any](run func(context.Context, I) (O, error)) Handler {
+	return func(ctx context.Context, payload json.RawMessage) (result json.RawMessage, err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = defect(r)
+			}
+		}()
+		var in I
+		if err := json.Unmarshal(payload, &in); err != nil {
+			return nil, named(failure.Wrap(failure.InvalidInput, err, "the stage's input is not what is documented"))
+		}
+		out, err := run(ctx, in)
+		if err != nil {
+			return nil, named(err)
+		}
+		raw, err := json.Marshal(out)
+		if err != nil {
+			return nil, named(failure.Wrap(failure.Internal, err, "encode the stage's result"))
+		}
+		return raw, nil
+	}
+}
+
+// defect makes an error of a panic, with where it happened.
+func defect(value any) error {
+	out := messages.InvokeResponse_Error{
+		Type:    string(failure.Internal),
+		Message: fmt.Sprintf("defect of the factory, please report it: %v", value),
+	}
+	var callers [32]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers[:])])
+	for {
+		frame, more := frames.Next()
+		out.StackTrace = append(out.StackTrace, &messages.InvokeResponse_Error_StackFrame{
+			Path: frame.File, Line: int32(frame.Line), Label: frame.Function, //nolint:gosec // line numbers are small
+		})
+		if !more {
+			return out
+		}
+	}
+}
+
+// named is err as Lambda must be given it: the runtime takes the error's name
+// from its Go type, except for this one type, and only by value. Any wrapping
+// would hide the code from Retry and Catch.
+func named(err error) error {
+	var known messages.InvokeResponse_Error
+	if errors.As(err, &known) {
+		return known
+	}
+	return messages.InvokeResponse_Error{Type: string(failure.CodeOf(err)), Message: err.Error()}
+}
+
+// Logged logs the start and the end of every call to w, as JSON.
+func Logged(next Handler, w io.Writer) Handler {
+	return func(ctx context.Context, payload json.RawMessage) (json.RawMessage, error) {
+		log := slog.New(slog.NewJSONHandler(w, nil)).With(subject(ctx, payload)...)
+		start := time.Now()
+		out, err := next(ctx, payload)
+		log = log.With("milliseconds", time.Since(start).Milliseconds())
+		var failed messages.InvokeResponse_Error
+		switch {
+		case err == nil:
+			log.InfoContext(ctx, "stage done")
+		case errors.As(err, &failed) && isNotYet(failure.Code(failed.Type)):
+			log.InfoContext(ctx, "stage waits", "code", failed.Type, "reason", failed.Message)
+		case errors.As(err, &failed):
+			log.ErrorContext(ctx, "stage failed", "code", failed.Type, "error", failed.Message)
+		default:
+			log.ErrorContext(ctx, "stage failed", "error", err.Error())
+		}
+		return out, err
+	}
+}
+
+// subject says whose call it is.
+func subject(ctx context.Context, payload json.RawMessage) []any {
+	var fields []any
+	if lc, ok := lambdacontext.FromContext(ctx); ok {
+		fields = append(fields, "requestId", lc.AwsRequestID)
+	}
+	var job struct {
+		Execution struct {
+			Name string `json:"name"`
+		} `json:"execution"`
+		Stage string `json:"stage"`
+	}
+	if err := json.Unmarshal(payload, &job); err == nil {
+		fields = append(fields, "execution", job.Execution.Name, "stage", job.Stage)
+	}
+	return fields
+}
+
+func isNotYet(c failure.Code) bool {
+	switch c {
+	case failure.InstanceNotReady, failure.SealNotReady, failure.ImageNotReady, failure.ComplianceNotReady, failure.CopyNotReady:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,157 @@
+package stage
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"regexp"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/guest"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+)
+
+// CheckCompliance awaits the checks' results, keeps them and applies the gate.
+type CheckCompliance struct {
+	Settings Settings
+	Store    Store
+	SSM      guest.API
+}
+
+// Run returns the verdict when the image passed, ComplianceRejected when it did
+// not, ComplianceFailed when there is no result to be trusted, and
+// ComplianceNotReady before.
+func (s CheckCompliance) Run(ctx context.Context, in ComplianceInput) (CheckComplianceOutput, error) {
+	p, err := loadPlan(ctx, s.Store, in.Job)
+	if err != nil {
+		return CheckComplianceOutput{}, err
+	}
+	if err := require("instanceId", in.InstanceID, "imageId", in.ImageID, "commandId", in.CommandID); err != nil {
+		return CheckComplianceOutput{}, err
+	}
+	result, err := guest.Poll(ctx, s.SSM, in.InstanceID, in.CommandID)
+	if err != nil {
+		return CheckComplianceOutput{}, awserr.Wrap(err, failure.ComplianceFailed, "ask for the checks' result from %s", in.InstanceID)
+	}
+	switch {
+	case !result.Done:
+		return CheckComplianceOutput{}, failure.New(failure.ComplianceNotReady, "the checks are running in %s", in.InstanceID)
+	case !result.OK():
+		return CheckComplianceOutput{}, failure.New(failure.ComplianceFailed,
+			"the checks could not be run in %s: the command ended %s with exit code %d: %s",
+			in.InstanceID, result.Status, result.ExitCode, tail([]byte(result.Stderr)))
+	}
+	raw, err := s.results(ctx, in, result.Stdout)
+	if err != nil {
+		return CheckComplianceOutput{}, err
+	}
+	return s.gate(ctx, in, p, raw)
+}
+
+// results fetches what the verifier uploaded. The address it was given can be
+// written to more than once, so the digest that came back over SSM decides.
+func (s CheckCompliance) results(ctx context.Context, in ComplianceInput, stdout string) ([]byte, error) {
+	sum, err := printedDigest(stdout)
+	if err != nil {
+		return nil, err
+	}
+	packed, err := s.Store.read(ctx, rawResultsKey(in.Execution))
+	if errors.Is(err, errNoObject) {
+		return nil, failure.Wrap(failure.ComplianceFailed, err, "the verifier says that it uploaded its results, but they are not there")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if got := digest(packed); got != sum {
+		return nil, failure.New(failure.ComplianceFailed, "the results have SHA-256 %s, the verifier announced %s: they were altered on the way", got, sum)
+	}
+	z, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil, failure.Wrap(failure.ComplianceFailed, err, "unpack the results")
+	}
+	raw, err := io.ReadAll(io.LimitReader(z, maxObject+1))
+	if err != nil {
+		return nil, failure.Wrap(failure.ComplianceFailed, err, "unpack the results")
+	}
+	if len(raw) > maxObject {
+		return nil, failure.New(failure.ComplianceFailed, "the results unpack to more than %d bytes", maxObject)
+	}
+	return raw, nil
+}
+
+// printedDigest reads the one line that run-checks.sh prints.
+func printedDigest(stdout string) (string, error) {
+	lines := strings.Split(strings.TrimSpace(stdout), "\n")
+	var said struct {
+		SHA256 string `json:"sha256"`
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &said); err != nil || said.SHA256 == "" {
+		return "", failure.New(failure.ComplianceFailed, "the checks did not end with the digest of their results, but with %q", clip(lines[len(lines)-1], 200))
+	}
+	return said.SHA256, nil
+}
+
+func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.BuildPlan, raw []byte) (CheckComplianceOutput, error) {
+	report, err := compliance.Evaluate(compliance.Input{
+		Controls:     p.Controls,
+		Checks:       p.Checks,
+		Results:      raw,
+		ResultsURI:   "s3://" + s.Store.Bucket + "/" + rawResultsKey(in.Execution),
+		Gate:         p.Recipe.Gate.Severity,
+		Waivers:      waivers(p.Recipe),
+		Now:          in.Now,
+		RunID:        in.Execution.Name,
+		RecipeDigest: p.Fingerprint,
+		ImageID:      in.ImageID,
+		InstanceID:   in.InstanceID,
+		Engine:       compliance.Engine{Name: "goss", Version: versionIn(s.Settings.GossKey)},
+		Guests:       s.Settings.guests(),
+	})
+	if err != nil {
+		return CheckComplianceOutput{}, failure.Wrap(codeOr(err, failure.ComplianceFailed), err, "evaluate the results of %s", in.InstanceID)
+	}
+	stored, err := s.Store.PutJSON(ctx, complianceKey(in.Execution), report)
+	if err != nil {
+		return CheckComplianceOutput{}, err
+	}
+	if report.Verdict != compliance.VerdictPassed {
+		return CheckComplianceOutput{}, failure.New(failure.ComplianceRejected, "%s", report.Cause())
+	}
+	return CheckComplianceOutput{
+		Passed: report.Counts.Passed, Failed: report.Counts.Failed, Waived: report.Counts.Waived, Results: stored,
+	}, nil
+}
+
+// complianceKey is where the normalised results are kept, passed or not.
+func complianceKey(e Execution) string { return executionKey(e, "compliance.json") }
+
+func waivers(r recipe.Recipe) []compliance.Waiver {
+	out := make([]compliance.Waiver, 0, len(r.Checks.Skip))
+	for _, w := range r.Checks.Skip {
+		out = append(out, compliance.Waiver{
+			ID: r.Name + "/" + w.Control, Control: w.Control, Reason: w.Reason, Approver: w.Approver, Expires: w.Expires, Scope: r.Name,
+		})
+	}
+	return out
+}
+
+// versionIn finds the version in an object's key, such as tools/goss-v0.4.10.
+func versionIn(key string) string {
+	return regexp.MustCompile(`v\d+\.\d+\.\d+`).FindString(key)
+}
+
+// codeOr is err's own code, or the fallback when it has none.
+func codeOr(err error, fallback failure.Code) failure.Code {
+	var known *failure.Error
+	if errors.As(err, &known) {
+		return known.Code
+	}
+	return fallback
+}

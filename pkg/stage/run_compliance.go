@@ -1,0 +1,96 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/guest"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+)
+
+// checksScript is the script that runs the checks, in the user data.
+const checksScript = "verify/run-checks.sh"
+
+// urlSlack is how much longer than the checks an address for them is valid.
+const urlSlack = 15 * time.Minute
+
+// RunCompliance sends the checks to the verifier.
+type RunCompliance struct {
+	Settings Settings
+	Store    Store
+	SSM      guest.API
+	UserData fs.FS
+}
+
+// Run sends the command, or finds it sent by an earlier attempt.
+func (s RunCompliance) Run(ctx context.Context, in ComplianceInput) (RunComplianceOutput, error) {
+	p, err := loadPlan(ctx, s.Store, in.Job)
+	if err != nil {
+		return RunComplianceOutput{}, err
+	}
+	if err := require("instanceId", in.InstanceID, "imageId", in.ImageID); err != nil {
+		return RunComplianceOutput{}, err
+	}
+	step := guest.Step{
+		InstanceID: in.InstanceID, Execution: in.Execution.Name, Name: "checks", Timeout: time.Duration(p.Recipe.Checks.Timeout),
+	}
+	id, err := guest.Find(ctx, s.SSM, step)
+	if err != nil {
+		return RunComplianceOutput{}, awserr.Wrap(err, failure.ComplianceFailed, "look for the checks' command in %s", in.InstanceID)
+	}
+	if id != "" {
+		return RunComplianceOutput{CommandID: id}, nil
+	}
+	if step.Script, err = s.script(ctx, in, p); err != nil {
+		return RunComplianceOutput{}, err
+	}
+	if id, err = guest.Send(ctx, s.SSM, step); err != nil {
+		return RunComplianceOutput{}, awserr.Wrap(err, failure.ComplianceFailed, "send the checks to %s", in.InstanceID)
+	}
+	return RunComplianceOutput{CommandID: id}, nil
+}
+
+// script is run-checks.sh after the addresses and digests that it needs. The
+// verifier has no credentials of the factory: what it may read and write is in
+// the addresses.
+func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.BuildPlan) (string, error) {
+	if s.Settings.GossKey == "" || s.Settings.GossSHA256 == "" {
+		return "", failure.New(failure.ComplianceFailed, "the deployment names no check engine (AMI_FACTORY_GOSS_KEY and AMI_FACTORY_GOSS_SHA256)")
+	}
+	body, err := fs.ReadFile(s.UserData, checksScript)
+	if err != nil {
+		return "", failure.Wrap(failure.Internal, err, "read the script that runs the checks")
+	}
+	checks, err := s.Store.Put(ctx, "checks/"+digest(p.Checks)+".yaml", "application/yaml", p.Checks)
+	if err != nil {
+		return "", err
+	}
+	ttl := time.Duration(p.Recipe.Checks.Timeout) + urlSlack
+	gossURL, gossErr := s.Store.GetURL(ctx, s.Settings.GossKey, ttl)
+	checksURL, checksErr := s.Store.GetURL(ctx, checks.Key, ttl)
+	resultsURL, resultsErr := s.Store.PutURL(ctx, rawResultsKey(in.Execution), ttl)
+	if err := errors.Join(gossErr, checksErr, resultsErr); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, v := range [][2]string{
+		{"GOSS_URL", gossURL}, {"GOSS_SHA256", s.Settings.GossSHA256},
+		{"CHECKS_URL", checksURL}, {"CHECKS_SHA256", checks.SHA256},
+		{"RESULTS_PUT_URL", resultsURL},
+	} {
+		fmt.Fprintf(&b, "export %s=%s\n", v[0], shellQuote(v[1]))
+	}
+	b.Write(body)
+	return b.String(), nil
+}
+
+// rawResultsKey is where the verifier puts the engine's own words.
+func rawResultsKey(e Execution) string { return executionKey(e, "results.json.gz") }
+
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
