@@ -1,0 +1,16 @@
+package process
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// dieWithParent lets the kernel kill the child when its parent dies, and keeps
+// a terminal's Ctrl-C from reaching it before this process can act.
+func dieWithParent(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	cmd.SysProcAttr.Setpgid = !cmd.SysProcAttr.Setsid
+}
