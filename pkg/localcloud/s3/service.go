@@ -1,0 +1,99 @@
+// Package s3 is the object store of the embedded AWS: gofakes3 speaks S3's
+// protocol, a store of files is behind it, and in front of it is what gofakes3
+// lacks (presigned URLs that expire, aws-chunked bodies with checksums, the
+// sub-resources of buckets).
+package s3
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/johannesboyne/gofakes3"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// Config is what a Service needs; all but Now are required.
+type Config struct {
+	Clock   clock.Clock // of objects' dates
+	Default wire.Caller
+	Dir     string // of the objects' files; made if need be
+	// Secret returns the secret of an access key, for presigned URLs.
+	Secret func(accessKeyID string) (secret string, ok bool)
+	// Now is the time that presigned URLs expire by. Default: this machine's,
+	// whatever Clock says, since their makers know no other.
+	Now func() time.Time
+}
+
+// Service implements S3.
+type Service struct {
+	cfg   Config
+	store *store
+	fake  *gofakes3.GoFakeS3
+}
+
+// New returns a Service that keeps its objects in cfg.Dir.
+func New(cfg Config) (*Service, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	st, err := newStore(cfg.Clock, cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	fake := gofakes3.New(st, gofakes3.WithTimeSkewLimit(0), gofakes3.WithMetadataSizeLimit(8<<10), gofakes3.WithTimeSource(timeSource{cfg.Clock}))
+	return &Service{cfg: cfg, store: st, fake: fake}, nil
+}
+
+type timeSource struct{ clock clock.Clock }
+
+func (t timeSource) Now() time.Time                  { return t.clock.Now() }
+func (t timeSource) Since(u time.Time) time.Duration { return t.clock.Now().Sub(u) }
+
+func (s *Service) caller(ctx context.Context, optFns []func(*s3.Options)) wire.Caller {
+	c := scope.Caller(ctx, s.cfg.Default)
+	o := s3.Options{Region: c.Region}
+	for _, f := range optFns {
+		f(&o)
+	}
+	c.Region = o.Region
+	return c
+}
+
+// Wire describes the service to the HTTP front.
+func (s *Service) Wire() wire.Service {
+	return wire.Service{ID: "s3", Name: "S3", Protocol: wire.REST, Version: "2006-03-01", Handler: s.Handler()}
+}
+
+// Snapshot implements wire.Stateful: it holds the index, not the objects.
+func (s *Service) Snapshot() (json.RawMessage, error) {
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	return json.Marshal(s.store.buckets)
+}
+
+// Restore implements wire.Stateful. Objects whose file is missing are left out,
+// and files that belong to no object are removed.
+func (s *Service) Restore(raw json.RawMessage) error {
+	buckets := map[string]*bucket{}
+	if err := json.Unmarshal(raw, &buckets); err != nil {
+		return fmt.Errorf("restoring S3: %w", err)
+	}
+	for _, b := range buckets {
+		if b.Documents == nil {
+			b.Documents = map[string]string{}
+		}
+		if b.Objects == nil {
+			b.Objects = map[string][]object{}
+		}
+	}
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	s.store.buckets = buckets
+	return s.store.sweep()
+}
