@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -182,8 +181,7 @@ func (b *builder) definition() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	packages := slices.Sorted(slices.Values(b.dist.packages))
-	parts := []string{builderVersion, b.opts.Distribution, runtime.GOARCH, strings.Join(packages, " "), string(customize)}
+	parts := append([]string{builderVersion, b.opts.Distribution, runtime.GOARCH, string(customize)}, b.installArgs("")...)
 	for _, name := range sortedKeys(files) {
 		parts = append(parts, name, string(files[name]))
 	}

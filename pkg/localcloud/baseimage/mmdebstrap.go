@@ -71,8 +71,17 @@ func (b *builder) mmdebstrapArgs(work, tar string) []string {
 	if b.tool.namespaced {
 		mode = "unshare"
 	}
-	argv := []string{"mmdebstrap",
-		"--mode=" + mode,
+	argv := append([]string{"mmdebstrap", "--mode=" + mode}, b.installArgs(work)...)
+	for line := range strings.Lines(b.settings.render(func(string) bool { return true })) {
+		argv = append(argv, "--aptopt="+strings.TrimSpace(line))
+	}
+	return append(argv, b.dist.codename, tar, "-")
+}
+
+// installArgs are the arguments that decide what is installed; they count into
+// the cache's key.
+func (b *builder) installArgs(work string) []string {
+	return []string{
 		"--variant=minbase",
 		"--format=tar",
 		"--include=" + strings.Join(slices.Sorted(slices.Values(b.dist.packages)), ","),
@@ -81,14 +90,10 @@ func (b *builder) mmdebstrapArgs(work, tar string) []string {
 		// What no one reads on a server, as in Debian's own minimal images.
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		"--dpkgopt=path-include=/usr/share/locale/locale.alias",
-		// Before the kernel is installed: its initramfs has fsck for what fstab names.
+		// Before the kernel is installed: its initramfs gets fsck for what fstab names.
 		fmt.Sprintf(`--essential-hook=cp %s/overlay/etc/fstab "$1/etc/fstab"`, work),
 		fmt.Sprintf(`--customize-hook=sh %s/customize.sh "$1" %s/overlay`, work, work),
 	}
-	for line := range strings.Lines(b.settings.render(func(string) bool { return true })) {
-		argv = append(argv, "--aptopt="+strings.TrimSpace(line))
-	}
-	return append(argv, b.dist.codename, tar, "-")
 }
 
 // sourceLines are the host's Debian sources for mmdebstrap.
