@@ -1,0 +1,189 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/internal/space"
+)
+
+const (
+	gib = 1 << 30
+	// startSpace is what a guest usually writes in its life.
+	startSpace = 2 * gib
+)
+
+// prepareDisk makes the overlay of a first start, or finds that of a restart.
+func (d *Driver) prepareDisk(ctx context.Context, in vm.Launch) (first bool, err error) {
+	disk := filepath.Join(in.InstanceDir, diskFile)
+	switch _, err := os.Stat(disk); {
+	case err == nil:
+		return false, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	}
+	return true, d.createDisk(ctx, in, disk)
+}
+
+func (d *Driver) createDisk(ctx context.Context, in vm.Launch, disk string) error {
+	image, err := vm.ReadImage(in.ImageDir)
+	if err != nil {
+		return err
+	}
+	if image.Kind != vm.VM || image.Disk == "" {
+		return fmt.Errorf("image %s is of kind %s: only an image of kind %s boots in a virtual machine", in.ImageDir, image.Kind, vm.VM)
+	}
+	if in.VolumeGiB < image.VolumeGiB {
+		return fmt.Errorf("a root volume of %d GiB is smaller than the image's, %d GiB", in.VolumeGiB, image.VolumeGiB)
+	}
+	if err := space.Require(in.InstanceDir, startSpace, "starting "+in.InstanceID); err != nil {
+		return err
+	}
+	_, err = d.qemuImg(ctx, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image.Disk, disk, strconv.Itoa(in.VolumeGiB)+"G")
+	return err
+}
+
+// Capture implements vm.Driver: it flattens the overlay into a disk that needs
+// no other file, without what the guest has discarded.
+func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (info vm.ImageInfo, err error) {
+	if err := absolute(&instanceDir, &imageDir); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("capture the disk of %s: %w", filepath.Base(instanceDir), err), os.RemoveAll(imageDir))
+		}
+	}()
+	source := filepath.Join(instanceDir, diskFile)
+	described, err := d.describe(ctx, source)
+	if err != nil {
+		return vm.ImageInfo{}, err
+	}
+	if err := os.MkdirAll(imageDir, 0o755); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	need := described.allocated
+	if err := space.Require(imageDir, need, "the image"); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	disk := filepath.Join(imageDir, vm.DiskFile)
+	if err := d.convert(ctx, source, disk); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	info = vm.ImageInfo{Kind: vm.VM, VolumeGiB: described.gib(), Disk: disk}
+	if info.SHA256, err = digest(disk); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	if info.SizeBytes, err = space.Allocated(disk); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	return info, vm.WriteImage(imageDir, info)
+}
+
+// Export implements vm.Driver.
+func (d *Driver) Export(ctx context.Context, imageDir, file string) error {
+	image, err := vm.ReadImage(imageDir)
+	if err != nil {
+		return fmt.Errorf("export image: %w", err)
+	}
+	if image.Kind != vm.VM || image.Disk == "" {
+		return fmt.Errorf("export image: %s is of kind %s and has no disk; bake it with --guests vm", imageDir, image.Kind)
+	}
+	described, err := d.describe(ctx, image.Disk)
+	if err != nil {
+		return fmt.Errorf("export image: %w", err)
+	}
+	if err := space.Require(filepath.Dir(file), described.allocated, "the exported disk"); err != nil {
+		return fmt.Errorf("export image: %w", err)
+	}
+	part := file + ".part"
+	if err := d.convert(ctx, image.Disk, part); err != nil {
+		return errors.Join(fmt.Errorf("export image: %w", err), removeIfThere(part))
+	}
+	if err := os.Rename(part, file); err != nil {
+		return fmt.Errorf("export image: %w", err)
+	}
+	return nil
+}
+
+func removeIfThere(file string) error {
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (d *Driver) convert(ctx context.Context, source, target string) error {
+	args := []string{"convert", "-q", "-f", "qcow2", "-O", "qcow2"}
+	if d.opts.Compress {
+		args = append(args, "-c", "-o", "compression_type=zstd")
+	}
+	_, err := d.qemuImg(ctx, append(args, source, target)...)
+	return err
+}
+
+// description is what qemu-img tells about a disk.
+type description struct {
+	virtual   int64 // bytes that a guest sees
+	allocated int64 // bytes of the disk and of all below it: no copy takes more
+}
+
+func (d description) gib() int { return int((d.virtual + gib - 1) / gib) }
+
+func (d *Driver) describe(ctx context.Context, disk string) (description, error) {
+	out, err := d.qemuImg(ctx, "info", "--backing-chain", "--output=json", disk)
+	if err != nil {
+		return description{}, err
+	}
+	var chain []struct {
+		Virtual int64 `json:"virtual-size"`
+		Actual  int64 `json:"actual-size"`
+	}
+	if err := json.Unmarshal(out, &chain); err != nil || len(chain) == 0 {
+		return description{}, fmt.Errorf("qemu-img info of %s: unexpected output (%w)", disk, err)
+	}
+	result := description{virtual: chain[0].Virtual}
+	for _, layer := range chain {
+		result.allocated += layer.Actual
+	}
+	return result, nil
+}
+
+// qemuImg runs qemu-img; what it prints about a failure is in the error.
+func (d *Driver) qemuImg(ctx context.Context, args ...string) ([]byte, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, d.img, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("qemu-img %s: %w: %s", args[0], err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return stdout.Bytes(), nil
+}
+
+func digest(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
