@@ -19,7 +19,7 @@ var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 func good(t *testing.T) string {
 	t.Helper()
-	data, err := os.ReadFile(recipesDir + "/debian-12-docker.yaml")
+	data, err := os.ReadFile("testdata/debian-12-docker.yaml")
 	require.NoError(t, err)
 	return string(data)
 }
@@ -28,7 +28,19 @@ func parse(text string) (*recipe.Recipe, report.Problems) {
 	return recipe.Parse("recipes/debian-12-docker.yaml", []byte(text), recipe.Options{Now: now})
 }
 
-func TestTheProjectsRecipeIsClean(t *testing.T) {
+func TestEveryRecipeOfTheProjectIsClean(t *testing.T) {
+	fsys := os.DirFS("../../userdata")
+	names, err := recipe.Names(fsys)
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	for _, name := range names {
+		_, problems, err := recipe.Load(fsys, name, recipe.Options{Now: now})
+		require.NoError(t, err)
+		assert.Empty(t, problems)
+	}
+}
+
+func TestAGoodRecipe(t *testing.T) {
 	r, problems := parse(good(t))
 	require.Empty(t, problems)
 	assert.Equal(t, "debian-12-docker", r.Name)

@@ -101,7 +101,7 @@ func TestEveryRecipeOfTheProjectSatisfiesTheSchema(t *testing.T) {
 
 func TestSchemaRefuses(t *testing.T) {
 	s := compile(t)
-	good, err := os.ReadFile(recipesDir + "/debian-12-docker.yaml")
+	good, err := os.ReadFile("testdata/debian-12-docker.yaml")
 	require.NoError(t, err)
 	tests := map[string][2]string{
 		"an unknown key":              {"gate:\n", "gates:\n"},

@@ -83,7 +83,11 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, r rules) {
 		d.fail(n, r.allowed(), "%s is empty; give it a value or remove the key", name(path))
 		return
 	}
-	if reflect.PointerTo(v.Type()).Implements(textUnmarshaler) {
+	if v.Kind() == reflect.Pointer {
+		v.Set(reflect.New(v.Type().Elem()))
+		v = v.Elem()
+	}
+	if isText(v.Type()) {
 		d.unmarshalText(n, v, path)
 		return
 	}

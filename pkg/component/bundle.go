@@ -1,0 +1,188 @@
+package component
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// File of a bundle or of a fingerprint.
+type File struct {
+	Path string // in the bundle
+	Data []byte
+}
+
+// manifest tells run.sh what to install, in order.
+type manifest struct {
+	Schema     string              `json:"schema"`
+	Family     string              `json:"family"`
+	Components []manifestComponent `json:"components"`
+}
+
+type manifestComponent struct {
+	Name       string            `json:"name"`
+	Order      int               `json:"order"`
+	Parameters map[string]string `json:"parameters"`
+	Services   []string          `json:"services"`
+}
+
+// Files are all files of a bundle, sorted by path: run.sh, manifest.json,
+// components/<name>/…, seal/… and verify/…. The description and the checks of a
+// component stay behind: a builder has no use for them.
+func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
+	m := manifest{Schema: "ami-factory/bundle/1", Family: family, Components: []manifestComponent{}}
+	var files []File
+	for _, s := range selected {
+		services := s.Services
+		if services == nil {
+			services = []string{}
+		}
+		m.Components = append(m.Components, manifestComponent{s.Name, s.Order, s.Values, services})
+		more, err := tree(fsys, path.Join(Dir, s.Name))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range more {
+			if base := path.Base(f.Path); path.Dir(f.Path) == path.Join(Dir, s.Name) && (base == "component.yaml" || base == "checks.yaml") {
+				continue
+			}
+			files = append(files, f)
+		}
+	}
+	for _, dir := range []string{"seal", "verify"} {
+		more, err := tree(fsys, dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("the user data has no %s directory, so no image can be made: %w", dir, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, more...)
+	}
+	runner, err := fs.ReadFile(fsys, "runner/run.sh")
+	if err != nil {
+		return nil, fmt.Errorf("the user data has no runner, so nothing can be installed: %w", err)
+	}
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write manifest: %w", err)
+	}
+	files = append(files, File{"run.sh", runner}, File{"manifest.json", append(data, '\n')})
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	return files, nil
+}
+
+// Definitions are the files that describe the selected components without being
+// in the bundle, sorted by path; they belong into a fingerprint too.
+func Definitions(fsys fs.FS, selected []Selected) ([]File, error) {
+	var out []File
+	for _, s := range selected {
+		for _, name := range []string{"checks.yaml", "component.yaml"} {
+			file := path.Join(Dir, s.Name, name)
+			data, err := fs.ReadFile(fsys, file)
+			if err != nil {
+				return nil, fmt.Errorf("read component %s: %w", s.Name, err)
+			}
+			out = append(out, File{file, data})
+		}
+	}
+	slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	return out, nil
+}
+
+func tree(fsys fs.FS, root string) ([]File, error) {
+	var out []File
+	err := fs.WalkDir(fsys, root, func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_"):
+			// go:embed leaves these out, so the same directory on disk must too.
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case d.IsDir():
+			return nil
+		case !d.Type().IsRegular():
+			return fmt.Errorf("%s is not a regular file; links and devices cannot go into a bundle", file)
+		}
+		data, err := fs.ReadFile(fsys, file)
+		if err != nil {
+			return err
+		}
+		out = append(out, File{file, data})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read user data %s: %w", root, err)
+	}
+	return out, nil
+}
+
+// Bundle packs files as a tar.gz whose bytes depend on nothing but the files:
+// fixed times, root as owner, 0755 for *.sh and 0644 for the rest.
+func Bundle(files []File) ([]byte, error) {
+	var b bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err != nil {
+		return nil, fmt.Errorf("pack bundle: %w", err)
+	}
+	archive := tar.NewWriter(zip)
+	dirs := map[string]bool{".": true}
+	for _, f := range files {
+		if err := parents(archive, dirs, path.Dir(f.Path)); err != nil {
+			return nil, err
+		}
+		mode := int64(0o644)
+		if strings.HasSuffix(f.Path, ".sh") {
+			mode = 0o755
+		}
+		h := header(f.Path, tar.TypeReg, mode)
+		h.Size = int64(len(f.Data))
+		if err := archive.WriteHeader(h); err != nil {
+			return nil, fmt.Errorf("pack bundle: %w", err)
+		}
+		if _, err := archive.Write(f.Data); err != nil {
+			return nil, fmt.Errorf("pack bundle: %w", err)
+		}
+	}
+	if err := archive.Close(); err != nil {
+		return nil, fmt.Errorf("pack bundle: %w", err)
+	}
+	if err := zip.Close(); err != nil {
+		return nil, fmt.Errorf("pack bundle: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// parents writes an entry for each directory on first use, so that unpacking
+// does not depend on the umask.
+func parents(archive *tar.Writer, done map[string]bool, dir string) error {
+	if done[dir] {
+		return nil
+	}
+	if err := parents(archive, done, path.Dir(dir)); err != nil {
+		return err
+	}
+	done[dir] = true
+	if err := archive.WriteHeader(header(dir+"/", tar.TypeDir, 0o755)); err != nil {
+		return fmt.Errorf("pack bundle: %w", err)
+	}
+	return nil
+}
+
+func header(name string, typ byte, mode int64) *tar.Header {
+	return &tar.Header{
+		Name: name, Typeflag: typ, Mode: mode, Uname: "root", Gname: "root",
+		ModTime: time.Unix(0, 0).UTC(), Format: tar.FormatPAX,
+	}
+}

@@ -1,0 +1,179 @@
+// Package component reads userdata/components: what can be put into an image,
+// with its parameters and the controls it brings. It checks a recipe's use of
+// components and packs them into the bundle that a builder fetches.
+package component
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+)
+
+// Dir is where components are, below the root of the user data.
+const Dir = "components"
+
+// ErrUnknown is in the chain of Load's error when there is no such component.
+var ErrUnknown = errors.New("unknown component")
+
+// Component is a component as its directory describes it.
+type Component struct {
+	Name        string               `yaml:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$" hint:"lower-case letters, digits and hyphens"`
+	Description string               `yaml:"description" jsonschema:"required,minLength=1"`
+	Families    []string             `yaml:"families" jsonschema:"required,minItems=1,enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"`
+	Order       int                  `yaml:"order" jsonschema:"required,minimum=0,maximum=999"` // ascending
+	Parameters  map[string]Parameter `yaml:"parameters"`
+	Services    []string             `yaml:"services"` // units enabled for first boot
+
+	Controls []compliance.Spec `yaml:"-"` // from checks.yaml
+}
+
+// Parameter of a component.
+type Parameter struct {
+	Type        string              `yaml:"type" jsonschema:"required,enum=string,enum=bool,enum=int"`
+	Default     *strictyaml.Scalar  `yaml:"default"` // without it, the recipe must give a value
+	Allowed     []strictyaml.Scalar `yaml:"allowed"`
+	Description string              `yaml:"description" jsonschema:"required,minLength=1"`
+}
+
+// Names lists the components there are, sorted.
+func Names(fsys fs.FS) ([]string, error) {
+	files, err := fs.Glob(fsys, path.Join(Dir, "*", "component.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("list components: %w", err)
+	}
+	names := make([]string, 0, len(files))
+	for _, f := range files {
+		names = append(names, path.Base(path.Dir(f)))
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Load reads components/<name>. An unknown name is an error that lists the
+// components there are; what is wrong inside the files is in the problems.
+func Load(fsys fs.FS, name string) (*Component, report.Problems, error) {
+	names, err := Names(fsys)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !slices.Contains(names, name) {
+		return nil, nil, fmt.Errorf("%w %q (there are: %s)", ErrUnknown, name, orNone(names))
+	}
+	dir := path.Join(Dir, name)
+	data, err := fs.ReadFile(fsys, path.Join(dir, "component.yaml"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read component %s: %w", name, err)
+	}
+	c := &Component{}
+	doc, problems := strictyaml.Decode(path.Join(dir, "component.yaml"), data, c)
+	problems = append(problems, c.check(doc, name)...)
+
+	file := path.Join(dir, "checks.yaml")
+	data, err = fs.ReadFile(fsys, file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		problems = append(problems, report.Problem{
+			Severity: report.Error, File: file,
+			Message: "the component has no checks; what is not checked is not proved",
+			Allowed: "at least one control",
+		})
+	case err != nil:
+		return nil, nil, fmt.Errorf("read component %s: %w", name, err)
+	default:
+		controls, more := c.checks(file, data)
+		c.Controls = controls
+		problems = append(problems, more...)
+	}
+	if _, err := fs.Stat(fsys, path.Join(dir, "install.sh")); err != nil {
+		problems = append(problems, report.Problem{
+			Severity: report.Error, File: path.Join(dir, "install.sh"), Message: "the component has no install.sh",
+		})
+	}
+	return c, problems.Sort(), nil
+}
+
+func (c *Component) check(doc *strictyaml.Document, directory string) report.Problems {
+	var out report.Problems
+	if c.Name != "" && c.Name != directory {
+		out = append(out, doc.Problem("name", directory, "name is %q, but the directory is called %s", c.Name, directory))
+	}
+	for name, p := range c.Parameters {
+		at := "parameters." + name
+		if !parameterName.MatchString(name) {
+			out = append(out, doc.KeyProblem(at, "letters and digits, beginning with a small letter", "%q cannot be the name of a parameter", name))
+		}
+		for i, v := range p.Allowed {
+			if message := p.mismatch(string(v)); message != "" {
+				out = append(out, doc.Problem(strictyaml.Index(at+".allowed", i), "", "allowed: %s", message))
+			}
+		}
+		if p.Default != nil {
+			if message, allowed := p.Refuse(string(*p.Default)); message != "" {
+				out = append(out, doc.Problem(at+".default", allowed, "default: %s", message))
+			}
+		}
+	}
+	return out
+}
+
+// checks reads checks.yaml.
+func (c *Component) checks(file string, data []byte) ([]compliance.Spec, report.Problems) {
+	var content struct {
+		Controls []compliance.Spec `yaml:"controls" jsonschema:"required,minItems=1"`
+	}
+	doc, out := strictyaml.Decode(file, data, &content)
+	first := map[string]int{}
+	for i, spec := range content.Controls {
+		at := strictyaml.Index("controls", i)
+		if j, dup := first[spec.ID]; dup && spec.ID != "" {
+			out = append(out, doc.Problem(at+".id", "", "control %s is described twice; the first is controls[%d]", spec.ID, j))
+		} else {
+			first[spec.ID] = i
+		}
+		out = append(out, c.conditions(doc, at, spec)...)
+		if !doc.Valid(at + ".goss") {
+			continue
+		}
+		for _, p := range spec.Goss.Check() {
+			where := at + ".goss"
+			for _, key := range p.Path {
+				where = strictyaml.Join(where, key)
+			}
+			out = append(out, doc.KeyProblem(where, p.Allowed, "%s: %s", spec.ID, p.Message))
+		}
+	}
+	return content.Controls, out
+}
+
+// conditions checks what a control says under when.
+func (c *Component) conditions(doc *strictyaml.Document, at string, spec compliance.Spec) report.Problems {
+	var out report.Problems
+	for name, values := range spec.When {
+		where := at + ".when." + name
+		p, ok := c.Parameters[name]
+		if !ok {
+			out = append(out, doc.KeyProblem(where, orNone(c.parameterNames()), "%s: the component has no parameter %q", spec.ID, name))
+			continue
+		}
+		for i, v := range values {
+			if message, allowed := p.Refuse(string(v)); message != "" {
+				out = append(out, doc.Problem(strictyaml.Index(where, i), allowed, "%s: %s can never be so: %s", spec.ID, name, message))
+			}
+		}
+	}
+	return out
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}

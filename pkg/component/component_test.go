@@ -1,0 +1,300 @@
+package component_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/userdata"
+)
+
+var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+const recipeText = `name: sample
+description: d
+family: debian-12
+architecture: x86_64
+source: {parameter: /aws/service/debian/release/12/latest/amd64, owner: "136693071363"}
+builder:
+  instanceTypes: [t3.medium]
+  rootVolume: {sizeGiB: 8}
+components:
+  - name: web
+    parameters:
+      token: abc
+      port: 8080
+  - name: base
+distribution: {regions: [{name: eu-west-1}]}
+pointers: {parameters: [/sample/latest]}
+`
+
+const baseYAML = `name: base
+description: d
+families: [debian-12, al2023]
+order: 10
+parameters:
+  variant: {type: string, default: docker, allowed: [base, docker], description: d}
+  strict: {type: bool, default: true, description: d}
+services: []
+`
+
+const baseChecks = `controls:
+  - id: SYS-01
+    title: t
+    severity: medium
+    when: {variant: [docker], strict: [true]}
+    goss:
+      kernel-param: {net.ipv4.ip_forward: {value: "1"}}
+  - id: SYS-02
+    title: t
+    severity: low
+    when: {variant: [base]}
+    goss:
+      kernel-param: {net.ipv4.ip_forward: {value: "0"}}
+`
+
+const webYAML = `name: web
+description: d
+families: [debian-12]
+order: 20
+parameters:
+  token: {type: string, description: a token}
+  port: {type: int, default: 80, description: d}
+services: [web.service]
+`
+
+const webChecks = `controls:
+  - id: WEB-01
+    title: t
+    severity: high
+    goss:
+      service: {web.service: {running: true, enabled: true}}
+`
+
+func tree() fstest.MapFS {
+	text := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s), Mode: 0o600} }
+	return fstest.MapFS{
+		"components/base/component.yaml":     text(baseYAML),
+		"components/base/checks.yaml":        text(baseChecks),
+		"components/base/install.sh":         text("true\n"),
+		"components/web/component.yaml":      text(webYAML),
+		"components/web/checks.yaml":         text(webChecks),
+		"components/web/install.sh":          text("true\n"),
+		"components/web/files/etc/web.conf":  text("x\n"),
+		"components/web/files/.hidden":       text("x\n"),
+		"components/web/files/checks.yaml":   text("not the component's own\n"),
+		"components/other/component.yaml":    text(strings.ReplaceAll(webYAML, "web", "other")),
+		"runner/run.sh":                      text("run\n"),
+		"seal/arm.sh":                        text("arm\n"),
+		"verify/run-checks.sh":               text("check\n"),
+		"recipes/sample.yaml":                text(recipeText),
+		"components/README.md":               text("not a component\n"),
+		"components/unfinished/notes-to-do":  text("not a component\n"),
+		"components/web/files/.git/ignoreme": text("x\n"),
+	}
+}
+
+func edited(file, old, repl string) fstest.MapFS {
+	fsys := tree()
+	text := string(fsys[file].Data)
+	if !strings.Contains(text, old) {
+		panic("no " + old + " in " + file)
+	}
+	fsys[file] = &fstest.MapFile{Data: []byte(strings.Replace(text, old, repl, 1))}
+	return fsys
+}
+
+func selectAll(t *testing.T, fsys fstest.MapFS) ([]component.Selected, report.Problems) {
+	t.Helper()
+	r, problems, err := recipe.Load(fsys, "sample", recipe.Options{Now: now})
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	selected, problems, err := component.Select(fsys, r)
+	require.NoError(t, err)
+	return selected, problems
+}
+
+func TestSelectOrdersAndFillsIn(t *testing.T) {
+	selected, problems := selectAll(t, tree())
+	require.Empty(t, problems)
+	require.Len(t, selected, 2)
+	assert.Equal(t, "base", selected[0].Name)
+	assert.Equal(t, map[string]string{"variant": "docker", "strict": "true"}, selected[0].Values)
+	assert.Equal(t, map[string]string{"token": "abc", "port": "8080"}, selected[1].Values)
+	_, controls, err := compliance.Compile(component.Sets(selected))
+	require.NoError(t, err)
+	require.Len(t, controls, 2)
+	assert.Equal(t, "SYS-01", controls[0].ID)
+	assert.Equal(t, "web", controls[1].Component)
+}
+
+func TestProblems(t *testing.T) {
+	const (
+		rec  = "recipes/sample.yaml"
+		base = "components/base/component.yaml"
+		chk  = "components/base/checks.yaml"
+	)
+	tests := map[string]struct{ file, old, repl, want string }{
+		"an unknown component":                {rec, "- name: base", "- name: bsae", `recipes/sample.yaml:14:11: error: there is no component "bsae"; did you mean "base"? (allowed: base, other, web)`},
+		"an unknown parameter":                {rec, "port: 8080", "prot: 8080", `recipes/sample.yaml:13:13: error: component web has no parameter "prot"; did you mean "port"? (allowed: port, token)`},
+		"a value of the wrong type":           {rec, "port: 8080", "port: many", `recipes/sample.yaml:13:13: error: parameter port of web: "many" is not a whole number (allowed: a whole number)`},
+		"a value that is not allowed":         {rec, "- name: base", "- name: base\n    parameters: {variant: ecs}", `recipes/sample.yaml:15:27: error: parameter variant of base: "ecs" is not one of the values (allowed: base, docker)`},
+		"a bool that is none":                 {rec, "- name: base", "- name: base\n    parameters: {strict: 'yes'}", `recipes/sample.yaml:15:26: error: parameter strict of base: "yes" is not true or false (allowed: true, false)`},
+		"a parameter without a value":         {rec, "      token: abc\n", "", `recipes/sample.yaml:11:5: error: component web needs the parameter token: a token (allowed: text)`},
+		"a value of two lines":                {rec, "token: abc", `token: "a\nb"`, `recipes/sample.yaml:12:14: error: parameter token of web: a value must be one line (allowed: text)`},
+		"a family that is not supported":      {rec, "family: debian-12", "family: al2023", `recipes/sample.yaml:10:11: error: component web does not support family al2023 (allowed: debian-12)`},
+		"a waiver of no control":              {rec, "distribution:", "checks: {waivers: [{control: ABC-01, reason: for the test, approver: a, expires: 2026-12-01}]}\ndistribution:", `recipes/sample.yaml:15:30: error: the image has no control ABC-01 to waive (allowed: SYS-01, WEB-01)`},
+		"a component that misspells a key":    {base, "services:", "service:", `components/base/component.yaml:8:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, order, parameters, services)`},
+		"a component of another name":         {base, "name: base", "name: bass", `components/base/component.yaml:1:7: error: name is "bass", but the directory is called base (allowed: base)`},
+		"a default that is not allowed":       {base, "default: docker", "default: ecs", `components/base/component.yaml:6:36: error: default: "ecs" is not one of the values (allowed: base, docker)`},
+		"a parameter with a bad name":         {base, "  strict:", "  is-strict: {type: bool, default: true, description: d}\n  strict:", `components/base/component.yaml:7:3: error: "is-strict" cannot be the name of a parameter (allowed: letters and digits, beginning with a small letter)`},
+		"a condition on no parameter":         {chk, "strict: [true]", "strong: [true]", `components/base/checks.yaml:5:31: error: SYS-01: the component has no parameter "strong" (allowed: strict, variant)`},
+		"a condition that can never hold":     {chk, "variant: [docker]", "variant: [ecs]", `components/base/checks.yaml:5:22: error: SYS-01: variant can never be so: "ecs" is not one of the values (allowed: base, docker)`},
+		"a control twice":                     {chk, "id: SYS-02", "id: SYS-01", `components/base/checks.yaml:8:9: error: control SYS-01 is described twice; the first is controls[0]`},
+		"a control of another component":      {chk, "id: SYS-02", "id: WEB-01", `recipes/sample.yaml:14:11: error: control WEB-01 is in component web and again in base; give one of them another id`},
+		"an attribute that goss does not get": {chk, `{value: "1"}`, `{valeu: "1", value: "1"}`, `components/base/checks.yaml:7:44: error: SYS-01: unknown attribute "valeu"; did you mean "value"? (allowed: name, value)`},
+		"a missing attribute":                 {chk, `{value: "1"}`, `{}`, `components/base/checks.yaml:7:22: error: SYS-01: value is required but missing`},
+		"an unknown resource type":            {chk, "kernel-param:", "kernelparam:", `components/base/checks.yaml:7:7: error: SYS-01: unknown resource type "kernelparam"; did you mean "kernel-param"? (allowed: command, file, group, kernel-param, mount, package, port, process, service, user)`},
+		"an unknown severity":                 {chk, "severity: medium", "severity: severe", `components/base/checks.yaml:4:15: error: controls[0].severity: "severe" is not known (allowed: low, medium, high, critical)`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, problems := selectAll(t, edited(tt.file, tt.old, tt.repl))
+			var got []string
+			for _, p := range problems {
+				got = append(got, p.String())
+				assert.NotEmpty(t, p.Source)
+			}
+			assert.Equal(t, []string{tt.want}, got)
+		})
+	}
+}
+
+func TestWhatADirectoryLacksIsSaid(t *testing.T) {
+	_, problems, err := component.Load(tree(), "other")
+	require.NoError(t, err)
+	require.Len(t, problems, 2)
+	assert.Equal(t, "components/other/checks.yaml: error: the component has no checks; what is not checked is not proved (allowed: at least one control)", problems[0].String())
+	assert.Equal(t, "components/other/install.sh: error: the component has no install.sh", problems[1].String())
+	_, _, err = component.Load(tree(), "unfinished")
+	require.ErrorIs(t, err, component.ErrUnknown)
+	assert.EqualError(t, err, `unknown component "unfinished" (there are: base, other, web)`)
+}
+
+func bundle(t *testing.T, fsys fstest.MapFS) []byte {
+	t.Helper()
+	selected, problems := selectAll(t, fsys)
+	require.Empty(t, problems)
+	files, err := component.Files(fsys, "debian-12", selected)
+	require.NoError(t, err)
+	data, err := component.Bundle(files)
+	require.NoError(t, err)
+	return data
+}
+
+func unpack(t *testing.T, data []byte) map[string]*tar.Header {
+	t.Helper()
+	zip, err := gzip.NewReader(bytes.NewReader(data))
+	require.NoError(t, err)
+	out := map[string]*tar.Header{}
+	for archive := tar.NewReader(zip); ; {
+		h, err := archive.Next()
+		if err == io.EOF { //nolint:errorlint // Next returns io.EOF itself
+			return out
+		}
+		require.NoError(t, err)
+		assert.Equal(t, int64(0), h.ModTime.Unix())
+		assert.Equal(t, "root", h.Uname)
+		assert.Zero(t, h.Uid+h.Gid)
+		out[h.Name] = h
+	}
+}
+
+func TestBundleHoldsWhatABuilderNeedsAndNoMore(t *testing.T) {
+	headers := unpack(t, bundle(t, tree()))
+	assert.Equal(t, []string{
+		"components/", "components/base/", "components/base/install.sh", "components/web/", "components/web/files/",
+		"components/web/files/checks.yaml", "components/web/files/etc/", "components/web/files/etc/web.conf",
+		"components/web/install.sh", "manifest.json", "run.sh", "seal/", "seal/arm.sh", "verify/", "verify/run-checks.sh",
+	}, slices.Sorted(maps.Keys(headers)))
+	assert.Equal(t, int64(0o755), headers["run.sh"].Mode)
+	assert.Equal(t, int64(0o644), headers["manifest.json"].Mode)
+}
+
+func TestBundleDependsOnItsFilesOnly(t *testing.T) {
+	first := bundle(t, tree())
+	again := tree()
+	for _, f := range again {
+		f.Mode, f.ModTime = 0o777, time.Unix(1e9, 0)
+	}
+	assert.Equal(t, first, bundle(t, again))
+	assert.NotEqual(t, first, bundle(t, edited("components/web/files/etc/web.conf", "x", "y")))
+	assert.NotEqual(t, first, bundle(t, edited("recipes/sample.yaml", "8080", "8081")), "parameters are in the manifest")
+}
+
+func TestManifestIsInOrderOfInstallation(t *testing.T) {
+	selected, _ := selectAll(t, tree())
+	files, err := component.Files(tree(), "debian-12", selected)
+	require.NoError(t, err)
+	i := slices.IndexFunc(files, func(f component.File) bool { return f.Path == "manifest.json" })
+	var m map[string]any
+	require.NoError(t, json.Unmarshal(files[i].Data, &m))
+	assert.Equal(t, map[string]any{
+		"schema": "ami-factory/bundle/1", "family": "debian-12",
+		"components": []any{
+			map[string]any{"name": "base", "order": 10.0, "parameters": map[string]any{"variant": "docker", "strict": "true"}, "services": []any{}},
+			map[string]any{"name": "web", "order": 20.0, "parameters": map[string]any{"token": "abc", "port": "8080"}, "services": []any{"web.service"}},
+		},
+	}, m)
+}
+
+func TestBundleNeedsSealAndRunner(t *testing.T) {
+	for _, missing := range []string{"seal/arm.sh", "verify/run-checks.sh", "runner/run.sh"} {
+		fsys := tree()
+		selected, _ := selectAll(t, fsys)
+		delete(fsys, missing)
+		_, err := component.Files(fsys, "debian-12", selected)
+		assert.ErrorContains(t, err, "the user data has no", missing)
+	}
+}
+
+func TestTheProjectsComponentsAreClean(t *testing.T) {
+	names, err := component.Names(userdata.FS)
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	for _, name := range names {
+		_, problems, err := component.Load(userdata.FS, name)
+		require.NoError(t, err)
+		assert.Empty(t, problems, name)
+	}
+}
+
+func TestEmbeddedAndOnDiskMakeTheSameBundle(t *testing.T) {
+	r, problems, err := recipe.Load(userdata.FS, "debian-12-docker", recipe.Options{Now: now})
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	embedded, problems, err := component.Select(userdata.FS, r)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	a, err := component.Files(userdata.FS, r.Family, embedded)
+	require.NoError(t, err)
+	b, err := component.Files(os.DirFS("../../userdata"), r.Family, embedded)
+	require.NoError(t, err)
+	assert.Equal(t, a, b)
+}

@@ -1,0 +1,66 @@
+package component
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+)
+
+// parameterName: it becomes part of the name of an environment variable.
+var parameterName = regexp.MustCompile(`^[a-z][a-zA-Z0-9]*$`)
+
+func (c *Component) parameterNames() []string { return slices.Sorted(maps.Keys(c.Parameters)) }
+
+// Refuse says why the parameter cannot have a value, and what it can have; the
+// message is empty when it can.
+func (p Parameter) Refuse(value string) (message, allowed string) {
+	allowed = p.accepts()
+	if message := p.mismatch(value); message != "" {
+		return message, allowed
+	}
+	if strings.ContainsAny(value, "\x00\n\r") {
+		return "a value must be one line", allowed
+	}
+	if len(p.Allowed) > 0 && !slices.Contains(p.Allowed, strictyaml.Scalar(value)) {
+		return fmt.Sprintf("%q is not one of the values", value), allowed
+	}
+	return "", ""
+}
+
+// mismatch says how a value's form differs from the parameter's type.
+func (p Parameter) mismatch(value string) string {
+	switch p.Type {
+	case "bool":
+		if value != "true" && value != "false" {
+			return fmt.Sprintf("%q is not true or false", value)
+		}
+	case "int":
+		if i, err := strconv.Atoi(value); err != nil || strconv.Itoa(i) != value {
+			return fmt.Sprintf("%q is not a whole number", value)
+		}
+	}
+	return ""
+}
+
+func (p Parameter) accepts() string {
+	if len(p.Allowed) > 0 {
+		values := make([]string, 0, len(p.Allowed))
+		for _, v := range p.Allowed {
+			values = append(values, string(v))
+		}
+		return strings.Join(values, ", ")
+	}
+	switch p.Type {
+	case "bool":
+		return "true, false"
+	case "int":
+		return "a whole number"
+	default:
+		return "text"
+	}
+}

@@ -1,0 +1,136 @@
+package component
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/report"
+)
+
+// Selected is a component with the values its parameters have in a recipe.
+type Selected struct {
+	*Component
+	Values map[string]string // every parameter, defaults included
+}
+
+// Select loads what a recipe lists, in the order in which it is installed:
+// ascending Order, then name. Problems of the recipe's use of components point
+// into the recipe, those of the components' own files into these.
+func Select(fsys fs.FS, r *recipe.Recipe) ([]Selected, report.Problems, error) {
+	names, err := Names(fsys)
+	if err != nil {
+		return nil, nil, err
+	}
+	var out []Selected
+	var problems report.Problems
+	owners := map[string]string{}
+	seen := map[string]bool{}
+	for i, use := range r.Components {
+		if use.Name == "" || seen[use.Name] {
+			continue // the recipe's own check has said so
+		}
+		seen[use.Name] = true
+		at := fmt.Sprintf("components[%d]", i)
+		c, own, err := Load(fsys, use.Name)
+		if errors.Is(err, ErrUnknown) {
+			message := fmt.Sprintf("there is no component %q", use.Name)
+			if near := report.Nearest(use.Name, names); near != "" {
+				message += fmt.Sprintf("; did you mean %q?", near)
+			}
+			problems = append(problems, r.Problem(at+".name", orNone(names), "%s", message))
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		problems = append(problems, own...)
+		if r.Family != "" && len(c.Families) > 0 && !slices.Contains(c.Families, r.Family) {
+			problems = append(problems, r.Problem(at+".name", strings.Join(c.Families, ", "), "component %s does not support family %s", use.Name, r.Family))
+		}
+		values, wrong := c.values(r, at, use)
+		problems = append(problems, wrong...)
+		for _, control := range c.Controls {
+			if other, dup := owners[control.ID]; dup && other != use.Name {
+				problems = append(problems, r.Problem(at+".name", "", "control %s is in component %s and again in %s; give one of them another id", control.ID, other, use.Name))
+			}
+			owners[control.ID] = use.Name
+		}
+		out = append(out, Selected{Component: c, Values: values})
+	}
+	slices.SortStableFunc(out, func(a, b Selected) int {
+		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
+	})
+	problems = append(problems, waivers(r, out)...)
+	return out, problems.Sort(), nil
+}
+
+// values of the parameters for one use of the component.
+func (c *Component) values(r *recipe.Recipe, at string, use recipe.Component) (map[string]string, report.Problems) {
+	var problems report.Problems
+	out := map[string]string{}
+	for name, p := range c.Parameters {
+		if p.Default != nil {
+			out[name] = string(*p.Default)
+		} else if _, given := use.Parameters[name]; !given {
+			problems = append(problems, r.Problem(at+".parameters."+name, p.accepts(), "component %s needs the parameter %s: %s", c.Name, name, p.Description))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(use.Parameters)) {
+		where := at + ".parameters." + name
+		p, ok := c.Parameters[name]
+		if !ok {
+			message := fmt.Sprintf("component %s has no parameter %q", c.Name, name)
+			if near := report.Nearest(name, c.parameterNames()); near != "" {
+				message += fmt.Sprintf("; did you mean %q?", near)
+			}
+			problems = append(problems, r.Problem(where, orNone(c.parameterNames()), "%s", message))
+			continue
+		}
+		value := use.Parameters[name]
+		if message, allowed := p.Refuse(value); message != "" {
+			problems = append(problems, r.Problem(where, allowed, "parameter %s of %s: %s", name, c.Name, message))
+			continue
+		}
+		out[name] = value
+	}
+	return out, problems
+}
+
+// waivers must be for controls that the image has.
+func waivers(r *recipe.Recipe, selected []Selected) report.Problems {
+	var ids []string
+	for _, s := range selected {
+		for _, spec := range s.Controls {
+			if spec.AppliesTo(s.Values) {
+				ids = append(ids, spec.ID)
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return nil // the components' own problems come first
+	}
+	slices.Sort(ids)
+	var out report.Problems
+	for i, w := range r.Checks.Skip {
+		if w.Control != "" && !slices.Contains(ids, w.Control) {
+			out = append(out, r.Problem(fmt.Sprintf("checks.waivers[%d].control", i), strings.Join(ids, ", "), "the image has no control %s to waive", w.Control))
+		}
+	}
+	return out
+}
+
+// Sets are the controls of the selected components, for compliance.Compile.
+func Sets(selected []Selected) []compliance.Set {
+	out := make([]compliance.Set, 0, len(selected))
+	for _, s := range selected {
+		out = append(out, compliance.Set{Component: s.Name, Values: s.Values, Specs: s.Controls})
+	}
+	return out
+}
