@@ -1,0 +1,41 @@
+#!/bin/bash
+# Fetches the component bundle of recipe @@RECIPE@@ by digest and runs it.
+set -euo pipefail
+umask 077
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+url='@@BUNDLE_URL@@'
+sha256='@@BUNDLE_SHA256@@'
+size='@@BUNDLE_SIZE@@'
+state=/var/lib/ami-factory
+archive=$state/bundle.tar.gz
+log=$state/bootstrap.log
+
+# give_up LINE MESSAGE writes the verdict that the factory waits for. Messages
+# are fixed text, so that they need no escaping in JSON.
+give_up() {
+	printf 'ami-factory: bootstrap failed: %s\n' "$2" >&2
+	printf '{"status":"failed","components":[],"failed":{"component":"bootstrap","exit":1,"line":%d,"command":"%s","logTail":"%s"}}\n' \
+		"$1" "$2" "$(tail -c 4096 "$log" 2>/dev/null | base64 -w 0)" >"$state/provision.json.new"
+	mv -f "$state/provision.json.new" "$state/provision.json"
+	rm -f "$archive"
+	exit 1
+}
+
+mkdir -p "$state"
+: >"$log"
+printf 'ami-factory: fetching the component bundle\n'
+curl --fail --silent --show-error --retry 8 --retry-all-errors --retry-delay 2 --retry-max-time 240 \
+	--connect-timeout 10 --max-time 120 --max-filesize "$((size + 1))" \
+	--output "$archive" "$url" 2>>"$log" ||
+	give_up "$LINENO" "download the component bundle"
+printf '%s  %s\n' "$sha256" "$archive" | sha256sum --check --status ||
+	give_up "$LINENO" "verify the SHA-256 of the component bundle"
+rm -rf "$state/bundle"
+mkdir "$state/bundle"
+tar --extract --gzip --file "$archive" --directory "$state/bundle" --no-same-owner --preserve-permissions --touch 2>>"$log" ||
+	give_up "$LINENO" "unpack the component bundle"
+rm -f "$archive"
+cd "$state/bundle"
+umask 022
+exec bash run.sh

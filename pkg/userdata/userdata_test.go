@@ -1,0 +1,273 @@
+package userdata_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"net/mail"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v4"
+	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/ami-factory/ami-factory/pkg/userdata"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const url = "https://bucket.s3.eu-west-1.amazonaws.com/bundles/x.tar.gz?X-Amz-Signature=abc&X-Amz-Expires=3600%20"
+
+func spec() userdata.Spec {
+	return userdata.Spec{Recipe: "debian-12-docker", BundleSHA256: strings.Repeat("0a", 32), BundleSize: 12345}
+}
+
+func render(t *testing.T, s userdata.Spec) string {
+	t.Helper()
+	text, err := userdata.Render(s)
+	require.NoError(t, err)
+	return text
+}
+
+// parts reads the archive as a mail program would.
+func parts(t *testing.T, text string) map[string]string {
+	t.Helper()
+	message, err := mail.ReadMessage(strings.NewReader(text))
+	require.NoError(t, err)
+	kind, params, err := mime.ParseMediaType(message.Header.Get("Content-Type"))
+	require.NoError(t, err)
+	require.Equal(t, "multipart/mixed", kind)
+	out := map[string]string{}
+	for r := multipart.NewReader(message.Body, params["boundary"]); ; {
+		p, err := r.NextPart()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		require.NoError(t, err)
+		body, err := io.ReadAll(p)
+		require.NoError(t, err)
+		kind, _, err := mime.ParseMediaType(p.Header.Get("Content-Type"))
+		require.NoError(t, err)
+		out[kind] = string(body)
+	}
+}
+
+func TestRenderedUserData(t *testing.T) {
+	got := render(t, spec())
+	file := filepath.Join("testdata", "userdata.mime")
+	if *update {
+		require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
+	}
+	want, err := os.ReadFile(file) //nolint:gosec // a file of this repository
+	require.NoError(t, err)
+	assert.Equal(t, string(want), got, "run go test ./pkg/userdata -update")
+	assert.Equal(t, got, render(t, spec()), "the same input gives the same bytes")
+	assert.Less(t, len(got), 4096, "there is room for any URL without compression")
+	assert.Equal(t, 1, strings.Count(got, userdata.Placeholder))
+	assert.NotContains(t, strings.ReplaceAll(got, userdata.Placeholder, ""), "@@")
+}
+
+func TestPartsAreWhatCloudInitTakes(t *testing.T) {
+	all := parts(t, render(t, spec()))
+	require.Len(t, all, 2)
+
+	config := all["text/cloud-config"]
+	assert.True(t, strings.HasPrefix(config, "#cloud-config\n"))
+	// Keys of cloud-init's own schema (23.4) with their types.
+	var settings struct {
+		Locale     string `yaml:"locale"`
+		Update     *bool  `yaml:"package_update"`
+		Upgrade    *bool  `yaml:"package_upgrade"`
+		Reboot     *bool  `yaml:"package_reboot_if_required"`
+		PWAuth     *bool  `yaml:"ssh_pwauth"`
+		Root       *bool  `yaml:"disable_root"`
+		NoPrints   *bool  `yaml:"no_ssh_fingerprints"`
+		SSHConsole struct {
+			Emit *bool `yaml:"emit_keys_to_console"`
+		} `yaml:"ssh"`
+	}
+	require.NoError(t, yaml.Load([]byte(config), &settings, yaml.WithKnownFields()))
+	assert.Equal(t, "C.UTF-8", settings.Locale)
+	for _, off := range []*bool{settings.Update, settings.Upgrade, settings.Reboot, settings.PWAuth, settings.SSHConsole.Emit} {
+		require.NotNil(t, off)
+		assert.False(t, *off)
+	}
+
+	script := all["text/x-shellscript"]
+	assert.True(t, strings.HasPrefix(script, "#!/bin/bash\n"))
+	_, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(script), "bootstrap.sh")
+	assert.NoError(t, err)
+}
+
+func TestRenderRefuses(t *testing.T) {
+	tests := map[string]struct {
+		change func(*userdata.Spec)
+		want   string
+	}{
+		"a digest that is none":     {func(s *userdata.Spec) { s.BundleSHA256 = "'; rm -rf /" }, "is not a SHA-256"},
+		"a name that ends a string": {func(s *userdata.Spec) { s.Recipe = "a\nrm -rf /" }, "cannot be written into a script"},
+		"text beyond ASCII":         {func(s *userdata.Spec) { s.Recipe = "é" }, "not plain ASCII"},
+		"the boundary in a part":    {func(s *userdata.Spec) { s.Recipe = "==ami-factory-part==" }, "holds the boundary"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := spec()
+			tt.change(&s)
+			_, err := userdata.Render(s)
+			assert.ErrorContains(t, err, tt.want)
+		})
+	}
+}
+
+func TestSizeIsLimited(t *testing.T) {
+	s := spec()
+	s.Recipe = incompressible(20_000)
+	_, err := userdata.Render(s)
+	var size *userdata.SizeError
+	require.ErrorAs(t, err, &size)
+	assert.Greater(t, size.Size, userdata.MaxSize)
+	assert.Contains(t, err.Error(), "but EC2 takes at most 16384")
+}
+
+// incompressible text: the hex of a chain of digests, in base64 to be denser.
+func incompressible(n int) string {
+	sum := sha256.Sum256(nil)
+	var b strings.Builder
+	for b.Len() < n {
+		sum = sha256.Sum256(sum[:])
+		b.WriteString(base64.RawStdEncoding.EncodeToString(sum[:]))
+	}
+	return b.String()[:n]
+}
+
+func TestFill(t *testing.T) {
+	t.Run("small user data stays readable", func(t *testing.T) {
+		data, err := userdata.Fill(render(t, spec()), url)
+		require.NoError(t, err)
+		assert.Contains(t, string(data), "url='"+url+"'")
+		assert.NotContains(t, string(data), userdata.Placeholder)
+	})
+	t.Run("large user data is compressed", func(t *testing.T) {
+		s := spec()
+		s.Recipe = strings.Repeat("name ", 4000)
+		data, err := userdata.Fill(render(t, s), url)
+		require.NoError(t, err)
+		assert.LessOrEqual(t, len(data), userdata.MaxSize)
+		zip, err := gzip.NewReader(bytes.NewReader(data))
+		require.NoError(t, err)
+		text, err := io.ReadAll(zip)
+		require.NoError(t, err)
+		assert.Contains(t, string(text), url)
+	})
+	for name, tt := range map[string]struct{ text, url string }{
+		"a URL that would end the string": {render(t, spec()), "https://x/'; reboot; '"},
+		"no URL":                          {render(t, spec()), ""},
+		"a URL of two lines":              {render(t, spec()), "https://x/\ny"},
+		"text without the placeholder":    {"x", url},
+		"a URL that takes all the room":   {render(t, spec()), "https://x/" + incompressible(30_000)},
+	} {
+		t.Run("refuses "+name, func(t *testing.T) {
+			_, err := userdata.Fill(tt.text, tt.url)
+			assert.Error(t, err)
+		})
+	}
+}
+
+// The bootstrap is run for real, with its state in a directory of the test.
+func TestBootstrapRuns(t *testing.T) {
+	for _, tool := range []string{"bash", "curl", "tar", "sha256sum"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("needs " + tool + ", which is not installed")
+		}
+	}
+	archive := tarball(t, "run.sh", "umask >umask\ntouch ran\npwd >where\n")
+	sum := sha256.Sum256(archive)
+	tests := map[string]struct {
+		digest  string
+		status  int
+		command string // of the failure; empty when all is well
+	}{
+		"the bundle is fetched, verified and run": {hex.EncodeToString(sum[:]), http.StatusOK, ""},
+		"a bundle of another digest is not run":   {strings.Repeat("00", 32), http.StatusOK, "verify the SHA-256 of the component bundle"},
+		"a bundle that is not there":              {hex.EncodeToString(sum[:]), http.StatusForbidden, "download the component bundle"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(tt.status)
+				_, _ = w.Write(archive)
+			}))
+			defer server.Close()
+			s := spec()
+			s.BundleSHA256, s.BundleSize = tt.digest, len(archive)
+			filled, err := userdata.Fill(render(t, s), server.URL+"/bundle?a=b&c=d%20")
+			require.NoError(t, err)
+			dir := t.TempDir()
+			script := strings.ReplaceAll(parts(t, string(filled))["text/x-shellscript"], "/var/lib/ami-factory", dir)
+			script = strings.Replace(script, "--retry 8", "--retry 0", 1)
+			cmd := exec.CommandContext(t.Context(), "bash")
+			cmd.Stdin = strings.NewReader(script)
+			cmd.Env = append(os.Environ(), "no_proxy=*", "NO_PROXY=*")
+			out, err := cmd.CombinedOutput()
+			_, ran := os.Stat(filepath.Join(dir, "bundle", "ran"))
+			if tt.command == "" {
+				require.NoError(t, err, "%s", out)
+				require.NoError(t, ran)
+				mask, err := os.ReadFile(filepath.Join(dir, "bundle", "umask")) //nolint:gosec // of this test
+				require.NoError(t, err)
+				assert.Equal(t, "0022\n", string(mask))
+				return
+			}
+			require.Error(t, err)
+			require.Error(t, ran, "nothing of it ran")
+			data, err := os.ReadFile(filepath.Join(dir, "provision.json")) //nolint:gosec // of this test
+			require.NoError(t, err)
+			var verdict struct {
+				Status string
+				Failed struct {
+					Component, Command, LogTail string
+					Exit, Line                  int
+				}
+			}
+			require.NoError(t, json.Unmarshal(data, &verdict))
+			assert.Equal(t, "failed", verdict.Status)
+			assert.Equal(t, "bootstrap", verdict.Failed.Component)
+			assert.Equal(t, tt.command, verdict.Failed.Command)
+			log, err := base64.StdEncoding.DecodeString(verdict.Failed.LogTail)
+			require.NoError(t, err)
+			assert.NotContains(t, string(log), "a=b", "the URL is a credential and is not logged")
+			if tt.status != http.StatusOK {
+				assert.Contains(t, string(log), "403")
+			}
+		})
+	}
+}
+
+func tarball(t *testing.T, name, content string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	zip := gzip.NewWriter(&b)
+	w := tar.NewWriter(zip)
+	require.NoError(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content))}))
+	_, err := w.Write([]byte(content))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	require.NoError(t, zip.Close())
+	return b.Bytes()
+}
