@@ -1,0 +1,182 @@
+// Package sns is the Simple Notification Service of the embedded AWS: topics
+// whose messages go to Lambda functions, to HTTP endpoints on this machine and
+// to functions of the process itself, and are kept for inspection.
+package sns
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sns/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// keptMessages is how many messages a topic remembers.
+const keptMessages = 1000
+
+// Functions invokes subscribed Lambda functions.
+type Functions interface {
+	Invoke(context.Context, *lambda.InvokeInput, ...func(*lambda.Options)) (*lambda.InvokeOutput, error)
+}
+
+// Config is what a Service needs.
+type Config struct {
+	Clock     clock.Clock
+	Default   wire.Caller
+	Functions Functions    // nil: subscriptions of Lambda functions are refused
+	Client    *http.Client // for HTTP endpoints; nil: one with a time-out of ten seconds
+	Logger    *slog.Logger
+}
+
+// Message is one that was published.
+type Message struct {
+	ID         string
+	TopicARN   string
+	Subject    string
+	Body       string                                 // what MessageStructure "json" gives by default, or the message itself
+	ByProtocol map[string]string                      `json:",omitempty"`
+	Attributes map[string]types.MessageAttributeValue `json:",omitempty"`
+	Time       time.Time
+}
+
+type topic struct {
+	ARN           string
+	DisplayName   string
+	Tags          map[string]string
+	Subscriptions []subscription // oldest first
+	Messages      []Message      // oldest first
+	Attributes    map[string]string
+}
+
+type subscription struct {
+	ARN      string
+	Protocol string
+	Endpoint string
+	Owner    string
+	Raw      bool
+}
+
+// Service implements SNS.
+type Service struct {
+	cfg Config
+
+	mu        sync.Mutex
+	topics    map[scope.Key]map[string]*topic // by name
+	listeners map[string]map[int]func(Message)
+	last      int
+}
+
+// New returns a Service.
+func New(cfg Config) *Service {
+	if cfg.Client == nil {
+		cfg.Client = &http.Client{Timeout: 10 * time.Second}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Service{cfg: cfg, topics: map[scope.Key]map[string]*topic{}, listeners: map[string]map[int]func(Message){}}
+}
+
+func (s *Service) caller(ctx context.Context, optFns []func(*sns.Options)) wire.Caller {
+	c := scope.Caller(ctx, s.cfg.Default)
+	o := sns.Options{Region: c.Region}
+	for _, f := range optFns {
+		f(&o)
+	}
+	c.Region = o.Region
+	return c
+}
+
+var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:([a-z0-9-]+):([0-9]{12}):([A-Za-z0-9_-]{1,256})$`)
+
+// topic finds a topic by ARN; another account's or region's too, which its
+// policy would have to allow on AWS. s.mu is held.
+func (s *Service) topic(arn string) (*topic, error) {
+	m := topicARN.FindStringSubmatch(arn)
+	if m == nil {
+		return nil, &types.InvalidParameterException{Message: aws.String(fmt.Sprintf("Invalid parameter: TopicArn %q", arn))}
+	}
+	t, ok := s.topics[scope.Key{Account: m[2], Region: m[1]}][m[3]]
+	if !ok {
+		return nil, &types.NotFoundException{Message: aws.String("Topic does not exist")}
+	}
+	return t, nil
+}
+
+// Listen calls f with every message of a topic until cancel is called. f must
+// not block.
+func (s *Service) Listen(arn string, f func(Message)) (cancel func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last++
+	id := s.last
+	if s.listeners[arn] == nil {
+		s.listeners[arn] = map[int]func(Message){}
+	}
+	s.listeners[arn][id] = f
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.listeners[arn], id)
+	}
+}
+
+// Messages are the last thousand messages of a topic, oldest first.
+func (s *Service) Messages(arn string) []Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.topic(arn)
+	if err != nil {
+		return nil
+	}
+	return append([]Message(nil), t.Messages...)
+}
+
+// Wire describes the service to the HTTP front.
+func (s *Service) Wire() wire.Service {
+	return wire.Service{
+		ID: "sns", Name: "SNS", Protocol: wire.AWSQuery, Version: "2010-03-31",
+		Operations: map[string]wire.Operation{
+			"CreateTopic":              wire.Op(s.CreateTopic),
+			"DeleteTopic":              wire.Op(s.DeleteTopic),
+			"GetTopicAttributes":       wire.Op(s.GetTopicAttributes),
+			"ListSubscriptions":        wire.Op(s.ListSubscriptions),
+			"ListSubscriptionsByTopic": wire.Op(s.ListSubscriptionsByTopic),
+			"ListTopics":               wire.Op(s.ListTopics),
+			"Publish":                  wire.Op(s.Publish),
+			"Subscribe":                wire.Op(s.Subscribe),
+			"Unsubscribe":              wire.Op(s.Unsubscribe),
+		},
+	}
+}
+
+// Snapshot implements wire.Stateful.
+func (s *Service) Snapshot() (json.RawMessage, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return json.Marshal(s.topics)
+}
+
+// Restore implements wire.Stateful.
+func (s *Service) Restore(raw json.RawMessage) error {
+	topics := map[scope.Key]map[string]*topic{}
+	if err := json.Unmarshal(raw, &topics); err != nil {
+		return fmt.Errorf("restoring SNS: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.topics = topics
+	return nil
+}
