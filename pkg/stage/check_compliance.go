@@ -33,7 +33,7 @@ func (s CheckCompliance) Run(ctx context.Context, in ComplianceInput) (CheckComp
 	if err != nil {
 		return CheckComplianceOutput{}, err
 	}
-	if err := require("instanceId", in.InstanceID, "imageId", in.ImageID, "commandId", in.CommandID); err != nil {
+	if err := requireInput("instanceId", in.InstanceID, "imageId", in.ImageID, "commandId", in.CommandID); err != nil {
 		return CheckComplianceOutput{}, err
 	}
 	result, err := guest.Poll(ctx, s.SSM, in.InstanceID, in.CommandID)

@@ -36,7 +36,7 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 	if err != nil {
 		return CheckDistributionOutput{}, err
 	}
-	if err := require("copyId", in.CopyID); err != nil {
+	if err := requireInput("copyId", in.CopyID); err != nil {
 		return CheckDistributionOutput{}, err
 	}
 	api := s.EC2(target.Name)

@@ -39,7 +39,7 @@ func (s CheckImage) Run(ctx context.Context, in ImageInput) (CheckImageOutput, e
 	if err != nil {
 		return CheckImageOutput{}, err
 	}
-	if err := require("imageId", in.ImageID); err != nil {
+	if err := requireInput("imageId", in.ImageID); err != nil {
 		return CheckImageOutput{}, err
 	}
 	f := finisher{api: s.EC2, notReady: failure.ImageNotReady, failed: failure.ImageFailed, what: "the image " + in.ImageID}

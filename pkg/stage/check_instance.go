@@ -43,7 +43,7 @@ func (s CheckInstance) Run(ctx context.Context, in InstanceInput) (CheckInstance
 	if err != nil {
 		return CheckInstanceOutput{}, err
 	}
-	if err := require("instanceId", in.InstanceID, "role", in.Role); err != nil {
+	if err := requireInput("instanceId", in.InstanceID, "role", in.Role); err != nil {
 		return CheckInstanceOutput{}, err
 	}
 	timeout := time.Duration(p.Recipe.Builder.Timeout)

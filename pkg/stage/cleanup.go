@@ -37,7 +37,7 @@ type Cleanup struct {
 // Run removes everything it can, and lists what it cannot. Only when another
 // attempt may do better is that an error, CleanupIncomplete.
 func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error) {
-	if err := require("execution.name", in.Execution.Name); err != nil {
+	if err := requireInput("execution.name", in.Execution.Name); err != nil {
 		return CleanupOutput{}, err
 	}
 	t := &tally{}

@@ -35,7 +35,7 @@ func (s CreateImage) Run(ctx context.Context, in InstanceInput) (CreateImageOutp
 	if err != nil {
 		return CreateImageOutput{}, err
 	}
-	if err := require("instanceId", in.InstanceID); err != nil {
+	if err := requireInput("instanceId", in.InstanceID); err != nil {
 		return CreateImageOutput{}, err
 	}
 	out, err := s.EC2.CreateImage(ctx, &ec2.CreateImageInput{

@@ -61,7 +61,7 @@ func (s Distribute) Run(ctx context.Context, in DistributeInput) (DistributeOutp
 }
 
 func targetRegion(p plan.BuildPlan, in DistributeInput) (recipe.Region, error) {
-	if err := require("imageId", in.ImageID, "region", in.Region); err != nil {
+	if err := requireInput("imageId", in.ImageID, "region", in.Region); err != nil {
 		return recipe.Region{}, err
 	}
 	regions := p.Recipe.Distribution.Regions

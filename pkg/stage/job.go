@@ -58,8 +58,8 @@ func checkJob(in Job) error {
 	return missingInput(missing)
 }
 
-// require reports the names of values that are empty. Pairs are name, value.
-func require(pairs ...string) error {
+// requireInput reports the names of values that are empty. Pairs are name, value.
+func requireInput(pairs ...string) error {
 	var missing []string
 	for pair := range slices.Chunk(pairs, 2) {
 		if pair[1] == "" {

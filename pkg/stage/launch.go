@@ -14,16 +14,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/userdata"
 )
 
-// bundlePlaceholder stands in the plan's user-data for the bundle's address,
-// which is not known, nor secret-free, when the plan is made.
-const bundlePlaceholder = "@@BUNDLE_URL@@"
-
-const (
-	maxUserData = 16 << 10 // EC2's limit, before base64
-	bundleTTL   = time.Hour
-)
+// bundleTTL is how long the builder may take to fetch its bundle.
+const bundleTTL = time.Hour
 
 // LaunchEC2 is what Launch needs of EC2.
 type LaunchEC2 interface {
@@ -200,12 +195,12 @@ func (s Launch) builder(ctx context.Context, run *ec2.RunInstancesInput, root *t
 	if err != nil {
 		return err
 	}
-	userData := strings.ReplaceAll(p.UserData, bundlePlaceholder, url)
-	if len(userData) > maxUserData {
-		return failure.New(failure.RecipeInvalid, "user-data is %d bytes with the bundle's address in it, EC2 allows %d", len(userData), maxUserData)
+	data, err := userdata.Fill(p.UserData, url)
+	if err != nil {
+		return failure.Wrap(failure.RecipeInvalid, err, "make the builder's user data")
 	}
 	run.ImageId = aws.String(p.Source.ImageID)
-	run.UserData = aws.String(base64.StdEncoding.EncodeToString([]byte(userData)))
+	run.UserData = aws.String(base64.StdEncoding.EncodeToString(data))
 	// A builder that powers itself off is a failure to look into, not one to lose.
 	run.InstanceInitiatedShutdownBehavior = types.ShutdownBehaviorStop
 	run.BlockDeviceMappings = mapping(p.Source.RootDevice, root)
@@ -213,7 +208,7 @@ func (s Launch) builder(ctx context.Context, run *ec2.RunInstancesInput, root *t
 }
 
 func (s Launch) verifier(ctx context.Context, run *ec2.RunInstancesInput, root *types.EbsBlockDevice, imageID string) error {
-	if err := require("imageId", imageID); err != nil {
+	if err := requireInput("imageId", imageID); err != nil {
 		return err
 	}
 	img, err := ami.Describe(ctx, s.EC2, imageID)

@@ -34,7 +34,7 @@ func (s RunCompliance) Run(ctx context.Context, in ComplianceInput) (RunComplian
 	if err != nil {
 		return RunComplianceOutput{}, err
 	}
-	if err := require("instanceId", in.InstanceID, "imageId", in.ImageID); err != nil {
+	if err := requireInput("instanceId", in.InstanceID, "imageId", in.ImageID); err != nil {
 		return RunComplianceOutput{}, err
 	}
 	step := guest.Step{

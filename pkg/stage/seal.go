@@ -42,7 +42,7 @@ func (s Seal) Run(ctx context.Context, in InstanceInput) (SealOutput, error) {
 	if _, err := loadPlan(ctx, s.Store, in.Job); err != nil {
 		return SealOutput{}, err
 	}
-	if err := require("instanceId", in.InstanceID); err != nil {
+	if err := requireInput("instanceId", in.InstanceID); err != nil {
 		return SealOutput{}, err
 	}
 	instance, err := ami.DescribeInstance(ctx, s.EC2, in.InstanceID)

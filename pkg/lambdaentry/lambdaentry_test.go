@@ -1,0 +1,207 @@
+package lambdaentry_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambda/messages"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+)
+
+type input struct {
+	Recipe string `json:"recipe"`
+}
+
+type output struct {
+	Said string `json:"said"`
+}
+
+func call(t *testing.T, run func(context.Context, input) (output, error), payload string) (json.RawMessage, error) {
+	t.Helper()
+	return lambdaentry.Adapt(run)(t.Context(), json.RawMessage(payload))
+}
+
+func TestResultIsJSON(t *testing.T) {
+	out, err := call(t, func(_ context.Context, in input) (output, error) { return output{in.Recipe}, nil }, `{"recipe":"r","more":1}`)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"said":"r"}`, string(out))
+}
+
+func TestErrorsHaveTheNameThatTheStateMachineMatches(t *testing.T) {
+	coded := failure.New(failure.SealNotReady, "wait")
+	for name, c := range map[string]struct {
+		err           error
+		code, message string
+	}{
+		"a coded error":          {coded, "SealNotReady", "wait"},
+		"one that was wrapped":   {fmt.Errorf("seal: %w", coded), "SealNotReady", "seal: wait"},
+		"one that was joined":    {errors.Join(errors.New("first"), coded), "SealNotReady", "first\nwait"},
+		"an error without code":  {errors.New("x"), "Internal", "x"},
+		"one of the Lambda type": {messages.InvokeResponse_Error{Type: "T", Message: "m"}, "T", "m"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := call(t, func(context.Context, input) (output, error) { return output{}, c.err }, `{}`)
+			got, byValue := err.(messages.InvokeResponse_Error) //nolint:errorlint // the runtime looks at exactly this
+			require.True(t, byValue, "%T", err)
+			assert.Equal(t, c.code, got.Type)
+			assert.Equal(t, c.message, got.Message)
+		})
+	}
+}
+
+func TestRuntimeKeepsTheName(t *testing.T) {
+	handler := lambda.NewHandler(lambdaentry.Adapt(func(context.Context, input) (output, error) {
+		return output{}, fmt.Errorf("w: %w", failure.New(failure.CapacityUnavailable, "none"))
+	}))
+	_, err := handler.Invoke(t.Context(), []byte(`{}`))
+	var got messages.InvokeResponse_Error
+	require.ErrorAs(t, err, &got)
+	assert.Equal(t, "CapacityUnavailable", got.Type)
+}
+
+func TestInputThatIsNotJSON(t *testing.T) {
+	_, err := call(t, func(context.Context, input) (output, error) { return output{}, nil }, `{"recipe":1}`)
+	var got messages.InvokeResponse_Error
+	require.ErrorAs(t, err, &got)
+	assert.Equal(t, "InvalidInput", got.Type)
+}
+
+func TestPanicIsADefectWithItsPlace(t *testing.T) {
+	_, err := call(t, func(context.Context, input) (output, error) { panic("boom") }, `{}`)
+	var got messages.InvokeResponse_Error
+	require.ErrorAs(t, err, &got)
+	assert.Equal(t, "Internal", got.Type)
+	assert.Contains(t, got.Message, "boom")
+	require.NotEmpty(t, got.StackTrace)
+	var functions []string
+	for _, f := range got.StackTrace {
+		functions = append(functions, filepath.Base(f.Path))
+	}
+	assert.Contains(t, functions, "lambdaentry_test.go")
+}
+
+func TestLog(t *testing.T) {
+	ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: "req"})
+	payload := json.RawMessage(`{"execution":{"name":"run"},"stage":"Seal"}`)
+	for name, c := range map[string]struct {
+		err                  error
+		level, message, code string
+	}{
+		"done":    {nil, "INFO", "stage done", ""},
+		"waiting": {failure.New(failure.SealNotReady, "stopping"), "INFO", "stage waits", "SealNotReady"},
+		"failed":  {failure.New(failure.SealFailed, "x"), "ERROR", "stage failed", "SealFailed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var buf bytes.Buffer
+			h := lambdaentry.Logged(lambdaentry.Adapt(func(context.Context, input) (output, error) { return output{}, c.err }), &buf)
+			_, err := h(ctx, payload)
+			assert.Equal(t, c.err != nil, err != nil)
+			var line map[string]any
+			require.NoError(t, json.Unmarshal(buf.Bytes(), &line))
+			assert.Equal(t, c.level, line["level"])
+			assert.Equal(t, c.message, line["msg"])
+			assert.Equal(t, "req", line["requestId"])
+			assert.Equal(t, "run", line["execution"])
+			assert.Equal(t, "Seal", line["stage"])
+			assert.Contains(t, line, "milliseconds")
+			if c.code != "" {
+				assert.Equal(t, c.code, line["code"])
+			}
+		})
+	}
+}
+
+func complete() map[string]string {
+	return map[string]string{
+		"AWS_REGION": "eu-west-1", "AMI_FACTORY_BUCKET": "factory", "AMI_FACTORY_TOPIC_ARN": "t", "AMI_FACTORY_INSTANCE_PROFILE": "p",
+		"AMI_FACTORY_VERSION": "1", "AMI_FACTORY_GOSS_KEY": "k", "AMI_FACTORY_GOSS_SHA256": "s",
+	}
+}
+
+func getenv(m map[string]string) func(string) string { return func(k string) string { return m[k] } }
+
+func TestConfigNamesAllMissingVariablesAtOnce(t *testing.T) {
+	env := complete()
+	delete(env, "AMI_FACTORY_BUCKET")
+	delete(env, "AMI_FACTORY_GOSS_SHA256")
+	_, err := lambdaentry.LoadConfig(getenv(env))
+	assert.EqualError(t, err, "the function's environment lacks AMI_FACTORY_BUCKET, AMI_FACTORY_GOSS_SHA256; deploy the function again")
+}
+
+func TestConfig(t *testing.T) {
+	env := complete()
+	env["AMI_FACTORY_SUBNET_IDS"] = "subnet-1, subnet-2,"
+	c, err := lambdaentry.LoadConfig(getenv(env))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"subnet-1", "subnet-2"}, c.SubnetIDs)
+	assert.Empty(t, c.SecurityGroupIDs)
+	assert.Equal(t, "ec2", c.Guests, "instances are EC2's unless something says otherwise")
+	assert.Equal(t, "eu-west-1", c.Region)
+}
+
+func environment(t *testing.T, more map[string]string) lambdaentry.Environment {
+	t.Helper()
+	env := complete()
+	for k, v := range more {
+		env[k] = v
+	}
+	c, err := lambdaentry.LoadConfig(getenv(env))
+	require.NoError(t, err)
+	return lambdaentry.Environment{Config: c, AWS: aws.Config{
+		Region: c.Region, Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", ""), Retryer: lambdaentry.Retryer,
+	}}
+}
+
+func TestAddressesForGuests(t *testing.T) {
+	for name, c := range map[string]struct {
+		env  map[string]string
+		want string
+	}{
+		"on AWS they are S3's own": {nil, "https://factory.s3.eu-west-1.amazonaws.com/k?"},
+		"another AWS has paths":    {map[string]string{"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}, "http://127.0.0.1:4566/factory/k?"},
+		"guests may see another name for it": {map[string]string{
+			"AWS_ENDPOINT_URL": "http://127.0.0.1:4566", "AMI_FACTORY_GUEST_ENDPOINT_URL": "http://localcloud.internal",
+		}, "http://localcloud.internal/factory/k?"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := environment(t, c.env).PresigningStore()
+			get, err := s.GetURL(t.Context(), "k", 60e9)
+			require.NoError(t, err)
+			assert.Contains(t, get, c.want)
+			put, err := s.PutURL(t.Context(), "k", 60e9)
+			require.NoError(t, err)
+			assert.Contains(t, put, c.want)
+			assert.Contains(t, put, "X-Amz-SignedHeaders=host&", "plain curl sends no other header")
+			assert.NotContains(t, put, "checksum")
+		})
+	}
+}
+
+func TestUserData(t *testing.T) {
+	_, err := fs.Stat(environment(t, nil).UserData(), "verify/run-checks.sh")
+	require.NoError(t, err)
+
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "x"), nil, 0o600))
+	_, err = fs.Stat(environment(t, map[string]string{"AMI_FACTORY_USERDATA_DIR": dir}).UserData(), "x")
+	require.NoError(t, err)
+}
+
+func TestRetriesAreBounded(t *testing.T) {
+	assert.Equal(t, 4, lambdaentry.Retryer().MaxAttempts())
+}

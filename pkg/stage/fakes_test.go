@@ -1,0 +1,471 @@
+package stage
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/aws/smithy-go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+)
+
+// The fakes below hold just enough state to tell a stage's effects, and fail on
+// demand with AWS's own codes.
+
+const (
+	home   = "eu-west-1"
+	remote = "eu-central-1"
+	bucket = "factory"
+)
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func awsErr(code string) error {
+	return &smithy.GenericAPIError{Code: code, Message: "said AWS", Fault: smithy.FaultClient}
+}
+
+// faults are errors by operation, used up in order; the last one stays.
+type faults map[string][]error
+
+func (f faults) next(op string) error {
+	list := f[op]
+	if len(list) == 0 {
+		return nil
+	}
+	if len(list) > 1 {
+		f[op] = list[1:]
+	}
+	return list[0]
+}
+
+// fakeS3 is a bucket.
+type fakeS3 struct {
+	faults
+	objects map[string][]byte
+}
+
+func newS3() *fakeS3 { return &fakeS3{faults: faults{}, objects: map[string][]byte{}} }
+
+func (f *fakeS3) GetObject(_ context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
+	if err := f.next("GetObject"); err != nil {
+		return nil, err
+	}
+	body, ok := f.objects[*in.Key]
+	if !ok {
+		return nil, awsErr("NoSuchKey")
+	}
+	return &s3.GetObjectOutput{Body: io.NopCloser(bytes.NewReader(body))}, nil
+}
+
+func (f *fakeS3) PutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+	if err := f.next("PutObject"); err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(in.Body)
+	f.objects[*in.Key] = body
+	return &s3.PutObjectOutput{}, err
+}
+
+func (f *fakeS3) PresignGetObject(_ context.Context, in *s3.GetObjectInput, _ ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error) {
+	return &v4.PresignedHTTPRequest{URL: "https://get.example/" + *in.Key + "?sig=ab&x=1"}, f.next("Presign")
+}
+
+func (f *fakeS3) PresignPutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error) {
+	return &v4.PresignedHTTPRequest{URL: "https://put.example/" + *in.Key}, f.next("Presign")
+}
+
+func (f *fakeS3) store() Store { return Store{Bucket: bucket, API: f, Presign: f} }
+
+// fakeEC2 is one region of EC2.
+type fakeEC2 struct {
+	faults
+	region     string
+	instances  []types.Instance
+	images     []types.Image
+	snapshots  []types.Snapshot
+	audience   map[string][]types.LaunchPermission
+	deprecated map[string]time.Time
+	console    string
+	ran        []*ec2.RunInstancesInput
+	copied     []*ec2.CopyImageInput
+	created    []*ec2.CreateImageInput
+	stopped    []string
+	terminated []string
+	imdsLag    bool // ModifyImageAttribute of ImdsSupport does not show
+}
+
+func newEC2(region string) *fakeEC2 {
+	return &fakeEC2{faults: faults{}, region: region, audience: map[string][]types.LaunchPermission{}, deprecated: map[string]time.Time{}}
+}
+
+func matches(filters []types.Filter, value func(name string) string) bool {
+	for _, f := range filters {
+		if !slices.Contains(f.Values, value(*f.Name)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *fakeEC2) DescribeInstances(_ context.Context, in *ec2.DescribeInstancesInput, _ ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error) {
+	if err := f.next("DescribeInstances"); err != nil {
+		return nil, err
+	}
+	var found []types.Instance
+	for _, i := range f.instances {
+		byID := len(in.InstanceIds) == 0 || slices.Contains(in.InstanceIds, *i.InstanceId)
+		if byID && matches(in.Filters, func(name string) string {
+			switch name {
+			case "instance-state-name":
+				return string(i.State.Name)
+			case "client-token":
+				return aws.ToString(i.ClientToken)
+			case "image-id":
+				return aws.ToString(i.ImageId)
+			default:
+				return ami.TagValue(i.Tags, strings.TrimPrefix(name, "tag:"))
+			}
+		}) {
+			found = append(found, i)
+		}
+	}
+	if len(in.InstanceIds) > 0 && len(found) == 0 {
+		return nil, awsErr("InvalidInstanceID.NotFound")
+	}
+	return &ec2.DescribeInstancesOutput{Reservations: []types.Reservation{{Instances: found}}}, nil
+}
+
+func (f *fakeEC2) RunInstances(_ context.Context, in *ec2.RunInstancesInput, _ ...func(*ec2.Options)) (*ec2.RunInstancesOutput, error) {
+	f.ran = append(f.ran, in)
+	if err := f.next("RunInstances"); err != nil {
+		return nil, err
+	}
+	i := types.Instance{InstanceId: aws.String(fmt.Sprintf("i-%d", len(f.ran))), InstanceType: in.InstanceType}
+	return &ec2.RunInstancesOutput{Instances: []types.Instance{i}}, nil
+}
+
+func (f *fakeEC2) StopInstances(_ context.Context, in *ec2.StopInstancesInput, _ ...func(*ec2.Options)) (*ec2.StopInstancesOutput, error) {
+	f.stopped = append(f.stopped, in.InstanceIds...)
+	return &ec2.StopInstancesOutput{}, f.next("StopInstances")
+}
+
+func (f *fakeEC2) TerminateInstances(_ context.Context, in *ec2.TerminateInstancesInput, _ ...func(*ec2.Options)) (*ec2.TerminateInstancesOutput, error) {
+	if err := f.next("TerminateInstances"); err != nil {
+		return nil, err
+	}
+	f.terminated = append(f.terminated, in.InstanceIds...)
+	return &ec2.TerminateInstancesOutput{}, nil
+}
+
+func (f *fakeEC2) GetConsoleOutput(_ context.Context, in *ec2.GetConsoleOutputInput, _ ...func(*ec2.Options)) (*ec2.GetConsoleOutputOutput, error) {
+	if err := f.next("GetConsoleOutput"); err != nil {
+		return nil, err
+	}
+	if aws.ToBool(in.Latest) && f.next("GetConsoleOutput latest") != nil {
+		return nil, awsErr("UnsupportedOperation")
+	}
+	return &ec2.GetConsoleOutputOutput{Output: aws.String(base64.StdEncoding.EncodeToString([]byte(f.console)))}, nil
+}
+
+func (f *fakeEC2) DescribeImages(_ context.Context, in *ec2.DescribeImagesInput, _ ...func(*ec2.Options)) (*ec2.DescribeImagesOutput, error) {
+	if err := f.next("DescribeImages"); err != nil {
+		return nil, err
+	}
+	var found []types.Image
+	for _, i := range f.images {
+		byID := len(in.ImageIds) == 0 || slices.Contains(in.ImageIds, *i.ImageId)
+		if byID && matches(in.Filters, func(name string) string {
+			switch name {
+			case "name":
+				return aws.ToString(i.Name)
+			default:
+				return ami.TagValue(i.Tags, strings.TrimPrefix(name, "tag:"))
+			}
+		}) {
+			found = append(found, i)
+		}
+	}
+	if len(in.ImageIds) > 0 && len(found) == 0 {
+		return nil, awsErr("InvalidAMIID.NotFound")
+	}
+	return &ec2.DescribeImagesOutput{Images: found}, nil
+}
+
+func (f *fakeEC2) CreateImage(_ context.Context, in *ec2.CreateImageInput, _ ...func(*ec2.Options)) (*ec2.CreateImageOutput, error) {
+	f.created = append(f.created, in)
+	return &ec2.CreateImageOutput{ImageId: aws.String("ami-new")}, f.next("CreateImage")
+}
+
+func (f *fakeEC2) CopyImage(_ context.Context, in *ec2.CopyImageInput, _ ...func(*ec2.Options)) (*ec2.CopyImageOutput, error) {
+	f.copied = append(f.copied, in)
+	return &ec2.CopyImageOutput{ImageId: aws.String("ami-copy")}, f.next("CopyImage")
+}
+
+func (f *fakeEC2) DescribeSnapshots(_ context.Context, in *ec2.DescribeSnapshotsInput, _ ...func(*ec2.Options)) (*ec2.DescribeSnapshotsOutput, error) {
+	if err := f.next("DescribeSnapshots"); err != nil {
+		return nil, err
+	}
+	var found []types.Snapshot
+	for _, s := range f.snapshots {
+		byID := len(in.SnapshotIds) == 0 || slices.Contains(in.SnapshotIds, *s.SnapshotId)
+		if byID && matches(in.Filters, func(name string) string { return ami.TagValue(s.Tags, strings.TrimPrefix(name, "tag:")) }) {
+			found = append(found, s)
+		}
+	}
+	return &ec2.DescribeSnapshotsOutput{Snapshots: found}, nil
+}
+
+func (f *fakeEC2) ModifyImageAttribute(_ context.Context, in *ec2.ModifyImageAttributeInput, _ ...func(*ec2.Options)) (*ec2.ModifyImageAttributeOutput, error) {
+	if err := f.next("ModifyImageAttribute"); err != nil {
+		return nil, err
+	}
+	if in.LaunchPermission != nil {
+		f.audience[*in.ImageId] = append(f.audience[*in.ImageId], in.LaunchPermission.Add...)
+	}
+	for i := range f.images {
+		if *f.images[i].ImageId == *in.ImageId && in.ImdsSupport != nil && !f.imdsLag {
+			f.images[i].ImdsSupport = types.ImdsSupportValues(*in.ImdsSupport.Value)
+		}
+	}
+	return &ec2.ModifyImageAttributeOutput{}, nil
+}
+
+func (f *fakeEC2) DescribeImageAttribute(_ context.Context, in *ec2.DescribeImageAttributeInput, _ ...func(*ec2.Options)) (*ec2.DescribeImageAttributeOutput, error) {
+	return &ec2.DescribeImageAttributeOutput{LaunchPermissions: f.audience[*in.ImageId]}, f.next("DescribeImageAttribute")
+}
+
+func (f *fakeEC2) EnableImageDeprecation(_ context.Context, in *ec2.EnableImageDeprecationInput, _ ...func(*ec2.Options)) (*ec2.EnableImageDeprecationOutput, error) {
+	f.deprecated[*in.ImageId] = *in.DeprecateAt
+	return &ec2.EnableImageDeprecationOutput{}, f.next("EnableImageDeprecation")
+}
+
+func (f *fakeEC2) CreateTags(_ context.Context, in *ec2.CreateTagsInput, _ ...func(*ec2.Options)) (*ec2.CreateTagsOutput, error) {
+	if err := f.next("CreateTags"); err != nil {
+		return nil, err
+	}
+	for i := range f.images {
+		if slices.Contains(in.Resources, *f.images[i].ImageId) {
+			f.images[i].Tags = overlay(f.images[i].Tags, in.Tags)
+		}
+	}
+	for i := range f.snapshots {
+		if slices.Contains(in.Resources, *f.snapshots[i].SnapshotId) {
+			f.snapshots[i].Tags = overlay(f.snapshots[i].Tags, in.Tags)
+		}
+	}
+	return &ec2.CreateTagsOutput{}, nil
+}
+
+func overlay(have, add []types.Tag) []types.Tag {
+	out := slices.Clone(have)
+	for _, a := range add {
+		out = slices.DeleteFunc(out, func(t types.Tag) bool { return *t.Key == *a.Key })
+		out = append(out, a)
+	}
+	return out
+}
+
+func (f *fakeEC2) DeregisterImage(_ context.Context, in *ec2.DeregisterImageInput, _ ...func(*ec2.Options)) (*ec2.DeregisterImageOutput, error) {
+	if err := f.next("DeregisterImage"); err != nil {
+		return nil, err
+	}
+	f.images = slices.DeleteFunc(f.images, func(i types.Image) bool { return *i.ImageId == *in.ImageId })
+	return &ec2.DeregisterImageOutput{}, nil
+}
+
+func (f *fakeEC2) DeleteSnapshot(_ context.Context, in *ec2.DeleteSnapshotInput, _ ...func(*ec2.Options)) (*ec2.DeleteSnapshotOutput, error) {
+	if err := f.next("DeleteSnapshot"); err != nil {
+		return nil, err
+	}
+	n := len(f.snapshots)
+	f.snapshots = slices.DeleteFunc(f.snapshots, func(s types.Snapshot) bool { return *s.SnapshotId == *in.SnapshotId })
+	if len(f.snapshots) == n {
+		return nil, awsErr("InvalidSnapshot.NotFound")
+	}
+	return &ec2.DeleteSnapshotOutput{}, nil
+}
+
+func (f *fakeEC2) imageIDs() []string {
+	out := []string{}
+	for _, i := range f.images {
+		out = append(out, *i.ImageId)
+	}
+	return out
+}
+
+// fakeSSM is one region of SSM.
+type fakeSSM struct {
+	faults
+	offline    bool
+	commands   []ssmtypes.Command
+	sent       []*ssm.SendCommandInput
+	invocation *ssm.GetCommandInvocationOutput // of every command
+	parameters map[string]string
+	lag        bool // PutParameter is accepted and never shows
+	puts       []string
+}
+
+func newSSM() *fakeSSM { return &fakeSSM{faults: faults{}, parameters: map[string]string{}} }
+
+func (f *fakeSSM) DescribeInstanceInformation(_ context.Context, in *ssm.DescribeInstanceInformationInput, _ ...func(*ssm.Options)) (*ssm.DescribeInstanceInformationOutput, error) {
+	out := &ssm.DescribeInstanceInformationOutput{}
+	if !f.offline {
+		out.InstanceInformationList = []ssmtypes.InstanceInformation{{
+			InstanceId: aws.String(in.Filters[0].Values[0]), PingStatus: ssmtypes.PingStatusOnline,
+		}}
+	}
+	return out, f.next("DescribeInstanceInformation")
+}
+
+func (f *fakeSSM) ListCommands(context.Context, *ssm.ListCommandsInput, ...func(*ssm.Options)) (*ssm.ListCommandsOutput, error) {
+	return &ssm.ListCommandsOutput{Commands: f.commands}, f.next("ListCommands")
+}
+
+func (f *fakeSSM) SendCommand(_ context.Context, in *ssm.SendCommandInput, _ ...func(*ssm.Options)) (*ssm.SendCommandOutput, error) {
+	if err := f.next("SendCommand"); err != nil {
+		return nil, err
+	}
+	f.sent = append(f.sent, in)
+	c := ssmtypes.Command{CommandId: aws.String("c-1"), Comment: in.Comment, InstanceIds: in.InstanceIds}
+	f.commands = append(f.commands, c)
+	return &ssm.SendCommandOutput{Command: &c}, nil
+}
+
+func (f *fakeSSM) GetCommandInvocation(context.Context, *ssm.GetCommandInvocationInput, ...func(*ssm.Options)) (*ssm.GetCommandInvocationOutput, error) {
+	if f.invocation == nil {
+		return &ssm.GetCommandInvocationOutput{Status: ssmtypes.CommandInvocationStatusInProgress}, f.next("GetCommandInvocation")
+	}
+	return f.invocation, f.next("GetCommandInvocation")
+}
+
+func (f *fakeSSM) GetParameter(_ context.Context, in *ssm.GetParameterInput, _ ...func(*ssm.Options)) (*ssm.GetParameterOutput, error) {
+	if err := f.next("GetParameter"); err != nil {
+		return nil, err
+	}
+	v, ok := f.parameters[*in.Name]
+	if !ok {
+		return nil, &ssmtypes.ParameterNotFound{}
+	}
+	return &ssm.GetParameterOutput{Parameter: &ssmtypes.Parameter{Name: in.Name, Value: &v}}, nil
+}
+
+func (f *fakeSSM) PutParameter(_ context.Context, in *ssm.PutParameterInput, _ ...func(*ssm.Options)) (*ssm.PutParameterOutput, error) {
+	if err := f.next("PutParameter"); err != nil {
+		return nil, err
+	}
+	if _, ok := f.parameters[*in.Name]; ok && !*in.Overwrite {
+		return nil, &ssmtypes.ParameterAlreadyExists{}
+	}
+	f.puts = append(f.puts, *in.Name+"="+*in.Value)
+	if !f.lag {
+		f.parameters[*in.Name] = *in.Value
+	}
+	return &ssm.PutParameterOutput{}, nil
+}
+
+func (f *fakeSSM) DeleteParameter(_ context.Context, in *ssm.DeleteParameterInput, _ ...func(*ssm.Options)) (*ssm.DeleteParameterOutput, error) {
+	if err := f.next("DeleteParameter"); err != nil {
+		return nil, err
+	}
+	if _, ok := f.parameters[*in.Name]; !ok {
+		return nil, &ssmtypes.ParameterNotFound{}
+	}
+	delete(f.parameters, *in.Name)
+	return &ssm.DeleteParameterOutput{}, nil
+}
+
+func answered(status ssmtypes.CommandInvocationStatus, exit int32, stdout, stderr string) *ssm.GetCommandInvocationOutput {
+	return &ssm.GetCommandInvocationOutput{Status: status, ResponseCode: exit, StandardOutputContent: &stdout, StandardErrorContent: &stderr}
+}
+
+func testPlan() plan.BuildPlan {
+	return plan.BuildPlan{
+		Recipe: recipe.Recipe{
+			Name: "debian", Description: "a test", Architecture: "x86_64",
+			Builder: recipe.Builder{
+				InstanceTypes: []string{"t3.medium", "m6i.large"},
+				RootVolume:    recipe.RootVolume{SizeGiB: 8, KMSKey: "alias/k"},
+				Timeout:       recipe.Duration(45 * time.Minute),
+			},
+			Checks: recipe.Checks{Timeout: recipe.Duration(15 * time.Minute)},
+			Gate:   recipe.Gate{Severity: "medium"},
+			Distribution: recipe.Distribution{
+				Regions:  []recipe.Region{{Name: home, KMSKey: "alias/k"}, {Name: remote, KMSKey: "alias/r"}},
+				Accounts: []string{"210987654321"},
+			},
+			Pointers:  recipe.Pointers{Parameters: []string{"/p/latest"}},
+			Retention: recipe.Retention{Keep: 1, DeprecateAfter: recipe.Duration(90 * 24 * time.Hour)},
+		},
+		Source:      plan.SourceImage{ImageID: "ami-base", RootDevice: "/dev/xvda"},
+		Fingerprint: "f00d",
+		ImageName:   "debian-f00d-20260301",
+		UserData:    "#!/bin/sh\ncurl '@@BUNDLE_URL@@'\n",
+		Bundle:      plan.Bundle{SHA256: "b00b"},
+		Checks:      []byte("kernel-param: {}\n"),
+	}
+}
+
+// job stores the plan and returns the job of a stage one minute after the start.
+func job(t *testing.T, f *fakeS3, stage string, p plan.BuildPlan) Job {
+	t.Helper()
+	raw, err := json.Marshal(p)
+	require.NoError(t, err)
+	o, err := f.store().Put(t.Context(), "plans/p.json", "application/json", raw)
+	require.NoError(t, err)
+	return Job{
+		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start},
+		Stage:     stage, Now: start.Add(time.Minute), Plan: o,
+	}
+}
+
+func requireCode(t *testing.T, want failure.Code, err error) {
+	t.Helper()
+	require.Error(t, err)
+	require.Equal(t, want, failure.CodeOf(err), "%v", err)
+}
+
+func tagged(id, execution string, published bool, tags ...types.Tag) []types.Tag {
+	l := ami.Labels{Name: id, Recipe: "debian", Execution: execution, Stage: "s", Fingerprint: "f00d", Expires: start}
+	out := append(l.Tags(), tags...)
+	if published {
+		out = overlay(out, ami.PublishedTags(start, start))
+	}
+	return out
+}
+
+// image is an available, finished image with one snapshot.
+func image(id, execution string, published bool) types.Image {
+	return types.Image{
+		ImageId: aws.String(id), Name: aws.String("debian-f00d-20260301"), State: types.ImageStateAvailable,
+		CreationDate: aws.String("2026-03-01T12:00:00.000Z"), RootDeviceName: aws.String("/dev/xvda"),
+		ImdsSupport: types.ImdsSupportValuesV20, Tags: tagged(id, execution, published),
+		BlockDeviceMappings: []types.BlockDeviceMapping{{DeviceName: aws.String("/dev/xvda"), Ebs: &types.EbsBlockDevice{
+			SnapshotId: aws.String("snap-" + id), Encrypted: aws.Bool(true), VolumeSize: aws.Int32(8),
+		}}},
+	}
+}
+
+func snapshot(id, execution string) types.Snapshot {
+	return types.Snapshot{
+		SnapshotId: aws.String(id), State: types.SnapshotStateCompleted, Encrypted: aws.Bool(true), Tags: tagged(id, execution, false),
+	}
+}
