@@ -2,12 +2,14 @@
 # Runs the components of the bundle it lies in, one after the other, and writes
 # what became of them to /var/lib/ami-factory/provision.json. It may be run
 # again: components are idempotent, and the result is written anew.
+#
+# AMI_FACTORY_STATE_DIR and AMI_FACTORY_LOG_DIR move its two directories.
 set -uo pipefail
 umask 022
 
 bundle=$(cd "$(dirname "$0")" && pwd)
-state=/var/lib/ami-factory
-logs=/var/log/ami-factory
+state=${AMI_FACTORY_STATE_DIR:-/var/lib/ami-factory}
+logs=${AMI_FACTORY_LOG_DIR:-/var/log/ami-factory}
 result=$state/provision.json
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export DEBIAN_FRONTEND=noninteractive

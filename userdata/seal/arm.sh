@@ -33,7 +33,7 @@ if systemctl is-active --quiet docker.service; then
 fi
 # A socket or path unit would start its service again.
 stopped=()
-for unit in docker.socket docker.service containerd.service auditd.service rsyslog.service \
+for unit in docker.service docker.socket containerd.service auditd.service rsyslog.service \
 	cron.service snapd.socket snapd.service unattended-upgrades.service newrelic-infra.service \
 	amazon-cloudwatch-agent.service; do
 	if systemctl is-active --quiet "$unit"; then

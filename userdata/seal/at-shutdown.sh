@@ -173,16 +173,16 @@ seal_record() {
 		"$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$([[ $container == yes ]] && echo true || echo false)" "$ids" "$keys" "$trimmed"
 }
 
+if [[ ! -s $pending ]]; then
+	say "FAILED: $pending is missing, the builder was not armed"
+	exit 1
+fi
+
 container=no
 if systemd-detect-virt --container --quiet; then
 	container=yes
 elif ! mount -o remount,rw /; then
 	say "FAILED: the root file system cannot be made writable"
-	exit 1
-fi
-
-if [[ ! -s $pending ]]; then
-	say "FAILED: $pending is missing, the builder was not armed"
 	exit 1
 fi
 

@@ -4,7 +4,8 @@
 # to S3 because Run Command cuts long output. Run Command hands scripts to sh,
 # so this one is plain POSIX shell.
 #
-# Needs: GOSS_URL GOSS_SHA256 CHECKS_URL CHECKS_SHA256 RESULTS_PUT_URL
+# Needs: GOSS_URL GOSS_SHA256 CHECKS_URL CHECKS_SHA256 RESULTS_PUT_URL.
+# AMI_FACTORY_CHECKS_DIR moves the directory it works in from /var/lib.
 set -eu
 umask 077
 
@@ -34,7 +35,7 @@ fetch() {
 : "${CHECKS_URL:?is not set}" "${CHECKS_SHA256:?is not set}" "${RESULTS_PUT_URL:?is not set}"
 
 # Not /tmp or /run: a hardened image may mount them noexec.
-dir=$(mktemp -d /var/lib/ami-factory-checks.XXXXXXXX)
+dir=$(mktemp -d "${AMI_FACTORY_CHECKS_DIR:-/var/lib}/ami-factory-checks.XXXXXXXX")
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 1' HUP INT TERM
 

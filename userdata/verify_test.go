@@ -1,0 +1,131 @@
+package userdata_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// store is an S3 of two objects to get and one to put.
+type store struct {
+	mu      sync.Mutex
+	objects map[string][]byte
+}
+
+func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.Method == http.MethodPut {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		s.objects[r.URL.Path] = body
+		return
+	}
+	content, ok := s.objects[r.URL.Path]
+	if !ok {
+		http.Error(w, "NoSuchKey", http.StatusNotFound)
+		return
+	}
+	_, _ = w.Write(content)
+}
+
+func hexDigest(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
+}
+
+func TestRunChecks(t *testing.T) {
+	const verdict = `{"results":[],"summary":{"failed-count":1}}`
+	cases := map[string]struct {
+		goss      string // the script that stands in for the engine
+		tampered  bool
+		wantExit  int // of goss, in the report
+		wantError string
+	}{
+		"all checks pass":                          {goss: "echo '" + verdict + "'", wantExit: 0},
+		"failed checks are a result, not an error": {goss: "echo '" + verdict + "'; exit 1", wantExit: 1},
+		"an engine that cannot read its file is an error": {
+			goss: "echo 'could not read gossfile' >&2; exit 1", wantError: "goss did not run the checks (exit code 1): could not read gossfile",
+		},
+		"an engine that crashes is an error": {goss: "echo '" + verdict + "'; exit 78", wantError: "goss did not run the checks (exit code 78)"},
+		"an engine of another digest is not run": {
+			goss: "echo '" + verdict + "'", tampered: true, wantError: "goss has SHA-256 ",
+		},
+	}
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not installed, and run-checks.sh needs it")
+	}
+	script, err := os.ReadFile("verify/run-checks.sh")
+	require.NoError(t, err)
+	for sentence, c := range cases {
+		t.Run(sentence, func(t *testing.T) {
+			goss := []byte("#!/bin/sh\n" + c.goss + "\n")
+			checks := []byte("file: {}\n")
+			s := &store{objects: map[string][]byte{"/bucket/goss": goss, "/bucket/checks": checks}}
+			server := httptest.NewServer(s)
+			defer server.Close()
+			digest := hexDigest(goss)
+			if c.tampered {
+				digest = hexDigest(checks)
+			}
+			dir := t.TempDir()
+			exports := strings.Join([]string{
+				"export GOSS_URL='" + server.URL + "/bucket/goss?X-Amz-Signature=secret'",
+				"export GOSS_SHA256=" + digest,
+				"export CHECKS_URL='" + server.URL + "/bucket/checks?X-Amz-Signature=secret'",
+				"export CHECKS_SHA256=" + hexDigest(checks),
+				"export RESULTS_PUT_URL='" + server.URL + "/bucket/results?X-Amz-Signature=secret'",
+				"export AMI_FACTORY_CHECKS_DIR='" + dir + "'",
+			}, "\n")
+
+			command := exec.CommandContext(t.Context(), "sh", "-c", exports+"\n"+string(script))
+			var stdout, stderr bytes.Buffer
+			command.Stdout, command.Stderr = &stdout, &stderr
+			err := command.Run()
+
+			left, readErr := os.ReadDir(dir)
+			require.NoError(t, readErr)
+			assert.Empty(t, left, "something is left behind")
+			assert.NotContains(t, stderr.String(), "secret", "a presigned URL is in the log")
+			if c.wantError != "" {
+				require.Error(t, err)
+				assert.Contains(t, stderr.String(), c.wantError)
+				assert.Empty(t, stdout.String())
+				assert.NotContains(t, s.objects, "/bucket/results")
+				return
+			}
+			require.NoError(t, err, stderr.String())
+			var line struct {
+				SHA256   string `json:"sha256"`
+				Bytes    int    `json:"bytes"`
+				GossExit int    `json:"gossExit"`
+			}
+			require.NoError(t, json.Unmarshal(stdout.Bytes(), &line), stdout.String())
+			uploaded := s.objects["/bucket/results"]
+			assert.Equal(t, hexDigest(uploaded), line.SHA256)
+			assert.Equal(t, len(uploaded), line.Bytes)
+			assert.Equal(t, c.wantExit, line.GossExit)
+			unzipped, err := gzip.NewReader(bytes.NewReader(uploaded))
+			require.NoError(t, err)
+			content, err := io.ReadAll(unzipped)
+			require.NoError(t, err)
+			assert.JSONEq(t, verdict, string(content))
+		})
+	}
+}
