@@ -3,8 +3,19 @@
 package plan
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/userdata"
 )
 
 // BuildPlan is one build, complete. It is stored in S3 by the resolve stage and
@@ -14,10 +25,11 @@ type BuildPlan struct {
 	Source         SourceImage          `json:"source"`
 	Fingerprint    string               `json:"fingerprint"` // sha256 hex of source id, recipe, components and factory version
 	FactoryVersion string               `json:"factoryVersion"`
-	ImageName      string               `json:"imageName"` // <recipe>-<fingerprint, 12 digits>-<time of the execution, UTC>, see Name
-	UserData       string               `json:"userData"`  // cloud-init MIME; holds Placeholders the launch stage fills in
+	ImageName      string               `json:"imageName"` // see ImageName
+	UserData       string               `json:"userData"`  // cloud-init MIME; userdata.Fill puts the bundle's URL in
 	Bundle         Bundle               `json:"bundle"`
-	Checks         []byte               `json:"checks"` // the compiled goss file of all controls
+	Components     []Component          `json:"components"` // in the order of installation
+	Checks         []byte               `json:"checks"`     // the compiled goss file of all controls
 	Controls       []compliance.Control `json:"controls"`
 }
 
@@ -35,4 +47,138 @@ type SourceImage struct {
 type Bundle struct {
 	SHA256 string `json:"sha256"`
 	Size   int    `json:"size"` // bytes of the gzipped tar
+}
+
+// Component of the image, with the values of all its parameters.
+type Component struct {
+	Name       string            `json:"name"`
+	Parameters map[string]string `json:"parameters"`
+}
+
+// Input of Build.
+type Input struct {
+	Recipe         *recipe.Recipe
+	UserData       fs.FS // the userdata directory: components/, runner/, seal/, verify/
+	Source         SourceImage
+	FactoryVersion string
+	ExecutionName  string
+	ExecutionStart time.Time
+}
+
+// Build makes the plan and the bundle that goes with it. A recipe that cannot
+// be built is a RecipeInvalid failure with a *report.InvalidError as its cause;
+// a source of another owner is SourceOwnerMismatch.
+func Build(in Input) (*BuildPlan, []byte, error) {
+	if err := checkSource(in.Recipe, in.Source); err != nil {
+		return nil, nil, err
+	}
+	parts, problems, err := assemble(in.Recipe, in.UserData)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := problems.Err(); err != nil {
+		return nil, nil, failure.Wrap(failure.RecipeInvalid, err, "recipe %s cannot be built", in.Recipe.Name)
+	}
+	fingerprint, err := fingerprint(in, parts)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &BuildPlan{
+		Recipe:         in.Recipe.WithoutPositions(),
+		Source:         in.Source,
+		Fingerprint:    fingerprint,
+		FactoryVersion: in.FactoryVersion,
+		ImageName:      ImageName(in.Recipe.Name, fingerprint, in.ExecutionName, in.ExecutionStart),
+		UserData:       parts.userData,
+		Bundle:         Bundle{SHA256: digest(parts.bundle), Size: len(parts.bundle)},
+		Checks:         parts.checks,
+		Controls:       parts.controls,
+	}
+	for _, s := range parts.selected {
+		p.Components = append(p.Components, Component{Name: s.Name, Parameters: s.Values})
+	}
+	return p, parts.bundle, nil
+}
+
+// checkSource refuses an image of another owner, whatever resolved it: a name
+// or a parameter alone lets anyone's public image win.
+func checkSource(r *recipe.Recipe, s SourceImage) error {
+	switch {
+	case s.ImageID == "":
+		return failure.New(failure.SourceNotFound, "the source image of recipe %s is not resolved", r.Name)
+	case s.OwnerID != r.Source.Owner:
+		return failure.New(failure.SourceOwnerMismatch,
+			"source image %s (%s) belongs to account %s, but recipe %s wants one of %s; nothing is built from it",
+			s.ImageID, s.Name, orUnknown(s.OwnerID), r.Name, r.Source.Owner)
+	case s.Architecture != r.Architecture:
+		return failure.New(failure.RecipeInvalid,
+			"source image %s is of architecture %s, but recipe %s is of %s; change source or architecture",
+			s.ImageID, orUnknown(s.Architecture), r.Name, r.Architecture)
+	}
+	return nil
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
+
+// assembly is what a recipe makes of the user data, independent of any source.
+type assembly struct {
+	selected    []component.Selected
+	files       []component.File // of the bundle
+	definitions []component.File // of the components, beside the bundle
+	bundle      []byte
+	checks      []byte
+	controls    []compliance.Control
+	userData    string
+}
+
+// assemble does everything that needs no network and collects all problems. As
+// long as there are errors in the components' use, nothing is packed.
+func assemble(r *recipe.Recipe, fsys fs.FS) (assembly, report.Problems, error) {
+	var a assembly
+	var problems report.Problems
+	var err error
+	if a.selected, problems, err = component.Select(fsys, r); err != nil || problems.HasErrors() {
+		return a, problems, err
+	}
+	if a.checks, a.controls, err = compliance.Compile(component.Sets(a.selected)); err != nil {
+		return a, append(problems, r.Problem("components", "", "%v", err)), nil
+	}
+	if a.files, err = component.Files(fsys, r.Family, a.selected); err != nil {
+		return a, problems, err
+	}
+	if a.definitions, err = component.Definitions(fsys, a.selected); err != nil {
+		return a, problems, err
+	}
+	if a.bundle, err = component.Bundle(a.files); err != nil {
+		return a, problems, err
+	}
+	a.userData, err = userdata.Render(userdata.Spec{Recipe: r.Name, BundleSHA256: digest(a.bundle), BundleSize: len(a.bundle)})
+	var size *userdata.SizeError
+	if errors.As(err, &size) {
+		return a, append(problems, r.Problem("components", fmt.Sprintf("at most %d bytes", userdata.MaxSize), "%v", err)), nil
+	}
+	return a, problems, err
+}
+
+// Waivers of the recipe, in the words of package compliance.
+func (p *BuildPlan) Waivers() []compliance.Waiver {
+	var out []compliance.Waiver
+	for _, w := range p.Recipe.Checks.Skip {
+		out = append(out, compliance.Waiver{
+			ID:      p.Recipe.Name + "/" + w.Control,
+			Control: w.Control, Reason: w.Reason, Approver: w.Approver, Expires: w.Expires,
+			Scope: p.Recipe.Name,
+		})
+	}
+	return out
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }

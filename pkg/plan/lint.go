@@ -1,0 +1,48 @@
+package plan
+
+import (
+	"io/fs"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/report"
+)
+
+// Lint checks recipes by name, all of them when none is named, with everything
+// they use, and without a network. An unknown name is an error in whose chain
+// is recipe.ErrUnknown.
+func Lint(fsys fs.FS, now time.Time, names ...string) (report.Problems, error) {
+	if len(names) == 0 {
+		var err error
+		if names, err = recipe.Names(fsys); err != nil {
+			return nil, err
+		}
+	}
+	var out report.Problems
+	for _, name := range names {
+		r, problems, err := recipe.Load(fsys, name, recipe.Options{Now: now})
+		if err != nil {
+			return nil, err
+		}
+		more, err := Check(r, fsys)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, problems...), more...)
+	}
+	return out.Sort(), nil
+}
+
+// LintFile checks a recipe that is not, or not yet, among those of fsys.
+func LintFile(file string, data []byte, fsys fs.FS, now time.Time) (report.Problems, error) {
+	r, problems := recipe.Parse(file, data, recipe.Options{Now: now})
+	more, err := Check(r, fsys)
+	return append(problems, more...).Sort(), err
+}
+
+// Check finds what is wrong with a recipe's use of the user data: components,
+// parameters, checks, and the size of what is told to the builder.
+func Check(r *recipe.Recipe, fsys fs.FS) (report.Problems, error) {
+	_, problems, err := assemble(r, fsys)
+	return problems, err
+}

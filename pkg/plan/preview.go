@@ -1,0 +1,172 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+)
+
+// Preview is what a plan would do, for people and programs to read before it is
+// done.
+type Preview struct {
+	Recipe         string              `json:"recipe"`
+	Description    string              `json:"description"`
+	Fingerprint    string              `json:"fingerprint"`
+	ImageName      string              `json:"imageName"`
+	FactoryVersion string              `json:"factoryVersion"`
+	Source         SourceImage         `json:"source"`
+	InstanceTypes  []string            `json:"instanceTypes"`
+	RootVolume     PreviewVolume       `json:"rootVolume"`
+	Components     []Component         `json:"components"`
+	Bundle         Bundle              `json:"bundle"`
+	UserDataBytes  int                 `json:"userDataBytes"`
+	Controls       map[string]int      `json:"controls"` // number by severity
+	Gate           string              `json:"gate"`
+	Waivers        []compliance.Waiver `json:"waivers"`
+	Targets        []PreviewTarget     `json:"targets"`
+	Accounts       []string            `json:"accounts"`
+	Organizations  []string            `json:"organizations"`
+	Pointers       []string            `json:"pointers"`
+	Keep           int                 `json:"keep"`
+	DeprecateAfter string              `json:"deprecateAfter"`
+}
+
+// PreviewVolume is the root volume of the image.
+type PreviewVolume struct {
+	SizeGiB int32  `json:"sizeGiB"`
+	KMSKey  string `json:"kmsKey"` // empty: the AWS-managed key
+}
+
+// PreviewTarget is a region that the image is published in.
+type PreviewTarget struct {
+	Region string `json:"region"`
+	KMSKey string `json:"kmsKey"`
+	Home   bool   `json:"home"`
+}
+
+// Preview summarises the plan.
+func (p *BuildPlan) Preview() Preview {
+	r := p.Recipe
+	out := Preview{
+		Recipe: r.Name, Description: r.Description, Fingerprint: p.Fingerprint, ImageName: p.ImageName,
+		FactoryVersion: p.FactoryVersion, Source: p.Source,
+		InstanceTypes:  r.Builder.InstanceTypes,
+		RootVolume:     PreviewVolume{r.Builder.RootVolume.SizeGiB, r.Builder.RootVolume.KMSKey},
+		Components:     p.Components,
+		Bundle:         p.Bundle,
+		UserDataBytes:  len(p.UserData),
+		Controls:       map[string]int{},
+		Gate:           r.Gate.Severity,
+		Waivers:        list(p.Waivers()),
+		Accounts:       list(r.Distribution.Accounts),
+		Organizations:  list(r.Distribution.Organizations),
+		Pointers:       list(r.Pointers.Parameters),
+		Keep:           r.Retention.Keep,
+		DeprecateAfter: r.Retention.DeprecateAfter.String(),
+	}
+	for _, c := range p.Controls {
+		out.Controls[c.Severity]++
+	}
+	for i, region := range r.Distribution.Regions {
+		t := PreviewTarget{Region: region.Name, KMSKey: region.KMSKey, Home: i == 0}
+		if t.Home {
+			t.KMSKey = r.Builder.RootVolume.KMSKey
+		}
+		out.Targets = append(out.Targets, t)
+	}
+	return out
+}
+
+// WriteJSON writes the preview as indented JSON.
+func (p Preview) WriteJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(p)
+}
+
+// WriteText writes the preview for people.
+func (p Preview) WriteText(w io.Writer) error {
+	var b strings.Builder
+	row := func(label, format string, args ...any) {
+		fmt.Fprintf(&b, "%-13s %s\n", label, fmt.Sprintf(format, args...))
+	}
+	row("recipe", "%s: %s", p.Recipe, p.Description)
+	row("fingerprint", "%s", p.Fingerprint)
+	row("image", "%s", p.ImageName)
+	row("built by", "ami-factory %s", p.FactoryVersion)
+	row("source", "%s %s", p.Source.ImageID, p.Source.Name)
+	row("", "owner %s, %s, of %s", p.Source.OwnerID, p.Source.Architecture, orUnknown(p.Source.CreationDate))
+	row("builder", "%s; %d GiB gp3, encrypted under %s", strings.Join(p.InstanceTypes, ", else "), p.RootVolume.SizeGiB, keyName(p.RootVolume.KMSKey))
+	for i, c := range p.Components {
+		var values []string
+		for _, name := range slices.Sorted(maps.Keys(c.Parameters)) {
+			values = append(values, fmt.Sprintf("%s=%q", name, c.Parameters[name]))
+		}
+		row(label(i, "components"), "%s", strings.TrimSpace(c.Name+" "+strings.Join(values, " ")))
+	}
+	row("user data", "%d bytes; bundle of %d bytes, sha256 %s", p.UserDataBytes, p.Bundle.Size, p.Bundle.SHA256)
+	var counts []string
+	total := 0
+	for _, s := range slices.Backward(compliance.Severities()) {
+		if n := p.Controls[s]; n > 0 {
+			counts = append(counts, fmt.Sprintf("%d %s", n, s))
+			total += n
+		}
+	}
+	row("controls", "%d: %s; the gate rejects from %s on", total, strings.Join(counts, ", "), p.Gate)
+	for i, v := range p.Waivers {
+		row(label(i, "waived"), "%s until %s by %s: %s", v.Control, v.Expires, v.Approver, v.Reason)
+	}
+	for i, t := range p.Targets {
+		home := ""
+		if t.Home {
+			home = " (home)"
+		}
+		row(label(i, "regions"), "%s%s, encrypted under %s", t.Region, home, keyName(t.KMSKey))
+	}
+	for i, who := range append(prefixed("account ", p.Accounts), p.Organizations...) {
+		row(label(i, "shared with"), "%s", who)
+	}
+	for i, name := range p.Pointers {
+		row(label(i, "pointers"), "%s", name)
+	}
+	row("retention", "the newest %d; deprecated after %s", p.Keep, p.DeprecateAfter)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func label(i int, s string) string {
+	if i > 0 {
+		return ""
+	}
+	return s
+}
+
+func keyName(key string) string {
+	if key == "" {
+		return "the AWS-managed key"
+	}
+	return key
+}
+
+func prefixed(prefix string, in []string) []string {
+	out := make([]string, 0, len(in))
+	for _, s := range in {
+		out = append(out, prefix+s)
+	}
+	return out
+}
+
+// list makes JSON say [] rather than null.
+func list[T any](in []T) []T {
+	if in == nil {
+		return []T{}
+	}
+	return in
+}
