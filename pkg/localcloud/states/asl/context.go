@@ -1,0 +1,35 @@
+package asl
+
+import "time"
+
+// TimeFormat is how the context object writes moments.
+const TimeFormat = "2006-01-02T15:04:05.000Z"
+
+// contextObject is $states.context.
+func (v *visit) contextObject() map[string]any {
+	object := map[string]any{
+		"Execution": map[string]any{
+			"Id":           v.exec.ARN,
+			"Input":        v.runner.input,
+			"Name":         v.exec.Name,
+			"RoleArn":      v.exec.RoleARN,
+			"StartTime":    timeText(v.exec.StartTime),
+			"RedriveCount": float64(0),
+		},
+		"State": map[string]any{
+			"Name":        v.state.name,
+			"EnteredTime": timeText(v.entered),
+			"RetryCount":  float64(v.retries),
+		},
+		"StateMachine": map[string]any{"Id": v.exec.MachineARN, "Name": v.exec.MachineName},
+	}
+	if v.taskToken != "" {
+		object["Task"] = map[string]any{"Token": v.taskToken}
+	}
+	if v.item != nil {
+		object["Map"] = map[string]any{"Item": v.item}
+	}
+	return object
+}
+
+func timeText(t time.Time) string { return t.UTC().Format(TimeFormat) }

@@ -1,0 +1,169 @@
+package asl
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	jsonata "github.com/xiatechs/jsonata-go"
+	"github.com/xiatechs/jsonata-go/jtypes"
+)
+
+// Expression is one compiled JSONata expression, without its "{%" and "%}". It
+// may be evaluated by many goroutines at once.
+//
+// The engine implements JSONata 1.5.4. What Step Functions' 2.0.6 does
+// differently is put right here as far as state machines need it: nulls are
+// values, $keys, $each and $spread are ordered, $assert exists, and $partition,
+// $range, $hash, $random, $uuid and $parse do what AWS documents. $eval and the
+// engine's own extras are refused, as AWS refuses them.
+type Expression struct {
+	source   string
+	compiled jsonata.Expr
+}
+
+// engine serialises evaluation: the library keeps the context of a running call
+// of a built-in function in that function, which all expressions share.
+var engine sync.Mutex
+
+// compileExpression reads source, the text between "{%" and "%}".
+func compileExpression(source string) (*Expression, error) {
+	source = strings.TrimSpace(source)
+	prepared, err := prepare(source)
+	if err != nil {
+		return nil, err
+	}
+	compiled, err := jsonata.Compile(prepared)
+	if err != nil {
+		return nil, err
+	}
+	return &Expression{source: source, compiled: *compiled}, nil
+}
+
+// isExpression reports whether a string in a definition is one, and its source.
+func isExpression(s string) (source string, ok bool) {
+	inner, ok := strings.CutPrefix(s, "{%")
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(inner, "%}")
+}
+
+// eval evaluates against variables, among them "states". now is the moment of
+// $now() and $millis().
+func (e *Expression) eval(variables map[string]any, now time.Time, rnd randomSource) (result any, err error) {
+	engine.Lock()
+	defer engine.Unlock()
+	defer func() {
+		if p := recover(); p != nil { // the engine panics on some mistakes of type
+			result, err = nil, e.failure(fmt.Sprint(p))
+		}
+	}()
+
+	run := e.compiled // a copy: registering would otherwise outlast this evaluation
+	if err := run.RegisterVars(functions(now, rnd)); err != nil {
+		return nil, e.failure(err.Error())
+	}
+	if err := run.RegisterVars(variables); err != nil {
+		return nil, e.failure(err.Error())
+	}
+	v, err := run.Eval(nil)
+	switch {
+	case errors.Is(err, jsonata.ErrUndefined):
+		return nil, e.failure("it returned nothing (undefined)")
+	case err != nil:
+		return nil, e.failure(err.Error())
+	}
+	if _, isFunction := jtypes.AsCallable(reflect.ValueOf(v)); isFunction {
+		return nil, e.failure("it returned a function, which is not JSON")
+	}
+	// Through JSON and back: the engine's own number and list types end here.
+	raw, err := encode(v)
+	if err != nil {
+		return nil, e.failure(err.Error())
+	}
+	return decode(raw)
+}
+
+func (e *Expression) failure(why string) *Error {
+	return &Error{
+		Name:  ErrQueryEvaluation,
+		Cause: fmt.Sprintf("The JSONata expression '%s' could not be evaluated: %s", e.source, strings.TrimSpace(why)),
+	}
+}
+
+// prepare removes comments and escapes, inside string literals, what the
+// library's own rewriting of its source would take for a quoted path step or a
+// comment. It refuses operators that JSONata has only since 2.1.
+func prepare(source string) (string, error) {
+	var b strings.Builder
+	last := byte('(') // the last character outside literals that is not a space
+	for i := 0; i < len(source); {
+		c := source[i]
+		switch {
+		case c == '"' || c == '\'':
+			end := literalEnd(source, i)
+			if end < 0 {
+				return "", fmt.Errorf("the string that begins at character %d has no end", i)
+			}
+			body := strings.NewReplacer(".", `\u002e`, "/", `\u002f`, "*", `\u002a`).Replace(unescapeSlash(source[i+1 : end]))
+			b.WriteByte(c)
+			b.WriteString(body)
+			b.WriteByte(c)
+			i, last = end+1, c
+			continue
+		case c == '`':
+			end := strings.IndexByte(source[i+1:], '`')
+			if end < 0 {
+				return "", fmt.Errorf("the quoted name that begins at character %d has no end", i)
+			}
+			b.WriteString(source[i : i+end+2])
+			i, last = i+end+2, c
+			continue
+		case strings.HasPrefix(source[i:], "/*"):
+			end := strings.Index(source[i+2:], "*/")
+			if end < 0 {
+				return "", fmt.Errorf("the comment that begins at character %d has no end", i)
+			}
+			b.WriteByte(' ')
+			i += end + 4
+			continue
+		case c == '/' && strings.IndexByte("(,[{:?=~>&|;!<", last) >= 0:
+			end := literalEnd(source, i)
+			if end < 0 {
+				return "", fmt.Errorf("the regular expression that begins at character %d has no end", i)
+			}
+			b.WriteString(source[i : end+1])
+			i, last = end+1, c
+			continue
+		case strings.HasPrefix(source[i:], "??"), strings.HasPrefix(source[i:], "?:"):
+			return "", fmt.Errorf("the operator %q at character %d is not part of JSONata 2.0.6, the version of Step Functions: use $exists(x) ? x : y", source[i:i+2], i)
+		}
+		b.WriteByte(c)
+		if c != ' ' && c != '\t' && c != '\n' && c != '\r' {
+			last = c
+		}
+		i++
+	}
+	return b.String(), nil
+}
+
+// unescapeSlash undoes the escape of a solidus, which is optional in JSON.
+func unescapeSlash(s string) string { return strings.ReplaceAll(s, `\/`, "/") }
+
+// literalEnd is the index of the delimiter that closes the literal which begins
+// at start, or -1.
+func literalEnd(s string, start int) int {
+	for i := start + 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case s[start]:
+			return i
+		}
+	}
+	return -1
+}

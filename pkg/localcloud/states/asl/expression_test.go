@@ -1,0 +1,132 @@
+package asl
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestExpressions(t *testing.T) {
+	const input = `{"a":[1,2,3],"o":{"x":null,"y":"s","z":{}},"n":5,"s":"str","b":true,"none":[],"one":[7],
+		"url":"http://x/*y*/","people":[{"name":"B","age":2},{"name":"A","age":1}]}`
+	tests := map[string]struct{ expression, want string }{
+		"a member":                                  {`$states.input.n`, `5`},
+		"a list of one stays a list":                {`$states.input.one`, `[7]`},
+		"an empty list stays one":                   {`$states.input.none`, `[]`},
+		"null is a value":                           {`$states.input.o.x`, `null`},
+		"null is equal to null":                     {`$states.input.o.x = null`, `true`},
+		"null exists":                               {`$exists($states.input.o.x)`, `true`},
+		"null survives in a larger value":           {`$states.input.o`, `{"x":null,"y":"s","z":{}}`},
+		"what is missing does not exist":            {`$exists($states.input.nothing)`, `false`},
+		"a missing member is left out of an object": {`{"k": $states.input.nothing}`, `{}`},
+		"condition":                                 {`$states.input.n > 4 and $states.input.b ? 'yes' : 'no'`, `"yes"`},
+		"filter":                                    {`$states.input.a[$ > 1]`, `[2,3]`},
+		"index from the end":                        {`$states.input.a[-1]`, `3`},
+		"mapping over objects":                      {`$states.input.people.{"who": name}`, `[{"who":"B"},{"who":"A"}]`},
+		"sorting":                                   {`$sort($states.input.people, function($l, $r) { $l.age > $r.age }).name`, `["A","B"]`},
+		"lambda":                                    {`$map($states.input.a, function($v) { $v * 2 })`, `[2,4,6]`},
+		"merge":                                     {`$merge([{"p": 1}, {"q": null}])`, `{"p":1,"q":null}`},
+		"local variables":                           {`($x := 4; $y := $x * 2; $x + $y)`, `12`},
+		"a variable of the execution":               {`$plan.id & '!'`, `"p-1!"`},
+		"a point before a closing quote":            {`'ends.' & $states.input.s & '.'`, `"ends.str."`},
+		"what looks like a comment in a string":     {`'http://*/ /* x */'`, `"http://*/ /* x */"`},
+		"a comment":                                 {`1 /* one */ + 2`, `3`},
+		"a quoted path step":                        {`$states.input."people".name`, `["B","A"]`},
+		"escapes in a string":                       {`'a\\c\u0041\/d'`, `"a\\cA/d"`},
+		"a regular expression with a quote":         {`$replace("it's", /'/, '"')`, `"it\"s"`},
+		"characters that HTML escapes":              {`'<a&b>'`, `"<a&b>"`},
+		"counts are plain numbers":                  {`$count($states.input.a)`, `3`},
+		"the clock's time":                          {`$now()`, `"2026-03-01T12:00:00.500Z"`},
+		"the clock's time in a picture":             {`$now('[Y0001]-[M01]-[D01]')`, `"2026-03-01"`},
+		"the clock's milliseconds":                  {`$millis()`, `1772366400500`},
+		"milliseconds of a time stamp":              {`$toMillis('2026-03-01T12:00:00Z')`, `1772366400000`},
+		"keys are in order":                         {`$keys($states.input.o)`, `["x","y","z"]`},
+		"each is in order":                          {`$each({"b": 1, "a": 2}, function($v, $k) { $k & $v })`, `["a2","b1"]`},
+		"spread is in order":                        {`$spread({"b": 1, "a": 2})`, `[{"a":2},{"b":1}]`},
+		"partition":                                 {`$partition([1,2,3,4,5], 2)`, `[[1,2],[3,4],[5]]`},
+		"range":                                     {`$range(0, 10, 5)`, `[0,5,10]`},
+		"range downwards":                           {`$range(3, 1, -1)`, `[3,2,1]`},
+		"MD5":                                       {`$hash('a', 'MD5')`, `"0cc175b9c0f1b6a831c399e269772661"`},
+		"SHA-1":                                     {`$hash('a', 'SHA-1')`, `"86f7e437faa5a7fce15d1ddcb9eaeaea377667b8"`},
+		"SHA-256":                                   {`$hash('a', 'SHA-256')`, `"ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"`},
+		"SHA-384 has 96 digits":                     {`$length($hash('a', 'SHA-384'))`, `96`},
+		"SHA-512 has 128 digits":                    {`$length($hash('a', 'SHA-512'))`, `128`},
+		"one seed, one number":                      {`$random(7) = $random(7)`, `true`},
+		"a random number is below 1":                {`$random() < 1 and $random() >= 0`, `true`},
+		"uuid":                                      {`$match($uuid(), /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/).match = '' `, `false`},
+		"parse":                                     {`$parse('{"a":{"b":null}}').a`, `{"b":null}`},
+		"an assertion that holds gives nothing back": {`{"a": $assert(true, 'no')}`, `{}`},
+	}
+	var decoded, err = decode([]byte(input))
+	require.NoError(t, err)
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			e, err := compileExpression(tc.expression)
+			require.NoError(t, err)
+			got, err := e.eval(map[string]any{
+				"states": map[string]any{"input": decoded},
+				"plan":   map[string]any{"id": "p-1"},
+			}, time.Date(2026, 3, 1, 12, 0, 0, 5e8, time.UTC), func() float64 { return 0.25 })
+			require.NoError(t, err)
+			raw, err := encode(got)
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, string(raw))
+			assert.True(t, json.Valid(raw))
+		})
+	}
+}
+
+func TestExpressionsThatFail(t *testing.T) {
+	tests := map[string]struct{ expression, because string }{
+		"nothing":                    {`$states.input.nothing`, "returned nothing (undefined)"},
+		"an unknown variable":        {`$unknown`, "returned nothing (undefined)"},
+		"an unknown function":        {`$unknown()`, "cannot call non-function $unknown"},
+		"adding to a string":         {`'a' + 1`, "must evaluate to a number"},
+		"a function as result":       {`function($x) { $x }`, "returned a function"},
+		"$eval":                      {`$eval('1')`, "Step Functions has no such function"},
+		"the engine's own additions": {`$hash256('a')`, "Step Functions has no such function"},
+		"an assertion":               {`$assert(1 = 2, 'one is not two')`, "one is not two"},
+		"$error":                     {`$error('stop here')`, "stop here"},
+		"$parse of something else":   {`$parse('{')`, "is not JSON"},
+		"$hash with a wrong name":    {`$hash('a', 'CRC')`, "MD5, SHA-1"},
+		"$partition by nothing":      {`$partition([1], 0)`, "at least 1"},
+		"$range without a step":      {`$range(1, 2, 0)`, "the step is not 0"},
+		"$range without an end":      {`$range(1, 2)`, "takes 3 to 3 arguments, not 2"},
+		"a long $range":              {`$range(1, 2000, 1)`, "the maximum is 1000"},
+		"the input at the top":       {`$`, "returned nothing"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			e, err := compileExpression(tc.expression)
+			require.NoError(t, err)
+			_, err = e.eval(map[string]any{"states": map[string]any{}}, time.Time{}, func() float64 { return 0 })
+			var failed *Error
+			require.ErrorAs(t, err, &failed)
+			assert.Equal(t, ErrQueryEvaluation, failed.Name)
+			assert.Contains(t, failed.Cause, tc.because)
+			assert.Contains(t, failed.Cause, tc.expression)
+		})
+	}
+}
+
+func TestExpressionsThatAreNotCompiled(t *testing.T) {
+	tests := map[string]struct{ expression, because string }{
+		"a syntax error":                      {`$a +`, "unexpected end"},
+		"coalescing, which is of JSONata 2.1": {`$a ?? 1`, "not part of JSONata 2.0.6"},
+		"the Elvis operator":                  {`$a ?: 1`, "not part of JSONata 2.0.6"},
+		"an open string":                      {`'a`, "has no end"},
+		"an open comment":                     {`1 /* a`, "has no end"},
+		"an open name":                        {"$a.`b", "has no end"},
+		"an open regular expression":          {`$match('a', /b`, "has no end"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := compileExpression(tc.expression)
+			require.Error(t, err)
+			assert.Contains(t, err.Error(), tc.because)
+		})
+	}
+}

@@ -1,0 +1,130 @@
+package asl
+
+import (
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+)
+
+// events are a task's entries in the history; the two families are those of a
+// function's own ARN and of service integrations.
+type events interface {
+	scheduled(v *visit, request []byte, timeout, heartbeat int) error
+	started(v *visit) error
+	submitted(v *visit, answer []byte) error
+	succeeded(v *visit, output []byte) error
+	failed(v *visit, e *Error) error
+	timedOut(v *visit, e *Error) error
+}
+
+func whole() *types.HistoryEventExecutionDataDetails {
+	return &types.HistoryEventExecutionDataDetails{}
+}
+
+// orNil leaves out a limit that was not set.
+func orNil(n int) *int64 {
+	if n == 0 {
+		return nil
+	}
+	return aws.Int64(int64(n))
+}
+
+func (l lambdaFunction) scheduled(v *visit, request []byte, timeout, _ int) error {
+	return v.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeLambdaFunctionScheduled,
+		LambdaFunctionScheduledEventDetails: &types.LambdaFunctionScheduledEventDetails{
+			Resource: aws.String(l.arn), Input: aws.String(string(request)), InputDetails: whole(), TimeoutInSeconds: orNil(timeout),
+		},
+	})
+}
+
+func (l lambdaFunction) started(v *visit) error {
+	return v.record(types.HistoryEvent{Type: types.HistoryEventTypeLambdaFunctionStarted})
+}
+
+// submitted is not reached: a function's ARN cannot wait for a token.
+func (l lambdaFunction) submitted(*visit, []byte) error { return nil }
+
+func (l lambdaFunction) succeeded(v *visit, output []byte) error {
+	return v.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeLambdaFunctionSucceeded,
+		LambdaFunctionSucceededEventDetails: &types.LambdaFunctionSucceededEventDetails{
+			Output: aws.String(string(output)), OutputDetails: whole(),
+		},
+	})
+}
+
+func (l lambdaFunction) failed(v *visit, e *Error) error {
+	return v.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeLambdaFunctionFailed,
+		LambdaFunctionFailedEventDetails: &types.LambdaFunctionFailedEventDetails{
+			Error: aws.String(e.Name), Cause: aws.String(e.Cause),
+		},
+	})
+}
+
+func (l lambdaFunction) timedOut(v *visit, e *Error) error {
+	return v.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeLambdaFunctionTimedOut,
+		LambdaFunctionTimedOutEventDetails: &types.LambdaFunctionTimedOutEventDetails{
+			Error: aws.String(e.Name), Cause: aws.String(e.Cause),
+		},
+	})
+}
+
+// serviceEvents are the entries of arn:aws:states:::<service>:<resource>.
+type serviceEvents struct{ service, resource string }
+
+func (s serviceEvents) scheduled(v *visit, request []byte, timeout, heartbeat int) error {
+	return v.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeTaskScheduled,
+		TaskScheduledEventDetails: &types.TaskScheduledEventDetails{
+			ResourceType: aws.String(s.service), Resource: aws.String(s.resource), Region: aws.String(v.exec.Region),
+			Parameters: aws.String(string(request)), TimeoutInSeconds: orNil(timeout), HeartbeatInSeconds: orNil(heartbeat),
+		},
+	})
+}
+
+func (s serviceEvents) started(v *visit) error {
+	return v.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeTaskStarted,
+		TaskStartedEventDetails: &types.TaskStartedEventDetails{
+			ResourceType: aws.String(s.service), Resource: aws.String(s.resource),
+		},
+	})
+}
+
+func (s serviceEvents) submitted(v *visit, answer []byte) error {
+	return v.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeTaskSubmitted,
+		TaskSubmittedEventDetails: &types.TaskSubmittedEventDetails{
+			ResourceType: aws.String(s.service), Resource: aws.String(s.resource), Output: aws.String(string(answer)), OutputDetails: whole(),
+		},
+	})
+}
+
+func (s serviceEvents) succeeded(v *visit, output []byte) error {
+	return v.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeTaskSucceeded,
+		TaskSucceededEventDetails: &types.TaskSucceededEventDetails{
+			ResourceType: aws.String(s.service), Resource: aws.String(s.resource), Output: aws.String(string(output)), OutputDetails: whole(),
+		},
+	})
+}
+
+func (s serviceEvents) failed(v *visit, e *Error) error {
+	return v.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeTaskFailed,
+		TaskFailedEventDetails: &types.TaskFailedEventDetails{
+			ResourceType: aws.String(s.service), Resource: aws.String(s.resource), Error: aws.String(e.Name), Cause: aws.String(e.Cause),
+		},
+	})
+}
+
+func (s serviceEvents) timedOut(v *visit, e *Error) error {
+	return v.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeTaskTimedOut,
+		TaskTimedOutEventDetails: &types.TaskTimedOutEventDetails{
+			ResourceType: aws.String(s.service), Resource: aws.String(s.resource), Error: aws.String(e.Name), Cause: aws.String(e.Cause),
+		},
+	})
+}

@@ -1,0 +1,220 @@
+package asl
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+)
+
+// maxInlineConcurrency is how many iterations of an inline Map run at once
+// where MaxConcurrency is 0 or larger.
+const maxInlineConcurrency = 40
+
+// mapState is the Map state in inline mode: its processor runs once for each
+// item; the result lists the outputs.
+type mapState struct {
+	processor           *graph
+	items, selector     *template
+	concurrency         *template
+	tolerated, tolerant *template // a count, a percentage
+}
+
+func (p *parser) mapState(o *object, s *state, variables map[string]bool) body {
+	p.transition(o, s)
+	p.leaving(o, &s.clause)
+	p.policies(o, s)
+	m := &mapState{
+		items:       o.template("Items"),
+		selector:    o.template("ItemSelector"),
+		concurrency: o.scalar("MaxConcurrency", "a number"),
+		tolerated:   o.scalar("ToleratedFailureCount", "a number"),
+		tolerant:    o.scalar("ToleratedFailurePercentage", "a number"),
+	}
+	raw, ok := o.take("ItemProcessor")
+	if !ok {
+		p.problems.add(CodeSchema, o.path, "the required field \"ItemProcessor\" is missing")
+		return m
+	}
+	po, ok := newObject(raw, o.at("ItemProcessor"), p.problems)
+	if !ok {
+		return m
+	}
+	if raw, ok := po.take("ProcessorConfig"); ok {
+		if co, ok := newObject(raw, po.at("ProcessorConfig"), p.problems); ok {
+			if mode := co.text("Mode", false); mode != "" && mode != "INLINE" {
+				p.problems.add(CodeNotSupported, co.at("Mode"), "the mode %q is not available here: use INLINE", mode)
+			}
+			co.done()
+		}
+	}
+	m.processor = p.graph(po, variables)
+	po.done()
+	return m
+}
+
+func (m *mapState) run(v *visit) (step, error) {
+	items, err := m.list(v)
+	if err != nil {
+		return step{}, err
+	}
+	concurrency, err := v.whole(m.concurrency, 0, 0, maxSeconds)
+	if err != nil {
+		return step{}, err
+	}
+	if concurrency == 0 || concurrency > maxInlineConcurrency {
+		concurrency = maxInlineConcurrency
+	}
+	tolerance, err := m.tolerance(v, len(items))
+	if err != nil {
+		return step{}, err
+	}
+	err = v.record(types.HistoryEvent{
+		Type:                        types.HistoryEventTypeMapStateStarted,
+		MapStateStartedEventDetails: &types.MapStateStartedEventDetails{Length: int32(len(items))}, //nolint:gosec // bounded by the payload
+	})
+	if err != nil {
+		return step{}, err
+	}
+	run := iterations{v: v, m: m, items: items, tolerance: tolerance, outputs: make([]any, len(items)), good: make([]bool, len(items))}
+	if err := v.fanOut(len(items), concurrency, run.iterate); err != nil {
+		return step{}, v.ended(types.HistoryEventTypeMapStateFailed, err)
+	}
+	results := run.results()
+	if err := v.record(types.HistoryEvent{Type: types.HistoryEventTypeMapStateSucceeded}); err != nil {
+		return step{}, err
+	}
+	return v.through(v.state.clause, results, map[string]any{"result": results})
+}
+
+// list is the items: Items, or else the input.
+func (m *mapState) list(v *visit) ([]any, error) {
+	if m.items == nil {
+		if list, ok := v.input.([]any); ok {
+			return list, nil
+		}
+		return nil, &Error{
+			Name:  ErrQueryEvaluation,
+			Cause: fmt.Sprintf("The Map state %s has no Items, and its input is not a list but %s.", v.state.name, kindOf(v.input)),
+		}
+	}
+	got, err := v.evaluate(m.items, nil)
+	if err != nil {
+		return nil, err
+	}
+	list, ok := got.([]any)
+	if !ok {
+		return nil, v.mismatch(m.items, "a list", got)
+	}
+	return list, nil
+}
+
+// tolerance is how many of n iterations may fail.
+func (m *mapState) tolerance(v *visit, n int) (int, error) {
+	count, err := v.whole(m.tolerated, 0, 0, maxSeconds)
+	if err != nil || m.tolerant == nil {
+		return count, err
+	}
+	got, err := v.evaluate(m.tolerant, nil)
+	if err != nil {
+		return 0, err
+	}
+	percentage, ok := got.(float64)
+	if !ok || percentage < 0 || percentage > 100 {
+		return 0, v.mismatch(m.tolerant, "a number between 0 and 100", got)
+	}
+	share := int(percentage * float64(n) / 100)
+	if m.tolerated == nil {
+		return share, nil
+	}
+	return min(count, share), nil // either threshold, once exceeded, fails the state
+}
+
+// iterations is one run over the items.
+type iterations struct {
+	v         *visit
+	m         *mapState
+	items     []any
+	tolerance int
+
+	mu      sync.Mutex
+	failed  int
+	outputs []any
+	good    []bool
+}
+
+// results are the outputs of the iterations that succeeded, in order.
+func (r *iterations) results() []any {
+	all := []any{}
+	for i, out := range r.outputs {
+		if r.good[i] {
+			all = append(all, out)
+		}
+	}
+	return all
+}
+
+func (r *iterations) iterate(ctx context.Context, i int, s *strand) error {
+	details := &types.MapIterationEventDetails{Name: aws.String(r.v.state.name), Index: int32(i)} //nolint:gosec // bounded by the payload
+	s.item = map[string]any{"Index": float64(i), "Value": r.items[i]}
+	err := s.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeMapIterationStarted, MapIterationStartedEventDetails: details,
+	})
+	if err != nil {
+		return err
+	}
+	out, err := r.process(ctx, i, s)
+	switch {
+	case err == nil:
+		r.mu.Lock()
+		r.outputs[i], r.good[i] = out, true
+		r.mu.Unlock()
+		return s.record(types.HistoryEvent{
+			Type: types.HistoryEventTypeMapIterationSucceeded, MapIterationSucceededEventDetails: details,
+		})
+	case ctx.Err() != nil:
+		if r.v.ctx.Err() == nil { // a sibling failed
+			_ = s.record(types.HistoryEvent{
+				Type: types.HistoryEventTypeMapIterationAborted, MapIterationAbortedEventDetails: details,
+			})
+		}
+		return err
+	}
+	if recorded := s.record(types.HistoryEvent{
+		Type: types.HistoryEventTypeMapIterationFailed, MapIterationFailedEventDetails: details,
+	}); recorded != nil {
+		return recorded
+	}
+	return r.tolerate(err)
+}
+
+func (r *iterations) process(ctx context.Context, i int, s *strand) (any, error) {
+	input := r.items[i]
+	if r.m.selector != nil {
+		selecting := &visit{strand: s, ctx: ctx, state: r.v.state, input: r.v.input, entered: r.v.entered, retries: r.v.retries}
+		var err error
+		if input, err = selecting.evaluate(r.m.selector, nil); err != nil {
+			return nil, err
+		}
+	}
+	return s.run(ctx, r.m.processor, input)
+}
+
+// tolerate decides whether a failed iteration fails the state.
+func (r *iterations) tolerate(err error) error {
+	if r.m.tolerated == nil && r.m.tolerant == nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed++
+	if r.failed <= r.tolerance {
+		return nil
+	}
+	return &Error{
+		Name:  ErrExceedToleratedFailures,
+		Cause: fmt.Sprintf("%d iterations failed, %d are tolerated; the latest: %s", r.failed, r.tolerance, AsError(err)),
+	}
+}

@@ -1,0 +1,51 @@
+package asl
+
+import (
+	"context"
+	"time"
+)
+
+// wait is the Wait state: it lets a number of seconds pass, or all time until a
+// moment.
+type wait struct{ seconds, timestamp *template }
+
+func (p *parser) wait(o *object, s *state, _ map[string]bool) body {
+	p.transition(o, s)
+	p.leaving(o, &s.clause)
+	w := &wait{seconds: o.scalar("Seconds", "a number"), timestamp: o.scalar("Timestamp", "a string")}
+	if (w.seconds == nil) == (w.timestamp == nil) {
+		p.problems.add(CodeSchema, o.path, "a Wait state has either \"Seconds\" or \"Timestamp\"")
+	}
+	return w
+}
+
+func (w *wait) run(v *visit) (step, error) {
+	d, err := w.duration(v)
+	if err != nil {
+		return step{}, err
+	}
+	if err := v.host.Clock().Sleep(v.ctx, d); err != nil {
+		return step{}, context.Cause(v.ctx)
+	}
+	return v.through(v.state.clause, v.input, nil)
+}
+
+func (w *wait) duration(v *visit) (time.Duration, error) {
+	if w.seconds != nil {
+		n, err := v.whole(w.seconds, 0, 0, maxSeconds)
+		return time.Duration(n) * time.Second, err
+	}
+	got, err := v.evaluate(w.timestamp, nil)
+	if err != nil {
+		return 0, err
+	}
+	text, ok := got.(string)
+	if !ok {
+		return 0, v.mismatch(w.timestamp, "a string", got)
+	}
+	until, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return 0, v.mismatch(w.timestamp, "a time stamp such as 2026-03-01T12:00:00Z", got)
+	}
+	return until.Sub(v.host.Clock().Now()), nil
+}
