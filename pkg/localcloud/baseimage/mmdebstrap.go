@@ -90,8 +90,8 @@ func (b *builder) installArgs(work string) []string {
 		// What no one reads on a server, as in Debian's own minimal images.
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		"--dpkgopt=path-include=/usr/share/locale/locale.alias",
-		// Before the kernel is installed: its initramfs gets fsck for what fstab names.
-		fmt.Sprintf(`--essential-hook=cp %s/overlay/etc/fstab "$1/etc/fstab"`, work),
+		// Before the kernel is installed, with its initramfs.
+		fmt.Sprintf(`--essential-hook=mkdir -p "$1/etc/initramfs-tools" && cp -r %s/overlay/etc/initramfs-tools/conf.d "$1/etc/initramfs-tools/"`, work),
 		fmt.Sprintf(`--customize-hook=sh %s/customize.sh "$1" %s/overlay`, work, work),
 	}
 }
