@@ -78,7 +78,8 @@ var notInExecutionName = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 func ExecutionName(recipeName, fingerprint, trigger string) string {
 	clean := func(s string) string { return strings.Trim(notInExecutionName.ReplaceAllString(s, "-"), "-") }
 	suffix := "-" + first(clean(fingerprint), 16)
-	if t := clean(trigger); t != "" {
+	if trigger != "" {
+		t := clean(trigger)
 		if t != trigger || len(t) > 20 {
 			// What is cut or replaced must still tell two triggers apart.
 			t = first(t, 11) + "-" + digest([]byte(trigger))[:8]

@@ -1,0 +1,287 @@
+package plan_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/userdata"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var now = time.Date(2026, 11, 23, 17, 41, 55, 0, time.UTC)
+
+// tree reads the sample user data into memory, so that tests can change it.
+func tree(t *testing.T) fstest.MapFS {
+	t.Helper()
+	out := fstest.MapFS{}
+	root := os.DirFS("testdata/userdata")
+	require.NoError(t, fs.WalkDir(root, ".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(root, file)
+		out[file] = &fstest.MapFile{Data: data}
+		return err
+	}))
+	require.NotEmpty(t, out)
+	return out
+}
+
+func input(t *testing.T, fsys fs.FS) plan.Input {
+	t.Helper()
+	r, problems, err := recipe.Load(fsys, "sample", recipe.Options{Now: now})
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	return plan.Input{
+		Recipe:   r,
+		UserData: fsys,
+		Source: plan.SourceImage{
+			ImageID: "ami-0123456789abcdef0", Name: "debian-12-amd64-20261115-2298", OwnerID: "136693071363",
+			Architecture: "x86_64", RootDevice: "/dev/xvda", CreationDate: "2026-11-15T00:00:00.000Z",
+		},
+		FactoryVersion: "1.2.3",
+		ExecutionName:  "sample-1",
+		ExecutionStart: now,
+	}
+}
+
+func build(t *testing.T, in plan.Input) (*plan.BuildPlan, []byte) {
+	t.Helper()
+	p, bundle, err := plan.Build(in)
+	require.NoError(t, err)
+	return p, bundle
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.WriteFile(file, got, 0o600))
+	}
+	want, err := os.ReadFile(file) //nolint:gosec // a file of this repository
+	require.NoError(t, err)
+	assert.Equal(t, string(want), string(got), "run go test ./pkg/plan -update")
+}
+
+func TestTheSameInputGivesTheSameBytes(t *testing.T) {
+	p, bundle := build(t, input(t, tree(t)))
+	data, err := json.MarshalIndent(p, "", "  ")
+	require.NoError(t, err)
+	golden(t, "plan.json", append(data, '\n'))
+	for range 5 {
+		again, bundleAgain := build(t, input(t, tree(t)))
+		assert.Equal(t, p, again)
+		assert.Equal(t, bundle, bundleAgain)
+	}
+	var back plan.BuildPlan
+	require.NoError(t, json.Unmarshal(data, &back))
+	assert.Equal(t, *p, back, "what a later stage reads from S3 is what was planned")
+}
+
+// Every single byte of every file, every value of the recipe, the source and
+// the factory's version are in the fingerprint.
+func TestAnyChangeOfAnInputChangesTheFingerprint(t *testing.T) {
+	base, _ := build(t, input(t, tree(t)))
+	seen := map[string]string{base.Fingerprint: "the original"}
+	unique := func(what string, in plan.Input) {
+		t.Helper()
+		p, _, err := plan.Build(in)
+		require.NoError(t, err, what)
+		other, dup := seen[p.Fingerprint]
+		require.False(t, dup, "%s has the fingerprint of %s", what, other)
+		seen[p.Fingerprint] = what
+	}
+	for _, file := range slices.Sorted(maps.Keys(tree(t))) {
+		if strings.HasPrefix(file, "recipes/") || strings.HasPrefix(file, "components/unused/") {
+			continue
+		}
+		fsys := tree(t)
+		if strings.HasSuffix(file, ".yaml") {
+			fsys[file].Data = append(fsys[file].Data, "# changed\n"...)
+		} else {
+			fsys[file].Data = append(fsys[file].Data, 'x')
+		}
+		unique("a change of "+file, input(t, fsys))
+	}
+	fsys := tree(t)
+	fsys["components/base/files/new"] = &fstest.MapFile{Data: nil}
+	unique("a new empty file", input(t, fsys))
+	fsys = tree(t)
+	fsys["components/base/files/renamed.conf"] = fsys["components/base/files/base.conf"]
+	delete(fsys, "components/base/files/base.conf")
+	unique("a renamed file", input(t, fsys))
+
+	text := string(tree(t)["recipes/sample.yaml"].Data)
+	for i, edit := range [][2]string{
+		{"description: A sample", "description: Another sample"}, {"t3.medium, m6i.large", "m6i.large, t3.medium"}, {"sizeGiB: 8", "sizeGiB: 9"},
+		{"timeout: 45m", "timeout: 46m"}, {"variant: docker", "variant: base"}, {"severity: medium", "severity: high"},
+		{"eu-central-1", "eu-central-2"}, {"210987654321", "210987654322"}, {"/sample/latest", "/sample/newest"}, {"keep: 3", "keep: 4"},
+		{"alias/sample", "alias/simple"}, {"expires: 2026-12-24", "expires: 2026-12-25"}, {"reason: accepted until the next release", "reason: accepted until next year"},
+	} {
+		require.Contains(t, text, edit[0])
+		fsys := tree(t)
+		fsys["recipes/sample.yaml"] = &fstest.MapFile{Data: []byte(strings.ReplaceAll(text, edit[0], edit[1]))}
+		unique(fmt.Sprintf("recipe edit %d", i), input(t, fsys))
+	}
+	in := input(t, tree(t))
+	in.Source.ImageID = "ami-0123456789abcdef1"
+	unique("another source", in)
+	in = input(t, tree(t))
+	in.FactoryVersion = "1.2.4"
+	unique("another version", in)
+}
+
+func TestWhatIsNoInputLeavesTheFingerprintAlone(t *testing.T) {
+	base, _ := build(t, input(t, tree(t)))
+	in := input(t, tree(t))
+	in.ExecutionName, in.ExecutionStart = "another", now.Add(time.Hour)
+	p, _ := build(t, in)
+	assert.Equal(t, base.Fingerprint, p.Fingerprint, "the execution")
+	assert.NotEqual(t, base.ImageName, p.ImageName)
+	assert.Equal(t, base.UserData, p.UserData)
+
+	fsys := tree(t)
+	fsys["components/unused/install.sh"].Data = []byte("changed\n")
+	p, _ = build(t, input(t, fsys))
+	assert.Equal(t, base.Fingerprint, p.Fingerprint, "a component that the recipe does not use")
+
+	fsys = tree(t)
+	fsys["recipes/sample.yaml"].Data = append([]byte("# a comment\n"), fsys["recipes/sample.yaml"].Data...)
+	p, _ = build(t, input(t, fsys))
+	assert.Equal(t, base.Fingerprint, p.Fingerprint, "a comment in the recipe")
+}
+
+func TestBuildRefuses(t *testing.T) {
+	tests := map[string]struct {
+		change func(*plan.Input)
+		code   failure.Code
+		want   string
+	}{
+		"an image of another owner": {
+			func(in *plan.Input) { in.Source.OwnerID = "999999999999" }, failure.SourceOwnerMismatch,
+			"source image ami-0123456789abcdef0 (debian-12-amd64-20261115-2298) belongs to account 999999999999, but recipe sample wants one of 136693071363; nothing is built from it",
+		},
+		"an image of nobody": {func(in *plan.Input) { in.Source.OwnerID = "" }, failure.SourceOwnerMismatch, "belongs to account unknown"},
+		"no image":           {func(in *plan.Input) { in.Source = plan.SourceImage{} }, failure.SourceNotFound, "is not resolved"},
+		"an image of another architecture": {
+			func(in *plan.Input) { in.Source.Architecture = "arm64" }, failure.RecipeInvalid, "is of architecture arm64, but recipe sample is of x86_64",
+		},
+		"a component that does not exist": {
+			func(in *plan.Input) { in.Recipe.Components[0].Name = "missing" }, failure.RecipeInvalid, `there is no component "missing"`,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			in := input(t, tree(t))
+			tt.change(&in)
+			_, _, err := plan.Build(in)
+			require.ErrorContains(t, err, tt.want)
+			assert.Equal(t, tt.code, failure.CodeOf(err))
+		})
+	}
+}
+
+func TestLintFindsTheProblemsOfRecipesAndComponentsTogether(t *testing.T) {
+	fsys := tree(t)
+	fsys["recipes/broken.yaml"] = &fstest.MapFile{Data: []byte(strings.NewReplacer(
+		"name: sample", "name: broken", "variant: docker", "variant: ecs", "t3.medium", "t4g.medium", "keep: 3", "keeps: 3",
+	).Replace(string(fsys["recipes/sample.yaml"].Data)))}
+	problems, err := plan.Lint(fsys, now)
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, problems.Print(&b))
+	golden(t, "lint.txt", b.Bytes())
+
+	problems, err = plan.Lint(fsys, now, "sample")
+	require.NoError(t, err)
+	assert.Empty(t, problems)
+	_, err = plan.Lint(fsys, now, "nothing")
+	require.ErrorIs(t, err, recipe.ErrUnknown)
+
+	problems, err = plan.LintFile("elsewhere/broken.yaml", fsys["recipes/broken.yaml"].Data, fsys, now)
+	require.NoError(t, err)
+	assert.Equal(t, 3, problems.Count(report.Error))
+	assert.Equal(t, "elsewhere/broken.yaml", problems[0].File)
+}
+
+func TestEverythingOfTheProjectIsClean(t *testing.T) {
+	problems, err := plan.Lint(userdata.FS, now)
+	require.NoError(t, err)
+	assert.Empty(t, problems)
+}
+
+func TestTheProjectsImageCanBePlanned(t *testing.T) {
+	r, _, err := recipe.Load(userdata.FS, "debian-12-docker", recipe.Options{Now: now})
+	require.NoError(t, err)
+	in := input(t, tree(t))
+	in.Recipe, in.UserData = r, userdata.FS
+	p, bundle := build(t, in)
+	assert.GreaterOrEqual(t, len(p.Controls), 30)
+	assert.NotEmpty(t, bundle)
+	assert.Equal(t, "docker", p.Components[0].Parameters["variant"])
+}
+
+func TestPreview(t *testing.T) {
+	p, _ := build(t, input(t, tree(t)))
+	var b bytes.Buffer
+	require.NoError(t, p.Preview().WriteText(&b))
+	golden(t, "preview.txt", b.Bytes())
+	b.Reset()
+	require.NoError(t, p.Preview().WriteJSON(&b))
+	golden(t, "preview.json", b.Bytes())
+}
+
+func TestWaiversKnowTheirScope(t *testing.T) {
+	p, _ := build(t, input(t, tree(t)))
+	w := p.Waivers()
+	require.Len(t, w, 1)
+	assert.Equal(t, "sample/SYS-03", w[0].ID)
+	assert.Equal(t, "sample", w[0].Scope)
+}
+
+func TestImageNamesObeyAWS(t *testing.T) {
+	allowed := regexp.MustCompile(`^[A-Za-z0-9()\[\] ./'@_-]{3,128}$`)
+	fp := strings.Repeat("ab", 32)
+	name := plan.ImageName("debian-12-docker", fp, "x", now)
+	assert.Equal(t, "debian-12-docker-abababababab-20261123T174155Z-2d7116", name)
+	for _, r := range []string{"a", strings.Repeat("long-", 40), "debian-12"} {
+		assert.Regexp(t, allowed, plan.ImageName(r, fp, "execution", now))
+	}
+	assert.NotEqual(t, name, plan.ImageName("debian-12-docker", fp, "y", now), "two executions that start in the same second")
+	zone := time.FixedZone("x", 3600)
+	assert.Equal(t, name, plan.ImageName("debian-12-docker", fp, "x", now.In(zone)))
+}
+
+func TestExecutionNamesObeyStepFunctions(t *testing.T) {
+	allowed := regexp.MustCompile(`^[A-Za-z0-9_-]{1,80}$`)
+	fp := strings.Repeat("ab", 32)
+	assert.Equal(t, "debian-12-docker-abababababababab", plan.ExecutionName("debian-12-docker", fp, ""))
+	assert.Equal(t, "debian-12-docker-abababababababab-20261123T174155Z", plan.ExecutionName("debian-12-docker", fp, "20261123T174155Z"))
+	seen := map[string]string{}
+	for _, trigger := range []string{"", "a", "a b", "a-b", "a/b", "a.b", "é", strings.Repeat("x", 21), strings.Repeat("x", 22), "2026-11-23T17:41:55Z", "2026-11-23T17:41:56Z"} {
+		name := plan.ExecutionName(strings.Repeat("recipe-", 20), fp, trigger)
+		assert.Regexp(t, allowed, name)
+		assert.NotContains(t, seen, name, "%q and %q", trigger, seen[name])
+		seen[name] = trigger
+	}
+}

@@ -1,0 +1,1 @@
+install -m 0644 files/base.conf /etc/sysctl.d/base.conf

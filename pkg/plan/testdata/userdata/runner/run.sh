@@ -1,0 +1,1 @@
+bash components/base/install.sh
