@@ -15,7 +15,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/plan"
-	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
 // CheckCompliance awaits the checks' results, keeps them and applies the gate.
@@ -105,7 +104,7 @@ func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.Bu
 		Results:      raw,
 		ResultsURI:   "s3://" + s.Store.Bucket + "/" + rawResultsKey(in.Execution),
 		Gate:         p.Recipe.Gate.Severity,
-		Waivers:      waivers(p.Recipe),
+		Waivers:      p.Waivers(),
 		Now:          in.Now,
 		RunID:        in.Execution.Name,
 		RecipeDigest: p.Fingerprint,
@@ -131,16 +130,6 @@ func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.Bu
 
 // complianceKey is where the normalised results are kept, passed or not.
 func complianceKey(e Execution) string { return executionKey(e, "compliance.json") }
-
-func waivers(r recipe.Recipe) []compliance.Waiver {
-	out := make([]compliance.Waiver, 0, len(r.Checks.Skip))
-	for _, w := range r.Checks.Skip {
-		out = append(out, compliance.Waiver{
-			ID: r.Name + "/" + w.Control, Control: w.Control, Reason: w.Reason, Approver: w.Approver, Expires: w.Expires, Scope: r.Name,
-		})
-	}
-	return out
-}
 
 // versionIn finds the version in an object's key, such as tools/goss-v0.4.10.
 func versionIn(key string) string {

@@ -2,6 +2,8 @@ package stage
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"io/fs"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -13,6 +15,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/source"
 )
 
@@ -30,6 +33,81 @@ type Resolve struct {
 	EC2      func(region string) ResolveEC2
 	SSM      func(region string) distribution.ParameterReader
 	UserData fs.FS
+}
+
+// Run returns what would be built, or that it is published already.
+func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error) {
+	if err := requireInput("recipe", in.Recipe, "execution.name", in.Execution.Name, "stage", in.Stage); err != nil {
+		return ResolveOutput{}, err
+	}
+	if in.Now.IsZero() || in.Execution.StartTime.IsZero() {
+		return ResolveOutput{}, missingInput([]string{"now or execution.startTime"})
+	}
+	r, err := s.recipe(in)
+	if err != nil {
+		return ResolveOutput{}, err
+	}
+	from, err := s.Source.Resolve(ctx, source.Request{Source: r.Source, Architecture: r.Architecture, Override: in.Source})
+	if err != nil {
+		return ResolveOutput{}, failure.Wrap(failure.CodeOf(err), err, "recipe %s has no source to build on", in.Recipe)
+	}
+	p, bundle, err := plan.Build(plan.Input{
+		Recipe: r, UserData: s.UserData, Source: from, FactoryVersion: s.Settings.Version,
+		ExecutionName: in.Execution.Name, ExecutionStart: in.Execution.StartTime,
+	})
+	if err != nil {
+		return ResolveOutput{}, failure.Wrap(codeOr(err, failure.Internal), err, "plan the build of recipe %s", in.Recipe)
+	}
+	out := ResolveOutput{
+		Recipe: r.Name, Fingerprint: p.Fingerprint, SourceImage: from.ImageID, Regions: regionsOf(*p),
+	}
+	if out.Plan, err = s.keep(ctx, p, bundle); err != nil {
+		return ResolveOutput{}, err
+	}
+	if in.Force {
+		return out, nil
+	}
+	if out.Published, err = s.published(ctx, *p); err != nil {
+		return ResolveOutput{}, err
+	}
+	out.UpToDate = out.Published != nil
+	return out, nil
+}
+
+// recipe loads and checks the recipe with everything it uses.
+func (s Resolve) recipe(in ResolveInput) (*recipe.Recipe, error) {
+	r, problems, err := recipe.Load(s.UserData, in.Recipe, recipe.Options{Now: in.Now})
+	if errors.Is(err, recipe.ErrUnknown) {
+		return nil, failure.Wrap(failure.RecipeInvalid, err, "nothing was started")
+	}
+	if err != nil {
+		return nil, failure.Wrap(failure.Internal, err, "load recipe %s", in.Recipe)
+	}
+	more, err := plan.Check(r, s.UserData)
+	if err != nil {
+		return nil, failure.Wrap(failure.Internal, err, "check recipe %s", in.Recipe)
+	}
+	problems = append(problems, more...)
+	if home := r.Home().Name; home != "" && home != s.Settings.Region {
+		problems = append(problems, r.Problem("distribution.regions[0].name", s.Settings.Region,
+			"the factory that is to build this runs in %s, and the first region is where the image is built", s.Settings.Region))
+	}
+	if err := problems.Err(); err != nil {
+		return nil, failure.Wrap(failure.RecipeInvalid, err, "recipe %s cannot be built, nothing was started", in.Recipe)
+	}
+	return r, nil
+}
+
+// keep stores the plan and its bundle under their digests.
+func (s Resolve) keep(ctx context.Context, p *plan.BuildPlan, bundle []byte) (Object, error) {
+	if _, err := s.Store.Put(ctx, bundleKey(p.Bundle.SHA256), "application/gzip", bundle); err != nil {
+		return Object{}, err
+	}
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return Object{}, failure.Wrap(failure.Internal, err, "encode the plan")
+	}
+	return s.Store.Put(ctx, "plans/"+digest(raw)+".json", "application/json", raw)
 }
 
 // published finds the images of exactly this plan that consumers already get:

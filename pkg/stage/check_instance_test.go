@@ -1,0 +1,169 @@
+package stage
+
+import (
+	"encoding/base64"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+const (
+	initDone  = "{\n  \"boot_status_code\": \"enabled-by-generator\",\n  \"detail\": \"DataSourceEc2Local\",\n  \"errors\": [],\n  \"status\": \"done\"\n}\n"
+	initError = `{"detail":"('scripts-user', RuntimeError)","errors":["scripts-user: 1 failed"],"status":"error"}` + "\n"
+	provOK    = `{"status":"ok","components":[{"name":"hardening","status":"ok","seconds":3,"exit":0}]}` + "\n"
+	system    = `{"systemState":"degraded","failedUnits":"b.service a.service ","finished":1772366460}` + "\n" // 12:01:00
+)
+
+func provFailed(log string) string {
+	return `{"status":"failed","components":[{"name":"docker","status":"failed","seconds":3,"exit":100}],"failed":{"component":"docker","exit":100,"line":12,` +
+		`"command":"apt-get install docker.io","logTail":"` + base64.StdEncoding.EncodeToString([]byte(log)) + `"}}` + "\n"
+}
+
+func instance(state types.InstanceStateName) types.Instance {
+	return types.Instance{InstanceId: aws.String("i-1"), LaunchTime: aws.Time(start), State: &types.InstanceState{Name: state}}
+}
+
+type checkInstanceCase struct {
+	role    string
+	state   types.InstanceStateName
+	reason  string
+	now     time.Duration // after the start; default one minute
+	offline bool
+	answer  *ssm.GetCommandInvocationOutput
+	faults  func(*fakeEC2, *fakeSSM, *fakeS3)
+}
+
+func (c checkInstanceCase) run(t *testing.T) (CheckInstanceOutput, *fakeS3, *fakeSSM, error) {
+	t.Helper()
+	s, e, m := newS3(), newEC2(home), newSSM()
+	if c.state != "" {
+		i := instance(c.state)
+		if c.reason != "" {
+			i.StateReason = &types.StateReason{Code: aws.String(c.reason), Message: aws.String("why")}
+		}
+		e.instances = []types.Instance{i}
+	}
+	e.console = "booting\r\nKernel panic - not syncing\r\n"
+	m.offline, m.invocation = c.offline, c.answer
+	role := c.role
+	if role == "" {
+		role = "builder"
+	}
+	in := InstanceInput{Job: job(t, s, "AwaitProvisioned", testPlan()), Role: role, InstanceID: "i-1"}
+	if c.now != 0 {
+		in.Now = start.Add(c.now)
+	}
+	if c.faults != nil {
+		c.faults(e, m, s)
+	}
+	check := CheckInstance{Store: s.store(), EC2: e, SSM: m}
+	if c.answer != nil {
+		// The first attempt asks the guest.
+		first := in
+		first.Now = start
+		_, err := check.Run(t.Context(), first)
+		requireCode(t, failure.InstanceNotReady, err)
+	}
+	out, err := check.Run(t.Context(), in)
+	return out, s, m, err
+}
+
+func TestProvisionedBuilder(t *testing.T) {
+	out, s, m, err := checkInstanceCase{
+		state: "running", now: 2 * time.Minute, answer: answered("Success", 0, initDone+provOK+system, ""),
+	}.run(t)
+	require.NoError(t, err)
+	assert.Equal(t, "i-1", out.InstanceID)
+	assert.InDelta(t, 60, out.BootSeconds, 0, "by the guest's clock")
+	assert.Equal(t, []string{"a.service", "b.service"}, out.FailedUnits)
+	require.NotNil(t, out.Console)
+	assert.Equal(t, "executions/run/console-builder.log", out.Console.Key)
+	assert.Contains(t, string(s.objects[out.Console.Key]), "booting")
+	require.Len(t, m.sent, 1)
+	assert.Equal(t, "ami-factory:run:builder-boot", *m.sent[0].Comment)
+	assert.Equal(t, []string{"2700"}, m.sent[0].Parameters["executionTimeout"], "all of the 45 minutes are left")
+}
+
+func TestBootedVerifier(t *testing.T) {
+	_, _, _, err := checkInstanceCase{role: "verifier", state: "running", answer: answered("Success", 0, initDone+system, "")}.run(t)
+	require.NoError(t, err, "a verifier has no user data and so no result of components; failed units are for the checks")
+}
+
+func TestGuestClockOutOfRangeIsNotBelieved(t *testing.T) {
+	out, _, _, err := checkInstanceCase{state: "running", answer: answered("Success", 0, initDone+provOK+`{"systemState":"running","failedUnits":"","finished":5}`, "")}.run(t)
+	require.NoError(t, err)
+	assert.InDelta(t, 60, out.BootSeconds, 0)
+}
+
+func TestCheckInstanceFails(t *testing.T) {
+	late := 46 * time.Minute
+	for name, c := range map[string]struct {
+		checkInstanceCase
+		want  failure.Code
+		tells []string
+		kept  bool // the console is
+	}{
+		"EC2 does not know the instance yet":     {checkInstanceCase{}, failure.InstanceNotReady, nil, false},
+		"it is pending":                          {checkInstanceCase{state: "pending"}, failure.InstanceNotReady, nil, false},
+		"its agent does not answer yet":          {checkInstanceCase{state: "running", offline: true}, failure.InstanceNotReady, nil, false},
+		"cloud-init is at work":                  {checkInstanceCase{state: "running"}, failure.InstanceNotReady, nil, false},
+		"its agent has just gone":                {checkInstanceCase{state: "running", faults: func(_ *fakeEC2, m *fakeSSM, _ *fakeS3) { m.faults["SendCommand"] = []error{&ssmtypes.InvalidInstanceId{}} }}, failure.InstanceNotReady, nil, false},
+		"it is pending for too long":             {checkInstanceCase{state: "pending", now: late}, failure.InstanceTimedOut, []string{"46m0s", "45m0s", "pending"}, true},
+		"its agent never answers":                {checkInstanceCase{state: "running", offline: true, now: late}, failure.InstanceTimedOut, []string{"SSM agent", "Kernel panic"}, true},
+		"cloud-init never ends":                  {checkInstanceCase{state: "running", answer: answered("InProgress", -1, "", ""), now: late}, failure.InstanceTimedOut, []string{"cloud-init is still"}, true},
+		"the question itself times out":          {checkInstanceCase{state: "running", answer: answered("TimedOut", -1, "", "")}, failure.InstanceTimedOut, nil, true},
+		"it never comes to be":                   {checkInstanceCase{now: late}, failure.InstanceTimedOut, nil, true},
+		"it is terminated":                       {checkInstanceCase{state: "terminated", reason: "Server.InternalError"}, failure.InstanceFailed, []string{"terminated", "Server.InternalError why", "Kernel panic", "s3://factory/executions/run/console-builder.log"}, true},
+		"it stopped":                             {checkInstanceCase{state: "stopped", reason: "Client.InstanceInitiatedShutdown"}, failure.InstanceFailed, []string{"stopped"}, true},
+		"the question fails":                     {checkInstanceCase{state: "running", answer: answered("Failed", 127, "", "sh: not found")}, failure.InstanceFailed, []string{"sh: not found"}, true},
+		"the answer is no JSON":                  {checkInstanceCase{state: "running", answer: answered("Success", 0, "hello", "")}, failure.InstanceFailed, []string{"not JSON"}, true},
+		"the answer lacks cloud-init":            {checkInstanceCase{state: "running", answer: answered("Success", 0, system, "")}, failure.InstanceFailed, []string{"lacks cloud-init"}, true},
+		"a component fails":                      {checkInstanceCase{state: "running", answer: answered("Success", 0, initError+provFailed("Err:1 http\nE: Unable to locate package\n")+system, "")}, failure.ProvisioningFailed, []string{"component docker", "exit code 100", "line 12", "apt-get install docker.io", "E: Unable to locate package", "console: s3://"}, true},
+		"the runner never wrote a result":        {checkInstanceCase{state: "running", answer: answered("Success", 0, initDone+system, "")}, failure.ProvisioningFailed, []string{"bundle was probably not fetched"}, true},
+		"cloud-init fails before the components": {checkInstanceCase{state: "running", answer: answered("Success", 0, initError+system, "")}, failure.ProvisioningFailed, []string{"status error", "scripts-user: 1 failed"}, true},
+		"cloud-init fails after the components":  {checkInstanceCase{state: "running", answer: answered("Success", 0, initError+provOK+system, "")}, failure.ProvisioningFailed, []string{"status error"}, true},
+		"a verifier's cloud-init fails":          {checkInstanceCase{role: "verifier", state: "running", answer: answered("Success", 0, initError+system, "")}, failure.InstanceFailed, []string{"the verifier", "status error"}, true},
+		"EC2 throttles":                          {checkInstanceCase{faults: func(e *fakeEC2, _ *fakeSSM, _ *fakeS3) { e.faults["DescribeInstances"] = []error{awsErr("RequestLimitExceeded")} }}, failure.Throttled, nil, false},
+		"SSM denies":                             {checkInstanceCase{state: "running", faults: func(_ *fakeEC2, m *fakeSSM, _ *fakeS3) { m.faults["ListCommands"] = []error{awsErr("AccessDeniedException")} }}, failure.AccessDenied, nil, false},
+		"a lost console does not hide the cause": {checkInstanceCase{state: "terminated", faults: func(e *fakeEC2, _ *fakeSSM, _ *fakeS3) { e.faults["GetConsoleOutput"] = []error{awsErr("InternalError")} }}, failure.InstanceFailed, []string{"could not be kept"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, s, _, err := c.run(t)
+			requireCode(t, c.want, err)
+			for _, text := range c.tells {
+				assert.Contains(t, err.Error(), text)
+			}
+			_, kept := s.objects["executions/run/console-builder.log"]
+			_, keptVerifier := s.objects["executions/run/console-verifier.log"]
+			assert.Equal(t, c.kept, kept || keptVerifier)
+		})
+	}
+}
+
+func TestConsoleOfAnOldInstanceType(t *testing.T) {
+	e := newEC2(home)
+	e.console = "x"
+	e.faults["GetConsoleOutput latest"] = []error{awsErr("UnsupportedOperation")}
+	got, err := readConsole(t.Context(), e, "i-1")
+	require.NoError(t, err)
+	assert.Equal(t, "x", string(got))
+}
+
+func TestTailStartsWithAWholeLine(t *testing.T) {
+	long := make([]byte, 0, 4000)
+	for range 400 {
+		long = append(long, "123456789\n"...)
+	}
+	got := tail(long)
+	assert.LessOrEqual(t, len(got), consoleTail)
+	assert.Equal(t, "123456789\n", got[:10])
+	assert.Equal(t, "short", tail([]byte("short\r\n")))
+}

@@ -1,0 +1,198 @@
+package stage
+
+import (
+	"encoding/base64"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+func launchStage() (Launch, *fakeS3, *fakeEC2) {
+	s, e := newS3(), newEC2(home)
+	return Launch{Settings: Settings{Region: home, InstanceProfile: "profile", SecurityGroupIDs: []string{"sg-1"}}, Store: s.store(), EC2: e}, s, e
+}
+
+func TestBuilderIsLaunchedAsThePlanSays(t *testing.T) {
+	l, s, e := launchStage()
+	out, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"})
+	require.NoError(t, err)
+	assert.Equal(t, LaunchOutput{InstanceID: "i-1", InstanceType: "t3.medium"}, out)
+
+	require.Len(t, e.ran, 1)
+	in := e.ran[0]
+	assert.Equal(t, "ami-base", *in.ImageId)
+	assert.Equal(t, types.HttpTokensStateRequired, in.MetadataOptions.HttpTokens)
+	assert.EqualValues(t, 1, *in.MetadataOptions.HttpPutResponseHopLimit)
+	assert.Nil(t, in.KeyName)
+	assert.False(t, *in.NetworkInterfaces[0].AssociatePublicIpAddress)
+	assert.Equal(t, []string{"sg-1"}, in.NetworkInterfaces[0].Groups)
+	assert.Nil(t, in.NetworkInterfaces[0].SubnetId, "the default VPC's")
+	assert.Equal(t, "profile", *in.IamInstanceProfile.Name)
+	assert.Equal(t, types.ShutdownBehaviorStop, in.InstanceInitiatedShutdownBehavior)
+
+	root := in.BlockDeviceMappings[0]
+	assert.Equal(t, "/dev/xvda", *root.DeviceName)
+	assert.Equal(t, types.VolumeTypeGp3, root.Ebs.VolumeType)
+	assert.True(t, *root.Ebs.Encrypted)
+	assert.True(t, *root.Ebs.DeleteOnTermination)
+	assert.Equal(t, "alias/k", *root.Ebs.KmsKeyId)
+	assert.EqualValues(t, 8, *root.Ebs.VolumeSize)
+
+	data, err := base64.StdEncoding.DecodeString(*in.UserData)
+	require.NoError(t, err)
+	assert.Equal(t, "#!/bin/sh\ncurl 'https://get.example/bundles/b00b.tar.gz?sig=ab&x=1'\n", string(data))
+
+	kinds := map[types.ResourceType]bool{}
+	for _, spec := range in.TagSpecifications {
+		kinds[spec.ResourceType] = true
+		for key, want := range map[string]string{
+			ami.TagRecipe: "debian", ami.TagExecution: "run", ami.TagStage: "LaunchBuilder",
+			ami.TagFingerprint: "f00d", ami.TagExpires: "2026-03-03T12:00:00Z",
+		} {
+			assert.Equal(t, want, ami.TagValue(spec.Tags, key))
+		}
+	}
+	assert.Equal(t, map[types.ResourceType]bool{types.ResourceTypeInstance: true, types.ResourceTypeVolume: true, types.ResourceTypeNetworkInterface: true}, kinds)
+}
+
+func TestVerifierIsLaunchedFromTheImageAlone(t *testing.T) {
+	l, s, e := launchStage()
+	e.images = []types.Image{image("ami-new", "run", false)}
+	_, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchVerifier", testPlan()), Role: "verifier", ImageID: "ami-new"})
+	require.NoError(t, err)
+	in := e.ran[0]
+	assert.Equal(t, "ami-new", *in.ImageId)
+	assert.Nil(t, in.UserData)
+	assert.Equal(t, types.ShutdownBehaviorTerminate, in.InstanceInitiatedShutdownBehavior)
+	assert.Nil(t, in.BlockDeviceMappings[0].Ebs.KmsKeyId, "the snapshot's own key is what is verified")
+}
+
+func TestLaunchTriesTypesThenSubnets(t *testing.T) {
+	l, s, e := launchStage()
+	l.Settings.SubnetIDs = []string{"subnet-1", "subnet-2"}
+	e.faults["RunInstances"] = []error{awsErr("InsufficientInstanceCapacity"), awsErr("Unsupported"), awsErr("InsufficientInstanceCapacity"), nil}
+	out, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"})
+	require.NoError(t, err)
+	assert.Equal(t, "m6i.large", out.InstanceType)
+	var tried, tokens []string
+	for _, in := range e.ran {
+		tried = append(tried, string(in.InstanceType)+" "+*in.NetworkInterfaces[0].SubnetId)
+		tokens = append(tokens, *in.ClientToken)
+		assert.LessOrEqual(t, len(*in.ClientToken), 64)
+	}
+	assert.Equal(t, []string{"t3.medium subnet-1", "m6i.large subnet-1", "t3.medium subnet-2", "m6i.large subnet-2"}, tried)
+	assert.Len(t, ami.SortedIDs(tokens), 4, "each place has its own client token")
+}
+
+func TestRecipesSubnetsComeFirst(t *testing.T) {
+	l, s, e := launchStage()
+	l.Settings.SubnetIDs = []string{"subnet-1"}
+	p := testPlan()
+	p.Recipe.Builder.SubnetIDs = []string{"subnet-9"}
+	_, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", p), Role: "builder"})
+	require.NoError(t, err)
+	assert.Equal(t, "subnet-9", *e.ran[0].NetworkInterfaces[0].SubnetId)
+}
+
+func TestSecondAttemptFindsTheFirstOnesInstance(t *testing.T) {
+	running := types.Instance{
+		InstanceId: aws.String("i-first"), InstanceType: "t3.medium", State: &types.InstanceState{Name: types.InstanceStateNamePending},
+		Tags: []types.Tag{{Key: aws.String(ami.TagExecution), Value: aws.String("run")}, {Key: aws.String(ami.TagStage), Value: aws.String("LaunchBuilder")}},
+	}
+	t.Run("by its tags", func(t *testing.T) {
+		l, s, e := launchStage()
+		e.instances = []types.Instance{running}
+		out, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"})
+		require.NoError(t, err)
+		assert.Equal(t, "i-first", out.InstanceID)
+		assert.Empty(t, e.ran)
+	})
+	t.Run("by its client token, when its tags were not to be seen yet", func(t *testing.T) {
+		l, s, e := launchStage()
+		hidden := running
+		hidden.Tags = nil
+		hidden.ClientToken = aws.String(ami.ClientToken("arn:run", "run", "LaunchBuilder", "t3.medium", ""))
+		e.instances = []types.Instance{hidden}
+		e.faults["RunInstances"] = []error{awsErr("IdempotentParameterMismatch")}
+		out, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"})
+		require.NoError(t, err)
+		assert.Equal(t, "i-first", out.InstanceID)
+	})
+	t.Run("or is told to try again", func(t *testing.T) {
+		l, s, e := launchStage()
+		e.faults["RunInstances"] = []error{awsErr("IdempotentParameterMismatch")}
+		_, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"})
+		requireCode(t, failure.ServiceUnavailable, err)
+	})
+}
+
+func TestLaunchFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		role   string
+		image  string
+		op     string
+		err    error
+		want   failure.Code
+		tells  string
+		change func(*Launch, *fakeS3)
+	}{
+		"no type has capacity anywhere":         {role: "builder", op: "RunInstances", err: awsErr("InsufficientInstanceCapacity"), want: failure.CapacityUnavailable, tells: "t3.medium (InsufficientInstanceCapacity), m6i.large (InsufficientInstanceCapacity)"},
+		"the quota is used up":                  {role: "builder", op: "RunInstances", err: awsErr("VcpuLimitExceeded"), want: failure.QuotaExceeded},
+		"the call is throttled":                 {role: "builder", op: "RunInstances", err: awsErr("RequestLimitExceeded"), want: failure.Throttled},
+		"the role may not launch":               {role: "builder", op: "RunInstances", err: awsErr("UnauthorizedOperation"), want: failure.AccessDenied, tells: "permission"},
+		"EC2 refuses the request":               {role: "builder", op: "RunInstances", err: awsErr("InvalidParameterValue"), want: failure.InstanceFailed},
+		"the instances cannot be listed":        {role: "builder", op: "DescribeInstances", err: awsErr("InternalError"), want: failure.ServiceUnavailable},
+		"a verifier needs an image":             {role: "verifier", want: failure.InvalidInput, tells: "imageId"},
+		"the verifier's image is unknown still": {role: "verifier", image: "ami-x", want: failure.ServiceUnavailable},
+		"a role must be one of the two":         {role: "janitor", want: failure.InvalidInput, tells: "janitor"},
+		"the bundle cannot be presigned": {role: "builder", want: failure.Internal, change: func(_ *Launch, s *fakeS3) {
+			s.faults["Presign"] = []error{awsErr("X")}
+		}},
+		"the plan was altered": {role: "builder", want: failure.InvalidInput, tells: "altered", change: func(_ *Launch, s *fakeS3) {
+			s.objects["plans/p.json"] = []byte("{}")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, s, e := launchStage()
+			if c.op != "" {
+				e.faults[c.op] = []error{c.err}
+			}
+			in := LaunchInput{Job: job(t, s, "Launch", testPlan()), Role: c.role, ImageID: c.image}
+			if c.change != nil {
+				c.change(&l, s)
+			}
+			_, err := l.Run(t.Context(), in)
+			requireCode(t, c.want, err)
+			assert.Contains(t, err.Error(), c.tells)
+		})
+	}
+}
+
+func TestUserDataThatDoesNotFit(t *testing.T) {
+	l, s, _ := launchStage()
+	p := testPlan()
+	p.UserData = "no placeholder"
+	_, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", p), Role: "builder"})
+	requireCode(t, failure.RecipeInvalid, err)
+}
+
+func TestInputIsChecked(t *testing.T) {
+	l, s, _ := launchStage()
+	in := LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"}
+	in.Execution.Name, in.Plan.Key = "", ""
+	_, err := l.Run(t.Context(), in)
+	requireCode(t, failure.InvalidInput, err)
+	assert.EqualError(t, err, "the stage's input lacks execution.name, plan.key")
+
+	in = LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"}
+	in.Plan.Bucket = strings.ToUpper(bucket)
+	_, err = l.Run(t.Context(), in)
+	requireCode(t, failure.InvalidInput, err)
+}
