@@ -36,6 +36,7 @@ var statusByCode = map[string]int{
 	"InternalServerError":          http.StatusInternalServerError,
 	"InternalServerException":      http.StatusInternalServerError,
 	"UnauthorizedOperation":        http.StatusForbidden,
+	"DryRunOperation":              http.StatusPreconditionFailed,
 	"AuthFailure":                  http.StatusForbidden,
 	"RequestEntityTooLarge":        http.StatusRequestEntityTooLarge,
 	// Common errors of the query protocol, and those of SNS and IAM.

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 )
 
 // HandlerOptions configure the HTTP door. The zero value serves.
@@ -36,6 +38,9 @@ type HandlerOptions struct {
 	// MaxBody is the largest body, in bytes, that the awsJson and query
 	// protocols accept. Default 8 MiB. REST services set their own limits.
 	MaxBody int64
+	// Clock is held while a request is served, so that a virtual one does not
+	// run ahead of it. Nil: none.
+	Clock clock.Clock
 	// Logger gets one debug line a call, and errors that are defects. Default: none.
 	Logger *slog.Logger
 }
@@ -110,6 +115,9 @@ func RequestIDFrom(ctx context.Context) string {
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if f.Clock != nil {
+		defer f.Clock.Hold()()
+	}
 	if !isOwnHost(r.Host) || !isOwnOrigin(r.Header.Get("Origin")) {
 		http.Error(w, fmt.Sprintf("the embedded AWS answers on loopback and as %s only; this request was for host %q from origin %q",
 			Host, r.Host, r.Header.Get("Origin")), http.StatusForbidden)
@@ -137,6 +145,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		in.service = guessService(r, sc.service)
+		in.operation = f.guessOperation(w, in)
 		f.fail(w, in, codecOf(in.service), f.unserved(in))
 		return
 	}
@@ -275,6 +284,27 @@ func (f *front) unserved(in *call) error {
 	}
 	return Errorf(code, "the embedded AWS does not serve the operation %s of %s; it serves: %s",
 		in.operation, in.service.Name, strings.Join(slices.Sorted(maps.Keys(in.service.Operations)), ", "))
+}
+
+// guessOperation names the operation of a request whose service is not served,
+// as well as it can be told.
+func (f *front) guessOperation(w http.ResponseWriter, in *call) string {
+	if target := in.request.Header.Get("X-Amz-Target"); target != "" {
+		return target[strings.LastIndex(target, ".")+1:]
+	}
+	if in.service.Protocol == REST {
+		return in.request.Method + " " + in.request.URL.Path
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, in.request.Body, f.MaxBody))
+	if err != nil {
+		return "that cannot be read"
+	}
+	in.body = body
+	form, err := in.parseForm()
+	if err != nil {
+		return "that cannot be read"
+	}
+	return form.Get("Action")
 }
 
 // looksLikeAPI tells an API call without a signature from a request for an

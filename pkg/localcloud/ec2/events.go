@@ -1,0 +1,50 @@
+package ec2
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+)
+
+// setInstanceState moves an instance on and queues the event that tells it.
+// The state is locked.
+func (s *Service) setInstanceState(i *instance, to types.InstanceStateName) {
+	if i.State != nil && i.State.Name == to {
+		return
+	}
+	i.State = instanceState(to)
+	s.tell(i.realm(), "EC2 Instance State-change Notification",
+		fmt.Sprintf("arn:aws:ec2:%s:%s:instance/%s", i.Region, i.Account, *i.InstanceId),
+		map[string]string{"instance-id": *i.InstanceId, "state": string(to)})
+}
+
+// tellImage queues the event of an image's new state: available, failed,
+// deregistered or disabled.
+func (s *Service) tellImage(im *image, state, trouble string) {
+	detail := map[string]string{"RequestId": requestID(), "ImageId": *im.ImageId, "State": state}
+	if trouble != "" {
+		detail["ErrorMessage"] = trouble
+	}
+	s.tell(scope.Key{Account: aws.ToString(im.OwnerId), Region: im.Region}, "EC2 AMI State Change",
+		fmt.Sprintf("arn:aws:ec2:%s::image/%s", im.Region, *im.ImageId), detail)
+}
+
+func (s *Service) tell(realm scope.Key, detailType, resource string, detail map[string]string) {
+	raw, err := json.Marshal(detail)
+	if err != nil {
+		s.cfg.Logger.Error("encode event", "type", detailType, "error", err)
+		return
+	}
+	s.queue = append(s.queue, Event{Source: "aws.ec2", DetailType: detailType, Account: realm.Account, Region: realm.Region,
+		Time: s.cfg.Clock.Now(), Resources: []string{resource}, Detail: raw})
+}
+
+// requestID stands for the internal request that settled an asynchronous call.
+func requestID() string {
+	h := scope.Hex(32)
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}

@@ -1,0 +1,60 @@
+package ec2
+
+import (
+	"fmt"
+	"strings"
+)
+
+// managedKey is EBS's own key, used where a volume is to be encrypted and no
+// key is named.
+const managedKey = "alias/aws/ebs"
+
+// anyKey is the ResolveKey of a Service without KMS.
+func anyKey(account, region, ref string) (Key, error) {
+	arn := ref
+	switch {
+	case strings.HasPrefix(ref, "arn:"):
+	case strings.HasPrefix(ref, "alias/"):
+		arn = fmt.Sprintf("arn:aws:kms:%s:%s:%s", region, account, ref)
+	default:
+		arn = fmt.Sprintf("arn:aws:kms:%s:%s:key/%s", region, account, ref)
+	}
+	return Key{ARN: arn, Managed: strings.Contains(arn, ":alias/aws/"), Enabled: true}, nil
+}
+
+// anyProfile is the Profile of a Service without IAM.
+func anyProfile(account, ref string) (InstanceProfile, error) {
+	name := ref[strings.LastIndex(ref, "/")+1:]
+	arn := ref
+	if !strings.HasPrefix(ref, "arn:") {
+		arn = fmt.Sprintf("arn:aws:iam::%s:instance-profile/%s", account, name)
+	}
+	return InstanceProfile{ARN: arn, ID: stableUpperID("AIPA", arn), Role: name}, nil
+}
+
+func stableUpperID(prefix string, parts ...string) string {
+	return prefix + strings.ToUpper(stableID("", parts...))
+}
+
+// encryption is what a new volume or snapshot is encrypted with.
+type encryption struct {
+	Encrypted bool
+	KeyARN    string
+	Managed   bool
+	Trouble   string // why the key cannot be used; found out after the call, as on EC2
+}
+
+// resolveEncryption settles the key for account in region.
+func (s *Service) resolveEncryption(account, region, ref string) encryption {
+	if ref == "" {
+		ref = managedKey
+	}
+	key, err := s.cfg.ResolveKey(account, region, ref)
+	switch {
+	case err != nil:
+		return encryption{Encrypted: true, KeyARN: ref, Trouble: fmt.Sprintf("Given key ID %s is not accessible: %v", ref, err)}
+	case !key.Enabled:
+		return encryption{Encrypted: true, KeyARN: key.ARN, Trouble: fmt.Sprintf("Given key ID %s is not usable: it is disabled or pending deletion", key.ARN)}
+	}
+	return encryption{Encrypted: true, KeyARN: key.ARN, Managed: key.Managed}
+}

@@ -1,0 +1,134 @@
+package ec2
+
+import (
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+)
+
+// state is everything that Snapshot keeps. Records embed the SDK's type as
+// describes show it; what depends on the viewer is filled in on the way out.
+type state struct {
+	Images       map[imageKey]*image  `json:"images"`
+	Snapshots    map[string]*snapshot `json:"snapshots"`
+	Instances    map[string]*instance `json:"instances"`
+	Volumes      map[string]*volume   `json:"volumes"`
+	Tokens       map[string]token     `json:"tokens"`
+	PublicAccess map[scope.Key]string `json:"publicAccess"` // image block-public-access state, where it was set
+}
+
+func newState() state {
+	return state{
+		Images:       map[imageKey]*image{},
+		Snapshots:    map[string]*snapshot{},
+		Instances:    map[string]*instance{},
+		Volumes:      map[string]*volume{},
+		Tokens:       map[string]token{},
+		PublicAccess: map[scope.Key]string{},
+	}
+}
+
+// token remembers a call with a client token.
+type token struct {
+	Digest string `json:"digest"` // of its parameters
+	Result string `json:"result"` // id of what it made
+}
+
+type image struct {
+	types.Image
+	Region        string
+	Visible       time.Time // when describes begin to know it
+	Permissions   []types.LaunchPermission
+	LastLaunched  *time.Time
+	CooldownUntil *time.Time // of deregistration protection
+}
+
+// imageKey: an image id names one image per region.
+type imageKey struct{ Region, ID string }
+
+type snapshot struct {
+	types.Snapshot
+	Region      string
+	Visible     time.Time
+	ManagedKey  bool   // encrypted with a key of AWS's
+	ImageDir    string // what it holds; shared with its copies
+	External    bool   // ImageDir is a base image's, not ours to remove
+	Info        vm.ImageInfo
+	Users       []string // accounts that may create volumes of it, sorted
+	SharedToAll bool
+}
+
+type instance struct {
+	types.Instance
+	Account           string
+	Region            string
+	Visible           time.Time
+	ReservationID     string
+	UserData          []byte
+	Shutdown          types.ShutdownBehavior // instance-initiated
+	TerminationLocked bool                   // DisableApiTermination
+	StopLocked        bool                   // DisableApiStop
+	Profile           InstanceProfile
+	MAC               string
+	ImageDir          string
+	VolumeID          string
+	VolumeGiB         int
+	HasRun            bool
+	Terminated        time.Time
+	LastConsole       []byte // of a machine that has ended
+
+	machine  vm.Machine
+	reached  bool          // the guest has answered since the last start
+	stopDone chan struct{} // closed when a StopInstances has done its work; nil without one
+	captures int           // CreateImage at work on its disk
+	captured chan struct{} // closed when captures falls to 0
+}
+
+type volume struct {
+	types.Volume
+	Account string
+	Region  string
+	Visible time.Time
+}
+
+func (i *instance) realm() scope.Key { return scope.Key{Account: i.Account, Region: i.Region} }
+
+// live says whether the instance still needs its disk.
+func (i *instance) live() bool { return i.State.Name != types.InstanceStateNameTerminated }
+
+// rootSnapshot is the id of the snapshot behind the image.
+func (im *image) rootSnapshot() string {
+	for _, m := range im.BlockDeviceMappings {
+		if m.Ebs != nil && m.Ebs.SnapshotId != nil {
+			return *m.Ebs.SnapshotId
+		}
+	}
+	return ""
+}
+
+// stateCodes are the codes of instance states, of the API reference of
+// InstanceState.
+var stateCodes = map[types.InstanceStateName]int32{
+	types.InstanceStateNamePending:      0,
+	types.InstanceStateNameRunning:      16,
+	types.InstanceStateNameShuttingDown: 32,
+	types.InstanceStateNameTerminated:   48,
+	types.InstanceStateNameStopping:     64,
+	types.InstanceStateNameStopped:      80,
+}
+
+func instanceState(name types.InstanceStateName) *types.InstanceState {
+	return &types.InstanceState{Name: name, Code: aws.Int32(stateCodes[name])}
+}
+
+// serverFault is the StateReason of what went wrong on our side.
+func serverFault(message string) *types.StateReason {
+	return &types.StateReason{Code: aws.String("Server.InternalError"), Message: aws.String("Server.InternalError: " + message)}
+}
+
+// ec2Time is how EC2 writes times that the API carries as text.
+func ec2Time(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

@@ -1,0 +1,217 @@
+// Package ec2 is the EC2 of the embedded AWS: instances, images, snapshots,
+// volumes and the default network around them. Its methods have the SDK
+// client's signatures, so that it can be used in place of one, and the HTTP
+// door serves the very same methods. An instance is a machine of a vm.Driver.
+package ec2
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// Event is what EC2 tells EventBridge.
+type Event struct {
+	Source     string // aws.ec2
+	DetailType string
+	Account    string
+	Region     string
+	Time       time.Time
+	Resources  []string // ARNs
+	Detail     json.RawMessage
+}
+
+// Key is a KMS key as a reference to it resolves.
+type Key struct {
+	ARN     string
+	Managed bool // by AWS: what it encrypts cannot be shared
+	Enabled bool
+}
+
+// InstanceProfile is an IAM instance profile as the metadata service shows it.
+type InstanceProfile struct {
+	ARN  string
+	ID   string
+	Role string // name of its role
+}
+
+// Config of a Service. Clock, Driver and Dir are required.
+type Config struct {
+	Clock  clock.Clock
+	Driver vm.Driver
+	// Dir holds instances/<id> and images/<snapshot id>.
+	Dir     string
+	Default wire.Caller // of calls in process; default account 000000000000, region us-east-1
+	Regions []string    // served; default: the common commercial regions
+	Timing  Timing
+	Limits  Limits
+
+	// Events is told of state changes, without locks held.
+	Events func(context.Context, Event)
+	// ResolveKey looks up a KMS key by id, ARN or alias, as seen from an account
+	// and region. Nil: every key exists, aliases alias/aws/… are AWS's own.
+	ResolveKey func(account, region, ref string) (Key, error)
+	// Organizations are the ARNs of the organisation and organisational units
+	// an account is in. Nil: none.
+	Organizations func(account string) []string
+	// Capacity says whether a zone has capacity for a type. Nil: always.
+	Capacity func(c wire.Caller, instanceType, zone string) bool
+	// Profile resolves an instance profile's name or ARN. Nil: every profile
+	// exists, and its role has its name.
+	Profile func(account, ref string) (InstanceProfile, error)
+	// Credentials mints a role's credentials for the metadata service. Nil: the
+	// guests get none.
+	Credentials func(ctx context.Context, account, region, role, instanceID string) (aws.Credentials, error)
+	// SSHKey is an OpenSSH public key line that every guest's metadata shows.
+	SSHKey string
+	// Metadata makes an instance's metadata service. Default: imds.New.
+	Metadata func(imds.Instance) http.Handler
+
+	Logger *slog.Logger // default: none
+}
+
+// Service is EC2. Its methods are safe for concurrent use.
+type Service struct {
+	cfg    Config
+	ctx    context.Context // of the background work; ends with Close
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	st     state
+	queue  []Event // to be told when mu is free
+	work   int     // background functions running
+	idle   chan struct{}
+	closed bool
+}
+
+// New makes a Service and its directories.
+func New(cfg Config) (*Service, error) {
+	if cfg.Clock == nil || cfg.Driver == nil || cfg.Dir == "" {
+		return nil, errors.New("ec2: Clock, Driver and Dir are required")
+	}
+	if cfg.Default.Account == "" {
+		cfg.Default.Account = "000000000000"
+	}
+	if cfg.Default.Region == "" {
+		cfg.Default.Region = "us-east-1"
+	}
+	if len(cfg.Regions) == 0 {
+		cfg.Regions = commercialRegions()
+	}
+	if cfg.Metadata == nil {
+		cfg.Metadata = imds.New
+	}
+	if cfg.Events == nil {
+		cfg.Events = func(context.Context, Event) {}
+	}
+	if cfg.ResolveKey == nil {
+		cfg.ResolveKey = anyKey
+	}
+	if cfg.Profile == nil {
+		cfg.Profile = anyProfile
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	for _, dir := range []string{instancesDir, imagesDir} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	s := &Service{cfg: cfg, st: newState(), idle: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// caller is who makes this call, in which region.
+func (s *Service) caller(ctx context.Context, optFns []func(*ec2.Options)) wire.Caller {
+	c := scope.Caller(ctx, s.cfg.Default)
+	if len(optFns) > 0 {
+		o := ec2.Options{Region: c.Region}
+		for _, fn := range optFns {
+			fn(&o)
+		}
+		if o.Region != "" {
+			c.Region = o.Region
+		}
+	}
+	return c
+}
+
+// unlock frees the state and tells the events that have come up.
+func (s *Service) unlock() {
+	events := s.queue
+	s.queue = nil
+	s.mu.Unlock()
+	for _, e := range events {
+		s.cfg.Events(s.ctx, e)
+	}
+}
+
+// background runs f as work of the clock's until it returns. f's context ends
+// when the Service is closed. The state is locked.
+func (s *Service) background(f func(ctx context.Context)) {
+	if s.closed {
+		return
+	}
+	s.work++
+	s.cfg.Clock.Go(func() {
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.work--
+			if s.closed && s.work == 0 {
+				close(s.idle)
+			}
+		}()
+		f(s.ctx)
+	})
+}
+
+// Close kills all machines and waits until they are gone, or ctx ends. The
+// driver stays open.
+func (s *Service) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		if s.work == 0 {
+			close(s.idle)
+		}
+	}
+	s.mu.Unlock()
+	s.cancel()
+	if err := s.cfg.Clock.Wait(ctx, s.idle, 0); err != nil {
+		return errors.Join(errors.New("ec2: machines are still ending"), err)
+	}
+	return nil
+}
+
+// Machine finds the guest of an instance for SSM. m is nil while the instance
+// does not run.
+func (s *Service) Machine(account, region, instanceID string) (m vm.Machine, state types.InstanceStateName, ok bool) {
+	s.mu.Lock()
+	defer s.unlock()
+	i, found := s.st.Instances[instanceID]
+	if !found || i.Account != account || i.Region != region {
+		return nil, "", false
+	}
+	return i.machine, i.State.Name, true
+}
+
+var _ wire.Stateful = (*Service)(nil)
