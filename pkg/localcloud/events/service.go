@@ -24,6 +24,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -91,7 +92,8 @@ type rule struct {
 
 // Service implements EventBridge.
 type Service struct {
-	cfg Config
+	cfg  Config
+	work *background.Group
 
 	mu        sync.Mutex
 	buses     map[scope.Key]map[string]*bus
@@ -104,7 +106,16 @@ func New(cfg Config) *Service {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg, buses: map[scope.Key]map[string]*bus{}, listeners: map[int]func(Event){}}
+	return &Service{cfg: cfg, work: background.New(cfg.Clock), buses: map[scope.Key]map[string]*bus{}, listeners: map[int]func(Event){}}
+}
+
+// Close ends the deliveries that are under way and waits for that, or until ctx
+// ends.
+func (s *Service) Close(ctx context.Context) error {
+	if err := s.work.Close(ctx); err != nil {
+		return fmt.Errorf("events: %w", err)
+	}
+	return nil
 }
 
 func (s *Service) caller(ctx context.Context, optFns []func(*eventbridge.Options)) wire.Caller {
@@ -177,15 +188,15 @@ func (s *Service) Emit(ctx context.Context, e Event) error {
 	if err := json.Unmarshal(raw, &document); err != nil {
 		return fmt.Errorf("event %s %q: %w", e.Source, e.DetailType, err)
 	}
-	background := wire.WithCaller(context.WithoutCancel(ctx), wire.Caller{Account: e.Account, Region: e.Region})
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: e.Account, Region: e.Region})
 	for _, d := range s.route(e, document) {
 		input, err := targetInput(d.target, &d.rule, raw, document)
 		if err != nil {
 			s.cfg.Logger.Warn("event not delivered", "rule", d.rule.ARN, "target", aws.ToString(d.target.Arn), "error", err)
 			continue
 		}
-		s.cfg.Clock.Go(func() {
-			if err := s.deliver(background, d.target, input, e); err != nil {
+		s.work.Go(ctx, func(ctx context.Context) {
+			if err := s.deliver(ctx, d.target, input, e); err != nil {
 				s.cfg.Logger.Warn("event not delivered", "rule", d.rule.ARN, "target", aws.ToString(d.target.Arn), "error", err)
 			}
 		})

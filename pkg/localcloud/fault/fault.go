@@ -28,6 +28,12 @@ type Rule struct {
 	Account   string `json:"account,omitempty"`
 	Region    string `json:"region,omitempty"`
 
+	// InstanceType and Zone make it a rule about EC2's capacity: RunInstances
+	// fails with InsufficientInstanceCapacity for the type (or every type) in
+	// the zone (or every zone) of the region. Code must be that, or empty.
+	InstanceType string `json:"instanceType,omitempty"`
+	Zone         string `json:"zone,omitempty"`
+
 	// Nth is the first matching call that the rule takes, from 1; 0 means 1.
 	Nth int `json:"nth,omitempty"`
 	// Times is how many calls it takes from then on; 0 means once, -1 every one.
@@ -109,6 +115,10 @@ func (s *Set) Add(rules ...Rule) ([]string, error) {
 
 func (r Rule) check() error {
 	switch {
+	case r.aboutCapacity():
+		if r.Code != "" && r.Code != noCapacity || r.Service != "" && r.Service != "ec2" {
+			return fmt.Errorf("a rule with instanceType or zone is about EC2's capacity: service ec2 and code %s are the only ones allowed", noCapacity)
+		}
 	case r.Service == "":
 		return errors.New("service is missing (a signing name such as ec2, or * for all)")
 	case r.Code == "" && r.Delay == 0:
@@ -119,6 +129,19 @@ func (r Rule) check() error {
 		return fmt.Errorf("status is %d; 400 to 599 are allowed", r.Status)
 	}
 	return nil
+}
+
+const noCapacity = "InsufficientInstanceCapacity"
+
+func (r Rule) aboutCapacity() bool { return r.InstanceType != "" || r.Zone != "" }
+
+// HasCapacity says whether a zone has capacity for an instance type; every call
+// counts as one attempt. It fits ec2.Config.Capacity.
+func (s *Set) HasCapacity(caller wire.Caller, instanceType, zone string) bool {
+	_, taken := s.take(func(r Rule) bool {
+		return r.aboutCapacity() && (r.InstanceType == "" || r.InstanceType == instanceType) && (r.Zone == "" || r.Zone == zone) && r.concerns(caller)
+	})
+	return !taken
 }
 
 // Remove takes one rule out and says whether it was there.
@@ -182,7 +205,7 @@ func decode(raw []byte) ([]Rule, error) {
 // Before is asked about every call before it is made; an error answers it. It
 // fits wire.HandlerOptions.Before.
 func (s *Set) Before(ctx context.Context, caller wire.Caller, service, operation string) error {
-	rule, ok := s.take(service, operation, caller)
+	rule, ok := s.take(func(r Rule) bool { return !r.aboutCapacity() && r.matches(service, operation) && r.concerns(caller) })
 	if !ok {
 		return nil
 	}
@@ -208,11 +231,12 @@ func (s *Set) Before(ctx context.Context, caller wire.Caller, service, operation
 	}
 }
 
-func (s *Set) take(service, operation string, caller wire.Caller) (Rule, bool) {
+// take finds the first rule that matches and whose turn it is.
+func (s *Set) take(matches func(Rule) bool) (Rule, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.rules {
-		if !r.matches(service, operation, caller) {
+		if !matches(r.Rule) {
 			continue
 		}
 		r.Seen++
@@ -229,11 +253,12 @@ func (s *Set) take(service, operation string, caller wire.Caller) (Rule, bool) {
 	return Rule{}, false
 }
 
-func (r Rule) matches(service, operation string, caller wire.Caller) bool {
-	return (r.Service == "*" || strings.EqualFold(r.Service, service)) &&
-		(r.Operation == "" || r.Operation == operation) &&
-		(r.Account == "" || r.Account == caller.Account) &&
-		(r.Region == "" || r.Region == caller.Region)
+func (r Rule) matches(service, operation string) bool {
+	return (r.Service == "*" || strings.EqualFold(r.Service, service)) && (r.Operation == "" || r.Operation == operation)
+}
+
+func (r Rule) concerns(caller wire.Caller) bool {
+	return (r.Account == "" || r.Account == caller.Account) && (r.Region == "" || r.Region == caller.Region)
 }
 
 // Path is where ServeHTTP is mounted.

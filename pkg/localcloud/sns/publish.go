@@ -56,10 +56,9 @@ func (s *Service) Publish(ctx context.Context, in *sns.PublishInput, _ ...func(*
 	}
 	s.mu.Unlock()
 
-	background := context.WithoutCancel(ctx)
 	for _, sub := range subscriptions {
-		s.cfg.Clock.Go(func() {
-			if err := s.deliver(background, sub, message); err != nil {
+		s.work.Go(ctx, func(ctx context.Context) {
+			if err := s.deliver(ctx, sub, message); err != nil {
 				s.cfg.Logger.Warn("message not delivered", "subscription", sub.ARN, "endpoint", sub.Endpoint, "message", message.ID, "error", err)
 			}
 		})

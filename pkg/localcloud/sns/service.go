@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -70,7 +71,8 @@ type subscription struct {
 
 // Service implements SNS.
 type Service struct {
-	cfg Config
+	cfg  Config
+	work *background.Group
 
 	mu        sync.Mutex
 	topics    map[scope.Key]map[string]*topic // by name
@@ -86,7 +88,16 @@ func New(cfg Config) *Service {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg, topics: map[scope.Key]map[string]*topic{}, listeners: map[string]map[int]func(Message){}}
+	return &Service{cfg: cfg, work: background.New(cfg.Clock), topics: map[scope.Key]map[string]*topic{}, listeners: map[string]map[int]func(Message){}}
+}
+
+// Close ends the deliveries that are under way and waits for that, or until ctx
+// ends.
+func (s *Service) Close(ctx context.Context) error {
+	if err := s.work.Close(ctx); err != nil {
+		return fmt.Errorf("sns: %w", err)
+	}
+	return nil
 }
 
 func (s *Service) caller(ctx context.Context, optFns []func(*sns.Options)) wire.Caller {

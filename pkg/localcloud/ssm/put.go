@@ -72,11 +72,10 @@ func (s *Service) PutParameter(ctx context.Context, in *ssm.PutParameterInput, o
 	}
 	s.mu.Unlock()
 
-	background := context.WithoutCancel(ctx)
 	if validate {
-		s.cfg.Clock.AfterFunc(s.cfg.ValidationDelay, func() { s.validateImage(background, at, p, v, operation) })
+		s.work.Go(ctx, func(ctx context.Context) { s.validateImage(ctx, at, p, v, operation) })
 	} else {
-		s.emitChange(background, at, operation, name, v)
+		s.emitChange(ctx, at, operation, name, v)
 	}
 	return &ssm.PutParameterOutput{Version: v.Number, Tier: v.Tier}, nil
 }
@@ -190,6 +189,9 @@ func (s *Service) commit(p *parameter, v version) {
 }
 
 func (s *Service) validateImage(ctx context.Context, at scope.Key, p *parameter, v version, operation string) {
+	if err := s.cfg.Clock.Sleep(ctx, s.cfg.ValidationDelay); err != nil {
+		return // the service is being closed
+	}
 	if !s.cfg.ImageExists(ctx, at.Account, at.Region, v.Value) {
 		s.mu.Lock()
 		if len(p.Versions) == 0 && p.Last == v.Number && s.params[at][p.Name] == p {
@@ -258,7 +260,7 @@ func (s *Service) remove(ctx context.Context, at scope.Key, name string) error {
 	if !ok {
 		return &types.ParameterNotFound{Message: aws.String(fmt.Sprintf("Parameter %s not found.", name))}
 	}
-	s.emitChange(context.WithoutCancel(ctx), at, "Delete", name, v)
+	s.emitChange(ctx, at, "Delete", name, v)
 	return nil
 }
 

@@ -49,10 +49,8 @@ func (s *Service) SendCommand(ctx context.Context, in *ssm.SendCommandInput, opt
 	s.commands[at] = append(s.commands[at], c)
 	out := c.api()
 	s.mu.Unlock()
-	// The command outlives the call that sent it.
-	background := context.WithoutCancel(ctx)
 	for _, inv := range c.Invocations {
-		s.cfg.Clock.Go(func() { s.run(background, at, c, inv) })
+		s.work.Go(ctx, func(ctx context.Context) { s.run(ctx, at, c, inv) })
 	}
 	return &ssm.SendCommandOutput{Command: &out}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
@@ -70,7 +71,8 @@ type Config struct {
 
 // Service implements SSM.
 type Service struct {
-	cfg Config
+	cfg  Config
+	work *background.Group
 
 	mu       sync.Mutex
 	commands map[scope.Key][]*command // oldest first
@@ -94,9 +96,18 @@ func New(cfg Config) *Service {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Service{
-		cfg: cfg, commands: map[scope.Key][]*command{}, params: map[scope.Key]map[string]*parameter{},
+		cfg: cfg, work: background.New(cfg.Clock), commands: map[scope.Key][]*command{}, params: map[scope.Key]map[string]*parameter{},
 		public: map[string]map[string]*parameter{}, seen: map[scope.Key]map[string]registration{},
 	}
+}
+
+// Close ends the commands that are running and waits for that, or until ctx
+// ends.
+func (s *Service) Close(ctx context.Context) error {
+	if err := s.work.Close(ctx); err != nil {
+		return fmt.Errorf("ssm: %w", err)
+	}
+	return nil
 }
 
 func (s *Service) caller(ctx context.Context, optFns []func(*ssm.Options)) wire.Caller {
