@@ -1,0 +1,262 @@
+package archtest
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/ami-factory/ami-factory"
+
+// layer says what the packages under a folder may import of this module.
+// Packages of the same layer may import one another unless strict is set.
+// Everything may import failure and report.
+type layer struct {
+	folder string
+	may    []string // folders; nil: nothing but itself
+	strict bool
+}
+
+// everywhere are the folders that all may import.
+var everywhere = []string{"pkg/failure", "pkg/report"}
+
+// layers are the design's arrows, from the outside in. The first folder that
+// holds a package decides. A package that no folder holds fails the test, so
+// that nobody adds one without saying where it belongs.
+var layers = []layer{
+	{folder: "cmd", may: []string{"pkg/cli"}},
+	{folder: "lambdas", may: []string{"pkg/lambdaentry", "pkg/functions", "pkg/stage"}, strict: true},
+	{folder: "infra", may: []string{"pkg/workflow"}},
+	{folder: "test", may: []string{"pkg", "userdata", "infra"}},
+
+	// The operator's side drives everything but the deployment.
+	{folder: "pkg/cli", may: []string{
+		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/source",
+		"pkg/component", "pkg/compliance", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/userdata", "userdata",
+	}},
+	{folder: "pkg/rehearsal", may: []string{
+		"pkg/localcloud", "pkg/workflow", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/compliance", "pkg/ami", "userdata",
+	}},
+
+	// The embedded AWS knows nothing of the factory.
+	{folder: "pkg/localcloud"},
+
+	// The functions: wiring, then stages, then what stages are made of.
+	{folder: "pkg/functions", may: []string{
+		"pkg/lambdaentry", "pkg/stage", "pkg/distribution", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
+	}},
+	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "userdata"}},
+	{folder: "pkg/stage", may: []string{
+		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/compliance", "pkg/component", "pkg/distribution", "pkg/evidence",
+		"pkg/userdata", "pkg/plan", "pkg/source", "pkg/recipe",
+	}},
+	{folder: "pkg/workflow"},
+	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
+	{folder: "pkg/distribution", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
+	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance"}},
+	{folder: "pkg/ami", may: []string{"pkg/awserr"}},
+	{folder: "pkg/guest", may: []string{"pkg/awserr"}},
+	{folder: "pkg/awserr"},
+	{folder: "pkg/plan", may: []string{"pkg/recipe", "pkg/component", "pkg/compliance", "pkg/userdata", "userdata"}},
+	{folder: "pkg/userdata", may: []string{"pkg/component", "pkg/recipe"}},
+	{folder: "pkg/component", may: []string{"pkg/compliance", "pkg/recipe"}},
+	{folder: "pkg/compliance"},
+	{folder: "pkg/recipe"},
+	{folder: "pkg/report"},
+	{folder: "pkg/failure", strict: true},
+	{folder: "userdata"},
+	{folder: "pkg/archtest"},
+	{folder: "pkg/depsanchor"}, // blank imports that keep requirements in go.mod
+}
+
+// extra is what tests under a folder may import beside what their package may:
+// the embedded AWS is everyone's fake, and some contracts have two sides.
+var extra = []layer{
+	{folder: "pkg/localcloud", may: []string{"pkg/workflow"}},
+	{folder: "pkg", may: []string{"pkg/localcloud", "userdata", "pkg/recipe", "pkg/plan"}},
+	{folder: "infra", may: []string{"pkg/stage"}},
+	{folder: "userdata", may: []string{"pkg/component", "pkg/compliance", "pkg/recipe"}},
+}
+
+// outside says which folders alone may import a library, and who may not.
+type outside struct {
+	library string // prefix of an import path
+	only    []string
+	never   []string
+	why     string
+	inTests bool // the rule holds for tests as well
+}
+
+var outsides = []outside{
+	{library: "github.com/aws/aws-cdk-go", only: []string{"infra"}, why: "only infra knows the CDK: it takes minutes to compile", inTests: true},
+	{library: "github.com/aws/jsii-runtime-go", only: []string{"infra"}, why: "only infra knows the CDK", inTests: true},
+	{library: "github.com/aws/constructs-go", only: []string{"infra"}, why: "only infra knows the CDK", inTests: true},
+	{library: "github.com/aws/aws-lambda-go", only: []string{"lambdas", "pkg/lambdaentry"}, why: "stages are plain Go; lambdaentry adapts them"},
+	{library: "github.com/johannesboyne/gofakes3", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
+	{library: "github.com/containers/gvisor-tap-vsock", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
+	{library: "github.com/xiatechs/jsonata-go", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
+	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
+	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
+		"cmd", "infra", "pkg/workflow", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/userdata", "pkg/report", "pkg/failure", "userdata",
+	}, why: "these are pure: what they need of AWS is resolved before"},
+	{library: "github.com/stretchr/testify", never: []string{"cmd", "lambdas", "infra", "pkg", "userdata"}, why: "it is for tests"},
+}
+
+// source is one Go file and what it imports.
+type source struct {
+	file    string // path in the repository
+	folder  string
+	test    bool
+	imports []string
+}
+
+// sources parses the imports of every Go file of the module.
+func sources(t *testing.T) []source {
+	t.Helper()
+	root := repository(t)
+	var all []source
+	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, name)
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			// What the go command leaves out, and what is built.
+			base := entry.Name()
+			if rel != "." && (strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") || base == "testdata" || rel == "build" || rel == "cdk.out" || base == "node_modules") {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if filepath.Ext(name) != ".go" {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		s := source{file: filepath.ToSlash(rel), folder: path.Dir(filepath.ToSlash(rel))}
+		// Helpers of tests are packages of their own, named as net/http/httptest is.
+		s.test = strings.HasSuffix(rel, "_test.go") || strings.HasSuffix(s.folder, "test")
+		for _, spec := range parsed.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			s.imports = append(s.imports, imported)
+		}
+		all = append(all, s)
+		return nil
+	})
+	require.NoError(t, err)
+	require.NotEmpty(t, all)
+	return all
+}
+
+// under says whether a folder is another or lies in it.
+func under(folder, in string) bool {
+	return folder == in || strings.HasPrefix(folder, in+"/")
+}
+
+func underAny(folder string, in []string) bool {
+	return slices.ContainsFunc(in, func(f string) bool { return under(folder, f) })
+}
+
+// layerOf finds the layer of a folder.
+func layerOf(folder string) (layer, bool) {
+	i := slices.IndexFunc(layers, func(l layer) bool { return under(folder, l.folder) })
+	if i < 0 {
+		return layer{}, false
+	}
+	return layers[i], true
+}
+
+// allowed says whether a file may import a package of this module.
+func allowed(s source, imported string) bool {
+	l, ok := layerOf(s.folder)
+	if !ok {
+		return false
+	}
+	switch {
+	case s.folder == imported, // an external test of its own package
+		underAny(imported, l.may),
+		under(imported, l.folder) && !l.strict,
+		underAny(imported, everywhere) && !(l.strict && l.folder == "pkg/failure"):
+		return true
+	}
+	return s.test && slices.ContainsFunc(extra, func(e layer) bool { return under(s.folder, e.folder) && underAny(imported, e.may) })
+}
+
+func TestImportsFollowTheDesignsArrows(t *testing.T) {
+	for _, s := range sources(t) {
+		if _, known := layerOf(s.folder); !known {
+			assert.Failf(t, "package without a layer", "%s: the design does not name %s: say in pkg/archtest what it may import", s.file, s.folder)
+			continue
+		}
+		for _, imported := range s.imports {
+			if imported == module {
+				assert.Failf(t, "import of the root", "%s imports the module's root, which is no package", s.file)
+			}
+			if inner, ok := strings.CutPrefix(imported, module+"/"); ok && !allowed(s, inner) {
+				assert.Failf(t, "arrow points back", "%s imports %s, which %s may not (see the layers in pkg/archtest)", s.file, inner, s.folder)
+			}
+		}
+	}
+}
+
+func TestLibrariesAreUsedWhereTheyBelong(t *testing.T) {
+	for _, s := range sources(t) {
+		if under(s.folder, "pkg/depsanchor") {
+			continue
+		}
+		for _, rule := range outsides {
+			if s.test && !rule.inTests {
+				continue
+			}
+			for _, imported := range s.imports {
+				if !under(imported, rule.library) {
+					continue
+				}
+				if underAny(s.folder, rule.never) || len(rule.only) > 0 && !underAny(s.folder, rule.only) {
+					assert.Failf(t, "library out of place", "%s imports %s: %s", s.file, imported, rule.why)
+				}
+			}
+		}
+	}
+}
+
+func TestTheRulesThemselves(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		file     source
+		imported string
+		want     bool
+	}{
+		"a stage may use the AMI package":                     {source{folder: "pkg/stage"}, "pkg/ami", true},
+		"the AMI package may not use a stage":                 {source{folder: "pkg/ami"}, "pkg/stage", false},
+		"the embedded AWS may use its own parts":              {source{folder: "pkg/localcloud/ec2"}, "pkg/localcloud/vm", true},
+		"the embedded AWS may not use the factory":            {source{folder: "pkg/localcloud/ec2"}, "pkg/ami", false},
+		"a stage may not use the embedded AWS":                {source{folder: "pkg/stage"}, "pkg/localcloud/ec2", false},
+		"a stage's test may":                                  {source{folder: "pkg/stage", test: true}, "pkg/localcloud/ec2", true},
+		"the embedded AWS's tests may run the workflow":       {source{folder: "pkg/localcloud/states", test: true}, "pkg/workflow", true},
+		"one function may not use another":                    {source{folder: "lambdas/seal"}, "lambdas/launch", false},
+		"everything may name failures":                        {source{folder: "pkg/workflow"}, "pkg/failure", true},
+		"failures name nothing":                               {source{folder: "pkg/failure"}, "pkg/report", false},
+		"a folder whose name begins alike is another":         {source{folder: "pkg/amix"}, "pkg/failure", false},
+		"infra may read the workflow and no more":             {source{folder: "infra"}, "pkg/stage", false},
+		"nobody but the command line may drive the rehearsal": {source{folder: "pkg/functions"}, "pkg/rehearsal", false},
+	} {
+		t.Run(sentence, func(t *testing.T) { assert.Equal(t, tc.want, allowed(tc.file, tc.imported)) })
+	}
+}
