@@ -1,7 +1,6 @@
 package userdata_test
 
 import (
-	"bytes"
 	_ "embed"
 	"io/fs"
 	"path"
@@ -11,149 +10,68 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v4"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
 //go:embed testdata/control-ids.txt
 var controlIDs string
 
-type parameter struct {
-	Type        string   `yaml:"type"`
-	Default     *string  `yaml:"default"`
-	Allowed     []string `yaml:"allowed"`
-	Description string   `yaml:"description"`
-}
-
-type component struct {
-	Name        string               `yaml:"name"`
-	Description string               `yaml:"description"`
-	Families    []string             `yaml:"families"`
-	Order       int                  `yaml:"order"`
-	Parameters  map[string]parameter `yaml:"parameters"`
-	Services    []string             `yaml:"services"`
-}
-
-type control struct {
-	ID       string                               `yaml:"id"`
-	Title    string                               `yaml:"title"`
-	Severity string                               `yaml:"severity"`
-	CIS      []string                             `yaml:"cis"`
-	When     map[string][]string                  `yaml:"when"`
-	Goss     map[string]map[string]map[string]any `yaml:"goss"`
-}
-
-// decode reads one YAML file strictly.
-func decode(t *testing.T, name string, into any) {
+// load returns every component of the tree.
+func load(t *testing.T) []*component.Component {
 	t.Helper()
-	content, err := fs.ReadFile(userdata.FS, name)
+	names, err := component.Names(userdata.FS)
 	require.NoError(t, err)
-	decoder := yaml.NewDecoder(bytes.NewReader(content))
-	decoder.KnownFields(true)
-	require.NoError(t, decoder.Decode(into), name)
+	require.Contains(t, names, "hardening")
+	var all []*component.Component
+	for _, name := range names {
+		c, problems, err := component.Load(userdata.FS, name)
+		require.NoError(t, err)
+		require.Empty(t, problems, name)
+		all = append(all, c)
+	}
+	return all
 }
 
-// names returns the directories under components/.
-func names(t *testing.T) []string {
+func hardening(t *testing.T) *component.Component {
 	t.Helper()
-	entries, err := fs.ReadDir(userdata.FS, "components")
+	c, problems, err := component.Load(userdata.FS, "hardening")
 	require.NoError(t, err)
-	var found []string
-	for _, entry := range entries {
-		found = append(found, entry.Name())
-	}
-	require.NotEmpty(t, found)
-	return found
+	require.Empty(t, problems)
+	return c
 }
 
-func checks(t *testing.T, name string) []control {
-	t.Helper()
-	var file struct {
-		Controls []control `yaml:"controls"`
-	}
-	decode(t, path.Join("components", name, "checks.yaml"), &file)
-	return file.Controls
-}
-
-func TestEveryComponentIsDescribed(t *testing.T) {
+func TestEveryComponentHasAPlaceOfItsOwnInTheOrder(t *testing.T) {
 	orders := map[int]string{}
-	for _, name := range names(t) {
-		t.Run(name, func(t *testing.T) {
-			var c component
-			decode(t, path.Join("components", name, "component.yaml"), &c)
-			assert.Equal(t, name, c.Name)
-			assert.NotEmpty(t, c.Description)
-			assert.NotEmpty(t, c.Families)
-			assert.Empty(t, orders[c.Order], "another component has the same order")
-			orders[c.Order] = name
-			for key, p := range c.Parameters {
-				assert.Contains(t, []string{"string", "bool", "int"}, p.Type, key)
-				assert.NotNil(t, p.Default, "%s has no default", key)
-				assert.NotEmpty(t, p.Description, key)
-				if len(p.Allowed) > 0 && p.Default != nil {
-					assert.Contains(t, p.Allowed, *p.Default, key)
-				}
-			}
-			_, err := fs.Stat(userdata.FS, path.Join("components", name, "install.sh"))
-			assert.NoError(t, err)
-		})
+	for _, c := range load(t) {
+		assert.Empty(t, orders[c.Order], "%s has the same order", c.Name)
+		orders[c.Order] = c.Name
 	}
 }
 
-func TestEveryControlIsOfTheCatalogueAndCheckable(t *testing.T) {
+func TestEveryControlIsOfTheCatalogueAndLeavesEvidence(t *testing.T) {
 	catalogue := strings.Fields(controlIDs)
 	owner := map[string]string{}
-	for _, name := range names(t) {
-		var c component
-		decode(t, path.Join("components", name, "component.yaml"), &c)
-		for _, control := range checks(t, name) {
-			t.Run(control.ID, func(t *testing.T) {
-				assert.Contains(t, catalogue, control.ID)
-				assert.Empty(t, owner[control.ID], "the id is used twice")
-				owner[control.ID] = name
-				assert.NotEmpty(t, control.Title)
-				assert.Contains(t, []string{"low", "medium", "high", "critical"}, control.Severity)
-				for parameter, values := range control.When {
-					declared, ok := c.Parameters[parameter]
-					require.True(t, ok, "when names the parameter %s, which %s does not have", parameter, name)
-					for _, value := range values {
-						assert.Contains(t, declared.Allowed, value)
-					}
-				}
-				assert.NotEmpty(t, control.Goss)
-				for kind, resources := range control.Goss {
-					assert.NotEmpty(t, resources, kind)
-					for key, properties := range resources {
-						assert.NotEmpty(t, properties, "%s %s asks for nothing", kind, key)
-						assert.NotContains(t, key, "|", "the bar parts the control id from the key")
-						if kind == "command" {
-							assert.NotEmpty(t, properties["exec"], key)
-							assert.NotNil(t, properties["stdout"], "%s: what a command prints is the evidence", key)
-							assert.Contains(t, properties, "exit-status", key)
-						}
-					}
-				}
-			})
+	for _, c := range load(t) {
+		for _, control := range c.Controls {
+			assert.Contains(t, catalogue, control.ID)
+			assert.Empty(t, owner[control.ID], "%s is in another component too", control.ID)
+			owner[control.ID] = c.Name
+			for key, properties := range control.Goss["command"] {
+				assert.NotNil(t, properties["stdout"], "%s: what %s prints is the evidence", control.ID, key)
+				assert.Contains(t, properties, "exit-status", "%s: %s", control.ID, key)
+				assert.Contains(t, properties, "timeout", "%s: %s has ten seconds, too few for an emulated machine", control.ID, key)
+			}
 		}
-	}
-}
-
-// goss runs its file through text/template: an unintended brace pair would end
-// every check of an image.
-func TestChecksHoldNoTemplate(t *testing.T) {
-	for _, name := range names(t) {
-		content, err := fs.ReadFile(userdata.FS, path.Join("components", name, "checks.yaml"))
-		require.NoError(t, err)
-		assert.NotContains(t, string(content), "{{", name)
 	}
 }
 
 func TestHardeningCoversAtLeastThirtyControlsInEachVariant(t *testing.T) {
 	for _, variant := range []string{"base", "docker"} {
 		count := 0
-		for _, control := range checks(t, "hardening") {
-			if values, ok := control.When["variant"]; !ok || slices.Contains(values, variant) {
+		for _, control := range hardening(t).Controls {
+			if control.AppliesTo(map[string]string{"variant": variant}) {
 				count++
 			}
 		}
@@ -165,7 +83,7 @@ func TestHardeningCoversAtLeastThirtyControlsInEachVariant(t *testing.T) {
 // way of somebody.
 func TestEveryHardeningFileNamesItsControls(t *testing.T) {
 	ids := map[string]bool{}
-	for _, control := range checks(t, "hardening") {
+	for _, control := range hardening(t).Controls {
 		ids[control.ID] = true
 	}
 	err := fs.WalkDir(userdata.FS, "components/hardening/files", func(name string, entry fs.DirEntry, err error) error {

@@ -189,3 +189,21 @@ func TestRunnerReportsABrokenBundle(t *testing.T) {
 		})
 	}
 }
+
+func TestRunnerFailsOnAServiceThatIsNotThere(t *testing.T) {
+	if _, err := exec.LookPath("systemctl"); err != nil {
+		t.Skip("systemctl is not installed, and run.sh needs it to enable services")
+	}
+	b := newBench(t, `{"components":[{"name":"web","services":["ami-factory-no-such.service"]}]}`,
+		map[string]string{"web": "true\n"})
+
+	result, output, ok := b.run(t)
+
+	require.False(t, ok, output)
+	require.NotNil(t, result.Failed)
+	assert.Equal(t, "web", result.Failed.Component)
+	assert.Equal(t, "systemctl enable ami-factory-no-such.service", result.Failed.Command)
+	tail, err := base64.StdEncoding.DecodeString(result.Failed.LogTail)
+	require.NoError(t, err)
+	assert.Contains(t, string(tail), "ami-factory-no-such.service")
+}

@@ -60,8 +60,9 @@ give_up() {
 	finish failed "{\"component\":$(json "$1"),\"exit\":1,\"line\":0,\"command\":$(json "$2"),\"logTail\":\"\"}"
 }
 
-# plan prints, per component, its name, the number of its parameters and the
-# parameters as NAME=value, all ended by NUL; first of all the family.
+# plan prints, all ended by NUL: the family; then, per component, its name, the
+# number of its parameters and they as NAME=value, the number of its services
+# and they.
 plan() {
 	python3 - "$bundle/manifest.json" <<'PYTHON'
 import json, re, sys
@@ -81,6 +82,8 @@ for component in manifest["components"]:
         if isinstance(value, bool):
             value = str(value).lower()
         fields.append(f"AMI_FACTORY_PARAM_{snake(name)}={value}")
+    services = component.get("services") or []
+    fields += [str(len(services)), *services]
 sys.stdout.write("".join(field + "\0" for field in fields))
 PYTHON
 }
@@ -98,6 +101,18 @@ run_component() {
 			BASH_ENV="$on_error" "$@" bash install.sh
 	) </dev/null 2>&1 | tee "$logs/$name.log"
 	return "${PIPESTATUS[0]}"
+}
+
+# enable_services enables the units that a component has for the first boot.
+enable_services() {
+	local name=$1 unit
+	shift
+	for unit in "$@"; do
+		if ! systemctl enable --quiet "$unit" 2>&1 | tee -a "$logs/$name.log"; then
+			printf '0\nsystemctl enable %s\n' "$unit" >"$trace"
+			return 1
+		fi
+	done
 }
 
 # failure prints the "failed" object of a component that ended with a code.
@@ -159,6 +174,9 @@ while ((next < ${#fields[@]})); do
 	count=${fields[next + 1]}
 	parameters=("${fields[@]:next+2:count}")
 	next=$((next + 2 + count))
+	count=${fields[next]}
+	services=("${fields[@]:next+1:count}")
+	next=$((next + 1 + count))
 
 	if [[ ! -f $bundle/components/$name/install.sh ]]; then
 		give_up "$name" "the bundle has no components/$name/install.sh"
@@ -166,7 +184,7 @@ while ((next < ${#fields[@]})); do
 	say "component $name: started"
 	started=$SECONDS
 	code=0
-	run_component "$name" "$family" "${parameters[@]}" || code=$?
+	run_component "$name" "$family" "${parameters[@]}" && enable_services "$name" "${services[@]}" || code=$?
 	seconds=$((SECONDS - started))
 	if ((code != 0)); then
 		done_components+=("{\"name\":$(json "$name"),\"status\":\"failed\",\"seconds\":$seconds,\"exit\":$code}")

@@ -52,7 +52,7 @@ code=0
 	PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 	umask 022
 	export HOME PATH
-	exec "$dir/goss" --gossfile "$dir/checks.yaml" validate --format json --no-color --max-concurrent 8
+	exec "$dir/goss" --gossfile "$dir/checks.yaml" validate --format json --no-color --max-concurrent 4
 ) >"$dir/results.json" 2>"$dir/errors" </dev/null || code=$?
 
 # goss ends with 0 when all is well and 1 when a check failed, but with 1 too

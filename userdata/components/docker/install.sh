@@ -54,10 +54,6 @@ if [[ $(dpkg-query -W -f '${db:Status-Status}' docker.io 2>/dev/null) != install
 	echo 'changed: package docker.io'
 fi
 
-if ! systemctl is-enabled --quiet docker.service; then
-	systemctl enable docker.service
-	echo 'changed: docker.service is enabled'
-fi
 if [[ $restart == yes ]]; then
 	systemctl restart docker.service
 fi
@@ -65,11 +61,11 @@ fi
 # The daemon is asked now, because a setting it refuses is cheaper to hear of
 # here than in the verifier.
 systemctl start docker.service
-for _ in {1..30}; do
+for _ in {1..60}; do
 	if docker info --format 'docker: engine {{.ServerVersion}}, storage {{.Driver}}' 2>/dev/null; then
 		exit 0
 	fi
 	sleep 2
 done
 journalctl --no-pager -u docker.service -n 20 >&2
-fail "the daemon does not answer a minute after its start; its last messages are above"
+fail "the daemon does not answer two minutes after its start; its last messages are above"
