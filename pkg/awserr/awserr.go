@@ -33,7 +33,7 @@ func Wrap(err error, fallback failure.Code, format string, args ...any) error {
 	if hint := hintFor(code); hint != "" {
 		message += " (" + hint + ")"
 	}
-	return failure.Wrap(code, shorten(err), "%s", message)
+	return failure.Wrap(code, &brief{err}, "%s", message)
 }
 
 // Classify says which failure code an error of an AWS call means.
@@ -164,37 +164,45 @@ func hintFor(code failure.Code) string {
 	}
 }
 
-// brief is an AWS error told in AWS's code and message only; the whole chain
-// stays reachable.
-type brief struct {
-	text string
-	err  error
-}
+// brief is an error told without the SDK's endpoints and request ids; the whole
+// chain stays reachable.
+type brief struct{ err error }
 
-func (b *brief) Error() string { return b.text }
+func (b *brief) Error() string { return Brief(b.err) }
 func (b *brief) Unwrap() error { return b.err }
 
-func shorten(err error) error {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return err
+// Brief is an error's text in which what AWS said is reduced to operation, code
+// and message.
+func Brief(err error) string {
+	text := err.Error()
+	for _, op := range operations(err) {
+		var api smithy.APIError
+		if errors.As(op, &api) {
+			said := op.Service() + " " + op.Operation() + ": " + api.ErrorCode()
+			if m := api.ErrorMessage(); m != "" {
+				said += ": " + m
+			}
+			text = strings.ReplaceAll(text, op.Error(), said)
+		}
 	}
-	text := api.ErrorCode()
-	if m := api.ErrorMessage(); m != "" {
-		text += ": " + m
-	}
-	var op *smithy.OperationError
-	if errors.As(err, &op) {
-		text = op.Service() + " " + op.Operation() + ": " + text
-	}
-	return &brief{text: text, err: err}
+	return text
 }
 
-// Brief is an error's text without the SDK's request ids and endpoints.
-func Brief(err error) string {
-	var op *smithy.OperationError
-	if !errors.As(err, &op) {
-		return err.Error()
+// operations finds the SDK's errors in a tree of errors.
+func operations(err error) []*smithy.OperationError {
+	if op, ok := err.(*smithy.OperationError); ok { //nolint:errorlint // this walks the tree itself
+		return []*smithy.OperationError{op}
 	}
-	return strings.Replace(err.Error(), op.Error(), shorten(op).Error(), 1)
+	var out []*smithy.OperationError
+	switch x := err.(type) { //nolint:errorlint // likewise
+	case interface{ Unwrap() []error }:
+		for _, e := range x.Unwrap() {
+			out = append(out, operations(e)...)
+		}
+	case interface{ Unwrap() error }:
+		if inner := x.Unwrap(); inner != nil {
+			out = operations(inner)
+		}
+	}
+	return out
 }

@@ -122,5 +122,9 @@ func restore(ctx context.Context, api ParameterAPI, p Pointer, recipeName string
 		}
 		return err
 	}
-	return put(ctx, api, p.Parameter, p.Previous, now == "", recipeName)
+	err = put(ctx, api, p.Parameter, p.Previous, now == "", recipeName)
+	if now == p.Previous {
+		return nil // it was right before, and what refuses this has refused the move
+	}
+	return err
 }

@@ -111,11 +111,13 @@ func TestCheckInstanceFails(t *testing.T) {
 		tells []string
 		kept  bool // the console is
 	}{
-		"EC2 does not know the instance yet":     {checkInstanceCase{}, failure.InstanceNotReady, nil, false},
-		"it is pending":                          {checkInstanceCase{state: "pending"}, failure.InstanceNotReady, nil, false},
-		"its agent does not answer yet":          {checkInstanceCase{state: "running", offline: true}, failure.InstanceNotReady, nil, false},
-		"cloud-init is at work":                  {checkInstanceCase{state: "running"}, failure.InstanceNotReady, nil, false},
-		"its agent has just gone":                {checkInstanceCase{state: "running", faults: func(_ *fakeEC2, m *fakeSSM, _ *fakeS3) { m.faults["SendCommand"] = []error{&ssmtypes.InvalidInstanceId{}} }}, failure.InstanceNotReady, nil, false},
+		"EC2 does not know the instance yet": {checkInstanceCase{}, failure.InstanceNotReady, nil, false},
+		"it is pending":                      {checkInstanceCase{state: "pending"}, failure.InstanceNotReady, nil, false},
+		"its agent does not answer yet":      {checkInstanceCase{state: "running", offline: true}, failure.InstanceNotReady, nil, false},
+		"cloud-init is at work":              {checkInstanceCase{state: "running"}, failure.InstanceNotReady, nil, false},
+		"its agent has just gone": {checkInstanceCase{state: "running", faults: func(_ *fakeEC2, m *fakeSSM, _ *fakeS3) {
+			m.faults["SendCommand"] = []error{&ssmtypes.InvalidInstanceId{}}
+		}}, failure.InstanceNotReady, nil, false},
 		"it is pending for too long":             {checkInstanceCase{state: "pending", now: late}, failure.InstanceTimedOut, []string{"46m0s", "45m0s", "pending"}, true},
 		"its agent never answers":                {checkInstanceCase{state: "running", offline: true, now: late}, failure.InstanceTimedOut, []string{"SSM agent", "Kernel panic"}, true},
 		"cloud-init never ends":                  {checkInstanceCase{state: "running", answer: answered("InProgress", -1, "", ""), now: late}, failure.InstanceTimedOut, []string{"cloud-init is still"}, true},
@@ -131,9 +133,15 @@ func TestCheckInstanceFails(t *testing.T) {
 		"cloud-init fails before the components": {checkInstanceCase{state: "running", answer: answered("Success", 0, initError+system, "")}, failure.ProvisioningFailed, []string{"status error", "scripts-user: 1 failed"}, true},
 		"cloud-init fails after the components":  {checkInstanceCase{state: "running", answer: answered("Success", 0, initError+provOK+system, "")}, failure.ProvisioningFailed, []string{"status error"}, true},
 		"a verifier's cloud-init fails":          {checkInstanceCase{role: "verifier", state: "running", answer: answered("Success", 0, initError+system, "")}, failure.InstanceFailed, []string{"the verifier", "status error"}, true},
-		"EC2 throttles":                          {checkInstanceCase{faults: func(e *fakeEC2, _ *fakeSSM, _ *fakeS3) { e.faults["DescribeInstances"] = []error{awsErr("RequestLimitExceeded")} }}, failure.Throttled, nil, false},
-		"SSM denies":                             {checkInstanceCase{state: "running", faults: func(_ *fakeEC2, m *fakeSSM, _ *fakeS3) { m.faults["ListCommands"] = []error{awsErr("AccessDeniedException")} }}, failure.AccessDenied, nil, false},
-		"a lost console does not hide the cause": {checkInstanceCase{state: "terminated", faults: func(e *fakeEC2, _ *fakeSSM, _ *fakeS3) { e.faults["GetConsoleOutput"] = []error{awsErr("InternalError")} }}, failure.InstanceFailed, []string{"could not be kept"}, false},
+		"EC2 throttles": {checkInstanceCase{faults: func(e *fakeEC2, _ *fakeSSM, _ *fakeS3) {
+			e.faults["DescribeInstances"] = []error{awsErr("RequestLimitExceeded")}
+		}}, failure.Throttled, nil, false},
+		"SSM denies": {checkInstanceCase{state: "running", faults: func(_ *fakeEC2, m *fakeSSM, _ *fakeS3) {
+			m.faults["ListCommands"] = []error{awsErr("AccessDeniedException")}
+		}}, failure.AccessDenied, nil, false},
+		"a lost console does not hide the cause": {checkInstanceCase{state: "terminated", faults: func(e *fakeEC2, _ *fakeSSM, _ *fakeS3) {
+			e.faults["GetConsoleOutput"] = []error{awsErr("InternalError")}
+		}}, failure.InstanceFailed, []string{"could not be kept"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, s, _, err := c.run(t)

@@ -1,0 +1,116 @@
+package stage
+
+import (
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+func TestDistribute(t *testing.T) {
+	for name, c := range map[string]struct {
+		region string
+		err    error
+		want   failure.Code
+		copyID string
+	}{
+		"in the home region the image is its own copy": {region: home, copyID: "ami-new"},
+		"elsewhere a copy is started":                  {region: remote, copyID: "ami-copy"},
+		"a region the recipe does not name":            {region: "us-east-1", want: failure.InvalidInput},
+		"no region at all":                             {want: failure.InvalidInput},
+		"EC2 refuses":                                  {region: remote, err: awsErr("InvalidRequest"), want: failure.CopyFailed},
+		"too many copies are under way":                {region: remote, err: awsErr("ResourceLimitExceeded"), want: failure.QuotaExceeded},
+		"EC2 throttles":                                {region: remote, err: awsErr("RequestLimitExceeded"), want: failure.Throttled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, e := newS3(), newEC2(remote)
+			if c.err != nil {
+				e.faults["CopyImage"] = []error{c.err}
+			}
+			asked := ""
+			d := Distribute{Settings: Settings{Region: home}, Store: s.store(), EC2: func(r string) CopyEC2 { asked = r; return e }}
+			out, err := d.Run(t.Context(), DistributeInput{Job: job(t, s, "Copy", testPlan()), ImageID: "ami-new", Region: c.region})
+			if c.want != "" {
+				requireCode(t, c.want, err)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, DistributeOutput{Region: c.region, CopyID: c.copyID}, out)
+			if c.region == home {
+				assert.Empty(t, e.copied)
+				return
+			}
+			in := e.copied[0]
+			assert.Equal(t, remote, asked)
+			assert.True(t, *in.Encrypted)
+			assert.Equal(t, "alias/r", *in.KmsKeyId)
+			assert.Equal(t, home, *in.SourceRegion)
+			assert.LessOrEqual(t, len(*in.ClientToken), 64)
+			assert.Len(t, in.TagSpecifications, 2)
+		})
+	}
+}
+
+func TestCheckDistribution(t *testing.T) {
+	account := types.LaunchPermission{UserId: aws.String("210987654321")}
+	for name, c := range map[string]struct {
+		change func(*fakeEC2)
+		want   failure.Code
+		tells  []string
+	}{
+		"a copy is shared":                    {},
+		"one that is shared already":          {change: func(e *fakeEC2) { e.audience["ami-copy"] = []types.LaunchPermission{account} }},
+		"it is pending":                       {change: func(e *fakeEC2) { e.images[0].State = types.ImageStatePending }, want: failure.CopyNotReady, tells: []string{remote}},
+		"it does not show yet":                {change: func(e *fakeEC2) { e.images = nil }, want: failure.CopyNotReady},
+		"it failed":                           {change: func(e *fakeEC2) { e.images[0].State = types.ImageStateFailed }, want: failure.CopyFailed, tells: []string{remote, "EC2 gives no reason"}},
+		"it is not encrypted":                 {change: func(e *fakeEC2) { e.images[0].BlockDeviceMappings[0].Ebs.Encrypted = aws.Bool(false) }, want: failure.CopyFailed},
+		"sharing is refused":                  {change: func(e *fakeEC2) { e.faults["ModifyImageAttribute"] = []error{awsErr("InvalidAMIAttributeItemValue")} }, want: failure.ShareFailed, tells: []string{remote, "account 210987654321"}},
+		"the permissions cannot be read":      {change: func(e *fakeEC2) { e.faults["DescribeImageAttribute"] = []error{awsErr("InvalidRequest")} }, want: failure.ShareFailed},
+		"it is public":                        {change: func(e *fakeEC2) { e.audience["ami-copy"] = []types.LaunchPermission{{Group: types.PermissionGroupAll}} }, want: failure.ShareFailed, tells: []string{"everyone (public)"}},
+		"someone else was given it":           {change: func(e *fakeEC2) { e.audience["ami-copy"] = []types.LaunchPermission{{UserId: aws.String("666")}} }, want: failure.ShareFailed, tells: []string{"666"}},
+		"its deprecation date is not allowed": {change: func(e *fakeEC2) { e.faults["EnableImageDeprecation"] = []error{awsErr("InvalidParameter")} }, want: failure.CopyFailed},
+		"the role may not share":              {change: func(e *fakeEC2) { e.faults["ModifyImageAttribute"] = []error{awsErr("UnauthorizedOperation")} }, want: failure.AccessDenied, tells: []string{"account 210987654321"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, e := newS3(), newEC2(remote)
+			e.images, e.snapshots = []types.Image{image("ami-copy", "run", false)}, []types.Snapshot{snapshot("snap-ami-copy", "run")}
+			if c.change != nil {
+				c.change(e)
+			}
+			d := CheckDistribution{Store: s.store(), EC2: func(string) ShareEC2 { return e }}
+			out, err := d.Run(t.Context(), DistributeInput{Job: job(t, s, "AwaitCopy", testPlan()), ImageID: "ami-new", Region: remote, CopyID: "ami-copy"})
+			if c.want != "" {
+				requireCode(t, c.want, err)
+				for _, text := range c.tells {
+					assert.Contains(t, err.Error(), text)
+				}
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, CheckDistributionOutput{Region: remote, ImageID: "ami-copy", SnapshotIDs: []string{"snap-ami-copy"}}, out)
+			assert.Equal(t, []types.LaunchPermission{account}, e.audience["ami-copy"])
+			assert.Equal(t, start.Add(90*24*time.Hour), e.deprecated["ami-copy"])
+		})
+	}
+}
+
+func TestAccountsAreNamedOneByOne(t *testing.T) {
+	s, e := newS3(), newEC2(remote)
+	e.images, e.snapshots = []types.Image{image("ami-copy", "run", false)}, []types.Snapshot{snapshot("snap-ami-copy", "run")}
+	p := testPlan()
+	p.Recipe.Distribution.Accounts = []string{"111111111111", "222222222222"}
+	p.Recipe.Distribution.Organizations = []string{"arn:aws:organizations::1:organization/o-a", "arn:aws:organizations::1:ou/o-a/ou-b"}
+	// All together fail, then the second account alone.
+	e.faults["ModifyImageAttribute"] = []error{awsErr("InvalidAMIAttributeItemValue"), nil, awsErr("InvalidAMIAttributeItemValue"), nil}
+	d := CheckDistribution{Store: s.store(), EC2: func(string) ShareEC2 { return e }}
+	_, err := d.Run(t.Context(), DistributeInput{Job: job(t, s, "AwaitCopy", p), ImageID: "ami-new", Region: remote, CopyID: "ami-copy"})
+	requireCode(t, failure.ShareFailed, err)
+	assert.Contains(t, err.Error(), "account 222222222222")
+	assert.NotContains(t, err.Error(), "111111111111")
+	assert.Len(t, e.audience["ami-copy"], 3)
+}

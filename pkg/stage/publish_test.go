@@ -1,0 +1,192 @@
+package stage
+
+import (
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/distribution"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+// world is both regions, with the image in each, shared as the plan says.
+type world struct {
+	s3  *fakeS3
+	ec2 map[string]*fakeEC2
+	ssm map[string]*fakeSSM
+	in  PublishInput
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{s3: newS3(), ec2: map[string]*fakeEC2{}, ssm: map[string]*fakeSSM{}}
+	for region, id := range map[string]string{home: "ami-new", remote: "ami-copy"} {
+		e := newEC2(region)
+		e.images, e.snapshots = []types.Image{image(id, "run", false)}, []types.Snapshot{snapshot("snap-"+id, "run")}
+		e.audience[id] = []types.LaunchPermission{{UserId: aws.String("210987654321")}}
+		w.ec2[region], w.ssm[region] = e, newSSM()
+		w.ssm[region].parameters["/p/latest"] = "ami-old"
+		w.in.Copies = append(w.in.Copies, CheckDistributionOutput{Region: region, ImageID: id, SnapshotIDs: []string{"snap-" + id}})
+	}
+	w.in.Job = job(t, w.s3, "Publish", testPlan())
+	var err error
+	w.in.Results, err = w.s3.store().Put(t.Context(), "r.json", "application/json", []byte("{}"))
+	require.NoError(t, err)
+	return w
+}
+
+func (w *world) publish(t *testing.T) (PublishOutput, error) {
+	t.Helper()
+	return Publish{
+		Store: w.s3.store(),
+		EC2:   func(r string) PublishEC2 { return w.ec2[r] },
+		SSM:   func(r string) distribution.ParameterAPI { return w.ssm[r] },
+	}.Run(t.Context(), w.in)
+}
+
+func (w *world) cleanup(t *testing.T, in CleanupInput) (CleanupOutput, error) {
+	t.Helper()
+	return Cleanup{
+		Settings: Settings{Region: home}, Store: w.s3.store(),
+		EC2: func(r string) CleanupEC2 { return w.ec2[r] },
+		SSM: func(r string) distribution.ParameterAPI { return w.ssm[r] },
+	}.Run(t.Context(), in)
+}
+
+func (w *world) pointers() [2]string {
+	return [2]string{w.ssm[home].parameters["/p/latest"], w.ssm[remote].parameters["/p/latest"]}
+}
+
+func TestPublishMovesAllPointers(t *testing.T) {
+	w := newWorld(t)
+	out, err := w.publish(t)
+	require.NoError(t, err)
+	assert.Equal(t, PublishOutput{
+		Images:   map[string]string{home: "ami-new", remote: "ami-copy"},
+		Pointers: []string{remote + ":/p/latest", home + ":/p/latest"},
+	}, out)
+	assert.Equal(t, [2]string{"ami-new", "ami-copy"}, w.pointers())
+	for _, e := range w.ec2 {
+		assert.True(t, ami.IsPublished(e.images[0]))
+		assert.NotEmpty(t, ami.TagValue(e.snapshots[0].Tags, ami.TagPublished))
+		assert.Equal(t, "2026-05-30T12:00:00Z", ami.TagValue(e.images[0].Tags, ami.TagExpires), "no janitor comes before the deprecation")
+	}
+
+	again, err := w.publish(t)
+	require.NoError(t, err, "a repeated call finds everything done")
+	assert.Equal(t, out, again)
+	assert.Len(t, w.ssm[home].puts, 1)
+
+	clean, err := w.cleanup(t, CleanupInput{Job: w.in.Job, Outcome: "Published"})
+	require.NoError(t, err)
+	assert.Equal(t, CleanupOutput{Removed: []string{}, Left: []string{}}, clean)
+	assert.Equal(t, []string{"ami-new"}, w.ec2[home].imageIDs())
+}
+
+func TestFirstPublishMakesThePointers(t *testing.T) {
+	w := newWorld(t)
+	delete(w.ssm[home].parameters, "/p/latest")
+	_, err := w.publish(t)
+	require.NoError(t, err)
+	assert.Equal(t, [2]string{"ami-new", "ami-copy"}, w.pointers())
+}
+
+func TestNoPointerMovesBeforeAllCopiesAreVerified(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*world)
+		want   failure.Code
+		tells  string
+	}{
+		"a copy is missing":   {func(w *world) { w.in.Copies = w.in.Copies[:1] }, failure.InvalidInput, "missing"},
+		"a copy is gone":      {func(w *world) { w.ec2[remote].images = nil }, failure.PublishFailed, "is gone"},
+		"a copy was disabled": {func(w *world) { w.ec2[remote].images[0].State = types.ImageStateDisabled }, failure.PublishFailed, "disabled"},
+		"a snapshot was swapped": {func(w *world) {
+			w.ec2[remote].images[0].BlockDeviceMappings[0].Ebs.SnapshotId = aws.String("snap-evil")
+		}, failure.PublishFailed, "snap-evil"},
+		"a copy was made public": {func(w *world) {
+			w.ec2[remote].audience["ami-copy"] = append(w.ec2[remote].audience["ami-copy"], types.LaunchPermission{Group: types.PermissionGroupAll})
+		}, failure.PublishFailed, "everyone (public)"},
+		"an account lost its permission":   {func(w *world) { w.ec2[home].audience = nil }, failure.PublishFailed, "not shared with 210987654321"},
+		"a tag was changed":                {func(w *world) { w.ec2[home].images[0].Tags = tagged("x", "other", false) }, failure.PublishFailed, ami.TagExecution},
+		"IMDSv1 is possible again":         {func(w *world) { w.ec2[home].images[0].ImdsSupport = "" }, failure.PublishFailed, "IMDSv2"},
+		"the results were altered":         {func(w *world) { w.s3.objects["r.json"] = []byte("[]") }, failure.InvalidInput, "without its compliance results"},
+		"EC2 throttles the verification":   {func(w *world) { w.ec2[remote].faults["DescribeImages"] = []error{awsErr("RequestLimitExceeded")} }, failure.Throttled, ""},
+		"the permissions cannot be read":   {func(w *world) { w.ec2[remote].faults["DescribeImageAttribute"] = []error{awsErr("InvalidRequest")} }, failure.PublishFailed, ""},
+		"a pointer cannot be read":         {func(w *world) { w.ssm[remote].faults["GetParameter"] = []error{awsErr("AccessDeniedException")} }, failure.AccessDenied, "no pointer was moved"},
+		"the intention cannot be recorded": {func(w *world) { w.s3.faults["PutObject"] = []error{awsErr("AccessDenied")} }, failure.AccessDenied, "pointers.json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			c.change(w)
+			_, err := w.publish(t)
+			requireCode(t, c.want, err)
+			assert.Contains(t, err.Error(), c.tells)
+			assert.Equal(t, [2]string{"ami-old", "ami-old"}, w.pointers())
+			assert.Empty(t, append(w.ssm[home].puts, w.ssm[remote].puts...))
+		})
+	}
+}
+
+func TestPointersAreGivenBack(t *testing.T) {
+	later := func(w *world) { w.in.Now = w.in.Now.Add(2 * time.Minute) }
+	for name, c := range map[string]struct {
+		change func(*world)
+		first  failure.Code // of a first attempt, if there is one
+		then   func(*world) // between the attempts
+		tells  string
+	}{
+		"one cannot be written":  {change: func(w *world) { w.ssm[home].faults["PutParameter"] = []error{awsErr("ParameterLimitExceeded")} }, tells: "ParameterLimitExceeded"},
+		"one may not be written": {change: func(w *world) { w.ssm[home].faults["PutParameter"] = []error{awsErr("AccessDeniedException")} }, tells: "previous values again"},
+		"SSM never accepts one":  {change: func(w *world) { w.ssm[home].lag = true }, first: failure.ServiceUnavailable, then: func(w *world) { later(w) }, tells: "within 1m0s"},
+		"SSM throttles for too long": {change: func(w *world) {
+			w.ssm[home].faults["PutParameter"] = []error{awsErr("ThrottlingException"), awsErr("ThrottlingException"), nil}
+		}, first: failure.Throttled, then: later},
+		"an image cannot be marked":            {change: func(w *world) { w.ec2[home].faults["CreateTags"] = []error{awsErr("UnauthorizedOperation")} }, tells: "mark image ami-new"},
+		"an image cannot be marked in the end": {change: func(w *world) { w.ec2[home].faults["CreateTags"] = []error{awsErr("RequestLimitExceeded")} }, first: failure.Throttled, then: later},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			c.change(w)
+			if c.first != "" {
+				_, err := w.publish(t)
+				requireCode(t, c.first, err)
+				c.then(w)
+			}
+			_, err := w.publish(t)
+			requireCode(t, failure.PublishFailed, err)
+			assert.Contains(t, err.Error(), c.tells)
+			assert.Equal(t, [2]string{"ami-old", "ami-old"}, w.pointers())
+
+			_, err = w.publish(t)
+			requireCode(t, failure.PublishFailed, err)
+			assert.Contains(t, err.Error(), "earlier attempt")
+			assert.Equal(t, [2]string{"ami-old", "ami-old"}, w.pointers())
+		})
+	}
+}
+
+func TestPointerThatDidNotExistIsDeletedAgain(t *testing.T) {
+	w := newWorld(t)
+	delete(w.ssm[remote].parameters, "/p/latest") // the first to be written
+	w.ssm[home].faults["PutParameter"] = []error{awsErr("ParameterLimitExceeded"), nil}
+	_, err := w.publish(t)
+	requireCode(t, failure.PublishFailed, err)
+	assert.NotContains(t, w.ssm[remote].parameters, "/p/latest")
+}
+
+func TestSecondAttemptGoesOnWhereTheFirstStopped(t *testing.T) {
+	w := newWorld(t)
+	w.ssm[home].faults["PutParameter"] = []error{awsErr("ThrottlingException"), nil}
+	_, err := w.publish(t)
+	requireCode(t, failure.Throttled, err)
+	assert.Equal(t, [2]string{"ami-old", "ami-copy"}, w.pointers(), "regions are in order of their names")
+	_, err = w.publish(t)
+	require.NoError(t, err)
+	assert.Equal(t, [2]string{"ami-new", "ami-copy"}, w.pointers())
+	assert.Len(t, w.ssm[remote].puts, 1)
+}
