@@ -1,0 +1,161 @@
+package evidence
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+)
+
+//go:embed report.html.tmpl
+var pageTemplate string
+
+//go:embed report.css
+var pageStyle string
+
+// page is what the template is given.
+type page struct {
+	Report
+	Style   template.CSS
+	Digest  string
+	Tone    string // good | bad | neutral
+	Verdict string
+	Meaning string
+	Guest   string
+	Longest float64 // seconds of the longest stage
+}
+
+// WriteHTML writes the report as one page that needs nothing else: no script,
+// no font, no image from anywhere.
+func (r Report) WriteHTML(w io.Writer) error {
+	t, err := template.New("report").Funcs(functions()).Parse(pageTemplate)
+	if err != nil {
+		return fmt.Errorf("read the report's template: %w", err)
+	}
+	digest, err := r.Digest()
+	if err != nil {
+		return err
+	}
+	p := page{Report: r.canonical(), Style: template.CSS(pageStyle), Digest: digest} //nolint:gosec // a file of this package
+	p.Tone, p.Verdict, p.Meaning = verdict(p.Status)
+	if p.Simulated {
+		p.Tone, p.Meaning = "neutral", "In the simulation: "+p.Meaning
+	}
+	p.Guest = guestSentence(p.Guests)
+	for _, s := range p.Stages {
+		p.Longest = max(p.Longest, s.Seconds)
+	}
+	if err := t.Execute(w, p); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return nil
+}
+
+func verdict(status string) (tone, title, meaning string) {
+	switch status {
+	case Published:
+		return "good", "Published", "The image passed the gate, every copy was verified, and the pointers name it now."
+	case UpToDate:
+		return "good", "Up to date", "An image of exactly this input is published already. Nothing was built."
+	case Rejected:
+		return "bad", "Rejected", "The image did not pass the gate. It was not published, and no pointer was moved."
+	case FailedClean:
+		return "bad", "Failed", "The execution failed. Everything it had made was removed; nothing was published."
+	case FailedDirty:
+		return "bad", "Failed, with remains", "The execution failed, and not everything it had made could be removed. See “Left behind”."
+	default:
+		return "neutral", status, "The execution ended in a state that this report does not know."
+	}
+}
+
+func guestSentence(g compliance.Guests) string {
+	var s string
+	switch g.Kind {
+	case "ec2", "":
+		s = "Amazon EC2 instances"
+	case "vm":
+		s = "Rehearsal in virtual machines, not on Amazon EC2"
+	case "container":
+		s = "Rehearsal in containers, not on Amazon EC2; they share the kernel of the machine they ran on"
+	case "simulated":
+		s = "SIMULATED: no guest was run; every answer came from a script"
+	default:
+		s = g.Kind
+	}
+	if g.Description != "" {
+		s += " (" + g.Description + ")"
+	}
+	return s
+}
+
+func functions() template.FuncMap {
+	return template.FuncMap{
+		"date": func(t time.Time) string {
+			if t.IsZero() {
+				return "—"
+			}
+			return t.UTC().Format("2 January 2006, 15:04:05 UTC")
+		},
+		"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"duration": duration,
+		"between": func(a, b time.Time) string {
+			if a.IsZero() || b.Before(a) {
+				return "—"
+			}
+			return duration(b.Sub(a).Seconds())
+		},
+		"percent": func(part, whole float64) string {
+			if whole <= 0 {
+				return "0"
+			}
+			return fmt.Sprintf("%.1f", 100*part/whole)
+		},
+		"status": func(s string) string { return strings.ReplaceAll(s, "_", " ") },
+		"cis": func(r compliance.Result) string {
+			var out []string
+			for _, c := range r.Refs.CIS {
+				out = append(out, c.Benchmark+" "+c.ID)
+			}
+			return strings.Join(out, ", ")
+		},
+		"parameters": func(c plan.Component) string {
+			var out []string
+			for _, name := range slices.Sorted(maps.Keys(c.Parameters)) {
+				if c.Parameters[name] != "" {
+					out = append(out, name+" = "+c.Parameters[name])
+				}
+			}
+			return strings.Join(out, ", ")
+		},
+		"linkable": func(uri string) bool {
+			return strings.HasPrefix(uri, "https://") || strings.HasPrefix(uri, "http://")
+		},
+		"pointer": func(s string) []string {
+			region, name, ok := strings.Cut(s, ":")
+			if !ok {
+				return []string{"", s}
+			}
+			return []string{region, name}
+		},
+	}
+}
+
+func duration(seconds float64) string {
+	switch {
+	case seconds < 1:
+		return fmt.Sprintf("%.0f ms", seconds*1000)
+	case seconds < 60:
+		return fmt.Sprintf("%.1f s", seconds)
+	case seconds < 3600:
+		return fmt.Sprintf("%d min %02d s", int(seconds)/60, int(seconds)%60)
+	default:
+		return fmt.Sprintf("%d h %02d min", int(seconds)/3600, int(seconds)%3600/60)
+	}
+}

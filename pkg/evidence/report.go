@@ -1,0 +1,219 @@
+// Package evidence writes down what an execution did and proved: as canonical
+// JSON for programs and archives, and as one self-contained HTML page for the
+// person who answers for the image.
+package evidence
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+)
+
+// Schema names the form of a Report.
+const Schema = "ami-factory/execution-report/1"
+
+// How an execution can end.
+const (
+	Published   = "Published"
+	UpToDate    = "UpToDate"
+	Rejected    = "Rejected"
+	FailedClean = "FailedClean"
+	FailedDirty = "FailedDirty"
+)
+
+// Report of one execution.
+type Report struct {
+	Schema         string              `json:"schema"`
+	Status         string              `json:"status"`
+	Simulated      bool                `json:"simulated"` // no guest was really run: nothing below is proved
+	Guests         compliance.Guests   `json:"guests"`
+	Execution      Execution           `json:"execution"`
+	Failure        *Failure            `json:"failure,omitempty"`
+	Recipe         string              `json:"recipe"`
+	Description    string              `json:"description,omitempty"`
+	Fingerprint    string              `json:"fingerprint,omitempty"`
+	FactoryVersion string              `json:"factoryVersion,omitempty"`
+	Source         plan.SourceImage    `json:"source"`
+	ImageName      string              `json:"imageName,omitempty"`
+	Components     []plan.Component    `json:"components"`
+	Images         []Image             `json:"images"`        // by region
+	Pointers       []string            `json:"pointers"`      // "region:parameter name"
+	Accounts       []string            `json:"accounts"`      // that may launch the image
+	Organizations  []string            `json:"organizations"` // likewise
+	Gate           string              `json:"gate,omitempty"`
+	Compliance     *compliance.Report  `json:"compliance,omitempty"` // none when the checks were not reached
+	Waivers        []compliance.Waiver `json:"waivers"`              // that the recipe has, used or not
+	Stages         []Stage             `json:"stages"`               // in the order of execution
+	Logs           []Log               `json:"logs"`
+	Removed        []string            `json:"removed"` // resource ids
+	Left           []string            `json:"left"`    // "id: reason"
+}
+
+// Execution of the state machine.
+type Execution struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+}
+
+// Failure that ended the execution.
+type Failure struct {
+	Stage string `json:"stage"`
+	Error string `json:"error"` // a failure.Code
+	Cause string `json:"cause"`
+}
+
+// Image in one region.
+type Image struct {
+	Region      string   `json:"region"`
+	ImageID     string   `json:"imageId"`
+	SnapshotIDs []string `json:"snapshotIds,omitempty"`
+}
+
+// Stage and how long it took, polls and retries included.
+type Stage struct {
+	Name     string  `json:"name"`
+	Seconds  float64 `json:"seconds"`
+	Attempts int     `json:"attempts,omitempty"`
+}
+
+// Log kept as evidence, such as a serial console.
+type Log struct {
+	Title  string `json:"title"`
+	URI    string `json:"uri"`
+	SHA256 string `json:"sha256,omitempty"`
+}
+
+// ForPlan starts a report with what the plan says. A nil plan, of an execution
+// that failed before it had one, gives an empty report.
+func ForPlan(p *plan.BuildPlan) Report {
+	r := Report{Schema: Schema}
+	if p == nil {
+		return r
+	}
+	r.Recipe, r.Description = p.Recipe.Name, p.Recipe.Description
+	r.Fingerprint, r.FactoryVersion = p.Fingerprint, p.FactoryVersion
+	r.Source, r.ImageName = p.Source, p.ImageName
+	r.Components = slices.Clone(p.Components)
+	r.Accounts = slices.Clone(p.Recipe.Distribution.Accounts)
+	r.Organizations = slices.Clone(p.Recipe.Distribution.Organizations)
+	r.Gate = p.Recipe.Gate.Severity
+	r.Waivers = p.Waivers()
+	return r
+}
+
+// SetImages takes the published images by region.
+func (r *Report) SetImages(byRegion map[string]string) {
+	r.Images = nil
+	for region, id := range byRegion {
+		r.Images = append(r.Images, Image{Region: region, ImageID: id})
+	}
+}
+
+// canonical is the report with its lists sorted and never null, its times in
+// UTC, and labelled simulated if any part of it is.
+func (r Report) canonical() Report {
+	r.Schema = Schema
+	r.Execution.Started, r.Execution.Ended = r.Execution.Started.UTC(), r.Execution.Ended.UTC()
+	r.Components, r.Stages, r.Logs = list(r.Components), list(r.Stages), list(r.Logs)
+	r.Images = sorted(r.Images, func(a, b Image) int { return strings.Compare(a.Region, b.Region) })
+	r.Waivers = sorted(r.Waivers, func(a, b compliance.Waiver) int { return strings.Compare(a.Control, b.Control) })
+	for _, l := range []*[]string{&r.Pointers, &r.Accounts, &r.Organizations, &r.Removed, &r.Left} {
+		*l = sorted(*l, strings.Compare)
+	}
+	r.Simulated = r.Simulated || r.Guests.Simulated() || r.Compliance != nil && r.Compliance.Guests.Simulated()
+	return r
+}
+
+func list[T any](in []T) []T {
+	if in == nil {
+		return []T{}
+	}
+	return slices.Clone(in)
+}
+
+func sorted[T any](in []T, by func(a, b T) int) []T {
+	out := list(in)
+	slices.SortStableFunc(out, by)
+	return out
+}
+
+// JSON is the canonical form: equal reports have equal bytes, so its digest
+// stands for the report.
+func (r Report) JSON() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(r.canonical()); err != nil {
+		return nil, fmt.Errorf("write report: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// Digest is the SHA-256 of JSON, in hexadecimal.
+func (r Report) Digest() (string, error) {
+	data, err := r.JSON()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// Failed, Waived and Passed are the results of the controls by what they mean
+// for the image; the failed ones that reject it first, each gravest first.
+func (r Report) Failed() []compliance.Result {
+	return r.results(func(x compliance.Result) bool { return !good(x) && x.Waiver == nil })
+}
+
+// Waived results; see Failed.
+func (r Report) Waived() []compliance.Result {
+	return r.results(func(x compliance.Result) bool { return !good(x) && x.Waiver != nil })
+}
+
+// Passed results; see Failed.
+func (r Report) Passed() []compliance.Result { return r.results(good) }
+
+func good(x compliance.Result) bool {
+	return x.Status == compliance.StatusPass || x.Status == compliance.StatusNotApplicable
+}
+
+func (r Report) results(want func(compliance.Result) bool) []compliance.Result {
+	if r.Compliance == nil {
+		return nil
+	}
+	var out []compliance.Result
+	for _, x := range r.Compliance.Results {
+		if want(x) {
+			out = append(out, x)
+		}
+	}
+	rank := func(s string) int { return slices.Index(compliance.Severities(), s) }
+	slices.SortStableFunc(out, func(a, b compliance.Result) int {
+		return cmp.Or(
+			cmp.Compare(boolRank(a.Rejecting), boolRank(b.Rejecting)),
+			cmp.Compare(rank(b.Severity), rank(a.Severity)),
+			cmp.Compare(a.ControlID, b.ControlID),
+		)
+	})
+	return out
+}
+
+// boolRank puts true first.
+func boolRank(b bool) int {
+	if b {
+		return 0
+	}
+	return 1
+}
