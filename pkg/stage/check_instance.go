@@ -166,9 +166,12 @@ func (s CheckInstance) keepConsole(ctx context.Context, in InstanceInput) (*Obje
 	if err != nil || len(console) == 0 {
 		return nil, nil, err
 	}
-	o, err := s.Store.Put(ctx, executionKey(in.Execution, "console-"+in.Role+".log"), "text/plain; charset=utf-8", console)
+	o, err := s.Store.Put(ctx, consoleKey(in.Execution, in.Role), "text/plain; charset=utf-8", console)
 	if err != nil {
 		return nil, nil, err
 	}
 	return &o, console, nil
 }
+
+// consoleKey is where the console of an execution's instance is kept.
+func consoleKey(e Execution, role string) string { return executionKey(e, "console-"+role+".log") }

@@ -1,0 +1,9 @@
+// Command check-distribution is the Lambda function of the stage that stage.CheckDistribution describes.
+package main
+
+import (
+	"github.com/ami-factory/ami-factory/pkg/functions"
+	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+)
+
+func main() { lambdaentry.Start(functions.CheckDistribution) }

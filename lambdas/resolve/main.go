@@ -1,0 +1,9 @@
+// Command resolve is the Lambda function of the stage that stage.Resolve describes.
+package main
+
+import (
+	"github.com/ami-factory/ami-factory/pkg/functions"
+	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+)
+
+func main() { lambdaentry.Start(functions.Resolve) }

@@ -1,0 +1,144 @@
+// Package functions puts each stage together with its clients. The programs in
+// lambdas/ use one maker each, so that the linker leaves the others out; tests
+// and rehearsals in one process use them all.
+package functions
+
+import (
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+
+	"github.com/ami-factory/ami-factory/pkg/distribution"
+	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/source"
+	"github.com/ami-factory/ami-factory/pkg/stage"
+)
+
+// All returns every function's maker by the function's name, which is also the
+// name of its folder in lambdas/.
+func All() map[string]lambdaentry.Maker {
+	return map[string]lambdaentry.Maker{
+		"resolve":            Resolve,
+		"launch":             Launch,
+		"check-instance":     CheckInstance,
+		"seal":               Seal,
+		"create-image":       CreateImage,
+		"check-image":        CheckImage,
+		"run-compliance":     RunCompliance,
+		"check-compliance":   CheckCompliance,
+		"distribute":         Distribute,
+		"check-distribution": CheckDistribution,
+		"publish":            Publish,
+		"retire":             Retire,
+		"cleanup":            Cleanup,
+		"notify":             Notify,
+	}
+}
+
+// Handlers makes all functions of one environment.
+func Handlers(e lambdaentry.Environment) map[string]lambdaentry.Handler {
+	out := map[string]lambdaentry.Handler{}
+	for name, maker := range All() {
+		out[name] = maker(e)
+	}
+	return out
+}
+
+// Resolve makes the function of stage.Resolve.
+func Resolve(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.Resolve{
+		Settings: e.Settings,
+		Store:    e.Store(),
+		Source:   source.Resolver{Images: e.EC2(e.Region), Parameters: e.SSM(e.Region)},
+		EC2:      func(region string) stage.ResolveEC2 { return e.EC2(region) },
+		SSM:      func(region string) distribution.ParameterReader { return e.SSM(region) },
+		UserData: e.UserData(),
+	}.Run)
+}
+
+// Launch makes the function of stage.Launch.
+func Launch(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.Launch{Settings: e.Settings, Store: e.PresigningStore(), EC2: e.EC2(e.Region)}.Run)
+}
+
+// CheckInstance makes the function of stage.CheckInstance.
+func CheckInstance(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.CheckInstance{Store: e.Store(), EC2: e.EC2(e.Region), SSM: e.SSM(e.Region)}.Run)
+}
+
+// Seal makes the function of stage.Seal.
+func Seal(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.Seal{Store: e.Store(), EC2: e.EC2(e.Region), SSM: e.SSM(e.Region)}.Run)
+}
+
+// CreateImage makes the function of stage.CreateImage.
+func CreateImage(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.CreateImage{Store: e.Store(), EC2: e.EC2(e.Region)}.Run)
+}
+
+// CheckImage makes the function of stage.CheckImage.
+func CheckImage(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.CheckImage{Store: e.Store(), EC2: e.EC2(e.Region)}.Run)
+}
+
+// RunCompliance makes the function of stage.RunCompliance.
+func RunCompliance(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.RunCompliance{
+		Settings: e.Settings, Store: e.PresigningStore(), SSM: e.SSM(e.Region), UserData: e.UserData(),
+	}.Run)
+}
+
+// CheckCompliance makes the function of stage.CheckCompliance.
+func CheckCompliance(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.CheckCompliance{Settings: e.Settings, Store: e.Store(), SSM: e.SSM(e.Region)}.Run)
+}
+
+// Distribute makes the function of stage.Distribute.
+func Distribute(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.Distribute{
+		Settings: e.Settings, Store: e.Store(),
+		EC2: func(region string) stage.CopyEC2 { return e.EC2(region) },
+	}.Run)
+}
+
+// CheckDistribution makes the function of stage.CheckDistribution.
+func CheckDistribution(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.CheckDistribution{
+		Store: e.Store(),
+		EC2:   func(region string) stage.ShareEC2 { return e.EC2(region) },
+	}.Run)
+}
+
+// Publish makes the function of stage.Publish.
+func Publish(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.Publish{
+		Store: e.Store(),
+		EC2:   func(region string) stage.PublishEC2 { return e.EC2(region) },
+		SSM:   func(region string) distribution.ParameterAPI { return e.SSM(region) },
+	}.Run)
+}
+
+// Retire makes the function of stage.Retire.
+func Retire(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.Retire{
+		Store: e.Store(),
+		EC2:   func(region string) stage.RetireEC2 { return e.EC2(region) },
+		SSM:   func(region string) distribution.ParameterReader { return e.SSM(region) },
+	}.Run)
+}
+
+// Cleanup makes the function of stage.Cleanup.
+func Cleanup(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.Cleanup{
+		Settings: e.Settings, Store: e.Store(),
+		EC2: func(region string) stage.CleanupEC2 { return e.EC2(region) },
+		SSM: func(region string) distribution.ParameterAPI { return e.SSM(region) },
+	}.Run)
+}
+
+// Notify makes the function of stage.Notify.
+func Notify(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.Notify{
+		Settings: e.Settings, Store: e.Store(),
+		SNS: sns.NewFromConfig(e.AWS), Events: eventbridge.NewFromConfig(e.AWS),
+	}.Run)
+}

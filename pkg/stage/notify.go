@@ -1,0 +1,281 @@
+package stage
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	snstypes "github.com/aws/aws-sdk-go-v2/service/sns/types"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+)
+
+// The event that Notify sends.
+const (
+	EventSource     = "ami-factory"
+	EventDetailType = "AMI Factory Execution Finished"
+)
+
+const (
+	maxSubject = 100     // SNS's limit
+	maxCause   = 4 << 10 // of a cause in a message; the report has all of it
+)
+
+// MessageAPI publishes messages.
+type MessageAPI interface {
+	Publish(context.Context, *sns.PublishInput, ...func(*sns.Options)) (*sns.PublishOutput, error)
+}
+
+// EventAPI sends events.
+type EventAPI interface {
+	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
+}
+
+// Notify writes the execution's report and tells how it ended.
+type Notify struct {
+	Settings Settings
+	Store    Store
+	SNS      MessageAPI
+	Events   EventAPI
+}
+
+// Finished is the detail of the event.
+type Finished struct {
+	Execution   string            `json:"execution"` // ARN
+	Name        string            `json:"name"`
+	Status      string            `json:"status"`
+	Simulated   bool              `json:"simulated"` // no guest was really run
+	Recipe      string            `json:"recipe,omitempty"`
+	Fingerprint string            `json:"fingerprint,omitempty"`
+	SourceImage string            `json:"sourceImage,omitempty"`
+	Images      map[string]string `json:"images"` // image id by region
+	Stage       string            `json:"stage,omitempty"`
+	Error       string            `json:"error,omitempty"`
+	Cause       string            `json:"cause,omitempty"`
+	Left        []string          `json:"left"`
+	Report      string            `json:"report"` // address of the HTML report
+}
+
+// Run writes the report, then the message and the event. Both are tried before
+// an error of either is returned; a repeated call sends them again.
+func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
+	if err := requireInput("execution.name", in.Execution.Name, "outcome", in.Outcome); err != nil {
+		return NotifyOutput{}, err
+	}
+	report, err := s.report(ctx, in)
+	if err != nil {
+		return NotifyOutput{}, err
+	}
+	stored, page, err := s.write(ctx, in, report)
+	if err != nil {
+		return NotifyOutput{}, err
+	}
+	told := Finished{
+		Execution: in.Execution.ID, Name: in.Execution.Name, Status: report.Status, Simulated: report.Simulated,
+		Recipe: report.Recipe, Fingerprint: report.Fingerprint, SourceImage: report.Source.ImageID,
+		Images: map[string]string{}, Left: append([]string{}, in.Left...),
+		Stage: in.Failed, Error: in.Error, Cause: clip(in.Cause, maxCause),
+		Report: "s3://" + page.Bucket + "/" + page.Key,
+	}
+	maps.Copy(told.Images, in.Images)
+	if err := errors.Join(s.message(ctx, told), s.event(ctx, told, in)); err != nil {
+		return NotifyOutput{}, failure.Wrap(failure.CodeOf(err), err, "the report is written (%s), but not everybody was told", told.Report)
+	}
+	return NotifyOutput{Report: stored, Status: report.Status}, nil
+}
+
+// status is the name of the state that the execution is about to end in.
+func status(in NotifyInput) string {
+	switch {
+	case len(in.Left) > 0:
+		return evidence.FailedDirty
+	case in.Outcome == evidence.Published, in.Outcome == evidence.UpToDate, in.Outcome == evidence.Rejected:
+		return in.Outcome
+	default:
+		return evidence.FailedClean
+	}
+}
+
+func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, error) {
+	var p *plan.BuildPlan
+	if in.Plan.Key != "" {
+		loaded, err := loadPlan(ctx, s.Store, in.Job)
+		if err != nil {
+			return evidence.Report{}, err
+		}
+		p = &loaded
+	}
+	r := evidence.ForPlan(p)
+	r.Status, r.Guests = status(in), s.Settings.guests()
+	r.Simulated = r.Guests.Simulated()
+	r.Execution = evidence.Execution{ID: in.Execution.ID, Name: in.Execution.Name, Started: in.Execution.StartTime, Ended: in.Now}
+	r.Removed, r.Left = in.Removed, in.Left
+	if in.Error != "" || in.Cause != "" {
+		r.Failure = &evidence.Failure{Stage: in.Failed, Error: in.Error, Cause: in.Cause}
+	}
+	r.SetImages(in.Images)
+	if in.Outcome == evidence.Published {
+		j, err := readJournal(ctx, s.Store, in.Execution)
+		if err != nil {
+			return r, err
+		}
+		if j != nil {
+			for _, p := range j.Pointers {
+				r.Pointers = append(r.Pointers, p.String())
+			}
+		}
+	}
+	var err error
+	if r.Compliance, err = s.compliance(ctx, in); err != nil {
+		return r, err
+	}
+	r.Logs = s.logs(ctx, in)
+	return r, nil
+}
+
+// compliance reads the results of the checks, if it came to any.
+func (s Notify) compliance(ctx context.Context, in NotifyInput) (*compliance.Report, error) {
+	var raw []byte
+	var err error
+	switch {
+	case in.Results != nil && in.Results.Key != "":
+		raw, err = s.Store.Get(ctx, *in.Results)
+	case in.Error == string(failure.ComplianceRejected):
+		// The stage ended with an error, and so without a result of its own.
+		raw, err = s.Store.read(ctx, complianceKey(in.Execution))
+	default:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failure.Wrap(codeOr(err, failure.Internal), err, "read the results of the checks for the report")
+	}
+	var r compliance.Report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return nil, failure.Wrap(failure.Internal, err, "decode the results of the checks for the report")
+	}
+	return &r, nil
+}
+
+// logs are the consoles that were kept.
+func (s Notify) logs(ctx context.Context, in NotifyInput) []evidence.Log {
+	var out []evidence.Log
+	for _, role := range []string{builderRole, verifierRole} {
+		key := consoleKey(in.Execution, role)
+		raw, err := s.Store.read(ctx, key)
+		if errors.Is(err, errNoObject) {
+			continue
+		}
+		l := evidence.Log{Title: "Serial console of the " + role, URI: "s3://" + s.Store.Bucket + "/" + key}
+		if err != nil {
+			l.Title += " (it could not be read: " + awserr.Brief(err) + ")"
+		} else {
+			l.SHA256 = digest(raw)
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// write stores the report in both forms; the JSON is the one with the digest.
+func (s Notify) write(ctx context.Context, in NotifyInput, r evidence.Report) (stored, page Object, err error) {
+	raw, err := r.JSON()
+	if err != nil {
+		return stored, page, failure.Wrap(failure.Internal, err, "make the report")
+	}
+	var html bytes.Buffer
+	if err := r.WriteHTML(&html); err != nil {
+		return stored, page, failure.Wrap(failure.Internal, err, "make the report")
+	}
+	if page, err = s.Store.Put(ctx, executionKey(in.Execution, "report.html"), "text/html; charset=utf-8", html.Bytes()); err != nil {
+		return stored, page, err
+	}
+	stored, err = s.Store.Put(ctx, executionKey(in.Execution, "report.json"), "application/json", raw)
+	return stored, page, err
+}
+
+func (s Notify) message(ctx context.Context, f Finished) error {
+	if s.Settings.TopicARN == "" {
+		return nil
+	}
+	subject := "ami-factory: " + f.Status
+	if f.Simulated {
+		subject = "[SIMULATED] " + subject
+	}
+	if f.Recipe != "" {
+		subject += ": " + f.Recipe
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Execution %s of recipe %s ended: %s\n", f.Name, orNone(f.Recipe), f.Status)
+	if f.Simulated {
+		b.WriteString("No guest was really run: everything below is simulated.\n")
+	}
+	for _, region := range slices.Sorted(maps.Keys(f.Images)) {
+		fmt.Fprintf(&b, "%s: %s\n", region, f.Images[region])
+	}
+	if f.Error != "" {
+		fmt.Fprintf(&b, "\n%s in stage %s:\n%s\n", f.Error, f.Stage, f.Cause)
+	}
+	if len(f.Left) > 0 {
+		fmt.Fprintf(&b, "\nLeft behind, to be removed by hand:\n%s\n", strings.Join(f.Left, "\n"))
+	}
+	fmt.Fprintf(&b, "\nReport: %s\n", f.Report)
+	_, err := s.SNS.Publish(ctx, &sns.PublishInput{
+		TopicArn: aws.String(s.Settings.TopicARN),
+		Subject:  aws.String(clip(subject, maxSubject)),
+		Message:  aws.String(b.String()),
+		MessageAttributes: map[string]snstypes.MessageAttributeValue{
+			"status": {DataType: aws.String("String"), StringValue: aws.String(f.Status)},
+		},
+	})
+	return awserr.Wrap(err, failure.Internal, "publish to %s", s.Settings.TopicARN)
+}
+
+func (s Notify) event(ctx context.Context, f Finished, in NotifyInput) error {
+	detail, err := json.Marshal(f)
+	if err != nil {
+		return failure.Wrap(failure.Internal, err, "encode the event")
+	}
+	out, err := s.Events.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []eventtypes.PutEventsRequestEntry{{
+		Source:     aws.String(EventSource),
+		DetailType: aws.String(EventDetailType),
+		Detail:     aws.String(string(detail)),
+		Resources:  resources(in),
+		Time:       aws.Time(in.Now),
+	}}})
+	if err != nil {
+		return awserr.Wrap(err, failure.Internal, "send the event")
+	}
+	for _, e := range out.Entries {
+		if code := aws.ToString(e.ErrorCode); code != "" {
+			return failure.New(failure.ServiceUnavailable, "EventBridge did not take the event: %s %s", code, aws.ToString(e.ErrorMessage))
+		}
+	}
+	return nil
+}
+
+func resources(in NotifyInput) []string {
+	if in.Execution.ID == "" {
+		return nil
+	}
+	return []string{in.Execution.ID}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return s
+}
