@@ -151,8 +151,8 @@ func (s Notify) compliance(ctx context.Context, in NotifyInput) (*compliance.Rep
 	var raw []byte
 	var err error
 	switch {
-	case in.Results != nil && in.Results.Key != "":
-		raw, err = s.Store.Get(ctx, *in.Results)
+	case in.Results.Key != "":
+		raw, err = s.Store.Get(ctx, in.Results)
 	case in.Error == string(failure.ComplianceRejected):
 		// The stage ended with an error, and so without a result of its own.
 		raw, err = s.Store.read(ctx, complianceKey(in.Execution))

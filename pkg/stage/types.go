@@ -189,6 +189,7 @@ type NotifyInput struct {
 	CleanupInput
 	Images  map[string]string `json:"images,omitempty"`
 	Results Object            `json:"results"` // empty key when the checks never ran
+	Removed []string          `json:"removed,omitempty"` // by Cleanup
 	Left    []string          `json:"left"`
 }
 
