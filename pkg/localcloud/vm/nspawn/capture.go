@@ -1,0 +1,121 @@
+//go:build linux
+
+package nspawn
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/internal/space"
+)
+
+// copyMerged runs in a mount namespace of its own. $1 is the overlay's options,
+// $2 its mount point, $3 the new tree.
+const copyMerged = `set -e
+mount -t overlay -o "$1" overlay "$2"
+cp -a --reflink=auto "$2/." "$3"
+`
+
+// Capture implements vm.Driver: it copies image and changes, without the layer
+// of this container, into a new tree.
+func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (info vm.ImageInfo, err error) {
+	if err := absolute(&instanceDir, &imageDir); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	release, err := d.claim(instanceDir)
+	if err != nil {
+		return vm.ImageInfo{}, fmt.Errorf("capture %s: %w", filepath.Base(instanceDir), err)
+	}
+	defer release()
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("capture %s: %w", filepath.Base(instanceDir), err), os.RemoveAll(imageDir))
+		}
+	}()
+	n, err := readNote(instanceDir)
+	if err != nil {
+		return vm.ImageInfo{}, err
+	}
+	rootfs := filepath.Join(imageDir, vm.RootFSDir)
+	if err := os.MkdirAll(rootfs, 0o755); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	upper := filepath.Join(instanceDir, upperDir)
+	var need int64
+	for _, tree := range []string{n.Lower, upper} {
+		size, err := space.AllocatedTree(tree)
+		if err != nil {
+			return vm.ImageInfo{}, err
+		}
+		need += size
+	}
+	if err := space.Require(imageDir, need, "the image"); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	// Read-only: what was changed is simply the topmost of the lower layers.
+	if err := d.copyMerged(ctx, upper+":"+n.Lower, filepath.Join(instanceDir, mergedDir), rootfs); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	info = vm.ImageInfo{Kind: vm.Container, VolumeGiB: n.VolumeGiB, Disk: rootfs}
+	if info.SizeBytes, err = space.AllocatedTree(rootfs); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	if info.SHA256, err = d.digest(ctx, rootfs); err != nil {
+		return vm.ImageInfo{}, err
+	}
+	return info, vm.WriteImage(imageDir, info)
+}
+
+func (d *Driver) copyMerged(ctx context.Context, layers, mountPoint, rootfs string) error {
+	cmd := exec.CommandContext(ctx, d.tools.shell, "-c", copyMerged, "sh", "lowerdir="+layers, mountPoint, rootfs)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("copy the tree: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// digest is that of a tar archive of the tree, with everything sorted and
+// nothing in it that a copy of the tree would not have.
+func (d *Driver) digest(ctx context.Context, rootfs string) (string, error) {
+	sum := sha256.New()
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, d.tools.tar, "--create", "--directory="+rootfs, "--sort=name", "--format=posix",
+		"--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+		"--numeric-owner", "--xattrs", "--xattrs-include=*", "--one-file-system", "--warning=no-file-ignored", ".")
+	cmd.Stdout, cmd.Stderr = sum, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("digest the tree: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// Export implements vm.Driver with the function given to New.
+func (d *Driver) Export(ctx context.Context, imageDir, file string) error {
+	if d.opts.BuildDisk == nil {
+		return errors.New("export image: an image of kind container has no disk; bake it with --guests vm, or copy its rootfs directory")
+	}
+	image, err := vm.ReadImage(imageDir)
+	if err != nil {
+		return fmt.Errorf("export image: %w", err)
+	}
+	if image.Kind != vm.Container {
+		return fmt.Errorf("export image: %s is of kind %s, not %s", imageDir, image.Kind, vm.Container)
+	}
+	if err := d.opts.BuildDisk(ctx, filepath.Join(imageDir, vm.RootFSDir), file); err != nil {
+		return fmt.Errorf("export image: %w", err)
+	}
+	return nil
+}

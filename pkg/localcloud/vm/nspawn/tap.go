@@ -1,0 +1,122 @@
+//go:build linux
+
+package nspawn
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
+)
+
+const (
+	tunDevice = "/dev/net/tun"
+	guestLink = "eth0" // as EC2's images name it with net.ifnames=0
+)
+
+// namespace is a network namespace of its own whose only way out is a TAP device
+// that this process holds. It exists as long as it is open or a process is in it:
+// nothing is left on the host.
+type namespace struct {
+	file *os.File // the namespace
+	tap  *os.File // each read and write is a frame
+}
+
+// path names the namespace to another process.
+func (n *namespace) path() string {
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd())
+}
+
+// newNamespace makes a namespace with the interface of a launch in it.
+func newNamespace(t tools, in vm.Launch) (*namespace, error) {
+	type result struct {
+		namespace *namespace
+		err       error
+	}
+	made := make(chan result)
+	go func() {
+		// The thread stays in the new namespace; it is never unlocked, so
+		// that it ends with this goroutine.
+		runtime.LockOSThread()
+		n, err := enterNamespace(t, in)
+		made <- result{n, err}
+	}()
+	r := <-made
+	if r.err != nil {
+		return nil, fmt.Errorf("make the network of %s: %w", in.InstanceID, r.err)
+	}
+	return r.namespace, nil
+}
+
+func enterNamespace(t tools, in vm.Launch) (_ *namespace, err error) {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, fmt.Errorf("unshare: %w", err)
+	}
+	n := &namespace{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	if n.file, err = os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid())); err != nil {
+		return nil, err
+	}
+	if n.tap, err = openTAP(guestLink); err != nil {
+		return nil, err
+	}
+	// The address comes from here, not by DHCP: cloud-init has no say in the
+	// network of a container, and an image need not have a DHCP client for it.
+	batch := strings.Join([]string{
+		"link set dev lo up",
+		fmt.Sprintf("link set dev %s address %s mtu %d up", guestLink, in.MAC, network.MTU),
+		fmt.Sprintf("address add %s/16 broadcast + dev %s", in.PrivateIP, guestLink),
+		fmt.Sprintf("route add default via %s dev %s", network.GatewayIP, guestLink),
+	}, "\n") + "\n"
+	cmd := exec.Command(t.ip, "-batch", "-") // starts from this thread, so in its namespace
+	cmd.Stdin = strings.NewReader(batch)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("set up %s: %w: %s", guestLink, err, bytes.TrimSpace(out))
+	}
+	return n, nil
+}
+
+// openTAP makes a TAP device in the calling thread's namespace.
+func openTAP(name string) (*os.File, error) {
+	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", tunDevice, err)
+	}
+	var request struct {
+		name  [unix.IFNAMSIZ]byte
+		flags uint16
+		_     [22]byte // the rest of struct ifreq
+	}
+	copy(request.name[:unix.IFNAMSIZ-1], name)
+	request.flags = unix.IFF_TAP | unix.IFF_NO_PI
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETIFF, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		return nil, errors.Join(fmt.Errorf("make TAP device: %w", errno), unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), tunDevice), nil
+}
+
+func (n *namespace) close() error {
+	var errs []error
+	for _, file := range []*os.File{n.tap, n.file} {
+		if file == nil {
+			continue
+		}
+		if err := file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
