@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
@@ -88,16 +90,12 @@ type Config struct {
 
 // Service is EC2. Its methods are safe for concurrent use.
 type Service struct {
-	cfg    Config
-	ctx    context.Context // of the background work; ends with Close
-	cancel context.CancelFunc
+	cfg  Config
+	work *background.Group
 
-	mu     sync.Mutex
-	st     state
-	queue  []Event // to be told when mu is free
-	work   int     // background functions running
-	idle   chan struct{}
-	closed bool
+	mu    sync.Mutex
+	st    state
+	queue []Event // to be told when mu is free
 }
 
 // New makes a Service and its directories.
@@ -131,12 +129,10 @@ func New(cfg Config) (*Service, error) {
 	}
 	for _, dir := range []string{instancesDir, imagesDir} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("ec2: %w", err)
 		}
 	}
-	s := &Service{cfg: cfg, st: newState(), idle: make(chan struct{})}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	return s, nil
+	return &Service{cfg: cfg, work: background.New(cfg.Clock), st: newState()}, nil
 }
 
 // caller is who makes this call, in which region.
@@ -160,44 +156,19 @@ func (s *Service) unlock() {
 	s.queue = nil
 	s.mu.Unlock()
 	for _, e := range events {
-		s.cfg.Events(s.ctx, e)
+		s.cfg.Events(context.Background(), e)
 	}
 }
 
-// background runs f as work of the clock's until it returns. f's context ends
-// when the Service is closed. The state is locked.
-func (s *Service) background(f func(ctx context.Context)) {
-	if s.closed {
-		return
-	}
-	s.work++
-	s.cfg.Clock.Go(func() {
-		defer func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.work--
-			if s.closed && s.work == 0 {
-				close(s.idle)
-			}
-		}()
-		f(s.ctx)
-	})
-}
+// background runs f as work of the clock's. f's context ends when the Service
+// is closed.
+func (s *Service) background(f func(ctx context.Context)) { s.work.Go(context.Background(), f) }
 
 // Close kills all machines and waits until they are gone, or ctx ends. The
 // driver stays open.
 func (s *Service) Close(ctx context.Context) error {
-	s.mu.Lock()
-	if !s.closed {
-		s.closed = true
-		if s.work == 0 {
-			close(s.idle)
-		}
-	}
-	s.mu.Unlock()
-	s.cancel()
-	if err := s.cfg.Clock.Wait(ctx, s.idle, 0); err != nil {
-		return errors.Join(errors.New("ec2: machines are still ending"), err)
+	if err := s.work.Close(ctx); err != nil {
+		return fmt.Errorf("ec2: %w", err)
 	}
 	return nil
 }
@@ -212,6 +183,29 @@ func (s *Service) Machine(account, region, instanceID string) (m vm.Machine, sta
 		return nil, "", false
 	}
 	return i.machine, i.State.Name, true
+}
+
+// InstanceIDs lists the instances of an account in a region that are not
+// terminated, in order of launch.
+func (s *Service) InstanceIDs(_ context.Context, account, region string) []string {
+	s.mu.Lock()
+	defer s.unlock()
+	var ids []string
+	for _, i := range s.sortedInstances(wire.Caller{Account: account, Region: region}) {
+		if i.live() {
+			ids = append(ids, *i.InstanceId)
+		}
+	}
+	return ids
+}
+
+// ImageExists says whether an account may use an image, for parameters of data
+// type aws:ec2:image.
+func (s *Service) ImageExists(_ context.Context, account, region, imageID string) bool {
+	s.mu.Lock()
+	defer s.unlock()
+	_, err := s.visibleImage(wire.Caller{Account: account, Region: region}, imageID)
+	return err == nil
 }
 
 var _ wire.Stateful = (*Service)(nil)
