@@ -48,7 +48,7 @@ func Compile(sets []Set) ([]byte, []Control, error) {
 					compiled[typ] = map[string]map[string]any{}
 				}
 				for key, attributes := range resources {
-					out := maps.Clone(attributes)
+					out := types[typ].visible(attributes)
 					if _, given := out[types[typ].named]; !given {
 						out[types[typ].named] = key
 					}
@@ -73,6 +73,22 @@ func Compile(sets []Set) ([]byte, []Control, error) {
 	}
 	return append(escapeTemplates(data), '\n'), controls, nil
 }
+
+// visible is a copy of the attributes in which lists of patterns for a command's
+// output are wrapped into a matcher. It means the same to goss, which however
+// reports the output it found only then. A file's contents stay hidden: they
+// may be a secret, and the pattern says enough.
+func (t resourceType) visible(attributes map[string]any) map[string]any {
+	out := maps.Clone(attributes)
+	for _, name := range []string{"stdout", "stderr"} {
+		if patterns, ok := out[name].([]any); ok && t.result == "Command" {
+			out[name] = map[string]any{havePatterns: patterns}
+		}
+	}
+	return out
+}
+
+const havePatterns = "have-patterns"
 
 // resource is what goss must report on for one resource of a control.
 func (t resourceType) resource(control, typ, key string, attributes map[string]any) Resource {

@@ -96,6 +96,8 @@ func TestReportOfRecordedResults(t *testing.T) {
 	}
 	assert.Equal(t, []string{"BBB-03", "BBB-01", "BBB-04"}, ids, "gravest first")
 	assert.Contains(t, report.Cause(), "BBB-01 (high) The kernel is something else: expected kernel-param kernel.ostype value = Plan9, found Linux")
+	text := find(t, report, "BBB-04").Properties
+	assert.Equal(t, "one\ntwo (unmet: [\"/thr.e/\"])", text[len(text)-1].Actual, "what a command printed is shown")
 }
 
 func TestGate(t *testing.T) {

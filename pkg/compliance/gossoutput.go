@@ -36,8 +36,6 @@ type gossResult struct {
 		Expected any    `json:"expected"`
 		Message  string `json:"message"`
 		Missing  any    `json:"missing-elements"`
-		Found    any    `json:"found-elements"`
-		Extra    any    `json:"extra-elements"`
 	} `json:"matcher-result"`
 }
 
@@ -78,16 +76,21 @@ func parseGoss(data []byte) (gossOutput, error) {
 
 // property turns one comparison into words.
 func (r gossResult) property(rule string) PropertyResult {
-	out := PropertyResult{Rule: rule, Expected: text(r.Matcher.Expected), Actual: text(r.Matcher.Actual)}
+	expected := r.Matcher.Expected
+	if m, ok := expected.(map[string]any); ok && len(m) == 1 && m[havePatterns] != nil {
+		expected = m[havePatterns]
+	}
+	out := PropertyResult{Rule: rule, Expected: text(expected), Actual: text(r.Matcher.Actual)}
 	if hidden(r.Matcher.Actual) {
 		// goss compares text as a stream and does not keep it.
 		out.Actual = "text that matches"
-		if r.Matcher.Missing != nil || r.Matcher.Found != nil {
-			out.Actual = "text without " + text(r.Matcher.Missing)
-			if r.Matcher.Found != nil {
-				out.Actual += ", with " + text(r.Matcher.Found)
-			}
+		if r.Matcher.Missing != nil {
+			out.Actual = "text that does not match"
 		}
+	}
+	if r.Matcher.Missing != nil {
+		// Missing may be a pattern that must not match, so it is not "lacking".
+		out.Actual += " (unmet: " + text(r.Matcher.Missing) + ")"
 	}
 	switch {
 	case r.Err != nil && *r.Err != "":
@@ -129,7 +132,7 @@ func text(v any) string {
 	case nil:
 		return "nothing"
 	case string:
-		if v == "" {
+		if v = strings.TrimRight(v, "\n"); v == "" {
 			return `""`
 		}
 		return shorten(v, maxText)
