@@ -24,7 +24,7 @@ daemon_json() {
 apt_get() {
 	local try
 	for try in 1 2 3; do
-		if DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 "$@"; then
+		if DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"; then
 			return
 		fi
 		printf 'docker: apt-get %s: attempt %d of 3 failed\n' "$1" "$try" >&2

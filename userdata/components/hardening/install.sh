@@ -63,13 +63,21 @@ replace() {
 	fi
 }
 
+# mask stops and masks units, all by one call: each call of systemctl makes
+# systemd read every unit again.
 mask() {
-	local unit=$1
-	if [[ $(readlink "/etc/systemd/system/$unit") != /dev/null ]]; then
-		if booted; then systemctl stop "$unit" 2>/dev/null || printf 'not running: %s\n' "$unit"; fi
-		systemctl mask "$unit"
-		changed "$unit is masked"
+	local unit todo=()
+	for unit in "$@"; do
+		if [[ $(readlink "/etc/systemd/system/$unit") != /dev/null ]]; then todo+=("$unit"); fi
+	done
+	if ((${#todo[@]} == 0)); then return; fi
+	if booted; then
+		for unit in "${todo[@]}"; do
+			if systemctl is-active --quiet "$unit"; then systemctl stop "$unit"; fi
+		done
 	fi
+	systemctl mask --quiet "${todo[@]}"
+	changed "masked: ${todo[*]}"
 }
 
 sudoers_are_valid() { visudo --check --quiet --file="$1"; }
@@ -93,7 +101,7 @@ install_apparmor() {
 	fi
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get -o Acquire::Retries=5 -q update
-	apt-get -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300 -qy --no-install-recommends install apparmor
+	apt-get -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -qy --no-install-recommends install apparmor
 	changed "package apparmor"
 }
 
@@ -168,31 +176,29 @@ cron_access() { # CRON-02, CRON-03
 }
 
 accounts() { # ACC-03, ACC-04, ACC-06, ACC-08
-	local name uid home shell state
+	local name home
 	replace /etc/login.defs "$(sed -E 's/^[#[:space:]]*UMASK[[:space:]].*/UMASK\t\t027/' /etc/login.defs)"
 	grep -qE '^UMASK[[:space:]]+027$' /etc/login.defs || fail "/etc/login.defs has no UMASK line to set"
 
-	while IFS=: read -r name _ uid _ _ home shell; do
-		# /bin/sync and its like are programs, not shells.
-		if ((uid > 0 && uid < 1000)) && grep -qxF -- "$shell" /etc/shells; then
-			usermod -s /usr/sbin/nologin "$name"
-			changed "$name has no login shell"
+	# /bin/sync and its like are programs, not shells, and stay.
+	while IFS= read -r name; do
+		usermod -s /usr/sbin/nologin "$name"
+		changed "$name has no login shell"
+	done < <(awk -F: 'FILENAME == "/etc/shells" { shell[$0]; next }
+		$3 > 0 && $3 < 1000 && $7 in shell { print $1 }' /etc/shells /etc/passwd)
+	while IFS= read -r name; do
+		passwd -q -l "$name"
+		changed "$name is locked"
+	done < <(awk -F: 'FILENAME == "/etc/passwd" { if ($3 < 1000) low[$1]; next }
+		$1 in low && $2 !~ /^[!*]/ { print $1 }' /etc/passwd /etc/shadow)
+	while IFS= read -r home; do
+		if [[ ! -d $home ]]; then continue; fi
+		if [[ -n $(find "$home" -maxdepth 0 -perm /027) ]]; then
+			chmod g-w,o-rwx "$home"
+			changed "$home is private"
 		fi
-		if ((uid < 1000)); then
-			state=$(passwd -S "$name" | cut -d' ' -f2)
-			if [[ $state != L ]]; then
-				passwd -q -l "$name"
-				changed "$name is locked"
-			fi
-		fi
-		if ((uid >= 1000 && uid < 65534)) && [[ -d $home ]]; then
-			if [[ -n $(find "$home" -maxdepth 0 -perm /027) ]]; then
-				chmod g-w,o-rwx "$home"
-				changed "$home is private"
-			fi
-			rm -f "$home/.rhosts" "$home/.netrc" "$home/.forward"
-		fi
-	done </etc/passwd
+		rm -f "$home/.rhosts" "$home/.netrc" "$home/.forward"
+	done < <(awk -F: '$3 >= 1000 && $3 < 65534 { print $6 }' /etc/passwd)
 }
 
 file_modes() { # SSH-01, FILE-01, FILE-02, BOOT-01
@@ -223,40 +229,32 @@ banners() { # BANR-01: the dynamic part would tell the kernel's version
 	rm -f /run/motd.dynamic
 }
 
-# strangers finds files that anyone may write, and files of nobody. Those are
-# put right where that cannot break their owner.
-strangers() { # FILE-03, FILE-04
-	local path
-	while IFS= read -r -d '' path; do
-		chmod o-w "$path"
-		changed "$path is not world-writable"
+# strangers finds files that anyone may write and shared directories in which
+# anyone may delete.
+strangers() { # FILE-03
+	local kind path
+	while IFS=' ' read -r -d '' kind path; do
+		case $kind in
+		d) chmod +t "$path" ;;
+		*) chmod o-w "$path" ;;
+		esac
+		changed "$path is not everybody's"
 	done < <(find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/docker -o -path /var/lib/containerd \) -prune \
-		-o -type f -perm -0002 -print0)
-	while IFS= read -r -d '' path; do
-		chmod +t "$path"
-		changed "$path is sticky"
-	done < <(find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/docker -o -path /var/lib/containerd \) -prune \
-		-o -type d -perm -0002 ! -perm -1000 -print0)
+		-o \( -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000 \) -printf '%y %p\0')
 }
 
 packages() { # PKG-06, SVC-01, SVC-02, SVC-03, SVC-05, SVC-07
-	local name unwanted=()
-	while IFS= read -r name; do
-		if dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null | grep -qx installed; then
-			unwanted+=("$name")
-		fi
-	done < <(grep -v '^#' files/packages-absent)
+	local unwanted
+	mapfile -t unwanted < <(grep -Fx -f <(grep -v '^#' files/packages-absent) \
+		<(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii *//p'))
 	if ((${#unwanted[@]} > 0)); then
-		DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qy purge "${unwanted[@]}"
+		DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -qy purge "${unwanted[@]}"
 		changed "packages purged: ${unwanted[*]}"
 	fi
 }
 
 services() { # PKG-05, SVC-04, KMOD-07, LOG-02
-	local unit
-	for unit in apt-daily.timer apt-daily-upgrade.timer rpcbind.service rpcbind.socket nfs-server.service bluetooth.service; do
-		mask "$unit"
-	done
+	mask apt-daily.timer apt-daily-upgrade.timer rpcbind.service rpcbind.socket nfs-server.service bluetooth.service
 	if systemctl is-enabled --quiet rsyslog.service 2>/dev/null; then
 		systemctl disable --now rsyslog.service
 		changed "rsyslog.service is disabled, the journal is kept"
