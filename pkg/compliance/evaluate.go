@@ -89,8 +89,9 @@ func (r Report) Rejections() []Result {
 	return out
 }
 
-// Cause is a sentence about the rejection with control, expected and found;
-// empty when the image passed. It names at most ten controls.
+// Cause says why the image was rejected: a sentence, then a line for each
+// control with what was expected and found, ten at most; empty when the image
+// passed.
 func (r Report) Cause() string {
 	rejections := r.Rejections()
 	if len(rejections) == 0 {
@@ -104,14 +105,17 @@ func (r Report) Cause() string {
 	fmt.Fprintf(&b, "%d of %d controls at or above severity %s failed", len(rejections), len(r.Results), r.Gate)
 	for i, result := range rejections {
 		if i == limit {
-			fmt.Fprintf(&b, "; and %d more, see the report", len(rejections)-limit)
+			fmt.Fprintf(&b, "\nand %d more, see the report", len(rejections)-limit)
 			break
 		}
-		fmt.Fprintf(&b, "; %s (%s) %s: expected %s, found %s", result.ControlID, result.Severity, result.Title,
-			shorten(result.Evidence.Expected, 200), shorten(result.Evidence.Actual, 200))
+		fmt.Fprintf(&b, "\n%s (%s) %s: expected %s, found %s", result.ControlID, result.Severity, result.Title,
+			oneLine(result.Evidence.Expected), oneLine(result.Evidence.Actual))
 	}
 	return b.String()
 }
+
+// oneLine shortens evidence of several lines for a list.
+func oneLine(s string) string { return shorten(strings.Join(strings.Fields(s), " "), 200) }
 
 type evaluator struct {
 	in         Input
