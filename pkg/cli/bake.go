@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// local are the flags of commands that start the embedded AWS.
+type local struct {
+	guests, state, cache, functions, goss string
+	official                              baseimage.Official
+	verbose                               bool
+}
+
+func (l *local) register(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&l.guests, "guests", string(vm.VM), "what instances are: vm (QEMU), container (systemd-nspawn, needs root) or simulated")
+	f.StringVar(&l.state, "state", filepath.Join("build", "local"), "folder that keeps the embedded AWS between runs")
+	f.StringVar(&l.cache, "cache", "", "folder of base images and packages (default: the user's cache folder)")
+	f.StringVar(&l.functions, "functions", filepath.Join("build", "lambda"), "folder of the functions' programs, as `make functions` builds them")
+	f.StringVar(&l.goss, "goss", filepath.Join("build", "tools", "goss"), "the check engine, as `make goss` builds it")
+	f.StringVar(&l.official.URL, "base-url", "", "use a distribution's official cloud image instead of building a base")
+	f.StringVar(&l.official.SHA256, "base-sha256", "", "SHA-256 of the file at --base-url")
+	f.BoolVarP(&l.verbose, "verbose", "v", false, "log what the embedded AWS does, on stderr")
+}
+
+func (a *app) options(l local) (rehearsal.Options, error) {
+	dir, err := a.userdataDir()
+	if err != nil {
+		return rehearsal.Options{}, err
+	}
+	log := slog.New(slog.DiscardHandler)
+	if l.verbose {
+		log = slog.New(slog.NewTextHandler(a.err, nil))
+	}
+	return rehearsal.Options{
+		Guests: vm.Kind(l.guests), StateDir: l.state, CacheDir: l.cache, FunctionsDir: l.functions, GossFile: l.goss,
+		UserDataDir: dir, Version: version(), Official: l.official, Log: log,
+		Simulated: rehearsal.SimulatedGuest{Provision: 5 * time.Second, Check: time.Second},
+	}, nil
+}
+
+func (a *app) bake() *cobra.Command {
+	var l local
+	var in rehearsal.BakeInput
+	c := &cobra.Command{
+		Use:   "bake RECIPE",
+		Short: "Bake an image on this machine, against the embedded AWS",
+		Long: `Bake an image on this machine: start the embedded AWS, deploy the factory in it,
+run one execution of its state machine, and print what came of it. Progress goes
+to stderr, the summary to stdout.
+
+When the same source, recipe and components were baked before, the execution
+ends UpToDate; --force bakes again. Ctrl-C stops and removes everything the
+execution has made.
+
+Exit codes: 0 published or up to date, 1 failed and nothing is left,
+2 wrong usage, 3 rejected by the gate, 4 something is left behind,
+130 interrupted.`,
+		Example: `  ami-factory bake debian-12-docker
+  ami-factory bake debian-12-docker --guests container --force
+  ami-factory bake debian-12-docker --output json > summary.json`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			in.Recipe = given[0]
+			return a.runBake(c.Context(), l, in)
+		},
+	}
+	l.register(c)
+	c.Flags().BoolVar(&in.Force, "force", false, "bake even when nothing changed")
+	c.Flags().StringVar(&in.Source, "source", "", "AMI id to build on instead of the recipe's source")
+	return c
+}
+
+func (a *app) runBake(ctx context.Context, l local, in rehearsal.BakeInput) (err error) {
+	if err := a.mustBeSound(in.Recipe); err != nil {
+		return err
+	}
+	opts, err := a.options(l)
+	if err != nil {
+		return err
+	}
+	show := newDisplay(a.err)
+	opts.Progress = show.note
+	show.note("starting the embedded AWS (guests: " + l.guests + ")")
+	factory, err := rehearsal.Open(ctx, opts)
+	if err != nil {
+		show.end()
+		return openError(ctx, err)
+	}
+	defer func() { err = errors.Join(err, factory.Close(ctx)) }()
+	if n := len(factory.Recovered); n > 0 {
+		show.note(fmt.Sprintf("an earlier run was interrupted: removed %s", strings.Join(factory.Recovered, ", ")))
+	}
+	show.note("embedded AWS at " + factory.URL + "; guests are " + factory.Guests)
+	summary, err := factory.Bake(ctx, in, show.event)
+	show.end()
+	if err != nil {
+		if errors.Is(err, rehearsal.ErrInterrupted) {
+			return &exitError{exitInterrupted, err}
+		}
+		return err
+	}
+	if a.format == "json" {
+		err = a.json(summary)
+	} else {
+		err = writeSummary(a.out, summary)
+	}
+	if code := exitCode(summary.Status); err == nil && code != exitOK {
+		return &exitError{code: code}
+	}
+	return err
+}
+
+// mustBeSound refuses a recipe with problems before anything is started.
+func (a *app) mustBeSound(name string) error {
+	fsys, err := a.userdataFS()
+	if err != nil {
+		return err
+	}
+	problems, err := plan.Lint(fsys, time.Now(), name)
+	if err != nil {
+		return err
+	}
+	return problems.Err()
+}
+
+func openError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return &exitError{exitInterrupted, errors.New("interrupted before the execution was started; nothing is left running")}
+	}
+	return err
+}
+
+func exitCode(status string) int {
+	switch status {
+	case workflow.Published, workflow.UpToDate:
+		return exitOK
+	case workflow.Rejected:
+		return exitRejected
+	case workflow.FailedDirty:
+		return exitLeft
+	}
+	return exitFailed
+}
+
+func writeSummary(w io.Writer, s rehearsal.Summary) error {
+	var b strings.Builder
+	row := func(label, format string, values ...any) {
+		fmt.Fprintf(&b, "%-12s %s\n", label, fmt.Sprintf(format, values...))
+	}
+	if s.Guests == vm.Simulated {
+		b.WriteString("SIMULATED: no guest was booted and nothing below is proved\n")
+	}
+	row("status", "%s in %s", s.Status, seconds(s.Seconds))
+	if s.Error != "" {
+		row("error", "%s", s.Error)
+		row("cause", "%s", strings.ReplaceAll(strings.TrimSpace(s.Cause), "\n", "\n             "))
+	}
+	row("recipe", "%s", s.Recipe)
+	if s.Fingerprint != "" {
+		row("fingerprint", "%s", s.Fingerprint)
+		row("source", "%s", s.SourceImage)
+	}
+	label := "images"
+	for _, region := range slices.Sorted(maps.Keys(s.Images)) {
+		row(label, "%s %s", region, s.Images[region])
+		label = ""
+	}
+	row("guests", "%s (%s)", s.Guests, s.Description)
+	if c := s.Checks; c.Passed+c.Failed+c.Waived > 0 {
+		row("checks", "%d passed, %d failed, %d waived", c.Passed, c.Failed, c.Waived)
+	}
+	label = "stages"
+	for _, stage := range s.Stages {
+		row(label, "%7.1f s  %s", stage.Seconds, stage.Stage)
+		label = ""
+	}
+	if s.Report != "" {
+		row("report", "%s", relative(s.Report))
+	}
+	if s.Disk != "" {
+		row("disk", "%s", relative(s.Disk))
+	}
+	row("execution", "%s", s.Execution)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func seconds(s float64) string {
+	return (time.Duration(s*10) * 100 * time.Millisecond).String()
+}
+
+// relative is the shorter way to say where a file is.
+func relative(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(wd, path)
+	if err != nil || strings.HasPrefix(rel, "..") {
+		return path
+	}
+	return rel
+}

@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+)
+
+// display tells on stderr what goes on: a line for what is over, and for what
+// is under way a last line that is rewritten on a terminal, or repeated now and
+// then in a log.
+type display struct {
+	w        io.Writer
+	terminal bool
+	start    time.Time
+	stop     chan struct{}
+	stopped  sync.WaitGroup
+
+	mu     sync.Mutex
+	open   []running // states under way, in order
+	shown  time.Time // when the last line was written
+	dirty  bool      // the last line is to be rewritten
+	latest string    // what the youngest state waits for
+	over   bool
+}
+
+type running struct {
+	state string
+	since time.Time
+}
+
+// heartbeat is how long a log stays silent at most.
+const heartbeat = 30 * time.Second
+
+func newDisplay(w io.Writer) *display {
+	d := &display{w: w, start: time.Now(), shown: time.Now(), stop: make(chan struct{})}
+	if f, ok := w.(*os.File); ok {
+		d.terminal = term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor fits
+	}
+	d.stopped.Add(1)
+	go func() {
+		defer d.stopped.Done()
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-d.stop:
+				return
+			case <-tick.C:
+				d.beat()
+			}
+		}
+	}()
+	return d
+}
+
+// note writes a line about set-up.
+func (d *display) note(text string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.line("%s", text)
+}
+
+// event shows a step of the execution.
+func (d *display) event(e rehearsal.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch e.Kind {
+	case rehearsal.Entered:
+		d.open = append(d.open, running{e.State, e.At})
+		d.latest = ""
+	case rehearsal.Waiting:
+		d.latest = e.Detail
+	case rehearsal.Failing:
+		d.line("%s: %s", e.State, e.Detail)
+	case rehearsal.Exited:
+		for i, r := range d.open {
+			if r.state != e.State {
+				continue
+			}
+			d.open = append(d.open[:i], d.open[i+1:]...)
+			if took := e.At.Sub(r.since); took >= 10*time.Millisecond {
+				d.line("%-18s done in %s", e.State, seconds(took.Seconds()))
+			}
+			break
+		}
+	}
+	if d.terminal {
+		d.rewrite()
+	}
+}
+
+// beat says that something is still under way.
+func (d *display) beat() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.terminal:
+		d.rewrite()
+	case len(d.open) > 0 && time.Since(d.shown) >= heartbeat:
+		d.line("%s", d.underWay())
+	}
+}
+
+func (d *display) underWay() string {
+	if len(d.open) == 0 {
+		return ""
+	}
+	r := d.open[len(d.open)-1]
+	text := fmt.Sprintf("%-18s %s", r.state, seconds(time.Since(r.since).Seconds()))
+	if d.latest != "" {
+		text += "  " + d.latest
+	}
+	return text
+}
+
+func (d *display) rewrite() {
+	text := d.underWay()
+	if text == "" || d.over {
+		return
+	}
+	if width, _, err := term.GetSize(int(os.Stderr.Fd())); err == nil && width > 12 && len(text) > width-10 {
+		text = text[:width-10]
+	}
+	_, _ = fmt.Fprintf(d.w, "\r\x1b[K%s  %s", d.clock(), text)
+	d.dirty = true
+}
+
+func (d *display) line(format string, values ...any) {
+	prefix := ""
+	if d.dirty {
+		prefix = "\r\x1b[K"
+	}
+	_, _ = fmt.Fprintf(d.w, "%s%s  %s\n", prefix, d.clock(), fmt.Sprintf(format, values...))
+	d.dirty, d.shown = false, time.Now()
+}
+
+// clock is the time since the start, as 2:05.
+func (d *display) clock() string {
+	t := int(time.Since(d.start).Seconds())
+	return fmt.Sprintf("%3d:%02d", t/60, t%60)
+}
+
+// end stops the display and frees the last line.
+func (d *display) end() {
+	d.mu.Lock()
+	if d.over {
+		d.mu.Unlock()
+		return
+	}
+	d.over = true
+	if d.dirty {
+		_, _ = fmt.Fprint(d.w, "\r\x1b[K")
+		d.dirty = false
+	}
+	d.mu.Unlock()
+	close(d.stop)
+	d.stopped.Wait()
+}

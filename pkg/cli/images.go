@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+)
+
+// imageAPI is what the commands about images need of EC2.
+type imageAPI interface {
+	ec2.DescribeImagesAPIClient
+	DescribeRegions(context.Context, *ec2.DescribeRegionsInput, ...func(*ec2.Options)) (*ec2.DescribeRegionsOutput, error)
+	DescribeImageAttribute(context.Context, *ec2.DescribeImageAttributeInput, ...func(*ec2.Options)) (*ec2.DescribeImageAttributeOutput, error)
+}
+
+// image is an image as the commands print it.
+type image struct {
+	ImageID     string            `json:"imageId"`
+	Region      string            `json:"region"`
+	Name        string            `json:"name"`
+	State       string            `json:"state"`
+	Created     string            `json:"created"`
+	Recipe      string            `json:"recipe,omitempty"`
+	Fingerprint string            `json:"fingerprint,omitempty"`
+	SnapshotIDs []string          `json:"snapshotIds"`
+	SizeGiB     int32             `json:"sizeGiB"`
+	Encrypted   bool              `json:"encrypted"`
+	ImdsSupport string            `json:"imdsSupport,omitempty"`
+	Deprecation string            `json:"deprecationTime,omitempty"`
+	SharedWith  []string          `json:"sharedWith,omitempty"`
+	Tags        map[string]string `json:"tags,omitempty"`
+}
+
+func (a *app) images() *cobra.Command {
+	var l local
+	var region string
+	list := &cobra.Command{
+		Use: "list", Short: "List the factory's images",
+		Example: "  ami-factory images list\n  ami-factory images list --guests container --region eu-central-1 --output json",
+		Args:    args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.withImages(c.Context(), l, func(api imageAPI, _ *rehearsal.Factory) error {
+				return a.listImages(c.Context(), api, region)
+			})
+		},
+	}
+	show := &cobra.Command{
+		Use: "show IMAGE", Short: "Show one image: sharing, snapshots and tags",
+		Example: "  ami-factory images show ami-0123456789abcdef0",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			return a.withImages(c.Context(), l, func(api imageAPI, _ *rehearsal.Factory) error {
+				return a.showImage(c.Context(), api, region, given[0])
+			})
+		},
+	}
+	var file string
+	export := &cobra.Command{
+		Use: "export IMAGE --output FILE", Short: "Write an image's disk as a qcow2 file that any QEMU boots",
+		Example: "  ami-factory images export ami-0123456789abcdef0 --output disk.qcow2\n" +
+			"  qemu-system-x86_64 -m 2048 -nographic -drive file=disk.qcow2,if=virtio",
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			if file == "" {
+				return &exitError{exitUsage, errors.New("--output is required: the qcow2 file to write")}
+			}
+			return a.withState(c.Context(), l, func(f *rehearsal.Factory) error {
+				found, err := find(c.Context(), f.Cloud.EC2, region, given[0])
+				if err != nil {
+					return err
+				}
+				if err := f.Export(c.Context(), found.Region, found.ImageID, file); err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(a.out, file)
+				return err
+			})
+		},
+	}
+	export.Flags().StringVar(&file, "output", "", "the qcow2 file to write")
+	for _, c := range []*cobra.Command{list, show, export} {
+		l.register(c)
+		c.Flags().StringVar(&region, "region", "", "look in this region only")
+	}
+	return group(&cobra.Command{
+		Use:   "images",
+		Short: "List, show and export what was baked",
+		Long: `List, show and export images of the embedded AWS, read from its state folder
+whether or not it runs. With AWS_ENDPOINT_URL in the environment, list and show
+ask that endpoint instead.`,
+	}, list, show, export)
+}
+
+func (a *app) withState(ctx context.Context, l local, do func(*rehearsal.Factory) error) (err error) {
+	opts, err := a.options(l)
+	if err != nil {
+		return err
+	}
+	f, err := rehearsal.Inspect(ctx, opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close(ctx)) }()
+	return do(f)
+}
+
+func (a *app) withImages(ctx context.Context, l local, do func(imageAPI, *rehearsal.Factory) error) error {
+	if os.Getenv("AWS_ENDPOINT_URL") == "" && os.Getenv("AWS_ENDPOINT_URL_EC2") == "" {
+		return a.withState(ctx, l, func(f *rehearsal.Factory) error { return do(f.Cloud.EC2, f) })
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	if err != nil {
+		return err
+	}
+	return do(ec2.NewFromConfig(cfg), nil)
+}
+
+func (a *app) listImages(ctx context.Context, api imageAPI, region string) error {
+	found, err := ownImages(ctx, api, region)
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		return a.json(found)
+	}
+	if len(found) == 0 {
+		_, err := fmt.Fprintln(a.err, "no images; bake one with `ami-factory bake`")
+		return err
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "IMAGE\tREGION\tSTATE\tCREATED\tRECIPE\tFINGERPRINT\tNAME")
+	for _, i := range found {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.12s\t%s\n", i.ImageID, i.Region, i.State, i.Created, i.Recipe, i.Fingerprint, i.Name)
+	}
+	return w.Flush()
+}
+
+func (a *app) showImage(ctx context.Context, api imageAPI, region, id string) error {
+	found, err := find(ctx, api, region, id)
+	if err != nil {
+		return err
+	}
+	out, err := api.DescribeImageAttribute(ctx, &ec2.DescribeImageAttributeInput{
+		ImageId: &id, Attribute: types.ImageAttributeNameLaunchPermission,
+	}, inRegion(found.Region))
+	if err != nil {
+		return err
+	}
+	for _, p := range out.LaunchPermissions {
+		found.SharedWith = append(found.SharedWith, cmp.Or(aws.ToString(p.UserId), aws.ToString(p.OrganizationArn),
+			aws.ToString(p.OrganizationalUnitArn), string(p.Group)))
+	}
+	if a.format == "json" {
+		return a.json(found)
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	for _, row := range [][2]string{
+		{"image", found.ImageID}, {"region", found.Region}, {"name", found.Name}, {"state", found.State}, {"created", found.Created},
+		{"size", fmt.Sprintf("%d GiB, encrypted: %t", found.SizeGiB, found.Encrypted)}, {"IMDS", found.ImdsSupport},
+		{"snapshots", strings.Join(found.SnapshotIDs, ", ")}, {"deprecated", found.Deprecation},
+		{"shared with", strings.Join(found.SharedWith, ", ")},
+	} {
+		if row[1] != "" {
+			_, _ = fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
+		}
+	}
+	keys := make([]string, 0, len(found.Tags))
+	for k := range found.Tags {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		_, _ = fmt.Fprintf(w, "tag %s\t%s\n", k, found.Tags[k])
+	}
+	return w.Flush()
+}
+
+func inRegion(region string) func(*ec2.Options) { return func(o *ec2.Options) { o.Region = region } }
+
+// ownImages lists the account's images in one region, or in all, newest first.
+func ownImages(ctx context.Context, api imageAPI, region string) ([]image, error) {
+	regions := []string{region}
+	if region == "" {
+		out, err := api.DescribeRegions(ctx, &ec2.DescribeRegionsInput{})
+		if err != nil {
+			return nil, err
+		}
+		regions = nil
+		for _, r := range out.Regions {
+			regions = append(regions, aws.ToString(r.RegionName))
+		}
+	}
+	found := []image{}
+	for _, region := range regions {
+		pages := ec2.NewDescribeImagesPaginator(api, &ec2.DescribeImagesInput{Owners: []string{"self"}})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx, inRegion(region))
+			if err != nil {
+				return nil, fmt.Errorf("images in %s: %w", region, err)
+			}
+			for _, i := range page.Images {
+				found = append(found, describe(region, i))
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b image) int {
+		return cmp.Or(cmp.Compare(b.Created, a.Created), cmp.Compare(a.Region, b.Region), cmp.Compare(a.ImageID, b.ImageID))
+	})
+	return found, nil
+}
+
+func find(ctx context.Context, api imageAPI, region, id string) (image, error) {
+	found, err := ownImages(ctx, api, region)
+	if err != nil && !awserr.IsNotFound(err) {
+		return image{}, err
+	}
+	for _, i := range found {
+		if i.ImageID == id {
+			return i, nil
+		}
+	}
+	return image{}, fmt.Errorf("there is no image %s; `ami-factory images list` shows those there are", id)
+}
+
+func describe(region string, i types.Image) image {
+	out := image{
+		ImageID: aws.ToString(i.ImageId), Region: region, Name: aws.ToString(i.Name), State: string(i.State),
+		Created: aws.ToString(i.CreationDate), SnapshotIDs: ami.Snapshots(i), ImdsSupport: string(i.ImdsSupport),
+		Deprecation: aws.ToString(i.DeprecationTime), Tags: map[string]string{},
+	}
+	for _, t := range i.Tags {
+		out.Tags[aws.ToString(t.Key)] = aws.ToString(t.Value)
+	}
+	out.Recipe, out.Fingerprint = out.Tags[ami.TagRecipe], out.Tags[ami.TagFingerprint]
+	for _, m := range i.BlockDeviceMappings {
+		if m.Ebs != nil {
+			out.SizeGiB += aws.ToInt32(m.Ebs.VolumeSize)
+			out.Encrypted = out.Encrypted || aws.ToBool(m.Ebs.Encrypted)
+		}
+	}
+	return out
+}

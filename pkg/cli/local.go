@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+)
+
+func (a *app) local() *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "local",
+		Short: "The embedded AWS with the factory deployed in it",
+	}, a.localUp())
+}
+
+func (a *app) localUp() *cobra.Command {
+	var l local
+	var listen string
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Serve the embedded AWS for any AWS client, until Ctrl-C",
+		Long: `Serve the embedded AWS on a loopback address, with the factory deployed in it,
+until Ctrl-C. What to export for AWS clients is printed on stdout.`,
+		Example: `  ami-factory local up --guests container
+  aws stepfunctions start-execution --endpoint-url http://127.0.0.1:4566 \
+    --state-machine-arn arn:aws:states:eu-west-1:111122223333:stateMachine:ami-factory \
+    --input '{"recipe":"debian-12-docker"}'`,
+		Args: args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error { return a.runLocalUp(c.Context(), l, listen) },
+	}
+	l.register(c)
+	c.Flags().StringVar(&listen, "listen", "127.0.0.1:4566", "loopback address and port; port 0 takes a free one")
+	return c
+}
+
+func (a *app) runLocalUp(ctx context.Context, l local, listen string) (err error) {
+	opts, err := a.options(l)
+	if err != nil {
+		return err
+	}
+	show := newDisplay(a.err)
+	defer show.end()
+	opts.Progress, opts.Listen = show.note, listen
+	factory, err := rehearsal.Open(ctx, opts)
+	if err != nil {
+		return openError(ctx, err)
+	}
+	defer func() { err = errors.Join(err, factory.Close(ctx)) }()
+	if a.format == "json" {
+		env := map[string]string{}
+		for _, v := range factory.Cloud.Environment() {
+			name, value, _ := strings.Cut(v, "=")
+			env[name] = value
+		}
+		err = a.json(map[string]any{
+			"url": factory.URL, "stateMachine": factory.StateMachine, "bucket": factory.Bucket, "guests": factory.Guests, "environment": env,
+		})
+	} else {
+		_, err = fmt.Fprintf(a.out, "# embedded AWS at %s, guests are %s\n# state machine %s\n%s\n",
+			factory.URL, factory.Guests, factory.StateMachine, "export "+strings.Join(factory.Cloud.Environment(), "\nexport "))
+	}
+	if err != nil {
+		return err
+	}
+	show.note("serving; Ctrl-C stops")
+	<-ctx.Done()
+	show.note("stopping")
+	return nil
+}

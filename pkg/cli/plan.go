@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/source"
+)
+
+func (a *app) plan() *cobra.Command {
+	var l local
+	var override string
+	c := &cobra.Command{
+		Use:   "plan RECIPE",
+		Short: "Show what would be built from what, and where it would go",
+		Long: `Show what an execution would build: source image, fingerprint, components,
+controls, targets. Nothing is started and nothing is written.
+
+The source is resolved in the embedded AWS of --state; with AWS_ENDPOINT_URL or
+AWS_PROFILE in the environment, there. Where nothing was baked yet and no AWS is
+named, the plan is for a stand-in source, and says so.`,
+		Example: `  ami-factory plan debian-12-docker
+  ami-factory plan debian-12-docker --output json | jq -r .fingerprint`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error { return a.runPlan(c.Context(), l, given[0], override) },
+	}
+	l.register(c)
+	c.Flags().StringVar(&override, "source", "", "AMI id to build on instead of the recipe's source")
+	return c
+}
+
+func (a *app) runPlan(ctx context.Context, l local, name, override string) error {
+	fsys, err := a.userdataFS()
+	if err != nil {
+		return err
+	}
+	r, problems, err := recipe.Load(fsys, name, recipe.Options{Now: time.Now()})
+	if err != nil {
+		return err
+	}
+	more, err := plan.Check(r, fsys)
+	if err != nil {
+		return err
+	}
+	if err := append(problems, more...).Err(); err != nil {
+		return err
+	}
+	from, err := a.resolve(ctx, l, r, override)
+	if err != nil {
+		return err
+	}
+	return a.printPlan(fsys, r, from)
+}
+
+func (a *app) printPlan(fsys fs.FS, r *recipe.Recipe, from plan.SourceImage) error {
+	p, _, err := plan.Build(plan.Input{
+		Recipe: r, UserData: fsys, Source: from, FactoryVersion: version(), ExecutionName: "plan", ExecutionStart: time.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		return p.Preview().WriteJSON(a.out)
+	}
+	return p.Preview().WriteText(a.out)
+}
+
+// resolve finds the source image where an execution would.
+func (a *app) resolve(ctx context.Context, l local, r *recipe.Recipe, override string) (from plan.SourceImage, err error) {
+	request := source.Request{Source: r.Source, Architecture: r.Architecture, Override: override}
+	if os.Getenv("AWS_ENDPOINT_URL") != "" || os.Getenv("AWS_PROFILE") != "" {
+		cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(r.Home().Name))
+		if err != nil {
+			return from, err
+		}
+		return source.Resolver{Images: ec2.NewFromConfig(cfg), Parameters: ssm.NewFromConfig(cfg)}.Resolve(ctx, request)
+	}
+	opts, err := a.options(l)
+	if err != nil {
+		return from, err
+	}
+	f, err := rehearsal.Inspect(ctx, opts)
+	if errors.Is(err, rehearsal.ErrNoState) {
+		_, _ = fmt.Fprintln(a.err, "nothing was baked here yet: the source below is a stand-in, and so is the fingerprint")
+		return plan.SourceImage{
+			ImageID: "ami-00000000000000000", Name: "not resolved", OwnerID: r.Source.Owner, Architecture: r.Architecture, RootDevice: "/dev/xvda",
+		}, nil
+	}
+	if err != nil {
+		return from, err
+	}
+	defer func() { err = errors.Join(err, f.Close(ctx)) }()
+	return source.Resolver{Images: f.Cloud.EC2, Parameters: f.Cloud.SSM}.Resolve(ctx, request)
+}

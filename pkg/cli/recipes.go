@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/userdata"
+)
+
+// userdataDir is the folder to read recipes and components from; empty for the
+// copy built into the program.
+func (a *app) userdataDir() (string, error) {
+	dir := a.userdata
+	if dir == "" {
+		if _, err := os.Stat(filepath.Join("userdata", recipe.Dir)); err != nil {
+			return "", nil
+		}
+		dir = "userdata"
+	}
+	if info, err := os.Stat(filepath.Join(dir, recipe.Dir)); err != nil || !info.IsDir() {
+		return "", fmt.Errorf("%s has no folder %s: --userdata takes a folder laid out like the project's userdata/", dir, recipe.Dir)
+	}
+	return filepath.Abs(dir)
+}
+
+func (a *app) userdataFS() (fs.FS, error) {
+	dir, err := a.userdataDir()
+	if err != nil || dir == "" {
+		return userdata.FS, err
+	}
+	return os.DirFS(dir), nil
+}
+
+func (a *app) lint() *cobra.Command {
+	return &cobra.Command{
+		Use:   "lint [RECIPE or FILE ...]",
+		Short: "Check recipes and everything they use",
+		Long: `Check recipes, the components they use, their parameters and checks, without a
+network and without starting anything. Every problem is printed with file, line
+and column and with what would be allowed. Without arguments all recipes are
+checked. The exit code is 1 when there is an error.`,
+		Example: `  ami-factory lint
+  ami-factory lint debian-12-docker
+  ami-factory lint drafts/my-image.yaml --output json`,
+		RunE: func(_ *cobra.Command, given []string) error {
+			fsys, err := a.userdataFS()
+			if err != nil {
+				return err
+			}
+			problems, err := lintAll(fsys, given)
+			if err != nil {
+				return err
+			}
+			if a.format == "json" {
+				if err := problems.WriteJSON(a.out); err != nil {
+					return err
+				}
+			} else if err := problems.Print(a.err); err != nil {
+				return err
+			}
+			if problems.HasErrors() {
+				return &exitError{code: exitFailed}
+			}
+			if a.format == "text" {
+				_, err = fmt.Fprintln(a.out, "no errors")
+			}
+			return err
+		},
+	}
+}
+
+func lintAll(fsys fs.FS, given []string) (report.Problems, error) {
+	now := time.Now()
+	if len(given) == 0 {
+		return plan.Lint(fsys, now)
+	}
+	var out report.Problems
+	for _, name := range given {
+		problems, err := lintOne(fsys, name, now)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, problems...)
+	}
+	return out.Sort(), nil
+}
+
+// lintOne takes a recipe's name or the path of a file.
+func lintOne(fsys fs.FS, name string, now time.Time) (report.Problems, error) {
+	if !strings.ContainsAny(name, `/\`) && filepath.Ext(name) == "" {
+		return plan.Lint(fsys, now, name)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s does not exist; lint takes the name of a recipe or the path of a file", name)
+		}
+		return nil, err
+	}
+	return plan.LintFile(name, data, fsys, now)
+}
+
+func (a *app) schema() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of recipes, for editors",
+		Long: `Print the JSON Schema of recipes. Editors with a YAML language server check and
+complete recipes with it:
+
+  # yaml-language-server: $schema=recipe.schema.json`,
+		Example: `  ami-factory schema > recipe.schema.json`,
+		Args:    args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := a.out.Write(recipe.Schema())
+			return err
+		},
+	}
+}

@@ -1,0 +1,260 @@
+package rehearsal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// BakeInput is the state machine's input.
+type BakeInput struct {
+	Recipe string `json:"recipe"`
+	Force  bool   `json:"force,omitempty"`
+	Source string `json:"source,omitempty"` // an AMI id instead of the recipe's source
+}
+
+// StageSeconds is how long one state of the machine took, retries included.
+type StageSeconds struct {
+	Stage    string  `json:"stage"`
+	Seconds  float64 `json:"seconds"`
+	Attempts int     `json:"attempts"` // invocations of its function
+}
+
+// Summary of an execution.
+type Summary struct {
+	Execution   string            `json:"execution"` // name
+	ARN         string            `json:"executionArn"`
+	Status      string            `json:"status"` // Published | UpToDate | Rejected | FailedClean | FailedDirty
+	Error       string            `json:"error,omitempty"`
+	Cause       string            `json:"cause,omitempty"`
+	Recipe      string            `json:"recipe"`
+	Fingerprint string            `json:"fingerprint,omitempty"`
+	SourceImage string            `json:"sourceImage,omitempty"`
+	Images      map[string]string `json:"images"` // by region
+	Guests      vm.Kind           `json:"guests"`
+	Description string            `json:"guestsDescription"`
+	Seconds     float64           `json:"seconds"`
+	Stages      []StageSeconds    `json:"stages"`
+	Checks      Checks            `json:"checks"`
+	Report      string            `json:"report,omitempty"`     // path of the HTML report
+	ReportJSON  string            `json:"reportJson,omitempty"` // path of the JSON report
+	Disk        string            `json:"disk,omitempty"`       // path of the image's disk or tree
+}
+
+// Checks counts the controls of the image.
+type Checks struct {
+	Passed int `json:"passed"`
+	Failed int `json:"failed"`
+	Waived int `json:"waived"`
+}
+
+// Event is a step of an execution, for live progress.
+type Event struct {
+	State  string // of the machine
+	Kind   EventKind
+	At     time.Time
+	Detail string // why a state is tried again, or failed
+}
+
+// EventKind says what happened to a state.
+type EventKind string
+
+// The kinds of events.
+const (
+	Entered EventKind = "entered"
+	Waiting EventKind = "waiting" // the stage said "not yet"
+	Failing EventKind = "failing" // an attempt failed; it may be retried
+	Exited  EventKind = "exited"
+)
+
+// ErrInterrupted is in the chain of Bake's error when its context ended; what
+// the execution had made has been removed.
+var ErrInterrupted = errors.New("interrupted")
+
+// Bake runs one execution to its end and tells watch of every step. When ctx
+// ends, the execution is stopped and what it made is removed.
+func (f *Factory) Bake(ctx context.Context, in BakeInput, watch func(Event)) (Summary, error) {
+	input, err := json.Marshal(in)
+	if err != nil {
+		return Summary{}, err
+	}
+	started := f.opts.Clock.Now()
+	execution, err := f.Cloud.States.StartExecution(ctx, &sfn.StartExecutionInput{
+		StateMachineArn: &f.StateMachine, Name: aws.String(executionName(in.Recipe, started)), Input: aws.String(string(input)),
+	})
+	if err != nil {
+		return Summary{}, fmt.Errorf("start the execution: %w", err)
+	}
+	arn := aws.ToString(execution.ExecutionArn)
+	timeline := newTimeline()
+	history, err := f.Cloud.States.Watch(ctx, arn)
+	if err != nil {
+		return Summary{}, err
+	}
+	for e := range history {
+		for _, step := range timeline.add(e) {
+			if watch != nil {
+				watch(step)
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return Summary{}, f.stop(context.WithoutCancel(ctx), arn)
+	}
+	end, err := f.Cloud.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+	if err != nil {
+		return Summary{}, err
+	}
+	return f.summary(ctx, in, end, timeline)
+}
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+
+// executionName is unique for a machine that starts one execution at a time.
+func executionName(recipe string, now time.Time) string {
+	name := notInNames.ReplaceAllString(recipe, "-")
+	return name[:min(len(name), 50)] + "-" + notInNames.ReplaceAllString(now.UTC().Format("20060102T150405.000"), "")
+}
+
+// stop ends an execution and removes what it made.
+func (f *Factory) stop(ctx context.Context, arn string) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	_, err := f.Cloud.States.StopExecution(ctx, &sfn.StopExecutionInput{
+		ExecutionArn: &arn, Error: aws.String("Interrupted"), Cause: aws.String("stopped by the operator"),
+	})
+	if err != nil {
+		return fmt.Errorf("%w; the execution could not be stopped: %w", ErrInterrupted, err)
+	}
+	if _, err := f.Cloud.States.Wait(ctx, arn); err != nil {
+		return fmt.Errorf("%w; the execution did not stop: %w", ErrInterrupted, err)
+	}
+	removed, err := f.Sweep(ctx, arn)
+	if err != nil {
+		return fmt.Errorf("%w; clean-up: %w", ErrInterrupted, err)
+	}
+	return fmt.Errorf("%w; removed %d resources, nothing is left", ErrInterrupted, len(removed))
+}
+
+func (f *Factory) summary(ctx context.Context, in BakeInput, end *sfn.DescribeExecutionOutput, t *timeline) (Summary, error) {
+	s := Summary{
+		Execution: aws.ToString(end.Name), ARN: aws.ToString(end.ExecutionArn), Recipe: in.Recipe,
+		Guests: f.driver.Kind(), Description: f.driver.Description(),
+		Error: aws.ToString(end.Error), Cause: aws.ToString(end.Cause), Images: map[string]string{},
+		Seconds: aws.ToTime(end.StopDate).Sub(aws.ToTime(end.StartDate)).Seconds(),
+		Stages:  t.seconds(), Status: t.last,
+	}
+	if end.Status == sfntypes.ExecutionStatusSucceeded {
+		var out struct {
+			Status, Fingerprint, SourceImage string
+			Images                           map[string]string
+		}
+		if err := json.Unmarshal([]byte(aws.ToString(end.Output)), &out); err != nil {
+			return s, fmt.Errorf("read the execution's output: %w", err)
+		}
+		s.Status, s.Fingerprint, s.SourceImage, s.Images = out.Status, out.Fingerprint, out.SourceImage, out.Images
+	}
+	if err := f.addReport(ctx, &s); err != nil {
+		return s, err
+	}
+	if id := s.Images[f.Cloud.Region()]; id != "" {
+		dir, info, err := f.Cloud.EC2.ImageData(f.Cloud.Account(), f.Cloud.Region(), id)
+		if err != nil {
+			return s, err
+		}
+		if s.Disk = info.Disk; s.Disk == "" && f.driver.Kind() == vm.Container {
+			s.Disk = filepath.Join(dir, "rootfs")
+		}
+	}
+	return s, nil
+}
+
+// addReport copies the execution's reports out of the bucket and takes what it
+// says about the image.
+func (f *Factory) addReport(ctx context.Context, s *Summary) error {
+	raw, err := f.read(ctx, "executions/"+s.Execution+"/report.json")
+	if errors.Is(err, errNoObject) {
+		return nil // nothing was built
+	}
+	if err != nil {
+		return err
+	}
+	var report evidence.Report
+	if err := json.Unmarshal(raw, &report); err != nil {
+		return fmt.Errorf("read the report: %w", err)
+	}
+	if s.Fingerprint == "" {
+		s.Fingerprint, s.SourceImage = report.Fingerprint, report.Source.ImageID
+	}
+	if c := report.Compliance; c != nil {
+		s.Checks = Checks{Passed: c.Counts.Passed, Failed: c.Counts.Failed, Waived: c.Counts.Waived}
+	}
+	page, err := f.read(ctx, "executions/"+s.Execution+"/report.html")
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(f.Cloud.Dir(), "reports", s.Execution)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("keep the report: %w", err)
+	}
+	s.Report, s.ReportJSON = filepath.Join(dir, "report.html"), filepath.Join(dir, "report.json")
+	return errors.Join(os.WriteFile(s.Report, page, 0o644), os.WriteFile(s.ReportJSON, raw, 0o644))
+}
+
+var errNoObject = errors.New("no such object")
+
+func (f *Factory) read(ctx context.Context, key string) ([]byte, error) {
+	out, err := f.Cloud.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &f.Bucket, Key: &key})
+	if isNoSuchKey(err) {
+		return nil, fmt.Errorf("%w: %s", errNoObject, key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = out.Body.Close() }()
+	return io.ReadAll(out.Body)
+}
+
+// planOf is the plan that an execution's history names; empty without one.
+func (f *Factory) planOf(ctx context.Context, arn string) stage.Object {
+	pages := sfn.NewGetExecutionHistoryPaginator(f.Cloud.States, &sfn.GetExecutionHistoryInput{
+		ExecutionArn: &arn, IncludeExecutionData: aws.Bool(true),
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return stage.Object{}
+		}
+		for _, e := range page.Events {
+			if e.TaskSucceededEventDetails == nil {
+				continue
+			}
+			var out struct{ Payload stage.ResolveOutput }
+			if json.Unmarshal([]byte(aws.ToString(e.TaskSucceededEventDetails.Output)), &out) == nil && out.Payload.Plan.Key != "" {
+				return out.Payload.Plan
+			}
+		}
+	}
+	return stage.Object{}
+}
+
+// endings are the states an execution can end in, by name.
+func endings() []string {
+	return []string{workflow.Published, workflow.UpToDate, workflow.Rejected, workflow.FailedClean, workflow.FailedDirty}
+}

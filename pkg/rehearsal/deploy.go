@@ -1,0 +1,231 @@
+package rehearsal
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	ec2api "github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	lambdaapi "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/functions"
+	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// Names of what is deployed.
+const (
+	prefix    = "ami-factory-"
+	machine   = "ami-factory"
+	topicName = "ami-factory-executions"
+	keyAlias  = "alias/ami-factory" // in every region, for recipes to name
+	roleName  = "ami-factory-"      // followed by the stage
+)
+
+// deploy makes what infra/ would make on AWS. To do so again updates it.
+func (f *Factory) deploy(ctx context.Context) error {
+	cloud := f.Cloud
+	f.Bucket = prefix + cloud.Account() + "-" + cloud.Region()
+	gossKey, gossSHA256, err := f.deployBucket(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f.deployKeys(ctx); err != nil {
+		return err
+	}
+	topic, err := cloud.SNS.CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String(topicName)})
+	if err != nil {
+		return fmt.Errorf("topic: %w", err)
+	}
+	arns, err := f.deployFunctions(f.environment(gossKey, gossSHA256, aws.ToString(topic.TopicArn)))
+	if err != nil {
+		return err
+	}
+	return f.deployMachine(ctx, arns)
+}
+
+func (f *Factory) deployBucket(ctx context.Context) (gossKey, gossSHA256 string, err error) {
+	_, err = f.Cloud.S3.CreateBucket(ctx, &s3.CreateBucketInput{
+		Bucket:                    &f.Bucket,
+		CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: s3types.BucketLocationConstraint(f.Cloud.Region())},
+	})
+	if err != nil && !awserr.Is(err, "BucketAlreadyOwnedByYou") {
+		return "", "", fmt.Errorf("bucket: %w", err)
+	}
+	goss, err := os.ReadFile(f.opts.GossFile)
+	if err != nil {
+		return "", "", fmt.Errorf("check engine: %w", err)
+	}
+	gossSHA256 = sha(goss)
+	gossKey = "tools/goss-" + gossSHA256
+	if _, err := f.Cloud.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &f.Bucket, Key: &gossKey}); err == nil {
+		return gossKey, gossSHA256, nil
+	}
+	_, err = f.Cloud.S3.PutObject(ctx, &s3.PutObjectInput{Bucket: &f.Bucket, Key: &gossKey, Body: bytes.NewReader(goss)})
+	if err != nil {
+		return "", "", fmt.Errorf("check engine: %w", err)
+	}
+	return gossKey, gossSHA256, nil
+}
+
+// deployKeys makes a customer key with the same alias in every region.
+func (f *Factory) deployKeys(ctx context.Context) error {
+	regions, err := f.Cloud.EC2.DescribeRegions(ctx, &ec2api.DescribeRegionsInput{})
+	if err != nil {
+		return err
+	}
+	for _, r := range regions.Regions {
+		region := aws.ToString(r.RegionName)
+		ctx := wire.WithCaller(ctx, wire.Caller{Account: f.Cloud.Account(), Region: region})
+		_, err := f.Cloud.KMS.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(keyAlias)})
+		if err == nil {
+			continue
+		}
+		key, err := f.Cloud.KMS.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("AMI factory images")})
+		if err != nil {
+			return fmt.Errorf("key in %s: %w", region, err)
+		}
+		_, err = f.Cloud.KMS.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String(keyAlias), TargetKeyId: key.KeyMetadata.KeyId})
+		if err != nil {
+			return fmt.Errorf("key alias in %s: %w", region, err)
+		}
+	}
+	return nil
+}
+
+func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]string, error) {
+	var handlers map[string]lambdaentry.Handler
+	if f.opts.FunctionsDir == "" {
+		var err error
+		if handlers, err = f.inProcess(env); err != nil {
+			return nil, err
+		}
+	}
+	arns := map[workflow.Stage]string{}
+	for _, spec := range workflow.Stages() {
+		fn := lambda.Function{
+			Name: prefix + string(spec.Stage), Env: env, MemoryMiB: spec.MemoryMiB, Timeout: spec.Timeout,
+			Role: fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), roleName, spec.Stage),
+		}
+		if handler, ok := handlers[string(spec.Stage)]; ok {
+			fn.Handler = func(ctx context.Context, payload []byte) ([]byte, error) { return handler(ctx, payload) }
+		} else {
+			fn.Dir = filepath.Join(f.opts.FunctionsDir, string(spec.Stage))
+		}
+		if err := f.Cloud.Lambda.Deploy(fn); err != nil {
+			return nil, fmt.Errorf("function %s: %w", spec.Stage, err)
+		}
+		arns[spec.Stage] = f.functionARN(spec.Stage)
+	}
+	return arns, nil
+}
+
+// inProcess makes the functions' handlers for this process.
+func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handler, error) {
+	cfg, err := lambdaentry.LoadConfig(func(name string) string {
+		if name == lambdaentry.EnvRegion {
+			return f.Cloud.Region()
+		}
+		return env[name]
+	})
+	if err != nil {
+		return nil, err
+	}
+	awsConfig := f.Cloud.AWSConfig("")
+	awsConfig.Retryer = lambdaentry.Retryer
+	return functions.Handlers(lambdaentry.Environment{Config: cfg, AWS: awsConfig}), nil
+}
+
+func (f *Factory) deployMachine(ctx context.Context, arns map[workflow.Stage]string) error {
+	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return arns[s] })
+	role := fmt.Sprintf("arn:aws:iam::%s:role/%sworkflow", f.Cloud.Account(), roleName)
+	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", f.Cloud.Region(), f.Cloud.Account(), machine)
+	_, err := f.Cloud.States.UpdateStateMachine(ctx, &sfn.UpdateStateMachineInput{
+		StateMachineArn: &f.StateMachine, Definition: &definition, RoleArn: &role,
+	})
+	if awserr.Is(err, "StateMachineDoesNotExist") {
+		_, err = f.Cloud.States.CreateStateMachine(ctx, &sfn.CreateStateMachineInput{
+			Name: aws.String(machine), Definition: &definition, RoleArn: &role,
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("state machine: %w", err)
+	}
+	return nil
+}
+
+// recover runs the clean-up stage for executions that ended without it, since
+// the process that ran them was killed.
+func (f *Factory) recover(ctx context.Context) error {
+	var errs []error
+	pages := sfn.NewListExecutionsPaginator(f.Cloud.States, &sfn.ListExecutionsInput{
+		StateMachineArn: &f.StateMachine, StatusFilter: sfntypes.ExecutionStatusAborted,
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return err
+		}
+		for _, e := range page.Executions {
+			removed, err := f.Sweep(ctx, aws.ToString(e.ExecutionArn))
+			if err != nil {
+				errs = append(errs, fmt.Errorf("execution %s: %w", aws.ToString(e.Name), err))
+			}
+			f.Recovered = append(f.Recovered, removed...)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Sweep runs the clean-up stage for an execution that did not come to it, and
+// returns what was removed.
+func (f *Factory) Sweep(ctx context.Context, executionARN string) ([]string, error) {
+	e, err := f.Cloud.States.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &executionARN})
+	if err != nil {
+		return nil, err
+	}
+	payload, err := json.Marshal(map[string]any{
+		"execution": map[string]any{"id": executionARN, "name": aws.ToString(e.Name), "startTime": e.StartDate},
+		"stage":     "Cleanup", "now": f.opts.Clock.Now(), "outcome": "Failed",
+		"error": "States.Aborted", "cause": "the execution was stopped before it ended", "plan": f.planOf(ctx, executionARN),
+	})
+	if err != nil {
+		return nil, err
+	}
+	out, err := f.Cloud.Lambda.Invoke(ctx, &lambdaapi.InvokeInput{
+		FunctionName: aws.String(f.functionARN(workflow.Cleanup)), Payload: payload,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if out.FunctionError != nil {
+		return nil, fmt.Errorf("clean-up failed: %s", out.Payload)
+	}
+	var result stage.CleanupOutput
+	if err := json.Unmarshal(out.Payload, &result); err != nil {
+		return nil, err
+	}
+	if len(result.Left) > 0 {
+		return result.Removed, fmt.Errorf("left behind: %v", result.Left)
+	}
+	return result.Removed, nil
+}
+
+func (f *Factory) functionARN(s workflow.Stage) string {
+	return fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s%s", f.Cloud.Region(), f.Cloud.Account(), prefix, s)
+}

@@ -1,0 +1,69 @@
+package rehearsal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+)
+
+// ErrNoState is in the chain of Inspect's error when nothing was ever baked.
+var ErrNoState = errors.New("there is no embedded AWS")
+
+// Inspect opens a copy of a state, to look at it whether or not another process
+// has it open. Nothing that is done to it lasts. The caller must Close it.
+func Inspect(ctx context.Context, opts Options) (_ *Factory, err error) {
+	f := &Factory{StateDir: filepath.Join(opts.StateDir, string(opts.Guests))}
+	state, err := os.ReadFile(filepath.Join(f.StateDir, "state.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w in %s: bake an image or run `ami-factory local up` first, or name its folder with --state and its kind with --guests",
+			ErrNoState, f.StateDir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	f.opts = opts
+	copied, err := os.MkdirTemp("", "ami-factory-inspect-")
+	if err != nil {
+		return nil, err
+	}
+	f.temporary = copied
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(ctx))
+		}
+	}()
+	if err := os.WriteFile(filepath.Join(copied, "state.json"), state, 0o600); err != nil {
+		return nil, err
+	}
+	if f.driver, err = f.newDriver(ctx); err != nil {
+		return nil, err
+	}
+	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
+		Driver: f.driver, StateDir: copied, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion, Logger: opts.Log,
+	})
+	return f, err
+}
+
+// Export writes the disk of an image as one qcow2 file, which must not exist.
+func (f *Factory) Export(ctx context.Context, region, imageID, file string) error {
+	if _, err := os.Lstat(file); err == nil {
+		return fmt.Errorf("%s exists already; it is not overwritten", file)
+	}
+	_, info, err := f.Cloud.EC2.ImageData(f.Cloud.Account(), region, imageID)
+	if err != nil {
+		return err
+	}
+	if info.Kind == vm.Simulated {
+		return fmt.Errorf("%s was baked with simulated guests and has no disk; bake with --guests vm", imageID)
+	}
+	return f.Cloud.EC2.ExportImage(ctx, f.Cloud.Account(), region, imageID, file)
+}

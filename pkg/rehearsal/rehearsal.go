@@ -1,0 +1,230 @@
+// Package rehearsal runs the whole factory on one machine: it starts the
+// embedded AWS, deploys into it the functions and the state machine that would
+// run on AWS, and bakes.
+package rehearsal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// Options of a rehearsal.
+type Options struct {
+	Guests vm.Kind
+	// StateDir keeps the embedded AWS across runs, in a folder for each kind of
+	// guests. Empty: nothing is kept.
+	StateDir string
+	// CacheDir keeps base images and packages, shared by all states.
+	CacheDir string
+	// FunctionsDir holds <stage>/bootstrap, the functions' programs. Empty: the
+	// stages run in this process, which tests and benchmarks use.
+	FunctionsDir string
+	// GossFile is the static check engine for guests.
+	GossFile string
+	// UserDataDir is read instead of the copy in the functions' programs.
+	UserDataDir string
+	Version     string
+	Listen      string // default 127.0.0.1:0
+	Official    baseimage.Official
+	Clock       clock.Clock
+	Timing      ec2.Timing // default: none for real guests, ec2.AWSLike for simulated ones
+	Simulated   SimulatedGuest
+	Progress    func(string) // told what set-up does; may be nil
+	Log         *slog.Logger
+}
+
+// Factory is a factory deployed in an embedded AWS.
+type Factory struct {
+	Cloud        *localcloud.Cloud
+	URL          string // for AWS clients
+	StateMachine string // ARN
+	Bucket       string
+	Guests       string // kind and description
+	StateDir     string // of this kind of guests
+	Recovered    []string
+
+	opts      Options
+	driver    vm.Driver
+	temporary string // folder to remove in the end
+}
+
+// ErrMissing is in the chain of Open's error when this machine lacks programs
+// that the kind of guests needs.
+var ErrMissing = errors.New("packages are missing")
+
+// Open starts the embedded AWS, deploys the factory in it, and removes what an
+// earlier run that was killed has left. The caller must Close it.
+func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
+	if err := errors.Join(opts.complete(), opts.checkPrograms()); err != nil {
+		return nil, err
+	}
+	f := &Factory{opts: opts}
+	if opts.StateDir != "" {
+		f.StateDir = filepath.Join(opts.StateDir, string(opts.Guests))
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	base, err := f.base(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if f.driver, err = f.newDriver(ctx); err != nil {
+		return nil, err
+	}
+	f.Guests = string(f.driver.Kind()) + ": " + f.driver.Description()
+	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
+		Driver: f.driver, Clock: opts.Clock, StateDir: f.StateDir, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion,
+		Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if f.URL, err = f.Cloud.Listen(ctx, opts.Listen); err != nil {
+		return nil, err
+	}
+	if err := f.registerBases(base); err != nil {
+		return nil, err
+	}
+	if err := f.deploy(ctx); err != nil {
+		return nil, fmt.Errorf("deploy the factory into the embedded AWS: %w", err)
+	}
+	if err := f.recover(ctx); err != nil {
+		return nil, fmt.Errorf("remove what an interrupted run left: %w", err)
+	}
+	return f, nil
+}
+
+func (o *Options) complete() error {
+	if o.Guests == "" {
+		o.Guests = vm.VM
+	}
+	if !slices.Contains([]vm.Kind{vm.VM, vm.Container, vm.Simulated}, o.Guests) {
+		return fmt.Errorf("unknown kind of guests %q (allowed: vm, container, simulated)", o.Guests)
+	}
+	if missing := baseimage.Missing(o.Guests); len(missing) > 0 && o.Official.URL == "" {
+		return fmt.Errorf("%w for --guests %s: install %v, or use --guests simulated", ErrMissing, o.Guests, missing)
+	}
+	if o.Clock == nil {
+		o.Clock = clock.NewReal()
+	}
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	if o.Version == "" {
+		o.Version = "dev"
+	}
+	if o.CacheDir == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return fmt.Errorf("no cache folder is known, name one with --cache: %w", err)
+		}
+		o.CacheDir = filepath.Join(dir, "ami-factory")
+	}
+	for _, path := range []*string{&o.CacheDir, &o.StateDir, &o.FunctionsDir, &o.GossFile, &o.UserDataDir} {
+		if *path == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return err
+		}
+		*path = abs
+	}
+	return nil
+}
+
+// checkPrograms refuses to start without what deploy will need.
+func (o *Options) checkPrograms() error {
+	var missing []string
+	if _, err := os.Stat(o.GossFile); err != nil {
+		missing = append(missing, o.GossFile)
+	}
+	if o.FunctionsDir != "" {
+		for _, spec := range workflow.Stages() {
+			file := filepath.Join(o.FunctionsDir, string(spec.Stage), "bootstrap")
+			if _, err := os.Stat(file); err != nil {
+				missing = append(missing, file)
+			}
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("programs are not built, run `make build functions goss`: %v", missing)
+	}
+	return nil
+}
+
+// handler forwards to the embedded AWS, which does not exist yet when the
+// guests' network is made.
+func (f *Factory) handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.Cloud == nil {
+			http.Error(w, "the embedded AWS is starting", http.StatusServiceUnavailable)
+			return
+		}
+		f.Cloud.Handler().ServeHTTP(w, r)
+	})
+}
+
+// closeTimeout bounds how long Close waits for guests to go.
+const closeTimeout = time.Minute
+
+// Close stops everything, running executions too, and keeps the state. Use
+// Stop first to let executions clean up.
+func (f *Factory) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	var errs []error
+	if f.Cloud != nil {
+		errs = append(errs, f.Cloud.Close(ctx))
+	}
+	if f.driver != nil {
+		errs = append(errs, f.driver.Close())
+	}
+	if f.temporary != "" {
+		errs = append(errs, os.RemoveAll(f.temporary))
+	}
+	return errors.Join(errs...)
+}
+
+// environment of all functions.
+func (f *Factory) environment(gossKey, gossSHA256, topic string) map[string]string {
+	env := map[string]string{
+		lambdaentry.EnvBucket:          f.Bucket,
+		lambdaentry.EnvTopic:           topic,
+		lambdaentry.EnvInstanceProfile: "ami-factory-builder",
+		lambdaentry.EnvVersion:         f.opts.Version,
+		lambdaentry.EnvGossKey:         gossKey,
+		lambdaentry.EnvGossSHA256:      gossSHA256,
+		lambdaentry.EnvGuests:          f.Guests,
+		lambdaentry.EnvGuestEndpoint:   "http://" + guestHost,
+		lambdaentry.EnvEndpoint:        f.URL,
+	}
+	if f.opts.UserDataDir != "" {
+		env[lambdaentry.EnvUserDataDir] = f.opts.UserDataDir
+	}
+	return env
+}
