@@ -157,10 +157,12 @@ func assemble(r *recipe.Recipe, fsys fs.FS) (assembly, report.Problems, error) {
 	if a.bundle, err = component.Bundle(a.files); err != nil {
 		return a, problems, err
 	}
-	a.userData, err = userdata.Render(userdata.Spec{Recipe: r.Name, BundleSHA256: digest(a.bundle), BundleSize: len(a.bundle)})
+	a.userData, err = userdata.Render(userdata.Spec{
+		Recipe: r.Name, BundleSHA256: digest(a.bundle), BundleSize: len(a.bundle), CloudConfig: r.Builder.CloudConfig,
+	})
 	var size *userdata.SizeError
 	if errors.As(err, &size) {
-		return a, append(problems, r.Problem("components", fmt.Sprintf("at most %d bytes", userdata.MaxSize), "%v", err)), nil
+		return a, append(problems, r.Problem("builder.cloudConfig", fmt.Sprintf("at most %d bytes", userdata.MaxSize), "%v", err)), nil
 	}
 	return a, problems, err
 }

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -222,6 +223,20 @@ func TestLintFindsTheProblemsOfRecipesAndComponentsTogether(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 3, problems.Count(report.Error))
 	assert.Equal(t, "elsewhere/broken.yaml", problems[0].File)
+}
+
+func TestUserDataThatDoesNotFitIsAProblemOfTheRecipe(t *testing.T) {
+	fsys := tree(t)
+	var big strings.Builder
+	for i := range 3000 { // digests do not compress
+		fmt.Fprintf(&big, "    k%d: %x\n", i, sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
+	}
+	text := strings.Replace(string(fsys["recipes/sample.yaml"].Data), "  timeout: 45m\n", "  timeout: 45m\n  cloudConfig: |\n    #cloud-config\n"+big.String(), 1)
+	fsys["recipes/sample.yaml"] = &fstest.MapFile{Data: []byte(text)}
+	problems, err := plan.Lint(fsys, now)
+	require.NoError(t, err)
+	require.Len(t, problems, 1)
+	assert.Regexp(t, `^recipes/sample.yaml:12:16: error: the builder's user data would be \d+ bytes, but EC2 takes at most 16384; .* \(allowed: at most 16384 bytes\)$`, problems[0].String())
 }
 
 func TestEverythingOfTheProjectIsClean(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/ami-factory/ami-factory/pkg/report"
 )
 
@@ -121,6 +123,29 @@ func (c *checker) builder() {
 		subnets[s] = true
 	}
 	c.key("builder.rootVolume.kmsKey", b.RootVolume.KMSKey, c.recipe.Home().Name)
+	c.cloudConfig(b.CloudConfig)
+}
+
+// cloudConfig must be a part that cloud-init takes for one; a text that it does
+// not know it ignores, with no more than a warning in its log.
+func (c *checker) cloudConfig(text string) {
+	const at, allowed = "builder.cloudConfig", "a YAML mapping in ASCII whose first line is #cloud-config"
+	if text == "" {
+		return
+	}
+	var settings map[string]any
+	switch {
+	case !strings.HasPrefix(text, "#cloud-config\n"):
+		c.fail(at, allowed, "cloudConfig does not begin with the line #cloud-config, so cloud-init would ignore it")
+	case strings.ContainsFunc(text, func(r rune) bool { return r > '~' || r < ' ' && r != '\n' && r != '\t' }):
+		c.fail(at, allowed, "cloudConfig has characters beyond plain ASCII")
+	case strings.Contains(text, "@@"):
+		c.fail(at, allowed, "cloudConfig has @@, which the factory uses for its placeholders")
+	default:
+		if err := yaml.Load([]byte(text), &settings); err != nil {
+			c.fail(at, allowed, "cloudConfig is not a YAML mapping: %v", err)
+		}
+	}
 }
 
 func (c *checker) components() {

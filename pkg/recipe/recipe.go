@@ -64,6 +64,8 @@ type Builder struct {
 	SubnetIDs []string `yaml:"subnetIds,omitempty" json:"subnetIds,omitempty"`
 	// RootVolume of the builder, and so of the image.
 	RootVolume RootVolume `yaml:"rootVolume" json:"rootVolume" jsonschema:"required"`
+	// CloudConfig is given to the builder's cloud-init on top of the factory's own, such as a proxy for packages; begins with #cloud-config. With everything else it must fit into 16 KiB of user data.
+	CloudConfig string `yaml:"cloudConfig,omitempty" json:"cloudConfig,omitempty" jsonschema:"minLength=1"`
 	// Timeout from launch to provisioned; 5m to 6h, default 45m.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout" jsonschema:"default=45m"`
 }

@@ -252,6 +252,25 @@ func TestProblems(t *testing.T) {
 				{"no, exp", "checks.waivers[0].reason is too short: 2 characters"},
 			},
 		},
+		"a cloud-config that cloud-init would ignore": {
+			"  timeout: 45m", "  cloudConfig: |\n    locale: C.UTF-8\n  timeout: 45m",
+			[]problem{{"|", "does not begin with the line #cloud-config"}},
+		},
+		"a cloud-config that is no mapping": {
+			"  timeout: 45m", "  cloudConfig: |\n    #cloud-config\n    - a\n  timeout: 45m",
+			[]problem{{"|", "cloudConfig is not a YAML mapping"}},
+		},
+		"a cloud-config with a placeholder": {
+			"  timeout: 45m", "  cloudConfig: |\n    #cloud-config\n    a: '@@BUNDLE_URL@@'\n  timeout: 45m",
+			[]problem{{"|", "cloudConfig has @@"}},
+		},
+		"a cloud-config beyond ASCII": {
+			"  timeout: 45m", "  cloudConfig: |\n    #cloud-config\n    a: é\n  timeout: 45m",
+			[]problem{{"|", "beyond plain ASCII"}},
+		},
+		"a good cloud-config": {
+			"  timeout: 45m", "  cloudConfig: |\n    #cloud-config\n    a: b\n  timeout: 45m", nil,
+		},
 		"broken YAML": {
 			"family: debian-12", "family: [debian-12",
 			[]problem{{"", "not valid YAML"}},

@@ -34,6 +34,7 @@ type Spec struct {
 	Recipe       string
 	BundleSHA256 string // hex
 	BundleSize   int    // bytes
+	CloudConfig  string // the recipe's own, after the factory's: its keys win; may be empty
 }
 
 // SizeError says that user data does not fit.
@@ -42,7 +43,7 @@ type SizeError struct {
 }
 
 func (e *SizeError) Error() string {
-	return fmt.Sprintf("the builder's user data would be %d bytes, but EC2 takes at most %d; move content from it into a component's files", e.Size, MaxSize)
+	return fmt.Sprintf("the builder's user data would be %d bytes, but EC2 takes at most %d; move what it says into a component's files", e.Size, MaxSize)
 }
 
 var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -56,13 +57,17 @@ func Render(spec Spec) (string, error) {
 	if strings.ContainsAny(spec.Recipe, "'\n\r") {
 		return "", fmt.Errorf("the recipe's name %q cannot be written into a script", spec.Recipe)
 	}
-	parts := []part{
-		{"text/cloud-config", "cloud-config.yaml", cloudConfig()},
-		{"text/x-shellscript", "bootstrap.sh", bootstrap(spec)},
+	parts := []part{{"text/cloud-config", "cloud-config.yaml", cloudConfig()}}
+	if spec.CloudConfig != "" {
+		parts = append(parts, part{"text/cloud-config", "recipe.yaml", strings.TrimRight(spec.CloudConfig, "\n") + "\n"})
 	}
+	parts = append(parts, part{"text/x-shellscript", "bootstrap.sh", bootstrap(spec)})
 	text, err := archive(parts)
 	if err != nil {
 		return "", err
+	}
+	if n := strings.Count(text, Placeholder); n != 1 {
+		return "", fmt.Errorf("the user data would hold %s %d times, not once", Placeholder, n)
 	}
 	// A URL hardly compresses, so it counts in full.
 	_, size, err := pack(strings.ReplaceAll(text, Placeholder, ""))

@@ -115,6 +115,14 @@ func TestPartsAreWhatCloudInitTakes(t *testing.T) {
 	assert.NoError(t, err)
 }
 
+func TestTheRecipesCloudConfigFollowsTheFactorys(t *testing.T) {
+	s := spec()
+	s.CloudConfig = "#cloud-config\napt: {proxy: http://proxy.test:3142}"
+	text := render(t, s)
+	assert.Equal(t, s.CloudConfig, parts(t, text)["text/cloud-config"], "it is the last, so its keys win")
+	assert.Contains(t, text, "locale: C.UTF-8")
+}
+
 func TestRenderRefuses(t *testing.T) {
 	tests := map[string]struct {
 		change func(*userdata.Spec)
@@ -123,6 +131,7 @@ func TestRenderRefuses(t *testing.T) {
 		"a digest that is none":     {func(s *userdata.Spec) { s.BundleSHA256 = "'; rm -rf /" }, "is not a SHA-256"},
 		"a name that ends a string": {func(s *userdata.Spec) { s.Recipe = "a\nrm -rf /" }, "cannot be written into a script"},
 		"text beyond ASCII":         {func(s *userdata.Spec) { s.Recipe = "é" }, "not plain ASCII"},
+		"a second placeholder":      {func(s *userdata.Spec) { s.CloudConfig = userdata.Placeholder }, "2 times, not once"},
 		"the boundary in a part":    {func(s *userdata.Spec) { s.Recipe = "==ami-factory-part==" }, "holds the boundary"},
 	}
 	for name, tt := range tests {
