@@ -84,7 +84,8 @@ func setup(t *testing.T, o options) *env {
 	var err error
 	e.Service, err = ec2.New(cfg)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, e.Close(context.Background())) })
+	service := e.Service
+	t.Cleanup(func() { require.NoError(t, service.Close(context.Background())) })
 	e.base = e.register(e.Service)[region]
 	return e
 }
