@@ -113,7 +113,7 @@ func Build(ctx context.Context, opts Options) (Image, error) {
 		return Image{}, fmt.Errorf("cache folder: %w", err)
 	}
 	opts.CacheDir = cacheDir
-	if err := os.MkdirAll(opts.CacheDir, 0o755); err != nil { // #nosec G301 -- mmdebstrap's other users pass through it
+	if err := os.MkdirAll(opts.CacheDir, 0o755); err != nil {
 		return Image{}, fmt.Errorf("make cache folder: %w", err)
 	}
 	unlock, err := lock(ctx, filepath.Join(opts.CacheDir, "lock"), opts.Progress)

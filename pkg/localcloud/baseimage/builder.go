@@ -88,7 +88,7 @@ func (b *builder) install(ctx context.Context, base, definition string) error {
 	if err := os.RemoveAll(partial); err != nil {
 		return fmt.Errorf("clear the rest of an earlier build: %w", err)
 	}
-	if err := os.MkdirAll(partial, 0o755); err != nil { // #nosec G301 -- as the cache folder
+	if err := os.MkdirAll(partial, 0o755); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(partial) }()
@@ -105,7 +105,7 @@ func (b *builder) install(ctx context.Context, base, definition string) error {
 	if len(packages) == 0 {
 		return errors.New("the new base has an empty package list")
 	}
-	if err := os.WriteFile(filepath.Join(partial, "packages.txt"), packages, 0o644); err != nil { // #nosec G306 -- public knowledge
+	if err := os.WriteFile(filepath.Join(partial, "packages.txt"), packages, 0o644); err != nil {
 		return fmt.Errorf("write the package list: %w", err)
 	}
 	err = writeJSON(filepath.Join(partial, "base.json"), record{
@@ -129,7 +129,7 @@ func (b *builder) form(ctx context.Context, base, dir string) error {
 	if err := b.removeTree(ctx, partial); err != nil {
 		return err
 	}
-	if err := os.Mkdir(partial, 0o755); err != nil { // #nosec G301 -- as the cache folder
+	if err := os.Mkdir(partial, 0o755); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
 	defer func() { _ = b.removeTree(context.WithoutCancel(ctx), partial) }()
@@ -186,7 +186,7 @@ func (b *builder) formContainer(ctx context.Context, tar, dir string) (vm.ImageI
 	}
 	// A container has no disk: an entry for one would fail a unit at boot.
 	// DiskFromTree puts it back.
-	if err := os.WriteFile(filepath.Join(rootfs, "etc/fstab"), nil, 0o644); err != nil { // #nosec G306 -- as in any system
+	if err := os.WriteFile(filepath.Join(rootfs, "etc/fstab"), nil, 0o644); err != nil {
 		return vm.ImageInfo{}, fmt.Errorf("clear fstab: %w", err)
 	}
 	mib, err := b.tool.treeMiB(ctx, rootfs)
@@ -267,14 +267,14 @@ func writeJSON(file string, v any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", file, err)
 	}
-	if err := os.WriteFile(file, append(data, '\n'), 0o644); err != nil { // #nosec G306 -- no secret
+	if err := os.WriteFile(file, append(data, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
 	return nil
 }
 
 func readJSON(file string, v any) error {
-	data, err := os.ReadFile(file) // #nosec G304 -- a file of the cache
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}

@@ -163,7 +163,7 @@ func scratchDir(fallback string, bytes int64) string {
 	if err := unix.Statfs(memoryDir, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
 		return fallback
 	}
-	if free := int64(fs.Bavail) * fs.Bsize; free < bytes || freeMemory() < 2*bytes { // #nosec G115 -- sizes of real memory
+	if free := int64(fs.Bavail) * fs.Bsize; free < bytes || freeMemory() < 2*bytes {
 		return fallback
 	}
 	return memoryDir
@@ -190,7 +190,7 @@ func freeMemory() int64 {
 
 // fileDigest returns the SHA-256 of a file in hex.
 func fileDigest(file string) (string, error) {
-	f, err := os.Open(file) // #nosec G304 -- a file of the cache
+	f, err := os.Open(file)
 	if err != nil {
 		return "", err
 	}

@@ -118,7 +118,7 @@ func (f *fetcher) fetch(ctx context.Context) error {
 // attempt makes one request for what is missing. resumed says that part of the
 // file was there before.
 func (f *fetcher) attempt(ctx context.Context) (resumed bool, err error) {
-	out, err := os.OpenFile(f.partial, os.O_CREATE|os.O_WRONLY, 0o644) // #nosec G302 -- a published file
+	out, err := os.OpenFile(f.partial, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return false, errors.Join(errRefused, err)
 	}

@@ -70,13 +70,13 @@ func (g grubFiles) install(w io.WriterAt, first, last int64) error {
 	le := binary.LittleEndian
 
 	boot := append([]byte(nil), g.boot...)
-	le.PutUint64(boot[bootKernelSector:], uint64(first)) // #nosec G115 -- a sector number
+	le.PutUint64(boot[bootKernelSector:], uint64(first))
 	boot[bootDrive] = grubFirmwareDrive
 	boot[bootDriveCheck], boot[bootDriveCheck+1] = 0x90, 0x90 // no jump: as on any hard disk
 
 	core := append([]byte(nil), g.core...)
-	le.PutUint64(core[blocklist:], uint64(first+1))     // #nosec G115 -- a sector number
-	le.PutUint16(core[blocklist+8:], uint16(sectors-1)) // #nosec G115 -- checked above
+	le.PutUint64(core[blocklist:], uint64(first+1))
+	le.PutUint16(core[blocklist+8:], uint16(sectors-1))
 	le.PutUint16(core[blocklist+10:], coreLoadSegment)
 
 	if _, err := w.WriteAt(boot[:mbrCodeSize], 0); err != nil {

@@ -13,7 +13,7 @@ import (
 // lock takes the lock file for this process, waiting while another one builds.
 // The kernel releases it when the process ends, however it ends.
 func lock(ctx context.Context, file string, progress func(string)) (unlock func(), err error) {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644) // #nosec G302 G304 -- an empty file of the cache
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock the cache of base images: %w", err)
 	}

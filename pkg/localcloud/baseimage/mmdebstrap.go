@@ -24,7 +24,7 @@ func (b *builder) mmdebstrap(ctx context.Context, tar string) error {
 		return fmt.Errorf("make scratch folder: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	if err := os.Chmod(work, 0o755); err != nil { // #nosec G302 -- see above
+	if err := os.Chmod(work, 0o755); err != nil {
 		return fmt.Errorf("make scratch folder: %w", err)
 	}
 	files, err := b.overlayFiles()
@@ -37,10 +37,10 @@ func (b *builder) mmdebstrap(ctx context.Context, tar string) error {
 	}
 	for _, name := range sortedKeys(inputs) {
 		file := filepath.Join(work, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { // #nosec G301 -- as above
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return fmt.Errorf("make scratch folder: %w", err)
 		}
-		if err := os.WriteFile(file, inputs[name], 0o644); err != nil { // #nosec G306 -- as above
+		if err := os.WriteFile(file, inputs[name], 0o644); err != nil {
 			return fmt.Errorf("write scratch file: %w", err)
 		}
 	}
@@ -52,7 +52,7 @@ func (b *builder) mmdebstrap(ctx context.Context, tar string) error {
 		argv = append([]string{"unshare", "--mount", "--propagation", "private", "--", "sh", "-c",
 			`mount -t tmpfs -o "size=$1,mode=0755" tmpfs "$2" && TMPDIR=$2 && export TMPDIR && shift 2 && exec "$@"`,
 			"sh", fmt.Sprint(installRoom), work + "/memory"}, argv...)
-		if err := os.Mkdir(work+"/memory", 0o755); err != nil { // #nosec G301 -- as above
+		if err := os.Mkdir(work+"/memory", 0o755); err != nil {
 			return fmt.Errorf("make scratch folder: %w", err)
 		}
 	}

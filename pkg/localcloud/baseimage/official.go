@@ -54,7 +54,7 @@ func importOfficial(ctx context.Context, opts Options) (Image, error) {
 		return Image{}, fmt.Errorf("clear the rest of an earlier import: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(partial) }()
-	if err := os.MkdirAll(filepath.Join(partial, string(vm.VM)), 0o755); err != nil { // #nosec G301 -- as the cache folder
+	if err := os.MkdirAll(filepath.Join(partial, string(vm.VM)), 0o755); err != nil {
 		return Image{}, fmt.Errorf("make folder: %w", err)
 	}
 	opts.Progress("importing the official image")

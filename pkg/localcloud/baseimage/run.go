@@ -40,7 +40,7 @@ func command(ctx context.Context, argv ...string) *exec.Cmd {
 	if file, err := lookPath(program); err == nil {
 		program = file
 	}
-	cmd := exec.CommandContext(ctx, program, argv[1:]...) // #nosec G204 -- fixed programs, arguments not from a shell
+	cmd := exec.CommandContext(ctx, program, argv[1:]...)
 	// A group of its own, so that a time-out reaches what the program started;
 	// TERM first, because mmdebstrap then unmounts and removes its own directory.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

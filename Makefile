@@ -1,0 +1,100 @@
+# Everything here works as any user on any machine with Go; root on Debian can
+# also run container guests and has missing packages installed.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The recipe to bake, and flags for it: make bake BAKE_FLAGS=--force
+RECIPE ?= debian-12-docker
+BAKE_FLAGS ?=
+# Of the functions and of what runs in guests; the CDK app deploys arm64.
+GOARCH ?= $(shell go env GOARCH)
+
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
+FUNCTIONS := $(notdir $(patsubst %/,%,$(dir $(wildcard lambdas/*/main.go))))
+# Where tests keep base images, so that each is built once.
+TEST_CACHE := $(CURDIR)/build/cache
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install what real guests and the tests need (root on Debian), or say what is missing
+	@.tools/setup.sh vm container lint
+
+.PHONY: functions
+functions: ## build the Lambda functions into build/lambda/<name>/bootstrap
+	@mkdir -p build/lambda
+	@GOARCH=$(GOARCH) GOOS=linux $(GO_BUILD) -ldflags "-s -w" -tags lambda.norpc -o build/lambda/.bin/ ./lambdas/...
+	@for name in $(FUNCTIONS); do \
+		mkdir -p "build/lambda/$$name"; \
+		ln -f "build/lambda/.bin/$$name" "build/lambda/$$name/bootstrap"; \
+	done
+
+.PHONY: goss
+goss: ## build the checker that verifiers run, into build/tools/goss
+	@mkdir -p build/tools
+	@GOARCH=$(GOARCH) GOOS=linux $(GO_BUILD) -ldflags "-s -w" -o build/tools/goss github.com/goss-org/goss/cmd/goss
+
+.PHONY: build
+build: functions goss ## build everything; the command line is build/ami-factory
+	@GOARCH= $(GO_BUILD) -o build/ami-factory ./cmd/ami-factory
+
+.PHONY: bake
+bake: ## build a verified image of RECIPE on real virtual machines
+	@guests=(); \
+	if ! .tools/setup.sh vm; then \
+		echo "bake: real virtual machines are not possible here, so guests are SIMULATED: the result shows the workflow and is no image" >&2; \
+		guests=(--guests simulated); \
+	fi; \
+	echo "bake: building the factory (the first time takes a few minutes)" >&2; \
+	$(MAKE) build; \
+	exec build/ami-factory bake "$${guests[@]}" $(RECIPE) $(BAKE_FLAGS)
+
+.PHONY: test
+test: ## run all checks and tests, with real guests where the machine can
+	@.tools/setup.sh vm container lint || echo "test: tests with real guests that lack a program are skipped" >&2
+	@$(MAKE) node build lint
+	@AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_TEST_CACHE="$(TEST_CACHE)" go test -timeout 25m ./...
+
+.PHONY: test-fast
+test-fast: build ## run the tests that need neither real guests nor minutes
+	@go test -short ./...
+
+.PHONY: test-race
+test-race: build ## run the tests under the race detector, without real guests
+	@CGO_ENABLED=1 go test -race -timeout 25m $$(go list ./... | grep -v '/infra$$')
+
+.PHONY: bench
+bench: build ## measure stages, polls, functions and simulated bakes
+	@.tools/setup.sh vm || echo "bench: without virtual machines only simulated bakes are measured" >&2
+	@AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_TEST_CACHE="$(TEST_CACHE)" go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/...
+
+.PHONY: lint
+lint: ## check formatting, vet, staticcheck, errorlint, gosec and shell scripts
+	@.tools/setup.sh lint || echo "lint: shellcheck is missing" >&2
+	@.tools/lint.sh
+
+.PHONY: fmt
+fmt: ## format Go and shell sources
+	@gofmt -w $$(find . -name '*.go' -not -path './build/*' -not -path './cdk.out/*')
+	@go -C .tools build -trimpath -buildvcs=false -o ../build/tools/ tool
+	@build/tools/shfmt -w $$(find . -name '*.sh' -not -path './build/*' -not -path '*/testdata/*') .ci/run
+
+.PHONY: node
+node:
+	@major=$$(node --version 2>/dev/null | sed -E 's/^v([0-9]+).*/\1/'); \
+	if [[ -z $$major || $$major -lt 20 ]]; then \
+		echo "node: the CDK needs Node.js 20 or later ($${major:+found $$major}$${major:-found none}): install it from your distribution or nodejs.org, or leave out infra" >&2; \
+		exit 1; \
+	fi
+
+.PHONY: synth
+synth: node functions goss ## synthesise the CloudFormation template into cdk.out
+	@mkdir -p cdk.out && cd cdk.out && cd .. && CDK_OUTDIR=cdk.out go run ./infra
+
+.PHONY: clean
+clean: ## remove everything that was built, images and caches included
+	@rm -rf build cdk.out
