@@ -51,18 +51,32 @@ type Port struct {
 	done    sync.WaitGroup
 }
 
+// Validate returns an error unless the addresses are those of a possible guest.
+func (g Guest) Validate() error {
+	_, _, err := g.addresses()
+	return err
+}
+
+func (g Guest) addresses() (net.HardwareAddr, netip.Addr, error) {
+	mac, err := net.ParseMAC(g.MAC)
+	if err != nil {
+		return nil, netip.Addr{}, fmt.Errorf("network of guest: %w", err)
+	}
+	ip, err := netip.ParseAddr(g.IP)
+	if err != nil {
+		return nil, netip.Addr{}, fmt.Errorf("network of guest: %w", err)
+	}
+	if !netip.MustParsePrefix(Subnet).Contains(ip) || g.IP == GatewayIP {
+		return nil, netip.Addr{}, fmt.Errorf("network of guest: address %s is not a guest's in %s", ip, Subnet)
+	}
+	return mac, ip, nil
+}
+
 // Attach connects a guest. It is disconnected by Port.Close, or when link ends.
 func (n *Network) Attach(guest Guest, link Link) (*Port, error) {
-	mac, err := net.ParseMAC(guest.MAC)
+	mac, ip, err := guest.addresses()
 	if err != nil {
-		return nil, fmt.Errorf("attach guest to network: %w", err)
-	}
-	ip, err := netip.ParseAddr(guest.IP)
-	if err != nil {
-		return nil, fmt.Errorf("attach guest to network: %w", err)
-	}
-	if !netip.MustParsePrefix(Subnet).Contains(ip) || guest.IP == GatewayIP {
-		return nil, fmt.Errorf("attach guest to network: address %s is not a guest's in %s", ip, Subnet)
+		return nil, err
 	}
 	p := &Port{
 		network: n, guest: guest, mac: mac, ip: ip, link: link,
@@ -72,7 +86,7 @@ func (n *Network) Attach(guest Guest, link Link) (*Port, error) {
 	defer n.mu.Unlock()
 	key := tcpip.LinkAddress(mac)
 	if n.ports[key] != nil || n.byIP[ip] != nil {
-		return nil, fmt.Errorf("attach guest to network: %s or %s is in use by another guest", mac, ip)
+		return nil, fmt.Errorf("network of guest: %s or %s is in use by another guest", mac, ip)
 	}
 	n.ports[key], n.byIP[ip] = p, p
 	n.pool.Reserve(ip.AsSlice(), mac.String())

@@ -25,6 +25,7 @@ const (
 	mergedDir   = "root"  // mount point, only inside the container's mount namespace
 	hostDir     = "host"  // read-only layer between image and changes; not part of what is captured
 	resolvFile  = "resolved.conf"
+	networkFile = "network" // mount point of the network namespace, likewise
 
 	startSpace = 1 << 30 // what a guest usually writes in its life
 )

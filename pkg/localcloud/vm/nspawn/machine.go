@@ -40,13 +40,19 @@ type machine struct {
 	leader int // process id of the container's init; 0: not known yet
 }
 
-// mountAndBoot runs in a mount namespace of its own, so that the mounts are gone
-// when its processes are, whatever ends them. $1 is the overlay's options, $2
-// its mount point; the rest is the command line of systemd-nspawn, which wants
-// a file system of its own below /run.
+// mountAndBoot runs as the first process of a process namespace, and in a mount
+// namespace, of its own: when it is killed everything in the container is, and
+// the mounts are gone with it. (A container whose systemd-nspawn is killed would
+// otherwise live on.) $1 is the overlay's options, $2 its mount point, $3 a file
+// for the network namespace, which is open as descriptor 3; the rest is the
+// command line of systemd-nspawn, which wants a file system of its own below /run.
 const mountAndBoot = `set -e
-options=$1 root=$2
-shift 2
+options=$1 root=$2 network=$3
+shift 3
+: >"$network"
+mount --bind /proc/self/fd/3 "$network"
+exec 3<&-
+mount -t proc proc /proc
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs -o mode=0755 tmpfs /run/systemd/nspawn
 mount -t overlay -o "$options" overlay "$root"
@@ -78,6 +84,13 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 			release()
 		}
 	}()
+	guest := network.Guest{MAC: in.MAC, IP: in.PrivateIP}
+	if in.Metadata != nil {
+		guest.Metadata = tokenOptional(in.Metadata)
+	}
+	if err := guest.Validate(); err != nil {
+		return nil, err
+	}
 	n, err := prepare(in)
 	if err != nil {
 		return nil, err
@@ -85,10 +98,6 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 	namespace, err := newNamespace(d.tools, in)
 	if err != nil {
 		return nil, err
-	}
-	guest := network.Guest{MAC: in.MAC, IP: in.PrivateIP}
-	if in.Metadata != nil {
-		guest.Metadata = tokenOptional(in.Metadata)
 	}
 	port, err := d.network.Attach(guest, network.NewPacketLink(namespace.tap))
 	if err != nil {
@@ -119,23 +128,24 @@ func (d *Driver) launch(in vm.Launch, n note, ns *namespace) (*process.Process, 
 		return nil, err
 	}
 	defer console.Close() // the child has its own
-	cmd := exec.Command(d.tools.shell, append([]string{"-c", mountAndBoot, "sh", options, inside(mergedDir)}, d.nspawnLine(in, ns)...)...)
+	cmd := exec.Command(d.tools.shell, append([]string{"-c", mountAndBoot, "sh", options, inside(mergedDir), inside(networkFile)}, d.nspawnLine(in)...)...)
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	cmd.ExtraFiles = []*os.File{ns.file}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS}
 	return process.Start(cmd)
 }
 
 // nspawnLine is the command line of systemd-nspawn, which needs no running
 // systemd on the host.
-func (d *Driver) nspawnLine(in vm.Launch, ns *namespace) []string {
+func (d *Driver) nspawnLine(in vm.Launch) []string {
 	return []string{
 		d.tools.nspawn,
 		"--quiet", "--boot", "--directory=" + filepath.Join(in.InstanceDir, mergedDir),
 		"--machine=" + in.InstanceID, "--hostname=localhost",
 		"--register=no", "--keep-unit", "--settings=no", "--link-journal=no",
 		"--console=read-only",
-		"--network-namespace-path=" + ns.path(),
+		"--network-namespace-path=" + filepath.Join(in.InstanceDir, networkFile),
 		"--resolv-conf=off", "--timezone=off",
 		"--bind-ro=" + filepath.Join(in.InstanceDir, resolvFile) + ":/run/systemd/resolved.conf.d/localcloud.conf",
 		// What container engines in the guest need.

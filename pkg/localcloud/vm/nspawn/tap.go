@@ -31,11 +31,6 @@ type namespace struct {
 	tap  *os.File // each read and write is a frame
 }
 
-// path names the namespace to another process.
-func (n *namespace) path() string {
-	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd())
-}
-
 // newNamespace makes a namespace with the interface of a launch in it.
 func newNamespace(t tools, in vm.Launch) (*namespace, error) {
 	type result struct {

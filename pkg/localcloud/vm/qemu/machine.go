@@ -48,6 +48,10 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 	if err := absolute(&in.InstanceDir, &in.ImageDir); err != nil {
 		return nil, err
 	}
+	guest := network.Guest{MAC: in.MAC, IP: in.PrivateIP, Metadata: in.Metadata}
+	if err := guest.Validate(); err != nil {
+		return nil, err
+	}
 	first, err := d.prepareDisk(ctx, in)
 	if err != nil {
 		return nil, err
@@ -82,7 +86,7 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 	if err != nil {
 		return nil, errors.Join(d.explain(in, err), qemu.Kill())
 	}
-	port, err := d.network.Attach(network.Guest{MAC: in.MAC, IP: in.PrivateIP, Metadata: in.Metadata}, network.NewStreamLink(conn))
+	port, err := d.network.Attach(guest, network.NewStreamLink(conn))
 	if err != nil {
 		return nil, errors.Join(err, conn.Close(), qemu.Kill())
 	}
