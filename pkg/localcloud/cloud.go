@@ -1,0 +1,255 @@
+// Package localcloud is the embedded AWS: one process that serves EC2, SSM,
+// STS, S3, KMS, SNS, EventBridge, Lambda and Step Functions on loopback, to any
+// AWS client and to callers in process.
+package localcloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/kms"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/s3"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/ssm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/states"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// Who calls when nobody says so.
+const (
+	DefaultAccount = "111122223333"
+	DefaultRegion  = "eu-west-1"
+)
+
+// Config describes a Cloud. Driver is required.
+type Config struct {
+	Driver vm.Driver
+	Clock  clock.Clock // default: this machine's
+	// StateDir keeps everything across restarts. Empty: a temporary folder,
+	// removed by Close.
+	StateDir string
+	Account  string   // default 111122223333
+	Region   string   // default eu-west-1
+	Regions  []string // that EC2 serves; default: the common commercial ones
+	Timing   ec2.Timing
+	Limits   ec2.Limits
+	// Organizations are the ARNs of the organisation and organisational units
+	// that an account is in. Nil: none.
+	Organizations func(account string) []string
+	// SSHKey is an OpenSSH public key line that every guest gets.
+	SSHKey string
+	Logger *slog.Logger // default: none
+}
+
+// Cloud is a running embedded AWS.
+type Cloud struct {
+	EC2    *ec2.Service
+	SSM    *ssm.Service
+	STS    *sts.Service
+	S3     *s3.Service
+	KMS    *kms.Service
+	SNS    *sns.Service
+	Events *events.Service
+	Lambda *lambda.Service
+	States *states.Service
+	Faults *fault.Set
+
+	cfg     Config
+	store   *stateStore
+	handler http.Handler
+
+	mu     sync.Mutex
+	server *http.Server
+	url    string
+	closed bool
+}
+
+var accountID = regexp.MustCompile(`^[0-9]{12}$`)
+
+func (cfg *Config) complete() error {
+	if cfg.Driver == nil {
+		return errors.New("localcloud: Config.Driver is required")
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.NewReal()
+	}
+	if cfg.Account == "" {
+		cfg.Account = DefaultAccount
+	}
+	if !accountID.MatchString(cfg.Account) {
+		return fmt.Errorf("localcloud: account %q: twelve digits are expected", cfg.Account)
+	}
+	if cfg.Region == "" {
+		cfg.Region = DefaultRegion
+	}
+	if len(cfg.Regions) > 0 && !slices.Contains(cfg.Regions, cfg.Region) {
+		return fmt.Errorf("localcloud: the default region %s is not among the regions served: %v", cfg.Region, cfg.Regions)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// New makes an embedded AWS, with the state that its folder holds. It serves
+// nothing over HTTP until Listen. The caller closes the Driver, after Close.
+func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	store, err := openStateStore(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cloud{cfg: cfg, store: store}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.abandon(ctx))
+		}
+	}()
+	if err := c.makeServices(); err != nil {
+		return nil, err
+	}
+	c.handler = c.newHandler()
+	if err := store.load(c.stateful()); err != nil {
+		return nil, err
+	}
+	store.startAutosave(c.stateful(), cfg.Logger)
+	return c, nil
+}
+
+// makeServices makes the services and ties them together.
+func (c *Cloud) makeServices() error {
+	cfg := c.cfg
+	caller := wire.Caller{Account: cfg.Account, Region: cfg.Region, ARN: "arn:aws:iam::" + cfg.Account + ":root"}
+	c.Faults = fault.New(cfg.Clock)
+	c.STS = sts.New(cfg.Clock, caller)
+	c.KMS = kms.New(cfg.Clock, caller)
+	var err error
+	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), Secret: c.STS.Secret}); err != nil {
+		return err
+	}
+	c.Lambda = c.newLambda(caller)
+	c.SNS = sns.New(sns.Config{Clock: cfg.Clock, Default: caller, Functions: c.Lambda, Logger: cfg.Logger})
+	c.States = states.New(states.Config{
+		Clock: cfg.Clock, Default: caller, Invoker: c.Lambda.Invoker(), Integrations: integrations{c}, Events: c.statesEvent, Logger: cfg.Logger,
+	})
+	c.Events = events.New(events.Config{
+		Clock: cfg.Clock, Default: caller, Functions: c.Lambda, StateMachines: c.States, Topics: c.SNS, Logger: cfg.Logger,
+	})
+	if c.EC2, err = ec2.New(ec2.Config{
+		Clock: cfg.Clock, Driver: cfg.Driver, Dir: filepath.Join(c.store.dir, "ec2"), Default: caller, Regions: cfg.Regions,
+		Timing: cfg.Timing, Limits: cfg.Limits, Events: c.ec2Event, ResolveKey: c.resolveKey, Organizations: cfg.Organizations,
+		Capacity: c.Faults.HasCapacity, Credentials: c.roleCredentials, SSHKey: cfg.SSHKey, Logger: cfg.Logger,
+	}); err != nil {
+		return err
+	}
+	c.SSM = ssm.New(ssm.Config{
+		Clock: cfg.Clock, Default: caller, Machines: c.EC2, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
+		ImageExists: c.imageExists, Emit: c.ssmEvent, Logger: cfg.Logger,
+	})
+	return nil
+}
+
+// stateful are the services with a state, in the order in which they are
+// restored: what others refer to comes first.
+func (c *Cloud) stateful() []named {
+	return []named{
+		{"sts", c.STS}, {"kms", c.KMS}, {"s3", c.S3}, {"lambda", c.Lambda}, {"sns", c.SNS}, {"events", c.Events},
+		{"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States},
+	}
+}
+
+// Save writes the state to the state folder now. Without a state folder it
+// does nothing.
+func (c *Cloud) Save() error { return c.store.save(c.stateful()) }
+
+// Close ends executions, functions and machines, stops serving and saves the
+// state. ctx limits how long it waits. The Driver stays open.
+func (c *Cloud) Close(ctx context.Context) error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	server := c.server
+	c.mu.Unlock()
+
+	c.store.stopAutosave()
+	var errs []error
+	if server != nil {
+		if err := shutdown(ctx, server); err != nil {
+			errs = append(errs, fmt.Errorf("stopping the HTTP server: %w", err))
+		}
+	}
+	errs = append(errs, c.closeServices(ctx), c.Save(), c.store.close())
+	return errors.Join(errs...)
+}
+
+// closeServices ends the work of all services that were made: who starts work
+// of others goes first.
+func (c *Cloud) closeServices(ctx context.Context) error {
+	var errs []error
+	if c.States != nil {
+		errs = append(errs, c.await(ctx, "executions", c.States.Close))
+	}
+	if c.Events != nil {
+		errs = append(errs, c.Events.Close(ctx))
+	}
+	if c.SNS != nil {
+		errs = append(errs, c.SNS.Close(ctx))
+	}
+	if c.Lambda != nil {
+		errs = append(errs, c.await(ctx, "functions", c.Lambda.Close))
+	}
+	if c.SSM != nil {
+		errs = append(errs, c.SSM.Close(ctx))
+	}
+	if c.EC2 != nil {
+		errs = append(errs, c.EC2.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// abandon releases what a failed New has made, without saving: the state on
+// disk stays as it was.
+func (c *Cloud) abandon(ctx context.Context) error {
+	return errors.Join(c.closeServices(ctx), c.store.close())
+}
+
+// await waits until end returns, or for ctx.
+func (c *Cloud) await(ctx context.Context, what string, end func()) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		end()
+	}()
+	if err := c.cfg.Clock.Wait(ctx, done, 0); err != nil {
+		return fmt.Errorf("%s are still ending: %w", what, err)
+	}
+	return nil
+}
+
+// Dir is the folder of the state, or the temporary one.
+func (c *Cloud) Dir() string { return c.store.dir }
+
+// Account is the default account.
+func (c *Cloud) Account() string { return c.cfg.Account }
+
+// Region is the default region.
+func (c *Cloud) Region() string { return c.cfg.Region }

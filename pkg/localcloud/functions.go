@@ -1,0 +1,54 @@
+package localcloud
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+func (c *Cloud) newLambda(caller wire.Caller) *lambda.Service {
+	return lambda.New(lambda.Config{
+		Clock: c.cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "functions"),
+		Credentials: c.functionCredentials, Object: c.object, Logger: c.cfg.Logger,
+	})
+}
+
+// functionCredentials are what a function signs with: its role's. A function
+// without a role acts as its account.
+func (c *Cloud) functionCredentials(account, region, roleARN string) (lambda.Credentials, error) {
+	if roleARN == "" {
+		return lambda.Credentials{AccessKeyID: account, SecretAccessKey: sts.DefaultSecretAccessKey}, nil
+	}
+	ctx := wire.WithCaller(context.Background(), wire.Caller{Account: account, Region: region, ARN: roleARN})
+	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{
+		RoleArn: aws.String(roleARN), RoleSessionName: aws.String("lambda"), DurationSeconds: aws.Int32(functionSession),
+	})
+	if err != nil {
+		return lambda.Credentials{}, fmt.Errorf("credentials of role %s: %w", roleARN, err)
+	}
+	k := out.Credentials
+	return lambda.Credentials{AccessKeyID: *k.AccessKeyId, SecretAccessKey: *k.SecretAccessKey, SessionToken: *k.SessionToken}, nil
+}
+
+// functionSession is how long a function's credentials last, in seconds: as
+// Lambda's own, longer than its processes.
+const functionSession = 12 * 60 * 60
+
+// object reads what a function's code is in.
+func (c *Cloud) object(ctx context.Context, bucket, key string) ([]byte, error) {
+	out, err := c.S3.GetObject(ctx, &sdks3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)})
+	if err != nil {
+		return nil, err
+	}
+	defer out.Body.Close()
+	return io.ReadAll(out.Body)
+}

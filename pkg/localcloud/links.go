@@ -1,0 +1,136 @@
+package localcloud
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/states"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// What one service asks of another goes through these functions, so that the
+// services do not know each other.
+
+func (c *Cloud) emit(ctx context.Context, e events.Event) {
+	if err := c.Events.Emit(ctx, e); err != nil {
+		c.cfg.Logger.Error("event lost", "source", e.Source, "type", e.DetailType, "error", err)
+	}
+}
+
+func (c *Cloud) ec2Event(ctx context.Context, e ec2.Event) {
+	c.emit(ctx, events.Event{
+		Source: e.Source, DetailType: e.DetailType, Account: e.Account, Region: e.Region, Time: e.Time, Resources: e.Resources, Detail: e.Detail,
+	})
+}
+
+func (c *Cloud) statesEvent(e states.Event) {
+	c.emit(context.Background(), events.Event{
+		Source: e.Source, DetailType: e.DetailType, Account: e.Account, Region: e.Region, Time: e.Time, Resources: e.Resources, Detail: e.Detail,
+	})
+}
+
+func (c *Cloud) ssmEvent(ctx context.Context, account, region, detailType string, resources []string, detail any) {
+	c.emit(ctx, events.Event{Source: "aws.ssm", DetailType: detailType, Account: account, Region: region, Resources: resources, Detail: detail})
+}
+
+func (c *Cloud) resolveKey(account, region, ref string) (ec2.Key, error) {
+	k, err := c.KMS.Resolve(account, region, ref)
+	return ec2.Key{ARN: k.ARN, Managed: k.Managed, Enabled: k.Enabled}, err
+}
+
+// roleCredentials are what the instance metadata shows for an instance's role.
+func (c *Cloud) roleCredentials(ctx context.Context, account, region, role, instanceID string) (aws.Credentials, error) {
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region, ARN: "arn:aws:iam::" + account + ":role/" + role})
+	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{
+		RoleArn: aws.String("arn:aws:iam::" + account + ":role/" + role), RoleSessionName: aws.String(instanceID),
+	})
+	if err != nil {
+		return aws.Credentials{}, fmt.Errorf("credentials of %s: %w", instanceID, err)
+	}
+	k := out.Credentials
+	return aws.Credentials{
+		AccessKeyID: *k.AccessKeyId, SecretAccessKey: *k.SecretAccessKey, SessionToken: *k.SessionToken, CanExpire: true, Expires: *k.Expiration,
+	}, nil
+}
+
+func (c *Cloud) instances(ctx context.Context, account, region string) []string {
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region})
+	var ids []string
+	pages := sdkec2.NewDescribeInstancesPaginator(c.EC2, &sdkec2.DescribeInstancesInput{})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			c.cfg.Logger.Warn("listing instances for SSM", "error", err)
+			return ids
+		}
+		for _, r := range page.Reservations {
+			for _, i := range r.Instances {
+				ids = append(ids, aws.ToString(i.InstanceId))
+			}
+		}
+	}
+	return ids
+}
+
+func (c *Cloud) imageExists(ctx context.Context, account, region, imageID string) bool {
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region})
+	out, err := c.EC2.DescribeImages(ctx, &sdkec2.DescribeImagesInput{ImageIds: []string{imageID}})
+	return err == nil && len(out.Images) == 1
+}
+
+// integrations performs what a state machine asks of other services directly.
+type integrations struct{ c *Cloud }
+
+var _ states.Integrations = integrations{}
+
+// Call implements states.Integrations.
+func (i integrations) Call(ctx context.Context, service, action string, arguments []byte) ([]byte, error) {
+	switch name := service + ":" + strings.ToLower(action[:1]) + action[1:]; name {
+	case "sns:publish":
+		return call(ctx, i.c.SNS.Publish, arguments)
+	case "events:putEvents":
+		return call(ctx, i.c.putEvents, arguments)
+	default:
+		return nil, wire.Errorf("States.Runtime", "the embedded Step Functions does not call %s: sns:publish and events:putEvents are served", name)
+	}
+}
+
+// putEvents takes Detail as an object too, as Step Functions lets one write it.
+func (c *Cloud) putEvents(ctx context.Context, in *putEventsArguments, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
+	request := &eventbridge.PutEventsInput{}
+	for _, entry := range in.Entries {
+		request.Entries = append(request.Entries, entry.entry())
+	}
+	return c.Events.PutEvents(ctx, request)
+}
+
+// call decodes arguments for a method with an SDK client's signature.
+func call[I, O, Opt any](ctx context.Context, method func(context.Context, *I, ...func(*Opt)) (*O, error), arguments []byte) ([]byte, error) {
+	in := new(I)
+	if err := json.Unmarshal(arguments, in); err != nil {
+		return nil, wire.Errorf("States.Runtime", "the arguments do not fit the call: %s", err)
+	}
+	out, err := method(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(out)
+	if err != nil {
+		return nil, err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		return nil, err
+	}
+	delete(fields, "ResultMetadata") // the SDK's own
+	return json.Marshal(fields)
+}

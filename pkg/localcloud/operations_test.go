@@ -1,0 +1,256 @@
+package localcloud_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sort"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/middleware"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// recorder notes which operations the SDK's clients have called.
+type recorder struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+func (r *recorder) record(stack *middleware.Stack) error {
+	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("record", func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+		r.mu.Lock()
+		r.names[awsmiddleware.GetOperationName(ctx)] = true
+		r.mu.Unlock()
+		return next.HandleInitialize(ctx, in)
+	}), middleware.After)
+}
+
+// missing are the operations served that were not called.
+func (r *recorder) missing(s wire.Service) []string {
+	var out []string
+	for name := range s.Operations {
+		if !r.names[name] {
+			out = append(out, name)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+// recorded is a configuration of the SDK's clients that notes their calls.
+func recorded(c *localcloud.Cloud) (aws.Config, *recorder) {
+	r := &recorder{names: map[string]bool{}}
+	cfg := c.AWSConfig("")
+	cfg.APIOptions = append(cfg.APIOptions, r.record)
+	return cfg, r
+}
+
+// must fails the test on an error of a call.
+func must[T any](t *testing.T) func(T, error) T {
+	t.Helper()
+	return func(out T, err error) T {
+		t.Helper()
+		require.NoError(t, err)
+		return out
+	}
+}
+
+func TestEveryOperationOfSSMOverTheWire(t *testing.T) {
+	c := listening(t)
+	cfg, calls := recorded(c)
+	client := ssm.NewFromConfig(cfg)
+	ctx := t.Context()
+	instance := running(t, c)
+	must[*sdks3.CreateBucketOutput](t)(sdks3.NewFromConfig(cfg).CreateBucket(ctx, &sdks3.CreateBucketInput{Bucket: aws.String("results")}))
+
+	sent := must[*ssm.SendCommandOutput](t)(client.SendCommand(ctx, &ssm.SendCommandInput{
+		DocumentName: aws.String("AWS-RunShellScript"), InstanceIds: []string{instance}, Comment: aws.String("check"), TimeoutSeconds: aws.Int32(60),
+		Parameters: map[string][]string{"commands": {"goss validate"}, "executionTimeout": {"60"}}, OutputS3BucketName: aws.String("results"), OutputS3KeyPrefix: aws.String("runs"),
+	})).Command
+	assert.Equal(t, "check", *sent.Comment)
+	assert.WithinDuration(t, time.Now(), *sent.RequestedDateTime, time.Minute)
+	waiter := ssm.NewCommandExecutedWaiter(client, func(o *ssm.CommandExecutedWaiterOptions) {
+		o.MinDelay, o.MaxDelay = 5*time.Millisecond, 50*time.Millisecond
+	})
+	result, err := waiter.WaitForOutput(ctx, &ssm.GetCommandInvocationInput{CommandId: sent.CommandId, InstanceId: aws.String(instance)}, time.Minute)
+	require.NoError(t, err)
+	assert.Equal(t, "GOSS VALIDATE\n", *result.StandardOutputContent)
+	stored := must[*sdks3.GetObjectOutput](t)(sdks3.NewFromConfig(cfg).GetObject(ctx, &sdks3.GetObjectInput{
+		Bucket: aws.String("results"), Key: aws.String("runs/" + *sent.CommandId + "/" + instance + "/awsrunShellScript/0.awsrunShellScript/stdout"),
+	}))
+	raw, err := io.ReadAll(stored.Body)
+	require.NoError(t, err)
+	assert.Equal(t, "GOSS VALIDATE\n", string(raw))
+	assert.Len(t, must[*ssm.ListCommandsOutput](t)(client.ListCommands(ctx, &ssm.ListCommandsInput{InstanceId: aws.String(instance)})).Commands, 1)
+	details := must[*ssm.ListCommandInvocationsOutput](t)(client.ListCommandInvocations(ctx, &ssm.ListCommandInvocationsInput{Details: true}))
+	assert.Equal(t, "GOSS VALIDATE\n", *details.CommandInvocations[0].CommandPlugins[0].Output)
+	must[*ssm.CancelCommandOutput](t)(client.CancelCommand(ctx, &ssm.CancelCommandInput{CommandId: sent.CommandId}))
+	info := must[*ssm.DescribeInstanceInformationOutput](t)(client.DescribeInstanceInformation(ctx, &ssm.DescribeInstanceInformationInput{}))
+	assert.Equal(t, ssmtypes.PingStatusOnline, info.InstanceInformationList[0].PingStatus)
+	_, err = client.SendCommand(ctx, &ssm.SendCommandInput{DocumentName: aws.String("AWS-RunShellScript"), InstanceIds: []string{"i-0"}, Parameters: map[string][]string{"commands": {"true"}}})
+	var invalid *ssmtypes.InvalidInstanceId
+	require.ErrorAs(t, err, &invalid, "the SDK knows the error by its type")
+
+	image := *must[*sdkec2.DescribeInstancesOutput](t)(sdkec2.NewFromConfig(cfg).DescribeInstances(ctx, &sdkec2.DescribeInstancesInput{InstanceIds: []string{instance}})).Reservations[0].Instances[0].ImageId
+	must[*ssm.PutParameterOutput](t)(client.PutParameter(ctx, &ssm.PutParameterInput{Name: aws.String("/golden/latest"), Type: ssmtypes.ParameterTypeString, Value: aws.String(image), DataType: aws.String("aws:ec2:image"), Tags: []ssmtypes.Tag{{Key: aws.String("a"), Value: aws.String("b")}}}))
+	require.Eventually(t, func() bool {
+		out, err := client.GetParameter(ctx, &ssm.GetParameterInput{Name: aws.String("/golden/latest")})
+		return err == nil && *out.Parameter.Value == image
+	}, time.Minute, 20*time.Millisecond, "the image is looked up in EC2")
+	assert.Len(t, must[*ssm.GetParametersOutput](t)(client.GetParameters(ctx, &ssm.GetParametersInput{Names: []string{"/golden/latest"}})).Parameters, 1)
+	assert.Len(t, must[*ssm.GetParametersByPathOutput](t)(client.GetParametersByPath(ctx, &ssm.GetParametersByPathInput{Path: aws.String("/golden")})).Parameters, 1)
+	must[*ssm.LabelParameterVersionOutput](t)(client.LabelParameterVersion(ctx, &ssm.LabelParameterVersionInput{Name: aws.String("/golden/latest"), Labels: []string{"stable"}}))
+	assert.Equal(t, []string{"stable"}, must[*ssm.GetParameterHistoryOutput](t)(client.GetParameterHistory(ctx, &ssm.GetParameterHistoryInput{Name: aws.String("/golden/latest")})).Parameters[0].Labels)
+	must[*ssm.AddTagsToResourceOutput](t)(client.AddTagsToResource(ctx, &ssm.AddTagsToResourceInput{ResourceType: "Parameter", ResourceId: aws.String("/golden/latest"), Tags: []ssmtypes.Tag{{Key: aws.String("c"), Value: aws.String("d")}}}))
+	must[*ssm.RemoveTagsFromResourceOutput](t)(client.RemoveTagsFromResource(ctx, &ssm.RemoveTagsFromResourceInput{ResourceType: "Parameter", ResourceId: aws.String("/golden/latest"), TagKeys: []string{"a"}}))
+	assert.Len(t, must[*ssm.ListTagsForResourceOutput](t)(client.ListTagsForResource(ctx, &ssm.ListTagsForResourceInput{ResourceType: "Parameter", ResourceId: aws.String("/golden/latest")})).TagList, 1)
+	must[*ssm.DeleteParameterOutput](t)(client.DeleteParameter(ctx, &ssm.DeleteParameterInput{Name: aws.String("/golden/latest")}))
+	assert.Len(t, must[*ssm.DeleteParametersOutput](t)(client.DeleteParameters(ctx, &ssm.DeleteParametersInput{Names: []string{"/x"}})).InvalidParameters, 1)
+	assert.Empty(t, calls.missing(c.SSM.Wire()))
+}
+
+func TestEveryOperationOfSTSOverTheWire(t *testing.T) {
+	c := listening(t)
+	cfg, calls := recorded(c)
+	client := sts.NewFromConfig(cfg)
+	ctx := t.Context()
+	me := must[*sts.GetCallerIdentityOutput](t)(client.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}))
+	assert.Equal(t, account, *me.Account)
+	assumed := must[*sts.AssumeRoleOutput](t)(client.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: aws.String("arn:aws:iam::444455556666:role/share"), RoleSessionName: aws.String("bake")}))
+	k := assumed.Credentials
+	assert.WithinDuration(t, time.Now().Add(time.Hour), *k.Expiration, time.Minute)
+	assert.Equal(t, "444455556666", *must[*sts.GetAccessKeyInfoOutput](t)(client.GetAccessKeyInfo(ctx, &sts.GetAccessKeyInfoInput{AccessKeyId: k.AccessKeyId})).Account)
+	assert.Empty(t, calls.missing(c.STS.Wire()))
+
+	switched := cfg.Copy()
+	switched.Credentials = credentials.NewStaticCredentialsProvider(*k.AccessKeyId, *k.SecretAccessKey, *k.SessionToken)
+	me = must[*sts.GetCallerIdentityOutput](t)(sts.NewFromConfig(switched).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}))
+	assert.Equal(t, "arn:aws:sts::444455556666:assumed-role/share/bake", *me.Arn)
+	must[*ssm.PutParameterOutput](t)(ssm.NewFromConfig(switched).PutParameter(ctx, &ssm.PutParameterInput{Name: aws.String("/theirs"), Type: "String", Value: aws.String("v")}))
+	_, err := ssm.NewFromConfig(cfg).GetParameter(ctx, &ssm.GetParameterInput{Name: aws.String("/theirs")})
+	var notFound *ssmtypes.ParameterNotFound
+	require.ErrorAs(t, err, &notFound, "AssumeRole switches the account")
+	must[*ssm.GetParameterOutput](t)(ssm.NewFromConfig(c.AWSConfigFor("444455556666", "")).GetParameter(ctx, &ssm.GetParameterInput{Name: aws.String("/theirs")}))
+
+	bucket := aws.String("theirs")
+	must[*sdks3.CreateBucketOutput](t)(sdks3.NewFromConfig(switched).CreateBucket(ctx, &sdks3.CreateBucketInput{Bucket: bucket}))
+	signed, err := sdks3.NewPresignClient(sdks3.NewFromConfig(switched)).PresignHeadBucket(ctx, &sdks3.HeadBucketInput{Bucket: bucket})
+	require.NoError(t, err)
+	request, err := http.NewRequestWithContext(ctx, signed.Method, signed.URL, nil)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	assert.Equal(t, 200, response.StatusCode, "what a minted key has signed is verified with its secret")
+}
+
+func TestEveryOperationOfKMSOverTheWire(t *testing.T) {
+	c := listening(t)
+	cfg, calls := recorded(c)
+	client := kms.NewFromConfig(cfg)
+	ctx := t.Context()
+	key := must[*kms.CreateKeyOutput](t)(client.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("images")})).KeyMetadata
+	must[*kms.CreateAliasOutput](t)(client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String("alias/images"), TargetKeyId: key.KeyId}))
+	assert.Equal(t, *key.Arn, *must[*kms.DescribeKeyOutput](t)(client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/images")})).KeyMetadata.Arn)
+	assert.Len(t, must[*kms.ListAliasesOutput](t)(client.ListAliases(ctx, &kms.ListAliasesInput{})).Aliases, 3)
+	assert.Len(t, must[*kms.ListKeysOutput](t)(client.ListKeys(ctx, &kms.ListKeysInput{})).Keys, 3)
+	policy := must[*kms.GetKeyPolicyOutput](t)(client.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: key.KeyId}))
+	must[*kms.PutKeyPolicyOutput](t)(client.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: key.KeyId, Policy: policy.Policy}))
+	grant := must[*kms.CreateGrantOutput](t)(client.CreateGrant(ctx, &kms.CreateGrantInput{KeyId: key.KeyId, GranteePrincipal: aws.String("arn:aws:iam::444455556666:root"), Operations: []kmstypes.GrantOperation{"Decrypt"}}))
+	assert.Len(t, must[*kms.ListGrantsOutput](t)(client.ListGrants(ctx, &kms.ListGrantsInput{KeyId: key.KeyId})).Grants, 1)
+	must[*kms.RetireGrantOutput](t)(client.RetireGrant(ctx, &kms.RetireGrantInput{KeyId: key.KeyId, GrantId: grant.GrantId}))
+	data := must[*kms.GenerateDataKeyOutput](t)(client.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{KeyId: key.KeyId, KeySpec: kmstypes.DataKeySpecAes256}))
+	assert.Equal(t, data.Plaintext, must[*kms.DecryptOutput](t)(client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: data.CiphertextBlob})).Plaintext)
+	sealed := must[*kms.EncryptOutput](t)(client.Encrypt(ctx, &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte{0, 1, 255}}))
+	assert.Equal(t, []byte{0, 1, 255}, must[*kms.DecryptOutput](t)(client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})).Plaintext)
+	must[*kms.ScheduleKeyDeletionOutput](t)(client.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: key.KeyId}))
+	_, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/none")})
+	var notFound *kmstypes.NotFoundException
+	require.ErrorAs(t, err, &notFound)
+	assert.Empty(t, calls.missing(c.KMS.Wire()))
+}
+
+func TestEveryOperationOfSNSOverTheWire(t *testing.T) {
+	c := listening(t)
+	cfg, calls := recorded(c)
+	client := sns.NewFromConfig(cfg)
+	ctx := t.Context()
+	topic := must[*sns.CreateTopicOutput](t)(client.CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String("news")})).TopicArn
+	subscription := must[*sns.SubscribeOutput](t)(client.Subscribe(ctx, &sns.SubscribeInput{TopicArn: topic, Protocol: aws.String("http"), Endpoint: aws.String("http://127.0.0.1:9/")})).SubscriptionArn
+	assert.Equal(t, "1", must[*sns.GetTopicAttributesOutput](t)(client.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: topic})).Attributes["SubscriptionsConfirmed"])
+	assert.Equal(t, *subscription, *must[*sns.ListSubscriptionsOutput](t)(client.ListSubscriptions(ctx, &sns.ListSubscriptionsInput{})).Subscriptions[0].SubscriptionArn)
+	assert.Len(t, must[*sns.ListSubscriptionsByTopicOutput](t)(client.ListSubscriptionsByTopic(ctx, &sns.ListSubscriptionsByTopicInput{TopicArn: topic})).Subscriptions, 1)
+	must[*sns.UnsubscribeOutput](t)(client.Unsubscribe(ctx, &sns.UnsubscribeInput{SubscriptionArn: subscription}))
+	must[*sns.PublishOutput](t)(client.Publish(ctx, &sns.PublishInput{TopicArn: topic, Subject: aws.String("s"), Message: aws.String("<m> & more")}))
+	assert.Equal(t, "<m> & more", c.SNS.Messages(*topic)[0].Body)
+	assert.Len(t, must[*sns.ListTopicsOutput](t)(client.ListTopics(ctx, &sns.ListTopicsInput{})).Topics, 1)
+	must[*sns.DeleteTopicOutput](t)(client.DeleteTopic(ctx, &sns.DeleteTopicInput{TopicArn: topic}))
+	assert.Empty(t, calls.missing(c.SNS.Wire()))
+}
+
+func TestEveryOperationOfEventBridgeOverTheWire(t *testing.T) {
+	c := listening(t)
+	cfg, calls := recorded(c)
+	client := eventbridge.NewFromConfig(cfg)
+	ctx := t.Context()
+	topic := must[*sns.CreateTopicOutput](t)(sns.NewFromConfig(cfg).CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String("news")})).TopicArn
+	heard := make(chan string, 4)
+	defer listen(c, *topic, heard)()
+
+	must[*eventbridge.CreateEventBusOutput](t)(client.CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String("audit")}))
+	assert.Equal(t, "audit", *must[*eventbridge.DescribeEventBusOutput](t)(client.DescribeEventBus(ctx, &eventbridge.DescribeEventBusInput{Name: aws.String("audit")})).Name)
+	assert.Len(t, must[*eventbridge.ListEventBusesOutput](t)(client.ListEventBuses(ctx, &eventbridge.ListEventBusesInput{})).EventBuses, 2)
+	must[*eventbridge.DeleteEventBusOutput](t)(client.DeleteEventBus(ctx, &eventbridge.DeleteEventBusInput{Name: aws.String("audit")}))
+	name := aws.String("all")
+	must[*eventbridge.PutRuleOutput](t)(client.PutRule(ctx, &eventbridge.PutRuleInput{Name: name, EventPattern: aws.String(`{"source":["factory"]}`)}))
+	must[*eventbridge.PutTargetsOutput](t)(client.PutTargets(ctx, &eventbridge.PutTargetsInput{Rule: name, Targets: []eventtypes.Target{{Id: aws.String("t"), Arn: topic, InputTransformer: &eventtypes.InputTransformer{
+		InputPathsMap: map[string]string{"n": "$.detail.n"}, InputTemplate: aws.String(`"number <n>"`),
+	}}}}))
+	must[*eventbridge.DisableRuleOutput](t)(client.DisableRule(ctx, &eventbridge.DisableRuleInput{Name: name}))
+	assert.Equal(t, eventtypes.RuleStateDisabled, must[*eventbridge.DescribeRuleOutput](t)(client.DescribeRule(ctx, &eventbridge.DescribeRuleInput{Name: name})).State)
+	must[*eventbridge.EnableRuleOutput](t)(client.EnableRule(ctx, &eventbridge.EnableRuleInput{Name: name}))
+	assert.Len(t, must[*eventbridge.ListRulesOutput](t)(client.ListRules(ctx, &eventbridge.ListRulesInput{})).Rules, 1)
+	targets := must[*eventbridge.ListTargetsByRuleOutput](t)(client.ListTargetsByRule(ctx, &eventbridge.ListTargetsByRuleInput{Rule: name})).Targets
+	assert.Equal(t, map[string]string{"n": "$.detail.n"}, targets[0].InputTransformer.InputPathsMap)
+	put := must[*eventbridge.PutEventsOutput](t)(client.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []eventtypes.PutEventsRequestEntry{{Source: aws.String("factory"), DetailType: aws.String("x"), Detail: aws.String(`{"n":7}`), Time: aws.Time(time.Now())}}}))
+	assert.Zero(t, put.FailedEntryCount)
+	assert.Equal(t, `"number 7"`, <-heard)
+	assert.True(t, must[*eventbridge.TestEventPatternOutput](t)(client.TestEventPattern(ctx, &eventbridge.TestEventPatternInput{EventPattern: aws.String(`{"a":[1]}`), Event: aws.String(`{"a":1}`)})).Result)
+	must[*eventbridge.RemoveTargetsOutput](t)(client.RemoveTargets(ctx, &eventbridge.RemoveTargetsInput{Rule: name, Ids: []string{"t"}}))
+	must[*eventbridge.DeleteRuleOutput](t)(client.DeleteRule(ctx, &eventbridge.DeleteRuleInput{Name: name}))
+	assert.Empty(t, calls.missing(c.Events.Wire()))
+}
+
+func TestTheOtherServicesAnswerOverTheWire(t *testing.T) {
+	c := listening(t)
+	cfg := c.AWSConfig("us-east-1")
+	ctx := t.Context()
+	assert.NotEmpty(t, must[*sdkec2.DescribeRegionsOutput](t)(sdkec2.NewFromConfig(cfg).DescribeRegions(ctx, &sdkec2.DescribeRegionsInput{})).Regions)
+	assert.Empty(t, must[*sfn.ListStateMachinesOutput](t)(sfn.NewFromConfig(cfg).ListStateMachines(ctx, &sfn.ListStateMachinesInput{})).StateMachines)
+	assert.Empty(t, must[*lambda.ListFunctionsOutput](t)(lambda.NewFromConfig(cfg).ListFunctions(ctx, &lambda.ListFunctionsInput{})).Functions)
+	assert.Empty(t, must[*sdks3.ListBucketsOutput](t)(sdks3.NewFromConfig(cfg).ListBuckets(ctx, &sdks3.ListBucketsInput{})).Buckets)
+	_, err := ssm.NewFromConfig(cfg).DescribeDocument(ctx, &ssm.DescribeDocumentInput{Name: aws.String("x")})
+	assert.ErrorContains(t, err, "does not serve the operation DescribeDocument of SSM")
+}
