@@ -188,7 +188,7 @@ type CleanupOutput struct {
 type NotifyInput struct {
 	CleanupInput
 	Images  map[string]string `json:"images,omitempty"`
-	Results Object            `json:"results"` // empty key when the checks never ran
+	Results Object            `json:"results"`           // empty key when the checks never ran
 	Removed []string          `json:"removed,omitempty"` // by Cleanup
 	Left    []string          `json:"left"`
 }

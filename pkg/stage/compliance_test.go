@@ -1,0 +1,201 @@
+package stage
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+)
+
+func settings() Settings {
+	return Settings{Region: home, GossKey: "tools/goss-v0.4.10-amd64", GossSHA256: "g055", Guests: "vm qemu 7.2.22", TopicARN: "arn:topic"}
+}
+
+func TestRunCompliance(t *testing.T) {
+	s, m := newS3(), newSSM()
+	r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, UserData: fstest.MapFS{checksScript: {Data: []byte("#!/bin/sh\nrun\n")}}}
+	in := ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"}
+	out, err := r.Run(t.Context(), in)
+	require.NoError(t, err)
+	assert.Equal(t, "c-1", out.CommandID)
+
+	sum := digest(testPlan().Checks)
+	assert.Equal(t, testPlan().Checks, s.objects["checks/"+sum+".yaml"])
+	require.Len(t, m.sent, 1)
+	assert.Equal(t, "export GOSS_URL='https://get.example/tools/goss-v0.4.10-amd64?sig=ab&x=1'\n"+
+		"export GOSS_SHA256='g055'\n"+
+		"export CHECKS_URL='https://get.example/checks/"+sum+".yaml?sig=ab&x=1'\n"+
+		"export CHECKS_SHA256='"+sum+"'\n"+
+		"export RESULTS_PUT_URL='https://put.example/executions/run/results.json.gz'\n"+
+		"#!/bin/sh\nrun\n", strings.Join(m.sent[0].Parameters["commands"], "\n"))
+	assert.Equal(t, []string{"900"}, m.sent[0].Parameters["executionTimeout"])
+
+	again, err := r.Run(t.Context(), in)
+	require.NoError(t, err)
+	assert.Equal(t, out, again)
+	assert.Len(t, m.sent, 1, "a second attempt finds the first one's command")
+}
+
+func TestRunComplianceFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*RunCompliance, *fakeS3, *fakeSSM)
+		want   failure.Code
+	}{
+		"no engine is deployed": {func(r *RunCompliance, _ *fakeS3, _ *fakeSSM) { r.Settings.GossKey = "" }, failure.ComplianceFailed},
+		"the script is missing": {func(r *RunCompliance, _ *fakeS3, _ *fakeSSM) { r.UserData = fstest.MapFS{} }, failure.Internal},
+		"SSM refuses": {func(_ *RunCompliance, _ *fakeS3, m *fakeSSM) {
+			m.faults["SendCommand"] = []error{awsErr("InvalidInstanceId")}
+		}, failure.ComplianceFailed},
+		"SSM throttles": {func(_ *RunCompliance, _ *fakeS3, m *fakeSSM) {
+			m.faults["ListCommands"] = []error{awsErr("ThrottlingException")}
+		}, failure.Throttled},
+		"the checks cannot be stored": {func(_ *RunCompliance, s *fakeS3, _ *fakeSSM) { s.faults["PutObject"] = []error{awsErr("AccessDenied")} }, failure.AccessDenied},
+		"nothing can be presigned":    {func(_ *RunCompliance, s *fakeS3, _ *fakeSSM) { s.faults["Presign"] = []error{awsErr("ExpiredToken")} }, failure.ServiceUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, m := newS3(), newSSM()
+			r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, UserData: fstest.MapFS{checksScript: {Data: []byte("x")}}}
+			in := ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"}
+			c.change(&r, s, m)
+			_, err := r.Run(t.Context(), in)
+			requireCode(t, c.want, err)
+		})
+	}
+}
+
+func TestQuoting(t *testing.T) {
+	assert.Equal(t, `'a'\''b'`, shellQuote("a'b"))
+}
+
+// checkedPlan has one control, on one kernel parameter.
+func checkedPlan(t *testing.T) plan.BuildPlan {
+	t.Helper()
+	p := testPlan()
+	var err error
+	p.Checks, p.Controls, err = compliance.Compile([]compliance.Set{{Component: "hardening", Specs: []compliance.Spec{{
+		ID: "SYS-02", Title: "Do not send ICMP redirects", Severity: "medium",
+		Goss: compliance.Goss{"kernel-param": {"net.ipv4.conf.all.send_redirects": {"value": "0"}}},
+	}}}})
+	require.NoError(t, err)
+	return p
+}
+
+func gossSays(p plan.BuildPlan, found string) string {
+	ok, outcome, failed := found == "0", 1, 1
+	if ok {
+		outcome, failed = 0, 0
+	}
+	raw, err := json.Marshal(map[string]any{
+		"results": []any{map[string]any{
+			"resource-id": p.Controls[0].Resources[0].ID, "resource-type": "KernelParam", "property": "value",
+			"successful": ok, "result": outcome, "skipped": false, "err": nil,
+			"start-time": start, "end-time": start,
+			"matcher-result": map[string]any{"actual": found, "expected": []string{"0"}, "message": "to equal"},
+		}},
+		"summary": map[string]any{"test-count": 1, "failed-count": failed, "skipped-count": 0},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return string(raw)
+}
+
+func zipped(s string) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write([]byte(s))
+	_ = z.Close()
+	return b.Bytes()
+}
+
+type complianceCase struct {
+	answer   *ssm.GetCommandInvocationOutput // nil: as run-checks.sh does
+	uploaded []byte                          // nil: nothing
+	change   func(*fakeS3, *fakeSSM)
+}
+
+func (c complianceCase) run(t *testing.T, p plan.BuildPlan) (CheckComplianceOutput, *fakeS3, error) {
+	t.Helper()
+	s, m := newS3(), newSSM()
+	in := ComplianceInput{Job: job(t, s, "EvaluateGate", p), ImageID: "ami-new", InstanceID: "i-2", CommandID: "c-1"}
+	if c.uploaded != nil {
+		s.objects["executions/run/results.json.gz"] = c.uploaded
+	}
+	m.invocation = c.answer
+	if c.answer == nil {
+		m.invocation = answered("Success", 0, "noise\n"+`{"sha256":"`+digest(c.uploaded)+`","bytes":1,"gossExit":0}`+"\n", "")
+	}
+	if c.change != nil {
+		c.change(s, m)
+	}
+	out, err := CheckCompliance{Settings: settings(), Store: s.store(), SSM: m}.Run(t.Context(), in)
+	return out, s, err
+}
+
+func TestImageThatPasses(t *testing.T) {
+	p := checkedPlan(t)
+	out, s, err := complianceCase{uploaded: zipped(gossSays(p, "0"))}.run(t, p)
+	require.NoError(t, err)
+	assert.Equal(t, 1, out.Passed)
+	assert.Zero(t, out.Failed)
+	raw, err := s.store().Get(t.Context(), out.Results)
+	require.NoError(t, err)
+	var r compliance.Report
+	require.NoError(t, json.Unmarshal(raw, &r))
+	assert.Equal(t, compliance.Guests{Kind: "vm", Description: "qemu 7.2.22"}, r.Guests)
+	assert.Equal(t, compliance.Engine{Name: "goss", Version: "v0.4.10"}, r.Results[0].Engine)
+	assert.Equal(t, "s3://factory/executions/run/results.json.gz", r.Results[0].Evidence.URI)
+}
+
+func TestImageThatIsRejected(t *testing.T) {
+	p := checkedPlan(t)
+	_, s, err := complianceCase{uploaded: zipped(gossSays(p, "1"))}.run(t, p)
+	requireCode(t, failure.ComplianceRejected, err)
+	for _, text := range []string{"SYS-02", "Do not send ICMP redirects", "medium"} {
+		assert.Contains(t, err.Error(), text)
+	}
+	assert.Contains(t, string(s.objects["executions/run/compliance.json"]), "rejected", "the results of a rejected image are kept too")
+}
+
+func TestCheckComplianceFails(t *testing.T) {
+	p := checkedPlan(t)
+	good := zipped(gossSays(p, "0"))
+	for name, c := range map[string]struct {
+		complianceCase
+		want  failure.Code
+		tells string
+	}{
+		"the checks are running":      {complianceCase{answer: answered("InProgress", -1, "", "")}, failure.ComplianceNotReady, ""},
+		"the script fails":            {complianceCase{answer: answered("Failed", 1, "", "run-checks: cannot download goss")}, failure.ComplianceFailed, "cannot download goss"},
+		"the script times out":        {complianceCase{answer: answered("TimedOut", -1, "", "")}, failure.ComplianceFailed, "TimedOut"},
+		"the script says nothing":     {complianceCase{answer: answered("Success", 0, "", "")}, failure.ComplianceFailed, "did not end with the digest"},
+		"the results are missing":     {complianceCase{}, failure.ComplianceFailed, "not there"},
+		"the results were altered":    {complianceCase{uploaded: good, change: func(s *fakeS3, _ *fakeSSM) { s.objects["executions/run/results.json.gz"] = zipped("{}") }}, failure.ComplianceFailed, "altered"},
+		"the results are not packed":  {complianceCase{uploaded: []byte("plain")}, failure.ComplianceFailed, "unpack"},
+		"the results are cut off":     {complianceCase{uploaded: good[:len(good)-9]}, failure.ComplianceFailed, "unpack"},
+		"nothing was evaluated":       {complianceCase{uploaded: zipped(`{"results":[],"summary":{"test-count":0,"failed-count":0,"skipped-count":0}}`)}, failure.ComplianceFailed, "nothing is proved"},
+		"SSM throttles":               {complianceCase{uploaded: good, change: func(_ *fakeS3, m *fakeSSM) { m.faults["GetCommandInvocation"] = []error{awsErr("ThrottlingException")} }}, failure.Throttled, ""},
+		"the report cannot be stored": {complianceCase{uploaded: good, change: func(s *fakeS3, _ *fakeSSM) { s.faults["PutObject"] = []error{awsErr("AccessDenied")} }}, failure.AccessDenied, ""},
+		"S3 has trouble with the answer": {complianceCase{uploaded: good, change: func(s *fakeS3, _ *fakeSSM) {
+			body := s.objects["plans/p.json"]
+			s.faults["GetObject"] = []error{nil, awsErr("InternalError")}
+			s.objects["plans/p.json"] = body
+		}}, failure.ServiceUnavailable, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := c.run(t, p)
+			requireCode(t, c.want, err)
+			assert.Contains(t, err.Error(), c.tells)
+		})
+	}
+}

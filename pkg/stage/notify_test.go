@@ -1,0 +1,195 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+)
+
+type fakeTopic struct {
+	faults
+	messages []*sns.PublishInput
+}
+
+func (f *fakeTopic) Publish(_ context.Context, in *sns.PublishInput, _ ...func(*sns.Options)) (*sns.PublishOutput, error) {
+	f.messages = append(f.messages, in)
+	return &sns.PublishOutput{}, f.next("Publish")
+}
+
+type fakeBus struct {
+	faults
+	entries []eventtypes.PutEventsRequestEntry
+	refuses string
+}
+
+func (f *fakeBus) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
+	f.entries = append(f.entries, in.Entries...)
+	out := &eventbridge.PutEventsOutput{Entries: []eventtypes.PutEventsResultEntry{{}}}
+	if f.refuses != "" {
+		out.Entries[0].ErrorCode = aws.String(f.refuses)
+	}
+	return out, f.next("PutEvents")
+}
+
+func notify(t *testing.T, s *fakeS3, topic *fakeTopic, bus *fakeBus, set Settings, in NotifyInput) (NotifyOutput, error) {
+	t.Helper()
+	return Notify{Settings: set, Store: s.store(), SNS: topic, Events: bus}.Run(t.Context(), in)
+}
+
+func readReport(t *testing.T, s *fakeS3, o Object) evidence.Report {
+	t.Helper()
+	raw, err := s.store().Get(t.Context(), o)
+	require.NoError(t, err)
+	var r evidence.Report
+	require.NoError(t, json.Unmarshal(raw, &r))
+	return r
+}
+
+func TestNotifyOfAPublishedImage(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.publish(t)
+	require.NoError(t, err)
+	_, err = w.s3.store().Put(t.Context(), "executions/run/console-builder.log", "text/plain", []byte("boot"))
+	require.NoError(t, err)
+
+	topic, bus := &fakeTopic{}, &fakeBus{}
+	in := NotifyInput{
+		CleanupInput: CleanupInput{Job: w.in.Job, Outcome: "Published"},
+		Images:       map[string]string{home: "ami-new", remote: "ami-copy"}, Results: w.in.Results, Removed: []string{"i-1"}, Left: []string{},
+	}
+	out, err := notify(t, w.s3, topic, bus, settings(), in)
+	require.NoError(t, err)
+	assert.Equal(t, "Published", out.Status)
+	assert.Contains(t, string(w.s3.objects["executions/run/report.html"]), "Published")
+
+	r := readReport(t, w.s3, out.Report)
+	assert.Equal(t, "debian", r.Recipe)
+	assert.Equal(t, []evidence.Image{{Region: remote, ImageID: "ami-copy"}, {Region: home, ImageID: "ami-new"}}, r.Images)
+	assert.Equal(t, []string{remote + ":/p/latest", home + ":/p/latest"}, r.Pointers)
+	assert.Equal(t, "vm", r.Guests.Kind)
+	assert.NotNil(t, r.Compliance)
+	assert.Equal(t, []evidence.Log{{Title: "Serial console of the builder", URI: "s3://factory/executions/run/console-builder.log", SHA256: digest([]byte("boot"))}}, r.Logs)
+	assert.Equal(t, []string{"i-1"}, r.Removed)
+
+	require.Len(t, bus.entries, 1)
+	assert.Equal(t, "ami-factory", *bus.entries[0].Source)
+	assert.Equal(t, "AMI Factory Execution Finished", *bus.entries[0].DetailType)
+	assert.Equal(t, in.Now, *bus.entries[0].Time)
+	var told Finished
+	require.NoError(t, json.Unmarshal([]byte(*bus.entries[0].Detail), &told))
+	assert.Equal(t, Finished{
+		Execution: "arn:run", Name: "run", Status: "Published", Recipe: "debian", Fingerprint: "f00d", SourceImage: "ami-base",
+		Images: in.Images, Left: []string{}, Report: "s3://factory/executions/run/report.html",
+	}, told)
+
+	require.Len(t, topic.messages, 1)
+	assert.Equal(t, "ami-factory: Published: debian", *topic.messages[0].Subject)
+	assert.Contains(t, *topic.messages[0].Message, "eu-west-1: ami-new\n")
+}
+
+func TestStatusOfAnExecution(t *testing.T) {
+	for name, c := range map[string]struct {
+		outcome string
+		left    []string
+		want    string
+	}{
+		"published":                      {"Published", nil, "Published"},
+		"up to date":                     {"UpToDate", nil, "UpToDate"},
+		"rejected":                       {"Rejected", nil, "Rejected"},
+		"failed and clean":               {"Failed", nil, "FailedClean"},
+		"failed, something is left":      {"Failed", []string{"i-1: x"}, "FailedDirty"},
+		"something is left of a publish": {"Published", []string{"i-1: x"}, "FailedDirty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, c.want, status(NotifyInput{CleanupInput: CleanupInput{Outcome: c.outcome}, Left: c.left}))
+		})
+	}
+}
+
+func TestNotifyOfAFailureBeforeThereWasAPlan(t *testing.T) {
+	s, topic, bus := newS3(), &fakeTopic{}, &fakeBus{}
+	in := NotifyInput{CleanupInput: CleanupInput{
+		Job: Job{Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, Stage: "Notify", Now: start}, Outcome: "Failed",
+		Error: "RecipeInvalid", Cause: "recipes/x.yaml:1:1: error: no", Failed: "Resolve",
+	}, Left: []string{"i-1: denied"}}
+	set := settings()
+	set.Guests = "simulated nothing is run"
+	out, err := notify(t, s, topic, bus, set, in)
+	require.NoError(t, err)
+	assert.Equal(t, "FailedDirty", out.Status)
+	r := readReport(t, s, out.Report)
+	assert.Equal(t, &evidence.Failure{Stage: "Resolve", Error: "RecipeInvalid", Cause: "recipes/x.yaml:1:1: error: no"}, r.Failure)
+	assert.True(t, r.Simulated)
+	assert.Equal(t, "[SIMULATED] ami-factory: FailedDirty", *topic.messages[0].Subject)
+	for _, text := range []string{"No guest was really run", "RecipeInvalid in stage Resolve", "recipes/x.yaml:1:1", "i-1: denied"} {
+		assert.Contains(t, *topic.messages[0].Message, text)
+	}
+}
+
+func TestReportOfARejectedImageHasItsResults(t *testing.T) {
+	p := checkedPlan(t)
+	_, s, err := complianceCase{uploaded: zipped(gossSays(p, "1"))}.run(t, p)
+	requireCode(t, failure.ComplianceRejected, err)
+	in := NotifyInput{CleanupInput: CleanupInput{Job: job(t, s, "Notify", p), Outcome: "Rejected", Error: "ComplianceRejected", Cause: err.Error(), Failed: "EvaluateGate"}}
+	out, err := notify(t, s, &fakeTopic{}, &fakeBus{}, settings(), in)
+	require.NoError(t, err)
+	r := readReport(t, s, out.Report)
+	require.NotNil(t, r.Compliance)
+	assert.Equal(t, "SYS-02", r.Compliance.Rejections()[0].ControlID)
+}
+
+func TestNotifyFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*fakeS3, *fakeTopic, *fakeBus, *NotifyInput)
+		want   failure.Code
+		tells  string
+	}{
+		"no outcome is given": {func(_ *fakeS3, _ *fakeTopic, _ *fakeBus, in *NotifyInput) { in.Outcome = "" }, failure.InvalidInput, "outcome"},
+		"the topic denies": {func(_ *fakeS3, f *fakeTopic, _ *fakeBus, _ *NotifyInput) {
+			f.faults = faults{"Publish": {awsErr("AuthorizationError")}}
+		}, failure.AccessDenied, "the report is written (s3://"},
+		"the event is throttled": {func(_ *fakeS3, _ *fakeTopic, f *fakeBus, _ *NotifyInput) {
+			f.faults = faults{"PutEvents": {awsErr("ThrottlingException")}}
+		}, failure.Throttled, ""},
+		"EventBridge does not take it": {func(_ *fakeS3, _ *fakeTopic, f *fakeBus, _ *NotifyInput) { f.refuses = "InternalFailure" }, failure.ServiceUnavailable, "InternalFailure"},
+		"the report cannot be stored": {func(s *fakeS3, _ *fakeTopic, _ *fakeBus, _ *NotifyInput) {
+			s.faults["PutObject"] = []error{awsErr("AccessDenied")}
+		}, failure.AccessDenied, "report.html"},
+		"the results were altered": {func(_ *fakeS3, _ *fakeTopic, _ *fakeBus, in *NotifyInput) {
+			in.Results = Object{Bucket: bucket, Key: "plans/p.json", SHA256: "x"}
+		}, failure.InvalidInput, "altered"},
+		"the plan was altered": {func(s *fakeS3, _ *fakeTopic, _ *fakeBus, _ *NotifyInput) { s.objects["plans/p.json"] = nil }, failure.InvalidInput, "altered"},
+		"the pointers' journal is broken": {func(s *fakeS3, _ *fakeTopic, _ *fakeBus, in *NotifyInput) {
+			in.Outcome = "Published"
+			s.objects["executions/run/pointers.json"] = []byte("x")
+		}, failure.Internal, "journal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, topic, bus := newS3(), &fakeTopic{}, &fakeBus{}
+			in := NotifyInput{CleanupInput: CleanupInput{Job: job(t, s, "Notify", testPlan()), Outcome: "Failed"}}
+			c.change(s, topic, bus, &in)
+			_, err := notify(t, s, topic, bus, settings(), in)
+			requireCode(t, c.want, err)
+			assert.Contains(t, err.Error(), c.tells)
+		})
+	}
+}
+
+func TestNobodyToTell(t *testing.T) {
+	s, topic := newS3(), &fakeTopic{}
+	set := settings()
+	set.TopicARN = ""
+	_, err := notify(t, s, topic, &fakeBus{}, set, NotifyInput{CleanupInput: CleanupInput{Job: job(t, s, "Notify", testPlan()), Outcome: "Failed"}})
+	require.NoError(t, err)
+	assert.Empty(t, topic.messages)
+}

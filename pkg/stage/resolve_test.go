@@ -1,0 +1,236 @@
+package stage
+
+import (
+	"encoding/json"
+	"io/fs"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/distribution"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/source"
+)
+
+const (
+	debian = "136693071363"
+	baseID = "ami-0123456789abcdef0"
+)
+
+const resolveRecipe = `name: sample
+description: a test
+family: debian-12
+architecture: x86_64
+source: {parameter: /aws/base, owner: "136693071363"}
+builder:
+  instanceTypes: [t3.medium]
+  rootVolume: {sizeGiB: 8}
+components: [{name: motd}]
+distribution: {regions: [{name: eu-west-1}, {name: eu-central-1}]}
+pointers: {parameters: [/ami-factory/sample/latest]}
+`
+
+// userTree is the smallest user data that builds.
+func userTree(recipe string) fstest.MapFS {
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	tree := fstest.MapFS{
+		"recipes/sample.yaml":            file(recipe),
+		"components/motd/component.yaml": file("name: motd\ndescription: a greeting\nfamilies: [debian-12]\norder: 10\n"),
+		"components/motd/install.sh":     file("#!/bin/bash\nset -euo pipefail\necho hello > /etc/motd\n"),
+		"components/motd/checks.yaml": file("controls:\n  - id: SYS-01\n    title: There is a greeting\n    severity: low\n" +
+			"    goss:\n      file: {/etc/motd: {exists: true}}\n"),
+	}
+	// The scripts around the components are the real ones.
+	for _, dir := range []string{"runner", "seal", "verify"} {
+		sub, err := fs.Sub(os.DirFS("../../userdata"), dir)
+		if err != nil {
+			panic(err)
+		}
+		entries, err := fs.ReadDir(sub, ".")
+		if err != nil {
+			panic(err)
+		}
+		for _, e := range entries {
+			data, err := fs.ReadFile(sub, e.Name())
+			if err != nil {
+				panic(err)
+			}
+			tree[dir+"/"+e.Name()] = &fstest.MapFile{Data: data}
+		}
+	}
+	return tree
+}
+
+type resolveWorld struct {
+	*world
+	in ResolveInput
+	fs fstest.MapFS
+}
+
+func newResolveWorld() *resolveWorld {
+	w := &world{s3: newS3(), ec2: map[string]*fakeEC2{}, ssm: map[string]*fakeSSM{}}
+	for _, r := range []string{home, remote} {
+		w.ec2[r], w.ssm[r] = newEC2(r), newSSM()
+	}
+	w.ssm[home].parameters["/aws/base"] = baseID
+	w.ec2[home].images = []types.Image{base(baseID)}
+	return &resolveWorld{world: w, fs: userTree(resolveRecipe), in: ResolveInput{
+		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, Stage: "Resolve", Now: start, Recipe: "sample",
+	}}
+}
+
+func base(id string) types.Image {
+	return types.Image{
+		ImageId: aws.String(id), Name: aws.String("debian-12"), OwnerId: aws.String(debian), State: types.ImageStateAvailable,
+		Architecture: types.ArchitectureValuesX8664, RootDeviceName: aws.String("/dev/xvda"), CreationDate: aws.String("2026-02-01T00:00:00.000Z"),
+	}
+}
+
+func (w *resolveWorld) run(t *testing.T) (ResolveOutput, error) {
+	t.Helper()
+	return Resolve{
+		Settings: Settings{Region: home, Version: "1.0.0"}, Store: w.s3.store(),
+		Source:   source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
+		EC2:      func(r string) ResolveEC2 { return w.ec2[r] },
+		SSM:      func(r string) distribution.ParameterReader { return w.ssm[r] },
+		UserData: w.fs,
+	}.Run(t.Context(), w.in)
+}
+
+// publish puts an image of a fingerprint behind the pointers of both regions.
+func (w *resolveWorld) publish(fingerprint string) {
+	for r, id := range map[string]string{home: "ami-new", remote: "ami-copy"} {
+		img := image(id, "earlier", true)
+		img.Tags = overlay(img.Tags, []types.Tag{{Key: aws.String(ami.TagFingerprint), Value: &fingerprint}, {Key: aws.String(ami.TagRecipe), Value: aws.String("sample")}})
+		w.ec2[r].images = append(w.ec2[r].images, img)
+		w.ssm[r].parameters["/ami-factory/sample/latest"] = id
+	}
+}
+
+func TestResolveStoresPlanAndBundleByDigest(t *testing.T) {
+	w := newResolveWorld()
+	out, err := w.run(t)
+	require.NoError(t, err)
+	assert.Equal(t, "sample", out.Recipe)
+	assert.Equal(t, baseID, out.SourceImage)
+	assert.Equal(t, []string{home, remote}, out.Regions)
+	assert.False(t, out.UpToDate)
+
+	raw, err := w.s3.store().Get(t.Context(), out.Plan)
+	require.NoError(t, err)
+	assert.Equal(t, "plans/"+digest(raw)+".json", out.Plan.Key)
+	var p plan.BuildPlan
+	require.NoError(t, json.Unmarshal(raw, &p))
+	assert.Equal(t, out.Fingerprint, p.Fingerprint)
+	assert.Equal(t, p.Bundle.SHA256, digest(w.s3.objects[bundleKey(p.Bundle.SHA256)]))
+
+	again, err := w.run(t)
+	require.NoError(t, err)
+	assert.Equal(t, out, again)
+}
+
+func TestResolveKnowsWhatIsPublished(t *testing.T) {
+	w := newResolveWorld()
+	first, err := w.run(t)
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		change func(*resolveWorld)
+		want   bool
+	}{
+		"the pointers name images of this plan": {want: true},
+		"a build was asked for all the same":    {change: func(w *resolveWorld) { w.in.Force = true }},
+		"the recipe changed": {change: func(w *resolveWorld) {
+			w.fs["recipes/sample.yaml"] = &fstest.MapFile{Data: []byte(resolveRecipe + "gate: {severity: low}\n")}
+		}},
+		"the base changed": {change: func(w *resolveWorld) {
+			w.ec2[home].images = append(w.ec2[home].images, base("ami-0123456789abcdef1"))
+			w.in.Source = "ami-0123456789abcdef1"
+		}},
+		"a region has no pointer":            {change: func(w *resolveWorld) { delete(w.ssm[remote].parameters, "/ami-factory/sample/latest") }},
+		"a pointer names what is gone":       {change: func(w *resolveWorld) { w.ec2[remote].images = nil }},
+		"an image was never marked":          {change: func(w *resolveWorld) { w.ec2[remote].images[0].Tags = tagged("x", "run", false) }},
+		"an image was disabled":              {change: func(w *resolveWorld) { w.ec2[remote].images[0].State = types.ImageStateDisabled }},
+		"an image has another's fingerprint": {change: func(w *resolveWorld) { w.ec2[remote].images[0].Tags = tagged("x", "run", true) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newResolveWorld()
+			w.publish(first.Fingerprint)
+			if c.change != nil {
+				c.change(w)
+			}
+			out, err := w.run(t)
+			require.NoError(t, err)
+			assert.Equal(t, c.want, out.UpToDate)
+			if c.want {
+				assert.Equal(t, map[string]string{home: "ami-new", remote: "ami-copy"}, out.Published)
+			} else {
+				assert.Empty(t, out.Published)
+			}
+		})
+	}
+}
+
+func TestResolveFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*resolveWorld)
+		want   failure.Code
+		tells  string
+	}{
+		"no recipe is named":         {func(w *resolveWorld) { w.in.Recipe = "" }, failure.InvalidInput, "recipe"},
+		"no time is given":           {func(w *resolveWorld) { w.in.Now = time.Time{} }, failure.InvalidInput, "now"},
+		"the recipe is unknown":      {func(w *resolveWorld) { w.in.Recipe = "sampel" }, failure.RecipeInvalid, "sample"},
+		"the recipe has a wrong key": {func(w *resolveWorld) { w.fs["recipes/sample.yaml"].Data = []byte(resolveRecipe + "colour: red\n") }, failure.RecipeInvalid, "recipes/sample.yaml:12:1: error:"},
+		"the recipe is for another home region": {func(w *resolveWorld) {
+			w.fs["recipes/sample.yaml"].Data = []byte(strings.Replace(resolveRecipe, "eu-west-1", "us-east-1", 1))
+		}, failure.RecipeInvalid, "eu-west-1"},
+		"a component is unknown": {func(w *resolveWorld) {
+			maps.DeleteFunc(w.fs, func(k string, _ *fstest.MapFile) bool { return k == "components/motd/component.yaml" })
+		}, failure.RecipeInvalid, "motd"},
+		"the parameter does not exist":          {func(w *resolveWorld) { delete(w.ssm[home].parameters, "/aws/base") }, failure.SourceNotFound, "/aws/base"},
+		"the parameter holds something else":    {func(w *resolveWorld) { w.ssm[home].parameters["/aws/base"] = "hello" }, failure.SourceNotFound, "AMI id"},
+		"the image does not exist":              {func(w *resolveWorld) { w.ec2[home].images = nil }, failure.SourceNotFound, baseID},
+		"the image is someone else's":           {func(w *resolveWorld) { w.ec2[home].images[0].OwnerId = aws.String("666666666666") }, failure.SourceOwnerMismatch, "666666666666"},
+		"the image is disabled":                 {func(w *resolveWorld) { w.ec2[home].images[0].State = types.ImageStateDisabled }, failure.SourceNotFound, "disabled"},
+		"the image is for another architecture": {func(w *resolveWorld) { w.ec2[home].images[0].Architecture = types.ArchitectureValuesArm64 }, failure.SourceNotFound, "arm64"},
+		"the image given instead is no id":      {func(w *resolveWorld) { w.in.Source = "latest" }, failure.InvalidInput, "latest"},
+		"SSM throttles":                         {func(w *resolveWorld) { w.ssm[home].faults["GetParameter"] = []error{awsErr("ThrottlingException")} }, failure.Throttled, ""},
+		"EC2 denies":                            {func(w *resolveWorld) { w.ec2[home].faults["DescribeImages"] = []error{awsErr("UnauthorizedOperation")} }, failure.AccessDenied, ""},
+		"the bucket denies":                     {func(w *resolveWorld) { w.s3.faults["PutObject"] = []error{awsErr("AccessDenied")} }, failure.AccessDenied, "bundles/"},
+		"a pointer cannot be read": {func(w *resolveWorld) {
+			w.ssm[home].faults["GetParameter"] = []error{nil, awsErr("AccessDeniedException")}
+		}, failure.AccessDenied, "/ami-factory/sample/latest"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newResolveWorld()
+			c.change(w)
+			_, err := w.run(t)
+			requireCode(t, c.want, err)
+			assert.Contains(t, err.Error(), c.tells)
+		})
+	}
+}
+
+func TestResolveWithoutPointersLooksForTheTags(t *testing.T) {
+	w := newResolveWorld()
+	w.fs["recipes/sample.yaml"].Data = []byte(strings.Replace(resolveRecipe, "pointers: {parameters: [/ami-factory/sample/latest]}\n", "pointers: {parameters: []}\n", 1))
+	first, err := w.run(t)
+	if failure.CodeOf(err) == failure.RecipeInvalid {
+		return // the schema wants at least one pointer, so there is nothing to look for
+	}
+	require.NoError(t, err)
+	assert.False(t, first.UpToDate)
+	w.publish(first.Fingerprint)
+	out, err := w.run(t)
+	require.NoError(t, err)
+	assert.True(t, out.UpToDate)
+}
