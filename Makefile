@@ -14,7 +14,7 @@ GOARCH ?= $(shell go env GOARCH)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
 FUNCTIONS := $(notdir $(patsubst %/,%,$(dir $(wildcard lambdas/*/main.go))))
 # Where tests keep base images, so that each is built once.
-TEST_CACHE := $(CURDIR)/build/cache
+TEST_CACHE := $(CURDIR)/build/cache/base
 
 .PHONY: help
 help: ## list the targets
@@ -57,7 +57,11 @@ bake: ## build a verified image of RECIPE on real virtual machines
 test: ## run all checks and tests, with real guests where the machine can
 	@.tools/setup.sh vm container lint || echo "test: tests with real guests that lack a program are skipped" >&2
 	@$(MAKE) node build lint
-	@AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_TEST_CACHE="$(TEST_CACHE)" go test -timeout 25m ./...
+	@# The first builds base images into the cache; the others boot guests from them.
+	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_TEST_CACHE="$(TEST_CACHE)"; \
+	go test -timeout 15m ./pkg/localcloud/baseimage; \
+	newest() { ls -td "$(TEST_CACHE)"/debian-12-*/"$$1" 2>/dev/null | head -n 1 || true; }; \
+	AMI_FACTORY_BASE=$$(newest vm) AMI_FACTORY_CONTAINER_BASE=$$(newest container) go test -timeout 25m ./...
 
 .PHONY: test-fast
 test-fast: build ## run the tests that need neither real guests nor minutes

@@ -41,10 +41,11 @@ var layers = []layer{
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
 		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/source",
-		"pkg/component", "pkg/compliance", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/userdata", "userdata",
+		"pkg/component", "pkg/compliance", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "userdata",
 	}},
 	{folder: "pkg/rehearsal", may: []string{
-		"pkg/localcloud", "pkg/workflow", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/compliance", "pkg/ami", "userdata",
+		"pkg/localcloud", "pkg/workflow", "pkg/functions", "pkg/lambdaentry", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/compliance",
+		"pkg/evidence", "pkg/ami", "pkg/awserr", "userdata",
 	}},
 
 	// The embedded AWS knows nothing of the factory.
@@ -100,7 +101,7 @@ var outsides = []outside{
 	{library: "github.com/aws/aws-cdk-go", only: []string{"infra"}, why: "only infra knows the CDK: it takes minutes to compile", inTests: true},
 	{library: "github.com/aws/jsii-runtime-go", only: []string{"infra"}, why: "only infra knows the CDK", inTests: true},
 	{library: "github.com/aws/constructs-go", only: []string{"infra"}, why: "only infra knows the CDK", inTests: true},
-	{library: "github.com/aws/aws-lambda-go", only: []string{"lambdas", "pkg/lambdaentry"}, why: "stages are plain Go; lambdaentry adapts them"},
+	{library: "github.com/aws/aws-lambda-go", only: []string{"lambdas", "pkg/lambdaentry", "pkg/localcloud/lambda"}, why: "stages are plain Go: lambdaentry adapts them, and the embedded Lambda speaks their protocol"},
 	{library: "github.com/johannesboyne/gofakes3", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/containers/gvisor-tap-vsock", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/xiatechs/jsonata-go", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},

@@ -71,7 +71,7 @@ func (b *builder) build(ctx context.Context) (Image, error) {
 		}
 	}
 	dir := filepath.Join(base, string(b.opts.Kind))
-	if !exists(filepath.Join(dir, infoFile)) {
+	if !exists(filepath.Join(dir, vm.ImageFile)) {
 		cached = false
 		if err := b.form(ctx, base, dir); err != nil {
 			return Image{}, err
@@ -146,8 +146,7 @@ func (b *builder) form(ctx context.Context, base, dir string) error {
 		return err
 	}
 	info.Kind = b.opts.Kind
-	info.Disk = filepath.Join(dir, filepath.Base(info.Disk))
-	if err := writeJSON(filepath.Join(partial, infoFile), info); err != nil {
+	if err := vm.WriteImage(partial, info); err != nil {
 		return err
 	}
 	return replaceDir(partial, dir)
@@ -169,7 +168,7 @@ func (b *builder) formDisk(ctx context.Context, tar, dir string) (vm.ImageInfo, 
 	if err := b.unpack(ctx, tar, tree); err != nil {
 		return vm.ImageInfo{}, err
 	}
-	disk := filepath.Join(dir, diskFile)
+	disk := filepath.Join(dir, vm.DiskFile)
 	volumeGiB, err := diskFromTree(ctx, b.tool, tree, disk)
 	if err != nil {
 		return vm.ImageInfo{}, fmt.Errorf("make disk image: %w", err)
@@ -180,7 +179,7 @@ func (b *builder) formDisk(ctx context.Context, tar, dir string) (vm.ImageInfo, 
 // formContainer unpacks the tar where it stays.
 func (b *builder) formContainer(ctx context.Context, tar, dir string) (vm.ImageInfo, error) {
 	b.opts.Progress("unpacking the container image")
-	rootfs := filepath.Join(dir, "rootfs")
+	rootfs := filepath.Join(dir, vm.RootFSDir)
 	if err := b.unpack(ctx, tar, rootfs); err != nil {
 		return vm.ImageInfo{}, err
 	}

@@ -7,20 +7,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-// Files of an image directory.
-const (
-	infoFile = "image.json"
-	diskFile = "disk.qcow2"
-)
-
 // loadImage reads a finished image directory and its base's record.
 func loadImage(base, dir string) (Image, error) {
-	image := Image{Dir: dir}
-	if err := readJSON(filepath.Join(dir, infoFile), &image.Info); err != nil {
+	info, err := vm.ReadImage(dir)
+	if err != nil {
 		return Image{}, fmt.Errorf("read base image: %w", err)
 	}
-	// The cache may have been moved since.
-	image.Info.Disk = filepath.Join(dir, filepath.Base(image.Info.Disk))
+	image := Image{Dir: dir, Info: info}
 	var r record
 	if err := readJSON(filepath.Join(base, "base.json"), &r); err != nil {
 		return Image{}, fmt.Errorf("read base image: %w", err)

@@ -37,7 +37,7 @@ func importOfficial(ctx context.Context, opts Options) (Image, error) {
 	key := digestOf(builderVersion, strings.ToLower(opts.Official.SHA256), string(agentUnit))
 	base := filepath.Join(opts.CacheDir, "official-"+key[:16])
 	dir := filepath.Join(base, string(vm.VM))
-	if exists(filepath.Join(dir, infoFile)) {
+	if exists(filepath.Join(dir, vm.ImageFile)) {
 		image, err := loadImage(base, dir)
 		image.Cached = true
 		return image, err
@@ -58,7 +58,7 @@ func importOfficial(ctx context.Context, opts Options) (Image, error) {
 		return Image{}, fmt.Errorf("make folder: %w", err)
 	}
 	opts.Progress("importing the official image")
-	disk := filepath.Join(partial, string(vm.VM), diskFile)
+	disk := filepath.Join(partial, string(vm.VM), vm.DiskFile)
 	volumeGiB, err := convertOfficial(ctx, published, disk)
 	if err != nil {
 		return Image{}, fmt.Errorf("import %s: %w", opts.Official.shown(), err)
@@ -67,8 +67,8 @@ func importOfficial(ctx context.Context, opts Options) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	info.Kind, info.Disk = vm.VM, filepath.Join(dir, diskFile)
-	if err := writeJSON(filepath.Join(partial, string(vm.VM), infoFile), info); err != nil {
+	info.Kind = vm.VM
+	if err := vm.WriteImage(filepath.Dir(disk), info); err != nil {
 		return Image{}, err
 	}
 	r := record{Distribution: opts.Distribution, Digest: key, Created: time.Now().UTC(), Builder: "official image " + opts.Official.shown()}
