@@ -1,0 +1,120 @@
+package source_test
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/smithy-go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/source"
+)
+
+const owner = "136693071363"
+
+// catalogue answers a query by owner and filters with one image a page.
+type catalogue struct {
+	images  []types.Image
+	queries []*ec2.DescribeImagesInput
+	err     error
+}
+
+func (c *catalogue) DescribeImages(_ context.Context, in *ec2.DescribeImagesInput, _ ...func(*ec2.Options)) (*ec2.DescribeImagesOutput, error) {
+	c.queries = append(c.queries, in)
+	if c.err != nil {
+		return nil, c.err
+	}
+	var found []types.Image
+	for _, i := range c.images {
+		if len(in.ImageIds) > 0 && !slices.Contains(in.ImageIds, *i.ImageId) {
+			continue
+		}
+		if len(in.Owners) > 0 && !slices.Contains(in.Owners, *i.OwnerId) {
+			continue
+		}
+		found = append(found, i)
+	}
+	if len(in.ImageIds) > 0 {
+		return &ec2.DescribeImagesOutput{Images: found}, nil
+	}
+	at, _ := strconv.Atoi(aws.ToString(in.NextToken))
+	out := &ec2.DescribeImagesOutput{}
+	if at < len(found) {
+		out.Images = found[at : at+1]
+	}
+	if at+1 < len(found) {
+		out.NextToken = aws.String(strconv.Itoa(at + 1))
+	}
+	return out, nil
+}
+
+func image(id, by, created string) types.Image {
+	return types.Image{
+		ImageId: aws.String(id), Name: aws.String("debian-12-amd64"), OwnerId: aws.String(by), CreationDate: aws.String(created),
+		State: types.ImageStateAvailable, Architecture: types.ArchitectureValuesX8664, RootDeviceName: aws.String("/dev/xvda"),
+	}
+}
+
+func request() source.Request {
+	return source.Request{
+		Source:       recipe.Source{Owner: owner, Filters: []recipe.Filter{{Name: "name", Values: []string{"debian-12-*"}}}},
+		Architecture: "x86_64",
+	}
+}
+
+func TestNewestImageOfTheOwnerIsFound(t *testing.T) {
+	c := &catalogue{images: []types.Image{
+		image("ami-00000001", owner, "2026-01-01T00:00:00.000Z"),
+		image("ami-00000003", "666666666666", "2026-03-01T00:00:00.000Z"), // newer, but anyone's
+		image("ami-00000002", owner, "2026-02-01T00:00:00.000Z"),
+	}}
+	got, err := source.Resolver{Images: c}.Resolve(t.Context(), request())
+	require.NoError(t, err)
+	assert.Equal(t, plan.SourceImage{
+		ImageID: "ami-00000002", Name: "debian-12-amd64", OwnerID: owner, Architecture: "x86_64", RootDevice: "/dev/xvda",
+		CreationDate: "2026-02-01T00:00:00.000Z",
+	}, got)
+	assert.Equal(t, []string{owner}, c.queries[0].Owners)
+	assert.Equal(t, "name", *c.queries[0].Filters[0].Name)
+	assert.Len(t, c.queries, 3, "two pages, and the image itself once more")
+}
+
+func TestSourceFails(t *testing.T) {
+	good := image("ami-00000001", owner, "2026-01-01T00:00:00.000Z")
+	for name, c := range map[string]struct {
+		images   []types.Image
+		err      error
+		override string
+		want     failure.Code
+		tells    string
+	}{
+		"nothing matches":                       {want: failure.SourceNotFound, tells: "name=debian-12-*"},
+		"EC2 throttles":                         {err: &smithy.GenericAPIError{Code: "RequestLimitExceeded"}, want: failure.Throttled},
+		"EC2 refuses a filter":                  {err: &smithy.GenericAPIError{Code: "InvalidParameterValue"}, want: failure.SourceNotFound, tells: "InvalidParameterValue"},
+		"an image given instead has no owner's": {images: []types.Image{image("ami-00000009", "666666666666", "")}, override: "ami-00000009", want: failure.SourceOwnerMismatch, tells: "given for this execution"},
+		"an image given instead does not exist": {images: []types.Image{good}, override: "ami-00000009", want: failure.SourceNotFound, tells: "ami-00000009"},
+		"an image has no root volume of EBS": {images: func() []types.Image {
+			i := good
+			i.RootDeviceName = nil
+			return []types.Image{i}
+		}(), want: failure.SourceNotFound, tells: "root device"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := request()
+			r.Override = c.override
+			_, err := source.Resolver{Images: &catalogue{images: c.images, err: c.err}}.Resolve(t.Context(), r)
+			require.Error(t, err)
+			assert.Equal(t, c.want, failure.CodeOf(err))
+			assert.Contains(t, err.Error(), c.tells)
+		})
+	}
+}
