@@ -1,0 +1,113 @@
+package native
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// api is the Lambda Runtime API, version 2018-06-01, of one process.
+func (p *process) api() http.Handler {
+	mux := http.NewServeMux()
+	const root = "/2018-06-01/runtime"
+	mux.HandleFunc("GET "+root+"/invocation/next", p.serveNext)
+	mux.HandleFunc("POST "+root+"/invocation/{id}/response", p.serveResponse)
+	mux.HandleFunc("POST "+root+"/invocation/{id}/error", p.serveError)
+	mux.HandleFunc("POST "+root+"/init/error", p.serveInitError)
+	return mux
+}
+
+// serveNext holds the request until there is work.
+func (p *process) serveNext(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	select {
+	case <-p.ready:
+	default:
+		p.initTook = time.Since(p.started)
+		close(p.ready)
+	}
+	p.mu.Unlock()
+
+	var inv *invocation
+	select {
+	case inv = <-p.work:
+	case <-r.Context().Done():
+		return
+	}
+	p.mu.Lock()
+	p.current = inv
+	p.mu.Unlock()
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
+	h.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(inv.deadline.UnixMilli(), 10))
+	h.Set("Lambda-Runtime-Invoked-Function-Arn", inv.arn)
+	_, _ = w.Write(inv.payload)
+}
+
+// working returns the invocation that a request names, and answers the request
+// if that is not under way.
+func (p *process) working(w http.ResponseWriter, r *http.Request) *invocation {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current == nil || p.current.id != r.PathValue("id") {
+		refuse(w, http.StatusBadRequest, "InvalidRequestID", "no such invocation is under way")
+		return nil
+	}
+	return p.current
+}
+
+func (p *process) serveResponse(w http.ResponseWriter, r *http.Request) {
+	inv := p.working(w, r)
+	if inv == nil {
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxResponse))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		inv.answer(failure("Function.ResponseSizeTooLarge",
+			fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", MaxResponse)))
+		refuse(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "the response is too large")
+	case err != nil:
+		refuse(w, http.StatusBadRequest, "InvalidRequest", err.Error())
+	default:
+		inv.answer(Outcome{Payload: body})
+		w.WriteHeader(http.StatusAccepted)
+	}
+}
+
+func (p *process) serveError(w http.ResponseWriter, r *http.Request) {
+	inv := p.working(w, r)
+	if inv == nil {
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxResponse))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "InvalidRequest", err.Error())
+		return
+	}
+	inv.answer(Outcome{Payload: body, FunctionError: "Unhandled"})
+	w.WriteHeader(http.StatusAccepted)
+}
+
+func (p *process) serveInitError(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxResponse))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "InvalidRequest", err.Error())
+		return
+	}
+	p.mu.Lock()
+	p.initErr, p.ending = body, true
+	p.mu.Unlock()
+	w.WriteHeader(http.StatusAccepted)
+}
+
+func refuse(w http.ResponseWriter, status int, errorType, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, `{"errorMessage":%q,"errorType":%q}`, message, errorType)
+}

@@ -1,0 +1,115 @@
+// Package lambda is the Lambda of the embedded AWS. Functions are native
+// processes that speak the Lambda Runtime API, as on provided.al2023, or
+// handlers in this process.
+package lambda
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda/native"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// Credentials are what a function's process signs its calls with.
+type Credentials struct {
+	AccessKeyID, SecretAccessKey, SessionToken string
+}
+
+// Config is what a Service needs. Clock and Default are required; Dir is for
+// functions that are created from archives.
+type Config struct {
+	Clock   clock.Clock
+	Default wire.Caller // of calls without a caller in their context
+	// Dir keeps the unpacked code of functions made by CreateFunction.
+	Dir string
+	// Credentials are those of a function's role; nil: the access key id is the
+	// account's number, which the embedded AWS takes for the account's root.
+	Credentials func(account, region, roleARN string) (Credentials, error)
+	// Object reads an archive that CreateFunction names by bucket and key; nil:
+	// such functions are refused.
+	Object func(ctx context.Context, bucket, key string) ([]byte, error)
+	// MaxProcesses bounds the processes of one function. Default 10.
+	MaxProcesses int
+	// Idle is how long a process without work is kept, in real time. Default
+	// five minutes.
+	Idle time.Duration
+	// Logger gets every line that functions write, at level info. Default: none.
+	Logger *slog.Logger
+}
+
+// Service implements Lambda. It is safe for concurrent use.
+type Service struct {
+	config   Config
+	launcher *native.Launcher
+	ctx      context.Context // of asynchronous invocations
+	cancel   context.CancelFunc
+	async    sync.WaitGroup
+
+	mu        sync.Mutex
+	functions map[scope.Key]map[string]*function // by name
+	closed    bool
+}
+
+// New returns a Service without functions.
+func New(c Config) *Service {
+	if c.MaxProcesses <= 0 {
+		c.MaxProcesses = 10
+	}
+	if c.Idle <= 0 {
+		c.Idle = 5 * time.Minute
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Service{
+		config: c, launcher: native.NewLauncher(), ctx: ctx, cancel: cancel,
+		functions: map[scope.Key]map[string]*function{},
+	}
+}
+
+// Close ends all processes and waits for them. Later invocations fail.
+func (s *Service) Close() {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.closed = true
+	var all []*function
+	for _, functions := range s.functions {
+		for _, f := range functions {
+			all = append(all, f)
+		}
+	}
+	s.mu.Unlock()
+	s.cancel()
+	for _, f := range all {
+		f.close()
+	}
+	s.async.Wait()
+	s.launcher.Close()
+}
+
+// caller is who calls, in the region that the call names.
+func (s *Service) caller(ctx context.Context, optFns []func(*awslambda.Options)) wire.Caller {
+	c := scope.Caller(ctx, s.config.Default)
+	o := awslambda.Options{Region: c.Region}
+	for _, f := range optFns {
+		f(&o)
+	}
+	c.Region = o.Region
+	return c
+}
+
+// Wire is the service as the HTTP door serves it.
+func (s *Service) Wire() wire.Service {
+	return wire.Service{ID: "lambda", Name: "Lambda", Protocol: wire.REST, Version: "2015-03-31", Handler: s.handler()}
+}

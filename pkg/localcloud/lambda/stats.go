@@ -1,0 +1,70 @@
+package lambda
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda/native"
+)
+
+// maxSamples is how many durations of each kind are kept for a function.
+const maxSamples = 10000
+
+// Stats are the durations of a function's latest invocations, in real time.
+type Stats struct {
+	Function    string // ARN
+	Invocations int
+	Errors      int // of the function
+	// Cold are the starts of processes, until they asked for work, plus the
+	// invocations that waited for them; Warm are all other invocations.
+	Cold, Warm []time.Duration
+}
+
+type recorder struct {
+	mu                  sync.Mutex
+	invocations, errors int
+	cold, warm          []time.Duration
+}
+
+func (r *recorder) record(out native.Outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.invocations++
+	if out.FunctionError != "" {
+		r.errors++
+	}
+	if out.Cold {
+		r.cold = appendSample(r.cold, out.Init+out.Duration)
+		return
+	}
+	r.warm = appendSample(r.warm, out.Duration)
+}
+
+func appendSample(samples []time.Duration, d time.Duration) []time.Duration {
+	if len(samples) == maxSamples {
+		samples = slices.Delete(samples, 0, maxSamples/2)
+	}
+	return append(samples, d)
+}
+
+// Stats returns the figures of all functions, in order of their ARNs.
+func (s *Service) Stats() []Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Stats
+	for _, functions := range s.functions {
+		for _, f := range functions {
+			r := f.stats
+			r.mu.Lock()
+			all = append(all, Stats{
+				Function: f.config.ARN, Invocations: r.invocations, Errors: r.errors,
+				Cold: slices.Clone(r.cold), Warm: slices.Clone(r.warm),
+			})
+			r.mu.Unlock()
+		}
+	}
+	slices.SortFunc(all, func(a, b Stats) int { return cmp.Compare(a.Function, b.Function) })
+	return all
+}
