@@ -6,7 +6,8 @@ import (
 )
 
 // events are a task's entries in the history; the two families are those of a
-// function's own ARN and of service integrations.
+// function's own ARN and of service integrations. submitted is for a task that,
+// after the service's answer, has yet to wait for its token.
 type events interface {
 	scheduled(v *visit, request []byte, timeout, heartbeat int) error
 	started(v *visit) error

@@ -22,11 +22,7 @@ type task struct {
 // integration is what a task calls.
 type integration interface {
 	// perform does the work, with Arguments or the input as its request.
-	// submitted is called with what the service answered when the task has yet
-	// to wait for its token.
 	perform(ctx context.Context, v *visit, request any) (result any, err error)
-	// scheduled, started, submitted, succeeded, failed and timedOut write the
-	// history.
 	events
 }
 
