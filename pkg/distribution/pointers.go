@@ -26,6 +26,7 @@ type Pointer struct {
 	Parameter string `json:"parameter"`
 	ImageID   string `json:"imageId"`
 	Previous  string `json:"previous"` // empty when the parameter did not exist
+	Written   bool   `json:"written"`  // SSM has taken the new value, though it may not show yet
 }
 
 // String is "region:parameter".

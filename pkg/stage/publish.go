@@ -151,21 +151,22 @@ func (s Publish) begin(ctx context.Context, in PublishInput, p plan.BuildPlan, c
 // SSM has accepted them.
 func (s Publish) move(ctx context.Context, in PublishInput, j *journal) error {
 	var waiting []string
-	for _, ptr := range j.Pointers {
+	for i := range j.Pointers {
+		ptr := &j.Pointers[i]
 		api := s.SSM(ptr.Region)
 		now, err := distribution.ReadPointer(ctx, api, ptr.Parameter)
-		if err == nil && now == ptr.ImageID {
-			continue
-		}
-		if err == nil {
-			err = distribution.Move(ctx, api, ptr, j.Recipe)
+		if err == nil && now != ptr.ImageID && !ptr.Written {
+			if err = distribution.Move(ctx, api, *ptr, j.Recipe); err == nil {
+				ptr.Written = true
+				now, err = distribution.ReadPointer(ctx, api, ptr.Parameter)
+			}
 		}
 		if err != nil {
 			return s.giveBack(ctx, in, j, awserr.Wrap(err, failure.PublishFailed, "move pointer %s to %s", ptr, ptr.ImageID))
 		}
 		// SSM answers before it has validated the image id, and shows the old
 		// value until then.
-		if now, err = distribution.ReadPointer(ctx, api, ptr.Parameter); err != nil || now != ptr.ImageID {
+		if now != ptr.ImageID {
 			waiting = append(waiting, ptr.String())
 		}
 	}
@@ -174,6 +175,9 @@ func (s Publish) move(ctx context.Context, in PublishInput, j *journal) error {
 	}
 	pending := strings.Join(waiting, ", ")
 	if in.Now.Sub(j.Started) < settleTime {
+		if err := j.write(ctx, s.Store, in.Execution, journalMoving); err != nil {
+			return err
+		}
 		return failure.New(failure.ServiceUnavailable, "SSM has not accepted the new image id of %s yet", pending)
 	}
 	return s.giveBack(ctx, in, j, failure.New(failure.PublishFailed,

@@ -190,3 +190,16 @@ func TestSecondAttemptGoesOnWhereTheFirstStopped(t *testing.T) {
 	assert.Equal(t, [2]string{"ami-new", "ami-copy"}, w.pointers())
 	assert.Len(t, w.ssm[remote].puts, 1)
 }
+
+func TestPointerThatIsBeingValidatedIsNotWrittenAgain(t *testing.T) {
+	w := newWorld(t)
+	w.ssm[home].lag = true
+	for range 3 {
+		_, err := w.publish(t)
+		requireCode(t, failure.ServiceUnavailable, err)
+	}
+	assert.Len(t, w.ssm[home].puts, 1)
+	w.ssm[home].parameters["/p/latest"] = "ami-new"
+	_, err := w.publish(t)
+	require.NoError(t, err)
+}
