@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
@@ -158,6 +159,7 @@ func retire(t *testing.T, w *world) (RetireOutput, error) {
 func aged(id string, created time.Time) types.Image {
 	i := image(id, "earlier", true)
 	i.CreationDate = aws.String(created.Format("2006-01-02T15:04:05.000Z"))
+	i.Tags = overlay(i.Tags, ami.PublishedTags(created, start))
 	return i
 }
 
@@ -188,6 +190,10 @@ func TestRetire(t *testing.T) {
 		"a shared one that was launched lately is deprecated": {
 			change: func(_ *world, i *types.Image) { i.LastLaunchedTime = aws.String("2026-02-20T00:00:00Z") },
 			want:   RetireOutput{Retired: []string{}, Deprecated: []string{home + ":ami-old: it is shared and was last launched 2026-02-20"}, Left: []string{}}, keeps: []string{"ami-new", "ami-old"},
+		},
+		"one that only its own verifier launched goes": {
+			change: func(_ *world, i *types.Image) { i.LastLaunchedTime = aws.String("2026-01-01T11:00:00Z") },
+			want:   RetireOutput{Retired: []string{home + ":ami-old"}, Deprecated: []string{}, Left: []string{}}, keeps: []string{"ami-new"},
 		},
 		"one that was launched long ago goes": {
 			change: func(_ *world, i *types.Image) { i.LastLaunchedTime = aws.String("2025-02-20T00:00:00Z") },

@@ -110,6 +110,11 @@ func inUse(ctx context.Context, api ec2.DescribeInstancesAPIClient, img types.Im
 	if err != nil {
 		return fmt.Sprintf("EC2 says it was last launched %q", *img.LastLaunchedTime), nil
 	}
+	// The factory's own verifier launched it too, before it was published.
+	published, err := time.Parse(time.RFC3339, ami.TagValue(img.Tags, ami.TagPublished))
+	if err == nil && !at.After(published) {
+		return "", nil
+	}
 	if grace := time.Duration(p.Recipe.Retention.DeprecateAfter); now.Sub(at) < grace {
 		return "it is shared and was last launched " + at.UTC().Format(time.DateOnly), nil
 	}
