@@ -1,14 +1,9 @@
 //go:build linux
 
-// Package nspawn is the vm.Driver of containers that boot like machines, with
-// systemd-nspawn: the fast mode for tests and quick tries. A container shares
-// the host's kernel: it has no boot loader and no kernel settings of its own,
-// and it is no boundary against what runs in it as root.
 package nspawn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -19,15 +14,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
 )
-
-// Options configure a Driver.
-type Options struct {
-	Network network.Options // of the network that all containers share
-	// BuildDisk makes a bootable qcow2 disk of a root file system tree; Export
-	// uses it. Nil: Export fails.
-	BuildDisk func(ctx context.Context, rootfs, file string) error
-	Log       *slog.Logger // nil: slog.Default
-}
 
 // Driver implements vm.Driver.
 type Driver struct {
@@ -41,9 +27,6 @@ type Driver struct {
 }
 
 var _ vm.Driver = (*Driver)(nil)
-
-// ErrUnavailable is returned by New where containers cannot be run.
-var ErrUnavailable = errors.New("container guests are not available here")
 
 // tools are the host's programs, by path.
 type tools struct{ nspawn, nsenter, shell, ip, tar string }
