@@ -19,7 +19,10 @@ import (
 )
 
 // AptSources says which package mirrors guests may use, and how this machine
-// reaches them.
+// reaches them. Guests reach them by http only: nothing listens on port 443, so
+// a source that says https in the guest is refused (it could not be cached). For
+// a mirror that this machine knows by https, say http in the guest: the way from
+// here to the mirror is https all the same.
 type AptSources struct {
 	// Mirrors are base URLs by host as a Host header has it ("deb.debian.org",
 	// "mirror:8080"); only scheme and host count. A host with both schemes is
