@@ -14,9 +14,11 @@ import (
 // mirrors can be reached and accepted, by name, such as Acquire::http::Proxy.
 type aptSettings map[string]string
 
-// checks are the settings that a mirror of older snapshots needs; the image
+// checkSettings are the settings that a mirror of older snapshots needs; the image
 // uses the same mirror, so it gets them too.
-var checkSettings = []string{"Acquire::Check-Valid-Until", "Acquire::Check-Date"}
+func checkSettings() []string {
+	return []string{"Acquire::Check-Valid-Until", "Acquire::Check-Date"}
+}
 
 // hostAptSettings asks apt for its configuration.
 func hostAptSettings(ctx context.Context) (aptSettings, error) {
@@ -39,7 +41,7 @@ func parseAptSettings(dump string) aptSettings {
 		}
 		lower := strings.ToLower(name)
 		isProxy := strings.HasPrefix(lower, "acquire::http::proxy") || strings.HasPrefix(lower, "acquire::https::proxy")
-		if isProxy || slices.ContainsFunc(checkSettings, func(c string) bool { return strings.EqualFold(c, name) }) {
+		if isProxy || isCheck(name) {
 			settings[name] = value
 		}
 	}
@@ -59,7 +61,7 @@ func (s aptSettings) render(keep func(name string) bool) string {
 
 // isCheck says whether name is one of checkSettings.
 func isCheck(name string) bool {
-	return slices.ContainsFunc(checkSettings, func(c string) bool { return strings.EqualFold(c, name) })
+	return slices.ContainsFunc(checkSettings(), func(c string) bool { return strings.EqualFold(c, name) })
 }
 
 // proxy returns the proxy apt would use for a request, and the environment's

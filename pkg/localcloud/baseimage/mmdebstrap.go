@@ -46,15 +46,13 @@ func (b *builder) mmdebstrap(ctx context.Context, tar string) error {
 	}
 
 	argv := b.mmdebstrapArgs(work, tar)
-	if !b.tool.namespaced && freeMemory() >= 2*installRoom && b.canMount(ctx) {
-		// A file system in memory that only these processes see: it is gone with
-		// them, however they end. The host's own may be small, or refuse devices.
-		argv = append([]string{"unshare", "--mount", "--propagation", "private", "--", "sh", "-c",
-			`mount -t tmpfs -o "size=$1,mode=0755" tmpfs "$2" && TMPDIR=$2 && export TMPDIR && shift 2 && exec "$@"`,
-			"sh", fmt.Sprint(installRoom), work + "/memory"}, argv...)
-		if err := os.Mkdir(work+"/memory", 0o755); err != nil {
+	if !b.tool.namespaced && b.canUnshare(ctx) {
+		scratch := filepath.Join(filepath.Dir(tar), "scratch")
+		if err := os.Mkdir(scratch, 0o755); err != nil {
 			return fmt.Errorf("make scratch folder: %w", err)
 		}
+		defer func() { _ = os.RemoveAll(scratch) }()
+		argv = isolated(scratch, freeMemory() >= 2*installRoom, argv)
 	}
 	cmd := command(ctx, argv...)
 	cmd.Stdin = strings.NewReader(b.sourceLines())
@@ -105,10 +103,29 @@ func (b *builder) sourceLines() string {
 	return lines.String()
 }
 
-// canMount says whether this process may make mounts of its own: root in a
+// ownNamespaces has unshare run a program with process ids and mounts of its
+// own: however this process ends, all that it started ends too, and no mount of
+// theirs is ever seen outside.
+func ownNamespaces() []string {
+	return []string{"unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"}
+}
+
+// isolated wraps a command so, with its scratch files in a folder, and in
+// memory there when asked: the host's own memory-backed folders may be small,
+// or refuse devices.
+func isolated(scratch string, inMemory bool, argv []string) []string {
+	mount := ":"
+	if inMemory {
+		mount = fmt.Sprintf(`mount -t tmpfs -o size=%d,mode=0755 tmpfs "$TMPDIR"`, int64(installRoom))
+	}
+	shell := []string{"sh", "-c", `TMPDIR=$1; export TMPDIR; shift; ` + mount + ` && "$@"`, "sh", scratch}
+	return slices.Concat(ownNamespaces(), shell, argv)
+}
+
+// canUnshare says whether this process may make namespaces: root in a
 // container often may not.
-func (b *builder) canMount(ctx context.Context) bool {
-	return b.tool.run(ctx, "unshare", "--mount", "--propagation", "private", "true") == nil
+func (b *builder) canUnshare(ctx context.Context) bool {
+	return b.tool.run(ctx, append(ownNamespaces(), "true")...) == nil
 }
 
 // report turns mmdebstrap's messages into progress.

@@ -41,9 +41,8 @@ func command(ctx context.Context, argv ...string) *exec.Cmd {
 		program = file
 	}
 	cmd := exec.CommandContext(ctx, program, argv[1:]...)
-	// A group of its own, so that a time-out reaches what the program started;
+	cmd.SysProcAttr = processAttributes()
 	// TERM first, because mmdebstrap then unmounts and removes its own directory.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second
 	return cmd
