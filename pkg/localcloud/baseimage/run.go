@@ -44,7 +44,7 @@ func command(ctx context.Context, argv ...string) *exec.Cmd {
 	cmd.SysProcAttr = processAttributes()
 	// TERM first, because mmdebstrap then unmounts and removes its own directory.
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = 20 * time.Second
+	cmd.WaitDelay = 10 * time.Second
 	return cmd
 }
 
