@@ -27,10 +27,10 @@ setup: ## install what real guests and the tests need (root on Debian), or say w
 .PHONY: functions
 functions: ## build the Lambda functions into build/lambda/<name>/bootstrap
 	@mkdir -p build/lambda
-	@GOARCH=$(GOARCH) GOOS=linux $(GO_BUILD) -ldflags "-s -w" -tags lambda.norpc -o build/lambda/.bin/ ./lambdas/...
+	@GOARCH=$(GOARCH) GOOS=linux $(GO_BUILD) -ldflags "-s -w" -tags lambda.norpc -o build/bin/ ./lambdas/...
 	@for name in $(FUNCTIONS); do \
 		mkdir -p "build/lambda/$$name"; \
-		ln -f "build/lambda/.bin/$$name" "build/lambda/$$name/bootstrap"; \
+		ln -f "build/bin/$$name" "build/lambda/$$name/bootstrap"; \
 	done
 
 .PHONY: goss
