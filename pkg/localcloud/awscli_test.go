@@ -13,6 +13,9 @@ import (
 
 // TestTheAWSCommandLineWorks runs a stock client in another process.
 func TestTheAWSCommandLineWorks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: some twenty starts of the AWS command line take their time")
+	}
 	path, err := exec.LookPath("aws")
 	if err != nil {
 		t.Skip("the AWS command line is not installed: no `aws` on PATH")
