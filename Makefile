@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # The recipe to bake, and flags for it: make bake BAKE_FLAGS=--force
 RECIPE ?= debian-12-docker
 BAKE_FLAGS ?=
-# Of the functions and of what runs in guests; the CDK app deploys arm64.
+# Of the functions and of what runs in guests: this machine's, or what cdk.json asks for.
 GOARCH ?= $(shell go env GOARCH)
 
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
@@ -96,8 +96,9 @@ node:
 	fi
 
 .PHONY: synth
-synth: node functions goss ## synthesise the CloudFormation template into cdk.out
-	@mkdir -p cdk.out && cd cdk.out && cd .. && CDK_OUTDIR=cdk.out go run ./infra
+synth: node ## synthesise the CloudFormation template for arm64 into cdk.out
+	@$(MAKE) functions goss GOARCH=arm64
+	@mkdir -p cdk.out && CDK_OUTDIR=cdk.out go run ./infra
 
 .PHONY: clean
 clean: ## remove everything that was built, images and caches included
