@@ -91,7 +91,8 @@ fmt: ## format Go and shell sources
 node:
 	@major=$$(node --version 2>/dev/null | sed -E 's/^v([0-9]+).*/\1/'); \
 	if [[ -z $$major || $$major -lt 20 ]]; then \
-		echo "node: the CDK needs Node.js 20 or later ($${major:+found $$major}$${major:-found none}): install it from your distribution or nodejs.org, or leave out infra" >&2; \
+		found=$${major:+version $$major}; \
+		echo "node: the CDK app in infra needs Node.js 20 or later, and this machine has $${found:-none}: install it, from your distribution if that is new enough" >&2; \
 		exit 1; \
 	fi
 

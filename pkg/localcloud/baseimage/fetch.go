@@ -36,7 +36,7 @@ func Fetch(ctx context.Context, src Official, file string, progress func(string)
 		progress = func(string) {}
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: stallLimit}
-	transport.RegisterProtocol("file", http.NewFileTransport(http.Dir("/")))
+	transport.RegisterProtocol("file", http.NewFileTransportFS(os.DirFS("/")))
 	defer transport.CloseIdleConnections()
 	f := fetcher{
 		src:      src,
