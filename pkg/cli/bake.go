@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -53,8 +54,22 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 	return rehearsal.Options{
 		Guests: vm.Kind(l.guests), StateDir: l.state, CacheDir: l.cache, FunctionsDir: l.functions, GossFile: l.goss,
 		UserDataDir: dir, Version: version(), Official: l.official, Log: log,
-		Simulated: rehearsal.SimulatedGuest{Provision: 5 * time.Second, Check: time.Second},
+		// Simulated guests show the workflow; nobody learns from waiting for them.
+		Timing: simulatedTiming(vm.Kind(l.guests)),
+		Simulated: rehearsal.SimulatedGuest{
+			Boot: time.Second, Provision: 3 * time.Second, Check: time.Second,
+		},
 	}, nil
+}
+
+func simulatedTiming(kind vm.Kind) ec2.Timing {
+	if kind != vm.Simulated {
+		return ec2.Timing{}
+	}
+	return ec2.Timing{
+		PendingToRunning: time.Second, Stop: time.Second, ImageBase: 2 * time.Second, CopyBase: 2 * time.Second,
+		ConsistencyWindow: 200 * time.Millisecond,
+	}
 }
 
 func (a *app) bake() *cobra.Command {

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/google/uuid"
 
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
@@ -126,10 +127,10 @@ func (f *Factory) Bake(ctx context.Context, in BakeInput, watch func(Event)) (Su
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
-// executionName is unique for a machine that starts one execution at a time.
+// executionName is unique, and tells recipe and time.
 func executionName(recipe string, now time.Time) string {
 	name := notInNames.ReplaceAllString(recipe, "-")
-	return name[:min(len(name), 50)] + "-" + notInNames.ReplaceAllString(now.UTC().Format("20060102T150405.000"), "")
+	return name[:min(len(name), 50)] + "-" + now.UTC().Format("20060102T150405Z") + "-" + uuid.NewString()[:8]
 }
 
 // stop ends an execution and removes what it made.

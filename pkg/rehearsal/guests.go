@@ -87,7 +87,7 @@ func (f *Factory) newDriver(ctx context.Context) (vm.Driver, error) {
 		guest := f.opts.Simulated
 		guest.Clock, guest.AWS = f.opts.Clock, f.handler
 		return simulated.New(simulated.Options{
-			Clock: f.opts.Clock, Respond: guest.Respond, Faults: guest.Faults, Boot: 20 * time.Second, Stop: 5 * time.Second,
+			Clock: f.opts.Clock, Respond: guest.Respond, Faults: guest.Faults, Boot: guest.Boot, Stop: guest.Boot / 4,
 		}), nil
 	}
 	apt, err := network.HostAptSources(ctx, "/")

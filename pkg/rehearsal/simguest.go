@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 type SimulatedGuest struct {
 	Clock     clock.Clock
 	AWS       func() http.Handler // what guests reach as localcloud.internal
+	Boot      time.Duration       // from power-on until the guest answers
 	Provision time.Duration       // that cloud-init and the components take in a builder
 	Check     time.Duration       // that the checks take in a verifier
 
@@ -157,6 +159,7 @@ func (g *SimulatedGuest) do(ctx context.Context, method, url string, body []byte
 	}
 	// A request as a server sees it has these, and no scheme in its URL.
 	req.RequestURI, req.RemoteAddr = req.URL.RequestURI(), "172.31.0.2:1024"
+	req.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	answer := httptest.NewRecorder()
 	g.AWS().ServeHTTP(answer, req)
 	got, err := io.ReadAll(answer.Result().Body)

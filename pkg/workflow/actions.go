@@ -45,12 +45,16 @@ func join(parts ...[]Action) []Action {
 	return out
 }
 
+// bucketList lets S3 say that a key does not exist; without it the answer to
+// reading one is that access is denied.
+func bucketList() []Action { return on(Bucket, "s3:ListBucket") }
+
 // Reading the plan is part of every stage after Resolve.
 func readPlan() []Action { return on(BucketObjects, "s3:GetObject") }
 
 func resolveActions() []Action {
 	return join(
-		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		on(BucketObjects, "s3:PutObject"),
 		on(SourceParameters, "ssm:GetParameter"),
 		on(PointerParameters, "ssm:GetParameter"),
 		on(AnyResource, "ec2:DescribeImages"),
@@ -82,7 +86,7 @@ func sealActions() []Action {
 		readPlan(),
 		on(AnyResource, "ec2:DescribeInstances", "ssm:GetCommandInvocation", "ssm:ListCommands"),
 		on(ShellDocument, "ssm:SendCommand"),
-		on(FactoryResources, "ec2:StopInstances"),
+		on(FactoryResources, "ec2:StopInstances", "ec2:GetConsoleOutput"),
 	)
 }
 
@@ -117,6 +121,7 @@ func runComplianceActions() []Action {
 func checkComplianceActions() []Action {
 	return join(
 		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		bucketList(),
 		on(AnyResource, "ssm:GetCommandInvocation"),
 	)
 }
@@ -124,7 +129,6 @@ func checkComplianceActions() []Action {
 func distributeActions() []Action {
 	return join(
 		readPlan(),
-		on(AnyResource, "ec2:DescribeImages"),
 		on(FactoryResources, "ec2:CopyImage"),
 		on(NewResources, "ec2:CopyImage", "ec2:CreateTags"),
 		on(Keys, "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
@@ -141,26 +145,33 @@ func checkDistributionActions() []Action {
 
 func publishActions() []Action {
 	return join(
-		readPlan(),
-		on(AnyResource, "ec2:DescribeImages"),
-		on(PointerParameters, "ssm:GetParameter", "ssm:PutParameter", "ssm:DeleteParameter"),
+		on(BucketObjects, "s3:GetObject", "s3:PutObject"), // the plan, and the journal of moved pointers
+		bucketList(),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageAttribute"),
+		on(FactoryResources, "ec2:CreateTags"),
+		movePointers(),
 	)
+}
+
+func movePointers() []Action {
+	return on(PointerParameters, "ssm:GetParameter", "ssm:PutParameter", "ssm:DeleteParameter", "ssm:AddTagsToResource")
 }
 
 func retireActions() []Action {
 	return join(
 		readPlan(),
-		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSnapshots"),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances"),
 		on(PointerParameters, "ssm:GetParameter"),
-		on(FactoryResources, "ec2:DeregisterImage", "ec2:DeleteSnapshot"),
+		on(FactoryResources, "ec2:DeregisterImage", "ec2:DeleteSnapshot", "ec2:EnableImageDeprecation"),
 	)
 }
 
 func cleanupActions() []Action {
 	return join(
-		readPlan(),
+		on(BucketObjects, "s3:GetObject", "s3:PutObject"), // the plan, and the journal of moved pointers
+		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSnapshots"),
-		on(PointerParameters, "ssm:GetParameter"),
+		movePointers(),
 		on(FactoryResources, "ec2:TerminateInstances", "ec2:DeregisterImage", "ec2:DeleteSnapshot"),
 	)
 }
@@ -168,6 +179,7 @@ func cleanupActions() []Action {
 func notifyActions() []Action {
 	return join(
 		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		bucketList(),
 		on(Topic, "sns:Publish"),
 		on(EventBus, "events:PutEvents"),
 	)

@@ -52,6 +52,7 @@ func Definition() Machine {
 				"results": map[string]any{"bucket": "", "key": "", "sha256": ""},
 				"summary": map[string]any{},
 				"images":  map[string]any{},
+				"removed": []any{},
 				"outcome": "Failed",
 				"error":   "", "cause": "", "failed": "",
 			},
@@ -252,7 +253,7 @@ func ending() map[string]any {
 
 func cleanup() State {
 	s := invoke(Cleanup, ending())
-	s.Assign = map[string]any{"left": "{% $states.result.Payload.left %}"}
+	s.Assign = map[string]any{"left": "{% $states.result.Payload.left %}", "removed": "{% $states.result.Payload.removed %}"}
 	s.Retry = append([]Retry{{
 		ErrorEquals: names(failure.CleanupIncomplete), IntervalSeconds: 5, MaxAttempts: 5, BackoffRate: 2,
 	}}, s.Retry...)
@@ -267,7 +268,8 @@ func cleanup() State {
 
 func notify() State {
 	payload := ending()
-	payload["images"], payload["results"], payload["left"] = "{% $images %}", "{% $results %}", "{% $left %}"
+	payload["images"], payload["results"] = "{% $images %}", "{% $results %}"
+	payload["removed"], payload["left"] = "{% $removed %}", "{% $left %}"
 	s := invoke(Notify, payload)
 	s.Assign = map[string]any{"report": "{% $states.result.Payload.report %}"}
 	// A lost message changes nothing about the image.

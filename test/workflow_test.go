@@ -1,0 +1,332 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/simulated"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+func TestABakePublishesToBothRegionsAndLeavesNothingElse(t *testing.T) {
+	f := simFactory(t, nil)
+	s := bake(t, f, rehearsal.BakeInput{})
+	require.Equal(t, workflow.Published, s.Status, s.Cause)
+	require.Len(t, s.Images, 2)
+	for _, region := range []string{home, second} {
+		assert.Equal(t, s.Images[region], pointed(t, f, region))
+		out, err := f.Cloud.EC2.DescribeImages(context.Background(), &ec2.DescribeImagesInput{ImageIds: []string{s.Images[region]}},
+			func(o *ec2.Options) { o.Region = region })
+		require.NoError(t, err)
+		image := out.Images[0]
+		assert.Equal(t, ec2types.ImdsSupportValuesV20, image.ImdsSupport, region)
+		assert.True(t, aws.ToBool(image.BlockDeviceMappings[0].Ebs.Encrypted), region)
+		shared, err := f.Cloud.EC2.DescribeImageAttribute(context.Background(), &ec2.DescribeImageAttributeInput{
+			ImageId: image.ImageId, Attribute: ec2types.ImageAttributeNameLaunchPermission,
+		}, func(o *ec2.Options) { o.Region = region })
+		require.NoError(t, err)
+		require.Len(t, shared.LaunchPermissions, 1, region)
+		assert.Equal(t, "210987654321", aws.ToString(shared.LaunchPermissions[0].UserId))
+	}
+	left := take(t, f)
+	assert.Empty(t, left.Alive)
+	assert.ElementsMatch(t, []string{s.Images[home], s.Images[second]}, left.Images)
+	assert.Len(t, left.Snapshots, 2)
+	assert.Equal(t, vm.Simulated, s.Guests)
+	assert.Positive(t, s.Checks.Passed)
+	page, err := os.ReadFile(s.Report)
+	require.NoError(t, err)
+	assert.Contains(t, string(page), "imulated", "the report says that nothing was proved")
+}
+
+func TestNothingChangedEndsUpToDateAndForceBakesAgain(t *testing.T) {
+	f := simFactory(t, nil)
+	first := bake(t, f, rehearsal.BakeInput{})
+	again := bake(t, f, rehearsal.BakeInput{})
+	require.Equal(t, workflow.UpToDate, again.Status, again.Cause)
+	assert.Equal(t, first.Images, again.Images)
+	assert.Equal(t, first.Fingerprint, again.Fingerprint)
+	forced := bake(t, f, rehearsal.BakeInput{Force: true})
+	require.Equal(t, workflow.Published, forced.Status, forced.Cause)
+	assert.Equal(t, first.Fingerprint, forced.Fingerprint)
+	assert.NotEqual(t, first.Images, forced.Images)
+	assert.Equal(t, forced.Images[second], pointed(t, f, second))
+}
+
+func TestRetentionKeepsTheNewestThree(t *testing.T) {
+	f := simFactory(t, nil)
+	var baked []string
+	for range 5 {
+		s := bake(t, f, rehearsal.BakeInput{Force: true})
+		require.Equal(t, workflow.Published, s.Status, s.Cause)
+		baked = append(baked, s.Images[home], s.Images[second])
+	}
+	assert.ElementsMatch(t, baked[4:], take(t, f).Images)
+}
+
+func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
+	always := func(r fault.Rule) func(*rehearsal.Factory) {
+		r.Times = -1
+		return func(f *rehearsal.Factory) {
+			_, err := f.Cloud.Faults.Add(r)
+			if err != nil {
+				panic(err)
+			}
+		}
+	}
+	for sentence, tc := range map[string]struct {
+		input  rehearsal.BakeInput
+		guest  func(*rehearsal.SimulatedGuest)
+		faults func(*rehearsal.Factory)
+		status string
+		err    string
+		cause  []string
+	}{
+		"an unknown recipe": {
+			input: rehearsal.BakeInput{Recipe: "debian-99"}, status: workflow.FailedClean, err: "RecipeInvalid",
+			cause: []string{"debian-99", recipeName},
+		},
+		"a source of a malformed id": {
+			input: rehearsal.BakeInput{Source: "ami-xyz"}, status: workflow.FailedClean, err: "InvalidInput", cause: []string{"ami-xyz"},
+		},
+		"a component whose install fails": {
+			guest:  func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" },
+			status: workflow.FailedClean, err: "ProvisioningFailed", cause: []string{"component docker", "simulated failure of docker"},
+		},
+		"a control that does not hold": {
+			guest:  func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} },
+			status: workflow.Rejected, err: "ComplianceRejected", cause: []string{"SSH-03", "simulated: something else"},
+		},
+		"a guest that never boots": {
+			guest: func(g *rehearsal.SimulatedGuest) {
+				g.Faults = func(vm.Launch) simulated.Faults { return simulated.Faults{NeverBoots: true} }
+			},
+			status: workflow.FailedClean, err: "InstanceTimedOut", cause: []string{"45m", "console"},
+		},
+		"a machine that cannot start": {
+			guest: func(g *rehearsal.SimulatedGuest) {
+				g.Faults = func(vm.Launch) simulated.Faults {
+					return simulated.Faults{Start: errors.New("no space left on device")}
+				}
+			},
+			status: workflow.FailedClean, err: "InstanceFailed", cause: []string{"no space left on device"},
+		},
+		"a machine that dies while it is provisioned": {
+			guest: func(g *rehearsal.SimulatedGuest) {
+				g.Faults = func(vm.Launch) simulated.Faults { return simulated.Faults{DiesAfter: time.Minute} }
+			},
+			status: workflow.FailedClean, err: "InstanceFailed",
+		},
+		"no capacity anywhere": {
+			faults: always(fault.Rule{Service: "ec2", Operation: "RunInstances", Code: "InsufficientInstanceCapacity"}),
+			status: workflow.FailedClean, err: "CapacityUnavailable", cause: []string{"t3.medium", "t3a.medium", "m6i.large"},
+		},
+		"launching denied": {
+			faults: always(fault.Rule{Service: "ec2", Operation: "RunInstances", Code: "UnauthorizedOperation", Status: 403}),
+			status: workflow.FailedClean, err: "AccessDenied",
+		},
+		"imaging denied": {
+			faults: always(fault.Rule{Service: "ec2", Operation: "CreateImage", Code: "UnauthorizedOperation", Status: 403}),
+			status: workflow.FailedClean, err: "AccessDenied",
+		},
+		"commands denied": {
+			faults: always(fault.Rule{Service: "ssm", Operation: "SendCommand", Code: "AccessDeniedException", Status: 400}),
+			status: workflow.FailedClean, err: "AccessDenied",
+		},
+		"copying denied in the second region": {
+			faults: always(fault.Rule{Service: "ec2", Operation: "CopyImage", Region: second, Code: "UnauthorizedOperation", Status: 403}),
+			status: workflow.FailedClean, err: "AccessDenied",
+		},
+		"sharing denied in the second region": {
+			faults: always(fault.Rule{Service: "ec2", Operation: "ModifyImageAttribute", Region: second, Code: "UnauthorizedOperation", Status: 403}),
+			status: workflow.FailedClean, err: "AccessDenied",
+		},
+		"a pointer that cannot be moved in the second region": {
+			faults: always(fault.Rule{Service: "ssm", Operation: "PutParameter", Region: second, Code: "AccessDeniedException", Status: 400}),
+			status: workflow.FailedClean, cause: []string{second},
+		},
+		"instances that cannot be terminated": {
+			faults: always(fault.Rule{Service: "ec2", Operation: "TerminateInstances", Code: "UnauthorizedOperation", Status: 403}),
+			guest:  func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" },
+			status: workflow.FailedDirty, err: "ProvisioningFailed", cause: []string{"component docker", "Left behind", "i-"},
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			f := simFactory(t, func(o *rehearsal.Options) {
+				if tc.guest != nil {
+					tc.guest(&o.Simulated)
+				}
+			})
+			if tc.faults != nil {
+				tc.faults(f)
+			}
+			s := bake(t, f, tc.input)
+			require.Equal(t, tc.status, s.Status, s.Cause)
+			if tc.err != "" {
+				assert.Equal(t, tc.err, s.Error, s.Cause)
+			}
+			for _, text := range tc.cause {
+				assert.Contains(t, s.Cause, text)
+			}
+			assert.Empty(t, pointed(t, f, home), "no pointer was moved")
+			assert.Empty(t, pointed(t, f, second), "no pointer was moved")
+			if tc.status == workflow.FailedDirty {
+				assert.NotEmpty(t, take(t, f).Alive)
+				return
+			}
+			requireNothingLeft(t, f)
+		})
+	}
+}
+
+func TestPassingTroubleOfAWSIsRiddenOut(t *testing.T) {
+	for sentence, rules := range map[string][]fault.Rule{
+		"throttling everywhere": {
+			{Service: "ec2", Code: "RequestLimitExceeded", Status: 503, Times: 8},
+			{Service: "ssm", Code: "ThrottlingException", Status: 400, Times: 8},
+			{Service: "s3", Code: "SlowDown", Status: 503, Times: 4},
+		},
+		"no capacity for the first two instance types": {
+			{Service: "ec2", InstanceType: "t3.medium", Times: -1}, {Service: "ec2", InstanceType: "t3a.medium", Times: -1},
+		},
+		"an internal error of every stage's first call": {
+			{Service: "ec2", Operation: "RunInstances", Code: "InternalError", Status: 500},
+			{Service: "ec2", Operation: "CreateImage", Code: "InternalError", Status: 500},
+			{Service: "ec2", Operation: "CopyImage", Code: "InternalError", Status: 500},
+			{Service: "ssm", Operation: "SendCommand", Code: "InternalServerError", Status: 500},
+			{Service: "ssm", Operation: "PutParameter", Code: "InternalServerError", Status: 500},
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			f := simFactory(t, nil)
+			_, err := f.Cloud.Faults.Add(rules...)
+			require.NoError(t, err)
+			s := bake(t, f, rehearsal.BakeInput{})
+			require.Equal(t, workflow.Published, s.Status, s.Cause)
+			left := take(t, f)
+			assert.Empty(t, left.Alive)
+			assert.Len(t, left.Images, 2)
+			assert.Len(t, left.Snapshots, 2)
+		})
+	}
+}
+
+func TestAFailureAfterAnEarlierSuccessKeepsWhatIsPublished(t *testing.T) {
+	f := simFactory(t, nil)
+	first := bake(t, f, rehearsal.BakeInput{})
+	_, err := f.Cloud.Faults.Add(fault.Rule{Service: "ssm", Operation: "PutParameter", Region: second, Code: "AccessDeniedException", Status: 400, Times: -1})
+	require.NoError(t, err)
+	s := bake(t, f, rehearsal.BakeInput{Force: true})
+	require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+	assert.Equal(t, first.Images[home], pointed(t, f, home), "the pointer is back")
+	assert.Equal(t, first.Images[second], pointed(t, f, second))
+	assert.ElementsMatch(t, []string{first.Images[home], first.Images[second]}, take(t, f).Images)
+}
+
+func TestAnInterruptedBakeLeavesNothing(t *testing.T) {
+	for _, state := range []string{"LaunchBuilder", "AwaitProvisioned", "CreateImage", "AwaitImage", "EvaluateGate", "AwaitCopy"} {
+		t.Run("during "+state, func(t *testing.T) {
+			f := simFactory(t, nil)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			_, err := f.Bake(ctx, rehearsal.BakeInput{Recipe: recipeName}, func(e rehearsal.Event) {
+				if e.State == state {
+					cancel()
+				}
+			})
+			if err == nil {
+				t.Skip("the virtual bake was over before it could be interrupted")
+			}
+			require.ErrorIs(t, err, rehearsal.ErrInterrupted)
+			requireNothingLeft(t, f)
+		})
+	}
+}
+
+func TestWhatAKilledRunLeftIsRemovedByTheNext(t *testing.T) {
+	dir := t.TempDir()
+	goss := filepath.Join(dir, "goss")
+	require.NoError(t, os.WriteFile(goss, []byte("stand-in"), 0o600))
+	opts := rehearsal.Options{
+		Guests: vm.Simulated, StateDir: filepath.Join(dir, "state"), CacheDir: filepath.Join(dir, "cache"), GossFile: goss, Version: "test",
+		Timing:    localec2.Timing{PendingToRunning: time.Millisecond},
+		Simulated: rehearsal.SimulatedGuest{Check: time.Hour},
+	}
+	first, err := rehearsal.Open(context.Background(), opts)
+	require.NoError(t, err)
+	reached := make(chan struct{})
+	done := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		defer close(done)
+		_, _ = first.Bake(ctx, rehearsal.BakeInput{Recipe: recipeName}, func(e rehearsal.Event) {
+			if e.State == "EvaluateGate" && e.Kind == rehearsal.Entered {
+				close(reached)
+			}
+		})
+	}()
+	<-reached
+	require.NotEmpty(t, take(t, first).Alive)
+	// As a killed process leaves it: state on disk, the execution under way.
+	require.NoError(t, first.Close(context.Background()))
+	cancel()
+	<-done
+
+	next := open(t, opts)
+	assert.NotEmpty(t, next.Recovered)
+	requireNothingLeft(t, next)
+}
+
+func TestTwoRunsDoNotShareAState(t *testing.T) {
+	f := simFactory(t, nil)
+	dir := filepath.Dir(f.StateDir)
+	goss := filepath.Join(t.TempDir(), "goss")
+	require.NoError(t, os.WriteFile(goss, []byte("stand-in"), 0o600))
+	_, err := rehearsal.Open(context.Background(), rehearsal.Options{
+		Guests: vm.Simulated, StateDir: dir, CacheDir: t.TempDir(), GossFile: goss,
+	})
+	require.ErrorContains(t, err, "in use")
+}
+
+func TestABusyPortIsSaidSo(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = listener.Close() }()
+	goss := filepath.Join(t.TempDir(), "goss")
+	require.NoError(t, os.WriteFile(goss, []byte("stand-in"), 0o600))
+	_, err = rehearsal.Open(context.Background(), rehearsal.Options{
+		Guests: vm.Simulated, CacheDir: t.TempDir(), GossFile: goss, Listen: listener.Addr().String(),
+	})
+	require.ErrorContains(t, err, "in use")
+	require.ErrorContains(t, err, "--listen")
+}
+
+func TestTheStagesRunInTheirOrder(t *testing.T) {
+	s := bake(t, simFactory(t, nil), rehearsal.BakeInput{})
+	var names []string
+	for _, stage := range s.Stages {
+		names = append(names, stage.Stage)
+	}
+	assert.Equal(t, []string{
+		"Resolve", "LaunchBuilder", "AwaitProvisioned", "Seal", "CreateImage", "AwaitImage", "LaunchVerifier", "AwaitBoot",
+		"RunCompliance", "EvaluateGate", "Copy", "AwaitCopy", "Publish", "Retire", "Cleanup", "Notify",
+	}, names)
+	assert.False(t, slices.ContainsFunc(s.Stages, func(x rehearsal.StageSeconds) bool { return x.Seconds < 0 }))
+}
