@@ -9,12 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/apt"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
@@ -150,7 +152,7 @@ func newBuilder(ctx context.Context, opts Options, dist distribution) (*builder,
 		return nil, fmt.Errorf("%w: the host lacks what builds it; install with `apt-get install %s`, "+
 			"or give an official cloud image by URL and SHA-256", ErrUnavailable, strings.Join(absent, " "))
 	}
-	all, err := hostSources("/")
+	all, err := apt.Sources("/")
 	if err != nil {
 		return nil, err
 	}
@@ -159,17 +161,18 @@ func newBuilder(ctx context.Context, opts Options, dist distribution) (*builder,
 		return nil, fmt.Errorf("%w: apt's configuration names no Debian mirror (sources of other distributions and of third parties do not count); "+
 			"add one to /etc/apt/sources.list.d, or give an official cloud image by URL and SHA-256", ErrUnavailable)
 	}
-	settings, err := hostAptSettings(ctx)
+	settings, err := apt.HostSettings(ctx)
 	if err != nil {
 		return nil, err
 	}
+	proxy := func(r *http.Request) (*url.URL, error) { return settings.Proxy(r.URL) }
 	return &builder{
 		opts:     opts,
 		dist:     dist,
 		tool:     t,
 		sources:  sources,
-		settings: settings,
-		client:   &http.Client{Transport: &http.Transport{Proxy: settings.proxy}, Timeout: 30 * time.Second},
+		settings: buildSettings(settings),
+		client:   &http.Client{Transport: &http.Transport{Proxy: proxy}, Timeout: 30 * time.Second},
 		now:      time.Now,
 	}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/apt"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
@@ -37,8 +38,8 @@ type builder struct {
 	opts     Options
 	dist     distribution
 	tool     tool
-	sources  []aptSource
-	settings aptSettings
+	sources  []apt.Source
+	settings apt.Settings
 	client   *http.Client
 	now      func() time.Time
 }
@@ -222,7 +223,7 @@ func (b *builder) overlayFiles() (map[string][]byte, error) {
 		"etc/apt/sources.list.d/debian.sources": []byte(imageSources(b.sources)),
 	}
 	// A mirror of snapshots needs these in the image as well as on the host.
-	if checks := b.settings.render(isCheck); checks != "" {
+	if checks := render(b.settings, isCheck); checks != "" {
 		files["etc/apt/apt.conf.d/90mirror"] = []byte(checks)
 	}
 	err := fs.WalkDir(overlay, "overlay", func(name string, entry fs.DirEntry, err error) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/apt"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
@@ -21,8 +22,8 @@ func testBuilder(t *testing.T, mirror string) *builder {
 	return &builder{
 		opts:     Options{Distribution: "debian-12", Kind: vm.VM, CacheDir: t.TempDir(), Progress: func(string) {}},
 		dist:     distribution{codename: "bookworm", packages: []string{"b", "a"}},
-		sources:  []aptSource{{mirror, "bookworm", []string{"main"}, ""}},
-		settings: aptSettings{},
+		sources:  []apt.Source{{mirror, "bookworm", []string{"main"}, ""}},
+		settings: apt.Settings{},
 		client:   http.DefaultClient,
 		now:      time.Now,
 	}

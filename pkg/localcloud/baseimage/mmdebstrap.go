@@ -70,7 +70,7 @@ func (b *builder) mmdebstrapArgs(work, tar string) []string {
 		mode = "unshare"
 	}
 	argv := append([]string{"mmdebstrap", "--mode=" + mode}, b.installArgs(work)...)
-	for line := range strings.Lines(b.settings.render(func(string) bool { return true })) {
+	for line := range strings.Lines(render(b.settings, func(string) bool { return true })) {
 		argv = append(argv, "--aptopt="+strings.TrimSpace(line))
 	}
 	return append(argv, b.dist.codename, tar, "-")
@@ -98,7 +98,7 @@ func (b *builder) installArgs(work string) []string {
 func (b *builder) sourceLines() string {
 	var lines strings.Builder
 	for _, s := range b.sources {
-		lines.WriteString(s.oneLine())
+		lines.WriteString(oneLine(s))
 	}
 	return lines.String()
 }

@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/apt"
 )
 
 // stampLife is how long an answer of the archive holds. Debian's security
@@ -71,7 +73,7 @@ func (b *builder) archiveStamp(ctx context.Context) (string, error) {
 var packagesIndex = regexp.MustCompile(`(?m)^ ([0-9a-f]{64}) +\d+ (?:updates/)?main/binary-(?:amd64|all)/Packages\r?$`)
 
 // releaseIndexes returns the digests of a suite's package lists.
-func (b *builder) releaseIndexes(ctx context.Context, s aptSource) (string, error) {
+func (b *builder) releaseIndexes(ctx context.Context, s apt.Source) (string, error) {
 	address := strings.TrimSuffix(s.URI, "/") + "/dists/" + s.Suite + "/InRelease"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

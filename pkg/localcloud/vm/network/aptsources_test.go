@@ -1,7 +1,6 @@
 package network
 
 import (
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -17,21 +16,21 @@ func TestHostAptSources(t *testing.T) {
 		ports []uint16
 	}{
 		"a machine without apt has no mirrors": {want: map[string]string{}},
-		"one-line format, with and without options": {
+		"one-line format, with and without options; sources of source packages do not count": {
 			files: map[string]string{"sources.list": "" +
 				"# deb http://commented.example/debian x main\n" +
-				"deb http://Mirror.example/debian bookworm main # the usual\n" +
+				"deb http://Mirror.example/debian+all bookworm main # the usual\n" +
 				"deb [arch=amd64 signed-by=/k] https://vendor.example/apt bookworm main\n" +
 				"deb-src http://src.example/debian bookworm main\n" +
 				"deb cdrom:[Debian]/ bookworm main\n" +
 				"deb file:/srv/repo ./\n"},
-			want: map[string]string{"mirror.example": "http", "vendor.example": "https", "src.example": "http"},
+			want: map[string]string{"mirror.example": "http", "vendor.example": "https"},
 		},
 		"deb822 format, with continued lines and disabled stanzas": {
 			files: map[string]string{"sources.list.d/debian.sources": "" +
 				"# a comment\nTypes: deb\nURIs: http://one.example/debian\n http://two.example:8080/debian\nSuites: a b\n\n" +
 				"Enabled: no\nTypes: deb\nURIs: http://off.example/debian\n\n" +
-				"types: deb\nuris: mirror+http://three.example/list.txt\n"},
+				"types: deb\nuris: mirror+http://three.example/list.txt\nsuites: a\n"},
 			want:  map[string]string{"one.example": "http", "two.example:8080": "http", "three.example": "http"},
 			ports: []uint16{8080},
 		},
@@ -62,29 +61,6 @@ func TestHostAptSources(t *testing.T) {
 			}
 			assert.Equal(t, c.want, got)
 			assert.Equal(t, c.ports, sources.ports())
-		})
-	}
-}
-
-func TestProxySettingsOfApt(t *testing.T) {
-	settings := parseProxies("Acquire::http::Proxy http://proxy.example:3142\n" +
-		"Acquire::http::Proxy::inside.example DIRECT\n" +
-		"Acquire::https::Proxy \n")
-	for name, c := range map[string]struct{ target, want string }{
-		"the scheme's proxy":               {"http://mirror.example/", "http://proxy.example:3142"},
-		"a host can be exempt":             {"http://inside.example/", ""},
-		"https falls back to http's proxy": {"https://mirror.example/", "http://proxy.example:3142"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			target, err := url.Parse(c.target)
-			require.NoError(t, err)
-			proxy, err := settings.proxy(target)
-			require.NoError(t, err)
-			if c.want == "" {
-				assert.Nil(t, proxy)
-				return
-			}
-			assert.Equal(t, c.want, proxy.String())
 		})
 	}
 }
