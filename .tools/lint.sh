@@ -9,7 +9,7 @@ mkdir -p "$bin"
 GOARCH='' GOFLAGS=-buildvcs=false go -C .tools build -trimpath -o "../$bin/" tool
 
 # infra holds the CDK, which is larger than all the rest by far: vet has to do there.
-mapfile -t packages < <(go list ./... | grep -v -e '/infra$' -e '/pkg/depsanchor$')
+mapfile -t packages < <(go list ./... | grep -v '/infra$')
 mapfile -t scripts < <(find . -name '*.sh' -not -path './build/*' -not -path '*/testdata/*' -not -path '*/node_modules/*' | sort)
 scripts+=(.ci/run)
 mapfile -t sources < <(find . -name '*.go' -not -path './build/*' -not -path './cdk.out/*' -not -path '*/node_modules/*' | sort)
@@ -40,7 +40,7 @@ check errorlint "$bin/go-errorlint" "${packages[@]}"
 # Not asked: programs and files named by variables (G204, G304) and files that
 # others may read (G301, G302, G306) are what a tool that builds images is about;
 # unchecked errors (G104) are staticcheck's and reviewers'.
-check gosec "$bin/gosec" -quiet -fmt=golint -exclude=G104,G204,G301,G302,G304,G306 -exclude-dir=infra -exclude-dir=pkg/depsanchor -exclude-dir=build ./...
+check gosec "$bin/gosec" -quiet -fmt=golint -exclude=G104,G204,G301,G302,G304,G306 -exclude-dir=infra -exclude-dir=build ./...
 
 if [[ ${#failed[@]} -gt 0 ]]; then
 	echo "lint: found something: ${failed[*]}" >&2

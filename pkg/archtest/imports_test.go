@@ -76,7 +76,6 @@ var layers = []layer{
 	{folder: "pkg/failure", strict: true},
 	{folder: "userdata"},
 	{folder: "pkg/archtest"},
-	{folder: "pkg/depsanchor"}, // blank imports that keep requirements in go.mod
 }
 
 // extra is what tests under a folder may import beside what their package may:
@@ -219,9 +218,6 @@ func TestImportsFollowTheDesignsArrows(t *testing.T) {
 
 func TestLibrariesAreUsedWhereTheyBelong(t *testing.T) {
 	for _, s := range sources(t) {
-		if under(s.folder, "pkg/depsanchor") {
-			continue
-		}
 		for _, rule := range outsides {
 			if s.test && !rule.inTests {
 				continue
