@@ -179,7 +179,7 @@ func exitCode(status string) int {
 func writeSummary(w io.Writer, s rehearsal.Summary) error {
 	var b strings.Builder
 	row := func(label, format string, values ...any) {
-		fmt.Fprintf(&b, "%-12s %s\n", label, fmt.Sprintf(format, values...))
+		fmt.Fprintf(&b, "%-13s %s\n", label, fmt.Sprintf(format, values...))
 	}
 	if s.Guests == vm.Simulated {
 		b.WriteString("SIMULATED: no guest was booted and nothing below is proved\n")
@@ -208,6 +208,7 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 		row(label, "%7.1f s  %s", stage.Seconds, stage.Stage)
 		label = ""
 	}
+	row("factory's own", "%.1f s in functions, at most %.1f s between polls; the rest is the guests' and EC2's", s.Functions, s.PollSeconds())
 	if s.Report != "" {
 		row("report", "%s", relative(s.Report))
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -30,11 +32,15 @@ type BakeInput struct {
 	Source string `json:"source,omitempty"` // an AMI id instead of the recipe's source
 }
 
-// StageSeconds is how long one state of the machine took, retries included.
+// StageSeconds is how long one state of the machine took, retries included: from
+// the first entry to the last exit, when several regions pass through it at once.
 type StageSeconds struct {
 	Stage    string  `json:"stage"`
 	Seconds  float64 `json:"seconds"`
 	Attempts int     `json:"attempts"` // invocations of its function
+	// LastPoll is how long the last pause was after which the stage found its
+	// work done: at most this much of Seconds is waiting of the factory's own.
+	LastPoll float64 `json:"lastPollSeconds,omitempty"`
 }
 
 // Summary of an execution.
@@ -52,6 +58,7 @@ type Summary struct {
 	Description string            `json:"guestsDescription"`
 	Seconds     float64           `json:"seconds"`
 	Stages      []StageSeconds    `json:"stages"`
+	Functions   float64           `json:"functionSeconds"` // spent in functions, cold starts included
 	Checks      Checks            `json:"checks"`
 	Report      string            `json:"report,omitempty"`     // path of the HTML report
 	ReportJSON  string            `json:"reportJson,omitempty"` // path of the JSON report
@@ -68,6 +75,7 @@ type Checks struct {
 // Event is a step of an execution, for live progress.
 type Event struct {
 	State  string // of the machine
+	Region string // whose turn it is in a state of the Map over regions; else empty
 	Kind   EventKind
 	At     time.Time
 	Detail string // why a state is tried again, or failed
@@ -81,6 +89,7 @@ const (
 	Entered EventKind = "entered"
 	Waiting EventKind = "waiting" // the stage said "not yet"
 	Failing EventKind = "failing" // an attempt failed; it may be retried
+	Failed  EventKind = "failed"  // left for good with an error
 	Exited  EventKind = "exited"
 )
 
@@ -95,7 +104,7 @@ func (f *Factory) Bake(ctx context.Context, in BakeInput, watch func(Event)) (Su
 	if err != nil {
 		return Summary{}, err
 	}
-	started := f.opts.Clock.Now()
+	started, before := f.opts.Clock.Now(), f.functionTime()
 	execution, err := f.Cloud.States.StartExecution(ctx, &sfn.StartExecutionInput{
 		StateMachineArn: &f.StateMachine, Name: aws.String(executionName(in.Recipe, started)), Input: aws.String(string(input)),
 	})
@@ -122,7 +131,30 @@ func (f *Factory) Bake(ctx context.Context, in BakeInput, watch func(Event)) (Su
 	if err != nil {
 		return Summary{}, err
 	}
-	return f.summary(ctx, in, end, timeline)
+	s, err := f.summary(ctx, in, end, timeline)
+	s.Functions = (f.functionTime() - before).Seconds()
+	return s, err
+}
+
+// functionTime is the time spent in all functions so far.
+func (f *Factory) functionTime() time.Duration {
+	var total time.Duration
+	for _, s := range f.Cloud.Lambda.Stats() {
+		for _, d := range slices.Concat(s.Cold, s.Warm) {
+			total += d
+		}
+	}
+	return total
+}
+
+// PollSeconds is an upper bound of the time the factory waited although what it
+// waited for was done.
+func (s Summary) PollSeconds() float64 {
+	var total float64
+	for _, stage := range s.Stages {
+		total += stage.LastPoll
+	}
+	return total
 }
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
@@ -150,7 +182,10 @@ func (f *Factory) stop(ctx context.Context, arn string) error {
 	if err != nil {
 		return fmt.Errorf("%w; clean-up: %w", ErrInterrupted, err)
 	}
-	return fmt.Errorf("%w; removed %d resources, nothing is left", ErrInterrupted, len(removed))
+	if len(removed) == 0 {
+		return fmt.Errorf("%w; the execution had made nothing yet, nothing is left", ErrInterrupted)
+	}
+	return fmt.Errorf("%w; removed %s; nothing is left", ErrInterrupted, strings.Join(removed, ", "))
 }
 
 func (f *Factory) summary(ctx context.Context, in BakeInput, end *sfn.DescribeExecutionOutput, t *timeline) (Summary, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	ec2api "github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -20,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/functions"
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
@@ -207,23 +209,46 @@ func (f *Factory) Sweep(ctx context.Context, executionARN string) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	out, err := f.Cloud.Lambda.Invoke(ctx, &lambdaapi.InvokeInput{
-		FunctionName: aws.String(f.functionARN(workflow.Cleanup)), Payload: payload,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if out.FunctionError != nil {
-		return nil, fmt.Errorf("clean-up failed: %s", out.Payload)
-	}
 	var result stage.CleanupOutput
-	if err := json.Unmarshal(out.Payload, &result); err != nil {
-		return nil, err
+	for attempt := 1; ; attempt++ {
+		again, err := f.cleanUp(ctx, payload, &result)
+		if err == nil {
+			break
+		}
+		if !again || attempt == sweepAttempts {
+			return nil, err
+		}
+		if err := f.opts.Clock.Sleep(ctx, time.Duration(attempt)*time.Second); err != nil {
+			return nil, err
+		}
 	}
 	if len(result.Left) > 0 {
 		return result.Removed, fmt.Errorf("left behind: %v", result.Left)
 	}
 	return result.Removed, nil
+}
+
+// sweepAttempts is how often Sweep asks when what is left may go a moment
+// later, as the state machine does.
+const sweepAttempts = 6
+
+// cleanUp invokes the clean-up stage once. again says that another attempt may
+// do better.
+func (f *Factory) cleanUp(ctx context.Context, payload []byte, result *stage.CleanupOutput) (again bool, err error) {
+	out, err := f.Cloud.Lambda.Invoke(ctx, &lambdaapi.InvokeInput{
+		FunctionName: aws.String(f.functionARN(workflow.Cleanup)), Payload: payload,
+	})
+	if err != nil {
+		return false, err
+	}
+	if out.FunctionError == nil {
+		return false, json.Unmarshal(out.Payload, result)
+	}
+	var failed struct{ ErrorType, ErrorMessage string }
+	if err := json.Unmarshal(out.Payload, &failed); err != nil {
+		return false, fmt.Errorf("clean-up failed: %s", out.Payload)
+	}
+	return failed.ErrorType == string(failure.CleanupIncomplete), fmt.Errorf("clean-up failed: %s: %s", failed.ErrorType, failed.ErrorMessage)
 }
 
 func (f *Factory) functionARN(s workflow.Stage) string {

@@ -21,7 +21,7 @@ import (
 // guestHost is the name under which guests reach the embedded AWS.
 const guestHost = network.LocalHost
 
-// Owners of public images: https://wiki.debian.org/Cloud/AmazonEC2Image.
+// debianOwner owns the public images of Debian.
 const debianOwner = "136693071363"
 
 // base is the base image that the rehearsal's sources resolve to.

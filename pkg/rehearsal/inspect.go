@@ -18,6 +18,9 @@ var ErrNoState = errors.New("there is no embedded AWS")
 // Inspect opens a copy of a state, to look at it whether or not another process
 // has it open. Nothing that is done to it lasts. The caller must Close it.
 func Inspect(ctx context.Context, opts Options) (_ *Factory, err error) {
+	if err := CheckGuests(opts.Guests); err != nil {
+		return nil, err
+	}
 	f := &Factory{StateDir: filepath.Join(opts.StateDir, string(opts.Guests))}
 	state, err := os.ReadFile(filepath.Join(f.StateDir, "state.json"))
 	if errors.Is(err, fs.ErrNotExist) {

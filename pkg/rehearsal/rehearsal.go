@@ -70,7 +70,10 @@ var ErrMissing = errors.New("packages are missing")
 // Open starts the embedded AWS, deploys the factory in it, and removes what an
 // earlier run that was killed has left. The caller must Close it.
 func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
-	if err := errors.Join(opts.complete(), opts.checkPrograms()); err != nil {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	if err := opts.checkPrograms(); err != nil {
 		return nil, err
 	}
 	f := &Factory{opts: opts}
@@ -116,8 +119,8 @@ func (o *Options) complete() error {
 	if o.Guests == "" {
 		o.Guests = vm.VM
 	}
-	if !slices.Contains([]vm.Kind{vm.VM, vm.Container, vm.Simulated}, o.Guests) {
-		return fmt.Errorf("unknown kind of guests %q (allowed: vm, container, simulated)", o.Guests)
+	if err := CheckGuests(o.Guests); err != nil {
+		return err
 	}
 	if missing := baseimage.Missing(o.Guests); len(missing) > 0 && o.Official.URL == "" {
 		return fmt.Errorf("%w for --guests %s: install %v, or use --guests simulated", ErrMissing, o.Guests, missing)
@@ -157,6 +160,14 @@ func (o *Options) complete() error {
 	return nil
 }
 
+// CheckGuests refuses what is no kind of guests.
+func CheckGuests(kind vm.Kind) error {
+	if !slices.Contains([]vm.Kind{vm.VM, vm.Container, vm.Simulated}, kind) {
+		return fmt.Errorf("unknown kind of guests %q (allowed: vm, container, simulated)", kind)
+	}
+	return nil
+}
+
 // checkPrograms refuses to start without what deploy will need.
 func (o *Options) checkPrograms() error {
 	var missing []string
@@ -172,7 +183,8 @@ func (o *Options) checkPrograms() error {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("programs are not built, run `make build functions goss`: %v", missing)
+		return fmt.Errorf("%d of the factory's programs are not built, the first is %s: run `make build` in the project's folder, or say where they are with --functions and --goss",
+			len(missing), missing[0])
 	}
 	return nil
 }

@@ -17,53 +17,115 @@ func isNoSuchKey(err error) bool { return awserr.Is(err, "NoSuchKey", "NotFound"
 
 // timeline turns an execution's history into steps and durations.
 type timeline struct {
-	entered  map[string]time.Time
-	total    map[string]time.Duration
-	attempts map[string]int
-	order    []string
-	byEvent  map[int64]string // the state that an event belongs to
-	last     string           // the state the execution ended in
+	states  map[string]*span
+	order   []string
+	byEvent map[int64]visit // what an event belongs to
+	last    string          // the state the execution ended in
+}
+
+// span is the time from a state's first entry to its last exit: the regions of
+// a Map pass through its states at the same time.
+type span struct {
+	from, to time.Time
+	attempts int
+}
+
+// visit is one pass through a state.
+type visit struct {
+	state  string
+	inMap  bool
+	region string // of a Map's iteration
+	failed bool   // the last attempt did
 }
 
 func newTimeline() *timeline {
-	return &timeline{
-		entered: map[string]time.Time{}, total: map[string]time.Duration{}, attempts: map[string]int{}, byEvent: map[int64]string{},
-	}
+	return &timeline{states: map[string]*span{}, byEvent: map[int64]visit{}}
 }
 
 // add takes the next event of the history and returns what to tell of it.
 func (t *timeline) add(e sfntypes.HistoryEvent) []Event {
 	at := aws.ToTime(e.Timestamp)
-	state := t.byEvent[e.PreviousEventId]
-	if d := e.StateEnteredEventDetails; d != nil {
-		state = aws.ToString(d.Name)
-		t.entered[state] = at
-		if !slices.Contains(t.order, state) {
-			t.order = append(t.order, state)
-		}
-		if slices.Contains(endings(), state) {
-			t.last = state
-		}
+	v := t.byEvent[e.PreviousEventId]
+	switch e.Type {
+	case sfntypes.HistoryEventTypeMapIterationStarted:
+		v = visit{state: v.state, inMap: true}
+	case sfntypes.HistoryEventTypeMapStateFailed:
+		v = visit{state: v.state, failed: true}
 	}
-	t.byEvent[e.Id] = state
+	if d := e.StateEnteredEventDetails; d != nil {
+		v = t.enter(v, d, at)
+	}
+	t.byEvent[e.Id] = v
 	switch {
 	case e.StateEnteredEventDetails != nil:
-		return []Event{{State: state, Kind: Entered, At: at}}
+		return []Event{{State: v.state, Region: v.region, Kind: Entered, At: at}}
 	case e.StateExitedEventDetails != nil:
-		state = aws.ToString(e.StateExitedEventDetails.Name)
-		t.total[state] += at.Sub(t.entered[state])
-		return []Event{{State: state, Kind: Exited, At: at}}
+		return t.exit(e, v, at)
 	case e.TaskScheduledEventDetails != nil:
-		t.attempts[state]++
+		if s := t.states[v.state]; s != nil {
+			s.attempts++
+		}
+	case e.TaskSucceededEventDetails != nil:
+		v.failed = false
+		t.byEvent[e.Id] = v
 	case e.TaskFailedEventDetails != nil:
+		v.failed = true
+		t.byEvent[e.Id] = v
 		d := e.TaskFailedEventDetails
 		kind := Failing
 		if isNotYet(aws.ToString(d.Error)) {
 			kind = Waiting
+			t.notYet[state] = at
 		}
-		return []Event{{State: state, Kind: kind, At: at, Detail: aws.ToString(d.Error) + ": " + sentence(aws.ToString(d.Cause))}}
+		if s := t.states[v.state]; s != nil {
+			s.to = at // the last that is heard of a state that fails for good
+		}
+		return []Event{{
+			State: v.state, Region: v.region, Kind: kind, At: at,
+			Detail: aws.ToString(d.Error) + ": " + sentence(aws.ToString(d.Cause)),
+		}}
 	}
 	return nil
+}
+
+func (t *timeline) enter(from visit, d *sfntypes.StateEnteredEventDetails, at time.Time) visit {
+	v := visit{state: aws.ToString(d.Name), inMap: from.inMap, region: from.region}
+	if v.inMap && v.region == "" {
+		v.region = regionOf(aws.ToString(d.Input))
+	}
+	if t.states[v.state] == nil {
+		t.states[v.state] = &span{from: at, to: at}
+		t.order = append(t.order, v.state)
+	}
+	if slices.Contains(endings(), v.state) {
+		t.last = v.state
+	}
+	return v
+}
+
+func (t *timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event {
+	// A Map's exit may follow its last iteration's end, hence the name.
+	if name := aws.ToString(e.StateExitedEventDetails.Name); name != v.state {
+		v = visit{state: name, failed: v.failed}
+		t.byEvent[e.Id] = v
+	}
+	if s := t.states[v.state]; s != nil {
+		s.to = at
+	}
+	kind := Exited
+	if v.failed {
+		kind = Failed
+	}
+	return []Event{{State: v.state, Region: v.region, Kind: kind, At: at}}
+}
+
+// regionOf is the item of the Map over the regions, as its first state gets it.
+func regionOf(input string) string {
+	var region string
+	if err := json.Unmarshal([]byte(input), &region); err != nil {
+		return ""
+	}
+	return region
 }
 
 func isNotYet(code string) bool {
@@ -73,9 +135,9 @@ func isNotYet(code string) bool {
 // seconds lists the states that invoked a function, in order.
 func (t *timeline) seconds() []StageSeconds {
 	var out []StageSeconds
-	for _, s := range t.order {
-		if t.attempts[s] > 0 {
-			out = append(out, StageSeconds{Stage: s, Seconds: t.total[s].Seconds(), Attempts: t.attempts[s]})
+	for _, name := range t.order {
+		if s := t.states[name]; s.attempts > 0 {
+			out = append(out, StageSeconds{Stage: name, Seconds: s.to.Sub(s.from).Seconds(), Attempts: s.attempts})
 		}
 	}
 	return out
