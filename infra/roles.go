@@ -99,7 +99,8 @@ func statements(stack awscdk.Stack, r workflow.Resource, actions []*string, sh s
 			allow(tagged("aws:RequestTag"), ec2Own("instance"), ec2Own("volume")),
 		}
 	case workflow.NewResources:
-		return one(allow(tagged("aws:RequestTag"), ec2Own("instance"), ec2Own("volume"), images, snapshots))
+		return newResources(actions, []*string{images, snapshots},
+			[]*string{ec2Own("instance"), ec2Own("volume"), ec2Own("network-interface"), images, snapshots})
 	case workflow.ShellDocument:
 		return []awsiam.PolicyStatement{
 			allow(nil, arn("ssm", "*", "", "document/AWS-RunShellScript")),
@@ -119,6 +120,36 @@ func statements(stack awscdk.Stack, r workflow.Resource, actions []*string, sh s
 		return one(allow(map[string]any{"StringLike": map[string]any{"kms:ViaService": "ec2.*.amazonaws.com"}}, keys...))
 	}
 	panic(fmt.Sprintf("no policy is written for resource kind %q", r))
+}
+
+// newResources allows calls that make images, and tags in the request that makes
+// a resource. Tags of what exists already are not for the taking: they decide
+// what the factory may change and remove.
+func newResources(actions []*string, made, taggable []*string) []awsiam.PolicyStatement {
+	const createTags = "ec2:CreateTags"
+	requested := func() map[string]any {
+		return map[string]any{"StringLike": map[string]any{"aws:RequestTag/" + executionTag: "*"}}
+	}
+	var making []*string
+	var out []awsiam.PolicyStatement
+	for _, a := range actions {
+		if *a != createTags {
+			making = append(making, a)
+			continue
+		}
+		conditions := requested()
+		conditions["StringEquals"] = map[string]any{"ec2:CreateAction": []string{"RunInstances", "CreateImage", "CopyImage"}}
+		out = append(out, awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+			Actions: &[]*string{a}, Resources: &taggable, Conditions: &conditions,
+		}))
+	}
+	if len(making) > 0 {
+		conditions := requested()
+		out = append(out, awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+			Actions: &making, Resources: &made, Conditions: &conditions,
+		}))
+	}
+	return out
 }
 
 // fileSHA256 is the digest of a file that validate has seen; hex.

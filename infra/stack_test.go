@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -133,6 +134,88 @@ func TestEachRoleAllowsExactlyItsStagesActions(t *testing.T) {
 			assert.Equal(t, slices.Compact(want), actionsOf(tpl, roleID))
 		})
 	}
+}
+
+// statementsOf returns the statements of a stage's role that allow an action.
+func statementsOf(t *testing.T, tpl map[string]any, stage workflow.Stage, action string) []map[string]any {
+	t.Helper()
+	spec, ok := workflow.Lookup(stage)
+	require.True(t, ok)
+	roleID := functionOf(t, tpl, spec)["Role"].(map[string]any)["Fn::GetAtt"].([]any)[0].(string)
+	var out []map[string]any
+	for _, p := range ofType(tpl, "AWS::IAM::Policy") {
+		props := properties(p)
+		if !slices.ContainsFunc(props["Roles"].([]any), func(r any) bool { return r.(map[string]any)["Ref"] == roleID }) {
+			continue
+		}
+		for _, s := range props["PolicyDocument"].(map[string]any)["Statement"].([]any) {
+			s := s.(map[string]any)
+			b, err := json.Marshal(s["Action"])
+			require.NoError(t, err)
+			if strings.Contains(string(b), `"`+action+`"`) {
+				out = append(out, s)
+			}
+		}
+	}
+	require.NotEmpty(t, out, "%s of %s", action, stage)
+	return out
+}
+
+func TestEverythingThatALaunchTagsMayBeTagged(t *testing.T) {
+	statements := statementsOf(t, template(t, nil), workflow.Launch, "ec2:CreateTags")
+	b, err := json.Marshal(statements)
+	require.NoError(t, err)
+	for _, kind := range []string{"instance", "volume", "network-interface"} { // as stage.Launch asks for
+		assert.Contains(t, string(b), ":"+kind+"/*")
+	}
+}
+
+func TestStagesThatMakeResourcesCannotTagOthers(t *testing.T) {
+	tpl := template(t, nil)
+	for _, stage := range []workflow.Stage{workflow.Launch, workflow.CreateImage, workflow.Distribute} {
+		for _, s := range statementsOf(t, tpl, stage, "ec2:CreateTags") {
+			assert.Equal(t, map[string]any{
+				"StringLike":   map[string]any{"aws:RequestTag/ami-factory:execution": "*"},
+				"StringEquals": map[string]any{"ec2:CreateAction": []any{"RunInstances", "CreateImage", "CopyImage"}},
+			}, s["Condition"], stage)
+		}
+	}
+}
+
+func TestOnlyTheFactorysInstancesBecomeImages(t *testing.T) {
+	for _, s := range statementsOf(t, template(t, nil), workflow.CreateImage, "ec2:CreateImage") {
+		b, err := json.Marshal(s)
+		require.NoError(t, err)
+		if strings.Contains(string(b), ":instance/*") {
+			assert.Contains(t, string(b), `"aws:ResourceTag/ami-factory:execution"`)
+		}
+	}
+}
+
+// Every variable that the functions read has to be one that the deployment
+// sets, and the other way round.
+func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
+	tpl := template(t, map[string]any{"subnetIds": "subnet-1", "securityGroupIds": "sg-1"})
+	spec, ok := workflow.Lookup(workflow.RunCompliance)
+	require.True(t, ok)
+	told := functionOf(t, tpl, spec)["Environment"].(map[string]any)["Variables"].(map[string]any)
+	read := map[string]bool{}
+	_, err := lambdaentry.LoadConfig(func(name string) string {
+		read[name] = true
+		return "x"
+	})
+	require.NoError(t, err)
+	for name := range told {
+		assert.True(t, read[name], "%s is told and never read", name)
+	}
+	config, err := lambdaentry.LoadConfig(func(name string) string {
+		if name == lambdaentry.EnvRegion || told[name] != nil { // Lambda itself sets the region
+			return "x"
+		}
+		return ""
+	})
+	require.NoError(t, err, "the deployment tells all that is required")
+	assert.Equal(t, "x", config.GossBucket)
 }
 
 func TestNoStatementAllowsEverything(t *testing.T) {

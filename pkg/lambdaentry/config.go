@@ -18,6 +18,7 @@ const (
 	EnvSubnets         = "AMI_FACTORY_SUBNET_IDS"
 	EnvVersion         = "AMI_FACTORY_VERSION"
 	EnvGossKey         = "AMI_FACTORY_GOSS_KEY"
+	EnvGossBucket      = "AMI_FACTORY_GOSS_BUCKET" // where the check engine is, if not in the factory's bucket
 	EnvGossSHA256      = "AMI_FACTORY_GOSS_SHA256"
 	EnvGuestEndpoint   = "AMI_FACTORY_GUEST_ENDPOINT_URL" // where guests reach S3, if not where functions do
 	EnvGuests          = "AMI_FACTORY_GUESTS"
@@ -44,6 +45,7 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 			SecurityGroupIDs: list(getenv(EnvSecurityGroups)),
 			SubnetIDs:        list(getenv(EnvSubnets)),
 			TopicARN:         getenv(EnvTopic),
+			GossBucket:       getenv(EnvGossBucket),
 			GossKey:          getenv(EnvGossKey),
 			GossSHA256:       getenv(EnvGossSHA256),
 			Guests:           getenv(EnvGuests),

@@ -97,9 +97,9 @@ func (s Cleanup) regions(ctx context.Context, in CleanupInput, t *tally) []strin
 
 // keep decides about an execution's images.
 type keep struct {
-	published bool     // keep what is marked as published
-	named     []string // image ids that a pointer still names
-	unknown   error    // set when nothing may be touched, as it is unknown whether pointers name it
+	published map[string]string // image ids by region, set when the publication was committed
+	named     []string          // image ids that a pointer still names
+	unknown   error             // set when nothing may be touched, as it is unknown whether pointers name it
 }
 
 // pointers gives pointers back that Publish left half moved.
@@ -111,7 +111,7 @@ func (s Cleanup) pointers(ctx context.Context, in CleanupInput, t *tally) keep {
 	case j == nil || j.State == journalRestored:
 		return keep{}
 	case j.State == journalCommitted:
-		return keep{published: true}
+		return keep{published: j.Images}
 	}
 	if err := distribution.Restore(ctx, s.SSM, j.Pointers, j.Recipe); err != nil {
 		t.leave("pointers", err)
@@ -172,7 +172,8 @@ func (s Cleanup) images(ctx context.Context, api CleanupEC2, execution, region s
 	for _, img := range found {
 		id := aws.ToString(img.ImageId)
 		switch {
-		case k.published && ami.IsPublished(img):
+		case k.published[region] == id:
+			// By the journal and not by its tag, which may not show yet.
 			surviving = append(surviving, ami.Snapshots(img)...)
 			continue
 		case k.unknown != nil:

@@ -3,11 +3,14 @@ package stage
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
 	"testing/fstest"
 
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -44,6 +47,38 @@ func TestRunCompliance(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, out, again)
 	assert.Len(t, m.sent, 1, "a second attempt finds the first one's command")
+}
+
+func TestTheCheckEngineMayLieInABucketOfItsOwn(t *testing.T) {
+	s, m := newS3(), newSSM()
+	presigned := map[string]string{} // bucket by key
+	store := s.store()
+	store.Presign = presignRecorder{s, presigned}
+	r := RunCompliance{Settings: settings(), Store: store, SSM: m, UserData: fstest.MapFS{checksScript: {Data: []byte("x")}}}
+	r.Settings.GossBucket = "assets"
+	_, err := r.Run(t.Context(), ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{
+		"tools/goss-v0.4.10-amd64":                              "assets",
+		"checks/" + digest(testPlan().Checks) + ".yaml":         bucket,
+		executionKey(Execution{Name: "run"}, "results.json.gz"): bucket,
+	}, presigned)
+}
+
+// presignRecorder notes in which bucket a presigned key is.
+type presignRecorder struct {
+	*fakeS3
+	buckets map[string]string
+}
+
+func (p presignRecorder) PresignGetObject(ctx context.Context, in *s3.GetObjectInput, o ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error) {
+	p.buckets[*in.Key] = *in.Bucket
+	return p.fakeS3.PresignGetObject(ctx, in, o...)
+}
+
+func (p presignRecorder) PresignPutObject(ctx context.Context, in *s3.PutObjectInput, o ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error) {
+	p.buckets[*in.Key] = *in.Bucket
+	return p.fakeS3.PresignPutObject(ctx, in, o...)
 }
 
 func TestRunComplianceFails(t *testing.T) {

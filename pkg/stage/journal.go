@@ -24,6 +24,7 @@ type journal struct {
 	State    string                 `json:"state"`
 	Started  time.Time              `json:"started"`
 	Recipe   string                 `json:"recipe"`
+	Images   map[string]string      `json:"images"` // what is published, by region
 	Pointers []distribution.Pointer `json:"pointers"`
 }
 

@@ -131,8 +131,9 @@ func (s Publish) begin(ctx context.Context, in PublishInput, p plan.BuildPlan, c
 	if err != nil || j != nil {
 		return j, err
 	}
-	j = &journal{Started: in.Now, Recipe: p.Recipe.Name, Pointers: []distribution.Pointer{}}
+	j = &journal{Started: in.Now, Recipe: p.Recipe.Name, Images: map[string]string{}, Pointers: []distribution.Pointer{}}
 	for _, region := range regionsOf(p) {
+		j.Images[region] = copies[region].ImageID
 		for _, name := range p.Recipe.Pointers.Parameters {
 			previous, err := distribution.ReadPointer(ctx, s.SSM(region), name)
 			if err != nil {

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -86,6 +87,20 @@ func TestPublishMovesAllPointers(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, CleanupOutput{Removed: []string{}, Left: []string{}}, clean)
 	assert.Equal(t, []string{"ami-new"}, w.ec2[home].imageIDs())
+}
+
+func TestCleanupKeepsAPublishedImageWhoseTagDoesNotShowYet(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.publish(t)
+	require.NoError(t, err)
+	for _, e := range w.ec2 { // what a late endpoint of EC2 says
+		e.images[0].Tags = slices.DeleteFunc(e.images[0].Tags, func(tag types.Tag) bool { return *tag.Key == ami.TagPublished })
+	}
+	clean, err := w.cleanup(t, CleanupInput{Job: w.in.Job, Outcome: "Published"})
+	require.NoError(t, err)
+	assert.Equal(t, CleanupOutput{Removed: []string{}, Left: []string{}}, clean)
+	assert.Equal(t, []string{"ami-new"}, w.ec2[home].imageIDs())
+	assert.Equal(t, []string{"ami-copy"}, w.ec2[remote].imageIDs())
 }
 
 func TestFirstPublishMakesThePointers(t *testing.T) {

@@ -72,7 +72,11 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 		return "", err
 	}
 	ttl := time.Duration(p.Recipe.Checks.Timeout) + urlSlack
-	gossURL, gossErr := s.Store.GetURL(ctx, s.Settings.GossKey, ttl)
+	engine := s.Store
+	if b := s.Settings.GossBucket; b != "" { // a deployment's assets have a bucket of their own
+		engine.Bucket = b
+	}
+	gossURL, gossErr := engine.GetURL(ctx, s.Settings.GossKey, ttl)
 	checksURL, checksErr := s.Store.GetURL(ctx, checks.Key, ttl)
 	resultsURL, resultsErr := s.Store.PutURL(ctx, rawResultsKey(in.Execution), ttl)
 	if err := errors.Join(gossErr, checksErr, resultsErr); err != nil {

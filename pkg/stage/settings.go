@@ -14,7 +14,8 @@ type Settings struct {
 	SecurityGroupIDs []string
 	SubnetIDs        []string // used where a recipe names none; none at all means the default VPC
 	TopicARN         string   // empty: no message is sent
-	GossKey          string   // of the check engine, in the bucket
+	GossBucket       string   // of the check engine; empty: the factory's bucket
+	GossKey          string   // of the check engine, in that bucket
 	GossSHA256       string
 	Guests           string // what instances really are: ec2, or vm|container|simulated and a description
 }
