@@ -28,6 +28,8 @@ type timeline struct {
 type span struct {
 	from, to time.Time
 	attempts int
+	notYet   time.Time     // the last time its stage said so
+	lastPoll time.Duration // from then until it was asked again
 }
 
 // visit is one pass through a state.
@@ -64,6 +66,9 @@ func (t *timeline) add(e sfntypes.HistoryEvent) []Event {
 	case e.TaskScheduledEventDetails != nil:
 		if s := t.states[v.state]; s != nil {
 			s.attempts++
+			if !s.notYet.IsZero() {
+				s.lastPoll = at.Sub(s.notYet)
+			}
 		}
 	case e.TaskSucceededEventDetails != nil:
 		v.failed = false
@@ -75,7 +80,9 @@ func (t *timeline) add(e sfntypes.HistoryEvent) []Event {
 		kind := Failing
 		if isNotYet(aws.ToString(d.Error)) {
 			kind = Waiting
-			t.notYet[state] = at
+			if s := t.states[v.state]; s != nil {
+				s.notYet = at
+			}
 		}
 		if s := t.states[v.state]; s != nil {
 			s.to = at // the last that is heard of a state that fails for good
@@ -137,7 +144,7 @@ func (t *timeline) seconds() []StageSeconds {
 	var out []StageSeconds
 	for _, name := range t.order {
 		if s := t.states[name]; s.attempts > 0 {
-			out = append(out, StageSeconds{Stage: name, Seconds: s.to.Sub(s.from).Seconds(), Attempts: s.attempts})
+			out = append(out, StageSeconds{Stage: name, Seconds: s.to.Sub(s.from).Seconds(), Attempts: s.attempts, LastPoll: s.lastPoll.Seconds()})
 		}
 	}
 	return out
