@@ -153,12 +153,12 @@ func TestNames(t *testing.T) {
 		qtype    uint16
 		want     string // empty: no records
 	}{
-		"a name of the world is the gateway":       {"deb.debian.org.", dns.TypeA, network.GatewayIP},
+		"a name of the world is the gateway":       {"mirror.example.com.", dns.TypeA, network.GatewayIP},
 		"the embedded AWS is the gateway":          {"localcloud.internal.", dns.TypeA, network.GatewayIP},
 		"an instance's private name is its own":    {"ip-172-31-16-21.ec2.internal.", dns.TypeA, otherIP},
 		"a name like one outside of the network":   {"ip-10-0-0-1.ec2.internal.", dns.TypeA, network.GatewayIP},
-		"there are no addresses of version 6":      {"deb.debian.org.", dns.TypeAAAA, ""},
-		"other types are not asked of anyone else": {"deb.debian.org.", dns.TypeTXT, ""},
+		"there are no addresses of version 6":      {"mirror.example.com.", dns.TypeAAAA, ""},
+		"other types are not asked of anyone else": {"mirror.example.com.", dns.TypeTXT, ""},
 	} {
 		for _, server := range []string{network.GatewayIP, network.ResolverIP} {
 			t.Run(name+" at "+server, func(t *testing.T) {

@@ -200,7 +200,7 @@ func Run(t *testing.T, subject Subject) {
 	t.Run("nothing else is", func(t *testing.T) {
 		for _, script := range []string{
 			"curl -sS -m 20 http://1.1.1.1/", "curl -sS -m 20 -k https://172.31.0.1/",
-			"curl -sS -m 20 http://172.31.0.1:8080/", "curl -sSf -m 20 http://example.com/", "curl -sS -m 20 -6 http://deb.debian.org/",
+			"curl -sS -m 20 http://172.31.0.1:8080/", "curl -sSf -m 20 http://example.com/", "curl -sS -m 20 -6 http://mirror.example.com/",
 		} {
 			began := time.Now()
 			result := g.run(t, script)
