@@ -10,6 +10,10 @@ import (
 
 const debianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
+func entry(uri, suite string, components []string, signedBy string) apt.Source {
+	return apt.Source{URI: uri, Suite: suite, Components: components, SignedBy: signedBy}
+}
+
 func TestDebianSources(t *testing.T) {
 	main := []string{"main"}
 	for sentence, tc := range map[string]struct {
@@ -18,57 +22,57 @@ func TestDebianSources(t *testing.T) {
 	}{
 		"Debian's entries are taken in the order release, updates, security": {
 			[]apt.Source{
-				{"http://m.test/debian-security", "bookworm-security", []string{"main", "contrib"}, debianKeyring},
-				{"http://m.test/debian", "bookworm-updates", main, debianKeyring},
-				{"http://m.test/debian", "bookworm", []string{"main", "non-free-firmware"}, debianKeyring},
+				entry("http://m.test/debian-security", "bookworm-security", []string{"main", "contrib"}, debianKeyring),
+				entry("http://m.test/debian", "bookworm-updates", main, debianKeyring),
+				entry("http://m.test/debian", "bookworm", []string{"main", "non-free-firmware"}, debianKeyring),
 			},
 			[]apt.Source{
-				{"http://m.test/debian", "bookworm", main, debianKeyring},
-				{"http://m.test/debian", "bookworm-updates", main, debianKeyring},
-				{"http://m.test/debian-security", "bookworm-security", main, debianKeyring},
+				entry("http://m.test/debian", "bookworm", main, debianKeyring),
+				entry("http://m.test/debian", "bookworm-updates", main, debianKeyring),
+				entry("http://m.test/debian-security", "bookworm-security", main, debianKeyring),
 			},
 		},
 		"third parties are left out though they use Debian's suites": {
 			[]apt.Source{
-				{"http://m.test/debian", "bookworm", main, ""},
-				{"https://tools.test", "bookworm", main, "/etc/apt/keyrings/tools.gpg"},
-				{"https://tools.test/apt", "bookworm", main, ""},
-				{"https://engine.test/linux/debian", "bookworm", []string{"stable"}, ""},
-				{"https://db.test/debian", "bookworm-pgdg", main, ""},
-				{"https://fake.test/debian", "bookworm", main, "/etc/apt/keyrings/fake.gpg"},
+				entry("http://m.test/debian", "bookworm", main, ""),
+				entry("https://tools.test", "bookworm", main, "/etc/apt/keyrings/tools.gpg"),
+				entry("https://tools.test/apt", "bookworm", main, ""),
+				entry("https://engine.test/linux/debian", "bookworm", []string{"stable"}, ""),
+				entry("https://db.test/debian", "bookworm-pgdg", main, ""),
+				entry("https://fake.test/debian", "bookworm", main, "/etc/apt/keyrings/fake.gpg"),
 			},
-			[]apt.Source{{"http://m.test/debian", "bookworm", main, ""}},
+			[]apt.Source{entry("http://m.test/debian", "bookworm", main, "")},
 		},
 		"a mirror under another path counts by its keyring": {
-			[]apt.Source{{"http://m.test/pub/linux", "bookworm", main, debianKeyring}},
-			[]apt.Source{{"http://m.test/pub/linux", "bookworm", main, debianKeyring}},
+			[]apt.Source{entry("http://m.test/pub/linux", "bookworm", main, debianKeyring)},
+			[]apt.Source{entry("http://m.test/pub/linux", "bookworm", main, debianKeyring)},
 		},
 		"a host of another release lends its mirrors": {
 			[]apt.Source{
-				{"http://m.test/debian", "trixie", main, debianKeyring},
-				{"http://m.test/debian-security", "stable-security", main, debianKeyring},
+				entry("http://m.test/debian", "trixie", main, debianKeyring),
+				entry("http://m.test/debian-security", "stable-security", main, debianKeyring),
 			},
 			[]apt.Source{
-				{"http://m.test/debian", "bookworm", main, debianKeyring},
-				{"http://m.test/debian-security", "bookworm-security", main, debianKeyring},
+				entry("http://m.test/debian", "bookworm", main, debianKeyring),
+				entry("http://m.test/debian-security", "bookworm-security", main, debianKeyring),
 			},
 		},
 		"a host of this release does not use the others it also lists": {
 			[]apt.Source{
-				{"http://m.test/debian", "bookworm", main, debianKeyring},
-				{"http://other.test/debian", "trixie", main, debianKeyring},
+				entry("http://m.test/debian", "bookworm", main, debianKeyring),
+				entry("http://other.test/debian", "trixie", main, debianKeyring),
 			},
-			[]apt.Source{{"http://m.test/debian", "bookworm", main, debianKeyring}},
+			[]apt.Source{entry("http://m.test/debian", "bookworm", main, debianKeyring)},
 		},
 		"the same source twice counts once": {
-			[]apt.Source{{"http://m.test/debian", "bookworm", main, ""}, {"http://m.test/debian", "bookworm", main, ""}},
-			[]apt.Source{{"http://m.test/debian", "bookworm", main, ""}},
+			[]apt.Source{entry("http://m.test/debian", "bookworm", main, ""), entry("http://m.test/debian", "bookworm", main, "")},
+			[]apt.Source{entry("http://m.test/debian", "bookworm", main, "")},
 		},
 		"without the release itself there is nothing": {
-			[]apt.Source{{"http://m.test/debian-security", "bookworm-security", main, debianKeyring}}, nil,
+			[]apt.Source{entry("http://m.test/debian-security", "bookworm-security", main, debianKeyring)}, nil,
 		},
 		"a host of another distribution has nothing": {
-			[]apt.Source{{"http://m.test/ubuntu", "noble", main, ""}}, nil,
+			[]apt.Source{entry("http://m.test/ubuntu", "noble", main, "")}, nil,
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) { assert.Equal(t, tc.want, debianSources(tc.all, "bookworm")) })
@@ -77,8 +81,8 @@ func TestDebianSources(t *testing.T) {
 
 func TestRenderedSources(t *testing.T) {
 	sources := []apt.Source{
-		{"https://m.test/debian", "bookworm", []string{"main"}, debianKeyring},
-		{"http://m.test/debian-security", "bookworm-security", []string{"main"}, ""},
+		entry("https://m.test/debian", "bookworm", []string{"main"}, debianKeyring),
+		entry("http://m.test/debian-security", "bookworm-security", []string{"main"}, ""),
 	}
 	b := &builder{sources: sources}
 	assert.Equal(t, "deb [signed-by="+debianKeyring+"] https://m.test/debian bookworm main\n"+

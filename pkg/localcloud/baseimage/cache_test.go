@@ -22,7 +22,7 @@ func testBuilder(t *testing.T, mirror string) *builder {
 	return &builder{
 		opts:     Options{Distribution: "debian-12", Kind: vm.VM, CacheDir: t.TempDir(), Progress: func(string) {}},
 		dist:     distribution{codename: "bookworm", packages: []string{"b", "a"}},
-		sources:  []apt.Source{{mirror, "bookworm", []string{"main"}, ""}},
+		sources:  []apt.Source{entry(mirror, "bookworm", []string{"main"}, "")},
 		settings: apt.Settings{},
 		client:   http.DefaultClient,
 		now:      time.Now,
