@@ -11,7 +11,12 @@ BAKE_FLAGS ?=
 # Of the functions and of what runs in guests: this machine's, or what cdk.json asks for.
 GOARCH ?= $(shell go env GOARCH)
 
-GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
+# One set of flags for programs, tests and linters: Go keeps what it compiled per
+# set, and the AWS SDK alone takes minutes.
+export CGO_ENABLED := 0
+export GOFLAGS := $(filter-out -trimpath -buildvcs=false,$(GOFLAGS)) -trimpath -buildvcs=false
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUNCTIONS := $(notdir $(patsubst %/,%,$(dir $(wildcard lambdas/*/main.go))))
 # Where tests keep base images, so that each is built once.
 TEST_CACHE := $(CURDIR)/build/cache/base
@@ -27,7 +32,7 @@ setup: ## install what real guests and the tests need (root on Debian), or say w
 .PHONY: functions
 functions: ## build the Lambda functions into build/lambda/<name>/bootstrap
 	@mkdir -p build/lambda
-	@GOARCH=$(GOARCH) GOOS=linux $(GO_BUILD) -ldflags "-s -w" -tags lambda.norpc -o build/bin/ ./lambdas/...
+	@GOARCH=$(GOARCH) GOOS=linux go build -ldflags "-s -w" -tags lambda.norpc -o build/bin/ ./lambdas/...
 	@for name in $(FUNCTIONS); do \
 		mkdir -p "build/lambda/$$name"; \
 		ln -f "build/bin/$$name" "build/lambda/$$name/bootstrap"; \
@@ -36,11 +41,11 @@ functions: ## build the Lambda functions into build/lambda/<name>/bootstrap
 .PHONY: goss
 goss: ## build the checker that verifiers run, into build/tools/goss
 	@mkdir -p build/tools
-	@GOARCH=$(GOARCH) GOOS=linux $(GO_BUILD) -ldflags "-s -w" -o build/tools/goss github.com/goss-org/goss/cmd/goss
+	@GOARCH=$(GOARCH) GOOS=linux go build -ldflags "-s -w" -o build/tools/goss github.com/goss-org/goss/cmd/goss
 
 .PHONY: build
 build: functions goss ## build everything; the command line is build/ami-factory
-	@GOARCH= $(GO_BUILD) -o build/ami-factory ./cmd/ami-factory
+	@GOARCH= go build -ldflags "-X github.com/ami-factory/ami-factory/pkg/cli.Version=$(VERSION)" -o build/ami-factory ./cmd/ami-factory
 
 .PHONY: bake
 bake: ## build a verified image of RECIPE on real virtual machines
@@ -84,7 +89,7 @@ lint: ## check formatting, vet, staticcheck, errorlint, gosec and shell scripts
 .PHONY: fmt
 fmt: ## format Go and shell sources
 	@gofmt -w $$(find . -name '*.go' -not -path './build/*' -not -path './cdk.out/*')
-	@go -C .tools build -trimpath -buildvcs=false -o ../build/tools/ tool
+	@go -C .tools build -o ../build/tools/ tool
 	@build/tools/shfmt -w $$(find . -name '*.sh' -not -path './build/*' -not -path '*/testdata/*') .ci/run
 
 .PHONY: node

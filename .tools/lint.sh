@@ -6,7 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly bin=build/tools
 mkdir -p "$bin"
-GOARCH='' GOFLAGS=-buildvcs=false go -C .tools build -trimpath -o "../$bin/" tool
+# As in the Makefile, so that what was compiled for one serves the other.
+export CGO_ENABLED=0 GOFLAGS=${GOFLAGS:--trimpath -buildvcs=false}
+GOARCH='' go -C .tools build -o "../$bin/" tool
 
 # infra holds the CDK, which is larger than all the rest by far: vet has to do there.
 mapfile -t packages < <(go list ./... | grep -v '/infra$')
