@@ -189,15 +189,15 @@ func (o *Options) checkPrograms() error {
 	return nil
 }
 
-// handler forwards to the embedded AWS, which does not exist yet when the
-// guests' network is made.
+// handler forwards to what guests may reach of the embedded AWS, which does not
+// exist yet when their network is made.
 func (f *Factory) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.Cloud == nil {
 			http.Error(w, "the embedded AWS is starting", http.StatusServiceUnavailable)
 			return
 		}
-		f.Cloud.Handler().ServeHTTP(w, r)
+		f.Cloud.GuestHandler().ServeHTTP(w, r)
 	})
 }
 
