@@ -68,7 +68,7 @@ func (b bench) run(t *testing.T) (provision, string, bool) {
 	command.Env = append(os.Environ(),
 		"AMI_FACTORY_STATE_DIR="+state, "AMI_FACTORY_LOG_DIR="+filepath.Join(b.dir, "logs"))
 	output, err := command.CombinedOutput()
-	content, readErr := os.ReadFile(filepath.Join(state, "provision.json")) //nolint:gosec // a directory of the test
+	content, readErr := os.ReadFile(filepath.Join(state, "provision.json"))
 	require.NoError(t, readErr, "%s", output)
 	var result provision
 	require.NoError(t, json.Unmarshal(content, &result), "%s", content)

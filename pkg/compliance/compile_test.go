@@ -50,7 +50,7 @@ func golden(t *testing.T, name string, got []byte) {
 	if *update {
 		require.NoError(t, os.WriteFile(file, got, 0o600))
 	}
-	want, err := os.ReadFile(file) //nolint:gosec // a file of this repository
+	want, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.Equal(t, string(want), string(got), "run go test ./pkg/compliance -update")
 }
@@ -62,7 +62,7 @@ func goss(t *testing.T, checks []byte) []byte {
 	require.NoError(t, os.WriteFile(file, checks, 0o600))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "tool", "goss", "--gossfile", file, "validate", "--format", "json", "--no-color") //nolint:gosec // a file of this test
+	cmd := exec.CommandContext(ctx, "go", "tool", "goss", "--gossfile", file, "validate", "--format", "json", "--no-color")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	var exit *exec.ExitError

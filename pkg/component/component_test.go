@@ -215,7 +215,7 @@ func unpack(t *testing.T, data []byte) map[string]*tar.Header {
 	out := map[string]*tar.Header{}
 	for archive := tar.NewReader(zip); ; {
 		h, err := archive.Next()
-		if err == io.EOF { //nolint:errorlint // Next returns io.EOF itself
+		if err == io.EOF {
 			return out
 		}
 		require.NoError(t, err)

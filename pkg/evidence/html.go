@@ -43,7 +43,7 @@ func (r Report) WriteHTML(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p := page{Report: r.canonical(), Style: template.CSS(pageStyle), Digest: digest} //nolint:gosec // a file of this package
+	p := page{Report: r.canonical(), Style: template.CSS(pageStyle), Digest: digest} // #nosec G203 -- a file of this package
 	p.Tone, p.Verdict, p.Meaning = verdict(p.Status)
 	if p.Simulated {
 		p.Tone, p.Meaning = "neutral", "In the simulation: "+p.Meaning

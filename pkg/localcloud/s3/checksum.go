@@ -3,7 +3,7 @@ package s3
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha1" //nolint:gosec // one of the algorithms that S3 offers
+	"crypto/sha1" // #nosec G505 -- one of the algorithms that S3 offers
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"

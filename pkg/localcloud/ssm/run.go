@@ -91,7 +91,7 @@ func (s *Service) execute(ctx context.Context, at scope.Key, c *command, inv *in
 	s.announce(ctx, at, c, inv)
 
 	result, err := machine.Exec(ctx, guestCommand(strings.Join(c.Parameters["commands"], "\n")+"\n", first(c.Parameters["workingDirectory"]), c.Execution))
-	out := outcome{exit: int32(result.ExitCode), stdout: result.Stdout, stderr: result.Stderr} //nolint:gosec // exit codes have eight bits
+	out := outcome{exit: int32(result.ExitCode), stdout: result.Stdout, stderr: result.Stderr} // exit codes have eight bits
 	switch {
 	case ctx.Err() != nil:
 		out.status, out.details, out.exit = types.CommandInvocationStatusCancelled, "Cancelled", -1

@@ -72,8 +72,8 @@ func (g *Group) Close(ctx context.Context) error {
 
 // merged takes its end from one context and its values from another.
 type merged struct {
-	context.Context //nolint:containedctx // that is what it is
-	values          context.Context
+	context.Context
+	values context.Context
 }
 
 func (m merged) Value(key any) any {

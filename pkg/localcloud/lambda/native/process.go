@@ -75,7 +75,7 @@ func start(l *Launcher, o Options) (*process, error) {
 		return nil, err
 	}
 	p := &process{
-		cmd:    exec.Command(bootstrap), //nolint:gosec // running the function's code is the purpose
+		cmd:    exec.Command(bootstrap), // running the function's code is the purpose
 		log:    log,
 		work:   make(chan *invocation),
 		ready:  make(chan struct{}),

@@ -73,7 +73,7 @@ func (m *mapState) run(v *visit) (step, error) {
 	}
 	err = v.record(types.HistoryEvent{
 		Type:                        types.HistoryEventTypeMapStateStarted,
-		MapStateStartedEventDetails: &types.MapStateStartedEventDetails{Length: int32(len(items))}, //nolint:gosec // bounded by the payload
+		MapStateStartedEventDetails: &types.MapStateStartedEventDetails{Length: int32(len(items))}, // bounded by the payload
 	})
 	if err != nil {
 		return step{}, err
@@ -157,7 +157,7 @@ func (r *iterations) results() []any {
 }
 
 func (r *iterations) iterate(ctx context.Context, i int, s *strand) error {
-	details := &types.MapIterationEventDetails{Name: aws.String(r.v.state.name), Index: int32(i)} //nolint:gosec // bounded by the payload
+	details := &types.MapIterationEventDetails{Name: aws.String(r.v.state.name), Index: int32(i)} // bounded by the payload
 	s.item = map[string]any{"Index": float64(i), "Value": r.items[i]}
 	err := s.record(types.HistoryEvent{
 		Type: types.HistoryEventTypeMapIterationStarted, MapIterationStartedEventDetails: details,

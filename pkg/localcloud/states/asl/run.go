@@ -53,7 +53,7 @@ func (m *Machine) Run(ctx context.Context, host Host, e Execution) (output json.
 		host:  host,
 		exec:  e,
 		input: input,
-		rnd:   rand.New(rand.NewPCG(seed.Sum64(), 0)), //nolint:gosec // jitter, reproducible
+		rnd:   rand.New(rand.NewPCG(seed.Sum64(), 0)), // #nosec G404 -- jitter, reproducible
 	}
 	s := &strand{runner: r, scope: &scope{vars: map[string]any{}}, last: e.StartedEvent}
 	out, err := s.run(ctx, m.graph, input)
