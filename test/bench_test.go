@@ -1,0 +1,102 @@
+package test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// BenchmarkSimulatedBake is a whole bake on the virtual clock, stages in this
+// process: what the state machine, the stages and the embedded AWS cost.
+func BenchmarkSimulatedBake(b *testing.B) {
+	f := simFactory(b, nil)
+	var virtual float64
+	b.ReportAllocs()
+	for b.Loop() {
+		s := bake(b, f, rehearsal.BakeInput{Force: true})
+		require.Equal(b, workflow.Published, s.Status, s.Cause)
+		virtual += s.Seconds
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "bakes/s")
+	b.ReportMetric(virtual/b.Elapsed().Seconds(), "virtual-s/s")
+}
+
+// BenchmarkFunctions starts the functions' own programs, as Lambda would, and
+// invokes them through a bake with simulated guests that wait for nothing.
+func BenchmarkFunctions(b *testing.B) {
+	functions := filepath.Join("..", "build", "lambda")
+	var cold, warm []time.Duration
+	for b.Loop() {
+		f := simFactory(b, func(o *rehearsal.Options) {
+			o.Clock, o.FunctionsDir = nil, functions
+			o.Timing = ec2.Timing{PendingToRunning: time.Millisecond}
+			o.Simulated = rehearsal.SimulatedGuest{}
+		})
+		for range 3 {
+			s := bake(b, f, rehearsal.BakeInput{Force: true})
+			require.Equal(b, workflow.Published, s.Status, s.Cause)
+		}
+		for _, s := range f.Cloud.Lambda.Stats() {
+			cold, warm = append(cold, s.Cold...), append(warm, s.Warm...)
+		}
+		require.NoError(b, f.Close(context.Background()))
+	}
+	b.ReportMetric(milliseconds(median(cold)), "cold-ms")
+	b.ReportMetric(milliseconds(slices.Max(cold)), "cold-max-ms")
+	b.ReportMetric(milliseconds(median(warm)), "warm-ms")
+	var total, largest int64
+	for _, spec := range workflow.Stages() {
+		info, err := os.Stat(filepath.Join(functions, string(spec.Stage), "bootstrap"))
+		require.NoError(b, err)
+		total, largest = total+info.Size(), max(largest, info.Size())
+	}
+	b.ReportMetric(float64(total)/float64(len(workflow.Stages()))/1e6, "MB/function")
+	b.ReportMetric(float64(largest)/1e6, "MB-largest")
+}
+
+// BenchmarkRealBake bakes on virtual machines once, and tells the guests' time
+// from the factory's own.
+func BenchmarkRealBake(b *testing.B) { benchmarkReal(b, vm.VM) }
+
+// BenchmarkContainerBake is the same in containers.
+func BenchmarkContainerBake(b *testing.B) { benchmarkReal(b, vm.Container) }
+
+func benchmarkReal(b *testing.B, kind vm.Kind) {
+	f := open(b, realGuests(b, kind))
+	for b.Loop() {
+		s := bake(b, f, rehearsal.BakeInput{Force: true})
+		require.Equal(b, workflow.Published, s.Status, s.Cause)
+		var states float64
+		for _, stage := range s.Stages {
+			states += stage.Seconds
+			b.ReportMetric(stage.Seconds, stage.Stage+"-s")
+		}
+		b.ReportMetric(s.Seconds, "total-s")
+		b.ReportMetric(s.Functions, "functions-s")
+		b.ReportMetric(s.PollSeconds(), "polls-max-s")
+		b.ReportMetric(s.Seconds-states, "transitions-s")
+		b.ReportMetric(100*(s.Functions+s.PollSeconds())/s.Seconds, "own-max-%")
+		info, err := os.Stat(s.Disk)
+		require.NoError(b, err)
+		if info.Mode().IsRegular() {
+			b.ReportMetric(float64(info.Size())/1e6, "disk-MB")
+		}
+	}
+}
+
+func median(d []time.Duration) time.Duration {
+	d = slices.Sorted(slices.Values(d))
+	return d[len(d)/2]
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
