@@ -43,6 +43,12 @@ func (l *local) register(c *cobra.Command) {
 }
 
 func (a *app) options(l local) (rehearsal.Options, error) {
+	if err := rehearsal.CheckGuests(vm.Kind(l.guests)); err != nil {
+		return rehearsal.Options{}, &exitError{exitUsage, fmt.Errorf("--guests: %w", err)}
+	}
+	if (l.official.URL == "") != (l.official.SHA256 == "") {
+		return rehearsal.Options{}, &exitError{exitUsage, errors.New("--base-url and --base-sha256 go together: nothing is downloaded without knowing what it must be")}
+	}
 	dir, err := a.userdataDir()
 	if err != nil {
 		return rehearsal.Options{}, err
@@ -51,7 +57,7 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 	if l.verbose {
 		log = slog.New(slog.NewTextHandler(a.err, nil))
 	}
-	return rehearsal.Options{
+	opts := rehearsal.Options{
 		Guests: vm.Kind(l.guests), StateDir: l.state, CacheDir: l.cache, FunctionsDir: l.functions, GossFile: l.goss,
 		UserDataDir: dir, Version: version(), Official: l.official, Log: log,
 		// Simulated guests show the workflow; nobody learns from waiting for them.
@@ -59,7 +65,11 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 		Simulated: rehearsal.SimulatedGuest{
 			Boot: time.Second, Provision: 3 * time.Second, Check: time.Second,
 		},
-	}, nil
+	}
+	if a.tune != nil {
+		a.tune(&opts)
+	}
+	return opts, nil
 }
 
 func simulatedTiming(kind vm.Kind) ec2.Timing {
@@ -84,7 +94,7 @@ to stderr, the summary to stdout.
 
 When the same source, recipe and components were baked before, the execution
 ends UpToDate; --force bakes again. Ctrl-C stops and removes everything the
-execution has made.
+execution has made; a second Ctrl-C leaves that to the next run.
 
 Exit codes: 0 published or up to date, 1 failed and nothing is left,
 2 wrong usage, 3 rejected by the gate, 4 something is left behind,
@@ -92,7 +102,7 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 		Example: `  ami-factory bake debian-12-docker
   ami-factory bake debian-12-docker --guests container --force
   ami-factory bake debian-12-docker --output json > summary.json`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: takes("one RECIPE"),
 		RunE: func(c *cobra.Command, given []string) error {
 			in.Recipe = given[0]
 			return a.runBake(c.Context(), l, in)
@@ -121,10 +131,9 @@ func (a *app) runBake(ctx context.Context, l local, in rehearsal.BakeInput) (err
 		return openError(ctx, err)
 	}
 	defer func() { err = errors.Join(err, factory.Close(ctx)) }()
-	if n := len(factory.Recovered); n > 0 {
-		show.note(fmt.Sprintf("an earlier run was interrupted: removed %s", strings.Join(factory.Recovered, ", ")))
-	}
-	show.note("embedded AWS at " + factory.URL + "; guests are " + factory.Guests)
+	show.started(factory)
+	stop := context.AfterFunc(ctx, func() { show.note("interrupted: stopping, and removing what was made") })
+	defer stop()
 	summary, err := factory.Bake(ctx, in, show.event)
 	show.end()
 	if err != nil {
@@ -205,7 +214,7 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 	}
 	label = "stages"
 	for _, stage := range s.Stages {
-		row(label, "%7.1f s  %s", stage.Seconds, stage.Stage)
+		row(label, "%8s  %s", seconds(stage.Seconds), stage.Stage)
 		label = ""
 	}
 	row("factory's own", "%.1f s in functions, at most %.1f s between polls; the rest is the guests' and EC2's", s.Functions, s.PollSeconds())
@@ -220,8 +229,16 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 	return err
 }
 
+// seconds is a duration as people read it: 4ms, 7.8s, 3m42s.
 func seconds(s float64) string {
-	return (time.Duration(s*10) * 100 * time.Millisecond).String()
+	d := time.Duration(s * float64(time.Second))
+	switch {
+	case d < time.Second:
+		return max(d, 0).Round(time.Millisecond).String()
+	case d < time.Minute:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return d.Round(time.Second).String()
 }
 
 // relative is the shorter way to say where a file is.

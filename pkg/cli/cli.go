@@ -11,10 +11,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/report"
 )
 
@@ -29,7 +31,7 @@ const (
 )
 
 // Version of this build; the Makefile sets it.
-var Version string //nolint:gochecknoglobals // the linker writes it
+var Version string // the linker writes it
 
 // version falls back to what the Go toolchain recorded.
 func version() string {
@@ -63,18 +65,25 @@ type app struct {
 	out, err io.Writer
 	format   string // text | json
 	userdata string
+	tune     func(*rehearsal.Options) // changes what flags ask for; nil: nothing
 }
 
 // Main runs the command line and returns the exit code.
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a := &app{in: in, out: out, err: errOut}
+	// The first Ctrl-C removes what was made; the second ends the process at once.
+	context.AfterFunc(ctx, stop)
+	return (&app{in: in, out: out, err: errOut}).run(ctx, args)
+}
+
+// run is Main under a context whose end is a Ctrl-C.
+func (a *app) run(ctx context.Context, args []string) int {
 	root := a.root()
 	root.SetArgs(args)
-	root.SetIn(in)
-	root.SetOut(out)
-	root.SetErr(errOut)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
 	return a.exit(ctx, root.ExecuteContext(ctx))
 }
 
@@ -102,7 +111,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 }
 
 func (a *app) root() *cobra.Command {
-	root := &cobra.Command{
+	root := group(&cobra.Command{
 		Use:   "ami-factory",
 		Short: "Bakes, verifies and publishes golden machine images",
 		Long: `ami-factory bakes golden machine images (AMIs) from recipes, proves that they
@@ -124,25 +133,33 @@ machines. Nothing here talks to AWS unless you deploy it.`,
 			}
 			return nil
 		},
-	}
+	}, a.lint(), a.plan(), a.schema(), a.bake(), a.local(), a.images())
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "what to print on stdout: text or json")
 	root.PersistentFlags().StringVar(&a.userdata, "userdata", "",
 		"folder of recipes and components (default: ./userdata if there is one, else the copy built in)")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &exitError{exitUsage, fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})
-	root.AddCommand(a.lint(), a.plan(), a.schema(), a.bake(), a.local(), a.images())
 	return root
 }
 
-// args is a cobra argument check whose failure is a usage error with the
-// command's own usage line.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+// takes is a check of the number of arguments, whose failure is a usage error
+// that names what is wanted.
+func takes(what ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, given []string) error {
-		if err := check(c, given); err != nil {
-			return &exitError{exitUsage, fmt.Errorf("%w\nUsage: %s\nSee '%s --help'", err, c.UseLine(), c.CommandPath())}
+		if len(given) == len(what) {
+			return nil
 		}
-		return nil
+		wanted := "takes no arguments"
+		if len(what) > 0 {
+			wanted = "takes " + strings.Join(what, " and ")
+		}
+		got := "none was given"
+		if len(given) > 0 {
+			got = fmt.Sprintf("%q was given", given)
+		}
+		return &exitError{exitUsage, fmt.Errorf("%s %s, and %s\nUsage: %s\nSee '%s --help'",
+			c.CommandPath(), wanted, got, c.UseLine(), c.CommandPath())}
 	}
 }
 
@@ -156,12 +173,18 @@ func (a *app) json(v any) error {
 
 // group makes a command that only holds others: an unknown one is an error.
 func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
+	c.Args = cobra.ArbitraryArgs
 	c.RunE = func(c *cobra.Command, given []string) error {
-		if len(given) > 0 {
-			return &exitError{exitUsage, fmt.Errorf("unknown command %q for %q\nSee '%s --help'", given[0], c.CommandPath(), c.CommandPath())}
+		if len(given) == 0 {
+			return c.Help()
 		}
-		return c.Help()
+		near := ""
+		if found := c.SuggestionsFor(given[0]); len(found) > 0 {
+			near = fmt.Sprintf(", did you mean %s?", strings.Join(found, " or "))
+		}
+		return &exitError{exitUsage, fmt.Errorf("unknown command %q of %s%s\nSee '%s --help'", given[0], c.CommandPath(), near, c.CommandPath())}
 	}
+	c.SuggestionsMinimumDistance = 2
 	c.AddCommand(children...)
 	return c
 }

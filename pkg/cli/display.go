@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +33,7 @@ type display struct {
 }
 
 type running struct {
-	state string
+	what  string // the state, and the region if that matters
 	since time.Time
 }
 
@@ -41,7 +43,7 @@ const heartbeat = 30 * time.Second
 func newDisplay(w io.Writer) *display {
 	d := &display{w: w, start: time.Now(), shown: time.Now(), stop: make(chan struct{})}
 	if f, ok := w.(*os.File); ok {
-		d.terminal = term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor fits
+		d.terminal = term.IsTerminal(int(f.Fd())) // a file descriptor fits
 	}
 	d.stopped.Add(1)
 	go func() {
@@ -71,29 +73,47 @@ func (d *display) note(text string) {
 func (d *display) event(e rehearsal.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	what := e.State
+	if e.Region != "" {
+		what += " " + e.Region
+	}
 	switch e.Kind {
 	case rehearsal.Entered:
-		d.open = append(d.open, running{e.State, e.At})
+		d.open = append(d.open, running{what, e.At})
 		d.latest = ""
 	case rehearsal.Waiting:
 		d.latest = e.Detail
 	case rehearsal.Failing:
-		d.line("%s: %s", e.State, e.Detail)
+		d.line("%s: %s", what, e.Detail)
 	case rehearsal.Exited:
-		for i, r := range d.open {
-			if r.state != e.State {
-				continue
-			}
-			d.open = append(d.open[:i], d.open[i+1:]...)
-			if took := e.At.Sub(r.since); took >= 10*time.Millisecond {
-				d.line("%-18s done in %s", e.State, seconds(took.Seconds()))
-			}
-			break
-		}
+		d.left(what, "done in", e.At)
+	case rehearsal.Failed:
+		d.left(what, "failed after", e.At)
 	}
 	if d.terminal {
 		d.rewrite()
 	}
+}
+
+// left tells of a state that is over; nobody cares for those that only decide.
+func (d *display) left(what, how string, at time.Time) {
+	i := slices.IndexFunc(d.open, func(r running) bool { return r.what == what })
+	if i < 0 {
+		return
+	}
+	took := at.Sub(d.open[i].since)
+	d.open = slices.Delete(d.open, i, i+1)
+	if took >= 10*time.Millisecond {
+		d.line("%-24s %s %s", what, how, seconds(took.Seconds()))
+	}
+}
+
+// started tells about the embedded AWS.
+func (d *display) started(f *rehearsal.Factory) {
+	if len(f.Recovered) > 0 {
+		d.note("an earlier run was interrupted: removed what it left: " + strings.Join(f.Recovered, ", "))
+	}
+	d.note("embedded AWS at " + f.URL + "; guests are " + f.Guests)
 }
 
 // beat says that something is still under way.
@@ -113,7 +133,7 @@ func (d *display) underWay() string {
 		return ""
 	}
 	r := d.open[len(d.open)-1]
-	text := fmt.Sprintf("%-18s %s", r.state, seconds(time.Since(r.since).Seconds()))
+	text := fmt.Sprintf("%-24s %s", r.what, seconds(time.Since(r.since).Seconds()))
 	if d.latest != "" {
 		text += "  " + d.latest
 	}

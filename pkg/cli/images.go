@@ -32,6 +32,7 @@ type imageAPI interface {
 type image struct {
 	ImageID     string            `json:"imageId"`
 	Region      string            `json:"region"`
+	Guests      string            `json:"guests,omitempty"` // what it was baked in: vm, container or simulated
 	Name        string            `json:"name"`
 	State       string            `json:"state"`
 	Created     string            `json:"created"`
@@ -52,20 +53,20 @@ func (a *app) images() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List the factory's images",
 		Example: "  ami-factory images list\n  ami-factory images list --guests container --region eu-central-1 --output json",
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withImages(c.Context(), l, func(api imageAPI, _ *rehearsal.Factory) error {
-				return a.listImages(c.Context(), api, region)
+			return a.withImages(c.Context(), l, func(api imageAPI, guests string) error {
+				return a.listImages(c.Context(), api, region, guests)
 			})
 		},
 	}
 	show := &cobra.Command{
 		Use: "show IMAGE", Short: "Show one image: sharing, snapshots and tags",
 		Example: "  ami-factory images show ami-0123456789abcdef0",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    takes("one IMAGE"),
 		RunE: func(c *cobra.Command, given []string) error {
-			return a.withImages(c.Context(), l, func(api imageAPI, _ *rehearsal.Factory) error {
-				return a.showImage(c.Context(), api, region, given[0])
+			return a.withImages(c.Context(), l, func(api imageAPI, guests string) error {
+				return a.showImage(c.Context(), api, region, given[0], guests)
 			})
 		},
 	}
@@ -74,10 +75,10 @@ func (a *app) images() *cobra.Command {
 		Use: "export IMAGE --output FILE", Short: "Write an image's disk as a qcow2 file that any QEMU boots",
 		Example: "  ami-factory images export ami-0123456789abcdef0 --output disk.qcow2\n" +
 			"  qemu-system-x86_64 -m 2048 -nographic -drive file=disk.qcow2,if=virtio",
-		Args: args(cobra.ExactArgs(1)),
+		Args: takes("one IMAGE"),
 		RunE: func(c *cobra.Command, given []string) error {
 			if file == "" {
-				return &exitError{exitUsage, errors.New("--output is required: the qcow2 file to write")}
+				return &exitError{exitUsage, fmt.Errorf("--output is required: the qcow2 file to write\nSee '%s --help'", c.CommandPath())}
 			}
 			return a.withState(c.Context(), l, func(f *rehearsal.Factory) error {
 				found, err := find(c.Context(), f.Cloud.EC2, region, given[0])
@@ -92,7 +93,8 @@ func (a *app) images() *cobra.Command {
 			})
 		},
 	}
-	export.Flags().StringVar(&file, "output", "", "the qcow2 file to write")
+	// In place of the flag of that name that other commands have.
+	export.Flags().StringVarP(&file, "output", "o", "", "the qcow2 file to write")
 	for _, c := range []*cobra.Command{list, show, export} {
 		l.register(c)
 		c.Flags().StringVar(&region, "region", "", "look in this region only")
@@ -103,6 +105,9 @@ func (a *app) images() *cobra.Command {
 		Long: `List, show and export images of the embedded AWS, read from its state folder
 whether or not it runs. With AWS_ENDPOINT_URL in the environment, list and show
 ask that endpoint instead.`,
+		Example: `  ami-factory images list
+  ami-factory images show ami-0123456789abcdef0
+  ami-factory images export ami-0123456789abcdef0 --output disk.qcow2`,
 	}, list, show, export)
 }
 
@@ -119,21 +124,26 @@ func (a *app) withState(ctx context.Context, l local, do func(*rehearsal.Factory
 	return do(f)
 }
 
-func (a *app) withImages(ctx context.Context, l local, do func(imageAPI, *rehearsal.Factory) error) error {
+// withImages does something with the embedded AWS's images, and what its guests
+// are, or with those at an endpoint, where only AWS's own answers are known.
+func (a *app) withImages(ctx context.Context, l local, do func(api imageAPI, guests string) error) error {
 	if os.Getenv("AWS_ENDPOINT_URL") == "" && os.Getenv("AWS_ENDPOINT_URL_EC2") == "" {
-		return a.withState(ctx, l, func(f *rehearsal.Factory) error { return do(f.Cloud.EC2, f) })
+		return a.withState(ctx, l, func(f *rehearsal.Factory) error { return do(f.Cloud.EC2, l.guests) })
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx)
 	if err != nil {
 		return err
 	}
-	return do(ec2.NewFromConfig(cfg), nil)
+	return do(ec2.NewFromConfig(cfg), "")
 }
 
-func (a *app) listImages(ctx context.Context, api imageAPI, region string) error {
+func (a *app) listImages(ctx context.Context, api imageAPI, region, guests string) error {
 	found, err := ownImages(ctx, api, region)
 	if err != nil {
 		return err
+	}
+	for i := range found {
+		found[i].Guests = guests
 	}
 	if a.format == "json" {
 		return a.json(found)
@@ -143,18 +153,19 @@ func (a *app) listImages(ctx context.Context, api imageAPI, region string) error
 		return err
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "IMAGE\tREGION\tSTATE\tCREATED\tRECIPE\tFINGERPRINT\tNAME")
+	_, _ = fmt.Fprintln(w, "IMAGE\tREGION\tGUESTS\tSTATE\tCREATED\tRECIPE\tFINGERPRINT\tNAME")
 	for _, i := range found {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.12s\t%s\n", i.ImageID, i.Region, i.State, i.Created, i.Recipe, i.Fingerprint, i.Name)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%.12s\t%s\n", i.ImageID, i.Region, cmp.Or(i.Guests, "-"), i.State, i.Created, i.Recipe, i.Fingerprint, i.Name)
 	}
 	return w.Flush()
 }
 
-func (a *app) showImage(ctx context.Context, api imageAPI, region, id string) error {
+func (a *app) showImage(ctx context.Context, api imageAPI, region, id, guests string) error {
 	found, err := find(ctx, api, region, id)
 	if err != nil {
 		return err
 	}
+	found.Guests = guests
 	out, err := api.DescribeImageAttribute(ctx, &ec2.DescribeImageAttributeInput{
 		ImageId: &id, Attribute: types.ImageAttributeNameLaunchPermission,
 	}, inRegion(found.Region))
@@ -170,7 +181,7 @@ func (a *app) showImage(ctx context.Context, api imageAPI, region, id string) er
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
-		{"image", found.ImageID}, {"region", found.Region}, {"name", found.Name}, {"state", found.State}, {"created", found.Created},
+		{"image", found.ImageID}, {"region", found.Region}, {"guests", found.Guests}, {"name", found.Name}, {"state", found.State}, {"created", found.Created},
 		{"size", fmt.Sprintf("%d GiB, encrypted: %t", found.SizeGiB, found.Encrypted)}, {"IMDS", found.ImdsSupport},
 		{"snapshots", strings.Join(found.SnapshotIDs, ", ")}, {"deprecated", found.Deprecation},
 		{"shared with", strings.Join(found.SharedWith, ", ")},

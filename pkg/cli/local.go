@@ -15,6 +15,9 @@ func (a *app) local() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "local",
 		Short: "The embedded AWS with the factory deployed in it",
+		Long: `The embedded AWS with the factory deployed in it, for any AWS client. It keeps
+its state in the folder --state, one for each kind of guests.`,
+		Example: `  ami-factory local up --guests container`,
 	}, a.localUp())
 }
 
@@ -25,12 +28,15 @@ func (a *app) localUp() *cobra.Command {
 		Use:   "up",
 		Short: "Serve the embedded AWS for any AWS client, until Ctrl-C",
 		Long: `Serve the embedded AWS on a loopback address, with the factory deployed in it,
-until Ctrl-C. What to export for AWS clients is printed on stdout.`,
+until Ctrl-C. What to export for AWS clients is printed on stdout.
+
+Executions that are under way at Ctrl-C end; what they have made is removed by
+the next run with the same --state.`,
 		Example: `  ami-factory local up --guests container
   aws stepfunctions start-execution --endpoint-url http://127.0.0.1:4566 \
     --state-machine-arn arn:aws:states:eu-west-1:111122223333:stateMachine:ami-factory \
     --input '{"recipe":"debian-12-docker"}'`,
-		Args: args(cobra.NoArgs),
+		Args: takes(),
 		RunE: func(c *cobra.Command, _ []string) error { return a.runLocalUp(c.Context(), l, listen) },
 	}
 	l.register(c)
@@ -51,6 +57,7 @@ func (a *app) runLocalUp(ctx context.Context, l local, listen string) (err error
 		return openError(ctx, err)
 	}
 	defer func() { err = errors.Join(err, factory.Close(ctx)) }()
+	show.started(factory)
 	if a.format == "json" {
 		env := map[string]string{}
 		for _, v := range factory.Cloud.Environment() {

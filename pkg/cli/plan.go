@@ -33,7 +33,7 @@ AWS_PROFILE in the environment, there. Where nothing was baked yet and no AWS is
 named, the plan is for a stand-in source, and says so.`,
 		Example: `  ami-factory plan debian-12-docker
   ami-factory plan debian-12-docker --output json | jq -r .fingerprint`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: takes("one RECIPE"),
 		RunE: func(c *cobra.Command, given []string) error { return a.runPlan(c.Context(), l, given[0], override) },
 	}
 	l.register(c)

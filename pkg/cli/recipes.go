@@ -119,7 +119,7 @@ complete recipes with it:
 
   # yaml-language-server: $schema=recipe.schema.json`,
 		Example: `  ami-factory schema > recipe.schema.json`,
-		Args:    args(cobra.NoArgs),
+		Args:    takes(),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := a.out.Write(recipe.Schema())
 			return err

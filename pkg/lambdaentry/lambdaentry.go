@@ -4,6 +4,7 @@
 package lambdaentry
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +12,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"reflect"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -49,7 +53,7 @@ func Adapt[I, O any](run func(context.Context, I) (O, error)) Handler {
 			}
 		}()
 		var in I
-		if err := json.Unmarshal(payload, &in); err != nil {
+		if err := decode(payload, &in); err != nil {
 			return nil, named(failure.Wrap(failure.InvalidInput, err, "the stage's input is not what is documented"))
 		}
 		out, err := run(ctx, in)
@@ -64,6 +68,40 @@ func Adapt[I, O any](run func(context.Context, I) (O, error)) Handler {
 	}
 }
 
+// decode is strict: a field that is not known is a slip of whoever wrote it, and
+// to pass over it would do something else than what was asked for.
+func decode(payload []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(payload))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(into)
+	if err == nil {
+		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+			return errors.New("something follows the JSON document")
+		}
+		return nil
+	}
+	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		return fmt.Errorf("unknown field %s (allowed: %s)", field, strings.Join(fields(reflect.TypeOf(into).Elem()), ", "))
+	}
+	return err
+}
+
+// fields are the names that a struct has in JSON, those of embedded ones too.
+func fields(t reflect.Type) []string {
+	var out []string
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name != "" && name != "-" {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // defect makes an error of a panic, with where it happened.
 func defect(value any) error {
 	out := messages.InvokeResponse_Error{
@@ -75,7 +113,7 @@ func defect(value any) error {
 	for {
 		frame, more := frames.Next()
 		out.StackTrace = append(out.StackTrace, &messages.InvokeResponse_Error_StackFrame{
-			Path: frame.File, Line: int32(frame.Line), Label: frame.Function, //nolint:gosec // line numbers are small
+			Path: frame.File, Line: int32(frame.Line), Label: frame.Function, // line numbers are small
 		})
 		if !more {
 			return out

@@ -37,7 +37,7 @@ func call(t *testing.T, run func(context.Context, input) (output, error), payloa
 }
 
 func TestResultIsJSON(t *testing.T) {
-	out, err := call(t, func(_ context.Context, in input) (output, error) { return output{in.Recipe}, nil }, `{"recipe":"r","more":1}`)
+	out, err := call(t, func(_ context.Context, in input) (output, error) { return output{in.Recipe}, nil }, `{"recipe":"r"}`)
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"said":"r"}`, string(out))
 }
@@ -56,7 +56,7 @@ func TestErrorsHaveTheNameThatTheStateMachineMatches(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := call(t, func(context.Context, input) (output, error) { return output{}, c.err }, `{}`)
-			got, byValue := err.(messages.InvokeResponse_Error) //nolint:errorlint // the runtime looks at exactly this
+			got, byValue := any(err).(messages.InvokeResponse_Error) // the runtime looks at exactly this
 			require.True(t, byValue, "%T", err)
 			assert.Equal(t, c.code, got.Type)
 			assert.Equal(t, c.message, got.Message)
@@ -74,11 +74,41 @@ func TestRuntimeKeepsTheName(t *testing.T) {
 	assert.Equal(t, "CapacityUnavailable", got.Type)
 }
 
-func TestInputThatIsNotJSON(t *testing.T) {
-	_, err := call(t, func(context.Context, input) (output, error) { return output{}, nil }, `{"recipe":1}`)
-	var got messages.InvokeResponse_Error
-	require.ErrorAs(t, err, &got)
-	assert.Equal(t, "InvalidInput", got.Type)
+func TestInputThatIsNotWhatIsDocumentedIsRefused(t *testing.T) {
+	for sentence, tc := range map[string]struct{ payload, says string }{
+		"not JSON":                  {`{"recipe":`, "unexpected EOF"},
+		"not an object":             {`"debian-12-docker"`, "string"},
+		"a value of another type":   {`{"recipe":1}`, "number"},
+		"a field that is not known": {`{"recip":"r"}`, `unknown field "recip" (allowed: recipe)`},
+		"two documents":             {`{"recipe":"r"} {}`, "something follows"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			_, err := call(t, func(context.Context, input) (output, error) {
+				t.Error("the stage ran")
+				return output{}, nil
+			}, tc.payload)
+			var got messages.InvokeResponse_Error
+			require.ErrorAs(t, err, &got)
+			assert.Equal(t, "InvalidInput", got.Type)
+			assert.Contains(t, got.Message, tc.says)
+		})
+	}
+}
+
+func TestFieldsOfAnEmbeddedStructAreAllowed(t *testing.T) {
+	type job struct {
+		Now string `json:"now"`
+	}
+	type embedding struct {
+		job
+		Role string `json:"role,omitempty"`
+	}
+	run := lambdaentry.Adapt(func(_ context.Context, in embedding) (string, error) { return in.Now + in.Role, nil })
+	out, err := run(t.Context(), json.RawMessage(`{"now":"n","role":"r"}`))
+	require.NoError(t, err)
+	assert.JSONEq(t, `"nr"`, string(out))
+	_, err = run(t.Context(), json.RawMessage(`{"rule":"r"}`))
+	require.ErrorContains(t, err, "(allowed: now, role)")
 }
 
 func TestPanicIsADefectWithItsPlace(t *testing.T) {
@@ -108,7 +138,7 @@ func TestLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var buf bytes.Buffer
-			h := lambdaentry.Logged(lambdaentry.Adapt(func(context.Context, input) (output, error) { return output{}, c.err }), &buf)
+			h := lambdaentry.Logged(lambdaentry.Adapt(func(context.Context, map[string]any) (output, error) { return output{}, c.err }), &buf)
 			_, err := h(ctx, payload)
 			assert.Equal(t, c.err != nil, err != nil)
 			var line map[string]any
