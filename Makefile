@@ -18,8 +18,9 @@ export GOFLAGS := $(filter-out -trimpath -buildvcs=false,$(GOFLAGS)) -trimpath -
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUNCTIONS := $(notdir $(patsubst %/,%,$(dir $(wildcard lambdas/*/main.go))))
-# Where tests keep base images, so that each is built once.
-TEST_CACHE := $(CURDIR)/build/cache/base
+# Base images and packages, which bakes and tests share and `clean` keeps.
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ami-factory
+newest = $$(ls -td "$(CACHE)"/base/debian-12-*/$(1) 2>/dev/null | head -n 1 || true)
 
 .PHONY: help
 help: ## list the targets
@@ -56,17 +57,23 @@ bake: ## build a verified image of RECIPE on real virtual machines
 	fi; \
 	echo "bake: building the factory (the first time takes a few minutes)" >&2; \
 	$(MAKE) build; \
-	exec build/ami-factory bake "$${guests[@]}" $(RECIPE) $(BAKE_FLAGS)
+	exec build/ami-factory bake --cache "$(CACHE)" "$${guests[@]}" $(RECIPE) $(BAKE_FLAGS)
 
 .PHONY: test
 test: ## run all checks and tests, with real guests where the machine can
 	@.tools/setup.sh vm container lint || echo "test: tests with real guests that lack a program are skipped" >&2
 	@$(MAKE) node build lint
-	@# The first builds base images into the cache; the others boot guests from them.
-	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_TEST_CACHE="$(TEST_CACHE)"; \
-	go test -timeout 15m ./pkg/localcloud/baseimage; \
-	newest() { ls -td "$(TEST_CACHE)"/debian-12-*/"$$1" 2>/dev/null | head -n 1 || true; }; \
-	AMI_FACTORY_BASE=$$(newest vm) AMI_FACTORY_CONTAINER_BASE=$$(newest container) go test -timeout 25m ./...
+	@# Whole bakes first: they build the base images that other tests boot.
+	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_CACHE="$(CACHE)"; \
+	go test -timeout 40m ./test; \
+	AMI_FACTORY_CONTAINER_BASE=$(call newest,container) go test -timeout 25m $$(go list ./... | grep -v '/test$$')
+
+.PHONY: test-vm
+test-vm: build ## run the long tests of virtual machines as well: an hour under software emulation
+	@.tools/setup.sh vm
+	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_VM_TESTS=1 AMI_FACTORY_CACHE="$(CACHE)"; \
+	go test -timeout 40m ./pkg/localcloud/baseimage; \
+	AMI_FACTORY_BASE=$(call newest,vm) go test -timeout 60m ./pkg/localcloud/vm/qemu
 
 .PHONY: test-fast
 test-fast: build ## run the tests that need neither real guests nor minutes
@@ -79,7 +86,7 @@ test-race: build ## run the tests under the race detector, without real guests
 .PHONY: bench
 bench: build ## measure stages, polls, functions and simulated bakes
 	@.tools/setup.sh vm || echo "bench: without virtual machines only simulated bakes are measured" >&2
-	@AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_TEST_CACHE="$(TEST_CACHE)" go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/...
+	@AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_CACHE="$(CACHE)" go test -run '^$$' -bench . -benchtime 1x -timeout 40m ./test
 
 .PHONY: lint
 lint: ## check formatting, vet, staticcheck, errorlint, gosec and shell scripts
@@ -107,5 +114,5 @@ synth: node ## synthesise the CloudFormation template for arm64 into cdk.out
 	@mkdir -p cdk.out && CDK_OUTDIR=cdk.out go run ./infra
 
 .PHONY: clean
-clean: ## remove everything that was built, images and caches included
+clean: ## remove everything that was built, images included
 	@rm -rf build cdk.out

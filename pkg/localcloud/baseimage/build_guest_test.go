@@ -27,6 +27,9 @@ func needGuests(t *testing.T, kind vm.Kind) {
 	if os.Getenv("AMI_FACTORY_GUEST_TESTS") != "1" {
 		t.Skip("real base images are built with AMI_FACTORY_GUEST_TESTS=1 only")
 	}
+	if kind == vm.VM && os.Getenv("AMI_FACTORY_VM_TESTS") != "1" {
+		t.Skip("booting a virtual machine takes minutes: set AMI_FACTORY_VM_TESTS=1, as `make test-vm` does")
+	}
 	if absent := Missing(kind); len(absent) > 0 {
 		t.Skipf("not installed: %s", strings.Join(absent, " "))
 	}
@@ -34,8 +37,8 @@ func needGuests(t *testing.T, kind vm.Kind) {
 
 // guestCache is where real builds are kept between runs, if the environment says so.
 func guestCache(t *testing.T) string {
-	if dir := os.Getenv("AMI_FACTORY_TEST_CACHE"); dir != "" {
-		return dir
+	if dir := os.Getenv("AMI_FACTORY_CACHE"); dir != "" {
+		return filepath.Join(dir, "base")
 	}
 	return t.TempDir()
 }
