@@ -241,9 +241,13 @@ func caught(state, outcome string) map[string]any {
 }
 
 // message is the sentence in an error's cause: a Lambda function's error comes
-// as a JSON document, Step Functions' own as text.
-const message = "$exists($states.errorOutput.Cause) ? ($substring($states.errorOutput.Cause, 0, 1) = '{' ? " +
-	"$parse($states.errorOutput.Cause).errorMessage : $states.errorOutput.Cause) : $states.errorOutput.Error"
+// as a JSON document, Step Functions' own as text. A document that was cut off,
+// or has no sentence, stays as it is: an error here could not be caught, and
+// nothing would be cleaned up.
+const message = "$exists($states.errorOutput.Cause) ? ($substring($states.errorOutput.Cause, 0, 1) = '{' and " +
+	"$substring($states.errorOutput.Cause, -1) = '}' ? " +
+	"($exists($parse($states.errorOutput.Cause).errorMessage) ? $parse($states.errorOutput.Cause).errorMessage : " +
+	"$states.errorOutput.Cause) : $states.errorOutput.Cause) : $states.errorOutput.Error"
 
 func ending() map[string]any {
 	return job(map[string]any{
