@@ -13,11 +13,11 @@ import (
 
 // Names of the IMDSv2 session protocol.
 const (
-	tokenPath    = "/latest/api/token"
-	tokenHeader  = "X-Aws-Ec2-Metadata-Token"
-	ttlHeader    = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
-	maxTTL       = 21600 // seconds, six hours
-	expiryLength = 8     // bytes of a token that hold its end, Unix seconds
+	tokenPath    = "/latest/api/token"                    // #nosec G101 -- a path
+	tokenHeader  = "X-Aws-Ec2-Metadata-Token"             // #nosec G101 -- a header's name
+	ttlHeader    = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds" // #nosec G101 -- a header's name
+	maxTTL       = 21600                                  // seconds, six hours
+	expiryLength = 8                                      // bytes of a token that hold its end, Unix seconds
 )
 
 // tokens issues and checks session tokens. A token is its own expiry time and

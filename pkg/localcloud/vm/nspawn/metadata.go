@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	tokenHeader = "X-Aws-Ec2-Metadata-Token"
-	ttlHeader   = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
+	tokenHeader = "X-Aws-Ec2-Metadata-Token"             // #nosec G101 -- a header's name
+	ttlHeader   = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds" // #nosec G101 -- a header's name
 	tokenTTL    = "60"
 )
 

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -86,19 +85,17 @@ func enterNamespace(t tools, in vm.Launch) (_ *namespace, err error) {
 
 // openTAP makes a TAP device in the calling thread's namespace.
 func openTAP(name string) (*os.File, error) {
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return nil, fmt.Errorf("make TAP device %s: %w", name, err)
+	}
+	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
 	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", tunDevice, err)
 	}
-	var request struct {
-		name  [unix.IFNAMSIZ]byte
-		flags uint16
-		_     [22]byte // the rest of struct ifreq
-	}
-	copy(request.name[:unix.IFNAMSIZ-1], name)
-	request.flags = unix.IFF_TAP | unix.IFF_NO_PI
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETIFF, uintptr(unsafe.Pointer(&request))); errno != 0 {
-		return nil, errors.Join(fmt.Errorf("make TAP device: %w", errno), unix.Close(fd))
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		return nil, errors.Join(fmt.Errorf("make TAP device: %w", err), unix.Close(fd))
 	}
 	return os.NewFile(uintptr(fd), tunDevice), nil
 }
