@@ -54,7 +54,8 @@ func Definition() Machine {
 				"images":  map[string]any{},
 				"removed": []any{},
 				"outcome": "Failed",
-				"error":   "", "cause": "", "failed": "",
+				// Not "error": JSONata has a function of that name.
+				"code": "", "cause": "", "failed": "",
 			},
 			Next: "Resolve",
 		},
@@ -134,11 +135,11 @@ func Definition() Machine {
 			"status": UpToDate, "recipe": "{% $summary.recipe %}", "fingerprint": "{% $summary.fingerprint %}",
 			"sourceImage": "{% $summary.sourceImage %}", "images": "{% $summary.published %}",
 		}},
-		Rejected:    {Type: "Fail", Error: "{% $error %}", Cause: "{% $cause %}"},
-		FailedClean: {Type: "Fail", Error: "{% $error %}", Cause: "{% $cause %}"},
+		Rejected:    {Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
+		FailedClean: {Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
 		FailedDirty: {
 			Type:  "Fail",
-			Error: "{% $error = '' ? '" + string(failure.CleanupIncomplete) + "' : $error %}",
+			Error: "{% $code = '' ? '" + string(failure.CleanupIncomplete) + "' : $code %}",
 			Cause: "{% ($cause = '' ? 'The image is published.' : $cause) & ' Left behind: ' & $join($left, '; ') %}",
 		},
 	}
@@ -235,7 +236,7 @@ func caught(state, outcome string) map[string]any {
 	return map[string]any{
 		"outcome": outcome,
 		"failed":  state,
-		"error":   "{% $states.errorOutput.Error %}",
+		"code":    "{% $states.errorOutput.Error %}",
 		"cause":   "{% " + message + " %}",
 	}
 }
@@ -251,7 +252,7 @@ const message = "$exists($states.errorOutput.Cause) ? ($substring($states.errorO
 
 func ending() map[string]any {
 	return job(map[string]any{
-		"outcome": "{% $outcome %}", "error": "{% $error %}", "cause": "{% $cause %}", "failed": "{% $failed %}",
+		"outcome": "{% $outcome %}", "error": "{% $code %}", "cause": "{% $cause %}", "failed": "{% $failed %}",
 	})
 }
 
