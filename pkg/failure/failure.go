@@ -19,6 +19,7 @@ const (
 	ImageNotReady      Code = "ImageNotReady"      // CreateImage or its snapshot is still pending
 	ComplianceNotReady Code = "ComplianceNotReady" // the checks are still running in the verifier
 	CopyNotReady       Code = "CopyNotReady"       // a regional copy is still pending
+	PublishNotReady    Code = "PublishNotReady"    // SSM is still validating the pointers' new image ids
 )
 
 // Codes for passing trouble of AWS itself: retried with backoff.

@@ -174,7 +174,8 @@ func subject(ctx context.Context, payload json.RawMessage) []any {
 
 func isNotYet(c failure.Code) bool {
 	switch c {
-	case failure.InstanceNotReady, failure.SealNotReady, failure.ImageNotReady, failure.ComplianceNotReady, failure.CopyNotReady:
+	case failure.InstanceNotReady, failure.SealNotReady, failure.ImageNotReady, failure.ComplianceNotReady, failure.CopyNotReady,
+		failure.PublishNotReady:
 		return true
 	default:
 		return false

@@ -17,7 +17,11 @@ import (
 
 // settleTime is how long SSM may take to accept the image ids that were written
 // to all pointers before they are given back.
-const settleTime = time.Minute
+const settleTime = 5 * time.Minute
+
+// troubleTime is how long after the first pointer passing trouble of AWS is
+// left to another attempt: consumers may see half of the pointers moved.
+const troubleTime = time.Minute
 
 // PublishEC2 is what Publish needs of EC2, in every region.
 type PublishEC2 interface {
@@ -34,7 +38,7 @@ type Publish struct {
 }
 
 // Run verifies every copy again and then moves the pointers. While SSM has not
-// accepted all of them it returns ServiceUnavailable, to be run again; when one
+// accepted all of them it returns PublishNotReady, to be run again; when one
 // cannot be moved, all get their previous values back and the error is
 // PublishFailed.
 func (s Publish) Run(ctx context.Context, in PublishInput) (PublishOutput, error) {
@@ -179,7 +183,7 @@ func (s Publish) move(ctx context.Context, in PublishInput, j *journal) error {
 		if err := j.write(ctx, s.Store, in.Execution, journalMoving); err != nil {
 			return err
 		}
-		return failure.New(failure.ServiceUnavailable, "SSM has not accepted the new image id of %s yet", pending)
+		return failure.New(failure.PublishNotReady, "SSM has not accepted the new image id of %s yet", pending)
 	}
 	return s.giveBack(ctx, in, j, failure.New(failure.PublishFailed,
 		"SSM did not accept the new image id of %s within %s", pending, settleTime))
@@ -205,9 +209,9 @@ func (s Publish) commit(ctx context.Context, in PublishInput, p plan.BuildPlan, 
 }
 
 // giveBack restores all pointers and makes PublishFailed of the cause. Passing
-// trouble within the settling time is reported as such instead, and tried again.
+// trouble within troubleTime is reported as such instead, and tried again.
 func (s Publish) giveBack(ctx context.Context, in PublishInput, j *journal, cause error) error {
-	if code := failure.CodeOf(cause); (code == failure.Throttled || code == failure.ServiceUnavailable) && in.Now.Sub(j.Started) < settleTime {
+	if code := failure.CodeOf(cause); (code == failure.Throttled || code == failure.ServiceUnavailable) && in.Now.Sub(j.Started) < troubleTime {
 		return cause
 	}
 	if err := distribution.Restore(ctx, s.SSM, j.Pointers, j.Recipe); err != nil {

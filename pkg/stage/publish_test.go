@@ -157,7 +157,7 @@ func TestPointersAreGivenBack(t *testing.T) {
 	}{
 		"one cannot be written":  {change: func(w *world) { w.ssm[home].faults["PutParameter"] = []error{awsErr("ParameterLimitExceeded")} }, tells: "ParameterLimitExceeded"},
 		"one may not be written": {change: func(w *world) { w.ssm[home].faults["PutParameter"] = []error{awsErr("AccessDeniedException")} }, tells: "previous values again"},
-		"SSM never accepts one":  {change: func(w *world) { w.ssm[home].lag = true }, first: failure.ServiceUnavailable, then: func(w *world) { later(w) }, tells: "within 1m0s"},
+		"SSM never accepts one":  {change: func(w *world) { w.ssm[home].lag = true }, first: failure.PublishNotReady, then: func(w *world) { w.in.Now = w.in.Now.Add(6 * time.Minute) }, tells: "within 5m0s"},
 		"SSM throttles for too long": {change: func(w *world) {
 			w.ssm[home].faults["PutParameter"] = []error{awsErr("ThrottlingException"), awsErr("ThrottlingException"), nil}
 		}, first: failure.Throttled, then: later},
@@ -211,7 +211,8 @@ func TestPointerThatIsBeingValidatedIsNotWrittenAgain(t *testing.T) {
 	w.ssm[home].lag = true
 	for range 3 {
 		_, err := w.publish(t)
-		requireCode(t, failure.ServiceUnavailable, err)
+		requireCode(t, failure.PublishNotReady, err)
+		w.in.Now = w.in.Now.Add(time.Minute)
 	}
 	assert.Len(t, w.ssm[home].puts, 1)
 	w.ssm[home].parameters["/p/latest"] = "ami-new"

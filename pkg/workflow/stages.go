@@ -140,6 +140,7 @@ func Stages() []Spec {
 		{
 			Stage: Publish, Does: "moves the pointers of all regions, or of none",
 			Timeout: longRun, MemoryMiB: 256,
+			Poll:    &Poll{Code: failure.PublishNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
 			Fails:   []failure.Code{failure.PublishFailed},
 			Actions: publishActions(),
 		},

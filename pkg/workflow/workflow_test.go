@@ -151,7 +151,7 @@ func TestEveryCodeIsEitherRetriedOrEndsTheExecutionByAStageThatDeclaresIt(t *tes
 			notYet++
 		}
 	}
-	assert.Equal(t, 5, notYet, "each not-yet code is retried")
+	assert.Equal(t, 6, notYet, "each not-yet code is retried")
 }
 
 func TestEveryRetryOfAPollStaysWithinTheHistoryQuota(t *testing.T) {
