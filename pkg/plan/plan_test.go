@@ -136,7 +136,7 @@ func TestAnyChangeOfAnInputChangesTheFingerprint(t *testing.T) {
 	for i, edit := range [][2]string{
 		{"description: A sample", "description: Another sample"}, {"t3.medium, m6i.large", "m6i.large, t3.medium"}, {"sizeGiB: 8", "sizeGiB: 9"},
 		{"timeout: 45m", "timeout: 46m"}, {"variant: docker", "variant: base"}, {"severity: medium", "severity: high"},
-		{"eu-central-1", "eu-central-2"}, {"210987654321", "210987654322"}, {"/sample/latest", "/sample/newest"}, {"keep: 3", "keep: 4"},
+		{"eu-central-1", "eu-central-2"}, {"210987654321", "210987654322"}, {"/ami-factory/sample/latest", "/ami-factory/sample/newest"}, {"keep: 3", "keep: 4"},
 		{"alias/sample", "alias/simple"}, {"expires: 2026-12-24", "expires: 2026-12-25"}, {"reason: accepted until the next release", "reason: accepted until next year"},
 	} {
 		require.Contains(t, text, edit[0])

@@ -209,6 +209,10 @@ func TestProblems(t *testing.T) {
 			"[/ami-factory/debian-12-docker/latest]", "[/aws/service/mine]",
 			[]problem{{"/aws/service/mine", "begins with aws or ssm"}},
 		},
+		"a pointer that the factory may not write": {
+			"[/ami-factory/debian-12-docker/latest]", "[/golden/debian-12]",
+			[]problem{{"/golden/debian-12", "is not below /ami-factory/"}},
+		},
 		"a pointer without a leading slash": {
 			"[/ami-factory/debian-12-docker/latest]", "[latest image]",
 			[]problem{{"latest image", "is not the full path of an SSM parameter"}},

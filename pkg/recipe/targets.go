@@ -123,6 +123,10 @@ func orManaged(key string) string {
 	return key
 }
 
+// pointerRoot is where the deployed functions' roles allow parameters; see
+// PointerParameters in package workflow.
+const pointerRoot = "ami-factory"
+
 var parameterName = regexp.MustCompile(`^(/[a-zA-Z0-9_.-]+)+$`)
 
 // pointers checks the names of SSM parameters by AWS's rules.
@@ -141,6 +145,8 @@ func (c *checker) pointers() {
 			c.fail(at, form, "%q is not the full path of an SSM parameter", n)
 		case strings.HasPrefix(first, "aws"), strings.HasPrefix(first, "ssm"):
 			c.fail(at, form, "%q begins with aws or ssm, which AWS keeps for itself", n)
+		case first != pointerRoot:
+			c.fail(at, form, "%q is not below /%s/, and the factory's functions may write nowhere else", n, pointerRoot)
 		case len(n) > 1011:
 			c.fail(at, "at most 1011 characters", "the parameter's name is too long: %d characters", len(n))
 		case strings.Count(n, "/") > 15:
