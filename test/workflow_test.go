@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -292,6 +294,16 @@ func TestWhatAKilledRunLeftIsRemovedByTheNext(t *testing.T) {
 	next := open(t, opts)
 	assert.NotEmpty(t, next.Recovered)
 	requireNothingLeft(t, next)
+}
+
+// A process that is killed loses what it wrote to the bucket's index last; the
+// versions before it must still be there.
+func TestTheBucketKeepsVersionsAsOnAWS(t *testing.T) {
+	f := simFactory(t, nil)
+	client := s3.NewFromConfig(f.Cloud.AWSConfig(""), func(o *s3.Options) { o.UsePathStyle = true })
+	out, err := client.GetBucketVersioning(context.Background(), &s3.GetBucketVersioningInput{Bucket: &f.Bucket})
+	require.NoError(t, err)
+	assert.Equal(t, s3types.BucketVersioningStatusEnabled, out.Status)
 }
 
 func TestTwoRunsDoNotShareAState(t *testing.T) {

@@ -69,6 +69,15 @@ func (f *Factory) deployBucket(ctx context.Context) (gossKey, gossSHA256 string,
 	if err != nil && !awserr.Is(err, "BucketAlreadyOwnedByYou") {
 		return "", "", fmt.Errorf("bucket: %w", err)
 	}
+	// As on AWS; and a version that was written last is all that a killed run
+	// may lose, not the one before it too.
+	client := s3.NewFromConfig(f.Cloud.AWSConfig(""), func(o *s3.Options) { o.UsePathStyle = true })
+	_, err = client.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{
+		Bucket: &f.Bucket, VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusEnabled},
+	})
+	if err != nil {
+		return "", "", fmt.Errorf("versions of the bucket: %w", err)
+	}
 	goss, err := os.ReadFile(f.opts.GossFile)
 	if err != nil {
 		return "", "", fmt.Errorf("check engine: %w", err)
