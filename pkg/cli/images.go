@@ -94,7 +94,7 @@ func (a *app) images() *cobra.Command {
 		},
 	}
 	// In place of the flag of that name that other commands have.
-	export.Flags().StringVarP(&file, "output", "o", "", "the qcow2 file to write")
+	export.Flags().StringVarP(&file, "output", "o", "", "the qcow2 `file` to write")
 	for _, c := range []*cobra.Command{list, show, export} {
 		l.register(c)
 		c.Flags().StringVar(&region, "region", "", "look in this region only")
