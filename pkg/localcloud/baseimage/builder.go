@@ -193,7 +193,7 @@ func (b *builder) formContainer(ctx context.Context, tar, dir string) (vm.ImageI
 	if err != nil {
 		return vm.ImageInfo{}, err
 	}
-	sum, err := fileDigest(tar)
+	sum, err := vm.FileDigest(tar)
 	if err != nil {
 		return vm.ImageInfo{}, err
 	}

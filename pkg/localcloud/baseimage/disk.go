@@ -2,10 +2,7 @@ package baseimage
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -186,20 +183,6 @@ func freeMemory() int64 {
 		}
 	}
 	return 0
-}
-
-// fileDigest returns the SHA-256 of a file in hex.
-func fileDigest(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("read %s: %w", file, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // diskUsage returns how many bytes a file takes, holes left out.

@@ -169,7 +169,7 @@ func TestMountsRoot(t *testing.T) {
 func publish(t *testing.T, tree string) Official {
 	disk := filepath.Join(t.TempDir(), "published.qcow2")
 	require.NoError(t, DiskFromTree(t.Context(), tree, disk))
-	sum, err := fileDigest(disk)
+	sum, err := vm.FileDigest(disk)
 	require.NoError(t, err)
 	return Official{URL: "file://" + disk, SHA256: sum}
 }

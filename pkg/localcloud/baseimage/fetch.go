@@ -11,6 +11,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
 // Limits of a download.
@@ -186,7 +188,7 @@ func startsAt(resp *http.Response, offset int64) bool {
 // verify removes a complete file that is not the one wanted.
 func (f *fetcher) verify() error {
 	f.progress("verifying the download")
-	sum, err := fileDigest(f.partial)
+	sum, err := vm.FileDigest(f.partial)
 	if err != nil {
 		return err
 	}

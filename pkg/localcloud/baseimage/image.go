@@ -27,7 +27,7 @@ func loadImage(base, dir string) (Image, error) {
 
 // diskInfo describes a disk of an image directory.
 func diskInfo(disk string, volumeGiB int) (vm.ImageInfo, error) {
-	sum, err := fileDigest(disk)
+	sum, err := vm.FileDigest(disk)
 	if err != nil {
 		return vm.ImageInfo{}, fmt.Errorf("digest the disk image: %w", err)
 	}

@@ -137,17 +137,7 @@ func New(cfg Config) (*Service, error) {
 
 // caller is who makes this call, in which region.
 func (s *Service) caller(ctx context.Context, optFns []func(*ec2.Options)) wire.Caller {
-	c := scope.Caller(ctx, s.cfg.Default)
-	if len(optFns) > 0 {
-		o := ec2.Options{Region: c.Region}
-		for _, fn := range optFns {
-			fn(&o)
-		}
-		if o.Region != "" {
-			c.Region = o.Region
-		}
-	}
-	return c
+	return scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *ec2.Options) *string { return &o.Region })
 }
 
 // unlock frees the state and tells the events that have come up.

@@ -106,7 +106,7 @@ func (s *Service) DescribeEventBus(ctx context.Context, in *eventbridge.Describe
 		return nil, err
 	}
 	return &eventbridge.DescribeEventBusOutput{
-		Name: aws.String(b.Name), Arn: aws.String(busARN(at, b.Name)), Description: optional(b.Description),
+		Name: aws.String(b.Name), Arn: aws.String(busARN(at, b.Name)), Description: scope.Optional(b.Description),
 		CreationTime: aws.Time(b.Created), LastModifiedTime: aws.Time(b.Created),
 	}, nil
 }
@@ -122,11 +122,11 @@ func (s *Service) ListEventBuses(ctx context.Context, in *eventbridge.ListEventB
 	if err != nil {
 		return nil, err
 	}
-	out := &eventbridge.ListEventBusesOutput{NextToken: optional(next)}
+	out := &eventbridge.ListEventBusesOutput{NextToken: scope.Optional(next)}
 	for _, name := range page {
 		b := buses[name]
 		out.EventBuses = append(out.EventBuses, types.EventBus{
-			Name: aws.String(name), Arn: aws.String(busARN(at, name)), Description: optional(b.Description),
+			Name: aws.String(name), Arn: aws.String(busARN(at, name)), Description: scope.Optional(b.Description),
 			CreationTime: aws.Time(b.Created), LastModifiedTime: aws.Time(b.Created),
 		})
 	}
@@ -190,8 +190,8 @@ func (s *Service) DescribeRule(ctx context.Context, in *eventbridge.DescribeRule
 		return nil, err
 	}
 	return &eventbridge.DescribeRuleOutput{
-		Name: aws.String(r.Name), Arn: aws.String(r.ARN), Description: optional(r.Description), EventPattern: aws.String(r.Pattern),
-		EventBusName: aws.String(b.Name), State: r.State, RoleArn: optional(r.RoleARN), CreatedBy: aws.String(at.Account),
+		Name: aws.String(r.Name), Arn: aws.String(r.ARN), Description: scope.Optional(r.Description), EventPattern: aws.String(r.Pattern),
+		EventBusName: aws.String(b.Name), State: r.State, RoleArn: scope.Optional(r.RoleARN), CreatedBy: aws.String(at.Account),
 	}, nil
 }
 
@@ -208,12 +208,12 @@ func (s *Service) ListRules(ctx context.Context, in *eventbridge.ListRulesInput,
 	if err != nil {
 		return nil, err
 	}
-	out := &eventbridge.ListRulesOutput{NextToken: optional(next)}
+	out := &eventbridge.ListRulesOutput{NextToken: scope.Optional(next)}
 	for _, name := range page {
 		r := b.Rules[name]
 		out.Rules = append(out.Rules, types.Rule{
-			Name: aws.String(r.Name), Arn: aws.String(r.ARN), Description: optional(r.Description), EventPattern: aws.String(r.Pattern),
-			EventBusName: aws.String(b.Name), State: r.State, RoleArn: optional(r.RoleARN),
+			Name: aws.String(r.Name), Arn: aws.String(r.ARN), Description: scope.Optional(r.Description), EventPattern: aws.String(r.Pattern),
+			EventBusName: aws.String(b.Name), State: r.State, RoleArn: scope.Optional(r.RoleARN),
 		})
 	}
 	return out, nil
@@ -320,7 +320,7 @@ func (s *Service) ListTargetsByRule(ctx context.Context, in *eventbridge.ListTar
 	if err != nil {
 		return nil, err
 	}
-	return &eventbridge.ListTargetsByRuleOutput{Targets: slices.Clone(page), NextToken: optional(next)}, nil
+	return &eventbridge.ListTargetsByRuleOutput{Targets: slices.Clone(page), NextToken: scope.Optional(next)}, nil
 }
 
 // RemoveTargets takes targets off a rule.
@@ -413,11 +413,4 @@ func (s *Service) TestEventPattern(_ context.Context, in *eventbridge.TestEventP
 		return nil, wire.Errorf("ValidationException", "Parameter Event is not valid. Reason: %s", err)
 	}
 	return &eventbridge.TestEventPatternOutput{Result: pattern.Match(event)}, nil
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return aws.String(s)
 }

@@ -119,13 +119,7 @@ func (s *Service) Close(ctx context.Context) error {
 }
 
 func (s *Service) caller(ctx context.Context, optFns []func(*eventbridge.Options)) wire.Caller {
-	c := scope.Caller(ctx, s.cfg.Default)
-	o := eventbridge.Options{Region: c.Region}
-	for _, f := range optFns {
-		f(&o)
-	}
-	c.Region = o.Region
-	return c
+	return scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *eventbridge.Options) *string { return &o.Region })
 }
 
 // Subscribe calls f with every event of every bus, in order, until cancel is

@@ -78,12 +78,7 @@ func New(c clock.Clock, fallback wire.Caller) *Service {
 }
 
 func (s *Service) caller(ctx context.Context, optFns []func(*kms.Options)) wire.Caller {
-	c := scope.Caller(ctx, s.fallback)
-	o := kms.Options{Region: c.Region}
-	for _, f := range optFns {
-		f(&o)
-	}
-	c.Region = o.Region
+	c := scope.CallerIn(ctx, s.fallback, optFns, func(o *kms.Options) *string { return &o.Region })
 	if c.ARN == "" {
 		c.ARN = "arn:aws:iam::" + c.Account + ":root"
 	}

@@ -84,7 +84,11 @@ type configuration struct {
 	Revision               string
 }
 
-var functionName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+var (
+	functionName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+	accountID    = regexp.MustCompile(`^[0-9]{12}$`)
+	regionName   = regexp.MustCompile(`^[a-z]{2,3}(-[a-z]+)+-[0-9]+$`)
+)
 
 func functionARN(k scope.Key, name string) string {
 	return fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s", k.Region, k.Account, name)
@@ -219,8 +223,9 @@ func (s *Service) resolve(name string, c wire.Caller) (k scope.Key, short string
 	case len(parts) >= 3 && parts[1] == "function":
 		k.Account, parts = parts[0], parts[2:]
 	}
-	if len(parts) > 2 || !functionName.MatchString(parts[0]) {
-		return k, "", invalid("%q is not the name or the ARN of a function", name)
+	// All three name folders in which code is kept.
+	if len(parts) > 2 || !functionName.MatchString(parts[0]) || !accountID.MatchString(k.Account) || !regionName.MatchString(k.Region) {
+		return k, "", invalid("%q is not the name or the ARN of a function (account %q, region %q)", name, k.Account, k.Region)
 	}
 	if len(parts) == 2 && parts[1] != "$LATEST" {
 		return k, "", notFound("Function not found: " + functionARN(k, parts[0]) + ":" + parts[1] + " (versions and aliases are not available in the embedded AWS)")

@@ -68,7 +68,7 @@ func run(m *testing.M) int {
 
 // beParent runs a function of dir, prints its process id and waits to be killed.
 func beParent(dir string) int {
-	s := lambda.New(lambda.Config{Clock: clock.NewReal()})
+	s := lambda.New(lambda.Config{Clock: clock.NewReal(), Default: wire.Caller{Account: "111122223333", Region: "eu-west-1"}})
 	if err := s.Deploy(lambda.Function{Name: "f", Dir: dir, Timeout: time.Minute}); err != nil {
 		panic(err)
 	}
@@ -569,7 +569,10 @@ func TestFunctionsMadeOverTheAPI(t *testing.T) {
 		"a container image":     func(in *awslambda.CreateFunctionInput) { in.PackageType = types.PackageTypeImage },
 		"a way out of the root": func(in *awslambda.CreateFunctionInput) { in.Code.ZipFile = archive(t, map[string][]byte{"../x": nil}) },
 		"a name with a space":   func(in *awslambda.CreateFunctionInput) { in.FunctionName = aws.String("f f") },
-		"a role that is none":   func(in *awslambda.CreateFunctionInput) { in.Role = aws.String("x") },
+		"an account that leads out of the folder of code": func(in *awslambda.CreateFunctionInput) {
+			in.FunctionName = aws.String("arn:aws:lambda:..:..:function:f")
+		},
+		"a role that is none": func(in *awslambda.CreateFunctionInput) { in.Role = aws.String("x") },
 	}
 	small := archive(t, map[string][]byte{"bootstrap": nil})
 	for name, edit := range bad {

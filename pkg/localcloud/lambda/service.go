@@ -100,13 +100,7 @@ func (s *Service) Close() {
 
 // caller is who calls, in the region that the call names.
 func (s *Service) caller(ctx context.Context, optFns []func(*awslambda.Options)) wire.Caller {
-	c := scope.Caller(ctx, s.config.Default)
-	o := awslambda.Options{Region: c.Region}
-	for _, f := range optFns {
-		f(&o)
-	}
-	c.Region = o.Region
-	return c
+	return scope.CallerIn(ctx, s.config.Default, optFns, func(o *awslambda.Options) *string { return &o.Region })
 }
 
 // Wire is the service as the HTTP door serves it.

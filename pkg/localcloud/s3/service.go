@@ -56,13 +56,7 @@ func (t timeSource) Now() time.Time                  { return t.clock.Now() }
 func (t timeSource) Since(u time.Time) time.Duration { return t.clock.Now().Sub(u) }
 
 func (s *Service) caller(ctx context.Context, optFns []func(*s3.Options)) wire.Caller {
-	c := scope.Caller(ctx, s.cfg.Default)
-	o := s3.Options{Region: c.Region}
-	for _, f := range optFns {
-		f(&o)
-	}
-	c.Region = o.Region
-	return c
+	return scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *s3.Options) *string { return &o.Region })
 }
 
 // Wire describes the service to the HTTP front.

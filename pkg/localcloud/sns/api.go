@@ -95,7 +95,7 @@ func (s *Service) ListTopics(ctx context.Context, in *sns.ListTopicsInput, optFn
 	if err != nil {
 		return nil, err
 	}
-	out := &sns.ListTopicsOutput{NextToken: optional(next)}
+	out := &sns.ListTopicsOutput{NextToken: scope.Optional(next)}
 	for _, name := range page {
 		out.Topics = append(out.Topics, types.Topic{TopicArn: aws.String(s.topics[at][name].ARN)})
 	}
@@ -185,7 +185,7 @@ func (s *Service) ListSubscriptions(ctx context.Context, in *sns.ListSubscriptio
 	if err != nil {
 		return nil, err
 	}
-	return &sns.ListSubscriptionsOutput{Subscriptions: page, NextToken: optional(next)}, nil
+	return &sns.ListSubscriptionsOutput{Subscriptions: page, NextToken: scope.Optional(next)}, nil
 }
 
 // ListSubscriptionsByTopic lists a topic's subscriptions, oldest first.
@@ -200,7 +200,7 @@ func (s *Service) ListSubscriptionsByTopic(_ context.Context, in *sns.ListSubscr
 	if err != nil {
 		return nil, err
 	}
-	return &sns.ListSubscriptionsByTopicOutput{Subscriptions: page, NextToken: optional(next)}, nil
+	return &sns.ListSubscriptionsByTopicOutput{Subscriptions: page, NextToken: scope.Optional(next)}, nil
 }
 
 func (t *topic) subscriptions() []types.Subscription {
@@ -212,11 +212,4 @@ func (t *topic) subscriptions() []types.Subscription {
 		})
 	}
 	return out
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return aws.String(s)
 }

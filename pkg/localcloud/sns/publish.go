@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/google/uuid"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
@@ -124,7 +125,7 @@ type attribute struct {
 
 func (m Message) notification(protocol string) notification {
 	n := notification{
-		Type: "Notification", MessageID: m.ID, TopicArn: m.TopicARN, Subject: optional(m.Subject), Message: m.bodyFor(protocol),
+		Type: "Notification", MessageID: m.ID, TopicArn: m.TopicARN, Subject: scope.Optional(m.Subject), Message: m.bodyFor(protocol),
 		Timestamp: m.Time.UTC().Format("2006-01-02T15:04:05.000Z"),
 	}
 	if len(m.Attributes) > 0 {

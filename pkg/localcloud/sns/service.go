@@ -101,13 +101,7 @@ func (s *Service) Close(ctx context.Context) error {
 }
 
 func (s *Service) caller(ctx context.Context, optFns []func(*sns.Options)) wire.Caller {
-	c := scope.Caller(ctx, s.cfg.Default)
-	o := sns.Options{Region: c.Region}
-	for _, f := range optFns {
-		f(&o)
-	}
-	c.Region = o.Region
-	return c
+	return scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *sns.Options) *string { return &o.Region })
 }
 
 var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:([a-z0-9-]+):([0-9]{12}):([A-Za-z0-9_-]{1,256})$`)

@@ -363,16 +363,9 @@ func (s *Service) GetParameterHistory(ctx context.Context, in *ssm.GetParameterH
 		}
 		out.Parameters = append(out.Parameters, types.ParameterHistory{
 			Name: aws.String(name), Value: aws.String(value), Version: v.Number, Type: v.Type, DataType: aws.String(v.DataType), Tier: v.Tier,
-			Description: optional(v.Description), KeyId: optional(v.KeyID), AllowedPattern: optional(v.AllowedPattern),
-			LastModifiedDate: aws.Time(v.Modified), LastModifiedUser: optional(v.By), Labels: slices.Clone(v.Labels), Policies: []types.ParameterInlinePolicy{},
+			Description: scope.Optional(v.Description), KeyId: scope.Optional(v.KeyID), AllowedPattern: scope.Optional(v.AllowedPattern),
+			LastModifiedDate: aws.Time(v.Modified), LastModifiedUser: scope.Optional(v.By), Labels: slices.Clone(v.Labels), Policies: []types.ParameterInlinePolicy{},
 		})
 	}
 	return out, nil
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return aws.String(s)
 }

@@ -111,12 +111,7 @@ func (s *Service) Close(ctx context.Context) error {
 }
 
 func (s *Service) caller(ctx context.Context, optFns []func(*ssm.Options)) wire.Caller {
-	c := scope.Caller(ctx, s.cfg.Default)
-	o := ssm.Options{Region: c.Region}
-	for _, f := range optFns {
-		f(&o)
-	}
-	c.Region = o.Region
+	c := scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *ssm.Options) *string { return &o.Region })
 	if c.ARN == "" {
 		c.ARN = "arn:aws:iam::" + c.Account + ":root"
 	}

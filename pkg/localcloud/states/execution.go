@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/states/asl"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -134,7 +135,7 @@ func (s *Service) fail(e *execution, failed *asl.Error) {
 	s.finish(e, result{Status: types.ExecutionStatusFailed, Error: failed.Name, Cause: failed.Cause}, types.HistoryEvent{
 		Type: types.HistoryEventTypeExecutionFailed,
 		ExecutionFailedEventDetails: &types.ExecutionFailedEventDetails{
-			Error: optional(failed.Name), Cause: optional(failed.Cause),
+			Error: scope.Optional(failed.Name), Cause: scope.Optional(failed.Cause),
 		},
 	})
 }
@@ -157,16 +158,9 @@ func aborted(name, cause string) types.HistoryEvent {
 	return types.HistoryEvent{
 		Type: types.HistoryEventTypeExecutionAborted,
 		ExecutionAbortedEventDetails: &types.ExecutionAbortedEventDetails{
-			Error: optional(name), Cause: optional(cause),
+			Error: scope.Optional(name), Cause: scope.Optional(cause),
 		},
 	}
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return aws.String(s)
 }
 
 // finish ends an execution, stops what is left of its work and tells it.
@@ -196,7 +190,7 @@ func (s *Service) announce(e *execution) {
 		"executionArn": e.ARN, "stateMachineArn": e.MachineARN, "name": e.Name, "status": r.Status,
 		"startDate": e.Started.UnixMilli(), "stopDate": nil,
 		"input": e.Input, "inputDetails": map[string]bool{"included": true},
-		"output": nil, "outputDetails": nil, "error": optional(r.Error), "cause": optional(r.Cause),
+		"output": nil, "outputDetails": nil, "error": scope.Optional(r.Error), "cause": scope.Optional(r.Cause),
 		"stateMachineVersionArn": nil, "stateMachineAliasArn": nil, "redriveCount": 0, "redriveDate": nil,
 		"redriveStatus": types.ExecutionRedriveStatusNotRedrivable, "redriveStatusReason": redriveReason,
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/google/uuid"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/states/asl"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -142,9 +143,9 @@ func (e *execution) describe() *sfn.DescribeExecutionOutput {
 	defer e.mu.Unlock()
 	out := &sfn.DescribeExecutionOutput{
 		ExecutionArn: aws.String(e.ARN), Name: aws.String(e.Name), StateMachineArn: aws.String(e.MachineARN),
-		Status: e.result.Status, StartDate: aws.Time(e.Started), TraceHeader: optional(e.Trace),
+		Status: e.result.Status, StartDate: aws.Time(e.Started), TraceHeader: scope.Optional(e.Trace),
 		Input: aws.String(e.Input), InputDetails: &types.CloudWatchEventsExecutionDataDetails{Included: true},
-		Error: optional(e.result.Error), Cause: optional(e.result.Cause),
+		Error: scope.Optional(e.result.Error), Cause: scope.Optional(e.result.Cause),
 		RedriveCount: aws.Int32(0), RedriveStatus: types.ExecutionRedriveStatusNotRedrivable, RedriveStatusReason: aws.String(redriveReason),
 	}
 	if e.result.Status != types.ExecutionStatusRunning {
@@ -166,7 +167,7 @@ func (s *Service) DescribeStateMachineForExecution(ctx context.Context, in *sfn.
 	}
 	return &sfn.DescribeStateMachineForExecutionOutput{
 		StateMachineArn: aws.String(e.MachineARN), Name: aws.String(e.MachineName), RoleArn: aws.String(e.Role),
-		Definition: aws.String(e.Definition), UpdateDate: aws.Time(e.Updated), RevisionId: optional(e.Revision),
+		Definition: aws.String(e.Definition), UpdateDate: aws.Time(e.Updated), RevisionId: scope.Optional(e.Revision),
 		LoggingConfiguration: &types.LoggingConfiguration{Level: types.LogLevelOff}, TracingConfiguration: &types.TracingConfiguration{},
 	}, nil
 }

@@ -91,13 +91,7 @@ func (s *Service) Close() {
 
 // caller is who calls, in the region that the call names.
 func (s *Service) caller(ctx context.Context, optFns []func(*sfn.Options)) wire.Caller {
-	c := scope.Caller(ctx, s.config.Default)
-	o := sfn.Options{Region: c.Region}
-	for _, f := range optFns {
-		f(&o)
-	}
-	c.Region = o.Region
-	return c
+	return scope.CallerIn(ctx, s.config.Default, optFns, func(o *sfn.Options) *string { return &o.Region })
 }
 
 // Wire is the service as the HTTP door serves it.

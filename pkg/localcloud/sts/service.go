@@ -123,12 +123,7 @@ func rootARN(account string) string { return "arn:aws:iam::" + account + ":root"
 func roleName(arn string) string { return arn[strings.LastIndex(arn, "/")+1:] }
 
 func (s *Service) caller(ctx context.Context, optFns []func(*sts.Options)) wire.Caller {
-	c := scope.Caller(ctx, s.fallback)
-	o := sts.Options{Region: c.Region}
-	for _, f := range optFns {
-		f(&o)
-	}
-	c.Region = o.Region
+	c := scope.CallerIn(ctx, s.fallback, optFns, func(o *sts.Options) *string { return &o.Region })
 	if c.ARN == "" {
 		c.ARN = rootARN(c.Account)
 	}

@@ -1,8 +1,11 @@
 package vm
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 )
@@ -52,4 +55,18 @@ func ReadImage(dir string) (ImageInfo, error) {
 		info.Disk = filepath.Join(dir, info.Disk)
 	}
 	return info, nil
+}
+
+// FileDigest returns the SHA-256 of a file in lower-case hex.
+func FileDigest(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err // it names the file
+	}
+	defer func() { _ = f.Close() }()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", fmt.Errorf("read %s: %w", file, err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }

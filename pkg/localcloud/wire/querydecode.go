@@ -40,6 +40,7 @@ func (c queryCodec) fill(v reflect.Value, n *formNode, path string) error {
 	case reflect.Bool:
 		b, err := strconv.ParseBool(n.text)
 		if err != nil {
+			//lint:ignore ST1005 the sentence is EC2's
 			return fmt.Errorf("Value (%s) for parameter %s is invalid. Expected: 'true' or 'false'", n.text, path)
 		}
 		v.SetBool(b)

@@ -52,6 +52,30 @@ func Caller(ctx context.Context, fallback wire.Caller) wire.Caller {
 	return c
 }
 
+// CallerIn is the caller of ctx in the region that a call's options name. region
+// points to the region in options of type O, which the SDK has for each service.
+func CallerIn[O any](ctx context.Context, fallback wire.Caller, optFns []func(*O), region func(*O) *string) wire.Caller {
+	c := Caller(ctx, fallback)
+	var options O
+	named := region(&options)
+	*named = c.Region
+	for _, f := range optFns {
+		f(&options)
+	}
+	if *named != "" {
+		c.Region = *named
+	}
+	return c
+}
+
+// Optional is s, or nil when s is empty: AWS leaves out what is not set.
+func Optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
 // Hex returns n random hexadecimal digits, as AWS ids use them.
 func Hex(n int) string {
 	b := make([]byte, (n+1)/2)

@@ -85,7 +85,7 @@ func functions(now time.Time, rnd randomSource) map[string]any {
 	add("spread", 1, 1, spread)
 	for _, name := range refused {
 		add(name, 0, math.MaxInt32, func([]any) (any, error) {
-			return nil, errors.New("Step Functions has no such function (to read JSON, use $parse)")
+			return nil, errors.New("no function of Step Functions has this name (to read JSON, use $parse)")
 		})
 	}
 	return all

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,7 +75,7 @@ func (f *fakeAgent) serve(conn net.Conn) {
 			Execute   string
 			Arguments json.RawMessage
 		}
-		if json.Unmarshal([]byte(strings.TrimLeft(string(line), "\xff")), &request) != nil {
+		if json.Unmarshal(bytes.TrimPrefix(line, []byte{0xff}), &request) != nil {
 			return
 		}
 		f.mu.Lock()

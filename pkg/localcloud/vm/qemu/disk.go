@@ -3,12 +3,9 @@ package qemu
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -83,7 +80,7 @@ func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (inf
 		return vm.ImageInfo{}, err
 	}
 	info = vm.ImageInfo{Kind: vm.VM, VolumeGiB: described.gib(), Disk: disk}
-	if info.SHA256, err = digest(disk); err != nil {
+	if info.SHA256, err = vm.FileDigest(disk); err != nil {
 		return vm.ImageInfo{}, err
 	}
 	if info.SizeBytes, err = space.Allocated(disk); err != nil {
@@ -173,17 +170,4 @@ func (d *Driver) qemuImg(ctx context.Context, args ...string) ([]byte, error) {
 		return nil, fmt.Errorf("qemu-img %s: %w: %s", args[0], err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
-}
-
-func digest(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }

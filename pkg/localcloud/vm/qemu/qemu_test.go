@@ -205,7 +205,7 @@ func TestCaptureFlattens(t *testing.T) {
 	assert.Equal(t, filepath.Join(dir, vm.DiskFile), info.Disk)
 	assert.Positive(t, info.SizeBytes)
 	assert.Less(t, info.SizeBytes, int64(8<<20), "holes stay holes")
-	sum, err := digest(info.Disk)
+	sum, err := vm.FileDigest(info.Disk)
 	require.NoError(t, err)
 	assert.Equal(t, sum, info.SHA256)
 	read, err := vm.ReadImage(dir)
