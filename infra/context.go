@@ -67,7 +67,7 @@ func (p *FactoryStackProps) validate() error {
 
 func mustExist(file string) error {
 	if _, err := os.Stat(file); err != nil {
-		return fmt.Errorf("%s is missing: build it with `make functions goss` (GOARCH=arm64 for arm64): %w", file, err)
+		return fmt.Errorf("%s is missing: build it with `make functions GOARCH=arm64` (amd64 for x86_64) and `make goss GOARCH=amd64` (of the recipes' guests): %w", file, err)
 	}
 	return nil
 }

@@ -288,3 +288,20 @@ func TestMain(m *testing.M) {
 	jsii.Close()
 	os.Exit(code)
 }
+
+// Functions may be of another architecture than guests are.
+func TestTheCheckEngineIsBuiltForTheShippedRecipesGuests(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("..", "cdk.json"))
+	require.NoError(t, err)
+	var cdk struct{ Build string }
+	require.NoError(t, json.Unmarshal(raw, &cdk))
+	recipes, err := filepath.Glob(filepath.Join("..", "userdata", "recipes", "*.yaml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, recipes)
+	for _, file := range recipes {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.Contains(t, string(text), "architecture: x86_64", file)
+	}
+	assert.Contains(t, cdk.Build, "make goss GOARCH=amd64")
+}
