@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # The recipe to bake, and flags for it: make bake BAKE_FLAGS=--force
 RECIPE ?= debian-12-docker
 BAKE_FLAGS ?=
-# Of the functions and of what runs in guests: this machine's, or what cdk.json asks for.
+# Of the functions, and of the checker in guests: this machine's, or what cdk.json asks for.
 GOARCH ?= $(shell go env GOARCH)
 
 # One set of flags for programs, tests and linters: Go keeps what it compiled per
