@@ -113,6 +113,9 @@ func (d *display) started(f *rehearsal.Factory) {
 	if len(f.Recovered) > 0 {
 		d.note("an earlier run was interrupted: removed what it left: " + strings.Join(f.Recovered, ", "))
 	}
+	if f.Unrecovered != nil {
+		d.note("an earlier run was interrupted, and not all it left could be removed: " + f.Unrecovered.Error())
+	}
 	d.note("embedded AWS at " + f.URL + "; guests are " + f.Guests)
 }
 

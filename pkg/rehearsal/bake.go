@@ -178,6 +178,10 @@ func (f *Factory) stop(ctx context.Context, arn string) error {
 	if _, err := f.Cloud.States.Wait(ctx, arn); err != nil {
 		return fmt.Errorf("%w; the execution did not stop: %w", ErrInterrupted, err)
 	}
+	// What was made a moment ago is not in EC2's answers yet; clean-up goes by them.
+	if err := f.opts.Clock.Sleep(ctx, f.opts.Timing.ConsistencyWindow); err != nil {
+		return fmt.Errorf("%w; clean-up: %w", ErrInterrupted, err)
+	}
 	removed, err := f.Sweep(ctx, arn)
 	if err != nil {
 		return fmt.Errorf("%w; clean-up: %w", ErrInterrupted, err)

@@ -54,9 +54,10 @@ type Factory struct {
 	URL          string // for AWS clients
 	StateMachine string // ARN
 	Bucket       string
-	Guests       string // kind and description
-	StateDir     string // of this kind of guests
-	Recovered    []string
+	Guests       string   // kind and description
+	StateDir     string   // of this kind of guests
+	Recovered    []string // removed, since an interrupted run had left it
+	Unrecovered  error    // what of it could not be removed; it is tried again at the next Open
 
 	opts      Options
 	driver    vm.Driver
@@ -109,9 +110,8 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if err := f.deploy(ctx); err != nil {
 		return nil, fmt.Errorf("deploy the factory into the embedded AWS: %w", err)
 	}
-	if err := f.recover(ctx); err != nil {
-		return nil, fmt.Errorf("remove what an interrupted run left: %w", err)
-	}
+	// What cannot be removed must not keep the next bake from running.
+	f.Unrecovered = f.recover(ctx)
 	return f, nil
 }
 

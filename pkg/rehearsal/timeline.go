@@ -60,6 +60,9 @@ func (t *timeline) add(e sfntypes.HistoryEvent) []Event {
 	t.byEvent[e.Id] = v
 	switch {
 	case e.StateEnteredEventDetails != nil:
+		if !doesWork(e.Type) {
+			return nil
+		}
 		return []Event{{State: v.state, Region: v.region, Kind: Entered, At: at}}
 	case e.StateExitedEventDetails != nil:
 		return t.exit(e, v, at)
@@ -119,11 +122,24 @@ func (t *timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event 
 	if s := t.states[v.state]; s != nil {
 		s.to = at
 	}
+	if !doesWork(e.Type) {
+		return nil
+	}
 	kind := Exited
 	if v.failed {
 		kind = Failed
 	}
 	return []Event{{State: v.state, Region: v.region, Kind: kind, At: at}}
+}
+
+// doesWork tells states that invoke functions from those that only decide.
+func doesWork(entered sfntypes.HistoryEventType) bool {
+	switch entered {
+	case sfntypes.HistoryEventTypeTaskStateEntered, sfntypes.HistoryEventTypeTaskStateExited,
+		sfntypes.HistoryEventTypeMapStateEntered, sfntypes.HistoryEventTypeMapStateExited:
+		return true
+	}
+	return false
 }
 
 // regionOf is the item of the Map over the regions, as its first state gets it.
