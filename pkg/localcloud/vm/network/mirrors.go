@@ -101,7 +101,7 @@ func (m *mirrors) fetch(w http.ResponseWriter, r *http.Request, target *url.URL,
 	if entry != nil {
 		entry.condition(request)
 	}
-	client := http.Client{Transport: m.upstream}
+	client := http.Client{Transport: m.upstream, CheckRedirect: m.follow}
 	response, err := client.Do(request)
 	if err != nil {
 		m.unreachable(w, r, target, entry, err)
@@ -120,6 +120,19 @@ func (m *mirrors) fetch(w http.ResponseWriter, r *http.Request, target *url.URL,
 		w.WriteHeader(response.StatusCode)
 		_, _ = io.Copy(w, response.Body) // what fails here, the guest sees as a short answer
 	}
+}
+
+// maxRedirects is how often a mirror may pass a request on.
+const maxRedirects = 5
+
+// follow goes where a mirror sends a request only when that is a mirror too:
+// otherwise a mirror could make this process ask services of this machine. The
+// guest is given any other redirection, to follow to where it may go.
+func (m *mirrors) follow(next *http.Request, before []*http.Request) error {
+	if m.bases[strings.ToLower(next.URL.Host)] == nil || len(before) > maxRedirects {
+		return http.ErrUseLastResponse
+	}
+	return nil
 }
 
 // unreachable serves the copy at hand, or says why there is none.

@@ -181,6 +181,29 @@ func TestDamagedCopyIsFetchedAgain(t *testing.T) {
 	assert.EqualValues(t, 2, up.calls.Load())
 }
 
+func TestRedirectionsAreFollowedToMirrorsOnly(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		to    string
+		code  int
+		calls int32
+	}{
+		"to the same mirror by another path": {"http://" + mirrorHost + "/elsewhere", http.StatusOK, 2},
+		"to a service of this machine":       {"http://127.0.0.1:4566/", http.StatusFound, 1},
+		"to a host that is no mirror":        {"http://other.example/", http.StatusFound, 1},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			up := &upstream{handler: func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == index {
+					http.Redirect(w, r, tc.to, http.StatusFound)
+				}
+			}}
+			code, _ := mirrorGuest(t, t.TempDir(), up, nil)(index)
+			assert.Equal(t, tc.code, code)
+			assert.Equal(t, tc.calls, up.calls.Load())
+		})
+	}
+}
+
 func TestMirrorsAreReadOnly(t *testing.T) {
 	up := &upstream{handler: func(http.ResponseWriter, *http.Request) {}}
 	n := testNetwork(t, network.Options{Upstream: up}, mirrorHost)
