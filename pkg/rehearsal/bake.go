@@ -147,14 +147,17 @@ func (f *Factory) functionTime() time.Duration {
 	return total
 }
 
-// PollSeconds is an upper bound of the time the factory waited although what it
-// waited for was done.
-func (s Summary) PollSeconds() float64 {
-	var total float64
+// OwnSeconds is an upper bound of the execution's time that is the factory's
+// own: transitions, stages that wait for nobody, and the last pause of each
+// poll, after which the work was found done. The rest is the guests' and EC2's.
+func (s Summary) OwnSeconds() float64 {
+	own := s.Seconds
 	for _, stage := range s.Stages {
-		total += stage.LastPoll
+		if stage.LastPoll > 0 {
+			own -= stage.Seconds - stage.LastPoll
+		}
 	}
-	return total
+	return own
 }
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
