@@ -1,0 +1,45 @@
+package rehearsal
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+)
+
+func TestInspectOfWhatWasNeverBaked(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Inspect(t.Context(), Options{Guests: vm.Simulated, StateDir: dir})
+	require.ErrorIs(t, err, ErrNoState)
+	assert.ErrorContains(t, err, filepath.Join(dir, "simulated"))
+	_, err = Inspect(t.Context(), Options{Guests: "docker", StateDir: dir})
+	assert.ErrorContains(t, err, "allowed: vm, container, simulated")
+}
+
+func TestInspectWhileAnotherHasTheStateOpenChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	goss := filepath.Join(dir, "goss")
+	require.NoError(t, os.WriteFile(goss, []byte("stand-in"), 0o600))
+	opts := Options{Guests: vm.Simulated, StateDir: filepath.Join(dir, "state"), CacheDir: filepath.Join(dir, "cache"), GossFile: goss}
+	open, err := Open(t.Context(), opts)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, open.Close(t.Context())) }()
+	require.NoError(t, open.Cloud.Save())
+	file := filepath.Join(open.StateDir, "state.json")
+	before, err := os.ReadFile(file)
+	require.NoError(t, err)
+
+	looked, err := Inspect(t.Context(), opts)
+	require.NoError(t, err)
+	assert.Equal(t, open.Cloud.Account(), looked.Cloud.Account())
+	copied := looked.temporary
+	require.NoError(t, looked.Close(t.Context()))
+	assert.NoDirExists(t, copied, "the copy is gone")
+	after, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.JSONEq(t, string(before), string(after))
+}
