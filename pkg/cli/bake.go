@@ -217,7 +217,7 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 		row(label, "%8s  %s", seconds(stage.Seconds), stage.Stage)
 		label = ""
 	}
-	row("factory's own", "%.1f s in functions, at most %.1f s between polls; the rest is the guests' and EC2's", s.Functions, s.PollSeconds())
+	row("factory's own", "at most %s; the rest is the guests' and EC2's", seconds(s.OwnSeconds()))
 	if s.Report != "" {
 		row("report", "%s", relative(s.Report))
 	}
