@@ -339,10 +339,11 @@ func TestCtrlCEndsABakeAndRemovesWhatItMade(t *testing.T) {
 		kind    vm.Kind
 		after   string
 		removed string
+		runs    string
 	}{
-		"simulated, while the builder is provisioned":     {vm.Simulated, "LaunchBuilder ", `i-[0-9a-f]{17}`},
-		"simulated, while the image is made":              {vm.Simulated, "CreateImage ", `ami-[0-9a-f]{17}`},
-		"in containers, while the builder is provisioned": {vm.Container, "LaunchBuilder ", `i-[0-9a-f]{17}`},
+		"simulated, while the builder is provisioned":     {vm.Simulated, "LaunchBuilder ", `i-[0-9a-f]{17}`, "bootstrap"},
+		"simulated, while the image is made":              {vm.Simulated, "CreateImage ", `ami-[0-9a-f]{17}`, "bootstrap"},
+		"in containers, while the builder is provisioned": {vm.Container, "LaunchBuilder ", `i-[0-9a-f]{17}`, "systemd-nspawn"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			killable(t, tc.kind)
@@ -350,8 +351,11 @@ func TestCtrlCEndsABakeAndRemovesWhatItMade(t *testing.T) {
 			local := flags(tc.kind, state)
 			p := launch(t, append([]string{"bake", recipeName}, local...)...)
 			p.says(tc.after)
-			running := under(t, p.cmd.Process.Pid)
-			require.NotEmpty(t, running)
+			var running []process
+			waitFor(t, func() bool {
+				running = under(t, p.cmd.Process.Pid)
+				return strings.Contains(commands(running), tc.runs)
+			}, tc.runs+" never ran")
 			p.signal(syscall.SIGINT)
 			assert.Equal(t, 130, p.code(), p.err.String())
 			assert.Regexp(t, `ami-factory: interrupted; removed .*`+tc.removed+`.*; nothing is left`, p.err.String())

@@ -190,7 +190,7 @@ func (f *Factory) stop(ctx context.Context, arn string) error {
 		return fmt.Errorf("%w; clean-up: %w", ErrInterrupted, err)
 	}
 	if len(removed) == 0 {
-		return fmt.Errorf("%w; the execution had made nothing yet, nothing is left", ErrInterrupted)
+		return fmt.Errorf("%w; there was nothing to remove, nothing is left", ErrInterrupted)
 	}
 	return fmt.Errorf("%w; removed %s; nothing is left", ErrInterrupted, strings.Join(removed, ", "))
 }
