@@ -161,6 +161,23 @@ func (p *program) says(text string) {
 	require.Contains(p.t, p.err.String(), text)
 }
 
+// runs waits until a command runs under the program, and returns all that do.
+func (p *program) runs(command string) []process {
+	p.t.Helper()
+	var found []process
+	waitFor(p.t, func() bool {
+		select {
+		case <-p.ended:
+			return true
+		default:
+			found = under(p.t, p.cmd.Process.Pid)
+			return strings.Contains(commands(found), command)
+		}
+	}, command+" never ran")
+	require.Contains(p.t, commands(found), command, "%s%s", p.err.String(), p.out.String())
+	return found
+}
+
 func waitFor(t *testing.T, done func() bool, otherwise string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {
@@ -306,9 +323,9 @@ func TestAfterAKilledBakeNothingSurvivesAndTheNextPublishes(t *testing.T) {
 		after string // the state whose end is waited for
 		runs  string // a process that must have been there
 	}{
-		"simulated, while the builder is provisioned":     {vm.Simulated, "LaunchBuilder ", "bootstrap"},
-		"simulated, while the image is made":              {vm.Simulated, "CreateImage ", "bootstrap"},
-		"in containers, while the builder is provisioned": {vm.Container, "LaunchBuilder ", "systemd-nspawn"},
+		"simulated while the builder is provisioned":     {vm.Simulated, "LaunchBuilder ", "bootstrap"},
+		"simulated while the image is made":              {vm.Simulated, "CreateImage ", "bootstrap"},
+		"in containers while the builder is provisioned": {vm.Container, "LaunchBuilder ", "systemd-nspawn"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			killable(t, tc.kind)
@@ -316,11 +333,7 @@ func TestAfterAKilledBakeNothingSurvivesAndTheNextPublishes(t *testing.T) {
 			local := flags(tc.kind, state)
 			first := launch(t, append([]string{"bake", recipeName}, local...)...)
 			first.says(tc.after)
-			var running []process
-			waitFor(t, func() bool {
-				running = under(t, first.cmd.Process.Pid)
-				return strings.Contains(commands(running), tc.runs)
-			}, tc.runs+" never ran")
+			running := first.runs(tc.runs)
 			require.NoError(t, first.cmd.Process.Kill())
 			assert.Equal(t, -1, first.code(), "it was killed, and did not end by itself")
 			requireGone(t, running)
@@ -341,9 +354,9 @@ func TestCtrlCEndsABakeAndRemovesWhatItMade(t *testing.T) {
 		removed string
 		runs    string
 	}{
-		"simulated, while the builder is provisioned":     {vm.Simulated, "LaunchBuilder ", `i-[0-9a-f]{17}`, "bootstrap"},
-		"simulated, while the image is made":              {vm.Simulated, "CreateImage ", `ami-[0-9a-f]{17}`, "bootstrap"},
-		"in containers, while the builder is provisioned": {vm.Container, "LaunchBuilder ", `i-[0-9a-f]{17}`, "systemd-nspawn"},
+		"simulated while the builder is provisioned":     {vm.Simulated, "LaunchBuilder ", `i-[0-9a-f]{17}`, "bootstrap"},
+		"simulated while the image is made":              {vm.Simulated, "CreateImage ", `ami-[0-9a-f]{17}`, "bootstrap"},
+		"in containers while the builder is provisioned": {vm.Container, "LaunchBuilder ", `i-[0-9a-f]{17}`, "systemd-nspawn"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			killable(t, tc.kind)
@@ -351,11 +364,7 @@ func TestCtrlCEndsABakeAndRemovesWhatItMade(t *testing.T) {
 			local := flags(tc.kind, state)
 			p := launch(t, append([]string{"bake", recipeName}, local...)...)
 			p.says(tc.after)
-			var running []process
-			waitFor(t, func() bool {
-				running = under(t, p.cmd.Process.Pid)
-				return strings.Contains(commands(running), tc.runs)
-			}, tc.runs+" never ran")
+			running := p.runs(tc.runs)
 			p.signal(syscall.SIGINT)
 			assert.Equal(t, 130, p.code(), p.err.String())
 			assert.Regexp(t, `ami-factory: interrupted; removed .*`+tc.removed+`.*; nothing is left`, p.err.String())
