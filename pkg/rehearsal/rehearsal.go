@@ -101,6 +101,10 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if err != nil {
 		return nil, err
 	}
+	// A run that was killed before it ever saved its state has left folders too.
+	if err := f.Cloud.EC2.Sweep(); err != nil {
+		return nil, fmt.Errorf("remove the folders an interrupted run left: %w", err)
+	}
 	if f.URL, err = f.Cloud.Listen(ctx, opts.Listen); err != nil {
 		return nil, err
 	}
