@@ -429,7 +429,8 @@ func TestTheSDKBakesAgainstAServedFactory(t *testing.T) {
 		says       []string
 	}{
 		"a field that is not known": {`{"recip":"debian-12-docker"}`, "InvalidInput", []string{`unknown field "recip"`, "recipe"}},
-		"not an object":             {`"debian-12-docker"`, "States.QueryEvaluationError", []string{"$merge"}},
+		"not an object":             {`"debian-12-docker"`, "InvalidInput", []string{"must be an object", "recipe"}},
+		"a list":                    {`["debian-12-docker"]`, "InvalidInput", []string{"must be an object", "recipe"}},
 		"an unknown recipe":         {`{"recipe":"debian-99"}`, "RecipeInvalid", []string{"debian-99", recipeName}},
 		"nothing":                   {`{}`, "InvalidInput", []string{"recipe"}},
 	} {
@@ -442,7 +443,7 @@ func TestTheSDKBakesAgainstAServedFactory(t *testing.T) {
 			for _, text := range tc.says {
 				assert.Contains(t, aws.ToString(got.Cause), text)
 			}
-			assert.NotContains(t, aws.ToString(got.Cause), "{\"", "the cause is a sentence")
+			assert.NotRegexp(t, `^\s*\{|errorMessage`, aws.ToString(got.Cause), "the cause is a sentence, not a document")
 		})
 	}
 
@@ -468,7 +469,7 @@ func TestTheSDKBakesAgainstAServedFactory(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, []string{"Begin", "Resolve"}, entered[:2])
+	assert.Equal(t, []string{"Begin", "HasInput", "Resolve"}, entered[:3])
 	assert.Equal(t, []string{"Outcome", "Published"}, entered[len(entered)-2:])
 }
 

@@ -57,7 +57,22 @@ func Definition() Machine {
 				// Not "error": JSONata has a function of that name.
 				"code": "", "cause": "", "failed": "",
 			},
-			Next: "Resolve",
+			Next: "HasInput",
+		},
+		"HasInput": {
+			Type:    "Choice",
+			Comment: "Only objects have keys; Resolve says what else is wrong with one.",
+			Choices: []Choice{{Condition: "{% $count($keys($states.context.Execution.Input)) > 0 %}", Next: "Resolve"}},
+			Default: "RefuseInput",
+		},
+		"RefuseInput": {
+			Type: "Pass",
+			Assign: map[string]any{
+				"code":   string(failure.InvalidInput),
+				"cause":  `The execution's input must be an object with the name of a recipe, such as {"recipe": "debian-12-docker"}.`,
+				"failed": "Resolve",
+			},
+			Next: "Cleanup",
 		},
 		"Resolve": task(Resolve, "Resolve", "{% $merge([$states.context.Execution.Input, "+resolveContext+"]) %}",
 			map[string]any{

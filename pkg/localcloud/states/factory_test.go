@@ -29,7 +29,7 @@ func TestTheFactoryCleansUpWhateverAnErrorsCauseLooksLike(t *testing.T) {
 		"a sentence":                          {"no such recipe", `{"recipe":"r"}`, "no such recipe"},
 		"one that Step Functions cuts off":    {long, `{"recipe":"r"}`, `{"errorMessage":"xxx`},
 		"one that ends as JSON does":          {"allowed: {a, b}", `{"recipe":"r"}`, "allowed: {a, b}"},
-		"none, as the input is not an object": {"", `"debian-12"`, "At /States/Resolve/Arguments"},
+		"none, as the input is not an object": {"", `"debian-12"`, "The execution's input must be an object"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAccount(t)
