@@ -70,7 +70,7 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 		_, err := os.Lstat(filepath.Join(root, gone))
 		assert.ErrorIs(t, err, fs.ErrNotExist, gone)
 	}
-	for _, there := range []string{"usr/bin/dockerd", "etc/docker/daemon.json", "etc/ami-factory/sealed.json"} {
+	for _, there := range []string{"usr/sbin/dockerd", "etc/docker/daemon.json", "etc/ami-factory/sealed.json"} {
 		_, err := os.Stat(filepath.Join(root, there))
 		assert.NoError(t, err, there)
 	}

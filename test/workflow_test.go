@@ -15,6 +15,7 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -274,24 +275,23 @@ func TestWhatAKilledRunLeftIsRemovedByTheNext(t *testing.T) {
 	}
 	first, err := rehearsal.Open(context.Background(), opts)
 	require.NoError(t, err)
-	reached := make(chan struct{})
-	done := make(chan struct{})
-	ctx, cancel := context.WithCancel(context.Background())
+	started, err := first.Cloud.States.StartExecution(t.Context(), &sfn.StartExecutionInput{
+		StateMachineArn: &first.StateMachine, Input: aws.String(`{"recipe":"` + recipeName + `"}`),
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	go func() {
-		defer close(done)
-		_, _ = first.Bake(ctx, rehearsal.BakeInput{Recipe: recipeName}, func(e rehearsal.Event) {
-			if e.State == "EvaluateGate" && e.Kind == rehearsal.Entered {
-				close(reached)
-			}
-		})
-	}()
-	<-reached
+	history, err := first.Cloud.States.Watch(ctx, aws.ToString(started.ExecutionArn))
+	require.NoError(t, err)
+	for e := range history {
+		if d := e.StateEnteredEventDetails; d != nil && aws.ToString(d.Name) == "EvaluateGate" {
+			break
+		}
+	}
+	cancel()
 	require.NotEmpty(t, take(t, first).Alive)
 	// As a killed process leaves it: state on disk, the execution under way.
 	require.NoError(t, first.Close(context.Background()))
-	cancel()
-	<-done
 
 	next := open(t, opts)
 	assert.NotEmpty(t, next.Recovered)
