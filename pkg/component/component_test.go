@@ -41,7 +41,7 @@ components:
       port: 8080
   - name: base
 distribution: {regions: [{name: eu-west-1}]}
-pointers: {parameters: [/sample/latest]}
+pointers: {parameters: [/ami-factory/sample/latest]}
 `
 
 const baseYAML = `name: base
