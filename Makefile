@@ -20,6 +20,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUNCTIONS := $(notdir $(patsubst %/,%,$(dir $(wildcard lambdas/*/main.go))))
 # Base images and packages, which bakes and tests share and `clean` keeps.
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ami-factory
+# The newest base image of a kind; empty without one, and the tests that boot it
+# then skip and say what they lack.
 newest = $$(ls -td "$(CACHE)"/base/debian-12-*/$(1) 2>/dev/null | head -n 1 || true)
 
 .PHONY: help
@@ -62,6 +64,7 @@ bake: ## build a verified image of RECIPE on real virtual machines
 .PHONY: test
 test: ## run all checks and tests, with real guests where the machine can
 	@.tools/setup.sh vm container lint || echo "test: tests with real guests that lack a program are skipped" >&2
+	@if [[ $$EUID -ne 0 ]]; then echo "test: not root: tests with container guests are skipped" >&2; fi
 	@$(MAKE) node build lint
 	@# Whole bakes first: they build the base images that other tests boot.
 	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_CACHE="$(CACHE)"; \

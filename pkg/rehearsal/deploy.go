@@ -36,7 +36,6 @@ const (
 	machine   = "ami-factory"
 	topicName = "ami-factory-executions"
 	keyAlias  = "alias/ami-factory" // in every region, for recipes to name
-	roleName  = "ami-factory-"      // followed by the stage
 )
 
 // deploy makes what infra/ would make on AWS. To do so again updates it.
@@ -131,7 +130,7 @@ func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]str
 	for _, spec := range workflow.Stages() {
 		fn := lambda.Function{
 			Name: prefix + string(spec.Stage), Env: env, MemoryMiB: spec.MemoryMiB, Timeout: spec.Timeout,
-			Role: fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), roleName, spec.Stage),
+			Role: fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, spec.Stage),
 		}
 		if handler, ok := handlers[string(spec.Stage)]; ok {
 			fn.Handler = func(ctx context.Context, payload []byte) ([]byte, error) { return handler(ctx, payload) }
@@ -164,7 +163,7 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handl
 
 func (f *Factory) deployMachine(ctx context.Context, arns map[workflow.Stage]string) error {
 	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return arns[s] })
-	role := fmt.Sprintf("arn:aws:iam::%s:role/%sworkflow", f.Cloud.Account(), roleName)
+	role := fmt.Sprintf("arn:aws:iam::%s:role/%sworkflow", f.Cloud.Account(), prefix)
 	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", f.Cloud.Region(), f.Cloud.Account(), machine)
 	_, err := f.Cloud.States.UpdateStateMachine(ctx, &sfn.UpdateStateMachineInput{
 		StateMachineArn: &f.StateMachine, Definition: &definition, RoleArn: &role,
