@@ -6,8 +6,8 @@ package userdata
 
 import "embed"
 
-// FS is this directory: recipes/, components/, runner/, seal/ and verify/.
+// FS is this directory: recipes/, components/, lib/, runner/, seal/ and verify/.
 // File modes are lost in it; whoever packs scripts runs them by an interpreter.
 //
-//go:embed recipes components runner seal verify
+//go:embed recipes components lib runner seal verify
 var FS embed.FS

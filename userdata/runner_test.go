@@ -47,6 +47,11 @@ func newBench(t *testing.T, manifest string, installs map[string]string) bench {
 	require.NoError(t, err)
 	b.write(t, "bundle/run.sh", string(script))
 	b.write(t, "bundle/manifest.json", manifest)
+	for _, name := range []string{"lib.sh", "packages.sh", "key-fingerprints.py"} {
+		content, err := os.ReadFile("lib/" + name)
+		require.NoError(t, err)
+		b.write(t, "bundle/lib/"+name, string(content))
+	}
 	for name, install := range installs {
 		b.write(t, "bundle/components/"+name+"/install.sh", install)
 	}

@@ -31,11 +31,12 @@ type manifestComponent struct {
 	Name       string            `json:"name"`
 	Order      int               `json:"order"`
 	Parameters map[string]string `json:"parameters"`
+	Packages   []string          `json:"packages"`
 	Services   []string          `json:"services"`
 }
 
 // Files are all files of a bundle, sorted by path: run.sh, manifest.json,
-// components/<name>/…, seal/… and verify/…. The description and the checks of a
+// components/<name>/…, lib/…, seal/… and verify/…. The description and the checks of a
 // component stay behind: a builder has no use for them.
 func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 	m := manifest{Schema: "ami-factory/bundle/1", Family: family, Components: []manifestComponent{}}
@@ -45,7 +46,7 @@ func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 		if services == nil {
 			services = []string{}
 		}
-		m.Components = append(m.Components, manifestComponent{s.Name, s.Order, s.Values, services})
+		m.Components = append(m.Components, manifestComponent{s.Name, s.Order, s.Values, s.PackagesFor(family), services})
 		more, err := tree(fsys, path.Join(Dir, s.Name))
 		if err != nil {
 			return nil, err
@@ -57,7 +58,7 @@ func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 			files = append(files, f)
 		}
 	}
-	for _, dir := range []string{"seal", "verify"} {
+	for _, dir := range []string{"lib", "seal", "verify"} {
 		more, err := tree(fsys, dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("the user data has no %s directory, so no image can be made: %w", dir, err)

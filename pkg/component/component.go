@@ -28,10 +28,32 @@ type Component struct {
 	Description string               `yaml:"description" jsonschema:"required,minLength=1"`
 	Families    []string             `yaml:"families" jsonschema:"required,minItems=1,enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"`
 	Order       int                  `yaml:"order" jsonschema:"required,minimum=0,maximum=999"` // ascending
+	Requires    []string             `yaml:"requires"`                                          // components that must be in the recipe too
+	Conflicts   []string             `yaml:"conflicts"`                                         // components that must not be
 	Parameters  map[string]Parameter `yaml:"parameters"`
-	Services    []string             `yaml:"services"` // units enabled for first boot
+	Packages    []Package            `yaml:"packages"`                                                    // of the distribution, installed before install.sh runs
+	Files       []string             `yaml:"files" jsonschema:"pattern=^/[^ ]+$" hint:"an absolute path"` // that it puts into the image; a directory ends with a slash
+	Services    []string             `yaml:"services"`                                                    // units enabled for first boot
 
 	Controls []compliance.Spec `yaml:"-"` // from checks.yaml
+}
+
+// Package of a distribution.
+type Package struct {
+	Name     string   `yaml:"name" jsonschema:"required,pattern=^[a-z0-9][a-z0-9+._-]*$" hint:"a package's name"`
+	Families []string `yaml:"families" jsonschema:"enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"` // default: all of the component's
+}
+
+// PackagesFor are the names of the packages in a family, sorted.
+func (c *Component) PackagesFor(family string) []string {
+	names := []string{}
+	for _, p := range c.Packages {
+		if len(p.Families) == 0 || slices.Contains(p.Families, family) {
+			names = append(names, p.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Parameter of a component.

@@ -51,6 +51,10 @@ order: 10
 parameters:
   variant: {type: string, default: docker, allowed: [base, docker], description: d}
   strict: {type: bool, default: true, description: d}
+packages:
+  - name: curl
+  - name: curl-minimal
+    families: [al2023]
 services: []
 `
 
@@ -101,6 +105,7 @@ func tree() fstest.MapFS {
 		"components/web/files/checks.yaml":   text("not the component's own\n"),
 		"components/other/component.yaml":    text(strings.ReplaceAll(webYAML, "web", "other")),
 		"runner/run.sh":                      text("run\n"),
+		"lib/lib.sh":                         text("lib\n"),
 		"seal/arm.sh":                        text("arm\n"),
 		"verify/run-checks.sh":               text("check\n"),
 		"recipes/sample.yaml":                text(recipeText),
@@ -160,7 +165,9 @@ func TestProblems(t *testing.T) {
 		"a value of two lines":                {rec, "token: abc", `token: "a\nb"`, `recipes/sample.yaml:12:14: error: parameter token of web: a value must be one line (allowed: text)`},
 		"a family that is not supported":      {rec, "family: debian-12", "family: al2023", `recipes/sample.yaml:10:11: error: component web does not support family al2023 (allowed: debian-12)`},
 		"a waiver of no control":              {rec, "distribution:", "checks: {waivers: [{control: ABC-01, reason: for the test, approver: a, expires: 2026-12-01}]}\ndistribution:", `recipes/sample.yaml:15:30: error: the image has no control ABC-01 to waive (allowed: SYS-01, WEB-01)`},
-		"a component that misspells a key":    {base, "services:", "service:", `components/base/component.yaml:8:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, order, parameters, services)`},
+		"a component that misspells a key":    {base, "services:", "service:", `components/base/component.yaml:12:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, order, requires, conflicts, parameters, packages, files, services)`},
+		"a component without one it requires": {base, "services:", "requires: [docker]\nservices:", `recipes/sample.yaml:14:11: error: component base requires the component docker, which the recipe does not list`},
+		"components that exclude each other":  {base, "services:", "conflicts: [web]\nservices:", `recipes/sample.yaml:14:11: error: component base cannot be in one image with web`},
 		"a component of another name":         {base, "name: base", "name: bass", `components/base/component.yaml:1:7: error: name is "bass", but the directory is called base (allowed: base)`},
 		"a default that is not allowed":       {base, "default: docker", "default: ecs", `components/base/component.yaml:6:36: error: default: "ecs" is not one of the values (allowed: base, docker)`},
 		"a parameter with a bad name":         {base, "  strict:", "  is-strict: {type: bool, default: true, description: d}\n  strict:", `components/base/component.yaml:7:3: error: "is-strict" cannot be the name of a parameter (allowed: letters and digits, beginning with a small letter)`},
@@ -231,7 +238,7 @@ func TestBundleHoldsWhatABuilderNeedsAndNoMore(t *testing.T) {
 	assert.Equal(t, []string{
 		"components/", "components/base/", "components/base/install.sh", "components/web/", "components/web/files/",
 		"components/web/files/checks.yaml", "components/web/files/etc/", "components/web/files/etc/web.conf",
-		"components/web/install.sh", "manifest.json", "run.sh", "seal/", "seal/arm.sh", "verify/", "verify/run-checks.sh",
+		"components/web/install.sh", "lib/", "lib/lib.sh", "manifest.json", "run.sh", "seal/", "seal/arm.sh", "verify/", "verify/run-checks.sh",
 	}, slices.Sorted(maps.Keys(headers)))
 	assert.Equal(t, int64(0o755), headers["run.sh"].Mode)
 	assert.Equal(t, int64(0o644), headers["manifest.json"].Mode)
@@ -258,8 +265,8 @@ func TestManifestIsInOrderOfInstallation(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		"schema": "ami-factory/bundle/1", "family": "debian-12",
 		"components": []any{
-			map[string]any{"name": "base", "order": 10.0, "parameters": map[string]any{"variant": "docker", "strict": "true"}, "services": []any{}},
-			map[string]any{"name": "web", "order": 20.0, "parameters": map[string]any{"token": "abc", "port": "8080"}, "services": []any{"web.service"}},
+			map[string]any{"name": "base", "order": 10.0, "packages": []any{"curl"}, "parameters": map[string]any{"variant": "docker", "strict": "true"}, "services": []any{}},
+			map[string]any{"name": "web", "order": 20.0, "packages": []any{}, "parameters": map[string]any{"token": "abc", "port": "8080"}, "services": []any{"web.service"}},
 		},
 	}, m)
 }

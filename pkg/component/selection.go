@@ -64,11 +64,47 @@ func Select(fsys fs.FS, r *recipe.Recipe) ([]Selected, report.Problems, error) {
 		}
 		out = append(out, Selected{Component: c, Values: values})
 	}
+	problems = append(problems, together(r, out)...)
 	slices.SortStableFunc(out, func(a, b Selected) int {
 		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
 	})
 	problems = append(problems, waivers(r, out)...)
 	return out, problems.Sort(), nil
+}
+
+// together are the problems of components that lack one another or cannot be in
+// one image.
+func together(r *recipe.Recipe, selected []Selected) report.Problems {
+	var problems report.Problems
+	used := map[string]bool{}
+	for _, use := range r.Components {
+		used[use.Name] = true
+	}
+	owner := map[string]string{}
+	for i, use := range r.Components {
+		at := slices.IndexFunc(selected, func(s Selected) bool { return s.Name == use.Name })
+		if at < 0 {
+			continue
+		}
+		c, where := selected[at], fmt.Sprintf("components[%d].name", i)
+		for _, name := range c.Requires {
+			if !used[name] {
+				problems = append(problems, r.Problem(where, "", "component %s requires the component %s, which the recipe does not list", c.Name, name))
+			}
+		}
+		for _, name := range c.Conflicts {
+			if used[name] {
+				problems = append(problems, r.Problem(where, "", "component %s cannot be in one image with %s", c.Name, name))
+			}
+		}
+		for _, file := range c.Files {
+			if other, dup := owner[file]; dup && other != c.Name {
+				problems = append(problems, r.Problem(where, "", "components %s and %s both put %s into the image", other, c.Name, file))
+			}
+			owner[file] = c.Name
+		}
+	}
+	return problems
 }
 
 // values of the parameters for one use of the component.

@@ -61,8 +61,8 @@ give_up() {
 }
 
 # plan prints, all ended by NUL: the family; then, per component, its name, the
-# number of its parameters and they as NAME=value, the number of its services
-# and they.
+# number of its parameters and they as NAME=value, the number of its packages
+# and they, the number of its services and they.
 plan() {
 	python3 - "$bundle/manifest.json" <<'PYTHON'
 import json, re, sys
@@ -82,23 +82,27 @@ for component in manifest["components"]:
         if isinstance(value, bool):
             value = str(value).lower()
         fields.append(f"AMI_FACTORY_PARAM_{snake(name)}={value}")
-    services = component.get("services") or []
-    fields += [str(len(services)), *services]
+    for key in ("packages", "services"):
+        names = component.get(key) or []
+        fields += [str(len(names)), *names]
 sys.stdout.write("".join(field + "\0" for field in fields))
 PYTHON
 }
 
-# run_component runs one install.sh. What it prints goes to its log and to
-# standard output; the shell that runs it notes line and text of a command that
-# makes it fail, by the trap in on-error.sh.
+# run_component installs a component's packages and runs its install.sh. What
+# they print goes to its log and to standard output; the shell that runs them
+# notes line and text of a command that makes it fail, by the trap in
+# on-error.sh.
 run_component() {
 	local name=$1 family=$2
 	shift 2
 	rm -f "$trace"
 	(
 		cd "$bundle/components/$name" || exit 1
-		exec env AMI_FACTORY_COMPONENT="$name" AMI_FACTORY_FAMILY="$family" AMI_FACTORY_TRACE="$trace" \
-			BASH_ENV="$on_error" "$@" bash install.sh
+		export AMI_FACTORY_COMPONENT=$name AMI_FACTORY_FAMILY=$family AMI_FACTORY_TRACE=$trace \
+			AMI_FACTORY_LIB=$bundle/lib BASH_ENV=$on_error
+		if ((${#packages[@]} > 0)); then bash "$AMI_FACTORY_LIB/packages.sh" "${packages[@]}" || exit; fi
+		exec env "$@" bash install.sh
 	) </dev/null 2>&1 | tee "$logs/$name.log"
 	return "${PIPESTATUS[0]}"
 }
@@ -174,6 +178,9 @@ while ((next < ${#fields[@]})); do
 	count=${fields[next + 1]}
 	parameters=("${fields[@]:next+2:count}")
 	next=$((next + 2 + count))
+	count=${fields[next]}
+	packages=("${fields[@]:next+1:count}")
+	next=$((next + 1 + count))
 	count=${fields[next]}
 	services=("${fields[@]:next+1:count}")
 	next=$((next + 1 + count))

@@ -1,0 +1,267 @@
+#!/bin/bash
+# What components share: files that are laid down so that a second run changes
+# nothing, and the package managers of all families behind one set of calls. A
+# component's install.sh begins with
+#
+#	set -euo pipefail
+#	. "$AMI_FACTORY_LIB/lib.sh"
+#
+# and ends with `summary`. AMI_FACTORY_FAMILY tells the family.
+
+changes=0
+
+# changed notes one change; a second run of a component must not come here.
+changed() {
+	changes=$((changes + 1))
+	printf 'changed: %s\n' "$*"
+}
+
+fail() {
+	printf '%s: %s\n' "${AMI_FACTORY_COMPONENT:-component}" "$*" >&2
+	return 1
+}
+
+# summary is a component's last line.
+summary() { printf '%s: %d changes\n' "${AMI_FACTORY_COMPONENT:-component}" "$changes"; }
+
+in_container() { systemd-detect-virt --container --quiet; }
+
+# booted says whether systemd runs, so that units can be told to act at once.
+booted() { [[ -d /run/systemd/system ]]; }
+
+# put MODE SOURCE TARGET [CHECK] lays a root-owned file down when content, mode
+# or owner differ; SOURCE may be /dev/stdin. CHECK is called with the finished
+# file beside its target; the target changes only when it agrees.
+put() {
+	local mode=$1 source=$2 target=$3 check=${4:-true} staged
+	mkdir -p "$(dirname "$target")"
+	staged=$target.ami-factory-new
+	install -m "$mode" -o root -g root /dev/null "$staged"
+	cat "$source" >"$staged"
+	if [[ -f $target && ! -L $target ]] && cmp -s "$staged" "$target" && [[ $(stat -c '%a %u:%g' "$target") == "$((10#$mode)) 0:0" ]]; then
+		rm -f "$staged"
+		return
+	fi
+	if ! "$check" "$staged"; then
+		rm -f "$staged"
+		fail "$target is left as it was: the new content does not pass '$check'"
+	fi
+	mv -fT "$staged" "$target"
+	changed "$target"
+}
+
+# directory MODE USER:GROUP PATH makes a directory, or corrects one.
+directory() {
+	local mode=$1 owner=$2 path=$3
+	if [[ ! -d $path ]]; then
+		install -d -m "$mode" -o "${owner%:*}" -g "${owner#*:}" "$path"
+		changed "$path"
+	fi
+	own "$mode" "$owner" "$path"
+}
+
+# own MODE USER:GROUP PATH sets mode and owner of something that exists.
+own() {
+	local mode=$1 owner=$2 path=$3
+	if [[ $(stat -c '%a %U:%G' "$path") != "$((10#$mode)) $owner" ]]; then
+		chown "$owner" "$path"
+		chmod "$mode" "$path"
+		changed "$path is $mode $owner"
+	fi
+}
+
+# replace TARGET CONTENT changes a file that has no drop-in directory, keeping
+# its mode.
+replace() {
+	local target=$1 content=$2
+	if [[ $content != "$(cat "$target")" ]]; then
+		printf '%s\n' "$content" >"$target.ami-factory-new"
+		chmod --reference="$target" "$target.ami-factory-new"
+		chown --reference="$target" "$target.ami-factory-new"
+		mv -f "$target.ami-factory-new" "$target"
+		changed "$target"
+	fi
+}
+
+# mask stops and masks units, all by one call: each call of systemctl makes
+# systemd read every unit again.
+mask() {
+	local unit todo=()
+	for unit in "$@"; do
+		if [[ $(readlink "/etc/systemd/system/$unit") != /dev/null ]]; then todo+=("$unit"); fi
+	done
+	if ((${#todo[@]} == 0)); then return; fi
+	if booted; then
+		for unit in "${todo[@]}"; do
+			if systemctl is-active --quiet "$unit"; then systemctl stop "$unit"; fi
+		done
+	fi
+	systemctl mask --quiet "${todo[@]}"
+	changed "masked: ${todo[*]}"
+}
+
+# enable makes units start at boot, without starting them now.
+enable() {
+	local unit
+	for unit in "$@"; do
+		if [[ $(systemctl is-enabled "$unit" 2>/dev/null) != enabled ]]; then
+			systemctl enable --quiet "$unit"
+			changed "$unit is enabled"
+		fi
+	done
+}
+
+# The package manager's calls. Families differ in names, not in what is asked:
+#
+#	package_installed NAME      whether it is installed
+#	packages_install NAME...    each NAME or NAME=VERSION; what is there is left alone
+#	packages_purge NAME...      those that are installed go, with their settings
+#	packages_refresh            reads the repositories anew
+
+# apt or dnf
+package_manager() {
+	case ${AMI_FACTORY_FAMILY:?} in
+	debian-* | ubuntu-*) echo apt ;;
+	al2023) echo dnf ;;
+	*) fail "family '$AMI_FACTORY_FAMILY' has no package manager here; allowed: debian-12, debian-13, ubuntu-22.04, ubuntu-24.04, al2023" ;;
+	esac
+}
+
+# patiently COMMAND... tries again where a mirror is slow to answer or in the
+# middle of an update.
+patiently() {
+	local try
+	for try in 1 2 3; do
+		if "$@"; then return; fi
+		printf '%s: attempt %d of 3 failed\n' "$*" "$try" >&2
+		if ((try < 3)); then sleep $((try * 5)); fi
+	done
+	return 1
+}
+
+apt_get() {
+	DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 \
+		-o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold "$@"
+}
+
+dnf_() { dnf --quiet --assumeyes --setopt=install_weak_deps=False "$@"; }
+
+# installed_version NAME prints the version of an installed package, or nothing.
+installed_version() {
+	case $(package_manager) in
+	apt) dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' "$1" 2>/dev/null | sed -n 's/^ii *//p' ;;
+	dnf) rpm -q --qf '%{VERSION}-%{RELEASE}\n' "$1" 2>/dev/null || true ;;
+	esac
+}
+
+package_installed() { [[ -n $(installed_version "$1") ]]; }
+
+packages_refresh() {
+	case $(package_manager) in
+	apt) patiently apt_get update ;;
+	dnf) patiently dnf_ makecache ;;
+	esac
+}
+
+packages_install() {
+	local package name version have todo=()
+	for package in "$@"; do
+		name=${package%%=*} version=
+		if [[ $package == *=* ]]; then version=${package#*=}; fi
+		have=$(installed_version "$name")
+		if [[ -z $have || -n $version && $have != "$version" ]]; then todo+=("$package"); fi
+	done
+	if ((${#todo[@]} == 0)); then return; fi
+	case $(package_manager) in
+	apt)
+		# Lists that are a day old or gone are read anew; those of this bake are not.
+		if [[ -z $(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mtime -1 -print -quit 2>/dev/null) ]]; then packages_refresh; fi
+		patiently apt_get -y --no-install-recommends install "${todo[@]}"
+		;;
+	dnf) patiently dnf_ install "${todo[@]/=/-}" ;;
+	esac
+	changed "packages: ${todo[*]}"
+}
+
+packages_purge() {
+	local name todo=()
+	for name in "$@"; do
+		if package_installed "$name"; then todo+=("$name"); fi
+	done
+	if ((${#todo[@]} == 0)); then return; fi
+	case $(package_manager) in
+	apt) apt_get -y purge "${todo[@]}" ;;
+	dnf) dnf_ remove "${todo[@]}" ;;
+	esac
+	changed "packages purged: ${todo[*]}"
+}
+
+# fetch URL FILE SHA256 downloads a file that has exactly this digest; an empty
+# digest is for what is checked otherwise, by its signature.
+fetch() {
+	local url=$1 file=$2 sha256=$3
+	[[ $url == https://* || $url == http://* ]] || fail "cannot fetch '$url'; allowed: an http or https URL"
+	patiently curl --fail --silent --show-error --location --proto '=http,https' --connect-timeout 10 --max-time 300 \
+		--output "$file" "$url" || fail "cannot download ${url%%\?*}"
+	if [[ -n $sha256 && $(sha256sum "$file" | cut -d' ' -f1) != "$sha256" ]]; then
+		fail "${url%%\?*} has SHA-256 $(sha256sum "$file" | cut -d' ' -f1), expected $sha256"
+	fi
+}
+
+# key_fingerprints FILE prints the fingerprints of all primary keys in a file of
+# OpenPGP keys, armoured or not.
+key_fingerprints() { python3 -I "$AMI_FACTORY_LIB/key-fingerprints.py" "$1"; }
+
+# repository NAME URI SUITE COMPONENTS KEY_URL FINGERPRINT PACKAGE... adds a
+# vendor's repository. The key is believed only when its fingerprint is the
+# pinned one, and the repository may deliver the named packages (which may be
+# globs) and nothing else: a decoy of another package's name is not taken from
+# it. SUITE and COMPONENTS matter to apt only.
+repository() {
+	local name=$1 uri=$2 suite=$3 components=$4 key_url=$5 fingerprint=$6 key found
+	shift 6
+	[[ $fingerprint =~ ^[0-9A-F]{40}$ ]] || fail "the fingerprint '$fingerprint' of repository $name is not 40 hexadecimal digits in capitals"
+	key=$(mktemp)
+	fetch "$key_url" "$key" ''
+	found=$(key_fingerprints "$key") || fail "${key_url%%\?*} is no OpenPGP key"
+	if [[ $found != "$fingerprint" ]]; then
+		rm -f "$key"
+		fail "the key of repository $name has the fingerprint ${found//$'\n'/ and }, expected $fingerprint; it is not believed"
+	fi
+	local before=$changes
+	case $(package_manager) in
+	apt)
+		put 644 "$key" "/etc/apt/keyrings/$name.asc"
+		put 644 /dev/stdin "/etc/apt/preferences.d/ami-factory-$name" <<-PREFERENCES
+			Package: *
+			Pin: origin "$(sed -E 's|^[a-z]+://([^/:]+).*|\1|' <<<"$uri")"
+			Pin-Priority: -1
+
+			Package: $*
+			Pin: origin "$(sed -E 's|^[a-z]+://([^/:]+).*|\1|' <<<"$uri")"
+			Pin-Priority: 500
+		PREFERENCES
+		put 644 /dev/stdin "/etc/apt/sources.list.d/ami-factory-$name.sources" <<-SOURCES
+			Types: deb
+			URIs: $uri
+			Suites: $suite
+			Components: $components
+			Signed-By: /etc/apt/keyrings/$name.asc
+		SOURCES
+		;;
+	dnf)
+		put 644 "$key" "/etc/pki/rpm-gpg/ami-factory-$name.asc"
+		put 644 /dev/stdin "/etc/yum.repos.d/ami-factory-$name.repo" <<-REPO
+			[ami-factory-$name]
+			name=$name
+			baseurl=$uri
+			enabled=1
+			gpgcheck=1
+			gpgkey=file:///etc/pki/rpm-gpg/ami-factory-$name.asc
+			includepkgs=$*
+		REPO
+		;;
+	esac
+	rm -f "$key"
+	if ((changes > before)); then packages_refresh; fi
+}
