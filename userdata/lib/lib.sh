@@ -8,6 +8,9 @@
 #
 # and ends with `summary`. AMI_FACTORY_FAMILY tells the family.
 
+# So that what is put at the end of a pipe is counted.
+shopt -s lastpipe
+
 changes=0
 
 # changed notes one change; a second run of a component must not come here.
@@ -149,8 +152,11 @@ dnf_() { dnf --quiet --assumeyes --setopt=install_weak_deps=False "$@"; }
 # installed_version NAME prints the version of an installed package, or nothing.
 installed_version() {
 	case $(package_manager) in
-	apt) dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' "$1" 2>/dev/null | sed -n 's/^ii *//p' ;;
-	dnf) rpm -q --qf '%{VERSION}-%{RELEASE}\n' "$1" 2>/dev/null || true ;;
+	apt) dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' "$1" 2>/dev/null | sed -n 's/^ii *//p' || true ;;
+	dnf)
+		# rpm says on standard output that a package is not installed.
+		if rpm -q "$1" >/dev/null 2>&1; then rpm -q --qf '%{VERSION}-%{RELEASE}\n' "$1"; fi
+		;;
 	esac
 }
 

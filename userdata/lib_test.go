@@ -1,0 +1,258 @@
+package userdata_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// tools are stand-ins of the package managers, which write down how they were
+// called. What is installed is in the files of a directory: name -> version.
+const tools = `
+state=$LIB_TEST/installed
+case $(basename "$0") in
+apt-get | dnf)
+	printf '%s' "$(basename "$0")" >>"$LIB_TEST/calls"
+	skip=
+	for word in "$@"; do
+		if [ -n "$skip" ]; then skip=; continue; fi
+		case $word in -o) skip=1; continue ;; -*) continue ;; esac
+		printf ' %s' "$word" >>"$LIB_TEST/calls"
+	done
+	echo >>"$LIB_TEST/calls"
+	if [ -e "$LIB_TEST/failing" ]; then rm "$LIB_TEST/failing"; exit 100; fi
+	;;
+dpkg-query | rpm)
+	for name in "$@"; do :; done
+	[ -e "$state/$name" ] || exit 1
+	[ "$(basename "$0")" = rpm ] || printf 'ii '
+	cat "$state/$name"
+	;;
+systemd-detect-virt) exit 1 ;;
+sleep) ;;
+esac
+`
+
+// libBench runs lines of bash after lib.sh, with stand-ins before all programs
+// and a directory to write to as $DIR.
+type libBench struct{ dir string }
+
+func newLibBench(t *testing.T) libBench {
+	t.Helper()
+	for _, tool := range []string{"bash", "python3", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed, and lib.sh needs it", tool)
+		}
+	}
+	b := libBench{t.TempDir()}
+	require.NoError(t, os.MkdirAll(filepath.Join(b.dir, "bin"), 0o750))
+	require.NoError(t, os.MkdirAll(filepath.Join(b.dir, "installed"), 0o750))
+	for _, name := range []string{"apt-get", "dnf", "dpkg-query", "rpm", "systemd-detect-virt", "sleep"} {
+		require.NoError(t, os.WriteFile(filepath.Join(b.dir, "bin", name), []byte("#!/bin/sh"+tools), 0o700)) //nolint:gosec // a program
+	}
+	return b
+}
+
+func (b libBench) install(t *testing.T, name, version string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(filepath.Join(b.dir, "installed", name), []byte(version+"\n"), 0o600))
+}
+
+func (b libBench) run(t *testing.T, family, lines string) (string, bool) {
+	t.Helper()
+	lib, err := filepath.Abs("lib")
+	require.NoError(t, err)
+	command := exec.CommandContext(t.Context(), "bash", "-c", "set -euo pipefail\n. \"$AMI_FACTORY_LIB/lib.sh\"\n"+lines)
+	command.Env = append(os.Environ(), "AMI_FACTORY_LIB="+lib, "AMI_FACTORY_FAMILY="+family, "AMI_FACTORY_COMPONENT=test",
+		"LIB_TEST="+b.dir, "DIR="+b.dir, "PATH="+filepath.Join(b.dir, "bin")+":"+os.Getenv("PATH"))
+	output, err := command.CombinedOutput()
+	return string(output), err == nil
+}
+
+func (b libBench) calls(t *testing.T) []string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(b.dir, "calls"))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	require.NoError(t, err)
+	return strings.Split(strings.TrimSpace(string(content)), "\n")
+}
+
+func TestPackageManagersAreCalledAlike(t *testing.T) {
+	cases := map[string]struct {
+		family, lines string
+		failing       bool
+		installed     map[string]string
+		want          []string
+		says          string
+	}{
+		"apt installs what is missing": {
+			family: "debian-12", lines: "packages_install curl jq; summary",
+			installed: map[string]string{"curl": "7.88"}, want: []string{"apt-get install jq"}, says: "test: 1 changes",
+		},
+		"dnf installs what is missing": {
+			family: "al2023", lines: "packages_install curl jq; summary",
+			installed: map[string]string{"curl": "8.5-1"}, want: []string{"dnf install jq"}, says: "test: 1 changes",
+		},
+		"what is there is left alone": {
+			family: "ubuntu-24.04", lines: "packages_install curl; summary",
+			installed: map[string]string{"curl": "8.5"}, says: "test: 0 changes",
+		},
+		"apt takes the pinned version": {
+			family: "debian-13", lines: "packages_install agent=2.0-1",
+			installed: map[string]string{"agent": "1.0-1"}, want: []string{"apt-get install agent=2.0-1"},
+		},
+		"dnf takes the pinned version": {
+			family: "al2023", lines: "packages_install agent=2.0-1",
+			installed: map[string]string{"agent": "1.0-1"}, want: []string{"dnf install agent-2.0-1"},
+		},
+		"the pinned version that is there is left alone": {
+			family: "debian-12", lines: "packages_install agent=2.0-1; summary",
+			installed: map[string]string{"agent": "2.0-1"}, says: "test: 0 changes",
+		},
+		"apt purges what is there": {
+			family: "debian-12", lines: "packages_purge telnet ftp",
+			installed: map[string]string{"ftp": "1"}, want: []string{"apt-get purge ftp"}, says: "changed: packages purged: ftp",
+		},
+		"dnf removes what is there": {
+			family: "al2023", lines: "packages_purge telnet ftp",
+			installed: map[string]string{"ftp": "1"}, want: []string{"dnf remove ftp"},
+		},
+		"a mirror that is slow to answer is asked again": {
+			family: "al2023", lines: "packages_refresh", failing: true,
+			want: []string{"dnf makecache", "dnf makecache"}, says: "attempt 1 of 3 failed",
+		},
+	}
+	for sentence, c := range cases {
+		t.Run(sentence, func(t *testing.T) {
+			b := newLibBench(t)
+			for name, version := range c.installed {
+				b.install(t, name, version)
+			}
+			if c.failing {
+				require.NoError(t, os.WriteFile(filepath.Join(b.dir, "failing"), nil, 0o600))
+			}
+			output, ok := b.run(t, c.family, c.lines)
+			require.True(t, ok, output)
+			// Whether apt's lists are old, and are read anew, depends on this machine.
+			got := slices.DeleteFunc(b.calls(t), func(call string) bool { return call == "apt-get update" })
+			assert.Equal(t, c.want, got, output)
+			assert.Contains(t, output, c.says)
+		})
+	}
+}
+
+func TestLibRefuses(t *testing.T) {
+	b := newLibBench(t)
+	const fingerprint = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/file":
+			_, _ = w.Write([]byte("content"))
+		case "/key":
+			_, _ = w.Write([]byte("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n" + otherKey + "\n-----END PGP PUBLIC KEY BLOCK-----\n"))
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer server.Close()
+	cases := map[string]struct{ family, lines, says string }{
+		"a family without a package manager":   {"bottlerocket", "package_manager", "family 'bottlerocket' has no package manager here"},
+		"a file of another digest":             {"debian-12", "fetch " + server.URL + "/file $DIR/f " + strings.Repeat("0", 64), "has SHA-256 " + digestOf("content") + ", expected 0000"},
+		"an address that is none":              {"debian-12", "fetch ftp://x/file $DIR/f ''", "cannot fetch 'ftp://x/file'; allowed: an http or https URL"},
+		"a file that is not there":             {"debian-12", "fetch " + server.URL + "/absent $DIR/f ''", "cannot download"},
+		"a fingerprint that is none":           {"debian-12", "repository v http://v s main " + server.URL + "/key 9DC8 p", "is not 40 hexadecimal digits"},
+		"a key of another fingerprint":         {"debian-12", "repository v http://v s main " + server.URL + "/key " + fingerprint + " p", "expected " + fingerprint + "; it is not believed"},
+		"a key that is none":                   {"al2023", "repository v http://v '' '' " + server.URL + "/file " + fingerprint + " p", "is no OpenPGP key"},
+		"a file that its check does not admit": {"debian-12", "no() { return 1; }\necho x >$DIR/in; put 644 $DIR/in $DIR/out no", "is left as it was"},
+	}
+	for sentence, c := range cases {
+		t.Run(sentence, func(t *testing.T) {
+			output, ok := b.run(t, c.family, c.lines)
+			assert.False(t, ok, output)
+			assert.Contains(t, output, c.says)
+			assert.NoFileExists(t, filepath.Join(b.dir, "out"))
+			assert.NoFileExists(t, "/etc/apt/keyrings/v.asc")
+		})
+	}
+}
+
+func digestOf(content string) string {
+	sum := sha256.Sum256([]byte(content))
+	return hex.EncodeToString(sum[:])
+}
+
+// otherKey is a version 4 public key packet with two octets of key material; no
+// program could use it, but it has a fingerprint.
+const otherKey = "mAgEAAAAAAEBAg=="
+
+func TestKeyFingerprints(t *testing.T) {
+	b := newLibBench(t)
+	gpg, err := exec.LookPath("gpg")
+	if err != nil {
+		t.Skip("gpg is not installed, which makes the keys of this test (Debian package gpg)")
+	}
+	home := t.TempDir()
+	run := func(args ...string) string {
+		command := exec.CommandContext(t.Context(), gpg, append([]string{"--homedir", home, "--batch", "--quiet", "--no-tty"}, args...)...)
+		output, err := command.Output()
+		require.NoError(t, err)
+		return string(output)
+	}
+	var want []string
+	for _, kind := range []string{"rsa2048", "ed25519"} {
+		run("--passphrase", "", "--quick-generate-key", kind+"@example.com", kind, "sign", "never")
+	}
+	for _, line := range strings.Split(run("--with-colons", "--list-keys"), "\n") {
+		if fields := strings.Split(line, ":"); fields[0] == "fpr" {
+			want = append(want, fields[9])
+		}
+	}
+	require.Len(t, want, 2)
+	for name, content := range map[string]string{"armoured": run("--armor", "--export"), "binary": run("--export")} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "key")
+			require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+			output, ok := b.run(t, "debian-12", "key_fingerprints "+file)
+			require.True(t, ok, output)
+			assert.Equal(t, want, strings.Fields(output))
+			require.NoError(t, os.WriteFile(file, []byte(content[:len(content)/2]), 0o600))
+			output, ok = b.run(t, "debian-12", "key_fingerprints "+file)
+			assert.False(t, ok, "a file that is cut off is no key: %s", output)
+		})
+	}
+}
+
+func TestFilesAreLaidDownOnce(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("files of root need root")
+	}
+	b := newLibBench(t)
+	lines := `directory 0750 root:root $DIR/d
+		printf 'a\n' | put 0640 /dev/stdin $DIR/d/file
+		replace $DIR/d/file b
+		printf 'b\n' | put 640 /dev/stdin $DIR/d/file
+		own 0600 root:root $DIR/d/file
+		summary`
+	first, ok := b.run(t, "debian-12", lines)
+	require.True(t, ok, first)
+	assert.Contains(t, first, "test: 4 changes")
+	lines = strings.NewReplacer("printf 'a\\n'", "printf 'b\\n'", "0640", "600", "put 640", "put 600").Replace(lines)
+	second, ok := b.run(t, "debian-12", lines)
+	require.True(t, ok, second)
+	assert.Equal(t, "test: 0 changes\n", second)
+	content, err := os.ReadFile(filepath.Join(b.dir, "d/file"))
+	require.NoError(t, err)
+	assert.Equal(t, "b\n", string(content))
+}
