@@ -197,6 +197,30 @@ func TestSchema(t *testing.T) {
 	assert.Equal(t, result{exitOK, string(recipe.Schema()), ""}, r)
 }
 
+func TestComponentsAreListedAndShown(t *testing.T) {
+	list := call(t, nil, "components", "list")
+	assert.Equal(t, exitOK, list.code, list.err)
+	assert.Regexp(t, `(?m)^hardening +\d+ +.*debian-12`, list.out)
+
+	page := call(t, nil, "components", "show", "docker")
+	assert.Equal(t, exitOK, page.code, page.err)
+	assert.Contains(t, page.out, "| DOCK-01 | high |")
+
+	var shown struct {
+		Parameters map[string]struct{ Default *string }
+		Controls   []struct{ ID string }
+	}
+	asJSON := call(t, nil, "components", "show", "docker", "--output", "json")
+	require.NoError(t, json.Unmarshal([]byte(asJSON.out), &shown))
+	require.NotNil(t, shown.Parameters["logMaxSize"].Default)
+	assert.Equal(t, "10m", *shown.Parameters["logMaxSize"].Default)
+	assert.NotEmpty(t, shown.Controls)
+
+	unknown := call(t, nil, "components", "show", "dockr")
+	assert.Equal(t, exitFailed, unknown.code)
+	assert.Contains(t, unknown.err, `unknown component "dockr" (there are: `)
+}
+
 func TestPlanWithoutAStateIsForAStandIn(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")
 	r := call(t, inProcess(t), "plan", "debian-12-docker", "--state", state)

@@ -100,6 +100,7 @@ func tree() fstest.MapFS {
 		"components/web/component.yaml":      text(webYAML),
 		"components/web/checks.yaml":         text(webChecks),
 		"components/web/install.sh":          text("true\n"),
+		"components/web/README.md":           text("the component's page\n"),
 		"components/web/files/etc/web.conf":  text("x\n"),
 		"components/web/files/.hidden":       text("x\n"),
 		"components/web/files/checks.yaml":   text("not the component's own\n"),
@@ -304,4 +305,19 @@ func TestEmbeddedAndOnDiskMakeTheSameBundle(t *testing.T) {
 	b, err := component.Files(os.DirFS("../../userdata"), r.Family, embedded)
 	require.NoError(t, err)
 	assert.Equal(t, a, b)
+}
+
+func TestPageOfAComponent(t *testing.T) {
+	fsys := edited("components/base/component.yaml", "services: []", "requires: [web]\nfiles: [/etc/base.conf]\nservices: [base.service]")
+	c, problems, err := component.Load(fsys, "base")
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	page := string(c.Page())
+	for _, line := range []string{
+		"# base", "- families: debian-12, al2023", "- place in the order of installation: 10", "- requires: web",
+		"- packages: `curl`, `curl-minimal` (al2023)", "- puts into the image: `/etc/base.conf`", "- enabled for the first boot: `base.service`",
+		"| `strict` | bool | `true` | d |", "| `variant` | base, docker | `docker` | d |", "| SYS-02 | low | t |  |",
+	} {
+		assert.Contains(t, page, line+"\n")
+	}
 }

@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/component"
+)
+
+// componentView is a component as the commands print it in JSON.
+type componentView struct {
+	Name        string                   `json:"name"`
+	Description string                   `json:"description"`
+	Families    []string                 `json:"families"`
+	Order       int                      `json:"order"`
+	Requires    []string                 `json:"requires,omitempty"`
+	Conflicts   []string                 `json:"conflicts,omitempty"`
+	Files       []string                 `json:"files,omitempty"`
+	Services    []string                 `json:"services,omitempty"`
+	Parameters  map[string]parameterView `json:"parameters,omitempty"`
+	Controls    []controlView            `json:"controls,omitempty"`
+}
+
+type parameterView struct {
+	Type        string   `json:"type"`
+	Default     *string  `json:"default,omitempty"` // absent: it must be given
+	Allowed     []string `json:"allowed,omitempty"`
+	Description string   `json:"description"`
+}
+
+type controlView struct {
+	ID       string   `json:"id"`
+	Severity string   `json:"severity"`
+	Title    string   `json:"title"`
+	CIS      []string `json:"cis,omitempty"`
+}
+
+func (a *app) components() *cobra.Command {
+	list := &cobra.Command{
+		Use: "list", Short: "List the components a recipe can name",
+		Example: "  ami-factory components list\n  ami-factory components list --output json | jq -r '.[].name'",
+		Args:    takes(),
+		RunE:    func(*cobra.Command, []string) error { return a.listComponents() },
+	}
+	show := &cobra.Command{
+		Use: "show COMPONENT", Short: "Show a component's parameters, files and controls",
+		Example: "  ami-factory components show hardening\n  ami-factory components show docker --output json | jq .parameters",
+		Args:    takes("one COMPONENT"),
+		RunE:    func(_ *cobra.Command, given []string) error { return a.showComponent(given[0]) },
+	}
+	return group(&cobra.Command{
+		Use:   "components",
+		Short: "List and show what can be put into an image",
+		Long: `List and show components: what can be put into an image, the parameters that a
+recipe may give it, and the controls it proves.`,
+		Example: `  ami-factory components list
+  ami-factory components show hardening`,
+	}, list, show)
+}
+
+func (a *app) loadComponents(names ...string) ([]*component.Component, error) {
+	fsys, err := a.userdataFS()
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		if names, err = component.Names(fsys); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]*component.Component, 0, len(names))
+	for _, name := range names {
+		c, problems, err := component.Load(fsys, name)
+		if err != nil {
+			return nil, err
+		}
+		if err := problems.Err(); err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func (a *app) listComponents() error {
+	all, err := a.loadComponents()
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		views := make([]componentView, 0, len(all))
+		for _, c := range all {
+			v := view(c)
+			v.Parameters, v.Controls = nil, nil
+			views = append(views, v)
+		}
+		return a.json(views)
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "COMPONENT\tCONTROLS\tFAMILIES\tDESCRIPTION")
+	for _, c := range all {
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", c.Name, len(c.Controls), strings.Join(c.Families, " "), c.Description)
+	}
+	return w.Flush()
+}
+
+func (a *app) showComponent(name string) error {
+	found, err := a.loadComponents(name)
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		return a.json(view(found[0]))
+	}
+	_, err = a.out.Write(found[0].Page())
+	return err
+}
+
+func view(c *component.Component) componentView {
+	v := componentView{
+		Name: c.Name, Description: c.Description, Families: c.Families, Order: c.Order, Requires: c.Requires,
+		Conflicts: c.Conflicts, Files: c.Files, Services: c.Services, Parameters: map[string]parameterView{},
+	}
+	for name, p := range c.Parameters {
+		pv := parameterView{Type: p.Type, Description: p.Description}
+		if p.Default != nil {
+			text := string(*p.Default)
+			pv.Default = &text
+		}
+		for _, allowed := range p.Allowed {
+			pv.Allowed = append(pv.Allowed, string(allowed))
+		}
+		v.Parameters[name] = pv
+	}
+	for _, spec := range c.Controls {
+		v.Controls = append(v.Controls, controlOf(spec))
+	}
+	return v
+}
+
+func controlOf(spec compliance.Spec) controlView {
+	return controlView{ID: spec.ID, Severity: spec.Severity, Title: spec.Title, CIS: spec.CIS}
+}

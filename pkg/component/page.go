@@ -1,0 +1,83 @@
+package component
+
+import (
+	"fmt"
+	"strings"
+)
+
+// PageFile is the name of a component's page in its directory.
+const PageFile = "README.md"
+
+// Page is the component's documentation as Markdown: what it is, what a recipe
+// may set, what it puts into an image and what it proves. It is made of
+// component.yaml and checks.yaml alone.
+func (c *Component) Page() []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s\n\n%s.\n\n", c.Name, strings.TrimRight(strings.TrimSpace(c.Description), "."))
+	b.WriteString("<!-- Made of component.yaml and checks.yaml by: go test ./userdata -update -->\n\n")
+	row := func(what string, values []string) {
+		if len(values) > 0 {
+			fmt.Fprintf(&b, "- %s: %s\n", what, strings.Join(values, ", "))
+		}
+	}
+	row("families", c.Families)
+	fmt.Fprintf(&b, "- place in the order of installation: %d\n", c.Order)
+	row("requires", c.Requires)
+	row("excludes", c.Conflicts)
+	row("packages", c.packageList())
+	row("puts into the image", quoted(c.Files))
+	row("enabled for the first boot", quoted(c.Services))
+
+	if len(c.Parameters) > 0 {
+		b.WriteString("\n## Parameters\n\n| parameter | type | default | meaning |\n|---|---|---|---|\n")
+		for _, name := range c.parameterNames() {
+			p := c.Parameters[name]
+			kind := p.Type
+			if len(p.Allowed) > 0 {
+				kind = p.accepts()
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, cell(kind), defaultOf(p), cell(p.Description))
+		}
+	}
+	b.WriteString("\n## Controls\n\n| control | severity | what is proved | references |\n|---|---|---|---|\n")
+	for _, spec := range c.Controls {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", spec.ID, spec.Severity, cell(spec.Title), cell(strings.Join(spec.CIS, ", ")))
+	}
+	return []byte(b.String())
+}
+
+func (c *Component) packageList() []string {
+	out := make([]string, 0, len(c.Packages))
+	for _, p := range c.Packages {
+		text := "`" + p.Name + "`"
+		if len(p.Families) > 0 {
+			text += " (" + strings.Join(p.Families, " ") + ")"
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
+func defaultOf(p Parameter) string {
+	switch {
+	case p.Default == nil:
+		return "none: it must be given"
+	case *p.Default == "":
+		return "empty"
+	default:
+		return "`" + cell(string(*p.Default)) + "`"
+	}
+}
+
+func quoted(names []string) []string {
+	out := make([]string, 0, len(names))
+	for _, n := range names {
+		out = append(out, "`"+n+"`")
+	}
+	return out
+}
+
+// cell keeps text within one cell of a table.
+func cell(text string) string {
+	return strings.ReplaceAll(strings.Join(strings.Fields(text), " "), "|", `\|`)
+}

@@ -1,0 +1,27 @@
+package userdata_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/component"
+)
+
+var update = flag.Bool("update", false, "write the components' pages anew")
+
+func TestEveryComponentHasItsPage(t *testing.T) {
+	for _, c := range load(t) {
+		file := filepath.Join("components", c.Name, component.PageFile)
+		if *update {
+			require.NoError(t, os.WriteFile(file, c.Page(), 0o644)) //nolint:gosec // documentation
+		}
+		page, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.Equal(t, string(c.Page()), string(page), "%s is not up to date: go test ./userdata -update", file)
+	}
+}
