@@ -1,0 +1,333 @@
+package rehearsal
+
+import (
+	"context"
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	ec2api "github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/google/uuid"
+
+	"github.com/ami-factory/ami-factory/pkg/guest"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+//go:embed collect.py
+var collectScript string
+
+const (
+	// tryTimeout bounds a try where the caller names no limit: an emulated
+	// machine takes two minutes to boot, and packages as long again.
+	tryTimeout = 20 * time.Minute
+	tryPoll    = 2 * time.Second
+	// tryType is what an instance is launched as; the rehearsal's machines are
+	// of one size, whatever their type.
+	tryType = ec2types.InstanceTypeT3Medium
+)
+
+// TryInput says what to boot, and with what.
+type TryInput struct {
+	ImageID  string
+	Region   string // default: the home region
+	UserData []byte // before base64; may be empty
+	Profile  string // instance profile's name; empty: none
+	Timeout  time.Duration
+	// Inspect is one more script to run when the boot has finished; what it
+	// prints is in the result.
+	Inspect string
+}
+
+// TryResult is what became of an instance's first boot.
+type TryResult struct {
+	Image       string     `json:"image"`
+	Instance    string     `json:"instance"`
+	Guests      vm.Kind    `json:"guests"`
+	Description string     `json:"guestsDescription"`
+	OK          bool       `json:"ok"`
+	Problems    []string   `json:"problems"` // why not
+	Steps       []TryStep  `json:"steps"`
+	Boot        *BootState `json:"boot,omitempty"` // of the component boot, where the image has it
+	// Agents are what the agents' first-boot units say of themselves.
+	Agents      map[string]json.RawMessage `json:"agents,omitempty"`
+	FailedUnits map[string]string          `json:"failedUnits,omitempty"` // unit: its last words
+	Startup     string                     `json:"startup,omitempty"`     // as systemd-analyze tells it
+	Seconds     float64                    `json:"seconds"`
+	MachineID   string                     `json:"machineIdSha256,omitempty"`
+	HostKeys    []string                   `json:"hostKeySha256,omitempty"`
+	Inspected   string                     `json:"inspected,omitempty"`
+	Console     string                     `json:"-"` // the serial console's text
+}
+
+// TryStep is one stage of the boot: the machine's own, cloud-init's, or a step
+// of the user data.
+type TryStep struct {
+	Kind    string  `json:"kind"` // machine | cloud-init | user-data
+	Name    string  `json:"name"`
+	Status  string  `json:"status"` // ok | failed | not run
+	Seconds float64 `json:"seconds"`
+	Detail  string  `json:"detail,omitempty"`
+}
+
+// BootState is what ami-factory-boot.service found.
+type BootState struct {
+	Status   string          `json:"status"`
+	Services json.RawMessage `json:"services,omitempty"`
+}
+
+// collected is what collect.py prints.
+type collected struct {
+	BootID   string
+	Finished bool
+	Jobs     int
+	Stages   []struct {
+		Name    string
+		Seconds *float64
+		Errors  []string
+	}
+	UserData *struct {
+		Status string
+		Reboot bool
+		Steps  []struct {
+			Kind, Name, Status, Command, Message string
+			Seconds                              float64
+			Exit, Line                           int
+		}
+	}
+	Boot        *BootState
+	Agents      map[string]json.RawMessage
+	FailedUnits map[string]string
+	Startup     string
+	MachineID   string
+	HostKeys    []string
+}
+
+// Try launches an instance, waits until its boot has finished, reads what
+// became of it, and terminates it, whatever happens.
+func (f *Factory) Try(ctx context.Context, in TryInput) (result TryResult, err error) {
+	if in.Region == "" {
+		in.Region = f.Cloud.Region()
+	}
+	if in.Timeout == 0 {
+		in.Timeout = tryTimeout
+	}
+	// The embedded AWS's services are asked in this account and region.
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: f.Cloud.Account(), Region: in.Region})
+	started := f.opts.Clock.Now()
+	id, err := f.tryLaunch(ctx, in)
+	if err != nil {
+		return TryResult{}, fmt.Errorf("launch an instance from %s: %w", in.ImageID, err)
+	}
+	result = TryResult{
+		Image: in.ImageID, Instance: id, Guests: f.driver.Kind(), Description: f.driver.Description(), Problems: []string{}, Steps: []TryStep{},
+	}
+	defer func() {
+		if out, consoleErr := f.Cloud.EC2.GetConsoleOutput(ctx, &ec2api.GetConsoleOutputInput{InstanceId: &id}); consoleErr == nil {
+			text, _ := base64.StdEncoding.DecodeString(aws.ToString(out.Output))
+			result.Console = string(text)
+		}
+		err = errors.Join(err, f.tryEnd(context.WithoutCancel(ctx), id))
+		result.Seconds = f.opts.Clock.Now().Sub(started).Seconds()
+	}()
+	limited, cancel := context.WithTimeout(ctx, in.Timeout)
+	defer cancel()
+	found, online, err := f.tryWait(limited, id, started)
+	if err != nil {
+		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("the boot had not finished after %s", in.Timeout)
+		}
+		result.add(found)
+		return result, err
+	}
+	result.Steps = append(result.Steps, TryStep{Kind: "machine", Name: "launch to the agent's first answer", Status: "ok", Seconds: online.Seconds()})
+	result.add(found)
+	if in.Inspect != "" {
+		out, err := f.tryRun(ctx, id, in.Inspect)
+		if err != nil {
+			return result, err
+		}
+		result.Inspected = out
+	}
+	return result, nil
+}
+
+func (f *Factory) tryLaunch(ctx context.Context, in TryInput) (string, error) {
+	request := &ec2api.RunInstancesInput{
+		ImageId: &in.ImageID, InstanceType: tryType, MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
+		MetadataOptions: &ec2types.InstanceMetadataOptionsRequest{
+			HttpTokens: ec2types.HttpTokensStateRequired, HttpPutResponseHopLimit: aws.Int32(2),
+		},
+		TagSpecifications: []ec2types.TagSpecification{{
+			ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{{Key: aws.String("Name"), Value: aws.String("ami-factory try")}},
+		}},
+	}
+	if len(in.UserData) > 0 {
+		request.UserData = aws.String(base64.StdEncoding.EncodeToString(in.UserData))
+	}
+	if in.Profile != "" {
+		request.IamInstanceProfile = &ec2types.IamInstanceProfileSpecification{Name: &in.Profile}
+	}
+	out, err := f.Cloud.EC2.RunInstances(ctx, request)
+	if err != nil {
+		return "", err
+	}
+	return aws.ToString(out.Instances[0].InstanceId), nil
+}
+
+// tryWait polls until the boot has finished. online is how long the agent took
+// to answer.
+func (f *Factory) tryWait(ctx context.Context, id string, started time.Time) (found collected, online time.Duration, err error) {
+	first := ""
+	for {
+		state, err := f.instanceState(ctx, id)
+		if err != nil {
+			return found, online, err
+		}
+		if !slices.Contains([]ec2types.InstanceStateName{ec2types.InstanceStateNamePending, ec2types.InstanceStateNameRunning}, state) {
+			return found, online, fmt.Errorf("the instance is %s before its boot has finished", state)
+		}
+		up, err := guest.Online(ctx, f.Cloud.SSM, id)
+		if err != nil {
+			return found, online, err
+		}
+		if up {
+			if online == 0 {
+				online = f.opts.Clock.Now().Sub(started)
+			}
+			// While a machine reboots its agent is gone, which is no failure.
+			if now, err := f.tryCollect(ctx, id); err == nil {
+				found = now
+				if first == "" {
+					first = now.BootID
+				}
+				if now.done(first) {
+					return found, online, nil
+				}
+			}
+		}
+		if err := f.opts.Clock.Sleep(ctx, tryPoll); err != nil {
+			return found, online, err
+		}
+	}
+}
+
+// done says whether nothing more is to come: cloud-init and systemd's jobs have
+// ended, and a reboot that the user data asked for has happened.
+func (c collected) done(first string) bool {
+	if !c.Finished || c.Jobs > 0 {
+		return false
+	}
+	return c.UserData == nil || !c.UserData.Reboot || c.BootID != first
+}
+
+func (f *Factory) instanceState(ctx context.Context, id string) (ec2types.InstanceStateName, error) {
+	out, err := f.Cloud.EC2.DescribeInstances(ctx, &ec2api.DescribeInstancesInput{
+		Filters: []ec2types.Filter{{Name: aws.String("instance-id"), Values: []string{id}}},
+	})
+	if err != nil {
+		return "", err
+	}
+	if len(out.Reservations) == 0 {
+		return ec2types.InstanceStateNamePending, nil // not to be seen yet
+	}
+	return out.Reservations[0].Instances[0].State.Name, nil
+}
+
+func (f *Factory) tryCollect(ctx context.Context, id string) (collected, error) {
+	out, err := f.tryRun(ctx, id, "python3 -I - <<'PYTHON'\n"+collectScript+"PYTHON\n")
+	if err != nil {
+		return collected{}, err
+	}
+	var c collected
+	if err := json.Unmarshal([]byte(out), &c); err != nil {
+		return collected{}, fmt.Errorf("the instance answered what is no JSON: %.200s", out)
+	}
+	return c, nil
+}
+
+// tryRun runs a script in the instance to its end and returns what it printed.
+func (f *Factory) tryRun(ctx context.Context, id, script string) (string, error) {
+	step := guest.Step{InstanceID: id, Execution: "try", Name: uuid.NewString(), Script: script, Timeout: 2 * time.Minute}
+	command, err := guest.Send(ctx, f.Cloud.SSM, step)
+	if err != nil {
+		return "", err
+	}
+	for {
+		r, err := guest.Poll(ctx, f.Cloud.SSM, id, command)
+		if err != nil {
+			return "", err
+		}
+		if r.Done && !r.OK() {
+			return "", fmt.Errorf("a script in the instance ended with %s, exit code %d: %.500s", r.Status, r.ExitCode, r.Stderr)
+		}
+		if r.Done {
+			return r.Stdout, nil
+		}
+		if err := f.opts.Clock.Sleep(ctx, tryPoll/4); err != nil {
+			return "", err
+		}
+	}
+}
+
+func (f *Factory) tryEnd(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	if _, err := f.Cloud.EC2.TerminateInstances(ctx, &ec2api.TerminateInstancesInput{InstanceIds: []string{id}}); err != nil {
+		return fmt.Errorf("instance %s could not be terminated: %w", id, err)
+	}
+	for {
+		state, err := f.instanceState(ctx, id)
+		if err != nil || state == ec2types.InstanceStateNameTerminated {
+			return err
+		}
+		if err := f.opts.Clock.Sleep(ctx, tryPoll/4); err != nil {
+			return fmt.Errorf("instance %s is still %s: %w", id, state, err)
+		}
+	}
+}
+
+// add takes over what the instance told, and what is wrong with it.
+func (r *TryResult) add(c collected) {
+	problem := func(format string, args ...any) { r.Problems = append(r.Problems, fmt.Sprintf(format, args...)) }
+	for _, s := range c.Stages {
+		step := TryStep{Kind: "cloud-init", Name: s.Name, Status: "ok"}
+		if s.Seconds != nil {
+			step.Seconds = *s.Seconds
+		} else {
+			step.Status = "not finished"
+			problem("cloud-init's stage %s has not finished", s.Name)
+		}
+		if len(s.Errors) > 0 {
+			step.Status, step.Detail = "failed", strings.Join(s.Errors, "; ")
+			problem("cloud-init's stage %s: %s", s.Name, step.Detail)
+		}
+		r.Steps = append(r.Steps, step)
+	}
+	if c.UserData != nil {
+		for _, s := range c.UserData.Steps {
+			step := TryStep{Kind: "user-data", Name: s.Name, Status: s.Status, Seconds: s.Seconds}
+			if s.Status == "failed" {
+				step.Detail = fmt.Sprintf("exit code %d at line %d, %s: %s", s.Exit, s.Line, s.Command, strings.TrimSpace(s.Message))
+				problem("step %q of the user data failed: %s", s.Name, step.Detail)
+			}
+			r.Steps = append(r.Steps, step)
+		}
+	}
+	if r.Boot = c.Boot; c.Boot != nil && c.Boot.Status != "ok" {
+		problem("services of the image: %s: %s", c.Boot.Status, c.Boot.Services)
+	}
+	for unit, words := range c.FailedUnits {
+		problem("unit %s failed: %s", unit, strings.TrimSpace(words))
+	}
+	slices.Sort(r.Problems)
+	r.Agents, r.FailedUnits, r.Startup, r.MachineID, r.HostKeys = c.Agents, c.FailedUnits, c.Startup, c.MachineID, c.HostKeys
+	r.OK = len(r.Problems) == 0 && c.Finished
+}
