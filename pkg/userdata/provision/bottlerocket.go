@@ -75,8 +75,8 @@ func renderBottlerocket(s *spec.Spec) (UserData, error) {
 		return out, fmt.Errorf("write the TOML: %w", err)
 	}
 	out.Data = append([]byte("# "+s.Name+", made by ami-factory from its user-data spec.\n"), body...)
-	// Bottlerocket unpacks nothing on its own account that cloud-init's rules
-	// would have packed, so what does not fit as text does not fit.
+	// Settings stay text, so that the console shows them: more than 16 KiB of
+	// them are a mistake.
 	return out, fits(out.Data)
 }
 
@@ -121,7 +121,7 @@ func settings(s *spec.Spec) tomlSettings {
 	if len(b.RegistryMirrors) > 0 {
 		out.ContainerRegistry = &tomlRegistry{}
 		for _, m := range b.RegistryMirrors {
-			out.ContainerRegistry.Mirrors = append(out.ContainerRegistry.Mirrors, tomlMirror(m))
+			out.ContainerRegistry.Mirrors = append(out.ContainerRegistry.Mirrors, tomlMirror{m.Registry, m.Endpoints})
 		}
 	}
 	return out

@@ -90,6 +90,8 @@ await() {
 	fail "there is no such device: $*"
 }
 
+by_path() { if [[ -e $1 ]]; then echo "$1"; fi; }
+
 by_label() { if [[ -e /dev/disk/by-label/$1 ]]; then echo "/dev/disk/by-label/$1"; fi; }
 
 by_volume() {
@@ -148,12 +150,12 @@ limited() {
 	shift
 	timeout --kill-after=10 "$limit" "$@" || code=$?
 	if ((code == 124 || code == 137)); then
-		noted "$LINENO" "$*"
+		noted "${BASH_LINENO[0]}" "$*"
 		printf 'it was killed after %d s\n' "$limit" >&2
 		exit 124
 	fi
 	if ((code != 0)); then
-		noted "$LINENO" "$*"
+		noted "${BASH_LINENO[0]}" "$*"
 		exit "$code"
 	fi
 }

@@ -281,7 +281,7 @@ func (p *plan) volumes() {
 		case v.VolumeID != "":
 			find = "by_volume " + v.VolumeID
 		case strings.HasPrefix(v.Device, "/dev/disk/"):
-			find = "ls " + v.Device
+			find = "by_path " + v.Device
 		case v.Device != "":
 			find = "by_device " + v.Device
 		default:

@@ -378,7 +378,7 @@ var (
 	secretKey  = regexp.MustCompile(`(KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?)$`)
 	longSecret = regexp.MustCompile(`(^|[^A-Za-z0-9])[A-Za-z0-9+/_-]{32,}={0,2}($|[^A-Za-z0-9])`)
 	secretID   = regexp.MustCompile(`^(arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+|[A-Za-z0-9/_+=.@-]{1,512})$`)
-	ssmName    = regexp.MustCompile(`^(arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9/_.-]+|/[A-Za-z0-9/_.-]{1,1010})$`)
+	ssmName    = regexp.MustCompile(`^(arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9/_.-]+|/[A-Za-z0-9/_.-]+)$`)
 )
 
 func (c *checker) agents() {

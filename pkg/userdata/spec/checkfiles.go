@@ -203,7 +203,7 @@ var clearSecrets = []rule{
 	{regexp.MustCompile(`(?i)\baws_?secret_?access_?key\b["']?\s*[=:]\s*["']?[A-Za-z0-9/+=]{40}`), "an AWS secret key", ""},
 	{regexp.MustCompile(`\b[0-9a-f]{36}NRAL\b|\bNRAK-[A-Z0-9]{20,}`), "a key of New Relic", ""},
 	{regexp.MustCompile(`\bgh[pousr]_[A-Za-z0-9]{30,}|\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abpr]-[A-Za-z0-9-]{10,}`), "a token", ""},
-	{regexp.MustCompile(`(?i)\b[a-z_]*(password|passwd|secret_?key|api_?key|licen[cs]e_?key|auth_?token)\b["']?\s*[=:]\s*["']?[^\s"'$<{(]{8,}`), "a password or key", ""},
+	{regexp.MustCompile(`(?i)\b[a-z_]*(password|passwd|secret_?key|api_?key|licen[cs]e_?key|auth_?token)\b["']?\s*[=:]\s*["']?[^\s"'$<{(/][^\s"'$<{(]{7,}`), "a password or key", ""},
 	{regexp.MustCompile(`[a-z]+://[^/\s:@]+:[^/\s:@]+@`), "an address with a password", ""},
 }
 
