@@ -30,7 +30,7 @@ type CloudUser struct {
 	System       bool     `yaml:"system,omitempty"`
 	NoCreateHome bool     `yaml:"no_create_home,omitempty"`
 	LockPasswd   bool     `yaml:"lock_passwd"`
-	Sudo         []string `yaml:"sudo,omitempty"`
+	Sudo         string   `yaml:"sudo,omitempty"` // the schema knows no list until 23.1
 	Keys         []string `yaml:"ssh_authorized_keys,omitempty"`
 }
 
@@ -121,9 +121,12 @@ func cloudUsers(users []spec.User) []any {
 		entry := CloudUser{
 			Name: u.Name, UID: u.UID, Groups: u.Groups, Shell: u.Shell, System: u.System, NoCreateHome: u.System, LockPasswd: true, Keys: u.SSHKeys,
 		}
+		// A colon is what sudoers has between rules of one user.
+		var rules []string
 		for _, rule := range u.Sudo {
-			entry.Sudo = append(entry.Sudo, rule.Rule)
+			rules = append(rules, rule.Rule)
 		}
+		entry.Sudo = strings.Join(rules, " : ")
 		out = append(out, entry)
 	}
 	return out

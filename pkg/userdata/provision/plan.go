@@ -162,12 +162,12 @@ func (p *plan) bootArguments() {
 	p.write("/etc/default/grub.d/90-userdata.cfg", "0644",
 		"GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX "+strings.Join(list, " ")+"\"\n")
 	body := []string{
-		"local argument missing=''",
+		"local argument missing='' wanted=(" + quoteAll(list) + ")",
 		"if in_container; then",
 		"	say 'a container has no boot loader: the arguments are configured only'",
 		"	return",
 		"fi",
-		"for argument in " + quoteAll(list) + "; do",
+		`for argument in "${wanted[@]}"; do`,
 		"	if [[ \" $(cat /proc/cmdline) \" != *\" $argument \"* ]]; then missing+=\" $argument\"; fi",
 		"done",
 		"if [[ -z $missing ]]; then return; fi",
@@ -448,7 +448,11 @@ func quote(s string) string {
 	}) {
 		return s
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	// shellcheck takes a dollar in single quotes for a mistake.
+	if strings.ContainsAny(s, "'$`") {
+		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`").Replace(s) + `"`
+	}
+	return "'" + s + "'"
 }
 
 func quoteAll(words []string) string {

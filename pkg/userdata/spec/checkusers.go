@@ -72,7 +72,7 @@ func (c *checker) users() {
 }
 
 var (
-	sudoRule = regexp.MustCompile(`^ALL *= *\(([a-z_][a-z0-9_-]*|ALL)(:([a-z_][a-z0-9_-]*|ALL))?\) *((NOPASSWD|PASSWD|NOEXEC|EXEC|LOG_OUTPUT|NOSETENV): *)*(ALL|/[A-Za-z0-9._@/ *=:-]+)(, *(ALL|/[A-Za-z0-9._@/ *=:-]+))*$`)
+	sudoRule = regexp.MustCompile(`^ALL *= *\(([a-z_][a-z0-9_-]*|ALL)(:([a-z_][a-z0-9_-]*|ALL))?\) *((NOPASSWD|PASSWD|NOEXEC|EXEC|LOG_OUTPUT|NOSETENV): *)*(ALL|/[A-Za-z0-9._@/ *-]+)(, *(ALL|/[A-Za-z0-9._@/ *-]+))*$`)
 	// sudoAll is a command by which its user does anything: a shell, an
 	// interpreter, an editor, or all there is.
 	sudoAll = regexp.MustCompile(`(^|[ ,)])(ALL|/(usr/)?(local/)?s?bin/(ba|da|z|k|c)?sh|/(usr/)?s?bin/(su|sudo|env|vim?|nano|less|more|python[0-9.]*|perl|awk|find|tee|cp|mv|dd|chmod|chown|visudo|docker|systemd-run|tar|\*)|/\*)( |,|$)`)
