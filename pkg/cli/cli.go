@@ -133,7 +133,7 @@ machines. Nothing here talks to AWS unless you deploy it.`,
 			}
 			return nil
 		},
-	}, a.lint(), a.plan(), a.schema(), a.components(), a.bake(), a.local(), a.images())
+	}, a.lint(), a.plan(), a.schema(), a.components(), a.userData(), a.bake(), a.local(), a.images())
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "what to print on stdout: text or json")
 	root.PersistentFlags().StringVar(&a.userdata, "userdata", "",
 		"`folder` of recipes and components (default: ./userdata if there is one, else the copy built in)")

@@ -14,6 +14,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -112,16 +113,24 @@ func lintOne(fsys fs.FS, name string, now time.Time) (report.Problems, error) {
 
 func (a *app) schema() *cobra.Command {
 	return &cobra.Command{
-		Use:   "schema",
-		Short: "Print the JSON Schema of recipes, for editors",
-		Long: `Print the JSON Schema of recipes. Editors with a YAML language server check and
-complete recipes with it:
+		Use:   "schema [recipe or userdata]",
+		Short: "Print the JSON Schema of recipes or of user data, for editors",
+		Long: `Print the JSON Schema of recipes, or of specs of user data. Editors with a YAML
+language server check and complete files with it:
 
   # yaml-language-server: $schema=recipe.schema.json`,
-		Example: `  ami-factory schema > recipe.schema.json`,
-		Args:    takes(),
-		RunE: func(*cobra.Command, []string) error {
-			_, err := a.out.Write(recipe.Schema())
+		Example: `  ami-factory schema > recipe.schema.json
+  ami-factory schema userdata > userdata.schema.json`,
+		RunE: func(c *cobra.Command, given []string) error {
+			what := "recipe"
+			if len(given) > 0 {
+				what = given[0]
+			}
+			schemas := map[string]func() []byte{"recipe": recipe.Schema, "userdata": spec.Schema}
+			if len(given) > 1 || schemas[what] == nil {
+				return &exitError{exitUsage, fmt.Errorf("there is no schema of %q (allowed: recipe, userdata)\nSee '%s --help'", strings.Join(given, " "), c.CommandPath())}
+			}
+			_, err := a.out.Write(schemas[what]())
 			return err
 		},
 	}

@@ -4,17 +4,16 @@
 package userdata
 
 import (
-	"bytes"
-	"compress/gzip"
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/userdata/multipart"
 )
 
 const (
 	// MaxSize of user data in bytes, before base64.
-	// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html
-	MaxSize = 16 * 1024
+	MaxSize = multipart.MaxSize
 
 	// Placeholder stands where the launch stage puts a presigned URL of the
 	// bundle, which cannot be known when the plan is made.
@@ -24,10 +23,6 @@ const (
 	// presigned URLs of 1.5 to 2.5 KB.
 	reserved = 4 * 1024
 )
-
-// boundary of the MIME archive: fixed, so that the bytes are; its text cannot
-// occur in a part, which Render makes sure of.
-const boundary = "==ami-factory-part=="
 
 // Spec is what a builder is told.
 type Spec struct {
@@ -57,12 +52,12 @@ func Render(spec Spec) (string, error) {
 	if strings.ContainsAny(spec.Recipe, "'\n\r") {
 		return "", fmt.Errorf("the recipe's name %q cannot be written into a script", spec.Recipe)
 	}
-	parts := []part{{"text/cloud-config", "cloud-config.yaml", cloudConfig()}}
+	parts := []multipart.Part{{ContentType: "text/cloud-config", Name: "cloud-config.yaml", Body: cloudConfig()}}
 	if spec.CloudConfig != "" {
-		parts = append(parts, part{"text/cloud-config", "recipe.yaml", strings.TrimRight(spec.CloudConfig, "\n") + "\n"})
+		parts = append(parts, multipart.Part{ContentType: "text/cloud-config", Name: "recipe.yaml", Body: strings.TrimRight(spec.CloudConfig, "\n") + "\n"})
 	}
-	parts = append(parts, part{"text/x-shellscript", "bootstrap.sh", bootstrap(spec)})
-	text, err := archive(parts)
+	parts = append(parts, multipart.Part{ContentType: "text/x-shellscript", Name: "bootstrap.sh", Body: bootstrap(spec)})
+	text, err := multipart.Archive(parts)
 	if err != nil {
 		return "", err
 	}
@@ -70,11 +65,11 @@ func Render(spec Spec) (string, error) {
 		return "", fmt.Errorf("the user data would hold %s %d times, not once", Placeholder, n)
 	}
 	// A URL hardly compresses, so it counts in full.
-	_, size, err := pack(strings.ReplaceAll(text, Placeholder, ""))
+	packed, err := multipart.Pack(strings.ReplaceAll(text, Placeholder, ""), MaxSize-reserved)
 	if err != nil {
 		return "", err
 	}
-	if size += reserved; size > MaxSize {
+	if size := len(packed) + reserved; size > MaxSize {
 		return "", &SizeError{Size: size}
 	}
 	return text, nil
@@ -90,55 +85,12 @@ func Fill(text, url string) ([]byte, error) {
 	if url == "" || strings.ContainsFunc(url, func(r rune) bool { return r <= ' ' || r > '~' || r == '\'' || r == '\\' }) {
 		return nil, fmt.Errorf("the bundle's URL is empty or holds characters that no URL has")
 	}
-	data, size, err := pack(strings.Replace(text, Placeholder, url, 1))
+	data, err := multipart.Pack(strings.Replace(text, Placeholder, url, 1), MaxSize-reserved)
 	if err != nil {
 		return nil, err
 	}
-	if size > MaxSize {
-		return nil, &SizeError{Size: size}
+	if len(data) > MaxSize {
+		return nil, &SizeError{Size: len(data)}
 	}
 	return data, nil
-}
-
-// pack compresses text if, and only if, it would not fit as it is: user data
-// that can be read in the console is worth more than smaller user data.
-func pack(text string) ([]byte, int, error) {
-	if len(text) <= MaxSize-reserved {
-		return []byte(text), len(text), nil
-	}
-	var b bytes.Buffer
-	zip, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
-	if err != nil {
-		return nil, 0, fmt.Errorf("compress user data: %w", err)
-	}
-	if _, err := zip.Write([]byte(text)); err != nil {
-		return nil, 0, fmt.Errorf("compress user data: %w", err)
-	}
-	if err := zip.Close(); err != nil {
-		return nil, 0, fmt.Errorf("compress user data: %w", err)
-	}
-	if b.Len() >= len(text) {
-		return []byte(text), len(text), nil
-	}
-	return b.Bytes(), b.Len(), nil
-}
-
-type part struct{ contentType, name, body string }
-
-// archive is a MIME multipart text as cloud-init reads it. Every part is ASCII,
-// so none needs an encoding.
-func archive(parts []part) (string, error) {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Content-Type: multipart/mixed; boundary=%q\nMIME-Version: 1.0\n\n", boundary)
-	for _, p := range parts {
-		if strings.Contains(p.body, boundary) {
-			return "", fmt.Errorf("part %s of the user data holds the boundary of the archive", p.name)
-		}
-		if i := strings.IndexFunc(p.body, func(r rune) bool { return r > '~' || r < ' ' && r != '\n' && r != '\t' }); i >= 0 {
-			return "", fmt.Errorf("part %s of the user data is not plain ASCII at byte %d", p.name, i)
-		}
-		fmt.Fprintf(&b, "--%s\nContent-Type: %s; charset=\"us-ascii\"\nMIME-Version: 1.0\nContent-Transfer-Encoding: 7bit\nContent-Disposition: attachment; filename=%q\n\n%s", boundary, p.contentType, p.name, p.body)
-	}
-	fmt.Fprintf(&b, "--%s--\n", boundary)
-	return b.String(), nil
 }

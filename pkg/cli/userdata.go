@@ -1,0 +1,215 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/userdata/multipart"
+	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
+	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
+)
+
+// userData is the group of commands about provisioners' user data.
+func (a *app) userData() *cobra.Command {
+	var format string
+	var encoded bool
+	render := &cobra.Command{
+		Use:   "render SPEC.yaml",
+		Short: "Print the user data of a spec, as RunInstances takes it",
+		Long: `Print the user data of a spec: a MIME archive for cloud-init, compressed when it
+would not fit into 16 KiB otherwise, or Bottlerocket's TOML. With --base64 it is
+what the API of RunInstances and launch templates take; the aws command line
+encodes by itself. With --output json it comes with its size and the steps that
+the first boot reports in ` + provision.Result + `.`,
+		Example: `  ami-factory userdata render web-service.yaml > user-data
+  aws ec2 run-instances --user-data fileb://user-data ...
+  ami-factory userdata render web-service.yaml --base64
+  ami-factory userdata render node.yaml --format bottlerocket --output json`,
+		Args: takes("one SPEC.yaml"),
+		RunE: func(_ *cobra.Command, given []string) error {
+			if format != "" && format != spec.CloudInit && format != spec.BottlerocketFmt {
+				return &exitError{exitUsage, fmt.Errorf("--format is %q (allowed: %s, %s)", format, spec.CloudInit, spec.BottlerocketFmt)}
+			}
+			return a.renderUserData(given[0], format, encoded)
+		},
+	}
+	render.Flags().StringVar(&format, "format", "", "cloud-init or bottlerocket (default: the spec's target)")
+	render.Flags().BoolVar(&encoded, "base64", false, "print it in base64")
+	check := &cobra.Command{
+		Use:   "check SPEC.yaml ...",
+		Short: "Check specs of user data, and what they are rendered to",
+		Long: `Check specs against their schema and against what the golden image forbids, such
+as passwords and settings that undo its hardening. Every problem is printed with
+file, line and column and with what would be allowed. A spec without errors is
+rendered, its size is checked, and so is its cloud-config: always by the check
+built in, and by cloud-init's own schema where that program is installed. The
+exit code is 1 when there is an error.`,
+		Example: `  ami-factory userdata check web-service.yaml
+  ami-factory userdata check specs/*.yaml --output json`,
+		Args: func(c *cobra.Command, given []string) error {
+			if len(given) == 0 {
+				return takes("at least one SPEC.yaml")(c, given)
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, given []string) error { return a.checkUserData(c.Context(), given) },
+	}
+	return group(&cobra.Command{
+		Use:   "userdata",
+		Short: "Check and render provisioners' user data",
+		Long: `Check and render specs of user data (kind: UserData): what an instance of a golden
+image shall be at its first boot. All fields are in userdata/examples/README.md.`,
+		Example: `  ami-factory userdata check web-service.yaml
+  ami-factory userdata render web-service.yaml --base64`,
+	}, render, check)
+}
+
+// readSpec parses a file.
+func (a *app) readSpec(fsys fs.FS, file string) (*spec.Spec, report.Problems, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%s does not exist; userdata takes the path of a spec, such as userdata/examples/web-service.yaml", file)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return spec.Parse(file, data, fsys)
+}
+
+func (a *app) renderUserData(file, format string, encoded bool) error {
+	fsys, err := a.userdataFS()
+	if err != nil {
+		return err
+	}
+	s, problems, err := a.readSpec(fsys, file)
+	if err != nil {
+		return err
+	}
+	if err := problems.Err(); err != nil {
+		return err
+	}
+	// What is not wrong, but to be known.
+	if err := problems.Print(a.err); err != nil {
+		return err
+	}
+	if format == "" {
+		format = s.Target
+	}
+	out, err := provision.Render(s, format)
+	if err != nil {
+		return inFile(file, err)
+	}
+	switch {
+	case a.format == "json":
+		return a.json(struct {
+			Name     string           `json:"name"`
+			Format   string           `json:"format"`
+			Bytes    int              `json:"bytes"`
+			MaxBytes int              `json:"maxBytes"`
+			UserData string           `json:"userData"` // base64
+			Steps    []provision.Step `json:"steps"`
+		}{s.Name, out.Format, len(out.Data), multipart.MaxSize, out.Base64(), out.Steps})
+	case encoded:
+		_, err = fmt.Fprintln(a.out, out.Base64())
+	default:
+		_, err = a.out.Write(out.Data)
+	}
+	return err
+}
+
+// inFile puts the file's name before an error that is about the whole of it.
+func inFile(file string, err error) error {
+	var invalid *report.InvalidError
+	if errors.As(err, &invalid) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", file, err)
+}
+
+func (a *app) checkUserData(ctx context.Context, files []string) error {
+	fsys, err := a.userdataFS()
+	if err != nil {
+		return err
+	}
+	cloudInit, err := exec.LookPath("cloud-init")
+	if err != nil {
+		_, _ = fmt.Fprintln(a.err, "cloud-init is not installed here: cloud-configs are checked by the check built in only")
+		cloudInit = ""
+	}
+	var problems report.Problems
+	for _, file := range files {
+		found, err := a.checkSpec(ctx, fsys, cloudInit, file)
+		if err != nil {
+			return err
+		}
+		problems = append(problems, found...)
+	}
+	problems = problems.Sort()
+	if a.format == "json" {
+		if err := problems.WriteJSON(a.out); err != nil {
+			return err
+		}
+	} else if err := problems.Print(a.err); err != nil {
+		return err
+	}
+	if problems.HasErrors() {
+		return &exitError{code: exitFailed}
+	}
+	if a.format == "text" {
+		_, err = fmt.Fprintln(a.out, "no errors")
+	}
+	return err
+}
+
+func (a *app) checkSpec(ctx context.Context, fsys fs.FS, cloudInit, file string) (report.Problems, error) {
+	s, problems, err := a.readSpec(fsys, file)
+	if err != nil || problems.HasErrors() {
+		return problems, err
+	}
+	whole := func(err error) report.Problems {
+		return append(problems, report.Problem{Severity: report.Error, File: file, Message: err.Error()})
+	}
+	out, err := provision.Render(s, s.Target)
+	if err != nil {
+		return whole(err), nil
+	}
+	if out.CloudConfig == "" {
+		return problems, nil
+	}
+	if err := provision.CheckCloudConfig(out.CloudConfig); err != nil {
+		return whole(fmt.Errorf("its cloud-config: %w", err)), nil
+	}
+	if cloudInit != "" {
+		if err := schemaOfCloudInit(ctx, cloudInit, out.CloudConfig); err != nil {
+			return whole(err), nil
+		}
+	}
+	return problems, nil
+}
+
+// schemaOfCloudInit has cloud-init itself look at a cloud-config.
+func schemaOfCloudInit(ctx context.Context, program, config string) (err error) {
+	dir, err := os.MkdirTemp("", "ami-factory-userdata-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	file := filepath.Join(dir, "cloud-config.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return err
+	}
+	said, err := exec.CommandContext(ctx, program, "schema", "--config-file", file).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("cloud-init does not take its cloud-config: %s", strings.TrimSpace(string(said)))
+	}
+	return nil
+}

@@ -1,0 +1,483 @@
+package provision
+
+import (
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
+)
+
+//go:embed runtime.sh
+var runtimeScript string
+
+//go:embed functions.sh
+var functionsScript string
+
+// plan collects what the two parts of an archive say.
+type plan struct {
+	spec   *spec.Spec
+	config CloudConfig
+	steps  []step
+	needs  []string // blocks of functions.sh
+}
+
+type step struct {
+	Step
+	body []string // lines of bash
+}
+
+// newPlan puts the steps into the order in which they depend on one another.
+func newPlan(s *spec.Spec) *plan {
+	p := &plan{spec: s, config: CloudConfig{Users: cloudUsers(s.Users), Timezone: s.Timezone}}
+	p.proxy()
+	p.kernel()
+	p.repositories()
+	p.packages()
+	p.volumes()
+	p.efs()
+	p.files()
+	p.agents()
+	p.services()
+	p.commands()
+	p.containers()
+	return p
+}
+
+func (p *plan) dnf() bool { return p.spec.Family == "al2023" }
+
+func (p *plan) need(blocks ...string) {
+	for _, b := range blocks {
+		if !slices.Contains(p.needs, b) {
+			p.needs = append(p.needs, b)
+		}
+	}
+}
+
+func (p *plan) installs() {
+	if p.dnf() {
+		p.need("dnf")
+	} else {
+		p.need("apt")
+	}
+}
+
+func (p *plan) add(kind, name string, must bool, body ...string) {
+	p.steps = append(p.steps, step{Step{kind, name, must}, body})
+}
+
+func (p *plan) write(path, mode, content string) {
+	p.config.WriteFiles = append(p.config.WriteFiles, file(path, mode, content))
+}
+
+func (p *plan) described() []Step {
+	out := []Step{}
+	for _, s := range p.steps {
+		out = append(out, s.Step)
+	}
+	return out
+}
+
+// script is the part that cloud-init has no module for.
+func (p *plan) script() string {
+	var b strings.Builder
+	b.WriteString(strings.NewReplacer("@@NAME@@", p.spec.Name, "@@STATE@@", State, "@@REBOOT@@", reboot).Replace(runtimeScript))
+	for _, name := range []string{"apt", "dnf", "repository", "mount", "efs-utils", "nfs4", "volume", "command"} {
+		if slices.Contains(p.needs, name) {
+			b.WriteString("\n" + block(name))
+		}
+	}
+	for i, s := range p.steps {
+		fmt.Fprintf(&b, "\nstep_%d() {\n", i+1)
+		for _, line := range s.body {
+			b.WriteString("\t" + line + "\n")
+		}
+		b.WriteString("}\n")
+	}
+	b.WriteString("\n")
+	for i, s := range p.steps {
+		rule := "may"
+		if s.Must {
+			rule = "must"
+		}
+		fmt.Fprintf(&b, "plan %s %s %s step_%d\n", s.Kind, quote(s.Name), rule, i+1)
+	}
+	b.WriteString("main\n")
+	return b.String()
+}
+
+// block is a part of functions.sh, from its mark to the next.
+func block(name string) string {
+	_, rest, _ := strings.Cut(functionsScript, "#: "+name+"\n")
+	text, _, _ := strings.Cut(rest, "\n#: ")
+	return strings.TrimRight(text, "\n") + "\n"
+}
+
+func (p *plan) kernel() {
+	k := p.spec.Kernel
+	if len(k.Sysctl) > 0 {
+		var b strings.Builder
+		b.WriteString("# From the user-data spec " + p.spec.Name + ". What hardens the image sorts later.\n")
+		for _, name := range sorted(k.Sysctl) {
+			fmt.Fprintf(&b, "%s = %s\n", name, strings.Join(strings.Fields(k.Sysctl[name]), " "))
+		}
+		const target = "/etc/sysctl.d/90-userdata.conf"
+		p.write(target, "0644", b.String())
+		p.add("kernel", "apply sysctl settings", true,
+			"if in_container; then",
+			"	say 'a container has the settings of its host: these are configured only'",
+			"else",
+			"	/usr/lib/systemd/systemd-sysctl --strict "+target,
+			"fi")
+	}
+	if len(k.Modules.Block) > 0 {
+		var b strings.Builder
+		for _, m := range k.Modules.Block {
+			fmt.Fprintf(&b, "install %s /bin/false\nblacklist %s\n", m, m)
+		}
+		p.write("/etc/modprobe.d/90-userdata.conf", "0644", b.String())
+	}
+	if len(k.Modules.Load) > 0 {
+		p.write("/etc/modules-load.d/90-userdata.conf", "0644", strings.Join(k.Modules.Load, "\n")+"\n")
+		p.add("kernel", "load kernel modules", true,
+			"if in_container; then",
+			"	say 'a container has the modules of its host: these are configured only'",
+			"else",
+			"	modprobe -a "+strings.Join(k.Modules.Load, " "),
+			"fi")
+	}
+	p.bootArguments()
+}
+
+func (p *plan) bootArguments() {
+	list := p.spec.Kernel.BootArguments
+	if len(list) == 0 {
+		return
+	}
+	// grub-mkconfig sources these files in order of their names.
+	p.write("/etc/default/grub.d/90-userdata.cfg", "0644",
+		"GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX "+strings.Join(list, " ")+"\"\n")
+	body := []string{
+		"local argument missing='' wanted=(" + quoteAll(list) + ")",
+		"if in_container; then",
+		"	say 'a container has no boot loader: the arguments are configured only'",
+		"	return",
+		"fi",
+		`for argument in "${wanted[@]}"; do`,
+		"	if [[ \" $(cat /proc/cmdline) \" != *\" $argument \"* ]]; then missing+=\" $argument\"; fi",
+		"done",
+		"if [[ -z $missing ]]; then return; fi",
+	}
+	if p.dnf() {
+		body = append(body, "grubby --update-kernel=ALL --args="+quote(strings.Join(list, " ")))
+	} else {
+		body = append(body, "update-grub")
+	}
+	body = append(body, "say \"missing:$missing: the instance reboots when everything else is done\"", "touch \"$reboot\"")
+	p.add("kernel", "set boot arguments", true, body...)
+	p.config.PowerState = &PowerState{
+		Mode: "reboot", Delay: "now", Message: "boot arguments of the user data", Timeout: 30, Condition: []string{"test", "-e", reboot},
+	}
+}
+
+func (p *plan) proxy() {
+	x := p.spec.Proxy
+	if x.HTTP == "" && x.HTTPS == "" {
+		return
+	}
+	// Metadata and loopback are never behind a proxy.
+	direct := strings.Join(append([]string{"localhost", "127.0.0.1", "::1", "169.254.169.254", "169.254.169.123"}, x.NoProxy...), ",")
+	var pairs []string
+	for _, v := range [][2]string{{"http_proxy", x.HTTP}, {"https_proxy", x.HTTPS}, {"no_proxy", direct}} {
+		if v[1] != "" {
+			pairs = append(pairs, fmt.Sprintf("%q", v[0]+"="+v[1]), fmt.Sprintf("%q", strings.ToUpper(v[0])+"="+v[1]))
+		}
+	}
+	p.write(spec.ProxyOfSystemd, "0644", "[Manager]\nDefaultEnvironment="+strings.Join(pairs, " ")+"\n")
+	p.write(spec.ProxyOfDocker, "0644", "[Service]\nEnvironment="+strings.Join(pairs, " ")+"\n")
+	body := []string{
+		"systemctl daemon-reexec",
+		"if systemctl is-active --quiet docker.service; then systemctl restart docker.service; fi",
+	}
+	if p.dnf() {
+		// dnf has one proxy for both.
+		body = append(body,
+			"sed -i '/^proxy=/d' /etc/dnf/dnf.conf",
+			"sed -i "+quote(`/^\[main\]/a proxy=`+or(x.HTTPS, x.HTTP))+" /etc/dnf/dnf.conf")
+	} else {
+		var b strings.Builder
+		if x.HTTP != "" {
+			fmt.Fprintf(&b, "Acquire::http::Proxy %q;\n", x.HTTP)
+		}
+		if x.HTTPS != "" {
+			fmt.Fprintf(&b, "Acquire::https::Proxy %q;\n", x.HTTPS)
+		}
+		for _, host := range x.NoProxy {
+			if !strings.ContainsAny(host, "*/:") && !strings.HasPrefix(host, ".") {
+				fmt.Fprintf(&b, "Acquire::http::Proxy::%s \"DIRECT\";\nAcquire::https::Proxy::%s \"DIRECT\";\n", host, host)
+			}
+		}
+		p.write("/etc/apt/apt.conf.d/90userdata-proxy", "0644", b.String())
+	}
+	p.add("proxy", "take the proxy into use", true, body...)
+}
+
+func (p *plan) repositories() {
+	for _, r := range p.spec.Repositories {
+		p.installs()
+		p.need("repository")
+		staged := State + "/repositories/" + r.Name
+		p.write(staged+".asc", "0644", strings.TrimSpace(r.Key)+"\n")
+		target, key := "/etc/apt/sources.list.d/"+r.Name+".sources", "/etc/apt/keyrings/"+r.Name+".asc"
+		if p.dnf() {
+			target, key = "/etc/yum.repos.d/"+r.Name+".repo", "/etc/pki/rpm-gpg/"+r.Name+".asc"
+			p.write(staged+".conf", "0644", fmt.Sprintf("[%s]\nname=%s\nbaseurl=%s\nenabled=1\ngpgcheck=1\ngpgkey=file://%s\n", r.Name, r.Name, r.URI, key))
+		} else {
+			components := "Components: " + strings.Join(r.Components, " ") + "\n"
+			if strings.HasSuffix(r.Suite, "/") { // a flat repository has none
+				components = ""
+			}
+			p.write(staged+".conf", "0644", fmt.Sprintf("Types: deb\nURIs: %s\nSuites: %s\n%sSigned-By: %s\n", r.URI, r.Suite, components, key))
+		}
+		p.add("repository", "repository "+r.Name, true,
+			strings.Join([]string{"repository", r.Name, r.Fingerprint, target, key}, " "))
+	}
+}
+
+func (p *plan) packages() {
+	if len(p.spec.Packages) == 0 {
+		return
+	}
+	p.installs()
+	separator := "="
+	if p.dnf() {
+		separator = "-"
+	}
+	var all []string
+	for _, pkg := range p.spec.Packages {
+		if pkg.Version != "" {
+			all = append(all, pkg.Name+separator+pkg.Version)
+		} else {
+			all = append(all, pkg.Name)
+		}
+	}
+	p.add("packages", "install packages", true, "install_packages "+quoteAll(all))
+}
+
+func (p *plan) volumes() {
+	list := slices.Clone(p.spec.Mounts.Volumes)
+	slices.SortStableFunc(list, func(a, b spec.Volume) int { return depth(a.MountPoint) - depth(b.MountPoint) })
+	for _, v := range list {
+		p.need("mount", "volume")
+		limit := strconv.Itoa(v.TimeoutSeconds)
+		var find string
+		switch {
+		case v.Label != "":
+			find = "by_label " + v.Label
+		case v.VolumeID != "":
+			find = "by_volume " + v.VolumeID
+		case strings.HasPrefix(v.Device, "/dev/disk/"):
+			find = "by_path " + v.Device
+		case v.Device != "":
+			find = "by_device " + v.Device
+		default:
+			find = "by_store " + strconv.Itoa(v.InstanceStore)
+		}
+		options := append([]string{"nodev", "nosuid", "nofail", "x-systemd.device-timeout=" + limit + "s", "x-systemd.mount-timeout=" + limit + "s"}, v.Options...)
+		p.add("mount", "mount "+v.MountPoint, false,
+			"local device",
+			"device=$(await "+limit+" "+find+")",
+			strings.Join([]string{"volume", v.MountPoint, limit, `"$device"`, v.FileSystem, strings.Join(options, ",")}, " "))
+	}
+}
+
+func depth(point string) int { return strings.Count(point, "/") }
+
+// efs writes entries as AWS documents them, with limits of time added, because a
+// server that does not answer would keep the boot waiting for minutes:
+// https://docs.aws.amazon.com/efs/latest/ug/mounting-IAM-option.html
+// https://docs.aws.amazon.com/efs/latest/ug/mounting-access-points.html
+// https://docs.aws.amazon.com/efs/latest/ug/mounting-fs-nfs-mount-settings.html
+// https://docs.aws.amazon.com/efs/latest/ug/mounting-fs-mount-cmd-dns-name.html
+func (p *plan) efs() {
+	list := slices.Clone(p.spec.Mounts.EFS)
+	slices.SortStableFunc(list, func(a, b spec.EFS) int { return depth(a.MountPoint) - depth(b.MountPoint) })
+	for _, e := range list {
+		p.installs()
+		p.need("mount")
+		limit := strconv.Itoa(e.TimeoutSeconds)
+		options := []string{"_netdev", "nofail", "nodev", "nosuid"}
+		source, kind, helper := e.FileSystemID+":"+e.Path, "efs", "efs_utils"
+		if e.Transport == "nfs4" {
+			p.need("nfs4")
+			source, kind, helper = e.FileSystemID+".efs."+e.Region+".amazonaws.com:"+e.Path, "nfs4", "nfs_client"
+			options = append(options, "nfsvers=4.1", "rsize=1048576", "wsize=1048576", "hard", "timeo=600", "retrans=2", "noresvport")
+		} else {
+			p.need("efs-utils")
+			options = append(options, "noresvport", "tls")
+			if *e.IAM {
+				options = append(options, "iam")
+			}
+			if e.AccessPoint != "" {
+				options = append(options, "accesspoint="+e.AccessPoint)
+			}
+			if e.Region != "" {
+				options = append(options, "region="+e.Region)
+			}
+		}
+		if e.ReadOnly {
+			options = append(options, "ro")
+		}
+		options = append(options, "x-systemd.mount-timeout="+limit+"s")
+		unit := "mount"
+		if e.Automount {
+			options = append(options, "x-systemd.automount", "x-systemd.idle-timeout=600s")
+			unit = "automount"
+		}
+		p.add("mount", "mount "+e.MountPoint, false,
+			helper,
+			"entry "+e.MountPoint+" "+quote(strings.Join([]string{source, e.MountPoint, kind, strings.Join(options, ","), "0", "0"}, " ")),
+			strings.Join([]string{"attach", e.MountPoint, limit, unit}, " "))
+	}
+}
+
+func (p *plan) files() {
+	var owners []string
+	for _, f := range p.spec.Files {
+		if f.ContentBase64 != "" {
+			p.config.WriteFiles = append(p.config.WriteFiles, CloudFile{
+				Path: f.Path, Permissions: f.Mode, Encoding: "b64", Content: strings.Join(strings.Fields(f.ContentBase64), ""),
+			})
+		} else {
+			p.write(f.Path, f.Mode, f.Content)
+		}
+		if f.Owner != spec.DefaultOwner {
+			owners = append(owners, "chown "+f.Owner+" "+f.Path)
+		}
+		// A unit that has just been written is not known yet.
+		if path.Dir(f.Path) == "/etc/systemd/system" || strings.HasPrefix(f.Path, "/etc/systemd/system/") {
+			if !slices.Contains(owners, "systemctl daemon-reload") {
+				owners = append(owners, "systemctl daemon-reload")
+			}
+		}
+	}
+	// cloud-init writes files before it makes users.
+	if len(owners) > 0 {
+		p.add("files", "give files to their owners", true, owners...)
+	}
+}
+
+func (p *plan) agents() {
+	all := p.spec.Agents.ByName()
+	for _, agent := range sorted(all) {
+		p.write("/etc/ami-factory/agents/"+agent+".env", "0600", environment(all[agent]))
+	}
+}
+
+// environment is a file of KEY=value lines.
+func environment(values map[string]string) string {
+	var b strings.Builder
+	for _, key := range sorted(values) {
+		b.WriteString(key + "=" + values[key] + "\n")
+	}
+	return b.String()
+}
+
+func (p *plan) services() {
+	s := p.spec.Services
+	for _, action := range []struct {
+		name, command string
+		units         []string
+	}{
+		{"enable services", "systemctl enable ", s.Enable},
+		{"disable services", "systemctl disable --now ", s.Disable},
+		{"start services", "systemctl start ", s.Start},
+	} {
+		if len(action.units) > 0 {
+			p.add("services", action.name, true, action.command+strings.Join(action.units, " "))
+		}
+	}
+}
+
+func (p *plan) commands() {
+	for _, c := range p.spec.Commands {
+		p.need("command")
+		limit := strconv.Itoa(c.TimeoutSeconds)
+		if c.Script == "" {
+			p.add("command", "command "+c.Name, true, "limited "+limit+" "+quoteAll(c.Argv))
+			continue
+		}
+		target := State + "/commands/" + c.Name + ".sh"
+		p.write(target, "0700", strings.TrimRight(c.Script, "\n")+"\n")
+		p.add("command", "command "+c.Name, true, "script "+limit+" "+target)
+	}
+}
+
+// containers writes what the image's service@.service reads.
+func (p *plan) containers() {
+	for _, c := range p.spec.Containers {
+		folder := "/opt/services/" + c.Name + "/conf/"
+		lines := []string{"IMAGE=" + c.Image}
+		if len(c.Ports) > 0 {
+			lines = append(lines, `PORTS="`+strings.Join(c.Ports, " ")+`"`)
+		}
+		lines = append(lines, "STOP_GRACE="+strconv.Itoa(c.StopGraceSeconds))
+		if c.Health.Port != 0 {
+			lines = append(lines, "HEALTH_PORT="+strconv.Itoa(c.Health.Port), "HEALTH_PATH="+c.Health.Path)
+		}
+		if c.Memory != "" {
+			lines = append(lines, "MEMORY="+c.Memory)
+		}
+		if c.CPUs != "" {
+			lines = append(lines, "CPUS="+c.CPUs)
+		}
+		p.write(folder+"service.env", "0640", strings.Join(lines, "\n")+"\n")
+		p.write(folder+"container.env", "0640", environment(c.Env))
+		p.add("container", "container "+c.Name, true, "systemctl enable --now service@"+c.Name+".service")
+	}
+}
+
+// quote writes a word for bash; one of no special characters stays as it is.
+func quote(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:@%+=,", r))
+	}) {
+		return s
+	}
+	// shellcheck takes a dollar in single quotes for a mistake.
+	if strings.ContainsAny(s, "'$`") {
+		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`").Replace(s) + `"`
+	}
+	return "'" + s + "'"
+}
+
+func quoteAll(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = quote(w)
+	}
+	return strings.Join(out, " ")
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func sorted[T any](m map[string]T) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Base64 is user data as RunInstances takes it.
+func (u UserData) Base64() string { return base64.StdEncoding.EncodeToString(u.Data) }

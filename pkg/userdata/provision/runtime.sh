@@ -1,0 +1,124 @@
+#!/bin/bash
+# First boot of @@NAME@@, made by ami-factory from its user-data spec.
+# The steps at the end run in order, each in a subshell of its own. The first
+# that fails ends the run, unless it is one that may fail. What happened, step
+# by step, is in @@STATE@@/result.json.
+set -euo pipefail
+umask 022
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+
+state=@@STATE@@
+reboot=@@REBOOT@@
+export state
+
+kinds=() names=() rules=() functions=()
+verdicts=() seconds=() details=()
+status=running
+
+say() { printf 'ami-factory userdata: %s\n' "$*"; }
+
+fail() {
+	printf 'ami-factory userdata: %s\n' "$*" >&2
+	return 1
+}
+
+# plan KIND NAME must|may FUNCTION adds a step, which must or may succeed.
+plan() {
+	kinds+=("$1") names+=("$2") rules+=("$3") functions+=("$4")
+	verdicts+=("not run") seconds+=(0) details+=('')
+}
+
+# quoted TEXT prints it as a string of JSON.
+quoted() {
+	local text=$1
+	text=${text//\\/\\\\}
+	text=${text//\"/\\\"}
+	text=${text//$'\n'/\\n}
+	text=${text//$'\t'/\\t}
+	text=${text//[[:cntrl:]]/ }
+	printf '"%s"' "$text"
+}
+
+# result writes what is known so far, whole or not at all.
+result() {
+	local i separator=''
+	{
+		printf '{"schema":1,"name":%s,"status":"%s","reboot":%s,"seconds":%d,"steps":[' \
+			"$(quoted '@@NAME@@')" "$status" "$([[ -e $reboot ]] && echo true || echo false)" "$SECONDS"
+		for i in "${!names[@]}"; do
+			printf '%s\n{"kind":"%s","name":%s,"status":"%s","seconds":%d%s}' "$separator" \
+				"${kinds[i]}" "$(quoted "${names[i]}")" "${verdicts[i]}" "${seconds[i]}" "${details[i]}"
+			separator=,
+		done
+		printf '\n]}\n'
+	} >"$state/result.json.new"
+	mv -f "$state/result.json.new" "$state/result.json"
+}
+
+# noted LINE COMMAND keeps what failed last, for the result.
+noted() { printf '%s\n%s\n' "$1" "$2" >"$state/failed"; }
+export -f noted
+
+# run FUNCTION runs one step; its output is kept apart, because a service that
+# it starts may hold it open.
+run() {
+	(
+		set -eE
+		trap 'noted "$LINENO" "$BASH_COMMAND"' ERR
+		"$1"
+	) >"$state/step.log" 2>&1 </dev/null
+}
+
+# describe CODE prints where and why the step failed, as members of JSON.
+describe() {
+	local line=0 command=unknown
+	if [[ -s $state/failed ]]; then
+		line=$(head -n 1 "$state/failed")
+		command=$(tail -n +2 "$state/failed")
+	fi
+	printf ',"exit":%d,"line":%d,"command":%s,"message":%s' "$1" "$line" "$(quoted "$command")" \
+		"$(quoted "$(tail -c 2000 "$state/step.log" | tail -n 5)")"
+}
+
+main() {
+	local i code began broken=''
+	result
+	for i in "${!names[@]}"; do
+		say "step $((i + 1)) of ${#names[@]}: ${names[i]}"
+		rm -f "$state/failed"
+		began=$SECONDS code=0
+		set +e
+		run "${functions[i]}"
+		code=$?
+		set -e
+		seconds[i]=$((SECONDS - began))
+		cat "$state/step.log"
+		if ((code == 0)); then
+			verdicts[i]=ok
+		else
+			verdicts[i]=failed
+			details[i]=$(describe "$code")
+			printf 'ami-factory userdata: step "%s" failed with exit code %d at line %s: %s\n' "${names[i]}" "$code" \
+				"$(head -n 1 "$state/failed" 2>/dev/null || echo '?')" "$(tail -n +2 "$state/failed" 2>/dev/null || true)" >&2
+			broken=degraded
+			if [[ ${rules[i]} == must ]]; then
+				status=failed
+				break
+			fi
+		fi
+		result
+	done
+	if [[ $status == running ]]; then status=${broken:-ok}; fi
+	rm -f "$state/failed" "$state/step.log"
+	if [[ $status == failed ]]; then rm -f "$reboot"; fi
+	result
+	say "$status after $SECONDS s"
+	[[ $status != failed ]]
+}
+
+in_container() { systemd-detect-virt --container --quiet; }
+
+umask 077
+mkdir -p "$state"
+umask 022

@@ -1,0 +1,165 @@
+package provision_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
+)
+
+// result is result.json.
+type result struct {
+	Schema  int
+	Name    string
+	Status  string
+	Reboot  bool
+	Seconds int
+	Steps   []struct {
+		Kind, Name, Status, Command, Message string
+		Seconds, Exit, Line                  int
+	}
+}
+
+// run runs the script of a spec whose steps need no root, with its state in a
+// folder of the test, and its files there as cloud-init would write them.
+func run(t *testing.T, text string) (r result, output string, ok bool) {
+	t.Helper()
+	for _, tool := range []string{"bash", "timeout", "awk"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("needs " + tool + ", which is not installed")
+		}
+	}
+	dir := t.TempDir()
+	s := parse(t, text)
+	out, err := provision.Render(s, s.Target)
+	require.NoError(t, err)
+	for _, c := range s.Commands {
+		if c.Script != "" {
+			file := filepath.Join(dir, "state", "commands", c.Name+".sh")
+			require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o750))
+			require.NoError(t, os.WriteFile(file, []byte(strings.TrimRight(c.Script, "\n")+"\n"), 0o600))
+		}
+	}
+	script := strings.NewReplacer(provision.State, dir+"/state", "/run/ami-factory-userdata.reboot", dir+"/reboot").Replace(out.Script)
+	file := filepath.Join(dir, "userdata.sh")
+	require.NoError(t, os.WriteFile(file, []byte(script), 0o600))
+	cmd := exec.CommandContext(t.Context(), "bash", file)
+	cmd.Dir = dir
+	said, err := cmd.CombinedOutput()
+	data, readErr := os.ReadFile(filepath.Join(dir, "state", "result.json"))
+	require.NoError(t, readErr, "%s", said)
+	require.NoError(t, json.Unmarshal(data, &r), "%s", data)
+	assert.NoFileExists(t, filepath.Join(dir, "state", "result.json.new"))
+	return r, string(said), err == nil
+}
+
+const head = "kind: UserData\nname: web\ntarget: cloud-init\nfamily: debian-12\n"
+
+func TestCommandsRunInOrder(t *testing.T) {
+	r, output, ok := run(t, head+`commands:
+  - {name: first, argv: [printf, "%s|", "it's $HOME; *", "two words", ""]}
+  - name: second
+    script: |
+      x=$(echo second)
+      if false; then echo never; fi
+      false || true
+      echo "$x in $PWD"
+`)
+	require.True(t, ok, output)
+	assert.Equal(t, "ok", r.Status)
+	assert.Equal(t, "web", r.Name)
+	assert.Equal(t, 1, r.Schema)
+	assert.False(t, r.Reboot)
+	require.Len(t, r.Steps, 2)
+	assert.Equal(t, "command first", r.Steps[0].Name)
+	assert.Equal(t, "ok", r.Steps[1].Status)
+	assert.Contains(t, output, "it's $HOME; *|two words||")
+	assert.Contains(t, output, "second in /")
+	assert.Contains(t, output, "ami-factory userdata: step 1 of 2: command first\n")
+}
+
+func TestTheCommandThatFailsIsNamed(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		command string
+		exit    int
+		line    int // 0: the script's own, which moves
+		says    string
+	}{
+		"a program":                      {`argv: [bash, -c, "echo why >&2; exit 7"]`, 7, 0, "bash -c echo why >&2; exit 7"},
+		"a program that does not exist":  {"argv: [no-such-program]", 127, 0, "no-such-program"},
+		"a line of a script":             {"script: \"echo why\\ntrue\\nls /nonexistent-'dir'\\ntrue\\n\"", 2, 3, "ls /nonexistent-'dir'"},
+		"a function of a script":         {"script: \"f() {\\n  false\\n}\\necho why\\nf\\n\"", 1, 2, "false"},
+		"a substitution":                 {"script: \"echo why\\nx=$(cat /nonexistent)\\n\"", 1, 2, "x=$(cat /nonexistent)"},
+		"what was forgiven is not named": {"script: \"if ! x=$(false); then echo why; fi\\ntest a = b\\n\"", 1, 2, "test a = b"},
+		"quotes and backslashes":         {`script: "echo why; false '\"\\\\'"`, 1, 1, `false '"\\'`},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r, output, ok := run(t, head+"commands:\n  - {name: good, argv: [\"true\"]}\n  - {name: bad, "+tc.command+"}\n  - {name: never, argv: [echo, NEVER-RUN]}\n")
+			require.False(t, ok, output)
+			assert.Equal(t, "failed", r.Status)
+			require.Len(t, r.Steps, 3)
+			bad := r.Steps[1]
+			assert.Equal(t, []string{"ok", "failed", "not run"}, []string{r.Steps[0].Status, bad.Status, r.Steps[2].Status})
+			assert.Equal(t, tc.exit, bad.Exit)
+			assert.Equal(t, tc.says, bad.Command)
+			if tc.line > 0 {
+				assert.Equal(t, tc.line, bad.Line)
+			} else {
+				assert.Positive(t, bad.Line)
+			}
+			if !strings.Contains(sentence, "does not exist") {
+				assert.Contains(t, bad.Message, "why")
+			}
+			assert.NotContains(t, output, "\nNEVER-RUN")
+			assert.Contains(t, output, `step "command bad" failed with exit code`)
+		})
+	}
+}
+
+func TestACommandThatHangsIsKilled(t *testing.T) {
+	for _, command := range []string{`argv: [sleep, "600"]`, "script: sleep 600"} {
+		began := time.Now()
+		r, output, ok := run(t, head+"commands:\n  - {name: slow, timeoutSeconds: 1, "+command+"}\n")
+		require.False(t, ok, output)
+		assert.Less(t, time.Since(began), 30*time.Second)
+		assert.Contains(t, r.Steps[0].Message, "it was killed after 1 s")
+		assert.Equal(t, 124, r.Steps[0].Exit)
+	}
+}
+
+// A service that a command leaves behind keeps its output open, and must not
+// keep the first boot waiting.
+func TestWhatACommandLeavesBehindHoldsNothingUp(t *testing.T) {
+	began := time.Now()
+	_, output, ok := run(t, head+"commands:\n  - {name: leaves, script: 'sleep 20 &'}\n  - {name: after, argv: [echo, reached]}\n")
+	require.True(t, ok, output)
+	assert.Contains(t, output, "reached")
+	assert.Less(t, time.Since(began), 15*time.Second)
+}
+
+func TestAMountThatFailsIsToldAndForgiven(t *testing.T) {
+	r, output, ok := run(t, head+`mounts: {volumes: [{device: /dev/disk/by-id/no-such-disk, mountPoint: /mnt/x, timeoutSeconds: 5}]}
+commands: [{name: after, argv: [echo, reached]}]
+`)
+	require.True(t, ok, output)
+	assert.Equal(t, "degraded", r.Status)
+	assert.Equal(t, "failed", r.Steps[0].Status)
+	assert.Contains(t, r.Steps[0].Message, "there is no such device: by_path /dev/disk/by-id/no-such-disk")
+	assert.Equal(t, "ok", r.Steps[1].Status)
+	assert.Contains(t, output, "reached")
+}
+
+func TestNothingToDoIsDoneWell(t *testing.T) {
+	r, output, ok := run(t, head)
+	require.True(t, ok, output)
+	assert.Equal(t, "ok", r.Status)
+	assert.Empty(t, r.Steps)
+}

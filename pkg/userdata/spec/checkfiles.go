@@ -1,0 +1,286 @@
+package spec
+
+import (
+	"encoding/base64"
+	"path"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+)
+
+// closed are folders where no file of a spec may be, and what to use instead.
+var closed = [][2]string{
+	{"/etc/sudoers.d", "users[].sudo"},
+	{"/etc/ssh", "nothing: how sshd is set belongs to the image"},
+	{"/etc/pam.d", "nothing: how users sign in belongs to the image"},
+	{"/etc/security", "nothing: limits and sign-in belong to the image"},
+	{"/etc/audit", "nothing: what is audited belongs to the image"},
+	{"/etc/apparmor.d", "nothing: profiles belong to the image"},
+	{"/etc/selinux", "nothing: the policy belongs to the image"},
+	{"/etc/sysctl.d", "kernel.sysctl"},
+	{"/etc/modprobe.d", "kernel.modules"},
+	{"/etc/modules-load.d", "kernel.modules"},
+	{"/etc/default/grub.d", "kernel.bootArguments"},
+	{"/etc/cloud", "the fields of the spec"},
+	{"/etc/ami-factory", "agents"},
+	{"/etc/apt", "repositories and proxy"},
+	{"/etc/yum.repos.d", "repositories"},
+	{"/etc/dnf", "repositories and proxy"},
+	{"/etc/pki/rpm-gpg", "repositories"},
+	{"/etc/cron.d", "a systemd timer"},
+	{"/etc/crontab", "a systemd timer"},
+	{"/etc/fstab", "mounts"},
+	{"/etc/passwd", "users"},
+	{"/etc/shadow", "users"},
+	{"/etc/group", "users"},
+	{"/etc/gshadow", "users"},
+	{"/etc/sudoers", "users[].sudo"},
+	{"/etc/login.defs", "nothing: ageing belongs to the image"},
+	{"/etc/sysctl.conf", "kernel.sysctl"},
+	{"/etc/ld.so.preload", "nothing"},
+	{"/boot", "kernel.bootArguments"},
+	{"/dev", "a path that stays"},
+	{"/proc", "kernel.sysctl"},
+	{"/sys", "kernel.sysctl"},
+	{"/run", "a path that stays"},
+	{"/tmp", "a path that stays"},
+	{"/var/lib/cloud", "the fields of the spec"},
+	{"/var/lib/ami-factory", "the fields of the spec"},
+	{"/var/lib/ami-factory-userdata", "the fields of the spec"},
+	{"/usr/bin", "/usr/local/bin"},
+	{"/usr/sbin", "/usr/local/sbin"},
+	{"/usr/lib", "/usr/local/lib, or /etc"},
+	{"/bin", "/usr/local/bin"},
+	{"/sbin", "/usr/local/sbin"},
+	{"/lib", "/usr/local/lib"},
+}
+
+func (c *checker) files() {
+	list := c.spec.Files
+	c.once("file", index("files", ".path"), names(list, func(f File) string { return f.Path }))
+	for i, f := range list {
+		at := strictyaml.Index("files", i)
+		c.filePath(at+".path", f.Path)
+		if c.spec.Has(at+".content") == c.spec.Has(at+".contentBase64") {
+			c.fail(at, "either content or contentBase64", "file %s needs content or contentBase64, and not both", f.Path)
+		}
+		if c.valid(at+".mode") && (f.Mode[3] == '2' || f.Mode[3] == '3' || f.Mode[3] == '6' || f.Mode[3] == '7') {
+			c.fail(at+".mode", "a mode whose last digit is 0, 1, 4 or 5", "with mode %s everyone could change %s", f.Mode, f.Path)
+		}
+		if c.valid(at + ".contentBase64") {
+			decoded, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(f.ContentBase64), ""))
+			if err != nil {
+				c.fail(at+".contentBase64", "base64", "the content of %s is not base64", f.Path)
+			}
+			c.forbidden(at+".contentBase64", string(decoded))
+			c.secrets(at+".contentBase64", string(decoded))
+		}
+		c.unitFile(at+".path", f.Path)
+	}
+}
+
+func (c *checker) filePath(at, name string) {
+	if !c.valid(at) {
+		return
+	}
+	if path.Clean(name) != name || strings.HasSuffix(name, "/") {
+		c.fail(at, path.Clean(name), "path %s is not in its shortest form", name)
+		return
+	}
+	for _, folder := range closed {
+		if below(name, folder[0]) {
+			c.fail(at, folder[1], "no file may be written to %s: it would come between what the image is hardened with", folder[0])
+			return
+		}
+	}
+	if component, ok := c.image.files[name]; ok {
+		c.fail(at, "another path", "%s is a file of the component %s", name, component)
+		return
+	}
+	if below(name, "/etc") && strings.Contains(path.Base(name), "ami-factory") {
+		c.fail(at, "another name", "names with ami-factory in /etc are the factory's own")
+	}
+	if strings.Contains(name, "/.ssh/") {
+		c.fail(at, "users[].sshKeys", "who may sign in is said by users")
+	}
+	if slices.Contains(c.spec.ownFiles(), name) {
+		c.fail(at, "another path", "%s is written from another field of the spec", name)
+	}
+}
+
+// Files that are rendered from the proxy.
+const (
+	ProxyOfSystemd = "/etc/systemd/system.conf.d/50-userdata-proxy.conf"
+	ProxyOfDocker  = "/etc/systemd/system/docker.service.d/50-userdata-proxy.conf"
+)
+
+// ownFiles are the files that other fields of the spec write.
+func (s *Spec) ownFiles() []string {
+	out := []string{ProxyOfSystemd, ProxyOfDocker}
+	for _, c := range s.Containers {
+		out = append(out, "/opt/services/"+c.Name+"/conf/service.env", "/opt/services/"+c.Name+"/conf/container.env")
+	}
+	return out
+}
+
+var dropIn = regexp.MustCompile(`^/etc/systemd/system/([^/]+)\.d/`)
+
+// unitFile refuses what would replace or change a unit that a spec may not stop.
+func (c *checker) unitFile(at, name string) {
+	unit := ""
+	if m := dropIn.FindStringSubmatch(name); m != nil {
+		unit = m[1]
+	} else if path.Dir(name) == "/etc/systemd/system" {
+		unit = path.Base(name)
+	}
+	if unit != "" && guarded.MatchString(stem(unit)) {
+		c.fail(at, "another unit", "unit %s belongs to the hardening of the image, or to how it is reached", unit)
+	}
+	if below(name, "/etc/systemd") && (strings.Contains(name, "journald") || strings.Contains(name, "coredump")) {
+		c.fail(at, "another path", "%s would change what the image is hardened with", name)
+	}
+}
+
+// rule is something that no text of a spec may say.
+type rule struct {
+	form      *regexp.Regexp
+	what, why string
+}
+
+// forbiddenTexts are looked for in files, scripts and arguments. Whoever wants
+// to get round them can: they are there against slips, and the controls that
+// run on the instance against the rest.
+var forbiddenTexts = []rule{
+	{regexp.MustCompile(`(?m)\bchpasswd\b`), "chpasswd", "nobody has a password on a golden image"},
+	{regexp.MustCompile(`\b(plain_text_passwd|hashed_passwd|lock_passwd)\b`), "a password for cloud-init", "nobody has a password on a golden image"},
+	{regexp.MustCompile(`(?m)(^|[;&|\s])passwd\s+(-[a-z]+\s+)*[a-z_]|\busermod\b.*\s(-p|--password|-U|--unlock)\b|\buseradd\b.*\s(-p|--password)\b`), "a password", "nobody has a password on a golden image"},
+	{regexp.MustCompile(`\$(1|5|6|y|2[aby])\$[A-Za-z0-9./$=,]{8,}`), "a password's hash", "nobody has a password on a golden image"},
+	{regexp.MustCompile(`(?i)\bssh_pwauth\s*[:=]\s*["']?(true|yes|1|unchanged)`), "ssh_pwauth", "nobody signs in by password"},
+	{regexp.MustCompile(`(?i)\b(PasswordAuthentication|KbdInteractiveAuthentication|ChallengeResponseAuthentication|PermitEmptyPasswords)\s*[ =]\s*yes`), "sign-in by password", "nobody signs in by password"},
+	{regexp.MustCompile(`(?i)\bPermitRootLogin\s*[ =]\s*(yes|prohibit-password|without-password|forced-commands-only)`), "PermitRootLogin", "root does not sign in over SSH"},
+	{regexp.MustCompile(`(?i)\bdisable_root\s*:\s*(false|no|0)`), "disable_root", "root does not sign in over SSH"},
+	{regexp.MustCompile(`\bNOPASSWD\s*:`), "NOPASSWD", "rules of sudo are in users[].sudo, where they are checked"},
+	{regexp.MustCompile(`(?i)\bsetenforce\s+(0|permissive)|\bSELINUX=(disabled|permissive)|\baa-(teardown|disable|complain)\b|\bapparmor_parser\s+(-R|--remove)`), "to switch off SELinux or AppArmor", "it is part of the hardening"},
+	{regexp.MustCompile(`\bauditctl\s+(-e\s*0|-D)\b`), "to switch off auditing", "it is part of the hardening"},
+	{regexp.MustCompile(`\bnft\s+flush\s+ruleset|\bufw\s+(disable|reset)|\biptables\s+(-F|--flush)|\biptables\s+-P\s+INPUT\s+ACCEPT`), "to switch off the firewall", "it is part of the hardening"},
+	{regexp.MustCompile(`(?i)\btrusted\s*[=:]\s*yes|--allow-unauthenticated|--no-?gpg-?checks?|\bgpgcheck\s*=\s*(0|no|false)|AllowUnauthenticated|\bapt-key\b`), "packages without a signature", "repositories are in `repositories`, with key and fingerprint"},
+	{regexp.MustCompile(`\b(curl|wget)\b[^\n;]*\|\s*(sudo\s+)?(ba|da|z)?sh\b`), "a download piped into a shell", "what runs on an instance is pinned"},
+}
+
+var (
+	systemctl = regexp.MustCompile(`\bsystemctl\s+(?:-\S+\s+)*(?:stop|disable|mask|kill)\s+(?:-\S+\s+)*([A-Za-z0-9@._ -]+)`)
+	sysctlSet = regexp.MustCompile(`\bsysctl\s+(?:-\S+\s+)*([a-z]+(?:[./][A-Za-z0-9_-]+)+)\s*=\s*["']?([A-Za-z0-9 -]+)`)
+)
+
+// forbidden looks for what undoes the golden image in a text.
+func (c *checker) forbidden(at, text string) {
+	for _, r := range forbiddenTexts {
+		if r.form.MatchString(text) {
+			c.fail(at, "", "the text has %s: %s", r.what, r.why)
+		}
+	}
+	for _, found := range systemctl.FindAllStringSubmatch(text, -1) {
+		for unit := range strings.FieldsSeq(found[1]) {
+			if guarded.MatchString(stem(unit)) || guarded.MatchString(unit) {
+				c.fail(at, "", "the text stops %s, which belongs to the hardening of the image, or to how it is reached", unit)
+			}
+		}
+	}
+	for _, found := range sysctlSet.FindAllStringSubmatch(text, -1) {
+		value := strings.TrimSpace(found[2])
+		if want, file := c.image.values(found[1]); len(want) > 0 && !slices.Contains(want, value) {
+			c.fail(at, strings.Join(want, ", "), "the text sets sysctl %s to %s, but the hardening of the image sets it (%s)", found[1], value, file)
+		}
+	}
+}
+
+var clearSecrets = []rule{
+	{regexp.MustCompile(`\b(AKIA|ASIA)[0-9A-Z]{16}\b`), "an AWS access key", ""},
+	{regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY`), "a private key", ""},
+	{regexp.MustCompile(`(?i)\baws_?secret_?access_?key\b["']?\s*[=:]\s*["']?[A-Za-z0-9/+=]{40}`), "an AWS secret key", ""},
+	{regexp.MustCompile(`\b[0-9a-f]{36}NRAL\b|\bNRAK-[A-Z0-9]{20,}`), "a key of New Relic", ""},
+	{regexp.MustCompile(`\bgh[pousr]_[A-Za-z0-9]{30,}|\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abpr]-[A-Za-z0-9-]{10,}`), "a token", ""},
+	{regexp.MustCompile(`(?i)\b[a-z_]*(password|passwd|secret_?key|api_?key|licen[cs]e_?key|auth_?token)\b["']?\s*[=:]\s*["']?[^\s"'$<{(/][^\s"'$<{(]{7,}`), "a password or key", ""},
+	{regexp.MustCompile(`[a-z]+://[^/\s:@]+:[^/\s:@]+@`), "an address with a password", ""},
+}
+
+// secrets looks for what must not be in user data, which everyone on the
+// instance and everyone who may describe it can read.
+func (c *checker) secrets(at, text string) {
+	for _, r := range clearSecrets {
+		if r.form.MatchString(text) {
+			c.fail(at, "the name of a secret in Secrets Manager or Parameter Store, which the instance reads by its role", "this has %s in clear", r.what)
+			return
+		}
+	}
+}
+
+// secretName is the name of a variable that would hold a secret.
+var secretName = regexp.MustCompile(`(?i)(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|LICEN[CS]E_?KEY|PRIVATE_?KEY|ACCESS_?KEY)$`)
+
+// texts goes over every text of the spec, whatever field it is in.
+func (c *checker) texts() {
+	walk(reflect.ValueOf(*c.spec), "", func(at, text string) {
+		if !c.spec.Has(at) {
+			return
+		}
+		c.secrets(at, text)
+		if free := at == "bottlerocket.motd" || strings.HasSuffix(at, ".content") || strings.HasSuffix(at, ".script"); !free {
+			if strings.ContainsFunc(text, func(r rune) bool { return r > '~' || r < ' ' && r != '\n' && r != '\t' && r != '\r' }) {
+				c.fail(at, "plain ASCII", "the value has characters beyond plain ASCII")
+			}
+		}
+		if strings.ContainsRune(text, 0) {
+			c.fail(at, "contentBase64", "the value has a NUL character")
+		}
+		if strings.HasSuffix(at, ".content") || strings.HasSuffix(at, ".script") || strings.HasPrefix(at, "containers[") {
+			c.forbidden(at, text)
+		}
+	})
+	for i, command := range c.spec.Commands {
+		if len(command.Argv) > 0 {
+			c.forbidden(strictyaml.Index("commands", i)+".argv", strings.Join(command.Argv, " "))
+		}
+	}
+	for i, container := range c.spec.Containers {
+		at := strictyaml.Index("containers", i) + ".env"
+		for _, name := range sorted(container.Env) {
+			if secretName.MatchString(name) && container.Env[name] != "" {
+				c.keyFail(strictyaml.Join(at, name), "the name of a secret, which the service reads by the instance's role", "%s would be a secret in clear", name)
+			}
+		}
+	}
+}
+
+// walk visits every text below a value, by its path in the file.
+func walk(v reflect.Value, at string, visit func(at, text string)) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			walk(v.Elem(), at, visit)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			field := v.Type().Field(i)
+			if field.IsExported() {
+				key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+				walk(v.Field(i), strictyaml.Join(at, key), visit)
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			walk(v.Index(i), strictyaml.Index(at, i), visit)
+		}
+	case reflect.Map:
+		keys := v.MapKeys()
+		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+		for _, key := range keys {
+			walk(v.MapIndex(key), strictyaml.Join(at, key.String()), visit)
+		}
+	case reflect.String:
+		visit(at, v.String())
+	}
+}

@@ -1,0 +1,104 @@
+package spec
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// image is what components put into a golden image, as far as a spec could
+// undo it: read from their files, so that it cannot differ from them.
+type image struct {
+	sysctl  []setting         // of the hardening, in any of its variants
+	blocked map[string]string // kernel modules that cannot be loaded, and where that is said
+	files   map[string]string // paths that components lay down, and whose they are
+}
+
+// setting is one line of a sysctl.d file; its name may be a pattern.
+type setting struct{ name, value, file string }
+
+const components = "components"
+
+var blockedModule = regexp.MustCompile(`^install\s+(\S+)\s+/(usr/)?bin/(false|true)$`)
+
+// readImage reads components/*/files/<tree>/..., where a tree is one of a
+// variant, a family, or common.
+func readImage(userdata fs.FS) (image, error) {
+	out := image{blocked: map[string]string{}, files: map[string]string{}}
+	err := fs.WalkDir(userdata, components, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		inside, ok := strings.CutPrefix(name, components+"/")
+		if !ok {
+			return nil
+		}
+		component, rest, _ := strings.Cut(inside, "/")
+		i := strings.Index(rest, "/etc/")
+		if !strings.HasPrefix(rest, "files/") || i < 0 {
+			return nil
+		}
+		target := rest[i:]
+		out.files[target] = component
+		kind := path.Dir(target)
+		if kind != "/etc/sysctl.d" && kind != "/etc/modprobe.d" {
+			return nil
+		}
+		content, err := fs.ReadFile(userdata, name)
+		if err != nil {
+			return err
+		}
+		out.read(kind, target, string(content))
+		return nil
+	})
+	if err != nil {
+		return out, err
+	}
+	if len(out.sysctl) == 0 {
+		return out, fmt.Errorf("no component has a file below etc/sysctl.d, so nothing says what the image is hardened with")
+	}
+	return out, nil
+}
+
+func (m *image) read(kind, target, content string) {
+	for line := range strings.Lines(content) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
+			continue
+		}
+		if kind == "/etc/modprobe.d" {
+			if found := blockedModule.FindStringSubmatch(line); found != nil {
+				m.blocked[moduleName(found[1])] = target
+			}
+			continue
+		}
+		if name, value, ok := strings.Cut(line, "="); ok {
+			name = strings.TrimPrefix(strings.TrimSpace(name), "-")
+			m.sysctl = append(m.sysctl, setting{sysctlName(name), strings.Join(strings.Fields(value), " "), target})
+		}
+	}
+}
+
+// values returns what the hardening sets a sysctl to, over all of its variants.
+func (m *image) values(name string) (values []string, file string) {
+	for _, s := range m.sysctl {
+		if ok, err := path.Match(s.name, sysctlName(name)); err != nil || !ok {
+			continue
+		}
+		if !slices.Contains(values, s.value) {
+			values = append(values, s.value)
+		}
+		file = s.file
+	}
+	slices.Sort(values)
+	return values, file
+}
+
+// sysctlName is the form with dots: net/ipv4/ip_forward is net.ipv4.ip_forward.
+func sysctlName(name string) string { return strings.ReplaceAll(name, "/", ".") }
+
+// moduleName is the form that the kernel uses: usb-storage is usb_storage.
+func moduleName(name string) string { return strings.ReplaceAll(name, "-", "_") }

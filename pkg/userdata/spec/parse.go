@@ -1,0 +1,96 @@
+package spec
+
+import (
+	"fmt"
+	"io/fs"
+
+	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+)
+
+// Defaults of what a spec may leave out.
+const (
+	DefaultTimeout        = 30  // seconds, of a mount
+	DefaultCommandTimeout = 600 // seconds
+	DefaultStopGrace      = 30  // seconds
+	DefaultMode           = "0644"
+	DefaultOwner          = "root:root"
+)
+
+// Parse reads a spec strictly, applies the defaults and checks it against what
+// the golden image forbids. What the hardening sets is read from the components
+// in userdata, a folder laid out like the project's. The spec is never nil;
+// with errors among the problems it must not be rendered. The error is about
+// userdata.
+func Parse(file string, data []byte, userdata fs.FS) (*Spec, report.Problems, error) {
+	image, err := readImage(userdata)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what the hardening sets: %w", err)
+	}
+	s := &Spec{}
+	doc, problems := strictyaml.Decode(file, data, s)
+	s.doc = doc
+	s.applyDefaults()
+	c := checker{spec: s, image: image}
+	c.check()
+	return s, append(problems, c.problems...).Sort(), nil
+}
+
+// Problem is an error about the value at a path such as users[0].name.
+func (s *Spec) Problem(at, allowed, format string, args ...any) report.Problem {
+	return s.doc.Problem(at, allowed, format, args...)
+}
+
+// Has says whether the file has a value at a path; defaults are not in the file.
+func (s *Spec) Has(at string) bool { return s.doc.Has(at) }
+
+// File is the name that the spec was parsed under.
+func (s *Spec) File() string { return s.doc.File() }
+
+func (s *Spec) applyDefaults() {
+	for i := range s.Mounts.EFS {
+		e, at := &s.Mounts.EFS[i], strictyaml.Index("mounts.efs", i)
+		fill(s, at+".path", &e.Path, "/")
+		fill(s, at+".transport", &e.Transport, "efs-utils")
+		fill(s, at+".timeoutSeconds", &e.TimeoutSeconds, DefaultTimeout)
+		if e.IAM == nil {
+			e.IAM = new(e.Transport == "efs-utils")
+		}
+	}
+	for i := range s.Mounts.Volumes {
+		v, at := &s.Mounts.Volumes[i], strictyaml.Index("mounts.volumes", i)
+		fill(s, at+".fileSystem", &v.FileSystem, "ext4")
+		fill(s, at+".timeoutSeconds", &v.TimeoutSeconds, DefaultTimeout)
+	}
+	for i := range s.Files {
+		f, at := &s.Files[i], strictyaml.Index("files", i)
+		fill(s, at+".mode", &f.Mode, DefaultMode)
+		fill(s, at+".owner", &f.Owner, DefaultOwner)
+	}
+	for i := range s.Commands {
+		fill(s, strictyaml.Index("commands", i)+".timeoutSeconds", &s.Commands[i].TimeoutSeconds, DefaultCommandTimeout)
+	}
+	for i := range s.Containers {
+		c, at := &s.Containers[i], strictyaml.Index("containers", i)
+		fill(s, at+".stopGraceSeconds", &c.StopGraceSeconds, DefaultStopGrace)
+		if c.Health.Port != 0 {
+			fill(s, at+".health.path", &c.Health.Path, "/")
+		}
+	}
+	for i := range s.Users {
+		u := &s.Users[i]
+		shell := "/bin/bash"
+		if u.System {
+			shell = "/usr/sbin/nologin"
+		}
+		fill(s, strictyaml.Index("users", i)+".shell", &u.Shell, shell)
+	}
+}
+
+// fill leaves alone what the file gives, even if it is wrong, so that it is
+// reported once.
+func fill[T any](s *Spec, at string, target *T, value T) {
+	if !s.doc.Has(at) {
+		*target = value
+	}
+}
