@@ -65,12 +65,12 @@ exit code is 1 when there is an error.`,
 	}
 	return group(&cobra.Command{
 		Use:   "userdata",
-		Short: "Check and render provisioners' user data",
-		Long: `Check and render specs of user data (kind: UserData): what an instance of a golden
+		Short: "Check, render and try provisioners' user data",
+		Long: `Check, render and try specs of user data (kind: UserData): what an instance of a golden
 image shall be at its first boot. All fields are in userdata/examples/README.md.`,
 		Example: `  ami-factory userdata check web-service.yaml
   ami-factory userdata render web-service.yaml --base64`,
-	}, render, check)
+	}, render, check, a.try())
 }
 
 // readSpec parses a file.

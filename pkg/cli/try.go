@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
+	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
+)
+
+// tryFlags are the flags of `userdata try`.
+type tryFlags struct {
+	image, region, profile, console string
+	timeout                         time.Duration
+}
+
+func (a *app) try() *cobra.Command {
+	var l local
+	var f tryFlags
+	c := &cobra.Command{
+		Use:   "try SPEC.yaml --image IMAGE",
+		Short: "Boot a spec on a baked image in the embedded AWS, and tell what happened",
+		Long: `Boot a spec on an image that was baked here: launch an instance of it in the
+embedded AWS with the spec's user data, wait until its first boot has finished,
+and tell what happened, stage by stage: cloud-init's stages, every step of the
+spec, the image's services and agents, and units that failed. The instance is
+terminated afterwards, also by Ctrl-C.
+
+IMAGE is the id of an AMI, or the name of a recipe, whose newest image is taken.
+
+Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.`,
+		Example: `  ami-factory userdata try web-service.yaml --image debian-12-docker
+  ami-factory userdata try web-service.yaml --image ami-0123456789abcdef0 --guests container --output json`,
+		Args: takes("one SPEC.yaml"),
+		RunE: func(c *cobra.Command, given []string) error {
+			if f.image == "" {
+				return &exitError{exitUsage, fmt.Errorf("--image is required: an AMI id or the name of a recipe\nSee '%s --help'", c.CommandPath())}
+			}
+			return a.runTry(c.Context(), l, f, given[0])
+		},
+	}
+	l.register(c)
+	c.Flags().StringVar(&f.image, "image", "", "AMI id, or a recipe's name for its newest `image`")
+	c.Flags().StringVar(&f.region, "region", "", "the image's region (default: the home region)")
+	c.Flags().StringVar(&f.profile, "instance-profile", "", "instance profile to launch with (default: ami-factory-instance if the spec has agents, which read their secrets by its role)")
+	c.Flags().DurationVar(&f.timeout, "timeout", 20*time.Minute, "how long the boot may take")
+	c.Flags().StringVar(&f.console, "console", "", "write the serial console's text to this `file`")
+	return c
+}
+
+func (a *app) runTry(ctx context.Context, l local, flags tryFlags, file string) (err error) {
+	data, profile, err := a.tryUserData(file)
+	if err != nil {
+		return err
+	}
+	if flags.profile != "" {
+		profile = flags.profile
+	}
+	if l.guests == string(vm.Simulated) {
+		return &exitError{exitUsage, errors.New("--guests simulated boots nothing, so nothing can be tried on it (allowed: vm, container)")}
+	}
+	opts, err := a.options(l)
+	if err != nil {
+		return err
+	}
+	show := newDisplay(a.err)
+	opts.Progress = show.note
+	show.note("starting the embedded AWS (guests: " + l.guests + ")")
+	defer show.end()
+	factory, err := rehearsal.Open(ctx, opts)
+	if err != nil {
+		return openError(ctx, err)
+	}
+	defer func() { err = errors.Join(err, factory.Close(ctx)) }()
+	image, err := newest(ctx, factory, flags)
+	if err != nil {
+		return err
+	}
+	show.note("booting " + image + " with " + file)
+	result, err := factory.Try(ctx, rehearsal.TryInput{
+		ImageID: image, Region: flags.region, UserData: data, Profile: profile, Timeout: flags.timeout,
+	})
+	if flags.console != "" && result.Console != "" {
+		err = errors.Join(err, os.WriteFile(flags.console, []byte(result.Console), 0o600))
+	}
+	if ctx.Err() != nil {
+		return &exitError{exitInterrupted, errors.New("interrupted; the instance is terminated")}
+	}
+	if err != nil {
+		if result.Instance == "" {
+			return err
+		}
+		result.Problems = append(result.Problems, err.Error())
+		result.OK = false
+	}
+	if a.format == "json" {
+		err = a.json(result)
+	} else {
+		err = writeTry(a.out, result)
+	}
+	if err == nil && !result.OK {
+		return &exitError{code: exitFailed}
+	}
+	return err
+}
+
+// instanceProfile is what instances with agents are launched with; its role may
+// read what is below ami-factory/agents/.
+const instanceProfile = "ami-factory-instance"
+
+// tryUserData renders a spec for the embedded AWS, and says which instance
+// profile it needs.
+func (a *app) tryUserData(file string) (data []byte, profile string, err error) {
+	fsys, err := a.userdataFS()
+	if err != nil {
+		return nil, "", err
+	}
+	s, problems, err := a.readSpec(fsys, file)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := problems.Err(); err != nil {
+		return nil, "", err
+	}
+	if s.Target != spec.CloudInit {
+		return nil, "", fmt.Errorf("%s is for %s, which has no image here to boot; only %s can be tried", file, s.Target, spec.CloudInit)
+	}
+	for _, parameters := range s.Agents.ByName() {
+		parameters["AWS_ENDPOINT_URL"] = "http://" + network.LocalHost
+		profile = instanceProfile
+	}
+	out, err := provision.Render(s, s.Target)
+	if err != nil {
+		return nil, "", inFile(file, err)
+	}
+	return out.Data, profile, nil
+}
+
+// newest is the image that --image means.
+func newest(ctx context.Context, f *rehearsal.Factory, flags tryFlags) (string, error) {
+	if strings.HasPrefix(flags.image, "ami-") {
+		return flags.image, nil
+	}
+	region := flags.region
+	if region == "" {
+		region = f.Cloud.Region()
+	}
+	found, err := ownImages(ctx, f.Cloud.EC2, region)
+	if err != nil {
+		return "", err
+	}
+	var recipes []string
+	var last image
+	for _, i := range found {
+		if i.Recipe != "" && !slices.Contains(recipes, i.Recipe) {
+			recipes = append(recipes, i.Recipe)
+		}
+		if i.Recipe == flags.image && i.Created >= last.Created {
+			last = i
+		}
+	}
+	if last.ImageID == "" {
+		slices.Sort(recipes)
+		there := "none"
+		if len(recipes) > 0 {
+			there = strings.Join(recipes, ", ")
+		}
+		return "", fmt.Errorf("no image of recipe %q is in %s (there are images of: %s): bake it first, with the same --guests and --state", flags.image, region, there)
+	}
+	return last.ImageID, nil
+}
+
+func writeTry(w io.Writer, r rehearsal.TryResult) error {
+	var b strings.Builder
+	verdict := "all is well"
+	if !r.OK {
+		verdict = fmt.Sprintf("%d problems", len(r.Problems))
+	}
+	fmt.Fprintf(&b, "%-13s %s after %s\n", "boot", verdict, seconds(r.Seconds))
+	fmt.Fprintf(&b, "%-13s %s (instance %s, terminated)\n", "image", r.Image, r.Instance)
+	fmt.Fprintf(&b, "%-13s %s (%s)\n", "guests", r.Guests, r.Description)
+	if r.Startup != "" {
+		fmt.Fprintf(&b, "%-13s %s\n", "startup", r.Startup)
+	}
+	kind := ""
+	for _, s := range r.Steps {
+		label := ""
+		if s.Kind != kind {
+			label, kind = s.Kind, s.Kind
+		}
+		fmt.Fprintf(&b, "%-13s %-12s %8s  %s\n", label, s.Status, seconds(s.Seconds), s.Name)
+	}
+	for i, p := range r.Problems {
+		label := ""
+		if i == 0 {
+			label = "problems"
+		}
+		fmt.Fprintf(&b, "%-13s %s\n", label, strings.ReplaceAll(p, "\n", "\n              "))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
