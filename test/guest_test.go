@@ -1,17 +1,22 @@
 package test
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 	"github.com/ami-factory/ami-factory/userdata"
@@ -76,6 +81,52 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 	}
 	again := bake(t, f, rehearsal.BakeInput{})
 	assert.Equal(t, workflow.UpToDate, again.Status)
+
+	first, second := try(t, f, s, greeting), try(t, f, s, nil)
+	assert.Equal(t, "hello\n", first.Inspected, "the instance's user data was carried out")
+	assert.NotEqual(t, first.MachineID, second.MachineID)
+	assert.Len(t, first.MachineID, 64)
+	require.NotEmpty(t, first.HostKeys)
+	for _, key := range first.HostKeys {
+		assert.NotContains(t, second.HostKeys, key, "two instances of an image share no host key")
+	}
+	assert.Empty(t, take(t, f).Alive, "an instance that was tried is terminated")
+}
+
+// greeting is user data that leaves a trace.
+var greeting = []byte("#cloud-config\nwrite_files:\n  - {path: /etc/greeting, content: \"hello\\n\"}\n")
+
+// try boots an instance of what was baked, and requires that all is well in it.
+func try(t *testing.T, f *rehearsal.Factory, s rehearsal.Summary, userData []byte) rehearsal.TryResult {
+	t.Helper()
+	result, err := f.Try(t.Context(), rehearsal.TryInput{
+		ImageID: s.Images[f.Cloud.Region()], UserData: userData, Inspect: "cat /etc/greeting 2>/dev/null || echo none",
+	})
+	require.NoError(t, err, result.Console)
+	require.True(t, result.OK, result.Problems)
+	var stages []string
+	for _, step := range result.Steps {
+		assert.Equal(t, "ok", step.Status, step.Name)
+		stages = append(stages, step.Name)
+	}
+	assert.Subset(t, stages, []string{"init-local", "init", "modules-config", "modules-final"})
+	return result
+}
+
+func TestATryThatFailsSaysWhereAndLeavesNothing(t *testing.T) {
+	f := open(t, realGuests(t, vm.Container))
+	base, err := f.Cloud.EC2.DescribeImages(wire.WithCaller(t.Context(), wire.Caller{Account: f.Cloud.Account(), Region: f.Cloud.Region()}),
+		&ec2.DescribeImagesInput{Owners: []string{"136693071363"}})
+	require.NoError(t, err)
+	require.NotEmpty(t, base.Images)
+	result, err := f.Try(t.Context(), rehearsal.TryInput{
+		ImageID:  *base.Images[0].ImageId,
+		UserData: []byte("#cloud-config\nruncmd: [[sh, -c, 'exit 7']]\n"),
+	})
+	require.NoError(t, err)
+	assert.False(t, result.OK)
+	assert.Contains(t, strings.Join(result.Problems, "\n"), "modules-final")
+	requireNothingLeft(t, f)
 }
 
 func TestAHardeningBrokenOnPurposeIsRejectedByTheControlsName(t *testing.T) {
@@ -112,8 +163,24 @@ func TestAComponentThatFailsInTheGuestIsToldByItsOwnWords(t *testing.T) {
 	requireNothingLeft(t, f)
 }
 
+// Secrets that a component leaves behind on a builder, against the rules: the
+// seal removes the files, and nothing of them is in the snapshot's blocks.
+// The last one is where the seal does not look, and shows that the scan finds.
+const (
+	canary = "canary-7d0c5e1f4b"
+	kept   = "canary-9a2b6f8c3d"
+	plant  = `
+mkdir -p /root/.aws /opt/kept
+for i in {1..200}; do echo "secret=` + canary + `"; done | tee /root/.aws/credentials /root/.bash_history /var/tmp/x.pem >/var/log/x.log
+echo "` + kept + `" >/opt/kept/file
+sync
+`
+)
+
 func TestAnImageBakedInVirtualMachinesIsPublished(t *testing.T) {
-	f := open(t, realGuests(t, vm.VM))
+	opts := realGuests(t, vm.VM)
+	opts.UserDataDir = edited(t, "components/hygiene/install.sh", func(s string) string { return s + plant })
+	f := open(t, opts)
 	s := bake(t, f, rehearsal.BakeInput{})
 	require.Equal(t, workflow.Published, s.Status, s.Cause)
 	assert.Equal(t, vm.VM, s.Guests)
@@ -122,7 +189,31 @@ func TestAnImageBakedInVirtualMachinesIsPublished(t *testing.T) {
 	info, err := os.Stat(s.Disk)
 	require.NoError(t, err)
 	assert.Greater(t, info.Size(), int64(100<<20))
+	assert.True(t, holds(t, s.Disk, kept), "the scan finds what is in the image")
+	assert.False(t, holds(t, s.Disk, canary), "a secret of the builder is in the snapshot's blocks")
 	left := take(t, f)
 	assert.Empty(t, left.Alive)
 	assert.Len(t, left.Images, 2)
+}
+
+// holds says whether a text is anywhere in a file.
+func holds(t *testing.T, file, text string) bool {
+	t.Helper()
+	f, err := os.Open(file)
+	require.NoError(t, err)
+	defer func() { _ = f.Close() }()
+	const window = 1 << 20
+	buffer := make([]byte, window)
+	keep := 0
+	for {
+		n, err := io.ReadFull(f, buffer[keep:])
+		if bytes.Contains(buffer[:keep+n], []byte(text)) {
+			return true
+		}
+		if err != nil {
+			require.True(t, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF), err)
+			return false
+		}
+		keep = copy(buffer, buffer[window-len(text):])
+	}
 }
