@@ -223,6 +223,25 @@ func TestAGuestBootsWithTheUserData(t *testing.T) {
 	assert.Len(t, strings.Fields(ran), 1)
 	assert.Contains(t, []string{"CET", "CEST"}, ran, "the time zone was set before")
 
+	t.Run("a mount helper that hangs is given up", func(t *testing.T) {
+		m := machine{m.Machine, t}
+		m.output("printf '#!/bin/sh\\nexec sleep 1000\\n' >/sbin/mount.efs && chmod 755 /sbin/mount.efs")
+		hanging := render(t, head+"mounts: {efs: [{fileSystemId: fs-0fedcba9876543210, mountPoint: /mnt/helper, timeoutSeconds: 5}]}\n")
+		began := time.Now()
+		ended, err := m.Exec(t.Context(), vm.Command{
+			Argv: []string{"bash", "-s"}, Stdin: []byte(strings.ReplaceAll(hanging.Script, provision.State, "/var/lib/hanging")), Timeout: 5 * time.Minute,
+		})
+		require.NoError(t, err)
+		assert.Zero(t, ended.ExitCode, "%s%s", ended.Stdout, ended.Stderr)
+		assert.Less(t, time.Since(began), 20*time.Second)
+		var r result
+		require.NoError(t, json.Unmarshal([]byte(m.output("cat /var/lib/hanging/result.json")), &r))
+		assert.Equal(t, "degraded", r.Status)
+		assert.Equal(t, "/mnt/helper is not mounted", r.Steps[0].Command)
+		assert.Contains(t, r.Steps[0].Message, "timed out")
+		assert.Contains(t, m.output("cat /etc/fstab"), "fs-0fedcba9876543210:/ /mnt/helper efs _netdev,nofail,nodev,nosuid,noresvport,tls,iam,x-systemd.mount-timeout=5s 0 0")
+	})
+
 	forced, err := m.Shutdown(t.Context(), 2*time.Minute)
 	require.NoError(t, err)
 	assert.False(t, forced)
@@ -232,6 +251,8 @@ func TestAGuestBootsWithTheUserData(t *testing.T) {
 	t.Logf("second boot: %.0f s", took.Seconds())
 	t.Run("the second boot of the instance runs nothing again, and does not hang", func(t *testing.T) {
 		m := machine{m.Machine, t}
+		m.output("timeout 60 sh -c 'while systemctl is-active --quiet mnt-helper.mount || systemctl list-jobs | grep -q mnt-helper; do sleep 1; done'")
+		assert.Equal(t, "failed", m.output("systemctl show --property ActiveState --value mnt-helper.mount"), "the boot tried it, and gave up")
 		assert.Equal(t, ran, m.output("cat /var/lib/count"))
 		assert.Equal(t, before, m.output("cat "+provision.Result))
 		assert.Equal(t, "active", m.output("systemctl is-active service@web.service"))

@@ -18,9 +18,11 @@ status=running
 
 say() { printf 'ami-factory userdata: %s\n' "$*"; }
 
+# fail MESSAGE ends a step, with the line that found fault.
 fail() {
+	noted "${BASH_LINENO[0]}" "$*"
 	printf 'ami-factory userdata: %s\n' "$*" >&2
-	return 1
+	exit 1
 }
 
 # plan KIND NAME must|may FUNCTION adds a step, which must or may succeed.

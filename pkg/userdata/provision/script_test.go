@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
 )
@@ -163,3 +164,76 @@ func TestNothingToDoIsDoneWell(t *testing.T) {
 	assert.Equal(t, "ok", r.Status)
 	assert.Empty(t, r.Steps)
 }
+
+// The step that takes a repository into use is run for real, with apt's folder
+// in one of the test.
+func TestARepositoryIsUsedOnlyWithTheKeyThatWasReviewed(t *testing.T) {
+	for _, tool := range []string{"bash", "gpg", "awk"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("needs " + tool + ", which is not installed")
+		}
+	}
+	for sentence, tc := range map[string]struct {
+		change func(key string) string
+		ok     bool
+	}{
+		"the key that was reviewed": {func(key string) string { return key }, true},
+		"a key that was swapped":    {func(string) string { return otherKey }, false},
+		"a key that is damaged":     {func(key string) string { return key[:len(key)/2] }, false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			dir := t.TempDir()
+			text := read(t, examples+"/web-service.yaml")
+			_, rest, _ := strings.Cut(text, "\nrepositories:\n")
+			repositories, _, _ := strings.Cut(rest, "\npackages:\n")
+			out := render(t, head+"repositories:\n"+repositories+"\n")
+			for name, content := range stagedFiles(t, out) {
+				if strings.HasSuffix(name, ".asc") {
+					content = tc.change(content)
+				}
+				file := filepath.Join(dir, "state", strings.TrimPrefix(name, provision.State))
+				require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o750))
+				require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+			}
+			cmd := exec.CommandContext(t.Context(), "bash", "-s")
+			cmd.Stdin = strings.NewReader(strings.NewReplacer(provision.State, dir+"/state", "/run/ami-factory-userdata.reboot", dir+"/reboot", "/etc/apt", dir+"/apt").Replace(out.Script))
+			said, err := cmd.CombinedOutput()
+			if tc.ok {
+				require.NoError(t, err, "%s", said)
+				assert.FileExists(t, dir+"/apt/keyrings/example.asc")
+				assert.Contains(t, read(t, dir+"/apt/sources.list.d/example.sources"), "Signed-By: /etc/apt/keyrings/example.asc\n")
+				return
+			}
+			require.Error(t, err, "%s", said)
+			assert.NoDirExists(t, dir+"/apt", "neither key nor source is where apt looks")
+			assert.Contains(t, string(said), `step "repository example" failed`)
+		})
+	}
+}
+
+// stagedFiles are the files of a cloud-config that wait below the state folder.
+func stagedFiles(t *testing.T, out provision.UserData) map[string]string {
+	t.Helper()
+	var config provision.CloudConfig
+	require.NoError(t, yaml.Load([]byte(out.CloudConfig), &config))
+	found := map[string]string{}
+	for _, f := range config.WriteFiles {
+		if strings.HasPrefix(f.Path, provision.State) {
+			found[f.Path] = f.Content
+		}
+	}
+	require.Len(t, found, 2)
+	return found
+}
+
+// otherKey is a good key of somebody else.
+const otherKey = `-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+mDMEawXbGRYJKwYBBAHaRw8BAQdA6SnzImURPnX/4EmokhOgaqckpHEL3qEThE6X
+PF7B1wS0H1NvbWVvbmUgZWxzZSA8ZWxzZUBleGFtcGxlLmNvbT6IkAQTFggAOBYh
+BApBiws4Q3Mk3mv2r+RLYzEHztpxBQJrBdsZAhsDBQsJCAcCBhUKCQgLAgQWAgMB
+Ah4BAheAAAoJEORLYzEHztpxYXIA/1NFlmFXf0/HTQLtf33b8Q/NR1PKxFoVBkRU
+i3Zt0itvAQC1i/EU3XIM5bra08yBbCD7NWI2ZIB2SSfPnXfufzCZDQ==
+=s2oq
+-----END PGP PUBLIC KEY BLOCK-----
+`
