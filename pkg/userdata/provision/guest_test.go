@@ -184,6 +184,10 @@ func TestAGuestBootsWithTheUserData(t *testing.T) {
 		}
 		assert.Contains(t, m.output("cat /etc/fstab"), "fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com:/ /mnt/shared nfs4 _netdev,nofail,")
 	})
+	t.Run("the NFS client's package starts nothing that the hardening keeps off", func(t *testing.T) {
+		assert.Equal(t, "masked masked", m.output("echo $(systemctl is-enabled rpcbind.service rpcbind.socket || true)"))
+		assert.NotZero(t, m.status("pgrep -x rpcbind"))
+	})
 	t.Run("users have keys and no passwords", func(t *testing.T) {
 		assert.Equal(t, "uid=2001(alice) gid=2001(alice) groups=2001(alice),"+m.output("getent group web | cut -d: -f3")+"(web)", m.output("id alice"))
 		assert.Contains(t, m.output("cat /home/alice/.ssh/authorized_keys"), "alice@example.com")

@@ -80,7 +80,7 @@ describe() {
 		command=$(tail -n +2 "$state/failed")
 	fi
 	printf ',"exit":%d,"line":%d,"command":%s,"message":%s' "$1" "$line" "$(quoted "$command")" \
-		"$(quoted "$(tail -c 2000 "$state/step.log" | tail -n 5)")"
+		"$(quoted "$(tail -c 2000 "$state/step.log" | tail -n 5 | LC_ALL=C tr -cd '\11\12\40-\176')")"
 }
 
 main() {

@@ -237,3 +237,69 @@ i3Zt0itvAQC1i/EU3XIM5bra08yBbCD7NWI2ZIB2SSfPnXfufzCZDQ==
 =s2oq
 -----END PGP PUBLIC KEY BLOCK-----
 `
+
+// A volume's step is run on files in place of disks; what would touch the
+// machine is in a folder of the test, or stands in.
+func TestAVolumeIsFormattedOnlyWhenItIsEmpty(t *testing.T) {
+	for _, tool := range []string{"bash", "blkid", "mkfs.ext4", "mkfs.ext2", "mkswap", "sfdisk", "lsblk"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if _, err := os.Stat("/usr/sbin/" + tool); err != nil {
+				t.Skip("needs " + tool + ", which is not installed")
+			}
+		}
+	}
+	for sentence, tc := range map[string]struct {
+		prepare string // a command on $disk
+		fails   string
+		kept    bool
+	}{
+		"an empty disk is formatted and mounted":          {"true", "", false},
+		"a file system that is there is kept and mounted": {"mkfs.ext4 -q -U 11111111-2222-3333-4444-555555555555 $disk", "", true},
+		"a file system of another kind is left as it is":  {"mkfs.ext2 -q $disk", "holds ext2, not ext4", true},
+		"a disk with partitions is left as it is":         {"echo ',32M' | sfdisk -q --label gpt $disk", "holds something that is no file system", true},
+		"swap is left as it is":                           {"mkswap -q $disk", "holds swap, not ext4", true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			dir := t.TempDir()
+			bin := filepath.Join(dir, "bin")
+			require.NoError(t, os.Mkdir(bin, 0o750))
+			// A file has no kernel's view of its partitions, so the one of the disk stands in.
+			for name, body := range map[string]string{
+				"systemctl": "echo \"$@\" >>" + dir + "/calls", "udevadm": "true",
+				"lsblk": "echo disk; sfdisk --quiet --list \"${!#}\" 2>/dev/null | tail -n +2",
+			} {
+				require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/bash\n"+body+"\n"), 0o700)) // #nosec G306 -- a program
+			}
+			disk := filepath.Join(dir, "disk")
+			prepare := exec.CommandContext(t.Context(), "bash", "-c", "truncate -s 64M "+disk+"; disk="+disk+"; "+tc.prepare)
+			prepare.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+			said, err := prepare.CombinedOutput()
+			require.NoError(t, err, "%s", said)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "fstab"), []byte("# kept\nLABEL=root / ext4 rw 0 1\nUUID=old /mnt/archive ext4 rw 0 2\n"), 0o600))
+			before := digestOf(t, disk)
+
+			out := render(t, head+"mounts: {volumes: [{device: /dev/disk/by-id/the-disk, mountPoint: /mnt/archive, timeoutSeconds: 5, options: [noatime]}]}\n")
+			cmd := exec.CommandContext(t.Context(), "bash", "-s")
+			cmd.Stdin = strings.NewReader(strings.NewReplacer(provision.State, dir+"/state", "/run/ami-factory-userdata.reboot", dir+"/reboot",
+				"/etc/fstab", dir+"/fstab", "export PATH=", "export PATH="+bin+":", "/dev/disk/by-id/the-disk", disk, `mkdir -p "$point"`, "true").Replace(out.Script))
+			said, err = cmd.CombinedOutput()
+			require.NoError(t, err, "a mount may fail: %s", said)
+			fstab := read(t, dir+"/fstab")
+			assert.Equal(t, tc.kept, before == digestOf(t, disk), "%s", said)
+			if tc.fails != "" {
+				assert.Contains(t, string(said), tc.fails)
+				assert.Contains(t, fstab, "UUID=old /mnt/archive", "the old entry is left")
+				return
+			}
+			assert.Regexp(t, `^# kept\nLABEL=root / ext4 rw 0 1\nUUID=[0-9a-f-]{36} /mnt/archive ext4 nodev,nosuid,nofail,x-systemd.device-timeout=5s,x-systemd.mount-timeout=5s,noatime 0 2\n$`, fstab)
+			assert.Contains(t, read(t, dir+"/calls"), "start mnt-archive.mount")
+		})
+	}
+}
+
+func digestOf(t *testing.T, file string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "sha256sum", file).Output()
+	require.NoError(t, err)
+	return string(out)
+}
