@@ -15,7 +15,7 @@ import (
 //go:embed runtime.sh
 var runtimeScript string
 
-//go:embed functions.sh
+//go:embed functions.sh.tmpl
 var functionsScript string
 
 // plan collects what the two parts of an archive say.
@@ -23,7 +23,7 @@ type plan struct {
 	spec   *spec.Spec
 	config CloudConfig
 	steps  []step
-	needs  []string // blocks of functions.sh
+	needs  []string // blocks of functions.sh.tmpl
 }
 
 type step struct {
@@ -110,7 +110,7 @@ func (p *plan) script() string {
 	return b.String()
 }
 
-// block is a part of functions.sh, from its mark to the next.
+// block is a part of functions.sh.tmpl, from its mark to the next.
 func block(name string) string {
 	_, rest, _ := strings.Cut(functionsScript, "#: "+name+"\n")
 	text, _, _ := strings.Cut(rest, "\n#: ")
@@ -131,7 +131,7 @@ func (p *plan) kernel() {
 			"if in_container; then",
 			"	say 'a container has the settings of its host: these are configured only'",
 			"else",
-			"	/usr/lib/systemd/systemd-sysctl --strict "+target,
+			"	sysctl --quiet --load="+target,
 			"fi")
 	}
 	if len(k.Modules.Block) > 0 {
@@ -158,9 +158,11 @@ func (p *plan) bootArguments() {
 	if len(list) == 0 {
 		return
 	}
-	// grub-mkconfig sources these files in order of their names.
-	p.write("/etc/default/grub.d/90-userdata.cfg", "0644",
-		"GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX "+strings.Join(list, " ")+"\"\n")
+	if !p.dnf() {
+		// update-grub reads these files in order of their names.
+		p.write("/etc/default/grub.d/90-userdata.cfg", "0644",
+			"GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX "+strings.Join(list, " ")+"\"\n")
+	}
 	body := []string{
 		"local argument missing='' wanted=(" + quoteAll(list) + ")",
 		"if in_container; then",

@@ -18,9 +18,11 @@ status=running
 
 say() { printf 'ami-factory userdata: %s\n' "$*"; }
 
+# fail MESSAGE ends a step, with the line that found fault.
 fail() {
+	noted "${BASH_LINENO[0]}" "$*"
 	printf 'ami-factory userdata: %s\n' "$*" >&2
-	return 1
+	exit 1
 }
 
 # plan KIND NAME must|may FUNCTION adds a step, which must or may succeed.
@@ -78,7 +80,7 @@ describe() {
 		command=$(tail -n +2 "$state/failed")
 	fi
 	printf ',"exit":%d,"line":%d,"command":%s,"message":%s' "$1" "$line" "$(quoted "$command")" \
-		"$(quoted "$(tail -c 2000 "$state/step.log" | tail -n 5)")"
+		"$(quoted "$(tail -c 2000 "$state/step.log" | tail -n 5 | LC_ALL=C tr -cd '\11\12\40-\176')")"
 }
 
 main() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
 )
@@ -162,4 +163,143 @@ func TestNothingToDoIsDoneWell(t *testing.T) {
 	require.True(t, ok, output)
 	assert.Equal(t, "ok", r.Status)
 	assert.Empty(t, r.Steps)
+}
+
+// The step that takes a repository into use is run for real, with apt's folder
+// in one of the test.
+func TestARepositoryIsUsedOnlyWithTheKeyThatWasReviewed(t *testing.T) {
+	for _, tool := range []string{"bash", "gpg", "awk"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("needs " + tool + ", which is not installed")
+		}
+	}
+	for sentence, tc := range map[string]struct {
+		change func(key string) string
+		ok     bool
+	}{
+		"the key that was reviewed": {func(key string) string { return key }, true},
+		"a key that was swapped":    {func(string) string { return otherKey }, false},
+		"a key that is damaged":     {func(key string) string { return key[:len(key)/2] }, false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			dir := t.TempDir()
+			text := read(t, examples+"/web-service.yaml")
+			_, rest, _ := strings.Cut(text, "\nrepositories:\n")
+			repositories, _, _ := strings.Cut(rest, "\npackages:\n")
+			out := render(t, head+"repositories:\n"+repositories+"\n")
+			for name, content := range stagedFiles(t, out) {
+				if strings.HasSuffix(name, ".asc") {
+					content = tc.change(content)
+				}
+				file := filepath.Join(dir, "state", strings.TrimPrefix(name, provision.State))
+				require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o750))
+				require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+			}
+			cmd := exec.CommandContext(t.Context(), "bash", "-s")
+			cmd.Stdin = strings.NewReader(strings.NewReplacer(provision.State, dir+"/state", "/run/ami-factory-userdata.reboot", dir+"/reboot", "/etc/apt", dir+"/apt").Replace(out.Script))
+			said, err := cmd.CombinedOutput()
+			if tc.ok {
+				require.NoError(t, err, "%s", said)
+				assert.FileExists(t, dir+"/apt/keyrings/example.asc")
+				assert.Contains(t, read(t, dir+"/apt/sources.list.d/example.sources"), "Signed-By: /etc/apt/keyrings/example.asc\n")
+				return
+			}
+			require.Error(t, err, "%s", said)
+			assert.NoDirExists(t, dir+"/apt", "neither key nor source is where apt looks")
+			assert.Contains(t, string(said), `step "repository example" failed`)
+		})
+	}
+}
+
+// stagedFiles are the files of a cloud-config that wait below the state folder.
+func stagedFiles(t *testing.T, out provision.UserData) map[string]string {
+	t.Helper()
+	var config provision.CloudConfig
+	require.NoError(t, yaml.Load([]byte(out.CloudConfig), &config))
+	found := map[string]string{}
+	for _, f := range config.WriteFiles {
+		if strings.HasPrefix(f.Path, provision.State) {
+			found[f.Path] = f.Content
+		}
+	}
+	require.Len(t, found, 2)
+	return found
+}
+
+// otherKey is a good key of somebody else.
+const otherKey = `-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+mDMEawXbGRYJKwYBBAHaRw8BAQdA6SnzImURPnX/4EmokhOgaqckpHEL3qEThE6X
+PF7B1wS0H1NvbWVvbmUgZWxzZSA8ZWxzZUBleGFtcGxlLmNvbT6IkAQTFggAOBYh
+BApBiws4Q3Mk3mv2r+RLYzEHztpxBQJrBdsZAhsDBQsJCAcCBhUKCQgLAgQWAgMB
+Ah4BAheAAAoJEORLYzEHztpxYXIA/1NFlmFXf0/HTQLtf33b8Q/NR1PKxFoVBkRU
+i3Zt0itvAQC1i/EU3XIM5bra08yBbCD7NWI2ZIB2SSfPnXfufzCZDQ==
+=s2oq
+-----END PGP PUBLIC KEY BLOCK-----
+`
+
+// A volume's step is run on files in place of disks; what would touch the
+// machine is in a folder of the test, or stands in.
+func TestAVolumeIsFormattedOnlyWhenItIsEmpty(t *testing.T) {
+	for _, tool := range []string{"bash", "blkid", "mkfs.ext4", "mkfs.ext2", "mkswap", "sfdisk", "lsblk"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if _, err := os.Stat("/usr/sbin/" + tool); err != nil {
+				t.Skip("needs " + tool + ", which is not installed")
+			}
+		}
+	}
+	for sentence, tc := range map[string]struct {
+		prepare string // a command on $disk
+		fails   string
+		kept    bool
+	}{
+		"an empty disk is formatted and mounted":          {"true", "", false},
+		"a file system that is there is kept and mounted": {"mkfs.ext4 -q -U 11111111-2222-3333-4444-555555555555 $disk", "", true},
+		"a file system of another kind is left as it is":  {"mkfs.ext2 -q $disk", "holds ext2, not ext4", true},
+		"a disk with partitions is left as it is":         {"echo ',32M' | sfdisk -q --label gpt $disk", "holds something that is no file system", true},
+		"swap is left as it is":                           {"mkswap -q $disk", "holds swap, not ext4", true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			dir := t.TempDir()
+			bin := filepath.Join(dir, "bin")
+			require.NoError(t, os.Mkdir(bin, 0o750))
+			// A file has no kernel's view of its partitions, so the one of the disk stands in.
+			for name, body := range map[string]string{
+				"systemctl": "echo \"$@\" >>" + dir + "/calls", "udevadm": "true",
+				"lsblk": "echo disk; sfdisk --quiet --list \"${!#}\" 2>/dev/null | tail -n +2",
+			} {
+				require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/bash\n"+body+"\n"), 0o700)) // #nosec G306 -- a program
+			}
+			disk := filepath.Join(dir, "disk")
+			prepare := exec.CommandContext(t.Context(), "bash", "-c", "truncate -s 64M "+disk+"; disk="+disk+"; "+tc.prepare)
+			prepare.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+			said, err := prepare.CombinedOutput()
+			require.NoError(t, err, "%s", said)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "fstab"), []byte("# kept\nLABEL=root / ext4 rw 0 1\nUUID=old /mnt/archive ext4 rw 0 2\n"), 0o600))
+			before := digestOf(t, disk)
+
+			out := render(t, head+"mounts: {volumes: [{device: /dev/disk/by-id/the-disk, mountPoint: /mnt/archive, timeoutSeconds: 5, options: [noatime]}]}\n")
+			cmd := exec.CommandContext(t.Context(), "bash", "-s")
+			cmd.Stdin = strings.NewReader(strings.NewReplacer(provision.State, dir+"/state", "/run/ami-factory-userdata.reboot", dir+"/reboot",
+				"/etc/fstab", dir+"/fstab", "export PATH=", "export PATH="+bin+":", "/dev/disk/by-id/the-disk", disk, `mkdir -p "$point"`, "true").Replace(out.Script))
+			said, err = cmd.CombinedOutput()
+			require.NoError(t, err, "a mount may fail: %s", said)
+			fstab := read(t, dir+"/fstab")
+			assert.Equal(t, tc.kept, before == digestOf(t, disk), "%s", said)
+			if tc.fails != "" {
+				assert.Contains(t, string(said), tc.fails)
+				assert.Contains(t, fstab, "UUID=old /mnt/archive", "the old entry is left")
+				return
+			}
+			assert.Regexp(t, `^# kept\nLABEL=root / ext4 rw 0 1\nUUID=[0-9a-f-]{36} /mnt/archive ext4 nodev,nosuid,nofail,x-systemd.device-timeout=5s,x-systemd.mount-timeout=5s,noatime 0 2\n$`, fstab)
+			assert.Contains(t, read(t, dir+"/calls"), "start mnt-archive.mount")
+		})
+	}
+}
+
+func digestOf(t *testing.T, file string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "sha256sum", file).Output()
+	require.NoError(t, err)
+	return string(out)
 }

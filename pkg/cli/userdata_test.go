@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
+	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
+)
+
+const (
+	webService = "../../userdata/examples/web-service.yaml"
+	node       = "../../userdata/examples/bottlerocket-eks.yaml"
+)
+
+func TestUserDataIsRendered(t *testing.T) {
+	plain := call(t, nil, "userdata", "render", node)
+	assert.Equal(t, exitOK, plain.code, plain.err)
+	assert.Contains(t, plain.out, "cluster-name = 'production'")
+
+	encoded := call(t, nil, "userdata", "render", node, "--base64")
+	assert.Equal(t, exitOK, encoded.code, encoded.err)
+	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded.out))
+	require.NoError(t, err)
+	assert.Equal(t, plain.out, string(decoded))
+
+	data := call(t, nil, "userdata", "render", webService)
+	assert.Equal(t, exitOK, data.code, data.err)
+	described := call(t, nil, "userdata", "render", webService, "--output", "json")
+	var got struct {
+		Name, Format, UserData string
+		Bytes, MaxBytes        int
+		Steps                  []provision.Step
+	}
+	require.NoError(t, json.Unmarshal([]byte(described.out), &got), described.out)
+	assert.Equal(t, "web-service", got.Name)
+	assert.Equal(t, "cloud-init", got.Format)
+	assert.Equal(t, len(data.out), got.Bytes)
+	assert.Equal(t, 16384, got.MaxBytes)
+	assert.Equal(t, base64.StdEncoding.EncodeToString([]byte(data.out)), got.UserData)
+	assert.NotEmpty(t, got.Steps)
+}
+
+func TestUserDataOfAFormatThatDoesNotFit(t *testing.T) {
+	r := call(t, nil, "userdata", "render", webService, "--format", "bottlerocket")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Empty(t, r.out)
+	assert.Contains(t, r.err, webService+":8:1: error: Bottlerocket has no users")
+}
+
+func TestUserDataIsChecked(t *testing.T) {
+	r := call(t, nil, "userdata", "check", webService, node)
+	assert.Equal(t, exitOK, r.code, r.err)
+	assert.Equal(t, "no errors\n", r.out)
+
+	t.Setenv("PATH", t.TempDir())
+	r = call(t, nil, "userdata", "check", webService)
+	assert.Equal(t, exitOK, r.code, r.err)
+	assert.Contains(t, r.err, "cloud-init is not installed here", "what was not checked is told")
+}
+
+// A stand-in for cloud-init that refuses shows that its verdict counts.
+func TestWhatCloudInitRefusesIsAProblem(t *testing.T) {
+	bin := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "cloud-init"), []byte("#!/bin/sh\necho \"refused: $1 $2\"\nexit 1\n"), 0o700)) // #nosec G306 -- a program
+	t.Setenv("PATH", bin+":/bin:/usr/bin")
+	r := call(t, nil, "userdata", "check", webService)
+	assert.Equal(t, exitFailed, r.code)
+	assert.Empty(t, r.out)
+	assert.Contains(t, r.err, webService+": error: cloud-init does not take its cloud-config: refused: schema --config-file")
+}
+
+func TestBadUserDataIsReportedWithPositions(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "bad.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(`kind: UserData
+name: bad
+target: cloud-init
+family: debian-12
+services:
+  disable: [auditd.service]
+commands:
+  - name: passwords
+    script: echo root:root | chpasswd
+`), 0o600))
+	for _, command := range []string{"check", "render"} {
+		r := call(t, nil, "userdata", command, file)
+		assert.Equal(t, exitFailed, r.code, command)
+		assert.Empty(t, r.out, command)
+		assert.Contains(t, r.err, file+":6:13: error: unit auditd.service belongs to the hardening", command)
+		assert.Contains(t, r.err, file+":9:13: error: the text has chpasswd", command)
+		assert.Contains(t, r.err, "2 errors, 0 warnings", command)
+	}
+	r := call(t, nil, "userdata", "check", file, "--output", "json")
+	assert.Equal(t, exitFailed, r.code)
+	var got struct {
+		Errors   int
+		Problems report.Problems
+	}
+	require.NoError(t, json.Unmarshal([]byte(r.out), &got))
+	assert.Equal(t, 2, got.Errors)
+}
+
+func TestUserDataThatIsTooLargeIsAProblem(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "large.yaml")
+	text := "kind: UserData\nname: node\ntarget: bottlerocket\nbottlerocket:\n  kubernetes:\n    clusterName: a\n    apiServer: https://a\n    clusterCertificate: YWFhYWFhYWFhYWFh\n    nodeLabels:\n"
+	for i := range 400 {
+		text += fmt.Sprintf("      label-%d-%s: value\n", i, strings.Repeat("x", 40))
+	}
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	for _, command := range []string{"check", "render"} {
+		r := call(t, nil, "userdata", command, file)
+		assert.Equal(t, exitFailed, r.code, command)
+		assert.Contains(t, r.err, "EC2 takes at most 16384", command)
+		assert.Contains(t, r.err, file+": ", command)
+	}
+}
+
+func TestWrongUseOfUserData(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"no spec to render":          {[]string{"userdata", "render"}, exitUsage, "takes one SPEC.yaml, and none was given"},
+		"no spec to check":           {[]string{"userdata", "check"}, exitUsage, "takes at least one SPEC.yaml, and none was given"},
+		"a format that is not known": {[]string{"userdata", "render", webService, "--format", "ignition"}, exitUsage, `--format is "ignition" (allowed: cloud-init, bottlerocket)`},
+		"a spec that does not exist": {[]string{"userdata", "check", "no/such.yaml"}, exitFailed, "no/such.yaml does not exist"},
+		"a schema that is not known": {[]string{"schema", "recipes"}, exitUsage, `there is no schema of "recipes" (allowed: recipe, userdata)`},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := call(t, nil, tc.args...)
+			assert.Equal(t, tc.code, r.code)
+			assert.Empty(t, r.out)
+			assert.Contains(t, r.err, tc.says)
+		})
+	}
+}
+
+func TestSchemaOfUserData(t *testing.T) {
+	r := call(t, nil, "schema", "userdata")
+	assert.Equal(t, result{exitOK, string(spec.Schema()), ""}, r)
+}
