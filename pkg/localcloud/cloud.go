@@ -51,6 +51,9 @@ type Config struct {
 	// Organizations are the ARNs of the organisation and organisational units
 	// that an account is in. Nil: none.
 	Organizations func(account string) []string
+	// Grants say what guests may read, by the name of their role. Nil: every
+	// role has AgentGrant.
+	Grants map[string]Grant
 	// SSHKey is an OpenSSH public key line that every guest gets.
 	SSHKey string
 	Logger *slog.Logger // default: none
@@ -100,6 +103,9 @@ func (cfg *Config) complete() error {
 	}
 	if len(cfg.Regions) > 0 && !slices.Contains(cfg.Regions, cfg.Region) {
 		return fmt.Errorf("localcloud: the default region %s is not among the regions served: %v", cfg.Region, cfg.Regions)
+	}
+	if cfg.Grants == nil {
+		cfg.Grants = map[string]Grant{AnyRole: AgentGrant()}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
