@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
@@ -28,6 +29,7 @@ type local struct {
 	guests, state, cache, functions, goss string
 	official                              baseimage.Official
 	verbose                               bool
+	given                                 parameters
 }
 
 func (l *local) register(c *cobra.Command) {
@@ -59,7 +61,7 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 	}
 	opts := rehearsal.Options{
 		Guests: vm.Kind(l.guests), StateDir: l.state, CacheDir: l.cache, FunctionsDir: l.functions, GossFile: l.goss,
-		UserDataDir: dir, Version: version(), Official: l.official, Log: log,
+		UserDataDir: dir, Version: version(), Official: l.official, Parameters: l.given.values, Log: log,
 		// Simulated guests show the workflow; nobody learns from waiting for them.
 		Timing: simulatedTiming(vm.Kind(l.guests)),
 		Simulated: rehearsal.SimulatedGuest{
@@ -109,13 +111,14 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 		},
 	}
 	l.register(c)
+	l.given.register(c)
 	c.Flags().BoolVar(&in.Force, "force", false, "bake even when nothing changed")
 	c.Flags().StringVar(&in.Source, "source", "", "AMI id to build on instead of the recipe's source")
 	return c
 }
 
 func (a *app) runBake(ctx context.Context, l local, in rehearsal.BakeInput) (err error) {
-	if err := a.mustBeSound(in.Recipe); err != nil {
+	if err := a.mustBeSound(in.Recipe, l.given.values); err != nil {
 		return err
 	}
 	opts, err := a.options(l)
@@ -154,12 +157,12 @@ func (a *app) runBake(ctx context.Context, l local, in rehearsal.BakeInput) (err
 }
 
 // mustBeSound refuses a recipe with problems before anything is started.
-func (a *app) mustBeSound(name string) error {
+func (a *app) mustBeSound(name string, given component.Deployment) error {
 	fsys, err := a.userdataFS()
 	if err != nil {
 		return err
 	}
-	problems, err := plan.Lint(fsys, time.Now(), name)
+	problems, err := plan.Lint(fsys, given, time.Now(), name)
 	if err != nil {
 		return err
 	}

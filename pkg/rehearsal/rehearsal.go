@@ -5,6 +5,7 @@ package rehearsal
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
@@ -38,14 +40,16 @@ type Options struct {
 	GossFile string
 	// UserDataDir is read instead of the copy in the functions' programs.
 	UserDataDir string
-	Version     string
-	Listen      string // default 127.0.0.1:0
-	Official    baseimage.Official
-	Clock       clock.Clock
-	Timing      ec2.Timing // default: none for real guests, ec2.AWSLike for simulated ones
-	Simulated   SimulatedGuest
-	Progress    func(string) // told what set-up does; may be nil
-	Log         *slog.Logger
+	// Parameters of components, for all recipes.
+	Parameters component.Deployment
+	Version    string
+	Listen     string // default 127.0.0.1:0
+	Official   baseimage.Official
+	Clock      clock.Clock
+	Timing     ec2.Timing // default: none for real guests, ec2.AWSLike for simulated ones
+	Simulated  SimulatedGuest
+	Progress   func(string) // told what set-up does; may be nil
+	Log        *slog.Logger
 }
 
 // Factory is a factory deployed in an embedded AWS.
@@ -238,6 +242,10 @@ func (f *Factory) environment(gossKey, gossSHA256, topic string) map[string]stri
 		lambdaentry.EnvGuests:          f.Guests,
 		lambdaentry.EnvGuestEndpoint:   "http://" + guestHost,
 		lambdaentry.EnvEndpoint:        f.URL,
+	}
+	if len(f.opts.Parameters) > 0 {
+		raw, _ := json.Marshal(f.opts.Parameters) // maps of strings marshal
+		env[lambdaentry.EnvParameters] = string(raw)
 	}
 	if f.opts.UserDataDir != "" {
 		env[lambdaentry.EnvUserDataDir] = f.opts.UserDataDir
