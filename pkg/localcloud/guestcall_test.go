@@ -348,6 +348,13 @@ func TestAGuestCallsNothingElse(t *testing.T) {
 		})
 	}
 
+	// Who decides and who answers read the same request in the same way.
+	for range 20 {
+		code, answer = call("secretsmanager", target, `{"SecretId":"team/db","secretid":"ami-factory/agents/newrelic"}`, nil, nil)
+		require.Equal(t, 200, code, answer)
+		require.Contains(t, answer, `"Name":"ami-factory/agents/newrelic"`)
+	}
+
 	_, err := c.EC2.TerminateInstances(t.Context(), &sdkec2.TerminateInstancesInput{InstanceIds: []string{g[0].id}})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
