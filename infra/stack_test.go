@@ -314,3 +314,29 @@ func TestTheCheckEngineIsBuiltForTheShippedRecipesGuests(t *testing.T) {
 	}
 	assert.Contains(t, cdk.Build, "make goss GOARCH=amd64")
 }
+
+func TestComponentParametersOfTheContext(t *testing.T) {
+	object := map[string]any{"docker": map[string]any{"logMaxSize": "10m", "logMaxFiles": 3.0}}
+	for sentence, tc := range map[string]struct {
+		context any
+		want    string
+		refused string
+	}{
+		"none":                      {nil, "", ""},
+		"an object of cdk.json":     {object, `{"docker":{"logMaxFiles":3,"logMaxSize":"10m"}}`, ""},
+		"a text of -c":              {`{"docker":{"logMaxSize":"10m"}}`, `{"docker":{"logMaxSize":"10m"}}`, ""},
+		"no JSON":                   {"docker.logMaxSize=10m", "", "not an object of components"},
+		"a list":                    {[]any{"docker"}, "", "not an object of components"},
+		"a value that is an object": {map[string]any{"docker": map[string]any{"log": map[string]any{}}}, "", "docker.log is neither"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			got, err := parametersOf(tc.context)
+			if tc.refused != "" {
+				require.ErrorContains(t, err, tc.refused)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, got)
+		})
+	}
+}

@@ -264,6 +264,8 @@ func TestAGuestIsRefusedWhatItsRoleIsNotGranted(t *testing.T) {
 	assert.ErrorContains(t, err, "ExpiredTokenException", "another instance's")
 	_, err = g[0].secret(g[0].credentials(), granted)
 	require.NoError(t, err, "the metadata service has fresh ones")
+	assert.NotEqual(t, k, g[0].credentials())
+	assert.Equal(t, g[0].credentials(), g[0].credentials(), "and keeps them while they are good")
 }
 
 // signed is a call of a guest's, signed after change has had its way with it.

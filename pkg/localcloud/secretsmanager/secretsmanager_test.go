@@ -16,6 +16,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/secretsmanager"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire/wiretest"
 )
 
 const (
@@ -61,6 +62,11 @@ func code(t *testing.T, err error) string {
 	var api smithy.APIError
 	require.ErrorAs(t, err, &api)
 	return api.ErrorCode()
+}
+
+func TestEveryMemberOfEveryOperationSurvivesHTTP(t *testing.T) {
+	s, _ := newService(t)
+	wiretest.RoundTrip(t, s.Wire(), func(c aws.Config) *sdk.Client { return sdk.NewFromConfig(c) })
 }
 
 func TestASecretIsFoundUnderItsNames(t *testing.T) {
