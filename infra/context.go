@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -26,6 +27,7 @@ func propsFromContext(app awscdk.App) (*FactoryStackProps, error) {
 		return strings.FieldsFunc(read(name, ""), func(r rune) bool { return r == ',' || r == ' ' })
 	}
 	arch := read("architecture", ARM64)
+	parameters, err := parametersOf(app.Node().TryGetContext(jsii.String("componentParameters")))
 	props := &FactoryStackProps{
 		StackProps: awscdk.StackProps{
 			Description: jsii.String("Bakes, verifies and publishes golden machine images."),
@@ -41,8 +43,40 @@ func propsFromContext(app awscdk.App) (*FactoryStackProps, error) {
 		SubnetIDs:        list("subnetIds"),
 		SecurityGroupIDs: list("securityGroupIds"),
 		KeyARNs:          list("keyArns"),
+		Parameters:       parameters,
 	}
-	return props, props.validate()
+	return props, errors.Join(err, props.validate())
+}
+
+// parametersOf is the context componentParameters as the functions take it: an
+// object of cdk.json, or the same as the text of `-c`. Whether there are such
+// components and parameters is checked when a build is planned.
+func parametersOf(context any) (string, error) {
+	if context == nil || context == "" {
+		return "", nil
+	}
+	raw, isText := context.(string)
+	if !isText {
+		encoded, err := json.Marshal(context)
+		if err != nil {
+			return "", fmt.Errorf("context componentParameters: %w", err)
+		}
+		raw = string(encoded)
+	}
+	var parsed map[string]map[string]any
+	if err := json.Unmarshal([]byte(raw), &parsed); err != nil {
+		return "", fmt.Errorf(`context componentParameters is not an object of components, such as {"docker":{"logMaxSize":"10m"}}: %w`, err)
+	}
+	for component, values := range parsed {
+		for name, value := range values {
+			switch value.(type) {
+			case string, float64, bool:
+			default:
+				return "", fmt.Errorf("context componentParameters: %s.%s is neither text nor a number, true or false", component, name)
+			}
+		}
+	}
+	return raw, nil
 }
 
 func optional(s string) *string {

@@ -45,6 +45,9 @@ func newFunctions(stack awscdk.Stack, props *FactoryStackProps, sh shared) Funct
 	}
 	setList(env, "AMI_FACTORY_SUBNET_IDS", props.SubnetIDs)
 	setList(env, "AMI_FACTORY_SECURITY_GROUP_IDS", props.SecurityGroupIDs)
+	if props.Parameters != "" {
+		env["AMI_FACTORY_COMPONENT_PARAMETERS"] = &props.Parameters
+	}
 
 	arch := awslambda.Architecture_ARM_64()
 	if props.Architecture == X86 {

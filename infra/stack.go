@@ -23,6 +23,7 @@ type FactoryStackProps struct {
 	Version          string   // told to the functions; part of every fingerprint
 	SubnetIDs        []string // of builders and verifiers; the default VPC's when empty
 	SecurityGroupIDs []string
+	Parameters       string   // of components, for all recipes: JSON, or empty
 	KeyARNs          []string // customer keys of recipes; any key of the account, by way of EC2, when empty
 }
 

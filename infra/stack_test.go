@@ -195,14 +195,22 @@ func TestOnlyTheFactorysInstancesBecomeImages(t *testing.T) {
 // Every variable that the functions read has to be one that the deployment
 // sets, and the other way round.
 func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
-	tpl := template(t, map[string]any{"subnetIds": "subnet-1", "securityGroupIds": "sg-1"})
+	tpl := template(t, map[string]any{
+		"subnetIds": "subnet-1", "securityGroupIds": "sg-1", "componentParameters": map[string]any{"docker": map[string]any{"logMaxSize": "10m"}},
+	})
 	spec, ok := workflow.Lookup(workflow.RunCompliance)
 	require.True(t, ok)
 	told := functionOf(t, tpl, spec)["Environment"].(map[string]any)["Variables"].(map[string]any)
 	read := map[string]bool{}
+	value := func(name string) string {
+		if name == lambdaentry.EnvParameters {
+			return told[name].(string)
+		}
+		return "x"
+	}
 	_, err := lambdaentry.LoadConfig(func(name string) string {
 		read[name] = true
-		return "x"
+		return value(name)
 	})
 	require.NoError(t, err)
 	for name := range told {
@@ -210,12 +218,13 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	}
 	config, err := lambdaentry.LoadConfig(func(name string) string {
 		if name == lambdaentry.EnvRegion || told[name] != nil { // Lambda itself sets the region
-			return "x"
+			return value(name)
 		}
 		return ""
 	})
 	require.NoError(t, err, "the deployment tells all that is required")
 	assert.Equal(t, "x", config.GossBucket)
+	assert.Equal(t, "10m", config.Parameters["docker"]["logMaxSize"])
 }
 
 func TestNoStatementAllowsEverything(t *testing.T) {
@@ -304,4 +313,30 @@ func TestTheCheckEngineIsBuiltForTheShippedRecipesGuests(t *testing.T) {
 		assert.Contains(t, string(text), "architecture: x86_64", file)
 	}
 	assert.Contains(t, cdk.Build, "make goss GOARCH=amd64")
+}
+
+func TestComponentParametersOfTheContext(t *testing.T) {
+	object := map[string]any{"docker": map[string]any{"logMaxSize": "10m", "logMaxFiles": 3.0}}
+	for sentence, tc := range map[string]struct {
+		context any
+		want    string
+		refused string
+	}{
+		"none":                      {nil, "", ""},
+		"an object of cdk.json":     {object, `{"docker":{"logMaxFiles":3,"logMaxSize":"10m"}}`, ""},
+		"a text of -c":              {`{"docker":{"logMaxSize":"10m"}}`, `{"docker":{"logMaxSize":"10m"}}`, ""},
+		"no JSON":                   {"docker.logMaxSize=10m", "", "not an object of components"},
+		"a list":                    {[]any{"docker"}, "", "not an object of components"},
+		"a value that is an object": {map[string]any{"docker": map[string]any{"log": map[string]any{}}}, "", "docker.log is neither"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			got, err := parametersOf(tc.context)
+			if tc.refused != "" {
+				require.ErrorContains(t, err, tc.refused)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, got)
+		})
+	}
 }

@@ -28,6 +28,8 @@ type local struct {
 	guests, state, cache, functions, goss string
 	official                              baseimage.Official
 	verbose                               bool
+	given                                 parameters
+	standIns                              bool
 }
 
 func (l *local) register(c *cobra.Command) {
@@ -42,6 +44,12 @@ func (l *local) register(c *cobra.Command) {
 	f.BoolVarP(&l.verbose, "verbose", "v", false, "log what the embedded AWS does, on stderr")
 }
 
+// registerDeployment adds the flags of commands that deploy the factory.
+func (l *local) registerDeployment(c *cobra.Command) {
+	l.given.register(c)
+	c.Flags().BoolVar(&l.standIns, "stand-in-agents", false, "serve stand-ins for the agents' vendors to the guests, point components to them, and make secrets for them")
+}
+
 func (a *app) options(l local) (rehearsal.Options, error) {
 	if err := rehearsal.CheckGuests(vm.Kind(l.guests)); err != nil {
 		return rehearsal.Options{}, &exitError{exitUsage, fmt.Errorf("--guests: %w", err)}
@@ -53,13 +61,19 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 	if err != nil {
 		return rehearsal.Options{}, err
 	}
+	var standIns *rehearsal.StandIns
+	if l.standIns {
+		if standIns, err = rehearsal.NewStandIns(l.state); err != nil {
+			return rehearsal.Options{}, err
+		}
+	}
 	log := slog.New(slog.DiscardHandler)
 	if l.verbose {
 		log = slog.New(slog.NewTextHandler(a.err, nil))
 	}
 	opts := rehearsal.Options{
 		Guests: vm.Kind(l.guests), StateDir: l.state, CacheDir: l.cache, FunctionsDir: l.functions, GossFile: l.goss,
-		UserDataDir: dir, Version: version(), Official: l.official, Log: log,
+		UserDataDir: dir, Version: version(), Official: l.official, Parameters: l.given.values, StandIns: standIns, Log: log,
 		// Simulated guests show the workflow; nobody learns from waiting for them.
 		Timing: simulatedTiming(vm.Kind(l.guests)),
 		Simulated: rehearsal.SimulatedGuest{
@@ -109,17 +123,18 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 		},
 	}
 	l.register(c)
+	l.registerDeployment(c)
 	c.Flags().BoolVar(&in.Force, "force", false, "bake even when nothing changed")
 	c.Flags().StringVar(&in.Source, "source", "", "AMI id to build on instead of the recipe's source")
 	return c
 }
 
 func (a *app) runBake(ctx context.Context, l local, in rehearsal.BakeInput) (err error) {
-	if err := a.mustBeSound(in.Recipe); err != nil {
-		return err
-	}
 	opts, err := a.options(l)
 	if err != nil {
+		return err
+	}
+	if err := a.mustBeSound(in.Recipe, opts); err != nil {
 		return err
 	}
 	show := newDisplay(a.err)
@@ -154,12 +169,18 @@ func (a *app) runBake(ctx context.Context, l local, in rehearsal.BakeInput) (err
 }
 
 // mustBeSound refuses a recipe with problems before anything is started.
-func (a *app) mustBeSound(name string) error {
+func (a *app) mustBeSound(name string, opts rehearsal.Options) error {
 	fsys, err := a.userdataFS()
 	if err != nil {
 		return err
 	}
-	problems, err := plan.Lint(fsys, time.Now(), name)
+	given := opts.Parameters
+	if opts.StandIns != nil {
+		if given, err = opts.StandIns.Parameters(fsys, given); err != nil {
+			return err
+		}
+	}
+	problems, err := plan.Lint(fsys, given, time.Now(), name)
 	if err != nil {
 		return err
 	}
@@ -192,6 +213,9 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 	}
 	if s.Guests == vm.Simulated {
 		b.WriteString("SIMULATED: no guest was booted and nothing below is proved\n")
+	}
+	if s.StandInAgents {
+		b.WriteString("STAND-IN AGENTS: what agents' components install is not their vendors'\n")
 	}
 	row("status", "%s in %s", s.Status, seconds(s.Seconds))
 	if s.Error != "" {

@@ -192,6 +192,26 @@ func TestABrokenRecipeStartsNothing(t *testing.T) {
 	}
 }
 
+func TestADeploymentsParametersAreGivenByFlag(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	plan := func(more ...string) string {
+		r := call(t, inProcess(t), append([]string{"plan", "debian-12-docker", "--state", state, "--output", "json"}, more...)...)
+		require.Equal(t, exitOK, r.code, r.err)
+		var got struct{ Fingerprint string }
+		require.NoError(t, json.Unmarshal([]byte(r.out), &got))
+		return got.Fingerprint
+	}
+	assert.NotEqual(t, plan(), plan("--component-parameter", "docker.logMaxSize=7m"))
+	for _, command := range []string{"lint", "plan", "bake"} {
+		r := call(t, inProcess(t), command, "debian-12-docker", "--component-parameter", "docker.logMaxSiez=7m")
+		assert.Equal(t, exitFailed, r.code)
+		assert.Contains(t, r.err, `component parameters of the deployment: error: component docker has no parameter "logMaxSiez"; did you mean "logMaxSize"?`, command)
+	}
+	r := call(t, nil, "lint", "--component-parameter", "docker=7")
+	assert.Equal(t, exitUsage, r.code)
+	assert.Contains(t, r.err, "COMPONENT.PARAMETER=VALUE is expected")
+}
+
 func TestSchema(t *testing.T) {
 	r := call(t, nil, "schema")
 	assert.Equal(t, result{exitOK, string(recipe.Schema()), ""}, r)

@@ -40,6 +40,7 @@ the next run with the same --state.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.runLocalUp(c.Context(), l, listen) },
 	}
 	l.register(c)
+	l.registerDeployment(c)
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:4566", "loopback address and port; port 0 takes a free one")
 	return c
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -37,6 +38,7 @@ named, the plan is for a stand-in source, and says so.`,
 		RunE: func(c *cobra.Command, given []string) error { return a.runPlan(c.Context(), l, given[0], override) },
 	}
 	l.register(c)
+	l.given.register(c)
 	c.Flags().StringVar(&override, "source", "", "AMI id to build on instead of the recipe's source")
 	return c
 }
@@ -50,7 +52,7 @@ func (a *app) runPlan(ctx context.Context, l local, name, override string) error
 	if err != nil {
 		return err
 	}
-	more, err := plan.Check(r, fsys)
+	more, err := plan.Check(r, fsys, l.given.values)
 	if err != nil {
 		return err
 	}
@@ -61,12 +63,12 @@ func (a *app) runPlan(ctx context.Context, l local, name, override string) error
 	if err != nil {
 		return err
 	}
-	return a.printPlan(fsys, r, from)
+	return a.printPlan(fsys, l.given.values, r, from)
 }
 
-func (a *app) printPlan(fsys fs.FS, r *recipe.Recipe, from plan.SourceImage) error {
+func (a *app) printPlan(fsys fs.FS, given component.Deployment, r *recipe.Recipe, from plan.SourceImage) error {
 	p, _, err := plan.Build(plan.Input{
-		Recipe: r, UserData: fsys, Source: from, FactoryVersion: version(), ExecutionName: "plan", ExecutionStart: time.Now(),
+		Recipe: r, UserData: fsys, Parameters: given, Source: from, FactoryVersion: version(), ExecutionName: "plan", ExecutionStart: time.Now(),
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/report"
@@ -43,7 +44,8 @@ func (a *app) userdataFS() (fs.FS, error) {
 }
 
 func (a *app) lint() *cobra.Command {
-	return &cobra.Command{
+	var given parameters
+	c := &cobra.Command{
 		Use:   "lint [RECIPE or FILE ...]",
 		Short: "Check recipes and everything they use",
 		Long: `Check recipes, the components they use, their parameters and checks, without a
@@ -53,12 +55,12 @@ checked. The exit code is 1 when there is an error.`,
 		Example: `  ami-factory lint
   ami-factory lint debian-12-docker
   ami-factory lint drafts/my-image.yaml --output json`,
-		RunE: func(_ *cobra.Command, given []string) error {
+		RunE: func(_ *cobra.Command, names []string) error {
 			fsys, err := a.userdataFS()
 			if err != nil {
 				return err
 			}
-			problems, err := lintAll(fsys, given)
+			problems, err := lintAll(fsys, given.values, names)
 			if err != nil {
 				return err
 			}
@@ -78,16 +80,18 @@ checked. The exit code is 1 when there is an error.`,
 			return err
 		},
 	}
+	given.register(c)
+	return c
 }
 
-func lintAll(fsys fs.FS, given []string) (report.Problems, error) {
+func lintAll(fsys fs.FS, given component.Deployment, names []string) (report.Problems, error) {
 	now := time.Now()
-	if len(given) == 0 {
-		return plan.Lint(fsys, now)
+	if len(names) == 0 {
+		return plan.Lint(fsys, given, now)
 	}
 	var out report.Problems
-	for _, name := range given {
-		problems, err := lintOne(fsys, name, now)
+	for _, name := range names {
+		problems, err := lintOne(fsys, given, name, now)
 		if err != nil {
 			return nil, err
 		}
@@ -97,9 +101,9 @@ func lintAll(fsys fs.FS, given []string) (report.Problems, error) {
 }
 
 // lintOne takes a recipe's name or the path of a file.
-func lintOne(fsys fs.FS, name string, now time.Time) (report.Problems, error) {
+func lintOne(fsys fs.FS, given component.Deployment, name string, now time.Time) (report.Problems, error) {
 	if !strings.ContainsAny(name, `/\`) && filepath.Ext(name) == "" {
-		return plan.Lint(fsys, now, name)
+		return plan.Lint(fsys, given, now, name)
 	}
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -108,7 +112,7 @@ func lintOne(fsys fs.FS, name string, now time.Time) (report.Problems, error) {
 		}
 		return nil, err
 	}
-	return plan.LintFile(name, data, fsys, now)
+	return plan.LintFile(name, data, fsys, given, now)
 }
 
 func (a *app) schema() *cobra.Command {

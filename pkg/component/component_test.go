@@ -131,7 +131,7 @@ func selectAll(t *testing.T, fsys fstest.MapFS) ([]component.Selected, report.Pr
 	r, problems, err := recipe.Load(fsys, "sample", recipe.Options{Now: now})
 	require.NoError(t, err)
 	require.Empty(t, problems)
-	selected, problems, err := component.Select(fsys, r)
+	selected, problems, err := component.Select(fsys, r, nil)
 	require.NoError(t, err)
 	return selected, problems
 }
@@ -297,7 +297,7 @@ func TestEmbeddedAndOnDiskMakeTheSameBundle(t *testing.T) {
 	r, problems, err := recipe.Load(userdata.FS, "debian-12-docker", recipe.Options{Now: now})
 	require.NoError(t, err)
 	require.Empty(t, problems)
-	embedded, problems, err := component.Select(userdata.FS, r)
+	embedded, problems, err := component.Select(userdata.FS, r, nil)
 	require.NoError(t, err)
 	require.Empty(t, problems)
 	a, err := component.Files(userdata.FS, r.Family, embedded)

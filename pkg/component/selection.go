@@ -21,15 +21,19 @@ type Selected struct {
 }
 
 // Select loads what a recipe lists, in the order in which it is installed:
-// ascending Order, then name. Problems of the recipe's use of components point
-// into the recipe, those of the components' own files into these.
-func Select(fsys fs.FS, r *recipe.Recipe) ([]Selected, report.Problems, error) {
+// ascending Order, then name. A parameter has the recipe's value, else the
+// deployment's, else its default. Problems of the recipe's use of components
+// point into the recipe, those of the components' own files into these.
+func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, report.Problems, error) {
 	names, err := Names(fsys)
 	if err != nil {
 		return nil, nil, err
 	}
+	problems, err := given.Check(fsys)
+	if err != nil {
+		return nil, nil, err
+	}
 	var out []Selected
-	var problems report.Problems
 	owners := map[string]string{}
 	seen := map[string]bool{}
 	for i, use := range r.Components {
@@ -40,11 +44,7 @@ func Select(fsys fs.FS, r *recipe.Recipe) ([]Selected, report.Problems, error) {
 		at := fmt.Sprintf("components[%d]", i)
 		c, own, err := Load(fsys, use.Name)
 		if errors.Is(err, ErrUnknown) {
-			message := fmt.Sprintf("there is no component %q", use.Name)
-			if near := report.Nearest(use.Name, names); near != "" {
-				message += fmt.Sprintf("; did you mean %q?", near)
-			}
-			problems = append(problems, r.Problem(at+".name", orNone(names), "%s", message))
+			problems = append(problems, r.Problem(at+".name", orNone(names), "there is no component %q%s", use.Name, didYouMean(use.Name, names)))
 			continue
 		}
 		if err != nil {
@@ -54,7 +54,7 @@ func Select(fsys fs.FS, r *recipe.Recipe) ([]Selected, report.Problems, error) {
 		if r.Family != "" && len(c.Families) > 0 && !slices.Contains(c.Families, r.Family) {
 			problems = append(problems, r.Problem(at+".name", strings.Join(c.Families, ", "), "component %s does not support family %s", use.Name, r.Family))
 		}
-		values, wrong := c.values(r, at, use)
+		values, wrong := c.values(r, at, use, given[use.Name])
 		problems = append(problems, wrong...)
 		for _, control := range c.Controls {
 			if other, dup := owners[control.ID]; dup && other != use.Name {
@@ -108,13 +108,16 @@ func together(r *recipe.Recipe, selected []Selected) report.Problems {
 }
 
 // values of the parameters for one use of the component.
-func (c *Component) values(r *recipe.Recipe, at string, use recipe.Component) (map[string]string, report.Problems) {
+func (c *Component) values(r *recipe.Recipe, at string, use recipe.Component, given map[string]string) (map[string]string, report.Problems) {
 	var problems report.Problems
 	out := map[string]string{}
 	for name, p := range c.Parameters {
-		if p.Default != nil {
+		_, ofRecipe := use.Parameters[name]
+		if value, ok := given[name]; ok {
+			out[name] = value
+		} else if p.Default != nil {
 			out[name] = string(*p.Default)
-		} else if _, given := use.Parameters[name]; !given {
+		} else if !ofRecipe {
 			problems = append(problems, r.Problem(at+".parameters."+name, p.accepts(), "component %s needs the parameter %s: %s", c.Name, name, p.Description))
 		}
 	}
@@ -122,11 +125,7 @@ func (c *Component) values(r *recipe.Recipe, at string, use recipe.Component) (m
 		where := at + ".parameters." + name
 		p, ok := c.Parameters[name]
 		if !ok {
-			message := fmt.Sprintf("component %s has no parameter %q", c.Name, name)
-			if near := report.Nearest(name, c.parameterNames()); near != "" {
-				message += fmt.Sprintf("; did you mean %q?", near)
-			}
-			problems = append(problems, r.Problem(where, orNone(c.parameterNames()), "%s", message))
+			problems = append(problems, r.Problem(where, orNone(c.parameterNames()), "component %s has no parameter %q%s", c.Name, name, didYouMean(name, c.parameterNames())))
 			continue
 		}
 		value := use.Parameters[name]

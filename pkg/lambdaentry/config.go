@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 )
 
@@ -20,7 +21,8 @@ const (
 	EnvGossKey         = "AMI_FACTORY_GOSS_KEY"
 	EnvGossBucket      = "AMI_FACTORY_GOSS_BUCKET" // where the check engine is, if not in the factory's bucket
 	EnvGossSHA256      = "AMI_FACTORY_GOSS_SHA256"
-	EnvGuestEndpoint   = "AMI_FACTORY_GUEST_ENDPOINT_URL" // where guests reach S3, if not where functions do
+	EnvGuestEndpoint   = "AMI_FACTORY_GUEST_ENDPOINT_URL"   // where guests reach S3, if not where functions do
+	EnvParameters      = "AMI_FACTORY_COMPONENT_PARAMETERS" // JSON, see component.ParseDeployment
 	EnvGuests          = "AMI_FACTORY_GUESTS"
 	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR" // read user data from disk, not from the binary
 )
@@ -54,6 +56,10 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 		Endpoint:      getenv(EnvEndpoint),
 		GuestEndpoint: getenv(EnvGuestEndpoint),
 		UserDataDir:   getenv(EnvUserDataDir),
+	}
+	var err error
+	if c.Parameters, err = component.ParseDeployment(getenv(EnvParameters)); err != nil {
+		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", EnvParameters, err)
 	}
 	if c.Guests == "" {
 		c.Guests = "ec2"

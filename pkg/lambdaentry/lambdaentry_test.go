@@ -176,12 +176,18 @@ func TestConfigNamesAllMissingVariablesAtOnce(t *testing.T) {
 func TestConfig(t *testing.T) {
 	env := complete()
 	env["AMI_FACTORY_SUBNET_IDS"] = "subnet-1, subnet-2,"
+	env["AMI_FACTORY_COMPONENT_PARAMETERS"] = `{"docker":{"logMaxSize":"10m"}}`
 	c, err := lambdaentry.LoadConfig(getenv(env))
 	require.NoError(t, err)
 	assert.Equal(t, []string{"subnet-1", "subnet-2"}, c.SubnetIDs)
 	assert.Empty(t, c.SecurityGroupIDs)
 	assert.Equal(t, "ec2", c.Guests, "instances are EC2's unless something says otherwise")
 	assert.Equal(t, "eu-west-1", c.Region)
+	assert.Equal(t, "10m", c.Parameters["docker"]["logMaxSize"])
+
+	env["AMI_FACTORY_COMPONENT_PARAMETERS"] = "logMaxSize=10m"
+	_, err = lambdaentry.LoadConfig(getenv(env))
+	assert.ErrorContains(t, err, "AMI_FACTORY_COMPONENT_PARAMETERS: not a JSON object of components")
 }
 
 func environment(t *testing.T, more map[string]string) lambdaentry.Environment {

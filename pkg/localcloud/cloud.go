@@ -1,6 +1,6 @@
 // Package localcloud is the embedded AWS: one process that serves EC2, SSM,
-// STS, S3, KMS, SNS, EventBridge, Lambda and Step Functions on loopback, to any
-// AWS client and to callers in process.
+// STS, S3, KMS, Secrets Manager, SNS, EventBridge, Lambda and Step Functions on
+// loopback, to any AWS client and to callers in process.
 package localcloud
 
 import (
@@ -21,6 +21,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/kms"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/s3"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/secretsmanager"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ssm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/states"
@@ -50,6 +51,9 @@ type Config struct {
 	// Organizations are the ARNs of the organisation and organisational units
 	// that an account is in. Nil: none.
 	Organizations func(account string) []string
+	// Grants say what guests may read, by the name of their role. Nil: every
+	// role has AgentGrant.
+	Grants map[string]Grant
 	// SSHKey is an OpenSSH public key line that every guest gets.
 	SSHKey string
 	Logger *slog.Logger // default: none
@@ -57,16 +61,17 @@ type Config struct {
 
 // Cloud is a running embedded AWS.
 type Cloud struct {
-	EC2    *ec2.Service
-	SSM    *ssm.Service
-	STS    *sts.Service
-	S3     *s3.Service
-	KMS    *kms.Service
-	SNS    *sns.Service
-	Events *events.Service
-	Lambda *lambda.Service
-	States *states.Service
-	Faults *fault.Set
+	EC2     *ec2.Service
+	SSM     *ssm.Service
+	STS     *sts.Service
+	S3      *s3.Service
+	KMS     *kms.Service
+	Secrets *secretsmanager.Service
+	SNS     *sns.Service
+	Events  *events.Service
+	Lambda  *lambda.Service
+	States  *states.Service
+	Faults  *fault.Set
 
 	cfg     Config
 	store   *stateStore
@@ -98,6 +103,9 @@ func (cfg *Config) complete() error {
 	}
 	if len(cfg.Regions) > 0 && !slices.Contains(cfg.Regions, cfg.Region) {
 		return fmt.Errorf("localcloud: the default region %s is not among the regions served: %v", cfg.Region, cfg.Regions)
+	}
+	if cfg.Grants == nil {
+		cfg.Grants = map[string]Grant{AnyRole: AgentGrant()}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -139,6 +147,7 @@ func (c *Cloud) makeServices() error {
 	c.Faults = fault.New(cfg.Clock)
 	c.STS = sts.New(cfg.Clock, caller)
 	c.KMS = kms.New(cfg.Clock, caller)
+	c.Secrets = secretsmanager.New(cfg.Clock, caller)
 	var err error
 	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), Secret: c.STS.Secret}); err != nil {
 		return err
@@ -169,7 +178,7 @@ func (c *Cloud) makeServices() error {
 // restored: what others refer to comes first.
 func (c *Cloud) stateful() []named {
 	return []named{
-		{"sts", c.STS}, {"kms", c.KMS}, {"s3", c.S3}, {"lambda", c.Lambda}, {"sns", c.SNS}, {"events", c.Events},
+		{"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"lambda", c.Lambda}, {"sns", c.SNS}, {"events", c.Events},
 		{"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States},
 	}
 }

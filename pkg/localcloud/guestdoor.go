@@ -10,17 +10,23 @@ import (
 const maxGuestObject = 64 << 20
 
 // GuestHandler serves what guests may reach of the embedded AWS: objects of S3
-// by presigned address, and nothing else. Handler trusts every caller, as it is
-// for programs of this machine; a guest that could call it might deploy a
-// function, and functions run as processes of this machine.
+// by presigned address, the secrets and parameters that their role is granted,
+// and nothing else. Handler trusts every caller, as it is for programs of this
+// machine; a guest that could call it might deploy a function, and functions
+// run as processes of this machine.
 func (c *Cloud) GuestHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !isPresignedObject(r) {
-			http.Error(w, "guests reach objects of S3 by presigned address (GET, HEAD or PUT), and nothing else of the embedded AWS", http.StatusForbidden)
+		if isPresignedObject(r) {
+			r.Body = http.MaxBytesReader(w, r.Body, maxGuestObject)
+			c.handler.ServeHTTP(w, r)
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxGuestObject)
-		c.handler.ServeHTTP(w, r)
+		if op, ok := guestOperation(r); ok {
+			c.serveGuestCall(w, r, op)
+			return
+		}
+		http.Error(w, "guests reach objects of S3 by presigned address (GET, HEAD or PUT), and with the credentials of their role "+
+			strings.Join(guestOperationNames(), ", ")+": nothing else of the embedded AWS", http.StatusForbidden)
 	})
 }
 

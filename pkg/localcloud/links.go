@@ -49,10 +49,8 @@ func (c *Cloud) resolveKey(account, region, ref string) (ec2.Key, error) {
 
 // roleCredentials are what the instance metadata shows for an instance's role.
 func (c *Cloud) roleCredentials(ctx context.Context, account, region, role, instanceID string) (aws.Credentials, error) {
-	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region, ARN: "arn:aws:iam::" + account + ":role/" + role})
-	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{
-		RoleArn: aws.String("arn:aws:iam::" + account + ":role/" + role), RoleSessionName: aws.String(instanceID),
-	})
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region, ARN: ec2Principal})
+	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{RoleArn: aws.String(roleARN(account, role)), RoleSessionName: aws.String(instanceID)})
 	if err != nil {
 		return aws.Credentials{}, fmt.Errorf("credentials of %s: %w", instanceID, err)
 	}
@@ -61,6 +59,8 @@ func (c *Cloud) roleCredentials(ctx context.Context, account, region, role, inst
 		AccessKeyID: *k.AccessKeyId, SecretAccessKey: *k.SecretAccessKey, SessionToken: *k.SessionToken, CanExpire: true, Expires: *k.Expiration,
 	}, nil
 }
+
+func roleARN(account, role string) string { return "arn:aws:iam::" + account + ":role/" + role }
 
 func (c *Cloud) instances(ctx context.Context, account, region string) []string {
 	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region})

@@ -19,6 +19,8 @@ import (
 	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	secretstypes "github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -190,6 +192,33 @@ func TestEveryOperationOfKMSOverTheWire(t *testing.T) {
 	var notFound *kmstypes.NotFoundException
 	require.ErrorAs(t, err, &notFound)
 	assert.Empty(t, calls.missing(c.KMS.Wire()))
+}
+
+func TestEveryOperationOfSecretsManagerOverTheWire(t *testing.T) {
+	c := listening(t)
+	cfg, calls := recorded(c)
+	client := secretsmanager.NewFromConfig(cfg)
+	ctx := t.Context()
+	name := aws.String("ami-factory/agents/newrelic")
+	made := must[*secretsmanager.CreateSecretOutput](t)(client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{
+		Name: name, SecretString: aws.String("first"), Tags: []secretstypes.Tag{{Key: aws.String("a"), Value: aws.String("b")}},
+	}))
+	must[*secretsmanager.PutSecretValueOutput](t)(client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: made.ARN, SecretBinary: []byte{0, 1, 255}}))
+	got := must[*secretsmanager.GetSecretValueOutput](t)(client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: name}))
+	assert.Equal(t, []byte{0, 1, 255}, got.SecretBinary)
+	assert.Nil(t, got.SecretString)
+	assert.WithinDuration(t, time.Now(), *got.CreatedDate, time.Minute)
+	old := must[*secretsmanager.GetSecretValueOutput](t)(client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: name, VersionStage: aws.String("AWSPREVIOUS")}))
+	assert.Equal(t, "first", *old.SecretString)
+	described := must[*secretsmanager.DescribeSecretOutput](t)(client.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: name}))
+	assert.Equal(t, map[string][]string{*got.VersionId: {"AWSCURRENT"}, *old.VersionId: {"AWSPREVIOUS"}}, described.VersionIdsToStages)
+	assert.Equal(t, "b", *described.Tags[0].Value)
+	assert.Equal(t, *made.ARN, *must[*secretsmanager.ListSecretsOutput](t)(client.ListSecrets(ctx, &secretsmanager.ListSecretsInput{})).SecretList[0].ARN)
+	must[*secretsmanager.DeleteSecretOutput](t)(client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{SecretId: name, ForceDeleteWithoutRecovery: aws.Bool(true)}))
+	_, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: name})
+	var notFound *secretstypes.ResourceNotFoundException
+	require.ErrorAs(t, err, &notFound)
+	assert.Empty(t, calls.missing(c.Secrets.Wire()))
 }
 
 func TestEveryOperationOfSNSOverTheWire(t *testing.T) {

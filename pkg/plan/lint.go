@@ -4,14 +4,15 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/report"
 )
 
 // Lint checks recipes by name, all of them when none is named, with everything
-// they use, and without a network. An unknown name is an error in whose chain
-// is recipe.ErrUnknown.
-func Lint(fsys fs.FS, now time.Time, names ...string) (report.Problems, error) {
+// they use and what the deployment gives them, and without a network. An unknown
+// name is an error in whose chain is recipe.ErrUnknown.
+func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string) (report.Problems, error) {
 	if len(names) == 0 {
 		var err error
 		if names, err = recipe.Names(fsys); err != nil {
@@ -24,7 +25,7 @@ func Lint(fsys fs.FS, now time.Time, names ...string) (report.Problems, error) {
 		if err != nil {
 			return nil, err
 		}
-		more, err := Check(r, fsys)
+		more, err := Check(r, fsys, given)
 		if err != nil {
 			return nil, err
 		}
@@ -34,15 +35,15 @@ func Lint(fsys fs.FS, now time.Time, names ...string) (report.Problems, error) {
 }
 
 // LintFile checks a recipe that is not, or not yet, among those of fsys.
-func LintFile(file string, data []byte, fsys fs.FS, now time.Time) (report.Problems, error) {
+func LintFile(file string, data []byte, fsys fs.FS, given component.Deployment, now time.Time) (report.Problems, error) {
 	r, problems := recipe.Parse(file, data, recipe.Options{Now: now})
-	more, err := Check(r, fsys)
+	more, err := Check(r, fsys, given)
 	return append(problems, more...).Sort(), err
 }
 
 // Check finds what is wrong with a recipe's use of the user data: components,
 // parameters, checks, and the size of what is told to the builder.
-func Check(r *recipe.Recipe, fsys fs.FS) (report.Problems, error) {
-	_, problems, err := assemble(r, fsys)
+func Check(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (report.Problems, error) {
+	_, problems, err := assemble(r, fsys, given)
 	return problems, err
 }

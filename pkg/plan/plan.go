@@ -58,7 +58,8 @@ type Component struct {
 // Input of Build.
 type Input struct {
 	Recipe         *recipe.Recipe
-	UserData       fs.FS // the userdata directory: components/, runner/, seal/, verify/
+	UserData       fs.FS                // the userdata directory: components/, runner/, seal/, verify/
+	Parameters     component.Deployment // of components, for all recipes
 	Source         SourceImage
 	FactoryVersion string
 	ExecutionName  string
@@ -72,7 +73,7 @@ func Build(in Input) (*BuildPlan, []byte, error) {
 	if err := checkSource(in.Recipe, in.Source); err != nil {
 		return nil, nil, err
 	}
-	parts, problems, err := assemble(in.Recipe, in.UserData)
+	parts, problems, err := assemble(in.Recipe, in.UserData, in.Parameters)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -138,11 +139,11 @@ type assembly struct {
 
 // assemble does everything that needs no network and collects all problems. As
 // long as there are errors in the components' use, nothing is packed.
-func assemble(r *recipe.Recipe, fsys fs.FS) (assembly, report.Problems, error) {
+func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembly, report.Problems, error) {
 	var a assembly
 	var problems report.Problems
 	var err error
-	if a.selected, problems, err = component.Select(fsys, r); err != nil || problems.HasErrors() {
+	if a.selected, problems, err = component.Select(fsys, r, given); err != nil || problems.HasErrors() {
 		return a, problems, err
 	}
 	if a.checks, a.controls, err = compliance.Compile(component.Sets(a.selected)); err != nil {

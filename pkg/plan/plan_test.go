@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
@@ -207,19 +208,19 @@ func TestLintFindsTheProblemsOfRecipesAndComponentsTogether(t *testing.T) {
 	fsys["recipes/broken.yaml"] = &fstest.MapFile{Data: []byte(strings.NewReplacer(
 		"name: sample", "name: broken", "variant: docker", "variant: ecs", "t3.medium", "t4g.medium", "keep: 3", "keeps: 3",
 	).Replace(string(fsys["recipes/sample.yaml"].Data)))}
-	problems, err := plan.Lint(fsys, now)
+	problems, err := plan.Lint(fsys, nil, now)
 	require.NoError(t, err)
 	var b bytes.Buffer
 	require.NoError(t, problems.Print(&b))
 	golden(t, "lint.txt", b.Bytes())
 
-	problems, err = plan.Lint(fsys, now, "sample")
+	problems, err = plan.Lint(fsys, nil, now, "sample")
 	require.NoError(t, err)
 	assert.Empty(t, problems)
-	_, err = plan.Lint(fsys, now, "nothing")
+	_, err = plan.Lint(fsys, nil, now, "nothing")
 	require.ErrorIs(t, err, recipe.ErrUnknown)
 
-	problems, err = plan.LintFile("elsewhere/broken.yaml", fsys["recipes/broken.yaml"].Data, fsys, now)
+	problems, err = plan.LintFile("elsewhere/broken.yaml", fsys["recipes/broken.yaml"].Data, fsys, nil, now)
 	require.NoError(t, err)
 	assert.Equal(t, 3, problems.Count(report.Error))
 	assert.Equal(t, "elsewhere/broken.yaml", problems[0].File)
@@ -233,14 +234,14 @@ func TestUserDataThatDoesNotFitIsAProblemOfTheRecipe(t *testing.T) {
 	}
 	text := strings.Replace(string(fsys["recipes/sample.yaml"].Data), "  timeout: 45m\n", "  timeout: 45m\n  cloudConfig: |\n    #cloud-config\n"+big.String(), 1)
 	fsys["recipes/sample.yaml"] = &fstest.MapFile{Data: []byte(text)}
-	problems, err := plan.Lint(fsys, now)
+	problems, err := plan.Lint(fsys, nil, now)
 	require.NoError(t, err)
 	require.Len(t, problems, 1)
 	assert.Regexp(t, `^recipes/sample.yaml:12:16: error: the builder's user data would be \d+ bytes, but EC2 takes at most 16384; .* \(allowed: at most 16384 bytes\)$`, problems[0].String())
 }
 
 func TestEverythingOfTheProjectIsClean(t *testing.T) {
-	problems, err := plan.Lint(userdata.FS, now)
+	problems, err := plan.Lint(userdata.FS, nil, now)
 	require.NoError(t, err)
 	assert.Empty(t, problems)
 }
@@ -299,4 +300,18 @@ func TestExecutionNamesObeyStepFunctions(t *testing.T) {
 		assert.NotContains(t, seen, name, "%q and %q", trigger, seen[name])
 		seen[name] = trigger
 	}
+}
+
+func TestWhatTheDeploymentGivesIsInPlanAndFingerprint(t *testing.T) {
+	in := input(t, tree(t))
+	base, _ := build(t, in)
+	in.Parameters = component.Deployment{"web": {"port": "81"}}
+	p, _, err := plan.Build(in)
+	require.NoError(t, err)
+	assert.NotEqual(t, base.Fingerprint, p.Fingerprint)
+	assert.Contains(t, p.Components, plan.Component{Name: "web", Parameters: map[string]string{"port": "81"}})
+	in.Parameters = component.Deployment{"nothing": {"a": "b"}}
+	_, _, err = plan.Build(in)
+	require.ErrorContains(t, err, `component parameters of the deployment: error: there is no component "nothing"`)
+	assert.Equal(t, failure.RecipeInvalid, failure.CodeOf(err))
 }

@@ -56,13 +56,15 @@ type Summary struct {
 	Images      map[string]string `json:"images"` // by region
 	Guests      vm.Kind           `json:"guests"`
 	Description string            `json:"guestsDescription"`
-	Seconds     float64           `json:"seconds"`
-	Stages      []StageSeconds    `json:"stages"`
-	Functions   float64           `json:"functionSeconds"` // spent in functions, cold starts included
-	Checks      Checks            `json:"checks"`
-	Report      string            `json:"report,omitempty"`     // path of the HTML report
-	ReportJSON  string            `json:"reportJson,omitempty"` // path of the JSON report
-	Disk        string            `json:"disk,omitempty"`       // path of the image's disk or tree
+	// StandInAgents: vendors' agents in the image are not the vendors'.
+	StandInAgents bool           `json:"standInAgents,omitempty"`
+	Seconds       float64        `json:"seconds"`
+	Stages        []StageSeconds `json:"stages"`
+	Functions     float64        `json:"functionSeconds"` // spent in functions, cold starts included
+	Checks        Checks         `json:"checks"`
+	Report        string         `json:"report,omitempty"`     // path of the HTML report
+	ReportJSON    string         `json:"reportJson,omitempty"` // path of the JSON report
+	Disk          string         `json:"disk,omitempty"`       // path of the image's disk or tree
 }
 
 // Checks counts the controls of the image.
@@ -198,7 +200,7 @@ func (f *Factory) stop(ctx context.Context, arn string) error {
 func (f *Factory) summary(ctx context.Context, in BakeInput, end *sfn.DescribeExecutionOutput, t *timeline) (Summary, error) {
 	s := Summary{
 		Execution: aws.ToString(end.Name), ARN: aws.ToString(end.ExecutionArn), Recipe: in.Recipe,
-		Guests: f.driver.Kind(), Description: f.driver.Description(),
+		Guests: f.driver.Kind(), Description: f.description(), StandInAgents: f.opts.StandIns != nil,
 		Error: aws.ToString(end.Error), Cause: aws.ToString(end.Cause), Images: map[string]string{},
 		Seconds: aws.ToTime(end.StopDate).Sub(aws.ToTime(end.StartDate)).Seconds(),
 		Stages:  t.seconds(), Status: t.last,

@@ -49,6 +49,9 @@ func (f *Factory) deploy(ctx context.Context) error {
 	if err := f.deployKeys(ctx); err != nil {
 		return err
 	}
+	if err := f.deploySecrets(ctx); err != nil {
+		return err
+	}
 	topic, err := cloud.SNS.CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String(topicName)})
 	if err != nil {
 		return fmt.Errorf("topic: %w", err)

@@ -95,7 +95,7 @@ func (f *Factory) newDriver(ctx context.Context) (vm.Driver, error) {
 		return nil, fmt.Errorf("read this machine's apt configuration, whose mirrors guests use: %w", err)
 	}
 	net := network.Options{
-		Local: f.handler(), Apt: apt, CacheDir: filepath.Join(f.opts.CacheDir, "packages"), Log: f.opts.Log,
+		Local: f.handler(), Hosts: f.hosts(), Apt: apt, CacheDir: filepath.Join(f.opts.CacheDir, "packages"), Log: f.opts.Log,
 	}
 	if f.opts.Guests == vm.Container {
 		return nspawn.New(ctx, nspawn.Options{Network: net, BuildDisk: baseimage.DiskFromTree, Log: f.opts.Log})

@@ -5,6 +5,7 @@ package rehearsal
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
@@ -38,14 +40,19 @@ type Options struct {
 	GossFile string
 	// UserDataDir is read instead of the copy in the functions' programs.
 	UserDataDir string
-	Version     string
-	Listen      string // default 127.0.0.1:0
-	Official    baseimage.Official
-	Clock       clock.Clock
-	Timing      ec2.Timing // default: none for real guests, ec2.AWSLike for simulated ones
-	Simulated   SimulatedGuest
-	Progress    func(string) // told what set-up does; may be nil
-	Log         *slog.Logger
+	// Parameters of components, for all recipes.
+	Parameters component.Deployment
+	// StandIns serve vendors' packages to guests, and components are pointed to
+	// them. Nil: they are pointed to what they say themselves.
+	StandIns  *StandIns
+	Version   string
+	Listen    string // default 127.0.0.1:0
+	Official  baseimage.Official
+	Clock     clock.Clock
+	Timing    ec2.Timing // default: none for real guests, ec2.AWSLike for simulated ones
+	Simulated SimulatedGuest
+	Progress  func(string) // told what set-up does; may be nil
+	Log       *slog.Logger
 }
 
 // Factory is a factory deployed in an embedded AWS.
@@ -77,6 +84,11 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if err := opts.checkPrograms(); err != nil {
 		return nil, err
 	}
+	if opts.StandIns != nil {
+		if opts.Parameters, err = opts.StandIns.Parameters(opts.userData(), opts.Parameters); err != nil {
+			return nil, err
+		}
+	}
 	f := &Factory{opts: opts}
 	if opts.StateDir != "" {
 		f.StateDir = filepath.Join(opts.StateDir, string(opts.Guests))
@@ -93,7 +105,7 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if f.driver, err = f.newDriver(ctx); err != nil {
 		return nil, err
 	}
-	f.Guests = string(f.driver.Kind()) + ": " + f.driver.Description()
+	f.Guests = string(f.driver.Kind()) + ": " + f.description()
 	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
 		Driver: f.driver, Clock: opts.Clock, StateDir: f.StateDir, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion,
 		Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
@@ -238,6 +250,10 @@ func (f *Factory) environment(gossKey, gossSHA256, topic string) map[string]stri
 		lambdaentry.EnvGuests:          f.Guests,
 		lambdaentry.EnvGuestEndpoint:   "http://" + guestHost,
 		lambdaentry.EnvEndpoint:        f.URL,
+	}
+	if len(f.opts.Parameters) > 0 {
+		raw, _ := json.Marshal(f.opts.Parameters) // maps of strings marshal
+		env[lambdaentry.EnvParameters] = string(raw)
 	}
 	if f.opts.UserDataDir != "" {
 		env[lambdaentry.EnvUserDataDir] = f.opts.UserDataDir

@@ -52,7 +52,7 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 		return ResolveOutput{}, failure.Wrap(failure.CodeOf(err), err, "recipe %s has no source to build on", in.Recipe)
 	}
 	p, bundle, err := plan.Build(plan.Input{
-		Recipe: r, UserData: s.UserData, Source: from, FactoryVersion: s.Settings.Version,
+		Recipe: r, UserData: s.UserData, Parameters: s.Settings.Parameters, Source: from, FactoryVersion: s.Settings.Version,
 		ExecutionName: in.Execution.Name, ExecutionStart: in.Execution.StartTime,
 	})
 	if err != nil {
@@ -83,7 +83,7 @@ func (s Resolve) recipe(in ResolveInput) (*recipe.Recipe, error) {
 	if err != nil {
 		return nil, failure.Wrap(failure.Internal, err, "load recipe %s", in.Recipe)
 	}
-	more, err := plan.Check(r, s.UserData)
+	more, err := plan.Check(r, s.UserData, s.Settings.Parameters)
 	if err != nil {
 		return nil, failure.Wrap(failure.Internal, err, "check recipe %s", in.Recipe)
 	}

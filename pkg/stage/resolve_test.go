@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -73,8 +74,9 @@ func userTree(recipe string) fstest.MapFS {
 
 type resolveWorld struct {
 	*world
-	in ResolveInput
-	fs fstest.MapFS
+	in    ResolveInput
+	fs    fstest.MapFS
+	given component.Deployment
 }
 
 func newResolveWorld() *resolveWorld {
@@ -99,7 +101,7 @@ func base(id string) types.Image {
 func (w *resolveWorld) run(t *testing.T) (ResolveOutput, error) {
 	t.Helper()
 	return Resolve{
-		Settings: Settings{Region: home, Version: "1.0.0"}, Store: w.s3.store(),
+		Settings: Settings{Region: home, Version: "1.0.0", Parameters: w.given}, Store: w.s3.store(),
 		Source:   source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
 		EC2:      func(r string) ResolveEC2 { return w.ec2[r] },
 		SSM:      func(r string) distribution.ParameterReader { return w.ssm[r] },
@@ -137,6 +139,28 @@ func TestResolveStoresPlanAndBundleByDigest(t *testing.T) {
 	again, err := w.run(t)
 	require.NoError(t, err)
 	assert.Equal(t, out, again)
+}
+
+func TestResolveGivesComponentsWhatTheDeploymentSays(t *testing.T) {
+	w := newResolveWorld()
+	w.fs["components/motd/component.yaml"] = &fstest.MapFile{Data: []byte("name: motd\ndescription: a greeting\nfamilies: [debian-12]\norder: 10\n" +
+		"parameters: {text: {type: string, default: hello, description: the greeting}}\n")}
+	before, err := w.run(t)
+	require.NoError(t, err)
+	w.given = component.Deployment{"motd": {"text": "welcome"}}
+	after, err := w.run(t)
+	require.NoError(t, err)
+	assert.NotEqual(t, before.Fingerprint, after.Fingerprint)
+	raw, err := w.s3.store().Get(t.Context(), after.Plan)
+	require.NoError(t, err)
+	var p plan.BuildPlan
+	require.NoError(t, json.Unmarshal(raw, &p))
+	assert.Equal(t, "welcome", p.Components[0].Parameters["text"])
+
+	w.given = component.Deployment{"motd": {"txet": "welcome"}}
+	_, err = w.run(t)
+	assert.Equal(t, failure.RecipeInvalid, failure.CodeOf(err))
+	assert.ErrorContains(t, err, "component parameters of the deployment: error: component motd has no parameter \"txet\"")
 }
 
 func TestResolveKnowsWhatIsPublished(t *testing.T) {

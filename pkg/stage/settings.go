@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/component"
 )
 
 // Settings of a deployed factory, the same for all executions.
@@ -17,7 +18,8 @@ type Settings struct {
 	GossBucket       string   // of the check engine; empty: the factory's bucket
 	GossKey          string   // of the check engine, in that bucket
 	GossSHA256       string
-	Guests           string // what instances really are: ec2, or vm|container|simulated and a description
+	Parameters       component.Deployment // of components, for all recipes
+	Guests           string               // what instances really are: ec2, or vm|container|simulated and a description
 }
 
 // guests is the Guests setting taken apart: the kind is its first word.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -11,6 +13,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
+
+// credentialsRenewal is how long before their end a role's credentials are
+// renewed; EC2 promises new ones at least five minutes before.
+const credentialsRenewal = 15 * time.Minute
 
 // metadata makes the metadata service of one life of an instance.
 func (s *Service) metadata(i *instance) http.Handler {
@@ -50,11 +56,21 @@ func (s *Service) metadata(i *instance) http.Handler {
 		return s.cfg.Metadata(in)
 	}
 	account, region, id := i.Account, i.Region, in.InstanceID
+	var mu sync.Mutex
+	var held aws.Credentials
 	in.Credentials = func(ctx context.Context, role string) (aws.Credentials, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		// As on EC2, the same until they are about to expire: asking again and
+		// again makes no new ones.
+		if held.Expires.Sub(s.cfg.Clock.Now()) > credentialsRenewal {
+			return held, nil
+		}
 		credentials, err := s.cfg.Credentials(ctx, account, region, role, id)
 		if err != nil {
 			return aws.Credentials{}, fmt.Errorf("credentials of role %s for %s: %w", role, id, err)
 		}
+		held = credentials
 		return credentials, nil
 	}
 	return s.cfg.Metadata(in)

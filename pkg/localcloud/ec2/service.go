@@ -199,3 +199,24 @@ func (s *Service) ImageExists(_ context.Context, account, region, imageID string
 }
 
 var _ wire.Stateful = (*Service)(nil)
+
+// Occupant is the instance that has an address of the guests' network.
+type Occupant struct {
+	InstanceID string
+	Account    string
+	Region     string
+	Role       string // of its instance profile; empty: it has none
+}
+
+// InstanceAt finds who has an address. Accounts and regions share the network,
+// so it is one at most.
+func (s *Service) InstanceAt(ip string) (Occupant, bool) {
+	s.mu.Lock()
+	defer s.unlock()
+	for id, i := range s.st.Instances {
+		if i.live() && aws.ToString(i.PrivateIpAddress) == ip {
+			return Occupant{InstanceID: id, Account: i.Account, Region: i.Region, Role: i.Profile.Role}, true
+		}
+	}
+	return Occupant{}, false
+}

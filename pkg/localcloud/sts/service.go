@@ -52,6 +52,9 @@ func (s Session) ARN() string {
 	return fmt.Sprintf("arn:aws:sts::%s:assumed-role/%s/%s", s.Account, roleName(s.RoleARN), s.SessionName)
 }
 
+// Role is the name of the assumed role.
+func (s Session) Role() string { return roleName(s.RoleARN) }
+
 // Service implements STS.
 type Service struct {
 	clock    clock.Clock

@@ -4,8 +4,8 @@
 //   - its own instance metadata at http://169.254.169.254, told apart by its address;
 //   - DHCP and DNS, where every name is the gateway's address;
 //   - on the gateway, by the Host of the request, the embedded AWS
-//     (localcloud.internal) and the hosts of this machine's apt configuration,
-//     through a cache.
+//     (localcloud.internal), hosts that this process serves itself, and the
+//     hosts of this machine's apt configuration, through a cache.
 //
 // Everything else is refused: connections to other addresses and ports are
 // reset, other hosts get 403, and guests cannot reach each other. Frames that
@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -58,6 +59,9 @@ const (
 type Options struct {
 	// Local serves requests for LocalHost; nil: 403.
 	Local http.Handler
+	// Hosts are further names, in small letters, that handlers of this process
+	// serve on port 80. They go before mirrors of the same name.
+	Hosts map[string]http.Handler
 	// Apt says which mirrors guests may use; see HostAptSources.
 	Apt AptSources
 	// CacheDir keeps what was fetched from mirrors; it is made if absent.
@@ -100,6 +104,11 @@ func New(opts Options) (*Network, error) {
 }
 
 func (n *Network) start(opts Options) error {
+	for name := range opts.Hosts {
+		if name == LocalHost || name != strings.ToLower(name) || strings.ContainsAny(name, ":/ ") || !strings.Contains(name, ".") {
+			return fmt.Errorf("host %q cannot be served: a name in small letters with a dot, other than %s, is expected", name, LocalHost)
+		}
+	}
 	mirrors, err := newMirrors(opts)
 	if err != nil {
 		return err
@@ -116,7 +125,7 @@ func (n *Network) start(opts Options) error {
 	if err := n.serve(MetadataIP, 80, http.HandlerFunc(n.serveMetadata)); err != nil {
 		return err
 	}
-	gateway := &gateway{local: opts.Local, mirrors: mirrors}
+	gateway := &gateway{local: opts.Local, hosts: opts.Hosts, mirrors: mirrors}
 	ports := append([]uint16{80}, opts.Apt.ports()...)
 	slices.Sort(ports)
 	for _, port := range slices.Compact(ports) {

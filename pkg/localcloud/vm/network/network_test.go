@@ -69,6 +69,38 @@ func TestGatewayServesByHost(t *testing.T) {
 	}
 }
 
+func TestHostsOfThisProcessAreServedInIt(t *testing.T) {
+	n := testNetwork(t, network.Options{
+		Local: says("aws"), Hosts: map[string]http.Handler{"vendors.localcloud.internal": says("vendors"), "mirror.example": says("before the mirror")},
+	}, "mirror.example")
+	g := newGuest(t, n, one(nil), guestMAC, guestIP)
+	for name, c := range map[string]struct {
+		host   string
+		status int
+		body   string
+	}{
+		"by name":                        {"vendors.localcloud.internal", 200, "vendors /x"},
+		"in any case, with port":         {"Vendors.LocalCloud.internal:80", 200, "vendors /x"},
+		"before a mirror of that name":   {"mirror.example", 200, "before the mirror /x"},
+		"not on another port":            {"vendors.localcloud.internal:8080", 403, ""},
+		"not below it":                   {"a.vendors.localcloud.internal", 403, ""},
+		"and the embedded AWS beside it": {"localcloud.internal", 200, "aws /x"},
+		"others are told what there is":  {"example.com", 403, "example.com cannot be reached from a guest: guests reach localcloud.internal, mirror.example, vendors.localcloud.internal, and the package mirrors of the host's apt configuration (mirror.example)\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, body := g.get(t, network.GatewayIP+":80", c.host, "/x")
+			assert.Equal(t, c.status, status)
+			if c.body != "" {
+				assert.Equal(t, c.body, body)
+			}
+		})
+	}
+	for _, name := range []string{"localcloud.internal", "Vendors.internal", "vendors.internal:80", "vendors"} {
+		_, err := network.New(network.Options{Hosts: map[string]http.Handler{name: says("x")}, CacheDir: t.TempDir()})
+		assert.ErrorContains(t, err, "cannot be served", name)
+	}
+}
+
 func TestConnectionsElsewhereAreReset(t *testing.T) {
 	n := testNetwork(t, network.Options{})
 	g := newGuest(t, n, one(nil), guestMAC, guestIP)

@@ -1,0 +1,103 @@
+package component
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/report"
+)
+
+// Deployment holds the values that a deployment gives to parameters for all
+// recipes, by component and parameter: where the organisation mirrors a
+// vendor's repository, for one. A recipe's own value goes before it.
+type Deployment map[string]map[string]string
+
+// deploymentFile stands for the file in problems with these values: they come
+// from the environment, a context or a command line.
+const deploymentFile = "component parameters of the deployment"
+
+// ParseDeployment reads {"component":{"parameter":value}}, where a value is a
+// text, a number, true or false. An empty text is no values.
+func ParseDeployment(text string) (Deployment, error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
+	var raw map[string]map[string]any
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(&raw); err != nil {
+		return nil, fmt.Errorf(`not a JSON object of components, such as {"docker":{"logMaxSize":"10m"}}: %w`, err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is text after the JSON object")
+	}
+	out := Deployment{}
+	for component, values := range raw {
+		for name, value := range values {
+			switch v := value.(type) {
+			case string:
+				out.Set(component, name, v)
+			case json.Number, bool:
+				out.Set(component, name, fmt.Sprint(v))
+			default:
+				return nil, fmt.Errorf("%s.%s is neither text nor a number, true or false", component, name)
+			}
+		}
+	}
+	return out, nil
+}
+
+// Set gives a parameter its value.
+func (d Deployment) Set(component, parameter, value string) {
+	if d[component] == nil {
+		d[component] = map[string]string{}
+	}
+	d[component][parameter] = value
+}
+
+// Check finds what is wrong with the values. Those of components that no recipe
+// uses are checked as well: a misspelt name must not pass for an unused one.
+func (d Deployment) Check(fsys fs.FS) (report.Problems, error) {
+	var out report.Problems
+	problem := func(allowed, format string, values ...any) {
+		out = append(out, report.Problem{Severity: report.Error, File: deploymentFile, Message: fmt.Sprintf(format, values...), Allowed: allowed})
+	}
+	names, err := Names(fsys)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(d)) {
+		if !slices.Contains(names, name) {
+			problem(orNone(names), "there is no component %q%s", name, didYouMean(name, names))
+			continue
+		}
+		c, _, err := Load(fsys, name) // its own problems are those of recipes that use it
+		if err != nil {
+			return nil, err
+		}
+		for _, parameter := range slices.Sorted(maps.Keys(d[name])) {
+			p, ok := c.Parameters[parameter]
+			if !ok {
+				problem(orNone(c.parameterNames()), "component %s has no parameter %q%s", name, parameter, didYouMean(parameter, c.parameterNames()))
+				continue
+			}
+			if message, allowed := p.Refuse(d[name][parameter]); message != "" {
+				problem(allowed, "parameter %s of %s: %s", parameter, name, message)
+			}
+		}
+	}
+	return out, nil
+}
+
+func didYouMean(name string, names []string) string {
+	if near := report.Nearest(name, names); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return ""
+}
