@@ -32,7 +32,10 @@ import (
 
 // Names of what is deployed.
 const (
-	prefix    = "ami-factory-"
+	prefix = "ami-factory-"
+
+	builderProfile = "ami-factory-builder"
+
 	machine   = "ami-factory"
 	topicName = "ami-factory-executions"
 	keyAlias  = "alias/ami-factory" // in every region, for recipes to name

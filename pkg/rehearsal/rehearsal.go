@@ -109,6 +109,8 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
 		Driver: f.driver, Clock: opts.Clock, StateDir: f.StateDir, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion,
 		Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
+		// A builder reads no secret, as on AWS: there is none to be baked.
+		Grants: map[string]localcloud.Grant{builderProfile: {}, localcloud.AnyRole: localcloud.AgentGrant()},
 	})
 	if err != nil {
 		return nil, err
@@ -243,7 +245,7 @@ func (f *Factory) environment(gossKey, gossSHA256, topic string) map[string]stri
 	env := map[string]string{
 		lambdaentry.EnvBucket:          f.Bucket,
 		lambdaentry.EnvTopic:           topic,
-		lambdaentry.EnvInstanceProfile: "ami-factory-builder",
+		lambdaentry.EnvInstanceProfile: builderProfile,
 		lambdaentry.EnvVersion:         f.opts.Version,
 		lambdaentry.EnvGossKey:         gossKey,
 		lambdaentry.EnvGossSHA256:      gossSHA256,
