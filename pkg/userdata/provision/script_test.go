@@ -154,6 +154,7 @@ commands: [{name: after, argv: [echo, reached]}]
 	assert.Equal(t, "degraded", r.Status)
 	assert.Equal(t, "failed", r.Steps[0].Status)
 	assert.Contains(t, r.Steps[0].Message, "there is no such device: by_path /dev/disk/by-id/no-such-disk")
+	assert.Equal(t, "device=$(await 5 by_path /dev/disk/by-id/no-such-disk)", r.Steps[0].Command, "the step ended there")
 	assert.Equal(t, "ok", r.Steps[1].Status)
 	assert.Contains(t, output, "reached")
 }
