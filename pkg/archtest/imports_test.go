@@ -45,7 +45,7 @@ var layers = []layer{
 	}},
 	{folder: "pkg/rehearsal", may: []string{
 		"pkg/localcloud", "pkg/workflow", "pkg/functions", "pkg/lambdaentry", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
-		"pkg/evidence", "pkg/ami", "pkg/awserr", "userdata",
+		"pkg/evidence", "pkg/guest", "pkg/ami", "pkg/awserr", "userdata",
 	}},
 
 	// The embedded AWS knows nothing of the factory.

@@ -52,7 +52,7 @@ func userTree(recipe string) fstest.MapFS {
 			"    goss:\n      file: {/etc/motd: {exists: true}}\n"),
 	}
 	// The scripts around the components are the real ones.
-	for _, dir := range []string{"runner", "seal", "verify"} {
+	for _, dir := range []string{"lib", "runner", "seal", "verify"} {
 		sub, err := fs.Sub(os.DirFS("../../userdata"), dir)
 		if err != nil {
 			panic(err)
