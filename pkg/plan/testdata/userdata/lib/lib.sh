@@ -1,0 +1,3 @@
+#!/bin/bash
+# What components share.
+true
