@@ -33,7 +33,7 @@ accounts() {
 		groupadd --system --gid "$uid" "$group"
 		changed "group $group"
 	fi
-	other=$(getent passwd "$uid" | cut -d: -f1)
+	other=$(getent passwd "$uid" | cut -d: -f1) || other=""
 	[[ -z $other || $other == "$user" ]] || fail "the number $uid of parameter uid is that of the user $other"
 	if ! getent passwd "$user" >/dev/null; then
 		useradd --system --uid "$uid" --gid "$group" --home-dir /nonexistent --no-create-home --shell "$(command -v nologin)" "$user"

@@ -51,7 +51,7 @@ func run() error {
 // probe tells what the container may do.
 func probe() map[string]any {
 	out := map[string]any{"uid": os.Getuid(), "gid": os.Getgid(), "greeting": os.Getenv("GREETING")}
-	for name, file := range map[string]string{"root": "/written", "tmp": "/tmp/written"} {
+	for name, file := range map[string]string{"root": "/written", "tmp": "/tmp/written", "state": "/var/lib/service/written", "log": "/var/log/service/written.log"} {
 		out[name] = "writable"
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			out[name] = err.Error()

@@ -154,11 +154,11 @@ follow() {
 }
 
 run() {
-	local port options=()
+	local port said options=()
 	for port in ${setting[PORTS]:-}; do options+=(--publish "$port"); done
 	if [[ -f $conf/container.env ]]; then options+=(--env-file "$conf/container.env"); fi
 	docker rm --force "$container" >/dev/null 2>&1 || true
-	docker run --detach --name "$container" --hostname "$name" \
+	said=$(docker run --detach --name "$container" --hostname "$name" \
 		--label "ami-factory.service=$name" --label "ami-factory.image=${setting[IMAGE]}" \
 		--user "$(id -u "$SERVICE_USER"):$(id -g "$SERVICE_USER")" \
 		--read-only --tmpfs /tmp:rw,nosuid,nodev,noexec,size=64m \
@@ -167,7 +167,7 @@ run() {
 		--stop-timeout "${setting[STOP_GRACE]}" --restart no --pull never \
 		--mount "type=bind,source=$STATE/$name,target=/var/lib/service" \
 		--mount "type=bind,source=$LOGS/$name,target=/var/log/service" \
-		"${options[@]}" "${setting[IMAGE]}" >/dev/null || refuse $unhealthy "docker cannot run the container; what it said is above"
+		"${options[@]}" "${setting[IMAGE]}" 2>&1 >/dev/null) || refuse $unhealthy "docker cannot run the container: ${said:0:500}"
 	# systemd's order to stop: the container has its grace.
 	trap 'stop; printf "service %s: ended with exit code %s\n" "$name" "$(state_of "{{.State.ExitCode}}")"; exit 0' TERM
 	await_health
