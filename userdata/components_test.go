@@ -109,7 +109,7 @@ func TestEveryHardeningFileNamesItsControls(t *testing.T) {
 // to a guest; a control that it leaves out is one that nobody has seen fail.
 func TestEveryControlHasABreak(t *testing.T) {
 	absences := []string{"PKG-06", "SVC-01", "SVC-02", "SVC-03", "SVC-05", "SVC-07"} // a package would have to be downloaded
-	exempt := append(absences, "SYS-01", "SYS-18")                                   // of variant base; needs a kernel without user namespaces
+	exempt := append(absences, "SYS-01", "SYS-18", "DOCK-04")                        // of variant base; needs a kernel without user namespaces; of usernsRemap
 	broken := map[string]bool{}
 	for _, line := range strings.Split(strings.TrimSpace(breaks), "\n") {
 		if strings.HasPrefix(line, "#") {

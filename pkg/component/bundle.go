@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +31,7 @@ type manifest struct {
 
 type manifestComponent struct {
 	Name       string            `json:"name"`
+	SHA256     string            `json:"sha256"` // of its files here: its version
 	Order      int               `json:"order"`
 	Parameters map[string]string `json:"parameters"`
 	Packages   []string          `json:"packages"`
@@ -46,17 +49,22 @@ func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 		if services == nil {
 			services = []string{}
 		}
-		m.Components = append(m.Components, manifestComponent{s.Name, s.Order, s.Values, s.PackagesFor(family), services})
 		more, err := tree(fsys, path.Join(Dir, s.Name))
 		if err != nil {
 			return nil, err
 		}
+		sum := sha256.New()
 		for _, f := range more {
 			if base := path.Base(f.Path); path.Dir(f.Path) == path.Join(Dir, s.Name) && slices.Contains([]string{"component.yaml", "checks.yaml", PageFile}, base) {
 				continue
 			}
 			files = append(files, f)
+			fmt.Fprintf(sum, "%s\x00%d\x00", f.Path, len(f.Data))
+			sum.Write(f.Data)
 		}
+		m.Components = append(m.Components, manifestComponent{
+			s.Name, hex.EncodeToString(sum.Sum(nil)), s.Order, s.Values, s.PackagesFor(family), services,
+		})
 	}
 	for _, dir := range []string{"lib", "seal", "verify"} {
 		more, err := tree(fsys, dir)

@@ -266,10 +266,33 @@ func TestManifestIsInOrderOfInstallation(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		"schema": "ami-factory/bundle/1", "family": "debian-12",
 		"components": []any{
-			map[string]any{"name": "base", "order": 10.0, "packages": []any{"curl"}, "parameters": map[string]any{"variant": "docker", "strict": "true"}, "services": []any{}},
-			map[string]any{"name": "web", "order": 20.0, "packages": []any{}, "parameters": map[string]any{"token": "abc", "port": "8080"}, "services": []any{"web.service"}},
+			map[string]any{"name": "base", "sha256": digestOf(t, m, 0), "order": 10.0, "packages": []any{"curl"}, "parameters": map[string]any{"variant": "docker", "strict": "true"}, "services": []any{}},
+			map[string]any{"name": "web", "sha256": digestOf(t, m, 1), "order": 20.0, "packages": []any{}, "parameters": map[string]any{"token": "abc", "port": "8080"}, "services": []any{"web.service"}},
 		},
 	}, m)
+}
+
+// digestOf is the digest that a manifest has of its n-th component.
+func digestOf(t *testing.T, manifest map[string]any, n int) string {
+	t.Helper()
+	digest, _ := manifest["components"].([]any)[n].(map[string]any)["sha256"].(string)
+	require.Regexp(t, "^[0-9a-f]{64}$", digest)
+	return digest
+}
+
+func TestAComponentsDigestIsOfItsFilesAndNoOthers(t *testing.T) {
+	digests := func(fsys fstest.MapFS) []string {
+		selected, _ := selectAll(t, fsys)
+		files, err := component.Files(fsys, "debian-12", selected)
+		require.NoError(t, err)
+		i := slices.IndexFunc(files, func(f component.File) bool { return f.Path == "manifest.json" })
+		var m map[string]any
+		require.NoError(t, json.Unmarshal(files[i].Data, &m))
+		return []string{digestOf(t, m, 0), digestOf(t, m, 1)}
+	}
+	before, after := digests(tree()), digests(edited("components/web/files/etc/web.conf", "x", "y"))
+	assert.Equal(t, before[0], after[0])
+	assert.NotEqual(t, before[1], after[1])
 }
 
 func TestBundleNeedsSealAndRunner(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
@@ -84,13 +85,21 @@ func Build(in Input) (*BuildPlan, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	name := ImageName(in.Recipe.Name, fingerprint, in.ExecutionName, in.ExecutionStart)
+	text, err := userdata.Render(parts.spec(in.Recipe, userdata.Release{
+		Fingerprint: fingerprint, SourceImage: in.Source.ImageID, FactoryVersion: in.FactoryVersion,
+		ImageName: name, Baked: in.ExecutionStart.UTC().Format(time.RFC3339),
+	}))
+	if err != nil {
+		return nil, nil, err
+	}
 	p := &BuildPlan{
 		Recipe:         in.Recipe.WithoutPositions(),
 		Source:         in.Source,
 		Fingerprint:    fingerprint,
 		FactoryVersion: in.FactoryVersion,
-		ImageName:      ImageName(in.Recipe.Name, fingerprint, in.ExecutionName, in.ExecutionStart),
-		UserData:       parts.userData,
+		ImageName:      name,
+		UserData:       text,
 		Bundle:         Bundle{SHA256: digest(parts.bundle), Size: len(parts.bundle)},
 		Checks:         parts.checks,
 		Controls:       parts.controls,
@@ -134,7 +143,13 @@ type assembly struct {
 	bundle      []byte
 	checks      []byte
 	controls    []compliance.Control
-	userData    string
+}
+
+// spec is what the builder of a recipe is told.
+func (a assembly) spec(r *recipe.Recipe, release userdata.Release) userdata.Spec {
+	return userdata.Spec{
+		Recipe: r.Name, BundleSHA256: digest(a.bundle), BundleSize: len(a.bundle), CloudConfig: r.Builder.CloudConfig, Release: release,
+	}
 }
 
 // assemble does everything that needs no network and collects all problems. As
@@ -158,9 +173,12 @@ func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembl
 	if a.bundle, err = component.Bundle(a.files); err != nil {
 		return a, problems, err
 	}
-	a.userData, err = userdata.Render(userdata.Spec{
-		Recipe: r.Name, BundleSHA256: digest(a.bundle), BundleSize: len(a.bundle), CloudConfig: r.Builder.CloudConfig,
-	})
+	// Facts of a build are not known yet; these are of their length, so that a
+	// recipe whose user data will not fit is found before anything is started.
+	_, err = userdata.Render(a.spec(r, userdata.Release{
+		Fingerprint: strings.Repeat("0", 64), SourceImage: "ami-00000000000000000", FactoryVersion: strings.Repeat("0", 64),
+		ImageName: strings.Repeat("0", maxImageName), Baked: time.Time{}.Format(time.RFC3339),
+	}))
 	var size *userdata.SizeError
 	if errors.As(err, &size) {
 		return a, append(problems, r.Problem("builder.cloudConfig", fmt.Sprintf("at most %d bytes", userdata.MaxSize), "%v", err)), nil

@@ -4,6 +4,14 @@ set -euo pipefail
 umask 077
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
+# What the image is made of, for the record that the component boot leaves in it.
+export AMI_FACTORY_RECIPE='@@RECIPE@@'
+export AMI_FACTORY_FINGERPRINT='@@FINGERPRINT@@'
+export AMI_FACTORY_SOURCE_AMI='@@SOURCE_AMI@@'
+export AMI_FACTORY_VERSION='@@VERSION@@'
+export AMI_FACTORY_IMAGE_NAME='@@IMAGE_NAME@@'
+export AMI_FACTORY_BAKED='@@BAKED@@'
+
 url='@@BUNDLE_URL@@'
 sha256='@@BUNDLE_SHA256@@'
 size='@@BUNDLE_SIZE@@'

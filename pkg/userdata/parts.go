@@ -31,6 +31,11 @@ ssh:
 func bootstrap(spec Spec) string {
 	return strings.NewReplacer(
 		"@@RECIPE@@", spec.Recipe,
+		"@@FINGERPRINT@@", spec.Release.Fingerprint,
+		"@@SOURCE_AMI@@", spec.Release.SourceImage,
+		"@@VERSION@@", spec.Release.FactoryVersion,
+		"@@IMAGE_NAME@@", spec.Release.ImageName,
+		"@@BAKED@@", spec.Release.Baked,
 		"@@BUNDLE_SHA256@@", spec.BundleSHA256,
 		"@@BUNDLE_SIZE@@", strconv.Itoa(spec.BundleSize),
 	).Replace(bootstrapScript)

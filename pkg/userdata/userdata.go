@@ -30,6 +30,17 @@ type Spec struct {
 	BundleSHA256 string // hex
 	BundleSize   int    // bytes
 	CloudConfig  string // the recipe's own, after the factory's: its keys win; may be empty
+	Release      Release
+}
+
+// Release is what an image is made of, as its own record shall say. It cannot
+// be in the bundle, of which the fingerprint is a digest.
+type Release struct {
+	Fingerprint    string
+	SourceImage    string
+	FactoryVersion string
+	ImageName      string
+	Baked          string // the start of the execution, RFC 3339 in UTC: not a clock's, so that the same plan gives the same bytes
 }
 
 // SizeError says that user data does not fit.
@@ -49,8 +60,12 @@ func Render(spec Spec) (string, error) {
 	if !hexDigest.MatchString(spec.BundleSHA256) {
 		return "", fmt.Errorf("the bundle's digest %q is not a SHA-256 in hexadecimal", spec.BundleSHA256)
 	}
-	if strings.ContainsAny(spec.Recipe, "'\n\r") {
-		return "", fmt.Errorf("the recipe's name %q cannot be written into a script", spec.Recipe)
+	for _, text := range []string{
+		spec.Recipe, spec.Release.Fingerprint, spec.Release.SourceImage, spec.Release.FactoryVersion, spec.Release.ImageName, spec.Release.Baked,
+	} {
+		if strings.ContainsAny(text, "'\n\r") {
+			return "", fmt.Errorf("%q cannot be written into a script", text)
+		}
 	}
 	parts := []multipart.Part{{ContentType: "text/cloud-config", Name: "cloud-config.yaml", Body: cloudConfig()}}
 	if spec.CloudConfig != "" {

@@ -35,7 +35,13 @@ var update = flag.Bool("update", false, "write the golden files anew")
 const url = "https://bucket.s3.eu-west-1.amazonaws.com/bundles/x.tar.gz?X-Amz-Signature=abc&X-Amz-Expires=3600%20"
 
 func spec() userdata.Spec {
-	return userdata.Spec{Recipe: "debian-12-docker", BundleSHA256: strings.Repeat("0a", 32), BundleSize: 12345}
+	return userdata.Spec{
+		Recipe: "debian-12-docker", BundleSHA256: strings.Repeat("0a", 32), BundleSize: 12345,
+		Release: userdata.Release{
+			Fingerprint: strings.Repeat("0b", 32), SourceImage: "ami-0123456789abcdef0", FactoryVersion: "1.2.3",
+			ImageName: "debian-12-docker-0b0b0b0b0b0b-20261123T174155Z-0a1b2c", Baked: "2026-11-23T17:41:55Z",
+		},
+	}
 }
 
 func render(t *testing.T, s userdata.Spec) string {
@@ -130,6 +136,7 @@ func TestRenderRefuses(t *testing.T) {
 	}{
 		"a digest that is none":     {func(s *userdata.Spec) { s.BundleSHA256 = "'; rm -rf /" }, "is not a SHA-256"},
 		"a name that ends a string": {func(s *userdata.Spec) { s.Recipe = "a\nrm -rf /" }, "cannot be written into a script"},
+		"a version that does":       {func(s *userdata.Spec) { s.Release.FactoryVersion = "1'; reboot; '" }, "cannot be written into a script"},
 		"text beyond ASCII":         {func(s *userdata.Spec) { s.Recipe = "é" }, "not plain ASCII"},
 		"a second placeholder":      {func(s *userdata.Spec) { s.CloudConfig = userdata.Placeholder }, "2 times, not once"},
 		"the boundary in a part":    {func(s *userdata.Spec) { s.Recipe = "==ami-factory-part==" }, "holds the boundary"},
@@ -205,7 +212,7 @@ func TestBootstrapRuns(t *testing.T) {
 			t.Skip("needs " + tool + ", which is not installed")
 		}
 	}
-	archive := tarball(t, "run.sh", "umask >umask\ntouch ran\npwd >where\n")
+	archive := tarball(t, "run.sh", "umask >umask\ntouch ran\npwd >where\nenv | grep ^AMI_FACTORY_ | sort >facts\n")
 	sum := sha256.Sum256(archive)
 	tests := map[string]struct {
 		digest  string
@@ -241,6 +248,15 @@ func TestBootstrapRuns(t *testing.T) {
 				mask, err := os.ReadFile(filepath.Join(dir, "bundle", "umask"))
 				require.NoError(t, err)
 				assert.Equal(t, "0022\n", string(mask))
+				facts, err := os.ReadFile(filepath.Join(dir, "bundle", "facts"))
+				require.NoError(t, err)
+				for _, fact := range []string{
+					"AMI_FACTORY_RECIPE=" + s.Recipe, "AMI_FACTORY_FINGERPRINT=" + s.Release.Fingerprint,
+					"AMI_FACTORY_SOURCE_AMI=" + s.Release.SourceImage, "AMI_FACTORY_VERSION=" + s.Release.FactoryVersion,
+					"AMI_FACTORY_IMAGE_NAME=" + s.Release.ImageName, "AMI_FACTORY_BAKED=" + s.Release.Baked,
+				} {
+					assert.Contains(t, string(facts), fact+"\n")
+				}
 				return
 			}
 			require.Error(t, err)

@@ -30,6 +30,13 @@ if systemctl is-active --quiet docker.service; then
 	if ((${#containers[@]} > 0)); then
 		docker rm --force --volumes "${containers[@]}" >/dev/null
 	fi
+	# Of the images only those stay that the recipe names, by digest.
+	if [[ -s $record/kept-images ]]; then
+		while read -r id digest; do
+			if ! grep -qF -- "@$digest" "$record/kept-images"; then docker rmi --force "$id" >/dev/null; fi
+		done < <(docker image ls --digests --no-trunc --format '{{.ID}} {{.Digest}}')
+		docker image prune --force >/dev/null
+	fi
 fi
 # A socket or path unit would start its service again.
 stopped=()
@@ -46,7 +53,9 @@ done
 # The bulk goes now, because the hook has 90 seconds, which are few for a busy
 # or emulated machine. It looks at these places again.
 if command -v apt-get >/dev/null; then apt-get clean; fi
-for dir in /var/lib/apt/lists /var/lib/docker /var/lib/containerd; do
+dirs=(/var/lib/apt/lists /var/lib/docker /var/lib/containerd)
+if [[ -s $record/kept-images ]]; then dirs=(/var/lib/apt/lists /var/lib/containerd); fi
+for dir in "${dirs[@]}"; do
 	if [[ -d $dir ]]; then find "$dir" -xdev -mindepth 1 -depth -delete; fi
 done
 if ! systemd-detect-virt --container --quiet && ! fstrim / 2>/dev/null; then

@@ -126,7 +126,14 @@ agents() { # HYG-10
 
 containers() { # HYG-11
 	rm -f /etc/docker/key.json
-	empty /var/lib/docker /var/lib/containerd
+	# Layers and their index stay for images that the recipe names; arm.sh has
+	# removed all others.
+	if [[ -s $record/kept-images && -d /var/lib/docker ]]; then
+		find /var/lib/docker -mindepth 1 -maxdepth 1 ! -name image ! -name overlay2 ! -name vfs -exec rm -rf {} + || return 1
+	else
+		empty /var/lib/docker || return 1
+	fi
+	empty /var/lib/containerd
 }
 
 leftovers() { # HYG-12

@@ -1,71 +1,166 @@
 #!/bin/bash
-# Installs Docker Engine from the distribution with the daemon's settings in
-# place before it starts for the first time. A second run changes nothing.
+# Installs Docker Engine with the daemon's settings in place before it starts
+# for the first time. A second run changes nothing.
 set -euo pipefail
+. "$AMI_FACTORY_LIB/lib.sh"
 
+engine=${AMI_FACTORY_PARAM_ENGINE:-distribution}
+version=${AMI_FACTORY_PARAM_VERSION:-}
+containerd=${AMI_FACTORY_PARAM_CONTAINERD_VERSION:-}
+compose=${AMI_FACTORY_PARAM_COMPOSE:-none}
+compose_version=${AMI_FACTORY_PARAM_COMPOSE_VERSION:-}
 mirror=${AMI_FACTORY_PARAM_REGISTRY_MIRROR:-}
 log_size=${AMI_FACTORY_PARAM_LOG_MAX_SIZE:-10m}
 log_files=${AMI_FACTORY_PARAM_LOG_MAX_FILES:-3}
+userns=${AMI_FACTORY_PARAM_USERNS_REMAP:-false}
+read -ra registries <<<"${AMI_FACTORY_PARAM_ECR_REGISTRIES:-}"
+read -ra images <<<"${AMI_FACTORY_PARAM_IMAGES:-}"
+kept=/etc/ami-factory/kept-images
+sha256='sha256:[0-9a-f]{64}'
 
-fail() {
-	printf 'docker: %s\n' "$*" >&2
-	return 1
+# What the recipe may not say.
+refuse_parameters() {
+	local registry image
+	[[ $log_size =~ ^[1-9][0-9]*[kmg]$ ]] || fail "parameter logMaxSize is '$log_size'; allowed: a number with k, m or g, such as 10m"
+	[[ $log_files =~ ^[1-9][0-9]*$ ]] || fail "parameter logMaxFiles is '$log_files'; allowed: a number above 0"
+	[[ -z $mirror || $mirror =~ ^https?://[A-Za-z0-9./:_-]+$ ]] || fail "parameter registryMirror is '$mirror'; allowed: an http or https URL"
+	for registry in "${registries[@]}"; do
+		[[ $registry =~ ^[0-9]{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?$|^public\.ecr\.aws$ ]] ||
+			fail "parameter ecrRegistries has '$registry'; allowed: hosts such as 123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+	done
+	for image in "${images[@]}"; do
+		[[ $image =~ ^[a-z0-9][a-z0-9._:/-]*@$sha256$ ]] ||
+			fail "parameter images has '$image'; allowed: REPOSITORY@sha256:DIGEST, because a tag may name another image tomorrow"
+	done
+	if [[ $userns == true ]] && ((${#images[@]} > 0)); then fail "parameter images cannot go with usernsRemap: the seal would not find their store"; fi
+	if [[ $engine == docker-ce ]]; then
+		[[ $AMI_FACTORY_FAMILY != al2023 ]] || fail "Docker has no packages of docker-ce for al2023; allowed there: engine distribution"
+		[[ -n $version && -n $containerd ]] || fail "engine docker-ce needs the parameters version and containerdVersion, so that a newer release is not taken unseen"
+		[[ $compose == none || -n $compose_version ]] || fail "compose with engine docker-ce needs the parameter composeVersion"
+	elif [[ $compose != none ]]; then
+		case $AMI_FACTORY_FAMILY in
+		debian-12) fail "Debian 12 has no compose plugin, only docker-compose 1.29, which is not maintained; use engine docker-ce or compose none" ;;
+		al2023) fail "Amazon Linux 2023 has no package of the compose plugin; use compose none" ;;
+		esac
+	fi
 }
 
 # daemon_json prints /etc/docker/daemon.json.
 daemon_json() {
-	local mirrors='[]'
+	local mirrors='[]' remap='/@USERNS_REMAP@/d'
 	if [[ -n $mirror ]]; then mirrors="[\"$mirror\"]"; fi
-	sed -e "s|@MIRRORS@|$mirrors|" -e "s|@LOG_SIZE@|$log_size|" -e "s|@LOG_FILES@|$log_files|" files/daemon.json
+	if [[ $userns == true ]]; then remap='s|@USERNS_REMAP@|"userns-remap": "default",|'; fi
+	sed -e "$remap" -e "s|@MIRRORS@|$mirrors|" -e "s|@LOG_SIZE@|$log_size|" -e "s|@LOG_FILES@|$log_files|" files/daemon.json
 }
 
-# apt_get tries again where a mirror is slow to answer or in the middle of an
-# update.
-apt_get() {
-	local try
-	for try in 1 2 3; do
-		if DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"; then
-			return
-		fi
-		printf 'docker: apt-get %s: attempt %d of 3 failed\n' "$1" "$try" >&2
-		sleep $((try * 5))
+# client_json prints /etc/docker/config.json. It names programs that ask for
+# passwords, and holds none itself.
+client_json() {
+	local registry separator=''
+	printf '{\n  "credHelpers": {'
+	for registry in "${registries[@]}"; do
+		printf '%s\n    "%s": "ecr-login"' "$separator" "$registry"
+		separator=,
 	done
-	return 1
+	printf '\n  }\n}\n'
 }
 
-[[ $log_size =~ ^[1-9][0-9]*[kmg]$ ]] || fail "parameter logMaxSize is '$log_size'; allowed: a number with k, m or g, such as 10m"
-[[ $log_files =~ ^[1-9][0-9]*$ ]] || fail "parameter logMaxFiles is '$log_files'; allowed: a number above 0"
-[[ -z $mirror || $mirror =~ ^https?://[A-Za-z0-9./:_-]+$ ]] || fail "parameter registryMirror is '$mirror'; allowed: an http or https URL"
-
-restart=no
-install -d -m 755 /etc/docker
-if ! daemon_json | cmp -s - /etc/docker/daemon.json; then
-	daemon_json >/etc/docker/daemon.json.new
-	chmod 644 /etc/docker/daemon.json.new
-	mv /etc/docker/daemon.json.new /etc/docker/daemon.json
-	restart=yes
-	echo 'changed: /etc/docker/daemon.json'
-fi
-
-if [[ $(dpkg-query -W -f '${db:Status-Status}' docker.io 2>/dev/null) != installed ]]; then
-	apt_get update
-	apt_get -y --no-install-recommends install docker.io
-	restart=no # it has just started, with these settings
-	echo 'changed: package docker.io'
-fi
-
-if [[ $restart == yes ]]; then
-	systemctl restart docker.service
-fi
-
-# The daemon is asked now, because a setting it refuses is cheaper to hear of
-# here than in the verifier.
-systemctl start docker.service
-for _ in {1..60}; do
-	if docker info --format 'docker: engine {{.ServerVersion}}, storage {{.Driver}}' 2>/dev/null; then
-		exit 0
+install_engine() {
+	local repository suite
+	if [[ $engine == distribution ]]; then
+		case $AMI_FACTORY_FAMILY in
+		al2023) packages_install docker ;;
+		*) packages_install docker.io ;;
+		esac
+		return
 	fi
-	sleep 2
-done
-journalctl --no-pager -u docker.service -n 20 >&2
-fail "the daemon does not answer two minutes after its start; its last messages are above"
+	repository=${AMI_FACTORY_PARAM_REPOSITORY%/}/${AMI_FACTORY_FAMILY%%-*}
+	case $AMI_FACTORY_FAMILY in
+	debian-12) suite=bookworm ;;
+	debian-13) suite=trixie ;;
+	ubuntu-22.04) suite=jammy ;;
+	ubuntu-24.04) suite=noble ;;
+	esac
+	repository docker "$repository" "$suite" stable "${AMI_FACTORY_PARAM_KEY_URL:-$repository/gpg}" \
+		"$AMI_FACTORY_PARAM_KEY_FINGERPRINT" docker-ce docker-ce-cli containerd.io docker-compose-plugin
+	packages_install "docker-ce=$version" "docker-ce-cli=$version" "containerd.io=$containerd"
+}
+
+install_compose() {
+	if [[ $compose == none ]]; then return; fi
+	case $engine/$AMI_FACTORY_FAMILY in
+	docker-ce/*) packages_install "docker-compose-plugin=$compose_version" ;;
+	distribution/debian-13) packages_install docker-compose ;;
+	distribution/ubuntu-*) packages_install docker-compose-v2 ;;
+	esac
+}
+
+# audit_rules prints a watch for what of Docker is there: a rule on a directory
+# that is missing keeps auditctl from loading those after it.
+audit_rules() { # DOCK-13
+	local path
+	echo '# ami-factory: DOCK-13. Reads are left out: every start of a container would be logged.'
+	for path in /usr/bin/{docker,dockerd,containerd,containerd-shim-runc-v2,runc} /usr/sbin/runc; do
+		if [[ -e $path ]]; then printf -- '-w %s -p wxa -k docker\n' "$path"; fi
+	done
+	for path in /etc/docker /etc/default/docker /etc/sysconfig/docker /etc/containerd /var/lib/docker \
+		/usr/lib/systemd/system/docker.service /usr/lib/systemd/system/docker.socket /usr/lib/systemd/system/containerd.service \
+		/run/docker.sock /run/containerd; do
+		if [[ -e $path || $path == /run/* ]]; then printf -- '-w %s -p wa -k docker\n' "$path"; fi
+	done
+}
+
+# answers asks the daemon now, because a setting it refuses is cheaper to hear
+# of here than in the verifier.
+answers() {
+	local try
+	for try in {1..60}; do
+		if docker info --format 'docker: engine {{.ServerVersion}}, storage {{.Driver}}' 2>/dev/null; then return; fi
+		if ((try < 60)); then sleep 2; fi
+	done
+	journalctl --no-pager -u docker.service -n 20 >&2
+	fail "the daemon does not answer two minutes after its start; its last messages are above"
+}
+
+# pull gets the images and notes for the seal that they stay.
+pull() {
+	local image
+	if ((${#images[@]} == 0)); then
+		if [[ -e $kept ]]; then
+			rm "$kept"
+			changed "$kept is gone"
+		fi
+		return
+	fi
+	for image in "${images[@]}"; do
+		if ! docker image inspect "$image" >/dev/null 2>&1; then
+			patiently docker pull --quiet "$image" || fail "cannot pull $image"
+			changed "image $image"
+		fi
+	done
+	put 644 <(printf '%s\n' "${images[@]}" | LC_ALL=C sort -u) "$kept"
+}
+
+refuse_parameters
+export DOCKER_CONFIG=/etc/docker
+directory 755 root:root /etc/docker
+fresh=no
+command -v dockerd >/dev/null || fresh=yes
+before=$changes
+put 644 <(daemon_json) /etc/docker/daemon.json
+restart=$((changes > before))
+install_engine
+install_compose
+if ((${#registries[@]} > 0)); then
+	packages_install amazon-ecr-credential-helper
+	put 644 <(client_json) /etc/docker/config.json
+elif [[ -e /etc/docker/config.json ]]; then
+	rm /etc/docker/config.json
+	changed '/etc/docker/config.json is gone'
+fi
+if [[ $fresh == no ]] && ((restart)); then systemctl restart docker.service; fi
+systemctl start docker.service
+answers
+put 640 <(audit_rules) /etc/audit/rules.d/30-docker.rules
+pull
+summary

@@ -1,0 +1,135 @@
+#!/usr/bin/python3 -I
+"""Waits at the end of a boot until the services that the image declares are
+active and healthy, and says on the console and in /run/ami-factory/boot.json
+whether they are. Ends with 1 when one is not, or when cloud-init failed.
+
+AMI_FACTORY_BOOT_FILE, AMI_FACTORY_BOOT_RESULT and AMI_FACTORY_CONSOLE move what
+it reads and writes.
+"""
+import json
+import os
+import subprocess
+import sys
+import time
+
+EXPECTED = os.environ.get("AMI_FACTORY_BOOT_FILE", "/etc/ami-factory/boot.json")
+RESULT = os.environ.get("AMI_FACTORY_BOOT_RESULT", "/run/ami-factory/boot.json")
+CONSOLE = os.environ.get("AMI_FACTORY_CONSOLE", "/dev/console")
+REASONS = "/run/ami-factory/services"
+
+
+def run(argv, limit=20):
+    """Returns exit code and output of a command; one that hangs has failed."""
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit
+        )
+        return done.returncode, done.stdout.decode(errors="replace").strip()
+    except subprocess.TimeoutExpired:
+        return 124, f"no answer in {limit} seconds"
+    except OSError as error:
+        return 127, str(error)
+
+
+def properties(unit):
+    code, text = run(["systemctl", "show", "--property=LoadState,ActiveState,SubState,Result,StatusText,NRestarts", unit])
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line) if code == 0 else {"error": text}
+
+
+def look(service):
+    """Looks at a service once: (whether it is healthy, whether to wait, state, message)."""
+    unit = service["unit"]
+    p = properties(unit)
+    state = f'{p.get("ActiveState", "unknown")} ({p.get("SubState", "unknown")})'
+    if p.get("LoadState") != "loaded":
+        return False, False, state, f'the unit is {p.get("LoadState", p.get("error", "unknown"))}'
+    if p["ActiveState"] != "active":
+        message = reason(unit) or p.get("StatusText") or f'result {p.get("Result", "unknown")}'
+        return False, p["ActiveState"] != "failed", state, message
+    if service["health"]:
+        code, output = run(["sh", "-c", service["health"]])
+        if code != 0:
+            return False, True, state, f'its health command ended with {code}: {output[-500:]}'
+    return True, False, state, p.get("StatusText", "")
+
+
+def reason(unit):
+    """What service-run says of a service in a container."""
+    name = unit[len("service@"):-len(".service")] if unit.startswith("service@") else None
+    try:
+        with open(f"{REASONS}/{name}.reason", encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def cloud_init():
+    try:
+        with open("/run/cloud-init/result.json", encoding="utf-8") as file:
+            result = json.load(file)["v1"]
+        return {"datasource": result.get("datasource"), "errors": result.get("errors", [])}
+    except (OSError, ValueError, KeyError) as error:
+        return {"datasource": None, "errors": [f"no result: {error}"]}
+
+
+def say(text):
+    print(text, flush=True)
+    try:
+        with open(CONSOLE, "w", encoding="utf-8") as file:
+            file.write(f"ami-factory: boot: {text}\r\n")
+    except OSError:
+        pass  # not every machine has one
+
+
+def write(report):
+    os.makedirs(os.path.dirname(RESULT), exist_ok=True)
+    with open(RESULT + ".new", "w", encoding="utf-8") as file:
+        json.dump(report, file, indent=2)
+        file.write("\n")
+    os.chmod(RESULT + ".new", 0o644)
+    os.replace(RESULT + ".new", RESULT)
+
+
+def main():
+    with open(EXPECTED, encoding="utf-8") as file:
+        expected = json.load(file)
+    begun = time.monotonic()
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
+        boot = file.read().strip()
+    report = {"schema": "ami-factory/boot/1", "status": "waiting", "bootId": boot, "seconds": 0, "cloudInit": {}, "services": []}
+    write(report)
+    services = {s["unit"]: {"unit": s["unit"], "healthy": False, "state": "", "seconds": 0, "message": ""} for s in expected["services"]}
+    waiting = list(expected["services"])
+    while waiting:
+        left = []
+        for service in waiting:
+            healthy, again, state, message = look(service)
+            services[service["unit"]].update(
+                healthy=healthy, state=state, message=message, seconds=round(time.monotonic() - begun, 1)
+            )
+            if again:
+                left.append(service)
+        waiting = left
+        if waiting and time.monotonic() - begun >= expected["wait"]:
+            for service in waiting:
+                entry = services[service["unit"]]
+                entry["message"] = f'not healthy after {expected["wait"]} seconds: {entry["message"]}'
+            break
+        if waiting:
+            time.sleep(1)
+    report["cloudInit"] = cloud_init()
+    report["services"] = list(services.values())
+    report["seconds"] = round(time.monotonic() - begun, 1)
+    problems = [f'{s["unit"]} is {s["state"]}: {s["message"]}' for s in report["services"] if not s["healthy"]]
+    problems += [f"cloud-init: {e}" for e in report["cloudInit"]["errors"]]
+    report["status"] = "failed" if problems else "ok"
+    write(report)
+    for problem in problems:
+        say(f"FAILED: {problem}")
+    if not problems:
+        say(f'ok, {len(services)} services healthy after {report["seconds"]} s')
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

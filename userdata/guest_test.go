@@ -1,0 +1,185 @@
+//go:build linux
+
+package userdata_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/userdata"
+)
+
+// guest is a container with a base image, in which components are installed as
+// a builder does.
+type guest struct {
+	driver  vm.Driver
+	launch  vm.Launch
+	machine vm.Machine
+}
+
+func bootGuest(t *testing.T) *guest {
+	t.Helper()
+	base := os.Getenv("AMI_FACTORY_CONTAINER_BASE")
+	if os.Getenv("AMI_FACTORY_GUEST_TESTS") == "" || base == "" || os.Geteuid() != 0 {
+		t.Skip("boots a container, as root: set AMI_FACTORY_GUEST_TESTS=1, and AMI_FACTORY_CONTAINER_BASE to the directory of a base image of kind container, as `make test` does")
+	}
+	sources, err := network.HostAptSources(t.Context(), "/")
+	require.NoError(t, err)
+	packages := t.TempDir()
+	if cache := os.Getenv("AMI_FACTORY_CACHE"); cache != "" {
+		packages = filepath.Join(cache, "packages")
+	}
+	d, err := nspawn.New(t.Context(), nspawn.Options{
+		Network: network.Options{Apt: sources, CacheDir: packages}, Log: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, d.Close()) })
+	metadata := imds.New(imds.Instance{
+		InstanceID: "i-0aaaaaaaaaaaaaaa1", ImageID: "ami-0123456789abcdef0", InstanceType: "t3.medium",
+		PrivateIP: "172.31.5.6", MAC: "0a:ff:ac:1f:05:06", Account: "123456789012",
+		Region: "us-east-1", AvailabilityZone: "us-east-1a", TokensRequired: true,
+	})
+	g := &guest{driver: d, launch: vm.Launch{
+		InstanceID: "i-0aaaaaaaaaaaaaaa1", InstanceType: "t3.medium", InstanceDir: filepath.Join(t.TempDir(), "i"), ImageDir: base,
+		VCPUs: 2, MemoryMiB: 2048, VolumeGiB: 8, PrivateIP: "172.31.5.6", MAC: "0a:ff:ac:1f:05:06", Metadata: metadata,
+	}}
+	require.NoError(t, os.Mkdir(g.launch.InstanceDir, 0o750))
+	g.start(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			console, _ := g.machine.Console()
+			t.Logf("console:\n%s", console[max(0, len(console)-4000):])
+		}
+		// What the guest made in the control groups of this machine is its own to remove.
+		g.try(context.Background(), "docker ps -q | xargs -r docker rm -f; rmdir /sys/fs/cgroup/*/docker")
+		assert.NoError(t, g.machine.Kill())
+	})
+	return g
+}
+
+func (g *guest) start(t *testing.T) {
+	t.Helper()
+	m, err := g.driver.Start(t.Context(), g.launch)
+	require.NoError(t, err)
+	g.machine = m
+	limit := time.Now().Add(3 * time.Minute)
+	for m.Ping(t.Context()) != nil {
+		require.True(t, time.Now().Before(limit), "the guest does not come up")
+		time.Sleep(100 * time.Millisecond)
+	}
+	// Where control groups are of version 1, a container sees them read-only, and
+	// its docker could not run containers.
+	g.try(t.Context(), `for group in /sys/fs/cgroup/*; do if mountpoint -q "$group"; then mount -o remount,rw,bind "$group"; fi; done`)
+	g.try(t.Context(), "cloud-init status --wait")
+}
+
+func (g *guest) reboot(t *testing.T) {
+	t.Helper()
+	forced, err := g.machine.Shutdown(t.Context(), 3*time.Minute)
+	require.NoError(t, err)
+	require.False(t, forced, "the guest does not end by itself")
+	g.start(t)
+}
+
+func (g *guest) exec(ctx context.Context, stdin []byte, script string) (vm.Result, error) {
+	return g.machine.Exec(ctx, vm.Command{Argv: []string{"bash", "-c", script}, Stdin: stdin, Timeout: 15 * time.Minute})
+}
+
+func (g *guest) try(ctx context.Context, script string) { _, _ = g.exec(ctx, nil, script) }
+
+// run returns what a script printed, and its exit code.
+func (g *guest) run(t *testing.T, script string) (string, int) {
+	t.Helper()
+	result, err := g.exec(t.Context(), nil, "exec 2>&1\n"+script)
+	require.NoError(t, err, script)
+	return strings.TrimSpace(string(result.Stdout)), result.ExitCode
+}
+
+// output is of a script that must end well.
+func (g *guest) output(t *testing.T, script string) string {
+	t.Helper()
+	text, code := g.run(t, script)
+	require.Zerof(t, code, "%s\n%s", script, text)
+	return text
+}
+
+// write puts a file into the guest.
+func (g *guest) write(t *testing.T, file string, mode fs.FileMode, content []byte) {
+	t.Helper()
+	result, err := g.exec(t.Context(), content, fmt.Sprintf("mkdir -p %q && cat >%q && chmod %o %q", filepath.Dir(file), file, mode, file))
+	require.NoError(t, err)
+	require.Zero(t, result.ExitCode, "%s", result.Stderr)
+}
+
+// install runs the components of a recipe in the guest by run.sh and returns the
+// log. The component texts are those of a recipe's list.
+func (g *guest) install(t *testing.T, components string) string {
+	t.Helper()
+	text := `name: test
+description: of a test
+family: debian-12
+architecture: x86_64
+source: {parameter: /a/b, owner: "136693071363"}
+builder: {instanceTypes: [t3.medium], rootVolume: {sizeGiB: 8}}
+components:
+` + components + `distribution: {regions: [{name: eu-west-1}]}
+pointers: {parameters: [/ami-factory/test/latest]}
+`
+	r, problems := recipe.Parse("test.yaml", []byte(text), recipe.Options{Now: time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)})
+	require.Empty(t, problems)
+	selected, problems, err := component.Select(userdata.FS, r)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	files, err := component.Files(userdata.FS, r.Family, selected)
+	require.NoError(t, err)
+	bundle, err := component.Bundle(files)
+	require.NoError(t, err)
+	g.write(t, "/var/lib/ami-factory/bundle.tar.gz", 0o600, bundle)
+	began := time.Now()
+	log := g.output(t, `cd /var/lib/ami-factory && rm -rf bundle && mkdir bundle && tar -xzf bundle.tar.gz -C bundle
+export AMI_FACTORY_RECIPE=test AMI_FACTORY_FINGERPRINT=`+strings.Repeat("0b", 32)+` AMI_FACTORY_SOURCE_AMI=ami-0123456789abcdef0
+export AMI_FACTORY_VERSION=1.2.3 AMI_FACTORY_IMAGE_NAME=test-1 AMI_FACTORY_BAKED=2026-11-23T17:41:55Z
+bash bundle/run.sh`)
+	t.Logf("components installed in %.0f s", time.Since(began).Seconds())
+	return log
+}
+
+// program builds the program that services of the tests run, without a C
+// library, so that it is an image by itself.
+func program(t *testing.T) []byte {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "service")
+	command := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-s -w", "-o", file, "./testdata/service")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	output, err := command.CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return content
+}
+
+// json reads a file of the guest.
+func (g *guest) json(t *testing.T, file string, into any) {
+	t.Helper()
+	text := g.output(t, "cat "+file)
+	require.NoError(t, json.NewDecoder(bytes.NewBufferString(text)).Decode(into), text)
+}
