@@ -149,8 +149,9 @@ dnf_() { dnf --quiet --assumeyes --setopt=install_weak_deps=False "$@"; }
 # installed_version NAME prints the version of an installed package, or nothing.
 installed_version() {
 	case $(package_manager) in
-	apt) dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' "$1" 2>/dev/null | sed -n 's/^ii *//p' ;;
-	dnf) rpm -q --qf '%{VERSION}-%{RELEASE}\n' "$1" 2>/dev/null || true ;;
+	apt) { dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' "$1" 2>/dev/null || true; } | sed -n 's/^ii *//p' ;;
+	# rpm says on standard output, too, that a package is not installed.
+	dnf) if rpm -q --quiet "$1"; then rpm -q --qf '%{VERSION}-%{RELEASE}\n' "$1" | tail -n 1; fi ;;
 	esac
 }
 
@@ -164,15 +165,17 @@ packages_refresh() {
 }
 
 packages_install() {
-	local package name version have todo=()
+	local package name version have manager todo=()
+	manager=$(package_manager)
 	for package in "$@"; do
 		name=${package%%=*} version=
 		if [[ $package == *=* ]]; then version=${package#*=}; fi
 		have=$(installed_version "$name")
-		if [[ -z $have || -n $version && $have != "$version" ]]; then todo+=("$package"); fi
+		# A version without a release is any release of it, as dnf takes it.
+		if [[ -z $have || -n $version && $have != "$version" && ($manager == apt || ${have%-*} != "$version") ]]; then todo+=("$package"); fi
 	done
 	if ((${#todo[@]} == 0)); then return; fi
-	case $(package_manager) in
+	case $manager in
 	apt)
 		# Lists that are a day old or gone are read anew; those of this bake are not.
 		if [[ -z $(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mtime -1 -print -quit 2>/dev/null) ]]; then packages_refresh; fi
@@ -218,7 +221,7 @@ key_fingerprints() { python3 -I "$AMI_FACTORY_LIB/key-fingerprints.py" "$1"; }
 # globs) and nothing else: a decoy of another package's name is not taken from
 # it. SUITE and COMPONENTS matter to apt only.
 repository() {
-	local name=$1 uri=$2 suite=$3 components=$4 key_url=$5 fingerprint=$6 key found
+	local name=$1 uri=$2 suite=$3 components=$4 key_url=$5 fingerprint=$6 key found host keyring
 	shift 6
 	[[ $fingerprint =~ ^[0-9A-F]{40}$ ]] || fail "the fingerprint '$fingerprint' of repository $name is not 40 hexadecimal digits in capitals"
 	key=$(mktemp)
@@ -231,14 +234,22 @@ repository() {
 	local before=$changes
 	case $(package_manager) in
 	apt)
-		put 644 "$key" "/etc/apt/keyrings/$name.asc"
+		host=$(sed -E 's|^[a-z]+://([^/@]*@)?([^/:]+).*|\2|' <<<"$uri")
+		# The distribution's own packages would not be taken from there either.
+		if grep -rqsE "^[^#]*://([^/@ ]*@)?${host//./\\.}[:/]" /etc/apt/sources.list /etc/apt/sources.list.d --exclude='ami-factory-*'; then
+			fail "repository $name is on $host, where the distribution's packages come from too; apt can tell repositories apart by their host only: serve it under a host name of its own"
+		fi
+		# apt goes by the ending: .asc is armoured, .gpg is not.
+		keyring=/etc/apt/keyrings/$name.gpg
+		if grep -q 'BEGIN PGP PUBLIC KEY BLOCK' "$key"; then keyring=${keyring%.gpg}.asc; fi
+		put 644 "$key" "$keyring"
 		put 644 /dev/stdin "/etc/apt/preferences.d/ami-factory-$name" <<-PREFERENCES
 			Package: *
-			Pin: origin "$(sed -E 's|^[a-z]+://([^/:]+).*|\1|' <<<"$uri")"
+			Pin: origin "$host"
 			Pin-Priority: -1
 
 			Package: $*
-			Pin: origin "$(sed -E 's|^[a-z]+://([^/:]+).*|\1|' <<<"$uri")"
+			Pin: origin "$host"
 			Pin-Priority: 500
 		PREFERENCES
 		put 644 /dev/stdin "/etc/apt/sources.list.d/ami-factory-$name.sources" <<-SOURCES
@@ -246,7 +257,7 @@ repository() {
 			URIs: $uri
 			Suites: $suite
 			Components: $components
-			Signed-By: /etc/apt/keyrings/$name.asc
+			Signed-By: $keyring
 		SOURCES
 		;;
 	dnf)
