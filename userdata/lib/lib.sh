@@ -239,10 +239,12 @@ repository() {
 		if grep -rqsE "^[^#]*://([^/@ ]*@)?${host//./\\.}[:/]" /etc/apt/sources.list /etc/apt/sources.list.d --exclude='ami-factory-*'; then
 			fail "repository $name is on $host, where the distribution's packages come from too; apt can tell repositories apart by their host only: serve it under a host name of its own"
 		fi
-		# apt goes by the ending: .asc is armoured, .gpg is not.
-		keyring=/etc/apt/keyrings/$name.gpg
-		if grep -q 'BEGIN PGP PUBLIC KEY BLOCK' "$key"; then keyring=${keyring%.gpg}.asc; fi
-		put 644 "$key" "$keyring"
+		# Named by the key, since apt refuses one repository with two keyrings,
+		# which several components may have; without armour, since it goes by
+		# the ending.
+		keyring=/etc/apt/keyrings/ami-factory-$fingerprint.gpg
+		python3 -I "$AMI_FACTORY_LIB/key-fingerprints.py" --dearmour "$key" >"$key.gpg"
+		put 644 "$key.gpg" "$keyring"
 		put 644 /dev/stdin "/etc/apt/preferences.d/ami-factory-$name" <<-PREFERENCES
 			Package: *
 			Pin: origin "$host"
@@ -273,6 +275,6 @@ repository() {
 		REPO
 		;;
 	esac
-	rm -f "$key"
+	rm -f "$key" "$key.gpg"
 	if ((changes > before)); then packages_refresh; fi
 }
