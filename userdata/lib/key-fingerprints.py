@@ -1,6 +1,7 @@
 # Prints the fingerprints of the primary keys in a file of OpenPGP keys, one a
 # line, in capitals. RFC 4880, 4.2 (packets) and 12.2 (fingerprints). Images
-# have no gpg, and apt's gpgv does not print them.
+# have no gpg, and apt's gpgv does not print them. With --dearmour it writes the
+# keys themselves, without armour, as gpgv wants them.
 import base64
 import hashlib
 import re
@@ -50,8 +51,11 @@ def packets(data):
 
 
 def main():
-    with open(sys.argv[1], "rb") as file:
+    with open(sys.argv[-1], "rb") as file:
         data = dearmour(file.read())
+    if sys.argv[1] == "--dearmour":
+        sys.stdout.buffer.write(data)
+        return
     found = False
     for tag, body in packets(data):
         if tag != 6:
@@ -67,4 +71,4 @@ def main():
 try:
     main()
 except (ValueError, IndexError) as problem:
-    sys.exit(f"{sys.argv[1]}: {problem}")
+    sys.exit(f"{sys.argv[-1]}: {problem}")

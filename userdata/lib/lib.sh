@@ -170,15 +170,17 @@ packages_refresh() {
 }
 
 packages_install() {
-	local package name version have todo=()
+	local package name version have manager todo=()
+	manager=$(package_manager)
 	for package in "$@"; do
 		name=${package%%=*} version=
 		if [[ $package == *=* ]]; then version=${package#*=}; fi
 		have=$(installed_version "$name")
-		if [[ -z $have || -n $version && $have != "$version" ]]; then todo+=("$package"); fi
+		# A version without a release is any release of it, as dnf takes it.
+		if [[ -z $have || -n $version && $have != "$version" && ($manager == apt || ${have%-*} != "$version") ]]; then todo+=("$package"); fi
 	done
 	if ((${#todo[@]} == 0)); then return; fi
-	case $(package_manager) in
+	case $manager in
 	apt)
 		# Lists that are a day old or gone are read anew; those of this bake are not.
 		if [[ -z $(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mtime -1 -print -quit 2>/dev/null) ]]; then packages_refresh; fi
@@ -224,7 +226,7 @@ key_fingerprints() { python3 -I "$AMI_FACTORY_LIB/key-fingerprints.py" "$1"; }
 # globs) and nothing else: a decoy of another package's name is not taken from
 # it. SUITE and COMPONENTS matter to apt only.
 repository() {
-	local name=$1 uri=$2 suite=$3 components=$4 key_url=$5 fingerprint=$6 key found
+	local name=$1 uri=$2 suite=$3 components=$4 key_url=$5 fingerprint=$6 key found host keyring
 	shift 6
 	[[ $fingerprint =~ ^[0-9A-F]{40}$ ]] || fail "the fingerprint '$fingerprint' of repository $name is not 40 hexadecimal digits in capitals"
 	key=$(mktemp)
@@ -237,14 +239,24 @@ repository() {
 	local before=$changes
 	case $(package_manager) in
 	apt)
-		put 644 "$key" "/etc/apt/keyrings/$name.asc"
+		host=$(sed -E 's|^[a-z]+://([^/@]*@)?([^/:]+).*|\2|' <<<"$uri")
+		# The distribution's own packages would not be taken from there either.
+		if grep -rqsE "^[^#]*://([^/@ ]*@)?${host//./\\.}[:/]" /etc/apt/sources.list /etc/apt/sources.list.d --exclude='ami-factory-*'; then
+			fail "repository $name is on $host, where the distribution's packages come from too; apt can tell repositories apart by their host only: serve it under a host name of its own"
+		fi
+		# Named by the key, since apt refuses one repository with two keyrings,
+		# which several components may have; without armour, since it goes by
+		# the ending.
+		keyring=/etc/apt/keyrings/ami-factory-$fingerprint.gpg
+		python3 -I "$AMI_FACTORY_LIB/key-fingerprints.py" --dearmour "$key" >"$key.gpg"
+		put 644 "$key.gpg" "$keyring"
 		put 644 /dev/stdin "/etc/apt/preferences.d/ami-factory-$name" <<-PREFERENCES
 			Package: *
-			Pin: origin "$(sed -E 's|^[a-z]+://([^/:]+).*|\1|' <<<"$uri")"
+			Pin: origin "$host"
 			Pin-Priority: -1
 
 			Package: $*
-			Pin: origin "$(sed -E 's|^[a-z]+://([^/:]+).*|\1|' <<<"$uri")"
+			Pin: origin "$host"
 			Pin-Priority: 500
 		PREFERENCES
 		put 644 /dev/stdin "/etc/apt/sources.list.d/ami-factory-$name.sources" <<-SOURCES
@@ -252,7 +264,7 @@ repository() {
 			URIs: $uri
 			Suites: $suite
 			Components: $components
-			Signed-By: /etc/apt/keyrings/$name.asc
+			Signed-By: $keyring
 		SOURCES
 		;;
 	dnf)
@@ -268,6 +280,6 @@ repository() {
 		REPO
 		;;
 	esac
-	rm -f "$key"
+	rm -f "$key" "$key.gpg"
 	if ((changes > before)); then packages_refresh; fi
 }

@@ -119,9 +119,12 @@ ssm_agent() { # HYG-09
 }
 
 agents() { # HYG-10
-	rm -f /etc/chef/*.pem /etc/cinc/*.pem
-	empty /etc/chef/nodes /etc/cinc/nodes /var/chef/cache /var/cinc/cache /var/db/newrelic-infra/data \
-		/opt/aws/amazon-cloudwatch-agent/logs /opt/aws/amazon-cloudwatch-agent/var
+	# Settings of the builder's own user data, and what names its node.
+	rm -f /etc/chef/*.pem /etc/cinc/*.pem /etc/chef/ami-factory-node /etc/cinc/ami-factory-node
+	empty /etc/ami-factory/agents /etc/chef/nodes /etc/cinc/nodes /etc/chef/ohai /etc/cinc/ohai /var/chef /var/cinc \
+		/var/db/newrelic-infra/data /var/log/newrelic-infra /opt/appdynamics/machine-agent/logs \
+		/opt/appdynamics/machine-agent/var /opt/aws/amazon-cloudwatch-agent/logs \
+		/opt/aws/amazon-cloudwatch-agent/var /opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.d
 }
 
 containers() { # HYG-11
