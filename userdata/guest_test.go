@@ -146,7 +146,7 @@ pointers: {parameters: [/ami-factory/test/latest]}
 `
 	r, problems := recipe.Parse("test.yaml", []byte(text), recipe.Options{Now: time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)})
 	require.Empty(t, problems)
-	selected, problems, err := component.Select(userdata.FS, r)
+	selected, problems, err := component.Select(userdata.FS, r, nil)
 	require.NoError(t, err)
 	require.Empty(t, problems)
 	files, err := component.Files(userdata.FS, r.Family, selected)

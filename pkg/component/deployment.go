@@ -15,8 +15,23 @@ import (
 
 // Deployment holds the values that a deployment gives to parameters for all
 // recipes, by component and parameter: where the organisation mirrors a
-// vendor's repository, for one. A recipe's own value goes before it.
+// vendor's repository, for one. A recipe's own value goes before it, unless the
+// parameter's name ends with Rule.
 type Deployment map[string]map[string]string
+
+// Rule ends the name of a parameter whose value is the organisation's rule:
+// recipes cannot change it.
+const Rule = "!"
+
+// value is what the deployment gives to a parameter of a component, where
+// values are that component's.
+func value(values map[string]string, parameter string) (text string, rule, given bool) {
+	if text, given = values[parameter+Rule]; given {
+		return text, true, true
+	}
+	text, given = values[parameter]
+	return text, false, given
+}
 
 // deploymentFile stands for the file in problems with these values: they come
 // from the environment, a context or a command line.
@@ -81,13 +96,14 @@ func (d Deployment) Check(fsys fs.FS) (report.Problems, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, parameter := range slices.Sorted(maps.Keys(d[name])) {
+		for _, key := range slices.Sorted(maps.Keys(d[name])) {
+			parameter := strings.TrimSuffix(key, Rule)
 			p, ok := c.Parameters[parameter]
 			if !ok {
 				problem(orNone(c.parameterNames()), "component %s has no parameter %q%s", name, parameter, didYouMean(parameter, c.parameterNames()))
 				continue
 			}
-			if message, allowed := p.Refuse(d[name][parameter]); message != "" {
+			if message, allowed := p.Refuse(d[name][key]); message != "" {
 				problem(allowed, "parameter %s of %s: %s", parameter, name, message)
 			}
 		}

@@ -23,6 +23,15 @@ func TestTheRecipesValueGoesBeforeTheDeploymentsAndThatBeforeTheDefault(t *testi
 	assert.Equal(t, map[string]string{"token": "of the deployment", "port": "8080"}, selected[1].Values, "a value that is needed, then the recipe's own")
 }
 
+func TestARuleOfTheDeploymentGoesBeforeTheRecipesValue(t *testing.T) {
+	r, _, err := recipe.Load(tree(), "sample", recipe.Options{Now: now})
+	require.NoError(t, err)
+	selected, problems, err := component.Select(tree(), r, component.Deployment{"web": {"port!": "90", "port": "70", "token": "of the deployment"}})
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	assert.Equal(t, map[string]string{"token": "abc", "port": "90"}, selected[1].Values)
+}
+
 func TestWhatADeploymentGetsWrongIsItsOwnProblem(t *testing.T) {
 	const of = "component parameters of the deployment: error: "
 	for sentence, tc := range map[string]struct {
@@ -32,6 +41,7 @@ func TestWhatADeploymentGetsWrongIsItsOwnProblem(t *testing.T) {
 		"an unknown component":               {component.Deployment{"wbe": {"port": "1"}}, of + `there is no component "wbe"; did you mean "web"? (allowed: base, other, web)`},
 		"an unknown parameter":               {component.Deployment{"web": {"prot": "1"}}, of + `component web has no parameter "prot"; did you mean "port"? (allowed: port, token)`},
 		"a bad value":                        {component.Deployment{"base": {"variant": "ecs"}}, of + `parameter variant of base: "ecs" is not one of the values (allowed: base, docker)`},
+		"a bad value of a rule":              {component.Deployment{"base": {"variant!": "ecs"}}, of + `parameter variant of base: "ecs" is not one of the values (allowed: base, docker)`},
 		"one that the recipe would override": {component.Deployment{"web": {"port": "many"}}, of + `parameter port of web: "many" is not a whole number (allowed: a whole number)`},
 		"one of a component of no recipe":    {component.Deployment{"other": {"port": "many"}}, of + `parameter port of other: "many" is not a whole number (allowed: a whole number)`},
 	} {

@@ -113,8 +113,8 @@ func (c *Component) values(r *recipe.Recipe, at string, use recipe.Component, gi
 	out := map[string]string{}
 	for name, p := range c.Parameters {
 		_, ofRecipe := use.Parameters[name]
-		if value, ok := given[name]; ok {
-			out[name] = value
+		if text, _, ok := value(given, name); ok {
+			out[name] = text
 		} else if p.Default != nil {
 			out[name] = string(*p.Default)
 		} else if !ofRecipe {
@@ -128,12 +128,14 @@ func (c *Component) values(r *recipe.Recipe, at string, use recipe.Component, gi
 			problems = append(problems, r.Problem(where, orNone(c.parameterNames()), "component %s has no parameter %q%s", c.Name, name, didYouMean(name, c.parameterNames())))
 			continue
 		}
-		value := use.Parameters[name]
-		if message, allowed := p.Refuse(value); message != "" {
+		own := use.Parameters[name]
+		if message, allowed := p.Refuse(own); message != "" {
 			problems = append(problems, r.Problem(where, allowed, "parameter %s of %s: %s", name, c.Name, message))
 			continue
 		}
-		out[name] = value
+		if _, rule, _ := value(given, name); !rule {
+			out[name] = own
+		}
 	}
 	return out, problems
 }

@@ -74,7 +74,8 @@ func standInsOf() map[string]struct {
 }
 
 // Parameters adds to given what points components to the stand-ins: only those
-// that there are, and only parameters that they have. What is given stays.
+// that there are, and only parameters that they have. They go before a recipe's
+// own values, which are the vendors'; what is given stays.
 func (s *StandIns) Parameters(fsys fs.FS, given component.Deployment) (component.Deployment, error) {
 	out := component.Deployment{}
 	for name, of := range standInsOf() {
@@ -88,8 +89,9 @@ func (s *StandIns) Parameters(fsys fs.FS, given component.Deployment) (component
 		values := s.values(of.vendor)
 		maps.Copy(values, of.more)
 		for parameter, value := range values {
-			if _, has := c.Parameters[parameter]; has {
-				out.Set(name, parameter, value)
+			_, has := c.Parameters[parameter]
+			if _, stays := given[name][parameter]; has && !stays {
+				out.Set(name, parameter+component.Rule, value)
 			}
 		}
 	}

@@ -41,8 +41,8 @@ func TestOnlyWhatThereIsIsPointedToTheStandIns(t *testing.T) {
 	got, err := s.Parameters(fsys, component.Deployment{"chef": {"version": "mine"}, "docker": {"version": "2"}})
 	require.NoError(t, err)
 	assert.Equal(t, component.Deployment{
-		"chef":             {"repository": "http://vendors.localcloud.internal/apt/cinc", "version": "mine", "distribution": "cinc"},
-		"cloudwatch-agent": {"keyUrl": "http://vendors.localcloud.internal/keys/amazon.asc", "configParameter": "/ami-factory/agents/cloudwatch"},
+		"chef":             {"repository!": "http://vendors.localcloud.internal/apt/cinc", "version": "mine", "distribution!": "cinc"},
+		"cloudwatch-agent": {"keyUrl!": "http://vendors.localcloud.internal/keys/amazon.asc", "configParameter!": "/ami-factory/agents/cloudwatch"},
 		"docker":           {"version": "2"},
 	}, got)
 }
