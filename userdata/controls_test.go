@@ -97,7 +97,7 @@ func TestControlsOfServicesHoldAndFailWhenBroken(t *testing.T) {
 			continue // DOCK-12 names a user of another base image
 		}
 		tested++
-		g.output(t, command)
+		g.output(t, "systemctl reset-failed docker.service; "+command)
 		broken[id] = true
 		failed := g.failures(t)
 		for failedID, why := range failed {

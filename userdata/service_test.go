@@ -263,3 +263,28 @@ func (g *guest) console(t *testing.T) string {
 	require.NoError(t, err)
 	return string(console)
 }
+
+func TestABootDoesNotHangOnVolumesThatAreAway(t *testing.T) {
+	g := bootGuest(t)
+	components := `  - name: boot
+    parameters: {dataVolumes: "data=/srv/data:ext4 big-one=/var/lib/big:xfs", deviceTimeout: 3, instanceStore: /mnt/scratch, services: cron.service}
+`
+	g.install(t, components)
+	assert.NotContains(t, g.install(t, components), "changed:", "a second run")
+	began := time.Now()
+	g.reboot(t)
+	var report bootReport
+	assert.Equal(t, "active", g.boot(t, &report), "%+v", report)
+	assert.Less(t, time.Since(began), time.Minute)
+	assert.Equal(t, "ok", report.Status)
+	for _, unit := range []string{"srv-data.mount", `var-lib-big.mount`} {
+		assert.Equal(t, "enabled", g.output(t, "systemctl is-enabled "+unit))
+		// A container has no udev: the mount fails at once. Elsewhere its device is
+		// waited for, as long as this says.
+		assert.Equal(t, "failed", g.output(t, "systemctl is-active "+unit+" || true"))
+	}
+	assert.Equal(t, "3s", g.output(t, `systemctl show --value -p JobRunningTimeoutUSec 'dev-disk-by\x2dlabel-data.device'`))
+	assert.Equal(t, "3s", g.output(t, `systemctl show --value -p JobRunningTimeoutUSec 'dev-disk-by\x2dlabel-big\x2done.device'`))
+	assert.Equal(t, "active", g.output(t, "systemctl is-active ami-factory-instance-store.service"))
+	assert.Contains(t, g.output(t, "journalctl --no-pager -b -o cat -u ami-factory-instance-store.service"), "instance-store: 0 disks")
+}

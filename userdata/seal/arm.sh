@@ -30,12 +30,12 @@ if systemctl is-active --quiet docker.service; then
 	if ((${#containers[@]} > 0)); then
 		docker rm --force --volumes "${containers[@]}" >/dev/null
 	fi
-	# Of the images only those stay that the recipe names, by digest.
+	# Of the images only those stay that the recipe names, by digest. (A prune
+	# would take them too: they have no tag.)
 	if [[ -s $record/kept-images ]]; then
 		while read -r id digest; do
 			if ! grep -qF -- "@$digest" "$record/kept-images"; then docker rmi --force "$id" >/dev/null; fi
 		done < <(docker image ls --digests --no-trunc --format '{{.ID}} {{.Digest}}')
-		docker image prune --force >/dev/null
 	fi
 fi
 # A socket or path unit would start its service again.

@@ -100,7 +100,7 @@ install_compose() {
 audit_rules() { # DOCK-13
 	local path
 	echo '# ami-factory: DOCK-13. Reads are left out: every start of a container would be logged.'
-	for path in /usr/bin/{docker,dockerd,containerd,containerd-shim-runc-v2,runc} /usr/sbin/runc; do
+	for path in /usr/{bin,sbin}/{docker,dockerd,containerd,containerd-shim-runc-v2,runc}; do
 		if [[ -e $path ]]; then printf -- '-w %s -p wxa -k docker\n' "$path"; fi
 	done
 	for path in /etc/docker /etc/default/docker /etc/sysconfig/docker /etc/containerd /var/lib/docker \
