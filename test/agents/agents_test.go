@@ -308,6 +308,8 @@ write_files:
 			assert.Contains(t, state, id)
 			assert.Equal(t, "active", g.output(t, "systemctl is-active ami-factory-agent@"+a.component))
 		}
+		cycles, _ := g.run(t, "journalctl --no-pager -b | grep -i 'ordering cycle'")
+		assert.Empty(t, cycles)
 		environment := func(unit string) string {
 			return g.output(t, `tr '\0' '\n' </proc/$(systemctl show --value -p MainPID `+unit+`)/environ`)
 		}
