@@ -149,7 +149,7 @@ dnf_() { dnf --quiet --assumeyes --setopt=install_weak_deps=False "$@"; }
 # installed_version NAME prints the version of an installed package, or nothing.
 installed_version() {
 	case $(package_manager) in
-	apt) dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' "$1" 2>/dev/null | sed -n 's/^ii *//p' ;;
+	apt) { dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' "$1" 2>/dev/null || true; } | sed -n 's/^ii *//p' ;;
 	dnf) rpm -q --qf '%{VERSION}-%{RELEASE}\n' "$1" 2>/dev/null || true ;;
 	esac
 }
