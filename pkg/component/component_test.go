@@ -97,6 +97,7 @@ func tree() fstest.MapFS {
 		"components/base/component.yaml":     text(baseYAML),
 		"components/base/checks.yaml":        text(baseChecks),
 		"components/base/install.sh":         text("true\n"),
+		"components/base/scores.md":          text("a page\n"),
 		"components/web/component.yaml":      text(webYAML),
 		"components/web/checks.yaml":         text(webChecks),
 		"components/web/install.sh":          text("true\n"),
