@@ -132,7 +132,7 @@ func TestATryThatFailsSaysWhereAndLeavesNothing(t *testing.T) {
 func TestAHardeningBrokenOnPurposeIsRejectedByTheControlsName(t *testing.T) {
 	opts := realGuests(t, vm.Container)
 	opts.UserDataDir = edited(t, "components/hardening/install.sh", func(s string) string {
-		return s + "\nsed -i 's/^PermitRootLogin.*/PermitRootLogin yes/' /etc/ssh/sshd_config.d/*.conf\n"
+		return s + "\nsed -i 's/^PermitRootLogin.*/PermitRootLogin yes/' /etc/ssh/sshd_config\n"
 	})
 	f := open(t, opts)
 	s := bake(t, f, rehearsal.BakeInput{})

@@ -1,7 +1,6 @@
 package userdata_test
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,8 +10,6 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/component"
 )
-
-var update = flag.Bool("update", false, "write the components' pages anew")
 
 func TestEveryComponentHasItsPage(t *testing.T) {
 	for _, c := range load(t) {

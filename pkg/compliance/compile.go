@@ -13,6 +13,7 @@ import (
 // have in the recipe.
 type Set struct {
 	Component string
+	Family    string
 	Values    map[string]string
 	Specs     []Spec
 }
@@ -27,22 +28,28 @@ const separator = "|"
 func Compile(sets []Set) ([]byte, []Control, error) {
 	compiled := Goss{}
 	var controls []Control
+	checked := false
 	owner := map[string]string{}
 	types := resourceTypes()
 	for _, set := range sets {
 		for _, spec := range set.Specs {
-			if !spec.AppliesTo(set.Values) {
+			if !spec.AppliesTo(set.Family, set.Values) {
 				continue
 			}
 			if other, dup := owner[spec.ID]; dup {
 				return nil, nil, fmt.Errorf("control %s is in component %s and again in %s; give one of them another id", spec.ID, other, set.Component)
 			}
 			owner[spec.ID] = set.Component
+			control := Control{ID: spec.ID, Title: spec.Title, Severity: spec.Severity, Component: set.Component, CIS: spec.CIS}
+			if control.SwitchedOff = spec.SwitchedOff(set.Family, set.Values); control.SwitchedOff != "" {
+				controls = append(controls, control)
+				continue
+			}
 			if problems := spec.Goss.Check(); len(problems) > 0 {
 				p := problems[0]
 				return nil, nil, fmt.Errorf("control %s of component %s: %s: %s", spec.ID, set.Component, strings.Join(p.Path, "."), p.Message)
 			}
-			control := Control{ID: spec.ID, Title: spec.Title, Severity: spec.Severity, Component: set.Component, CIS: spec.CIS}
+			checked = true
 			for typ, resources := range spec.Goss {
 				if compiled[typ] == nil {
 					compiled[typ] = map[string]map[string]any{}
@@ -63,7 +70,7 @@ func Compile(sets []Set) ([]byte, []Control, error) {
 			controls = append(controls, control)
 		}
 	}
-	if len(controls) == 0 {
+	if !checked {
 		return nil, nil, fmt.Errorf("no control applies; an image that proves nothing is not built")
 	}
 	slices.SortFunc(controls, func(a, b Control) int { return cmp.Compare(a.ID, b.ID) })

@@ -20,6 +20,9 @@ type Control struct {
 	// Resources are what the engine must report on for this control; one that
 	// it is silent about fails the control.
 	Resources []Resource `json:"resources"`
+	// SwitchedOff is the component's own reason to leave the control out of this
+	// image; it is then reported as waived, without a check.
+	SwitchedOff string `json:"switchedOff,omitempty"`
 }
 
 // Resource is one thing that the engine looks at for a control.
@@ -45,23 +48,48 @@ type Spec struct {
 	Title    string                         `yaml:"title" jsonschema:"required,minLength=1,maxLength=200"`
 	Severity string                         `yaml:"severity" jsonschema:"required,enum=low,enum=medium,enum=high,enum=critical"`
 	CIS      []string                       `yaml:"cis" jsonschema:"minLength=1"`
-	When     map[string][]strictyaml.Scalar `yaml:"when"` // only if each of these parameters of the component has one of the values
-	Goss     Goss                           `yaml:"goss" jsonschema:"required"`
+	When     map[string][]strictyaml.Scalar `yaml:"when"`                              // only if each of these parameters of the component has one of the values
+	Families []string                       `yaml:"families" jsonschema:"minLength=1"` // only in these families
+	Waived   []BuiltIn                      `yaml:"waived"`
+	Goss     Goss                           `yaml:"goss"` // may be missing only where a waiver without conditions stands in
+}
+
+// BuiltIn is a waiver that the component itself gives: where its conditions
+// hold it leaves the control out, and says so in every report.
+type BuiltIn struct {
+	When     map[string][]strictyaml.Scalar `yaml:"when"`
+	Families []string                       `yaml:"families" jsonschema:"minLength=1"`
+	Reason   string                         `yaml:"reason" jsonschema:"required,minLength=20"`
 }
 
 // Goss is the part of a goss file that proves a control: resources by type and
 // key, each with its attributes.
 type Goss map[string]map[string]map[string]any
 
-// AppliesTo says whether the control holds for a component with these values of
-// its parameters.
-func (s Spec) AppliesTo(values map[string]string) bool {
-	for parameter, wanted := range s.When {
+// AppliesTo says whether the control is one of an image of this family, for a
+// component with these values of its parameters.
+func (s Spec) AppliesTo(family string, values map[string]string) bool {
+	return holds(s.When, s.Families, family, values)
+}
+
+// SwitchedOff is the reason of the built-in waiver that holds; empty without
+// one.
+func (s Spec) SwitchedOff(family string, values map[string]string) string {
+	for _, w := range s.Waived {
+		if holds(w.When, w.Families, family, values) {
+			return w.Reason
+		}
+	}
+	return ""
+}
+
+func holds(when map[string][]strictyaml.Scalar, families []string, family string, values map[string]string) bool {
+	for parameter, wanted := range when {
 		if !slices.Contains(wanted, strictyaml.Scalar(values[parameter])) {
 			return false
 		}
 	}
-	return true
+	return len(families) == 0 || slices.Contains(families, family)
 }
 
 // Severities are the severities of controls and gates, lowest first.

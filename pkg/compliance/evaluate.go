@@ -145,6 +145,15 @@ func (e *evaluator) result(c Control) Result {
 // control consists of.
 func (e *evaluator) control(c Control) Result {
 	out := e.result(c)
+	if c.SwitchedOff != "" {
+		out.Status = StatusNotChecked
+		out.Waiver = &Waiver{
+			ID: "built-in " + c.ID, Control: c.ID, Reason: c.SwitchedOff, Approver: "component " + c.Component,
+			Scope: e.in.RecipeDigest, BuiltIn: true,
+		}
+		out.Evidence.Expected, out.Evidence.Actual = "the control is switched off", "not checked"
+		return out
+	}
 	types := resourceTypes()
 	for _, res := range c.Resources {
 		out.EngineRuleIDs = append(out.EngineRuleIDs, res.Type+":"+res.ID)
@@ -256,6 +265,8 @@ func (e *evaluator) waive(results []Result) []string {
 	for _, w := range e.in.Waivers {
 		i := slices.IndexFunc(results, func(r Result) bool { return r.ControlID == w.Control })
 		switch {
+		case i >= 0 && results[i].Waiver != nil && results[i].Waiver.BuiltIn:
+			warnings = append(warnings, fmt.Sprintf("the waiver of %s is not needed: the component itself waives the control", w.Control))
 		case i < 0:
 			warnings = append(warnings, fmt.Sprintf("the waiver of %s is for a control that this image does not have", w.Control))
 		case !w.valid(e.in.Now):

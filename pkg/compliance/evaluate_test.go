@@ -12,6 +12,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
 )
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -227,6 +228,43 @@ func TestWaivers(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAControlThatItsComponentSwitchesOffIsReportedAsWaivedByIt(t *testing.T) {
+	all := specs(t)
+	all[0].Waived = []compliance.BuiltIn{
+		{Families: []string{"al2023"}, Reason: "not this family, so not this reason"},
+		{When: map[string][]strictyaml.Scalar{"variant": {"docker", "eks"}}, Reason: "containers need it, and say so"},
+	}
+	set := compliance.Set{Component: "sample", Family: "debian-12", Values: map[string]string{"variant": "docker"}, Specs: all}
+	checks, controls, err := compliance.Compile([]compliance.Set{set})
+	require.NoError(t, err)
+	assert.NotContains(t, string(checks), all[0].ID, "what is switched off is not checked")
+
+	in := input(controls, without(t, all[0].ID, ""))
+	in.Waivers = []compliance.Waiver{{Control: all[0].ID, Expires: "2026-12-23"}}
+	report, err := compliance.Evaluate(in)
+	require.NoError(t, err)
+	r := find(t, report, all[0].ID)
+	assert.Equal(t, compliance.StatusNotChecked, r.Status)
+	assert.False(t, r.Rejecting)
+	require.NotNil(t, r.Waiver)
+	assert.Equal(t, "containers need it, and say so", r.Waiver.Reason)
+	assert.Equal(t, "component sample", r.Waiver.Approver)
+	assert.True(t, r.Waiver.BuiltIn)
+	assert.Equal(t, 1, report.Counts.Waived)
+	assert.Equal(t, []string{"the waiver of " + all[0].ID + " is not needed: the component itself waives the control"}, report.Warnings)
+
+	set.Values = map[string]string{"variant": "base"}
+	checks, _, err = compliance.Compile([]compliance.Set{set})
+	require.NoError(t, err)
+	assert.Contains(t, string(checks), all[0].ID, "it is checked where no waiver holds")
+}
+
+func TestNothingButSwitchedOffControlsProvesNothing(t *testing.T) {
+	off := compliance.Spec{ID: "AAA-01", Title: "t", Severity: "low", Waived: []compliance.BuiltIn{{Reason: "it is never checked anywhere"}}}
+	_, _, err := compliance.Compile([]compliance.Set{{Component: "x", Specs: []compliance.Spec{off}}})
+	assert.ErrorContains(t, err, "no control applies")
 }
 
 func TestSimulatedResultsAreLabelled(t *testing.T) {

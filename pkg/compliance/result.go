@@ -134,8 +134,9 @@ type Waiver struct {
 	Reason   string `json:"reason"`
 	Approver string `json:"approver"`
 	Created  string `json:"created,omitempty"`
-	Expires  string `json:"expires"` // YYYY-MM-DD, the last day it holds, in UTC
-	Scope    string `json:"scope"`   // the recipe
+	Expires  string `json:"expires"`           // YYYY-MM-DD, the last day it holds, in UTC; none when built in
+	Scope    string `json:"scope"`             // the recipe
+	BuiltIn  bool   `json:"builtIn,omitempty"` // the component's own, reviewed with its code
 }
 
 // valid says whether the waiver holds at a time.

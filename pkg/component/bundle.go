@@ -39,8 +39,8 @@ type manifestComponent struct {
 }
 
 // Files are all files of a bundle, sorted by path: run.sh, manifest.json,
-// components/<name>/…, lib/…, seal/… and verify/…. The description, the checks and the
-// page of a component stay behind: a builder has no use for them.
+// components/<name>/…, lib/…, seal/… and verify/…. The description, the checks and the pages of
+// a component stay behind: a builder has no use for them.
 func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 	m := manifest{Schema: "ami-factory/bundle/1", Family: family, Components: []manifestComponent{}}
 	var files []File
@@ -55,7 +55,7 @@ func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 		}
 		sum := sha256.New()
 		for _, f := range more {
-			if base := path.Base(f.Path); path.Dir(f.Path) == path.Join(Dir, s.Name) && slices.Contains([]string{"component.yaml", "checks.yaml", PageFile}, base) {
+			if base := path.Base(f.Path); path.Dir(f.Path) == path.Join(Dir, s.Name) && (base == "component.yaml" || base == "checks.yaml" || path.Ext(base) == ".md") {
 				continue
 			}
 			files = append(files, f)

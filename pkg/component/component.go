@@ -160,6 +160,9 @@ func (c *Component) checks(file string, data []byte) ([]compliance.Spec, report.
 			first[spec.ID] = i
 		}
 		out = append(out, c.conditions(doc, at, spec)...)
+		if spec.Goss == nil && spec.ID != "" && !slices.ContainsFunc(spec.Waived, func(w compliance.BuiltIn) bool { return len(w.When)+len(w.Families) == 0 }) {
+			out = append(out, doc.Problem(at+".id", "goss, or a waiver without conditions", "%s: goss is required but missing", spec.ID))
+		}
 		if !doc.Valid(at + ".goss") {
 			continue
 		}
@@ -174,19 +177,41 @@ func (c *Component) checks(file string, data []byte) ([]compliance.Spec, report.
 	return content.Controls, out
 }
 
-// conditions checks what a control says under when.
+// conditions checks what a control says under when, families and waived.
 func (c *Component) conditions(doc *strictyaml.Document, at string, spec compliance.Spec) report.Problems {
+	out := c.when(doc, at+".when", spec.ID, spec.When)
+	out = append(out, c.knownFamilies(doc, at+".families", spec.ID, spec.Families)...)
+	for i, w := range spec.Waived {
+		waived := strictyaml.Index(at+".waived", i)
+		out = append(out, c.when(doc, waived+".when", spec.ID, w.When)...)
+		out = append(out, c.knownFamilies(doc, waived+".families", spec.ID, w.Families)...)
+	}
+	return out
+}
+
+// knownFamilies checks that a condition names families of the component.
+func (c *Component) knownFamilies(doc *strictyaml.Document, at, id string, families []string) report.Problems {
 	var out report.Problems
-	for name, values := range spec.When {
-		where := at + ".when." + name
+	for i, family := range families {
+		if !slices.Contains(c.Families, family) {
+			out = append(out, doc.Problem(strictyaml.Index(at, i), strings.Join(c.Families, ", "), "%s: the component does not support family %q", id, family))
+		}
+	}
+	return out
+}
+
+func (c *Component) when(doc *strictyaml.Document, at, id string, when map[string][]strictyaml.Scalar) report.Problems {
+	var out report.Problems
+	for name, values := range when {
+		where := at + "." + name
 		p, ok := c.Parameters[name]
 		if !ok {
-			out = append(out, doc.KeyProblem(where, orNone(c.parameterNames()), "%s: the component has no parameter %q", spec.ID, name))
+			out = append(out, doc.KeyProblem(where, orNone(c.parameterNames()), "%s: the component has no parameter %q", id, name))
 			continue
 		}
 		for i, v := range values {
 			if message, allowed := p.Refuse(string(v)); message != "" {
-				out = append(out, doc.Problem(strictyaml.Index(where, i), allowed, "%s: %s can never be so: %s", spec.ID, name, message))
+				out = append(out, doc.Problem(strictyaml.Index(where, i), allowed, "%s: %s can never be so: %s", id, name, message))
 			}
 		}
 	}

@@ -80,6 +80,7 @@ order: 20
 parameters:
   token: {type: string, description: a token}
   port: {type: int, default: 80, description: d}
+files: [/etc/web.conf, /etc/shared/]
 services: [web.service]
 `
 
@@ -97,6 +98,7 @@ func tree() fstest.MapFS {
 		"components/base/component.yaml":     text(baseYAML),
 		"components/base/checks.yaml":        text(baseChecks),
 		"components/base/install.sh":         text("true\n"),
+		"components/base/scores.md":          text("a page\n"),
 		"components/web/component.yaml":      text(webYAML),
 		"components/web/checks.yaml":         text(webChecks),
 		"components/web/install.sh":          text("true\n"),
@@ -157,29 +159,34 @@ func TestProblems(t *testing.T) {
 		chk  = "components/base/checks.yaml"
 	)
 	tests := map[string]struct{ file, old, repl, want string }{
-		"an unknown component":                {rec, "- name: base", "- name: bsae", `recipes/sample.yaml:14:11: error: there is no component "bsae"; did you mean "base"? (allowed: base, other, web)`},
-		"an unknown parameter":                {rec, "port: 8080", "prot: 8080", `recipes/sample.yaml:13:13: error: component web has no parameter "prot"; did you mean "port"? (allowed: port, token)`},
-		"a value of the wrong type":           {rec, "port: 8080", "port: many", `recipes/sample.yaml:13:13: error: parameter port of web: "many" is not a whole number (allowed: a whole number)`},
-		"a value that is not allowed":         {rec, "- name: base", "- name: base\n    parameters: {variant: ecs}", `recipes/sample.yaml:15:27: error: parameter variant of base: "ecs" is not one of the values (allowed: base, docker)`},
-		"a bool that is none":                 {rec, "- name: base", "- name: base\n    parameters: {strict: 'yes'}", `recipes/sample.yaml:15:26: error: parameter strict of base: "yes" is not true or false (allowed: true, false)`},
-		"a parameter without a value":         {rec, "      token: abc\n", "", `recipes/sample.yaml:11:5: error: component web needs the parameter token: a token (allowed: text)`},
-		"a value of two lines":                {rec, "token: abc", `token: "a\nb"`, `recipes/sample.yaml:12:14: error: parameter token of web: a value must be one line (allowed: text)`},
-		"a family that is not supported":      {rec, "family: debian-12", "family: al2023", `recipes/sample.yaml:10:11: error: component web does not support family al2023 (allowed: debian-12)`},
-		"a waiver of no control":              {rec, "distribution:", "checks: {waivers: [{control: ABC-01, reason: for the test, approver: a, expires: 2026-12-01}]}\ndistribution:", `recipes/sample.yaml:15:30: error: the image has no control ABC-01 to waive (allowed: SYS-01, WEB-01)`},
-		"a component that misspells a key":    {base, "services:", "service:", `components/base/component.yaml:12:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, order, requires, conflicts, parameters, packages, files, services)`},
-		"a component without one it requires": {base, "services:", "requires: [docker]\nservices:", `recipes/sample.yaml:14:11: error: component base requires the component docker, which the recipe does not list`},
-		"components that exclude each other":  {base, "services:", "conflicts: [web]\nservices:", `recipes/sample.yaml:14:11: error: component base cannot be in one image with web`},
-		"a component of another name":         {base, "name: base", "name: bass", `components/base/component.yaml:1:7: error: name is "bass", but the directory is called base (allowed: base)`},
-		"a default that is not allowed":       {base, "default: docker", "default: ecs", `components/base/component.yaml:6:36: error: default: "ecs" is not one of the values (allowed: base, docker)`},
-		"a parameter with a bad name":         {base, "  strict:", "  is-strict: {type: bool, default: true, description: d}\n  strict:", `components/base/component.yaml:7:3: error: "is-strict" cannot be the name of a parameter (allowed: letters and digits, beginning with a small letter)`},
-		"a condition on no parameter":         {chk, "strict: [true]", "strong: [true]", `components/base/checks.yaml:5:31: error: SYS-01: the component has no parameter "strong" (allowed: strict, variant)`},
-		"a condition that can never hold":     {chk, "variant: [docker]", "variant: [ecs]", `components/base/checks.yaml:5:22: error: SYS-01: variant can never be so: "ecs" is not one of the values (allowed: base, docker)`},
-		"a control twice":                     {chk, "id: SYS-02", "id: SYS-01", `components/base/checks.yaml:8:9: error: control SYS-01 is described twice; the first is controls[0]`},
-		"a control of another component":      {chk, "id: SYS-02", "id: WEB-01", `recipes/sample.yaml:14:11: error: control WEB-01 is in component web and again in base; give one of them another id`},
-		"an attribute that goss does not get": {chk, `{value: "1"}`, `{valeu: "1", value: "1"}`, `components/base/checks.yaml:7:44: error: SYS-01: unknown attribute "valeu"; did you mean "value"? (allowed: name, value)`},
-		"a missing attribute":                 {chk, `{value: "1"}`, `{}`, `components/base/checks.yaml:7:22: error: SYS-01: value is required but missing`},
-		"an unknown resource type":            {chk, "kernel-param:", "kernelparam:", `components/base/checks.yaml:7:7: error: SYS-01: unknown resource type "kernelparam"; did you mean "kernel-param"? (allowed: command, file, group, kernel-param, mount, package, port, process, service, user)`},
-		"an unknown severity":                 {chk, "severity: medium", "severity: severe", `components/base/checks.yaml:4:15: error: controls[0].severity: "severe" is not known (allowed: low, medium, high, critical)`},
+		"an unknown component":                   {rec, "- name: base", "- name: bsae", `recipes/sample.yaml:14:11: error: there is no component "bsae"; did you mean "base"? (allowed: base, other, web)`},
+		"an unknown parameter":                   {rec, "port: 8080", "prot: 8080", `recipes/sample.yaml:13:13: error: component web has no parameter "prot"; did you mean "port"? (allowed: port, token)`},
+		"a value of the wrong type":              {rec, "port: 8080", "port: many", `recipes/sample.yaml:13:13: error: parameter port of web: "many" is not a whole number (allowed: a whole number)`},
+		"a value that is not allowed":            {rec, "- name: base", "- name: base\n    parameters: {variant: ecs}", `recipes/sample.yaml:15:27: error: parameter variant of base: "ecs" is not one of the values (allowed: base, docker)`},
+		"a bool that is none":                    {rec, "- name: base", "- name: base\n    parameters: {strict: 'yes'}", `recipes/sample.yaml:15:26: error: parameter strict of base: "yes" is not true or false (allowed: true, false)`},
+		"a parameter without a value":            {rec, "      token: abc\n", "", `recipes/sample.yaml:11:5: error: component web needs the parameter token: a token (allowed: text)`},
+		"a value of two lines":                   {rec, "token: abc", `token: "a\nb"`, `recipes/sample.yaml:12:14: error: parameter token of web: a value must be one line (allowed: text)`},
+		"a family that is not supported":         {rec, "family: debian-12", "family: al2023", `recipes/sample.yaml:10:11: error: component web does not support family al2023 (allowed: debian-12)`},
+		"a waiver of no control":                 {rec, "distribution:", "checks: {waivers: [{control: ABC-01, reason: for the test, approver: a, expires: 2026-12-01}]}\ndistribution:", `recipes/sample.yaml:15:30: error: the image has no control ABC-01 to waive (allowed: SYS-01, WEB-01)`},
+		"a component that misspells a key":       {base, "services:", "service:", `components/base/component.yaml:12:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, order, requires, conflicts, parameters, packages, files, services)`},
+		"a component without one it requires":    {base, "services:", "requires: [docker]\nservices:", `recipes/sample.yaml:14:11: error: component base requires the component docker, which the recipe does not list`},
+		"components that put down the same file": {base, "services:", "files: [/etc/web.conf, /etc/shared/]\nservices:", `recipes/sample.yaml:14:11: error: components web and base both put /etc/web.conf into the image`},
+		"components that exclude each other":     {base, "services:", "conflicts: [web]\nservices:", `recipes/sample.yaml:14:11: error: component base cannot be in one image with web`},
+		"a component of another name":            {base, "name: base", "name: bass", `components/base/component.yaml:1:7: error: name is "bass", but the directory is called base (allowed: base)`},
+		"a default that is not allowed":          {base, "default: docker", "default: ecs", `components/base/component.yaml:6:36: error: default: "ecs" is not one of the values (allowed: base, docker)`},
+		"a parameter with a bad name":            {base, "  strict:", "  is-strict: {type: bool, default: true, description: d}\n  strict:", `components/base/component.yaml:7:3: error: "is-strict" cannot be the name of a parameter (allowed: letters and digits, beginning with a small letter)`},
+		"a condition on no parameter":            {chk, "strict: [true]", "strong: [true]", `components/base/checks.yaml:5:31: error: SYS-01: the component has no parameter "strong" (allowed: strict, variant)`},
+		"a condition that can never hold":        {chk, "variant: [docker]", "variant: [ecs]", `components/base/checks.yaml:5:22: error: SYS-01: variant can never be so: "ecs" is not one of the values (allowed: base, docker)`},
+		"a waiver of a family that there is not": {chk, "goss:", "waived: [{families: [debian-13], reason: it is not there at all}]\n    goss:", `components/base/checks.yaml:6:26: error: SYS-01: the component does not support family "debian-13" (allowed: debian-12, al2023)`},
+		"a waiver that can never hold":           {chk, "goss:", "waived: [{when: {variant: [ecs]}, reason: it is not there at all}]\n    goss:", `components/base/checks.yaml:6:32: error: SYS-01: variant can never be so: "ecs" is not one of the values (allowed: base, docker)`},
+		"a waiver that gives no reason":          {chk, "goss:", "waived: [{reason: because}]\n    goss:", `components/base/checks.yaml:6:23: error: controls[0].waived[0].reason is too short: 7 characters`},
+		"a waiver of some cases without a check": {chk, "goss:\n      kernel-param: {net.ipv4.ip_forward: {value: \"1\"}}", "waived: [{when: {variant: [docker]}, reason: it is not there at all}]", `components/base/checks.yaml:2:9: error: SYS-01: goss is required but missing (allowed: goss, or a waiver without conditions)`},
+		"a control twice":                        {chk, "id: SYS-02", "id: SYS-01", `components/base/checks.yaml:8:9: error: control SYS-01 is described twice; the first is controls[0]`},
+		"a control of another component":         {chk, "id: SYS-02", "id: WEB-01", `recipes/sample.yaml:14:11: error: control WEB-01 is in component web and again in base; give one of them another id`},
+		"an attribute that goss does not get":    {chk, `{value: "1"}`, `{valeu: "1", value: "1"}`, `components/base/checks.yaml:7:44: error: SYS-01: unknown attribute "valeu"; did you mean "value"? (allowed: name, value)`},
+		"a missing attribute":                    {chk, `{value: "1"}`, `{}`, `components/base/checks.yaml:7:22: error: SYS-01: value is required but missing`},
+		"an unknown resource type":               {chk, "kernel-param:", "kernelparam:", `components/base/checks.yaml:7:7: error: SYS-01: unknown resource type "kernelparam"; did you mean "kernel-param"? (allowed: command, file, group, kernel-param, mount, package, port, process, service, user)`},
+		"an unknown severity":                    {chk, "severity: medium", "severity: severe", `components/base/checks.yaml:4:15: error: controls[0].severity: "severe" is not known (allowed: low, medium, high, critical)`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

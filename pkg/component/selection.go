@@ -17,6 +17,7 @@ import (
 // Selected is a component with the values its parameters have in a recipe.
 type Selected struct {
 	*Component
+	Family string            // the recipe's
 	Values map[string]string // every parameter, defaults included
 }
 
@@ -62,7 +63,7 @@ func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, report.
 			}
 			owners[control.ID] = use.Name
 		}
-		out = append(out, Selected{Component: c, Values: values})
+		out = append(out, Selected{Component: c, Family: r.Family, Values: values})
 	}
 	problems = append(problems, together(r, out)...)
 	slices.SortStableFunc(out, func(a, b Selected) int {
@@ -98,7 +99,7 @@ func together(r *recipe.Recipe, selected []Selected) report.Problems {
 			}
 		}
 		for _, file := range c.Files {
-			if other, dup := owner[file]; dup && other != c.Name {
+			if other, dup := owner[file]; dup && other != c.Name && !strings.HasSuffix(file, "/") {
 				problems = append(problems, r.Problem(where, "", "components %s and %s both put %s into the image", other, c.Name, file))
 			}
 			owner[file] = c.Name
@@ -145,7 +146,7 @@ func waivers(r *recipe.Recipe, selected []Selected) report.Problems {
 	var ids []string
 	for _, s := range selected {
 		for _, spec := range s.Controls {
-			if spec.AppliesTo(s.Values) {
+			if spec.AppliesTo(s.Family, s.Values) {
 				ids = append(ids, spec.ID)
 			}
 		}
@@ -167,7 +168,7 @@ func waivers(r *recipe.Recipe, selected []Selected) report.Problems {
 func Sets(selected []Selected) []compliance.Set {
 	out := make([]compliance.Set, 0, len(selected))
 	for _, s := range selected {
-		out = append(out, compliance.Set{Component: s.Name, Values: s.Values, Specs: s.Controls})
+		out = append(out, compliance.Set{Component: s.Name, Family: s.Family, Values: s.Values, Specs: s.Controls})
 	}
 	return out
 }

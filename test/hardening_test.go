@@ -1,0 +1,288 @@
+package test
+
+import (
+	"bytes"
+	"encoding/xml"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
+	"github.com/ami-factory/ami-factory/userdata"
+)
+
+// bench is a container guest in which components are installed by the factory's
+// own runner, without a bake around it.
+type bench struct {
+	driver vm.Driver
+	launch vm.Launch
+	guest  vm.Machine
+	family string // of the base image
+}
+
+// newBench boots the base image as a guest.
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	base := os.Getenv("AMI_FACTORY_CONTAINER_BASE")
+	if base == "" {
+		t.Skip("boots containers, as root: set AMI_FACTORY_CONTAINER_BASE to the directory of a base image of kind container (image.json, rootfs)")
+	}
+	sources, err := network.HostAptSources(t.Context(), "/")
+	require.NoError(t, err)
+	cache := os.Getenv("AMI_FACTORY_CACHE")
+	if cache == "" {
+		cache = t.TempDir()
+	}
+	driver, err := nspawn.New(t.Context(), nspawn.Options{
+		Network: network.Options{Apt: sources, CacheDir: filepath.Join(cache, "packages")},
+		Log:     slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, driver.Close()) })
+	const id = "i-0bbbbbbbbbbbbbbb1"
+	b := &bench{driver: driver, launch: vm.Launch{
+		InstanceID: id, InstanceType: "t3.medium", InstanceDir: filepath.Join(t.TempDir(), id), ImageDir: base,
+		VCPUs: 2, MemoryMiB: 2048, VolumeGiB: 8, PrivateIP: "172.31.5.6", MAC: "0a:ff:ac:1f:05:06",
+		Metadata: imds.New(imds.Instance{
+			InstanceID: id, ImageID: "ami-0123456789abcdef0", InstanceType: "t3.medium", PrivateIP: "172.31.5.6",
+			MAC: "0a:ff:ac:1f:05:06", Account: "123456789012", Region: "us-east-1", AvailabilityZone: "us-east-1a", TokensRequired: true,
+		}),
+	}}
+	require.NoError(t, os.Mkdir(b.launch.InstanceDir, 0o755))
+	b.boot(t)
+	t.Cleanup(func() { assert.NoError(t, b.guest.Kill()) })
+	b.family = b.must(t, `. /etc/os-release && printf '%s-%s' "$ID" "$VERSION_ID"`, nil)
+	return b
+}
+
+// boot starts the guest, or starts it again after it was shut down.
+func (b *bench) boot(t *testing.T) {
+	t.Helper()
+	guest, err := b.driver.Start(t.Context(), b.launch)
+	require.NoError(t, err)
+	b.guest = guest
+	require.Eventually(t, func() bool { return guest.Ping(t.Context()) == nil }, patience, time.Second)
+	b.run(t, "cloud-init status --wait >/dev/null", nil)
+}
+
+func (b *bench) reboot(t *testing.T) {
+	t.Helper()
+	_, err := b.guest.Shutdown(t.Context(), time.Minute)
+	require.NoError(t, err)
+	<-b.guest.Done()
+	b.boot(t)
+}
+
+// run runs a script in the guest and returns its exit code and what it printed.
+func (b *bench) run(t *testing.T, script string, stdin []byte) (int, string) {
+	t.Helper()
+	result, err := b.guest.Exec(t.Context(), vm.Command{Argv: []string{"bash", "-c", script}, Stdin: stdin, Timeout: 15 * time.Minute})
+	require.NoError(t, err, script)
+	return result.ExitCode, string(result.Stdout) + string(result.Stderr)
+}
+
+func (b *bench) must(t *testing.T, script string, stdin []byte) string {
+	t.Helper()
+	code, output := b.run(t, script, stdin)
+	require.Zerof(t, code, "%s\n%s", script, output)
+	return output
+}
+
+// selected are components with their defaults and what values change of them.
+func (b *bench) selected(t *testing.T, values map[string]string, names ...string) []component.Selected {
+	t.Helper()
+	var out []component.Selected
+	for _, name := range names {
+		c, problems, err := component.Load(userdata.FS, name)
+		require.NoError(t, err)
+		require.Empty(t, problems)
+		s := component.Selected{Component: c, Family: b.family, Values: map[string]string{}}
+		for parameter, p := range c.Parameters {
+			s.Values[parameter] = string(*p.Default)
+			if value, ok := values[parameter]; ok {
+				s.Values[parameter] = value
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// install runs the components in the guest and returns the runner's output.
+func (b *bench) install(t *testing.T, components []component.Selected) string {
+	t.Helper()
+	files, err := component.Files(userdata.FS, b.family, components)
+	require.NoError(t, err)
+	bundle, err := component.Bundle(files)
+	require.NoError(t, err)
+	b.must(t, "rm -rf /var/lib/ami-factory/bundle && mkdir -p /var/lib/ami-factory/bundle && tar -xzf - -C /var/lib/ami-factory/bundle", bundle)
+	return b.again(t)
+}
+
+func (b *bench) again(t *testing.T) string {
+	t.Helper()
+	return b.must(t, "bash /var/lib/ami-factory/bundle/run.sh </dev/null", nil)
+}
+
+// check runs the controls' checks in the guest.
+func (b *bench) check(t *testing.T, components []component.Selected) compliance.Report {
+	t.Helper()
+	checks, controls, err := compliance.Compile(component.Sets(components))
+	require.NoError(t, err)
+	dir, err := built()
+	require.NoError(t, err)
+	goss, err := os.ReadFile(filepath.Join(dir, "tools", "goss"))
+	require.NoError(t, err)
+	b.must(t, "mkdir -p /var/lib/checks && cat >/var/lib/checks/goss && chmod 700 /var/lib/checks/goss", goss)
+	b.must(t, "cat >/var/lib/checks/checks.yaml", checks)
+	_, results := b.run(t, "cd / && umask 022 && HOME=/root /var/lib/checks/goss --gossfile /var/lib/checks/checks.yaml validate --format json --no-color --max-concurrent 4 2>/dev/null", nil)
+	out, err := compliance.Evaluate(compliance.Input{
+		Controls: controls, Checks: checks, Results: []byte(results), Gate: "low", Now: time.Now(),
+		Guests: compliance.Guests{Kind: string(vm.Container)},
+	})
+	require.NoError(t, err, results)
+	return out
+}
+
+// failed are the controls of a report that failed, by id.
+func failed(r compliance.Report) map[string]string {
+	out := map[string]string{}
+	for _, result := range r.Results {
+		if result.Rejecting {
+			out[result.ControlID] = result.Evidence.Expected + " -- found: " + result.Evidence.Actual
+		}
+	}
+	return out
+}
+
+func TestTheHardenedGuestPassesEveryControlAndEachIsSeenToFail(t *testing.T) {
+	for _, variant := range []string{"docker", "base"} {
+		t.Run(variant, func(t *testing.T) {
+			b := newBench(t)
+			hardening := b.selected(t, map[string]string{"variant": variant}, "hardening")
+			b.install(t, hardening)
+			assert.Contains(t, b.again(t), "hardening: 0 changes\n", "a second run changes nothing")
+			b.must(t, "rm -r /var/log/ami-factory", nil) // as the seal does
+			b.reboot(t)
+
+			report := b.check(t, hardening)
+			assert.Empty(t, failed(report))
+			known := map[string]bool{}
+			for _, result := range report.Results {
+				known[result.ControlID] = result.Waiver == nil
+			}
+
+			broken := map[string]bool{}
+			lines, err := os.ReadFile(filepath.Join("..", "userdata", "testdata", "breaks.txt"))
+			require.NoError(t, err)
+			for line := range strings.Lines(string(lines)) {
+				id, command, _ := strings.Cut(strings.TrimSpace(line), " ")
+				if !known[id] {
+					continue
+				}
+				code, output := b.run(t, command, nil)
+				assert.Zero(t, code, "%s: %s\n%s", id, command, output)
+				broken[id] = true
+			}
+			found := failed(b.check(t, hardening))
+			for id := range known {
+				if broken[id] {
+					assert.NotEmpty(t, found[id], "%s does not notice its sabotage", id)
+				} else {
+					assert.Empty(t, found[id], "%s was not sabotaged", id)
+				}
+			}
+		})
+	}
+}
+
+const ssg = "xccdf_org.ssgproject.content_"
+
+// scan runs a profile of the data stream in the guest and returns the results
+// of the rules that were selected.
+func (b *bench) scan(t *testing.T, profile string) (rules map[string][]string, score string) {
+	t.Helper()
+	code, output := b.run(t, "cd /var/lib/scan && oscap xccdf eval --profile "+ssg+"profile_"+profile+" --results results.xml ds.xml >/dev/null 2>errors || code=$?; cat errors >&2; exit ${code:-0}", nil)
+	require.Contains(t, []int{0, 2}, code, "oscap ends with 2 when rules failed:\n%s", output)
+	var results struct {
+		Result struct {
+			Rules []struct {
+				ID     string `xml:"idref,attr"`
+				Result string `xml:"result"`
+			} `xml:"rule-result"`
+			Score string `xml:"score"`
+		} `xml:"TestResult"`
+	}
+	decoder := xml.NewDecoder(bytes.NewReader([]byte(b.must(t, "cat /var/lib/scan/results.xml", nil))))
+	require.NoError(t, decoder.Decode(&results))
+	out := map[string][]string{}
+	for _, rule := range results.Result.Rules {
+		out[rule.Result] = append(out[rule.Result], strings.TrimPrefix(rule.ID, ssg+"rule_"))
+	}
+	for _, rules := range out {
+		slices.Sort(rules)
+	}
+	return out, results.Result.Score
+}
+
+// documented are the rules that the component's page gives reasons for: the
+// first column of its tables, of the sections up to the next heading.
+func documented(t *testing.T, headings ...string) []string {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join("..", "userdata", "components", "hardening", "openscap.md"))
+	require.NoError(t, err)
+	var out []string
+	inside := false
+	for line := range strings.Lines(string(page)) {
+		if heading, ok := strings.CutPrefix(line, "## "); ok {
+			inside = slices.Contains(headings, strings.TrimSpace(heading))
+		}
+		cells := strings.Split(line, "|")
+		if inside && len(cells) == 4 && strings.HasPrefix(strings.TrimSpace(cells[1]), "`") {
+			out = append(out, strings.Trim(strings.TrimSpace(cells[1]), "`"))
+			assert.Greater(t, len(strings.TrimSpace(cells[2])), 40, "%s needs a reason", cells[1])
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestOpenSCAPFindsNoFailureThatIsNotDocumented(t *testing.T) {
+	stream := os.Getenv("AMI_FACTORY_SCAP_DATASTREAM")
+	if stream == "" {
+		t.Skip("scans a hardened guest: set AMI_FACTORY_SCAP_DATASTREAM to a data stream for Debian 12 of ComplianceAsCode, and AMI_FACTORY_CONTAINER_BASE")
+	}
+	content, err := os.ReadFile(stream)
+	require.NoError(t, err)
+	b := newBench(t)
+	b.install(t, b.selected(t, nil, "hardening", "docker"))
+	b.must(t, "apt-get -qy --no-install-recommends install openscap-scanner >/dev/null && mkdir /var/lib/scan && cat >/var/lib/scan/ds.xml", content)
+	b.must(t, "rm -r /var/log/ami-factory", nil) // as the seal does
+	b.reboot(t)
+
+	found, score := b.scan(t, "cis_level1_server")
+	applicable := len(found["pass"]) + len(found["fail"])
+	t.Logf("CIS level 1 server: score %s, %d rules applicable, %d failed, %d notchecked, %d notapplicable", score,
+		applicable, len(found["fail"]), len(found["notchecked"]), len(found["notapplicable"]))
+	require.GreaterOrEqual(t, applicable, 200, "where nothing is evaluated oscap is content, and nothing is proved")
+	assert.Empty(t, found["error"])
+	assert.Empty(t, found["unknown"])
+	assert.Equal(t, documented(t, "Rules that fail", "Rules that fail in containers only"), found["fail"])
+	inImages := documented(t, "Rules that fail")
+	assert.LessOrEqual(t, float64(len(inImages)), 0.05*float64(applicable), "at most one rule in twenty fails on an image")
+
+	found, score = b.scan(t, "anssi_bp28_intermediary")
+	t.Logf("ANSSI BP-028 intermediary: score %s, %d rules applicable, %d failed", score, len(found["pass"])+len(found["fail"]), len(found["fail"]))
+}
