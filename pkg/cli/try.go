@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -51,6 +52,7 @@ Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.`,
 		},
 	}
 	l.register(c)
+	l.registerDeployment(c)
 	c.Flags().StringVar(&f.image, "image", "", "AMI id, or a recipe's name for its newest `image`")
 	c.Flags().StringVar(&f.region, "region", "", "the image's region (default: the home region)")
 	c.Flags().StringVar(&f.profile, "instance-profile", "", "instance profile to launch with (default: ami-factory-instance if the spec has agents, which read their secrets by its role)")
@@ -181,6 +183,14 @@ func newest(ctx context.Context, f *rehearsal.Factory, flags tryFlags) (string, 
 	return last.ImageID, nil
 }
 
+// first is a label for the first of several rows.
+func first(i int, label string) string {
+	if i > 0 {
+		return ""
+	}
+	return label
+}
+
 func writeTry(w io.Writer, r rehearsal.TryResult) error {
 	var b strings.Builder
 	verdict := "all is well"
@@ -201,12 +211,20 @@ func writeTry(w io.Writer, r rehearsal.TryResult) error {
 		}
 		fmt.Fprintf(&b, "%-13s %-12s %8s  %s\n", label, s.Status, seconds(s.Seconds), s.Name)
 	}
-	for i, p := range r.Problems {
-		label := ""
-		if i == 0 {
-			label = "problems"
+	if r.Boot != nil {
+		for i, s := range r.Boot.Services {
+			state := "ok"
+			if !s.Healthy {
+				state = "failed"
+			}
+			fmt.Fprintf(&b, "%-13s %-12s %8s  %s, %s\n", first(i, "services"), state, seconds(s.Seconds), s.Unit, s.State)
 		}
-		fmt.Fprintf(&b, "%-13s %s\n", label, strings.ReplaceAll(p, "\n", "\n              "))
+	}
+	for i, name := range slices.Sorted(maps.Keys(r.Agents)) {
+		fmt.Fprintf(&b, "%-13s %-22s %s\n", first(i, "agents"), r.Agents[name].State, name)
+	}
+	for i, p := range r.Problems {
+		fmt.Fprintf(&b, "%-13s %s\n", first(i, "problems"), strings.ReplaceAll(p, "\n", "\n              "))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

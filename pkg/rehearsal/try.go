@@ -57,14 +57,14 @@ type TryResult struct {
 	Steps       []TryStep  `json:"steps"`
 	Boot        *BootState `json:"boot,omitempty"` // of the component boot, where the image has it
 	// Agents are what the agents' first-boot units say of themselves.
-	Agents      map[string]json.RawMessage `json:"agents,omitempty"`
-	FailedUnits map[string]string          `json:"failedUnits,omitempty"` // unit: its last words
-	Startup     string                     `json:"startup,omitempty"`     // as systemd-analyze tells it
-	Seconds     float64                    `json:"seconds"`
-	MachineID   string                     `json:"machineIdSha256,omitempty"`
-	HostKeys    []string                   `json:"hostKeySha256,omitempty"`
-	Inspected   string                     `json:"inspected,omitempty"`
-	Console     string                     `json:"-"` // the serial console's text
+	Agents      map[string]AgentState `json:"agents,omitempty"`
+	FailedUnits map[string]string     `json:"failedUnits,omitempty"` // unit: its last words
+	Startup     string                `json:"startup,omitempty"`     // as systemd-analyze tells it
+	Seconds     float64               `json:"seconds"`
+	MachineID   string                `json:"machineIdSha256,omitempty"`
+	HostKeys    []string              `json:"hostKeySha256,omitempty"`
+	Inspected   string                `json:"inspected,omitempty"`
+	Console     string                `json:"-"` // the serial console's text
 }
 
 // TryStep is one stage of the boot: the machine's own, cloud-init's, or a step
@@ -79,8 +79,25 @@ type TryStep struct {
 
 // BootState is what ami-factory-boot.service found.
 type BootState struct {
-	Status   string          `json:"status"`
-	Services json.RawMessage `json:"services,omitempty"`
+	Status   string         `json:"status"`
+	Services []ServiceState `json:"services,omitempty"`
+}
+
+// ServiceState is how a service that the image declares is.
+type ServiceState struct {
+	Unit    string  `json:"unit"`
+	Healthy bool    `json:"healthy"`
+	State   string  `json:"state"` // as systemd names it
+	Seconds float64 `json:"seconds"`
+	Message string  `json:"message,omitempty"`
+}
+
+// AgentState is what the first-boot unit of an agent says of it.
+type AgentState struct {
+	State  string `json:"state"` // started | failed | not-configured
+	Reason string `json:"reason,omitempty"`
+	Unit   string `json:"unit,omitempty"`
+	HostID string `json:"hostId,omitempty"`
 }
 
 // collected is what collect.py prints.
@@ -103,7 +120,7 @@ type collected struct {
 		}
 	}
 	Boot        *BootState
-	Agents      map[string]json.RawMessage
+	Agents      map[string]AgentState
 	FailedUnits map[string]string
 	Startup     string
 	MachineID   string
@@ -127,7 +144,7 @@ func (f *Factory) Try(ctx context.Context, in TryInput) (result TryResult, err e
 		return TryResult{}, fmt.Errorf("launch an instance from %s: %w", in.ImageID, err)
 	}
 	result = TryResult{
-		Image: in.ImageID, Instance: id, Guests: f.driver.Kind(), Description: f.driver.Description(), Problems: []string{}, Steps: []TryStep{},
+		Image: in.ImageID, Instance: id, Guests: f.driver.Kind(), Description: f.description(), Problems: []string{}, Steps: []TryStep{},
 	}
 	defer func() {
 		if out, consoleErr := f.Cloud.EC2.GetConsoleOutput(ctx, &ec2api.GetConsoleOutputInput{InstanceId: &id}); consoleErr == nil {
@@ -321,8 +338,20 @@ func (r *TryResult) add(c collected) {
 			r.Steps = append(r.Steps, step)
 		}
 	}
-	if r.Boot = c.Boot; c.Boot != nil && c.Boot.Status != "ok" {
-		problem("services of the image: %s: %s", c.Boot.Status, c.Boot.Services)
+	if r.Boot = c.Boot; c.Boot != nil {
+		for _, s := range c.Boot.Services {
+			if !s.Healthy {
+				problem("service %s of the image is %s: %s", s.Unit, s.State, s.Message)
+			}
+		}
+		if c.Boot.Status != "ok" && len(r.Problems) == 0 {
+			problem("the image's services: %s", c.Boot.Status)
+		}
+	}
+	for name, agent := range c.Agents {
+		if agent.State == "failed" {
+			problem("agent %s failed: %s", name, agent.Reason)
+		}
 	}
 	for unit, words := range c.FailedUnits {
 		problem("unit %s failed: %s", unit, strings.TrimSpace(words))
