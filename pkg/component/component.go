@@ -36,6 +36,7 @@ type Component struct {
 	Services    []string             `yaml:"services"`                                                    // units enabled for first boot
 
 	Controls []compliance.Spec `yaml:"-"` // from checks.yaml
+	Notes    []string          `yaml:"-"` // names of further pages in the component's directory
 }
 
 // Package of a distribution.
@@ -112,6 +113,15 @@ func Load(fsys fs.FS, name string) (*Component, report.Problems, error) {
 		controls, more := c.checks(file, data)
 		c.Controls = controls
 		problems = append(problems, more...)
+	}
+	notes, err := fs.Glob(fsys, path.Join(dir, "*.md"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read component %s: %w", name, err)
+	}
+	for _, file := range notes {
+		if base := path.Base(file); base != PageFile {
+			c.Notes = append(c.Notes, base)
+		}
 	}
 	if _, err := fs.Stat(fsys, path.Join(dir, "install.sh")); err != nil {
 		problems = append(problems, report.Problem{

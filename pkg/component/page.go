@@ -27,6 +27,11 @@ func (c *Component) Page() []byte {
 	row("packages", c.packageList())
 	row("puts into the image", quoted(c.Files))
 	row("enabled for the first boot", quoted(c.Services))
+	var notes []string
+	for _, file := range c.Notes {
+		notes = append(notes, fmt.Sprintf("[%s](%s)", strings.TrimSuffix(file, ".md"), file))
+	}
+	row("more", notes)
 
 	if len(c.Parameters) > 0 {
 		b.WriteString("\n## Parameters\n\n| parameter | type | default | meaning |\n|---|---|---|---|\n")
