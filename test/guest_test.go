@@ -57,12 +57,21 @@ func edited(t *testing.T, file string, change func(string) string) string {
 	return dir
 }
 
+// full is the recipe with everything; its agents are stand-ins here.
+const full = "debian-12-full"
+
 func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
-	f := open(t, realGuests(t, vm.Container))
-	s := bake(t, f, rehearsal.BakeInput{})
+	opts := realGuests(t, vm.Container)
+	standIns, err := rehearsal.NewStandIns(opts.StateDir)
+	require.NoError(t, err)
+	opts.StandIns = standIns
+	f := open(t, opts)
+	s := bake(t, f, rehearsal.BakeInput{Recipe: full})
 	require.Equal(t, workflow.Published, s.Status, s.Cause)
 	assert.Equal(t, vm.Container, s.Guests)
+	assert.True(t, s.StandInAgents, "the summary says that the agents are stand-ins")
 	assert.Zero(t, s.Checks.Failed)
+	assert.Greater(t, s.Checks.Passed, 140)
 	root := s.Disk
 
 	id, err := os.ReadFile(filepath.Join(root, "etc/machine-id"))
@@ -79,10 +88,17 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 		_, err := os.Stat(filepath.Join(root, there))
 		assert.NoError(t, err, there)
 	}
-	again := bake(t, f, rehearsal.BakeInput{})
+	again := bake(t, f, rehearsal.BakeInput{Recipe: full})
 	assert.Equal(t, workflow.UpToDate, again.Status)
 
 	first, second := try(t, f, s, greeting), try(t, f, s, nil)
+	for _, agent := range []string{"newrelic-infra", "appdynamics-machine-agent", "chef"} {
+		assert.Equal(t, "started", first.Agents[agent].State, "%s: %s", agent, first.Agents[agent].Reason)
+		assert.Equal(t, first.Instance, first.Agents[agent].HostID)
+		assert.Equal(t, "not-configured", second.Agents[agent].State, agent)
+	}
+	require.NotNil(t, first.Boot, "the component boot tells how the services are")
+	assert.Equal(t, "ok", first.Boot.Status)
 	assert.Equal(t, "hello\n", first.Inspected, "the instance's user data was carried out")
 	assert.NotEqual(t, first.MachineID, second.MachineID)
 	assert.Len(t, first.MachineID, 64)
@@ -93,14 +109,36 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 	assert.Empty(t, take(t, f).Alive, "an instance that was tried is terminated")
 }
 
-// greeting is user data that leaves a trace.
-var greeting = []byte("#cloud-config\nwrite_files:\n  - {path: /etc/greeting, content: \"hello\\n\"}\n")
+// greeting is user data that leaves a trace, and asks for the agents, which read
+// their secrets by the role of the instance.
+var greeting = []byte(`#cloud-config
+write_files:
+  - {path: /etc/greeting, content: "hello\n"}
+  - path: /etc/ami-factory/agents/newrelic-infra.env
+    permissions: "0600"
+    content: |
+      AWS_ENDPOINT_URL=http://localcloud.internal
+  - path: /etc/ami-factory/agents/appdynamics-machine-agent.env
+    permissions: "0600"
+    content: |
+      AWS_ENDPOINT_URL=http://localcloud.internal
+      CONTROLLER_HOST=example.saas.appdynamics.com
+      ACCOUNT=example
+  - path: /etc/ami-factory/agents/chef.env
+    permissions: "0600"
+    content: |
+      AWS_ENDPOINT_URL=http://localcloud.internal
+      SERVER_URL=https://chef.example.com
+      ORGANISATION=example
+      POLICY_NAME=web
+      POLICY_GROUP=production
+`)
 
 // try boots an instance of what was baked, and requires that all is well in it.
 func try(t *testing.T, f *rehearsal.Factory, s rehearsal.Summary, userData []byte) rehearsal.TryResult {
 	t.Helper()
 	result, err := f.Try(t.Context(), rehearsal.TryInput{
-		ImageID: s.Images[f.Cloud.Region()], UserData: userData, Inspect: "cat /etc/greeting 2>/dev/null || echo none",
+		ImageID: s.Images[f.Cloud.Region()], UserData: userData, Profile: "ami-factory-instance", Inspect: "cat /etc/greeting 2>/dev/null || echo none",
 	})
 	require.NoError(t, err, result.Console)
 	require.True(t, result.OK, result.Problems)
