@@ -167,7 +167,7 @@ func (f *Factory) Try(ctx context.Context, in TryInput) (result TryResult, err e
 	result.Steps = append(result.Steps, TryStep{Kind: "machine", Name: "launch to the agent's first answer", Status: "ok", Seconds: online.Seconds()})
 	result.add(found)
 	if in.Inspect != "" {
-		out, err := f.tryRun(ctx, id, in.Inspect)
+		out, err := f.tryRun(ctx, id, in.Inspect, in.Timeout)
 		if err != nil {
 			return result, err
 		}
@@ -259,7 +259,7 @@ func (f *Factory) instanceState(ctx context.Context, id string) (ec2types.Instan
 }
 
 func (f *Factory) tryCollect(ctx context.Context, id string) (collected, error) {
-	out, err := f.tryRun(ctx, id, "python3 -I - <<'PYTHON'\n"+collectScript+"PYTHON\n")
+	out, err := f.tryRun(ctx, id, "python3 -I - <<'PYTHON'\n"+collectScript+"PYTHON\n", 2*time.Minute)
 	if err != nil {
 		return collected{}, err
 	}
@@ -271,8 +271,8 @@ func (f *Factory) tryCollect(ctx context.Context, id string) (collected, error) 
 }
 
 // tryRun runs a script in the instance to its end and returns what it printed.
-func (f *Factory) tryRun(ctx context.Context, id, script string) (string, error) {
-	step := guest.Step{InstanceID: id, Execution: "try", Name: uuid.NewString(), Script: script, Timeout: 2 * time.Minute}
+func (f *Factory) tryRun(ctx context.Context, id, script string, limit time.Duration) (string, error) {
+	step := guest.Step{InstanceID: id, Execution: "try", Name: uuid.NewString(), Script: script, Timeout: limit}
 	command, err := guest.Send(ctx, f.Cloud.SSM, step)
 	if err != nil {
 		return "", err
