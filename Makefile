@@ -24,6 +24,9 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ami-factory
 # then skip and say what they lack.
 newest = $$(ls -td "$(CACHE)"/base/debian-12-*/$(1) 2>/dev/null | head -n 1 || true)
 
+FIRST := ^TestAnImageBakedInContainersHasWhatItPromises$$
+VIRTUAL := ^TestAnImageBakedInVirtualMachinesIsPublished$$
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,10 +69,22 @@ test: ## run all checks and tests, with real guests where the machine can
 	@.tools/setup.sh vm container lint || echo "test: tests with real guests that lack a program are skipped" >&2
 	@if [[ $$EUID -ne 0 ]]; then echo "test: not root: tests with container guests are skipped" >&2; fi
 	@$(MAKE) node build lint
-	@# Whole bakes first: they build the base images that other tests boot.
+	@# A whole bake in containers first: it builds the base that other tests boot.
+	@# The bake in virtual machines takes longest, of which most is one emulated
+	@# processor's; the other tests run beside it. It is a process group of its own,
+	@# so that it ends with what it started when this ends.
 	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_CACHE="$(CACHE)"; \
-	go test -timeout 40m ./test; \
-	AMI_FACTORY_CONTAINER_BASE=$(call newest,container) go test -timeout 25m $$(go list ./... | grep -v '/test$$')
+	go test -timeout 20m -run '$(FIRST)' ./test; \
+	export AMI_FACTORY_CONTAINER_BASE=$(call newest,container); \
+	set -m; go test -timeout 50m -run '$(VIRTUAL)' ./test >build/test-vm.log 2>&1 & vm=$$!; set +m; \
+	trap 'kill -- -$$vm 2>/dev/null || true' EXIT; \
+	code=0; \
+	go test -timeout 50m -p 1 -skip '$(FIRST)|$(VIRTUAL)' ./... || code=$$?; \
+	echo "test: waiting for the bake in virtual machines" >&2; \
+	wait $$vm || code=$$?; \
+	trap - EXIT; \
+	cat build/test-vm.log; \
+	exit $$code
 
 .PHONY: test-vm
 test-vm: build ## run the long tests of virtual machines as well: an hour under software emulation
