@@ -119,7 +119,7 @@ enable() {
 #	package_installed NAME      whether it is installed
 #	packages_install NAME...    each NAME or NAME=VERSION; what is there is left alone
 #	packages_purge NAME...      those that are installed go, with their settings
-#	packages_refresh            reads the repositories anew
+#	packages_refresh [SOURCES]  reads the repositories anew, or those of one file
 
 # apt or dnf
 package_manager() {
@@ -162,9 +162,21 @@ installed_version() {
 
 package_installed() { [[ -n $(installed_version "$1") ]]; }
 
+# lists_are_fresh says whether apt's lists are of this bake, or of the last day.
+lists_are_fresh() {
+	[[ -n $(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mtime -1 -print -quit 2>/dev/null) ]]
+}
+
 packages_refresh() {
 	case $(package_manager) in
-	apt) patiently apt_get update ;;
+	apt)
+		# To read the distribution's lists again takes an emulated machine a minute.
+		if [[ -n ${1:-} ]] && lists_are_fresh; then
+			patiently apt_get -o Dir::Etc::sourcelist="$1" -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 update
+		else
+			patiently apt_get update
+		fi
+		;;
 	dnf) patiently dnf_ makecache ;;
 	esac
 }
@@ -182,8 +194,7 @@ packages_install() {
 	if ((${#todo[@]} == 0)); then return; fi
 	case $manager in
 	apt)
-		# Lists that are a day old or gone are read anew; those of this bake are not.
-		if [[ -z $(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mtime -1 -print -quit 2>/dev/null) ]]; then packages_refresh; fi
+		if ! lists_are_fresh; then packages_refresh; fi
 		patiently apt_get -y --no-install-recommends install "${todo[@]}"
 		;;
 	dnf) patiently dnf_ install "${todo[@]/=/-}" ;;
@@ -281,5 +292,5 @@ repository() {
 		;;
 	esac
 	rm -f "$key" "$key.gpg"
-	if ((changes > before)); then packages_refresh; fi
+	if ((changes > before)); then packages_refresh "/etc/apt/sources.list.d/ami-factory-$name.sources"; fi
 }
