@@ -120,6 +120,7 @@ enable() {
 #	packages_install NAME...    each NAME or NAME=VERSION; what is there is left alone
 #	packages_purge NAME...      those that are installed go, with their settings
 #	packages_refresh            reads the repositories anew
+#	packages_refresh_old        only when what is known of them is a day old or gone
 
 # apt or dnf
 package_manager() {
@@ -169,6 +170,13 @@ packages_refresh() {
 	esac
 }
 
+packages_refresh_old() {
+	# dnf knows by itself when its metadata expire.
+	if [[ $(package_manager) == apt && -z $(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mtime -1 -print -quit 2>/dev/null) ]]; then
+		packages_refresh
+	fi
+}
+
 packages_install() {
 	local package name version have manager todo=()
 	manager=$(package_manager)
@@ -182,8 +190,7 @@ packages_install() {
 	if ((${#todo[@]} == 0)); then return; fi
 	case $manager in
 	apt)
-		# Lists that are a day old or gone are read anew; those of this bake are not.
-		if [[ -z $(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mtime -1 -print -quit 2>/dev/null) ]]; then packages_refresh; fi
+		packages_refresh_old
 		patiently apt_get -y --no-install-recommends install "${todo[@]}"
 		;;
 	dnf) patiently dnf_ install "${todo[@]/=/-}" ;;
