@@ -134,7 +134,7 @@ func (c *checker) kernel() {
 
 // weakening are boot arguments that undo what the image is hardened with, or
 // that boot something else.
-var weakening = regexp.MustCompile(`^(apparmor=0|selinux=0|enforcing=0|audit=0|security(=.*)?|lsm(=.*)?|mitigations=off|no(kaslr|smep|smap|pti|spectre_v1|spectre_v2|exec.*|lockdown|module)|pti=off|spectre_v2=off|l1tf=off|mds=off|init=.*|rdinit=.*|root=.*|rw|ro|single|emergency|rescue|rd\..*|systemd\..*|module\.sig_enforce=0|lockdown=none|cgroup_disable=.*|module_blacklist=.*|ipe\..*|ima_.*|cloud-init=.*|ds=.*)$`)
+var weakening = regexp.MustCompile(`^(apparmor=0|selinux=0|enforcing=0|audit=(0|off)|security(=.*)?|lsm(=.*)?|no(kaslr|smep|smap|pti|spectre_v1|spectre_v2|exec.*|lockdown|module)|(mitigations|pti|spectre_v2|spectre_v2_user|spectre_bhi|spec_store_bypass_disable|l1tf|mds|tsx_async_abort|mmio_stale_data|retbleed|srbds|spec_rstack_overflow|gather_data_sampling|reg_file_data_sampling)=off|init=.*|rdinit=.*|root=.*|rw|ro|single|emergency|rescue|rd\..*|systemd\..*|module\.sig_enforce=0|lockdown=none|cgroup_disable=.*|module_blacklist=.*|ipe\..*|ima_.*|cloud-init=.*|ds=.*)$`)
 
 func (c *checker) bootArguments() {
 	list := c.spec.Kernel.BootArguments
