@@ -256,3 +256,52 @@ func TestFilesAreLaidDownOnce(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "b\n", string(content))
 }
+
+// What makes a file's content may fail: the component then does too.
+func TestNoComponentLaysDownWhatFailedToBeMade(t *testing.T) {
+	scripts, err := filepath.Glob("components/*/install.sh")
+	require.NoError(t, err)
+	for _, script := range append(scripts, "lib/agents/agents.sh") {
+		content, err := os.ReadFile(script)
+		require.NoError(t, err)
+		for line := range strings.Lines(string(content)) {
+			assert.NotRegexp(t, `\b(put|drop_in) .*<\(`, line, "%s: bash does not tell how <(...) ended; use a pipe", script)
+		}
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("files of root need root")
+	}
+	b := newLibBench(t)
+	output, ok := b.run(t, "debian-12", "sed s/a/b/ $DIR/missing | put 644 /dev/stdin $DIR/file\necho went on")
+	assert.False(t, ok, output)
+	assert.NotContains(t, output, "went on")
+}
+
+func TestUpgradesThatCannotBeCountedAreNotNone(t *testing.T) {
+	cases := map[string]struct {
+		family, file, program, says string
+		code                        string
+		want                        string // empty: it fails
+	}{
+		"apt has two":         {"debian-12", "debian", "apt-get", "Reading...\nInst a\nInst b\nConf a\n", "0", "2"},
+		"apt has none":        {"debian-12", "debian", "apt-get", "Reading...\n", "0", "0"},
+		"apt cannot say":      {"debian-12", "debian", "apt-get", "E: broken\n", "100", ""},
+		"dnf has two":         {"al2023", "al2023", "dnf", "\na.noarch 2\nb.noarch 3\n", "100", "2"},
+		"dnf has none":        {"al2023", "al2023", "dnf", "", "0", "0"},
+		"dnf cannot say":      {"al2023", "al2023", "dnf", "", "1", ""},
+		"dnf was interrupted": {"al2023", "al2023", "dnf", "a.noarch 2\n", "200", ""},
+	}
+	for sentence, c := range cases {
+		t.Run(sentence, func(t *testing.T) {
+			b := newLibBench(t)
+			require.NoError(t, os.WriteFile(filepath.Join(b.dir, "bin", c.program), []byte("#!/bin/sh\nprintf '"+c.says+"'\nexit "+c.code+"\n"), 0o700)) //nolint:gosec // a program
+			output, ok := b.run(t, c.family, ". components/hardening/families/"+c.file+".sh\npending=$(pending_upgrades)\necho \"pending: $pending\"")
+			assert.Equal(t, c.want != "", ok, output)
+			if c.want != "" {
+				assert.Contains(t, output, "pending: "+c.want+"\n")
+			} else {
+				assert.NotContains(t, output, "pending")
+			}
+		})
+	}
+}

@@ -114,6 +114,8 @@ fi`)
 		assert.Equal(t, 64, code, text)
 	})
 	t.Run("a service starts and is healthy", func(t *testing.T) {
+		// As after user data, which writes settings only.
+		g.output(t, "rmdir /var/log/services/web /var/lib/services/web")
 		g.output(t, "systemctl start service@web.service || { journalctl --no-pager -n 30 -u service@web.service; exit 1; }")
 		assert.Equal(t, "active", g.output(t, "systemctl is-active service@web.service"))
 		assert.Equal(t, "healthy, "+image, g.output(t, "systemctl show --value -p StatusText service@web.service"))

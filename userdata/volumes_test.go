@@ -15,7 +15,7 @@ import (
 func TestInstanceStoreFormatsEmptyDisksOnly(t *testing.T) {
 	const disk = "nvme-Amazon_EC2_NVMe_Instance_Storage_AWS"
 	cases := map[string]struct {
-		disks   map[string]string // what blkid says of each; empty: nothing is found
+		disks   map[string]string // what blkid says of each; empty: nothing is found; -> is another name
 		wipefs  string
 		mounted string
 		want    []string // calls, with the directories cut away
@@ -26,7 +26,7 @@ func TestInstanceStoreFormatsEmptyDisksOnly(t *testing.T) {
 		"an odd disk":    {map[string]string{disk + "1": ""}, "a partition table", "", nil},
 		"a mounted disk": {map[string]string{disk + "1": "ext4"}, "", "scratch", nil},
 		"names of namespaces and partitions": {
-			map[string]string{disk + "1": "ext4", disk + "1_1": "ext4", disk + "1-part1": "ext4", "nvme-Amazon_Elastic_Block_Store_vol1": ""}, "", "",
+			map[string]string{disk + "1": "ext4", disk + "1_1": "-> " + disk + "1", disk + "1-ns-1": "-> " + disk + "1", disk + "1-part1": "ext4", "nvme-Amazon_Elastic_Block_Store_vol1": ""}, "", "",
 			[]string{"mount -t ext4 -o nodev,nosuid,noatime " + disk + "1 scratch"},
 		},
 		"two disks": {
@@ -47,6 +47,10 @@ func TestInstanceStoreFormatsEmptyDisksOnly(t *testing.T) {
 			}
 			write("disks/.keep", "")
 			for name, content := range c.disks {
+				if of, ok := strings.CutPrefix(content, "-> "); ok {
+					require.NoError(t, os.Symlink(of, filepath.Join(dir, "disks", name)))
+					continue
+				}
 				write("disks/"+name, content)
 			}
 			note := "#!/bin/bash\necho \"$(basename $0) $*\" >>" + dir + "/calls\n"

@@ -120,6 +120,7 @@ enable() {
 #	packages_install NAME...    each NAME or NAME=VERSION; what is there is left alone
 #	packages_purge NAME...      those that are installed go, with their settings
 #	packages_refresh [SOURCES]  reads the repositories anew, or those of one file
+#	packages_refresh_old        only when what is known of them is a day old or gone
 
 # apt or dnf
 package_manager() {
@@ -181,6 +182,11 @@ packages_refresh() {
 	esac
 }
 
+packages_refresh_old() {
+	# dnf knows by itself when its metadata expire.
+	if [[ $(package_manager) == apt ]] && ! lists_are_fresh; then packages_refresh; fi
+}
+
 packages_install() {
 	local package name version have manager todo=()
 	manager=$(package_manager)
@@ -194,7 +200,7 @@ packages_install() {
 	if ((${#todo[@]} == 0)); then return; fi
 	case $manager in
 	apt)
-		if ! lists_are_fresh; then packages_refresh; fi
+		packages_refresh_old
 		patiently apt_get -y --no-install-recommends install "${todo[@]}"
 		;;
 	dnf) patiently dnf_ install "${todo[@]/=/-}" ;;

@@ -425,7 +425,7 @@ func (p *plan) containers() {
 		folder := "/opt/services/" + c.Name + "/conf/"
 		lines := []string{"IMAGE=" + c.Image}
 		if len(c.Ports) > 0 {
-			lines = append(lines, `PORTS="`+strings.Join(c.Ports, " ")+`"`)
+			lines = append(lines, "PORTS="+strings.Join(c.Ports, " "))
 		}
 		lines = append(lines, "STOP_GRACE="+strconv.Itoa(c.StopGraceSeconds))
 		if c.Health.Port != 0 {

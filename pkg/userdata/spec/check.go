@@ -134,7 +134,7 @@ func (c *checker) kernel() {
 
 // weakening are boot arguments that undo what the image is hardened with, or
 // that boot something else.
-var weakening = regexp.MustCompile(`^(apparmor=0|selinux=0|enforcing=0|audit=0|security(=.*)?|lsm(=.*)?|mitigations=off|no(kaslr|smep|smap|pti|spectre_v1|spectre_v2|exec.*|lockdown|module)|pti=off|spectre_v2=off|l1tf=off|mds=off|init=.*|rdinit=.*|root=.*|rw|ro|single|emergency|rescue|rd\..*|systemd\..*|module\.sig_enforce=0|lockdown=none|cgroup_disable=.*|module_blacklist=.*|ipe\..*|ima_.*|cloud-init=.*|ds=.*)$`)
+var weakening = regexp.MustCompile(`^(apparmor=0|selinux=0|enforcing=0|audit=(0|off)|security(=.*)?|lsm(=.*)?|no(kaslr|smep|smap|pti|spectre_v1|spectre_v2|exec.*|lockdown|module)|(mitigations|pti|spectre_v2|spectre_v2_user|spectre_bhi|spec_store_bypass_disable|l1tf|mds|tsx_async_abort|mmio_stale_data|retbleed|srbds|spec_rstack_overflow|gather_data_sampling|reg_file_data_sampling)=off|init=.*|rdinit=.*|root=.*|rw|ro|single|emergency|rescue|rd\..*|systemd\..*|module\.sig_enforce=0|lockdown=none|cgroup_disable=.*|module_blacklist=.*|ipe\..*|ima_.*|cloud-init=.*|ds=.*)$`)
 
 func (c *checker) bootArguments() {
 	list := c.spec.Kernel.BootArguments
@@ -377,6 +377,7 @@ var (
 	agentKey   = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,63}$`)
 	secretKey  = regexp.MustCompile(`(KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?)$`)
 	longSecret = regexp.MustCompile(`(^|[^A-Za-z0-9])[A-Za-z0-9+/_-]{32,}={0,2}($|[^A-Za-z0-9])`)
+	memberName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
 	secretID   = regexp.MustCompile(`^(arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+|[A-Za-z0-9/_+=.@-]{1,512})$`)
 	ssmName    = regexp.MustCompile(`^(arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9/_.-]+|/[A-Za-z0-9/_.-]+)$`)
 )
@@ -388,6 +389,9 @@ func (c *checker) agents() {
 		parameters := all[agent]
 		for _, key := range sorted(parameters) {
 			c.agent(strictyaml.Join(at, key), key, parameters[key])
+			if takes := c.image.agents[agent]; agentKey.MatchString(key) && !secretKey.MatchString(key) && !slices.Contains(takes, key) {
+				c.keyFail(strictyaml.Join(at, key), strings.Join(takes, ", "), "agent %s takes no %s, and would not start", agent, key)
+			}
 		}
 		_, secret := parameters["SECRET_ID"]
 		if _, parameter := parameters["SSM_PARAMETER"]; secret && parameter {
@@ -409,6 +413,10 @@ func (c *checker) agent(at, key, value string) {
 	case key == "SSM_PARAMETER":
 		if !ssmName.MatchString(value) {
 			c.fail(at, "a parameter's name such as /ami-factory/newrelic, or its ARN", "%q names no parameter of Parameter Store", value)
+		}
+	case key == "SECRET_KEY" && !longSecret.MatchString(value):
+		if !memberName.MatchString(value) {
+			c.fail(at, "letters, digits, _ . and -", "%q is not the name of a member of a secret", value)
 		}
 	case secretKey.MatchString(key):
 		c.keyFail(at, reference, "%s would be a secret in clear: user data is readable by all on the instance", key)

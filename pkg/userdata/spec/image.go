@@ -12,9 +12,10 @@ import (
 // image is what components put into a golden image, as far as a spec could
 // undo it: read from their files, so that it cannot differ from them.
 type image struct {
-	sysctl  []setting         // of the hardening, in any of its variants
-	blocked map[string]string // kernel modules that cannot be loaded, and where that is said
-	files   map[string]string // paths that components lay down, and whose they are
+	sysctl  []setting           // of the hardening, in any of its variants
+	blocked map[string]string   // kernel modules that cannot be loaded, and where that is said
+	files   map[string]string   // paths that components lay down, and whose they are
+	agents  map[string][]string // settings that an agent takes from user data, by its component
 }
 
 // setting is one line of a sysctl.d file; its name may be a pattern.
@@ -27,7 +28,7 @@ var blockedModule = regexp.MustCompile(`^install\s+(\S+)\s+/(usr/)?bin/(false|tr
 // readImage reads components/*/files/<tree>/..., where a tree is one of a
 // variant, a family, or common.
 func readImage(userdata fs.FS) (image, error) {
-	out := image{blocked: map[string]string{}, files: map[string]string{}}
+	out := image{blocked: map[string]string{}, files: map[string]string{}, agents: map[string][]string{}}
 	err := fs.WalkDir(userdata, components, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -37,6 +38,10 @@ func readImage(userdata fs.FS) (image, error) {
 			return nil
 		}
 		component, rest, _ := strings.Cut(inside, "/")
+		if rest == "files/"+component+".py" {
+			out.agents[component], err = readSettings(userdata, name)
+			return err
+		}
 		i := strings.Index(rest, "/etc/")
 		if !strings.HasPrefix(rest, "files/") || i < 0 {
 			return nil
@@ -61,6 +66,26 @@ func readImage(userdata fs.FS) (image, error) {
 		return out, fmt.Errorf("no component has a file below etc/sysctl.d, so nothing says what the image is hardened with")
 	}
 	return out, nil
+}
+
+// agentSetting is a line of a table of settings in an agent's program: a key
+// and the form of its value.
+var agentSetting = regexp.MustCompile(`(?m)^    "([A-Z][A-Z0-9_]*)": r"`)
+
+// readSettings reads what the program of an agent takes, beside what all take.
+func readSettings(userdata fs.FS, name string) ([]string, error) {
+	var keys []string
+	for _, file := range []string{"lib/agents/agent", name} {
+		content, err := fs.ReadFile(userdata, file)
+		if err != nil {
+			return nil, err
+		}
+		for _, found := range agentSetting.FindAllSubmatch(content, -1) {
+			keys = append(keys, string(found[1]))
+		}
+	}
+	slices.Sort(keys)
+	return keys, nil
 }
 
 func (m *image) read(kind, target, content string) {

@@ -226,7 +226,7 @@ type Container struct {
 
 // Health of a container, asked by HTTP.
 type Health struct {
-	// Port on the host.
+	// Port of the container.
 	Port int `yaml:"port,omitempty" json:"port,omitempty" jsonschema:"minimum=1,maximum=65535"`
 	// Path to get; default /.
 	Path string `yaml:"path,omitempty" json:"path,omitempty" jsonschema:"pattern=^/[A-Za-z0-9._~/-]*$,maxLength=200,default=/" hint:"an absolute path without a query"`

@@ -117,15 +117,15 @@ data_volume() {
 }
 
 refuse_parameters
-put 644 <(cloud_config) /etc/cloud/cloud.cfg.d/98-ami-factory-boot.cfg
-put 644 <(release) /etc/ami-factory/release.json
-put 644 <(expectations) /etc/ami-factory/boot.json
+cloud_config | put 644 /dev/stdin /etc/cloud/cloud.cfg.d/98-ami-factory-boot.cfg
+release | put 644 /dev/stdin /etc/ami-factory/release.json
+expectations | put 644 /dev/stdin /etc/ami-factory/boot.json
 put 755 files/boot-report.py /usr/lib/ami-factory/boot-report
 before=$changes
-put 644 <(sed "s/@TIMEOUT@/$((wait + 60))/" files/ami-factory-boot.service) "$units/ami-factory-boot.service"
+sed "s/@TIMEOUT@/$((wait + 60))/" files/ami-factory-boot.service | put 644 /dev/stdin "$units/ami-factory-boot.service"
 if [[ $store ]]; then
 	put 755 files/instance-store.sh /usr/lib/ami-factory/instance-store
-	put 644 <(sed "s|@STORE@|$store|" files/ami-factory-instance-store.service) "$units/ami-factory-instance-store.service"
+	sed "s|@STORE@|$store|" files/ami-factory-instance-store.service | put 644 /dev/stdin "$units/ami-factory-instance-store.service"
 fi
 if booted && ((changes > before)); then systemctl daemon-reload; fi
 if [[ $store ]]; then enable ami-factory-instance-store.service; fi

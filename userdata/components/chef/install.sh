@@ -22,7 +22,7 @@ cinc) uri='' ;;
 *) fail "parameter distribution is '$distribution'; allowed: chef, cinc" ;;
 esac
 
-put 644 /dev/stdin /etc/systemd/system/ami-factory-chef.service < <(sed "s/@DISTRIBUTION@/$distribution/g" files/ami-factory-chef.service)
+sed "s/@DISTRIBUTION@/$distribution/g" files/ami-factory-chef.service | put 644 /dev/stdin /etc/systemd/system/ami-factory-chef.service
 put 644 files/ami-factory-chef.timer /etc/systemd/system/ami-factory-chef.timer
 drop_in ami-factory-agent@chef.service 50-ami-factory-converge.conf files/converge.conf
 agent_lock chef ami-factory-chef.service

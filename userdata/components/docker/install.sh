@@ -138,7 +138,7 @@ pull() {
 			changed "image $image"
 		fi
 	done
-	put 644 <(printf '%s\n' "${images[@]}" | LC_ALL=C sort -u) "$kept"
+	printf '%s\n' "${images[@]}" | LC_ALL=C sort -u | put 644 /dev/stdin "$kept"
 }
 
 refuse_parameters
@@ -147,13 +147,13 @@ directory 755 root:root /etc/docker
 fresh=no
 command -v dockerd >/dev/null || fresh=yes
 before=$changes
-put 644 <(daemon_json) /etc/docker/daemon.json
+daemon_json | put 644 /dev/stdin /etc/docker/daemon.json
 restart=$((changes > before))
 install_engine
 install_compose
 if ((${#registries[@]} > 0)); then
 	packages_install amazon-ecr-credential-helper
-	put 644 <(client_json) /etc/docker/config.json
+	client_json | put 644 /dev/stdin /etc/docker/config.json
 elif [[ -e /etc/docker/config.json ]]; then
 	rm /etc/docker/config.json
 	changed '/etc/docker/config.json is gone'
@@ -161,6 +161,6 @@ fi
 if [[ $fresh == no ]] && ((restart)); then systemctl restart docker.service; fi
 systemctl start docker.service
 answers
-put 640 <(audit_rules) /etc/audit/rules.d/30-docker.rules
+audit_rules | put 640 /dev/stdin /etc/audit/rules.d/30-docker.rules
 pull
 summary

@@ -54,11 +54,11 @@ accounts
 directory 755 root:root "$services"
 directory 755 root:root "$logs"
 directory 755 root:root "$state"
-put 644 <(rendered files/filesystem.env) /etc/ami-factory/filesystem.env
+rendered files/filesystem.env | put 644 /dev/stdin /etc/ami-factory/filesystem.env
 put 755 files/service-run.sh /usr/lib/ami-factory/service-run
 put 755 files/service-create.sh /usr/lib/ami-factory/service-create
 before=$changes
-put 644 <(rendered files/service@.service) /etc/systemd/system/service@.service
+rendered files/service@.service | put 644 /dev/stdin /etc/systemd/system/service@.service
 if booted && ((changes > before)); then systemctl daemon-reload; fi
-put 644 <(rendered files/logrotate) /etc/logrotate.d/services logrotate_accepts
+rendered files/logrotate | put 644 /dev/stdin /etc/logrotate.d/services logrotate_accepts
 summary

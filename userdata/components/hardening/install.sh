@@ -31,7 +31,8 @@ ruleset_is_valid() { nft --check --file "$1"; }
 
 # settings lays down what layout.sh lists.
 settings() {
-	local mode source target check
+	local list mode source target check
+	list=$(bash layout.sh "$AMI_FACTORY_FAMILY" "$variant" "$(uname -m)")
 	while read -r mode source target; do
 		check=true
 		case $target in
@@ -39,14 +40,14 @@ settings() {
 		/etc/nftables.conf) continue ;; # has parameters: see firewall
 		esac
 		put "$mode" "$source" "$target" "$check"
-	done < <(bash layout.sh "$AMI_FACTORY_FAMILY" "$variant" "$(uname -m)")
+	done <<<"$list"
 	put 644 files/common/etc/systemd/journald.conf.d/50-ami-factory.conf /etc/systemd/journald.conf
 	put 644 files/common/etc/security/pwquality.conf.d/50-ami-factory.conf /etc/security/pwquality.conf
 	put 644 files/blocks/chrony.conf "$chrony_conf"
 	put 640 files/blocks/auditd.conf /etc/audit/auditd.conf
-	put 644 /dev/stdin /etc/ami-factory/listen <<<"${AMI_FACTORY_PARAM_LISTEN:-22}"                       # SVC-08
-	put 644 /dev/stdin /etc/ami-factory/suid-allowed < <(grep -v '^#' files/suid-allowed | LC_ALL=C sort) # FILE-05
-	put 644 files/blocks/amazon-ssm-agent.json /etc/amazon/ssm/amazon-ssm-agent.json                      # AWS-08
+	put 644 /dev/stdin /etc/ami-factory/listen <<<"${AMI_FACTORY_PARAM_LISTEN:-22}"                    # SVC-08
+	grep -v '^#' files/suid-allowed | LC_ALL=C sort | put 644 /dev/stdin /etc/ami-factory/suid-allowed # FILE-05
+	put 644 files/blocks/amazon-ssm-agent.json /etc/amazon/ssm/amazon-ssm-agent.json                   # AWS-08
 }
 
 # without_block FILE prints a file without the component's own lines.
@@ -60,10 +61,10 @@ block() {
 }
 
 sshd() { # SSH-01 to SSH-11: first in the main file, so that no drop-in comes before
-	put 600 /dev/stdin /etc/ssh/sshd_config sshd_accepts < <(
+	{
 		block files/blocks/sshd_config "$sshd_algorithms"
 		without_block /etc/ssh/sshd_config
-	)
+	} | put 600 /dev/stdin /etc/ssh/sshd_config sshd_accepts
 }
 
 mounts() { # MNT-02, MNT-03
@@ -180,8 +181,14 @@ strangers() { # FILE-03, FILE-05, AUD-02
 	local kind path privileged=()
 	while IFS=' ' read -r -d '' kind path; do
 		case $kind in
-		d) chmod +t "$path" && changed "$path is not everybody's" ;;
-		f) chmod o-w "$path" && changed "$path is not everybody's" ;;
+		d)
+			chmod +t "$path"
+			changed "$path is not everybody's"
+			;;
+		f)
+			chmod o-w "$path"
+			changed "$path is not everybody's"
+			;;
 		s)
 			if grep -qFx "$path" files/suid-stripped; then
 				strip_suid "$path"
@@ -193,23 +200,27 @@ strangers() { # FILE-03, FILE-05, AUD-02
 		esac
 	done < <(find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/docker -o -path /var/lib/containerd \) -prune \
 		-o \( -type f -perm -0002 -printf 'f %p\0' , -type d -perm -0002 ! -perm -1000 -printf 'd %p\0' , -type f -perm /6000 -printf 's %p\0' \))
-	put 640 /dev/stdin /etc/audit/rules.d/60-ami-factory-privileged.rules < <(
+	{
 		printf '# ami-factory hardening: AUD-02. The programs of this image that run as somebody else.\n'
 		printf -- '-a always,exit -F path=%s -F perm=x -F auid>=1000 -F auid!=unset -k privileged\n' "${privileged[@]}" | LC_ALL=C sort
-	)
+	} | put 640 /dev/stdin /etc/audit/rules.d/60-ami-factory-privileged.rules
 }
 
 packages() { # PKG-04, PKG-06 to PKG-08, SVC-01 to SVC-03, SVC-05, SVC-07, BOOT-05
-	local unwanted compilers=none
+	local unwanted pending compilers=none
 	# Kernel modules built on the machine need their compiler.
 	if package_installed dkms; then compilers='^(clang|gcc|make)$'; fi
 	mapfile -t unwanted < <(installed_packages | grep -Fx -f <(grep -v '^#' files/packages-absent) | grep -Ev "$compilers")
 	packages_purge "${unwanted[@]}"
-	if (($(pending_upgrades) > 0)); then
+	# Of lists that are missing or old nothing would be pending.
+	packages_refresh_old
+	pending=$(pending_upgrades)
+	if ((pending > 0)); then
 		upgrade_packages
 		changed "packages upgraded"
+		pending=$(pending_upgrades)
 	fi
-	put 644 /dev/stdin /etc/ami-factory/upgraded <<<"pending: $(pending_upgrades)"
+	put 644 /dev/stdin /etc/ami-factory/upgraded <<<"pending: $pending"
 }
 
 services() { # PKG-05, SVC-04, SVC-05, KMOD-07, LOG-02, LOG-03
@@ -233,7 +244,7 @@ firewall() { # FWL-01
 	if [[ $variant == base ]]; then tree=base; fi
 	accepted=$(firewall_ports "${AMI_FACTORY_PARAM_FIREWALL_IN:-22}")
 	reached=$(firewall_ports "${AMI_FACTORY_PARAM_FIREWALL_OUT:-53,80,443,2049}")
-	put 600 /dev/stdin /etc/nftables.conf ruleset_is_valid < <(sed "s/@IN@/$accepted/; s/@OUT@/$reached/" "files/$tree/etc/nftables.conf")
+	sed "s/@IN@/$accepted/; s/@OUT@/$reached/" "files/$tree/etc/nftables.conf" | put 600 /dev/stdin /etc/nftables.conf ruleset_is_valid
 	if [[ -e /etc/sysconfig/nftables.conf ]]; then # where al2023's unit reads it
 		put 600 /dev/stdin /etc/sysconfig/nftables.conf <<<'include "/etc/nftables.conf"'
 	fi

@@ -55,7 +55,7 @@ agent_lock() {
 	put 755 "$AMI_FACTORY_LIB/agents/read-secret" $agents_dir/read-secret
 	put 644 "$AMI_FACTORY_LIB/agents/aws.py" $agents_dir/aws.py
 	put 644 "$AMI_FACTORY_LIB/agents/ami-factory-agent@.service" /etc/systemd/system/ami-factory-agent@.service
-	drop_in "$unit" 50-ami-factory-lock.conf /dev/stdin < <(sed "s/@NAME@/$name/g" "$AMI_FACTORY_LIB/agents/lock.conf")
+	sed "s/@NAME@/$name/g" "$AMI_FACTORY_LIB/agents/lock.conf" | drop_in "$unit" 50-ami-factory-lock.conf /dev/stdin
 	if [[ -e files/hardening.conf ]]; then drop_in "$unit" 60-ami-factory-hardening.conf files/hardening.conf; fi
 	directory 700 root:root /etc/ami-factory/agents
 	if ((changes > before)) && booted; then systemctl daemon-reload; fi

@@ -6,9 +6,13 @@ set -euo pipefail
 
 point=$1
 number=0
+declare -A seen=()
 for disk in "${AMI_FACTORY_DISKS:-/dev/disk/by-id}"/nvme-Amazon_EC2_NVMe_Instance_Storage*; do
-	# A disk has two names here, with and without its namespace, and its partitions have more.
-	if [[ ! -e $disk || $disk == *-part* || $disk == *_[0-9] ]]; then continue; fi
+	# A disk has several names here, with and without its namespace, and its partitions have more.
+	if [[ ! -e $disk || $disk == *-part* ]]; then continue; fi
+	device=$(readlink -f "$disk")
+	if [[ ${seen[$device]:-} ]]; then continue; fi
+	seen[$device]=yes
 	number=$((number + 1))
 	target=$point
 	if ((number > 1)); then target=$point-$number; fi

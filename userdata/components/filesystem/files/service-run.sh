@@ -208,5 +208,7 @@ if [[ $command == remove ]]; then
 fi
 rm -f "$reason"
 check "$conf/service.env"
+# User data writes settings, and nothing else of a service.
+/usr/lib/ami-factory/service-create "$name"
 get
 run

@@ -15,7 +15,7 @@ timers=(dnf-automatic.timer dnf-automatic-install.timer)
 installed_packages() { rpm -qa --qf '%{NAME}\n'; }
 
 # pending_upgrades counts packages that have a newer version.
-pending_upgrades() { (dnf --quiet check-update || (($? == 100))) | grep -c '\S' || true; }
+pending_upgrades() { { dnf --quiet check-update || (($? == 100)); } | awk 'NF { n++ } END { print n + 0 }'; }
 
 upgrade_packages() { patiently dnf_ upgrade; }
 

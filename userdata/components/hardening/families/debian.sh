@@ -14,7 +14,7 @@ timers=(apt-daily.timer apt-daily-upgrade.timer)
 installed_packages() { dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii *//p'; }
 
 # pending_upgrades counts packages that have a newer version.
-pending_upgrades() { apt-get -s upgrade | grep -c ^Inst || true; }
+pending_upgrades() { apt-get -s upgrade | awk '/^Inst/ { n++ } END { print n + 0 }'; }
 
 upgrade_packages() { patiently apt_get -y upgrade; }
 
