@@ -115,6 +115,7 @@ func try(t *testing.T, f *rehearsal.Factory, s rehearsal.Summary, userData []byt
 
 func TestATryThatFailsSaysWhereAndLeavesNothing(t *testing.T) {
 	f := open(t, realGuests(t, vm.Container))
+	require.NoError(t, f.ProvideBases(t.Context(), "debian-12"))
 	base, err := f.Cloud.EC2.DescribeImages(wire.WithCaller(t.Context(), wire.Caller{Account: f.Cloud.Account(), Region: f.Cloud.Region()}),
 		&ec2.DescribeImagesInput{Owners: []string{"136693071363"}})
 	require.NoError(t, err)
