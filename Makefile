@@ -29,7 +29,7 @@ VIRTUAL := ^TestAnImageBakedInVirtualMachinesIsPublished$$
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## install what real guests and the tests need (root on Debian), or say what is missing
@@ -92,6 +92,12 @@ test-vm: build ## run the long tests of virtual machines as well: an hour under 
 	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_VM_TESTS=1 AMI_FACTORY_CACHE="$(CACHE)"; \
 	go test -timeout 40m ./pkg/localcloud/baseimage; \
 	AMI_FACTORY_BASE=$(call newest,vm) go test -timeout 60m ./pkg/localcloud/vm/qemu
+
+.PHONY: test-debian-13
+test-debian-13: build ## bake Debian 13 in containers as well (root): two minutes, and its base the first time
+	@.tools/setup.sh container
+	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_DEBIAN_13=1 AMI_FACTORY_CACHE="$(CACHE)"; \
+	go test -count 1 -timeout 40m -run Debian13 -v ./test
 
 .PHONY: test-fast
 test-fast: build ## run the tests that need neither real guests nor minutes

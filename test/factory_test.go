@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -63,6 +64,20 @@ func bake(t testing.TB, f *rehearsal.Factory, in rehearsal.BakeInput) rehearsal.
 	s, err := f.Bake(context.Background(), in, nil)
 	require.NoError(t, err)
 	return s
+}
+
+// debianImages are the names of Debian's public images in the home region, sorted.
+func debianImages(t testing.TB, f *rehearsal.Factory) []string {
+	t.Helper()
+	out, err := f.Cloud.EC2.DescribeImages(context.Background(), &ec2.DescribeImagesInput{Owners: []string{"136693071363"}},
+		func(o *ec2.Options) { o.Region = home })
+	require.NoError(t, err)
+	var names []string
+	for _, i := range out.Images {
+		names = append(names, aws.ToString(i.Name))
+	}
+	slices.Sort(names)
+	return names
 }
 
 // inventory is everything an execution could leave, in all regions.

@@ -109,6 +109,27 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 	assert.Empty(t, take(t, f).Alive, "an instance that was tried is terminated")
 }
 
+func TestAnImageOfDebian13IsBakedInContainersOnItsOwnBase(t *testing.T) {
+	if os.Getenv("AMI_FACTORY_DEBIAN_13") == "" {
+		t.Skip("a second base image takes minutes to build: set AMI_FACTORY_DEBIAN_13=1, as `make test-debian-13` does")
+	}
+	f := open(t, realGuests(t, vm.Container))
+	s := bake(t, f, rehearsal.BakeInput{Recipe: "debian-13-docker"})
+	require.Equal(t, workflow.Published, s.Status, s.Cause)
+	assert.Zero(t, s.Checks.Failed)
+	for file, want := range map[string]string{
+		"etc/os-release":                        "VERSION_CODENAME=trixie\n",
+		"etc/apt/sources.list.d/debian.sources": "Suites: trixie-security\n",
+		"etc/ami-factory/release.json":          "debian-13-docker",
+	} {
+		text, err := os.ReadFile(filepath.Join(s.Disk, file))
+		require.NoError(t, err)
+		assert.Contains(t, string(text), want, file)
+	}
+	assert.Equal(t, []string{"debian-13-amd64"}, debianImages(t, f), "no base is built but the one the recipe builds on")
+	assert.Equal(t, "hello\n", try(t, f, s, greeting).Inspected, "an instance carries out its user data")
+}
+
 // greeting is user data that leaves a trace, and asks for the agents, which read
 // their secrets by the role of the instance.
 var greeting = []byte(`#cloud-config
@@ -153,6 +174,7 @@ func try(t *testing.T, f *rehearsal.Factory, s rehearsal.Summary, userData []byt
 
 func TestATryThatFailsSaysWhereAndLeavesNothing(t *testing.T) {
 	f := open(t, realGuests(t, vm.Container))
+	require.NoError(t, f.ProvideBases(t.Context(), "debian-12"))
 	base, err := f.Cloud.EC2.DescribeImages(wire.WithCaller(t.Context(), wire.Caller{Account: f.Cloud.Account(), Region: f.Cloud.Region()}),
 		&ec2.DescribeImagesInput{Owners: []string{"136693071363"}})
 	require.NoError(t, err)

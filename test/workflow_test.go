@@ -344,3 +344,20 @@ func TestTheStagesRunInTheirOrder(t *testing.T) {
 	}, names)
 	assert.False(t, slices.ContainsFunc(s.Stages, func(x rehearsal.StageSeconds) bool { return x.Seconds < 0 }))
 }
+
+func TestARecipeOfAnotherReleaseBuildsOnThatReleasesBase(t *testing.T) {
+	f := simFactory(t, nil)
+	assert.Equal(t, []string{"debian-12-amd64-simulated", "debian-13-amd64-simulated"}, debianImages(t, f))
+	sources := map[string]string{}
+	for _, name := range []string{recipeName, "debian-13-docker"} {
+		s := bake(t, f, rehearsal.BakeInput{Recipe: name})
+		require.Equal(t, workflow.Published, s.Status, s.Cause)
+		out, err := f.Cloud.EC2.DescribeImages(context.Background(), &ec2.DescribeImagesInput{ImageIds: []string{s.SourceImage}},
+			func(o *ec2.Options) { o.Region = home })
+		require.NoError(t, err)
+		sources[name] = aws.ToString(out.Images[0].Name)
+	}
+	assert.Equal(t, map[string]string{
+		recipeName: "debian-12-amd64-simulated", "debian-13-docker": "debian-13-amd64-simulated",
+	}, sources)
+}

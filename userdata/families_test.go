@@ -58,7 +58,7 @@ func TestDockerOfFamiliesWithoutAGuest(t *testing.T) {
 		},
 		"Debian 13 with compose": {
 			"debian-13", "AMI_FACTORY_PARAM_COMPOSE=distribution",
-			[]string{install + "docker.io", install + "docker-compose", "systemctl start docker.service"},
+			[]string{install + "docker.io docker-cli", install + "docker-compose", "systemctl start docker.service"},
 		},
 		"docker-ce of pinned versions, from a repository with a pinned key": {
 			"ubuntu-22.04", ce + "AMI_FACTORY_PARAM_COMPOSE=distribution AMI_FACTORY_PARAM_COMPOSE_VERSION=2.40-1 AMI_FACTORY_PARAM_KEY_FINGERPRINT=" + fingerprint,

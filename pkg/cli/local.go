@@ -24,6 +24,7 @@ its state in the folder --state, one for each kind of guests.`,
 func (a *app) localUp() *cobra.Command {
 	var l local
 	var listen string
+	var bases []string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Serve the embedded AWS for any AWS client, until Ctrl-C",
@@ -37,15 +38,16 @@ the next run with the same --state.`,
     --state-machine-arn arn:aws:states:eu-west-1:111122223333:stateMachine:ami-factory \
     --input '{"recipe":"debian-12-docker"}'`,
 		Args: takes(),
-		RunE: func(c *cobra.Command, _ []string) error { return a.runLocalUp(c.Context(), l, listen) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.runLocalUp(c.Context(), l, listen, bases) },
 	}
 	l.register(c)
 	l.registerDeployment(c)
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:4566", "loopback address and port; port 0 takes a free one")
+	c.Flags().StringSliceVar(&bases, "bases", nil, "`distributions` whose base images to provide, such as debian-12,debian-13 (default: those of all recipes)")
 	return c
 }
 
-func (a *app) runLocalUp(ctx context.Context, l local, listen string) (err error) {
+func (a *app) runLocalUp(ctx context.Context, l local, listen string, bases []string) (err error) {
 	opts, err := a.options(l)
 	if err != nil {
 		return err
@@ -58,6 +60,12 @@ func (a *app) runLocalUp(ctx context.Context, l local, listen string) (err error
 		return openError(ctx, err)
 	}
 	defer func() { err = errors.Join(err, factory.Close(ctx)) }()
+	if len(bases) == 0 {
+		bases = factory.Bases()
+	}
+	if err := factory.ProvideBases(ctx, bases...); err != nil {
+		return openError(ctx, fmt.Errorf("%w\n--bases says which base images to provide; recipes want %s", err, strings.Join(factory.Bases(), ", ")))
+	}
 	show.started(factory)
 	if a.format == "json" {
 		env := map[string]string{}

@@ -99,11 +99,18 @@ const (
 // the execution had made has been removed.
 var ErrInterrupted = errors.New("interrupted")
 
-// Bake runs one execution to its end and tells watch of every step. When ctx
-// ends, the execution is stopped and what it made is removed.
+// Bake runs one execution to its end and tells watch of every step. The base
+// image that the recipe builds on is built first, if the cache has none. When
+// ctx ends, the execution is stopped and what it made is removed.
 func (f *Factory) Bake(ctx context.Context, in BakeInput, watch func(Event)) (Summary, error) {
 	input, err := json.Marshal(in)
 	if err != nil {
+		return Summary{}, err
+	}
+	if err := f.ProvideBases(ctx, f.Bases(in.Recipe)...); err != nil {
+		if ctx.Err() != nil {
+			return Summary{}, fmt.Errorf("%w before the execution was started; nothing is left running", ErrInterrupted)
+		}
 		return Summary{}, err
 	}
 	started, before := f.opts.Clock.Now(), f.functionTime()

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
@@ -16,6 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/qemu"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/simulated"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
 // guestHost is the name under which guests reach the embedded AWS.
@@ -24,30 +27,95 @@ const guestHost = network.LocalHost
 // debianOwner owns the public images of Debian.
 const debianOwner = "136693071363"
 
-// base is the base image that the rehearsal's sources resolve to.
+// base is a public base image that recipes' sources resolve to.
 type base struct {
 	distribution, name, parameter string
 	dir, digest                   string
 	created                       time.Time
 }
 
-func (f *Factory) base(ctx context.Context) (base, error) {
-	b := base{
-		distribution: "debian-12", name: "debian-12-amd64",
-		parameter: "/aws/service/debian/release/12/latest/amd64",
+// bases are those that the rehearsal can provide.
+func bases() []base {
+	var out []base
+	for _, release := range []string{"12", "13"} {
+		out = append(out, base{
+			distribution: "debian-" + release, name: "debian-" + release + "-amd64",
+			parameter: "/aws/service/debian/release/" + release + "/latest/amd64",
+		})
 	}
+	return out
+}
+
+// distributions are the names of bases, which recipes call their family.
+func distributions() []string {
+	var names []string
+	for _, b := range bases() {
+		names = append(names, b.distribution)
+	}
+	return names
+}
+
+// ProvideBases makes the base images of distributions known under their owners
+// and public parameters, building what the cache lacks. Bake does so by itself
+// for its recipe; simulated guests have all of them from the start.
+func (f *Factory) ProvideBases(ctx context.Context, names ...string) error {
+	if f.opts.Official.URL != "" && len(names) > 1 {
+		return fmt.Errorf("the official image is of one distribution, and %s are wanted: name the one that it is of", strings.Join(names, ", "))
+	}
+	f.providing.Lock()
+	defer f.providing.Unlock()
+	for _, name := range names {
+		i := slices.IndexFunc(bases(), func(b base) bool { return b.distribution == name })
+		if i < 0 {
+			return fmt.Errorf("base image %q is not known (allowed: %s)", name, strings.Join(distributions(), ", "))
+		}
+		if slices.Contains(f.provided, name) {
+			continue
+		}
+		b := bases()[i]
+		if err := f.prepare(ctx, &b); err != nil {
+			return fmt.Errorf("base image %s: %w", name, err)
+		}
+		if err := f.register(b); err != nil {
+			return err
+		}
+		f.provided = append(f.provided, name)
+	}
+	return nil
+}
+
+// Bases are the distributions that recipes build on and whose base images can be
+// provided, of all recipes when none is named. What is wrong with a recipe is
+// the execution's to tell.
+func (f *Factory) Bases(recipes ...string) []string {
+	fsys := f.opts.userData()
+	if len(recipes) == 0 {
+		recipes, _ = recipe.Names(fsys)
+	}
+	var names []string
+	for _, name := range recipes {
+		r, _, err := recipe.Load(fsys, name, recipe.Options{Now: f.opts.Clock.Now()})
+		if err == nil && slices.Contains(distributions(), r.Family) {
+			names = append(names, r.Family)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (f *Factory) prepare(ctx context.Context, b *base) error {
 	if f.opts.Guests == vm.Simulated {
-		return b, f.simulatedBase(&b)
+		return f.simulatedBase(b)
 	}
 	image, err := baseimage.Build(ctx, baseimage.Options{
 		Distribution: b.distribution, Kind: f.opts.Guests, CacheDir: filepath.Join(f.opts.CacheDir, "base"),
 		Official: f.opts.Official, Progress: f.opts.Progress,
 	})
 	if err != nil {
-		return b, fmt.Errorf("base image %s: %w", b.distribution, err)
+		return err
 	}
 	b.dir, b.digest, b.created = image.Dir, image.Digest, image.Created
-	return b, nil
+	return nil
 }
 
 // simulatedBase is an image with nothing in it, the same on every machine.
@@ -63,9 +131,8 @@ func (f *Factory) simulatedBase(b *base) error {
 	return vm.WriteImage(dir, vm.ImageInfo{Kind: vm.Simulated, VolumeGiB: 2, SHA256: b.digest})
 }
 
-// registerBases makes the base known under its distribution's owner and public
-// parameter, in every region.
-func (f *Factory) registerBases(b base) error {
+// register makes a base known in every region.
+func (f *Factory) register(b base) error {
 	ids, err := f.Cloud.EC2.RegisterBase(ec2.BaseImage{
 		Name: b.name, Description: "Stand-in for the distribution's own image", OwnerID: debianOwner,
 		ImageDir: b.dir, Digest: b.digest, Created: b.created,

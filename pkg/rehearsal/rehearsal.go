@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
@@ -69,6 +70,8 @@ type Factory struct {
 	opts      Options
 	driver    vm.Driver
 	temporary string // folder to remove in the end
+	providing sync.Mutex
+	provided  []string // distributions whose bases are registered
 }
 
 // ErrMissing is in the chain of Open's error when this machine lacks programs
@@ -98,10 +101,6 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 			err = errors.Join(err, f.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	base, err := f.base(ctx)
-	if err != nil {
-		return nil, err
-	}
 	if f.driver, err = f.newDriver(ctx); err != nil {
 		return nil, err
 	}
@@ -122,8 +121,10 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if f.URL, err = f.Cloud.Listen(ctx, opts.Listen); err != nil {
 		return nil, err
 	}
-	if err := f.registerBases(base); err != nil {
-		return nil, err
+	if opts.Guests == vm.Simulated {
+		if err := f.ProvideBases(ctx, distributions()...); err != nil {
+			return nil, err
+		}
 	}
 	if err := f.deploy(ctx); err != nil {
 		return nil, fmt.Errorf("deploy the factory into the embedded AWS: %w", err)

@@ -86,7 +86,7 @@ cloud_init() { # HYG-04
 
 logs() { # HYG-05
 	empty /var/log/journal /run/log/journal /var/log/ami-factory /var/log/amazon /var/log/installer \
-		/var/lib/systemd/coredump /var/lib/systemd/pstore /var/crash || return 1
+		/var/lib/systemd/coredump /var/lib/systemd/pstore /var/lib/wtmpdb /var/crash || return 1
 	rm -rf /var/log/ami-factory
 	find /var/log -xdev -type f \( -name '*.gz' -o -name '*.xz' -o -name '*.old' -o -name '*.[0-9]' \
 		-o -name '*-[0-9]*' -o -name 'cloud-init*' \) -delete || return 1
@@ -140,7 +140,7 @@ containers() { # HYG-11
 }
 
 leftovers() { # HYG-12
-	empty /var/lib/dhcp /var/lib/dhclient /var/lib/NetworkManager /var/lib/apt/lists /var/cache/apt \
+	empty /var/lib/dhcp /var/lib/dhclient /var/lib/dhcpcd /var/lib/NetworkManager /var/lib/apt/lists /var/cache/apt \
 		/var/cache/dnf /var/cache/yum /tmp /var/tmp || return 1
 	# These two apt does not make again by itself everywhere.
 	mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial

@@ -1,6 +1,7 @@
 package baseimage
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -104,4 +105,27 @@ func TestSettingsOfTheImageAndOfTheBuild(t *testing.T) {
 		"Acquire::http::Proxy::near.test \"DIRECT\";\n",
 		render(settings, func(string) bool { return true }), "the build reaches the mirror as the host does")
 	assert.Equal(t, "Acquire::Check-Valid-Until \"false\";\n", render(settings, isCheck), "the image gets no proxy of the host")
+}
+
+func TestARefusedArchiveIsToldWithWhatToDo(t *testing.T) {
+	b := &builder{dist: distributions()["debian-13"]}
+	failed := errors.New("mmdebstrap failed")
+	for sentence, tc := range map[string]struct{ log, want string }{
+		"keys of another release": {
+			"W: GPG error: http://m.test/debian trixie InRelease: the public key is not available: NO_PUBKEY 0123456789ABCDEF\n" +
+				"E: The repository 'http://m.test/debian trixie InRelease' is not signed.\n",
+			"lacks the keys of trixie: upgrade the package debian-archive-keyring",
+		},
+		"a mirror of another release": {
+			"E: The repository 'http://m.test/debian trixie Release' does not have a Release file.\n",
+			"do not serve trixie: add one that does",
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			err := b.advise(failed, tc.log)
+			assert.ErrorContains(t, err, tc.want)
+			assert.ErrorIs(t, err, failed, "what apt said stays")
+		})
+	}
+	assert.Equal(t, failed, b.advise(failed, "E: Unable to locate package nonsense\n"), "of anything else apt says enough")
 }

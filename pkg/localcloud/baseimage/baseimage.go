@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 
 // Options say what to build.
 type Options struct {
-	Distribution string  // "debian-12"
+	Distribution string  // "debian-12" or "debian-13"
 	Kind         vm.Kind // vm or container
 	// CacheDir keeps what was built; it is made if need be. Nothing in it is
 	// ever removed, since disks of later images may be overlays on a base.
@@ -67,14 +68,18 @@ type distribution struct {
 
 // distributions returns the supported ones by name.
 func distributions() map[string]distribution {
+	debian := []string{
+		"apparmor", "ca-certificates", "cloud-guest-utils", "cloud-init", "cron", "curl", "dbus",
+		"e2fsprogs", "fdisk", "grub-pc-bin", "grub2-common", "ifupdown", "initramfs-tools", "iproute2",
+		"iputils-ping", "kmod", "less", "libpam-systemd", "linux-image-cloud-amd64",
+		"locales", "logrotate", "netbase", "openssh-server", "procps", "python3", "qemu-guest-agent",
+		"sudo", "systemd-resolved", "systemd-sysv", "tzdata", "udev", "vim-tiny", "zstd",
+	}
 	return map[string]distribution{
-		"debian-12": {codename: "bookworm", packages: []string{
-			"apparmor", "ca-certificates", "cloud-guest-utils", "cloud-init", "cron", "curl", "dbus",
-			"e2fsprogs", "fdisk", "grub-pc-bin", "grub2-common", "ifupdown", "initramfs-tools", "iproute2",
-			"iputils-ping", "isc-dhcp-client", "kmod", "less", "libpam-systemd", "linux-image-cloud-amd64",
-			"locales", "logrotate", "netbase", "openssh-server", "procps", "python3", "qemu-guest-agent",
-			"sudo", "systemd-resolved", "systemd-sysv", "tzdata", "udev", "vim-tiny", "zstd",
-		}},
+		"debian-12": {codename: "bookworm", packages: append(slices.Clone(debian), "isc-dhcp-client")},
+		// Its ifupdown and cloud-init want dhcpcd before the abandoned dhclient, and
+		// its ping has no capabilities: who may ping is a setting of the kernel.
+		"debian-13": {codename: "trixie", packages: append(slices.Clone(debian), "dhcpcd-base", "linux-sysctl-defaults")},
 	}
 }
 

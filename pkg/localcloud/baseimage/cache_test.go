@@ -151,7 +151,7 @@ func TestBuildRefusesWhatItDoesNotKnow(t *testing.T) {
 		opts Options
 		want string
 	}{
-		"an unknown distribution is refused with those that are": {Options{Distribution: "debian-3", Kind: vm.VM}, `base image "debian-3" is not known (allowed: debian-12)`},
+		"an unknown distribution is refused with those that are": {Options{Distribution: "debian-3", Kind: vm.VM}, `base image "debian-3" is not known (allowed: debian-12, debian-13)`},
 		"simulated guests have no base image":                    {Options{Distribution: "debian-12", Kind: vm.Simulated}, "allowed: vm, container"},
 		"an official image is no container": {
 			Options{Distribution: "debian-12", Kind: vm.Container, Official: Official{URL: "http://m.test/x", SHA256: strings.Repeat("0", 64)}}, "serves guests of kind vm",

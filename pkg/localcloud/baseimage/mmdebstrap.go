@@ -60,7 +60,24 @@ func (b *builder) mmdebstrap(ctx context.Context, tar string) error {
 	lines := &progressWriter{report: b.report, log: &log}
 	cmd.Stdout, cmd.Stderr = lines, lines
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
-	return explain(ctx, cmd, cmd.Run(), log.Bytes())
+	if err := explain(ctx, cmd, cmd.Run(), log.Bytes()); err != nil {
+		return b.advise(err, log.String())
+	}
+	return nil
+}
+
+// advise says what to do where apt refused the archive: a host of an older
+// release may not know the keys of a newer one, nor its mirrors serve it.
+func (b *builder) advise(err error, log string) error {
+	switch release := b.dist.codename; {
+	case strings.Contains(log, "NO_PUBKEY"):
+		return fmt.Errorf("apt's keyring on this machine lacks the keys of %s: upgrade the package debian-archive-keyring, "+
+			"and let apt's sources be signed by its debian-archive-keyring.gpg: %w", release, err)
+	case strings.Contains(log, "does not have a Release file"):
+		return fmt.Errorf("the Debian mirrors of apt's sources on this machine do not serve %s: "+
+			"add one that does to /etc/apt/sources.list.d: %w", release, err)
+	}
+	return err
 }
 
 // mmdebstrapArgs is mmdebstrap's command line; the sources come on its input.

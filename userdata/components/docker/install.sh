@@ -70,6 +70,7 @@ install_engine() {
 	if [[ $engine == distribution ]]; then
 		case $AMI_FACTORY_FAMILY in
 		al2023) packages_install docker ;;
+		debian-13) packages_install docker.io docker-cli ;;
 		*) packages_install docker.io ;;
 		esac
 		return

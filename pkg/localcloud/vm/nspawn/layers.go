@@ -31,7 +31,9 @@ const (
 )
 
 // cloudConfig makes cloud-init in a container use the Ec2 data source: it cannot
-// see the system's UUID there (hence strict_id), and the network is up already.
+// see the system's UUID there (hence strict_id), the network is up already, and
+// no udev would tell of network cards that are added (which cloud-init 25 waits
+// for on EC2 unless told otherwise, and fails without udev).
 const cloudConfig = `# Of this container only; no part of its image.
 datasource_list: [Ec2]
 datasource:
@@ -39,6 +41,9 @@ datasource:
     strict_id: false
 network:
   config: disabled
+updates:
+  network:
+    when: [boot-new-instance]
 `
 
 // resolvedConfig points systemd-resolved to the network's name server.
