@@ -53,6 +53,7 @@ func newFunctions(stack awscdk.Stack, props *FactoryStackProps, sh shared) Funct
 	if props.Architecture == X86 {
 		arch = awslambda.Architecture_X86_64()
 	}
+	deployment := deploymentOf(stack, sh, props, goss)
 	out := Functions{}
 	for _, spec := range workflow.Stages() {
 		id := strings.TrimSuffix(workflow.PlaceholderName(spec.Stage), "FunctionArn")
@@ -64,7 +65,7 @@ func newFunctions(stack awscdk.Stack, props *FactoryStackProps, sh shared) Funct
 			AssumedBy:   awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil),
 			Description: jsii.String("AMI factory stage " + string(spec.Stage)),
 		})
-		grantStage(stack, role, spec, sh, props, goss)
+		allow(role, spec.Policy(deployment))
 		logs.GrantWrite(role)
 		out[spec.Stage] = Function{Role: role, Function: awslambda.NewFunction(stack, &id, &awslambda.FunctionProps{
 			Description:  jsii.String(spec.Does),

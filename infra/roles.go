@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"os"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -12,11 +11,6 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ami-factory/ami-factory/pkg/workflow"
-)
-
-const (
-	executionTag  = "ami-factory:execution"
-	pointerPrefix = "ami-factory"
 )
 
 // builderRole is what builders and verifiers run as: reachable by SSM, and
@@ -40,116 +34,28 @@ func newBuilderRole(stack awscdk.Stack) builderRole {
 	return builderRole{role: role, profile: profile}
 }
 
-// grantStage gives the role exactly the stage's actions, each on the narrowest
-// resources and conditions that IAM knows for it.
-func grantStage(stack awscdk.Stack, role awsiam.Role, spec workflow.Spec, sh shared, props *FactoryStackProps, goss awss3assets.Asset) {
-	byResource := map[workflow.Resource][]*string{}
-	var order []workflow.Resource
-	for _, a := range spec.Actions {
-		if _, ok := byResource[a.On]; !ok {
-			order = append(order, a.On)
+// allow adds a policy to a role.
+func allow(role awsiam.IRole, policy workflow.Policy) {
+	for _, s := range policy {
+		props := &awsiam.PolicyStatementProps{Actions: jsii.Strings(s.Actions...), Resources: jsii.Strings(s.Resources...)}
+		if s.Conditions != nil {
+			conditions := map[string]any{}
+			for operator, keys := range s.Conditions {
+				conditions[operator] = keys
+			}
+			props.Conditions = &conditions
 		}
-		byResource[a.On] = append(byResource[a.On], jsii.String(a.Name))
-	}
-	for _, r := range order {
-		for _, s := range statements(stack, r, byResource[r], sh, props, goss) {
-			role.AddToPolicy(s)
-		}
+		role.AddToPrincipalPolicy(awsiam.NewPolicyStatement(props))
 	}
 }
 
-func statements(stack awscdk.Stack, r workflow.Resource, actions []*string, sh shared, props *FactoryStackProps, goss awss3assets.Asset) []awsiam.PolicyStatement {
-	arn := func(service, region, account, rest string) *string {
-		return jsii.String(fmt.Sprintf("arn:%s:%s:%s:%s:%s", *stack.Partition(), service, region, account, rest))
+// deploymentOf is what the stages' policies name of this stack.
+func deploymentOf(stack awscdk.Stack, sh shared, props *FactoryStackProps, goss awss3assets.Asset) workflow.Deployment {
+	return workflow.Deployment{
+		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(),
+		Bucket: *sh.bucket.BucketArn(), CheckEngine: *goss.Bucket().ArnForObjects(goss.S3ObjectKey()),
+		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs,
 	}
-	own := *stack.Account()
-	allow := func(conditions map[string]any, resources ...*string) awsiam.PolicyStatement {
-		p := &awsiam.PolicyStatementProps{Actions: &actions, Resources: &resources}
-		if conditions != nil {
-			p.Conditions = &conditions
-		}
-		return awsiam.NewPolicyStatement(p)
-	}
-	tagged := func(key string) map[string]any {
-		return map[string]any{"StringLike": map[string]any{key + "/" + executionTag: "*"}}
-	}
-	ec2Own := func(kind string) *string { return arn("ec2", "*", own, kind+"/*") }
-	// Images and snapshots have no account in their ARNs.
-	images, snapshots := arn("ec2", "*", "", "image/*"), arn("ec2", "*", "", "snapshot/*")
-
-	one := func(s awsiam.PolicyStatement) []awsiam.PolicyStatement { return []awsiam.PolicyStatement{s} }
-	switch r {
-	case workflow.AnyResource:
-		return one(allow(nil, jsii.String("*")))
-	case workflow.Bucket:
-		return one(allow(nil, sh.bucket.BucketArn()))
-	case workflow.BucketObjects:
-		return one(allow(nil, sh.bucket.ArnForObjects(jsii.String("*"))))
-	case workflow.CheckEngine:
-		return one(allow(nil, goss.Bucket().ArnForObjects(goss.S3ObjectKey())))
-	case workflow.SourceParameters:
-		return one(allow(nil, arn("ssm", "*", "", "parameter/aws/service/*")))
-	case workflow.PointerParameters:
-		return one(allow(nil, arn("ssm", "*", own, "parameter/"+pointerPrefix+"/*")))
-	case workflow.FactoryResources:
-		return one(allow(tagged("aws:ResourceTag"), ec2Own("instance"), ec2Own("volume"), images, snapshots))
-	case workflow.LaunchTargets:
-		return []awsiam.PolicyStatement{
-			allow(nil, images, snapshots, ec2Own("subnet"), ec2Own("security-group"), ec2Own("network-interface")),
-			allow(tagged("aws:RequestTag"), ec2Own("instance"), ec2Own("volume")),
-		}
-	case workflow.NewResources:
-		return newResources(actions, []*string{images, snapshots},
-			[]*string{ec2Own("instance"), ec2Own("volume"), ec2Own("network-interface"), images, snapshots})
-	case workflow.ShellDocument:
-		return []awsiam.PolicyStatement{
-			allow(nil, arn("ssm", "*", "", "document/AWS-RunShellScript")),
-			allow(tagged("ssm:resourceTag"), ec2Own("instance")),
-		}
-	case workflow.BuilderRole:
-		return one(allow(map[string]any{"StringEquals": map[string]any{"iam:PassedToService": "ec2.amazonaws.com"}}, sh.builder.role.RoleArn()))
-	case workflow.Topic:
-		return one(allow(nil, sh.topic.TopicArn()))
-	case workflow.EventBus:
-		return one(allow(map[string]any{"StringEquals": map[string]any{"events:source": "ami-factory"}}, arn("events", *stack.Region(), own, "event-bus/default")))
-	case workflow.Keys:
-		keys := []*string{arn("kms", "*", own, "key/*")}
-		if len(props.KeyARNs) > 0 {
-			keys = *jsii.Strings(props.KeyARNs...)
-		}
-		return one(allow(map[string]any{"StringLike": map[string]any{"kms:ViaService": "ec2.*.amazonaws.com"}}, keys...))
-	}
-	panic(fmt.Sprintf("no policy is written for resource kind %q", r))
-}
-
-// newResources allows calls that make images, and tags in the request that makes
-// a resource. Tags of what exists already are not for the taking: they decide
-// what the factory may change and remove.
-func newResources(actions []*string, made, taggable []*string) []awsiam.PolicyStatement {
-	const createTags = "ec2:CreateTags"
-	requested := func() map[string]any {
-		return map[string]any{"StringLike": map[string]any{"aws:RequestTag/" + executionTag: "*"}}
-	}
-	var making []*string
-	var out []awsiam.PolicyStatement
-	for _, a := range actions {
-		if *a != createTags {
-			making = append(making, a)
-			continue
-		}
-		conditions := requested()
-		conditions["StringEquals"] = map[string]any{"ec2:CreateAction": []string{"RunInstances", "CreateImage", "CopyImage"}}
-		out = append(out, awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-			Actions: &[]*string{a}, Resources: &taggable, Conditions: &conditions,
-		}))
-	}
-	if len(making) > 0 {
-		conditions := requested()
-		out = append(out, awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-			Actions: &making, Resources: &made, Conditions: &conditions,
-		}))
-	}
-	return out
 }
 
 // fileSHA256 is the digest of a file that validate has seen; hex.

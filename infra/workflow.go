@@ -33,8 +33,6 @@ func newWorkflow(stack awscdk.Stack, functions Functions) Workflow {
 		},
 	})
 	// A definition given as text grants nothing by itself.
-	for _, spec := range workflow.Stages() {
-		functions[spec.Stage].Function.GrantInvoke(machine)
-	}
+	allow(machine.Role(), workflow.MachinePolicy(func(s workflow.Stage) string { return *functions[s].Function.FunctionArn() }))
 	return Workflow{StateMachine: machine}
 }

@@ -34,15 +34,6 @@ func All() map[string]lambdaentry.Maker {
 	}
 }
 
-// Handlers makes all functions of one environment.
-func Handlers(e lambdaentry.Environment) map[string]lambdaentry.Handler {
-	out := map[string]lambdaentry.Handler{}
-	for name, maker := range All() {
-		out[name] = maker(e)
-	}
-	return out
-}
-
 // Resolve makes the function of stage.Resolve.
 func Resolve(e lambdaentry.Environment) lambdaentry.Handler {
 	return lambdaentry.Adapt(stage.Resolve{

@@ -18,6 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/kms"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/s3"
@@ -54,6 +55,11 @@ type Config struct {
 	// Grants say what guests may read, by the name of their role. Nil: every
 	// role has AgentGrant.
 	Grants map[string]Grant
+	// EnforceIAM holds the sessions of roles to the policies of IAM's roles. A
+	// role that IAM does not have may do nothing. False: every caller may do all.
+	EnforceIAM bool
+	// Decisions is told what was decided on; nil: nobody is.
+	Decisions func(Decision)
 	// SSHKey is an OpenSSH public key line that every guest gets.
 	SSHKey string
 	Logger *slog.Logger // default: none
@@ -71,11 +77,13 @@ type Cloud struct {
 	Events  *events.Service
 	Lambda  *lambda.Service
 	States  *states.Service
+	IAM     *iam.Service
 	Faults  *fault.Set
 
 	cfg     Config
 	store   *stateStore
 	handler http.Handler
+	rules   map[string]rule // by service and operation
 
 	mu     sync.Mutex
 	server *http.Server
@@ -123,7 +131,7 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cloud{cfg: cfg, store: store}
+	c := &Cloud{cfg: cfg, store: store, rules: rules()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.abandon(ctx))
@@ -145,6 +153,7 @@ func (c *Cloud) makeServices() error {
 	cfg := c.cfg
 	caller := wire.Caller{Account: cfg.Account, Region: cfg.Region, ARN: "arn:aws:iam::" + cfg.Account + ":root"}
 	c.Faults = fault.New(cfg.Clock)
+	c.IAM = iam.New()
 	c.STS = sts.New(cfg.Clock, caller)
 	c.KMS = kms.New(cfg.Clock, caller)
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
@@ -155,7 +164,7 @@ func (c *Cloud) makeServices() error {
 	c.Lambda = c.newLambda(caller)
 	c.SNS = sns.New(sns.Config{Clock: cfg.Clock, Default: caller, Functions: c.Lambda, Logger: cfg.Logger})
 	c.States = states.New(states.Config{
-		Clock: cfg.Clock, Default: caller, Invoker: c.Lambda.Invoker(), Integrations: integrations{c}, Events: c.statesEvent, Logger: cfg.Logger,
+		Clock: cfg.Clock, Default: caller, Invoker: machineInvoker{c}, Integrations: integrations{c}, Events: c.statesEvent, Logger: cfg.Logger,
 	})
 	c.Events = events.New(events.Config{
 		Clock: cfg.Clock, Default: caller, Functions: c.Lambda, StateMachines: c.States, Topics: c.SNS, Logger: cfg.Logger,
@@ -178,7 +187,7 @@ func (c *Cloud) makeServices() error {
 // restored: what others refer to comes first.
 func (c *Cloud) stateful() []named {
 	return []named{
-		{"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"lambda", c.Lambda}, {"sns", c.SNS}, {"events", c.Events},
+		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"lambda", c.Lambda}, {"sns", c.SNS}, {"events", c.Events},
 		{"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States},
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -42,6 +44,37 @@ func (c *Cloud) functionCredentials(account, region, roleARN string) (lambda.Cre
 // functionSession is how long a function's credentials last, in seconds: as
 // Lambda's own, longer than its processes.
 const functionSession = 12 * 60 * 60
+
+// renewal is how long before their end credentials are renewed.
+const renewal = 15 * time.Minute
+
+// roleProvider has the credentials of a role for callers in this process. It
+// goes by the embedded AWS's clock, which the SDK's own cache does not know.
+type roleProvider struct {
+	cloud           *Cloud
+	region, roleARN string
+
+	mu      sync.Mutex
+	got     aws.Credentials
+	expires time.Time
+}
+
+// Retrieve implements aws.CredentialsProvider.
+func (p *roleProvider) Retrieve(context.Context) (aws.Credentials, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.cloud.cfg.Clock.Now()
+	if now.Before(p.expires) {
+		return p.got, nil
+	}
+	k, err := p.cloud.functionCredentials("", p.region, p.roleARN)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	p.got = aws.Credentials{AccessKeyID: k.AccessKeyID, SecretAccessKey: k.SecretAccessKey, SessionToken: k.SessionToken}
+	p.expires = now.Add(functionSession*time.Second - renewal)
+	return p.got, nil
+}
 
 // object reads what a function's code is in.
 func (c *Cloud) object(ctx context.Context, bucket, key string) ([]byte, error) {

@@ -3,8 +3,8 @@ package localcloud
 import "strings"
 
 // Grant is what the instances of a role may read in their own account and
-// region. The embedded AWS evaluates no IAM policies; this is all that its
-// guests can be allowed. An entry is a name, or ends with * and is a prefix.
+// region. It is all that guests can be allowed: policies of IAM are for the roles
+// of functions and state machines. An entry is a name, or ends with * and is a prefix.
 type Grant struct {
 	Secrets    []string // of Secrets Manager
 	Parameters []string // of SSM

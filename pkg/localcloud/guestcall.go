@@ -98,7 +98,7 @@ func (c *Cloud) serveGuestCall(w http.ResponseWriter, r *http.Request, op guestC
 		failGuestCall(w, err)
 		return
 	}
-	c.handler.ServeHTTP(w, guestRequest(r.Context(), session, who, op, raw))
+	c.handler.ServeHTTP(w, guestRequest(context.WithValue(r.Context(), grantedKey{}, true), session, who, op, raw))
 }
 
 // guestRequest is made anew: nothing of what the guest sent but its decoded

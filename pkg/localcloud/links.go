@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	sdksns "github.com/aws/aws-sdk-go-v2/service/sns"
 	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
@@ -96,7 +97,7 @@ var _ states.Integrations = integrations{}
 func (i integrations) Call(ctx context.Context, service, action string, arguments []byte) ([]byte, error) {
 	switch name := service + ":" + strings.ToLower(action[:1]) + action[1:]; name {
 	case "sns:publish":
-		return call(ctx, i.c.SNS.Publish, arguments)
+		return call(ctx, i.c.publish, arguments)
 	case "events:putEvents":
 		return call(ctx, i.c.putEvents, arguments)
 	default:
@@ -104,11 +105,22 @@ func (i integrations) Call(ctx context.Context, service, action string, argument
 	}
 }
 
+// publish is sns:publish of a state machine.
+func (c *Cloud) publish(ctx context.Context, in *sdksns.PublishInput, _ ...func(*sdksns.Options)) (*sdksns.PublishOutput, error) {
+	if err := c.permitMachine(ctx, "sns", "Publish", in); err != nil {
+		return nil, err
+	}
+	return c.SNS.Publish(ctx, in)
+}
+
 // putEvents takes Detail as an object too, as Step Functions lets one write it.
 func (c *Cloud) putEvents(ctx context.Context, in *putEventsArguments, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
 	request := &eventbridge.PutEventsInput{}
 	for _, entry := range in.Entries {
 		request.Entries = append(request.Entries, entry.entry())
+	}
+	if err := c.permitMachine(ctx, "events", "PutEvents", request); err != nil {
+		return nil, err
 	}
 	return c.Events.PutEvents(ctx, request)
 }

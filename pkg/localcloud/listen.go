@@ -38,7 +38,7 @@ func (c *Cloud) newHandler() http.Handler {
 	services := c.services()
 	front := wire.Handler(wire.HandlerOptions{
 		DefaultAccount: c.cfg.Account, DefaultRegion: c.cfg.Region, Account: c.STS.Resolve, Before: c.Faults.Before,
-		Default: c.S3.Handler(), Logger: c.cfg.Logger,
+		Authorize: c.permit, Default: c.S3.Handler(), Logger: c.cfg.Logger,
 	}, services...)
 	ids := make([]string, 0, len(services))
 	for _, s := range services {
@@ -162,6 +162,14 @@ func (c *Cloud) AWSConfig(region string) aws.Config {
 
 // AWSConfigFor is AWSConfig for any account.
 func (c *Cloud) AWSConfigFor(account, region string) aws.Config { return c.awsConfig(region, account) }
+
+// AWSConfigOfRole is AWSConfig with credentials of a role, as a function's that
+// runs in this process.
+func (c *Cloud) AWSConfigOfRole(region, roleARN string) aws.Config {
+	cfg := c.AWSConfig(region)
+	cfg.Credentials = &roleProvider{cloud: c, region: cfg.Region, roleARN: roleARN}
+	return cfg
+}
 
 func (c *Cloud) awsConfig(region, accessKeyID string) aws.Config {
 	if region == "" {

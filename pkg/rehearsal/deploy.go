@@ -24,6 +24,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/functions"
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/stage"
@@ -45,7 +46,10 @@ const (
 func (f *Factory) deploy(ctx context.Context) error {
 	cloud := f.Cloud
 	f.Bucket = prefix + cloud.Account() + "-" + cloud.Region()
-	gossKey, gossSHA256, err := f.deployBucket(ctx)
+	if err := f.deployBucket(ctx, f.Bucket); err != nil {
+		return err
+	}
+	gossKey, gossSHA256, err := f.deployAssets(ctx)
 	if err != nil {
 		return err
 	}
@@ -59,6 +63,9 @@ func (f *Factory) deploy(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("topic: %w", err)
 	}
+	if err := f.deployRoles(gossKey, aws.ToString(topic.TopicArn)); err != nil {
+		return err
+	}
 	arns, err := f.deployFunctions(f.environment(gossKey, gossSHA256, aws.ToString(topic.TopicArn)))
 	if err != nil {
 		return err
@@ -66,22 +73,36 @@ func (f *Factory) deploy(ctx context.Context) error {
 	return f.deployMachine(ctx, arns)
 }
 
-func (f *Factory) deployBucket(ctx context.Context) (gossKey, gossSHA256 string, err error) {
-	_, err = f.Cloud.S3.CreateBucket(ctx, &s3.CreateBucketInput{
-		Bucket:                    &f.Bucket,
+func (f *Factory) deployBucket(ctx context.Context, name string) error {
+	_, err := f.Cloud.S3.CreateBucket(ctx, &s3.CreateBucketInput{
+		Bucket:                    &name,
 		CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: s3types.BucketLocationConstraint(f.Cloud.Region())},
 	})
 	if err != nil && !awserr.Is(err, "BucketAlreadyOwnedByYou") {
-		return "", "", fmt.Errorf("bucket: %w", err)
+		return fmt.Errorf("bucket: %w", err)
 	}
 	// As on AWS; and a version that was written last is all that a killed run
 	// may lose, not the one before it too.
 	client := s3.NewFromConfig(f.Cloud.AWSConfig(""), func(o *s3.Options) { o.UsePathStyle = true })
 	_, err = client.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{
-		Bucket: &f.Bucket, VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusEnabled},
+		Bucket: &name, VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusEnabled},
 	})
 	if err != nil {
-		return "", "", fmt.Errorf("versions of the bucket: %w", err)
+		return fmt.Errorf("versions of the bucket: %w", err)
+	}
+	return nil
+}
+
+// assets is the bucket of what is deployed, which on AWS is the CDK's.
+func (f *Factory) assets() string {
+	return prefix + "assets-" + f.Cloud.Account() + "-" + f.Cloud.Region()
+}
+
+// deployAssets uploads the check engine.
+func (f *Factory) deployAssets(ctx context.Context) (gossKey, gossSHA256 string, err error) {
+	bucket := f.assets()
+	if err := f.deployBucket(ctx, bucket); err != nil {
+		return "", "", err
 	}
 	goss, err := os.ReadFile(f.opts.GossFile)
 	if err != nil {
@@ -89,10 +110,10 @@ func (f *Factory) deployBucket(ctx context.Context) (gossKey, gossSHA256 string,
 	}
 	gossSHA256 = sha(goss)
 	gossKey = "tools/goss-" + gossSHA256
-	if _, err := f.Cloud.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &f.Bucket, Key: &gossKey}); err == nil {
+	if _, err := f.Cloud.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &bucket, Key: &gossKey}); err == nil {
 		return gossKey, gossSHA256, nil
 	}
-	_, err = f.Cloud.S3.PutObject(ctx, &s3.PutObjectInput{Bucket: &f.Bucket, Key: &gossKey, Body: bytes.NewReader(goss)})
+	_, err = f.Cloud.S3.PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &gossKey, Body: bytes.NewReader(goss)})
 	if err != nil {
 		return "", "", fmt.Errorf("check engine: %w", err)
 	}
@@ -124,6 +145,37 @@ func (f *Factory) deployKeys(ctx context.Context) error {
 	return nil
 }
 
+// deployRoles gives each role the policy that infra gives it on AWS.
+func (f *Factory) deployRoles(gossKey, topicARN string) error {
+	deployment := workflow.Deployment{
+		Partition: "aws", Account: f.Cloud.Account(), Region: f.Cloud.Region(),
+		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
+		BuilderRole: fmt.Sprintf("arn:aws:iam::%s:role/%s", f.Cloud.Account(), builderProfile), Topic: topicARN,
+	}
+	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN)}
+	for _, spec := range workflow.Stages() {
+		policies[string(spec.Stage)] = spec.Policy(deployment)
+	}
+	for name, policy := range policies {
+		raw, err := json.Marshal(policy)
+		if err != nil {
+			return fmt.Errorf("policy of role %s: %w", name, err)
+		}
+		if err := f.Cloud.IAM.PutRole(iam.Role{ARN: f.roleARN(name), Policies: map[string]json.RawMessage{"calls": raw}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// machineRole is the state machine's, as roleARN takes it.
+const machineRole = "workflow"
+
+// roleARN is the role of a function, or of the state machine.
+func (f *Factory) roleARN(name string) string {
+	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, name)
+}
+
 func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]string, error) {
 	var handlers map[string]lambdaentry.Handler
 	if f.opts.FunctionsDir == "" {
@@ -136,7 +188,7 @@ func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]str
 	for _, spec := range workflow.Stages() {
 		fn := lambda.Function{
 			Name: prefix + string(spec.Stage), Env: env, MemoryMiB: spec.MemoryMiB, Timeout: spec.Timeout,
-			Role: fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, spec.Stage),
+			Role: f.roleARN(string(spec.Stage)),
 		}
 		if handler, ok := handlers[string(spec.Stage)]; ok {
 			fn.Handler = func(ctx context.Context, payload []byte) ([]byte, error) { return handler(ctx, payload) }
@@ -162,14 +214,18 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handl
 	if err != nil {
 		return nil, err
 	}
-	awsConfig := f.Cloud.AWSConfig("")
-	awsConfig.Retryer = lambdaentry.Retryer
-	return functions.Handlers(lambdaentry.Environment{Config: cfg, AWS: awsConfig}), nil
+	handlers := map[string]lambdaentry.Handler{}
+	for name, maker := range functions.All() {
+		awsConfig := f.Cloud.AWSConfigOfRole("", f.roleARN(name))
+		awsConfig.Retryer = lambdaentry.Retryer
+		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig})
+	}
+	return handlers, nil
 }
 
 func (f *Factory) deployMachine(ctx context.Context, arns map[workflow.Stage]string) error {
 	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return arns[s] })
-	role := fmt.Sprintf("arn:aws:iam::%s:role/%sworkflow", f.Cloud.Account(), prefix)
+	role := f.roleARN(machineRole)
 	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", f.Cloud.Region(), f.Cloud.Account(), machine)
 	_, err := f.Cloud.States.UpdateStateMachine(ctx, &sfn.UpdateStateMachineInput{
 		StateMachineArn: &f.StateMachine, Definition: &definition, RoleArn: &role,

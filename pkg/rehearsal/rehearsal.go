@@ -52,6 +52,8 @@ type Options struct {
 	Clock     clock.Clock
 	Timing    ec2.Timing // default: none for real guests, ec2.AWSLike for simulated ones
 	Simulated SimulatedGuest
+	// Decisions is told of every decision on a call that a role makes. May be nil.
+	Decisions func(localcloud.Decision)
 	Progress  func(string) // told what set-up does; may be nil
 	Log       *slog.Logger
 }
@@ -107,7 +109,7 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	f.Guests = string(f.driver.Kind()) + ": " + f.description()
 	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
 		Driver: f.driver, Clock: opts.Clock, StateDir: f.StateDir, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion,
-		Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
+		EnforceIAM: true, Decisions: opts.Decisions, Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
 		// A builder reads no secret, as on AWS: there is none to be baked.
 		Grants: map[string]localcloud.Grant{builderProfile: {}, localcloud.AnyRole: localcloud.AgentGrant()},
 	})
@@ -248,6 +250,7 @@ func (f *Factory) environment(gossKey, gossSHA256, topic string) map[string]stri
 		lambdaentry.EnvTopic:           topic,
 		lambdaentry.EnvInstanceProfile: builderProfile,
 		lambdaentry.EnvVersion:         f.opts.Version,
+		lambdaentry.EnvGossBucket:      f.assets(),
 		lambdaentry.EnvGossKey:         gossKey,
 		lambdaentry.EnvGossSHA256:      gossSHA256,
 		lambdaentry.EnvGuests:          f.Guests,

@@ -35,7 +35,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		}
 	}
 	r = pathStyle(r)
-	bucketName, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	bucketName, key := Address(r)
 	q := r.URL.Query()
 	if s.serveBucket(w, r, bucketName, key, q) {
 		return
@@ -91,6 +91,12 @@ func onlySignature(q url.Values) bool {
 		}
 	}
 	return true
+}
+
+// Address is the bucket and key that a request is for; empty where it names none.
+func Address(r *http.Request) (bucket, key string) {
+	bucket, key, _ = strings.Cut(strings.TrimPrefix(pathStyle(r).URL.Path, "/"), "/")
+	return bucket, key
 }
 
 // pathStyle moves a bucket in the host name into the path.

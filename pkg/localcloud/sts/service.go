@@ -78,7 +78,7 @@ func (s *Service) Resolve(accessKeyID string) (account, arn string, ok bool) {
 	if accountID.MatchString(accessKeyID) {
 		return accessKeyID, rootARN(accessKeyID), true
 	}
-	if strings.HasPrefix(accessKeyID, temporaryPrefix) {
+	if strings.HasPrefix(accessKeyID, TemporaryPrefix) {
 		s.mu.RLock()
 		session, found := s.sessions[accessKeyID]
 		s.mu.RUnlock()
@@ -92,7 +92,7 @@ func (s *Service) Resolve(accessKeyID string) (account, arn string, ok bool) {
 
 // Secret returns the secret of an access key, for those who verify signatures.
 func (s *Service) Secret(accessKeyID string) (secret string, ok bool) {
-	if strings.HasPrefix(accessKeyID, temporaryPrefix) {
+	if strings.HasPrefix(accessKeyID, TemporaryPrefix) {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
 		session, found := s.sessions[accessKeyID]
@@ -113,7 +113,8 @@ func (s *Service) Session(accessKeyID string) (Session, bool) {
 	return session, ok
 }
 
-const temporaryPrefix = "ASIA"
+// TemporaryPrefix begins the access key ids of sessions.
+const TemporaryPrefix = "ASIA"
 
 var (
 	accountID   = regexp.MustCompile(`^[0-9]{12}$`)
@@ -171,7 +172,7 @@ func (s *Service) AssumeRole(ctx context.Context, in *sts.AssumeRoleInput, optFn
 		}
 	}
 	session := Session{
-		AccessKeyID:     temporaryPrefix + strings.ToUpper(scope.Hex(16)),
+		AccessKeyID:     TemporaryPrefix + strings.ToUpper(scope.Hex(16)),
 		SecretAccessKey: scope.Hex(40),
 		SessionToken:    scope.Hex(64),
 		Account:         match[1],

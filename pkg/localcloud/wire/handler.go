@@ -34,6 +34,9 @@ type HandlerOptions struct {
 	// where faults are injected. service is the signing name; for REST services
 	// operation is the HTTP method.
 	Before func(ctx context.Context, c Caller, service, operation string) error
+	// Authorize is asked with an operation's input before it runs, and with the
+	// *http.Request of a REST service; its error is the answer. Nil: all may be done.
+	Authorize func(ctx context.Context, c Caller, service, operation string, input any) error
 	// Default serves what no service is named for: unsigned requests for
 	// objects, and S3 when it is not among the services.
 	Default http.Handler
@@ -184,7 +187,18 @@ func (f *front) serveREST(w http.ResponseWriter, in *call, handler http.Handler,
 		f.fail(w, in, codecOf(service), err)
 		return
 	}
+	if err := f.authorize(in, in.request); err != nil {
+		f.fail(w, in, codecOf(service), err)
+		return
+	}
 	handler.ServeHTTP(w, in.request)
+}
+
+func (f *front) authorize(in *call, input any) error {
+	if f.Authorize == nil {
+		return nil
+	}
+	return f.Authorize(in.request.Context(), in.caller, in.service.ID, in.operation, input)
 }
 
 func (f *front) before(in *call) error {
@@ -237,7 +251,12 @@ func (f *front) run(in *call, operation Operation, decode func(any) error) (outp
 			output, err = nil, fmt.Errorf("defect of the embedded AWS in %s %s: %v", in.service.Name, in.operation, p)
 		}
 	}()
-	return operation(in.request.Context(), decode)
+	return operation(in.request.Context(), func(input any) error {
+		if err := decode(input); err != nil {
+			return err
+		}
+		return f.authorize(in, input)
+	})
 }
 
 func (f *front) answer(w http.ResponseWriter, in *call, c codec, output any) {

@@ -1,0 +1,133 @@
+package iam
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// operator is a condition operator taken apart
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html).
+type operator struct {
+	set      string // "", ForAllValues or ForAnyValue
+	compare  func(pattern, value string) bool
+	negated  bool
+	ifExists bool
+	null     bool
+	patterns bool // * and ? have a meaning in the values
+}
+
+func operators() map[string]operator {
+	equal := func(pattern, value string) bool { return pattern == value }
+	return map[string]operator{
+		"StringEquals":              {compare: equal},
+		"StringNotEquals":           {compare: equal, negated: true},
+		"StringEqualsIgnoreCase":    {compare: strings.EqualFold},
+		"StringNotEqualsIgnoreCase": {compare: strings.EqualFold, negated: true},
+		"StringLike":                {compare: like, patterns: true},
+		"StringNotLike":             {compare: like, negated: true, patterns: true},
+		"ArnEquals":                 {compare: arnLike, patterns: true},
+		"ArnLike":                   {compare: arnLike, patterns: true},
+		"ArnNotEquals":              {compare: arnLike, negated: true, patterns: true},
+		"ArnNotLike":                {compare: arnLike, negated: true, patterns: true},
+		"Bool":                      {compare: strings.EqualFold},
+		"Null":                      {null: true},
+	}
+}
+
+// parseOperator knows the operators in use; numbers, dates and addresses are in
+// none of the keys.
+func parseOperator(name string) (operator, error) {
+	set, rest, qualified := strings.Cut(name, ":")
+	if !qualified {
+		set, rest = "", name
+	}
+	base, ifExists := strings.CutSuffix(rest, "IfExists")
+	op, ok := operators()[base]
+	if !ok || qualified && set != "ForAllValues" && set != "ForAnyValue" || op.null && (ifExists || qualified) {
+		return operator{}, fmt.Errorf("the condition operator %s is not known (known: %s; with ForAllValues:, ForAnyValue: and IfExists, but for Null)",
+			name, strings.Join(sortedKeys(operators()), ", "))
+	}
+	op.set, op.ifExists = set, ifExists
+	return op, nil
+}
+
+// keys are the condition keys that the embedded AWS fills in; a name that ends
+// with / stands before the name of a tag. In lower case: keys have no case.
+func keys() []string {
+	return []string{
+		"aws:principalaccount", "aws:principalarn", "aws:requestedregion", "aws:requesttag/", "aws:resourcetag/", "aws:tagkeys",
+		"ec2:createaction", "ec2:region", "ec2:resourcetag/", "events:source", "iam:passedtoservice", "kms:viaservice", "ssm:resourcetag/",
+	}
+}
+
+// multivalued keys hold a list, which only ForAllValues and ForAnyValue take.
+func multivalued() []string { return []string{"aws:tagkeys"} }
+
+// canonicalKey is a key in the form in which contexts hold it. The names of tags
+// keep their case.
+func canonicalKey(key string) (string, error) {
+	prefix, tag, isTag := strings.Cut(key, "/")
+	canonical := strings.ToLower(prefix)
+	if isTag {
+		canonical += "/"
+	}
+	if !slices.Contains(keys(), canonical) || isTag && tag == "" {
+		return "", fmt.Errorf("the condition key %s is not known (known: %s)", key, strings.Join(keys(), ", "))
+	}
+	return canonical + tag, nil
+}
+
+func parseCondition(operatorName, key string, values []string) (Condition, error) {
+	op, err := parseOperator(operatorName)
+	if err != nil {
+		return Condition{}, err
+	}
+	canonical, err := canonicalKey(key)
+	if err != nil {
+		return Condition{}, err
+	}
+	if len(values) == 0 {
+		return Condition{}, fmt.Errorf("%s of %s has no value", operatorName, key)
+	}
+	if op.set == "" && !op.null && slices.Contains(multivalued(), canonical) {
+		return Condition{}, fmt.Errorf("%s holds several values: %s needs ForAllValues: or ForAnyValue: before it", key, operatorName)
+	}
+	for _, v := range values {
+		if op.null && v != "true" && v != "false" {
+			return Condition{}, fmt.Errorf("Null of %s is %q (allowed: true, false)", key, v)
+		}
+		if err := checkVariables(v); err != nil {
+			return Condition{}, err
+		}
+	}
+	return Condition{operator: op, Key: canonical, Values: values}, nil
+}
+
+// holds says whether a request meets the condition.
+func (c Condition) holds(r Request) bool {
+	got, present := r.Context[c.Key]
+	op := c.operator
+	switch {
+	case op.null:
+		return slices.Contains(c.Values, fmt.Sprint(!present))
+	case op.set == "ForAllValues":
+		// No value at all is none that fails.
+		return !slices.ContainsFunc(got, func(v string) bool { return !c.passes(v, r) })
+	case op.set == "ForAnyValue":
+		return slices.ContainsFunc(got, func(v string) bool { return c.passes(v, r) })
+	case !present:
+		return op.negated || op.ifExists
+	}
+	return len(got) == 1 && c.passes(got[0], r)
+}
+
+// passes compares one value of the request: with any of the policy's values, or
+// with none of them where the operator is negated.
+func (c Condition) passes(value string, r Request) bool {
+	matched := slices.ContainsFunc(c.Values, func(pattern string) bool {
+		filled, ok := fill(pattern, r, c.operator.patterns)
+		return ok && c.operator.compare(filled, value)
+	})
+	return matched != c.operator.negated
+}

@@ -1,0 +1,191 @@
+// Package iam evaluates policies as IAM does, and keeps the roles that the
+// embedded AWS holds its callers to. What it does not know in a policy is an
+// error and never passed over.
+package iam
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// version of the policy language; the older one has no variables.
+const version = "2012-10-17"
+
+// Effect of a statement.
+type Effect string
+
+// The effects.
+const (
+	Allow Effect = "Allow"
+	Deny  Effect = "Deny"
+)
+
+// Document is an identity policy or a permissions boundary.
+type Document struct{ Statements []Statement }
+
+// Statement of a policy. Of Actions and NotActions one is set, and of Resources
+// and NotResources.
+type Statement struct {
+	Sid                     string
+	Effect                  Effect
+	Actions, NotActions     []string
+	Resources, NotResources []string
+	Conditions              []Condition
+}
+
+// Condition is one key under one operator.
+type Condition struct {
+	operator operator
+	Key      string // in lower case, up to the name of a tag
+	Values   []string
+}
+
+// texts is a string or a list of them.
+type texts []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *texts) UnmarshalJSON(raw []byte) error {
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		*t = texts{one}
+		return nil
+	}
+	var several []string
+	if err := json.Unmarshal(raw, &several); err != nil {
+		return errors.New("a text or a list of texts is expected")
+	}
+	*t = several
+	return nil
+}
+
+// values are texts in which true, false and numbers may stand without quotes.
+type values []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (v *values) UnmarshalJSON(raw []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	var decoded any
+	if err := decoder.Decode(&decoded); err != nil {
+		return err
+	}
+	list, ok := decoded.([]any)
+	if !ok {
+		list = append(list, decoded)
+	}
+	for _, element := range list {
+		switch element.(type) {
+		case string, bool, json.Number:
+			*v = append(*v, fmt.Sprint(element))
+		default:
+			return errors.New("a condition's values are texts, numbers, true or false")
+		}
+	}
+	return nil
+}
+
+// Parse reads a policy document and refuses whatever Evaluate would not heed.
+func Parse(raw []byte) (Document, error) {
+	var in struct {
+		Version   string
+		ID        string `json:"Id"`
+		Statement json.RawMessage
+	}
+	if err := strict(raw, &in); err != nil {
+		return Document{}, fmt.Errorf("policy document: %w", err)
+	}
+	if in.Version != version {
+		return Document{}, fmt.Errorf("policy document: Version is %q (served: %s)", in.Version, version)
+	}
+	list := []json.RawMessage{in.Statement}
+	if trimmed := bytes.TrimSpace(in.Statement); len(trimmed) == 0 || trimmed[0] == '[' {
+		list = nil
+		if err := json.Unmarshal(in.Statement, &list); err != nil || len(list) == 0 {
+			return Document{}, errors.New("policy document: it has no statement")
+		}
+	}
+	var out Document
+	for i, element := range list {
+		s, err := parseStatement(element)
+		if err != nil {
+			return Document{}, fmt.Errorf("statement %d: %w", i+1, err)
+		}
+		out.Statements = append(out.Statements, s)
+	}
+	return out, nil
+}
+
+// strict refuses elements that are not known, such as Principal, which is not
+// for policies of identities.
+func strict(raw []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the JSON document")
+	}
+	return nil
+}
+
+func parseStatement(raw []byte) (Statement, error) {
+	var in struct {
+		Sid                   string
+		Effect                Effect
+		Action, NotAction     texts
+		Resource, NotResource texts
+		Condition             map[string]map[string]values
+	}
+	if err := strict(raw, &in); err != nil {
+		return Statement{}, err
+	}
+	s := Statement{
+		Sid: in.Sid, Effect: in.Effect, Actions: in.Action, NotActions: in.NotAction, Resources: in.Resource, NotResources: in.NotResource,
+	}
+	switch {
+	case s.Effect != Allow && s.Effect != Deny:
+		return Statement{}, fmt.Errorf("the effect is %q (allowed: %s, %s)", s.Effect, Allow, Deny)
+	case (len(s.Actions) == 0) == (len(s.NotActions) == 0):
+		return Statement{}, errors.New("one of Action and NotAction is required")
+	case (len(s.Resources) == 0) == (len(s.NotResources) == 0):
+		return Statement{}, errors.New("one of Resource and NotResource is required")
+	}
+	for _, action := range slices.Concat(s.Actions, s.NotActions) {
+		if service, name, ok := strings.Cut(action, ":"); action != "*" && (!ok || service == "" || name == "" || strings.Contains(service, "*")) {
+			return Statement{}, fmt.Errorf("%q is no action: <service>:<name> or * is expected", action)
+		}
+	}
+	for _, resource := range slices.Concat(s.Resources, s.NotResources) {
+		if resource != "*" && strings.Count(resource, ":") < 5 {
+			return Statement{}, fmt.Errorf("%q is no resource: an ARN or * is expected", resource)
+		}
+		if err := checkVariables(resource); err != nil {
+			return Statement{}, err
+		}
+	}
+	for _, operatorName := range sortedKeys(in.Condition) {
+		for _, key := range sortedKeys(in.Condition[operatorName]) {
+			c, err := parseCondition(operatorName, key, in.Condition[operatorName][key])
+			if err != nil {
+				return Statement{}, err
+			}
+			s.Conditions = append(s.Conditions, c)
+		}
+	}
+	return s, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,114 @@
+package iam
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Patterns are compared rune by rune; these stand for characters that a
+// variable has put in and that are no wildcards.
+const (
+	literalStar     = '\uE000'
+	literalQuestion = '\uE001'
+)
+
+// like matches * and ? against the whole of a text.
+func like(pattern, text string) bool { return glob([]rune(pattern), []rune(text), false) }
+
+// glob matches a pattern. In parts, that are between colons, a wildcard reaches
+// beyond its part only if it is a * at its end.
+func glob(pattern, text []rune, parts bool) bool {
+	if len(pattern) == 0 {
+		return len(text) == 0
+	}
+	switch pattern[0] {
+	case '*':
+		bound := parts && len(pattern) > 1 && pattern[1] != ':'
+		for n := 0; ; n++ {
+			if glob(pattern[1:], text[n:], parts) {
+				return true
+			}
+			if n == len(text) || bound && text[n] == ':' {
+				return false
+			}
+		}
+	case '?':
+		return len(text) > 0 && !(parts && text[0] == ':') && glob(pattern[1:], text[1:], parts)
+	}
+	return len(text) > 0 && text[0] == literal(pattern[0]) && glob(pattern[1:], text[1:], parts)
+}
+
+func literal(r rune) rune {
+	switch r {
+	case literalStar:
+		return '*'
+	case literalQuestion:
+		return '?'
+	}
+	return r
+}
+
+// resourceLike matches the Resource of a statement
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html).
+func resourceLike(pattern, arn string) bool { return glob([]rune(pattern), []rune(arn), true) }
+
+// arnLike compares the six parts of two ARNs, each for itself.
+func arnLike(pattern, arn string) bool {
+	want, got := strings.SplitN(pattern, ":", 6), strings.SplitN(arn, ":", 6)
+	if len(want) != 6 || len(got) != 6 {
+		return like(pattern, arn)
+	}
+	for i := range want {
+		if !like(want[i], got[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// actionLike matches an Action, which has no case.
+func actionLike(pattern, action string) bool {
+	return like(strings.ToLower(pattern), strings.ToLower(action))
+}
+
+var variable = regexp.MustCompile(`\$\{([^}]*)\}`)
+
+// checkVariables refuses policy variables that fill would not know.
+func checkVariables(text string) error {
+	for _, m := range variable.FindAllStringSubmatch(text, -1) {
+		switch m[1] {
+		case "*", "?", "$":
+			continue
+		}
+		if _, err := canonicalKey(m[1]); err != nil {
+			return fmt.Errorf("policy variable %s: %w", m[0], err)
+		}
+	}
+	return nil
+}
+
+// fill puts the request's values in for policy variables. ok is false when the
+// request lacks one: the text then matches nothing. What is put in has no
+// wildcards, whatever characters it has.
+func fill(text string, r Request, patterns bool) (filled string, ok bool) {
+	ok = true
+	plain := func(s string) string { return s }
+	if patterns {
+		plain = strings.NewReplacer("*", string(literalStar), "?", string(literalQuestion)).Replace
+	}
+	filled = variable.ReplaceAllStringFunc(text, func(m string) string {
+		name := m[2 : len(m)-1]
+		switch name {
+		case "*", "?", "$":
+			return plain(name)
+		}
+		key, err := canonicalKey(name)
+		if got := r.Context[key]; err == nil && len(got) == 1 {
+			return plain(got[0])
+		}
+		ok = false
+		return ""
+	})
+	return filled, ok
+}

@@ -1,0 +1,300 @@
+package localcloud
+
+import (
+	"maps"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+func addEC2Rules(out map[string]rule) {
+	for _, kind := range []string{
+		"AvailabilityZones", "ImageAttribute", "Images", "InstanceStatus", "InstanceTypes", "Instances", "KeyPairs", "Regions", "SecurityGroups",
+		"SnapshotAttribute", "Snapshots", "Subnets", "Tags", "Volumes", "Vpcs",
+	} {
+		out["ec2:Describe"+kind] = onAll("ec2:Describe" + kind)
+	}
+	out["ec2:RunInstances"] = of(asker.runInstances)
+	out["ec2:CreateImage"] = of(asker.createImage)
+	out["ec2:CopyImage"] = of(asker.copyImage)
+	out["ec2:CreateTags"] = of(asker.createTags)
+	out["ec2:StopInstances"] = of(func(a asker, in *sdkec2.StopInstancesInput) []iam.Request {
+		return a.existing("ec2:StopInstances", in.InstanceIds...)
+	})
+	out["ec2:TerminateInstances"] = of(func(a asker, in *sdkec2.TerminateInstancesInput) []iam.Request {
+		return a.existing("ec2:TerminateInstances", in.InstanceIds...)
+	})
+	out["ec2:GetConsoleOutput"] = of(func(a asker, in *sdkec2.GetConsoleOutputInput) []iam.Request {
+		return a.existing("ec2:GetConsoleOutput", aws.ToString(in.InstanceId))
+	})
+	out["ec2:ModifyImageAttribute"] = of(func(a asker, in *sdkec2.ModifyImageAttributeInput) []iam.Request {
+		return a.existing("ec2:ModifyImageAttribute", aws.ToString(in.ImageId))
+	})
+	out["ec2:EnableImageDeprecation"] = of(func(a asker, in *sdkec2.EnableImageDeprecationInput) []iam.Request {
+		return a.existing("ec2:EnableImageDeprecation", aws.ToString(in.ImageId))
+	})
+	out["ec2:DeregisterImage"] = of(func(a asker, in *sdkec2.DeregisterImageInput) []iam.Request {
+		requests := a.existing("ec2:DeregisterImage", aws.ToString(in.ImageId))
+		if aws.ToBool(in.DeleteAssociatedSnapshots) {
+			requests = append(requests, a.existing("ec2:DeleteSnapshot", a.snapshotsOf(aws.ToString(in.ImageId))...)...)
+		}
+		return requests
+	})
+	out["ec2:DeleteSnapshot"] = of(func(a asker, in *sdkec2.DeleteSnapshotInput) []iam.Request {
+		return a.existing("ec2:DeleteSnapshot", aws.ToString(in.SnapshotId))
+	})
+}
+
+// ec2ARN is the ARN of an id. Images and snapshots have no account in theirs.
+func (a asker) ec2ARN(id string) string {
+	prefix, _, _ := strings.Cut(id, "-")
+	switch kind := map[string]string{
+		"ami": "image", "snap": "snapshot", "i": "instance", "vol": "volume", "eni": "network-interface", "subnet": "subnet", "sg": "security-group",
+	}[prefix]; kind {
+	case "image", "snapshot":
+		return a.arn("ec2", "", kind+"/"+id)
+	case "":
+		return a.arn("ec2", a.who.Account, "unknown/"+id)
+	default:
+		return a.arn("ec2", a.who.Account, kind+"/"+id)
+	}
+}
+
+// newARN is that of a resource which does not exist yet.
+func (a asker) newARN(kind ec2types.ResourceType) string {
+	account := a.who.Account
+	if kind == ec2types.ResourceTypeImage || kind == ec2types.ResourceTypeSnapshot {
+		account = ""
+	}
+	return a.arn("ec2", account, string(kind)+"/*")
+}
+
+// existing asks for an action on resources that are there, which have tags.
+func (a asker) existing(action string, ids ...string) []iam.Request {
+	var out []iam.Request
+	for _, id := range ids {
+		pairs := map[string][]string{"ec2:Region": {a.who.Region}}
+		for key, value := range a.tagsOf(id) {
+			pairs["aws:ResourceTag/"+key], pairs["ec2:ResourceTag/"+key] = []string{value}, []string{value}
+		}
+		out = append(out, iam.Request{Action: action, Resource: a.ec2ARN(id), Context: iam.Context(pairs)})
+	}
+	return out
+}
+
+// made asks for an action on a resource that it makes, which has the tags that
+// the request gives it.
+func (a asker) made(action string, specified []ec2types.TagSpecification, kinds ...ec2types.ResourceType) []iam.Request {
+	var out []iam.Request
+	for _, kind := range kinds {
+		pairs := map[string][]string{"ec2:Region": {a.who.Region}}
+		for _, s := range specified {
+			if s.ResourceType == kind {
+				addTags(pairs, s.Tags)
+			}
+		}
+		out = append(out, iam.Request{Action: action, Resource: a.newARN(kind), Context: iam.Context(pairs)})
+	}
+	return out
+}
+
+// tagging asks for the tags that a request gives to what it makes.
+func (a asker) tagging(by string, specified []ec2types.TagSpecification) []iam.Request {
+	var out []iam.Request
+	for _, s := range specified {
+		pairs := map[string][]string{"ec2:Region": {a.who.Region}, "ec2:CreateAction": {by}}
+		addTags(pairs, s.Tags)
+		out = append(out, iam.Request{Action: "ec2:CreateTags", Resource: a.newARN(s.ResourceType), Context: iam.Context(pairs)})
+	}
+	return out
+}
+
+func addTags(pairs map[string][]string, tags []ec2types.Tag) {
+	for _, t := range tags {
+		addTag(pairs, "aws:RequestTag/", t.Key, t.Value)
+	}
+}
+
+func (a asker) createTags(in *sdkec2.CreateTagsInput) []iam.Request {
+	out := a.existing("ec2:CreateTags", in.Resources...)
+	for _, r := range out {
+		pairs := map[string][]string{}
+		addTags(pairs, in.Tags)
+		maps.Copy(r.Context, iam.Context(pairs))
+	}
+	return out
+}
+
+// runInstances asks for everything that a launch touches or makes, for the role
+// that it hands on, and for the key of the volume.
+func (a asker) runInstances(in *sdkec2.RunInstancesInput) []iam.Request {
+	const action = "ec2:RunInstances"
+	image := aws.ToString(in.ImageId)
+	subnets, groups := []string{aws.ToString(in.SubnetId)}, in.SecurityGroupIds
+	for _, n := range in.NetworkInterfaces {
+		subnets, groups = append(subnets, aws.ToString(n.SubnetId)), append(groups, n.Groups...)
+	}
+	out := a.existing(action, image)
+	key := ""
+	for _, m := range in.BlockDeviceMappings {
+		if m.Ebs != nil {
+			key = aws.ToString(m.Ebs.KmsKeyId)
+			if m.Ebs.SnapshotId != nil {
+				out = append(out, a.existing(action, *m.Ebs.SnapshotId)...)
+			}
+		}
+	}
+	out = append(out, a.chosen(action, "subnet", subnets)...)
+	out = append(out, a.chosen(action, "security-group", groups)...)
+	out = append(out, a.made(action, in.TagSpecifications, ec2types.ResourceTypeInstance, ec2types.ResourceTypeVolume, ec2types.ResourceTypeNetworkInterface)...)
+	out = append(out, a.tagging("RunInstances", in.TagSpecifications)...)
+	out = append(out, a.passRole(in.IamInstanceProfile)...)
+	keys := []string{key}
+	if key == "" {
+		keys = a.keysOfSnapshots(a.snapshotsOf(image))
+	}
+	return append(out, a.keys(keys...)...)
+}
+
+// chosen asks for the resources that a request names, or for one of the kind
+// that EC2 chooses.
+func (a asker) chosen(action, kind string, ids []string) []iam.Request {
+	var out []iam.Request
+	for _, id := range ids {
+		if id != "" {
+			out = append(out, a.existing(action, id)...)
+		}
+	}
+	if len(out) == 0 {
+		out = a.made(action, nil, ec2types.ResourceType(kind))
+	}
+	return out
+}
+
+// passRole asks for the role of an instance profile, which is named as the
+// profile is.
+func (a asker) passRole(profile *ec2types.IamInstanceProfileSpecification) []iam.Request {
+	if profile == nil {
+		return nil
+	}
+	name := aws.ToString(profile.Name)
+	if arn := aws.ToString(profile.Arn); arn != "" {
+		name = arn[strings.LastIndex(arn, "/")+1:]
+	}
+	return []iam.Request{{
+		Action: "iam:PassRole", Resource: roleARN(a.who.Account, name), Context: iam.Context(map[string][]string{"iam:PassedToService": {"ec2.amazonaws.com"}}),
+	}}
+}
+
+// createImage asks for the instance as it is, and for what is made of it.
+func (a asker) createImage(in *sdkec2.CreateImageInput) []iam.Request {
+	const action = "ec2:CreateImage"
+	instance := aws.ToString(in.InstanceId)
+	out := a.existing(action, instance)
+	out = append(out, a.made(action, in.TagSpecifications, ec2types.ResourceTypeImage, ec2types.ResourceTypeSnapshot)...)
+	out = append(out, a.tagging("CreateImage", in.TagSpecifications)...)
+	return append(out, a.keys(a.keysOfVolumes(instance)...)...)
+}
+
+// copyImage asks for the source, which has been a resource of the call since
+// October 2024, and for what is made
+// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/copy-ami-permissions.html).
+func (a asker) copyImage(in *sdkec2.CopyImageInput) []iam.Request {
+	const action = "ec2:CopyImage"
+	there := a
+	there.who.Region = aws.ToString(in.SourceRegion)
+	source := aws.ToString(in.SourceImageId)
+	out := there.existing(action, source)
+	out = append(out, a.made(action, in.TagSpecifications, ec2types.ResourceTypeImage, ec2types.ResourceTypeSnapshot)...)
+	out = append(out, a.tagging("CopyImage", in.TagSpecifications)...)
+	out = append(out, there.keys(there.keysOfSnapshots(there.snapshotsOf(source))...)...)
+	return append(out, a.keys(aws.ToString(in.KmsKeyId))...)
+}
+
+// keys asks for what EBS does with a customer's key in the caller's name
+// (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html).
+// AWS's own keys take no permission of the caller's role.
+func (a asker) keys(refs ...string) []iam.Request {
+	var out []iam.Request
+	for _, ref := range refs {
+		if ref == "" {
+			continue
+		}
+		key, err := a.c.KMS.Resolve(a.who.Account, a.who.Region, ref)
+		if err == nil && key.Managed {
+			continue
+		}
+		arn := key.ARN
+		if err != nil { // EC2 will say so
+			arn = a.arn("kms", a.who.Account, "key/unknown")
+		}
+		for _, action := range []string{"CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo"} {
+			out = append(out, iam.Request{
+				Action: "kms:" + action, Resource: arn, Context: iam.Context(map[string][]string{"kms:ViaService": {"ec2." + a.who.Region + ".amazonaws.com"}}),
+			})
+		}
+	}
+	return out
+}
+
+func (a asker) tagsOf(id string) map[string]string {
+	out, err := a.c.EC2.DescribeTags(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeTagsInput{
+		Filters: []ec2types.Filter{{Name: aws.String("resource-id"), Values: []string{id}}},
+	})
+	if err != nil {
+		return nil // then nothing that depends on a tag is allowed
+	}
+	tags := map[string]string{}
+	for _, t := range out.Tags {
+		tags[aws.ToString(t.Key)] = aws.ToString(t.Value)
+	}
+	return tags
+}
+
+func (a asker) snapshotsOf(image string) []string {
+	out, err := a.c.EC2.DescribeImages(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeImagesInput{ImageIds: []string{image}, IncludeDeprecated: aws.Bool(true)})
+	if err != nil || len(out.Images) == 0 {
+		return nil // EC2 will not find it either
+	}
+	var ids []string
+	for _, m := range out.Images[0].BlockDeviceMappings {
+		if m.Ebs != nil && m.Ebs.SnapshotId != nil {
+			ids = append(ids, *m.Ebs.SnapshotId)
+		}
+	}
+	return ids
+}
+
+func (a asker) keysOfSnapshots(ids []string) []string {
+	if len(ids) == 0 {
+		return nil
+	}
+	out, err := a.c.EC2.DescribeSnapshots(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeSnapshotsInput{SnapshotIds: ids})
+	if err != nil {
+		return nil
+	}
+	var keys []string
+	for _, s := range out.Snapshots {
+		keys = append(keys, aws.ToString(s.KmsKeyId))
+	}
+	return keys
+}
+
+func (a asker) keysOfVolumes(instance string) []string {
+	out, err := a.c.EC2.DescribeVolumes(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeVolumesInput{
+		Filters: []ec2types.Filter{{Name: aws.String("attachment.instance-id"), Values: []string{instance}}},
+	})
+	if err != nil {
+		return nil
+	}
+	var keys []string
+	for _, v := range out.Volumes {
+		keys = append(keys, aws.ToString(v.KmsKeyId))
+	}
+	return keys
+}

@@ -1,0 +1,168 @@
+package workflow
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+const (
+	executionTag  = "ami-factory:execution"
+	pointerPrefix = "ami-factory"
+	createTags    = "ec2:CreateTags"
+)
+
+// Deployment is what the roles' policies name and only a deployment knows.
+type Deployment struct {
+	Partition, Account, Region string
+	Bucket                     string   // ARN
+	CheckEngine                string   // ARN of the object that holds goss
+	BuilderRole                string   // ARN
+	Topic                      string   // ARN
+	Keys                       []string // ARNs of customer keys; any key of the account, by way of EC2, when empty
+}
+
+// Conditions of a statement: operator, key, and a value or a list of them.
+type Conditions map[string]map[string]any
+
+// Statement allows actions on resources, under conditions.
+type Statement struct {
+	Actions    []string
+	Resources  []string
+	Conditions Conditions // nil: none
+}
+
+// Policy is a role's.
+type Policy []Statement
+
+// MarshalJSON writes the policy document as IAM takes it.
+func (p Policy) MarshalJSON() ([]byte, error) {
+	type statement struct {
+		Effect           string
+		Action, Resource []string
+		Condition        Conditions `json:",omitempty"`
+	}
+	document := struct {
+		Version   string
+		Statement []statement
+	}{Version: "2012-10-17"}
+	for _, s := range p {
+		document.Statement = append(document.Statement, statement{"Allow", s.Actions, s.Resources, s.Conditions})
+	}
+	return json.Marshal(document)
+}
+
+// Policy allows exactly the stage's actions, each on the narrowest resources
+// and conditions that IAM knows for it.
+func (s Spec) Policy(d Deployment) Policy {
+	byResource := map[Resource][]string{}
+	var order []Resource
+	for _, a := range s.Actions {
+		if _, ok := byResource[a.On]; !ok {
+			order = append(order, a.On)
+		}
+		byResource[a.On] = append(byResource[a.On], a.Name)
+	}
+	var out Policy
+	for _, r := range order {
+		out = append(out, d.statements(r, byResource[r])...)
+	}
+	return out
+}
+
+// MachinePolicy lets the state machine invoke the functions.
+func MachinePolicy(functionARN func(Stage) string) Policy {
+	var out Policy
+	for _, s := range Stages() {
+		arn := functionARN(s.Stage)
+		out = append(out, Statement{Actions: []string{"lambda:InvokeFunction"}, Resources: []string{arn, arn + ":*"}}) // and its versions
+	}
+	return out
+}
+
+func (d Deployment) arn(service, region, account, rest string) string {
+	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", d.Partition, service, region, account, rest)
+}
+
+func (d Deployment) ec2(kinds ...string) []string {
+	var out []string
+	for _, kind := range kinds {
+		account := d.Account
+		if kind == "image" || kind == "snapshot" { // which have no account in their ARNs
+			account = ""
+		}
+		out = append(out, d.arn("ec2", "*", account, kind+"/*"))
+	}
+	return out
+}
+
+func (d Deployment) statements(r Resource, actions []string) []Statement {
+	allow := func(conditions Conditions, resources ...string) Statement {
+		return Statement{Actions: actions, Resources: resources, Conditions: conditions}
+	}
+	switch r {
+	case AnyResource:
+		return []Statement{allow(nil, "*")}
+	case Bucket:
+		return []Statement{allow(nil, d.Bucket)}
+	case BucketObjects:
+		return []Statement{allow(nil, d.Bucket+"/*")}
+	case CheckEngine:
+		return []Statement{allow(nil, d.CheckEngine)}
+	case SourceParameters:
+		return []Statement{allow(nil, d.arn("ssm", "*", "", "parameter/aws/service/*"))}
+	case PointerParameters:
+		return []Statement{allow(nil, d.arn("ssm", "*", d.Account, "parameter/"+pointerPrefix+"/*"))}
+	case FactoryResources:
+		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("instance", "volume", "image", "snapshot")...)}
+	case LaunchTargets:
+		return []Statement{
+			allow(nil, d.ec2("image", "snapshot", "subnet", "security-group", "network-interface")...),
+			allow(tagged("aws:RequestTag"), d.ec2("instance", "volume")...),
+		}
+	case NewResources:
+		return d.newResources(actions)
+	case ShellDocument:
+		return []Statement{
+			allow(nil, d.arn("ssm", "*", "", "document/AWS-RunShellScript")),
+			allow(tagged("ssm:resourceTag"), d.ec2("instance")...),
+		}
+	case BuilderRole:
+		return []Statement{allow(Conditions{"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}, d.BuilderRole)}
+	case Topic:
+		return []Statement{allow(nil, d.Topic)}
+	case EventBus:
+		return []Statement{allow(Conditions{"StringEquals": {"events:source": "ami-factory"}}, d.arn("events", d.Region, d.Account, "event-bus/default"))}
+	case Keys:
+		keys := d.Keys
+		if len(keys) == 0 {
+			keys = []string{d.arn("kms", "*", d.Account, "key/*")}
+		}
+		return []Statement{allow(Conditions{"StringLike": {"kms:ViaService": "ec2.*.amazonaws.com"}}, keys...)}
+	}
+	panic(fmt.Sprintf("no policy is written for resource kind %q", r))
+}
+
+// tagged is the condition that a tag of the factory's is there.
+func tagged(key string) Conditions {
+	return Conditions{"StringLike": {key + "/" + executionTag: "*"}}
+}
+
+// newResources allows calls that make images, and tags in the request that makes
+// a resource. Tags of what exists already are not for the taking: they decide
+// what the factory may change and remove.
+func (d Deployment) newResources(actions []string) []Statement {
+	var out []Statement
+	if slices.Contains(actions, createTags) {
+		conditions := tagged("aws:RequestTag")
+		conditions["StringEquals"] = map[string]any{"ec2:CreateAction": []string{"RunInstances", "CreateImage", "CopyImage"}}
+		out = append(out, Statement{
+			Actions: []string{createTags}, Resources: d.ec2("instance", "volume", "network-interface", "image", "snapshot"), Conditions: conditions,
+		})
+	}
+	making := slices.DeleteFunc(slices.Clone(actions), func(a string) bool { return a == createTags })
+	if len(making) > 0 {
+		out = append(out, Statement{Actions: making, Resources: d.ec2("image", "snapshot"), Conditions: tagged("aws:RequestTag")})
+	}
+	return out
+}

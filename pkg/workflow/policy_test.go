@@ -1,0 +1,58 @@
+package workflow
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var deployment = Deployment{
+	Partition: "aws", Account: "111122223333", Region: "eu-west-1", Bucket: "arn:aws:s3:::b", CheckEngine: "arn:aws:s3:::assets/goss",
+	BuilderRole: "arn:aws:iam::111122223333:role/builder", Topic: "arn:aws:sns:eu-west-1:111122223333:t",
+}
+
+func TestAPolicyAllowsExactlyItsStagesActions(t *testing.T) {
+	for _, spec := range Stages() {
+		t.Run(string(spec.Stage), func(t *testing.T) {
+			var want, got []string
+			for _, a := range spec.Actions {
+				want = append(want, a.Name)
+			}
+			for _, s := range spec.Policy(deployment) {
+				assert.NotEmpty(t, s.Resources)
+				got = append(got, s.Actions...)
+			}
+			slices.Sort(want)
+			slices.Sort(got)
+			assert.Equal(t, slices.Compact(want), slices.Compact(got))
+		})
+	}
+}
+
+func TestKeysAreThoseOfTheDeployment(t *testing.T) {
+	keys := func(d Deployment) []string {
+		spec, ok := Lookup(Distribute)
+		require.True(t, ok)
+		for _, s := range spec.Policy(d) {
+			if slices.Contains(s.Actions, "kms:CreateGrant") {
+				return s.Resources
+			}
+		}
+		return nil
+	}
+	assert.Equal(t, []string{"arn:aws:kms:*:111122223333:key/*"}, keys(deployment))
+	named := deployment
+	named.Keys = []string{"arn:aws:kms:eu-west-1:111122223333:key/a"}
+	assert.Equal(t, named.Keys, keys(named))
+}
+
+func TestAPolicyIsWrittenAsIAMTakesIt(t *testing.T) {
+	raw, err := json.Marshal(Policy{{Actions: []string{"iam:PassRole"}, Resources: []string{"*"}, Conditions: tagged("aws:RequestTag")}, {Actions: []string{"a:B"}, Resources: []string{"*"}}})
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Action":["iam:PassRole"],"Resource":["*"],"Condition":{"StringLike":{"aws:RequestTag/ami-factory:execution":"*"}}},
+		{"Effect":"Allow","Action":["a:B"],"Resource":["*"]}]}`, string(raw))
+}

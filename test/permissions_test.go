@@ -1,0 +1,278 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	lambdaapi "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+const rolePrefix = "arn:aws:iam::111122223333:role/ami-factory-"
+
+// ledger notes what the roles of factories ask for.
+type ledger struct {
+	mu  sync.Mutex
+	all []localcloud.Decision
+}
+
+func (l *ledger) note(d localcloud.Decision) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, d)
+}
+
+// factory is simFactory with its decisions in the ledger.
+func (l *ledger) factory(t *testing.T, change func(*rehearsal.SimulatedGuest)) *rehearsal.Factory {
+	t.Helper()
+	return simFactory(t, func(o *rehearsal.Options) {
+		o.Decisions = l.note
+		if change != nil {
+			change(&o.Simulated)
+		}
+	})
+}
+
+// requireAllowed says which call was denied, of which role, and why.
+func (l *ledger) requireAllowed(t *testing.T) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range l.all {
+		require.Equal(t, iam.Allowed, d.Verdict, "%s may not %s on %s %s", d.RoleARN, d.Request.Action, d.Request.Resource, d.Verdict.Because(d.Request.Action))
+	}
+}
+
+func arnOf(f *rehearsal.Factory, execution string) string {
+	return strings.Replace(f.StateMachine, ":stateMachine:", ":execution:", 1) + ":" + execution
+}
+
+// again runs a stage's function once more with what an execution gave it last,
+// as Step Functions does when it has lost the answer.
+func again(t *testing.T, f *rehearsal.Factory, execution string, stage workflow.Stage) {
+	t.Helper()
+	var payload []byte
+	pages := sfn.NewGetExecutionHistoryPaginator(f.Cloud.States, &sfn.GetExecutionHistoryInput{ExecutionArn: aws.String(arnOf(f, execution)), IncludeExecutionData: aws.Bool(true)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(context.Background())
+		require.NoError(t, err)
+		for _, e := range page.Events {
+			if e.TaskScheduledEventDetails == nil {
+				continue
+			}
+			var task struct {
+				FunctionName string
+				Payload      json.RawMessage
+			}
+			require.NoError(t, json.Unmarshal([]byte(aws.ToString(e.TaskScheduledEventDetails.Parameters)), &task))
+			if strings.HasSuffix(task.FunctionName, ":ami-factory-"+string(stage)) {
+				payload = task.Payload
+			}
+		}
+	}
+	require.NotEmpty(t, payload, "the execution has invoked %s", stage)
+	_, err := f.Cloud.Lambda.Invoke(context.Background(), &lambdaapi.InvokeInput{FunctionName: aws.String("ami-factory-" + string(stage)), Payload: payload})
+	require.NoError(t, err)
+}
+
+// untag takes a tag off all own images, as if EC2 did not show it yet.
+func untag(t *testing.T, f *rehearsal.Factory, images map[string]string) {
+	t.Helper()
+	for region, id := range images {
+		_, err := f.Cloud.EC2.DeleteTags(context.Background(), &ec2.DeleteTagsInput{
+			Resources: []string{id}, Tags: []ec2types.Tag{{Key: aws.String("ami-factory:recipe")}},
+		}, func(o *ec2.Options) { o.Region = region })
+		require.NoError(t, err)
+	}
+}
+
+// rewind makes the journal of an execution say that it is moving its pointers,
+// as if Publish had been killed then.
+func rewind(t *testing.T, f *rehearsal.Factory, execution string) {
+	t.Helper()
+	key := "executions/" + execution + "/pointers.json"
+	out, err := f.Cloud.S3.GetObject(context.Background(), &s3.GetObjectInput{Bucket: &f.Bucket, Key: &key})
+	require.NoError(t, err)
+	var journal map[string]any
+	require.NoError(t, json.NewDecoder(out.Body).Decode(&journal))
+	require.Equal(t, "committed", journal["state"])
+	journal["state"] = "moving"
+	raw, err := json.Marshal(journal)
+	require.NoError(t, err)
+	_, err = f.Cloud.S3.PutObject(context.Background(), &s3.PutObjectInput{Bucket: &f.Bucket, Key: &key, Body: bytes.NewReader(raw)})
+	require.NoError(t, err)
+}
+
+// publish bakes an image anew.
+func publish(t *testing.T, f *rehearsal.Factory) rehearsal.Summary {
+	t.Helper()
+	s := bake(t, f, rehearsal.BakeInput{Force: true})
+	require.Equal(t, workflow.Published, s.Status, s.Cause)
+	return s
+}
+
+// scenarios are the lives of factories in which every call that a stage can make
+// is made: what is published, refused, failed, repeated and given back.
+func scenarios() map[string]func(*testing.T, *ledger) {
+	return map[string]func(*testing.T, *ledger){
+		"images are published, nothing has changed, and the fourth retires the first, which is in use": func(t *testing.T, l *ledger) {
+			f := l.factory(t, nil)
+			first := publish(t, f)
+			s := bake(t, f, rehearsal.BakeInput{})
+			require.Equal(t, workflow.UpToDate, s.Status, s.Cause)
+			_, err := f.Cloud.EC2.RunInstances(context.Background(), &ec2.RunInstancesInput{
+				ImageId: aws.String(first.Images[home]), InstanceType: ec2types.InstanceTypeT3Medium, MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
+			})
+			require.NoError(t, err)
+			for range 3 {
+				publish(t, f)
+			}
+			left := take(t, f).Images
+			assert.Contains(t, left, first.Images[home])
+			assert.NotContains(t, left, first.Images[second])
+		},
+		"the gate rejects": func(t *testing.T, l *ledger) {
+			s := bake(t, l.factory(t, func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} }), rehearsal.BakeInput{})
+			require.Equal(t, workflow.Rejected, s.Status, s.Cause)
+		},
+		"a component fails": func(t *testing.T, l *ledger) {
+			s := bake(t, l.factory(t, func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" }), rehearsal.BakeInput{})
+			require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+			require.Equal(t, "ProvisioningFailed", s.Error)
+		},
+		"a pointer cannot be moved, and the other is given back": func(t *testing.T, l *ledger) {
+			f := l.factory(t, nil)
+			_, err := f.Cloud.Faults.Add(fault.Rule{Service: "ssm", Operation: "PutParameter", Region: second, Code: "ValidationException", Status: 400, Times: -1})
+			require.NoError(t, err)
+			s := bake(t, f, rehearsal.BakeInput{})
+			require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+			assert.Empty(t, pointed(t, f, home))
+		},
+		"stages are repeated whose answer was lost, and tags are late": func(t *testing.T, l *ledger) {
+			f := l.factory(t, nil)
+			s := publish(t, f)
+			again(t, f, s.Execution, workflow.CreateImage)
+			untag(t, f, s.Images)
+			again(t, f, s.Execution, workflow.CheckImage)
+			untag(t, f, s.Images)
+			again(t, f, s.Execution, workflow.CheckDistribution)
+		},
+		"a verifier that has uploaded nothing": func(t *testing.T, l *ledger) {
+			f := l.factory(t, nil)
+			s := publish(t, f)
+			_, err := f.Cloud.S3.DeleteObject(context.Background(), &s3.DeleteObjectInput{Bucket: &f.Bucket, Key: aws.String("executions/" + s.Execution + "/results.json.gz")})
+			require.NoError(t, err)
+			again(t, f, s.Execution, workflow.CheckCompliance)
+		},
+		"clean-up gives back the pointers of a publication that was killed": func(t *testing.T, l *ledger) {
+			f := l.factory(t, nil)
+			first := publish(t, f)
+			next := publish(t, f)
+			// One of the pointers is gone, so that it is made again.
+			_, err := f.Cloud.SSM.DeleteParameter(context.Background(), &ssm.DeleteParameterInput{Name: aws.String(pointer)})
+			require.NoError(t, err)
+			rewind(t, f, next.Execution)
+			_, err = f.Sweep(context.Background(), arnOf(f, next.Execution))
+			require.NoError(t, err)
+			for _, region := range []string{home, second} {
+				assert.Equal(t, first.Images[region], pointed(t, f, region))
+			}
+			rewind(t, f, first.Execution)
+			_, err = f.Sweep(context.Background(), arnOf(f, first.Execution))
+			require.NoError(t, err)
+			assert.Empty(t, pointed(t, f, home), "there was none before the first")
+		},
+	}
+}
+
+// TestTheFactoryIsGrantedWhatItMustDoAndNothingElse runs every scenario with the
+// roles' policies in force, and then asks of each action of each statement
+// whether a call would have been denied without it.
+func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
+	l := &ledger{}
+	for sentence, live := range scenarios() {
+		t.Run(sentence, func(t *testing.T) {
+			live(t, l)
+			l.requireAllowed(t)
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	asked := map[string][]iam.Request{}
+	for _, d := range l.all {
+		asked[d.RoleARN] = append(asked[d.RoleARN], d.Request)
+	}
+	f := simFactory(t, nil)
+	names := []string{"workflow"}
+	for _, spec := range workflow.Stages() {
+		names = append(names, string(spec.Stage))
+	}
+	for _, name := range names {
+		document := documentOf(t, f, name)
+		for i, s := range document.Statements {
+			for _, action := range s.Actions {
+				t.Run(fmt.Sprintf("%s without %s on %s", name, action, s.Resources[0]), func(t *testing.T) {
+					denied := firstDenied(asked[rolePrefix+name], without(document, i, action))
+					assert.NotEmpty(t, denied, "nothing that the factory does needs it: an unused permission")
+					if denied != "" {
+						assert.Equal(t, action, denied)
+					}
+				})
+			}
+		}
+	}
+}
+
+func documentOf(t *testing.T, f *rehearsal.Factory, name string) iam.Document {
+	t.Helper()
+	role, ok := f.Cloud.IAM.Role(rolePrefix + name)
+	require.True(t, ok, name)
+	require.Len(t, role.Policies, 1)
+	for _, raw := range role.Policies {
+		document, err := iam.Parse(raw)
+		require.NoError(t, err)
+		return document
+	}
+	return iam.Document{}
+}
+
+// without is a document whose statement i lacks an action.
+func without(d iam.Document, i int, action string) iam.Document {
+	out := iam.Document{Statements: slices.Clone(d.Statements)}
+	s := &out.Statements[i]
+	s.Actions = slices.DeleteFunc(slices.Clone(s.Actions), func(a string) bool { return a == action })
+	if len(s.Actions) == 0 {
+		out.Statements = slices.Delete(out.Statements, i, i+1)
+	}
+	return out
+}
+
+// firstDenied is the action of the first request that is denied.
+func firstDenied(requests []iam.Request, d iam.Document) string {
+	for _, r := range requests {
+		if iam.Evaluate(r, []iam.Document{d}, nil) != iam.Allowed {
+			return r.Action
+		}
+	}
+	return ""
+}
