@@ -20,6 +20,7 @@ func newWorkflow(stack awscdk.Stack, functions Functions) Workflow {
 		substitutions[workflow.PlaceholderName(stage)] = f.Function.FunctionArn()
 	}
 	machine := awsstepfunctions.NewStateMachine(stack, jsii.String("Workflow"), &awsstepfunctions.StateMachineProps{
+		StateMachineName:        jsii.String(workflow.MachineName),
 		DefinitionBody:          awsstepfunctions.DefinitionBody_FromString(jsii.String(string(workflow.Definition().JSON()))),
 		DefinitionSubstitutions: &substitutions,
 		StateMachineType:        awsstepfunctions.StateMachineType_STANDARD,

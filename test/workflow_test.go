@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/execution"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
@@ -248,7 +249,7 @@ func TestAnInterruptedBakeLeavesNothing(t *testing.T) {
 			f := simFactory(t, nil)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			s, err := f.Bake(ctx, rehearsal.BakeInput{Recipe: recipeName}, func(e rehearsal.Event) {
+			s, err := f.Bake(ctx, rehearsal.BakeInput{Recipe: recipeName}, func(e execution.Event) {
 				if e.State == state {
 					cancel()
 				}
@@ -342,7 +343,7 @@ func TestTheStagesRunInTheirOrder(t *testing.T) {
 		"Resolve", "LaunchBuilder", "AwaitProvisioned", "Seal", "CreateImage", "AwaitImage", "LaunchVerifier", "AwaitBoot",
 		"RunCompliance", "EvaluateGate", "Copy", "AwaitCopy", "Publish", "Retire", "Cleanup", "Notify",
 	}, names)
-	assert.False(t, slices.ContainsFunc(s.Stages, func(x rehearsal.StageSeconds) bool { return x.Seconds < 0 }))
+	assert.False(t, slices.ContainsFunc(s.Stages, func(x execution.StageSeconds) bool { return x.Seconds < 0 }))
 }
 
 func TestARecipeOfAnotherReleaseBuildsOnThatReleasesBase(t *testing.T) {

@@ -40,11 +40,11 @@ var layers = []layer{
 
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
-		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/source",
+		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/source",
 		"pkg/component", "pkg/compliance", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "userdata",
 	}},
 	{folder: "pkg/rehearsal", may: []string{
-		"pkg/localcloud", "pkg/workflow", "pkg/functions", "pkg/lambdaentry", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
+		"pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdaentry", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
 		"pkg/evidence", "pkg/guest", "pkg/ami", "pkg/awserr", "userdata",
 	}},
 
@@ -61,6 +61,7 @@ var layers = []layer{
 		"pkg/userdata", "pkg/plan", "pkg/source", "pkg/recipe",
 	}},
 	{folder: "pkg/workflow"},
+	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/awserr"}},
 	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/distribution", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance"}},

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 )
 
@@ -70,7 +71,7 @@ func (d *display) note(text string) {
 }
 
 // event shows a step of the execution.
-func (d *display) event(e rehearsal.Event) {
+func (d *display) event(e execution.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	what := e.State
@@ -78,16 +79,16 @@ func (d *display) event(e rehearsal.Event) {
 		what += " " + e.Region
 	}
 	switch e.Kind {
-	case rehearsal.Entered:
+	case execution.Entered:
 		d.open = append(d.open, running{what, e.At})
 		d.latest = ""
-	case rehearsal.Waiting:
+	case execution.Waiting:
 		d.latest = e.Detail
-	case rehearsal.Failing:
+	case execution.Failing:
 		d.line("%s: %s", what, e.Detail)
-	case rehearsal.Exited:
+	case execution.Exited:
 		d.left(what, "done in", e.At)
-	case rehearsal.Failed:
+	case execution.Failed:
 		d.left(what, "failed after", e.At)
 	}
 	if d.terminal {

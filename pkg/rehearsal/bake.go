@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -17,31 +16,16 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
-	"github.com/google/uuid"
 
+	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/stage"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // BakeInput is the state machine's input.
-type BakeInput struct {
-	Recipe string `json:"recipe"`
-	Force  bool   `json:"force,omitempty"`
-	Source string `json:"source,omitempty"` // an AMI id instead of the recipe's source
-}
-
-// StageSeconds is how long one state of the machine took, retries included: from
-// the first entry to the last exit, when several regions pass through it at once.
-type StageSeconds struct {
-	Stage    string  `json:"stage"`
-	Seconds  float64 `json:"seconds"`
-	Attempts int     `json:"attempts"` // invocations of its function
-	// LastPoll is how long the last pause was after which the stage found its
-	// work done: at most this much of Seconds is waiting of the factory's own.
-	LastPoll float64 `json:"lastPollSeconds,omitempty"`
-}
+type BakeInput = execution.Input
 
 // Summary of an execution.
 type Summary struct {
@@ -57,14 +41,14 @@ type Summary struct {
 	Guests      vm.Kind           `json:"guests"`
 	Description string            `json:"guestsDescription"`
 	// StandInAgents: vendors' agents in the image are not the vendors'.
-	StandInAgents bool           `json:"standInAgents,omitempty"`
-	Seconds       float64        `json:"seconds"`
-	Stages        []StageSeconds `json:"stages"`
-	Functions     float64        `json:"functionSeconds"` // spent in functions, cold starts included
-	Checks        Checks         `json:"checks"`
-	Report        string         `json:"report,omitempty"`     // path of the HTML report
-	ReportJSON    string         `json:"reportJson,omitempty"` // path of the JSON report
-	Disk          string         `json:"disk,omitempty"`       // path of the image's disk or tree
+	StandInAgents bool                     `json:"standInAgents,omitempty"`
+	Seconds       float64                  `json:"seconds"`
+	Stages        []execution.StageSeconds `json:"stages"`
+	Functions     float64                  `json:"functionSeconds"` // spent in functions, cold starts included
+	Checks        Checks                   `json:"checks"`
+	Report        string                   `json:"report,omitempty"`     // path of the HTML report
+	ReportJSON    string                   `json:"reportJson,omitempty"` // path of the JSON report
+	Disk          string                   `json:"disk,omitempty"`       // path of the image's disk or tree
 }
 
 // Checks counts the controls of the image.
@@ -74,27 +58,6 @@ type Checks struct {
 	Waived int `json:"waived"`
 }
 
-// Event is a step of an execution, for live progress.
-type Event struct {
-	State  string // of the machine
-	Region string // whose turn it is in a state of the Map over regions; else empty
-	Kind   EventKind
-	At     time.Time
-	Detail string // why a state is tried again, or failed
-}
-
-// EventKind says what happened to a state.
-type EventKind string
-
-// The kinds of events.
-const (
-	Entered EventKind = "entered"
-	Waiting EventKind = "waiting" // the stage said "not yet"
-	Failing EventKind = "failing" // an attempt failed; it may be retried
-	Failed  EventKind = "failed"  // left for good with an error
-	Exited  EventKind = "exited"
-)
-
 // ErrInterrupted is in the chain of Bake's error when its context ended; what
 // the execution had made has been removed.
 var ErrInterrupted = errors.New("interrupted")
@@ -102,7 +65,7 @@ var ErrInterrupted = errors.New("interrupted")
 // Bake runs one execution to its end and tells watch of every step. The base
 // image that the recipe builds on is built first, if the cache has none. When
 // ctx ends, the execution is stopped and what it made is removed.
-func (f *Factory) Bake(ctx context.Context, in BakeInput, watch func(Event)) (Summary, error) {
+func (f *Factory) Bake(ctx context.Context, in BakeInput, watch func(execution.Event)) (Summary, error) {
 	input, err := json.Marshal(in)
 	if err != nil {
 		return Summary{}, err
@@ -113,21 +76,21 @@ func (f *Factory) Bake(ctx context.Context, in BakeInput, watch func(Event)) (Su
 		}
 		return Summary{}, err
 	}
-	started, before := f.opts.Clock.Now(), f.functionTime()
-	execution, err := f.Cloud.States.StartExecution(ctx, &sfn.StartExecutionInput{
-		StateMachineArn: &f.StateMachine, Name: aws.String(executionName(in.Recipe, started)), Input: aws.String(string(input)),
+	before := f.functionTime()
+	run, err := f.Cloud.States.StartExecution(ctx, &sfn.StartExecutionInput{
+		StateMachineArn: &f.StateMachine, Name: aws.String(execution.NameByHand(in.Recipe, f.opts.Clock.Now())), Input: aws.String(string(input)),
 	})
 	if err != nil {
 		return Summary{}, fmt.Errorf("start the execution: %w", err)
 	}
-	arn := aws.ToString(execution.ExecutionArn)
-	timeline := newTimeline()
+	arn := aws.ToString(run.ExecutionArn)
+	timeline := execution.NewTimeline()
 	history, err := f.Cloud.States.Watch(ctx, arn)
 	if err != nil {
 		return Summary{}, err
 	}
 	for e := range history {
-		for _, step := range timeline.add(e) {
+		for _, step := range timeline.Add(e) {
 			if watch != nil {
 				watch(step)
 			}
@@ -169,14 +132,6 @@ func (s Summary) OwnSeconds() float64 {
 	return own
 }
 
-var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
-
-// executionName is unique, and tells recipe and time.
-func executionName(recipe string, now time.Time) string {
-	name := notInNames.ReplaceAllString(recipe, "-")
-	return name[:min(len(name), 50)] + "-" + now.UTC().Format("20060102T150405Z") + "-" + uuid.NewString()[:8]
-}
-
 // stop ends an execution and removes what it made.
 func (f *Factory) stop(ctx context.Context, arn string) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
@@ -204,13 +159,13 @@ func (f *Factory) stop(ctx context.Context, arn string) error {
 	return fmt.Errorf("%w; removed %s; nothing is left", ErrInterrupted, strings.Join(removed, ", "))
 }
 
-func (f *Factory) summary(ctx context.Context, in BakeInput, end *sfn.DescribeExecutionOutput, t *timeline) (Summary, error) {
+func (f *Factory) summary(ctx context.Context, in BakeInput, end *sfn.DescribeExecutionOutput, t *execution.Timeline) (Summary, error) {
 	s := Summary{
 		Execution: aws.ToString(end.Name), ARN: aws.ToString(end.ExecutionArn), Recipe: in.Recipe,
 		Guests: f.driver.Kind(), Description: f.description(), StandInAgents: f.opts.StandIns != nil,
 		Error: aws.ToString(end.Error), Cause: aws.ToString(end.Cause), Images: map[string]string{},
 		Seconds: aws.ToTime(end.StopDate).Sub(aws.ToTime(end.StartDate)).Seconds(),
-		Stages:  t.seconds(), Status: t.last,
+		Stages:  t.Seconds(), Status: t.Ending(),
 	}
 	if end.Status == sfntypes.ExecutionStatusSucceeded {
 		var out struct {
@@ -273,7 +228,7 @@ var errNoObject = errors.New("no such object")
 
 func (f *Factory) read(ctx context.Context, key string) ([]byte, error) {
 	out, err := f.Cloud.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &f.Bucket, Key: &key})
-	if isNoSuchKey(err) {
+	if awserr.Is(err, "NoSuchKey", "NotFound") {
 		return nil, fmt.Errorf("%w: %s", errNoObject, key)
 	}
 	if err != nil {
@@ -304,9 +259,4 @@ func (f *Factory) planOf(ctx context.Context, arn string) stage.Object {
 		}
 	}
 	return stage.Object{}
-}
-
-// endings are the states an execution can end in, by name.
-func endings() []string {
-	return []string{workflow.Published, workflow.UpToDate, workflow.Rejected, workflow.FailedClean, workflow.FailedDirty}
 }

@@ -37,7 +37,6 @@ const (
 
 	builderProfile = "ami-factory-builder"
 
-	machine   = "ami-factory"
 	topicName = "ami-factory-executions"
 	keyAlias  = "alias/ami-factory" // in every region, for recipes to name
 )
@@ -226,13 +225,13 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handl
 func (f *Factory) deployMachine(ctx context.Context, arns map[workflow.Stage]string) error {
 	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return arns[s] })
 	role := f.roleARN(machineRole)
-	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", f.Cloud.Region(), f.Cloud.Account(), machine)
+	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", f.Cloud.Region(), f.Cloud.Account(), workflow.MachineName)
 	_, err := f.Cloud.States.UpdateStateMachine(ctx, &sfn.UpdateStateMachineInput{
 		StateMachineArn: &f.StateMachine, Definition: &definition, RoleArn: &role,
 	})
 	if awserr.Is(err, "StateMachineDoesNotExist") {
 		_, err = f.Cloud.States.CreateStateMachine(ctx, &sfn.CreateStateMachineInput{
-			Name: aws.String(machine), Definition: &definition, RoleArn: &role,
+			Name: aws.String(workflow.MachineName), Definition: &definition, RoleArn: &role,
 		})
 	}
 	if err != nil {

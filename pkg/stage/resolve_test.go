@@ -52,21 +52,18 @@ func userTree(recipe string) fstest.MapFS {
 			"    goss:\n      file: {/etc/motd: {exists: true}}\n"),
 	}
 	// The scripts around the components are the real ones.
+	userdata := os.DirFS("../../userdata")
 	for _, dir := range []string{"lib", "runner", "seal", "verify"} {
-		sub, err := fs.Sub(os.DirFS("../../userdata"), dir)
-		if err != nil {
-			panic(err)
-		}
-		entries, err := fs.ReadDir(sub, ".")
-		if err != nil {
-			panic(err)
-		}
-		for _, e := range entries {
-			data, err := fs.ReadFile(sub, e.Name())
-			if err != nil {
-				panic(err)
+		err := fs.WalkDir(userdata, dir, func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
 			}
-			tree[dir+"/"+e.Name()] = &fstest.MapFile{Data: data}
+			data, err := fs.ReadFile(userdata, name)
+			tree[name] = &fstest.MapFile{Data: data}
+			return err
+		})
+		if err != nil {
+			panic(err)
 		}
 	}
 	return tree

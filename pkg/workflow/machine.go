@@ -17,6 +17,9 @@ const (
 	FailedDirty = "FailedDirty" // something could not be removed, whatever the outcome was
 )
 
+// MachineName is the state machine's name in every deployment.
+const MachineName = "ami-factory"
+
 // PlaceholderName is the name under which a deployment substitutes a stage's
 // function ARN, such as CheckInstanceFunctionArn. CloudFormation takes letters
 // and digits only.

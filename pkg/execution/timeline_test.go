@@ -1,4 +1,4 @@
-package rehearsal
+package execution
 
 import (
 	"encoding/json"
@@ -55,11 +55,11 @@ func (h *history) fail(previous int64, code, message string) int64 {
 	}})
 }
 
-func (h *history) told() (*timeline, []Event) {
-	t := newTimeline()
+func (h *history) told() (*Timeline, []Event) {
+	t := NewTimeline()
 	var out []Event
 	for _, e := range h.events {
-		for _, step := range t.add(e) {
+		for _, step := range t.Add(e) {
 			step.At = time.Time{}
 			out = append(out, step)
 		}
@@ -81,7 +81,7 @@ func TestAStateThatIsAskedAgainIsOneStage(t *testing.T) {
 		{State: "AwaitImage", Kind: Failing, Detail: "Throttled: slow down"},
 		{State: "AwaitImage", Kind: Exited},
 	}, events)
-	got := line.seconds()
+	got := line.Seconds()
 	if assert.Len(t, got, 1) {
 		assert.InDelta(t, 7, got[0].Seconds, 0.001)
 		assert.Equal(t, 3, got[0].Attempts)
@@ -98,7 +98,7 @@ func TestAStateThatFailsForGoodIsToldSo(t *testing.T) {
 	assert.Contains(t, events, Event{State: "Seal", Kind: Failed})
 	assert.Contains(t, events, Event{State: "Cleanup", Kind: Exited}, "the failure before it is not its own")
 	assert.NotContains(t, events, Event{State: "FailedClean", Kind: Entered}, "it does no work")
-	assert.Equal(t, "FailedClean", line.last)
+	assert.Equal(t, "FailedClean", line.Ending())
 }
 
 func TestTheRegionsOfAMapAreToldApart(t *testing.T) {
@@ -129,7 +129,7 @@ func TestTheRegionsOfAMapAreToldApart(t *testing.T) {
 	} {
 		assert.Contains(t, events, want)
 	}
-	stages := line.seconds()
+	stages := line.Seconds()
 	if assert.Len(t, stages, 2) {
 		assert.Equal(t, "Copy", stages[0].Stage)
 		assert.InDelta(t, 7, stages[0].Seconds, 0.001, "from the first entry (4) to the last exit (11), not the sum")

@@ -1,4 +1,6 @@
-package rehearsal
+// Package execution starts and follows executions of the factory's state
+// machine, wherever it is deployed.
+package execution
 
 import (
 	"encoding/json"
@@ -9,14 +11,43 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
-	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-func isNoSuchKey(err error) bool { return awserr.Is(err, "NoSuchKey", "NotFound") }
+// StageSeconds is how long one state of the machine took, retries included: from
+// the first entry to the last exit, when several regions pass through it at once.
+type StageSeconds struct {
+	Stage    string  `json:"stage"`
+	Seconds  float64 `json:"seconds"`
+	Attempts int     `json:"attempts"` // invocations of its function
+	// LastPoll is how long the last pause was after which the stage found its
+	// work done: at most this much of Seconds is waiting of the factory's own.
+	LastPoll float64 `json:"lastPollSeconds,omitempty"`
+}
 
-// timeline turns an execution's history into steps and durations.
-type timeline struct {
+// Event is a step of an execution, for live progress.
+type Event struct {
+	State  string // of the machine
+	Region string // whose turn it is in a state of the Map over regions; else empty
+	Kind   EventKind
+	At     time.Time
+	Detail string // why a state is tried again, or failed
+}
+
+// EventKind says what happened to a state.
+type EventKind string
+
+// The kinds of events.
+const (
+	Entered EventKind = "entered"
+	Waiting EventKind = "waiting" // the stage said "not yet"
+	Failing EventKind = "failing" // an attempt failed; it may be retried
+	Failed  EventKind = "failed"  // left for good with an error
+	Exited  EventKind = "exited"
+)
+
+// Timeline turns an execution's history into steps and durations.
+type Timeline struct {
 	states  map[string]*span
 	order   []string
 	byEvent map[int64]visit // what an event belongs to
@@ -40,12 +71,13 @@ type visit struct {
 	failed bool   // the last attempt did
 }
 
-func newTimeline() *timeline {
-	return &timeline{states: map[string]*span{}, byEvent: map[int64]visit{}}
+// NewTimeline is that of an execution of which nothing is known yet.
+func NewTimeline() *Timeline {
+	return &Timeline{states: map[string]*span{}, byEvent: map[int64]visit{}}
 }
 
-// add takes the next event of the history and returns what to tell of it.
-func (t *timeline) add(e sfntypes.HistoryEvent) []Event {
+// Add takes the next event of the history and returns what to tell of it.
+func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 	at := aws.ToTime(e.Timestamp)
 	v := t.byEvent[e.PreviousEventId]
 	switch e.Type {
@@ -98,7 +130,7 @@ func (t *timeline) add(e sfntypes.HistoryEvent) []Event {
 	return nil
 }
 
-func (t *timeline) enter(from visit, d *sfntypes.StateEnteredEventDetails, at time.Time) visit {
+func (t *Timeline) enter(from visit, d *sfntypes.StateEnteredEventDetails, at time.Time) visit {
 	v := visit{state: aws.ToString(d.Name), inMap: from.inMap, region: from.region}
 	if v.inMap && v.region == "" {
 		v.region = regionOf(aws.ToString(d.Input))
@@ -113,7 +145,7 @@ func (t *timeline) enter(from visit, d *sfntypes.StateEnteredEventDetails, at ti
 	return v
 }
 
-func (t *timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event {
+func (t *Timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event {
 	// A Map's exit may follow its last iteration's end, hence the name.
 	if name := aws.ToString(e.StateExitedEventDetails.Name); name != v.state {
 		v = visit{state: name, failed: v.failed}
@@ -131,6 +163,10 @@ func (t *timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event 
 	}
 	return []Event{{State: v.state, Region: v.region, Kind: kind, At: at}}
 }
+
+// Ending is the state that the execution ended in; empty when it did not come to
+// one of its own, such as after it was stopped.
+func (t *Timeline) Ending() string { return t.last }
 
 // doesWork tells states that invoke functions from those that only decide.
 func doesWork(entered sfntypes.HistoryEventType) bool {
@@ -155,8 +191,8 @@ func isNotYet(code string) bool {
 	return slices.ContainsFunc(workflow.Stages(), func(s workflow.Spec) bool { return s.Poll != nil && string(s.Poll.Code) == code })
 }
 
-// seconds lists the states that invoked a function, in order.
-func (t *timeline) seconds() []StageSeconds {
+// Seconds lists the states that invoked a function, in order.
+func (t *Timeline) Seconds() []StageSeconds {
 	var out []StageSeconds
 	for _, name := range t.order {
 		if s := t.states[name]; s.attempts > 0 {
@@ -176,4 +212,9 @@ func sentence(cause string) string {
 	}
 	line, _, _ := strings.Cut(cause, "\n")
 	return line
+}
+
+// endings are the states an execution can end in, by name.
+func endings() []string {
+	return []string{workflow.Published, workflow.UpToDate, workflow.Rejected, workflow.FailedClean, workflow.FailedDirty}
 }

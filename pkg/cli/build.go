@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/execution"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// envStateMachine names the state machine of a factory that is not called as
+// the CDK app calls it.
+const envStateMachine = "AMI_FACTORY_STATE_MACHINE_ARN"
+
+// followEvery is how often a deployed factory is asked how far it is.
+const followEvery = 2 * time.Second
+
+// deployed says which factory is meant.
+type deployed struct{ machine, region string }
+
+func (d *deployed) register(c *cobra.Command) {
+	c.Flags().StringVar(&d.machine, "state-machine", "", "`ARN` of the factory's state machine (default: $"+envStateMachine+", else the one named "+workflow.MachineName+")")
+	c.Flags().StringVar(&d.region, "region", "", "where the factory is deployed (default: that of the AWS configuration)")
+}
+
+// client is Step Functions of the factory and the ARN of its state machine.
+func (d deployed) client(ctx context.Context) (*sfn.Client, string, error) {
+	var opts []func(*awsconfig.LoadOptions) error
+	if d.region != "" {
+		opts = append(opts, awsconfig.WithRegion(d.region))
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, opts...)
+	if err != nil {
+		return nil, "", err
+	}
+	if cfg.Region == "" {
+		return nil, "", &exitError{exitUsage, errors.New("no region is configured: give --region or set AWS_REGION")}
+	}
+	api := sfn.NewFromConfig(cfg)
+	arn := d.machine
+	if arn == "" {
+		arn = os.Getenv(envStateMachine)
+	}
+	if arn == "" {
+		arn, err = execution.FindMachine(ctx, api, workflow.MachineName)
+	}
+	return api, arn, err
+}
+
+func (a *app) build() *cobra.Command {
+	var to deployed
+	var in execution.Input
+	var name string
+	var noWait bool
+	c := &cobra.Command{
+		Use:   "build RECIPE",
+		Short: "Build an image on a deployed factory",
+		Long: `Start an execution on a deployed factory, on AWS or one that "local up" serves
+(AWS_ENDPOINT_URL), and wait until it ends. Progress goes to stderr, the result
+to stdout. Ctrl-C ends the waiting, not the execution.
+
+The recipe is one of the deployed factory's. When the published image is up to
+date the execution ends UpToDate; --force builds again. --source must be an image
+of the owner that the recipe names.
+
+Each call starts an execution of its own, unless --name gives its name: while one
+of that name runs, with the same input, it is joined.
+
+Exit codes: 0 published or up to date (with --no-wait: started), 1 failed and
+nothing is left, 2 wrong usage, 3 rejected by the gate, 4 something is left
+behind, 130 interrupted.`,
+		Example: `  ami-factory build debian-12-docker
+  ami-factory build debian-12-docker --force --no-wait
+  ami-factory build debian-12-docker --name "nightly-$(date +%F)" --output json`,
+		Args: takes("one RECIPE"),
+		RunE: func(c *cobra.Command, given []string) error {
+			in.Recipe = given[0]
+			return a.runBuild(c.Context(), to, in, name, noWait)
+		},
+	}
+	to.register(c)
+	c.Flags().BoolVar(&in.Force, "force", false, "build even when nothing changed")
+	c.Flags().StringVar(&in.Source, "source", "", "AMI id to build on instead of the recipe's source")
+	c.Flags().StringVar(&name, "name", "", "`name` of the execution, to join rather than to start a second")
+	c.Flags().BoolVar(&noWait, "no-wait", false, "print the execution's ARN and do not wait for its end")
+	return c
+}
+
+func (a *app) runBuild(ctx context.Context, to deployed, in execution.Input, name string, noWait bool) error {
+	if err := in.Check(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if name == "" {
+		name = execution.NameByHand(in.Recipe, time.Now())
+	} else if err := execution.CheckName(name); err != nil {
+		return &exitError{exitUsage, fmt.Errorf("--name: %w", err)}
+	}
+	api, machine, err := to.client(ctx)
+	if err != nil {
+		return err
+	}
+	arn, err := execution.Start(ctx, api, machine, name, in)
+	if err != nil {
+		return err
+	}
+	if noWait {
+		if a.format == "json" {
+			return a.json(map[string]string{"execution": name, "executionArn": arn})
+		}
+		_, err := fmt.Fprintln(a.out, arn)
+		return err
+	}
+	show := newDisplay(a.err)
+	show.note("execution " + arn)
+	result, err := execution.Follow(ctx, api, arn, followEvery, show.event)
+	show.end()
+	if ctx.Err() != nil {
+		return &exitError{exitInterrupted, fmt.Errorf("interrupted: the execution goes on; stop it with aws stepfunctions stop-execution --execution-arn %s", arn)}
+	}
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		err = a.json(result)
+	} else {
+		err = writeResult(a.out, in.Recipe, result)
+	}
+	if code := exitCode(result.Status); err == nil && code != exitOK {
+		return &exitError{code: code}
+	}
+	return err
+}
+
+func writeResult(w io.Writer, recipe string, r execution.Result) error {
+	var b strings.Builder
+	row := func(label, format string, values ...any) {
+		fmt.Fprintf(&b, "%-13s %s\n", label, fmt.Sprintf(format, values...))
+	}
+	row("status", "%s in %s", r.Status, seconds(r.Seconds))
+	if r.Error != "" {
+		row("error", "%s", r.Error)
+		row("cause", "%s", strings.ReplaceAll(strings.TrimSpace(r.Cause), "\n", "\n             "))
+	}
+	row("recipe", "%s", recipe)
+	if r.Fingerprint != "" {
+		row("fingerprint", "%s", r.Fingerprint)
+		row("source", "%s", r.SourceImage)
+	}
+	label := "images"
+	for _, region := range slices.Sorted(maps.Keys(r.Images)) {
+		row(label, "%s %s", region, r.Images[region])
+		label = ""
+	}
+	if r.Report != "" {
+		row("report", "%s", r.Report)
+	}
+	row("execution", "%s", r.ARN)
+	_, err := io.WriteString(w, b.String())
+	return err
+}

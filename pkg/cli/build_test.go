@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/execution"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+)
+
+// deployedFactory is served as "local up" serves it, and the environment points
+// AWS clients at it.
+func deployedFactory(t *testing.T) *rehearsal.Factory {
+	t.Helper()
+	opts := rehearsal.Options{
+		Guests: vm.Simulated, StateDir: filepath.Join(t.TempDir(), "state"), Version: "test",
+		Simulated: rehearsal.SimulatedGuest{Boot: time.Second, Provision: time.Minute, Check: time.Second},
+	}
+	inProcess(t)(&opts)
+	f, err := rehearsal.Open(t.Context(), opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, f.Close(t.Context())) })
+	for _, v := range f.Cloud.Environment() {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+	return f
+}
+
+// onAWS runs a command with the environment as it is.
+func onAWS(t *testing.T, args ...string) result {
+	t.Helper()
+	var out, errOut buffer
+	a := &app{in: strings.NewReader(""), out: &out, err: &errOut}
+	return result{a.run(t.Context(), args), out.String(), errOut.String()}
+}
+
+func TestABuildOnADeployedFactory(t *testing.T) {
+	f := deployedFactory(t)
+
+	r := onAWS(t, "build", "debian-12-docker")
+	require.Equal(t, exitOK, r.code, r.err)
+	for _, row := range []string{
+		`status +Published in `, `recipe +debian-12-docker\n`, `fingerprint +[0-9a-f]{64}\n`, `source +ami-`, `images +eu-central-1 ami-`,
+		` +eu-west-1 ami-`, `report +s3://ami-factory-.*/report\.json\n`, `execution +arn:aws:states:eu-west-1:`,
+	} {
+		assert.Regexp(t, `(?m)^`+row, r.out)
+	}
+	assert.Contains(t, r.err, "AwaitProvisioned")
+
+	r = onAWS(t, "build", "debian-12-docker", "--output", "json", "--state-machine", f.StateMachine, "--name", "mine")
+	require.Equal(t, exitOK, r.code, r.err)
+	var again execution.Result
+	require.NoError(t, json.Unmarshal([]byte(r.out), &again))
+	assert.Equal(t, "UpToDate", again.Status)
+	assert.Equal(t, "mine", again.Execution)
+	assert.Len(t, again.Images, 2)
+
+	r = onAWS(t, "build", "debian-12-docker", "--name", "mine")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.err, "an execution mine has ended", "it is not started twice")
+
+	r = onAWS(t, "build", "debian-99")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.out, "RecipeInvalid")
+	assert.Contains(t, r.out, `unknown recipe "debian-99"`)
+
+	r = onAWS(t, "build", "debian-12-docker", "--force", "--no-wait")
+	require.Equal(t, exitOK, r.code, r.err)
+	started, err := f.Cloud.States.DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: aws.String(strings.TrimSpace(r.out))})
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"recipe":"debian-12-docker","force":true}`, aws.ToString(started.Input))
+}
+
+func TestABuildThatCannotStart(t *testing.T) {
+	deployedFactory(t)
+	for sentence, tc := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"a name that no recipe can have":     {[]string{"Debian"}, exitUsage, `"Debian" is no name of a recipe`},
+		"a source that is no AMI":            {[]string{"debian-12-docker", "--source", "debian"}, exitUsage, `source "debian" is not an AMI id`},
+		"a name that no execution can have":  {[]string{"debian-12-docker", "--name", "a b"}, exitUsage, `--name: "a b" is no name for an execution`},
+		"a region where no factory is":       {[]string{"debian-12-docker", "--region", "eu-central-1"}, exitFailed, "there is no state machine ami-factory in this account and region"},
+		"a state machine that is not there":  {[]string{"debian-12-docker", "--state-machine", "arn:aws:states:eu-west-1:111122223333:stateMachine:x"}, exitFailed, "StateMachineDoesNotExist"},
+		"a state machine that is not an ARN": {[]string{"debian-12-docker", "--state-machine", "x"}, exitFailed, "InvalidArn"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := onAWS(t, append([]string{"build"}, tc.args...)...)
+			assert.Equal(t, tc.code, r.code, r.err)
+			assert.Contains(t, r.err, tc.says)
+			assert.Empty(t, r.out)
+		})
+	}
+}

@@ -1,0 +1,158 @@
+package execution
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+)
+
+// API is what starting and following takes of Step Functions.
+type API interface {
+	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
+	DescribeExecution(context.Context, *sfn.DescribeExecutionInput, ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error)
+	sfn.GetExecutionHistoryAPIClient
+	sfn.ListStateMachinesAPIClient
+}
+
+// FindMachine is the ARN of the state machine of a name.
+func FindMachine(ctx context.Context, api sfn.ListStateMachinesAPIClient, name string) (string, error) {
+	pages := sfn.NewListStateMachinesPaginator(api, &sfn.ListStateMachinesInput{})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return "", fmt.Errorf("look for the state machine %s: %s", name, awserr.Brief(err))
+		}
+		for _, m := range page.StateMachines {
+			if aws.ToString(m.Name) == name {
+				return aws.ToString(m.StateMachineArn), nil
+			}
+		}
+	}
+	return "", fmt.Errorf("there is no state machine %s in this account and region: deploy the factory, choose its region, or name the state machine's ARN", name)
+}
+
+// Start starts an execution and returns its ARN. One of the same name and input
+// that runs is returned as it is.
+func Start(ctx context.Context, api API, machineARN, name string, in Input) (string, error) {
+	input, err := json.Marshal(in)
+	if err != nil {
+		return "", err
+	}
+	out, err := api.StartExecution(ctx, &sfn.StartExecutionInput{
+		StateMachineArn: &machineARN, Name: &name, Input: aws.String(string(input)),
+	})
+	if awserr.Is(err, "ExecutionAlreadyExists") {
+		return "", fmt.Errorf("an execution %s has ended, or runs with another input; its name is free again after 90 days: choose another", name)
+	}
+	if err != nil {
+		return "", fmt.Errorf("start the execution: %s", awserr.Brief(err))
+	}
+	return aws.ToString(out.ExecutionArn), nil
+}
+
+// Result is how an execution ended.
+type Result struct {
+	Execution   string            `json:"execution"` // name
+	ARN         string            `json:"executionArn"`
+	Status      string            `json:"status"` // Published | UpToDate | Rejected | FailedClean | FailedDirty, or Step Functions' own
+	Error       string            `json:"error,omitempty"`
+	Cause       string            `json:"cause,omitempty"`
+	Fingerprint string            `json:"fingerprint,omitempty"`
+	SourceImage string            `json:"sourceImage,omitempty"`
+	Images      map[string]string `json:"images"` // by region
+	Report      string            `json:"report,omitempty"`
+	Seconds     float64           `json:"seconds"`
+	Stages      []StageSeconds    `json:"stages"`
+}
+
+// Follow tells watch of every step of an execution until it ends, asking again
+// every so often.
+func Follow(ctx context.Context, api API, arn string, every time.Duration, watch func(Event)) (Result, error) {
+	timeline, last := NewTimeline(), int64(0)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		// Asked for first: what its history says afterwards is then all of it.
+		now, err := api.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+		if err != nil {
+			return Result{}, fmt.Errorf("follow the execution: %w", err)
+		}
+		events, err := since(ctx, api, arn, last)
+		if err != nil {
+			return Result{}, fmt.Errorf("follow the execution: %w", err)
+		}
+		for _, e := range events {
+			last = e.Id
+			for _, step := range timeline.Add(e) {
+				watch(step)
+			}
+		}
+		if now.Status != sfntypes.ExecutionStatusRunning {
+			return result(now, timeline)
+		}
+		select {
+		case <-ctx.Done():
+			return Result{}, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// since are the events after the one of an id, in order. The newest pages are
+// read first, so that a long history costs no more than a short one.
+func since(ctx context.Context, api API, arn string, id int64) ([]sfntypes.HistoryEvent, error) {
+	var out []sfntypes.HistoryEvent
+	pages := sfn.NewGetExecutionHistoryPaginator(api, &sfn.GetExecutionHistoryInput{
+		ExecutionArn: &arn, ReverseOrder: true, MaxResults: 1000, IncludeExecutionData: aws.Bool(true),
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range page.Events {
+			if e.Id <= id {
+				slices.Reverse(out)
+				return out, nil
+			}
+			out = append(out, e)
+		}
+	}
+	slices.Reverse(out)
+	return out, nil
+}
+
+func result(end *sfn.DescribeExecutionOutput, t *Timeline) (Result, error) {
+	r := Result{
+		Execution: aws.ToString(end.Name), ARN: aws.ToString(end.ExecutionArn), Status: t.Ending(),
+		Error: aws.ToString(end.Error), Cause: aws.ToString(end.Cause), Images: map[string]string{},
+		Seconds: aws.ToTime(end.StopDate).Sub(aws.ToTime(end.StartDate)).Seconds(), Stages: t.Seconds(),
+	}
+	if r.Status == "" { // stopped, or timed out
+		r.Status = string(end.Status)
+	}
+	if end.Status != sfntypes.ExecutionStatusSucceeded {
+		return r, nil
+	}
+	var out struct {
+		Fingerprint, SourceImage string
+		Images                   map[string]string
+		Report                   struct{ Bucket, Key string }
+	}
+	if err := json.Unmarshal([]byte(aws.ToString(end.Output)), &out); err != nil {
+		return r, fmt.Errorf("read the execution's output: %w", err)
+	}
+	r.Fingerprint, r.SourceImage, r.Images = out.Fingerprint, out.SourceImage, out.Images
+	if out.Report.Key != "" {
+		r.Report = "s3://" + out.Report.Bucket + "/" + out.Report.Key
+	}
+	return r, nil
+}
