@@ -20,7 +20,7 @@ version=${line#*=}; [[ $line == *=* ]] || version=1; printf 'ii %s\n' "$version"
 	"rpm": `name=${!#}; if grep -qx "$name" /installed; then echo 1-1; else echo "package $name is not installed"; exit 1; fi`,
 	"systemctl": `case $1 in is-active | is-enabled) exit 0 ;; esac
 echo "systemctl $*" >>/calls`,
-	"docker": `case $1 in info) echo 'docker: engine 0, storage none' ;; *) echo "docker $*" >>/calls ;; esac`,
+	"docker": `case $1 in info) echo "docker: engine 0, storage ${STAND_STORE:-none}" ;; *) echo "docker $*" >>/calls ;; esac`,
 	"curl":   `cat /etc/apt/trusted.gpg.d/debian-archive-bookworm-stable.asc >"${@:$#-1:1}"; echo "curl ${!#}" >>/calls`,
 }
 
@@ -90,6 +90,15 @@ func TestDockerOfFamiliesWithoutAGuest(t *testing.T) {
 		require.Zero(t, code, text)
 		assert.Equal(t, "default ['https://mirror.example.com'] False", g.output(t,
 			`python3 -c 'import json; d = json.load(open("/etc/docker/daemon.json")); print(d["userns-remap"], d["registry-mirrors"], d["icc"])'`))
+	})
+	t.Run("images that the seal would remove are refused", func(t *testing.T) {
+		images := "AMI_FACTORY_PARAM_IMAGES=nginx@sha256:" + strings.Repeat("0", 64)
+		text, code := run(t, "debian-12", images)
+		require.Zero(t, code, text)
+		g.output(t, "rm /etc/ami-factory/kept-images")
+		text, code = run(t, "debian-12", "STAND_STORE=io.containerd.snapshotter.v1 "+images)
+		assert.NotZero(t, code, text)
+		assert.Contains(t, text, "which the seal empties")
 	})
 	refusals := map[string]struct{ family, parameters, reason string }{
 		"a key of another fingerprint":     {"debian-12", ce + "AMI_FACTORY_PARAM_KEY_FINGERPRINT=9DC858229FC7DD38854AE2D88D81803C0EBFCD88", "it is not believed"},

@@ -208,7 +208,7 @@ type Command struct {
 type Container struct {
 	// Name of the service: unit service@<name>, files below /opt/services/<name>.
 	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$,maxLength=40" hint:"lower-case letters, digits and single hyphens, beginning with a letter"`
-	// Image by digest, from a private registry of ECR.
+	// Image by digest, from a private registry of ECR that the recipe approves (registries of the component filesystem).
 	Image string `yaml:"image" json:"image" jsonschema:"required,maxLength=500"`
 	// Env is the container's environment; nothing secret.
 	Env map[string]string `yaml:"env,omitempty" json:"env,omitempty"`

@@ -133,6 +133,10 @@ pull() {
 		fi
 		return
 	fi
+	# docker-ce 29 and later, where nothing is set: the seal empties that store.
+	if [[ $(docker info --format '{{json .DriverStatus}}') == *io.containerd.snapshotter* ]]; then
+		fail "parameter images cannot be had: this engine keeps images in containerd's store, which the seal empties; choose an older version"
+	fi
 	for image in "${images[@]}"; do
 		if ! docker image inspect "$image" >/dev/null 2>&1; then
 			patiently docker pull --quiet "$image" || fail "cannot pull $image"
