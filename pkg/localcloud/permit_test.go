@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 )
@@ -328,6 +329,26 @@ func TestWhoIsHeldToPolicies(t *testing.T) {
 	unknown.RetryMaxAttempts = 1
 	unknown.Credentials = credentials.NewStaticCredentialsProvider("ASIA0123456789ABCDEF", "x", "y")
 	require.ErrorContains(t, list(unknown), "AuthFailure", "a key that nobody has minted is not the account's root")
+}
+
+func TestCredentialsEndAndAFunctionsAreRenewed(t *testing.T) {
+	now := &laterClock{Clock: clock.NewReal()}
+	c := listening(t, func(cfg *localcloud.Config) { cfg.EnforceIAM, cfg.Clock, cfg.Driver = true, now, echoing(now) })
+	allow(t, c, testRole, "ec2:DescribeImages *")
+	list := func(cfg aws.Config) error {
+		_, err := sdkec2.NewFromConfig(cfg).DescribeImages(t.Context(), &sdkec2.DescribeImagesInput{})
+		return err
+	}
+	ofFunction := c.AWSConfigOfRole("", testRole)
+	k, err := ofFunction.Credentials.Retrieve(t.Context())
+	require.NoError(t, err)
+	kept := c.AWSConfig("")
+	kept.RetryMaxAttempts = 1
+	kept.Credentials = credentials.StaticCredentialsProvider{Value: k}
+	require.NoError(t, list(kept))
+	now.by.Store(int64(13 * time.Hour))
+	require.ErrorContains(t, list(kept), "RequestExpired")
+	require.NoError(t, list(ofFunction))
 }
 
 func TestAStateMachineInvokesWhatItsRoleMay(t *testing.T) {
