@@ -24,15 +24,18 @@ func (c *Cloud) newLambda(caller wire.Caller) *lambda.Service {
 	})
 }
 
-// functionCredentials are what a function signs with: its role's. A function
-// without a role acts as its account.
-func (c *Cloud) functionCredentials(account, region, roleARN string) (lambda.Credentials, error) {
+// functionCredentials are what a function signs with: its role's, in a session
+// that has the function's name. A function without a role acts as its account.
+func (c *Cloud) functionCredentials(account, region, roleARN, function string) (lambda.Credentials, error) {
 	if roleARN == "" {
 		return lambda.Credentials{AccessKeyID: account, SecretAccessKey: sts.DefaultSecretAccessKey}, nil
 	}
+	if len(function) < 2 { // which is too short for AssumeRole
+		function = "lambda-" + function
+	}
 	ctx := wire.WithCaller(context.Background(), wire.Caller{Account: account, Region: region, ARN: roleARN})
 	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{
-		RoleArn: aws.String(roleARN), RoleSessionName: aws.String("lambda"), DurationSeconds: aws.Int32(functionSession),
+		RoleArn: aws.String(roleARN), RoleSessionName: aws.String(function), DurationSeconds: aws.Int32(functionSession),
 	})
 	if err != nil {
 		return lambda.Credentials{}, fmt.Errorf("credentials of role %s: %w", roleARN, err)
@@ -51,8 +54,8 @@ const renewal = 15 * time.Minute
 // roleProvider has the credentials of a role for callers in this process. It
 // goes by the embedded AWS's clock, which the SDK's own cache does not know.
 type roleProvider struct {
-	cloud           *Cloud
-	region, roleARN string
+	cloud                     *Cloud
+	region, roleARN, function string
 
 	mu      sync.Mutex
 	got     aws.Credentials
@@ -67,7 +70,7 @@ func (p *roleProvider) Retrieve(context.Context) (aws.Credentials, error) {
 	if now.Before(p.expires) {
 		return p.got, nil
 	}
-	k, err := p.cloud.functionCredentials("", p.region, p.roleARN)
+	k, err := p.cloud.functionCredentials("", p.region, p.roleARN, p.function)
 	if err != nil {
 		return aws.Credentials{}, err
 	}

@@ -131,7 +131,7 @@ func guests(t *testing.T, roles ...string) (*localcloud.Cloud, *laterClock, []gu
 	now := &laterClock{Clock: clock.NewReal()}
 	driver := &launches{Driver: echoing(now), all: map[string]vm.Launch{}}
 	c := listening(t, func(cfg *localcloud.Config) {
-		cfg.Clock, cfg.Driver = now, driver
+		cfg.Clock, cfg.Driver, cfg.EnforceIAM = now, driver, true
 		cfg.Grants = map[string]localcloud.Grant{localcloud.AnyRole: localcloud.AgentGrant(), "ungranted": {}, "exact": {Secrets: []string{"team/db"}}}
 	})
 	for account, value := range map[string]string{account: "mine", "444455556666": "theirs"} {

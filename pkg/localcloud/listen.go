@@ -163,11 +163,11 @@ func (c *Cloud) AWSConfig(region string) aws.Config {
 // AWSConfigFor is AWSConfig for any account.
 func (c *Cloud) AWSConfigFor(account, region string) aws.Config { return c.awsConfig(region, account) }
 
-// AWSConfigOfRole is AWSConfig with credentials of a role, as a function's that
-// runs in this process.
-func (c *Cloud) AWSConfigOfRole(region, roleARN string) aws.Config {
+// AWSConfigOfRole is AWSConfig with the credentials that a function has of its
+// role, for one that runs in this process.
+func (c *Cloud) AWSConfigOfRole(region, roleARN, function string) aws.Config {
 	cfg := c.AWSConfig(region)
-	cfg.Credentials = &roleProvider{cloud: c, region: cfg.Region, roleARN: roleARN}
+	cfg.Credentials = &roleProvider{cloud: c, region: cfg.Region, roleARN: roleARN, function: function}
 	return cfg
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 )
@@ -187,7 +188,7 @@ func calls(t *testing.T, c *localcloud.Cloud) map[string]permitted {
 
 func TestARoleMayDoWhatItsPolicyAllowsAndNoPartLess(t *testing.T) {
 	c := enforcing(t)
-	cfg := c.AWSConfigOfRole("", testRole)
+	cfg := c.AWSConfigOfRole("", testRole, "f")
 	cfg.RetryMaxAttempts = 1
 	for sentence, tc := range calls(t, c) {
 		t.Run(sentence, func(t *testing.T) {
@@ -197,7 +198,7 @@ func TestARoleMayDoWhatItsPolicyAllowsAndNoPartLess(t *testing.T) {
 				allow(t, c, testRole, append(append([]string{}, tc.needs[:i]...), tc.needs[i+1:]...)...)
 				err := tc.call(cfg)
 				action, _, _ := strings.Cut(missing, " ")
-				require.ErrorContains(t, err, "User: arn:aws:sts::"+account+":assumed-role/stage/lambda is not authorized to perform: "+action+" on resource: ", missing)
+				require.ErrorContains(t, err, "User: arn:aws:sts::"+account+":assumed-role/stage/lambda-f is not authorized to perform: "+action+" on resource: ", missing)
 				require.ErrorContains(t, err, "because no identity-based policy allows the "+action+" action", missing)
 			}
 		})
@@ -208,7 +209,7 @@ func TestADenialLooksAsOnAWS(t *testing.T) {
 	c := enforcing(t)
 	all := calls(t, c)
 	allow(t, c, testRole)
-	cfg := c.AWSConfigOfRole("", testRole)
+	cfg := c.AWSConfigOfRole("", testRole, "f")
 	cfg.RetryMaxAttempts = 1
 	for sentence, want := range map[string]struct{ code, begins string }{
 		"listing images":       {"UnauthorizedOperation", "You are not authorized to perform this operation. User: arn:aws:sts::"},
@@ -247,7 +248,7 @@ func TestWhatTheTableDoesNotHoldIsRefusedToRoles(t *testing.T) {
 	require.NoError(t, c.IAM.PutRole(iam.Role{ARN: testRole, Policies: map[string]json.RawMessage{
 		"all": []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`),
 	}}))
-	cfg := c.AWSConfigOfRole("", testRole)
+	cfg := c.AWSConfigOfRole("", testRole, "f")
 	cfg.RetryMaxAttempts = 1
 	ctx := t.Context()
 	objects := sdks3.NewFromConfig(cfg, func(o *sdks3.Options) { o.UsePathStyle = true })
@@ -294,7 +295,7 @@ func TestWhatTheTableDoesNotHoldIsRefusedToRoles(t *testing.T) {
 func TestThatThereIsNoSuchObjectIsToldToThoseWhoMayListThem(t *testing.T) {
 	c := enforcing(t)
 	calls(t, c)
-	cfg := c.AWSConfigOfRole("", testRole)
+	cfg := c.AWSConfigOfRole("", testRole, "f")
 	cfg.RetryMaxAttempts = 1
 	objects := sdks3.NewFromConfig(cfg, func(o *sdks3.Options) { o.UsePathStyle = true })
 	read := func() error {
@@ -328,6 +329,26 @@ func TestWhoIsHeldToPolicies(t *testing.T) {
 	unknown.RetryMaxAttempts = 1
 	unknown.Credentials = credentials.NewStaticCredentialsProvider("ASIA0123456789ABCDEF", "x", "y")
 	require.ErrorContains(t, list(unknown), "AuthFailure", "a key that nobody has minted is not the account's root")
+}
+
+func TestCredentialsEndAndAFunctionsAreRenewed(t *testing.T) {
+	now := &laterClock{Clock: clock.NewReal()}
+	c := listening(t, func(cfg *localcloud.Config) { cfg.EnforceIAM, cfg.Clock, cfg.Driver = true, now, echoing(now) })
+	allow(t, c, testRole, "ec2:DescribeImages *")
+	list := func(cfg aws.Config) error {
+		_, err := sdkec2.NewFromConfig(cfg).DescribeImages(t.Context(), &sdkec2.DescribeImagesInput{})
+		return err
+	}
+	ofFunction := c.AWSConfigOfRole("", testRole, "f")
+	k, err := ofFunction.Credentials.Retrieve(t.Context())
+	require.NoError(t, err)
+	kept := c.AWSConfig("")
+	kept.RetryMaxAttempts = 1
+	kept.Credentials = credentials.StaticCredentialsProvider{Value: k}
+	require.NoError(t, list(kept))
+	now.by.Store(int64(13 * time.Hour))
+	require.ErrorContains(t, list(kept), "RequestExpired")
+	require.NoError(t, list(ofFunction))
 }
 
 func TestAStateMachineInvokesWhatItsRoleMay(t *testing.T) {

@@ -202,17 +202,19 @@ func (a asker) createImage(in *sdkec2.CreateImageInput) []iam.Request {
 }
 
 // copyImage asks for the source, which has been a resource of the call since
-// October 2024, and for what is made
+// October 2024, and for what is made. The documents do not say whether the
+// source's snapshots are asked for, so they are
 // (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/copy-ami-permissions.html).
 func (a asker) copyImage(in *sdkec2.CopyImageInput) []iam.Request {
 	const action = "ec2:CopyImage"
 	there := a
 	there.who.Region = aws.ToString(in.SourceRegion)
 	source := aws.ToString(in.SourceImageId)
-	out := there.existing(action, source)
+	snapshots := there.snapshotsOf(source)
+	out := there.existing(action, append([]string{source}, snapshots...)...)
 	out = append(out, a.made(action, in.TagSpecifications, ec2types.ResourceTypeImage, ec2types.ResourceTypeSnapshot)...)
 	out = append(out, a.tagging("CopyImage", in.TagSpecifications)...)
-	out = append(out, there.keys(there.keysOfSnapshots(there.snapshotsOf(source))...)...)
+	out = append(out, there.keys(there.keysOfSnapshots(snapshots)...)...)
 	return append(out, a.keys(aws.ToString(in.KmsKeyId))...)
 }
 

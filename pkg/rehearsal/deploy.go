@@ -215,7 +215,7 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handl
 	}
 	handlers := map[string]lambdaentry.Handler{}
 	for name, maker := range functions.All() {
-		awsConfig := f.Cloud.AWSConfigOfRole("", f.roleARN(name))
+		awsConfig := f.Cloud.AWSConfigOfRole("", f.roleARN(name), prefix+name)
 		awsConfig.Retryer = lambdaentry.Retryer
 		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig})
 	}

@@ -13,9 +13,12 @@ const (
 	CheckEngine       Resource = "check-engine"       // the object that holds goss
 	SourceParameters  Resource = "source-parameters"  // /aws/service/* public parameters
 	PointerParameters Resource = "pointer-parameters" // /ami-factory/* parameters in every region
-	FactoryResources  Resource = "factory-resources"  // EC2 resources that bear the factory's tags
+	FactoryInstances  Resource = "factory-instances"  // those that bear the factory's tags
+	FactoryImages     Resource = "factory-images"     // those that bear the factory's tags
+	FactorySnapshots  Resource = "factory-snapshots"  // those that bear the factory's tags
 	LaunchTargets     Resource = "launch-targets"     // what RunInstances touches
-	NewResources      Resource = "new-resources"      // what a create call makes: tagged in the same request
+	NewInstances      Resource = "new-instances"      // instances and what comes with them, as a launch makes them: tagged in the same request
+	NewImages         Resource = "new-images"         // images and their snapshots, as a call makes them: tagged in the same request
 	ShellDocument     Resource = "shell-document"     // the AWS-RunShellScript document and the instances it is sent to
 	BuilderRole       Resource = "builder-role"       // the instance profile's role, to pass to EC2 only
 	Topic             Resource = "topic"              // the notification topic
@@ -65,7 +68,7 @@ func launchActions() []Action {
 	return join(
 		readPlan(), // and the bundle, for the address the builder fetches it from
 		on(LaunchTargets, "ec2:RunInstances"),
-		on(NewResources, "ec2:CreateTags"),
+		on(NewInstances, "ec2:CreateTags"),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances"),
 		on(BuilderRole, "iam:PassRole"),
 		on(Keys, "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
@@ -76,7 +79,7 @@ func checkInstanceActions() []Action {
 	return join(
 		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
 		on(AnyResource, "ec2:DescribeInstances", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation", "ssm:ListCommands"),
-		on(FactoryResources, "ec2:GetConsoleOutput"),
+		on(FactoryInstances, "ec2:GetConsoleOutput"),
 		on(ShellDocument, "ssm:SendCommand"),
 	)
 }
@@ -86,15 +89,15 @@ func sealActions() []Action {
 		readPlan(),
 		on(AnyResource, "ec2:DescribeInstances", "ssm:GetCommandInvocation", "ssm:ListCommands"),
 		on(ShellDocument, "ssm:SendCommand"),
-		on(FactoryResources, "ec2:StopInstances", "ec2:GetConsoleOutput"),
+		on(FactoryInstances, "ec2:StopInstances", "ec2:GetConsoleOutput"),
 	)
 }
 
 func createImageActions() []Action {
 	return join(
 		readPlan(),
-		on(FactoryResources, "ec2:CreateImage"),
-		on(NewResources, "ec2:CreateImage", "ec2:CreateTags"),
+		on(FactoryInstances, "ec2:CreateImage"),
+		on(NewImages, "ec2:CreateImage", "ec2:CreateTags"),
 		on(AnyResource, "ec2:DescribeImages"),
 		on(Keys, "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
 	)
@@ -104,7 +107,8 @@ func checkImageActions() []Action {
 	return join(
 		readPlan(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeSnapshots"),
-		on(FactoryResources, "ec2:ModifyImageAttribute", "ec2:CreateTags"),
+		on(FactoryImages, "ec2:ModifyImageAttribute", "ec2:CreateTags"),
+		on(FactorySnapshots, "ec2:CreateTags"),
 	)
 }
 
@@ -129,8 +133,9 @@ func checkComplianceActions() []Action {
 func distributeActions() []Action {
 	return join(
 		readPlan(),
-		on(FactoryResources, "ec2:CopyImage"),
-		on(NewResources, "ec2:CopyImage", "ec2:CreateTags"),
+		on(FactoryImages, "ec2:CopyImage"),
+		on(FactorySnapshots, "ec2:CopyImage"),
+		on(NewImages, "ec2:CopyImage", "ec2:CreateTags"),
 		on(Keys, "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
 	)
 }
@@ -139,7 +144,8 @@ func checkDistributionActions() []Action {
 	return join(
 		readPlan(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeSnapshots", "ec2:DescribeImageAttribute"),
-		on(FactoryResources, "ec2:ModifyImageAttribute", "ec2:EnableImageDeprecation", "ec2:CreateTags"),
+		on(FactoryImages, "ec2:ModifyImageAttribute", "ec2:EnableImageDeprecation", "ec2:CreateTags"),
+		on(FactorySnapshots, "ec2:CreateTags"),
 	)
 }
 
@@ -148,7 +154,8 @@ func publishActions() []Action {
 		on(BucketObjects, "s3:GetObject", "s3:PutObject"), // the plan, and the journal of moved pointers
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageAttribute"),
-		on(FactoryResources, "ec2:CreateTags"),
+		on(FactoryImages, "ec2:CreateTags"),
+		on(FactorySnapshots, "ec2:CreateTags"),
 		movePointers(),
 	)
 }
@@ -162,7 +169,8 @@ func retireActions() []Action {
 		readPlan(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances"),
 		on(PointerParameters, "ssm:GetParameter"),
-		on(FactoryResources, "ec2:DeregisterImage", "ec2:DeleteSnapshot", "ec2:EnableImageDeprecation"),
+		on(FactoryImages, "ec2:DeregisterImage", "ec2:EnableImageDeprecation"),
+		on(FactorySnapshots, "ec2:DeleteSnapshot"),
 	)
 }
 
@@ -172,7 +180,9 @@ func cleanupActions() []Action {
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSnapshots"),
 		movePointers(),
-		on(FactoryResources, "ec2:TerminateInstances", "ec2:DeregisterImage", "ec2:DeleteSnapshot"),
+		on(FactoryInstances, "ec2:TerminateInstances"),
+		on(FactoryImages, "ec2:DeregisterImage"),
+		on(FactorySnapshots, "ec2:DeleteSnapshot"),
 	)
 }
 

@@ -74,8 +74,7 @@ func (s Spec) Policy(d Deployment) Policy {
 func MachinePolicy(functionARN func(Stage) string) Policy {
 	var out Policy
 	for _, s := range Stages() {
-		arn := functionARN(s.Stage)
-		out = append(out, Statement{Actions: []string{"lambda:InvokeFunction"}, Resources: []string{arn, arn + ":*"}}) // and its versions
+		out = append(out, Statement{Actions: []string{"lambda:InvokeFunction"}, Resources: []string{functionARN(s.Stage)}})
 	}
 	return out
 }
@@ -113,15 +112,21 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, d.arn("ssm", "*", "", "parameter/aws/service/*"))}
 	case PointerParameters:
 		return []Statement{allow(nil, d.arn("ssm", "*", d.Account, "parameter/"+pointerPrefix+"/*"))}
-	case FactoryResources:
-		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("instance", "volume", "image", "snapshot")...)}
+	case FactoryInstances:
+		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("instance")...)}
+	case FactoryImages:
+		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("image")...)}
+	case FactorySnapshots:
+		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("snapshot")...)}
 	case LaunchTargets:
 		return []Statement{
 			allow(nil, d.ec2("image", "snapshot", "subnet", "security-group", "network-interface")...),
 			allow(tagged("aws:RequestTag"), d.ec2("instance", "volume")...),
 		}
-	case NewResources:
-		return d.newResources(actions)
+	case NewInstances:
+		return newResources(actions, d.ec2("instance", "volume", "network-interface"))
+	case NewImages:
+		return newResources(actions, d.ec2("image", "snapshot"))
 	case ShellDocument:
 		return []Statement{
 			allow(nil, d.arn("ssm", "*", "", "document/AWS-RunShellScript")),
@@ -148,21 +153,21 @@ func tagged(key string) Conditions {
 	return Conditions{"StringLike": {key + "/" + executionTag: "*"}}
 }
 
-// newResources allows calls that make images, and tags in the request that makes
+// newResources allows calls that make resources, and tags in the request that makes
 // a resource. Tags of what exists already are not for the taking: they decide
 // what the factory may change and remove.
-func (d Deployment) newResources(actions []string) []Statement {
+func newResources(actions, resources []string) []Statement {
 	var out []Statement
 	if slices.Contains(actions, createTags) {
 		conditions := tagged("aws:RequestTag")
 		conditions["StringEquals"] = map[string]any{"ec2:CreateAction": []string{"RunInstances", "CreateImage", "CopyImage"}}
 		out = append(out, Statement{
-			Actions: []string{createTags}, Resources: d.ec2("instance", "volume", "network-interface", "image", "snapshot"), Conditions: conditions,
+			Actions: []string{createTags}, Resources: resources, Conditions: conditions,
 		})
 	}
 	making := slices.DeleteFunc(slices.Clone(actions), func(a string) bool { return a == createTags })
 	if len(making) > 0 {
-		out = append(out, Statement{Actions: making, Resources: d.ec2("image", "snapshot"), Conditions: tagged("aws:RequestTag")})
+		out = append(out, Statement{Actions: making, Resources: resources, Conditions: tagged("aws:RequestTag")})
 	}
 	return out
 }

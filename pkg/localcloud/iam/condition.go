@@ -95,7 +95,7 @@ func parseCondition(operatorName, key string, values []string) (Condition, error
 	}
 	for _, v := range values {
 		if op.null && v != "true" && v != "false" {
-			return Condition{}, fmt.Errorf("Null of %s is %q (allowed: true, false)", key, v)
+			return Condition{}, fmt.Errorf("the condition operator Null of %s has the value %q (allowed: true, false)", key, v)
 		}
 		if err := checkVariables(v); err != nil {
 			return Condition{}, err

@@ -28,7 +28,7 @@ func (s *Service) environment(k scope.Key, c configuration) ([]string, error) {
 	credentials := Credentials{AccessKeyID: k.Account, SecretAccessKey: "local"}
 	if s.config.Credentials != nil {
 		var err error
-		if credentials, err = s.config.Credentials(k.Account, k.Region, c.Role); err != nil {
+		if credentials, err = s.config.Credentials(k.Account, k.Region, c.Role, c.Name); err != nil {
 			return nil, fmt.Errorf("credentials of the role %s: %w", c.Role, err)
 		}
 	}

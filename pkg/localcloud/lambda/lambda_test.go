@@ -204,8 +204,8 @@ func TestATimeOutEndsTheInvocation(t *testing.T) {
 func TestTheEnvironmentIsLambdasAndTheFunctionsOwn(t *testing.T) {
 	t.Setenv("SECRET_OF_THE_HOST", "x")
 	s := newService(t, func(c *lambda.Config) {
-		c.Credentials = func(account, region, roleARN string) (lambda.Credentials, error) {
-			assert.Equal(t, []string{"111122223333", "eu-west-1", role}, []string{account, region, roleARN})
+		c.Credentials = func(account, region, roleARN, function string) (lambda.Credentials, error) {
+			assert.Equal(t, []string{"111122223333", "eu-west-1", role, "f"}, []string{account, region, roleARN, function})
 			return lambda.Credentials{AccessKeyID: "ASIA1", SecretAccessKey: "s", SessionToken: "t"}, nil
 		}
 	})

@@ -31,7 +31,7 @@ type Config struct {
 	Dir string
 	// Credentials are those of a function's role; nil: the access key id is the
 	// account's number, which the embedded AWS takes for the account's root.
-	Credentials func(account, region, roleARN string) (Credentials, error)
+	Credentials func(account, region, roleARN, function string) (Credentials, error)
 	// Object reads an archive that CreateFunction names by bucket and key; nil:
 	// such functions are refused.
 	Object func(ctx context.Context, bucket, key string) ([]byte, error)
