@@ -112,6 +112,12 @@ func statements(stack awscdk.Stack, r workflow.Resource, actions []*string, sh s
 		return one(allow(nil, sh.topic.TopicArn()))
 	case workflow.EventBus:
 		return one(allow(map[string]any{"StringEquals": map[string]any{"events:source": "ami-factory"}}, arn("events", *stack.Region(), own, "event-bus/default")))
+	case workflow.FactoryBus:
+		return one(allow(map[string]any{"StringEquals": map[string]any{"events:source": "ami-factory"}}, arn("events", *stack.Region(), own, "event-bus/"+workflow.FactoryBusName)))
+	case workflow.StateMachine:
+		return one(allow(nil, jsii.String(machineARN(stack))))
+	case workflow.Executions:
+		return one(allow(nil, arn("states", *stack.Region(), own, "execution:"+workflow.MachineName+":*")))
 	case workflow.Keys:
 		keys := []*string{arn("kms", "*", own, "key/*")}
 		if len(props.KeyARNs) > 0 {

@@ -58,11 +58,15 @@ func (f *Factory) deploy(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("topic: %w", err)
 	}
+	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", cloud.Region(), cloud.Account(), workflow.MachineName)
 	arns, err := f.deployFunctions(f.environment(gossKey, gossSHA256, aws.ToString(topic.TopicArn)))
 	if err != nil {
 		return err
 	}
-	return f.deployMachine(ctx, arns)
+	if err := f.deployMachine(ctx, arns); err != nil {
+		return err
+	}
+	return f.deployTriggers(ctx)
 }
 
 func (f *Factory) deployBucket(ctx context.Context) (gossKey, gossSHA256 string, err error) {
@@ -132,7 +136,7 @@ func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]str
 		}
 	}
 	arns := map[workflow.Stage]string{}
-	for _, spec := range workflow.Stages() {
+	for _, spec := range workflow.Functions() {
 		fn := lambda.Function{
 			Name: prefix + string(spec.Stage), Env: env, MemoryMiB: spec.MemoryMiB, Timeout: spec.Timeout,
 			Role: fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, spec.Stage),
@@ -169,7 +173,6 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handl
 func (f *Factory) deployMachine(ctx context.Context, arns map[workflow.Stage]string) error {
 	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return arns[s] })
 	role := fmt.Sprintf("arn:aws:iam::%s:role/%sworkflow", f.Cloud.Account(), prefix)
-	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", f.Cloud.Region(), f.Cloud.Account(), workflow.MachineName)
 	_, err := f.Cloud.States.UpdateStateMachine(ctx, &sfn.UpdateStateMachineInput{
 		StateMachineArn: &f.StateMachine, Definition: &definition, RoleArn: &role,
 	})
