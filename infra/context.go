@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -28,6 +31,13 @@ func propsFromContext(app awscdk.App) (*FactoryStackProps, error) {
 	}
 	arch := read("architecture", ARM64)
 	parameters, err := parametersOf(app.Node().TryGetContext(jsii.String("componentParameters")))
+	topics := list("announcementTopics")
+	switch {
+	case len(topics) == 0:
+		topics = workflow.AnnouncementTopics()
+	case slices.Equal(topics, []string{"none"}):
+		topics = nil
+	}
 	props := &FactoryStackProps{
 		StackProps: awscdk.StackProps{
 			Description: jsii.String("Bakes, verifies and publishes golden machine images."),
@@ -44,8 +54,18 @@ func propsFromContext(app awscdk.App) (*FactoryStackProps, error) {
 		SecurityGroupIDs: list("securityGroupIds"),
 		KeyARNs:          list("keyArns"),
 		Parameters:       parameters,
+		Triggers: TriggerProps{
+			Nightly:  read("nightly", "cron(0 3 * * ? *)"),
+			Timezone: read("timezone", "UTC"),
+			Watch:    read("watch", "rate(30 minutes)"),
+			Topics:   topics,
+		},
 	}
-	return props, errors.Join(err, props.validate())
+	window := read("nightlyWindowMinutes", "60")
+	if props.Triggers.Window, _ = strconv.Atoi(window); props.Triggers.Window < 1 || props.Triggers.Window > 1440 {
+		err = errors.Join(err, fmt.Errorf("context nightlyWindowMinutes is %q (allowed: 1 to 1440)", window))
+	}
+	return props, errors.Join(err, props.validate(), props.Triggers.validate())
 }
 
 // parametersOf is the context componentParameters as the functions take it: an
@@ -91,12 +111,36 @@ func (p *FactoryStackProps) validate() error {
 	if p.Architecture != ARM64 && p.Architecture != X86 {
 		errs = append(errs, fmt.Errorf("context architecture is %q (allowed: %s, %s)", p.Architecture, ARM64, X86))
 	}
-	for _, spec := range workflow.Stages() {
+	for _, spec := range workflow.Functions() {
 		if err := mustExist(filepath.Join(p.FunctionsDir, string(spec.Stage), "bootstrap")); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(append(errs, mustExist(p.GossFile))...)
+}
+
+var (
+	schedule = regexp.MustCompile(`^(cron|rate)\([^()]+\)$`)
+	timezone = regexp.MustCompile(`^[A-Za-z]+([/_+-][A-Za-z0-9]+)*$`)
+	topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$`)
+)
+
+func (p *TriggerProps) validate() error {
+	var errs []error
+	for _, s := range []struct{ name, value string }{{"nightly", p.Nightly}, {"watch", p.Watch}} {
+		if !schedule.MatchString(s.value) {
+			errs = append(errs, fmt.Errorf("context %s is %q (allowed: a schedule such as cron(0 3 * * ? *) or rate(30 minutes))", s.name, s.value))
+		}
+	}
+	if !timezone.MatchString(p.Timezone) {
+		errs = append(errs, fmt.Errorf("context timezone is %q (allowed: a name such as Europe/Berlin)", p.Timezone))
+	}
+	for _, topic := range p.Topics {
+		if !topicARN.MatchString(topic) {
+			errs = append(errs, fmt.Errorf("context announcementTopics: %q is not the ARN of a topic (or write none)", topic))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func mustExist(file string) error {

@@ -49,21 +49,31 @@ func newFunctions(stack awscdk.Stack, props *FactoryStackProps, sh shared) Funct
 		env["AMI_FACTORY_COMPONENT_PARAMETERS"] = &props.Parameters
 	}
 
+	triggerEnv := triggerEnvironment(stack, props, env)
+	isTrigger := map[workflow.Stage]bool{}
+	for _, spec := range workflow.Triggers() {
+		isTrigger[spec.Stage] = true
+	}
+
 	arch := awslambda.Architecture_ARM_64()
 	if props.Architecture == X86 {
 		arch = awslambda.Architecture_X86_64()
 	}
 	deployment := deploymentOf(stack, sh, props, goss)
 	out := Functions{}
-	for _, spec := range workflow.Stages() {
-		id := strings.TrimSuffix(workflow.PlaceholderName(spec.Stage), "FunctionArn")
+	for _, spec := range workflow.Functions() {
+		environment := env
+		if isTrigger[spec.Stage] {
+			environment = triggerEnv
+		}
+		id := functionID(spec.Stage)
 		logs := awslogs.NewLogGroup(stack, jsii.String(id+"Logs"), &awslogs.LogGroupProps{
 			Retention:     awslogs.RetentionDays_THREE_MONTHS,
 			RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
 		})
 		role := awsiam.NewRole(stack, jsii.String(id+"Role"), &awsiam.RoleProps{
 			AssumedBy:   awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil),
-			Description: jsii.String("AMI factory stage " + string(spec.Stage)),
+			Description: jsii.String("AMI factory function " + string(spec.Stage)),
 		})
 		allow(role, spec.Policy(deployment))
 		logs.GrantWrite(role)
@@ -77,10 +87,15 @@ func newFunctions(stack awscdk.Stack, props *FactoryStackProps, sh shared) Funct
 			Timeout:      awscdk.Duration_Seconds(jsii.Number(spec.Timeout.Seconds())),
 			Role:         role,
 			LogGroup:     logs,
-			Environment:  &env,
+			Environment:  &environment,
 		})}
 	}
 	return out
+}
+
+// functionID begins the ids of a function's constructs, such as CheckInstance.
+func functionID(s workflow.Stage) string {
+	return strings.TrimSuffix(workflow.PlaceholderName(s), "FunctionArn")
 }
 
 func setList(env map[string]*string, name string, values []string) {

@@ -23,7 +23,8 @@ type FactoryStackProps struct {
 	Version          string   // told to the functions; part of every fingerprint
 	SubnetIDs        []string // of builders and verifiers; the default VPC's when empty
 	SecurityGroupIDs []string
-	Parameters       string   // of components, for all recipes: JSON, or empty
+	Parameters       string // of components, for all recipes: JSON, or empty
+	Triggers         TriggerProps
 	KeyARNs          []string // customer keys of recipes; any key of the account, by way of EC2, when empty
 }
 
@@ -46,6 +47,7 @@ func NewFactoryStack(scope constructs.Construct, id string, props *FactoryStackP
 	builder := newBuilderRole(stack)
 	functions := newFunctions(stack, props, shared{bucket: bucket, topic: topic, builder: builder})
 	wf := newWorkflow(stack, functions)
+	newTriggers(stack, props.Triggers, functions)
 
 	output := func(name string, value *string, text string) {
 		awscdk.NewCfnOutput(stack, &name, &awscdk.CfnOutputProps{Value: value, Description: &text})

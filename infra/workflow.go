@@ -16,8 +16,8 @@ type Workflow struct {
 
 func newWorkflow(stack awscdk.Stack, functions Functions) Workflow {
 	substitutions := map[string]*string{}
-	for stage, f := range functions {
-		substitutions[workflow.PlaceholderName(stage)] = f.Function.FunctionArn()
+	for _, spec := range workflow.Stages() {
+		substitutions[workflow.PlaceholderName(spec.Stage)] = functions[spec.Stage].Function.FunctionArn()
 	}
 	machine := awsstepfunctions.NewStateMachine(stack, jsii.String("Workflow"), &awsstepfunctions.StateMachineProps{
 		StateMachineName:        jsii.String(workflow.MachineName),

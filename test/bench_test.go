@@ -55,12 +55,12 @@ func BenchmarkFunctions(b *testing.B) {
 	b.ReportMetric(milliseconds(slices.Max(cold)), "cold-max-ms")
 	b.ReportMetric(milliseconds(median(warm)), "warm-ms")
 	var total, largest int64
-	for _, spec := range workflow.Stages() {
+	for _, spec := range workflow.Functions() {
 		info, err := os.Stat(filepath.Join(functions, string(spec.Stage), "bootstrap"))
 		require.NoError(b, err)
 		total, largest = total+info.Size(), max(largest, info.Size())
 	}
-	b.ReportMetric(float64(total)/float64(len(workflow.Stages()))/1e6, "MB/function")
+	b.ReportMetric(float64(total)/float64(len(workflow.Functions()))/1e6, "MB/function")
 	b.ReportMetric(float64(largest)/1e6, "MB-largest")
 }
 

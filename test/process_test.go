@@ -61,7 +61,7 @@ func buildPrograms() (string, error) {
 		return "", err
 	}
 	targets := map[string]string{"ami-factory": "../cmd/ami-factory", "tools/goss": "github.com/goss-org/goss/cmd/goss"}
-	for _, spec := range workflow.Stages() {
+	for _, spec := range workflow.Functions() {
 		targets[filepath.Join("lambda", string(spec.Stage), "bootstrap")] = "../lambdas/" + string(spec.Stage)
 	}
 	for file, from := range targets {

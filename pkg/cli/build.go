@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/spf13/cobra"
@@ -36,16 +37,9 @@ func (d *deployed) register(c *cobra.Command) {
 
 // client is Step Functions of the factory and the ARN of its state machine.
 func (d deployed) client(ctx context.Context) (*sfn.Client, string, error) {
-	var opts []func(*awsconfig.LoadOptions) error
-	if d.region != "" {
-		opts = append(opts, awsconfig.WithRegion(d.region))
-	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, opts...)
+	cfg, err := awsConfig(ctx, d.region)
 	if err != nil {
 		return nil, "", err
-	}
-	if cfg.Region == "" {
-		return nil, "", &exitError{exitUsage, errors.New("no region is configured: give --region or set AWS_REGION")}
 	}
 	api := sfn.NewFromConfig(cfg)
 	arn := d.machine
@@ -56,6 +50,19 @@ func (d deployed) client(ctx context.Context) (*sfn.Client, string, error) {
 		arn, err = execution.FindMachine(ctx, api, workflow.MachineName)
 	}
 	return api, arn, err
+}
+
+// awsConfig is that of the environment, in a region if one is given.
+func awsConfig(ctx context.Context, region string) (aws.Config, error) {
+	var opts []func(*awsconfig.LoadOptions) error
+	if region != "" {
+		opts = append(opts, awsconfig.WithRegion(region))
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, opts...)
+	if err == nil && cfg.Region == "" {
+		err = &exitError{exitUsage, errors.New("no region is configured: give --region or set AWS_REGION")}
+	}
+	return cfg, err
 }
 
 func (a *app) build() *cobra.Command {

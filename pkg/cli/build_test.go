@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -102,4 +103,23 @@ func TestABuildThatCannotStart(t *testing.T) {
 			assert.Empty(t, r.out)
 		})
 	}
+}
+
+func TestAPausedRecipeIsResumed(t *testing.T) {
+	f := deployedFactory(t)
+	key := "triggers/recipes/debian-12-docker.json"
+	_, err := f.Cloud.S3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &f.Bucket, Key: &key, Body: strings.NewReader(`{"failures":3,"paused":true}`)})
+	require.NoError(t, err)
+
+	r := onAWS(t, "resume", "debian-12-docker", "--bucket", f.Bucket)
+	require.Equal(t, exitOK, r.code, r.err)
+	assert.Equal(t, "recipe debian-12-docker is resumed\n", r.out)
+	r = onAWS(t, "resume", "debian-12-docker", "--bucket", f.Bucket, "-o", "json")
+	require.Equal(t, exitOK, r.code, r.err)
+	assert.JSONEq(t, `{"recipe":"debian-12-docker","wasPaused":false}`, r.out)
+
+	t.Setenv("AMI_FACTORY_BUCKET", "")
+	r = onAWS(t, "resume", "debian-12-docker")
+	assert.Equal(t, exitUsage, r.code)
+	assert.Contains(t, r.err, "give --bucket or set AMI_FACTORY_BUCKET")
 }

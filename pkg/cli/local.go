@@ -77,8 +77,8 @@ func (a *app) runLocalUp(ctx context.Context, l local, listen string, bases []st
 			"url": factory.URL, "stateMachine": factory.StateMachine, "bucket": factory.Bucket, "guests": factory.Guests, "environment": env,
 		})
 	} else {
-		_, err = fmt.Fprintf(a.out, "# embedded AWS at %s, guests are %s\n# state machine %s\n%s\n",
-			factory.URL, factory.Guests, factory.StateMachine, "export "+strings.Join(factory.Cloud.Environment(), "\nexport "))
+		_, err = fmt.Fprintf(a.out, "# embedded AWS at %s, guests are %s\n# state machine %s\nexport %s=%s\n%s\n",
+			factory.URL, factory.Guests, factory.StateMachine, envBucket, factory.Bucket, "export "+strings.Join(factory.Cloud.Environment(), "\nexport "))
 	}
 	if err != nil {
 		return err

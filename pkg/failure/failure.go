@@ -48,6 +48,7 @@ const (
 	ShareFailed         Code = "ShareFailed"         // launch permissions could not be granted
 	PublishFailed       Code = "PublishFailed"       // a pointer could not be moved
 	CleanupIncomplete   Code = "CleanupIncomplete"   // something the factory made could not be removed
+	AnnouncementRefused Code = "AnnouncementRefused" // a release announcement is not from a topic that is listened to, or not genuine
 	Internal            Code = "Internal"            // a defect of the factory
 )
 

@@ -4,13 +4,18 @@
 package functions
 
 import (
+	"net/http"
+	"time"
+
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
 	"github.com/ami-factory/ami-factory/pkg/source"
 	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
 // All returns every function's maker by the function's name, which is also the
@@ -31,19 +36,26 @@ func All() map[string]lambdaentry.Maker {
 		"retire":             Retire,
 		"cleanup":            Cleanup,
 		"notify":             Notify,
+		"start-builds":       StartBuilds,
+		"watch-sources":      WatchSources,
+		"release-announced":  ReleaseAnnounced,
 	}
 }
 
 // Resolve makes the function of stage.Resolve.
 func Resolve(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.Resolve{
+	return lambdaentry.Adapt(resolve(e).Run)
+}
+
+func resolve(e lambdaentry.Environment) stage.Resolve {
+	return stage.Resolve{
 		Settings: e.Settings,
 		Store:    e.Store(),
 		Source:   source.Resolver{Images: e.EC2(e.Region), Parameters: e.SSM(e.Region)},
 		EC2:      func(region string) stage.ResolveEC2 { return e.EC2(region) },
 		SSM:      func(region string) distribution.ParameterReader { return e.SSM(region) },
 		UserData: e.UserData(),
-	}.Run)
+	}
 }
 
 // Launch makes the function of stage.Launch.
@@ -131,5 +143,38 @@ func Notify(e lambdaentry.Environment) lambdaentry.Handler {
 	return lambdaentry.Adapt(stage.Notify{
 		Settings: e.Settings, Store: e.Store(),
 		SNS: sns.NewFromConfig(e.AWS), Events: eventbridge.NewFromConfig(e.AWS),
+	}.Run)
+}
+
+// StartBuilds makes the function of stage.StartBuilds.
+func StartBuilds(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(stage.StartBuilds{
+		Resolve: resolve(e), Executions: sfn.NewFromConfig(e.AWS), SNS: sns.NewFromConfig(e.AWS), Policy: trigger.DefaultPolicy(),
+	}.Run)
+}
+
+// WatchSources makes the function of stage.WatchSources.
+func WatchSources(e lambdaentry.Environment) lambdaentry.Handler {
+	return lambdaentry.Adapt(watch(e).Run)
+}
+
+func watch(e lambdaentry.Environment) stage.WatchSources {
+	return stage.WatchSources{
+		Settings: e.Settings, Store: e.Store(), SSM: e.SSM(e.Region), Events: eventbridge.NewFromConfig(e.AWS), UserData: e.UserData(),
+	}
+}
+
+// certificateTimeout bounds how long a certificate may take.
+const certificateTimeout = 10 * time.Second
+
+// ReleaseAnnounced makes the function of stage.ReleaseAnnounced.
+func ReleaseAnnounced(e lambdaentry.Environment) lambdaentry.Handler {
+	client := &http.Client{
+		Timeout: certificateTimeout,
+		// A redirect would lead away from the address that was checked.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return lambdaentry.Adapt(stage.ReleaseAnnounced{
+		Settings: e.Settings, Store: e.Store(), Watch: watch(e), Certificate: stage.FetchCertificate(client),
 	}.Run)
 }

@@ -24,7 +24,10 @@ const (
 	EnvGuestEndpoint   = "AMI_FACTORY_GUEST_ENDPOINT_URL"   // where guests reach S3, if not where functions do
 	EnvParameters      = "AMI_FACTORY_COMPONENT_PARAMETERS" // JSON, see component.ParseDeployment
 	EnvGuests          = "AMI_FACTORY_GUESTS"
-	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR" // read user data from disk, not from the binary
+	EnvStateMachine    = "AMI_FACTORY_STATE_MACHINE_ARN"   // for triggers
+	EnvEventBus        = "AMI_FACTORY_EVENT_BUS"           // for triggers: the factory's own
+	EnvTopics          = "AMI_FACTORY_ANNOUNCEMENT_TOPICS" // for triggers: ARNs of the topics that are heard
+	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR"        // read user data from disk, not from the binary
 )
 
 // Config is a function's environment.
@@ -51,6 +54,10 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 			GossKey:          getenv(EnvGossKey),
 			GossSHA256:       getenv(EnvGossSHA256),
 			Guests:           getenv(EnvGuests),
+			StateMachineARN:  getenv(EnvStateMachine),
+			EventBus:         getenv(EnvEventBus),
+
+			AnnouncementTopics: list(getenv(EnvTopics)),
 		},
 		Bucket:        getenv(EnvBucket),
 		Endpoint:      getenv(EnvEndpoint),

@@ -12,6 +12,7 @@ import (
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	sdksns "github.com/aws/aws-sdk-go-v2/service/sns"
 	sdkssm "github.com/aws/aws-sdk-go-v2/service/ssm"
+	sdksfn "github.com/aws/aws-sdk-go-v2/service/sfn"
 	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
@@ -45,6 +46,15 @@ func rules() map[string]rule {
 		"ssm:GetParameters":   of(asker.getParameters),
 		"ssm:PutParameter":    of(asker.putParameter),
 		"ssm:SendCommand":     of(asker.sendCommand),
+		"states:DescribeExecution": of(func(_ asker, in *sdksfn.DescribeExecutionInput) []iam.Request {
+			return []iam.Request{{Action: "states:DescribeExecution", Resource: aws.ToString(in.ExecutionArn)}}
+		}),
+		"states:ListExecutions": of(func(_ asker, in *sdksfn.ListExecutionsInput) []iam.Request {
+			return []iam.Request{{Action: "states:ListExecutions", Resource: aws.ToString(in.StateMachineArn)}}
+		}),
+		"states:StartExecution": of(func(_ asker, in *sdksfn.StartExecutionInput) []iam.Request {
+			return []iam.Request{{Action: "states:StartExecution", Resource: aws.ToString(in.StateMachineArn)}}
+		}),
 		// Whoever has a role may ask who he is: it takes no permission.
 		"sts:GetCallerIdentity": of(func(asker, *sdksts.GetCallerIdentityInput) []iam.Request { return nil }),
 	}

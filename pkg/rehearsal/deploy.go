@@ -65,11 +65,15 @@ func (f *Factory) deploy(ctx context.Context) error {
 	if err := f.deployRoles(gossKey, aws.ToString(topic.TopicArn)); err != nil {
 		return err
 	}
+	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", cloud.Region(), cloud.Account(), workflow.MachineName)
 	arns, err := f.deployFunctions(f.environment(gossKey, gossSHA256, aws.ToString(topic.TopicArn)))
 	if err != nil {
 		return err
 	}
-	return f.deployMachine(ctx, arns)
+	if err := f.deployMachine(ctx, arns); err != nil {
+		return err
+	}
+	return f.deployTriggers(ctx)
 }
 
 func (f *Factory) deployBucket(ctx context.Context, name string) error {
@@ -152,7 +156,7 @@ func (f *Factory) deployRoles(gossKey, topicARN string) error {
 		BuilderRole: fmt.Sprintf("arn:aws:iam::%s:role/%s", f.Cloud.Account(), builderProfile), Topic: topicARN,
 	}
 	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN)}
-	for _, spec := range workflow.Stages() {
+	for _, spec := range workflow.Functions() {
 		policies[string(spec.Stage)] = spec.Policy(deployment)
 	}
 	for name, policy := range policies {
@@ -184,7 +188,7 @@ func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]str
 		}
 	}
 	arns := map[workflow.Stage]string{}
-	for _, spec := range workflow.Stages() {
+	for _, spec := range workflow.Functions() {
 		fn := lambda.Function{
 			Name: prefix + string(spec.Stage), Env: env, MemoryMiB: spec.MemoryMiB, Timeout: spec.Timeout,
 			Role: f.roleARN(string(spec.Stage)),
@@ -225,7 +229,6 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handl
 func (f *Factory) deployMachine(ctx context.Context, arns map[workflow.Stage]string) error {
 	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return arns[s] })
 	role := f.roleARN(machineRole)
-	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", f.Cloud.Region(), f.Cloud.Account(), workflow.MachineName)
 	_, err := f.Cloud.States.UpdateStateMachine(ctx, &sfn.UpdateStateMachineInput{
 		StateMachineArn: &f.StateMachine, Definition: &definition, RoleArn: &role,
 	})

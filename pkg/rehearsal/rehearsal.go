@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -196,7 +197,7 @@ func (o *Options) checkPrograms() error {
 		missing = append(missing, o.GossFile)
 	}
 	if o.FunctionsDir != "" {
-		for _, spec := range workflow.Stages() {
+		for _, spec := range workflow.Functions() {
 			file := filepath.Join(o.FunctionsDir, string(spec.Stage), "bootstrap")
 			if _, err := os.Stat(file); err != nil {
 				missing = append(missing, file)
@@ -256,6 +257,9 @@ func (f *Factory) environment(gossKey, gossSHA256, topic string) map[string]stri
 		lambdaentry.EnvGuests:          f.Guests,
 		lambdaentry.EnvGuestEndpoint:   "http://" + guestHost,
 		lambdaentry.EnvEndpoint:        f.URL,
+		lambdaentry.EnvStateMachine:    f.StateMachine,
+		lambdaentry.EnvEventBus:        workflow.FactoryBusName,
+		lambdaentry.EnvTopics:          strings.Join(workflow.AnnouncementTopics(), ","),
 	}
 	if len(f.opts.Parameters) > 0 {
 		raw, _ := json.Marshal(f.opts.Parameters) // maps of strings marshal

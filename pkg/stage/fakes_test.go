@@ -73,12 +73,16 @@ func (f *fakeS3) GetObject(_ context.Context, in *s3.GetObjectInput, _ ...func(*
 	if !ok {
 		return nil, awsErr("NoSuchKey")
 	}
-	return &s3.GetObjectOutput{Body: io.NopCloser(bytes.NewReader(body))}, nil
+	return &s3.GetObjectOutput{Body: io.NopCloser(bytes.NewReader(body)), ETag: aws.String(digest(body))}, nil
 }
 
 func (f *fakeS3) PutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
 	if err := f.next("PutObject"); err != nil {
 		return nil, err
+	}
+	there, exists := f.objects[*in.Key]
+	if in.IfNoneMatch != nil && exists || in.IfMatch != nil && (!exists || *in.IfMatch != digest(there)) {
+		return nil, awsErr("PreconditionFailed")
 	}
 	body, err := io.ReadAll(in.Body)
 	f.objects[*in.Key] = body

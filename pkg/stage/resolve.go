@@ -43,23 +43,12 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	if in.Now.IsZero() || in.Execution.StartTime.IsZero() {
 		return ResolveOutput{}, missingInput([]string{"now or execution.startTime"})
 	}
-	r, err := s.recipe(in)
+	p, bundle, err := s.plan(ctx, in)
 	if err != nil {
 		return ResolveOutput{}, err
 	}
-	from, err := s.Source.Resolve(ctx, source.Request{Source: r.Source, Architecture: r.Architecture, Override: in.Source})
-	if err != nil {
-		return ResolveOutput{}, failure.Wrap(failure.CodeOf(err), err, "recipe %s has no source to build on", in.Recipe)
-	}
-	p, bundle, err := plan.Build(plan.Input{
-		Recipe: r, UserData: s.UserData, Parameters: s.Settings.Parameters, Source: from, FactoryVersion: s.Settings.Version,
-		ExecutionName: in.Execution.Name, ExecutionStart: in.Execution.StartTime,
-	})
-	if err != nil {
-		return ResolveOutput{}, failure.Wrap(codeOr(err, failure.Internal), err, "plan the build of recipe %s", in.Recipe)
-	}
 	out := ResolveOutput{
-		Recipe: r.Name, Fingerprint: p.Fingerprint, SourceImage: from.ImageID, Regions: regionsOf(*p),
+		Recipe: p.Recipe.Name, Fingerprint: p.Fingerprint, SourceImage: p.Source.ImageID, Regions: regionsOf(*p),
 	}
 	if out.Plan, err = s.keep(ctx, p, bundle); err != nil {
 		return ResolveOutput{}, err
@@ -72,6 +61,26 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	}
 	out.UpToDate = out.Published != nil
 	return out, nil
+}
+
+// plan is what would be built now, with its bundle.
+func (s Resolve) plan(ctx context.Context, in ResolveInput) (*plan.BuildPlan, []byte, error) {
+	r, err := s.recipe(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	from, err := s.Source.Resolve(ctx, source.Request{Source: r.Source, Architecture: r.Architecture, Override: in.Source})
+	if err != nil {
+		return nil, nil, failure.Wrap(failure.CodeOf(err), err, "recipe %s has no source to build on", in.Recipe)
+	}
+	p, bundle, err := plan.Build(plan.Input{
+		Recipe: r, UserData: s.UserData, Parameters: s.Settings.Parameters, Source: from, FactoryVersion: s.Settings.Version,
+		ExecutionName: in.Execution.Name, ExecutionStart: in.Execution.StartTime,
+	})
+	if err != nil {
+		return nil, nil, failure.Wrap(codeOr(err, failure.Internal), err, "plan the build of recipe %s", in.Recipe)
+	}
+	return p, bundle, nil
 }
 
 // recipe loads and checks the recipe with everything it uses.

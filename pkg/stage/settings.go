@@ -18,8 +18,12 @@ type Settings struct {
 	GossBucket       string   // of the check engine; empty: the factory's bucket
 	GossKey          string   // of the check engine, in that bucket
 	GossSHA256       string
-	Parameters       component.Deployment // of components, for all recipes
-	Guests           string               // what instances really are: ec2, or vm|container|simulated and a description
+	StateMachineARN  string // of the workflow; for triggers only
+	EventBus         string // the factory's own; for triggers only
+	// AnnouncementTopics are those whose messages are heard; for triggers only.
+	AnnouncementTopics []string
+	Parameters         component.Deployment // of components, for all recipes
+	Guests             string               // what instances really are: ec2, or vm|container|simulated and a description
 }
 
 // guests is the Guests setting taken apart: the kind is its first word.

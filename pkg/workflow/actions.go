@@ -23,6 +23,9 @@ const (
 	BuilderRole       Resource = "builder-role"       // the instance profile's role, to pass to EC2 only
 	Topic             Resource = "topic"              // the notification topic
 	EventBus          Resource = "event-bus"          // the default event bus
+	FactoryBus        Resource = "factory-bus"        // the factory's own event bus
+	StateMachine      Resource = "state-machine"      // the workflow itself
+	Executions        Resource = "executions"         // its executions
 	Keys              Resource = "keys"               // customer keys the deployment names
 )
 
@@ -192,5 +195,28 @@ func notifyActions() []Action {
 		bucketList(),
 		on(Topic, "sns:Publish"),
 		on(EventBus, "events:PutEvents"),
+	)
+}
+
+func startBuildsActions() []Action {
+	return join(
+		on(BucketObjects, "s3:GetObject", "s3:PutObject"), // what is remembered of each recipe
+		bucketList(),
+		on(SourceParameters, "ssm:GetParameter"),
+		on(PointerParameters, "ssm:GetParameter"),
+		on(AnyResource, "ec2:DescribeImages"),
+		on(StateMachine, "states:StartExecution", "states:ListExecutions"),
+		on(Executions, "states:DescribeExecution"),
+		on(Topic, "sns:Publish"),
+	)
+}
+
+func watchSourcesActions() []Action {
+	return join(
+		on(BucketObjects, "s3:GetObject", "s3:PutObject"), // what the sources were
+		bucketList(),
+		on(SourceParameters, "ssm:GetParameters"),
+		on(PointerParameters, "ssm:GetParameters"),
+		on(FactoryBus, "events:PutEvents"),
 	)
 }

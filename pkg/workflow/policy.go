@@ -138,6 +138,12 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, d.Topic)}
 	case EventBus:
 		return []Statement{allow(Conditions{"StringEquals": {"events:source": "ami-factory"}}, d.arn("events", d.Region, d.Account, "event-bus/default"))}
+	case FactoryBus:
+		return []Statement{allow(Conditions{"StringEquals": {"events:source": "ami-factory"}}, d.arn("events", d.Region, d.Account, "event-bus/"+FactoryBusName))}
+	case StateMachine:
+		return []Statement{allow(nil, d.arn("states", d.Region, d.Account, "stateMachine:"+MachineName))}
+	case Executions:
+		return []Statement{allow(nil, d.arn("states", d.Region, d.Account, "execution:"+MachineName+":*"))}
 	case Keys:
 		keys := d.Keys
 		if len(keys) == 0 {

@@ -74,6 +74,9 @@ func TestEveryStageIsInvokedAndEveryNextExists(t *testing.T) {
 		assert.True(t, invoked[workflow.Placeholder(spec.Stage)], "no state invokes %s", spec.Stage)
 	}
 	assert.Len(t, invoked, len(workflow.Stages()))
+	for _, spec := range workflow.Triggers() {
+		assert.False(t, invoked[workflow.Placeholder(spec.Stage)], "%s starts executions", spec.Stage)
+	}
 }
 
 func TestWhateverFailsCleanupRuns(t *testing.T) {
@@ -128,7 +131,7 @@ func TestEveryCodeIsEitherRetriedOrEndsTheExecutionByAStageThatDeclaresIt(t *tes
 	for _, c := range workflow.Common() {
 		declared[c] = true
 	}
-	for _, spec := range workflow.Stages() {
+	for _, spec := range workflow.Functions() {
 		for _, c := range spec.Fails {
 			declared[c] = true
 		}

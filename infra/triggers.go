@@ -1,0 +1,152 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// TriggerProps say when executions are started.
+type TriggerProps struct {
+	Nightly  string   // schedule expression of EventBridge Scheduler
+	Timezone string   // of it, as the IANA names it
+	Window   int      // minutes within which a night may begin
+	Watch    string   // schedule expression of the look at the sources
+	Topics   []string // ARNs of the topics of base images' owners
+}
+
+// nightlyInput is what the nightly schedule sends; Scheduler fills in the time.
+const nightlyInput = `{"detail-type":"` + workflow.NightlyEvent + `","time":"<aws.scheduler.scheduled-time>","detail":{}}`
+
+// deliveryHours is how long an event is tried to be delivered.
+const deliveryHours = 1
+
+// machineARN is the state machine's, which has a fixed name: triggers are told of
+// it, and it is made of functions.
+func machineARN(stack awscdk.Stack) string {
+	return fmt.Sprintf("arn:%s:states:%s:%s:stateMachine:%s", *stack.Partition(), *stack.Region(), *stack.Account(), workflow.MachineName)
+}
+
+// triggerEnvironment is what the triggers are told beside what all functions are.
+func triggerEnvironment(stack awscdk.Stack, props *FactoryStackProps, all map[string]*string) map[string]*string {
+	env := map[string]*string{
+		"AMI_FACTORY_STATE_MACHINE_ARN": jsii.String(machineARN(stack)),
+		"AMI_FACTORY_EVENT_BUS":         jsii.String(workflow.FactoryBusName),
+	}
+	setList(env, "AMI_FACTORY_ANNOUNCEMENT_TOPICS", props.Triggers.Topics)
+	for name, value := range all {
+		env[name] = value
+	}
+	return env
+}
+
+// newTriggers makes what starts executions: the factory's bus, rules, schedules
+// and subscriptions. What cannot be delivered, or fails, is kept in a queue.
+func newTriggers(stack awscdk.Stack, props TriggerProps, functions Functions) {
+	dead := awssqs.NewQueue(stack, jsii.String("TriggersDeadLetters"), &awssqs.QueueProps{
+		Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(14)),
+	})
+	for _, spec := range workflow.Triggers() {
+		f := functions[spec.Stage]
+		// The construct's own way would also let the function read the queue's attributes.
+		f.Role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+			Actions: jsii.Strings("sqs:SendMessage"), Resources: &[]*string{dead.QueueArn()},
+		}))
+		awslambda.NewCfnEventInvokeConfig(stack, jsii.String(functionID(spec.Stage)+"Failures"), &awslambda.CfnEventInvokeConfigProps{
+			FunctionName: f.Function.FunctionName(), Qualifier: jsii.String("$LATEST"),
+			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(2),
+			DestinationConfig: &awslambda.CfnEventInvokeConfig_DestinationConfigProperty{
+				OnFailure: &awslambda.CfnEventInvokeConfig_OnFailureProperty{Destination: dead.QueueArn()},
+			},
+		})
+	}
+	newRules(stack, functions[workflow.StartBuilds].Function, dead)
+	newSchedules(stack, props, functions, dead)
+	for i, topic := range props.Topics {
+		newSubscription(stack, i, topic, functions[workflow.ReleaseAnnounced].Function)
+	}
+}
+
+func newRules(stack awscdk.Stack, start awslambda.Function, dead awssqs.Queue) {
+	bus := awsevents.NewEventBus(stack, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(workflow.FactoryBusName)})
+	for _, r := range []struct {
+		id, text string
+		bus      awsevents.IEventBus
+		pattern  workflow.Pattern
+	}{
+		{"SourceChanged", "a source of recipes has moved", bus, workflow.SourceChangedPattern()},
+		{"ExecutionEnded", "an execution has ended: what waited, and what builds on its image", nil, workflow.ExecutionEndedPattern(machineARN(stack))},
+	} {
+		pattern := &awsevents.EventPattern{Source: jsii.Strings(r.pattern.Source...), DetailType: jsii.Strings(r.pattern.DetailType...)}
+		if len(r.pattern.Detail) > 0 {
+			pattern.Detail = &r.pattern.Detail
+		}
+		awsevents.NewRule(stack, jsii.String(r.id+"Rule"), &awsevents.RuleProps{
+			Description: jsii.String(r.text), EventBus: r.bus, EventPattern: pattern,
+			Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(start, &awseventstargets.LambdaFunctionProps{
+				DeadLetterQueue: dead, MaxEventAge: awscdk.Duration_Hours(jsii.Number(deliveryHours)),
+			})},
+		})
+	}
+}
+
+func newSchedules(stack awscdk.Stack, props TriggerProps, functions Functions, dead awssqs.Queue) {
+	start, watch := functions[workflow.StartBuilds].Function, functions[workflow.WatchSources].Function
+	role := awsiam.NewRole(stack, jsii.String("ScheduleRole"), &awsiam.RoleProps{
+		AssumedBy: awsiam.NewServicePrincipal(jsii.String("scheduler.amazonaws.com"), &awsiam.ServicePrincipalOpts{
+			Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": stack.Account()}},
+		}),
+		Description: jsii.String("AMI factory schedules"),
+	})
+	role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Actions: jsii.Strings("lambda:InvokeFunction"), Resources: &[]*string{start.FunctionArn(), watch.FunctionArn()},
+	}))
+	role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Actions: jsii.Strings("sqs:SendMessage"), Resources: &[]*string{dead.QueueArn()},
+	}))
+	target := func(f awslambda.Function, input string) *awsscheduler.CfnSchedule_TargetProperty {
+		return &awsscheduler.CfnSchedule_TargetProperty{
+			Arn: f.FunctionArn(), RoleArn: role.RoleArn(), Input: &input,
+			DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: dead.QueueArn()},
+			RetryPolicy: &awsscheduler.CfnSchedule_RetryPolicyProperty{
+				MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(5),
+			},
+		}
+	}
+	awsscheduler.NewCfnSchedule(stack, jsii.String("Nightly"), &awsscheduler.CfnScheduleProps{
+		Description:        jsii.String("builds what is stale"),
+		ScheduleExpression: &props.Nightly, ScheduleExpressionTimezone: &props.Timezone,
+		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{
+			Mode: jsii.String("FLEXIBLE"), MaximumWindowInMinutes: jsii.Number(float64(props.Window)),
+		},
+		Target: target(start, nightlyInput),
+	})
+	awsscheduler.NewCfnSchedule(stack, jsii.String("Watch"), &awsscheduler.CfnScheduleProps{
+		Description:        jsii.String("looks at the sources of recipes"),
+		ScheduleExpression: &props.Watch, ScheduleExpressionTimezone: &props.Timezone,
+		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("OFF")},
+		Target:             target(watch, "{}"),
+	})
+}
+
+// newSubscription listens to a topic of somebody else, in whichever region it is.
+func newSubscription(stack awscdk.Stack, i int, topic string, announced awslambda.Function) {
+	id := fmt.Sprintf("Announcement%d", i+1)
+	announced.AddPermission(jsii.String(id), &awslambda.Permission{
+		Principal: awsiam.NewServicePrincipal(jsii.String("sns.amazonaws.com"), nil), SourceArn: &topic,
+	})
+	awssns.NewCfnSubscription(stack, jsii.String(id+"Subscription"), &awssns.CfnSubscriptionProps{
+		TopicArn: &topic, Protocol: jsii.String("lambda"), Endpoint: announced.FunctionArn(), Region: jsii.String(strings.Split(topic, ":")[3]),
+	})
+}

@@ -1,0 +1,9 @@
+// Command watch-sources is the Lambda function of the trigger that stage.WatchSources describes.
+package main
+
+import (
+	"github.com/ami-factory/ami-factory/pkg/functions"
+	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+)
+
+func main() { lambdaentry.Start(functions.WatchSources) }

@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/execution"
+	"github.com/ami-factory/ami-factory/pkg/stage"
+)
+
+// envBucket names the factory's bucket; it is the stack's output BucketName.
+const envBucket = "AMI_FACTORY_BUCKET"
+
+func (a *app) resume() *cobra.Command {
+	var region, bucket string
+	c := &cobra.Command{
+		Use:   "resume RECIPE",
+		Short: "Let nights and changed sources build a paused recipe again",
+		Long: `Let nights and changed sources build a recipe again that was paused, since it
+failed three times in a row. Nothing is built now: the next night does, or
+"ami-factory build", whose success resumes a recipe as well.`,
+		Example: `  ami-factory resume debian-12-docker --bucket amifactory-bucket-1example`,
+		Args:    takes("one RECIPE"),
+		RunE: func(c *cobra.Command, given []string) error {
+			return a.runResume(c.Context(), region, bucket, given[0])
+		},
+	}
+	c.Flags().StringVar(&region, "region", "", "where the factory is deployed (default: that of the AWS configuration)")
+	c.Flags().StringVar(&bucket, "bucket", "", "`name` of the factory's bucket, the stack's output BucketName (default: $"+envBucket+")")
+	return c
+}
+
+func (a *app) runResume(ctx context.Context, region, bucket, recipe string) error {
+	if err := (execution.Input{Recipe: recipe}).Check(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if bucket == "" {
+		bucket = os.Getenv(envBucket)
+	}
+	if bucket == "" {
+		return &exitError{exitUsage, errors.New("which bucket is the factory's? give --bucket or set " + envBucket)}
+	}
+	cfg, err := awsConfig(ctx, region)
+	if err != nil {
+		return err
+	}
+	api := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = os.Getenv("AWS_ENDPOINT_URL") != "" })
+	was, err := stage.Resume(ctx, stage.Store{Bucket: bucket, API: api}, recipe)
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		return a.json(map[string]any{"recipe": recipe, "wasPaused": was})
+	}
+	text := "recipe %s is resumed\n"
+	if !was {
+		text = "recipe %s was not paused\n"
+	}
+	_, err = fmt.Fprintf(a.out, text, recipe)
+	return err
+}

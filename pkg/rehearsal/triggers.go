@@ -1,0 +1,47 @@
+package rehearsal
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// deployTriggers makes the factory's bus and the rules that start executions.
+// Nothing rings at night here, and Amazon announces nothing.
+func (f *Factory) deployTriggers(ctx context.Context) error {
+	_, err := f.Cloud.Events.CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(workflow.FactoryBusName)})
+	if err != nil && !awserr.Is(err, "ResourceAlreadyExistsException") {
+		return fmt.Errorf("event bus: %w", err)
+	}
+	for _, r := range []struct {
+		bus, name string
+		pattern   workflow.Pattern
+	}{
+		{workflow.FactoryBusName, prefix + "source-changed", workflow.SourceChangedPattern()},
+		{"default", prefix + "execution-ended", workflow.ExecutionEndedPattern(f.StateMachine)},
+	} {
+		pattern, err := json.Marshal(r.pattern)
+		if err != nil {
+			return err
+		}
+		_, err = f.Cloud.Events.PutRule(ctx, &eventbridge.PutRuleInput{EventBusName: &r.bus, Name: &r.name, EventPattern: aws.String(string(pattern))})
+		if err != nil {
+			return fmt.Errorf("rule %s: %w", r.name, err)
+		}
+		_, err = f.Cloud.Events.PutTargets(ctx, &eventbridge.PutTargetsInput{
+			EventBusName: &r.bus, Rule: &r.name,
+			Targets: []eventtypes.Target{{Id: aws.String(string(workflow.StartBuilds)), Arn: aws.String(f.functionARN(workflow.StartBuilds))}},
+		})
+		if err != nil {
+			return fmt.Errorf("target of rule %s: %w", r.name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package stage
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+)
+
+// maxCertificate bounds what is fetched for a signature.
+const maxCertificate = 64 << 10
+
+// ReleaseAnnounced makes the watcher look now, when the owner of a base image
+// has announced a release. The announcement itself is a hint: nothing in it is
+// acted upon.
+type ReleaseAnnounced struct {
+	Settings Settings
+	Store    Store
+	Watch    WatchSources
+	// Certificate fetches one of SNS, whose address has been checked.
+	Certificate func(ctx context.Context, address string) ([]byte, error)
+}
+
+// Announcements are what SNS invokes a Lambda function with.
+type Announcements struct {
+	Records []struct {
+		SNS trigger.Announcement `json:"Sns"`
+	}
+}
+
+// UnmarshalJSON passes over what AWS may add.
+func (a *Announcements) UnmarshalJSON(raw []byte) error {
+	type plain Announcements
+	return json.Unmarshal(raw, (*plain)(a))
+}
+
+// AnnouncedOutput says what came of it.
+type AnnouncedOutput struct {
+	Repeated []string     `json:"repeated"` // messages that had been heard before
+	Watched  *WatchOutput `json:"watched,omitempty"`
+}
+
+// Run verifies each message and looks once for all of them. A message that is
+// not genuine is an error, so that somebody hears of it.
+func (s ReleaseAnnounced) Run(ctx context.Context, in Announcements) (AnnouncedOutput, error) {
+	out := AnnouncedOutput{Repeated: []string{}}
+	var fresh []string
+	for _, r := range in.Records {
+		heard, err := s.heard(ctx, r.SNS)
+		if err != nil {
+			return out, err
+		}
+		if heard {
+			out.Repeated = append(out.Repeated, r.SNS.MessageID)
+		} else {
+			fresh = append(fresh, r.SNS.MessageID)
+		}
+	}
+	if len(in.Records) == 0 {
+		return out, failure.New(failure.InvalidInput, "there is no record of SNS in the event")
+	}
+	if len(fresh) == 0 {
+		return out, nil
+	}
+	watched, err := s.Watch.Run(ctx, WatchInput{})
+	if err != nil {
+		return out, err
+	}
+	out.Watched = &watched
+	// Only now: had the look failed, the message would have to count again.
+	for _, id := range fresh {
+		if err := s.remember(ctx, id); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// heard verifies a message and says whether it was heard before.
+func (s ReleaseAnnounced) heard(ctx context.Context, a trigger.Announcement) (bool, error) {
+	if err := a.Check(s.Settings.AnnouncementTopics); err != nil {
+		return false, failure.Wrap(failure.AnnouncementRefused, err, "announcement %s is refused", a.MessageID)
+	}
+	certificate, err := s.Certificate(ctx, a.SigningCertURL)
+	if err != nil {
+		return false, failure.Wrap(failure.ServiceUnavailable, err, "fetch the certificate of announcement %s", a.MessageID)
+	}
+	if err := a.Verify(certificate); err != nil {
+		return false, failure.Wrap(failure.AnnouncementRefused, err, "announcement %s is refused", a.MessageID)
+	}
+	_, err = s.Store.read(ctx, announcementKey(a.MessageID))
+	if errors.Is(err, errNoObject) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (s ReleaseAnnounced) remember(ctx context.Context, id string) error {
+	key := announcementKey(id)
+	_, err := s.Store.API.PutObject(ctx, &s3.PutObjectInput{
+		Bucket: &s.Store.Bucket, Key: &key, IfNoneMatch: aws.String("*"), Body: bytes.NewReader(nil),
+	})
+	if err == nil || conditionFailed(err) {
+		return nil
+	}
+	return awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Store.Bucket, key)
+}
+
+// FetchCertificate gets a certificate over HTTPS, which proves whose it is.
+func FetchCertificate(client *http.Client) func(context.Context, string) ([]byte, error) {
+	return func(ctx context.Context, address string) ([]byte, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+		if err != nil {
+			return nil, err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = response.Body.Close() }()
+		if response.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("%s: HTTP %d", address, response.StatusCode)
+		}
+		return io.ReadAll(io.LimitReader(response.Body, maxCertificate))
+	}
+}

@@ -1,0 +1,96 @@
+package stage
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+)
+
+// updateAttempts is how often an object is read and written again that somebody
+// else wrote in between.
+const updateAttempts = 5
+
+// sourcesKey holds the image ids that the sources had when they were last seen.
+const sourcesKey = "triggers/sources.json"
+
+func recordKey(recipe string) string { return "triggers/recipes/" + recipe + ".json" }
+
+func announcementKey(messageID string) string { return "triggers/announcements/" + messageID }
+
+// conditionFailed: somebody else wrote the object first.
+func conditionFailed(err error) bool {
+	return awserr.Is(err, "PreconditionFailed", "ConditionalRequestConflict")
+}
+
+// update changes a JSON object so that no change of anybody else is lost: change
+// is called anew with what is there, and returns whether there is anything to
+// write. An object that does not exist is the zero value.
+func update[T any](ctx context.Context, s Store, key string, change func(*T) (bool, error)) (T, error) {
+	var value T
+	for range updateAttempts {
+		value = *new(T)
+		etag, err := s.remembered(ctx, key, &value)
+		if err != nil {
+			return value, err
+		}
+		if write, err := change(&value); err != nil || !write {
+			return value, err
+		}
+		raw, err := json.Marshal(value)
+		if err != nil {
+			return value, failure.Wrap(failure.Internal, err, "encode s3://%s/%s", s.Bucket, key)
+		}
+		in := &s3.PutObjectInput{Bucket: &s.Bucket, Key: &key, ContentType: aws.String("application/json"), Body: bytes.NewReader(raw)}
+		if etag == "" {
+			in.IfNoneMatch = aws.String("*")
+		} else {
+			in.IfMatch = &etag
+		}
+		_, err = s.API.PutObject(ctx, in)
+		if err == nil {
+			return value, nil
+		}
+		if !conditionFailed(err) {
+			return value, awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Bucket, key)
+		}
+	}
+	return value, failure.New(failure.ServiceUnavailable, "s3://%s/%s was written by somebody else %d times", s.Bucket, key, updateAttempts)
+}
+
+// remembered reads a JSON object and its ETag; empty when there is none.
+func (s Store) remembered(ctx context.Context, key string, into any) (etag string, err error) {
+	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
+	if awserr.Is(err, "NoSuchKey", "NotFound") {
+		return "", nil
+	}
+	if err != nil {
+		return "", awserr.Wrap(err, failure.Internal, "read s3://%s/%s", s.Bucket, key)
+	}
+	defer func() { _ = out.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(out.Body, maxObject))
+	if err != nil {
+		return "", failure.Wrap(failure.ServiceUnavailable, err, "read s3://%s/%s", s.Bucket, key)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return "", failure.Wrap(failure.Internal, err, "decode s3://%s/%s", s.Bucket, key)
+	}
+	return aws.ToString(out.ETag), nil
+}
+
+// Resume lets a recipe build again that was paused, and says whether it was.
+func Resume(ctx context.Context, s Store, recipe string) (was bool, err error) {
+	_, err = update(ctx, s, recordKey(recipe), func(r *trigger.Record) (bool, error) {
+		was = r.Paused
+		*r = r.Resumed()
+		return was, nil
+	})
+	return was, err
+}

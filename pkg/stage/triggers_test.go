@@ -1,0 +1,313 @@
+package stage
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/distribution"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/source"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+)
+
+// triggerWorld is what triggers talk to: Step Functions, a topic and a bus.
+type triggerWorld struct {
+	*resolveWorld
+	faults
+	executions []*sfn.DescribeExecutionOutput
+	messages   []string
+	events     []eventtypes.PutEventsRequestEntry
+}
+
+func newTriggerWorld() *triggerWorld {
+	return &triggerWorld{resolveWorld: newResolveWorld(), faults: faults{}}
+}
+
+const machineARN = "arn:aws:states:eu-west-1:111122223333:stateMachine:ami-factory"
+
+func (w *triggerWorld) StartExecution(_ context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
+	if err := w.next("StartExecution"); err != nil {
+		return nil, err
+	}
+	for _, e := range w.executions {
+		if *e.Name == *in.Name {
+			if e.Status == sfntypes.ExecutionStatusRunning && *e.Input == *in.Input {
+				return &sfn.StartExecutionOutput{ExecutionArn: e.ExecutionArn}, nil
+			}
+			return nil, awsErr("ExecutionAlreadyExists")
+		}
+	}
+	w.executions = append(w.executions, &sfn.DescribeExecutionOutput{
+		Name: in.Name, ExecutionArn: aws.String("arn:" + *in.Name), Input: in.Input, Status: sfntypes.ExecutionStatusRunning,
+	})
+	return &sfn.StartExecutionOutput{ExecutionArn: aws.String("arn:" + *in.Name)}, nil
+}
+
+func (w *triggerWorld) DescribeExecution(_ context.Context, in *sfn.DescribeExecutionInput, _ ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
+	for _, e := range w.executions {
+		if *e.ExecutionArn == *in.ExecutionArn {
+			return e, nil
+		}
+	}
+	return nil, awsErr("ExecutionDoesNotExist")
+}
+
+func (w *triggerWorld) ListExecutions(context.Context, *sfn.ListExecutionsInput, ...func(*sfn.Options)) (*sfn.ListExecutionsOutput, error) {
+	out := &sfn.ListExecutionsOutput{}
+	for _, e := range w.executions {
+		out.Executions = append(out.Executions, sfntypes.ExecutionListItem{ExecutionArn: e.ExecutionArn, Name: e.Name})
+	}
+	return out, w.next("ListExecutions")
+}
+
+func (w *triggerWorld) Publish(_ context.Context, in *sns.PublishInput, _ ...func(*sns.Options)) (*sns.PublishOutput, error) {
+	w.messages = append(w.messages, *in.Subject)
+	return &sns.PublishOutput{}, w.next("Publish")
+}
+
+func (w *triggerWorld) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
+	if err := w.next("PutEvents"); err != nil {
+		return nil, err
+	}
+	w.events = append(w.events, in.Entries...)
+	return &eventbridge.PutEventsOutput{}, nil
+}
+
+func (w *triggerWorld) GetParameters(_ context.Context, in *ssm.GetParametersInput, _ ...func(*ssm.Options)) (*ssm.GetParametersOutput, error) {
+	out := &ssm.GetParametersOutput{}
+	for _, name := range in.Names {
+		if value, ok := w.ssm[home].parameters[name]; ok {
+			out.Parameters = append(out.Parameters, ssmtypes.Parameter{Name: &name, Value: &value})
+		}
+	}
+	return out, w.next("GetParameters")
+}
+
+func (w *triggerWorld) tell(t *testing.T, kind, detail string) (StartBuildsOutput, error) {
+	t.Helper()
+	settings := Settings{Region: home, Version: "1.0.0", StateMachineARN: machineARN, TopicARN: "arn:topic"}
+	return StartBuilds{
+		Resolve: Resolve{
+			Settings: settings, Store: w.s3.store(), Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
+			EC2: func(r string) ResolveEC2 { return w.ec2[r] }, SSM: func(r string) distribution.ParameterReader { return w.ssm[r] }, UserData: w.fs,
+		},
+		Executions: w, SNS: w, Policy: trigger.Policy{MaxRunning: 2, MaxFailures: 2, MaxAge: 24 * time.Hour},
+	}.Run(t.Context(), EventInput{DetailType: kind, Time: start, Detail: json.RawMessage(detail)})
+}
+
+func (w *triggerWorld) moved(t *testing.T) Considered {
+	t.Helper()
+	out, err := w.tell(t, SourceChangedType, `{"parameter":"/aws/base"}`)
+	require.NoError(t, err)
+	require.Len(t, out.Recipes, 1)
+	return out.Recipes[0]
+}
+
+func (w *triggerWorld) ends(t *testing.T, e *sfn.DescribeExecutionOutput, status sfntypes.ExecutionStatus) StartBuildsOutput {
+	t.Helper()
+	e.Status = status
+	detail, err := json.Marshal(map[string]any{"executionArn": *e.ExecutionArn, "status": status, "input": *e.Input, "output": nil})
+	require.NoError(t, err)
+	out, err := w.tell(t, ExecutionChangedType, string(detail))
+	require.NoError(t, err)
+	return out
+}
+
+func TestASourceThatMovesAgainIsBuiltOnceMoreAfterTheBuildThatRuns(t *testing.T) {
+	w := newTriggerWorld()
+	assert.Equal(t, trigger.Start, w.moved(t).Action)
+	assert.Equal(t, trigger.Skip, w.moved(t).Action, "the build that runs absorbs it")
+
+	w.ssm[home].parameters["/aws/base"] = "ami-0123456789abcdef1"
+	w.ec2[home].images = append(w.ec2[home].images, base("ami-0123456789abcdef1"))
+	for range 3 {
+		assert.Equal(t, trigger.Wait, w.moved(t).Action)
+	}
+	require.Len(t, w.executions, 1)
+
+	after := w.ends(t, w.executions[0], sfntypes.ExecutionStatusFailed)
+	require.Len(t, after.Recipes, 1)
+	assert.Equal(t, trigger.Start, after.Recipes[0].Action, after.Recipes[0].Why)
+	require.Len(t, w.executions, 2)
+	assert.NotEqual(t, *w.executions[0].Name, *w.executions[1].Name)
+	assert.JSONEq(t, `{"recipe":"sample"}`, *w.executions[1].Input)
+
+	again := w.ends(t, w.executions[0], sfntypes.ExecutionStatusFailed)
+	assert.Empty(t, again.Recipes, "there was one follow-up")
+	assert.Len(t, w.executions, 2)
+}
+
+func TestBeyondTheLimitABuildWaitsForAnEnd(t *testing.T) {
+	w := newTriggerWorld()
+	for _, name := range []string{"by-hand-1", "by-hand-2"} {
+		w.executions = append(w.executions, &sfn.DescribeExecutionOutput{
+			Name: aws.String(name), ExecutionArn: aws.String("arn:" + name), Input: aws.String(`{"recipe":"other"}`), Status: sfntypes.ExecutionStatusRunning,
+		})
+	}
+	assert.Equal(t, trigger.Wait, w.moved(t).Action)
+	require.Len(t, w.executions, 2)
+	// Step Functions may still say that the one runs whose end it tells of.
+	_, err := w.tell(t, ExecutionChangedType, `{"executionArn":"arn:by-hand-1","status":"SUCCEEDED","input":"{\"recipe\":\"other\"}"}`)
+	require.NoError(t, err)
+	assert.Len(t, w.executions, 3)
+}
+
+func TestTheSecondFailureInARowPausesAndIsToldOnce(t *testing.T) {
+	w := newTriggerWorld()
+	for n, name := range []string{"first", "first", "second", "second", "third"} {
+		e := &sfn.DescribeExecutionOutput{Name: &name, ExecutionArn: aws.String("arn:" + name), Input: aws.String(`{"recipe":"sample"}`)}
+		w.ends(t, e, sfntypes.ExecutionStatusFailed)
+		assert.Len(t, w.messages, min(n/2, 1), name)
+	}
+	assert.Equal(t, []string{"ami-factory: Paused: sample"}, w.messages)
+	assert.Contains(t, w.moved(t).Why, "ami-factory resume sample")
+
+	was, err := Resume(t.Context(), w.s3.store(), "sample")
+	require.NoError(t, err)
+	assert.True(t, was)
+	assert.Equal(t, trigger.Start, w.moved(t).Action)
+}
+
+func TestWhatOthersWroteInBetweenIsNotLost(t *testing.T) {
+	w := newTriggerWorld()
+	tries := 0
+	got, err := update(t.Context(), w.s3.store(), "k", func(n *int) (bool, error) {
+		if tries++; tries == 1 {
+			w.s3.objects["k"] = []byte("41") // somebody else is faster
+		}
+		*n++
+		return true, nil
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 42, got)
+	assert.Equal(t, 2, tries)
+	got, err = update(t.Context(), w.s3.store(), "k", func(n *int) (bool, error) {
+		if tries++; tries == 3 {
+			w.s3.objects["k"] = []byte("50")
+		}
+		*n++
+		return true, nil
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 51, got, "of an object that was there before, too")
+}
+
+func TestStartBuildsFails(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		kind, detail, fault, code string
+		want                      failure.Code
+	}{
+		"an event that nobody sends":       {"Other", `{}`, "", "", failure.InvalidInput},
+		"a source without a parameter":     {SourceChangedType, `{}`, "", "", failure.InvalidInput},
+		"an end of no execution":           {ExecutionChangedType, `{}`, "", "", failure.InvalidInput},
+		"Step Functions throttles":         {NightlyType, `{}`, "StartExecution", "ThrottlingException", failure.Throttled},
+		"too many executions":              {NightlyType, `{}`, "StartExecution", "ExecutionLimitExceeded", failure.QuotaExceeded},
+		"the list of executions is denied": {NightlyType, `{}`, "ListExecutions", "AccessDeniedException", failure.AccessDenied},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := newTriggerWorld()
+			if tc.fault != "" {
+				w.faults[tc.fault] = []error{awsErr(tc.code)}
+			}
+			_, err := w.tell(t, tc.kind, tc.detail)
+			require.Error(t, err)
+			assert.Equal(t, tc.want, failure.CodeOf(err))
+		})
+	}
+}
+
+func (w *triggerWorld) watcher() WatchSources {
+	return WatchSources{Settings: Settings{Region: home, EventBus: "bus"}, Store: w.s3.store(), SSM: w, Events: w, UserData: w.fs}
+}
+
+func TestAnEventThatWasNotTakenIsSentAgain(t *testing.T) {
+	w := newTriggerWorld()
+	_, err := w.watcher().Run(t.Context(), WatchInput{})
+	require.NoError(t, err)
+	w.ssm[home].parameters["/aws/base"] = "ami-0123456789abcdef1"
+	w.faults["PutEvents"] = []error{awsErr("ThrottlingException")}
+	_, err = w.watcher().Run(t.Context(), WatchInput{})
+	assert.Equal(t, failure.Throttled, failure.CodeOf(err))
+	delete(w.faults, "PutEvents")
+	out, err := w.watcher().Run(t.Context(), WatchInput{})
+	require.NoError(t, err)
+	assert.Len(t, out.Changed, 1)
+	require.Len(t, w.events, 1)
+	assert.Equal(t, "bus", *w.events[0].EventBusName)
+}
+
+func TestAnAnnouncementThatComesFiveTimesMakesTheWatcherLookOnce(t *testing.T) {
+	w := newTriggerWorld()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+
+	const topic, id = "arn:aws:sns:us-east-1:137112412989:updates", "95df01b4-ee98-5cb9-9903-4c221d41eb5e"
+	sum := sha256.Sum256([]byte("Message\nm\nMessageId\n" + id + "\nTimestamp\nt\nTopicArn\n" + topic + "\nType\nNotification\n"))
+	signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
+	require.NoError(t, err)
+	payload := `{"Records":[{"EventSource":"aws:sns","Sns":{"Type":"Notification","MessageId":"` + id + `","TopicArn":"` + topic + `",
+		"Subject":null,"Message":"m","Timestamp":"t","SignatureVersion":"2","Signature":"` + base64.StdEncoding.EncodeToString(signature) + `",
+		"SigningCertUrl":"https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem"}}]}`
+	var fetched []string
+	var down error
+	hear := func(payload string) (AnnouncedOutput, error) {
+		var in Announcements
+		require.NoError(t, json.Unmarshal([]byte(payload), &in))
+		return ReleaseAnnounced{
+			Settings: Settings{AnnouncementTopics: []string{topic}}, Store: w.s3.store(), Watch: w.watcher(),
+			Certificate: func(_ context.Context, address string) ([]byte, error) {
+				fetched = append(fetched, address)
+				return certificate, down
+			},
+		}.Run(t.Context(), in)
+	}
+
+	down = errors.New("no route to host")
+	_, err = hear(payload)
+	assert.Equal(t, failure.ServiceUnavailable, failure.CodeOf(err))
+	down = nil
+	looks := 0
+	for range 5 {
+		out, err := hear(payload)
+		require.NoError(t, err)
+		if out.Watched != nil {
+			looks++
+			assert.Equal(t, 1, out.Watched.Sources)
+		}
+	}
+	assert.Equal(t, 1, looks)
+
+	_, err = hear(strings.Replace(payload, `"Message":"m"`, `"Message":"another"`, 1))
+	assert.Equal(t, failure.AnnouncementRefused, failure.CodeOf(err))
+	fetched = nil
+	_, err = hear(strings.Replace(payload, "sns.us-east-1.amazonaws.com", "sns.example.org", 1))
+	assert.Equal(t, failure.AnnouncementRefused, failure.CodeOf(err))
+	assert.Empty(t, fetched, "nothing is fetched from anybody's address")
+}

@@ -1,0 +1,141 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"io/fs"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+)
+
+// SourceChangedType is the detail type of the event that WatchSources sends, on
+// the factory's own bus.
+const SourceChangedType = "AMI Factory Source Changed"
+
+const (
+	mostParameters = 10 // of GetParameters
+	mostEvents     = 10 // of PutEvents
+)
+
+// SourcesSSM is what WatchSources needs of SSM, in the home region.
+type SourcesSSM interface {
+	GetParameters(context.Context, *ssm.GetParametersInput, ...func(*ssm.Options)) (*ssm.GetParametersOutput, error)
+}
+
+// WatchSources looks whether the parameters that recipes build on have moved,
+// and sends an event for each that has. What a parameter names is only a hint
+// here: an execution verifies it.
+type WatchSources struct {
+	Settings Settings
+	Store    Store
+	SSM      SourcesSSM
+	Events   EventAPI
+	UserData fs.FS
+}
+
+// WatchInput is empty: there is nothing to choose.
+type WatchInput struct{}
+
+// WatchOutput says what was seen.
+type WatchOutput struct {
+	Sources int              `json:"sources"` // parameters that were read
+	Changed []trigger.Change `json:"changed"`
+	Missing []string         `json:"missing"` // parameters that recipes name and that do not exist
+}
+
+// Run reads every source once. What changed is told before it is remembered: a
+// run that fails in between tells it again, and that starts nothing twice.
+func (s WatchSources) Run(ctx context.Context, _ WatchInput) (WatchOutput, error) {
+	recipes, err := allRecipes(s.UserData, time.Time{})
+	if err != nil {
+		return WatchOutput{}, err
+	}
+	names := trigger.Parameters(recipes)
+	out := WatchOutput{Sources: len(names), Changed: []trigger.Change{}, Missing: []string{}}
+	is := map[string]string{}
+	for some := range slices.Chunk(names, mostParameters) {
+		read, err := s.SSM.GetParameters(ctx, &ssm.GetParametersInput{Names: some})
+		if err != nil {
+			return WatchOutput{}, awserr.Wrap(err, failure.Internal, "read the sources' parameters")
+		}
+		for _, p := range read.Parameters {
+			is[aws.ToString(p.Name)] = aws.ToString(p.Value)
+		}
+		out.Missing = append(out.Missing, read.InvalidParameters...)
+	}
+	_, err = update(ctx, s.Store, sourcesKey, func(was *map[string]string) (bool, error) {
+		out.Changed = append([]trigger.Change{}, trigger.Changes(*was, is, s.Settings.Region)...)
+		if err := s.tell(ctx, out.Changed); err != nil {
+			return false, err
+		}
+		now := maps.Clone(is)
+		for name, id := range *was {
+			// One that is away for a while is compared when it is back.
+			if _, read := is[name]; !read && slices.Contains(names, name) {
+				now[name] = id
+			}
+		}
+		if maps.Equal(*was, now) {
+			return false, nil
+		}
+		*was = now
+		return true, nil
+	})
+	return out, err
+}
+
+func (s WatchSources) tell(ctx context.Context, changes []trigger.Change) error {
+	for some := range slices.Chunk(changes, mostEvents) {
+		in := &eventbridge.PutEventsInput{}
+		for _, c := range some {
+			detail, err := json.Marshal(c)
+			if err != nil {
+				return failure.Wrap(failure.Internal, err, "encode the event")
+			}
+			in.Entries = append(in.Entries, eventtypes.PutEventsRequestEntry{
+				EventBusName: aws.String(s.Settings.EventBus), Source: aws.String(EventSource),
+				DetailType: aws.String(SourceChangedType), Detail: aws.String(string(detail)),
+			})
+		}
+		sent, err := s.Events.PutEvents(ctx, in)
+		if err != nil {
+			return awserr.Wrap(err, failure.Internal, "send the events of changed sources")
+		}
+		for _, e := range sent.Entries {
+			if code := aws.ToString(e.ErrorCode); code != "" {
+				return failure.New(failure.ServiceUnavailable, "EventBridge did not take the event of a changed source: %s %s", code, aws.ToString(e.ErrorMessage))
+			}
+		}
+	}
+	return nil
+}
+
+// allRecipes loads all recipes. What is wrong with one is said by lint, and by the
+// execution that is to build it.
+func allRecipes(fsys fs.FS, now time.Time) ([]*recipe.Recipe, error) {
+	names, err := recipe.Names(fsys)
+	if err != nil {
+		return nil, failure.Wrap(failure.Internal, err, "list the recipes")
+	}
+	var out []*recipe.Recipe
+	for _, name := range names {
+		r, _, err := recipe.Load(fsys, name, recipe.Options{Now: now})
+		if err != nil {
+			return nil, failure.Wrap(failure.Internal, err, "load recipe %s", name)
+		}
+		r.Name = name // whatever the file says: this is what builds it
+		out = append(out, r)
+	}
+	return out, nil
+}

@@ -1,0 +1,105 @@
+package trigger
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Announcement is a message of an SNS topic as a Lambda function gets it
+// (https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html).
+type Announcement struct {
+	Type             string
+	MessageID        string `json:"MessageId"`
+	TopicARN         string `json:"TopicArn"`
+	Subject          string
+	Message          string
+	Timestamp        string
+	SignatureVersion string
+	Signature        string
+	SigningCertURL   string `json:"SigningCertUrl"`
+}
+
+var (
+	certificateHost = regexp.MustCompile(`^sns\.([a-z0-9-]+)\.amazonaws\.com$`)
+	certificatePath = regexp.MustCompile(`^/SimpleNotificationService-[0-9a-f]+\.pem$`)
+	messageID       = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+)
+
+// Check refuses what cannot be an announcement of one of the topics, before
+// anything is fetched for it.
+func (a Announcement) Check(topics []string) error {
+	switch {
+	case !slices.Contains(topics, a.TopicARN):
+		return fmt.Errorf("topic %q is none of those that are listened to", a.TopicARN)
+	case a.Type != "Notification":
+		return fmt.Errorf("it is of type %q, not a Notification", a.Type)
+	case !messageID.MatchString(a.MessageID):
+		return fmt.Errorf("%q is no id of a message", a.MessageID)
+	case a.SignatureVersion != "2":
+		return fmt.Errorf("its signature is of version %q, only 2 is trusted", a.SignatureVersion)
+	}
+	u, err := url.Parse(a.SigningCertURL)
+	if err != nil {
+		return fmt.Errorf("its certificate has no address: %w", err)
+	}
+	host := certificateHost.FindStringSubmatch(u.Host)
+	parts := strings.Split(a.TopicARN, ":")
+	if u.Scheme != "https" || u.User != nil || host == nil || u.RawQuery != "" || u.Fragment != "" || !certificatePath.MatchString(u.Path) {
+		return fmt.Errorf("%q is not where SNS keeps its certificates", a.SigningCertURL)
+	}
+	if len(parts) < 6 || host[1] != parts[3] {
+		return fmt.Errorf("the certificate is of SNS in %s, and the topic is not", host[1])
+	}
+	return nil
+}
+
+// Verify proves that the owner of an SNS certificate signed the message.
+func (a Announcement) Verify(certificate []byte) error {
+	block, _ := pem.Decode(certificate)
+	if block == nil {
+		return errors.New("what was fetched is no certificate")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("what was fetched is no certificate: %w", err)
+	}
+	key, ok := cert.PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return errors.New("the certificate's key is not of RSA")
+	}
+	signature, err := base64.StdEncoding.DecodeString(a.Signature)
+	if err != nil {
+		return fmt.Errorf("the signature is not base64: %w", err)
+	}
+	sum := sha256.Sum256([]byte(a.signed()))
+	if err := rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature); err != nil {
+		return errors.New("the signature is not that of this message")
+	}
+	return nil
+}
+
+// signed is the text that SNS signs
+// (https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message-verify-message-signature.html).
+func (a Announcement) signed() string {
+	var b strings.Builder
+	add := func(name, value string) { b.WriteString(name + "\n" + value + "\n") }
+	add("Message", a.Message)
+	add("MessageId", a.MessageID)
+	if a.Subject != "" {
+		add("Subject", a.Subject)
+	}
+	add("Timestamp", a.Timestamp)
+	add("TopicArn", a.TopicARN)
+	add("Type", a.Type)
+	return b.String()
+}

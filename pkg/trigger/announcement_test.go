@@ -1,0 +1,109 @@
+package trigger_test
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+)
+
+const topic = "arn:aws:sns:us-east-1:137112412989:amazon-linux-2023-ami-updates"
+
+// signer is SNS of a region.
+func signer(t *testing.T) (*rsa.PrivateKey, []byte) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "sns.amazonaws.com"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	return key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// announcement is as SNS invokes a function with it, signed as its documents
+// say: the canonical text is written out here, not taken from the code.
+func announcement(t *testing.T, key *rsa.PrivateKey) trigger.Announcement {
+	t.Helper()
+	text := "Message\n{\"v1\":{}}\nMessageId\n95df01b4-ee98-5cb9-9903-4c221d41eb5e\nSubject\nnew AMI\nTimestamp\n2026-11-24T12:00:00.000Z\n" +
+		"TopicArn\n" + topic + "\nType\nNotification\n"
+	sum := sha256.Sum256([]byte(text))
+	signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
+	require.NoError(t, err)
+	var a trigger.Announcement
+	require.NoError(t, json.Unmarshal([]byte(`{"Type":"Notification","MessageId":"95df01b4-ee98-5cb9-9903-4c221d41eb5e","TopicArn":"`+topic+`",
+		"Subject":"new AMI","Message":"{\"v1\":{}}","Timestamp":"2026-11-24T12:00:00.000Z","SignatureVersion":"2",
+		"Signature":"`+base64.StdEncoding.EncodeToString(signature)+`",
+		"SigningCertUrl":"https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem",
+		"UnsubscribeUrl":"https://sns.us-east-1.amazonaws.com/","MessageAttributes":{}}`), &a))
+	return a
+}
+
+func TestAGenuineAnnouncementIsBelieved(t *testing.T) {
+	key, certificate := signer(t)
+	a := announcement(t, key)
+	require.NoError(t, a.Check([]string{"another", topic}))
+	require.NoError(t, a.Verify(certificate))
+}
+
+func TestAForgedAnnouncementIsNot(t *testing.T) {
+	key, certificate := signer(t)
+	_, anotherCertificate := signer(t)
+	for sentence, tc := range map[string]struct {
+		change      func(*trigger.Announcement)
+		certificate []byte
+		says        string
+	}{
+		"another topic": {func(a *trigger.Announcement) { a.TopicARN += "x" }, nil, "none of those that are listened to"},
+		"a topic of the name in a region": {func(a *trigger.Announcement) {
+			a.TopicARN = "arn:aws:sns:us-east-1:666666666666:amazon-linux-2023-ami-updates"
+		}, nil, "none of those"},
+		"not a notification":        {func(a *trigger.Announcement) { a.Type = "SubscriptionConfirmation" }, nil, "not a Notification"},
+		"no id of a message":        {func(a *trigger.Announcement) { a.MessageID = "../recipes/x" }, nil, "no id of a message"},
+		"a signature of version 1":  {func(a *trigger.Announcement) { a.SignatureVersion = "1" }, nil, "only 2 is trusted"},
+		"no signature":              {func(a *trigger.Announcement) { a.SignatureVersion = "" }, nil, "only 2 is trusted"},
+		"a certificate without TLS": {func(a *trigger.Announcement) { a.SigningCertURL = "http" + a.SigningCertURL[5:] }, nil, "not where SNS keeps"},
+		"a certificate of anybody": {func(a *trigger.Announcement) {
+			a.SigningCertURL = "https://sns.us-east-1.amazonaws.com.example.org/SimpleNotificationService-0.pem"
+		}, nil, "not where SNS keeps"},
+		"a certificate in somebody's bucket": {func(a *trigger.Announcement) {
+			a.SigningCertURL = "https://s3.us-east-1.amazonaws.com/SimpleNotificationService-0.pem"
+		}, nil, "not where SNS keeps"},
+		"a user in the address": {func(a *trigger.Announcement) {
+			a.SigningCertURL = "https://x@sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem"
+		}, nil, "not where SNS keeps"},
+		"another path": {func(a *trigger.Announcement) { a.SigningCertURL = "https://sns.us-east-1.amazonaws.com/?Action=x" }, nil, "not where SNS keeps"},
+		"SNS of another region": {func(a *trigger.Announcement) {
+			a.SigningCertURL = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0.pem"
+		}, nil, "SNS in eu-west-1"},
+		"another message":              {func(a *trigger.Announcement) { a.Message = "x" }, certificate, "not that of this message"},
+		"another time":                 {func(a *trigger.Announcement) { a.Timestamp = "2027-01-01T00:00:00.000Z" }, certificate, "not that of this message"},
+		"the subject taken away":       {func(a *trigger.Announcement) { a.Subject = "" }, certificate, "not that of this message"},
+		"signed by somebody else":      {func(*trigger.Announcement) {}, anotherCertificate, "not that of this message"},
+		"a signature that is not one":  {func(a *trigger.Announcement) { a.Signature = "%" }, certificate, "not base64"},
+		"a certificate that is no one": {func(*trigger.Announcement) {}, []byte("<html>"), "no certificate"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			a := announcement(t, key)
+			tc.change(&a)
+			err := a.Check([]string{topic})
+			if tc.certificate != nil {
+				require.NoError(t, err)
+				err = a.Verify(tc.certificate)
+			}
+			assert.ErrorContains(t, err, tc.says)
+		})
+	}
+}

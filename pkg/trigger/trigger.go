@@ -1,0 +1,177 @@
+// Package trigger decides what starts executions: which recipes a changed
+// source concerns, which of them build now, wait, or are paused. It calls
+// nothing; the stages that use it do.
+package trigger
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+)
+
+// Policy bounds what events may start.
+type Policy struct {
+	MaxRunning  int           // executions at a time; the others wait for an end
+	MaxFailures int           // in a row, after which a recipe is paused
+	MaxAge      time.Duration // of a published image, after which a night builds it anew
+}
+
+// DefaultPolicy is that of every deployment.
+func DefaultPolicy() Policy {
+	return Policy{MaxRunning: 3, MaxFailures: 3, MaxAge: 30 * 24 * time.Hour}
+}
+
+// Record is what is remembered of a recipe between events.
+type Record struct {
+	Failures int      `json:"failures"`          // in a row
+	Paused   bool     `json:"paused"`            // until it is resumed, or a build by hand succeeds
+	Waiting  *Waiting `json:"waiting,omitempty"` // a build that starts when another ends
+	Ended    string   `json:"ended,omitempty"`   // the execution that was counted last
+}
+
+// Waiting is a build that could not start yet.
+type Waiting struct {
+	Trigger string    `json:"trigger"` // as in the execution's name
+	Since   time.Time `json:"since"`
+}
+
+// Running is an execution that runs.
+type Running struct {
+	Recipe string
+	Name   string
+}
+
+// End is how an execution ended.
+type End struct {
+	Execution string // ARN
+	Succeeded bool
+	Failed    bool // of itself: one that was stopped by hand did neither
+	ByHand    bool // on a source that the recipe does not name; says nothing about the recipe
+}
+
+// After is the record after an execution has ended, and whether that pauses the
+// recipe. An end that is told of twice counts once.
+func (r Record) After(e End, p Policy) (after Record, pauses bool) {
+	if r.Ended == e.Execution {
+		return r, false
+	}
+	r.Ended = e.Execution
+	switch {
+	case e.ByHand:
+	case e.Succeeded:
+		r.Failures, r.Paused = 0, false
+	case e.Failed:
+		r.Failures++
+		pauses = !r.Paused && r.Failures >= p.MaxFailures
+		r.Paused = r.Paused || pauses
+	}
+	return r, pauses
+}
+
+// Resumed is the record of a recipe that may build again.
+func (r Record) Resumed() Record {
+	r.Failures, r.Paused = 0, false
+	return r
+}
+
+// Situation is what a decision is made of.
+type Situation struct {
+	Recipe   string
+	Record   Record
+	UpToDate bool          // the published image has the fingerprint that a build would have
+	Age      time.Duration // of that image
+	Nightly  bool          // only nights look at the age
+	Name     string        // of the execution that would start
+	Same     string        // with what the names of executions begin that build the very same
+	Running  []Running     // of all recipes
+}
+
+// Action is what to do about a recipe.
+type Action string
+
+// The actions.
+const (
+	Start Action = "start"
+	Wait  Action = "wait" // and start when an execution ends
+	Skip  Action = "skip"
+)
+
+// Decision says what to do, and why.
+type Decision struct {
+	Action Action
+	Force  bool
+	Why    string
+}
+
+// Decide says what to do about a recipe that an event concerns.
+func Decide(s Situation, p Policy) Decision {
+	aged := s.Nightly && s.UpToDate && s.Age >= p.MaxAge
+	switch {
+	case s.Record.Paused:
+		return Decision{Action: Skip, Why: fmt.Sprintf("paused after %d failures in a row; once it is mended: ami-factory resume %s", s.Record.Failures, s.Recipe)}
+	case s.UpToDate && !aged:
+		return Decision{Action: Skip, Why: "the published image is up to date"}
+	}
+	for _, r := range s.Running {
+		switch {
+		case r.Recipe != s.Recipe:
+		case r.Name == s.Same || strings.HasPrefix(r.Name, s.Same+"-"):
+			return Decision{Action: Skip, Why: "execution " + r.Name + " builds it"}
+		default:
+			return Decision{Action: Wait, Why: "execution " + r.Name + " builds the recipe from something else"}
+		}
+	}
+	if len(s.Running) >= p.MaxRunning {
+		return Decision{Action: Wait, Why: fmt.Sprintf("%d executions run, which is the limit", len(s.Running))}
+	}
+	if aged {
+		return Decision{Action: Start, Force: true, Why: fmt.Sprintf("the published image is %d days old", int(s.Age.Hours()/24))}
+	}
+	return Decision{Action: Start, Why: "the published image is not what would be built now"}
+}
+
+// Parameters are the SSM parameters that recipes build on, sorted.
+func Parameters(recipes []*recipe.Recipe) []string {
+	found := map[string]bool{}
+	for _, r := range recipes {
+		if r.Source.Parameter != "" {
+			found[r.Source.Parameter] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// Dependants are the names of the recipes that build on one of the parameters.
+// Those that build on their images in turn follow when these are published.
+func Dependants(recipes []*recipe.Recipe, parameters ...string) []string {
+	var out []string
+	for _, r := range recipes {
+		if r.Source.Parameter != "" && slices.Contains(parameters, r.Source.Parameter) {
+			out = append(out, r.Name)
+		}
+	}
+	return out
+}
+
+// Change is a source that moved: the detail of the event.
+type Change struct {
+	Parameter string `json:"parameter"`
+	ImageID   string `json:"imageId"`
+	Region    string `json:"region"`
+}
+
+// Changes compares what sources are with what they were. A source that is seen
+// for the first time has not changed.
+func Changes(was, is map[string]string, region string) []Change {
+	var out []Change
+	for _, name := range slices.Sorted(maps.Keys(is)) {
+		if before, known := was[name]; known && before != is[name] {
+			out = append(out, Change{Parameter: name, ImageID: is[name], Region: region})
+		}
+	}
+	return out
+}

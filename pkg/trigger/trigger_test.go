@@ -1,0 +1,122 @@
+package trigger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+)
+
+const day = 24 * time.Hour
+
+func TestWhatIsDoneAboutARecipe(t *testing.T) {
+	policy := trigger.Policy{MaxRunning: 2, MaxFailures: 3, MaxAge: 30 * day}
+	stale := trigger.Situation{Recipe: "a", Name: "a-0123-20261124", Same: "a-0123"}
+	with := func(change func(*trigger.Situation)) trigger.Situation {
+		s := stale
+		change(&s)
+		return s
+	}
+	for sentence, tc := range map[string]struct {
+		in   trigger.Situation
+		want trigger.Action
+		why  string
+		more bool // forced
+	}{
+		"a stale recipe builds": {stale, trigger.Start, "not what would be built now", false},
+		"one whose image is up to date does not": {
+			with(func(s *trigger.Situation) { s.UpToDate = true }), trigger.Skip, "up to date", false,
+		},
+		"a night builds an old image anew": {
+			with(func(s *trigger.Situation) { s.UpToDate, s.Nightly, s.Age = true, true, 30*day }), trigger.Start, "30 days old", true,
+		},
+		"a night leaves a younger one": {
+			with(func(s *trigger.Situation) { s.UpToDate, s.Nightly, s.Age = true, true, 30*day-1 }), trigger.Skip, "up to date", false,
+		},
+		"a changed source does not look at the age": {
+			with(func(s *trigger.Situation) { s.UpToDate, s.Age = true, 300*day }), trigger.Skip, "up to date", false,
+		},
+		"a paused recipe does not build": {
+			with(func(s *trigger.Situation) { s.Record = trigger.Record{Paused: true, Failures: 3} }), trigger.Skip, "ami-factory resume a", false,
+		},
+		"a build of the very same absorbs": {
+			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123"}} }), trigger.Skip, "a-0123 builds it", false,
+		},
+		"so does one of another trigger": {
+			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123-20261123"}} }), trigger.Skip, "builds it", false,
+		},
+		"a build of something else is followed by one more": {
+			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-9999"}} }), trigger.Wait, "a-9999", false,
+		},
+		"another recipe's build is not in the way": {
+			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "b", Name: "a-0123"}} }), trigger.Start, "", false,
+		},
+		"beyond the limit a build waits": {
+			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "b"}, {Recipe: "c"}} }), trigger.Wait, "2 executions run", false,
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			d := trigger.Decide(tc.in, policy)
+			assert.Equal(t, tc.want, d.Action, d.Why)
+			assert.Contains(t, d.Why, tc.why)
+			assert.Equal(t, tc.more, d.Force)
+		})
+	}
+}
+
+func TestARecipeIsPausedAfterFailuresInARow(t *testing.T) {
+	policy := trigger.Policy{MaxFailures: 2}
+	failed := func(arn string) trigger.End { return trigger.End{Execution: arn, Failed: true} }
+	for sentence, tc := range map[string]struct {
+		ends  []trigger.End
+		want  trigger.Record
+		pause []bool
+	}{
+		"two failures pause":            {[]trigger.End{failed("1"), failed("2")}, trigger.Record{Failures: 2, Paused: true, Ended: "2"}, []bool{false, true}},
+		"told of twice, one counts":     {[]trigger.End{failed("1"), failed("1")}, trigger.Record{Failures: 1, Ended: "1"}, []bool{false, false}},
+		"a third is not told again":     {[]trigger.End{failed("1"), failed("2"), failed("3")}, trigger.Record{Failures: 3, Paused: true, Ended: "3"}, []bool{false, true, false}},
+		"a success in between":          {[]trigger.End{failed("1"), {Execution: "2", Succeeded: true}, failed("3")}, trigger.Record{Failures: 1, Ended: "3"}, []bool{false, false, false}},
+		"stopped by hand is no failure": {[]trigger.End{failed("1"), {Execution: "2"}}, trigger.Record{Failures: 1, Ended: "2"}, []bool{false, false}},
+		"a source given by hand is not the recipe's fault": {
+			[]trigger.End{failed("1"), {Execution: "2", Failed: true, ByHand: true}}, trigger.Record{Failures: 1, Ended: "2"}, []bool{false, false},
+		},
+		"a success by hand ends the pause": {
+			[]trigger.End{failed("1"), failed("2"), {Execution: "3", Succeeded: true}}, trigger.Record{Ended: "3"}, []bool{false, true, false},
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			var r trigger.Record
+			var pauses []bool
+			for _, e := range tc.ends {
+				var p bool
+				r, p = r.After(e, policy)
+				pauses = append(pauses, p)
+			}
+			assert.Equal(t, tc.want, r)
+			assert.Equal(t, tc.pause, pauses)
+			assert.Zero(t, r.Resumed().Failures)
+			assert.False(t, r.Resumed().Paused)
+		})
+	}
+}
+
+func TestRecipesOfAParameter(t *testing.T) {
+	on := func(name, parameter string) *recipe.Recipe {
+		return &recipe.Recipe{Name: name, Source: recipe.Source{Parameter: parameter}}
+	}
+	recipes := []*recipe.Recipe{on("a", "/aws/base"), on("b", "/ami-factory/a/latest"), on("c", "/aws/base"), on("d", "")}
+	assert.Equal(t, []string{"/ami-factory/a/latest", "/aws/base"}, trigger.Parameters(recipes))
+	assert.Equal(t, []string{"a", "c"}, trigger.Dependants(recipes, "/aws/base"))
+	assert.Equal(t, []string{"b"}, trigger.Dependants(recipes, "/other", "/ami-factory/a/latest"))
+	assert.Empty(t, trigger.Dependants(recipes, ""), "a search is not a parameter")
+}
+
+func TestOnlyWhatWasSeenBeforeHasChanged(t *testing.T) {
+	was := map[string]string{"/a": "ami-1", "/b": "ami-1"}
+	is := map[string]string{"/a": "ami-2", "/b": "ami-1", "/new": "ami-3"}
+	assert.Equal(t, []trigger.Change{{Parameter: "/a", ImageID: "ami-2", Region: "eu-west-1"}}, trigger.Changes(was, is, "eu-west-1"))
+	assert.Empty(t, trigger.Changes(nil, is, "eu-west-1"))
+}

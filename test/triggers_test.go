@@ -1,0 +1,266 @@
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+	"github.com/ami-factory/ami-factory/userdata"
+)
+
+const (
+	child       = "child" // builds on the image of recipeName
+	baseChanged = `{"parameter":"/aws/service/debian/release/12/latest/amd64","imageId":"ami-00000000","region":"eu-west-1"}`
+)
+
+// familyFactory has two recipes, of which one builds on the other's image.
+func familyFactory(t *testing.T, change func(*rehearsal.Options)) *rehearsal.Factory {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, userdata.FS))
+	parent, err := os.ReadFile(filepath.Join(dir, "recipes", recipeName+".yaml"))
+	require.NoError(t, err)
+	text := strings.NewReplacer(
+		"name: "+recipeName, "name: "+child, "/aws/service/debian/release/12/latest/amd64", pointer,
+		`"136693071363"`, `"111122223333"`, pointer, "/ami-factory/child/latest",
+	).Replace(string(parent))
+	others, err := filepath.Glob(filepath.Join(dir, "recipes", "*.yaml"))
+	require.NoError(t, err)
+	for _, file := range others {
+		if filepath.Base(file) != recipeName+".yaml" {
+			require.NoError(t, os.Remove(file))
+		}
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "recipes", child+".yaml"), []byte(text), 0o600))
+	return simFactory(t, func(o *rehearsal.Options) {
+		o.UserDataDir = dir
+		if change != nil {
+			change(o)
+		}
+	})
+}
+
+// invoke calls a function with the SDK's own client.
+func invoke(t *testing.T, f *rehearsal.Factory, name workflow.Stage, payload string) (string, error) {
+	t.Helper()
+	client := lambda.NewFromConfig(f.Cloud.AWSConfig(""))
+	out, err := client.Invoke(context.Background(), &lambda.InvokeInput{FunctionName: aws.String("ami-factory-" + string(name)), Payload: []byte(payload)})
+	require.NoError(t, err)
+	if out.FunctionError != nil {
+		return "", fmt.Errorf("%s", out.Payload)
+	}
+	return string(out.Payload), nil
+}
+
+func nightAt(at string) string {
+	return `{"detail-type":"` + workflow.NightlyEvent + `","time":"` + at + `","detail":{}}`
+}
+
+func considered(t *testing.T, payload string) map[string]stage.Considered {
+	t.Helper()
+	var out stage.StartBuildsOutput
+	require.NoError(t, json.Unmarshal([]byte(payload), &out))
+	by := map[string]stage.Considered{}
+	for _, c := range out.Recipes {
+		by[c.Recipe] = c
+	}
+	return by
+}
+
+// executions are all that there were, the oldest first, when none runs any more
+// and the triggers have heard of the end of each.
+func executions(t *testing.T, f *rehearsal.Factory, want int) []string {
+	t.Helper()
+	var out []string
+	require.Eventually(t, func() bool {
+		list, err := f.Cloud.States.ListExecutions(context.Background(), &sfn.ListExecutionsInput{StateMachineArn: &f.StateMachine})
+		require.NoError(t, err)
+		out = nil
+		for _, e := range list.Executions {
+			if e.Status == sfntypes.ExecutionStatusRunning {
+				return false
+			}
+			out = append(out, aws.ToString(e.Name))
+		}
+		slices.Reverse(out)
+		return len(out) >= want
+	}, time.Minute, 20*time.Millisecond)
+	return out
+}
+
+func invocationsOf(f *rehearsal.Factory, name workflow.Stage) int {
+	for _, s := range f.Cloud.Lambda.Stats() {
+		if strings.HasSuffix(s.Function, ":ami-factory-"+string(name)) {
+			return s.Invocations
+		}
+	}
+	return 0
+}
+
+// settled waits until the function has answered so many invocations.
+func settled(t *testing.T, f *rehearsal.Factory, invocations int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return invocationsOf(f, workflow.StartBuilds) >= invocations
+	}, time.Minute, 20*time.Millisecond)
+}
+
+func TestAChangedSourceBuildsTheDependantsOnceThoughToldFiveTimes(t *testing.T) {
+	f := familyFactory(t, nil)
+	client := eventbridge.NewFromConfig(f.Cloud.AWSConfig(""))
+	var entries []eventtypes.PutEventsRequestEntry
+	for range 5 {
+		entries = append(entries, eventtypes.PutEventsRequestEntry{
+			EventBusName: aws.String(workflow.FactoryBusName), Source: aws.String("ami-factory"),
+			DetailType: aws.String(workflow.SourceChangedEvent), Detail: aws.String(baseChanged),
+		})
+	}
+	out, err := client.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: entries})
+	require.NoError(t, err)
+	require.Zero(t, out.FailedEntryCount)
+
+	settled(t, f, 7) // five events, two ends
+	ran := executions(t, f, 2)
+	require.Len(t, ran, 2, "one of the recipe, then one of what builds on it")
+	assert.Regexp(t, `^debian-12-docker-[0-9a-f]{16}$`, ran[0])
+	assert.Regexp(t, `^child-[0-9a-f]{16}$`, ran[1])
+	assert.NotEmpty(t, pointed(t, f, home))
+	left := take(t, f)
+	assert.Len(t, left.Images, 4, "two recipes in two regions")
+	assert.Empty(t, left.Alive)
+}
+
+func TestANightBuildsOnlyWhatIsStale(t *testing.T) {
+	f := familyFactory(t, nil)
+	first, err := invoke(t, f, workflow.StartBuilds, nightAt("2026-11-02T03:00:00Z"))
+	require.NoError(t, err)
+	got := considered(t, first)
+	assert.Equal(t, trigger.Start, got[recipeName].Action)
+	assert.Equal(t, recipeName, got[recipeName].Recipe)
+	// It has no source yet: the execution fails and says so, and once the parent
+	// is published it builds.
+	assert.Contains(t, got[child].Execution, "child-unplanned-20261102")
+	settled(t, f, 4)
+	ran := executions(t, f, 3)
+	require.Len(t, ran, 3)
+
+	second, err := invoke(t, f, workflow.StartBuilds, nightAt("2026-11-03T03:00:00Z"))
+	require.NoError(t, err)
+	for _, name := range []string{recipeName, child} {
+		assert.Equal(t, trigger.Skip, considered(t, second)[name].Action, name)
+		assert.Contains(t, considered(t, second)[name].Why, "up to date", name)
+	}
+	aged, err := invoke(t, f, workflow.StartBuilds, nightAt("2026-12-24T03:00:00Z"))
+	require.NoError(t, err)
+	assert.Contains(t, considered(t, aged)[recipeName].Why, "days old")
+	assert.Equal(t, trigger.Start, considered(t, aged)[recipeName].Action)
+}
+
+func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
+	f := familyFactory(t, nil)
+	var mu sync.Mutex
+	var told []string
+	defer f.Cloud.Events.Subscribe(func(e events.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Bus == workflow.FactoryBusName {
+			detail, _ := json.Marshal(e.Detail)
+			told = append(told, string(detail))
+		}
+	})()
+	look := func() stage.WatchOutput {
+		raw, err := invoke(t, f, workflow.WatchSources, "{}")
+		require.NoError(t, err)
+		var out stage.WatchOutput
+		require.NoError(t, json.Unmarshal([]byte(raw), &out))
+		return out
+	}
+	first := look()
+	assert.Equal(t, 2, first.Sources)
+	assert.Empty(t, first.Changed, "what is seen for the first time has not changed")
+	assert.Equal(t, []string{pointer}, first.Missing)
+	assert.Empty(t, look().Changed)
+
+	bake(t, f, rehearsal.BakeInput{})
+	executions(t, f, 2)
+	assert.Empty(t, look().Changed, "the pointer is new")
+	_, err := f.Cloud.SSM.PutParameter(t.Context(), &ssm.PutParameterInput{
+		Name: aws.String(pointer), Value: aws.String("ami-0123456789abcdef0"), Overwrite: aws.Bool(true),
+	})
+	require.NoError(t, err)
+	moved := look()
+	require.Len(t, moved.Changed, 1)
+	assert.Equal(t, trigger.Change{Parameter: pointer, ImageID: "ami-0123456789abcdef0", Region: home}, moved.Changed[0])
+	assert.Empty(t, look().Changed)
+	mu.Lock()
+	defer mu.Unlock()
+	require.Len(t, told, 1)
+	assert.JSONEq(t, `{"parameter":"`+pointer+`","imageId":"ami-0123456789abcdef0","region":"eu-west-1"}`, told[0])
+}
+
+func TestAForgedAnnouncementBuildsNothing(t *testing.T) {
+	f := familyFactory(t, nil)
+	topic := workflow.AnnouncementTopics()[0]
+	for sentence, tc := range map[string]struct{ message, code string }{
+		"without a signature": {`{"Type":"Notification","MessageId":"95df01b4-ee98-5cb9-9903-4c221d41eb5e","TopicArn":"` + topic + `","Message":"x"}`, "AnnouncementRefused"},
+		"of somebody's topic": {`{"Type":"Notification","MessageId":"95df01b4-ee98-5cb9-9903-4c221d41eb5e","TopicArn":"arn:aws:sns:us-east-1:666666666666:amazon-linux-2023-ami-updates","Message":"x"}`, "AnnouncementRefused"},
+		"of no record at all": {"", "InvalidInput"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			records := `{"Records":[]}`
+			if tc.message != "" {
+				records = `{"Records":[{"EventSource":"aws:sns","EventVersion":"1.0","Sns":` + tc.message + `}]}`
+			}
+			_, err := invoke(t, f, workflow.ReleaseAnnounced, records)
+			require.ErrorContains(t, err, tc.code)
+		})
+	}
+	assert.Empty(t, executions(t, f, 0))
+	assert.Zero(t, invocationsOf(f, workflow.StartBuilds), "nothing was even considered")
+}
+
+func TestARecipeThatFailsAgainAndAgainIsPausedUntilItIsResumed(t *testing.T) {
+	f := familyFactory(t, func(o *rehearsal.Options) { o.Simulated.FailComponent = "docker" })
+	for n, at := range []string{"2026-11-02T03:00:00Z", "2026-11-03T03:00:00Z", "2026-11-04T03:00:00Z"} {
+		out, err := invoke(t, f, workflow.StartBuilds, nightAt(at))
+		require.NoError(t, err)
+		require.Equal(t, trigger.Start, considered(t, out)[recipeName].Action, at)
+		settled(t, f, 3*(n+1)) // the night, and two ends
+		executions(t, f, 2*(n+1))
+	}
+	night := func(at string) stage.Considered {
+		out, err := invoke(t, f, workflow.StartBuilds, nightAt(at))
+		require.NoError(t, err)
+		return considered(t, out)[recipeName]
+	}
+	paused := night("2026-11-05T03:00:00Z")
+	assert.Equal(t, trigger.Skip, paused.Action)
+	assert.Contains(t, paused.Why, "paused after 3 failures in a row")
+
+	was, err := stage.Resume(t.Context(), stage.Store{Bucket: f.Bucket, API: f.Cloud.S3}, recipeName)
+	require.NoError(t, err)
+	assert.True(t, was)
+	assert.Equal(t, trigger.Start, night("2026-11-06T03:00:00Z").Action)
+}
