@@ -358,6 +358,7 @@ func TestOpenSCAPFindsNoFailureInAVirtualMachineThatIsNotDocumented(t *testing.T
 	opts := realGuests(t, vm.VM)
 	opts.StateDir = state
 	f := open(t, opts)
+	require.NoError(t, f.ProvideBases(t.Context(), "debian-12"))
 	found, score := scanImage(t, f, debianBase(t, f), stream, "cis_level1_server")
 	t.Logf("base, CIS level 1 server: score %s, %d rules applicable, %d failed", score, len(found["pass"])+len(found["fail"]), len(found["fail"]))
 

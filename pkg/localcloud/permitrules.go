@@ -10,9 +10,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	sdksfn "github.com/aws/aws-sdk-go-v2/service/sfn"
 	sdksns "github.com/aws/aws-sdk-go-v2/service/sns"
 	sdkssm "github.com/aws/aws-sdk-go-v2/service/ssm"
-	sdksfn "github.com/aws/aws-sdk-go-v2/service/sfn"
 	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
