@@ -28,6 +28,15 @@ func newBuilderRole(stack awscdk.Stack) builderRole {
 			awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String("AmazonSSMManagedInstanceCore")),
 		},
 	})
+	// The managed policy lets its bearer read every parameter; what agents start
+	// with is none of a builder's business, for whatever it reads may be baked.
+	role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Effect:  awsiam.Effect_DENY,
+		Actions: jsii.Strings("ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath", "ssm:GetParameterHistory"),
+		Resources: jsii.Strings(*stack.FormatArn(&awscdk.ArnComponents{
+			Service: jsii.String("ssm"), Region: jsii.String("*"), Resource: jsii.String("parameter"), ResourceName: jsii.String("ami-factory/agents/*"),
+		})),
+	}))
 	profile := awsiam.NewCfnInstanceProfile(stack, jsii.String("BuilderProfile"), &awsiam.CfnInstanceProfileProps{
 		Roles: &[]any{role.RoleName()},
 	})

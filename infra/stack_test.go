@@ -298,6 +298,24 @@ func TestBadContextIsReportedWholeAndBeforeAnythingIsMade(t *testing.T) {
 	}
 }
 
+func TestABuilderReadsNoSecretOfAgents(t *testing.T) {
+	tpl := template(t, nil)
+	var denied []string
+	for id, policy := range ofType(tpl, "AWS::IAM::Policy") {
+		if !strings.HasPrefix(id, "BuilderRole") {
+			continue
+		}
+		raw, err := json.Marshal(properties(policy)["PolicyDocument"])
+		require.NoError(t, err)
+		if strings.Contains(string(raw), `"Effect":"Deny"`) && strings.Contains(string(raw), "parameter/ami-factory/agents/*") {
+			denied = append(denied, string(raw))
+		}
+	}
+	require.Len(t, denied, 1, "AmazonSSMManagedInstanceCore allows every parameter")
+	assert.Contains(t, denied[0], "ssm:GetParametersByPath")
+	assert.NotContains(t, denied[0], `"Effect":"Allow"`)
+}
+
 func TestMain(m *testing.M) {
 	code := m.Run()
 	jsii.Close()
