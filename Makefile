@@ -72,7 +72,8 @@ test: ## run all checks and tests, with real guests where the machine can
 	@# A whole bake in containers first: it builds the base that other tests boot.
 	@# The bake in virtual machines takes longest, of which most is one emulated
 	@# processor's; the other tests run beside it. It is a process group of its own,
-	@# so that it ends with what it started when this ends.
+	@# so that it ends with what it started when this ends; one that has ended
+	@# already is no error.
 	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_CACHE="$(CACHE)"; \
 	go test -timeout 20m -run '$(FIRST)' ./test; \
 	export AMI_FACTORY_CONTAINER_BASE=$(call newest,container); \
