@@ -33,7 +33,7 @@ help: ## list the targets
 
 .PHONY: setup
 setup: ## install what real guests and the tests need (root on Debian), or say what is missing
-	@.tools/setup.sh vm container lint
+	@.tools/setup.sh vm container lint test
 
 .PHONY: functions
 functions: ## build the Lambda functions into build/lambda/<name>/bootstrap
@@ -66,7 +66,7 @@ bake: ## build a verified image of RECIPE on real virtual machines
 
 .PHONY: test
 test: ## run all checks and tests, with real guests where the machine can
-	@.tools/setup.sh vm container lint || echo "test: tests with real guests that lack a program are skipped" >&2
+	@.tools/setup.sh vm container lint test || echo "test: tests that lack a program are skipped" >&2
 	@if [[ $$EUID -ne 0 ]]; then echo "test: not root: tests with container guests are skipped" >&2; fi
 	@$(MAKE) node build lint
 	@# A whole bake in containers first: it builds the base that other tests boot.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sees to the programs that the factory's guests and tests need:
-#   .tools/setup.sh vm | container | lint ...
+#   .tools/setup.sh vm | container | lint | test ...
 # As root on a system with apt it installs what is missing and says what; else
 # it says what to install. Exits 0 when everything is there, 3 when not.
 set -euo pipefail
@@ -16,6 +16,11 @@ mmdebstrap         mmdebstrap        vm,container
 systemd-nspawn     systemd-container container
 ip                 iproute2          container
 shellcheck         shellcheck        lint
+curl               curl              test
+python3            python3           test
+gpg                gpg               test
+gpgv               gpgv              test
+sfdisk             fdisk             test
 '
 PATH=$PATH:/usr/sbin:/sbin
 

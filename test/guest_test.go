@@ -1,6 +1,9 @@
 package test
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -220,8 +223,24 @@ func TestAComponentThatFailsInTheGuestIsToldByItsOwnWords(t *testing.T) {
 	requireNothingLeft(t, f)
 }
 
+// Secrets that a component leaves behind on a builder, against the rules: the
+// seal removes the files, and nothing of them is in the snapshot's blocks.
+// The last one is where the seal does not look, and shows that the scan finds.
+const (
+	canary = "canary-7d0c5e1f4b"
+	kept   = "canary-9a2b6f8c3d"
+	plant  = `
+mkdir -p /root/.aws /opt/kept
+for i in {1..200}; do echo "secret=` + canary + `"; done | tee /root/.aws/credentials /root/.bash_history /var/tmp/x.pem >/var/log/x.log
+echo "` + kept + `" >/opt/kept/file
+sync
+`
+)
+
 func TestAnImageBakedInVirtualMachinesIsPublished(t *testing.T) {
-	f := open(t, realGuests(t, vm.VM))
+	opts := realGuests(t, vm.VM)
+	opts.UserDataDir = edited(t, "components/hygiene/install.sh", func(s string) string { return s + plant })
+	f := open(t, opts)
 	s := bake(t, f, rehearsal.BakeInput{})
 	require.Equal(t, workflow.Published, s.Status, s.Cause)
 	assert.Equal(t, vm.VM, s.Guests)
@@ -230,7 +249,31 @@ func TestAnImageBakedInVirtualMachinesIsPublished(t *testing.T) {
 	info, err := os.Stat(s.Disk)
 	require.NoError(t, err)
 	assert.Greater(t, info.Size(), int64(100<<20))
+	assert.True(t, holds(t, s.Disk, kept), "the scan finds what is in the image")
+	assert.False(t, holds(t, s.Disk, canary), "a secret of the builder is in the snapshot's blocks")
 	left := take(t, f)
 	assert.Empty(t, left.Alive)
 	assert.Len(t, left.Images, 2)
+}
+
+// holds says whether a text is anywhere in a file.
+func holds(t *testing.T, file, text string) bool {
+	t.Helper()
+	f, err := os.Open(file)
+	require.NoError(t, err)
+	defer func() { _ = f.Close() }()
+	const window = 1 << 20
+	buffer := make([]byte, window)
+	keep := 0
+	for {
+		n, err := io.ReadFull(f, buffer[keep:])
+		if bytes.Contains(buffer[:keep+n], []byte(text)) {
+			return true
+		}
+		if err != nil {
+			require.True(t, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF), err)
+			return false
+		}
+		keep = copy(buffer, buffer[window-len(text):])
+	}
 }

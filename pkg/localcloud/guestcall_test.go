@@ -369,7 +369,7 @@ func TestAGuestCallsNothingElse(t *testing.T) {
 func TestCurlSignsAsTheDoorVerifies(t *testing.T) {
 	path, err := exec.LookPath("curl")
 	if err != nil {
-		t.Skip("curl is not installed")
+		t.Skip("curl is not installed, which make setup installs")
 	}
 	c, _, g := guests(t, "web")
 	k := g[0].credentials()

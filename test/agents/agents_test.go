@@ -388,6 +388,7 @@ write_files:
 				assert.Empty(t, out)
 			})
 		}
+		// Without its settings the unit is skipped, which older systemctl calls a failure.
 		g.output(t, "rm "+env+"; systemctl reset-failed; systemctl restart ami-factory-agent@newrelic-infra || true")
 
 		breaks, err := os.ReadFile("../../userdata/testdata/breaks.txt")

@@ -115,7 +115,8 @@ func (p product) filesOf(version string) map[string]file {
 }
 
 // serviceScripts enable and start a unit when the package is configured, and
-// stop it before the package goes.
+// stop it before the package goes. As in packages, a service that does not start
+// is no failure of the installation.
 func serviceScripts(unit, before string) map[string]string {
 	return map[string]string{
 		"postinst": "#!/bin/sh\nset -e\nif [ \"$1\" != configure ]; then exit 0; fi\n" + before +

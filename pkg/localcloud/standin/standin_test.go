@@ -56,7 +56,7 @@ func program(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skip(name + " is not installed")
+		t.Skip(name + " is not installed; make setup installs what it can, and apt belongs to Debian")
 	}
 	return path
 }

@@ -101,6 +101,7 @@ main() {
 		else
 			verdicts[i]=failed
 			details[i]=$(describe "$code")
+			# Nothing was noted where the shell itself gave up.
 			printf 'ami-factory userdata: step "%s" failed with exit code %d at line %s: %s\n' "${names[i]}" "$code" \
 				"$(head -n 1 "$state/failed" 2>/dev/null || echo '?')" "$(tail -n +2 "$state/failed" 2>/dev/null || true)" >&2
 			broken=degraded

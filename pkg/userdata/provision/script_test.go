@@ -35,7 +35,7 @@ func run(t *testing.T, text string) (r result, output string, ok bool) {
 	t.Helper()
 	for _, tool := range []string{"bash", "timeout", "awk"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip("needs " + tool + ", which is not installed")
+			t.Skip("needs " + tool + ", which is not installed; make setup installs it on Debian")
 		}
 	}
 	dir := t.TempDir()
@@ -171,7 +171,7 @@ func TestNothingToDoIsDoneWell(t *testing.T) {
 func TestARepositoryIsUsedOnlyWithTheKeyThatWasReviewed(t *testing.T) {
 	for _, tool := range []string{"bash", "gpg", "awk"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip("needs " + tool + ", which is not installed")
+			t.Skip("needs " + tool + ", which is not installed; make setup installs it on Debian")
 		}
 	}
 	for sentence, tc := range map[string]struct {
@@ -245,7 +245,7 @@ func TestAVolumeIsFormattedOnlyWhenItIsEmpty(t *testing.T) {
 	for _, tool := range []string{"bash", "blkid", "mkfs.ext4", "mkfs.ext2", "mkswap", "sfdisk", "lsblk"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if _, err := os.Stat("/usr/sbin/" + tool); err != nil {
-				t.Skip("needs " + tool + ", which is not installed")
+				t.Skip("needs " + tool + ", which is not installed; make setup installs it on Debian")
 			}
 		}
 	}
