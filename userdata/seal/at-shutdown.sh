@@ -52,16 +52,45 @@ empty() {
 	return "$result"
 }
 
-host_keys() { rm -f /etc/ssh/ssh_host_*; } # HYG-01
+# overwrite puts zeros into the files that are named on standard input, each
+# ended by NUL. What is only removed stays readable in the blocks of a snapshot:
+# a trim gives back whole units of the volume, and EBS has none. Callers leave
+# out files of several names: one of them may be the system's.
+overwrite() { xargs -0 -r shred --iterations=0 --zero --; }
+
+# wipe removes what is in directories, unreadably, but not the directories.
+wipe() {
+	local dir result=0
+	for dir in "$@"; do
+		if [[ -d $dir && ! -L $dir ]]; then
+			find "$dir" -xdev -type f -links 1 -size +0 -print0 | overwrite || result=1
+		fi
+	done
+	empty "$@" || result=1
+	return "$result"
+}
+
+# wipe_files removes files and directories, unreadably; what is not there is fine.
+wipe_files() {
+	local path there=()
+	for path in "$@"; do
+		if [[ -e $path || -L $path ]]; then there+=("$path"); fi
+	done
+	if ((${#there[@]} == 0)); then return; fi
+	find "${there[@]}" -xdev -type f -links 1 -size +0 -print0 | overwrite || return 1
+	rm -rf "${there[@]}"
+}
+
+host_keys() { wipe_files /etc/ssh/ssh_host_*; } # HYG-01
 
 login_keys() { # HYG-02
 	local home result=0
 	while IFS= read -r home; do
-		rm -f "$home"/.ssh/{authorized_keys*,known_hosts*,id_*,*.pem,environment} || result=1
+		wipe_files "$home"/.ssh/{authorized_keys*,known_hosts*,id_*,*.pem,environment} || result=1
 		# grep ends with 1 where it finds nothing.
 		find "$home" -xdev -type f -size -64k \
 			-exec sh -c 'grep -lIZ -e "-----BEGIN .*PRIVATE KEY-----" "$@"; [ $? -le 1 ]' sh {} + |
-			xargs -0 -r rm -f || result=1
+			xargs -0 -r shred --iterations=0 --zero --remove=unlink -- || result=1
 	done < <(homes)
 	return "$result"
 }
@@ -76,7 +105,7 @@ machine_id() { # HYG-03
 }
 
 cloud_init() { # HYG-04
-	empty /var/lib/cloud || return 1
+	wipe /var/lib/cloud || return 1
 	rm -f /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* \
 		/etc/systemd/network/10-cloud-init-*.network /etc/sysconfig/network-scripts/ifcfg-eth0 \
 		/etc/NetworkManager/system-connections/cloud-init-* \
@@ -85,6 +114,7 @@ cloud_init() { # HYG-04
 }
 
 logs() { # HYG-05
+	find /var/log -xdev -type f -links 1 -size +0 -print0 | overwrite || return 1
 	empty /var/log/journal /run/log/journal /var/log/ami-factory /var/log/amazon /var/log/installer \
 		/var/lib/systemd/coredump /var/lib/systemd/pstore /var/lib/wtmpdb /var/crash || return 1
 	rm -rf /var/log/ami-factory
@@ -96,39 +126,39 @@ logs() { # HYG-05
 histories() { # HYG-06
 	local home result=0
 	while IFS= read -r home; do
-		rm -rf "$home"/.*_history "$home"/.*hist "$home"/.{lesshst,viminfo,wget-hsts,Xauthority,sudo_as_admin_successful,cache,local/share/recently-used.xbel} || result=1
+		wipe_files "$home"/.*_history "$home"/.*hist "$home"/.{lesshst,viminfo,wget-hsts,Xauthority,sudo_as_admin_successful,cache,local/share/recently-used.xbel} || result=1
 	done < <(homes)
 	return "$result"
 }
 
 seeds() { # HYG-07, and systemd's credential key, which is a host secret too
-	rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/urandom/random-seed \
+	wipe_files /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/urandom/random-seed \
 		/var/lib/misc/random-seed /var/lib/random-seed /loader/random-seed /boot/loader/random-seed
 }
 
 credentials() { # HYG-08
 	local home result=0
 	while IFS= read -r home; do
-		rm -rf "$home"/.{aws,azure,netrc,git-credentials,pgpass,docker/config.json,config/gcloud,kube,gnupg} || result=1
+		wipe_files "$home"/.{aws,azure,netrc,git-credentials,pgpass,docker/config.json,config/gcloud,kube,gnupg} || result=1
 	done < <(homes)
 	return "$result"
 }
 
 ssm_agent() { # HYG-09
-	empty /var/lib/amazon/ssm /var/log/amazon/ssm
+	wipe /var/lib/amazon/ssm /var/log/amazon/ssm
 }
 
 agents() { # HYG-10
 	# Settings of the builder's own user data, and what names its node.
-	rm -f /etc/chef/*.pem /etc/cinc/*.pem /etc/chef/ami-factory-node /etc/cinc/ami-factory-node
-	empty /etc/ami-factory/agents /etc/chef/nodes /etc/cinc/nodes /etc/chef/ohai /etc/cinc/ohai /var/chef /var/cinc \
+	wipe_files /etc/chef/*.pem /etc/cinc/*.pem /etc/chef/ami-factory-node /etc/cinc/ami-factory-node
+	wipe /etc/ami-factory/agents /etc/chef/nodes /etc/cinc/nodes /etc/chef/ohai /etc/cinc/ohai /var/chef /var/cinc \
 		/var/db/newrelic-infra/data /var/log/newrelic-infra /opt/appdynamics/machine-agent/logs \
 		/opt/appdynamics/machine-agent/var /opt/aws/amazon-cloudwatch-agent/logs \
 		/opt/aws/amazon-cloudwatch-agent/var /opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.d
 }
 
 containers() { # HYG-11
-	rm -f /etc/docker/key.json
+	wipe_files /etc/docker/key.json || return 1
 	# Layers and their index stay for images that the recipe names; arm.sh has
 	# removed all others.
 	if [[ -s $record/kept-images && -d /var/lib/docker ]]; then
@@ -140,8 +170,9 @@ containers() { # HYG-11
 }
 
 leftovers() { # HYG-12
+	wipe /tmp /var/tmp || return 1
 	empty /var/lib/dhcp /var/lib/dhclient /var/lib/dhcpcd /var/lib/NetworkManager /var/lib/apt/lists /var/cache/apt \
-		/var/cache/dnf /var/cache/yum /tmp /var/tmp || return 1
+		/var/cache/dnf /var/cache/yum || return 1
 	# These two apt does not make again by itself everywhere.
 	mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial
 	chmod 700 /var/lib/apt/lists/partial /var/cache/apt/archives/partial
@@ -155,11 +186,10 @@ leftovers() { # HYG-12
 }
 
 # factory removes what the factory itself brought.
-factory() { rm -rf /var/lib/ami-factory; }
+factory() { wipe_files /var/lib/ami-factory; }
 
-# trim gives freed blocks back, so that a snapshot does not carry what was
-# removed. EBS volumes do not support it: there no secret may ever have been
-# written, which is the rule anyway.
+# trim gives freed blocks back, so that a snapshot does not carry the bulk of
+# what was removed. EBS volumes do not support it.
 trim() { # HYG-13
 	if [[ $container == yes ]]; then
 		trimmed='not applicable: container'
