@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
@@ -206,37 +207,55 @@ func exitCode(status string) int {
 	return exitFailed
 }
 
+// rows writes rows of a label and a text.
+func rows(w io.Writer) func(label, format string, values ...any) {
+	return func(label, format string, values ...any) {
+		_, _ = fmt.Fprintf(w, "%-13s %s\n", label, fmt.Sprintf(format, values...))
+	}
+}
+
+// writeOutcome writes the rows that tell how an execution ended, wherever it ran.
+func writeOutcome(row func(label, format string, values ...any), recipe string, r execution.Result) {
+	row("status", "%s in %s", r.Status, seconds(r.Seconds))
+	if r.Error != "" {
+		row("error", "%s", r.Error)
+		row("cause", "%s", strings.ReplaceAll(strings.TrimSpace(r.Cause), "\n", "\n             "))
+	}
+	row("recipe", "%s", recipe)
+	if r.Fingerprint != "" {
+		row("fingerprint", "%s", r.Fingerprint)
+		row("source", "%s", r.SourceImage)
+	}
+	for i, region := range slices.Sorted(maps.Keys(r.Images)) {
+		row(first(i, "images"), "%s %s", region, r.Images[region])
+	}
+}
+
+// first is a label for the first of several rows.
+func first(i int, label string) string {
+	if i > 0 {
+		return ""
+	}
+	return label
+}
+
 func writeSummary(w io.Writer, s rehearsal.Summary) error {
 	var b strings.Builder
-	row := func(label, format string, values ...any) {
-		fmt.Fprintf(&b, "%-13s %s\n", label, fmt.Sprintf(format, values...))
-	}
+	row := rows(&b)
 	if s.Guests == vm.Simulated {
 		b.WriteString("SIMULATED: no guest was booted and nothing below is proved\n")
 	}
 	if s.StandInAgents {
 		b.WriteString("STAND-IN AGENTS: what agents' components install is not their vendors'\n")
 	}
-	row("status", "%s in %s", s.Status, seconds(s.Seconds))
-	if s.Error != "" {
-		row("error", "%s", s.Error)
-		row("cause", "%s", strings.ReplaceAll(strings.TrimSpace(s.Cause), "\n", "\n             "))
-	}
-	row("recipe", "%s", s.Recipe)
-	if s.Fingerprint != "" {
-		row("fingerprint", "%s", s.Fingerprint)
-		row("source", "%s", s.SourceImage)
-	}
-	label := "images"
-	for _, region := range slices.Sorted(maps.Keys(s.Images)) {
-		row(label, "%s %s", region, s.Images[region])
-		label = ""
-	}
+	writeOutcome(row, s.Recipe, execution.Result{
+		Status: s.Status, Error: s.Error, Cause: s.Cause, Fingerprint: s.Fingerprint, SourceImage: s.SourceImage, Images: s.Images, Seconds: s.Seconds,
+	})
 	row("guests", "%s (%s)", s.Guests, s.Description)
 	if c := s.Checks; c.Passed+c.Failed+c.Waived > 0 {
 		row("checks", "%d passed, %d failed, %d waived", c.Passed, c.Failed, c.Waived)
 	}
-	label = "stages"
+	label := "stages"
 	for _, stage := range s.Stages {
 		row(label, "%8s  %s", seconds(stage.Seconds), stage.Stage)
 		label = ""

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -151,24 +149,8 @@ func (a *app) runBuild(ctx context.Context, to deployed, in execution.Input, nam
 
 func writeResult(w io.Writer, recipe string, r execution.Result) error {
 	var b strings.Builder
-	row := func(label, format string, values ...any) {
-		fmt.Fprintf(&b, "%-13s %s\n", label, fmt.Sprintf(format, values...))
-	}
-	row("status", "%s in %s", r.Status, seconds(r.Seconds))
-	if r.Error != "" {
-		row("error", "%s", r.Error)
-		row("cause", "%s", strings.ReplaceAll(strings.TrimSpace(r.Cause), "\n", "\n             "))
-	}
-	row("recipe", "%s", recipe)
-	if r.Fingerprint != "" {
-		row("fingerprint", "%s", r.Fingerprint)
-		row("source", "%s", r.SourceImage)
-	}
-	label := "images"
-	for _, region := range slices.Sorted(maps.Keys(r.Images)) {
-		row(label, "%s %s", region, r.Images[region])
-		label = ""
-	}
+	row := rows(&b)
+	writeOutcome(row, recipe, r)
 	if r.Report != "" {
 		row("report", "%s", r.Report)
 	}

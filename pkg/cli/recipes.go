@@ -64,24 +64,30 @@ checked. The exit code is 1 when there is an error.`,
 			if err != nil {
 				return err
 			}
-			if a.format == "json" {
-				if err := problems.WriteJSON(a.out); err != nil {
-					return err
-				}
-			} else if err := problems.Print(a.err); err != nil {
-				return err
-			}
-			if problems.HasErrors() {
-				return &exitError{code: exitFailed}
-			}
-			if a.format == "text" {
-				_, err = fmt.Fprintln(a.out, "no errors")
-			}
-			return err
+			return a.judge(problems)
 		},
 	}
 	given.register(c)
 	return c
+}
+
+// judge prints what a check found and makes errors the command's failure.
+func (a *app) judge(problems report.Problems) error {
+	if a.format == "json" {
+		if err := problems.WriteJSON(a.out); err != nil {
+			return err
+		}
+	} else if err := problems.Print(a.err); err != nil {
+		return err
+	}
+	if problems.HasErrors() {
+		return &exitError{code: exitFailed}
+	}
+	if a.format != "text" {
+		return nil
+	}
+	_, err := fmt.Fprintln(a.out, "no errors")
+	return err
 }
 
 func lintAll(fsys fs.FS, given component.Deployment, names []string) (report.Problems, error) {

@@ -183,25 +183,18 @@ func newest(ctx context.Context, f *rehearsal.Factory, flags tryFlags) (string, 
 	return last.ImageID, nil
 }
 
-// first is a label for the first of several rows.
-func first(i int, label string) string {
-	if i > 0 {
-		return ""
-	}
-	return label
-}
-
 func writeTry(w io.Writer, r rehearsal.TryResult) error {
 	var b strings.Builder
 	verdict := "all is well"
 	if !r.OK {
 		verdict = fmt.Sprintf("%d problems", len(r.Problems))
 	}
-	fmt.Fprintf(&b, "%-13s %s after %s\n", "boot", verdict, seconds(r.Seconds))
-	fmt.Fprintf(&b, "%-13s %s (instance %s, terminated)\n", "image", r.Image, r.Instance)
-	fmt.Fprintf(&b, "%-13s %s (%s)\n", "guests", r.Guests, r.Description)
+	row := rows(&b)
+	row("boot", "%s after %s", verdict, seconds(r.Seconds))
+	row("image", "%s (instance %s, terminated)", r.Image, r.Instance)
+	row("guests", "%s (%s)", r.Guests, r.Description)
 	if r.Startup != "" {
-		fmt.Fprintf(&b, "%-13s %s\n", "startup", r.Startup)
+		row("startup", "%s", r.Startup)
 	}
 	kind := ""
 	for _, s := range r.Steps {
@@ -209,7 +202,7 @@ func writeTry(w io.Writer, r rehearsal.TryResult) error {
 		if s.Kind != kind {
 			label, kind = s.Kind, s.Kind
 		}
-		fmt.Fprintf(&b, "%-13s %-12s %8s  %s\n", label, s.Status, seconds(s.Seconds), s.Name)
+		row(label, "%-12s %8s  %s", s.Status, seconds(s.Seconds), s.Name)
 	}
 	if r.Boot != nil {
 		for i, s := range r.Boot.Services {
@@ -217,14 +210,14 @@ func writeTry(w io.Writer, r rehearsal.TryResult) error {
 			if !s.Healthy {
 				state = "failed"
 			}
-			fmt.Fprintf(&b, "%-13s %-12s %8s  %s, %s\n", first(i, "services"), state, seconds(s.Seconds), s.Unit, s.State)
+			row(first(i, "services"), "%-12s %8s  %s, %s", state, seconds(s.Seconds), s.Unit, s.State)
 		}
 	}
 	for i, name := range slices.Sorted(maps.Keys(r.Agents)) {
-		fmt.Fprintf(&b, "%-13s %-22s %s\n", first(i, "agents"), r.Agents[name].State, name)
+		row(first(i, "agents"), "%-22s %s", r.Agents[name].State, name)
 	}
 	for i, p := range r.Problems {
-		fmt.Fprintf(&b, "%-13s %s\n", first(i, "problems"), strings.ReplaceAll(p, "\n", "\n              "))
+		row(first(i, "problems"), "%s", strings.ReplaceAll(p, "\n", "\n              "))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -153,21 +153,7 @@ func (a *app) checkUserData(ctx context.Context, files []string) error {
 		}
 		problems = append(problems, found...)
 	}
-	problems = problems.Sort()
-	if a.format == "json" {
-		if err := problems.WriteJSON(a.out); err != nil {
-			return err
-		}
-	} else if err := problems.Print(a.err); err != nil {
-		return err
-	}
-	if problems.HasErrors() {
-		return &exitError{code: exitFailed}
-	}
-	if a.format == "text" {
-		_, err = fmt.Fprintln(a.out, "no errors")
-	}
-	return err
+	return a.judge(problems.Sort())
 }
 
 func (a *app) checkSpec(ctx context.Context, fsys fs.FS, cloudInit, file string) (report.Problems, error) {
