@@ -63,7 +63,9 @@ func TestDockerOfFamiliesWithoutAGuest(t *testing.T) {
 		"docker-ce of pinned versions, from a repository with a pinned key": {
 			"ubuntu-22.04", ce + "AMI_FACTORY_PARAM_COMPOSE=distribution AMI_FACTORY_PARAM_COMPOSE_VERSION=2.40-1 AMI_FACTORY_PARAM_KEY_FINGERPRINT=" + fingerprint,
 			[]string{
-				"curl https://mirror.example.com/linux/ubuntu/gpg", "apt-get " + options + " update",
+				"curl https://mirror.example.com/linux/ubuntu/gpg",
+				"apt-get " + options + " -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/ami-factory-docker.sources" +
+					" -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 update",
 				install + "docker-ce=5:28.5.1-1 docker-ce-cli=5:28.5.1-1 containerd.io=1.7.28-1",
 				install + "docker-compose-plugin=2.40-1", "systemctl start docker.service",
 			},
