@@ -258,7 +258,7 @@ repository() {
 	apt)
 		host=$(sed -E 's|^[a-z]+://([^/@]*@)?([^/:]+).*|\2|' <<<"$uri")
 		# The distribution's own packages would not be taken from there either.
-		if grep -rqsE "^[^#]*://([^/@ ]*@)?${host//./\\.}[:/]" /etc/apt/sources.list /etc/apt/sources.list.d --exclude='ami-factory-*'; then
+		if grep -rqsE "^[^#]*://([^/@ ]*@)?${host//./\\.}([:/[:space:]]|$)" /etc/apt/sources.list /etc/apt/sources.list.d --exclude='ami-factory-*'; then
 			fail "repository $name is on $host, where the distribution's packages come from too; apt can tell repositories apart by their host only: serve it under a host name of its own"
 		fi
 		# Named by the key, since apt refuses one repository with two keyrings,
