@@ -1,4 +1,4 @@
-// Package localcloud is the embedded AWS: one process that serves EC2, SSM,
+// Package localcloud is the embedded AWS: one process that serves EC2, IAM, SSM,
 // STS, S3, KMS, Secrets Manager, SNS, EventBridge, Lambda and Step Functions on
 // loopback, to any AWS client and to callers in process.
 package localcloud
@@ -153,7 +153,7 @@ func (c *Cloud) makeServices() error {
 	cfg := c.cfg
 	caller := wire.Caller{Account: cfg.Account, Region: cfg.Region, ARN: "arn:aws:iam::" + cfg.Account + ":root"}
 	c.Faults = fault.New(cfg.Clock)
-	c.IAM = iam.New()
+	c.IAM = iam.New(cfg.Clock, caller)
 	c.STS = sts.New(cfg.Clock, caller)
 	c.KMS = kms.New(cfg.Clock, caller)
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
