@@ -115,3 +115,13 @@ func UniqueID(prefix, arn string) string {
 	sum := sha256.Sum256([]byte(arn))
 	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
 }
+
+// QueueURL is the address of the queue of an ARN, and whose it is. The embedded
+// SQS goes by the end of an address.
+func QueueURL(arn string) (url string, of Key, err error) {
+	parts := strings.Split(arn, ":")
+	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "sqs" {
+		return "", Key{}, fmt.Errorf("%q is not the ARN of a queue: arn:aws:sqs:<region>:<account>:<name> is expected", arn)
+	}
+	return "https://sqs." + parts[3] + ".amazonaws.com/" + parts[4] + "/" + parts[5], Key{Account: parts[4], Region: parts[3]}, nil
+}
