@@ -1,6 +1,6 @@
 // Package localcloud is the embedded AWS: one process that serves EC2, IAM, SSM,
-// STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda
-// and Step Functions on loopback, to any AWS client and to callers in process.
+// STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda,
+// Step Functions and CloudFormation on loopback, to any AWS client and to callers in process.
 package localcloud
 
 import (
@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/cloudformation"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
@@ -62,6 +63,9 @@ type Config struct {
 	EnforceIAM bool
 	// Decisions is told what was decided on; nil: nobody is.
 	Decisions func(Decision)
+	// FunctionEnvironment is told to the processes of all functions, beside what
+	// their own configuration says.
+	FunctionEnvironment map[string]string
 	// SSHKey is an OpenSSH public key line that every guest gets.
 	SSHKey string
 	Logger *slog.Logger // default: none
@@ -84,6 +88,8 @@ type Cloud struct {
 	Faults  *fault.Set
 	// Scheduler keeps schedules, which ring only after its Start.
 	Scheduler *scheduler.Service
+	// CloudFormation makes the resources of templates in all of these.
+	CloudFormation *cloudformation.Service
 
 	cfg     Config
 	store   *stateStore
@@ -187,6 +193,7 @@ func (c *Cloud) makeServices() error {
 		Clock: cfg.Clock, Default: caller, Machines: c.EC2, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
 		ImageExists: c.imageExists, Emit: c.ssmEvent, Logger: cfg.Logger,
 	})
+	c.CloudFormation = c.newCloudFormation(caller)
 	return nil
 }
 
@@ -195,7 +202,7 @@ func (c *Cloud) makeServices() error {
 func (c *Cloud) stateful() []named {
 	return []named{
 		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"sqs", c.SQS}, {"lambda", c.Lambda}, {"sns", c.SNS},
-		{"events", c.Events}, {"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler},
+		{"events", c.Events}, {"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler}, {"cloudformation", c.CloudFormation},
 	}
 }
 
@@ -230,6 +237,9 @@ func (c *Cloud) Close(ctx context.Context) error {
 // of others goes first.
 func (c *Cloud) closeServices(ctx context.Context) error {
 	var errs []error
+	if c.CloudFormation != nil {
+		errs = append(errs, c.CloudFormation.Close(ctx))
+	}
 	if c.Scheduler != nil {
 		errs = append(errs, c.Scheduler.Close(ctx))
 	}

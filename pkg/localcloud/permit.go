@@ -91,7 +91,7 @@ func denial(service, message string) error {
 		return wire.Errorf("UnauthorizedOperation", "You are not authorized to perform this operation. %s", message)
 	case "sns":
 		return wire.Errorf("AuthorizationError", "%s", message)
-	case "s3", "sts":
+	case "s3", "sts", "cloudformation":
 		return wire.Errorf("AccessDenied", "%s", message)
 	}
 	return wire.Errorf("AccessDeniedException", "%s", message)
@@ -103,7 +103,7 @@ func invalidToken(service string) error {
 		return wire.Errorf("AuthFailure", "AWS was not able to validate the provided access credentials")
 	case "s3":
 		return wire.Errorf("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
-	case "sns", "sts":
+	case "sns", "sts", "cloudformation":
 		return wire.Errorf("InvalidClientTokenId", "The security token included in the request is invalid.")
 	}
 	return wire.Errorf("UnrecognizedClientException", "The security token included in the request is invalid.")
@@ -113,7 +113,7 @@ func expiredToken(service string) error {
 	switch service {
 	case "ec2":
 		return wire.Errorf("RequestExpired", "Request has expired.")
-	case "s3", "sns", "sts":
+	case "s3", "sns", "sts", "cloudformation":
 		return wire.Errorf("ExpiredToken", "The security token included in the request is expired")
 	}
 	return wire.Errorf("ExpiredTokenException", "The security token included in the request is expired")

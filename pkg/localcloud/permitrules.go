@@ -64,6 +64,7 @@ func rules() map[string]rule {
 	}
 	addEC2Rules(out)
 	addMessageRules(out)
+	addDeploymentRules(out)
 	return out
 }
 
@@ -204,6 +205,9 @@ func s3Request(a asker, input any) ([]iam.Request, error) {
 	list := iam.Request{Action: "s3:ListBucket", Resource: "arn:aws:s3:::" + bucket}
 	if bucket == "" {
 		return nil, errors.New("no bucket is named")
+	}
+	if request, ok := bucketReadRequest(r, bucket, key); ok {
+		return []iam.Request{request}, nil
 	}
 	known := []string{"x-id", "partNumber"}
 	if key == "" {

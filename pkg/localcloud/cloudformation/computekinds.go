@@ -33,11 +33,20 @@ type permissionProperties struct {
 	SourceArn, SourceAccount, PrincipalOrgID *string
 }
 
+type invokeConfigProperties struct {
+	FunctionName, Qualifier                        string
+	MaximumEventAgeInSeconds, MaximumRetryAttempts *int32
+	DestinationConfig                              *lambdatypes.DestinationConfig
+}
+
 func lambdaKinds(api Lambda) map[string]kind {
 	p := lambdaProvider{api}
 	return map[string]kind{
 		"AWS::Lambda::Function": of(changer[functionProperties]{
 			create: p.createFunction, update: p.updateFunction, remove: p.deleteFunction, replace: []string{"FunctionName"},
+		}),
+		"AWS::Lambda::EventInvokeConfig": of(changer[invokeConfigProperties]{
+			create: p.configure, update: p.reconfigure, remove: p.unconfigure, replace: []string{"FunctionName", "Qualifier"},
 		}),
 		"AWS::Lambda::Permission": of(changer[permissionProperties]{create: p.addPermission, remove: p.removePermission}),
 	}
@@ -135,6 +144,27 @@ func (l lambdaProvider) setTags(ctx context.Context, t *target, before, after ma
 
 func (l lambdaProvider) deleteFunction(ctx context.Context, t *target, _ functionProperties) error {
 	_, err := l.api.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: aws.String(t.PhysicalID)})
+	return ignoreMissing(err)
+}
+
+// configure says what becomes of asynchronous invocations.
+func (l lambdaProvider) configure(ctx context.Context, t *target, p invokeConfigProperties) error {
+	_, err := l.api.PutFunctionEventInvokeConfig(ctx, &lambda.PutFunctionEventInvokeConfigInput{
+		FunctionName: aws.String(p.FunctionName), Qualifier: scope.Optional(p.Qualifier), DestinationConfig: p.DestinationConfig,
+		MaximumEventAgeInSeconds: p.MaximumEventAgeInSeconds, MaximumRetryAttempts: p.MaximumRetryAttempts,
+	})
+	if err == nil {
+		t.PhysicalID = p.FunctionName + "|" + p.Qualifier
+	}
+	return err
+}
+
+func (l lambdaProvider) reconfigure(ctx context.Context, t *target, _, p invokeConfigProperties) error {
+	return l.configure(ctx, t, p)
+}
+
+func (l lambdaProvider) unconfigure(ctx context.Context, _ *target, p invokeConfigProperties) error {
+	_, err := l.api.DeleteFunctionEventInvokeConfig(ctx, &lambda.DeleteFunctionEventInvokeConfigInput{FunctionName: aws.String(p.FunctionName), Qualifier: scope.Optional(p.Qualifier)})
 	return ignoreMissing(err)
 }
 

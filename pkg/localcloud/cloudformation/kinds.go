@@ -186,10 +186,6 @@ func records() map[string]kind {
 			},
 		},
 		"AWS::EC2::VPCGatewayAttachment": {properties: []string{"InternetGatewayId", "VpcId", "VpnGatewayId"}, replace: []string{"VpcId"}, id: joined("InternetGatewayId", "VpcId")},
-		"AWS::Lambda::EventInvokeConfig": {
-			properties: []string{"DestinationConfig", "FunctionName", "MaximumEventAgeInSeconds", "MaximumRetryAttempts", "Qualifier"},
-			replace:    []string{"FunctionName", "Qualifier"}, id: joined("FunctionName", "Qualifier"),
-		},
 		"AWS::Logs::LogGroup": {
 			properties: []string{"DataProtectionPolicy", "DeletionProtectionEnabled", "FieldIndexPolicies", "KmsKeyId", "LogGroupClass", "LogGroupName", "ResourcePolicyDocument", "RetentionInDays", "Tags"},
 			replace:    []string{"LogGroupName", "LogGroupClass"}, id: named("LogGroupName", 512), attributes: withARN("logs", "log-group:", ":*"),
