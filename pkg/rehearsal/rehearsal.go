@@ -102,6 +102,9 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	f := &Factory{opts: opts}
 	if opts.StateDir != "" {
 		f.StateDir = filepath.Join(opts.StateDir, string(opts.Guests))
+		if opts.Bare { // two factories in one would have the same names
+			f.StateDir += "-bare"
+		}
 	}
 	defer func() {
 		if err != nil {
