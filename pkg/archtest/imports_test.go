@@ -86,7 +86,7 @@ var extra = []layer{
 	{folder: "pkg/localcloud", may: []string{"pkg/workflow"}},
 	{folder: "pkg", may: []string{"pkg/localcloud", "userdata", "pkg/recipe", "pkg/plan"}},
 	{folder: "infra", may: []string{"pkg/stage", "pkg/lambdaentry"}},
-	{folder: "userdata", may: []string{"pkg/component", "pkg/compliance", "pkg/recipe", "pkg/localcloud"}},
+	{folder: "userdata", may: []string{"pkg/component", "pkg/compliance", "pkg/recipe", "pkg/userdata", "pkg/localcloud"}},
 }
 
 // outside says which folders alone may import a library, and who may not.

@@ -86,7 +86,7 @@ func (p *plan) described() []Step {
 func (p *plan) script() string {
 	var b strings.Builder
 	b.WriteString(strings.NewReplacer("@@NAME@@", p.spec.Name, "@@STATE@@", State, "@@REBOOT@@", reboot).Replace(runtimeScript))
-	for _, name := range []string{"apt", "dnf", "repository", "mount", "efs-utils", "nfs4", "volume", "command"} {
+	for _, name := range []string{"apt", "dnf", "repository", "mount", "efs-utils", "nfs4", "volume", "command", "container"} {
 		if slices.Contains(p.needs, name) {
 			b.WriteString("\n" + block(name))
 		}
@@ -419,10 +419,13 @@ func (p *plan) commands() {
 	}
 }
 
-// containers writes what the image's service@.service reads.
+// containers stages what the image's service@.service reads. Where that belongs
+// only the image knows: the roots of services are parameters of its component
+// filesystem.
 func (p *plan) containers() {
 	for _, c := range p.spec.Containers {
-		folder := "/opt/services/" + c.Name + "/conf/"
+		p.need("container")
+		folder := State + "/containers/" + c.Name + "/"
 		lines := []string{"IMAGE=" + c.Image}
 		if len(c.Ports) > 0 {
 			lines = append(lines, "PORTS="+strings.Join(c.Ports, " "))
@@ -439,7 +442,7 @@ func (p *plan) containers() {
 		}
 		p.write(folder+"service.env", "0640", strings.Join(lines, "\n")+"\n")
 		p.write(folder+"container.env", "0640", environment(c.Env))
-		p.add("container", "container "+c.Name, true, "systemctl enable --now service@"+c.Name+".service")
+		p.add("container", "container "+c.Name, true, "container "+c.Name)
 	}
 }
 

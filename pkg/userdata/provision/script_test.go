@@ -304,3 +304,54 @@ func digestOf(t *testing.T, file string) string {
 	require.NoError(t, err)
 	return string(out)
 }
+
+// What the image says decides where settings go, and whether they can go at all.
+func TestAContainersSettingsGoWhereTheImageHasItsServices(t *testing.T) {
+	const image = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:0f9188f13cb7b2c71f2a335e3a4fc328bf5cfb4bf4be6f7e8f6f3f1d4fd2b5a1"
+	out := render(t, head+"containers: [{name: web, image: '"+image+"', env: {A: b}}]\n")
+	for sentence, tc := range map[string]struct {
+		without, start string // a file that the image lacks; what systemctl start does
+		says           string
+	}{
+		"an image that renamed the roots":              {"", "exit 0", ""},
+		"an image without the component filesystem":    {"etc/filesystem.env", "exit 0", "containers need a recipe with the component filesystem"},
+		"an image that lost its program":               {"lib/service-create", "exit 0", "containers need a recipe with the component filesystem"},
+		"a service that tells why it does not start":   {"", "echo not healthy >$0.d/web.reason; exit 1", "service@web.service did not start: not healthy"},
+		"a service that does not tell why it does not": {"", "exit 1", "service@web.service did not start: see journalctl -u service@web.service"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			dir := t.TempDir()
+			write := func(name, content string) {
+				file := filepath.Join(dir, name)
+				require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o750))
+				require.NoError(t, os.WriteFile(file, []byte(content), 0o700)) // #nosec G306 -- programs among them
+			}
+			write("etc/filesystem.env", "SERVICES="+dir+"/apps\n")
+			write("lib/service-create", "#!/bin/sh\nmkdir -p "+dir+"/apps/$1/conf\n")
+			write("bin/systemctl", "#!/bin/sh\necho \"$@\" >>"+dir+"/calls\ncase $1 in start) "+tc.start+" ;; esac\n")
+			require.NoError(t, os.Mkdir(dir+"/bin/systemctl.d", 0o750))
+			var config provision.CloudConfig
+			require.NoError(t, yaml.Load([]byte(out.CloudConfig), &config))
+			for _, f := range config.WriteFiles {
+				write(strings.Replace(f.Path, provision.State, "state", 1), f.Content)
+			}
+			if tc.without != "" {
+				require.NoError(t, os.Remove(filepath.Join(dir, tc.without)))
+			}
+			cmd := exec.CommandContext(t.Context(), "bash", "-s")
+			cmd.Stdin = strings.NewReader(strings.NewReplacer(provision.State, dir+"/state", "/run/ami-factory-userdata.reboot", dir+"/reboot",
+				"/etc/ami-factory/", dir+"/etc/", "/usr/lib/ami-factory/", dir+"/lib/", "/run/ami-factory/services/", dir+"/bin/systemctl.d/",
+				"export PATH=", "export PATH="+dir+"/bin:", "-o root -g root ", "").Replace(out.Script))
+			said, err := cmd.CombinedOutput()
+			if tc.says != "" {
+				require.Error(t, err, "%s", said)
+				assert.Contains(t, string(said), tc.says)
+				return
+			}
+			require.NoError(t, err, "%s", said)
+			assert.Equal(t, "A=b\n", read(t, dir+"/apps/web/conf/container.env"))
+			assert.Contains(t, read(t, dir+"/apps/web/conf/service.env"), "IMAGE="+image+"\n")
+			assert.Equal(t, "enable service@web.service\nstart service@web.service\n", read(t, dir+"/calls"))
+		})
+	}
+}

@@ -36,7 +36,7 @@ func TestTheImageTakesTheSettingsOfContainers(t *testing.T) {
 			require.NoError(t, yaml.Load([]byte(out.CloudConfig), &config))
 			file := filepath.Join(t.TempDir(), "service.env")
 			for _, f := range config.WriteFiles {
-				if f.Path == "/opt/services/web/conf/service.env" {
+				if f.Path == provision.State+"/containers/web/service.env" {
 					require.NoError(t, os.WriteFile(file, []byte(f.Content), 0o640))
 				}
 			}

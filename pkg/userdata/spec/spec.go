@@ -206,7 +206,7 @@ type Command struct {
 
 // Container to run as a service.
 type Container struct {
-	// Name of the service: unit service@<name>, files below /opt/services/<name>.
+	// Name of the service: unit service@<name>, and its folder below the image's root of services, which is /opt/services unless the recipe renames it.
 	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$,maxLength=40" hint:"lower-case letters, digits and single hyphens, beginning with a letter"`
 	// Image by digest, from a private registry of ECR that the recipe approves (registries of the component filesystem).
 	Image string `yaml:"image" json:"image" jsonschema:"required,maxLength=500"`

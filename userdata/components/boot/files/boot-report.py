@@ -1,11 +1,13 @@
 #!/usr/bin/python3 -I
-"""Waits at the end of a boot until the services that the image declares are
-active and healthy, and says on the console and in /run/ami-factory/boot.json
-whether they are. Ends with 1 when one is not, or when cloud-init failed.
+"""Waits at the end of a boot until the services that the image declares, and
+those in containers that its user data enabled, are active and healthy, and says
+on the console and in /run/ami-factory/boot.json whether they are. Ends with 1
+when one is not, or when cloud-init failed.
 
-AMI_FACTORY_BOOT_FILE, AMI_FACTORY_BOOT_RESULT and AMI_FACTORY_CONSOLE move what
-it reads and writes.
+AMI_FACTORY_BOOT_FILE, AMI_FACTORY_BOOT_RESULT, AMI_FACTORY_CONSOLE,
+AMI_FACTORY_RUN and AMI_FACTORY_UNITS move what it reads and writes.
 """
+import glob
 import json
 import os
 import subprocess
@@ -15,7 +17,9 @@ import time
 EXPECTED = os.environ.get("AMI_FACTORY_BOOT_FILE", "/etc/ami-factory/boot.json")
 RESULT = os.environ.get("AMI_FACTORY_BOOT_RESULT", "/run/ami-factory/boot.json")
 CONSOLE = os.environ.get("AMI_FACTORY_CONSOLE", "/dev/console")
-REASONS = "/run/ami-factory/services"
+RUN = os.environ.get("AMI_FACTORY_RUN", "/run")
+UNITS = os.environ.get("AMI_FACTORY_UNITS", "/etc/systemd/system")
+REASONS = f"{RUN}/ami-factory/services"
 
 
 def run(argv, limit=20):
@@ -34,6 +38,17 @@ def run(argv, limit=20):
 def properties(unit):
     code, text = run(["systemctl", "show", "--property=LoadState,ActiveState,SubState,Result,StatusText,NRestarts", unit])
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line) if code == 0 else {"error": text}
+
+
+def expected():
+    """What the image declares, and the services in containers that are enabled:
+    the image cannot know those of an instance's user data."""
+    with open(EXPECTED, encoding="utf-8") as file:
+        found = json.load(file)
+    declared = {service["unit"] for service in found["services"]}
+    enabled = {os.path.basename(link) for link in glob.glob(f"{UNITS}/*.wants/service@*.service")}
+    found["services"] += [{"unit": unit, "health": ""} for unit in sorted(enabled - declared)]
+    return found
 
 
 def look(service):
@@ -65,7 +80,7 @@ def reason(unit):
 
 def cloud_init():
     try:
-        with open("/run/cloud-init/result.json", encoding="utf-8") as file:
+        with open(f"{RUN}/cloud-init/result.json", encoding="utf-8") as file:
             result = json.load(file)["v1"]
         return {"datasource": result.get("datasource"), "errors": result.get("errors", [])}
     except (OSError, ValueError, KeyError) as error:
@@ -91,15 +106,14 @@ def write(report):
 
 
 def main():
-    with open(EXPECTED, encoding="utf-8") as file:
-        expected = json.load(file)
+    wanted = expected()
     begun = time.monotonic()
     with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         boot = file.read().strip()
     report = {"schema": "ami-factory/boot/1", "status": "waiting", "bootId": boot, "seconds": 0, "cloudInit": {}, "services": []}
     write(report)
-    services = {s["unit"]: {"unit": s["unit"], "healthy": False, "state": "", "seconds": 0, "message": ""} for s in expected["services"]}
-    waiting = list(expected["services"])
+    services = {s["unit"]: {"unit": s["unit"], "healthy": False, "state": "", "seconds": 0, "message": ""} for s in wanted["services"]}
+    waiting = list(wanted["services"])
     while waiting:
         left = []
         for service in waiting:
@@ -110,10 +124,10 @@ def main():
             if again:
                 left.append(service)
         waiting = left
-        if waiting and time.monotonic() - begun >= expected["wait"]:
+        if waiting and time.monotonic() - begun >= wanted["wait"]:
             for service in waiting:
                 entry = services[service["unit"]]
-                entry["message"] = f'not healthy after {expected["wait"]} seconds: {entry["message"]}'
+                entry["message"] = f'not healthy after {wanted["wait"]} seconds: {entry["message"]}'
             break
         if waiting:
             time.sleep(1)
