@@ -432,7 +432,8 @@ func (p *plan) containers() {
 		}
 		lines = append(lines, "STOP_GRACE="+strconv.Itoa(c.StopGraceSeconds))
 		if c.Health.Port != 0 {
-			lines = append(lines, "HEALTH_PORT="+strconv.Itoa(c.Health.Port), "HEALTH_PATH="+c.Health.Path)
+			lines = append(lines, "HEALTH_PORT="+strconv.Itoa(c.Health.Port), "HEALTH_PATH="+c.Health.Path,
+				"HEALTH_WAIT="+strconv.Itoa(c.Health.WaitSeconds))
 		}
 		if c.Memory != "" {
 			lines = append(lines, "MEMORY="+c.Memory)

@@ -26,7 +26,7 @@ func TestTheImageTakesTheSettingsOfContainers(t *testing.T) {
 		"as short as can be":  "",
 		"one port":            ", ports: ['8080:80']",
 		"several ports":       ", ports: ['8080:80', '127.0.0.1:9000:9000', '53:53/udp']",
-		"everything there is": ", ports: ['8080:80', '8081:81'], health: {port: 80, path: /healthz}, stopGraceSeconds: 45, memory: 2g, cpus: '0.5', env: {A: b c}",
+		"everything there is": ", ports: ['8080:80', '8081:81'], health: {port: 80, path: /healthz, waitSeconds: 600}, stopGraceSeconds: 45, memory: 2g, cpus: '0.5', env: {A: b c}",
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			s := parse(t, head+"containers: [{name: web, image: '"+image+"'"+container+"}]\n")

@@ -230,6 +230,8 @@ type Health struct {
 	Port int `yaml:"port,omitempty" json:"port,omitempty" jsonschema:"minimum=1,maximum=65535"`
 	// Path to get; default /.
 	Path string `yaml:"path,omitempty" json:"path,omitempty" jsonschema:"pattern=^/[A-Za-z0-9._~/-]*$,maxLength=200,default=/" hint:"an absolute path without a query"`
+	// WaitSeconds that the service may take to become healthy, before it is stopped and has failed; 1 to 600, default 60.
+	WaitSeconds int `yaml:"waitSeconds,omitempty" json:"waitSeconds,omitempty" jsonschema:"minimum=1,maximum=600,default=60"`
 }
 
 // Proxy for what leaves the instance.

@@ -263,6 +263,7 @@ func TestRefusals(t *testing.T) {
 		"a container's secret":            {"containers: [{name: web, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "', env: {DB_PASSWORD: x}}]\n", []what{{"DB_PASSWORD", "a secret in clear"}}},
 		"a container's variable":          {"containers: [{name: web, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "', env: {A-B: x}}]\n", []what{{"A-B", "not the name of a variable"}}},
 		"a variable of two lines":         {"containers: [{name: web, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "', env: {A: \"x\\ny\"}}]\n", []what{{"\"x", "cannot be written into an environment file"}}},
+		"a service that takes an hour":    {"containers: [{name: web, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "', health: {port: 80, waitSeconds: 3600}}]\n", []what{{"3600", "out of range"}}},
 		"a port of two containers":        {"containers:\n  - {name: a, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "', ports: ['80:80']}\n  - {name: b, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "', ports: ['80:81']}\n", []what{{"'80:81'", "host port 80 is listed twice"}}},
 		"a proxy with a password":         {"proxy: {https: 'http://me:hunter2@p.test:1'}\n", []what{{"'http", "does not have the form"}, {"'http", "an address with a password"}}},
 		"a time zone that does not exist": {"timezone: Europe/Zuerich\n", []what{{"Europe", `there is no time zone "Europe/Zuerich"`}}},
