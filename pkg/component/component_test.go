@@ -302,9 +302,11 @@ func digestOf(t *testing.T, manifest map[string]any, n int) string {
 	return digest
 }
 
-func TestAComponentsDigestIsOfItsFilesAndNoOthers(t *testing.T) {
-	digests := func(fsys fstest.MapFS) []string {
-		selected, _ := selectAll(t, fsys)
+func TestAComponentsDigestIsOfWhatItDoesAndProves(t *testing.T) {
+	digests := func(t *testing.T, fsys fstest.MapFS) []string {
+		t.Helper()
+		selected, problems := selectAll(t, fsys)
+		require.Empty(t, problems)
 		files, err := component.Files(fsys, "debian-12", selected)
 		require.NoError(t, err)
 		i := slices.IndexFunc(files, func(f component.File) bool { return f.Path == "manifest.json" })
@@ -312,13 +314,29 @@ func TestAComponentsDigestIsOfItsFilesAndNoOthers(t *testing.T) {
 		require.NoError(t, json.Unmarshal(files[i].Data, &m))
 		return []string{digestOf(t, m, 0), digestOf(t, m, 1)}
 	}
-	before, after := digests(tree()), digests(edited("components/web/files/etc/web.conf", "x", "y"))
-	assert.Equal(t, before[0], after[0])
-	assert.NotEqual(t, before[1], after[1])
+	before := digests(t, tree())
+	assert.NotEqual(t, before[0], before[1])
+	for sentence, tc := range map[string]struct {
+		file, old, new string
+		base, web      bool // whether the component's digest changes
+	}{
+		"a file of one component":              {"components/web/files/etc/web.conf", "x", "y", false, true},
+		"its checks":                           {"components/web/checks.yaml", "running: true", "running: false", false, true},
+		"its description, parameters included": {"components/web/component.yaml", "default: 80", "default: 81", false, true},
+		"what all components call":             {"lib/lib.sh", "lib", "library", true, true},
+		"its page":                             {"components/web/README.md", "page", "other page", false, false},
+		"the seal, which is no component's":    {"seal/arm.sh", "arm", "alarm", false, false},
+		"a recipe's value":                     {"recipes/sample.yaml", "8080", "8081", false, false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			after := digests(t, edited(tc.file, tc.old, tc.new))
+			assert.Equal(t, []bool{tc.base, tc.web}, []bool{before[0] != after[0], before[1] != after[1]})
+		})
+	}
 }
 
 func TestBundleNeedsSealAndRunner(t *testing.T) {
-	for _, missing := range []string{"seal/arm.sh", "verify/run-checks.sh", "runner/run.sh"} {
+	for _, missing := range []string{"lib/lib.sh", "seal/arm.sh", "verify/run-checks.sh", "runner/run.sh"} {
 		fsys := tree()
 		selected, _ := selectAll(t, fsys)
 		delete(fsys, missing)
