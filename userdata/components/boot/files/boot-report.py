@@ -4,6 +4,10 @@ those in containers that its user data enabled, are active and healthy, and says
 on the console and in /run/ami-factory/boot.json whether they are. Ends with 1
 when one is not, or when cloud-init failed.
 
+Agents of vendors are told of as well. One that failed is off, as it is meant to
+be without its secret; the boot is then degraded, and has not failed: an instance
+does its work without.
+
 AMI_FACTORY_BOOT_FILE, AMI_FACTORY_BOOT_RESULT, AMI_FACTORY_CONSOLE,
 AMI_FACTORY_RUN and AMI_FACTORY_UNITS move what it reads and writes.
 """
@@ -36,7 +40,7 @@ def run(argv, limit=20):
 
 
 def properties(unit):
-    code, text = run(["systemctl", "show", "--property=LoadState,ActiveState,SubState,Result,StatusText,NRestarts", unit])
+    code, text = run(["systemctl", "show", "--property=LoadState,ActiveState,SubState,Result,StatusText,NRestarts,Job", unit])
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line) if code == 0 else {"error": text}
 
 
@@ -78,6 +82,52 @@ def reason(unit):
         return ""
 
 
+def enabled_agents():
+    """The agents of the image, by the units that decide at each boot whether to
+    start them."""
+    links = glob.glob(f"{UNITS}/*.wants/ami-factory-agent@*.service")
+    return sorted({os.path.basename(link)[len("ami-factory-agent@"):-len(".service")] for link in links})
+
+
+def look_at_agent(name):
+    """Looks at an agent once: (whether to wait, state, reason). State and reason
+    are what the agent's unit says, which knows no secret; nothing else of its
+    file is taken over."""
+    p = properties(f"ami-factory-agent@{name}.service")
+    if p.get("ActiveState") in ("activating", "reloading") or p.get("Job", "0") not in ("", "0"):
+        return True, "unknown", "its unit has not ended"
+    try:
+        with open(f"{RUN}/ami-factory/agents/{name}.json", encoding="utf-8") as file:
+            said = json.load(file)
+        state, reason, unit = str(said["state"]), str(said["reason"]), str(said["unit"])
+    except (OSError, ValueError, KeyError, TypeError):
+        # Its unit was ended before it could tell.
+        return False, "failed", f'ami-factory-agent@{name}.service is {p.get("ActiveState", "unknown")}: result {p.get("Result", "unknown")}'
+    if state == "started":
+        p = properties(unit)
+        if p.get("ActiveState") == "failed":
+            state, reason = "failed", f'{unit} was started, and failed: result {p.get("Result", "unknown")}'
+    return False, state, " ".join(reason.split())[:500]
+
+
+def await_agents(until):
+    """What became of each agent by a time of the monotonic clock."""
+    found = {}
+    waiting = enabled_agents()
+    while waiting:
+        left = []
+        for name in waiting:
+            again, state, reason = look_at_agent(name)
+            found[name] = {"agent": name, "state": state, "reason": reason}
+            if again:
+                left.append(name)
+        waiting = left
+        if not waiting or time.monotonic() >= until:
+            break
+        time.sleep(1)
+    return [found[name] for name in sorted(found)]
+
+
 def cloud_init():
     try:
         with open(f"{RUN}/cloud-init/result.json", encoding="utf-8") as file:
@@ -110,7 +160,7 @@ def main():
     begun = time.monotonic()
     with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         boot = file.read().strip()
-    report = {"schema": "ami-factory/boot/1", "status": "waiting", "bootId": boot, "seconds": 0, "cloudInit": {}, "services": []}
+    report = {"schema": "ami-factory/boot/1", "status": "waiting", "bootId": boot, "seconds": 0, "cloudInit": {}, "services": [], "agents": []}
     write(report)
     services = {s["unit"]: {"unit": s["unit"], "healthy": False, "state": "", "seconds": 0, "message": ""} for s in wanted["services"]}
     waiting = list(wanted["services"])
@@ -133,14 +183,18 @@ def main():
             time.sleep(1)
     report["cloudInit"] = cloud_init()
     report["services"] = list(services.values())
+    report["agents"] = await_agents(begun + wanted["wait"])
     report["seconds"] = round(time.monotonic() - begun, 1)
     problems = [f'{s["unit"]} is {s["state"]}: {s["message"]}' for s in report["services"] if not s["healthy"]]
     problems += [f"cloud-init: {e}" for e in report["cloudInit"]["errors"]]
-    report["status"] = "failed" if problems else "ok"
+    off = [f'agent {a["agent"]} is off: {a["reason"]}' for a in report["agents"] if a["state"] not in ("started", "not-configured")]
+    report["status"] = "failed" if problems else "degraded" if off else "ok"
     write(report)
     for problem in problems:
         say(f"FAILED: {problem}")
-    if not problems:
+    for reason in off:
+        say(f"DEGRADED: {reason}")
+    if not problems and not off:
         say(f'ok, {len(services)} services healthy after {report["seconds"]} s')
     return 1 if problems else 0
 
