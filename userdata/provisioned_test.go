@@ -91,7 +91,7 @@ func TestAProvisionersContainersRunOnTheImagesServices(t *testing.T) {
 	}
 	assert.Contains(t, g.install(t, named(renamedComponents)), "changed: image "+image)
 	g.permitContainers(t)
-	g.checker(t, "docker")
+	g.checker(t, "docker", "filesystem")
 
 	s, problems, err := spec.Parse("provisioned.yaml", []byte(named(provisionersSpec)), userdata.FS)
 	require.NoError(t, err)
@@ -147,6 +147,18 @@ func TestAProvisionersContainersRunOnTheImagesServices(t *testing.T) {
 		assert.Equal(t, reason, report.Services[1].Message)
 		assert.Equal(t, "failed", g.output(t, "systemctl is-failed service@sick.service"))
 		assert.Contains(t, g.console(t), "ami-factory: boot: FAILED: service@sick.service is failed (failed): "+reason)
+	})
+	t.Run("a service with more rights than it needs is noticed", func(t *testing.T) {
+		assert.NotContains(t, g.failures(t), "FSYS-06")
+		g.output(t, "docker run -d --name weak --label ami-factory.service=weak --cap-add NET_ADMIN "+image)
+		assert.Contains(t, g.failures(t)["FSYS-06"], "/weak has too much")
+		g.output(t, "docker rm -f weak && cp /usr/lib/ami-factory/service-run /root/")
+		for _, option := range []string{"--read-only", "--cap-drop ALL", "--security-opt no-new-privileges", "--user "} {
+			g.output(t, "sed -i 's/"+option+"/--label weak=/' /usr/lib/ami-factory/service-run")
+			assert.Contains(t, g.failures(t), "FSYS-06", "without %s", option)
+			g.output(t, "cp /root/service-run /usr/lib/ami-factory/")
+		}
+		assert.NotContains(t, g.failures(t), "FSYS-06")
 	})
 	t.Run("a healthy one has its grace to end in", func(t *testing.T) {
 		began := time.Now()
