@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
 	"fmt"
@@ -230,10 +231,9 @@ func (p *plan) proxy() {
 
 func (p *plan) repositories() {
 	for _, r := range p.spec.Repositories {
-		p.installs()
 		p.need("repository")
-		staged := State + "/repositories/" + r.Name
-		p.write(staged+".asc", "0644", strings.TrimSpace(r.Key)+"\n")
+		staged, content := State+"/repositories/"+r.Name, strings.TrimSpace(r.Key)+"\n"
+		p.write(staged+".asc", "0644", content)
 		target, key := "/etc/apt/sources.list.d/"+r.Name+".sources", "/etc/apt/keyrings/"+r.Name+".asc"
 		if p.dnf() {
 			target, key = "/etc/yum.repos.d/"+r.Name+".repo", "/etc/pki/rpm-gpg/"+r.Name+".asc"
@@ -246,7 +246,7 @@ func (p *plan) repositories() {
 			p.write(staged+".conf", "0644", fmt.Sprintf("Types: deb\nURIs: %s\nSuites: %s\n%sSigned-By: %s\n", r.URI, r.Suite, components, key))
 		}
 		p.add("repository", "repository "+r.Name, true,
-			strings.Join([]string{"repository", r.Name, r.Fingerprint, target, key}, " "))
+			strings.Join([]string{"repository", r.Name, r.Fingerprint, fmt.Sprintf("%x", sha256.Sum256([]byte(content))), target, key}, " "))
 	}
 }
 

@@ -169,7 +169,7 @@ func TestNothingToDoIsDoneWell(t *testing.T) {
 // The step that takes a repository into use is run for real, with apt's folder
 // in one of the test.
 func TestARepositoryIsUsedOnlyWithTheKeyThatWasReviewed(t *testing.T) {
-	for _, tool := range []string{"bash", "gpg", "awk"} {
+	for _, tool := range []string{"bash", "sha256sum"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skip("needs " + tool + ", which is not installed; make setup installs it on Debian")
 		}
@@ -181,6 +181,7 @@ func TestARepositoryIsUsedOnlyWithTheKeyThatWasReviewed(t *testing.T) {
 		"the key that was reviewed": {func(key string) string { return key }, true},
 		"a key that was swapped":    {func(string) string { return otherKey }, false},
 		"a key that is damaged":     {func(key string) string { return key[:len(key)/2] }, false},
+		"a key beside the reviewed": {func(key string) string { return key + otherKey }, false},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			dir := t.TempDir()
@@ -210,6 +211,13 @@ func TestARepositoryIsUsedOnlyWithTheKeyThatWasReviewed(t *testing.T) {
 			assert.Contains(t, string(said), `step "repository example" failed`)
 		})
 	}
+}
+
+func TestARepositoryWhoseKeyIsAnotherIsNotRendered(t *testing.T) {
+	s := parse(t, read(t, examples+"/web-service.yaml"))
+	s.Repositories[0].Key = otherKey
+	_, err := provision.Render(s, s.Target)
+	assert.ErrorContains(t, err, "the key of repository example does not have the fingerprint 699A8B45A9768295A7A8832EE8DE369060CB80FD")
 }
 
 // stagedFiles are the files of a cloud-config that wait below the state folder.

@@ -22,7 +22,7 @@ type Spec struct {
 	Kernel Kernel `yaml:"kernel,omitempty" json:"kernel,omitempty"`
 	// Mounts of file systems. One that fails is recorded and does not stop the boot.
 	Mounts Mounts `yaml:"mounts,omitempty" json:"mounts,omitempty"`
-	// Repositories of packages, in use only after their key's fingerprint was verified.
+	// Repositories of packages, each in use with the one key of its fingerprint only.
 	Repositories []Repository `yaml:"repositories,omitempty" json:"repositories,omitempty" jsonschema:"maxItems=20"`
 	// Packages to install, by the family's package manager.
 	Packages []Package `yaml:"packages,omitempty" json:"packages,omitempty" jsonschema:"maxItems=200"`
@@ -156,7 +156,7 @@ type Repository struct {
 	Components []string `yaml:"components,omitempty" json:"components,omitempty" jsonschema:"pattern=^[A-Za-z0-9._/-]+$,maxLength=60" hint:"such as main"`
 	// Key that signs, ASCII-armoured.
 	Key string `yaml:"key" json:"key" jsonschema:"required,maxLength=12000"`
-	// Fingerprint of the key, which the first boot verifies before it is used.
+	// Fingerprint of the key, which is verified when the spec is checked and rendered; the first boot takes that very key and no other.
 	Fingerprint string `yaml:"fingerprint" json:"fingerprint" jsonschema:"required,pattern=^[0-9A-F]{40}$" hint:"40 hexadecimal digits, upper-case and without spaces, in quotes"`
 }
 
