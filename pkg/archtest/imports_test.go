@@ -45,7 +45,7 @@ var layers = []layer{
 	}},
 	{folder: "pkg/rehearsal", may: []string{
 		"pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdaentry", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
-		"pkg/evidence", "pkg/guest", "pkg/ami", "pkg/awserr", "userdata",
+		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/awserr", "userdata",
 	}},
 
 	// The embedded AWS knows nothing of the factory.
@@ -55,7 +55,7 @@ var layers = []layer{
 	{folder: "pkg/functions", may: []string{
 		"pkg/lambdaentry", "pkg/stage", "pkg/trigger", "pkg/distribution", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
-	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "pkg/component", "userdata"}},
+	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "pkg/component", "pkg/cost", "userdata"}},
 	{folder: "pkg/stage", may: []string{
 		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/compliance", "pkg/component", "pkg/distribution", "pkg/evidence",
 		"pkg/userdata", "pkg/plan", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost",
@@ -67,7 +67,7 @@ var layers = []layer{
 	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/awserr"}},
 	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/distribution", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
-	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance"}},
+	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance", "pkg/cost"}},
 	{folder: "pkg/ami", may: []string{"pkg/awserr"}},
 	{folder: "pkg/guest", may: []string{"pkg/awserr"}},
 	{folder: "pkg/awserr"},
