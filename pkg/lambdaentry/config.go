@@ -2,9 +2,11 @@ package lambdaentry
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 )
 
@@ -23,6 +25,7 @@ const (
 	EnvGossSHA256      = "AMI_FACTORY_GOSS_SHA256"
 	EnvGuestEndpoint   = "AMI_FACTORY_GUEST_ENDPOINT_URL"   // where guests reach S3, if not where functions do
 	EnvParameters      = "AMI_FACTORY_COMPONENT_PARAMETERS" // JSON, see component.ParseDeployment
+	EnvPrices          = "AMI_FACTORY_PRICES"               // JSON, see cost.ListPrices
 	EnvGuests          = "AMI_FACTORY_GUESTS"
 	EnvStateMachine    = "AMI_FACTORY_STATE_MACHINE_ARN"   // for triggers
 	EnvEventBus        = "AMI_FACTORY_EVENT_BUS"           // for triggers: the factory's own
@@ -68,6 +71,10 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 	if c.Parameters, err = component.ParseDeployment(getenv(EnvParameters)); err != nil {
 		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", EnvParameters, err)
 	}
+	if c.Prices, err = cost.ListPrices(getenv(EnvPrices)); err != nil {
+		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", EnvPrices, err)
+	}
+	c.Architecture = architecture()
 	if c.Guests == "" {
 		c.Guests = "ec2"
 	}
@@ -81,6 +88,14 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 		return Config{}, fmt.Errorf("the function's environment lacks %s; deploy the function again", strings.Join(missing, ", "))
 	}
 	return c, nil
+}
+
+// architecture is Lambda's name of what this program was built for.
+func architecture() string {
+	if runtime.GOARCH == "amd64" {
+		return "x86_64"
+	}
+	return runtime.GOARCH
 }
 
 // list splits a comma-separated list and drops what is empty.

@@ -84,6 +84,7 @@ type Cloud struct {
 	store   *stateStore
 	handler http.Handler
 	rules   map[string]rule // by service and operation
+	calls   counter
 
 	mu     sync.Mutex
 	server *http.Server

@@ -37,7 +37,7 @@ func (c *Cloud) services() []wire.Service {
 func (c *Cloud) newHandler() http.Handler {
 	services := c.services()
 	front := wire.Handler(wire.HandlerOptions{
-		DefaultAccount: c.cfg.Account, DefaultRegion: c.cfg.Region, Account: c.STS.Resolve, Before: c.Faults.Before,
+		DefaultAccount: c.cfg.Account, DefaultRegion: c.cfg.Region, Account: c.STS.Resolve, Before: c.before,
 		Authorize: c.permit, Default: c.S3.Handler(), Logger: c.cfg.Logger,
 	}, services...)
 	ids := make([]string, 0, len(services))

@@ -221,7 +221,7 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handl
 	for name, maker := range functions.All() {
 		awsConfig := f.Cloud.AWSConfigOfRole("", f.roleARN(name), prefix+name)
 		awsConfig.Retryer = lambdaentry.Retryer
-		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig})
+		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig, Output: f.Cloud.Lambda.Output(f.functionARN(workflow.Stage(name)))})
 	}
 	return handlers, nil
 }

@@ -111,7 +111,11 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 		return StartBuildsOutput{}, failure.New(failure.InvalidInput, "unknown event %q (allowed: %s, %s, %s)",
 			in.DetailType, SourceChangedType, NightlyType, ExecutionChangedType)
 	}
-	return s.consider(ctx, want, ended, in.Time)
+	out, err := s.consider(ctx, want, ended, in.Time)
+	if in.DetailType == NightlyType {
+		err = errors.Join(err, s.measure(ctx, recipes, in.Time))
+	}
+	return out, err
 }
 
 func (s StartBuilds) consider(ctx context.Context, want []wanted, ended string, now time.Time) (StartBuildsOutput, error) {
