@@ -35,6 +35,9 @@ type Resolve struct {
 	UserData fs.FS
 }
 
+// maxDelaySeconds is what the state machine waits at most before it begins.
+const maxDelaySeconds = 3600
+
 // Run returns what would be built, or that it is published already.
 func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error) {
 	if err := requireInput("recipe", in.Recipe, "execution.name", in.Execution.Name, "stage", in.Stage); err != nil {
@@ -42,6 +45,9 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	}
 	if in.Now.IsZero() || in.Execution.StartTime.IsZero() {
 		return ResolveOutput{}, missingInput([]string{"now or execution.startTime"})
+	}
+	if in.DelaySeconds < 0 || in.DelaySeconds > maxDelaySeconds {
+		return ResolveOutput{}, failure.New(failure.InvalidInput, "delaySeconds is %d (allowed: 0 to %d)", in.DelaySeconds, maxDelaySeconds)
 	}
 	p, bundle, err := s.plan(ctx, in)
 	if err != nil {

@@ -22,6 +22,7 @@ type Settings struct {
 	EventBus         string // the factory's own; for triggers only
 	// AnnouncementTopics are those whose messages are heard; for triggers only.
 	AnnouncementTopics []string
+	FindingHours       int                  // at least between two builds for vulnerabilities; for triggers only; 0: the default
 	Parameters         component.Deployment // of components, for all recipes
 	Guests             string               // what instances really are: ec2, or vm|container|simulated and a description
 }
