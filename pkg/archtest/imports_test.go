@@ -35,7 +35,7 @@ var everywhere = []string{"pkg/failure", "pkg/report"}
 var layers = []layer{
 	{folder: "cmd", may: []string{"pkg/cli"}},
 	{folder: "lambdas", may: []string{"pkg/lambdaentry", "pkg/functions", "pkg/stage"}, strict: true},
-	{folder: "infra", may: []string{"pkg/workflow"}},
+	{folder: "infra", may: []string{"pkg/workflow", "pkg/metric"}},
 	{folder: "test", may: []string{"pkg", "userdata", "infra"}},
 
 	// The operator's side drives everything but the deployment.
@@ -58,8 +58,10 @@ var layers = []layer{
 	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "pkg/component", "userdata"}},
 	{folder: "pkg/stage", may: []string{
 		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/compliance", "pkg/component", "pkg/distribution", "pkg/evidence",
-		"pkg/userdata", "pkg/plan", "pkg/source", "pkg/recipe", "pkg/trigger",
+		"pkg/userdata", "pkg/plan", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost",
 	}},
+	{folder: "pkg/metric"},
+	{folder: "pkg/cost"},
 	{folder: "pkg/trigger", may: []string{"pkg/recipe"}},
 	{folder: "pkg/workflow"},
 	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/awserr"}},
@@ -109,7 +111,7 @@ var outsides = []outside{
 	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin"}, why: "it signs what stands in for a vendor's repository"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
-		"cmd", "infra", "pkg/workflow", "pkg/trigger", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/userdata", "pkg/report", "pkg/failure", "userdata",
+		"cmd", "infra", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/userdata", "pkg/report", "pkg/failure", "userdata",
 	}, why: "these are pure: what they need of AWS is resolved before"},
 	{library: "github.com/stretchr/testify", never: []string{"cmd", "lambdas", "infra", "pkg", "userdata"}, why: "it is for tests"},
 }
