@@ -178,7 +178,7 @@ func (c *Cloud) makeServices() error {
 		return err
 	}
 	c.SSM = ssm.New(ssm.Config{
-		Clock: cfg.Clock, Default: caller, Machines: c.EC2, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
+		Clock: cfg.Clock, Default: caller, Machines: agents{c}, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
 		ImageExists: c.imageExists, Emit: c.ssmEvent, Logger: cfg.Logger,
 	})
 	return nil

@@ -155,7 +155,7 @@ func (f *Factory) deployRoles(gossKey, topicARN string) error {
 		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
 		BuilderRole: fmt.Sprintf("arn:aws:iam::%s:role/%s", f.Cloud.Account(), builderProfile), Topic: topicARN,
 	}
-	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN)}
+	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN), builderRole: workflow.BuilderPolicy()}
 	for _, spec := range workflow.Functions() {
 		policies[string(spec.Stage)] = spec.Policy(deployment)
 	}
@@ -171,10 +171,13 @@ func (f *Factory) deployRoles(gossKey, topicARN string) error {
 	return nil
 }
 
-// machineRole is the state machine's, as roleARN takes it.
-const machineRole = "workflow"
+// Roles that are not of functions, as roleARN takes them.
+const (
+	machineRole = "workflow"
+	builderRole = "builder" // of the profile builderProfile
+)
 
-// roleARN is the role of a function, or of the state machine.
+// roleARN is the role of a function, of the state machine, or of builders.
 func (f *Factory) roleARN(name string) string {
 	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, name)
 }
