@@ -63,6 +63,7 @@ func rules() map[string]rule {
 		out["ssm:"+operation] = onAll("ssm:" + operation)
 	}
 	addEC2Rules(out)
+	addMessageRules(out)
 	return out
 }
 
