@@ -169,12 +169,12 @@ func (c *Cloud) makeServices() error {
 	}
 	c.SQS = sqs.New(sqs.Config{Clock: cfg.Clock, Default: caller, Endpoint: c.URL, Logger: cfg.Logger})
 	c.Lambda = c.newLambda(caller)
-	c.SNS = sns.New(sns.Config{Clock: cfg.Clock, Default: caller, Functions: c.Lambda, Logger: cfg.Logger})
+	c.SNS = sns.New(sns.Config{Clock: cfg.Clock, Default: caller, Functions: c.Lambda, Queues: targets{c}, Endpoint: c.URL, Logger: cfg.Logger})
 	c.States = states.New(states.Config{
 		Clock: cfg.Clock, Default: caller, Invoker: machineInvoker{c}, Integrations: integrations{c}, Events: c.statesEvent, Logger: cfg.Logger,
 	})
 	c.Events = events.New(events.Config{
-		Clock: cfg.Clock, Default: caller, Functions: c.Lambda, StateMachines: c.States, Topics: c.SNS, Logger: cfg.Logger,
+		Clock: cfg.Clock, Default: caller, Functions: c.Lambda, StateMachines: c.States, Topics: c.SNS, Queues: targets{c}, Logger: cfg.Logger,
 	})
 	c.Scheduler = c.newScheduler(caller)
 	if c.EC2, err = ec2.New(ec2.Config{
