@@ -1,6 +1,6 @@
 // Package localcloud is the embedded AWS: one process that serves EC2, SSM,
-// STS, S3, KMS, Secrets Manager, SNS, EventBridge, Lambda and Step Functions on
-// loopback, to any AWS client and to callers in process.
+// STS, S3, KMS, Secrets Manager, SNS, EventBridge, Lambda, Step Functions and
+// Service Quotas on loopback, to any AWS client and to callers in process.
 package localcloud
 
 import (
@@ -23,6 +23,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/s3"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/secretsmanager"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/servicequotas"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ssm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/states"
@@ -78,6 +79,7 @@ type Cloud struct {
 	Lambda  *lambda.Service
 	States  *states.Service
 	IAM     *iam.Service
+	Quotas  *servicequotas.Service
 	Faults  *fault.Set
 
 	cfg     Config
@@ -157,6 +159,7 @@ func (c *Cloud) makeServices() error {
 	c.STS = sts.New(cfg.Clock, caller)
 	c.KMS = kms.New(cfg.Clock, caller)
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
+	c.Quotas = servicequotas.New(caller)
 	var err error
 	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), Secret: c.STS.Secret}); err != nil {
 		return err
@@ -188,7 +191,7 @@ func (c *Cloud) makeServices() error {
 func (c *Cloud) stateful() []named {
 	return []named{
 		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"lambda", c.Lambda}, {"sns", c.SNS}, {"events", c.Events},
-		{"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States},
+		{"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"servicequotas", c.Quotas},
 	}
 }
 

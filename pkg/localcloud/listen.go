@@ -31,6 +31,7 @@ func (c *Cloud) Handler() http.Handler { return c.handler }
 func (c *Cloud) services() []wire.Service {
 	return []wire.Service{
 		c.EC2.Wire(), c.SSM.Wire(), c.STS.Wire(), c.S3.Wire(), c.KMS.Wire(), c.Secrets.Wire(), c.SNS.Wire(), c.Events.Wire(), c.Lambda.Wire(), c.States.Wire(),
+		c.Quotas.Wire(),
 	}
 }
 

@@ -62,6 +62,9 @@ func rules() map[string]rule {
 	for _, operation := range []string{"DescribeInstanceInformation", "GetCommandInvocation", "ListCommands"} {
 		out["ssm:"+operation] = onAll("ssm:" + operation)
 	}
+	for _, operation := range []string{"GetAWSDefaultServiceQuota", "GetServiceQuota", "ListServiceQuotas"} {
+		out["servicequotas:"+operation] = onAll("servicequotas:" + operation)
+	}
 	addEC2Rules(out)
 	return out
 }
