@@ -167,6 +167,7 @@ func recipeToExamine(fsys fs.FS, name string, given component.Deployment) (docto
 // writeFindings writes one line for each, by check, and how to mend it below.
 func writeFindings(w io.Writer, findings []doctor.Finding) error {
 	var b strings.Builder
+	_, _ = fmt.Fprintf(&b, "%-17s  %-11s  %s\n", "CHECK", "VERDICT", "WHAT WAS LOOKED AT, AND WHAT IT MEANS")
 	last := ""
 	count := map[doctor.Verdict]int{}
 	for _, f := range findings {

@@ -222,12 +222,12 @@ func announcement(ctx context.Context, api sns.ListSubscriptionsAPIClient, topic
 			}
 		}
 	}
-	return problem(topic, redeploy, "no function of the factory is subscribed: releases are noticed by the watch on the sources only")
+	return warning(topic, redeploy, "no function of the factory is subscribed: releases are noticed by the watch on the sources only")
 }
 
 func judgeSubscription(topic, arn string) Finding {
 	if !strings.HasPrefix(arn, "arn:") { // PendingConfirmation, Deleted
-		return problem(topic, redeploy, "the subscription is %s: releases are noticed by the watch on the sources only", arn)
+		return warning(topic, redeploy, "the subscription is %s: releases are noticed by the watch on the sources only", arn)
 	}
 	return fine(topic, "the factory's function is subscribed")
 }
@@ -313,9 +313,30 @@ func checkRules(ctx context.Context, e *examination) []Finding {
 	}
 	var out []Finding
 	for _, r := range rules {
-		out = append(out, judgeRule(r))
+		f := judgeRule(r)
+		for _, t := range r.targets {
+			if gone, bad := targetGone(ctx, e.aws.lambda(), f.Looked, aws.ToString(t.Arn)); bad && f.Verdict != Problem {
+				f = gone
+			}
+		}
+		out = append(out, f)
 	}
 	return out
+}
+
+// targetGone says whether a rule invokes a function that is not there.
+func targetGone(ctx context.Context, api functionAPI, looked, arn string) (Finding, bool) {
+	if !strings.Contains(arn, ":function:") {
+		return Finding{}, false
+	}
+	_, err := environmentOf(ctx, api, arn)
+	switch {
+	case awserr.Is(err, "ResourceNotFoundException"):
+		return problem(looked, redeploy, "%s, which it invokes, does not exist: nothing is built then", arn), true
+	case err != nil:
+		return unread(looked, err), true
+	}
+	return Finding{}, false
 }
 
 func judgeRule(r rule) Finding {

@@ -267,7 +267,7 @@ func mendPolicy(key, region, principal string) string {
 	if err != nil { // a map of strings always marshals
 		panic(err)
 	}
-	return fmt.Sprintf("add to its policy %s: aws kms get-key-policy --region %s --key-id %s --output text > policy.json, edit, aws kms put-key-policy --region %[2]s --key-id %[3]s --policy-name default --policy file://policy.json", s, region, key)
+	return fmt.Sprintf("add to its policy %s: KMS console, Key policy; or aws kms put-key-policy --region %s --key-id %s --policy-name default --policy file://all-of-it.json", s, region, key[strings.LastIndex(key, "/")+1:])
 }
 
 // grantedTo says whether grants of the key's let somebody of an account use it.

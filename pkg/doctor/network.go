@@ -147,16 +147,15 @@ func around(ctx context.Context, api placeAPI, subnets []types.Subnet, groupIDs 
 	return out
 }
 
-// merged is one finding of several about the same thing.
+// merged is one finding of several about the same thing, the worst first.
 func merged(looked string, parts []Finding) Finding {
-	out := Finding{Looked: looked, Verdict: OK}
+	order := []Verdict{Problem, Warning, NotChecked, OK}
+	slices.SortStableFunc(parts, func(a, b Finding) int { return slices.Index(order, a.Verdict) - slices.Index(order, b.Verdict) })
+	out := Finding{Looked: looked, Verdict: parts[0].Verdict}
 	var means, mends []string
 	for _, p := range parts {
-		if p.Verdict == Problem || p.Verdict == Warning && out.Verdict != Problem || p.Verdict == NotChecked && out.Verdict == OK {
-			out.Verdict = p.Verdict
-		}
 		means = append(means, p.Means)
-		if p.Mend != "" {
+		if p.Mend != "" && !slices.Contains(mends, p.Mend) {
 			mends = append(mends, p.Mend)
 		}
 	}
@@ -274,7 +273,7 @@ func judgeWay(subnet types.Subnet, at surroundings) Finding {
 	case len(missing) == 0 && !at.dnsHostnames:
 		return problem("", "aws ec2 modify-vpc-attribute --vpc-id "+at.vpc+" --enable-dns-hostnames", "endpoints have private names only in a VPC with DNS host names")
 	case len(missing) == 0:
-		return fine("", "SSM and S3 by endpoints; packages must come from there too, unless there is another way out (%s)", way)
+		return fine("", "SSM and S3 by endpoints (SSM agents before 3.3.40 want one of ec2messages too); for packages, %s", way)
 	case verdict == OK:
 		return fine("", "%s", way)
 	case verdict == Warning:
