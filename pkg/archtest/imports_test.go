@@ -107,6 +107,7 @@ var outsides = []outside{
 	{library: "github.com/johannesboyne/gofakes3", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/containers/gvisor-tap-vsock", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/xiatechs/jsonata-go", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
+	{library: "github.com/reugn/go-quartz", only: []string{"pkg/localcloud/scheduler"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin"}, why: "it signs what stands in for a vendor's repository"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{

@@ -10,7 +10,6 @@ import (
 	sdkkms "github.com/aws/aws-sdk-go-v2/service/kms"
 	sdksecrets "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	sdksfn "github.com/aws/aws-sdk-go-v2/service/sfn"
-	sdksns "github.com/aws/aws-sdk-go-v2/service/sns"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 )
@@ -20,16 +19,13 @@ import (
 func addReadRules(out map[string]rule) {
 	for _, action := range []string{
 		"servicequotas:GetAWSDefaultServiceQuota", "servicequotas:GetServiceQuota", "servicequotas:ListServiceQuotas",
-		"sns:ListSubscriptions", "sns:ListTopics", "states:ListStateMachines", "kms:ListKeys", "kms:ListAliases", "secretsmanager:ListSecrets",
+		"states:ListStateMachines", "kms:ListKeys", "kms:ListAliases", "secretsmanager:ListSecrets",
 	} {
 		out[action] = onAll(action)
 	}
 	out["kms:DescribeKey"] = of(func(a asker, in *sdkkms.DescribeKeyInput) []iam.Request { return a.key("kms:DescribeKey", in.KeyId) })
 	out["kms:GetKeyPolicy"] = of(func(a asker, in *sdkkms.GetKeyPolicyInput) []iam.Request { return a.key("kms:GetKeyPolicy", in.KeyId) })
 	out["kms:ListGrants"] = of(func(a asker, in *sdkkms.ListGrantsInput) []iam.Request { return a.key("kms:ListGrants", in.KeyId) })
-	out["sns:GetTopicAttributes"] = of(func(_ asker, in *sdksns.GetTopicAttributesInput) []iam.Request {
-		return []iam.Request{{Action: "sns:GetTopicAttributes", Resource: aws.ToString(in.TopicArn)}}
-	})
 	out["states:DescribeStateMachine"] = of(func(_ asker, in *sdksfn.DescribeStateMachineInput) []iam.Request {
 		return []iam.Request{{Action: "states:DescribeStateMachine", Resource: aws.ToString(in.StateMachineArn)}}
 	})

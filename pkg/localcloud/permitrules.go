@@ -64,6 +64,7 @@ func rules() map[string]rule {
 	}
 	addReadRules(out)
 	addEC2Rules(out)
+	addMessageRules(out)
 	return out
 }
 
