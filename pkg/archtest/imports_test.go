@@ -41,8 +41,9 @@ var layers = []layer{
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
 		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/source",
-		"pkg/component", "pkg/compliance", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "userdata",
+		"pkg/component", "pkg/compliance", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "pkg/doctor", "userdata",
 	}},
+	{folder: "pkg/doctor", may: []string{"pkg/lambdaentry", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal", may: []string{
 		"pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdaentry", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
 		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/awserr", "userdata",
