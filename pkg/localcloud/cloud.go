@@ -1,6 +1,7 @@
 // Package localcloud is the embedded AWS: one process that serves EC2, IAM, SSM,
 // STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda,
-// Step Functions and CloudFormation on loopback, to any AWS client and to callers in process.
+// Step Functions, Service Quotas and CloudFormation on loopback, to any AWS client
+// and to callers in process.
 package localcloud
 
 import (
@@ -25,6 +26,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/s3"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/scheduler"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/secretsmanager"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/servicequotas"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sqs"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ssm"
@@ -85,6 +87,7 @@ type Cloud struct {
 	Lambda  *lambda.Service
 	States  *states.Service
 	IAM     *iam.Service
+	Quotas  *servicequotas.Service
 	Faults  *fault.Set
 	// Scheduler keeps schedules, which ring only after its Start.
 	Scheduler *scheduler.Service
@@ -95,6 +98,7 @@ type Cloud struct {
 	store   *stateStore
 	handler http.Handler
 	rules   map[string]rule // by service and operation
+	calls   counter
 
 	mu     sync.Mutex
 	server *http.Server
@@ -168,6 +172,7 @@ func (c *Cloud) makeServices() error {
 	c.STS = sts.New(cfg.Clock, caller)
 	c.KMS = kms.New(cfg.Clock, caller)
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
+	c.Quotas = servicequotas.New(caller)
 	var err error
 	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), Secret: c.STS.Secret}); err != nil {
 		return err
@@ -190,7 +195,7 @@ func (c *Cloud) makeServices() error {
 		return err
 	}
 	c.SSM = ssm.New(ssm.Config{
-		Clock: cfg.Clock, Default: caller, Machines: c.EC2, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
+		Clock: cfg.Clock, Default: caller, Machines: agents{c}, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
 		ImageExists: c.imageExists, Emit: c.ssmEvent, Logger: cfg.Logger,
 	})
 	c.CloudFormation = c.newCloudFormation(caller)
@@ -202,7 +207,8 @@ func (c *Cloud) makeServices() error {
 func (c *Cloud) stateful() []named {
 	return []named{
 		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"sqs", c.SQS}, {"lambda", c.Lambda}, {"sns", c.SNS},
-		{"events", c.Events}, {"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler}, {"cloudformation", c.CloudFormation},
+		{"events", c.Events}, {"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler},
+		{"servicequotas", c.Quotas}, {"cloudformation", c.CloudFormation},
 	}
 }
 

@@ -27,6 +27,7 @@ type network struct {
 	group           string
 	subnets         []subnet
 	made            madeNetworks
+	ingress         []types.IpPermission // of the default group
 }
 
 type subnet struct {
@@ -220,6 +221,7 @@ func (s *Service) DescribeSecurityGroups(ctx context.Context, in *ec2.DescribeSe
 	s.mu.Lock()
 	defer s.unlock()
 	n := s.networkOf(c)
+	n.ingress = slices.Clone(s.reach(c).Ingress)
 	if _, err := n.groups(n.vpc, nil, in.GroupNames); err != nil {
 		return nil, err
 	}
@@ -252,3 +254,6 @@ func (s *Service) DescribeKeyPairs(_ context.Context, in *ec2.DescribeKeyPairsIn
 	}
 	return &ec2.DescribeKeyPairsOutput{KeyPairs: []types.KeyPairInfo{}}, nil
 }
+
+// noTags lets describes of untagged resources accept tag filters.
+func noTags[T any](T) []types.Tag { return nil }

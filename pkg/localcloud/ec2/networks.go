@@ -72,7 +72,9 @@ func (n network) describe(id, vpc, zone string, cidr netip.Prefix, isDefault boo
 }
 
 func (n network) securityGroups() []types.SecurityGroup {
-	return append([]types.SecurityGroup{n.group0(n.group, "default", "default VPC security group", n.vpc)}, n.made.Groups...)
+	own := n.group0(n.group, "default", "default VPC security group", n.vpc)
+	own.IpPermissions = n.ingress
+	return append([]types.SecurityGroup{own}, n.made.Groups...)
 }
 
 // group0 is a group as it is when it was made: everything may go out.

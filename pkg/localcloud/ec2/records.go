@@ -20,6 +20,9 @@ type state struct {
 	Tokens       map[string]token           `json:"tokens"`
 	PublicAccess map[scope.Key]string       `json:"publicAccess"` // image block-public-access state, where it was set
 	Networks     map[scope.Key]madeNetworks `json:"networks"`
+
+	Reach    map[scope.Key]*reachability    `json:"reach"`
+	Settings map[scope.Key]*accountSettings `json:"settings"`
 }
 
 func newState() state {
@@ -31,6 +34,8 @@ func newState() state {
 		Tokens:       map[string]token{},
 		PublicAccess: map[scope.Key]string{},
 		Networks:     map[scope.Key]madeNetworks{},
+		Reach:        map[scope.Key]*reachability{},
+		Settings:     map[scope.Key]*accountSettings{},
 	}
 }
 

@@ -188,6 +188,8 @@ func (s *Service) Wire() wire.Service {
 			"Decrypt":             wire.Op(s.Decrypt),
 			"DeleteAlias":         wire.Op(s.DeleteAlias),
 			"DescribeKey":         wire.Op(s.DescribeKey),
+			"DisableKey":          wire.Op(s.DisableKey),
+			"EnableKey":           wire.Op(s.EnableKey),
 			"Encrypt":             wire.Op(s.Encrypt),
 			"GenerateDataKey":     wire.Op(s.GenerateDataKey),
 			"GetKeyPolicy":        wire.Op(s.GetKeyPolicy),
