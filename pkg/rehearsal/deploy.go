@@ -24,7 +24,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/functions"
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/stage"
@@ -34,8 +33,6 @@ import (
 // Names of what is deployed.
 const (
 	prefix = "ami-factory-"
-
-	builderProfile = "ami-factory-builder"
 
 	topicName = "ami-factory-executions"
 	keyAlias  = "alias/ami-factory" // in every region, for recipes to name
@@ -62,7 +59,7 @@ func (f *Factory) deploy(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("topic: %w", err)
 	}
-	if err := f.deployRoles(gossKey, aws.ToString(topic.TopicArn)); err != nil {
+	if err := f.deployRoles(ctx, gossKey, aws.ToString(topic.TopicArn)); err != nil {
 		return err
 	}
 	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", cloud.Region(), cloud.Account(), workflow.MachineName)
@@ -146,37 +143,6 @@ func (f *Factory) deployKeys(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// deployRoles gives each role the policy that infra gives it on AWS.
-func (f *Factory) deployRoles(gossKey, topicARN string) error {
-	deployment := workflow.Deployment{
-		Partition: "aws", Account: f.Cloud.Account(), Region: f.Cloud.Region(),
-		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
-		BuilderRole: fmt.Sprintf("arn:aws:iam::%s:role/%s", f.Cloud.Account(), builderProfile), Topic: topicARN,
-	}
-	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN)}
-	for _, spec := range workflow.Functions() {
-		policies[string(spec.Stage)] = spec.Policy(deployment)
-	}
-	for name, policy := range policies {
-		raw, err := json.Marshal(policy)
-		if err != nil {
-			return fmt.Errorf("policy of role %s: %w", name, err)
-		}
-		if err := f.Cloud.IAM.PutRole(iam.Role{ARN: f.roleARN(name), Policies: map[string]json.RawMessage{"calls": raw}}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// machineRole is the state machine's, as roleARN takes it.
-const machineRole = "workflow"
-
-// roleARN is the role of a function, or of the state machine.
-func (f *Factory) roleARN(name string) string {
-	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, name)
 }
 
 func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]string, error) {

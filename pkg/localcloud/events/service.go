@@ -190,6 +190,7 @@ func (s *Service) Emit(ctx context.Context, e Event) error {
 			continue
 		}
 		s.work.Go(ctx, func(ctx context.Context) {
+			ctx = wire.WithCaller(ctx, wire.Caller{Account: e.Account, Region: e.Region, ARN: Principal, Source: d.rule.ARN})
 			if err := s.deliver(ctx, d.target, input, e); err != nil {
 				s.cfg.Logger.Warn("event not delivered", "rule", d.rule.ARN, "target", aws.ToString(d.target.Arn), "error", err)
 			}
@@ -225,6 +226,9 @@ func (s *Service) route(e Event, document any) []delivery {
 	}
 	return out
 }
+
+// Principal is the service that calls targets.
+const Principal = "events.amazonaws.com"
 
 func (s *Service) deliver(ctx context.Context, t types.Target, input []byte, e Event) error {
 	arn := aws.ToString(t.Arn)

@@ -171,6 +171,9 @@ func (s *Service) deliver(ctx context.Context, sub subscription, m Message) erro
 	return nil
 }
 
+// Principal is the service that invokes functions.
+const Principal = "sns.amazonaws.com"
+
 // invoke gives a message to a function as Lambda's event source does
 // (https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html).
 func (s *Service) invoke(ctx context.Context, sub subscription, m Message) error {
@@ -184,7 +187,7 @@ func (s *Service) invoke(ctx context.Context, sub subscription, m Message) error
 	if len(parts) < 7 {
 		return fmt.Errorf("%q is not the ARN of a function", sub.Endpoint)
 	}
-	ctx = wire.WithCaller(ctx, wire.Caller{Account: parts[4], Region: parts[3]})
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: parts[4], Region: parts[3], ARN: Principal, Source: m.TopicARN})
 	_, err = s.cfg.Functions.Invoke(ctx, &lambda.InvokeInput{FunctionName: aws.String(sub.Endpoint), Payload: payload, InvocationType: lambdatypes.InvocationTypeEvent})
 	return err
 }
