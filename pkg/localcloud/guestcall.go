@@ -39,8 +39,8 @@ type guestCall struct {
 
 // resource is a secret or parameter that a guest asks for.
 type resource struct {
-	arn  string // to speak of it with
-	own  bool // of the guest's account and region
+	arn string // to speak of it with
+	own bool   // of the guest's account and region
 }
 
 // guestOperations by X-Amz-Target.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -225,4 +226,22 @@ func sessionIn(t *testing.T, c *localcloud.Cloud, role string) aws.Config {
 	k := out.Credentials
 	cfg.Credentials = credentials.NewStaticCredentialsProvider(*k.AccessKeyId, *k.SecretAccessKey, *k.SessionToken)
 	return cfg
+}
+
+func TestWhatAllowedCallsIsTold(t *testing.T) {
+	c := enforcing(t)
+	allow(t, c, testRole, "ec2:DescribeImages *", "ec2:DescribeVpcs *")
+	_, err := sdkec2.NewFromConfig(once(c)).DescribeImages(t.Context(), &sdkec2.DescribeImagesInput{})
+	require.NoError(t, err)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.URL()+localcloud.PermissionsPath, nil)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	var got map[string][]iam.Use
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&got))
+	assert.Equal(t, map[string][]iam.Use{testRole: {
+		{Permission: iam.Permission{Policy: "calls", Statement: 1, Action: "ec2:DescribeImages", Resource: "*"}, Requests: 1},
+		{Permission: iam.Permission{Policy: "calls", Statement: 2, Action: "ec2:DescribeVpcs", Resource: "*"}},
+	}}, got)
 }
