@@ -2,10 +2,13 @@ package localcloud
 
 import (
 	"context"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	sdklambda "github.com/aws/aws-sdk-go-v2/service/lambda"
+	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	sdksfn "github.com/aws/aws-sdk-go-v2/service/sfn"
 	sdksns "github.com/aws/aws-sdk-go-v2/service/sns"
 	sdksqs "github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -24,6 +27,49 @@ func (c *Cloud) newScheduler(caller wire.Caller) *scheduler.Service {
 			return c.sessionOf(ctx, service, roleARN, "schedule-"+scope.Hex(16))
 		},
 	})
+}
+
+// assumeForRule makes a context for calls with the role of a rule's target.
+func (c *Cloud) assumeForRule(ctx context.Context, service wire.Caller, roleARN string) (context.Context, error) {
+	return c.sessionOf(ctx, service, roleARN, "events-"+scope.Hex(16))
+}
+
+// destination sends the record of an asynchronous invocation, with the role of
+// the function.
+func (c *Cloud) destination(ctx context.Context, of wire.Caller, roleARN, arn string, record []byte) error {
+	parts := strings.Split(arn, ":")
+	of.Region, of.ARN = parts[3], lambdaPrincipal
+	if roleARN == "" {
+		ctx = wire.WithCaller(ctx, wire.Caller{Account: of.Account, Region: of.Region})
+	} else {
+		var err error
+		if ctx, err = c.sessionOf(ctx, of, roleARN, "lambda-"+scope.Hex(16)); err != nil {
+			return err
+		}
+	}
+	t, text := targets{c}, aws.String(string(record))
+	switch parts[2] {
+	case "sqs":
+		url, _, err := scope.QueueURL(arn)
+		if err != nil {
+			return err
+		}
+		_, err = t.SendMessage(ctx, &sdksqs.SendMessageInput{QueueUrl: &url, MessageBody: text})
+		return err
+	case "sns":
+		_, err := t.Publish(ctx, &sdksns.PublishInput{TopicArn: &arn, Message: text})
+		return err
+	case "lambda":
+		_, err := t.Invoke(ctx, &sdklambda.InvokeInput{FunctionName: &arn, InvocationType: lambdatypes.InvocationTypeEvent, Payload: record})
+		return err
+	}
+	out, err := t.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []eventtypes.PutEventsRequestEntry{{
+		EventBusName: &arn, Source: aws.String("lambda"), DetailType: aws.String("Lambda Function Invocation Result"), Detail: text,
+	}}})
+	if err == nil && out.FailedEntryCount > 0 {
+		err = wire.Errorf(aws.ToString(out.Entries[0].ErrorCode), "%s", aws.ToString(out.Entries[0].ErrorMessage))
+	}
+	return err
 }
 
 // targets are what services call in the name of others: with the permissions of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	iamapi "github.com/aws/aws-sdk-go-v2/service/iam"
@@ -16,21 +17,17 @@ import (
 const (
 	// machineRole is the state machine's, as roleARN takes it.
 	machineRole = "workflow"
-	// builderProfile is the instance profile of builders and verifiers, and its role.
+	// builderProfile is the instance profile of builders and verifiers, and the name
+	// of its role, which reads no secret: there is none to be baked.
 	builderProfile = "ami-factory-builder"
 	// instanceProfile is that of instances which `userdata try` boots with agents:
 	// on AWS it is whatever the image's user makes.
 	instanceProfile = "ami-factory-instance"
-
-	// managedInstance lets an instance speak with Systems Manager.
-	managedInstance = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
 )
 
 // roleARN is the role of a function, or of the state machine.
-func (f *Factory) roleARN(name string) string { return f.ownRole(prefix + name) }
-
-func (f *Factory) ownRole(name string) string {
-	return fmt.Sprintf("arn:aws:iam::%s:role/%s", f.Cloud.Account(), name)
+func (f *Factory) roleARN(name string) string {
+	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, name)
 }
 
 // trust lets a service assume a role, as infra writes it.
@@ -44,7 +41,7 @@ func (f *Factory) deployRoles(ctx context.Context, gossKey, topicARN string) err
 	deployment := workflow.Deployment{
 		Partition: "aws", Account: f.Cloud.Account(), Region: f.Cloud.Region(),
 		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
-		BuilderRole: f.ownRole(builderProfile), Topic: topicARN,
+		BuilderRole: f.roleARN(strings.TrimPrefix(builderProfile, prefix)), Topic: topicARN,
 	}
 	if err := f.putRole(machineRole, "states.amazonaws.com", workflow.MachinePolicy(f.functionARN)); err != nil {
 		return err
@@ -67,21 +64,14 @@ func (f *Factory) putRole(name, service string, policy workflow.Policy) error {
 
 // deployProfiles makes the roles and instance profiles of instances.
 func (f *Factory) deployProfiles(ctx context.Context) error {
-	agents := func(effect string, actions ...string) json.RawMessage {
-		list, _ := json.Marshal(actions) // strings marshal
-		return fmt.Appendf(nil, `{"Version":"2012-10-17","Statement":[{"Effect":%q,"Action":%s,"Resource":["arn:aws:ssm:*:%[3]s:parameter/ami-factory/agents/*","arn:aws:secretsmanager:*:%[3]s:secret:ami-factory/agents/*"]}]}`,
-			effect, list, f.Cloud.Account())
-	}
-	for name, policy := range map[string]json.RawMessage{
-		// A builder reads no secret, as on AWS: there is none to be baked.
-		builderProfile:  agents("Deny", "ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath", "ssm:GetParameterHistory"),
-		instanceProfile: agents("Allow", "ssm:GetParameter", "ssm:GetParameters", "secretsmanager:GetSecretValue"),
+	for name, policy := range map[string]workflow.Policy{
+		builderProfile: workflow.BuilderPolicy(),
+		instanceProfile: {{
+			Actions:   []string{"secretsmanager:GetSecretValue", "ssm:GetParameter", "ssm:GetParameters"},
+			Resources: []string{f.agents("secretsmanager", "secret:"), f.agents("ssm", "parameter/")},
+		}},
 	} {
-		role := iam.Role{ARN: f.ownRole(name), Trust: trust("ec2.amazonaws.com"), Policies: map[string]json.RawMessage{"agents": policy}}
-		if name == builderProfile {
-			role.Attached = []string{managedInstance}
-		}
-		if err := f.Cloud.IAM.PutRole(role); err != nil {
+		if err := f.putRole(strings.TrimPrefix(name, prefix), "ec2.amazonaws.com", policy); err != nil {
 			return err
 		}
 		_, err := f.Cloud.IAM.CreateInstanceProfile(ctx, &iamapi.CreateInstanceProfileInput{InstanceProfileName: aws.String(name)})
@@ -97,4 +87,9 @@ func (f *Factory) deployProfiles(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// agents are the ARNs of what agents start with.
+func (f *Factory) agents(service, kind string) string {
+	return fmt.Sprintf("arn:aws:%s:*:%s:%sami-factory/agents/*", service, f.Cloud.Account(), kind)
 }
