@@ -27,10 +27,10 @@ type TriggerProps struct {
 }
 
 // nightlyInput is what the nightly schedule sends; Scheduler fills in the time.
-const nightlyInput = `{"detail-type":"` + workflow.NightlyEvent + `","time":"<aws.scheduler.scheduled-time>","detail":{}}`
+const nightlyInput = workflow.NightlyInput
 
 // deliveryHours is how long an event is tried to be delivered.
-const deliveryHours = 1
+const deliveryHours = workflow.DeliveryHours
 
 // machineARN is the state machine's, which has a fixed name: triggers are told of
 // it, and it is made of functions.
@@ -55,7 +55,7 @@ func triggerEnvironment(stack awscdk.Stack, props *FactoryStackProps, all map[st
 // and subscriptions. What cannot be delivered, or fails, is kept in a queue.
 func newTriggers(stack awscdk.Stack, props TriggerProps, functions Functions) {
 	dead := awssqs.NewQueue(stack, jsii.String("TriggersDeadLetters"), &awssqs.QueueProps{
-		Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(14)),
+		Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(workflow.DeadLetterDays)),
 	})
 	for _, spec := range workflow.Triggers() {
 		f := functions[spec.Stage]
@@ -65,7 +65,7 @@ func newTriggers(stack awscdk.Stack, props TriggerProps, functions Functions) {
 		}))
 		awslambda.NewCfnEventInvokeConfig(stack, jsii.String(functionID(spec.Stage)+"Failures"), &awslambda.CfnEventInvokeConfigProps{
 			FunctionName: f.Function.FunctionName(), Qualifier: jsii.String("$LATEST"),
-			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(2),
+			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(workflow.InvocationRetries),
 			DestinationConfig: &awslambda.CfnEventInvokeConfig_DestinationConfigProperty{
 				OnFailure: &awslambda.CfnEventInvokeConfig_OnFailureProperty{Destination: dead.QueueArn()},
 			},
@@ -120,7 +120,7 @@ func newSchedules(stack awscdk.Stack, props TriggerProps, functions Functions, d
 			Arn: f.FunctionArn(), RoleArn: role.RoleArn(), Input: &input,
 			DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: dead.QueueArn()},
 			RetryPolicy: &awsscheduler.CfnSchedule_RetryPolicyProperty{
-				MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(5),
+				MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(workflow.ScheduleRetries),
 			},
 		}
 	}
@@ -136,7 +136,7 @@ func newSchedules(stack awscdk.Stack, props TriggerProps, functions Functions, d
 		Description:        jsii.String("looks at the sources of recipes"),
 		ScheduleExpression: &props.Watch, ScheduleExpressionTimezone: &props.Timezone,
 		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("OFF")},
-		Target:             target(watch, "{}"),
+		Target:             target(watch, workflow.WatchInput),
 	})
 }
 

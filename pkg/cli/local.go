@@ -25,11 +25,15 @@ func (a *app) localUp() *cobra.Command {
 	var l local
 	var listen string
 	var bases []string
+	var schedules bool
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Serve the embedded AWS for any AWS client, until Ctrl-C",
 		Long: `Serve the embedded AWS on a loopback address, with the factory deployed in it,
 until Ctrl-C. What to export for AWS clients is printed on stdout.
+
+Its schedules ring: at night it builds the recipes that are stale, and every half
+hour it looks whether a source has moved. --schedules=false keeps them quiet.
 
 Executions that are under way at Ctrl-C end; what they have made is removed by
 the next run with the same --state.`,
@@ -38,23 +42,26 @@ the next run with the same --state.`,
     --state-machine-arn arn:aws:states:eu-west-1:111122223333:stateMachine:ami-factory \
     --input '{"recipe":"debian-12-docker"}'`,
 		Args: takes(),
-		RunE: func(c *cobra.Command, _ []string) error { return a.runLocalUp(c.Context(), l, listen, bases) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.runLocalUp(c.Context(), l, listen, bases, schedules)
+		},
 	}
 	l.register(c)
 	l.registerDeployment(c)
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:4566", "loopback address and port; port 0 takes a free one")
 	c.Flags().StringSliceVar(&bases, "bases", nil, "`distributions` whose base images to provide, such as debian-12,debian-13 (default: those of all recipes)")
+	c.Flags().BoolVar(&schedules, "schedules", true, "let nights and the watch of sources start builds")
 	return c
 }
 
-func (a *app) runLocalUp(ctx context.Context, l local, listen string, bases []string) (err error) {
+func (a *app) runLocalUp(ctx context.Context, l local, listen string, bases []string, schedules bool) (err error) {
 	opts, err := a.options(l)
 	if err != nil {
 		return err
 	}
 	show := newDisplay(a.err)
 	defer show.end()
-	opts.Progress, opts.Listen = show.note, listen
+	opts.Progress, opts.Listen, opts.Schedules = show.note, listen, schedules
 	factory, err := rehearsal.Open(ctx, opts)
 	if err != nil {
 		return openError(ctx, err)

@@ -155,9 +155,14 @@ func (f *Factory) deployRoles(gossKey, topicARN string) error {
 		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
 		BuilderRole: fmt.Sprintf("arn:aws:iam::%s:role/%s", f.Cloud.Account(), builderProfile), Topic: topicARN,
 	}
-	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN)}
+	policies := map[string]workflow.Policy{
+		machineRole: workflow.MachinePolicy(f.functionARN), schedulesRole: workflow.SchedulesPolicy(f.functionARN, f.deadLettersARN()),
+	}
 	for _, spec := range workflow.Functions() {
 		policies[string(spec.Stage)] = spec.Policy(deployment)
+	}
+	for _, spec := range workflow.Triggers() {
+		policies[string(spec.Stage)] = append(policies[string(spec.Stage)], workflow.DeadLettersStatement(f.deadLettersARN()))
 	}
 	for name, policy := range policies {
 		raw, err := json.Marshal(policy)
