@@ -1,6 +1,7 @@
-// Package localcloud is the embedded AWS: one process that serves EC2, SSM,
-// STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda
-// and Step Functions on loopback, to any AWS client and to callers in process.
+// Package localcloud is the embedded AWS: one process that serves EC2, IAM, SSM,
+// STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda,
+// Step Functions and Service Quotas on loopback, to any AWS client and to
+// callers in process.
 package localcloud
 
 import (
@@ -24,6 +25,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/s3"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/scheduler"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/secretsmanager"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/servicequotas"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sqs"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ssm"
@@ -81,6 +83,7 @@ type Cloud struct {
 	Lambda  *lambda.Service
 	States  *states.Service
 	IAM     *iam.Service
+	Quotas  *servicequotas.Service
 	Faults  *fault.Set
 	// Scheduler keeps schedules, which ring only after its Start.
 	Scheduler *scheduler.Service
@@ -89,6 +92,7 @@ type Cloud struct {
 	store   *stateStore
 	handler http.Handler
 	rules   map[string]rule // by service and operation
+	calls   counter
 
 	mu     sync.Mutex
 	server *http.Server
@@ -158,10 +162,11 @@ func (c *Cloud) makeServices() error {
 	cfg := c.cfg
 	caller := wire.Caller{Account: cfg.Account, Region: cfg.Region, ARN: "arn:aws:iam::" + cfg.Account + ":root"}
 	c.Faults = fault.New(cfg.Clock)
-	c.IAM = iam.New()
+	c.IAM = iam.New(cfg.Clock, caller)
 	c.STS = sts.New(cfg.Clock, caller)
 	c.KMS = kms.New(cfg.Clock, caller)
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
+	c.Quotas = servicequotas.New(caller)
 	var err error
 	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), Secret: c.STS.Secret}); err != nil {
 		return err
@@ -184,7 +189,7 @@ func (c *Cloud) makeServices() error {
 		return err
 	}
 	c.SSM = ssm.New(ssm.Config{
-		Clock: cfg.Clock, Default: caller, Machines: c.EC2, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
+		Clock: cfg.Clock, Default: caller, Machines: agents{c}, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
 		ImageExists: c.imageExists, Emit: c.ssmEvent, Logger: cfg.Logger,
 	})
 	return nil
@@ -196,6 +201,7 @@ func (c *Cloud) stateful() []named {
 	return []named{
 		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"sqs", c.SQS}, {"lambda", c.Lambda}, {"sns", c.SNS},
 		{"events", c.Events}, {"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler},
+		{"servicequotas", c.Quotas},
 	}
 }
 

@@ -31,15 +31,15 @@ func (c *Cloud) Handler() http.Handler { return c.handler }
 
 func (c *Cloud) services() []wire.Service {
 	return []wire.Service{
-		c.EC2.Wire(), c.SSM.Wire(), c.STS.Wire(), c.S3.Wire(), c.KMS.Wire(), c.Secrets.Wire(), c.SNS.Wire(), c.SQS.Wire(), c.Events.Wire(), c.Scheduler.Wire(),
-		c.Lambda.Wire(), c.States.Wire(),
+		c.IAM.Wire(), c.EC2.Wire(), c.SSM.Wire(), c.STS.Wire(), c.S3.Wire(), c.KMS.Wire(), c.Secrets.Wire(), c.SNS.Wire(), c.SQS.Wire(), c.Events.Wire(), c.Scheduler.Wire(),
+		c.Lambda.Wire(), c.States.Wire(), c.Quotas.Wire(),
 	}
 }
 
 func (c *Cloud) newHandler() http.Handler {
 	services := c.services()
 	front := wire.Handler(wire.HandlerOptions{
-		DefaultAccount: c.cfg.Account, DefaultRegion: c.cfg.Region, Account: c.STS.Resolve, Before: c.Faults.Before,
+		DefaultAccount: c.cfg.Account, DefaultRegion: c.cfg.Region, Account: c.STS.Resolve, Before: c.before,
 		Authorize: c.permit, Default: c.S3.Handler(), Logger: c.cfg.Logger,
 	}, services...)
 	ids := make([]string, 0, len(services))

@@ -18,9 +18,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-// schedulesRole is that of the schedules, as roleARN takes it.
-const schedulesRole = "schedules"
-
 // deploySchedules makes the schedules. They ring only where Options.Schedules says
 // so: a bake is not to be joined by a night's builds.
 func (f *Factory) deploySchedules(ctx context.Context) error {

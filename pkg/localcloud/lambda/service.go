@@ -55,6 +55,7 @@ type Service struct {
 	ctx      context.Context // of asynchronous invocations
 	cancel   context.CancelFunc
 	async    sync.WaitGroup
+	metrics  metrics
 
 	mu        sync.Mutex
 	functions map[scope.Key]map[string]*function // by name

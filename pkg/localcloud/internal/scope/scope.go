@@ -5,6 +5,8 @@ package scope
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -105,6 +107,13 @@ func Page[T any](items []T, token string, limit int) (page []T, next string, err
 		next = base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(end)))
 	}
 	return items[start:end], next, nil
+}
+
+// UniqueID is the id of an entity of IAM: the prefix of its kind and 17 letters
+// and digits, the same for the same ARN.
+func UniqueID(prefix, arn string) string {
+	sum := sha256.Sum256([]byte(arn))
+	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
 }
 
 // QueueURL is the address of the queue of an ARN, and whose it is. The embedded
