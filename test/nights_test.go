@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
@@ -60,10 +61,16 @@ type nights struct {
 // same source.
 func newNights(t *testing.T, others ...string) *nights {
 	t.Helper()
+	return nightsWith(t, nil, others...)
+}
+
+// nightsWith is newNights that notes what roles ask for.
+func nightsWith(t *testing.T, decisions func(localcloud.Decision), others ...string) *nights {
+	t.Helper()
 	n := &nights{t: t, clock: clock.NewVirtual(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)), running: map[string]bool{}}
 	t.Cleanup(n.clock.Hold()) // after the factory is closed
 	n.Factory = familyFactory(t, func(o *rehearsal.Options) {
-		o.Clock, o.Schedules = n.clock, true
+		o.Clock, o.Schedules, o.Decisions = n.clock, true, decisions
 		parent, err := os.ReadFile(filepath.Join(o.UserDataDir, "recipes", recipeName+".yaml"))
 		require.NoError(t, err)
 		for _, name := range others {
@@ -370,6 +377,28 @@ func TestAScheduleWhoseFunctionIsGoneIsADeadLetter(t *testing.T) {
 	assert.Equal(t, "ResourceNotFoundException", *letters[0].MessageAttributes["ERROR_CODE"].StringValue)
 	assert.Equal(t, "2026-11-02T03:00:00Z", *letters[0].MessageAttributes["SCHEDULED_TIME"].StringValue)
 	assert.Contains(t, *letters[0].MessageAttributes["SCHEDULE_ARN"].StringValue, "ami-factory-nightly")
+}
+
+// failingTriggers has each trigger fail, a night, and a night whose function is
+// gone.
+func failingTriggers(t *testing.T, l *ledger) {
+	t.Helper()
+	n := nightsWith(t, l.note)
+	client := lambda.NewFromConfig(n.Cloud.AWSConfig(""))
+	for _, name := range []workflow.Stage{workflow.StartBuilds, workflow.WatchSources, workflow.ReleaseAnnounced} {
+		_, err := client.Invoke(context.Background(), &lambda.InvokeInput{
+			FunctionName: aws.String("ami-factory-" + string(name)), InvocationType: lambdatypes.InvocationTypeEvent, Payload: []byte(`["no event"]`),
+		})
+		require.NoError(t, err)
+	}
+	n.until("2026-11-02T03:00:00Z")
+	require.Len(t, n.deadLetters(), 3, "one of each")
+	n.until("2026-11-02T04:00:00Z")
+	require.Empty(t, n.deadLetters())
+	_, err := n.Cloud.Lambda.DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: aws.String("ami-factory-" + string(workflow.StartBuilds))})
+	require.NoError(t, err)
+	n.until("2026-11-03T04:00:00Z")
+	assert.NotEmpty(t, n.deadLetters())
 }
 
 func TestABakeIsNotJoinedByANight(t *testing.T) {
