@@ -81,7 +81,7 @@ func (a *app) runLocalUp(ctx context.Context, l local, listen string, bases []st
 			env[name] = value
 		}
 		err = a.json(map[string]any{
-			"url": factory.URL, "stateMachine": factory.StateMachine, "bucket": factory.Bucket, "guests": factory.Guests, "environment": env,
+			"url": factory.URL, "stateMachine": factory.StateMachine, "bucket": factory.Bucket, "guests": factory.Guests, "environment": env, "deadLetters": factory.DeadLetters,
 		})
 	} else {
 		_, err = fmt.Fprintf(a.out, "# embedded AWS at %s, guests are %s\n# state machine %s\nexport %s=%s\n%s\n",

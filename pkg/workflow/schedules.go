@@ -14,7 +14,7 @@ const (
 // What schedules send. EventBridge Scheduler fills in the time.
 const (
 	NightlyInput = `{"detail-type":"` + NightlyEvent + `","time":"<aws.scheduler.scheduled-time>","detail":{}}`
-	WatchInput   = `{}`
+	WatchInput   = `{"time":"<aws.scheduler.scheduled-time>"}`
 )
 
 // How long, and how often, what starts executions is tried to be delivered, and
