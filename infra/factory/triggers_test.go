@@ -48,7 +48,7 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 	assert.Equal(t, "Europe/Berlin", night["ScheduleExpressionTimezone"])
 	assert.Equal(t, map[string]any{"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 45.0}, night["FlexibleTimeWindow"])
 	assert.Equal(t, nightlyInput, night["Target"].(map[string]any)["Input"])
-	assert.Equal(t, "{}", byExpression["rate(1 hour)"]["Target"].(map[string]any)["Input"])
+	assert.Equal(t, workflow.WatchInput, byExpression["rate(1 hour)"]["Target"].(map[string]any)["Input"])
 
 	rules := ofType(tpl, "AWS::Events::Rule")
 	require.Len(t, rules, 2)

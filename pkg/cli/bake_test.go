@@ -190,7 +190,7 @@ func TestServingTellsWhatToExport(t *testing.T) {
 			var code int
 			var served sync.WaitGroup
 			served.Go(func() {
-				code = a.run(ctx, []string{"local", "up", "--guests", "simulated", "--state", t.TempDir(), "--listen", "127.0.0.1:0", "-o", format})
+				code = a.run(ctx, []string{"local", "up", "--schedules=false", "--guests", "simulated", "--state", t.TempDir(), "--listen", "127.0.0.1:0", "-o", format})
 			})
 			require.Eventually(t, func() bool { return strings.Contains(errOut.String(), "serving") }, time.Minute, 10*time.Millisecond, errOut.String())
 			cancel()
