@@ -50,6 +50,7 @@ const (
 	stateLaunchBuilder  = "LaunchBuilder"
 	stateSeal           = "Seal"
 	stateCreateImage    = "CreateImage"
+	stateAwaitImage     = "AwaitImage"
 	stateLaunchVerifier = "LaunchVerifier"
 	stateDistribute     = "Distribute"
 )
@@ -87,6 +88,9 @@ func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 	u := cost.Usage{
 		Region: s.Region, Architecture: s.Architecture, SnapshotGiB: size, KeptIn: slices.Sorted(maps.Keys(in.Images)),
 		Transitions: unlisted, Requests: 1, S3Writes: objectsWritten, // Notify's own request
+	}
+	if bytes := in.Timings[stateAwaitImage].SnapshotBytes; bytes > 0 {
+		u.SnapshotGiB, u.SnapshotKnown = float64(bytes)/(1<<30), true
 	}
 	instance := func(role, launch, until string) {
 		t, launched := in.Timings[launch]

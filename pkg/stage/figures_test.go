@@ -95,6 +95,15 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 14 + 72 + 4 + 12 + 6, Requests: 13 + 72 + 4 + 12 + 1,
 			},
 		},
+		"EC2 says how much the snapshot holds": {
+			NotifyInput{
+				CleanupInput: CleanupInput{Failed: "LaunchVerifier"},
+				Timings: map[string]Timing{
+					"Resolve": stay(0, 1, 0), "AwaitImage": {Entered: at(1), Left: at(2), SnapshotBytes: 3 << 29}, "Cleanup": stay(2, 3, 0),
+				},
+			},
+			cost.Usage{SnapshotGiB: 1.5, SnapshotKnown: true, Transitions: 3 + 6, Requests: 3 + 1},
+		},
 		"a rejected one: its snapshot goes again, nothing is copied": {
 			NotifyInput{
 				CleanupInput: CleanupInput{Failed: "EvaluateGate"}, Timings: without(publishedTimings(), "Distribute", "Publish", "Retire"),
