@@ -3,6 +3,7 @@ package lambdaentry
 import (
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
@@ -30,6 +31,7 @@ const (
 	EnvStateMachine    = "AMI_FACTORY_STATE_MACHINE_ARN"   // for triggers
 	EnvEventBus        = "AMI_FACTORY_EVENT_BUS"           // for triggers: the factory's own
 	EnvTopics          = "AMI_FACTORY_ANNOUNCEMENT_TOPICS" // for triggers: ARNs of the topics that are heard
+	EnvFindingHours    = "AMI_FACTORY_FINDING_HOURS"       // for triggers: at least between two builds for vulnerabilities
 	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR"        // read user data from disk, not from the binary
 )
 
@@ -75,6 +77,11 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", EnvPrices, err)
 	}
 	c.Architecture = architecture()
+	if hours := getenv(EnvFindingHours); hours != "" {
+		if c.FindingHours, err = strconv.Atoi(hours); err != nil || c.FindingHours < 1 {
+			return Config{}, fmt.Errorf("%s is %q (allowed: whole hours, at least 1); correct it where the factory is deployed", EnvFindingHours, hours)
+		}
+	}
 	if c.Guests == "" {
 		c.Guests = "ec2"
 	}

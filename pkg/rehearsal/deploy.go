@@ -123,29 +123,61 @@ func (f *Factory) deployAssets(ctx context.Context) (gossKey, gossSHA256 string,
 	return gossKey, gossSHA256, nil
 }
 
-// deployKeys makes a customer key with the same alias in every region.
+// deployKeys makes a customer key with the same alias in every region, which the
+// accounts that recipes share their images with may use.
 func (f *Factory) deployKeys(ctx context.Context) error {
 	regions, err := f.Cloud.EC2.DescribeRegions(ctx, &ec2api.DescribeRegionsInput{})
 	if err != nil {
 		return err
 	}
+	policy, err := keyPolicy(f.Cloud.Account(), f.sharedWith())
+	if err != nil {
+		return err
+	}
 	for _, r := range regions.Regions {
 		region := aws.ToString(r.RegionName)
-		ctx := wire.WithCaller(ctx, wire.Caller{Account: f.Cloud.Account(), Region: region})
-		_, err := f.Cloud.KMS.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(keyAlias)})
-		if err == nil {
-			continue
-		}
-		key, err := f.Cloud.KMS.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("AMI factory images")})
-		if err != nil {
+		if err := f.deployKey(wire.WithCaller(ctx, wire.Caller{Account: f.Cloud.Account(), Region: region}), policy); err != nil {
 			return fmt.Errorf("key in %s: %w", region, err)
-		}
-		_, err = f.Cloud.KMS.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String(keyAlias), TargetKeyId: key.KeyMetadata.KeyId})
-		if err != nil {
-			return fmt.Errorf("key alias in %s: %w", region, err)
 		}
 	}
 	return nil
+}
+
+// deployKey makes the key in one region, or gives it another policy.
+func (f *Factory) deployKey(ctx context.Context, policy string) error {
+	have, err := f.Cloud.KMS.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(keyAlias)})
+	if err == nil {
+		_, err = f.Cloud.KMS.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: have.KeyMetadata.KeyId, Policy: &policy})
+		return err
+	}
+	key, err := f.Cloud.KMS.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("AMI factory images"), Policy: &policy})
+	if err != nil {
+		return err
+	}
+	_, err = f.Cloud.KMS.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String(keyAlias), TargetKeyId: key.KeyMetadata.KeyId})
+	return err
+}
+
+// keyPolicy leaves the key to the account's IAM policies, and lets other accounts
+// launch what it encrypts
+// (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html).
+func keyPolicy(account string, others []string) (string, error) {
+	root := func(accounts ...string) map[string]any {
+		arns := []string{}
+		for _, a := range accounts {
+			arns = append(arns, "arn:aws:iam::"+a+":root")
+		}
+		return map[string]any{"AWS": arns}
+	}
+	statements := []map[string]any{{"Sid": "account", "Effect": "Allow", "Principal": root(account), "Action": "kms:*", "Resource": "*"}}
+	if len(others) > 0 {
+		statements = append(statements, map[string]any{
+			"Sid": "launch", "Effect": "Allow", "Principal": root(others...), "Resource": "*",
+			"Action": []string{"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey*", "kms:ReEncrypt*"},
+		})
+	}
+	raw, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
+	return string(raw), err
 }
 
 // deployRoles gives each role the policy that infra gives it on AWS.
@@ -155,7 +187,7 @@ func (f *Factory) deployRoles(gossKey, topicARN string) error {
 		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
 		BuilderRole: fmt.Sprintf("arn:aws:iam::%s:role/%s", f.Cloud.Account(), builderProfile), Topic: topicARN,
 	}
-	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN)}
+	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN), builderRole: workflow.BuilderPolicy()}
 	for _, spec := range workflow.Functions() {
 		policies[string(spec.Stage)] = spec.Policy(deployment)
 	}
@@ -171,10 +203,13 @@ func (f *Factory) deployRoles(gossKey, topicARN string) error {
 	return nil
 }
 
-// machineRole is the state machine's, as roleARN takes it.
-const machineRole = "workflow"
+// Roles that are not of functions, as roleARN takes them.
+const (
+	machineRole = "workflow"
+	builderRole = "builder" // of the profile builderProfile
+)
 
-// roleARN is the role of a function, or of the state machine.
+// roleARN is the role of a function, of the state machine, or of builders.
 func (f *Factory) roleARN(name string) string {
 	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, name)
 }

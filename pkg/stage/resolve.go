@@ -39,6 +39,9 @@ type Resolve struct {
 	Metrics  io.Writer // see pkg/metric; nil: none are told
 }
 
+// maxDelaySeconds is what the state machine waits at most before it begins.
+const maxDelaySeconds = 3600
+
 // Run returns what would be built, or that it is published already. That ends
 // the execution without Notify: it is counted here.
 func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error) {
@@ -47,6 +50,9 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	}
 	if in.Now.IsZero() || in.Execution.StartTime.IsZero() {
 		return ResolveOutput{}, missingInput([]string{"now or execution.startTime"})
+	}
+	if in.DelaySeconds < 0 || in.DelaySeconds > maxDelaySeconds {
+		return ResolveOutput{}, failure.New(failure.InvalidInput, "delaySeconds is %d (allowed: 0 to %d)", in.DelaySeconds, maxDelaySeconds)
 	}
 	p, bundle, err := s.plan(ctx, in)
 	if err != nil {

@@ -23,6 +23,7 @@ type Settings struct {
 	EventBus         string // the factory's own; for triggers only
 	// AnnouncementTopics are those whose messages are heard; for triggers only.
 	AnnouncementTopics []string
+	FindingHours       int                  // at least between two builds for vulnerabilities; for triggers only; 0: the default
 	Parameters         component.Deployment // of components, for all recipes
 	Prices             cost.Table           // to estimate what an execution costs; for Notify only
 	Architecture       string               // of the functions: arm64 or x86_64

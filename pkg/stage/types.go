@@ -29,12 +29,15 @@ type Job struct {
 
 // ResolveInput is the execution's own input, with the state machine's context.
 type ResolveInput struct {
-	Execution Execution `json:"execution"`
-	Stage     string    `json:"stage"`
-	Now       time.Time `json:"now"`
+	Execution Execution `json:"execution" from:"machine"`
+	Stage     string    `json:"stage" from:"machine"`
+	Now       time.Time `json:"now" from:"machine"`
 	Recipe    string    `json:"recipe"`           // name of a recipe in userdata/recipes
 	Force     bool      `json:"force,omitempty"`  // build even when nothing changed
 	Source    string    `json:"source,omitempty"` // an AMI id to build on instead of the recipe's source
+	// DelaySeconds is what the state machine has waited, so that builds which one
+	// event starts do not all begin at once.
+	DelaySeconds int `json:"delaySeconds,omitempty"`
 }
 
 // ResolveOutput says what would be built, and whether it already is.

@@ -67,8 +67,17 @@ func Definition() Machine {
 		"HasInput": {
 			Type:    "Choice",
 			Comment: "Only objects have keys; Resolve says what else is wrong with one.",
-			Choices: []Choice{{Condition: "{% $count($keys($states.context.Execution.Input)) > 0 %}", Next: "Resolve"}},
+			Choices: []Choice{
+				{Condition: "{% $type(" + delay + ") = 'number' ? (" + delay + " >= 1 and " + delay + fmt.Sprintf(" <= %d) : false %%}", MaxDelaySeconds), Next: "Stagger"},
+				{Condition: "{% $count($keys($states.context.Execution.Input)) > 0 %}", Next: "Resolve"},
+			},
 			Default: "RefuseInput",
+		},
+		"Stagger": {
+			Type:    "Wait",
+			Comment: "Builds that one event starts do not all begin at once. What they build from is looked up afterwards.",
+			Seconds: "{% $floor(" + delay + ") %}",
+			Next:    "Resolve",
 		},
 		"RefuseInput": {
 			Type: "Pass",
@@ -175,6 +184,14 @@ func Definition() Machine {
 		States:        states,
 	}
 }
+
+// MaxDelaySeconds is the most that an execution's input may have it wait before it
+// begins: time-outs that count from its start must not run out meanwhile.
+const MaxDelaySeconds = 3600
+
+// delay is what the input says of it. Anything but a number in its bounds goes to
+// Resolve at once, which refuses it.
+const delay = "$states.context.Execution.Input.delaySeconds"
 
 const resolveContext = "{'execution': {'id': $states.context.Execution.Id, 'name': $states.context.Execution.Name, " +
 	"'startTime': $states.context.Execution.StartTime}, 'stage': 'Resolve', 'now': $now()}"
