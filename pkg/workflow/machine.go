@@ -77,6 +77,7 @@ func Definition() Machine {
 			Type:    "Wait",
 			Comment: "Builds that one event starts do not all begin at once. What they build from is looked up afterwards.",
 			Seconds: "{% $floor(" + delay + ") %}",
+			Assign:  map[string]any{"timings": timed("Stagger")},
 			Next:    "Resolve",
 		},
 		"RefuseInput": {
