@@ -30,6 +30,7 @@ func TestASimulatedBakeAndItsImages(t *testing.T) {
 	for _, row := range []string{
 		`status +Published in `, `recipe +debian-12-docker\n`, `fingerprint +[0-9a-f]{64}\n`, `source +ami-`, `images +eu-central-1 ami-`,
 		` +eu-west-1 ami-`, `guests +simulated `, `checks +\d+ passed, 0 failed`, `stages +\d.*s  Resolve\n`, ` +\d.*s  Notify\n`,
+		`cost on AWS +about \$0\.\d\d, and \$0\.83 a month to keep the image`,
 		`report +.*/report\.html\n`, `execution +debian-12-docker-`,
 	} {
 		assert.Regexp(t, `(?m)^`+row, r.out)
