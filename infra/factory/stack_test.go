@@ -206,7 +206,8 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	told := functionOf(t, tpl, workflow.Triggers()[0])["Environment"].(map[string]any)["Variables"].(map[string]any)
 	read := map[string]bool{}
 	value := func(name string) string {
-		if name == lambdaentry.EnvParameters {
+		switch name {
+		case lambdaentry.EnvParameters, lambdaentry.EnvFindingHours:
 			return told[name].(string)
 		}
 		return "x"
