@@ -55,6 +55,7 @@ func resolve(e lambdaentry.Environment) stage.Resolve {
 		EC2:      func(region string) stage.ResolveEC2 { return e.EC2(region) },
 		SSM:      func(region string) distribution.ParameterReader { return e.SSM(region) },
 		UserData: e.UserData(),
+		Metrics:  e.Output,
 	}
 }
 
@@ -142,7 +143,7 @@ func Cleanup(e lambdaentry.Environment) lambdaentry.Handler {
 func Notify(e lambdaentry.Environment) lambdaentry.Handler {
 	return lambdaentry.Adapt(stage.Notify{
 		Settings: e.Settings, Store: e.Store(),
-		SNS: sns.NewFromConfig(e.AWS), Events: eventbridge.NewFromConfig(e.AWS),
+		SNS: sns.NewFromConfig(e.AWS), Events: eventbridge.NewFromConfig(e.AWS), Metrics: e.Output,
 	}.Run)
 }
 

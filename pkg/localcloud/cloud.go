@@ -1,6 +1,7 @@
-// Package localcloud is the embedded AWS: one process that serves EC2, SSM,
-// STS, S3, KMS, Secrets Manager, SNS, EventBridge, Lambda and Step Functions on
-// loopback, to any AWS client and to callers in process.
+// Package localcloud is the embedded AWS: one process that serves EC2, IAM, SSM,
+// STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda,
+// Step Functions and Service Quotas on loopback, to any AWS client and to
+// callers in process.
 package localcloud
 
 import (
@@ -22,8 +23,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/kms"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/s3"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/scheduler"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/secretsmanager"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/servicequotas"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/sqs"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ssm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/states"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
@@ -74,16 +78,21 @@ type Cloud struct {
 	KMS     *kms.Service
 	Secrets *secretsmanager.Service
 	SNS     *sns.Service
+	SQS     *sqs.Service
 	Events  *events.Service
 	Lambda  *lambda.Service
 	States  *states.Service
 	IAM     *iam.Service
+	Quotas  *servicequotas.Service
 	Faults  *fault.Set
+	// Scheduler keeps schedules, which ring only after its Start.
+	Scheduler *scheduler.Service
 
 	cfg     Config
 	store   *stateStore
 	handler http.Handler
 	rules   map[string]rule // by service and operation
+	calls   counter
 
 	mu     sync.Mutex
 	server *http.Server
@@ -153,22 +162,25 @@ func (c *Cloud) makeServices() error {
 	cfg := c.cfg
 	caller := wire.Caller{Account: cfg.Account, Region: cfg.Region, ARN: "arn:aws:iam::" + cfg.Account + ":root"}
 	c.Faults = fault.New(cfg.Clock)
-	c.IAM = iam.New()
+	c.IAM = iam.New(cfg.Clock, caller)
 	c.STS = sts.New(cfg.Clock, caller)
 	c.KMS = kms.New(cfg.Clock, caller)
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
+	c.Quotas = servicequotas.New(caller)
 	var err error
 	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), Secret: c.STS.Secret}); err != nil {
 		return err
 	}
+	c.SQS = sqs.New(sqs.Config{Clock: cfg.Clock, Default: caller, Endpoint: c.URL, Logger: cfg.Logger})
 	c.Lambda = c.newLambda(caller)
-	c.SNS = sns.New(sns.Config{Clock: cfg.Clock, Default: caller, Functions: c.Lambda, Logger: cfg.Logger})
+	c.SNS = sns.New(sns.Config{Clock: cfg.Clock, Default: caller, Functions: c.Lambda, Queues: targets{c}, Endpoint: c.URL, Logger: cfg.Logger})
 	c.States = states.New(states.Config{
 		Clock: cfg.Clock, Default: caller, Invoker: machineInvoker{c}, Integrations: integrations{c}, Events: c.statesEvent, Logger: cfg.Logger,
 	})
 	c.Events = events.New(events.Config{
-		Clock: cfg.Clock, Default: caller, Functions: c.Lambda, StateMachines: c.States, Topics: c.SNS, Logger: cfg.Logger,
+		Clock: cfg.Clock, Default: caller, Functions: c.Lambda, StateMachines: c.States, Topics: c.SNS, Queues: targets{c}, Logger: cfg.Logger,
 	})
+	c.Scheduler = c.newScheduler(caller)
 	if c.EC2, err = ec2.New(ec2.Config{
 		Clock: cfg.Clock, Driver: cfg.Driver, Dir: filepath.Join(c.store.dir, "ec2"), Default: caller, Regions: cfg.Regions,
 		Timing: cfg.Timing, Limits: cfg.Limits, Events: c.ec2Event, ResolveKey: c.resolveKey, Organizations: cfg.Organizations,
@@ -187,8 +199,9 @@ func (c *Cloud) makeServices() error {
 // restored: what others refer to comes first.
 func (c *Cloud) stateful() []named {
 	return []named{
-		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"lambda", c.Lambda}, {"sns", c.SNS}, {"events", c.Events},
-		{"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States},
+		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"sqs", c.SQS}, {"lambda", c.Lambda}, {"sns", c.SNS},
+		{"events", c.Events}, {"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler},
+		{"servicequotas", c.Quotas},
 	}
 }
 
@@ -223,6 +236,9 @@ func (c *Cloud) Close(ctx context.Context) error {
 // of others goes first.
 func (c *Cloud) closeServices(ctx context.Context) error {
 	var errs []error
+	if c.Scheduler != nil {
+		errs = append(errs, c.Scheduler.Close(ctx))
+	}
 	if c.States != nil {
 		errs = append(errs, c.await(ctx, "executions", c.States.Close))
 	}

@@ -14,11 +14,17 @@ import (
 
 func addEC2Rules(out map[string]rule) {
 	for _, kind := range []string{
-		"AvailabilityZones", "ImageAttribute", "Images", "InstanceStatus", "InstanceTypes", "Instances", "KeyPairs", "Regions", "SecurityGroups",
-		"SnapshotAttribute", "Snapshots", "Subnets", "Tags", "Volumes", "Vpcs",
+		"AvailabilityZones", "ImageAttribute", "Images", "InstanceStatus", "InstanceTypeOfferings", "InstanceTypes", "Instances", "KeyPairs", "Regions", "RouteTables",
+		"SecurityGroups", "SnapshotAttribute", "Snapshots", "Subnets", "Tags", "Volumes", "VpcEndpoints", "Vpcs",
 	} {
 		out["ec2:Describe"+kind] = onAll("ec2:Describe" + kind)
 	}
+	for _, setting := range []string{"AllowedImagesSettings", "EbsDefaultKmsKeyId", "EbsEncryptionByDefault", "ImageBlockPublicAccessState", "SnapshotBlockPublicAccessState"} {
+		out["ec2:Get"+setting] = onAll("ec2:Get" + setting)
+	}
+	out["ec2:DescribeVpcAttribute"] = of(func(a asker, in *sdkec2.DescribeVpcAttributeInput) []iam.Request {
+		return a.existing("ec2:DescribeVpcAttribute", aws.ToString(in.VpcId))
+	})
 	out["ec2:RunInstances"] = of(asker.runInstances)
 	out["ec2:CreateImage"] = of(asker.createImage)
 	out["ec2:CopyImage"] = of(asker.copyImage)
@@ -55,6 +61,7 @@ func (a asker) ec2ARN(id string) string {
 	prefix, _, _ := strings.Cut(id, "-")
 	switch kind := map[string]string{
 		"ami": "image", "snap": "snapshot", "i": "instance", "vol": "volume", "eni": "network-interface", "subnet": "subnet", "sg": "security-group",
+		"vpc": "vpc",
 	}[prefix]; kind {
 	case "image", "snapshot":
 		return a.arn("ec2", "", kind+"/"+id)

@@ -62,7 +62,9 @@ func rules() map[string]rule {
 	for _, operation := range []string{"DescribeInstanceInformation", "GetCommandInvocation", "ListCommands"} {
 		out["ssm:"+operation] = onAll("ssm:" + operation)
 	}
+	addReadRules(out)
 	addEC2Rules(out)
+	addMessageRules(out)
 	return out
 }
 
@@ -205,6 +207,11 @@ func s3Request(a asker, input any) ([]iam.Request, error) {
 		return nil, errors.New("no bucket is named")
 	}
 	known := []string{"x-id", "partNumber"}
+	for query, action := range map[string]string{"versioning": "s3:GetBucketVersioning", "publicAccessBlock": "s3:GetBucketPublicAccessBlock"} {
+		if key == "" && r.Method == http.MethodGet && r.URL.Query().Has(query) && unknownParameter(r, []string{"x-id", query}) == "" {
+			return []iam.Request{{Action: action, Resource: "arn:aws:s3:::" + bucket}}, nil
+		}
+	}
 	if key == "" {
 		if r.Method == http.MethodPut {
 			return nil, errors.New("roles make no buckets")

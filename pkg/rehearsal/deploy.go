@@ -123,29 +123,61 @@ func (f *Factory) deployAssets(ctx context.Context) (gossKey, gossSHA256 string,
 	return gossKey, gossSHA256, nil
 }
 
-// deployKeys makes a customer key with the same alias in every region.
+// deployKeys makes a customer key with the same alias in every region, which the
+// accounts that recipes share their images with may use.
 func (f *Factory) deployKeys(ctx context.Context) error {
 	regions, err := f.Cloud.EC2.DescribeRegions(ctx, &ec2api.DescribeRegionsInput{})
 	if err != nil {
 		return err
 	}
+	policy, err := keyPolicy(f.Cloud.Account(), f.sharedWith())
+	if err != nil {
+		return err
+	}
 	for _, r := range regions.Regions {
 		region := aws.ToString(r.RegionName)
-		ctx := wire.WithCaller(ctx, wire.Caller{Account: f.Cloud.Account(), Region: region})
-		_, err := f.Cloud.KMS.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(keyAlias)})
-		if err == nil {
-			continue
-		}
-		key, err := f.Cloud.KMS.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("AMI factory images")})
-		if err != nil {
+		if err := f.deployKey(wire.WithCaller(ctx, wire.Caller{Account: f.Cloud.Account(), Region: region}), policy); err != nil {
 			return fmt.Errorf("key in %s: %w", region, err)
-		}
-		_, err = f.Cloud.KMS.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String(keyAlias), TargetKeyId: key.KeyMetadata.KeyId})
-		if err != nil {
-			return fmt.Errorf("key alias in %s: %w", region, err)
 		}
 	}
 	return nil
+}
+
+// deployKey makes the key in one region, or gives it another policy.
+func (f *Factory) deployKey(ctx context.Context, policy string) error {
+	have, err := f.Cloud.KMS.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(keyAlias)})
+	if err == nil {
+		_, err = f.Cloud.KMS.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: have.KeyMetadata.KeyId, Policy: &policy})
+		return err
+	}
+	key, err := f.Cloud.KMS.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("AMI factory images"), Policy: &policy})
+	if err != nil {
+		return err
+	}
+	_, err = f.Cloud.KMS.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String(keyAlias), TargetKeyId: key.KeyMetadata.KeyId})
+	return err
+}
+
+// keyPolicy leaves the key to the account's IAM policies, and lets other accounts
+// launch what it encrypts
+// (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html).
+func keyPolicy(account string, others []string) (string, error) {
+	root := func(accounts ...string) map[string]any {
+		arns := []string{}
+		for _, a := range accounts {
+			arns = append(arns, "arn:aws:iam::"+a+":root")
+		}
+		return map[string]any{"AWS": arns}
+	}
+	statements := []map[string]any{{"Sid": "account", "Effect": "Allow", "Principal": root(account), "Action": "kms:*", "Resource": "*"}}
+	if len(others) > 0 {
+		statements = append(statements, map[string]any{
+			"Sid": "launch", "Effect": "Allow", "Principal": root(others...), "Resource": "*",
+			"Action": []string{"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey*", "kms:ReEncrypt*"},
+		})
+	}
+	raw, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
+	return string(raw), err
 }
 
 // deployRoles gives each role the policy that infra gives it on AWS.
@@ -224,7 +256,7 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handl
 	for name, maker := range functions.All() {
 		awsConfig := f.Cloud.AWSConfigOfRole("", f.roleARN(name), prefix+name)
 		awsConfig.Retryer = lambdaentry.Retryer
-		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig})
+		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig, Output: f.Cloud.Lambda.Output(f.functionARN(workflow.Stage(name)))})
 	}
 	return handlers, nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/cost"
 )
 
 // Settings of a deployed factory, the same for all executions.
@@ -24,6 +25,8 @@ type Settings struct {
 	AnnouncementTopics []string
 	FindingHours       int                  // at least between two builds for vulnerabilities; for triggers only; 0: the default
 	Parameters         component.Deployment // of components, for all recipes
+	Prices             cost.Table           // to estimate what an execution costs; for Notify only
+	Architecture       string               // of the functions: arm64 or x86_64
 	Guests             string               // what instances really are: ec2, or vm|container|simulated and a description
 }
 

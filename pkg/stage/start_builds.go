@@ -126,6 +126,9 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 	}
 	out, err := considering{StartBuilds: s, recipes: recipes, now: in.Time}.all(ctx, h.want, ended)
 	out.Ignored = h.ignored
+	if in.DetailType == NightlyType {
+		err = errors.Join(err, s.measure(ctx, recipes, in.Time))
+	}
 	if err != nil {
 		return out, err
 	}

@@ -191,6 +191,8 @@ func (s *Service) DescribeSecurityGroups(ctx context.Context, in *ec2.DescribeSe
 	if _, err := n.groups(in.GroupIds, in.GroupNames); err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	defer s.unlock()
 	everything := []types.IpPermission{{IpProtocol: aws.String("-1"), IpRanges: []types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}}}}
 	groups, err := filterTable[types.SecurityGroup]{
 		"group-id":    func(g types.SecurityGroup) []string { return one(g.GroupId) },
@@ -199,7 +201,7 @@ func (s *Service) DescribeSecurityGroups(ctx context.Context, in *ec2.DescribeSe
 		"owner-id":    func(g types.SecurityGroup) []string { return one(g.OwnerId) },
 		"description": func(g types.SecurityGroup) []string { return one(g.Description) },
 	}.apply([]types.SecurityGroup{{GroupId: aws.String(n.group), GroupName: aws.String("default"), VpcId: aws.String(n.vpc), OwnerId: aws.String(c.Account),
-		Description: aws.String("default VPC security group"), IpPermissionsEgress: everything,
+		Description: aws.String("default VPC security group"), IpPermissionsEgress: everything, IpPermissions: slices.Clone(s.reach(c).Ingress),
 		SecurityGroupArn: aws.String(fmt.Sprintf("arn:aws:ec2:%s:%s:security-group/%s", c.Region, c.Account, n.group))}},
 		in.Filters, noTags[types.SecurityGroup])
 	if err != nil {

@@ -19,6 +19,9 @@ type state struct {
 	Volumes      map[string]*volume   `json:"volumes"`
 	Tokens       map[string]token     `json:"tokens"`
 	PublicAccess map[scope.Key]string `json:"publicAccess"` // image block-public-access state, where it was set
+
+	Reach    map[scope.Key]*reachability    `json:"reach"`
+	Settings map[scope.Key]*accountSettings `json:"settings"`
 }
 
 func newState() state {
@@ -29,6 +32,8 @@ func newState() state {
 		Volumes:      map[string]*volume{},
 		Tokens:       map[string]token{},
 		PublicAccess: map[scope.Key]string{},
+		Reach:        map[scope.Key]*reachability{},
+		Settings:     map[scope.Key]*accountSettings{},
 	}
 }
 

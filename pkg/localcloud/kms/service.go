@@ -187,6 +187,8 @@ func (s *Service) Wire() wire.Service {
 			"CreateKey":           wire.Op(s.CreateKey),
 			"Decrypt":             wire.Op(s.Decrypt),
 			"DescribeKey":         wire.Op(s.DescribeKey),
+			"DisableKey":          wire.Op(s.DisableKey),
+			"EnableKey":           wire.Op(s.EnableKey),
 			"Encrypt":             wire.Op(s.Encrypt),
 			"GenerateDataKey":     wire.Op(s.GenerateDataKey),
 			"GetKeyPolicy":        wire.Op(s.GetKeyPolicy),

@@ -200,7 +200,7 @@ func (s *Service) AssumeRole(ctx context.Context, in *sts.AssumeRoleInput, optFn
 }
 
 // roleID is the unique id that IAM would give the role: the same for the same ARN.
-func roleID(arn string) string { return "AROA" + digest(arn) }
+func roleID(arn string) string { return scope.UniqueID("AROA", arn) }
 
 // Wire describes the service to the HTTP front.
 func (s *Service) Wire() wire.Service {
