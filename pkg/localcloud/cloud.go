@@ -92,6 +92,7 @@ type Cloud struct {
 	store   *stateStore
 	handler http.Handler
 	rules   map[string]rule // by service and operation
+	calls   counter
 
 	mu     sync.Mutex
 	server *http.Server
@@ -172,12 +173,12 @@ func (c *Cloud) makeServices() error {
 	}
 	c.SQS = sqs.New(sqs.Config{Clock: cfg.Clock, Default: caller, Endpoint: c.URL, Logger: cfg.Logger})
 	c.Lambda = c.newLambda(caller)
-	c.SNS = sns.New(sns.Config{Clock: cfg.Clock, Default: caller, Functions: c.Lambda, Logger: cfg.Logger})
+	c.SNS = sns.New(sns.Config{Clock: cfg.Clock, Default: caller, Functions: c.Lambda, Queues: targets{c}, Endpoint: c.URL, Logger: cfg.Logger})
 	c.States = states.New(states.Config{
 		Clock: cfg.Clock, Default: caller, Invoker: machineInvoker{c}, Integrations: integrations{c}, Events: c.statesEvent, Logger: cfg.Logger,
 	})
 	c.Events = events.New(events.Config{
-		Clock: cfg.Clock, Default: caller, Functions: c.Lambda, StateMachines: c.States, Topics: c.SNS, Logger: cfg.Logger,
+		Clock: cfg.Clock, Default: caller, Functions: c.Lambda, StateMachines: c.States, Topics: c.SNS, Queues: targets{c}, Logger: cfg.Logger,
 	})
 	c.Scheduler = c.newScheduler(caller)
 	if c.EC2, err = ec2.New(ec2.Config{
@@ -188,7 +189,7 @@ func (c *Cloud) makeServices() error {
 		return err
 	}
 	c.SSM = ssm.New(ssm.Config{
-		Clock: cfg.Clock, Default: caller, Machines: c.EC2, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
+		Clock: cfg.Clock, Default: caller, Machines: agents{c}, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
 		ImageExists: c.imageExists, Emit: c.ssmEvent, Logger: cfg.Logger,
 	})
 	return nil

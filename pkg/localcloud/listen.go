@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -38,7 +39,7 @@ func (c *Cloud) services() []wire.Service {
 func (c *Cloud) newHandler() http.Handler {
 	services := c.services()
 	front := wire.Handler(wire.HandlerOptions{
-		DefaultAccount: c.cfg.Account, DefaultRegion: c.cfg.Region, Account: c.STS.Resolve, Before: c.Faults.Before,
+		DefaultAccount: c.cfg.Account, DefaultRegion: c.cfg.Region, Account: c.STS.Resolve, Before: c.before,
 		Authorize: c.permit, Default: c.S3.Handler(), Logger: c.cfg.Logger,
 	}, services...)
 	ids := make([]string, 0, len(services))
@@ -53,6 +54,10 @@ func (c *Cloud) newHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/_localcloud/") {
 			mux.ServeHTTP(w, r)
+			return
+		}
+		if sns.IsCertificate(r) {
+			c.SNS.ServeCertificate(w, r)
 			return
 		}
 		// Virtual time stands still while a client is being served.

@@ -3,10 +3,13 @@ package localcloud
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	sdklambda "github.com/aws/aws-sdk-go-v2/service/lambda"
+	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	sdksfn "github.com/aws/aws-sdk-go-v2/service/sfn"
 	sdksns "github.com/aws/aws-sdk-go-v2/service/sns"
 	sdksqs "github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -38,6 +41,47 @@ func (c *Cloud) assume(ctx context.Context, at wire.Caller, service, roleARN, se
 	account, arn, _ := c.STS.Resolve(id)
 	return wire.WithCaller(ctx, wire.Caller{Account: account, Region: at.Region, AccessKeyID: id, ARN: arn}), nil
 }
+
+// destination sends the record of an asynchronous invocation, with the role of
+// the function.
+func (c *Cloud) destination(ctx context.Context, of wire.Caller, roleARN, arn string, record []byte) error {
+	parts := strings.Split(arn, ":")
+	of.Region = parts[3]
+	if roleARN == "" {
+		ctx = wire.WithCaller(ctx, wire.Caller{Account: of.Account, Region: of.Region})
+	} else {
+		var err error
+		if ctx, err = c.assume(ctx, of, lambdaPrincipal, roleARN, "lambda-"+scope.Hex(16)); err != nil {
+			return err
+		}
+	}
+	t, text := targets{c}, aws.String(string(record))
+	switch parts[2] {
+	case "sqs":
+		url, _, err := scope.QueueURL(arn)
+		if err != nil {
+			return err
+		}
+		_, err = t.SendMessage(ctx, &sdksqs.SendMessageInput{QueueUrl: &url, MessageBody: text})
+		return err
+	case "sns":
+		_, err := t.Publish(ctx, &sdksns.PublishInput{TopicArn: &arn, Message: text})
+		return err
+	case "lambda":
+		_, err := t.Invoke(ctx, &sdklambda.InvokeInput{FunctionName: &arn, InvocationType: lambdatypes.InvocationTypeEvent, Payload: record})
+		return err
+	}
+	out, err := t.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []eventtypes.PutEventsRequestEntry{{
+		EventBusName: &arn, Source: aws.String("lambda"), DetailType: aws.String("Lambda Function Invocation Result"), Detail: text,
+	}}})
+	if err == nil && out.FailedEntryCount > 0 {
+		err = wire.Errorf(aws.ToString(out.Entries[0].ErrorCode), "%s", aws.ToString(out.Entries[0].ErrorMessage))
+	}
+	return err
+}
+
+// lambdaPrincipal is who assumes the role of a function.
+const lambdaPrincipal = "lambda.amazonaws.com"
 
 // targets are what services call in the name of others: with the permissions of
 // the caller of the context, as if it had called over HTTP.

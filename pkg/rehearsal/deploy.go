@@ -187,7 +187,7 @@ func (f *Factory) deployRoles(gossKey, topicARN string) error {
 		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
 		BuilderRole: fmt.Sprintf("arn:aws:iam::%s:role/%s", f.Cloud.Account(), builderProfile), Topic: topicARN,
 	}
-	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN)}
+	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN), builderRole: workflow.BuilderPolicy()}
 	for _, spec := range workflow.Functions() {
 		policies[string(spec.Stage)] = spec.Policy(deployment)
 	}
@@ -203,10 +203,13 @@ func (f *Factory) deployRoles(gossKey, topicARN string) error {
 	return nil
 }
 
-// machineRole is the state machine's, as roleARN takes it.
-const machineRole = "workflow"
+// Roles that are not of functions, as roleARN takes them.
+const (
+	machineRole = "workflow"
+	builderRole = "builder" // of the profile builderProfile
+)
 
-// roleARN is the role of a function, or of the state machine.
+// roleARN is the role of a function, of the state machine, or of builders.
 func (f *Factory) roleARN(name string) string {
 	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, name)
 }
@@ -253,7 +256,7 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handl
 	for name, maker := range functions.All() {
 		awsConfig := f.Cloud.AWSConfigOfRole("", f.roleARN(name), prefix+name)
 		awsConfig.Retryer = lambdaentry.Retryer
-		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig})
+		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig, Output: f.Cloud.Lambda.Output(f.functionARN(workflow.Stage(name)))})
 	}
 	return handlers, nil
 }

@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,27 +21,24 @@ func (f *Factory) deployTriggers(ctx context.Context) error {
 	if err != nil && !awserr.Is(err, "ResourceAlreadyExistsException") {
 		return fmt.Errorf("event bus: %w", err)
 	}
-	for _, r := range []struct {
-		bus, name string
-		pattern   workflow.Pattern
-	}{
-		{workflow.FactoryBusName, prefix + "source-changed", workflow.SourceChangedPattern()},
-		{"default", prefix + "execution-ended", workflow.ExecutionEndedPattern(f.StateMachine)},
-	} {
-		pattern, err := json.Marshal(r.pattern)
+	for _, r := range workflow.Rules(f.StateMachine, workflow.FindingSeverities()) {
+		bus, name := cmp.Or(r.Bus, "default"), prefix+r.Name
+		pattern, err := json.Marshal(r.Pattern)
 		if err != nil {
 			return err
 		}
-		_, err = f.Cloud.Events.PutRule(ctx, &eventbridge.PutRuleInput{EventBusName: &r.bus, Name: &r.name, EventPattern: aws.String(string(pattern))})
+		_, err = f.Cloud.Events.PutRule(ctx, &eventbridge.PutRuleInput{
+			EventBusName: &bus, Name: &name, Description: aws.String(r.Does), EventPattern: aws.String(string(pattern)),
+		})
 		if err != nil {
-			return fmt.Errorf("rule %s: %w", r.name, err)
+			return fmt.Errorf("rule %s: %w", name, err)
 		}
 		_, err = f.Cloud.Events.PutTargets(ctx, &eventbridge.PutTargetsInput{
-			EventBusName: &r.bus, Rule: &r.name,
+			EventBusName: &bus, Rule: &name,
 			Targets: []eventtypes.Target{{Id: aws.String(string(workflow.StartBuilds)), Arn: aws.String(f.functionARN(workflow.StartBuilds))}},
 		})
 		if err != nil {
-			return fmt.Errorf("target of rule %s: %w", r.name, err)
+			return fmt.Errorf("target of rule %s: %w", name, err)
 		}
 	}
 	return nil

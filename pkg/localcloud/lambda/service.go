@@ -35,6 +35,10 @@ type Config struct {
 	// Object reads an archive that CreateFunction names by bucket and key; nil:
 	// such functions are refused.
 	Object func(ctx context.Context, bucket, key string) ([]byte, error)
+	// Destination sends the record of an asynchronous invocation to a queue, topic,
+	// function or bus, with the role of the function, whose account and region
+	// are of. Nil: destinations are refused.
+	Destination func(ctx context.Context, of wire.Caller, roleARN, destinationARN string, record []byte) error
 	// MaxProcesses bounds the processes of one function. Default 10.
 	MaxProcesses int
 	// Idle is how long a process without work is kept, in real time. Default
@@ -51,6 +55,7 @@ type Service struct {
 	ctx      context.Context // of asynchronous invocations
 	cancel   context.CancelFunc
 	async    sync.WaitGroup
+	metrics  metrics
 
 	mu        sync.Mutex
 	functions map[scope.Key]map[string]*function // by name

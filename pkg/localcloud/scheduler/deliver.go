@@ -3,7 +3,6 @@ package scheduler
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -17,25 +16,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
-	"github.com/aws/smithy-go"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/delivery"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
-)
-
-// What a schedule without a retry policy has
-// (https://docs.aws.amazon.com/scheduler/latest/APIReference/API_RetryPolicy.html).
-const (
-	defaultAge      = 24 * time.Hour
-	defaultAttempts = 185
-)
-
-// The pause before the first retry and the longest one; each is twice the one
-// before. AWS says that they grow exponentially, not how long they are.
-const (
-	firstPause   = time.Second
-	longestPause = 10 * time.Minute
 )
 
 // occurrence is a schedule whose time has come.
@@ -58,53 +42,22 @@ type attempt struct {
 // exhausted, and then tells the dead letter queue.
 func (s *Service) deliver(ctx context.Context, o occurrence) {
 	defer s.complete(o)
-	age, retries := defaultAge, defaultAttempts
+	var policy delivery.Policy
 	if p := o.schedule.Settings.Target.RetryPolicy; p != nil {
-		if p.MaximumEventAgeInSeconds != nil {
-			age = time.Duration(*p.MaximumEventAgeInSeconds) * time.Second
-		}
-		if p.MaximumRetryAttempts != nil {
-			retries = int(*p.MaximumRetryAttempts)
-		}
+		policy = delivery.Policy{MaximumAge: p.MaximumEventAgeInSeconds, MaximumRetries: p.MaximumRetryAttempts}
 	}
-	begun, pause := s.cfg.Clock.Now(), firstPause
-	for number := 1; ; number++ {
-		a := attempt{occurrence: o, number: number, id: scope.Hex(16)}
-		err := s.try(ctx, &a)
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		exhausted := ""
-		switch {
-		case !mayPass(err):
-		case number > retries:
-			exhausted = "MaximumRetryAttempts"
-		case s.cfg.Clock.Now().Add(pause).Sub(begun) > age:
-			exhausted = "MaximumEventAgeInSeconds"
-		default:
-			s.cfg.Logger.Info("a schedule's target did not take the call, which is tried again", "schedule", o.schedule.ARN, "attempt", number, "error", err)
-			if s.cfg.Clock.Sleep(ctx, pause) != nil {
-				return
-			}
-			pause = min(2*pause, longestPause)
-			continue
-		}
-		s.cfg.Logger.Warn("a schedule's target could not be called", "schedule", o.schedule.ARN, "attempts", number, "error", err)
-		s.bury(ctx, a, exhausted, err)
+	var last attempt
+	result := delivery.Run(ctx, s.cfg.Clock, policy, func(number int) error {
+		last = attempt{occurrence: o, number: number, id: scope.Hex(16)}
+		return s.try(ctx, &last)
+	})
+	if result.Err == nil || ctx.Err() != nil {
 		return
 	}
-}
-
-// mayPass says whether a call that failed may succeed a moment later: throttling
-// and faults of a service may; a missing target or permission stays missing.
-func mayPass(err error) bool {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return true
+	s.cfg.Logger.Warn("a schedule's target could not be called", "schedule", o.schedule.ARN, "retries", result.Retries, "error", result.Err)
+	if err := s.bury(ctx, last, result); err != nil {
+		s.cfg.Logger.Error("lost: the dead letter queue of a schedule did not take what could not be delivered", "schedule", o.schedule.ARN, "error", err)
 	}
-	code := api.ErrorCode()
-	return api.ErrorFault() == smithy.FaultServer || strings.Contains(code, "TooManyRequests") || strings.Contains(code, "Throttl") ||
-		strings.HasPrefix(code, "ServiceUnavailable") || code == "RequestLimitExceeded"
 }
 
 // session is a context whose calls are those of the schedule's role, in a region.
@@ -190,15 +143,9 @@ func (a *attempt) input() (string, error) {
 	return string(raw), err
 }
 
-// bury sends what could not be delivered to the dead letter queue
-// (https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html).
-func (s *Service) bury(ctx context.Context, a attempt, exhausted string, failure error) {
-	if err := s.sendDead(ctx, a, exhausted, failure); err != nil {
-		s.cfg.Logger.Error("lost: the dead letter queue of a schedule did not take what could not be delivered", "schedule", a.schedule.ARN, "error", err)
-	}
-}
-
-func (s *Service) sendDead(ctx context.Context, a attempt, exhausted string, failure error) error {
+// bury sends what could not be delivered to the dead letter queue, if there is
+// one (https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html).
+func (s *Service) bury(ctx context.Context, a attempt, r delivery.Result) error {
 	dead := a.schedule.Settings.Target.DeadLetterConfig
 	if dead == nil || aws.ToString(dead.Arn) == "" {
 		return nil
@@ -210,24 +157,12 @@ func (s *Service) sendDead(ctx context.Context, a attempt, exhausted string, fai
 	if ctx, err = s.session(ctx, a.schedule, of.Region); err != nil {
 		return err
 	}
-	code, message := "InternalFailure", failure.Error()
-	var api smithy.APIError
-	if errors.As(failure, &api) {
-		code, message = api.ErrorCode(), api.ErrorMessage()
-	}
-	attributes := map[string]string{
-		"ERROR_CODE": code, "ERROR_MESSAGE": message, "EXECUTION_ID": a.id, "EXHAUSTED_RETRY_CONDITION": exhausted, "IS_PAYLOAD_TRUNCATED": "false",
-		"RETRY_ATTEMPTS": strconv.Itoa(a.number - 1), "SCHEDULED_TIME": a.time.UTC().Format(timeFormat), "SCHEDULE_ARN": a.schedule.ARN,
-		"TARGET_ARN": aws.ToString(a.schedule.Settings.Target.Arn),
-	}
-	in := &sqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String(string(a.request)), MessageAttributes: map[string]sqstypes.MessageAttributeValue{}}
+	in := &sqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String(string(a.request)), MessageAttributes: r.Attributes(map[string]string{
+		"EXECUTION_ID": a.id, "IS_PAYLOAD_TRUNCATED": "false", "RETRY_ATTEMPTS": strconv.Itoa(r.Retries), "SCHEDULED_TIME": a.time.UTC().Format(timeFormat),
+		"SCHEDULE_ARN": a.schedule.ARN, "TARGET_ARN": aws.ToString(a.schedule.Settings.Target.Arn),
+	})}
 	if len(a.request) == 0 { // it was not even asked
 		in.MessageBody = aws.String("{}")
-	}
-	for name, value := range attributes {
-		if value != "" {
-			in.MessageAttributes[name] = sqstypes.MessageAttributeValue{DataType: aws.String("String"), StringValue: aws.String(value)}
-		}
 	}
 	if _, err := s.cfg.Queues.SendMessage(ctx, in); err != nil {
 		return fmt.Errorf("%s: %w", *dead.Arn, err)

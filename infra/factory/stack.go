@@ -1,4 +1,4 @@
-package main
+package factory
 
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -14,9 +14,8 @@ const (
 	X86   = "x86_64"
 )
 
-// FactoryStackProps is what an operator chooses.
-type FactoryStackProps struct {
-	awscdk.StackProps
+// Props is what an operator chooses.
+type Props struct {
 	Architecture     string   // of the functions: ARM64 or X86
 	FunctionsDir     string   // holds <stage>/bootstrap
 	GossFile         string   // the static check engine for guests
@@ -28,34 +27,48 @@ type FactoryStackProps struct {
 	KeyARNs          []string // customer keys of recipes; any key of the account, by way of EC2, when empty
 }
 
-// FactoryStack is the deployed factory.
-type FactoryStack struct {
-	Stack     awscdk.Stack
+// AmiFactory is the deployed factory.
+type AmiFactory struct {
 	Bucket    awss3.Bucket
+	Topic     awssns.Topic
 	Functions Functions
 	Workflow  Workflow
 }
 
-// NewFactoryStack adds the factory to an app. The props must be valid.
-func NewFactoryStack(scope constructs.Construct, id string, props *FactoryStackProps) FactoryStack {
-	stack := awscdk.NewStack(scope, &id, &props.StackProps)
-	bucket := newBucket(stack)
-	topic := awssns.NewTopic(stack, jsii.String("Topic"), &awssns.TopicProps{
+// NewAmiFactory adds the factory to a stack, one to an account and region: the
+// state machine and the event bus have fixed names. The props must be valid.
+func NewAmiFactory(scope constructs.Construct, id string, props *Props) AmiFactory {
+	scope = constructs.NewConstruct(scope, &id)
+	bucket := newBucket(scope)
+	topic := awssns.NewTopic(scope, jsii.String("Topic"), &awssns.TopicProps{
 		DisplayName: jsii.String("AMI factory executions"),
 		EnforceSSL:  jsii.Bool(true),
 	})
-	builder := newBuilderRole(stack)
-	functions := newFunctions(stack, props, shared{bucket: bucket, topic: topic, builder: builder})
-	wf := newWorkflow(stack, functions)
-	newTriggers(stack, props.Triggers, functions)
+	builder := newBuilderRole(scope)
+	functions := newFunctions(scope, props, shared{bucket: bucket, topic: topic, builder: builder})
+	wf := newWorkflow(scope, functions)
+	newTriggers(scope, props.Triggers, functions)
+	return AmiFactory{Bucket: bucket, Topic: topic, Functions: functions, Workflow: wf}
+}
 
+// Stack is a stack that holds the factory alone.
+type Stack struct {
+	Stack   awscdk.Stack
+	Factory AmiFactory
+}
+
+// NewStack adds a stack with the factory to an app. The props must be valid.
+func NewStack(scope constructs.Construct, id string, stackProps awscdk.StackProps, props *Props) Stack {
+	stack := awscdk.NewStack(scope, &id, &stackProps)
+	// The CDK leaves an id of this name out of the resources' own.
+	factory := NewAmiFactory(stack, "Default", props)
 	output := func(name string, value *string, text string) {
 		awscdk.NewCfnOutput(stack, &name, &awscdk.CfnOutputProps{Value: value, Description: &text})
 	}
-	output("StateMachineArn", wf.StateMachine.StateMachineArn(), "start an execution here with {\"recipe\": \"...\"}")
-	output("BucketName", bucket.BucketName(), "plans, results and reports")
-	output("TopicArn", topic.TopicArn(), "tells how every execution ended")
-	return FactoryStack{Stack: stack, Bucket: bucket, Functions: functions, Workflow: wf}
+	output("StateMachineArn", factory.Workflow.StateMachine.StateMachineArn(), "start an execution here with {\"recipe\": \"...\"}")
+	output("BucketName", factory.Bucket.BucketName(), "plans, results and reports")
+	output("TopicArn", factory.Topic.TopicArn(), "tells how every execution ended")
+	return Stack{Stack: stack, Factory: factory}
 }
 
 func newBucket(scope constructs.Construct) awss3.Bucket {

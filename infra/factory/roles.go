@@ -1,4 +1,4 @@
-package main
+package factory
 
 import (
 	"crypto/sha256"
@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3assets"
+	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -20,8 +21,8 @@ type builderRole struct {
 	profile awsiam.CfnInstanceProfile
 }
 
-func newBuilderRole(stack awscdk.Stack) builderRole {
-	role := awsiam.NewRole(stack, jsii.String("BuilderRole"), &awsiam.RoleProps{
+func newBuilderRole(scope constructs.Construct) builderRole {
+	role := awsiam.NewRole(scope, jsii.String("BuilderRole"), &awsiam.RoleProps{
 		AssumedBy:   awsiam.NewServicePrincipal(jsii.String("ec2.amazonaws.com"), nil),
 		Description: jsii.String("AMI factory builder and verifier instances"),
 		ManagedPolicies: &[]awsiam.IManagedPolicy{
@@ -33,11 +34,11 @@ func newBuilderRole(stack awscdk.Stack) builderRole {
 	role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Effect:  awsiam.Effect_DENY,
 		Actions: jsii.Strings("ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath", "ssm:GetParameterHistory"),
-		Resources: jsii.Strings(*stack.FormatArn(&awscdk.ArnComponents{
+		Resources: jsii.Strings(*awscdk.Stack_Of(scope).FormatArn(&awscdk.ArnComponents{
 			Service: jsii.String("ssm"), Region: jsii.String("*"), Resource: jsii.String("parameter"), ResourceName: jsii.String("ami-factory/agents/*"),
 		})),
 	}))
-	profile := awsiam.NewCfnInstanceProfile(stack, jsii.String("BuilderProfile"), &awsiam.CfnInstanceProfileProps{
+	profile := awsiam.NewCfnInstanceProfile(scope, jsii.String("BuilderProfile"), &awsiam.CfnInstanceProfileProps{
 		Roles: &[]any{role.RoleName()},
 	})
 	return builderRole{role: role, profile: profile}
@@ -59,7 +60,8 @@ func allow(role awsiam.IRole, policy workflow.Policy) {
 }
 
 // deploymentOf is what the stages' policies name of this stack.
-func deploymentOf(stack awscdk.Stack, sh shared, props *FactoryStackProps, goss awss3assets.Asset) workflow.Deployment {
+func deploymentOf(scope constructs.Construct, sh shared, props *Props, goss awss3assets.Asset) workflow.Deployment {
+	stack := awscdk.Stack_Of(scope)
 	return workflow.Deployment{
 		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(),
 		Bucket: *sh.bucket.BucketArn(), CheckEngine: *goss.Bucket().ArnForObjects(goss.S3ObjectKey()),

@@ -1,4 +1,4 @@
-package main
+package factory
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -34,14 +35,15 @@ const deliveryHours = 1
 
 // machineARN is the state machine's, which has a fixed name: triggers are told of
 // it, and it is made of functions.
-func machineARN(stack awscdk.Stack) string {
+func machineARN(scope constructs.Construct) string {
+	stack := awscdk.Stack_Of(scope)
 	return fmt.Sprintf("arn:%s:states:%s:%s:stateMachine:%s", *stack.Partition(), *stack.Region(), *stack.Account(), workflow.MachineName)
 }
 
 // triggerEnvironment is what the triggers are told beside what all functions are.
-func triggerEnvironment(stack awscdk.Stack, props *FactoryStackProps, all map[string]*string) map[string]*string {
+func triggerEnvironment(scope constructs.Construct, props *Props, all map[string]*string) map[string]*string {
 	env := map[string]*string{
-		"AMI_FACTORY_STATE_MACHINE_ARN": jsii.String(machineARN(stack)),
+		"AMI_FACTORY_STATE_MACHINE_ARN": jsii.String(machineARN(scope)),
 		"AMI_FACTORY_EVENT_BUS":         jsii.String(workflow.FactoryBusName),
 	}
 	setList(env, "AMI_FACTORY_ANNOUNCEMENT_TOPICS", props.Triggers.Topics)
@@ -53,8 +55,8 @@ func triggerEnvironment(stack awscdk.Stack, props *FactoryStackProps, all map[st
 
 // newTriggers makes what starts executions: the factory's bus, rules, schedules
 // and subscriptions. What cannot be delivered, or fails, is kept in a queue.
-func newTriggers(stack awscdk.Stack, props TriggerProps, functions Functions) {
-	dead := awssqs.NewQueue(stack, jsii.String("TriggersDeadLetters"), &awssqs.QueueProps{
+func newTriggers(scope constructs.Construct, props TriggerProps, functions Functions) {
+	dead := awssqs.NewQueue(scope, jsii.String("TriggersDeadLetters"), &awssqs.QueueProps{
 		Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(14)),
 	})
 	for _, spec := range workflow.Triggers() {
@@ -63,7 +65,7 @@ func newTriggers(stack awscdk.Stack, props TriggerProps, functions Functions) {
 		f.Role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 			Actions: jsii.Strings("sqs:SendMessage"), Resources: &[]*string{dead.QueueArn()},
 		}))
-		awslambda.NewCfnEventInvokeConfig(stack, jsii.String(functionID(spec.Stage)+"Failures"), &awslambda.CfnEventInvokeConfigProps{
+		awslambda.NewCfnEventInvokeConfig(scope, jsii.String(functionID(spec.Stage)+"Failures"), &awslambda.CfnEventInvokeConfigProps{
 			FunctionName: f.Function.FunctionName(), Qualifier: jsii.String("$LATEST"),
 			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(2),
 			DestinationConfig: &awslambda.CfnEventInvokeConfig_DestinationConfigProperty{
@@ -71,28 +73,28 @@ func newTriggers(stack awscdk.Stack, props TriggerProps, functions Functions) {
 			},
 		})
 	}
-	newRules(stack, functions[workflow.StartBuilds].Function, dead)
-	newSchedules(stack, props, functions, dead)
+	newRules(scope, functions[workflow.StartBuilds].Function, dead)
+	newSchedules(scope, props, functions, dead)
 	for i, topic := range props.Topics {
-		newSubscription(stack, i, topic, functions[workflow.ReleaseAnnounced].Function)
+		newSubscription(scope, i, topic, functions[workflow.ReleaseAnnounced].Function)
 	}
 }
 
-func newRules(stack awscdk.Stack, start awslambda.Function, dead awssqs.Queue) {
-	bus := awsevents.NewEventBus(stack, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(workflow.FactoryBusName)})
+func newRules(scope constructs.Construct, start awslambda.Function, dead awssqs.Queue) {
+	bus := awsevents.NewEventBus(scope, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(workflow.FactoryBusName)})
 	for _, r := range []struct {
 		id, text string
 		bus      awsevents.IEventBus
 		pattern  workflow.Pattern
 	}{
 		{"SourceChanged", "a source of recipes has moved", bus, workflow.SourceChangedPattern()},
-		{"ExecutionEnded", "an execution has ended: what waited, and what builds on its image", nil, workflow.ExecutionEndedPattern(machineARN(stack))},
+		{"ExecutionEnded", "an execution has ended: what waited, and what builds on its image", nil, workflow.ExecutionEndedPattern(machineARN(scope))},
 	} {
 		pattern := &awsevents.EventPattern{Source: jsii.Strings(r.pattern.Source...), DetailType: jsii.Strings(r.pattern.DetailType...)}
 		if len(r.pattern.Detail) > 0 {
 			pattern.Detail = &r.pattern.Detail
 		}
-		awsevents.NewRule(stack, jsii.String(r.id+"Rule"), &awsevents.RuleProps{
+		awsevents.NewRule(scope, jsii.String(r.id+"Rule"), &awsevents.RuleProps{
 			Description: jsii.String(r.text), EventBus: r.bus, EventPattern: pattern,
 			Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(start, &awseventstargets.LambdaFunctionProps{
 				DeadLetterQueue: dead, MaxEventAge: awscdk.Duration_Hours(jsii.Number(deliveryHours)),
@@ -101,11 +103,11 @@ func newRules(stack awscdk.Stack, start awslambda.Function, dead awssqs.Queue) {
 	}
 }
 
-func newSchedules(stack awscdk.Stack, props TriggerProps, functions Functions, dead awssqs.Queue) {
+func newSchedules(scope constructs.Construct, props TriggerProps, functions Functions, dead awssqs.Queue) {
 	start, watch := functions[workflow.StartBuilds].Function, functions[workflow.WatchSources].Function
-	role := awsiam.NewRole(stack, jsii.String("ScheduleRole"), &awsiam.RoleProps{
+	role := awsiam.NewRole(scope, jsii.String("ScheduleRole"), &awsiam.RoleProps{
 		AssumedBy: awsiam.NewServicePrincipal(jsii.String("scheduler.amazonaws.com"), &awsiam.ServicePrincipalOpts{
-			Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": stack.Account()}},
+			Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Stack_Of(scope).Account()}},
 		}),
 		Description: jsii.String("AMI factory schedules"),
 	})
@@ -124,7 +126,7 @@ func newSchedules(stack awscdk.Stack, props TriggerProps, functions Functions, d
 			},
 		}
 	}
-	awsscheduler.NewCfnSchedule(stack, jsii.String("Nightly"), &awsscheduler.CfnScheduleProps{
+	awsscheduler.NewCfnSchedule(scope, jsii.String("Nightly"), &awsscheduler.CfnScheduleProps{
 		Description:        jsii.String("builds what is stale"),
 		ScheduleExpression: &props.Nightly, ScheduleExpressionTimezone: &props.Timezone,
 		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{
@@ -132,7 +134,7 @@ func newSchedules(stack awscdk.Stack, props TriggerProps, functions Functions, d
 		},
 		Target: target(start, nightlyInput),
 	})
-	awsscheduler.NewCfnSchedule(stack, jsii.String("Watch"), &awsscheduler.CfnScheduleProps{
+	awsscheduler.NewCfnSchedule(scope, jsii.String("Watch"), &awsscheduler.CfnScheduleProps{
 		Description:        jsii.String("looks at the sources of recipes"),
 		ScheduleExpression: &props.Watch, ScheduleExpressionTimezone: &props.Timezone,
 		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("OFF")},
@@ -141,12 +143,12 @@ func newSchedules(stack awscdk.Stack, props TriggerProps, functions Functions, d
 }
 
 // newSubscription listens to a topic of somebody else, in whichever region it is.
-func newSubscription(stack awscdk.Stack, i int, topic string, announced awslambda.Function) {
+func newSubscription(scope constructs.Construct, i int, topic string, announced awslambda.Function) {
 	id := fmt.Sprintf("Announcement%d", i+1)
 	announced.AddPermission(jsii.String(id), &awslambda.Permission{
 		Principal: awsiam.NewServicePrincipal(jsii.String("sns.amazonaws.com"), nil), SourceArn: &topic,
 	})
-	awssns.NewCfnSubscription(stack, jsii.String(id+"Subscription"), &awssns.CfnSubscriptionProps{
+	awssns.NewCfnSubscription(scope, jsii.String(id+"Subscription"), &awssns.CfnSubscriptionProps{
 		TopicArn: &topic, Protocol: jsii.String("lambda"), Endpoint: announced.FunctionArn(), Region: jsii.String(strings.Split(topic, ":")[3]),
 	})
 }

@@ -1,4 +1,4 @@
-package main
+package factory
 
 import (
 	"path/filepath"
@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3assets"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -32,8 +33,8 @@ type shared struct {
 	builder builderRole
 }
 
-func newFunctions(stack awscdk.Stack, props *FactoryStackProps, sh shared) Functions {
-	goss := awss3assets.NewAsset(stack, jsii.String("Goss"), &awss3assets.AssetProps{Path: &props.GossFile})
+func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions {
+	goss := awss3assets.NewAsset(scope, jsii.String("Goss"), &awss3assets.AssetProps{Path: &props.GossFile})
 	env := map[string]*string{
 		"AMI_FACTORY_BUCKET":           sh.bucket.BucketName(),
 		"AMI_FACTORY_TOPIC_ARN":        sh.topic.TopicArn(),
@@ -49,7 +50,7 @@ func newFunctions(stack awscdk.Stack, props *FactoryStackProps, sh shared) Funct
 		env["AMI_FACTORY_COMPONENT_PARAMETERS"] = &props.Parameters
 	}
 
-	triggerEnv := triggerEnvironment(stack, props, env)
+	triggerEnv := triggerEnvironment(scope, props, env)
 	isTrigger := map[workflow.Stage]bool{}
 	for _, spec := range workflow.Triggers() {
 		isTrigger[spec.Stage] = true
@@ -59,7 +60,7 @@ func newFunctions(stack awscdk.Stack, props *FactoryStackProps, sh shared) Funct
 	if props.Architecture == X86 {
 		arch = awslambda.Architecture_X86_64()
 	}
-	deployment := deploymentOf(stack, sh, props, goss)
+	deployment := deploymentOf(scope, sh, props, goss)
 	out := Functions{}
 	for _, spec := range workflow.Functions() {
 		environment := env
@@ -67,17 +68,17 @@ func newFunctions(stack awscdk.Stack, props *FactoryStackProps, sh shared) Funct
 			environment = triggerEnv
 		}
 		id := functionID(spec.Stage)
-		logs := awslogs.NewLogGroup(stack, jsii.String(id+"Logs"), &awslogs.LogGroupProps{
+		logs := awslogs.NewLogGroup(scope, jsii.String(id+"Logs"), &awslogs.LogGroupProps{
 			Retention:     awslogs.RetentionDays_THREE_MONTHS,
 			RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
 		})
-		role := awsiam.NewRole(stack, jsii.String(id+"Role"), &awsiam.RoleProps{
+		role := awsiam.NewRole(scope, jsii.String(id+"Role"), &awsiam.RoleProps{
 			AssumedBy:   awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil),
 			Description: jsii.String("AMI factory function " + string(spec.Stage)),
 		})
 		allow(role, spec.Policy(deployment))
 		logs.GrantWrite(role)
-		out[spec.Stage] = Function{Role: role, Function: awslambda.NewFunction(stack, &id, &awslambda.FunctionProps{
+		out[spec.Stage] = Function{Role: role, Function: awslambda.NewFunction(scope, &id, &awslambda.FunctionProps{
 			Description:  jsii.String(spec.Does),
 			Runtime:      awslambda.Runtime_PROVIDED_AL2023(),
 			Architecture: arch,

@@ -1,4 +1,4 @@
-package main
+package factory
 
 import (
 	"encoding/json"
@@ -17,9 +17,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-// propsFromContext reads what the operator may choose, from cdk.json or
+// PropsFromContext reads what the operator may choose, from cdk.json or
 // `cdk deploy -c name=value`, and reports every fault at once.
-func propsFromContext(app awscdk.App) (*FactoryStackProps, error) {
+func PropsFromContext(app awscdk.App) (*Props, error) {
 	read := func(name, fallback string) string {
 		if v, ok := app.Node().TryGetContext(jsii.String(name)).(string); ok && v != "" {
 			return v
@@ -38,14 +38,7 @@ func propsFromContext(app awscdk.App) (*FactoryStackProps, error) {
 	case slices.Equal(topics, []string{"none"}):
 		topics = nil
 	}
-	props := &FactoryStackProps{
-		StackProps: awscdk.StackProps{
-			Description: jsii.String("Bakes, verifies and publishes golden machine images."),
-			Env: &awscdk.Environment{
-				Account: optional(os.Getenv("CDK_DEFAULT_ACCOUNT")),
-				Region:  optional(os.Getenv("CDK_DEFAULT_REGION")),
-			},
-		},
+	props := &Props{
 		Architecture:     arch,
 		FunctionsDir:     read("functions", filepath.Join("build", "lambda")),
 		GossFile:         read("goss", filepath.Join("build", "tools", "goss")),
@@ -99,14 +92,7 @@ func parametersOf(context any) (string, error) {
 	return raw, nil
 }
 
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
-func (p *FactoryStackProps) validate() error {
+func (p *Props) validate() error {
 	var errs []error
 	if p.Architecture != ARM64 && p.Architecture != X86 {
 		errs = append(errs, fmt.Errorf("context architecture is %q (allowed: %s, %s)", p.Architecture, ARM64, X86))

@@ -1,4 +1,4 @@
-package main
+package factory
 
 import (
 	"encoding/json"
@@ -139,7 +139,7 @@ func TestBadTriggersOfTheContextAreRefused(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			tc.context["functions"], tc.context["goss"] = t.TempDir(), filepath.Join(t.TempDir(), "none")
 			app := awscdk.NewApp(&awscdk.AppProps{Context: &tc.context, Outdir: jsii.String(t.TempDir())})
-			_, err := propsFromContext(app)
+			_, err := PropsFromContext(app)
 			assert.ErrorContains(t, err, tc.says)
 		})
 	}

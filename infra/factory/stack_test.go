@@ -1,4 +1,4 @@
-package main
+package factory
 
 import (
 	"encoding/json"
@@ -33,10 +33,11 @@ func template(t *testing.T, context map[string]any) map[string]any {
 		all[k] = v
 	}
 	app := awscdk.NewApp(&awscdk.AppProps{Context: &all, Outdir: jsii.String(t.TempDir())})
-	props, err := propsFromContext(app)
+	props, err := PropsFromContext(app)
 	require.NoError(t, err)
-	props.Env = &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String("eu-west-1")}
-	stack := NewFactoryStack(app, "Test", props)
+	stack := NewStack(app, "Test", awscdk.StackProps{
+		Env: &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String("eu-west-1")},
+	}, props)
 	// Through JSON, so that numbers and nesting are plain.
 	b, err := json.Marshal(assertions.Template_FromStack(stack.Stack, nil).ToJSON())
 	require.NoError(t, err)
@@ -289,7 +290,7 @@ func TestTheBucketIsPrivateEncryptedVersionedAndKept(t *testing.T) {
 func TestBadContextIsReportedWholeAndBeforeAnythingIsMade(t *testing.T) {
 	context := map[string]any{"architecture": "sparc", "functions": t.TempDir(), "goss": filepath.Join(t.TempDir(), "none")}
 	app := awscdk.NewApp(&awscdk.AppProps{Context: &context, Outdir: jsii.String(t.TempDir())})
-	_, err := propsFromContext(app)
+	_, err := PropsFromContext(app)
 	require.Error(t, err)
 	assert.ErrorContains(t, err, `architecture is "sparc" (allowed: arm64, x86_64)`)
 	assert.ErrorContains(t, err, "none is missing")
@@ -324,11 +325,11 @@ func TestMain(m *testing.M) {
 
 // Functions may be of another architecture than guests are.
 func TestTheCheckEngineIsBuiltForTheShippedRecipesGuests(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join("..", "cdk.json"))
+	raw, err := os.ReadFile(filepath.Join("..", "..", "cdk.json"))
 	require.NoError(t, err)
 	var cdk struct{ Build string }
 	require.NoError(t, json.Unmarshal(raw, &cdk))
-	recipes, err := filepath.Glob(filepath.Join("..", "userdata", "recipes", "*.yaml"))
+	recipes, err := filepath.Glob(filepath.Join("..", "..", "userdata", "recipes", "*.yaml"))
 	require.NoError(t, err)
 	require.NotEmpty(t, recipes)
 	for _, file := range recipes {
