@@ -121,6 +121,7 @@ func (a *account) deploy() *account {
 	require.NoError(a, err)
 	_, err = a.aws.s3().PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{Bucket: aws.String(bucketName), VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusEnabled}})
 	require.NoError(a, err)
+	a.deployRoles()
 	a.deployFunctions(nil)
 	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return functionsARN + string(s) })
 	_, err = a.aws.states().CreateStateMachine(ctx, &sfn.CreateStateMachineInput{Name: aws.String(workflow.MachineName), Definition: &definition, RoleArn: aws.String("arn:aws:iam::" + home + ":role/workflow")})
@@ -128,6 +129,24 @@ func (a *account) deploy() *account {
 	a.deployTriggers()
 	a.deployProfile()
 	return a
+}
+
+// deployRoles makes the roles that the functions, the machine and the schedules
+// run with.
+func (a *account) deployRoles() {
+	a.Helper()
+	roles := map[string]string{"workflow": "states", "schedules": "scheduler"}
+	for _, spec := range workflow.Functions() {
+		roles[string(spec.Stage)] = "lambda"
+	}
+	for name, service := range roles {
+		_, err := a.aws.iam().CreateRole(a.Context(), &iam.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: aws.String(trust(service))})
+		require.NoError(a, err)
+	}
+}
+
+func trust(service string) string {
+	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"` + service + `.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
 }
 
 func (a *account) deployFunctions(change map[string]string) {
@@ -184,7 +203,7 @@ func (a *account) deployProfile() {
 	a.Helper()
 	ctx, name := a.Context(), aws.String(builderRole)
 	_, err := a.aws.iam().CreateRole(ctx, &iam.CreateRoleInput{
-		RoleName: name, AssumeRolePolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}`),
+		RoleName: name, AssumeRolePolicyDocument: aws.String(trust("ec2")),
 	})
 	require.NoError(a, err)
 	_, err = a.aws.iam().AttachRolePolicy(ctx, &iam.AttachRolePolicyInput{RoleName: name, PolicyArn: aws.String("arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore")})
