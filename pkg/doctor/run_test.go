@@ -428,6 +428,16 @@ func TestWhatIsWrongWithAnAccount(t *testing.T) {
 			_, err := a.aws.scheduler().DeleteSchedule(a.Context(), &scheduler.DeleteScheduleInput{Name: aws.String("nightly")})
 			return err
 		}, "schedules", verdict{Problem, "nothing builds at night", "deploy"}},
+		"only somebody else's schedule": {func(a *account) error {
+			require.NoError(a, a.cloud.Lambda.Deploy(locallambda.Function{Name: "theirs", Role: "arn:aws:iam::" + home + ":role/seal", Handler: func(context.Context, []byte) ([]byte, error) { return nil, nil }}))
+			_, err := a.aws.scheduler().CreateSchedule(a.Context(), &scheduler.CreateScheduleInput{
+				Name: aws.String("theirs"), ScheduleExpression: aws.String("rate(1 day)"), FlexibleTimeWindow: &schedulertypes.FlexibleTimeWindow{Mode: schedulertypes.FlexibleTimeWindowModeOff},
+				Target: &schedulertypes.Target{Arn: aws.String("arn:aws:lambda:eu-west-1:" + home + ":function:theirs"), RoleArn: aws.String("arn:aws:iam::" + home + ":role/schedules")},
+			})
+			require.NoError(a, err)
+			_, err = a.aws.scheduler().DeleteSchedule(a.Context(), &scheduler.DeleteScheduleInput{Name: aws.String("watch")})
+			return err
+		}, "schedules", verdict{Problem, "nothing looks whether the sources have moved", "deploy"}},
 		"dead letters": {func(a *account) error {
 			_, err := a.aws.sqs().SendMessage(a.Context(), &sqs.SendMessageInput{QueueUrl: &a.queue, MessageBody: aws.String("lost")})
 			return err
