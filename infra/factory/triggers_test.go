@@ -134,7 +134,7 @@ func TestBadTriggersOfTheContextAreRefused(t *testing.T) {
 		"a zone that is none":     {map[string]any{"timezone": "Berlin, Europe"}, `context timezone is "Berlin, Europe"`},
 		"a window of no time":     {map[string]any{"nightlyWindowMinutes": "0"}, `context nightlyWindowMinutes is "0"`},
 		"a window of a word":      {map[string]any{"nightlyWindowMinutes": "hour"}, `context nightlyWindowMinutes is "hour"`},
-		"a topic that is none":    {map[string]any{"announcementTopics": "al2023"}, `"al2023" is not the ARN of a topic`},
+		"a topic that is none":    {map[string]any{"announcementTopics": "al2023"}, `context announcementTopics is "al2023" (allowed: ARNs of topics`},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			tc.context["functions"], tc.context["goss"] = t.TempDir(), filepath.Join(t.TempDir(), "none")
