@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,14 +54,9 @@ func bootGuest(t *testing.T) *guest {
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, d.Close()) })
-	metadata := imds.New(imds.Instance{
-		InstanceID: "i-0aaaaaaaaaaaaaaa1", ImageID: "ami-0123456789abcdef0", InstanceType: "t3.medium",
-		PrivateIP: "172.31.5.6", MAC: "0a:ff:ac:1f:05:06", Account: "123456789012",
-		Region: "us-east-1", AvailabilityZone: "us-east-1a", TokensRequired: true,
-	})
 	g := &guest{driver: d, launch: vm.Launch{
 		InstanceID: "i-0aaaaaaaaaaaaaaa1", InstanceType: "t3.medium", InstanceDir: filepath.Join(t.TempDir(), "i"), ImageDir: base,
-		VCPUs: 2, MemoryMiB: 2048, VolumeGiB: 8, PrivateIP: "172.31.5.6", MAC: "0a:ff:ac:1f:05:06", Metadata: metadata,
+		VCPUs: 2, MemoryMiB: 2048, VolumeGiB: 8, PrivateIP: "172.31.5.6", MAC: "0a:ff:ac:1f:05:06", Metadata: metadata("i-0aaaaaaaaaaaaaaa1", nil),
 	}}
 	require.NoError(t, os.Mkdir(g.launch.InstanceDir, 0o750))
 	g.start(t)
@@ -74,6 +70,15 @@ func bootGuest(t *testing.T) *guest {
 		assert.NoError(t, g.machine.Kill())
 	})
 	return g
+}
+
+// metadata is what an instance is told of itself.
+func metadata(id string, userData []byte) http.Handler {
+	return imds.New(imds.Instance{
+		InstanceID: id, ImageID: "ami-0123456789abcdef0", InstanceType: "t3.medium",
+		PrivateIP: "172.31.5.6", MAC: "0a:ff:ac:1f:05:06", Account: "123456789012",
+		Region: "us-east-1", AvailabilityZone: "us-east-1a", TokensRequired: true, UserData: userData,
+	})
 }
 
 func (g *guest) start(t *testing.T) {
@@ -98,6 +103,26 @@ func (g *guest) reboot(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, forced, "the guest does not end by itself")
 	g.start(t)
+}
+
+// anew boots what the guest has become as a new instance's first boot, with
+// user data.
+func (g *guest) anew(t *testing.T, id string, userData []byte) {
+	t.Helper()
+	g.output(t, "cloud-init clean --logs")
+	g.launch.Metadata = metadata(id, userData)
+	g.reboot(t)
+}
+
+// permitContainers lowers the limit of open files to this machine's own, which a
+// container cannot raise: docker would run nothing with DOCK-10 in force.
+func (g *guest) permitContainers(t *testing.T) {
+	t.Helper()
+	g.output(t, `limit=$(ulimit -Hn)
+if [[ $limit != unlimited ]] && ((limit < 64000)); then
+	sed -i "s/: 64000/: $limit/" /etc/docker/daemon.json
+	systemctl restart docker.service
+fi`)
 }
 
 func (g *guest) exec(ctx context.Context, stdin []byte, script string) (vm.Result, error) {

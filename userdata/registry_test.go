@@ -62,9 +62,10 @@ func newTestRegistry(t *testing.T, repository string, program []byte) testRegist
 	return r
 }
 
-// registryServer serves the files of a testRegistry on the guest's loopback, to
-// which docker may speak without TLS.
-const registryServer = `import http.server, os, sys
+// registryServer serves the files of a testRegistry on the guest's loopback: on
+// port 5000 docker may speak to it without TLS; where there is a certificate it
+// has the port and the name of an organisation's own registry.
+const registryServer = `import http.server, os, ssl, sys
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self, body=True):
@@ -86,5 +87,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self):
         self.do_GET(body=False)
 
-http.server.ThreadingHTTPServer(("127.0.0.1", 5000), Handler).serve_forever()
+tls = os.path.isfile("/srv/registry/tls.pem")
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 443 if tls else 5000), Handler)
+if tls:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain("/srv/registry/tls.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
 `

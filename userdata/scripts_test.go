@@ -81,3 +81,27 @@ func TestNoScriptNamesAnInsecureDownload(t *testing.T) {
 		}
 	}
 }
+
+// What lint lets through no recipe can bring, but somebody may run a component
+// by hand.
+func TestTheFirewallTakesPortsOnly(t *testing.T) {
+	install, err := fs.ReadFile(userdata.FS, "components/hardening/install.sh")
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(install), "\nfirewall_ports() {")
+	require.True(t, found)
+	body, _, found := strings.Cut(rest, "\n}\n")
+	require.True(t, found)
+	for value, want := range map[string]string{
+		"22": "22", "22,443": "22, 443", "1,65535": "1, 65535",
+		"": "!is no list of ports", "0": "!is no list of ports", "22,": "!is no list of ports", "22-80": "!is no list of ports",
+		"022": "!is no list of ports", "22 }; drop": "!is no list of ports", "65536": "!has the port 65536", "22,99999": "!has the port 99999",
+	} {
+		t.Run("the ports "+value, func(t *testing.T) {
+			script := "fail() { printf '%s' \"$*\"; exit 3; }\nfirewall_ports() {" + body + "\n}\nfirewall_ports \"$1\""
+			output, err := exec.CommandContext(t.Context(), "bash", "-c", script, "bash", value).Output() // #nosec G204 -- of the test
+			reason, refused := strings.CutPrefix(want, "!")
+			assert.Equal(t, refused, err != nil, "%s", output)
+			assert.Contains(t, string(output), reason)
+		})
+	}
+}

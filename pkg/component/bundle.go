@@ -31,7 +31,7 @@ type manifest struct {
 
 type manifestComponent struct {
 	Name       string            `json:"name"`
-	SHA256     string            `json:"sha256"` // of its files here: its version
+	SHA256     string            `json:"sha256"` // its version: of its files, its checks and lib
 	Order      int               `json:"order"`
 	Parameters map[string]string `json:"parameters"`
 	Packages   []string          `json:"packages"`
@@ -43,7 +43,11 @@ type manifestComponent struct {
 // a component stay behind: a builder has no use for them.
 func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 	m := manifest{Schema: "ami-factory/bundle/1", Family: family, Components: []manifestComponent{}}
-	var files []File
+	files, err := shared(fsys, "lib")
+	if err != nil {
+		return nil, err
+	}
+	lib := files
 	for _, s := range selected {
 		services := s.Services
 		if services == nil {
@@ -53,24 +57,17 @@ func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 		if err != nil {
 			return nil, err
 		}
-		sum := sha256.New()
-		for _, f := range more {
-			if base := path.Base(f.Path); path.Dir(f.Path) == path.Join(Dir, s.Name) && (base == "component.yaml" || base == "checks.yaml" || path.Ext(base) == ".md") {
-				continue
-			}
-			files = append(files, f)
-			fmt.Fprintf(sum, "%s\x00%d\x00", f.Path, len(f.Data))
-			sum.Write(f.Data)
-		}
+		more = slices.DeleteFunc(more, func(f File) bool { return path.Dir(f.Path) == path.Join(Dir, s.Name) && path.Ext(f.Path) == ".md" })
+		version := digest(more, lib)
+		files = append(files, slices.DeleteFunc(more, func(f File) bool {
+			return slices.Contains([]string{path.Join(Dir, s.Name, "component.yaml"), path.Join(Dir, s.Name, "checks.yaml")}, f.Path)
+		})...)
 		m.Components = append(m.Components, manifestComponent{
-			s.Name, hex.EncodeToString(sum.Sum(nil)), s.Order, s.Values, s.PackagesFor(family), services,
+			s.Name, version, s.Order, s.Values, s.PackagesFor(family), services,
 		})
 	}
-	for _, dir := range []string{"lib", "seal", "verify"} {
-		more, err := tree(fsys, dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("the user data has no %s directory, so no image can be made: %w", dir, err)
-		}
+	for _, dir := range []string{"seal", "verify"} {
+		more, err := shared(fsys, dir)
 		if err != nil {
 			return nil, err
 		}
@@ -87,6 +84,27 @@ func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 	files = append(files, File{"run.sh", runner}, File{"manifest.json", append(data, '\n')})
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return files, nil
+}
+
+// shared are the files of a directory that every bundle has.
+func shared(fsys fs.FS, dir string) ([]File, error) {
+	files, err := tree(fsys, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the user data has no %s directory, so no image can be made: %w", dir, err)
+	}
+	return files, err
+}
+
+// digest is the SHA-256 in hexadecimal of lists of files, their paths included.
+func digest(lists ...[]File) string {
+	sum := sha256.New()
+	for _, files := range lists {
+		for _, f := range files {
+			fmt.Fprintf(sum, "%s\x00%d\x00", f.Path, len(f.Data))
+			sum.Write(f.Data)
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // Definitions are the files that describe the selected components without being

@@ -4,6 +4,7 @@
 package component
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,7 +29,7 @@ type Component struct {
 	Description string               `yaml:"description" jsonschema:"required,minLength=1"`
 	Families    []string             `yaml:"families" jsonschema:"required,minItems=1,enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"`
 	Order       int                  `yaml:"order" jsonschema:"required,minimum=0,maximum=999"` // ascending
-	Requires    []string             `yaml:"requires"`                                          // components that must be in the recipe too
+	Requires    []string             `yaml:"requires"`                                          // components that must be in the recipe too, and are installed before
 	Conflicts   []string             `yaml:"conflicts"`                                         // components that must not be
 	Parameters  map[string]Parameter `yaml:"parameters"`
 	Packages    []Package            `yaml:"packages"`                                                    // of the distribution, installed before install.sh runs
@@ -59,9 +60,11 @@ func (c *Component) PackagesFor(family string) []string {
 
 // Parameter of a component.
 type Parameter struct {
-	Type        string              `yaml:"type" jsonschema:"required,enum=string,enum=bool,enum=int"`
-	Default     *strictyaml.Scalar  `yaml:"default"` // without it, the recipe must give a value
+	Type        string              `yaml:"type" jsonschema:"required,enum=string,enum=bool,enum=int,enum=ports"` // ports: a list such as 22,443
+	Default     *strictyaml.Scalar  `yaml:"default"`                                                              // without it, the recipe must give a value
 	Allowed     []strictyaml.Scalar `yaml:"allowed"`
+	Minimum     *int                `yaml:"minimum"` // of an int
+	Maximum     *int                `yaml:"maximum"` // of an int
 	Description string              `yaml:"description" jsonschema:"required,minLength=1"`
 }
 
@@ -97,6 +100,11 @@ func Load(fsys fs.FS, name string) (*Component, report.Problems, error) {
 	c := &Component{}
 	doc, problems := strictyaml.Decode(path.Join(dir, "component.yaml"), data, c)
 	problems = append(problems, c.check(doc, name)...)
+	more, err := c.others(fsys, doc, names)
+	if err != nil {
+		return nil, nil, err
+	}
+	problems = append(problems, more...)
 
 	file := path.Join(dir, "checks.yaml")
 	data, err = fs.ReadFile(fsys, file)
@@ -141,6 +149,11 @@ func (c *Component) check(doc *strictyaml.Document, directory string) report.Pro
 		if !parameterName.MatchString(name) {
 			out = append(out, doc.KeyProblem(at, "letters and digits, beginning with a small letter", "%q cannot be the name of a parameter", name))
 		}
+		for key, bound := range map[string]*int{"minimum": p.Minimum, "maximum": p.Maximum} {
+			if bound != nil && p.Type != "int" {
+				out = append(out, doc.KeyProblem(at+"."+key, "type: int", "parameter %s is of type %s, which has no %s", name, p.Type, key))
+			}
+		}
 		for i, v := range p.Allowed {
 			if message := p.mismatch(string(v)); message != "" {
 				out = append(out, doc.Problem(strictyaml.Index(at+".allowed", i), "", "allowed: %s", message))
@@ -153,6 +166,44 @@ func (c *Component) check(doc *strictyaml.Document, directory string) report.Pro
 		}
 	}
 	return out
+}
+
+// others checks what the component says of other ones: that they exist, and
+// that those it requires are installed before it. names are all there are.
+func (c *Component) others(fsys fs.FS, doc *strictyaml.Document, names []string) (report.Problems, error) {
+	var out report.Problems
+	for list, others := range map[string][]string{"requires": c.Requires, "conflicts": c.Conflicts} {
+		for i, name := range others {
+			if !slices.Contains(names, name) {
+				out = append(out, doc.Problem(strictyaml.Index(list, i), orNone(names), "%s: there is no component %q%s", list, name, didYouMean(name, names)))
+			}
+		}
+	}
+	for i, name := range c.Requires {
+		if !slices.Contains(names, name) {
+			continue
+		}
+		file := path.Join(Dir, name, "component.yaml")
+		data, err := fs.ReadFile(fsys, file)
+		if err != nil {
+			return nil, fmt.Errorf("read component %s: %w", name, err)
+		}
+		var other Component
+		strictyaml.Decode(file, data, &other) // what is wrong with it, its own check says
+		if other.Name = name; !other.before(c) {
+			out = append(out, doc.Problem(strictyaml.Index("requires", i), fmt.Sprintf("order: above %d, or another component", other.Order),
+				"component %s of order %d requires %s, which has order %d and so is not installed before it", c.Name, c.Order, name, other.Order))
+		}
+	}
+	// A recipe is not asked to list what there is not.
+	c.Requires = slices.DeleteFunc(c.Requires, func(name string) bool { return !slices.Contains(names, name) })
+	return out, nil
+}
+
+// before says whether a component is installed before another: by their order,
+// then by their names.
+func (c *Component) before(other *Component) bool {
+	return cmp.Or(cmp.Compare(c.Order, other.Order), cmp.Compare(c.Name, other.Name)) < 0
 }
 
 // checks reads checks.yaml.

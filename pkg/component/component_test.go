@@ -51,6 +51,8 @@ order: 10
 parameters:
   variant: {type: string, default: docker, allowed: [base, docker], description: d}
   strict: {type: bool, default: true, description: d}
+  open: {type: ports, default: 22, description: d}
+  wait: {type: int, minimum: 1, maximum: 60, default: 30, description: d}
 packages:
   - name: curl
   - name: curl-minimal
@@ -143,7 +145,7 @@ func TestSelectOrdersAndFillsIn(t *testing.T) {
 	require.Empty(t, problems)
 	require.Len(t, selected, 2)
 	assert.Equal(t, "base", selected[0].Name)
-	assert.Equal(t, map[string]string{"variant": "docker", "strict": "true"}, selected[0].Values)
+	assert.Equal(t, map[string]string{"variant": "docker", "strict": "true", "open": "22", "wait": "30"}, selected[0].Values)
 	assert.Equal(t, map[string]string{"token": "abc", "port": "8080"}, selected[1].Values)
 	_, controls, err := compliance.Compile(component.Sets(selected))
 	require.NoError(t, err)
@@ -168,14 +170,27 @@ func TestProblems(t *testing.T) {
 		"a value of two lines":                   {rec, "token: abc", `token: "a\nb"`, `recipes/sample.yaml:12:14: error: parameter token of web: a value must be one line (allowed: text)`},
 		"a family that is not supported":         {rec, "family: debian-12", "family: al2023", `recipes/sample.yaml:10:11: error: component web does not support family al2023 (allowed: debian-12)`},
 		"a waiver of no control":                 {rec, "distribution:", "checks: {waivers: [{control: ABC-01, reason: for the test, approver: a, expires: 2026-12-01}]}\ndistribution:", `recipes/sample.yaml:15:30: error: the image has no control ABC-01 to waive (allowed: SYS-01, WEB-01)`},
-		"a component that misspells a key":       {base, "services:", "service:", `components/base/component.yaml:12:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, order, requires, conflicts, parameters, packages, files, services)`},
-		"a component without one it requires":    {base, "services:", "requires: [docker]\nservices:", `recipes/sample.yaml:14:11: error: component base requires the component docker, which the recipe does not list`},
+		"a component that misspells a key":       {base, "services:", "service:", `components/base/component.yaml:14:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, order, requires, conflicts, parameters, packages, files, services)`},
+		"a component without one it requires":    {"components/web/component.yaml", "services:", "requires: [other]\nservices:", `recipes/sample.yaml:10:11: error: component web requires the component other, which the recipe does not list`},
+		"a component before one it requires":     {base, "services:", "requires: [web]\nservices:", `components/base/component.yaml:14:12: error: component base of order 10 requires web, which has order 20 and so is not installed before it (allowed: order: above 20, or another component)`},
+		"a component that requires itself":       {base, "services:", "requires: [base]\nservices:", `components/base/component.yaml:14:12: error: component base of order 10 requires base, which has order 10 and so is not installed before it (allowed: order: above 10, or another component)`},
+		"a component that requires what is not":  {base, "services:", "requires: [wbe]\nservices:", `components/base/component.yaml:14:12: error: requires: there is no component "wbe"; did you mean "web"? (allowed: base, other, web)`},
+		"a component that excludes what is not":  {base, "services:", "conflicts: [wbe]\nservices:", `components/base/component.yaml:14:13: error: conflicts: there is no component "wbe"; did you mean "web"? (allowed: base, other, web)`},
+		"a port that is none":                    {rec, "- name: base", "- name: base\n    parameters: {open: '22,65536'}", `recipes/sample.yaml:15:24: error: parameter open of base: there is no port 65536 (allowed: ports from 1 to 65535, apart by commas, such as 22,443)`},
+		"port zero":                              {rec, "- name: base", "- name: base\n    parameters: {open: 0}", `recipes/sample.yaml:15:24: error: parameter open of base: there is no port 0 (allowed: ports from 1 to 65535, apart by commas, such as 22,443)`},
+		"a range of ports":                       {rec, "- name: base", "- name: base\n    parameters: {open: 22-80}", `recipes/sample.yaml:15:24: error: parameter open of base: "22-80" is not a port (allowed: ports from 1 to 65535, apart by commas, such as 22,443)`},
+		"a list of ports that ends early":        {rec, "- name: base", "- name: base\n    parameters: {open: '22,'}", `recipes/sample.yaml:15:24: error: parameter open of base: "" is not a port (allowed: ports from 1 to 65535, apart by commas, such as 22,443)`},
+		"ports apart by spaces":                  {rec, "- name: base", "- name: base\n    parameters: {open: 22 443}", `recipes/sample.yaml:15:24: error: parameter open of base: "22 443" is not a port (allowed: ports from 1 to 65535, apart by commas, such as 22,443)`},
+		"a default of no port":                   {base, "default: 22,", "default: 99999,", `components/base/component.yaml:8:32: error: default: there is no port 99999 (allowed: ports from 1 to 65535, apart by commas, such as 22,443)`},
+		"a number that is too small":             {rec, "- name: base", "- name: base\n    parameters: {wait: 0}", `recipes/sample.yaml:15:24: error: parameter wait of base: 0 is out of range (allowed: a whole number from 1 to 60)`},
+		"a number that is too great":             {rec, "- name: base", "- name: base\n    parameters: {wait: 61}", `recipes/sample.yaml:15:24: error: parameter wait of base: 61 is out of range (allowed: a whole number from 1 to 60)`},
+		"bounds of what is no number":            {base, "strict: {type: bool,", "strict: {type: bool, minimum: 1,", `components/base/component.yaml:7:24: error: parameter strict is of type bool, which has no minimum (allowed: type: int)`},
 		"components that put down the same file": {base, "services:", "files: [/etc/web.conf, /etc/shared/]\nservices:", `recipes/sample.yaml:14:11: error: components web and base both put /etc/web.conf into the image`},
 		"components that exclude each other":     {base, "services:", "conflicts: [web]\nservices:", `recipes/sample.yaml:14:11: error: component base cannot be in one image with web`},
 		"a component of another name":            {base, "name: base", "name: bass", `components/base/component.yaml:1:7: error: name is "bass", but the directory is called base (allowed: base)`},
 		"a default that is not allowed":          {base, "default: docker", "default: ecs", `components/base/component.yaml:6:36: error: default: "ecs" is not one of the values (allowed: base, docker)`},
 		"a parameter with a bad name":            {base, "  strict:", "  is-strict: {type: bool, default: true, description: d}\n  strict:", `components/base/component.yaml:7:3: error: "is-strict" cannot be the name of a parameter (allowed: letters and digits, beginning with a small letter)`},
-		"a condition on no parameter":            {chk, "strict: [true]", "strong: [true]", `components/base/checks.yaml:5:31: error: SYS-01: the component has no parameter "strong" (allowed: strict, variant)`},
+		"a condition on no parameter":            {chk, "strict: [true]", "strong: [true]", `components/base/checks.yaml:5:31: error: SYS-01: the component has no parameter "strong" (allowed: open, strict, variant, wait)`},
 		"a condition that can never hold":        {chk, "variant: [docker]", "variant: [ecs]", `components/base/checks.yaml:5:22: error: SYS-01: variant can never be so: "ecs" is not one of the values (allowed: base, docker)`},
 		"a waiver of a family that there is not": {chk, "goss:", "waived: [{families: [debian-13], reason: it is not there at all}]\n    goss:", `components/base/checks.yaml:6:26: error: SYS-01: the component does not support family "debian-13" (allowed: debian-12, al2023)`},
 		"a waiver that can never hold":           {chk, "goss:", "waived: [{when: {variant: [ecs]}, reason: it is not there at all}]\n    goss:", `components/base/checks.yaml:6:32: error: SYS-01: variant can never be so: "ecs" is not one of the values (allowed: base, docker)`},
@@ -273,7 +288,7 @@ func TestManifestIsInOrderOfInstallation(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		"schema": "ami-factory/bundle/1", "family": "debian-12",
 		"components": []any{
-			map[string]any{"name": "base", "sha256": digestOf(t, m, 0), "order": 10.0, "packages": []any{"curl"}, "parameters": map[string]any{"variant": "docker", "strict": "true"}, "services": []any{}},
+			map[string]any{"name": "base", "sha256": digestOf(t, m, 0), "order": 10.0, "packages": []any{"curl"}, "parameters": map[string]any{"variant": "docker", "strict": "true", "open": "22", "wait": "30"}, "services": []any{}},
 			map[string]any{"name": "web", "sha256": digestOf(t, m, 1), "order": 20.0, "packages": []any{}, "parameters": map[string]any{"token": "abc", "port": "8080"}, "services": []any{"web.service"}},
 		},
 	}, m)
@@ -287,9 +302,11 @@ func digestOf(t *testing.T, manifest map[string]any, n int) string {
 	return digest
 }
 
-func TestAComponentsDigestIsOfItsFilesAndNoOthers(t *testing.T) {
-	digests := func(fsys fstest.MapFS) []string {
-		selected, _ := selectAll(t, fsys)
+func TestAComponentsDigestIsOfWhatItDoesAndProves(t *testing.T) {
+	digests := func(t *testing.T, fsys fstest.MapFS) []string {
+		t.Helper()
+		selected, problems := selectAll(t, fsys)
+		require.Empty(t, problems)
 		files, err := component.Files(fsys, "debian-12", selected)
 		require.NoError(t, err)
 		i := slices.IndexFunc(files, func(f component.File) bool { return f.Path == "manifest.json" })
@@ -297,13 +314,29 @@ func TestAComponentsDigestIsOfItsFilesAndNoOthers(t *testing.T) {
 		require.NoError(t, json.Unmarshal(files[i].Data, &m))
 		return []string{digestOf(t, m, 0), digestOf(t, m, 1)}
 	}
-	before, after := digests(tree()), digests(edited("components/web/files/etc/web.conf", "x", "y"))
-	assert.Equal(t, before[0], after[0])
-	assert.NotEqual(t, before[1], after[1])
+	before := digests(t, tree())
+	assert.NotEqual(t, before[0], before[1])
+	for sentence, tc := range map[string]struct {
+		file, old, new string
+		base, web      bool // whether the component's digest changes
+	}{
+		"a file of one component":              {"components/web/files/etc/web.conf", "x", "y", false, true},
+		"its checks":                           {"components/web/checks.yaml", "running: true", "running: false", false, true},
+		"its description, parameters included": {"components/web/component.yaml", "default: 80", "default: 81", false, true},
+		"what all components call":             {"lib/lib.sh", "lib", "library", true, true},
+		"its page":                             {"components/web/README.md", "page", "other page", false, false},
+		"the seal, which is no component's":    {"seal/arm.sh", "arm", "alarm", false, false},
+		"a recipe's value":                     {"recipes/sample.yaml", "8080", "8081", false, false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			after := digests(t, edited(tc.file, tc.old, tc.new))
+			assert.Equal(t, []bool{tc.base, tc.web}, []bool{before[0] != after[0], before[1] != after[1]})
+		})
+	}
 }
 
 func TestBundleNeedsSealAndRunner(t *testing.T) {
-	for _, missing := range []string{"seal/arm.sh", "verify/run-checks.sh", "runner/run.sh"} {
+	for _, missing := range []string{"lib/lib.sh", "seal/arm.sh", "verify/run-checks.sh", "runner/run.sh"} {
 		fsys := tree()
 		selected, _ := selectAll(t, fsys)
 		delete(fsys, missing)
@@ -339,14 +372,15 @@ func TestEmbeddedAndOnDiskMakeTheSameBundle(t *testing.T) {
 
 func TestPageOfAComponent(t *testing.T) {
 	fsys := edited("components/base/component.yaml", "services: []", "requires: [web]\nfiles: [/etc/base.conf]\nservices: [base.service]")
+	fsys["components/base/component.yaml"].Data = bytes.Replace(fsys["components/base/component.yaml"].Data, []byte("order: 10"), []byte("order: 30"), 1)
 	c, problems, err := component.Load(fsys, "base")
 	require.NoError(t, err)
 	require.Empty(t, problems)
 	page := string(c.Page())
 	for _, line := range []string{
-		"# base", "- families: debian-12, al2023", "- place in the order of installation: 10", "- requires: web",
+		"# base", "- families: debian-12, al2023", "- place in the order of installation: 30", "- requires: web",
 		"- packages: `curl`, `curl-minimal` (al2023)", "- puts into the image: `/etc/base.conf`", "- enabled for the first boot: `base.service`",
-		"| `strict` | bool | `true` | d |", "| `variant` | base, docker | `docker` | d |", "| SYS-02 | low | t |  |",
+		"| `strict` | bool | `true` | d |", "| `open` | ports | `22` | d |", "| `wait` | int from 1 to 60 | `30` | d |", "| `variant` | base, docker | `docker` | d |", "| SYS-02 | low | t |  |",
 	} {
 		assert.Contains(t, page, line+"\n")
 	}

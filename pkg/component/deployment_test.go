@@ -19,7 +19,7 @@ func TestTheRecipesValueGoesBeforeTheDeploymentsAndThatBeforeTheDefault(t *testi
 	})
 	require.NoError(t, err)
 	require.Empty(t, problems)
-	assert.Equal(t, map[string]string{"variant": "base", "strict": "true"}, selected[0].Values, "the deployment's, then the default")
+	assert.Equal(t, map[string]string{"variant": "base", "strict": "true", "open": "22", "wait": "30"}, selected[0].Values, "the deployment's, then the default")
 	assert.Equal(t, map[string]string{"token": "of the deployment", "port": "8080"}, selected[1].Values, "a value that is needed, then the recipe's own")
 }
 

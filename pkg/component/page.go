@@ -37,7 +37,7 @@ func (c *Component) Page() []byte {
 		b.WriteString("\n## Parameters\n\n| parameter | type | default | meaning |\n|---|---|---|---|\n")
 		for _, name := range c.parameterNames() {
 			p := c.Parameters[name]
-			kind := p.Type
+			kind := p.Type + p.bounds()
 			if len(p.Allowed) > 0 {
 				kind = p.accepts()
 			}

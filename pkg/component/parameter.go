@@ -42,6 +42,16 @@ func (p Parameter) mismatch(value string) string {
 	case "int":
 		if i, err := strconv.Atoi(value); err != nil || strconv.Itoa(i) != value {
 			return fmt.Sprintf("%q is not a whole number", value)
+		} else if p.Minimum != nil && i < *p.Minimum || p.Maximum != nil && i > *p.Maximum {
+			return fmt.Sprintf("%d is out of range", i)
+		}
+	case "ports":
+		for port := range strings.SplitSeq(value, ",") {
+			if i, err := strconv.Atoi(port); err != nil || strconv.Itoa(i) != port {
+				return fmt.Sprintf("%q is not a port", port)
+			} else if i < 1 || i > 65535 {
+				return fmt.Sprintf("there is no port %d", i)
+			}
 		}
 	}
 	return ""
@@ -59,8 +69,23 @@ func (p Parameter) accepts() string {
 	case "bool":
 		return "true, false"
 	case "int":
-		return "a whole number"
+		return "a whole number" + p.bounds()
+	case "ports":
+		return "ports from 1 to 65535, apart by commas, such as 22,443"
 	default:
 		return "text"
 	}
+}
+
+// bounds are those of an int, in words.
+func (p Parameter) bounds() string {
+	switch {
+	case p.Minimum != nil && p.Maximum != nil:
+		return fmt.Sprintf(" from %d to %d", *p.Minimum, *p.Maximum)
+	case p.Minimum != nil:
+		return fmt.Sprintf(" from %d on", *p.Minimum)
+	case p.Maximum != nil:
+		return fmt.Sprintf(" up to %d", *p.Maximum)
+	}
+	return ""
 }

@@ -344,7 +344,8 @@ func (r *TryResult) add(c collected) {
 				problem("service %s of the image is %s: %s", s.Unit, s.State, s.Message)
 			}
 		}
-		if c.Boot.Status != "ok" && len(r.Problems) == 0 {
+		// A degraded boot is one of agents, which tell of themselves below.
+		if c.Boot.Status != "ok" && c.Boot.Status != "degraded" && len(r.Problems) == 0 {
 			problem("the image's services: %s", c.Boot.Status)
 		}
 	}

@@ -366,6 +366,15 @@ write_files:
 		journal := g.output(t, "journalctl --no-pager -u ami-factory-agent@newrelic-infra")
 		assert.Contains(t, journal, "not configured on this instance: there is no /etc/ami-factory/agents/newrelic-infra.env")
 
+		report, err := fs.ReadFile(userdata.FS, "components/boot/files/boot-report.py")
+		require.NoError(t, err)
+		g.output(t, "cat >/root/boot-report <<'PYTHON'\n"+string(report)+"PYTHON\necho '{\"wait\": 30, \"services\": []}' >/root/boot.json")
+		// reported is what the component boot says of this boot.
+		reported := func() string {
+			return g.output(t, "AMI_FACTORY_BOOT_FILE=/root/boot.json AMI_FACTORY_BOOT_RESULT=/root/report.json python3 -I /root/boot-report && cat /root/report.json")
+		}
+		assert.Contains(t, reported(), `"status": "ok"`, "not to ask for an agent is no failure")
+
 		env := "/etc/ami-factory/agents/newrelic-infra.env"
 		for sentence, c := range map[string]struct{ content, mode, want string }{
 			"no such secret":           {"AWS_ENDPOINT_URL=http://localcloud.internal\nSECRET_ID=nope\n", "600", "secret nope: GetSecretValue ended with ResourceNotFoundException"},
@@ -382,6 +391,11 @@ write_files:
 				assert.Contains(t, status, "Active: failed")
 				assert.Contains(t, status, c.want)
 				assert.Contains(t, status, `"state": "failed"`)
+				boot := reported()
+				assert.Contains(t, boot, "DEGRADED: agent newrelic-infra is off: ")
+				assert.Contains(t, boot, c.want)
+				assert.Contains(t, boot, `"status": "degraded"`)
+				assert.NotContains(t, boot, newRelicKey)
 				out, _ := g.run(t, "systemctl start newrelic-infra; systemctl is-active newrelic-infra; ls -A /run/ami-factory/secrets")
 				assert.Equal(t, "inactive", out, "the agent does not start without its secret, not even by hand")
 				out, _ = g.run(t, "journalctl --no-pager | grep "+newRelicKey)

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Removes the builder's identity and traces (controls HYG-01 to HYG-13) as the
+# Removes the builder's identity and traces (controls HYG-01 to HYG-14) as the
 # very last thing before power-off: systemd-shutdown runs this when every other
 # process is gone and the root file system is read-only. It has 90 seconds.
 # /etc/ami-factory/sealed.json is written last, so that its absence in an image
@@ -185,6 +185,21 @@ leftovers() { # HYG-12
 	if [[ -f /etc/resolv.conf && ! -L /etc/resolv.conf ]] && ! mountpoint -q /etc/resolv.conf; then : >/etc/resolv.conf; fi
 }
 
+# What storage servers know a machine by, and whom sudo has lectured. Packages
+# make the names when they are installed.
+names() { # HYG-14
+	local name=/etc/iscsi/initiatorname.iscsi
+	wipe_files /etc/nvme/hostid /etc/nvme/hostnqn || return 1
+	wipe /var/lib/sudo/lectured /var/lib/sudo/ts /var/db/sudo/lectured /var/db/sudo/ts || return 1
+	if [[ ! -e $name ]]; then return; fi
+	wipe_files "$name" || return 1
+	# Elsewhere a unit makes a name where there is no file; Debian's iscsid does not
+	# start without the file, and makes a name where this line asks for one.
+	if [[ -e /usr/lib/open-iscsi/startup-checks.sh || -e /lib/open-iscsi/startup-checks.sh ]]; then
+		printf 'GenerateName=yes\n' >"$name" && chmod 600 "$name"
+	fi
+}
+
 # factory removes what the factory itself brought.
 factory() { wipe_files /var/lib/ami-factory; }
 
@@ -238,6 +253,7 @@ step HYG-09 ssm_agent
 step HYG-10 agents
 step HYG-11 containers
 step HYG-12 leftovers
+step HYG-14 names
 step factory factory
 rm -f "$0"
 sync

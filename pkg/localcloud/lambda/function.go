@@ -80,6 +80,7 @@ type configuration struct {
 	Tags                   map[string]string
 	Policy                 []statement
 	PolicyRevision         string
+	Events                 *eventConfig // nil: asynchronous invocations have Lambda's defaults
 	Modified               time.Time
 	Revision               string
 }

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
 	"fmt"
@@ -86,7 +87,7 @@ func (p *plan) described() []Step {
 func (p *plan) script() string {
 	var b strings.Builder
 	b.WriteString(strings.NewReplacer("@@NAME@@", p.spec.Name, "@@STATE@@", State, "@@REBOOT@@", reboot).Replace(runtimeScript))
-	for _, name := range []string{"apt", "dnf", "repository", "mount", "efs-utils", "nfs4", "volume", "command"} {
+	for _, name := range []string{"apt", "dnf", "repository", "mount", "efs-utils", "nfs4", "volume", "command", "container"} {
 		if slices.Contains(p.needs, name) {
 			b.WriteString("\n" + block(name))
 		}
@@ -230,10 +231,9 @@ func (p *plan) proxy() {
 
 func (p *plan) repositories() {
 	for _, r := range p.spec.Repositories {
-		p.installs()
 		p.need("repository")
-		staged := State + "/repositories/" + r.Name
-		p.write(staged+".asc", "0644", strings.TrimSpace(r.Key)+"\n")
+		staged, content := State+"/repositories/"+r.Name, strings.TrimSpace(r.Key)+"\n"
+		p.write(staged+".asc", "0644", content)
 		target, key := "/etc/apt/sources.list.d/"+r.Name+".sources", "/etc/apt/keyrings/"+r.Name+".asc"
 		if p.dnf() {
 			target, key = "/etc/yum.repos.d/"+r.Name+".repo", "/etc/pki/rpm-gpg/"+r.Name+".asc"
@@ -246,7 +246,7 @@ func (p *plan) repositories() {
 			p.write(staged+".conf", "0644", fmt.Sprintf("Types: deb\nURIs: %s\nSuites: %s\n%sSigned-By: %s\n", r.URI, r.Suite, components, key))
 		}
 		p.add("repository", "repository "+r.Name, true,
-			strings.Join([]string{"repository", r.Name, r.Fingerprint, target, key}, " "))
+			strings.Join([]string{"repository", r.Name, r.Fingerprint, fmt.Sprintf("%x", sha256.Sum256([]byte(content))), target, key}, " "))
 	}
 }
 
@@ -419,17 +419,21 @@ func (p *plan) commands() {
 	}
 }
 
-// containers writes what the image's service@.service reads.
+// containers stages what the image's service@.service reads. Where that belongs
+// only the image knows: the roots of services are parameters of its component
+// filesystem.
 func (p *plan) containers() {
 	for _, c := range p.spec.Containers {
-		folder := "/opt/services/" + c.Name + "/conf/"
+		p.need("container")
+		folder := State + "/containers/" + c.Name + "/"
 		lines := []string{"IMAGE=" + c.Image}
 		if len(c.Ports) > 0 {
 			lines = append(lines, "PORTS="+strings.Join(c.Ports, " "))
 		}
 		lines = append(lines, "STOP_GRACE="+strconv.Itoa(c.StopGraceSeconds))
 		if c.Health.Port != 0 {
-			lines = append(lines, "HEALTH_PORT="+strconv.Itoa(c.Health.Port), "HEALTH_PATH="+c.Health.Path)
+			lines = append(lines, "HEALTH_PORT="+strconv.Itoa(c.Health.Port), "HEALTH_PATH="+c.Health.Path,
+				"HEALTH_WAIT="+strconv.Itoa(c.Health.WaitSeconds))
 		}
 		if c.Memory != "" {
 			lines = append(lines, "MEMORY="+c.Memory)
@@ -439,7 +443,7 @@ func (p *plan) containers() {
 		}
 		p.write(folder+"service.env", "0640", strings.Join(lines, "\n")+"\n")
 		p.write(folder+"container.env", "0640", environment(c.Env))
-		p.add("container", "container "+c.Name, true, "systemctl enable --now service@"+c.Name+".service")
+		p.add("container", "container "+c.Name, true, "container "+c.Name)
 	}
 }
 

@@ -61,6 +61,12 @@ func Render(s *spec.Spec, format string) (UserData, error) {
 }
 
 func renderCloudInit(s *spec.Spec) (UserData, error) {
+	// The guest is told the digests of these keys, and asks no more.
+	for _, r := range s.Repositories {
+		if found, err := spec.Fingerprint(r.Key); err != nil || found != r.Fingerprint {
+			return UserData{}, fmt.Errorf("the key of repository %s does not have the fingerprint %s", r.Name, r.Fingerprint)
+		}
+	}
 	p := newPlan(s)
 	config := p.config
 	out := UserData{Format: spec.CloudInit, Steps: p.described()}

@@ -169,7 +169,7 @@ func TestNothingToDoIsDoneWell(t *testing.T) {
 // The step that takes a repository into use is run for real, with apt's folder
 // in one of the test.
 func TestARepositoryIsUsedOnlyWithTheKeyThatWasReviewed(t *testing.T) {
-	for _, tool := range []string{"bash", "gpg", "awk"} {
+	for _, tool := range []string{"bash", "sha256sum"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skip("needs " + tool + ", which is not installed; make setup installs it on Debian")
 		}
@@ -181,6 +181,7 @@ func TestARepositoryIsUsedOnlyWithTheKeyThatWasReviewed(t *testing.T) {
 		"the key that was reviewed": {func(key string) string { return key }, true},
 		"a key that was swapped":    {func(string) string { return otherKey }, false},
 		"a key that is damaged":     {func(key string) string { return key[:len(key)/2] }, false},
+		"a key beside the reviewed": {func(key string) string { return key + otherKey }, false},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			dir := t.TempDir()
@@ -210,6 +211,13 @@ func TestARepositoryIsUsedOnlyWithTheKeyThatWasReviewed(t *testing.T) {
 			assert.Contains(t, string(said), `step "repository example" failed`)
 		})
 	}
+}
+
+func TestARepositoryWhoseKeyIsAnotherIsNotRendered(t *testing.T) {
+	s := parse(t, read(t, examples+"/web-service.yaml"))
+	s.Repositories[0].Key = otherKey
+	_, err := provision.Render(s, s.Target)
+	assert.ErrorContains(t, err, "the key of repository example does not have the fingerprint 699A8B45A9768295A7A8832EE8DE369060CB80FD")
 }
 
 // stagedFiles are the files of a cloud-config that wait below the state folder.
@@ -303,4 +311,55 @@ func digestOf(t *testing.T, file string) string {
 	out, err := exec.CommandContext(t.Context(), "sha256sum", file).Output()
 	require.NoError(t, err)
 	return string(out)
+}
+
+// What the image says decides where settings go, and whether they can go at all.
+func TestAContainersSettingsGoWhereTheImageHasItsServices(t *testing.T) {
+	const image = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:0f9188f13cb7b2c71f2a335e3a4fc328bf5cfb4bf4be6f7e8f6f3f1d4fd2b5a1"
+	out := render(t, head+"containers: [{name: web, image: '"+image+"', env: {A: b}}]\n")
+	for sentence, tc := range map[string]struct {
+		without, start string // a file that the image lacks; what systemctl start does
+		says           string
+	}{
+		"an image that renamed the roots":              {"", "exit 0", ""},
+		"an image without the component filesystem":    {"etc/filesystem.env", "exit 0", "containers need a recipe with the component filesystem"},
+		"an image that lost its program":               {"lib/service-create", "exit 0", "containers need a recipe with the component filesystem"},
+		"a service that tells why it does not start":   {"", "echo not healthy >$0.d/web.reason; exit 1", "service@web.service did not start: not healthy"},
+		"a service that does not tell why it does not": {"", "exit 1", "service@web.service did not start: see journalctl -u service@web.service"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			dir := t.TempDir()
+			write := func(name, content string) {
+				file := filepath.Join(dir, name)
+				require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o750))
+				require.NoError(t, os.WriteFile(file, []byte(content), 0o700)) // #nosec G306 -- programs among them
+			}
+			write("etc/filesystem.env", "SERVICES="+dir+"/apps\n")
+			write("lib/service-create", "#!/bin/sh\nmkdir -p "+dir+"/apps/$1/conf\n")
+			write("bin/systemctl", "#!/bin/sh\necho \"$@\" >>"+dir+"/calls\ncase $1 in start) "+tc.start+" ;; esac\n")
+			require.NoError(t, os.Mkdir(dir+"/bin/systemctl.d", 0o750))
+			var config provision.CloudConfig
+			require.NoError(t, yaml.Load([]byte(out.CloudConfig), &config))
+			for _, f := range config.WriteFiles {
+				write(strings.Replace(f.Path, provision.State, "state", 1), f.Content)
+			}
+			if tc.without != "" {
+				require.NoError(t, os.Remove(filepath.Join(dir, tc.without)))
+			}
+			cmd := exec.CommandContext(t.Context(), "bash", "-s")
+			cmd.Stdin = strings.NewReader(strings.NewReplacer(provision.State, dir+"/state", "/run/ami-factory-userdata.reboot", dir+"/reboot",
+				"/etc/ami-factory/", dir+"/etc/", "/usr/lib/ami-factory/", dir+"/lib/", "/run/ami-factory/services/", dir+"/bin/systemctl.d/",
+				"export PATH=", "export PATH="+dir+"/bin:", "-o root -g root ", "").Replace(out.Script))
+			said, err := cmd.CombinedOutput()
+			if tc.says != "" {
+				require.Error(t, err, "%s", said)
+				assert.Contains(t, string(said), tc.says)
+				return
+			}
+			require.NoError(t, err, "%s", said)
+			assert.Equal(t, "A=b\n", read(t, dir+"/apps/web/conf/container.env"))
+			assert.Contains(t, read(t, dir+"/apps/web/conf/service.env"), "IMAGE="+image+"\n")
+			assert.Equal(t, "enable service@web.service\nstart service@web.service\n", read(t, dir+"/calls"))
+		})
+	}
 }

@@ -26,7 +26,7 @@ func TestTheImageTakesTheSettingsOfContainers(t *testing.T) {
 		"as short as can be":  "",
 		"one port":            ", ports: ['8080:80']",
 		"several ports":       ", ports: ['8080:80', '127.0.0.1:9000:9000', '53:53/udp']",
-		"everything there is": ", ports: ['8080:80', '8081:81'], health: {port: 80, path: /healthz}, stopGraceSeconds: 45, memory: 2g, cpus: '0.5', env: {A: b c}",
+		"everything there is": ", ports: ['8080:80', '8081:81'], health: {port: 80, path: /healthz, waitSeconds: 600}, stopGraceSeconds: 45, memory: 2g, cpus: '0.5', env: {A: b c}",
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			s := parse(t, head+"containers: [{name: web, image: '"+image+"'"+container+"}]\n")
@@ -36,7 +36,7 @@ func TestTheImageTakesTheSettingsOfContainers(t *testing.T) {
 			require.NoError(t, yaml.Load([]byte(out.CloudConfig), &config))
 			file := filepath.Join(t.TempDir(), "service.env")
 			for _, f := range config.WriteFiles {
-				if f.Path == "/opt/services/web/conf/service.env" {
+				if f.Path == provision.State+"/containers/web/service.env" {
 					require.NoError(t, os.WriteFile(file, []byte(f.Content), 0o640))
 				}
 			}

@@ -111,7 +111,7 @@ func (c *checker) filePath(at, name string) {
 	if strings.Contains(name, "/.ssh/") {
 		c.fail(at, "users[].sshKeys", "who may sign in is said by users")
 	}
-	if slices.Contains(c.spec.ownFiles(), name) {
+	if c.spec.writes(name) {
 		c.fail(at, "another path", "%s is written from another field of the spec", name)
 	}
 }
@@ -122,27 +122,34 @@ const (
 	ProxyOfDocker  = "/etc/systemd/system/docker.service.d/50-userdata-proxy.conf"
 )
 
-// ownFiles are the files that other fields of the spec write.
-func (s *Spec) ownFiles() []string {
-	out := []string{ProxyOfSystemd, ProxyOfDocker}
-	for _, c := range s.Containers {
-		out = append(out, "/opt/services/"+c.Name+"/conf/service.env", "/opt/services/"+c.Name+"/conf/container.env")
-	}
-	return out
+// writes says whether another field of the spec writes a file. Settings of a
+// container are known by the end of their path: an image may rename the root of
+// services.
+func (s *Spec) writes(name string) bool {
+	return slices.Contains([]string{ProxyOfSystemd, ProxyOfDocker}, name) || slices.ContainsFunc(s.Containers, func(c Container) bool {
+		folder := "/" + c.Name + "/conf/"
+		return strings.HasSuffix(name, folder+"service.env") || strings.HasSuffix(name, folder+"container.env")
+	})
 }
 
-var dropIn = regexp.MustCompile(`^/etc/systemd/system/([^/]+)\.d/`)
+// unitPath is where systemd reads units from that lie outside of /usr/lib and
+// /run, which are closed: https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html
+var unitPath = regexp.MustCompile(`^(?:/etc/systemd/system(?:\.control|\.attached)?|/usr/local/lib/systemd/system)/([^/]+?)(\.d/[^/]+)?$`)
 
-// unitFile refuses what would replace or change a unit that a spec may not stop.
+// unitFile refuses what would replace or change a unit that a spec may not
+// stop, or that components of the image brought.
 func (c *checker) unitFile(at, name string) {
-	unit := ""
-	if m := dropIn.FindStringSubmatch(name); m != nil {
-		unit = m[1]
-	} else if path.Dir(name) == "/etc/systemd/system" {
-		unit = path.Base(name)
-	}
-	if unit != "" && guarded.MatchString(stem(unit)) {
-		c.fail(at, "another unit", "unit %s belongs to the hardening of the image, or to how it is reached", unit)
+	if m := unitPath.FindStringSubmatch(name); m != nil && c.image.files[name] == "" && !c.spec.writes(name) {
+		unit, dropIn := m[1], m[2] != ""
+		component, owned := c.image.unit(unit)
+		switch {
+		case guarded.MatchString(stem(unit)):
+			c.fail(at, "another unit", "unit %s belongs to the hardening of the image, or to how it is reached", unit)
+		case owned:
+			c.fail(at, "another unit; a container's settings are in containers", "unit %s is of the component %s, which the image was approved with", unit, component)
+		case dropIn && !strings.Contains(unit, "."):
+			c.fail(at, "a drop-in of one unit", "a drop-in in %s.d would change all units of the image", unit)
+		}
 	}
 	if below(name, "/etc/systemd") && (strings.Contains(name, "journald") || strings.Contains(name, "coredump")) {
 		c.fail(at, "another path", "%s would change what the image is hardened with", name)

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v4"
 )
 
 // image is what components put into a golden image, as far as a spec could
@@ -15,6 +17,7 @@ type image struct {
 	sysctl  []setting           // of the hardening, in any of its variants
 	blocked map[string]string   // kernel modules that cannot be loaded, and where that is said
 	files   map[string]string   // paths that components lay down, and whose they are
+	units   map[string]string   // systemd units that components lay down or enable, and whose they are
 	agents  map[string][]string // settings that an agent takes from user data, by its component
 }
 
@@ -28,7 +31,7 @@ var blockedModule = regexp.MustCompile(`^install\s+(\S+)\s+/(usr/)?bin/(false|tr
 // readImage reads components/*/files/<tree>/..., where a tree is one of a
 // variant, a family, or common.
 func readImage(userdata fs.FS) (image, error) {
-	out := image{blocked: map[string]string{}, files: map[string]string{}, agents: map[string][]string{}}
+	out := image{blocked: map[string]string{}, files: map[string]string{}, units: map[string]string{}, agents: map[string][]string{}}
 	err := fs.WalkDir(userdata, components, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -38,6 +41,9 @@ func readImage(userdata fs.FS) (image, error) {
 			return nil
 		}
 		component, rest, _ := strings.Cut(inside, "/")
+		if rest == "component.yaml" {
+			return out.describe(userdata, component, name)
+		}
 		if rest == "files/"+component+".py" {
 			out.agents[component], err = readSettings(userdata, name)
 			return err
@@ -47,7 +53,7 @@ func readImage(userdata fs.FS) (image, error) {
 			return nil
 		}
 		target := rest[i:]
-		out.files[target] = component
+		out.lay(component, target)
 		kind := path.Dir(target)
 		if kind != "/etc/sysctl.d" && kind != "/etc/modprobe.d" {
 			return nil
@@ -66,6 +72,51 @@ func readImage(userdata fs.FS) (image, error) {
 		return out, fmt.Errorf("no component has a file below etc/sysctl.d, so nothing says what the image is hardened with")
 	}
 	return out, nil
+}
+
+// describe reads what a component's description says it puts into the image and
+// enables there.
+func (m *image) describe(userdata fs.FS, component, name string) error {
+	content, err := fs.ReadFile(userdata, name)
+	if err != nil {
+		return err
+	}
+	var says struct{ Files, Services []string }
+	if err := yaml.Load(content, &says); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	for _, file := range says.Files {
+		if unit, ok := strings.CutSuffix(path.Base(file), ".d"); ok && path.Dir(strings.TrimSuffix(file, "/")) == systemUnits {
+			m.units[unit] = component // a drop-in of another package's unit
+		} else if !strings.HasSuffix(file, "/") {
+			m.lay(component, file)
+		}
+	}
+	for _, unit := range says.Services {
+		m.units[unit] = component
+	}
+	return nil
+}
+
+const systemUnits = "/etc/systemd/system"
+
+// lay notes a file of a component.
+func (m *image) lay(component, file string) {
+	m.files[file] = component
+	if path.Dir(file) == systemUnits {
+		m.units[path.Base(file)] = component
+	}
+}
+
+// unit says which component a unit is of. An instance is its template's.
+func (m *image) unit(name string) (component string, owned bool) {
+	if before, rest, instance := strings.Cut(name, "@"); instance {
+		if component, owned = m.units[before+"@"+path.Ext(rest)]; owned {
+			return component, true
+		}
+	}
+	component, owned = m.units[name]
+	return component, owned
 }
 
 // agentSetting is a line of a table of settings in an agent's program: a key

@@ -13,6 +13,7 @@ const (
 	DefaultTimeout        = 30  // seconds, of a mount
 	DefaultCommandTimeout = 600 // seconds
 	DefaultStopGrace      = 30  // seconds
+	DefaultHealthWait     = 60  // seconds
 	DefaultMode           = "0644"
 	DefaultOwner          = "root:root"
 )
@@ -75,6 +76,7 @@ func (s *Spec) applyDefaults() {
 		fill(s, at+".stopGraceSeconds", &c.StopGraceSeconds, DefaultStopGrace)
 		if c.Health.Port != 0 {
 			fill(s, at+".health.path", &c.Health.Path, "/")
+			fill(s, at+".health.waitSeconds", &c.Health.WaitSeconds, DefaultHealthWait)
 		}
 	}
 	for i := range s.Users {

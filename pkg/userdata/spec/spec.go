@@ -22,7 +22,7 @@ type Spec struct {
 	Kernel Kernel `yaml:"kernel,omitempty" json:"kernel,omitempty"`
 	// Mounts of file systems. One that fails is recorded and does not stop the boot.
 	Mounts Mounts `yaml:"mounts,omitempty" json:"mounts,omitempty"`
-	// Repositories of packages, in use only after their key's fingerprint was verified.
+	// Repositories of packages, each in use with the one key of its fingerprint only.
 	Repositories []Repository `yaml:"repositories,omitempty" json:"repositories,omitempty" jsonschema:"maxItems=20"`
 	// Packages to install, by the family's package manager.
 	Packages []Package `yaml:"packages,omitempty" json:"packages,omitempty" jsonschema:"maxItems=200"`
@@ -156,7 +156,7 @@ type Repository struct {
 	Components []string `yaml:"components,omitempty" json:"components,omitempty" jsonschema:"pattern=^[A-Za-z0-9._/-]+$,maxLength=60" hint:"such as main"`
 	// Key that signs, ASCII-armoured.
 	Key string `yaml:"key" json:"key" jsonschema:"required,maxLength=12000"`
-	// Fingerprint of the key, which the first boot verifies before it is used.
+	// Fingerprint of the key, which is verified when the spec is checked and rendered; the first boot takes that very key and no other.
 	Fingerprint string `yaml:"fingerprint" json:"fingerprint" jsonschema:"required,pattern=^[0-9A-F]{40}$" hint:"40 hexadecimal digits, upper-case and without spaces, in quotes"`
 }
 
@@ -206,7 +206,7 @@ type Command struct {
 
 // Container to run as a service.
 type Container struct {
-	// Name of the service: unit service@<name>, files below /opt/services/<name>.
+	// Name of the service: unit service@<name>, and its folder below the image's root of services, which is /opt/services unless the recipe renames it.
 	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$,maxLength=40" hint:"lower-case letters, digits and single hyphens, beginning with a letter"`
 	// Image by digest, from a private registry of ECR that the recipe approves (registries of the component filesystem).
 	Image string `yaml:"image" json:"image" jsonschema:"required,maxLength=500"`
@@ -230,6 +230,8 @@ type Health struct {
 	Port int `yaml:"port,omitempty" json:"port,omitempty" jsonschema:"minimum=1,maximum=65535"`
 	// Path to get; default /.
 	Path string `yaml:"path,omitempty" json:"path,omitempty" jsonschema:"pattern=^/[A-Za-z0-9._~/-]*$,maxLength=200,default=/" hint:"an absolute path without a query"`
+	// WaitSeconds that the service may take to become healthy, before it is stopped and has failed; 1 to 600, default 60.
+	WaitSeconds int `yaml:"waitSeconds,omitempty" json:"waitSeconds,omitempty" jsonschema:"minimum=1,maximum=600,default=60"`
 }
 
 // Proxy for what leaves the instance.
