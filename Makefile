@@ -75,6 +75,7 @@ test: ## run all checks and tests, with real guests where the machine can
 	@# so that it ends with what it started when this ends; one that has ended
 	@# already is no error.
 	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_CACHE="$(CACHE)"; \
+	AMI_FACTORY_CFN_LINT=$$(.tools/cfn-lint.sh || true); export AMI_FACTORY_CFN_LINT; \
 	go test -timeout 20m -run '$(FIRST)' ./test; \
 	export AMI_FACTORY_CONTAINER_BASE=$(call newest,container); \
 	set -m; go test -timeout 50m -run '$(VIRTUAL)' ./test >build/test-vm.log 2>&1 & vm=$$!; set +m; \
@@ -117,6 +118,10 @@ bench: build ## measure stages, polls, functions and simulated bakes
 lint: ## check formatting, vet, staticcheck, errorlint, gosec and shell scripts
 	@.tools/setup.sh lint || echo "lint: shellcheck is missing" >&2
 	@.tools/lint.sh
+
+.PHONY: lint-template
+lint-template: node ## hold the CloudFormation templates to their schemas and to security rules
+	@program=$$(.tools/cfn-lint.sh) && AMI_FACTORY_CFN_LINT=$$program go test -count 1 -run 'Lint' ./infra/factory
 
 .PHONY: fmt
 fmt: ## format Go and shell sources

@@ -20,6 +20,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "ami-factory infra:", err)
 		os.Exit(1)
 	}
+	if props.Stack == factory.StackTarget {
+		factory.NewTargetStack(app, "AmiFactoryTarget", awscdk.StackProps{
+			Description: jsii.String("Lets an AMI factory keep pointers to its images in this account."),
+		})
+		app.Synth(nil)
+		return
+	}
 	factory.NewStack(app, "AmiFactory", awscdk.StackProps{
 		Description: jsii.String("Bakes, verifies and publishes golden machine images."),
 		Env: &awscdk.Environment{

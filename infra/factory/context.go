@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -14,80 +14,254 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ami-factory/ami-factory/pkg/report"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-// PropsFromContext reads what the operator may choose, from cdk.json or
-// `cdk deploy -c name=value`, and reports every fault at once.
-func PropsFromContext(app awscdk.App) (*Props, error) {
-	read := func(name, fallback string) string {
-		if v, ok := app.Node().TryGetContext(jsii.String(name)).(string); ok && v != "" {
-			return v
-		}
-		return fallback
-	}
-	list := func(name string) []string {
-		return strings.FieldsFunc(read(name, ""), func(r rune) bool { return r == ',' || r == ' ' })
-	}
-	arch := read("architecture", ARM64)
-	parameters, err := parametersOf(app.Node().TryGetContext(jsii.String("componentParameters")))
-	topics := list("announcementTopics")
-	switch {
-	case len(topics) == 0:
-		topics = workflow.AnnouncementTopics()
-	case slices.Equal(topics, []string{"none"}):
-		topics = nil
-	}
-	severities := list("findingSeverities")
-	switch {
-	case len(severities) == 0:
-		severities = workflow.FindingSeverities()
-	case slices.Equal(severities, []string{"none"}):
-		severities = nil
-	}
-	props := &Props{
-		Architecture:     arch,
-		FunctionsDir:     read("functions", filepath.Join("build", "lambda")),
-		GossFile:         read("goss", filepath.Join("build", "tools", "goss")),
-		Version:          read("version", "dev"),
-		SubnetIDs:        list("subnetIds"),
-		SecurityGroupIDs: list("securityGroupIds"),
-		KeyARNs:          list("keyArns"),
-		Parameters:       parameters,
-		Triggers: TriggerProps{
-			Nightly:  read("nightly", workflow.DefaultNightly),
-			Timezone: read("timezone", workflow.DefaultTimezone),
-			Watch:    read("watch", workflow.DefaultWatch),
-			Topics:   topics,
-
-			Severities: severities,
-		},
-	}
-	window := read("nightlyWindowMinutes", strconv.Itoa(workflow.DefaultWindowMinutes))
-	if props.Triggers.Window, _ = strconv.Atoi(window); props.Triggers.Window < 1 || props.Triggers.Window > 1440 {
-		err = errors.Join(err, fmt.Errorf("context nightlyWindowMinutes is %q (allowed: 1 to 1440)", window))
-	}
-	hours := read("findingHours", "24")
-	if props.Triggers.FindingHours, _ = strconv.Atoi(hours); props.Triggers.FindingHours < 1 || props.Triggers.FindingHours > 720 {
-		err = errors.Join(err, fmt.Errorf("context findingHours is %q (allowed: 1 to 720)", hours))
-	}
-	return props, errors.Join(err, props.validate(), props.Triggers.validate())
+// setting is one name of the context.
+type setting struct {
+	name     string
+	fallback string // what holds when the context does not name it; empty: nothing
+	allowed  string
+	means    string
+	kind     kind
 }
 
-// parametersOf is the context componentParameters as the functions take it: an
-// object of cdk.json, or the same as the text of `-c`. Whether there are such
-// components and parameters is checked when a build is planned.
-func parametersOf(context any) (string, error) {
-	if context == nil || context == "" {
-		return "", nil
+// kind is how a setting's text gets into the props, and what is wrong there.
+type kind interface {
+	parse(*Props, string) error // errForm: it is not of the form that is allowed
+	wrong(*Props) []string      // the values that are not allowed
+}
+
+var errForm = errors.New("not of the allowed form")
+
+func (s setting) refuse(value string) error {
+	return fmt.Errorf("context %s is %q (allowed: %s)", s.name, value, s.allowed)
+}
+
+// settings is the table of the context: of the defaults, the checks and the
+// documentation.
+func settings() []setting {
+	return []setting{
+		{"stack", StackFactory, "factory, target", "which stack the app makes: the factory, or that of target accounts", line{func(p *Props) *string { return &p.Stack }, oneOf(StackFactory, StackTarget)}},
+		{"architecture", ARM64, "arm64, x86_64", "of the functions", line{func(p *Props) *string { return &p.Architecture }, oneOf(ARM64, X86)}},
+		{"functions", "build/lambda", "a folder", "holds a program for each function, `<stage>/bootstrap`", line{func(p *Props) *string { return &p.FunctionsDir }, anything}},
+		{"goss", "build/tools/goss", "a file", "the check engine, of the guests' architecture", line{func(p *Props) *string { return &p.GossFile }, anything}},
+		{"version", "dev", "a text", "of the factory; part of every fingerprint", line{func(p *Props) *string { return &p.Version }, anything}},
+		{"componentParameters", "", "an object of components, such as {\"docker\":{\"logMaxSize\":\"10m\"}}", "parameters of components, for all recipes", parameters{}},
+		{"keyArns", "", "ARNs of keys, with commas", "the keys that recipes may name; any key of the account, by way of EC2, without", words{func(p *Props) *[]string { return &p.KeyARNs }, keyARN.MatchString}},
+		{"reserveConcurrency", "true", "true, false", "each trigger runs once at a time; false where the account's quota of concurrency is too small to reserve of it", decision{func(p *Props) *bool { return &p.ReserveConcurrency }}},
+
+		{"network", "", "default, own, existing", "where builders run: the account's default VPC, one of their own without a way out, or `subnetIds`; without, existing if there are `subnetIds` and default if not", line{func(p *Props) *string { return &p.Network.Kind }, oneOf("", NetworkDefault, NetworkOwn, NetworkExisting)}},
+		{"vpcId", "", "the id of a VPC", "of `subnetIds`: to make a security group there, if there are no `securityGroupIds`", line{func(p *Props) *string { return &p.Network.VPCID }, optional(vpcID)}},
+		{"subnetIds", "", "ids of subnets, with commas", "tried in this order", words{func(p *Props) *[]string { return &p.Network.SubnetIDs }, subnetID.MatchString}},
+		{"securityGroupIds", "", "ids of security groups, with commas", "of builders and verifiers", words{func(p *Props) *[]string { return &p.Network.SecurityGroupIDs }, groupID.MatchString}},
+		{"vpcCidr", "10.42.0.0/22", "an IPv4 range of /16 to /24", "of an own network", line{func(p *Props) *string { return &p.Network.CIDR }, isRange}},
+		{"zones", "2", "1 to 4", "availability zones of an own network", number{func(p *Props) *int { return &p.Network.Zones }, 1, 4}},
+		{"nat", "false", "true, false", "give an own network a way out, for recipes that install from repositories on the internet", decision{func(p *Props) *bool { return &p.Network.NAT }}},
+		{"flowLogs", "false", "true, false", "log what an own network carries", decision{func(p *Props) *bool { return &p.Network.FlowLogs }}},
+
+		{"encryptionKey", None, "none, new, the ARN of a key", "of bucket, topics, queue and logs: AWS's own, a customer key of the stack, or that key", line{func(p *Props) *string { return &p.EncryptionKey }, oneOfOr(keyARN, None, New)}},
+		{"workDays", "90", "30 to 3650", "days until plans, bundles and remembered announcements expire", number{func(p *Props) *int { return &p.Storage.WorkDays }, 30, 3650}},
+		{"noncurrentDays", "30", "1 to 3650", "days for which overwritten and deleted objects can be had back", number{func(p *Props) *int { return &p.Storage.NoncurrentDays }, 1, 3650}},
+		{"evidenceYears", "7", "1 to 100", "years for which reports and results of executions are kept", number{func(p *Props) *int { return &p.Storage.EvidenceYears }, 1, 100}},
+		{"accessLogs", None, "none, new, the name of a bucket", "where S3 logs who read the bucket", line{func(p *Props) *string { return &p.Storage.AccessLogs }, oneOfOr(bucketName, None, New)}},
+
+		{"logDays", "90", "what CloudWatch takes: " + list(retentions()), "days for which logs are kept", choice{func(p *Props) *int { return &p.Logs.Days }, retentions()}},
+		{"executionLog", "error", "error, all, fatal, off", "what the state machine logs", line{func(p *Props) *string { return &p.Logs.Executions }, oneOf(slices.Collect(maps.Keys(levels()))...)}},
+		{"executionData", "false", "true, false", "log the stages' input and output too", decision{func(p *Props) *bool { return &p.Logs.ExecutionData }}},
+		{"tracing", "true", "true, false", "X-Ray traces of functions and executions", decision{func(p *Props) *bool { return &p.Logs.Tracing }}},
+		{"alarms", "true", "true, false", "CloudWatch alarms", decision{func(p *Props) *bool { return &p.Alarms.On }}},
+		{"alarmTopicArns", "", "ARNs of topics, with commas", "told by alarms, in place of a topic of the stack's", words{func(p *Props) *[]string { return &p.Alarms.TopicARNs }, topicARN.MatchString}},
+		{"alarmSubscribers", "", "mail addresses and https:// addresses, with commas", "told by alarms", words{func(p *Props) *[]string { return &p.Alarms.Subscribers }, isAddress}},
+		{"executionSubscribers", "", "mail addresses and https:// addresses, with commas", "told how every execution ended", words{func(p *Props) *[]string { return &p.Subscribers }, isAddress}},
+		{"failuresInARow", "3", "1 to 7", "days with failures and no success after which an alarm tells", number{func(p *Props) *int { return &p.Alarms.FailuresInARow }, 1, 7}},
+		{"maxImageAgeDays", "45", "0 to 3650; 0 for no alarm", "age of a recipe's published image at which an alarm tells", number{func(p *Props) *int { return &p.Alarms.MaxImageAgeDays }, 0, 3650}},
+		{"maxDailyCost", "25", "0 to 100000; 0 for no alarm", "US dollars a day, estimated, at which an alarm tells", number{func(p *Props) *int { return &p.Alarms.MaxDailyCost }, 0, 100000}},
+		{"dashboard", "true", "true, false", "a CloudWatch dashboard", decision{func(p *Props) *bool { return &p.Dashboard }}},
+
+		{"nightly", workflow.DefaultNightly, "a schedule such as cron(0 3 * * ? *) or rate(30 minutes)", "when stale recipes are built", line{func(p *Props) *string { return &p.Triggers.Nightly }, schedule.MatchString}},
+		{"timezone", workflow.DefaultTimezone, "a name such as Europe/Berlin", "of `nightly`", line{func(p *Props) *string { return &p.Triggers.Timezone }, timezone.MatchString}},
+		{"nightlyWindowMinutes", strconv.Itoa(workflow.DefaultWindowMinutes), "1 to 1440", "within which a night may begin", number{func(p *Props) *int { return &p.Triggers.Window }, 1, 1440}},
+		{"watch", workflow.DefaultWatch, "a schedule such as cron(0 3 * * ? *) or rate(30 minutes)", "when sources are looked at", line{func(p *Props) *string { return &p.Triggers.Watch }, schedule.MatchString}},
+		{"announcementTopics", strings.Join(workflow.AnnouncementTopics(), ","), "ARNs of topics, with commas, or none", "of owners of base images", words{func(p *Props) *[]string { return &p.Triggers.Topics }, topicARN.MatchString}},
+		{"findingSeverities", strings.Join(workflow.FindingSeverities(), ","), strings.Join(workflow.Severities(), ", ") + ", with commas, or none", "of vulnerabilities with a fix for which images are built anew", words{func(p *Props) *[]string { return &p.Triggers.Severities }, oneOf(workflow.Severities()...)}},
+		{"findingHours", "24", "1 to 720", "between two such builds of a recipe", number{func(p *Props) *int { return &p.Triggers.FindingHours }, 1, 720}},
+
+		{"permissionsBoundary", "", "the name or the ARN of a policy", "of all roles", line{func(p *Props) *string { return &p.Roles.Boundary }, optional(policyName)}},
+		{"rolePath", "/", "a path such as /ami-factory/", "of all roles and the instance profile", line{func(p *Props) *string { return &p.Roles.Path }, rolePath.MatchString}},
+		{"roleNamePrefix", "", "up to 24 letters, digits and -", "of all roles' names, which CloudFormation makes up without", line{func(p *Props) *string { return &p.Roles.NamePrefix }, optional(namePrefix)}},
+		{"tags", "", "name=value with commas, or an object; names do not begin with aws: or ami-factory:", "of everything that can be tagged", tags{}},
 	}
-	raw, isText := context.(string)
-	if !isText {
-		encoded, err := json.Marshal(context)
-		if err != nil {
-			return "", fmt.Errorf("context componentParameters: %w", err)
+}
+
+// PropsFromContext reads what the operator may choose, from cdk.json or
+// `cdk deploy -c name=value`, and reports every fault at once. All plain words
+// of the context are taken to be the factory's, and an unknown one for a slip: an
+// app with context of its own fills Props by itself.
+func PropsFromContext(app awscdk.App) (*Props, error) {
+	props := Defaults()
+	errs := []error{unknown(app)}
+	for _, s := range settings() {
+		value := app.Node().TryGetContext(jsii.String(s.name))
+		if value == nil || value == "" {
+			continue
 		}
-		raw = string(encoded)
+		given := textOf(value)
+		if err := s.kind.parse(&props, given); errors.Is(err, errForm) {
+			errs = append(errs, s.refuse(given))
+		} else if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return &props, errors.Join(append(errs, props.Validate())...)
+}
+
+// plainWord is what a name of the factory's context looks like; those of the CDK
+// have other characters in them.
+var plainWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
+
+func unknown(app awscdk.App) error {
+	var known []string
+	for _, s := range settings() {
+		known = append(known, s.name)
+	}
+	context, _ := app.Node().GetAllContext(nil).(map[string]any)
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(context)) {
+		nearest := report.Nearest(name, known)
+		switch {
+		case slices.Contains(known, name):
+		case nearest != "":
+			errs = append(errs, fmt.Errorf("context %s is unknown; %s is meant?", name, nearest))
+		case plainWord.MatchString(name):
+			errs = append(errs, fmt.Errorf("context %s is unknown (allowed: %s)", name, strings.Join(known, ", ")))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// textOf is a value of cdk.json as `-c` would have it.
+func textOf(value any) string {
+	switch v := value.(type) {
+	case string:
+		return v
+	case []any:
+		var parts []string
+		for _, part := range v {
+			parts = append(parts, textOf(part))
+		}
+		return strings.Join(parts, ",")
+	default:
+		encoded, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Sprint(v)
+		}
+		return string(encoded)
+	}
+}
+
+// line is one word or line.
+type line struct {
+	at func(*Props) *string
+	ok func(string) bool
+}
+
+func (k line) parse(p *Props, s string) error { *k.at(p) = s; return nil }
+
+func (k line) wrong(p *Props) []string {
+	if k.ok(*k.at(p)) {
+		return nil
+	}
+	return []string{*k.at(p)}
+}
+
+// words is a list of words, or none.
+type words struct {
+	at func(*Props) *[]string
+	ok func(string) bool
+}
+
+func (k words) parse(p *Props, s string) error {
+	*k.at(p) = nil
+	if s != None {
+		*k.at(p) = strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+	}
+	return nil
+}
+
+func (k words) wrong(p *Props) []string {
+	return slices.DeleteFunc(slices.Clone(*k.at(p)), k.ok)
+}
+
+// number is a whole number from a least to a most.
+type number struct {
+	at          func(*Props) *int
+	least, most int
+}
+
+func (k number) parse(p *Props, s string) (err error) { return parseNumber(k.at(p), s) }
+
+func parseNumber(at *int, s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return errForm
+	}
+	*at = n
+	return nil
+}
+
+func (k number) wrong(p *Props) []string {
+	if n := *k.at(p); n < k.least || n > k.most {
+		return []string{strconv.Itoa(n)}
+	}
+	return nil
+}
+
+// choice is one of some numbers.
+type choice struct {
+	at      func(*Props) *int
+	allowed []int
+}
+
+func (k choice) parse(p *Props, s string) error { return parseNumber(k.at(p), s) }
+
+func (k choice) wrong(p *Props) []string {
+	if n := *k.at(p); !slices.Contains(k.allowed, n) {
+		return []string{strconv.Itoa(n)}
+	}
+	return nil
+}
+
+// decision is yes or no.
+type decision struct{ at func(*Props) *bool }
+
+func (k decision) parse(p *Props, s string) error {
+	if s != "true" && s != "false" {
+		return errForm
+	}
+	*k.at(p) = s == "true"
+	return nil
+}
+
+func (decision) wrong(*Props) []string { return nil }
+
+// parameters are those of components.
+type parameters struct{}
+
+func (parameters) parse(p *Props, s string) (err error) {
+	p.Parameters, err = parametersOf(s)
+	return err
+}
+
+func (parameters) wrong(*Props) []string { return nil }
+
+// parametersOf is the context componentParameters as the functions take it.
+// Whether there are such components and parameters is checked when a build is
+// planned.
+func parametersOf(raw string) (string, error) {
+	if raw == "" {
+		return "", nil
 	}
 	var parsed map[string]map[string]any
 	if err := json.Unmarshal([]byte(raw), &parsed); err != nil {
@@ -105,51 +279,64 @@ func parametersOf(context any) (string, error) {
 	return raw, nil
 }
 
-func (p *Props) validate() error {
-	var errs []error
-	if p.Architecture != ARM64 && p.Architecture != X86 {
-		errs = append(errs, fmt.Errorf("context architecture is %q (allowed: %s, %s)", p.Architecture, ARM64, X86))
-	}
-	for _, spec := range workflow.Functions() {
-		if err := mustExist(filepath.Join(p.FunctionsDir, string(spec.Stage), "bootstrap")); err != nil {
-			errs = append(errs, err)
+// tags are names and values.
+type tags struct{}
+
+func (tags) parse(p *Props, s string) (err error) {
+	if strings.HasPrefix(s, "{") {
+		p.Tags = map[string]string{}
+		if json.Unmarshal([]byte(s), &p.Tags) != nil {
+			return errForm
 		}
+		return nil
 	}
-	return errors.Join(append(errs, mustExist(p.GossFile))...)
+	p.Tags, err = tagsOf(s)
+	return err
 }
+
+func (tags) wrong(p *Props) []string { return wrongTags(p.Tags) }
 
 var (
-	schedule = regexp.MustCompile(`^(cron|rate)\([^()]+\)$`)
-	timezone = regexp.MustCompile(`^[A-Za-z]+([/_+-][A-Za-z0-9]+)*$`)
-	topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$`)
+	schedule   = regexp.MustCompile(`^(cron|rate)\([^()]+\)$`)
+	timezone   = regexp.MustCompile(`^[A-Za-z]+([/_+-][A-Za-z0-9]+)*$`)
+	topicARN   = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$`)
+	keyARN     = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9*-]+:[0-9]{12}:key/[A-Za-z0-9*-]+$`)
+	vpcID      = regexp.MustCompile(`^vpc-[0-9a-f]+$`)
+	subnetID   = regexp.MustCompile(`^subnet-[0-9a-f]+$`)
+	groupID    = regexp.MustCompile(`^sg-[0-9a-f]+$`)
+	bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	policyName = regexp.MustCompile(`^(arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/)?[A-Za-z0-9+=,.@_/-]+$`)
+	rolePath   = regexp.MustCompile(`^/([A-Za-z0-9_.-]+/)*$`)
+	namePrefix = regexp.MustCompile(`^[A-Za-z0-9-]{1,24}$`)
+	tagText    = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+@-]*$`)
+	address    = regexp.MustCompile(`^([^@\s]+@[^@\s]+\.[^@\s]+|https://\S+)$`)
 )
 
-func (p *TriggerProps) validate() error {
-	var errs []error
-	for _, s := range []struct{ name, value string }{{"nightly", p.Nightly}, {"watch", p.Watch}} {
-		if !schedule.MatchString(s.value) {
-			errs = append(errs, fmt.Errorf("context %s is %q (allowed: a schedule such as cron(0 3 * * ? *) or rate(30 minutes))", s.name, s.value))
-		}
-	}
-	if !timezone.MatchString(p.Timezone) {
-		errs = append(errs, fmt.Errorf("context timezone is %q (allowed: a name such as Europe/Berlin)", p.Timezone))
-	}
-	for _, topic := range p.Topics {
-		if !topicARN.MatchString(topic) {
-			errs = append(errs, fmt.Errorf("context announcementTopics: %q is not the ARN of a topic (or write none)", topic))
-		}
-	}
-	for _, s := range p.Severities {
-		if !slices.Contains(workflow.Severities(), s) {
-			errs = append(errs, fmt.Errorf("context findingSeverities: %q is no severity (allowed: %s, or none)", s, strings.Join(workflow.Severities(), ", ")))
-		}
-	}
-	return errors.Join(errs...)
+func anything(s string) bool { return s != "" }
+
+func isAddress(s string) bool { return address.MatchString(s) }
+
+func oneOf(words ...string) func(string) bool {
+	return func(s string) bool { return slices.Contains(words, s) }
 }
 
-func mustExist(file string) error {
-	if _, err := os.Stat(file); err != nil {
-		return fmt.Errorf("%s is missing: build it with `make functions GOARCH=arm64` (amd64 for x86_64) and `make goss GOARCH=amd64` (of the recipes' guests): %w", file, err)
+func oneOfOr(form *regexp.Regexp, words ...string) func(string) bool {
+	return func(s string) bool { return slices.Contains(words, s) || form.MatchString(s) }
+}
+
+func optional(form *regexp.Regexp) func(string) bool {
+	return func(s string) bool { return s == "" || form.MatchString(s) }
+}
+
+func isRange(s string) bool {
+	prefix, err := netip.ParsePrefix(s)
+	return err == nil && prefix.Addr().Is4() && prefix == prefix.Masked() && prefix.Bits() >= 16 && prefix.Bits() <= 24
+}
+
+func list(numbers []int) string {
+	var out []string
+	for _, n := range numbers {
+		out = append(out, strconv.Itoa(n))
 	}
-	return nil
+	return strings.Join(out, ", ")
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
@@ -17,10 +18,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-// Function is one stage's Lambda function with a role of its own.
+// Function is one stage's Lambda function with a role and a log of its own.
 type Function struct {
 	Function awslambda.Function
 	Role     awsiam.Role
+	Logs     awslogs.LogGroup
 }
 
 // Functions by stage.
@@ -31,21 +33,24 @@ type shared struct {
 	bucket  awss3.Bucket
 	topic   awssns.Topic
 	builder builderRole
+	goss    awss3assets.Asset
+	network network
+	logs    logging
+	key     awskms.IKey // nil: AWS's own
 }
 
 func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions {
-	goss := awss3assets.NewAsset(scope, jsii.String("Goss"), &awss3assets.AssetProps{Path: &props.GossFile})
 	env := map[string]*string{
 		"AMI_FACTORY_BUCKET":           sh.bucket.BucketName(),
 		"AMI_FACTORY_TOPIC_ARN":        sh.topic.TopicArn(),
 		"AMI_FACTORY_INSTANCE_PROFILE": sh.builder.profile.Ref(),
 		"AMI_FACTORY_VERSION":          &props.Version,
-		"AMI_FACTORY_GOSS_BUCKET":      goss.S3BucketName(),
-		"AMI_FACTORY_GOSS_KEY":         goss.S3ObjectKey(),
+		"AMI_FACTORY_GOSS_BUCKET":      sh.goss.S3BucketName(),
+		"AMI_FACTORY_GOSS_KEY":         sh.goss.S3ObjectKey(),
 		"AMI_FACTORY_GOSS_SHA256":      jsii.String(fileSHA256(props.GossFile)),
 	}
-	setList(env, "AMI_FACTORY_SUBNET_IDS", props.SubnetIDs)
-	setList(env, "AMI_FACTORY_SECURITY_GROUP_IDS", props.SecurityGroupIDs)
+	setList(env, "AMI_FACTORY_SUBNET_IDS", sh.network.subnets)
+	setList(env, "AMI_FACTORY_SECURITY_GROUP_IDS", sh.network.groups)
 	if props.Parameters != "" {
 		env["AMI_FACTORY_COMPONENT_PARAMETERS"] = &props.Parameters
 	}
@@ -60,7 +65,11 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 	if props.Architecture == X86 {
 		arch = awslambda.Architecture_X86_64()
 	}
-	deployment := deploymentOf(scope, sh, props, goss)
+	tracing := awslambda.Tracing_DISABLED
+	if props.Logs.Tracing {
+		tracing = awslambda.Tracing_ACTIVE
+	}
+	deployment := deploymentOf(scope, sh, props)
 	out := Functions{}
 	for _, spec := range workflow.Functions() {
 		environment := env
@@ -68,17 +77,14 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 			environment = triggerEnv
 		}
 		id := functionID(spec.Stage)
-		logs := awslogs.NewLogGroup(scope, jsii.String(id+"Logs"), &awslogs.LogGroupProps{
-			Retention:     awslogs.RetentionDays_THREE_MONTHS,
-			RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
-		})
+		logs := sh.logs.group(scope, id+"Logs")
 		role := awsiam.NewRole(scope, jsii.String(id+"Role"), &awsiam.RoleProps{
 			AssumedBy:   awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil),
 			Description: jsii.String("AMI factory function " + string(spec.Stage)),
 		})
 		allow(role, spec.Policy(deployment))
 		logs.GrantWrite(role)
-		out[spec.Stage] = Function{Role: role, Function: awslambda.NewFunction(scope, &id, &awslambda.FunctionProps{
+		f := Function{Role: role, Logs: logs, Function: awslambda.NewFunction(scope, &id, &awslambda.FunctionProps{
 			Description:  jsii.String(spec.Does),
 			Runtime:      awslambda.Runtime_PROVIDED_AL2023(),
 			Architecture: arch,
@@ -89,7 +95,39 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 			Role:         role,
 			LogGroup:     logs,
 			Environment:  &environment,
+			Tracing:      tracing,
+
+			ReservedConcurrentExecutions: reserved(props, isTrigger[spec.Stage]),
 		})}
+		if sh.key != nil {
+			allow(role, dataKeyUse(*sh.key.KeyArn(), encryptedActions(spec, isTrigger[spec.Stage])))
+		}
+		exceptPolicy(role, wildcards()...)
+		out[spec.Stage] = f
+	}
+	return out
+}
+
+// reserved keeps triggers to one run at a time: they read what is running and
+// remembered before they start something, and two at once would each see room for
+// one more execution. What comes meanwhile waits in Lambda's own queue. Stages
+// reserve nothing: how many run is bounded by the executions that triggers start,
+// and a stage that waits for concurrency would be an execution that stands still.
+func reserved(props *Props, trigger bool) *float64 {
+	if !trigger || !props.ReserveConcurrency {
+		return nil
+	}
+	return jsii.Number(1)
+}
+
+// encryptedActions are what a function does with what is encrypted at rest.
+func encryptedActions(spec workflow.Spec, trigger bool) []string {
+	var out []string
+	for _, a := range spec.Actions {
+		out = append(out, a.Name)
+	}
+	if trigger {
+		out = append(out, sendDeadLetter)
 	}
 	return out
 }

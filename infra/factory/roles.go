@@ -4,10 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
+	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awss3assets"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
@@ -33,6 +33,47 @@ func newBuilderRole(scope constructs.Construct) builderRole {
 	return builderRole{role: role, profile: profile}
 }
 
+// RoleProps are of all roles of a deployment.
+type RoleProps struct {
+	Boundary   string // name or ARN of a policy; empty: none
+	Path       string // begins and ends with a slash
+	NamePrefix string // empty: CloudFormation makes names up
+}
+
+// applyTo sets what all roles below a construct have in common, whoever made them.
+func (p RoleProps) applyTo(scope constructs.Construct) {
+	boundary := p.Boundary
+	if boundary != "" && !strings.HasPrefix(boundary, "arn:") {
+		stack := awscdk.Stack_Of(scope)
+		boundary = "arn:" + *stack.Partition() + ":iam::" + *stack.Account() + ":policy/" + boundary
+	}
+	for _, node := range *scope.Node().FindAll(constructs.ConstructOrder_PREORDER) {
+		if profile, ok := node.(awsiam.CfnInstanceProfile); ok && p.Path != "/" {
+			profile.SetPath(&p.Path)
+		}
+		role, ok := node.(awsiam.CfnRole)
+		if !ok {
+			continue
+		}
+		if boundary != "" {
+			role.SetPermissionsBoundary(&boundary)
+		}
+		if p.Path != "/" {
+			role.SetPath(&p.Path)
+		}
+		if p.NamePrefix != "" {
+			role.SetRoleName(jsii.String(p.NamePrefix + nameBelow(scope, role)))
+		}
+	}
+}
+
+// nameBelow is a resource's path below a construct as one word, such as
+// CheckInstanceRole.
+func nameBelow(scope, resource constructs.IConstruct) string {
+	below := strings.TrimPrefix(*resource.Node().Path(), *scope.Node().Path())
+	return strings.ReplaceAll(strings.TrimSuffix(below, "/Resource"), "/", "")
+}
+
 // allow adds a policy to a role.
 func allow(role awsiam.IRole, policy workflow.Policy) {
 	for _, s := range policy {
@@ -49,11 +90,11 @@ func allow(role awsiam.IRole, policy workflow.Policy) {
 }
 
 // deploymentOf is what the stages' policies name of this stack.
-func deploymentOf(scope constructs.Construct, sh shared, props *Props, goss awss3assets.Asset) workflow.Deployment {
+func deploymentOf(scope constructs.Construct, sh shared, props *Props) workflow.Deployment {
 	stack := awscdk.Stack_Of(scope)
 	return workflow.Deployment{
 		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(),
-		Bucket: *sh.bucket.BucketArn(), CheckEngine: *goss.Bucket().ArnForObjects(goss.S3ObjectKey()),
+		Bucket: *sh.bucket.BucketArn(), CheckEngine: *sh.goss.Bucket().ArnForObjects(sh.goss.S3ObjectKey()),
 		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs,
 	}
 }

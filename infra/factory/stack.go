@@ -2,30 +2,14 @@ package factory
 
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awss3assets"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 )
-
-// The architectures a deployment's functions can have, as context names them.
-const (
-	ARM64 = "arm64"
-	X86   = "x86_64"
-)
-
-// Props is what an operator chooses.
-type Props struct {
-	Architecture     string   // of the functions: ARM64 or X86
-	FunctionsDir     string   // holds <stage>/bootstrap
-	GossFile         string   // the static check engine for guests
-	Version          string   // told to the functions; part of every fingerprint
-	SubnetIDs        []string // of builders and verifiers; the default VPC's when empty
-	SecurityGroupIDs []string
-	Parameters       string // of components, for all recipes: JSON, or empty
-	Triggers         TriggerProps
-	KeyARNs          []string // customer keys of recipes; any key of the account, by way of EC2, when empty
-}
 
 // AmiFactory is the deployed factory.
 type AmiFactory struct {
@@ -33,22 +17,46 @@ type AmiFactory struct {
 	Topic     awssns.Topic
 	Functions Functions
 	Workflow  Workflow
+
+	DeadLetters awssqs.Queue
+	AlarmTopic  awssns.ITopic // nil when alarms are off, or tell others
+	Key         awskms.IKey   // of what is at rest; nil for AWS's own
 }
 
 // NewAmiFactory adds the factory to a stack, one to an account and region: the
 // state machine and the event bus have fixed names. The props must be valid.
 func NewAmiFactory(scope constructs.Construct, id string, props *Props) AmiFactory {
 	scope = constructs.NewConstruct(scope, &id)
-	bucket := newBucket(scope)
+	key := newKey(scope, props.EncryptionKey)
+	logs := logging{days: props.Logs.Days, key: key}
+	bucket := newBucket(scope, props.Storage, key)
 	topic := awssns.NewTopic(scope, jsii.String("Topic"), &awssns.TopicProps{
 		DisplayName: jsii.String("AMI factory executions"),
 		EnforceSSL:  jsii.Bool(true),
+		MasterKey:   key,
 	})
-	builder := newBuilderRole(scope)
-	functions := newFunctions(scope, props, shared{bucket: bucket, topic: topic, builder: builder})
-	wf := newWorkflow(scope, functions)
-	newTriggers(scope, props.Triggers, functions)
-	return AmiFactory{Bucket: bucket, Topic: topic, Functions: functions, Workflow: wf}
+	subscribe(scope, "Execution", topic, props.Subscribers)
+	goss := awss3assets.NewAsset(scope, jsii.String("Goss"), &awss3assets.AssetProps{Path: &props.GossFile})
+	functions := newFunctions(scope, props, shared{
+		bucket: bucket, topic: topic, goss: goss, builder: newBuilderRole(scope), key: key, logs: logs,
+		network: newNetwork(scope, props, logs, *bucket.ArnForObjects(jsii.String("*")), *goss.Bucket().ArnForObjects(goss.S3ObjectKey())),
+	})
+	wf := newWorkflow(scope, props.Logs, logs, functions)
+	dead := newTriggers(scope, props.Triggers, key, functions)
+	out := AmiFactory{Bucket: bucket, Topic: topic, Functions: functions, Workflow: wf, DeadLetters: dead, Key: key}
+	look := watched{functions: functions, machine: *wf.StateMachine.StateMachineArn(), dead: dead}
+	var alarms []*string
+	if props.Alarms.On {
+		alarms, out.AlarmTopic = newAlarms(scope, props.Alarms, key, look)
+	}
+	if props.Dashboard {
+		newDashboard(scope, look, alarms)
+	}
+	props.Roles.applyTo(scope)
+	for name, value := range props.Tags {
+		awscdk.Tags_Of(scope).Add(jsii.String(name), jsii.String(value), nil)
+	}
+	return out
 }
 
 // Stack is a stack that holds the factory alone.
@@ -68,16 +76,10 @@ func NewStack(scope constructs.Construct, id string, stackProps awscdk.StackProp
 	output("StateMachineArn", factory.Workflow.StateMachine.StateMachineArn(), "start an execution here with {\"recipe\": \"...\"}")
 	output("BucketName", factory.Bucket.BucketName(), "plans, results and reports")
 	output("TopicArn", factory.Topic.TopicArn(), "tells how every execution ended")
+	output("DeadLettersUrl", factory.DeadLetters.QueueUrl(), "what could not be delivered to triggers")
+	output("PointerRoleArns", pointerRoleARNs(factory.Functions), "for the stack of target accounts")
+	if factory.AlarmTopic != nil {
+		output("AlarmTopicArn", factory.AlarmTopic.TopicArn(), "tells what somebody has to look into")
+	}
 	return Stack{Stack: stack, Factory: factory}
-}
-
-func newBucket(scope constructs.Construct) awss3.Bucket {
-	return awss3.NewBucket(scope, jsii.String("Bucket"), &awss3.BucketProps{
-		BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
-		Encryption:        awss3.BucketEncryption_S3_MANAGED,
-		EnforceSSL:        jsii.Bool(true),
-		Versioned:         jsii.Bool(true),
-		// Reports are evidence: they outlive the stack.
-		RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
-	})
 }

@@ -18,9 +18,45 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
+// synthesised are the templates by context: each takes seconds.
+var synthesised = map[string][]byte{}
+
 // template synthesises the stack with stand-in binaries: their content does not
 // matter to the template.
 func template(t *testing.T, context map[string]any) map[string]any {
+	t.Helper()
+	given, err := json.Marshal(context)
+	require.NoError(t, err)
+	raw, ok := synthesised[string(given)]
+	if !ok {
+		_, stack := stackOf(t, context)
+		raw, err = json.Marshal(assertions.Template_FromStack(stack.Stack, nil).ToJSON())
+		require.NoError(t, err)
+		synthesised[string(given)] = raw
+	}
+	// Through JSON, so that numbers and nesting are plain.
+	var out map[string]any
+	require.NoError(t, json.Unmarshal(raw, &out))
+	return out
+}
+
+// stackOf makes an app with the stack.
+func stackOf(t *testing.T, context map[string]any) (awscdk.App, Stack) {
+	t.Helper()
+	all := programs(t)
+	for k, v := range context {
+		all[k] = v
+	}
+	app := awscdk.NewApp(&awscdk.AppProps{Context: &all, Outdir: jsii.String(t.TempDir())})
+	props, err := PropsFromContext(app)
+	require.NoError(t, err)
+	return app, NewStack(app, "Test", awscdk.StackProps{
+		Env: &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String("eu-west-1")},
+	}, props)
+}
+
+// programs is the context of stand-ins for what is deployed.
+func programs(t *testing.T) map[string]any {
 	t.Helper()
 	dir := t.TempDir()
 	for _, spec := range workflow.Functions() {
@@ -28,22 +64,7 @@ func template(t *testing.T, context map[string]any) map[string]any {
 	}
 	goss := filepath.Join(dir, "goss")
 	writeFile(t, goss, "goss")
-	all := map[string]any{"functions": dir, "goss": goss, "@aws-cdk/core:enablePartitionLiterals": true}
-	for k, v := range context {
-		all[k] = v
-	}
-	app := awscdk.NewApp(&awscdk.AppProps{Context: &all, Outdir: jsii.String(t.TempDir())})
-	props, err := PropsFromContext(app)
-	require.NoError(t, err)
-	stack := NewStack(app, "Test", awscdk.StackProps{
-		Env: &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String("eu-west-1")},
-	}, props)
-	// Through JSON, so that numbers and nesting are plain.
-	b, err := json.Marshal(assertions.Template_FromStack(stack.Stack, nil).ToJSON())
-	require.NoError(t, err)
-	var out map[string]any
-	require.NoError(t, json.Unmarshal(b, &out))
-	return out
+	return map[string]any{"functions": dir, "goss": goss, "@aws-cdk/core:enablePartitionLiterals": true}
 }
 
 func writeFile(t *testing.T, file, content string) {
@@ -132,8 +153,9 @@ func TestEachRoleAllowsExactlyItsStagesActions(t *testing.T) {
 				want = append(want, a.Name)
 			}
 			if slices.ContainsFunc(workflow.Triggers(), func(x workflow.Spec) bool { return x.Stage == spec.Stage }) {
-				want = append(want, "sqs:SendMessage") // Lambda keeps with it what failed
+				want = append(want, sendDeadLetter) // Lambda keeps with it what failed
 			}
+			want = append(want, "xray:PutTelemetryRecords", "xray:PutTraceSegments") // Lambda traces with it
 			slices.Sort(want)
 			assert.Equal(t, slices.Compact(want), actionsOf(tpl, roleID))
 		})
@@ -354,7 +376,7 @@ func TestComponentParametersOfTheContext(t *testing.T) {
 		want    string
 		refused string
 	}{
-		"none":                      {nil, "", ""},
+		"none":                      {"", "", ""},
 		"an object of cdk.json":     {object, `{"docker":{"logMaxFiles":3,"logMaxSize":"10m"}}`, ""},
 		"a text of -c":              {`{"docker":{"logMaxSize":"10m"}}`, `{"docker":{"logMaxSize":"10m"}}`, ""},
 		"no JSON":                   {"docker.logMaxSize=10m", "", "not an object of components"},
@@ -362,7 +384,9 @@ func TestComponentParametersOfTheContext(t *testing.T) {
 		"a value that is an object": {map[string]any{"docker": map[string]any{"log": map[string]any{}}}, "", "docker.log is neither"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			got, err := parametersOf(tc.context)
+			var p Props
+			err := parameters{}.parse(&p, textOf(tc.context))
+			got := p.Parameters
 			if tc.refused != "" {
 				require.ErrorContains(t, err, tc.refused)
 				return

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
@@ -37,6 +38,9 @@ const nightlyInput = workflow.NightlyInput
 // deliveryHours is how long an event is tried to be delivered.
 const deliveryHours = workflow.DeliveryHours
 
+// sendDeadLetter is what keeps what failed.
+const sendDeadLetter = "sqs:SendMessage"
+
 // machineARN is the state machine's, which has a fixed name: triggers are told of
 // it, and it is made of functions.
 func machineARN(scope constructs.Construct) string {
@@ -62,15 +66,13 @@ func triggerEnvironment(scope constructs.Construct, props *Props, all map[string
 
 // newTriggers makes what starts executions: the factory's bus, rules, schedules
 // and subscriptions. What cannot be delivered, or fails, is kept in a queue.
-func newTriggers(scope constructs.Construct, props TriggerProps, functions Functions) {
-	dead := awssqs.NewQueue(scope, jsii.String("TriggersDeadLetters"), &awssqs.QueueProps{
-		Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(workflow.DeadLetterDays)),
-	})
+func newTriggers(scope constructs.Construct, props TriggerProps, key awskms.IKey, functions Functions) awssqs.Queue {
+	dead := newDeadLetters(scope, key)
 	for _, spec := range workflow.Triggers() {
 		f := functions[spec.Stage]
 		// The construct's own way would also let the function read the queue's attributes.
 		f.Role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-			Actions: jsii.Strings("sqs:SendMessage"), Resources: &[]*string{dead.QueueArn()},
+			Actions: jsii.Strings(sendDeadLetter), Resources: &[]*string{dead.QueueArn()},
 		}))
 		awslambda.NewCfnEventInvokeConfig(scope, jsii.String(functionID(spec.Stage)+"Failures"), &awslambda.CfnEventInvokeConfigProps{
 			FunctionName: f.Function.FunctionName(), Qualifier: jsii.String("$LATEST"),
@@ -81,10 +83,22 @@ func newTriggers(scope constructs.Construct, props TriggerProps, functions Funct
 		})
 	}
 	newRules(scope, props.Severities, functions[workflow.StartBuilds].Function, dead)
-	newSchedules(scope, props, functions, dead)
+	newSchedules(scope, props, key, functions, dead)
 	for i, topic := range props.Topics {
 		newSubscription(scope, i, topic, functions[workflow.ReleaseAnnounced].Function)
 	}
+	return dead
+}
+
+// newDeadLetters keeps for two weeks what could not be delivered.
+func newDeadLetters(scope constructs.Construct, key awskms.IKey) awssqs.Queue {
+	p := &awssqs.QueueProps{Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(workflow.DeadLetterDays))}
+	if key != nil {
+		p.Encryption, p.EncryptionMasterKey = awssqs.QueueEncryption_KMS, key
+	}
+	dead := awssqs.NewQueue(scope, jsii.String("TriggersDeadLetters"), p)
+	except(dead, exception{rule: "AwsSolutions-SQS3", reason: "It is the queue of dead letters itself: rules, schedules and functions send to it, and nothing reads it but people."})
+	return dead
 }
 
 func newRules(scope constructs.Construct, severities []string, start awslambda.Function, dead awssqs.Queue) {
@@ -107,7 +121,7 @@ func newRules(scope constructs.Construct, severities []string, start awslambda.F
 	}
 }
 
-func newSchedules(scope constructs.Construct, props TriggerProps, functions Functions, dead awssqs.Queue) {
+func newSchedules(scope constructs.Construct, props TriggerProps, key awskms.IKey, functions Functions, dead awssqs.Queue) {
 	start, watch := functions[workflow.StartBuilds].Function, functions[workflow.WatchSources].Function
 	role := awsiam.NewRole(scope, jsii.String("ScheduleRole"), &awsiam.RoleProps{
 		AssumedBy: awsiam.NewServicePrincipal(jsii.String("scheduler.amazonaws.com"), &awsiam.ServicePrincipalOpts{
@@ -119,8 +133,11 @@ func newSchedules(scope constructs.Construct, props TriggerProps, functions Func
 		Actions: jsii.Strings("lambda:InvokeFunction"), Resources: &[]*string{start.FunctionArn(), watch.FunctionArn()},
 	}))
 	role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-		Actions: jsii.Strings("sqs:SendMessage"), Resources: &[]*string{dead.QueueArn()},
+		Actions: jsii.Strings(sendDeadLetter), Resources: &[]*string{dead.QueueArn()},
 	}))
+	if key != nil {
+		allow(role, dataKeyUse(*key.KeyArn(), []string{sendDeadLetter}))
+	}
 	target := func(f awslambda.Function, input string) *awsscheduler.CfnSchedule_TargetProperty {
 		return &awsscheduler.CfnSchedule_TargetProperty{
 			Arn: f.FunctionArn(), RoleArn: role.RoleArn(), Input: &input,

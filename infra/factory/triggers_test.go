@@ -25,7 +25,7 @@ func TestTheFunctionsKnowTheEventsThatTheDeploymentSends(t *testing.T) {
 	assert.Equal(t, []string{stage.SourceChangedType, stage.RebuildDueType}, workflow.SourceChangedPattern().DetailType)
 	assert.Equal(t, []string{trigger.InspectorFinding, trigger.OnDemandFinding}, workflow.InspectorPattern(nil).DetailType)
 	assert.Equal(t, []string{trigger.HubFinding}, workflow.SecurityHubPattern(nil).DetailType)
-	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(watchInput, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z")), &stage.WatchInput{}))
+	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(workflow.WatchInput, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z")), &stage.WatchInput{}))
 	var night stage.EventInput
 	require.NoError(t, json.Unmarshal([]byte(`{"detail-type":"`+workflow.NightlyEvent+`","time":"2026-11-24T03:00:00Z","detail":{}}`), &night))
 	assert.Contains(t, nightlyInput, `"detail-type":"`+night.DetailType+`"`)
@@ -154,8 +154,8 @@ func TestBadTriggersOfTheContextAreRefused(t *testing.T) {
 		"a zone that is none":     {map[string]any{"timezone": "Berlin, Europe"}, `context timezone is "Berlin, Europe"`},
 		"a window of no time":     {map[string]any{"nightlyWindowMinutes": "0"}, `context nightlyWindowMinutes is "0"`},
 		"a window of a word":      {map[string]any{"nightlyWindowMinutes": "hour"}, `context nightlyWindowMinutes is "hour"`},
-		"a topic that is none":    {map[string]any{"announcementTopics": "al2023"}, `"al2023" is not the ARN of a topic`},
-		"a severity that is none": {map[string]any{"findingSeverities": "HIGH,worst"}, `"worst" is no severity (allowed: CRITICAL, HIGH, `},
+		"a topic that is none":    {map[string]any{"announcementTopics": "al2023"}, `context announcementTopics is "al2023" (allowed: ARNs of topics`},
+		"a severity that is none": {map[string]any{"findingSeverities": "HIGH,worst"}, `context findingSeverities is "worst" (allowed: `},
 		"no hours":                {map[string]any{"findingHours": "0"}, `context findingHours is "0"`},
 	} {
 		t.Run(sentence, func(t *testing.T) {

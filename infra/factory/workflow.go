@@ -1,8 +1,6 @@
 package factory
 
 import (
-	"github.com/aws/aws-cdk-go/awscdk/v2"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsstepfunctions"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
@@ -15,7 +13,7 @@ type Workflow struct {
 	StateMachine awsstepfunctions.StateMachine
 }
 
-func newWorkflow(scope constructs.Construct, functions Functions) Workflow {
+func newWorkflow(scope constructs.Construct, props LogProps, logs logging, functions Functions) Workflow {
 	substitutions := map[string]*string{}
 	for _, spec := range workflow.Stages() {
 		substitutions[workflow.PlaceholderName(spec.Stage)] = functions[spec.Stage].Function.FunctionArn()
@@ -25,16 +23,22 @@ func newWorkflow(scope constructs.Construct, functions Functions) Workflow {
 		DefinitionBody:          awsstepfunctions.DefinitionBody_FromString(jsii.String(string(workflow.Definition().JSON()))),
 		DefinitionSubstitutions: &substitutions,
 		StateMachineType:        awsstepfunctions.StateMachineType_STANDARD,
-		TracingEnabled:          jsii.Bool(true),
+		TracingEnabled:          &props.Tracing,
 		Logs: &awsstepfunctions.LogOptions{
-			Level: awsstepfunctions.LogLevel_ERROR,
-			Destination: awslogs.NewLogGroup(scope, jsii.String("WorkflowLogs"), &awslogs.LogGroupProps{
-				Retention:     awslogs.RetentionDays_THREE_MONTHS,
-				RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
-			}),
+			Level: levels()[props.Executions], IncludeExecutionData: &props.ExecutionData,
+			Destination: logs.group(scope, "WorkflowLogs"),
 		},
 	})
+	var chosen []exception
+	if props.Executions != "all" {
+		chosen = append(chosen, exception{rule: "AwsSolutions-SF1", reason: "What is logged is the operator's choice (context executionLog): every poll is an event, and Step Functions itself keeps the whole history for 90 days."})
+	}
+	if !props.Tracing {
+		chosen = append(chosen, exception{rule: "AwsSolutions-SF2", reason: "Traces are the operator's choice (context tracing)."})
+	}
+	except(machine, chosen...)
 	// A definition given as text grants nothing by itself.
 	allow(machine.Role(), workflow.MachinePolicy(func(s workflow.Stage) string { return *functions[s].Function.FunctionArn() }))
+	exceptPolicy(machine.Role(), exception{"AwsSolutions-IAM5", []string{`Resource::\*`}, "IAM knows no resource for the calls that deliver logs and send traces."})
 	return Workflow{StateMachine: machine}
 }

@@ -1,0 +1,64 @@
+package factory
+
+import (
+	"cmp"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// cfnLint is the linter of templates, which `.tools/cfn-lint.sh` installs.
+func cfnLint(t *testing.T) string {
+	t.Helper()
+	program, err := exec.LookPath(cmp.Or(os.Getenv("AMI_FACTORY_CFN_LINT"), "cfn-lint"))
+	if err != nil {
+		t.Skipf("cfn-lint is not installed, so templates are not checked against CloudFormation's schemas: run `make lint-template`, which installs it (%v)", err)
+	}
+	return program
+}
+
+// lint returns what the linter says of templates; anything counts.
+func lint(t *testing.T, templates map[string]map[string]any) (said string, clean bool) {
+	t.Helper()
+	program, dir := cfnLint(t), t.TempDir()
+	// Not asked: dependencies that a reference implies already (W3005), which the
+	// CDK writes for every role, so that its policy is there when it is used.
+	args := []string{"--format", "parseable", "--ignore-checks", "W3005", "--regions", "eu-west-1", "--"}
+	for name, tpl := range templates {
+		file := filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".json")
+		writeFile(t, file, written(t, tpl))
+		args = append(args, file)
+	}
+	out, err := exec.Command(program, args...).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil {
+		require.ErrorAs(t, err, &exit, "%s", out)
+	}
+	return string(out), err == nil
+}
+
+func TestTheTemplatesAreCleanUnderCfnLint(t *testing.T) {
+	cfnLint(t) // or skip, before templates are made
+	templates := map[string]map[string]any{"target": targetTemplate(t)}
+	for _, sentence := range []string{"everything", "as little as can be"} { // the others are parts of these
+		templates[sentence] = template(t, variants()[sentence])
+	}
+	said, clean := lint(t, templates)
+	assert.True(t, clean, said)
+}
+
+// Without this, a linter that does not run finds nothing either.
+func TestCfnLintFindsWhatIsWrong(t *testing.T) {
+	tpl := targetTemplate(t)
+	for _, r := range ofType(tpl, "AWS::IAM::Role") {
+		properties(r)["SessionHours"] = 1
+	}
+	said, clean := lint(t, map[string]map[string]any{"wrong": tpl})
+	assert.False(t, clean)
+	assert.Contains(t, said, "SessionHours")
+}

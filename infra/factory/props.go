@@ -1,0 +1,122 @@
+package factory
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// The architectures a deployment's functions can have, as context names them.
+const (
+	ARM64 = "arm64"
+	X86   = "x86_64"
+)
+
+// The stacks that the app can make.
+const (
+	StackFactory = "factory"
+	StackTarget  = "target"
+)
+
+// What EncryptionKey and AccessLogs can be beside an ARN or a name.
+const (
+	None = "none"
+	New  = "new"
+)
+
+// Props is what an operator chooses. Begin with Defaults; README.md of infra
+// says what each is allowed to be, under the name that it has in the context.
+type Props struct {
+	Stack              string // which stack the app makes: StackFactory or StackTarget
+	Architecture       string // of the functions: ARM64 or X86
+	FunctionsDir       string // holds <stage>/bootstrap
+	GossFile           string // the static check engine for guests
+	Version            string // told to the functions; part of every fingerprint
+	Parameters         string // of components, for all recipes: JSON, or empty
+	ReserveConcurrency bool   // keep the triggers to one run at a time
+	Network            NetworkProps
+	EncryptionKey      string   // of what is at rest: None (AWS's own keys), New, or a key's ARN
+	KeyARNs            []string // customer keys of recipes; any key of the account, by way of EC2, when empty
+	Storage            StorageProps
+	Logs               LogProps
+	Alarms             AlarmProps
+	Dashboard          bool
+	Subscribers        []string // addresses that are told how every execution ended
+	Triggers           TriggerProps
+	Roles              RoleProps
+	Tags               map[string]string // of everything that can be tagged
+}
+
+// Defaults are the props of a deployment whose context says nothing.
+func Defaults() Props {
+	p := Props{Tags: map[string]string{}}
+	for _, s := range settings() {
+		if s.fallback == "" {
+			continue
+		}
+		if err := s.kind.parse(&p, s.fallback); err != nil {
+			panic(fmt.Sprintf("the default of %s: %v", s.name, err))
+		}
+	}
+	return p
+}
+
+// Validate says everything that is wrong with the props, each with what is
+// allowed. It looks at the functions' and the engine's files as well.
+func (p *Props) Validate() error {
+	var errs []error
+	for _, s := range settings() {
+		for _, value := range s.kind.wrong(p) {
+			errs = append(errs, s.refuse(value))
+		}
+	}
+	if p.Stack == StackTarget {
+		return errors.Join(errs...) // which has parameters, and nothing of the rest
+	}
+	errs = append(errs, p.Network.contradictions()...)
+	if len(p.Alarms.TopicARNs) > 0 && len(p.Alarms.Subscribers) > 0 {
+		errs = append(errs, errors.New("context alarmSubscribers are told by a topic of the stack's own, which is not made when alarmTopicArns names others: subscribe to those"))
+	}
+	for _, spec := range workflow.Functions() {
+		errs = append(errs, mustExist(filepath.Join(p.FunctionsDir, string(spec.Stage), "bootstrap")))
+	}
+	return errors.Join(append(errs, mustExist(p.GossFile))...)
+}
+
+func mustExist(file string) error {
+	if _, err := os.Stat(file); err != nil {
+		return fmt.Errorf("%s is missing: build it with `make functions GOARCH=arm64` (amd64 for x86_64) and `make goss GOARCH=amd64` (of the recipes' guests): %w", file, err)
+	}
+	return nil
+}
+
+// tagsOf reads tags as the context has them: JSON, or name=value with commas.
+func tagsOf(value string) (map[string]string, error) {
+	tags := map[string]string{}
+	for pair := range strings.SplitSeq(value, ",") {
+		name, value, ok := strings.Cut(strings.TrimSpace(pair), "=")
+		if !ok {
+			return nil, errForm
+		}
+		tags[name] = value
+	}
+	return tags, nil
+}
+
+// wrongTags are those that AWS does not take, or that the factory decides by.
+func wrongTags(tags map[string]string) []string {
+	var out []string
+	for name, value := range tags {
+		if !tagText.MatchString(name) || !tagText.MatchString(value) || len(name) > 128 || len(value) > 256 ||
+			strings.HasPrefix(strings.ToLower(name), "aws:") || strings.HasPrefix(name, "ami-factory:") {
+			out = append(out, name+"="+value)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
