@@ -127,14 +127,14 @@ func TestAWayOutIsForThePrivateSubnetsAndFlowsAreLogged(t *testing.T) {
 
 func TestSubnetsThatExistAreUsedAsTheyAre(t *testing.T) {
 	tpl := template(t, variants()["what exists already"])
-	assert.Equal(t, "subnet-1,subnet-2", variablesOf(t, tpl)["AMI_FACTORY_SUBNET_IDS"])
-	assert.Equal(t, "sg-1", variablesOf(t, tpl)["AMI_FACTORY_SECURITY_GROUP_IDS"])
+	assert.Equal(t, "subnet-0123456789abcdef0,subnet-0123456789abcdef1", variablesOf(t, tpl)["AMI_FACTORY_SUBNET_IDS"])
+	assert.Equal(t, "sg-0123456789abcdef0", variablesOf(t, tpl)["AMI_FACTORY_SECURITY_GROUP_IDS"])
 	assert.Empty(t, ofType(tpl, "AWS::EC2::SecurityGroup"))
 	assert.Empty(t, ofType(tpl, "AWS::EC2::VPC"))
 
 	tpl = template(t, variants()["other figures"])
 	group := one(t, tpl, "AWS::EC2::SecurityGroup", "Builders")
-	assert.Equal(t, "vpc-1", group["VpcId"])
+	assert.Equal(t, "vpc-0123456789abcdef0", group["VpcId"])
 	assert.NotContains(t, group, "SecurityGroupIngress")
 	assert.Contains(t, written(t, variablesOf(t, tpl)["AMI_FACTORY_SECURITY_GROUP_IDS"]), "Builders")
 }

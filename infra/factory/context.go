@@ -61,7 +61,7 @@ func settings() []setting {
 		{"nat", "false", "true, false", "give an own network a way out, for recipes that install from repositories on the internet", decision{func(p *Props) *bool { return &p.Network.NAT }}},
 		{"flowLogs", "false", "true, false", "log what an own network carries", decision{func(p *Props) *bool { return &p.Network.FlowLogs }}},
 
-		{"encryptionKey", None, "none, new, the ARN of a key", "of bucket, topics, queue and logs: AWS's own, a customer key of the stack, or that key", line{func(p *Props) *string { return &p.EncryptionKey }, oneOfOr(keyARN, None, New)}},
+		{"encryptionKey", None, "none, new, the ARN of a key", "of bucket, topics, queue and logs: AWS's own, a customer key of the stack, or that key", line{func(p *Props) *string { return &p.EncryptionKey }, oneOfOr(oneKeyARN, None, New)}},
 		{"workDays", "90", "30 to 3650", "days until plans, bundles and remembered announcements expire", number{func(p *Props) *int { return &p.Storage.WorkDays }, 30, 3650}},
 		{"noncurrentDays", "30", "1 to 3650", "days for which overwritten and deleted objects can be had back", number{func(p *Props) *int { return &p.Storage.NoncurrentDays }, 1, 3650}},
 		{"evidenceYears", "7", "1 to 100", "years for which reports and results of executions are kept", number{func(p *Props) *int { return &p.Storage.EvidenceYears }, 1, 100}},
@@ -301,6 +301,7 @@ var (
 	timezone   = regexp.MustCompile(`^[A-Za-z]+([/_+-][A-Za-z0-9]+)*$`)
 	topicARN   = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$`)
 	keyARN     = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9*-]+:[0-9]{12}:key/[A-Za-z0-9*-]+$`)
+	oneKeyARN  = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
 	vpcID      = regexp.MustCompile(`^vpc-[0-9a-f]+$`)
 	subnetID   = regexp.MustCompile(`^subnet-[0-9a-f]+$`)
 	groupID    = regexp.MustCompile(`^sg-[0-9a-f]+$`)

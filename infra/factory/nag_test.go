@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const existingKey = "arn:aws:kms:eu-west-1:111122223333:key/0000"
+const existingKey = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 // variants are contexts that together make every construct.
 func variants() map[string]map[string]any {
@@ -32,10 +32,10 @@ func variants() map[string]map[string]any {
 		},
 		"other figures": {
 			"workDays": 60, "noncurrentDays": 10, "evidenceYears": 3, "logDays": 731, "maxImageAgeDays": 10, "maxDailyCost": 7, "failuresInARow": 2,
-			"subnetIds": "subnet-1", "vpcId": "vpc-1",
+			"subnetIds": "subnet-0123456789abcdef0", "vpcId": "vpc-0123456789abcdef0",
 		},
 		"what exists already": {
-			"subnetIds": "subnet-1,subnet-2", "securityGroupIds": "sg-1", "encryptionKey": existingKey, "accessLogs": "our-logs",
+			"subnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1", "securityGroupIds": "sg-0123456789abcdef0", "encryptionKey": existingKey, "accessLogs": "our-logs",
 			"alarmTopicArns": "arn:aws:sns:eu-west-1:111122223333:ops", "maxImageAgeDays": 0, "maxDailyCost": 0,
 		},
 	}
