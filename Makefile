@@ -106,7 +106,7 @@ test-fast: build ## run the tests that need neither real guests nor minutes
 
 .PHONY: test-race
 test-race: build ## run the tests under the race detector, without real guests
-	@CGO_ENABLED=1 go test -race -timeout 25m $$(go list ./... | grep -v '/infra$$')
+	@CGO_ENABLED=1 go test -race -timeout 25m $$(go list ./... | grep -Ev '/infra(/|$$)')
 
 .PHONY: bench
 bench: build ## measure stages, polls, functions and simulated bakes

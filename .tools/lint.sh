@@ -11,7 +11,7 @@ export CGO_ENABLED=0 GOFLAGS=${GOFLAGS:--trimpath -buildvcs=false}
 GOARCH='' go -C .tools build -o "../$bin/" tool
 
 # infra holds the CDK, which is larger than all the rest by far: vet has to do there.
-mapfile -t packages < <(go list ./... | grep -v '/infra$')
+mapfile -t packages < <(go list ./... | grep -Ev '/infra(/|$)')
 mapfile -t scripts < <(find . -name '*.sh' -not -path './build/*' -not -path '*/testdata/*' -not -path '*/node_modules/*' | sort)
 scripts+=(.ci/run)
 mapfile -t sources < <(find . -name '*.go' -not -path './build/*' -not -path './cdk.out/*' -not -path '*/node_modules/*' | sort)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -31,8 +33,9 @@ const rolePrefix = "arn:aws:iam::111122223333:role/ami-factory-"
 
 // ledger notes what the roles of factories ask for.
 type ledger struct {
-	mu  sync.Mutex
-	all []localcloud.Decision
+	mu        sync.Mutex
+	all       []localcloud.Decision
+	factories []*rehearsal.Factory
 }
 
 func (l *ledger) note(d localcloud.Decision) {
@@ -44,7 +47,35 @@ func (l *ledger) note(d localcloud.Decision) {
 // factory is simFactory with its decisions in the ledger.
 func (l *ledger) factory(t *testing.T, change func(*rehearsal.SimulatedGuest)) *rehearsal.Factory {
 	t.Helper()
-	return simFactory(t, func(o *rehearsal.Options) {
+	f := simFactory(t, func(o *rehearsal.Options) {
+		o.Decisions = l.note
+		if change != nil {
+			change(&o.Simulated)
+		}
+	})
+	l.factories = append(l.factories, f)
+	return f
+}
+
+// unused are the permissions of roles that allowed no request in any factory, as
+// the embedded IAM has counted them.
+func (l *ledger) unused(names []string) []string {
+	requests := map[string]int{}
+	for _, f := range l.factories {
+		for _, name := range names {
+			for _, use := range f.Cloud.IAM.Permissions(rolePrefix + name) {
+				requests[name+": "+use.Action+" on "+use.Resource] += use.Requests
+			}
+		}
+	}
+	maps.DeleteFunc(requests, func(_ string, n int) bool { return n > 0 })
+	return slices.Sorted(maps.Keys(requests))
+}
+
+// family is familyFactory with its decisions in the ledger.
+func (l *ledger) family(t *testing.T, change func(*rehearsal.SimulatedGuest)) *rehearsal.Factory {
+	t.Helper()
+	return familyFactory(t, func(o *rehearsal.Options) {
 		o.Decisions = l.note
 		if change != nil {
 			change(&o.Simulated)
@@ -144,6 +175,7 @@ func publish(t *testing.T, f *rehearsal.Factory) rehearsal.Summary {
 // is made: what is published, refused, failed, repeated and given back.
 func scenarios() map[string]func(*testing.T, *ledger) {
 	return map[string]func(*testing.T, *ledger){
+		"triggers fail, and schedules ring": failingTriggers,
 		"images are published, nothing has changed, and the fourth retires the first, which is in use": func(t *testing.T, l *ledger) {
 			f := l.factory(t, nil)
 			first := publish(t, f)
@@ -211,6 +243,35 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			require.NoError(t, err)
 			settles(t, f, home, "") // there was none before the first
 		},
+		"a recipe fails night after night and is paused, while another is built by hand": func(t *testing.T, l *ledger) {
+			f := l.family(t, func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" })
+			for n, at := range []string{"2026-11-02T03:00:00Z", "2026-11-03T03:00:00Z", "2026-11-04T03:00:00Z"} {
+				_, err := invoke(t, f, workflow.StartBuilds, nightAt(at))
+				require.NoError(t, err)
+				settled(t, f, 3*(n+1))
+				executions(t, f, 2*(n+1))
+			}
+			_, err := f.Cloud.States.StartExecution(context.Background(), &sfn.StartExecutionInput{
+				StateMachineArn: &f.StateMachine, Input: aws.String(`{"recipe":"` + child + `","delaySeconds":3600}`),
+			})
+			require.NoError(t, err)
+			_, err = invoke(t, f, workflow.StartBuilds, nightAt("2026-11-05T03:00:00Z"))
+			require.NoError(t, err)
+			executions(t, f, 7)
+		},
+		"a source moves": func(t *testing.T, l *ledger) {
+			f := l.family(t, nil)
+			for _, image := range []string{"ami-0123456789abcdef0", "ami-0123456789abcdef1"} {
+				_, err := f.Cloud.SSM.PutParameter(context.Background(), &ssm.PutParameterInput{
+					Name: aws.String(pointer), Value: &image, Overwrite: aws.Bool(true), Type: ssmtypes.ParameterTypeString,
+				})
+				require.NoError(t, err)
+				_, err = invoke(t, f, workflow.WatchSources, "{}")
+				require.NoError(t, err)
+			}
+			settled(t, f, 2) // the event, and the end of what it started
+			executions(t, f, 1)
+		},
 	}
 }
 
@@ -242,11 +303,19 @@ func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
 		asked[d.RoleARN] = append(asked[d.RoleARN], d.Request)
 	}
 	f := simFactory(t, nil)
-	names := []string{"workflow"}
-	for _, spec := range workflow.Stages() {
+	names := []string{"workflow", "builder", "schedules"}
+	for _, spec := range workflow.Functions() {
+		if spec.Stage == workflow.ReleaseAnnounced { // it looks at the sources, and keeps what it heard
+			watch, _ := f.Cloud.IAM.Role(rolePrefix + string(workflow.WatchSources))
+			announced, _ := f.Cloud.IAM.Role(rolePrefix + string(spec.Stage))
+			require.NotEmpty(t, announced.Policies)
+			assert.Equal(t, watch.Policies, announced.Policies, "no more than the watcher may, whose permissions are proven below")
+			continue
+		}
 		names = append(names, string(spec.Stage))
 	}
 	excused := unused()
+	assert.Equal(t, slices.Sorted(maps.Keys(excused)), l.unused(names), "permissions that were granted, and allowed no request")
 	for _, name := range names {
 		document := documentOf(t, f, name)
 		for i, s := range document.Statements {
@@ -306,6 +375,21 @@ func firstDenied(requests []iam.Request, d iam.Document) string {
 		}
 	}
 	return ""
+}
+
+func TestABuilderThatMayNotTalkToSSMTimesOut(t *testing.T) {
+	f := simFactory(t, nil)
+	role, ok := f.Cloud.IAM.Role(rolePrefix + "builder")
+	require.True(t, ok)
+	policies := map[string]json.RawMessage{}
+	for name, raw := range role.Policies {
+		policies[name] = bytes.ReplaceAll(raw, []byte("ssmmessages:OpenControlChannel"), []byte("ssmmessages:OpenDataChannel"))
+	}
+	require.NoError(t, f.Cloud.IAM.PutRole(iam.Role{ARN: role.ARN, Policies: policies}))
+	s := bake(t, f, rehearsal.BakeInput{})
+	require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+	assert.Equal(t, "InstanceTimedOut", s.Error, s.Cause)
+	requireNothingLeft(t, f)
 }
 
 func TestACallThatIsNotGrantedEndsTheExecutionAndIsNamed(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -63,7 +64,7 @@ func familyFactory(t *testing.T, change func(*rehearsal.Options)) *rehearsal.Fac
 }
 
 // invoke calls a function with the SDK's own client.
-func invoke(t *testing.T, f *rehearsal.Factory, name workflow.Stage, payload string) (string, error) {
+func invoke(t testing.TB, f *rehearsal.Factory, name workflow.Stage, payload string) (string, error) {
 	t.Helper()
 	client := lambda.NewFromConfig(f.Cloud.AWSConfig(""))
 	out, err := client.Invoke(context.Background(), &lambda.InvokeInput{FunctionName: aws.String("ami-factory-" + string(name)), Payload: []byte(payload)})
@@ -159,12 +160,13 @@ func TestANightBuildsOnlyWhatIsStale(t *testing.T) {
 	got := considered(t, first)
 	assert.Equal(t, trigger.Start, got[recipeName].Action)
 	assert.Equal(t, recipeName, got[recipeName].Recipe)
-	// It has no source yet: the execution fails and says so, and once the parent
-	// is published it builds.
-	assert.Contains(t, got[child].Execution, "child-unplanned-20261102")
-	settled(t, f, 4)
-	ran := executions(t, f, 3)
-	require.Len(t, ran, 3)
+	assert.Equal(t, trigger.Wait, got[child].Action, "both are stale, and it builds on what the other is about to publish")
+	assert.Contains(t, got[child].Why, "it builds on the image of recipe "+recipeName)
+	settled(t, f, 3) // the night, and two ends
+	ran := executions(t, f, 2)
+	require.Len(t, ran, 2, "each once, the parent first")
+	assert.Regexp(t, `^debian-12-docker-[0-9a-f]{16}-20261102$`, ran[0])
+	assert.Regexp(t, `^child-[0-9a-f]{16}-20261102$`, ran[1])
 
 	second, err := invoke(t, f, workflow.StartBuilds, nightAt("2026-11-03T03:00:00Z"))
 	require.NoError(t, err)
@@ -263,4 +265,121 @@ func TestARecipeThatFailsAgainAndAgainIsPausedUntilItIsResumed(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, was)
 	assert.Equal(t, trigger.Start, night("2026-11-06T03:00:00Z").Action)
+}
+
+// finding is an event as Amazon Inspector sends it, of an instance of an image.
+func finding(image, vulnerability, fix string) eventtypes.PutEventsRequestEntry {
+	detail := `{"awsAccountId":"444455556666","findingArn":"arn:aws:inspector2:eu-west-1:444455556666:finding/1","type":"PACKAGE_VULNERABILITY",` +
+		`"status":"ACTIVE","severity":"HIGH","fixAvailable":"` + fix + `","packageVulnerabilityDetails":{"vulnerabilityId":"` + vulnerability + `",` +
+		`"vulnerablePackages":[{"name":"openssl","fixedInVersion":"0:3.0.18-1"}]},"resources":[{"type":"AWS_EC2_INSTANCE","id":"i-0123456789abcdef0",` +
+		`"region":"eu-west-1","details":{"awsEc2Instance":{"imageId":"` + image + `"}}}]}`
+	return eventtypes.PutEventsRequestEntry{
+		Source: aws.String("aws.inspector2"), DetailType: aws.String(trigger.InspectorFinding), Detail: &detail, Resources: []string{"i-0123456789abcdef0"},
+	}
+}
+
+// inspects has the embedded AWS's own services send events, as only they may.
+func inspects(t *testing.T, f *rehearsal.Factory, entries ...eventtypes.PutEventsRequestEntry) {
+	t.Helper()
+	for _, e := range entries {
+		require.NoError(t, f.Cloud.Events.Emit(t.Context(), events.Event{
+			Source: *e.Source, DetailType: *e.DetailType, Resources: e.Resources, Detail: json.RawMessage(*e.Detail),
+			Account: f.Cloud.Account(), Region: f.Cloud.Region(), Time: time.Date(2026, 11, 10, 12, 0, 0, 0, time.UTC),
+		}))
+	}
+}
+
+func TestAVulnerabilityWithAFixBuildsThePublishedImageAnewOnceThoughFiveInstancesHaveIt(t *testing.T) {
+	f := familyFactory(t, nil)
+	published := bake(t, f, rehearsal.BakeInput{})
+	require.Equal(t, workflow.Published, published.Status, published.Cause)
+	settled(t, f, 2) // the parent's end, and the child's, which follows
+	executions(t, f, 2)
+	before, image := invocationsOf(f, workflow.StartBuilds), published.Images[home]
+
+	inspects(t, f, finding(image, "CVE-2026-0001", "NO"), finding(debianImage(t, f), "CVE-2026-0001", "YES"))
+	for range 5 {
+		inspects(t, f, finding(image, "CVE-2026-0001", "YES"))
+	}
+	// Of the two others the rule lets one through; then two builds end.
+	settled(t, f, before+8)
+	ran := executions(t, f, 4)
+	require.Len(t, ran, 4, "the image anew, and the one that builds on it")
+	assert.Regexp(t, `^debian-12-docker-[0-9a-f]{16}-fix-[0-9a-f]{8}$`, ran[2])
+	assert.Regexp(t, `^child-[0-9a-f]{16}$`, ran[3])
+	assert.NotEqual(t, image, pointed(t, f, home), "consumers get another image")
+
+	inspects(t, f, finding(image, "CVE-2026-0002", "YES"), finding(pointed(t, f, home), "CVE-2026-0001", "YES"))
+	settled(t, f, before+10)
+	assert.Len(t, executions(t, f, 4), 4, "the old image is answered, and the new one waits for its day")
+}
+
+// debianImage is an image that is not the factory's.
+func debianImage(t *testing.T, f *rehearsal.Factory) string {
+	t.Helper()
+	out, err := f.Cloud.EC2.DescribeImages(t.Context(), &ec2.DescribeImagesInput{Owners: []string{"136693071363"}}, func(o *ec2.Options) { o.Region = home })
+	require.NoError(t, err)
+	require.NotEmpty(t, out.Images)
+	return aws.ToString(out.Images[0].ImageId)
+}
+
+func TestAnExecutionWithADelayBeginsAfterIt(t *testing.T) {
+	f := simFactory(t, nil)
+	client := sfn.NewFromConfig(f.Cloud.AWSConfig(""))
+	started, err := client.StartExecution(t.Context(), &sfn.StartExecutionInput{
+		StateMachineArn: &f.StateMachine, Input: aws.String(`{"recipe":"` + recipeName + `","delaySeconds":600}`),
+	})
+	require.NoError(t, err)
+	executions(t, f, 1)
+	end, err := client.DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: started.ExecutionArn})
+	require.NoError(t, err)
+	require.Equal(t, sfntypes.ExecutionStatusSucceeded, end.Status, aws.ToString(end.Cause))
+	history, err := client.GetExecutionHistory(t.Context(), &sfn.GetExecutionHistoryInput{ExecutionArn: started.ExecutionArn})
+	require.NoError(t, err)
+	for _, e := range history.Events {
+		if e.StateEnteredEventDetails != nil && *e.StateEnteredEventDetails.Name == "Resolve" {
+			assert.Equal(t, 10*time.Minute, e.Timestamp.Sub(*end.StartDate).Round(time.Minute))
+			return
+		}
+	}
+	t.Fatal("Resolve was never entered")
+}
+
+func TestAnExecutionOfAWrongInputFailsAtOnceAndSaysWhatIsAllowed(t *testing.T) {
+	f := simFactory(t, nil)
+	client := sfn.NewFromConfig(f.Cloud.AWSConfig(""))
+	for sentence, tc := range map[string]struct{ input, code, cause string }{
+		"an unknown recipe":             {`{"recipe":"debian-99"}`, "RecipeInvalid", `unknown recipe "debian-99"`},
+		"which there are":               {`{"recipe":"debian-99"}`, "RecipeInvalid", recipeName},
+		"a recipe that is a path":       {`{"recipe":"../x"}`, "RecipeInvalid", `unknown recipe "../x"`},
+		"a recipe that is a number":     {`{"recipe":12}`, "InvalidInput", "recipe is of type number (allowed: a string)"},
+		"no recipe":                     {`{"force":true}`, "InvalidInput", "recipe"},
+		"an unknown field":              {`{"recipe":"` + recipeName + `","sorce":"ami-0123456789abcdef0"}`, "InvalidInput", `unknown field "sorce" (allowed: delaySeconds, force, recipe, source)`},
+		"force that is a text":          {`{"recipe":"` + recipeName + `","force":"yes"}`, "InvalidInput", "force is of type string (allowed: true or false)"},
+		"a source that is no image":     {`{"recipe":"` + recipeName + `","source":"debian-12"}`, "InvalidInput", `"debian-12" is not an AMI id`},
+		"a source that is not there":    {`{"recipe":"` + recipeName + `","source":"ami-0123456789abcdef0"}`, "SourceNotFound", "ami-0123456789abcdef0"},
+		"a delay that is a text":        {`{"recipe":"` + recipeName + `","delaySeconds":"60"}`, "InvalidInput", "delaySeconds is of type string (allowed: a whole number)"},
+		"a delay of days":               {`{"recipe":"` + recipeName + `","delaySeconds":86400}`, "InvalidInput", "delaySeconds is 86400 (allowed: 0 to 3600)"},
+		"a delay into the past":         {`{"recipe":"` + recipeName + `","delaySeconds":-1}`, "InvalidInput", "delaySeconds is -1 (allowed: 0 to 3600)"},
+		"a delay of a part of a second": {`{"recipe":"` + recipeName + `","delaySeconds":0.5}`, "InvalidInput", "delaySeconds is of type number 0.5 (allowed: a whole number)"},
+		"no object":                     {`"` + recipeName + `"`, "InvalidInput", `such as {"recipe": "debian-12-docker"}`},
+		"nothing at all":                {`{}`, "InvalidInput", `such as {"recipe": "debian-12-docker"}`},
+		"a list":                        {`["` + recipeName + `"]`, "InvalidInput", `such as {"recipe": "debian-12-docker"}`},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			started, err := client.StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: &f.StateMachine, Input: &tc.input})
+			require.NoError(t, err)
+			var end *sfn.DescribeExecutionOutput
+			require.Eventually(t, func() bool {
+				end, err = client.DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: started.ExecutionArn})
+				require.NoError(t, err)
+				return end.Status != sfntypes.ExecutionStatusRunning
+			}, time.Minute, 10*time.Millisecond)
+			assert.Equal(t, sfntypes.ExecutionStatusFailed, end.Status)
+			assert.Equal(t, tc.code, aws.ToString(end.Error))
+			assert.Contains(t, aws.ToString(end.Cause), tc.cause)
+			assert.Less(t, end.StopDate.Sub(*end.StartDate), time.Minute, "at once")
+		})
+	}
+	requireNothingLeft(t, f)
 }

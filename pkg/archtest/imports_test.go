@@ -35,17 +35,18 @@ var everywhere = []string{"pkg/failure", "pkg/report"}
 var layers = []layer{
 	{folder: "cmd", may: []string{"pkg/cli"}},
 	{folder: "lambdas", may: []string{"pkg/lambdaentry", "pkg/functions", "pkg/stage"}, strict: true},
-	{folder: "infra", may: []string{"pkg/workflow"}},
+	{folder: "infra", may: []string{"pkg/workflow", "pkg/metric"}},
 	{folder: "test", may: []string{"pkg", "userdata", "infra"}},
 
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
 		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/source",
-		"pkg/component", "pkg/compliance", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "userdata",
+		"pkg/component", "pkg/compliance", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "pkg/doctor", "userdata",
 	}},
+	{folder: "pkg/doctor", may: []string{"pkg/lambdaentry", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal", may: []string{
 		"pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdaentry", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
-		"pkg/evidence", "pkg/guest", "pkg/ami", "pkg/awserr", "userdata",
+		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/awserr", "userdata",
 	}},
 
 	// The embedded AWS knows nothing of the factory.
@@ -55,17 +56,19 @@ var layers = []layer{
 	{folder: "pkg/functions", may: []string{
 		"pkg/lambdaentry", "pkg/stage", "pkg/trigger", "pkg/distribution", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
-	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "pkg/component", "userdata"}},
+	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "pkg/component", "pkg/cost", "userdata"}},
 	{folder: "pkg/stage", may: []string{
 		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/compliance", "pkg/component", "pkg/distribution", "pkg/evidence",
-		"pkg/userdata", "pkg/plan", "pkg/source", "pkg/recipe", "pkg/trigger",
+		"pkg/userdata", "pkg/plan", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost",
 	}},
+	{folder: "pkg/metric"},
+	{folder: "pkg/cost"},
 	{folder: "pkg/trigger", may: []string{"pkg/recipe"}},
 	{folder: "pkg/workflow"},
 	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/awserr"}},
 	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/distribution", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
-	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance"}},
+	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance", "pkg/cost"}},
 	{folder: "pkg/ami", may: []string{"pkg/awserr"}},
 	{folder: "pkg/guest", may: []string{"pkg/awserr"}},
 	{folder: "pkg/awserr"},
@@ -85,7 +88,7 @@ var layers = []layer{
 var extra = []layer{
 	{folder: "pkg/localcloud", may: []string{"pkg/workflow"}},
 	{folder: "pkg", may: []string{"pkg/localcloud", "userdata", "pkg/recipe", "pkg/plan"}},
-	{folder: "infra", may: []string{"pkg/stage", "pkg/lambdaentry"}},
+	{folder: "infra", may: []string{"pkg/stage", "pkg/trigger", "pkg/lambdaentry"}},
 	{folder: "userdata", may: []string{"pkg/component", "pkg/compliance", "pkg/recipe", "pkg/userdata", "pkg/localcloud"}},
 }
 
@@ -106,10 +109,11 @@ var outsides = []outside{
 	{library: "github.com/johannesboyne/gofakes3", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/containers/gvisor-tap-vsock", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/xiatechs/jsonata-go", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
+	{library: "github.com/reugn/go-quartz", only: []string{"pkg/localcloud/scheduler"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin"}, why: "it signs what stands in for a vendor's repository"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
-		"cmd", "infra", "pkg/workflow", "pkg/trigger", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/userdata", "pkg/report", "pkg/failure", "userdata",
+		"cmd", "infra", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/userdata", "pkg/report", "pkg/failure", "userdata",
 	}, why: "these are pure: what they need of AWS is resolved before"},
 	{library: "github.com/stretchr/testify", never: []string{"cmd", "lambdas", "infra", "pkg", "userdata"}, why: "it is for tests"},
 }

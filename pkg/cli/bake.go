@@ -261,6 +261,9 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 		label = ""
 	}
 	row("factory's own", "at most %s; the rest is the guests' and EC2's", seconds(s.OwnSeconds()))
+	if e := s.Cost; e != nil {
+		row("cost on AWS", "about $%.2f, and $%.2f a month to keep the image, at list prices; see the report", e.USD, e.MonthlyUSD)
+	}
 	if s.Report != "" {
 		row("report", "%s", relative(s.Report))
 	}

@@ -119,7 +119,7 @@ hold what they promise, and publishes them: all regions, or none.
 
 The same functions and the same state machine run on AWS and, for rehearsal,
 on this machine against an embedded AWS whose instances are real virtual
-machines. Only build and resume, and plan where the environment
+machines. Only build, resume and doctor, and plan where the environment
 says so, talk to AWS.`,
 		Example: `  ami-factory lint
   ami-factory plan debian-12-docker
@@ -134,7 +134,7 @@ says so, talk to AWS.`,
 			}
 			return nil
 		},
-	}, a.lint(), a.plan(), a.schema(), a.components(), a.userData(), a.bake(), a.build(), a.resume(), a.local(), a.images())
+	}, a.lint(), a.plan(), a.schema(), a.components(), a.userData(), a.bake(), a.build(), a.resume(), a.doctor(), a.local(), a.images())
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "what to print on stdout: text or json")
 	root.PersistentFlags().StringVar(&a.userdata, "userdata", "",
 		"`folder` of recipes and components (default: ./userdata if there is one, else the copy built in)")

@@ -6,7 +6,9 @@ import (
 	"html/template"
 	"io"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -105,6 +107,9 @@ func functions() template.FuncMap {
 		},
 		"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"duration": duration,
+		"quantity": func(v float64) string { return shortest(significant(v, 3)) },
+		"price":    func(v float64) string { return "$" + shortest(significant(v, 4)) },
+		"dollars":  func(v float64) string { return "$" + significant(v, 2) },
 		"between": func(a, b time.Time) string {
 			if a.IsZero() || b.Before(a) {
 				return "—"
@@ -158,4 +163,25 @@ func duration(seconds float64) string {
 	default:
 		return fmt.Sprintf("%d h %02d min", int(seconds)/3600, int(seconds)%3600/60)
 	}
+}
+
+// significant writes a number with so many digits that say something, and at
+// least cents: 0.00023, 12.50, 431.
+func significant(v float64, digits int) string {
+	switch {
+	case v == 0:
+		return "0"
+	case v == math.Trunc(v) && v >= 10:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	before := int(math.Floor(math.Log10(v))) + 1
+	return strconv.FormatFloat(v, 'f', max(digits-before, 2), 64)
+}
+
+// shortest leaves out the zeros at the end of a fraction.
+func shortest(number string) string {
+	if !strings.Contains(number, ".") {
+		return number
+	}
+	return strings.TrimSuffix(strings.TrimRight(number, "0"), ".")
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 )
 
@@ -53,6 +54,7 @@ type Report struct {
 	Compliance     *compliance.Report  `json:"compliance,omitempty"` // none when the checks were not reached
 	Waivers        []compliance.Waiver `json:"waivers"`              // that the recipe has, used or not
 	Stages         []Stage             `json:"stages"`               // in the order of execution
+	Cost           *cost.Estimate      `json:"cost,omitempty"`       // on AWS; none where nothing is known of it
 	Logs           []Log               `json:"logs"`
 	Removed        []string            `json:"removed"` // resource ids
 	Left           []string            `json:"left"`    // "id: reason"

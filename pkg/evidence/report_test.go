@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
@@ -123,6 +124,38 @@ func published() evidence.Report {
 	r.SetImages(map[string]string{"eu-west-1": "ami-0fedcba9876543210", "eu-central-1": "ami-0aaaabbbbccccdddd"})
 	r.Pointers = []string{"eu-west-1:/ami-factory/debian-12-docker/latest", "eu-central-1:/ami-factory/debian-12-docker/latest"}
 	return r
+}
+
+// estimate is a cost with every kind of line, and figures of every size.
+func estimate() *cost.Estimate {
+	return &cost.Estimate{
+		Region: "eu-west-1", Prices: "2026-10, a list of prices", USD: 0.17008, MonthlyUSD: 0.4,
+		Lines: []cost.Line{
+			{Item: "Copies to other regions", Quantity: 8, Unit: "GiB", Price: 0.02, USD: 0.16, Estimated: true},
+			{Item: "EC2 builder, t3.medium", Quantity: 0.1, Unit: "hour", Price: 0.0456, USD: 0.00456},
+			{Item: "Lambda, invocations", Quantity: 1280, Unit: "request", Price: 0.0000002, USD: 0.000256},
+			{Item: "EBS snapshot in eu-west-1", Quantity: 8, Unit: "GiB-month", Price: 0.05, USD: 0.4, Estimated: true, Monthly: true},
+		},
+		Notes: []string{"Not counted: logs."},
+	}
+}
+
+func TestCostSaysWhatItIsMadeOf(t *testing.T) {
+	r := published()
+	r.Cost = estimate()
+	page := html(t, r)
+	for _, text := range []string{
+		"<b>$0.17</b> for this execution, and <b>$0.40</b> every month for keeping the image, had it run there for as long as here.",
+		`<td data-label="Quantity">about 8 GiB</td><td data-label="Price">$0.02</td><td data-label="US dollars">$0.16</td>`,
+		`<td data-label="Quantity">0.1 hour</td><td data-label="Price">$0.0456</td><td data-label="US dollars">$0.0046</td>`,
+		`<td data-label="Quantity">1280 request</td><td data-label="Price">$0.0000002</td><td data-label="US dollars">$0.00026</td>`,
+		"$0.40 a month", "Prices of eu-west-1, 2026-10, a list of prices. Not counted: logs.",
+	} {
+		assert.Contains(t, page, text)
+	}
+	r.Guests = compliance.Guests{Kind: "ec2"}
+	assert.NotContains(t, html(t, r), "had it run there")
+	assert.NotContains(t, html(t, published()), "Cost on AWS")
 }
 
 func rejected() evidence.Report {

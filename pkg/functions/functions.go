@@ -55,6 +55,7 @@ func resolve(e lambdaentry.Environment) stage.Resolve {
 		EC2:      func(region string) stage.ResolveEC2 { return e.EC2(region) },
 		SSM:      func(region string) distribution.ParameterReader { return e.SSM(region) },
 		UserData: e.UserData(),
+		Metrics:  e.Output,
 	}
 }
 
@@ -142,14 +143,14 @@ func Cleanup(e lambdaentry.Environment) lambdaentry.Handler {
 func Notify(e lambdaentry.Environment) lambdaentry.Handler {
 	return lambdaentry.Adapt(stage.Notify{
 		Settings: e.Settings, Store: e.Store(),
-		SNS: sns.NewFromConfig(e.AWS), Events: eventbridge.NewFromConfig(e.AWS),
+		SNS: sns.NewFromConfig(e.AWS), Events: eventbridge.NewFromConfig(e.AWS), Metrics: e.Output,
 	}.Run)
 }
 
 // StartBuilds makes the function of stage.StartBuilds.
 func StartBuilds(e lambdaentry.Environment) lambdaentry.Handler {
 	return lambdaentry.Adapt(stage.StartBuilds{
-		Resolve: resolve(e), Executions: sfn.NewFromConfig(e.AWS), SNS: sns.NewFromConfig(e.AWS), Policy: trigger.DefaultPolicy(),
+		Resolve: resolve(e), Executions: sfn.NewFromConfig(e.AWS), SNS: sns.NewFromConfig(e.AWS), Policy: policy(e),
 	}.Run)
 }
 
@@ -161,7 +162,17 @@ func WatchSources(e lambdaentry.Environment) lambdaentry.Handler {
 func watch(e lambdaentry.Environment) stage.WatchSources {
 	return stage.WatchSources{
 		Settings: e.Settings, Store: e.Store(), SSM: e.SSM(e.Region), Events: eventbridge.NewFromConfig(e.AWS), UserData: e.UserData(),
+		Policy: policy(e),
 	}
+}
+
+// policy is that of every deployment, with what this one has chosen.
+func policy(e lambdaentry.Environment) trigger.Policy {
+	p := trigger.DefaultPolicy()
+	if e.FindingHours > 0 {
+		p.FindingLimit = time.Duration(e.FindingHours) * time.Hour
+	}
+	return p
 }
 
 // certificateTimeout bounds how long a certificate may take.
@@ -175,6 +186,6 @@ func ReleaseAnnounced(e lambdaentry.Environment) lambdaentry.Handler {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return lambdaentry.Adapt(stage.ReleaseAnnounced{
-		Settings: e.Settings, Store: e.Store(), Watch: watch(e), Certificate: stage.FetchCertificate(client),
+		Settings: e.Settings, Store: e.Store(), Watch: watch(e), Endpoint: e.Endpoint, Certificate: stage.FetchCertificate(client),
 	}.Run)
 }

@@ -2,9 +2,12 @@ package lambdaentry
 
 import (
 	"fmt"
+	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 )
 
@@ -23,10 +26,12 @@ const (
 	EnvGossSHA256      = "AMI_FACTORY_GOSS_SHA256"
 	EnvGuestEndpoint   = "AMI_FACTORY_GUEST_ENDPOINT_URL"   // where guests reach S3, if not where functions do
 	EnvParameters      = "AMI_FACTORY_COMPONENT_PARAMETERS" // JSON, see component.ParseDeployment
+	EnvPrices          = "AMI_FACTORY_PRICES"               // JSON, see cost.ListPrices
 	EnvGuests          = "AMI_FACTORY_GUESTS"
 	EnvStateMachine    = "AMI_FACTORY_STATE_MACHINE_ARN"   // for triggers
 	EnvEventBus        = "AMI_FACTORY_EVENT_BUS"           // for triggers: the factory's own
 	EnvTopics          = "AMI_FACTORY_ANNOUNCEMENT_TOPICS" // for triggers: ARNs of the topics that are heard
+	EnvFindingHours    = "AMI_FACTORY_FINDING_HOURS"       // for triggers: at least between two builds for vulnerabilities
 	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR"        // read user data from disk, not from the binary
 )
 
@@ -68,6 +73,15 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 	if c.Parameters, err = component.ParseDeployment(getenv(EnvParameters)); err != nil {
 		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", EnvParameters, err)
 	}
+	if c.Prices, err = cost.ListPrices(getenv(EnvPrices)); err != nil {
+		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", EnvPrices, err)
+	}
+	c.Architecture = architecture()
+	if hours := getenv(EnvFindingHours); hours != "" {
+		if c.FindingHours, err = strconv.Atoi(hours); err != nil || c.FindingHours < 1 {
+			return Config{}, fmt.Errorf("%s is %q (allowed: whole hours, at least 1); correct it where the factory is deployed", EnvFindingHours, hours)
+		}
+	}
 	if c.Guests == "" {
 		c.Guests = "ec2"
 	}
@@ -81,6 +95,14 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 		return Config{}, fmt.Errorf("the function's environment lacks %s; deploy the function again", strings.Join(missing, ", "))
 	}
 	return c, nil
+}
+
+// architecture is Lambda's name of what this program was built for.
+func architecture() string {
+	if runtime.GOARCH == "amd64" {
+		return "x86_64"
+	}
+	return runtime.GOARCH
 }
 
 // list splits a comma-separated list and drops what is empty.

@@ -3,6 +3,7 @@ package lambdaentry
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -29,6 +30,8 @@ const (
 type Environment struct {
 	Config
 	AWS aws.Config
+	// Output takes metrics: lines that CloudWatch Logs reads.
+	Output io.Writer
 }
 
 // NewEnvironment reads configuration and AWS credentials of the process.
@@ -42,7 +45,7 @@ func NewEnvironment(ctx context.Context, getenv func(string) string) (Environmen
 	if err != nil {
 		return Environment{}, fmt.Errorf("load the AWS configuration: %w", err)
 	}
-	return Environment{Config: c, AWS: cfg}, nil
+	return Environment{Config: c, AWS: cfg, Output: os.Stdout}, nil
 }
 
 // Retryer slows down when AWS throttles, and gives up early.

@@ -83,10 +83,32 @@ func decode(payload []byte, into any) error {
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		return fmt.Errorf("unknown field %s (allowed: %s)", field, strings.Join(fields(reflect.TypeOf(into).Elem()), ", "))
 	}
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) && wrong.Field != "" {
+		return fmt.Errorf("%s is of type %s (allowed: %s)", wrong.Field, wrong.Value, kindOf(wrong.Type))
+	}
 	return err
 }
 
-// fields are the names that a struct has in JSON, those of embedded ones too.
+// kindOf is what JSON calls the values of a type.
+func kindOf(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Slice:
+		return "a list"
+	}
+	return "an object"
+}
+
+// fields are the names that a struct has in JSON, those of embedded ones too, but
+// for what the state machine adds: nobody is to write that.
 func fields(t reflect.Type) []string {
 	var out []string
 	if t.Kind() != reflect.Struct {
@@ -94,7 +116,7 @@ func fields(t reflect.Type) []string {
 	}
 	for _, f := range reflect.VisibleFields(t) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name != "" && name != "-" {
+		if name != "" && name != "-" && f.Tag.Get("from") != "machine" {
 			out = append(out, name)
 		}
 	}
@@ -141,6 +163,8 @@ func Logged(next Handler, w io.Writer) Handler {
 		log = log.With("milliseconds", time.Since(start).Milliseconds())
 		var failed messages.InvokeResponse_Error
 		switch {
+		case err == nil && isTrigger(payload) && len(out) <= maxLogged:
+			log.InfoContext(ctx, "stage done", "result", out)
 		case err == nil:
 			log.InfoContext(ctx, "stage done")
 		case errors.As(err, &failed) && isNotYet(failure.Code(failed.Type)):
@@ -152,6 +176,16 @@ func Logged(next Handler, w io.Writer) Handler {
 		}
 		return out, err
 	}
+}
+
+// maxLogged bounds the results that are logged.
+const maxLogged = 16 << 10
+
+// isTrigger: no execution calls it. Nobody waits for the result of such a call,
+// and only the log keeps why something was started, or not.
+func isTrigger(payload json.RawMessage) bool {
+	var job struct{ Execution json.RawMessage }
+	return json.Unmarshal(payload, &job) == nil && job.Execution == nil
 }
 
 // subject says whose call it is.

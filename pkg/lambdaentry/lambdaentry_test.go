@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/stage"
 )
 
 type input struct {
@@ -78,7 +80,7 @@ func TestInputThatIsNotWhatIsDocumentedIsRefused(t *testing.T) {
 	for sentence, tc := range map[string]struct{ payload, says string }{
 		"not JSON":                  {`{"recipe":`, "unexpected EOF"},
 		"not an object":             {`"debian-12-docker"`, "string"},
-		"a value of another type":   {`{"recipe":1}`, "number"},
+		"a value of another type":   {`{"recipe":1}`, "recipe is of type number (allowed: a string)"},
 		"a field that is not known": {`{"recip":"r"}`, `unknown field "recip" (allowed: recipe)`},
 		"two documents":             {`{"recipe":"r"} {}`, "something follows"},
 	} {
@@ -92,6 +94,21 @@ func TestInputThatIsNotWhatIsDocumentedIsRefused(t *testing.T) {
 			assert.Equal(t, "InvalidInput", got.Type)
 			assert.Contains(t, got.Message, tc.says)
 		})
+	}
+}
+
+func TestOnlyWhatPeopleMayWriteIsSaidToBeAllowed(t *testing.T) {
+	handler := lambdaentry.Adapt(func(context.Context, stage.ResolveInput) (output, error) { return output{}, nil })
+	for payload, says := range map[string]string{
+		`{"recip":"r"}`:        `unknown field "recip" (allowed: delaySeconds, force, recipe, source)`,
+		`{"force":"yes"}`:      "force is of type string (allowed: true or false)",
+		`{"delaySeconds":"1"}`: "delaySeconds is of type string (allowed: a whole number)",
+		`{"execution":1}`:      "execution is of type number (allowed: an object)",
+	} {
+		_, err := handler(t.Context(), []byte(payload))
+		var got messages.InvokeResponse_Error
+		require.ErrorAs(t, err, &got, payload)
+		assert.Contains(t, got.Message, says)
 	}
 }
 
@@ -123,6 +140,35 @@ func TestPanicIsADefectWithItsPlace(t *testing.T) {
 		functions = append(functions, filepath.Base(f.Path))
 	}
 	assert.Contains(t, functions, "lambdaentry_test.go")
+}
+
+func TestWhatTriggersDecidedIsLogged(t *testing.T) {
+	type decided struct {
+		Why string `json:"why"`
+	}
+	for sentence, tc := range map[string]struct {
+		payload string
+		why     string
+		logged  bool
+	}{
+		"an event's":                  {`{"detail-type":"x","detail":{}}`, "heard before", true},
+		"not an execution's":          {`{"execution":{"name":"run"},"stage":"Seal"}`, "x", false},
+		"not one too long for a line": {`{"detail-type":"x","detail":{}}`, strings.Repeat("x", 20<<10), false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			var buf bytes.Buffer
+			h := lambdaentry.Logged(lambdaentry.Adapt(func(context.Context, map[string]any) (decided, error) { return decided{tc.why}, nil }), &buf)
+			_, err := h(t.Context(), []byte(tc.payload))
+			require.NoError(t, err)
+			var line map[string]any
+			require.NoError(t, json.Unmarshal(buf.Bytes(), &line))
+			if !tc.logged {
+				assert.NotContains(t, line, "result")
+				return
+			}
+			assert.Equal(t, map[string]any{"why": tc.why}, line["result"])
+		})
+	}
 }
 
 func TestLog(t *testing.T) {

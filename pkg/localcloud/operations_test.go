@@ -21,8 +21,11 @@ import (
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	secretstypes "github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
+	quotatypes "github.com/aws/aws-sdk-go-v2/service/servicequotas/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
+	snstypes "github.com/aws/aws-sdk-go-v2/service/sns/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -177,7 +180,12 @@ func TestEveryOperationOfKMSOverTheWire(t *testing.T) {
 	must[*kms.CreateAliasOutput](t)(client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String("alias/images"), TargetKeyId: key.KeyId}))
 	assert.Equal(t, *key.Arn, *must[*kms.DescribeKeyOutput](t)(client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/images")})).KeyMetadata.Arn)
 	assert.Len(t, must[*kms.ListAliasesOutput](t)(client.ListAliases(ctx, &kms.ListAliasesInput{})).Aliases, 3)
-	assert.Len(t, must[*kms.ListKeysOutput](t)(client.ListKeys(ctx, &kms.ListKeysInput{})).Keys, 3)
+	other := must[*kms.CreateKeyOutput](t)(client.CreateKey(ctx, &kms.CreateKeyInput{})).KeyMetadata
+	must[*kms.UpdateAliasOutput](t)(client.UpdateAlias(ctx, &kms.UpdateAliasInput{AliasName: aws.String("alias/images"), TargetKeyId: other.KeyId}))
+	assert.Equal(t, *other.Arn, *must[*kms.DescribeKeyOutput](t)(client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/images")})).KeyMetadata.Arn)
+	must[*kms.DeleteAliasOutput](t)(client.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: aws.String("alias/images")}))
+	assert.Len(t, must[*kms.ListAliasesOutput](t)(client.ListAliases(ctx, &kms.ListAliasesInput{})).Aliases, 2)
+	assert.Len(t, must[*kms.ListKeysOutput](t)(client.ListKeys(ctx, &kms.ListKeysInput{})).Keys, 4)
 	policy := must[*kms.GetKeyPolicyOutput](t)(client.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: key.KeyId}))
 	must[*kms.PutKeyPolicyOutput](t)(client.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: key.KeyId, Policy: policy.Policy}))
 	grant := must[*kms.CreateGrantOutput](t)(client.CreateGrant(ctx, &kms.CreateGrantInput{KeyId: key.KeyId, GranteePrincipal: aws.String("arn:aws:iam::444455556666:root"), Operations: []kmstypes.GrantOperation{"Decrypt"}}))
@@ -187,11 +195,49 @@ func TestEveryOperationOfKMSOverTheWire(t *testing.T) {
 	assert.Equal(t, data.Plaintext, must[*kms.DecryptOutput](t)(client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: data.CiphertextBlob})).Plaintext)
 	sealed := must[*kms.EncryptOutput](t)(client.Encrypt(ctx, &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte{0, 1, 255}}))
 	assert.Equal(t, []byte{0, 1, 255}, must[*kms.DecryptOutput](t)(client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})).Plaintext)
+	must[*kms.DisableKeyOutput](t)(client.DisableKey(ctx, &kms.DisableKeyInput{KeyId: key.KeyId}))
+	_, err := client.Encrypt(ctx, &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte{1}})
+	var disabled *kmstypes.DisabledException
+	require.ErrorAs(t, err, &disabled)
+	must[*kms.EnableKeyOutput](t)(client.EnableKey(ctx, &kms.EnableKeyInput{KeyId: key.KeyId}))
+	must[*kms.EncryptOutput](t)(client.Encrypt(ctx, &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte{1}}))
 	must[*kms.ScheduleKeyDeletionOutput](t)(client.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: key.KeyId}))
-	_, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/none")})
+	_, err = client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/none")})
 	var notFound *kmstypes.NotFoundException
 	require.ErrorAs(t, err, &notFound)
 	assert.Empty(t, calls.missing(c.KMS.Wire()))
+}
+
+func TestEveryOperationOfServiceQuotasOverTheWire(t *testing.T) {
+	c := listening(t)
+	cfg, calls := recorded(c)
+	client := servicequotas.NewFromConfig(cfg)
+	ctx := t.Context()
+	amis := &servicequotas.GetServiceQuotaInput{ServiceCode: aws.String("ec2"), QuotaCode: aws.String("L-B665C33B")}
+	assert.Equal(t, 50000.0, *must[*servicequotas.GetServiceQuotaOutput](t)(client.GetServiceQuota(ctx, amis)).Quota.Value)
+	require.NoError(t, c.Quotas.Set(account, region, "ec2", "L-B665C33B", 7))
+	require.Error(t, c.Quotas.Set(account, region, "ec2", "L-0", 7))
+	raw, err := c.Quotas.Snapshot()
+	require.NoError(t, err)
+	require.NoError(t, c.Quotas.Restore(raw))
+	assert.Equal(t, 7.0, *must[*servicequotas.GetServiceQuotaOutput](t)(client.GetServiceQuota(ctx, amis)).Quota.Value, "what was set is kept")
+	abroad := servicequotas.NewFromConfig(c.AWSConfig("us-east-1"))
+	assert.Equal(t, 50000.0, *must[*servicequotas.GetServiceQuotaOutput](t)(abroad.GetServiceQuota(ctx, amis)).Quota.Value, "regions are separate")
+	assert.Equal(t, 50000.0, *must[*servicequotas.GetAWSDefaultServiceQuotaOutput](t)(client.GetAWSDefaultServiceQuota(ctx, &servicequotas.GetAWSDefaultServiceQuotaInput{
+		ServiceCode: amis.ServiceCode, QuotaCode: amis.QuotaCode,
+	})).Quota.Value)
+	pages := servicequotas.NewListServiceQuotasPaginator(client, &servicequotas.ListServiceQuotasInput{ServiceCode: aws.String("ec2"), MaxResults: aws.Int32(1)})
+	var codes []string
+	for pages.HasMorePages() {
+		for _, q := range must[*servicequotas.ListServiceQuotasOutput](t)(pages.NextPage(ctx)).Quotas {
+			codes = append(codes, *q.QuotaCode)
+		}
+	}
+	assert.Equal(t, []string{"L-1216C47A", "L-B665C33B"}, codes)
+	_, err = client.GetServiceQuota(ctx, &servicequotas.GetServiceQuotaInput{ServiceCode: aws.String("ec2"), QuotaCode: aws.String("L-0")})
+	var unknown *quotatypes.NoSuchResourceException
+	require.ErrorAs(t, err, &unknown)
+	assert.Empty(t, calls.missing(c.Quotas.Wire()))
 }
 
 func TestEveryOperationOfSecretsManagerOverTheWire(t *testing.T) {
@@ -231,6 +277,15 @@ func TestEveryOperationOfSNSOverTheWire(t *testing.T) {
 	assert.Equal(t, "1", must[*sns.GetTopicAttributesOutput](t)(client.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: topic})).Attributes["SubscriptionsConfirmed"])
 	assert.Equal(t, *subscription, *must[*sns.ListSubscriptionsOutput](t)(client.ListSubscriptions(ctx, &sns.ListSubscriptionsInput{})).Subscriptions[0].SubscriptionArn)
 	assert.Len(t, must[*sns.ListSubscriptionsByTopicOutput](t)(client.ListSubscriptionsByTopic(ctx, &sns.ListSubscriptionsByTopicInput{TopicArn: topic})).Subscriptions, 1)
+	for _, name := range []string{"RawMessageDelivery", "FilterPolicyScope"} {
+		value := map[string]string{"RawMessageDelivery": "true", "FilterPolicyScope": "MessageBody"}[name]
+		must[*sns.SetSubscriptionAttributesOutput](t)(client.SetSubscriptionAttributes(ctx, &sns.SetSubscriptionAttributesInput{SubscriptionArn: subscription, AttributeName: &name, AttributeValue: &value}))
+		assert.Equal(t, value, must[*sns.GetSubscriptionAttributesOutput](t)(client.GetSubscriptionAttributes(ctx, &sns.GetSubscriptionAttributesInput{SubscriptionArn: subscription})).Attributes[name])
+	}
+	must[*sns.SetTopicAttributesOutput](t)(client.SetTopicAttributes(ctx, &sns.SetTopicAttributesInput{TopicArn: topic, AttributeName: aws.String("DisplayName"), AttributeValue: aws.String("News")}))
+	must[*sns.TagResourceOutput](t)(client.TagResource(ctx, &sns.TagResourceInput{ResourceArn: topic, Tags: []snstypes.Tag{{Key: aws.String("a"), Value: aws.String("b")}, {Key: aws.String("c"), Value: aws.String("d")}}}))
+	must[*sns.UntagResourceOutput](t)(client.UntagResource(ctx, &sns.UntagResourceInput{ResourceArn: topic, TagKeys: []string{"a"}}))
+	assert.Equal(t, "d", *must[*sns.ListTagsForResourceOutput](t)(client.ListTagsForResource(ctx, &sns.ListTagsForResourceInput{ResourceArn: topic})).Tags[0].Value)
 	must[*sns.UnsubscribeOutput](t)(client.Unsubscribe(ctx, &sns.UnsubscribeInput{SubscriptionArn: subscription}))
 	must[*sns.PublishOutput](t)(client.Publish(ctx, &sns.PublishInput{TopicArn: topic, Subject: aws.String("s"), Message: aws.String("<m> & more")}))
 	assert.Equal(t, "<m> & more", c.SNS.Messages(*topic)[0].Body)

@@ -18,6 +18,7 @@ import (
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
@@ -46,6 +47,7 @@ type Summary struct {
 	Stages        []execution.StageSeconds `json:"stages"`
 	Functions     float64                  `json:"functionSeconds"` // spent in functions, cold starts included
 	Checks        Checks                   `json:"checks"`
+	Cost          *cost.Estimate           `json:"costOnAws,omitempty"`  // none of an execution that planned nothing
 	Report        string                   `json:"report,omitempty"`     // path of the HTML report
 	ReportJSON    string                   `json:"reportJson,omitempty"` // path of the JSON report
 	Disk          string                   `json:"disk,omitempty"`       // path of the image's disk or tree
@@ -212,6 +214,7 @@ func (f *Factory) addReport(ctx context.Context, s *Summary) error {
 	if c := report.Compliance; c != nil {
 		s.Checks = Checks{Passed: c.Counts.Passed, Failed: c.Counts.Failed, Waived: c.Counts.Waived}
 	}
+	s.Cost = report.Cost
 	page, err := f.read(ctx, "executions/"+s.Execution+"/report.html")
 	if err != nil {
 		return err

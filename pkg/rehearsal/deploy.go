@@ -24,7 +24,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/functions"
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/stage"
@@ -34,8 +33,6 @@ import (
 // Names of what is deployed.
 const (
 	prefix = "ami-factory-"
-
-	builderProfile = "ami-factory-builder"
 
 	topicName = "ami-factory-executions"
 	keyAlias  = "alias/ami-factory" // in every region, for recipes to name
@@ -62,7 +59,7 @@ func (f *Factory) deploy(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("topic: %w", err)
 	}
-	if err := f.deployRoles(gossKey, aws.ToString(topic.TopicArn)); err != nil {
+	if err := f.deployRoles(ctx, gossKey, aws.ToString(topic.TopicArn)); err != nil {
 		return err
 	}
 	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", cloud.Region(), cloud.Account(), workflow.MachineName)
@@ -123,60 +120,61 @@ func (f *Factory) deployAssets(ctx context.Context) (gossKey, gossSHA256 string,
 	return gossKey, gossSHA256, nil
 }
 
-// deployKeys makes a customer key with the same alias in every region.
+// deployKeys makes a customer key with the same alias in every region, which the
+// accounts that recipes share their images with may use.
 func (f *Factory) deployKeys(ctx context.Context) error {
 	regions, err := f.Cloud.EC2.DescribeRegions(ctx, &ec2api.DescribeRegionsInput{})
 	if err != nil {
 		return err
 	}
+	policy, err := keyPolicy(f.Cloud.Account(), f.sharedWith())
+	if err != nil {
+		return err
+	}
 	for _, r := range regions.Regions {
 		region := aws.ToString(r.RegionName)
-		ctx := wire.WithCaller(ctx, wire.Caller{Account: f.Cloud.Account(), Region: region})
-		_, err := f.Cloud.KMS.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(keyAlias)})
-		if err == nil {
-			continue
-		}
-		key, err := f.Cloud.KMS.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("AMI factory images")})
-		if err != nil {
+		if err := f.deployKey(wire.WithCaller(ctx, wire.Caller{Account: f.Cloud.Account(), Region: region}), policy); err != nil {
 			return fmt.Errorf("key in %s: %w", region, err)
 		}
-		_, err = f.Cloud.KMS.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String(keyAlias), TargetKeyId: key.KeyMetadata.KeyId})
-		if err != nil {
-			return fmt.Errorf("key alias in %s: %w", region, err)
-		}
 	}
 	return nil
 }
 
-// deployRoles gives each role the policy that infra gives it on AWS.
-func (f *Factory) deployRoles(gossKey, topicARN string) error {
-	deployment := workflow.Deployment{
-		Partition: "aws", Account: f.Cloud.Account(), Region: f.Cloud.Region(),
-		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
-		BuilderRole: fmt.Sprintf("arn:aws:iam::%s:role/%s", f.Cloud.Account(), builderProfile), Topic: topicARN,
+// deployKey makes the key in one region, or gives it another policy.
+func (f *Factory) deployKey(ctx context.Context, policy string) error {
+	have, err := f.Cloud.KMS.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(keyAlias)})
+	if err == nil {
+		_, err = f.Cloud.KMS.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: have.KeyMetadata.KeyId, Policy: &policy})
+		return err
 	}
-	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN)}
-	for _, spec := range workflow.Functions() {
-		policies[string(spec.Stage)] = spec.Policy(deployment)
+	key, err := f.Cloud.KMS.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("AMI factory images"), Policy: &policy})
+	if err != nil {
+		return err
 	}
-	for name, policy := range policies {
-		raw, err := json.Marshal(policy)
-		if err != nil {
-			return fmt.Errorf("policy of role %s: %w", name, err)
-		}
-		if err := f.Cloud.IAM.PutRole(iam.Role{ARN: f.roleARN(name), Policies: map[string]json.RawMessage{"calls": raw}}); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = f.Cloud.KMS.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String(keyAlias), TargetKeyId: key.KeyMetadata.KeyId})
+	return err
 }
 
-// machineRole is the state machine's, as roleARN takes it.
-const machineRole = "workflow"
-
-// roleARN is the role of a function, or of the state machine.
-func (f *Factory) roleARN(name string) string {
-	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, name)
+// keyPolicy leaves the key to the account's IAM policies, and lets other accounts
+// launch what it encrypts
+// (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html).
+func keyPolicy(account string, others []string) (string, error) {
+	root := func(accounts ...string) map[string]any {
+		arns := []string{}
+		for _, a := range accounts {
+			arns = append(arns, "arn:aws:iam::"+a+":root")
+		}
+		return map[string]any{"AWS": arns}
+	}
+	statements := []map[string]any{{"Sid": "account", "Effect": "Allow", "Principal": root(account), "Action": "kms:*", "Resource": "*"}}
+	if len(others) > 0 {
+		statements = append(statements, map[string]any{
+			"Sid": "launch", "Effect": "Allow", "Principal": root(others...), "Resource": "*",
+			"Action": []string{"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey*", "kms:ReEncrypt*"},
+		})
+	}
+	raw, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
+	return string(raw), err
 }
 
 func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]string, error) {
@@ -221,7 +219,7 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handl
 	for name, maker := range functions.All() {
 		awsConfig := f.Cloud.AWSConfigOfRole("", f.roleARN(name), prefix+name)
 		awsConfig.Retryer = lambdaentry.Retryer
-		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig})
+		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig, Output: f.Cloud.Lambda.Output(f.functionARN(workflow.Stage(name)))})
 	}
 	return handlers, nil
 }

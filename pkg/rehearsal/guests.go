@@ -103,6 +103,20 @@ func (f *Factory) Bases(recipes ...string) []string {
 	return slices.Compact(names)
 }
 
+// sharedWith are the accounts that recipes share their images with, sorted.
+func (f *Factory) sharedWith() []string {
+	fsys := f.opts.userData()
+	names, _ := recipe.Names(fsys)
+	var accounts []string
+	for _, name := range names {
+		if r, _, err := recipe.Load(fsys, name, recipe.Options{Now: f.opts.Clock.Now()}); err == nil {
+			accounts = append(accounts, r.Distribution.Accounts...)
+		}
+	}
+	slices.Sort(accounts)
+	return slices.Compact(accounts)
+}
+
 func (f *Factory) prepare(ctx context.Context, b *base) error {
 	if f.opts.Guests == vm.Simulated {
 		return f.simulatedBase(b)

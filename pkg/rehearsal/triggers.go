@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,40 +9,66 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	lambdaapi "github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-// deployTriggers makes the factory's bus and the rules that start executions.
-// Nothing rings at night here, and Amazon announces nothing.
+// deployTriggers makes what starts executions: the factory's bus and rules, the
+// schedules, and the subscriptions to announcements.
 func (f *Factory) deployTriggers(ctx context.Context) error {
+	for _, deploy := range []func(context.Context) error{f.deployDeadLetters, f.deployRules, f.deployAnnouncements, f.deploySchedules} {
+		if err := deploy(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Factory) deployRules(ctx context.Context) error {
 	_, err := f.Cloud.Events.CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(workflow.FactoryBusName)})
 	if err != nil && !awserr.Is(err, "ResourceAlreadyExistsException") {
 		return fmt.Errorf("event bus: %w", err)
 	}
-	for _, r := range []struct {
-		bus, name string
-		pattern   workflow.Pattern
-	}{
-		{workflow.FactoryBusName, prefix + "source-changed", workflow.SourceChangedPattern()},
-		{"default", prefix + "execution-ended", workflow.ExecutionEndedPattern(f.StateMachine)},
-	} {
-		pattern, err := json.Marshal(r.pattern)
+	for _, r := range workflow.Rules(f.StateMachine, workflow.FindingSeverities()) {
+		bus, name := cmp.Or(r.Bus, "default"), prefix+r.Name
+		pattern, err := json.Marshal(r.Pattern)
 		if err != nil {
 			return err
 		}
-		_, err = f.Cloud.Events.PutRule(ctx, &eventbridge.PutRuleInput{EventBusName: &r.bus, Name: &r.name, EventPattern: aws.String(string(pattern))})
-		if err != nil {
-			return fmt.Errorf("rule %s: %w", r.name, err)
-		}
-		_, err = f.Cloud.Events.PutTargets(ctx, &eventbridge.PutTargetsInput{
-			EventBusName: &r.bus, Rule: &r.name,
-			Targets: []eventtypes.Target{{Id: aws.String(string(workflow.StartBuilds)), Arn: aws.String(f.functionARN(workflow.StartBuilds))}},
+		_, err = f.Cloud.Events.PutRule(ctx, &eventbridge.PutRuleInput{
+			EventBusName: &bus, Name: &name, Description: aws.String(r.Does), EventPattern: aws.String(string(pattern)),
 		})
 		if err != nil {
-			return fmt.Errorf("target of rule %s: %w", r.name, err)
+			return fmt.Errorf("rule %s: %w", name, err)
 		}
+		_, err = f.Cloud.Events.PutTargets(ctx, &eventbridge.PutTargetsInput{
+			EventBusName: &bus, Rule: &name,
+			Targets: []eventtypes.Target{f.startBuilds()},
+		})
+		if err != nil {
+			return fmt.Errorf("target of rule %s: %w", name, err)
+		}
+		if err := f.letInvoke(ctx, workflow.StartBuilds, bus, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// letInvoke lets a rule invoke a function, by the function's own policy.
+func (f *Factory) letInvoke(ctx context.Context, function workflow.Stage, bus, rule string) error {
+	path := rule
+	if bus != "default" {
+		path = bus + "/" + rule
+	}
+	_, err := f.Cloud.Lambda.AddPermission(ctx, &lambdaapi.AddPermissionInput{
+		FunctionName: aws.String(f.functionARN(function)), StatementId: aws.String(rule), Action: aws.String("lambda:InvokeFunction"),
+		Principal: aws.String("events.amazonaws.com"), SourceArn: aws.String(fmt.Sprintf("arn:aws:events:%s:%s:rule/%s", f.Cloud.Region(), f.Cloud.Account(), path)),
+	})
+	if err != nil && !awserr.Is(err, "ResourceConflictException") {
+		return fmt.Errorf("permission of rule %s to invoke %s: %w", rule, function, err)
 	}
 	return nil
 }

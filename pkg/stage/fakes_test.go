@@ -197,10 +197,13 @@ func (f *fakeEC2) DescribeImages(_ context.Context, in *ec2.DescribeImagesInput,
 	var found []types.Image
 	for _, i := range f.images {
 		byID := len(in.ImageIds) == 0 || slices.Contains(in.ImageIds, *i.ImageId)
-		if byID && matches(in.Filters, func(name string) string {
+		mine := aws.ToString(i.OwnerId) != debian
+		if byID && (mine || !slices.Contains(in.Owners, "self")) && matches(in.Filters, func(name string) string {
 			switch name {
 			case "name":
 				return aws.ToString(i.Name)
+			case "image-id":
+				return *i.ImageId
 			default:
 				return ami.TagValue(i.Tags, strings.TrimPrefix(name, "tag:"))
 			}
@@ -471,5 +474,6 @@ func image(id, execution string, published bool) types.Image {
 func snapshot(id, execution string) types.Snapshot {
 	return types.Snapshot{
 		SnapshotId: aws.String(id), State: types.SnapshotStateCompleted, Encrypted: aws.Bool(true), Tags: tagged(id, execution, false),
+		FullSnapshotSizeInBytes: aws.Int64(3 << 29),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -50,6 +52,7 @@ type Notify struct {
 	Store    Store
 	SNS      MessageAPI
 	Events   EventAPI
+	Metrics  io.Writer // see pkg/metric; nil: none are told
 }
 
 // Finished is the detail of the event.
@@ -70,7 +73,8 @@ type Finished struct {
 }
 
 // Run writes the report, then the message and the event. Both are tried before
-// an error of either is returned; a repeated call sends them again.
+// an error of either is returned; a repeated call sends them again. Metrics are
+// told last, unless a call that would tell them again is to be expected.
 func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	if err := requireInput("execution.name", in.Execution.Name, "outcome", in.Outcome); err != nil {
 		return NotifyOutput{}, err
@@ -91,7 +95,11 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 		Report: "s3://" + page.Bucket + "/" + page.Key,
 	}
 	maps.Copy(told.Images, in.Images)
-	if err := errors.Join(s.message(ctx, told), s.event(ctx, told, in)); err != nil {
+	err = errors.Join(s.message(ctx, told), s.event(ctx, told, in))
+	if code := failure.CodeOf(err); code != failure.Throttled && code != failure.ServiceUnavailable {
+		err = errors.Join(err, tell(s.Metrics, in.Now, figures(in, report)...))
+	}
+	if err != nil {
 		return NotifyOutput{}, failure.Wrap(failure.CodeOf(err), err, "the report is written (%s), but not everybody was told", told.Report)
 	}
 	return NotifyOutput{Report: stored, Status: report.Status}, nil
@@ -143,6 +151,11 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, er
 		return r, err
 	}
 	r.Logs = s.logs(ctx, in)
+	r.Stages = stages(in.Timings)
+	if p != nil {
+		estimate := cost.Of(usage(in, *p, s.Settings), s.Settings.Prices)
+		r.Cost = &estimate
+	}
 	return r, nil
 }
 

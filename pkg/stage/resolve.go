@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -13,7 +14,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
+	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/source"
@@ -33,15 +36,23 @@ type Resolve struct {
 	EC2      func(region string) ResolveEC2
 	SSM      func(region string) distribution.ParameterReader
 	UserData fs.FS
+	Metrics  io.Writer // see pkg/metric; nil: none are told
 }
 
-// Run returns what would be built, or that it is published already.
+// maxDelaySeconds is what the state machine waits at most before it begins.
+const maxDelaySeconds = 3600
+
+// Run returns what would be built, or that it is published already. That ends
+// the execution without Notify: it is counted here.
 func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error) {
 	if err := requireInput("recipe", in.Recipe, "execution.name", in.Execution.Name, "stage", in.Stage); err != nil {
 		return ResolveOutput{}, err
 	}
 	if in.Now.IsZero() || in.Execution.StartTime.IsZero() {
 		return ResolveOutput{}, missingInput([]string{"now or execution.startTime"})
+	}
+	if in.DelaySeconds < 0 || in.DelaySeconds > maxDelaySeconds {
+		return ResolveOutput{}, failure.New(failure.InvalidInput, "delaySeconds is %d (allowed: 0 to %d)", in.DelaySeconds, maxDelaySeconds)
 	}
 	p, bundle, err := s.plan(ctx, in)
 	if err != nil {
@@ -60,6 +71,9 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 		return ResolveOutput{}, err
 	}
 	out.UpToDate = out.Published != nil
+	if out.UpToDate {
+		return out, tell(s.Metrics, in.Now, metric.Of(metric.Executions, 1, evidence.UpToDate))
+	}
 	return out, nil
 }
 

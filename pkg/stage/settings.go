@@ -5,6 +5,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/cost"
 )
 
 // Settings of a deployed factory, the same for all executions.
@@ -22,7 +23,10 @@ type Settings struct {
 	EventBus         string // the factory's own; for triggers only
 	// AnnouncementTopics are those whose messages are heard; for triggers only.
 	AnnouncementTopics []string
+	FindingHours       int                  // at least between two builds for vulnerabilities; for triggers only; 0: the default
 	Parameters         component.Deployment // of components, for all recipes
+	Prices             cost.Table           // to estimate what an execution costs; for Notify only
+	Architecture       string               // of the functions: arm64 or x86_64
 	Guests             string               // what instances really are: ec2, or vm|container|simulated and a description
 }
 

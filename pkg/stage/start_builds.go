@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -27,6 +28,9 @@ const (
 	NightlyType = "AMI Factory Nightly"
 	// ExecutionChangedType is Step Functions' own.
 	ExecutionChangedType = "Step Functions Execution Status Change"
+	// RebuildDueType is what WatchSources sends when something that waited may
+	// build.
+	RebuildDueType = "AMI Factory Rebuild Due"
 )
 
 // ExecutionsAPI is what StartBuilds needs of Step Functions.
@@ -37,7 +41,7 @@ type ExecutionsAPI interface {
 }
 
 // StartBuilds starts executions of the recipes that an event concerns: a changed
-// source, a night, or the end of an execution.
+// source, a night, the end of an execution, or a vulnerability of a published image.
 type StartBuilds struct {
 	Resolve    Resolve // says what would be built now; nothing of it is stored
 	Executions ExecutionsAPI
@@ -50,6 +54,7 @@ type StartBuilds struct {
 type EventInput struct {
 	DetailType string          `json:"detail-type"`
 	Time       time.Time       `json:"time"`
+	Region     string          `json:"region"`
 	Detail     json.RawMessage `json:"detail"`
 }
 
@@ -61,7 +66,8 @@ func (e *EventInput) UnmarshalJSON(raw []byte) error {
 
 // StartBuildsOutput says what came of the event.
 type StartBuildsOutput struct {
-	Recipes []Considered `json:"recipes"` // that the event concerns, sorted
+	Recipes []Considered `json:"recipes"`           // that the event concerns, those first on whose images others build
+	Ignored []string     `json:"ignored,omitempty"` // findings that concern none, and why
 }
 
 // Considered is what was done about a recipe.
@@ -70,6 +76,7 @@ type Considered struct {
 	Action    trigger.Action `json:"action"`
 	Why       string         `json:"why"`
 	Execution string         `json:"execution,omitempty"` // name
+	Delay     int            `json:"delay,omitempty"`     // seconds that it waits before it begins
 }
 
 // wanted is a recipe to consider, and what distinguishes the execution's name.
@@ -88,7 +95,7 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 	if err != nil {
 		return StartBuildsOutput{}, err
 	}
-	var want []wanted
+	var h heard
 	ended := ""
 	switch in.DetailType {
 	case SourceChangedType:
@@ -97,43 +104,73 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 			return StartBuildsOutput{}, failure.New(failure.InvalidInput, "the event of a changed source names no parameter: %s", in.Detail)
 		}
 		for _, name := range trigger.Dependants(recipes, change.Parameter) {
-			want = append(want, wanted{recipe: name})
+			h.want = append(h.want, wanted{recipe: name})
 		}
 	case NightlyType:
 		for _, r := range recipes {
-			want = append(want, wanted{recipe: r.Name, trigger: in.Time.UTC().Format("20060102"), nightly: true})
+			h.want = append(h.want, wanted{recipe: r.Name, trigger: in.Time.UTC().Format("20060102"), nightly: true})
 		}
 	case ExecutionChangedType:
-		if want, ended, err = s.afterEnd(ctx, in, recipes); err != nil {
-			return StartBuildsOutput{}, err
-		}
+		h.want, ended, err = s.afterEnd(ctx, in, recipes)
+	case RebuildDueType:
+		h.want, err = s.waiting(ctx, recipes)
+	case trigger.InspectorFinding, trigger.OnDemandFinding, trigger.HubFinding:
+		h, err = s.afterFinding(ctx, in, recipes)
 	default:
-		return StartBuildsOutput{}, failure.New(failure.InvalidInput, "unknown event %q (allowed: %s, %s, %s)",
-			in.DetailType, SourceChangedType, NightlyType, ExecutionChangedType)
+		err = failure.New(failure.InvalidInput, "unknown event %q (allowed: %s)", in.DetailType, strings.Join([]string{
+			SourceChangedType, NightlyType, ExecutionChangedType, RebuildDueType, trigger.InspectorFinding, trigger.OnDemandFinding, trigger.HubFinding,
+		}, ", "))
 	}
-	return s.consider(ctx, want, ended, in.Time)
+	if err != nil {
+		return StartBuildsOutput{}, err
+	}
+	out, err := considering{StartBuilds: s, recipes: recipes, now: in.Time}.all(ctx, h.want, ended)
+	out.Ignored = h.ignored
+	if in.DetailType == NightlyType {
+		err = errors.Join(err, s.measure(ctx, recipes, in.Time))
+	}
+	if err != nil {
+		return out, err
+	}
+	return out, s.remember(ctx, h.mark, in.Time)
 }
 
-func (s StartBuilds) consider(ctx context.Context, want []wanted, ended string, now time.Time) (StartBuildsOutput, error) {
+// considering is the work on one event.
+type considering struct {
+	StartBuilds
+	recipes []*recipe.Recipe
+	now     time.Time
+	running []trigger.Running
+	about   map[string]bool // recipes that are about to get another image
+	started int
+}
+
+// all considers the recipes one after the other, those first on whose images
+// others build.
+func (c considering) all(ctx context.Context, want []wanted, ended string) (StartBuildsOutput, error) {
 	out := StartBuildsOutput{Recipes: []Considered{}}
 	if len(want) == 0 {
 		return out, nil
 	}
-	running, err := s.running(ctx, ended)
-	if err != nil {
+	var err error
+	if c.running, err = c.listRunning(ctx, ended); err != nil {
 		return out, err
 	}
+	c.about = map[string]bool{}
+	for _, r := range c.running {
+		c.about[r.Recipe] = true
+	}
+	slices.SortStableFunc(want, func(a, b wanted) int {
+		return cmp.Compare(len(trigger.Ancestors(c.recipes, a.recipe)), len(trigger.Ancestors(c.recipes, b.recipe)))
+	})
 	var errs []error
 	for _, w := range want {
-		done, err := s.one(ctx, w, running, now)
+		done, err := c.one(ctx, w)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("recipe %s: %w", w.recipe, err))
 			continue
 		}
 		out.Recipes = append(out.Recipes, done)
-		if done.Action == trigger.Start {
-			running = append(running, trigger.Running{Recipe: w.recipe, Name: done.Execution})
-		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return out, failure.Wrap(failure.CodeOf(err), err, "%d of %d recipes could not be considered", len(errs), len(want))
@@ -142,81 +179,156 @@ func (s StartBuilds) consider(ctx context.Context, want []wanted, ended string, 
 }
 
 // one decides about a recipe and does it.
-func (s StartBuilds) one(ctx context.Context, w wanted, running []trigger.Running, now time.Time) (Considered, error) {
-	situation, err := s.situation(ctx, w, running, now)
+func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
+	planned, err := c.situation(ctx, w)
 	if err != nil {
 		return Considered{}, err
 	}
+	delay := time.Duration(c.started) * c.Policy.Stagger
+	done := Considered{Recipe: w.recipe}
 	var decision trigger.Decision
-	_, err = update(ctx, s.Resolve.Store, recordKey(w.recipe), func(r *trigger.Record) (bool, error) {
-		situation.Record = *r
-		decision = trigger.Decide(situation, s.Policy)
+	_, err = update(ctx, c.Resolve.Store, recordKey(w.recipe), func(r *trigger.Record) (bool, error) {
+		changed := planned.forget(r)
+		planned.Record = *r
+		decision = trigger.Decide(planned.Situation, c.Policy)
+		done.Action, done.Why, done.Execution = decision.Action, decision.Why, ""
 		switch {
+		case decision.Action == trigger.Wait && !decision.Until.IsZero():
+			return changed, nil
+		case decision.Action == trigger.Wait && r.Waiting == nil:
+			r.Waiting = &trigger.Waiting{Trigger: w.trigger, Since: c.now}
+			return true, nil
+		case decision.Action == trigger.Wait:
+			return changed, nil
 		case decision.Action == trigger.Start:
-			started, err := s.start(ctx, w.recipe, situation.Name, decision.Force)
+			name := planned.name(decision)
+			started, err := c.start(ctx, executionInput{Recipe: w.recipe, Force: decision.Force, DelaySeconds: int(delay.Seconds())}, name)
 			if err != nil {
 				return false, err
 			}
 			if !started {
-				decision.Action, decision.Why = trigger.Skip, "execution "+situation.Name+" built it before"
+				done.Action, done.Why = trigger.Skip, "execution "+name+" built it before"
+				break
 			}
-		case decision.Action == trigger.Wait && r.Waiting == nil:
-			r.Waiting = &trigger.Waiting{Trigger: w.trigger, Since: now}
-			return true, nil
-		case decision.Action == trigger.Wait:
-			return false, nil
+			done.Execution, done.Delay = name, int(delay.Seconds())
+			if decision.Fix {
+				*r, changed = r.Rebuilding(c.now), true
+			}
 		}
-		had := r.Waiting != nil
+		changed = changed || r.Waiting != nil
 		r.Waiting = nil
-		return had, nil
+		return changed, nil
 	})
-	done := Considered{Recipe: w.recipe, Action: decision.Action, Why: decision.Why}
-	if decision.Action == trigger.Start {
-		done.Execution = situation.Name
+	if err != nil {
+		return done, err
 	}
-	return done, err
+	switch {
+	case done.Action == trigger.Start:
+		c.started++
+		c.running = append(c.running, trigger.Running{Recipe: w.recipe, Name: done.Execution})
+		c.about[w.recipe] = true
+	case done.Action == trigger.Wait && decision.Until.IsZero():
+		c.about[w.recipe] = true
+	}
+	return done, nil
 }
 
 // unplanned is in the names of executions whose fingerprint is not known, since
 // they are going to fail; a failed execution is how everybody hears of it.
 const unplanned = "unplanned"
 
-func (s StartBuilds) situation(ctx context.Context, w wanted, running []trigger.Running, now time.Time) (trigger.Situation, error) {
-	out := trigger.Situation{Recipe: w.recipe, Nightly: w.nightly, Running: running}
-	p, _, err := s.Resolve.plan(ctx, ResolveInput{
-		Recipe: w.recipe, Stage: "Resolve", Now: now, Execution: Execution{Name: w.recipe, StartTime: now},
+// planned is a situation, and what it was made of.
+type planned struct {
+	trigger.Situation
+	fingerprint string // empty: nothing can be planned
+	looked      string // the image with findings that Flawed is about
+}
+
+// forget removes findings of an image that is not the published one any more.
+func (p planned) forget(r *trigger.Record) bool {
+	if r.Finding == nil || r.Finding.ImageID != p.looked || p.Flawed {
+		return false
+	}
+	r.Finding = nil
+	return true
+}
+
+// name is that of the execution that a decision starts.
+func (p planned) name(d trigger.Decision) string {
+	if d.Fix {
+		return plan.ExecutionName(p.Recipe, p.fingerprint, p.Record.RebuildTrigger())
+	}
+	return p.Name
+}
+
+func (c considering) situation(ctx context.Context, w wanted) (planned, error) {
+	out := planned{Situation: trigger.Situation{Recipe: w.recipe, Nightly: w.nightly, Running: c.running, Parent: c.parent(w.recipe), Now: c.now}}
+	p, _, err := c.Resolve.plan(ctx, ResolveInput{
+		Recipe: w.recipe, Stage: "Resolve", Now: c.now, Execution: Execution{Name: w.recipe, StartTime: c.now},
 	})
 	switch failure.CodeOf(err) {
 	case failure.RecipeInvalid, failure.SourceNotFound, failure.SourceOwnerMismatch:
-		day := now.UTC().Format("20060102")
+		day := cmp.Or(w.trigger, c.now.UTC().Format("20060102"))
 		out.Name, out.Same = plan.ExecutionName(w.recipe, unplanned, day), plan.ExecutionName(w.recipe, unplanned, day)
 		return out, nil
 	}
 	if err != nil {
 		return out, err
 	}
+	out.fingerprint = p.Fingerprint
 	out.Name, out.Same = plan.ExecutionName(w.recipe, p.Fingerprint, w.trigger), plan.ExecutionName(w.recipe, p.Fingerprint, "")
-	published, err := s.Resolve.published(ctx, *p)
+	if err := c.lookAtFindings(ctx, &out); err != nil {
+		return out, err
+	}
+	published, err := c.Resolve.published(ctx, *p)
 	if err != nil || published == nil {
 		return out, err
 	}
 	out.UpToDate = true
-	region := s.Resolve.Settings.Region
-	image, err := ami.Describe(ctx, s.Resolve.EC2(region), published[region])
+	out.Age, err = c.age(ctx, published)
+	return out, err
+}
+
+// parent is an ancestor of a recipe that is about to get another image.
+func (c considering) parent(name string) string {
+	for _, a := range trigger.Ancestors(c.recipes, name) {
+		if c.about[a] {
+			return a
+		}
+	}
+	return ""
+}
+
+// lookAtFindings says whether the image that the record has findings of is still
+// what consumers get.
+func (c considering) lookAtFindings(ctx context.Context, p *planned) error {
+	var record trigger.Record
+	if _, err := c.Resolve.Store.remembered(ctx, recordKey(p.Recipe), &record); err != nil || record.Finding == nil {
+		return err
+	}
+	i := slices.IndexFunc(c.recipes, func(r *recipe.Recipe) bool { return r.Name == p.Recipe })
+	current, err := c.isCurrent(ctx, c.recipes[i], record.Finding.Region, record.Finding.ImageID)
+	p.looked, p.Flawed = record.Finding.ImageID, current
+	return err
+}
+
+// age is that of the published image.
+func (c considering) age(ctx context.Context, published map[string]string) (time.Duration, error) {
+	region := c.Resolve.Settings.Region
+	image, err := ami.Describe(ctx, c.Resolve.EC2(region), published[region])
 	if err != nil {
-		return out, awserr.Wrap(err, failure.Internal, "read the published image %s", published[region])
+		return 0, awserr.Wrap(err, failure.Internal, "read the published image %s", published[region])
 	}
 	made, err := time.Parse(time.RFC3339, aws.ToString(image.CreationDate))
 	if err != nil {
-		return out, failure.Wrap(failure.Internal, err, "the age of image %s", published[region])
+		return 0, failure.Wrap(failure.Internal, err, "the age of image %s", published[region])
 	}
-	out.Age = now.Sub(made)
-	return out, nil
+	return c.now.Sub(made), nil
 }
 
 // start starts an execution; false when one of that name had run before.
-func (s StartBuilds) start(ctx context.Context, recipe, name string, force bool) (bool, error) {
-	input, err := json.Marshal(executionInput{Recipe: recipe, Force: force})
+func (s StartBuilds) start(ctx context.Context, in executionInput, name string) (bool, error) {
+	input, err := json.Marshal(in)
 	if err != nil {
 		return false, failure.Wrap(failure.Internal, err, "encode the execution's input")
 	}
@@ -234,11 +346,13 @@ type executionInput struct {
 	Recipe string `json:"recipe"`
 	Force  bool   `json:"force,omitempty"`
 	Source string `json:"source,omitempty"`
+
+	DelaySeconds int `json:"delaySeconds,omitempty"`
 }
 
-// running lists the executions that run, but for one that has just ended: the
+// listRunning lists the executions that run, but for one that has just ended: the
 // list may still have it.
-func (s StartBuilds) running(ctx context.Context, ended string) ([]trigger.Running, error) {
+func (s StartBuilds) listRunning(ctx context.Context, ended string) ([]trigger.Running, error) {
 	var out []trigger.Running
 	pages := sfn.NewListExecutionsPaginator(s.Executions, &sfn.ListExecutionsInput{
 		StateMachineArn: aws.String(s.Resolve.Settings.StateMachineARN), StatusFilter: sfntypes.ExecutionStatusRunning,
@@ -300,13 +414,14 @@ func (s StartBuilds) afterEnd(ctx context.Context, in EventInput, recipes []*rec
 			}
 		}
 	}
-	waiting, err := s.waiting(ctx, recipes)
-	for _, w := range waiting {
-		if !slices.ContainsFunc(want, func(x wanted) bool { return x.recipe == w.recipe }) {
-			want = append(want, w)
+	all, err := s.waiting(ctx, recipes)
+	for _, w := range want {
+		// One that waits since a night is still looked at as a night does.
+		if !slices.ContainsFunc(all, func(x wanted) bool { return x.recipe == w.recipe }) {
+			all = append(all, w)
 		}
 	}
-	return want, e.ExecutionARN, err
+	return all, e.ExecutionARN, err
 }
 
 // count keeps how often a recipe has failed in a row, and says when that pauses
@@ -339,7 +454,8 @@ func (s StartBuilds) tellPaused(ctx context.Context, recipe, last string, failur
 	return awserr.Wrap(err, failure.Internal, "tell that recipe %s is paused", recipe)
 }
 
-// waiting are the recipes whose build waits, the longest first.
+// waiting are the recipes whose build waits, or whose image has open findings, the
+// longest first.
 func (s StartBuilds) waiting(ctx context.Context, recipes []*recipe.Recipe) ([]wanted, error) {
 	type entry struct {
 		wanted
@@ -354,6 +470,8 @@ func (s StartBuilds) waiting(ctx context.Context, recipes []*recipe.Recipe) ([]w
 		if w := record.Waiting; w != nil {
 			// Its trigger is a night's date, or nothing.
 			found = append(found, entry{wanted{recipe: r.Name, trigger: w.Trigger, nightly: w.Trigger != ""}, w.Since})
+		} else if record.Finding != nil {
+			found = append(found, entry{wanted{recipe: r.Name}, record.Finding.Since})
 		}
 	}
 	slices.SortStableFunc(found, func(a, b entry) int { return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.recipe, b.recipe)) })

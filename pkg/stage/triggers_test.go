@@ -46,6 +46,10 @@ func newTriggerWorld() *triggerWorld {
 	return &triggerWorld{resolveWorld: newResolveWorld(), faults: faults{}}
 }
 
+func triggerPolicy() trigger.Policy {
+	return trigger.Policy{MaxRunning: 2, MaxFailures: 2, MaxAge: 40 * 24 * time.Hour, Stagger: 5 * time.Minute, FindingLimit: 24 * time.Hour}
+}
+
 const machineARN = "arn:aws:states:eu-west-1:111122223333:stateMachine:ami-factory"
 
 func (w *triggerWorld) StartExecution(_ context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
@@ -108,14 +112,19 @@ func (w *triggerWorld) GetParameters(_ context.Context, in *ssm.GetParametersInp
 
 func (w *triggerWorld) tell(t *testing.T, kind, detail string) (StartBuildsOutput, error) {
 	t.Helper()
+	return w.tellAt(t, start, kind, detail)
+}
+
+func (w *triggerWorld) tellAt(t *testing.T, at time.Time, kind, detail string) (StartBuildsOutput, error) {
+	t.Helper()
 	settings := Settings{Region: home, Version: "1.0.0", StateMachineARN: machineARN, TopicARN: "arn:topic"}
 	return StartBuilds{
 		Resolve: Resolve{
 			Settings: settings, Store: w.s3.store(), Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
 			EC2: func(r string) ResolveEC2 { return w.ec2[r] }, SSM: func(r string) distribution.ParameterReader { return w.ssm[r] }, UserData: w.fs,
 		},
-		Executions: w, SNS: w, Policy: trigger.Policy{MaxRunning: 2, MaxFailures: 2, MaxAge: 24 * time.Hour},
-	}.Run(t.Context(), EventInput{DetailType: kind, Time: start, Detail: json.RawMessage(detail)})
+		Executions: w, SNS: w, Policy: triggerPolicy(),
+	}.Run(t.Context(), EventInput{DetailType: kind, Time: at, Region: home, Detail: json.RawMessage(detail)})
 }
 
 func (w *triggerWorld) moved(t *testing.T) Considered {
@@ -223,6 +232,7 @@ func TestStartBuildsFails(t *testing.T) {
 		"an event that nobody sends":       {"Other", `{}`, "", "", failure.InvalidInput},
 		"a source without a parameter":     {SourceChangedType, `{}`, "", "", failure.InvalidInput},
 		"an end of no execution":           {ExecutionChangedType, `{}`, "", "", failure.InvalidInput},
+		"a finding that is none":           {trigger.InspectorFinding, `{}`, "", "", failure.InvalidInput},
 		"Step Functions throttles":         {NightlyType, `{}`, "StartExecution", "ThrottlingException", failure.Throttled},
 		"too many executions":              {NightlyType, `{}`, "StartExecution", "ExecutionLimitExceeded", failure.QuotaExceeded},
 		"the list of executions is denied": {NightlyType, `{}`, "ListExecutions", "AccessDeniedException", failure.AccessDenied},
@@ -240,7 +250,7 @@ func TestStartBuildsFails(t *testing.T) {
 }
 
 func (w *triggerWorld) watcher() WatchSources {
-	return WatchSources{Settings: Settings{Region: home, EventBus: "bus"}, Store: w.s3.store(), SSM: w, Events: w, UserData: w.fs}
+	return WatchSources{Settings: Settings{Region: home, EventBus: "bus"}, Store: w.s3.store(), SSM: w, Events: w, UserData: w.fs, Policy: triggerPolicy()}
 }
 
 func TestAnEventThatWasNotTakenIsSentAgain(t *testing.T) {

@@ -29,12 +29,15 @@ type Job struct {
 
 // ResolveInput is the execution's own input, with the state machine's context.
 type ResolveInput struct {
-	Execution Execution `json:"execution"`
-	Stage     string    `json:"stage"`
-	Now       time.Time `json:"now"`
+	Execution Execution `json:"execution" from:"machine"`
+	Stage     string    `json:"stage" from:"machine"`
+	Now       time.Time `json:"now" from:"machine"`
 	Recipe    string    `json:"recipe"`           // name of a recipe in userdata/recipes
 	Force     bool      `json:"force,omitempty"`  // build even when nothing changed
 	Source    string    `json:"source,omitempty"` // an AMI id to build on instead of the recipe's source
+	// DelaySeconds is what the state machine has waited, so that builds which one
+	// event starts do not all begin at once.
+	DelaySeconds int `json:"delaySeconds,omitempty"`
 }
 
 // ResolveOutput says what would be built, and whether it already is.
@@ -99,6 +102,9 @@ type CheckImageOutput struct {
 	ImageID     string   `json:"imageId"`
 	SnapshotIDs []string `json:"snapshotIds"`
 	SizeGiB     int32    `json:"sizeGiB"`
+	// SnapshotBytes is what the snapshots hold, which is what they cost; 0 if EC2
+	// does not say.
+	SnapshotBytes int64 `json:"snapshotBytes"`
 }
 
 // ComplianceInput runs or evaluates the checks of an image in its verifier.
@@ -142,6 +148,8 @@ type CheckDistributionOutput struct {
 	Region      string   `json:"region"`
 	ImageID     string   `json:"imageId"`
 	SnapshotIDs []string `json:"snapshotIds"`
+	// Retries is how often the copy was not ready yet; the state machine adds it.
+	Retries int `json:"retries,omitempty"`
 }
 
 // PublishInput moves the pointers, when every target is verified.
@@ -191,6 +199,20 @@ type NotifyInput struct {
 	Results Object            `json:"results"`           // empty key when the checks never ran
 	Removed []string          `json:"removed,omitempty"` // by Cleanup
 	Left    []string          `json:"left"`
+	// Timings are the states that the execution has left, by name, as the state
+	// machine kept them.
+	Timings map[string]Timing `json:"timings,omitempty"`
+}
+
+// Timing is the execution's stay in one state.
+type Timing struct {
+	Entered      time.Time `json:"entered"`
+	Left         time.Time `json:"left"`
+	Retries      int       `json:"retries,omitempty"`
+	InstanceType string    `json:"instanceType,omitempty"` // of what was launched
+	CopyRetries  int       `json:"copyRetries,omitempty"`  // of the copies to all regions together
+	// SnapshotBytes is what the image's snapshots hold; 0 if that is not known.
+	SnapshotBytes int64 `json:"snapshotBytes,omitempty"`
 }
 
 // NotifyOutput names the report.

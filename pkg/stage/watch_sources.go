@@ -35,28 +35,33 @@ type SourcesSSM interface {
 
 // WatchSources looks whether the parameters that recipes build on have moved,
 // and sends an event for each that has. What a parameter names is only a hint
-// here: an execution verifies it.
+// here: an execution verifies it. It also looks for builds that wait and may begin:
+// those of open findings, and those that no end of an execution has woken.
 type WatchSources struct {
 	Settings Settings
 	Store    Store
 	SSM      SourcesSSM
 	Events   EventAPI
 	UserData fs.FS
+	Policy   trigger.Policy
 }
 
-// WatchInput is empty: there is nothing to choose.
-type WatchInput struct{}
+// WatchInput is what the schedule sends.
+type WatchInput struct {
+	Time time.Time `json:"time,omitzero"` // of the look; without it, nothing is found to be due
+}
 
 // WatchOutput says what was seen.
 type WatchOutput struct {
 	Sources int              `json:"sources"` // parameters that were read
 	Changed []trigger.Change `json:"changed"`
-	Missing []string         `json:"missing"` // parameters that recipes name and that do not exist
+	Missing []string         `json:"missing"`       // parameters that recipes name and that do not exist
+	Due     []string         `json:"due,omitempty"` // recipes whose build has waited and may begin
 }
 
 // Run reads every source once. What changed is told before it is remembered: a
 // run that fails in between tells it again, and that starts nothing twice.
-func (s WatchSources) Run(ctx context.Context, _ WatchInput) (WatchOutput, error) {
+func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, error) {
 	recipes, err := allRecipes(s.UserData, time.Time{})
 	if err != nil {
 		return WatchOutput{}, err
@@ -92,30 +97,69 @@ func (s WatchSources) Run(ctx context.Context, _ WatchInput) (WatchOutput, error
 		*was = now
 		return true, nil
 	})
-	return out, err
+	if err != nil || in.Time.IsZero() {
+		return out, err
+	}
+	if out.Due, err = s.due(ctx, recipes, in.Time); err != nil || len(out.Due) == 0 {
+		return out, err
+	}
+	return out, s.send(ctx, RebuildDueType, map[string][]string{"recipes": out.Due})
+}
+
+// lostAfter is how long a build waits for the end of an execution before it is
+// looked after: Step Functions' events are a best effort.
+const lostAfter = time.Hour
+
+// due are the recipes whose build has waited and may begin, sorted.
+func (s WatchSources) due(ctx context.Context, recipes []*recipe.Recipe, now time.Time) ([]string, error) {
+	var out []string
+	for _, r := range recipes {
+		var record trigger.Record
+		if _, err := s.Store.remembered(ctx, recordKey(r.Name), &record); err != nil {
+			return nil, err
+		}
+		fix := record.Finding != nil && !now.Before(record.Due(s.Policy))
+		lost := record.Waiting != nil && now.Sub(record.Waiting.Since) >= lostAfter
+		if !record.Paused && (fix || lost) {
+			out = append(out, r.Name)
+		}
+	}
+	return out, nil
 }
 
 func (s WatchSources) tell(ctx context.Context, changes []trigger.Change) error {
 	for some := range slices.Chunk(changes, mostEvents) {
-		in := &eventbridge.PutEventsInput{}
+		var details []any
 		for _, c := range some {
-			detail, err := json.Marshal(c)
-			if err != nil {
-				return failure.Wrap(failure.Internal, err, "encode the event")
-			}
-			in.Entries = append(in.Entries, eventtypes.PutEventsRequestEntry{
-				EventBusName: aws.String(s.Settings.EventBus), Source: aws.String(EventSource),
-				DetailType: aws.String(SourceChangedType), Detail: aws.String(string(detail)),
-			})
+			details = append(details, c)
 		}
-		sent, err := s.Events.PutEvents(ctx, in)
+		if err := s.send(ctx, SourceChangedType, details...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send sends an event for each detail, on the factory's bus.
+func (s WatchSources) send(ctx context.Context, detailType string, details ...any) error {
+	in := &eventbridge.PutEventsInput{}
+	for _, d := range details {
+		detail, err := json.Marshal(d)
 		if err != nil {
-			return awserr.Wrap(err, failure.Internal, "send the events of changed sources")
+			return failure.Wrap(failure.Internal, err, "encode the event")
 		}
-		for _, e := range sent.Entries {
-			if code := aws.ToString(e.ErrorCode); code != "" {
-				return failure.New(failure.ServiceUnavailable, "EventBridge did not take the event of a changed source: %s %s", code, aws.ToString(e.ErrorMessage))
-			}
+		in.Entries = append(in.Entries, eventtypes.PutEventsRequestEntry{
+			EventBusName: aws.String(s.Settings.EventBus), Source: aws.String(EventSource),
+			DetailType: &detailType, Detail: aws.String(string(detail)),
+		})
+	}
+	sent, err := s.Events.PutEvents(ctx, in)
+	if err != nil {
+		return awserr.Wrap(err, failure.Internal, "send the event %q", detailType)
+	}
+	for _, e := range sent.Entries {
+		if code := aws.ToString(e.ErrorCode); code != "" {
+			return failure.New(failure.ServiceUnavailable, "EventBridge did not take the event %q: %s %s", detailType, code, aws.ToString(e.ErrorMessage))
 		}
 	}
 	return nil

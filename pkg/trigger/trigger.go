@@ -18,11 +18,16 @@ type Policy struct {
 	MaxRunning  int           // executions at a time; the others wait for an end
 	MaxFailures int           // in a row, after which a recipe is paused
 	MaxAge      time.Duration // of a published image, after which a night builds it anew
+	// Stagger lies between the beginnings of executions that one event starts.
+	Stagger time.Duration
+	// FindingLimit lies at least between two builds of a recipe that are started
+	// for vulnerabilities.
+	FindingLimit time.Duration
 }
 
 // DefaultPolicy is that of every deployment.
 func DefaultPolicy() Policy {
-	return Policy{MaxRunning: 3, MaxFailures: 3, MaxAge: 30 * 24 * time.Hour}
+	return Policy{MaxRunning: 3, MaxFailures: 3, MaxAge: 30 * 24 * time.Hour, Stagger: 5 * time.Minute, FindingLimit: 24 * time.Hour}
 }
 
 // Record is what is remembered of a recipe between events.
@@ -31,6 +36,11 @@ type Record struct {
 	Paused   bool     `json:"paused"`            // until it is resumed, or a build by hand succeeds
 	Waiting  *Waiting `json:"waiting,omitempty"` // a build that starts when another ends
 	Ended    string   `json:"ended,omitempty"`   // the execution that was counted last
+
+	Finding *Open     `json:"finding,omitempty"` // what is open of the published image
+	Rebuilt time.Time `json:"rebuilt,omitzero"`  // when a build was started last for what was open
+	Tried   []string  `json:"tried,omitempty"`   // the vulnerabilities that it was started for
+	Vain    int       `json:"vain,omitempty"`    // rebuilds in a row that were started for nothing else
 }
 
 // Waiting is a build that could not start yet.
@@ -88,6 +98,9 @@ type Situation struct {
 	Name     string        // of the execution that would start
 	Same     string        // with what the names of executions begin that build the very same
 	Running  []Running     // of all recipes
+	Parent   string        // a recipe on whose image it builds, and that is about to get another; empty: none
+	Flawed   bool          // the published image is the one that the record has findings of
+	Now      time.Time
 }
 
 // Action is what to do about a recipe.
@@ -105,33 +118,64 @@ type Decision struct {
 	Action Action
 	Force  bool
 	Why    string
+	Until  time.Time // of a wait that no end of an execution shortens; else zero
+	Fix    bool      // it starts for the open findings
 }
 
 // Decide says what to do about a recipe that an event concerns.
 func Decide(s Situation, p Policy) Decision {
 	aged := s.Nightly && s.UpToDate && s.Age >= p.MaxAge
+	flawed := s.Flawed && s.UpToDate // a stale recipe builds anyway
+	due := s.Record.Due(p)
+	fix := flawed && !s.Now.Before(due)
 	switch {
 	case s.Record.Paused:
 		return Decision{Action: Skip, Why: fmt.Sprintf("paused after %d failures in a row; once it is mended: ami-factory resume %s", s.Record.Failures, s.Recipe)}
-	case s.UpToDate && !aged:
+	case s.UpToDate && !aged && !flawed:
 		return Decision{Action: Skip, Why: "the published image is up to date"}
+	case flawed && !aged && !fix:
+		return Decision{Action: Wait, Until: due, Why: fmt.Sprintf("%s; it was built anew for findings at %s, and is not again before %s",
+			s.Record.Finding.says(), s.Record.Rebuilt.UTC().Format(time.RFC3339), due.UTC().Format(time.RFC3339))}
 	}
+	if d, ok := inTheWay(s, p); ok {
+		return d
+	}
+	switch {
+	case fix:
+		return Decision{Action: Start, Force: true, Fix: true, Why: s.Record.Finding.says()}
+	case aged:
+		return Decision{Action: Start, Force: true, Why: fmt.Sprintf("the published image is %d days old", int(s.Age.Hours()/24))}
+	}
+	return Decision{Action: Start, Why: "the published image is not what would be built now"}
+}
+
+// inTheWay says which execution absorbs a build, or makes it wait.
+func inTheWay(s Situation, p Policy) (Decision, bool) {
 	for _, r := range s.Running {
 		switch {
 		case r.Recipe != s.Recipe:
 		case r.Name == s.Same || strings.HasPrefix(r.Name, s.Same+"-"):
-			return Decision{Action: Skip, Why: "execution " + r.Name + " builds it"}
+			return Decision{Action: Skip, Why: "execution " + r.Name + " builds it"}, true
 		default:
-			return Decision{Action: Wait, Why: "execution " + r.Name + " builds the recipe from something else"}
+			return Decision{Action: Wait, Why: "execution " + r.Name + " builds the recipe from something else"}, true
 		}
 	}
-	if len(s.Running) >= p.MaxRunning {
-		return Decision{Action: Wait, Why: fmt.Sprintf("%d executions run, which is the limit", len(s.Running))}
+	switch {
+	case s.Parent != "":
+		return Decision{Action: Wait, Why: "it builds on the image of recipe " + s.Parent + ", which is about to get another"}, true
+	case len(s.Running) >= p.MaxRunning:
+		return Decision{Action: Wait, Why: fmt.Sprintf("%d executions run, which is the limit", len(s.Running))}, true
 	}
-	if aged {
-		return Decision{Action: Start, Force: true, Why: fmt.Sprintf("the published image is %d days old", int(s.Age.Hours()/24))}
+	return Decision{}, false
+}
+
+// says names what is open, for people.
+func (o *Open) says() string {
+	more := ""
+	if n := len(o.Vulnerabilities) - 1; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
 	}
-	return Decision{Action: Start, Why: "the published image is not what would be built now"}
+	return fmt.Sprintf("the published image %s has %s%s, for which there is a fix", o.ImageID, o.Vulnerabilities[0], more)
 }
 
 // Parameters are the SSM parameters that recipes build on, sorted.
@@ -155,6 +199,27 @@ func Dependants(recipes []*recipe.Recipe, parameters ...string) []string {
 		}
 	}
 	return out
+}
+
+// Ancestors are the names of the recipes on whose images a recipe builds, directly
+// or through others.
+func Ancestors(recipes []*recipe.Recipe, name string) []string {
+	found := map[string]bool{}
+	var climb func(of string)
+	climb = func(of string) {
+		i := slices.IndexFunc(recipes, func(r *recipe.Recipe) bool { return r.Name == of })
+		if i < 0 || recipes[i].Source.Parameter == "" {
+			return
+		}
+		for _, r := range recipes {
+			if slices.Contains(r.Pointers.Parameters, recipes[i].Source.Parameter) && !found[r.Name] && r.Name != name {
+				found[r.Name] = true
+				climb(r.Name)
+			}
+		}
+	}
+	climb(name)
+	return slices.Sorted(maps.Keys(found))
 }
 
 // Change is a source that moved: the detail of the event.

@@ -26,6 +26,7 @@ type State struct {
 	Resource       string         `json:"Resource,omitempty"`
 	Arguments      any            `json:"Arguments,omitempty"`
 	TimeoutSeconds int            `json:"TimeoutSeconds,omitempty"`
+	Seconds        string         `json:"Seconds,omitempty"` // of a Wait
 	Choices        []Choice       `json:"Choices,omitempty"`
 	Default        string         `json:"Default,omitempty"`
 	Items          string         `json:"Items,omitempty"`

@@ -2,6 +2,7 @@ package workflow
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -56,6 +57,7 @@ func Definition() Machine {
 				"summary": map[string]any{},
 				"images":  map[string]any{},
 				"removed": []any{},
+				"timings": map[string]any{},
 				"outcome": "Failed",
 				// Not "error": JSONata has a function of that name.
 				"code": "", "cause": "", "failed": "",
@@ -65,8 +67,18 @@ func Definition() Machine {
 		"HasInput": {
 			Type:    "Choice",
 			Comment: "Only objects have keys; Resolve says what else is wrong with one.",
-			Choices: []Choice{{Condition: "{% $count($keys($states.context.Execution.Input)) > 0 %}", Next: "Resolve"}},
+			Choices: []Choice{
+				{Condition: "{% $type(" + delay + ") = 'number' ? (" + delay + " >= 1 and " + delay + fmt.Sprintf(" <= %d) : false %%}", MaxDelaySeconds), Next: "Stagger"},
+				{Condition: "{% $count($keys($states.context.Execution.Input)) > 0 %}", Next: "Resolve"},
+			},
 			Default: "RefuseInput",
+		},
+		"Stagger": {
+			Type:    "Wait",
+			Comment: "Builds that one event starts do not all begin at once. What they build from is looked up afterwards.",
+			Seconds: "{% $floor(" + delay + ") %}",
+			Assign:  map[string]any{"timings": timed("Stagger")},
+			Next:    "Resolve",
 		},
 		"RefuseInput": {
 			Type: "Pass",
@@ -89,15 +101,16 @@ func Definition() Machine {
 			Default: "LaunchBuilder",
 		},
 		"LaunchBuilder": task(Launch, "LaunchBuilder", job(map[string]any{"role": "builder"}),
-			map[string]any{"builder": "{% $states.result.Payload.instanceId %}"}, "AwaitProvisioned"),
+			map[string]any{"builder": "{% $states.result.Payload.instanceId %}", "timings": timed("LaunchBuilder", launchedType)}, "AwaitProvisioned"),
 		"AwaitProvisioned": task(CheckInstance, "AwaitProvisioned",
 			job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, "Seal"),
 		"Seal": task(Seal, "Seal", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, "CreateImage"),
 		"CreateImage": task(CreateImage, "CreateImage", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
 			map[string]any{"image": "{% $states.result.Payload.imageId %}"}, "AwaitImage"),
-		"AwaitImage": task(CheckImage, "AwaitImage", job(map[string]any{"imageId": "{% $image %}"}), nil, "LaunchVerifier"),
+		"AwaitImage": task(CheckImage, "AwaitImage", job(map[string]any{"imageId": "{% $image %}"}),
+			map[string]any{"timings": timed("AwaitImage", snapshotBytes)}, "LaunchVerifier"),
 		"LaunchVerifier": task(Launch, "LaunchVerifier", job(map[string]any{"role": "verifier", "imageId": "{% $image %}"}),
-			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}"}, "AwaitBoot"),
+			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}", "timings": timed("LaunchVerifier", launchedType)}, "AwaitBoot"),
 		"AwaitBoot": task(CheckInstance, "AwaitBoot",
 			job(map[string]any{"role": "verifier", "instanceId": "{% $verifier %}"}), nil, "RunCompliance"),
 		"RunCompliance": task(RunCompliance, "RunCompliance",
@@ -117,12 +130,16 @@ func Definition() Machine {
 				States: map[string]State{
 					"Copy": inner(Distribute, "Copy",
 						job(map[string]any{"imageId": "{% $image %}", "region": "{% $states.input %}"}), "AwaitCopy"),
-					"AwaitCopy": inner(CheckDistribution, "AwaitCopy", job(map[string]any{
-						"imageId": "{% $image %}", "region": "{% $states.input.region %}", "copyId": "{% $states.input.copyId %}",
-					}), ""),
+					"AwaitCopy": func() State {
+						s := inner(CheckDistribution, "AwaitCopy", job(map[string]any{
+							"imageId": "{% $image %}", "region": "{% $states.input.region %}", "copyId": "{% $states.input.copyId %}",
+						}), "")
+						s.Output = "{% $merge([$states.result.Payload, {'retries': $states.context.State.RetryCount}]) %}"
+						return s
+					}(),
 				},
 			},
-			Assign: map[string]any{"copies": "{% $states.result %}"},
+			Assign: map[string]any{"copies": "{% $states.result %}", "timings": timed("Distribute", copiesRetries)},
 			Catch:  failed("Distribute"),
 			Next:   "Publish",
 		},
@@ -169,6 +186,14 @@ func Definition() Machine {
 	}
 }
 
+// MaxDelaySeconds is the most that an execution's input may have it wait before it
+// begins: time-outs that count from its start must not run out meanwhile.
+const MaxDelaySeconds = 3600
+
+// delay is what the input says of it. Anything but a number in its bounds goes to
+// Resolve at once, which refuses it.
+const delay = "$states.context.Execution.Input.delaySeconds"
+
 const resolveContext = "{'execution': {'id': $states.context.Execution.Id, 'name': $states.context.Execution.Name, " +
 	"'startTime': $states.context.Execution.StartTime}, 'stage': 'Resolve', 'now': $now()}"
 
@@ -209,9 +234,28 @@ func invoke(stage Stage, payload any) State {
 
 func task(stage Stage, name string, payload any, assign map[string]any, next string) State {
 	s := invoke(stage, payload)
-	s.Assign, s.Catch, s.Next = assign, failed(name), next
+	s.Assign, s.Catch, s.Next = map[string]any{"timings": timed(name)}, failed(name), next
+	maps.Copy(s.Assign, assign)
 	return s
 }
+
+// timed adds to the timings how long the execution was in a state that it
+// leaves: Notify makes metrics and the costs of them. special are further
+// members. Nothing in it can fail: what is not there is left out, and an error
+// here could not be caught.
+func timed(state string, special ...string) string {
+	members := append([]string{
+		"'entered': $states.context.State.EnteredTime", "'left': $now()", "'retries': $states.context.State.RetryCount",
+	}, special...)
+	return "{% $merge([$timings, {'" + state + "': {" + strings.Join(members, ", ") + "}}]) %}"
+}
+
+// What some states' timings have beside.
+const (
+	launchedType  = "'instanceType': $states.result.Payload.instanceType"
+	snapshotBytes = "'snapshotBytes': $states.result.Payload.snapshotBytes"
+	copiesRetries = "'copyRetries': $sum($states.result.retries)"
+)
 
 // inner is a task inside the Map, whose own catcher deals with what fails.
 func inner(stage Stage, name string, payload map[string]any, next string) State {
@@ -254,6 +298,7 @@ func caught(state, outcome string) map[string]any {
 	return map[string]any{
 		"outcome": outcome,
 		"failed":  state,
+		"timings": timed(state),
 		"code":    "{% $states.errorOutput.Error %}",
 		"cause":   "{% " + message + " %}",
 	}
@@ -276,13 +321,15 @@ func ending() map[string]any {
 
 func cleanup() State {
 	s := invoke(Cleanup, ending())
-	s.Assign = map[string]any{"left": "{% $states.result.Payload.left %}", "removed": "{% $states.result.Payload.removed %}"}
+	s.Assign = map[string]any{
+		"left": "{% $states.result.Payload.left %}", "removed": "{% $states.result.Payload.removed %}", "timings": timed("Cleanup"),
+	}
 	s.Retry = append([]Retry{{
 		ErrorEquals: names(failure.CleanupIncomplete), IntervalSeconds: 5, MaxAttempts: 5, BackoffRate: 2,
 	}}, s.Retry...)
 	s.Catch = []Catch{{
 		ErrorEquals: []string{"States.ALL"},
-		Assign:      map[string]any{"left": []any{"{% 'unknown, clean-up failed: ' & (" + message + ") %}"}},
+		Assign:      map[string]any{"left": []any{"{% 'unknown, clean-up failed: ' & (" + message + ") %}"}, "timings": timed("Cleanup")},
 		Next:        "Notify",
 	}}
 	s.Next = "Notify"
@@ -292,7 +339,7 @@ func cleanup() State {
 func notify() State {
 	payload := ending()
 	payload["images"], payload["results"] = "{% $images %}", "{% $results %}"
-	payload["removed"], payload["left"] = "{% $removed %}", "{% $left %}"
+	payload["removed"], payload["left"], payload["timings"] = "{% $removed %}", "{% $left %}", "{% $timings %}"
 	s := invoke(Notify, payload)
 	s.Assign = map[string]any{"report": "{% $states.result.Payload.report %}"}
 	// A lost message changes nothing about the image.

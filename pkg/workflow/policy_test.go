@@ -56,3 +56,10 @@ func TestAPolicyIsWrittenAsIAMTakesIt(t *testing.T) {
 		{"Effect":"Allow","Action":["iam:PassRole"],"Resource":["*"],"Condition":{"StringLike":{"aws:RequestTag/ami-factory:execution":"*"}}},
 		{"Effect":"Allow","Action":["a:B"],"Resource":["*"]}]}`, string(raw))
 }
+
+func TestABuilderIsReachedBySSMAndReadsNothing(t *testing.T) {
+	raw, err := json.Marshal(BuilderPolicy())
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
+		"Action":["ssm:UpdateInstanceInformation","ssmmessages:CreateControlChannel","ssmmessages:OpenControlChannel"],"Resource":["*"]}]}`, string(raw))
+}

@@ -21,6 +21,7 @@ const FactoryBusName = "ami-factory"
 const (
 	SourceChangedEvent = "AMI Factory Source Changed" // of source ami-factory, on the factory's own bus
 	NightlyEvent       = "AMI Factory Nightly"        // what the nightly schedule sends
+	RebuildDueEvent    = "AMI Factory Rebuild Due"    // of source ami-factory, on the factory's own bus
 )
 
 // Triggers is the table of the functions that start executions.
@@ -33,7 +34,7 @@ func Triggers() []Spec {
 			Actions: startBuildsActions(),
 		},
 		{
-			Stage: WatchSources, Does: "looks whether the parameters that recipes build on have moved",
+			Stage: WatchSources, Does: "looks whether the parameters that recipes build on have moved, or a build that waits is due",
 			Timeout: shortRun, MemoryMiB: 256,
 			Actions: watchSourcesActions(),
 		},
@@ -55,7 +56,7 @@ type Pattern struct {
 
 // SourceChangedPattern matches what WatchSources sends, on the factory's bus.
 func SourceChangedPattern() Pattern {
-	return Pattern{Source: []string{"ami-factory"}, DetailType: []string{SourceChangedEvent}}
+	return Pattern{Source: []string{"ami-factory"}, DetailType: []string{SourceChangedEvent, RebuildDueEvent}}
 }
 
 // ExecutionEndedPattern matches the end of an execution of a state machine,
@@ -67,6 +68,69 @@ func ExecutionEndedPattern(machineARN string) Pattern {
 			"stateMachineArn": []string{machineARN}, "status": []string{"SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"},
 		},
 	}
+}
+
+// InspectorPattern matches findings of Amazon Inspector, on the default bus, that
+// a newer image may answer: of packages of instances and images, active, with a fix
+// (https://docs.aws.amazon.com/inspector/latest/user/eventbridge-integration.html).
+func InspectorPattern(severities []string) Pattern {
+	return Pattern{
+		// The second is what the scan of one image sends that somebody has asked for.
+		Source:     []string{"aws.inspector2", "inspector2.ami.ondemand"},
+		DetailType: []string{"Inspector2 Finding", "OnDemand AMI Scan Findings"},
+		Detail: map[string]any{
+			"type": []string{"PACKAGE_VULNERABILITY"}, "status": []string{"ACTIVE"}, "fixAvailable": []string{"YES"}, "severity": severities,
+			"resources": map[string]any{"type": []string{"AWS_EC2_INSTANCE", "MACHINE_IMAGE"}},
+		},
+	}
+}
+
+// SecurityHubPattern matches the like of what any product reports to Security Hub
+// (https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-cwe-event-formats.html).
+func SecurityHubPattern(severities []string) Pattern {
+	return Pattern{
+		Source: []string{"aws.securityhub"}, DetailType: []string{"Security Hub Findings - Imported"},
+		Detail: map[string]any{"findings": map[string]any{
+			"RecordState": []string{"ACTIVE"}, "Severity": map[string]any{"Label": severities},
+			"Workflow":        map[string]any{"Status": []string{"NEW", "NOTIFIED"}},
+			"Vulnerabilities": map[string]any{"FixAvailable": []string{"YES"}},
+			"Resources":       map[string]any{"Type": []string{"AwsEc2Instance"}},
+		}},
+	}
+}
+
+// FindingSeverities are those of vulnerabilities that start builds unless a
+// deployment is told otherwise.
+func FindingSeverities() []string { return []string{"CRITICAL", "HIGH"} }
+
+// Severities are all that a finding can have, the worst first
+// (https://docs.aws.amazon.com/inspector/v2/APIReference/API_Finding.html).
+func Severities() []string {
+	return []string{"CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL", "UNTRIAGED"}
+}
+
+// Rule leads events to StartBuilds.
+type Rule struct {
+	Name    string // such as source-changed, unique in a deployment
+	Bus     string // FactoryBusName; empty: the account's default bus
+	Does    string // for descriptions
+	Pattern Pattern
+}
+
+// Rules are those of a deployment. Without severities no vulnerability starts a
+// build.
+func Rules(machineARN string, severities []string) []Rule {
+	out := []Rule{
+		{"source-changed", FactoryBusName, "a source of recipes has moved, or a build that waits is due", SourceChangedPattern()},
+		{"execution-ended", "", "an execution has ended: what waited, and what builds on its image", ExecutionEndedPattern(machineARN)},
+	}
+	if len(severities) > 0 {
+		out = append(out,
+			Rule{"inspector-finding", "", "an image has a vulnerability for which there is a fix", InspectorPattern(severities)},
+			Rule{"security-hub-finding", "", "an image has a vulnerability for which there is a fix, as Security Hub was told", SecurityHubPattern(severities)},
+		)
+	}
+	return out
 }
 
 // AnnouncementTopics are the topics of owners of base images that a deployment

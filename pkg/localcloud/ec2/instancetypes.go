@@ -111,3 +111,43 @@ func (t instanceType) info() types.InstanceTypeInfo {
 		SupportedUsageClasses:        []types.UsageClassType{types.UsageClassTypeOnDemand},
 	}
 }
+
+// DescribeInstanceTypeOfferings says where the types served are offered: all of
+// them in the whole region.
+func (s *Service) DescribeInstanceTypeOfferings(ctx context.Context, in *ec2.DescribeInstanceTypeOfferingsInput, optFns ...func(*ec2.Options)) (*ec2.DescribeInstanceTypeOfferingsOutput, error) {
+	c := s.caller(ctx, optFns)
+	var locations []string
+	kind := in.LocationType
+	switch kind {
+	case "", types.LocationTypeRegion:
+		kind, locations = types.LocationTypeRegion, []string{c.Region}
+	case types.LocationTypeAvailabilityZone, types.LocationTypeAvailabilityZoneId:
+		for _, sub := range defaultNetwork(c.Account, c.Region).subnets {
+			location := sub.zone
+			if kind == types.LocationTypeAvailabilityZoneId {
+				location = zoneID(c.Region, sub.zone)
+			}
+			locations = append(locations, location)
+		}
+	default:
+		return nil, wire.Errorf("InvalidParameterValue", "The embedded EC2 has the location types region, availability-zone and availability-zone-id, not %s", kind)
+	}
+	var all []types.InstanceTypeOffering
+	for _, t := range instanceTypes() {
+		for _, location := range locations {
+			all = append(all, types.InstanceTypeOffering{InstanceType: types.InstanceType(t.name), Location: aws.String(location), LocationType: kind})
+		}
+	}
+	all, err := filterTable[types.InstanceTypeOffering]{
+		"instance-type": func(o types.InstanceTypeOffering) []string { return []string{string(o.InstanceType)} },
+		"location":      func(o types.InstanceTypeOffering) []string { return one(o.Location) },
+	}.apply(all, in.Filters, nil)
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := page(all, in.NextToken, in.MaxResults, 5)
+	if err != nil {
+		return nil, err
+	}
+	return &ec2.DescribeInstanceTypeOfferingsOutput{InstanceTypeOfferings: list, NextToken: next}, nil
+}

@@ -122,7 +122,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.ResolveKey = anyKey
 	}
 	if cfg.Profile == nil {
-		cfg.Profile = anyProfile
+		cfg.Profile = AnyProfile
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -173,6 +173,17 @@ func (s *Service) Machine(account, region, instanceID string) (m vm.Machine, sta
 		return nil, "", false
 	}
 	return i.machine, i.State.Name, true
+}
+
+// RoleOf is the name of the role of an instance's profile; empty when it has none,
+// or there is no such instance.
+func (s *Service) RoleOf(account, region, instanceID string) string {
+	s.mu.Lock()
+	defer s.unlock()
+	if i, ok := s.st.Instances[instanceID]; ok && i.Account == account && i.Region == region {
+		return i.Profile.Role
+	}
+	return ""
 }
 
 // InstanceIDs lists the instances of an account in a region that are not

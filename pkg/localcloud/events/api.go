@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -267,9 +268,9 @@ func (s *Service) PutTargets(ctx context.Context, in *eventbridge.PutTargetsInpu
 			return nil, wire.Errorf("ValidationException", "A target needs an Id.")
 		}
 		if !s.serves(aws.ToString(t.Arn)) {
-			return nil, wire.Errorf("ValidationException", "Parameter %s is not valid. Reason: the embedded EventBridge sends events to Lambda functions, state machines, SNS topics and event buses.", aws.ToString(t.Arn))
+			return nil, wire.Errorf("ValidationException", "Parameter %s is not valid. Reason: the embedded EventBridge sends events to Lambda functions, state machines, SNS topics, SQS queues and event buses.", aws.ToString(t.Arn))
 		}
-		if err := checkTarget(t); err != nil {
+		if err := errors.Join(checkTarget(t), s.checkDelivery(t)); err != nil {
 			return nil, wire.Errorf("ValidationException", "%s", err)
 		}
 	}
@@ -301,10 +302,28 @@ func (s *Service) serves(arn string) bool {
 		return s.cfg.StateMachines != nil
 	case "sns":
 		return s.cfg.Topics != nil
+	case "sqs":
+		return s.cfg.Queues != nil
 	case "events":
 		return strings.Contains(arn, ":event-bus/")
 	}
 	return false
+}
+
+// checkDelivery refuses what AWS does not take of a target's delivery.
+func (s *Service) checkDelivery(t types.Target) error {
+	if p := t.RetryPolicy; p != nil {
+		if n := p.MaximumEventAgeInSeconds; n != nil && (*n < 60 || *n > 86400) {
+			return fmt.Errorf("MaximumEventAgeInSeconds is %d (allowed: 60 to 86400)", *n)
+		}
+		if n := p.MaximumRetryAttempts; n != nil && (*n < 0 || *n > 185) {
+			return fmt.Errorf("MaximumRetryAttempts is %d (allowed: 0 to 185)", *n)
+		}
+	}
+	if d := t.DeadLetterConfig; d != nil && d.Arn != nil && (s.cfg.Queues == nil || serviceOf(*d.Arn) != "sqs") {
+		return fmt.Errorf("DeadLetterConfig.Arn %s is not the ARN of a queue", *d.Arn)
+	}
+	return nil
 }
 
 // ListTargetsByRule lists a rule's targets by id.

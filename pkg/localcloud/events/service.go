@@ -1,6 +1,6 @@
 // Package events is EventBridge of the embedded AWS: event buses, rules with
-// patterns, and targets that are Lambda functions, state machines, SNS topics
-// and other buses.
+// patterns, and targets that are Lambda functions, state machines, SNS topics,
+// SQS queues and other buses.
 package events
 
 import (
@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -21,10 +22,12 @@ import (
 	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/delivery"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -44,6 +47,11 @@ type Topics interface {
 	Publish(context.Context, *sns.PublishInput, ...func(*sns.Options)) (*sns.PublishOutput, error)
 }
 
+// Queues sends to a target that is a queue, and to dead letter queues.
+type Queues interface {
+	SendMessage(context.Context, *sqs.SendMessageInput, ...func(*sqs.Options)) (*sqs.SendMessageOutput, error)
+}
+
 // Config is what a Service needs. Targets of a service that is nil are refused.
 type Config struct {
 	Clock         clock.Clock
@@ -51,7 +59,11 @@ type Config struct {
 	Functions     Functions
 	StateMachines StateMachines
 	Topics        Topics
-	Logger        *slog.Logger
+	Queues        Queues
+	// Assume returns a context whose calls are those of a session of a target's
+	// role, which service assumes. Nil: they are Principal's own.
+	Assume func(ctx context.Context, service wire.Caller, roleARN string) (context.Context, error)
+	Logger *slog.Logger
 }
 
 // Event is an event on its way to a bus. Account, Region and Detail are
@@ -190,21 +202,21 @@ func (s *Service) Emit(ctx context.Context, e Event) error {
 			continue
 		}
 		s.work.Go(ctx, func(ctx context.Context) {
-			if err := s.deliver(ctx, d.target, input, e); err != nil {
-				s.cfg.Logger.Warn("event not delivered", "rule", d.rule.ARN, "target", aws.ToString(d.target.Arn), "error", err)
-			}
+			ctx = wire.WithCaller(ctx, wire.Caller{Account: e.Account, Region: e.Region, ARN: Principal, Source: d.rule.ARN})
+			s.deliver(ctx, d, input, e, raw)
 		})
 	}
 	return nil
 }
 
-type delivery struct {
+// delivered is an event's rule and one of its targets.
+type delivered struct {
 	rule   rule
 	target types.Target
 }
 
 // route tells the listeners and finds the targets, sorted by rule and id.
-func (s *Service) route(e Event, document any) []delivery {
+func (s *Service) route(e Event, document any) []delivered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range slices.Sorted(maps.Keys(s.listeners)) {
@@ -214,21 +226,67 @@ func (s *Service) route(e Event, document any) []delivery {
 	if !ok {
 		return nil
 	}
-	var out []delivery
+	var out []delivered
 	for _, name := range slices.Sorted(maps.Keys(b.Rules)) {
 		r := b.Rules[name]
 		if r.State != types.RuleStateDisabled && r.compiled.Match(document) {
 			for _, t := range r.Targets {
-				out = append(out, delivery{rule: *r, target: t})
+				out = append(out, delivered{rule: *r, target: t})
 			}
 		}
 	}
 	return out
 }
 
-func (s *Service) deliver(ctx context.Context, t types.Target, input []byte, e Event) error {
+// Principal is the service that sends events to targets and dead letter queues.
+const Principal = "events.amazonaws.com"
+
+// deliver sends an event to a target until it takes it or the retry policy is
+// exhausted, and then to the target's dead letter queue
+// (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html).
+func (s *Service) deliver(ctx context.Context, d delivered, input []byte, e Event, raw []byte) {
+	var policy delivery.Policy
+	if p := d.target.RetryPolicy; p != nil {
+		policy = delivery.Policy{MaximumAge: p.MaximumEventAgeInSeconds, MaximumRetries: p.MaximumRetryAttempts}
+	}
+	result := delivery.Run(ctx, s.cfg.Clock, policy, func(int) error { return s.try(ctx, d.target, input, e) })
+	if result.Err == nil || ctx.Err() != nil {
+		return
+	}
+	s.cfg.Logger.Warn("event not delivered", "rule", d.rule.ARN, "target", aws.ToString(d.target.Arn), "retries", result.Retries, "error", result.Err)
+	if d.target.DeadLetterConfig == nil || d.target.DeadLetterConfig.Arn == nil {
+		return
+	}
+	in := &sqs.SendMessageInput{MessageBody: aws.String(string(raw)), MessageAttributes: result.Attributes(map[string]string{
+		"RULE_ARN": d.rule.ARN, "TARGET_ARN": aws.ToString(d.target.Arn), "RETRY_ATTEMPTS": strconv.Itoa(result.Retries),
+	})}
+	if err := s.send(ctx, *d.target.DeadLetterConfig.Arn, in); err != nil {
+		s.cfg.Logger.Error("lost: the dead letter queue of a rule's target did not take the event", "rule", d.rule.ARN, "error", err)
+	}
+}
+
+// send puts a message into a queue, in the name of EventBridge.
+func (s *Service) send(ctx context.Context, arn string, in *sqs.SendMessageInput) error {
+	url, of, err := scope.QueueURL(arn)
+	if err != nil {
+		return err
+	}
+	in.QueueUrl = &url
+	who := s.caller(ctx, nil) // EventBridge, for a rule
+	who.Region = of.Region
+	_, err = s.cfg.Queues.SendMessage(wire.WithCaller(ctx, who), in)
+	return err
+}
+
+// try sends an event to a target once.
+func (s *Service) try(ctx context.Context, t types.Target, input []byte, e Event) error {
 	arn := aws.ToString(t.Arn)
 	var err error
+	if t.RoleArn != nil && s.cfg.Assume != nil {
+		if ctx, err = s.cfg.Assume(ctx, s.caller(ctx, nil), *t.RoleArn); err != nil {
+			return err
+		}
+	}
 	switch serviceOf(arn) {
 	case "lambda":
 		_, err = s.cfg.Functions.Invoke(ctx, &lambda.InvokeInput{FunctionName: t.Arn, Payload: input, InvocationType: lambdatypes.InvocationTypeEvent})
@@ -236,12 +294,14 @@ func (s *Service) deliver(ctx context.Context, t types.Target, input []byte, e E
 		_, err = s.cfg.StateMachines.StartExecution(ctx, &sfn.StartExecutionInput{StateMachineArn: t.Arn, Input: aws.String(string(input)), Name: aws.String(e.ID + "_" + uuid.NewString())})
 	case "sns":
 		_, err = s.cfg.Topics.Publish(ctx, &sns.PublishInput{TopicArn: t.Arn, Message: aws.String(string(input))})
+	case "sqs":
+		return s.send(ctx, arn, &sqs.SendMessageInput{MessageBody: aws.String(string(input))})
 	case "events":
 		parts := strings.Split(arn, ":")
 		forwarded := e
 		forwarded.Region, forwarded.Account, forwarded.Bus = parts[3], parts[4], strings.TrimPrefix(parts[5], "event-bus/")
 		if forwarded.Account == e.Account && forwarded.Region == e.Region && forwarded.Bus == e.Bus {
-			return fmt.Errorf("rule sends the events of bus %s to itself", e.Bus)
+			return wire.Errorf("ValidationException", "rule sends the events of bus %s to itself", e.Bus)
 		}
 		return s.Emit(ctx, forwarded)
 	}

@@ -56,8 +56,10 @@ func parseOperator(name string) (operator, error) {
 // with / stands before the name of a tag. In lower case: keys have no case.
 func keys() []string {
 	return []string{
-		"aws:principalaccount", "aws:principalarn", "aws:requestedregion", "aws:requesttag/", "aws:resourcetag/", "aws:tagkeys",
-		"ec2:createaction", "ec2:region", "ec2:resourcetag/", "events:source", "iam:passedtoservice", "kms:viaservice", "ssm:resourcetag/",
+		"aws:principalaccount", "aws:principalarn", "aws:principalorgid", "aws:principalservicename", "aws:requestedregion", "aws:requesttag/",
+		"aws:resourceaccount", "aws:resourcetag/", "aws:securetransport", "aws:sourceaccount", "aws:sourcearn", "aws:tagkeys", "aws:viaawsservice",
+		"ec2:createaction", "ec2:owner", "ec2:region", "ec2:resourcetag/", "events:source", "iam:passedtoservice", "iam:permissionsboundary", "iam:policyarn",
+		"kms:calleraccount", "kms:grantisforawsresource", "kms:viaservice", "ssm:resourcetag/", "sts:externalid", "sts:rolesessionname",
 	}
 }
 

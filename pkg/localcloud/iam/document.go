@@ -13,8 +13,12 @@ import (
 	"strings"
 )
 
-// version of the policy language; the older one has no variables.
-const version = "2012-10-17"
+// version of the policy language. The older one, which policies of resources may
+// be written in, has no variables.
+const (
+	version = "2012-10-17"
+	older   = "2008-10-17"
+)
 
 // Effect of a statement.
 type Effect string
@@ -25,14 +29,18 @@ const (
 	Deny  Effect = "Deny"
 )
 
-// Document is an identity policy or a permissions boundary.
+// Document is a policy of an identity or of a resource.
 type Document struct{ Statements []Statement }
 
 // Statement of a policy. Of Actions and NotActions one is set, and of Resources
-// and NotResources.
+// and NotResources, but in the trust policy of a role, which is about itself. Of
+// Principals and NotPrincipals one is set in the policy of a resource, and none
+// in that of an identity.
 type Statement struct {
 	Sid                     string
 	Effect                  Effect
+	Principals              *Principals
+	NotPrincipals           *Principals
 	Actions, NotActions     []string
 	Resources, NotResources []string
 	Conditions              []Condition
@@ -89,8 +97,26 @@ func (v *values) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// Parse reads a policy document and refuses whatever Evaluate would not heed.
-func Parse(raw []byte) (Document, error) {
+// kind of a policy says which elements its statements have.
+type kind int
+
+const (
+	ofIdentity kind = iota // Resource, and no Principal
+	ofResource             // Principal and Resource
+	ofTrust                // Principal, and no Resource
+)
+
+// Parse reads the policy of an identity, or a permissions boundary, and refuses
+// whatever Evaluate would not heed.
+func Parse(raw []byte) (Document, error) { return parse(raw, ofIdentity) }
+
+// ParseResource reads the policy of a resource, such as a bucket.
+func ParseResource(raw []byte) (Document, error) { return parse(raw, ofResource) }
+
+// ParseTrust reads the policy that says who may assume a role.
+func ParseTrust(raw []byte) (Document, error) { return parse(raw, ofTrust) }
+
+func parse(raw []byte, of kind) (Document, error) {
 	var in struct {
 		Version   string
 		ID        string `json:"Id"`
@@ -99,7 +125,9 @@ func Parse(raw []byte) (Document, error) {
 	if err := strict(raw, &in); err != nil {
 		return Document{}, fmt.Errorf("policy document: %w", err)
 	}
-	if in.Version != version {
+	switch {
+	case in.Version == older && of == ofResource && !bytes.Contains(raw, []byte("${")):
+	case in.Version != version:
 		return Document{}, fmt.Errorf("policy document: Version is %q (served: %s)", in.Version, version)
 	}
 	list := []json.RawMessage{in.Statement}
@@ -111,7 +139,7 @@ func Parse(raw []byte) (Document, error) {
 	}
 	var out Document
 	for i, element := range list {
-		s, err := parseStatement(element)
+		s, err := parseStatement(element, of)
 		if err != nil {
 			return Document{}, fmt.Errorf("statement %d: %w", i+1, err)
 		}
@@ -120,8 +148,7 @@ func Parse(raw []byte) (Document, error) {
 	return out, nil
 }
 
-// strict refuses elements that are not known, such as Principal, which is not
-// for policies of identities.
+// strict refuses elements that are not known.
 func strict(raw []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
@@ -134,38 +161,24 @@ func strict(raw []byte, into any) error {
 	return nil
 }
 
-func parseStatement(raw []byte) (Statement, error) {
+func parseStatement(raw []byte, of kind) (Statement, error) {
 	var in struct {
-		Sid                   string
-		Effect                Effect
-		Action, NotAction     texts
-		Resource, NotResource texts
-		Condition             map[string]map[string]values
+		Sid                     string
+		Effect                  Effect
+		Principal, NotPrincipal *Principals
+		Action, NotAction       texts
+		Resource, NotResource   texts
+		Condition               map[string]map[string]values
 	}
 	if err := strict(raw, &in); err != nil {
 		return Statement{}, err
 	}
 	s := Statement{
-		Sid: in.Sid, Effect: in.Effect, Actions: in.Action, NotActions: in.NotAction, Resources: in.Resource, NotResources: in.NotResource,
+		Sid: in.Sid, Effect: in.Effect, Principals: in.Principal, NotPrincipals: in.NotPrincipal,
+		Actions: in.Action, NotActions: in.NotAction, Resources: in.Resource, NotResources: in.NotResource,
 	}
-	switch {
-	case s.Effect != Allow && s.Effect != Deny:
-		return Statement{}, fmt.Errorf("the effect is %q (allowed: %s, %s)", s.Effect, Allow, Deny)
-	case (len(s.Actions) == 0) == (len(s.NotActions) == 0):
-		return Statement{}, errors.New("one of Action and NotAction is required")
-	case (len(s.Resources) == 0) == (len(s.NotResources) == 0):
-		return Statement{}, errors.New("one of Resource and NotResource is required")
-	}
-	for _, action := range slices.Concat(s.Actions, s.NotActions) {
-		if service, name, ok := strings.Cut(action, ":"); action != "*" && (!ok || service == "" || name == "" || strings.Contains(service, "*")) {
-			return Statement{}, fmt.Errorf("%q is no action: <service>:<name> or * is expected", action)
-		}
-	}
-	for _, resource := range slices.Concat(s.Resources, s.NotResources) {
-		if resource != "*" && strings.Count(resource, ":") < 5 {
-			return Statement{}, fmt.Errorf("%q is no resource: an ARN or * is expected", resource)
-		}
-		if err := checkVariables(resource); err != nil {
+	for _, check := range []func() error{func() error { return s.checkElements(of) }, s.checkActions, s.checkResources} {
+		if err := check(); err != nil {
 			return Statement{}, err
 		}
 	}
@@ -179,6 +192,52 @@ func parseStatement(raw []byte) (Statement, error) {
 		}
 	}
 	return s, nil
+}
+
+// checkElements looks for the elements that a statement must and must not have.
+// The sentences with a capital are IAM's own.
+func (s Statement) checkElements(of kind) error {
+	principals, resources := s.Principals != nil || s.NotPrincipals != nil, len(s.Resources) > 0 || len(s.NotResources) > 0
+	switch {
+	case s.Effect != Allow && s.Effect != Deny:
+		return fmt.Errorf("the effect is %q (allowed: %s, %s)", s.Effect, Allow, Deny)
+	case (len(s.Actions) == 0) == (len(s.NotActions) == 0):
+		return errors.New("one of Action and NotAction is required")
+	case of == ofIdentity && principals:
+		return errors.New("Policy document should not specify a principal") //nolint:staticcheck
+	case of != ofIdentity && (s.Principals == nil) == (s.NotPrincipals == nil):
+		return errors.New("one of Principal and NotPrincipal is required")
+	case s.NotPrincipals != nil && s.Effect == Allow:
+		return errors.New("NotPrincipal with Allow would let in everybody else: it is served with Deny")
+	case of == ofTrust && resources:
+		return errors.New("Has prohibited field Resource") //nolint:staticcheck
+	case of == ofTrust:
+		return nil
+	case (len(s.Resources) == 0) == (len(s.NotResources) == 0):
+		return errors.New("one of Resource and NotResource is required")
+	}
+	return nil
+}
+
+func (s Statement) checkActions() error {
+	for _, action := range slices.Concat(s.Actions, s.NotActions) {
+		if service, name, ok := strings.Cut(action, ":"); action != "*" && (!ok || service == "" || name == "" || strings.Contains(service, "*")) {
+			return fmt.Errorf("%q is no action: <service>:<name> or * is expected", action)
+		}
+	}
+	return nil
+}
+
+func (s Statement) checkResources() error {
+	for _, resource := range slices.Concat(s.Resources, s.NotResources) {
+		if resource != "*" && strings.Count(resource, ":") < 5 {
+			return fmt.Errorf("%q is no resource: an ARN or * is expected", resource)
+		}
+		if err := checkVariables(resource); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -36,6 +36,8 @@ const (
 	Denied                     // an identity policy denies it
 	OutsideTheBoundary         // the permissions boundary does not allow it
 	DeniedByBoundary
+	NotInResourcePolicy // the resource's policy does not allow it, and would have to
+	DeniedByResource    // the resource's policy denies it
 )
 
 // Because says why a request is denied, in AWS's words.
@@ -49,39 +51,141 @@ func (v Verdict) Because(action string) string {
 		return fmt.Sprintf("because no permissions boundary allows the %s action", action)
 	case DeniedByBoundary:
 		return "with an explicit deny in a permissions boundary"
+	case NotInResourcePolicy:
+		return fmt.Sprintf("because no resource-based policy allows the %s action", action)
+	case DeniedByResource:
+		return "with an explicit deny in a resource-based policy"
 	}
 	return ""
 }
 
-// Evaluate decides as IAM does within one account: what is denied anywhere is
-// denied; else an identity policy must allow it, and the boundary too, if there
-// is one (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html).
+// ResourcePolicy is what the policy of a resource says, and how much it counts.
+type ResourcePolicy struct {
+	Document Document // empty: the resource has none
+	Owner    string   // the resource's account
+	// MustDelegate says that policies of identities count only where the resource's
+	// policy names their account, as for KMS keys and roles to be assumed.
+	MustDelegate bool
+}
+
+// Evaluate decides on a request to a resource without a policy of its own, within
+// one account.
 func Evaluate(r Request, identity []Document, boundary *Document) Verdict {
+	return decide(Principal{RoleARN: "*"}, r, identity, boundary, nil)
+}
+
+// decide decides as IAM does
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic_policy-eval-basics.html):
+// what is denied anywhere is denied. Within an account either the identity or the
+// resource must allow it, across accounts both. A boundary only takes away, but
+// not from what a resource grants to the very session
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_boundaries.html).
+func decide(who Principal, r Request, identity []Document, boundary *Document, on *ResourcePolicy) Verdict {
 	denies := func(d Document) bool { return d.has(Deny, r) }
 	allows := func(d Document) bool { return d.has(Allow, r) }
+	if on == nil {
+		on = &ResourcePolicy{Owner: who.Account}
+	}
+	granted, within := on.Document.reach(Allow, who, r), boundary == nil || allows(*boundary)
+	same := on.Owner == who.Account && who.Service == ""
 	switch {
 	case slices.ContainsFunc(identity, denies):
 		return Denied
 	case boundary != nil && denies(*boundary):
 		return DeniedByBoundary
-	case !slices.ContainsFunc(identity, allows):
+	case on.Document.reach(Deny, who, r) != notNamed:
+		return DeniedByResource
+	case same && granted == asItself, same && granted == asRole && within:
+		return Allowed
+	case who.RoleARN != "" && !slices.ContainsFunc(identity, allows):
 		return NotAllowed
-	case boundary != nil && !allows(*boundary):
+	case !within:
 		return OutsideTheBoundary
+	case same && !on.MustDelegate, granted != notNamed:
+		return Allowed
 	}
-	return Allowed
+	return NotInResourcePolicy
+}
+
+// Evaluate decides on a request of a role's session to a resource without a
+// policy. A role that is not there allows nothing.
+func (s *Service) Evaluate(roleARN string, r Request) Verdict {
+	return s.Decide(Principal{Account: accountOf(roleARN), RoleARN: roleARN}, r, nil)
+}
+
+// Decide decides on a request. on is nil where the resource has no policy. What
+// a role's own policies allowed is counted: see Permissions.
+func (s *Service) Decide(who Principal, r Request, on *ResourcePolicy) Verdict {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.find(who.RoleARN)
+	if known == nil {
+		return decide(who, r, nil, nil, on)
+	}
+	policies := s.policiesOf(known)
+	documents := make([]Document, 0, len(policies))
+	for _, p := range policies {
+		documents = append(documents, p.document)
+	}
+	verdict := decide(who, r, documents, s.boundaryOf(known), on)
+	if verdict == Allowed {
+		known.count(policies, r)
+	}
+	return verdict
+}
+
+// namedDocument is a policy of a role: an inline one by its name, a managed one
+// by its ARN.
+type namedDocument struct {
+	name     string
+	document Document
+}
+
+// policiesOf are a role's policies. s.mu is held.
+func (s *Service) policiesOf(r *role) []namedDocument {
+	var out []namedDocument
+	for _, name := range sortedKeys(r.Inline) {
+		out = append(out, namedDocument{name, r.Inline[name].parsed})
+	}
+	for _, arn := range r.Attached {
+		if p, ok := s.managed(accountOf(r.ARN), arn); ok {
+			out = append(out, namedDocument{arn, p.current().parsed})
+		}
+	}
+	return out
+}
+
+// boundaryOf is a role's permissions boundary; nil: none. s.mu is held.
+func (s *Service) boundaryOf(r *role) *Document {
+	if r.OwnBoundary != nil {
+		return &r.OwnBoundary.parsed
+	}
+	if r.Boundary == "" {
+		return nil
+	}
+	p, ok := s.managed(accountOf(r.ARN), r.Boundary)
+	if !ok { // it cannot be deleted while it is one
+		return &Document{}
+	}
+	document := p.current().parsed
+	return &document
 }
 
 func (d Document) has(effect Effect, r Request) bool {
 	return slices.ContainsFunc(d.Statements, func(s Statement) bool { return s.Effect == effect && s.applies(r) })
 }
 
+// onAction says whether a pattern matches the request's action, onResource its
+// resource.
+func (r Request) onAction(pattern string) bool { return actionLike(pattern, r.Action) }
+
+func (r Request) onResource(pattern string) bool {
+	filled, ok := fill(pattern, r, true)
+	return ok && resourceLike(filled, r.Resource)
+}
+
 func (s Statement) applies(r Request) bool {
-	action := func(pattern string) bool { return actionLike(pattern, r.Action) }
-	resource := func(pattern string) bool {
-		filled, ok := fill(pattern, r, true)
-		return ok && resourceLike(filled, r.Resource)
-	}
+	action, resource := r.onAction, r.onResource
 	if len(s.Actions) > 0 && !slices.ContainsFunc(s.Actions, action) || slices.ContainsFunc(s.NotActions, action) ||
 		len(s.Resources) > 0 && !slices.ContainsFunc(s.Resources, resource) || slices.ContainsFunc(s.NotResources, resource) {
 		return false

@@ -6,12 +6,19 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
 const (
 	instance = "arn:aws:ec2:eu-west-1:111122223333:instance/i-1"
 	object   = "arn:aws:s3:::bucket/plans/a:b.json"
 )
+
+func newService() *Service {
+	return New(clock.NewReal(), wire.Caller{Account: "111122223333", Region: "eu-west-1"})
+}
 
 func document(t *testing.T, statements string) Document {
 	t.Helper()
@@ -145,7 +152,7 @@ func TestWhatIsNotKnownIsRefused(t *testing.T) {
 		"no statement":                   {`{"Version":"2012-10-17","Statement":[]}`, "no statement"},
 		"an element of the document":     {`{"Version":"2012-10-17","Statements":[]}`, "Statements"},
 		"an element of a statement":      {statement(`"Action":"ec2:X","Resource":"*","Conditions":{}`), "Conditions"},
-		"a principal":                    {statement(`"Action":"ec2:X","Resource":"*","Principal":"*"`), "Principal"},
+		"a principal":                    {statement(`"Action":"ec2:X","Resource":"*","Principal":"*"`), "should not specify a principal"},
 		"an effect":                      {`{"Version":"2012-10-17","Statement":{"Effect":"allow","Action":"ec2:X","Resource":"*"}}`, `"allow"`},
 		"no action":                      {statement(`"Resource":"*"`), "Action"},
 		"an action and its opposite":     {statement(`"Action":"ec2:X","NotAction":"ec2:Y","Resource":"*"`), "NotAction"},
@@ -176,7 +183,7 @@ func TestWhatIsNotKnownIsRefused(t *testing.T) {
 
 func TestRolesSurviveARestart(t *testing.T) {
 	const arn = "arn:aws:iam::111122223333:role/x"
-	s := New()
+	s := newService()
 	require.NoError(t, s.PutRole(Role{
 		ARN:      arn,
 		Policies: map[string]json.RawMessage{"all": []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`)},
@@ -184,7 +191,7 @@ func TestRolesSurviveARestart(t *testing.T) {
 	}))
 	raw, err := s.Snapshot()
 	require.NoError(t, err)
-	s = New()
+	s = newService()
 	require.NoError(t, s.Restore(raw))
 	assert.Equal(t, Allowed, s.Evaluate(arn, Request{Action: "ec2:StopInstances", Resource: instance}))
 	assert.Equal(t, OutsideTheBoundary, s.Evaluate(arn, Request{Action: "s3:GetObject", Resource: object}))

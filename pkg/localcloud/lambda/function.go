@@ -80,6 +80,7 @@ type configuration struct {
 	Tags                   map[string]string
 	Policy                 []statement
 	PolicyRevision         string
+	Events                 *eventConfig // nil: asynchronous invocations have Lambda's defaults
 	Modified               time.Time
 	Revision               string
 }
@@ -175,10 +176,7 @@ func (s *Service) replace(k scope.Key, old *function, c configuration) *function
 		f.pool = native.NewPool(s.launcher, native.Options{
 			ARN: c.ARN, Dir: c.Dir, Timeout: c.Timeout, MaxProcesses: s.config.MaxProcesses, Idle: s.config.Idle,
 			Env: func() ([]string, error) { return s.environment(k, c) },
-			Log: func(line string) {
-				f.log.add(line)
-				s.config.Logger.Info(line, "function", c.Name)
-			},
+			Log: func(line string) { s.wrote(f, line) },
 		})
 	}
 	if s.functions[k] == nil {

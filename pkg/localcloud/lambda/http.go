@@ -13,6 +13,8 @@ import (
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
 // maxBody is the largest request, in bytes: an archive of 50 MB in base64.
@@ -26,22 +28,27 @@ type endpoint func(r *http.Request) (output any, status int, err error)
 func (s *Service) handler() http.Handler {
 	mux := http.NewServeMux()
 	routes := map[string]endpoint{
-		"POST /2015-03-31/functions":                             operation(s.CreateFunction, http.StatusCreated, nil),
-		"GET /2015-03-31/functions":                              operation(s.ListFunctions, http.StatusOK, listQuery),
-		"GET /2015-03-31/functions/{name}":                       operation(s.GetFunction, http.StatusOK, nil),
-		"DELETE /2015-03-31/functions/{name}":                    operation(s.DeleteFunction, http.StatusNoContent, nil),
-		"GET /2015-03-31/functions/{name}/configuration":         operation(s.GetFunctionConfiguration, http.StatusOK, nil),
-		"PUT /2015-03-31/functions/{name}/configuration":         operation(s.UpdateFunctionConfiguration, http.StatusOK, nil),
-		"PUT /2015-03-31/functions/{name}/code":                  operation(s.UpdateFunctionCode, http.StatusOK, nil),
-		"POST /2015-03-31/functions/{name}/policy":               operation(s.AddPermission, http.StatusCreated, nil),
-		"GET /2015-03-31/functions/{name}/policy":                operation(s.GetPolicy, http.StatusOK, nil),
-		"DELETE /2015-03-31/functions/{name}/policy/{statement}": operation(s.RemovePermission, http.StatusNoContent, nil),
-		"PUT /2017-10-31/functions/{name}/concurrency":           operation(s.PutFunctionConcurrency, http.StatusOK, nil),
-		"GET /2019-09-30/functions/{name}/concurrency":           operation(s.GetFunctionConcurrency, http.StatusOK, nil),
-		"DELETE /2017-10-31/functions/{name}/concurrency":        operation(s.DeleteFunctionConcurrency, http.StatusNoContent, nil),
-		"GET /2017-03-31/tags/{resource}":                        operation(s.ListTags, http.StatusOK, nil),
-		"POST /2017-03-31/tags/{resource}":                       operation(s.TagResource, http.StatusNoContent, nil),
-		"DELETE /2017-03-31/tags/{resource}":                     operation(s.UntagResource, http.StatusNoContent, untagQuery),
+		"POST /2015-03-31/functions":                                operation(s.CreateFunction, http.StatusCreated, nil),
+		"GET /2015-03-31/functions":                                 operation(s.ListFunctions, http.StatusOK, listQuery),
+		"GET /2015-03-31/functions/{name}":                          operation(s.GetFunction, http.StatusOK, nil),
+		"DELETE /2015-03-31/functions/{name}":                       operation(s.DeleteFunction, http.StatusNoContent, nil),
+		"GET /2015-03-31/functions/{name}/configuration":            operation(s.GetFunctionConfiguration, http.StatusOK, nil),
+		"PUT /2015-03-31/functions/{name}/configuration":            operation(s.UpdateFunctionConfiguration, http.StatusOK, nil),
+		"PUT /2015-03-31/functions/{name}/code":                     operation(s.UpdateFunctionCode, http.StatusOK, nil),
+		"POST /2015-03-31/functions/{name}/policy":                  operation(s.AddPermission, http.StatusCreated, nil),
+		"GET /2015-03-31/functions/{name}/policy":                   operation(s.GetPolicy, http.StatusOK, nil),
+		"DELETE /2015-03-31/functions/{name}/policy/{statement}":    operation(s.RemovePermission, http.StatusNoContent, nil),
+		"PUT /2017-10-31/functions/{name}/concurrency":              operation(s.PutFunctionConcurrency, http.StatusOK, nil),
+		"GET /2019-09-30/functions/{name}/concurrency":              operation(s.GetFunctionConcurrency, http.StatusOK, nil),
+		"DELETE /2017-10-31/functions/{name}/concurrency":           operation(s.DeleteFunctionConcurrency, http.StatusNoContent, nil),
+		"PUT /2019-09-25/functions/{name}/event-invoke-config":      epochTimes(operation(s.PutFunctionEventInvokeConfig, http.StatusOK, nil)),
+		"POST /2019-09-25/functions/{name}/event-invoke-config":     epochTimes(operation(s.UpdateFunctionEventInvokeConfig, http.StatusOK, nil)),
+		"GET /2019-09-25/functions/{name}/event-invoke-config":      epochTimes(operation(s.GetFunctionEventInvokeConfig, http.StatusOK, nil)),
+		"GET /2019-09-25/functions/{name}/event-invoke-config/list": epochTimes(operation(s.ListFunctionEventInvokeConfigs, http.StatusOK, listQuery)),
+		"DELETE /2019-09-25/functions/{name}/event-invoke-config":   operation(s.DeleteFunctionEventInvokeConfig, http.StatusNoContent, nil),
+		"GET /2017-03-31/tags/{resource}":                           operation(s.ListTags, http.StatusOK, nil),
+		"POST /2017-03-31/tags/{resource}":                          operation(s.TagResource, http.StatusNoContent, nil),
+		"DELETE /2017-03-31/tags/{resource}":                        operation(s.UntagResource, http.StatusNoContent, untagQuery),
 	}
 	for pattern, e := range routes {
 		mux.Handle(pattern, e)
@@ -123,6 +130,19 @@ func listQuery(q url.Values, members map[string]any) error {
 func untagQuery(q url.Values, members map[string]any) error {
 	members["TagKeys"] = q["tagKeys"]
 	return nil
+}
+
+// epochTimes makes an endpoint whose output has times, which are epoch seconds in
+// JSON.
+func epochTimes(e endpoint) endpoint {
+	return func(r *http.Request) (any, int, error) {
+		output, status, err := e(r)
+		if err != nil {
+			return nil, status, err
+		}
+		raw, err := wire.EncodeJSON(output)
+		return json.RawMessage(raw), status, err
+	}
 }
 
 // ServeHTTP implements http.Handler.

@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda/native"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
 // Limits of payloads, in bytes.
@@ -24,10 +23,6 @@ const (
 	maxAsyncRequest = 1024 * 1024
 	maxLogTail      = 4 * 1024
 )
-
-// asyncRetries are the pauses before the second and the third attempt of an
-// asynchronous invocation that failed.
-func asyncRetries() []time.Duration { return []time.Duration{time.Minute, 2 * time.Minute} }
 
 // Invoke implements awslambda.Client's.
 func (s *Service) Invoke(ctx context.Context, in *awslambda.InvokeInput, optFns ...func(*awslambda.Options)) (*awslambda.InvokeOutput, error) {
@@ -53,7 +48,7 @@ func (s *Service) Invoke(ctx context.Context, in *awslambda.InvokeInput, optFns 
 	default:
 		return nil, invalid("the invocation type %q is not RequestResponse, Event or DryRun", kind)
 	}
-	out, err := s.call(ctx, f, payload)
+	out, err := s.call(ctx, f, uuid.NewString(), payload)
 	if err != nil {
 		return nil, err
 	}
@@ -97,13 +92,12 @@ func checkPayload(payload []byte, kind types.InvocationType) ([]byte, error) {
 }
 
 // call runs a function once and waits for it.
-func (s *Service) call(ctx context.Context, f *function, payload []byte) (native.Outcome, error) {
+func (s *Service) call(ctx context.Context, f *function, id string, payload []byte) (native.Outcome, error) {
 	release, err := f.admit()
 	if err != nil {
 		return native.Outcome{}, err
 	}
 	defer release()
-	id := uuid.NewString()
 	var out native.Outcome
 	if f.handler != nil {
 		out, err = s.inProcess(ctx, f, id, payload)
@@ -117,12 +111,12 @@ func (s *Service) call(ctx context.Context, f *function, payload []byte) (native
 		return out, err
 	}
 	f.stats.record(out)
-	out.Log = report(id, f.config, out)
+	out.Log = framed(id, f.config, out)
 	return out, nil
 }
 
-// report frames a log as Lambda does.
-func report(id string, c configuration, out native.Outcome) string {
+// framed frames a log as Lambda does.
+func framed(id string, c configuration, out native.Outcome) string {
 	log := out.Log
 	if log != "" && !strings.HasSuffix(log, "\n") {
 		log += "\n"
@@ -151,34 +145,6 @@ func (f *function) admit() (release func(), err error) {
 		defer f.mu.Unlock()
 		f.inFlight--
 	}, nil
-}
-
-// enqueue runs a function in the background, again after a failure, and twice
-// at most.
-func (s *Service) enqueue(f *function, payload []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return &types.ServiceException{Message: aws.String("The embedded AWS is stopping."), Type: aws.String("Server")}
-	}
-	ctx := wire.WithCaller(s.ctx, wire.Caller{Account: f.key.Account, Region: f.key.Region, ARN: f.config.Role})
-	s.async.Add(1)
-	s.config.Clock.Go(func() {
-		defer s.async.Done()
-		retries := asyncRetries()
-		for attempt := 0; ; attempt++ {
-			out, err := s.call(ctx, f, payload)
-			if err == nil && out.FunctionError == "" {
-				return
-			}
-			s.config.Logger.Warn("an asynchronous invocation failed", "function", f.config.Name, "attempt", attempt+1,
-				"error", err, "payload", string(out.Payload))
-			if attempt == len(retries) || s.config.Clock.Sleep(ctx, retries[attempt]) != nil {
-				return
-			}
-		}
-	})
-	return nil
 }
 
 // Invoker calls functions by ARN, as Step Functions does.

@@ -32,9 +32,19 @@ type Config struct {
 	// Credentials are those of a function's role; nil: the access key id is the
 	// account's number, which the embedded AWS takes for the account's root.
 	Credentials func(account, region, roleARN, function string) (Credentials, error)
+	// Assumable says why Lambda cannot assume a role for a function; nil: it always
+	// can.
+	Assumable func(account, sourceARN, roleARN string) error
 	// Object reads an archive that CreateFunction names by bucket and key; nil:
 	// such functions are refused.
 	Object func(ctx context.Context, bucket, key string) ([]byte, error)
+	// Destination sends the record of an asynchronous invocation to a queue, topic,
+	// function or bus, with the role of the function, whose account and region
+	// are of. Nil: destinations are refused.
+	Destination func(ctx context.Context, of wire.Caller, roleARN, destinationARN string, record []byte) error
+	// Environment is told to the processes of all functions, whose own variables
+	// win; nil: nothing.
+	Environment func() map[string]string
 	// MaxProcesses bounds the processes of one function. Default 10.
 	MaxProcesses int
 	// Idle is how long a process without work is kept, in real time. Default
@@ -51,6 +61,7 @@ type Service struct {
 	ctx      context.Context // of asynchronous invocations
 	cancel   context.CancelFunc
 	async    sync.WaitGroup
+	metrics  metrics
 
 	mu        sync.Mutex
 	functions map[scope.Key]map[string]*function // by name

@@ -17,6 +17,11 @@ type Stats struct {
 	Function    string // ARN
 	Invocations int
 	Errors      int // of the function
+	MemoryMiB   int
+	// Billed is what Lambda charges for, of all invocations: each rounded up to a
+	// millisecond, with the start of its process, if it waited for one
+	// (https://aws.amazon.com/lambda/pricing/).
+	Billed time.Duration
 	// Cold are the starts of processes, until they asked for work, plus the
 	// invocations that waited for them; Warm are all other invocations.
 	Cold, Warm []time.Duration
@@ -25,6 +30,7 @@ type Stats struct {
 type recorder struct {
 	mu                  sync.Mutex
 	invocations, errors int
+	billed              time.Duration
 	cold, warm          []time.Duration
 }
 
@@ -32,6 +38,7 @@ func (r *recorder) record(out native.Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.invocations++
+	r.billed += roundUp(out.Init + out.Duration)
 	if out.FunctionError != "" {
 		r.errors++
 	}
@@ -42,12 +49,20 @@ func (r *recorder) record(out native.Outcome) {
 	r.warm = appendSample(r.warm, out.Duration)
 }
 
+// roundUp rounds up to whole milliseconds.
+func roundUp(d time.Duration) time.Duration {
+	return (d + time.Millisecond - 1).Truncate(time.Millisecond)
+}
+
 func appendSample(samples []time.Duration, d time.Duration) []time.Duration {
 	if len(samples) == maxSamples {
 		samples = slices.Delete(samples, 0, maxSamples/2)
 	}
 	return append(samples, d)
 }
+
+// GBSeconds is what was billed in Lambda's unit.
+func (s Stats) GBSeconds() float64 { return s.Billed.Seconds() * float64(s.MemoryMiB) / 1024 }
 
 // Stats returns the figures of all functions, in order of their ARNs.
 func (s *Service) Stats() []Stats {
@@ -60,6 +75,7 @@ func (s *Service) Stats() []Stats {
 			r.mu.Lock()
 			all = append(all, Stats{
 				Function: f.config.ARN, Invocations: r.invocations, Errors: r.errors,
+				MemoryMiB: f.config.MemoryMiB, Billed: r.billed,
 				Cold: slices.Clone(r.cold), Warm: slices.Clone(r.warm),
 			})
 			r.mu.Unlock()

@@ -35,6 +35,9 @@ func (s *Service) CreateTopic(ctx context.Context, in *sns.CreateTopicInput, opt
 	if !topicName.MatchString(name) {
 		return nil, invalid("Topic Name %q: 1 to 256 of letters, digits, - _ are allowed (the embedded SNS has no FIFO topics)", name)
 	}
+	if err := checkTopicAttributes(in.Attributes); err != nil {
+		return nil, err
+	}
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,8 +105,9 @@ func (s *Service) ListTopics(ctx context.Context, in *sns.ListTopicsInput, optFn
 	return out, nil
 }
 
-// Subscribe sends a topic's messages to a Lambda function, or to an HTTP
-// endpoint on this machine, which need not confirm that it wants them.
+// Subscribe sends a topic's messages to a Lambda function, to a queue, or to an
+// HTTP endpoint on this machine, which need not confirm that it wants them.
+// Anybody may subscribe, as the owners of public topics allow it.
 func (s *Service) Subscribe(ctx context.Context, in *sns.SubscribeInput, optFns ...func(*sns.Options)) (*sns.SubscribeOutput, error) {
 	protocol, endpoint := aws.ToString(in.Protocol), aws.ToString(in.Endpoint)
 	if err := s.checkEndpoint(protocol, endpoint); err != nil {
@@ -111,11 +115,8 @@ func (s *Service) Subscribe(ctx context.Context, in *sns.SubscribeInput, optFns 
 	}
 	sub := subscription{Protocol: protocol, Endpoint: endpoint, Owner: s.caller(ctx, optFns).Account}
 	for _, name := range slices.Sorted(maps.Keys(in.Attributes)) {
-		switch {
-		case name == "RawMessageDelivery":
-			sub.Raw = in.Attributes[name] == "true"
-		case in.Attributes[name] != "":
-			return nil, invalid("Attributes Reason: the embedded SNS does not serve the attribute %s", name)
+		if err := sub.set(name, in.Attributes[name]); err != nil {
+			return nil, err
 		}
 	}
 	s.mu.Lock()
@@ -125,9 +126,13 @@ func (s *Service) Subscribe(ctx context.Context, in *sns.SubscribeInput, optFns 
 		return nil, err
 	}
 	for _, have := range t.Subscriptions {
-		if have.Protocol == protocol && have.Endpoint == endpoint {
-			return &sns.SubscribeOutput{SubscriptionArn: aws.String(have.ARN)}, nil
+		if have.Protocol != protocol || have.Endpoint != endpoint {
+			continue
 		}
+		if have.Raw != sub.Raw || !maps.Equal(have.Attributes, sub.Attributes) {
+			return nil, invalid("Attributes Reason: Subscription already exists with different attributes")
+		}
+		return &sns.SubscribeOutput{SubscriptionArn: aws.String(have.ARN)}, nil
 	}
 	sub.ARN = t.ARN + ":" + uuid.NewString()
 	t.Subscriptions = append(t.Subscriptions, sub)
@@ -144,6 +149,14 @@ func (s *Service) checkEndpoint(protocol, endpoint string) error {
 			return invalid("Lambda endpoint ARN %q", endpoint)
 		}
 		return nil
+	case "sqs":
+		if s.cfg.Queues == nil {
+			return invalid("Protocol sqs: no SQS is configured")
+		}
+		if _, _, err := scope.QueueURL(endpoint); err != nil {
+			return invalid("SQS endpoint ARN: %s", err)
+		}
+		return nil
 	case "http", "https":
 		u, err := url.Parse(endpoint)
 		if err != nil || u.Scheme != protocol {
@@ -154,7 +167,7 @@ func (s *Service) checkEndpoint(protocol, endpoint string) error {
 		}
 		return nil
 	}
-	return invalid("Protocol %q: the embedded SNS sends to http, https and lambda", protocol)
+	return invalid("Protocol %q: the embedded SNS sends to http, https, lambda and sqs", protocol)
 }
 
 // Unsubscribe ends a subscription. One that does not exist is no error, as on AWS.
@@ -172,15 +185,25 @@ func (s *Service) Unsubscribe(_ context.Context, in *sns.UnsubscribeInput, _ ...
 	return &sns.UnsubscribeOutput{}, nil
 }
 
-// ListSubscriptions lists the account's subscriptions by topic.
+// ListSubscriptions lists what the account has subscribed to in the region, whoever
+// owns the topics.
 func (s *Service) ListSubscriptions(ctx context.Context, in *sns.ListSubscriptionsInput, optFns ...func(*sns.Options)) (*sns.ListSubscriptionsOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []types.Subscription
-	for _, name := range slices.Sorted(maps.Keys(s.topics[at])) {
-		all = append(all, s.topics[at][name].subscriptions()...)
+	for key, topics := range s.topics {
+		for _, t := range topics {
+			for _, sub := range t.subscriptions() {
+				if key.Region == at.Region && aws.ToString(sub.Owner) == at.Account {
+					all = append(all, sub)
+				}
+			}
+		}
 	}
+	slices.SortFunc(all, func(a, b types.Subscription) int {
+		return strings.Compare(aws.ToString(a.SubscriptionArn), aws.ToString(b.SubscriptionArn))
+	})
 	page, next, err := scope.Page(all, aws.ToString(in.NextToken), pageSize)
 	if err != nil {
 		return nil, err

@@ -1,25 +1,17 @@
 package sns
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
-	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/google/uuid"
 
-	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/delivery"
 )
 
 // Limits of a message (https://docs.aws.amazon.com/sns/latest/api/API_Publish.html).
@@ -28,8 +20,9 @@ const (
 	longestSubject = 100       // characters
 )
 
-// Publish sends a message to a topic's subscribers in the background.
-func (s *Service) Publish(ctx context.Context, in *sns.PublishInput, _ ...func(*sns.Options)) (*sns.PublishOutput, error) {
+// Publish sends a message to a topic's subscribers in the background. To the topic
+// of another account it may, when that topic's policy says so for everybody.
+func (s *Service) Publish(ctx context.Context, in *sns.PublishInput, optFns ...func(*sns.Options)) (*sns.PublishOutput, error) {
 	arn := aws.ToString(in.TopicArn)
 	if arn == "" {
 		arn = aws.ToString(in.TargetArn)
@@ -41,26 +34,36 @@ func (s *Service) Publish(ctx context.Context, in *sns.PublishInput, _ ...func(*
 	if err != nil {
 		return nil, err
 	}
+	who := s.caller(ctx, optFns)
 	s.mu.Lock()
 	t, err := s.topic(arn)
+	if err == nil {
+		err = t.mayPublish(who)
+	}
 	if err != nil {
 		s.mu.Unlock()
 		return nil, err
 	}
+	version := t.signatureVersion()
 	t.Messages = append(t.Messages, message)
 	if extra := len(t.Messages) - keptMessages; extra > 0 {
 		t.Messages = slices.Clone(t.Messages[extra:])
 	}
-	subscriptions := slices.Clone(t.Subscriptions)
+	subscriptions := slices.Repeat(t.Subscriptions, 1+s.repeats)
 	for _, id := range slices.Sorted(maps.Keys(s.listeners[arn])) {
 		s.listeners[arn][id](message)
 	}
 	s.mu.Unlock()
 
 	for _, sub := range subscriptions {
+		if !sub.wants(message) {
+			continue
+		}
 		s.work.Go(ctx, func(ctx context.Context) {
-			if err := s.deliver(ctx, sub, message); err != nil {
-				s.cfg.Logger.Warn("message not delivered", "subscription", sub.ARN, "endpoint", sub.Endpoint, "message", message.ID, "error", err)
+			result := delivery.Run(ctx, s.cfg.Clock, retries(), func(int) error { return s.deliver(ctx, sub, message, version) })
+			if result.Err != nil && ctx.Err() == nil {
+				s.cfg.Logger.Warn("message not delivered", "subscription", sub.ARN, "endpoint", sub.Endpoint, "message", message.ID, "error", result.Err)
+				s.bury(ctx, sub, message, version, result)
 			}
 		})
 	}
@@ -102,89 +105,4 @@ func (m Message) bodyFor(protocol string) string {
 		return body
 	}
 	return m.Body
-}
-
-// notification is a message as endpoints get it
-// (https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html).
-// It bears no signature: nobody here could make one that AWS's certificate
-// verifies.
-type notification struct {
-	Type              string
-	MessageID         string `json:"MessageId"`
-	TopicArn          string
-	Subject           *string `json:"Subject"`
-	Message           string
-	Timestamp         string
-	MessageAttributes map[string]attribute `json:",omitempty"`
-}
-
-type attribute struct {
-	Type  string
-	Value string
-}
-
-func (m Message) notification(protocol string) notification {
-	n := notification{
-		Type: "Notification", MessageID: m.ID, TopicArn: m.TopicARN, Subject: scope.Optional(m.Subject), Message: m.bodyFor(protocol),
-		Timestamp: m.Time.UTC().Format("2006-01-02T15:04:05.000Z"),
-	}
-	if len(m.Attributes) > 0 {
-		n.MessageAttributes = map[string]attribute{}
-	}
-	for name, a := range m.Attributes {
-		n.MessageAttributes[name] = attribute{Type: aws.ToString(a.DataType), Value: aws.ToString(a.StringValue)}
-	}
-	return n
-}
-
-func (s *Service) deliver(ctx context.Context, sub subscription, m Message) error {
-	if sub.Protocol == "lambda" {
-		return s.invoke(ctx, sub, m)
-	}
-	body := []byte(m.bodyFor(sub.Protocol))
-	if !sub.Raw {
-		var err error
-		if body, err = json.Marshal(m.notification(sub.Protocol)); err != nil {
-			return fmt.Errorf("message %s: %w", m.ID, err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, sub.Endpoint, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "text/plain; charset=UTF-8")
-	request.Header.Set("X-Amz-Sns-Message-Type", "Notification")
-	request.Header.Set("X-Amz-Sns-Message-Id", m.ID)
-	request.Header.Set("X-Amz-Sns-Topic-Arn", m.TopicARN)
-	request.Header.Set("X-Amz-Sns-Subscription-Arn", sub.ARN)
-	response, err := s.cfg.Client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection can be used again
-	if response.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("the endpoint answered %s", response.Status)
-	}
-	return nil
-}
-
-// invoke gives a message to a function as Lambda's event source does
-// (https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html).
-func (s *Service) invoke(ctx context.Context, sub subscription, m Message) error {
-	payload, err := json.Marshal(map[string]any{"Records": []map[string]any{{
-		"EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": sub.ARN, "Sns": m.notification(sub.Protocol),
-	}}})
-	if err != nil {
-		return fmt.Errorf("message %s: %w", m.ID, err)
-	}
-	parts := strings.Split(sub.Endpoint, ":")
-	if len(parts) < 7 {
-		return fmt.Errorf("%q is not the ARN of a function", sub.Endpoint)
-	}
-	ctx = wire.WithCaller(ctx, wire.Caller{Account: parts[4], Region: parts[3]})
-	_, err = s.cfg.Functions.Invoke(ctx, &lambda.InvokeInput{FunctionName: aws.String(sub.Endpoint), Payload: payload, InvocationType: lambdatypes.InvocationTypeEvent})
-	return err
 }

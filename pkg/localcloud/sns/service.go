@@ -1,6 +1,7 @@
 // Package sns is the Simple Notification Service of the embedded AWS: topics
-// whose messages go to Lambda functions, to HTTP endpoints on this machine and
-// to functions of the process itself, and are kept for inspection.
+// whose messages go to Lambda functions, to queues, to HTTP endpoints on this
+// machine and to functions of the process itself, and are kept for inspection.
+// Messages are signed, by a certificate that the embedded SNS serves.
 package sns
 
 import (
@@ -17,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
@@ -32,13 +34,25 @@ type Functions interface {
 	Invoke(context.Context, *lambda.InvokeInput, ...func(*lambda.Options)) (*lambda.InvokeOutput, error)
 }
 
+// Queues sends to subscribed queues, and to dead letter queues.
+type Queues interface {
+	SendMessage(context.Context, *sqs.SendMessageInput, ...func(*sqs.Options)) (*sqs.SendMessageOutput, error)
+}
+
+// Principal is the service that delivers messages.
+const Principal = "sns.amazonaws.com"
+
 // Config is what a Service needs.
 type Config struct {
 	Clock     clock.Clock
 	Default   wire.Caller
 	Functions Functions    // nil: subscriptions of Lambda functions are refused
+	Queues    Queues       // nil: subscriptions of queues are refused
 	Client    *http.Client // for HTTP endpoints; nil: one with a time-out of ten seconds
-	Logger    *slog.Logger
+	// Endpoint is where the certificate is served. Nil or empty: messages say that
+	// it is where AWS has its own, and nobody can fetch it.
+	Endpoint func() string
+	Logger   *slog.Logger
 }
 
 // Message is one that was published.
@@ -67,17 +81,29 @@ type subscription struct {
 	Endpoint string
 	Owner    string
 	Raw      bool
+	// Attributes that were set, but for RawMessageDelivery.
+	Attributes map[string]string `json:",omitempty"`
 }
 
 // Service implements SNS.
 type Service struct {
 	cfg  Config
 	work *background.Group
+	sign signer
 
 	mu        sync.Mutex
 	topics    map[scope.Key]map[string]*topic // by name
 	listeners map[string]map[int]func(Message)
 	last      int
+	repeats   int
+}
+
+// Repeat delivers every message so many times more, at once, as SNS may: it
+// delivers at least once.
+func (s *Service) Repeat(times int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.repeats = times
 }
 
 // New returns a Service.
@@ -87,6 +113,9 @@ func New(cfg Config) *Service {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Endpoint == nil {
+		cfg.Endpoint = func() string { return "" }
 	}
 	return &Service{cfg: cfg, work: background.New(cfg.Clock), topics: map[scope.Key]map[string]*topic{}, listeners: map[string]map[int]func(Message){}}
 }
@@ -106,8 +135,7 @@ func (s *Service) caller(ctx context.Context, optFns []func(*sns.Options)) wire.
 
 var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:([a-z0-9-]+):([0-9]{12}):([A-Za-z0-9_-]{1,256})$`)
 
-// topic finds a topic by ARN; another account's or region's too, which its
-// policy would have to allow on AWS. s.mu is held.
+// topic finds a topic by ARN, another account's or region's too. s.mu is held.
 func (s *Service) topic(arn string) (*topic, error) {
 	m := topicARN.FindStringSubmatch(arn)
 	if m == nil {
@@ -138,6 +166,18 @@ func (s *Service) Listen(arn string, f func(Message)) (cancel func()) {
 	}
 }
 
+// Policy is the resource policy of a topic, empty without one. ok is false when
+// there is no such topic.
+func (s *Service) Policy(arn string) (policy string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.topic(arn)
+	if err != nil {
+		return "", false
+	}
+	return t.Attributes["Policy"], true
+}
+
 // Messages are the last thousand messages of a topic, oldest first.
 func (s *Service) Messages(arn string) []Message {
 	s.mu.Lock()
@@ -154,15 +194,21 @@ func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "sns", Name: "SNS", Protocol: wire.AWSQuery, Version: "2010-03-31",
 		Operations: map[string]wire.Operation{
-			"CreateTopic":              wire.Op(s.CreateTopic),
-			"DeleteTopic":              wire.Op(s.DeleteTopic),
-			"GetTopicAttributes":       wire.Op(s.GetTopicAttributes),
-			"ListSubscriptions":        wire.Op(s.ListSubscriptions),
-			"ListSubscriptionsByTopic": wire.Op(s.ListSubscriptionsByTopic),
-			"ListTopics":               wire.Op(s.ListTopics),
-			"Publish":                  wire.Op(s.Publish),
-			"Subscribe":                wire.Op(s.Subscribe),
-			"Unsubscribe":              wire.Op(s.Unsubscribe),
+			"CreateTopic":               wire.Op(s.CreateTopic),
+			"DeleteTopic":               wire.Op(s.DeleteTopic),
+			"GetSubscriptionAttributes": wire.Op(s.GetSubscriptionAttributes),
+			"GetTopicAttributes":        wire.Op(s.GetTopicAttributes),
+			"ListSubscriptions":         wire.Op(s.ListSubscriptions),
+			"ListSubscriptionsByTopic":  wire.Op(s.ListSubscriptionsByTopic),
+			"ListTagsForResource":       wire.Op(s.ListTagsForResource),
+			"ListTopics":                wire.Op(s.ListTopics),
+			"Publish":                   wire.Op(s.Publish),
+			"SetSubscriptionAttributes": wire.Op(s.SetSubscriptionAttributes),
+			"SetTopicAttributes":        wire.Op(s.SetTopicAttributes),
+			"Subscribe":                 wire.Op(s.Subscribe),
+			"TagResource":               wire.Op(s.TagResource),
+			"Unsubscribe":               wire.Op(s.Unsubscribe),
+			"UntagResource":             wire.Op(s.UntagResource),
 		},
 	}
 }

@@ -124,7 +124,7 @@ func TestRefusals(t *testing.T) {
 		"an endpoint elsewhere":     {"https", "https://example.com/hook", "this machine only"},
 		"a name that looks local":   {"http", "http://localhost.example.com/", "this machine only"},
 		"another scheme":            {"https", "http://127.0.0.1/", "match the specified protocol"},
-		"a protocol not served":     {"email", "a@example.com", "http, https and lambda"},
+		"a protocol not served":     {"email", "a@example.com", "http, https, lambda and sqs"},
 		"what is no function's ARN": {"lambda", "notify", "Lambda endpoint ARN"},
 	} {
 		t.Run(sentence, func(t *testing.T) {

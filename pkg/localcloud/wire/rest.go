@@ -42,3 +42,27 @@ func (c restCodec) encodeError(in *call, e apiError) []byte {
 	b.WriteString("</Error>")
 	return b.Bytes()
 }
+
+// DecodeJSON fills an input struct of the SDK with members by name, as restJson
+// services have them in a body, a path and a query. Numbers are json.Number, and
+// times are epoch seconds.
+func DecodeJSON(members map[string]any, input any) error {
+	target, err := decodeTarget(input)
+	if err != nil {
+		return err
+	}
+	return fillJSON(target, members, "")
+}
+
+// EncodeJSON writes an output struct of the SDK as restJson services do.
+func EncodeJSON(output any) ([]byte, error) {
+	v := reflect.ValueOf(output)
+	for v.Kind() == reflect.Pointer && !v.IsNil() {
+		v = v.Elem()
+	}
+	var b bytes.Buffer
+	if err := (jsonCodec{}).write(&b, v); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}

@@ -5,6 +5,8 @@ package scope
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -105,4 +107,21 @@ func Page[T any](items []T, token string, limit int) (page []T, next string, err
 		next = base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(end)))
 	}
 	return items[start:end], next, nil
+}
+
+// UniqueID is the id of an entity of IAM: the prefix of its kind and 17 letters
+// and digits, the same for the same ARN.
+func UniqueID(prefix, arn string) string {
+	sum := sha256.Sum256([]byte(arn))
+	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
+}
+
+// QueueURL is the address of the queue of an ARN, and whose it is. The embedded
+// SQS goes by the end of an address.
+func QueueURL(arn string) (url string, of Key, err error) {
+	parts := strings.Split(arn, ":")
+	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "sqs" {
+		return "", Key{}, fmt.Errorf("%q is not the ARN of a queue: arn:aws:sqs:<region>:<account>:<name> is expected", arn)
+	}
+	return "https://sqs." + parts[3] + ".amazonaws.com/" + parts[4] + "/" + parts[5], Key{Account: parts[4], Region: parts[3]}, nil
 }

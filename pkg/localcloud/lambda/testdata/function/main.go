@@ -70,6 +70,9 @@ func main() {
 		case "exit":
 			fmt.Fprintln(os.Stderr, "last words")
 			os.Exit(7)
+		case "metric":
+			fmt.Println(`{"_aws":{"Timestamp":1795834800250,"CloudWatchMetrics":[{"Namespace":"Shop","Dimensions":[["Where"]],` +
+				`"Metrics":[{"Name":"Sold","Unit":"Count"}]}]},"Where":"here","Sold":3}`)
 		case "large":
 			return strings.Repeat("x", e.Bytes), nil
 		}

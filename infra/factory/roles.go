@@ -1,0 +1,69 @@
+package factory
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awss3assets"
+	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// builderRole is what builders and verifiers run as: reachable by SSM, and
+// nothing else. Components and checks reach them by presigned addresses.
+type builderRole struct {
+	role    awsiam.Role
+	profile awsiam.CfnInstanceProfile
+}
+
+func newBuilderRole(scope constructs.Construct) builderRole {
+	role := awsiam.NewRole(scope, jsii.String("BuilderRole"), &awsiam.RoleProps{
+		AssumedBy:   awsiam.NewServicePrincipal(jsii.String("ec2.amazonaws.com"), nil),
+		Description: jsii.String("AMI factory builder and verifier instances"),
+	})
+	allow(role, workflow.BuilderPolicy())
+	profile := awsiam.NewCfnInstanceProfile(scope, jsii.String("BuilderProfile"), &awsiam.CfnInstanceProfileProps{
+		Roles: &[]any{role.RoleName()},
+	})
+	return builderRole{role: role, profile: profile}
+}
+
+// allow adds a policy to a role.
+func allow(role awsiam.IRole, policy workflow.Policy) {
+	for _, s := range policy {
+		props := &awsiam.PolicyStatementProps{Actions: jsii.Strings(s.Actions...), Resources: jsii.Strings(s.Resources...)}
+		if s.Conditions != nil {
+			conditions := map[string]any{}
+			for operator, keys := range s.Conditions {
+				conditions[operator] = keys
+			}
+			props.Conditions = &conditions
+		}
+		role.AddToPrincipalPolicy(awsiam.NewPolicyStatement(props))
+	}
+}
+
+// deploymentOf is what the stages' policies name of this stack.
+func deploymentOf(scope constructs.Construct, sh shared, props *Props, goss awss3assets.Asset) workflow.Deployment {
+	stack := awscdk.Stack_Of(scope)
+	return workflow.Deployment{
+		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(),
+		Bucket: *sh.bucket.BucketArn(), CheckEngine: *goss.Bucket().ArnForObjects(goss.S3ObjectKey()),
+		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs,
+	}
+}
+
+// fileSHA256 is the digest of a file that validate has seen; hex.
+func fileSHA256(file string) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		panic(err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

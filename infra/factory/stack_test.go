@@ -1,0 +1,374 @@
+package factory
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/jsii-runtime-go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// template synthesises the stack with stand-in binaries: their content does not
+// matter to the template.
+func template(t *testing.T, context map[string]any) map[string]any {
+	t.Helper()
+	dir := t.TempDir()
+	for _, spec := range workflow.Functions() {
+		writeFile(t, filepath.Join(dir, string(spec.Stage), "bootstrap"), "#!/bin/sh\n# "+string(spec.Stage)+"\n")
+	}
+	goss := filepath.Join(dir, "goss")
+	writeFile(t, goss, "goss")
+	all := map[string]any{"functions": dir, "goss": goss, "@aws-cdk/core:enablePartitionLiterals": true}
+	for k, v := range context {
+		all[k] = v
+	}
+	app := awscdk.NewApp(&awscdk.AppProps{Context: &all, Outdir: jsii.String(t.TempDir())})
+	props, err := PropsFromContext(app)
+	require.NoError(t, err)
+	stack := NewStack(app, "Test", awscdk.StackProps{
+		Env: &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String("eu-west-1")},
+	}, props)
+	// Through JSON, so that numbers and nesting are plain.
+	b, err := json.Marshal(assertions.Template_FromStack(stack.Stack, nil).ToJSON())
+	require.NoError(t, err)
+	var out map[string]any
+	require.NoError(t, json.Unmarshal(b, &out))
+	return out
+}
+
+func writeFile(t *testing.T, file, content string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o755))
+}
+
+type resource = map[string]any
+
+func ofType(tpl map[string]any, kind string) map[string]resource {
+	out := map[string]resource{}
+	for id, r := range tpl["Resources"].(map[string]any) {
+		if r := r.(resource); r["Type"] == kind {
+			out[id] = r
+		}
+	}
+	return out
+}
+
+func properties(r resource) map[string]any { return r["Properties"].(map[string]any) }
+
+// actionsOf returns the actions that policies attach to a role, but for writing
+// its own logs.
+func actionsOf(tpl map[string]any, roleID string) []string {
+	var out []string
+	for _, p := range ofType(tpl, "AWS::IAM::Policy") {
+		props := properties(p)
+		attached := slices.ContainsFunc(props["Roles"].([]any), func(r any) bool { return r.(map[string]any)["Ref"] == roleID })
+		if !attached {
+			continue
+		}
+		for _, s := range props["PolicyDocument"].(map[string]any)["Statement"].([]any) {
+			switch a := s.(map[string]any)["Action"].(type) {
+			case string:
+				out = append(out, a)
+			case []any:
+				for _, x := range a {
+					out = append(out, x.(string))
+				}
+			}
+		}
+	}
+	out = slices.DeleteFunc(out, func(a string) bool { return strings.HasPrefix(a, "logs:") })
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func functionOf(t *testing.T, tpl map[string]any, spec workflow.Spec) map[string]any {
+	t.Helper()
+	for _, f := range ofType(tpl, "AWS::Lambda::Function") {
+		if p := properties(f); p["Description"] == spec.Does {
+			return p
+		}
+	}
+	require.Failf(t, "no function", "stage %s", spec.Stage)
+	return nil
+}
+
+func TestTheStateMachineIsTheWorkflowsAndNamesEveryFunction(t *testing.T) {
+	tpl := template(t, nil)
+	machines := ofType(tpl, "AWS::StepFunctions::StateMachine")
+	require.Len(t, machines, 1)
+	for _, m := range machines {
+		props := properties(m)
+		assert.Equal(t, string(workflow.Definition().JSON()), props["DefinitionString"])
+		substitutions := props["DefinitionSubstitutions"].(map[string]any)
+		assert.Len(t, substitutions, len(workflow.Stages()))
+		for _, spec := range workflow.Stages() {
+			assert.Contains(t, substitutions, workflow.PlaceholderName(spec.Stage))
+		}
+	}
+}
+
+func TestEachRoleAllowsExactlyItsStagesActions(t *testing.T) {
+	tpl := template(t, nil)
+	for _, spec := range workflow.Functions() {
+		t.Run(string(spec.Stage), func(t *testing.T) {
+			f := functionOf(t, tpl, spec)
+			roleID := f["Role"].(map[string]any)["Fn::GetAtt"].([]any)[0].(string)
+			role := ofType(tpl, "AWS::IAM::Role")[roleID]
+			require.NotNil(t, role)
+			assert.Nil(t, properties(role)["ManagedPolicyArns"], "no managed policy widens it")
+			var want []string
+			for _, a := range spec.Actions {
+				want = append(want, a.Name)
+			}
+			if slices.ContainsFunc(workflow.Triggers(), func(x workflow.Spec) bool { return x.Stage == spec.Stage }) {
+				want = append(want, "sqs:SendMessage") // Lambda keeps with it what failed
+			}
+			slices.Sort(want)
+			assert.Equal(t, slices.Compact(want), actionsOf(tpl, roleID))
+		})
+	}
+}
+
+// statementsOf returns the statements of a stage's role that allow an action.
+func statementsOf(t *testing.T, tpl map[string]any, stage workflow.Stage, action string) []map[string]any {
+	t.Helper()
+	spec, ok := workflow.Lookup(stage)
+	require.True(t, ok)
+	roleID := functionOf(t, tpl, spec)["Role"].(map[string]any)["Fn::GetAtt"].([]any)[0].(string)
+	var out []map[string]any
+	for _, p := range ofType(tpl, "AWS::IAM::Policy") {
+		props := properties(p)
+		if !slices.ContainsFunc(props["Roles"].([]any), func(r any) bool { return r.(map[string]any)["Ref"] == roleID }) {
+			continue
+		}
+		for _, s := range props["PolicyDocument"].(map[string]any)["Statement"].([]any) {
+			s := s.(map[string]any)
+			b, err := json.Marshal(s["Action"])
+			require.NoError(t, err)
+			if strings.Contains(string(b), `"`+action+`"`) {
+				out = append(out, s)
+			}
+		}
+	}
+	require.NotEmpty(t, out, "%s of %s", action, stage)
+	return out
+}
+
+func TestEverythingThatALaunchTagsMayBeTagged(t *testing.T) {
+	statements := statementsOf(t, template(t, nil), workflow.Launch, "ec2:CreateTags")
+	b, err := json.Marshal(statements)
+	require.NoError(t, err)
+	for _, kind := range []string{"instance", "volume", "network-interface"} { // as stage.Launch asks for
+		assert.Contains(t, string(b), ":"+kind+"/*")
+	}
+}
+
+func TestStagesThatMakeResourcesCannotTagOthers(t *testing.T) {
+	tpl := template(t, nil)
+	for _, stage := range []workflow.Stage{workflow.Launch, workflow.CreateImage, workflow.Distribute} {
+		for _, s := range statementsOf(t, tpl, stage, "ec2:CreateTags") {
+			assert.Equal(t, map[string]any{
+				"StringLike":   map[string]any{"aws:RequestTag/ami-factory:execution": "*"},
+				"StringEquals": map[string]any{"ec2:CreateAction": []any{"RunInstances", "CreateImage", "CopyImage"}},
+			}, s["Condition"], stage)
+		}
+	}
+}
+
+func TestOnlyTheFactorysInstancesBecomeImages(t *testing.T) {
+	for _, s := range statementsOf(t, template(t, nil), workflow.CreateImage, "ec2:CreateImage") {
+		b, err := json.Marshal(s)
+		require.NoError(t, err)
+		if strings.Contains(string(b), ":instance/*") {
+			assert.Contains(t, string(b), `"aws:ResourceTag/ami-factory:execution"`)
+		}
+	}
+}
+
+// Every variable that the functions read has to be one that the deployment
+// sets, and the other way round.
+func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
+	tpl := template(t, map[string]any{
+		"subnetIds": "subnet-1", "securityGroupIds": "sg-1", "componentParameters": map[string]any{"docker": map[string]any{"logMaxSize": "10m"}},
+	})
+	// A trigger is told all that a stage is, and more.
+	told := functionOf(t, tpl, workflow.Triggers()[0])["Environment"].(map[string]any)["Variables"].(map[string]any)
+	read := map[string]bool{}
+	value := func(name string) string {
+		switch name {
+		case lambdaentry.EnvParameters, lambdaentry.EnvFindingHours:
+			return told[name].(string)
+		case lambdaentry.EnvPrices: // those of AWS will do
+			return ""
+		}
+		return "x"
+	}
+	_, err := lambdaentry.LoadConfig(func(name string) string {
+		read[name] = true
+		return value(name)
+	})
+	require.NoError(t, err)
+	for name := range told {
+		assert.True(t, read[name], "%s is told and never read", name)
+	}
+	config, err := lambdaentry.LoadConfig(func(name string) string {
+		if name == lambdaentry.EnvRegion || told[name] != nil { // Lambda itself sets the region
+			return value(name)
+		}
+		return ""
+	})
+	require.NoError(t, err, "the deployment tells all that is required")
+	assert.Equal(t, "x", config.GossBucket)
+	assert.Equal(t, "10m", config.Parameters["docker"]["logMaxSize"])
+}
+
+func TestNoStatementAllowsEverything(t *testing.T) {
+	for id, p := range ofType(template(t, nil), "AWS::IAM::Policy") {
+		b, err := json.Marshal(properties(p)["PolicyDocument"])
+		require.NoError(t, err)
+		assert.NotContains(t, string(b), `"Action":"*"`, id)
+		assert.NotContains(t, string(b), `:*"`+`,"Effect"`, id)
+	}
+}
+
+func TestTheStateMachineMayInvokeEachFunction(t *testing.T) {
+	tpl := template(t, nil)
+	var policies strings.Builder
+	for _, p := range ofType(tpl, "AWS::IAM::Policy") {
+		b, err := json.Marshal(properties(p))
+		require.NoError(t, err)
+		if strings.Contains(string(b), "lambda:InvokeFunction") {
+			policies.Write(b)
+		}
+	}
+	invoked := policies.String()
+	for id, f := range ofType(tpl, "AWS::Lambda::Function") {
+		isStage := slices.ContainsFunc(workflow.Stages(), func(x workflow.Spec) bool { return x.Does == properties(f)["Description"] })
+		if isStage {
+			assert.Contains(t, invoked, id)
+		}
+	}
+}
+
+func TestFunctionsFollowTheStageTableAndTheArchitectureOfTheContext(t *testing.T) {
+	for _, arch := range []string{ARM64, X86} {
+		t.Run(arch, func(t *testing.T) {
+			tpl := template(t, map[string]any{"architecture": arch})
+			for _, spec := range workflow.Functions() {
+				f := functionOf(t, tpl, spec)
+				assert.Equal(t, []any{arch}, f["Architectures"])
+				assert.Equal(t, "provided.al2023", f["Runtime"])
+				assert.InDelta(t, spec.Timeout.Seconds(), f["Timeout"], 0)
+				assert.InDelta(t, float64(spec.MemoryMiB), f["MemorySize"], 0)
+			}
+		})
+	}
+}
+
+func TestTheBucketIsPrivateEncryptedVersionedAndKept(t *testing.T) {
+	buckets := ofType(template(t, nil), "AWS::S3::Bucket")
+	require.Len(t, buckets, 1)
+	for _, b := range buckets {
+		assert.Equal(t, "Retain", b["DeletionPolicy"])
+		block := properties(b)["PublicAccessBlockConfiguration"].(map[string]any)
+		for _, k := range []string{"BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"} {
+			assert.Equal(t, true, block[k], k)
+		}
+		assert.NotNil(t, properties(b)["BucketEncryption"])
+		assert.Equal(t, map[string]any{"Status": "Enabled"}, properties(b)["VersioningConfiguration"])
+	}
+}
+
+func TestBadContextIsReportedWholeAndBeforeAnythingIsMade(t *testing.T) {
+	context := map[string]any{"architecture": "sparc", "functions": t.TempDir(), "goss": filepath.Join(t.TempDir(), "none")}
+	app := awscdk.NewApp(&awscdk.AppProps{Context: &context, Outdir: jsii.String(t.TempDir())})
+	_, err := PropsFromContext(app)
+	require.Error(t, err)
+	assert.ErrorContains(t, err, `architecture is "sparc" (allowed: arm64, x86_64)`)
+	assert.ErrorContains(t, err, "none is missing")
+	for _, spec := range workflow.Stages() {
+		assert.ErrorContains(t, err, filepath.Join(string(spec.Stage), "bootstrap")+" is missing")
+	}
+}
+
+func TestABuilderMayTakeCommandsAndNothingElse(t *testing.T) {
+	tpl, found := template(t, nil), 0
+	for id, role := range ofType(tpl, "AWS::IAM::Role") {
+		if strings.HasPrefix(id, "BuilderRole") {
+			assert.NotContains(t, properties(role), "ManagedPolicyArns")
+		}
+	}
+	for id, policy := range ofType(tpl, "AWS::IAM::Policy") {
+		if !strings.HasPrefix(id, "BuilderRole") {
+			continue
+		}
+		found++
+		raw, err := json.Marshal(properties(policy)["PolicyDocument"])
+		require.NoError(t, err)
+		want, err := json.Marshal(workflow.BuilderPolicy())
+		require.NoError(t, err)
+		// CloudFormation is given one resource as a text.
+		assert.JSONEq(t, strings.ReplaceAll(string(want), `["*"]`, `"*"`), string(raw))
+	}
+	assert.Equal(t, 1, found)
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	jsii.Close()
+	os.Exit(code)
+}
+
+// Functions may be of another architecture than guests are.
+func TestTheCheckEngineIsBuiltForTheShippedRecipesGuests(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("..", "..", "cdk.json"))
+	require.NoError(t, err)
+	var cdk struct{ Build string }
+	require.NoError(t, json.Unmarshal(raw, &cdk))
+	recipes, err := filepath.Glob(filepath.Join("..", "..", "userdata", "recipes", "*.yaml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, recipes)
+	for _, file := range recipes {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.Contains(t, string(text), "architecture: x86_64", file)
+	}
+	assert.Contains(t, cdk.Build, "make goss GOARCH=amd64")
+}
+
+func TestComponentParametersOfTheContext(t *testing.T) {
+	object := map[string]any{"docker": map[string]any{"logMaxSize": "10m", "logMaxFiles": 3.0}}
+	for sentence, tc := range map[string]struct {
+		context any
+		want    string
+		refused string
+	}{
+		"none":                      {nil, "", ""},
+		"an object of cdk.json":     {object, `{"docker":{"logMaxFiles":3,"logMaxSize":"10m"}}`, ""},
+		"a text of -c":              {`{"docker":{"logMaxSize":"10m"}}`, `{"docker":{"logMaxSize":"10m"}}`, ""},
+		"no JSON":                   {"docker.logMaxSize=10m", "", "not an object of components"},
+		"a list":                    {[]any{"docker"}, "", "not an object of components"},
+		"a value that is an object": {map[string]any{"docker": map[string]any{"log": map[string]any{}}}, "", "docker.log is neither"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			got, err := parametersOf(tc.context)
+			if tc.refused != "" {
+				require.ErrorContains(t, err, tc.refused)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, got)
+		})
+	}
+}

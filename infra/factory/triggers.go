@@ -1,0 +1,158 @@
+package factory
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// TriggerProps say when executions are started.
+type TriggerProps struct {
+	Nightly  string   // schedule expression of EventBridge Scheduler
+	Timezone string   // of it, as the IANA names it
+	Window   int      // minutes within which a night may begin
+	Watch    string   // schedule expression of the look at the sources
+	Topics   []string // ARNs of the topics of base images' owners
+
+	Severities   []string // of vulnerabilities for which images are built anew; none: no vulnerability starts a build
+	FindingHours int      // at least between two builds of a recipe for vulnerabilities
+}
+
+// nightlyInput is what the nightly schedule sends; Scheduler fills in the time.
+const nightlyInput = workflow.NightlyInput
+
+// deliveryHours is how long an event is tried to be delivered.
+const deliveryHours = workflow.DeliveryHours
+
+// machineARN is the state machine's, which has a fixed name: triggers are told of
+// it, and it is made of functions.
+func machineARN(scope constructs.Construct) string {
+	stack := awscdk.Stack_Of(scope)
+	return fmt.Sprintf("arn:%s:states:%s:%s:stateMachine:%s", *stack.Partition(), *stack.Region(), *stack.Account(), workflow.MachineName)
+}
+
+// triggerEnvironment is what the triggers are told beside what all functions are.
+func triggerEnvironment(scope constructs.Construct, props *Props, all map[string]*string) map[string]*string {
+	env := map[string]*string{
+		"AMI_FACTORY_STATE_MACHINE_ARN": jsii.String(machineARN(scope)),
+		"AMI_FACTORY_EVENT_BUS":         jsii.String(workflow.FactoryBusName),
+	}
+	setList(env, "AMI_FACTORY_ANNOUNCEMENT_TOPICS", props.Triggers.Topics)
+	if props.Triggers.FindingHours > 0 {
+		env["AMI_FACTORY_FINDING_HOURS"] = jsii.String(strconv.Itoa(props.Triggers.FindingHours))
+	}
+	for name, value := range all {
+		env[name] = value
+	}
+	return env
+}
+
+// newTriggers makes what starts executions: the factory's bus, rules, schedules
+// and subscriptions. What cannot be delivered, or fails, is kept in a queue.
+func newTriggers(scope constructs.Construct, props TriggerProps, functions Functions) {
+	dead := awssqs.NewQueue(scope, jsii.String("TriggersDeadLetters"), &awssqs.QueueProps{
+		Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(workflow.DeadLetterDays)),
+	})
+	for _, spec := range workflow.Triggers() {
+		f := functions[spec.Stage]
+		// The construct's own way would also let the function read the queue's attributes.
+		f.Role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+			Actions: jsii.Strings("sqs:SendMessage"), Resources: &[]*string{dead.QueueArn()},
+		}))
+		awslambda.NewCfnEventInvokeConfig(scope, jsii.String(functionID(spec.Stage)+"Failures"), &awslambda.CfnEventInvokeConfigProps{
+			FunctionName: f.Function.FunctionName(), Qualifier: jsii.String("$LATEST"),
+			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(workflow.InvocationRetries),
+			DestinationConfig: &awslambda.CfnEventInvokeConfig_DestinationConfigProperty{
+				OnFailure: &awslambda.CfnEventInvokeConfig_OnFailureProperty{Destination: dead.QueueArn()},
+			},
+		})
+	}
+	newRules(scope, props.Severities, functions[workflow.StartBuilds].Function, dead)
+	newSchedules(scope, props, functions, dead)
+	for i, topic := range props.Topics {
+		newSubscription(scope, i, topic, functions[workflow.ReleaseAnnounced].Function)
+	}
+}
+
+func newRules(scope constructs.Construct, severities []string, start awslambda.Function, dead awssqs.Queue) {
+	bus := awsevents.NewEventBus(scope, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(workflow.FactoryBusName)})
+	for _, r := range workflow.Rules(machineARN(scope), severities) {
+		pattern := &awsevents.EventPattern{Source: jsii.Strings(r.Pattern.Source...), DetailType: jsii.Strings(r.Pattern.DetailType...)}
+		if len(r.Pattern.Detail) > 0 {
+			pattern.Detail = &r.Pattern.Detail
+		}
+		var on awsevents.IEventBus // nil: the account's default bus
+		if r.Bus != "" {
+			on = bus
+		}
+		awsevents.NewRule(scope, jsii.String(functionID(workflow.Stage(r.Name))+"Rule"), &awsevents.RuleProps{
+			Description: jsii.String(r.Does), EventBus: on, EventPattern: pattern,
+			Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(start, &awseventstargets.LambdaFunctionProps{
+				DeadLetterQueue: dead, MaxEventAge: awscdk.Duration_Hours(jsii.Number(deliveryHours)),
+			})},
+		})
+	}
+}
+
+func newSchedules(scope constructs.Construct, props TriggerProps, functions Functions, dead awssqs.Queue) {
+	start, watch := functions[workflow.StartBuilds].Function, functions[workflow.WatchSources].Function
+	role := awsiam.NewRole(scope, jsii.String("ScheduleRole"), &awsiam.RoleProps{
+		AssumedBy: awsiam.NewServicePrincipal(jsii.String("scheduler.amazonaws.com"), &awsiam.ServicePrincipalOpts{
+			Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Stack_Of(scope).Account()}},
+		}),
+		Description: jsii.String("AMI factory schedules"),
+	})
+	role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Actions: jsii.Strings("lambda:InvokeFunction"), Resources: &[]*string{start.FunctionArn(), watch.FunctionArn()},
+	}))
+	role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Actions: jsii.Strings("sqs:SendMessage"), Resources: &[]*string{dead.QueueArn()},
+	}))
+	target := func(f awslambda.Function, input string) *awsscheduler.CfnSchedule_TargetProperty {
+		return &awsscheduler.CfnSchedule_TargetProperty{
+			Arn: f.FunctionArn(), RoleArn: role.RoleArn(), Input: &input,
+			DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: dead.QueueArn()},
+			RetryPolicy: &awsscheduler.CfnSchedule_RetryPolicyProperty{
+				MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(workflow.ScheduleRetries),
+			},
+		}
+	}
+	awsscheduler.NewCfnSchedule(scope, jsii.String("Nightly"), &awsscheduler.CfnScheduleProps{
+		Description:        jsii.String("builds what is stale"),
+		ScheduleExpression: &props.Nightly, ScheduleExpressionTimezone: &props.Timezone,
+		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{
+			Mode: jsii.String("FLEXIBLE"), MaximumWindowInMinutes: jsii.Number(float64(props.Window)),
+		},
+		Target: target(start, nightlyInput),
+	})
+	awsscheduler.NewCfnSchedule(scope, jsii.String("Watch"), &awsscheduler.CfnScheduleProps{
+		Description:        jsii.String("looks at the sources of recipes"),
+		ScheduleExpression: &props.Watch, ScheduleExpressionTimezone: &props.Timezone,
+		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("OFF")},
+		Target:             target(watch, workflow.WatchInput),
+	})
+}
+
+// newSubscription listens to a topic of somebody else, in whichever region it is.
+func newSubscription(scope constructs.Construct, i int, topic string, announced awslambda.Function) {
+	id := fmt.Sprintf("Announcement%d", i+1)
+	announced.AddPermission(jsii.String(id), &awslambda.Permission{
+		Principal: awsiam.NewServicePrincipal(jsii.String("sns.amazonaws.com"), nil), SourceArn: &topic,
+	})
+	awssns.NewCfnSubscription(scope, jsii.String(id+"Subscription"), &awssns.CfnSubscriptionProps{
+		TopicArn: &topic, Protocol: jsii.String("lambda"), Endpoint: announced.FunctionArn(), Region: jsii.String(strings.Split(topic, ":")[3]),
+	})
+}

@@ -1,0 +1,168 @@
+package factory
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/jsii-runtime-go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+func TestTheFunctionsKnowTheEventsThatTheDeploymentSends(t *testing.T) {
+	assert.Equal(t, workflow.SourceChangedEvent, stage.SourceChangedType)
+	assert.Equal(t, workflow.NightlyEvent, stage.NightlyType)
+	assert.Equal(t, []string{stage.ExecutionChangedType}, workflow.ExecutionEndedPattern("x").DetailType)
+	assert.Equal(t, []string{stage.EventSource}, workflow.SourceChangedPattern().Source)
+	assert.Equal(t, []string{stage.SourceChangedType, stage.RebuildDueType}, workflow.SourceChangedPattern().DetailType)
+	assert.Equal(t, []string{trigger.InspectorFinding, trigger.OnDemandFinding}, workflow.InspectorPattern(nil).DetailType)
+	assert.Equal(t, []string{trigger.HubFinding}, workflow.SecurityHubPattern(nil).DetailType)
+	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(watchInput, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z")), &stage.WatchInput{}))
+	var night stage.EventInput
+	require.NoError(t, json.Unmarshal([]byte(`{"detail-type":"`+workflow.NightlyEvent+`","time":"2026-11-24T03:00:00Z","detail":{}}`), &night))
+	assert.Contains(t, nightlyInput, `"detail-type":"`+night.DetailType+`"`)
+}
+
+// text is a resource's properties, to look into whatever the nesting.
+func text(t *testing.T, r resource) string {
+	t.Helper()
+	b, err := json.Marshal(properties(r))
+	require.NoError(t, err)
+	return string(b)
+}
+
+func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
+	tpl := template(t, map[string]any{"nightly": "cron(30 2 * * ? *)", "timezone": "Europe/Berlin", "nightlyWindowMinutes": "45", "watch": "rate(1 hour)"})
+	byExpression := map[string]map[string]any{}
+	for _, s := range ofType(tpl, "AWS::Scheduler::Schedule") {
+		p := properties(s)
+		byExpression[p["ScheduleExpression"].(string)] = p
+		target := p["Target"].(map[string]any)
+		assert.NotNil(t, target["DeadLetterConfig"])
+		assert.NotNil(t, target["RoleArn"])
+	}
+	require.Len(t, byExpression, 2)
+	night := byExpression["cron(30 2 * * ? *)"]
+	assert.Equal(t, "Europe/Berlin", night["ScheduleExpressionTimezone"])
+	assert.Equal(t, map[string]any{"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 45.0}, night["FlexibleTimeWindow"])
+	assert.Equal(t, nightlyInput, night["Target"].(map[string]any)["Input"])
+	assert.Equal(t, workflow.WatchInput, byExpression["rate(1 hour)"]["Target"].(map[string]any)["Input"])
+
+	rules := ofType(tpl, "AWS::Events::Rule")
+	require.Len(t, rules, 4)
+	for id, r := range rules {
+		p := properties(r)
+		_, onBus := p["EventBusName"]
+		source := p["EventPattern"].(map[string]any)["source"]
+		assert.Equal(t, source.([]any)[0] == "ami-factory", onBus, "%s: the factory's events are on its own bus, those of AWS are not", id)
+		target := p["Targets"].([]any)[0].(map[string]any)
+		assert.NotNil(t, target["DeadLetterConfig"], id)
+	}
+	require.Len(t, ofType(tpl, "AWS::Events::EventBus"), 1)
+	subscriptions := ofType(tpl, "AWS::SNS::Subscription")
+	require.Len(t, subscriptions, 1)
+	for _, s := range subscriptions {
+		assert.Equal(t, workflow.AnnouncementTopics()[0], properties(s)["TopicArn"])
+		assert.Equal(t, "us-east-1", properties(s)["Region"], "of the topic, wherever the factory is")
+		assert.Equal(t, "lambda", properties(s)["Protocol"])
+	}
+	allowed := 0
+	for _, p := range ofType(tpl, "AWS::Lambda::Permission") {
+		assert.Contains(t, properties(p), "SourceArn", "nobody may invoke a trigger for anything but what is deployed")
+		if properties(p)["Principal"] == "sns.amazonaws.com" {
+			allowed++
+			assert.Equal(t, workflow.AnnouncementTopics()[0], properties(p)["SourceArn"])
+		}
+	}
+	assert.Equal(t, 1, allowed)
+	assert.Len(t, ofType(tpl, "AWS::Lambda::EventInvokeConfig"), len(workflow.Triggers()))
+	for _, q := range ofType(tpl, "AWS::SQS::Queue") {
+		assert.Equal(t, true, properties(q)["SqsManagedSseEnabled"])
+	}
+}
+
+func TestOnlyTheSeveritiesThatWereChosenStartBuilds(t *testing.T) {
+	pattern := func(context map[string]any) string {
+		for id, r := range ofType(template(t, context), "AWS::Events::Rule") {
+			if strings.HasPrefix(id, "InspectorFinding") {
+				return text(t, r)
+			}
+		}
+		return ""
+	}
+	assert.Contains(t, pattern(nil), `"severity":["CRITICAL","HIGH"]`)
+	assert.Contains(t, pattern(map[string]any{"findingSeverities": "CRITICAL"}), `"severity":["CRITICAL"]`)
+	assert.Empty(t, pattern(map[string]any{"findingSeverities": "none"}), "none: no vulnerability starts a build")
+}
+
+func TestNoTopicsNoSubscription(t *testing.T) {
+	tpl := template(t, map[string]any{"announcementTopics": "none"})
+	assert.Empty(t, ofType(tpl, "AWS::SNS::Subscription"))
+	for _, p := range ofType(tpl, "AWS::Lambda::Permission") {
+		assert.NotEqual(t, "sns.amazonaws.com", properties(p)["Principal"])
+	}
+}
+
+func TestTriggersMayStartTheFactorysExecutionsOnly(t *testing.T) {
+	tpl, found := template(t, nil), 0
+	for _, f := range ofType(tpl, "AWS::IAM::Policy") {
+		var document struct {
+			PolicyDocument struct {
+				Statement []struct{ Action, Resource json.RawMessage }
+			}
+		}
+		require.NoError(t, json.Unmarshal([]byte(text(t, f)), &document))
+		for _, s := range document.PolicyDocument.Statement {
+			for action, resource := range map[string]string{
+				"states:StartExecution": ":stateMachine:ami-factory\"", "states:DescribeExecution": ":execution:ami-factory:*\"",
+			} {
+				if contains(s.Action, action) {
+					found++
+					assert.Contains(t, string(s.Resource), resource)
+				}
+			}
+		}
+	}
+	assert.Equal(t, 2, found)
+}
+
+// contains says whether a statement's action, or one of its actions, is this one.
+func contains(actions json.RawMessage, action string) bool {
+	var one string
+	var many []string
+	if json.Unmarshal(actions, &one) == nil {
+		return one == action
+	}
+	return json.Unmarshal(actions, &many) == nil && slices.Contains(many, action)
+}
+
+func TestBadTriggersOfTheContextAreRefused(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		context map[string]any
+		says    string
+	}{
+		"a schedule that is none": {map[string]any{"nightly": "at night"}, `context nightly is "at night"`},
+		"a watch that is none":    {map[string]any{"watch": "30m"}, `context watch is "30m"`},
+		"a zone that is none":     {map[string]any{"timezone": "Berlin, Europe"}, `context timezone is "Berlin, Europe"`},
+		"a window of no time":     {map[string]any{"nightlyWindowMinutes": "0"}, `context nightlyWindowMinutes is "0"`},
+		"a window of a word":      {map[string]any{"nightlyWindowMinutes": "hour"}, `context nightlyWindowMinutes is "hour"`},
+		"a topic that is none":    {map[string]any{"announcementTopics": "al2023"}, `"al2023" is not the ARN of a topic`},
+		"a severity that is none": {map[string]any{"findingSeverities": "HIGH,worst"}, `"worst" is no severity (allowed: CRITICAL, HIGH, `},
+		"no hours":                {map[string]any{"findingHours": "0"}, `context findingHours is "0"`},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			tc.context["functions"], tc.context["goss"] = t.TempDir(), filepath.Join(t.TempDir(), "none")
+			app := awscdk.NewApp(&awscdk.AppProps{Context: &tc.context, Outdir: jsii.String(t.TempDir())})
+			_, err := PropsFromContext(app)
+			assert.ErrorContains(t, err, tc.says)
+		})
+	}
+}

@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/doctor"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+)
+
+// examine is what the flags of doctor say.
+type examine struct {
+	deployed
+	recipes         []string
+	endpoint        string
+	subnets, groups []string
+	given           parameters
+}
+
+func (a *app) doctor() *cobra.Command {
+	var what examine
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Check that an account and region let the factory work, without changing anything",
+		Long: `Look at an AWS account and region, and say what keeps a factory that is deployed
+there, or is about to be, from working: regions, sources, instance types,
+subnets and their way to SSM and S3, security groups, quotas, keys and their
+policies, settings of the account, and what was deployed. Everything is read and
+nothing is changed; of secrets it is read whether there is a value, and not
+which.
+
+Each line says what was looked at and one of: ok, warning (it works, and
+somebody should know), problem (something will fail), not checked, with the
+reason, such as a call that is denied. Below a line stands how to mend it.
+
+Which subnets, groups, bucket and topic are the factory's, its functions tell.
+Before it is deployed --subnet-ids and --security-group-ids stand for the context
+of the same names; without them it is the default VPC.
+
+What cannot be seen by reading, it does not judge: network ACLs, firewalls,
+policies of endpoints and of the organisation, and whether a base brings the SSM
+agent. The factory needs no service-linked role, and no Default Host Management.
+
+Exit codes: 0 no problem, 1 there are problems, 2 wrong usage, 130 interrupted.`,
+		Example: `  ami-factory doctor
+  ami-factory doctor --region eu-west-1 --recipe debian-12-docker
+  ami-factory doctor --subnet-ids subnet-0123456789abcdef0 --security-group-ids sg-0123456789abcdef0
+  ami-factory doctor --output json | jq '.findings[] | select(.verdict == "problem")'`,
+		Args: takes(),
+		RunE: func(c *cobra.Command, _ []string) error { return a.runDoctor(c.Context(), what) },
+	}
+	what.register(c)
+	what.given.register(c)
+	c.Flags().StringSliceVar(&what.recipes, "recipe", nil, "`recipes` to check for (default: all)")
+	c.Flags().StringVar(&what.endpoint, "endpoint-url", "", "`URL` of another AWS than Amazon's, such as that of \"local up\" (default: $AWS_ENDPOINT_URL)")
+	c.Flags().StringSliceVar(&what.subnets, "subnet-ids", nil, "`ids` of the builders' subnets, before the factory is deployed")
+	c.Flags().StringSliceVar(&what.groups, "security-group-ids", nil, "`ids` of the builders' security groups, before the factory is deployed")
+	return c
+}
+
+func (a *app) runDoctor(ctx context.Context, what examine) error {
+	recipes, err := a.recipesToExamine(what)
+	if err != nil {
+		return err
+	}
+	cfg, err := awsConfig(ctx, what.region)
+	if err != nil {
+		return err
+	}
+	if what.endpoint != "" {
+		if u, err := url.Parse(what.endpoint); err != nil || u.Host == "" {
+			return &exitError{exitUsage, fmt.Errorf("--endpoint-url %q is no URL such as http://127.0.0.1:4566", what.endpoint)}
+		}
+		cfg.BaseEndpoint = aws.String(what.endpoint)
+	}
+	machine := what.machine
+	if machine == "" {
+		machine = os.Getenv(envStateMachine)
+	}
+	findings := doctor.Run(ctx, cfg, doctor.Options{
+		Recipes: recipes, StateMachine: machine, Version: version(), Subnets: what.subnets, SecurityGroups: what.groups,
+		Progress: func(check string) { _, _ = fmt.Fprintln(a.err, "looking at", check) },
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if a.format == "json" {
+		err = a.json(map[string]any{"findings": findings, "verdict": doctor.Worst(findings)})
+	} else {
+		err = writeFindings(a.out, findings)
+	}
+	if err == nil && doctor.Worst(findings) == doctor.Problem {
+		return &exitError{code: exitFailed}
+	}
+	return err
+}
+
+// recipesToExamine loads the recipes that are named, or all, and what their
+// agents read.
+func (a *app) recipesToExamine(what examine) ([]doctor.Recipe, error) {
+	fsys, err := a.userdataFS()
+	if err != nil {
+		return nil, err
+	}
+	known, err := recipe.Names(fsys)
+	if err != nil {
+		return nil, err
+	}
+	wanted := what.recipes
+	if len(wanted) == 0 {
+		wanted = known
+	}
+	var out []doctor.Recipe
+	for _, name := range wanted {
+		if !slices.Contains(known, name) {
+			return nil, &exitError{exitUsage, fmt.Errorf("--recipe: there is no recipe %q (there are: %s)", name, strings.Join(known, ", "))}
+		}
+		r, err := recipeToExamine(fsys, name, what.given.values)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("there are no recipes, so there is nothing to check for; --userdata says where they are")
+	}
+	return out, nil
+}
+
+// secretParameter is what components call the parameter that names the secret
+// which their agent reads.
+const secretParameter = "secret"
+
+func recipeToExamine(fsys fs.FS, name string, given component.Deployment) (doctor.Recipe, error) {
+	r, problems, err := recipe.Load(fsys, name, recipe.Options{Now: time.Now()})
+	if err != nil {
+		return doctor.Recipe{}, err
+	}
+	selected, more, err := component.Select(fsys, r, given)
+	if err != nil {
+		return doctor.Recipe{}, err
+	}
+	if err := append(problems, more...).Err(); err != nil {
+		return doctor.Recipe{}, err
+	}
+	out := doctor.Recipe{Recipe: r}
+	for _, s := range selected {
+		if secret := s.Values[secretParameter]; secret != "" {
+			out.Secrets = append(out.Secrets, secret)
+		}
+	}
+	return out, nil
+}
+
+// writeFindings writes one line for each, by check, and how to mend it below.
+func writeFindings(w io.Writer, findings []doctor.Finding) error {
+	var b strings.Builder
+	_, _ = fmt.Fprintf(&b, "%-17s  %-11s  %s\n", "CHECK", "VERDICT", "WHAT WAS LOOKED AT, AND WHAT IT MEANS")
+	last := ""
+	count := map[doctor.Verdict]int{}
+	for _, f := range findings {
+		count[f.Verdict]++
+		check := f.Check
+		if check == last {
+			check = ""
+		}
+		last = f.Check
+		text := f.Means
+		if f.Looked != "" {
+			text = f.Looked + ": " + f.Means
+		}
+		_, _ = fmt.Fprintf(&b, "%-17s  %-11s  %s\n", check, f.Verdict, text)
+		if f.Mend != "" {
+			_, _ = fmt.Fprintf(&b, "%-17s  %-11s  -> %s\n", "", "", f.Mend)
+		}
+	}
+	_, _ = fmt.Fprintf(&b, "\n%d ok, %s, %s, %d not checked\n", count[doctor.OK], several(count[doctor.Warning], "warning"), several(count[doctor.Problem], "problem"), count[doctor.NotChecked])
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func several(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

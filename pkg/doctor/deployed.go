@@ -1,0 +1,526 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	schedulertypes "github.com/aws/aws-sdk-go-v2/service/scheduler/types"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+const redeploy = "deploy the factory again (npx aws-cdk deploy)"
+
+// setting is one of the environment that all functions share; without it there
+// is nothing to look at.
+func (e *examination) setting(name, what string) (value string, f []Finding) {
+	if value = e.deployed.env[name]; value == "" {
+		return "", []Finding{notChecked("", "%s is not known: the functions' environment, which says it in %s, was not read or lacks it", what, name)}
+	}
+	return value, nil
+}
+
+type profileAPI interface {
+	GetInstanceProfile(context.Context, *iam.GetInstanceProfileInput, ...func(*iam.Options)) (*iam.GetInstanceProfileOutput, error)
+	iam.SimulatePrincipalPolicyAPIClient
+}
+
+func checkInstanceProfile(ctx context.Context, e *examination) []Finding {
+	name, missing := e.setting(lambdaentry.EnvInstanceProfile, "the builders' instance profile")
+	if missing != nil {
+		return missing
+	}
+	return []Finding{instanceProfile(ctx, e.aws.iam(), name[strings.LastIndex(name, "/")+1:])}
+}
+
+// agentActions are what an SSM agent cannot do without
+// (https://docs.aws.amazon.com/systems-manager/latest/userguide/setup-instance-permissions.html).
+func agentActions() []string {
+	return []string{"ssm:UpdateInstanceInformation", "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel"}
+}
+
+// instanceProfile asks IAM itself what the builders' role is allowed. Default
+// Host Management is not needed, since the profile has a role of its own.
+func instanceProfile(ctx context.Context, api profileAPI, name string) Finding {
+	got, err := api.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: &name})
+	switch {
+	case awserr.Is(err, "NoSuchEntity", "NoSuchEntityException"):
+		return problem(name, redeploy, "it does not exist: no builder can start")
+	case err != nil:
+		return unread(name, err)
+	case len(got.InstanceProfile.Roles) == 0:
+		return problem(name, redeploy, "it has no role: instances never come online in SSM")
+	}
+	role := got.InstanceProfile.Roles[0]
+	var denied []string
+	pages := iam.NewSimulatePrincipalPolicyPaginator(api, &iam.SimulatePrincipalPolicyInput{PolicySourceArn: role.Arn, ActionNames: agentActions()})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			f := unread(name, err)
+			f.Means = "it has the role " + aws.ToString(role.RoleName) + "; what that is allowed could not be asked: " + f.Means
+			return f
+		}
+		for _, r := range page.EvaluationResults {
+			if r.EvalDecision != iamtypes.PolicyEvaluationDecisionTypeAllowed {
+				denied = append(denied, aws.ToString(r.EvalActionName))
+			}
+		}
+	}
+	if len(denied) > 0 {
+		return problem(name, redeploy+", and look for a service control policy or permissions boundary that denies them", "its role %s may not %s: instances never come online in SSM", aws.ToString(role.RoleName), list(denied))
+	}
+	return fine(name, "its role %s may do what an SSM agent needs", aws.ToString(role.RoleName))
+}
+
+type bucketAPI interface {
+	GetBucketVersioning(context.Context, *s3.GetBucketVersioningInput, ...func(*s3.Options)) (*s3.GetBucketVersioningOutput, error)
+	GetPublicAccessBlock(context.Context, *s3.GetPublicAccessBlockInput, ...func(*s3.Options)) (*s3.GetPublicAccessBlockOutput, error)
+}
+
+func checkBucket(ctx context.Context, e *examination) []Finding {
+	name, missing := e.setting(lambdaentry.EnvBucket, "the factory's bucket")
+	if missing != nil {
+		return missing
+	}
+	return bucket(ctx, e.aws.s3(), name)
+}
+
+func bucket(ctx context.Context, api bucketAPI, name string) []Finding {
+	versions, err := api.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &name})
+	if awserr.Is(err, "NoSuchBucket", "NotFound") {
+		return []Finding{problem(name, redeploy, "it does not exist: every execution fails at its first stage")}
+	}
+	var out []Finding
+	if err != nil {
+		out = append(out, unread("versions of "+name, err))
+	} else {
+		out = append(out, judgeVersioning(name, versions.Status))
+	}
+	blocked, err := api.GetPublicAccessBlock(ctx, &s3.GetPublicAccessBlockInput{Bucket: &name})
+	switch {
+	case awserr.Is(err, "NoSuchPublicAccessBlockConfiguration"):
+		out = append(out, judgeBlock(name, nil))
+	case err != nil:
+		out = append(out, unread("public access to "+name, err))
+	default:
+		out = append(out, judgeBlock(name, blocked.PublicAccessBlockConfiguration))
+	}
+	return out
+}
+
+func judgeVersioning(name string, status s3types.BucketVersioningStatus) Finding {
+	if status != s3types.BucketVersioningStatusEnabled {
+		return warning("versions of "+name, "aws s3api put-bucket-versioning --versioning-configuration Status=Enabled --bucket "+name, "not kept: a report that is overwritten is lost, and reports are evidence")
+	}
+	return fine("versions of "+name, "kept")
+}
+
+func judgeBlock(name string, block *s3types.PublicAccessBlockConfiguration) Finding {
+	looked := "public access to " + name
+	if block == nil || !aws.ToBool(block.BlockPublicAcls) || !aws.ToBool(block.BlockPublicPolicy) || !aws.ToBool(block.IgnorePublicAcls) || !aws.ToBool(block.RestrictPublicBuckets) {
+		return warning(looked, "aws s3api put-public-access-block --public-access-block-configuration BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true --bucket "+name,
+			"not blocked in every way: plans and reports are nobody else's business")
+	}
+	return fine(looked, "blocked")
+}
+
+type topicAPI interface {
+	GetTopicAttributes(context.Context, *sns.GetTopicAttributesInput, ...func(*sns.Options)) (*sns.GetTopicAttributesOutput, error)
+}
+
+func checkTopic(ctx context.Context, e *examination) []Finding {
+	arn, missing := e.setting(lambdaentry.EnvTopic, "the topic that tells how executions end")
+	if missing != nil {
+		return missing
+	}
+	return []Finding{topic(ctx, e.aws.sns(e.region), arn)}
+}
+
+func topic(ctx context.Context, api topicAPI, arn string) Finding {
+	out, err := api.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: &arn})
+	switch {
+	case awserr.Is(err, "NotFound", "NotFoundException"):
+		return problem(arn, redeploy, "it does not exist: nobody is told how executions end")
+	case err != nil:
+		return unread(arn, err)
+	}
+	confirmed, _ := strconv.Atoi(out.Attributes["SubscriptionsConfirmed"]) // absent: none
+	pending, _ := strconv.Atoi(out.Attributes["SubscriptionsPending"])
+	return judgeTopic(arn, confirmed, pending)
+}
+
+func judgeTopic(arn string, confirmed, pending int) Finding {
+	switch {
+	case confirmed == 0 && pending > 0:
+		return warning(arn, "follow the link in the message that SNS has sent to each subscriber", "%d subscriptions, none of them confirmed: nobody hears that an execution failed or a recipe is paused", pending)
+	case confirmed == 0:
+		return warning(arn, "aws sns subscribe --topic-arn "+arn+" --protocol email --notification-endpoint you@example.com", "nobody is subscribed: nobody hears that an execution failed or a recipe is paused")
+	case pending > 0:
+		return warning(arn, "follow the link in the message that SNS has sent to each subscriber", "%d subscriptions are confirmed, and %d are not", confirmed, pending)
+	}
+	return fine(arn, "%d subscriptions are confirmed", confirmed)
+}
+
+func checkAnnouncements(ctx context.Context, e *examination) []Finding {
+	start, _, err := e.startBuilds(ctx)
+	if err != nil {
+		return []Finding{unread("topics of base images' owners", err)}
+	}
+	env, err := e.environment(ctx, start)
+	if err != nil {
+		return []Finding{unread("topics of base images' owners", err)}
+	}
+	if start == "" {
+		return []Finding{notChecked("topics of base images' owners", "which they are is not known: there is no rule that invokes start-builds: see rules")}
+	}
+	topics := fields(env[lambdaentry.EnvTopics])
+	if len(topics) == 0 {
+		return []Finding{fine("topics of base images' owners", "the deployment listens to none; sources are watched")}
+	}
+	var out []Finding
+	for _, t := range topics {
+		parts := strings.Split(t, ":")
+		if len(parts) != 6 {
+			out = append(out, problem(t, "correct the context announcementTopics of the deployment", "it is not the ARN of a topic"))
+			continue
+		}
+		out = append(out, announcement(ctx, e.aws.sns(parts[3]), t, e.region, e.account))
+	}
+	return out
+}
+
+// announcement looks for the subscription of a function of this account in this
+// region to a topic, which is listed to the subscriber in the topic's region.
+func announcement(ctx context.Context, api sns.ListSubscriptionsAPIClient, topic, region, account string) Finding {
+	prefix := fmt.Sprintf(":lambda:%s:%s:function:", region, account)
+	for pages := sns.NewListSubscriptionsPaginator(api, &sns.ListSubscriptionsInput{}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return unread(topic, err)
+		}
+		for _, s := range page.Subscriptions {
+			if aws.ToString(s.TopicArn) == topic && strings.Contains(aws.ToString(s.Endpoint), prefix) {
+				return judgeSubscription(topic, aws.ToString(s.SubscriptionArn))
+			}
+		}
+	}
+	return warning(topic, redeploy, "no function of the factory is subscribed: releases are noticed by the watch on the sources only")
+}
+
+func judgeSubscription(topic, arn string) Finding {
+	if !strings.HasPrefix(arn, "arn:") { // PendingConfirmation, Deleted
+		return warning(topic, redeploy, "the subscription is %s: releases are noticed by the watch on the sources only", arn)
+	}
+	return fine(topic, "the factory's function is subscribed")
+}
+
+type rulesAPI interface {
+	ListRules(context.Context, *eventbridge.ListRulesInput, ...func(*eventbridge.Options)) (*eventbridge.ListRulesOutput, error)
+	ListTargetsByRule(context.Context, *eventbridge.ListTargetsByRuleInput, ...func(*eventbridge.Options)) (*eventbridge.ListTargetsByRuleOutput, error)
+}
+
+// rule is one of the factory's, with what it invokes.
+type rule struct {
+	what, bus string
+	found     *eventtypes.Rule
+	targets   []eventtypes.Target
+}
+
+// factoryRules finds the rules that start builds: all on the factory's own bus,
+// and on the default bus that which is about the state machine.
+func factoryRules(ctx context.Context, api rulesAPI, machine string) ([]rule, error) {
+	wanted := []rule{
+		{what: "a source has changed", bus: workflow.FactoryBusName},
+		{what: "an execution has ended", bus: "default"},
+	}
+	for i := range wanted {
+		w := &wanted[i]
+		in := &eventbridge.ListRulesInput{EventBusName: &w.bus}
+		for more := true; more; more = in.NextToken != nil {
+			page, err := api.ListRules(ctx, in)
+			if awserr.Is(err, "ResourceNotFoundException") {
+				break // no such bus
+			}
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range page.Rules {
+				pattern := aws.ToString(r.EventPattern)
+				if w.found == nil && (w.bus != "default" && strings.Contains(pattern, workflow.SourceChangedEvent) || w.bus == "default" && strings.Contains(pattern, strconv.Quote(machine))) {
+					w.found = &r
+				}
+			}
+			in.NextToken = page.NextToken
+		}
+		if w.found != nil {
+			out, err := api.ListTargetsByRule(ctx, &eventbridge.ListTargetsByRuleInput{EventBusName: &w.bus, Rule: w.found.Name})
+			if err != nil {
+				return nil, err
+			}
+			w.targets = out.Targets
+		}
+	}
+	return wanted, nil
+}
+
+// startBuilds is the function that the rules invoke, and where what could not be
+// delivered to it goes; both may be empty.
+func (e *examination) startBuilds(ctx context.Context) (arn, deadLetters string, err error) {
+	rules, err := factoryRules(ctx, e.aws.events(), e.deployed.machine)
+	for _, r := range rules {
+		for _, t := range r.targets {
+			if strings.Contains(aws.ToString(t.Arn), ":function:") {
+				arn = aws.ToString(t.Arn)
+				if t.DeadLetterConfig != nil {
+					deadLetters = aws.ToString(t.DeadLetterConfig.Arn)
+				}
+			}
+		}
+	}
+	return arn, deadLetters, err
+}
+
+// environment is a function's; of none it is empty.
+func (e *examination) environment(ctx context.Context, arn string) (map[string]string, error) {
+	if arn == "" {
+		return map[string]string{}, nil
+	}
+	return environmentOf(ctx, e.aws.lambda(), arn)
+}
+
+func checkRules(ctx context.Context, e *examination) []Finding {
+	rules, err := factoryRules(ctx, e.aws.events(), e.deployed.machine)
+	if err != nil {
+		return []Finding{unread("rules that start builds", err)}
+	}
+	var out []Finding
+	for _, r := range rules {
+		f := judgeRule(r)
+		for _, t := range r.targets {
+			if gone, bad := targetGone(ctx, e.aws.lambda(), f.Looked, aws.ToString(t.Arn)); bad && f.Verdict != Problem {
+				f = gone
+			}
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// targetGone says whether a rule invokes a function that is not there.
+func targetGone(ctx context.Context, api functionAPI, looked, arn string) (Finding, bool) {
+	if !strings.Contains(arn, ":function:") {
+		return Finding{}, false
+	}
+	_, err := environmentOf(ctx, api, arn)
+	switch {
+	case awserr.Is(err, "ResourceNotFoundException"):
+		return problem(looked, redeploy, "%s, which it invokes, does not exist: nothing is built then", arn), true
+	case err != nil:
+		return unread(looked, err), true
+	}
+	return Finding{}, false
+}
+
+func judgeRule(r rule) Finding {
+	looked := fmt.Sprintf("when %s (bus %s)", r.what, r.bus)
+	switch {
+	case r.found == nil:
+		return problem(looked, redeploy, "there is no such rule: nothing is built then")
+	case r.found.State == eventtypes.RuleStateDisabled:
+		return problem(looked, "aws events enable-rule --event-bus-name "+r.bus+" --name "+aws.ToString(r.found.Name), "rule %s is disabled: nothing is built then", aws.ToString(r.found.Name))
+	case len(r.targets) == 0:
+		return problem(looked, redeploy, "rule %s has no target: nothing is built then", aws.ToString(r.found.Name))
+	}
+	if !slices.ContainsFunc(r.targets, func(t eventtypes.Target) bool { return t.DeadLetterConfig != nil }) {
+		return warning(looked, redeploy, "rule %s is enabled; what cannot be delivered is lost, for its target has no queue for it", aws.ToString(r.found.Name))
+	}
+	return fine(looked, "rule %s is enabled", aws.ToString(r.found.Name))
+}
+
+// night is a schedule of the factory's.
+type night struct {
+	name, group string
+	state       schedulertypes.ScheduleState
+	function    string // ARN
+}
+
+func checkSchedules(ctx context.Context, e *examination) []Finding {
+	start, _, err := e.startBuilds(ctx)
+	if err != nil {
+		return []Finding{unread("schedules", err)}
+	}
+	found, err := schedules(ctx, e.aws.scheduler(), e.aws.lambda(), e.deployed.machine)
+	if err != nil {
+		return []Finding{unread("schedules", err)}
+	}
+	return judgeSchedules(found, start)
+}
+
+// schedules are those that invoke functions which know the state machine.
+func schedules(ctx context.Context, api scheduler.ListSchedulesAPIClient, functions functionAPI, machine string) ([]night, error) {
+	var out []night
+	for pages := scheduler.NewListSchedulesPaginator(api, &scheduler.ListSchedulesInput{}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range page.Schedules {
+			if s.Target == nil || !strings.Contains(aws.ToString(s.Target.Arn), ":function:") {
+				continue
+			}
+			arn := aws.ToString(s.Target.Arn)
+			env, err := environmentOf(ctx, functions, arn)
+			if awserr.Is(err, "ResourceNotFoundException") {
+				continue // somebody else's, or one that is left over
+			}
+			if err != nil {
+				return nil, err
+			}
+			if env[lambdaentry.EnvStateMachine] == machine {
+				out = append(out, night{aws.ToString(s.Name), aws.ToString(s.GroupName), s.State, arn})
+			}
+		}
+	}
+	return out, nil
+}
+
+// judgeSchedules wants one that starts builds at night and one that watches
+// sources.
+func judgeSchedules(found []night, start string) []Finding {
+	var out []Finding
+	nightly, watch := false, false
+	for _, s := range found {
+		looked := "schedule " + s.name
+		what := "looks at the sources"
+		if s.function == start {
+			what, nightly = "builds at night what is stale", true
+		} else {
+			watch = true
+		}
+		if s.state == schedulertypes.ScheduleStateDisabled {
+			out = append(out, problem(looked, fmt.Sprintf("EventBridge console, Schedules, group %s, Enable; or %s", s.group, redeploy), "it is disabled: nothing %s", what))
+			continue
+		}
+		out = append(out, fine(looked, "enabled; it %s", what))
+	}
+	if !nightly {
+		out = append(out, problem("schedule of the nights", redeploy, "there is none: nothing builds at night what is stale"))
+	}
+	if !watch {
+		out = append(out, problem("schedule of the watch", redeploy, "there is none: nothing looks whether the sources have moved"))
+	}
+	return out
+}
+
+type queueAPI interface {
+	GetQueueUrl(context.Context, *sqs.GetQueueUrlInput, ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error)
+	GetQueueAttributes(context.Context, *sqs.GetQueueAttributesInput, ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error)
+}
+
+func checkDeadLetters(ctx context.Context, e *examination) []Finding {
+	_, arn, err := e.startBuilds(ctx)
+	switch {
+	case err != nil:
+		return []Finding{unread("queue of what was not delivered", err)}
+	case arn == "":
+		return []Finding{notChecked("queue of what was not delivered", "no rule names one: see rules")}
+	}
+	return []Finding{deadLetters(ctx, e.aws.sqs(), arn)}
+}
+
+func deadLetters(ctx context.Context, api queueAPI, arn string) Finding {
+	parts := strings.Split(arn, ":")
+	name, owner := parts[len(parts)-1], parts[max(0, len(parts)-2)]
+	at, err := api.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &name, QueueOwnerAWSAccountId: &owner})
+	if awserr.Is(err, "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue") {
+		return problem(name, redeploy, "it does not exist: what is not delivered is lost")
+	}
+	if err != nil {
+		return unread(name, err)
+	}
+	out, err := api.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: at.QueueUrl, AttributeNames: []sqstypes.QueueAttributeName{
+		sqstypes.QueueAttributeNameApproximateNumberOfMessages, sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible,
+	}})
+	if err != nil {
+		return unread(name, err)
+	}
+	n := 0
+	for _, v := range out.Attributes {
+		count, _ := strconv.Atoi(v) // AWS answers numbers
+		n += count
+	}
+	return judgeDeadLetters(name, aws.ToString(at.QueueUrl), n)
+}
+
+func judgeDeadLetters(name, address string, n int) Finding {
+	if n > 0 {
+		return warning(name, "read them: aws sqs receive-message --visibility-timeout 0 --queue-url "+address+"; mend the cause, then purge the queue",
+			"%d events were not delivered, or failed after their retries: builds may be missing", n)
+	}
+	return fine(name, "empty: every event was delivered")
+}
+
+type secretAPI interface {
+	DescribeSecret(context.Context, *secretsmanager.DescribeSecretInput, ...func(*secretsmanager.Options)) (*secretsmanager.DescribeSecretOutput, error)
+}
+
+func checkSecrets(ctx context.Context, e *examination) []Finding {
+	var secrets []string
+	of := map[string][]Recipe{}
+	for _, r := range e.home() {
+		for _, s := range r.Secrets {
+			if !slices.Contains(secrets, s) {
+				secrets = append(secrets, s)
+			}
+			of[s] = append(of[s], r)
+		}
+	}
+	if len(secrets) == 0 {
+		return []Finding{fine("secrets of agents", "the recipes have no agent that reads one")}
+	}
+	var out []Finding
+	for _, s := range secrets {
+		out = append(out, secret(ctx, e.aws.secrets(), s, fmt.Sprintf("secret %s (%s)", s, names(of[s]))))
+	}
+	return out
+}
+
+// secret looks whether there is a value, and never at it. Instances read secrets
+// in the account and region in which they run, so that none here is no more than
+// a warning.
+func secret(ctx context.Context, api secretAPI, name, looked string) Finding {
+	out, err := api.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: &name})
+	const follows = "an instance of this account and region starts without the agent (elsewhere it reads its own account's)"
+	switch {
+	case awserr.Is(err, "ResourceNotFoundException"):
+		return warning(looked, "aws secretsmanager create-secret --name "+name+" --secret-string file://key", "there is none here: %s", follows)
+	case err != nil:
+		return unread(looked, err)
+	case out.DeletedDate != nil:
+		return warning(looked, "aws secretsmanager restore-secret --secret-id "+name, "it is to be deleted: %s", follows)
+	}
+	for _, stages := range out.VersionIdsToStages {
+		if slices.Contains(stages, "AWSCURRENT") {
+			return fine(looked, "it has a value, which was not read")
+		}
+	}
+	return warning(looked, "aws secretsmanager put-secret-value --secret-id "+name+" --secret-string file://key", "it has no value yet: %s", follows)
+}

@@ -1,0 +1,271 @@
+package iam
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// pageSize is how many items a call lists where the caller does not say.
+const pageSize = 100
+
+// Service implements IAM. It is one for an account, whatever region a call is
+// made in. It is safe for concurrent use.
+type Service struct {
+	clock    clock.Clock
+	fallback wire.Caller
+
+	mu       sync.RWMutex
+	accounts map[string]*account
+}
+
+// account is what one account has.
+type account struct {
+	Roles    map[string]*role    // by name
+	Policies map[string]*policy  // customer managed ones, by ARN
+	Profiles map[string]*profile // by name
+}
+
+// New returns a Service whose default caller is fallback.
+func New(c clock.Clock, fallback wire.Caller) *Service {
+	return &Service{clock: c, fallback: fallback, accounts: map[string]*account{}}
+}
+
+func (s *Service) caller(ctx context.Context, optFns []func(*iam.Options)) wire.Caller {
+	return scope.CallerIn(ctx, s.fallback, optFns, func(o *iam.Options) *string { return &o.Region })
+}
+
+// at is the account that a call is made in. s.mu is held for writing.
+func (s *Service) at(ctx context.Context, optFns []func(*iam.Options)) (id string, a *account) {
+	id = s.caller(ctx, optFns).Account
+	return id, s.account(id)
+}
+
+func (s *Service) account(id string) *account {
+	if s.accounts[id] == nil {
+		s.accounts[id] = &account{Roles: map[string]*role{}, Policies: map[string]*policy{}, Profiles: map[string]*profile{}}
+	}
+	return s.accounts[id]
+}
+
+// policyText is a document as it was put, and what it means.
+type policyText struct {
+	raw    string
+	parsed Document
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (p policyText) MarshalText() ([]byte, error) { return []byte(p.raw), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler. Which elements a statement
+// must have was checked when the document was put.
+func (p *policyText) UnmarshalText(raw []byte) error {
+	for _, of := range []kind{ofIdentity, ofTrust} {
+		parsed, err := parse(raw, of)
+		if err == nil {
+			*p = policyText{raw: string(raw), parsed: parsed}
+			return nil
+		}
+		if of == ofTrust {
+			return err
+		}
+	}
+	return nil
+}
+
+// read takes a document apart, with IAM's error for one that it does not take.
+func read(raw *string, of kind) (policyText, error) {
+	text := aws.ToString(raw)
+	parsed, err := parse([]byte(text), of)
+	if err != nil {
+		return policyText{}, malformed("%v", err)
+	}
+	return policyText{raw: text, parsed: parsed}, nil
+}
+
+func malformed(format string, args ...any) error {
+	return &types.MalformedPolicyDocumentException{Message: aws.String(fmt.Sprintf(format, args...))}
+}
+
+func noSuchEntity(format string, args ...any) error {
+	return &types.NoSuchEntityException{Message: aws.String(fmt.Sprintf(format, args...))}
+}
+
+func alreadyExists(format string, args ...any) error {
+	return &types.EntityAlreadyExistsException{Message: aws.String(fmt.Sprintf(format, args...))}
+}
+
+func deleteConflict(format string, args ...any) error {
+	return &types.DeleteConflictException{Message: aws.String(fmt.Sprintf(format, args...))}
+}
+
+func invalid(format string, args ...any) error {
+	return wire.Errorf("ValidationError", format, args...)
+}
+
+// encoded is a document as IAM's answers hold it: percent-encoded
+// (https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRolePolicy.html).
+func encoded(text string) *string {
+	return aws.String(strings.ReplaceAll(url.QueryEscape(text), "+", "%20"))
+}
+
+var (
+	entityName = regexp.MustCompile(`^[\w+=,.@-]+$`)
+	entityPath = regexp.MustCompile(`^/([\x21-\x7e]+/)?$`)
+)
+
+// checkName looks at a name; what is the parameter's as error messages name it.
+func checkName(what, name string, longest int) error {
+	if !entityName.MatchString(name) {
+		return invalid("The specified value for %s is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_-", what)
+	}
+	if len(name) > longest {
+		return invalid("1 validation error detected: Value '%s' at '%s' failed to satisfy constraint: Member must have length less than or equal to %d", name, what, longest)
+	}
+	return nil
+}
+
+// checkPath completes a path.
+func checkPath(path *string) (string, error) {
+	if path == nil {
+		return "/", nil
+	}
+	if !entityPath.MatchString(*path) || len(*path) > 512 {
+		return "", invalid("The specified value for path is invalid. It must begin and end with / and contain only alphanumeric characters and/or / characters.")
+	}
+	return *path, nil
+}
+
+func arnOf(account, kind, path, name string) string {
+	return "arn:aws:iam::" + account + ":" + kind + path + name
+}
+
+// list cuts a page out of all.
+func list[T any](all []T, token *string, limit *int32) (page []T, truncated bool, next *string, err error) {
+	size := pageSize
+	if limit != nil {
+		size = int(*limit)
+	}
+	page, more, err := scope.Page(all, aws.ToString(token), size)
+	if err != nil {
+		return nil, false, nil, invalid("The marker is not valid.")
+	}
+	if page == nil {
+		page = []T{}
+	}
+	return page, more != "", scope.Optional(more), nil
+}
+
+// maxTags is how many tags an entity has at most.
+const maxTags = 50
+
+// addTags puts tags to those that are there.
+func addTags(to map[string]string, tags []types.Tag) error {
+	for _, t := range tags {
+		key := aws.ToString(t.Key)
+		if key == "" || strings.HasPrefix(strings.ToLower(key), "aws:") {
+			return &types.InvalidInputException{Message: aws.String(fmt.Sprintf("The tag key %q is not allowed.", key))}
+		}
+		to[key] = aws.ToString(t.Value)
+	}
+	if len(to) > maxTags {
+		return &types.LimitExceededException{Message: aws.String(fmt.Sprintf("The number of tags has reached the maximum limit of %d.", maxTags))}
+	}
+	return nil
+}
+
+func tagList(tags map[string]string) []types.Tag {
+	var out []types.Tag
+	for _, key := range sortedKeys(tags) {
+		out = append(out, types.Tag{Key: aws.String(key), Value: aws.String(tags[key])})
+	}
+	return out
+}
+
+func (s *Service) now() time.Time { return s.clock.Now().UTC().Truncate(time.Second) }
+
+// Wire describes the service to the HTTP front.
+func (s *Service) Wire() wire.Service {
+	return wire.Service{
+		ID: "iam", Name: "IAM", Protocol: wire.AWSQuery, Version: "2010-05-08",
+		Operations: map[string]wire.Operation{
+			"AddRoleToInstanceProfile":      wire.Op(s.AddRoleToInstanceProfile),
+			"AttachRolePolicy":              wire.Op(s.AttachRolePolicy),
+			"CreateInstanceProfile":         wire.Op(s.CreateInstanceProfile),
+			"CreatePolicy":                  wire.Op(s.CreatePolicy),
+			"CreatePolicyVersion":           wire.Op(s.CreatePolicyVersion),
+			"CreateRole":                    wire.Op(s.CreateRole),
+			"DeleteInstanceProfile":         wire.Op(s.DeleteInstanceProfile),
+			"DeletePolicy":                  wire.Op(s.DeletePolicy),
+			"DeletePolicyVersion":           wire.Op(s.DeletePolicyVersion),
+			"DeleteRole":                    wire.Op(s.DeleteRole),
+			"DeleteRolePermissionsBoundary": wire.Op(s.DeleteRolePermissionsBoundary),
+			"DeleteRolePolicy":              wire.Op(s.DeleteRolePolicy),
+			"DetachRolePolicy":              wire.Op(s.DetachRolePolicy),
+			"GetInstanceProfile":            wire.Op(s.GetInstanceProfile),
+			"GetPolicy":                     wire.Op(s.GetPolicy),
+			"GetPolicyVersion":              wire.Op(s.GetPolicyVersion),
+			"GetRole":                       wire.Op(s.GetRole),
+			"GetRolePolicy":                 wire.Op(s.GetRolePolicy),
+			"ListAttachedRolePolicies":      wire.Op(s.ListAttachedRolePolicies),
+			"ListInstanceProfilesForRole":   wire.Op(s.ListInstanceProfilesForRole),
+			"ListPolicies":                  wire.Op(s.ListPolicies),
+			"ListPolicyVersions":            wire.Op(s.ListPolicyVersions),
+			"ListRolePolicies":              wire.Op(s.ListRolePolicies),
+			"ListRoleTags":                  wire.Op(s.ListRoleTags),
+			"ListRoles":                     wire.Op(s.ListRoles),
+			"PutRolePermissionsBoundary":    wire.Op(s.PutRolePermissionsBoundary),
+			"PutRolePolicy":                 wire.Op(s.PutRolePolicy),
+			"RemoveRoleFromInstanceProfile": wire.Op(s.RemoveRoleFromInstanceProfile),
+			"SetDefaultPolicyVersion":       wire.Op(s.SetDefaultPolicyVersion),
+			"SimulatePrincipalPolicy":       wire.Op(s.SimulatePrincipalPolicy),
+			"TagRole":                       wire.Op(s.TagRole),
+			"UntagRole":                     wire.Op(s.UntagRole),
+			"UpdateAssumeRolePolicy":        wire.Op(s.UpdateAssumeRolePolicy),
+			"UpdateRole":                    wire.Op(s.UpdateRole),
+		},
+	}
+}
+
+// Snapshot implements wire.Stateful.
+func (s *Service) Snapshot() (json.RawMessage, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return json.Marshal(s.accounts)
+}
+
+// Restore implements wire.Stateful.
+func (s *Service) Restore(raw json.RawMessage) error {
+	accounts := map[string]*account{}
+	// States of before IAM had an API are a list of roles without trust policies:
+	// whoever put them puts them at every start.
+	if !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) {
+		if err := json.Unmarshal(raw, &accounts); err != nil {
+			return fmt.Errorf("restoring IAM: %w", err)
+		}
+	}
+	for id, a := range accounts {
+		if a == nil || a.Roles == nil || a.Policies == nil || a.Profiles == nil {
+			return fmt.Errorf("restoring IAM: account %s: %w", id, errors.New("its roles, policies or instance profiles are missing"))
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accounts = accounts
+	return nil
+}

@@ -1,0 +1,197 @@
+// Package scheduler is EventBridge Scheduler of the embedded AWS: schedules that
+// call a target with their role when their time has come on the embedded AWS's
+// clock. They do so only while the service rings, which Start makes it do; a time
+// that passes without it does not come again.
+package scheduler
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// Principal is the service that assumes the roles of schedules.
+const Principal = "scheduler.amazonaws.com"
+
+// Functions invokes a target that is a Lambda function.
+type Functions interface {
+	Invoke(context.Context, *lambda.InvokeInput, ...func(*lambda.Options)) (*lambda.InvokeOutput, error)
+}
+
+// StateMachines starts a target that is a state machine.
+type StateMachines interface {
+	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
+}
+
+// Topics publishes to a target that is a topic.
+type Topics interface {
+	Publish(context.Context, *sns.PublishInput, ...func(*sns.Options)) (*sns.PublishOutput, error)
+}
+
+// Queues sends to a target that is a queue, and to dead letter queues.
+type Queues interface {
+	SendMessage(context.Context, *sqs.SendMessageInput, ...func(*sqs.Options)) (*sqs.SendMessageOutput, error)
+}
+
+// Buses puts an event on a target that is an event bus.
+type Buses interface {
+	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
+}
+
+// Config is what a Service needs. Targets of a service that is nil are refused.
+type Config struct {
+	Clock   clock.Clock
+	Default wire.Caller
+	// Assume returns a context whose calls are those of a session of a schedule's
+	// role, which Principal assumes. Nil: they are calls of the schedule's account.
+	Assume        func(ctx context.Context, at wire.Caller, roleARN, scheduleARN string) (context.Context, error)
+	Functions     Functions
+	StateMachines StateMachines
+	Topics        Topics
+	Queues        Queues
+	Buses         Buses
+	Logger        *slog.Logger
+}
+
+// group is a schedule group.
+type group struct {
+	Name              string
+	ARN               string
+	Created, Modified time.Time
+	Tags              map[string]string
+	Token             string // client token of its creation
+	Schedules         map[string]*schedule
+}
+
+// schedule is one schedule.
+type schedule struct {
+	Name, Group, ARN  string
+	At                scope.Key
+	Created, Modified time.Time
+	Token             string // client token of its creation
+	Settings          settings
+
+	timing timing
+	next   time.Time // when it is due, without its window; zero: never again
+}
+
+// settings are what can be updated of a schedule.
+type settings struct {
+	Expression  string
+	Zone        string
+	Start, End  *time.Time
+	Window      types.FlexibleTimeWindow
+	State       types.ScheduleState
+	After       types.ActionAfterCompletion
+	Description *string
+	KmsKeyARN   *string
+	Target      types.Target
+}
+
+// Service implements EventBridge Scheduler. It is safe for concurrent use.
+type Service struct {
+	cfg  Config
+	work *background.Group
+
+	mu      sync.Mutex
+	groups  map[scope.Key]map[string]*group // by name
+	ringing bool
+	stop    func() bool // of the timer; nil: none is set
+}
+
+// New returns a Service that does not ring yet.
+func New(cfg Config) *Service {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Service{cfg: cfg, work: background.New(cfg.Clock), groups: map[scope.Key]map[string]*group{}}
+}
+
+// Start makes schedules ring from now on. On a virtual clock that nobody holds,
+// a schedule that recurs then makes time run on for ever.
+func (s *Service) Start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ringing {
+		return
+	}
+	s.ringing = true
+	now := s.cfg.Clock.Now()
+	for _, named := range s.groups {
+		for _, g := range named {
+			for _, one := range g.Schedules {
+				one.plan(now.Add(-one.offset()))
+			}
+		}
+	}
+	s.arm()
+}
+
+// Close ends the deliveries that are under way and waits for that, or until ctx
+// ends. Nothing rings any more.
+func (s *Service) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.ringing = false
+	s.arm()
+	s.mu.Unlock()
+	if err := s.work.Close(ctx); err != nil {
+		return fmt.Errorf("scheduler: %w", err)
+	}
+	return nil
+}
+
+func (s *Service) caller(ctx context.Context, optFns []func(*scheduler.Options)) wire.Caller {
+	return scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *scheduler.Options) *string { return &o.Region })
+}
+
+// Wire describes the service to the HTTP front.
+func (s *Service) Wire() wire.Service {
+	return wire.Service{ID: "scheduler", Name: "EventBridge Scheduler", Protocol: wire.REST, Version: "2021-06-30", Handler: s.handler()}
+}
+
+// Snapshot implements wire.Stateful.
+func (s *Service) Snapshot() (json.RawMessage, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return json.Marshal(s.groups)
+}
+
+// Restore implements wire.Stateful. Times that passed meanwhile do not ring.
+func (s *Service) Restore(raw json.RawMessage) error {
+	groups := map[scope.Key]map[string]*group{}
+	if err := json.Unmarshal(raw, &groups); err != nil {
+		return fmt.Errorf("restoring EventBridge Scheduler: %w", err)
+	}
+	now := s.cfg.Clock.Now()
+	for _, named := range groups {
+		for _, g := range named {
+			for _, one := range g.Schedules {
+				if err := one.compile(); err != nil {
+					return fmt.Errorf("restoring the schedule %s: %w", one.ARN, err)
+				}
+				one.plan(now.Add(-one.offset()))
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.groups = groups
+	s.arm()
+	return nil
+}

@@ -1,0 +1,271 @@
+package sns
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sns/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// topicAttributes are those that can be set
+// (https://docs.aws.amazon.com/sns/latest/api/API_SetTopicAttributes.html). Of them
+// the embedded SNS acts upon SignatureVersion and Policy; the others are kept.
+func topicAttributes() []string {
+	return []string{"DeliveryPolicy", "DisplayName", "KmsMasterKeyId", "Policy", "SignatureVersion", "TracingConfig"}
+}
+
+func checkTopicAttributes(attributes map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		value := attributes[name]
+		switch {
+		case !slices.Contains(topicAttributes(), name):
+			return invalid("AttributeName %s (allowed: %s)", name, strings.Join(topicAttributes(), ", "))
+		case name == "SignatureVersion" && value != "" && value != "1" && value != "2":
+			return invalid("SignatureVersion %q (allowed: 1, 2)", value)
+		case name == "Policy" && value != "":
+			if _, err := iam.ParseResource([]byte(value)); err != nil {
+				return invalid("Policy: %v", err)
+			}
+		}
+	}
+	return nil
+}
+
+// signatureVersion of a topic's messages; AWS signs with version 1 unless it is
+// told otherwise.
+func (t *topic) signatureVersion() string {
+	if v := t.Attributes["SignatureVersion"]; v != "" {
+		return v
+	}
+	return "1"
+}
+
+// mayPublish says whether the root of an account may publish: that of the topic's
+// own may, that of another when the topic's policy says so. Sessions of roles and
+// services were decided on before they came here, if callers are held to policies.
+func (t *topic) mayPublish(who wire.Caller) error {
+	if who.ARN == "" {
+		who.ARN = "arn:aws:iam::" + who.Account + ":root"
+	}
+	if who.Account == strings.Split(t.ARN, ":")[4] || !strings.HasSuffix(who.ARN, ":root") {
+		return nil
+	}
+	const action = "sns:Publish"
+	policy, err := iam.ParseResource([]byte(t.Attributes["Policy"]))
+	about := iam.Context(map[string][]string{"aws:PrincipalAccount": {who.Account}, "aws:PrincipalArn": {who.ARN}, "aws:SecureTransport": {"true"}})
+	if err == nil && policy.Lets(iam.Principal{Account: who.Account, ARN: who.ARN}, iam.Request{Action: action, Resource: t.ARN, Context: about}) {
+		return nil
+	}
+	return &types.AuthorizationErrorException{Message: aws.String(
+		"User: " + who.ARN + " is not authorized to perform: SNS:Publish on resource: " + t.ARN + " because no resource-based policy allows the SNS:Publish action")}
+}
+
+// SetTopicAttributes sets one attribute; an empty value takes it away.
+func (s *Service) SetTopicAttributes(_ context.Context, in *sns.SetTopicAttributesInput, _ ...func(*sns.Options)) (*sns.SetTopicAttributesOutput, error) {
+	name, value := aws.ToString(in.AttributeName), aws.ToString(in.AttributeValue)
+	if err := checkTopicAttributes(map[string]string{name: value}); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.topic(aws.ToString(in.TopicArn))
+	if err != nil {
+		return nil, err
+	}
+	t.Attributes = maps.Clone(t.Attributes)
+	if t.Attributes == nil {
+		t.Attributes = map[string]string{}
+	}
+	t.Attributes[name] = value
+	if value == "" {
+		delete(t.Attributes, name)
+	}
+	return &sns.SetTopicAttributesOutput{}, nil
+}
+
+// set gives a subscription an attribute; an empty value takes it away.
+func (sub *subscription) set(name, value string) error {
+	switch name {
+	case "RawMessageDelivery":
+		raw, err := strconv.ParseBool(value)
+		if err != nil && value != "" {
+			return invalid("RawMessageDelivery %q (allowed: true, false)", value)
+		}
+		if raw && sub.Protocol == "lambda" {
+			return invalid("Attributes Reason: Delivery protocol [lambda] does not support raw message delivery.")
+		}
+		sub.Raw = raw
+		return nil
+	case "FilterPolicy":
+		if _, err := events.ParsePattern(value); err != nil && value != "" {
+			return invalid("FilterPolicy: %s", err)
+		}
+	case "FilterPolicyScope":
+		if value != "" && value != scopeAttributes && value != scopeBody {
+			return invalid("FilterPolicyScope %q (allowed: %s, %s)", value, scopeAttributes, scopeBody)
+		}
+	case "RedrivePolicy":
+		if _, _, err := scope.QueueURL(deadLetters(value)); err != nil && value != "" {
+			return invalid("RedrivePolicy: deadLetterTargetArn: %s", err)
+		}
+	case "DeliveryPolicy": // kept, not acted upon
+	default:
+		return invalid("Attributes Reason: the embedded SNS does not serve the attribute %s", name)
+	}
+	sub.Attributes = maps.Clone(sub.Attributes)
+	if value == "" {
+		delete(sub.Attributes, name)
+		return nil
+	}
+	if sub.Attributes == nil {
+		sub.Attributes = map[string]string{}
+	}
+	sub.Attributes[name] = value
+	return nil
+}
+
+// What a filter policy is about.
+const (
+	scopeAttributes = "MessageAttributes"
+	scopeBody       = "MessageBody"
+)
+
+// deadLetters is the queue that a redrive policy names; empty: none.
+func deadLetters(policy string) string {
+	var p struct {
+		Target string `json:"deadLetterTargetArn"`
+	}
+	_ = json.Unmarshal([]byte(policy), &p) // what is no JSON names none
+	return p.Target
+}
+
+// wants says whether a message passes the subscription's filter
+// (https://docs.aws.amazon.com/sns/latest/dg/sns-subscription-filter-policies.html).
+func (sub subscription) wants(m Message) bool {
+	text := sub.Attributes["FilterPolicy"]
+	if text == "" {
+		return true
+	}
+	pattern, err := events.ParsePattern(text)
+	if err != nil {
+		return false // it was checked when it was set
+	}
+	document := any(m.filtered())
+	if sub.Attributes["FilterPolicyScope"] == scopeBody {
+		if json.Unmarshal([]byte(m.Body), &document) != nil {
+			return false
+		}
+	}
+	return pattern.Match(document)
+}
+
+// filtered are a message's attributes as a pattern sees them.
+func (m Message) filtered() map[string]any {
+	out := map[string]any{}
+	for name, a := range m.Attributes {
+		text := aws.ToString(a.StringValue)
+		var value any = text
+		if kind := aws.ToString(a.DataType); kind == "Number" || kind == "String.Array" {
+			if json.Unmarshal([]byte(text), &value) != nil {
+				value = text
+			}
+		}
+		out[name] = value
+	}
+	return out
+}
+
+// subscriptionAt finds a subscription by ARN. s.mu is held.
+func (s *Service) subscriptionAt(arn string) (*subscription, *topic, error) {
+	if i := strings.LastIndex(arn, ":"); i > 0 {
+		if t, err := s.topic(arn[:i]); err == nil {
+			for n := range t.Subscriptions {
+				if t.Subscriptions[n].ARN == arn {
+					return &t.Subscriptions[n], t, nil
+				}
+			}
+		}
+	}
+	return nil, nil, &types.NotFoundException{Message: aws.String("Subscription does not exist")}
+}
+
+// SetSubscriptionAttributes sets one attribute; an empty value takes it away.
+func (s *Service) SetSubscriptionAttributes(_ context.Context, in *sns.SetSubscriptionAttributesInput, _ ...func(*sns.Options)) (*sns.SetSubscriptionAttributesOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sub, _, err := s.subscriptionAt(aws.ToString(in.SubscriptionArn))
+	if err != nil {
+		return nil, err
+	}
+	return &sns.SetSubscriptionAttributesOutput{}, sub.set(aws.ToString(in.AttributeName), aws.ToString(in.AttributeValue))
+}
+
+// GetSubscriptionAttributes answers a subscription's attributes.
+func (s *Service) GetSubscriptionAttributes(_ context.Context, in *sns.GetSubscriptionAttributesInput, _ ...func(*sns.Options)) (*sns.GetSubscriptionAttributesOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sub, t, err := s.subscriptionAt(aws.ToString(in.SubscriptionArn))
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{
+		"SubscriptionArn": sub.ARN, "TopicArn": t.ARN, "Owner": sub.Owner, "Protocol": sub.Protocol, "Endpoint": sub.Endpoint,
+		"RawMessageDelivery": strconv.FormatBool(sub.Raw), "PendingConfirmation": "false", "ConfirmationWasAuthenticated": "true",
+	}
+	maps.Copy(out, sub.Attributes)
+	return &sns.GetSubscriptionAttributesOutput{Attributes: out}, nil
+}
+
+// TagResource adds tags to a topic.
+func (s *Service) TagResource(_ context.Context, in *sns.TagResourceInput, _ ...func(*sns.Options)) (*sns.TagResourceOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.topic(aws.ToString(in.ResourceArn))
+	if err != nil {
+		return nil, err
+	}
+	for _, tag := range in.Tags {
+		t.Tags[aws.ToString(tag.Key)] = aws.ToString(tag.Value)
+	}
+	return &sns.TagResourceOutput{}, nil
+}
+
+// UntagResource removes tags of a topic.
+func (s *Service) UntagResource(_ context.Context, in *sns.UntagResourceInput, _ ...func(*sns.Options)) (*sns.UntagResourceOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.topic(aws.ToString(in.ResourceArn))
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range in.TagKeys {
+		delete(t.Tags, key)
+	}
+	return &sns.UntagResourceOutput{}, nil
+}
+
+// ListTagsForResource answers a topic's tags, by key.
+func (s *Service) ListTagsForResource(_ context.Context, in *sns.ListTagsForResourceInput, _ ...func(*sns.Options)) (*sns.ListTagsForResourceOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.topic(aws.ToString(in.ResourceArn))
+	if err != nil {
+		return nil, err
+	}
+	out := &sns.ListTagsForResourceOutput{}
+	for _, key := range slices.Sorted(maps.Keys(t.Tags)) {
+		out.Tags = append(out.Tags, types.Tag{Key: aws.String(key), Value: aws.String(t.Tags[key])})
+	}
+	return out, nil
+}

@@ -1,0 +1,127 @@
+package metric
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxDimension is the length of a dimension's value, in characters
+// (https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_Dimension.html).
+const maxDimension = 1024
+
+// Value is one figure to publish. Dimensions are the values of the dimensions
+// that the table has for the metric, in its order.
+type Value struct {
+	Name       string
+	Dimensions []string
+	Value      float64
+}
+
+// Of is a Value.
+func Of(name string, value float64, dimensions ...string) Value {
+	return Value{Name: name, Value: value, Dimensions: dimensions}
+}
+
+// Write writes the figures of a moment as lines that are a document each, after
+// "Specification: Embedded metric format" in the CloudWatch User Guide
+// (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
+// Metrics with the same dimensions share a line, which has room for one figure of
+// each. Nothing is written when a metric is not in the table, or a figure is not
+// a number.
+func Write(w io.Writer, at time.Time, values ...Value) error {
+	var lines []*line
+	for _, v := range values {
+		spec, ok := Lookup(v.Name)
+		if !ok {
+			return fmt.Errorf("metric %q is not in the table", v.Name)
+		}
+		if err := v.check(spec); err != nil {
+			return err
+		}
+		i := slices.IndexFunc(lines, func(l *line) bool { return l.takes(spec, v) })
+		if i < 0 {
+			lines = append(lines, &line{names: spec.Dimensions, dimensions: v.Dimensions})
+			i = len(lines) - 1
+		}
+		lines[i].specs, lines[i].values = append(lines[i].specs, spec), append(lines[i].values, v.Value)
+	}
+	var all bytes.Buffer
+	for _, l := range lines {
+		if err := l.write(&all, at); err != nil {
+			return err
+		}
+	}
+	// In one piece: what others write to w meanwhile must not get between.
+	_, err := w.Write(all.Bytes())
+	return err
+}
+
+func (v Value) check(spec Spec) error {
+	if len(v.Dimensions) != len(spec.Dimensions) {
+		return fmt.Errorf("metric %s has %d dimensions (%s), not %d", v.Name, len(spec.Dimensions), strings.Join(spec.Dimensions, ", "), len(v.Dimensions))
+	}
+	if math.IsNaN(v.Value) || math.IsInf(v.Value, 0) {
+		return fmt.Errorf("metric %s is %v, which is no number", v.Name, v.Value)
+	}
+	return nil
+}
+
+// line is one document.
+type line struct {
+	names, dimensions []string
+	specs             []Spec
+	values            []float64
+}
+
+func (l *line) takes(spec Spec, v Value) bool {
+	return slices.Equal(l.names, spec.Dimensions) && slices.Equal(l.dimensions, v.Dimensions) &&
+		!slices.ContainsFunc(l.specs, func(s Spec) bool { return s.Name == spec.Name })
+}
+
+// directive says which members of a document are metrics, and of what.
+type directive struct {
+	Namespace  string       `json:"Namespace"`
+	Dimensions [][]string   `json:"Dimensions"`
+	Metrics    []definition `json:"Metrics"`
+}
+
+type definition struct {
+	Name string `json:"Name"`
+	Unit Unit   `json:"Unit"`
+}
+
+func (l *line) write(w io.Writer, at time.Time) error {
+	set := append([]string{}, l.names...) // a list of no names, not null
+	d := directive{Namespace: Namespace, Dimensions: [][]string{set}}
+	document := map[string]any{}
+	for i, name := range l.names {
+		document[name] = dimension(l.dimensions[i])
+	}
+	for i, s := range l.specs {
+		d.Metrics = append(d.Metrics, definition{Name: s.Name, Unit: s.Unit})
+		document[s.Name] = l.values[i]
+	}
+	document["_aws"] = map[string]any{"Timestamp": at.UnixMilli(), "CloudWatchMetrics": []directive{d}}
+	return json.NewEncoder(w).Encode(document) // keys sorted, one line
+}
+
+// dimension makes of any text a value that CloudWatch takes: printable ASCII, at
+// least one character, at most 1,024.
+func dimension(s string) string {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s))
+	if s == "" {
+		return "unknown"
+	}
+	return s[:min(len(s), maxDimension)]
+}

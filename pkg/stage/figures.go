@@ -1,0 +1,133 @@
+package stage
+
+import (
+	"cmp"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/cost"
+	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/metric"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+)
+
+// tell publishes figures, if there is anybody to read them.
+func tell(w io.Writer, at time.Time, values ...metric.Value) error {
+	if w == nil || len(values) == 0 {
+		return nil
+	}
+	if err := metric.Write(w, at, values...); err != nil {
+		return failure.Wrap(failure.Internal, err, "write the metrics")
+	}
+	return nil
+}
+
+// figures of an execution that has ended.
+func figures(in NotifyInput, r evidence.Report) []metric.Value {
+	out := []metric.Value{metric.Of(metric.Executions, 1, r.Status)}
+	if r.Status != evidence.Published {
+		// Remains of an image that was published come without an error.
+		code := cmp.Or(in.Error, string(failure.CleanupIncomplete))
+		out = append(out, metric.Of(metric.Failures, 1, code))
+	}
+	if r.Recipe != "" {
+		waited := in.Timings[stateStagger]
+		took := in.Now.Sub(in.Execution.StartTime) - waited.Left.Sub(waited.Entered)
+		out = append(out, metric.Of(metric.BakeDuration, took.Seconds(), r.Recipe))
+	}
+	if r.Cost != nil {
+		out = append(out, metric.Of(metric.ImageCost, r.Cost.USD, r.Recipe))
+	}
+	for _, s := range r.Stages {
+		out = append(out, metric.Of(metric.StageDuration, s.Seconds, s.Name))
+	}
+	return out
+}
+
+// The states that the costs are made of; pkg/workflow has them all.
+const (
+	stateStagger        = "Stagger"
+	stateLaunchBuilder  = "LaunchBuilder"
+	stateSeal           = "Seal"
+	stateCreateImage    = "CreateImage"
+	stateAwaitImage     = "AwaitImage"
+	stateLaunchVerifier = "LaunchVerifier"
+	stateDistribute     = "Distribute"
+)
+
+// stages are the states in the order in which they were entered.
+func stages(timings map[string]Timing) []evidence.Stage {
+	var out []evidence.Stage
+	for _, name := range slices.Sorted(maps.Keys(timings)) {
+		t := timings[name]
+		out = append(out, evidence.Stage{Name: name, Seconds: t.Left.Sub(t.Entered).Seconds(), Attempts: 1 + t.Retries})
+	}
+	slices.SortStableFunc(out, func(a, b evidence.Stage) int { return timings[a.Name].Entered.Compare(timings[b.Name].Entered) })
+	return out
+}
+
+// What an invocation of a function is taken to use, since a function does not
+// know what it is billed: the mean of all of them, with the way to AWS's
+// services and back. How often functions are invoked is known.
+const (
+	invocationSeconds = 0.3
+	invocationGB      = 0.3
+	// What an execution writes, at most: bundle, plan, consoles, results, the
+	// journal twice, and the report in two forms.
+	objectsWritten = 10
+)
+
+// unlisted are the transitions that no timing tells of: Begin, HasInput,
+// IsUpToDate, Notify, Outcome and the state that it ends in.
+const unlisted = 6
+
+// usage is what an execution used on AWS, as far as its timings tell. Instances
+// run from their launch until they are stopped or terminated.
+func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
+	size := float64(p.Recipe.Builder.RootVolume.SizeGiB)
+	u := cost.Usage{
+		Region: s.Region, Architecture: s.Architecture, SnapshotGiB: size, KeptIn: slices.Sorted(maps.Keys(in.Images)),
+		Transitions: unlisted, Requests: 1, S3Writes: objectsWritten, // Notify's own request
+	}
+	if bytes := in.Timings[stateAwaitImage].SnapshotBytes; bytes > 0 {
+		u.SnapshotGiB, u.SnapshotKnown = float64(bytes)/(1<<30), true
+	}
+	instance := func(role, launch, until string) {
+		t, launched := in.Timings[launch]
+		if !launched || t.InstanceType == "" {
+			return
+		}
+		end := in.Now
+		if stop, stopped := in.Timings[until]; stopped && in.Failed != until {
+			end = stop.Left
+		}
+		u.Instances = append(u.Instances, cost.Instance{
+			Role: role, Type: t.InstanceType, Seconds: end.Sub(t.Left).Seconds(),
+			VolumeGiB: size, VolumeSeconds: in.Now.Sub(t.Left).Seconds(),
+		})
+	}
+	instance(builderRole, stateLaunchBuilder, stateSeal)
+	instance(verifierRole, stateLaunchVerifier, "")
+	for _, t := range in.Timings {
+		u.Transitions += 1 + t.Retries
+		u.Requests += 1 + t.Retries
+	}
+	if _, ok := in.Timings[stateStagger]; ok {
+		u.Requests-- // it only waits
+	}
+	if t, ok := in.Timings[stateDistribute]; ok {
+		regions := len(p.Recipe.Distribution.Regions)
+		u.Copies = regions - 1
+		u.Transitions += 2*regions + t.CopyRetries // Copy and AwaitCopy of each
+		u.Requests += 2*regions + t.CopyRetries - 1
+	}
+	if t, ok := in.Timings[stateCreateImage]; ok && in.Failed != stateCreateImage && len(in.Images) == 0 {
+		u.SnapshotSeconds = in.Now.Sub(t.Left).Seconds()
+	}
+	u.GBSeconds = float64(u.Requests) * invocationSeconds * invocationGB
+	u.S3Reads = u.Requests // each reads the plan
+	return u
+}

@@ -1,0 +1,156 @@
+package stage
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/distribution"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+)
+
+// findingKey is where it is remembered that a vulnerability of an image was heard
+// of. What the event calls the vulnerability is not for keys.
+func findingKey(f trigger.Finding) string {
+	return "triggers/findings/" + f.ImageID + "/" + digest([]byte(f.Vulnerability))[:16] + ".json"
+}
+
+// heardFinding is what is remembered there.
+type heardFinding struct {
+	Vulnerability string    `json:"vulnerability"`
+	At            time.Time `json:"at"`
+}
+
+// heard are the findings of one event.
+type heard struct {
+	want    []wanted
+	ignored []string // and why, for the log
+	mark    []trigger.Finding
+}
+
+// afterFinding notes what is open of published images, and returns the recipes
+// that may build for it. An instance is one of many of its image, and an image has
+// many packages: whatever was heard within the limit costs one look into the
+// bucket, and no call of EC2.
+func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []*recipe.Recipe) (heard, error) {
+	var out heard
+	found, err := trigger.Findings(in.DetailType, in.Detail)
+	if err != nil {
+		return out, failure.Wrap(failure.InvalidInput, err, "the event %q cannot be read", in.DetailType)
+	}
+	for _, f := range found {
+		if f.Region == "" {
+			f.Region = in.Region
+		}
+		of, why, err := s.concerned(ctx, f, recipes, in.Time)
+		if err != nil {
+			return out, err
+		}
+		if why != "" {
+			out.ignored = append(out.ignored, fmt.Sprintf("%s of %s in %s: %s", f.Vulnerability, f.ImageID, f.Region, why))
+		}
+		if why != heardBefore {
+			out.mark = append(out.mark, f)
+		}
+		if of == "" {
+			continue
+		}
+		if _, err := update(ctx, s.Resolve.Store, recordKey(of), func(r *trigger.Record) (changed bool, _ error) {
+			*r, changed = r.Noted(f, in.Time)
+			return changed, nil
+		}); err != nil {
+			return out, err
+		}
+		if !slices.ContainsFunc(out.want, func(w wanted) bool { return w.recipe == of }) {
+			out.want = append(out.want, wanted{recipe: of})
+		}
+	}
+	return out, nil
+}
+
+const heardBefore = "heard before"
+
+// concerned is the recipe whose published image has the vulnerability, or why
+// there is none.
+func (s StartBuilds) concerned(ctx context.Context, f trigger.Finding, recipes []*recipe.Recipe, now time.Time) (name, why string, _ error) {
+	// The event names the region: no other than those of recipes is called.
+	if !slices.ContainsFunc(recipes, func(r *recipe.Recipe) bool { return isIn(r, f.Region) }) {
+		return "", "no recipe is distributed there", nil
+	}
+	var before heardFinding
+	if _, err := s.Resolve.Store.remembered(ctx, findingKey(f), &before); err != nil {
+		return "", "", err
+	}
+	if !before.At.IsZero() && now.Sub(before.At) < s.Policy.FindingLimit {
+		return "", heardBefore, nil
+	}
+	// Only of the account's own images do tags say what they are.
+	own, err := ami.ListOwn(ctx, s.Resolve.EC2(f.Region), ami.ByImage(f.ImageID))
+	if err != nil {
+		return "", "", awserr.Wrap(err, failure.Internal, "read image %s in %s", f.ImageID, f.Region)
+	}
+	if len(own) == 0 || !ami.IsPublished(own[0]) {
+		return "", "it is no published image of this factory", nil
+	}
+	name = ami.TagValue(own[0].Tags, ami.TagRecipe)
+	i := slices.IndexFunc(recipes, func(r *recipe.Recipe) bool { return r.Name == name })
+	if i < 0 {
+		return "", fmt.Sprintf("its recipe %s is no more", name), nil
+	}
+	current, err := s.isCurrent(ctx, recipes[i], f.Region, f.ImageID)
+	if err != nil {
+		return "", "", err
+	}
+	if !current {
+		return "", "recipe " + name + " has published another image since", nil
+	}
+	return name, "", nil
+}
+
+func isIn(r *recipe.Recipe, region string) bool {
+	return slices.ContainsFunc(r.Distribution.Regions, func(x recipe.Region) bool { return x.Name == region })
+}
+
+// isCurrent says whether consumers get an image: a pointer names it, or, where
+// the recipe has none, it was published last.
+func (s StartBuilds) isCurrent(ctx context.Context, r *recipe.Recipe, region, id string) (bool, error) {
+	for _, name := range r.Pointers.Parameters {
+		named, err := distribution.ReadPointer(ctx, s.Resolve.SSM(region), name)
+		if err != nil {
+			return false, awserr.Wrap(err, failure.Internal, "read pointer %s in %s", name, region)
+		}
+		if named == id {
+			return true, nil
+		}
+	}
+	if len(r.Pointers.Parameters) > 0 {
+		return false, nil
+	}
+	images, err := ami.ListOwn(ctx, s.Resolve.EC2(region), ami.ByRecipe(r.Name))
+	if err != nil {
+		return false, awserr.Wrap(err, failure.Internal, "list the images of recipe %s in %s", r.Name, region)
+	}
+	newest := slices.IndexFunc(images, func(i types.Image) bool { return ami.IsPublished(i) })
+	return newest >= 0 && aws.ToString(images[newest].ImageId) == id, nil
+}
+
+// remember keeps that findings were heard of, when all was done about them.
+func (s StartBuilds) remember(ctx context.Context, findings []trigger.Finding, now time.Time) error {
+	for _, f := range findings {
+		if _, err := update(ctx, s.Resolve.Store, findingKey(f), func(h *heardFinding) (bool, error) {
+			*h = heardFinding{Vulnerability: f.Vulnerability, At: now}
+			return true, nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package stage
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+)
+
+const publishedID = "ami-0aaaaaaaaaaaaaaaa"
+
+// publishedWorld has an up-to-date image of the recipe, whose id EC2 could have
+// given.
+func publishedWorld(t *testing.T) *triggerWorld {
+	t.Helper()
+	w := newTriggerWorld()
+	planned, err := w.run(t)
+	require.NoError(t, err)
+	w.publish(planned.Fingerprint)
+	w.replace(publishedID)
+	return w
+}
+
+// replace gives the image that consumers get in the home region another id, as a
+// rebuild does.
+func (w *triggerWorld) replace(id string) {
+	images := w.ec2[home].images
+	last := images[len(images)-1]
+	last.ImageId, last.CreationDate = aws.String(id), aws.String(start.Format(time.RFC3339))
+	w.ec2[home].images = append(images[:len(images):len(images)], last)
+	w.ssm[home].parameters["/ami-factory/sample/latest"] = id
+}
+
+// finding is the detail of an event of Inspector about an instance of an image.
+func finding(image, vulnerability, region string) string {
+	return fmt.Sprintf(`{"findingArn":"arn:f","type":"PACKAGE_VULNERABILITY","status":"ACTIVE","fixAvailable":"YES",
+		"packageVulnerabilityDetails":{"vulnerabilityId":%q},
+		"resources":[{"type":"AWS_EC2_INSTANCE","id":"i-1","region":%q,"details":{"awsEc2Instance":{"imageId":%q}}}]}`, vulnerability, region, image)
+}
+
+func (w *triggerWorld) found(t *testing.T, at time.Time, image, vulnerability string) StartBuildsOutput {
+	t.Helper()
+	out, err := w.tellAt(t, at, trigger.InspectorFinding, finding(image, vulnerability, home))
+	require.NoError(t, err)
+	return out
+}
+
+func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
+	w := publishedWorld(t)
+	for n := range 5 {
+		out := w.found(t, start, publishedID, "CVE-2026-0001")
+		if n == 0 {
+			require.Len(t, out.Recipes, 1)
+			assert.Equal(t, trigger.Start, out.Recipes[0].Action, out.Recipes[0].Why)
+		} else {
+			assert.Equal(t, []string{"CVE-2026-0001 of " + publishedID + " in eu-west-1: heard before"}, out.Ignored)
+		}
+	}
+	out := w.found(t, start, publishedID, "CVE-2026-0002")
+	assert.Equal(t, trigger.Wait, out.Recipes[0].Action, "what else is found starts no second: %s", out.Recipes[0].Why)
+	require.Len(t, w.executions, 1)
+	assert.JSONEq(t, `{"recipe":"sample","force":true}`, *w.executions[0].Input)
+	assert.Regexp(t, `^sample-[0-9a-f]{16}-fix-[0-9a-f]{8}$`, *w.executions[0].Name)
+
+	const next, later = "ami-0bbbbbbbbbbbbbbbb", "ami-0cccccccccccccccc"
+	w.replace(next)
+	w.ends(t, w.executions[0], sfntypes.ExecutionStatusSucceeded)
+	assert.Len(t, w.executions, 1, "what was found is answered")
+	assert.NotContains(t, string(w.s3.objects[recordKey("sample")]), "CVE-2026-0002", "and forgotten, but for what was tried")
+	old := w.found(t, start.Add(time.Hour), publishedID, "CVE-2026-0003")
+	assert.Equal(t, []string{"CVE-2026-0003 of " + publishedID + " in eu-west-1: recipe sample has published another image since"}, old.Ignored)
+
+	// The fix is not in the repositories yet: the new image has it too.
+	for _, cve := range []string{"CVE-2026-0001", "CVE-2026-0009"} {
+		again := w.found(t, start.Add(time.Hour), next, cve)
+		assert.Equal(t, trigger.Wait, again.Recipes[0].Action)
+		assert.Contains(t, again.Recipes[0].Why, "not again before 2026-03-02T12:00:00Z")
+	}
+	assert.Len(t, w.executions, 1)
+	for _, tc := range []struct {
+		at  time.Time
+		due []string
+	}{{start.Add(23 * time.Hour), nil}, {start.Add(24 * time.Hour), []string{"sample"}}} {
+		seen, err := w.watcher().Run(t.Context(), WatchInput{Time: tc.at})
+		require.NoError(t, err)
+		assert.Equal(t, tc.due, seen.Due)
+	}
+	require.Len(t, w.events, 1)
+	assert.Equal(t, RebuildDueType, *w.events[0].DetailType)
+	due, err := w.tellAt(t, start.Add(24*time.Hour), RebuildDueType, *w.events[0].Detail)
+	require.NoError(t, err)
+	require.Len(t, due.Recipes, 1)
+	assert.Equal(t, trigger.Start, due.Recipes[0].Action)
+	assert.Contains(t, due.Recipes[0].Why, "CVE-2026-0001 and 1 more", "all between were one")
+	require.Len(t, w.executions, 2)
+
+	w.replace(later)
+	w.ends(t, w.executions[1], sfntypes.ExecutionStatusSucceeded)
+	w.found(t, start.Add(25*time.Hour), later, "CVE-2026-0001")
+	vain, err := w.tellAt(t, start.Add(49*time.Hour), RebuildDueType, `{}`)
+	require.NoError(t, err)
+	assert.Equal(t, trigger.Start, vain.Recipes[0].Action, vain.Recipes[0].Why)
+	w.replace("ami-0dddddddddddddddd")
+	w.ends(t, w.executions[2], sfntypes.ExecutionStatusSucceeded)
+	w.found(t, start.Add(50*time.Hour), "ami-0dddddddddddddddd", "CVE-2026-0001")
+	vain, err = w.tellAt(t, start.Add(73*time.Hour), RebuildDueType, `{}`)
+	require.NoError(t, err)
+	assert.Equal(t, trigger.Wait, vain.Recipes[0].Action, "the third in vain waits twice as long")
+}
+
+func TestAFailedRebuildLeavesTheFindingOpen(t *testing.T) {
+	w := publishedWorld(t)
+	w.found(t, start, publishedID, "CVE-2026-0001")
+	after := w.ends(t, w.executions[0], sfntypes.ExecutionStatusFailed)
+	require.Len(t, after.Recipes, 1)
+	assert.Equal(t, trigger.Wait, after.Recipes[0].Action, after.Recipes[0].Why)
+	due, err := w.tellAt(t, start.Add(24*time.Hour), RebuildDueType, `{}`)
+	require.NoError(t, err)
+	assert.Equal(t, trigger.Start, due.Recipes[0].Action, due.Recipes[0].Why)
+	assert.NotEqual(t, *w.executions[0].Name, *w.executions[1].Name)
+}
+
+func TestFindingsThatConcernNoRecipe(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		image, region string
+		change        func(*triggerWorld)
+		says          string
+	}{
+		"of somebody else's image":           {baseID, home, nil, "it is no published image of this factory"},
+		"of an image that nobody knows":      {"ami-0123456789abcdeff", home, nil, "it is no published image of this factory"},
+		"in a region of no recipe":           {publishedID, "us-east-1.example.org", nil, "no recipe is distributed there"},
+		"of an image that was not published": {publishedID, home, func(w *triggerWorld) { w.untag(ami.TagPublished) }, "it is no published image of this factory"},
+		"of a recipe that is no more":        {publishedID, home, func(w *triggerWorld) { w.untag(ami.TagRecipe) }, "its recipe  is no more"},
+		"of an image that was replaced": {
+			publishedID, home, func(w *triggerWorld) { w.replace("ami-0bbbbbbbbbbbbbbbb") }, "recipe sample has published another image since",
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := publishedWorld(t)
+			if tc.change != nil {
+				tc.change(w)
+			}
+			out, err := w.tell(t, trigger.InspectorFinding, finding(tc.image, "CVE-2026-0001", tc.region))
+			require.NoError(t, err)
+			assert.Empty(t, out.Recipes)
+			require.Len(t, out.Ignored, 1)
+			assert.Contains(t, out.Ignored[0], tc.says)
+			assert.Empty(t, w.executions)
+		})
+	}
+}
+
+// untag takes a tag off the home region's newest image.
+func (w *triggerWorld) untag(key string) {
+	images := w.ec2[home].images
+	image := &images[len(images)-1]
+	for i := range image.Tags {
+		if *image.Tags[i].Key == key {
+			image.Tags = append(image.Tags[:i:i], image.Tags[i+1:]...)
+			return
+		}
+	}
+}
+
+func TestAFindingOfACopyElsewhereCountsToo(t *testing.T) {
+	w := publishedWorld(t)
+	const copied = "ami-0eeeeeeeeeeeeeeee"
+	image := w.ec2[remote].images[0]
+	image.ImageId = aws.String(copied)
+	w.ec2[remote].images[0] = image
+	w.ssm[remote].parameters["/ami-factory/sample/latest"] = copied
+	out, err := w.tell(t, trigger.OnDemandFinding, finding(copied, "CVE-2026-0001", remote))
+	require.NoError(t, err)
+	require.Len(t, out.Recipes, 1, out.Ignored)
+	assert.Equal(t, trigger.Start, out.Recipes[0].Action)
+}
+
+func TestWhatCouldNotBeDoneAboutAFindingIsTriedAgain(t *testing.T) {
+	w := publishedWorld(t)
+	w.faults["StartExecution"] = []error{awsErr("ThrottlingException")}
+	_, err := w.tell(t, trigger.InspectorFinding, finding(publishedID, "CVE-2026-0001", home))
+	assert.Equal(t, failure.Throttled, failure.CodeOf(err))
+	delete(w.faults, "StartExecution")
+	assert.Equal(t, trigger.Start, w.found(t, start, publishedID, "CVE-2026-0001").Recipes[0].Action)
+}
+
+func TestABuildWhoseWakingWasLostIsLookedAfter(t *testing.T) {
+	w := newTriggerWorld()
+	w.s3.objects[recordKey("sample")] = []byte(`{"failures":0,"paused":false,"waiting":{"trigger":"","since":"2026-03-01T12:00:00Z"}}`)
+	seen, err := w.watcher().Run(t.Context(), WatchInput{Time: start.Add(time.Hour)})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"sample"}, seen.Due)
+	out, err := w.tell(t, RebuildDueType, `{}`)
+	require.NoError(t, err)
+	assert.Equal(t, trigger.Start, out.Recipes[0].Action)
+}
+
+// family is three recipes, of which b builds on a's image and c on b's, and one
+// that stands alone.
+func familyWorld() *triggerWorld {
+	w := newTriggerWorld()
+	for name, source := range map[string]string{"a-child": "/ami-factory/sample/latest", "a-grandchild": "/ami-factory/a-child/latest", "other": "/aws/base"} {
+		owner := "111122223333"
+		if source == "/aws/base" {
+			owner = debian
+		}
+		text := fmt.Sprintf(`name: %s
+description: a test
+family: debian-12
+architecture: x86_64
+source: {parameter: %s, owner: "%s"}
+builder: {instanceTypes: [t3.medium], rootVolume: {sizeGiB: 8}}
+components: [{name: motd}]
+distribution: {regions: [{name: eu-west-1}]}
+pointers: {parameters: [/ami-factory/%s/latest]}
+`, name, source, owner, name)
+		w.fs["recipes/"+name+".yaml"] = userTree(text)["recipes/sample.yaml"]
+	}
+	return w
+}
+
+func TestWhatBuildsOnAnImageThatIsAboutToBeReplacedWaitsForIt(t *testing.T) {
+	w := familyWorld()
+	night, err := w.tell(t, NightlyType, `{}`)
+	require.NoError(t, err)
+	got := map[string]Considered{}
+	for _, c := range night.Recipes {
+		got[c.Recipe] = c
+	}
+	assert.Equal(t, trigger.Start, got["sample"].Action)
+	assert.Equal(t, trigger.Start, got["other"].Action)
+	for name, parent := range map[string]string{"a-child": "sample", "a-grandchild": "a-child"} {
+		assert.Equal(t, trigger.Wait, got[name].Action, name)
+		assert.Contains(t, got[name].Why, "it builds on the image of recipe "+parent, "though its name comes first")
+	}
+	require.Len(t, w.executions, 2)
+
+	// The end of another build wakes none of them, that of the parent one.
+	out := w.ends(t, w.executions[0], sfntypes.ExecutionStatusSucceeded)
+	if *w.executions[0].Name == "other" {
+		assert.Empty(t, out.Recipes)
+	}
+	w.ends(t, w.executions[1], sfntypes.ExecutionStatusSucceeded)
+	require.Len(t, w.executions, 3)
+	assert.Contains(t, *w.executions[2].Input, `"a-child"`)
+	assert.Regexp(t, `^a-child-unplanned-20260301$`, *w.executions[2].Name, "the night it was for")
+	w.ends(t, w.executions[2], sfntypes.ExecutionStatusFailed)
+	require.Len(t, w.executions, 4, "whatever became of the parent")
+	assert.Contains(t, *w.executions[3].Input, `"a-grandchild"`)
+}
+
+func TestBuildsThatOneEventStartsBeginOneAfterTheOther(t *testing.T) {
+	w := familyWorld()
+	_, err := w.tell(t, SourceChangedType, `{"parameter":"/aws/base"}`)
+	require.NoError(t, err)
+	require.Len(t, w.executions, 2)
+	assert.JSONEq(t, `{"recipe":"other"}`, *w.executions[0].Input)
+	assert.JSONEq(t, `{"recipe":"sample","delaySeconds":300}`, *w.executions[1].Input)
+}

@@ -1,0 +1,68 @@
+package stage
+
+import (
+	"context"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/distribution"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/metric"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+)
+
+// measure tells, once a night, how old each recipe's published image is and how
+// many recipes are paused.
+func (s StartBuilds) measure(ctx context.Context, recipes []*recipe.Recipe, now time.Time) error {
+	var values []metric.Value
+	paused := 0
+	for _, r := range recipes {
+		made, err := s.newest(ctx, r)
+		if err != nil {
+			return err
+		}
+		if !made.IsZero() {
+			values = append(values, metric.Of(metric.NewestImageAge, now.Sub(made).Seconds(), r.Name))
+		}
+		var record trigger.Record
+		if _, err := s.Resolve.Store.remembered(ctx, recordKey(r.Name), &record); err != nil {
+			return err
+		}
+		if record.Paused {
+			paused++
+		}
+	}
+	return tell(s.Resolve.Metrics, now, append(values, metric.Of(metric.RecipesPaused, float64(paused)))...)
+}
+
+// newest is when the image was made that consumers get in the home region,
+// whatever its fingerprint; zero when they get none.
+func (s StartBuilds) newest(ctx context.Context, r *recipe.Recipe) (time.Time, error) {
+	region := s.Resolve.Settings.Region
+	for _, name := range r.Pointers.Parameters {
+		id, err := distribution.ReadPointer(ctx, s.Resolve.SSM(region), name)
+		if err != nil {
+			return time.Time{}, awserr.Wrap(err, failure.Internal, "read pointer %s", name)
+		}
+		if id == "" {
+			continue
+		}
+		image, err := ami.Describe(ctx, s.Resolve.EC2(region), id)
+		if isNoImage(err) {
+			continue // the pointer names what is gone
+		}
+		if err != nil {
+			return time.Time{}, awserr.Wrap(err, failure.Internal, "read the published image %s", id)
+		}
+		made, err := time.Parse(time.RFC3339, aws.ToString(image.CreationDate))
+		if err != nil {
+			return time.Time{}, failure.Wrap(failure.Internal, err, "the age of image %s", id)
+		}
+		return made, nil
+	}
+	return time.Time{}, nil
+}

@@ -1,0 +1,175 @@
+package trigger_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
+)
+
+// What AWS documents, with other values: of an instance, of an image that was
+// scanned on demand, and of Security Hub.
+const (
+	ofInstance = `{"awsAccountId":"111122223333","findingArn":"arn:aws:inspector2:eu-west-1:111122223333:finding/1","type":"PACKAGE_VULNERABILITY",
+		"status":"ACTIVE","fixAvailable":"YES","severity":"HIGH","title":"CVE-2026-0001 - openssl",
+		"packageVulnerabilityDetails":{"vulnerabilityId":"CVE-2026-0001","vulnerablePackages":[{"name":"openssl","fixedInVersion":"0:3.0.18-1"}]},
+		"resources":[{"type":"AWS_EC2_INSTANCE","id":"i-0123456789abcdef0","region":"eu-west-1",
+			"details":{"awsEc2Instance":{"imageId":"ami-0123456789abcdef0","platform":"DEBIAN_12"},"vm":{"vmImageReference":"ami-0123456789abcdef0"}}}]}`
+	ofImage = `{"findingArn":"arn:aws:inspector2:eu-west-1:111122223333:finding/ondemand/1/2","scanId":"1","type":"PACKAGE_VULNERABILITY",
+		"status":"ACTIVE","fixAvailable":"YES","severity":"HIGH","packageVulnerabilityDetails":{"vulnerabilityId":"CVE-2026-0001"},
+		"resources":[{"type":"MACHINE_IMAGE","id":"ami-0123456789abcdef0","partition":"aws","region":"eu-west-1"}]}`
+	ofHub = `{"findings":[{"SchemaVersion":"2018-10-08","RecordState":"ACTIVE","Workflow":{"Status":"NEW"},"Region":"eu-west-1","Severity":{"Label":"HIGH"},
+		"Vulnerabilities":[{"Id":"CVE-2026-0001","FixAvailable":"YES"}],
+		"Resources":[{"Type":"AwsEc2Instance","Id":"arn:aws:ec2:eu-west-1:111122223333:instance/i-0123456789abcdef0","Region":"eu-west-1",
+			"Details":{"AwsEc2Instance":{"ImageId":"ami-0123456789abcdef0"}}}]}]}`
+)
+
+// with is a JSON document in which one text stands for another.
+func with(t *testing.T, document, old, now string) string {
+	t.Helper()
+	require.Contains(t, document, old)
+	return strings.ReplaceAll(document, old, now)
+}
+
+func TestFindingsThatANewerImageMayAnswer(t *testing.T) {
+	one := []trigger.Finding{{Vulnerability: "CVE-2026-0001", ImageID: "ami-0123456789abcdef0", Region: "eu-west-1"}}
+	for sentence, tc := range map[string]struct {
+		kind, detail string
+		want         []trigger.Finding
+	}{
+		"of an instance":                      {trigger.InspectorFinding, ofInstance, one},
+		"of an image, scanned continuously":   {trigger.InspectorFinding, ofImage, one},
+		"of an image, scanned on demand":      {trigger.OnDemandFinding, ofImage, one},
+		"of Security Hub":                     {trigger.HubFinding, ofHub, one},
+		"not one that is closed":              {trigger.InspectorFinding, with(t, ofInstance, `"ACTIVE"`, `"CLOSED"`), nil},
+		"not one without a fix":               {trigger.InspectorFinding, with(t, ofInstance, `"YES"`, `"NO"`), nil},
+		"not one of which a part has a fix":   {trigger.InspectorFinding, with(t, ofInstance, `"YES"`, `"PARTIAL"`), nil},
+		"not one of the network":              {trigger.InspectorFinding, with(t, ofInstance, `"PACKAGE_VULNERABILITY"`, `"NETWORK_REACHABILITY"`), nil},
+		"not of an instance without an image": {trigger.InspectorFinding, with(t, ofInstance, `"imageId":"ami-0123456789abcdef0",`, ``), nil},
+		"not of an image that is none":        {trigger.InspectorFinding, with(t, ofImage, `"id":"ami-0123456789abcdef0"`, `"id":"../recipes/x"`), nil},
+		"not of Security Hub's archive":       {trigger.HubFinding, with(t, ofHub, `"RecordState":"ACTIVE"`, `"RecordState":"ARCHIVED"`), nil},
+		"not what people have suppressed":     {trigger.HubFinding, with(t, ofHub, `"NEW"`, `"SUPPRESSED"`), nil},
+		"not of a hub's finding without fix":  {trigger.HubFinding, with(t, ofHub, `"FixAvailable":"YES"`, `"FixAvailable":"NO"`), nil},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			got, err := trigger.Findings(tc.kind, json.RawMessage(tc.detail))
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, got)
+		})
+	}
+	for sentence, tc := range map[string][2]string{
+		"no finding at all":        {trigger.InspectorFinding, `{}`},
+		"a finding that is a text": {trigger.InspectorFinding, `"x"`},
+		"a hub without findings":   {trigger.HubFinding, `{}`},
+		"a hub of numbers":         {trigger.HubFinding, `{"findings":[1]}`},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			_, err := trigger.Findings(tc[0], json.RawMessage(tc[1]))
+			require.Error(t, err)
+		})
+	}
+}
+
+func TestAVulnerabilityThatARebuildDoesNotCureIsTriedLessAndLessOften(t *testing.T) {
+	policy := trigger.Policy{FindingLimit: day, MaxAge: 5 * day}
+	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	finding := func(image, cve string) trigger.Finding {
+		return trigger.Finding{Vulnerability: cve, ImageID: image, Region: "eu-west-1"}
+	}
+	var r trigger.Record
+	note := func(image, cve string) {
+		t.Helper()
+		var changed bool
+		r, changed = r.Noted(finding(image, cve), now)
+		require.True(t, changed)
+	}
+	note("ami-1", "a")
+	assert.True(t, r.Due(policy).IsZero(), "the first is at once")
+	same, changed := r.Noted(finding("ami-1", "a"), now.Add(day))
+	assert.False(t, changed, "it was heard before")
+	assert.Equal(t, r, same)
+	first := r.RebuildTrigger()
+	assert.Equal(t, first, same.RebuildTrigger())
+	r = r.Rebuilding(now)
+	assert.NotEqual(t, first, r.RebuildTrigger(), "what comes next has another name")
+
+	note("ami-2", "a")
+	assert.Equal(t, now.Add(day), r.Due(policy))
+	assert.Equal(t, []string{"a"}, r.Finding.Vulnerabilities, "those of the image before are answered")
+	for _, wait := range []time.Duration{2 * day, 4 * day, 5 * day, 5 * day} {
+		r = r.Rebuilding(now)
+		r.Finding = nil
+		note("ami-3", "a")
+		assert.Equal(t, now.Add(wait), r.Due(policy))
+	}
+	note("ami-3", "b")
+	assert.Equal(t, now.Add(day), r.Due(policy), "another one is worth a try")
+	r = r.Rebuilding(now)
+	assert.Zero(t, r.Vain)
+	assert.Equal(t, []string{"a", "b"}, r.Tried)
+}
+
+func TestWhatIsDoneAboutAFinding(t *testing.T) {
+	policy := trigger.Policy{MaxRunning: 2, MaxFailures: 3, MaxAge: 30 * day, FindingLimit: day}
+	now := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
+	open := trigger.Record{Finding: &trigger.Open{ImageID: "ami-1", Vulnerabilities: []string{"CVE-2026-0001", "CVE-2026-0002"}}}
+	flawed := trigger.Situation{Recipe: "a", Name: "a-0123", Same: "a-0123", UpToDate: true, Flawed: true, Now: now, Record: open}
+	for sentence, tc := range map[string]struct {
+		change func(*trigger.Situation)
+		want   trigger.Decision
+	}{
+		"its image is built anew": {
+			func(*trigger.Situation) {},
+			trigger.Decision{Action: trigger.Start, Force: true, Fix: true, Why: "the published image ami-1 has CVE-2026-0001 and 1 more, for which there is a fix"},
+		},
+		"not when consumers get another image": {
+			func(s *trigger.Situation) { s.Flawed = false }, trigger.Decision{Action: trigger.Skip, Why: "the published image is up to date"},
+		},
+		"a stale recipe builds as ever": {
+			func(s *trigger.Situation) { s.UpToDate = false }, trigger.Decision{Action: trigger.Start, Why: "the published image is not what would be built now"},
+		},
+		"within the limit it waits": {
+			func(s *trigger.Situation) { s.Record.Rebuilt = now.Add(-time.Hour) },
+			trigger.Decision{Action: trigger.Wait, Until: now.Add(23 * time.Hour), Why: "the published image ami-1 has CVE-2026-0001 and 1 more, for which there is a fix; " +
+				"it was built anew for findings at 2026-11-01T23:00:00Z, and is not again before 2026-11-02T23:00:00Z"},
+		},
+		"but a night still builds what is old": {
+			func(s *trigger.Situation) { s.Record.Rebuilt, s.Nightly, s.Age = now, true, 31*day },
+			trigger.Decision{Action: trigger.Start, Force: true, Why: "the published image is 31 days old"},
+		},
+		"a paused recipe does not build": {
+			func(s *trigger.Situation) { s.Record.Paused, s.Record.Failures = true, 3 },
+			trigger.Decision{Action: trigger.Skip, Why: "paused after 3 failures in a row; once it is mended: ami-factory resume a"},
+		},
+		"a build that runs absorbs it": {
+			func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123-fix-01234567"}} },
+			trigger.Decision{Action: trigger.Skip, Why: "execution a-0123-fix-01234567 builds it"},
+		},
+		"it waits for the image it builds on": {
+			func(s *trigger.Situation) { s.Parent = "base" },
+			trigger.Decision{Action: trigger.Wait, Why: "it builds on the image of recipe base, which is about to get another"},
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			s := flawed
+			tc.change(&s)
+			assert.Equal(t, tc.want, trigger.Decide(s, policy))
+		})
+	}
+}
+
+func TestAncestors(t *testing.T) {
+	on := func(name, parameter string) *recipe.Recipe {
+		return &recipe.Recipe{Name: name, Source: recipe.Source{Parameter: parameter}, Pointers: recipe.Pointers{Parameters: []string{"/f/" + name}}}
+	}
+	recipes := []*recipe.Recipe{on("c", "/f/b"), on("b", "/f/a"), on("a", "/aws/base"), on("d", ""), on("e", "/f/f"), on("f", "/f/e")}
+	for name, want := range map[string][]string{"a": nil, "b": {"a"}, "c": {"a", "b"}, "d": nil, "e": {"f"}, "f": {"e"}, "g": nil} {
+		assert.Equal(t, want, trigger.Ancestors(recipes, name), name)
+	}
+}
