@@ -1,7 +1,7 @@
 // Package localcloud is the embedded AWS: one process that serves EC2, IAM, SSM,
 // STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda,
-// Step Functions and Service Quotas on loopback, to any AWS client and to
-// callers in process.
+// Step Functions, Service Quotas and CloudFormation on loopback, to any AWS client
+// and to callers in process.
 package localcloud
 
 import (
@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/cloudformation"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
@@ -64,6 +65,9 @@ type Config struct {
 	EnforceIAM bool
 	// Decisions is told what was decided on; nil: nobody is.
 	Decisions func(Decision)
+	// FunctionEnvironment is told to the processes of all functions, beside what
+	// their own configuration says.
+	FunctionEnvironment map[string]string
 	// SSHKey is an OpenSSH public key line that every guest gets.
 	SSHKey string
 	Logger *slog.Logger // default: none
@@ -87,6 +91,8 @@ type Cloud struct {
 	Faults  *fault.Set
 	// Scheduler keeps schedules, which ring only after its Start.
 	Scheduler *scheduler.Service
+	// CloudFormation makes the resources of templates in all of these.
+	CloudFormation *cloudformation.Service
 
 	cfg     Config
 	store   *stateStore
@@ -189,6 +195,7 @@ func (c *Cloud) makeServices() error {
 		Clock: cfg.Clock, Default: caller, Machines: agents{c}, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
 		ImageExists: c.imageExists, Emit: c.ssmEvent, Logger: cfg.Logger,
 	})
+	c.CloudFormation = c.newCloudFormation(caller)
 	return nil
 }
 
@@ -198,7 +205,7 @@ func (c *Cloud) stateful() []named {
 	return []named{
 		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"sqs", c.SQS}, {"lambda", c.Lambda}, {"sns", c.SNS},
 		{"events", c.Events}, {"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler},
-		{"servicequotas", c.Quotas},
+		{"servicequotas", c.Quotas}, {"cloudformation", c.CloudFormation},
 	}
 }
 
@@ -233,6 +240,9 @@ func (c *Cloud) Close(ctx context.Context) error {
 // of others goes first.
 func (c *Cloud) closeServices(ctx context.Context) error {
 	var errs []error
+	if c.CloudFormation != nil {
+		errs = append(errs, c.CloudFormation.Close(ctx))
+	}
 	if c.Scheduler != nil {
 		errs = append(errs, c.Scheduler.Close(ctx))
 	}

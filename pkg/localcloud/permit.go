@@ -157,7 +157,7 @@ func denial(service, message string) error {
 		return wire.Errorf("UnauthorizedOperation", "You are not authorized to perform this operation. %s", message)
 	case "sns":
 		return wire.Errorf("AuthorizationError", "%s", message)
-	case "iam", "s3", "sqs", "sts":
+	case "cloudformation", "iam", "s3", "sqs", "sts":
 		return wire.Errorf("AccessDenied", "%s", message)
 	}
 	return wire.Errorf("AccessDeniedException", "%s", message)
@@ -169,7 +169,7 @@ func invalidToken(service string) error {
 		return wire.Errorf("AuthFailure", "AWS was not able to validate the provided access credentials")
 	case "s3":
 		return wire.Errorf("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
-	case "iam", "sns", "sts":
+	case "cloudformation", "iam", "sns", "sts":
 		return wire.Errorf("InvalidClientTokenId", "The security token included in the request is invalid.")
 	}
 	return wire.Errorf("UnrecognizedClientException", "The security token included in the request is invalid.")
@@ -179,7 +179,7 @@ func expiredToken(service string) error {
 	switch service {
 	case "ec2":
 		return wire.Errorf("RequestExpired", "Request has expired.")
-	case "iam", "s3", "sns", "sts":
+	case "cloudformation", "iam", "s3", "sns", "sts":
 		return wire.Errorf("ExpiredToken", "The security token included in the request is expired")
 	}
 	return wire.Errorf("ExpiredTokenException", "The security token included in the request is expired")

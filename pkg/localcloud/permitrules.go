@@ -76,6 +76,7 @@ func rules() map[string]rule {
 	addKeyRules(out)
 	addIAMRules(out)
 	addMessageRules(out)
+	addDeploymentRules(out)
 	return out
 }
 
@@ -216,6 +217,9 @@ func s3Request(a asker, input any) ([]iam.Request, error) {
 	list := iam.Request{Action: "s3:ListBucket", Resource: "arn:aws:s3:::" + bucket}
 	if bucket == "" {
 		return nil, errors.New("no bucket is named")
+	}
+	if request, ok := bucketReadRequest(r, bucket, key); ok {
+		return []iam.Request{request}, nil
 	}
 	if request, ok := bucketPolicyRequest(r, bucket, key); ok {
 		return []iam.Request{request}, nil

@@ -42,6 +42,9 @@ type Config struct {
 	// function or bus, with the role of the function, whose account and region
 	// are of. Nil: destinations are refused.
 	Destination func(ctx context.Context, of wire.Caller, roleARN, destinationARN string, record []byte) error
+	// Environment is told to the processes of all functions, whose own variables
+	// win; nil: nothing.
+	Environment func() map[string]string
 	// MaxProcesses bounds the processes of one function. Default 10.
 	MaxProcesses int
 	// Idle is how long a process without work is kept, in real time. Default
