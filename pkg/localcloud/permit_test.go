@@ -287,7 +287,7 @@ func TestWhatTheTableDoesNotHoldIsRefusedToRoles(t *testing.T) {
 			return err
 		},
 		"a bucket's own matters": func() error {
-			_, err := objects.GetBucketEncryption(ctx, &sdks3.GetBucketEncryptionInput{Bucket: aws.String("plans")})
+			_, err := objects.GetBucketTagging(ctx, &sdks3.GetBucketTaggingInput{Bucket: aws.String("plans")})
 			return err
 		},
 		"a new bucket": func() error {
