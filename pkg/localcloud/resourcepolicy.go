@@ -92,8 +92,9 @@ func checkBucketPolicy(bucket, policy string) error {
 	for _, s := range parsed.Statements {
 		for _, resource := range append(append([]string(nil), s.Resources...), s.NotResources...) {
 			if resource != own && !strings.HasPrefix(resource, own+"/") {
-				raw, _ := json.Marshal(resource)                          // strings marshal
-				return fmt.Errorf("Policy has invalid resource: %s", raw) //nolint:staticcheck
+				raw, _ := json.Marshal(resource) // strings marshal
+				//lint:ignore ST1005 the sentence is S3's
+				return fmt.Errorf("Policy has invalid resource: %s", raw)
 			}
 		}
 	}

@@ -204,13 +204,15 @@ func (s Statement) checkElements(of kind) error {
 	case (len(s.Actions) == 0) == (len(s.NotActions) == 0):
 		return errors.New("one of Action and NotAction is required")
 	case of == ofIdentity && principals:
-		return errors.New("Policy document should not specify a principal") //nolint:staticcheck
+		//lint:ignore ST1005 the sentence is IAM's
+		return errors.New("Policy document should not specify a principal")
 	case of != ofIdentity && (s.Principals == nil) == (s.NotPrincipals == nil):
 		return errors.New("one of Principal and NotPrincipal is required")
 	case s.NotPrincipals != nil && s.Effect == Allow:
 		return errors.New("NotPrincipal with Allow would let in everybody else: it is served with Deny")
 	case of == ofTrust && resources:
-		return errors.New("Has prohibited field Resource") //nolint:staticcheck
+		//lint:ignore ST1005 the sentence is IAM's
+		return errors.New("Has prohibited field Resource")
 	case of == ofTrust:
 		return nil
 	case (len(s.Resources) == 0) == (len(s.NotResources) == 0):

@@ -48,12 +48,14 @@ func (p *Principals) UnmarshalJSON(raw []byte) error {
 		case accountNumber.MatchString(name), principalARN.MatchString(name):
 			p.AWS = append(p.AWS, name)
 		default:
-			return fmt.Errorf(`Invalid principal in policy: "AWS":%q`, name) //nolint:staticcheck
+			//lint:ignore ST1005 the sentence is IAM's
+			return fmt.Errorf(`Invalid principal in policy: "AWS":%q`, name)
 		}
 	}
 	for _, name := range in.Service {
 		if !serviceName.MatchString(name) {
-			return fmt.Errorf(`Invalid principal in policy: "SERVICE":%q`, name) //nolint:staticcheck
+			//lint:ignore ST1005 the sentence is IAM's
+			return fmt.Errorf(`Invalid principal in policy: "SERVICE":%q`, name)
 		}
 		p.Services = append(p.Services, regional.ReplaceAllString(name, "$1.amazonaws.com"))
 	}
