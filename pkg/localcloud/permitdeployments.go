@@ -71,12 +71,7 @@ func (a asker) stack(action string, name *string) []iam.Request {
 }
 
 func passingToCloudFormation(role *string) []iam.Request {
-	if aws.ToString(role) == "" {
-		return nil
-	}
-	return []iam.Request{{
-		Action: "iam:PassRole", Resource: *role, Context: iam.Context(map[string][]string{"iam:PassedToService": {cloudFormationPrincipal}}),
-	}}
+	return passing(cloudFormationPrincipal, aws.ToString(role))
 }
 
 // bucketReadRequest is what a request for where a bucket is, or how it encrypts,

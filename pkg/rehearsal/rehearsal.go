@@ -118,8 +118,6 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
 		Driver: f.driver, Clock: opts.Clock, StateDir: f.StateDir, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion,
 		EnforceIAM: true, Decisions: opts.Decisions, Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
-		// A builder reads no secret, as on AWS: there is none to be baked.
-		Grants:              map[string]localcloud.Grant{builderProfile: {}, localcloud.AnyRole: localcloud.AgentGrant()},
 		FunctionEnvironment: f.functionEnvironment(),
 	})
 	if err != nil {

@@ -32,6 +32,9 @@ type Config struct {
 	// Credentials are those of a function's role; nil: the access key id is the
 	// account's number, which the embedded AWS takes for the account's root.
 	Credentials func(account, region, roleARN, function string) (Credentials, error)
+	// Assumable says why Lambda cannot assume a role for a function; nil: it always
+	// can.
+	Assumable func(account, sourceARN, roleARN string) error
 	// Object reads an archive that CreateFunction names by bucket and key; nil:
 	// such functions are refused.
 	Object func(ctx context.Context, bucket, key string) ([]byte, error)
