@@ -38,6 +38,13 @@ func PropsFromContext(app awscdk.App) (*Props, error) {
 	case slices.Equal(topics, []string{"none"}):
 		topics = nil
 	}
+	severities := list("findingSeverities")
+	switch {
+	case len(severities) == 0:
+		severities = workflow.FindingSeverities()
+	case slices.Equal(severities, []string{"none"}):
+		severities = nil
+	}
 	props := &Props{
 		Architecture:     arch,
 		FunctionsDir:     read("functions", filepath.Join("build", "lambda")),
@@ -48,15 +55,21 @@ func PropsFromContext(app awscdk.App) (*Props, error) {
 		KeyARNs:          list("keyArns"),
 		Parameters:       parameters,
 		Triggers: TriggerProps{
-			Nightly:  read("nightly", "cron(0 3 * * ? *)"),
-			Timezone: read("timezone", "UTC"),
-			Watch:    read("watch", "rate(30 minutes)"),
+			Nightly:  read("nightly", workflow.DefaultNightly),
+			Timezone: read("timezone", workflow.DefaultTimezone),
+			Watch:    read("watch", workflow.DefaultWatch),
 			Topics:   topics,
+
+			Severities: severities,
 		},
 	}
-	window := read("nightlyWindowMinutes", "60")
+	window := read("nightlyWindowMinutes", strconv.Itoa(workflow.DefaultWindowMinutes))
 	if props.Triggers.Window, _ = strconv.Atoi(window); props.Triggers.Window < 1 || props.Triggers.Window > 1440 {
 		err = errors.Join(err, fmt.Errorf("context nightlyWindowMinutes is %q (allowed: 1 to 1440)", window))
+	}
+	hours := read("findingHours", "24")
+	if props.Triggers.FindingHours, _ = strconv.Atoi(hours); props.Triggers.FindingHours < 1 || props.Triggers.FindingHours > 720 {
+		err = errors.Join(err, fmt.Errorf("context findingHours is %q (allowed: 1 to 720)", hours))
 	}
 	return props, errors.Join(err, props.validate(), props.Triggers.validate())
 }
@@ -124,6 +137,11 @@ func (p *TriggerProps) validate() error {
 	for _, topic := range p.Topics {
 		if !topicARN.MatchString(topic) {
 			errs = append(errs, fmt.Errorf("context announcementTopics: %q is not the ARN of a topic (or write none)", topic))
+		}
+	}
+	for _, s := range p.Severities {
+		if !slices.Contains(workflow.Severities(), s) {
+			errs = append(errs, fmt.Errorf("context findingSeverities: %q is no severity (allowed: %s, or none)", s, strings.Join(workflow.Severities(), ", ")))
 		}
 	}
 	return errors.Join(errs...)

@@ -25,19 +25,8 @@ func newBuilderRole(scope constructs.Construct) builderRole {
 	role := awsiam.NewRole(scope, jsii.String("BuilderRole"), &awsiam.RoleProps{
 		AssumedBy:   awsiam.NewServicePrincipal(jsii.String("ec2.amazonaws.com"), nil),
 		Description: jsii.String("AMI factory builder and verifier instances"),
-		ManagedPolicies: &[]awsiam.IManagedPolicy{
-			awsiam.ManagedPolicy_FromAwsManagedPolicyName(jsii.String("AmazonSSMManagedInstanceCore")),
-		},
 	})
-	// The managed policy lets its bearer read every parameter; what agents start
-	// with is none of a builder's business, for whatever it reads may be baked.
-	role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-		Effect:  awsiam.Effect_DENY,
-		Actions: jsii.Strings("ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath", "ssm:GetParameterHistory"),
-		Resources: jsii.Strings(*awscdk.Stack_Of(scope).FormatArn(&awscdk.ArnComponents{
-			Service: jsii.String("ssm"), Region: jsii.String("*"), Resource: jsii.String("parameter"), ResourceName: jsii.String("ami-factory/agents/*"),
-		})),
-	}))
+	allow(role, workflow.BuilderPolicy())
 	profile := awsiam.NewCfnInstanceProfile(scope, jsii.String("BuilderProfile"), &awsiam.CfnInstanceProfileProps{
 		Roles: &[]any{role.RoleName()},
 	})

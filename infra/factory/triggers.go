@@ -2,6 +2,7 @@ package factory
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -25,13 +26,16 @@ type TriggerProps struct {
 	Window   int      // minutes within which a night may begin
 	Watch    string   // schedule expression of the look at the sources
 	Topics   []string // ARNs of the topics of base images' owners
+
+	Severities   []string // of vulnerabilities for which images are built anew; none: no vulnerability starts a build
+	FindingHours int      // at least between two builds of a recipe for vulnerabilities
 }
 
 // nightlyInput is what the nightly schedule sends; Scheduler fills in the time.
-const nightlyInput = `{"detail-type":"` + workflow.NightlyEvent + `","time":"<aws.scheduler.scheduled-time>","detail":{}}`
+const nightlyInput = workflow.NightlyInput
 
 // deliveryHours is how long an event is tried to be delivered.
-const deliveryHours = 1
+const deliveryHours = workflow.DeliveryHours
 
 // machineARN is the state machine's, which has a fixed name: triggers are told of
 // it, and it is made of functions.
@@ -47,6 +51,9 @@ func triggerEnvironment(scope constructs.Construct, props *Props, all map[string
 		"AMI_FACTORY_EVENT_BUS":         jsii.String(workflow.FactoryBusName),
 	}
 	setList(env, "AMI_FACTORY_ANNOUNCEMENT_TOPICS", props.Triggers.Topics)
+	if props.Triggers.FindingHours > 0 {
+		env["AMI_FACTORY_FINDING_HOURS"] = jsii.String(strconv.Itoa(props.Triggers.FindingHours))
+	}
 	for name, value := range all {
 		env[name] = value
 	}
@@ -57,7 +64,7 @@ func triggerEnvironment(scope constructs.Construct, props *Props, all map[string
 // and subscriptions. What cannot be delivered, or fails, is kept in a queue.
 func newTriggers(scope constructs.Construct, props TriggerProps, functions Functions) {
 	dead := awssqs.NewQueue(scope, jsii.String("TriggersDeadLetters"), &awssqs.QueueProps{
-		Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(14)),
+		Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(workflow.DeadLetterDays)),
 	})
 	for _, spec := range workflow.Triggers() {
 		f := functions[spec.Stage]
@@ -67,35 +74,32 @@ func newTriggers(scope constructs.Construct, props TriggerProps, functions Funct
 		}))
 		awslambda.NewCfnEventInvokeConfig(scope, jsii.String(functionID(spec.Stage)+"Failures"), &awslambda.CfnEventInvokeConfigProps{
 			FunctionName: f.Function.FunctionName(), Qualifier: jsii.String("$LATEST"),
-			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(2),
+			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(workflow.InvocationRetries),
 			DestinationConfig: &awslambda.CfnEventInvokeConfig_DestinationConfigProperty{
 				OnFailure: &awslambda.CfnEventInvokeConfig_OnFailureProperty{Destination: dead.QueueArn()},
 			},
 		})
 	}
-	newRules(scope, functions[workflow.StartBuilds].Function, dead)
+	newRules(scope, props.Severities, functions[workflow.StartBuilds].Function, dead)
 	newSchedules(scope, props, functions, dead)
 	for i, topic := range props.Topics {
 		newSubscription(scope, i, topic, functions[workflow.ReleaseAnnounced].Function)
 	}
 }
 
-func newRules(scope constructs.Construct, start awslambda.Function, dead awssqs.Queue) {
+func newRules(scope constructs.Construct, severities []string, start awslambda.Function, dead awssqs.Queue) {
 	bus := awsevents.NewEventBus(scope, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(workflow.FactoryBusName)})
-	for _, r := range []struct {
-		id, text string
-		bus      awsevents.IEventBus
-		pattern  workflow.Pattern
-	}{
-		{"SourceChanged", "a source of recipes has moved", bus, workflow.SourceChangedPattern()},
-		{"ExecutionEnded", "an execution has ended: what waited, and what builds on its image", nil, workflow.ExecutionEndedPattern(machineARN(scope))},
-	} {
-		pattern := &awsevents.EventPattern{Source: jsii.Strings(r.pattern.Source...), DetailType: jsii.Strings(r.pattern.DetailType...)}
-		if len(r.pattern.Detail) > 0 {
-			pattern.Detail = &r.pattern.Detail
+	for _, r := range workflow.Rules(machineARN(scope), severities) {
+		pattern := &awsevents.EventPattern{Source: jsii.Strings(r.Pattern.Source...), DetailType: jsii.Strings(r.Pattern.DetailType...)}
+		if len(r.Pattern.Detail) > 0 {
+			pattern.Detail = &r.Pattern.Detail
 		}
-		awsevents.NewRule(scope, jsii.String(r.id+"Rule"), &awsevents.RuleProps{
-			Description: jsii.String(r.text), EventBus: r.bus, EventPattern: pattern,
+		var on awsevents.IEventBus // nil: the account's default bus
+		if r.Bus != "" {
+			on = bus
+		}
+		awsevents.NewRule(scope, jsii.String(functionID(workflow.Stage(r.Name))+"Rule"), &awsevents.RuleProps{
+			Description: jsii.String(r.Does), EventBus: on, EventPattern: pattern,
 			Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(start, &awseventstargets.LambdaFunctionProps{
 				DeadLetterQueue: dead, MaxEventAge: awscdk.Duration_Hours(jsii.Number(deliveryHours)),
 			})},
@@ -122,7 +126,7 @@ func newSchedules(scope constructs.Construct, props TriggerProps, functions Func
 			Arn: f.FunctionArn(), RoleArn: role.RoleArn(), Input: &input,
 			DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: dead.QueueArn()},
 			RetryPolicy: &awsscheduler.CfnSchedule_RetryPolicyProperty{
-				MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(5),
+				MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(workflow.ScheduleRetries),
 			},
 		}
 	}
@@ -138,7 +142,7 @@ func newSchedules(scope constructs.Construct, props TriggerProps, functions Func
 		Description:        jsii.String("looks at the sources of recipes"),
 		ScheduleExpression: &props.Watch, ScheduleExpressionTimezone: &props.Timezone,
 		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("OFF")},
-		Target:             target(watch, "{}"),
+		Target:             target(watch, workflow.WatchInput),
 	})
 }
 

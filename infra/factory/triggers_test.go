@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -20,6 +22,10 @@ func TestTheFunctionsKnowTheEventsThatTheDeploymentSends(t *testing.T) {
 	assert.Equal(t, workflow.NightlyEvent, stage.NightlyType)
 	assert.Equal(t, []string{stage.ExecutionChangedType}, workflow.ExecutionEndedPattern("x").DetailType)
 	assert.Equal(t, []string{stage.EventSource}, workflow.SourceChangedPattern().Source)
+	assert.Equal(t, []string{stage.SourceChangedType, stage.RebuildDueType}, workflow.SourceChangedPattern().DetailType)
+	assert.Equal(t, []string{trigger.InspectorFinding, trigger.OnDemandFinding}, workflow.InspectorPattern(nil).DetailType)
+	assert.Equal(t, []string{trigger.HubFinding}, workflow.SecurityHubPattern(nil).DetailType)
+	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(watchInput, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z")), &stage.WatchInput{}))
 	var night stage.EventInput
 	require.NoError(t, json.Unmarshal([]byte(`{"detail-type":"`+workflow.NightlyEvent+`","time":"2026-11-24T03:00:00Z","detail":{}}`), &night))
 	assert.Contains(t, nightlyInput, `"detail-type":"`+night.DetailType+`"`)
@@ -48,15 +54,15 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 	assert.Equal(t, "Europe/Berlin", night["ScheduleExpressionTimezone"])
 	assert.Equal(t, map[string]any{"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 45.0}, night["FlexibleTimeWindow"])
 	assert.Equal(t, nightlyInput, night["Target"].(map[string]any)["Input"])
-	assert.Equal(t, "{}", byExpression["rate(1 hour)"]["Target"].(map[string]any)["Input"])
+	assert.Equal(t, workflow.WatchInput, byExpression["rate(1 hour)"]["Target"].(map[string]any)["Input"])
 
 	rules := ofType(tpl, "AWS::Events::Rule")
-	require.Len(t, rules, 2)
+	require.Len(t, rules, 4)
 	for id, r := range rules {
 		p := properties(r)
 		_, onBus := p["EventBusName"]
 		source := p["EventPattern"].(map[string]any)["source"]
-		assert.Equal(t, source.([]any)[0] == "ami-factory", onBus, "%s: the factory's events are on its own bus, Step Functions' are not", id)
+		assert.Equal(t, source.([]any)[0] == "ami-factory", onBus, "%s: the factory's events are on its own bus, those of AWS are not", id)
 		target := p["Targets"].([]any)[0].(map[string]any)
 		assert.NotNil(t, target["DeadLetterConfig"], id)
 	}
@@ -81,6 +87,20 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 	for _, q := range ofType(tpl, "AWS::SQS::Queue") {
 		assert.Equal(t, true, properties(q)["SqsManagedSseEnabled"])
 	}
+}
+
+func TestOnlyTheSeveritiesThatWereChosenStartBuilds(t *testing.T) {
+	pattern := func(context map[string]any) string {
+		for id, r := range ofType(template(t, context), "AWS::Events::Rule") {
+			if strings.HasPrefix(id, "InspectorFinding") {
+				return text(t, r)
+			}
+		}
+		return ""
+	}
+	assert.Contains(t, pattern(nil), `"severity":["CRITICAL","HIGH"]`)
+	assert.Contains(t, pattern(map[string]any{"findingSeverities": "CRITICAL"}), `"severity":["CRITICAL"]`)
+	assert.Empty(t, pattern(map[string]any{"findingSeverities": "none"}), "none: no vulnerability starts a build")
 }
 
 func TestNoTopicsNoSubscription(t *testing.T) {
@@ -135,6 +155,8 @@ func TestBadTriggersOfTheContextAreRefused(t *testing.T) {
 		"a window of no time":     {map[string]any{"nightlyWindowMinutes": "0"}, `context nightlyWindowMinutes is "0"`},
 		"a window of a word":      {map[string]any{"nightlyWindowMinutes": "hour"}, `context nightlyWindowMinutes is "hour"`},
 		"a topic that is none":    {map[string]any{"announcementTopics": "al2023"}, `"al2023" is not the ARN of a topic`},
+		"a severity that is none": {map[string]any{"findingSeverities": "HIGH,worst"}, `"worst" is no severity (allowed: CRITICAL, HIGH, `},
+		"no hours":                {map[string]any{"findingHours": "0"}, `context findingHours is "0"`},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			tc.context["functions"], tc.context["goss"] = t.TempDir(), filepath.Join(t.TempDir(), "none")

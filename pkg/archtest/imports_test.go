@@ -88,7 +88,7 @@ var layers = []layer{
 var extra = []layer{
 	{folder: "pkg/localcloud", may: []string{"pkg/workflow"}},
 	{folder: "pkg", may: []string{"pkg/localcloud", "userdata", "pkg/recipe", "pkg/plan"}},
-	{folder: "infra", may: []string{"pkg/stage", "pkg/lambdaentry"}},
+	{folder: "infra", may: []string{"pkg/stage", "pkg/trigger", "pkg/lambdaentry"}},
 	{folder: "userdata", may: []string{"pkg/component", "pkg/compliance", "pkg/recipe", "pkg/userdata", "pkg/localcloud"}},
 }
 

@@ -75,9 +75,13 @@ func (a *app) build() *cobra.Command {
 (AWS_ENDPOINT_URL), and wait until it ends. Progress goes to stderr, the result
 to stdout. Ctrl-C ends the waiting, not the execution.
 
-The recipe is one of the deployed factory's. When the published image is up to
-date the execution ends UpToDate; --force builds again. --source must be an image
-of the owner that the recipe names.
+The recipe is one of the deployed factory's; an unknown one ends FailedClean at
+once, with the names there are. When the published image is up to date the
+execution ends UpToDate; --force builds again, with the packages of today.
+--source must be an image of the owner that the recipe names.
+
+What triggers heed does not hold it up: it begins though others run, and a paused
+recipe builds too, and is resumed when that succeeds.
 
 Each call starts an execution of its own, unless --name gives its name: while one
 of that name runs, with the same input, it is joined.

@@ -186,7 +186,14 @@ func writeFindings(w io.Writer, findings []doctor.Finding) error {
 			_, _ = fmt.Fprintf(&b, "%-17s  %-11s  -> %s\n", "", "", f.Mend)
 		}
 	}
-	_, _ = fmt.Fprintf(&b, "\n%d ok, %d warnings, %d problems, %d not checked\n", count[doctor.OK], count[doctor.Warning], count[doctor.Problem], count[doctor.NotChecked])
+	_, _ = fmt.Fprintf(&b, "\n%d ok, %s, %s, %d not checked\n", count[doctor.OK], several(count[doctor.Warning], "warning"), several(count[doctor.Problem], "problem"), count[doctor.NotChecked])
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func several(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

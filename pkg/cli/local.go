@@ -26,6 +26,7 @@ func (a *app) localUp() *cobra.Command {
 	var listen string
 	var bases []string
 	var deployed bool
+	var schedules bool
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Serve the embedded AWS for any AWS client, until Ctrl-C",
@@ -36,6 +37,9 @@ With --deployed=false nothing is deployed in it, and "cdk deploy" can do so: wha
 "cdk bootstrap" makes is there, and base images, their owners' topics and the keys
 that recipes name.
 
+Its schedules ring: at night it builds the recipes that are stale, and every half
+hour it looks whether a source has moved. --schedules=false keeps them quiet.
+
 Executions that are under way at Ctrl-C end; what they have made is removed by
 the next run with the same --state.`,
 		Example: `  ami-factory local up --guests container
@@ -44,24 +48,27 @@ the next run with the same --state.`,
     --input '{"recipe":"debian-12-docker"}'
   ami-factory local up --guests simulated --deployed=false`,
 		Args: takes(),
-		RunE: func(c *cobra.Command, _ []string) error { return a.runLocalUp(c.Context(), l, listen, bases, deployed) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.runLocalUp(c.Context(), l, listen, bases, deployed, schedules)
+		},
 	}
 	l.register(c)
 	l.registerDeployment(c)
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:4566", "loopback address and port; port 0 takes a free one")
 	c.Flags().BoolVar(&deployed, "deployed", true, "deploy the factory; false leaves that to \"cdk deploy\"")
 	c.Flags().StringSliceVar(&bases, "bases", nil, "`distributions` whose base images to provide, such as debian-12,debian-13 (default: those of all recipes)")
+	c.Flags().BoolVar(&schedules, "schedules", true, "let nights and the watch of sources start builds")
 	return c
 }
 
-func (a *app) runLocalUp(ctx context.Context, l local, listen string, bases []string, deployed bool) (err error) {
+func (a *app) runLocalUp(ctx context.Context, l local, listen string, bases []string, deployed, schedules bool) (err error) {
 	opts, err := a.options(l)
 	if err != nil {
 		return err
 	}
 	show := newDisplay(a.err)
 	defer show.end()
-	opts.Progress, opts.Listen, opts.Bare = show.note, listen, !deployed
+	opts.Progress, opts.Listen, opts.Bare, opts.Schedules = show.note, listen, !deployed, schedules
 	factory, err := rehearsal.Open(ctx, opts)
 	if err != nil {
 		return openError(ctx, err)
@@ -92,7 +99,7 @@ func (a *app) tellLocal(factory *rehearsal.Factory, deployed bool) error {
 			env[name] = value
 		}
 		return a.json(map[string]any{
-			"url": factory.URL, "stateMachine": factory.StateMachine, "bucket": factory.Bucket, "guests": factory.Guests, "environment": env,
+			"url": factory.URL, "stateMachine": factory.StateMachine, "bucket": factory.Bucket, "guests": factory.Guests, "environment": env, "deadLetters": factory.DeadLetters,
 		})
 	}
 	exports := "export " + strings.Join(factory.Cloud.Environment(), "\nexport ")

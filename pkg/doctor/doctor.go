@@ -104,8 +104,7 @@ type examination struct {
 }
 
 // Run examines the account and region of a configuration. It never fails: what
-// cannot be read is a finding that says so. cancelled by ctx, the remaining
-// checks are not checked.
+// cannot be read is a finding that says so, and so is what was left when ctx ended.
 func Run(ctx context.Context, cfg aws.Config, opts Options) []Finding {
 	if opts.Progress == nil {
 		opts.Progress = func(string) {}
@@ -124,7 +123,11 @@ func Run(ctx context.Context, cfg aws.Config, opts Options) []Finding {
 			out = append(out, named(c.name, []Finding{notChecked("", "%s", e.deployed.why)})...)
 		default:
 			opts.Progress(c.name)
-			out = append(out, named(c.name, c.run(ctx, e))...)
+			found := c.run(ctx, e)
+			if len(found) == 0 {
+				found = []Finding{notChecked("", "no recipe is built in this region, so there is nothing to look at")}
+			}
+			out = append(out, named(c.name, found)...)
 		}
 	}
 	return out

@@ -50,7 +50,11 @@ type Options struct {
 	Parameters component.Deployment
 	// StandIns serve vendors' packages to guests, and components are pointed to
 	// them. Nil: they are pointed to what they say themselves.
-	StandIns  *StandIns
+	StandIns *StandIns
+	// Schedules ring: nights build what is stale, and sources are looked at. Without
+	// it they are deployed and quiet, so that nothing joins a bake. On a virtual clock
+	// that nobody holds, they make time run on for ever.
+	Schedules bool
 	Version   string
 	Listen    string // default 127.0.0.1:0
 	Official  baseimage.Official
@@ -69,6 +73,7 @@ type Factory struct {
 	URL          string // for AWS clients
 	StateMachine string // ARN
 	Bucket       string
+	DeadLetters  string   // address of the queue of what the triggers could not do
 	Guests       string   // kind and description
 	StateDir     string   // of this kind of guests
 	Recovered    []string // removed, since an interrupted run had left it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -15,8 +16,10 @@ import (
 )
 
 const (
-	// machineRole is the state machine's, as roleARN takes it.
-	machineRole = "workflow"
+	// machineRole and schedulesRole are the state machine's and the schedules', as
+	// roleARN takes them.
+	machineRole   = "workflow"
+	schedulesRole = "schedules"
 	// builderProfile is the instance profile of builders and verifiers, and the name
 	// of its role, which reads no secret: there is none to be baked.
 	builderProfile = "ami-factory-builder"
@@ -25,7 +28,7 @@ const (
 	instanceProfile = "ami-factory-instance"
 )
 
-// roleARN is the role of a function, or of the state machine.
+// roleARN is the role of a function, of the state machine, or of schedules.
 func (f *Factory) roleARN(name string) string {
 	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, name)
 }
@@ -46,8 +49,16 @@ func (f *Factory) deployRoles(ctx context.Context, gossKey, topicARN string) err
 	if err := f.putRole(machineRole, "states.amazonaws.com", workflow.MachinePolicy(f.functionARN)); err != nil {
 		return err
 	}
+	if err := f.putRole(schedulesRole, "scheduler.amazonaws.com", workflow.SchedulesPolicy(f.functionARN, f.deadLettersARN())); err != nil {
+		return err
+	}
+	triggers := workflow.Triggers()
 	for _, spec := range workflow.Functions() {
-		if err := f.putRole(string(spec.Stage), "lambda.amazonaws.com", spec.Policy(deployment)); err != nil {
+		policy := spec.Policy(deployment)
+		if slices.ContainsFunc(triggers, func(t workflow.Spec) bool { return t.Stage == spec.Stage }) {
+			policy = append(policy, workflow.DeadLettersStatement(f.deadLettersARN()))
+		}
+		if err := f.putRole(string(spec.Stage), "lambda.amazonaws.com", policy); err != nil {
 			return err
 		}
 	}

@@ -15,9 +15,18 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-// deployTriggers makes the factory's bus and the rules that start executions.
-// Nothing rings at night here, and Amazon announces nothing.
+// deployTriggers makes what starts executions: the factory's bus and rules, the
+// schedules, and the subscriptions to announcements.
 func (f *Factory) deployTriggers(ctx context.Context) error {
+	for _, deploy := range []func(context.Context) error{f.deployDeadLetters, f.deployRules, f.deployAnnouncements, f.deploySchedules} {
+		if err := deploy(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Factory) deployRules(ctx context.Context) error {
 	_, err := f.Cloud.Events.CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(workflow.FactoryBusName)})
 	if err != nil && !awserr.Is(err, "ResourceAlreadyExistsException") {
 		return fmt.Errorf("event bus: %w", err)
@@ -36,7 +45,7 @@ func (f *Factory) deployTriggers(ctx context.Context) error {
 		}
 		_, err = f.Cloud.Events.PutTargets(ctx, &eventbridge.PutTargetsInput{
 			EventBusName: &bus, Rule: &name,
-			Targets: []eventtypes.Target{{Id: aws.String(string(workflow.StartBuilds)), Arn: aws.String(f.functionARN(workflow.StartBuilds))}},
+			Targets: []eventtypes.Target{f.startBuilds()},
 		})
 		if err != nil {
 			return fmt.Errorf("target of rule %s: %w", name, err)

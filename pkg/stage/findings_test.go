@@ -74,6 +74,7 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 	w.replace(next)
 	w.ends(t, w.executions[0], sfntypes.ExecutionStatusSucceeded)
 	assert.Len(t, w.executions, 1, "what was found is answered")
+	assert.NotContains(t, string(w.s3.objects[recordKey("sample")]), "CVE-2026-0002", "and forgotten, but for what was tried")
 	old := w.found(t, start.Add(time.Hour), publishedID, "CVE-2026-0003")
 	assert.Equal(t, []string{"CVE-2026-0003 of " + publishedID + " in eu-west-1: recipe sample has published another image since"}, old.Ignored)
 

@@ -152,6 +152,12 @@ func (d Document) reach(effect Effect, who Principal, r Request) reach {
 	return best
 }
 
+// Lets says whether the policy of a resource lets a principal of another account
+// in, as far as it is the resource's to say.
+func (d Document) Lets(who Principal, r Request) bool {
+	return d.reach(Deny, who, r) == notNamed && d.reach(Allow, who, r) != notNamed
+}
+
 // accountOf is the account in an ARN; empty where it has none.
 func accountOf(arn string) string {
 	parts := strings.SplitN(arn, ":", 6)

@@ -185,15 +185,25 @@ func (s *Service) Unsubscribe(_ context.Context, in *sns.UnsubscribeInput, _ ...
 	return &sns.UnsubscribeOutput{}, nil
 }
 
-// ListSubscriptions lists the account's subscriptions by topic.
+// ListSubscriptions lists what the account has subscribed to in the region, whoever
+// owns the topics.
 func (s *Service) ListSubscriptions(ctx context.Context, in *sns.ListSubscriptionsInput, optFns ...func(*sns.Options)) (*sns.ListSubscriptionsOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []types.Subscription
-	for _, name := range slices.Sorted(maps.Keys(s.topics[at])) {
-		all = append(all, s.topics[at][name].subscriptions()...)
+	for key, topics := range s.topics {
+		for _, t := range topics {
+			for _, sub := range t.subscriptions() {
+				if key.Region == at.Region && aws.ToString(sub.Owner) == at.Account {
+					all = append(all, sub)
+				}
+			}
+		}
 	}
+	slices.SortFunc(all, func(a, b types.Subscription) int {
+		return strings.Compare(aws.ToString(a.SubscriptionArn), aws.ToString(b.SubscriptionArn))
+	})
 	page, next, err := scope.Page(all, aws.ToString(in.NextToken), pageSize)
 	if err != nil {
 		return nil, err

@@ -95,6 +95,15 @@ type Service struct {
 	topics    map[scope.Key]map[string]*topic // by name
 	listeners map[string]map[int]func(Message)
 	last      int
+	repeats   int
+}
+
+// Repeat delivers every message so many times more, at once, as SNS may: it
+// delivers at least once.
+func (s *Service) Repeat(times int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.repeats = times
 }
 
 // New returns a Service.
