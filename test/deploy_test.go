@@ -135,13 +135,17 @@ func (d *decided) add(decision localcloud.Decision) {
 	d.all = append(d.all, decision)
 }
 
-// denied are the calls that were, and roles those that called, by their names.
+// summary tells of the template's roles which calls were denied, and how often
+// each has called.
 func (d *decided) summary() (denied []string, roles map[string]int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	roles = map[string]int{}
 	for _, decision := range d.all {
 		name := decision.RoleARN[strings.LastIndex(decision.RoleARN, "/")+1:]
+		if !strings.HasPrefix(name, stackName+"-") {
+			continue // of the CDK
+		}
 		roles[name]++
 		if decision.Verdict != localiam.Allowed {
 			denied = append(denied, name+" "+decision.Request.Action+" "+decision.Request.Resource)

@@ -71,12 +71,7 @@ func (a asker) stack(action string, name *string) []iam.Request {
 }
 
 func passingToCloudFormation(role *string) []iam.Request {
-	if aws.ToString(role) == "" {
-		return nil
-	}
-	return []iam.Request{{
-		Action: "iam:PassRole", Resource: *role, Context: iam.Context(map[string][]string{"iam:PassedToService": {cloudFormationPrincipal}}),
-	}}
+	return passing(cloudFormationPrincipal, aws.ToString(role))
 }
 
 // bucketReadRequest is what a request for where a bucket is, or how it encrypts,
@@ -91,4 +86,23 @@ func bucketReadRequest(r *http.Request, bucket, key string) (iam.Request, bool) 
 		}
 	}
 	return iam.Request{}, false
+}
+
+// multipartRequest is what the requests of an upload in parts ask for
+// (https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html).
+func multipartRequest(r *http.Request, bucket, key string) (iam.Request, bool) {
+	action, known := "s3:PutObject", []string{"x-id", "partNumber", "uploadId"}
+	q := r.URL.Query()
+	switch {
+	case key == "":
+		return iam.Request{}, false
+	case r.Method == http.MethodPost && q.Has("uploads"):
+		known = []string{"x-id", "uploads"}
+	case r.Method == http.MethodDelete && q.Has("uploadId"):
+		action = "s3:AbortMultipartUpload"
+	case (r.Method == http.MethodPost || r.Method == http.MethodPut) && q.Has("uploadId") && r.Header.Get("X-Amz-Copy-Source") == "":
+	default:
+		return iam.Request{}, false
+	}
+	return iam.Request{Action: action, Resource: "arn:aws:s3:::" + bucket + "/" + key}, unknownParameter(r, known) == ""
 }

@@ -44,6 +44,7 @@ func rules() map[string]rule {
 		"s3:DELETE":           s3Request,
 		"s3:GET":              s3Request,
 		"s3:HEAD":             s3Request,
+		"s3:POST":             s3Request,
 		"s3:PUT":              s3Request,
 		"sns:Publish":         of(asker.publish),
 		"ssm:DeleteParameter": of(asker.deleteParameter),
@@ -220,6 +221,12 @@ func s3Request(a asker, input any) ([]iam.Request, error) {
 	}
 	if request, ok := bucketReadRequest(r, bucket, key); ok {
 		return []iam.Request{request}, nil
+	}
+	if request, ok := multipartRequest(r, bucket, key); ok {
+		return []iam.Request{request}, nil
+	}
+	if r.Method == http.MethodPost {
+		return nil, errors.New("roles may upload in parts by POST, and nothing else")
 	}
 	if request, ok := bucketPolicyRequest(r, bucket, key); ok {
 		return []iam.Request{request}, nil
