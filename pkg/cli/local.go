@@ -25,8 +25,7 @@ func (a *app) localUp() *cobra.Command {
 	var l local
 	var listen string
 	var bases []string
-	var deployed bool
-	var schedules bool
+	var deployed, schedules bool
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Serve the embedded AWS for any AWS client, until Ctrl-C",
@@ -37,8 +36,8 @@ With --deployed=false nothing is deployed in it, and "cdk deploy" can do so: wha
 "cdk bootstrap" makes is there, and base images, their owners' topics and the keys
 that recipes name.
 
-Its schedules ring: at night it builds the recipes that are stale, and every half
-hour it looks whether a source has moved. --schedules=false keeps them quiet.
+Schedules ring: at night the recipes that are stale are built, and every half hour
+a look is taken whether a source has moved. --schedules=false keeps them quiet.
 
 Executions that are under way at Ctrl-C end; what they have made is removed by
 the next run with the same --state.`,

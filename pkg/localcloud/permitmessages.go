@@ -35,7 +35,6 @@ func addMessageRules(out map[string]rule) {
 	queue("ListQueues", onAll("sqs:ListQueues"))
 
 	topic := func(operation string, r rule) { out["sns:"+operation] = r }
-	topic("ConfirmSubscription", onTopic("ConfirmSubscription", func(in *sdksns.ConfirmSubscriptionInput) *string { return in.TopicArn }))
 	topic("DeleteTopic", onTopic("DeleteTopic", func(in *sdksns.DeleteTopicInput) *string { return in.TopicArn }))
 	topic("GetTopicAttributes", onTopic("GetTopicAttributes", func(in *sdksns.GetTopicAttributesInput) *string { return in.TopicArn }))
 	topic("ListSubscriptionsByTopic", onTopic("ListSubscriptionsByTopic", func(in *sdksns.ListSubscriptionsByTopicInput) *string { return in.TopicArn }))

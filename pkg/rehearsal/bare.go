@@ -2,15 +2,8 @@ package rehearsal
 
 import (
 	"context"
-	"fmt"
-	"strings"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sns"
 
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // functionEnvironment is what a template cannot tell functions, since on AWS
@@ -28,12 +21,11 @@ func (f *Factory) provide(ctx context.Context) error {
 	if err := f.Cloud.Bootstrap(ctx, "", ""); err != nil {
 		return err
 	}
-	for _, arn := range workflow.AnnouncementTopics() {
-		parts := strings.Split(arn, ":")
-		owner := wire.WithCaller(ctx, wire.Caller{Account: parts[4], Region: parts[3]})
-		if _, err := f.Cloud.SNS.CreateTopic(owner, &sns.CreateTopicInput{Name: aws.String(parts[5])}); err != nil {
-			return fmt.Errorf("topic %s: %w", arn, err)
-		}
+	if err := f.provideTopics(ctx); err != nil {
+		return err
+	}
+	if f.opts.Schedules {
+		f.Cloud.Scheduler.Start()
 	}
 	if err := f.deployKeys(ctx); err != nil {
 		return err

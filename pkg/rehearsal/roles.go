@@ -12,13 +12,14 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/scheduler"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 const (
-	// machineRole and schedulesRole are the state machine's and the schedules', as
-	// roleARN takes them.
-	machineRole   = "workflow"
+	// machineRole is the state machine's, as roleARN takes it.
+	machineRole = "workflow"
+	// schedulesRole is that of the schedules, as roleARN takes it.
 	schedulesRole = "schedules"
 	// builderProfile is the instance profile of builders and verifiers, and the name
 	// of its role, which reads no secret: there is none to be baked.
@@ -49,13 +50,12 @@ func (f *Factory) deployRoles(ctx context.Context, gossKey, topicARN string) err
 	if err := f.putRole(machineRole, "states.amazonaws.com", workflow.MachinePolicy(f.functionARN)); err != nil {
 		return err
 	}
-	if err := f.putRole(schedulesRole, "scheduler.amazonaws.com", workflow.SchedulesPolicy(f.functionARN, f.deadLettersARN())); err != nil {
+	if err := f.putRole(schedulesRole, scheduler.Principal, workflow.SchedulesPolicy(f.functionARN, f.deadLettersARN())); err != nil {
 		return err
 	}
-	triggers := workflow.Triggers()
 	for _, spec := range workflow.Functions() {
 		policy := spec.Policy(deployment)
-		if slices.ContainsFunc(triggers, func(t workflow.Spec) bool { return t.Stage == spec.Stage }) {
+		if slices.ContainsFunc(workflow.Triggers(), func(t workflow.Spec) bool { return t.Stage == spec.Stage }) {
 			policy = append(policy, workflow.DeadLettersStatement(f.deadLettersARN()))
 		}
 		if err := f.putRole(string(spec.Stage), "lambda.amazonaws.com", policy); err != nil {

@@ -58,17 +58,27 @@ func (f *Factory) deploySchedule(ctx context.Context, s workflow.Schedule) error
 	return err
 }
 
-// deployAnnouncements makes the topics of the owners of base images, in their
-// accounts and regions, and listens to them. Whoever calls with an owner's key
-// publishes there as the owner does on AWS.
-func (f *Factory) deployAnnouncements(ctx context.Context) error {
-	for i, arn := range workflow.AnnouncementTopics() {
+// provideTopics makes the topics of the owners of base images, in their accounts
+// and regions. Whoever calls with an owner's key publishes there as the owner does
+// on AWS.
+func (f *Factory) provideTopics(ctx context.Context) error {
+	for _, arn := range workflow.AnnouncementTopics() {
 		parts := strings.Split(arn, ":")
 		owner := wire.WithCaller(ctx, wire.Caller{Account: parts[4], Region: parts[3]})
 		_, err := f.Cloud.SNS.CreateTopic(owner, &sns.CreateTopicInput{Name: &parts[5], Attributes: map[string]string{"SignatureVersion": "2"}})
 		if err != nil {
 			return fmt.Errorf("topic %s: %w", arn, err)
 		}
+	}
+	return nil
+}
+
+// deployAnnouncements listens to the topics.
+func (f *Factory) deployAnnouncements(ctx context.Context) error {
+	if err := f.provideTopics(ctx); err != nil {
+		return err
+	}
+	for i, arn := range workflow.AnnouncementTopics() {
 		if err := f.listen(ctx, fmt.Sprintf("Announcement%d", i+1), arn); err != nil {
 			return fmt.Errorf("subscription of %s: %w", arn, err)
 		}

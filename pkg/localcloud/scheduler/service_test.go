@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -346,6 +347,29 @@ func TestWhatPassedWhileNothingRanIsNotReplayed(t *testing.T) {
 	calls := w.take()
 	require.Len(t, calls, 1)
 	assert.Contains(t, calls[0], "2026-11-05 03:00:00")
+}
+
+// suspended is the clock of a machine that sleeps: its timers stand still then.
+type suspended struct {
+	*clock.Virtual
+	slept atomic.Int64
+}
+
+func (s *suspended) Now() time.Time { return s.Virtual.Now().Add(time.Duration(s.slept.Load())) }
+
+func TestWhatPassedWhileTheMachineSleptIsNotReplayed(t *testing.T) {
+	w := &world{t: t, clock: clock.NewVirtual(time.Date(2026, 11, 1, 22, 0, 0, 0, time.UTC))}
+	defer w.clock.Hold()()
+	machine := &suspended{Virtual: w.clock}
+	s := scheduler.New(scheduler.Config{Clock: machine, Default: wire.Caller{Account: account, Region: region}, Functions: w})
+	s.Start()
+	create(t, s, nightly())
+	machine.slept.Store(int64(10 * time.Hour))
+	w.until("2026-11-01T23:00:00Z") // the machine's clock shows nine in the morning
+	assert.Empty(t, w.take())
+	w.until("2026-11-02T18:00:00Z") // and now four in the morning
+	assert.Len(t, w.take(), 1, "the next night rings")
+	require.NoError(t, s.Close(t.Context()))
 }
 
 func TestSchedulesAreQuietUntilTheServiceStarts(t *testing.T) {
