@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	lambdaapi "github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -40,6 +41,25 @@ func (f *Factory) deployTriggers(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("target of rule %s: %w", name, err)
 		}
+		if err := f.letInvoke(ctx, workflow.StartBuilds, bus, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// letInvoke lets a rule invoke a function, by the function's own policy.
+func (f *Factory) letInvoke(ctx context.Context, function workflow.Stage, bus, rule string) error {
+	path := rule
+	if bus != "default" {
+		path = bus + "/" + rule
+	}
+	_, err := f.Cloud.Lambda.AddPermission(ctx, &lambdaapi.AddPermissionInput{
+		FunctionName: aws.String(f.functionARN(function)), StatementId: aws.String(rule), Action: aws.String("lambda:InvokeFunction"),
+		Principal: aws.String("events.amazonaws.com"), SourceArn: aws.String(fmt.Sprintf("arn:aws:events:%s:%s:rule/%s", f.Cloud.Region(), f.Cloud.Account(), path)),
+	})
+	if err != nil && !awserr.Is(err, "ResourceConflictException") {
+		return fmt.Errorf("permission of rule %s to invoke %s: %w", rule, function, err)
 	}
 	return nil
 }

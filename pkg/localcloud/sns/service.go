@@ -157,6 +157,18 @@ func (s *Service) Listen(arn string, f func(Message)) (cancel func()) {
 	}
 }
 
+// Policy is the resource policy of a topic, empty without one. ok is false when
+// there is no such topic.
+func (s *Service) Policy(arn string) (policy string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.topic(arn)
+	if err != nil {
+		return "", false
+	}
+	return t.Attributes["Policy"], true
+}
+
 // Messages are the last thousand messages of a topic, oldest first.
 func (s *Service) Messages(arn string) []Message {
 	s.mu.Lock()
