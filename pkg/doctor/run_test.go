@@ -96,7 +96,7 @@ func (a *account) ready() *account {
 		a.cloud.SSM.SetPublicParameter(r, parameter, id)
 	}
 	for _, to := range []string{"eu-west-1", "eu-central-1"} {
-		key, err := a.aws.kms(to).CreateKey(ctx, &kms.CreateKeyInput{Policy: aws.String(`{"Statement":[` + root + `,` + strings.Replace(root, home, other, 1) + `]}`)})
+		key, err := a.aws.kms(to).CreateKey(ctx, &kms.CreateKeyInput{Policy: aws.String(`{"Version":"2012-10-17","Statement":[` + root + `,` + strings.Replace(root, home, other, 1) + `]}`)})
 		require.NoError(a, err)
 		_, err = a.aws.kms(to).CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String("alias/ami-factory"), TargetKeyId: key.KeyMetadata.KeyId})
 		require.NoError(a, err)
