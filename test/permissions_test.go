@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -32,8 +33,9 @@ const rolePrefix = "arn:aws:iam::111122223333:role/ami-factory-"
 
 // ledger notes what the roles of factories ask for.
 type ledger struct {
-	mu  sync.Mutex
-	all []localcloud.Decision
+	mu        sync.Mutex
+	all       []localcloud.Decision
+	factories []*rehearsal.Factory
 }
 
 func (l *ledger) note(d localcloud.Decision) {
@@ -45,12 +47,29 @@ func (l *ledger) note(d localcloud.Decision) {
 // factory is simFactory with its decisions in the ledger.
 func (l *ledger) factory(t *testing.T, change func(*rehearsal.SimulatedGuest)) *rehearsal.Factory {
 	t.Helper()
-	return simFactory(t, func(o *rehearsal.Options) {
+	f := simFactory(t, func(o *rehearsal.Options) {
 		o.Decisions = l.note
 		if change != nil {
 			change(&o.Simulated)
 		}
 	})
+	l.factories = append(l.factories, f)
+	return f
+}
+
+// unused are the permissions of roles that allowed no request in any factory, as
+// the embedded IAM has counted them.
+func (l *ledger) unused(names []string) []string {
+	requests := map[string]int{}
+	for _, f := range l.factories {
+		for _, name := range names {
+			for _, use := range f.Cloud.IAM.Permissions(rolePrefix + name) {
+				requests[name+": "+use.Action+" on "+use.Resource] += use.Requests
+			}
+		}
+	}
+	maps.DeleteFunc(requests, func(_ string, n int) bool { return n > 0 })
+	return slices.Sorted(maps.Keys(requests))
 }
 
 // family is familyFactory with its decisions in the ledger.
@@ -156,6 +175,7 @@ func publish(t *testing.T, f *rehearsal.Factory) rehearsal.Summary {
 // is made: what is published, refused, failed, repeated and given back.
 func scenarios() map[string]func(*testing.T, *ledger) {
 	return map[string]func(*testing.T, *ledger){
+		"triggers fail, and schedules ring": failingTriggers,
 		"images are published, nothing has changed, and the fourth retires the first, which is in use": func(t *testing.T, l *ledger) {
 			f := l.factory(t, nil)
 			first := publish(t, f)
@@ -283,19 +303,19 @@ func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
 		asked[d.RoleARN] = append(asked[d.RoleARN], d.Request)
 	}
 	f := simFactory(t, nil)
-	names := []string{"workflow", "builder"}
+	names := []string{"workflow", "builder", "schedules"}
 	for _, spec := range workflow.Functions() {
 		if spec.Stage == workflow.ReleaseAnnounced { // it looks at the sources, and keeps what it heard
-			watcher, ok := f.Cloud.IAM.Role(rolePrefix + string(workflow.WatchSources))
-			require.True(t, ok)
-			announced, ok := f.Cloud.IAM.Role(rolePrefix + string(spec.Stage))
-			require.True(t, ok)
-			assert.Equal(t, watcher.Policies, announced.Policies, "no more than the watcher may, whose permissions are proven below")
+			watch, _ := f.Cloud.IAM.Role(rolePrefix + string(workflow.WatchSources))
+			announced, _ := f.Cloud.IAM.Role(rolePrefix + string(spec.Stage))
+			require.NotEmpty(t, announced.Policies)
+			assert.Equal(t, watch.Policies, announced.Policies, "no more than the watcher may, whose permissions are proven below")
 			continue
 		}
 		names = append(names, string(spec.Stage))
 	}
 	excused := unused()
+	assert.Equal(t, slices.Sorted(maps.Keys(excused)), l.unused(names), "permissions that were granted, and allowed no request")
 	for _, name := range names {
 		document := documentOf(t, f, name)
 		for i, s := range document.Statements {

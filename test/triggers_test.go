@@ -64,7 +64,7 @@ func familyFactory(t *testing.T, change func(*rehearsal.Options)) *rehearsal.Fac
 }
 
 // invoke calls a function with the SDK's own client.
-func invoke(t *testing.T, f *rehearsal.Factory, name workflow.Stage, payload string) (string, error) {
+func invoke(t testing.TB, f *rehearsal.Factory, name workflow.Stage, payload string) (string, error) {
 	t.Helper()
 	client := lambda.NewFromConfig(f.Cloud.AWSConfig(""))
 	out, err := client.Invoke(context.Background(), &lambda.InvokeInput{FunctionName: aws.String("ami-factory-" + string(name)), Payload: []byte(payload)})

@@ -55,15 +55,15 @@ func PropsFromContext(app awscdk.App) (*Props, error) {
 		KeyARNs:          list("keyArns"),
 		Parameters:       parameters,
 		Triggers: TriggerProps{
-			Nightly:  read("nightly", "cron(0 3 * * ? *)"),
-			Timezone: read("timezone", "UTC"),
-			Watch:    read("watch", "rate(30 minutes)"),
+			Nightly:  read("nightly", workflow.DefaultNightly),
+			Timezone: read("timezone", workflow.DefaultTimezone),
+			Watch:    read("watch", workflow.DefaultWatch),
 			Topics:   topics,
 
 			Severities: severities,
 		},
 	}
-	window := read("nightlyWindowMinutes", "60")
+	window := read("nightlyWindowMinutes", strconv.Itoa(workflow.DefaultWindowMinutes))
 	if props.Triggers.Window, _ = strconv.Atoi(window); props.Triggers.Window < 1 || props.Triggers.Window > 1440 {
 		err = errors.Join(err, fmt.Errorf("context nightlyWindowMinutes is %q (allowed: 1 to 1440)", window))
 	}

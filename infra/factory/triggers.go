@@ -32,13 +32,10 @@ type TriggerProps struct {
 }
 
 // nightlyInput is what the nightly schedule sends; Scheduler fills in the time.
-const nightlyInput = `{"detail-type":"` + workflow.NightlyEvent + `","time":"<aws.scheduler.scheduled-time>","detail":{}}`
-
-// watchInput is what the schedule of the look at the sources sends.
-const watchInput = `{"time":"<aws.scheduler.scheduled-time>"}`
+const nightlyInput = workflow.NightlyInput
 
 // deliveryHours is how long an event is tried to be delivered.
-const deliveryHours = 1
+const deliveryHours = workflow.DeliveryHours
 
 // machineARN is the state machine's, which has a fixed name: triggers are told of
 // it, and it is made of functions.
@@ -67,7 +64,7 @@ func triggerEnvironment(scope constructs.Construct, props *Props, all map[string
 // and subscriptions. What cannot be delivered, or fails, is kept in a queue.
 func newTriggers(scope constructs.Construct, props TriggerProps, functions Functions) {
 	dead := awssqs.NewQueue(scope, jsii.String("TriggersDeadLetters"), &awssqs.QueueProps{
-		Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(14)),
+		Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(workflow.DeadLetterDays)),
 	})
 	for _, spec := range workflow.Triggers() {
 		f := functions[spec.Stage]
@@ -77,7 +74,7 @@ func newTriggers(scope constructs.Construct, props TriggerProps, functions Funct
 		}))
 		awslambda.NewCfnEventInvokeConfig(scope, jsii.String(functionID(spec.Stage)+"Failures"), &awslambda.CfnEventInvokeConfigProps{
 			FunctionName: f.Function.FunctionName(), Qualifier: jsii.String("$LATEST"),
-			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(2),
+			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(workflow.InvocationRetries),
 			DestinationConfig: &awslambda.CfnEventInvokeConfig_DestinationConfigProperty{
 				OnFailure: &awslambda.CfnEventInvokeConfig_OnFailureProperty{Destination: dead.QueueArn()},
 			},
@@ -129,7 +126,7 @@ func newSchedules(scope constructs.Construct, props TriggerProps, functions Func
 			Arn: f.FunctionArn(), RoleArn: role.RoleArn(), Input: &input,
 			DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: dead.QueueArn()},
 			RetryPolicy: &awsscheduler.CfnSchedule_RetryPolicyProperty{
-				MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(5),
+				MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(workflow.ScheduleRetries),
 			},
 		}
 	}
@@ -145,7 +142,7 @@ func newSchedules(scope constructs.Construct, props TriggerProps, functions Func
 		Description:        jsii.String("looks at the sources of recipes"),
 		ScheduleExpression: &props.Watch, ScheduleExpressionTimezone: &props.Timezone,
 		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("OFF")},
-		Target:             target(watch, watchInput),
+		Target:             target(watch, workflow.WatchInput),
 	})
 }
 

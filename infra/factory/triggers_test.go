@@ -25,7 +25,7 @@ func TestTheFunctionsKnowTheEventsThatTheDeploymentSends(t *testing.T) {
 	assert.Equal(t, []string{stage.SourceChangedType, stage.RebuildDueType}, workflow.SourceChangedPattern().DetailType)
 	assert.Equal(t, []string{trigger.InspectorFinding, trigger.OnDemandFinding}, workflow.InspectorPattern(nil).DetailType)
 	assert.Equal(t, []string{trigger.HubFinding}, workflow.SecurityHubPattern(nil).DetailType)
-	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(watchInput, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z")), &stage.WatchInput{}))
+	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(workflow.WatchInput, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z")), &stage.WatchInput{}))
 	var night stage.EventInput
 	require.NoError(t, json.Unmarshal([]byte(`{"detail-type":"`+workflow.NightlyEvent+`","time":"2026-11-24T03:00:00Z","detail":{}}`), &night))
 	assert.Contains(t, nightlyInput, `"detail-type":"`+night.DetailType+`"`)
@@ -54,7 +54,7 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 	assert.Equal(t, "Europe/Berlin", night["ScheduleExpressionTimezone"])
 	assert.Equal(t, map[string]any{"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 45.0}, night["FlexibleTimeWindow"])
 	assert.Equal(t, nightlyInput, night["Target"].(map[string]any)["Input"])
-	assert.Equal(t, watchInput, byExpression["rate(1 hour)"]["Target"].(map[string]any)["Input"])
+	assert.Equal(t, workflow.WatchInput, byExpression["rate(1 hour)"]["Target"].(map[string]any)["Input"])
 
 	rules := ofType(tpl, "AWS::Events::Rule")
 	require.Len(t, rules, 4)

@@ -30,6 +30,7 @@ func TestASimulatedBakeAndItsImages(t *testing.T) {
 	for _, row := range []string{
 		`status +Published in `, `recipe +debian-12-docker\n`, `fingerprint +[0-9a-f]{64}\n`, `source +ami-`, `images +eu-central-1 ami-`,
 		` +eu-west-1 ami-`, `guests +simulated `, `checks +\d+ passed, 0 failed`, `stages +\d.*s  Resolve\n`, ` +\d.*s  Notify\n`,
+		`cost on AWS +about \$0\.\d\d, and \$0\.83 a month to keep the image`,
 		`report +.*/report\.html\n`, `execution +debian-12-docker-`,
 	} {
 		assert.Regexp(t, `(?m)^`+row, r.out)
@@ -190,7 +191,7 @@ func TestServingTellsWhatToExport(t *testing.T) {
 			var code int
 			var served sync.WaitGroup
 			served.Go(func() {
-				code = a.run(ctx, []string{"local", "up", "--guests", "simulated", "--state", t.TempDir(), "--listen", "127.0.0.1:0", "-o", format})
+				code = a.run(ctx, []string{"local", "up", "--schedules=false", "--guests", "simulated", "--state", t.TempDir(), "--listen", "127.0.0.1:0", "-o", format})
 			})
 			require.Eventually(t, func() bool { return strings.Contains(errOut.String(), "serving") }, time.Minute, 10*time.Millisecond, errOut.String())
 			cancel()

@@ -18,7 +18,8 @@ type Usage struct {
 	KeptIn []string
 	// SnapshotGiB is the size of the image's snapshot in each region. The whole
 	// volume is the most that it can be: EBS keeps the blocks that were written.
-	SnapshotGiB float64
+	SnapshotGiB   float64
+	SnapshotKnown bool // it is what EC2 says, not the volume's size
 	// SnapshotSeconds is how long a snapshot was kept that was removed again.
 	SnapshotSeconds float64
 	Copies          int // to other regions, finished or not
@@ -84,15 +85,18 @@ func Of(u Usage, t Table) Estimate {
 	}
 	e.volumes(p, u.Instances)
 	gib := u.SnapshotGiB
-	e.line(Line{Item: "EBS snapshot, until it was removed", Quantity: gib * u.SnapshotSeconds / secondsPerHour, Unit: "GiB-hour", Price: p.SnapshotGiBMonth / hoursPerMonth, Estimated: true})
-	e.line(Line{Item: "Copies to other regions", Quantity: gib * float64(u.Copies), Unit: "GiB", Price: p.TransferGiB, Estimated: true})
+	e.line(Line{Item: "EBS snapshot, until it was removed", Quantity: gib * u.SnapshotSeconds / secondsPerHour, Unit: "GiB-hour", Price: p.SnapshotGiBMonth / hoursPerMonth, Estimated: !u.SnapshotKnown})
+	e.line(Line{Item: "Copies to other regions", Quantity: gib * float64(u.Copies), Unit: "GiB", Price: p.TransferGiB, Estimated: !u.SnapshotKnown})
 	e.line(Line{Item: "Step Functions", Quantity: float64(u.Transitions), Unit: "transition", Price: p.Transition})
 	e.line(Line{Item: "Lambda, " + u.Architecture, Quantity: u.GBSeconds, Unit: "GB-second", Price: p.LambdaGBSecond[u.Architecture], Estimated: true})
 	e.line(Line{Item: "Lambda, invocations", Quantity: float64(u.Requests), Unit: "request", Price: p.LambdaRequest})
 	e.line(Line{Item: "S3, writes", Quantity: float64(u.S3Writes), Unit: "request", Price: p.S3Write, Estimated: true})
 	e.line(Line{Item: "S3, reads", Quantity: float64(u.S3Reads), Unit: "request", Price: p.S3Read, Estimated: true})
 	for _, region := range slices.Sorted(slices.Values(u.KeptIn)) {
-		e.line(Line{Item: "EBS snapshot in " + region, Quantity: gib, Unit: "GiB-month", Price: e.prices(region).SnapshotGiBMonth, Estimated: true, Monthly: true})
+		e.line(Line{Item: "EBS snapshot in " + region, Quantity: gib, Unit: "GiB-month", Price: e.prices(region).SnapshotGiBMonth, Estimated: !u.SnapshotKnown, Monthly: true})
+	}
+	if gib > 0 && !u.SnapshotKnown {
+		e.note("The snapshot is taken to hold its whole volume, which is the most it can; it holds the blocks that were written.")
 	}
 	return e.estimate(u.Region)
 }

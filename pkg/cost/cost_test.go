@@ -52,7 +52,7 @@ func TestAPublishedImage(t *testing.T) {
 	assert.InDelta(t, 0.832, e.MonthlyUSD, 1e-9)
 	assert.Equal(t, "eu-west-1", e.Region)
 	assert.Contains(t, e.Prices, "2026-10, AWS's public price list")
-	assert.Len(t, e.Notes, 1, "what is left out")
+	assert.Len(t, e.Notes, 2, "that the snapshot's size is guessed, and what is left out")
 }
 
 func TestWhatWasRemovedAgainCostsLittle(t *testing.T) {
@@ -98,12 +98,21 @@ func TestPricesDifferByRegionArchitectureAndType(t *testing.T) {
 			}
 			assert.InDelta(t, tc.usd, usd, 1e-9)
 			if tc.note == "" {
-				assert.Len(t, e.Notes, 1)
+				assert.Len(t, e.Notes, 2)
 			} else {
 				assert.Contains(t, strings.Join(e.Notes, "\n"), tc.note)
 			}
 		})
 	}
+}
+
+func TestASnapshotOfKnownSizeIsNotEstimated(t *testing.T) {
+	u := published()
+	u.SnapshotGiB, u.SnapshotKnown = 1.5, true
+	e := cost.Of(u, list(t, ""))
+	assert.Contains(t, e.Lines, cost.Line{Item: "Copies to other regions", Quantity: 1.5, Unit: "GiB", Price: 0.02, USD: 0.03})
+	assert.InDelta(t, 1.5*(0.05+0.054), e.MonthlyUSD, 1e-9)
+	assert.Len(t, e.Notes, 1)
 }
 
 func TestNothingUsedCostsNothing(t *testing.T) {

@@ -186,6 +186,6 @@ func ReleaseAnnounced(e lambdaentry.Environment) lambdaentry.Handler {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return lambdaentry.Adapt(stage.ReleaseAnnounced{
-		Settings: e.Settings, Store: e.Store(), Watch: watch(e), Certificate: stage.FetchCertificate(client),
+		Settings: e.Settings, Store: e.Store(), Watch: watch(e), Endpoint: e.Endpoint, Certificate: stage.FetchCertificate(client),
 	}.Run)
 }

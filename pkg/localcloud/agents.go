@@ -4,7 +4,9 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
 // agents are the SSM agents of instances, each with the role of its instance: SSM
@@ -35,18 +37,14 @@ func (c *Cloud) reachesSSM(account, region, instanceID string) bool {
 	if !c.cfg.EnforceIAM || role == "" {
 		return true
 	}
-	arn := roleARN(account, role)
+	arn := c.IAM.RoleARN(account, role)
 	if _, known := c.IAM.Role(arn); !known {
 		return true
 	}
-	about := iam.Context(map[string][]string{"aws:PrincipalAccount": {account}, "aws:PrincipalArn": {arn}, "aws:RequestedRegion": {region}})
+	session := sts.Session{Account: account, RoleARN: arn, SessionName: instanceID}
+	p := iam.Principal{Account: account, ARN: session.ARN(), RoleARN: arn}
 	for _, action := range agentCalls() {
-		r := iam.Request{Action: action, Resource: "*", Context: about}
-		verdict := c.IAM.Evaluate(arn, r)
-		if c.cfg.Decisions != nil {
-			c.cfg.Decisions(Decision{RoleARN: arn, Request: r, Verdict: verdict})
-		}
-		if verdict != iam.Allowed {
+		if c.decide(wire.Caller{Account: account, Region: region}, p, iam.Request{Action: action, Resource: "*"}, nil) != iam.Allowed {
 			return false
 		}
 	}

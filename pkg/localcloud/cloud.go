@@ -1,7 +1,7 @@
 // Package localcloud is the embedded AWS: one process that serves EC2, IAM, SSM,
 // STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda,
-// Step Functions and Service Quotas on loopback, to any AWS client and to
-// callers in process.
+// Step Functions, Service Quotas and CloudFormation on loopback, to any AWS client
+// and to callers in process.
 package localcloud
 
 import (
@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/cloudformation"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
@@ -56,14 +57,17 @@ type Config struct {
 	// Organizations are the ARNs of the organisation and organisational units
 	// that an account is in. Nil: none.
 	Organizations func(account string) []string
-	// Grants say what guests may read, by the name of their role. Nil: every
-	// role has AgentGrant.
-	Grants map[string]Grant
-	// EnforceIAM holds the sessions of roles to the policies of IAM's roles. A
-	// role that IAM does not have may do nothing. False: every caller may do all.
+	// EnforceIAM holds the sessions of roles to their policies and to those of the
+	// resources that they use, services to those of resources, and whoever assumes
+	// a role to its trust policy. A role that IAM does not have cannot be assumed.
+	// False: every caller may do all, but for guests, which always have what their
+	// role's policies allow, and no more.
 	EnforceIAM bool
 	// Decisions is told what was decided on; nil: nobody is.
 	Decisions func(Decision)
+	// FunctionEnvironment is told to the processes of all functions, beside what
+	// their own configuration says.
+	FunctionEnvironment map[string]string
 	// SSHKey is an OpenSSH public key line that every guest gets.
 	SSHKey string
 	Logger *slog.Logger // default: none
@@ -87,6 +91,8 @@ type Cloud struct {
 	Faults  *fault.Set
 	// Scheduler keeps schedules, which ring only after its Start.
 	Scheduler *scheduler.Service
+	// CloudFormation makes the resources of templates in all of these.
+	CloudFormation *cloudformation.Service
 
 	cfg     Config
 	store   *stateStore
@@ -120,9 +126,6 @@ func (cfg *Config) complete() error {
 	}
 	if len(cfg.Regions) > 0 && !slices.Contains(cfg.Regions, cfg.Region) {
 		return fmt.Errorf("localcloud: the default region %s is not among the regions served: %v", cfg.Region, cfg.Regions)
-	}
-	if cfg.Grants == nil {
-		cfg.Grants = map[string]Grant{AnyRole: AgentGrant()}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -163,27 +166,27 @@ func (c *Cloud) makeServices() error {
 	caller := wire.Caller{Account: cfg.Account, Region: cfg.Region, ARN: "arn:aws:iam::" + cfg.Account + ":root"}
 	c.Faults = fault.New(cfg.Clock)
 	c.IAM = iam.New(cfg.Clock, caller)
-	c.STS = sts.New(cfg.Clock, caller)
+	c.STS = sts.New(cfg.Clock, caller, c.admit)
 	c.KMS = kms.New(cfg.Clock, caller)
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
 	c.Quotas = servicequotas.New(caller)
 	var err error
-	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), Secret: c.STS.Secret}); err != nil {
+	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), Secret: c.STS.Secret, CheckPolicy: checkBucketPolicy}); err != nil {
 		return err
 	}
 	c.SQS = sqs.New(sqs.Config{Clock: cfg.Clock, Default: caller, Endpoint: c.URL, Logger: cfg.Logger})
 	c.Lambda = c.newLambda(caller)
-	c.SNS = sns.New(sns.Config{Clock: cfg.Clock, Default: caller, Functions: c.Lambda, Queues: targets{c}, Endpoint: c.URL, Logger: cfg.Logger})
+	c.SNS = sns.New(sns.Config{Clock: cfg.Clock, Default: caller, Functions: targets{c}, Queues: targets{c}, Endpoint: c.URL, Logger: cfg.Logger})
 	c.States = states.New(states.Config{
-		Clock: cfg.Clock, Default: caller, Invoker: machineInvoker{c}, Integrations: integrations{c}, Events: c.statesEvent, Logger: cfg.Logger,
+		Clock: cfg.Clock, Default: caller, Invoker: machineInvoker{c}, Integrations: integrations{c}, Assumable: c.assumable(statesPrincipal), Events: c.statesEvent, Logger: cfg.Logger,
 	})
 	c.Events = events.New(events.Config{
-		Clock: cfg.Clock, Default: caller, Functions: c.Lambda, StateMachines: c.States, Topics: c.SNS, Queues: targets{c}, Logger: cfg.Logger,
+		Clock: cfg.Clock, Default: caller, Functions: targets{c}, StateMachines: targets{c}, Topics: targets{c}, Queues: targets{c}, Assume: c.assumeForRule, Logger: cfg.Logger,
 	})
 	c.Scheduler = c.newScheduler(caller)
 	if c.EC2, err = ec2.New(ec2.Config{
 		Clock: cfg.Clock, Driver: cfg.Driver, Dir: filepath.Join(c.store.dir, "ec2"), Default: caller, Regions: cfg.Regions,
-		Timing: cfg.Timing, Limits: cfg.Limits, Events: c.ec2Event, ResolveKey: c.resolveKey, Organizations: cfg.Organizations,
+		Timing: cfg.Timing, Limits: cfg.Limits, Events: c.ec2Event, Profile: c.profile, ResolveKey: c.resolveKey, Organizations: cfg.Organizations,
 		Capacity: c.Faults.HasCapacity, Credentials: c.roleCredentials, SSHKey: cfg.SSHKey, Logger: cfg.Logger,
 	}); err != nil {
 		return err
@@ -192,6 +195,7 @@ func (c *Cloud) makeServices() error {
 		Clock: cfg.Clock, Default: caller, Machines: agents{c}, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
 		ImageExists: c.imageExists, Emit: c.ssmEvent, Logger: cfg.Logger,
 	})
+	c.CloudFormation = c.newCloudFormation(caller)
 	return nil
 }
 
@@ -201,7 +205,7 @@ func (c *Cloud) stateful() []named {
 	return []named{
 		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"sqs", c.SQS}, {"lambda", c.Lambda}, {"sns", c.SNS},
 		{"events", c.Events}, {"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler},
-		{"servicequotas", c.Quotas},
+		{"servicequotas", c.Quotas}, {"cloudformation", c.CloudFormation},
 	}
 }
 
@@ -236,6 +240,9 @@ func (c *Cloud) Close(ctx context.Context) error {
 // of others goes first.
 func (c *Cloud) closeServices(ctx context.Context) error {
 	var errs []error
+	if c.CloudFormation != nil {
+		errs = append(errs, c.CloudFormation.Close(ctx))
+	}
 	if c.Scheduler != nil {
 		errs = append(errs, c.Scheduler.Close(ctx))
 	}

@@ -86,7 +86,7 @@ func TestFaultsAndHealthAreForProgramsOnThisMachine(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(body), &health))
 	assert.Equal(t, "ok", health.Status)
 	assert.Equal(t, "simulated", health.Guests)
-	assert.Equal(t, []string{"ec2", "events", "kms", "lambda", "s3", "scheduler", "secretsmanager", "sns", "sqs", "ssm", "states", "sts"}, health.Services)
+	assert.Equal(t, []string{"cloudformation", "ec2", "events", "iam", "kms", "lambda", "s3", "scheduler", "secretsmanager", "servicequotas", "sns", "sqs", "ssm", "states", "sts"}, health.Services)
 
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.URL()+fault.Path, strings.NewReader(`[{"service":"ssm","operation":"GetParameter","code":"ThrottlingException","times":-1}]`))
 	require.NoError(t, err)

@@ -20,7 +20,7 @@ import (
 func (c *Cloud) newLambda(caller wire.Caller) *lambda.Service {
 	return lambda.New(lambda.Config{
 		Clock: c.cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "functions"),
-		Credentials: c.functionCredentials, Object: c.object, Destination: c.destination, Logger: c.cfg.Logger,
+		Credentials: c.functionCredentials, Assumable: c.assumable(lambdaPrincipal), Object: c.object, Destination: c.destination, Environment: c.functionEnvironment, Logger: c.cfg.Logger,
 	})
 }
 
@@ -30,10 +30,16 @@ func (c *Cloud) functionCredentials(account, region, roleARN, function string) (
 	if roleARN == "" {
 		return lambda.Credentials{AccessKeyID: account, SecretAccessKey: sts.DefaultSecretAccessKey}, nil
 	}
+	name := function
+	if account == "" {
+		account = c.cfg.Account
+	}
 	if len(function) < 2 { // which is too short for AssumeRole
 		function = "lambda-" + function
 	}
-	ctx := wire.WithCaller(context.Background(), wire.Caller{Account: account, Region: region, ARN: roleARN})
+	ctx := wire.WithCaller(context.Background(), wire.Caller{
+		Account: account, Region: region, ARN: lambdaPrincipal, Source: "arn:aws:lambda:" + region + ":" + account + ":function:" + name,
+	})
 	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{
 		RoleArn: aws.String(roleARN), RoleSessionName: aws.String(function), DurationSeconds: aws.Int32(functionSession),
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/sigv4"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
@@ -38,9 +39,8 @@ type guestCall struct {
 
 // resource is a secret or parameter that a guest asks for.
 type resource struct {
-	arn  string // to speak of it with
-	name string
-	own  bool // of the guest's account and region
+	arn string // to speak of it with
+	own bool   // of the guest's account and region
 }
 
 // guestOperations by X-Amz-Target.
@@ -72,7 +72,7 @@ func guestOperation(r *http.Request) (guestCall, bool) {
 	return op, ok && r.Header.Get("Authorization") != ""
 }
 
-// serveGuestCall answers a call if its signature and the grants of its role
+// serveGuestCall answers a call if its signature and the policies of its role
 // allow it.
 func (c *Cloud) serveGuestCall(w http.ResponseWriter, r *http.Request, op guestCall) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxGuestCall))
@@ -147,7 +147,7 @@ func (c *Cloud) authenticate(r *http.Request, op guestCall, body []byte) (sts.Se
 		return sts.Session{}, ec2.Occupant{}, err
 	}
 	who, ok := c.EC2.InstanceAt(addressOf(r))
-	if !ok || who.InstanceID != session.SessionName || who.Account != session.Account || session.RoleARN != roleARN(who.Account, who.Role) {
+	if !ok || who.InstanceID != session.SessionName || who.Account != session.Account || session.RoleARN != c.IAM.RoleARN(who.Account, who.Role) {
 		return fail("AccessDeniedException", "User: %s is not authorized to perform: %s:%s: the credentials are of another instance than the one that calls from %s",
 			session.ARN(), op.service, op.operation, addressOf(r))
 	}
@@ -169,22 +169,30 @@ func addressOf(r *http.Request) string {
 }
 
 // authorize refuses the whole call when one thing that is asked for is not
-// granted, whether it exists or not.
+// allowed, whether it exists or not.
 func (c *Cloud) authorize(session sts.Session, op guestCall, asked []resource) error {
-	grant := c.cfg.grantOf(session.Role())
 	for _, a := range asked {
-		names := grant.Parameters
-		if op.service == "secretsmanager" {
-			names = grant.Secrets
+		if err := c.permitGuest(session, op, a); err != nil {
+			return err
 		}
-		if a.own && granted(names, a.name) {
-			continue
-		}
-		return wire.Errorf("AccessDeniedException",
-			"User: %s is not authorized to perform: %s:%s on resource: %s because no identity-based policy allows the %s:%s action",
-			session.ARN(), op.service, op.operation, a.arn, op.service, op.operation)
 	}
 	return nil
+}
+
+// permitGuest holds a guest to the policies of its role.
+func (c *Cloud) permitGuest(session sts.Session, op guestCall, asked resource) error {
+	verdict := iam.NotAllowed // nothing of another account or region is served to guests
+	request := iam.Request{Action: op.service + ":" + op.operation, Resource: asked.arn}
+	if asked.own {
+		region := strings.Split(asked.arn, ":")[3]
+		p := iam.Principal{Account: session.Account, ARN: session.ARN(), RoleARN: session.RoleARN}
+		verdict = c.decide(wire.Caller{Account: session.Account, Region: region}, p, request, c.policyOn(p, asked.arn))
+	}
+	if verdict == iam.Allowed {
+		return nil
+	}
+	return wire.Errorf("AccessDeniedException", "User: %s is not authorized to perform: %s on resource: %s %s",
+		session.ARN(), request.Action, request.Resource, verdict.Because(request.Action))
 }
 
 // failGuestCall answers an error as awsJson does.
@@ -218,8 +226,8 @@ func readSecret(c *Cloud, who ec2.Occupant, body []byte) ([]resource, any, error
 	if err := decodeGuestCall(body, &in); err != nil {
 		return nil, nil, err
 	}
-	name, arn, own := c.Secrets.Name(who.Account, who.Region, in.SecretID)
-	return []resource{{arn: arn, name: name, own: own}}, in, nil
+	_, arn, own := c.Secrets.Name(who.Account, who.Region, in.SecretID)
+	return []resource{{arn: arn, own: own}}, in, nil
 }
 
 func readParameter(_ *Cloud, who ec2.Occupant, body []byte) ([]resource, any, error) {
@@ -259,7 +267,7 @@ func parameterOf(who ec2.Occupant, ref *string) resource {
 	}
 	name, _, _ := strings.Cut(*ref, ":")
 	if strings.HasPrefix(*ref, "arn:") {
-		return resource{arn: *ref, name: name}
+		return resource{arn: *ref}
 	}
-	return resource{arn: own + strings.TrimPrefix(name, "/"), name: name, own: true}
+	return resource{arn: own + strings.TrimPrefix(name, "/"), own: true}
 }

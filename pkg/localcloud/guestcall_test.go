@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	sdkiam "github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	sdkssm "github.com/aws/aws-sdk-go-v2/service/ssm"
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
@@ -124,6 +125,24 @@ func (g guest) secret(k aws.Credentials, id string) (string, error) {
 	return *out.SecretString, nil
 }
 
+// instanceRole makes a role for instances and an instance profile of its name.
+func instanceRole(t *testing.T, c *localcloud.Cloud, name string, statements ...string) {
+	t.Helper()
+	allow(t, c, "arn:aws:iam::"+account+":role/"+name, statements...)
+	_, err := c.IAM.CreateInstanceProfile(t.Context(), &sdkiam.CreateInstanceProfileInput{InstanceProfileName: aws.String(name)})
+	require.NoError(t, err)
+	_, err = c.IAM.AddRoleToInstanceProfile(t.Context(), &sdkiam.AddRoleToInstanceProfileInput{InstanceProfileName: aws.String(name), RoleName: aws.String(name)})
+	require.NoError(t, err)
+}
+
+// agentStatements let a role read what agents start with, in any account.
+func agentStatements() []string {
+	return []string{
+		"secretsmanager:GetSecretValue arn:aws:secretsmanager:*:*:secret:ami-factory/agents/*",
+		"ssm:GetParameter arn:aws:ssm:*:*:parameter/ami-factory/agents/*", "ssm:GetParameters arn:aws:ssm:*:*:parameter/ami-factory/agents/*",
+	}
+}
+
 // guests is an embedded AWS with secrets of two accounts, and instances of the
 // roles that are named.
 func guests(t *testing.T, roles ...string) (*localcloud.Cloud, *laterClock, []guest) {
@@ -132,8 +151,10 @@ func guests(t *testing.T, roles ...string) (*localcloud.Cloud, *laterClock, []gu
 	driver := &launches{Driver: echoing(now), all: map[string]vm.Launch{}}
 	c := listening(t, func(cfg *localcloud.Config) {
 		cfg.Clock, cfg.Driver, cfg.EnforceIAM = now, driver, true
-		cfg.Grants = map[string]localcloud.Grant{localcloud.AnyRole: localcloud.AgentGrant(), "ungranted": {}, "exact": {Secrets: []string{"team/db"}}}
 	})
+	for name, statements := range map[string][]string{"web": agentStatements(), "ungranted": nil, "exact": {"secretsmanager:GetSecretValue arn:aws:secretsmanager:*:*:secret:team/db-*"}} {
+		instanceRole(t, c, name, statements...)
+	}
 	for account, value := range map[string]string{account: "mine", "444455556666": "theirs"} {
 		ctx := wire.WithCaller(t.Context(), wire.Caller{Account: account, Region: region})
 		for _, name := range []string{"ami-factory/agents/newrelic", "team/db"} {

@@ -66,6 +66,7 @@ func TestARealGuestReadsItsSecretAndMeetsAVendorsPackage(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, driver.Close()) })
 	cloud = newCloud(t, func(cfg *localcloud.Config) { cfg.Driver = driver })
+	instanceRole(t, cloud, "web", agentStatements()...)
 	for _, name := range []string{"ami-factory/agents/newrelic", "team/db"} {
 		_, err := cloud.Secrets.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String(name), SecretString: aws.String("value of " + name)})
 		require.NoError(t, err)

@@ -51,7 +51,7 @@ func (c *Cloud) resolveKey(account, region, ref string) (ec2.Key, error) {
 // roleCredentials are what the instance metadata shows for an instance's role.
 func (c *Cloud) roleCredentials(ctx context.Context, account, region, role, instanceID string) (aws.Credentials, error) {
 	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region, ARN: ec2Principal})
-	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{RoleArn: aws.String(roleARN(account, role)), RoleSessionName: aws.String(instanceID)})
+	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{RoleArn: aws.String(c.IAM.RoleARN(account, role)), RoleSessionName: aws.String(instanceID)})
 	if err != nil {
 		return aws.Credentials{}, fmt.Errorf("credentials of %s: %w", instanceID, err)
 	}
@@ -61,7 +61,15 @@ func (c *Cloud) roleCredentials(ctx context.Context, account, region, role, inst
 	}, nil
 }
 
-func roleARN(account, role string) string { return "arn:aws:iam::" + account + ":role/" + role }
+// profile resolves an instance profile. Where nobody is held to policies, any
+// will do, with a role of its name.
+func (c *Cloud) profile(account, ref string) (ec2.InstanceProfile, error) {
+	found, err := c.IAM.Profile(account, ref)
+	if err != nil && !c.cfg.EnforceIAM {
+		return ec2.AnyProfile(account, ref)
+	}
+	return ec2.InstanceProfile{ARN: found.ARN, ID: found.ID, Role: found.Role}, err
+}
 
 func (c *Cloud) instances(ctx context.Context, account, region string) []string {
 	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region})

@@ -17,13 +17,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// HealthPath answers who is there.
-const HealthPath = "/_localcloud/health"
+// HealthPath answers who is there, and PermissionsPath, by the ARN of each role,
+// what its policies permit and how many requests each permission has allowed.
+const (
+	HealthPath      = "/_localcloud/health"
+	PermissionsPath = "/_localcloud/permissions"
+)
 
 // Handler serves all services, as Listen does, for callers that bring their own
 // listener: the guests' network, or a test.
@@ -32,7 +37,7 @@ func (c *Cloud) Handler() http.Handler { return c.handler }
 func (c *Cloud) services() []wire.Service {
 	return []wire.Service{
 		c.IAM.Wire(), c.EC2.Wire(), c.SSM.Wire(), c.STS.Wire(), c.S3.Wire(), c.KMS.Wire(), c.Secrets.Wire(), c.SNS.Wire(), c.SQS.Wire(), c.Events.Wire(), c.Scheduler.Wire(),
-		c.Lambda.Wire(), c.States.Wire(), c.Quotas.Wire(),
+		c.Lambda.Wire(), c.States.Wire(), c.Quotas.Wire(), c.CloudFormation.Wire(),
 	}
 }
 
@@ -49,6 +54,7 @@ func (c *Cloud) newHandler() http.Handler {
 	slices.Sort(ids)
 	mux := http.NewServeMux()
 	mux.Handle(HealthPath, fromThisMachine(c.health(ids)))
+	mux.Handle(PermissionsPath, fromThisMachine(http.HandlerFunc(c.permissions)))
 	mux.Handle(fault.Path, fromThisMachine(c.Faults))
 	// Not through the mux, which would redirect keys such as a//b.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -87,6 +93,15 @@ func isLoopback(address string) bool {
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (c *Cloud) permissions(w http.ResponseWriter, _ *http.Request) {
+	all := map[string][]iam.Use{}
+	for _, arn := range c.IAM.Roles() {
+		all[arn] = c.IAM.Permissions(arn)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(all) // the client may have gone
 }
 
 // Health is what HealthPath answers.

@@ -25,6 +25,7 @@ import (
 	quotatypes "github.com/aws/aws-sdk-go-v2/service/servicequotas/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
+	snstypes "github.com/aws/aws-sdk-go-v2/service/sns/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -179,7 +180,12 @@ func TestEveryOperationOfKMSOverTheWire(t *testing.T) {
 	must[*kms.CreateAliasOutput](t)(client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String("alias/images"), TargetKeyId: key.KeyId}))
 	assert.Equal(t, *key.Arn, *must[*kms.DescribeKeyOutput](t)(client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/images")})).KeyMetadata.Arn)
 	assert.Len(t, must[*kms.ListAliasesOutput](t)(client.ListAliases(ctx, &kms.ListAliasesInput{})).Aliases, 3)
-	assert.Len(t, must[*kms.ListKeysOutput](t)(client.ListKeys(ctx, &kms.ListKeysInput{})).Keys, 3)
+	other := must[*kms.CreateKeyOutput](t)(client.CreateKey(ctx, &kms.CreateKeyInput{})).KeyMetadata
+	must[*kms.UpdateAliasOutput](t)(client.UpdateAlias(ctx, &kms.UpdateAliasInput{AliasName: aws.String("alias/images"), TargetKeyId: other.KeyId}))
+	assert.Equal(t, *other.Arn, *must[*kms.DescribeKeyOutput](t)(client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/images")})).KeyMetadata.Arn)
+	must[*kms.DeleteAliasOutput](t)(client.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: aws.String("alias/images")}))
+	assert.Len(t, must[*kms.ListAliasesOutput](t)(client.ListAliases(ctx, &kms.ListAliasesInput{})).Aliases, 2)
+	assert.Len(t, must[*kms.ListKeysOutput](t)(client.ListKeys(ctx, &kms.ListKeysInput{})).Keys, 4)
 	policy := must[*kms.GetKeyPolicyOutput](t)(client.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: key.KeyId}))
 	must[*kms.PutKeyPolicyOutput](t)(client.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: key.KeyId, Policy: policy.Policy}))
 	grant := must[*kms.CreateGrantOutput](t)(client.CreateGrant(ctx, &kms.CreateGrantInput{KeyId: key.KeyId, GranteePrincipal: aws.String("arn:aws:iam::444455556666:root"), Operations: []kmstypes.GrantOperation{"Decrypt"}}))
@@ -271,6 +277,15 @@ func TestEveryOperationOfSNSOverTheWire(t *testing.T) {
 	assert.Equal(t, "1", must[*sns.GetTopicAttributesOutput](t)(client.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: topic})).Attributes["SubscriptionsConfirmed"])
 	assert.Equal(t, *subscription, *must[*sns.ListSubscriptionsOutput](t)(client.ListSubscriptions(ctx, &sns.ListSubscriptionsInput{})).Subscriptions[0].SubscriptionArn)
 	assert.Len(t, must[*sns.ListSubscriptionsByTopicOutput](t)(client.ListSubscriptionsByTopic(ctx, &sns.ListSubscriptionsByTopicInput{TopicArn: topic})).Subscriptions, 1)
+	for _, name := range []string{"RawMessageDelivery", "FilterPolicyScope"} {
+		value := map[string]string{"RawMessageDelivery": "true", "FilterPolicyScope": "MessageBody"}[name]
+		must[*sns.SetSubscriptionAttributesOutput](t)(client.SetSubscriptionAttributes(ctx, &sns.SetSubscriptionAttributesInput{SubscriptionArn: subscription, AttributeName: &name, AttributeValue: &value}))
+		assert.Equal(t, value, must[*sns.GetSubscriptionAttributesOutput](t)(client.GetSubscriptionAttributes(ctx, &sns.GetSubscriptionAttributesInput{SubscriptionArn: subscription})).Attributes[name])
+	}
+	must[*sns.SetTopicAttributesOutput](t)(client.SetTopicAttributes(ctx, &sns.SetTopicAttributesInput{TopicArn: topic, AttributeName: aws.String("DisplayName"), AttributeValue: aws.String("News")}))
+	must[*sns.TagResourceOutput](t)(client.TagResource(ctx, &sns.TagResourceInput{ResourceArn: topic, Tags: []snstypes.Tag{{Key: aws.String("a"), Value: aws.String("b")}, {Key: aws.String("c"), Value: aws.String("d")}}}))
+	must[*sns.UntagResourceOutput](t)(client.UntagResource(ctx, &sns.UntagResourceInput{ResourceArn: topic, TagKeys: []string{"a"}}))
+	assert.Equal(t, "d", *must[*sns.ListTagsForResourceOutput](t)(client.ListTagsForResource(ctx, &sns.ListTagsForResourceInput{ResourceArn: topic})).Tags[0].Value)
 	must[*sns.UnsubscribeOutput](t)(client.Unsubscribe(ctx, &sns.UnsubscribeInput{SubscriptionArn: subscription}))
 	must[*sns.PublishOutput](t)(client.Publish(ctx, &sns.PublishInput{TopicArn: topic, Subject: aws.String("s"), Message: aws.String("<m> & more")}))
 	assert.Equal(t, "<m> & more", c.SNS.Messages(*topic)[0].Body)

@@ -13,6 +13,7 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	sdkiam "github.com/aws/aws-sdk-go-v2/service/iam"
 	sdkkms "github.com/aws/aws-sdk-go-v2/service/kms"
 	sdklambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -42,13 +43,16 @@ func enforcing(t *testing.T) *localcloud.Cloud {
 }
 
 // allow gives the role one policy of the statements, "action resource" or
-// "action resource condition".
+// "action resource condition"; a ! before the action denies it.
 func allow(t *testing.T, c *localcloud.Cloud, role string, statements ...string) {
 	t.Helper()
 	var all []map[string]any
 	for _, text := range statements {
 		fields := strings.SplitN(text, " ", 3)
 		s := map[string]any{"Effect": "Allow", "Action": fields[0], "Resource": fields[1]}
+		if action, denied := strings.CutPrefix(fields[0], "!"); denied {
+			s["Effect"], s["Action"] = "Deny", action
+		}
 		if len(fields) > 2 {
 			s["Condition"] = json.RawMessage(fields[2])
 		}
@@ -77,6 +81,11 @@ func calls(t *testing.T, c *localcloud.Cloud) map[string]permitted {
 		return []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeInstance, Tags: tags}}
 	}
 	tag := ec2types.Tag{Key: aws.String("team"), Value: aws.String("x")}
+	require.NoError(t, c.IAM.PutRole(iam.Role{ARN: "arn:aws:iam::" + account + ":role/builder"}))
+	_, err := c.IAM.CreateInstanceProfile(ctx, &sdkiam.CreateInstanceProfileInput{InstanceProfileName: aws.String("builders")})
+	require.NoError(t, err)
+	_, err = c.IAM.AddRoleToInstanceProfile(ctx, &sdkiam.AddRoleToInstanceProfileInput{InstanceProfileName: aws.String("builders"), RoleName: aws.String("builder")})
+	require.NoError(t, err)
 	image := baseImage(t, c)
 	launch := func(change func(*sdkec2.RunInstancesInput)) *sdkec2.RunInstancesInput {
 		in := &sdkec2.RunInstancesInput{
@@ -134,7 +143,7 @@ func calls(t *testing.T, c *localcloud.Cloud) map[string]permitted {
 		}, []string{"ec2:DescribeImages *"}},
 		"launching": {run(launch(nil)), toLaunch},
 		"launching with a role": {run(launch(func(in *sdkec2.RunInstancesInput) {
-			in.IamInstanceProfile = &ec2types.IamInstanceProfileSpecification{Name: aws.String("builder")}
+			in.IamInstanceProfile = &ec2types.IamInstanceProfileSpecification{Name: aws.String("builders")}
 		})), append([]string{toPass}, toLaunch...)},
 		"launching with a customer's key": {run(launch(func(in *sdkec2.RunInstancesInput) {
 			in.BlockDeviceMappings = []ec2types.BlockDeviceMapping{{DeviceName: made.Instances[0].RootDeviceName, Ebs: &ec2types.EbsBlockDevice{Encrypted: aws.Bool(true), KmsKeyId: key.KeyMetadata.KeyId}}}
@@ -265,8 +274,8 @@ func TestWhatTheTableDoesNotHoldIsRefusedToRoles(t *testing.T) {
 			_, err := sdksts.NewFromConfig(cfg).AssumeRole(ctx, &sdksts.AssumeRoleInput{RoleArn: aws.String(testRole + "2"), RoleSessionName: aws.String("up")})
 			return err
 		},
-		"a function": func() error {
-			_, err := sdklambda.NewFromConfig(cfg).ListFunctions(ctx, &sdklambda.ListFunctionsInput{})
+		"the tags of a function": func() error {
+			_, err := sdklambda.NewFromConfig(cfg).ListTags(ctx, &sdklambda.ListTagsInput{Resource: aws.String("arn:aws:lambda:" + region + ":" + account + ":function:f")})
 			return err
 		},
 		"deleting an object": func() error {
@@ -322,7 +331,11 @@ func TestWhoIsHeldToPolicies(t *testing.T) {
 	}
 	require.NoError(t, list(c.AWSConfig("")), "programs of this machine may do all")
 	require.NoError(t, list(c.AWSConfigFor("444455556666", "")))
-	require.ErrorContains(t, list(assume(testRole)), "UnauthorizedOperation", "a role that is not there may do nothing")
+	_, err := c.STS.AssumeRole(t.Context(), &sdksts.AssumeRoleInput{RoleArn: aws.String(testRole), RoleSessionName: aws.String("by-hand")})
+	require.ErrorContains(t, err, "AccessDenied", "a role that is not there cannot be assumed")
+	allow(t, c, testRole)
+	gone := assume(testRole)
+	require.ErrorContains(t, list(gone), "UnauthorizedOperation")
 	allow(t, c, testRole, "ec2:DescribeImages *")
 	require.NoError(t, list(assume(testRole)))
 	unknown := c.AWSConfig("")
@@ -359,6 +372,7 @@ func TestAStateMachineInvokesWhatItsRoleMay(t *testing.T) {
 	const function = "arn:aws:lambda:" + region + ":" + account + ":function:f"
 	topic, err := c.SNS.CreateTopic(t.Context(), &sdksns.CreateTopicInput{Name: aws.String("news")})
 	require.NoError(t, err)
+	allow(t, c, testRole)
 	made, err := c.States.CreateStateMachine(t.Context(), &sfn.CreateStateMachineInput{
 		Name: aws.String("m"), RoleArn: aws.String(testRole), Definition: aws.String(`{"QueryLanguage":"JSONata","StartAt":"A","States":{
 			"A":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","Arguments":{"FunctionName":"` + function + `"},"Next":"B"},

@@ -183,19 +183,20 @@ func (a asker) chosen(action, kind string, ids []string) []iam.Request {
 	return out
 }
 
-// passRole asks for the role of an instance profile, which is named as the
-// profile is.
+// passRole asks for the role of an instance profile.
 func (a asker) passRole(profile *ec2types.IamInstanceProfileSpecification) []iam.Request {
 	if profile == nil {
 		return nil
 	}
-	name := aws.ToString(profile.Name)
-	if arn := aws.ToString(profile.Arn); arn != "" {
-		name = arn[strings.LastIndex(arn, "/")+1:]
+	ref := aws.ToString(profile.Arn)
+	if ref == "" {
+		ref = aws.ToString(profile.Name)
 	}
-	return []iam.Request{{
-		Action: "iam:PassRole", Resource: roleARN(a.who.Account, name), Context: iam.Context(map[string][]string{"iam:PassedToService": {"ec2.amazonaws.com"}}),
-	}}
+	found, err := a.c.profile(a.who.Account, ref)
+	if err != nil {
+		return nil // EC2 will say so
+	}
+	return passing(ec2Principal, a.c.IAM.RoleARN(a.who.Account, found.Role))
 }
 
 // createImage asks for the instance as it is, and for what is made of it.
@@ -243,9 +244,11 @@ func (a asker) keys(refs ...string) []iam.Request {
 			arn = a.arn("kms", a.who.Account, "key/unknown")
 		}
 		for _, action := range []string{"CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo"} {
-			out = append(out, iam.Request{
-				Action: "kms:" + action, Resource: arn, Context: iam.Context(map[string][]string{"kms:ViaService": {"ec2." + a.who.Region + ".amazonaws.com"}}),
-			})
+			pairs := map[string][]string{"kms:ViaService": {"ec2." + a.who.Region + ".amazonaws.com"}, "kms:CallerAccount": {a.who.Account}}
+			if action == "CreateGrant" {
+				pairs["kms:GrantIsForAWSResource"] = []string{"true"}
+			}
+			out = append(out, iam.Request{Action: "kms:" + action, Resource: arn, Context: iam.Context(pairs)})
 		}
 	}
 	return out
@@ -280,16 +283,11 @@ func (a asker) snapshotsOf(image string) []string {
 }
 
 func (a asker) keysOfSnapshots(ids []string) []string {
-	if len(ids) == 0 {
-		return nil
-	}
-	out, err := a.c.EC2.DescribeSnapshots(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeSnapshotsInput{SnapshotIds: ids})
-	if err != nil {
-		return nil
-	}
 	var keys []string
-	for _, s := range out.Snapshots {
-		keys = append(keys, aws.ToString(s.KmsKeyId))
+	for _, id := range ids {
+		// Those of a shared image may be none that the caller sees, and their key is
+		// asked for all the same.
+		keys = append(keys, a.c.EC2.SnapshotKey(id))
 	}
 	return keys
 }

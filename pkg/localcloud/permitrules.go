@@ -36,7 +36,12 @@ type asker struct {
 func rules() map[string]rule {
 	out := map[string]rule{
 		"events:PutEvents":    of(asker.putEvents),
+		"lambda:DELETE":       lambdaRequest,
+		"lambda:GET":          lambdaRequest,
 		"lambda:Invoke":       invokeFunction,
+		"lambda:POST":         lambdaRequest,
+		"lambda:PUT":          lambdaRequest,
+		"s3:DELETE":           s3Request,
 		"s3:GET":              s3Request,
 		"s3:HEAD":             s3Request,
 		"s3:PUT":              s3Request,
@@ -55,6 +60,9 @@ func rules() map[string]rule {
 		"states:StartExecution": of(func(_ asker, in *sdksfn.StartExecutionInput) []iam.Request {
 			return []iam.Request{{Action: "states:StartExecution", Resource: aws.ToString(in.StateMachineArn)}}
 		}),
+		// The role's trust policy has a say in this, which AssumeRole asks itself: the
+		// services of this process assume roles too.
+		"sts:AssumeRole": of(func(asker, *sdksts.AssumeRoleInput) []iam.Request { return nil }),
 		// Whoever has a role may ask who he is: it takes no permission.
 		"sts:GetCallerIdentity": of(func(asker, *sdksts.GetCallerIdentityInput) []iam.Request { return nil }),
 	}
@@ -64,7 +72,11 @@ func rules() map[string]rule {
 	}
 	addReadRules(out)
 	addEC2Rules(out)
+	addPassingRules(out)
+	addKeyRules(out)
+	addIAMRules(out)
 	addMessageRules(out)
+	addDeploymentRules(out)
 	return out
 }
 
@@ -206,6 +218,15 @@ func s3Request(a asker, input any) ([]iam.Request, error) {
 	if bucket == "" {
 		return nil, errors.New("no bucket is named")
 	}
+	if request, ok := bucketReadRequest(r, bucket, key); ok {
+		return []iam.Request{request}, nil
+	}
+	if request, ok := bucketPolicyRequest(r, bucket, key); ok {
+		return []iam.Request{request}, nil
+	}
+	if r.Method == http.MethodDelete {
+		return nil, errors.New("roles delete nothing")
+	}
 	known := []string{"x-id", "partNumber"}
 	for query, action := range map[string]string{"versioning": "s3:GetBucketVersioning", "publicAccessBlock": "s3:GetBucketPublicAccessBlock"} {
 		if key == "" && r.Method == http.MethodGet && r.URL.Query().Has(query) && unknownParameter(r, []string{"x-id", query}) == "" {
@@ -239,6 +260,15 @@ func s3Request(a asker, input any) ([]iam.Request, error) {
 		return []iam.Request{object, list}, nil
 	}
 	return []iam.Request{object}, nil
+}
+
+// bucketPolicyRequest is what a request for a bucket's policy asks for.
+func bucketPolicyRequest(r *http.Request, bucket, key string) (iam.Request, bool) {
+	verb, ok := map[string]string{http.MethodGet: "Get", http.MethodPut: "Put", http.MethodDelete: "Delete"}[r.Method]
+	if !ok || key != "" || !r.URL.Query().Has("policy") || unknownParameter(r, []string{"x-id", "policy"}) != "" {
+		return iam.Request{}, false
+	}
+	return iam.Request{Action: "s3:" + verb + "BucketPolicy", Resource: "arn:aws:s3:::" + bucket}, true
 }
 
 // unknownParameter is one of the query's that is neither known nor of the

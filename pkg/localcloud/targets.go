@@ -2,7 +2,6 @@ package localcloud
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -13,7 +12,6 @@ import (
 	sdksfn "github.com/aws/aws-sdk-go-v2/service/sfn"
 	sdksns "github.com/aws/aws-sdk-go-v2/service/sns"
 	sdksqs "github.com/aws/aws-sdk-go-v2/service/sqs"
-	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/scheduler"
@@ -25,33 +23,27 @@ func (c *Cloud) newScheduler(caller wire.Caller) *scheduler.Service {
 	return scheduler.New(scheduler.Config{
 		Clock: c.cfg.Clock, Default: caller, Functions: t, StateMachines: t, Topics: t, Queues: t, Buses: t, Logger: c.cfg.Logger,
 		Assume: func(ctx context.Context, at wire.Caller, roleARN, scheduleARN string) (context.Context, error) {
-			return c.assume(ctx, at, scheduler.Principal, roleARN, "schedule-"+scope.Hex(16))
+			service := wire.Caller{Account: at.Account, Region: at.Region, ARN: scheduler.Principal, Source: scheduleARN}
+			return c.sessionOf(ctx, service, roleARN, "schedule-"+scope.Hex(16))
 		},
 	})
 }
 
-// assume makes a context for calls in a session of a role that a service assumes.
-func (c *Cloud) assume(ctx context.Context, at wire.Caller, service, roleARN, session string) (context.Context, error) {
-	asService := wire.WithCaller(ctx, wire.Caller{Account: at.Account, Region: at.Region, ARN: service})
-	out, err := c.STS.AssumeRole(asService, &sdksts.AssumeRoleInput{RoleArn: aws.String(roleARN), RoleSessionName: aws.String(session)})
-	if err != nil {
-		return nil, fmt.Errorf("%s assumes %s: %w", service, roleARN, err)
-	}
-	id := aws.ToString(out.Credentials.AccessKeyId)
-	account, arn, _ := c.STS.Resolve(id)
-	return wire.WithCaller(ctx, wire.Caller{Account: account, Region: at.Region, AccessKeyID: id, ARN: arn}), nil
+// assumeForRule makes a context for calls with the role of a rule's target.
+func (c *Cloud) assumeForRule(ctx context.Context, service wire.Caller, roleARN string) (context.Context, error) {
+	return c.sessionOf(ctx, service, roleARN, "events-"+scope.Hex(16))
 }
 
 // destination sends the record of an asynchronous invocation, with the role of
 // the function.
 func (c *Cloud) destination(ctx context.Context, of wire.Caller, roleARN, arn string, record []byte) error {
 	parts := strings.Split(arn, ":")
-	of.Region = parts[3]
+	of.Region, of.ARN = parts[3], lambdaPrincipal
 	if roleARN == "" {
 		ctx = wire.WithCaller(ctx, wire.Caller{Account: of.Account, Region: of.Region})
 	} else {
 		var err error
-		if ctx, err = c.assume(ctx, of, lambdaPrincipal, roleARN, "lambda-"+scope.Hex(16)); err != nil {
+		if ctx, err = c.sessionOf(ctx, of, roleARN, "lambda-"+scope.Hex(16)); err != nil {
 			return err
 		}
 	}
@@ -79,9 +71,6 @@ func (c *Cloud) destination(ctx context.Context, of wire.Caller, roleARN, arn st
 	}
 	return err
 }
-
-// lambdaPrincipal is who assumes the role of a function.
-const lambdaPrincipal = "lambda.amazonaws.com"
 
 // targets are what services call in the name of others: with the permissions of
 // the caller of the context, as if it had called over HTTP.

@@ -50,7 +50,7 @@ type Spec struct {
 // Table returns all metrics, in the order in which people ask for them.
 func Table() []Spec {
 	return []Spec{
-		{Name: BakeDuration, Unit: Seconds, Dimensions: []string{Recipe}, Means: "from an execution's start to its notice, if it was to build"},
+		{Name: BakeDuration, Unit: Seconds, Dimensions: []string{Recipe}, Means: "from an execution's start, or the end of its delay, to its notice, if it was to build"},
 		{Name: StageDuration, Unit: Seconds, Dimensions: []string{Stage}, Means: "what a state of the workflow took, its polls included"},
 		{Name: ImageCost, Unit: None, Dimensions: []string{Recipe}, Means: "US dollars that an execution cost at list prices, estimated"},
 		{Name: Executions, Unit: Count, Dimensions: []string{Status}, Means: "executions that ended so"},

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -201,4 +203,12 @@ func (failing) Write([]byte) (int, error) { return 0, errors.New("closed") }
 
 func TestAWriterThatFailsIsNoticed(t *testing.T) {
 	require.ErrorContains(t, metric.Write(failing{}, at, metric.Of(metric.RecipesPaused, 1)), "closed")
+}
+
+func TestTheReadmeHasTheTable(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	for _, s := range metric.Table() {
+		assert.Contains(t, string(text), fmt.Sprintf("| `%s` | %s | %s | %s |\n", s.Name, s.Unit, strings.Join(s.Dimensions, ", "), s.Means))
+	}
 }

@@ -24,7 +24,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/functions"
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/stage"
@@ -34,8 +33,6 @@ import (
 // Names of what is deployed.
 const (
 	prefix = "ami-factory-"
-
-	builderProfile = "ami-factory-builder"
 
 	topicName = "ami-factory-executions"
 	keyAlias  = "alias/ami-factory" // in every region, for recipes to name
@@ -62,7 +59,7 @@ func (f *Factory) deploy(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("topic: %w", err)
 	}
-	if err := f.deployRoles(gossKey, aws.ToString(topic.TopicArn)); err != nil {
+	if err := f.deployRoles(ctx, gossKey, aws.ToString(topic.TopicArn)); err != nil {
 		return err
 	}
 	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", cloud.Region(), cloud.Account(), workflow.MachineName)
@@ -178,40 +175,6 @@ func keyPolicy(account string, others []string) (string, error) {
 	}
 	raw, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
 	return string(raw), err
-}
-
-// deployRoles gives each role the policy that infra gives it on AWS.
-func (f *Factory) deployRoles(gossKey, topicARN string) error {
-	deployment := workflow.Deployment{
-		Partition: "aws", Account: f.Cloud.Account(), Region: f.Cloud.Region(),
-		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
-		BuilderRole: fmt.Sprintf("arn:aws:iam::%s:role/%s", f.Cloud.Account(), builderProfile), Topic: topicARN,
-	}
-	policies := map[string]workflow.Policy{machineRole: workflow.MachinePolicy(f.functionARN), builderRole: workflow.BuilderPolicy()}
-	for _, spec := range workflow.Functions() {
-		policies[string(spec.Stage)] = spec.Policy(deployment)
-	}
-	for name, policy := range policies {
-		raw, err := json.Marshal(policy)
-		if err != nil {
-			return fmt.Errorf("policy of role %s: %w", name, err)
-		}
-		if err := f.Cloud.IAM.PutRole(iam.Role{ARN: f.roleARN(name), Policies: map[string]json.RawMessage{"calls": raw}}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Roles that are not of functions, as roleARN takes them.
-const (
-	machineRole = "workflow"
-	builderRole = "builder" // of the profile builderProfile
-)
-
-// roleARN is the role of a function, of the state machine, or of builders.
-func (f *Factory) roleARN(name string) string {
-	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, name)
 }
 
 func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]string, error) {

@@ -38,6 +38,10 @@ type Options struct {
 	// FunctionsDir holds <stage>/bootstrap, the functions' programs. Empty: the
 	// stages run in this process, which tests and benchmarks use.
 	FunctionsDir string
+	// Bare deploys nothing: the embedded AWS is bootstrapped for the CDK instead, so
+	// that `cdk deploy` can. Base images, keys that recipes name, and topics that
+	// the factory listens to are there.
+	Bare bool
 	// GossFile is the static check engine for guests.
 	GossFile string
 	// UserDataDir is read instead of the copy in the functions' programs.
@@ -46,7 +50,11 @@ type Options struct {
 	Parameters component.Deployment
 	// StandIns serve vendors' packages to guests, and components are pointed to
 	// them. Nil: they are pointed to what they say themselves.
-	StandIns  *StandIns
+	StandIns *StandIns
+	// Schedules ring: nights build what is stale, and sources are looked at. Without
+	// it they are deployed and quiet, so that nothing joins a bake. On a virtual clock
+	// that nobody holds, they make time run on for ever.
+	Schedules bool
 	Version   string
 	Listen    string // default 127.0.0.1:0
 	Official  baseimage.Official
@@ -65,6 +73,7 @@ type Factory struct {
 	URL          string // for AWS clients
 	StateMachine string // ARN
 	Bucket       string
+	DeadLetters  string   // address of the queue of what the triggers could not do
 	Guests       string   // kind and description
 	StateDir     string   // of this kind of guests
 	Recovered    []string // removed, since an interrupted run had left it
@@ -98,6 +107,9 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	f := &Factory{opts: opts}
 	if opts.StateDir != "" {
 		f.StateDir = filepath.Join(opts.StateDir, string(opts.Guests))
+		if opts.Bare { // two factories in one would have the same names
+			f.StateDir += "-bare"
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -111,8 +123,7 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
 		Driver: f.driver, Clock: opts.Clock, StateDir: f.StateDir, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion,
 		EnforceIAM: true, Decisions: opts.Decisions, Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
-		// A builder reads no secret, as on AWS: there is none to be baked.
-		Grants: map[string]localcloud.Grant{builderProfile: {}, localcloud.AnyRole: localcloud.AgentGrant()},
+		FunctionEnvironment: f.functionEnvironment(),
 	})
 	if err != nil {
 		return nil, err
@@ -128,6 +139,12 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 		if err := f.ProvideBases(ctx, distributions()...); err != nil {
 			return nil, err
 		}
+	}
+	if opts.Bare {
+		if err := f.provide(ctx); err != nil {
+			return nil, fmt.Errorf("prepare the embedded AWS for deployments: %w", err)
+		}
+		return f, nil
 	}
 	if err := f.deploy(ctx); err != nil {
 		return nil, fmt.Errorf("deploy the factory into the embedded AWS: %w", err)
@@ -192,6 +209,9 @@ func CheckGuests(kind vm.Kind) error {
 
 // checkPrograms refuses to start without what deploy will need.
 func (o *Options) checkPrograms() error {
+	if o.Bare {
+		return nil
+	}
 	var missing []string
 	if _, err := os.Stat(o.GossFile); err != nil {
 		missing = append(missing, o.GossFile)

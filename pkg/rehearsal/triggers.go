@@ -9,14 +9,24 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	lambdaapi "github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-// deployTriggers makes the factory's bus and the rules that start executions.
-// Nothing rings at night here, and Amazon announces nothing.
+// deployTriggers makes what starts executions: the factory's bus and rules, the
+// schedules, and the subscriptions to announcements.
 func (f *Factory) deployTriggers(ctx context.Context) error {
+	for _, deploy := range []func(context.Context) error{f.deployDeadLetters, f.deployRules, f.deployAnnouncements, f.deploySchedules} {
+		if err := deploy(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Factory) deployRules(ctx context.Context) error {
 	_, err := f.Cloud.Events.CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(workflow.FactoryBusName)})
 	if err != nil && !awserr.Is(err, "ResourceAlreadyExistsException") {
 		return fmt.Errorf("event bus: %w", err)
@@ -35,11 +45,30 @@ func (f *Factory) deployTriggers(ctx context.Context) error {
 		}
 		_, err = f.Cloud.Events.PutTargets(ctx, &eventbridge.PutTargetsInput{
 			EventBusName: &bus, Rule: &name,
-			Targets: []eventtypes.Target{{Id: aws.String(string(workflow.StartBuilds)), Arn: aws.String(f.functionARN(workflow.StartBuilds))}},
+			Targets: []eventtypes.Target{f.startBuilds()},
 		})
 		if err != nil {
 			return fmt.Errorf("target of rule %s: %w", name, err)
 		}
+		if err := f.letInvoke(ctx, workflow.StartBuilds, bus, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// letInvoke lets a rule invoke a function, by the function's own policy.
+func (f *Factory) letInvoke(ctx context.Context, function workflow.Stage, bus, rule string) error {
+	path := rule
+	if bus != "default" {
+		path = bus + "/" + rule
+	}
+	_, err := f.Cloud.Lambda.AddPermission(ctx, &lambdaapi.AddPermissionInput{
+		FunctionName: aws.String(f.functionARN(function)), StatementId: aws.String(rule), Action: aws.String("lambda:InvokeFunction"),
+		Principal: aws.String("events.amazonaws.com"), SourceArn: aws.String(fmt.Sprintf("arn:aws:events:%s:%s:rule/%s", f.Cloud.Region(), f.Cloud.Account(), path)),
+	})
+	if err != nil && !awserr.Is(err, "ResourceConflictException") {
+		return fmt.Errorf("permission of rule %s to invoke %s: %w", rule, function, err)
 	}
 	return nil
 }

@@ -47,7 +47,15 @@ func (s CheckImage) Run(ctx context.Context, in ImageInput) (CheckImageOutput, e
 	if err != nil {
 		return CheckImageOutput{}, err
 	}
-	return CheckImageOutput{ImageID: in.ImageID, SnapshotIDs: ami.Snapshots(img), SizeGiB: ami.SizeGiB(img)}, nil
+	out := CheckImageOutput{ImageID: in.ImageID, SnapshotIDs: ami.Snapshots(img), SizeGiB: ami.SizeGiB(img)}
+	snapshots, err := ami.DescribeSnapshots(ctx, s.EC2, out.SnapshotIDs)
+	if err != nil {
+		return CheckImageOutput{}, awserr.Wrap(err, failure.ImageFailed, "read the size of the snapshots of %s", f.what)
+	}
+	for _, sn := range snapshots {
+		out.SnapshotBytes += aws.ToInt64(sn.FullSnapshotSizeInBytes)
+	}
+	return out, nil
 }
 
 // finisher completes a new image, original or copy: what EC2 cannot be told

@@ -474,5 +474,6 @@ func image(id, execution string, published bool) types.Image {
 func snapshot(id, execution string) types.Snapshot {
 	return types.Snapshot{
 		SnapshotId: aws.String(id), State: types.SnapshotStateCompleted, Encrypted: aws.Bool(true), Tags: tagged(id, execution, false),
+		FullSnapshotSizeInBytes: aws.Int64(3 << 29),
 	}
 }

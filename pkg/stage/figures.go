@@ -34,7 +34,9 @@ func figures(in NotifyInput, r evidence.Report) []metric.Value {
 		out = append(out, metric.Of(metric.Failures, 1, code))
 	}
 	if r.Recipe != "" {
-		out = append(out, metric.Of(metric.BakeDuration, in.Now.Sub(in.Execution.StartTime).Seconds(), r.Recipe))
+		waited := in.Timings[stateStagger]
+		took := in.Now.Sub(in.Execution.StartTime) - waited.Left.Sub(waited.Entered)
+		out = append(out, metric.Of(metric.BakeDuration, took.Seconds(), r.Recipe))
 	}
 	if r.Cost != nil {
 		out = append(out, metric.Of(metric.ImageCost, r.Cost.USD, r.Recipe))
@@ -47,9 +49,11 @@ func figures(in NotifyInput, r evidence.Report) []metric.Value {
 
 // The states that the costs are made of; pkg/workflow has them all.
 const (
+	stateStagger        = "Stagger"
 	stateLaunchBuilder  = "LaunchBuilder"
 	stateSeal           = "Seal"
 	stateCreateImage    = "CreateImage"
+	stateAwaitImage     = "AwaitImage"
 	stateLaunchVerifier = "LaunchVerifier"
 	stateDistribute     = "Distribute"
 )
@@ -88,6 +92,9 @@ func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 		Region: s.Region, Architecture: s.Architecture, SnapshotGiB: size, KeptIn: slices.Sorted(maps.Keys(in.Images)),
 		Transitions: unlisted, Requests: 1, S3Writes: objectsWritten, // Notify's own request
 	}
+	if bytes := in.Timings[stateAwaitImage].SnapshotBytes; bytes > 0 {
+		u.SnapshotGiB, u.SnapshotKnown = float64(bytes)/(1<<30), true
+	}
 	instance := func(role, launch, until string) {
 		t, launched := in.Timings[launch]
 		if !launched || t.InstanceType == "" {
@@ -107,6 +114,9 @@ func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 	for _, t := range in.Timings {
 		u.Transitions += 1 + t.Retries
 		u.Requests += 1 + t.Retries
+	}
+	if _, ok := in.Timings[stateStagger]; ok {
+		u.Requests-- // it only waits
 	}
 	if t, ok := in.Timings[stateDistribute]; ok {
 		regions := len(p.Recipe.Distribution.Regions)

@@ -95,6 +95,15 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 14 + 72 + 4 + 12 + 6, Requests: 13 + 72 + 4 + 12 + 1,
 			},
 		},
+		"EC2 says how much the snapshot holds": {
+			NotifyInput{
+				CleanupInput: CleanupInput{Failed: "LaunchVerifier"},
+				Timings: map[string]Timing{
+					"Resolve": stay(0, 1, 0), "AwaitImage": {Entered: at(1), Left: at(2), SnapshotBytes: 3 << 29}, "Cleanup": stay(2, 3, 0),
+				},
+			},
+			cost.Usage{SnapshotGiB: 1.5, SnapshotKnown: true, Transitions: 3 + 6, Requests: 3 + 1},
+		},
 		"a rejected one: its snapshot goes again, nothing is copied": {
 			NotifyInput{
 				CleanupInput: CleanupInput{Failed: "EvaluateGate"}, Timings: without(publishedTimings(), "Distribute", "Publish", "Retire"),
@@ -117,6 +126,10 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 				Instances:   []cost.Instance{{Role: "builder", Type: "t3.medium", Seconds: 927, VolumeGiB: 8, VolumeSeconds: 927}},
 				SnapshotGiB: 8, Transitions: 5 + 35 + 6, Requests: 5 + 35 + 1,
 			},
+		},
+		"a delay is a transition more, and no invocation": {
+			NotifyInput{Timings: map[string]Timing{"Stagger": stay(0, 60, 0), "Resolve": stay(60, 61, 0), "Cleanup": stay(61, 62, 0)}},
+			cost.Usage{SnapshotGiB: 8, Transitions: 3 + 6, Requests: 2 + 1},
 		},
 		"without capacity there was no builder": {
 			NotifyInput{
@@ -177,6 +190,12 @@ func TestMetricsOfAnExecution(t *testing.T) {
 		"published, and something is left": {
 			true, NotifyInput{CleanupInput: CleanupInput{Outcome: "Published"}, Images: map[string]string{home: "a", remote: "b"}, Left: []string{"i-1: no"}, Timings: short},
 			[]string{"BakeDuration debian 930", "Executions FailedDirty 1", "Failures CleanupIncomplete 1", "StageDuration Cleanup 2", "StageDuration Resolve 1"}, true,
+		},
+		"one that was to wait for a minute first": {
+			true, NotifyInput{
+				CleanupInput: CleanupInput{Outcome: "Failed", Error: "SealFailed"}, Timings: map[string]Timing{"Stagger": stay(0, 60, 0)},
+			},
+			[]string{"BakeDuration debian 870", "Executions FailedClean 1", "Failures SealFailed 1", "StageDuration Stagger 60"}, true,
 		},
 		"without timings, as one that was stopped": {
 			true, NotifyInput{CleanupInput: CleanupInput{Outcome: "Failed", Error: "States.Timeout"}},

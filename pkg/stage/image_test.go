@@ -109,7 +109,7 @@ func TestCheckImage(t *testing.T) {
 				return
 			}
 			require.NoError(t, err)
-			assert.Equal(t, CheckImageOutput{ImageID: "ami-new", SnapshotIDs: []string{"snap-ami-new"}, SizeGiB: 8}, out)
+			assert.Equal(t, CheckImageOutput{ImageID: "ami-new", SnapshotIDs: []string{"snap-ami-new"}, SizeGiB: 8, SnapshotBytes: 3 << 29}, out)
 			assert.Equal(t, types.ImdsSupportValuesV20, e.images[0].ImdsSupport)
 			assert.Equal(t, "run", ami.TagValue(e.snapshots[0].Tags, ami.TagExecution))
 		})

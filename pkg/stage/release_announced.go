@@ -27,6 +27,8 @@ type ReleaseAnnounced struct {
 	Settings Settings
 	Store    Store
 	Watch    WatchSources
+	// Endpoint is where all of AWS is called, if that is another AWS than Amazon's.
+	Endpoint string
 	// Certificate fetches one of SNS, whose address has been checked.
 	Certificate func(ctx context.Context, address string) ([]byte, error)
 }
@@ -88,7 +90,7 @@ func (s ReleaseAnnounced) Run(ctx context.Context, in Announcements) (AnnouncedO
 
 // heard verifies a message and says whether it was heard before.
 func (s ReleaseAnnounced) heard(ctx context.Context, a trigger.Announcement) (bool, error) {
-	if err := a.Check(s.Settings.AnnouncementTopics); err != nil {
+	if err := a.Check(s.Settings.AnnouncementTopics, s.Endpoint); err != nil {
 		return false, failure.Wrap(failure.AnnouncementRefused, err, "announcement %s is refused", a.MessageID)
 	}
 	certificate, err := s.Certificate(ctx, a.SigningCertURL)
@@ -116,7 +118,8 @@ func (s ReleaseAnnounced) remember(ctx context.Context, id string) error {
 	return awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Store.Bucket, key)
 }
 
-// FetchCertificate gets a certificate over HTTPS, which proves whose it is.
+// FetchCertificate gets a certificate from an address that was checked: over HTTPS,
+// which proves whose it is, or from this machine.
 func FetchCertificate(client *http.Client) func(context.Context, string) ([]byte, error) {
 	return func(ctx context.Context, address string) ([]byte, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)

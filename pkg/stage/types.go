@@ -102,6 +102,9 @@ type CheckImageOutput struct {
 	ImageID     string   `json:"imageId"`
 	SnapshotIDs []string `json:"snapshotIds"`
 	SizeGiB     int32    `json:"sizeGiB"`
+	// SnapshotBytes is what the snapshots hold, which is what they cost; 0 if EC2
+	// does not say.
+	SnapshotBytes int64 `json:"snapshotBytes"`
 }
 
 // ComplianceInput runs or evaluates the checks of an image in its verifier.
@@ -208,6 +211,8 @@ type Timing struct {
 	Retries      int       `json:"retries,omitempty"`
 	InstanceType string    `json:"instanceType,omitempty"` // of what was launched
 	CopyRetries  int       `json:"copyRetries,omitempty"`  // of the copies to all regions together
+	// SnapshotBytes is what the image's snapshots hold; 0 if that is not known.
+	SnapshotBytes int64 `json:"snapshotBytes,omitempty"`
 }
 
 // NotifyOutput names the report.

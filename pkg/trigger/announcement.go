@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"slices"
@@ -36,8 +37,9 @@ var (
 )
 
 // Check refuses what cannot be an announcement of one of the topics, before
-// anything is fetched for it.
-func (a Announcement) Check(topics []string) error {
+// anything is fetched for it. endpoint is where all of AWS is called, if that is
+// another AWS than Amazon's; empty on AWS.
+func (a Announcement) Check(topics []string, endpoint string) error {
 	switch {
 	case !slices.Contains(topics, a.TopicARN):
 		return fmt.Errorf("topic %q is none of those that are listened to", a.TopicARN)
@@ -52,15 +54,44 @@ func (a Announcement) Check(topics []string) error {
 	if err != nil {
 		return fmt.Errorf("its certificate has no address: %w", err)
 	}
-	host := certificateHost.FindStringSubmatch(u.Host)
-	parts := strings.Split(a.TopicARN, ":")
-	if u.Scheme != "https" || u.User != nil || host == nil || u.RawQuery != "" || u.Fragment != "" || !certificatePath.MatchString(u.Path) {
-		return fmt.Errorf("%q is not where SNS keeps its certificates", a.SigningCertURL)
+	if !certificatePath.MatchString(u.Path) || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return a.elsewhere()
 	}
-	if len(parts) < 6 || host[1] != parts[3] {
+	if own := rehearsed(endpoint); own != nil {
+		if u.Scheme != own.Scheme || u.Host != own.Host {
+			return a.elsewhere()
+		}
+		return nil
+	}
+	host := certificateHost.FindStringSubmatch(u.Host)
+	if u.Scheme != "https" || host == nil {
+		return a.elsewhere()
+	}
+	if parts := strings.Split(a.TopicARN, ":"); len(parts) < 6 || host[1] != parts[3] {
 		return fmt.Errorf("the certificate is of SNS in %s, and the topic is not", host[1])
 	}
 	return nil
+}
+
+func (a Announcement) elsewhere() error {
+	return fmt.Errorf("%q is not where SNS keeps its certificates", a.SigningCertURL)
+}
+
+// rehearsed is the address of an AWS on this very machine; nil when the endpoint
+// is anything else. There, SNS's certificates lie on that address and on no other:
+// it is where the function gets all else that it believes. On AWS a function is
+// alone on its machine and told no endpoint, and an endpoint elsewhere, such as
+// one of a VPC, does not change where SNS keeps its certificates; so neither
+// loosens what holds there.
+func rehearsed(endpoint string) *url.URL {
+	u, err := url.Parse(endpoint)
+	if endpoint == "" || err != nil {
+		return nil
+	}
+	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil
+	}
+	return u
 }
 
 // Verify proves that the owner of an SNS certificate signed the message.

@@ -54,7 +54,7 @@ func announcement(t *testing.T, key *rsa.PrivateKey) trigger.Announcement {
 func TestAGenuineAnnouncementIsBelieved(t *testing.T) {
 	key, certificate := signer(t)
 	a := announcement(t, key)
-	require.NoError(t, a.Check([]string{"another", topic}))
+	require.NoError(t, a.Check([]string{"another", topic}, ""))
 	require.NoError(t, a.Verify(certificate))
 }
 
@@ -98,12 +98,42 @@ func TestAForgedAnnouncementIsNot(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			a := announcement(t, key)
 			tc.change(&a)
-			err := a.Check([]string{topic})
+			err := a.Check([]string{topic}, "")
 			if tc.certificate != nil {
 				require.NoError(t, err)
 				err = a.Verify(tc.certificate)
 			}
 			assert.ErrorContains(t, err, tc.says)
+		})
+	}
+}
+
+func TestWhereACertificateMayLieFollowsFromTheEndpoint(t *testing.T) {
+	const aws = "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem"
+	key, _ := signer(t)
+	for sentence, tc := range map[string]struct {
+		endpoint, certificate string
+		believed              bool
+	}{
+		"on AWS, that of SNS":                               {"", aws, true},
+		"on AWS, none of this machine":                      {"", "http://127.0.0.1:4566/SimpleNotificationService-0123456789abcdef.pem", false},
+		"in a rehearsal, that of the embedded SNS":          {"http://127.0.0.1:4566", "http://127.0.0.1:4566/SimpleNotificationService-0123456789abcdef.pem", true},
+		"in a rehearsal, not that of another port":          {"http://127.0.0.1:4566", "http://127.0.0.1:4567/SimpleNotificationService-0123456789abcdef.pem", false},
+		"in a rehearsal, not another thing of it":           {"http://127.0.0.1:4566", "http://127.0.0.1:4566/bucket/SimpleNotificationService-0.pem", false},
+		"in a rehearsal, not AWS's own":                     {"http://127.0.0.1:4566", aws, false},
+		"with an endpoint of a VPC, that of SNS":            {"https://vpce-1.sns.us-east-1.vpce.amazonaws.com", aws, true},
+		"with an endpoint of a VPC, none of that endpoint":  {"https://vpce-1.sns.us-east-1.vpce.amazonaws.com", "https://vpce-1.sns.us-east-1.vpce.amazonaws.com/SimpleNotificationService-0.pem", false},
+		"with an endpoint that only looks as if it is here": {"http://127.0.0.1.example.org", "http://127.0.0.1.example.org/SimpleNotificationService-0.pem", false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			a := announcement(t, key)
+			a.SigningCertURL = tc.certificate
+			err := a.Check([]string{topic}, tc.endpoint)
+			if tc.believed {
+				require.NoError(t, err)
+				return
+			}
+			assert.ErrorContains(t, err, "not where SNS keeps")
 		})
 	}
 }

@@ -77,6 +77,7 @@ func Definition() Machine {
 			Type:    "Wait",
 			Comment: "Builds that one event starts do not all begin at once. What they build from is looked up afterwards.",
 			Seconds: "{% $floor(" + delay + ") %}",
+			Assign:  map[string]any{"timings": timed("Stagger")},
 			Next:    "Resolve",
 		},
 		"RefuseInput": {
@@ -106,7 +107,8 @@ func Definition() Machine {
 		"Seal": task(Seal, "Seal", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, "CreateImage"),
 		"CreateImage": task(CreateImage, "CreateImage", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
 			map[string]any{"image": "{% $states.result.Payload.imageId %}"}, "AwaitImage"),
-		"AwaitImage": task(CheckImage, "AwaitImage", job(map[string]any{"imageId": "{% $image %}"}), nil, "LaunchVerifier"),
+		"AwaitImage": task(CheckImage, "AwaitImage", job(map[string]any{"imageId": "{% $image %}"}),
+			map[string]any{"timings": timed("AwaitImage", snapshotBytes)}, "LaunchVerifier"),
 		"LaunchVerifier": task(Launch, "LaunchVerifier", job(map[string]any{"role": "verifier", "imageId": "{% $image %}"}),
 			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}", "timings": timed("LaunchVerifier", launchedType)}, "AwaitBoot"),
 		"AwaitBoot": task(CheckInstance, "AwaitBoot",
@@ -251,6 +253,7 @@ func timed(state string, special ...string) string {
 // What some states' timings have beside.
 const (
 	launchedType  = "'instanceType': $states.result.Payload.instanceType"
+	snapshotBytes = "'snapshotBytes': $states.result.Payload.snapshotBytes"
 	copiesRetries = "'copyRetries': $sum($states.result.retries)"
 )
 

@@ -223,6 +223,9 @@ func (s *Service) finishImage(im *image, sn *snapshot, err error) {
 		sn.State, sn.StateMessage = types.SnapshotStateError, aws.String(err.Error())
 	} else {
 		sn.State, sn.Progress, sn.CompletionTime = types.SnapshotStateCompleted, aws.String("100%"), aws.Time(s.cfg.Clock.Now())
+		if size := sn.Info.SizeBytes; size > 0 { // nothing is known of a simulated one
+			sn.FullSnapshotSizeInBytes = aws.Int64(size)
+		}
 	}
 	if _, kept := s.st.Images[imageKey{im.Region, *im.ImageId}]; !kept {
 		return // deregistered meanwhile

@@ -110,6 +110,23 @@ func TestAnImageThatCannotBeMadeFails(t *testing.T) {
 	assert.Empty(t, entries(t, filepath.Join(e.dir, "images")))
 }
 
+// sizedCapture is a driver whose images take room.
+type sizedCapture struct{ vm.Driver }
+
+func (d sizedCapture) Capture(ctx context.Context, instanceDir, imageDir string) (vm.ImageInfo, error) {
+	info, err := d.Driver.Capture(ctx, instanceDir, imageDir)
+	info.SizeBytes = 800_000_000
+	return info, err
+}
+
+func TestASnapshotSaysHowMuchItHolds(t *testing.T) {
+	e := setup(t, options{config: func(c *ec2.Config) { c.Driver = sizedCapture{c.Driver} }})
+	out, err := e.CreateImage(t.Context(), &sdk.CreateImageInput{InstanceId: aws.String(e.stopped()), Name: aws.String("golden")})
+	require.NoError(t, err)
+	e.pass(10 * time.Minute)
+	assert.Equal(t, int64(800_000_000), aws.ToInt64(e.snapshotOf(*out.ImageId).FullSnapshotSizeInBytes))
+}
+
 func TestAnInstanceKeepsItsDiskWhileAnImageIsMadeOfIt(t *testing.T) {
 	e := setup(t, options{})
 	instance := e.stopped()

@@ -22,8 +22,9 @@ func anyKey(account, region, ref string) (Key, error) {
 	return Key{ARN: arn, Managed: strings.Contains(arn, ":alias/aws/"), Enabled: true}, nil
 }
 
-// anyProfile is the Profile of a Service without IAM.
-func anyProfile(account, ref string) (InstanceProfile, error) {
+// AnyProfile is the Profile of a Service without IAM: every profile exists, with
+// a role of its name.
+func AnyProfile(account, ref string) (InstanceProfile, error) {
 	name := ref[strings.LastIndex(ref, "/")+1:]
 	arn := ref
 	if !strings.HasPrefix(ref, "arn:") {

@@ -139,12 +139,12 @@ func (s *Service) checkNetwork(c wire.Caller, l *launch, in *ec2.RunInstancesInp
 	if in.Placement != nil {
 		zone = aws.ToString(in.Placement.AvailabilityZone)
 	}
-	net := defaultNetwork(c.Account, c.Region)
+	net := s.networkOf(c)
 	sub, err := net.subnetFor(aws.ToString(subnetID), zone)
 	if err != nil {
 		return err
 	}
-	groups, err := net.groups(groupIDs, in.SecurityGroups)
+	groups, err := net.groups(sub.vpc, groupIDs, in.SecurityGroups)
 	if err != nil {
 		return err
 	}

@@ -26,19 +26,24 @@ type network struct {
 	vpc             string
 	group           string
 	subnets         []subnet
+	made            madeNetworks
+	ingress         []types.IpPermission // of the default group
 }
 
 type subnet struct {
 	id, vpc, zone string
 	cidr          netip.Prefix
+	// guests is what instances get their addresses of: the cidr of a default
+	// subnet, since that is the one network that they are really in.
+	guests netip.Prefix
 }
 
 func defaultNetwork(account, region string) network {
 	n := network{account: account, region: region, vpc: stableID("vpc-", account, region), group: stableID("sg-", account, region, "default")}
 	for i, letter := range []string{"a", "b", "c"} {
 		zone := region + letter
-		n.subnets = append(n.subnets, subnet{id: stableID("subnet-", account, zone), vpc: n.vpc, zone: zone,
-			cidr: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 31, byte(i * 16), 0}), 20)})
+		cidr := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 31, byte(i * 16), 0}), 20)
+		n.subnets = append(n.subnets, subnet{id: stableID("subnet-", account, zone), vpc: n.vpc, zone: zone, cidr: cidr, guests: cidr})
 	}
 	return n
 }
@@ -46,7 +51,7 @@ func defaultNetwork(account, region string) network {
 // subnetFor picks the subnet by id, else by zone, else the first.
 func (n network) subnetFor(id, zone string) (subnet, error) {
 	if id != "" {
-		for _, s := range n.subnets {
+		for _, s := range n.all() {
 			if s.id == id {
 				if zone != "" && zone != s.zone {
 					return subnet{}, wire.Errorf("InvalidParameterValue", "The availability zone %s does not match that of subnet %s, %s", zone, id, s.zone)
@@ -64,19 +69,38 @@ func (n network) subnetFor(id, zone string) (subnet, error) {
 	return subnet{}, wire.Errorf("InvalidParameterValue", "Invalid availability zone: [%s]", zone)
 }
 
-// groups resolves security groups; none named means the default group.
-func (n network) groups(ids, names []string) ([]types.GroupIdentifier, error) {
-	for _, id := range ids {
-		if id != n.group {
-			return nil, wire.Errorf("InvalidGroup.NotFound", "The security group '%s' does not exist in VPC '%s'", id, n.vpc)
+// groups resolves security groups of a VPC; none named means its default group.
+func (n network) groups(vpc string, ids, names []string) ([]types.GroupIdentifier, error) {
+	var out []types.GroupIdentifier
+	find := func(what string, matches func(types.SecurityGroup) bool) error {
+		for _, g := range n.securityGroups() {
+			switch {
+			case !matches(g):
+			case aws.ToString(g.VpcId) == vpc:
+				out = append(out, types.GroupIdentifier{GroupId: g.GroupId, GroupName: g.GroupName})
+				return nil
+			case aws.ToString(g.GroupId) == what:
+				return wire.Errorf("InvalidParameter", "Security group %s and the subnet belong to different networks.", what)
+			}
 		}
+		return wire.Errorf("InvalidGroup.NotFound", "The security group '%s' does not exist in VPC '%s'", what, vpc)
+	}
+	for _, id := range ids {
+		if err := find(id, func(g types.SecurityGroup) bool { return aws.ToString(g.GroupId) == id }); err != nil {
+			return nil, err
+		}
+	}
+	if len(ids)+len(names) == 0 {
+		names = []string{"default"}
 	}
 	for _, name := range names {
-		if name != "default" {
-			return nil, wire.Errorf("InvalidGroup.NotFound", "The security group '%s' does not exist in default VPC '%s'", name, n.vpc)
+		if err := find(name, func(g types.SecurityGroup) bool {
+			return aws.ToString(g.GroupName) == name && aws.ToString(g.VpcId) == vpc
+		}); err != nil {
+			return nil, err
 		}
 	}
-	return []types.GroupIdentifier{{GroupId: aws.String(n.group), GroupName: aws.String("default")}}, nil
+	return out, nil
 }
 
 // freeAddress picks an address for an instance. Accounts and regions share the
@@ -90,7 +114,7 @@ func (s *Service) freeAddress(sub subnet, asked string) (string, error) {
 	}
 	if asked != "" {
 		ip, err := netip.ParseAddr(asked)
-		if err != nil || !sub.cidr.Contains(ip) {
+		if err != nil || !sub.guests.Contains(ip) {
 			return "", wire.Errorf("InvalidParameterValue", "Address %s does not fall within the subnet's address range", asked)
 		}
 		if used[asked] {
@@ -98,11 +122,11 @@ func (s *Service) freeAddress(sub subnet, asked string) (string, error) {
 		}
 		return asked, nil
 	}
-	ip := sub.cidr.Addr()
+	ip := sub.guests.Addr()
 	for range 9 { // EC2 keeps the first four; the network's own services take a few more
 		ip = ip.Next()
 	}
-	for ip = ip.Next(); sub.cidr.Contains(ip.Next()); ip = ip.Next() {
+	for ip = ip.Next(); sub.guests.Contains(ip.Next()); ip = ip.Next() {
 		if !used[ip.String()] {
 			return ip.String(), nil
 		}
@@ -124,56 +148,62 @@ func privateDNSName(ip, region string) string {
 	return "ip-" + strings.ReplaceAll(ip, ".", "-") + "." + domain
 }
 
-// DescribeVpcs shows the default VPC.
+// DescribeVpcs shows the default VPC and those that were made.
 func (s *Service) DescribeVpcs(ctx context.Context, in *ec2.DescribeVpcsInput, optFns ...func(*ec2.Options)) (*ec2.DescribeVpcsOutput, error) {
 	c := s.caller(ctx, optFns)
-	n := defaultNetwork(c.Account, c.Region)
-	for _, id := range in.VpcIds {
-		if id != n.vpc {
-			return nil, wire.Errorf("InvalidVpcID.NotFound", "The vpc ID '%s' does not exist", id)
-		}
+	s.mu.Lock()
+	defer s.unlock()
+	all, err := named(s.networkOf(c).vpcs(), in.VpcIds, func(v types.Vpc) *string { return v.VpcId }, "InvalidVpcID.NotFound", "The vpc ID '%s' does not exist")
+	if err != nil {
+		return nil, err
 	}
 	vpcs, err := filterTable[types.Vpc]{
 		"vpc-id":     func(v types.Vpc) []string { return one(v.VpcId) },
-		"isDefault":  func(types.Vpc) []string { return boolText(true) },
-		"is-default": func(types.Vpc) []string { return boolText(true) },
+		"isDefault":  func(v types.Vpc) []string { return boolText(aws.ToBool(v.IsDefault)) },
+		"is-default": func(v types.Vpc) []string { return boolText(aws.ToBool(v.IsDefault)) },
 		"state":      func(v types.Vpc) []string { return []string{string(v.State)} },
 		"cidr":       func(v types.Vpc) []string { return one(v.CidrBlock) },
 		"owner-id":   func(v types.Vpc) []string { return one(v.OwnerId) },
-	}.apply([]types.Vpc{{VpcId: aws.String(n.vpc), CidrBlock: aws.String(vpcCIDR), IsDefault: aws.Bool(true), State: types.VpcStateAvailable,
-		OwnerId: aws.String(c.Account), InstanceTenancy: types.TenancyDefault, DhcpOptionsId: aws.String("default")}}, in.Filters, noTags[types.Vpc])
+	}.apply(all, in.Filters, func(v types.Vpc) []types.Tag { return v.Tags })
 	if err != nil {
 		return nil, err
 	}
 	return &ec2.DescribeVpcsOutput{Vpcs: vpcs}, nil
 }
 
-// DescribeSubnets shows the default VPC's subnets, one per zone.
+// named are the items with certain ids, or all where none is named.
+func named[T any](all []T, ids []string, id func(T) *string, code, message string) ([]T, error) {
+	if len(ids) == 0 {
+		return all, nil
+	}
+	var out []T
+	for _, want := range ids {
+		i := slices.IndexFunc(all, func(item T) bool { return aws.ToString(id(item)) == want })
+		if i < 0 {
+			return nil, wire.Errorf(code, message, want)
+		}
+		out = append(out, all[i])
+	}
+	return out, nil
+}
+
+// DescribeSubnets shows the default VPC's subnets, one per zone, and those that
+// were made.
 func (s *Service) DescribeSubnets(ctx context.Context, in *ec2.DescribeSubnetsInput, optFns ...func(*ec2.Options)) (*ec2.DescribeSubnetsOutput, error) {
 	c := s.caller(ctx, optFns)
-	n := defaultNetwork(c.Account, c.Region)
-	for _, id := range in.SubnetIds {
-		if _, err := n.subnetFor(id, ""); err != nil {
-			return nil, err
-		}
+	s.mu.Lock()
+	defer s.unlock()
+	all, err := named(s.networkOf(c).described(), in.SubnetIds, func(v types.Subnet) *string { return v.SubnetId }, "InvalidSubnetID.NotFound", "The subnet ID '%s' does not exist")
+	if err != nil {
+		return nil, err
 	}
-	var all []types.Subnet
-	for _, sub := range n.subnets {
-		if len(in.SubnetIds) > 0 && !slices.Contains(in.SubnetIds, sub.id) {
-			continue
-		}
-		all = append(all, types.Subnet{SubnetId: aws.String(sub.id), VpcId: aws.String(sub.vpc), AvailabilityZone: aws.String(sub.zone),
-			AvailabilityZoneId: aws.String(zoneID(c.Region, sub.zone)), CidrBlock: aws.String(sub.cidr.String()), DefaultForAz: aws.Bool(true),
-			MapPublicIpOnLaunch: aws.Bool(false), State: types.SubnetStateAvailable, OwnerId: aws.String(c.Account), AvailableIpAddressCount: aws.Int32(4091),
-			SubnetArn: aws.String(fmt.Sprintf("arn:aws:ec2:%s:%s:subnet/%s", c.Region, c.Account, sub.id))})
-	}
-	all, err := filterTable[types.Subnet]{
+	all, err = filterTable[types.Subnet]{
 		"subnet-id":         func(v types.Subnet) []string { return one(v.SubnetId) },
 		"vpc-id":            func(v types.Subnet) []string { return one(v.VpcId) },
 		"availability-zone": func(v types.Subnet) []string { return one(v.AvailabilityZone) },
-		"default-for-az":    func(types.Subnet) []string { return boolText(true) },
+		"default-for-az":    func(v types.Subnet) []string { return boolText(aws.ToBool(v.DefaultForAz)) },
 		"state":             func(v types.Subnet) []string { return []string{string(v.State)} },
-	}.apply(all, in.Filters, noTags[types.Subnet])
+	}.apply(all, in.Filters, func(v types.Subnet) []types.Tag { return v.Tags })
 	if err != nil {
 		return nil, err
 	}
@@ -184,26 +214,33 @@ func (s *Service) DescribeSubnets(ctx context.Context, in *ec2.DescribeSubnetsIn
 	return &ec2.DescribeSubnetsOutput{Subnets: subnets, NextToken: next}, nil
 }
 
-// DescribeSecurityGroups shows the default VPC's default group.
+// DescribeSecurityGroups shows the default group of each VPC and those that were
+// made.
 func (s *Service) DescribeSecurityGroups(ctx context.Context, in *ec2.DescribeSecurityGroupsInput, optFns ...func(*ec2.Options)) (*ec2.DescribeSecurityGroupsOutput, error) {
 	c := s.caller(ctx, optFns)
-	n := defaultNetwork(c.Account, c.Region)
-	if _, err := n.groups(in.GroupIds, in.GroupNames); err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
 	defer s.unlock()
-	everything := []types.IpPermission{{IpProtocol: aws.String("-1"), IpRanges: []types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}}}}
+	n := s.networkOf(c)
+	n.ingress = slices.Clone(s.reach(c).Ingress)
+	if _, err := n.groups(n.vpc, nil, in.GroupNames); err != nil {
+		return nil, err
+	}
+	all, err := named(n.securityGroups(), in.GroupIds, func(g types.SecurityGroup) *string { return g.GroupId }, "InvalidGroup.NotFound", "The security group '%s' does not exist")
+	if err != nil {
+		return nil, err
+	}
+	if len(in.GroupNames) > 0 {
+		all = slices.DeleteFunc(slices.Clone(all), func(g types.SecurityGroup) bool {
+			return aws.ToString(g.VpcId) != n.vpc || !slices.Contains(in.GroupNames, aws.ToString(g.GroupName))
+		})
+	}
 	groups, err := filterTable[types.SecurityGroup]{
 		"group-id":    func(g types.SecurityGroup) []string { return one(g.GroupId) },
 		"group-name":  func(g types.SecurityGroup) []string { return one(g.GroupName) },
 		"vpc-id":      func(g types.SecurityGroup) []string { return one(g.VpcId) },
 		"owner-id":    func(g types.SecurityGroup) []string { return one(g.OwnerId) },
 		"description": func(g types.SecurityGroup) []string { return one(g.Description) },
-	}.apply([]types.SecurityGroup{{GroupId: aws.String(n.group), GroupName: aws.String("default"), VpcId: aws.String(n.vpc), OwnerId: aws.String(c.Account),
-		Description: aws.String("default VPC security group"), IpPermissionsEgress: everything, IpPermissions: slices.Clone(s.reach(c).Ingress),
-		SecurityGroupArn: aws.String(fmt.Sprintf("arn:aws:ec2:%s:%s:security-group/%s", c.Region, c.Account, n.group))}},
-		in.Filters, noTags[types.SecurityGroup])
+	}.apply(all, in.Filters, func(g types.SecurityGroup) []types.Tag { return g.Tags })
 	if err != nil {
 		return nil, err
 	}

@@ -197,7 +197,7 @@ func (n network) checkEndpoint(in *ec2.CreateVpcEndpointInput) error {
 			return err
 		}
 	}
-	_, err := n.groups(in.SecurityGroupIds, nil)
+	_, err := n.groups(n.vpc, in.SecurityGroupIds, nil)
 	return err
 }
 
@@ -313,7 +313,7 @@ func (s *Service) ModifyVpcAttribute(ctx context.Context, in *ec2.ModifyVpcAttri
 func (s *Service) AuthorizeSecurityGroupIngress(ctx context.Context, in *ec2.AuthorizeSecurityGroupIngressInput, optFns ...func(*ec2.Options)) (*ec2.AuthorizeSecurityGroupIngressOutput, error) {
 	c := s.caller(ctx, optFns)
 	n := defaultNetwork(c.Account, c.Region)
-	if _, err := n.groups([]string{aws.ToString(in.GroupId)}, nil); err != nil {
+	if _, err := n.groups(n.vpc, []string{aws.ToString(in.GroupId)}, nil); err != nil {
 		return nil, err
 	}
 	if len(in.IpPermissions) == 0 {
@@ -332,7 +332,8 @@ func (s *Service) AuthorizeSecurityGroupIngress(ctx context.Context, in *ec2.Aut
 // RevokeSecurityGroupIngress removes rules that are exactly as given.
 func (s *Service) RevokeSecurityGroupIngress(ctx context.Context, in *ec2.RevokeSecurityGroupIngressInput, optFns ...func(*ec2.Options)) (*ec2.RevokeSecurityGroupIngressOutput, error) {
 	c := s.caller(ctx, optFns)
-	if _, err := defaultNetwork(c.Account, c.Region).groups([]string{aws.ToString(in.GroupId)}, nil); err != nil {
+	n := defaultNetwork(c.Account, c.Region)
+	if _, err := n.groups(n.vpc, []string{aws.ToString(in.GroupId)}, nil); err != nil {
 		return nil, err
 	}
 	if err := dryRun(in.DryRun); err != nil {

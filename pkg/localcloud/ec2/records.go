@@ -13,12 +13,13 @@ import (
 // state is everything that Snapshot keeps. Records embed the SDK's type as
 // describes show it; what depends on the viewer is filled in on the way out.
 type state struct {
-	Images       map[imageKey]*image  `json:"images"`
-	Snapshots    map[string]*snapshot `json:"snapshots"`
-	Instances    map[string]*instance `json:"instances"`
-	Volumes      map[string]*volume   `json:"volumes"`
-	Tokens       map[string]token     `json:"tokens"`
-	PublicAccess map[scope.Key]string `json:"publicAccess"` // image block-public-access state, where it was set
+	Images       map[imageKey]*image        `json:"images"`
+	Snapshots    map[string]*snapshot       `json:"snapshots"`
+	Instances    map[string]*instance       `json:"instances"`
+	Volumes      map[string]*volume         `json:"volumes"`
+	Tokens       map[string]token           `json:"tokens"`
+	PublicAccess map[scope.Key]string       `json:"publicAccess"` // image block-public-access state, where it was set
+	Networks     map[scope.Key]madeNetworks `json:"networks"`
 
 	Reach    map[scope.Key]*reachability    `json:"reach"`
 	Settings map[scope.Key]*accountSettings `json:"settings"`
@@ -32,6 +33,7 @@ func newState() state {
 		Volumes:      map[string]*volume{},
 		Tokens:       map[string]token{},
 		PublicAccess: map[scope.Key]string{},
+		Networks:     map[scope.Key]madeNetworks{},
 		Reach:        map[scope.Key]*reachability{},
 		Settings:     map[scope.Key]*accountSettings{},
 	}

@@ -122,7 +122,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.ResolveKey = anyKey
 	}
 	if cfg.Profile == nil {
-		cfg.Profile = anyProfile
+		cfg.Profile = AnyProfile
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

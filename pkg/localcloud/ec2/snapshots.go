@@ -162,3 +162,14 @@ func snapshotFilters() filterTable[*snapshot] {
 		"start-time":  func(sn *snapshot) []string { return []string{ec2Time(aws.ToTime(sn.StartTime))} },
 	}
 }
+
+// SnapshotKey is the ARN of the key that a snapshot is encrypted with, for those
+// who decide on calls, whoever may see the snapshot; empty: it is not encrypted.
+func (s *Service) SnapshotKey(id string) string {
+	s.mu.Lock()
+	defer s.unlock()
+	if sn, ok := s.st.Snapshots[id]; ok {
+		return aws.ToString(sn.KmsKeyId)
+	}
+	return ""
+}

@@ -60,7 +60,10 @@ type Config struct {
 	StateMachines StateMachines
 	Topics        Topics
 	Queues        Queues
-	Logger        *slog.Logger
+	// Assume returns a context whose calls are those of a session of a target's
+	// role, which service assumes. Nil: they are Principal's own.
+	Assume func(ctx context.Context, service wire.Caller, roleARN string) (context.Context, error)
+	Logger *slog.Logger
 }
 
 // Event is an event on its way to a bus. Account, Region and Detail are
@@ -199,6 +202,7 @@ func (s *Service) Emit(ctx context.Context, e Event) error {
 			continue
 		}
 		s.work.Go(ctx, func(ctx context.Context) {
+			ctx = wire.WithCaller(ctx, wire.Caller{Account: e.Account, Region: e.Region, ARN: Principal, Source: d.rule.ARN})
 			s.deliver(ctx, d, input, e, raw)
 		})
 	}
@@ -256,19 +260,21 @@ func (s *Service) deliver(ctx context.Context, d delivered, input []byte, e Even
 	in := &sqs.SendMessageInput{MessageBody: aws.String(string(raw)), MessageAttributes: result.Attributes(map[string]string{
 		"RULE_ARN": d.rule.ARN, "TARGET_ARN": aws.ToString(d.target.Arn), "RETRY_ATTEMPTS": strconv.Itoa(result.Retries),
 	})}
-	if err := s.send(ctx, *d.target.DeadLetterConfig.Arn, e, in); err != nil {
+	if err := s.send(ctx, *d.target.DeadLetterConfig.Arn, in); err != nil {
 		s.cfg.Logger.Error("lost: the dead letter queue of a rule's target did not take the event", "rule", d.rule.ARN, "error", err)
 	}
 }
 
 // send puts a message into a queue, in the name of EventBridge.
-func (s *Service) send(ctx context.Context, arn string, e Event, in *sqs.SendMessageInput) error {
+func (s *Service) send(ctx context.Context, arn string, in *sqs.SendMessageInput) error {
 	url, of, err := scope.QueueURL(arn)
 	if err != nil {
 		return err
 	}
 	in.QueueUrl = &url
-	_, err = s.cfg.Queues.SendMessage(wire.WithCaller(ctx, wire.Caller{Account: e.Account, Region: of.Region, ARN: Principal}), in)
+	who := s.caller(ctx, nil) // EventBridge, for a rule
+	who.Region = of.Region
+	_, err = s.cfg.Queues.SendMessage(wire.WithCaller(ctx, who), in)
 	return err
 }
 
@@ -276,6 +282,11 @@ func (s *Service) send(ctx context.Context, arn string, e Event, in *sqs.SendMes
 func (s *Service) try(ctx context.Context, t types.Target, input []byte, e Event) error {
 	arn := aws.ToString(t.Arn)
 	var err error
+	if t.RoleArn != nil && s.cfg.Assume != nil {
+		if ctx, err = s.cfg.Assume(ctx, s.caller(ctx, nil), *t.RoleArn); err != nil {
+			return err
+		}
+	}
 	switch serviceOf(arn) {
 	case "lambda":
 		_, err = s.cfg.Functions.Invoke(ctx, &lambda.InvokeInput{FunctionName: t.Arn, Payload: input, InvocationType: lambdatypes.InvocationTypeEvent})
@@ -284,7 +295,7 @@ func (s *Service) try(ctx context.Context, t types.Target, input []byte, e Event
 	case "sns":
 		_, err = s.cfg.Topics.Publish(ctx, &sns.PublishInput{TopicArn: t.Arn, Message: aws.String(string(input))})
 	case "sqs":
-		return s.send(ctx, arn, e, &sqs.SendMessageInput{MessageBody: aws.String(string(input))})
+		return s.send(ctx, arn, &sqs.SendMessageInput{MessageBody: aws.String(string(input))})
 	case "events":
 		parts := strings.Split(arn, ":")
 		forwarded := e

@@ -181,7 +181,7 @@ func TestPoliciesInForceAreInlineAttachedAndTheBoundary(t *testing.T) {
 func TestAStateOfBeforeIAMHadAnAPIIsTaken(t *testing.T) {
 	s := newService()
 	require.NoError(t, s.Restore([]byte(`[{"ARN":"arn:aws:iam::111122223333:role/x","Policies":{}}]`)))
-	assert.Empty(t, s.Roles("111122223333"))
+	assert.Empty(t, s.Roles())
 	require.ErrorContains(t, s.Restore([]byte(`{"111122223333":{}}`)), "missing")
 }
 

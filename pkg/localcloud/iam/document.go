@@ -13,8 +13,12 @@ import (
 	"strings"
 )
 
-// version of the policy language; the older one has no variables.
-const version = "2012-10-17"
+// version of the policy language. The older one, which policies of resources may
+// be written in, has no variables.
+const (
+	version = "2012-10-17"
+	older   = "2008-10-17"
+)
 
 // Effect of a statement.
 type Effect string
@@ -121,7 +125,9 @@ func parse(raw []byte, of kind) (Document, error) {
 	if err := strict(raw, &in); err != nil {
 		return Document{}, fmt.Errorf("policy document: %w", err)
 	}
-	if in.Version != version {
+	switch {
+	case in.Version == older && of == ofResource && !bytes.Contains(raw, []byte("${")):
+	case in.Version != version:
 		return Document{}, fmt.Errorf("policy document: Version is %q (served: %s)", in.Version, version)
 	}
 	list := []json.RawMessage{in.Statement}

@@ -22,6 +22,8 @@ var (
 	rootARN       = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):root$`)
 	principalARN  = regexp.MustCompile(`^arn:aws[a-z-]*:(iam::[0-9]{12}:(root|role/.+|user/.+)|sts::[0-9]{12}:assumed-role/.+/.+)$`)
 	serviceName   = regexp.MustCompile(`^[a-z0-9.-]+\.amazonaws\.com(\.cn)?$`)
+	// regional is how some services may be named too, such as states.eu-west-1.amazonaws.com.
+	regional = regexp.MustCompile(`^([a-z0-9-]+)\.[a-z]{2}(-[a-z]+)+-[0-9]\.amazonaws\.com$`)
 )
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -38,7 +40,7 @@ func (p *Principals) UnmarshalJSON(raw []byte) error {
 	if err := strict(raw, &in); err != nil {
 		return fmt.Errorf("the principals served are AWS and Service: %w", err)
 	}
-	*p = Principals{Services: in.Service}
+	*p = Principals{}
 	for _, name := range in.AWS {
 		switch {
 		case name == "*":
@@ -53,6 +55,7 @@ func (p *Principals) UnmarshalJSON(raw []byte) error {
 		if !serviceName.MatchString(name) {
 			return fmt.Errorf(`Invalid principal in policy: "SERVICE":%q`, name) //nolint:staticcheck
 		}
+		p.Services = append(p.Services, regional.ReplaceAllString(name, "$1.amazonaws.com"))
 	}
 	if !p.Everyone && len(p.AWS) == 0 && len(p.Services) == 0 {
 		return errors.New("no principal is named")
@@ -147,6 +150,12 @@ func (d Document) reach(effect Effect, who Principal, r Request) reach {
 		}
 	}
 	return best
+}
+
+// Lets says whether the policy of a resource lets a principal of another account
+// in, as far as it is the resource's to say.
+func (d Document) Lets(who Principal, r Request) bool {
+	return d.reach(Deny, who, r) == notNamed && d.reach(Allow, who, r) != notNamed
 }
 
 // accountOf is the account in an ARN; empty where it has none.

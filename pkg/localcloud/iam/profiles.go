@@ -160,6 +160,29 @@ type Profile struct {
 	Role    string // name
 }
 
+// RoleARN is the ARN of an account's role: the one of that name, or what it would
+// be below no path.
+func (s *Service) RoleARN(account, name string) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if a := s.accounts[account]; a != nil && a.Roles[name] != nil {
+		return a.Roles[name].ARN
+	}
+	return arnOf(account, "role", "/", name)
+}
+
+// Trust is the policy of who may assume a role, and how long a session of it may
+// be, in seconds. ok is false when there is no such role.
+func (s *Service) Trust(roleARN string) (trust ResourcePolicy, longest int32, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r := s.find(roleARN)
+	if r == nil {
+		return ResourcePolicy{}, 0, false
+	}
+	return ResourcePolicy{Document: r.Trust.parsed, Owner: accountOf(roleARN), MustDelegate: true}, r.MaxSession, true
+}
+
 // Profile finds an instance profile by its name or ARN. The error says that there
 // is none, or that it has no role.
 func (s *Service) Profile(account, ref string) (Profile, error) {

@@ -3,7 +3,9 @@ package iam
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -259,6 +261,7 @@ type Role struct {
 	// every service.
 	Trust    json.RawMessage
 	Policies map[string]json.RawMessage // inline ones, by name
+	Attached []string                   // ARNs of managed policies
 	Boundary json.RawMessage            // nil: none
 }
 
@@ -296,6 +299,12 @@ func (s *Service) PutRole(in Role) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, arn := range in.Attached {
+		if _, ok := s.managed(account, arn); !ok {
+			return fail("policy "+arn, errors.New("there is none"))
+		}
+	}
+	r.Attached = slices.Clone(in.Attached)
 	s.account(account).Roles[r.Name] = r
 	return nil
 }
@@ -304,7 +313,7 @@ func (s *Service) PutRole(in Role) error {
 const openTrust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"%s"},"Action":"sts:AssumeRole"},` +
 	`{"Effect":"Allow","Principal":{"Service":["ec2.amazonaws.com","events.amazonaws.com","lambda.amazonaws.com","scheduler.amazonaws.com","states.amazonaws.com","cloudformation.amazonaws.com"]},"Action":"sts:AssumeRole"}]}`
 
-// Role returns a role's trust and inline policies.
+// Role returns a role as PutRole takes it.
 func (s *Service) Role(arn string) (Role, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -312,7 +321,7 @@ func (s *Service) Role(arn string) (Role, bool) {
 	if r == nil {
 		return Role{}, false
 	}
-	out := Role{ARN: arn, Trust: []byte(r.Trust.raw), Policies: map[string]json.RawMessage{}}
+	out := Role{ARN: arn, Trust: []byte(r.Trust.raw), Attached: slices.Clone(r.Attached), Policies: map[string]json.RawMessage{}}
 	for name, p := range r.Inline {
 		out.Policies[name] = []byte(p.raw)
 	}

@@ -88,17 +88,15 @@ func (s *Service) Permissions(roleARN string) []Use {
 	return out
 }
 
-// Roles are the ARNs of all roles of an account, by name.
-func (s *Service) Roles(account string) []string {
+// Roles are the ARNs of all roles, by account and name.
+func (s *Service) Roles() []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	a := s.accounts[account]
-	if a == nil {
-		return nil
-	}
 	var out []string
-	for _, name := range sortedKeys(a.Roles) {
-		out = append(out, a.Roles[name].ARN)
+	for _, id := range sortedKeys(s.accounts) {
+		for _, name := range sortedKeys(s.accounts[id].Roles) {
+			out = append(out, s.accounts[id].Roles[name].ARN)
+		}
 	}
 	return out
 }

@@ -164,3 +164,13 @@ func (s *Service) GenerateDataKey(ctx context.Context, in *kms.GenerateDataKeyIn
 	}
 	return &kms.GenerateDataKeyOutput{Plaintext: plain, CiphertextBlob: blob, KeyId: aws.String(k.ARN)}, nil
 }
+
+// KeyOf is the ARN of the key that has encrypted a ciphertext; empty for anything
+// else.
+func KeyOf(blob []byte) string {
+	arn, _, err := splitCiphertext(blob)
+	if err != nil {
+		return ""
+	}
+	return arn
+}

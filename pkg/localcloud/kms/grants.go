@@ -3,6 +3,8 @@ package kms
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -109,4 +111,24 @@ func (s *Service) RetireGrant(ctx context.Context, in *kms.RetireGrantInput, opt
 	}
 	delete(k.Grants, *in.GrantId)
 	return &kms.RetireGrantOutput{}, nil
+}
+
+// Policy is a key's policy and its grants, for those who decide on its use. ok is
+// false when the ARN is of no key.
+func (s *Service) Policy(arn string) (policy string, grants []types.GrantListEntry, ok bool) {
+	m := keyARN.FindStringSubmatch(arn)
+	if m == nil {
+		return "", nil, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, _, err := s.find(scope.Key{Account: m[2], Region: m[1]}, arn)
+	if err != nil {
+		return "", nil, false
+	}
+	for _, id := range slices.Sorted(maps.Keys(k.Grants)) {
+		g := k.Grants[id]
+		grants = append(grants, types.GrantListEntry{GrantId: aws.String(id), GranteePrincipal: aws.String(g.Grantee), Operations: g.Operations, Constraints: g.Context})
+	}
+	return k.Policy, grants, true
 }

@@ -3,7 +3,6 @@ package kms
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"sort"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/google/uuid"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -186,7 +186,7 @@ func (s *Service) GetKeyPolicy(ctx context.Context, in *kms.GetKeyPolicyInput, o
 	return &kms.GetKeyPolicyOutput{Policy: aws.String(k.Policy), PolicyName: aws.String("default")}, nil
 }
 
-// PutKeyPolicy replaces the key's policy. It is kept, not enforced.
+// PutKeyPolicy replaces the key's policy.
 func (s *Service) PutKeyPolicy(ctx context.Context, in *kms.PutKeyPolicyInput, optFns ...func(*kms.Options)) (*kms.PutKeyPolicyOutput, error) {
 	if err := checkPolicyName(in.PolicyName); err != nil {
 		return nil, err
@@ -245,9 +245,8 @@ func checkPolicyName(name *string) error {
 }
 
 func checkPolicy(policy string) error {
-	var parsed struct{ Statement any }
-	if err := json.Unmarshal([]byte(policy), &parsed); err != nil || parsed.Statement == nil {
-		return &types.MalformedPolicyDocumentException{Message: aws.String("The policy is not a JSON object with a Statement.")}
+	if _, err := iam.ParseResource([]byte(policy)); err != nil {
+		return &types.MalformedPolicyDocumentException{Message: aws.String(err.Error())}
 	}
 	return nil
 }

@@ -186,6 +186,7 @@ func (s *Service) Wire() wire.Service {
 			"CreateGrant":         wire.Op(s.CreateGrant),
 			"CreateKey":           wire.Op(s.CreateKey),
 			"Decrypt":             wire.Op(s.Decrypt),
+			"DeleteAlias":         wire.Op(s.DeleteAlias),
 			"DescribeKey":         wire.Op(s.DescribeKey),
 			"DisableKey":          wire.Op(s.DisableKey),
 			"EnableKey":           wire.Op(s.EnableKey),
@@ -198,6 +199,7 @@ func (s *Service) Wire() wire.Service {
 			"PutKeyPolicy":        wire.Op(s.PutKeyPolicy),
 			"RetireGrant":         wire.Op(s.RetireGrant),
 			"ScheduleKeyDeletion": wire.Op(s.ScheduleKeyDeletion),
+			"UpdateAlias":         wire.Op(s.UpdateAlias),
 		},
 	}
 }

@@ -154,7 +154,7 @@ func (s *Service) report(ctx context.Context, e *event, condition, destination s
 		ResponseContext: responseContext{StatusCode: 200, ExecutedVersion: "$LATEST", FunctionError: e.last.FunctionError}, ResponsePayload: e.last.Payload,
 	})
 	if err == nil {
-		err = s.config.Destination(ctx, wire.Caller{Account: e.function.key.Account, Region: e.function.key.Region}, c.Role, destination, raw)
+		err = s.config.Destination(ctx, wire.Caller{Account: e.function.key.Account, Region: e.function.key.Region, Source: e.function.config.ARN}, c.Role, destination, raw)
 	}
 	if err != nil {
 		s.config.Logger.Error("lost: the destination of an asynchronous invocation did not take its record", "function", c.Name, "destination", destination, "error", err)

@@ -55,6 +55,9 @@ func (s *Service) environment(k scope.Key, c configuration) ([]string, error) {
 	if credentials.SessionToken != "" {
 		all["AWS_SESSION_TOKEN"] = credentials.SessionToken
 	}
+	if s.config.Environment != nil {
+		maps.Copy(all, s.config.Environment())
+	}
 	maps.Copy(all, c.Env)
 	env := make([]string, 0, len(all))
 	for _, name := range slices.Sorted(maps.Keys(all)) {

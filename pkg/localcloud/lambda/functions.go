@@ -44,6 +44,9 @@ func (s *Service) CreateFunction(ctx context.Context, in *awslambda.CreateFuncti
 	}); err != nil {
 		return nil, err
 	}
+	if err := s.checkRole(c); err != nil {
+		return nil, err
+	}
 	if s.exists(k, name) {
 		return nil, conflict("Function already exist: " + name)
 	}
@@ -60,6 +63,17 @@ func (s *Service) CreateFunction(ctx context.Context, in *awslambda.CreateFuncti
 		return nil, conflict("Function already exist: " + name)
 	}
 	return as[awslambda.CreateFunctionOutput](s.replace(k, nil, c).describe())
+}
+
+// checkRole refuses a role that Lambda cannot assume, as Lambda does.
+func (s *Service) checkRole(c configuration) error {
+	if s.config.Assumable == nil {
+		return nil
+	}
+	if err := s.config.Assumable(strings.Split(c.ARN, ":")[4], c.ARN, c.Role); err != nil {
+		return invalid("The role defined for the function cannot be assumed by Lambda.")
+	}
+	return nil
 }
 
 // as copies a configuration to one of the outputs of the SDK that consist of its
@@ -209,6 +223,9 @@ func (s *Service) UpdateFunctionConfiguration(ctx context.Context, in *awslambda
 		}
 		if in.Role != nil {
 			c.Role = *in.Role
+			if err := s.checkRole(*c); err != nil {
+				return err
+			}
 		}
 		if in.Handler != nil {
 			c.HandlerName = *in.Handler

@@ -101,6 +101,22 @@ func (s *Service) GetPolicy(ctx context.Context, in *awslambda.GetPolicyInput, o
 	return &awslambda.GetPolicyOutput{Policy: aws.String(string(raw)), RevisionId: orNil(f.config.PolicyRevision)}, nil
 }
 
+// Policy is the resource policy of a function's ARN, empty without one. ok is
+// false when there is no such function.
+func (s *Service) Policy(arn string) (document string, ok bool, err error) {
+	f, err := s.find(arn, s.config.Default)
+	if err != nil {
+		return "", false, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(f.config.Policy) == 0 {
+		return "", true, nil
+	}
+	raw, err := json.Marshal(policy{Version: "2012-10-17", ID: "default", Statement: f.config.Policy})
+	return string(raw), true, err
+}
+
 // RemovePermission implements awslambda.Client's.
 func (s *Service) RemovePermission(ctx context.Context, in *awslambda.RemovePermissionInput, optFns ...func(*awslambda.Options)) (*awslambda.RemovePermissionOutput, error) {
 	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))

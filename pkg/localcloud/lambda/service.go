@@ -32,6 +32,9 @@ type Config struct {
 	// Credentials are those of a function's role; nil: the access key id is the
 	// account's number, which the embedded AWS takes for the account's root.
 	Credentials func(account, region, roleARN, function string) (Credentials, error)
+	// Assumable says why Lambda cannot assume a role for a function; nil: it always
+	// can.
+	Assumable func(account, sourceARN, roleARN string) error
 	// Object reads an archive that CreateFunction names by bucket and key; nil:
 	// such functions are refused.
 	Object func(ctx context.Context, bucket, key string) ([]byte, error)
@@ -39,6 +42,9 @@ type Config struct {
 	// function or bus, with the role of the function, whose account and region
 	// are of. Nil: destinations are refused.
 	Destination func(ctx context.Context, of wire.Caller, roleARN, destinationARN string, record []byte) error
+	// Environment is told to the processes of all functions, whose own variables
+	// win; nil: nothing.
+	Environment func() map[string]string
 	// MaxProcesses bounds the processes of one function. Default 10.
 	MaxProcesses int
 	// Idle is how long a process without work is kept, in real time. Default

@@ -15,13 +15,16 @@ import (
 const namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 // document is a sub-resource of a bucket whose content is kept as the client
-// put it, since nothing here acts on it.
+// put it. Nothing acts on it but who asks for the policy.
 type document struct {
 	query   string             // in the URL: ?policy
 	root    string             // XML element; empty: JSON
 	missing gofakes3.ErrorCode // what GET answers when there is none
 	initial string             // what a new bucket has; empty: none
 }
+
+// policyQuery is the sub-resource of a bucket's policy.
+const policyQuery = "policy"
 
 // documents lists them. What new buckets have is what S3 gives them since
 // April 2023 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/create-bucket-faq.html).
@@ -33,7 +36,7 @@ func documents() []document {
 			initial: `<PublicAccessBlockConfiguration xmlns="` + namespace + `"><BlockPublicAcls>true</BlockPublicAcls><IgnorePublicAcls>true</IgnorePublicAcls><BlockPublicPolicy>true</BlockPublicPolicy><RestrictPublicBuckets>true</RestrictPublicBuckets></PublicAccessBlockConfiguration>`},
 		{query: "ownershipControls", root: "OwnershipControls", missing: "OwnershipControlsNotFoundError",
 			initial: `<OwnershipControls xmlns="` + namespace + `"><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>`},
-		{query: "policy", missing: "NoSuchBucketPolicy"},
+		{query: policyQuery, missing: "NoSuchBucketPolicy"},
 		{query: "lifecycle", root: "LifecycleConfiguration", missing: "NoSuchLifecycleConfiguration"},
 		{query: "tagging", root: "Tagging", missing: "NoSuchTagSet"},
 	}
@@ -83,7 +86,7 @@ func (s *Service) serveDocument(w http.ResponseWriter, r *http.Request, bucketNa
 			fail(w, r, http.StatusBadRequest, gofakes3.ErrIncompleteBody, err.Error())
 			return
 		}
-		if code, message := d.check(body); code != gofakes3.ErrNone {
+		if code, message := s.checkDocument(d, bucketName, body); code != gofakes3.ErrNone {
 			fail(w, r, http.StatusBadRequest, code, message)
 			return
 		}
@@ -120,6 +123,17 @@ func (s *Service) serveDocument(w http.ResponseWriter, r *http.Request, bucketNa
 		w.Header().Set("Content-Type", contentType)
 		_, _ = io.WriteString(w, content) // the client may have gone
 	}
+}
+
+// checkDocument is check, and what is configured to look at policies.
+func (s *Service) checkDocument(d document, bucketName string, body []byte) (gofakes3.ErrorCode, string) {
+	code, message := d.check(body)
+	if code == gofakes3.ErrNone && d.query == policyQuery && s.cfg.CheckPolicy != nil {
+		if err := s.cfg.CheckPolicy(bucketName, string(body)); err != nil {
+			return "MalformedPolicy", err.Error()
+		}
+	}
+	return code, message
 }
 
 // check looks whether a document is one.

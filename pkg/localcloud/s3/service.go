@@ -25,6 +25,9 @@ type Config struct {
 	Dir     string // of the objects' files; made if need be
 	// Secret returns the secret of an access key, for presigned URLs.
 	Secret func(accessKeyID string) (secret string, ok bool)
+	// CheckPolicy says what is wrong with the policy of a bucket; nil: anything
+	// goes that is JSON.
+	CheckPolicy func(bucket, policy string) error
 	// Now is the time that presigned URLs expire by. Default: this machine's,
 	// whatever Clock says, since their makers know no other.
 	Now func() time.Time

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -32,8 +33,10 @@ func checkTopicAttributes(attributes map[string]string) error {
 			return invalid("AttributeName %s (allowed: %s)", name, strings.Join(topicAttributes(), ", "))
 		case name == "SignatureVersion" && value != "" && value != "1" && value != "2":
 			return invalid("SignatureVersion %q (allowed: 1, 2)", value)
-		case name == "Policy" && value != "" && !json.Valid([]byte(value)):
-			return invalid("Policy: it is not JSON")
+		case name == "Policy" && value != "":
+			if _, err := iam.ParseResource([]byte(value)); err != nil {
+				return invalid("Policy: %v", err)
+			}
 		}
 	}
 	return nil
@@ -48,46 +51,24 @@ func (t *topic) signatureVersion() string {
 	return "1"
 }
 
-// statement is what of a policy's statement decides on publishing.
-type statement struct {
-	Effect    string
-	Principal any
-	Action    any
-	Condition any
-}
-
-// mayPublish says whether a caller may publish: the topic's own account may, and
-// services of AWS; others when the policy allows it to everybody, without a
-// condition. Narrower policies are not evaluated, and allow nothing.
+// mayPublish says whether the root of an account may publish: that of the topic's
+// own may, that of another when the topic's policy says so. Sessions of roles and
+// services were decided on before they came here, if callers are held to policies.
 func (t *topic) mayPublish(who wire.Caller) error {
-	if who.Account == strings.Split(t.ARN, ":")[4] {
+	if who.ARN == "" {
+		who.ARN = "arn:aws:iam::" + who.Account + ":root"
+	}
+	if who.Account == strings.Split(t.ARN, ":")[4] || !strings.HasSuffix(who.ARN, ":root") {
 		return nil
 	}
-	var policy struct{ Statement []statement }
-	_ = json.Unmarshal([]byte(t.Attributes["Policy"]), &policy) // checked when it was set; without one nothing is allowed
-	for _, s := range policy.Statement {
-		if s.Effect == "Allow" && everybody(s.Principal) && s.Condition == nil && has(s.Action, "sns:Publish") {
-			return nil
-		}
+	const action = "sns:Publish"
+	policy, err := iam.ParseResource([]byte(t.Attributes["Policy"]))
+	about := iam.Context(map[string][]string{"aws:PrincipalAccount": {who.Account}, "aws:PrincipalArn": {who.ARN}, "aws:SecureTransport": {"true"}})
+	if err == nil && policy.Lets(iam.Principal{Account: who.Account, ARN: who.ARN}, iam.Request{Action: action, Resource: t.ARN, Context: about}) {
+		return nil
 	}
 	return &types.AuthorizationErrorException{Message: aws.String(
 		"User: " + who.ARN + " is not authorized to perform: SNS:Publish on resource: " + t.ARN + " because no resource-based policy allows the SNS:Publish action")}
-}
-
-func everybody(principal any) bool {
-	if m, ok := principal.(map[string]any); ok {
-		principal = m["AWS"]
-	}
-	return has(principal, "*")
-}
-
-// has says whether a text, or one of a list, is wanted.
-func has(value any, wanted string) bool {
-	if list, ok := value.([]any); ok {
-		return slices.ContainsFunc(list, func(v any) bool { return has(v, wanted) })
-	}
-	text, ok := value.(string)
-	return ok && strings.EqualFold(text, wanted)
 }
 
 // SetTopicAttributes sets one attribute; an empty value takes it away.

@@ -119,7 +119,7 @@ func (s *Service) send(ctx context.Context, sub subscription, arn string, body [
 
 // asSNS is a context for calls of SNS in the name of a topic.
 func (s *Service) asSNS(ctx context.Context, m Message, of scope.Key) context.Context {
-	return wire.WithCaller(ctx, wire.Caller{Account: strings.Split(m.TopicARN, ":")[4], Region: of.Region, ARN: Principal})
+	return wire.WithCaller(ctx, wire.Caller{Account: strings.Split(m.TopicARN, ":")[4], Region: of.Region, ARN: Principal, Source: m.TopicARN})
 }
 
 func (s *Service) post(ctx context.Context, sub subscription, body []byte, m Message) error {
@@ -180,7 +180,7 @@ func (s *Service) invoke(ctx context.Context, sub subscription, m Message, versi
 	if len(parts) < 7 {
 		return wire.Errorf("InvalidParameterValueException", "%q is not the ARN of a function", sub.Endpoint)
 	}
-	ctx = wire.WithCaller(ctx, wire.Caller{Account: parts[4], Region: parts[3]})
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: parts[4], Region: parts[3], ARN: Principal, Source: m.TopicARN})
 	_, err = s.cfg.Functions.Invoke(ctx, &lambda.InvokeInput{FunctionName: aws.String(sub.Endpoint), Payload: payload, InvocationType: lambdatypes.InvocationTypeEvent})
 	return err
 }

@@ -49,7 +49,7 @@ func (s *Service) Publish(ctx context.Context, in *sns.PublishInput, optFns ...f
 	if extra := len(t.Messages) - keptMessages; extra > 0 {
 		t.Messages = slices.Clone(t.Messages[extra:])
 	}
-	subscriptions := slices.Clone(t.Subscriptions)
+	subscriptions := slices.Repeat(t.Subscriptions, 1+s.repeats)
 	for _, id := range slices.Sorted(maps.Keys(s.listeners[arn])) {
 		s.listeners[arn][id](message)
 	}

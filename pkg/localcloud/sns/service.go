@@ -95,6 +95,15 @@ type Service struct {
 	topics    map[scope.Key]map[string]*topic // by name
 	listeners map[string]map[int]func(Message)
 	last      int
+	repeats   int
+}
+
+// Repeat delivers every message so many times more, at once, as SNS may: it
+// delivers at least once.
+func (s *Service) Repeat(times int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.repeats = times
 }
 
 // New returns a Service.
@@ -155,6 +164,18 @@ func (s *Service) Listen(arn string, f func(Message)) (cancel func()) {
 		defer s.mu.Unlock()
 		delete(s.listeners[arn], id)
 	}
+}
+
+// Policy is the resource policy of a topic, empty without one. ok is false when
+// there is no such topic.
+func (s *Service) Policy(arn string) (policy string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.topic(arn)
+	if err != nil {
+		return "", false
+	}
+	return t.Attributes["Policy"], true
 }
 
 // Messages are the last thousand messages of a topic, oldest first.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 )
 
 // number is an attribute that is a number.
@@ -57,7 +59,11 @@ func checkAttributes(attributes map[string]string) error {
 			if _, err := parseRedrive(value); err != nil {
 				return err
 			}
-		} else if (name == "Policy" || name == "RedriveAllowPolicy") && !json.Valid([]byte(value)) {
+		} else if name == "Policy" {
+			if _, err := iam.ParseResource([]byte(value)); err != nil {
+				return invalidValue("Invalid value for the parameter Policy. Reason: %s", err)
+			}
+		} else if name == "RedriveAllowPolicy" && !json.Valid([]byte(value)) {
 			return invalidValue("Invalid value for the parameter %s. Reason: it is not JSON.", name)
 		}
 	}

@@ -95,7 +95,7 @@ func (e *execution) end(r result, event types.HistoryEvent) bool {
 // run executes the machine on a goroutine of the clock.
 func (s *Service) run(e *execution, m *asl.Machine) {
 	ctx, cancel := context.WithCancelCause(wire.WithCaller(s.ctx, wire.Caller{
-		Account: e.Account, Region: e.Region, ARN: e.Role,
+		Account: e.Account, Region: e.Region, ARN: e.Role, Source: e.MachineARN,
 	}))
 	e.cancel = cancel
 	s.active.Add(1)

@@ -60,9 +60,12 @@ func (s *Service) CreateStateMachine(ctx context.Context, in *sfn.CreateStateMac
 		return nil, err
 	}
 
+	arn := machineARN(c, name)
+	if err := s.checkAssumable(arn, in.RoleArn); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	arn := machineARN(c, name)
 	if m := s.machines[arn]; m != nil {
 		switch {
 		case m.Deleting:
@@ -86,6 +89,16 @@ func checkRole(role *string) error {
 		return nil
 	}
 	return &types.InvalidArn{Message: aws.String(fmt.Sprintf("Invalid Role Arn: '%s'", aws.ToString(role)))}
+}
+
+// checkAssumable refuses a role that Step Functions cannot assume, in its words.
+func (s *Service) checkAssumable(machineARN string, role *string) error {
+	if parts := strings.Split(machineARN, ":"); s.config.Assumable != nil && len(parts) > 4 {
+		if err := s.config.Assumable(parts[4], machineARN, *role); err != nil {
+			return wire.Errorf("AccessDeniedException", "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume the provided role.")
+		}
+	}
+	return nil
 }
 
 func parse(definition *string) (*asl.Machine, error) {
@@ -123,6 +136,9 @@ func (s *Service) UpdateStateMachine(ctx context.Context, in *sfn.UpdateStateMac
 	}
 	if in.RoleArn != nil {
 		if err := checkRole(in.RoleArn); err != nil {
+			return nil, err
+		}
+		if err := s.checkAssumable(aws.ToString(in.StateMachineArn), in.RoleArn); err != nil {
 			return nil, err
 		}
 	}

@@ -48,8 +48,11 @@ type Config struct {
 	Invoker      Invoker
 	Integrations Integrations // nil: tasks that use them fail
 	Default      wire.Caller  // of calls without a caller in their context
-	Events       func(Event)  // nil: nobody listens; called outside of any lock
-	Logger       *slog.Logger // nil: silent
+	// Assumable says why Step Functions cannot assume a role for a state machine;
+	// nil: it always can.
+	Assumable func(account, sourceARN, roleARN string) error
+	Events    func(Event)  // nil: nobody listens; called outside of any lock
+	Logger    *slog.Logger // nil: silent
 }
 
 // Service implements Step Functions. It is safe for concurrent use.

@@ -59,14 +59,19 @@ func (s Session) Role() string { return roleName(s.RoleARN) }
 type Service struct {
 	clock    clock.Clock
 	fallback wire.Caller
+	admits   Admits
 
 	mu       sync.RWMutex
 	sessions map[string]Session // by access key id
 }
 
-// New returns a Service whose default caller is fallback.
-func New(c clock.Clock, fallback wire.Caller) *Service {
-	return &Service{clock: c, fallback: fallback, sessions: map[string]Session{}}
+// Admits says why a caller may not assume a role; nil: he may.
+type Admits func(ctx context.Context, who wire.Caller, in *sts.AssumeRoleInput) error
+
+// New returns a Service whose default caller is fallback. Without admits, every
+// caller may assume every role.
+func New(c clock.Clock, fallback wire.Caller, admits Admits) *Service {
+	return &Service{clock: c, fallback: fallback, admits: admits, sessions: map[string]Session{}}
 }
 
 // Resolve maps an access key to the account it belongs to and the ARN of its
@@ -171,6 +176,12 @@ func (s *Service) AssumeRole(ctx context.Context, in *sts.AssumeRoleInput, optFn
 			return nil, wire.Errorf("ValidationError", "DurationSeconds is %d; %d to %d are allowed", *in.DurationSeconds, int(shortestSession.Seconds()), int(longestSession.Seconds()))
 		}
 	}
+	who := s.caller(ctx, optFns)
+	if s.admits != nil {
+		if err := s.admits(ctx, who, in); err != nil {
+			return nil, err
+		}
+	}
 	session := Session{
 		AccessKeyID:     TemporaryPrefix + strings.ToUpper(scope.Hex(16)),
 		SecretAccessKey: scope.Hex(40),
@@ -179,7 +190,7 @@ func (s *Service) AssumeRole(ctx context.Context, in *sts.AssumeRoleInput, optFn
 		RoleARN:         arn,
 		SessionName:     name,
 		ExternalID:      aws.ToString(in.ExternalId),
-		SourceARN:       s.caller(ctx, optFns).ARN,
+		SourceARN:       who.ARN,
 		Expires:         s.clock.Now().Add(length).Truncate(time.Second),
 	}
 	s.mu.Lock()

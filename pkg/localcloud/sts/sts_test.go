@@ -18,7 +18,7 @@ func newService(t *testing.T) (*sts.Service, *clock.Virtual) {
 	t.Helper()
 	c := clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	t.Cleanup(c.Hold())
-	return sts.New(c, wire.Caller{Account: "111122223333", Region: "eu-west-1"}), c
+	return sts.New(c, wire.Caller{Account: "111122223333", Region: "eu-west-1"}, nil), c
 }
 
 func TestAMintedKeyActsInTheRolesAccountUntilItExpires(t *testing.T) {

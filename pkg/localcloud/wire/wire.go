@@ -18,7 +18,8 @@ type Caller struct {
 	Account     string // twelve digits
 	Region      string
 	AccessKeyID string
-	ARN         string // of the user or assumed role
+	ARN         string // of the user or assumed role, or the name of a service, such as sns.amazonaws.com
+	Source      string // ARN of what a service calls for, such as a topic; empty where it says nothing
 }
 
 type callerKey struct{}

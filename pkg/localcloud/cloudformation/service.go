@@ -1,0 +1,224 @@
+// Package cloudformation is CloudFormation of the embedded AWS: it makes,
+// updates and deletes the resources of templates in the other services, as
+// `cdk deploy` and the AWS CLI ask for it. What types it makes, and which of
+// them are only kept as records, kinds lists.
+package cloudformation
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+	"github.com/google/uuid"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+// Config is what a Service needs.
+type Config struct {
+	Clock   clock.Clock
+	Default wire.Caller // of calls without a caller in their context
+	// Services are what resources are made in. The types of those that are nil
+	// are refused.
+	Services Services
+	Logger   *slog.Logger
+}
+
+// stack is one stack; s.mu of the service guards it. Fields are exported for the
+// state.
+type stack struct {
+	identity
+	Status          types.StackStatus
+	Reason          string
+	Created         time.Time
+	Updated         time.Time
+	Deleted         time.Time
+	Body            string // of the template that is deployed
+	Description     string
+	Parameters      []types.Parameter
+	Hidden          []string // parameters that are not shown
+	Tags            []types.Tag
+	Capabilities    []types.Capability
+	RoleARN         string
+	Outputs         []types.Output
+	Imports         []string // names of other stacks' exports
+	Protected       bool
+	DisableRollback bool
+	Resources       map[string]*deployed
+	Events          []types.StackEvent // oldest first
+	ChangeSets      map[string]*changeSet
+}
+
+// deployed is a resource that was made.
+type deployed struct {
+	LogicalID, PhysicalID, Type         string
+	Properties, Attributes              map[string]any
+	DeletionPolicy, UpdateReplacePolicy string
+	Needs                               []string // logical ids
+	Status                              types.ResourceStatus
+	Reason                              string
+	Changed                             time.Time
+}
+
+// Service implements CloudFormation.
+type Service struct {
+	cfg   Config
+	kinds map[string]kind
+	work  *background.Group
+
+	mu     sync.Mutex
+	stacks map[scope.Key][]*stack // oldest first, deleted ones too
+}
+
+// New returns a Service without stacks.
+func New(cfg Config) *Service {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Service{cfg: cfg, kinds: kinds(cfg.Services), work: background.New(cfg.Clock), stacks: map[scope.Key][]*stack{}}
+}
+
+// Close ends the operations that are under way and waits for that, or until ctx
+// ends.
+func (s *Service) Close(ctx context.Context) error {
+	if err := s.work.Close(ctx); err != nil {
+		return fmt.Errorf("cloudformation: %w", err)
+	}
+	return nil
+}
+
+func (s *Service) caller(ctx context.Context, optFns []func(*cloudformation.Options)) wire.Caller {
+	return scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *cloudformation.Options) *string { return &o.Region })
+}
+
+// invalid is the error that CloudFormation has for almost everything.
+func invalid(format string, args ...any) error {
+	return wire.Errorf("ValidationError", format, args...)
+}
+
+var stackName = regexp.MustCompile(`^[a-zA-Z][-a-zA-Z0-9]{0,127}$`)
+
+func stackARN(k scope.Key, name string) string {
+	return fmt.Sprintf("arn:aws:cloudformation:%s:%s:stack/%s/%s", k.Region, k.Account, name, uuid.NewString())
+}
+
+// find returns a stack by name, of those that are not deleted, or by ARN. s.mu
+// is held.
+func (s *Service) find(k scope.Key, ref string) (*stack, error) {
+	all := s.stacks[k]
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].ARN == ref || all[i].Name == ref && all[i].Status != types.StackStatusDeleteComplete {
+			return all[i], nil
+		}
+	}
+	return nil, invalid("Stack with id %s does not exist", ref)
+}
+
+// event records what happens to a resource, or to the stack itself. s.mu is
+// held.
+func (s *Service) event(st *stack, token string, e types.StackEvent) {
+	now := s.cfg.Clock.Now()
+	e.EventId = aws.String(aws.ToString(e.LogicalResourceId) + "-" + string(e.ResourceStatus) + "-" + uuid.NewString())
+	e.StackId, e.StackName, e.Timestamp, e.ClientRequestToken = aws.String(st.ARN), aws.String(st.Name), aws.Time(now), scope.Optional(token)
+	st.Events = append(st.Events, e)
+}
+
+const stackType = "AWS::CloudFormation::Stack"
+
+// setStatus gives the stack a status, with its event. s.mu is held.
+func (s *Service) setStatus(st *stack, token string, status types.StackStatus, reason string) {
+	st.Status, st.Reason = status, reason
+	s.event(st, token, types.StackEvent{
+		LogicalResourceId: aws.String(st.Name), PhysicalResourceId: aws.String(st.ARN), ResourceType: aws.String(stackType),
+		ResourceStatus: types.ResourceStatus(status), ResourceStatusReason: scope.Optional(reason),
+	})
+}
+
+// busy says whether an operation is under way.
+func (st *stack) busy() bool {
+	return strings.HasSuffix(string(st.Status), "_IN_PROGRESS") && st.Status != types.StackStatusReviewInProgress
+}
+
+// Wire describes the service to the HTTP front.
+func (s *Service) Wire() wire.Service {
+	return wire.Service{
+		ID: "cloudformation", Name: "CloudFormation", Protocol: wire.AWSQuery, Version: "2010-05-15",
+		Operations: map[string]wire.Operation{
+			"CreateChangeSet":             wire.Op(s.CreateChangeSet),
+			"CreateStack":                 wire.Op(s.CreateStack),
+			"DeleteChangeSet":             wire.Op(s.DeleteChangeSet),
+			"DeleteStack":                 wire.Op(s.DeleteStack),
+			"DescribeChangeSet":           wire.Op(s.DescribeChangeSet),
+			"DescribeEvents":              wire.Op(s.DescribeEvents),
+			"DescribeStackEvents":         wire.Op(s.DescribeStackEvents),
+			"DescribeStackResource":       wire.Op(s.DescribeStackResource),
+			"DescribeStackResources":      wire.Op(s.DescribeStackResources),
+			"DescribeStacks":              wire.Op(s.DescribeStacks),
+			"ExecuteChangeSet":            wire.Op(s.ExecuteChangeSet),
+			"GetTemplate":                 wire.Op(s.GetTemplate),
+			"GetTemplateSummary":          wire.Op(s.GetTemplateSummary),
+			"ListChangeSets":              wire.Op(s.ListChangeSets),
+			"ListExports":                 wire.Op(s.ListExports),
+			"ListStackResources":          wire.Op(s.ListStackResources),
+			"ListStacks":                  wire.Op(s.ListStacks),
+			"UpdateStack":                 wire.Op(s.UpdateStack),
+			"UpdateTerminationProtection": wire.Op(s.UpdateTerminationProtection),
+			"ValidateTemplate":            wire.Op(s.ValidateTemplate),
+		},
+	}
+}
+
+// Snapshot implements wire.Stateful.
+func (s *Service) Snapshot() (json.RawMessage, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return json.Marshal(s.stacks)
+}
+
+// cutOff is what becomes of operations that a restart has ended: a state out of
+// which the stack can be deleted.
+var cutOff = map[types.StackStatus]types.StackStatus{
+	types.StackStatusCreateInProgress:                        types.StackStatusCreateFailed,
+	types.StackStatusRollbackInProgress:                      types.StackStatusRollbackFailed,
+	types.StackStatusDeleteInProgress:                        types.StackStatusDeleteFailed,
+	types.StackStatusUpdateInProgress:                        types.StackStatusUpdateRollbackFailed,
+	types.StackStatusUpdateCompleteCleanupInProgress:         types.StackStatusUpdateComplete,
+	types.StackStatusUpdateRollbackInProgress:                types.StackStatusUpdateRollbackFailed,
+	types.StackStatusUpdateRollbackCompleteCleanupInProgress: types.StackStatusUpdateRollbackComplete,
+}
+
+// Restore implements wire.Stateful. Operations that were under way have failed.
+func (s *Service) Restore(raw json.RawMessage) error {
+	stacks := map[scope.Key][]*stack{}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber() // properties are compared and handed on as they were written
+	if err := decoder.Decode(&stacks); err != nil {
+		return fmt.Errorf("restoring CloudFormation: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stacks = stacks
+	for _, all := range stacks {
+		for _, st := range all {
+			if status, ok := cutOff[st.Status]; ok {
+				s.setStatus(st, "", status, "the embedded AWS was stopped in the middle of this")
+			}
+			for _, c := range st.ChangeSets {
+				c.cutOff()
+			}
+		}
+	}
+	return nil
+}

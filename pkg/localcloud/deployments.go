@@ -1,0 +1,197 @@
+package localcloud
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	sdkiam "github.com/aws/aws-sdk-go-v2/service/iam"
+	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	sdkssm "github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/cloudformation"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+)
+
+func (c *Cloud) newCloudFormation(caller wire.Caller) *cloudformation.Service {
+	return cloudformation.New(cloudformation.Config{
+		Clock: c.cfg.Clock, Default: caller, Logger: c.cfg.Logger,
+		Services: cloudformation.Services{
+			IAM: c.IAM, Lambda: c.Lambda, States: c.States, Events: c.Events, Scheduler: c.Scheduler, SNS: c.SNS, SQS: c.SQS,
+			S3:  func(account, region string) cloudformation.S3 { return c.s3Client(account, region) },
+			KMS: c.KMS, SSM: c.SSM, Secrets: c.Secrets, EC2: c.EC2,
+		},
+	})
+}
+
+// s3Client is a client of S3 that needs no listener. Much of what S3 does for
+// buckets is served over HTTP only.
+func (c *Cloud) s3Client(account, region string) *sdks3.Client {
+	if region == "" {
+		region = c.cfg.Region
+	}
+	return sdks3.NewFromConfig(aws.Config{
+		Region: region, BaseEndpoint: aws.String("http://localhost"), HTTPClient: inProcess{c},
+		Credentials: credentials.NewStaticCredentialsProvider(account, sts.DefaultSecretAccessKey, ""),
+	}, func(o *sdks3.Options) { o.UsePathStyle = true })
+}
+
+// inProcess hands the requests of an SDK client to the services themselves.
+type inProcess struct{ c *Cloud }
+
+// Do implements aws.HTTPClient.
+func (p inProcess) Do(r *http.Request) (*http.Response, error) {
+	in := r.Clone(r.Context())
+	// A request as a server sees it has these, and no scheme in its URL.
+	in.RequestURI, in.RemoteAddr = r.URL.RequestURI(), "127.0.0.1:1"
+	if in.Host == "" {
+		in.Host = r.URL.Host
+	}
+	if in.Body == nil {
+		in.Body = http.NoBody
+	}
+	answer := httptest.NewRecorder()
+	p.c.handler.ServeHTTP(answer, in)
+	out := answer.Result()
+	out.Request = r
+	return out, nil
+}
+
+// functionEnvironment is what functions' processes are told beside what Lambda
+// tells them: where AWS is, which on AWS needs no telling.
+func (c *Cloud) functionEnvironment() map[string]string {
+	out := map[string]string{}
+	for name, value := range c.cfg.FunctionEnvironment {
+		out[name] = value
+	}
+	if url := c.URL(); url != "" {
+		out["AWS_ENDPOINT_URL"] = url
+	}
+	return out
+}
+
+// What `cdk bootstrap` makes, under the names that the CDK's default synthesizer
+// expects (https://docs.aws.amazon.com/cdk/v2/guide/bootstrapping-env.html).
+const (
+	bootstrapQualifier = "hnb659fds"
+	bootstrapVersion   = "30"
+)
+
+// Bootstrap makes what `cdk deploy` expects to find in an account and region, as
+// `cdk bootstrap` would: the assets' bucket, the version, and the roles. Empty
+// means the default ones. What is there already stays.
+func (c *Cloud) Bootstrap(ctx context.Context, account, region string) error {
+	if account == "" {
+		account = c.cfg.Account
+	}
+	if region == "" {
+		region = c.cfg.Region
+	}
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region, ARN: "arn:aws:iam::" + account + ":root"})
+	bucket := fmt.Sprintf("cdk-%s-assets-%s-%s", bootstrapQualifier, account, region)
+	if err := c.bootstrapBucket(ctx, bucket, account, region); err != nil {
+		return fmt.Errorf("bootstrap %s/%s: bucket: %w", account, region, err)
+	}
+	parameter := "/cdk-bootstrap/" + bootstrapQualifier + "/version"
+	if _, err := c.SSM.PutParameter(ctx, &sdkssm.PutParameterInput{
+		Name: aws.String(parameter), Value: aws.String(bootstrapVersion), Type: ssmtypes.ParameterTypeString, Overwrite: aws.Bool(true),
+	}); err != nil {
+		return fmt.Errorf("bootstrap %s/%s: version: %w", account, region, err)
+	}
+	roles := bootstrapRoles(account, region, bucket, parameter)
+	for name, statements := range roles {
+		if err := c.bootstrapRole(ctx, account, region, name, statements); err != nil {
+			return fmt.Errorf("bootstrap %s/%s: %s: %w", account, region, name, err)
+		}
+	}
+	return nil
+}
+
+func (c *Cloud) bootstrapBucket(ctx context.Context, bucket, account, region string) error {
+	client := c.s3Client(account, region)
+	in := &sdks3.CreateBucketInput{Bucket: &bucket}
+	if region != "us-east-1" {
+		in.CreateBucketConfiguration = &s3types.CreateBucketConfiguration{LocationConstraint: s3types.BucketLocationConstraint(region)}
+	}
+	if _, err := c.S3.HeadBucket(ctx, &sdks3.HeadBucketInput{Bucket: &bucket}); err != nil {
+		if _, err := client.CreateBucket(ctx, in); err != nil {
+			return err
+		}
+	}
+	_, err := client.PutBucketVersioning(ctx, &sdks3.PutBucketVersioningInput{
+		Bucket: &bucket, VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusEnabled},
+	})
+	return err
+}
+
+// bootstrapStatement is a statement of a policy.
+type bootstrapStatement struct {
+	Effect   string
+	Action   []string
+	Resource []string
+}
+
+func may(resource string, actions ...string) bootstrapStatement {
+	return bootstrapStatement{Effect: "Allow", Action: actions, Resource: []string{resource}}
+}
+
+// bootstrapRoles are the roles that the CDK's command line assumes, and the one
+// that it hands to CloudFormation, with what the bootstrap template gives them.
+func bootstrapRoles(account, region, bucket, parameter string) map[string][]bootstrapStatement {
+	bucketARN := "arn:aws:s3:::" + bucket
+	version := may(fmt.Sprintf("arn:aws:ssm:%s:%s:parameter%s", region, account, parameter), "ssm:GetParameter", "ssm:GetParameters")
+	return map[string][]bootstrapStatement{
+		"deploy-role": {
+			may("*", "cloudformation:*"), version, may("*", "sts:GetCallerIdentity"),
+			may("arn:aws:iam::"+account+":role/"+bootstrapRoleName("cfn-exec-role", account, region), "iam:PassRole"),
+			may(bucketARN, "s3:GetBucket*", "s3:List*", "s3:GetEncryptionConfiguration"), may(bucketARN+"/*", "s3:GetObject*"),
+		},
+		"file-publishing-role": {
+			may(bucketARN, "s3:GetBucket*", "s3:List*", "s3:GetEncryptionConfiguration"),
+			may(bucketARN+"/*", "s3:GetObject*", "s3:PutObject*", "s3:Abort*", "s3:DeleteObject*"), version,
+		},
+		"lookup-role": {
+			may("*", "cloudformation:Describe*", "cloudformation:Get*", "cloudformation:List*", "ec2:Describe*", "ssm:Get*", "iam:Get*", "iam:List*", "s3:List*", "s3:GetBucket*"),
+		},
+		"cfn-exec-role": {may("*", "*")},
+	}
+}
+
+func bootstrapRoleName(name, account, region string) string {
+	return "cdk-" + bootstrapQualifier + "-" + name + "-" + account + "-" + region
+}
+
+func (c *Cloud) bootstrapRole(ctx context.Context, account, region, name string, statements []bootstrapStatement) error {
+	principal := map[string]string{"AWS": "arn:aws:iam::" + account + ":root"}
+	if name == "cfn-exec-role" {
+		principal = map[string]string{"Service": cloudFormationPrincipal}
+	}
+	trust, err := json.Marshal(map[string]any{
+		"Version": "2012-10-17", "Statement": []any{map[string]any{"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}},
+	})
+	if err != nil {
+		return err
+	}
+	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
+	if err != nil {
+		return err
+	}
+	role := aws.String(bootstrapRoleName(name, account, region))
+	if _, err := c.IAM.GetRole(ctx, &sdkiam.GetRoleInput{RoleName: role}); err != nil {
+		if _, err := c.IAM.CreateRole(ctx, &sdkiam.CreateRoleInput{RoleName: role, AssumeRolePolicyDocument: aws.String(string(trust))}); err != nil {
+			return err
+		}
+	}
+	_, err = c.IAM.PutRolePolicy(ctx, &sdkiam.PutRolePolicyInput{
+		RoleName: role, PolicyName: aws.String(strings.TrimSuffix(name, "-role")), PolicyDocument: aws.String(string(policy)),
+	})
+	return err
+}

@@ -1,0 +1,64 @@
+package rehearsal
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	lambdaapi "github.com/aws/aws-sdk-go-v2/service/lambda"
+	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// deadLettersName is the queue of what could not be delivered, or failed.
+const deadLettersName = prefix + "triggers-dead-letters"
+
+func (f *Factory) deadLettersARN() string {
+	return fmt.Sprintf("arn:aws:sqs:%s:%s:%s", f.Cloud.Region(), f.Cloud.Account(), deadLettersName)
+}
+
+// deployDeadLetters makes the queue, and leads to it what the triggers could not
+// do.
+func (f *Factory) deployDeadLetters(ctx context.Context) error {
+	// As the CDK's construct allows it on AWS: to EventBridge, for rules of the
+	// account.
+	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []map[string]any{{
+		"Effect": "Allow", "Principal": map[string]any{"Service": events.Principal}, "Action": "sqs:SendMessage", "Resource": f.deadLettersARN(),
+		"Condition": map[string]any{"ArnLike": map[string]any{"aws:SourceArn": fmt.Sprintf("arn:aws:events:%s:%s:rule/*", f.Cloud.Region(), f.Cloud.Account())}},
+	}}})
+	if err != nil {
+		return err
+	}
+	attributes := map[string]string{"MessageRetentionPeriod": strconv.Itoa(workflow.DeadLetterDays * 24 * 60 * 60), "Policy": string(policy)}
+	queue, err := f.Cloud.SQS.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String(deadLettersName), Attributes: attributes})
+	if err != nil {
+		return fmt.Errorf("queue of dead letters: %w", err)
+	}
+	f.DeadLetters = aws.ToString(queue.QueueUrl)
+	for _, spec := range workflow.Triggers() {
+		_, err := f.Cloud.Lambda.PutFunctionEventInvokeConfig(ctx, &lambdaapi.PutFunctionEventInvokeConfigInput{
+			FunctionName:             aws.String(f.functionARN(spec.Stage)),
+			MaximumEventAgeInSeconds: aws.Int32(int32(workflow.DeliveryAge.Seconds())), MaximumRetryAttempts: aws.Int32(workflow.InvocationRetries),
+			DestinationConfig: &lambdatypes.DestinationConfig{OnFailure: &lambdatypes.OnFailure{Destination: aws.String(f.deadLettersARN())}},
+		})
+		if err != nil {
+			return fmt.Errorf("failures of function %s: %w", spec.Stage, err)
+		}
+	}
+	return nil
+}
+
+// startBuilds is the target of rules.
+func (f *Factory) startBuilds() eventtypes.Target {
+	return eventtypes.Target{
+		Id: aws.String(string(workflow.StartBuilds)), Arn: aws.String(f.functionARN(workflow.StartBuilds)),
+		DeadLetterConfig: &eventtypes.DeadLetterConfig{Arn: aws.String(f.deadLettersARN())},
+		RetryPolicy:      &eventtypes.RetryPolicy{MaximumEventAgeInSeconds: aws.Int32(int32(workflow.DeliveryAge.Seconds()))},
+	}
+}

@@ -1,0 +1,106 @@
+package rehearsal
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	iamapi "github.com/aws/aws-sdk-go-v2/service/iam"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+const (
+	// machineRole and schedulesRole are the state machine's and the schedules', as
+	// roleARN takes them.
+	machineRole   = "workflow"
+	schedulesRole = "schedules"
+	// builderProfile is the instance profile of builders and verifiers, and the name
+	// of its role, which reads no secret: there is none to be baked.
+	builderProfile = "ami-factory-builder"
+	// instanceProfile is that of instances which `userdata try` boots with agents:
+	// on AWS it is whatever the image's user makes.
+	instanceProfile = "ami-factory-instance"
+)
+
+// roleARN is the role of a function, of the state machine, or of schedules.
+func (f *Factory) roleARN(name string) string {
+	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, name)
+}
+
+// trust lets a service assume a role, as infra writes it.
+func trust(service string) json.RawMessage {
+	return fmt.Appendf(nil, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":%q},"Action":"sts:AssumeRole"}]}`, service)
+}
+
+// deployRoles gives each role the trust and the policies that infra gives it on
+// AWS.
+func (f *Factory) deployRoles(ctx context.Context, gossKey, topicARN string) error {
+	deployment := workflow.Deployment{
+		Partition: "aws", Account: f.Cloud.Account(), Region: f.Cloud.Region(),
+		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
+		BuilderRole: f.roleARN(strings.TrimPrefix(builderProfile, prefix)), Topic: topicARN,
+	}
+	if err := f.putRole(machineRole, "states.amazonaws.com", workflow.MachinePolicy(f.functionARN)); err != nil {
+		return err
+	}
+	if err := f.putRole(schedulesRole, "scheduler.amazonaws.com", workflow.SchedulesPolicy(f.functionARN, f.deadLettersARN())); err != nil {
+		return err
+	}
+	triggers := workflow.Triggers()
+	for _, spec := range workflow.Functions() {
+		policy := spec.Policy(deployment)
+		if slices.ContainsFunc(triggers, func(t workflow.Spec) bool { return t.Stage == spec.Stage }) {
+			policy = append(policy, workflow.DeadLettersStatement(f.deadLettersARN()))
+		}
+		if err := f.putRole(string(spec.Stage), "lambda.amazonaws.com", policy); err != nil {
+			return err
+		}
+	}
+	return f.deployProfiles(ctx)
+}
+
+func (f *Factory) putRole(name, service string, policy workflow.Policy) error {
+	raw, err := json.Marshal(policy)
+	if err != nil {
+		return fmt.Errorf("policy of role %s: %w", name, err)
+	}
+	return f.Cloud.IAM.PutRole(iam.Role{ARN: f.roleARN(name), Trust: trust(service), Policies: map[string]json.RawMessage{"calls": raw}})
+}
+
+// deployProfiles makes the roles and instance profiles of instances.
+func (f *Factory) deployProfiles(ctx context.Context) error {
+	for name, policy := range map[string]workflow.Policy{
+		builderProfile: workflow.BuilderPolicy(),
+		instanceProfile: {{
+			Actions:   []string{"secretsmanager:GetSecretValue", "ssm:GetParameter", "ssm:GetParameters"},
+			Resources: []string{f.agents("secretsmanager", "secret:"), f.agents("ssm", "parameter/")},
+		}},
+	} {
+		if err := f.putRole(strings.TrimPrefix(name, prefix), "ec2.amazonaws.com", policy); err != nil {
+			return err
+		}
+		_, err := f.Cloud.IAM.CreateInstanceProfile(ctx, &iamapi.CreateInstanceProfileInput{InstanceProfileName: aws.String(name)})
+		if awserr.Is(err, "EntityAlreadyExists") {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("instance profile %s: %w", name, err)
+		}
+		_, err = f.Cloud.IAM.AddRoleToInstanceProfile(ctx, &iamapi.AddRoleToInstanceProfileInput{InstanceProfileName: aws.String(name), RoleName: aws.String(name)})
+		if err != nil {
+			return fmt.Errorf("instance profile %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// agents are the ARNs of what agents start with.
+func (f *Factory) agents(service, kind string) string {
+	return fmt.Sprintf("arn:aws:%s:*:%s:%sami-factory/agents/*", service, f.Cloud.Account(), kind)
+}

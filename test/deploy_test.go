@@ -1,0 +1,301 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	cfntypes "github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	localiam "github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+// cdkVersion is of the CDK's command line, as npm has it. It reads the cloud
+// assemblies of the version of the CDK in go.mod.
+const cdkVersion = "2.1148.1"
+
+// stackName is the factory's, as infra's main names it.
+const stackName = "AmiFactory"
+
+// cdk is the stock command line, pointed at an embedded AWS by nothing but the
+// environment.
+type cdk struct {
+	t       *testing.T
+	dir     string // that it runs in, with a cdk.json
+	env     []string
+	context []string
+}
+
+// program runs a program in the folder; its last lines are told when it fails.
+func (c cdk) program(name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = c.dir, c.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
+	}
+	return string(out), nil
+}
+
+func (c cdk) run(args ...string) string {
+	c.t.Helper()
+	all := append([]string{"--yes", "aws-cdk@" + cdkVersion, "--no-color", "--no-notices", "--ci"}, args...)
+	out, err := c.program("npx", append(all, c.context...)...)
+	require.NoError(c.t, err, out)
+	return out
+}
+
+// newCDK prepares a folder for the command line, or says what this machine lacks
+// for it.
+func newCDK(t *testing.T, f *rehearsal.Factory) cdk {
+	t.Helper()
+	for _, program := range []string{"node", "npx"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("not run: `cdk deploy` needs Node.js 20 or later with npm, and %s is not installed", program)
+		}
+	}
+	c := cdk{t: t, dir: t.TempDir(), env: withoutAWS(os.Environ())}
+	c.env = append(c.env, f.Cloud.Environment()...)
+	c.env = append(c.env, "CDK_DISABLE_CLI_TELEMETRY=true", "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION=true", "JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION=true")
+	if out, err := c.program("npx", "--yes", "aws-cdk@"+cdkVersion, "--version"); err != nil {
+		t.Skipf("not run: npm cannot provide aws-cdk@%s: %v\n%s", cdkVersion, err, out)
+	}
+	dir, err := built()
+	require.NoError(t, err)
+	app := filepath.Join(c.dir, "infra")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", app, "../infra")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "build the CDK app: %s", out)
+
+	// The app's own settings, but for how it is built.
+	raw, err := os.ReadFile(filepath.Join("..", "cdk.json"))
+	require.NoError(t, err)
+	var settings map[string]any
+	require.NoError(t, json.Unmarshal(raw, &settings))
+	delete(settings, "build")
+	settings["app"] = app
+	raw, err = json.Marshal(settings)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(c.dir, "cdk.json"), raw, 0o600))
+	architecture := "x86_64"
+	if runtime.GOARCH == "arm64" {
+		architecture = "arm64"
+	}
+	c.context = []string{
+		"-c", "architecture=" + architecture, "-c", "functions=" + filepath.Join(dir, "lambda"), "-c", "goss=" + filepath.Join(dir, "tools", "goss"),
+	}
+	return c
+}
+
+// withoutAWS is an environment that says nothing of AWS.
+func withoutAWS(env []string) []string {
+	var out []string
+	for _, v := range env {
+		if !strings.HasPrefix(v, "AWS_") {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// decided are the decisions on the calls of roles.
+type decided struct {
+	mu  sync.Mutex
+	all []localcloud.Decision
+}
+
+func (d *decided) add(decision localcloud.Decision) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all = append(d.all, decision)
+}
+
+// denied are the calls that were, and roles those that called, by their names.
+func (d *decided) summary() (denied []string, roles map[string]int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	roles = map[string]int{}
+	for _, decision := range d.all {
+		name := decision.RoleARN[strings.LastIndex(decision.RoleARN, "/")+1:]
+		roles[name]++
+		if decision.Verdict != localiam.Allowed {
+			denied = append(denied, name+" "+decision.Request.Action+" "+decision.Request.Resource)
+		}
+	}
+	return denied, roles
+}
+
+func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not run: -short, and the CDK app takes minutes to compile")
+	}
+	var decisions decided
+	ctx := t.Context()
+	f := simFactory(t, func(o *rehearsal.Options) {
+		o.Bare, o.Decisions = true, decisions.add
+		// Node.js takes credentials for expired that have been so for a while.
+		o.Clock = clock.NewVirtual(time.Now())
+		o.Simulated = rehearsal.SimulatedGuest{Boot: 20 * time.Second, Provision: 4 * time.Minute, Check: 20 * time.Second}
+	})
+	c := newCDK(t, f)
+	cfg := f.Cloud.AWSConfig("")
+
+	// What is deployed is there, and is told.
+	c.run("deploy", "--require-approval", "never", "--outputs-file", "outputs.json", "-c", "version=first")
+	raw, err := os.ReadFile(filepath.Join(c.dir, "outputs.json"))
+	require.NoError(t, err)
+	var outputs map[string]map[string]string
+	require.NoError(t, json.Unmarshal(raw, &outputs))
+	machine := outputs[stackName]["StateMachineArn"]
+	assert.Equal(t, "arn:aws:states:eu-west-1:111122223333:stateMachine:"+workflow.MachineName, machine)
+	resources := deployed(t, cfg)
+	assert.Len(t, resources["AWS::Lambda::Function"], len(workflow.Functions()))
+	assert.Equal(t, []string{outputs[stackName]["BucketName"]}, resources["AWS::S3::Bucket"][:1])
+
+	// It bakes, with the roles of the template.
+	published := execute(t, cfg, machine)
+	assert.Equal(t, "Published", published.Status)
+	denied, roles := decisions.summary()
+	assert.Empty(t, denied)
+	for _, spec := range workflow.Stages() {
+		assert.Truef(t, anyRole(roles, functionRole(spec.Stage)), "stage %s was held to a role of the template: %v", spec.Stage, roles)
+	}
+
+	// Again: nothing to do.
+	assert.Contains(t, c.run("deploy", "--require-approval", "never", "-c", "version=first"), "no changes")
+	forced := c.run("deploy", "--require-approval", "never", "--force", "-c", "version=first")
+	assert.Contains(t, forced, "no changes")
+	assert.Equal(t, cfntypes.StackStatusCreateComplete, stack(t, cfg).StackStatus, "CloudFormation found none either")
+
+	// A change reaches the functions, and is told before.
+	diff := c.run("diff", "-c", "version=second")
+	assert.Contains(t, diff, "AMI_FACTORY_VERSION")
+	c.run("deploy", "--require-approval", "never", "-c", "version=second")
+	assert.Equal(t, cfntypes.StackStatusUpdateComplete, stack(t, cfg).StackStatus)
+	for _, name := range resources["AWS::Lambda::Function"] {
+		out, err := lambda.NewFromConfig(cfg).GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name})
+		require.NoError(t, err)
+		assert.Equal(t, "second", out.Environment.Variables["AMI_FACTORY_VERSION"], name)
+	}
+	assert.Equal(t, resources, deployed(t, cfg), "nothing was replaced")
+
+	// What is left is what the template retains.
+	id := stack(t, cfg).StackId
+	c.run("destroy", "--force")
+	requireOnlyRetained(t, cfg, id, resources)
+}
+
+// functionRole begins the name of a function's role, up to what CloudFormation
+// adds; names are cut to fit.
+func functionRole(s workflow.Stage) string {
+	var id strings.Builder
+	for word := range strings.SplitSeq(string(s), "-") {
+		id.WriteString(strings.ToUpper(word[:1]) + word[1:])
+	}
+	return id.String() + "Role"
+}
+
+func anyRole(roles map[string]int, id string) bool {
+	for name := range roles {
+		if strings.HasPrefix(name, stackName) && strings.Contains(name, id) {
+			return true
+		}
+	}
+	return false
+}
+
+func stack(t *testing.T, cfg aws.Config) cfntypes.Stack {
+	t.Helper()
+	out, err := cloudformation.NewFromConfig(cfg).DescribeStacks(t.Context(), &cloudformation.DescribeStacksInput{StackName: aws.String(stackName)})
+	require.NoError(t, err)
+	return out.Stacks[0]
+}
+
+// deployed are the physical ids of the stack's resources by type.
+func deployed(t *testing.T, cfg aws.Config) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(cfg), &cloudformation.ListStackResourcesInput{StackName: aws.String(stackName)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(t.Context())
+		require.NoError(t, err)
+		for _, r := range page.StackResourceSummaries {
+			out[*r.ResourceType] = append(out[*r.ResourceType], *r.PhysicalResourceId)
+		}
+	}
+	return out
+}
+
+// ending is the output of an execution.
+type ending struct {
+	Status string
+	Images map[string]string
+}
+
+// execute starts an execution with the SDK's client and waits for its end.
+func execute(t *testing.T, cfg aws.Config, machine string) ending {
+	t.Helper()
+	client := sfn.NewFromConfig(cfg)
+	started, err := client.StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: &machine, Input: aws.String(`{"recipe":"` + recipeName + `"}`)})
+	require.NoError(t, err)
+	var out *sfn.DescribeExecutionOutput
+	require.Eventually(t, func() bool {
+		out, err = client.DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: started.ExecutionArn})
+		require.NoError(t, err)
+		return out.Status != sfntypes.ExecutionStatusRunning
+	}, patience, 100*time.Millisecond)
+	require.Equal(t, sfntypes.ExecutionStatusSucceeded, out.Status, "%s: %s", aws.ToString(out.Error), aws.ToString(out.Cause))
+	var e ending
+	require.NoError(t, json.NewDecoder(bytes.NewReader([]byte(*out.Output))).Decode(&e))
+	return e
+}
+
+// requireOnlyRetained looks for what a destroyed stack has left.
+func requireOnlyRetained(t *testing.T, cfg aws.Config, stackID *string, resources map[string][]string) {
+	t.Helper()
+	ctx := t.Context()
+	out, err := cloudformation.NewFromConfig(cfg).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: stackID})
+	require.NoError(t, err)
+	assert.Equal(t, cfntypes.StackStatusDeleteComplete, out.Stacks[0].StackStatus)
+	functions, err := lambda.NewFromConfig(cfg).ListFunctions(ctx, &lambda.ListFunctionsInput{})
+	require.NoError(t, err)
+	assert.Empty(t, functions.Functions)
+	machines, err := sfn.NewFromConfig(cfg).ListStateMachines(ctx, &sfn.ListStateMachinesInput{})
+	require.NoError(t, err)
+	assert.Empty(t, machines.StateMachines)
+	roles, err := iam.NewFromConfig(cfg).ListRoles(ctx, &iam.ListRolesInput{})
+	require.NoError(t, err)
+	for _, role := range roles.Roles {
+		assert.Truef(t, strings.HasPrefix(*role.RoleName, "cdk-"), "role %s", *role.RoleName)
+	}
+	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	for _, bucket := range resources["AWS::S3::Bucket"][:1] {
+		_, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &bucket})
+		assert.NoErrorf(t, err, "the reports in %s are evidence, and stay", bucket)
+	}
+}
