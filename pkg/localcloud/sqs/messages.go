@@ -230,7 +230,8 @@ func (m *message) received(in *sqs.ReceiveMessageInput) types.Message {
 	for _, name := range in.MessageSystemAttributeNames {
 		asked[string(name)] = true
 	}
-	for _, name := range in.AttributeNames { // the older name of the same
+	//lint:ignore SA1019 clients that know the older name send it
+	for _, name := range in.AttributeNames {
 		asked[string(name)] = true
 	}
 	for name, value := range system {

@@ -3,6 +3,7 @@ package multipart_test
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"mime"
@@ -35,7 +36,7 @@ func read(t *testing.T, archive string) []multipart.Part {
 	var out []multipart.Part
 	for reader := stdmultipart.NewReader(message.Body, parameters["boundary"]); ; {
 		part, err := reader.NextPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out
 		}
 		require.NoError(t, err)
