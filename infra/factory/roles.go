@@ -27,6 +27,7 @@ func newBuilderRole(scope constructs.Construct) builderRole {
 		Description: jsii.String("AMI factory builder and verifier instances"),
 	})
 	allow(role, workflow.BuilderPolicy())
+	exceptPolicy(role, exception{"AwsSolutions-IAM5", []string{`Resource::\*`}, "IAM knows no resource for the channel of the SSM agent and its heartbeat."})
 	profile := awsiam.NewCfnInstanceProfile(scope, jsii.String("BuilderProfile"), &awsiam.CfnInstanceProfileProps{
 		Roles: &[]any{role.RoleName()},
 	})
