@@ -155,7 +155,8 @@ func TestAScheduleMayDoWhatItsRoleMay(t *testing.T) {
 			allowed = queue
 		}
 		role := "arn:aws:iam::111122223333:role/" + name
-		require.NoError(t, c.IAM.PutRole(iam.Role{ARN: role, Policies: map[string]json.RawMessage{"calls": json.RawMessage(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sqs:SendMessage","Resource":"` + allowed + `"}]}`)}}))
+		trust := json.RawMessage(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"scheduler.amazonaws.com"},"Action":"sts:AssumeRole"}]}`)
+		require.NoError(t, c.IAM.PutRole(iam.Role{ARN: role, Trust: trust, Policies: map[string]json.RawMessage{"calls": json.RawMessage(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sqs:SendMessage","Resource":"` + allowed + `"}]}`)}}))
 		_, err := client.CreateSchedule(t.Context(), &scheduler.CreateScheduleInput{
 			Name: &name, ScheduleExpression: aws.String("rate(1 day)"), FlexibleTimeWindow: &schedulertypes.FlexibleTimeWindow{Mode: schedulertypes.FlexibleTimeWindowModeOff},
 			Target: &schedulertypes.Target{Arn: &queue, RoleArn: &role, Input: aws.String(name), DeadLetterConfig: &schedulertypes.DeadLetterConfig{Arn: &deadARN}},
