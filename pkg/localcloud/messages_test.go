@@ -41,7 +41,12 @@ const anybodySends = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Pr
 // inbox is a queue that everybody may send to.
 func inbox(t *testing.T, c *localcloud.Cloud, name string) (url, arn string) {
 	t.Helper()
-	out, err := sqs.NewFromConfig(c.AWSConfig("")).CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: &name, Attributes: map[string]string{"Policy": anybodySends}})
+	return queueWith(t, c, name, map[string]string{"Policy": anybodySends})
+}
+
+func queueWith(t *testing.T, c *localcloud.Cloud, name string, attributes map[string]string) (url, arn string) {
+	t.Helper()
+	out, err := sqs.NewFromConfig(c.AWSConfig("")).CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
 	require.NoError(t, err)
 	return *out.QueueUrl, "arn:aws:sqs:" + region + ":" + account + ":" + name
 }
@@ -147,8 +152,9 @@ func TestAScheduleMayDoWhatItsRoleMay(t *testing.T) {
 	c := listening(t, func(cfg *localcloud.Config) { cfg.EnforceIAM = true })
 	client := scheduler.NewFromConfig(c.AWSConfig(""))
 	c.Scheduler.Start()
-	jobs, jobsARN := inbox(t, c, "jobs")
-	dead, deadARN := inbox(t, c, "dead")
+	// Without a policy of the queue's own, which alone would let the role send.
+	jobs, jobsARN := queueWith(t, c, "jobs", nil)
+	dead, deadARN := queueWith(t, c, "dead", nil)
 	for name, queue := range map[string]string{"may": jobsARN, "may-not": jobsARN} {
 		allowed := deadARN
 		if name == "may" {
