@@ -20,7 +20,8 @@ import (
 func (c *Cloud) newLambda(caller wire.Caller) *lambda.Service {
 	return lambda.New(lambda.Config{
 		Clock: c.cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "functions"),
-		Credentials: c.functionCredentials, Assumable: c.assumable(lambdaPrincipal), Object: c.object, Destination: c.destination, Environment: c.functionEnvironment, Logger: c.cfg.Logger,
+		Credentials: c.functionCredentials, Assumable: c.assumable(lambdaPrincipal), Object: c.object, Destination: c.destination, Environment: c.functionEnvironment,
+		Life: functionSession*time.Second - renewal, Logger: c.cfg.Logger,
 	})
 }
 

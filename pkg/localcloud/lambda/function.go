@@ -175,6 +175,7 @@ func (s *Service) replace(k scope.Key, old *function, c configuration) *function
 		f.handler = nil
 		f.pool = native.NewPool(s.launcher, native.Options{
 			ARN: c.ARN, Dir: c.Dir, Timeout: c.Timeout, MaxProcesses: s.config.MaxProcesses, Idle: s.config.Idle,
+			Life: s.config.Life, Now: s.config.Clock.Now,
 			Env: func() ([]string, error) { return s.environment(k, c) },
 			Log: func(line string) { s.wrote(f, line) },
 		})

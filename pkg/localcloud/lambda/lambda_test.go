@@ -289,6 +289,22 @@ func TestIdleProcessesEnd(t *testing.T) {
 	assert.Nil(t, invoke(t, s, `{"Do":"echo"}`).FunctionError)
 }
 
+func TestAProcessGetsNoWorkWhenItsCredentialsAreAboutToEnd(t *testing.T) {
+	virtual := clock.NewVirtual(time.Now())
+	s := newService(t, func(c *lambda.Config) { c.Clock, c.Life = virtual, 11*time.Hour })
+	deploy(t, s, nil)
+	process := func() (pid int) {
+		require.NoError(t, json.Unmarshal(invoke(t, s, `{"Do":"sleep"}`).Payload, &pid))
+		return pid
+	}
+	first := process()
+	require.NoError(t, virtual.Sleep(ctx, 10*time.Hour))
+	assert.Equal(t, first, process())
+	require.NoError(t, virtual.Sleep(ctx, time.Hour))
+	assert.NotEqual(t, first, process())
+	assert.False(t, alive(t, first))
+}
+
 func TestCloseAndReplacementEndProcessesAndTheirChildren(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("looks into /proc")

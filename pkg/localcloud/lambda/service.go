@@ -50,6 +50,9 @@ type Config struct {
 	// Idle is how long a process without work is kept, in real time. Default
 	// five minutes.
 	Idle time.Duration
+	// Life is how long after its start a process gets work, by Clock: less than its
+	// credentials last. Default: for ever.
+	Life time.Duration
 	// Logger gets every line that functions write, at level info. Default: none.
 	Logger *slog.Logger
 }

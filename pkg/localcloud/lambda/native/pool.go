@@ -37,6 +37,10 @@ type Options struct {
 	MaxProcesses int
 	// Idle is how long a process without work is kept.
 	Idle time.Duration
+	// Life is how long after its start a process gets work, by Now; 0: for ever.
+	// The credentials in its environment end.
+	Life time.Duration
+	Now  func() time.Time
 	// Log gets every line that the processes write.
 	Log func(line string)
 }
@@ -121,23 +125,35 @@ func (p *Pool) Invoke(ctx context.Context, requestID string, payload []byte) (Ou
 
 // take returns a process without work, or starts one.
 func (p *Pool) take() (proc *process, cold bool, err error) {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		return nil, false, ErrClosed
-	}
-	if n := len(p.idle); n > 0 {
+	for {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return nil, false, ErrClosed
+		}
+		n := len(p.idle)
+		if n == 0 {
+			p.mu.Unlock()
+			break
+		}
 		proc, p.idle = p.idle[n-1], p.idle[:n-1]
 		p.mu.Unlock()
 		proc.reap.Stop()
-		return proc, false, nil
+		if p.options.Life == 0 || p.options.Now().Sub(proc.born) < p.options.Life {
+			return proc, false, nil
+		}
+		p.drop(proc)
 	}
-	p.mu.Unlock()
 
+	var born time.Time
+	if p.options.Life > 0 {
+		born = p.options.Now()
+	}
 	proc, err = start(p.launcher, p.options)
 	if err != nil {
 		return nil, true, err
 	}
+	proc.born = born
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

@@ -22,6 +22,7 @@ type process struct {
 	log     *logPipe
 	server  *http.Server
 	started time.Time
+	born    time.Time   // by Options.Now, where there is a Life
 	reap    *time.Timer // while it is idle
 
 	work     chan *invocation // taken by the bootstrap's /next
