@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,14 +23,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localiam "github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
+	"github.com/ami-factory/ami-factory/userdata"
 )
 
 // cdkVersion is of the CDK's command line, as npm has it. It reads the cloud
@@ -160,10 +164,13 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 	}
 	var decisions decided
 	ctx := t.Context()
+	// Node.js takes credentials for expired that have been so for a while.
+	virtual := clock.NewVirtual(time.Now())
+	letGo := func() {}
+	t.Cleanup(func() { letGo() }) // after the factory is closed
 	f := simFactory(t, func(o *rehearsal.Options) {
 		o.Bare, o.Decisions = true, decisions.add
-		// Node.js takes credentials for expired that have been so for a while.
-		o.Clock = clock.NewVirtual(time.Now())
+		o.Clock = virtual
 		o.Simulated = rehearsal.SimulatedGuest{Boot: 20 * time.Second, Provision: 4 * time.Minute, Check: 20 * time.Second}
 	})
 	c := newCDK(t, f)
@@ -196,6 +203,16 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 	assert.Contains(t, forced, "no changes")
 	assert.Equal(t, cfntypes.StackStatusCreateComplete, stack(t, cfg).StackStatus, "CloudFormation found none either")
 
+	// From here on time passes only when the test lets it.
+	letGo = virtual.Hold()
+	f.StateMachine, f.DeadLetters = machine, resources["AWS::SQS::Queue"][0]
+	n := &nights{Factory: f, t: t, clock: virtual, running: map[string]bool{}}
+	t.Cleanup(f.Cloud.Events.Subscribe(n.hear))
+	f.Cloud.Scheduler.Start()
+	n.startByItself()
+	denied, _ = decisions.summary()
+	assert.Empty(t, denied)
+
 	// A change reaches the functions, and is told before.
 	diff := c.run("diff", "-c", "version=second")
 	assert.Contains(t, diff, "AMI_FACTORY_VERSION")
@@ -212,6 +229,52 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 	id := stack(t, cfg).StackId
 	c.run("destroy", "--force")
 	requireOnlyRetained(t, cfg, id, resources)
+}
+
+// startByItself sees the template's schedules, rules and subscription start what
+// they should: the recipe is published, the others are not.
+func (n *nights) startByItself() {
+	n.t.Helper()
+	others := slices.DeleteFunc(recipesOf(n.t), func(name string) bool { return name == recipeName })
+	n.sleep(26 * time.Hour)
+	assert.ElementsMatch(n.t, others, n.take(), "a night builds what is stale, and nothing else")
+	n.sleep(24 * time.Hour)
+	assert.Empty(n.t, n.take(), "nothing has changed until the next")
+
+	n.release("debian-12-amd64-20261101")
+	n.Cloud.SNS.Repeat(4)
+	n.announce(amazon, workflow.AnnouncementTopics()[0])
+	n.sleep(3 * time.Hour)
+	var dependants []string
+	for _, name := range recipesOf(n.t) {
+		if strings.HasPrefix(name, "debian-12-") {
+			dependants = append(dependants, name)
+		}
+	}
+	assert.ElementsMatch(n.t, dependants, n.take(), "an announcement that comes five times builds what builds on the source once")
+	for _, letter := range n.deadLetters() {
+		assert.Fail(n.t, "a dead letter", *letter.Body)
+	}
+
+	_, err := sns.NewFromConfig(n.Cloud.AWSConfigFor(amazon, "us-east-1")).SetTopicAttributes(n.t.Context(), &sns.SetTopicAttributesInput{
+		TopicArn: aws.String(workflow.AnnouncementTopics()[0]), AttributeName: aws.String("SignatureVersion"), AttributeValue: aws.String("1"),
+	})
+	require.NoError(n.t, err)
+	n.Cloud.SNS.Repeat(0)
+	n.announce(amazon, workflow.AnnouncementTopics()[0])
+	n.sleep(10 * time.Minute)
+	assert.Empty(n.t, n.take(), "what is not signed as it must be builds nothing")
+	letters := n.deadLetters()
+	require.Len(n.t, letters, 1)
+	assert.Contains(n.t, *letters[0].Body, "AnnouncementRefused")
+}
+
+// recipesOf are the names of the recipes that functions carry.
+func recipesOf(t *testing.T) []string {
+	t.Helper()
+	names, err := recipe.Names(userdata.FS)
+	require.NoError(t, err)
+	return names
 }
 
 // functionRole begins the name of a function's role, up to what CloudFormation
