@@ -317,7 +317,8 @@ func scanImage(t *testing.T, f *rehearsal.Factory, image, stream, profile string
 mkdir -p /var/lib/scan && cd /var/lib/scan
 curl -fsS -o ds.xml '` + request.URL + `'
 export DEBIAN_FRONTEND=noninteractive
-{ apt-get -q update && apt-get -qy --no-install-recommends install openscap-scanner; } >/dev/null
+{ apt-get -q update || true; } >/dev/null 2>&1 # vendors of agents are away
+apt-get -qy --no-install-recommends install openscap-scanner >/dev/null
 code=0
 oscap xccdf eval --profile ` + ssg + "profile_" + profile + ` --results results.xml ds.xml >/dev/null || code=$?
 [ "$code" = 0 ] || [ "$code" = 2 ]

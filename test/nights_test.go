@@ -384,6 +384,7 @@ func TestAScheduleWhoseFunctionIsGoneIsADeadLetter(t *testing.T) {
 func failingTriggers(t *testing.T, l *ledger) {
 	t.Helper()
 	n := nightsWith(t, l.note)
+	l.factories = append(l.factories, n.Factory)
 	client := lambda.NewFromConfig(n.Cloud.AWSConfig(""))
 	for _, name := range []workflow.Stage{workflow.StartBuilds, workflow.WatchSources, workflow.ReleaseAnnounced} {
 		_, err := client.Invoke(context.Background(), &lambda.InvokeInput{
