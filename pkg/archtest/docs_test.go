@@ -54,6 +54,17 @@ func TestEveryFailureCodeAndEndStateHasARunbook(t *testing.T) {
 	}
 }
 
+var alarmID = regexp.MustCompile(`\bid: (?:fmt\.Sprintf\()?"([A-Za-z]+)(?:%d)?"`)
+
+func TestEveryAlarmHasARunbook(t *testing.T) {
+	text := read(t, "infra/docs/runbooks.md")
+	alarms := alarmID.FindAllStringSubmatch(read(t, "infra/factory/alarms.go"), -1)
+	require.GreaterOrEqual(t, len(alarms), 9)
+	for _, alarm := range alarms {
+		assert.Contains(t, text, "\n### Alarm "+alarm[1]+"\n")
+	}
+}
+
 var testName = regexp.MustCompile("`(Test[A-Za-z0-9]+)`")
 
 func TestTheThreatModelNamesTestsThatThereAre(t *testing.T) {
