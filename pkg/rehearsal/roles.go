@@ -77,10 +77,11 @@ func (f *Factory) putRole(name, service string, policy workflow.Policy) error {
 func (f *Factory) deployProfiles(ctx context.Context) error {
 	for name, policy := range map[string]workflow.Policy{
 		builderProfile: workflow.BuilderPolicy(),
-		instanceProfile: {{
+		// What it tells is asked over SSM, as a builder is.
+		instanceProfile: append(workflow.BuilderPolicy(), workflow.Statement{
 			Actions:   []string{"secretsmanager:GetSecretValue", "ssm:GetParameter", "ssm:GetParameters"},
 			Resources: []string{f.agents("secretsmanager", "secret:"), f.agents("ssm", "parameter/")},
-		}},
+		}),
 	} {
 		if err := f.putRole(strings.TrimPrefix(name, prefix), "ec2.amazonaws.com", policy); err != nil {
 			return err
