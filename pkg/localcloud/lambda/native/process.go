@@ -135,7 +135,12 @@ func (p *process) invoke(ctx context.Context, o Options, id string, payload []by
 	select { // cold: AWS grants the init phase its own limit
 	case <-p.ready:
 	case <-p.exited:
-		return p.crashed(id)
+		select {
+		case <-p.ready: // it ended after earlier work, and is not to blame for this
+			return Outcome{}, errGone
+		default:
+			return p.crashed(id)
+		}
 	case <-time.After(initLimit + o.Timeout):
 		p.stop()
 		return p.timedOut(id, initLimit+o.Timeout), nil
