@@ -22,7 +22,7 @@ if [[ ! -e $home/complete ]]; then
 	echo "cfn-lint: installing into $home" >&2
 	if ! { python3 -m venv "$home" && "$home/bin/pip" install --quiet --disable-pip-version-check -r "$pinned"; } >"$home/install.log" 2>&1; then
 		tail -n 5 "$home/install.log" >&2
-		echo "cfn-lint: pip could not install $pinned; see $home/install.log (Debian's python3 needs the package python3-venv)" >&2
+		echo "cfn-lint: pip could not install $pinned; see $home/install.log (Debian's python3 needs the package python3-venv); templates are not checked against CloudFormation's schemas" >&2
 		exit 3
 	fi
 	touch "$home/complete"

@@ -383,15 +383,25 @@ func firstDenied(requests []iam.Request, d iam.Document) string {
 	return ""
 }
 
+// grantInstead has a role's policies allow another action; all else of the role,
+// its trust too, stays.
+func grantInstead(t *testing.T, f *rehearsal.Factory, name, action, other string) {
+	t.Helper()
+	role, ok := f.Cloud.IAM.Role(rolePrefix + name)
+	require.True(t, ok)
+	require.NotEmpty(t, role.Trust)
+	policies := map[string]json.RawMessage{}
+	for id, raw := range role.Policies {
+		require.Contains(t, string(raw), action)
+		policies[id] = bytes.ReplaceAll(raw, []byte(action), []byte(other))
+	}
+	role.Policies = policies
+	require.NoError(t, f.Cloud.IAM.PutRole(role))
+}
+
 func TestABuilderThatMayNotTalkToSSMTimesOut(t *testing.T) {
 	f := simFactory(t, nil)
-	role, ok := f.Cloud.IAM.Role(rolePrefix + "builder")
-	require.True(t, ok)
-	policies := map[string]json.RawMessage{}
-	for name, raw := range role.Policies {
-		policies[name] = bytes.ReplaceAll(raw, []byte("ssmmessages:OpenControlChannel"), []byte("ssmmessages:OpenDataChannel"))
-	}
-	require.NoError(t, f.Cloud.IAM.PutRole(iam.Role{ARN: role.ARN, Policies: policies}))
+	grantInstead(t, f, "builder", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel")
 	s := bake(t, f, rehearsal.BakeInput{})
 	require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
 	assert.Equal(t, "InstanceTimedOut", s.Error, s.Cause)
@@ -400,13 +410,7 @@ func TestABuilderThatMayNotTalkToSSMTimesOut(t *testing.T) {
 
 func TestACallThatIsNotGrantedEndsTheExecutionAndIsNamed(t *testing.T) {
 	f := simFactory(t, nil)
-	role, ok := f.Cloud.IAM.Role(rolePrefix + "launch")
-	require.True(t, ok)
-	policies := map[string]json.RawMessage{}
-	for name, raw := range role.Policies {
-		policies[name] = bytes.ReplaceAll(raw, []byte("iam:PassRole"), []byte("iam:GetRole"))
-	}
-	require.NoError(t, f.Cloud.IAM.PutRole(iam.Role{ARN: role.ARN, Policies: policies}))
+	grantInstead(t, f, "launch", "iam:PassRole", "iam:GetRole")
 	s := bake(t, f, rehearsal.BakeInput{})
 	require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
 	assert.Equal(t, "AccessDenied", s.Error)
