@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	cfntypes "github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
@@ -24,6 +25,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -139,6 +143,12 @@ func (d *decided) add(decision localcloud.Decision) {
 	d.all = append(d.all, decision)
 }
 
+func (d *decided) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all = nil
+}
+
 // summary tells of the template's roles which calls were denied, and how often
 // each has called.
 func (d *decided) summary() (denied []string, roles map[string]int) {
@@ -174,6 +184,7 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 		o.Simulated = rehearsal.SimulatedGuest{Boot: 20 * time.Second, Provision: 4 * time.Minute, Check: 20 * time.Second}
 	})
 	c := newCDK(t, f)
+	c.context = append(c.context, "-c", "targetAccounts="+target, "-c", "targetExternalId="+externalID)
 	cfg := f.Cloud.AWSConfig("")
 
 	// What is deployed is there, and is told.
@@ -196,6 +207,9 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 	for _, spec := range workflow.Stages() {
 		assert.Truef(t, anyRole(roles, functionRole(spec.Stage)), "stage %s was held to a role of the template: %v", spec.Stage, roles)
 	}
+
+	requireTrustOfTarget(t, f, c, outputs[stackName]["PointerRoleArns"])
+	decisions.forget() // what it had denied
 
 	// Again: nothing to do.
 	assert.Contains(t, c.run("deploy", "--require-approval", "never", "-c", "version=first"), "no changes")
@@ -229,6 +243,48 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 	id := stack(t, cfg).StackId
 	c.run("destroy", "--force")
 	requireOnlyRetained(t, cfg, id, resources)
+}
+
+// externalID is what the role of the target account asks for.
+const externalID = "the-id-of-this-test"
+
+// requireTrustOfTarget makes the stack of target accounts in one, as a StackSet
+// would, and sees it trust the deployed roles that write pointers, and no other.
+func requireTrustOfTarget(t *testing.T, f *rehearsal.Factory, c cdk, pointerRoles string) {
+	t.Helper()
+	c.run("synth", "--quiet", "--output", "target.out", "-c", "stack=target")
+	body, err := os.ReadFile(filepath.Join(c.dir, "target.out", "AmiFactoryTarget.template.json"))
+	require.NoError(t, err)
+	there := cloudformation.NewFromConfig(f.Cloud.AWSConfigFor(target, ""))
+	parameter := func(name, value string) cfntypes.Parameter {
+		return cfntypes.Parameter{ParameterKey: &name, ParameterValue: &value}
+	}
+	_, err = there.CreateStack(t.Context(), &cloudformation.CreateStackInput{
+		StackName: aws.String("Target"), TemplateBody: aws.String(string(body)), Capabilities: []cfntypes.Capability{cfntypes.CapabilityCapabilityNamedIam},
+		Parameters: []cfntypes.Parameter{parameter("FactoryAccount", f.Cloud.Account()), parameter("FactoryRoleArns", pointerRoles), parameter("ExternalId", externalID)},
+	})
+	require.NoError(t, err)
+	require.NoError(t, cloudformation.NewStackCreateCompleteWaiter(there).Wait(t.Context(), &cloudformation.DescribeStacksInput{StackName: aws.String("Target")}, patience))
+
+	as := func(roleARN, externalID string) *ssm.Client {
+		cfg := f.Cloud.AWSConfigOfRole("", roleARN, "")
+		cfg.Credentials = stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), workflow.TargetRoleARN("aws", target), func(o *stscreds.AssumeRoleOptions) { o.ExternalID = &externalID })
+		return ssm.NewFromConfig(cfg)
+	}
+	callers := strings.Split(pointerRoles, ",")
+	require.Len(t, callers, len(workflow.TargetCallers()))
+	for _, role := range callers {
+		client := as(role, externalID)
+		_, err := client.PutParameter(t.Context(), &ssm.PutParameterInput{Name: aws.String(pointer), Value: aws.String("x"), Type: ssmtypes.ParameterTypeString, Overwrite: aws.Bool(true)})
+		require.NoError(t, err, role)
+		_, err = client.PutParameter(t.Context(), &ssm.PutParameterInput{Name: aws.String("/other"), Value: aws.String("x"), Type: ssmtypes.ParameterTypeString})
+		require.ErrorContains(t, err, "is not authorized to perform: ssm:PutParameter", role)
+	}
+	for name, trusted := range map[string]bool{"Publish": true, "Launch": false, "Notify": false} {
+		assert.Equal(t, trusted, strings.Contains(pointerRoles, name+"Role"), name)
+	}
+	_, err = as(callers[0], "another-id-altogether").GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String(pointer)})
+	require.ErrorContains(t, err, "is not authorized to perform: sts:AssumeRole")
 }
 
 // startByItself sees the template's schedules, rules and subscription start what

@@ -31,6 +31,17 @@ import (
 
 const rolePrefix = "arn:aws:iam::111122223333:role/ami-factory-"
 
+// inTargetAccount is the name, in these tests, of the role in the target account.
+const inTargetAccount = "target"
+
+// roleNamed is the ARN of a role by its name without what all begin with.
+func roleNamed(name string) string {
+	if name == inTargetAccount {
+		return workflow.TargetRoleARN("aws", target)
+	}
+	return rolePrefix + name
+}
+
 // ledger notes what the roles of factories ask for.
 type ledger struct {
 	mu        sync.Mutex
@@ -63,7 +74,7 @@ func (l *ledger) unused(names []string) []string {
 	requests := map[string]int{}
 	for _, f := range l.factories {
 		for _, name := range names {
-			for _, use := range f.Cloud.IAM.Permissions(rolePrefix + name) {
+			for _, use := range f.Cloud.IAM.Permissions(roleNamed(name)) {
 				requests[name+": "+use.Action+" on "+use.Resource] += use.Requests
 			}
 		}
@@ -81,6 +92,14 @@ func (l *ledger) family(t *testing.T, change func(*rehearsal.SimulatedGuest)) *r
 			change(&o.Simulated)
 		}
 	})
+	l.factories = append(l.factories, f)
+	return f
+}
+
+// shared is targetFactory with its decisions in the ledger.
+func (l *ledger) shared(t *testing.T) *rehearsal.Factory {
+	t.Helper()
+	f := targetFactory(t, func(o *rehearsal.Options) { o.Decisions = l.note })
 	l.factories = append(l.factories, f)
 	return f
 }
@@ -245,6 +264,24 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			require.NoError(t, err)
 			settles(t, f, home, "") // there was none before the first
 		},
+		"pointers of another account are moved and given back": func(t *testing.T, l *ledger) {
+			f := l.shared(t)
+			first := publish(t, f)
+			next := publish(t, f)
+			// One of the pointers is gone, so that it is made again.
+			_, err := f.Cloud.SSM.DeleteParameter(inTarget(home), &ssm.DeleteParameterInput{Name: aws.String(pointer)})
+			require.NoError(t, err)
+			rewind(t, f, next.Execution)
+			_, err = f.Sweep(context.Background(), arnOf(f, next.Execution))
+			require.NoError(t, err)
+			for _, region := range []string{home, second} {
+				require.Eventually(t, func() bool { return pointedInTarget(t, f, region) == first.Images[region] }, time.Minute, 10*time.Millisecond, region)
+			}
+			rewind(t, f, first.Execution)
+			_, err = f.Sweep(context.Background(), arnOf(f, first.Execution))
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return pointedInTarget(t, f, home) == "" }, time.Minute, 10*time.Millisecond)
+		},
 		"a recipe fails night after night and is paused, while another is built by hand": func(t *testing.T, l *ledger) {
 			f := l.family(t, func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" })
 			for n, at := range []string{"2026-11-02T03:00:00Z", "2026-11-03T03:00:00Z", "2026-11-04T03:00:00Z"} {
@@ -304,8 +341,8 @@ func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
 	for _, d := range l.all {
 		asked[d.RoleARN] = append(asked[d.RoleARN], d.Request)
 	}
-	f := simFactory(t, nil)
-	names := []string{"workflow", "builder", "schedules"}
+	f := targetFactory(t, nil)
+	names := []string{"workflow", "builder", "schedules", inTargetAccount}
 	for _, spec := range workflow.Functions() {
 		if spec.Stage == workflow.ReleaseAnnounced { // it looks at the sources, and keeps what it heard
 			watch := rawOf(t, f, string(workflow.WatchSources))
@@ -323,7 +360,7 @@ func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
 				for _, resource := range s.Resources {
 					permission := name + ": " + action + " on " + resource
 					t.Run("without "+permission, func(t *testing.T) {
-						denied := firstDenied(asked[rolePrefix+name], without(document, i, action, resource))
+						denied := firstDenied(asked[roleNamed(name)], without(document, i, action, resource))
 						if _, ok := excused[permission]; ok {
 							delete(excused, permission)
 							assert.Empty(t, denied, "it is used after all: take it off the list")
@@ -341,7 +378,7 @@ func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
 // rawOf is the one policy of a role.
 func rawOf(t *testing.T, f *rehearsal.Factory, name string) string {
 	t.Helper()
-	role, ok := f.Cloud.IAM.Role(rolePrefix + name)
+	role, ok := f.Cloud.IAM.Role(roleNamed(name))
 	require.True(t, ok, name)
 	require.Len(t, role.Policies, 1)
 	for _, raw := range role.Policies {

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/report"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -49,6 +50,7 @@ func settings() []setting {
 		{"goss", "build/tools/goss", "a file", "the check engine, of the guests' architecture", line{func(p *Props) *string { return &p.GossFile }, anything}},
 		{"version", "dev", "a text", "of the factory; part of every fingerprint", line{func(p *Props) *string { return &p.Version }, anything}},
 		{"componentParameters", "", "an object of components, such as {\"docker\":{\"logMaxSize\":\"10m\"}}", "parameters of components, for all recipes", parameters{}},
+		{"prices", "", "a table as pkg/cost/prices.json is one, of what differs, such as {\"regions\":{\"eu-west-1\":{\"instanceHour\":{\"t3.medium\":0.03}}}}", "your prices, for the estimate of what an execution costs", prices{}},
 		{"keyArns", "", "ARNs of keys, with commas", "the keys that recipes may name; any key of the account, by way of EC2, without", words{func(p *Props) *[]string { return &p.KeyARNs }, keyARN.MatchString}},
 		{"reserveConcurrency", "true", "true, false", "each trigger runs once at a time; false where the account's quota of concurrency is too small to reserve of it", decision{func(p *Props) *bool { return &p.ReserveConcurrency }}},
 
@@ -91,6 +93,8 @@ func settings() []setting {
 		{"permissionsBoundary", "", "the name or the ARN of a policy", "of all roles", line{func(p *Props) *string { return &p.Roles.Boundary }, optional(policyName)}},
 		{"rolePath", "/", "a path such as /ami-factory/", "of all roles and the instance profile", line{func(p *Props) *string { return &p.Roles.Path }, rolePath.MatchString}},
 		{"roleNamePrefix", "", "up to 24 letters, digits and -", "of all roles' names, which CloudFormation makes up without", line{func(p *Props) *string { return &p.Roles.NamePrefix }, optional(namePrefix)}},
+		{"targetAccounts", "", "accounts' ids, with commas", "where recipes may keep pointers: the stacks of target accounts are deployed there", words{func(p *Props) *[]string { return &p.Targets.Accounts }, accountID.MatchString}},
+		{"targetExternalId", "", "16 to 1224 letters, digits and + = , . @ : / -", "the parameter ExternalId of those stacks", line{func(p *Props) *string { return &p.Targets.ExternalID }, isExternalID}},
 		{"tags", "", "name=value with commas, or an object; names do not begin with aws: or ami-factory:", "of everything that can be tagged", tags{}},
 	}
 }
@@ -256,6 +260,19 @@ func (parameters) parse(p *Props, s string) (err error) {
 
 func (parameters) wrong(*Props) []string { return nil }
 
+// prices are a table of the operator's.
+type prices struct{}
+
+func (prices) parse(p *Props, s string) error {
+	if _, err := cost.ListPrices(s); err != nil {
+		return fmt.Errorf("context prices: %w", err)
+	}
+	p.Prices = s
+	return nil
+}
+
+func (prices) wrong(*Props) []string { return nil }
+
 // parametersOf is the context componentParameters as the functions take it.
 // Whether there are such components and parameters is checked when a build is
 // planned.
@@ -277,6 +294,12 @@ func parametersOf(raw string) (string, error) {
 		}
 	}
 	return raw, nil
+}
+
+// isExternalID: long enough not to be guessed, and as long as STS takes it
+// (https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html).
+func isExternalID(s string) bool {
+	return s == "" || (len(s) >= 16 && len(s) <= 1224 && externalID.MatchString(s))
 }
 
 // tags are names and values.
@@ -302,6 +325,8 @@ var (
 	topicARN   = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$`)
 	keyARN     = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9*-]+:[0-9]{12}:key/[A-Za-z0-9*-]+$`)
 	oneKeyARN  = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
+	accountID  = regexp.MustCompile(`^[0-9]{12}$`)
+	externalID = regexp.MustCompile(`^[A-Za-z0-9+=,.@:/-]*$`)
 	vpcID      = regexp.MustCompile(`^vpc-[0-9a-f]+$`)
 	subnetID   = regexp.MustCompile(`^subnet-[0-9a-f]+$`)
 	groupID    = regexp.MustCompile(`^sg-[0-9a-f]+$`)

@@ -55,6 +55,13 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 		env["AMI_FACTORY_COMPONENT_PARAMETERS"] = &props.Parameters
 	}
 
+	if props.Prices != "" {
+		env["AMI_FACTORY_PRICES"] = &props.Prices
+	}
+	if len(props.Targets.Accounts) > 0 {
+		env["AMI_FACTORY_TARGET_ROLE_ARN"] = jsii.String(workflow.TargetRoleARN(*awscdk.Stack_Of(scope).Partition(), "*"))
+		env["AMI_FACTORY_TARGET_EXTERNAL_ID"] = &props.Targets.ExternalID
+	}
 	triggerEnv := triggerEnvironment(scope, props, env)
 	isTrigger := map[workflow.Stage]bool{}
 	for _, spec := range workflow.Triggers() {

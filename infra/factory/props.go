@@ -38,6 +38,7 @@ type Props struct {
 	GossFile           string // the static check engine for guests
 	Version            string // told to the functions; part of every fingerprint
 	Parameters         string // of components, for all recipes: JSON, or empty
+	Prices             string // that differ from AWS's: a cost.Table as JSON, or empty
 	ReserveConcurrency bool   // keep the triggers to one run at a time
 	Network            NetworkProps
 	EncryptionKey      string   // of what is at rest: None (AWS's own keys), New, or a key's ARN
@@ -49,7 +50,15 @@ type Props struct {
 	Subscribers        []string // addresses that are told how every execution ended
 	Triggers           TriggerProps
 	Roles              RoleProps
+	Targets            TargetProps
 	Tags               map[string]string // of everything that can be tagged
+}
+
+// TargetProps are of the accounts that get pointers, where the stack of
+// NewTargetStack is deployed.
+type TargetProps struct {
+	Accounts   []string
+	ExternalID string // as those stacks have it
 }
 
 // Defaults are the props of a deployment whose context says nothing.
@@ -81,6 +90,9 @@ func (p *Props) Validate() error {
 	errs = append(errs, p.Network.contradictions()...)
 	if len(p.Alarms.TopicARNs) > 0 && len(p.Alarms.Subscribers) > 0 {
 		errs = append(errs, errors.New("context alarmSubscribers are told by a topic of the stack's own, which is not made when alarmTopicArns names others: subscribe to those"))
+	}
+	if (len(p.Targets.Accounts) > 0) != (p.Targets.ExternalID != "") {
+		errs = append(errs, errors.New("context targetAccounts and targetExternalId go together: the role of target accounts trusts nobody who does not name its external id"))
 	}
 	for _, spec := range workflow.Functions() {
 		errs = append(errs, mustExist(filepath.Join(p.FunctionsDir, string(spec.Stage), "bootstrap")))

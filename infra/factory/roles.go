@@ -96,7 +96,7 @@ func deploymentOf(scope constructs.Construct, sh shared, props *Props) workflow.
 	return workflow.Deployment{
 		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(),
 		Bucket: *sh.bucket.BucketArn(), CheckEngine: *sh.goss.Bucket().ArnForObjects(sh.goss.S3ObjectKey()),
-		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs,
+		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs, TargetAccounts: props.Targets.Accounts,
 	}
 }
 

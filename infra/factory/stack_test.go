@@ -140,7 +140,7 @@ func TestTheStateMachineIsTheWorkflowsAndNamesEveryFunction(t *testing.T) {
 }
 
 func TestEachRoleAllowsExactlyItsStagesActions(t *testing.T) {
-	tpl := template(t, nil)
+	tpl := template(t, map[string]any{"targetAccounts": "210987654321", "targetExternalId": "a-long-external-id"})
 	for _, spec := range workflow.Functions() {
 		t.Run(string(spec.Stage), func(t *testing.T) {
 			f := functionOf(t, tpl, spec)
@@ -223,16 +223,16 @@ func TestOnlyTheFactorysInstancesBecomeImages(t *testing.T) {
 func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	tpl := template(t, map[string]any{
 		"subnetIds": "subnet-1", "securityGroupIds": "sg-1", "componentParameters": map[string]any{"docker": map[string]any{"logMaxSize": "10m"}},
+		"targetAccounts": "210987654321", "targetExternalId": "a-long-external-id",
+		"prices": map[string]any{"regions": map[string]any{"eu-west-1": map[string]any{"transition": 0.5}}},
 	})
 	// A trigger is told all that a stage is, and more.
 	told := functionOf(t, tpl, workflow.Triggers()[0])["Environment"].(map[string]any)["Variables"].(map[string]any)
 	read := map[string]bool{}
 	value := func(name string) string {
 		switch name {
-		case lambdaentry.EnvParameters, lambdaentry.EnvFindingHours:
+		case lambdaentry.EnvParameters, lambdaentry.EnvFindingHours, lambdaentry.EnvPrices, lambdaentry.EnvTargetExternal:
 			return told[name].(string)
-		case lambdaentry.EnvPrices: // those of AWS will do
-			return ""
 		}
 		return "x"
 	}
@@ -253,6 +253,9 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	require.NoError(t, err, "the deployment tells all that is required")
 	assert.Equal(t, "x", config.GossBucket)
 	assert.Equal(t, "10m", config.Parameters["docker"]["logMaxSize"])
+	assert.InDelta(t, 0.5, config.Prices.Regions["eu-west-1"].Transition, 0)
+	assert.Equal(t, "a-long-external-id", config.ExternalID)
+	assert.Contains(t, written(t, told[lambdaentry.EnvTargetRole]), ":iam::*:role/ami-factory-target")
 }
 
 func TestNoStatementAllowsEverything(t *testing.T) {

@@ -1,7 +1,6 @@
 package factory
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -11,9 +10,6 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
-
-// TargetRoleName is the name of the role in every target account.
-const TargetRoleName = "ami-factory-target"
 
 // TargetStack is what an account gets that images are shared with.
 type TargetStack struct {
@@ -25,10 +21,9 @@ type TargetStack struct {
 // assets, asks for no bootstrapping and looks nothing up, so that a StackSet can
 // carry it to an organisation; its parameters say whom it trusts.
 //
-// The role may do to pointers of its account what Publish and Cleanup do to those
-// of the factory's. No stage assumes it yet: images reach target accounts by
-// launch permissions, which need nothing there, and pointers are moved in the
-// factory's account only. Deploy it where pointers are to follow, not before.
+// The role may do to pointers of its account what the factory does to its own.
+// Images reach target accounts by launch permissions, which need nothing there:
+// deploy it where pointers are to follow.
 func NewTargetStack(scope constructs.Construct, id string, stackProps awscdk.StackProps) TargetStack {
 	stackProps.Synthesizer = awscdk.NewDefaultStackSynthesizer(&awscdk.DefaultStackSynthesizerProps{GenerateBootstrapVersionRule: jsii.Bool(false)})
 	stack := awscdk.NewStack(scope, &id, &stackProps)
@@ -46,7 +41,7 @@ func NewTargetStack(scope constructs.Construct, id string, stackProps awscdk.Sta
 		Description:           jsii.String("What the factory has to name when it assumes the role, so that nobody else can have it do so."),
 	})
 	role := awsiam.NewRole(stack, jsii.String("Role"), &awsiam.RoleProps{
-		RoleName:    jsii.String(TargetRoleName),
+		RoleName:    jsii.String(workflow.TargetRoleName),
 		Description: jsii.String("AMI factory: pointers to images in this account"),
 		// The account as principal, narrowed to roles: a principal that is a role
 		// would be lost when that role is made anew.
@@ -56,35 +51,19 @@ func NewTargetStack(scope constructs.Construct, id string, stackProps awscdk.Sta
 		}),
 		MaxSessionDuration: awscdk.Duration_Hours(jsii.Number(1)),
 	})
-	allow(role, targetPolicy(*stack.Partition(), *stack.Account()))
-	exceptPolicy(role, exception{"AwsSolutions-IAM5", []string{`Resource::arn:.+:ssm:\*:.+:parameter/ami-factory/\*`},
-		"Pointers of whichever recipes and regions there are."})
+	allow(role, workflow.TargetPolicy(*stack.Partition(), *stack.Account()))
+	const rule = "AwsSolutions-IAM5"
+	exceptPolicy(role,
+		exception{rule, []string{`Resource::arn:.+:ssm:\*:.+:parameter/ami-factory/\*`}, "Pointers of whichever recipes and regions there are."},
+		exception{rule, []string{`Resource::\*`}, "IAM knows no resource for ec2:DescribeImages."})
 	awscdk.NewCfnOutput(stack, jsii.String("RoleArn"), &awscdk.CfnOutputProps{Value: role.RoleArn(), Description: jsii.String("for the factory to assume")})
 	return TargetStack{Stack: stack, Role: role}
 }
 
-// targetPolicy is what the stages that move pointers, and give them back, do to
-// them: the stage table's own statements, for another account.
-func targetPolicy(partition, account string) workflow.Policy {
-	var out workflow.Policy
-	for _, s := range pointerStages() {
-		spec, ok := workflow.Lookup(s)
-		if !ok {
-			panic("stage " + string(s) + " is not in the table")
-		}
-		spec.Actions = slices.DeleteFunc(slices.Clone(spec.Actions), func(a workflow.Action) bool { return a.On != workflow.PointerParameters })
-		out = append(out, spec.Policy(workflow.Deployment{Partition: partition, Account: account})...)
-	}
-	return out
-}
-
-func pointerStages() []workflow.Stage { return []workflow.Stage{workflow.Publish, workflow.Cleanup} }
-
-// pointerRoleARNs are the roles of those stages, as the target's parameter takes
-// them.
+// pointerRoleARNs are the roles that assume a target's, as its parameter takes them.
 func pointerRoleARNs(functions Functions) *string {
 	var arns []string
-	for _, s := range pointerStages() {
+	for _, s := range workflow.TargetCallers() {
 		arns = append(arns, *functions[s].Role.RoleArn())
 	}
 	return jsii.String(strings.Join(arns, ","))

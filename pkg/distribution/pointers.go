@@ -22,6 +22,7 @@ const imageDataType = "aws:ec2:image"
 // Pointer is an SSM parameter that consumers follow, its new value and the one
 // before.
 type Pointer struct {
+	Account   string `json:"account,omitempty"` // empty: the factory's own
 	Region    string `json:"region"`
 	Parameter string `json:"parameter"`
 	ImageID   string `json:"imageId"`
@@ -29,13 +30,19 @@ type Pointer struct {
 	Written   bool   `json:"written"`  // SSM has taken the new value, though it may not show yet
 }
 
-// String is "region:parameter".
-func (p Pointer) String() string { return p.Region + ":" + p.Parameter }
+// String is "region:parameter", or "account:region:parameter" in another account.
+func (p Pointer) String() string {
+	if p.Account == "" {
+		return p.Region + ":" + p.Parameter
+	}
+	return p.Account + ":" + p.Region + ":" + p.Parameter
+}
 
-// SortPointers orders pointers by region and parameter.
+// SortPointers orders pointers by account (the factory's own first), region and
+// parameter.
 func SortPointers(ps []Pointer) {
 	slices.SortFunc(ps, func(a, b Pointer) int {
-		return cmp.Or(cmp.Compare(a.Region, b.Region), cmp.Compare(a.Parameter, b.Parameter))
+		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Region, b.Region), cmp.Compare(a.Parameter, b.Parameter))
 	})
 }
 
@@ -95,10 +102,10 @@ func put(ctx context.Context, api ParameterAPI, name, value string, create bool,
 // yet, since SSM may still be validating it. A pointer that someone else has
 // moved meanwhile is left alone. It goes on after errors and returns them
 // together, each naming its pointer.
-func Restore(ctx context.Context, api func(region string) ParameterAPI, ps []Pointer, recipeName string) error {
+func Restore(ctx context.Context, api func(account, region string) ParameterAPI, ps []Pointer, recipeName string) error {
 	var errs []error
 	for _, p := range ps {
-		if err := restore(ctx, api(p.Region), p, recipeName); err != nil {
+		if err := restore(ctx, api(p.Account, p.Region), p, recipeName); err != nil {
 			errs = append(errs, fmt.Errorf("restore pointer %s: %w", p, err))
 		}
 	}

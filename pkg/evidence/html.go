@@ -143,11 +143,11 @@ func functions() template.FuncMap {
 			return strings.HasPrefix(uri, "https://") || strings.HasPrefix(uri, "http://")
 		},
 		"pointer": func(s string) []string {
-			region, name, ok := strings.Cut(s, ":")
-			if !ok {
+			at := strings.LastIndex(s, ":") // of the parameter's name, which has none
+			if at < 0 {
 				return []string{"", s}
 			}
-			return []string{region, name}
+			return []string{strings.ReplaceAll(s[:at], ":", ", "), s[at+1:]}
 		},
 	}
 }

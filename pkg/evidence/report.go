@@ -47,7 +47,7 @@ type Report struct {
 	ImageName      string              `json:"imageName,omitempty"`
 	Components     []plan.Component    `json:"components"`
 	Images         []Image             `json:"images"`        // by region
-	Pointers       []string            `json:"pointers"`      // "region:parameter name"
+	Pointers       []string            `json:"pointers"`      // "region:parameter name", or "account:region:parameter name"
 	Accounts       []string            `json:"accounts"`      // that may launch the image
 	Organizations  []string            `json:"organizations"` // likewise
 	Gate           string              `json:"gate,omitempty"`

@@ -54,6 +54,7 @@ func resolve(e lambdaentry.Environment) stage.Resolve {
 		Source:   source.Resolver{Images: e.EC2(e.Region), Parameters: e.SSM(e.Region)},
 		EC2:      func(region string) stage.ResolveEC2 { return e.EC2(region) },
 		SSM:      func(region string) distribution.ParameterReader { return e.SSM(region) },
+		Targets:  pointerReader(e),
 		UserData: e.UserData(),
 		Metrics:  e.Output,
 	}
@@ -117,8 +118,19 @@ func Publish(e lambdaentry.Environment) lambdaentry.Handler {
 	return lambdaentry.Adapt(stage.Publish{
 		Store: e.Store(),
 		EC2:   func(region string) stage.PublishEC2 { return e.EC2(region) },
-		SSM:   func(region string) distribution.ParameterAPI { return e.SSM(region) },
+		SSM:   pointers(e),
 	}.Run)
+}
+
+// pointers are the parameters of accounts.
+func pointers(e lambdaentry.Environment) func(account, region string) distribution.ParameterAPI {
+	in := e.Targets()
+	return func(account, region string) distribution.ParameterAPI { return in(account, region) }
+}
+
+func pointerReader(e lambdaentry.Environment) func(account, region string) distribution.ParameterReader {
+	in := e.Targets()
+	return func(account, region string) distribution.ParameterReader { return in(account, region) }
 }
 
 // Retire makes the function of stage.Retire.
@@ -126,7 +138,7 @@ func Retire(e lambdaentry.Environment) lambdaentry.Handler {
 	return lambdaentry.Adapt(stage.Retire{
 		Store: e.Store(),
 		EC2:   func(region string) stage.RetireEC2 { return e.EC2(region) },
-		SSM:   func(region string) distribution.ParameterReader { return e.SSM(region) },
+		SSM:   pointerReader(e),
 	}.Run)
 }
 
@@ -135,7 +147,7 @@ func Cleanup(e lambdaentry.Environment) lambdaentry.Handler {
 	return lambdaentry.Adapt(stage.Cleanup{
 		Settings: e.Settings, Store: e.Store(),
 		EC2: func(region string) stage.CleanupEC2 { return e.EC2(region) },
-		SSM: func(region string) distribution.ParameterAPI { return e.SSM(region) },
+		SSM: pointers(e),
 	}.Run)
 }
 

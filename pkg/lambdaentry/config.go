@@ -32,6 +32,8 @@ const (
 	EnvEventBus        = "AMI_FACTORY_EVENT_BUS"           // for triggers: the factory's own
 	EnvTopics          = "AMI_FACTORY_ANNOUNCEMENT_TOPICS" // for triggers: ARNs of the topics that are heard
 	EnvFindingHours    = "AMI_FACTORY_FINDING_HOURS"       // for triggers: at least between two builds for vulnerabilities
+	EnvTargetRole      = "AMI_FACTORY_TARGET_ROLE_ARN"     // of the accounts that get pointers; * for the account
+	EnvTargetExternal  = "AMI_FACTORY_TARGET_EXTERNAL_ID"  // what that role asks for
 	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR"        // read user data from disk, not from the binary
 )
 
@@ -42,6 +44,8 @@ type Config struct {
 	Endpoint      string
 	GuestEndpoint string
 	UserDataDir   string
+	TargetRole    string // ARN, with * for the account; empty: there are no target accounts
+	ExternalID    string
 }
 
 // LoadConfig reads the environment through getenv. The error names every
@@ -68,6 +72,8 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 		Endpoint:      getenv(EnvEndpoint),
 		GuestEndpoint: getenv(EnvGuestEndpoint),
 		UserDataDir:   getenv(EnvUserDataDir),
+		TargetRole:    getenv(EnvTargetRole),
+		ExternalID:    getenv(EnvTargetExternal),
 	}
 	var err error
 	if c.Parameters, err = component.ParseDeployment(getenv(EnvParameters)); err != nil {

@@ -6,14 +6,18 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/userdata"
@@ -66,6 +70,40 @@ func (e Environment) EC2(region string) *ec2.Client {
 // SSM is a client for a region.
 func (e Environment) SSM(region string) *ssm.Client {
 	return ssm.NewFromConfig(e.AWS, func(o *ssm.Options) { o.Region = region })
+}
+
+// Targets are SSM clients by account and region; those of the factory's own account
+// if that is empty. In another, the target role of that account is assumed at the
+// first call, once for all regions.
+func (e Environment) Targets() func(account, region string) *ssm.Client {
+	var mu sync.Mutex
+	assumed := map[string]aws.CredentialsProvider{}
+	return func(account, region string) *ssm.Client {
+		if account == "" {
+			return e.SSM(region)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if assumed[account] == nil {
+			assumed[account] = e.assume(account)
+		}
+		return ssm.NewFromConfig(e.AWS, func(o *ssm.Options) { o.Region, o.Credentials = region, assumed[account] })
+	}
+}
+
+// assume are the credentials of an account's target role. The external id keeps
+// others from having the factory act for them
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html).
+func (e Environment) assume(account string) aws.CredentialsProvider {
+	if e.TargetRole == "" {
+		return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{}, fmt.Errorf("the function's environment lacks %s; deploy the factory with account %s in the context targetAccounts", EnvTargetRole, account)
+		})
+	}
+	arn := strings.Replace(e.TargetRole, "*", account, 1)
+	return aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(e.AWS), arn, func(o *stscreds.AssumeRoleOptions) {
+		o.ExternalID, o.RoleSessionName = &e.ExternalID, "ami-factory"
+	}))
 }
 
 // Store is the factory's bucket, for functions that hand no addresses out.

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -286,4 +287,10 @@ func TestUserData(t *testing.T) {
 
 func TestRetriesAreBounded(t *testing.T) {
 	assert.Equal(t, 4, lambdaentry.Retryer().MaxAttempts())
+}
+
+func TestAnAccountThatTheDeploymentDoesNotNameIsToldSo(t *testing.T) {
+	e := lambdaentry.Environment{AWS: aws.Config{Region: "eu-west-1", BaseEndpoint: aws.String("http://127.0.0.1:1")}}
+	_, err := e.Targets()("210987654321", "eu-west-1").GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String("/x")})
+	require.ErrorContains(t, err, "deploy the factory with account 210987654321 in the context targetAccounts")
 }

@@ -32,6 +32,7 @@ type Preview struct {
 	Accounts       []string            `json:"accounts"`
 	Organizations  []string            `json:"organizations"`
 	Pointers       []string            `json:"pointers"`
+	PointersIn     []string            `json:"pointersIn"` // accounts beside the factory's own
 	Keep           int                 `json:"keep"`
 	DeprecateAfter string              `json:"deprecateAfter"`
 }
@@ -66,6 +67,7 @@ func (p *BuildPlan) Preview() Preview {
 		Accounts:       list(r.Distribution.Accounts),
 		Organizations:  list(r.Distribution.Organizations),
 		Pointers:       list(r.Pointers.Parameters),
+		PointersIn:     list(r.Pointers.Accounts),
 		Keep:           r.Retention.Keep,
 		DeprecateAfter: r.Retention.DeprecateAfter.String(),
 	}
@@ -135,6 +137,9 @@ func (p Preview) WriteText(w io.Writer) error {
 	}
 	for i, name := range p.Pointers {
 		row(label(i, "pointers"), "%s", name)
+	}
+	for i, account := range p.PointersIn {
+		row(label(i, "and in"), "account %s", account)
 	}
 	row("retention", "the newest %d; deprecated after %s", p.Keep, p.DeprecateAfter)
 	_, err := io.WriteString(w, b.String())

@@ -134,6 +134,8 @@ type Region struct {
 type Pointers struct {
 	// Parameters are names of SSM parameters, written in every region.
 	Parameters []string `yaml:"parameters" json:"parameters" jsonschema:"required,minItems=1"`
+	// Accounts that get the same parameters, written with the role ami-factory-target of each; the image is shared with them.
+	Accounts []string `yaml:"accounts,omitempty" json:"accounts,omitempty" jsonschema:"pattern=^[0-9]{12}$" hint:"an AWS account id, twelve digits in quotes"`
 }
 
 // Retention of published images.

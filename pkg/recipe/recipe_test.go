@@ -217,6 +217,17 @@ func TestProblems(t *testing.T) {
 			"[/ami-factory/debian-12-docker/latest]", "[latest image]",
 			[]problem{{"latest image", "is not the full path of an SSM parameter"}},
 		},
+		"a pointer in an account that the image is not shared with": {
+			"[/ami-factory/debian-12-docker/latest]\n", "[/ami-factory/debian-12-docker/latest]\n  accounts: [\"210987654321\", \"444455556666\"]\n",
+			[]problem{{`"444455556666"`, "account 444455556666 gets a pointer to an image that is not shared with it"}},
+		},
+		"a pointer in an account of eleven digits": {
+			"[/ami-factory/debian-12-docker/latest]\n", "[/ami-factory/debian-12-docker/latest]\n  accounts: [\"44445555666\"]\n",
+			[]problem{
+				{`"44445555666"`, `pointers.accounts[0]: "44445555666" does not have the form`},
+				{`"44445555666"`, "account 44445555666 gets a pointer"},
+			},
+		},
 		"an unknown severity": {
 			"severity: medium", "severity: meduim",
 			[]problem{{"meduim", `gate.severity: "meduim" is not known; did you mean "medium"?`}},

@@ -3,6 +3,7 @@ package recipe
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -127,11 +128,32 @@ func orManaged(key string) string {
 // PointerParameters in package workflow.
 const pointerRoot = "ami-factory"
 
+// pointerAccounts: SSM takes no image id that the parameter's account may not see.
+// Which accounts an organisation has is not known here.
+func (c *checker) pointerAccounts() {
+	d, accounts := c.recipe.Distribution, c.recipe.Pointers.Accounts
+	c.distinct("pointers.accounts", "account", accounts)
+	if len(d.Organizations) > 0 {
+		return
+	}
+	for i, account := range accounts {
+		if account == "" || slices.Contains(d.Accounts, account) {
+			continue
+		}
+		allowed := "one of distribution.accounts: " + strings.Join(d.Accounts, ", ")
+		if len(d.Accounts) == 0 {
+			allowed = "an account of distribution.accounts, where none is listed"
+		}
+		c.fail(fmt.Sprintf("pointers.accounts[%d]", i), allowed, "account %s gets a pointer to an image that is not shared with it", account)
+	}
+}
+
 var parameterName = regexp.MustCompile(`^(/[a-zA-Z0-9_.-]+)+$`)
 
 // pointers checks the names of SSM parameters by AWS's rules.
 // https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
 func (c *checker) pointers() {
+	c.pointerAccounts()
 	names := c.recipe.Pointers.Parameters
 	c.distinct("pointers.parameters", "parameter", names)
 	for i, n := range names {

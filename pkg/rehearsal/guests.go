@@ -105,12 +105,21 @@ func (f *Factory) Bases(recipes ...string) []string {
 
 // sharedWith are the accounts that recipes share their images with, sorted.
 func (f *Factory) sharedWith() []string {
+	return f.accounts(func(r *recipe.Recipe) []string { return r.Distribution.Accounts })
+}
+
+// targetAccounts are the accounts that recipes keep pointers in, sorted.
+func (f *Factory) targetAccounts() []string {
+	return f.accounts(func(r *recipe.Recipe) []string { return r.Pointers.Accounts })
+}
+
+func (f *Factory) accounts(of func(*recipe.Recipe) []string) []string {
 	fsys := f.opts.userData()
 	names, _ := recipe.Names(fsys)
 	var accounts []string
 	for _, name := range names {
 		if r, _, err := recipe.Load(fsys, name, recipe.Options{Now: f.opts.Clock.Now()}); err == nil {
-			accounts = append(accounts, r.Distribution.Accounts...)
+			accounts = append(accounts, of(r)...)
 		}
 	}
 	slices.Sort(accounts)

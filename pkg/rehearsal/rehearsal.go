@@ -281,6 +281,10 @@ func (f *Factory) environment(gossKey, gossSHA256, topic string) map[string]stri
 		lambdaentry.EnvEventBus:        workflow.FactoryBusName,
 		lambdaentry.EnvTopics:          strings.Join(workflow.AnnouncementTopics(), ","),
 	}
+	if len(f.targetAccounts()) > 0 {
+		env[lambdaentry.EnvTargetRole] = workflow.TargetRoleARN("aws", "*")
+		env[lambdaentry.EnvTargetExternal] = externalID
+	}
 	if len(f.opts.Parameters) > 0 {
 		raw, _ := json.Marshal(f.opts.Parameters) // maps of strings marshal
 		env[lambdaentry.EnvParameters] = string(raw)

@@ -46,6 +46,7 @@ func (f *Factory) deployRoles(ctx context.Context, gossKey, topicARN string) err
 		Partition: "aws", Account: f.Cloud.Account(), Region: f.Cloud.Region(),
 		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
 		BuilderRole: f.roleARN(strings.TrimPrefix(builderProfile, prefix)), Topic: topicARN,
+		TargetAccounts: f.targetAccounts(),
 	}
 	if err := f.putRole(machineRole, "states.amazonaws.com", workflow.MachinePolicy(f.functionARN)); err != nil {
 		return err
@@ -62,7 +63,39 @@ func (f *Factory) deployRoles(ctx context.Context, gossKey, topicARN string) err
 			return err
 		}
 	}
+	if err := f.deployTargets(); err != nil {
+		return err
+	}
 	return f.deployProfiles(ctx)
+}
+
+// externalID is what the roles of target accounts ask for.
+const externalID = "ami-factory-rehearsal"
+
+// deployTargets makes what infra's stack of target accounts makes in them.
+func (f *Factory) deployTargets() error {
+	var callers []string
+	for _, s := range workflow.TargetCallers() {
+		callers = append(callers, f.roleARN(string(s)))
+	}
+	trust, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
+		"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": map[string]any{"AWS": "arn:aws:iam::" + f.Cloud.Account() + ":root"},
+		"Condition": map[string]any{"StringEquals": map[string]any{"sts:ExternalId": externalID}, "ArnEquals": map[string]any{"aws:PrincipalArn": callers}},
+	}}})
+	if err != nil {
+		return err
+	}
+	for _, account := range f.targetAccounts() {
+		policy, err := json.Marshal(workflow.TargetPolicy("aws", account))
+		if err != nil {
+			return err
+		}
+		role := iam.Role{ARN: workflow.TargetRoleARN("aws", account), Trust: trust, Policies: map[string]json.RawMessage{"pointers": policy}}
+		if err := f.Cloud.IAM.PutRole(role); err != nil {
+			return fmt.Errorf("role of target account %s: %w", account, err)
+		}
+	}
+	return nil
 }
 
 func (f *Factory) putRole(name, service string, policy workflow.Policy) error {

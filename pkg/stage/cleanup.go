@@ -31,7 +31,8 @@ type Cleanup struct {
 	Settings Settings
 	Store    Store
 	EC2      func(region string) CleanupEC2
-	SSM      func(region string) distribution.ParameterAPI
+	// SSM is of an account, or of the factory's own if that is empty.
+	SSM func(account, region string) distribution.ParameterAPI
 }
 
 // Run removes everything it can, and lists what it cannot. Only when another
@@ -117,7 +118,7 @@ func (s Cleanup) pointers(ctx context.Context, in CleanupInput, t *tally) keep {
 		t.leave("pointers", err)
 		k := keep{}
 		for _, p := range j.Pointers {
-			now, err := distribution.ReadPointer(ctx, s.SSM(p.Region), p.Parameter)
+			now, err := distribution.ReadPointer(ctx, s.SSM(p.Account, p.Region), p.Parameter)
 			if err != nil || now == p.ImageID {
 				k.named = append(k.named, p.ImageID)
 			}

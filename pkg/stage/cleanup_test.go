@@ -151,7 +151,7 @@ func retire(t *testing.T, w *world) (RetireOutput, error) {
 	return Retire{
 		Store: w.s3.store(),
 		EC2:   func(r string) RetireEC2 { return w.ec2[r] },
-		SSM:   func(r string) distribution.ParameterReader { return w.ssm[r] },
+		SSM:   func(account, r string) distribution.ParameterReader { return w.ssm[account+r] },
 	}.Run(t.Context(), RetireInput{Job: w.in.Job})
 }
 

@@ -30,11 +30,12 @@ type PublishEC2 interface {
 	TagAPI
 }
 
-// Publish moves the pointers of all regions, or of none.
+// Publish moves the pointers of all accounts and regions, or none.
 type Publish struct {
 	Store Store
 	EC2   func(region string) PublishEC2
-	SSM   func(region string) distribution.ParameterAPI
+	// SSM is of an account, or of the factory's own if that is empty.
+	SSM func(account, region string) distribution.ParameterAPI
 }
 
 // Run verifies every copy again and then moves the pointers. While SSM has not
@@ -129,6 +130,17 @@ func (s Publish) verify(ctx context.Context, in PublishInput, p plan.BuildPlan, 
 	return nil
 }
 
+// pointersIn are the plan's in a region, of all accounts, naming nothing yet.
+func pointersIn(p plan.BuildPlan, region string) []distribution.Pointer {
+	var out []distribution.Pointer
+	for _, account := range append([]string{""}, p.Recipe.Pointers.Accounts...) {
+		for _, name := range p.Recipe.Pointers.Parameters {
+			out = append(out, distribution.Pointer{Account: account, Region: region, Parameter: name})
+		}
+	}
+	return out
+}
+
 // begin returns the journal of an earlier attempt, or writes the first one.
 func (s Publish) begin(ctx context.Context, in PublishInput, p plan.BuildPlan, copies map[string]CheckDistributionOutput) (*journal, error) {
 	j, err := readJournal(ctx, s.Store, in.Execution)
@@ -138,14 +150,12 @@ func (s Publish) begin(ctx context.Context, in PublishInput, p plan.BuildPlan, c
 	j = &journal{Started: in.Now, Recipe: p.Recipe.Name, Images: map[string]string{}, Pointers: []distribution.Pointer{}}
 	for _, region := range regionsOf(p) {
 		j.Images[region] = copies[region].ImageID
-		for _, name := range p.Recipe.Pointers.Parameters {
-			previous, err := distribution.ReadPointer(ctx, s.SSM(region), name)
-			if err != nil {
-				return nil, awserr.Wrap(err, failure.PublishFailed, "no pointer was moved: read %s in %s", name, region)
+		for _, ptr := range pointersIn(p, region) {
+			ptr.ImageID = copies[region].ImageID
+			if ptr.Previous, err = distribution.ReadPointer(ctx, s.SSM(ptr.Account, region), ptr.Parameter); err != nil {
+				return nil, awserr.Wrap(err, failure.PublishFailed, "no pointer was moved: read %s", ptr)
 			}
-			j.Pointers = append(j.Pointers, distribution.Pointer{
-				Region: region, Parameter: name, ImageID: copies[region].ImageID, Previous: previous,
-			})
+			j.Pointers = append(j.Pointers, ptr)
 		}
 	}
 	distribution.SortPointers(j.Pointers)
@@ -158,7 +168,7 @@ func (s Publish) move(ctx context.Context, in PublishInput, j *journal) error {
 	var waiting []string
 	for i := range j.Pointers {
 		ptr := &j.Pointers[i]
-		api := s.SSM(ptr.Region)
+		api := s.SSM(ptr.Account, ptr.Region)
 		now, err := distribution.ReadPointer(ctx, api, ptr.Parameter)
 		if err == nil && now != ptr.ImageID && !ptr.Written {
 			if err = distribution.Move(ctx, api, *ptr, j.Recipe); err == nil {

@@ -46,7 +46,7 @@ func (w *world) publish(t *testing.T) (PublishOutput, error) {
 	return Publish{
 		Store: w.s3.store(),
 		EC2:   func(r string) PublishEC2 { return w.ec2[r] },
-		SSM:   func(r string) distribution.ParameterAPI { return w.ssm[r] },
+		SSM:   func(account, r string) distribution.ParameterAPI { return w.ssm[account+r] },
 	}.Run(t.Context(), w.in)
 }
 
@@ -55,7 +55,7 @@ func (w *world) cleanup(t *testing.T, in CleanupInput) (CleanupOutput, error) {
 	return Cleanup{
 		Settings: Settings{Region: home}, Store: w.s3.store(),
 		EC2: func(r string) CleanupEC2 { return w.ec2[r] },
-		SSM: func(r string) distribution.ParameterAPI { return w.ssm[r] },
+		SSM: func(account, r string) distribution.ParameterAPI { return w.ssm[account+r] },
 	}.Run(t.Context(), in)
 }
 
@@ -218,4 +218,56 @@ func TestPointerThatIsBeingValidatedIsNotWrittenAgain(t *testing.T) {
 	w.ssm[home].parameters["/p/latest"] = "ami-new"
 	_, err := w.publish(t)
 	require.NoError(t, err)
+}
+
+// inTarget lets the plan keep its pointers in another account as well.
+func (w *world) inTarget(t *testing.T) {
+	t.Helper()
+	p := testPlan()
+	p.Recipe.Pointers.Accounts = []string{target}
+	w.in.Job = job(t, w.s3, "Publish", p)
+	for _, region := range []string{home, remote} {
+		w.ssm[target+region] = newSSM()
+		w.ssm[target+region].parameters["/p/latest"] = "ami-old"
+	}
+}
+
+const target = "210987654321"
+
+func TestPointersOfAnotherAccountMoveWithTheFactorysOwn(t *testing.T) {
+	w := newWorld(t)
+	w.inTarget(t)
+	out, err := w.publish(t)
+	require.NoError(t, err)
+	assert.Equal(t, []string{remote + ":/p/latest", home + ":/p/latest", target + ":" + remote + ":/p/latest", target + ":" + home + ":/p/latest"}, out.Pointers)
+	assert.Equal(t, "ami-new", w.ssm[target+home].parameters["/p/latest"])
+	assert.Equal(t, "ami-copy", w.ssm[target+remote].parameters["/p/latest"])
+}
+
+func TestWhenAnotherAccountRefusesNoPointerStaysMoved(t *testing.T) {
+	w := newWorld(t)
+	w.inTarget(t)
+	w.ssm[target+home].faults["PutParameter"] = []error{awsErr("AccessDeniedException")}
+	_, err := w.publish(t)
+	requireCode(t, failure.PublishFailed, err)
+	assert.Contains(t, err.Error(), target+":"+home+":/p/latest")
+	for place, api := range w.ssm {
+		assert.Equal(t, "ami-old", api.parameters["/p/latest"], place)
+	}
+}
+
+func TestCleanupGivesPointersOfAnotherAccountBack(t *testing.T) {
+	w := newWorld(t)
+	w.inTarget(t)
+	w.ssm[target+home].lag = true // a publication that was killed while it waited
+	_, err := w.publish(t)
+	requireCode(t, failure.PublishNotReady, err)
+	require.Equal(t, "ami-copy", w.ssm[target+remote].parameters["/p/latest"])
+	w.ssm[target+home].lag = false
+	out, err := w.cleanup(t, CleanupInput{Job: w.in.Job, Outcome: "Failed"})
+	require.NoError(t, err)
+	assert.Contains(t, out.Removed, "pointer "+target+":"+remote+":/p/latest to ami-copy")
+	for place, api := range w.ssm {
+		assert.Equal(t, "ami-old", api.parameters["/p/latest"], place)
+	}
 }

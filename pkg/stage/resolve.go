@@ -35,6 +35,7 @@ type Resolve struct {
 	Source   source.Resolver
 	EC2      func(region string) ResolveEC2
 	SSM      func(region string) distribution.ParameterReader
+	Targets  func(account, region string) distribution.ParameterReader // of accounts other than the factory's
 	UserData fs.FS
 	Metrics  io.Writer // see pkg/metric; nil: none are told
 }
@@ -64,17 +65,33 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	if out.Plan, err = s.keep(ctx, p, bundle); err != nil {
 		return ResolveOutput{}, err
 	}
-	if in.Force {
-		return out, nil
-	}
-	if out.Published, err = s.published(ctx, *p); err != nil {
-		return ResolveOutput{}, err
+	if !in.Force {
+		if out.Published, err = s.published(ctx, *p); err != nil {
+			return ResolveOutput{}, err
+		}
 	}
 	out.UpToDate = out.Published != nil
 	if out.UpToDate {
 		return out, tell(s.Metrics, in.Now, metric.Of(metric.Executions, 1, evidence.UpToDate))
 	}
-	return out, nil
+	return out, s.reach(ctx, *p)
+}
+
+// reach makes sure that the pointers of other accounts can be read, before anything
+// is made that could not be published there.
+func (s Resolve) reach(ctx context.Context, p plan.BuildPlan) error {
+	for _, region := range regionsOf(p) {
+		for _, ptr := range pointersIn(p, region) {
+			if ptr.Account == "" {
+				continue
+			}
+			if _, err := distribution.ReadPointer(ctx, s.Targets(ptr.Account, region), ptr.Parameter); err != nil {
+				return awserr.Wrap(err, failure.InvalidInput,
+					"nothing was started: pointers of account %s cannot be kept; see that the stack of target accounts is deployed there, and that this factory's context names it", ptr.Account)
+			}
+		}
+	}
+	return nil
 }
 
 // plan is what would be built now, with its bundle.

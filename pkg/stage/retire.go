@@ -30,7 +30,8 @@ type RetireEC2 interface {
 type Retire struct {
 	Store Store
 	EC2   func(region string) RetireEC2
-	SSM   func(region string) distribution.ParameterReader
+	// SSM is of an account, or of the factory's own if that is empty.
+	SSM func(account, region string) distribution.ParameterReader
 }
 
 // Run works through all regions. An image that cannot be retired is listed and
@@ -59,10 +60,10 @@ func (s Retire) region(ctx context.Context, in RetireInput, p plan.BuildPlan, re
 		return awserr.Wrap(err, failure.Internal, "list the images of recipe %s in %s", p.Recipe.Name, region)
 	}
 	var named []string
-	for _, name := range p.Recipe.Pointers.Parameters {
-		id, err := distribution.ReadPointer(ctx, s.SSM(region), name)
+	for _, ptr := range pointersIn(p, region) {
+		id, err := distribution.ReadPointer(ctx, s.SSM(ptr.Account, region), ptr.Parameter)
 		if err != nil {
-			return awserr.Wrap(err, failure.Internal, "read pointer %s in %s", name, region)
+			return awserr.Wrap(err, failure.Internal, "read pointer %s", ptr)
 		}
 		named = append(named, id)
 	}

@@ -162,7 +162,7 @@ type PublishInput struct {
 // PublishOutput is what consumers see now.
 type PublishOutput struct {
 	Images   map[string]string `json:"images"`   // image id by region
-	Pointers []string          `json:"pointers"` // "region:parameter name", sorted
+	Pointers []string          `json:"pointers"` // "region:parameter name", or "account:region:parameter name"; sorted
 }
 
 // RetireInput applies the recipe's retention, once the new image is published.

@@ -20,6 +20,7 @@ type Deployment struct {
 	BuilderRole                string   // ARN
 	Topic                      string   // ARN
 	Keys                       []string // ARNs of customer keys; any key of the account, by way of EC2, when empty
+	TargetAccounts             []string // whose pointers the factory moves
 }
 
 // Conditions of a statement: operator, key, and a value or a list of them.
@@ -144,6 +145,15 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, d.arn("states", d.Region, d.Account, "stateMachine:"+MachineName))}
 	case Executions:
 		return []Statement{allow(nil, d.arn("states", d.Region, d.Account, "execution:"+MachineName+":*"))}
+	case TargetRoles:
+		if len(d.TargetAccounts) == 0 {
+			return nil
+		}
+		var roles []string
+		for _, account := range d.TargetAccounts {
+			roles = append(roles, TargetRoleARN(d.Partition, account))
+		}
+		return []Statement{allow(nil, roles...)}
 	case Keys:
 		keys := d.Keys
 		if len(keys) == 0 {

@@ -12,6 +12,7 @@ import (
 var deployment = Deployment{
 	Partition: "aws", Account: "111122223333", Region: "eu-west-1", Bucket: "arn:aws:s3:::b", CheckEngine: "arn:aws:s3:::assets/goss",
 	BuilderRole: "arn:aws:iam::111122223333:role/builder", Topic: "arn:aws:sns:eu-west-1:111122223333:t",
+	TargetAccounts: []string{"210987654321"},
 }
 
 func TestAPolicyAllowsExactlyItsStagesActions(t *testing.T) {
@@ -47,6 +48,20 @@ func TestKeysAreThoseOfTheDeployment(t *testing.T) {
 	named := deployment
 	named.Keys = []string{"arn:aws:kms:eu-west-1:111122223333:key/a"}
 	assert.Equal(t, named.Keys, keys(named))
+}
+
+func TestOnlyTheRolesOfAccountsThatAreNamedMayBeAssumed(t *testing.T) {
+	assert.Equal(t, []Stage{Resolve, Publish, Retire, Cleanup}, TargetCallers())
+	for _, s := range TargetCallers() {
+		spec, ok := Lookup(s)
+		require.True(t, ok)
+		assert.Contains(t, spec.Policy(deployment), Statement{Actions: []string{"sts:AssumeRole"}, Resources: []string{"arn:aws:iam::210987654321:role/ami-factory-target"}})
+		none := deployment
+		none.TargetAccounts = nil
+		for _, statement := range spec.Policy(none) {
+			assert.NotContains(t, statement.Actions, "sts:AssumeRole")
+		}
+	}
 }
 
 func TestAPolicyIsWrittenAsIAMTakesIt(t *testing.T) {
