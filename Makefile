@@ -82,7 +82,7 @@ test: ## run all checks and tests, with real guests where the machine can
 	set -m; go test -timeout 50m -run '$(VIRTUAL)' ./test >build/test-vm.log 2>&1 & vm=$$!; set +m; \
 	trap 'kill -- -$$vm 2>/dev/null || true' EXIT; \
 	code=0; \
-	go test -timeout 50m -p 1 -skip '$(FIRST)|$(VIRTUAL)' ./... || code=$$?; \
+	go test -timeout 50m -p 2 -skip '$(FIRST)|$(VIRTUAL)' ./... || code=$$?; \
 	echo "test: waiting for the bake in virtual machines" >&2; \
 	wait $$vm || code=$$?; \
 	trap - EXIT; \

@@ -23,8 +23,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -453,4 +455,28 @@ func TestACallThatIsNotGrantedEndsTheExecutionAndIsNamed(t *testing.T) {
 	assert.Equal(t, "AccessDenied", s.Error)
 	assert.Contains(t, s.Cause, "iam:PassRole on resource: arn:aws:iam::111122223333:role/ami-factory-builder because no identity-based policy allows the iam:PassRole action")
 	requireNothingLeft(t, f)
+}
+
+// Whoever can start executions could name any image that is public; the role that
+// launches builders takes those of the recipes' owners only.
+func TestNoBuilderIsLaunchedFromTheImageOfAnybodyElse(t *testing.T) {
+	f := simFactory(t, nil)
+	launch := ec2.NewFromConfig(f.Cloud.AWSConfigOfRole(home, rolePrefix+"launch", "ami-factory-launch"))
+	from := func(owner, alias string) error {
+		dir := t.TempDir()
+		require.NoError(t, vm.WriteImage(dir, vm.ImageInfo{Kind: vm.Simulated, VolumeGiB: 2, SHA256: strings.Repeat("ab", 32)}))
+		ids, err := f.Cloud.EC2.RegisterBase(localec2.BaseImage{Name: "debian-12-amd64-20991231", OwnerID: owner, OwnerAlias: alias, ImageDir: dir})
+		require.NoError(t, err)
+		var specifications []ec2types.TagSpecification
+		for _, kind := range []ec2types.ResourceType{ec2types.ResourceTypeInstance, ec2types.ResourceTypeVolume} {
+			specifications = append(specifications, ec2types.TagSpecification{ResourceType: kind, Tags: []ec2types.Tag{{Key: aws.String("ami-factory:execution"), Value: aws.String("x")}}})
+		}
+		_, err = launch.RunInstances(t.Context(), &ec2.RunInstancesInput{
+			ImageId: aws.String(ids[home]), InstanceType: ec2types.InstanceTypeT3Medium, MinCount: aws.Int32(1), MaxCount: aws.Int32(1), TagSpecifications: specifications,
+		})
+		return err
+	}
+	require.ErrorContains(t, from("999988887777", ""), "not authorized to perform: ec2:RunInstances on resource: arn:aws:ec2:"+home+"::image/")
+	require.NoError(t, from("136693071363", ""), "of a recipe's source")
+	require.NoError(t, from("137112412989", "amazon"))
 }

@@ -52,6 +52,7 @@ func settings() []setting {
 		{"componentParameters", "", "an object of components, such as {\"docker\":{\"logMaxSize\":\"10m\"}}", "parameters of components, for all recipes", parameters{}},
 		{"prices", "", "a table as pkg/cost/prices.json is one, of what differs, such as {\"regions\":{\"eu-west-1\":{\"instanceHour\":{\"t3.medium\":0.03}}}}", "your prices, for the estimate of what an execution costs", prices{}},
 		{"keyArns", "", "ARNs of keys, with commas", "the keys that recipes may name; any key of the account, by way of EC2, without", words{func(p *Props) *[]string { return &p.KeyARNs }, keyARN.MatchString}},
+		{"sourceOwners", "", "accounts' ids, with commas", "whose images builders may be launched from, beside the account's own and Amazon's; the owners of the recipes' sources without", words{func(p *Props) *[]string { return &p.SourceOwners }, accountID.MatchString}},
 		{"reserveConcurrency", "true", "true, false", "each trigger runs once at a time; false where the account's quota of concurrency is too small to reserve of it", decision{func(p *Props) *bool { return &p.ReserveConcurrency }}},
 
 		{"network", "", "default, own, existing", "where builders run: the account's default VPC, one of their own without a way out, or `subnetIds`; without, existing if there are `subnetIds` and default if not", line{func(p *Props) *string { return &p.Network.Kind }, oneOf("", NetworkDefault, NetworkOwn, NetworkExisting)}},

@@ -3,15 +3,20 @@ package factory
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
+	"github.com/ami-factory/ami-factory/userdata"
 )
 
 // builderRole is what builders and verifiers run as: reachable by SSM, and
@@ -97,7 +102,30 @@ func deploymentOf(scope constructs.Construct, sh shared, props *Props) workflow.
 		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(),
 		Bucket: *sh.bucket.BucketArn(), CheckEngine: *sh.goss.Bucket().ArnForObjects(sh.goss.S3ObjectKey()),
 		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs, TargetAccounts: props.Targets.Accounts,
+		SourceOwners: sourceOwners(props.SourceOwners),
 	}
+}
+
+// sourceOwners are those that the operator names, or those of the recipes that
+// the functions carry.
+func sourceOwners(named []string) []string {
+	if len(named) > 0 {
+		return named
+	}
+	names, err := recipe.Names(userdata.FS)
+	if err != nil {
+		panic(err) // it is part of the program
+	}
+	var out []string
+	for _, name := range names {
+		r, _, err := recipe.Load(userdata.FS, name, recipe.Options{Now: time.Now()})
+		if err != nil {
+			panic(fmt.Sprintf("recipe %s: %v", name, err))
+		}
+		out = append(out, r.Source.Owner)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // fileSHA256 is the digest of a file that validate has seen; hex.

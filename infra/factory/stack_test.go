@@ -258,6 +258,28 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	assert.Contains(t, written(t, told[lambdaentry.EnvTargetRole]), ":iam::*:role/ami-factory-target")
 }
 
+func TestBuildersAreLaunchedFromImagesOfTheRecipesOwners(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		context map[string]any
+		owner   string
+	}{
+		"of the recipes that functions carry": {nil, "136693071363"},
+		"of those that the operator names":    {map[string]any{"sourceOwners": "099720109477"}, "099720109477"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			var found []string
+			for _, p := range ofType(template(t, tc.context), "AWS::IAM::Policy") {
+				for _, s := range properties(p)["PolicyDocument"].(map[string]any)["Statement"].([]any) {
+					if strings.Contains(written(t, s), "ec2:RunInstances") && strings.Contains(written(t, s), "::image/*") {
+						found = append(found, written(t, s.(map[string]any)["Condition"]))
+					}
+				}
+			}
+			assert.Equal(t, []string{`{"StringEquals":{"ec2:Owner":["amazon","111122223333","` + tc.owner + `"]}}`}, found)
+		})
+	}
+}
+
 func TestNoStatementAllowsEverything(t *testing.T) {
 	for id, p := range ofType(template(t, nil), "AWS::IAM::Policy") {
 		b, err := json.Marshal(properties(p)["PolicyDocument"])

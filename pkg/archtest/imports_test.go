@@ -35,7 +35,7 @@ var everywhere = []string{"pkg/failure", "pkg/report"}
 var layers = []layer{
 	{folder: "cmd", may: []string{"pkg/cli"}},
 	{folder: "lambdas", may: []string{"pkg/lambdaentry", "pkg/functions", "pkg/stage"}, strict: true},
-	{folder: "infra", may: []string{"pkg/workflow", "pkg/metric", "pkg/cost"}},
+	{folder: "infra", may: []string{"pkg/workflow", "pkg/metric", "pkg/cost", "pkg/recipe", "userdata"}},
 	{folder: "test", may: []string{"pkg", "userdata", "infra"}},
 
 	// The operator's side drives everything but the deployment.

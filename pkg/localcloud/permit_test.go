@@ -118,7 +118,7 @@ func calls(t *testing.T, c *localcloud.Cloud) map[string]permitted {
 	const imageARN = "arn:aws:ec2:" + region + "::image/"
 	const createTags = `ec2:CreateTags ` + ec2ARN + `instance/* {"StringEquals":{"ec2:CreateAction":"RunInstances","aws:RequestTag/team":"x"}}`
 	toLaunch := []string{
-		"ec2:RunInstances " + imageARN + image, "ec2:RunInstances " + ec2ARN + "subnet/*", "ec2:RunInstances " + ec2ARN + "security-group/*",
+		"ec2:RunInstances " + imageARN + image + ` {"StringEquals":{"ec2:Owner":"136693071363"}}`, "ec2:RunInstances " + ec2ARN + "subnet/*", "ec2:RunInstances " + ec2ARN + "security-group/*",
 		"ec2:RunInstances " + ec2ARN + "network-interface/*", "ec2:RunInstances " + ec2ARN + "volume/*",
 		`ec2:RunInstances ` + ec2ARN + `instance/* {"ForAllValues:StringEquals":{"aws:TagKeys":["team"]},"Null":{"aws:RequestTag/team":"false"}}`, createTags,
 	}

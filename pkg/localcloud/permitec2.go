@@ -1,6 +1,7 @@
 package localcloud
 
 import (
+	"cmp"
 	"maps"
 	"strings"
 
@@ -147,6 +148,11 @@ func (a asker) runInstances(in *sdkec2.RunInstancesInput) []iam.Request {
 		subnets, groups = append(subnets, aws.ToString(n.SubnetId)), append(groups, n.Groups...)
 	}
 	out := a.existing(action, image)
+	if found, ok := a.image(image); ok {
+		// An alias stands in for the id of the owner that has one.
+		owner := cmp.Or(aws.ToString(found.ImageOwnerAlias), aws.ToString(found.OwnerId))
+		maps.Copy(out[0].Context, iam.Context(map[string][]string{"ec2:Owner": {owner}}))
+	}
 	key := ""
 	for _, m := range in.BlockDeviceMappings {
 		if m.Ebs != nil {
@@ -268,13 +274,20 @@ func (a asker) tagsOf(id string) map[string]string {
 	return tags
 }
 
-func (a asker) snapshotsOf(image string) []string {
-	out, err := a.c.EC2.DescribeImages(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeImagesInput{ImageIds: []string{image}, IncludeDeprecated: aws.Bool(true)})
+// image is what the caller sees of an image; what he does not see EC2 will not
+// find either.
+func (a asker) image(id string) (ec2types.Image, bool) {
+	out, err := a.c.EC2.DescribeImages(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeImagesInput{ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true)})
 	if err != nil || len(out.Images) == 0 {
-		return nil // EC2 will not find it either
+		return ec2types.Image{}, false
 	}
+	return out.Images[0], true
+}
+
+func (a asker) snapshotsOf(image string) []string {
+	found, _ := a.image(image)
 	var ids []string
-	for _, m := range out.Images[0].BlockDeviceMappings {
+	for _, m := range found.BlockDeviceMappings {
 		if m.Ebs != nil && m.Ebs.SnapshotId != nil {
 			ids = append(ids, *m.Ebs.SnapshotId)
 		}

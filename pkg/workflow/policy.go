@@ -21,6 +21,7 @@ type Deployment struct {
 	Topic                      string   // ARN
 	Keys                       []string // ARNs of customer keys; any key of the account, by way of EC2, when empty
 	TargetAccounts             []string // whose pointers the factory moves
+	SourceOwners               []string // whose images may be launched, beside the account's own and Amazon's; anybody's when empty
 }
 
 // Conditions of a statement: operator, key, and a value or a list of them.
@@ -121,7 +122,8 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("snapshot")...)}
 	case LaunchTargets:
 		return []Statement{
-			allow(nil, d.ec2("image", "snapshot", "subnet", "security-group", "network-interface")...),
+			allow(d.ownedImages(), d.ec2("image")...),
+			allow(nil, d.ec2("snapshot", "subnet", "security-group", "network-interface")...),
 			allow(tagged("aws:RequestTag"), d.ec2("instance", "volume")...),
 		}
 	case NewInstances:
@@ -162,6 +164,23 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(Conditions{"StringLike": {"kms:ViaService": "ec2.*.amazonaws.com"}}, keys...)}
 	}
 	panic(fmt.Sprintf("no policy is written for resource kind %q", r))
+}
+
+// ownedImages is the condition that an image is of one of the sources' owners, or
+// the factory's own. EC2 names an owner by its alias where it has one, which is all
+// that is known of Amazon's accounts; Resolve has looked at the numeric id.
+// (https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html)
+func (d Deployment) ownedImages() Conditions {
+	if len(d.SourceOwners) == 0 {
+		return nil
+	}
+	owners := []string{"amazon", d.Account}
+	for _, owner := range d.SourceOwners {
+		if !slices.Contains(owners, owner) {
+			owners = append(owners, owner)
+		}
+	}
+	return Conditions{"StringEquals": {"ec2:Owner": owners}}
 }
 
 // tagged is the condition that a tag of the factory's is there.

@@ -216,7 +216,7 @@ func TestAgentsAreOffInTheImageAndStartWithASecretOnAnInstance(t *testing.T) {
 		maps.Copy(all, more)
 		return all
 	}
-	builder := bootAgentGuest(t, driver, base, "i-0aaaaaaaaaaaaaaa1", "172.31.5.11", "")
+	builder := bootAgentGuest(t, driver, base, "i-0ddddddddddddddd1", "172.31.5.11", "")
 	builder.upload(t)
 
 	refused := map[string]struct {
