@@ -56,7 +56,7 @@ var layers = []layer{
 	{folder: "pkg/functions", may: []string{
 		"pkg/lambdaentry", "pkg/stage", "pkg/trigger", "pkg/distribution", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
-	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "pkg/component", "pkg/cost", "userdata"}},
+	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "pkg/awserr", "pkg/component", "pkg/cost", "userdata"}},
 	{folder: "pkg/stage", may: []string{
 		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/compliance", "pkg/component", "pkg/distribution", "pkg/evidence",
 		"pkg/userdata", "pkg/plan", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost",

@@ -19,6 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/userdata"
 )
@@ -52,12 +54,20 @@ func NewEnvironment(ctx context.Context, getenv func(string) string) (Environmen
 	return Environment{Config: c, AWS: cfg, Output: os.Stdout}, nil
 }
 
-// Retryer slows down when AWS throttles, and gives up early.
+// Retryer slows down when AWS throttles, and gives up early. Want of capacity,
+// which EC2 answers with a server's status, is not retried: Launch has other types
+// and zones to try, and a wait before each would cost minutes.
 func Retryer() aws.Retryer {
 	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
 		o.StandardOptions = append(o.StandardOptions, func(s *retry.StandardOptions) {
 			s.MaxAttempts = maxAttempts
 			s.MaxBackoff = maxBackoff
+			s.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+				if awserr.Classify(err, failure.Internal) == failure.CapacityUnavailable {
+					return aws.FalseTernary
+				}
+				return aws.UnknownTernary
+			})}, s.Retryables...)
 		})
 	})
 }

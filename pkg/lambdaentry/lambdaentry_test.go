@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -286,7 +289,14 @@ func TestUserData(t *testing.T) {
 }
 
 func TestRetriesAreBounded(t *testing.T) {
-	assert.Equal(t, 4, lambdaentry.Retryer().MaxAttempts())
+	r := lambdaentry.Retryer()
+	assert.Equal(t, 4, r.MaxAttempts())
+	assert.True(t, r.IsErrorRetryable(&smithy.GenericAPIError{Code: "RequestLimitExceeded"}))
+	status500 := &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: &http.Response{StatusCode: http.StatusInternalServerError}}}
+	status500.Err = &smithy.GenericAPIError{Code: "InternalError"}
+	assert.True(t, r.IsErrorRetryable(status500))
+	status500.Err = &smithy.GenericAPIError{Code: "InsufficientInstanceCapacity"}
+	assert.False(t, r.IsErrorRetryable(status500), "another type or zone is tried at once")
 }
 
 func TestAnAccountThatTheDeploymentDoesNotNameIsToldSo(t *testing.T) {
