@@ -208,7 +208,7 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 		assert.Truef(t, anyRole(roles, functionRole(spec.Stage)), "stage %s was held to a role of the template: %v", spec.Stage, roles)
 	}
 
-	requireTrustOfTarget(t, f, c, outputs[stackName]["PointerRoleArns"])
+	requireTrustOfTarget(t, f, c, outputs[stackName])
 	decisions.forget() // what it had denied
 
 	// Again: nothing to do.
@@ -250,7 +250,7 @@ const externalID = "the-id-of-this-test"
 
 // requireTrustOfTarget makes the stack of target accounts in one, as a StackSet
 // would, and sees it trust the deployed roles that write pointers, and no other.
-func requireTrustOfTarget(t *testing.T, f *rehearsal.Factory, c cdk, pointerRoles string) {
+func requireTrustOfTarget(t *testing.T, f *rehearsal.Factory, c cdk, outputs map[string]string) {
 	t.Helper()
 	c.run("synth", "--quiet", "--output", "target.out", "-c", "stack=target")
 	body, err := os.ReadFile(filepath.Join(c.dir, "target.out", "AmiFactoryTarget.template.json"))
@@ -261,30 +261,43 @@ func requireTrustOfTarget(t *testing.T, f *rehearsal.Factory, c cdk, pointerRole
 	}
 	_, err = there.CreateStack(t.Context(), &cloudformation.CreateStackInput{
 		StackName: aws.String("Target"), TemplateBody: aws.String(string(body)), Capabilities: []cfntypes.Capability{cfntypes.CapabilityCapabilityNamedIam},
-		Parameters: []cfntypes.Parameter{parameter("FactoryAccount", f.Cloud.Account()), parameter("FactoryRoleArns", pointerRoles), parameter("ExternalId", externalID)},
+		Parameters: []cfntypes.Parameter{
+			parameter("FactoryAccount", f.Cloud.Account()), parameter("ExternalId", externalID),
+			parameter("PointerReadRoleArns", outputs["PointerReadRoleArns"]), parameter("PointerWriteRoleArns", outputs["PointerWriteRoleArns"]),
+		},
 	})
 	require.NoError(t, err)
 	require.NoError(t, cloudformation.NewStackCreateCompleteWaiter(there).Wait(t.Context(), &cloudformation.DescribeStacksInput{StackName: aws.String("Target")}, patience))
 
-	as := func(roleARN, externalID string) *ssm.Client {
-		cfg := f.Cloud.AWSConfigOfRole("", roleARN, "")
-		cfg.Credentials = stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), workflow.TargetRoleARN("aws", target), func(o *stscreds.AssumeRoleOptions) { o.ExternalID = &externalID })
+	as := func(callerARN, name, externalID string) *ssm.Client {
+		cfg := f.Cloud.AWSConfigOfRole("", callerARN, "")
+		cfg.Credentials = stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), workflow.TargetRoleARN("aws", target, name), func(o *stscreds.AssumeRoleOptions) { o.ExternalID = &externalID })
 		return ssm.NewFromConfig(cfg)
 	}
-	callers := strings.Split(pointerRoles, ",")
-	require.Len(t, callers, len(workflow.TargetCallers()))
-	for _, role := range callers {
-		client := as(role, externalID)
-		_, err := client.PutParameter(t.Context(), &ssm.PutParameterInput{Name: aws.String(pointer), Value: aws.String("x"), Type: ssmtypes.ParameterTypeString, Overwrite: aws.Bool(true)})
-		require.NoError(t, err, role)
-		_, err = client.PutParameter(t.Context(), &ssm.PutParameterInput{Name: aws.String("/other"), Value: aws.String("x"), Type: ssmtypes.ParameterTypeString})
-		require.ErrorContains(t, err, "is not authorized to perform: ssm:PutParameter", role)
+	write := func(client *ssm.Client, name string) error {
+		_, err := client.PutParameter(t.Context(), &ssm.PutParameterInput{Name: &name, Value: aws.String("x"), Type: ssmtypes.ParameterTypeString, Overwrite: aws.Bool(true)})
+		return err
 	}
-	for name, trusted := range map[string]bool{"Publish": true, "Launch": false, "Notify": false} {
-		assert.Equal(t, trusted, strings.Contains(pointerRoles, name+"Role"), name)
+	read := func(client *ssm.Client) error {
+		_, err := client.GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String(pointer)})
+		return err
 	}
-	_, err = as(callers[0], "another-id-altogether").GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String(pointer)})
-	require.ErrorContains(t, err, "is not authorized to perform: sts:AssumeRole")
+	writers, readers := strings.Split(outputs["PointerWriteRoleArns"], ","), strings.Split(outputs["PointerReadRoleArns"], ",")
+	require.Len(t, writers, 2)
+	require.Len(t, readers, 2)
+	const refused = "is not authorized to perform: "
+	for _, role := range writers {
+		client := as(role, workflow.TargetWriterName, externalID)
+		require.NoError(t, write(client, pointer), role)
+		require.ErrorContains(t, write(client, "/other"), refused+"ssm:PutParameter", role)
+	}
+	for _, role := range readers {
+		client := as(role, workflow.TargetReaderName, externalID)
+		require.NoError(t, read(client), role)
+		require.ErrorContains(t, write(client, pointer), refused+"ssm:PutParameter", role)
+		require.ErrorContains(t, read(as(role, workflow.TargetWriterName, externalID)), refused+"sts:AssumeRole", "one that reads may not move")
+	}
+	require.ErrorContains(t, read(as(writers[0], workflow.TargetWriterName, "another-id-altogether")), refused+"sts:AssumeRole")
 }
 
 // startByItself sees the template's schedules, rules and subscription start what

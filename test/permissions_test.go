@@ -33,13 +33,11 @@ import (
 
 const rolePrefix = "arn:aws:iam::111122223333:role/ami-factory-"
 
-// inTargetAccount is the name, in these tests, of the role in the target account.
-const inTargetAccount = "target"
-
-// roleNamed is the ARN of a role by its name without what all begin with.
+// roleNamed is the ARN of a role by its name without what all begin with, or by
+// its whole name if it is of the target account.
 func roleNamed(name string) string {
-	if name == inTargetAccount {
-		return workflow.TargetRoleARN("aws", target)
+	if name == workflow.TargetReaderName || name == workflow.TargetWriterName {
+		return workflow.TargetRoleARN("aws", target, name)
 	}
 	return rolePrefix + name
 }
@@ -344,7 +342,7 @@ func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
 		asked[d.RoleARN] = append(asked[d.RoleARN], d.Request)
 	}
 	f := targetFactory(t, nil)
-	names := []string{"workflow", "builder", "schedules", inTargetAccount}
+	names := []string{"workflow", "builder", "schedules", workflow.TargetReaderName, workflow.TargetWriterName}
 	for _, spec := range workflow.Functions() {
 		if spec.Stage == workflow.ReleaseAnnounced { // it looks at the sources, and keeps what it heard
 			watch := rawOf(t, f, string(workflow.WatchSources))

@@ -81,7 +81,8 @@ func TestTargetAccountsGetPointersOfTheirOwn(t *testing.T) {
 
 func TestATargetAccountThatDoesNotTrustTheFactoryEndsTheExecutionBeforeAnythingIsMade(t *testing.T) {
 	f := targetFactory(t, nil)
-	role, ok := f.Cloud.IAM.Role(workflow.TargetRoleARN("aws", target))
+	reader := workflow.TargetRoleARN("aws", target, workflow.TargetReaderName)
+	role, ok := f.Cloud.IAM.Role(reader)
 	require.True(t, ok)
 	role.Trust = []byte(strings.ReplaceAll(string(role.Trust), "ami-factory-rehearsal", "the-id-of-somebody-else"))
 	require.NoError(t, f.Cloud.IAM.PutRole(role))
@@ -89,7 +90,7 @@ func TestATargetAccountThatDoesNotTrustTheFactoryEndsTheExecutionBeforeAnythingI
 	s := bake(t, f, rehearsal.BakeInput{})
 	require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
 	assert.Equal(t, "AccessDenied", s.Error)
-	assert.Contains(t, s.Cause, "nothing was started: pointers of account "+target+" cannot be kept")
-	assert.Contains(t, s.Cause, "sts:AssumeRole on resource: "+workflow.TargetRoleARN("aws", target))
+	assert.Contains(t, s.Cause, "nothing was started: pointers cannot be kept in account "+target)
+	assert.Contains(t, s.Cause, "sts:AssumeRole on resource: "+reader)
 	assert.Equal(t, before, take(t, f))
 }

@@ -1,6 +1,7 @@
 package factory
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func settings() []setting {
 		{"componentParameters", "", "an object of components, such as {\"docker\":{\"logMaxSize\":\"10m\"}}", "parameters of components, for all recipes", parameters{}},
 		{"prices", "", "a table as pkg/cost/prices.json is one, of what differs, such as {\"regions\":{\"eu-west-1\":{\"instanceHour\":{\"t3.medium\":0.03}}}}", "your prices, for the estimate of what an execution costs", prices{}},
 		{"keyArns", "", "ARNs of keys, with commas", "the keys that recipes may name; any key of the account, by way of EC2, without", words{func(p *Props) *[]string { return &p.KeyARNs }, keyARN.MatchString}},
-		{"sourceOwners", "", "accounts' ids, with commas", "whose images builders may be launched from, beside the account's own and Amazon's; the owners of the recipes' sources without", words{func(p *Props) *[]string { return &p.SourceOwners }, accountID.MatchString}},
+		{"sourceOwners", "", "accounts' ids, amazon, aws-marketplace, with commas", "further owners whose images builders may be launched from, beside those of the recipes' sources, the account itself, and Amazon with the partners it verifies", words{func(p *Props) *[]string { return &p.SourceOwners }, oneOfOr(accountID, "amazon", "aws-marketplace")}},
 		{"reserveConcurrency", "true", "true, false", "each trigger runs once at a time; false where the account's quota of concurrency is too small to reserve of it", decision{func(p *Props) *bool { return &p.ReserveConcurrency }}},
 
 		{"network", "", "default, own, existing", "where builders run: the account's default VPC, one of their own without a way out, or `subnetIds`; without, existing if there are `subnetIds` and default if not", line{func(p *Props) *string { return &p.Network.Kind }, oneOf("", NetworkDefault, NetworkOwn, NetworkExisting)}},
@@ -264,11 +265,22 @@ func (parameters) wrong(*Props) []string { return nil }
 // prices are a table of the operator's.
 type prices struct{}
 
+// maxPrices leaves room for the rest of what Notify is told, of the 4 KB that
+// Lambda takes (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html).
+const maxPrices = 2048
+
 func (prices) parse(p *Props, s string) error {
 	if _, err := cost.ListPrices(s); err != nil {
 		return fmt.Errorf("context prices: %w", err)
 	}
-	p.Prices = s
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, []byte(s)); err != nil {
+		return fmt.Errorf("context prices: %w", err)
+	}
+	if compact.Len() > maxPrices {
+		return fmt.Errorf("context prices has %d bytes (allowed: %d, for it is told to a function by its environment): name only what differs, in the regions that are used", compact.Len(), maxPrices)
+	}
+	p.Prices = compact.String()
 	return nil
 }
 

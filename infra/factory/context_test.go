@@ -56,6 +56,7 @@ func TestAContextThatIsWrongIsToldWhatIsAllowed(t *testing.T) {
 		"tags without values":                   {map[string]any{"tags": "team"}, `context tags is "team" (allowed: name=value`},
 		"tags that are no text":                 {map[string]any{"tags": map[string]any{"n": 1.0}}, "context tags is"},
 		"prices that are none":                  {map[string]any{"prices": "cheap"}, "context prices: not a table of prices such as"},
+		"prices of the whole world":             {map[string]any{"prices": `{"source":"` + strings.Repeat("x", 2100) + `"}`}, "(allowed: 2048, for it is told to a function by its environment)"},
 		"accounts nobody may be asked for":      {map[string]any{"targetAccounts": "210987654321"}, "context targetAccounts and targetExternalId go together"},
 		"an account of eleven digits":           {map[string]any{"targetAccounts": "21098765432", "targetExternalId": "a-long-external-id"}, `context targetAccounts is "21098765432" (allowed: accounts' ids, with commas)`},
 		"an id that can be guessed":             {map[string]any{"targetAccounts": "210987654321", "targetExternalId": "short"}, `context targetExternalId is "short" (allowed: 16 to 1224 letters`},

@@ -1,6 +1,7 @@
 package factory
 
 import (
+	"maps"
 	"path/filepath"
 	"strings"
 
@@ -55,13 +56,6 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 		env["AMI_FACTORY_COMPONENT_PARAMETERS"] = &props.Parameters
 	}
 
-	if props.Prices != "" {
-		env["AMI_FACTORY_PRICES"] = &props.Prices
-	}
-	if len(props.Targets.Accounts) > 0 {
-		env["AMI_FACTORY_TARGET_ROLE_ARN"] = jsii.String(workflow.TargetRoleARN(*awscdk.Stack_Of(scope).Partition(), "*"))
-		env["AMI_FACTORY_TARGET_EXTERNAL_ID"] = &props.Targets.ExternalID
-	}
 	triggerEnv := triggerEnvironment(scope, props, env)
 	isTrigger := map[workflow.Stage]bool{}
 	for _, spec := range workflow.Triggers() {
@@ -79,9 +73,17 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 	deployment := deploymentOf(scope, sh, props)
 	out := Functions{}
 	for _, spec := range workflow.Functions() {
-		environment := env
+		environment := maps.Clone(env)
 		if isTrigger[spec.Stage] {
 			environment = triggerEnv
+		}
+		// Lambda takes 4 KB of it in all: who does not need something is not told it.
+		if spec.Stage == workflow.Notify && props.Prices != "" {
+			environment["AMI_FACTORY_PRICES"] = &props.Prices
+		}
+		if role := workflow.TargetRoleOf(spec.Stage); role != "" && len(props.Targets.Accounts) > 0 {
+			environment["AMI_FACTORY_TARGET_ROLE_ARN"] = jsii.String(workflow.TargetRoleARN(deployment.Partition, "*", role))
+			environment["AMI_FACTORY_TARGET_EXTERNAL_ID"] = &props.Targets.ExternalID
 		}
 		id := functionID(spec.Stage)
 		logs := sh.logs.group(scope, id+"Logs")

@@ -43,7 +43,7 @@ type Props struct {
 	Network            NetworkProps
 	EncryptionKey      string   // of what is at rest: None (AWS's own keys), New, or a key's ARN
 	KeyARNs            []string // customer keys of recipes; any key of the account, by way of EC2, when empty
-	SourceOwners       []string // whose images may be launched; empty: those of the recipes' sources
+	SourceOwners       []string // further owners whose images may be launched, beside those of the recipes' sources
 	Storage            StorageProps
 	Logs               LogProps
 	Alarms             AlarmProps

@@ -106,17 +106,14 @@ func deploymentOf(scope constructs.Construct, sh shared, props *Props) workflow.
 	}
 }
 
-// sourceOwners are those that the operator names, or those of the recipes that
-// the functions carry.
-func sourceOwners(named []string) []string {
-	if len(named) > 0 {
-		return named
-	}
+// sourceOwners are those of the recipes that the functions carry, and those that
+// the operator adds.
+func sourceOwners(further []string) []string {
 	names, err := recipe.Names(userdata.FS)
 	if err != nil {
 		panic(err) // it is part of the program
 	}
-	var out []string
+	out := slices.Clone(further)
 	for _, name := range names {
 		r, _, err := recipe.Load(userdata.FS, name, recipe.Options{Now: time.Now()})
 		if err != nil {

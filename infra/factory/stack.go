@@ -1,6 +1,8 @@
 package factory
 
 import (
+	"strings"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
@@ -9,6 +11,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // AmiFactory is the deployed factory.
@@ -77,7 +81,9 @@ func NewStack(scope constructs.Construct, id string, stackProps awscdk.StackProp
 	output("BucketName", factory.Bucket.BucketName(), "plans, results and reports")
 	output("TopicArn", factory.Topic.TopicArn(), "tells how every execution ended")
 	output("DeadLettersUrl", factory.DeadLetters.QueueUrl(), "what could not be delivered to triggers")
-	output("PointerRoleArns", pointerRoleARNs(factory.Functions), "for the stack of target accounts")
+	for _, role := range workflow.TargetRoles() {
+		output(callersParameter(role), callersOf(role, factory.Functions), "for the stack of target accounts: who "+role.Does[:strings.Index(role.Does, " in ")])
+	}
 	if factory.AlarmTopic != nil {
 		output("AlarmTopicArn", factory.AlarmTopic.TopicArn(), "tells what somebody has to look into")
 	}

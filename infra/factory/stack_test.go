@@ -2,6 +2,7 @@ package factory
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -227,7 +228,10 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 		"prices": map[string]any{"regions": map[string]any{"eu-west-1": map[string]any{"transition": 0.5}}},
 	})
 	// A trigger is told all that a stage is, and more.
-	told := functionOf(t, tpl, workflow.Triggers()[0])["Environment"].(map[string]any)["Variables"].(map[string]any)
+	told := variablesOfStage(t, tpl, workflow.Triggers()[0].Stage)
+	for _, s := range []workflow.Stage{workflow.Notify, workflow.Publish} { // which are told something of their own
+		maps.Copy(told, variablesOfStage(t, tpl, s))
+	}
 	read := map[string]bool{}
 	value := func(name string) string {
 		switch name {
@@ -255,16 +259,25 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	assert.Equal(t, "10m", config.Parameters["docker"]["logMaxSize"])
 	assert.InDelta(t, 0.5, config.Prices.Regions["eu-west-1"].Transition, 0)
 	assert.Equal(t, "a-long-external-id", config.ExternalID)
-	assert.Contains(t, written(t, told[lambdaentry.EnvTargetRole]), ":iam::*:role/ami-factory-target")
+	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Publish)[lambdaentry.EnvTargetRole]), ":iam::*:role/ami-factory-target-write")
+	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Resolve)[lambdaentry.EnvTargetRole]), ":iam::*:role/ami-factory-target-read")
+	assert.NotContains(t, variablesOfStage(t, tpl, workflow.Launch), lambdaentry.EnvTargetRole)
+}
+
+func variablesOfStage(t *testing.T, tpl map[string]any, s workflow.Stage) map[string]any {
+	t.Helper()
+	i := slices.IndexFunc(workflow.Functions(), func(x workflow.Spec) bool { return x.Stage == s })
+	require.GreaterOrEqual(t, i, 0)
+	return functionOf(t, tpl, workflow.Functions()[i])["Environment"].(map[string]any)["Variables"].(map[string]any)
 }
 
 func TestBuildersAreLaunchedFromImagesOfTheRecipesOwners(t *testing.T) {
 	for sentence, tc := range map[string]struct {
 		context map[string]any
-		owner   string
+		owners  string
 	}{
-		"of the recipes that functions carry": {nil, "136693071363"},
-		"of those that the operator names":    {map[string]any{"sourceOwners": "099720109477"}, "099720109477"},
+		"of the recipes that functions carry":   {nil, `"136693071363"`},
+		"and of those that the operator allows": {map[string]any{"sourceOwners": "099720109477,aws-marketplace"}, `"099720109477","136693071363","aws-marketplace"`},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			var found []string
@@ -275,7 +288,7 @@ func TestBuildersAreLaunchedFromImagesOfTheRecipesOwners(t *testing.T) {
 					}
 				}
 			}
-			assert.Equal(t, []string{`{"StringEquals":{"ec2:Owner":["amazon","111122223333","` + tc.owner + `"]}}`}, found)
+			assert.Equal(t, []string{`{"StringEquals":{"ec2:Owner":["amazon","111122223333",` + tc.owners + `]}}`}, found)
 		})
 	}
 }

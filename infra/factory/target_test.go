@@ -32,36 +32,58 @@ func targetTemplate(t *testing.T) map[string]any {
 }
 
 func TestATargetAccountTrustsTheFactorysRolesAndNobodyElse(t *testing.T) {
-	role := one(t, targetTemplate(t), "AWS::IAM::Role", "Role")
-	statements := role["AssumeRolePolicyDocument"].(map[string]any)["Statement"].([]any)
-	require.Len(t, statements, 1)
-	s := statements[0].(map[string]any)
-	assert.Contains(t, written(t, s["Principal"]), `{"Ref":"FactoryAccount"}`)
-	assert.Equal(t, map[string]any{
-		"StringEquals": map[string]any{"sts:ExternalId": map[string]any{"Ref": "ExternalId"}},
-		"ArnEquals":    map[string]any{"aws:PrincipalArn": map[string]any{"Ref": "FactoryRoleArns"}},
-	}, s["Condition"])
-	assert.Equal(t, workflow.TargetRoleName, role["RoleName"])
+	for name, parameter := range map[string]string{workflow.TargetReaderName: "PointerReadRoleArns", workflow.TargetWriterName: "PointerWriteRoleArns"} {
+		t.Run(name, func(t *testing.T) {
+			role := roleNamed(t, targetTemplate(t), name)
+			statements := role["AssumeRolePolicyDocument"].(map[string]any)["Statement"].([]any)
+			require.Len(t, statements, 1)
+			s := statements[0].(map[string]any)
+			assert.Contains(t, written(t, s["Principal"]), `{"Ref":"FactoryAccount"}`)
+			assert.Equal(t, map[string]any{
+				"StringEquals": map[string]any{"sts:ExternalId": map[string]any{"Ref": "ExternalId"}},
+				"ArnEquals":    map[string]any{"aws:PrincipalArn": map[string]any{"Ref": parameter}},
+			}, s["Condition"])
+		})
+	}
+}
+
+func roleNamed(t *testing.T, tpl map[string]any, name string) map[string]any {
+	t.Helper()
+	for _, r := range ofType(tpl, "AWS::IAM::Role") {
+		if properties(r)["RoleName"] == name {
+			return properties(r)
+		}
+	}
+	require.Fail(t, "there is no role", name)
+	return nil
 }
 
 func TestATargetAccountAllowsWhatMovesPointersAndNothingElse(t *testing.T) {
 	tpl := targetTemplate(t)
-	policy := one(t, tpl, "AWS::IAM::Policy", "")
-	var got []string
-	for _, s := range policy["PolicyDocument"].(map[string]any)["Statement"].([]any) {
-		got = append(got, texts(s.(map[string]any)["Action"])...)
-		if action := written(t, s.(map[string]any)["Action"]); action == `"ec2:DescribeImages"` {
-			continue
+	got := map[string][]string{}
+	for _, p := range ofType(tpl, "AWS::IAM::Policy") {
+		role := written(t, properties(p)["Roles"])
+		for _, s := range properties(p)["PolicyDocument"].(map[string]any)["Statement"].([]any) {
+			s := s.(map[string]any)
+			on := "*"
+			if resource := written(t, s["Resource"]); resource != `"*"` {
+				assert.Contains(t, resource, ":parameter/ami-factory/*")
+				on = "pointers"
+			}
+			for _, action := range texts(s["Action"]) {
+				got[role[:len(`[{"Ref":"Read`)]] = append(got[role[:len(`[{"Ref":"Read`)]], action+" on "+on)
+			}
 		}
-		assert.Contains(t, written(t, s.(map[string]any)["Resource"]), ":parameter/ami-factory/*")
 	}
-	var want []string
-	for _, s := range workflow.TargetPolicy("aws", "1") {
-		want = append(want, s.Actions...)
+	for _, actions := range got {
+		slices.Sort(actions)
 	}
-	slices.Sort(got)
-	slices.Sort(want)
-	assert.Equal(t, want, slices.Compact(got))
+	assert.Equal(t, map[string][]string{
+		`[{"Ref":"Read`: {"ssm:GetParameter on pointers"},
+		`[{"Ref":"Writ`: {
+			"ec2:DescribeImages on *", "ssm:AddTagsToResource on pointers", "ssm:DeleteParameter on pointers", "ssm:GetParameter on pointers", "ssm:PutParameter on pointers",
+		},
+	}, got)
 }
 
 // A StackSet takes a template alone.
@@ -71,8 +93,8 @@ func TestATargetsTemplateStandsAlone(t *testing.T) {
 	for name, p := range tpl["Parameters"].(map[string]any) {
 		assert.NotContains(t, written(t, p), "AWS::SSM::", "%s is looked up", name)
 	}
-	assert.Len(t, tpl["Parameters"], 3)
-	assert.Len(t, tpl["Resources"], 2)
+	assert.Len(t, tpl["Parameters"], 4)
+	assert.Len(t, tpl["Resources"], 4)
 }
 
 func TestTheSecurityLinterFindsNothingInATarget(t *testing.T) {
@@ -82,8 +104,10 @@ func TestTheSecurityLinterFindsNothingInATarget(t *testing.T) {
 }
 
 func TestTheFactoryNamesTheRolesForTargets(t *testing.T) {
-	value := written(t, template(t, nil)["Outputs"].(map[string]any)["PointerRoleArns"])
-	for _, s := range workflow.TargetCallers() {
-		assert.Contains(t, value, functionID(s)+"Role")
+	outputs := template(t, nil)["Outputs"].(map[string]any)
+	for output, roles := range map[string][]string{"PointerReadRoleArns": {"ResolveRole", "RetireRole"}, "PointerWriteRoleArns": {"PublishRole", "CleanupRole"}} {
+		for _, role := range roles {
+			assert.Contains(t, written(t, outputs[output]), role)
+		}
 	}
 }

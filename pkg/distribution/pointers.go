@@ -3,8 +3,6 @@ package distribution
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -38,12 +36,19 @@ func (p Pointer) String() string {
 	return p.Account + ":" + p.Region + ":" + p.Parameter
 }
 
-// SortPointers orders pointers by account (the factory's own first), region and
-// parameter.
+// SortPointers orders pointers by account, region and parameter. The factory's own
+// come last: another account is likelier to refuse, and then nobody has followed.
 func SortPointers(ps []Pointer) {
 	slices.SortFunc(ps, func(a, b Pointer) int {
-		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Region, b.Region), cmp.Compare(a.Parameter, b.Parameter))
+		return cmp.Or(cmp.Compare(own(a), own(b)), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Region, b.Region), cmp.Compare(a.Parameter, b.Parameter))
 	})
+}
+
+func own(p Pointer) int {
+	if p.Account == "" {
+		return 1
+	}
+	return 0
 }
 
 // ParameterReader reads pointers.
@@ -100,16 +105,16 @@ func put(ctx context.Context, api ParameterAPI, name, value string, create bool,
 // Restore gives each pointer its previous value again, and deletes those that
 // did not exist before. It also writes where the new value is not to be read
 // yet, since SSM may still be validating it. A pointer that someone else has
-// moved meanwhile is left alone. It goes on after errors and returns them
-// together, each naming its pointer.
-func Restore(ctx context.Context, api func(account, region string) ParameterAPI, ps []Pointer, recipeName string) error {
-	var errs []error
+// moved meanwhile is left alone. It goes on after errors and returns them all, by
+// pointer.
+func Restore(ctx context.Context, api func(account, region string) ParameterAPI, ps []Pointer, recipeName string) map[Pointer]error {
+	errs := map[Pointer]error{}
 	for _, p := range ps {
 		if err := restore(ctx, api(p.Account, p.Region), p, recipeName); err != nil {
-			errs = append(errs, fmt.Errorf("restore pointer %s: %w", p, err))
+			errs[p] = err
 		}
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 func restore(ctx context.Context, api ParameterAPI, p Pointer, recipeName string) error {

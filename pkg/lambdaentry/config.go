@@ -32,7 +32,7 @@ const (
 	EnvEventBus        = "AMI_FACTORY_EVENT_BUS"           // for triggers: the factory's own
 	EnvTopics          = "AMI_FACTORY_ANNOUNCEMENT_TOPICS" // for triggers: ARNs of the topics that are heard
 	EnvFindingHours    = "AMI_FACTORY_FINDING_HOURS"       // for triggers: at least between two builds for vulnerabilities
-	EnvTargetRole      = "AMI_FACTORY_TARGET_ROLE_ARN"     // of the accounts that get pointers; * for the account
+	EnvTargetRole      = "AMI_FACTORY_TARGET_ROLE_ARN"     // of the accounts that get pointers, to read or to move them; * for the account
 	EnvTargetExternal  = "AMI_FACTORY_TARGET_EXTERNAL_ID"  // what that role asks for
 	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR"        // read user data from disk, not from the binary
 )

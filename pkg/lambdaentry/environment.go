@@ -107,7 +107,7 @@ func (e Environment) Targets() func(account, region string) *ssm.Client {
 func (e Environment) assume(account string) aws.CredentialsProvider {
 	if e.TargetRole == "" {
 		return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{}, fmt.Errorf("the function's environment lacks %s; deploy the factory with account %s in the context targetAccounts", EnvTargetRole, account)
+			return aws.Credentials{}, failure.New(failure.AccessDenied, "the function's environment lacks %s; deploy the factory with account %s in the context targetAccounts", EnvTargetRole, account)
 		})
 	}
 	arn := strings.Replace(e.TargetRole, "*", account, 1)

@@ -303,4 +303,5 @@ func TestAnAccountThatTheDeploymentDoesNotNameIsToldSo(t *testing.T) {
 	e := lambdaentry.Environment{AWS: aws.Config{Region: "eu-west-1", BaseEndpoint: aws.String("http://127.0.0.1:1")}}
 	_, err := e.Targets()("210987654321", "eu-west-1").GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String("/x")})
 	require.ErrorContains(t, err, "deploy the factory with account 210987654321 in the context targetAccounts")
+	assert.Equal(t, failure.AccessDenied, failure.CodeOf(err))
 }

@@ -147,8 +147,9 @@ func (a asker) runInstances(in *sdkec2.RunInstancesInput) []iam.Request {
 	for _, n := range in.NetworkInterfaces {
 		subnets, groups = append(subnets, aws.ToString(n.SubnetId)), append(groups, n.Groups...)
 	}
-	out := a.existing(action, image)
+	var out []iam.Request
 	if found, ok := a.image(image); ok {
+		out = a.existing(action, image)
 		// An alias stands in for the id of the owner that has one.
 		owner := cmp.Or(aws.ToString(found.ImageOwnerAlias), aws.ToString(found.OwnerId))
 		maps.Copy(out[0].Context, iam.Context(map[string][]string{"ec2:Owner": {owner}}))
@@ -274,8 +275,8 @@ func (a asker) tagsOf(id string) map[string]string {
 	return tags
 }
 
-// image is what the caller sees of an image; what he does not see EC2 will not
-// find either.
+// image is what the caller sees of an image; of what he does not see nothing is
+// asked, and EC2 will not find it either.
 func (a asker) image(id string) (ec2types.Image, bool) {
 	out, err := a.c.EC2.DescribeImages(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeImagesInput{ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true)})
 	if err != nil || len(out.Images) == 0 {

@@ -188,7 +188,7 @@ func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]str
 	arns := map[workflow.Stage]string{}
 	for _, spec := range workflow.Functions() {
 		fn := lambda.Function{
-			Name: prefix + string(spec.Stage), Env: env, MemoryMiB: spec.MemoryMiB, Timeout: spec.Timeout,
+			Name: prefix + string(spec.Stage), Env: f.environmentOf(spec.Stage, env), MemoryMiB: spec.MemoryMiB, Timeout: spec.Timeout,
 			Role: f.roleARN(string(spec.Stage)),
 		}
 		if handler, ok := handlers[string(spec.Stage)]; ok {
@@ -206,17 +206,18 @@ func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]str
 
 // inProcess makes the functions' handlers for this process.
 func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handler, error) {
-	cfg, err := lambdaentry.LoadConfig(func(name string) string {
-		if name == lambdaentry.EnvRegion {
-			return f.Cloud.Region()
-		}
-		return env[name]
-	})
-	if err != nil {
-		return nil, err
-	}
 	handlers := map[string]lambdaentry.Handler{}
 	for name, maker := range functions.All() {
+		own := f.environmentOf(workflow.Stage(name), env)
+		cfg, err := lambdaentry.LoadConfig(func(name string) string {
+			if name == lambdaentry.EnvRegion {
+				return f.Cloud.Region()
+			}
+			return own[name]
+		})
+		if err != nil {
+			return nil, err
+		}
 		awsConfig := f.Cloud.AWSConfigOfRole("", f.roleARN(name), prefix+name)
 		awsConfig.Retryer = lambdaentry.Retryer
 		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig, Output: f.Cloud.Lambda.Output(f.functionARN(workflow.Stage(name)))})

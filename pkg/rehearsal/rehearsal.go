@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -265,6 +266,16 @@ func (f *Factory) Close(ctx context.Context) error {
 }
 
 // environment of all functions.
+// environmentOf is what a function is told beside what all are.
+func (f *Factory) environmentOf(s workflow.Stage, all map[string]string) map[string]string {
+	env := maps.Clone(all)
+	if role := workflow.TargetRoleOf(s); role != "" && len(f.targetAccounts()) > 0 {
+		env[lambdaentry.EnvTargetRole] = workflow.TargetRoleARN("aws", "*", role)
+		env[lambdaentry.EnvTargetExternal] = externalID
+	}
+	return env
+}
+
 func (f *Factory) environment(gossKey, gossSHA256, topic string) map[string]string {
 	env := map[string]string{
 		lambdaentry.EnvBucket:          f.Bucket,
@@ -280,10 +291,6 @@ func (f *Factory) environment(gossKey, gossSHA256, topic string) map[string]stri
 		lambdaentry.EnvStateMachine:    f.StateMachine,
 		lambdaentry.EnvEventBus:        workflow.FactoryBusName,
 		lambdaentry.EnvTopics:          strings.Join(workflow.AnnouncementTopics(), ","),
-	}
-	if len(f.targetAccounts()) > 0 {
-		env[lambdaentry.EnvTargetRole] = workflow.TargetRoleARN("aws", "*")
-		env[lambdaentry.EnvTargetExternal] = externalID
 	}
 	if len(f.opts.Parameters) > 0 {
 		raw, _ := json.Marshal(f.opts.Parameters) // maps of strings marshal

@@ -75,25 +75,27 @@ const externalID = "ami-factory-rehearsal"
 
 // deployTargets makes what infra's stack of target accounts makes in them.
 func (f *Factory) deployTargets() error {
-	var callers []string
-	for _, s := range workflow.TargetCallers() {
-		callers = append(callers, f.roleARN(string(s)))
-	}
-	trust, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
-		"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": map[string]any{"AWS": "arn:aws:iam::" + f.Cloud.Account() + ":root"},
-		"Condition": map[string]any{"StringEquals": map[string]any{"sts:ExternalId": externalID}, "ArnEquals": map[string]any{"aws:PrincipalArn": callers}},
-	}}})
-	if err != nil {
-		return err
-	}
-	for _, account := range f.targetAccounts() {
-		policy, err := json.Marshal(workflow.TargetPolicy("aws", account))
+	for _, role := range workflow.TargetRoles() {
+		var callers []string
+		for _, s := range role.Callers {
+			callers = append(callers, f.roleARN(string(s)))
+		}
+		trust, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
+			"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": map[string]any{"AWS": "arn:aws:iam::" + f.Cloud.Account() + ":root"},
+			"Condition": map[string]any{"StringEquals": map[string]any{"sts:ExternalId": externalID}, "ArnEquals": map[string]any{"aws:PrincipalArn": callers}},
+		}}})
 		if err != nil {
 			return err
 		}
-		role := iam.Role{ARN: workflow.TargetRoleARN("aws", account), Trust: trust, Policies: map[string]json.RawMessage{"pointers": policy}}
-		if err := f.Cloud.IAM.PutRole(role); err != nil {
-			return fmt.Errorf("role of target account %s: %w", account, err)
+		for _, account := range f.targetAccounts() {
+			policy, err := json.Marshal(role.Policy("aws", account))
+			if err != nil {
+				return err
+			}
+			made := iam.Role{ARN: workflow.TargetRoleARN("aws", account, role.Name), Trust: trust, Policies: map[string]json.RawMessage{"pointers": policy}}
+			if err := f.Cloud.IAM.PutRole(made); err != nil {
+				return fmt.Errorf("role of target account %s: %w", account, err)
+			}
 		}
 	}
 	return nil

@@ -114,10 +114,12 @@ func (s Cleanup) pointers(ctx context.Context, in CleanupInput, t *tally) keep {
 	case j.State == journalCommitted:
 		return keep{published: j.Images}
 	}
-	if err := distribution.Restore(ctx, s.SSM, j.Pointers, j.Recipe); err != nil {
-		t.leave("pointers", err)
+	if errs := distribution.Restore(ctx, s.SSM, j.Pointers, j.Recipe); len(errs) > 0 {
 		k := keep{}
 		for _, p := range j.Pointers {
+			if err := errs[p]; err != nil {
+				t.leave("pointer "+p.String()+", which was "+orNothing(p.Previous), err) // each by itself: one may go on another attempt
+			}
 			now, err := distribution.ReadPointer(ctx, s.SSM(p.Account, p.Region), p.Parameter)
 			if err != nil || now == p.ImageID {
 				k.named = append(k.named, p.ImageID)
@@ -132,6 +134,14 @@ func (s Cleanup) pointers(ctx context.Context, in CleanupInput, t *tally) keep {
 		t.leave("journal "+journalKey(in.Execution), err)
 	}
 	return keep{}
+}
+
+// orNothing is the previous value of a pointer, for people.
+func orNothing(previous string) string {
+	if previous == "" {
+		return "not there"
+	}
+	return previous
 }
 
 func (s Cleanup) region(ctx context.Context, execution, region string, k keep, t *tally) {

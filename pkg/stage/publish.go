@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -224,8 +225,14 @@ func (s Publish) giveBack(ctx context.Context, in PublishInput, j *journal, caus
 	if code := failure.CodeOf(cause); (code == failure.Throttled || code == failure.ServiceUnavailable) && in.Now.Sub(j.Started) < troubleTime {
 		return cause
 	}
-	if err := distribution.Restore(ctx, s.SSM, j.Pointers, j.Recipe); err != nil {
-		return failure.Wrap(failure.PublishFailed, errors.Join(cause, err),
+	if errs := distribution.Restore(ctx, s.SSM, j.Pointers, j.Recipe); len(errs) > 0 {
+		all := []error{cause}
+		for _, p := range j.Pointers {
+			if err := errs[p]; err != nil {
+				all = append(all, fmt.Errorf("give back pointer %s: %w", p, err))
+			}
+		}
+		return failure.Wrap(failure.PublishFailed, errors.Join(all...),
 			"the pointers could not be moved, nor all given back; clean-up will try again")
 	}
 	if err := j.write(ctx, s.Store, in.Execution, journalRestored); err != nil {

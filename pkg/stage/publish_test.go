@@ -239,7 +239,7 @@ func TestPointersOfAnotherAccountMoveWithTheFactorysOwn(t *testing.T) {
 	w.inTarget(t)
 	out, err := w.publish(t)
 	require.NoError(t, err)
-	assert.Equal(t, []string{remote + ":/p/latest", home + ":/p/latest", target + ":" + remote + ":/p/latest", target + ":" + home + ":/p/latest"}, out.Pointers)
+	assert.Equal(t, []string{target + ":" + remote + ":/p/latest", target + ":" + home + ":/p/latest", remote + ":/p/latest", home + ":/p/latest"}, out.Pointers)
 	assert.Equal(t, "ami-new", w.ssm[target+home].parameters["/p/latest"])
 	assert.Equal(t, "ami-copy", w.ssm[target+remote].parameters["/p/latest"])
 }
@@ -254,6 +254,61 @@ func TestWhenAnotherAccountRefusesNoPointerStaysMoved(t *testing.T) {
 	for place, api := range w.ssm {
 		assert.Equal(t, "ami-old", api.parameters["/p/latest"], place)
 	}
+	assert.NotContains(t, w.ssm[home].puts, "/p/latest=ami-new", "who refuses is asked before anybody at home follows")
+}
+
+// other is a second account that gets pointers.
+const other = "444455556666"
+
+func TestCleanupTriesAgainWhereOneAccountRefusesAndAnotherIsBusy(t *testing.T) {
+	w := newWorld(t)
+	p := testPlan()
+	p.Recipe.Pointers.Accounts = []string{target, other}
+	w.in.Job = job(t, w.s3, "Publish", p)
+	for _, place := range []string{target + home, target + remote, other + home, other + remote} {
+		w.ssm[place] = newSSM()
+		w.ssm[place].parameters["/p/latest"] = "ami-old"
+	}
+	w.ssm[home].lag = true // all others are moved
+	_, err := w.publish(t)
+	requireCode(t, failure.PublishNotReady, err)
+	w.ssm[home].lag = false
+	w.ssm[target+home].faults["GetParameter"] = []error{awsErr("AccessDenied")} // its trust is withdrawn
+	w.ssm[other+home].faults["GetParameter"] = []error{awsErr("ThrottlingException"), awsErr("ThrottlingException"), nil}
+
+	out, err := w.cleanup(t, CleanupInput{Job: w.in.Job, Outcome: "Failed"})
+	requireCode(t, failure.CleanupIncomplete, err)
+	require.Len(t, out.Left, 3, "two pointers, and the image that they may name")
+
+	out, err = w.cleanup(t, CleanupInput{Job: w.in.Job, Outcome: "Failed"})
+	require.NoError(t, err, "no further attempt would do better")
+	assert.Equal(t, []string{
+		home + ":ami-new: a pointer may still name it",
+		"pointer " + target + ":" + home + ":/p/latest, which was ami-old: api error AccessDenied: said AWS",
+	}, out.Left)
+	for place, api := range w.ssm {
+		if place != target+home {
+			assert.Equal(t, "ami-old", api.parameters["/p/latest"], place)
+		}
+	}
+	assert.Contains(t, string(w.s3.objects[journalKey(w.in.Execution)]), `"state": "moving"`, "what is to be given back is still written down")
+}
+
+func TestAnImageThatOnlyAnotherAccountsPointerNamesIsNotRetired(t *testing.T) {
+	w := newWorld(t)
+	w.inTarget(t)
+	for _, e := range w.ec2 {
+		e.images[0].Tags = tagged(*e.images[0].ImageId, "run", true)
+		e.images = append(e.images, aged("ami-old", start.AddDate(0, -2, 0)))
+		e.snapshots = append(e.snapshots, snapshot("snap-ami-old", "earlier"))
+	}
+	w.ssm[home].parameters["/p/latest"], w.ssm[remote].parameters["/p/latest"] = "ami-new", "ami-copy"
+	w.ssm[target+remote].parameters["/p/latest"] = "ami-copy"
+	out, err := retire(t, w)
+	require.NoError(t, err)
+	assert.Equal(t, []string{remote + ":ami-old"}, out.Retired)
+	assert.Contains(t, w.ec2[home].imageIDs(), "ami-old")
+	assert.NotContains(t, w.ec2[remote].imageIDs(), "ami-old")
 }
 
 func TestCleanupGivesPointersOfAnotherAccountBack(t *testing.T) {

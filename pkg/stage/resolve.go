@@ -4,8 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -80,18 +84,30 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 // reach makes sure that the pointers of other accounts can be read, before anything
 // is made that could not be published there.
 func (s Resolve) reach(ctx context.Context, p plan.BuildPlan) error {
+	errs := map[string]error{}
 	for _, region := range regionsOf(p) {
 		for _, ptr := range pointersIn(p, region) {
-			if ptr.Account == "" {
+			if ptr.Account == "" || errs[ptr.Account] != nil {
 				continue
 			}
 			if _, err := distribution.ReadPointer(ctx, s.Targets(ptr.Account, region), ptr.Parameter); err != nil {
-				return awserr.Wrap(err, failure.InvalidInput,
-					"nothing was started: pointers of account %s cannot be kept; see that the stack of target accounts is deployed there, and that this factory's context names it", ptr.Account)
+				errs[ptr.Account] = err
 			}
 		}
 	}
-	return nil
+	if len(errs) == 0 {
+		return nil
+	}
+	accounts := slices.Sorted(maps.Keys(errs))
+	code, all := failure.AccessDenied, []error{}
+	for _, account := range accounts {
+		if c := awserr.Classify(errs[account], code); c == failure.Throttled || c == failure.ServiceUnavailable {
+			code = c // another attempt will tell of the rest
+		}
+		all = append(all, fmt.Errorf("account %s: %w", account, errors.New(awserr.Brief(errs[account]))))
+	}
+	return failure.Wrap(code, errors.Join(all...),
+		"nothing was started: pointers cannot be kept in account %s; see that the stack of target accounts is deployed there, and that this factory's context names it", strings.Join(accounts, ", "))
 }
 
 // plan is what would be built now, with its bundle.

@@ -27,7 +27,8 @@ const (
 	StateMachine      Resource = "state-machine"      // the workflow itself
 	Executions        Resource = "executions"         // its executions
 	Keys              Resource = "keys"               // customer keys the deployment names
-	TargetRoles       Resource = "target-roles"       // the role ami-factory-target of the accounts that the deployment names
+	TargetReaders     Resource = "target-readers"     // the role that reads pointers, of the accounts that the deployment names
+	TargetWriters     Resource = "target-writers"     // the role that moves pointers, of those accounts
 )
 
 // Action is one IAM action and what it is granted on.
@@ -65,7 +66,7 @@ func resolveActions() []Action {
 		on(SourceParameters, "ssm:GetParameter"),
 		on(PointerParameters, "ssm:GetParameter"),
 		on(AnyResource, "ec2:DescribeImages"),
-		assumeTargets(),
+		on(TargetReaders, assumeRole),
 	)
 }
 
@@ -162,12 +163,12 @@ func publishActions() []Action {
 		on(FactoryImages, "ec2:CreateTags"),
 		on(FactorySnapshots, "ec2:CreateTags"),
 		movePointers(),
-		assumeTargets(),
+		on(TargetWriters, assumeRole),
 	)
 }
 
-// assumeTargets: pointers of other accounts are those accounts' to give.
-func assumeTargets() []Action { return on(TargetRoles, "sts:AssumeRole") }
+// assumeRole: pointers of other accounts are those accounts' to give.
+const assumeRole = "sts:AssumeRole"
 
 func movePointers() []Action {
 	return on(PointerParameters, "ssm:GetParameter", "ssm:PutParameter", "ssm:DeleteParameter", "ssm:AddTagsToResource")
@@ -178,7 +179,7 @@ func retireActions() []Action {
 		readPlan(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances"),
 		on(PointerParameters, "ssm:GetParameter"),
-		assumeTargets(),
+		on(TargetReaders, assumeRole),
 		on(FactoryImages, "ec2:DeregisterImage", "ec2:EnableImageDeprecation"),
 		on(FactorySnapshots, "ec2:DeleteSnapshot"),
 	)
@@ -190,7 +191,7 @@ func cleanupActions() []Action {
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSnapshots"),
 		movePointers(),
-		assumeTargets(),
+		on(TargetWriters, assumeRole),
 		on(FactoryInstances, "ec2:TerminateInstances"),
 		on(FactoryImages, "ec2:DeregisterImage"),
 		on(FactorySnapshots, "ec2:DeleteSnapshot"),

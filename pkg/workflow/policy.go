@@ -21,7 +21,7 @@ type Deployment struct {
 	Topic                      string   // ARN
 	Keys                       []string // ARNs of customer keys; any key of the account, by way of EC2, when empty
 	TargetAccounts             []string // whose pointers the factory moves
-	SourceOwners               []string // whose images may be launched, beside the account's own and Amazon's; anybody's when empty
+	SourceOwners               []string // ids or aliases of those whose images may be launched, beside amazon and the account itself; anybody's when empty
 }
 
 // Conditions of a statement: operator, key, and a value or a list of them.
@@ -147,15 +147,10 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, d.arn("states", d.Region, d.Account, "stateMachine:"+MachineName))}
 	case Executions:
 		return []Statement{allow(nil, d.arn("states", d.Region, d.Account, "execution:"+MachineName+":*"))}
-	case TargetRoles:
-		if len(d.TargetAccounts) == 0 {
-			return nil
-		}
-		var roles []string
-		for _, account := range d.TargetAccounts {
-			roles = append(roles, TargetRoleARN(d.Partition, account))
-		}
-		return []Statement{allow(nil, roles...)}
+	case TargetReaders:
+		return d.inTargets(actions, TargetReaderName)
+	case TargetWriters:
+		return d.inTargets(actions, TargetWriterName)
 	case Keys:
 		keys := d.Keys
 		if len(keys) == 0 {
@@ -166,9 +161,21 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 	panic(fmt.Sprintf("no policy is written for resource kind %q", r))
 }
 
+// inTargets allows actions on a role of the accounts that are named, if any are.
+func (d Deployment) inTargets(actions []string, role string) []Statement {
+	if len(d.TargetAccounts) == 0 {
+		return nil
+	}
+	var roles []string
+	for _, account := range d.TargetAccounts {
+		roles = append(roles, TargetRoleARN(d.Partition, account, role))
+	}
+	return []Statement{{Actions: actions, Resources: roles}}
+}
+
 // ownedImages is the condition that an image is of one of the sources' owners, or
-// the factory's own. EC2 names an owner by its alias where it has one, which is all
-// that is known of Amazon's accounts; Resolve has looked at the numeric id.
+// the factory's own. EC2 names an owner by its alias where it has one: amazon is
+// Amazon and the partners that it verifies. Resolve has looked at the numeric id.
 // (https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html)
 func (d Deployment) ownedImages() Conditions {
 	if len(d.SourceOwners) == 0 {

@@ -51,15 +51,18 @@ func TestKeysAreThoseOfTheDeployment(t *testing.T) {
 }
 
 func TestOnlyTheRolesOfAccountsThatAreNamedMayBeAssumed(t *testing.T) {
-	assert.Equal(t, []Stage{Resolve, Publish, Retire, Cleanup}, TargetCallers())
-	for _, s := range TargetCallers() {
-		spec, ok := Lookup(s)
-		require.True(t, ok)
-		assert.Contains(t, spec.Policy(deployment), Statement{Actions: []string{"sts:AssumeRole"}, Resources: []string{"arn:aws:iam::210987654321:role/ami-factory-target"}})
-		none := deployment
-		none.TargetAccounts = nil
-		for _, statement := range spec.Policy(none) {
-			assert.NotContains(t, statement.Actions, "sts:AssumeRole")
+	want := map[string][]Stage{TargetReaderName: {Resolve, Retire}, TargetWriterName: {Publish, Cleanup}}
+	for _, role := range TargetRoles() {
+		assert.Equal(t, want[role.Name], role.Callers, "those that move pointers at home move them elsewhere, and those that read them read")
+		for _, s := range role.Callers {
+			spec, ok := Lookup(s)
+			require.True(t, ok)
+			assert.Contains(t, spec.Policy(deployment), Statement{Actions: []string{"sts:AssumeRole"}, Resources: []string{"arn:aws:iam::210987654321:role/" + role.Name}})
+			none := deployment
+			none.TargetAccounts = nil
+			for _, statement := range spec.Policy(none) {
+				assert.NotContains(t, statement.Actions, "sts:AssumeRole")
+			}
 		}
 	}
 }

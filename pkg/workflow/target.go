@@ -2,29 +2,65 @@ package workflow
 
 import "slices"
 
-// TargetRoleName is the name of the role in every account that gets pointers.
-const TargetRoleName = "ami-factory-target"
+// The roles in every account that gets pointers, one to read them and one to move
+// them.
+const (
+	TargetReaderName = "ami-factory-target-read"
+	TargetWriterName = "ami-factory-target-write"
+)
 
-// TargetRoleARN is that role's in an account; * for any.
-func TargetRoleARN(partition, account string) string {
-	return "arn:" + partition + ":iam::" + account + ":role/" + TargetRoleName
+// TargetRoleARN is such a role's in an account; * for any.
+func TargetRoleARN(partition, account, name string) string {
+	return "arn:" + partition + ":iam::" + account + ":role/" + name
 }
 
-// TargetCallers are the stages that assume the target role.
-func TargetCallers() []Stage {
+// TargetRole is a role in target accounts.
+type TargetRole struct {
+	Name    string
+	Does    string
+	Callers []Stage // who assume it
+	Policy  func(partition, account string) Policy
+}
+
+// TargetRoles are those of every target account.
+func TargetRoles() []TargetRole {
+	return []TargetRole{
+		{
+			Name: TargetReaderName, Does: "reads pointers to images in this account", Callers: stagesOn(TargetReaders),
+			Policy: targetPolicy(on(PointerParameters, "ssm:GetParameter")),
+		},
+		{
+			// Parameter Store looks an image id up with the permissions of whoever writes it
+			// (https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-ec2-aliases.html).
+			Name: TargetWriterName, Does: "moves pointers to images in this account", Callers: stagesOn(TargetWriters),
+			Policy: targetPolicy(join(movePointers(), on(AnyResource, "ec2:DescribeImages"))),
+		},
+	}
+}
+
+// TargetRoleOf is the name of the role that a stage assumes; empty: none.
+func TargetRoleOf(s Stage) string {
+	for _, role := range TargetRoles() {
+		if slices.Contains(role.Callers, s) {
+			return role.Name
+		}
+	}
+	return ""
+}
+
+func targetPolicy(actions []Action) func(partition, account string) Policy {
+	return func(partition, account string) Policy {
+		return Spec{Actions: actions}.Policy(Deployment{Partition: partition, Account: account})
+	}
+}
+
+// stagesOn are the stages with an action on a kind of resource.
+func stagesOn(r Resource) []Stage {
 	var out []Stage
 	for _, spec := range Stages() {
-		if slices.ContainsFunc(spec.Actions, func(a Action) bool { return a.On == TargetRoles }) {
+		if slices.ContainsFunc(spec.Actions, func(a Action) bool { return a.On == r }) {
 			out = append(out, spec.Stage)
 		}
 	}
 	return out
-}
-
-// TargetPolicy is that of the target role: what moves pointers. Parameter Store
-// looks an image id up with the permissions of whoever writes it
-// (https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-ec2-aliases.html).
-func TargetPolicy(partition, account string) Policy {
-	spec := Spec{Actions: join(movePointers(), on(AnyResource, "ec2:DescribeImages"))}
-	return spec.Policy(Deployment{Partition: partition, Account: account})
 }

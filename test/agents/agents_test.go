@@ -352,7 +352,7 @@ write_files:
 	})
 
 	t.Run("an instance whose user data does not ask runs none, as the checks say, and fails closed without a secret", func(t *testing.T) {
-		g := bootAgentGuest(t, driver, image, "i-0ccccccccccccccc3", "172.31.5.13", "")
+		g := bootAgentGuest(t, driver, image, "i-0eeeeeeeeeeeeeee3", "172.31.5.13", "")
 		failing := func() []string {
 			var sets []compliance.Set
 			for _, a := range agents {
