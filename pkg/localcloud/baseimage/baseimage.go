@@ -70,16 +70,18 @@ type distribution struct {
 func distributions() map[string]distribution {
 	debian := []string{
 		"apparmor", "ca-certificates", "cloud-guest-utils", "cloud-init", "cron", "curl", "dbus",
-		"e2fsprogs", "fdisk", "grub-pc-bin", "grub2-common", "ifupdown", "initramfs-tools", "iproute2",
+		"e2fsprogs", "fdisk", "grub-pc-bin", "grub2-common", "initramfs-tools", "iproute2",
 		"iputils-ping", "kmod", "less", "libpam-systemd", "linux-image-cloud-amd64",
 		"locales", "logrotate", "netbase", "openssh-server", "procps", "python3", "qemu-guest-agent",
 		"sudo", "systemd-resolved", "systemd-sysv", "tzdata", "udev", "vim-tiny", "zstd",
 	}
 	return map[string]distribution{
-		"debian-12": {codename: "bookworm", packages: append(slices.Clone(debian), "isc-dhcp-client")},
-		// Its ifupdown and cloud-init want dhcpcd before the abandoned dhclient, and
-		// its ping has no capabilities: who may ping is a setting of the kernel.
-		"debian-13": {codename: "trixie", packages: append(slices.Clone(debian), "dhcpcd-base", "linux-sysctl-defaults")},
+		"debian-12": {codename: "bookworm", packages: append(slices.Clone(debian), "ifupdown", "isc-dhcp-client")},
+		// As in Debian's own images of it, netplan has networkd configure the network:
+		// under its ifupdown dhcpcd tells nobody of the name servers so early at boot.
+		// Its cloud-init wants dhcpcd before the abandoned dhclient, and its ping has
+		// no capabilities: who may ping is a setting of the kernel.
+		"debian-13": {codename: "trixie", packages: append(slices.Clone(debian), "dhcpcd-base", "linux-sysctl-defaults", "netplan.io")},
 	}
 }
 
