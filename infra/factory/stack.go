@@ -1,8 +1,6 @@
 package factory
 
 import (
-	"strings"
-
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
@@ -82,7 +80,7 @@ func NewStack(scope constructs.Construct, id string, stackProps awscdk.StackProp
 	output("TopicArn", factory.Topic.TopicArn(), "tells how every execution ended")
 	output("DeadLettersUrl", factory.DeadLetters.QueueUrl(), "what could not be delivered to triggers")
 	for _, role := range workflow.TargetRoles() {
-		output(callersParameter(role), callersOf(role, factory.Functions), "for the stack of target accounts: who "+role.Does[:strings.Index(role.Does, " in ")])
+		output(callersParameter(role), callersOf(role, factory.Functions), "for the parameter of this name, of the stack of target accounts")
 	}
 	if factory.AlarmTopic != nil {
 		output("AlarmTopicArn", factory.AlarmTopic.TopicArn(), "tells what somebody has to look into")

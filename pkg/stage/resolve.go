@@ -104,7 +104,7 @@ func (s Resolve) reach(ctx context.Context, p plan.BuildPlan) error {
 		if c := awserr.Classify(errs[account], code); c == failure.Throttled || c == failure.ServiceUnavailable {
 			code = c // another attempt will tell of the rest
 		}
-		all = append(all, fmt.Errorf("account %s: %w", account, errors.New(awserr.Brief(errs[account]))))
+		all = append(all, fmt.Errorf("account %s: %s", account, awserr.Brief(errs[account])))
 	}
 	return failure.Wrap(code, errors.Join(all...),
 		"nothing was started: pointers cannot be kept in account %s; see that the stack of target accounts is deployed there, and that this factory's context names it", strings.Join(accounts, ", "))
