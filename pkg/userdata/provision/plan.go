@@ -232,7 +232,9 @@ func (p *plan) proxy() {
 func (p *plan) repositories() {
 	for _, r := range p.spec.Repositories {
 		p.need("repository")
-		staged, content := State+"/repositories/"+r.Name, strings.TrimSpace(r.Key)+"\n"
+		// Render has read the keys already.
+		keys, _ := r.Keys()
+		staged, content := State+"/repositories/"+r.Name, keys.Armoured
 		p.write(staged+".asc", "0644", content)
 		target, key := "/etc/apt/sources.list.d/"+r.Name+".sources", "/etc/apt/keyrings/"+r.Name+".asc"
 		if p.dnf() {
@@ -246,7 +248,7 @@ func (p *plan) repositories() {
 			p.write(staged+".conf", "0644", fmt.Sprintf("Types: deb\nURIs: %s\nSuites: %s\n%sSigned-By: %s\n", r.URI, r.Suite, components, key))
 		}
 		p.add("repository", "repository "+r.Name, true,
-			strings.Join([]string{"repository", r.Name, r.Fingerprint, fmt.Sprintf("%x", sha256.Sum256([]byte(content))), target, key}, " "))
+			strings.Join([]string{"repository", r.Name, strings.Join(r.AllFingerprints(), ","), fmt.Sprintf("%x", sha256.Sum256([]byte(content))), target, key}, " "))
 	}
 }
 

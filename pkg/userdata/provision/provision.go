@@ -5,6 +5,7 @@ package provision
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/userdata/multipart"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
@@ -63,8 +64,8 @@ func Render(s *spec.Spec, format string) (UserData, error) {
 func renderCloudInit(s *spec.Spec) (UserData, error) {
 	// The guest is told the digests of these keys, and asks no more.
 	for _, r := range s.Repositories {
-		if found, err := spec.Fingerprint(r.Key); err != nil || found != r.Fingerprint {
-			return UserData{}, fmt.Errorf("the key of repository %s does not have the fingerprint %s", r.Name, r.Fingerprint)
+		if _, err := r.Keys(); err != nil {
+			return UserData{}, fmt.Errorf("the key of repository %s does not have the fingerprint %s: %w", r.Name, strings.Join(r.AllFingerprints(), ", "), err)
 		}
 	}
 	p := newPlan(s)

@@ -237,16 +237,7 @@ func (c *checker) repositories() {
 		case !apt && strings.HasPrefix(r.URI, "http://"):
 			c.fail(at+".uri", "an https address", "repository %s is fetched by http, and dnf's indexes need not be signed", r.Name)
 		}
-		if !c.valid(at+".key") || !c.valid(at+".fingerprint") {
-			continue
-		}
-		got, err := Fingerprint(r.Key)
-		switch {
-		case err != nil:
-			c.fail(at+".key", "an ASCII-armoured OpenPGP public key", "the key of repository %s cannot be read: %v", r.Name, err)
-		case got != r.Fingerprint:
-			c.fail(at+".fingerprint", got, "the key of repository %s has another fingerprint", r.Name)
-		}
+		c.repositoryKeys(at, r)
 	}
 }
 
@@ -376,7 +367,6 @@ func (c *checker) timezone() {
 var (
 	agentKey   = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,63}$`)
 	secretKey  = regexp.MustCompile(`(KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?)$`)
-	longSecret = regexp.MustCompile(`(^|[^A-Za-z0-9])[A-Za-z0-9+/_-]{32,}={0,2}($|[^A-Za-z0-9])`)
 	memberName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
 	secretID   = regexp.MustCompile(`^(arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+|[A-Za-z0-9/_+=.@-]{1,512})$`)
 	ssmName    = regexp.MustCompile(`^(arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9/_.-]+|/[A-Za-z0-9/_.-]+)$`)
@@ -414,13 +404,13 @@ func (c *checker) agent(at, key, value string) {
 		if !ssmName.MatchString(value) {
 			c.fail(at, "a parameter's name such as /ami-factory/newrelic, or its ARN", "%q names no parameter of Parameter Store", value)
 		}
-	case key == "SECRET_KEY" && !longSecret.MatchString(value):
+	case key == "SECRET_KEY" && !looksSecret(value):
 		if !memberName.MatchString(value) {
 			c.fail(at, "letters, digits, _ . and -", "%q is not the name of a member of a secret", value)
 		}
 	case secretKey.MatchString(key):
 		c.keyFail(at, reference, "%s would be a secret in clear: user data is readable by all on the instance", key)
-	case longSecret.MatchString(value):
+	case looksSecret(value):
 		c.fail(at, reference, "the value of %s looks like a secret in clear", key)
 	}
 }
@@ -446,7 +436,9 @@ func (c *checker) bottlerocket() {
 	}
 	for _, key := range sorted(b.Kubernetes.NodeLabels) {
 		at := strictyaml.Join("bottlerocket.kubernetes.nodeLabels", key)
-		c.labelName(at, key)
+		if c.labelName(at, key) {
+			c.kubeletLabel(at, key)
+		}
 		if !labelValue.MatchString(b.Kubernetes.NodeLabels[key]) {
 			c.fail(at, "up to 63 letters, digits, - _ and .", "%q is not the value of a label", b.Kubernetes.NodeLabels[key])
 		}
@@ -468,10 +460,12 @@ var (
 	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$`)
 )
 
-func (c *checker) labelName(at, key string) {
-	if !labelForm.MatchString(key) {
+func (c *checker) labelName(at, key string) bool {
+	ok := labelForm.MatchString(key)
+	if !ok {
 		c.keyFail(at, "NAME or DOMAIN/NAME", "%q is not the name of a label or a taint", key)
 	}
+	return ok
 }
 
 func sorted[T any](m map[string]T) []string {

@@ -168,7 +168,7 @@ type rule struct {
 var forbiddenTexts = []rule{
 	{regexp.MustCompile(`(?m)\bchpasswd\b`), "chpasswd", "nobody has a password on a golden image"},
 	{regexp.MustCompile(`\b(plain_text_passwd|hashed_passwd|lock_passwd)\b`), "a password for cloud-init", "nobody has a password on a golden image"},
-	{regexp.MustCompile(`(?m)(^|[;&|\s])passwd\s+(-[a-z]+\s+)*[a-z_]|\busermod\b.*\s(-p|--password|-U|--unlock)\b|\buseradd\b.*\s(-p|--password)\b`), "a password", "nobody has a password on a golden image"},
+	{passwordCommand, "a password", "nobody has a password on a golden image"},
 	{regexp.MustCompile(`\$(1|5|6|y|2[aby])\$[A-Za-z0-9./$=,]{8,}`), "a password's hash", "nobody has a password on a golden image"},
 	{regexp.MustCompile(`(?i)\bssh_pwauth\s*[:=]\s*["']?(true|yes|1|unchanged)`), "ssh_pwauth", "nobody signs in by password"},
 	{regexp.MustCompile(`(?i)\b(PasswordAuthentication|KbdInteractiveAuthentication|ChallengeResponseAuthentication|PermitEmptyPasswords)\s*[ =]\s*yes`), "sign-in by password", "nobody signs in by password"},
@@ -205,27 +205,6 @@ func (c *checker) forbidden(at, text string) {
 		value := strings.TrimSpace(found[2])
 		if want, file := c.image.values(found[1]); len(want) > 0 && !slices.Contains(want, value) {
 			c.fail(at, strings.Join(want, ", "), "the text sets sysctl %s to %s, but the hardening of the image sets it (%s)", found[1], value, file)
-		}
-	}
-}
-
-var clearSecrets = []rule{
-	{regexp.MustCompile(`\b(AKIA|ASIA)[0-9A-Z]{16}\b`), "an AWS access key", ""},
-	{regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY`), "a private key", ""},
-	{regexp.MustCompile(`(?i)\baws_?secret_?access_?key\b["']?\s*[=:]\s*["']?[A-Za-z0-9/+=]{40}`), "an AWS secret key", ""},
-	{regexp.MustCompile(`\b[0-9a-f]{36}NRAL\b|\bNRAK-[A-Z0-9]{20,}`), "a key of New Relic", ""},
-	{regexp.MustCompile(`\bgh[pousr]_[A-Za-z0-9]{30,}|\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abpr]-[A-Za-z0-9-]{10,}`), "a token", ""},
-	{regexp.MustCompile(`(?i)\b[a-z_]*(password|passwd|secret_?key|api_?key|licen[cs]e_?key|auth_?token)\b["']?\s*[=:]\s*["']?[^\s"'$<{(/][^\s"'$<{(]{7,}`), "a password or key", ""},
-	{regexp.MustCompile(`[a-z]+://[^/\s:@]+:[^/\s:@]+@`), "an address with a password", ""},
-}
-
-// secrets looks for what must not be in user data, which everyone on the
-// instance and everyone who may describe it can read.
-func (c *checker) secrets(at, text string) {
-	for _, r := range clearSecrets {
-		if r.form.MatchString(text) {
-			c.fail(at, "the name of a secret in Secrets Manager or Parameter Store, which the instance reads by its role", "this has %s in clear", r.what)
-			return
 		}
 	}
 }

@@ -72,7 +72,7 @@ func (c *checker) users() {
 }
 
 var (
-	sudoRule = regexp.MustCompile(`^ALL *= *\(([a-z_][a-z0-9_-]*|ALL)(:([a-z_][a-z0-9_-]*|ALL))?\) *((NOPASSWD|PASSWD|NOEXEC|EXEC|LOG_OUTPUT|NOSETENV): *)*(ALL|/[A-Za-z0-9._@/ *-]+)(, *(ALL|/[A-Za-z0-9._@/ *-]+))*$`)
+	sudoRule = regexp.MustCompile(`^ALL *= *\(([a-z_][a-z0-9_.-]*|ALL)(:([a-z_][a-z0-9_.-]*|ALL))?\) *((NOPASSWD|PASSWD|NOEXEC|EXEC|LOG_OUTPUT|NOSETENV): *)*(ALL|/[A-Za-z0-9._@/ *-]+)(, *(ALL|/[A-Za-z0-9._@/ *-]+))*$`)
 	// sudoAll is a command by which its user does anything: a shell, an
 	// interpreter, an editor, or all there is.
 	sudoAll = regexp.MustCompile(`(^|[ ,)])(ALL|/(usr/)?(local/)?s?bin/(ba|da|z|k|c)?sh|/(usr/)?s?bin/(su|sudo|env|vim?|nano|less|more|python[0-9.]*|perl|awk|find|tee|cp|mv|dd|chmod|chown|visudo|docker|systemd-run|tar|\*)|/\*)( |,|$)`)
@@ -87,9 +87,21 @@ func (c *checker) sudo(at, user string, s SudoRule) {
 		return
 	}
 	_, commands, _ := strings.Cut(s.Rule, ")")
+	if strings.LastIndex(commands, "NOPASSWD:") <= strings.LastIndex(withoutNo(commands), "PASSWD:") {
+		c.fail(at+".rule", strings.Replace(s.Rule, ")"+commands, ") NOPASSWD: "+strings.TrimSpace(withoutTag(commands)), 1), "sudo would ask user %s for a password, and no user has one, so nobody could use this rule", user)
+		return
+	}
 	if strings.Contains(commands, "NOPASSWD:") && sudoAll.MatchString(commands) && s.Reason == "" && !slices.Contains(withoutPassword, user) {
 		c.fail(at+".rule", "the programs that are needed, or a reason", "user %s could do everything as another without a password", user)
 	}
+}
+
+// withoutNo blanks NOPASSWD out, so that PASSWD is found where it stands alone.
+func withoutNo(commands string) string { return strings.ReplaceAll(commands, "NOPASSWD:", "         ") }
+
+// withoutTag takes PASSWD away.
+func withoutTag(commands string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(commands, "NOPASSWD:", ""), "PASSWD:", "")
 }
 
 // checkKey checks a line of authorized_keys.

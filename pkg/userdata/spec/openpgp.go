@@ -7,54 +7,98 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
 )
 
-// Fingerprint reads the fingerprint of the primary key in an ASCII-armoured
-// OpenPGP public key of version 4.
-func Fingerprint(armoured string) (string, error) {
-	data, err := dearmour(armoured)
-	if err != nil {
-		return "", err
-	}
-	tag, body, rest, err := packet(data)
-	switch {
-	case err != nil:
-		return "", err
-	case tag != 6:
-		return "", errors.New("it does not begin with a public key")
-	case len(body) < 6 || body[0] != 4:
-		return "", errors.New("it is not a key of version 4")
-	case len(body) > 0xffff:
-		return "", errors.New("it is too long")
-	}
-	for len(rest) > 0 {
-		if tag, _, rest, err = packet(rest); err != nil {
-			return "", err
-		}
-		if tag == 6 {
-			return "", errors.New("it holds more than one key, and only one has a fingerprint here")
-		}
-	}
-	sum := sha1.New() // #nosec G401 -- see above
-	sum.Write([]byte{0x99})
-	sum.Write(binary.BigEndian.AppendUint16(nil, uint16(len(body)))) // #nosec G115 -- checked above
-	sum.Write(body)
-	return fmt.Sprintf("%X", sum.Sum(nil)), nil
+// PublicKeys are the OpenPGP public keys in the text of a file.
+type PublicKeys struct {
+	// Fingerprints of the primary keys, in the order of the text.
+	Fingerprints []string
+	// Armoured is the same keys in one block, as tools write it: what reads it
+	// later finds these keys and no others.
+	Armoured string
 }
 
+// ReadKeys reads the ASCII-armoured public keys of version 4 in a text: one
+// block or several, one key or several in each. It refuses what it does not
+// understand, because a tool that does would take more keys than it reports.
+func ReadKeys(text string) (PublicKeys, error) {
+	var out PublicKeys
+	data, err := dearmour(text)
+	if err != nil {
+		return out, err
+	}
+	for rest := data; len(rest) > 0; {
+		first := len(rest) == len(data)
+		var tag int
+		var body []byte
+		if tag, body, rest, err = packet(rest); err != nil {
+			return out, err
+		}
+		switch {
+		case first && tag != 6:
+			return out, errors.New("it does not begin with a public key")
+		case tag != 6:
+			continue
+		case len(body) < 6 || body[0] != 4:
+			return out, errors.New("it is not a key of version 4")
+		case len(body) > 0xffff:
+			return out, errors.New("it is too long")
+		}
+		sum := sha1.New() // #nosec G401 -- see above
+		sum.Write([]byte{0x99})
+		sum.Write(binary.BigEndian.AppendUint16(nil, uint16(len(body)))) // #nosec G115 -- checked above
+		sum.Write(body)
+		out.Fingerprints = append(out.Fingerprints, fmt.Sprintf("%X", sum.Sum(nil)))
+	}
+	out.Armoured = armour(data)
+	return out, nil
+}
+
+const begin, end = "-----BEGIN PGP PUBLIC KEY BLOCK-----", "-----END PGP PUBLIC KEY BLOCK-----"
+
+// dearmour decodes the blocks of a text, one after the other.
 func dearmour(text string) ([]byte, error) {
-	const begin, end = "-----BEGIN PGP PUBLIC KEY BLOCK-----", "-----END PGP PUBLIC KEY BLOCK-----"
-	text = strings.TrimSpace(strings.ReplaceAll(text, "\r\n", "\n"))
-	inner, ok := strings.CutPrefix(text, begin)
-	if !ok {
-		return nil, errors.New("it does not begin with " + begin)
+	var out []byte
+	blocks := 0
+	for rest := strings.TrimSpace(strings.ReplaceAll(text, "\r\n", "\n")); rest != ""; blocks++ {
+		inner, ok := strings.CutPrefix(rest, begin+"\n")
+		if !ok {
+			if blocks > 0 {
+				return nil, fmt.Errorf("after block %d there is something else than another block that begins with the line %s", blocks, begin)
+			}
+			return nil, errors.New("it does not begin with the line " + begin)
+		}
+		inner, after, ok := strings.Cut(inner, "\n"+end)
+		if !ok {
+			return nil, errors.New("it does not end with the line " + end)
+		}
+		if strings.Contains(inner, "-----") {
+			return nil, errors.New("a block begins within another")
+		}
+		data, err := decode(inner)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, data...)
+		if after != "" && after[0] != '\n' {
+			return nil, errors.New("the line " + end + " goes on")
+		}
+		rest = strings.TrimSpace(after)
 	}
-	if inner, ok = strings.CutSuffix(inner, end); !ok {
-		return nil, errors.New("it does not end with " + end)
+	if blocks == 0 {
+		return nil, errors.New("it does not begin with the line " + begin)
 	}
+	return out, nil
+}
+
+// decode reads the lines between the first and the last of a block.
+func decode(inner string) ([]byte, error) {
 	// Headers, which need not be there, end at an empty line.
-	if _, body, found := strings.Cut(inner, "\n\n"); found {
+	if _, body, found := strings.Cut("\n"+inner, "\n\n"); found {
 		inner = body
 	}
 	var encoded strings.Builder
@@ -68,6 +112,35 @@ func dearmour(text string) ([]byte, error) {
 		return nil, errors.New("its base64 is damaged")
 	}
 	return data, nil
+}
+
+// armour writes one block (RFC 4880, 6.2).
+func armour(data []byte) string {
+	var b strings.Builder
+	b.WriteString(begin + "\n\n")
+	for encoded := base64.StdEncoding.EncodeToString(data); encoded != ""; {
+		line := encoded[:min(64, len(encoded))]
+		b.WriteString(line + "\n")
+		encoded = encoded[len(line):]
+	}
+	sum := crc24(data)
+	b.WriteString("=" + base64.StdEncoding.EncodeToString([]byte{byte(sum >> 16), byte(sum >> 8), byte(sum)}) + "\n" + end + "\n")
+	return b.String()
+}
+
+// crc24 is the checksum of RFC 4880, 6.1.
+func crc24(data []byte) uint32 {
+	crc := uint32(0xb704ce)
+	for _, octet := range data {
+		crc ^= uint32(octet) << 16
+		for range 8 {
+			crc <<= 1
+			if crc&0x1000000 != 0 {
+				crc ^= 0x1864cfb
+			}
+		}
+	}
+	return crc & 0xffffff
 }
 
 // packet splits the first packet off (RFC 4880, 4.2).
@@ -105,4 +178,64 @@ func packet(data []byte) (tag int, body, rest []byte, err error) {
 		return 0, nil, nil, damaged
 	}
 	return tag, bytes.Clone(data[header : header+length]), data[header+length:], nil
+}
+
+// AllFingerprints are the keys that a repository may be signed by.
+func (r Repository) AllFingerprints() []string {
+	if r.Fingerprint != "" {
+		return append([]string{r.Fingerprint}, r.Fingerprints...)
+	}
+	return r.Fingerprints
+}
+
+// Keys reads the repository's keys, which must be exactly those whose
+// fingerprints are listed.
+func (r Repository) Keys() (PublicKeys, error) {
+	keys, err := ReadKeys(r.Key)
+	if err != nil {
+		return keys, err
+	}
+	listed, found := slices.Sorted(slices.Values(r.AllFingerprints())), slices.Sorted(slices.Values(keys.Fingerprints))
+	if !slices.Equal(slices.Compact(listed), slices.Compact(found)) {
+		return keys, fmt.Errorf("it holds %s, and the fingerprints say %s", strings.Join(found, " and "), strings.Join(listed, " and "))
+	}
+	return keys, nil
+}
+
+// repositoryKeys compares the keys of a repository with the fingerprints that
+// are listed. A vendor that changes its key publishes both for a while.
+func (c *checker) repositoryKeys(at string, r Repository) {
+	one, several := c.spec.Has(at+".fingerprint"), c.spec.Has(at+".fingerprints")
+	if one == several {
+		c.fail(at, "fingerprint for one key, fingerprints for several", "repository %s needs either fingerprint or fingerprints", r.Name)
+		return
+	}
+	field := at + ".fingerprint"
+	if several {
+		field = at + ".fingerprints"
+		c.once("fingerprint", index(field, ""), r.Fingerprints)
+	}
+	if !c.valid(at+".key") || !c.valid(field) {
+		return
+	}
+	keys, err := ReadKeys(r.Key)
+	if err != nil {
+		c.fail(at+".key", "an ASCII-armoured OpenPGP public key", "the key of repository %s cannot be read: %v", r.Name, err)
+		return
+	}
+	listed := r.AllFingerprints()
+	for i, fingerprint := range listed {
+		if !slices.Contains(keys.Fingerprints, fingerprint) {
+			where := field
+			if several {
+				where = strictyaml.Index(field, i)
+			}
+			c.fail(where, strings.Join(keys.Fingerprints, ", "), "the key of repository %s has another fingerprint", r.Name)
+		}
+	}
+	for _, fingerprint := range keys.Fingerprints {
+		if len(keys.Fingerprints) > 1 && !slices.Contains(listed, fingerprint) {
+			c.fail(at+".key", "fingerprints: ["+strings.Join(keys.Fingerprints, ", ")+"], if you trust them all", "the key of repository %s holds more than one key, and %s is not listed", r.Name, fingerprint)
+		}
+	}
 }

@@ -49,12 +49,12 @@ type Spec struct {
 
 // User is one account. Nobody logs in by password: keys, or Session Manager.
 type User struct {
-	// Name of the user.
-	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z_][a-z0-9_-]*$,maxLength=32" hint:"lower-case letters, digits, _ and -, beginning with a letter or _"`
+	// Name of the user. A name in capitals would be an alias to sudo.
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z_]([a-z0-9_.-]*[a-z0-9_-])?$,maxLength=32" hint:"lower-case letters, digits, _ . and -, beginning with a letter or _, not ending with a dot"`
 	// UID of the user; default: the next free one.
 	UID int `yaml:"uid,omitempty" json:"uid,omitempty" jsonschema:"minimum=1,maximum=59999"`
 	// Groups the user is in beside its own; those that do not exist are created.
-	Groups []string `yaml:"groups,omitempty" json:"groups,omitempty" jsonschema:"pattern=^[a-z_][a-z0-9_-]*$,maxLength=32" hint:"the name of a group"`
+	Groups []string `yaml:"groups,omitempty" json:"groups,omitempty" jsonschema:"pattern=^[a-z_]([a-z0-9_.-]*[a-z0-9_-])?$,maxLength=32" hint:"the name of a group"`
 	// SSHKeys are public keys as in authorized_keys, without options: ed25519, ECDSA, or RSA of 3072 bits and more.
 	SSHKeys []string `yaml:"sshKeys,omitempty" json:"sshKeys,omitempty" jsonschema:"maxLength=4096"`
 	// Sudo rules of the user; none without them.
@@ -67,7 +67,7 @@ type User struct {
 
 // SudoRule lets a user run commands as another.
 type SudoRule struct {
-	// Rule after the user's name, such as "ALL=(root) NOPASSWD: /usr/bin/systemctl restart web.service".
+	// Rule after the user's name, with NOPASSWD because no user has a password, such as "ALL=(root) NOPASSWD: /usr/bin/systemctl restart web.service".
 	Rule string `yaml:"rule" json:"rule" jsonschema:"required,minLength=1,maxLength=500"`
 	// Reason why the user may; required where the rule gives everything without a password.
 	Reason string `yaml:"reason,omitempty" json:"reason,omitempty" jsonschema:"minLength=10,maxLength=300"`
@@ -154,10 +154,12 @@ type Repository struct {
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty" jsonschema:"pattern=^[A-Za-z0-9._/-]+$,maxLength=60" hint:"such as bookworm or stable"`
 	// Components, for apt only.
 	Components []string `yaml:"components,omitempty" json:"components,omitempty" jsonschema:"pattern=^[A-Za-z0-9._/-]+$,maxLength=60" hint:"such as main"`
-	// Key that signs, ASCII-armoured.
+	// Key that signs, ASCII-armoured; several while the vendor changes its key.
 	Key string `yaml:"key" json:"key" jsonschema:"required,maxLength=12000"`
 	// Fingerprint of the key, which is verified when the spec is checked and rendered; the first boot takes that very key and no other.
-	Fingerprint string `yaml:"fingerprint" json:"fingerprint" jsonschema:"required,pattern=^[0-9A-F]{40}$" hint:"40 hexadecimal digits, upper-case and without spaces, in quotes"`
+	Fingerprint string `yaml:"fingerprint,omitempty" json:"fingerprint,omitempty" jsonschema:"pattern=^[0-9A-F]{40}$" hint:"40 hexadecimal digits, upper-case and without spaces, in quotes"`
+	// Fingerprints of all keys in key, instead of fingerprint, while the vendor changes from one to another.
+	Fingerprints []string `yaml:"fingerprints,omitempty" json:"fingerprints,omitempty" jsonschema:"minItems=1,maxItems=5,pattern=^[0-9A-F]{40}$" hint:"40 hexadecimal digits, upper-case and without spaces, in quotes"`
 }
 
 // Package to install.
@@ -175,7 +177,7 @@ type File struct {
 	// Mode of the file; default 0644.
 	Mode string `yaml:"mode,omitempty" json:"mode,omitempty" jsonschema:"pattern=^0[0-7]{3}$,default=0644" hint:"four octal digits in quotes, the first of them 0"`
 	// Owner as user:group; default root:root.
-	Owner string `yaml:"owner,omitempty" json:"owner,omitempty" jsonschema:"pattern=^[a-z_][a-z0-9_-]*:[a-z_][a-z0-9_-]*$,maxLength=65,default=root:root" hint:"user:group"`
+	Owner string `yaml:"owner,omitempty" json:"owner,omitempty" jsonschema:"pattern=^[a-z_][a-z0-9_.-]*:[a-z_][a-z0-9_.-]*$,maxLength=65,default=root:root" hint:"user:group"`
 	// Content as text.
 	Content string `yaml:"content,omitempty" json:"content,omitempty" jsonschema:"maxLength=16384"`
 	// ContentBase64 is the content in base64, for what is no text.

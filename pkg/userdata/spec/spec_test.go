@@ -308,7 +308,7 @@ func TestRepositoriesAreVerifiedWhenTheyAreChecked(t *testing.T) {
 		"a repository with a user":   {"https://packages.example.com/debian", "https://a:b@packages.example.com/debian", []what{{"https", "does not have the form"}, {"https", "an address with a password"}}},
 		"an option in the suite":     {"suite: bookworm", "suite: '[trusted=yes] bookworm'", []what{{"'[", "does not have the form"}}},
 		"dnf has suites as little":   {"family: debian-12", "family: al2023", []what{{"name", "which dnf does not know"}}},
-		"no key is no repository":    {"    fingerprint: 699A8B45A9768295A7A8832EE8DE369060CB80FD\n", "", []what{{"- name: example\n", "fingerprint is required"}}},
+		"no key is no repository":    {"    fingerprint: 699A8B45A9768295A7A8832EE8DE369060CB80FD\n", "", []what{{"- name: example\n", "needs either fingerprint or fingerprints"}}},
 		"lower case is not the form": {"699A8B45A9768295A7A8832EE8DE369060CB80FD", "699a8b45a9768295a7a8832ee8de369060cb80fd", []what{{"699a", "does not have the form"}}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
