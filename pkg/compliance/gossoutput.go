@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
 // gossOutput is what goss v0.4.10 prints with --format json.
@@ -54,7 +55,9 @@ func parseGoss(data []byte) (gossOutput, error) {
 		return out, failure.New(failure.ComplianceFailed, "goss evaluated nothing, so nothing is proved")
 	}
 	failed, skipped := 0, 0
-	for _, r := range out.Results {
+	for i := range out.Results {
+		r := &out.Results[i]
+		r.clean()
 		if r.Outcome == nil || r.Successful == nil {
 			return out, failure.New(failure.ComplianceFailed, "the output of goss has a result without an outcome, for %s", r.ResourceID)
 		}
@@ -72,6 +75,15 @@ func parseGoss(data []byte) (gossOutput, error) {
 			s.TestCount, s.FailedCount, s.SkippedCount, len(out.Results), failed, skipped)
 	}
 	return out, nil
+}
+
+// clean makes what the guest named and said safe to show; text does so for the
+// values.
+func (r *gossResult) clean() {
+	r.ResourceID, r.ResourceType, r.Property = plaintext.Clean(r.ResourceID), plaintext.Clean(r.ResourceType), plaintext.Clean(r.Property)
+	if r.Err != nil {
+		*r.Err = plaintext.Clean(*r.Err)
+	}
 }
 
 // property turns one comparison into words.
@@ -135,7 +147,7 @@ func text(v any) string {
 		if v = strings.TrimRight(v, "\n"); v == "" {
 			return `""`
 		}
-		return shorten(v, maxText)
+		return shorten(plaintext.Clean(v), maxText)
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -143,7 +155,7 @@ func text(v any) string {
 	if err := enc.Encode(v); err != nil {
 		return "a value that cannot be shown"
 	}
-	return shorten(strings.TrimSpace(b.String()), maxText)
+	return shorten(plaintext.Clean(strings.TrimSpace(b.String())), maxText)
 }
 
 // shorten cuts text after limit bytes, at a character's border.

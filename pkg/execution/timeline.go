@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plaintext"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -204,13 +206,7 @@ func (t *Timeline) Seconds() []StageSeconds {
 
 // sentence is the first line of the message in a function's error.
 func sentence(cause string) string {
-	var doc struct {
-		ErrorMessage string `json:"errorMessage"`
-	}
-	if err := json.Unmarshal([]byte(cause), &doc); err == nil && doc.ErrorMessage != "" {
-		cause = doc.ErrorMessage
-	}
-	line, _, _ := strings.Cut(cause, "\n")
+	line, _, _ := strings.Cut(plaintext.Clean(failure.Sentence(cause)), "\n")
 	return line
 }
 

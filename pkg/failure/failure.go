@@ -52,6 +52,11 @@ const (
 	Internal            Code = "Internal"            // a defect of the factory
 )
 
+// MaxMessage is how many bytes an error's message takes at most where it leaves a
+// function, in JSON. Step Functions cuts an error's cause off after 32,768
+// characters, and passes at most 256 KiB to the next state.
+const MaxMessage = 8 << 10
+
 // Error carries a code, what happened in a sentence, and the cause.
 type Error struct {
 	Code    Code

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
 // Document is the AWS-owned document that the scripts run in.
@@ -49,8 +50,9 @@ type Result struct {
 	Done      bool
 	Status    string // SSM's: Success, Failed, TimedOut, Cancelled, Undeliverable, …
 	ExitCode  int
-	Stdout    string // at most 24,000 characters
-	Stderr    string
+	// Stdout and Stderr are what SSM keeps, at most 24,000 characters, as
+	// plaintext.Clean leaves it. JSON among it may still escape what is not clean.
+	Stdout, Stderr string
 }
 
 // OK reports whether the command ended with exit code 0.
@@ -154,8 +156,8 @@ func Poll(ctx context.Context, api API, instanceID, commandID string) (Result, e
 		CommandID: commandID,
 		Status:    string(out.Status),
 		ExitCode:  int(out.ResponseCode),
-		Stdout:    aws.ToString(out.StandardOutputContent),
-		Stderr:    aws.ToString(out.StandardErrorContent),
+		Stdout:    plaintext.Clean(aws.ToString(out.StandardOutputContent)),
+		Stderr:    plaintext.Clean(aws.ToString(out.StandardErrorContent)),
 	}
 	switch out.Status {
 	case types.CommandInvocationStatusPending, types.CommandInvocationStatusInProgress,

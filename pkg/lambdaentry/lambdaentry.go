@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
 // Handler is a function: JSON in, JSON out. Its errors are
@@ -49,7 +50,7 @@ func Adapt[I, O any](run func(context.Context, I) (O, error)) Handler {
 	return func(ctx context.Context, payload json.RawMessage) (result json.RawMessage, err error) {
 		defer func() {
 			if r := recover(); r != nil {
-				err = defect(r)
+				err = named(defect(r))
 			}
 		}()
 		var in I
@@ -145,13 +146,15 @@ func defect(value any) error {
 
 // named is err as Lambda must be given it: the runtime takes the error's name
 // from its Go type, except for this one type, and only by value. Any wrapping
-// would hide the code from Retry and Catch.
+// would hide the code from Retry and Catch. Its message may quote a guest, so it
+// is made safe to show and to carry here, where all errors leave.
 func named(err error) error {
 	var known messages.InvokeResponse_Error
-	if errors.As(err, &known) {
-		return known
+	if !errors.As(err, &known) {
+		known = messages.InvokeResponse_Error{Type: string(failure.CodeOf(err)), Message: err.Error()}
 	}
-	return messages.InvokeResponse_Error{Type: string(failure.CodeOf(err)), Message: err.Error()}
+	known.Message = plaintext.Clip(plaintext.Clean(known.Message), failure.MaxMessage)
+	return known
 }
 
 // Logged logs the start and the end of every call to w, as JSON.

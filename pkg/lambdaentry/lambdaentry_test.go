@@ -70,6 +70,38 @@ func TestErrorsHaveTheNameThatTheStateMachineMatches(t *testing.T) {
 	}
 }
 
+func TestWhateverAMessageQuotesItLeavesTheFunctionReadableAndShort(t *testing.T) {
+	fail := func(err error) func(context.Context, input) (output, error) {
+		return func(context.Context, input) (output, error) { return output{}, err }
+	}
+	said := "the builder said " + strings.Repeat("<", 23_032) + " and died"
+	for name, run := range map[string]func(context.Context, input) (output, error){
+		"a coded error":             fail(failure.New(failure.ProvisioningFailed, "%s", said)),
+		"an error without a code":   fail(errors.New(said)),
+		"one of the Lambda type":    fail(messages.InvokeResponse_Error{Type: "T", Message: said}),
+		"a defect":                  func(context.Context, input) (output, error) { panic(said) },
+		"one in characters of four": fail(errors.New("the builder said " + strings.Repeat("😀", 23_032) + " and died")),
+		"one that acts":             fail(errors.New("the builder said \x1b[2J\u202e" + strings.Repeat("\a", 23_032) + " and died")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := call(t, run, `{}`)
+			var got messages.InvokeResponse_Error
+			require.ErrorAs(t, err, &got)
+			assert.Contains(t, got.Message, "the builder said ")
+			assert.Contains(t, got.Message, " and died")
+			assert.NotContains(t, got.Message, "\x1b")
+			assert.NotContains(t, got.Message, "\u202e")
+			assert.NotContains(t, got.Message, "\a")
+			raw, err := json.Marshal(got.Message)
+			require.NoError(t, err)
+			assert.LessOrEqual(t, len(raw)-2, failure.MaxMessage)
+			raw, err = json.Marshal(got)
+			require.NoError(t, err)
+			assert.Less(t, len(raw), 16384, "what the state machine passes on has all of it")
+		})
+	}
+}
+
 func TestRuntimeKeepsTheName(t *testing.T) {
 	handler := lambda.NewHandler(lambdaentry.Adapt(func(context.Context, input) (output, error) {
 		return output{}, fmt.Errorf("w: %w", failure.New(failure.CapacityUnavailable, "none"))

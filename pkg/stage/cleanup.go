@@ -48,6 +48,7 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 		s.region(ctx, in.Execution.Name, region, kept, t)
 	}
 	out := t.output()
+	out.Ending = in.ending()
 	if t.passing {
 		return out, failure.New(failure.CleanupIncomplete, "not everything could be removed yet: %s", strings.Join(out.Left, "; "))
 	}

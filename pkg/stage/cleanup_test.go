@@ -30,9 +30,11 @@ func TestCleanupRemovesWhatTheExecutionMadeAndNothingElse(t *testing.T) {
 	e.images = append(e.images, image("ami-other", "other", false))
 	e.snapshots = append(e.snapshots, snapshot("snap-ami-other", "other"), snapshot("snap-orphan", "run"))
 
-	out, err := w.cleanup(t, CleanupInput{Job: w.in.Job, Outcome: "Failed"})
+	in := CleanupInput{Job: w.in.Job, Outcome: "Failed", Error: "SealFailed", Cause: "why", Failed: "Seal"}
+	ending := Ending{Error: "SealFailed", Cause: "why"}
+	out, err := w.cleanup(t, in)
 	require.NoError(t, err)
-	assert.Equal(t, CleanupOutput{Removed: []string{
+	assert.Equal(t, CleanupOutput{Ending: ending, Removed: []string{
 		remote + ":ami-copy", remote + ":snap-ami-copy",
 		home + ":ami-new", home + ":i-builder", home + ":snap-ami-new", home + ":snap-orphan",
 	}, Left: []string{}}, out)
@@ -41,9 +43,9 @@ func TestCleanupRemovesWhatTheExecutionMadeAndNothingElse(t *testing.T) {
 	assert.Len(t, e.snapshots, 1)
 
 	e.instances = nil
-	again, err := w.cleanup(t, CleanupInput{Job: w.in.Job, Outcome: "Failed"})
+	again, err := w.cleanup(t, in)
 	require.NoError(t, err)
-	assert.Equal(t, CleanupOutput{Removed: []string{}, Left: []string{}}, again)
+	assert.Equal(t, CleanupOutput{Ending: ending, Removed: []string{}, Left: []string{}}, again)
 }
 
 func TestCleanupWithoutAPlanLooksInTheHomeRegion(t *testing.T) {

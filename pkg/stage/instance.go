@@ -12,6 +12,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
 // consoleTail is how much of a console or log a message quotes.
@@ -38,7 +39,8 @@ func readConsole(ctx context.Context, api ConsoleAPI, instanceID string) ([]byte
 	return raw, nil
 }
 
-// tail is the end of a log, from the start of a line where there is one.
+// tail is the end of a log, from the start of a line where there is one, and safe
+// to show.
 func tail(log []byte) string {
 	log = bytes.TrimSpace(log)
 	if len(log) > consoleTail {
@@ -47,7 +49,7 @@ func tail(log []byte) string {
 			log = log[i+1:]
 		}
 	}
-	return strings.ToValidUTF8(strings.ReplaceAll(string(log), "\r", ""), "\uFFFD")
+	return plaintext.Clean(string(log))
 }
 
 // stateReason is why an instance is in its state, in EC2's words.

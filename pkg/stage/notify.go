@@ -36,6 +36,10 @@ const (
 	maxCause   = 4 << 10 // of a cause in a message; the report has all of it
 )
 
+// cleanupFailed is what is left of an execution whose clean-up ended with an
+// error.
+const cleanupFailed = "unknown, clean-up failed: "
+
 // MessageAPI publishes messages.
 type MessageAPI interface {
 	Publish(context.Context, *sns.PublishInput, ...func(*sns.Options)) (*sns.PublishOutput, error)
@@ -79,6 +83,12 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	if err := requireInput("execution.name", in.Execution.Name, "outcome", in.Outcome); err != nil {
 		return NotifyOutput{}, err
 	}
+	end := in.ending()
+	in.Error, in.Cause = end.Error, end.Cause
+	in.Left = append([]string{}, in.Left...)
+	if in.CleanupCause != "" {
+		in.Left = []string{cleanupFailed + readable(in.CleanupCause)}
+	}
 	report, err := s.report(ctx, in)
 	if err != nil {
 		return NotifyOutput{}, err
@@ -90,7 +100,7 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	told := Finished{
 		Execution: in.Execution.ID, Name: in.Execution.Name, Status: report.Status, Simulated: report.Simulated,
 		Recipe: report.Recipe, Fingerprint: report.Fingerprint, SourceImage: report.Source.ImageID,
-		Images: map[string]string{}, Left: append([]string{}, in.Left...),
+		Images: map[string]string{}, Left: in.Left,
 		Stage: in.Failed, Error: in.Error, Cause: clip(in.Cause, maxCause),
 		Report: "s3://" + page.Bucket + "/" + page.Key,
 	}
@@ -102,7 +112,7 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	if err != nil {
 		return NotifyOutput{}, failure.Wrap(failure.CodeOf(err), err, "the report is written (%s), but not everybody was told", told.Report)
 	}
-	return NotifyOutput{Report: stored, Status: report.Status}, nil
+	return NotifyOutput{Ending: end, Report: stored, Status: report.Status, Left: in.Left}, nil
 }
 
 // status is the name of the state that the execution is about to end in.

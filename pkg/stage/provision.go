@@ -9,6 +9,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
 // bootScript prints, as JSON values one after the other: cloud-init's verdict
@@ -86,7 +88,11 @@ func parseBoot(stdout string) (bootReport, error) {
 		default:
 			into, seen = &r.CloudInit, true
 		}
-		if err := json.Unmarshal(raw, into); err != nil {
+		clean, err := plaintext.JSON(raw) // which may escape what is not
+		if err != nil {
+			return r, fmt.Errorf("the guest's answer is not JSON: %w", err)
+		}
+		if err := json.Unmarshal(clean, into); err != nil {
 			return r, fmt.Errorf("the guest's answer: %w", err)
 		}
 	}

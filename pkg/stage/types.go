@@ -182,14 +182,22 @@ type CleanupInput struct {
 	Job
 	Outcome string `json:"outcome"`          // Published | UpToDate | Rejected | Failed
 	Error   string `json:"error,omitempty"`  // failure.Code of the failed stage
-	Cause   string `json:"cause,omitempty"`  // its message
+	Cause   string `json:"cause,omitempty"`  // as Step Functions keeps it: see failure.Sentence
 	Failed  string `json:"failed,omitempty"` // its stage
 }
 
 // CleanupOutput lists what was removed and what could not be.
 type CleanupOutput struct {
+	Ending
 	Removed []string `json:"removed"` // resource ids, sorted
 	Left    []string `json:"left"`    // "id: reason", sorted; empty when clean
+}
+
+// Ending is what an execution failed with, in words for people; empty when it
+// did not fail.
+type Ending struct {
+	Error string `json:"error"` // a failure.Code, or a name of Step Functions'
+	Cause string `json:"cause"`
 }
 
 // NotifyInput tells the world how the execution ended.
@@ -199,6 +207,9 @@ type NotifyInput struct {
 	Results Object            `json:"results"`           // empty key when the checks never ran
 	Removed []string          `json:"removed,omitempty"` // by Cleanup
 	Left    []string          `json:"left"`
+	// CleanupCause is the cause of the error that Cleanup ended with, as Step
+	// Functions keeps it.
+	CleanupCause string `json:"cleanupCause,omitempty"`
 	// Timings are the states that the execution has left, by name, as the state
 	// machine kept them.
 	Timings map[string]Timing `json:"timings,omitempty"`
@@ -217,6 +228,8 @@ type Timing struct {
 
 // NotifyOutput names the report.
 type NotifyOutput struct {
-	Report Object `json:"report"`
-	Status string `json:"status"` // Published | UpToDate | Rejected | FailedClean | FailedDirty
+	Ending
+	Report Object   `json:"report"`
+	Status string   `json:"status"` // Published | UpToDate | Rejected | FailedClean | FailedDirty
+	Left   []string `json:"left"`
 }

@@ -69,6 +69,7 @@ type Retry struct {
 type Catch struct {
 	ErrorEquals []string       `json:"ErrorEquals"`
 	Assign      map[string]any `json:"Assign,omitempty"`
+	Output      any            `json:"Output,omitempty"`
 	Next        string         `json:"Next"`
 }
 
@@ -90,6 +91,17 @@ func lambdaErrors() []string {
 		"Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException",
 		"Lambda.TooManyRequestsException", "Lambda.Unknown", "Sandbox.Timedout", "States.Timeout",
 	}
+}
+
+// timeOuts are the names of a time-out of a function: Step Functions' own, and
+// that of Lambda's.
+func timeOuts() []string { return []string{"States.Timeout", "Sandbox.Timedout"} }
+
+// anyError is what catches every error. The names beside States.ALL are those
+// that it does not reach:
+// https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
+func anyError() [][]string {
+	return [][]string{{"States.DataLimitExceeded", "States.Runtime"}, {"States.ALL"}}
 }
 
 func names(codes ...failure.Code) []string {

@@ -3,6 +3,7 @@ package workflow
 import (
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,7 +61,7 @@ func Definition() Machine {
 				"timings": map[string]any{},
 				"outcome": "Failed",
 				// Not "error": JSONata has a function of that name.
-				"code": "", "cause": "", "failed": "",
+				"code": "", "cause": "", "failed": "", "cleanupCause": "",
 			},
 			Next: "HasInput",
 		},
@@ -77,7 +78,7 @@ func Definition() Machine {
 			Type:    "Wait",
 			Comment: "Builds that one event starts do not all begin at once. What they build from is looked up afterwards.",
 			Seconds: "{% $floor(" + delay + ") %}",
-			Assign:  map[string]any{"timings": timed("Stagger")},
+			Assign:  map[string]any{"timings": passed("Stagger")},
 			Next:    "Resolve",
 		},
 		"RefuseInput": {
@@ -128,19 +129,20 @@ func Definition() Machine {
 				ProcessorConfig: map[string]string{"Mode": "INLINE"},
 				StartAt:         "Copy",
 				States: map[string]State{
-					"Copy": inner(Distribute, "Copy",
+					"Copy": inner(Distribute, "Copy", "$states.input",
 						job(map[string]any{"imageId": "{% $image %}", "region": "{% $states.input %}"}), "AwaitCopy"),
 					"AwaitCopy": func() State {
-						s := inner(CheckDistribution, "AwaitCopy", job(map[string]any{
+						s := inner(CheckDistribution, "AwaitCopy", "$states.input.region", job(map[string]any{
 							"imageId": "{% $image %}", "region": "{% $states.input.region %}", "copyId": "{% $states.input.copyId %}",
 						}), "")
 						s.Output = "{% $merge([$states.result.Payload, {'retries': $states.context.State.RetryCount}]) %}"
 						return s
 					}(),
+					copyTimedOut: {Type: "Fail", Error: string(failure.CopyFailed), Cause: "{% $states.input %}"},
 				},
 			},
 			Assign: map[string]any{"copies": "{% $states.result %}", "timings": timed("Distribute", copiesRetries)},
-			Catch:  failed("Distribute"),
+			Catch:  failed("Distribute", ""), // its functions' time-outs are caught inside
 			Next:   "Publish",
 		},
 		"Publish": task(Publish, "Publish", job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
@@ -148,7 +150,7 @@ func Definition() Machine {
 		// The image is published by now: whatever goes wrong here must not undo it.
 		"Retire": func() State {
 			s := task(Retire, "Retire", job(nil), nil, "Cleanup")
-			s.Catch = []Catch{{ErrorEquals: []string{"States.ALL"}, Assign: caught("Retire", Published), Next: "Cleanup"}}
+			s.Catch = catchAll("Retire", Published, tooLate("Retire", Retire))
 			return s
 		}(),
 		"Cleanup": cleanup(),
@@ -175,7 +177,10 @@ func Definition() Machine {
 		FailedDirty: {
 			Type:  "Fail",
 			Error: "{% $code = '' ? '" + string(failure.CleanupIncomplete) + "' : $code %}",
-			Cause: "{% ($cause = '' ? 'The image is published.' : $cause) & ' Left behind: ' & $join($left, '; ') %}",
+			// Without a cause Cleanup has failed, which gives every failure one.
+			Cause: "{% $substring($join([$outcome = '" + Published + "' ? 'The image is published.', " +
+				"$cause != '' ? $cause : ($outcome != '" + Published + "' ? 'The state ' & $failed & ' ended with ' & $code & '; no cause was given.'), " +
+				"'Left behind: ' & $join($left, '; ')], ' '), 0, " + strconv.Itoa(maxCause) + ") %}",
 		},
 	}
 	return Machine{
@@ -217,6 +222,9 @@ func job(special map[string]any) map[string]any {
 	return p
 }
 
+// grace is how much longer Step Functions waits than Lambda lets a function run.
+const grace = 30 * time.Second
+
 func invoke(stage Stage, payload any) State {
 	spec, ok := Lookup(stage)
 	if !ok {
@@ -227,14 +235,14 @@ func invoke(stage Stage, payload any) State {
 		Comment:        spec.Does,
 		Resource:       "arn:aws:states:::lambda:invoke",
 		Arguments:      map[string]any{"FunctionName": Placeholder(stage), "Payload": payload},
-		TimeoutSeconds: int((spec.Timeout + 30*time.Second).Seconds()),
+		TimeoutSeconds: int((spec.Timeout + grace).Seconds()),
 		Retry:          retries(spec),
 	}
 }
 
 func task(stage Stage, name string, payload any, assign map[string]any, next string) State {
 	s := invoke(stage, payload)
-	s.Assign, s.Catch, s.Next = map[string]any{"timings": timed(name)}, failed(name), next
+	s.Assign, s.Catch, s.Next = map[string]any{"timings": timed(name)}, failed(name, tooLate(name, stage)), next
 	maps.Copy(s.Assign, assign)
 	return s
 }
@@ -244,9 +252,13 @@ func task(stage Stage, name string, payload any, assign map[string]any, next str
 // members. Nothing in it can fail: what is not there is left out, and an error
 // here could not be caught.
 func timed(state string, special ...string) string {
-	members := append([]string{
-		"'entered': $states.context.State.EnteredTime", "'left': $now()", "'retries': $states.context.State.RetryCount",
-	}, special...)
+	return passed(state, append([]string{"'retries': $states.context.State.RetryCount"}, special...)...)
+}
+
+// passed is timed for a state that cannot be retried: its context has no count
+// of retries.
+func passed(state string, special ...string) string {
+	members := append([]string{"'entered': $states.context.State.EnteredTime", "'left': $now()"}, special...)
 	return "{% $merge([$timings, {'" + state + "': {" + strings.Join(members, ", ") + "}}]) %}"
 }
 
@@ -257,11 +269,19 @@ const (
 	copiesRetries = "'copyRetries': $sum($states.result.retries)"
 )
 
-// inner is a task inside the Map, whose own catcher deals with what fails.
-func inner(stage Stage, name string, payload map[string]any, next string) State {
+// copyTimedOut is where a copy ends whose function does not answer. Step Functions
+// gives a time-out no cause, so that the Map around it could not say whose it was.
+const copyTimedOut = "CopyTimedOut"
+
+// inner is a task inside the Map, whose own catcher deals with what fails. region
+// is an expression for its region.
+func inner(stage Stage, name, region string, payload map[string]any, next string) State {
 	s := invoke(stage, payload)
 	s.Comment = name + ": " + s.Comment
 	s.Output = "{% $states.result.Payload %}"
+	s.Catch = []Catch{{
+		ErrorEquals: timeOuts(), Output: "{% " + region + " & ': " + tooLate(name, stage) + "' %}", Next: copyTimedOut,
+	}}
 	s.Next, s.End = next, next == ""
 	return s
 }
@@ -287,31 +307,68 @@ func retries(spec Spec) []Retry {
 	})
 }
 
-func failed(state string) []Catch {
-	return []Catch{
-		{ErrorEquals: names(failure.ComplianceRejected), Assign: caught(state, Rejected), Next: "Cleanup"},
-		{ErrorEquals: []string{"States.ALL"}, Assign: caught(state, "Failed"), Next: "Cleanup"},
-	}
+// failed are the catchers of a state whose error ends the execution. late is the
+// cause of a time-out, see catchAll.
+func failed(state, late string) []Catch {
+	rejected := Catch{ErrorEquals: names(failure.ComplianceRejected), Assign: caught(state, Rejected, caughtCause), Next: "Cleanup"}
+	return append([]Catch{rejected}, catchAll(state, "Failed", late)...)
 }
 
-func caught(state, outcome string) map[string]any {
+// catchAll are the catchers of every error. Step Functions gives a time-out an
+// empty cause, so late says what happened; empty, the state has none of its own.
+func catchAll(state, outcome, late string) []Catch {
+	return catchers(late, func(cause string) map[string]any { return caught(state, outcome, cause) }, "Cleanup")
+}
+
+// catchers catch every error, and assign what depends on its cause.
+func catchers(late string, assign func(cause string) map[string]any, next string) []Catch {
+	var out []Catch
+	if late != "" {
+		out = append(out, Catch{ErrorEquals: timeOuts(), Assign: assign("'" + late + "'"), Next: next})
+	}
+	for _, names := range anyError() {
+		out = append(out, Catch{ErrorEquals: names, Assign: assign(caughtCause), Next: next})
+	}
+	return out
+}
+
+func caught(state, outcome, cause string) map[string]any {
 	return map[string]any{
 		"outcome": outcome,
 		"failed":  state,
 		"timings": timed(state),
-		"code":    "{% $states.errorOutput.Error %}",
-		"cause":   "{% " + message + " %}",
+		"code":    "{% " + caughtError + " %}",
+		"cause":   "{% " + cause + " %}",
 	}
 }
 
-// message is the sentence in an error's cause: a Lambda function's error comes
-// as a JSON document, Step Functions' own as text. A document that was cut off,
-// or has no sentence, stays as it is: an error here could not be caught, and
-// nothing would be cleaned up.
-const message = "$exists($states.errorOutput.Cause) ? ($substring($states.errorOutput.Cause, 0, 1) = '{' and " +
-	"$substring($states.errorOutput.Cause, -1) = '}' ? " +
-	"($exists($parse($states.errorOutput.Cause).errorMessage) ? $parse($states.errorOutput.Cause).errorMessage : " +
-	"$states.errorOutput.Cause) : $states.errorOutput.Cause) : $states.errorOutput.Error"
+// tooLate says that a function did not answer in time.
+func tooLate(state string, stage Stage) string {
+	spec, _ := Lookup(stage)
+	return fmt.Sprintf("The function of %s did not answer in time: Lambda stops it after %v, and Step Functions waits %v.",
+		state, spec.Timeout, spec.Timeout+grace)
+}
+
+// What was caught, as it is: an error in a catcher cannot be caught, and nothing
+// would be cleaned up. So nothing is read out of it here, which is Cleanup's part,
+// what is absent or null is an empty string, and a cause is short enough for two
+// of them to be passed on, whatever characters it has: each takes at most six
+// bytes, and the whole input of a state at most 256 KiB.
+const (
+	caughtError = "$type($states.errorOutput.Error) = 'string' ? $states.errorOutput.Error : ''"
+	caughtCause = "$type($states.errorOutput.Cause) = 'string' ? $substring($states.errorOutput.Cause, 0, 16384) : ''"
+)
+
+// maxCause is the most characters that Step Functions keeps of a cause.
+const maxCause = 32768
+
+// ended takes over what Cleanup or Notify made of what was caught.
+func ended(assign map[string]any) map[string]any {
+	maps.Copy(assign, map[string]any{
+		"code": "{% $states.result.Payload.error %}", "cause": "{% $states.result.Payload.cause %}", "left": "{% $states.result.Payload.left %}",
+	})
+	return assign
+}
 
 func ending() map[string]any {
 	return job(map[string]any{
@@ -321,17 +378,19 @@ func ending() map[string]any {
 
 func cleanup() State {
 	s := invoke(Cleanup, ending())
-	s.Assign = map[string]any{
-		"left": "{% $states.result.Payload.left %}", "removed": "{% $states.result.Payload.removed %}", "timings": timed("Cleanup"),
-	}
+	s.Assign = ended(map[string]any{"removed": "{% $states.result.Payload.removed %}", "timings": timed("Cleanup")})
 	s.Retry = append([]Retry{{
 		ErrorEquals: names(failure.CleanupIncomplete), IntervalSeconds: 5, MaxAttempts: 5, BackoffRate: 2,
 	}}, s.Retry...)
-	s.Catch = []Catch{{
-		ErrorEquals: []string{"States.ALL"},
-		Assign:      map[string]any{"left": []any{"{% 'unknown, clean-up failed: ' & (" + message + ") %}"}, "timings": timed("Cleanup")},
-		Next:        "Notify",
-	}}
+	s.Catch = catchers(tooLate("Cleanup", Cleanup), func(cause string) map[string]any {
+		text := "($type($states.errorOutput.Cause) = 'string' and $states.errorOutput.Cause != '' ? (" + cause + ") : (" + caughtError + "))"
+		if cause != caughtCause {
+			text = cause
+		}
+		return map[string]any{
+			"left": []any{"{% 'unknown, clean-up failed: ' & " + text + " %}"}, "cleanupCause": "{% " + text + " %}", "timings": timed("Cleanup"),
+		}
+	}, "Notify")
 	s.Next = "Notify"
 	return s
 }
@@ -340,14 +399,13 @@ func notify() State {
 	payload := ending()
 	payload["images"], payload["results"] = "{% $images %}", "{% $results %}"
 	payload["removed"], payload["left"], payload["timings"] = "{% $removed %}", "{% $left %}", "{% $timings %}"
+	payload["cleanupCause"] = "{% $cleanupCause %}"
 	s := invoke(Notify, payload)
-	s.Assign = map[string]any{"report": "{% $states.result.Payload.report %}"}
+	s.Assign = ended(map[string]any{"report": "{% $states.result.Payload.report %}"})
 	// A lost message changes nothing about the image.
-	s.Catch = []Catch{{
-		ErrorEquals: []string{"States.ALL"},
-		Assign:      map[string]any{"report": map[string]any{"bucket": "", "key": "", "sha256": ""}},
-		Next:        "Outcome",
-	}}
+	s.Catch = catchers("", func(string) map[string]any {
+		return map[string]any{"report": map[string]any{"bucket": "", "key": "", "sha256": ""}}
+	}, "Outcome")
 	s.Next = "Outcome"
 	return s
 }

@@ -88,6 +88,17 @@ func TestWhateverFailsCleanupRuns(t *testing.T) {
 		require.NotEmpty(t, s.Catch, "state %s catches nothing", name)
 		last := s.Catch[len(s.Catch)-1]
 		assert.Equal(t, []string{"States.ALL"}, last.ErrorEquals, "state %s", name)
+		named := map[string]bool{}
+		for _, c := range s.Catch {
+			for _, e := range c.ErrorEquals {
+				named[e] = true
+			}
+			assert.Equal(t, last.Next == "Outcome", c.Next == "Outcome", "state %s: catchers lead to one place", name)
+		}
+		// https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
+		for _, e := range []string{"States.DataLimitExceeded", "States.Runtime"} {
+			assert.True(t, named[e], "state %s: States.ALL does not catch %s", name, e)
+		}
 		switch name {
 		case "Cleanup":
 			assert.Equal(t, "Notify", last.Next)
@@ -97,6 +108,40 @@ func TestWhateverFailsCleanupRuns(t *testing.T) {
 			assert.Equal(t, "Cleanup", last.Next, "state %s", name)
 		}
 	}
+}
+
+func TestACatcherReadsNothingOutOfACause(t *testing.T) {
+	eachState(workflow.Definition().States, func(name string, s workflow.State) {
+		for _, c := range s.Catch {
+			raw, err := json.Marshal(c)
+			require.NoError(t, err)
+			for _, function := range []string{"$parse", "$eval", "$match", "$replace", "$split"} {
+				assert.NotContains(t, string(raw), function, "state %s: an error in a catcher cannot be caught", name)
+			}
+		}
+	})
+}
+
+// Step Functions gives a time-out an empty cause.
+func TestATimeOutOfEveryStageSaysWhichAndAfterHowLong(t *testing.T) {
+	stages := map[string]workflow.Stage{}
+	for _, spec := range workflow.Stages() {
+		stages[workflow.Placeholder(spec.Stage)] = spec.Stage
+	}
+	eachState(workflow.Definition().States, func(name string, s workflow.State) {
+		if s.Type != "Task" || name == "Notify" { // whose errors change nothing
+			return
+		}
+		spec, ok := workflow.Lookup(stages[s.Arguments.(map[string]any)["FunctionName"].(string)])
+		require.True(t, ok, name)
+		i := slices.IndexFunc(s.Catch, func(c workflow.Catch) bool { return slices.Contains(c.ErrorEquals, "States.Timeout") })
+		require.GreaterOrEqual(t, i, 0, "state %s", name)
+		assert.Contains(t, s.Catch[i].ErrorEquals, "Sandbox.Timedout", "state %s: Lambda's own", name)
+		raw, err := json.Marshal(s.Catch[i])
+		require.NoError(t, err)
+		assert.Contains(t, string(raw), "The function of "+name+" did not answer in time")
+		assert.Contains(t, string(raw), spec.Timeout.String())
+	})
 }
 
 // declaredCodes reads the constants of package failure, so that a new code

@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
 // The factory's own definition must come to its clean-up whatever the cause of
@@ -27,7 +29,7 @@ func TestTheFactoryCleansUpWhateverAnErrorsCauseLooksLike(t *testing.T) {
 		cause   string // its beginning
 	}{
 		"a sentence":                          {"no such recipe", `{"recipe":"r"}`, "no such recipe"},
-		"one that Step Functions cuts off":    {long, `{"recipe":"r"}`, `{"errorMessage":"xxx`},
+		"one that Step Functions cuts off":    {long, `{"recipe":"r"}`, "xxxx"},
 		"one that ends as JSON does":          {"allowed: {a, b}", `{"recipe":"r"}`, "allowed: {a, b}"},
 		"none, as the input is not an object": {"", `"debian-12"`, "The execution's input must be an object"},
 	} {
@@ -39,10 +41,14 @@ func TestTheFactoryCleansUpWhateverAnErrorsCauseLooksLike(t *testing.T) {
 			}
 			a.functions["Cleanup"] = func(_ context.Context, event map[string]any) (any, error) {
 				told = event
-				return map[string]any{"removed": []string{}, "left": []string{}}, nil
+				told["cause"] = failure.Sentence(event["cause"].(string))
+				return map[string]any{"removed": []string{}, "left": []string{}, "error": event["error"], "cause": told["cause"]}, nil
 			}
-			a.functions["Notify"] = func(context.Context, map[string]any) (any, error) {
-				return map[string]any{"report": map[string]any{"bucket": "b", "key": "k", "sha256": "s"}, "status": "FailedClean"}, nil
+			a.functions["Notify"] = func(_ context.Context, event map[string]any) (any, error) {
+				return map[string]any{
+					"report": map[string]any{"bucket": "b", "key": "k", "sha256": "s"}, "status": "FailedClean",
+					"error": event["error"], "cause": event["cause"], "left": event["left"],
+				}, nil
 			}
 			out := a.wait(t, a.start(t, a.machine(t, definition), c.input))
 			require.NotNil(t, told, "%s: %.300s", aws.ToString(out.Error), aws.ToString(out.Cause))

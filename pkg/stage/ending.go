@@ -1,0 +1,28 @@
+package stage
+
+import (
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plaintext"
+)
+
+// ending reads what the state machine caught. Whatever that is, the result is
+// safe to show, bounded, and neither empty nor without a name where the execution
+// failed.
+func (in CleanupInput) ending() Ending {
+	e := Ending{Error: plaintext.Clean(in.Error), Cause: readable(in.Cause)}
+	if e.Error == "" && (e.Cause != "" || in.Outcome != evidence.Published && in.Outcome != evidence.UpToDate) {
+		e.Error = string(failure.Internal)
+	}
+	if e.Cause == "" && e.Error != "" {
+		e.Cause = "The state " + orNone(in.Failed) + " ended with " + e.Error + "; no cause was given."
+	}
+	return e
+}
+
+// readable is the message in an error's cause, for people.
+func readable(cause string) string {
+	return plaintext.Clip(strings.TrimSpace(plaintext.Clean(failure.Sentence(cause))), failure.MaxMessage)
+}
