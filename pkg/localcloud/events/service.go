@@ -195,8 +195,9 @@ func (s *Service) Emit(ctx context.Context, e Event) error {
 		return fmt.Errorf("event %s %q: %w", e.Source, e.DetailType, err)
 	}
 	ctx = wire.WithCaller(ctx, wire.Caller{Account: e.Account, Region: e.Region})
+	received := s.cfg.Clock.Now()
 	for _, d := range s.route(e, document) {
-		input, err := targetInput(d.target, &d.rule, raw, document)
+		input, err := targetInput(d.target, &d.rule, raw, document, received)
 		if err != nil {
 			s.cfg.Logger.Warn("event not delivered", "rule", d.rule.ARN, "target", aws.ToString(d.target.Arn), "error", err)
 			continue
