@@ -81,7 +81,10 @@ func (f *fakeS3) PutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(*
 		return nil, err
 	}
 	there, exists := f.objects[*in.Key]
-	if in.IfNoneMatch != nil && exists || in.IfMatch != nil && (!exists || *in.IfMatch != digest(there)) {
+	if in.IfMatch != nil && !exists {
+		return nil, awsErr("NoSuchKey")
+	}
+	if in.IfNoneMatch != nil && exists || in.IfMatch != nil && *in.IfMatch != digest(there) {
 		return nil, awsErr("PreconditionFailed")
 	}
 	body, err := io.ReadAll(in.Body)

@@ -25,7 +25,8 @@ func recordKey(recipe string) string { return "triggers/recipes/" + recipe + ".j
 
 func announcementKey(messageID string) string { return "triggers/announcements/" + messageID }
 
-// conditionFailed: somebody else wrote the object first.
+// conditionFailed: somebody else wrote the object first. One that was deleted in
+// between answers If-Match with NoSuchKey.
 func conditionFailed(err error) bool {
 	return awserr.Is(err, "PreconditionFailed", "ConditionalRequestConflict")
 }
@@ -58,7 +59,7 @@ func update[T any](ctx context.Context, s Store, key string, change func(*T) (bo
 		if err == nil {
 			return value, nil
 		}
-		if !conditionFailed(err) {
+		if gone := in.IfMatch != nil && awserr.Is(err, "NoSuchKey"); !gone && !conditionFailed(err) {
 			return value, awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Bucket, key)
 		}
 	}

@@ -222,6 +222,15 @@ func TestWhatOthersWroteInBetweenIsNotLost(t *testing.T) {
 	})
 	require.NoError(t, err)
 	assert.Equal(t, 51, got, "of an object that was there before, too")
+	got, err = update(t.Context(), w.s3.store(), "k", func(n *int) (bool, error) {
+		if tries++; tries == 5 {
+			delete(w.s3.objects, "k")
+		}
+		*n++
+		return true, nil
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 1, got, "an object that was deleted in between begins again")
 }
 
 func TestStartBuildsFails(t *testing.T) {

@@ -44,6 +44,9 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		fail(w, r, http.StatusNotImplemented, gofakes3.ErrNotImplemented, fmt.Sprintf("The embedded S3 does not serve ?%s.", name))
 		return
 	}
+	if s.serveMultipart(w, r, bucketName, key, q, next) {
+		return
+	}
 	if r.Method == http.MethodPut && key != "" {
 		cleanup, ok := s.prepareBody(w, r)
 		defer cleanup()

@@ -22,6 +22,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -150,6 +151,17 @@ func TestWrongChecksumsAndConditionsAreRefused(t *testing.T) {
 		require.NoError(t, put(func(in *sdk.PutObjectInput) { in.IfNoneMatch = aws.String("*") }), "the refused object was not stored")
 		assert.Equal(t, "PreconditionFailed", code(put(func(in *sdk.PutObjectInput) { in.IfNoneMatch = aws.String("*") })))
 		assert.Equal(t, "NoSuchBucket", code(put(func(in *sdk.PutObjectInput) { in.Bucket = aws.String("absent") })))
+		assert.Equal(t, "PreconditionFailed", code(put(func(in *sdk.PutObjectInput) { in.IfMatch = aws.String(`"00000000000000000000000000000000"`) })))
+		missing := put(func(in *sdk.PutObjectInput) {
+			in.Key, in.IfMatch = aws.String("absent"), aws.String(`"00000000000000000000000000000000"`)
+		})
+		assert.Equal(t, "NoSuchKey", code(missing))
+		var response *smithyhttp.ResponseError
+		if errors.As(missing, &response) {
+			assert.Equal(t, http.StatusNotFound, response.HTTPStatusCode())
+		}
+		_, err := a.HeadObject(t.Context(), &sdk.HeadObjectInput{Bucket: aws.String("b-1"), Key: aws.String("absent")})
+		assert.Error(t, err, "the refused object was not stored")
 	})
 }
 
@@ -424,6 +436,79 @@ func TestAMultipartUploadAndACopy(t *testing.T) {
 	assert.Len(t, gone.Deleted, 2)
 	_, err = c.DeleteBucket(t.Context(), &sdk.DeleteBucketInput{Bucket: aws.String("b-1")})
 	require.NoError(t, err)
+}
+
+func TestPartsAreListedPageByPageAndBeyondTheLast(t *testing.T) {
+	c := newRig(t).client("test", "eu-west-1")
+	makeBucket(t, c, "b-1")
+	none, err := c.ListMultipartUploads(t.Context(), &sdk.ListMultipartUploadsInput{Bucket: aws.String("b-1")})
+	require.NoError(t, err, "a bucket without uploads")
+	assert.Empty(t, none.Uploads)
+	_, err = c.ListMultipartUploads(t.Context(), &sdk.ListMultipartUploadsInput{Bucket: aws.String("absent")})
+	assert.Equal(t, "NoSuchBucket", code(err))
+
+	upload, err := c.CreateMultipartUpload(t.Context(), &sdk.CreateMultipartUploadInput{Bucket: aws.String("b-1"), Key: aws.String("big")})
+	require.NoError(t, err)
+	list := func(marker string, most int32) (*sdk.ListPartsOutput, error) {
+		in := &sdk.ListPartsInput{Bucket: aws.String("b-1"), Key: aws.String("big"), UploadId: upload.UploadId, MaxParts: aws.Int32(most)}
+		if marker != "" {
+			in.PartNumberMarker = aws.String(marker)
+		}
+		return c.ListParts(t.Context(), in)
+	}
+	numbers := func(out *sdk.ListPartsOutput) []int32 {
+		found := []int32{}
+		for _, part := range out.Parts {
+			found = append(found, *part.PartNumber)
+		}
+		return found
+	}
+	empty, err := list("7", 10)
+	require.NoError(t, err, "an upload without parts, beyond the first")
+	assert.Empty(t, empty.Parts)
+	for _, n := range []int32{1, 2, 5, 9} {
+		_, err := c.UploadPart(t.Context(), &sdk.UploadPartInput{
+			Bucket: aws.String("b-1"), Key: aws.String("big"), UploadId: upload.UploadId, PartNumber: aws.Int32(n), Body: strings.NewReader(strings.Repeat("x", int(n))),
+		})
+		require.NoError(t, err)
+	}
+	first, err := list("", 2)
+	require.NoError(t, err)
+	assert.Equal(t, []int32{1, 2}, numbers(first))
+	require.True(t, *first.IsTruncated)
+	second, err := list(*first.NextPartNumberMarker, 2)
+	require.NoError(t, err)
+	assert.Equal(t, []int32{5, 9}, numbers(second))
+	assert.Equal(t, int64(9), *second.Parts[1].Size)
+	assert.False(t, *second.IsTruncated)
+	for _, marker := range []string{"9", "10", "10000", "2147483647"} {
+		beyond, err := list(marker, 2)
+		require.NoError(t, err, marker)
+		assert.Empty(t, beyond.Parts, marker)
+	}
+	_, err = list("-1", 2)
+	assert.Equal(t, "InvalidArgument", code(err))
+	all, err := list("", 1000)
+	require.NoError(t, err)
+	assert.Equal(t, []int32{1, 2, 5, 9}, numbers(all))
+
+	for sentence, tc := range map[string]struct {
+		parts []types.CompletedPart
+		want  string
+	}{
+		"a negative part":        {[]types.CompletedPart{{PartNumber: aws.Int32(-1), ETag: all.Parts[0].ETag}}, "InvalidArgument"},
+		"part zero":              {[]types.CompletedPart{{PartNumber: aws.Int32(0), ETag: all.Parts[0].ETag}}, "InvalidArgument"},
+		"a part beyond the last": {[]types.CompletedPart{{PartNumber: aws.Int32(77), ETag: all.Parts[0].ETag}}, "InvalidPart"},
+		"parts out of order": {[]types.CompletedPart{
+			{PartNumber: aws.Int32(2), ETag: all.Parts[1].ETag}, {PartNumber: aws.Int32(1), ETag: all.Parts[0].ETag},
+		}, "InvalidPartOrder"},
+		"no part": {nil, "MalformedXML"},
+	} {
+		_, err := c.CompleteMultipartUpload(t.Context(), &sdk.CompleteMultipartUploadInput{
+			Bucket: aws.String("b-1"), Key: aws.String("big"), UploadId: upload.UploadId, MultipartUpload: &types.CompletedMultipartUpload{Parts: tc.parts},
+		})
+		assert.Equal(t, tc.want, code(err), sentence)
+	}
 }
 
 func TestSubResourcesOfBuckets(t *testing.T) {

@@ -258,6 +258,11 @@ func (s *store) put(bucketName, key string, o object, conditions *gofakes3.PutCo
 			info.Exists = true
 			info.Hash, _ = hex.DecodeString(current.MD5)
 		}
+		if conditions.IfMatch != nil && !info.Exists {
+			// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html:
+			// If-Match of a key that does not exist is 404, not 412.
+			return object{}, gofakes3.KeyNotFound(key)
+		}
 		if err := gofakes3.CheckPutConditions(conditions, info); err != nil {
 			return object{}, err
 		}

@@ -191,8 +191,50 @@ func (f *front) serveREST(w http.ResponseWriter, in *call, handler http.Handler,
 		f.fail(w, in, codecOf(service), err)
 		return
 	}
-	handler.ServeHTTP(w, in.request)
+	f.serveHandler(w, in, handler)
 }
+
+// serveHandler runs the handler of a REST service and turns a panic into a
+// server fault, unless an answer has begun.
+func (f *front) serveHandler(w http.ResponseWriter, in *call, handler http.Handler) {
+	watched := &watchedWriter{ResponseWriter: w}
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		f.Logger.Error("operation panicked", "service", in.service.ID, "method", in.request.Method, "path", in.request.URL.Path,
+			"panic", p, "stack", string(debug.Stack()))
+		if watched.begun || p == http.ErrAbortHandler {
+			panic(http.ErrAbortHandler) // net/http drops the connection, and nothing else
+		}
+		code := "InternalFailure"
+		if in.service.ID == "s3" {
+			code = "InternalError"
+		}
+		f.fail(w, in, codecOf(in.service), Errorf(code, "defect of the embedded AWS in %s %s %s: %v", in.service.Name, in.request.Method, in.request.URL.Path, p))
+	}()
+	handler.ServeHTTP(watched, in.request)
+}
+
+// watchedWriter remembers whether an answer has begun.
+type watchedWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (w *watchedWriter) WriteHeader(status int) {
+	w.begun = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *watchedWriter) Write(p []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *watchedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (f *front) authorize(in *call, input any) error {
 	if f.Authorize == nil {

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -192,6 +193,33 @@ func TestAPanicIsAServerFault(t *testing.T) {
 	s.Operations["GetCallerIdentity"] = func(context.Context, func(any) error) (any, error) { panic("boom") }
 	_, err := sts.NewFromConfig(wiretest.Config(serve(t, wire.HandlerOptions{}, s))).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 	requireAPIError(t, err, "InternalFailure", "boom", 500)
+}
+
+func TestAPanicInARESTServiceIsAServerFaultToo(t *testing.T) {
+	for sentence, tc := range map[string]struct{ id, code string }{
+		"of S3":     {"s3", "InternalError"},
+		"of Lambda": {"lambda", "InternalFailure"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			calls := 0
+			url := serve(t, wire.HandlerOptions{}, wire.Service{ID: tc.id, Name: tc.id, Protocol: wire.REST,
+				Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls++; panic("boom") })})
+			for range 2 { // the front goes on
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/thing", nil)
+				require.NoError(t, err)
+				request.Header.Set("Authorization", fmt.Sprintf(signature, tc.id))
+				response, err := http.DefaultClient.Do(request)
+				require.NoError(t, err)
+				body, err := io.ReadAll(response.Body)
+				require.NoError(t, err)
+				require.NoError(t, response.Body.Close())
+				assert.Equal(t, http.StatusInternalServerError, response.StatusCode)
+				assert.Contains(t, string(body), tc.code)
+				assert.Contains(t, string(body), "boom")
+			}
+			assert.Equal(t, 2, calls)
+		})
+	}
 }
 
 const signature = "AWS4-HMAC-SHA256 Credential=111122223333/20260101/eu-west-1/%s/aws4_request, SignedHeaders=host, Signature=0"
