@@ -175,7 +175,7 @@ func TestFunctionsMayUseTheKeyForWhatTheyDo(t *testing.T) {
 		"what touches nothing gets none": {[]string{"ec2:DescribeImages"}, nil, nil},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			got := dataKeyUse("arn:key", tc.actions)
+			got := dataKeyUse("arn:key", "amazonaws.com", tc.actions)
 			if tc.use == nil {
 				assert.Empty(t, got)
 				return

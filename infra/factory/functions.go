@@ -109,7 +109,7 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 			ReservedConcurrentExecutions: reserved(props, isTrigger[spec.Stage]),
 		})}
 		if sh.key != nil {
-			allow(role, dataKeyUse(*sh.key.KeyArn(), encryptedActions(spec, isTrigger[spec.Stage])))
+			allow(role, dataKeyUse(*sh.key.KeyArn(), urlSuffix(awscdk.Stack_Of(scope)), encryptedActions(spec, isTrigger[spec.Stage])))
 		}
 		exceptPolicy(role, wildcards()...)
 		out[spec.Stage] = f

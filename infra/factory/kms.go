@@ -9,6 +9,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -54,16 +55,25 @@ func keyUsers(stack awscdk.Stack) []awsiam.PolicyStatement {
 		// "Encrypt log data in CloudWatch Logs" of the CloudWatch Logs User Guide.
 		users(map[string]any{"ArnLike": map[string]any{"kms:EncryptionContext:aws:logs:arn": stack.FormatArn(&awscdk.ArnComponents{
 			Service: jsii.String("logs"), Resource: jsii.String("log-group"), ArnFormat: awscdk.ArnFormat_COLON_RESOURCE_NAME, ResourceName: jsii.String("*"),
-		})}}, []string{"kms:Encrypt*", "kms:Decrypt*", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"}, "logs."+*stack.Region()+".amazonaws.com"),
+		})}}, []string{"kms:Encrypt*", "kms:Decrypt*", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"}, "logs."+*stack.Region()+"."+urlSuffix(stack)),
 		// Alarms publish to the encrypted topic, rules send to the encrypted queue.
 		users(map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": stack.Account()}},
 			[]string{"kms:Decrypt", "kms:GenerateDataKey*"}, "cloudwatch.amazonaws.com", "events.amazonaws.com"),
 	}
 }
 
+// urlSuffix ends the host names of the stack's partition. CDK leaves it to
+// CloudFormation even where the region is known.
+func urlSuffix(stack awscdk.Stack) string {
+	if of, ok := partition.Of(*stack.Region()); ok {
+		return of.DNSSuffix
+	}
+	return *stack.UrlSuffix()
+}
+
 // dataKeyUse is what a role needs of the key to do its actions on what the key
 // encrypts; nil for none. Each service asks KMS in the caller's name.
-func dataKeyUse(keyARN string, actions []string) workflow.Policy {
+func dataKeyUse(keyARN, urlSuffix string, actions []string) workflow.Policy {
 	uses := map[string][]string{
 		"s3:GetObject":    {"kms:Decrypt"},
 		"s3:PutObject":    {"kms:GenerateDataKey"},
@@ -82,7 +92,7 @@ func dataKeyUse(keyARN string, actions []string) workflow.Policy {
 	var via []string
 	for service, name := range map[string]string{"s3:": "s3", "sns": "sns", "sqs": "sqs"} {
 		if slices.Contains(by, service) {
-			via = append(via, name+".*.amazonaws.com")
+			via = append(via, name+".*."+urlSuffix)
 		}
 	}
 	slices.Sort(via)

@@ -99,7 +99,7 @@ func allow(role awsiam.IRole, policy workflow.Policy) {
 func deploymentOf(scope constructs.Construct, sh shared, props *Props) workflow.Deployment {
 	stack := awscdk.Stack_Of(scope)
 	return workflow.Deployment{
-		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(),
+		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(), URLSuffix: urlSuffix(stack),
 		Bucket: *sh.bucket.BucketArn(), CheckEngine: *sh.goss.Bucket().ArnForObjects(sh.goss.S3ObjectKey()),
 		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs, TargetAccounts: props.Targets.Accounts,
 		SourceOwners: sourceOwners(props.SourceOwners),

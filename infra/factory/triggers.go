@@ -136,7 +136,7 @@ func newSchedules(scope constructs.Construct, props TriggerProps, key awskms.IKe
 		Actions: jsii.Strings(sendDeadLetter), Resources: &[]*string{dead.QueueArn()},
 	}))
 	if key != nil {
-		allow(role, dataKeyUse(*key.KeyArn(), []string{sendDeadLetter}))
+		allow(role, dataKeyUse(*key.KeyArn(), urlSuffix(awscdk.Stack_Of(scope)), []string{sendDeadLetter}))
 	}
 	target := func(f awslambda.Function, input string) *awsscheduler.CfnSchedule_TargetProperty {
 		return &awsscheduler.CfnSchedule_TargetProperty{

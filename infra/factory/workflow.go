@@ -1,6 +1,7 @@
 package factory
 
 import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsstepfunctions"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
@@ -20,7 +21,7 @@ func newWorkflow(scope constructs.Construct, props LogProps, logs logging, funct
 	}
 	machine := awsstepfunctions.NewStateMachine(scope, jsii.String("Workflow"), &awsstepfunctions.StateMachineProps{
 		StateMachineName:        jsii.String(workflow.MachineName),
-		DefinitionBody:          awsstepfunctions.DefinitionBody_FromString(jsii.String(string(workflow.Definition().JSON()))),
+		DefinitionBody:          awsstepfunctions.DefinitionBody_FromString(jsii.String(workflow.InPartition(workflow.Definition().JSON(), *awscdk.Stack_Of(scope).Partition()))),
 		DefinitionSubstitutions: &substitutions,
 		StateMachineType:        awsstepfunctions.StateMachineType_STANDARD,
 		TracingEnabled:          &props.Tracing,

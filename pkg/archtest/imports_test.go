@@ -19,7 +19,7 @@ const module = "github.com/ami-factory/ami-factory"
 
 // layer says what the packages under a folder may import of this module.
 // Packages of the same layer may import one another unless strict is set.
-// Everything may import failure, plaintext and report.
+// Everything may import failure, partition, plaintext and report.
 type layer struct {
 	folder string
 	may    []string // folders; nil: nothing but itself
@@ -27,7 +27,7 @@ type layer struct {
 }
 
 // everywhere are the folders that all may import.
-var everywhere = []string{"pkg/failure", "pkg/plaintext", "pkg/report"}
+var everywhere = []string{"pkg/failure", "pkg/partition", "pkg/plaintext", "pkg/report"}
 
 // layers are the design's arrows, from the outside in. The first folder that
 // holds a package decides. A package that no folder holds fails the test, so
@@ -77,6 +77,7 @@ var layers = []layer{
 	{folder: "pkg/component", may: []string{"pkg/compliance", "pkg/recipe"}},
 	{folder: "pkg/compliance"},
 	{folder: "pkg/recipe"},
+	{folder: "pkg/partition"},
 	{folder: "pkg/report"},
 	{folder: "pkg/failure", strict: true},
 	{folder: "pkg/plaintext", strict: true},
@@ -114,7 +115,7 @@ var outsides = []outside{
 	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin"}, why: "it signs what stands in for a vendor's repository"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
-		"cmd", "infra", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/userdata", "pkg/report", "pkg/failure", "userdata",
+		"cmd", "infra", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/userdata", "pkg/partition", "pkg/report", "pkg/failure", "userdata",
 	}, why: "these are pure: what they need of AWS is resolved before"},
 	{library: "github.com/stretchr/testify", never: []string{"cmd", "lambdas", "infra", "pkg", "userdata"}, why: "it is for tests"},
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -115,6 +116,9 @@ func findMachine(ctx context.Context, api sfn.ListStateMachinesAPIClient) (strin
 	return "", nil
 }
 
+// integration finds the partition that a definition is written for.
+var integration = regexp.MustCompile(`"arn:(aws[a-z-]*):states:::lambda:invoke"`)
+
 // compareDefinition tells the functions that a deployed definition invokes, and
 // the states in which it is not this program's. What a deployment has filled in
 // for a placeholder is no difference.
@@ -123,7 +127,11 @@ func compareDefinition(deployed string, own workflow.Machine) (functions map[wor
 	if err := json.Unmarshal([]byte(deployed), &have); err != nil {
 		return nil, nil, fmt.Errorf("its definition is no JSON: %w", err)
 	}
-	if err := json.Unmarshal(own.JSON(), &want); err != nil {
+	written := string(own.JSON())
+	if m := integration.FindStringSubmatch(deployed); m != nil {
+		written = workflow.InPartition(own.JSON(), m[1])
+	}
+	if err := json.Unmarshal([]byte(written), &want); err != nil {
 		return nil, nil, err
 	}
 	c := comparison{stages: map[string]workflow.Stage{}, functions: map[workflow.Stage]string{}, states: map[string]bool{}}

@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 type keyAPI interface {
@@ -208,7 +210,7 @@ func judgeOwn(p policy, key, region, account string, roles []string) Finding {
 	for _, c := range callers {
 		missing, conditions := p.missing(c, own())
 		if len(missing) > 0 {
-			return problem("", mendPolicy(key, region, "arn:aws:iam::"+account+":root"), "its policy gives %s no %s: nothing can be built or copied under it", who, list(missing))
+			return problem("", mendPolicy(key, region, partition.OrDefault(region).ARN("iam", "", account, "root")), "its policy gives %s no %s: nothing can be built or copied under it", who, list(missing))
 		}
 		under = append(under, conditions...)
 	}
@@ -224,9 +226,9 @@ func judgeAccount(p policy, key, region, account string) (f Finding, named bool)
 	missing, under := p.missing(caller{account: account, region: region}, theirs())
 	switch {
 	case len(missing) == len(theirs()):
-		return problem("", mendPolicy(key, region, "arn:aws:iam::"+account+":root"), "its policy does not name account %s, and no grant does: the account is shared images that it cannot launch", account), false
+		return problem("", mendPolicy(key, region, partition.OrDefault(region).ARN("iam", "", account, "root")), "its policy does not name account %s, and no grant does: the account is shared images that it cannot launch", account), false
 	case len(missing) > 0:
-		return problem("", mendPolicy(key, region, "arn:aws:iam::"+account+":root"), "its policy gives account %s no %s: it cannot launch the images it is shared", account, list(missing)), true
+		return problem("", mendPolicy(key, region, partition.OrDefault(region).ARN("iam", "", account, "root")), "its policy gives account %s no %s: it cannot launch the images it is shared", account, list(missing)), true
 	case len(under) > 0:
 		return warning("", "see that account "+account+" meets it", "its policy names account %s under a condition that cannot be judged from here: %s", account, list(under)), true
 	}

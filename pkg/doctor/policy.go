@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // policy is the policy of a key, as far as its grants are judged by reading. What
@@ -168,7 +170,7 @@ func (s statement) met(c caller) (met bool, unknown []string) {
 			var value string
 			switch strings.ToLower(key) {
 			case "kms:viaservice":
-				value = "ec2." + c.region + ".amazonaws.com"
+				value = partition.ViaService("ec2", c.region, c.region)
 			case "kms:calleraccount", "aws:principalaccount":
 				value = c.account
 			case "kms:grantisforawsresource":

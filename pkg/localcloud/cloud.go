@@ -34,6 +34,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Who calls when nobody says so.
@@ -123,6 +124,12 @@ func (cfg *Config) complete() error {
 	}
 	if cfg.Region == "" {
 		cfg.Region = DefaultRegion
+	}
+	for _, region := range append([]string{cfg.Region}, cfg.Regions...) {
+		if !partition.Known(region) {
+			_, message, allowed := partition.Check(region)
+			return fmt.Errorf("localcloud: %s (known: %s)", message, allowed)
+		}
 	}
 	if len(cfg.Regions) > 0 && !slices.Contains(cfg.Regions, cfg.Region) {
 		return fmt.Errorf("localcloud: the default region %s is not among the regions served: %v", cfg.Region, cfg.Regions)

@@ -25,6 +25,12 @@ func (c *checker) fail(at, allowed, format string, args ...any) {
 	c.problems = append(c.problems, c.recipe.Problem(at, allowed, format, args...))
 }
 
+func (c *checker) warn(at, allowed, format string, args ...any) {
+	p := c.recipe.Problem(at, allowed, format, args...)
+	p.Severity = report.Warning
+	c.problems = append(c.problems, p)
+}
+
 func (c *checker) check() {
 	c.name()
 	c.source()

@@ -125,7 +125,7 @@ type Distribution struct {
 // Region is one target region with the key its copy is encrypted under.
 type Region struct {
 	// Name of the region.
-	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z]{2}(-[a-z]+)+-[0-9]$" hint:"a region's name, such as eu-west-1"`
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z]+(-[a-z]+)+-[0-9]+$" hint:"a region's name, such as eu-west-1"`
 	// KMSKey is a key id, ARN or alias in that region; default: the AWS-managed key.
 	KMSKey string `yaml:"kmsKey,omitempty" json:"kmsKey,omitempty" jsonschema:"minLength=1"`
 }

@@ -73,6 +73,26 @@ func TestRecipeSurvivesJSON(t *testing.T) {
 	assert.Contains(t, string(data), `"timeout":"45m"`)
 }
 
+func TestRegionsOfEveryPartition(t *testing.T) {
+	replace := func(home, second string) string {
+		text := strings.Replace(good(t), "- name: eu-west-1", "- name: "+home, 1)
+		return strings.Replace(text, "- name: eu-central-1", "- name: "+second, 1)
+	}
+	for _, pair := range [][2]string{{"cn-north-1", "cn-northwest-1"}, {"us-gov-west-1", "us-gov-east-1"}, {"us-isob-east-1", "us-isob-west-1"}} {
+		_, problems := parse(replace(pair[0], pair[1]))
+		assert.Empty(t, problems, pair)
+	}
+	alone := strings.Replace(replace("eusc-de-east-1", "eu-central-1"), "    - name: eu-central-1\n      kmsKey: alias/ami-factory\n", "", 1)
+	_, problems := parse(alone)
+	assert.Empty(t, problems, "eusc-de-east-1")
+
+	_, problems = parse(replace("eu-west-1", "eu-central-9"))
+	require.Len(t, problems, 1)
+	assert.Equal(t, report.Warning, problems[0].Severity, "a region may be newer than the data")
+	assert.Contains(t, problems[0].String(), "region eu-central-9 is not known to this version of ami-factory")
+	assert.Contains(t, problems[0].Allowed, "eu-central-1")
+}
+
 // Each case changes the good recipe in one place and names the only problems
 // that may follow, with the text that they must point at.
 func TestProblems(t *testing.T) {
@@ -200,6 +220,26 @@ func TestProblems(t *testing.T) {
 		"a region that is none": {
 			"eu-central-1", "frankfurt",
 			[]problem{{"frankfurt", `distribution.regions[1].name: "frankfurt" does not have the form`}},
+		},
+		"a region that does not exist": {
+			"    - name: eu-central-1", "    - name: xx-nowhere-9",
+			[]problem{{"xx-nowhere-9", `there is no region "xx-nowhere-9"`}},
+		},
+		"a misspelt region": {
+			"    - name: eu-central-1", "    - name: eu-centrall-1",
+			[]problem{{"eu-centrall-1", `there is no region "eu-centrall-1"; did you mean "eu-central-1"?`}},
+		},
+		"a region of another partition": {
+			"    - name: eu-central-1", "    - name: cn-north-1",
+			[]problem{{"cn-north-1", "region cn-north-1 is in partition aws-cn, but the image is built in eu-west-1, which is in aws"}},
+		},
+		"a key of another partition": {
+			"    - name: eu-central-1\n      kmsKey: alias/ami-factory", "    - name: eu-central-1\n      kmsKey: arn:aws-cn:kms:eu-central-1:111122223333:alias/x",
+			[]problem{{"arn:aws-cn", "the key's ARN is of partition aws-cn, but region eu-central-1 is in aws"}},
+		},
+		"an organisation of another partition": {
+			`  accounts: ["210987654321"]`, `  organizations: ["arn:aws-us-gov:organizations::111122223333:organization/o-abcdefghij"]`,
+			[]problem{{`"arn:aws-us-gov`, "images cannot be shared between partitions"}},
 		},
 		"a region twice": {
 			"eu-central-1", "eu-west-1",

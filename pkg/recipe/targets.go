@@ -5,14 +5,16 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 var (
 	// https://docs.aws.amazon.com/organizations/latest/APIReference/API_Organization.html
-	organizationARN = regexp.MustCompile(`^arn:aws(-[a-z]+)*:organizations::[0-9]{12}:organization/o-[a-z0-9]{10,32}$`)
-	unitARN         = regexp.MustCompile(`^arn:aws(-[a-z]+)*:organizations::[0-9]{12}:ou/o-[a-z0-9]{10,32}/ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}$`)
+	organizationARN = regexp.MustCompile(`^arn:(aws[a-z-]*):organizations::[0-9]{12}:organization/o-[a-z0-9]{10,32}$`)
+	unitARN         = regexp.MustCompile(`^arn:(aws[a-z-]*):organizations::[0-9]{12}:ou/o-[a-z0-9]{10,32}/ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}$`)
 
-	keyARN   = regexp.MustCompile(`^arn:aws(-[a-z]+)*:kms:([a-z0-9-]+):[0-9]{12}:(key/[A-Za-z0-9-]+|alias/[A-Za-z0-9/_-]+)$`)
+	keyARN   = regexp.MustCompile(`^arn:(aws[a-z-]*):kms:([a-z0-9-]+):[0-9]{12}:(key/[A-Za-z0-9-]+|alias/[A-Za-z0-9/_-]+)$`)
 	keyID    = regexp.MustCompile(`^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32})$`)
 	keyAlias = regexp.MustCompile(`^alias/[A-Za-z0-9/_-]{1,250}$`)
 )
@@ -24,6 +26,7 @@ const (
 
 func (c *checker) distribution() {
 	d := c.recipe.Distribution
+	c.regions()
 	regions := map[string]int{}
 	for i, r := range d.Regions {
 		at := fmt.Sprintf("distribution.regions[%d]", i)
@@ -41,8 +44,41 @@ func (c *checker) distribution() {
 	c.distinct("distribution.accounts", "account", d.Accounts)
 	c.distinct("distribution.organizations", "organisation or unit", d.Organizations)
 	for i, arn := range d.Organizations {
-		if !organizationARN.MatchString(arn) && !unitARN.MatchString(arn) {
-			c.fail(fmt.Sprintf("distribution.organizations[%d]", i), organizationForms, "%q is not the ARN of an organisation or organisational unit", arn)
+		at := fmt.Sprintf("distribution.organizations[%d]", i)
+		m := organizationARN.FindStringSubmatch(arn)
+		if m == nil {
+			m = unitARN.FindStringSubmatch(arn)
+		}
+		if m == nil {
+			c.fail(at, organizationForms, "%q is not the ARN of an organisation or organisational unit", arn)
+			continue
+		}
+		if here, ok := partition.Of(home.Name); ok && m[1] != here.ID {
+			c.fail(at, "an ARN of partition "+here.ID, "%q is of partition %s, but the image is built in %s, which is in %s: images cannot be shared between partitions", arn, m[1], home.Name, here.ID)
+		}
+	}
+}
+
+// regions must exist and be of one partition: an image can neither be copied
+// to another one nor shared with it.
+func (c *checker) regions() {
+	home, _ := partition.Of(c.recipe.Home().Name)
+	for i, r := range c.recipe.Distribution.Regions {
+		at := fmt.Sprintf("distribution.regions[%d].name", i)
+		if !c.recipe.doc.Valid(at) {
+			continue
+		}
+		verdict, message, allowed := partition.Check(r.Name)
+		switch verdict {
+		case partition.Nowhere:
+			c.fail(at, allowed, "%s", message)
+			continue
+		case partition.Plausible:
+			c.warn(at, allowed, "%s", message)
+		case partition.Exists:
+		}
+		if of, _ := partition.Of(r.Name); home.ID != "" && of.ID != home.ID {
+			c.fail(at, strings.Join(home.Regions, ", "), "region %s is in partition %s, but the image is built in %s, which is in %s: images cannot be copied between partitions", r.Name, of.ID, c.recipe.Home().Name, home.ID)
 		}
 	}
 }
@@ -65,8 +101,12 @@ func (c *checker) key(at, key, region string) {
 		return
 	}
 	if m := keyARN.FindStringSubmatch(key); m != nil {
-		if region != "" && m[2] != region {
+		of, known := partition.Of(region)
+		switch {
+		case region != "" && m[2] != region:
 			c.fail(at, "a key of "+region, "the key is of region %s, but is used in %s", m[2], region)
+		case known && m[1] != of.ID:
+			c.fail(at, "arn:"+of.ID+":kms:"+region+":…", "the key's ARN is of partition %s, but region %s is in %s", m[1], region, of.ID)
 		}
 		return
 	}

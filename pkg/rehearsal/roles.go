@@ -13,6 +13,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/scheduler"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -43,8 +44,9 @@ func trust(service string) json.RawMessage {
 // deployRoles gives each role the trust and the policies that infra gives it on
 // AWS.
 func (f *Factory) deployRoles(ctx context.Context, gossKey, topicARN string) error {
+	here := partition.OrDefault(f.Cloud.Region())
 	deployment := workflow.Deployment{
-		Partition: "aws", Account: f.Cloud.Account(), Region: f.Cloud.Region(),
+		Partition: here.ID, Account: f.Cloud.Account(), Region: f.Cloud.Region(), URLSuffix: here.DNSSuffix,
 		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
 		BuilderRole: f.roleARN(strings.TrimPrefix(builderProfile, prefix)), Topic: topicARN,
 		TargetAccounts: f.targetAccounts(), SourceOwners: f.accounts(func(r *recipe.Recipe) []string { return []string{r.Source.Owner} }),

@@ -14,6 +14,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Announcement is a message of an SNS topic as a Lambda function gets it
@@ -31,7 +33,6 @@ type Announcement struct {
 }
 
 var (
-	certificateHost = regexp.MustCompile(`^sns\.([a-z0-9-]+)\.amazonaws\.com$`)
 	certificatePath = regexp.MustCompile(`^/SimpleNotificationService-[0-9a-f]+\.pem$`)
 	messageID       = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 )
@@ -63,14 +64,22 @@ func (a Announcement) Check(topics []string, endpoint string) error {
 		}
 		return nil
 	}
-	host := certificateHost.FindStringSubmatch(u.Host)
-	if u.Scheme != "https" || host == nil {
+	parts := strings.Split(a.TopicARN, ":")
+	if len(parts) < 6 {
+		return fmt.Errorf("%q is not the ARN of a topic", a.TopicARN)
+	}
+	of, ok := partition.Of(parts[3])
+	if u.Scheme != "https" || !ok || of.ID != parts[1] {
 		return a.elsewhere()
 	}
-	if parts := strings.Split(a.TopicARN, ":"); len(parts) < 6 || host[1] != parts[3] {
-		return fmt.Errorf("the certificate is of SNS in %s, and the topic is not", host[1])
+	if u.Host == partition.Host("sns", parts[3]) {
+		return nil
 	}
-	return nil
+	region, ok := strings.CutPrefix(strings.TrimSuffix(u.Host, "."+of.DNSSuffix), "sns.")
+	if ok && partition.Known(region) && u.Host == partition.Host("sns", region) {
+		return fmt.Errorf("the certificate is of SNS in %s, and the topic is not", region)
+	}
+	return a.elsewhere()
 }
 
 func (a Announcement) elsewhere() error {

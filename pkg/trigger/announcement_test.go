@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +89,12 @@ func TestAForgedAnnouncementIsNot(t *testing.T) {
 		"SNS of another region": {func(a *trigger.Announcement) {
 			a.SigningCertURL = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0.pem"
 		}, nil, "SNS in eu-west-1"},
+		"SNS of another partition": {func(a *trigger.Announcement) {
+			a.SigningCertURL = "https://sns.us-east-1.amazonaws.com.cn/SimpleNotificationService-0.pem"
+		}, nil, "not where SNS keeps"},
+		"a region that does not exist": {func(a *trigger.Announcement) {
+			a.SigningCertURL = "https://sns.us-nowhere-1.amazonaws.com/SimpleNotificationService-0.pem"
+		}, nil, "not where SNS keeps"},
 		"another message":              {func(a *trigger.Announcement) { a.Message = "x" }, certificate, "not that of this message"},
 		"another time":                 {func(a *trigger.Announcement) { a.Timestamp = "2027-01-01T00:00:00.000Z" }, certificate, "not that of this message"},
 		"the subject taken away":       {func(a *trigger.Announcement) { a.Subject = "" }, certificate, "not that of this message"},
@@ -104,6 +111,24 @@ func TestAForgedAnnouncementIsNot(t *testing.T) {
 				err = a.Verify(tc.certificate)
 			}
 			assert.ErrorContains(t, err, tc.says)
+		})
+	}
+}
+
+func TestACertificateIsOfTheTopicsPartition(t *testing.T) {
+	key, _ := signer(t)
+	for topic, host := range map[string]string{
+		"arn:aws-cn:sns:cn-north-1:137112412989:t":        "sns.cn-north-1.amazonaws.com.cn",
+		"arn:aws-us-gov:sns:us-gov-west-1:137112412989:t": "sns.us-gov-west-1.amazonaws.com",
+		"arn:aws-eusc:sns:eusc-de-east-1:137112412989:t":  "sns.eusc-de-east-1.amazonaws.eu",
+		"arn:aws-iso:sns:us-iso-east-1:137112412989:t":    "sns.us-iso-east-1.c2s.ic.gov",
+	} {
+		t.Run(topic, func(t *testing.T) {
+			a := announcement(t, key)
+			a.TopicARN, a.SigningCertURL = topic, "https://"+host+"/SimpleNotificationService-0123456789abcdef.pem"
+			require.NoError(t, a.Check([]string{topic}, ""))
+			a.SigningCertURL = "https://sns." + strings.Split(topic, ":")[3] + ".amazonaws.example/SimpleNotificationService-0.pem"
+			require.ErrorContains(t, a.Check([]string{topic}, ""), "not where SNS keeps")
 		})
 	}
 }

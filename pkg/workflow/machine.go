@@ -36,6 +36,17 @@ func PlaceholderName(s Stage) string {
 // Placeholder is what stands in the definition for a stage's function ARN.
 func Placeholder(s Stage) string { return "${" + PlaceholderName(s) + "}" }
 
+// integrations begins the ARNs of what Step Functions itself calls. It is that of
+// the commercial partition in the definition.
+const integrations = "arn:aws:states:::"
+
+// InPartition is the rendered definition for a partition, such as aws-cn, whose
+// integrations have ARNs of their own.
+// https://docs.aws.amazon.com/step-functions/latest/dg/integrate-optimized.html
+func InPartition(definition []byte, partition string) string {
+	return strings.ReplaceAll(string(definition), integrations, "arn:"+partition+":states:::")
+}
+
 // Substitute fills the placeholders of a rendered definition.
 func Substitute(definition []byte, functionARN func(Stage) string) string {
 	var pairs []string
@@ -233,7 +244,7 @@ func invoke(stage Stage, payload any) State {
 	return State{
 		Type:           "Task",
 		Comment:        spec.Does,
-		Resource:       "arn:aws:states:::lambda:invoke",
+		Resource:       integrations + "lambda:invoke",
 		Arguments:      map[string]any{"FunctionName": Placeholder(stage), "Payload": payload},
 		TimeoutSeconds: int((spec.Timeout + grace).Seconds()),
 		Retry:          retries(spec),

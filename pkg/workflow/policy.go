@@ -15,6 +15,7 @@ const (
 // Deployment is what the roles' policies name and only a deployment knows.
 type Deployment struct {
 	Partition, Account, Region string
+	URLSuffix                  string   // of host names in the partition, such as amazonaws.com
 	Bucket                     string   // ARN
 	CheckEngine                string   // ARN of the object that holds goss
 	BuilderRole                string   // ARN
@@ -136,7 +137,7 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 			allow(tagged("ssm:resourceTag"), d.ec2("instance")...),
 		}
 	case BuilderRole:
-		return []Statement{allow(Conditions{"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}, d.BuilderRole)}
+		return []Statement{allow(Conditions{"StringEquals": {"iam:PassedToService": d.ec2Principals()}}, d.BuilderRole)}
 	case Topic:
 		return []Statement{allow(nil, d.Topic)}
 	case EventBus:
@@ -156,9 +157,20 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		if len(keys) == 0 {
 			keys = []string{d.arn("kms", "*", d.Account, "key/*")}
 		}
-		return []Statement{allow(Conditions{"StringLike": {"kms:ViaService": "ec2.*.amazonaws.com"}}, keys...)}
+		return []Statement{allow(Conditions{"StringLike": {"kms:ViaService": "ec2.*." + d.URLSuffix}}, keys...)}
 	}
 	panic(fmt.Sprintf("no policy is written for resource kind %q", r))
+}
+
+// ec2Principals are EC2's names where roles are passed to it: some partitions
+// have a second one.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html#principal-services
+func (d Deployment) ec2Principals() any {
+	const everywhere = "ec2.amazonaws.com"
+	if own := "ec2." + d.URLSuffix; own != everywhere {
+		return []string{everywhere, own}
+	}
+	return everywhere
 }
 
 // inTargets allows actions on a role of the accounts that are named, if any are.

@@ -3,6 +3,7 @@ package workflow
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -10,7 +11,7 @@ import (
 )
 
 var deployment = Deployment{
-	Partition: "aws", Account: "111122223333", Region: "eu-west-1", Bucket: "arn:aws:s3:::b", CheckEngine: "arn:aws:s3:::assets/goss",
+	Partition: "aws", Account: "111122223333", Region: "eu-west-1", URLSuffix: "amazonaws.com", Bucket: "arn:aws:s3:::b", CheckEngine: "arn:aws:s3:::assets/goss",
 	BuilderRole: "arn:aws:iam::111122223333:role/builder", Topic: "arn:aws:sns:eu-west-1:111122223333:t",
 	TargetAccounts: []string{"210987654321"},
 }
@@ -80,4 +81,32 @@ func TestABuilderIsReachedBySSMAndReadsNothing(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
 		"Action":["ssm:UpdateInstanceInformation","ssmmessages:CreateControlChannel","ssmmessages:OpenControlChannel"],"Resource":["*"]}]}`, string(raw))
+}
+
+func TestPoliciesAndTheMachineAreOfTheirPartition(t *testing.T) {
+	china := deployment
+	china.Partition, china.Region, china.URLSuffix = "aws-cn", "cn-north-1", "amazonaws.com.cn"
+	text := func(d Deployment, stage Stage) string {
+		spec, ok := Lookup(stage)
+		require.True(t, ok)
+		raw, err := json.Marshal(spec.Policy(d))
+		require.NoError(t, err)
+		return string(raw)
+	}
+	assert.Contains(t, text(deployment, Distribute), `"kms:ViaService":"ec2.*.amazonaws.com"`)
+	assert.Contains(t, text(china, Distribute), `"kms:ViaService":"ec2.*.amazonaws.com.cn"`)
+	assert.Contains(t, text(deployment, Launch), `"iam:PassedToService":"ec2.amazonaws.com"`)
+	assert.Contains(t, text(china, Launch), `"iam:PassedToService":["ec2.amazonaws.com","ec2.amazonaws.com.cn"]`)
+	for _, spec := range Functions() {
+		for _, s := range spec.Policy(china) {
+			for _, arn := range s.Resources {
+				if strings.HasPrefix(arn, "arn:aws:") {
+					assert.Contains(t, []string{china.Bucket, china.Bucket + "/*", china.CheckEngine, china.BuilderRole, china.Topic}, arn, "%s: only what the deployment named", spec.Stage)
+				}
+			}
+		}
+	}
+	definition := InPartition(Definition().JSON(), "aws-cn")
+	assert.NotContains(t, definition, "arn:aws:")
+	assert.Contains(t, definition, `"arn:aws-cn:states:::lambda:invoke"`)
 }

@@ -11,10 +11,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// commercialRegions are the regions that every AWS account has enabled.
-func commercialRegions() []string {
+// enabledRegions are the regions of a partition that every account has enabled.
+func enabledRegions(of partition.Partition) []string {
+	if of.ID != partition.Default {
+		return of.Regions
+	}
 	return []string{
 		"ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-southeast-1", "ap-southeast-2", "ca-central-1",
 		"eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3", "sa-east-1", "us-east-1", "us-east-2", "us-west-1", "us-west-2",
@@ -31,7 +35,7 @@ func (s *Service) DescribeRegions(_ context.Context, in *ec2.DescribeRegionsInpu
 	var all []types.Region
 	for _, name := range slices.Sorted(slices.Values(s.cfg.Regions)) {
 		if len(in.RegionNames) == 0 || slices.Contains(in.RegionNames, name) {
-			all = append(all, types.Region{RegionName: aws.String(name), Endpoint: aws.String("ec2." + name + ".amazonaws.com"), OptInStatus: aws.String("opt-in-not-required")})
+			all = append(all, types.Region{RegionName: aws.String(name), Endpoint: aws.String(partition.Host("ec2", name)), OptInStatus: aws.String("opt-in-not-required")})
 		}
 	}
 	all, err := filterTable[types.Region]{

@@ -26,6 +26,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Event is what EC2 tells EventBridge.
@@ -110,7 +111,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Default.Region = "us-east-1"
 	}
 	if len(cfg.Regions) == 0 {
-		cfg.Regions = commercialRegions()
+		cfg.Regions = enabledRegions(partition.OrDefault(cfg.Default.Region))
 	}
 	if cfg.Metadata == nil {
 		cfg.Metadata = imds.New

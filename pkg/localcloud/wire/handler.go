@@ -18,6 +18,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/ami-factory/ami-factory/pkg/partition"
+
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 )
 
@@ -137,6 +139,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in.request = r.WithContext(ctx)
 
 	service, served := f.services[sc.service]
+	if err := f.checkRegion(sc.region); err != nil {
+		in.service = guessService(r, sc.service)
+		in.operation = f.guessOperation(w, in)
+		f.fail(w, in, codecOf(in.service), err)
+		return
+	}
 	switch {
 	case served:
 		in.service = service
@@ -159,6 +167,26 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.serveOperation(w, in)
+}
+
+// checkRegion refuses what is signed for a region that this AWS does not have. On
+// AWS there is no answer to it: no host has the name. Keys of one partition are
+// unknown to the others.
+// https://docs.aws.amazon.com/general/latest/gr/rande.html
+func (f *front) checkRegion(region string) error {
+	if region == "" {
+		return nil
+	}
+	of, exists := partition.Of(region)
+	if !partition.Known(region) || !exists {
+		_, message, allowed := partition.Check(region)
+		return Errorf("InvalidRegion", "%s: on AWS its endpoints would have no address (known: %s)", message, allowed)
+	}
+	if own := partition.OrDefault(f.DefaultRegion); of.ID != own.ID {
+		return Errorf("UnrecognizedClientException", "The security token included in the request is invalid: region %s is in partition %s, and this embedded AWS is %s, as its own region %s",
+			region, of.ID, own.ID, f.DefaultRegion)
+	}
+	return nil
 }
 
 // callerOf resolves who signed: a minted key first, then an access key id that

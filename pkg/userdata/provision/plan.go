@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
 
@@ -318,7 +319,7 @@ func (p *plan) efs() {
 		source, kind, helper := e.FileSystemID+":"+e.Path, "efs", "efs_utils"
 		if e.Transport == "nfs4" {
 			p.need("nfs4")
-			source, kind, helper = e.FileSystemID+".efs."+e.Region+".amazonaws.com:"+e.Path, "nfs4", "nfs_client"
+			source, kind, helper = e.FileSystemID+"."+partition.Host("efs", e.Region)+":"+e.Path, "nfs4", "nfs_client"
 			options = append(options, "nfsvers=4.1", "rsize=1048576", "wsize=1048576", "hard", "timeo=600", "retrans=2", "noresvport")
 		} else {
 			p.need("efs-utils")

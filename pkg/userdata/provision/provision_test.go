@@ -277,3 +277,15 @@ func backwards(s string) string {
 	}
 	return string(b)
 }
+
+func TestAFileSystemsServerIsOfItsPartition(t *testing.T) {
+	for region, server := range map[string]string{
+		"eu-west-1":      "fs-0fedcba9876543210.efs.eu-west-1.amazonaws.com:/",
+		"cn-north-1":     "fs-0fedcba9876543210.efs.cn-north-1.amazonaws.com.cn:/",
+		"us-gov-west-1":  "fs-0fedcba9876543210.efs.us-gov-west-1.amazonaws.com:/",
+		"eusc-de-east-1": "fs-0fedcba9876543210.efs.eusc-de-east-1.amazonaws.eu:/",
+	} {
+		out := render(t, "kind: UserData\nname: web\ntarget: cloud-init\nfamily: debian-12\nmounts: {efs: [{fileSystemId: fs-0fedcba9876543210, mountPoint: /mnt/x, transport: nfs4, region: "+region+"}]}\n")
+		assert.Contains(t, out.Script, "'"+server+" ", region)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 	_ "time/tzdata" // the same zones are known wherever a spec is checked
 
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/report"
 	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
 )
@@ -184,6 +185,9 @@ func (c *checker) mounts() {
 		at := strictyaml.Index("mounts.efs", i)
 		c.mountPoint(at+".mountPoint", e.MountPoint)
 		points, places = append(points, e.MountPoint), append(places, at+".mountPoint")
+		if c.valid(at + ".region") {
+			c.region(at+".region", e.Region)
+		}
 		if e.Transport != "nfs4" {
 			if e.AccessPoint != "" && e.Path != "/" {
 				c.fail(at+".path", "/", "an access point has its own root: path must be left out with accessPoint")
@@ -197,7 +201,7 @@ func (c *checker) mounts() {
 			c.fail(at+".iam", "false, or transport: efs-utils", "to sign in by IAM needs efs-utils, not nfs4")
 		}
 		if !c.spec.Has(at + ".region") {
-			c.fail(at+".transport", "", "region is required with nfs4: the server is called fs-ID.efs.REGION.amazonaws.com")
+			c.fail(at+".transport", "", "region is required with nfs4: it is part of the server's name, such as fs-ID.efs.eu-west-1.amazonaws.com")
 		}
 	}
 	devices, deviceAt := []string{}, []string{}
@@ -295,7 +299,7 @@ func (c *checker) commands() {
 
 var (
 	imageForm = regexp.MustCompile(`^([A-Za-z0-9.-]+(:[0-9]+)?)/[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?@sha256:[0-9a-f]{64}$`)
-	ecr       = regexp.MustCompile(`^[0-9]{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?$`)
+	ecr       = regexp.MustCompile(`^[0-9]{12}\.dkr\.ecr(-fips)?\.([a-z0-9-]+)\.([a-z0-9.-]+)$`)
 	envName   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
@@ -344,8 +348,57 @@ func (c *checker) imageName(at, name string) {
 		c.fail(at, allowed, "image %s is not named by digest, so it could be another one tomorrow", name)
 	case found == nil:
 		c.fail(at, allowed, "%q is not the name of a container image", name)
-	case !ecr.MatchString(found[1]):
-		c.fail(at, allowed, "registry %s is not allowed: images come from the organisation's private registries of ECR", found[1])
+	default:
+		c.registry(at, found[1], allowed)
+	}
+}
+
+// registry must be a private one of ECR, whose host name ends with the DNS
+// suffix of its region's partition.
+// https://docs.aws.amazon.com/general/latest/gr/ecr.html
+func (c *checker) registry(at, host, allowed string) {
+	m := ecr.FindStringSubmatch(host)
+	if m == nil {
+		c.fail(at, allowed, "registry %s is not allowed: images come from the organisation's private registries of ECR", host)
+		return
+	}
+	suffixes := map[string]bool{}
+	for _, p := range partition.All() {
+		suffixes[p.DNSSuffix] = true
+	}
+	if !suffixes[m[3]] {
+		c.fail(at, allowed, "registry %s is not allowed: images come from the organisation's private registries of ECR", host)
+		return
+	}
+	if c.region(at, m[2]) {
+		if want := partition.OrDefault(m[2]).DNSSuffix; m[3] != want {
+			c.fail(at, strings.TrimSuffix(host, m[3])+want, "there is no registry %s: hosts of region %s end with %s", host, m[2], want)
+		}
+	}
+}
+
+// region reports whether a region exists, as far as is known.
+func (c *checker) region(at, name string) bool {
+	verdict, message, allowed := partition.Check(name)
+	switch verdict {
+	case partition.Nowhere:
+		c.fail(at, allowed, "%s", message)
+		return false
+	case partition.Plausible:
+		c.warn(at, allowed, "%s", message)
+	case partition.Exists:
+	}
+	return true
+}
+
+// arn checks that an ARN's region exists and is of its partition.
+func (c *checker) arn(at, arn string) {
+	parts := strings.SplitN(arn, ":", 6)
+	if parts[0] != "arn" || !c.region(at, parts[3]) {
+		return
+	}
+	if of := partition.OrDefault(parts[3]); of.ID != parts[1] {
+		c.fail(at, "arn:"+of.ID+":"+strings.Join(parts[2:], ":"), "the ARN is of partition %s, but region %s is in %s", parts[1], parts[3], of.ID)
 	}
 }
 
@@ -399,10 +452,14 @@ func (c *checker) agent(at, key, value string) {
 	case key == "SECRET_ID":
 		if !secretID.MatchString(value) {
 			c.fail(at, "ARN or name of a secret in Secrets Manager", "%q names no secret", value)
+		} else if strings.HasPrefix(value, "arn:") {
+			c.arn(at, value)
 		}
 	case key == "SSM_PARAMETER":
 		if !ssmName.MatchString(value) {
 			c.fail(at, "a parameter's name such as /ami-factory/newrelic, or its ARN", "%q names no parameter of Parameter Store", value)
+		} else if strings.HasPrefix(value, "arn:") {
+			c.arn(at, value)
 		}
 	case key == "SECRET_KEY" && !looksSecret(value):
 		if !memberName.MatchString(value) {

@@ -114,7 +114,7 @@ type EFS struct {
 	// IAM sign-in by the instance's role, by efs-utils only; default true there.
 	IAM *bool `yaml:"iam,omitempty" json:"iam,omitempty"`
 	// Region of the file system; required for nfs4, whose server's name has it.
-	Region string `yaml:"region,omitempty" json:"region,omitempty" jsonschema:"pattern=^[a-z]{2}(-[a-z]+)+-[0-9]$" hint:"a region's name, such as eu-west-1"`
+	Region string `yaml:"region,omitempty" json:"region,omitempty" jsonschema:"pattern=^[a-z]+(-[a-z]+)+-[0-9]+$" hint:"a region's name, such as eu-west-1"`
 	// ReadOnly mounts for reading only.
 	ReadOnly bool `yaml:"readOnly,omitempty" json:"readOnly,omitempty"`
 	// Automount on first use, rather than at boot.

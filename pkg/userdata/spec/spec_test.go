@@ -257,6 +257,11 @@ func TestRefusals(t *testing.T) {
 		"a command that takes a week": {"commands: [{name: a, argv: [a], timeoutSeconds: 600000}]\n", []what{{"600000", "out of range"}}},
 
 		// containers
+		"a registry of no region":         {"containers: [{name: web, image: '111122223333.dkr.ecr.eu-wets-1.amazonaws.com/web@sha256:" + digest + "'}]\n", []what{{"'111", `there is no region "eu-wets-1"; did you mean "eu-west-1"?`}}},
+		"a registry of another partition": {"containers: [{name: web, image: '111122223333.dkr.ecr.cn-north-1.amazonaws.com/web@sha256:" + digest + "'}]\n", []what{{"'111", "hosts of region cn-north-1 end with amazonaws.com.cn"}}},
+		"a secret of another partition":   {"agents: {newrelic-infra: {SECRET_ID: 'arn:aws:secretsmanager:cn-north-1:111122223333:secret:x-abcdef'}}\n", []what{{"'arn", "the ARN is of partition aws, but region cn-north-1 is in aws-cn"}}},
+		"a secret of no region":           {"agents: {newrelic-infra: {SECRET_ID: 'arn:aws:secretsmanager:xx-nowhere-9:111122223333:secret:x-abcdef'}}\n", []what{{"'arn", `there is no region "xx-nowhere-9"`}}},
+		"a file system of no region":      {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, mountPoint: /mnt/x, transport: nfs4, region: eu-centrall-1}]}\n", []what{{"eu-centrall-1", `there is no region "eu-centrall-1"; did you mean "eu-central-1"?`}}},
 		"a container by tag":              {"containers: [{name: web, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web:1'}]\n", []what{{"'111", "not named by digest"}}},
 		"a container from elsewhere":      {"containers: [{name: web, image: 'docker.io/library/nginx@sha256:" + digest + "'}]\n", []what{{"'docker", "registry docker.io is not allowed"}}},
 		"a registry that looks alike":     {"containers: [{name: web, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com.evil.test/web@sha256:" + digest + "'}]\n", []what{{"'111", "is not allowed"}}},
