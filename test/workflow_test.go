@@ -346,19 +346,23 @@ func TestTheStagesRunInTheirOrder(t *testing.T) {
 	assert.False(t, slices.ContainsFunc(s.Stages, func(x execution.StageSeconds) bool { return x.Seconds < 0 }))
 }
 
-func TestARecipeOfAnotherReleaseBuildsOnThatReleasesBase(t *testing.T) {
+func TestEveryShippedRecipeIsBakedOnTheBaseOfItsFamilyAndArchitecture(t *testing.T) {
 	f := simFactory(t, nil)
-	assert.Equal(t, []string{"debian-12-amd64-simulated", "debian-13-amd64-simulated"}, debianImages(t, f))
+	want := map[string]string{
+		"al2023-docker":             "al2023-ami-kernel-default-x86_64-simulated",
+		"debian-12-docker":          "debian-12-amd64-simulated",
+		"debian-13-docker":          "debian-13-amd64-simulated",
+		"ubuntu-24.04-docker":       "ubuntu-noble-24.04-amd64-server-simulated",
+		"ubuntu-24.04-arm64-docker": "ubuntu-noble-24.04-arm64-server-simulated",
+	}
 	sources := map[string]string{}
-	for _, name := range []string{recipeName, "debian-13-docker"} {
+	for name := range want {
 		s := bake(t, f, rehearsal.BakeInput{Recipe: name})
-		require.Equal(t, workflow.Published, s.Status, s.Cause)
+		require.Equal(t, workflow.Published, s.Status, "%s: %s", name, s.Cause)
 		out, err := f.Cloud.EC2.DescribeImages(context.Background(), &ec2.DescribeImagesInput{ImageIds: []string{s.SourceImage}},
 			func(o *ec2.Options) { o.Region = home })
 		require.NoError(t, err)
 		sources[name] = aws.ToString(out.Images[0].Name)
 	}
-	assert.Equal(t, map[string]string{
-		recipeName: "debian-12-amd64-simulated", "debian-13-docker": "debian-13-amd64-simulated",
-	}, sources)
+	assert.Equal(t, want, sources)
 }

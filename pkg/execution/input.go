@@ -18,7 +18,7 @@ type Input struct {
 }
 
 var (
-	recipeName = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+	recipeName = regexp.MustCompile(`^[a-z][a-z0-9]*([-.][a-z0-9]+)*$`)
 	imageID    = regexp.MustCompile(`^ami-[0-9a-f]{8,17}$`)
 )
 

@@ -8,7 +8,7 @@ import "github.com/ami-factory/ami-factory/pkg/report/strictyaml"
 // it must prove, and where it goes.
 type Recipe struct {
 	// Name of the recipe; equals the base name of its file.
-	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$,minLength=3,maxLength=40" hint:"lower-case letters, digits and single hyphens, beginning with a letter"`
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*([-.][a-z0-9]+)*$,minLength=3,maxLength=40" hint:"lower-case letters, digits, and single hyphens and dots between them, beginning with a letter"`
 	// Description becomes the AMI's description.
 	Description string `yaml:"description" json:"description" jsonschema:"required,minLength=1,maxLength=255"`
 	// Family of operating systems that the base image belongs to; components say which they support.

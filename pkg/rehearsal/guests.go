@@ -24,37 +24,6 @@ import (
 // guestHost is the name under which guests reach the embedded AWS.
 const guestHost = network.LocalHost
 
-// debianOwner owns the public images of Debian.
-const debianOwner = "136693071363"
-
-// base is a public base image that recipes' sources resolve to.
-type base struct {
-	distribution, name, parameter string
-	dir, digest                   string
-	created                       time.Time
-}
-
-// bases are those that the rehearsal can provide.
-func bases() []base {
-	var out []base
-	for _, release := range []string{"12", "13"} {
-		out = append(out, base{
-			distribution: "debian-" + release, name: "debian-" + release + "-amd64",
-			parameter: "/aws/service/debian/release/" + release + "/latest/amd64",
-		})
-	}
-	return out
-}
-
-// distributions are the names of bases, which recipes call their family.
-func distributions() []string {
-	var names []string
-	for _, b := range bases() {
-		names = append(names, b.distribution)
-	}
-	return names
-}
-
 // ProvideBases makes the base images of distributions known under their owners
 // and public parameters, building what the cache lacks. Bake does so by itself
 // for its recipe; simulated guests have all of them from the start.
@@ -65,9 +34,13 @@ func (f *Factory) ProvideBases(ctx context.Context, names ...string) error {
 	f.providing.Lock()
 	defer f.providing.Unlock()
 	for _, name := range names {
-		i := slices.IndexFunc(bases(), func(b base) bool { return b.distribution == name })
-		if i < 0 {
-			return fmt.Errorf("base image %q is not known (allowed: %s)", name, strings.Join(distributions(), ", "))
+		i := slices.IndexFunc(bases(), func(b base) bool { return b.id() == name })
+		switch {
+		case i < 0:
+			return fmt.Errorf("base image %q is not known (allowed: %s)", name, strings.Join(f.available(), ", "))
+		case !bases()[i].available(f.opts.Guests):
+			return fmt.Errorf("no base image of %s can be built on this machine for guests of kind %s (there are: %s); --guests simulated rehearses the factory's steps with it and boots nothing",
+				name, f.opts.Guests, strings.Join(f.available(), ", "))
 		}
 		if slices.Contains(f.provided, name) {
 			continue
@@ -84,23 +57,29 @@ func (f *Factory) ProvideBases(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// Bases are the distributions that recipes build on and whose base images can be
-// provided, of all recipes when none is named. What is wrong with a recipe is
-// the execution's to tell.
+// Bases are the base images that recipes build on, of all recipes when none is
+// named. Of all recipes it leaves out those whose base guests of this kind do not
+// have: they cannot be baked here, which is no reason to serve no other. What is
+// wrong with a recipe, the execution reports.
 func (f *Factory) Bases(recipes ...string) []string {
 	fsys := f.opts.userData()
-	if len(recipes) == 0 {
+	all := len(recipes) == 0
+	if all {
 		recipes, _ = recipe.Names(fsys)
 	}
-	var names []string
+	var ids []string
 	for _, name := range recipes {
 		r, _, err := recipe.Load(fsys, name, recipe.Options{Now: f.opts.Clock.Now()})
-		if err == nil && slices.Contains(distributions(), r.Family) {
-			names = append(names, r.Family)
+		if err != nil {
+			continue
+		}
+		i := slices.IndexFunc(bases(), func(b base) bool { return b.family == r.Family && string(b.architecture) == r.Architecture })
+		if i >= 0 && (!all || bases()[i].available(f.opts.Guests)) {
+			ids = append(ids, bases()[i].id())
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // sharedWith are the accounts that recipes share their images with, sorted.
@@ -131,7 +110,7 @@ func (f *Factory) prepare(ctx context.Context, b *base) error {
 		return f.simulatedBase(b)
 	}
 	image, err := baseimage.Build(ctx, baseimage.Options{
-		Distribution: b.distribution, Kind: f.opts.Guests, CacheDir: filepath.Join(f.opts.CacheDir, "base"),
+		Distribution: b.family, Kind: f.opts.Guests, CacheDir: filepath.Join(f.opts.CacheDir, "base"),
 		Official: f.opts.Official, Progress: f.opts.Progress,
 	})
 	if err != nil {
@@ -143,7 +122,7 @@ func (f *Factory) prepare(ctx context.Context, b *base) error {
 
 // simulatedBase is an image with nothing in it, the same on every machine.
 func (f *Factory) simulatedBase(b *base) error {
-	dir := filepath.Join(f.opts.CacheDir, "base", b.distribution+"-simulated")
+	dir := filepath.Join(f.opts.CacheDir, "base", b.id()+"-simulated")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("simulated base image: %w", err)
 	}
@@ -157,14 +136,17 @@ func (f *Factory) simulatedBase(b *base) error {
 // register makes a base known in every region.
 func (f *Factory) register(b base) error {
 	ids, err := f.Cloud.EC2.RegisterBase(ec2.BaseImage{
-		Name: b.name, Description: "Stand-in for the distribution's own image", OwnerID: debianOwner,
+		Name: b.name, Description: "Stand-in for the distribution's own image", OwnerID: b.owner, OwnerAlias: b.ownerAlias,
+		Architecture: b.architecture, RootDevice: b.rootDevice,
 		ImageDir: b.dir, Digest: b.digest, Created: b.created,
 	})
 	if err != nil {
 		return err
 	}
 	for region, id := range ids {
-		f.Cloud.SSM.SetPublicParameter(region, b.parameter, id)
+		for _, parameter := range b.parameters {
+			f.Cloud.SSM.SetPublicParameter(region, parameter, id)
+		}
 	}
 	return nil
 }

@@ -137,7 +137,7 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 		return nil, err
 	}
 	if opts.Guests == vm.Simulated {
-		if err := f.ProvideBases(ctx, distributions()...); err != nil {
+		if err := f.ProvideBases(ctx, f.available()...); err != nil {
 			return nil, err
 		}
 	}

@@ -15,6 +15,14 @@ fail() {
 	exit 1
 }
 
+# stop_auditd does it without systemctl, which auditd refuses: its unit has
+# RefuseManualStop. Where the package brings no action for service(8), as in
+# newer releases of the rpm families, auditctl tells the daemon itself.
+stop_auditd() {
+	if command -v service >/dev/null && service auditd stop >/dev/null 2>&1; then return; fi
+	auditctl --signal stop >/dev/null 2>&1 || systemctl kill --kill-whom=main auditd.service
+}
+
 ((EUID == 0)) || fail "this must run as root"
 [[ -s $provision ]] || fail "$provision is missing: the components have not been run to their end"
 grep -q '^{"status":"ok",' "$provision" || fail "$provision does not say ok: $(head -c 1000 "$provision")"
@@ -41,11 +49,11 @@ fi
 # A socket or path unit would start its service again.
 stopped=()
 for unit in docker.service docker.socket containerd.service auditd.service rsyslog.service \
-	cron.service snapd.socket snapd.service unattended-upgrades.service newrelic-infra.service \
-	amazon-cloudwatch-agent.service; do
+	cron.service crond.service atd.service snapd.socket snapd.service unattended-upgrades.service \
+	apt-daily.timer apt-daily-upgrade.timer dnf-makecache.timer dnf-automatic.timer dnf-automatic-install.timer \
+	update-motd.timer motd-news.timer ua-timer.timer newrelic-infra.service amazon-cloudwatch-agent.service; do
 	if systemctl is-active --quiet "$unit"; then
-		# auditd refuses a stop by systemctl: its unit has RefuseManualStop.
-		if [[ $unit == auditd.service ]]; then service auditd stop >/dev/null; else systemctl stop "$unit"; fi
+		if [[ $unit == auditd.service ]]; then stop_auditd; else systemctl stop "$unit"; fi
 		stopped+=("\"$unit\"")
 	fi
 done
@@ -53,8 +61,9 @@ done
 # The bulk goes now, because the hook has 90 seconds, which are few for a busy
 # or emulated machine. It looks at these places again.
 if command -v apt-get >/dev/null; then apt-get clean; fi
-dirs=(/var/lib/apt/lists /var/lib/docker /var/lib/containerd)
-if [[ -s $record/kept-images ]]; then dirs=(/var/lib/apt/lists /var/lib/containerd); fi
+if command -v dnf >/dev/null; then dnf --quiet clean all >/dev/null; fi
+dirs=(/var/lib/apt/lists /var/cache/dnf /var/cache/libdnf5 /var/cache/yum /var/lib/containerd)
+if [[ ! -s $record/kept-images ]]; then dirs+=(/var/lib/docker); fi
 for dir in "${dirs[@]}"; do
 	if [[ -d $dir ]]; then find "$dir" -xdev -mindepth 1 -depth -delete; fi
 done
@@ -82,6 +91,8 @@ chmod 600 "$record/seal.pending"
 rm -f /boot/efi/loader/random-seed /efi/loader/random-seed
 
 install -D -m 755 -o root -g root "$here/at-shutdown.sh" "$hook"
+# Where SELinux enforces, systemd-shutdown may run only what has the label of its folder.
+if command -v restorecon >/dev/null; then restorecon "$hook" || true; fi
 sync
 stopped_list=$(
 	IFS=,

@@ -141,11 +141,43 @@ credentials() { # HYG-08
 	while IFS= read -r home; do
 		wipe_files "$home"/.{aws,azure,netrc,git-credentials,pgpass,docker/config.json,config/gcloud,kube,gnupg} || result=1
 	done < <(homes)
+	# Ubuntu Pro's token of this machine, and the passwords to its repositories. An
+	# image that attaches by itself does so again.
+	wipe_files /etc/apt/auth.conf.d/90ubuntu-advantage /etc/apt/auth.conf.d/90ubuntu-pro || result=1
+	wipe /var/lib/ubuntu-advantage/private /var/lib/ubuntu-pro/private || result=1
 	return "$result"
 }
 
+# Ubuntu's agent is a snap: of class classic, so that its state is in the same
+# place, but its package has folders of its own.
 ssm_agent() { # HYG-09
-	wipe /var/lib/amazon/ssm /var/log/amazon/ssm
+	local result=0 folder
+	wipe /var/lib/amazon/ssm /var/log/amazon/ssm || result=1
+	for folder in /var/snap/amazon-ssm-agent/*; do
+		if [[ ! -L $folder ]]; then wipe "$folder" || result=1; fi
+	done
+	return "$result"
+}
+
+# snap_device makes snapd forget the key and the serial number by which the store
+# knows the builder; it asks for new ones where it has none.
+snap_device() { # HYG-14
+	local state=/var/lib/snapd/state.json
+	wipe /var/lib/snapd/device/private-keys-v1 /var/lib/snapd/assertions/asserts-v0/serial || return 1
+	if [[ ! -s $state ]]; then return; fi
+	python3 -I - "$state" <<-'PYTHON'
+		import json, os, sys
+		path = sys.argv[1]
+		with open(path, encoding="utf-8") as file:
+		    state = json.load(file)
+		device = ((state.get("data") or {}).get("auth") or {}).get("device") or {}
+		if any([device.pop(key, None) for key in ("serial", "key-id", "session-macaroon")]):
+		    data = json.dumps(state).encode()
+		    with open(path, "r+b") as file:  # in place, so that no block keeps the old text
+		        old = file.seek(0, os.SEEK_END)
+		        file.seek(0)
+		        file.write(data.ljust(old, b" "))
+	PYTHON
 }
 
 agents() { # HYG-10
@@ -172,14 +204,16 @@ containers() { # HYG-11
 leftovers() { # HYG-12
 	wipe /tmp /var/tmp || return 1
 	empty /var/lib/dhcp /var/lib/dhclient /var/lib/dhcpcd /var/lib/NetworkManager /var/lib/apt/lists /var/cache/apt \
-		/var/cache/dnf /var/cache/yum || return 1
+		/var/cache/dnf /var/cache/libdnf5 /var/cache/yum /var/cache/PackageKit /var/cache/pollinate || return 1
+	# By these dnf counts the weeks of an installation.
+	find /var/lib/dnf/repos -xdev -type f -name countme -delete 2>/dev/null
 	# These two apt does not make again by itself everywhere.
 	mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial
 	chmod 700 /var/lib/apt/lists/partial /var/cache/apt/archives/partial
 	if id _apt >/dev/null 2>&1; then
 		chown _apt:root /var/lib/apt/lists/partial /var/cache/apt/archives/partial
 	fi
-	rm -f /etc/udev/rules.d/70-persistent-net.rules /var/lib/systemd/timers/stamp-* \
+	rm -f /etc/udev/rules.d/70-persistent-net.rules /var/lib/systemd/timers/stamp-* /var/lib/rsyslog/imjournal.state \
 		/var/cache/debconf/*-old /var/lib/dpkg/*-old
 	if [[ -e /etc/hostname ]]; then : >/etc/hostname; fi
 	if [[ -f /etc/resolv.conf && ! -L /etc/resolv.conf ]] && ! mountpoint -q /etc/resolv.conf; then : >/etc/resolv.conf; fi
@@ -254,6 +288,7 @@ step HYG-10 agents
 step HYG-11 containers
 step HYG-12 leftovers
 step HYG-14 names
+step HYG-14 snap_device
 step factory factory
 rm -f "$0"
 sync
@@ -263,6 +298,7 @@ step HYG-13 trim
 if ((failures == 0)); then
 	seal_record "$pending" >"$record/sealed.json"
 	chmod 644 "$record/sealed.json"
+	if command -v restorecon >/dev/null; then restorecon -R "$record" /etc/machine-id /etc/hostname >/dev/null 2>&1; fi
 	say "done, trim: $trimmed"
 else
 	say "FAILED: $failures controls; the image bears no seal"
