@@ -7,16 +7,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 	"github.com/ami-factory/ami-factory/userdata"
@@ -59,6 +63,35 @@ func edited(t *testing.T, file string, change func(string) string) string {
 
 // full is the recipe with everything; its agents are stand-ins here.
 const full = "debian-12-full"
+
+// debian13 is baked on guests of its own family.
+const debian13 = "debian-13-docker"
+
+// What component.yaml states as proven is what tests run: the recipes that are
+// baked here on real guests, and the tests of single components, all of them on
+// guests of Debian 12.
+func TestTheFamiliesThatTestsRunAreStatedAsProven(t *testing.T) {
+	ran := map[string][]string{}
+	for _, name := range []string{recipeName, full, debian13} {
+		r, problems, err := recipe.Load(userdata.FS, name, recipe.Options{Now: time.Now()})
+		require.NoError(t, err)
+		require.Empty(t, problems)
+		for _, c := range r.Components {
+			ran[c.Name] = append(ran[c.Name], r.Family)
+		}
+	}
+	ran["cloudwatch-agent"] = []string{"debian-12"} // test/agents
+	names, err := component.Names(userdata.FS)
+	require.NoError(t, err)
+	for _, name := range names {
+		c, problems, err := component.Load(userdata.FS, name)
+		require.NoError(t, err)
+		require.Empty(t, problems)
+		families := ran[name]
+		slices.Sort(families)
+		assert.Equal(t, slices.Compact(families), c.Proven, "%s: proven in component.yaml is what tests run", name)
+	}
+}
 
 func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 	opts := realGuests(t, vm.Container)
@@ -114,13 +147,13 @@ func TestAnImageOfDebian13IsBakedInContainersOnItsOwnBase(t *testing.T) {
 		t.Skip("a second base image takes minutes to build: set AMI_FACTORY_DEBIAN_13=1, as `make test-debian-13` does")
 	}
 	f := open(t, realGuests(t, vm.Container))
-	s := bake(t, f, rehearsal.BakeInput{Recipe: "debian-13-docker"})
+	s := bake(t, f, rehearsal.BakeInput{Recipe: debian13})
 	require.Equal(t, workflow.Published, s.Status, s.Cause)
 	assert.Zero(t, s.Checks.Failed)
 	for file, want := range map[string]string{
 		"etc/os-release":                        "VERSION_CODENAME=trixie\n",
 		"etc/apt/sources.list.d/debian.sources": "Suites: trixie-security\n",
-		"etc/ami-factory/release.json":          "debian-13-docker",
+		"etc/ami-factory/release.json":          debian13,
 	} {
 		text, err := os.ReadFile(filepath.Join(s.Disk, file))
 		require.NoError(t, err)

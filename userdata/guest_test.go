@@ -29,6 +29,9 @@ import (
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
+// guestFamily is that of the base image that these tests boot.
+const guestFamily = "debian-12"
+
 // guest is a container with a base image, in which components are installed as
 // a builder does.
 type guest struct {
@@ -37,7 +40,10 @@ type guest struct {
 	machine vm.Machine
 }
 
-func bootGuest(t *testing.T) *guest {
+func bootGuest(t *testing.T) *guest { return bootGuestBeside(t, nil) }
+
+// bootGuestBeside has hosts that the guest reaches by name, beside the mirrors.
+func bootGuestBeside(t *testing.T, hosts map[string]http.Handler) *guest {
 	t.Helper()
 	base := os.Getenv("AMI_FACTORY_CONTAINER_BASE")
 	if os.Getenv("AMI_FACTORY_GUEST_TESTS") == "" || base == "" || os.Geteuid() != 0 {
@@ -50,7 +56,7 @@ func bootGuest(t *testing.T) *guest {
 		packages = filepath.Join(cache, "packages")
 	}
 	d, err := nspawn.New(t.Context(), nspawn.Options{
-		Network: network.Options{Apt: sources, CacheDir: packages}, Log: slog.New(slog.DiscardHandler),
+		Network: network.Options{Hosts: hosts, Apt: sources, CacheDir: packages}, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, d.Close()) })
@@ -161,7 +167,7 @@ func (g *guest) install(t *testing.T, components string) string {
 	t.Helper()
 	text := `name: test
 description: of a test
-family: debian-12
+family: ` + guestFamily + `
 architecture: x86_64
 source: {parameter: /a/b, owner: "136693071363"}
 builder: {instanceTypes: [t3.medium], rootVolume: {sizeGiB: 8}}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -16,6 +17,7 @@ type componentView struct {
 	Name        string                   `json:"name"`
 	Description string                   `json:"description"`
 	Families    []string                 `json:"families"`
+	NeverRun    []string                 `json:"neverRun,omitempty"` // families on whose guests it was never run
 	Order       int                      `json:"order"`
 	Requires    []string                 `json:"requires,omitempty"`
 	Conflicts   []string                 `json:"conflicts,omitempty"`
@@ -102,10 +104,22 @@ func (a *app) listComponents() error {
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "COMPONENT\tCONTROLS\tFAMILIES\tDESCRIPTION")
+	starred := false
 	for _, c := range all {
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", c.Name, len(c.Controls), strings.Join(c.Families, " "), c.Description)
+		families := make([]string, 0, len(c.Families))
+		for _, family := range c.Families {
+			if slices.Contains(c.NeverRun(), family) {
+				family, starred = family+"*", true
+			}
+			families = append(families, family)
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", c.Name, len(c.Controls), strings.Join(families, " "), c.Description)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil || !starred {
+		return err
+	}
+	_, err = fmt.Fprintln(a.out, "\n* never run on a guest of this family")
+	return err
 }
 
 func (a *app) showComponent(name string) error {
@@ -122,7 +136,7 @@ func (a *app) showComponent(name string) error {
 
 func view(c *component.Component) componentView {
 	v := componentView{
-		Name: c.Name, Description: c.Description, Families: c.Families, Order: c.Order, Requires: c.Requires,
+		Name: c.Name, Description: c.Description, Families: c.Families, NeverRun: c.NeverRun(), Order: c.Order, Requires: c.Requires,
 		Conflicts: c.Conflicts, Files: c.Files, Services: c.Services, Parameters: map[string]parameterView{},
 	}
 	for name, p := range c.Parameters {

@@ -11,10 +11,28 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 )
+
+// BootstrapFile is where a component has a script that is part of the builder's
+// user data and runs before the bundle is fetched, if it has one.
+func BootstrapFile(component string) string { return path.Join(Dir, component, "bootstrap.sh") }
+
+// Environment is what the component's scripts are told of family and parameters,
+// under the names that run.sh gives them: logMaxSize is
+// AMI_FACTORY_PARAM_LOG_MAX_SIZE.
+func (s Selected) Environment() map[string]string {
+	out := map[string]string{"AMI_FACTORY_COMPONENT": s.Name, "AMI_FACTORY_FAMILY": s.Family}
+	for name, value := range s.Values {
+		out["AMI_FACTORY_PARAM_"+strings.ToUpper(beforeCapital.ReplaceAllString(name, "${1}_${2}"))] = value
+	}
+	return out
+}
+
+var beforeCapital = regexp.MustCompile(`([a-z0-9])([A-Z])`)
 
 // File of a bundle or of a fingerprint.
 type File struct {

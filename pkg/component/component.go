@@ -28,9 +28,10 @@ type Component struct {
 	Name        string               `yaml:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$" hint:"lower-case letters, digits and hyphens"`
 	Description string               `yaml:"description" jsonschema:"required,minLength=1"`
 	Families    []string             `yaml:"families" jsonschema:"required,minItems=1,enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"`
-	Order       int                  `yaml:"order" jsonschema:"required,minimum=0,maximum=999"` // ascending
-	Requires    []string             `yaml:"requires"`                                          // components that must be in the recipe too, and are installed before
-	Conflicts   []string             `yaml:"conflicts"`                                         // components that must not be
+	Proven      []string             `yaml:"proven" jsonschema:"enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"` // families on whose guests tests run it; it was never run on a guest of the others
+	Order       int                  `yaml:"order" jsonschema:"required,minimum=0,maximum=999"`                                                 // ascending
+	Requires    []string             `yaml:"requires"`                                                                                          // components that must be in the recipe too, and are installed before
+	Conflicts   []string             `yaml:"conflicts"`                                                                                         // components that must not be
 	Parameters  map[string]Parameter `yaml:"parameters"`
 	Packages    []Package            `yaml:"packages"`                                                    // of the distribution, installed before install.sh runs
 	Files       []string             `yaml:"files" jsonschema:"pattern=^/[^ ]+$" hint:"an absolute path"` // that it puts into the image; a directory ends with a slash
@@ -56,6 +57,16 @@ func (c *Component) PackagesFor(family string) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// NeverRun are the component's families on whose guests it was never run: what
+// it does there is written from documentation. A component that does not state
+// what is proven makes no claim either way.
+func (c *Component) NeverRun() []string {
+	if c.Proven == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(c.Families), func(family string) bool { return slices.Contains(c.Proven, family) })
 }
 
 // Parameter of a component.
@@ -143,6 +154,11 @@ func (c *Component) check(doc *strictyaml.Document, directory string) report.Pro
 	var out report.Problems
 	if c.Name != "" && c.Name != directory {
 		out = append(out, doc.Problem("name", directory, "name is %q, but the directory is called %s", c.Name, directory))
+	}
+	for i, family := range c.Proven {
+		if len(c.Families) > 0 && !slices.Contains(c.Families, family) {
+			out = append(out, doc.Problem(strictyaml.Index("proven", i), strings.Join(c.Families, ", "), "proven: the component does not support family %q", family))
+		}
 	}
 	for name, p := range c.Parameters {
 		at := "parameters." + name

@@ -21,6 +21,7 @@ func (c *Component) Page() []byte {
 		}
 	}
 	row("families", c.Families)
+	row("never run on a guest of", c.NeverRun())
 	fmt.Fprintf(&b, "- place in the order of installation: %d\n", c.Order)
 	row("requires", c.Requires)
 	row("excludes", c.Conflicts)

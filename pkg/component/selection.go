@@ -164,6 +164,18 @@ func waivers(r *recipe.Recipe, selected []Selected) report.Problems {
 	return out
 }
 
+// NeverRun are the names of the selected components that were never run on a
+// guest of the recipe's family, in their order.
+func NeverRun(selected []Selected) []string {
+	var out []string
+	for _, s := range selected {
+		if slices.Contains(s.Component.NeverRun(), s.Family) {
+			out = append(out, s.Name)
+		}
+	}
+	return out
+}
+
 // Sets are the controls of the selected components, for compliance.Compile.
 func Sets(selected []Selected) []compliance.Set {
 	out := make([]compliance.Set, 0, len(selected))

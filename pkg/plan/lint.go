@@ -30,6 +30,9 @@ func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string
 			return nil, err
 		}
 		out = append(append(out, problems...), more...)
+		if !r.RehearsalOnly {
+			out = append(out, OnAWS(r)...)
+		}
 	}
 	return out.Sort(), nil
 }
@@ -38,7 +41,11 @@ func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string
 func LintFile(file string, data []byte, fsys fs.FS, given component.Deployment, now time.Time) (report.Problems, error) {
 	r, problems := recipe.Parse(file, data, recipe.Options{Now: now})
 	more, err := Check(r, fsys, given)
-	return append(problems, more...).Sort(), err
+	problems = append(problems, more...)
+	if !r.RehearsalOnly {
+		problems = append(problems, OnAWS(r)...)
+	}
+	return problems.Sort(), err
 }
 
 // Check finds what is wrong with a recipe's use of the user data: components,

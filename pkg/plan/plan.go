@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +33,7 @@ type BuildPlan struct {
 	Components     []Component          `json:"components"` // in the order of installation
 	Checks         []byte               `json:"checks"`     // the compiled goss file of all controls
 	Controls       []compliance.Control `json:"controls"`
+	NeverRun       []string             `json:"neverRun,omitempty"` // components that were never run on a guest of the recipe's family
 }
 
 // SourceImage is the base AMI as it was resolved.
@@ -103,6 +105,7 @@ func Build(in Input) (*BuildPlan, []byte, error) {
 		Bundle:         Bundle{SHA256: digest(parts.bundle), Size: len(parts.bundle)},
 		Checks:         parts.checks,
 		Controls:       parts.controls,
+		NeverRun:       component.NeverRun(parts.selected),
 	}
 	for _, s := range parts.selected {
 		p.Components = append(p.Components, Component{Name: s.Name, Parameters: s.Values})
@@ -147,9 +150,16 @@ type assembly struct {
 
 // spec is what the builder of a recipe is told.
 func (a assembly) spec(r *recipe.Recipe, release userdata.Release) userdata.Spec {
-	return userdata.Spec{
+	out := userdata.Spec{
 		Recipe: r.Name, BundleSHA256: digest(a.bundle), BundleSize: len(a.bundle), CloudConfig: r.Builder.CloudConfig, Release: release,
 	}
+	for _, s := range a.selected {
+		file := component.BootstrapFile(s.Name)
+		if i := slices.IndexFunc(a.files, func(f component.File) bool { return f.Path == file }); i >= 0 {
+			out.First = append(out.First, userdata.Script{Component: s.Name, Text: string(a.files[i].Data), Environment: s.Environment()})
+		}
+	}
+	return out
 }
 
 // assemble does everything that needs no network and collects all problems. As
@@ -160,6 +170,11 @@ func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembl
 	var err error
 	if a.selected, problems, err = component.Select(fsys, r, given); err != nil || problems.HasErrors() {
 		return a, problems, err
+	}
+	if names := component.NeverRun(a.selected); len(names) > 0 {
+		warning := r.Problem("family", "", "never run on a guest of %s: %s; a bake is the first to show whether they work there", r.Family, strings.Join(names, ", "))
+		warning.Severity = report.Warning
+		problems = append(problems, warning)
 	}
 	if a.checks, a.controls, err = compliance.Compile(component.Sets(a.selected)); err != nil {
 		return a, append(problems, r.Problem("components", "", "%v", err)), nil

@@ -227,6 +227,71 @@ func TestLintFindsTheProblemsOfRecipesAndComponentsTogether(t *testing.T) {
 	assert.Equal(t, "elsewhere/broken.yaml", problems[0].File)
 }
 
+func TestARecipeWhoseBuilderCouldNotBeReachedOnAWSIsAnError(t *testing.T) {
+	const message = "does not list the component ssm-agent: on AWS the factory could not reach the builder"
+	component := func(name string) string {
+		text, err := fs.ReadFile(userdata.FS, "components/"+name)
+		require.NoError(t, err)
+		return string(text)
+	}
+	for sentence, tc := range map[string]struct {
+		family, source, add string
+		want                string // part of the message; empty: no problem
+	}{
+		"Debian's own image by its parameter":              {"debian-12", `{parameter: /aws/service/debian/release/12/latest/amd64, owner: "136693071363"}`, "", "Debian's images have no SSM agent"},
+		"Debian's own image by filters":                    {"debian-13", `{owner: "136693071363", filters: [{name: name, values: [debian-13-amd64-*]}]}`, "", "Debian's images have no SSM agent"},
+		"Debian's with the component":                      {"debian-12", `{parameter: /a/b, owner: "136693071363"}`, "  - name: ssm-agent\n", ""},
+		"Debian's in a recipe for rehearsals only":         {"debian-12", `{parameter: /a/b, owner: "136693071363"}`, "rehearsalOnly: true\n", ""},
+		"an image of one's own, of which nothing is known": {"debian-12", `{parameter: /own/base, owner: "111122223333"}`, "", ""},
+		"Ubuntu's server has the agent as a snap":          {"ubuntu-24.04", `{parameter: /aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id, owner: "099720109477"}`, "", ""},
+		"Ubuntu's minimal server has none":                 {"ubuntu-24.04", `{parameter: /aws/service/canonical/ubuntu/server-minimal/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id, owner: "099720109477"}`, "", "Ubuntu's minimal images have no SSM agent"},
+		"Amazon Linux has it":                              {"al2023", `{parameter: /aws/service/ami-amazon-linux-latest/al2023-ami-kernel-6.12-x86_64, owner: "137112412989"}`, "", ""},
+		"minimal Amazon Linux, by filters, has not":        {"al2023", `{owner: "137112412989", filters: [{name: name, values: [al2023-ami-minimal-2023.*]}]}`, "", "Amazon's minimal images have no SSM agent"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			fsys := tree(t)
+			for _, file := range []string{"component.yaml", "checks.yaml", "install.sh", "bootstrap.sh"} {
+				fsys["components/ssm-agent/"+file] = &fstest.MapFile{Data: []byte(component("ssm-agent/" + file))}
+			}
+			text := "name: x-y\ndescription: d\nfamily: " + tc.family + "\narchitecture: x86_64\nsource: " + tc.source +
+				"\nbuilder: {instanceTypes: [t3.medium], rootVolume: {sizeGiB: 8}}\ndistribution: {regions: [{name: eu-west-1}]}\n" +
+				"pointers: {parameters: [/ami-factory/x-y/latest]}\ncomponents:\n  - name: web\n  - name: base\n" + tc.add
+			problems, err := plan.LintFile("x-y.yaml", []byte(text), fsys, nil, now)
+			require.NoError(t, err)
+			found := slices.DeleteFunc(problems, func(p report.Problem) bool { return !strings.Contains(p.Message, message) })
+			if tc.want == "" {
+				assert.Empty(t, found)
+				return
+			}
+			require.Len(t, found, 1)
+			assert.Equal(t, report.Error, found[0].Severity)
+			assert.Contains(t, found[0].Message, tc.want)
+			assert.Equal(t, 10, found[0].Line, "it points to the list of components")
+		})
+	}
+}
+
+// The agent is the only way into a builder on AWS, so it cannot come with the
+// bundle: its script is in the user data, with the recipe's parameters.
+func TestTheSSMAgentComesWithTheUserDataItself(t *testing.T) {
+	for _, name := range []string{"debian-12-docker", "debian-12-full", "al2023-docker"} {
+		r, problems, err := recipe.Load(userdata.FS, name, recipe.Options{Now: now})
+		require.NoError(t, err)
+		require.Empty(t, problems)
+		in := input(t, tree(t))
+		in.Recipe, in.UserData, in.Source.OwnerID = r, userdata.FS, r.Source.Owner
+		in.Parameters = component.Deployment{"ssm-agent": {"mirror": "https://mirror.test/it's"}}
+		p, _ := build(t, in)
+		first, second := strings.Index(p.UserData, `filename="00-ssm-agent.sh"`), strings.Index(p.UserData, `filename="bootstrap.sh"`)
+		assert.Positive(t, first, name)
+		assert.Greater(t, second, first, "cloud-init runs scripts in the order of their names")
+		assert.Contains(t, p.UserData, "export AMI_FACTORY_PARAM_MIRROR='https://mirror.test/it'\\''s'\n")
+		assert.Contains(t, p.UserData, "export AMI_FACTORY_FAMILY='"+r.Family+"'\n")
+		assert.Contains(t, p.UserData, "export AMI_FACTORY_PARAM_KEY_FINGERPRINT='1C5B395CBE5E74E2F1CA21592784DBF388D19D46'\n")
+		assert.LessOrEqual(t, len(p.UserData), 16*1024-4*1024, "there is room for the bundle's URL, and it can be read in the console")
+	}
+}
+
 func TestUserDataThatDoesNotFitIsAProblemOfTheRecipe(t *testing.T) {
 	fsys := tree(t)
 	var big strings.Builder
@@ -238,13 +303,50 @@ func TestUserDataThatDoesNotFitIsAProblemOfTheRecipe(t *testing.T) {
 	problems, err := plan.Lint(fsys, nil, now)
 	require.NoError(t, err)
 	require.Len(t, problems, 1)
-	assert.Regexp(t, `^recipes/sample.yaml:12:16: error: the builder's user data would be \d+ bytes, but EC2 takes at most 16384; .* \(allowed: at most 16384 bytes\)$`, problems[0].String())
+	assert.Regexp(t, `^recipes/sample.yaml:13:16: error: the builder's user data would be \d+ bytes, but EC2 takes at most 16384; .* \(allowed: at most 16384 bytes\)$`, problems[0].String())
 }
 
 func TestEverythingOfTheProjectIsClean(t *testing.T) {
 	problems, err := plan.Lint(userdata.FS, nil, now)
 	require.NoError(t, err)
-	assert.Empty(t, problems)
+	var warned []string
+	for _, p := range problems {
+		assert.Equal(t, report.Warning, p.Severity, p.Message)
+		assert.Contains(t, p.Message, "never run on a guest of ")
+		warned = append(warned, p.File)
+	}
+	assert.Equal(t, []string{"recipes/al2023-docker.yaml", "recipes/ubuntu-24.04-docker.yaml"}, warned)
+}
+
+func TestWhatWasNeverRunOnAGuestIsAWarningAndPartOfThePlan(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		proven string
+		want   []string
+	}{
+		"a component that states the family":    {"proven: [debian-12]\n", nil},
+		"a component that states none":          {"proven: []\n", []string{"web"}},
+		"a component that makes no such claims": {"", nil},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			fsys := tree(t)
+			file := fsys["components/web/component.yaml"]
+			file.Data = append(file.Data, tc.proven...)
+			problems, err := plan.Lint(fsys, nil, now, "sample")
+			require.NoError(t, err)
+			var said []string
+			for _, p := range problems {
+				if p.Severity == report.Warning && strings.HasPrefix(p.Message, "never run on a guest of debian-12: web;") {
+					said = append(said, "web")
+				}
+			}
+			assert.Equal(t, tc.want, said)
+			p, _ := build(t, input(t, fsys))
+			assert.Equal(t, tc.want, p.NeverRun)
+			var text bytes.Buffer
+			require.NoError(t, p.Preview().WriteText(&text))
+			assert.Equal(t, tc.want != nil, strings.Contains(text.String(), "never run     on a guest of this family: web\n"))
+		})
+	}
 }
 
 func TestTheProjectsImageCanBePlanned(t *testing.T) {
@@ -255,7 +357,8 @@ func TestTheProjectsImageCanBePlanned(t *testing.T) {
 	p, bundle := build(t, in)
 	assert.GreaterOrEqual(t, len(p.Controls), 30)
 	assert.NotEmpty(t, bundle)
-	assert.Equal(t, "docker", p.Components[0].Parameters["variant"])
+	assert.Equal(t, "ssm-agent", p.Components[0].Name)
+	assert.Equal(t, "docker", p.Components[1].Parameters["variant"])
 }
 
 func TestPreview(t *testing.T) {

@@ -23,6 +23,7 @@ type Preview struct {
 	InstanceTypes  []string            `json:"instanceTypes"`
 	RootVolume     PreviewVolume       `json:"rootVolume"`
 	Components     []Component         `json:"components"`
+	NeverRun       []string            `json:"neverRun"` // components that were never run on a guest of the family
 	Bundle         Bundle              `json:"bundle"`
 	UserDataBytes  int                 `json:"userDataBytes"`
 	Controls       map[string]int      `json:"controls"` // number by severity
@@ -59,6 +60,7 @@ func (p *BuildPlan) Preview() Preview {
 		InstanceTypes:  r.Builder.InstanceTypes,
 		RootVolume:     PreviewVolume{r.Builder.RootVolume.SizeGiB, r.Builder.RootVolume.KMSKey},
 		Components:     p.Components,
+		NeverRun:       list(p.NeverRun),
 		Bundle:         p.Bundle,
 		UserDataBytes:  len(p.UserData),
 		Controls:       map[string]int{},
@@ -111,6 +113,9 @@ func (p Preview) WriteText(w io.Writer) error {
 			values = append(values, fmt.Sprintf("%s=%q", name, c.Parameters[name]))
 		}
 		row(label(i, "components"), "%s", strings.TrimSpace(c.Name+" "+strings.Join(values, " ")))
+	}
+	if len(p.NeverRun) > 0 {
+		row("never run", "on a guest of this family: %s", strings.Join(p.NeverRun, ", "))
 	}
 	row("user data", "%d bytes; bundle of %d bytes, sha256 %s", p.UserDataBytes, p.Bundle.Size, p.Bundle.SHA256)
 	var counts []string

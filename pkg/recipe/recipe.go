@@ -15,6 +15,8 @@ type Recipe struct {
 	Family string `yaml:"family" json:"family" jsonschema:"required,enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"`
 	// Architecture of the image, as EC2 names it.
 	Architecture string `yaml:"architecture" json:"architecture" jsonschema:"required,enum=x86_64,enum=arm64"`
+	// RehearsalOnly says that the recipe is never built on AWS: on EC2 it is refused, and it needs no component ssm-agent.
+	RehearsalOnly bool `yaml:"rehearsalOnly,omitempty" json:"rehearsalOnly,omitempty"`
 	// Source names the base AMI.
 	Source Source `yaml:"source" json:"source" jsonschema:"required"`
 	// Builder says how the builder and verifier instances run.

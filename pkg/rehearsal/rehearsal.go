@@ -82,9 +82,10 @@ type Factory struct {
 
 	opts      Options
 	driver    vm.Driver
-	temporary string // folder to remove in the end
+	temporary string    // folder to remove in the end
+	vendors   *StandIns // that guests reach; nil for simulated ones
 	providing sync.Mutex
-	provided  []string // distributions whose bases are registered
+	provided  []string // ids of the bases that are registered
 }
 
 // ErrMissing is in the chain of Open's error when this machine lacks programs
@@ -106,6 +107,9 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 		}
 	}
 	f := &Factory{opts: opts}
+	if err := f.standInForTheSSMAgent(); err != nil {
+		return nil, fmt.Errorf("stand-in for the SSM agent: %w", err)
+	}
 	if opts.StateDir != "" {
 		f.StateDir = filepath.Join(opts.StateDir, string(opts.Guests))
 		if opts.Bare { // two factories in one would have the same names

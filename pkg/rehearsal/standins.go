@@ -23,6 +23,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/standin"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -106,6 +107,10 @@ func (s *StandIns) Parameters(fsys fs.FS, given component.Deployment) (component
 // values of the parameters that all agents have.
 func (s *StandIns) values(vendor string) map[string]string {
 	v := s.repository.Vendors[slices.IndexFunc(s.repository.Vendors, func(v standin.Vendor) bool { return v.Name == vendor })]
+	return values(v)
+}
+
+func values(v standin.Vendor) map[string]string {
 	return map[string]string{
 		"repository": "http://" + vendorsHost + v.RepositoryPath, "keyUrl": "http://" + vendorsHost + v.KeyPath,
 		"keyFingerprint": v.KeyFingerprint, "version": v.Version,
@@ -121,20 +126,69 @@ func (o *Options) userData() fs.FS {
 	return userdata.FS
 }
 
-// hosts are the names that guests reach beside the embedded AWS.
-func (f *Factory) hosts() map[string]http.Handler {
-	if f.opts.StandIns == nil {
+// ssmAgentNote is part of what guests are said to be.
+const ssmAgentNote = "the guest agent carries out SSM commands, and the SSM agent in images is a stand-in"
+
+// standInForTheSSMAgent points the component ssm-agent to a stand-in, for guests
+// that install packages: AWS's bucket cannot be reached from them, and the guest
+// agent runs the commands. What the builder does to install it is the real thing.
+func (f *Factory) standInForTheSSMAgent() error {
+	f.vendors = f.opts.StandIns
+	if f.opts.Guests == vm.Simulated {
 		return nil
 	}
-	return map[string]http.Handler{vendorsHost: f.opts.StandIns.repository}
+	s := f.opts.StandIns
+	if s == nil {
+		var err error
+		if s, err = NewStandIns(f.opts.StateDir); err != nil {
+			return err
+		}
+	}
+	f.vendors = s
+	const name = "ssm-agent"
+	if c, _, err := component.Load(f.opts.userData(), name); errors.Is(err, component.ErrUnknown) {
+		return nil
+	} else if err != nil {
+		return err
+	} else if _, has := c.Parameters["mirror"]; !has {
+		return nil
+	}
+	of := values(s.repository.SSMAgent)
+	given := component.Deployment{}
+	for component, values := range f.opts.Parameters {
+		for parameter, value := range values {
+			given.Set(component, parameter, value)
+		}
+	}
+	for parameter, value := range map[string]string{
+		"mirror": of["repository"], "keyUrl": of["keyUrl"], "keyFingerprint": of["keyFingerprint"], "version": of["version"],
+	} {
+		if _, stays := given[name][parameter]; !stays {
+			given.Set(name, parameter+component.Rule, value)
+		}
+	}
+	f.opts.Parameters = given
+	return nil
+}
+
+// hosts are the names that guests reach beside the embedded AWS.
+func (f *Factory) hosts() map[string]http.Handler {
+	if f.vendors == nil {
+		return nil
+	}
+	return map[string]http.Handler{vendorsHost: f.vendors.repository}
 }
 
 // description says what the guests are, and what in them is not what it seems.
 func (f *Factory) description() string {
-	if f.opts.StandIns == nil {
-		return f.driver.Description()
+	text := f.driver.Description()
+	if f.opts.Guests != vm.Simulated {
+		text += "; " + ssmAgentNote
 	}
-	return f.driver.Description() + "; " + standInNote
+	if f.opts.StandIns != nil {
+		text += "; " + standInNote
+	}
+	return text
 }
 
 // deploySecrets makes what agents start with, of no use anywhere else. What is

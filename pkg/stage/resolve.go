@@ -144,6 +144,12 @@ func (s Resolve) recipe(in ResolveInput) (*recipe.Recipe, error) {
 		return nil, failure.Wrap(failure.Internal, err, "check recipe %s", in.Recipe)
 	}
 	problems = append(problems, more...)
+	if s.Settings.onEC2() {
+		problems = append(problems, plan.OnAWS(r)...)
+		if r.RehearsalOnly {
+			problems = append(problems, r.Problem("rehearsalOnly", "false, and the component "+plan.SSMAgent, "the recipe says that it is never built on AWS, and this factory runs there"))
+		}
+	}
 	if home := r.Home().Name; home != "" && home != s.Settings.Region {
 		problems = append(problems, r.Problem("distribution.regions[0].name", s.Settings.Region,
 			"the factory that is to build this runs in %s, and the first region is where the image is built", s.Settings.Region))

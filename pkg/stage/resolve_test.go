@@ -71,9 +71,10 @@ func userTree(recipe string) fstest.MapFS {
 
 type resolveWorld struct {
 	*world
-	in    ResolveInput
-	fs    fstest.MapFS
-	given component.Deployment
+	in     ResolveInput
+	fs     fstest.MapFS
+	given  component.Deployment
+	guests string
 }
 
 func newResolveWorld() *resolveWorld {
@@ -83,7 +84,7 @@ func newResolveWorld() *resolveWorld {
 	}
 	w.ssm[home].parameters["/aws/base"] = baseID
 	w.ec2[home].images = []types.Image{base(baseID)}
-	return &resolveWorld{world: w, fs: userTree(resolveRecipe), in: ResolveInput{
+	return &resolveWorld{world: w, fs: userTree(resolveRecipe), guests: "simulated: of a test", in: ResolveInput{
 		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, Stage: "Resolve", Now: start, Recipe: "sample",
 	}}
 }
@@ -98,7 +99,7 @@ func base(id string) types.Image {
 func (w *resolveWorld) run(t *testing.T) (ResolveOutput, error) {
 	t.Helper()
 	return Resolve{
-		Settings: Settings{Region: home, Version: "1.0.0", Parameters: w.given}, Store: w.s3.store(),
+		Settings: Settings{Region: home, Version: "1.0.0", Guests: w.guests, Parameters: w.given}, Store: w.s3.store(),
 		Source:   source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
 		EC2:      func(r string) ResolveEC2 { return w.ec2[r] },
 		SSM:      func(r string) distribution.ParameterReader { return w.ssm[r] },
@@ -217,6 +218,11 @@ func TestResolveFails(t *testing.T) {
 		"a component is unknown": {func(w *resolveWorld) {
 			maps.DeleteFunc(w.fs, func(k string, _ *fstest.MapFile) bool { return k == "components/motd/component.yaml" })
 		}, failure.RecipeInvalid, "motd"},
+		"on EC2, Debian's images have no SSM agent and the recipe brings none": {func(w *resolveWorld) { w.guests = "" }, failure.RecipeInvalid, "does not list the component ssm-agent"},
+		"on EC2, the recipe is for rehearsals only": {func(w *resolveWorld) {
+			w.guests = "ec2"
+			w.fs["recipes/sample.yaml"].Data = []byte(resolveRecipe + "rehearsalOnly: true\n")
+		}, failure.RecipeInvalid, "never built on AWS"},
 		"the parameter does not exist":          {func(w *resolveWorld) { delete(w.ssm[home].parameters, "/aws/base") }, failure.SourceNotFound, "/aws/base"},
 		"the parameter holds something else":    {func(w *resolveWorld) { w.ssm[home].parameters["/aws/base"] = "hello" }, failure.SourceNotFound, "AMI id"},
 		"the image does not exist":              {func(w *resolveWorld) { w.ec2[home].images = nil }, failure.SourceNotFound, baseID},

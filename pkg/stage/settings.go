@@ -30,6 +30,12 @@ type Settings struct {
 	Guests             string               // what instances really are: ec2, or vm|container|simulated and a description
 }
 
+// onEC2 says whether instances are EC2's own; a deployment on AWS has no such setting.
+func (s Settings) onEC2() bool {
+	kind := s.guests().Kind
+	return kind == "" || kind == "ec2"
+}
+
 // guests is the Guests setting taken apart: the kind is its first word.
 func (s Settings) guests() compliance.Guests {
 	kind, description, _ := strings.Cut(strings.TrimSpace(s.Guests), " ")

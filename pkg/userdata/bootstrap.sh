@@ -31,6 +31,10 @@ give_up() {
 }
 
 mkdir -p "$state"
+if [[ -e $state/stopped ]]; then
+	printf 'ami-factory: a first part of the user data failed; nothing else is done\n' >&2
+	exit 1
+fi
 : >"$log"
 printf 'ami-factory: fetching the component bundle\n'
 curl --fail --silent --show-error --retry 8 --retry-all-errors --retry-delay 2 --retry-max-time 240 \

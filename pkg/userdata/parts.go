@@ -2,6 +2,9 @@ package userdata
 
 import (
 	_ "embed"
+	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -39,4 +42,28 @@ func bootstrap(spec Spec) string {
 		"@@BUNDLE_SHA256@@", spec.BundleSHA256,
 		"@@BUNDLE_SIZE@@", strconv.Itoa(spec.BundleSize),
 	).Replace(bootstrapScript)
+}
+
+// firstPart is a script that runs before the bootstrap, with its environment in
+// it. Lines that are only a comment are left out: user data is small.
+func firstPart(script Script) (string, error) {
+	interpreter, body, ok := strings.Cut(script.Text, "\n")
+	if !ok || interpreter != "#!/bin/bash" {
+		return "", fmt.Errorf("the script of component %s does not begin with #!/bin/bash", script.Component)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n# Component %s: its bootstrap.sh without comments.\nexport AMI_FACTORY_FIRST_PART=1\n", interpreter, script.Component)
+	for _, name := range slices.Sorted(maps.Keys(script.Environment)) {
+		value := script.Environment[name]
+		if strings.ContainsAny(value, "\n\r\x00") {
+			return "", fmt.Errorf("the value of %s for component %s is more than one line", name, script.Component)
+		}
+		fmt.Fprintf(&b, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+	}
+	for line := range strings.Lines(body) {
+		if !strings.HasPrefix(strings.TrimLeft(line, "\t "), "#") {
+			b.WriteString(line)
+		}
+	}
+	return b.String(), nil
 }

@@ -30,7 +30,16 @@ type Spec struct {
 	BundleSHA256 string // hex
 	BundleSize   int    // bytes
 	CloudConfig  string // the recipe's own, after the factory's: its keys win; may be empty
+	First        []Script
 	Release      Release
+}
+
+// Script is a component's bootstrap.sh: it is part of the user data itself, and
+// runs before the bundle is fetched.
+type Script struct {
+	Component   string
+	Text        string            // for bash, its first line being #!/bin/bash
+	Environment map[string]string // variables and their values
 }
 
 // Release is what an image is made of, as its own record shall say. It cannot
@@ -70,6 +79,14 @@ func Render(spec Spec) (string, error) {
 	parts := []multipart.Part{{ContentType: "text/cloud-config", Name: "cloud-config.yaml", Body: cloudConfig()}}
 	if spec.CloudConfig != "" {
 		parts = append(parts, multipart.Part{ContentType: "text/cloud-config", Name: "recipe.yaml", Body: strings.TrimRight(spec.CloudConfig, "\n") + "\n"})
+	}
+	for i, script := range spec.First {
+		body, err := firstPart(script)
+		if err != nil {
+			return "", err
+		}
+		// cloud-init runs scripts in the order of their names, and digits come first.
+		parts = append(parts, multipart.Part{ContentType: "text/x-shellscript", Name: fmt.Sprintf("%02d-%s.sh", i, script.Component), Body: body})
 	}
 	parts = append(parts, multipart.Part{ContentType: "text/x-shellscript", Name: "bootstrap.sh", Body: bootstrap(spec)})
 	text, err := multipart.Archive(parts)

@@ -45,13 +45,14 @@ type Vendor struct {
 	Versions       []string // of it, the oldest first
 	Version        string   // the one to pin: there are an older and a newer one
 	KeyFingerprint string   // 40 hexadecimal digits in capitals
-	RepositoryPath string
+	RepositoryPath string   // of the SSM agent: the bucket's
 	KeyPath        string
 }
 
 // Repository holds all vendors' repositories.
 type Repository struct {
-	Vendors []Vendor
+	Vendors  []Vendor
+	SSMAgent Vendor // the bucket with Amazon's agent, which is no apt repository
 
 	content map[string]*content // by name of the vendor
 }
@@ -65,25 +66,31 @@ type content struct {
 	index  []byte            // Packages
 	pool   map[string][]byte // by file name
 	fault  Fault
+
+	untouched map[string][]byte // what a tampered package was
 }
 
 // New makes the repositories.
 func New(opts Options) (*Repository, error) {
 	r := &Repository{content: map[string]*content{}}
 	now := time.Now().Truncate(time.Second)
-	for _, product := range products() {
+	for _, product := range append(products(), ssmAgent()) {
 		c, err := newContent(product, opts, now)
 		if err != nil {
 			return nil, fmt.Errorf("stand-in for %s: %w", product.vendor, err)
 		}
-		r.Vendors = append(r.Vendors, c.vendor)
 		r.content[product.vendor] = c
+		if product.vendor == SSMAgent {
+			r.SSMAgent = c.vendor
+		} else {
+			r.Vendors = append(r.Vendors, c.vendor)
+		}
 	}
 	return r, nil
 }
 
 func newContent(p product, opts Options, now time.Time) (*content, error) {
-	c := &content{signed: now.Add(-slack / 2), pool: map[string][]byte{}, fault: opts.Faults[p.vendor]}
+	c := &content{signed: now.Add(-slack / 2), pool: map[string][]byte{}, untouched: map[string][]byte{}, fault: opts.Faults[p.vendor]}
 	own, err := ownKey(p.vendor, opts.KeyDir, c.fault, now)
 	if err != nil {
 		return nil, err
@@ -103,6 +110,9 @@ func newContent(p product, opts Options, now time.Time) (*content, error) {
 	c.vendor = Vendor{
 		Name: p.vendor, Package: p.name, Version: p.versions[1] + Suffix, KeyFingerprint: own.fingerprint(),
 		RepositoryPath: "/apt/" + p.vendor, KeyPath: "/keys/" + p.vendor + ".asc",
+	}
+	if p.vendor == SSMAgent {
+		c.vendor.RepositoryPath = "/bucket/" + p.vendor
 	}
 	for _, version := range p.versions {
 		c.vendor.Versions = append(c.vendor.Versions, version+Suffix)
@@ -133,6 +143,7 @@ func (c *content) add(p product, version string) error {
 	}
 	name := p.name + "_" + version + "_all.deb"
 	c.index = fmt.Appendf(c.index, "%sFilename: pool/%s\nSize: %d\nSHA256: %s\n\n", fields, name, len(data), digest(data))
+	c.untouched[name] = data
 	if c.fault == TamperedPackage {
 		data = bytes.Clone(data)
 		data[len(data)/2] ^= 1
@@ -143,7 +154,8 @@ func (c *content) add(p product, version string) error {
 
 var suiteName = regexp.MustCompile(`^[a-z][a-z0-9.-]*$`)
 
-// ServeHTTP implements http.Handler: /apt/<vendor>/… and /keys/<vendor>.asc.
+// ServeHTTP implements http.Handler: /apt/<vendor>/…, /keys/<vendor>.asc, and
+// /bucket/ssm-agent/….
 func (r *Repository) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	data, err := r.get(req.URL.Path)
 	switch {
@@ -167,6 +179,9 @@ func (r *Repository) get(path string) ([]byte, error) {
 			return c.public, nil
 		}
 		return nil, nil
+	}
+	if len(parts) > 2 && parts[0] == "bucket" && parts[1] == SSMAgent {
+		return r.content[SSMAgent].fromBucket(parts[2:])
 	}
 	if len(parts) < 4 || parts[0] != "apt" || r.content[parts[1]] == nil {
 		return nil, nil
