@@ -140,7 +140,7 @@ func TestTheSSMAgentIsInstalledOnlyFromASignedPackageOfItsVersion(t *testing.T) 
 	})
 
 	t.Run("controls hold on the next boot and fail when broken", func(t *testing.T) {
-		g.output(t, "mkdir -p /etc/ami-factory && rm -rf /var/lib/amazon/ssm/* /var/log/amazon && echo '{}' >/etc/ami-factory/sealed.json")
+		g.output(t, "mkdir -p /etc/ami-factory && find /var/lib/amazon/ssm /var/log/amazon -mindepth 1 -delete && echo '{}' >/etc/ami-factory/sealed.json")
 		g.reboot(t)
 		g.checker(t, "ssm-agent")
 		require.Empty(t, g.failures(t))

@@ -276,8 +276,8 @@ func TestBuildersAreLaunchedFromImagesOfTheRecipesOwners(t *testing.T) {
 		context map[string]any
 		owners  string
 	}{
-		"of the recipes that functions carry":   {nil, `"136693071363"`},
-		"and of those that the operator allows": {map[string]any{"sourceOwners": "099720109477,aws-marketplace"}, `"099720109477","136693071363","aws-marketplace"`},
+		"of the recipes that functions carry":   {nil, `"099720109477","136693071363","137112412989"`},
+		"and of those that the operator allows": {map[string]any{"sourceOwners": "444455556666,aws-marketplace"}, `"099720109477","136693071363","137112412989","444455556666","aws-marketplace"`},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			var found []string
