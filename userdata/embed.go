@@ -6,8 +6,9 @@ package userdata
 
 import "embed"
 
-// FS is this directory: recipes/, components/, lib/, runner/, seal/ and verify/.
+// FS is this directory: baseline.yaml, recipes/, components/, lib/, runner/,
+// seal/ and verify/.
 // File modes are lost in it; whoever packs scripts runs them by an interpreter.
 //
-//go:embed recipes components lib runner seal verify
+//go:embed baseline.yaml recipes components lib runner seal verify
 var FS embed.FS

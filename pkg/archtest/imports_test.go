@@ -41,7 +41,7 @@ var layers = []layer{
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
 		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/source",
-		"pkg/component", "pkg/compliance", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "pkg/doctor", "userdata",
+		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "pkg/doctor", "userdata",
 	}},
 	{folder: "pkg/doctor", may: []string{"pkg/lambdaentry", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal", may: []string{
@@ -59,7 +59,7 @@ var layers = []layer{
 	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "pkg/awserr", "pkg/component", "pkg/cost", "userdata"}},
 	{folder: "pkg/stage", may: []string{
 		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/compliance", "pkg/component", "pkg/distribution", "pkg/evidence",
-		"pkg/userdata", "pkg/plan", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost",
+		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost",
 	}},
 	{folder: "pkg/metric"},
 	{folder: "pkg/cost"},
@@ -72,7 +72,8 @@ var layers = []layer{
 	{folder: "pkg/ami", may: []string{"pkg/awserr"}},
 	{folder: "pkg/guest", may: []string{"pkg/awserr"}},
 	{folder: "pkg/awserr"},
-	{folder: "pkg/plan", may: []string{"pkg/recipe", "pkg/component", "pkg/compliance", "pkg/userdata", "userdata"}},
+	{folder: "pkg/plan", may: []string{"pkg/recipe", "pkg/component", "pkg/compliance", "pkg/baseline", "pkg/userdata", "userdata"}},
+	{folder: "pkg/baseline", may: []string{"pkg/recipe", "pkg/compliance"}},
 	{folder: "pkg/userdata", may: []string{"pkg/component", "pkg/recipe"}},
 	{folder: "pkg/component", may: []string{"pkg/compliance", "pkg/recipe"}},
 	{folder: "pkg/compliance"},
@@ -115,7 +116,7 @@ var outsides = []outside{
 	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin"}, why: "it signs what stands in for a vendor's repository"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
-		"cmd", "infra", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/userdata", "pkg/partition", "pkg/report", "pkg/failure", "userdata",
+		"cmd", "infra", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/report", "pkg/failure", "userdata",
 	}, why: "these are pure: what they need of AWS is resolved before"},
 	{library: "github.com/stretchr/testify", never: []string{"cmd", "lambdas", "infra", "pkg", "userdata"}, why: "it is for tests"},
 }

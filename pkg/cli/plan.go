@@ -48,11 +48,12 @@ func (a *app) runPlan(ctx context.Context, l local, name, override string) error
 	if err != nil {
 		return err
 	}
-	r, problems, err := recipe.Load(fsys, name, recipe.Options{Now: time.Now()})
+	now := time.Now()
+	r, problems, err := recipe.Load(fsys, name, recipe.Options{Now: now})
 	if err != nil {
 		return err
 	}
-	more, err := plan.Check(r, fsys, l.given.values)
+	more, err := plan.Check(r, fsys, l.given.values, now)
 	if err != nil {
 		return err
 	}

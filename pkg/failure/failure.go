@@ -33,6 +33,7 @@ const (
 const (
 	InvalidInput        Code = "InvalidInput"        // the execution's input, or a stage's, is not what is documented
 	RecipeInvalid       Code = "RecipeInvalid"       // unknown recipe, or one that lint refuses
+	BelowBaseline       Code = "BelowBaseline"       // a recipe that asks less than the deployment's baseline, or whose pointer is another recipe's
 	SourceNotFound      Code = "SourceNotFound"      // the base AMI does not resolve
 	SourceOwnerMismatch Code = "SourceOwnerMismatch" // it resolves to an image of another owner
 	AccessDenied        Code = "AccessDenied"        // AWS refused a call for want of permission

@@ -4,6 +4,8 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/baseline"
+	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/report"
@@ -25,7 +27,7 @@ func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string
 		if err != nil {
 			return nil, err
 		}
-		more, err := Check(r, fsys, given)
+		more, err := Check(r, fsys, given, now)
 		if err != nil {
 			return nil, err
 		}
@@ -40,7 +42,7 @@ func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string
 // LintFile checks a recipe that is not, or not yet, among those of fsys.
 func LintFile(file string, data []byte, fsys fs.FS, given component.Deployment, now time.Time) (report.Problems, error) {
 	r, problems := recipe.Parse(file, data, recipe.Options{Now: now})
-	more, err := Check(r, fsys, given)
+	more, err := Check(r, fsys, given, now)
 	problems = append(problems, more...)
 	if !r.RehearsalOnly {
 		problems = append(problems, OnAWS(r)...)
@@ -48,9 +50,27 @@ func LintFile(file string, data []byte, fsys fs.FS, given component.Deployment, 
 	return problems.Sort(), err
 }
 
-// Check finds what is wrong with a recipe's use of the user data: components,
-// parameters, checks, and the size of what is told to the builder.
-func Check(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (report.Problems, error) {
-	_, problems, err := assemble(r, fsys, given)
-	return problems, err
+// Check finds what is wrong with a recipe's use of the user data (components,
+// parameters, checks, and the size of what is told to the builder), where it is
+// below the deployment's baseline, and which of its pointers are another
+// recipe's. Problems of the latter two kinds have the rule baseline.Rule.
+func Check(r *recipe.Recipe, fsys fs.FS, given component.Deployment, now time.Time) (report.Problems, error) {
+	a, problems, err := assemble(r, fsys, given)
+	if err != nil {
+		return problems, err
+	}
+	floor, wrong, err := baseline.Load(fsys, now)
+	if err != nil {
+		return problems, err
+	}
+	if !wrong.HasErrors() {
+		controls := a.controls
+		if controls == nil && !problems.HasErrors() {
+			controls = []compliance.Control{} // known, and none
+		}
+		problems = append(problems, floor.Check(r, controls)...)
+	}
+	problems = append(problems, wrong...)
+	all, err := recipe.All(fsys, recipe.Options{Now: now})
+	return append(problems, baseline.Pointers(r, all)...), err
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -114,7 +115,7 @@ func TestAnyChangeOfAnInputChangesTheFingerprint(t *testing.T) {
 		seen[p.Fingerprint] = what
 	}
 	for _, file := range slices.Sorted(maps.Keys(tree(t))) {
-		if strings.HasPrefix(file, "recipes/") || strings.HasPrefix(file, "components/unused/") {
+		if strings.HasPrefix(file, "recipes/") || file == baseline.File || strings.HasPrefix(file, "components/unused/") {
 			continue
 		}
 		fsys := tree(t)
@@ -207,7 +208,7 @@ func TestBuildRefuses(t *testing.T) {
 func TestLintFindsTheProblemsOfRecipesAndComponentsTogether(t *testing.T) {
 	fsys := tree(t)
 	fsys["recipes/broken.yaml"] = &fstest.MapFile{Data: []byte(strings.NewReplacer(
-		"name: sample", "name: broken", "variant: docker", "variant: ecs", "t3.medium", "t4g.medium", "keep: 3", "keeps: 3",
+		"name: sample", "name: broken", "/sample/latest", "/broken/latest", "variant: docker", "variant: ecs", "t3.medium", "t4g.medium", "keep: 3", "keeps: 3",
 	).Replace(string(fsys["recipes/sample.yaml"].Data)))}
 	problems, err := plan.Lint(fsys, nil, now)
 	require.NoError(t, err)
@@ -418,4 +419,56 @@ func TestWhatTheDeploymentGivesIsInPlanAndFingerprint(t *testing.T) {
 	_, _, err = plan.Build(in)
 	require.ErrorContains(t, err, `component parameters of the deployment: error: there is no component "nothing"`)
 	assert.Equal(t, failure.RecipeInvalid, failure.CodeOf(err))
+}
+
+// TestARecipeOfDockerAloneWithAnothersPointerIsRefused is the attack as it was made.
+func TestARecipeOfDockerAloneWithAnothersPointerIsRefused(t *testing.T) {
+	original, err := fs.ReadFile(userdata.FS, "recipes/debian-12-docker.yaml")
+	require.NoError(t, err)
+	const components = "  - name: hardening\n    parameters:\n      variant: docker\n  - name: docker\n  - name: hygiene\n"
+	require.Contains(t, string(original), components)
+	text := strings.NewReplacer("name: debian-12-docker\n", "name: quick\n", components, "  - name: docker\n", "severity: medium", "severity: critical").Replace(string(original))
+	problems, err := plan.LintFile("drafts/quick.yaml", []byte(text), userdata.FS, nil, now)
+	require.NoError(t, err)
+	var got []string
+	for _, p := range problems {
+		got = append(got, p.Message)
+		assert.Positive(t, p.Line)
+		assert.Positive(t, p.Column)
+	}
+	all := strings.Join(got, "\n")
+	for _, want := range []string{
+		"component hardening is left out, and the baseline requires it of every image (baseline.yaml:",
+		"component hygiene is left out, and the baseline requires it of every image (baseline.yaml:",
+		"gate critical lets failures pass that the baseline rejects: those of severity medium (baseline.yaml:",
+		"pointer /ami-factory/debian-12-docker/latest belongs to recipe debian-12-docker (recipes/debian-12-docker.yaml:",
+	} {
+		assert.Contains(t, all, want)
+	}
+	assert.Len(t, got, 4)
+}
+
+func TestAnEmptyComponentOfARequiredNameIsBelowTheBaseline(t *testing.T) {
+	fsys := tree(t)
+	fsys["baseline.yaml"] = &fstest.MapFile{Data: []byte("components: [base]\ngate: {severity: medium}\ncontrols: [SYS-02]\nwaivers: {severity: none}\n")}
+	fsys["recipes/sample.yaml"].Data = bytes.Replace(fsys["recipes/sample.yaml"].Data, []byte("control: SYS-03"), []byte("control: WEB-01"), 1)
+	problems, err := plan.Lint(fsys, nil, now)
+	require.NoError(t, err)
+	require.Len(t, problems, 1)
+	assert.Contains(t, problems[0].String(), "control WEB-01 is waived, and the baseline lets recipes waive nothing")
+	fsys["components/base/checks.yaml"].Data = bytes.Replace(fsys["components/base/checks.yaml"].Data, []byte("SYS-02"), []byte("SYS-07"), 1)
+	problems, err = plan.Lint(fsys, nil, now)
+	require.NoError(t, err)
+	require.Len(t, problems, 2)
+	assert.Contains(t, problems[0].String(), "no component checks control SYS-02, and the baseline requires it of every image (baseline.yaml:3:12)")
+}
+
+func TestTwoRecipesOfOnePointerAreBothRefused(t *testing.T) {
+	fsys := tree(t)
+	fsys["recipes/twin.yaml"] = &fstest.MapFile{Data: bytes.Replace(fsys["recipes/sample.yaml"].Data, []byte("name: sample"), []byte("name: twin"), 1)}
+	problems, err := plan.Lint(fsys, nil, now)
+	require.NoError(t, err)
+	require.Len(t, problems, 2)
+	assert.Contains(t, problems[0].String(), "recipes/sample.yaml:33:16: error: pointer /ami-factory/sample/latest belongs to recipe twin (recipes/twin.yaml:33:16)")
+	assert.Contains(t, problems[1].String(), "recipes/twin.yaml:33:16: error: pointer /ami-factory/sample/latest belongs to recipe sample (recipes/sample.yaml:33:16)")
 }

@@ -61,6 +61,26 @@ func Load(fsys fs.FS, name string, opts Options) (*Recipe, report.Problems, erro
 	return r, problems, nil
 }
 
+// All loads every recipe, whatever is wrong inside the files: that is reported
+// where each is checked. A recipe has the name of its file, by which it is
+// built, whatever the file says.
+func All(fsys fs.FS, opts Options) ([]*Recipe, error) {
+	names, err := Names(fsys)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*Recipe, 0, len(names))
+	for _, name := range names {
+		r, _, err := Load(fsys, name, opts)
+		if err != nil {
+			return nil, err
+		}
+		r.Name = name
+		out = append(out, r)
+	}
+	return out, nil
+}
+
 // Names lists the recipes below recipes/, sorted.
 func Names(fsys fs.FS) ([]string, error) {
 	files, err := fs.Glob(fsys, path.Join(Dir, "*.yaml"))

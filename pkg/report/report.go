@@ -31,6 +31,7 @@ type Problem struct {
 	Message  string   `json:"message"`
 	Allowed  string   `json:"allowed,omitempty"` // what would be accepted instead
 	Source   string   `json:"source,omitempty"`  // the text of the line
+	Rule     string   `json:"rule,omitempty"`    // what sets the rule, where it is not the file's own format: baseline
 }
 
 // String is the problem on one line: file:line:col: error: message (allowed: …).
@@ -81,6 +82,11 @@ func (ps Problems) Count(s Severity) int {
 
 // HasErrors says whether anything stops a build.
 func (ps Problems) HasErrors() bool { return ps.Count(Error) > 0 }
+
+// Breaks says whether there is an error that the rule sets.
+func (ps Problems) Breaks(rule string) bool {
+	return slices.ContainsFunc(ps, func(p Problem) bool { return p.Severity == Error && p.Rule == rule })
+}
 
 // Err returns nil without errors, else an *InvalidError with all problems.
 func (ps Problems) Err() error {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
@@ -139,7 +140,7 @@ func (s Resolve) recipe(in ResolveInput) (*recipe.Recipe, error) {
 	if err != nil {
 		return nil, failure.Wrap(failure.Internal, err, "load recipe %s", in.Recipe)
 	}
-	more, err := plan.Check(r, s.UserData, s.Settings.Parameters)
+	more, err := plan.Check(r, s.UserData, s.Settings.Parameters, in.Now)
 	if err != nil {
 		return nil, failure.Wrap(failure.Internal, err, "check recipe %s", in.Recipe)
 	}
@@ -153,6 +154,9 @@ func (s Resolve) recipe(in ResolveInput) (*recipe.Recipe, error) {
 	if home := r.Home().Name; home != "" && home != s.Settings.Region {
 		problems = append(problems, r.Problem("distribution.regions[0].name", s.Settings.Region,
 			"the factory that is to build this runs in %s, and the first region is where the image is built", s.Settings.Region))
+	}
+	if err := problems.Err(); err != nil && problems.Breaks(baseline.Rule) {
+		return nil, failure.Wrap(failure.BelowBaseline, err, "recipe %s is below the baseline of this deployment, nothing was started", in.Recipe)
 	}
 	if err := problems.Err(); err != nil {
 		return nil, failure.Wrap(failure.RecipeInvalid, err, "recipe %s cannot be built, nothing was started", in.Recipe)

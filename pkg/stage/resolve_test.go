@@ -45,6 +45,7 @@ pointers: {parameters: [/ami-factory/sample/latest]}
 func userTree(recipe string) fstest.MapFS {
 	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
 	tree := fstest.MapFS{
+		"baseline.yaml":                  file("components: [motd]\ngate: {severity: medium}\ncontrols: []\nwaivers: {severity: critical}\n"),
 		"recipes/sample.yaml":            file(recipe),
 		"components/motd/component.yaml": file("name: motd\ndescription: a greeting\nfamilies: [debian-12]\norder: 10\n"),
 		"components/motd/install.sh":     file("#!/bin/bash\nset -euo pipefail\necho hello > /etc/motd\n"),
@@ -215,6 +216,17 @@ func TestResolveFails(t *testing.T) {
 		"the recipe is for another home region": {func(w *resolveWorld) {
 			w.fs["recipes/sample.yaml"].Data = []byte(strings.Replace(resolveRecipe, "eu-west-1", "us-east-1", 1))
 		}, failure.RecipeInvalid, "eu-west-1"},
+		"the recipe is below the baseline": {func(w *resolveWorld) {
+			w.fs["recipes/sample.yaml"].Data = []byte(resolveRecipe + "gate: {severity: critical}\n")
+		}, failure.BelowBaseline, "recipes/sample.yaml:12:18: error: gate critical lets failures pass that the baseline rejects: those of severity medium (baseline.yaml:2:18)"},
+		"the recipe is below the baseline and wrong": {func(w *resolveWorld) {
+			w.fs["recipes/sample.yaml"].Data = []byte(resolveRecipe + "gate: {severity: critical}\ncolour: red\n")
+		}, failure.BelowBaseline, "recipes/sample.yaml:13:1: error:"},
+		"a pointer is another recipe's": {func(w *resolveWorld) {
+			w.fs["recipes/other.yaml"] = &fstest.MapFile{Data: []byte(strings.Replace(resolveRecipe, "name: sample", "name: other", 1))}
+		}, failure.BelowBaseline, "pointer /ami-factory/sample/latest belongs to recipe other (recipes/other.yaml:11:25)"},
+		"the baseline is gone":  {func(w *resolveWorld) { delete(w.fs, "baseline.yaml") }, failure.BelowBaseline, "nothing is built without a baseline"},
+		"the baseline is wrong": {func(w *resolveWorld) { w.fs["baseline.yaml"].Data = []byte("components: []\n") }, failure.BelowBaseline, "baseline.yaml:1:13: error: components needs at least 1"},
 		"a component is unknown": {func(w *resolveWorld) {
 			maps.DeleteFunc(w.fs, func(k string, _ *fstest.MapFile) bool { return k == "components/motd/component.yaml" })
 		}, failure.RecipeInvalid, "motd"},

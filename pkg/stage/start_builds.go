@@ -267,7 +267,7 @@ func (c considering) situation(ctx context.Context, w wanted) (planned, error) {
 		Recipe: w.recipe, Stage: "Resolve", Now: c.now, Execution: Execution{Name: w.recipe, StartTime: c.now},
 	})
 	switch failure.CodeOf(err) {
-	case failure.RecipeInvalid, failure.SourceNotFound, failure.SourceOwnerMismatch:
+	case failure.RecipeInvalid, failure.BelowBaseline, failure.SourceNotFound, failure.SourceOwnerMismatch:
 		day := cmp.Or(w.trigger, c.now.UTC().Format("20060102"))
 		out.Name, out.Same = plan.ExecutionName(w.recipe, unplanned, day), plan.ExecutionName(w.recipe, unplanned, day)
 		return out, nil

@@ -168,18 +168,9 @@ func (s WatchSources) send(ctx context.Context, detailType string, details ...an
 // allRecipes loads all recipes. What is wrong with one is said by lint, and by the
 // execution that is to build it.
 func allRecipes(fsys fs.FS, now time.Time) ([]*recipe.Recipe, error) {
-	names, err := recipe.Names(fsys)
+	out, err := recipe.All(fsys, recipe.Options{Now: now})
 	if err != nil {
-		return nil, failure.Wrap(failure.Internal, err, "list the recipes")
-	}
-	var out []*recipe.Recipe
-	for _, name := range names {
-		r, _, err := recipe.Load(fsys, name, recipe.Options{Now: now})
-		if err != nil {
-			return nil, failure.Wrap(failure.Internal, err, "load recipe %s", name)
-		}
-		r.Name = name // whatever the file says: this is what builds it
-		out = append(out, r)
+		return nil, failure.Wrap(failure.Internal, err, "load the recipes")
 	}
 	return out, nil
 }

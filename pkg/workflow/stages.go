@@ -73,7 +73,7 @@ func Stages() []Spec {
 		{
 			Stage: Resolve, Does: "reads the recipe, resolves and verifies the source AMI, plans the build",
 			Timeout: longRun, MemoryMiB: 512,
-			Fails:   []failure.Code{failure.RecipeInvalid, failure.SourceNotFound, failure.SourceOwnerMismatch},
+			Fails:   []failure.Code{failure.RecipeInvalid, failure.BelowBaseline, failure.SourceNotFound, failure.SourceOwnerMismatch},
 			Actions: resolveActions(),
 		},
 		{

@@ -1,0 +1,177 @@
+// Package baseline is what a deployment requires of every recipe, whoever
+// writes the recipe: components, the laxest gate, controls that must pass, what
+// may be waived, and that each pointer belongs to one recipe. It is a file of
+// its own beside the recipes, so that a security team can own it.
+package baseline
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+)
+
+// File is the name of the baseline, at the root of the user data.
+const File = "baseline.yaml"
+
+// Rule marks problems of this package, so that a stage can tell a recipe below
+// the baseline from one that is wrong in itself.
+const Rule = "baseline"
+
+// Baseline is the file.
+type Baseline struct {
+	// Components that every image must have.
+	Components []string `yaml:"components" json:"components" jsonschema:"required,minItems=1,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$" hint:"the name of a directory in userdata/components"`
+	// Gate that recipes may tighten and not loosen.
+	Gate Gate `yaml:"gate" json:"gate" jsonschema:"required"`
+	// Controls that every image must prove: each is checked, its failure rejects the image, and neither a recipe nor a component may waive it.
+	Controls []string `yaml:"controls" json:"controls" jsonschema:"required,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"a control's id, such as SYS-02"`
+	// Waivers that recipes may have, beside those of required controls, which they may not.
+	Waivers Waivers `yaml:"waivers" json:"waivers" jsonschema:"required"`
+	// Exceptions of single recipes, each for a reason and a time.
+	Exceptions []Exception `yaml:"exceptions,omitempty" json:"exceptions,omitempty"`
+
+	doc *strictyaml.Document
+	now time.Time
+}
+
+// Gate is the laxest gate.
+type Gate struct {
+	// Severity from which on a failed control must reject the image; a recipe may name a lower one.
+	Severity string `yaml:"severity" json:"severity" jsonschema:"required,enum=low,enum=medium,enum=high,enum=critical"`
+}
+
+// Waivers that recipes may have.
+type Waivers struct {
+	// Severity up to which a recipe may waive controls; none for no waivers at all.
+	Severity string `yaml:"severity" json:"severity" jsonschema:"required,enum=none,enum=low,enum=medium,enum=high,enum=critical"`
+}
+
+// Exception frees one recipe from parts of the baseline.
+type Exception struct {
+	// Recipe that is excepted.
+	Recipe string `yaml:"recipe" json:"recipe" jsonschema:"required,pattern=^[a-z][a-z0-9]*([-.][a-z0-9]+)*$" hint:"the name of a recipe"`
+	// From lists what does not hold for it: required components and controls by name, gate, or waivers.
+	From []string `yaml:"from" json:"from" jsonschema:"required,minItems=1"`
+	// Owner who answers for it.
+	Owner string `yaml:"owner" json:"owner" jsonschema:"required,minLength=1"`
+	// Reason why.
+	Reason string `yaml:"reason" json:"reason" jsonschema:"required,minLength=10,maxLength=1000"`
+	// Expires is the last day, in UTC, on which the exception holds: YYYY-MM-DD, at most one year ahead.
+	Expires string `yaml:"expires" json:"expires" jsonschema:"required,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$" hint:"a date, YYYY-MM-DD"`
+}
+
+// The parts of the baseline that an exception can name, beside components and controls.
+const (
+	partGate    = "gate"
+	partWaivers = "waivers"
+)
+
+// maxException is how long an exception may hold.
+const maxException = 366 * 24 * time.Hour
+
+//go:embed schema.json
+var schema []byte
+
+// Schema is the JSON Schema of the file for editors. It is generated from the
+// types of this package by its tests (go test ./pkg/baseline -update).
+func Schema() []byte { return slices.Clone(schema) }
+
+// Load reads the baseline below the root of the user data. A missing file is a
+// problem: to delete it must not be a way around it. With errors among the
+// problems no recipe may be built.
+func Load(fsys fs.FS, now time.Time) (*Baseline, report.Problems, error) {
+	data, err := fs.ReadFile(fsys, File)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, report.Problems{{
+			Severity: report.Error, File: File, Rule: Rule,
+			Message: "there is no " + File + " beside the folder recipes, and nothing is built without a baseline",
+			Allowed: "a file as `ami-factory schema baseline` describes it",
+		}}, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the baseline: %w", err)
+	}
+	b, problems := parse(path.Base(File), data, now)
+	return b, problems, nil
+}
+
+// parse reads a baseline strictly. It is never nil.
+func parse(file string, data []byte, now time.Time) (*Baseline, report.Problems) {
+	b := &Baseline{now: now}
+	var problems report.Problems
+	b.doc, problems = strictyaml.Decode(file, data, b)
+	problems = append(problems, b.distinct("components", b.Components)...)
+	problems = append(problems, b.distinct("controls", b.Controls)...)
+	for i, e := range b.Exceptions {
+		problems = append(problems, b.exception(fmt.Sprintf("exceptions[%d]", i), e)...)
+	}
+	return b, marked(problems.Sort())
+}
+
+// marked problems are those of the baseline.
+func marked(problems report.Problems) report.Problems {
+	for i := range problems {
+		problems[i].Rule = Rule
+	}
+	return problems
+}
+
+func (b *Baseline) distinct(at string, values []string) report.Problems {
+	var out report.Problems
+	for i, v := range values {
+		if j := slices.Index(values, v); j < i && v != "" {
+			out = append(out, b.doc.Problem(strictyaml.Index(at, i), "", "%s is listed twice; the first is %s", v, strictyaml.Index(at, j)))
+		}
+	}
+	return out
+}
+
+func (b *Baseline) exception(at string, e Exception) report.Problems {
+	var out report.Problems
+	for i, part := range e.From {
+		if part != "" && part != partGate && part != partWaivers && !slices.Contains(b.Components, part) && !slices.Contains(b.Controls, part) {
+			out = append(out, b.doc.Problem(fmt.Sprintf("%s.from[%d]", at, i), "gate, waivers, a name of components or an id of controls", "the baseline does not require %q, so nothing can be excepted from it", part))
+		}
+	}
+	if !b.doc.Valid(at + ".expires") {
+		return out
+	}
+	day, err := time.Parse(time.DateOnly, e.Expires)
+	switch {
+	case err != nil:
+		out = append(out, b.doc.Problem(at+".expires", "a date, YYYY-MM-DD", "expires: %q is no date of the calendar", e.Expires))
+	case day.Sub(b.now) > maxException:
+		out = append(out, b.doc.Problem(at+".expires", "at most one year ahead", "the exception of recipe %s would hold until %s", e.Recipe, e.Expires))
+	case b.expired(e):
+		// Not an error: it would stop every other recipe too.
+		p := b.doc.Problem(at+".expires", "", "the exception of recipe %s expired on %s and does not count any more", e.Recipe, e.Expires)
+		p.Severity = report.Warning
+		out = append(out, p)
+	}
+	return out
+}
+
+func (b *Baseline) expired(e Exception) bool {
+	day, err := time.Parse(time.DateOnly, e.Expires)
+	return err != nil || !b.now.Before(day.Add(24*time.Hour))
+}
+
+// excepted says whether a part of the baseline does not hold for a recipe.
+func (b *Baseline) excepted(recipe, part string) bool {
+	return slices.ContainsFunc(b.Exceptions, func(e Exception) bool {
+		return e.Recipe == recipe && slices.Contains(e.From, part) && !b.expired(e)
+	})
+}
+
+// line says where the baseline says so: baseline.yaml:7:5.
+func (b *Baseline) line(at string) string {
+	p := b.doc.Problem(at, "", "")
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+}

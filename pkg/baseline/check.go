@@ -1,0 +1,163 @@
+package baseline
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/report"
+)
+
+// Check finds where a recipe is below the baseline. Each problem points into the
+// recipe and names the line of the baseline. controls are those of the recipe's
+// image; nil while they are not known, which is when its components have
+// problems of their own.
+func (b *Baseline) Check(r *recipe.Recipe, controls []compliance.Control) report.Problems {
+	c := check{Baseline: b, recipe: r, controls: map[string]compliance.Control{}}
+	for _, control := range controls {
+		c.controls[control.ID] = control
+	}
+	complete := c.components(controls == nil)
+	c.gate()
+	c.waivers()
+	// The controls of a component that is left out are missing too: that is one
+	// slip, and one problem.
+	if complete && controls != nil {
+		c.required()
+	}
+	return marked(c.problems.Sort())
+}
+
+type check struct {
+	*Baseline
+	recipe   *recipe.Recipe
+	controls map[string]compliance.Control
+	problems report.Problems
+}
+
+func (c *check) fail(at, allowed, format string, args ...any) {
+	c.problems = append(c.problems, c.recipe.Problem(at, allowed, format, args...))
+}
+
+// components reports those that are left out, and says whether there are none.
+// In a recipe whose use of components is wrong, one that is misspelt is reported
+// already.
+func (c *check) components(wrong bool) bool {
+	complete := true
+	for i, name := range c.Components {
+		if slices.ContainsFunc(c.recipe.Components, func(use recipe.Component) bool { return use.Name == name }) || c.excepted(c.recipe.Name, name) {
+			continue
+		}
+		complete = false
+		if wrong && slices.ContainsFunc(c.recipe.Components, func(use recipe.Component) bool { return report.Nearest(use.Name, []string{name}) != "" }) {
+			continue
+		}
+		c.fail("components", "", "component %s is left out, and the baseline requires it of every image (%s)", name, c.line(fmt.Sprintf("components[%d]", i)))
+	}
+	return complete
+}
+
+func (c *check) gate() {
+	own, least := c.recipe.Gate.Severity, c.Gate.Severity
+	if !known(own) || !known(least) || c.excepted(c.recipe.Name, partGate) || compliance.AtLeast(least, own) {
+		return
+	}
+	c.fail("gate.severity", strings.Join(severitiesUpTo(least), ", "), "gate %s lets failures pass that the baseline rejects: those of severity %s (%s)", own, least, c.line("gate.severity"))
+}
+
+// known severities are those that the decoders have accepted.
+func known(severity string) bool { return slices.Contains(compliance.Severities(), severity) }
+
+func severitiesUpTo(most string) []string {
+	all := compliance.Severities()
+	return all[:slices.Index(all, most)+1]
+}
+
+// waivers of a recipe are bounded by severity. Those of required controls are
+// reported with the control.
+func (c *check) waivers() {
+	most := c.Waivers.Severity
+	if most == "" || c.excepted(c.recipe.Name, partWaivers) {
+		return
+	}
+	for i, w := range c.recipe.Checks.Skip {
+		at := fmt.Sprintf("checks.waivers[%d].control", i)
+		control, ok := c.controls[w.Control]
+		switch {
+		case c.requires(w.Control):
+		case most == "none":
+			c.fail(at, "", "control %s is waived, and the baseline lets recipes waive nothing (%s)", w.Control, c.line("waivers.severity"))
+		case ok && !compliance.AtLeast(most, control.Severity):
+			c.fail(at, "", "control %s of severity %s is waived, and the baseline lets recipes waive no more than severity %s (%s)", w.Control, control.Severity, most, c.line("waivers.severity"))
+		}
+	}
+}
+
+func (c *check) requires(control string) bool {
+	return slices.Contains(c.Controls, control) && !c.excepted(c.recipe.Name, control)
+}
+
+// required: a control that must pass is in the image, is checked, is not waived,
+// and is grave enough for the recipe's gate to reject the image.
+func (c *check) required() {
+	for i, id := range c.Controls {
+		if !c.requires(id) {
+			continue
+		}
+		where := c.line(fmt.Sprintf("controls[%d]", i))
+		control, ok := c.controls[id]
+		if !ok {
+			c.fail("components", "", "no component checks control %s, and the baseline requires it of every image (%s)", id, where)
+			continue
+		}
+		if control.SwitchedOff != "" {
+			c.fail("components", "", "component %s leaves control %s out of this image (%s), and the baseline requires it of every image (%s)", control.Component, id, strings.TrimSuffix(control.SwitchedOff, "."), where)
+		}
+		if j := slices.IndexFunc(c.recipe.Checks.Skip, func(w recipe.Waiver) bool { return w.Control == id }); j >= 0 {
+			c.fail(fmt.Sprintf("checks.waivers[%d].control", j), "", "control %s is waived, and the baseline requires it of every image (%s)", id, where)
+		}
+		if own := c.recipe.Gate.Severity; known(own) && !compliance.AtLeast(control.Severity, own) {
+			c.fail("gate.severity", strings.Join(severitiesUpTo(control.Severity), ", "), "gate %s would pass an image that fails control %s of severity %s, and the baseline requires it of every image (%s)", own, id, control.Severity, where)
+		}
+	}
+}
+
+// Pointers finds pointers of a recipe that are another recipe's: whoever follows
+// one gets the images of exactly one recipe. Accounts and regions do not count:
+// the same name with two meanings is a trap for whoever moves a workload. Nor
+// may one be a path below another: a policy or a GetParametersByPath for the one
+// would reach the other. SSM tells upper from lower case; people do not.
+func Pointers(r *recipe.Recipe, all []*recipe.Recipe) report.Problems {
+	var out report.Problems
+	for i, own := range r.Pointers.Parameters {
+		if own == "" {
+			continue
+		}
+		at := fmt.Sprintf("pointers.parameters[%d]", i)
+		for _, other := range all {
+			if other.Name == r.Name {
+				continue
+			}
+			for j, theirs := range other.Pointers.Parameters {
+				const allowed = "a name that no other recipe has, such as /ami-factory/<recipe>/latest"
+				p := other.Problem(fmt.Sprintf("pointers.parameters[%d]", j), "", "")
+				where := fmt.Sprintf("recipe %s (%s:%d:%d)", other.Name, p.File, p.Line, p.Column)
+				a, b := strings.ToLower(own), strings.ToLower(theirs)
+				switch {
+				case theirs == "":
+				case own == theirs:
+					out = append(out, r.Problem(at, allowed, "pointer %s belongs to %s", own, where))
+				case a == b:
+					out = append(out, r.Problem(at, allowed, "pointer %s differs from %s of %s in upper and lower case only", own, theirs, where))
+				case strings.HasPrefix(a, b+"/"):
+					out = append(out, r.Problem(at, allowed, "pointer %s is below pointer %s of %s", own, theirs, where))
+				case strings.HasPrefix(b, a+"/"):
+					out = append(out, r.Problem(at, allowed, "pointer %s is above pointer %s of %s", own, theirs, where))
+				}
+			}
+		}
+	}
+	return marked(out.Sort())
+}

@@ -1,0 +1,71 @@
+package baseline_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"reflect"
+	"testing"
+
+	"github.com/invopop/jsonschema"
+	validator "github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/ami-factory/ami-factory/pkg/baseline"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const module = "github.com/ami-factory/ami-factory"
+
+func TestSchemaIsThatOfTheTypes(t *testing.T) {
+	r := jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, ExpandedStruct: true}
+	require.NoError(t, r.AddGoComments(module+"/pkg/baseline", "./"))
+	s := r.ReflectFromType(reflect.TypeFor[baseline.Baseline]())
+	s.ID = "https://" + module + "/baseline.schema.json"
+	s.Title = "ami-factory baseline"
+	got, err := json.MarshalIndent(s, "", "  ")
+	require.NoError(t, err)
+	got = append(got, '\n')
+	if *update {
+		require.NoError(t, os.WriteFile("schema.json", got, 0o600))
+		return
+	}
+	assert.Equal(t, string(got), string(baseline.Schema()), "run go test ./pkg/baseline -update")
+}
+
+func TestTheBaselineOfTheProjectSatisfiesTheSchema(t *testing.T) {
+	doc, err := validator.UnmarshalJSON(bytes.NewReader(baseline.Schema()))
+	require.NoError(t, err)
+	c := validator.NewCompiler()
+	require.NoError(t, c.AddResource("baseline.json", doc))
+	s, err := c.Compile("baseline.json")
+	require.NoError(t, err)
+	data, err := os.ReadFile("../../userdata/baseline.yaml")
+	require.NoError(t, err)
+	for sentence, tc := range map[string]struct {
+		old, new string
+		good     bool
+	}{
+		"as it is":                    {"", "", true},
+		"with an unknown key":         {"gate:\n", "gates: {}\ngate:\n", false},
+		"with a wrong severity":       {"severity: medium", "severity: middling", false},
+		"without components":          {"components: [hardening, hygiene]", "components: []", false},
+		"without a gate":              {"gate:\n  severity: medium\n", "", false},
+		"with a control that is none": {"HYG-01", "hygiene", false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			require.Contains(t, string(data), tc.old)
+			var v any
+			require.NoError(t, yaml.Load(bytes.Replace(data, []byte(tc.old), []byte(tc.new), 1), &v))
+			text, err := json.Marshal(v)
+			require.NoError(t, err)
+			value, err := validator.UnmarshalJSON(bytes.NewReader(text))
+			require.NoError(t, err)
+			assert.Equal(t, tc.good, s.Validate(value) == nil)
+		})
+	}
+}
