@@ -4,13 +4,7 @@ package userdata_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
-	"math/big"
 	"testing"
 	"time"
 
@@ -55,23 +49,6 @@ containers:
     stopGraceSeconds: 5
 `
 
-// certificate is one for a host, with its key, both in PEM.
-func certificate(t *testing.T, host string) (certificate, both []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	form := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{host}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, form, form, &key.PublicKey, key)
-	require.NoError(t, err)
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	certificate = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return certificate, append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), certificate...)
-}
-
 // The whole way of a container: an image that was baked with it by digest, a
 // spec, a first boot, docker.
 func TestAProvisionersContainersRunOnTheImagesServices(t *testing.T) {
@@ -80,7 +57,7 @@ func TestAProvisionersContainersRunOnTheImagesServices(t *testing.T) {
 	for file, content := range registry.files {
 		g.write(t, "/srv/registry/v2/"+file, 0o644, content)
 	}
-	authority, served := certificate(t, ownRegistry)
+	authority, served := certificateFor(t, ownRegistry)
 	g.write(t, "/srv/registry/tls.pem", 0o600, served)
 	g.write(t, "/etc/docker/certs.d/"+ownRegistry+"/ca.crt", 0o644, authority)
 	g.write(t, "/srv/registry/serve.py", 0o644, []byte(registryServer))

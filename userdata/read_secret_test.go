@@ -2,12 +2,20 @@ package userdata_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -281,10 +289,10 @@ func TestSecretThatCannotBeReadIsNoFileAndSaysWhyWithoutTellingIt(t *testing.T) 
 		"a certificate that nobody vouches for": {
 			prepare: func(t *testing.T, f *fakeAWS, _ *string) {
 				imds := f.Server
-				tls := httptest.NewTLSServer(f)
-				t.Cleanup(tls.Close)
-				f.Server = &httptest.Server{URL: imds.URL, Config: tls.Config}
-				f.Server.Listener = tls.Listener
+				other := httptest.NewTLSServer(f)
+				t.Cleanup(other.Close)
+				f.Server = &httptest.Server{URL: imds.URL, Config: other.Config}
+				f.Server.Listener = other.Listener
 			},
 			args: []string{"--endpoint", "TLS"}, want: "the certificate of 127.0.0.1 is not trusted",
 		},
@@ -331,4 +339,91 @@ func TestMetadataServiceMayBeElsewhereOnThisMachineOnly(t *testing.T) {
 	_, stderr, ok := readSecret(t, "http://192.0.2.1", onTmpfs(t), "--secret-id", "s", "--endpoint", f.URL)
 	require.False(t, ok)
 	assert.Contains(t, stderr, "AMI_FACTORY_IMDS_URL may only name a loopback address")
+}
+
+// The proxy sees the name of the host; the certificate that is checked is the
+// service's own.
+func TestSecretIsReadThroughTheProxyOfTheEnvironment(t *testing.T) {
+	const host = "secretsmanager.eu-west-1.amazonaws.test"
+	for sentence, tc := range map[string]struct {
+		noProxy, scheme string
+		tunnelled       bool
+		says            string
+	}{
+		"a proxy":                            {"localhost,169.254.169.254", "http", true, ""},
+		"a host that is reached without":     {"localhost,.amazonaws.test", "http", false, "cannot be reached: gaierror"},
+		"a proxy that is spoken to by TLS":   {"", "https", false, "https_proxy is not a URL such as http://host:port"},
+		"a proxy that is not there any more": {"", "gone", false, host + " cannot be reached through the proxy"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			f, dir := newFakeAWS(t), onTmpfs(t)
+			authority, both := certificateFor(t, host)
+			pair, err := tls.X509KeyPair(both, both)
+			require.NoError(t, err)
+			service := httptest.NewUnstartedServer(f)
+			service.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+			service.StartTLS()
+			t.Cleanup(service.Close)
+			trusted := filepath.Join(t.TempDir(), "ca.pem")
+			require.NoError(t, os.WriteFile(trusted, authority, 0o600))
+			var asked []string
+			var mu sync.Mutex
+			proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				asked = append(asked, r.Method+" "+r.Host)
+				mu.Unlock()
+				to, err := net.Dial("tcp", service.Listener.Addr().String())
+				if !assert.NoError(t, err) {
+					return
+				}
+				w.WriteHeader(200)
+				from, _, err := w.(http.Hijacker).Hijack()
+				if !assert.NoError(t, err) {
+					return
+				}
+				go func() { _, _ = io.Copy(to, from); _ = to.Close() }()
+				_, _ = io.Copy(from, to)
+				_ = from.Close()
+			}))
+			t.Cleanup(proxy.Close)
+			url := proxy.URL
+			switch tc.scheme {
+			case "https":
+				url = strings.Replace(url, "http:", "https:", 1)
+			case "gone":
+				proxy.Close()
+			}
+			t.Setenv("SSL_CERT_FILE", trusted)
+			t.Setenv("https_proxy", url)
+			t.Setenv("http_proxy", "http://192.0.2.1:1") // metadata is not behind it
+			t.Setenv("no_proxy", tc.noProxy)
+			got, stderr, ok := readSecret(t, f.URL, dir, "--secret-id", "s", "--endpoint", "https://"+host)
+			if tc.says != "" {
+				require.False(t, ok)
+				assert.Contains(t, stderr, tc.says)
+				assert.Empty(t, asked)
+				return
+			}
+			require.True(t, ok, stderr)
+			assert.Equal(t, secretText, got)
+			assert.Equal(t, []string{"CONNECT " + host + ":443"}, asked)
+		})
+	}
+}
+
+// certificateFor is a certificate for a host, and the same with its key.
+func certificateFor(t *testing.T, host string) (authority, both []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	form := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{host}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, form, form, &key.PublicKey, key)
+	require.NoError(t, err)
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	authority = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return authority, append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), authority...)
 }

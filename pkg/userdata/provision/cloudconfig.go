@@ -7,15 +7,14 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
-
-	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
 
 // CloudConfig is the part for cloud-init's own modules: the keys of its schema
 // (22.4 and later) that are used, and no others.
 type CloudConfig struct {
 	SSHPwauth  bool        `yaml:"ssh_pwauth"`
-	Users      []any       `yaml:"users,omitempty"` // "default" and CloudUser
+	Groups     []string    `yaml:"groups,omitempty,flow"` // made before all users
+	Users      []any       `yaml:"users,omitempty"`       // "default" and CloudUser
 	Timezone   string      `yaml:"timezone,omitempty"`
 	WriteFiles []CloudFile `yaml:"write_files,omitempty"`
 	PowerState *PowerState `yaml:"power_state,omitempty"`
@@ -25,6 +24,7 @@ type CloudConfig struct {
 type CloudUser struct {
 	Name         string   `yaml:"name"`
 	UID          int      `yaml:"uid,omitempty"`
+	PrimaryGroup string   `yaml:"primary_group,omitempty"`
 	Groups       []string `yaml:"groups,omitempty,flow"`
 	Shell        string   `yaml:"shell"`
 	System       bool     `yaml:"system,omitempty"`
@@ -107,27 +107,6 @@ func file(path, mode, content string) CloudFile {
 	out := CloudFile{Path: path, Permissions: mode, Content: content}
 	if strings.ContainsFunc(content, func(r rune) bool { return r > '~' || r < ' ' && r != '\n' && r != '\t' }) {
 		out.Encoding, out.Content = "b64", base64.StdEncoding.EncodeToString([]byte(content))
-	}
-	return out
-}
-
-func cloudUsers(users []spec.User) []any {
-	if len(users) == 0 {
-		return nil
-	}
-	// Without it cloud-init would not make the image's default user.
-	out := []any{"default"}
-	for _, u := range users {
-		entry := CloudUser{
-			Name: u.Name, UID: u.UID, Groups: u.Groups, Shell: u.Shell, System: u.System, NoCreateHome: u.System, LockPasswd: true, Keys: u.SSHKeys,
-		}
-		// A colon is what sudoers has between rules of one user.
-		var rules []string
-		for _, rule := range u.Sudo {
-			rules = append(rules, rule.Rule)
-		}
-		entry.Sudo = strings.Join(rules, " : ")
-		out = append(out, entry)
 	}
 	return out
 }

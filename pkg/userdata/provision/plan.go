@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"fmt"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,16 +25,21 @@ type plan struct {
 	config CloudConfig
 	steps  []step
 	needs  []string // blocks of functions.sh.tmpl
+	// environment of all steps beside what the script itself has: NAME="value".
+	environment []string
 }
 
 type step struct {
 	Step
-	body []string // lines of bash
+	body  []string // lines of bash
+	needs []string // names of the steps without which this one does not run
 }
 
 // newPlan puts the steps into the order in which they depend on one another.
 func newPlan(s *spec.Spec) *plan {
-	p := &plan{spec: s, config: CloudConfig{Users: cloudUsers(s.Users), Timezone: s.Timezone}}
+	groups, users := cloudUsers(s.Users)
+	p := &plan{spec: s, config: CloudConfig{Groups: groups, Users: users, Timezone: s.Timezone}}
+	p.users()
 	p.proxy()
 	p.kernel()
 	p.repositories()
@@ -62,14 +66,31 @@ func (p *plan) need(blocks ...string) {
 
 func (p *plan) installs() {
 	if p.dnf() {
-		p.need("dnf")
+		p.need("each", "dnf")
 	} else {
-		p.need("apt")
+		p.need("each", "apt")
 	}
 }
 
 func (p *plan) add(kind, name string, must bool, body ...string) {
-	p.steps = append(p.steps, step{Step{kind, name, must}, body})
+	p.steps = append(p.steps, step{Step: Step{kind, name, must}, body: body})
+}
+
+// after has the last step need others, by their names.
+func (p *plan) after(names ...string) {
+	last := &p.steps[len(p.steps)-1]
+	last.needs = append(last.needs, names...)
+}
+
+// named are the names of the steps of a kind so far.
+func (p *plan) named(kind string) []string {
+	var out []string
+	for _, s := range p.steps {
+		if s.Kind == kind {
+			out = append(out, s.Name)
+		}
+	}
+	return out
 }
 
 func (p *plan) write(path, mode, content string) {
@@ -88,7 +109,10 @@ func (p *plan) described() []Step {
 func (p *plan) script() string {
 	var b strings.Builder
 	b.WriteString(strings.NewReplacer("@@NAME@@", p.spec.Name, "@@STATE@@", State, "@@REBOOT@@", reboot).Replace(runtimeScript))
-	for _, name := range []string{"apt", "dnf", "repository", "mount", "efs-utils", "nfs4", "volume", "command", "container"} {
+	if len(p.environment) > 0 {
+		b.WriteString("export " + strings.Join(p.environment, " \\\n\t") + "\n")
+	}
+	for _, name := range []string{"user", "each", "apt", "dnf", "service", "kernel", "repository", "mount", "efs-utils", "nfs4", "volume", "file", "command", "container"} {
 		if slices.Contains(p.needs, name) {
 			b.WriteString("\n" + block(name))
 		}
@@ -106,7 +130,13 @@ func (p *plan) script() string {
 		if s.Must {
 			rule = "must"
 		}
-		fmt.Fprintf(&b, "plan %s %s %s step_%d\n", s.Kind, quote(s.Name), rule, i+1)
+		fmt.Fprintf(&b, "plan %s %s %s step_%d", s.Kind, quote(s.Name), rule, i+1)
+		for j, other := range p.steps[:i] {
+			if slices.Contains(s.needs, other.Name) {
+				fmt.Fprintf(&b, " step_%d", j+1)
+			}
+		}
+		b.WriteString("\n")
 	}
 	b.WriteString("main\n")
 	return b.String()
@@ -119,23 +149,10 @@ func block(name string) string {
 	return strings.TrimRight(text, "\n") + "\n"
 }
 
+// kernel loads modules before it sets what only they have, as every later boot
+// does (systemd-modules-load.service before systemd-sysctl.service).
 func (p *plan) kernel() {
 	k := p.spec.Kernel
-	if len(k.Sysctl) > 0 {
-		var b strings.Builder
-		b.WriteString("# From the user-data spec " + p.spec.Name + ". What hardens the image sorts later.\n")
-		for _, name := range sorted(k.Sysctl) {
-			fmt.Fprintf(&b, "%s = %s\n", name, strings.Join(strings.Fields(k.Sysctl[name]), " "))
-		}
-		const target = "/etc/sysctl.d/90-userdata.conf"
-		p.write(target, "0644", b.String())
-		p.add("kernel", "apply sysctl settings", true,
-			"if in_container; then",
-			"	say 'a container has the settings of its host: these are configured only'",
-			"else",
-			"	sysctl --quiet --load="+target,
-			"fi")
-	}
 	if len(k.Modules.Block) > 0 {
 		var b strings.Builder
 		for _, m := range k.Modules.Block {
@@ -143,13 +160,31 @@ func (p *plan) kernel() {
 		}
 		p.write("/etc/modprobe.d/90-userdata.conf", "0644", b.String())
 	}
-	if len(k.Modules.Load) > 0 {
-		p.write("/etc/modules-load.d/90-userdata.conf", "0644", strings.Join(k.Modules.Load, "\n")+"\n")
+	if modules := p.spec.ModulesToLoad(); len(modules) > 0 {
+		p.write("/etc/modules-load.d/90-userdata.conf", "0644", strings.Join(modules, "\n")+"\n")
 		p.add("kernel", "load kernel modules", true,
 			"if in_container; then",
 			"	say 'a container has the modules of its host: these are configured only'",
 			"else",
-			"	modprobe -a "+strings.Join(k.Modules.Load, " "),
+			"	modprobe -a "+strings.Join(modules, " "),
+			"fi")
+	}
+	if len(k.Sysctl) > 0 {
+		p.need("kernel")
+		var b strings.Builder
+		b.WriteString("# From the user-data spec " + p.spec.Name + ". What hardens the image sorts later.\n")
+		var settings []string
+		for _, name := range sorted(k.Sysctl) {
+			value := strings.Join(strings.Fields(k.Sysctl[name]), " ")
+			fmt.Fprintf(&b, "%s = %s\n", name, value)
+			settings = append(settings, name+"="+value)
+		}
+		p.write("/etc/sysctl.d/90-userdata.conf", "0644", b.String())
+		p.add("kernel", "apply sysctl settings", true,
+			"if in_container; then",
+			"	say 'a container has the settings of its host: these are configured only'",
+			"else",
+			"	settings "+quoteAll(settings),
 			"fi")
 	}
 	p.bootArguments()
@@ -186,48 +221,6 @@ func (p *plan) bootArguments() {
 	p.config.PowerState = &PowerState{
 		Mode: "reboot", Delay: "now", Message: "boot arguments of the user data", Timeout: 30, Condition: []string{"test", "-e", reboot},
 	}
-}
-
-func (p *plan) proxy() {
-	x := p.spec.Proxy
-	if x.HTTP == "" && x.HTTPS == "" {
-		return
-	}
-	// Metadata and loopback are never behind a proxy.
-	direct := strings.Join(append([]string{"localhost", "127.0.0.1", "::1", "169.254.169.254", "169.254.169.123"}, x.NoProxy...), ",")
-	var pairs []string
-	for _, v := range [][2]string{{"http_proxy", x.HTTP}, {"https_proxy", x.HTTPS}, {"no_proxy", direct}} {
-		if v[1] != "" {
-			pairs = append(pairs, fmt.Sprintf("%q", v[0]+"="+v[1]), fmt.Sprintf("%q", strings.ToUpper(v[0])+"="+v[1]))
-		}
-	}
-	p.write(spec.ProxyOfSystemd, "0644", "[Manager]\nDefaultEnvironment="+strings.Join(pairs, " ")+"\n")
-	p.write(spec.ProxyOfDocker, "0644", "[Service]\nEnvironment="+strings.Join(pairs, " ")+"\n")
-	body := []string{
-		"systemctl daemon-reexec",
-		"if systemctl is-active --quiet docker.service; then systemctl restart docker.service; fi",
-	}
-	if p.dnf() {
-		// dnf has one proxy for both.
-		body = append(body,
-			"sed -i '/^proxy=/d' /etc/dnf/dnf.conf",
-			"sed -i "+quote(`/^\[main\]/a proxy=`+or(x.HTTPS, x.HTTP))+" /etc/dnf/dnf.conf")
-	} else {
-		var b strings.Builder
-		if x.HTTP != "" {
-			fmt.Fprintf(&b, "Acquire::http::Proxy %q;\n", x.HTTP)
-		}
-		if x.HTTPS != "" {
-			fmt.Fprintf(&b, "Acquire::https::Proxy %q;\n", x.HTTPS)
-		}
-		for _, host := range x.NoProxy {
-			if !strings.ContainsAny(host, "*/:") && !strings.HasPrefix(host, ".") {
-				fmt.Fprintf(&b, "Acquire::http::Proxy::%s \"DIRECT\";\nAcquire::https::Proxy::%s \"DIRECT\";\n", host, host)
-			}
-		}
-		p.write("/etc/apt/apt.conf.d/90userdata-proxy", "0644", b.String())
-	}
-	p.add("proxy", "take the proxy into use", true, body...)
 }
 
 func (p *plan) repositories() {
@@ -271,6 +264,8 @@ func (p *plan) packages() {
 		}
 	}
 	p.add("packages", "install packages", true, "install_packages "+quoteAll(all))
+	// Without one of its repositories a package may come from another.
+	p.after(p.named("repository")...)
 }
 
 func (p *plan) volumes() {
@@ -350,32 +345,6 @@ func (p *plan) efs() {
 	}
 }
 
-func (p *plan) files() {
-	var owners []string
-	for _, f := range p.spec.Files {
-		if f.ContentBase64 != "" {
-			p.config.WriteFiles = append(p.config.WriteFiles, CloudFile{
-				Path: f.Path, Permissions: f.Mode, Encoding: "b64", Content: strings.Join(strings.Fields(f.ContentBase64), ""),
-			})
-		} else {
-			p.write(f.Path, f.Mode, f.Content)
-		}
-		if f.Owner != spec.DefaultOwner {
-			owners = append(owners, "chown "+f.Owner+" "+f.Path)
-		}
-		// A unit that has just been written is not known yet.
-		if path.Dir(f.Path) == "/etc/systemd/system" || strings.HasPrefix(f.Path, "/etc/systemd/system/") {
-			if !slices.Contains(owners, "systemctl daemon-reload") {
-				owners = append(owners, "systemctl daemon-reload")
-			}
-		}
-	}
-	// cloud-init writes files before it makes users.
-	if len(owners) > 0 {
-		p.add("files", "give files to their owners", true, owners...)
-	}
-}
-
 func (p *plan) agents() {
 	all := p.spec.Agents.ByName()
 	for _, agent := range sorted(all) {
@@ -392,18 +361,25 @@ func environment(values map[string]string) string {
 	return b.String()
 }
 
+// services acts on each unit by itself, so that one that is absent costs only
+// itself.
 func (p *plan) services() {
 	s := p.spec.Services
+	limit := strconv.Itoa(s.TimeoutSeconds)
 	for _, action := range []struct {
-		name, command string
-		units         []string
+		verb  string
+		units []string
+		body  func(unit string) []string
 	}{
-		{"enable services", "systemctl enable ", s.Enable},
-		{"disable services", "systemctl disable --now ", s.Disable},
-		{"start services", "systemctl start ", s.Start},
+		{"enable", s.Enable, func(unit string) []string { return []string{"known " + unit, "act " + limit + " enable " + unit} }},
+		{"disable", s.Disable, func(unit string) []string {
+			return []string{"known " + unit, "act " + limit + " disable " + unit + " --now"}
+		}},
+		{"start", s.Start, func(unit string) []string { return []string{"start " + limit + " " + unit} }},
 	} {
-		if len(action.units) > 0 {
-			p.add("services", action.name, true, action.command+strings.Join(action.units, " "))
+		for _, unit := range action.units {
+			p.need("service")
+			p.add("services", action.verb+" "+unit, true, action.body(unit)...)
 		}
 	}
 }
@@ -412,13 +388,18 @@ func (p *plan) commands() {
 	for _, c := range p.spec.Commands {
 		p.need("command")
 		limit := strconv.Itoa(c.TimeoutSeconds)
+		before := p.named("command")
 		if c.Script == "" {
 			p.add("command", "command "+c.Name, true, "limited "+limit+" "+quoteAll(c.Argv))
-			continue
+		} else {
+			target := State + "/commands/" + c.Name + ".sh"
+			p.write(target, "0700", strings.TrimRight(c.Script, "\n")+"\n")
+			p.add("command", "command "+c.Name, true, "script "+limit+" "+target)
 		}
-		target := State + "/commands/" + c.Name + ".sh"
-		p.write(target, "0700", strings.TrimRight(c.Script, "\n")+"\n")
-		p.add("command", "command "+c.Name, true, "script "+limit+" "+target)
+		// Each may build on what the one before has done.
+		if len(before) > 0 {
+			p.after(before[len(before)-1])
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 type Step struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
-	// Must says that its failure ends the run; a mount may fail.
+	// Must says that the first boot has failed when it does; a mount may fail.
 	Must bool `json:"must"`
 }
 

@@ -205,9 +205,11 @@ func TestStepsAreDescribedInOrder(t *testing.T) {
 		assert.Contains(t, out.Script, "plan "+s.Kind+" ")
 	}
 	assert.Equal(t, []string{
-		"take the proxy into use", "apply sysctl settings", "load kernel modules", "set boot arguments", "repository example", "install packages",
+		"user alice", "user collector", "user deploy",
+		"take the proxy into use", "load kernel modules", "apply sysctl settings", "set boot arguments", "repository example", "install packages",
 		"mount /data", "mount /data/scratch", "mount /srv/reports", "mount /srv/archive", "mount /mnt/shared", "mount /mnt/exports",
-		"give files to their owners", "enable services", "disable services", "start services", "command make-spool", "command warm-up", "container web",
+		"file /etc/example/collector.conf", "read the units that were written",
+		"enable example-report.timer", "disable example-legacy.service", "start example-report.timer", "command make-spool", "command warm-up", "container web",
 	}, names)
 	assert.Len(t, may, 6, "mounts, and nothing else, may fail: %v", may)
 }

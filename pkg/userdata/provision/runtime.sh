@@ -1,18 +1,19 @@
 #!/bin/bash
 # First boot of @@NAME@@, made by ami-factory from its user-data spec.
-# The steps at the end run in order, each in a subshell of its own. The first
-# that fails ends the run, unless it is one that may fail. What happened, step
-# by step, is in @@STATE@@/result.json.
+# The steps at the end run in order, each in a subshell of its own. One that fails
+# stops those that need it, and no others. What happened, step by step, is in
+# @@STATE@@/result.json.
 set -euo pipefail
 umask 022
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+# A unit's environment has neither a home nor a user.
+export HOME=/root USER=root LOGNAME=root SHELL=/bin/bash LANG=C.UTF-8 LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 
 state=@@STATE@@
 reboot=@@REBOOT@@
 export state
 
-kinds=() names=() rules=() functions=()
+kinds=() names=() rules=() functions=() needs=()
 verdicts=() seconds=() details=()
 status=running
 
@@ -25,9 +26,17 @@ fail() {
 	exit 1
 }
 
-# plan KIND NAME must|may FUNCTION adds a step, which must or may succeed.
+# queued MESSAGE says that a step has asked for something that happens after the
+# last step, and why.
+queued() {
+	printf 'ami-factory userdata: %s\n' "$*"
+	printf '%s' "$*" >"$state/queued"
+}
+
+# plan KIND NAME must|may FUNCTION [NEEDED]... adds a step, which must or may
+# succeed, and the functions of the steps that it needs.
 plan() {
-	kinds+=("$1") names+=("$2") rules+=("$3") functions+=("$4")
+	kinds+=("$1") names+=("$2") rules+=("$3") functions+=("$4") needs+=("${*:5}")
 	verdicts+=("not run") seconds+=(0) details+=('')
 }
 
@@ -83,12 +92,30 @@ describe() {
 		"$(quoted "$(tail -c 2000 "$state/step.log" | tail -n 5 | LC_ALL=C tr -cd '\11\12\40-\176')")"
 }
 
+# unmet STEP prints the name of a step that it needs and that did not succeed.
+unmet() {
+	local i
+	for i in "${!functions[@]}"; do
+		if [[ " ${needs[$1]} " == *" ${functions[i]} "* && ${verdicts[i]} != ok ]]; then
+			printf '%s' "${names[i]}"
+			return
+		fi
+	done
+}
+
 main() {
-	local i code began broken=''
+	local i code began missing broken=''
 	result
 	for i in "${!names[@]}"; do
 		say "step $((i + 1)) of ${#names[@]}: ${names[i]}"
-		rm -f "$state/failed"
+		missing=$(unmet "$i")
+		if [[ -n $missing ]]; then
+			say "${names[i]} is not run: it needs \"$missing\", which did not succeed"
+			details[i]=$(printf ',"message":%s' "$(quoted "it needs \"$missing\", which did not succeed")")
+			result
+			continue
+		fi
+		rm -f "$state/failed" "$state/queued"
 		began=$SECONDS code=0
 		set +e
 		run "${functions[i]}"
@@ -98,22 +125,24 @@ main() {
 		cat "$state/step.log"
 		if ((code == 0)); then
 			verdicts[i]=ok
+			if [[ -e $state/queued ]]; then
+				verdicts[i]=queued
+				details[i]=$(printf ',"message":%s' "$(quoted "$(cat "$state/queued")")")
+			fi
 		else
 			verdicts[i]=failed
 			details[i]=$(describe "$code")
 			# Nothing was noted where the shell itself gave up.
 			printf 'ami-factory userdata: step "%s" failed with exit code %d at line %s: %s\n' "${names[i]}" "$code" \
 				"$(head -n 1 "$state/failed" 2>/dev/null || echo '?')" "$(tail -n +2 "$state/failed" 2>/dev/null || true)" >&2
-			broken=degraded
-			if [[ ${rules[i]} == must ]]; then
-				status=failed
-				break
-			fi
+			broken=${broken:-degraded}
+			if [[ ${rules[i]} == must ]]; then broken=failed; fi
 		fi
 		result
 	done
-	if [[ $status == running ]]; then status=${broken:-ok}; fi
-	rm -f "$state/failed" "$state/step.log"
+	status=${broken:-ok}
+	rm -f "$state/failed" "$state/queued" "$state/step.log"
+	# What went wrong is looked at before anything changes again.
 	if [[ $status == failed ]]; then rm -f "$reboot"; fi
 	result
 	say "$status after $SECONDS s"

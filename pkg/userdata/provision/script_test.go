@@ -54,6 +54,7 @@ func run(t *testing.T, text string) (r result, output string, ok bool) {
 	require.NoError(t, os.WriteFile(file, []byte(script), 0o600))
 	cmd := exec.CommandContext(t.Context(), "bash", file)
 	cmd.Dir = dir
+	cmd.Env = []string{"INVOCATION_ID=0"} // a unit's environment has little
 	said, err := cmd.CombinedOutput()
 	data, readErr := os.ReadFile(filepath.Join(dir, "state", "result.json"))
 	require.NoError(t, readErr, "%s", said)
@@ -157,6 +158,206 @@ commands: [{name: after, argv: [echo, reached]}]
 	assert.Equal(t, "device=$(await 5 by_path /dev/disk/by-id/no-such-disk)", r.Steps[0].Command, "the step ended there")
 	assert.Equal(t, "ok", r.Steps[1].Status)
 	assert.Contains(t, output, "reached")
+}
+
+// The unit that is absent is a slip in the spec; what does not need it is done.
+func TestAStepThatFailsStopsOnlyWhatNeedsIt(t *testing.T) {
+	if _, err := exec.LookPath("systemctl"); err != nil {
+		t.Skip("needs systemctl, which is not installed; make setup installs it on Debian")
+	}
+	r, output, ok := run(t, head+`services: {disable: [no-such-unit.service]}
+commands:
+  - {name: first, argv: [echo, FIRST]}
+  - {name: second, argv: ["false"]}
+  - {name: third, argv: [echo, NEVER-RUN]}
+  - {name: fourth, argv: [echo, NEVER-RUN]}
+`)
+	require.False(t, ok, output)
+	assert.Equal(t, "failed", r.Status)
+	var got []string
+	for _, s := range r.Steps {
+		got = append(got, s.Name+": "+s.Status)
+	}
+	assert.Equal(t, []string{
+		"disable no-such-unit.service: failed", "command first: ok", "command second: failed", "command third: not run", "command fourth: not run",
+	}, got)
+	assert.Contains(t, r.Steps[0].Command+r.Steps[0].Message, "no-such-unit.service")
+	assert.Equal(t, `it needs "command second", which did not succeed`, r.Steps[3].Message)
+	assert.Equal(t, `it needs "command third", which did not succeed`, r.Steps[4].Message)
+	assert.Contains(t, output, "\nFIRST")
+	assert.NotContains(t, output, "\nNEVER-RUN")
+}
+
+func TestPackagesWaitForTheirRepositories(t *testing.T) {
+	out := cases(t)["web-service"]
+	assert.Contains(t, out.Script, "plan repository 'repository example' must step_8\nplan packages 'install packages' must step_9 step_8\n")
+	assert.Contains(t, out.Script, "plan files 'file /etc/example/collector.conf' must step_16 step_2\n", "it is owned by the user collector")
+	assert.Contains(t, out.Script, "plan container 'container web' must step_23\n", "a container needs no command")
+}
+
+func TestCommandsHaveTheEnvironmentOfALogin(t *testing.T) {
+	_, output, ok := run(t, head+"commands: [{name: environment, script: 'echo \"<$HOME $USER $LOGNAME $SHELL $LANG $PATH>\"'}]\n")
+	require.True(t, ok, output)
+	assert.Contains(t, output, "</root root root /bin/bash C.UTF-8 /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin>")
+}
+
+func TestCommandsHaveTheProxyOfTheSpec(t *testing.T) {
+	_, output, _ := run(t, head+`proxy: {https: "http://proxy.example.com:3128", noProxy: [.example.com]}
+commands: [{name: environment, script: 'echo "<$https_proxy $HTTPS_PROXY ${http_proxy-none}>"; echo "no $no_proxy"; test "$no_proxy" = "$NO_PROXY"'}]
+`)
+	assert.Contains(t, output, "<http://proxy.example.com:3128 http://proxy.example.com:3128 none>")
+	line, _, _ := strings.Cut(output[strings.Index(output, "\nno ")+4:], "\n")
+	assert.Subset(t, strings.Split(line, ","), []string{
+		"localhost", "127.0.0.1", "::1", "169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", ".internal", ".example.com",
+	})
+}
+
+// systemctlOf stands in for systemd: units with their properties, each by a file
+// that answers show.
+func systemctlOf(t *testing.T, dir string, units map[string]string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(dir+"/bin", 0o750))
+	require.NoError(t, os.MkdirAll(dir+"/units", 0o750))
+	for name, properties := range units {
+		require.NoError(t, os.WriteFile(dir+"/units/"+name, []byte("Id="+name+"\n"+properties), 0o600))
+	}
+	const stub = `#!/bin/bash
+value=false wanted= words=()
+for word in "$@"; do
+	case $word in
+	--value) value=true ;;
+	--property=*) wanted=${word#*=} ;;
+	--) ;;
+	*) words+=("$word") ;;
+	esac
+done
+if [[ ${words[0]} != show ]]; then
+	echo "$*" >>DIR/calls
+	case "$*" in *slow*) exec sleep 60 ;; *broken*) exit 3 ;; esac
+	exit 0
+fi
+separator=
+for unit in "${words[@]:1}"; do
+	printf '%s' "$separator"
+	separator=$'\n'
+	file=DIR/units/$unit
+	if [[ ! -e $file ]]; then file=DIR/units/none; fi
+	if $value; then sed -n "s/^$wanted=//p" "$file"; else cat "$file"; fi
+done
+`
+	require.NoError(t, os.WriteFile(dir+"/units/none", []byte("Id=none\nLoadState=not-found\nActiveState=inactive\n"), 0o600))
+	require.NoError(t, os.WriteFile(dir+"/bin/systemctl", []byte(strings.ReplaceAll(stub, "DIR", dir)), 0o700)) // #nosec G306 -- a program
+}
+
+// A unit that is ordered after cloud-final.service starts only after it, and
+// cloud-final.service ends only after this script.
+func TestAUnitThatWaitsForTheFirstBootIsQueued(t *testing.T) {
+	const final = "cloud-final.service"
+	units := func(own string, more ...string) map[string]string {
+		out := map[string]string{"web.service": "LoadState=loaded\nActiveState=inactive\n" + own, final: "ActiveState=activating\nJob=7\n"}
+		for i := 0; i < len(more); i += 2 {
+			out[more[i]] = more[i+1]
+		}
+		return out
+	}
+	for sentence, tc := range map[string]struct {
+		units map[string]string
+		start string // what systemctl is asked for
+		says  string
+	}{
+		"a unit of no order":                      {units("After=basic.target\n", "basic.target", "ActiveState=active\n"), "start web.service", ""},
+		"a unit after cloud-final.service":        {units("After=basic.target cloud-final.service\n"), "--no-block start web.service", "web.service after cloud-final.service"},
+		"a unit after cloud-init.target":          {units("After=cloud-init.target\n", "cloud-init.target", "ActiveState=inactive\nJob=9\nAfter=cloud-final.service\n"), "--no-block start web.service", "web.service after cloud-init.target after cloud-final.service"},
+		"a unit after what it starts itself":      {units("After=base.service\nWants=base.service\n", "base.service", "ActiveState=inactive\nAfter=cloud-final.service\n"), "--no-block start web.service", "web.service after base.service after cloud-final.service"},
+		"a unit after one that nobody starts":     {units("After=other.service\n", "other.service", "ActiveState=inactive\nAfter=cloud-final.service\n"), "start web.service", ""},
+		"a unit after one that has ended":         {units("After=multi-user.target\n", "multi-user.target", "ActiveState=active\nAfter=cloud-final.service\n"), "start web.service", ""},
+		"orders that go round":                    {units("After=a.target\n", "a.target", "ActiveState=inactive\nJob=1\nAfter=b.target web.service\n", "b.target", "ActiveState=inactive\nJob=2\nAfter=a.target\n"), "start web.service", ""},
+		"a first boot's script that runs by hand": {units("After=cloud-final.service\n", final, "ActiveState=active\n"), "start web.service", ""},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			dir := t.TempDir()
+			systemctlOf(t, dir, tc.units)
+			r, output := runWith(t, dir, "services: {start: [web.service]}\n")
+			require.Len(t, r.Steps, 1, output)
+			assert.Equal(t, tc.start+"\n", read(t, dir+"/calls"))
+			if tc.says == "" {
+				assert.Equal(t, "ok", r.Steps[0].Status, output)
+				return
+			}
+			assert.Equal(t, "queued", r.Steps[0].Status, output)
+			assert.Contains(t, r.Steps[0].Message, tc.says)
+			assert.Equal(t, "ok", r.Status)
+		})
+	}
+}
+
+func TestAServiceHasItsTime(t *testing.T) {
+	dir := t.TempDir()
+	systemctlOf(t, dir, map[string]string{
+		"slow.service": "LoadState=loaded\nActiveState=inactive\n", "broken.service": "LoadState=loaded\n", "web.service": "LoadState=loaded\n",
+		"cloud-final.service": "ActiveState=activating\n",
+	})
+	r, output := runWith(t, dir, "services: {start: [slow.service, broken.service, absent.service, web.service], timeoutSeconds: 1}\n")
+	require.Len(t, r.Steps, 4, output)
+	assert.Equal(t, "failed", r.Status)
+	assert.Contains(t, r.Steps[0].Message, "systemctl start slow.service has not ended within 1 s")
+	assert.Contains(t, r.Steps[1].Message, "systemctl start broken.service ended with 3")
+	assert.Contains(t, r.Steps[2].Message, "there is no unit absent.service in this image")
+	assert.Equal(t, "ok", r.Steps[3].Status)
+}
+
+// What reaches out of the instance and runs already has the environment that it
+// was started with.
+func TestUnitsThatRunAreRestartedWithTheProxy(t *testing.T) {
+	dir := t.TempDir()
+	systemctlOf(t, dir, nil)
+	r, output := runWith(t, dir, "proxy: {http: 'http://proxy.example.com:3128'}\n")
+	assert.Equal(t, "ok", r.Status, output)
+	calls := read(t, dir+"/calls")
+	assert.True(t, strings.HasPrefix(calls, "daemon-reexec\n"), calls)
+	for _, unit := range []string{"docker.service", "containerd.service", "amazon-ssm-agent.service", "snap.amazon-ssm-agent.amazon-ssm-agent.service", "snapd.service", "ecs.service"} {
+		assert.Contains(t, calls, "is-active --quiet "+unit+"\nrestart "+unit+"\n")
+	}
+}
+
+// runWith runs the script of a spec with programs of the test before the machine's.
+func runWith(t *testing.T, dir, text string) (r result, output string) {
+	t.Helper()
+	out := render(t, head+text)
+	cmd := exec.CommandContext(t.Context(), "bash", "-s")
+	cmd.Stdin = strings.NewReader(strings.NewReplacer(provision.State, dir+"/state", "/run/ami-factory-userdata.reboot", dir+"/reboot",
+		"export PATH=", "export PATH="+dir+"/bin:").Replace(out.Script))
+	said, _ := cmd.CombinedOutput()
+	require.NoError(t, json.Unmarshal([]byte(read(t, dir+"/state/result.json")), &r), "%s", said)
+	return r, string(said)
+}
+
+func TestASysctlThatFailsIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(dir+"/bin", 0o750))
+	for name, body := range map[string]string{
+		"systemd-detect-virt": "exit 1", "modprobe": "echo modprobe >>" + dir + "/calls",
+		"sysctl": "echo \"${@:3}\" >>" + dir + "/calls; case $* in *swap*) echo invalid >&2; exit 1 ;; esac",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "bin", name), []byte("#!/bin/bash\n"+body+"\n"), 0o700)) // #nosec G306 -- a program
+	}
+	r, output := runWith(t, dir, "kernel: {modules: {load: [ip_vs]}, sysctl: {vm.swappiness: 10, net.core.somaxconn: 4096, net.netfilter.nf_conntrack_max: 65536, net.ipv4.tcp_rmem: '4096  87380 6291456'}}\n")
+	require.Len(t, r.Steps, 2, output)
+	assert.Equal(t, "load kernel modules", r.Steps[0].Name)
+	assert.Equal(t, "not set: vm.swappiness", r.Steps[1].Command, "and the others are")
+	assert.Equal(t, "modprobe\nnet.core.somaxconn=4096\nnet.ipv4.tcp_rmem=4096 87380 6291456\nnet.netfilter.nf_conntrack_max=65536\nvm.swappiness=10\n", read(t, dir+"/calls"))
+	assert.Contains(t, render(t, head+"kernel: {sysctl: {net.netfilter.nf_conntrack_max: 65536}}\n").Script, "modprobe -a nf_conntrack\n", "what only a module has needs it")
+}
+
+func TestOnePackageThatIsNoneCostsOnlyItself(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(dir+"/bin", 0o750))
+	require.NoError(t, os.WriteFile(dir+"/bin/apt-get", []byte("#!/bin/bash\ncase $* in *nosuch*) exit 100 ;; *install*) echo \"${@: -2}\" >>"+dir+"/calls ;; esac\n"), 0o700)) // #nosec G306 -- a program
+	r, output := runWith(t, dir, "packages: [{name: jq}, {name: nosuch}, {name: tree}]\n")
+	require.Len(t, r.Steps, 1, output)
+	assert.Equal(t, "failed", r.Status)
+	assert.Equal(t, "not installed: nosuch", r.Steps[0].Command)
+	assert.Equal(t, "install jq\ninstall tree\n", read(t, dir+"/calls"))
 }
 
 func TestNothingToDoIsDoneWell(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 type checker struct {
 	spec     *Spec
 	image    image
+	accounts accounts
 	problems report.Problems
 }
 
@@ -94,16 +95,17 @@ func names[T any](list []T, name func(T) string) []string {
 	return out
 }
 
-var sysctlForm = regexp.MustCompile(`^(abi|crypto|debug|dev|fs|kernel|net|user|vm)([./][A-Za-z0-9_-]+)+$`)
+var sysctlForm = regexp.MustCompile(`^(abi|crypto|debug|dev|fs|kernel|net|sunrpc|user|vm)([./][A-Za-z0-9_-]+)+$`)
 
 var sysctlValue = regexp.MustCompile(`^[A-Za-z0-9 ._|/%@,:-]{1,200}$`)
 
 func (c *checker) kernel() {
 	k := c.spec.Kernel
+	table := sysctls()
 	for _, name := range sorted(k.Sysctl) {
 		at, value := strictyaml.Join("kernel.sysctl", name), strings.Join(strings.Fields(k.Sysctl[name]), " ")
 		if !sysctlForm.MatchString(name) {
-			c.keyFail(at, "a name such as net.core.somaxconn, below abi, crypto, debug, dev, fs, kernel, net, user or vm", "%q is not the name of a sysctl", name)
+			c.keyFail(at, "a name such as net.core.somaxconn, below abi, crypto, debug, dev, fs, kernel, net, sunrpc, user or vm", "%q is not the name of a sysctl", name)
 			continue
 		}
 		if !sysctlValue.MatchString(value) {
@@ -112,7 +114,9 @@ func (c *checker) kernel() {
 		}
 		if want, file := c.image.values(name); len(want) > 0 && !slices.Contains(want, value) {
 			c.fail(at, strings.Join(want, ", "), "sysctl %s is set by the hardening of the image (%s), and a spec may not change it to %s", name, file, value)
+			continue
 		}
+		c.knownSysctl(table, at, name, value)
 	}
 	c.once("kernel module", index("kernel.modules.load", ""), k.Modules.Load)
 	c.once("kernel module", index("kernel.modules.block", ""), k.Modules.Block)

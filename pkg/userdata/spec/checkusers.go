@@ -11,13 +11,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
 )
 
-// taken are users of every image, which a spec may not redefine.
-var taken = []string{
-	"root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup", "list", "irc", "nobody", "sshd",
-	"messagebus", "syslog", "_apt", "_chrony", "chrony", "systemd-network", "systemd-resolve", "systemd-timesync", "polkitd", "tss", "rpc", "dbus", "adm",
-	"halt", "shutdown", "operator", "ftp", "ec2-instance-connect",
-}
-
 // rootLike are groups whose members are as good as root.
 var rootLike = []string{"root", "sudo", "wheel", "admin", "shadow", "disk", "kmem", "docker", "lxd", "libvirt", "incus", "systemd-journal-remote"}
 
@@ -26,6 +19,7 @@ var rootLike = []string{"root", "sudo", "wheel", "admin", "shadow", "disk", "kme
 var withoutPassword = []string{"ssm-user", "debian", "admin", "ubuntu", "ec2-user"}
 
 func (c *checker) users() {
+	systemNumbers := fmt.Sprintf("%d to %d", firstFree, lastFree)
 	list := c.spec.Users
 	c.once("user", index("users", ".name"), names(list, func(u User) string { return u.Name }))
 	uids := names(list, func(u User) string {
@@ -37,18 +31,16 @@ func (c *checker) users() {
 	c.once("uid", index("users", ".uid"), uids)
 	for i, u := range list {
 		at := strictyaml.Index("users", i)
-		if slices.Contains(taken, u.Name) {
-			c.fail(at+".name", "another name", "user %s belongs to the system", u.Name)
-		}
+		c.account(at, u)
 		switch {
 		case !c.valid(at + ".uid"):
 		case u.System && u.UID >= 1000:
-			c.fail(at+".uid", "100 to 999", "uid %d is not one of a system user", u.UID)
+			c.fail(at+".uid", systemNumbers, "uid %d is not one of a system user", u.UID)
 		case !u.System && u.UID <= 1000:
 			// 1000 is the image's own default user's.
 			c.fail(at+".uid", "1001 to 59999", "uid %d would clash with a system user, or with the image's default user", u.UID)
-		case u.System && u.UID < 100:
-			c.fail(at+".uid", "100 to 999", "uid %d is one of the distribution's own", u.UID)
+		case u.System && u.UID != 0 && (u.UID < firstFree || u.UID > lastFree):
+			c.fail(at+".uid", systemNumbers, "uid %d is one of the distribution's own, or may be: it gives these out in the order of what is installed", u.UID)
 		}
 		c.once("group", index(at+".groups", ""), u.Groups)
 		for j, g := range u.Groups {

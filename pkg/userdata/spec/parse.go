@@ -12,6 +12,7 @@ import (
 const (
 	DefaultTimeout        = 30  // seconds, of a mount
 	DefaultCommandTimeout = 600 // seconds
+	DefaultServiceTimeout = 300 // seconds, of each unit
 	DefaultStopGrace      = 30  // seconds
 	DefaultHealthWait     = 60  // seconds
 	DefaultMode           = "0644"
@@ -33,6 +34,9 @@ func Parse(file string, data []byte, userdata fs.FS) (*Spec, report.Problems, er
 	s.doc = doc
 	s.applyDefaults()
 	c := checker{spec: s, image: image}
+	if c.accounts, err = accountsOf(s.Family, userdata); err != nil {
+		return nil, nil, fmt.Errorf("read which accounts components make: %w", err)
+	}
 	c.check()
 	return s, append(problems, c.problems...).Sort(), nil
 }
@@ -68,6 +72,7 @@ func (s *Spec) applyDefaults() {
 		fill(s, at+".mode", &f.Mode, DefaultMode)
 		fill(s, at+".owner", &f.Owner, DefaultOwner)
 	}
+	fill(s, "services.timeoutSeconds", &s.Services.TimeoutSeconds, DefaultServiceTimeout)
 	for i := range s.Commands {
 		fill(s, strictyaml.Index("commands", i)+".timeoutSeconds", &s.Commands[i].TimeoutSeconds, DefaultCommandTimeout)
 	}

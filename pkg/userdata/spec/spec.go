@@ -30,7 +30,7 @@ type Spec struct {
 	Files []File `yaml:"files,omitempty" json:"files,omitempty" jsonschema:"maxItems=100"`
 	// Services to enable, disable and start, by their systemd units.
 	Services Services `yaml:"services,omitempty" json:"services,omitempty"`
-	// Commands to run once, in order; the first that fails ends the first boot's work.
+	// Commands to run once, in order; after one that fails no other command runs.
 	Commands []Command `yaml:"commands,omitempty" json:"commands,omitempty" jsonschema:"maxItems=50"`
 	// Containers to run as services, on the image's template service@.service.
 	Containers []Container `yaml:"containers,omitempty" json:"containers,omitempty" jsonschema:"maxItems=20"`
@@ -184,7 +184,8 @@ type File struct {
 	ContentBase64 string `yaml:"contentBase64,omitempty" json:"contentBase64,omitempty" jsonschema:"maxLength=24000"`
 }
 
-// Services by systemd unit, in the order enable, disable, start.
+// Services by systemd unit, in the order enable, disable, start. One that is
+// ordered after cloud-init's last stage is started when that has ended.
 type Services struct {
 	// Enable so that they start at each boot.
 	Enable []string `yaml:"enable,omitempty" json:"enable,omitempty" jsonschema:"pattern=^[A-Za-z0-9@._-]+\\.(service|socket|timer|path|target)$,maxLength=100" hint:"a unit's name with its suffix, such as nginx.service"`
@@ -192,6 +193,8 @@ type Services struct {
 	Disable []string `yaml:"disable,omitempty" json:"disable,omitempty" jsonschema:"pattern=^[A-Za-z0-9@._-]+\\.(service|socket|timer|path|target)$,maxLength=100" hint:"a unit's name with its suffix, such as nginx.service"`
 	// Start now.
 	Start []string `yaml:"start,omitempty" json:"start,omitempty" jsonschema:"pattern=^[A-Za-z0-9@._-]+\\.(service|socket|timer|path|target)$,maxLength=100" hint:"a unit's name with its suffix, such as nginx.service"`
+	// TimeoutSeconds that each unit may take to stop or start; 1 to 3600, default 300.
+	TimeoutSeconds int `yaml:"timeoutSeconds,omitempty" json:"timeoutSeconds,omitempty" jsonschema:"minimum=1,maximum=3600,default=300"`
 }
 
 // Command to run once: a program with arguments, or a script of bash.

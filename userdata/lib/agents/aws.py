@@ -19,6 +19,7 @@ import re
 import ssl
 import time
 import urllib.parse
+import urllib.request
 
 IMDS = "http://169.254.169.254"
 LIMIT = 1 << 20  # bytes of an answer; a secret has at most 64 KiB
@@ -67,10 +68,35 @@ def endpoint(url):
     return parts.scheme, parts.hostname, port, parts.path.rstrip("/")
 
 
+def proxy_of(host):
+    """Returns host and port of the proxy that https to a host goes through, or
+    None. What is on this machine or its hypervisor is never behind one."""
+    url = urllib.request.getproxies_environment().get("https")
+    if not url or private(host) or urllib.request.proxy_bypass_environment(host):
+        return None
+    try:
+        parts = urllib.parse.urlsplit(url if "://" in url else "http://" + url)
+        port = parts.port or 80
+    except ValueError:
+        raise Problem("https_proxy is not a URL such as http://host:port") from None
+    if parts.scheme != "http" or not parts.hostname or parts.username:
+        raise Problem("https_proxy is not a URL such as http://host:port; a proxy that is itself spoken to by TLS "
+                      "or that asks for a password is not supported")
+    return parts.hostname, port
+
+
 def request(scheme, host, port, method, path, headers, body, timeout):
-    """Makes one request. It follows no redirect and uses no proxy."""
+    """Makes one request. It follows no redirect. https goes through the proxy of
+    the environment, which sees the name of the host and nothing else; http, which
+    stays on this machine, does not."""
     if scheme == "https":
-        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
+        context = ssl.create_default_context()
+        proxy = proxy_of(host)
+        if proxy:
+            connection = http.client.HTTPSConnection(*proxy, timeout=timeout, context=context)
+            connection.set_tunnel(host, port or 443)
+        else:
+            connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
     else:
         connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
@@ -80,7 +106,8 @@ def request(scheme, host, port, method, path, headers, body, timeout):
     except ssl.SSLCertVerificationError as problem:
         raise Problem(f"the certificate of {host} is not trusted: {problem.verify_message}") from None
     except (OSError, http.client.HTTPException) as problem:
-        raise Passing(f"{host} cannot be reached: {type(problem).__name__}") from None
+        through = f" through the proxy {proxy[0]}:{proxy[1]}" if scheme == "https" and proxy else ""
+        raise Passing(f"{host} cannot be reached{through}: {type(problem).__name__}") from None
     finally:
         connection.close()
     if len(content) > LIMIT:
