@@ -8,8 +8,10 @@ MAKEFLAGS += --no-print-directory
 # The recipe to bake, and flags for it: make bake BAKE_FLAGS=--force
 RECIPE ?= debian-12-docker
 BAKE_FLAGS ?=
-# Of the functions, and of the checker in guests: this machine's, or what cdk.json asks for.
-GOARCH ?= $(shell go env GOARCH)
+# Of the functions, and of the checker in guests: this machine's, or what the CDK app
+# asks for. Each architecture has a folder of its own, so that a deployment leaves
+# what rehearsals run alone.
+GOARCH ?= $(shell go env GOHOSTARCH)
 
 # One set of flags for programs, tests and linters: Go keeps what it compiled per
 # set, and the AWS SDK alone takes minutes.
@@ -36,18 +38,21 @@ setup: ## install what real guests and the tests need (root on Debian), or say w
 	@.tools/setup.sh vm container lint test
 
 .PHONY: functions
-functions: ## build the Lambda functions into build/lambda/<name>/bootstrap
-	@mkdir -p build/lambda
-	@GOARCH=$(GOARCH) GOOS=linux go build -ldflags "-s -w" -tags lambda.norpc -o build/bin/ ./lambdas/...
+functions: ## build the Lambda functions into build/lambda/<GOARCH>/<name>/bootstrap
+	@mkdir -p build/bin/$(GOARCH)
+	@GOARCH=$(GOARCH) GOOS=linux go build -ldflags "-s -w" -tags lambda.norpc -o build/bin/$(GOARCH)/ ./lambdas/...
 	@for name in $(FUNCTIONS); do \
-		mkdir -p "build/lambda/$$name"; \
-		ln -f "build/bin/$$name" "build/lambda/$$name/bootstrap"; \
+		mkdir -p "build/lambda/$(GOARCH)/$$name"; \
+		ln -f "build/bin/$(GOARCH)/$$name" "build/lambda/$(GOARCH)/$$name/bootstrap"; \
 	done
+	@echo "$(VERSION)" >build/lambda/$(GOARCH)/version
 
 .PHONY: goss
-goss: ## build the checker that verifiers run, into build/tools/goss
-	@mkdir -p build/tools
-	@GOARCH=$(GOARCH) GOOS=linux go build -ldflags "-s -w" -o build/tools/goss github.com/goss-org/goss/cmd/goss
+goss: ## build the checker that verifiers run, into build/goss/<GOARCH>
+	@mkdir -p build/goss
+	@GOARCH=$(GOARCH) GOOS=linux go build \
+		-ldflags "-s -w -X github.com/goss-org/goss/util.Version=$$(go list -m -f '{{.Version}}' github.com/goss-org/goss)" \
+		-o build/goss/$(GOARCH) github.com/goss-org/goss/cmd/goss
 
 .PHONY: build
 build: functions goss ## build everything; the command line is build/ami-factory
@@ -141,9 +146,6 @@ node:
 
 .PHONY: synth
 synth: node ## synthesise the CloudFormation template for arm64 into cdk.out
-	@$(MAKE) functions GOARCH=arm64
-	@# For guests, which are of the recipe's architecture, not the functions'.
-	@$(MAKE) goss GOARCH=amd64
 	@mkdir -p cdk.out && CDK_OUTDIR=cdk.out go run ./infra
 
 .PHONY: clean

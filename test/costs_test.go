@@ -91,7 +91,7 @@ func BenchmarkCosts(b *testing.B) {
 	for b.Loop() {
 		dir := oneRecipe(b)
 		programs := func(o *rehearsal.Options) {
-			o.FunctionsDir, o.UserDataDir = filepath.Join("..", "build", "lambda"), dir
+			o.FunctionsDir, o.UserDataDir = filepath.Join("..", "build", functionsIn), dir
 		}
 		rejecting := func(o *rehearsal.Options) {
 			programs(o)

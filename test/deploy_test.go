@@ -40,10 +40,6 @@ import (
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
-// cdkVersion is of the CDK's command line, as npm has it. It reads the cloud
-// assemblies of the version of the CDK in go.mod.
-const cdkVersion = "2.1148.1"
-
 // stackName is the factory's, as infra's main names it.
 const stackName = "AmiFactory"
 
@@ -51,6 +47,7 @@ const stackName = "AmiFactory"
 // environment.
 type cdk struct {
 	t       *testing.T
+	tool    string // the script that runs it in the version of the project
 	dir     string // that it runs in, with a cdk.json
 	env     []string
 	context []string
@@ -71,8 +68,8 @@ func (c cdk) program(name string, args ...string) (string, error) {
 
 func (c cdk) run(args ...string) string {
 	c.t.Helper()
-	all := append([]string{"--yes", "aws-cdk@" + cdkVersion, "--no-color", "--no-notices", "--ci"}, args...)
-	out, err := c.program("npx", append(all, c.context...)...)
+	all := append([]string{"--no-color", "--no-notices", "--ci"}, args...)
+	out, err := c.program(c.tool, append(all, c.context...)...)
 	require.NoError(c.t, err, out)
 	return out
 }
@@ -86,11 +83,13 @@ func newCDK(t *testing.T, f *rehearsal.Factory) cdk {
 			t.Skipf("not run: `cdk deploy` needs Node.js 20 or later with npm, and %s is not installed", program)
 		}
 	}
-	c := cdk{t: t, dir: t.TempDir(), env: withoutAWS(os.Environ())}
+	tool, err := filepath.Abs(filepath.Join("..", ".tools", "cdk.sh"))
+	require.NoError(t, err)
+	c := cdk{t: t, tool: tool, dir: t.TempDir(), env: withoutAWS(os.Environ())}
 	c.env = append(c.env, f.Cloud.Environment()...)
 	c.env = append(c.env, "CDK_DISABLE_CLI_TELEMETRY=true", "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION=true", "JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION=true")
-	if out, err := c.program("npx", "--yes", "aws-cdk@"+cdkVersion, "--version"); err != nil {
-		t.Skipf("not run: npm cannot provide aws-cdk@%s: %v\n%s", cdkVersion, err, out)
+	if out, err := c.program(tool, "--version"); err != nil {
+		t.Skipf("not run: npm cannot provide the CDK's command line: %v\n%s", err, out)
 	}
 	dir, err := built()
 	require.NoError(t, err)
@@ -100,12 +99,11 @@ func newCDK(t *testing.T, f *rehearsal.Factory) cdk {
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "build the CDK app: %s", out)
 
-	// The app's own settings, but for how it is built.
+	// The app's own settings, but for how it is run.
 	raw, err := os.ReadFile(filepath.Join("..", "cdk.json"))
 	require.NoError(t, err)
 	var settings map[string]any
 	require.NoError(t, json.Unmarshal(raw, &settings))
-	delete(settings, "build")
 	settings["app"] = app
 	raw, err = json.Marshal(settings)
 	require.NoError(t, err)
@@ -115,7 +113,7 @@ func newCDK(t *testing.T, f *rehearsal.Factory) cdk {
 		architecture = "arm64"
 	}
 	c.context = []string{
-		"-c", "architecture=" + architecture, "-c", "functions=" + filepath.Join(dir, "lambda"), "-c", "goss=" + filepath.Join(dir, "tools", "goss"),
+		"-c", "architecture=" + architecture, "-c", "functions=" + filepath.Join(dir, functionsIn), "-c", "goss=" + filepath.Dir(filepath.Join(dir, gossIn)),
 	}
 	return c
 }

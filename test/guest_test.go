@@ -41,7 +41,7 @@ func realGuests(t testing.TB, kind vm.Kind) rehearsal.Options {
 	}
 	return rehearsal.Options{
 		Guests: kind, StateDir: t.TempDir(), CacheDir: os.Getenv("AMI_FACTORY_CACHE"),
-		FunctionsDir: filepath.Join("..", "build", "lambda"), GossFile: filepath.Join("..", "build", "tools", "goss"),
+		FunctionsDir: filepath.Join("..", "build", functionsIn), GossFile: filepath.Join("..", "build", gossIn),
 		Version: "test", Progress: func(text string) { t.Log(text) },
 	}
 }

@@ -147,7 +147,7 @@ func (b *bench) check(t *testing.T, components []component.Selected) compliance.
 	require.NoError(t, err)
 	dir, err := built()
 	require.NoError(t, err)
-	goss, err := os.ReadFile(filepath.Join(dir, "tools", "goss"))
+	goss, err := os.ReadFile(filepath.Join(dir, gossIn))
 	require.NoError(t, err)
 	b.must(t, "mkdir -p /var/lib/checks && cat >/var/lib/checks/goss && chmod 700 /var/lib/checks/goss", goss)
 	b.must(t, "cat >/var/lib/checks/checks.yaml", checks)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,12 @@ import (
 // patience bounds every wait in these tests; it is for machines under load.
 const patience = 5 * time.Minute
 
+// Where the factory's programs are in the folder that holds them.
+var (
+	functionsIn = filepath.Join("lambda", runtime.GOARCH)
+	gossIn      = filepath.Join("goss", runtime.GOARCH)
+)
+
 // built is the folder of the factory's programs: the one that AMI_FACTORY_BUILD
 // names, or build/, or one made for this run when that has none.
 var built = sync.OnceValues(func() (string, error) {
@@ -44,7 +51,7 @@ var built = sync.OnceValues(func() (string, error) {
 		dir = filepath.Join("..", "build")
 	}
 	complete := true
-	for _, file := range []string{"ami-factory", "lambda/resolve/bootstrap", "lambda/notify/bootstrap", "tools/goss"} {
+	for _, file := range []string{"ami-factory", filepath.Join(functionsIn, "resolve", "bootstrap"), filepath.Join(functionsIn, "notify", "bootstrap"), filepath.Join(functionsIn, "version"), gossIn} {
 		if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
 			complete = false
 		}
@@ -60,9 +67,9 @@ func buildPrograms() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	targets := map[string]string{"ami-factory": "../cmd/ami-factory", "tools/goss": "github.com/goss-org/goss/cmd/goss"}
+	targets := map[string]string{"ami-factory": "../cmd/ami-factory", gossIn: "github.com/goss-org/goss/cmd/goss"}
 	for _, spec := range workflow.Functions() {
-		targets[filepath.Join("lambda", string(spec.Stage), "bootstrap")] = "../lambdas/" + string(spec.Stage)
+		targets[filepath.Join(functionsIn, string(spec.Stage), "bootstrap")] = "../lambdas/" + string(spec.Stage)
 	}
 	for file, from := range targets {
 		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "lambda.norpc", "-o", filepath.Join(dir, file), from)
@@ -71,7 +78,7 @@ func buildPrograms() (string, error) {
 			return "", fmt.Errorf("build %s: %w\n%s", from, err, out)
 		}
 	}
-	return dir, nil
+	return dir, os.WriteFile(filepath.Join(dir, functionsIn, "version"), []byte("test\n"), 0o600)
 }
 
 // output may be read while the process writes it.
@@ -106,7 +113,7 @@ func launch(t *testing.T, args ...string) *program {
 	dir, err := built()
 	require.NoError(t, err)
 	if args[0] != "images" {
-		args = append(args, "--functions", filepath.Join(dir, "lambda"), "--goss", filepath.Join(dir, "tools", "goss"))
+		args = append(args, "--functions", filepath.Join(dir, functionsIn), "--goss", filepath.Join(dir, gossIn))
 	}
 	p := &program{t: t, cmd: exec.Command(filepath.Join(dir, "ami-factory"), args...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err

@@ -47,9 +47,9 @@ func settings() []setting {
 	return []setting{
 		{"stack", StackFactory, "factory, target", "which stack the app makes: the factory, or that of target accounts", line{func(p *Props) *string { return &p.Stack }, oneOf(StackFactory, StackTarget)}},
 		{"architecture", ARM64, "arm64, x86_64", "of the functions", line{func(p *Props) *string { return &p.Architecture }, oneOf(ARM64, X86)}},
-		{"functions", "build/lambda", "a folder", "holds a program for each function, `<stage>/bootstrap`", line{func(p *Props) *string { return &p.FunctionsDir }, anything}},
-		{"goss", "build/tools/goss", "a file", "the check engine, of the guests' architecture", line{func(p *Props) *string { return &p.GossFile }, anything}},
-		{"version", "dev", "a text", "of the factory; part of every fingerprint", line{func(p *Props) *string { return &p.Version }, anything}},
+		{"functions", "", "a folder", "holds a program for each function, `<stage>/bootstrap`, and `version`; without it the app builds them for `architecture`", line{func(p *Props) *string { return &p.FunctionsDir }, anything}},
+		{"goss", "", "a folder", "holds the check engine for each architecture of guests, `amd64` and `arm64`; without it the app builds those that recipes need", line{func(p *Props) *string { return &p.GossDir }, anything}},
+		{"version", "", "a text", "of the factory, in every plan and report; without it, what the build wrote: `git describe`", line{func(p *Props) *string { return &p.Version }, anything}},
 		{"componentParameters", "", "an object of components, such as {\"docker\":{\"logMaxSize\":\"10m\"}}", "parameters of components, for all recipes", parameters{}},
 		{"prices", "", "a table as pkg/cost/prices.json is one, of what differs, such as {\"regions\":{\"eu-west-1\":{\"instanceHour\":{\"t3.medium\":0.03}}}}", "your prices, for the estimate of what an execution costs", prices{}},
 		{"keyArns", "", "ARNs of keys, with commas", "the keys that recipes may name; any key of the account, by way of EC2, without", words{func(p *Props) *[]string { return &p.KeyARNs }, keyARN.MatchString}},
@@ -105,7 +105,9 @@ func settings() []setting {
 // `cdk deploy -c name=value`, and reports every fault at once. All plain words
 // of the context are taken to be the factory's, and an unknown one for a slip: an
 // app with context of its own fills Props by itself.
-func PropsFromContext(app awscdk.App) (*Props, error) {
+//
+// build, if there is one, makes the programs that the context names no folder for.
+func PropsFromContext(app awscdk.App, build func(*Props) error) (*Props, error) {
 	props := Defaults()
 	errs := []error{unknown(app)}
 	for _, s := range settings() {
@@ -120,7 +122,13 @@ func PropsFromContext(app awscdk.App) (*Props, error) {
 			errs = append(errs, err)
 		}
 	}
-	return &props, errors.Join(append(errs, props.Validate())...)
+	if err := errors.Join(errs...); err != nil || build == nil || props.Stack == StackTarget {
+		return &props, errors.Join(err, props.Validate())
+	}
+	if err := build(&props); err != nil {
+		return &props, err
+	}
+	return &props, props.Validate()
 }
 
 // plainWord is what a name of the factory's context looks like; those of the CDK
@@ -351,7 +359,7 @@ var (
 	address    = regexp.MustCompile(`^([^@\s]+@[^@\s]+\.[^@\s]+|https://\S+)$`)
 )
 
-func anything(s string) bool { return s != "" }
+func anything(string) bool { return true }
 
 func isAddress(s string) bool { return address.MatchString(s) }
 

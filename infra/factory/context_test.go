@@ -20,7 +20,7 @@ func propsOf(t *testing.T, context map[string]any) (*Props, error) {
 	all := programs(t)
 	maps.Copy(all, context)
 	app := awscdk.NewApp(&awscdk.AppProps{Context: &all, Outdir: jsii.String(t.TempDir())})
-	return PropsFromContext(app)
+	return PropsFromContext(app, nil)
 }
 
 func TestAContextThatIsWrongIsToldWhatIsAllowed(t *testing.T) {
@@ -106,7 +106,7 @@ func TestWithoutContextTheDefaultsHold(t *testing.T) {
 	p, err := propsOf(t, nil)
 	require.NoError(t, err)
 	want := Defaults()
-	want.FunctionsDir, want.GossFile = p.FunctionsDir, p.GossFile
+	want.FunctionsDir, want.GossDir = p.FunctionsDir, p.GossDir
 	assert.Equal(t, want, *p)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ami-factory/ami-factory/infra/factory"
+	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -29,7 +30,8 @@ func ExampleNewAmiFactory() {
 
 	props := factory.Defaults()
 	props.FunctionsDir = filepath.Join(build, "lambda")
-	props.GossFile = filepath.Join(build, "goss")
+	props.GossDir = filepath.Join(build, "goss")
+	props.Version = "v1.2.3"
 	props.Network.Kind = factory.NetworkOwn
 	props.Storage.EvidenceYears = 10
 	if err := props.Validate(); err != nil {
@@ -53,7 +55,10 @@ func ExampleNewAmiFactory() {
 }
 
 func standIns(dir string) {
-	files := []string{filepath.Join(dir, "goss")}
+	files := []string{}
+	for _, architecture := range factory.GuestArchitectures() {
+		files = append(files, filepath.Join(dir, "goss", program.GOARCH(architecture)))
+	}
 	for _, spec := range workflow.Functions() {
 		files = append(files, filepath.Join(dir, "lambda", string(spec.Stage), "bootstrap"))
 	}

@@ -34,7 +34,7 @@ type shared struct {
 	bucket  awss3.Bucket
 	topic   awssns.Topic
 	builder builderRole
-	goss    awss3assets.Asset
+	engines map[string]awss3assets.Asset // check engines by the guests' architecture
 	network network
 	logs    logging
 	key     awskms.IKey // nil: AWS's own
@@ -45,10 +45,8 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 		"AMI_FACTORY_BUCKET":           sh.bucket.BucketName(),
 		"AMI_FACTORY_TOPIC_ARN":        sh.topic.TopicArn(),
 		"AMI_FACTORY_INSTANCE_PROFILE": sh.builder.profile.Ref(),
-		"AMI_FACTORY_VERSION":          &props.Version,
-		"AMI_FACTORY_GOSS_BUCKET":      sh.goss.S3BucketName(),
-		"AMI_FACTORY_GOSS_KEY":         sh.goss.S3ObjectKey(),
-		"AMI_FACTORY_GOSS_SHA256":      jsii.String(fileSHA256(props.GossFile)),
+		"AMI_FACTORY_VERSION":          jsii.String(props.version()),
+		"AMI_FACTORY_CHECK_ENGINES":    jsii.String(sh.describeEngines(props)),
 	}
 	setList(env, "AMI_FACTORY_SUBNET_IDS", sh.network.subnets)
 	setList(env, "AMI_FACTORY_SECURITY_GROUP_IDS", sh.network.groups)
@@ -98,7 +96,7 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 			Runtime:      awslambda.Runtime_PROVIDED_AL2023(),
 			Architecture: arch,
 			Handler:      jsii.String("bootstrap"),
-			Code:         awslambda.Code_FromAsset(jsii.String(filepath.Join(props.FunctionsDir, string(spec.Stage))), nil),
+			Code:         awslambda.Code_FromAsset(jsii.String(filepath.Join(props.functionsDir(), string(spec.Stage))), nil),
 			MemorySize:   jsii.Number(float64(spec.MemoryMiB)),
 			Timeout:      awscdk.Duration_Seconds(jsii.Number(spec.Timeout.Seconds())),
 			Role:         role,

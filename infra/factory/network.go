@@ -80,11 +80,17 @@ var interfaceEndpoints = []struct{ service, why string }{
 
 // newNetwork makes what props ask for. objects are what builders read and write
 // in S3: ARNs of a bucket's objects, and of one object.
-func newNetwork(scope constructs.Construct, props *Props, logs logging, bucketObjects, checkEngine string) network {
+// storedObjects are what guests reach in S3: ARNs of objects.
+type storedObjects struct {
+	bucket  string   // all of the factory's bucket
+	engines []string // the check engines
+}
+
+func newNetwork(scope constructs.Construct, props *Props, logs logging, objects storedObjects) network {
 	p := props.Network
 	switch {
 	case p.kind() == NetworkOwn:
-		return ownNetwork(constructs.NewConstruct(scope, jsii.String("Network")), p, logs, bucketObjects, checkEngine)
+		return ownNetwork(constructs.NewConstruct(scope, jsii.String("Network")), p, logs, objects)
 	case len(p.SecurityGroupIDs) == 0 && p.VPCID != "":
 		group := builderGroup(scope, jsii.String(p.VPCID), true)
 		return network{subnets: p.SubnetIDs, groups: []string{*group.AttrGroupId()}}
@@ -93,7 +99,7 @@ func newNetwork(scope constructs.Construct, props *Props, logs logging, bucketOb
 	}
 }
 
-func ownNetwork(scope constructs.Construct, p NetworkProps, logs logging, bucketObjects, checkEngine string) network {
+func ownNetwork(scope constructs.Construct, p NetworkProps, logs logging, objects storedObjects) network {
 	vpc := awsec2.NewCfnVPC(scope, jsii.String("Vpc"), &awsec2.CfnVPCProps{
 		CidrBlock: &p.CIDR, EnableDnsHostnames: jsii.Bool(true), EnableDnsSupport: jsii.Bool(true), // which endpoints' private names need
 		Tags: named(scope, "builders"),
@@ -109,7 +115,7 @@ func ownNetwork(scope constructs.Construct, p NetworkProps, logs logging, bucket
 		newNAT(scope, vpc, p.CIDR, routes)
 	}
 	builders := builderGroup(scope, vpc.Ref(), p.NAT)
-	newEndpoints(scope, vpc, routes, builders, refs, bucketObjects, checkEngine)
+	newEndpoints(scope, vpc, routes, builders, refs, objects)
 	if p.FlowLogs {
 		newFlowLogs(scope, vpc, logs)
 	} else {
@@ -190,7 +196,7 @@ func builderGroup(scope constructs.Construct, vpcID *string, wayOut bool) awsec2
 	})
 }
 
-func newEndpoints(scope constructs.Construct, vpc awsec2.CfnVPC, routes awsec2.CfnRouteTable, builders awsec2.CfnSecurityGroup, subnets []any, bucketObjects, checkEngine string) {
+func newEndpoints(scope constructs.Construct, vpc awsec2.CfnVPC, routes awsec2.CfnRouteTable, builders awsec2.CfnSecurityGroup, subnets []any, objects storedObjects) {
 	stack := awscdk.Stack_Of(scope)
 	service := func(name string) *string { return jsii.String("com.amazonaws." + *stack.Region() + "." + name) }
 	group := awsec2.NewCfnSecurityGroup(scope, jsii.String("Endpoints"), &awsec2.CfnSecurityGroupProps{
@@ -216,8 +222,8 @@ func newEndpoints(scope constructs.Construct, vpc awsec2.CfnVPC, routes awsec2.C
 		VpcId: vpc.Ref(), ServiceName: service("s3"), VpcEndpointType: jsii.String("Gateway"), RouteTableIds: &[]any{routes.Ref()},
 		PolicyDocument: endpointPolicy(
 			// By addresses that functions of this account have signed.
-			endpointStatement{actions: []string{"s3:GetObject", "s3:PutObject"}, resources: []string{bucketObjects}, account: stack.Account()},
-			endpointStatement{actions: []string{"s3:GetObject"}, resources: []string{checkEngine}, account: stack.Account()},
+			endpointStatement{actions: []string{"s3:GetObject", "s3:PutObject"}, resources: []string{objects.bucket}, account: stack.Account()},
+			endpointStatement{actions: []string{"s3:GetObject"}, resources: objects.engines, account: stack.Account()},
 			endpointStatement{actions: []string{"s3:GetObject"}, resources: publicObjects(*stack.Partition(), *stack.Region())},
 		),
 	})

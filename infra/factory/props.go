@@ -1,13 +1,16 @@
 package factory
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -34,9 +37,9 @@ const (
 type Props struct {
 	Stack              string // which stack the app makes: StackFactory or StackTarget
 	Architecture       string // of the functions: ARM64 or X86
-	FunctionsDir       string // holds <stage>/bootstrap
-	GossFile           string // the static check engine for guests
-	Version            string // told to the functions; part of every fingerprint
+	FunctionsDir       string // holds <stage>/bootstrap; empty: where make builds them for the architecture
+	GossDir            string // holds a static check engine for each architecture of guests, amd64 and arm64; empty: where make builds them
+	Version            string // of the factory, in every plan and report; empty: what the build wrote into FunctionsDir
 	Parameters         string // of components, for all recipes: JSON, or empty
 	Prices             string // that differ from AWS's: a cost.Table as JSON, or empty
 	ReserveConcurrency bool   // keep the triggers to one run at a time
@@ -95,17 +98,53 @@ func (p *Props) Validate() error {
 	if (len(p.Targets.Accounts) > 0) != (p.Targets.ExternalID != "") {
 		errs = append(errs, errors.New("context targetAccounts and targetExternalId go together: the role of target accounts trusts nobody who does not name its external id"))
 	}
-	for _, spec := range workflow.Functions() {
-		errs = append(errs, mustExist(filepath.Join(p.FunctionsDir, string(spec.Stage), "bootstrap")))
-	}
-	return errors.Join(append(errs, mustExist(p.GossFile))...)
+	return errors.Join(append(errs, p.wrongPrograms()...)...)
 }
 
-func mustExist(file string) error {
-	if _, err := os.Stat(file); err != nil {
-		return fmt.Errorf("%s is missing: build it with `make functions GOARCH=arm64` (amd64 for x86_64) and `make goss GOARCH=amd64` (of the recipes' guests): %w", file, err)
+// wrongPrograms are those that are missing, or built for another processor. A
+// function built for another one fails at its first invocation, after everything
+// is deployed.
+func (p *Props) wrongPrograms() []error {
+	var errs []error
+	check := func(file, architecture, target string) {
+		err := program.MustRunOn(file, architecture)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%s is missing", file)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%w: build it with `make %s GOARCH=%s`", err, target, program.GOARCH(architecture)))
+		}
 	}
-	return nil
+	for _, spec := range workflow.Functions() {
+		check(filepath.Join(p.functionsDir(), string(spec.Stage), "bootstrap"), p.Architecture, "functions")
+	}
+	for _, architecture := range GuestArchitectures() {
+		check(p.gossFile(architecture), architecture, "goss")
+	}
+	if p.version() == "" {
+		errs = append(errs, fmt.Errorf("the version of the factory is not known: %s is missing or empty; build it with `make functions`, or set context version", p.versionFile()))
+	}
+	return errs
+}
+
+// functionsDir is where the functions' programs are.
+func (p *Props) functionsDir() string {
+	return cmp.Or(p.FunctionsDir, filepath.Join("build", "lambda", program.GOARCH(p.Architecture)))
+}
+
+// versionFile is where the build writes the version of what it built.
+func (p *Props) versionFile() string { return filepath.Join(p.functionsDir(), "version") }
+
+// version is the factory's: as given, or as built.
+func (p *Props) version() string {
+	if p.Version != "" {
+		return p.Version
+	}
+	built, err := os.ReadFile(p.versionFile())
+	if err != nil {
+		return "" // which Validate refuses
+	}
+	return strings.TrimSpace(string(built))
 }
 
 // tagsOf reads tags as the context has them: JSON, or name=value with commas.

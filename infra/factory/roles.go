@@ -100,7 +100,7 @@ func deploymentOf(scope constructs.Construct, sh shared, props *Props) workflow.
 	stack := awscdk.Stack_Of(scope)
 	return workflow.Deployment{
 		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(), URLSuffix: urlSuffix(stack),
-		Bucket: *sh.bucket.BucketArn(), CheckEngine: *sh.goss.Bucket().ArnForObjects(sh.goss.S3ObjectKey()),
+		Bucket: *sh.bucket.BucketArn(), CheckEngines: sh.engineARNs(),
 		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs, TargetAccounts: props.Targets.Accounts,
 		SourceOwners: sourceOwners(props.SourceOwners),
 	}
@@ -109,20 +109,29 @@ func deploymentOf(scope constructs.Construct, sh shared, props *Props) workflow.
 // sourceOwners are those of the recipes that the functions carry, and those that
 // the operator adds.
 func sourceOwners(further []string) []string {
+	out := slices.Clone(further)
+	for _, r := range carriedRecipes() {
+		out = append(out, r.Source.Owner)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// carriedRecipes are those that the functions carry.
+func carriedRecipes() []*recipe.Recipe {
 	names, err := recipe.Names(userdata.FS)
 	if err != nil {
 		panic(err) // it is part of the program
 	}
-	out := slices.Clone(further)
+	var out []*recipe.Recipe
 	for _, name := range names {
 		r, _, err := recipe.Load(userdata.FS, name, recipe.Options{Now: time.Now()})
 		if err != nil {
 			panic(fmt.Sprintf("recipe %s: %v", name, err))
 		}
-		out = append(out, r.Source.Owner)
+		out = append(out, r)
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
 
 // fileSHA256 is the digest of a file that validate has seen; hex.

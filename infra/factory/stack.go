@@ -38,11 +38,9 @@ func NewAmiFactory(scope constructs.Construct, id string, props *Props) AmiFacto
 		MasterKey:   key,
 	})
 	subscribe(scope, "Execution", topic, props.Subscribers)
-	goss := awss3assets.NewAsset(scope, jsii.String("Goss"), &awss3assets.AssetProps{Path: &props.GossFile})
-	functions := newFunctions(scope, props, shared{
-		bucket: bucket, topic: topic, goss: goss, builder: newBuilderRole(scope), key: key, logs: logs,
-		network: newNetwork(scope, props, logs, *bucket.ArnForObjects(jsii.String("*")), *goss.Bucket().ArnForObjects(goss.S3ObjectKey())),
-	})
+	sh := shared{bucket: bucket, topic: topic, engines: newEngines(scope, props), builder: newBuilderRole(scope), key: key, logs: logs}
+	sh.network = newNetwork(scope, props, logs, storedObjects{*bucket.ArnForObjects(jsii.String("*")), sh.engineARNs()})
+	functions := newFunctions(scope, props, sh)
 	wf := newWorkflow(scope, props.Logs, logs, functions)
 	dead := newTriggers(scope, props.Triggers, key, functions)
 	out := AmiFactory{Bucket: bucket, Topic: topic, Functions: functions, Workflow: wf, DeadLetters: dead, Key: key}

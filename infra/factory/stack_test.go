@@ -2,6 +2,7 @@ package factory
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -49,7 +51,7 @@ func stackOf(t *testing.T, context map[string]any) (awscdk.App, Stack) {
 		all[k] = v
 	}
 	app := awscdk.NewApp(&awscdk.AppProps{Context: &all, Outdir: jsii.String(t.TempDir())})
-	props, err := PropsFromContext(app)
+	props, err := PropsFromContext(app, nil)
 	require.NoError(t, err)
 	return app, NewStack(app, "Test", awscdk.StackProps{
 		Env: &awscdk.Environment{Account: jsii.String("111122223333"), Region: jsii.String("eu-west-1")},
@@ -63,8 +65,11 @@ func programs(t *testing.T) map[string]any {
 	for _, spec := range workflow.Functions() {
 		writeFile(t, filepath.Join(dir, string(spec.Stage), "bootstrap"), "#!/bin/sh\n# "+string(spec.Stage)+"\n")
 	}
+	writeFile(t, filepath.Join(dir, "version"), "v1.2.3\n")
 	goss := filepath.Join(dir, "goss")
-	writeFile(t, goss, "goss")
+	for _, architecture := range GuestArchitectures() {
+		writeFile(t, filepath.Join(goss, program.GOARCH(architecture)), "goss")
+	}
 	return map[string]any{"functions": dir, "goss": goss, "@aws-cdk/core:enablePartitionLiterals": true}
 }
 
@@ -238,6 +243,9 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 		case lambdaentry.EnvParameters, lambdaentry.EnvFindingHours, lambdaentry.EnvPrices, lambdaentry.EnvTargetExternal:
 			return told[name].(string)
 		}
+		if name == lambdaentry.EnvEngines {
+			return `{"x86_64":{"bucket":"b","key":"k","sha256":"s"}}`
+		}
 		return "x"
 	}
 	_, err := lambdaentry.LoadConfig(func(name string) string {
@@ -255,7 +263,7 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 		return ""
 	})
 	require.NoError(t, err, "the deployment tells all that is required")
-	assert.Equal(t, "x", config.GossBucket)
+	assert.Equal(t, "b", config.Engines["x86_64"].Bucket)
 	assert.Equal(t, "10m", config.Parameters["docker"]["logMaxSize"])
 	assert.InDelta(t, 0.5, config.Prices.Regions["eu-west-1"].Transition, 0)
 	assert.Equal(t, "a-long-external-id", config.ExternalID)
@@ -353,10 +361,10 @@ func TestTheBucketIsPrivateEncryptedVersionedAndKept(t *testing.T) {
 func TestBadContextIsReportedWholeAndBeforeAnythingIsMade(t *testing.T) {
 	context := map[string]any{"architecture": "sparc", "functions": t.TempDir(), "goss": filepath.Join(t.TempDir(), "none")}
 	app := awscdk.NewApp(&awscdk.AppProps{Context: &context, Outdir: jsii.String(t.TempDir())})
-	_, err := PropsFromContext(app)
+	_, err := PropsFromContext(app, func(*Props) error { panic("nothing is built for a wrong context") })
 	require.Error(t, err)
 	assert.ErrorContains(t, err, `architecture is "sparc" (allowed: arm64, x86_64)`)
-	assert.ErrorContains(t, err, "none is missing")
+	assert.ErrorContains(t, err, filepath.Join("none", "amd64")+" is missing")
 	for _, spec := range workflow.Stages() {
 		assert.ErrorContains(t, err, filepath.Join(string(spec.Stage), "bootstrap")+" is missing")
 	}
@@ -390,21 +398,68 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// Functions may be of another architecture than guests are.
-func TestTheCheckEngineIsBuiltForTheShippedRecipesGuests(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join("..", "..", "cdk.json"))
-	require.NoError(t, err)
-	var cdk struct{ Build string }
-	require.NoError(t, json.Unmarshal(raw, &cdk))
-	recipes, err := filepath.Glob(filepath.Join("..", "..", "userdata", "recipes", "*.yaml"))
-	require.NoError(t, err)
-	require.NotEmpty(t, recipes)
-	for _, file := range recipes {
-		text, err := os.ReadFile(file)
-		require.NoError(t, err)
-		assert.Contains(t, string(text), "architecture: x86_64", file)
+// A deployment of x86_64 used to carry functions for arm64, which fail at their
+// first invocation.
+func TestProgramsForAnotherProcessorAreRefused(t *testing.T) {
+	elfFile := func(machine byte) string {
+		b := make([]byte, 64)
+		copy(b, "\x7fELF\x02\x01\x01")
+		b[16], b[18], b[20], b[52] = 2, machine, 1, 64
+		return string(b)
 	}
-	assert.Contains(t, cdk.Build, "make goss GOARCH=amd64")
+	const x86, arm = 0x3e, 0xb7
+	for sentence, tc := range map[string]struct {
+		architecture string
+		machine      byte
+		refused      string
+	}{
+		"functions of the context's architecture": {X86, x86, ""},
+		"functions for arm64 on x86_64":           {X86, arm, "resolve/bootstrap is built for arm64 and cannot run on amd64: build it with `make functions GOARCH=amd64`"},
+		"functions for x86_64 on arm64":           {ARM64, x86, "resolve/bootstrap is built for amd64 and cannot run on arm64: build it with `make functions GOARCH=arm64`"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			context := programs(t)
+			context["architecture"] = tc.architecture
+			writeFile(t, filepath.Join(context["functions"].(string), string(workflow.Resolve), "bootstrap"), elfFile(tc.machine))
+			_, err := propsOf(t, context)
+			if tc.refused == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, tc.refused)
+		})
+	}
+	t.Run("a check engine for another guest", func(t *testing.T) {
+		context := programs(t)
+		writeFile(t, filepath.Join(context["goss"].(string), "amd64"), elfFile(arm))
+		_, err := propsOf(t, context)
+		require.ErrorContains(t, err, "build it with `make goss GOARCH=amd64`")
+	})
+}
+
+func TestTheAppBuildsForTheContext(t *testing.T) {
+	app := awscdk.NewApp(&awscdk.AppProps{Context: &map[string]any{"architecture": X86}, Outdir: jsii.String(t.TempDir())})
+	var built []string
+	_, err := PropsFromContext(app, func(p *Props) error {
+		built = append(built, p.Architecture)
+		return errors.New("built nothing")
+	})
+	require.EqualError(t, err, "built nothing")
+	assert.Equal(t, []string{X86}, built)
+}
+
+func TestTheVersionIsThatOfTheBuild(t *testing.T) {
+	p, err := propsOf(t, nil)
+	require.NoError(t, err)
+	assert.Equal(t, "v1.2.3", p.version())
+	context := programs(t)
+	require.NoError(t, os.Remove(filepath.Join(context["functions"].(string), "version")))
+	_, err = propsOf(t, context)
+	require.ErrorContains(t, err, "the version of the factory is not known")
+	context["version"] = "v9"
+	p, err = propsOf(t, context)
+	require.NoError(t, err)
+	assert.Equal(t, "v9", p.version())
 }
 
 func TestComponentParametersOfTheContext(t *testing.T) {

@@ -161,7 +161,7 @@ func TestBadTriggersOfTheContextAreRefused(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			tc.context["functions"], tc.context["goss"] = t.TempDir(), filepath.Join(t.TempDir(), "none")
 			app := awscdk.NewApp(&awscdk.AppProps{Context: &tc.context, Outdir: jsii.String(t.TempDir())})
-			_, err := PropsFromContext(app)
+			_, err := PropsFromContext(app, nil)
 			assert.ErrorContains(t, err, tc.says)
 		})
 	}

@@ -35,7 +35,7 @@ var everywhere = []string{"pkg/failure", "pkg/partition", "pkg/plaintext", "pkg/
 var layers = []layer{
 	{folder: "cmd", may: []string{"pkg/cli"}},
 	{folder: "lambdas", may: []string{"pkg/lambdaentry", "pkg/functions", "pkg/stage"}, strict: true},
-	{folder: "infra", may: []string{"pkg/workflow", "pkg/metric", "pkg/cost", "pkg/recipe", "userdata"}},
+	{folder: "infra", may: []string{"pkg/workflow", "pkg/metric", "pkg/cost", "pkg/recipe", "pkg/program", "userdata"}},
 	{folder: "test", may: []string{"pkg", "userdata", "infra"}},
 
 	// The operator's side drives everything but the deployment.
@@ -46,21 +46,22 @@ var layers = []layer{
 	{folder: "pkg/doctor", may: []string{"pkg/lambdaentry", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal", may: []string{
 		"pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdaentry", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
-		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/awserr", "userdata",
+		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/awserr", "pkg/program", "userdata",
 	}},
 
 	// The embedded AWS knows nothing of the factory.
-	{folder: "pkg/localcloud"},
+	{folder: "pkg/localcloud", may: []string{"pkg/program"}},
 
 	// The functions: wiring, then stages, then what stages are made of.
 	{folder: "pkg/functions", may: []string{
 		"pkg/lambdaentry", "pkg/stage", "pkg/trigger", "pkg/distribution", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
-	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "pkg/awserr", "pkg/component", "pkg/cost", "userdata"}},
+	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
 	{folder: "pkg/stage", may: []string{
 		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/compliance", "pkg/component", "pkg/distribution", "pkg/evidence",
-		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost",
+		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/program",
 	}},
+	{folder: "pkg/program"},
 	{folder: "pkg/metric"},
 	{folder: "pkg/cost"},
 	{folder: "pkg/trigger", may: []string{"pkg/recipe"}},

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -38,8 +39,8 @@ func (l *local) register(c *cobra.Command) {
 	f.StringVar(&l.guests, "guests", string(vm.VM), "what instances are: vm (QEMU), container (systemd-nspawn, needs root) or simulated")
 	f.StringVar(&l.state, "state", filepath.Join("build", "local"), "`folder` that keeps the embedded AWS between runs")
 	f.StringVar(&l.cache, "cache", "", "`folder` of base images and packages (default: the user's cache folder)")
-	f.StringVar(&l.functions, "functions", filepath.Join("build", "lambda"), "`folder` of the functions' programs, which \"make functions\" builds")
-	f.StringVar(&l.goss, "goss", filepath.Join("build", "tools", "goss"), "the check engine's `file`, which \"make goss\" builds")
+	f.StringVar(&l.functions, "functions", filepath.Join("build", "lambda", runtime.GOARCH), "`folder` of the functions' programs, which \"make functions\" builds")
+	f.StringVar(&l.goss, "goss", filepath.Join("build", "goss", runtime.GOARCH), "the check engine's `file`, which \"make goss\" builds")
 	f.StringVar(&l.official.URL, "base-url", "", "use a distribution's official cloud image instead of building a base")
 	f.StringVar(&l.official.SHA256, "base-sha256", "", "SHA-256 of the file at --base-url")
 	f.BoolVarP(&l.verbose, "verbose", "v", false, "log what the embedded AWS does, on stderr")

@@ -103,7 +103,7 @@ func (a *app) tellLocal(factory *rehearsal.Factory, deployed bool) error {
 	}
 	exports := "export " + strings.Join(factory.Cloud.Environment(), "\nexport ")
 	if !deployed {
-		_, err := fmt.Fprintf(a.out, "# embedded AWS at %s, guests are %s\n# nothing is deployed: npx aws-cdk deploy\n%s\n", factory.URL, factory.Guests, exports)
+		_, err := fmt.Fprintf(a.out, "# embedded AWS at %s, guests are %s\n# nothing is deployed: .tools/cdk.sh deploy\n%s\n", factory.URL, factory.Guests, exports)
 		return err
 	}
 	_, err := fmt.Fprintf(a.out, "# embedded AWS at %s, guests are %s\n# state machine %s\nexport %s=%s\n%s\n",

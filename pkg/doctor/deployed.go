@@ -26,7 +26,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-const redeploy = "deploy the factory again (npx aws-cdk deploy)"
+const redeploy = "deploy the factory again (.tools/cdk.sh deploy)"
 
 // setting is one of the environment that all functions share; without it there
 // is nothing to look at.

@@ -33,7 +33,7 @@ type deployment struct {
 
 func (d deployment) found() bool { return d.machine != "" }
 
-const deployHint = "deploy the factory (npx aws-cdk deploy), or choose its region with --region or its machine with --state-machine"
+const deployHint = "deploy the factory (.tools/cdk.sh deploy), or choose its region with --region or its machine with --state-machine"
 
 type identityAPI interface {
 	GetCallerIdentity(context.Context, *sts.GetCallerIdentityInput, ...func(*sts.Options)) (*sts.GetCallerIdentityOutput, error)
@@ -202,7 +202,7 @@ func (c comparison) compare(state, key string, want, have any) {
 // judgeDefinition: another version may well have another workflow; the same one
 // may not.
 func judgeDefinition(machine string, different []string, deployed, own string) Finding {
-	const redeploy = "deploy again from this version's sources (npx aws-cdk deploy), or run the doctor of the version that is deployed"
+	const redeploy = "deploy again from this version's sources (.tools/cdk.sh deploy), or run the doctor of the version that is deployed"
 	switch {
 	case len(different) == 0:
 		return fine(machine, "its definition is that of this version")
@@ -247,12 +247,12 @@ func functions(ctx context.Context, api functionAPI, arns map[workflow.Stage]str
 		arn := arns[spec.Stage]
 		looked := "function " + string(spec.Stage)
 		if arn == "" {
-			out = append(out, problem(looked, "deploy the factory again (npx aws-cdk deploy)", "no state of the machine invokes it"))
+			out = append(out, problem(looked, "deploy the factory again (.tools/cdk.sh deploy)", "no state of the machine invokes it"))
 			continue
 		}
 		c, err := api.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &arn})
 		if awserr.IsNotFound(err) || awserr.Is(err, "ResourceNotFoundException") {
-			out = append(out, problem(looked, "deploy the factory again (npx aws-cdk deploy)", "%s does not exist: executions will fail there", arn))
+			out = append(out, problem(looked, "deploy the factory again (.tools/cdk.sh deploy)", "%s does not exist: executions will fail there", arn))
 			continue
 		}
 		if err != nil {
@@ -291,7 +291,7 @@ func judgeFunction(looked string, c *lambda.GetFunctionConfigurationOutput) (Fin
 	case c.State != "" && c.State != lambdatypes.StateActive && c.State != lambdatypes.StateInactive: // which wakes up
 		return problem(looked, "aws lambda get-function --function-name "+aws.ToString(c.FunctionArn), "it is %s: %s", c.State, aws.ToString(c.StateReason)), true
 	case c.LastUpdateStatus == lambdatypes.LastUpdateStatusFailed:
-		return problem(looked, "deploy the factory again (npx aws-cdk deploy)", "its last update failed: %s", aws.ToString(c.LastUpdateStatusReason)), true
+		return problem(looked, "deploy the factory again (.tools/cdk.sh deploy)", "its last update failed: %s", aws.ToString(c.LastUpdateStatusReason)), true
 	}
 	return Finding{}, false
 }
@@ -314,7 +314,7 @@ func judgeVersions(versions map[string][]string, own string) (Finding, bool) {
 	for _, v := range slices.Sorted(maps.Keys(versions)) {
 		parts = append(parts, fmt.Sprintf("%q: %s", v, list(versions[v])))
 	}
-	return problem(looked, "deploy the factory again (npx aws-cdk deploy)", "the functions are of different versions, so a plan made by one may not be read by the next: %s", strings.Join(parts, "; ")), true
+	return problem(looked, "deploy the factory again (.tools/cdk.sh deploy)", "the functions are of different versions, so a plan made by one may not be read by the next: %s", strings.Join(parts, "; ")), true
 }
 
 func environmentOf(ctx context.Context, api functionAPI, arn string) (map[string]string, error) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/cost"
+	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 )
 
@@ -21,9 +22,7 @@ const (
 	EnvSecurityGroups  = "AMI_FACTORY_SECURITY_GROUP_IDS"
 	EnvSubnets         = "AMI_FACTORY_SUBNET_IDS"
 	EnvVersion         = "AMI_FACTORY_VERSION"
-	EnvGossKey         = "AMI_FACTORY_GOSS_KEY"
-	EnvGossBucket      = "AMI_FACTORY_GOSS_BUCKET" // where the check engine is, if not in the factory's bucket
-	EnvGossSHA256      = "AMI_FACTORY_GOSS_SHA256"
+	EnvEngines         = "AMI_FACTORY_CHECK_ENGINES"        // JSON of program.Engines
 	EnvGuestEndpoint   = "AMI_FACTORY_GUEST_ENDPOINT_URL"   // where guests reach S3, if not where functions do
 	EnvParameters      = "AMI_FACTORY_COMPONENT_PARAMETERS" // JSON, see component.ParseDeployment
 	EnvPrices          = "AMI_FACTORY_PRICES"               // JSON, see cost.ListPrices
@@ -59,9 +58,6 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 			SecurityGroupIDs: list(getenv(EnvSecurityGroups)),
 			SubnetIDs:        list(getenv(EnvSubnets)),
 			TopicARN:         getenv(EnvTopic),
-			GossBucket:       getenv(EnvGossBucket),
-			GossKey:          getenv(EnvGossKey),
-			GossSHA256:       getenv(EnvGossSHA256),
 			Guests:           getenv(EnvGuests),
 			StateMachineARN:  getenv(EnvStateMachine),
 			EventBus:         getenv(EnvEventBus),
@@ -82,7 +78,12 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 	if c.Prices, err = cost.ListPrices(getenv(EnvPrices)); err != nil {
 		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", EnvPrices, err)
 	}
-	c.Architecture = architecture()
+	if engines := getenv(EnvEngines); engines != "" { // whose absence is reported below
+		if c.Engines, err = program.ParseEngines(engines); err != nil {
+			return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", EnvEngines, err)
+		}
+	}
+	c.Architecture = program.AWS(runtime.GOARCH)
 	if hours := getenv(EnvFindingHours); hours != "" {
 		if c.FindingHours, err = strconv.Atoi(hours); err != nil || c.FindingHours < 1 {
 			return Config{}, fmt.Errorf("%s is %q (allowed: whole hours, at least 1); correct it where the factory is deployed", EnvFindingHours, hours)
@@ -92,7 +93,7 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 		c.Guests = "ec2"
 	}
 	var missing []string
-	for _, name := range []string{EnvRegion, EnvBucket, EnvTopic, EnvInstanceProfile, EnvVersion, EnvGossKey, EnvGossSHA256} {
+	for _, name := range []string{EnvRegion, EnvBucket, EnvTopic, EnvInstanceProfile, EnvVersion, EnvEngines} {
 		if getenv(name) == "" {
 			missing = append(missing, name)
 		}
@@ -101,14 +102,6 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 		return Config{}, fmt.Errorf("the function's environment lacks %s; deploy the function again", strings.Join(missing, ", "))
 	}
 	return c, nil
-}
-
-// architecture is Lambda's name of what this program was built for.
-func architecture() string {
-	if runtime.GOARCH == "amd64" {
-		return "x86_64"
-	}
-	return runtime.GOARCH
 }
 
 // list splits a comma-separated list and drops what is empty.

@@ -241,7 +241,7 @@ func TestLog(t *testing.T) {
 func complete() map[string]string {
 	return map[string]string{
 		"AWS_REGION": "eu-west-1", "AMI_FACTORY_BUCKET": "factory", "AMI_FACTORY_TOPIC_ARN": "t", "AMI_FACTORY_INSTANCE_PROFILE": "p",
-		"AMI_FACTORY_VERSION": "1", "AMI_FACTORY_GOSS_KEY": "k", "AMI_FACTORY_GOSS_SHA256": "s",
+		"AMI_FACTORY_VERSION": "1", "AMI_FACTORY_CHECK_ENGINES": `{"x86_64":{"key":"k","sha256":"s"}}`,
 	}
 }
 
@@ -250,9 +250,9 @@ func getenv(m map[string]string) func(string) string { return func(k string) str
 func TestConfigNamesAllMissingVariablesAtOnce(t *testing.T) {
 	env := complete()
 	delete(env, "AMI_FACTORY_BUCKET")
-	delete(env, "AMI_FACTORY_GOSS_SHA256")
+	delete(env, "AMI_FACTORY_CHECK_ENGINES")
 	_, err := lambdaentry.LoadConfig(getenv(env))
-	assert.EqualError(t, err, "the function's environment lacks AMI_FACTORY_BUCKET, AMI_FACTORY_GOSS_SHA256; deploy the function again")
+	assert.EqualError(t, err, "the function's environment lacks AMI_FACTORY_BUCKET, AMI_FACTORY_CHECK_ENGINES; deploy the function again")
 }
 
 func TestConfig(t *testing.T) {

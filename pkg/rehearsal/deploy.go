@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,7 +26,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/functions"
 	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -45,7 +48,7 @@ func (f *Factory) deploy(ctx context.Context) error {
 	if err := f.deployBucket(ctx, f.Bucket); err != nil {
 		return err
 	}
-	gossKey, gossSHA256, err := f.deployAssets(ctx)
+	engine, err := f.deployEngine(ctx)
 	if err != nil {
 		return err
 	}
@@ -59,11 +62,11 @@ func (f *Factory) deploy(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("topic: %w", err)
 	}
-	if err := f.deployRoles(ctx, gossKey, aws.ToString(topic.TopicArn)); err != nil {
+	if err := f.deployRoles(ctx, engine, aws.ToString(topic.TopicArn)); err != nil {
 		return err
 	}
 	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", cloud.Region(), cloud.Account(), workflow.MachineName)
-	arns, err := f.deployFunctions(f.environment(gossKey, gossSHA256, aws.ToString(topic.TopicArn)))
+	arns, err := f.deployFunctions(f.environment(engine, aws.ToString(topic.TopicArn)))
 	if err != nil {
 		return err
 	}
@@ -98,26 +101,37 @@ func (f *Factory) assets() string {
 	return prefix + "assets-" + f.Cloud.Account() + "-" + f.Cloud.Region()
 }
 
-// deployAssets uploads the check engine.
-func (f *Factory) deployAssets(ctx context.Context) (gossKey, gossSHA256 string, err error) {
+// deployEngine uploads the check engine.
+func (f *Factory) deployEngine(ctx context.Context) (program.Engine, error) {
 	bucket := f.assets()
 	if err := f.deployBucket(ctx, bucket); err != nil {
-		return "", "", err
+		return program.Engine{}, err
 	}
 	goss, err := os.ReadFile(f.opts.GossFile)
 	if err != nil {
-		return "", "", fmt.Errorf("check engine: %w", err)
+		return program.Engine{}, fmt.Errorf("check engine: %w", err)
 	}
-	gossSHA256 = sha(goss)
-	gossKey = "tools/goss-" + gossSHA256
-	if _, err := f.Cloud.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &bucket, Key: &gossKey}); err == nil {
-		return gossKey, gossSHA256, nil
+	sum := sha(goss)
+	engine := program.Engine{Bucket: bucket, Key: "tools/goss-" + sum, SHA256: sum, Version: program.ModuleVersion(f.opts.GossFile, "github.com/goss-org/goss")}
+	if _, err := f.Cloud.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &bucket, Key: &engine.Key}); err == nil {
+		return engine, nil
 	}
-	_, err = f.Cloud.S3.PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &gossKey, Body: bytes.NewReader(goss)})
+	_, err = f.Cloud.S3.PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &engine.Key, Body: bytes.NewReader(goss)})
 	if err != nil {
-		return "", "", fmt.Errorf("check engine: %w", err)
+		return program.Engine{}, fmt.Errorf("check engine: %w", err)
 	}
-	return gossKey, gossSHA256, nil
+	return engine, nil
+}
+
+// engines is what the functions read of the check engines. Real guests have this
+// machine's processor; simulated ones are of every architecture and run none.
+func (f *Factory) engines(engine program.Engine) string {
+	all := program.Engines{program.AWS(runtime.GOARCH): engine}
+	if f.opts.Guests == vm.Simulated {
+		all["x86_64"], all["arm64"] = engine, engine
+	}
+	raw, _ := json.Marshal(all) // texts marshal
+	return string(raw)
 }
 
 // deployKeys makes a customer key with the same alias in every region, which the

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -233,6 +235,26 @@ func (o *Options) checkPrograms() error {
 		return fmt.Errorf("%d of the factory's programs are not built, the first is %s: run `make build` in the project's folder, or say where they are with --functions and --goss",
 			len(missing), missing[0])
 	}
+	return o.checkArchitecture()
+}
+
+// checkArchitecture refuses programs that cannot run here: functions run on this
+// machine, and guests have its processor. Simulated guests run no engine.
+func (o *Options) checkArchitecture() error {
+	var files []string
+	if o.FunctionsDir != "" {
+		for _, spec := range workflow.Functions() {
+			files = append(files, filepath.Join(o.FunctionsDir, string(spec.Stage), "bootstrap"))
+		}
+	}
+	if o.Guests != vm.Simulated {
+		files = append(files, o.GossFile)
+	}
+	for _, file := range files {
+		if err := program.MustRunOn(file, runtime.GOARCH); err != nil {
+			return fmt.Errorf("%w: run `make build` in the project's folder, or name others with --functions and --goss", err)
+		}
+	}
 	return nil
 }
 
@@ -269,7 +291,6 @@ func (f *Factory) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// environment of all functions.
 // environmentOf is what a function is told beside what all are.
 func (f *Factory) environmentOf(s workflow.Stage, all map[string]string) map[string]string {
 	env := maps.Clone(all)
@@ -280,15 +301,13 @@ func (f *Factory) environmentOf(s workflow.Stage, all map[string]string) map[str
 	return env
 }
 
-func (f *Factory) environment(gossKey, gossSHA256, topic string) map[string]string {
+func (f *Factory) environment(engine program.Engine, topic string) map[string]string {
 	env := map[string]string{
 		lambdaentry.EnvBucket:          f.Bucket,
 		lambdaentry.EnvTopic:           topic,
 		lambdaentry.EnvInstanceProfile: builderProfile,
 		lambdaentry.EnvVersion:         f.opts.Version,
-		lambdaentry.EnvGossBucket:      f.assets(),
-		lambdaentry.EnvGossKey:         gossKey,
-		lambdaentry.EnvGossSHA256:      gossSHA256,
+		lambdaentry.EnvEngines:         f.engines(engine),
 		lambdaentry.EnvGuests:          f.Guests,
 		lambdaentry.EnvGuestEndpoint:   "http://" + guestHost,
 		lambdaentry.EnvEndpoint:        f.URL,

@@ -14,6 +14,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/scheduler"
 	"github.com/ami-factory/ami-factory/pkg/partition"
+	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -43,11 +44,11 @@ func trust(service string) json.RawMessage {
 
 // deployRoles gives each role the trust and the policies that infra gives it on
 // AWS.
-func (f *Factory) deployRoles(ctx context.Context, gossKey, topicARN string) error {
+func (f *Factory) deployRoles(ctx context.Context, engine program.Engine, topicARN string) error {
 	here := partition.OrDefault(f.Cloud.Region())
 	deployment := workflow.Deployment{
 		Partition: here.ID, Account: f.Cloud.Account(), Region: f.Cloud.Region(), URLSuffix: here.DNSSuffix,
-		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngine: "arn:aws:s3:::" + f.assets() + "/" + gossKey,
+		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngines: []string{"arn:aws:s3:::" + engine.Bucket + "/" + engine.Key},
 		BuilderRole: f.roleARN(strings.TrimPrefix(builderProfile, prefix)), Topic: topicARN,
 		TargetAccounts: f.targetAccounts(), SourceOwners: f.accounts(func(r *recipe.Recipe) []string { return []string{r.Source.Owner} }),
 	}

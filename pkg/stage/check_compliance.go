@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"regexp"
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
@@ -110,7 +109,7 @@ func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.Bu
 		RecipeDigest: p.Fingerprint,
 		ImageID:      in.ImageID,
 		InstanceID:   in.InstanceID,
-		Engine:       compliance.Engine{Name: "goss", Version: versionIn(s.Settings.GossKey)},
+		Engine:       compliance.Engine{Name: "goss", Version: s.Settings.Engines[p.Recipe.Architecture].Version},
 		Guests:       s.Settings.guests(),
 	})
 	if err != nil {
@@ -130,11 +129,6 @@ func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.Bu
 
 // complianceKey is where the normalised results are kept, passed or not.
 func complianceKey(e Execution) string { return executionKey(e, "compliance.json") }
-
-// versionIn finds the version in an object's key, such as tools/goss-v0.4.10.
-func versionIn(key string) string {
-	return regexp.MustCompile(`v\d+\.\d+\.\d+`).FindString(key)
-}
 
 // codeOr is err's own code, or the fallback when it has none.
 func codeOr(err error, fallback failure.Code) failure.Code {

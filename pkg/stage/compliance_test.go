@@ -18,10 +18,16 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/program"
 )
 
+// engines is a deployment with a check engine for x86_64.
+func engines() program.Engines {
+	return program.Engines{"x86_64": {Key: "tools/goss-v0.4.10-amd64", SHA256: "g055", Version: "v0.4.10"}}
+}
+
 func settings() Settings {
-	return Settings{Region: home, GossKey: "tools/goss-v0.4.10-amd64", GossSHA256: "g055", Guests: "vm qemu 7.2.22", TopicARN: "arn:topic"}
+	return Settings{Region: home, Engines: engines(), Guests: "vm qemu 7.2.22", TopicARN: "arn:topic"}
 }
 
 func TestRunCompliance(t *testing.T) {
@@ -55,7 +61,7 @@ func TestTheCheckEngineMayLieInABucketOfItsOwn(t *testing.T) {
 	store := s.store()
 	store.Presign = presignRecorder{s, presigned}
 	r := RunCompliance{Settings: settings(), Store: store, SSM: m, UserData: fstest.MapFS{checksScript: {Data: []byte("x")}}}
-	r.Settings.GossBucket = "assets"
+	r.Settings.Engines = program.Engines{"x86_64": {Bucket: "assets", Key: "tools/goss-v0.4.10-amd64", SHA256: "g055"}}
 	_, err := r.Run(t.Context(), ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"})
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{
@@ -86,7 +92,9 @@ func TestRunComplianceFails(t *testing.T) {
 		change func(*RunCompliance, *fakeS3, *fakeSSM)
 		want   failure.Code
 	}{
-		"no engine is deployed": {func(r *RunCompliance, _ *fakeS3, _ *fakeSSM) { r.Settings.GossKey = "" }, failure.ComplianceFailed},
+		"no engine is deployed": {func(r *RunCompliance, _ *fakeS3, _ *fakeSSM) {
+			r.Settings.Engines = program.Engines{"arm64": {Key: "k", SHA256: "g055"}}
+		}, failure.ComplianceFailed},
 		"the script is missing": {func(r *RunCompliance, _ *fakeS3, _ *fakeSSM) { r.UserData = fstest.MapFS{} }, failure.Internal},
 		"SSM refuses": {func(_ *RunCompliance, _ *fakeS3, m *fakeSSM) {
 			m.faults["SendCommand"] = []error{awsErr("InvalidInstanceId")}

@@ -274,7 +274,7 @@ func (w *triggerWorld) night(t *testing.T) []string {
 	var lines bytes.Buffer
 	_, err := StartBuilds{
 		Resolve: Resolve{
-			Settings: Settings{Region: home, Version: "1.0.0", Guests: "simulated: of a test", StateMachineARN: machineARN, TopicARN: "arn:topic"}, Store: w.s3.store(),
+			Settings: Settings{Region: home, Version: "1.0.0", Guests: "simulated: of a test", StateMachineARN: machineARN, TopicARN: "arn:topic", Engines: engines()}, Store: w.s3.store(),
 			Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
 			EC2:    func(r string) ResolveEC2 { return w.ec2[r] }, SSM: func(r string) distribution.ParameterReader { return w.ssm[r] }, UserData: w.fs, Metrics: &lines,
 		},

@@ -79,6 +79,9 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	if out.UpToDate {
 		return out, tell(s.Metrics, in.Now, metric.Of(metric.Executions, 1, evidence.UpToDate))
 	}
+	if _, err := s.Settings.engine(p.Recipe.Architecture); err != nil { // known now, and needed after the whole bake
+		return out, err
+	}
 	return out, s.reach(ctx, *p)
 }
 

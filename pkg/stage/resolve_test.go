@@ -20,6 +20,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/source"
 )
 
@@ -72,10 +73,11 @@ func userTree(recipe string) fstest.MapFS {
 
 type resolveWorld struct {
 	*world
-	in     ResolveInput
-	fs     fstest.MapFS
-	given  component.Deployment
-	guests string
+	in      ResolveInput
+	fs      fstest.MapFS
+	given   component.Deployment
+	guests  string
+	engines program.Engines
 }
 
 func newResolveWorld() *resolveWorld {
@@ -85,7 +87,7 @@ func newResolveWorld() *resolveWorld {
 	}
 	w.ssm[home].parameters["/aws/base"] = baseID
 	w.ec2[home].images = []types.Image{base(baseID)}
-	return &resolveWorld{world: w, fs: userTree(resolveRecipe), guests: "simulated: of a test", in: ResolveInput{
+	return &resolveWorld{world: w, fs: userTree(resolveRecipe), engines: engines(), guests: "simulated: of a test", in: ResolveInput{
 		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, Stage: "Resolve", Now: start, Recipe: "sample",
 	}}
 }
@@ -100,7 +102,7 @@ func base(id string) types.Image {
 func (w *resolveWorld) run(t *testing.T) (ResolveOutput, error) {
 	t.Helper()
 	return Resolve{
-		Settings: Settings{Region: home, Version: "1.0.0", Guests: w.guests, Parameters: w.given}, Store: w.s3.store(),
+		Settings: Settings{Region: home, Version: "1.0.0", Guests: w.guests, Parameters: w.given, Engines: w.engines}, Store: w.s3.store(),
 		Source:   source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
 		EC2:      func(r string) ResolveEC2 { return w.ec2[r] },
 		SSM:      func(r string) distribution.ParameterReader { return w.ssm[r] },
@@ -272,4 +274,13 @@ func TestResolveWithoutPointersLooksForTheTags(t *testing.T) {
 	out, err := w.run(t)
 	require.NoError(t, err)
 	assert.True(t, out.UpToDate)
+}
+
+// It would be needed only after the whole bake.
+func TestResolveRefusesARecipeWhoseGuestsHaveNoCheckEngine(t *testing.T) {
+	w := newResolveWorld()
+	w.engines = program.Engines{"arm64": {Key: "k", SHA256: "s"}}
+	_, err := w.run(t)
+	require.ErrorContains(t, err, "the deployment has no check engine for x86_64 guests, only for arm64: build it with `make goss GOARCH=amd64` and deploy again")
+	assert.Equal(t, failure.ComplianceFailed, failure.CodeOf(err))
 }

@@ -60,8 +60,9 @@ func (s RunCompliance) Run(ctx context.Context, in ComplianceInput) (RunComplian
 // verifier has no credentials of the factory: what it may read and write is in
 // the addresses.
 func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.BuildPlan) (string, error) {
-	if s.Settings.GossKey == "" || s.Settings.GossSHA256 == "" {
-		return "", failure.New(failure.ComplianceFailed, "the deployment names no check engine (AMI_FACTORY_GOSS_KEY and AMI_FACTORY_GOSS_SHA256)")
+	engine, err := s.Settings.engine(p.Recipe.Architecture)
+	if err != nil {
+		return "", err
 	}
 	body, err := fs.ReadFile(s.UserData, checksScript)
 	if err != nil {
@@ -72,11 +73,11 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 		return "", err
 	}
 	ttl := time.Duration(p.Recipe.Checks.Timeout) + urlSlack
-	engine := s.Store
-	if b := s.Settings.GossBucket; b != "" { // a deployment's assets have a bucket of their own
-		engine.Bucket = b
+	assets := s.Store
+	if engine.Bucket != "" { // a deployment's assets have a bucket of their own
+		assets.Bucket = engine.Bucket
 	}
-	gossURL, gossErr := engine.GetURL(ctx, s.Settings.GossKey, ttl)
+	gossURL, gossErr := assets.GetURL(ctx, engine.Key, ttl)
 	checksURL, checksErr := s.Store.GetURL(ctx, checks.Key, ttl)
 	resultsURL, resultsErr := s.Store.PutURL(ctx, rawResultsKey(in.Execution), ttl)
 	if err := errors.Join(gossErr, checksErr, resultsErr); err != nil {
@@ -84,7 +85,7 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 	}
 	var b strings.Builder
 	for _, v := range [][2]string{
-		{"GOSS_URL", gossURL}, {"GOSS_SHA256", s.Settings.GossSHA256},
+		{"GOSS_URL", gossURL}, {"GOSS_SHA256", engine.SHA256},
 		{"CHECKS_URL", checksURL}, {"CHECKS_SHA256", checks.SHA256},
 		{"RESULTS_PUT_URL", resultsURL},
 	} {

@@ -1,11 +1,16 @@
 package stage
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/cost"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/program"
 )
 
 // Settings of a deployed factory, the same for all executions.
@@ -14,13 +19,11 @@ type Settings struct {
 	Version          string // of the factory, part of every fingerprint
 	InstanceProfile  string // name or ARN
 	SecurityGroupIDs []string
-	SubnetIDs        []string // used where a recipe names none; none at all means the default VPC
-	TopicARN         string   // empty: no message is sent
-	GossBucket       string   // of the check engine; empty: the factory's bucket
-	GossKey          string   // of the check engine, in that bucket
-	GossSHA256       string
-	StateMachineARN  string // of the workflow; for triggers only
-	EventBus         string // the factory's own; for triggers only
+	SubnetIDs        []string        // used where a recipe names none; none at all means the default VPC
+	TopicARN         string          // empty: no message is sent
+	Engines          program.Engines // the check engines for guests
+	StateMachineARN  string          // of the workflow; for triggers only
+	EventBus         string          // the factory's own; for triggers only
 	// AnnouncementTopics are those whose messages are heard; for triggers only.
 	AnnouncementTopics []string
 	FindingHours       int                  // at least between two builds for vulnerabilities; for triggers only; 0: the default
@@ -34,6 +37,17 @@ type Settings struct {
 func (s Settings) onEC2() bool {
 	kind := s.guests().Kind
 	return kind == "" || kind == "ec2"
+}
+
+// engine is the check engine for guests of an architecture.
+func (s Settings) engine(architecture string) (program.Engine, error) {
+	engine, ok := s.Engines[architecture]
+	if !ok {
+		have := strings.Join(slices.Sorted(maps.Keys(s.Engines)), " and ")
+		return program.Engine{}, failure.New(failure.ComplianceFailed, "the deployment has no check engine for %s guests, only for %s: build it with `make goss GOARCH=%s` and deploy again",
+			architecture, cmp.Or(have, "none"), program.GOARCH(architecture))
+	}
+	return engine, nil
 }
 
 // guests is the Guests setting taken apart: the kind is its first word.

@@ -117,7 +117,7 @@ func (w *triggerWorld) tell(t *testing.T, kind, detail string) (StartBuildsOutpu
 
 func (w *triggerWorld) tellAt(t *testing.T, at time.Time, kind, detail string) (StartBuildsOutput, error) {
 	t.Helper()
-	settings := Settings{Region: home, Version: "1.0.0", Guests: "simulated: of a test", StateMachineARN: machineARN, TopicARN: "arn:topic"}
+	settings := Settings{Region: home, Version: "1.0.0", Guests: "simulated: of a test", StateMachineARN: machineARN, TopicARN: "arn:topic", Engines: engines()}
 	return StartBuilds{
 		Resolve: Resolve{
 			Settings: settings, Store: w.s3.store(), Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},

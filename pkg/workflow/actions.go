@@ -10,7 +10,7 @@ const (
 	AnyResource       Resource = "*"
 	Bucket            Resource = "bucket"             // the factory's bucket itself
 	BucketObjects     Resource = "bucket-objects"     // its objects
-	CheckEngine       Resource = "check-engine"       // the object that holds goss
+	CheckEngine       Resource = "check-engine"       // the objects that hold goss, one an architecture of guests
 	SourceParameters  Resource = "source-parameters"  // /aws/service/* public parameters
 	PointerParameters Resource = "pointer-parameters" // /ami-factory/* parameters in every region
 	FactoryInstances  Resource = "factory-instances"  // those that bear the factory's tags

@@ -17,7 +17,7 @@ type Deployment struct {
 	Partition, Account, Region string
 	URLSuffix                  string   // of host names in the partition, such as amazonaws.com
 	Bucket                     string   // ARN
-	CheckEngine                string   // ARN of the object that holds goss
+	CheckEngines               []string // ARNs of the objects that hold goss
 	BuilderRole                string   // ARN
 	Topic                      string   // ARN
 	Keys                       []string // ARNs of customer keys; any key of the account, by way of EC2, when empty
@@ -110,7 +110,7 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 	case BucketObjects:
 		return []Statement{allow(nil, d.Bucket+"/*")}
 	case CheckEngine:
-		return []Statement{allow(nil, d.CheckEngine)}
+		return []Statement{allow(nil, d.CheckEngines...)}
 	case SourceParameters:
 		return []Statement{allow(nil, d.arn("ssm", "*", "", "parameter/aws/service/*"))}
 	case PointerParameters:

@@ -11,7 +11,7 @@ import (
 )
 
 var deployment = Deployment{
-	Partition: "aws", Account: "111122223333", Region: "eu-west-1", URLSuffix: "amazonaws.com", Bucket: "arn:aws:s3:::b", CheckEngine: "arn:aws:s3:::assets/goss",
+	Partition: "aws", Account: "111122223333", Region: "eu-west-1", URLSuffix: "amazonaws.com", Bucket: "arn:aws:s3:::b", CheckEngines: []string{"arn:aws:s3:::assets/goss"},
 	BuilderRole: "arn:aws:iam::111122223333:role/builder", Topic: "arn:aws:sns:eu-west-1:111122223333:t",
 	TargetAccounts: []string{"210987654321"},
 }

@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -360,7 +361,7 @@ write_files:
 				require.NoError(t, err)
 				sets = append(sets, compliance.Set{Component: a.component, Specs: c.Controls, Values: map[string]string{"startWithoutUserData": "false"}})
 			}
-			return failedControls(t, g, "../../build/tools/goss", sets)
+			return failedControls(t, g, "../../build/goss/"+runtime.GOARCH, sets)
 		}
 		assert.Empty(t, failing())
 		journal := g.output(t, "journalctl --no-pager -u ami-factory-agent@newrelic-infra")

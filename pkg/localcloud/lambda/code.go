@@ -10,10 +10,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/program"
 )
 
 // maxUnpacked is how large a function's code may be, in bytes.
@@ -56,6 +58,12 @@ func (s *Service) unpack(k scope.Key, c *configuration, code []byte) error {
 	}
 	if err := extract(r, dir); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
+	}
+	// Functions run on this machine's processor. AWS has both, so that this is told
+	// when the function is made, not as a failure of its first invocation.
+	if err := program.MustRunOn(filepath.Join(dir, "bootstrap"), runtime.GOARCH); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(invalid("the bootstrap of %s is built for another processor than this machine's, where the embedded AWS runs it: deploy it for %s",
+			c.Name, program.AWS(runtime.GOARCH)), os.RemoveAll(dir))
 	}
 	absolute, err := filepath.Abs(dir)
 	if err != nil {
