@@ -32,12 +32,21 @@ type local struct {
 	verbose                               bool
 	given                                 parameters
 	standIns                              bool
+	local                                 bool // --state or --guests is given: the embedded AWS is meant, whatever the environment says
 }
 
-func (l *local) register(c *cobra.Command) {
+// registerState adds the flags of commands that read what an embedded AWS keeps.
+func (l *local) registerState(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&l.guests, "guests", string(vm.VM), "what instances are: vm (QEMU), container (systemd-nspawn, needs root) or simulated")
+	_ = c.RegisterFlagCompletionFunc("guests", cobra.FixedCompletions(guestKinds(), cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	f.StringVar(&l.state, "state", filepath.Join("build", "local"), "`folder` that keeps the embedded AWS between runs")
+}
+
+// register adds the flags of commands that start the embedded AWS.
+func (l *local) register(c *cobra.Command) {
+	l.registerState(c)
+	f := c.Flags()
 	f.StringVar(&l.cache, "cache", "", "`folder` of base images and packages (default: the user's cache folder)")
 	f.StringVar(&l.functions, "functions", filepath.Join("build", "lambda", runtime.GOARCH), "`folder` of the functions' programs, which \"make functions\" builds")
 	f.StringVar(&l.goss, "goss", filepath.Join("build", "goss", runtime.GOARCH), "the check engine's `file`, which \"make goss\" builds")
@@ -124,8 +133,10 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 			return a.runBake(c.Context(), l, in)
 		},
 	}
+	c.ValidArgsFunction = once(a.recipes)
 	l.register(c)
 	l.registerDeployment(c)
+	a.registerUserData(c)
 	c.Flags().BoolVar(&in.Force, "force", false, "bake even when nothing changed")
 	c.Flags().StringVar(&in.Source, "source", "", "AMI id to build on instead of the recipe's source")
 	return c
@@ -162,7 +173,7 @@ func (a *app) runBake(ctx context.Context, l local, in rehearsal.BakeInput) (err
 	if a.format == "json" {
 		err = a.json(summary)
 	} else {
-		err = writeSummary(a.out, summary)
+		err = writeSummary(a.coloured(a.out), summary)
 	}
 	if code := exitCode(summary.Status); err == nil && code != exitOK {
 		return &exitError{code: code}

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
 
 	"github.com/ami-factory/ami-factory/pkg/execution"
@@ -50,9 +51,30 @@ func (d deployed) client(ctx context.Context) (*sfn.Client, string, error) {
 	return api, arn, err
 }
 
-// awsConfig is that of the environment, in a region if one is given.
+// namesAWS is what in the environment names an AWS to ask, as a person would say
+// it; empty when nothing does. What the SDK finds elsewhere, such as on an EC2
+// instance or in the shared files' default profile, is used only when it is asked
+// for.
+func namesAWS() string {
+	for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"} {
+		if value := os.Getenv(name); value != "" {
+			return name + "=" + value
+		}
+	}
+	for _, name := range []string{
+		"AWS_ENDPOINT_URL_EC2", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+	} {
+		if os.Getenv(name) != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// awsConfig is that of the environment, in a region if one is given. The SDK logs
+// nothing: what fails is an error, and stderr is for people.
 func awsConfig(ctx context.Context, region string) (aws.Config, error) {
-	var opts []func(*awsconfig.LoadOptions) error
+	opts := []func(*awsconfig.LoadOptions) error{awsconfig.WithLogger(logging.Nop{})}
 	if region != "" {
 		opts = append(opts, awsconfig.WithRegion(region))
 	}
@@ -98,6 +120,7 @@ behind, 130 interrupted.`,
 			return a.runBuild(c.Context(), to, in, name, noWait)
 		},
 	}
+	c.ValidArgsFunction = once(a.recipes)
 	to.register(c)
 	c.Flags().BoolVar(&in.Force, "force", false, "build even when nothing changed")
 	c.Flags().StringVar(&in.Source, "source", "", "AMI id to build on instead of the recipe's source")
@@ -143,7 +166,7 @@ func (a *app) runBuild(ctx context.Context, to deployed, in execution.Input, nam
 	if a.format == "json" {
 		err = a.json(result)
 	} else {
-		err = writeResult(a.out, in.Recipe, result)
+		err = writeResult(a.coloured(a.out), in.Recipe, result)
 	}
 	if code := exitCode(result.Status); err == nil && code != exitOK {
 		return &exitError{code: code}

@@ -10,12 +10,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/report"
 )
@@ -29,20 +30,6 @@ const (
 	exitLeft        = 4 // something could not be removed
 	exitInterrupted = 130
 )
-
-// Version of this build; the Makefile sets it.
-var Version string // the linker writes it
-
-// version falls back to what the Go toolchain recorded.
-func version() string {
-	if Version != "" {
-		return Version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return "dev"
-}
 
 // exitError carries an exit code; its message has been printed, or is err's.
 type exitError struct {
@@ -65,6 +52,7 @@ type app struct {
 	out, err io.Writer
 	format   string // text | json
 	userdata string
+	printed  bool                     // the command has printed its data as JSON
 	tune     func(*rehearsal.Options) // changes what flags ask for; nil: nothing
 }
 
@@ -87,27 +75,43 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return a.exit(ctx, root.ExecuteContext(ctx))
 }
 
+// exit reports an error and returns the exit code. With --output json the error is
+// also the command's data, since a program that reads stdout would find nothing
+// there; a command that printed its data has already said what happened.
 func (a *app) exit(ctx context.Context, err error) int {
 	if err == nil {
 		return exitOK
 	}
 	var coded *exitError
 	var invalid *report.InvalidError
+	code, message, problems := exitFailed, err.Error(), report.Problems(nil)
 	switch {
 	case errors.As(err, &coded):
-		if msg := coded.Error(); msg != "" {
-			_, _ = fmt.Fprintln(a.err, "ami-factory:", msg)
-		}
-		return coded.code
+		code, message = coded.code, coded.Error()
 	case errors.As(err, &invalid):
-		_ = invalid.Problems.Print(a.err)
-		return exitFailed
+		message, problems = fmt.Sprintf("%d problems", len(invalid.Problems)), invalid.Problems
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		_, _ = fmt.Fprintln(a.err, "ami-factory: interrupted")
-		return exitInterrupted
+		code, message = exitInterrupted, "interrupted"
+	case errors.Is(err, recipe.ErrUnknown), errors.Is(err, component.ErrUnknown):
+		code = exitUsage
 	}
-	_, _ = fmt.Fprintln(a.err, "ami-factory:", err)
-	return exitFailed
+	switch {
+	case problems != nil:
+		_ = problems.Print(a.coloured(a.err))
+	case message != "":
+		_, _ = fmt.Fprintln(a.err, "ami-factory:", message)
+	}
+	if a.format == "json" && !a.printed && message != "" {
+		_ = a.json(failed{Error: message, ExitCode: code, Problems: problems}) // stderr has it too
+	}
+	return code
+}
+
+// failed is a command's data under --output json when it has no other.
+type failed struct {
+	Error    string          `json:"error"`
+	ExitCode int             `json:"exitCode"`
+	Problems report.Problems `json:"problems,omitempty"`
 }
 
 func (a *app) root() *cobra.Command {
@@ -134,10 +138,10 @@ says so, talk to AWS.`,
 			}
 			return nil
 		},
-	}, a.lint(), a.plan(), a.schema(), a.components(), a.userData(), a.bake(), a.build(), a.resume(), a.doctor(), a.local(), a.images())
+	}, a.lint(), a.plan(), a.schema(), a.components(), a.userData(), a.bake(), a.build(), a.resume(), a.doctor(), a.local(), a.images(), a.version())
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "what to print on stdout: text or json")
-	root.PersistentFlags().StringVar(&a.userdata, "userdata", "",
-		"`folder` of recipes and components (default: ./userdata if there is one, else the copy built in)")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+	root.Flags().Bool("version", false, "print the version")                                                                            // defined here, since cobra would give it -v, which means --verbose
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &exitError{exitUsage, fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})
@@ -166,6 +170,7 @@ func takes(what ...string) cobra.PositionalArgs {
 
 // json prints v, indented.
 func (a *app) json(v any) error {
+	a.printed = true
 	enc := json.NewEncoder(a.out)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)

@@ -21,7 +21,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 // buffer may be read while a command writes to it.
 type buffer struct {
@@ -54,9 +54,23 @@ func call(t *testing.T, tune func(*rehearsal.Options), args ...string) result {
 
 func callIn(ctx context.Context, t *testing.T, tune func(*rehearsal.Options), args ...string) result {
 	t.Helper()
-	for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_EC2", "AWS_PROFILE"} {
-		t.Setenv(name, "")
+	withoutAWS(t)
+	return callAsIs(ctx, t, tune, args...)
+}
+
+// withoutAWS is an environment that names no AWS.
+func withoutAWS(t *testing.T) {
+	t.Helper()
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "AWS_") {
+			t.Setenv(name, "")
+		}
 	}
+}
+
+// callAsIs runs a command in the environment as it is.
+func callAsIs(ctx context.Context, t *testing.T, tune func(*rehearsal.Options), args ...string) result {
+	t.Helper()
 	var out, errOut buffer
 	a := &app{in: strings.NewReader(""), out: &out, err: &errOut, tune: tune}
 	code := a.run(ctx, args)
@@ -124,13 +138,15 @@ func TestWrongUse(t *testing.T) {
 		"a kind of guests not known":     {[]string{"bake", "debian-12-docker", "--guests", "docker"}, exitUsage, []string{`"docker"`, "allowed: vm, container, simulated"}},
 		"the same for images":            {[]string{"images", "list", "--guests", "docker"}, exitUsage, []string{`"docker"`, "allowed: vm, container, simulated"}},
 		"a base without its digest":      {[]string{"bake", "debian-12-docker", "--base-url", "https://example.org/x"}, exitUsage, []string{"--base-sha256"}},
-		"an export to nowhere":           {[]string{"images", "export", "ami-1"}, exitUsage, []string{"--output is required"}},
-		"an unknown recipe to bake":      {[]string{"bake", "debian-99"}, exitFailed, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
-		"an unknown recipe to plan":      {[]string{"plan", "debian-99"}, exitFailed, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
-		"an unknown recipe to check":     {[]string{"lint", "debian-99"}, exitFailed, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
-		"a file that does not exist":     {[]string{"lint", "no/such.yaml"}, exitFailed, []string{"no/such.yaml does not exist"}},
+		"an export to nowhere":           {[]string{"images", "export", "ami-1"}, exitUsage, []string{"takes one IMAGE and the qcow2 FILE to write"}},
+		"an unknown recipe to bake":      {[]string{"bake", "debian-99"}, exitUsage, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
+		"an unknown recipe to plan":      {[]string{"plan", "debian-99"}, exitUsage, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
+		"an unknown recipe to check":     {[]string{"lint", "debian-99"}, exitUsage, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
+		"a file that does not exist":     {[]string{"lint", "no/such.yaml"}, exitUsage, []string{"no/such.yaml does not exist"}},
 		"a folder without recipes":       {[]string{"lint", "--userdata", "testdata"}, exitFailed, []string{"testdata has no folder recipes"}},
 		"programs that are not built":    {[]string{"bake", "debian-12-docker", "--guests", "simulated", "--functions", "no/such"}, exitFailed, []string{"not built", "make build", "--functions"}},
+		"-v where nothing is verbose":    {[]string{"-v"}, exitUsage, []string{"unknown shorthand flag: 'v'"}},
+		"-o as the file of an export":    {[]string{"images", "export", "ami-1", "-o", "disk.qcow2"}, exitUsage, []string{"takes one IMAGE and the qcow2 FILE to write"}},
 		"a state that does not exist":    {[]string{"images", "list", "--state", "no/such"}, exitFailed, []string{"there is no embedded AWS in", "no/such", "--state", "--guests"}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -227,7 +243,9 @@ func TestComponentsAreListedAndShown(t *testing.T) {
 
 	page := call(t, nil, "components", "show", "docker")
 	assert.Equal(t, exitOK, page.code, page.err)
-	assert.Contains(t, page.out, "| DOCK-01 | high |")
+	assert.Regexp(t, `(?m)^DOCK-01 +high +`, page.out)
+	assert.Regexp(t, `(?m)^logMaxSize +string +10m +`, page.out)
+	assert.NotContains(t, page.out, "|", "it is for people, not Markdown")
 
 	var shown struct {
 		Parameters map[string]struct{ Default *string }
@@ -240,7 +258,7 @@ func TestComponentsAreListedAndShown(t *testing.T) {
 	assert.NotEmpty(t, shown.Controls)
 
 	unknown := call(t, nil, "components", "show", "dockr")
-	assert.Equal(t, exitFailed, unknown.code)
+	assert.Equal(t, exitUsage, unknown.code)
 	assert.Contains(t, unknown.err, `unknown component "dockr" (there are: `)
 }
 
@@ -264,4 +282,118 @@ func TestPlanWithoutAStateIsForAStandIn(t *testing.T) {
 	assert.Len(t, got.Fingerprint, 64)
 	assert.Len(t, got.Targets, 2)
 	assert.NoDirExists(t, state, "nothing is written")
+}
+
+func TestErrorsAreDataUnderOutputJSON(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		args  []string
+		code  int
+		says  string
+		place string
+	}{
+		"an unknown recipe":          {[]string{"bake", "debian-99"}, exitUsage, `unknown recipe "debian-99"`, ""},
+		"an unknown recipe to check": {[]string{"lint", "debian-99"}, exitUsage, `unknown recipe "debian-99"`, ""},
+		"an unknown component":       {[]string{"components", "show", "dockr"}, exitUsage, `unknown component "dockr"`, ""},
+		"no state":                   {[]string{"images", "list", "--state", "no/such"}, exitFailed, "there is no embedded AWS in", ""},
+		"no argument":                {[]string{"bake"}, exitUsage, "takes one RECIPE", ""},
+		"a spec without a file":      {[]string{"userdata", "check", "no/such.yaml"}, exitFailed, "no/such.yaml does not exist", ""},
+		"a wrong parameter":          {[]string{"bake", "debian-12-docker", "--component-parameter", "docker.x=1"}, exitFailed, "1 problem", "component parameters of the deployment"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := call(t, inProcess(t), append(tc.args, "--output", "json")...)
+			assert.Equal(t, tc.code, r.code)
+			assert.NotEmpty(t, r.err, "people read it too")
+			var got failed
+			require.NoError(t, json.Unmarshal([]byte(r.out), &got), r.out)
+			assert.Contains(t, got.Error, tc.says)
+			assert.Equal(t, tc.code, got.ExitCode)
+			if tc.place != "" {
+				require.NotEmpty(t, got.Problems)
+				assert.Equal(t, tc.place, got.Problems[0].File)
+			}
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	text := call(t, nil, "version")
+	assert.Equal(t, exitOK, text.code)
+	assert.Regexp(t, `^ami-factory \S+, go1\.\d+\S*, \w+/\w+\n$`, text.out)
+	var got struct{ Version string }
+	require.NoError(t, json.Unmarshal([]byte(call(t, nil, "version", "-o", "json").out), &got))
+	assert.Equal(t, version(), got.Version)
+	assert.Contains(t, call(t, nil, "--version").out, version())
+}
+
+// A shell asks the program itself, by a hidden command.
+func TestShellsCompleteNames(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"recipes to bake":        {[]string{"bake", ""}, "debian-12-docker\n"},
+		"recipes to build":       {[]string{"build", ""}, "debian-12-docker\n"},
+		"recipes to check":       {[]string{"lint", "debian-12-docker", ""}, "debian-12-full\n"},
+		"kinds of guests":        {[]string{"bake", "x", "--guests", ""}, "container\nsimulated\nvm\n"},
+		"components":             {[]string{"components", "show", ""}, "hardening\n"},
+		"formats":                {[]string{"lint", "--output", ""}, "text\njson\n"},
+		"images to try on":       {[]string{"userdata", "try", "x", "--image", ""}, "debian-12-full\n"},
+		"nothing after one name": {[]string{"bake", "debian-12-docker", ""}, ":4\n"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := call(t, nil, append([]string{"__complete"}, tc.args...)...)
+			assert.Equal(t, exitOK, r.code, r.err)
+			assert.Contains(t, r.out, tc.want)
+		})
+	}
+}
+
+func TestAnAWSThatTheEnvironmentNamesIsAskedAndSaid(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "none")
+	for sentence, tc := range map[string]struct {
+		env  map[string]string
+		args []string
+		says string // of where was looked
+	}{
+		"a profile":                 {map[string]string{"AWS_PROFILE": "absent-profile"}, nil, "absent-profile"},
+		"credentials":               {map[string]string{"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "x"}, nil, "no region is configured"},
+		"a profile, but the state":  {map[string]string{"AWS_PROFILE": "absent-profile"}, []string{"--state", state}, "there is no embedded AWS in"},
+		"a profile, but the guests": {map[string]string{"AWS_PROFILE": "absent-profile"}, []string{"--guests", "simulated", "--state", state}, "there is no embedded AWS in"},
+		"nothing":                   {nil, []string{"--state", state}, "there is no embedded AWS in"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			withoutAWS(t)
+			t.Setenv("HOME", t.TempDir())
+			t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			for name, value := range tc.env {
+				t.Setenv(name, value)
+			}
+			for _, command := range [][]string{{"images", "list"}, {"images", "show", "ami-1"}} {
+				r := callAsIs(t.Context(), t, nil, append(command, tc.args...)...)
+				assert.NotEqual(t, exitOK, r.code)
+				assert.Contains(t, r.err, tc.says)
+			}
+		})
+	}
+}
+
+func TestColoursOfATerminal(t *testing.T) {
+	for sentence, tc := range map[string]struct{ text, want string }{
+		"an error":      {"a.yaml:1:2: error: x\n", "a.yaml:1:2: \x1b[31merror\x1b[0m: x\n"},
+		"a warning":     {"a.yaml:1:2: warning: x\n", "a.yaml:1:2: \x1b[33mwarning\x1b[0m: x\n"},
+		"published":     {"status        Published in 4s\n", "status        \x1b[32mPublished\x1b[0m in 4s\n"},
+		"rejected":      {"status        Rejected in 4s\n", "status        \x1b[31mRejected\x1b[0m in 4s\n"},
+		"simulated":     {"SIMULATED: no guest\n", "\x1b[33mSIMULATED\x1b[0m: no guest\n"},
+		"anything else": {"    5 | error\n", "    5 | error\n"},
+		"several lines": {"a: error: x\nb: error: y\n", "a: \x1b[31merror\x1b[0m: x\nb: \x1b[31merror\x1b[0m: y\n"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			var out strings.Builder
+			n, err := painter{&out}.Write([]byte(tc.text))
+			require.NoError(t, err)
+			assert.Equal(t, len(tc.text), n)
+			assert.Equal(t, tc.want, out.String())
+		})
+	}
+	assert.False(t, takesColour(&strings.Builder{}), "a file or a pipe gets none")
 }

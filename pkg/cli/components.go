@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -53,7 +56,11 @@ func (a *app) components() *cobra.Command {
 		Example: "  ami-factory components show hardening\n  ami-factory components show docker --output json | jq .parameters",
 		Args:    takes("one COMPONENT"),
 		RunE:    func(_ *cobra.Command, given []string) error { return a.showComponent(given[0]) },
+
+		ValidArgsFunction: once(a.componentNames),
 	}
+	a.registerUserData(list)
+	a.registerUserData(show)
 	return group(&cobra.Command{
 		Use:   "components",
 		Short: "List and show what can be put into an image",
@@ -130,8 +137,45 @@ func (a *app) showComponent(name string) error {
 	if a.format == "json" {
 		return a.json(view(found[0]))
 	}
-	_, err = a.out.Write(found[0].Page())
-	return err
+	return view(found[0]).write(a.out)
+}
+
+// write prints the component for people; its page has the same as Markdown.
+func (v componentView) write(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(label, format string, values ...any) {
+		if text := fmt.Sprintf(format, values...); text != "" {
+			_, _ = fmt.Fprintf(w, "%s\t%s\n", label, text)
+		}
+	}
+	row("component", "%s", v.Name)
+	row("description", "%s", v.Description)
+	row("families", "%s", strings.Join(v.Families, ", "))
+	row("order", "%d", v.Order)
+	row("requires", "%s", strings.Join(v.Requires, ", "))
+	row("conflicts", "%s", strings.Join(v.Conflicts, ", "))
+	row("services", "%s", strings.Join(v.Services, ", "))
+	for i, file := range v.Files {
+		row(first(i, "files"), "%s", file)
+	}
+	if len(v.Parameters) > 0 {
+		_, _ = fmt.Fprint(w, "\nPARAMETER\tTYPE\tDEFAULT\tALLOWED\tDESCRIPTION\n")
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Parameters)) {
+		p := v.Parameters[name]
+		standard := "(required)"
+		if p.Default != nil {
+			standard = cmp.Or(*p.Default, "(empty)")
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", name, p.Type, standard, strings.Join(p.Allowed, ", "), p.Description)
+	}
+	if len(v.Controls) > 0 {
+		_, _ = fmt.Fprint(w, "\nCONTROL\tSEVERITY\tCIS\tTITLE\n")
+	}
+	for _, c := range v.Controls {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.ID, c.Severity, strings.Join(c.CIS, ", "), c.Title)
+	}
+	return w.Flush()
 }
 
 func view(c *component.Component) componentView {

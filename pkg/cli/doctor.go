@@ -63,7 +63,9 @@ Exit codes: 0 no problem, 1 there are problems, 2 wrong usage, 130 interrupted.`
 	}
 	what.register(c)
 	what.given.register(c)
+	a.registerUserData(c)
 	c.Flags().StringSliceVar(&what.recipes, "recipe", nil, "`recipes` to check for (default: all)")
+	_ = c.RegisterFlagCompletionFunc("recipe", always(a.recipes)) // the flag exists
 	c.Flags().StringVar(&what.endpoint, "endpoint-url", "", "`URL` of another AWS than Amazon's, such as that of \"local up\" (default: $AWS_ENDPOINT_URL)")
 	c.Flags().StringSliceVar(&what.subnets, "subnet-ids", nil, "`ids` of the builders' subnets, before the factory is deployed")
 	c.Flags().StringSliceVar(&what.groups, "security-group-ids", nil, "`ids` of the builders' security groups, before the factory is deployed")

@@ -5,13 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/spf13/cobra"
@@ -55,7 +53,7 @@ func (a *app) images() *cobra.Command {
 		Example: "  ami-factory images list\n  ami-factory images list --guests container --region eu-central-1 --output json",
 		Args:    takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withImages(c.Context(), l, func(api imageAPI, guests string) error {
+			return a.withImages(c, l, region, func(api imageAPI, guests string) error {
 				return a.listImages(c.Context(), api, region, guests)
 			})
 		},
@@ -65,21 +63,18 @@ func (a *app) images() *cobra.Command {
 		Example: "  ami-factory images show ami-0123456789abcdef0",
 		Args:    takes("one IMAGE"),
 		RunE: func(c *cobra.Command, given []string) error {
-			return a.withImages(c.Context(), l, func(api imageAPI, guests string) error {
+			return a.withImages(c, l, region, func(api imageAPI, guests string) error {
 				return a.showImage(c.Context(), api, region, given[0], guests)
 			})
 		},
 	}
-	var file string
 	export := &cobra.Command{
-		Use: "export IMAGE --output FILE", Short: "Write an image's disk as a qcow2 file that any QEMU boots",
-		Example: "  ami-factory images export ami-0123456789abcdef0 --output disk.qcow2\n" +
+		Use: "export IMAGE FILE", Short: "Write an image's disk as a qcow2 file that any QEMU boots",
+		Example: "  ami-factory images export ami-0123456789abcdef0 disk.qcow2\n" +
 			"  qemu-system-x86_64 -m 2048 -nographic -drive file=disk.qcow2,if=virtio",
-		Args: takes("one IMAGE"),
+		Args: takes("one IMAGE", "the qcow2 FILE to write"),
 		RunE: func(c *cobra.Command, given []string) error {
-			if file == "" {
-				return &exitError{exitUsage, fmt.Errorf("--output is required: the qcow2 file to write\nSee '%s --help'", c.CommandPath())}
-			}
+			file := given[1]
 			return a.withState(c.Context(), l, func(f *rehearsal.Factory) error {
 				found, err := find(c.Context(), f.Cloud.EC2, region, given[0])
 				if err != nil {
@@ -88,26 +83,37 @@ func (a *app) images() *cobra.Command {
 				if err := f.Export(c.Context(), found.Region, found.ImageID, file); err != nil {
 					return err
 				}
+				if a.format == "json" {
+					return a.json(map[string]string{"imageId": found.ImageID, "region": found.Region, "file": file})
+				}
 				_, err = fmt.Fprintln(a.out, file)
 				return err
 			})
 		},
 	}
-	// In place of the flag of that name that other commands have.
-	export.Flags().StringVarP(&file, "output", "o", "", "the qcow2 `file` to write")
+	show.ValidArgsFunction = once(a.imagesOf(&l))
+	export.ValidArgsFunction = func(c *cobra.Command, given []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(given) == 1 {
+			return nil, cobra.ShellCompDirectiveDefault // a file
+		}
+		return once(a.imagesOf(&l))(c, given, begun)
+	}
 	for _, c := range []*cobra.Command{list, show, export} {
-		l.register(c)
+		l.registerState(c)
 		c.Flags().StringVar(&region, "region", "", "look in this region only")
 	}
 	return group(&cobra.Command{
 		Use:   "images",
 		Short: "List, show and export what was baked",
 		Long: `List, show and export images of the embedded AWS, read from its state folder
-whether or not it runs. With AWS_ENDPOINT_URL in the environment, list and show
-ask that endpoint instead.`,
+whether or not it runs.
+
+list and show ask AWS instead where the environment names it: an endpoint
+(AWS_ENDPOINT_URL), a profile or credentials. They say so on stderr; --state or
+--guests means the embedded AWS all the same.`,
 		Example: `  ami-factory images list
   ami-factory images show ami-0123456789abcdef0
-  ami-factory images export ami-0123456789abcdef0 --output disk.qcow2`,
+  ami-factory images export ami-0123456789abcdef0 disk.qcow2`,
 	}, list, show, export)
 }
 
@@ -125,15 +131,18 @@ func (a *app) withState(ctx context.Context, l local, do func(*rehearsal.Factory
 }
 
 // withImages does something with the embedded AWS's images, and what its guests
-// are, or with those at an endpoint, where only AWS's own answers are known.
-func (a *app) withImages(ctx context.Context, l local, do func(api imageAPI, guests string) error) error {
-	if os.Getenv("AWS_ENDPOINT_URL") == "" && os.Getenv("AWS_ENDPOINT_URL_EC2") == "" {
-		return a.withState(ctx, l, func(f *rehearsal.Factory) error { return do(f.Cloud.EC2, l.guests) })
+// are, or with those of the AWS that the environment names, where only AWS's own
+// answers are known.
+func (a *app) withImages(c *cobra.Command, l local, region string, do func(api imageAPI, guests string) error) error {
+	named := namesAWS()
+	if named == "" || c.Flags().Changed("state") || c.Flags().Changed("guests") {
+		return a.withState(c.Context(), l, func(f *rehearsal.Factory) error { return do(f.Cloud.EC2, l.guests) })
 	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	cfg, err := awsConfig(c.Context(), region)
 	if err != nil {
 		return err
 	}
+	_, _ = fmt.Fprintf(a.err, "images of AWS, as %s says; --state FOLDER shows those of an embedded AWS\n", named)
 	return do(ec2.NewFromConfig(cfg), "")
 }
 

@@ -53,6 +53,7 @@ the next run with the same --state.`,
 	}
 	l.register(c)
 	l.registerDeployment(c)
+	a.registerUserData(c)
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:4566", "loopback address and port; port 0 takes a free one")
 	c.Flags().BoolVar(&deployed, "deployed", true, "deploy the factory; false leaves that to \"cdk deploy\"")
 	c.Flags().StringSliceVar(&bases, "bases", nil, "`distributions` whose base images to provide, such as debian-12,debian-13 (default: those of all recipes)")

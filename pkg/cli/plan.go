@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/spf13/cobra"
@@ -29,16 +27,25 @@ func (a *app) plan() *cobra.Command {
 		Long: `Show what an execution would build: source image, fingerprint, components,
 controls, targets. Nothing is started and nothing is written.
 
-The source is resolved in the embedded AWS of --state; with AWS_ENDPOINT_URL or
-AWS_PROFILE in the environment, there. Where nothing was baked yet and no AWS is
-named, the plan is for a stand-in source, and says so.`,
+The source is resolved where the environment points the AWS clients: an endpoint
+(AWS_ENDPOINT_URL), a profile or credentials. Without, or with --state or --guests,
+it is resolved in the embedded AWS that is kept there. Where nothing was baked yet,
+the plan is for a stand-in source, and says so.
+
+Of components the values that differ from their defaults are shown; --output json
+has all.`,
 		Example: `  ami-factory plan debian-12-docker
   ami-factory plan debian-12-docker --output json | jq -r .fingerprint`,
 		Args: takes("one RECIPE"),
-		RunE: func(c *cobra.Command, given []string) error { return a.runPlan(c.Context(), l, given[0], override) },
+		RunE: func(c *cobra.Command, given []string) error {
+			l.local = c.Flags().Changed("state") || c.Flags().Changed("guests")
+			return a.runPlan(c.Context(), l, given[0], override)
+		},
 	}
-	l.register(c)
+	c.ValidArgsFunction = once(a.recipes)
+	l.registerState(c)
 	l.given.register(c)
+	a.registerUserData(c)
 	c.Flags().StringVar(&override, "source", "", "AMI id to build on instead of the recipe's source")
 	return c
 }
@@ -75,19 +82,43 @@ func (a *app) printPlan(fsys fs.FS, given component.Deployment, r *recipe.Recipe
 		return err
 	}
 	if a.format == "json" {
+		a.printed = true
 		return p.Preview().WriteJSON(a.out)
 	}
-	return p.Preview().WriteText(a.out)
+	preview := p.Preview()
+	if preview.Defaults, err = defaults(fsys, preview.Components); err != nil {
+		return err
+	}
+	return preview.WriteText(a.out)
+}
+
+// defaults are the values of components' parameters when nobody gives others.
+func defaults(fsys fs.FS, components []plan.Component) (map[string]map[string]string, error) {
+	out := map[string]map[string]string{}
+	for _, c := range components {
+		loaded, _, err := component.Load(fsys, c.Name) // what is wrong with it was reported before
+		if err != nil {
+			return nil, err
+		}
+		out[c.Name] = map[string]string{}
+		for name, p := range loaded.Parameters {
+			if p.Default != nil {
+				out[c.Name][name] = string(*p.Default)
+			}
+		}
+	}
+	return out, nil
 }
 
 // resolve finds the source image where an execution would.
 func (a *app) resolve(ctx context.Context, l local, r *recipe.Recipe, override string) (from plan.SourceImage, err error) {
 	request := source.Request{Source: r.Source, Architecture: r.Architecture, Override: override}
-	if os.Getenv("AWS_ENDPOINT_URL") != "" || os.Getenv("AWS_PROFILE") != "" {
-		cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(r.Home().Name))
+	if named := namesAWS(); named != "" && !l.local {
+		cfg, err := awsConfig(ctx, r.Home().Name)
 		if err != nil {
 			return from, err
 		}
+		_, _ = fmt.Fprintf(a.err, "the source is resolved in %s, as %s says; --state FOLDER asks an embedded AWS\n", r.Home().Name, named)
 		return source.Resolver{Images: ec2.NewFromConfig(cfg), Parameters: ssm.NewFromConfig(cfg)}.Resolve(ctx, request)
 	}
 	opts, err := a.options(l)

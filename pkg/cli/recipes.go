@@ -36,6 +36,13 @@ func (a *app) userdataDir() (string, error) {
 	return filepath.Abs(dir)
 }
 
+// registerUserData adds the flag of commands that read recipes and components.
+func (a *app) registerUserData(c *cobra.Command) {
+	c.Flags().StringVar(&a.userdata, "userdata", "",
+		"`folder` of recipes and components (default: ./userdata if there is one, else the copy built in)")
+	_ = c.MarkFlagDirname("userdata") // the flag exists
+}
+
 func (a *app) userdataFS() (fs.FS, error) {
 	dir, err := a.userdataDir()
 	if err != nil || dir == "" {
@@ -68,17 +75,26 @@ checked. The exit code is 1 when there is an error.`,
 			return a.judge(problems)
 		},
 	}
+	c.ValidArgsFunction = func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		names, err := a.recipes(c)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		return names, cobra.ShellCompDirectiveDefault // files too
+	}
 	given.register(c)
+	a.registerUserData(c)
 	return c
 }
 
 // judge prints what a check found and makes errors the command's failure.
 func (a *app) judge(problems report.Problems) error {
 	if a.format == "json" {
+		a.printed = true
 		if err := problems.WriteJSON(a.out); err != nil {
 			return err
 		}
-	} else if err := problems.Print(a.err); err != nil {
+	} else if err := problems.Print(a.coloured(a.err)); err != nil {
 		return err
 	}
 	if problems.HasErrors() {
@@ -115,7 +131,7 @@ func lintOne(fsys fs.FS, given component.Deployment, name string, now time.Time)
 	data, err := os.ReadFile(name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s does not exist; lint takes the name of a recipe or the path of a file", name)
+			return nil, &exitError{exitUsage, fmt.Errorf("%s does not exist; lint takes the name of a recipe or the path of a file", name)}
 		}
 		return nil, err
 	}

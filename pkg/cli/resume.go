@@ -30,6 +30,7 @@ failed three times in a row. Nothing is built now: the next night does, or
 			return a.runResume(c.Context(), region, bucket, given[0])
 		},
 	}
+	c.ValidArgsFunction = once(a.recipes)
 	c.Flags().StringVar(&region, "region", "", "where the factory is deployed (default: that of the AWS configuration)")
 	c.Flags().StringVar(&bucket, "bucket", "", "`name` of the factory's bucket, the stack's output BucketName (default: $"+envBucket+")")
 	return c

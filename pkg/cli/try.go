@@ -53,7 +53,9 @@ Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.`,
 	}
 	l.register(c)
 	l.registerDeployment(c)
+	a.registerUserData(c)
 	c.Flags().StringVar(&f.image, "image", "", "AMI id, or a recipe's name for its newest `image`")
+	_ = c.RegisterFlagCompletionFunc("image", always(a.recipes)) // the flag exists
 	c.Flags().StringVar(&f.region, "region", "", "the image's region (default: the home region)")
 	c.Flags().StringVar(&f.profile, "instance-profile", "", "instance profile to launch with (default: ami-factory-instance if the spec has agents, which read their secrets by its role)")
 	c.Flags().DurationVar(&f.timeout, "timeout", 20*time.Minute, "how long the boot may take")

@@ -63,6 +63,8 @@ exit code is 1 when there is an error.`,
 		},
 		RunE: func(c *cobra.Command, given []string) error { return a.checkUserData(c.Context(), given) },
 	}
+	a.registerUserData(render)
+	a.registerUserData(check)
 	return group(&cobra.Command{
 		Use:   "userdata",
 		Short: "Check, render and try provisioners' user data",

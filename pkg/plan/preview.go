@@ -36,6 +36,10 @@ type Preview struct {
 	PointersIn     []string            `json:"pointersIn"` // accounts beside the factory's own
 	Keep           int                 `json:"keep"`
 	DeprecateAfter string              `json:"deprecateAfter"`
+
+	// Defaults are the values of components' parameters that nobody gave, by
+	// component and parameter. WriteText leaves out what equals them.
+	Defaults map[string]map[string]string `json:"-"`
 }
 
 // PreviewVolume is the root volume of the image.
@@ -110,6 +114,9 @@ func (p Preview) WriteText(w io.Writer) error {
 	for i, c := range p.Components {
 		var values []string
 		for _, name := range slices.Sorted(maps.Keys(c.Parameters)) {
+			if standard, ok := p.Defaults[c.Name][name]; ok && standard == c.Parameters[name] {
+				continue
+			}
 			values = append(values, fmt.Sprintf("%s=%q", name, c.Parameters[name]))
 		}
 		row(label(i, "components"), "%s", strings.TrimSpace(c.Name+" "+strings.Join(values, " ")))

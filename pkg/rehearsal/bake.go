@@ -30,6 +30,7 @@ type BakeInput = execution.Input
 
 // Summary of an execution.
 type Summary struct {
+	Simulated   bool              `json:"simulated"` // no guest was booted and nothing is proved; always present
 	Execution   string            `json:"execution"` // name
 	ARN         string            `json:"executionArn"`
 	Status      string            `json:"status"` // Published | UpToDate | Rejected | FailedClean | FailedDirty
@@ -164,7 +165,8 @@ func (f *Factory) stop(ctx context.Context, arn string) error {
 func (f *Factory) summary(ctx context.Context, in BakeInput, end *sfn.DescribeExecutionOutput, t *execution.Timeline) (Summary, error) {
 	s := Summary{
 		Execution: aws.ToString(end.Name), ARN: aws.ToString(end.ExecutionArn), Recipe: in.Recipe,
-		Guests: f.driver.Kind(), Description: f.description(), StandInAgents: f.opts.StandIns != nil,
+		Simulated: f.driver.Kind() == vm.Simulated,
+		Guests:    f.driver.Kind(), Description: f.description(), StandInAgents: f.opts.StandIns != nil,
 		Error: aws.ToString(end.Error), Cause: aws.ToString(end.Cause), Images: map[string]string{},
 		Seconds: aws.ToTime(end.StopDate).Sub(aws.ToTime(end.StartDate)).Seconds(),
 		Stages:  t.Seconds(), Status: t.Ending(),
