@@ -122,8 +122,14 @@ func PropsFromContext(app awscdk.App, build func(*Props) error) (*Props, error) 
 			errs = append(errs, err)
 		}
 	}
-	if err := errors.Join(errs...); err != nil || build == nil || props.Stack == StackTarget {
-		return &props, errors.Join(err, props.Validate())
+	if build == nil {
+		return &props, errors.Join(append(errs, props.Validate())...)
+	}
+	if err := errors.Join(append(errs, props.wrongSettings()...)...); err != nil {
+		return &props, err
+	}
+	if props.Stack == StackTarget {
+		return &props, nil
 	}
 	if err := build(&props); err != nil {
 		return &props, err

@@ -80,8 +80,17 @@ func Defaults() Props {
 }
 
 // Validate says everything that is wrong with the props, each with what is
-// allowed. It looks at the functions' and the engine's files as well.
+// allowed. It looks at the functions' and the engines' files as well.
 func (p *Props) Validate() error {
+	errs := p.wrongSettings()
+	if p.Stack != StackTarget { // which deploys no program
+		errs = append(errs, p.wrongPrograms()...)
+	}
+	return errors.Join(errs...)
+}
+
+// wrongSettings are all that need no file to judge.
+func (p *Props) wrongSettings() []error {
 	var errs []error
 	for _, s := range settings() {
 		for _, value := range s.kind.wrong(p) {
@@ -89,7 +98,7 @@ func (p *Props) Validate() error {
 		}
 	}
 	if p.Stack == StackTarget {
-		return errors.Join(errs...) // which has parameters, and nothing of the rest
+		return errs // which has parameters, and nothing of the rest
 	}
 	errs = append(errs, p.Network.contradictions()...)
 	if len(p.Alarms.TopicARNs) > 0 && len(p.Alarms.Subscribers) > 0 {
@@ -98,7 +107,7 @@ func (p *Props) Validate() error {
 	if (len(p.Targets.Accounts) > 0) != (p.Targets.ExternalID != "") {
 		errs = append(errs, errors.New("context targetAccounts and targetExternalId go together: the role of target accounts trusts nobody who does not name its external id"))
 	}
-	return errors.Join(append(errs, p.wrongPrograms()...)...)
+	return errs
 }
 
 // wrongPrograms are those that are missing, or built for another processor. A

@@ -361,7 +361,7 @@ func TestTheBucketIsPrivateEncryptedVersionedAndKept(t *testing.T) {
 func TestBadContextIsReportedWholeAndBeforeAnythingIsMade(t *testing.T) {
 	context := map[string]any{"architecture": "sparc", "functions": t.TempDir(), "goss": filepath.Join(t.TempDir(), "none")}
 	app := awscdk.NewApp(&awscdk.AppProps{Context: &context, Outdir: jsii.String(t.TempDir())})
-	_, err := PropsFromContext(app, func(*Props) error { panic("nothing is built for a wrong context") })
+	_, err := PropsFromContext(app, nil)
 	require.Error(t, err)
 	assert.ErrorContains(t, err, `architecture is "sparc" (allowed: arm64, x86_64)`)
 	assert.ErrorContains(t, err, filepath.Join("none", "amd64")+" is missing")
@@ -446,6 +446,10 @@ func TestTheAppBuildsForTheContext(t *testing.T) {
 	})
 	require.EqualError(t, err, "built nothing")
 	assert.Equal(t, []string{X86}, built)
+
+	app = awscdk.NewApp(&awscdk.AppProps{Context: &map[string]any{"architecture": "sparc"}, Outdir: jsii.String(t.TempDir())})
+	_, err = PropsFromContext(app, func(*Props) error { panic("nothing is built for a wrong context") })
+	require.EqualError(t, err, `context architecture is "sparc" (allowed: arm64, x86_64)`)
 }
 
 func TestTheVersionIsThatOfTheBuild(t *testing.T) {

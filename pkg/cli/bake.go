@@ -31,7 +31,7 @@ type local struct {
 	official                              baseimage.Official
 	verbose                               bool
 	given                                 parameters
-	standIns                              bool
+	standIns, keepFailed                  bool
 	local                                 bool // --state or --guests is given: the embedded AWS is meant, whatever the environment says
 }
 
@@ -84,7 +84,7 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 	}
 	opts := rehearsal.Options{
 		Guests: vm.Kind(l.guests), StateDir: l.state, CacheDir: l.cache, FunctionsDir: l.functions, GossFile: l.goss,
-		UserDataDir: dir, Version: version(), Official: l.official, Parameters: l.given.values, StandIns: standIns, Log: log,
+		UserDataDir: dir, Version: version(), Official: l.official, Parameters: l.given.values, StandIns: standIns, KeepFailed: l.keepFailed, Log: log,
 		// Simulated guests show the workflow; nobody learns from waiting for them.
 		Timing: simulatedTiming(vm.Kind(l.guests)),
 		Simulated: rehearsal.SimulatedGuest{
@@ -121,11 +121,17 @@ When the same source, recipe and components were baked before, the execution
 ends UpToDate; --force bakes again. Ctrl-C stops and removes everything the
 execution has made; a second Ctrl-C leaves that to the next run.
 
+What the components do is shown as it happens. The consoles of builder and verifier
+are kept beside the report. With --keep-failed, a guest of a failed bake goes on
+after everything else is removed: each line of standard input runs in it as root,
+until "exit" or the end of the input ends the guest.
+
 Exit codes: 0 published or up to date, 1 failed and nothing is left,
 2 wrong usage, 3 rejected by the gate, 4 something is left behind,
 130 interrupted.`,
 		Example: `  ami-factory bake debian-12-docker
   ami-factory bake debian-12-docker --guests container --force
+  ami-factory bake debian-12-docker --guests container --keep-failed
   ami-factory bake debian-12-docker --output json > summary.json`,
 		Args: takes("one RECIPE"),
 		RunE: func(c *cobra.Command, given []string) error {
@@ -138,6 +144,7 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 	l.registerDeployment(c)
 	a.registerUserData(c)
 	c.Flags().BoolVar(&in.Force, "force", false, "bake even when nothing changed")
+	c.Flags().BoolVar(&l.keepFailed, "keep-failed", false, "keep the builder or verifier of a failed bake running, and run in it what is typed, until \"exit\"")
 	c.Flags().StringVar(&in.Source, "source", "", "AMI id to build on instead of the recipe's source")
 	return c
 }
@@ -174,6 +181,9 @@ func (a *app) runBake(ctx context.Context, l local, in rehearsal.BakeInput) (err
 		err = a.json(summary)
 	} else {
 		err = writeSummary(a.coloured(a.out), summary)
+	}
+	if err == nil {
+		err = a.lookInto(ctx, factory.Kept())
 	}
 	if code := exitCode(summary.Status); err == nil && code != exitOK {
 		return &exitError{code: code}
@@ -278,6 +288,9 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 	}
 	if s.Report != "" {
 		row("report", "%s", relative(s.Report))
+	}
+	for i, file := range s.Consoles {
+		row(first(i, "consoles"), "%s", relative(file))
 	}
 	if s.Disk != "" {
 		row("disk", "%s", relative(s.Disk))

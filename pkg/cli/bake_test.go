@@ -141,7 +141,7 @@ func TestHowABakeEndsIsToldByTextAndExitCode(t *testing.T) {
 		},
 		"failed": {
 			rehearsal.SimulatedGuest{FailComponent: "docker"}, exitFailed,
-			[]string{`status +FailedClean in `, `error +ProvisioningFailed\n`, `cause +.*component docker`, `report +`},
+			[]string{`status +FailedClean in `, `error +ProvisioningFailed\n`, `cause +.*component docker`, `report +`, `consoles +.*console-builder.log\n`},
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -219,4 +219,47 @@ func TestDurationsAreReadable(t *testing.T) {
 	} {
 		assert.Equal(t, want, seconds(given))
 	}
+}
+
+// The simulated guest answers no command but the factory's own, and says so.
+func TestTheGuestOfAFailedBakeIsKeptToLookInto(t *testing.T) {
+	bake := func(guest rehearsal.SimulatedGuest, typed string, more ...string) result {
+		withoutAWS(t)
+		tune := inProcess(t)
+		var out, errOut buffer
+		a := &app{in: strings.NewReader(typed), out: &out, err: &errOut, tune: func(o *rehearsal.Options) { tune(o); o.Simulated = guest }}
+		code := a.run(t.Context(), append([]string{"bake", "debian-12-docker", "--guests", "simulated", "--state", t.TempDir()}, more...))
+		return result{code, out.String(), errOut.String()}
+	}
+	for sentence, tc := range map[string]struct {
+		guest rehearsal.SimulatedGuest
+		code  int
+		role  string
+	}{
+		"a builder":  {rehearsal.SimulatedGuest{FailComponent: "docker"}, exitFailed, "builder"},
+		"a verifier": {rehearsal.SimulatedGuest{FailControls: []string{"SSH-03"}}, exitRejected, "verifier"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := bake(tc.guest, "cat /etc/hostname\n\nexit\nnot read\n", "--keep-failed")
+			assert.Equal(t, tc.code, r.code)
+			assert.Regexp(t, `the `+tc.role+` i-[0-9a-f]{17} still runs`, r.err)
+			assert.Contains(t, r.err, "knows no answer to: /bin/sh -c cat /etc/hostname")
+			assert.Contains(t, r.err, "exit code 1")
+			assert.NotContains(t, r.err, "not read")
+			assert.NotContains(t, r.out, "knows no answer", "stdout has the summary only")
+		})
+	}
+	t.Run("the end of the input ends it", func(t *testing.T) {
+		r := bake(rehearsal.SimulatedGuest{FailComponent: "docker"}, "", "--keep-failed")
+		assert.Equal(t, exitFailed, r.code)
+		assert.Contains(t, r.err, "still runs")
+	})
+	t.Run("not without the flag", func(t *testing.T) {
+		assert.NotContains(t, bake(rehearsal.SimulatedGuest{FailComponent: "docker"}, "").err, "still runs")
+	})
+	t.Run("not when nothing failed", func(t *testing.T) {
+		r := bake(rehearsal.SimulatedGuest{}, "", "--keep-failed")
+		assert.Equal(t, exitOK, r.code, r.err)
+		assert.NotContains(t, r.err, "still runs")
+	})
 }

@@ -29,7 +29,8 @@ type display struct {
 	open   []running // states under way, in order
 	shown  time.Time // when the last line was written
 	dirty  bool      // the last line is to be rewritten
-	latest string    // what the youngest state waits for
+	latest string    // what the youngest state waits for, or its guest does
+	guest  bool      // latest is a guest's
 	over   bool
 }
 
@@ -81,9 +82,15 @@ func (d *display) event(e execution.Event) {
 	switch e.Kind {
 	case execution.Entered:
 		d.open = append(d.open, running{what, e.At})
-		d.latest = ""
+		d.latest, d.guest = "", false
 	case execution.Waiting:
-		d.latest = e.Detail
+		if !d.guest { // which says more than that it is not ready
+			d.latest = e.Detail
+		}
+	case execution.Working:
+		d.latest, d.guest = e.State+": "+e.Detail, true
+	case execution.Stepped:
+		d.line("%s: %s", e.State, e.Detail)
 	case execution.Failing:
 		d.line("%s: %s", what, e.Detail)
 	case execution.Exited:
@@ -112,7 +119,7 @@ func (d *display) left(what, how string, at time.Time) {
 // started tells about the embedded AWS.
 func (d *display) started(f *rehearsal.Factory) {
 	if len(f.Recovered) > 0 {
-		d.note("an earlier run was interrupted: removed what it left: " + strings.Join(f.Recovered, ", "))
+		d.note("an earlier run was interrupted; removed what it left behind: " + strings.Join(f.Recovered, ", "))
 	}
 	if f.Unrecovered != nil {
 		d.note("an earlier run was interrupted, and not all it left could be removed: " + f.Unrecovered.Error())
@@ -161,7 +168,13 @@ func (d *display) line(format string, values ...any) {
 	if d.dirty {
 		prefix = "\r\x1b[K"
 	}
-	_, _ = fmt.Fprintf(d.w, "%s%s  %s\n", prefix, d.clock(), fmt.Sprintf(format, values...))
+	text := fmt.Sprintf("%s  %s\n", d.clock(), fmt.Sprintf(format, values...))
+	if takesColour(d.w) {
+		var b strings.Builder
+		_, _ = painter{&b}.Write([]byte(text)) // a Builder takes everything
+		text = b.String()
+	}
+	_, _ = fmt.Fprint(d.w, prefix+text)
 	d.dirty, d.shown = false, time.Now()
 }
 

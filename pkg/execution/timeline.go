@@ -43,6 +43,8 @@ type EventKind string
 const (
 	Entered EventKind = "entered"
 	Waiting EventKind = "waiting" // the stage said "not yet"
+	Working EventKind = "working" // what a guest says that it is doing
+	Stepped EventKind = "stepped" // a guest has ended a step
 	Failing EventKind = "failing" // an attempt failed; it may be retried
 	Failed  EventKind = "failed"  // left for good with an error
 	Exited  EventKind = "exited"
@@ -72,6 +74,9 @@ type visit struct {
 	region string // of a Map's iteration
 	failed bool   // the last attempt did
 }
+
+// NameOf is the name of an execution, which ends its ARN.
+func NameOf(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
 
 // NewTimeline is that of an execution of which nothing is known yet.
 func NewTimeline() *Timeline {

@@ -71,6 +71,8 @@ type Config struct {
 	FunctionEnvironment map[string]string
 	// SSHKey is an OpenSSH public key line that every guest gets.
 	SSHKey string
+	// Spare is EC2's: it may keep the guest of a terminated instance running.
+	Spare  func(instanceID string, m vm.Machine) bool
 	Logger *slog.Logger // default: none
 }
 
@@ -194,7 +196,7 @@ func (c *Cloud) makeServices() error {
 	if c.EC2, err = ec2.New(ec2.Config{
 		Clock: cfg.Clock, Driver: cfg.Driver, Dir: filepath.Join(c.store.dir, "ec2"), Default: caller, Regions: cfg.Regions,
 		Timing: cfg.Timing, Limits: cfg.Limits, Events: c.ec2Event, Profile: c.profile, ResolveKey: c.resolveKey, Organizations: cfg.Organizations,
-		Capacity: c.Faults.HasCapacity, Credentials: c.roleCredentials, SSHKey: cfg.SSHKey, Logger: cfg.Logger,
+		Capacity: c.Faults.HasCapacity, Spare: cfg.Spare, Credentials: c.roleCredentials, SSHKey: cfg.SSHKey, Logger: cfg.Logger,
 	}); err != nil {
 		return err
 	}

@@ -51,6 +51,7 @@ type Summary struct {
 	Cost          *cost.Estimate           `json:"costOnAws,omitempty"`  // none of an execution that planned nothing
 	Report        string                   `json:"report,omitempty"`     // path of the HTML report
 	ReportJSON    string                   `json:"reportJson,omitempty"` // path of the JSON report
+	Consoles      []string                 `json:"consoles,omitempty"`   // paths of the instances' serial consoles
 	Disk          string                   `json:"disk,omitempty"`       // path of the image's disk or tree
 }
 
@@ -92,13 +93,13 @@ func (f *Factory) Bake(ctx context.Context, in BakeInput, watch func(execution.E
 	if err != nil {
 		return Summary{}, err
 	}
-	for e := range history {
-		for _, step := range timeline.Add(e) {
-			if watch != nil {
+	f.whileWatching(ctx, execution.NameOf(arn), watch, func(watch func(execution.Event)) {
+		for e := range history {
+			for _, step := range timeline.Add(e) {
 				watch(step)
 			}
 		}
-	}
+	})
 	if ctx.Err() != nil {
 		return Summary{}, f.stop(context.WithoutCancel(ctx), arn)
 	}
@@ -199,6 +200,9 @@ func (f *Factory) summary(ctx context.Context, in BakeInput, end *sfn.DescribeEx
 // addReport copies the execution's reports out of the bucket and takes what it
 // says about the image.
 func (f *Factory) addReport(ctx context.Context, s *Summary) error {
+	if err := f.addConsoles(ctx, s); err != nil {
+		return err
+	}
 	raw, err := f.read(ctx, "executions/"+s.Execution+"/report.json")
 	if errors.Is(err, errNoObject) {
 		return nil // nothing was built
@@ -221,12 +225,45 @@ func (f *Factory) addReport(ctx context.Context, s *Summary) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(f.Cloud.Dir(), "reports", s.Execution)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("keep the report: %w", err)
+	dir, err := f.reportDir(s)
+	if err != nil {
+		return err
 	}
 	s.Report, s.ReportJSON = filepath.Join(dir, "report.html"), filepath.Join(dir, "report.json")
 	return errors.Join(os.WriteFile(s.Report, page, 0o644), os.WriteFile(s.ReportJSON, raw, 0o644))
+}
+
+// reportDir is where what an execution leaves to read is kept.
+func (f *Factory) reportDir(s *Summary) (string, error) {
+	dir := filepath.Join(f.Cloud.Dir(), "reports", s.Execution)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("keep the report: %w", err)
+	}
+	return dir, nil
+}
+
+// addConsoles copies the consoles of the execution's instances out of the bucket.
+func (f *Factory) addConsoles(ctx context.Context, s *Summary) error {
+	for _, role := range []string{"builder", "verifier"} {
+		name := "console-" + role + ".log"
+		text, err := f.read(ctx, "executions/"+s.Execution+"/"+name)
+		if errors.Is(err, errNoObject) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		dir, err := f.reportDir(s)
+		if err != nil {
+			return err
+		}
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, text, 0o644); err != nil {
+			return fmt.Errorf("keep the console: %w", err)
+		}
+		s.Consoles = append(s.Consoles, file)
+	}
+	return nil
 }
 
 var errNoObject = errors.New("no such object")

@@ -66,8 +66,10 @@ type Options struct {
 	Simulated SimulatedGuest
 	// Decisions is told of every decision on a call that a role makes. May be nil.
 	Decisions func(localcloud.Decision)
-	Progress  func(string) // told what set-up does; may be nil
-	Log       *slog.Logger
+	// KeepFailed keeps the guests of a failed execution running: see Kept.
+	KeepFailed bool
+	Progress   func(string) // told what set-up does; may be nil
+	Log        *slog.Logger
 }
 
 // Factory is a factory deployed in an embedded AWS.
@@ -86,6 +88,7 @@ type Factory struct {
 	driver    vm.Driver
 	temporary string    // folder to remove in the end
 	vendors   *StandIns // that guests reach; nil for simulated ones
+	keeping   keeping
 	providing sync.Mutex
 	provided  []string // ids of the bases that are registered
 }
@@ -127,7 +130,12 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 		return nil, err
 	}
 	f.Guests = string(f.driver.Kind()) + ": " + f.description()
+	var spare func(string, vm.Machine) bool
+	if opts.KeepFailed {
+		spare = f.spare
+	}
 	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
+		Spare:  spare,
 		Driver: f.driver, Clock: opts.Clock, StateDir: f.StateDir, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion,
 		EnforceIAM: true, Decisions: opts.Decisions, Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
 		FunctionEnvironment: f.functionEnvironment(),

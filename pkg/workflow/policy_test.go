@@ -101,7 +101,7 @@ func TestPoliciesAndTheMachineAreOfTheirPartition(t *testing.T) {
 		for _, s := range spec.Policy(china) {
 			for _, arn := range s.Resources {
 				if strings.HasPrefix(arn, "arn:aws:") {
-					assert.Contains(t, []string{china.Bucket, china.Bucket + "/*", china.CheckEngine, china.BuilderRole, china.Topic}, arn, "%s: only what the deployment named", spec.Stage)
+					assert.Contains(t, []string{china.Bucket, china.Bucket + "/*", china.CheckEngines[0], china.BuilderRole, china.Topic}, arn, "%s: only what the deployment named", spec.Stage)
 				}
 			}
 		}

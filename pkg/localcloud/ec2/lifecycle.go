@@ -121,6 +121,10 @@ func (s *Service) neverRan(i *instance, trouble string, err error) {
 // settle moves an instance on whose machine has ended. The state is locked.
 func (s *Service) settle(i *instance, closed bool) {
 	switch {
+	case i.spared: // terminated long since
+		i.spared = false
+		i.captures--
+		s.releaseInstanceDir(i)
 	case closed:
 		i.StateReason = serverFault(errClosed.Error())
 		s.terminated(i)
@@ -183,13 +187,21 @@ func (s *Service) stopMachine(ctx context.Context, i *instance, m vm.Machine, gr
 // instance that has none.
 func (s *Service) endMachine(ctx context.Context, i *instance, m vm.Machine) {
 	slept := s.cfg.Clock.Sleep(ctx, s.cfg.Timing.Terminate)
-	if m != nil {
-		if slept == nil { // else closing kills it
-			s.kill(i, m)
+	switch {
+	case m == nil:
+		s.mu.Lock()
+		defer s.unlock()
+		s.terminated(i)
+	case slept != nil: // closing kills it
+	case s.cfg.Spare != nil && s.cfg.Spare(*i.InstanceId, m):
+		s.mu.Lock()
+		defer s.unlock()
+		if i.machine != nil { // else it ended meanwhile
+			i.spared = true
+			i.captures++
+			s.terminated(i)
 		}
-		return
+	default:
+		s.kill(i, m)
 	}
-	s.mu.Lock()
-	defer s.unlock()
-	s.terminated(i)
 }

@@ -91,7 +91,8 @@ type instance struct {
 	machine  vm.Machine
 	reached  bool          // the guest has answered since the last start
 	stopDone chan struct{} // closed when a StopInstances has done its work; nil without one
-	captures int           // CreateImage at work on its disk
+	captures int           // CreateImage at work on its disk, or its guest is spared
+	spared   bool          // it is terminated, and its guest still runs
 	captured chan struct{} // closed when captures falls to 0
 }
 

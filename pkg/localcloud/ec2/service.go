@@ -81,6 +81,10 @@ type Config struct {
 	// Credentials mints a role's credentials for the metadata service. Nil: the
 	// guests get none.
 	Credentials func(ctx context.Context, account, region, role, instanceID string) (aws.Credentials, error)
+	// Spare is asked before the running guest of a terminated instance is killed.
+	// When it says true, the guest and its disk stay until the guest ends or the
+	// Service is closed; for every client the instance is terminated. Nil: never.
+	Spare func(instanceID string, m vm.Machine) bool
 	// SSHKey is an OpenSSH public key line that every guest's metadata shows.
 	SSHKey string
 	// Metadata makes an instance's metadata service. Default: imds.New.

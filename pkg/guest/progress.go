@@ -1,0 +1,62 @@
+package guest
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/plaintext"
+)
+
+// Progress is how far the components of an image are installed in a builder.
+type Progress struct {
+	Done    []Installed
+	Running string // the component at work; empty: none
+	Last    string // the last line of the console, clean and short
+}
+
+// Installed is a component that has ended.
+type Installed struct {
+	Component string
+	OK        bool
+	Took      time.Duration
+}
+
+// step is what the component runner says of a component, on whatever line of the
+// console: cloud-init and the kernel write before it.
+var step = regexp.MustCompile(`ami-factory: component ([a-z0-9-]+): (?:(started)|(ok)|failed with exit code [0-9]+) ?(?:after ([0-9]+)s)?`)
+
+// maxLine is how much of the last line is kept, in bytes.
+const maxLine = 120
+
+// ReadProgress reads a builder's console. A console that was cut at its beginning
+// lacks the components that ended before.
+func ReadProgress(console []byte) Progress {
+	var p Progress
+	for line := range strings.Lines(string(console)) {
+		if line = strings.TrimSpace(plaintext.Clean(line)); line == "" {
+			continue
+		}
+		p.Last = plaintext.Clip(line, maxLine)
+		m := step.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		name, started, ok := m[1], m[2] != "", m[3] != ""
+		if started {
+			p.Running = name
+			continue
+		}
+		if p.Running == name {
+			p.Running = ""
+		}
+		seconds, _ := strconv.Atoi(m[4]) // digits, or nothing
+		done := Installed{Component: name, OK: ok, Took: time.Duration(seconds) * time.Second}
+		// cloud-init may print a line twice: to its log and to the console.
+		if len(p.Done) == 0 || p.Done[len(p.Done)-1] != done {
+			p.Done = append(p.Done, done)
+		}
+	}
+	return p
+}
