@@ -10,6 +10,7 @@ import (
 	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	sdksns "github.com/aws/aws-sdk-go-v2/service/sns"
+	sdksqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
@@ -105,11 +106,13 @@ var _ states.Integrations = integrations{}
 func (i integrations) Call(ctx context.Context, service, action string, arguments []byte) ([]byte, error) {
 	switch name := service + ":" + strings.ToLower(action[:1]) + action[1:]; name {
 	case "sns:publish":
-		return call(ctx, i.c.publish, arguments)
+		return call(ctx, i.c.publish, arguments, "Message")
+	case "sqs:sendMessage":
+		return call(ctx, i.c.sendMessage, arguments, "MessageBody")
 	case "events:putEvents":
 		return call(ctx, i.c.putEvents, arguments)
 	default:
-		return nil, wire.Errorf("States.Runtime", "the embedded Step Functions does not call %s: sns:publish and events:putEvents are served", name)
+		return nil, wire.Errorf("States.Runtime", "the embedded Step Functions does not call %s: sns:publish, sqs:sendMessage and events:putEvents are served", name)
 	}
 }
 
@@ -133,8 +136,23 @@ func (c *Cloud) putEvents(ctx context.Context, in *putEventsArguments, _ ...func
 	return c.Events.PutEvents(ctx, request)
 }
 
-// call decodes arguments for a method with an SDK client's signature.
-func call[I, O, Opt any](ctx context.Context, method func(context.Context, *I, ...func(*Opt)) (*O, error), arguments []byte) ([]byte, error) {
+// sendMessage is sqs:sendMessage of a state machine.
+func (c *Cloud) sendMessage(ctx context.Context, in *sdksqs.SendMessageInput, _ ...func(*sdksqs.Options)) (*sdksqs.SendMessageOutput, error) {
+	if err := c.permitMachine(ctx, "sqs", "SendMessage", in); err != nil {
+		return nil, err
+	}
+	return c.SQS.SendMessage(ctx, in)
+}
+
+// call decodes arguments for a method with an SDK client's signature. The members
+// texts may be any JSON, which is sent as text.
+func call[I, O, Opt any](
+	ctx context.Context, method func(context.Context, *I, ...func(*Opt)) (*O, error), arguments []byte, texts ...string,
+) ([]byte, error) {
+	arguments, err := asTexts(arguments, texts)
+	if err != nil {
+		return nil, err
+	}
 	in := new(I)
 	if err := json.Unmarshal(arguments, in); err != nil {
 		return nil, wire.Errorf("States.Runtime", "the arguments do not fit the call: %s", err)
@@ -147,10 +165,50 @@ func call[I, O, Opt any](ctx context.Context, method func(context.Context, *I, .
 	if err != nil {
 		return nil, err
 	}
-	var fields map[string]json.RawMessage
+	var fields map[string]any
 	if err := json.Unmarshal(raw, &fields); err != nil {
 		return nil, err
 	}
 	delete(fields, "ResultMetadata") // the SDK's own
-	return json.Marshal(fields)
+	return json.Marshal(withoutNulls(fields))
+}
+
+// asTexts writes members of arguments that are not text as JSON in a string.
+func asTexts(arguments []byte, names []string) ([]byte, error) {
+	if len(names) == 0 {
+		return arguments, nil
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(arguments, &members); err != nil {
+		return nil, wire.Errorf("States.Runtime", "the arguments are no object: %s", err)
+	}
+	for _, name := range names {
+		if v := members[name]; len(v) > 0 && v[0] != '"' {
+			text, err := json.Marshal(string(v))
+			if err != nil {
+				return nil, err
+			}
+			members[name] = text
+		}
+	}
+	return json.Marshal(members)
+}
+
+// withoutNulls leaves out the members that an answer does not have.
+func withoutNulls(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, member := range v {
+			if member == nil {
+				delete(v, name)
+				continue
+			}
+			v[name] = withoutNulls(member)
+		}
+	case []any:
+		for i := range v {
+			v[i] = withoutNulls(v[i])
+		}
+	}
+	return v
 }

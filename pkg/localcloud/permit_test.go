@@ -390,7 +390,7 @@ func TestAStateMachineInvokesWhatItsRoleMay(t *testing.T) {
 		}, time.Minute, 5*time.Millisecond)
 		return out
 	}
-	named := []string{"Lambda.AccessDeniedException", "SNS.AuthorizationError", "EventBridge.AccessDeniedException"}
+	named := []string{"Lambda.AccessDeniedException", "SNS.AuthorizationErrorException", "EventBridge.AccessDeniedException"}
 	needs := []string{"lambda:InvokeFunction " + function, "sns:Publish " + *topic.TopicArn, "events:PutEvents arn:aws:events:*:" + account + ":event-bus/default"}
 	for i, missing := range needs {
 		allow(t, c, testRole, needs[:i]...)

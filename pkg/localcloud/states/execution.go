@@ -103,14 +103,14 @@ func (s *Service) run(e *execution, m *asl.Machine) {
 		defer s.active.Done()
 		defer cancel(nil)
 		if m.Timeout > 0 {
-			stop := s.config.Clock.AfterFunc(m.Timeout, func() { s.timeOut(e, m.Timeout) })
+			stop := s.config.Clock.AfterFunc(m.Timeout, func() { s.timeOut(e) })
 			defer stop()
 		}
 		input := json.RawMessage(e.Input)
 		output, err := m.Run(ctx, &host{service: s, execution: e}, asl.Execution{
 			ARN: e.ARN, Name: e.Name, RoleARN: e.Role, MachineARN: e.MachineARN, MachineName: e.MachineName,
 			Partition: partition, Region: e.Region, Account: e.Account,
-			StartTime: e.Started, Input: input, StartedEvent: 1,
+			StartTime: e.Started, Input: input,
 		})
 		switch {
 		case s.ctx.Err() != nil, errors.Is(err, errEnded): // stays as it is
@@ -140,13 +140,9 @@ func (s *Service) fail(e *execution, failed *asl.Error) {
 	})
 }
 
-func (s *Service) timeOut(e *execution, limit time.Duration) {
-	cause := fmt.Sprintf("The execution did not end within the state machine's TimeoutSeconds, %v.", limit)
-	s.finish(e, result{Status: types.ExecutionStatusTimedOut, Error: asl.ErrTimeout, Cause: cause}, types.HistoryEvent{
-		Type: types.HistoryEventTypeExecutionTimedOut,
-		ExecutionTimedOutEventDetails: &types.ExecutionTimedOutEventDetails{
-			Error: aws.String(asl.ErrTimeout), Cause: aws.String(cause),
-		},
+func (s *Service) timeOut(e *execution) {
+	s.finish(e, result{Status: types.ExecutionStatusTimedOut}, types.HistoryEvent{
+		Type: types.HistoryEventTypeExecutionTimedOut, ExecutionTimedOutEventDetails: &types.ExecutionTimedOutEventDetails{},
 	})
 }
 

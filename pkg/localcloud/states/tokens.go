@@ -25,7 +25,7 @@ func (s *Service) SendTaskSuccess(_ context.Context, in *sfn.SendTaskSuccessInpu
 
 // SendTaskFailure implements sfn.Client's.
 func (s *Service) SendTaskFailure(_ context.Context, in *sfn.SendTaskFailureInput, _ ...func(*sfn.Options)) (*sfn.SendTaskFailureOutput, error) {
-	failed := &asl.Error{Name: aws.ToString(in.Error), Cause: aws.ToString(in.Cause)}
+	failed := &asl.Error{Name: aws.ToString(in.Error), Cause: aws.ToString(in.Cause), Causeless: in.Cause == nil}
 	if err := s.signal(in.TaskToken, func(c *asl.Callback) bool { return c.Fail(failed) }); err != nil {
 		return nil, err
 	}

@@ -76,7 +76,7 @@ func (c *Callback) await(ctx context.Context, clk clock.Clock, deadline time.Tim
 			}
 			return c.output, nil
 		}
-		limit, failure := heartbeat, &Error{Name: ErrHeartbeatTimeout, Cause: "No heartbeat came within " + heartbeat.String() + "."}
+		limit, failure := heartbeat, &Error{Name: ErrTimeout, kind: silent}
 		if !deadline.IsZero() {
 			if left := deadline.Sub(clk.Now()); heartbeat == 0 || left <= heartbeat {
 				limit, failure = left, errTimedOut
@@ -95,4 +95,5 @@ func (c *Callback) await(ctx context.Context, clk clock.Clock, deadline time.Tim
 	}
 }
 
-var errTimedOut = &Error{Name: ErrTimeout, Cause: "The task did not end within its TimeoutSeconds."}
+// errTimedOut has no cause, as recordings of AWS show.
+var errTimedOut = &Error{Name: ErrTimeout}

@@ -46,7 +46,7 @@ func (c *choice) run(v *visit) (step, error) {
 		}
 		holds, ok := got.(bool)
 		if !ok {
-			return step{}, v.mismatch(r.condition, "a boolean", got)
+			return step{}, v.mismatch(r.condition, "boolean", got)
 		}
 		if holds {
 			return v.through(r.clause, v.input, nil)

@@ -16,11 +16,7 @@ func (v *visit) contextObject() map[string]any {
 			"StartTime":    timeText(v.exec.StartTime),
 			"RedriveCount": float64(0),
 		},
-		"State": map[string]any{
-			"Name":        v.state.name,
-			"EnteredTime": timeText(v.entered),
-			"RetryCount":  float64(v.retries),
-		},
+		"State":        v.stateObject(),
 		"StateMachine": map[string]any{"Id": v.exec.MachineARN, "Name": v.exec.MachineName},
 	}
 	if v.taskToken != "" {
@@ -28,6 +24,17 @@ func (v *visit) contextObject() map[string]any {
 	}
 	if v.item != nil {
 		object["Map"] = map[string]any{"Item": v.item}
+	}
+	return object
+}
+
+// stateObject is $states.context.State. Only states that can be retried have a
+// count of retries.
+func (v *visit) stateObject() map[string]any {
+	object := map[string]any{"Name": v.state.name, "EnteredTime": timeText(v.entered)}
+	switch v.state.typ {
+	case "Task", "Parallel", "Map":
+		object["RetryCount"] = float64(v.retries)
 	}
 	return object
 }

@@ -3,6 +3,7 @@ package asl
 import (
 	"errors"
 	"slices"
+	"unicode/utf16"
 )
 
 // Error names that Step Functions itself reports.
@@ -10,7 +11,7 @@ const (
 	ErrAll                       = "States.ALL" // matches; never reported
 	ErrTaskFailed                = "States.TaskFailed"
 	ErrTimeout                   = "States.Timeout"
-	ErrHeartbeatTimeout          = "States.HeartbeatTimeout"
+	ErrHeartbeatTimeout          = "States.HeartbeatTimeout" // matches; a States.Timeout is reported
 	ErrRuntime                   = "States.Runtime"
 	ErrDataLimitExceeded         = "States.DataLimitExceeded"
 	ErrNoChoiceMatched           = "States.NoChoiceMatched"
@@ -21,9 +22,22 @@ const (
 
 // Error is how a state, and at last an execution, fails.
 type Error struct {
-	Name  string // what ErrorEquals matches
+	Name  string // what ErrorEquals matches; empty: the failure has none
 	Cause string
+	// Causeless says that Cause is not an empty string, but null: nobody gave one.
+	Causeless bool
+
+	kind kind
 }
+
+// kind is what an error's name does not say of it.
+type kind int
+
+const (
+	ordinary kind = iota
+	silent        // a time-out for want of heartbeats
+	tooLarge      // a task's result is too large; other data that are cannot be caught
+)
 
 // Error implements error.
 func (e *Error) Error() string {
@@ -42,39 +56,50 @@ func AsError(err error) *Error {
 	return &Error{Name: ErrRuntime, Cause: err.Error()}
 }
 
-// clipped keeps name and cause within the API's limits.
+// clipped keeps name and cause within the API's limits
+// (https://docs.aws.amazon.com/step-functions/latest/apireference/API_TaskFailedEventDetails.html).
 func (e *Error) clipped() *Error {
-	return &Error{Name: clip(e.Name, maxErrorName), Cause: clip(e.Cause, maxCauseLength)}
+	c := *e
+	c.Name, c.Cause = clip(e.Name, maxErrorName), clip(e.Cause, maxCauseLength)
+	return &c
 }
 
+// clip cuts s off after limit characters, which Step Functions counts in UTF-16.
 func clip(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
-	return s[:limit]
+	n := 0
+	for i, r := range s {
+		if n += max(utf16.RuneLen(r), 1); n > limit {
+			return s[:i]
+		}
+	}
+	return s
 }
 
-// matches reports whether an ErrorEquals list names e. States.ALL does not
-// reach the errors that are terminal, nor States.TaskFailed a time-out; a
-// heartbeat that stayed away is a time-out too.
+// matches reports whether an ErrorEquals list names e. States.ALL does not reach
+// the errors that are terminal, nor States.TaskFailed a time-out. A task's result
+// that is too large is not terminal, as recordings of AWS show.
 func (e *Error) matches(errorEquals []string) bool {
-	if slices.Contains(errorEquals, e.Name) {
+	if slices.Contains(errorEquals, e.Name) || e.kind == silent && slices.Contains(errorEquals, ErrHeartbeatTimeout) {
 		return true
 	}
-	if e.Name == ErrRuntime || e.Name == ErrDataLimitExceeded {
+	if e.Name == ErrRuntime || e.Name == ErrDataLimitExceeded && e.kind != tooLarge {
 		return false
 	}
-	timedOut := e.Name == ErrTimeout || e.Name == ErrHeartbeatTimeout
-	return slices.Contains(errorEquals, ErrAll) ||
-		timedOut && slices.Contains(errorEquals, ErrTimeout) ||
-		!timedOut && slices.Contains(errorEquals, ErrTaskFailed)
+	return slices.Contains(errorEquals, ErrAll) || e.Name != ErrTimeout && slices.Contains(errorEquals, ErrTaskFailed)
 }
 
-// output is the error as a Catch sees it in $states.errorOutput.
+// output is the error as a Catch sees it in $states.errorOutput: a name or a cause
+// that nobody gave is null, the cause of a time-out is empty.
 func (e *Error) output() map[string]any {
-	out := map[string]any{"Error": e.Name}
-	if e.Cause != "" {
-		out["Cause"] = e.Cause
+	out := map[string]any{"Error": e.Name, "Cause": e.Cause}
+	if e.Name == "" {
+		out["Error"] = null
+	}
+	if e.Causeless {
+		out["Cause"] = null
 	}
 	return out
 }

@@ -32,8 +32,14 @@ var engine sync.Mutex
 // compileExpression reads source, the text between "{%" and "%}".
 func compileExpression(source string) (*Expression, error) {
 	source = strings.TrimSpace(source)
+	if len(source) > maxExpression {
+		return nil, fmt.Errorf("it has %d bytes; there may be at most %d", len(source), maxExpression)
+	}
 	prepared, err := prepare(source)
 	if err != nil {
+		return nil, err
+	}
+	if prepared, err = bounded(prepared); err != nil {
 		return nil, err
 	}
 	compiled, err := jsonata.Compile(prepared)
@@ -53,46 +59,50 @@ func isExpression(s string) (source string, ok bool) {
 }
 
 // eval evaluates against variables, among them "states". now is the moment of
-// $now() and $millis().
+// $now() and $millis(). The error says what the expression did, such as "returned
+// nothing (undefined).".
 func (e *Expression) eval(variables map[string]any, now time.Time, rnd randomSource) (result any, err error) {
 	engine.Lock()
 	defer engine.Unlock()
 	defer func() {
 		if p := recover(); p != nil { // the engine panics on some mistakes of type
-			result, err = nil, e.failure(fmt.Sprint(p))
+			result, err = nil, threw(fmt.Sprint(p))
 		}
 	}()
 
 	run := e.compiled // a copy: registering would otherwise outlast this evaluation
-	if err := run.RegisterVars(functions(now, rnd)); err != nil {
-		return nil, e.failure(err.Error())
+	w := &work{left: maxWork}
+	if err := run.RegisterVars(functions(now, rnd, w)); err != nil {
+		return nil, threw(err.Error())
+	}
+	if err := run.RegisterExts(map[string]jsonata.Extension{"pad": w.pad()}); err != nil {
+		return nil, threw(err.Error())
 	}
 	if err := run.RegisterVars(variables); err != nil {
-		return nil, e.failure(err.Error())
+		return nil, threw(err.Error())
 	}
 	v, err := run.Eval(nil)
 	switch {
 	case errors.Is(err, jsonata.ErrUndefined):
-		return nil, e.failure("it returned nothing (undefined)")
+		return nil, errors.New("returned nothing (undefined).")
 	case err != nil:
-		return nil, e.failure(err.Error())
+		return nil, threw(err.Error())
 	}
 	if _, isFunction := jtypes.AsCallable(reflect.ValueOf(v)); isFunction {
-		return nil, e.failure("it returned a function, which is not JSON")
+		return nil, errors.New("returned a function, which is not JSON.")
 	}
 	// Through JSON and back: the engine's own number and list types end here.
 	raw, err := encode(v)
 	if err != nil {
-		return nil, e.failure(err.Error())
+		return nil, threw(err.Error())
 	}
 	return decode(raw)
 }
 
-func (e *Expression) failure(why string) *Error {
-	return &Error{
-		Name:  ErrQueryEvaluation,
-		Cause: fmt.Sprintf("The JSONata expression '%s' could not be evaluated: %s", e.source, strings.TrimSpace(why)),
-	}
+// threw is what AWS says of an expression whose evaluation fails. The reason is
+// in the engine's words.
+func threw(why string) error {
+	return fmt.Errorf("threw an error during evaluation. %s", strings.TrimSpace(why))
 }
 
 // prepare removes comments and escapes, inside string literals, what the

@@ -16,7 +16,7 @@ func (f *fail) run(v *visit) (step, error) {
 	if err != nil {
 		return step{}, err
 	}
-	return step{}, &Error{Name: name, Cause: cause}
+	return step{}, &Error{Name: name, Cause: cause, Causeless: f.cause == nil}
 }
 
 func (f *fail) text(v *visit, t *template) (string, error) {
@@ -29,7 +29,7 @@ func (f *fail) text(v *visit, t *template) (string, error) {
 	}
 	s, ok := got.(string)
 	if !ok {
-		return "", v.mismatch(t, "a string", got)
+		return "", v.mismatch(t, "string", got)
 	}
 	return s, nil
 }

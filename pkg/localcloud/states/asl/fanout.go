@@ -2,60 +2,139 @@ package asl
 
 import (
 	"context"
-	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 )
 
-// fanOut runs work for 0 to n-1, at most limit at a time, on the clock's own
-// goroutines. The first error ends what is running and is returned when all
-// have ended. The strand's next event follows the latest of the branches'.
-func (v *visit) fanOut(n, limit int, work func(ctx context.Context, i int, s *strand) error) error {
-	if n == 0 {
-		return nil
-	}
+// fan is the work of a Parallel or Map state.
+type fan struct {
+	n, limit int // how many strands there are, and may work at once
+	// begin is told of a strand before it works; nil: nobody is.
+	begin func(i int, s *strand) error
+	work  func(ctx context.Context, i int, s *strand) error
+	// finish is told of a strand that has worked well; nil: nobody is.
+	finish func(i int, s *strand) (last int64, err error)
+	// abort is told of a strand that failed, or was stopped as another one had,
+	// and of the event that its own follows; nil: nobody is.
+	abort func(i int, failed bool, after int64) error
+}
+
+// fanOut runs the work on the clock's own goroutines. The first error ends what
+// is running and is returned when all have ended. The strand's next event follows
+// the latest of the branches', or the last one of the branch that failed.
+func (v *visit) fanOut(f fan) error {
 	ctx, cancel := context.WithCancelCause(v.ctx)
 	defer cancel(nil)
 	var (
-		mu      sync.Mutex
-		next    int
-		running = min(n, limit)
-		latest  = v.last
-		done    = make(chan struct{})
+		next, latest = 0, v.last
+		running      = min(f.n, f.limit)
+		strands      = make([]*strand, f.n)
+		ended        = make([]bool, f.n)
+		failed       = -1
+		done         = make(chan struct{})
 	)
-	worker := func() {
+	// All of this is done in turns: see turns.
+	start := func(after int64) (i int, err error) {
+		i = next
+		next++
+		strands[i] = v.branch(after)
+		if f.begin != nil {
+			err = f.begin(i, strands[i])
+		}
+		return i, err
+	}
+	one := func(i int) (last int64) {
+		s := strands[i]
+		err := f.work(ctx, i, s)
+		last = s.last
+		if err == nil && f.finish != nil {
+			var own int64
+			own, err = f.finish(i, s)
+			latest = max(latest, own)
+		}
+		latest = max(latest, last)
+		if err == nil {
+			ended[i] = true
+			return last
+		}
+		if ctx.Err() == nil {
+			failed = i
+			cancel(err) // keeps the first
+		}
+		return last
+	}
+	worker := func(i int, turn <-chan struct{}) {
+		<-turn
+		defer v.turns.leave()
 		for {
-			mu.Lock()
-			i := next
-			next++
-			if i >= n || ctx.Err() != nil {
-				running--
-				if running == 0 {
-					close(done)
-				}
-				mu.Unlock()
-				return
+			last := one(i)
+			if next >= f.n || ctx.Err() != nil {
+				break
 			}
-			mu.Unlock()
-
-			s := v.branch()
-			err := work(ctx, i, s)
-			mu.Lock()
-			latest = max(latest, s.last)
-			mu.Unlock()
-			if err != nil {
-				cancel(err) // keeps the first
+			var err error
+			if i, err = start(last); err != nil {
+				cancel(err)
+				break
 			}
 		}
+		if running--; running == 0 {
+			close(done)
+		}
 	}
+	if f.n == 0 {
+		return nil
+	}
+	var first []int
 	for range running {
-		v.host.Clock().Go(worker)
+		i, err := start(v.last)
+		if err != nil {
+			cancel(err)
+		}
+		first = append(first, i)
+	}
+	for _, i := range first {
+		turn := v.turns.ask() // in this order
+		v.host.Clock().Go(func() { worker(i, turn) })
 	}
 	// Not with v.ctx: the branches see it end themselves, and none may outlive us.
-	if err := v.host.Clock().Wait(context.WithoutCancel(ctx), done, 0); err != nil {
+	err := v.pause(func() error { return v.host.Clock().Wait(context.WithoutCancel(ctx), done, 0) })
+	if err != nil {
 		return err
 	}
 	v.last = latest
-	if ctx.Err() != nil {
+	if ctx.Err() == nil {
+		return nil
+	}
+	if failed < 0 || v.ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	v.last = strands[failed].last
+	for i, s := range strands {
+		if s == nil || ended[i] {
+			continue
+		}
+		if f.abort != nil {
+			if err := f.abort(i, i == failed, v.last); err != nil {
+				return err
+			}
+		}
+		if err := s.aborted(v.last); err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// aborted records that the strand's state was not left. Only some types of states
+// have such an event.
+func (s *strand) aborted(after int64) error {
+	if s.in == nil {
+		return nil
+	}
+	switch s.in.typ {
+	case "Task", "Wait", "Parallel", "Map":
+		_, err := s.aside(types.HistoryEvent{Type: types.HistoryEventType(s.in.typ + "StateAborted")}, after)
+		return err
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ var refused = []string{
 }
 
 // functions are those that differ from the engine's, by name.
-func functions(now time.Time, rnd randomSource) map[string]any {
+func functions(now time.Time, rnd randomSource, w *work) map[string]any {
 	all := map[string]any{}
 	add := func(name string, least, most int, call func([]any) (any, error)) {
 		all[name] = &function{name: name, min: least, max: most, call: call}
@@ -83,6 +83,8 @@ func functions(now time.Time, rnd randomSource) map[string]any {
 	add("keys", 1, 1, keys)
 	add("each", 2, 2, each)
 	add("spread", 1, 1, spread)
+	add(enterFunction, 0, 0, w.enter)
+	add(rangeFunction, 2, 2, w.integers)
 	for _, name := range refused {
 		add(name, 0, math.MaxInt32, func([]any) (any, error) {
 			return nil, errors.New("no function of Step Functions has this name (to read JSON, use $parse)")
@@ -142,6 +144,9 @@ func numberRange(args []any) (any, error) {
 	list := []any{}
 	for i := range max(count, 0) {
 		list = append(list, first+float64(i)*step)
+	}
+	if len(list) == 1 {
+		return list[0], nil // a sequence of one is its element, as recordings of AWS show
 	}
 	return list, nil
 }

@@ -29,6 +29,14 @@ func orNil(n int) *int64 {
 	return aws.Int64(int64(n))
 }
 
+// orAbsent leaves out a name or a cause that is empty.
+func orAbsent(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return aws.String(s)
+}
+
 func (l lambdaFunction) scheduled(v *visit, request []byte, timeout, _ int) error {
 	return v.record(types.HistoryEvent{
 		Type: types.HistoryEventTypeLambdaFunctionScheduled,
@@ -58,7 +66,7 @@ func (l lambdaFunction) failed(v *visit, e *Error) error {
 	return v.record(types.HistoryEvent{
 		Type: types.HistoryEventTypeLambdaFunctionFailed,
 		LambdaFunctionFailedEventDetails: &types.LambdaFunctionFailedEventDetails{
-			Error: aws.String(e.Name), Cause: aws.String(e.Cause),
+			Error: orAbsent(e.Name), Cause: orAbsent(e.Cause),
 		},
 	})
 }
@@ -67,7 +75,7 @@ func (l lambdaFunction) timedOut(v *visit, e *Error) error {
 	return v.record(types.HistoryEvent{
 		Type: types.HistoryEventTypeLambdaFunctionTimedOut,
 		LambdaFunctionTimedOutEventDetails: &types.LambdaFunctionTimedOutEventDetails{
-			Error: aws.String(e.Name), Cause: aws.String(e.Cause),
+			Error: orAbsent(e.Name), Cause: orAbsent(e.Cause),
 		},
 	})
 }
@@ -116,7 +124,7 @@ func (s serviceEvents) failed(v *visit, e *Error) error {
 	return v.record(types.HistoryEvent{
 		Type: types.HistoryEventTypeTaskFailed,
 		TaskFailedEventDetails: &types.TaskFailedEventDetails{
-			ResourceType: aws.String(s.service), Resource: aws.String(s.resource), Error: aws.String(e.Name), Cause: aws.String(e.Cause),
+			ResourceType: aws.String(s.service), Resource: aws.String(s.resource), Error: orAbsent(e.Name), Cause: orAbsent(e.Cause),
 		},
 	})
 }
@@ -125,7 +133,7 @@ func (s serviceEvents) timedOut(v *visit, e *Error) error {
 	return v.record(types.HistoryEvent{
 		Type: types.HistoryEventTypeTaskTimedOut,
 		TaskTimedOutEventDetails: &types.TaskTimedOutEventDetails{
-			ResourceType: aws.String(s.service), Resource: aws.String(s.resource), Error: aws.String(e.Name), Cause: aws.String(e.Cause),
+			ResourceType: aws.String(s.service), Resource: aws.String(s.resource), Error: orAbsent(e.Name), Cause: orAbsent(e.Cause),
 		},
 	})
 }

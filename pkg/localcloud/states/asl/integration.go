@@ -3,16 +3,22 @@ package asl
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/aws/smithy-go"
+	"github.com/google/uuid"
 )
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // lambdaFunction is a task whose Resource is the ARN of a function.
 type lambdaFunction struct{ arn string }
+
+func (l lambdaFunction) name() string { return l.arn }
 
 func (l lambdaFunction) perform(ctx context.Context, v *visit, request any) (any, error) {
 	raw, err := encode(request)
@@ -31,19 +37,31 @@ func (l lambdaInvoke) perform(ctx context.Context, v *visit, request any) (any, 
 	if !ok || name == "" {
 		return nil, &Error{Name: ErrRuntime, Cause: "The FunctionName of lambda:invoke must be a string that is not empty."}
 	}
-	event, ok := arguments["Payload"]
-	if !ok {
-		event = map[string]any{}
-	}
-	raw, err := encode(event)
+	raw, err := eventOf(arguments["Payload"])
 	if err != nil {
 		return nil, err
 	}
-	out, err := invoke(ctx, v, functionARN(name, v.exec), raw)
+	arn := functionARN(name, v.exec)
+	out, err := invoke(ctx, v, arn, raw)
 	if err != nil {
+		if failed := AsError(err); strings.HasPrefix(failed.Cause, "Function not found: "+arn+" ") { // recorded with its version
+			failed.Cause = strings.Replace(failed.Cause, arn, arn+":$LATEST", 1)
+		}
 		return nil, err
 	}
 	return map[string]any{"ExecutedVersion": "$LATEST", "Payload": out, "StatusCode": float64(200)}, nil
+}
+
+// eventOf is what a function gets of Payload: an empty object where there is none,
+// or null, and the text itself where it is JSON in a string.
+func eventOf(payload any) ([]byte, error) {
+	if payload == nil || payload == null {
+		return []byte("{}"), nil
+	}
+	if text, ok := payload.(string); ok && json.Valid([]byte(text)) {
+		return []byte(text), nil
+	}
+	return encode(payload)
 }
 
 // functionARN completes a function's name to its ARN.
@@ -57,7 +75,7 @@ func functionARN(name string, e Execution) string {
 func invoke(ctx context.Context, v *visit, arn string, event []byte) (any, error) {
 	out, functionError, err := v.host.Invoke(ctx, arn, event)
 	if err != nil {
-		return nil, serviceError("Lambda", err)
+		return nil, serviceError("lambda", err)
 	}
 	if functionError != "" {
 		return nil, functionFailure(out)
@@ -91,8 +109,7 @@ type serviceCall struct {
 	call string // the action without .waitForTaskToken
 }
 
-// errorPrefixes are the names of services in error names.
-var errorPrefixes = map[string]string{"sns": "SNS", "events": "EventBridge"}
+func (s serviceEvents) name() string { return s.service }
 
 func (s serviceCall) perform(ctx context.Context, v *visit, request any) (any, error) {
 	raw, err := encode(request)
@@ -101,7 +118,92 @@ func (s serviceCall) perform(ctx context.Context, v *visit, request any) (any, e
 	}
 	out, err := v.host.Call(ctx, s.service, s.call, raw)
 	if err != nil {
-		return nil, serviceError(errorPrefixes[s.service], err)
+		return nil, serviceError(s.service, err)
+	}
+	if s.service == "events" {
+		if err := failedEntry(out); err != nil {
+			return nil, err
+		}
 	}
 	return decode(out)
+}
+
+// failedEntry is the error of events:putEvents that EventBridge did not take all
+// entries of, with its answer as the cause
+// (https://docs.aws.amazon.com/step-functions/latest/dg/connect-eventbridge.html).
+func failedEntry(out []byte) error {
+	var answer struct{ FailedEntryCount int }
+	if err := json.Unmarshal(out, &answer); err != nil {
+		return err
+	}
+	if answer.FailedEntryCount == 0 {
+		return nil
+	}
+	return &Error{Name: "EventBridge.FailedEntry", Cause: string(out)}
+}
+
+// family is how the errors of a service are named: the name of its client in the
+// AWS SDK for Java, the service in the cause, and what an error is called that the
+// client has no class for.
+type family struct{ prefix, service, other string }
+
+func familyOf(service string) family {
+	switch service {
+	case "sns":
+		return family{"SNS", "AmazonSNS", ""}
+	case "sqs":
+		return family{"SQS", "AmazonSQS", "AmazonSQSException"}
+	case "events":
+		return family{"EventBridge", "AmazonEventBridge", ""}
+	}
+	return family{"Lambda", "AWSLambda", ""}
+}
+
+// class is the name of a code's class in the client.
+func (f family) class(code string) string {
+	code = code[strings.LastIndexAny(code, ".#")+1:]
+	known := []string{"QueueDoesNotExist", "InvalidMessageContents", "UnsupportedOperation", "RequestThrottled"} // with a class of SendMessage
+	if f.other != "" && !slices.Contains(known, code) {
+		return f.other
+	}
+	if !strings.HasSuffix(code, "Exception") {
+		code += "Exception"
+	}
+	return code
+}
+
+// serviceError names an error of a service as Step Functions does: the service,
+// a point, and the class that the error has in the SDK.
+func serviceError(service string, err error) error {
+	var own *Error
+	if errors.As(err, &own) {
+		return own
+	}
+	f := familyOf(service)
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		if f.prefix == "Lambda" {
+			return &Error{Name: "Lambda.Unknown", Cause: err.Error()}
+		}
+		return &Error{Name: f.prefix + ".SdkClientException", Cause: err.Error()}
+	}
+	cause := fmt.Sprintf("%s (Service: %s; Status Code: %d; Error Code: %s; Request ID: %s; Proxy: null)",
+		api.ErrorMessage(), f.service, statusOf(err, api), api.ErrorCode(), uuid.NewString())
+	return &Error{Name: f.prefix + "." + f.class(api.ErrorCode()), Cause: cause}
+}
+
+// statusOf is the HTTP status of an error.
+func statusOf(err error, api smithy.APIError) int {
+	var known interface{ HTTPStatusCode() int }
+	switch {
+	case errors.As(err, &known):
+		return known.HTTPStatusCode()
+	case strings.Contains(api.ErrorCode(), "NotFound"):
+		return 404
+	case strings.Contains(api.ErrorCode(), "AccessDenied"), strings.Contains(api.ErrorCode(), "Authorization"):
+		return 403
+	case api.ErrorFault() == smithy.FaultServer:
+		return 500
+	}
+	return 400
 }

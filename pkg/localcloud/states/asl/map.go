@@ -3,7 +3,6 @@ package asl
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
@@ -79,11 +78,12 @@ func (m *mapState) run(v *visit) (step, error) {
 		return step{}, err
 	}
 	run := iterations{v: v, m: m, items: items, tolerance: tolerance, outputs: make([]any, len(items)), good: make([]bool, len(items))}
-	if err := v.fanOut(len(items), concurrency, run.iterate); err != nil {
-		return step{}, v.ended(types.HistoryEventTypeMapStateFailed, err)
+	err = v.fanOut(fan{n: len(items), limit: concurrency, begin: run.begin, work: run.work, finish: run.finish, abort: run.abort})
+	if err != nil {
+		return step{}, err
 	}
 	results := run.results()
-	if err := v.record(types.HistoryEvent{Type: types.HistoryEventTypeMapStateSucceeded}); err != nil {
+	if _, err := v.aside(types.HistoryEvent{Type: types.HistoryEventTypeMapStateSucceeded}, v.last); err != nil {
 		return step{}, err
 	}
 	return v.through(v.state.clause, results, map[string]any{"result": results})
@@ -95,10 +95,11 @@ func (m *mapState) list(v *visit) ([]any, error) {
 		if list, ok := v.input.([]any); ok {
 			return list, nil
 		}
-		return nil, &Error{
-			Name:  ErrQueryEvaluation,
-			Cause: fmt.Sprintf("The Map state %s has no Items, and its input is not a list but %s.", v.state.name, kindOf(v.input)),
+		raw, err := encode(v.input)
+		if err != nil {
+			return nil, err
 		}
+		return nil, v.failedEvaluation("Map state input must be an array but was: "+string(raw), "", v.evaluating())
 	}
 	got, err := v.evaluate(m.items, nil)
 	if err != nil {
@@ -106,7 +107,7 @@ func (m *mapState) list(v *visit) ([]any, error) {
 	}
 	list, ok := got.([]any)
 	if !ok {
-		return nil, v.mismatch(m.items, "a list", got)
+		return nil, v.mismatch(m.items, "array", got)
 	}
 	return list, nil
 }
@@ -122,8 +123,11 @@ func (m *mapState) tolerance(v *visit, n int) (int, error) {
 		return 0, err
 	}
 	percentage, ok := got.(float64)
-	if !ok || percentage < 0 || percentage > 100 {
-		return 0, v.mismatch(m.tolerant, "a number between 0 and 100", got)
+	if !ok {
+		return 0, v.mismatch(m.tolerant, "number", got)
+	}
+	if percentage < 0 || percentage > 100 {
+		return 0, v.beyond(m.tolerant, "a number between 0 and 100", got)
 	}
 	share := int(percentage * float64(n) / 100)
 	if m.tolerated == nil {
@@ -138,11 +142,9 @@ type iterations struct {
 	m         *mapState
 	items     []any
 	tolerance int
-
-	mu      sync.Mutex
-	failed  int
-	outputs []any
-	good    []bool
+	failed    int
+	outputs   []any
+	good      []bool
 }
 
 // results are the outputs of the iterations that succeeded, in order.
@@ -156,44 +158,53 @@ func (r *iterations) results() []any {
 	return all
 }
 
-func (r *iterations) iterate(ctx context.Context, i int, s *strand) error {
-	details := &types.MapIterationEventDetails{Name: aws.String(r.v.state.name), Index: int32(i)} // bounded by the payload
+func (r *iterations) details(i int) *types.MapIterationEventDetails {
+	return &types.MapIterationEventDetails{Name: aws.String(r.v.state.name), Index: int32(i)} // bounded by the payload
+}
+
+func (r *iterations) begin(i int, s *strand) error {
 	s.item = map[string]any{"Index": float64(i), "Value": r.items[i]}
-	err := s.record(types.HistoryEvent{
-		Type: types.HistoryEventTypeMapIterationStarted, MapIterationStartedEventDetails: details,
-	})
-	if err != nil {
-		return err
-	}
+	return s.record(types.HistoryEvent{Type: types.HistoryEventTypeMapIterationStarted, MapIterationStartedEventDetails: r.details(i)})
+}
+
+func (r *iterations) work(ctx context.Context, i int, s *strand) error {
 	out, err := r.process(ctx, i, s)
 	switch {
 	case err == nil:
-		r.mu.Lock()
 		r.outputs[i], r.good[i] = out, true
-		r.mu.Unlock()
-		return s.record(types.HistoryEvent{
-			Type: types.HistoryEventTypeMapIterationSucceeded, MapIterationSucceededEventDetails: details,
-		})
-	case ctx.Err() != nil:
-		if r.v.ctx.Err() == nil { // a sibling failed
-			_ = s.record(types.HistoryEvent{
-				Type: types.HistoryEventTypeMapIterationAborted, MapIterationAbortedEventDetails: details,
-			})
-		}
+		return nil
+	case ctx.Err() != nil || r.m.tolerated == nil && r.m.tolerant == nil:
 		return err
 	}
-	if recorded := s.record(types.HistoryEvent{
-		Type: types.HistoryEventTypeMapIterationFailed, MapIterationFailedEventDetails: details,
-	}); recorded != nil {
-		return recorded
-	}
 	return r.tolerate(err)
+}
+
+// finish records the end of an iteration, which its worker's next does not follow.
+func (r *iterations) finish(i int, s *strand) (last int64, err error) {
+	if !r.good[i] {
+		if err := r.abort(i, true, s.last); err != nil {
+			return 0, err
+		}
+		return s.last, s.aborted(s.last)
+	}
+	return s.aside(types.HistoryEvent{
+		Type: types.HistoryEventTypeMapIterationSucceeded, MapIterationSucceededEventDetails: r.details(i),
+	}, s.last)
+}
+
+func (r *iterations) abort(i int, failed bool, after int64) error {
+	event := types.HistoryEvent{Type: types.HistoryEventTypeMapIterationAborted, MapIterationAbortedEventDetails: r.details(i)}
+	if failed {
+		event = types.HistoryEvent{Type: types.HistoryEventTypeMapIterationFailed, MapIterationFailedEventDetails: r.details(i)}
+	}
+	_, err := r.v.aside(event, after)
+	return err
 }
 
 func (r *iterations) process(ctx context.Context, i int, s *strand) (any, error) {
 	input := r.items[i]
 	if r.m.selector != nil {
-		selecting := &visit{strand: s, ctx: ctx, state: r.v.state, input: r.v.input, entered: r.v.entered, retries: r.v.retries}
+		selecting := &visit{strand: s, ctx: ctx, state: r.v.state, input: r.v.input, entered: r.v.entered, before: r.v.before, event: r.v.event, retries: r.v.retries}
 		var err error
 		if input, err = selecting.evaluate(r.m.selector, nil); err != nil {
 			return nil, err
@@ -204,11 +215,6 @@ func (r *iterations) process(ctx context.Context, i int, s *strand) (any, error)
 
 // tolerate decides whether a failed iteration fails the state.
 func (r *iterations) tolerate(err error) error {
-	if r.m.tolerated == nil && r.m.tolerant == nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.failed++
 	if r.failed <= r.tolerance {
 		return nil

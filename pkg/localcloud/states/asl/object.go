@@ -177,3 +177,21 @@ func kindOf(v any) string {
 		return "an unknown value"
 	}
 }
+
+// typeOf names the JSON type of v as AWS does in errors.
+func typeOf(v any) string {
+	switch v.(type) {
+	case string:
+		return "string"
+	case float64:
+		return "number"
+	case bool:
+		return "boolean"
+	case []any:
+		return "array"
+	case map[string]any:
+		return "object"
+	default:
+		return "null"
+	}
+}

@@ -41,26 +41,15 @@ func (p *parallel) run(v *visit) (step, error) {
 		return step{}, err
 	}
 	results := make([]any, len(p.branches))
-	err = v.fanOut(len(p.branches), len(p.branches), func(ctx context.Context, i int, s *strand) (err error) {
+	err = v.fanOut(fan{n: len(p.branches), limit: len(p.branches), work: func(ctx context.Context, i int, s *strand) (err error) {
 		results[i], err = s.run(ctx, p.branches[i], input)
 		return err
-	})
+	}})
 	if err != nil {
-		return step{}, v.ended(types.HistoryEventTypeParallelStateFailed, err)
+		return step{}, err
 	}
-	if err := v.record(types.HistoryEvent{Type: types.HistoryEventTypeParallelStateSucceeded}); err != nil {
+	if _, err := v.aside(types.HistoryEvent{Type: types.HistoryEventTypeParallelStateSucceeded}, v.last); err != nil {
 		return step{}, err
 	}
 	return v.through(v.state.clause, results, map[string]any{"result": results})
-}
-
-// ended records how a Parallel or Map state failed, and returns its error.
-func (v *visit) ended(typ types.HistoryEventType, failed error) error {
-	if v.ctx.Err() != nil {
-		return failed
-	}
-	if err := v.record(types.HistoryEvent{Type: typ}); err != nil {
-		return err
-	}
-	return failed
 }

@@ -68,8 +68,8 @@ func TestDefinitionsThatAreRefused(t *testing.T) {
 			want:       []string{`INVALID_JSONATA_EXPRESSION: the JSONata expression " $a ?? 1 " is not valid: the operator "??" at character 3 is not part of JSONata 2.0.6, the version of Step Functions: use $exists(x) ? x : y at /States/A/Output/x[1]`},
 		},
 		"a resource that nobody serves": {
-			definition: `{"QueryLanguage":"JSONata","StartAt":"A","States":{"A":{"Type":"Task","Resource":"arn:aws:states:::sqs:sendMessage","End":true}}}`,
-			want:       []string{`NOT_SUPPORTED: the resource "arn:aws:states:::sqs:sendMessage" is not available here (available: the ARN of a Lambda function, and arn:aws:states:::lambda:invoke, arn:aws:states:::sns:publish and arn:aws:states:::events:putEvents, each also with .waitForTaskToken) at /States/A/Resource`},
+			definition: `{"QueryLanguage":"JSONata","StartAt":"A","States":{"A":{"Type":"Task","Resource":"arn:aws:states:::dynamodb:putItem","End":true}}}`,
+			want:       []string{`NOT_SUPPORTED: the resource "arn:aws:states:::dynamodb:putItem" is not available here (available: the ARN of a Lambda function, and arn:aws:states:::lambda:invoke, arn:aws:states:::sns:publish, arn:aws:states:::sqs:sendMessage and arn:aws:states:::events:putEvents, each also with .waitForTaskToken) at /States/A/Resource`},
 		},
 		"an invocation without a function": {
 			definition: `{"QueryLanguage":"JSONata","StartAt":"A","States":{"A":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke","Arguments":{"Paylod":1},"End":true}}}`,

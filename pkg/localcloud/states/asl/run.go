@@ -38,7 +38,6 @@ type Execution struct {
 	Account                 string
 	StartTime               time.Time
 	Input                   json.RawMessage
-	StartedEvent            int64 // id of the ExecutionStarted event
 }
 
 // Run executes the machine until it ends, fails (*Error) or ctx ends (its cause).
@@ -55,7 +54,9 @@ func (m *Machine) Run(ctx context.Context, host Host, e Execution) (output json.
 		input: input,
 		rnd:   rand.New(rand.NewPCG(seed.Sum64(), 0)), // #nosec G404 -- jitter, reproducible
 	}
-	s := &strand{runner: r, scope: &scope{vars: map[string]any{}}, last: e.StartedEvent}
+	s := &strand{runner: r, scope: &scope{vars: map[string]any{}}}
+	r.turns.take()
+	defer r.turns.leave()
 	out, err := s.run(ctx, m.graph, input)
 	if err != nil {
 		return nil, err
@@ -69,8 +70,9 @@ type runner struct {
 	exec  Execution
 	input any
 
-	mu  sync.Mutex
-	rnd *rand.Rand
+	turns turns
+	mu    sync.Mutex
+	rnd   *rand.Rand
 }
 
 // random is the execution's own sequence of numbers: the same execution jitters
@@ -87,16 +89,18 @@ type strand struct {
 	*runner
 	scope *scope
 	item  map[string]any // $states.context.Map.Item, in an iteration
-	last  int64          // id of its latest event
+	last  int64          // id of its latest event; 0 before the first
+	in    *state         // that it has entered and not left
 }
 
-// branch starts a strand inside s. s must not run before its branches have ended.
-func (s *strand) branch() *strand {
+// branch starts a strand inside s, whose first event follows another one. s must
+// not run before its branches have ended.
+func (s *strand) branch(after int64) *strand {
 	return &strand{
 		runner: s.runner,
 		scope:  &scope{outer: s.scope, vars: map[string]any{}},
 		item:   s.item,
-		last:   s.last,
+		last:   after,
 	}
 }
 
@@ -135,11 +139,23 @@ func (s *strand) run(ctx context.Context, g *graph, input any) (output any, err 
 
 // record appends an event that follows the strand's latest one.
 func (s *strand) record(event types.HistoryEvent) error {
-	event.PreviousEventId = s.last
-	id, err := s.host.Record(event)
-	if err != nil {
-		return err
+	id, err := s.aside(event, s.last)
+	if err == nil {
+		s.last = id
 	}
-	s.last = id
-	return nil
+	return err
+}
+
+// aside appends an event that follows another one, and that the strand's next
+// event does not follow.
+func (s *strand) aside(event types.HistoryEvent, previous int64) (id int64, err error) {
+	event.PreviousEventId = previous
+	return s.host.Record(event)
+}
+
+// pause lets other strands work while f waits.
+func (s *strand) pause(f func() error) error {
+	s.turns.leave()
+	defer s.turns.take()
+	return f()
 }

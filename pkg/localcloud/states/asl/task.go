@@ -7,8 +7,6 @@ import (
 	"regexp"
 	"strings"
 	"time"
-
-	"github.com/aws/smithy-go"
 )
 
 // task is the Task state: it calls a Lambda function or another service.
@@ -21,6 +19,8 @@ type task struct {
 
 // integration is what a task calls.
 type integration interface {
+	// name is what AWS calls the task in errors.
+	name() string
 	// perform does the work, with Arguments or the input as its request.
 	perform(ctx context.Context, v *visit, request any) (result any, err error)
 	events
@@ -49,12 +49,12 @@ func (p *parser) task(o *object, s *state, _ map[string]bool) body {
 	case isIntegration && target == "lambda:invoke":
 		t.integration = lambdaInvoke{serviceEvents{"lambda", withToken("invoke", t.waitForToken)}}
 		p.checkInvoke(o)
-	case isIntegration && (target == "sns:publish" || target == "events:putEvents"):
+	case isIntegration && (target == "sns:publish" || target == "sqs:sendMessage" || target == "events:putEvents"):
 		service, action, _ := strings.Cut(target, ":")
 		t.integration = serviceCall{serviceEvents{service, withToken(action, t.waitForToken)}, action}
 	default:
 		o.problems.add(CodeNotSupported, o.at("Resource"),
-			"the resource %q is not available here (available: the ARN of a Lambda function, and %[2]slambda:invoke, %[2]ssns:publish and %[2]sevents:putEvents, each also with .waitForTaskToken)", t.resource, integrationPrefix)
+			"the resource %q is not available here (available: the ARN of a Lambda function, and %[2]slambda:invoke, %[2]ssns:publish, %[2]ssqs:sendMessage and %[2]sevents:putEvents, each also with .waitForTaskToken)", t.resource, integrationPrefix)
 	}
 	return t
 }
@@ -115,19 +115,25 @@ func (t *task) run(v *visit) (step, error) {
 	if err := t.integration.scheduled(v, raw, timeout, heartbeat); err != nil {
 		return step{}, err
 	}
+	_ = v.pause(func() error { return nil }) // tasks of branches are scheduled before the first starts
 	if err := t.integration.started(v); err != nil {
 		return step{}, err
 	}
 	result, err := t.result(v, request, callback, seconds(timeout), seconds(heartbeat))
-	if v.ctx.Err() != nil {
+	if v.ctx.Err() != nil && !errors.Is(err, errTimedOut) {
 		return step{}, context.Cause(v.ctx)
 	}
 	if err != nil {
 		return step{}, t.ended(v, err)
 	}
-	raw, err = payload("the result of the state "+v.state.name, result)
-	if err != nil {
-		return step{}, t.ended(v, err)
+	if raw, err = encode(result); err != nil {
+		return step{}, err
+	}
+	if len(raw) > MaxPayload {
+		return step{}, t.ended(v, &Error{
+			Name: ErrDataLimitExceeded, kind: tooLarge,
+			Cause: fmt.Sprintf("The state/task '%s' returned a result with a size exceeding the maximum number of bytes service limit.", t.integration.name()),
+		})
 	}
 	if err := t.integration.succeeded(v, raw); err != nil {
 		return step{}, err
@@ -141,7 +147,7 @@ func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
 func (t *task) ended(v *visit, err error) error {
 	failed := AsError(err).clipped()
 	record := t.integration.failed
-	if failed.Name == ErrTimeout || failed.Name == ErrHeartbeatTimeout {
+	if failed.Name == ErrTimeout {
 		record = t.integration.timedOut
 	}
 	if err := record(v, failed); err != nil {
@@ -169,10 +175,10 @@ func (t *task) result(v *visit, request any, callback *Callback, timeout, heartb
 		defer close(done)
 		result, err = t.integration.perform(ctx, v, request)
 	})
-	waited := clk.Wait(ctx, done, timeout)
+	waited := v.pause(func() error { return clk.Wait(ctx, done, timeout) })
 	switch {
-	case errors.Is(waited, context.DeadlineExceeded) && v.ctx.Err() == nil:
-		return nil, errTimedOut
+	case waited != nil && timeout > 0 && !clk.Now().Before(deadline):
+		return nil, errTimedOut // also where a branch beside timed out at the same moment
 	case waited != nil:
 		return nil, context.Cause(v.ctx)
 	case err != nil:
@@ -187,26 +193,13 @@ func (t *task) result(v *visit, request any, callback *Callback, timeout, heartb
 	if err := t.integration.submitted(v, raw); err != nil {
 		return nil, err
 	}
-	output, err := callback.await(v.ctx, clk, deadline, heartbeat)
+	var output []byte
+	err = v.pause(func() (err error) {
+		output, err = callback.await(v.ctx, clk, deadline, heartbeat)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	return decode(output)
-}
-
-// serviceError names an error of a service as Step Functions does: the service,
-// a point, and the service's own code.
-func serviceError(service string, err error) error {
-	var own *Error
-	if errors.As(err, &own) {
-		return own
-	}
-	name := service + ".SdkClientException"
-	var api smithy.APIError
-	if errors.As(err, &api) {
-		name = service + "." + api.ErrorCode()
-	} else if service == "Lambda" {
-		name = "Lambda.Unknown"
-	}
-	return &Error{Name: name, Cause: fmt.Sprint(err)}
 }

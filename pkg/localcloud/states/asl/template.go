@@ -8,8 +8,9 @@ import (
 
 // template is a JSON value of a definition in which strings may be expressions.
 type template struct {
-	path  string // in the definition
-	build func(evaluate) (any, error)
+	path   string // in the definition
+	source string // of the expression, where the whole value is one
+	build  func(evaluate) (any, error)
 }
 
 // evaluate evaluates one expression at a place of the definition.
@@ -29,6 +30,7 @@ func compileTemplate(v any, path string, report func(path, message string)) *tem
 			report(path, fmt.Sprintf("the JSONata expression %q is not valid: %v", source, err))
 			return constant(v, path)
 		}
+		t.source = e.source
 		t.build = func(eval evaluate) (any, error) { return eval(e, path) }
 	case map[string]any:
 		members := make(map[string]*template, len(v))

@@ -32,6 +32,8 @@ func markNulls(v any) any {
 	switch v := v.(type) {
 	case nil:
 		return null
+	case float64:
+		return v + 0 // -0 is 0, as recordings of AWS show
 	case map[string]any:
 		for k, member := range v {
 			v[k] = markNulls(member)

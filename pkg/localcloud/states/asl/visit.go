@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,6 +19,8 @@ type visit struct {
 	state     *state
 	input     any
 	entered   time.Time
+	before    int64  // id of the event that it was entered after
+	event     int64  // id of the event of its entering
 	retries   int    // $states.context.State.RetryCount
 	taskToken string // of the current attempt; empty without one
 }
@@ -25,7 +28,7 @@ type visit struct {
 // visit enters a state, attempts it as often as its Retry allows, turns to its
 // Catch, and leaves it.
 func (s *strand) visit(ctx context.Context, st *state, input any) (step, error) {
-	v := &visit{strand: s, ctx: ctx, state: st, input: input, entered: s.host.Clock().Now()}
+	v := &visit{strand: s, ctx: ctx, state: st, input: input, entered: s.host.Clock().Now(), before: s.last}
 	raw, err := payload("the input of the state "+st.name, input)
 	if err != nil {
 		return step{}, err
@@ -39,10 +42,12 @@ func (s *strand) visit(ctx context.Context, st *state, input any) (step, error) 
 	if err != nil {
 		return step{}, err
 	}
+	v.event, s.in = s.last, st
 	left, err := v.attempts()
 	if err != nil {
 		return step{}, err
 	}
+	s.in = nil
 	return left, v.leave(left)
 }
 
@@ -66,7 +71,7 @@ func (v *visit) attempts() (step, error) {
 		delay := v.state.retry[i].delay(used[i], v.random)
 		used[i]++
 		v.retries++
-		if err := v.host.Clock().Sleep(v.ctx, delay); err != nil {
+		if err := v.pause(func() error { return v.host.Clock().Sleep(v.ctx, delay) }); err != nil {
 			return step{}, context.Cause(v.ctx)
 		}
 	}
@@ -74,6 +79,11 @@ func (v *visit) attempts() (step, error) {
 
 // caught hands failed to the first catcher that names it, or returns it.
 func (v *visit) caught(failed *Error) (step, error) {
+	if v.state.typ == "Map" || v.state.typ == "Parallel" {
+		if err := v.record(types.HistoryEvent{Type: types.HistoryEventType(v.state.typ + "StateFailed")}); err != nil {
+			return step{}, err
+		}
+	}
 	for _, c := range v.state.catch {
 		if failed.matches(c.errorEquals) {
 			return v.through(c.clause, failed.output(), map[string]any{"errorOutput": failed.output()})
@@ -154,32 +164,66 @@ func (v *visit) evaluate(t *template, extra map[string]any) (any, error) {
 		if err == nil {
 			return result, nil
 		}
-		failed := AsError(err)
-		failed = &Error{Name: failed.Name, Cause: fmt.Sprintf("At %s: %s", path, failed.Cause)}
-		return nil, v.failedEvaluation(failed, path)
+		field := v.field(path)
+		return nil, v.failedEvaluation(fmt.Sprintf("The JSONata expression '%s' specified for the field '%s' %s", e.source, field, err), field, v.evaluating())
 	})
 }
 
-func (v *visit) failedEvaluation(failed *Error, path string) error {
-	err := v.record(types.HistoryEvent{
+// field is a place in the state, such as Arguments/Payload.
+func (v *visit) field(path string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(path, v.state.path), "/")
+}
+
+// evaluating is the event that a failed evaluation follows: what a state evaluates
+// as it is entered, AWS evaluates before it enters the state.
+func (v *visit) evaluating() int64 {
+	if v.last == v.event {
+		return v.before
+	}
+	return v.last
+}
+
+// failedEvaluation records why a field of the state has no value, and returns the
+// error. why is what AWS says after naming the state.
+func (v *visit) failedEvaluation(why, field string, previous int64) error {
+	failed := (&Error{
+		Name:  ErrQueryEvaluation,
+		Cause: fmt.Sprintf("An error occurred while executing the state '%s' (entered at the event id #%d). %s", v.state.name, v.event, why),
+	}).clipped()
+	id, err := v.aside(types.HistoryEvent{
 		Type: types.HistoryEventTypeEvaluationFailed,
 		EvaluationFailedEventDetails: &types.EvaluationFailedEventDetails{
-			State: aws.String(v.state.name), Error: aws.String(failed.Name), Cause: aws.String(failed.clipped().Cause),
-			Location: aws.String(path),
+			State: aws.String(v.state.name), Error: aws.String(failed.Name), Cause: aws.String(failed.Cause), Location: orAbsent(field),
 		},
-	})
+	}, previous)
 	if err != nil {
 		return err
 	}
+	v.last = id
 	return failed
 }
 
-// mismatch is the error of an expression whose value has the wrong type.
+// mismatch is the error of a value that is not of the type that it must be.
 func (v *visit) mismatch(t *template, want string, got any) error {
-	return v.failedEvaluation(&Error{
-		Name:  ErrQueryEvaluation,
-		Cause: fmt.Sprintf("At %s: the expression must return %s, not %s", t.path, want, kindOf(got)),
-	}, t.path)
+	raw, err := encode(got)
+	if err != nil {
+		return err
+	}
+	why := fmt.Sprintf("returned an unexpected result type. Expected '%s', but was '%s' for value: %s", want, typeOf(got), raw)
+	return v.failedEvaluation(v.expression(t)+" "+why, v.field(t.path), v.evaluating())
+}
+
+// beyond is the error of a value that is not within its limits.
+func (v *visit) beyond(t *template, want string, got any) error {
+	raw, err := encode(got)
+	if err != nil {
+		return err
+	}
+	return v.failedEvaluation(fmt.Sprintf("%s returned a value that is not %s: %s", v.expression(t), want, raw), v.field(t.path), v.evaluating())
+}
+
+func (v *visit) expression(t *template) string {
+	return fmt.Sprintf("The JSONata expression '%s' specified for the field '%s'", t.source, v.field(t.path))
 }
 
 // whole evaluates a template to a whole number within limits; absent is
@@ -193,12 +237,11 @@ func (v *visit) whole(t *template, otherwise, least, most int) (int, error) {
 		return 0, err
 	}
 	n, ok := got.(float64)
-	if !ok || n != float64(int(n)) || int(n) < least || int(n) > most {
-		want := fmt.Sprintf("a whole number between %d and %d", least, most)
-		if ok {
-			return 0, v.mismatch(t, want+fmt.Sprintf(" (it is %v)", n), got)
-		}
-		return 0, v.mismatch(t, want, got)
+	if !ok {
+		return 0, v.mismatch(t, "number", got)
+	}
+	if n != float64(int(n)) || int(n) < least || int(n) > most {
+		return 0, v.beyond(t, fmt.Sprintf("a whole number between %d and %d", least, most), got)
 	}
 	return int(n), nil
 }

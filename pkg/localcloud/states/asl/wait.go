@@ -24,7 +24,7 @@ func (w *wait) run(v *visit) (step, error) {
 	if err != nil {
 		return step{}, err
 	}
-	if err := v.host.Clock().Sleep(v.ctx, d); err != nil {
+	if err := v.pause(func() error { return v.host.Clock().Sleep(v.ctx, d) }); err != nil {
 		return step{}, context.Cause(v.ctx)
 	}
 	return v.through(v.state.clause, v.input, nil)
@@ -41,11 +41,12 @@ func (w *wait) duration(v *visit) (time.Duration, error) {
 	}
 	text, ok := got.(string)
 	if !ok {
-		return 0, v.mismatch(w.timestamp, "a string", got)
+		return 0, v.mismatch(w.timestamp, "string", got)
 	}
 	until, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return 0, v.mismatch(w.timestamp, "a time stamp such as 2026-03-01T12:00:00Z", got)
+		why := "The Timestamp field cannot be parsed as an ISO-8601 extended offset date-time format string: " + text
+		return 0, v.failedEvaluation(why, v.field(w.timestamp.path), v.event)
 	}
 	return until.Sub(v.host.Clock().Now()), nil
 }
