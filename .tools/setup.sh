@@ -13,6 +13,7 @@ qemu-img           qemu-utils        vm
 mke2fs             e2fsprogs         vm
 debugfs            e2fsprogs         vm
 mmdebstrap         mmdebstrap        vm,container
+newuidmap          uidmap            rootless
 systemd-nspawn     systemd-container container
 ip                 iproute2          container
 shellcheck         shellcheck        lint
@@ -42,6 +43,10 @@ if ! command -v go >/dev/null; then
 	exit 1
 fi
 
+# An ordinary user makes a base in a user namespace, which root needs none of.
+if [[ $EUID -ne 0 && " $* " == *' vm '* ]]; then
+	set -- "$@" rootless
+fi
 packages=$(missing "$@")
 if [[ -z $packages ]]; then
 	exit 0

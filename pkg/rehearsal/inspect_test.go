@@ -43,3 +43,19 @@ func TestInspectWhileAnotherHasTheStateOpenChangesNothing(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, string(before), string(after))
 }
+
+// Service users have a home that does not exist, and cannot be made.
+func TestACacheFolderThatCannotBeMadeSaysHowToNameAnother(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	goss := filepath.Join(dir, "goss")
+	require.NoError(t, os.WriteFile(goss, []byte("stand-in"), 0o600))
+	_, err := Open(t.Context(), Options{Guests: vm.Simulated, CacheDir: filepath.Join(file, "cache"), GossFile: goss})
+	require.ErrorContains(t, err, "name another with --cache (make bake CACHE=FOLDER)")
+
+	t.Setenv("HOME", "")
+	t.Setenv("XDG_CACHE_HOME", "")
+	_, err = Open(t.Context(), Options{Guests: vm.Simulated, GossFile: goss})
+	require.ErrorContains(t, err, "name one with --cache (make bake CACHE=FOLDER)")
+}

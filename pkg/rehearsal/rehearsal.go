@@ -106,6 +106,9 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if err := opts.checkPrograms(); err != nil {
 		return nil, err
 	}
+	if err := os.MkdirAll(opts.CacheDir, 0o755); err != nil {
+		return nil, fmt.Errorf("the folder of base images and packages cannot be made: %w; name another with --cache (make bake CACHE=FOLDER)", err)
+	}
 	if opts.StandIns != nil {
 		if opts.Parameters, err = opts.StandIns.Parameters(opts.userData(), opts.Parameters); err != nil {
 			return nil, err
@@ -197,7 +200,7 @@ func (o *Options) complete() error {
 	if o.CacheDir == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
-			return fmt.Errorf("no cache folder is known, name one with --cache: %w", err)
+			return fmt.Errorf("no folder for base images and packages is known: %w; name one with --cache (make bake CACHE=FOLDER)", err)
 		}
 		o.CacheDir = filepath.Join(dir, "ami-factory")
 	}
