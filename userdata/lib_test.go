@@ -305,3 +305,34 @@ func TestUpgradesThatCannotBeCountedAreNotNone(t *testing.T) {
 		})
 	}
 }
+
+func TestThePackageThatFailedIsNamedInThePackageManagersWords(t *testing.T) {
+	for sentence, tc := range map[string]struct{ said, want string }{
+		"apt does not know it":          {"Reading package lists...\nE: Unable to locate package nope\n", "package nope cannot be installed: E: Unable to locate package nope"},
+		"apt does not have the version": {"E: Version '1.0' for 'jq' was not found\n", "package jq cannot be installed: E: Version '1.0' for 'jq' was not found"},
+		"apt has only its name":         {"E: Package 'x11' has no installation candidate\n", "package x11 cannot be installed: E: Package 'x11' has no installation candidate"},
+		"its script fails": {
+			"Setting up jq\ndpkg: error processing package bad-pkg (--configure):\n installed script failed\nE: Sub-process /usr/bin/dpkg returned an error code (1)\n",
+			"package bad-pkg cannot be installed: dpkg: error processing package bad-pkg (--configure):",
+		},
+		"its archive is broken": {
+			"dpkg: error processing archive /var/cache/apt/archives/jq_1.6_amd64.deb (--unpack):\n", "package jq_1.6_amd64.deb cannot be installed: dpkg: error processing archive /var/cache/apt/archives/jq_1.6_amd64.deb (--unpack):",
+		},
+		"it cannot be fetched": {
+			"E: Failed to fetch http://mirror/pool/j/jq_1.6_amd64.deb  503  Unavailable\n", "package jq_1.6_amd64.deb cannot be installed: E: Failed to fetch http://mirror/pool/j/jq_1.6_amd64.deb  503  Unavailable",
+		},
+		"something without a name":   {"E: Could not get lock /var/lib/dpkg/lock\n", "packages cannot be installed: E: Could not get lock /var/lib/dpkg/lock"},
+		"dnf does not know it":       {"No match for argument: nope\nError: Unable to find a match: nope\n", "package nope cannot be installed: No match for argument: nope"},
+		"dnf lacks a dependency":     {"Error:\n Problem: conflicting requests\n  - nothing provides libfoo needed by bar\n", "package libfoo cannot be installed:   - nothing provides libfoo needed by bar"},
+		"dnf says something else":    {"Error: Failed to download metadata for repo 'x'\n", "packages cannot be installed: Error: Failed to download metadata for repo 'x'"},
+		"nothing that is understood": {"hm\n", ""},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			b := newLibBench(t)
+			require.NoError(t, os.WriteFile(filepath.Join(b.dir, "said"), []byte(tc.said), 0o600))
+			output, ok := b.run(t, "debian-12", `package_trouble <"$DIR/said"`)
+			require.True(t, ok, output)
+			assert.Equal(t, tc.want, strings.TrimSuffix(output, "\n"))
+		})
+	}
+}

@@ -110,6 +110,14 @@ bash -c 'echo "inner shell has no trap: [${BASH_ENV-}]"'
 	assert.Equal(t, "{one}\n", string(log))
 }
 
+// noPackage stands in for apt, which does not know one package.
+const noPackage = `apt_get() { printf '%s\n' 'Reading package lists...' 'E: Unable to locate package nope'; return 100; }
+package_manager() { echo apt; }
+lists_are_fresh() { true; }
+installed_version() { true; }
+sleep() { true; }
+`
+
 func TestRunnerTellsWhichCommandFailed(t *testing.T) {
 	cases := map[string]struct {
 		install string
@@ -134,6 +142,16 @@ func TestRunnerTellsWhichCommandFailed(t *testing.T) {
 		},
 		"a failure that the script forgave is not the one reported": {
 			"set -euo pipefail\nif ! false; then true; fi\nx=$(false || echo y)\ntest \"$x\" = z\n", 1, 4, `test "$x" = z`,
+		},
+		"a package, whose name and not a line of lib.sh is what matters": {
+			"set -euo pipefail\n. \"$AMI_FACTORY_LIB/lib.sh\"\n" + noPackage + "packages_install wget nope\n",
+			1, 8, "package nope cannot be installed: E: Unable to locate package nope",
+		},
+		"a refusal of lib.sh": {
+			"set -euo pipefail\n. \"$AMI_FACTORY_LIB/lib.sh\"\nfail 'the port is taken'\n", 1, 3, "the port is taken",
+		},
+		"a refusal of lib.sh that was forgiven is not the one reported": {
+			"set -euo pipefail\n. \"$AMI_FACTORY_LIB/lib.sh\"\nif ! fail 'never mind'; then true; fi\nfalse\n", 1, 4, "false",
 		},
 		"a message with every awkward character": {
 			"set -e\nfalse '\"\\\t€'\n", 1, 2, "false '\"\\\t€'",

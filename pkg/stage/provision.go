@@ -108,7 +108,11 @@ func (r bootReport) builderProblem() string {
 	switch p := r.Provision; {
 	case p != nil && p.Failed != nil:
 		f := p.Failed
-		text := fmt.Sprintf("component %s failed with exit code %d at line %d of its install.sh: %s", f.Component, f.Exit, f.Line, f.Command)
+		text := fmt.Sprintf("component %s failed with exit code %d", f.Component, f.Exit)
+		if f.Line > 0 { // else it was before its install.sh, with the packages of its description
+			text += fmt.Sprintf(" at line %d of its install.sh", f.Line)
+		}
+		text += ": " + f.Command
 		if log, err := base64.StdEncoding.DecodeString(f.LogTail); err == nil && len(bytes.TrimSpace(log)) > 0 {
 			text += "\nend of its log:\n" + tail(log)
 		}

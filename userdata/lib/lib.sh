@@ -19,7 +19,10 @@ changed() {
 	printf 'changed: %s\n' "$*"
 }
 
+# fail says why, for the log and for the runner's result: its trap reads the reason.
 fail() {
+	# shellcheck disable=SC2034 # read by the trap that run.sh sets
+	AMI_FACTORY_REASON=$*
 	printf '%s: %s\n' "${AMI_FACTORY_COMPONENT:-component}" "$*" >&2
 	return 1
 }
@@ -201,11 +204,53 @@ packages_install() {
 	case $manager in
 	apt)
 		packages_refresh_old
-		patiently apt_get -y --no-install-recommends install "${todo[@]}"
+		packages_transaction apt_get -y --no-install-recommends install "${todo[@]}"
 		;;
-	dnf) patiently dnf_ install "${todo[@]/=/-}" ;;
+	dnf) packages_transaction dnf_ install "${todo[@]/=/-}" ;;
 	esac
 	changed "packages: ${todo[*]}"
+}
+
+# packages_transaction COMMAND... installs packages, and names the one that failed.
+packages_transaction() {
+	local said why
+	said=$(mktemp)
+	if { patiently "$@" 2>&1 | tee "$said"; }; then
+		rm -f "$said"
+		return
+	fi
+	why=$(package_trouble <"$said")
+	rm -f "$said"
+	fail "${why:-packages could not be installed; the log above says why}"
+}
+
+# package_trouble reads what apt or dnf printed and says which package could not be
+# installed, in their own words.
+package_trouble() {
+	local line name='' words=''
+	while IFS= read -r line; do
+		case $line in
+		'E: Unable to locate package '*) name=${line##* } ;;
+		"E: Version '"*"' for '"*"' was not found"*) name=${line#*"' for '"} && name=${name%%"'"*} ;;
+		"E: Package '"*"' has no installation candidate"*) name=${line#*"'"} && name=${name%%"'"*} ;;
+		'dpkg: error processing package '* | 'dpkg: error processing archive '*) name=${line#dpkg: error processing * } && name=${name%% (*} ;;
+		'E: Failed to fetch '*) name=${line#E: Failed to fetch } && name=${name%%[[:space:]]*} && name=${name##*/} ;;
+		'E: Sub-process '*) continue ;; # dpkg has said which package
+		'E: '*) ;;
+		'No match for argument: '*) name=${line##*: } ;;
+		'Error: Unable to find a match: '*) name=${line##*: } ;;
+		*'nothing provides '*) name=${line#*nothing provides } && name=${name%% *} ;;
+		'Error: '*) ;;
+		*) continue ;;
+		esac
+		words=$line
+		if [[ -n $name ]]; then break; fi
+	done
+	if [[ -n $name ]]; then
+		printf 'package %s cannot be installed: %s\n' "${name##*/}" "$words"
+	elif [[ -n $words ]]; then
+		printf 'packages cannot be installed: %s\n' "$words"
+	fi
 }
 
 packages_purge() {

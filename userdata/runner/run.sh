@@ -165,7 +165,24 @@ on_error=$scratch/on-error.sh
 cat >"$on_error" <<'TRAP'
 unset BASH_ENV
 set -E
-trap 'if ((BASH_SUBSHELL == 0)); then printf "%s\n%s\n" "$LINENO" "$BASH_COMMAND" >"$AMI_FACTORY_TRACE"; fi' ERR
+ami_factory_note() {
+	local line=$1 command=$2 i
+	# So ends `fail` of lib.sh, which has said why.
+	if [[ $command == 'return 1' && -n ${AMI_FACTORY_REASON:-} ]]; then command=$AMI_FACTORY_REASON; fi
+	# A line of what components share helps nobody: the line of install.sh that led
+	# there does. Without one it was the packages of the component's description.
+	if [[ ${BASH_SOURCE[1]-} != install.sh ]]; then
+		line=0
+		for ((i = 2; i < ${#BASH_SOURCE[@]}; i++)); do
+			if [[ ${BASH_SOURCE[i]} == install.sh ]]; then
+				line=${BASH_LINENO[i - 1]}
+				break
+			fi
+		done
+	fi
+	printf '%s\n%s\n' "$line" "$command" >"$AMI_FACTORY_TRACE"
+}
+trap 'if ((BASH_SUBSHELL == 0)); then ami_factory_note "$LINENO" "$BASH_COMMAND"; fi' ERR
 TRAP
 
 plan >"$scratch/plan" || give_up "" "the bundle's manifest.json cannot be read"
