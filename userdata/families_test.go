@@ -93,6 +93,17 @@ func TestDockerOfFamiliesWithoutAGuest(t *testing.T) {
 		assert.Equal(t, "default ['https://mirror.example.com'] False", g.output(t,
 			`python3 -c 'import json; d = json.load(open("/etc/docker/daemon.json")); print(d["userns-remap"], d["registry-mirrors"], d["icc"])'`))
 	})
+	t.Run("networks of the bridge and of pools, as JSON that the daemon reads", func(t *testing.T) {
+		text, code := run(t, "al2023", "AMI_FACTORY_PARAM_BIP=172.26.0.1/24 AMI_FACTORY_PARAM_ADDRESS_POOLS='10.210.0.0/16:24 10.211.0.0/20:28'")
+		require.Zero(t, code, text)
+		assert.Equal(t, "172.26.0.1/24 [('10.210.0.0/16', 24), ('10.211.0.0/20', 28)]", g.output(t,
+			`python3 -c 'import json; d = json.load(open("/etc/docker/daemon.json")); print(d["bip"], [(p["base"], p["size"]) for p in d["default-address-pools"]])'`))
+	})
+	t.Run("networks in the engine itself", func(t *testing.T) {
+		g.install(t, "  - name: docker\n    parameters: {bip: 172.26.0.1/24, addressPools: \"10.210.0.0/16:24\"}\n")
+		assert.Equal(t, "172.26.0.0/24", g.output(t, "docker network inspect --format '{{range .IPAM.Config}}{{.Subnet}}{{end}}' bridge"))
+		assert.Equal(t, "10.210.0.0/24", g.output(t, "docker network create test >/dev/null && docker network inspect --format '{{range .IPAM.Config}}{{.Subnet}}{{end}}' test; docker network rm test >/dev/null"))
+	})
 	t.Run("images that the seal would remove are refused", func(t *testing.T) {
 		images := "AMI_FACTORY_PARAM_IMAGES=nginx@sha256:" + strings.Repeat("0", 64)
 		text, code := run(t, "debian-12", images)
@@ -103,15 +114,19 @@ func TestDockerOfFamiliesWithoutAGuest(t *testing.T) {
 		assert.Contains(t, text, "which the seal empties")
 	})
 	refusals := map[string]struct{ family, parameters, reason string }{
-		"a key of another fingerprint":     {"debian-12", ce + "AMI_FACTORY_PARAM_KEY_FINGERPRINT=9DC858229FC7DD38854AE2D88D81803C0EBFCD88", "it is not believed"},
-		"docker-ce without a version":      {"debian-12", "AMI_FACTORY_PARAM_ENGINE=docker-ce", "needs the parameters version and containerdVersion"},
-		"docker-ce on Amazon Linux":        {"al2023", ce, "no packages of docker-ce for al2023"},
-		"compose on Debian 12":             {"debian-12", "AMI_FACTORY_PARAM_COMPOSE=distribution", "no compose plugin"},
-		"compose on Amazon Linux":          {"al2023", "AMI_FACTORY_PARAM_COMPOSE=distribution", "no package of the compose plugin"},
-		"an image by tag":                  {"debian-12", "AMI_FACTORY_PARAM_IMAGES=nginx:1", "a tag may name another image tomorrow"},
-		"images with user namespaces":      {"debian-12", "AMI_FACTORY_PARAM_USERNS_REMAP=true AMI_FACTORY_PARAM_IMAGES=nginx@sha256:" + strings.Repeat("0", 64), "cannot go with usernsRemap"},
-		"a registry that is not ECR":       {"debian-12", "AMI_FACTORY_PARAM_ECR_REGISTRIES=evil.example.com", "parameter ecrRegistries has 'evil.example.com'"},
-		"a mirror that would end a string": {"debian-12", `AMI_FACTORY_PARAM_REGISTRY_MIRROR='https://x/"'`, "parameter registryMirror is"},
+		"a key of another fingerprint":               {"debian-12", ce + "AMI_FACTORY_PARAM_KEY_FINGERPRINT=9DC858229FC7DD38854AE2D88D81803C0EBFCD88", "it is not believed"},
+		"docker-ce without a version":                {"debian-12", "AMI_FACTORY_PARAM_ENGINE=docker-ce", "needs the parameters version and containerdVersion"},
+		"docker-ce on Amazon Linux":                  {"al2023", ce, "no packages of docker-ce for al2023"},
+		"compose on Debian 12":                       {"debian-12", "AMI_FACTORY_PARAM_COMPOSE=distribution", "no compose plugin"},
+		"compose on Amazon Linux":                    {"al2023", "AMI_FACTORY_PARAM_COMPOSE=distribution", "no package of the compose plugin"},
+		"an image by tag":                            {"debian-12", "AMI_FACTORY_PARAM_IMAGES=nginx:1", "a tag may name another image tomorrow"},
+		"images with user namespaces":                {"debian-12", "AMI_FACTORY_PARAM_USERNS_REMAP=true AMI_FACTORY_PARAM_IMAGES=nginx@sha256:" + strings.Repeat("0", 64), "cannot go with usernsRemap"},
+		"a registry that is not ECR":                 {"debian-12", "AMI_FACTORY_PARAM_ECR_REGISTRIES=evil.example.com", "parameter ecrRegistries has 'evil.example.com'"},
+		"a bridge in the metadata service's network": {"debian-12", "AMI_FACTORY_PARAM_BIP=169.254.170.1/24", "overlaps the link-local addresses"},
+		"a bridge that is its network's own address": {"debian-12", "AMI_FACTORY_PARAM_BIP=172.26.0.0/24", "network's own address"},
+		"a bridge in a pool":                         {"debian-12", "AMI_FACTORY_PARAM_BIP=10.210.3.1/24 AMI_FACTORY_PARAM_ADDRESS_POOLS=10.210.0.0/16:24", "overlaps bip"},
+		"a pool that hides metadata":                 {"debian-12", "AMI_FACTORY_PARAM_ADDRESS_POOLS=160.0.0.0/4:24", "overlaps the link-local addresses"},
+		"a mirror that would end a string":           {"debian-12", `AMI_FACTORY_PARAM_REGISTRY_MIRROR='https://x/"'`, "parameter registryMirror is"},
 	}
 	for sentence, c := range refusals {
 		t.Run("refused is "+sentence, func(t *testing.T) {

@@ -50,6 +50,7 @@ func settings() []setting {
 		{"functions", "", "a folder", "holds a program for each function, `<stage>/bootstrap`, and `version`; without it the app builds them for `architecture`", line{func(p *Props) *string { return &p.FunctionsDir }, anything}},
 		{"goss", "", "a folder", "holds the check engine for each architecture of guests, `amd64` and `arm64`; without it the app builds those that recipes need", line{func(p *Props) *string { return &p.GossDir }, anything}},
 		{"version", "", "a text", "of the factory, in every plan and report; without it, what the build wrote: `git describe`", line{func(p *Props) *string { return &p.Version }, anything}},
+		{"dualStack", "false", "true, false", "functions call AWS by endpoints that have IPv6 addresses as well as IPv4 ones", decision{func(p *Props) *bool { return &p.DualStack }}},
 		{"componentParameters", "", "an object of components, such as {\"docker\":{\"logMaxSize\":\"10m\"}}", "parameters of components, for all recipes", parameters{}},
 		{"prices", "", "a table as pkg/cost/prices.json is one, of what differs, such as {\"regions\":{\"eu-west-1\":{\"instanceHour\":{\"t3.medium\":0.03}}}}", "your prices, for the estimate of what an execution costs", prices{}},
 		{"keyArns", "", "ARNs of keys, with commas", "the keys that recipes may name; any key of the account, by way of EC2, without", words{func(p *Props) *[]string { return &p.KeyARNs }, keyARN.MatchString}},

@@ -50,6 +50,9 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 	}
 	setList(env, "AMI_FACTORY_SUBNET_IDS", sh.network.subnets)
 	setList(env, "AMI_FACTORY_SECURITY_GROUP_IDS", sh.network.groups)
+	if props.DualStack {
+		env["AWS_USE_DUALSTACK_ENDPOINT"] = jsii.String("true") // the SDK's own setting
+	}
 	if props.Parameters != "" {
 		env["AMI_FACTORY_COMPONENT_PARAMETERS"] = &props.Parameters
 	}

@@ -40,6 +40,7 @@ type Props struct {
 	FunctionsDir       string // holds <stage>/bootstrap; empty: where make builds them for the architecture
 	GossDir            string // holds a static check engine for each architecture of guests, amd64 and arm64; empty: where make builds them
 	Version            string // of the factory, in every plan and report; empty: what the build wrote into FunctionsDir
+	DualStack          bool   // functions use AWS's dual-stack endpoints
 	Parameters         string // of components, for all recipes: JSON, or empty
 	Prices             string // that differ from AWS's: a cost.Table as JSON, or empty
 	ReserveConcurrency bool   // keep the triggers to one run at a time

@@ -466,6 +466,15 @@ func TestTheVersionIsThatOfTheBuild(t *testing.T) {
 	assert.Equal(t, "v9", p.version())
 }
 
+func TestDualStackEndpointsAreAnOptionOfAllFunctions(t *testing.T) {
+	for value, want := range map[string]any{"true": "true", "false": nil} {
+		tpl := template(t, map[string]any{"dualStack": value})
+		for _, f := range workflow.Functions() {
+			assert.Equal(t, want, variablesOfStage(t, tpl, f.Stage)["AWS_USE_DUALSTACK_ENDPOINT"], "%s: %s", value, f.Stage)
+		}
+	}
+}
+
 func TestComponentParametersOfTheContext(t *testing.T) {
 	object := map[string]any{"docker": map[string]any{"logMaxSize": "10m", "logMaxFiles": 3.0}}
 	for sentence, tc := range map[string]struct {

@@ -25,6 +25,7 @@ func TestTheFunctionsKnowTheEventsThatTheDeploymentSends(t *testing.T) {
 	assert.Equal(t, []string{stage.SourceChangedType, stage.RebuildDueType}, workflow.SourceChangedPattern().DetailType)
 	assert.Equal(t, []string{trigger.InspectorFinding, trigger.OnDemandFinding}, workflow.InspectorPattern(nil).DetailType)
 	assert.Equal(t, []string{trigger.HubFinding}, workflow.SecurityHubPattern(nil).DetailType)
+	assert.Equal(t, []string{trigger.HubFindingV2}, workflow.SecurityHubV2Pattern(nil).DetailType)
 	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(workflow.WatchInput, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z")), &stage.WatchInput{}))
 	var night stage.EventInput
 	require.NoError(t, json.Unmarshal([]byte(`{"detail-type":"`+workflow.NightlyEvent+`","time":"2026-11-24T03:00:00Z","detail":{}}`), &night))
@@ -57,7 +58,7 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 	assert.Equal(t, workflow.WatchInput, byExpression["rate(1 hour)"]["Target"].(map[string]any)["Input"])
 
 	rules := ofType(tpl, "AWS::Events::Rule")
-	require.Len(t, rules, 4)
+	require.Len(t, rules, 5)
 	for id, r := range rules {
 		p := properties(r)
 		_, onBus := p["EventBusName"]

@@ -71,8 +71,8 @@ func (c *Component) NeverRun() []string {
 
 // Parameter of a component.
 type Parameter struct {
-	Type        string              `yaml:"type" jsonschema:"required,enum=string,enum=bool,enum=int,enum=ports"` // ports: a list such as 22,443
-	Default     *strictyaml.Scalar  `yaml:"default"`                                                              // without it, the recipe must give a value
+	Type        string              `yaml:"type" jsonschema:"required,enum=string,enum=bool,enum=int,enum=ports,enum=cidr,enum=pools"` // ports: a list such as 22,443; cidr: 172.26.0.1/24; pools: 10.210.0.0/16:24 …
+	Default     *strictyaml.Scalar  `yaml:"default"`                                                                                   // without it, the recipe must give a value
 	Allowed     []strictyaml.Scalar `yaml:"allowed"`
 	Minimum     *int                `yaml:"minimum"` // of an int
 	Maximum     *int                `yaml:"maximum"` // of an int

@@ -3,6 +3,7 @@ package component
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -45,6 +46,12 @@ func (p Parameter) mismatch(value string) string {
 		} else if p.Minimum != nil && i < *p.Minimum || p.Maximum != nil && i > *p.Maximum {
 			return fmt.Sprintf("%d is out of range", i)
 		}
+	case "cidr":
+		if value != "" {
+			return cidrMismatch(value)
+		}
+	case "pools":
+		return poolsMismatch(value)
 	case "ports":
 		for port := range strings.SplitSeq(value, ",") {
 			if i, err := strconv.Atoi(port); err != nil || strconv.Itoa(i) != port {
@@ -53,6 +60,44 @@ func (p Parameter) mismatch(value string) string {
 				return fmt.Sprintf("there is no port %d", i)
 			}
 		}
+	}
+	return ""
+}
+
+// cidrMismatch says why a text is no IPv4 address with the length of its network.
+func cidrMismatch(value string) string {
+	if prefix, err := netip.ParsePrefix(value); err != nil || !prefix.Addr().Is4() {
+		return fmt.Sprintf("%q is no IPv4 address with the length of its network", value)
+	} else if linkLocal := netip.MustParsePrefix("169.254.0.0/16"); prefix.Overlaps(linkLocal) {
+		return fmt.Sprintf("%s overlaps the link-local addresses of EC2's services (%s)", value, linkLocal)
+	}
+	return ""
+}
+
+// poolsMismatch says what is wrong with pools of networks.
+func poolsMismatch(value string) string {
+	var seen []netip.Prefix
+	for _, pool := range strings.Fields(value) {
+		base, size, found := strings.Cut(pool, ":")
+		if message := cidrMismatch(base); message != "" {
+			return message
+		}
+		network := netip.MustParsePrefix(base)
+		bits, err := strconv.Atoi(size)
+		switch {
+		case !found || err != nil || strconv.Itoa(bits) != size:
+			return fmt.Sprintf("%q does not say the size of its networks", pool)
+		case network != network.Masked():
+			return fmt.Sprintf("%s is not the beginning of its network, %s", base, network.Masked())
+		case bits < network.Bits() || bits > 29:
+			return fmt.Sprintf("%q has networks of /%d, which a pool of /%d cannot have", pool, bits, network.Bits())
+		}
+		for _, other := range seen {
+			if network.Overlaps(other) {
+				return fmt.Sprintf("the pools %s and %s overlap", other, network)
+			}
+		}
+		seen = append(seen, network)
 	}
 	return ""
 }
@@ -70,6 +115,10 @@ func (p Parameter) accepts() string {
 		return "true, false"
 	case "int":
 		return "a whole number" + p.bounds()
+	case "cidr":
+		return "an IPv4 address with the length of its network, such as 172.26.0.1/24"
+	case "pools":
+		return "pools apart by spaces, each BASE:SIZE with SIZE up to 29, such as 10.210.0.0/16:24"
 	case "ports":
 		return "ports from 1 to 65535, apart by commas, such as 22,443"
 	default:

@@ -169,6 +169,8 @@ func (s Launch) request(ctx context.Context, in LaunchInput, p plan.BuildPlan) (
 			HttpEndpoint:            types.InstanceMetadataEndpointStateEnabled,
 			HttpTokens:              types.HttpTokensStateRequired,
 			HttpPutResponseHopLimit: aws.Int32(1),
+			// It has no effect where the subnet has no IPv6 addresses.
+			HttpProtocolIpv6: types.InstanceMetadataProtocolStateEnabled,
 		},
 		TagSpecifications: labels(in.Job, p, "ami-factory "+in.Role+" "+p.Recipe.Name).Specifications(
 			types.ResourceTypeInstance, types.ResourceTypeNetworkInterface, types.ResourceTypeVolume),

@@ -30,6 +30,7 @@ func TestBuilderIsLaunchedAsThePlanSays(t *testing.T) {
 	assert.Equal(t, "ami-base", *in.ImageId)
 	assert.Equal(t, types.HttpTokensStateRequired, in.MetadataOptions.HttpTokens)
 	assert.EqualValues(t, 1, *in.MetadataOptions.HttpPutResponseHopLimit)
+	assert.Equal(t, types.InstanceMetadataProtocolStateEnabled, in.MetadataOptions.HttpProtocolIpv6, "a builder in a subnet with IPv6 reaches its metadata")
 	assert.Nil(t, in.KeyName)
 	assert.False(t, *in.NetworkInterfaces[0].AssociatePublicIpAddress)
 	assert.Equal(t, []string{"sg-1"}, in.NetworkInterfaces[0].Groups)

@@ -114,11 +114,11 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 		h.want, ended, err = s.afterEnd(ctx, in, recipes)
 	case RebuildDueType:
 		h.want, err = s.waiting(ctx, recipes)
-	case trigger.InspectorFinding, trigger.OnDemandFinding, trigger.HubFinding:
+	case trigger.InspectorFinding, trigger.OnDemandFinding, trigger.HubFinding, trigger.HubFindingV2:
 		h, err = s.afterFinding(ctx, in, recipes)
 	default:
 		err = failure.New(failure.InvalidInput, "unknown event %q (allowed: %s)", in.DetailType, strings.Join([]string{
-			SourceChangedType, NightlyType, ExecutionChangedType, RebuildDueType, trigger.InspectorFinding, trigger.OnDemandFinding, trigger.HubFinding,
+			SourceChangedType, NightlyType, ExecutionChangedType, RebuildDueType, trigger.InspectorFinding, trigger.OnDemandFinding, trigger.HubFinding, trigger.HubFindingV2,
 		}, ", "))
 	}
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 const (
 	InspectorFinding = "Inspector2 Finding"               // of an instance, or of an image that is scanned continuously
 	OnDemandFinding  = "OnDemand AMI Scan Findings"       // of an image whose scan somebody has asked for
-	HubFinding       = "Security Hub Findings - Imported" // of any product that reports to Security Hub
+	HubFinding       = "Security Hub Findings - Imported" // of any product that reports to Security Hub CSPM
+	HubFindingV2     = "Findings Imported V2"             // of any product that reports to Security Hub, in OCSF
 )
 
 // Finding is a vulnerability of an image for which there is a fix.
@@ -31,8 +32,11 @@ var imageID = regexp.MustCompile(`^ami-[0-9a-f]{8,17}$`)
 // vulnerabilities of packages, with a fix, of an image or of an instance whose
 // image is known. The severity is left to the rule that lets the event in.
 func Findings(detailType string, detail json.RawMessage) ([]Finding, error) {
-	if detailType == HubFinding {
+	switch detailType {
+	case HubFinding:
 		return hubFindings(detail)
+	case HubFindingV2:
+		return ocsfFindings(detail)
 	}
 	return inspectorFindings(detail)
 }

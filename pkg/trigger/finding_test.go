@@ -30,6 +30,14 @@ const (
 			"Details":{"AwsEc2Instance":{"ImageId":"ami-0123456789abcdef0"}}}]}]}`
 )
 
+// Findings of Security Hub, not CSPM, in OCSF 1.6, of an instance: AWS documents
+// the event and the class, and no place of the image.
+const ofHubV2 = `{"findings":[{"class_uid":2002,"class_name":"Vulnerability Finding","activity_id":1,"status":"New","status_id":1,"severity":"High","severity_id":4,
+	"cloud":{"account":{"uid":"111122223333"},"provider":"AWS","region":"eu-west-1"},
+	"vulnerabilities":[{"cve":{"uid":"CVE-2026-0001"},"is_fix_available":true,"affected_packages":[{"name":"openssl","version":"3.0.17"}]}],
+	"resources":[{"type":"AWS::EC2::Instance","uid":"arn:aws:ec2:eu-west-1:111122223333:instance/i-0123456789abcdef0","region":"eu-west-1",
+		"data":{"awsEc2InstanceDetails":{"imageId":"ami-0123456789abcdef0","type":"t3.medium"}}}]}]}`
+
 // with is a JSON document in which one text stands for another.
 func with(t *testing.T, document, old, now string) string {
 	t.Helper()
@@ -47,6 +55,16 @@ func TestFindingsThatANewerImageMayAnswer(t *testing.T) {
 		"of an image, scanned continuously":   {trigger.InspectorFinding, ofImage, one},
 		"of an image, scanned on demand":      {trigger.OnDemandFinding, ofImage, one},
 		"of Security Hub":                     {trigger.HubFinding, ofHub, one},
+		"of the newer Security Hub, in OCSF":  {trigger.HubFindingV2, ofHubV2, one},
+		"with data that are JSON in a text":   {trigger.HubFindingV2, with(t, ofHubV2, `{"awsEc2InstanceDetails":{"imageId":"ami-0123456789abcdef0","type":"t3.medium"}}`, `"{\"ImageId\":\"ami-0123456789abcdef0\"}"`), one},
+		"with the image where OCSF has it":    {trigger.HubFindingV2, with(t, with(t, ofHubV2, `"imageId":"ami-0123456789abcdef0",`, ``), `"status_id":1`, `"status_id":1,"device":{"image":{"uid":"ami-0123456789abcdef0"}}`), one},
+		"of an image in OCSF":                 {trigger.HubFindingV2, with(t, with(t, ofHubV2, `"imageId":"ami-0123456789abcdef0",`, ``), `arn:aws:ec2:eu-west-1:111122223333:instance/i-0123456789abcdef0`, `arn:aws:ec2:eu-west-1::image/ami-0123456789abcdef0`), one},
+		"with a version that fixes it":        {trigger.HubFindingV2, with(t, ofHubV2, `"is_fix_available":true,"affected_packages":[{`, `"affected_packages":[{"fixed_in_version":"3.0.18",`), one},
+		"not of OCSF without a fix":           {trigger.HubFindingV2, with(t, ofHubV2, `"is_fix_available":true`, `"is_fix_available":false`), nil},
+		"not of OCSF's other classes":         {trigger.HubFindingV2, with(t, ofHubV2, `"class_uid":2002`, `"class_uid":2003`), nil},
+		"not what is suppressed in OCSF":      {trigger.HubFindingV2, with(t, ofHubV2, `"status_id":1`, `"status_id":3`), nil},
+		"not what is resolved in OCSF":        {trigger.HubFindingV2, with(t, ofHubV2, `"status_id":1`, `"status_id":4`), nil},
+		"not of OCSF without an image":        {trigger.HubFindingV2, with(t, ofHubV2, `"imageId":"ami-0123456789abcdef0",`, ``), nil},
 		"not one that is closed":              {trigger.InspectorFinding, with(t, ofInstance, `"ACTIVE"`, `"CLOSED"`), nil},
 		"not one without a fix":               {trigger.InspectorFinding, with(t, ofInstance, `"YES"`, `"NO"`), nil},
 		"not one of which a part has a fix":   {trigger.InspectorFinding, with(t, ofInstance, `"YES"`, `"PARTIAL"`), nil},
@@ -67,6 +85,8 @@ func TestFindingsThatANewerImageMayAnswer(t *testing.T) {
 		"no finding at all":        {trigger.InspectorFinding, `{}`},
 		"a finding that is a text": {trigger.InspectorFinding, `"x"`},
 		"a hub without findings":   {trigger.HubFinding, `{}`},
+		"OCSF without findings":    {trigger.HubFindingV2, `{}`},
+		"OCSF of numbers":          {trigger.HubFindingV2, `{"findings":[1]}`},
 		"a hub of numbers":         {trigger.HubFinding, `{"findings":[1]}`},
 	} {
 		t.Run(sentence, func(t *testing.T) {

@@ -2,6 +2,7 @@ package workflow
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
@@ -99,6 +100,26 @@ func SecurityHubPattern(severities []string) Pattern {
 	}
 }
 
+// SecurityHubV2Pattern matches findings of vulnerabilities of the newer Security
+// Hub, which are in OCSF: class 2002, new or in progress. What has a fix, and of
+// which image it is, the function reads
+// (https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-v2-cwe-event-formats.html).
+func SecurityHubV2Pattern(severities []string) Pattern {
+	captions := []string{} // OCSF writes them so
+	for _, s := range severities {
+		if s == "UNTRIAGED" {
+			s = "UNKNOWN"
+		}
+		captions = append(captions, s[:1]+strings.ToLower(s[1:]))
+	}
+	return Pattern{
+		Source: []string{"aws.securityhub"}, DetailType: []string{"Findings Imported V2"},
+		Detail: map[string]any{"findings": map[string]any{
+			"class_uid": []int{2002}, "status_id": []int{0, 1, 2}, "severity": captions,
+		}},
+	}
+}
+
 // FindingSeverities are those of vulnerabilities that start builds unless a
 // deployment is told otherwise.
 func FindingSeverities() []string { return []string{"CRITICAL", "HIGH"} }
@@ -128,6 +149,7 @@ func Rules(machineARN string, severities []string) []Rule {
 		out = append(out,
 			Rule{"inspector-finding", "", "an image has a vulnerability for which there is a fix", InspectorPattern(severities)},
 			Rule{"security-hub-finding", "", "an image has a vulnerability for which there is a fix, as Security Hub was told", SecurityHubPattern(severities)},
+			Rule{"security-hub-v2-finding", "", "an image has a vulnerability for which there is a fix, as the newer Security Hub reports in OCSF", SecurityHubV2Pattern(severities)},
 		)
 	}
 	return out

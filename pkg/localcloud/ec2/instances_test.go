@@ -28,7 +28,9 @@ func TestAnInstanceLives(t *testing.T) {
 	i := e.run(func(in *sdk.RunInstancesInput) {
 		in.UserData = aws.String(base64.StdEncoding.EncodeToString([]byte("#cloud-config")))
 		in.IamInstanceProfile = &types.IamInstanceProfileSpecification{Name: aws.String("builder")}
-		in.MetadataOptions = &types.InstanceMetadataOptionsRequest{HttpTokens: types.HttpTokensStateRequired}
+		in.MetadataOptions = &types.InstanceMetadataOptionsRequest{
+			HttpTokens: types.HttpTokensStateRequired, HttpProtocolIpv6: types.InstanceMetadataProtocolStateEnabled,
+		}
 		in.TagSpecifications = []types.TagSpecification{
 			{ResourceType: types.ResourceTypeInstance, Tags: []types.Tag{{Key: aws.String("stage"), Value: aws.String("launch")}}},
 			{ResourceType: types.ResourceTypeVolume, Tags: []types.Tag{{Key: aws.String("of"), Value: aws.String("builder")}}},
@@ -40,6 +42,7 @@ func TestAnInstanceLives(t *testing.T) {
 	assert.Regexp(t, `^172\.31\.\d+\.\d+$`, *i.PrivateIpAddress)
 	assert.Equal(t, "arn:aws:iam::111122223333:instance-profile/builder", *i.IamInstanceProfile.Arn)
 	assert.Equal(t, types.HttpTokensStateRequired, i.MetadataOptions.HttpTokens)
+	assert.Equal(t, types.InstanceMetadataProtocolStateEnabled, i.MetadataOptions.HttpProtocolIpv6)
 
 	e.pass(time.Minute)
 	running := e.describe(id)

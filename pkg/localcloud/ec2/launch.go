@@ -268,6 +268,9 @@ func (s *Service) checkMetadata(_ wire.Caller, l *launch, in *ec2.RunInstancesIn
 			}
 			m.HttpPutResponseHopLimit = o.HttpPutResponseHopLimit
 		}
+		if o.HttpProtocolIpv6 != "" {
+			m.HttpProtocolIpv6 = o.HttpProtocolIpv6
+		}
 		if o.InstanceMetadataTags != "" {
 			m.InstanceMetadataTags = o.InstanceMetadataTags
 		}

@@ -34,6 +34,8 @@ type UserData struct {
 
 	// CloudConfig and Script are the parts of Data; empty for Bottlerocket.
 	CloudConfig, Script string
+	// NodeConfig is the part for nodeadm; empty without a cluster of EKS.
+	NodeConfig string
 }
 
 // SizeError says that user data does not fit.
@@ -76,12 +78,25 @@ func renderCloudInit(s *spec.Spec) (UserData, error) {
 		return out, err
 	}
 	out.Script = p.script()
-	text, err := multipart.Archive([]multipart.Part{
+	parts := []multipart.Part{
 		{ContentType: "text/cloud-config", Name: "userdata.yaml", Body: out.CloudConfig},
 		{ContentType: "text/x-shellscript", Name: "userdata.sh", Body: out.Script},
-	})
+	}
+	if s.EKS != nil {
+		if out.NodeConfig, err = renderNodeConfig(s.EKS); err != nil {
+			return out, err
+		}
+		parts = append(parts, multipart.Part{ContentType: nodeConfigType, Name: "nodeconfig.yaml", Body: out.NodeConfig})
+	}
+	text, err := multipart.Archive(parts)
 	if err != nil {
 		return out, err
+	}
+	if s.EKS != nil {
+		if out.Data = []byte(text); len(text) > multipart.MaxSize {
+			return out, &ReadableSizeError{len(text), multipart.MaxSize}
+		}
+		return out, nil
 	}
 	out.Data, err = multipart.Pack(text, multipart.MaxSize)
 	if err != nil {

@@ -134,6 +134,48 @@ func TestUserDataIsAnArchiveOfTheParts(t *testing.T) {
 	assert.Equal(t, []byte{0x1f, 0x8b}, cases(t)["web-service"].Data[:2], "what does not is compressed")
 }
 
+const eksNode = `kind: UserData
+name: node
+target: cloud-init
+family: al2023
+eks:
+  clusterName: web
+  apiServer: https://0123456789ABCDEF.gr7.eu-west-1.eks.amazonaws.com
+  clusterCertificate: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==
+  serviceCIDR: 10.100.0.0/16
+`
+
+func TestANodeOfEKSIsToldItsClusterInAPartForNodeadm(t *testing.T) {
+	out := render(t, eksNode+"  maxPods: 58\n  nodeLabels: {team: web, tier: front}\n  nodeTaints: {dedicated: [\"web:NoSchedule\", \"web:NoExecute\"]}\n")
+	assert.Equal(t, `---
+apiVersion: node.eks.aws/v1alpha1
+kind: NodeConfig
+spec:
+  cluster:
+    name: web
+    apiServerEndpoint: https://0123456789ABCDEF.gr7.eu-west-1.eks.amazonaws.com
+    certificateAuthority: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==
+    cidr: 10.100.0.0/16
+  kubelet:
+    config:
+      maxPods: 58
+    flags:
+    - --node-labels=team=web,tier=front
+    - --register-with-taints=dedicated=web:NoSchedule,dedicated=web:NoExecute
+`, out.NodeConfig)
+	assert.Contains(t, string(out.Data), "Content-Type: application/node.eks.aws; charset=")
+	assert.Contains(t, string(out.Data), out.NodeConfig)
+	assert.NotContains(t, render(t, eksNode).NodeConfig, "kubelet", "nothing is said of what is not given")
+	assert.NotContains(t, string(cases(t)["least"].Data), "node.eks.aws")
+
+	long := eksNode + "files:\n"
+	for _, name := range []string{"a", "b"} {
+		long += "  - path: /etc/" + name + "\n    content: |\n" + strings.Repeat("      the same line again and again\n", 400)
+	}
+	_, err := provision.Render(parse(t, long), spec.CloudInit)
+	assert.ErrorContains(t, err, "nodeadm reads it as it is, so it is not compressed")
+}
+
 func TestScriptsPassShellcheck(t *testing.T) {
 	shellcheck, err := exec.LookPath("shellcheck")
 	if err != nil {

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"net/netip"
 	"path"
 	"regexp"
 	"slices"
@@ -56,6 +57,7 @@ func (c *checker) check() {
 	c.timezone()
 	c.agents()
 	c.bottlerocket()
+	c.eks()
 	c.texts()
 }
 
@@ -489,25 +491,44 @@ func (c *checker) bottlerocket() {
 	if b.HostContainers.Control != nil && !*b.HostContainers.Control {
 		c.fail("bottlerocket.hostContainers.control", "true", "without the control container Session Manager and Run Command do not reach the instance")
 	}
-	if b.Kubernetes == nil {
+	if k := b.Kubernetes; k != nil {
+		c.cluster("bottlerocket.kubernetes", k.ClusterCertificate, k.NodeLabels, k.NodeTaints)
+	}
+}
+
+// eks is only for a family whose images can have nodeadm.
+func (c *checker) eks() {
+	e := c.spec.EKS
+	if e == nil {
 		return
 	}
-	if !base64Text.MatchString(b.Kubernetes.ClusterCertificate) && c.valid("bottlerocket.kubernetes.clusterCertificate") {
-		c.fail("bottlerocket.kubernetes.clusterCertificate", "base64 on one line", "clusterCertificate is not base64")
+	if c.spec.Family != "" && c.spec.Family != "al2023" {
+		c.keyFail("eks", "family: al2023, or bottlerocket.kubernetes", "nodeadm, which reads this, is in EKS's images of al2023 only, not in those of %s", c.spec.Family)
 	}
-	for _, key := range sorted(b.Kubernetes.NodeLabels) {
-		at := strictyaml.Join("bottlerocket.kubernetes.nodeLabels", key)
+	if network, err := netip.ParsePrefix(e.ServiceCIDR); c.valid("eks.serviceCIDR") && (err != nil || network != network.Masked()) {
+		c.fail("eks.serviceCIDR", "a network such as 10.100.0.0/16 or fd30:1c53::/108", "%q is no network", e.ServiceCIDR)
+	}
+	c.cluster("eks", e.ClusterCertificate, e.NodeLabels, e.NodeTaints)
+}
+
+// cluster checks what nodes of Kubernetes have in common.
+func (c *checker) cluster(of, certificate string, labels map[string]string, taints map[string][]string) {
+	if !base64Text.MatchString(certificate) && c.valid(of+".clusterCertificate") {
+		c.fail(of+".clusterCertificate", "base64 on one line", "clusterCertificate is not base64")
+	}
+	for _, key := range sorted(labels) {
+		at := strictyaml.Join(of+".nodeLabels", key)
 		if c.labelName(at, key) {
 			c.kubeletLabel(at, key)
 		}
-		if !labelValue.MatchString(b.Kubernetes.NodeLabels[key]) {
-			c.fail(at, "up to 63 letters, digits, - _ and .", "%q is not the value of a label", b.Kubernetes.NodeLabels[key])
+		if !labelValue.MatchString(labels[key]) {
+			c.fail(at, "up to 63 letters, digits, - _ and .", "%q is not the value of a label", labels[key])
 		}
 	}
-	for _, key := range sorted(b.Kubernetes.NodeTaints) {
-		at := strictyaml.Join("bottlerocket.kubernetes.nodeTaints", key)
+	for _, key := range sorted(taints) {
+		at := strictyaml.Join(of+".nodeTaints", key)
 		c.labelName(at, key)
-		for i, t := range b.Kubernetes.NodeTaints[key] {
+		for i, t := range taints[key] {
 			if !taint.MatchString(t) {
 				c.fail(strictyaml.Index(at, i), "VALUE:NoSchedule, VALUE:PreferNoSchedule or VALUE:NoExecute", "%q is not a taint", t)
 			}

@@ -40,6 +40,8 @@ type Spec struct {
 	Timezone string `yaml:"timezone,omitempty" json:"timezone,omitempty" jsonschema:"pattern=^[A-Za-z]+([/_+-][A-Za-z0-9]+)*$,maxLength=60" hint:"a name of the tz database, such as UTC or Europe/Zurich"`
 	// Agents' parameters of the first boot, one file /etc/ami-factory/agents/<agent>.env each; secrets only by reference.
 	Agents Agents `yaml:"agents,omitempty" json:"agents,omitempty"`
+	// EKS cluster to join, for images of al2023 that have nodeadm, as EKS's own: a NodeConfig is then part of the user data.
+	EKS *EKS `yaml:"eks,omitempty" json:"eks,omitempty"`
 	// Bottlerocket's own settings.
 	Bottlerocket Bottlerocket `yaml:"bottlerocket,omitempty" json:"bottlerocket,omitempty"`
 
@@ -311,6 +313,24 @@ type Kubernetes struct {
 	APIServer string `yaml:"apiServer" json:"apiServer" jsonschema:"required,pattern=^https://[A-Za-z0-9.-]+(:[0-9]+)?$,maxLength=300" hint:"an https address"`
 	// ClusterCertificate is the cluster's certificate authority in base64.
 	ClusterCertificate string `yaml:"clusterCertificate" json:"clusterCertificate" jsonschema:"required,minLength=16,maxLength=8000"`
+	// NodeLabels of the node.
+	NodeLabels map[string]string `yaml:"nodeLabels,omitempty" json:"nodeLabels,omitempty"`
+	// NodeTaints of the node: lists of VALUE:EFFECT by key.
+	NodeTaints map[string][]string `yaml:"nodeTaints,omitempty" json:"nodeTaints,omitempty"`
+}
+
+// EKS is what nodeadm is told of the cluster and of its node.
+type EKS struct {
+	// ClusterName of the cluster.
+	ClusterName string `yaml:"clusterName" json:"clusterName" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9_-]{0\\,99}$" hint:"the name of an EKS cluster"`
+	// APIServer's address.
+	APIServer string `yaml:"apiServer" json:"apiServer" jsonschema:"required,pattern=^https://[A-Za-z0-9.-]+(:[0-9]+)?$,maxLength=300" hint:"an https address"`
+	// ClusterCertificate is the cluster's certificate authority in base64.
+	ClusterCertificate string `yaml:"clusterCertificate" json:"clusterCertificate" jsonschema:"required,minLength=16,maxLength=8000"`
+	// ServiceCIDR is the network of the cluster's services, IPv4 or IPv6; nodeadm derives the address of the cluster's DNS from it.
+	ServiceCIDR string `yaml:"serviceCIDR" json:"serviceCIDR" jsonschema:"required,pattern=^[0-9a-fA-F.:]+/[0-9]+$,maxLength=50" hint:"a network such as 10.100.0.0/16"`
+	// MaxPods of the node; default: nodeadm's, by the instance type.
+	MaxPods int `yaml:"maxPods,omitempty" json:"maxPods,omitempty" jsonschema:"minimum=1,maximum=1000"`
 	// NodeLabels of the node.
 	NodeLabels map[string]string `yaml:"nodeLabels,omitempty" json:"nodeLabels,omitempty"`
 	// NodeTaints of the node: lists of VALUE:EFFECT by key.

@@ -330,6 +330,37 @@ func TestRepositoriesAreVerifiedWhenTheyAreChecked(t *testing.T) {
 	}
 }
 
+func TestANodeOfEKSIsRefused(t *testing.T) {
+	const node = "kind: UserData\nname: web\ntarget: cloud-init\nfamily: al2023\neks:\n  clusterName: web\n  apiServer: https://x.eks.amazonaws.com\n" +
+		"  clusterCertificate: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==\n  serviceCIDR: 10.100.0.0/16\n"
+	for _, text := range []string{node, strings.Replace(node, "10.100.0.0/16", "fd30:1c53:5f8a::/108", 1)} {
+		_, problems, err := spec.Parse("web.yaml", []byte(text), userdata.FS)
+		require.NoError(t, err)
+		require.Empty(t, problems)
+	}
+	for sentence, c := range map[string]struct{ old, now, says string }{
+		"on another family":                {"family: al2023", "family: debian-12", "nodeadm, which reads this, is in EKS's images of al2023 only"},
+		"with an address for a network":    {"10.100.0.0/16", "10.100.0.10/16", `"10.100.0.10/16" is no network`},
+		"with a network that is none":      {"10.100.0.0/16", "10.100.0.0/33", `"10.100.0.0/33" is no network`},
+		"with a certificate in PEM":        {"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==", "-----BEGIN CERTIFICATE-----", "is not base64"},
+		"with a label of the kubelet's":    {"serviceCIDR", "nodeLabels: {kubernetes.io/role: master}\n  serviceCIDR", "kubernetes.io/role"},
+		"with a taint without an effect":   {"serviceCIDR", "nodeTaints: {dedicated: [web]}\n  serviceCIDR", `"web" is not a taint`},
+		"without the cluster's network":    {"  serviceCIDR: 10.100.0.0/16\n", "", "serviceCIDR is required"},
+		"in the format of Bottlerocket":    {"target: cloud-init\nfamily: al2023", "target: bottlerocket", "Bottlerocket has no nodeadm"},
+		"with an address that is no https": {"https://x.eks", "http://x.eks", "apiServer"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			require.Contains(t, node, c.old)
+			s, problems, err := spec.Parse("web.yaml", []byte(strings.Replace(node, c.old, c.now, 1)), userdata.FS)
+			require.NoError(t, err)
+			if s != nil {
+				problems = append(problems, s.Unfit(s.Target)...)
+			}
+			assert.Contains(t, problems.Err().Error(), c.says)
+		})
+	}
+}
+
 func TestBottlerocketRefusesWhatItCannotDo(t *testing.T) {
 	const head = "kind: UserData\nname: node\ntarget: bottlerocket\n"
 	for sentence, tc := range map[string]struct {

@@ -36,6 +36,7 @@ func (s *Spec) Unfit(format string) report.Problems {
 		refuse("commands", own, "Bottlerocket has no shell")
 		refuse("containers", "a pod or task of the cluster", "Bottlerocket runs containers for its orchestrator only")
 		refuse("timezone", "no timezone", "Bottlerocket's time zone is UTC")
+		refuse("eks", "bottlerocket.kubernetes", "Bottlerocket has no nodeadm")
 		refuse("agents", "a pod or task of the cluster", "agents are not part of Bottlerocket")
 		if p := s.Proxy; p.HTTP != "" && p.HTTP != p.HTTPS {
 			refuse("proxy.http", "the same as proxy.https, or nothing", "Bottlerocket has one proxy, that of https")

@@ -12,6 +12,8 @@ compose_version=${AMI_FACTORY_PARAM_COMPOSE_VERSION:-}
 mirror=${AMI_FACTORY_PARAM_REGISTRY_MIRROR:-}
 log_size=${AMI_FACTORY_PARAM_LOG_MAX_SIZE:-10m}
 log_files=${AMI_FACTORY_PARAM_LOG_MAX_FILES:-3}
+bip=${AMI_FACTORY_PARAM_BIP:-}
+read -ra pools <<<"${AMI_FACTORY_PARAM_ADDRESS_POOLS:-}"
 userns=${AMI_FACTORY_PARAM_USERNS_REMAP:-false}
 read -ra registries <<<"${AMI_FACTORY_PARAM_ECR_REGISTRIES:-}"
 read -ra images <<<"${AMI_FACTORY_PARAM_IMAGES:-}"
@@ -33,6 +35,7 @@ refuse_parameters() {
 			fail "parameter images has '$image'; allowed: REPOSITORY@sha256:DIGEST, because a tag may name another image tomorrow"
 	done
 	if [[ $userns == true ]] && ((${#images[@]} > 0)); then fail "parameter images cannot go with usernsRemap: the seal would not find their store"; fi
+	networks >/dev/null || fail "parameters bip and addressPools do not fit together, see above"
 	if [[ $engine == docker-ce ]]; then
 		[[ $AMI_FACTORY_FAMILY != al2023 ]] || fail "Docker has no packages of docker-ce for al2023; allowed there: engine distribution"
 		[[ -n $version && -n $containerd ]] || fail "engine docker-ce needs the parameters version and containerdVersion, so that a newer release is not taken unseen"
@@ -45,12 +48,55 @@ refuse_parameters() {
 	fi
 }
 
+# networks prints the pools as daemon.json has them, and refuses what the daemon
+# would, and what it would not: networks that overlap, or that hide the link-local
+# addresses of EC2 (metadata, time, credentials of tasks) or the host's own.
+networks() {
+	python3 -I - "$bip" "${pools[@]}" <<-'PYTHON'
+		import ipaddress, json, sys
+
+		def refuse(text):
+		    sys.exit("docker: " + text)
+
+		sys.excepthook = lambda kind, problem, _: print(f"docker: {problem}", file=sys.stderr)
+		bip, *pools = sys.argv[1:]
+		taken = [(ipaddress.ip_network("169.254.0.0/16"), "the link-local addresses of EC2's services"),
+		         (ipaddress.ip_network("127.0.0.0/8"), "the loopback addresses"), (ipaddress.ip_network("224.0.0.0/3"), "multicast and reserved addresses"),
+		         (ipaddress.ip_network("0.0.0.0/8"), "this network")]
+
+		def take(network, name):
+		    for other, of in taken:
+		        if network.overlaps(other):
+		            refuse(f"{name} {network} overlaps {of} ({other})")
+		    taken.append((network, name))
+
+		if bip:
+		    address = ipaddress.IPv4Interface(bip)
+		    if address.ip in (address.network.network_address, address.network.broadcast_address):
+		        refuse(f"bip {bip} is the network's own address or its broadcast address, not one of the bridge")
+		    if not 8 <= address.network.prefixlen <= 29:
+		        refuse(f"bip {bip} has a prefix of {address.network.prefixlen}; allowed: 8 to 29")
+		    take(address.network, "bip")
+		out = []
+		for pool in pools:
+		    base, _, size = pool.partition(":")
+		    network = ipaddress.IPv4Network(base)
+		    if not network.prefixlen <= int(size) <= 29:
+		        refuse(f"addressPools: {pool} has networks of prefix {size}; allowed: {network.prefixlen} to 29")
+		    take(network, "addressPools")
+		    out.append({"base": base, "size": int(size)})
+		print(json.dumps(out))
+	PYTHON
+}
+
 # daemon_json prints /etc/docker/daemon.json.
 daemon_json() {
-	local mirrors='[]' remap='/@USERNS_REMAP@/d'
+	local mirrors='[]' remap='/@USERNS_REMAP@/d' bridge='/@BIP@/d' nets='/@ADDRESS_POOLS@/d'
 	if [[ -n $mirror ]]; then mirrors="[\"$mirror\"]"; fi
 	if [[ $userns == true ]]; then remap='s|@USERNS_REMAP@|"userns-remap": "default",|'; fi
-	sed -e "$remap" -e "s|@MIRRORS@|$mirrors|" -e "s|@LOG_SIZE@|$log_size|" -e "s|@LOG_FILES@|$log_files|" files/daemon.json
+	if [[ $bip ]]; then bridge="s|@BIP@|\"bip\": \"$bip\",|"; fi
+	if ((${#pools[@]} > 0)); then nets="s|@ADDRESS_POOLS@|\"default-address-pools\": $(networks),|"; fi
+	sed -e "$remap" -e "$bridge" -e "$nets" -e "s|@MIRRORS@|$mirrors|" -e "s|@LOG_SIZE@|$log_size|" -e "s|@LOG_FILES@|$log_files|" files/daemon.json
 }
 
 # client_json prints /etc/docker/config.json. It names programs that ask for

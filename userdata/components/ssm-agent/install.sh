@@ -13,6 +13,10 @@ else
 	unit=amazon-ssm-agent.service
 	have=$(installed_version amazon-ssm-agent)
 fi
+before=$changes
+put 644 files/logs.conf "/etc/systemd/system/$unit.d/ami-factory.conf"
+# The running agent, which may be carrying out this command, is left alone.
+if booted && ((changes > before)); then systemctl daemon-reload; fi
 enable "$unit"
 put 644 /dev/stdin /usr/lib/ami-factory/ssm-agent.json <<<"{\"unit\": \"$unit\", \"version\": \"$have\", \"minimum\": \"$AMI_FACTORY_PARAM_MINIMUM\"}"
 summary
