@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"encoding/json"
 	"encoding/xml"
 	"log/slog"
 	"os"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
@@ -308,7 +311,12 @@ func scanImage(t *testing.T, f *rehearsal.Factory, image, stream, profile string
 	key := "scan/ds.xml"
 	_, err = f.Cloud.S3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &f.Bucket, Key: &key, Body: bytes.NewReader(content)})
 	require.NoError(t, err)
-	signer := s3.NewPresignClient(s3.NewFromConfig(f.Cloud.AWSConfig(""), func(o *s3.Options) {
+	// Guests are let in by what functions have presigned.
+	const role = "arn:aws:iam::" + localcloud.DefaultAccount + ":role/scan"
+	require.NoError(t, f.Cloud.IAM.PutRole(iam.Role{ARN: role, Policies: map[string]json.RawMessage{
+		"read": json.RawMessage(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::` + f.Bucket + `/scan/*"}]}`),
+	}}))
+	signer := s3.NewPresignClient(s3.NewFromConfig(f.Cloud.AWSConfigOfRole("", role, "scan"), func(o *s3.Options) {
 		o.UsePathStyle, o.BaseEndpoint = true, aws.String("http://"+network.LocalHost)
 	}))
 	request, err := signer.PresignGetObject(t.Context(), &s3.GetObjectInput{Bucket: &f.Bucket, Key: &key}, s3.WithPresignExpires(time.Hour))

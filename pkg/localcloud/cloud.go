@@ -98,6 +98,7 @@ type Cloud struct {
 	CloudFormation *cloudformation.Service
 
 	cfg     Config
+	secret  string // access key of the root users
 	store   *stateStore
 	handler http.Handler
 	rules   map[string]rule // by service and operation
@@ -152,7 +153,7 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cloud{cfg: cfg, store: store, rules: rules()}
+	c := &Cloud{cfg: cfg, secret: store.secret, store: store, rules: rules()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.abandon(ctx))
@@ -175,12 +176,12 @@ func (c *Cloud) makeServices() error {
 	caller := wire.Caller{Account: cfg.Account, Region: cfg.Region, ARN: "arn:aws:iam::" + cfg.Account + ":root"}
 	c.Faults = fault.New(cfg.Clock)
 	c.IAM = iam.New(cfg.Clock, caller)
-	c.STS = sts.New(cfg.Clock, caller, c.admit)
+	c.STS = sts.New(cfg.Clock, caller, c.secret, c.admit)
 	c.KMS = kms.New(cfg.Clock, caller)
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
 	c.Quotas = servicequotas.New(caller)
 	var err error
-	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), Secret: c.STS.Secret, CheckPolicy: checkBucketPolicy}); err != nil {
+	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), CheckPolicy: checkBucketPolicy}); err != nil {
 		return err
 	}
 	c.SQS = sqs.New(sqs.Config{Clock: cfg.Clock, Default: caller, Endpoint: c.URL, Logger: cfg.Logger})

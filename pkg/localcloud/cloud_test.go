@@ -70,17 +70,16 @@ func TestACapacityFaultFailsOneInstanceType(t *testing.T) {
 
 func TestFaultsAndHealthAreForProgramsOnThisMachine(t *testing.T) {
 	c := listening(t)
-	get := func(path string) (int, string) {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.URL()+path, nil)
-		require.NoError(t, err)
-		response, err := http.DefaultClient.Do(request)
+	call := func(k aws.Credentials, method, path, body string) (int, string) {
+		response, err := localcloud.Control{URL: c.URL(), Credentials: k}.Do(t.Context(), method, path, []byte(body))
 		require.NoError(t, err)
 		defer response.Body.Close()
 		raw, err := io.ReadAll(response.Body)
 		require.NoError(t, err)
 		return response.StatusCode, string(raw)
 	}
-	status, body := get(localcloud.HealthPath)
+	root := c.Credentials(account)
+	status, body := call(root, http.MethodGet, localcloud.HealthPath, "")
 	assert.Equal(t, 200, status)
 	var health localcloud.Health
 	require.NoError(t, json.Unmarshal([]byte(body), &health))
@@ -88,18 +87,30 @@ func TestFaultsAndHealthAreForProgramsOnThisMachine(t *testing.T) {
 	assert.Equal(t, "simulated", health.Guests)
 	assert.Equal(t, []string{"cloudformation", "ec2", "events", "iam", "kms", "lambda", "s3", "scheduler", "secretsmanager", "servicequotas", "sns", "sqs", "ssm", "states", "sts"}, health.Services)
 
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.URL()+fault.Path, strings.NewReader(`[{"service":"ssm","operation":"GetParameter","code":"ThrottlingException","times":-1}]`))
-	require.NoError(t, err)
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(t, err)
-	require.NoError(t, response.Body.Close())
-	assert.Equal(t, 201, response.StatusCode)
+	status, body = call(root, http.MethodPost, fault.Path, `[{"service":"ssm","operation":"GetParameter","code":"ThrottlingException","times":-1}]`)
+	assert.Equal(t, 201, status, body)
 	cfg := c.AWSConfig("")
 	cfg.RetryMaxAttempts = 1
-	_, err = sdkssm.NewFromConfig(cfg).GetParameter(t.Context(), &sdkssm.GetParameterInput{Name: aws.String("/x")})
+	_, err := sdkssm.NewFromConfig(cfg).GetParameter(t.Context(), &sdkssm.GetParameterInput{Name: aws.String("/x")})
 	assert.ErrorContains(t, err, "ThrottlingException")
 
+	role, err := c.AWSConfigOfRole("", testRole, "f").Credentials.Retrieve(t.Context())
+	require.NoError(t, err)
+	for sentence, k := range map[string]aws.Credentials{
+		"who has no key":          {AccessKeyID: "test", SecretAccessKey: "test"},
+		"who guesses the secret":  {AccessKeyID: account, SecretAccessKey: "test"},
+		"the session of any role": role,
+	} {
+		t.Run(sentence+" is kept out", func(t *testing.T) {
+			for _, path := range []string{localcloud.HealthPath, localcloud.PermissionsPath, fault.Path} {
+				status, body := call(k, http.MethodGet, path, "")
+				assert.Equal(t, http.StatusForbidden, status, body)
+			}
+		})
+	}
 	for sentence, change := range map[string]func(*http.Request){
+		"who does not sign":           func(*http.Request) {},
+		"a picture in a page":         func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
 		"a guest":                     func(r *http.Request) { r.RemoteAddr = "172.31.0.10:1234" },
 		"a request by the guest name": func(r *http.Request) { r.Host = "localcloud.internal" },
 		"a page of another site":      func(r *http.Request) { r.Header.Set("Origin", "https://example.com") },

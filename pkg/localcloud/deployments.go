@@ -17,7 +17,6 @@ import (
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/cloudformation"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
@@ -40,7 +39,7 @@ func (c *Cloud) s3Client(account, region string) *sdks3.Client {
 	}
 	return sdks3.NewFromConfig(aws.Config{
 		Region: region, BaseEndpoint: aws.String("http://localhost"), HTTPClient: inProcess{c},
-		Credentials: credentials.NewStaticCredentialsProvider(account, sts.DefaultSecretAccessKey, ""),
+		Credentials: credentials.StaticCredentialsProvider{Value: c.Credentials(account)},
 	}, func(o *sdks3.Options) { o.UsePathStyle = true })
 }
 

@@ -13,7 +13,6 @@ import (
 	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
@@ -28,13 +27,14 @@ func (c *Cloud) newLambda(caller wire.Caller) *lambda.Service {
 // functionCredentials are what a function signs with: its role's, in a session
 // that has the function's name. A function without a role acts as its account.
 func (c *Cloud) functionCredentials(account, region, roleARN, function string) (lambda.Credentials, error) {
-	if roleARN == "" {
-		return lambda.Credentials{AccessKeyID: account, SecretAccessKey: sts.DefaultSecretAccessKey}, nil
-	}
-	name := function
 	if account == "" {
 		account = c.cfg.Account
 	}
+	if roleARN == "" {
+		k := c.Credentials(account)
+		return lambda.Credentials{AccessKeyID: k.AccessKeyID, SecretAccessKey: k.SecretAccessKey}, nil
+	}
+	name := function
 	if len(function) < 2 { // which is too short for AssumeRole
 		function = "lambda-" + function
 	}

@@ -3,7 +3,8 @@ package localcloud
 import (
 	"bytes"
 	"context"
-	"crypto/subtle"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -13,11 +14,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/smithy-go"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/sigv4"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -75,12 +77,7 @@ func guestOperation(r *http.Request) (guestCall, bool) {
 // serveGuestCall answers a call if its signature and the policies of its role
 // allow it.
 func (c *Cloud) serveGuestCall(w http.ResponseWriter, r *http.Request, op guestCall) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxGuestCall))
-	if err != nil {
-		failGuestCall(w, wire.Errorf("SerializationException", "the request body cannot be read: %v", err))
-		return
-	}
-	session, who, err := c.authenticate(r, op, body)
+	session, who, body, err := c.authenticate(r, op)
 	if err != nil {
 		failGuestCall(w, err)
 		return
@@ -98,64 +95,65 @@ func (c *Cloud) serveGuestCall(w http.ResponseWriter, r *http.Request, op guestC
 		failGuestCall(w, err)
 		return
 	}
-	c.handler.ServeHTTP(w, guestRequest(context.WithValue(r.Context(), grantedKey{}, true), session, who, op, raw))
+	request, err := guestRequest(context.WithValue(r.Context(), grantedKey{}, true), session, who, op, raw)
+	if err != nil {
+		failGuestCall(w, err)
+		return
+	}
+	c.handler.ServeHTTP(w, request)
 }
 
-// guestRequest is made anew: nothing of what the guest sent but its decoded
-// input reaches the services.
-func guestRequest(ctx context.Context, session sts.Session, who ec2.Occupant, op guestCall, body []byte) *http.Request {
+// guestRequest is a request of our own, signed with the guest's keys: nothing of
+// what the guest sent but its decoded input reaches the services.
+func guestRequest(ctx context.Context, session sts.Session, who ec2.Occupant, op guestCall, body []byte) (*http.Request, error) {
 	r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+wire.Host+"/", bytes.NewReader(body)) // a sound URL
 	r.RequestURI = "/"
 	target := "secretsmanager."
 	if op.service == "ssm" {
 		target = "AmazonSSM."
 	}
-	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+session.AccessKeyID+"/20260101/"+who.Region+"/"+op.service+"/aws4_request")
 	r.Header.Set("X-Amz-Target", target+op.operation)
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	return r
+	sum := sha256.Sum256(body)
+	k := aws.Credentials{AccessKeyID: session.AccessKeyID, SecretAccessKey: session.SecretAccessKey, SessionToken: session.SessionToken}
+	return r, v4.NewSigner().SignHTTP(ctx, k, r, hex.EncodeToString(sum[:]), op.service, who.Region, time.Now())
 }
 
 // authenticate verifies the signature, that the credentials are those which the
 // metadata service gives to the calling instance, and that they are still good.
-func (c *Cloud) authenticate(r *http.Request, op guestCall, body []byte) (sts.Session, ec2.Occupant, error) {
-	fail := func(code, format string, values ...any) (sts.Session, ec2.Occupant, error) {
-		return sts.Session{}, ec2.Occupant{}, wire.Errorf(code, format, values...)
+func (c *Cloud) authenticate(r *http.Request, op guestCall) (sts.Session, ec2.Occupant, []byte, error) {
+	fail := func(code, format string, values ...any) (sts.Session, ec2.Occupant, []byte, error) {
+		return sts.Session{}, ec2.Occupant{}, nil, wire.Errorf(code, format, values...)
 	}
-	signature, err := sigv4.Parse(r)
+	verified, caller, done, err := wire.Authenticator{Keys: c.instanceKey}.Authenticate(r, wire.Service{ID: op.service, Protocol: wire.AWSJSON}, maxGuestCall)
 	if err != nil {
-		return sts.Session{}, ec2.Occupant{}, err
+		return sts.Session{}, ec2.Occupant{}, nil, err
 	}
-	if signature.Service != op.service {
-		return fail("InvalidSignatureException", "Credential should be scoped to correct service: '%s'.", op.service)
+	defer done()
+	body, err := io.ReadAll(verified.Body)
+	if err != nil {
+		return fail("SerializationException", "the request body cannot be read: %v", err)
 	}
-	session, ok := c.STS.Session(signature.AccessKeyID)
-	token := r.Header.Values("X-Amz-Security-Token")
-	if !ok || session.SourceARN != ec2Principal || len(token) != 1 || subtle.ConstantTimeCompare([]byte(token[0]), []byte(session.SessionToken)) != 1 {
-		return fail("UnrecognizedClientException", "The security token included in the request is invalid.")
-	}
-	if !c.cfg.Clock.Now().Before(session.Expires) {
-		return fail("ExpiredTokenException", "The security token included in the request is expired")
-	}
-	for name := range r.Header {
-		if name = strings.ToLower(name); strings.HasPrefix(name, "x-amz-") && !signature.Covers(name) {
-			return fail("InvalidSignatureException", "'%s' must be a 'SignedHeader' in the AWS Authorization.", name)
-		}
-	}
-	// The guest knows this machine's time and no other.
-	if err := signature.Verify(r, body, session.SecretAccessKey, time.Now()); err != nil {
-		return sts.Session{}, ec2.Occupant{}, err
-	}
+	session, _ := c.STS.Session(caller.AccessKeyID)
 	who, ok := c.EC2.InstanceAt(addressOf(r))
 	if !ok || who.InstanceID != session.SessionName || who.Account != session.Account || session.RoleARN != c.IAM.RoleARN(who.Account, who.Role) {
 		return fail("AccessDeniedException", "User: %s is not authorized to perform: %s:%s: the credentials are of another instance than the one that calls from %s",
 			session.ARN(), op.service, op.operation, addressOf(r))
 	}
-	if signature.Region != who.Region {
+	if caller.Region != who.Region {
 		return fail("AccessDeniedException", "User: %s is not authorized to perform: %s:%s in region %s: a guest reads in its own, %s",
-			session.ARN(), op.service, op.operation, signature.Region, who.Region)
+			session.ARN(), op.service, op.operation, caller.Region, who.Region)
 	}
-	return session, who, nil
+	return session, who, body, nil
+}
+
+// instanceKey knows the keys that the metadata service gives to instances, and no
+// others.
+func (c *Cloud) instanceKey(accessKeyID string) (wire.Key, bool) {
+	if session, ok := c.STS.Session(accessKeyID); !ok || session.SourceARN != ec2Principal {
+		return wire.Key{}, false
+	}
+	return c.STS.Key(accessKeyID)
 }
 
 // addressOf is the caller's address in the guests' network, which lets no frame

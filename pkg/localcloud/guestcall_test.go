@@ -256,7 +256,7 @@ func TestAGuestIsRefusedWhatItsRoleIsNotGranted(t *testing.T) {
 		"a key without its session token":          {g[0], tokenless, granted, "UnrecognizedClientException", "security token"},
 		"a key with another session's token":       {g[0], otherToken, granted, "UnrecognizedClientException", "security token"},
 		"the keys of clients of this machine":      {g[0], aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, granted, "UnrecognizedClientException", "security token"},
-		"an account id for a key":                  {g[0], aws.Credentials{AccessKeyID: account, SecretAccessKey: "test"}, granted, "UnrecognizedClientException", "security token"},
+		"the root user's own keys":                 {g[0], g[0].cloud.Credentials(account), granted, "UnrecognizedClientException", "security token"},
 		"keys that a program has assumed in its name": {
 			g[0], aws.Credentials{AccessKeyID: *m.AccessKeyId, SecretAccessKey: *m.SecretAccessKey, SessionToken: *m.SessionToken}, granted, "UnrecognizedClientException", "security token",
 		},
@@ -359,7 +359,7 @@ func TestAGuestCallsNothingElse(t *testing.T) {
 		"two secrets in one":                {"secretsmanager", target, `{"SecretId":"ami-factory/agents/newrelic","secretid":"team/db"}`, nil, nil, 400, "AccessDeniedException"},
 		"two secrets in one, the other way": {"secretsmanager", target, `{"secretid":"ami-factory/agents/newrelic","SecretId":"team/db"}`, nil, nil, 400, "AccessDeniedException"},
 		"a body that is no JSON":            {"secretsmanager", target, `SecretId=a`, nil, nil, 400, "SerializationException"},
-		"a large body":                      {"secretsmanager", target, `{"SecretId":"` + strings.Repeat("a", 1<<17) + `"}`, nil, nil, 400, "SerializationException"},
+		"a large body":                      {"secretsmanager", target, `{"SecretId":"` + strings.Repeat("a", 1<<17) + `"}`, nil, nil, 400, "RequestEntityTooLarge"},
 		"another path":                      {"secretsmanager", target, body, func(r *http.Request) { r.URL.Path = "/2015-03-31/functions" }, nil, 403, "nothing else"},
 		"an operation in the query":         {"secretsmanager", target, body, func(r *http.Request) { r.URL.RawQuery = "Action=AssumeRole" }, nil, 403, "nothing else"},
 		"no signature at all":               {"secretsmanager", target, body, nil, func(r *http.Request) { r.Header.Del("Authorization") }, 403, "nothing else"},

@@ -3,6 +3,8 @@ package localcloud
 import (
 	"net/http"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/sigv4"
 )
 
 // maxGuestObject is the largest object that a guest may upload, in bytes: what
@@ -10,13 +12,17 @@ import (
 const maxGuestObject = 64 << 20
 
 // GuestHandler serves what guests may reach of the embedded AWS: objects of S3
-// by presigned address, the secrets and parameters that their role is granted,
-// and nothing else. Handler trusts every caller, as it is for programs of this
-// machine; a guest that could call it might deploy a function, and functions
-// run as processes of this machine.
+// by an address that a function or the guest's role has presigned, the secrets and
+// parameters that their role is granted, and nothing else. A guest that could call
+// all of it might deploy a function, and functions run as processes of this
+// machine; so not even who has the secret of the root users gets in here.
 func (c *Cloud) GuestHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isPresignedObject(r) {
+			if !c.isForGuests(r) {
+				http.Error(w, "guests reach objects of S3 by what a function or an instance has presigned with the credentials of its role, and by nothing else", http.StatusForbidden)
+				return
+			}
 			r.Body = http.MaxBytesReader(w, r.Body, maxGuestObject)
 			c.handler.ServeHTTP(w, r)
 			return
@@ -30,9 +36,20 @@ func (c *Cloud) GuestHandler() http.Handler {
 	})
 }
 
+// isForGuests says whether the key of a presigned address is of a session that a
+// function or an instance has, and that has not ended. What is signed is verified
+// behind the door.
+func (c *Cloud) isForGuests(r *http.Request) bool {
+	signature, err := sigv4.Parse(r)
+	if err != nil {
+		return false
+	}
+	session, ok := c.STS.Session(signature.AccessKeyID)
+	return ok && (session.SourceARN == lambdaPrincipal || session.SourceARN == ec2Principal) && c.cfg.Clock.Now().Before(session.Expires)
+}
+
 // isPresignedObject says whether a request is for one object and bears its
-// signature in the query, which S3 verifies. A signature in the header, or of
-// another service, would be believed without.
+// signature in the query.
 func isPresignedObject(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPut:

@@ -40,7 +40,7 @@ func TestGuestsReachObjectsByPresignedAddressAndNothingElse(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.S3.PutObject(ctx, &sdks3.PutObjectInput{Bucket: bucket, Key: key, Body: strings.NewReader("hello")})
 	require.NoError(t, err)
-	client := sdks3.NewFromConfig(c.AWSConfig(""), func(o *sdks3.Options) {
+	client := sdks3.NewFromConfig(c.AWSConfigOfRole("", testRole, "f"), func(o *sdks3.Options) {
 		o.BaseEndpoint, o.UsePathStyle = aws.String("http://"+wire.Host), true
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 	})
@@ -50,6 +50,10 @@ func TestGuestsReachObjectsByPresignedAddressAndNothingElse(t *testing.T) {
 	put, err := presign.PresignPutObject(ctx, &sdks3.PutObjectInput{Bucket: bucket, Key: aws.String("c.txt")})
 	require.NoError(t, err)
 
+	rootGet, err := sdks3.NewPresignClient(sdks3.NewFromConfig(c.AWSConfig(""), func(o *sdks3.Options) {
+		o.BaseEndpoint, o.UsePathStyle = aws.String("http://"+wire.Host), true
+	})).PresignGetObject(ctx, &sdks3.GetObjectInput{Bucket: bucket, Key: key})
+	require.NoError(t, err)
 	code, body := asGuest(c, http.MethodGet, get.URL, "", nil)
 	assert.Equal(t, http.StatusOK, code, body)
 	assert.Equal(t, "hello", body)
@@ -80,6 +84,7 @@ func TestGuestsReachObjectsByPresignedAddressAndNothingElse(t *testing.T) {
 		"the list of a bucket":                               {http.MethodGet, base + "/guests?" + strings.SplitN(get.URL, "?", 2)[1], "", nil},
 		"a presigned address of another object":              {http.MethodGet, strings.Replace(get.URL, "b.txt", "c.txt", 1), "", nil},
 		"an upload to where it may only read":                {http.MethodPut, get.URL, "x", nil},
+		"what the root user has presigned":                   {http.MethodGet, rootGet.URL, "", nil},
 		"a removal":                                          {http.MethodDelete, put.URL, "", nil},
 		"a copy of what it may not read, to its own address": {http.MethodPut, put.URL, "", http.Header{"X-Amz-Copy-Source": {"/guests/a/b.txt"}}},
 	} {

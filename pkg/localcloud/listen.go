@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,7 +18,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
@@ -31,7 +29,7 @@ const (
 )
 
 // Handler serves all services, as Listen does, for callers that bring their own
-// listener: the guests' network, or a test.
+// listener. Every request must be signed.
 func (c *Cloud) Handler() http.Handler { return c.handler }
 
 func (c *Cloud) services() []wire.Service {
@@ -44,8 +42,7 @@ func (c *Cloud) services() []wire.Service {
 func (c *Cloud) newHandler() http.Handler {
 	services := c.services()
 	front := wire.Handler(wire.HandlerOptions{
-		DefaultAccount: c.cfg.Account, DefaultRegion: c.cfg.Region, Account: c.STS.Resolve, Before: c.before,
-		Authorize: c.permit, Default: c.S3.Handler(), Logger: c.cfg.Logger,
+		Authenticator: c.authenticator(), DefaultRegion: c.cfg.Region, Before: c.before, Authorize: c.permit, Logger: c.cfg.Logger,
 	}, services...)
 	ids := make([]string, 0, len(services))
 	for _, s := range services {
@@ -53,15 +50,20 @@ func (c *Cloud) newHandler() http.Handler {
 	}
 	slices.Sort(ids)
 	mux := http.NewServeMux()
-	mux.Handle(HealthPath, fromThisMachine(c.health(ids)))
-	mux.Handle(PermissionsPath, fromThisMachine(http.HandlerFunc(c.permissions)))
-	mux.Handle(fault.Path, fromThisMachine(c.Faults))
+	mux.Handle(HealthPath, c.controls(c.health(ids)))
+	mux.Handle(PermissionsPath, c.controls(http.HandlerFunc(c.permissions)))
+	mux.Handle(fault.Path, c.controls(c.Faults))
 	// Not through the mux, which would redirect keys such as a//b.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := wire.FromElsewhere(r); err != nil {
+			http.Error(w, err.Error(), http.StatusForbidden)
+			return
+		}
 		if strings.HasPrefix(r.URL.Path, "/_localcloud/") {
 			mux.ServeHTTP(w, r)
 			return
 		}
+		// Whoever verifies a message of SNS fetches it, and signs nothing.
 		if sns.IsCertificate(r) {
 			c.SNS.ServeCertificate(w, r)
 			return
@@ -69,19 +71,6 @@ func (c *Cloud) newHandler() http.Handler {
 		// Virtual time stands still while a client is being served.
 		defer c.cfg.Clock.Hold()()
 		front.ServeHTTP(w, r)
-	})
-}
-
-// fromThisMachine keeps guests, and other sites' pages in a browser, away from
-// the embedded AWS's own controls.
-func fromThisMachine(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		origin := r.Header.Get("Origin")
-		if u, err := url.Parse(origin); !isLoopback(r.RemoteAddr) || !isLoopback(r.Host) || origin != "" && (err != nil || !isLoopback(u.Host)) {
-			http.Error(w, "this is for programs on the machine that the embedded AWS runs on", http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
 	})
 }
 
@@ -129,7 +118,7 @@ func (c *Cloud) health(services []string) http.HandlerFunc {
 // point clients at. Port 0 takes a free one. ctx is of the call only.
 func (c *Cloud) Listen(ctx context.Context, addr string) (string, error) {
 	if _, _, err := net.SplitHostPort(addr); err != nil || !isLoopback(addr) {
-		return "", fmt.Errorf("refusing to listen on %q: the embedded AWS lets everybody in, so only loopback addresses are allowed, such as 127.0.0.1:4566", addr)
+		return "", fmt.Errorf("refusing to listen on %q: the embedded AWS runs functions as this user and speaks plain HTTP, so only loopback addresses are allowed, such as 127.0.0.1:4566", addr)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,14 +164,20 @@ func (c *Cloud) URL() string {
 	return c.url
 }
 
-// AWSConfig points the SDK's clients at the listener, as the default account.
-// Region empty means the default region.
-func (c *Cloud) AWSConfig(region string) aws.Config {
-	return c.awsConfig(region, sts.DefaultAccessKeyID)
-}
+// AWSConfig points the SDK's clients at the listener, as the root user of the
+// default account. Region empty means the default region.
+func (c *Cloud) AWSConfig(region string) aws.Config { return c.AWSConfigFor(c.cfg.Account, region) }
 
 // AWSConfigFor is AWSConfig for any account.
-func (c *Cloud) AWSConfigFor(account, region string) aws.Config { return c.awsConfig(region, account) }
+func (c *Cloud) AWSConfigFor(account, region string) aws.Config {
+	if region == "" {
+		region = c.cfg.Region
+	}
+	return aws.Config{
+		Region: region, BaseEndpoint: aws.String(c.URL()),
+		Credentials: credentials.StaticCredentialsProvider{Value: c.Credentials(account)},
+	}
+}
 
 // AWSConfigOfRole is AWSConfig with the credentials that a function has of its
 // role, for one that runs in this process.
@@ -192,24 +187,17 @@ func (c *Cloud) AWSConfigOfRole(region, roleARN, function string) aws.Config {
 	return cfg
 }
 
-func (c *Cloud) awsConfig(region, accessKeyID string) aws.Config {
-	if region == "" {
-		region = c.cfg.Region
-	}
-	return aws.Config{
-		Region: region, BaseEndpoint: aws.String(c.URL()),
-		Credentials: credentials.NewStaticCredentialsProvider(accessKeyID, sts.DefaultSecretAccessKey, ""),
-	}
-}
-
-// Environment points any AWS client at the listener: NAME=value, sorted.
+// Environment points any AWS client at the listener, as the root user of the
+// default account: NAME=value, sorted. With another account's id for
+// AWS_ACCESS_KEY_ID a client is the root user of that account.
 func (c *Cloud) Environment() []string {
+	k := c.Credentials(c.cfg.Account)
 	return []string{
-		"AWS_ACCESS_KEY_ID=" + sts.DefaultAccessKeyID,
+		"AWS_ACCESS_KEY_ID=" + k.AccessKeyID,
 		"AWS_DEFAULT_REGION=" + c.cfg.Region,
 		"AWS_EC2_METADATA_DISABLED=true",
 		"AWS_ENDPOINT_URL=" + c.URL(),
 		"AWS_REGION=" + c.cfg.Region,
-		"AWS_SECRET_ACCESS_KEY=" + sts.DefaultSecretAccessKey,
+		"AWS_SECRET_ACCESS_KEY=" + k.SecretAccessKey,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"sort"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -161,7 +162,8 @@ func TestEveryOperationOfSTSOverTheWire(t *testing.T) {
 
 	bucket := aws.String("theirs")
 	must[*sdks3.CreateBucketOutput](t)(sdks3.NewFromConfig(switched).CreateBucket(ctx, &sdks3.CreateBucketInput{Bucket: bucket}))
-	signed, err := sdks3.NewPresignClient(sdks3.NewFromConfig(switched)).PresignHeadBucket(ctx, &sdks3.HeadBucketInput{Bucket: bucket})
+	must[*sdks3.PutObjectOutput](t)(sdks3.NewFromConfig(switched).PutObject(ctx, &sdks3.PutObjectInput{Bucket: bucket, Key: aws.String("k"), Body: strings.NewReader("v")}))
+	signed, err := sdks3.NewPresignClient(sdks3.NewFromConfig(switched)).PresignHeadObject(ctx, &sdks3.HeadObjectInput{Bucket: bucket, Key: aws.String("k")})
 	require.NoError(t, err)
 	request, err := http.NewRequestWithContext(ctx, signed.Method, signed.URL, nil)
 	require.NoError(t, err)

@@ -44,6 +44,7 @@ type stateStore struct {
 	dir       string
 	temporary bool
 	lock      *os.File
+	secret    string // access key, see secretOf
 
 	mu   sync.Mutex // of last and of writing
 	last []byte     // what the file holds
@@ -60,7 +61,7 @@ func openStateStore(dir string) (*stateStore, error) {
 		if err != nil {
 			return nil, fmt.Errorf("making a temporary folder for the embedded AWS: %w", err)
 		}
-		return &stateStore{dir: temporary, temporary: true}, nil
+		return &stateStore{dir: temporary, temporary: true, secret: newSecret()}, nil
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -73,7 +74,12 @@ func openStateStore(dir string) (*stateStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stateStore{dir: dir, lock: lock}, nil
+	secret, err := secretOf(dir)
+	if err != nil {
+		_ = lock.Close()
+		return nil, err
+	}
+	return &stateStore{dir: dir, lock: lock, secret: secret}, nil
 }
 
 // lockFolder takes the folder's lock, which the kernel drops with the process,

@@ -233,9 +233,7 @@ func TestWhatAllowedCallsIsTold(t *testing.T) {
 	allow(t, c, testRole, "ec2:DescribeImages *", "ec2:DescribeVpcs *")
 	_, err := sdkec2.NewFromConfig(once(c)).DescribeImages(t.Context(), &sdkec2.DescribeImagesInput{})
 	require.NoError(t, err)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.URL()+localcloud.PermissionsPath, nil)
-	require.NoError(t, err)
-	response, err := http.DefaultClient.Do(request)
+	response, err := c.Control().Do(t.Context(), http.MethodGet, localcloud.PermissionsPath, nil)
 	require.NoError(t, err)
 	defer response.Body.Close()
 	var got map[string][]iam.Use

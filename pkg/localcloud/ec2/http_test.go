@@ -42,7 +42,7 @@ func TestTheNamesAreGeneratedForWhatIsServed(t *testing.T) {
 
 func TestAStockClient(t *testing.T) {
 	e := setup(t, options{})
-	server := httptest.NewServer(wire.Handler(wire.HandlerOptions{}, e.Wire()))
+	server := httptest.NewServer(wire.Handler(wiretest.Options(), e.Wire()))
 	t.Cleanup(server.Close)
 	client := newClient(wiretest.Config(server.URL))
 	ctx := t.Context()

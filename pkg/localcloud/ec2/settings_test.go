@@ -16,7 +16,7 @@ import (
 
 // overHTTP is a stock client of the Service.
 func (e *env) overHTTP() *sdk.Client {
-	server := httptest.NewServer(wire.Handler(wire.HandlerOptions{}, e.Wire()))
+	server := httptest.NewServer(wire.Handler(wiretest.Options(), e.Wire()))
 	e.t.Cleanup(server.Close)
 	cfg := wiretest.Config(server.URL)
 	cfg.Region = region

@@ -22,7 +22,6 @@ import (
 	"github.com/aws/aws-lambda-go/lambda/messages"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/stretchr/testify/assert"
@@ -32,6 +31,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/states"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire/wiretest"
 )
 
 const role = "arn:aws:iam::111122223333:role/function"
@@ -117,11 +117,11 @@ func newService(t *testing.T, edit func(*lambda.Config)) *lambda.Service {
 // client is the SDK's client of a service that is served over HTTP.
 func client(t *testing.T, s *lambda.Service) *awslambda.Client {
 	t.Helper()
-	server := httptest.NewServer(wire.Handler(wire.HandlerOptions{}, s.Wire()))
+	server := httptest.NewServer(wire.Handler(wiretest.Options(), s.Wire()))
 	t.Cleanup(server.Close)
 	return awslambda.New(awslambda.Options{
 		Region: "eu-west-1", BaseEndpoint: aws.String(server.URL), RetryMaxAttempts: 1,
-		Credentials: credentials.NewStaticCredentialsProvider("111122223333", "secret", ""),
+		Credentials: wiretest.Credentials(wiretest.Account),
 	})
 }
 

@@ -17,6 +17,8 @@ import (
 	"strings"
 
 	"github.com/johannesboyne/gofakes3"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/sigv4"
 )
 
 // crc64NVME is the polynomial of CRC-64/NVME, reversed as hash/crc64 wants it.
@@ -104,24 +106,33 @@ func isChunked(h http.Header) bool {
 var errChunks = errors.New("malformed aws-chunked body")
 
 // unchunk copies the content of an aws-chunked body to w and returns the
-// trailing headers. The signatures of chunks are not checked.
-func unchunk(body io.Reader, w io.Writer) (http.Header, error) {
+// trailing headers. chunks verifies the signatures.
+func unchunk(body io.Reader, w io.Writer, chunks *sigv4.Chunks) (http.Header, error) {
 	r := bufio.NewReader(body)
 	for {
 		line, err := readLine(r)
 		if err != nil {
 			return nil, err
 		}
-		digits, _, _ := strings.Cut(line, ";")
+		digits, extension, _ := strings.Cut(line, ";")
+		signature := strings.TrimPrefix(extension, "chunk-signature=")
 		size, err := strconv.ParseInt(digits, 16, 64)
 		if err != nil || size < 0 {
 			return nil, fmt.Errorf("%w: %q is not the size of a chunk", errChunks, line)
 		}
-		if size == 0 {
-			return readTrailers(r)
-		}
-		if _, err := io.CopyN(w, r, size); err != nil {
+		digest := sigv4.NewDigest()
+		if _, err := io.CopyN(io.MultiWriter(w, digest), r, size); err != nil {
 			return nil, fmt.Errorf("%w: %w", errChunks, err)
+		}
+		if err := chunks.Verify(signature, digest.Sum(nil)); err != nil {
+			return nil, err
+		}
+		if size == 0 {
+			trailers, err := readTrailers(r)
+			if err == nil {
+				err = chunks.VerifyTrailer(trailers)
+			}
+			return trailers, err
 		}
 		if end, err := readLine(r); err != nil || end != "" {
 			return nil, fmt.Errorf("%w: a chunk is longer than it says", errChunks)

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,26 +15,22 @@ import (
 	"github.com/johannesboyne/gofakes3"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/sigv4"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Handler serves S3's protocol.
+// errSignature is the code of a signature that is wrong, which gofakes3 does not
+// name.
+const errSignature gofakes3.ErrorCode = "SignatureDoesNotMatch"
+
+// Handler serves S3's protocol. Who calls is verified already, but for the
+// signatures of chunks.
 func (s *Service) Handler() http.Handler {
 	next := s.fake.Server()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, next) })
 }
 
 func (s *Service) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if isPresigned(r) {
-		if code, message := checkPresigned(r, r.URL.EscapedPath(), r.Host, s.cfg.Now(), s.cfg.Secret); code != gofakes3.ErrNone {
-			status := http.StatusForbidden
-			if code == errQueryParameters {
-				status = http.StatusBadRequest
-			}
-			fail(w, r, status, code, message)
-			return
-		}
-	}
 	r = pathStyle(r)
 	bucketName, key := Address(r)
 	q := r.URL.Query()
@@ -102,6 +99,12 @@ func Address(r *http.Request) (bucket, key string) {
 	return bucket, key
 }
 
+// isObject says whether a request is for an object.
+func isObject(r *http.Request) bool {
+	bucket, key := Address(r)
+	return bucket != "" && key != ""
+}
+
 // pathStyle moves a bucket in the host name into the path.
 func pathStyle(r *http.Request) *http.Request {
 	host := r.Host
@@ -126,12 +129,17 @@ func pathStyle(r *http.Request) *http.Request {
 func (s *Service) prepareBody(w http.ResponseWriter, r *http.Request) (cleanup func(), ok bool) {
 	cleanup = func() {}
 	if isChunked(r.Header) {
-		file, trailers, err := s.spoolChunks(r.Body)
+		file, trailers, err := s.spoolChunks(r.Body, sigv4.ChunksFrom(r.Context()))
 		if file != nil {
 			cleanup = func() {
 				_ = file.Close()
 				_ = os.Remove(file.Name())
 			}
+		}
+		var refused *sigv4.Error
+		if errors.As(err, &refused) {
+			fail(w, r, http.StatusForbidden, errSignature, refused.Message)
+			return cleanup, false
 		}
 		if err != nil {
 			fail(w, r, http.StatusBadRequest, gofakes3.ErrIncompleteBody, err.Error())
@@ -158,12 +166,12 @@ func (s *Service) prepareBody(w http.ResponseWriter, r *http.Request) (cleanup f
 	return cleanup, true
 }
 
-func (s *Service) spoolChunks(body io.Reader) (*os.File, http.Header, error) {
+func (s *Service) spoolChunks(body io.Reader, chunks *sigv4.Chunks) (*os.File, http.Header, error) {
 	file, err := os.CreateTemp(s.store.dir, "chunked-*")
 	if err != nil {
 		return nil, nil, fmt.Errorf("storing an object: %w", err)
 	}
-	trailers, err := unchunk(body, file)
+	trailers, err := unchunk(body, file, chunks)
 	if err != nil {
 		return file, nil, err
 	}

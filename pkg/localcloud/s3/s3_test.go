@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
@@ -29,6 +28,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/s3"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire/wiretest"
 )
 
 const account = "111122223333"
@@ -37,7 +37,7 @@ type rig struct {
 	service *s3.Service
 	url     string
 	dir     string
-	now     time.Time // of presigned URLs
+	now     time.Time // that signatures are compared with
 }
 
 func newRig(t *testing.T) *rig {
@@ -45,11 +45,12 @@ func newRig(t *testing.T) *rig {
 	r := &rig{dir: t.TempDir(), now: time.Now()}
 	service, err := s3.New(s3.Config{
 		Clock: clock.NewReal(), Default: wire.Caller{Account: account, Region: "eu-west-1"}, Dir: r.dir,
-		Secret: func(id string) (string, bool) { return "test", id != "ASIAUNKNOWN" }, Now: func() time.Time { return r.now },
 	})
 	require.NoError(t, err)
 	r.service = service
-	server := httptest.NewServer(wire.Handler(wire.HandlerOptions{DefaultAccount: account}, service.Wire()))
+	opts := wiretest.Options()
+	opts.Authenticator.Now = func() time.Time { return r.now }
+	server := httptest.NewServer(wire.Handler(opts, service.Wire()))
 	t.Cleanup(server.Close)
 	r.url = server.URL
 	return r
@@ -58,7 +59,7 @@ func newRig(t *testing.T) *rig {
 func (r *rig) client(accessKey, region string) *sdk.Client {
 	return sdk.New(sdk.Options{
 		Region: region, BaseEndpoint: aws.String(r.url), UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(accessKey, "test", ""),
+		Credentials: wiretest.Credentials(accessKey),
 	})
 }
 
@@ -76,7 +77,7 @@ type api interface {
 // throughBothDoors runs a test with the SDK's client and in process.
 func throughBothDoors(t *testing.T, test func(t *testing.T, a api)) {
 	t.Helper()
-	t.Run("over HTTP", func(t *testing.T) { test(t, newRig(t).client("test", "eu-west-1")) })
+	t.Run("over HTTP", func(t *testing.T) { test(t, newRig(t).client(account, "eu-west-1")) })
 	t.Run("in process", func(t *testing.T) { test(t, newRig(t).service) })
 }
 
@@ -216,7 +217,7 @@ func TestListingPagesAndGroups(t *testing.T) {
 
 func TestBucketNamesAreUniqueOverAllAccounts(t *testing.T) {
 	r := newRig(t)
-	mine, other := r.client("test", "eu-west-1"), r.client("444455556666", "us-east-1")
+	mine, other := r.client(account, "eu-west-1"), r.client("444455556666", "us-east-1")
 	makeBucket(t, mine, "mine")
 	_, err := mine.CreateBucket(t.Context(), &sdk.CreateBucketInput{Bucket: aws.String("mine")})
 	assert.Equal(t, "BucketAlreadyOwnedByYou", code(err))
@@ -238,7 +239,7 @@ func TestBucketNamesAreUniqueOverAllAccounts(t *testing.T) {
 
 func TestPresignedURLs(t *testing.T) {
 	r := newRig(t)
-	c := r.client("test", "eu-west-1")
+	c := r.client(account, "eu-west-1")
 	makeBucket(t, c, "b-1")
 	putText(t, c, "bundle with space.tar.gz", "bytes")
 	presign := sdk.NewPresignClient(c, sdk.WithPresignExpires(10*time.Minute))
@@ -306,12 +307,12 @@ func TestPresignedURLs(t *testing.T) {
 
 func TestAPresignedURLWorksUnderTheGuestsHostName(t *testing.T) {
 	r := newRig(t)
-	c := r.client("test", "eu-west-1")
+	c := r.client(account, "eu-west-1")
 	makeBucket(t, c, "b-1")
 	putText(t, c, "k", "for the guest")
 	inGuest := sdk.New(sdk.Options{
 		Region: "eu-west-1", BaseEndpoint: aws.String("http://localcloud.internal"), UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+		Credentials: wiretest.Credentials(account),
 	})
 	signed, err := sdk.NewPresignClient(inGuest).PresignGetObject(t.Context(), &sdk.GetObjectInput{Bucket: aws.String("b-1"), Key: aws.String("k")})
 	require.NoError(t, err)
@@ -337,8 +338,8 @@ func TestChunkedBodiesAreDecodedAndTheirTrailersVerified(t *testing.T) {
 		"unsigned with a trailer": {"5\r\nhello\r\n3\r\n you\r\n0\r\nx-amz-checksum-crc32:" + crc("hello you") + "\r\n\r\n", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", 400},
 		"unsigned, right trailer": {"5\r\nhello\r\n4\r\n you\r\n0\r\nx-amz-checksum-crc32:" + crc("hello you") + "\r\n\r\n", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", 200},
 		"unsigned, wrong trailer": {"5\r\nhello\r\n4\r\n you\r\n0\r\nx-amz-checksum-crc32:" + crc("hello me") + "\r\n\r\n", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", 400},
-		"signed chunks": {"9;chunk-signature=" + strings.Repeat("a", 64) + "\r\nhello you\r\n0;chunk-signature=" + strings.Repeat("b", 64) + "\r\n\r\n",
-			"STREAMING-AWS4-HMAC-SHA256-PAYLOAD", 200},
+		"signed chunks of somebody else": {"9;chunk-signature=" + strings.Repeat("a", 64) + "\r\nhello you\r\n0;chunk-signature=" + strings.Repeat("b", 64) + "\r\n\r\n",
+			"STREAMING-AWS4-HMAC-SHA256-PAYLOAD", 403},
 		"cut short":     {"9\r\nhello", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", 400},
 		"no chunk size": {"hello you", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", 400},
 	} {
@@ -347,11 +348,11 @@ func TestChunkedBodiesAreDecodedAndTheirTrailersVerified(t *testing.T) {
 			makeBucket(t, r.service, "b-1")
 			request, err := http.NewRequestWithContext(t.Context(), "PUT", r.url+"/b-1/k", strings.NewReader(tc.body))
 			require.NoError(t, err)
-			request.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=x")
 			request.Header.Set("Content-Encoding", "aws-chunked")
 			request.Header.Set("X-Amz-Content-Sha256", tc.kind)
 			request.Header.Set("X-Amz-Decoded-Content-Length", "9")
 			request.Header.Set("X-Amz-Trailer", "x-amz-checksum-crc32")
+			wiretest.Sign(t, request, "s3", tc.body)
 			response, err := http.DefaultClient.Do(request)
 			require.NoError(t, err)
 			require.NoError(t, response.Body.Close())
@@ -366,14 +367,14 @@ func TestChunkedBodiesAreDecodedAndTheirTrailersVerified(t *testing.T) {
 			}
 			left, err := os.ReadDir(r.dir)
 			require.NoError(t, err)
-			assert.Len(t, left, map[int]int{200: 1, 400: 0}[tc.status], "nothing else stays on disk")
+			assert.Len(t, left, map[int]int{200: 1, 400: 0, 403: 0}[tc.status], "nothing else stays on disk")
 		})
 	}
 }
 
 func TestVersionsAreKeptOnceVersioningIsOn(t *testing.T) {
 	r := newRig(t)
-	c := r.client("test", "eu-west-1")
+	c := r.client(account, "eu-west-1")
 	makeBucket(t, c, "b-1")
 	putText(t, c, "k", "null")
 	_, err := c.PutBucketVersioning(t.Context(), &sdk.PutBucketVersioningInput{Bucket: aws.String("b-1"), VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled}})
@@ -409,7 +410,7 @@ func TestVersionsAreKeptOnceVersioningIsOn(t *testing.T) {
 
 func TestAMultipartUploadAndACopy(t *testing.T) {
 	r := newRig(t)
-	c := r.client("test", "eu-west-1")
+	c := r.client(account, "eu-west-1")
 	makeBucket(t, c, "b-1")
 	upload, err := c.CreateMultipartUpload(t.Context(), &sdk.CreateMultipartUploadInput{Bucket: aws.String("b-1"), Key: aws.String("big"), ContentType: aws.String("text/plain")})
 	require.NoError(t, err)
@@ -513,7 +514,7 @@ func TestPartsAreListedPageByPageAndBeyondTheLast(t *testing.T) {
 
 func TestSubResourcesOfBuckets(t *testing.T) {
 	r := newRig(t)
-	c := r.client("test", "eu-west-1")
+	c := r.client(account, "eu-west-1")
 	makeBucket(t, c, "b-1")
 	b := aws.String("b-1")
 

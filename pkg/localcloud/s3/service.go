@@ -1,7 +1,7 @@
 // Package s3 is the object store of the embedded AWS: gofakes3 speaks S3's
 // protocol, a store of files is behind it, and in front of it is what gofakes3
-// lacks (presigned URLs that expire, aws-chunked bodies with checksums, the
-// sub-resources of buckets).
+// lacks (aws-chunked bodies with signatures and checksums, the sub-resources of
+// buckets).
 package s3
 
 import (
@@ -18,19 +18,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Config is what a Service needs; all but Now are required.
+// Config is what a Service needs; all but CheckPolicy are required.
 type Config struct {
 	Clock   clock.Clock // of objects' dates
 	Default wire.Caller
 	Dir     string // of the objects' files; made if need be
-	// Secret returns the secret of an access key, for presigned URLs.
-	Secret func(accessKeyID string) (secret string, ok bool)
 	// CheckPolicy says what is wrong with the policy of a bucket; nil: anything
 	// goes that is JSON.
 	CheckPolicy func(bucket, policy string) error
-	// Now is the time that presigned URLs expire by. Default: this machine's,
-	// whatever Clock says, since their makers know no other.
-	Now func() time.Time
 }
 
 // Service implements S3.
@@ -42,9 +37,6 @@ type Service struct {
 
 // New returns a Service that keeps its objects in cfg.Dir.
 func New(cfg Config) (*Service, error) {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
 	st, err := newStore(cfg.Clock, cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -64,7 +56,7 @@ func (s *Service) caller(ctx context.Context, optFns []func(*s3.Options)) wire.C
 
 // Wire describes the service to the HTTP front.
 func (s *Service) Wire() wire.Service {
-	return wire.Service{ID: "s3", Name: "S3", Protocol: wire.REST, Version: "2006-03-01", Handler: s.Handler()}
+	return wire.Service{ID: "s3", Name: "S3", Protocol: wire.REST, Version: "2006-03-01", Handler: s.Handler(), Presigned: isObject}
 }
 
 // Snapshot implements wire.Stateful: it holds the index, not the objects.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/stretchr/testify/assert"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/states"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire/wiretest"
 )
 
 const (
@@ -485,11 +485,11 @@ func TestTheSDKsClientOverHTTP(t *testing.T) {
 	a := newAccount(t)
 	var stateful wire.Stateful = a.Service
 	assert.NotNil(t, stateful)
-	server := httptest.NewServer(wire.Handler(wire.HandlerOptions{}, a.Wire()))
+	server := httptest.NewServer(wire.Handler(wiretest.Options(), a.Wire()))
 	defer server.Close()
 	client := sfn.New(sfn.Options{
 		Region: "eu-central-1", BaseEndpoint: aws.String(server.URL),
-		Credentials: credentials.NewStaticCredentialsProvider("444455556666", "secret", ""),
+		Credentials: wiretest.Credentials("444455556666"),
 	})
 	made, err := client.CreateStateMachine(ctx, &sfn.CreateStateMachineInput{Name: aws.String("m"), RoleArn: aws.String(role), Definition: aws.String(passing)})
 	require.NoError(t, err)

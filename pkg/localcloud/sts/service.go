@@ -1,5 +1,5 @@
-// Package sts is the Security Token Service of the embedded AWS: it knows which
-// account an access key belongs to and mints temporary keys for roles.
+// Package sts is the Security Token Service of the embedded AWS: it knows the
+// access keys and whom they belong to, and mints temporary keys for roles.
 package sts
 
 import (
@@ -28,12 +28,6 @@ const (
 	longestSession  = 12 * time.Hour
 )
 
-// The static pair that every client of the embedded AWS may use.
-const (
-	DefaultAccessKeyID     = "test"
-	DefaultSecretAccessKey = "test"
-)
-
 // Session is a set of temporary credentials.
 type Session struct {
 	AccessKeyID     string
@@ -57,9 +51,10 @@ func (s Session) Role() string { return roleName(s.RoleARN) }
 
 // Service implements STS.
 type Service struct {
-	clock    clock.Clock
-	fallback wire.Caller
-	admits   Admits
+	clock      clock.Clock
+	fallback   wire.Caller
+	rootSecret string
+	admits     Admits
 
 	mu       sync.RWMutex
 	sessions map[string]Session // by access key id
@@ -68,45 +63,28 @@ type Service struct {
 // Admits says why a caller may not assume a role; nil: he may.
 type Admits func(ctx context.Context, who wire.Caller, in *sts.AssumeRoleInput) error
 
-// New returns a Service whose default caller is fallback. Without admits, every
-// caller may assume every role.
-func New(c clock.Clock, fallback wire.Caller, admits Admits) *Service {
-	return &Service{clock: c, fallback: fallback, admits: admits, sessions: map[string]Session{}}
+// New returns a Service whose default caller is fallback. rootSecret is the secret
+// access key of the root users of all accounts. Without admits, every caller may
+// assume every role.
+func New(c clock.Clock, fallback wire.Caller, rootSecret string, admits Admits) *Service {
+	return &Service{clock: c, fallback: fallback, rootSecret: rootSecret, admits: admits, sessions: map[string]Session{}}
 }
 
-// Resolve maps an access key to the account it belongs to and the ARN of its
-// principal. Twelve digits stand for the root user of that account, minted keys
-// for their session until it expires, and every other key (such as "test") for
-// the default account. ok is false for a minted key that has expired, or that
-// is unknown although it has the form of one.
-func (s *Service) Resolve(accessKeyID string) (account, arn string, ok bool) {
+// Key is what is known of an access key. Twelve digits stand for the root user of
+// that account, whose secret is that of New; other keys are those that AssumeRole
+// has minted, until they end.
+func (s *Service) Key(accessKeyID string) (wire.Key, bool) {
 	if accountID.MatchString(accessKeyID) {
-		return accessKeyID, rootARN(accessKeyID), true
+		return wire.Key{Secret: s.rootSecret, Account: accessKeyID, ARN: rootARN(accessKeyID)}, true
 	}
-	if strings.HasPrefix(accessKeyID, TemporaryPrefix) {
-		s.mu.RLock()
-		session, found := s.sessions[accessKeyID]
-		s.mu.RUnlock()
-		if !found || !s.clock.Now().Before(session.Expires) {
-			return "", "", false
-		}
-		return session.Account, session.ARN(), true
+	session, ok := s.Session(accessKeyID)
+	if !ok {
+		return wire.Key{}, false
 	}
-	return s.fallback.Account, rootARN(s.fallback.Account), true
-}
-
-// Secret returns the secret of an access key, for those who verify signatures.
-func (s *Service) Secret(accessKeyID string) (secret string, ok bool) {
-	if strings.HasPrefix(accessKeyID, TemporaryPrefix) {
-		s.mu.RLock()
-		defer s.mu.RUnlock()
-		session, found := s.sessions[accessKeyID]
-		if !found || !s.clock.Now().Before(session.Expires) {
-			return "", false
-		}
-		return session.SecretAccessKey, true
-	}
-	return DefaultSecretAccessKey, true
+	return wire.Key{
+		Secret: session.SecretAccessKey, Token: session.SessionToken, Account: session.Account, ARN: session.ARN(),
+		Expired: !s.clock.Now().Before(session.Expires),
+	}, true
 }
 
 // Session returns the temporary credentials with that access key id, expired
@@ -152,11 +130,11 @@ func (s *Service) GetCallerIdentity(ctx context.Context, _ *sts.GetCallerIdentit
 // GetAccessKeyInfo answers the account of an access key.
 func (s *Service) GetAccessKeyInfo(_ context.Context, in *sts.GetAccessKeyInfoInput, _ ...func(*sts.Options)) (*sts.GetAccessKeyInfoOutput, error) {
 	id := aws.ToString(in.AccessKeyId)
-	account, _, ok := s.Resolve(id)
-	if !ok {
+	key, ok := s.Key(id)
+	if !ok || key.Expired {
 		return nil, wire.Errorf("ValidationError", "The access key id %q is unknown or has expired.", id)
 	}
-	return &sts.GetAccessKeyInfoOutput{Account: aws.String(account)}, nil
+	return &sts.GetAccessKeyInfoOutput{Account: aws.String(key.Account)}, nil
 }
 
 // AssumeRole mints keys that act in the account of the role.

@@ -18,7 +18,7 @@ func newService(t *testing.T) (*sts.Service, *clock.Virtual) {
 	t.Helper()
 	c := clock.NewVirtual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	t.Cleanup(c.Hold())
-	return sts.New(c, wire.Caller{Account: "111122223333", Region: "eu-west-1"}, nil), c
+	return sts.New(c, wire.Caller{Account: "111122223333", Region: "eu-west-1"}, "root-secret", nil), c
 }
 
 func TestAMintedKeyActsInTheRolesAccountUntilItExpires(t *testing.T) {
@@ -30,19 +30,15 @@ func TestAMintedKeyActsInTheRolesAccountUntilItExpires(t *testing.T) {
 	const arn = "arn:aws:sts::444455556666:assumed-role/distribute/bake"
 	assert.Equal(t, arn, *out.AssumedRoleUser.Arn)
 	key := *out.Credentials.AccessKeyId
-	account, who, ok := s.Resolve(key)
+	known, ok := s.Key(key)
 	assert.True(t, ok)
-	assert.Equal(t, "444455556666", account)
-	assert.Equal(t, arn, who)
-	secret, ok := s.Secret(key)
-	assert.True(t, ok)
-	assert.Equal(t, *out.Credentials.SecretAccessKey, secret)
+	assert.Equal(t, wire.Key{Secret: *out.Credentials.SecretAccessKey, Token: *out.Credentials.SessionToken, Account: "444455556666", ARN: arn}, known)
 	session, ok := s.Session(key)
 	require.True(t, ok)
 	assert.Equal(t, "factory", session.ExternalID)
 	assert.Equal(t, "arn:aws:iam::111122223333:root", session.SourceARN)
 
-	ctx := wire.WithCaller(t.Context(), wire.Caller{Account: account, Region: "eu-west-1", AccessKeyID: key, ARN: who})
+	ctx := wire.WithCaller(t.Context(), wire.Caller{Account: known.Account, Region: "eu-west-1", AccessKeyID: key, ARN: arn})
 	me, err := s.GetCallerIdentity(ctx, &sdk.GetCallerIdentityInput{})
 	require.NoError(t, err)
 	assert.Equal(t, arn, *me.Arn)
@@ -52,14 +48,13 @@ func TestAMintedKeyActsInTheRolesAccountUntilItExpires(t *testing.T) {
 	require.NoError(t, err)
 	again, _ := newService(t)
 	require.NoError(t, again.Restore(raw))
-	_, _, ok = again.Resolve(key)
-	assert.True(t, ok, "sessions survive a restart")
+	kept, _ := again.Key(key)
+	assert.Equal(t, known, kept, "sessions survive a restart")
 
 	require.NoError(t, c.Sleep(t.Context(), time.Hour))
-	_, _, ok = s.Resolve(key)
-	assert.False(t, ok)
-	_, ok = s.Secret(key)
-	assert.False(t, ok)
+	known, ok = s.Key(key)
+	assert.True(t, ok)
+	assert.True(t, known.Expired)
 }
 
 func TestAnAccessKeyNamesAnAccount(t *testing.T) {
@@ -68,14 +63,16 @@ func TestAnAccessKeyNamesAnAccount(t *testing.T) {
 		key, account string
 		ok           bool
 	}{
-		"the test pair is the default account": {"test", "111122223333", true},
-		"twelve digits are that account":       {"444455556666", "444455556666", true},
-		"an unknown minted key is nobody's":    {"ASIA0000000000000000", "", false},
+		"no other key is known":             {"test", "", false},
+		"a key of thirteen digits is not":   {"4444555566667", "", false},
+		"twelve digits are that account":    {"444455556666", "444455556666", true},
+		"an unknown minted key is nobody's": {"ASIA0000000000000000", "", false},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			account, _, ok := s.Resolve(tc.key)
+			key, ok := s.Key(tc.key)
 			assert.Equal(t, tc.ok, ok)
-			assert.Equal(t, tc.account, account)
+			assert.Equal(t, tc.account, key.Account)
+			assert.Equal(t, map[bool]string{true: "root-secret"}[tc.ok], key.Secret)
 			info, err := s.GetAccessKeyInfo(t.Context(), &sdk.GetAccessKeyInfoInput{AccessKeyId: aws.String(tc.key)})
 			if !tc.ok {
 				assert.ErrorContains(t, err, "unknown or has expired")

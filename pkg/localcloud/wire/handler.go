@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,17 +20,16 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/sigv4"
 )
 
-// HandlerOptions configure the HTTP door. The zero value serves.
+// HandlerOptions configure the HTTP door. The zero value refuses every request,
+// since it knows no keys.
 type HandlerOptions struct {
-	// DefaultAccount is whose calls are made with an access key id that neither
-	// is an account id nor is known to Account. Default "000000000000".
-	DefaultAccount string
-	// DefaultRegion is for requests that name none. Default "us-east-1".
+	// Authenticator proves who calls. The zero value knows nobody.
+	Authenticator Authenticator
+	// DefaultRegion says which partition this AWS is. Default "us-east-1".
 	DefaultRegion string
-	// Account resolves an access key id that was minted by STS.
-	Account func(accessKeyID string) (account, arn string, ok bool)
 	// Before is asked before an operation runs; its error is the answer. It is
 	// where faults are injected. service is the signing name; for REST services
 	// operation is the HTTP method.
@@ -39,9 +37,6 @@ type HandlerOptions struct {
 	// Authorize is asked with an operation's input before it runs, and with the
 	// *http.Request of a REST service; its error is the answer. Nil: all may be done.
 	Authorize func(ctx context.Context, c Caller, service, operation string, input any) error
-	// Default serves what no service is named for: unsigned requests for
-	// objects, and S3 when it is not among the services.
-	Default http.Handler
 	// MaxBody is the largest body, in bytes, that the awsJson and query
 	// protocols accept. Default 8 MiB. REST services set their own limits.
 	MaxBody int64
@@ -53,12 +48,9 @@ type HandlerOptions struct {
 }
 
 // Handler serves the services over HTTP as AWS does, all on one endpoint: the
-// credential scope of a request says which service it is for, which region, and
-// who calls.
+// signature of a request says which service it is for, which region, and who
+// calls. Requests without a valid signature are refused.
 func Handler(opts HandlerOptions, services ...Service) http.Handler {
-	if opts.DefaultAccount == "" {
-		opts.DefaultAccount = "000000000000"
-	}
 	if opts.DefaultRegion == "" {
 		opts.DefaultRegion = "us-east-1"
 	}
@@ -125,48 +117,42 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.Clock != nil {
 		defer f.Clock.Hold()()
 	}
-	if !isOwnHost(r.Host) || !isOwnOrigin(r.Header.Get("Origin")) {
-		http.Error(w, fmt.Sprintf("the embedded AWS answers on loopback and as %s only; this request was for host %q from origin %q",
-			Host, r.Host, r.Header.Get("Origin")), http.StatusForbidden)
+	if err := FromElsewhere(r); err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
 		return
 	}
 	in := &call{request: r, id: uuid.NewString()}
 	w.Header().Set("X-Amzn-Requestid", in.id)
+	in.request = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, in.id))
 
-	sc, signed := scopeOf(r)
-	in.caller = f.callerOf(sc)
-	ctx := context.WithValue(WithCaller(r.Context(), in.caller), requestIDKey{}, in.id)
-	in.request = r.WithContext(ctx)
-
-	service, served := f.services[sc.service]
-	if err := f.checkRegion(sc.region); err != nil {
-		in.service = guessService(r, sc.service)
+	scope := sigv4.ServiceOf(r)
+	service, served := f.services[scope]
+	in.service = service
+	if !served {
+		in.service = guessService(r, scope)
+	}
+	request, caller, done, err := f.Authenticator.Authenticate(in.request, in.service, f.limitOf(in.service))
+	if err != nil {
+		f.fail(w, in, codecOf(in.service), err)
+		return
+	}
+	defer done()
+	in.caller = caller
+	in.request = request.WithContext(WithCaller(request.Context(), caller))
+	if err := f.checkRegion(caller.Region); err != nil {
 		in.operation = f.guessOperation(w, in)
 		f.fail(w, in, codecOf(in.service), err)
 		return
 	}
 	switch {
-	case served:
-		in.service = service
-	case f.Default != nil && (sc.service == "s3" || !signed && !looksLikeAPI(r)):
-		f.serveREST(w, in, f.Default, Service{ID: "s3", Name: "S3", Protocol: REST})
-		return
-	case !signed:
-		in.service = guessService(r, "")
-		f.fail(w, in, codecOf(in.service), Errorf("MissingAuthenticationToken",
-			"Request is missing Authentication Token: sign it (Signature Version 4), so that it says which service and region it is for"))
-		return
-	default:
-		in.service = guessService(r, sc.service)
+	case !served:
 		in.operation = f.guessOperation(w, in)
 		f.fail(w, in, codecOf(in.service), f.unserved(in))
-		return
-	}
-	if service.Protocol == REST {
+	case service.Protocol == REST:
 		f.serveREST(w, in, service.Handler, service)
-		return
+	default:
+		f.serveOperation(w, in)
 	}
-	f.serveOperation(w, in)
 }
 
 // checkRegion refuses what is signed for a region that this AWS does not have. On
@@ -189,24 +175,26 @@ func (f *front) checkRegion(region string) error {
 	return nil
 }
 
-// callerOf resolves who signed: a minted key first, then an access key id that
-// is itself an account id, then the default account.
-func (f *front) callerOf(s scope) Caller {
-	c := Caller{Account: f.DefaultAccount, Region: s.region, AccessKeyID: s.accessKeyID}
-	if c.Region == "" {
-		c.Region = f.DefaultRegion
+// rightService refuses a request that names an operation of another service than
+// it is signed for.
+func (f *front) rightService(in *call) error {
+	prefix, _, ok := strings.Cut(in.request.Header.Get("X-Amz-Target"), ".")
+	if !ok || prefix == in.service.TargetPrefix {
+		return nil
 	}
-	if f.Account != nil {
-		if account, arn, ok := f.Account(s.accessKeyID); ok {
-			c.Account, c.ARN = account, arn
-			return c
+	for _, id := range slices.Sorted(maps.Keys(f.services)) {
+		if f.services[id].TargetPrefix == prefix {
+			return refusal(in.service, wrongService(id))
 		}
 	}
-	if isAccountID(s.accessKeyID) {
-		c.Account = s.accessKeyID
+	return nil
+}
+
+func (f *front) limitOf(s Service) int64 {
+	if s.Protocol == REST {
+		return maxSigned
 	}
-	c.ARN = "arn:aws:iam::" + c.Account + ":root"
-	return c
+	return f.MaxBody
 }
 
 func (f *front) serveREST(w http.ResponseWriter, in *call, handler http.Handler, service Service) {
@@ -280,17 +268,17 @@ func (f *front) before(in *call) error {
 
 func (f *front) serveOperation(w http.ResponseWriter, in *call) {
 	c := codecOf(in.service)
-	body, err := io.ReadAll(http.MaxBytesReader(w, in.request.Body, f.MaxBody))
+	body, err := io.ReadAll(in.request.Body) // which is no larger than MaxBody
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			err = Errorf("RequestEntityTooLarge", "the request body is larger than %d bytes", tooLarge.Limit)
-		}
 		f.fail(w, in, c, err)
 		return
 	}
 	in.body = body
 	if in.operation, err = c.operation(in); err != nil {
+		f.fail(w, in, c, err)
+		return
+	}
+	if err := f.rightService(in); err != nil {
 		f.fail(w, in, c, err)
 		return
 	}
@@ -429,13 +417,12 @@ func looksLikeAPI(r *http.Request) bool {
 }
 
 // guessService finds out in which format to refuse a request whose service is
-// not served.
+// not served, or that does not name one.
 func guessService(r *http.Request, id string) Service {
 	s := Service{ID: id, Name: id, Protocol: REST}
-	if s.Name == "" {
-		s.Name = "an unnamed service"
-	}
 	switch {
+	case id == "" && !looksLikeAPI(r):
+		return Service{ID: isS3, Name: "S3", Protocol: REST}
 	case id == "ec2":
 		s.Protocol = EC2Query
 	case r.Header.Get("X-Amz-Target") != "":

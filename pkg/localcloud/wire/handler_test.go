@@ -3,16 +3,13 @@ package wire_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
@@ -43,52 +40,10 @@ func failing(id string, protocol wire.Protocol, prefix, operation string, err er
 
 func serve(t *testing.T, opts wire.HandlerOptions, services ...wire.Service) string {
 	t.Helper()
+	opts.Authenticator = wiretest.Options().Authenticator
 	server := httptest.NewServer(wire.Handler(opts, services...))
 	t.Cleanup(server.Close)
 	return server.URL
-}
-
-func TestTheAccessKeySaysWhoCalls(t *testing.T) {
-	opts := wire.HandlerOptions{DefaultAccount: "999999999999", Account: func(key string) (string, string, bool) {
-		return "444455556666", "arn:aws:sts::444455556666:assumed-role/builder/s", key == "ASIAMINTED"
-	}}
-	for sentence, c := range map[string]struct{ key, account, arn string }{
-		"a key that STS minted":            {"ASIAMINTED", "444455556666", "arn:aws:sts::444455556666:assumed-role/builder/s"},
-		"a key that is an account id":      {"111122223333", "111122223333", "arn:aws:iam::111122223333:root"},
-		"any other key":                    {"test", "999999999999", "arn:aws:iam::999999999999:root"},
-		"a key that holds a slash":         {"a/b", "999999999999", "arn:aws:iam::999999999999:root"},
-		"a key of digits, but not twelve":  {"1234", "999999999999", "arn:aws:iam::999999999999:root"},
-		"a key of twelve other characters": {"abcdefabcdef", "999999999999", "arn:aws:iam::999999999999:root"},
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			cfg := wiretest.Config(serve(t, opts, whoami()))
-			cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-				return aws.Credentials{AccessKeyID: c.key, SecretAccessKey: "unused"}, nil
-			})
-			out, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
-			require.NoError(t, err)
-			assert.Equal(t, c.account, *out.Account)
-			assert.Equal(t, c.arn, *out.Arn)
-			assert.Equal(t, "eu-central-1 "+c.key, *out.UserId)
-		})
-	}
-}
-
-func TestAPresignedAddressSaysWhoCalls(t *testing.T) {
-	url := serve(t, wire.HandlerOptions{}, whoami())
-	request, err := http.NewRequest(http.MethodGet, url+"/?Action=GetCallerIdentity&Version=2011-06-15", nil)
-	require.NoError(t, err)
-	signed, _, err := v4.NewSigner().PresignHTTP(t.Context(), aws.Credentials{AccessKeyID: "111122223333", SecretAccessKey: "x"}, request,
-		"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "sts", "eu-west-1", time.Now())
-	require.NoError(t, err)
-	response, err := http.Get(signed)
-	require.NoError(t, err)
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	assert.Equal(t, http.StatusOK, response.StatusCode)
-	assert.Contains(t, string(body), "<Account>111122223333</Account>")
-	assert.Contains(t, string(body), "eu-west-1 111122223333")
 }
 
 func TestErrorsReachTheClientAsAWSHasThem(t *testing.T) {
@@ -207,7 +162,7 @@ func TestAPanicInARESTServiceIsAServerFaultToo(t *testing.T) {
 			for range 2 { // the front goes on
 				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/thing", nil)
 				require.NoError(t, err)
-				request.Header.Set("Authorization", fmt.Sprintf(signature, tc.id))
+				wiretest.Sign(t, request, tc.id, "")
 				response, err := http.DefaultClient.Do(request)
 				require.NoError(t, err)
 				body, err := io.ReadAll(response.Body)
@@ -222,40 +177,38 @@ func TestAPanicInARESTServiceIsAServerFaultToo(t *testing.T) {
 	}
 }
 
-const signature = "AWS4-HMAC-SHA256 Credential=111122223333/20260101/eu-west-1/%s/aws4_request, SignedHeaders=host, Signature=0"
-
 func TestRawRequests(t *testing.T) {
-	objects := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	objects := wire.Service{ID: "s3", Name: "S3", Protocol: wire.REST, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := wire.CallerFrom(r.Context())
 		_, _ = io.WriteString(w, "object of "+c.Account+"/"+c.Region)
-	})
-	handler := wire.Handler(wire.HandlerOptions{Default: objects, MaxBody: 100}, whoami(), failing("ssm", wire.AWSJSON, "AmazonSSM", "GetParameter", nil))
-	sign := func(service string) http.Header {
-		return http.Header{"Authorization": {strings.ReplaceAll(signature, "%s", service)}}
-	}
-	form := func(h http.Header) http.Header {
-		h.Set("Content-Type", "application/x-www-form-urlencoded")
-		return h
-	}
+	})}
+	opts := wiretest.Options()
+	opts.MaxBody = 100
+	handler := wire.Handler(opts, objects, whoami(), failing("ssm", wire.AWSJSON, "AmazonSSM", "GetParameter", nil))
+	form := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
 	for sentence, c := range map[string]struct {
 		method, target, host string
+		sign                 string
 		header               http.Header
 		body                 string
 		status               int
 		says                 string
 	}{
-		"a host of the guests":              {"GET", "/b/k", "localcloud.internal", nil, "", 200, "object of 000000000000/us-east-1"},
-		"a bucket's host":                   {"GET", "/k", "bucket.localhost:4566", nil, "", 200, "object of"},
-		"loopback by IPv6":                  {"GET", "/b/k", "[::1]:4566", nil, "", 200, "object of"},
-		"another host, by DNS rebinding":    {"GET", "/b/k", "evil.example:4566", nil, "", 403, "on loopback and as localcloud.internal only"},
-		"a host that only looks like ours":  {"GET", "/b/k", "localhost.evil.example", nil, "", 403, "loopback"},
-		"a page of another site":            {"POST", "/b/k", "127.0.0.1", http.Header{"Origin": {"https://evil.example"}}, "", 403, "origin"},
-		"a page of this machine":            {"GET", "/b/k", "127.0.0.1", http.Header{"Origin": {"http://localhost:8080"}}, "", 200, "object of"},
-		"S3, signed, with no service of it": {"GET", "/b/k", "127.0.0.1", sign("s3"), "", 200, "object of 111122223333/eu-west-1"},
-		"an API call without a signature":   {"POST", "/", "127.0.0.1", form(http.Header{}), "Action=GetCallerIdentity", 403, "MissingAuthenticationToken"},
-		"a call with no action":             {"POST", "/", "127.0.0.1", form(sign("sts")), "Version=1", 400, "MissingAction"},
-		"a body that is too large":          {"POST", "/", "127.0.0.1", form(sign("sts")), strings.Repeat("x", 101), 413, "larger than 100 bytes"},
-		"a REST service that is not there":  {"GET", "/2015-03-31/functions", "127.0.0.1", sign("lambda"), "", 400, "does not serve lambda (operation GET /2015-03-31/functions)"},
+		"a host of the guests":             {"GET", "/b/k", "localcloud.internal", "s3", nil, "", 200, "object of 111122223333/eu-west-1"},
+		"a bucket's host":                  {"GET", "/k", "bucket.localhost:4566", "s3", nil, "", 200, "object of"},
+		"loopback by IPv6":                 {"GET", "/b/k", "[::1]:4566", "s3", nil, "", 200, "object of"},
+		"another host, by DNS rebinding":   {"GET", "/b/k", "evil.example:4566", "s3", nil, "", 403, "on loopback and as localcloud.internal only"},
+		"a host that only looks like ours": {"GET", "/b/k", "localhost.evil.example", "s3", nil, "", 403, "loopback"},
+		"a page of another site":           {"POST", "/b/k", "127.0.0.1", "s3", http.Header{"Origin": {"https://evil.example"}}, "", 403, "origin"},
+		"a picture in such a page":         {"GET", "/b/k", "127.0.0.1", "s3", http.Header{"Sec-Fetch-Site": {"cross-site"}}, "", 403, "pages of other sites"},
+		"a page of a sibling":              {"GET", "/b/k", "127.0.0.1", "s3", http.Header{"Sec-Fetch-Site": {"same-site"}}, "", 403, "pages of other sites"},
+		"an address that somebody typed":   {"GET", "/b/k", "127.0.0.1", "s3", http.Header{"Sec-Fetch-Site": {"none"}}, "", 200, "object of"},
+		"a page of this machine":           {"GET", "/b/k", "127.0.0.1", "s3", http.Header{"Origin": {"http://localhost:8080"}}, "", 200, "object of"},
+		"an API call without a signature":  {"POST", "/", "127.0.0.1", "", form, "Action=GetCallerIdentity", 403, "MissingAuthenticationToken"},
+		"an object without a signature":    {"GET", "/b/k", "127.0.0.1", "", nil, "", 403, "AccessDenied"},
+		"a call with no action":            {"POST", "/", "127.0.0.1", "sts", form, "Version=1", 400, "MissingAction"},
+		"a body that is too large":         {"POST", "/", "127.0.0.1", "sts", form, strings.Repeat("x", 101), 413, "larger than 100 bytes"},
+		"a REST service that is not there": {"GET", "/2015-03-31/functions", "127.0.0.1", "lambda", nil, "", 400, "does not serve lambda (operation GET /2015-03-31/functions)"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), c.method, c.target, strings.NewReader(c.body))
@@ -263,9 +216,12 @@ func TestRawRequests(t *testing.T) {
 			for name, values := range c.header {
 				r.Header[name] = values
 			}
+			if c.sign != "" {
+				wiretest.Sign(t, r, c.sign, c.body)
+			}
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, r)
-			assert.Equal(t, c.status, w.Code)
+			assert.Equal(t, c.status, w.Code, w.Body.String())
 			assert.Contains(t, w.Body.String(), c.says)
 		})
 	}
@@ -278,7 +234,7 @@ func TestBadInputIsRefusedWithItsPlace(t *testing.T) {
 			return &ssm.SendCommandOutput{}, decode(&in)
 		},
 	}}
-	handler := wire.Handler(wire.HandlerOptions{}, service)
+	handler := wire.Handler(wiretest.Options(), service)
 	for sentence, c := range map[string]struct{ body, says string }{
 		"text that is not JSON":       {`{"DocumentName":`, "not JSON"},
 		"two values":                  {`{} {}`, "text after"},
@@ -291,8 +247,8 @@ func TestBadInputIsRefusedWithItsPlace(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1/", strings.NewReader(c.body))
-			r.Header.Set("Authorization", strings.ReplaceAll(signature, "%s", "ssm"))
 			r.Header.Set("X-Amz-Target", "AmazonSSM.SendCommand")
+			wiretest.Sign(t, r, "ssm", c.body)
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, r)
 			assert.Equal(t, 400, w.Code)

@@ -10,72 +10,21 @@ import (
 // Host is the name under which guests reach the embedded AWS.
 const Host = "localcloud.internal"
 
-// scope is the credential scope of a signed request: who signed it, for which
-// region and service. The signature itself is not checked: the embedded AWS
-// listens on loopback only and holds nothing worth a key.
-type scope struct {
-	accessKeyID string
-	region      string
-	service     string
-}
-
-// scopeOf reads the SigV4 Authorization header or, in a presigned request, the
-// X-Amz-Credential parameter. ok is false for an unsigned request.
-func scopeOf(r *http.Request) (s scope, ok bool) {
-	credential := ""
-	if header := r.Header.Get("Authorization"); strings.HasPrefix(header, "AWS4-") {
-		_, fields, _ := strings.Cut(header, " ")
-		for field := range strings.SplitSeq(fields, ",") {
-			if value, found := strings.CutPrefix(strings.TrimSpace(field), "Credential="); found {
-				credential = value
-			}
-		}
-	} else {
-		credential = queryParameter(r.URL, "X-Amz-Credential")
+// FromElsewhere says why a request must not be served, whoever signed it: it was
+// sent to another host, or by a page of another site in a browser of this machine.
+// Nil: it may.
+func FromElsewhere(r *http.Request) error {
+	if origin := r.Header.Get("Origin"); !isOwnHost(r.Host) || !isOwnOrigin(origin) {
+		return Errorf("AccessDenied", "the embedded AWS answers on loopback and as %s only; this request was for host %q from origin %q", Host, r.Host, origin)
 	}
-	return parseScope(credential, r.Header.Get("X-Amz-Region-Set"))
-}
-
-// parseScope splits AKID/date/region/service/aws4_request, or SigV4A's form
-// without a region. An access key id may itself hold slashes, so it is read
-// from the end.
-func parseScope(credential, regionSet string) (scope, bool) {
-	parts := strings.Split(credential, "/")
-	n := len(parts)
-	if n < 4 || parts[n-1] != "aws4_request" {
-		return scope{}, false
-	}
-	if regionSet != "" {
-		region, _, _ := strings.Cut(regionSet, ",")
-		if region == "*" {
-			region = ""
-		}
-		return scope{accessKeyID: strings.Join(parts[:n-3], "/"), region: region, service: parts[n-2]}, true
-	}
-	if n < 5 {
-		return scope{}, false
-	}
-	return scope{accessKeyID: strings.Join(parts[:n-4], "/"), region: parts[n-3], service: parts[n-2]}, true
-}
-
-func queryParameter(u *url.URL, name string) string {
-	if !strings.Contains(u.RawQuery, name) {
-		return ""
-	}
-	return u.Query().Get(name)
-}
-
-// isAccountID says whether s is twelve digits.
-func isAccountID(s string) bool {
-	if len(s) != 12 {
-		return false
-	}
-	for _, c := range s {
-		if c < '0' || c > '9' {
-			return false
+	// Browsers set it on all requests, also on those that have no Origin
+	// (https://www.w3.org/TR/fetch-metadata/).
+	for _, site := range r.Header.Values("Sec-Fetch-Site") {
+		if site != "none" && site != "same-origin" {
+			return Errorf("AccessDenied", "the embedded AWS answers no pages of other sites; this request has Sec-Fetch-Site: %s", site)
 		}
 	}
-	return true
+	return nil
 }
 
 // isOwnHost says whether host, of a Host or Origin header, is this machine's

@@ -12,8 +12,8 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// Caller is who makes a call, from the SigV4 credential scope of an HTTP
-// request or from the context of a call in process.
+// Caller is who makes a call: who has signed an HTTP request, or who is named in
+// the context of a call in process.
 type Caller struct {
 	Account     string // twelve digits
 	Region      string
@@ -74,6 +74,8 @@ type Service struct {
 	TargetPrefix string // awsJson: what stands before the dot in X-Amz-Target
 	Operations   map[string]Operation
 	Handler      http.Handler // REST only; the caller is in the request's context
+	// Presigned says whether a request may be signed in its address; nil: none may.
+	Presigned func(*http.Request) bool
 }
 
 // Stateful is implemented by services whose state outlives the process.
