@@ -3,8 +3,6 @@ package localcloud_test
 import (
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
 	sdkssm "github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/stretchr/testify/assert"
@@ -24,7 +22,7 @@ func TestOnlyRegionsOfItsPartitionAreServed(t *testing.T) {
 		"af-south-1":    "",
 	} {
 		t.Run(region, func(t *testing.T) {
-			cfg := aws.Config{Region: region, BaseEndpoint: aws.String(c.URL()), Credentials: credentials.NewStaticCredentialsProvider(account, "test", "")}
+			cfg := c.AWSConfig(region)
 			_, ec2Err := sdkec2.NewFromConfig(cfg).DescribeImages(t.Context(), &sdkec2.DescribeImagesInput{Owners: []string{"self"}})
 			_, ssmErr := sdkssm.NewFromConfig(cfg).DescribeInstanceInformation(t.Context(), &sdkssm.DescribeInstanceInformationInput{})
 			if says == "" {

@@ -440,7 +440,7 @@ func TestAMultipartUploadAndACopy(t *testing.T) {
 }
 
 func TestPartsAreListedPageByPageAndBeyondTheLast(t *testing.T) {
-	c := newRig(t).client("test", "eu-west-1")
+	c := newRig(t).client(account, "eu-west-1")
 	makeBucket(t, c, "b-1")
 	none, err := c.ListMultipartUploads(t.Context(), &sdk.ListMultipartUploadsInput{Bucket: aws.String("b-1")})
 	require.NoError(t, err, "a bucket without uploads")
