@@ -66,6 +66,9 @@ type Config struct {
 	EnforceIAM bool
 	// Decisions is told what was decided on; nil: nobody is.
 	Decisions func(Decision)
+	// Notice receives lines for the user: executions that start and end, and describe
+	// calls that find nothing where something is elsewhere. Nil: none are written.
+	Notice func(string)
 	// FunctionEnvironment is told to the processes of all functions, beside what
 	// their own configuration says.
 	FunctionEnvironment map[string]string

@@ -35,6 +35,7 @@ func (c *Cloud) ec2Event(ctx context.Context, e ec2.Event) {
 }
 
 func (c *Cloud) statesEvent(e states.Event) {
+	c.noticeExecution(e)
 	c.emit(context.Background(), events.Event{
 		Source: e.Source, DetailType: e.DetailType, Account: e.Account, Region: e.Region, Time: e.Time, Resources: e.Resources, Detail: e.Detail,
 	})

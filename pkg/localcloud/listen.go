@@ -42,7 +42,7 @@ func (c *Cloud) services() []wire.Service {
 func (c *Cloud) newHandler() http.Handler {
 	services := c.services()
 	front := wire.Handler(wire.HandlerOptions{
-		Authenticator: c.authenticator(), DefaultRegion: c.cfg.Region, Before: c.before, Authorize: c.permit, Logger: c.cfg.Logger,
+		Authenticator: c.authenticator(), DefaultRegion: c.cfg.Region, Before: c.before, Authorize: c.permit, After: c.after, Logger: c.cfg.Logger,
 	}, services...)
 	ids := make([]string, 0, len(services))
 	for _, s := range services {

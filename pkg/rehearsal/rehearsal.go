@@ -68,8 +68,10 @@ type Options struct {
 	Decisions func(localcloud.Decision)
 	// KeepFailed keeps the guests of a failed execution running: see Kept.
 	KeepFailed bool
-	Progress   func(string) // told what set-up does; may be nil
-	Log        *slog.Logger
+	// Notice receives lines about what happens in the embedded AWS. May be nil.
+	Notice   func(string)
+	Progress func(string) // told what set-up does; may be nil
+	Log      *slog.Logger
 }
 
 // Factory is a factory deployed in an embedded AWS.
@@ -118,12 +120,7 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if err := f.standInForTheSSMAgent(); err != nil {
 		return nil, fmt.Errorf("stand-in for the SSM agent: %w", err)
 	}
-	if opts.StateDir != "" {
-		f.StateDir = filepath.Join(opts.StateDir, string(opts.Guests))
-		if opts.Bare { // two factories in one would have the same names
-			f.StateDir += "-bare"
-		}
-	}
+	f.StateDir = opts.Dir()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close(context.WithoutCancel(ctx)))
@@ -140,7 +137,7 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
 		Spare:  spare,
 		Driver: f.driver, Clock: opts.Clock, StateDir: f.StateDir, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion,
-		EnforceIAM: true, Decisions: opts.Decisions, Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
+		EnforceIAM: true, Decisions: opts.Decisions, Notice: opts.Notice, Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
 		FunctionEnvironment: f.functionEnvironment(),
 	})
 	if err != nil {
@@ -170,6 +167,18 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	// What cannot be removed must not keep the next bake from running.
 	f.Unrecovered = f.recover(ctx)
 	return f, nil
+}
+
+// Dir is the folder of the state, of one kind of guests; empty: nothing is kept.
+func (o *Options) Dir() string {
+	if o.StateDir == "" {
+		return ""
+	}
+	dir := filepath.Join(o.StateDir, string(o.Guests))
+	if o.Bare { // two factories in one would have the same names
+		dir += "-bare"
+	}
+	return dir
 }
 
 func (o *Options) complete() error {

@@ -37,6 +37,8 @@ type HandlerOptions struct {
 	// Authorize is asked with an operation's input before it runs, and with the
 	// *http.Request of a REST service; its error is the answer. Nil: all may be done.
 	Authorize func(ctx context.Context, c Caller, service, operation string, input any) error
+	// After receives the output of an operation that succeeded. Nil: nobody does.
+	After func(ctx context.Context, c Caller, service, operation string, output any)
 	// MaxBody is the largest body, in bytes, that the awsJson and query
 	// protocols accept. Default 8 MiB. REST services set their own limits.
 	MaxBody int64
@@ -295,6 +297,9 @@ func (f *front) serveOperation(w http.ResponseWriter, in *call) {
 	if err != nil {
 		f.fail(w, in, c, err)
 		return
+	}
+	if f.After != nil {
+		f.After(in.request.Context(), in.caller, in.service.ID, in.operation, output)
 	}
 	f.answer(w, in, c, output)
 }
