@@ -88,5 +88,5 @@ func TestTheThreatModelNamesTestsThatThereAre(t *testing.T) {
 			assert.Contains(t, tests.String(), "func "+name[1]+"(t *testing.T)", "abuse%s", cells[1])
 		}
 	}
-	assert.Equal(t, 12, rows)
+	assert.Equal(t, 13, rows)
 }
