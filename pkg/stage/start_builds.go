@@ -3,6 +3,8 @@ package stage
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -153,12 +155,12 @@ func (c considering) all(ctx context.Context, want []wanted, ended string) (Star
 		return out, nil
 	}
 	var err error
-	if c.running, err = c.listRunning(ctx, ended); err != nil {
+	if c.running, err = c.listRunning(ctx, ended, c.now); err != nil {
 		return out, err
 	}
 	c.about = map[string]bool{}
 	for _, r := range c.running {
-		c.about[r.Recipe] = true
+		c.about[r.Recipe] = c.about[r.Recipe] || r.Own || !r.Idle
 	}
 	slices.SortStableFunc(want, func(a, b wanted) int {
 		return cmp.Compare(len(trigger.Ancestors(c.recipes, a.recipe)), len(trigger.Ancestors(c.recipes, b.recipe)))
@@ -206,11 +208,11 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 			if err != nil {
 				return false, err
 			}
-			if !started {
+			if started == "" {
 				done.Action, done.Why = trigger.Skip, "execution "+name+" built it before"
 				break
 			}
-			done.Execution, done.Delay = name, int(delay.Seconds())
+			done.Execution, done.Delay = started, int(delay.Seconds())
 			if decision.Fix {
 				*r, changed = r.Rebuilding(c.now), true
 			}
@@ -225,7 +227,7 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 	switch {
 	case done.Action == trigger.Start:
 		c.started++
-		c.running = append(c.running, trigger.Running{Recipe: w.recipe, Name: done.Execution})
+		c.running = append(c.running, trigger.Running{Recipe: w.recipe, Name: done.Execution, Own: true})
 		c.about[w.recipe] = true
 	case done.Action == trigger.Wait && decision.Until.IsZero():
 		c.about[w.recipe] = true
@@ -326,19 +328,87 @@ func (c considering) age(ctx context.Context, published map[string]string) (time
 	return c.now.Sub(made), nil
 }
 
-// start starts an execution; false when one of that name had run before.
-func (s StartBuilds) start(ctx context.Context, in executionInput, name string) (bool, error) {
-	input, err := json.Marshal(in)
+// startedKey is where it is remembered that a trigger started an execution. Only
+// this function's role writes there.
+func startedKey(name string) string { return "triggers/started/" + name + ".json" }
+
+// startedExecution is what is remembered there. Whoever may start executions can
+// give them any free name and any input, so an execution is a trigger's own only
+// if both are what the trigger gave.
+type startedExecution struct {
+	Inputs []string `json:"inputs"` // one, unless a start was tried again with another delay
+}
+
+// isOwn says whether a trigger started the execution of that name and input.
+func (s StartBuilds) isOwn(ctx context.Context, name, input string) (bool, error) {
+	var started startedExecution
+	_, err := s.Resolve.Store.remembered(ctx, startedKey(name), &started)
+	return err == nil && slices.Contains(started.Inputs, input), err
+}
+
+// start starts an execution and returns its name; empty when a trigger's own
+// execution of that name has run before. A name that somebody else has taken
+// holds nothing back: another is made up. What is started is remembered first, so
+// that its end is counted whatever happens here.
+func (s StartBuilds) start(ctx context.Context, in executionInput, name string) (string, error) {
+	raw, err := json.Marshal(in)
 	if err != nil {
-		return false, failure.Wrap(failure.Internal, err, "encode the execution's input")
+		return "", failure.Wrap(failure.Internal, err, "encode the execution's input")
 	}
-	_, err = s.Executions.StartExecution(ctx, &sfn.StartExecutionInput{
-		StateMachineArn: aws.String(s.Resolve.Settings.StateMachineARN), Name: &name, Input: aws.String(string(input)),
-	})
-	if awserr.Is(err, "ExecutionAlreadyExists") {
-		return false, nil
+	input := string(raw)
+	for range startAttempts {
+		if _, err := update(ctx, s.Resolve.Store, startedKey(name), func(e *startedExecution) (bool, error) {
+			fresh := !slices.Contains(e.Inputs, input)
+			if fresh {
+				e.Inputs = append(e.Inputs, input)
+			}
+			return fresh, nil
+		}); err != nil {
+			return "", err
+		}
+		_, err = s.Executions.StartExecution(ctx, &sfn.StartExecutionInput{
+			StateMachineArn: aws.String(s.Resolve.Settings.StateMachineARN), Name: &name, Input: &input,
+		})
+		if err == nil {
+			return name, nil
+		}
+		if !awserr.Is(err, "ExecutionAlreadyExists") {
+			return "", awserr.Wrap(err, failure.Internal, "start execution %s", name)
+		}
+		arn := executionARN(s.Resolve.Settings.StateMachineARN, name)
+		d, err := s.Executions.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+		if awserr.Is(err, "ExecutionDoesNotExist") {
+			return "", nil // its history has expired, and its name has not yet
+		}
+		if err != nil {
+			return "", awserr.Wrap(err, failure.Internal, "read execution %s", name)
+		}
+		if own, err := s.isOwn(ctx, name, aws.ToString(d.Input)); err != nil || own {
+			return "", err
+		}
+		name = otherName(name)
 	}
-	return err == nil, awserr.Wrap(err, failure.Internal, "start execution %s", name)
+	return "", failure.New(failure.ServiceUnavailable, "the names of %d executions were taken by somebody else, %s was the last", startAttempts, name)
+}
+
+// startAttempts is how many names are tried.
+const startAttempts = 4
+
+// maxExecutionName is what Step Functions takes
+// (https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html).
+const maxExecutionName = 80
+
+// otherName cannot be guessed beforehand.
+func otherName(name string) string {
+	var random [6]byte
+	_, _ = rand.Read(random[:]) // never fails
+	suffix := "-" + hex.EncodeToString(random[:])
+	return name[:min(len(name), maxExecutionName-len(suffix))] + suffix
+}
+
+// executionARN is that of an execution of a standard state machine.
+func executionARN(machine, name string) string {
+	return strings.Replace(machine, ":stateMachine:", ":execution:", 1) + ":" + name
 }
 
 // executionInput is the input of the state machine.
@@ -352,7 +422,7 @@ type executionInput struct {
 
 // listRunning lists the executions that run, but for one that has just ended: the
 // list may still have it.
-func (s StartBuilds) listRunning(ctx context.Context, ended string) ([]trigger.Running, error) {
+func (s StartBuilds) listRunning(ctx context.Context, ended string, now time.Time) ([]trigger.Running, error) {
 	var out []trigger.Running
 	pages := sfn.NewListExecutionsPaginator(s.Executions, &sfn.ListExecutionsInput{
 		StateMachineArn: aws.String(s.Resolve.Settings.StateMachineARN), StatusFilter: sfntypes.ExecutionStatusRunning,
@@ -374,9 +444,17 @@ func (s StartBuilds) listRunning(ctx context.Context, ended string) ([]trigger.R
 			if d.Status != sfntypes.ExecutionStatusRunning {
 				continue
 			}
-			var in executionInput
+			own, err := s.isOwn(ctx, aws.ToString(e.Name), aws.ToString(d.Input))
+			if err != nil {
+				return nil, err
+			}
+			var in struct {
+				Recipe       string  `json:"recipe"`
+				DelaySeconds float64 `json:"delaySeconds"` // the state machine takes fractions
+			}
 			_ = json.Unmarshal([]byte(aws.ToString(d.Input)), &in) // an input that is none builds nothing
-			out = append(out, trigger.Running{Recipe: in.Recipe, Name: aws.ToString(e.Name)})
+			begins := aws.ToTime(d.StartDate).Add(time.Duration(min(in.DelaySeconds, maxDelaySeconds) * float64(time.Second)))
+			out = append(out, trigger.Running{Recipe: in.Recipe, Name: aws.ToString(e.Name), Own: own, Idle: now.Before(begins)})
 		}
 	}
 	return out, nil
@@ -389,6 +467,7 @@ type executionChanged struct {
 	Status       string `json:"status"`
 	Input        string `json:"input"`
 	Output       string `json:"output"`
+	Error        string `json:"error"`
 }
 
 // afterEnd counts how an execution ended, and returns what may build now: what
@@ -425,12 +504,19 @@ func (s StartBuilds) afterEnd(ctx context.Context, in EventInput, recipes []*rec
 }
 
 // count keeps how often a recipe has failed in a row, and says when that pauses
-// it.
+// it. Only failures of executions that a trigger started count: whoever else may
+// start executions could pause any recipe with three wrong inputs. A success
+// counts whoever started it, since it proves that the recipe builds.
 func (s StartBuilds) count(ctx context.Context, e executionChanged, input executionInput) error {
-	_, err := update(ctx, s.Resolve.Store, recordKey(input.Recipe), func(r *trigger.Record) (bool, error) {
+	own, err := s.isOwn(ctx, executionName(e), e.Input)
+	if err != nil {
+		return err
+	}
+	failed := e.Status == string(sfntypes.ExecutionStatusFailed) || e.Status == string(sfntypes.ExecutionStatusTimedOut)
+	_, err = update(ctx, s.Resolve.Store, recordKey(input.Recipe), func(r *trigger.Record) (bool, error) {
 		after, pauses := r.After(trigger.End{
 			Execution: e.ExecutionARN, ByHand: input.Source != "", Succeeded: e.Status == string(sfntypes.ExecutionStatusSucceeded),
-			Failed: e.Status == string(sfntypes.ExecutionStatusFailed) || e.Status == string(sfntypes.ExecutionStatusTimedOut),
+			Failed: failed && own && e.Error != string(failure.InvalidInput),
 		}, s.Policy)
 		if pauses {
 			if err := s.tellPaused(ctx, input.Recipe, e.ExecutionARN, after.Failures); err != nil {
@@ -442,6 +528,11 @@ func (s StartBuilds) count(ctx context.Context, e executionChanged, input execut
 		return changed, nil
 	})
 	return err
+}
+
+// executionName is the last part of its ARN.
+func executionName(e executionChanged) string {
+	return e.ExecutionARN[strings.LastIndex(e.ExecutionARN, ":")+1:]
 }
 
 func (s StartBuilds) tellPaused(ctx context.Context, recipe, last string, failures int) error {

@@ -64,10 +64,27 @@ func (w *triggerWorld) StartExecution(_ context.Context, in *sfn.StartExecutionI
 			return nil, awsErr("ExecutionAlreadyExists")
 		}
 	}
+	arn := aws.String(executionARN(machineARN, *in.Name))
 	w.executions = append(w.executions, &sfn.DescribeExecutionOutput{
-		Name: in.Name, ExecutionArn: aws.String("arn:" + *in.Name), Input: in.Input, Status: sfntypes.ExecutionStatusRunning,
+		Name: in.Name, ExecutionArn: arn, StartDate: aws.Time(start), Input: in.Input, Status: sfntypes.ExecutionStatusRunning,
 	})
-	return &sfn.StartExecutionOutput{ExecutionArn: aws.String("arn:" + *in.Name)}, nil
+	return &sfn.StartExecutionOutput{ExecutionArn: arn}, nil
+}
+
+// byHand starts an execution that no trigger started.
+func (w *triggerWorld) byHand(name, input string) *sfn.DescribeExecutionOutput {
+	e := &sfn.DescribeExecutionOutput{
+		Name: &name, ExecutionArn: aws.String(executionARN(machineARN, name)), Input: &input, Status: sfntypes.ExecutionStatusRunning, StartDate: aws.Time(start),
+	}
+	w.executions = append(w.executions, e)
+	return e
+}
+
+// byTrigger is the same of one that a trigger has started.
+func (w *triggerWorld) byTrigger(name, input string) *sfn.DescribeExecutionOutput {
+	raw, _ := json.Marshal(startedExecution{Inputs: []string{input}})
+	w.s3.objects[startedKey(name)] = raw
+	return w.byHand(name, input)
 }
 
 func (w *triggerWorld) DescribeExecution(_ context.Context, in *sfn.DescribeExecutionInput, _ ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
@@ -171,15 +188,12 @@ func TestASourceThatMovesAgainIsBuiltOnceMoreAfterTheBuildThatRuns(t *testing.T)
 
 func TestBeyondTheLimitABuildWaitsForAnEnd(t *testing.T) {
 	w := newTriggerWorld()
-	for _, name := range []string{"by-hand-1", "by-hand-2"} {
-		w.executions = append(w.executions, &sfn.DescribeExecutionOutput{
-			Name: aws.String(name), ExecutionArn: aws.String("arn:" + name), Input: aws.String(`{"recipe":"other"}`), Status: sfntypes.ExecutionStatusRunning,
-		})
-	}
+	first := w.byTrigger("other-1", `{"recipe":"other"}`)
+	w.byTrigger("other-2", `{"recipe":"other"}`)
 	assert.Equal(t, trigger.Wait, w.moved(t).Action)
 	require.Len(t, w.executions, 2)
 	// Step Functions may still say that the one runs whose end it tells of.
-	_, err := w.tell(t, ExecutionChangedType, `{"executionArn":"arn:by-hand-1","status":"SUCCEEDED","input":"{\"recipe\":\"other\"}"}`)
+	_, err := w.tell(t, ExecutionChangedType, `{"executionArn":"`+*first.ExecutionArn+`","status":"SUCCEEDED","input":"{\"recipe\":\"other\"}"}`)
 	require.NoError(t, err)
 	assert.Len(t, w.executions, 3)
 }
@@ -187,7 +201,7 @@ func TestBeyondTheLimitABuildWaitsForAnEnd(t *testing.T) {
 func TestTheSecondFailureInARowPausesAndIsToldOnce(t *testing.T) {
 	w := newTriggerWorld()
 	for n, name := range []string{"first", "first", "second", "second", "third"} {
-		e := &sfn.DescribeExecutionOutput{Name: &name, ExecutionArn: aws.String("arn:" + name), Input: aws.String(`{"recipe":"sample"}`)}
+		e := w.byTrigger(name, `{"recipe":"sample"}`)
 		w.ends(t, e, sfntypes.ExecutionStatusFailed)
 		assert.Len(t, w.messages, min(n/2, 1), name)
 	}
@@ -198,6 +212,70 @@ func TestTheSecondFailureInARowPausesAndIsToldOnce(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, was)
 	assert.Equal(t, trigger.Start, w.moved(t).Action)
+}
+
+// TestWhoeverStartsExecutionsPausesNoRecipe is the attack as it was made, and its
+// like: wrong inputs, delays, and names that a trigger would give.
+func TestWhoeverStartsExecutionsPausesNoRecipe(t *testing.T) {
+	record := func(w *triggerWorld) (r trigger.Record) {
+		_, err := w.s3.store().remembered(t.Context(), recordKey("sample"), &r)
+		require.NoError(t, err)
+		return r
+	}
+	t.Run("three wrong inputs", func(t *testing.T) {
+		w := newTriggerWorld()
+		for _, name := range []string{"a", "b", "c"} {
+			w.ends(t, w.byHand(name, `{"recipe":"sample","colour":"red"}`), sfntypes.ExecutionStatusFailed)
+		}
+		assert.Zero(t, record(w).Failures)
+		assert.Empty(t, w.messages)
+		assert.Equal(t, trigger.Start, w.moved(t).Action)
+	})
+	t.Run("the name of a trigger's execution with another input", func(t *testing.T) {
+		w := newTriggerWorld()
+		own := w.byTrigger("own", `{"recipe":"sample"}`)
+		own.Input = aws.String(`{"recipe":"sample","force":true}`)
+		w.ends(t, own, sfntypes.ExecutionStatusFailed)
+		assert.Zero(t, record(w).Failures)
+	})
+	t.Run("what a trigger started wrongly, or somebody stopped, says nothing of the recipe", func(t *testing.T) {
+		w := newTriggerWorld()
+		e := w.byTrigger("own", `{"recipe":"sample"}`)
+		detail, err := json.Marshal(map[string]any{"executionArn": *e.ExecutionArn, "status": "FAILED", "input": *e.Input, "error": "InvalidInput"})
+		require.NoError(t, err)
+		_, err = w.tell(t, ExecutionChangedType, string(detail))
+		require.NoError(t, err)
+		w.ends(t, w.byTrigger("stopped", `{"recipe":"sample"}`), sfntypes.ExecutionStatusAborted)
+		assert.Zero(t, record(w).Failures)
+	})
+	t.Run("three that are delayed", func(t *testing.T) {
+		w := newTriggerWorld()
+		for _, name := range []string{"a", "b", "c"} {
+			w.byHand(name, `{"recipe":"other","delaySeconds":3600}`)
+		}
+		w.byHand("d", `{"recipe":"sample","delaySeconds":3599.5}`)
+		assert.Equal(t, trigger.Start, w.moved(t).Action)
+	})
+	t.Run("the name that the trigger is about to give", func(t *testing.T) {
+		probe := newTriggerWorld()
+		name := probe.moved(t).Execution
+		w := newTriggerWorld()
+		w.byHand(name, `{"recipe":"sample","colour":"red"}`).Status = sfntypes.ExecutionStatusFailed
+		got := w.moved(t)
+		assert.Equal(t, trigger.Start, got.Action)
+		assert.NotEqual(t, name, got.Execution)
+		assert.True(t, strings.HasPrefix(got.Execution, name+"-"))
+		require.Len(t, w.executions, 2)
+		w.ends(t, w.executions[1], sfntypes.ExecutionStatusFailed)
+		assert.Equal(t, 1, record(w).Failures, "its end is counted under the other name")
+	})
+	t.Run("its own name, which has run, is not started again", func(t *testing.T) {
+		w := newTriggerWorld()
+		w.moved(t)
+		w.executions[0].Status = sfntypes.ExecutionStatusFailed
+		assert.Equal(t, trigger.Skip, w.moved(t).Action)
+		assert.Len(t, w.executions, 1)
+	})
 }
 
 func TestWhatOthersWroteInBetweenIsNotLost(t *testing.T) {

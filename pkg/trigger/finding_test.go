@@ -168,7 +168,9 @@ func TestWhatIsDoneAboutAFinding(t *testing.T) {
 			trigger.Decision{Action: trigger.Skip, Why: "paused after 3 failures in a row; once it is mended: ami-factory resume a"},
 		},
 		"a build that runs absorbs it": {
-			func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123-fix-01234567"}} },
+			func(s *trigger.Situation) {
+				s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123-fix-01234567", Own: true}}
+			},
 			trigger.Decision{Action: trigger.Skip, Why: "execution a-0123-fix-01234567 builds it"},
 		},
 		"it waits for the image it builds on": {

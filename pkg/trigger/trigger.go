@@ -53,6 +53,8 @@ type Waiting struct {
 type Running struct {
 	Recipe string
 	Name   string
+	Own    bool // a trigger started it
+	Idle   bool // it waits for its delay to end
 }
 
 // End is how an execution ended.
@@ -149,22 +151,31 @@ func Decide(s Situation, p Policy) Decision {
 	return Decision{Action: Start, Why: "the published image is not what would be built now"}
 }
 
-// inTheWay says which execution absorbs a build, or makes it wait.
+// inTheWay says which execution absorbs a build, or makes it wait. What somebody
+// started by hand absorbs nothing, whatever its name, does not count against the
+// limit, and is passed over as long as it does nothing but wait: else whoever may
+// start executions could hold back every build.
 func inTheWay(s Situation, p Policy) (Decision, bool) {
 	for _, r := range s.Running {
 		switch {
-		case r.Recipe != s.Recipe:
-		case r.Name == s.Same || strings.HasPrefix(r.Name, s.Same+"-"):
+		case r.Recipe != s.Recipe, r.Idle && !r.Own:
+		case r.Own && (r.Name == s.Same || strings.HasPrefix(r.Name, s.Same+"-")):
 			return Decision{Action: Skip, Why: "execution " + r.Name + " builds it"}, true
 		default:
 			return Decision{Action: Wait, Why: "execution " + r.Name + " builds the recipe from something else"}, true
 		}
 	}
+	own := 0
+	for _, r := range s.Running {
+		if r.Own {
+			own++
+		}
+	}
 	switch {
 	case s.Parent != "":
 		return Decision{Action: Wait, Why: "it builds on the image of recipe " + s.Parent + ", which is about to get another"}, true
-	case len(s.Running) >= p.MaxRunning:
-		return Decision{Action: Wait, Why: fmt.Sprintf("%d executions run, which is the limit", len(s.Running))}, true
+	case own >= p.MaxRunning:
+		return Decision{Action: Wait, Why: fmt.Sprintf("%d executions of triggers run, which is the limit", own)}, true
 	}
 	return Decision{}, false
 }

@@ -43,19 +43,37 @@ func TestWhatIsDoneAboutARecipe(t *testing.T) {
 			with(func(s *trigger.Situation) { s.Record = trigger.Record{Paused: true, Failures: 3} }), trigger.Skip, "ami-factory resume a", false,
 		},
 		"a build of the very same absorbs": {
-			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123"}} }), trigger.Skip, "a-0123 builds it", false,
+			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123", Own: true}} }), trigger.Skip, "a-0123 builds it", false,
 		},
 		"so does one of another trigger": {
-			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123-20261123"}} }), trigger.Skip, "builds it", false,
+			with(func(s *trigger.Situation) {
+				s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123-20261123", Own: true}}
+			}), trigger.Skip, "builds it", false,
 		},
 		"a build of something else is followed by one more": {
-			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-9999"}} }), trigger.Wait, "a-9999", false,
+			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-9999", Own: true}} }), trigger.Wait, "a-9999", false,
 		},
 		"another recipe's build is not in the way": {
-			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "b", Name: "a-0123"}} }), trigger.Start, "", false,
+			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "b", Name: "a-0123", Own: true}} }), trigger.Start, "", false,
 		},
 		"beyond the limit a build waits": {
-			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "b"}, {Recipe: "c"}} }), trigger.Wait, "2 executions run", false,
+			with(func(s *trigger.Situation) {
+				s.Running = []trigger.Running{{Recipe: "b", Own: true}, {Recipe: "c", Own: true}}
+			}), trigger.Wait, "2 executions of triggers run", false,
+		},
+		"what others started does not fill the limit": {
+			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "b"}, {Recipe: "c"}, {Recipe: "d"}} }), trigger.Start, "", false,
+		},
+		"a build of the same recipe by hand is waited for, whatever its name": {
+			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123"}} }), trigger.Wait, "a-0123 builds the recipe from something else", false,
+		},
+		"one by hand that only waits is passed over": {
+			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123", Idle: true}} }), trigger.Start, "", false,
+		},
+		"one of a trigger that waits absorbs": {
+			with(func(s *trigger.Situation) {
+				s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123", Own: true, Idle: true}}
+			}), trigger.Skip, "a-0123 builds it", false,
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
