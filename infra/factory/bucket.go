@@ -28,7 +28,7 @@ const (
 	multipartDays   = 7
 )
 
-func workPrefixes() []string { return []string{"plans/", "bundles/", "triggers/announcements/", "triggers/started/"} }
+func workPrefixes() []string { return []string{"plans/", "bundles/", "triggers/announcements/"} }
 
 func newBucket(scope constructs.Construct, props StorageProps, key awskms.IKey) awss3.Bucket {
 	p := &awss3.BucketProps{
