@@ -50,10 +50,15 @@ func checkInstanceProfile(ctx context.Context, e *examination) []Finding {
 	return []Finding{instanceProfile(ctx, e.aws.iam(), name[strings.LastIndex(name, "/")+1:])}
 }
 
-// agentActions are what an SSM agent cannot do without
-// (https://docs.aws.amazon.com/systems-manager/latest/userguide/setup-instance-permissions.html).
+// agentActions are what the builders' role is deployed with: what an SSM agent
+// cannot do without, and no data channel, since nobody may open a session on a
+// builder.
 func agentActions() []string {
-	return []string{"ssm:UpdateInstanceInformation", "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel"}
+	var out []string
+	for _, s := range workflow.BuilderPolicy() {
+		out = append(out, s.Actions...)
+	}
+	return out
 }
 
 // instanceProfile asks IAM itself what the builders' role is allowed. Default

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -206,12 +207,48 @@ func (a *account) deployProfile() {
 		RoleName: name, AssumeRolePolicyDocument: aws.String(trust("ec2")),
 	})
 	require.NoError(a, err)
-	_, err = a.aws.iam().AttachRolePolicy(ctx, &iam.AttachRolePolicyInput{RoleName: name, PolicyArn: aws.String("arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore")})
-	require.NoError(a, err)
+	require.NoError(a, a.allowBuilders(workflow.BuilderPolicy()))
 	_, err = a.aws.iam().CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: name})
 	require.NoError(a, err)
 	_, err = a.aws.iam().AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: name, RoleName: name})
 	require.NoError(a, err)
+}
+
+// allowBuilders gives the builders' role its policy, as a deployment does.
+func (a *account) allowBuilders(policy workflow.Policy) error {
+	document, err := json.Marshal(policy)
+	require.NoError(a, err)
+	_, err = a.aws.iam().PutRolePolicy(a.Context(), &iam.PutRolePolicyInput{RoleName: aws.String(builderRole), PolicyName: aws.String("builder"), PolicyDocument: aws.String(string(document))})
+	return err
+}
+
+// TestEachPermissionThatABuilderLacksIsOneProblem takes the permissions of the
+// role's own table away, one at a time.
+func TestEachPermissionThatABuilderLacksIsOneProblem(t *testing.T) {
+	a := newAccount(t).ready().deploy()
+	whole := workflow.BuilderPolicy()
+	problems := func() (out []Finding) {
+		for _, f := range a.examine() {
+			if f.Verdict == Problem {
+				out = append(out, f)
+			}
+		}
+		return out
+	}
+	assert.Empty(t, problems(), "a correct deployment has none")
+	for i, statement := range whole {
+		for _, action := range statement.Actions {
+			t.Run(action, func(t *testing.T) {
+				lacking := slices.Clone(whole)
+				lacking[i].Actions = slices.DeleteFunc(slices.Clone(statement.Actions), func(s string) bool { return s == action })
+				require.NoError(t, a.allowBuilders(lacking))
+				found := problems()
+				require.Len(t, found, 1)
+				assert.Equal(t, "instance profile", found[0].Check)
+				assert.Contains(t, found[0].Means, "may not "+action+":")
+			})
+		}
+	}
 }
 
 // examine runs all checks.
@@ -383,7 +420,7 @@ func TestWhatIsWrongWithAnAccount(t *testing.T) {
 			return err
 		}, "instance profile", verdict{Problem, "no role", "deploy"}},
 		"a role that SSM does not know": {func(a *account) error {
-			_, err := a.aws.iam().DetachRolePolicy(a.Context(), &iam.DetachRolePolicyInput{RoleName: aws.String(builderRole), PolicyArn: aws.String("arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore")})
+			_, err := a.aws.iam().DeleteRolePolicy(a.Context(), &iam.DeleteRolePolicyInput{RoleName: aws.String(builderRole), PolicyName: aws.String("builder")})
 			return err
 		}, "instance profile", verdict{Problem, "may not ssm:UpdateInstanceInformation", "service control policy"}},
 		"a profile that is not there": {func(a *account) error {
