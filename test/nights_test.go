@@ -252,14 +252,6 @@ func TestWhatIsForgedBuildsNothingAndIsADeadLetter(t *testing.T) {
 			require.NoError(n.t, err)
 			n.announce("666666666666", *made.TopicArn)
 		}, "none of those that are listened to"},
-		"the right topic, signed in version 1": {func(n *nights) {
-			client := sns.NewFromConfig(n.Cloud.AWSConfigFor(amazon, "us-east-1"))
-			_, err := client.SetTopicAttributes(context.Background(), &sns.SetTopicAttributesInput{
-				TopicArn: &topic, AttributeName: aws.String("SignatureVersion"), AttributeValue: aws.String("1"),
-			})
-			require.NoError(n.t, err)
-			n.announce(amazon, topic)
-		}, "only 2 is trusted"},
 		"the right topic, signed with another key": {func(n *nights) {
 			n.forge(topic, func(a map[string]any, key *rsa.PrivateKey) { sign(n.t, a, key) })
 		}, "not that of this message"},
@@ -287,6 +279,19 @@ func TestWhatIsForgedBuildsNothingAndIsADeadLetter(t *testing.T) {
 			assert.Contains(t, *letters[0].Body, `"condition":"RetriesExhausted","approximateInvokeCount":3`)
 		})
 	}
+	t.Run("signed in version 1 it is genuine, and builds", func(t *testing.T) {
+		n := newNights(t)
+		n.sleep(time.Minute) // the first look
+		n.release("debian-12-amd64-20261101")
+		_, err := sns.NewFromConfig(n.Cloud.AWSConfigFor(amazon, "us-east-1")).SetTopicAttributes(t.Context(), &sns.SetTopicAttributesInput{
+			TopicArn: &topic, AttributeName: aws.String("SignatureVersion"), AttributeValue: aws.String("1"),
+		})
+		require.NoError(t, err)
+		n.announce(amazon, topic)
+		n.sleep(10 * time.Minute)
+		assert.Equal(t, []string{recipeName}, n.take())
+		assert.Empty(t, n.deadLetters())
+	})
 	t.Run("the topic of Amazon, by somebody else", func(t *testing.T) {
 		n := newNights(t)
 		_, err := sns.NewFromConfig(n.Cloud.AWSConfigFor("666666666666", "us-east-1")).Publish(context.Background(), &sns.PublishInput{TopicArn: &topic, Message: aws.String("x")})

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -38,14 +37,20 @@ func signer(t *testing.T) (*rsa.PrivateKey, []byte) {
 // say: the canonical text is written out here, not taken from the code.
 func announcement(t *testing.T, key *rsa.PrivateKey) trigger.Announcement {
 	t.Helper()
+	return announcementOf(t, key, "2", crypto.SHA256)
+}
+
+func announcementOf(t *testing.T, key *rsa.PrivateKey, version string, hash crypto.Hash) trigger.Announcement {
+	t.Helper()
 	text := "Message\n{\"v1\":{}}\nMessageId\n95df01b4-ee98-5cb9-9903-4c221d41eb5e\nSubject\nnew AMI\nTimestamp\n2026-11-24T12:00:00.000Z\n" +
 		"TopicArn\n" + topic + "\nType\nNotification\n"
-	sum := sha256.Sum256([]byte(text))
-	signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
+	h := hash.New()
+	h.Write([]byte(text))
+	signature, err := rsa.SignPKCS1v15(rand.Reader, key, hash, h.Sum(nil))
 	require.NoError(t, err)
 	var a trigger.Announcement
 	require.NoError(t, json.Unmarshal([]byte(`{"Type":"Notification","MessageId":"95df01b4-ee98-5cb9-9903-4c221d41eb5e","TopicArn":"`+topic+`",
-		"Subject":"new AMI","Message":"{\"v1\":{}}","Timestamp":"2026-11-24T12:00:00.000Z","SignatureVersion":"2",
+		"Subject":"new AMI","Message":"{\"v1\":{}}","Timestamp":"2026-11-24T12:00:00.000Z","SignatureVersion":"`+version+`",
 		"Signature":"`+base64.StdEncoding.EncodeToString(signature)+`",
 		"SigningCertUrl":"https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem",
 		"UnsubscribeUrl":"https://sns.us-east-1.amazonaws.com/","MessageAttributes":{}}`), &a))
@@ -57,6 +62,28 @@ func TestAGenuineAnnouncementIsBelieved(t *testing.T) {
 	a := announcement(t, key)
 	require.NoError(t, a.Check([]string{"another", topic}, ""))
 	require.NoError(t, a.Verify(certificate))
+}
+
+func TestAnAnnouncementIsVerifiedByTheVersionOfItsSignature(t *testing.T) {
+	key, certificate := signer(t)
+	for sentence, tc := range map[string]struct {
+		version string
+		hash    crypto.Hash
+		good    bool
+	}{
+		"version 1, by SHA-1":      {"1", crypto.SHA1, true},
+		"version 2, by SHA-256":    {"2", crypto.SHA256, true},
+		"SHA-1 called version 2":   {"2", crypto.SHA1, false},
+		"SHA-256 called version 1": {"1", crypto.SHA256, false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			a := announcementOf(t, key, tc.version, tc.hash)
+			require.NoError(t, a.Check([]string{topic}, ""))
+			assert.Equal(t, tc.good, a.Verify(certificate) == nil)
+			a.Message = "another"
+			assert.ErrorContains(t, a.Verify(certificate), "not that of this message")
+		})
+	}
 }
 
 func TestAForgedAnnouncementIsNot(t *testing.T) {
@@ -71,11 +98,12 @@ func TestAForgedAnnouncementIsNot(t *testing.T) {
 		"a topic of the name in a region": {func(a *trigger.Announcement) {
 			a.TopicARN = "arn:aws:sns:us-east-1:666666666666:amazon-linux-2023-ami-updates"
 		}, nil, "none of those"},
-		"not a notification":        {func(a *trigger.Announcement) { a.Type = "SubscriptionConfirmation" }, nil, "not a Notification"},
-		"no id of a message":        {func(a *trigger.Announcement) { a.MessageID = "../recipes/x" }, nil, "no id of a message"},
-		"a signature of version 1":  {func(a *trigger.Announcement) { a.SignatureVersion = "1" }, nil, "only 2 is trusted"},
-		"no signature":              {func(a *trigger.Announcement) { a.SignatureVersion = "" }, nil, "only 2 is trusted"},
-		"a certificate without TLS": {func(a *trigger.Announcement) { a.SigningCertURL = "http" + a.SigningCertURL[5:] }, nil, "not where SNS keeps"},
+		"not a notification":                     {func(a *trigger.Announcement) { a.Type = "SubscriptionConfirmation" }, nil, "not a Notification"},
+		"no id of a message":                     {func(a *trigger.Announcement) { a.MessageID = "../recipes/x" }, nil, "no id of a message"},
+		"a signature of version 3":               {func(a *trigger.Announcement) { a.SignatureVersion = "3" }, nil, "(allowed: 1, 2)"},
+		"no signature":                           {func(a *trigger.Announcement) { a.SignatureVersion = "" }, nil, "(allowed: 1, 2)"},
+		"a signature of SHA-256 that says SHA-1": {func(a *trigger.Announcement) { a.SignatureVersion = "1" }, certificate, "not that of this message"},
+		"a certificate without TLS":              {func(a *trigger.Announcement) { a.SigningCertURL = "http" + a.SigningCertURL[5:] }, nil, "not where SNS keeps"},
 		"a certificate of anybody": {func(a *trigger.Announcement) {
 			a.SigningCertURL = "https://sns.us-east-1.amazonaws.com.example.org/SimpleNotificationService-0.pem"
 		}, nil, "not where SNS keeps"},
