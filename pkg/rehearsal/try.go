@@ -72,7 +72,7 @@ type TryResult struct {
 type TryStep struct {
 	Kind    string  `json:"kind"` // machine | cloud-init | user-data
 	Name    string  `json:"name"`
-	Status  string  `json:"status"` // ok | failed | not run
+	Status  string  `json:"status"` // ok | queued (systemd starts it later) | failed | not run
 	Seconds float64 `json:"seconds"`
 	Detail  string  `json:"detail,omitempty"`
 }
@@ -330,7 +330,8 @@ func (r *TryResult) add(c collected) {
 	}
 	if c.UserData != nil {
 		for _, s := range c.UserData.Steps {
-			step := TryStep{Kind: "user-data", Name: s.Name, Status: s.Status, Seconds: s.Seconds}
+			// Why a step did not run, or what it is queued behind.
+			step := TryStep{Kind: "user-data", Name: s.Name, Status: s.Status, Seconds: s.Seconds, Detail: strings.TrimSpace(s.Message)}
 			if s.Status == "failed" {
 				step.Detail = fmt.Sprintf("exit code %d at line %d, %s: %s", s.Exit, s.Line, s.Command, strings.TrimSpace(s.Message))
 				problem("step %q of the user data failed: %s", s.Name, step.Detail)

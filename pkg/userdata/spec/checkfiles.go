@@ -84,6 +84,16 @@ func (c *checker) files() {
 			c.secrets(at+".contentBase64", string(decoded))
 		}
 		c.unitFile(at+".path", f.Path)
+		c.inHome(at+".path", f.Path)
+	}
+}
+
+// inHome refuses a file in the home of a user that has none.
+func (c *checker) inHome(at, name string) {
+	for _, u := range c.spec.Users {
+		if u.System && u.Name != "" && below(name, "/home/"+u.Name) {
+			c.fail(at, "a folder such as /var/lib/"+u.Name, "user %s is a system user and has no home", u.Name)
+		}
 	}
 }
 

@@ -226,6 +226,8 @@ func TestRefusals(t *testing.T) {
 		"an address with a password":       {"files: [{path: /srv/x, content: 'postgres://web:hunter2@db/x'}]\n", []what{{"'postgres", "an address with a password in clear"}}},
 		"a path beyond ASCII":              {"files: [{path: /srv/é, content: x}]\n", []what{{"/srv/é", "does not have the form"}, {"/srv/é", "beyond plain ASCII"}}},
 
+		"a file in a home that is none": {"users: [{name: collector, system: true}]\nfiles: [{path: /home/collector/x, content: x}]\n", []what{{"/home/collector/x", "user collector is a system user and has no home"}}},
+
 		// services
 		"auditd disabled":               {"services: {disable: [auditd.service]}\n", []what{{"auditd", "unit auditd.service belongs to the hardening"}}},
 		"AppArmor disabled":             {"services: {disable: [apparmor.service]}\n", []what{{"apparmor", "belongs to the hardening"}}},
