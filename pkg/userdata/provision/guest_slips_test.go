@@ -100,6 +100,9 @@ func TestSlipsCostNoMoreThanThemselvesOnAGuest(t *testing.T) {
 	m, took := boot(t, d, in)
 	assert.Less(t, took, 4*time.Minute, "nothing waits for ever")
 
+	// cloud-init calls itself done with an error when a user cannot be made; its
+	// later stages come nevertheless.
+	m.output(`timeout 180 sh -c 'until grep -qsE "^.\"schema\".{0,60}\"status\":\"(ok|degraded|failed)\"" ` + provision.Result + `; do sleep 0.5; done'`)
 	var r result
 	text := m.output("cat " + provision.Result)
 	require.NoError(t, json.Unmarshal([]byte(text), &r), "%s", text)
