@@ -112,12 +112,16 @@ func (p *plan) users() {
 				groups[i] += "!"
 			}
 		}
-		body := []string{"user " + u.Name + " " + quote(uid) + " " + strings.Join([]string{u.Shell, kind, own}, " ") + " " + quote(strings.Join(groups, " "))}
+		body := []string{"user " + u.Name + " " + quote(uid) + " " + strings.Join([]string{u.Shell, kind, own}, " ")}
 		if len(u.SSHKeys) > 0 {
 			body = append(body, "keys "+u.Name+" "+quoteAll(u.SSHKeys))
 		}
 		if rules := sudoRules(u); rules != "" {
 			body = append(body, "sudo_rules "+u.Name+" "+quote(rules))
+		}
+		// Last, so that a group that is missing costs neither keys nor rules.
+		if len(groups) > 0 {
+			body = append(body, "member "+u.Name+" "+quoteAll(groups))
 		}
 		p.add("user", userStep(u.Name), true, body...)
 	}

@@ -88,8 +88,8 @@ func TestEveryUserHasAStepOfItsOwn(t *testing.T) {
 		names = append(names, fmt.Sprintf("%s %v", s.Name, s.Must))
 	}
 	assert.Equal(t, []string{"user bob true", "user alice true"}, names)
-	assert.Contains(t, out.Script, "user bob 2001 /bin/bash home shared ''\n")
-	assert.Contains(t, out.Script, "user alice '' /bin/bash home own 'bob! web'\n")
+	assert.Contains(t, out.Script, "user bob 2001 /bin/bash home shared\n")
+	assert.Contains(t, out.Script, "user alice '' /bin/bash home own\n\tmember alice 'bob!' web\n")
 	assert.NotContains(t, out.Script, "plan user 'user alice' must step_2 step_1", "alice has her account without bob's")
 }
 
