@@ -116,25 +116,34 @@ func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 		v.failed = false
 		t.byEvent[e.Id] = v
 	case e.TaskFailedEventDetails != nil:
-		v.failed = true
-		t.byEvent[e.Id] = v
 		d := e.TaskFailedEventDetails
-		kind := Failing
-		if isNotYet(aws.ToString(d.Error)) {
-			kind = Waiting
-			if s := t.states[v.state]; s != nil {
-				s.notYet = at
-			}
-		}
-		if s := t.states[v.state]; s != nil {
-			s.to = at // the last that is heard of a state that fails for good
-		}
-		return []Event{{
-			State: v.state, Region: v.region, Kind: kind, At: at,
-			Detail: aws.ToString(d.Error) + ": " + sentence(aws.ToString(d.Cause)),
-		}}
+		return t.failed(e.Id, v, at, aws.ToString(d.Error), aws.ToString(d.Cause))
+	case e.TaskTimedOutEventDetails != nil:
+		d := e.TaskTimedOutEventDetails
+		return t.failed(e.Id, v, at, aws.ToString(d.Error), aws.ToString(d.Cause))
 	}
 	return nil
+}
+
+// failed is an attempt that failed. A time-out has no cause.
+func (t *Timeline) failed(event int64, v visit, at time.Time, code, cause string) []Event {
+	v.failed = true
+	t.byEvent[event] = v
+	kind := Failing
+	if s := t.states[v.state]; s != nil {
+		s.to = at // the last that is heard of a state that fails for good
+		if isNotYet(code) {
+			s.notYet = at
+		}
+	}
+	if isNotYet(code) {
+		kind = Waiting
+	}
+	detail := code
+	if text := sentence(cause); text != "" {
+		detail += ": " + text
+	}
+	return []Event{{State: v.state, Region: v.region, Kind: kind, At: at, Detail: detail}}
 }
 
 func (t *Timeline) enter(from visit, d *sfntypes.StateEnteredEventDetails, at time.Time) visit {

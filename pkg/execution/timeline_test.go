@@ -101,6 +101,17 @@ func TestAStateThatFailsForGoodIsToldSo(t *testing.T) {
 	assert.Equal(t, "FailedClean", line.Ending())
 }
 
+func TestATimeOutIsAFailedAttempt(t *testing.T) {
+	h := &history{}
+	at := h.add(h.schedule(h.enter(0, "Seal", "{}")), sfntypes.HistoryEvent{TaskTimedOutEventDetails: &sfntypes.TaskTimedOutEventDetails{
+		Error: aws.String("States.Timeout"), // and no cause, as recordings of AWS show
+	}})
+	h.exit(at, "Seal")
+	_, events := h.told()
+	assert.Contains(t, events, Event{State: "Seal", Kind: Failing, Detail: "States.Timeout"})
+	assert.Contains(t, events, Event{State: "Seal", Kind: Failed})
+}
+
 func TestTheRegionsOfAMapAreToldApart(t *testing.T) {
 	h := &history{}
 	parent := h.enter(0, "Distribute", "{}") // 1

@@ -188,9 +188,9 @@ func (s *Service) DescribeStateMachine(ctx context.Context, in *sfn.DescribeStat
 	if m.Deleting {
 		out.Status = types.StateMachineStatusDeleting
 	}
-	if m.parsed.Comment != "" {
-		out.Description = aws.String(m.parsed.Comment)
-	}
+	// A description is that of a version, of which there is none here.
+	out.EncryptionConfiguration = &types.EncryptionConfiguration{Type: types.EncryptionTypeAwsOwnedKey}
+	out.VariableReferences = m.parsed.VariableReferences()
 	if m.Revision != "" {
 		out.RevisionId = aws.String(m.Revision)
 	}

@@ -84,6 +84,17 @@ func TestHistoryTellsWhatHappened(t *testing.T) {
 	require.ErrorAs(t, err, &bad)
 }
 
+func TestDescribingAMachineNamesTheVariablesThatItsStatesRead(t *testing.T) {
+	a := newAccount(t)
+	arn := a.machine(t, `{"StartAt":"A","States":{
+		"A":{"Type":"Pass","Assign":{"x":1,"y":"{% ($z := 2; $x2) %}","x2":3},"Next":"B"},
+		"B":{"Type":"Parallel","Arguments":"{% $x + $y /* $x2 */ %}","Branches":[{"StartAt":"C","States":{"C":{"Type":"Pass","Output":["{% '$y' & $string($x) %}","$x"],"End":true}}}],"Next":"D"},
+		"D":{"Type":"Succeed","Output":"{% $states.input %}"}}}`)
+	d, err := a.DescribeStateMachine(ctx, &sfn.DescribeStateMachineInput{StateMachineArn: aws.String(arn)})
+	require.NoError(t, err)
+	assert.Equal(t, map[string][]string{"A": {"x2"}, "B": {"x", "y"}, "C": {"x"}}, d.VariableReferences)
+}
+
 func TestHistoryOfParallelAndMap(t *testing.T) {
 	a := newAccount(t)
 	execution := a.start(t, a.machine(t, `{"StartAt":"P","States":{
@@ -315,7 +326,10 @@ func TestStateMachines(t *testing.T) {
 	d, err := a.DescribeStateMachine(ctx, &sfn.DescribeStateMachineInput{StateMachineArn: aws.String(arn)})
 	require.NoError(t, err)
 	assert.Equal(t, passing, *d.Definition)
-	assert.Equal(t, "passes", *d.Description)
+	assert.Nil(t, d.Description, "that is a version's")
+	assert.Equal(t, types.EncryptionTypeAwsOwnedKey, d.EncryptionConfiguration.Type)
+	assert.Equal(t, types.LogLevelOff, d.LoggingConfiguration.Level)
+	assert.Empty(t, d.VariableReferences)
 	assert.Equal(t, types.StateMachineStatusActive, d.Status)
 	assert.Nil(t, d.RevisionId)
 
@@ -329,7 +343,7 @@ func TestStateMachines(t *testing.T) {
 	require.NoError(t, err)
 	d, err = a.DescribeStateMachine(ctx, &sfn.DescribeStateMachineInput{StateMachineArn: aws.String(arn)})
 	require.NoError(t, err)
-	assert.Equal(t, "changed", *d.Description)
+	assert.Equal(t, changed, *d.Definition)
 	assert.NotNil(t, d.RevisionId)
 	of, err := a.DescribeStateMachineForExecution(ctx, &sfn.DescribeStateMachineForExecutionInput{ExecutionArn: aws.String(execution)})
 	require.NoError(t, err)

@@ -4,7 +4,6 @@ import "time"
 
 // Machine is a state machine that has been read and found valid.
 type Machine struct {
-	Comment string
 	// Timeout is how long an execution may take; 0 is no limit.
 	Timeout time.Duration
 	graph   *graph
@@ -27,6 +26,8 @@ type state struct {
 	retry     []retrier
 	catch     []catcher
 	body      body
+	// references are the variables that its expressions read, sorted.
+	references []string
 }
 
 // body is what distinguishes the types of states.

@@ -44,7 +44,6 @@ func Parse(definition []byte) (*Machine, Problems) {
 		o.bad("Version", "%q is not 1.0", version)
 	}
 	m := &Machine{
-		Comment: commentOf(o),
 		Timeout: time.Duration(o.number("TimeoutSeconds", 0, 1, maxSeconds) * float64(time.Second)),
 		graph:   p.graph(o, nil),
 	}
@@ -53,11 +52,6 @@ func Parse(definition []byte) (*Machine, Problems) {
 		return nil, problems
 	}
 	return m, nil
-}
-
-func commentOf(o *object) string {
-	comment, _ := o.fields["Comment"].(string)
-	return comment
 }
 
 // parser reads graphs and their states.
@@ -131,7 +125,7 @@ func assignedBy(fields map[string]any) (names []string) {
 }
 
 func (p *parser) state(o *object, name string, variables map[string]bool) *state {
-	s := &state{name: name, typ: o.text("Type", true), path: o.path}
+	s := &state{name: name, typ: o.text("Type", true), path: o.path, references: references(o.fields, variables)}
 	if language := o.text("QueryLanguage", false); language != "" && language != "JSONata" {
 		o.problems.add(CodeNotSupported, o.at("QueryLanguage"), "only JSONata is available here")
 	}
