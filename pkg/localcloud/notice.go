@@ -67,14 +67,21 @@ func (c *Cloud) after(_ context.Context, who wire.Caller, service, operation str
 		return
 	}
 	var found []string
+	others := map[string]bool{} // regions in which other accounts have some
 	for _, h := range c.EC2.Holdings() {
-		if n := count(h); n > 0 {
+		switch n := count(h); {
+		case n > 0 && h.Account == who.Account:
 			found = append(found, fmt.Sprintf("%d of account %s in %s", n, h.Account, h.Region))
+		case n > 0:
+			others[h.Region] = true
 		}
 	}
-	there := "there are none in any region"
+	there := "that account has none in any region"
 	if len(found) > 0 {
 		there = "there are " + strings.Join(found, ", ")
+	}
+	if len(others) > 0 {
+		there += fmt.Sprintf("; other accounts have some in %d regions", len(others))
 	}
 	c.cfg.Notice(fmt.Sprintf("%s of account %s in %s found no %s: %s", operation, who.Account, who.Region, what, there))
 }
