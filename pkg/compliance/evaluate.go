@@ -21,6 +21,7 @@ type Input struct {
 	Gate         string    // severity from which on a failure rejects
 	Waivers      []Waiver
 	Now          time.Time
+	Of           Binding
 	RunID        string // the execution
 	RecipeDigest string // the plan's fingerprint
 	ImageID      string
@@ -47,7 +48,7 @@ func Evaluate(in Input) (Report, error) {
 		e.byResource[r.ResourceType+"\x00"+r.ResourceID] = append(e.byResource[r.ResourceType+"\x00"+r.ResourceID], r)
 	}
 	report := Report{
-		Schema: ReportSchema, RunID: in.RunID, ImageID: in.ImageID, Guests: in.Guests,
+		Schema: ReportSchema, Of: in.Of, RunID: in.RunID, ImageID: in.ImageID, Guests: in.Guests,
 		Gate: in.Gate, Verdict: VerdictPassed, Evaluated: in.Now.UTC(),
 	}
 	for _, c := range in.Controls {
@@ -61,7 +62,7 @@ func Evaluate(in Input) (Report, error) {
 	for i := range report.Results {
 		r := &report.Results[i]
 		switch {
-		case r.Status == StatusPass || r.Status == StatusNotApplicable:
+		case r.good():
 			report.Counts.Passed++
 		case r.Waiver != nil:
 			report.Counts.Waived++

@@ -27,6 +27,7 @@ const (
 // Report is everything the checks of one image said.
 type Report struct {
 	Schema    string    `json:"schema"`
+	Of        Binding   `json:"of"`
 	RunID     string    `json:"run_id"`
 	ImageID   string    `json:"image_id"`
 	Guests    Guests    `json:"guests"`

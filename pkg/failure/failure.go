@@ -48,6 +48,8 @@ const (
 	CopyFailed          Code = "CopyFailed"          // a regional copy ended in state failed
 	ShareFailed         Code = "ShareFailed"         // launch permissions could not be granted
 	PublishFailed       Code = "PublishFailed"       // a pointer could not be moved
+	PointerConflict     Code = "PointerConflict"     // a pointer names an image that is not the recipe's
+	RecordMismatch      Code = "RecordMismatch"      // a stored record is not of this execution, plan or image
 	CleanupIncomplete   Code = "CleanupIncomplete"   // something the factory made could not be removed
 	AnnouncementRefused Code = "AnnouncementRefused" // a release announcement is not from a topic that is listened to, or not genuine
 	Internal            Code = "Internal"            // a defect of the factory

@@ -18,6 +18,7 @@ import (
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/execution"
@@ -203,7 +204,7 @@ func (f *Factory) addReport(ctx context.Context, s *Summary) error {
 	if err := f.addConsoles(ctx, s); err != nil {
 		return err
 	}
-	raw, err := f.read(ctx, "executions/"+s.Execution+"/report.json")
+	raw, err := f.read(ctx, contract.ExecutionKey(s.Execution, contract.ReportObject))
 	if errors.Is(err, errNoObject) {
 		return nil // nothing was built
 	}
@@ -221,7 +222,7 @@ func (f *Factory) addReport(ctx context.Context, s *Summary) error {
 		s.Checks = Checks{Passed: c.Counts.Passed, Failed: c.Counts.Failed, Waived: c.Counts.Waived}
 	}
 	s.Cost = report.Cost
-	page, err := f.read(ctx, "executions/"+s.Execution+"/report.html")
+	page, err := f.read(ctx, contract.ExecutionKey(s.Execution, contract.PageObject))
 	if err != nil {
 		return err
 	}

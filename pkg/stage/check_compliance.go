@@ -11,6 +11,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -105,6 +106,7 @@ func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.Bu
 		Gate:         p.Recipe.Gate.Severity,
 		Waivers:      p.Waivers(),
 		Now:          in.Now,
+		Of:           bindingOf(in.Job, p),
 		RunID:        in.Execution.Name,
 		RecipeDigest: p.Fingerprint,
 		ImageID:      in.ImageID,
@@ -128,7 +130,7 @@ func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.Bu
 }
 
 // complianceKey is where the normalised results are kept, passed or not.
-func complianceKey(e Execution) string { return executionKey(e, "compliance.json") }
+func complianceKey(e Execution) string { return executionKey(e, contract.ComplianceObject) }
 
 // codeOr is err's own code, or the fallback when it has none.
 func codeOr(err error, fallback failure.Code) failure.Code {

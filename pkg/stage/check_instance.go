@@ -12,6 +12,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/guest"
 )
@@ -174,4 +175,6 @@ func (s CheckInstance) keepConsole(ctx context.Context, in InstanceInput) (*Obje
 }
 
 // consoleKey is where the console of an execution's instance is kept.
-func consoleKey(e Execution, role string) string { return executionKey(e, "console-"+role+".log") }
+func consoleKey(e Execution, role string) string {
+	return executionKey(e, contract.ConsoleObject(role))
+}

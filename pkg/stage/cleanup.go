@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -14,6 +15,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
 )
 
 // CleanupEC2 is what Cleanup needs of EC2, in every region.
@@ -42,10 +44,10 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 		return CleanupOutput{}, err
 	}
 	t := &tally{}
-	regions := s.regions(ctx, in, t)
-	kept := s.pointers(ctx, in, t)
+	p, regions := s.plan(ctx, in, t)
+	kept := s.pointers(ctx, in, p, t)
 	for _, region := range regions {
-		s.region(ctx, in.Execution.Name, region, kept, t)
+		s.region(ctx, in.Execution, region, kept, t)
 	}
 	out := t.output()
 	out.Ending = in.ending()
@@ -82,36 +84,39 @@ func (t *tally) output() CleanupOutput {
 	return out
 }
 
-// regions are the plan's and the home region; the latter only when the
-// execution never came to have a plan.
-func (s Cleanup) regions(ctx context.Context, in CleanupInput, t *tally) []string {
+// plan is the execution's, nil when it has none, and the regions to search: the
+// plan's and the home region.
+func (s Cleanup) plan(ctx context.Context, in CleanupInput, t *tally) (*plan.BuildPlan, []string) {
 	regions := []string{s.Settings.Region}
 	if in.Plan.Key == "" {
-		return regions
+		return nil, regions
 	}
 	p, err := loadPlan(ctx, s.Store, in.Job)
 	if err != nil {
 		t.leave("regions other than "+s.Settings.Region+" were not searched", err)
-		return regions
+		return nil, regions
 	}
-	return ami.SortedIDs(append(regions, regionsOf(p)...))
+	return &p, ami.SortedIDs(append(regions, regionsOf(p)...))
 }
 
 // keep decides about an execution's images.
 type keep struct {
 	published map[string]string // image ids by region, set when the publication was committed
 	named     []string          // image ids that a pointer still names
+	restored  bool              // the journal says that no pointer names the images any more
 	unknown   error             // set when nothing may be touched, as it is unknown whether pointers name it
 }
 
 // pointers gives pointers back that Publish left half moved.
-func (s Cleanup) pointers(ctx context.Context, in CleanupInput, t *tally) keep {
-	j, err := readJournal(ctx, s.Store, in.Execution)
+func (s Cleanup) pointers(ctx context.Context, in CleanupInput, p *plan.BuildPlan, t *tally) keep {
+	j, err := s.journal(ctx, in, p)
 	switch {
 	case err != nil:
 		return keep{unknown: fmt.Errorf("it is unknown whether it is published: %w", err)}
-	case j == nil || j.State == journalRestored:
+	case j == nil:
 		return keep{}
+	case j.State == journalRestored:
+		return keep{restored: true}
 	case j.State == journalCommitted:
 		return keep{published: j.Images}
 	}
@@ -134,7 +139,20 @@ func (s Cleanup) pointers(ctx context.Context, in CleanupInput, t *tally) keep {
 	if err := j.write(ctx, s.Store, in.Execution, journalRestored); err != nil {
 		t.leave("journal "+journalKey(in.Execution), err)
 	}
-	return keep{}
+	return keep{restored: true}
+}
+
+// journal is the journal of this very execution. One that is there before the
+// execution has a plan is another's.
+func (s Cleanup) journal(ctx context.Context, in CleanupInput, p *plan.BuildPlan) (*journal, error) {
+	if p != nil {
+		return trustedJournal(ctx, s.Store, in.Job, *p, func(region string) ec2.DescribeImagesAPIClient { return s.EC2(region) })
+	}
+	j, err := readJournal(ctx, s.Store, in.Execution)
+	if err != nil || j == nil {
+		return nil, err
+	}
+	return nil, mismatch(theJournal, s.Store, journalKey(in.Execution), []string{"the execution has no plan that can be read"})
 }
 
 // orNothing is the previous value of a pointer, for people.
@@ -145,15 +163,15 @@ func orNothing(previous string) string {
 	return previous
 }
 
-func (s Cleanup) region(ctx context.Context, execution, region string, k keep, t *tally) {
+func (s Cleanup) region(ctx context.Context, e Execution, region string, k keep, t *tally) {
 	api := s.EC2(region)
-	s.instances(ctx, api, execution, region, t)
-	surviving, err := s.images(ctx, api, execution, region, k, t)
+	s.instances(ctx, api, e.Name, region, t)
+	surviving, err := s.images(ctx, api, e, region, k, t)
 	if err != nil {
 		t.leave("images and snapshots in "+region, err)
 		return
 	}
-	s.snapshots(ctx, api, execution, region, surviving, t)
+	s.snapshots(ctx, api, e, region, k, surviving, t)
 }
 
 func (s Cleanup) instances(ctx context.Context, api CleanupEC2, execution, region string, t *tally) {
@@ -176,8 +194,8 @@ func (s Cleanup) instances(ctx context.Context, api CleanupEC2, execution, regio
 
 // images removes the execution's images and returns the snapshots of those
 // that stay.
-func (s Cleanup) images(ctx context.Context, api CleanupEC2, execution, region string, k keep, t *tally) (surviving []string, err error) {
-	found, err := ami.ListOwn(ctx, api, ami.ByExecution(execution))
+func (s Cleanup) images(ctx context.Context, api CleanupEC2, e Execution, region string, k keep, t *tally) (surviving []string, err error) {
+	found, err := ami.ListOwn(ctx, api, ami.ByExecution(e.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -188,12 +206,20 @@ func (s Cleanup) images(ctx context.Context, api CleanupEC2, execution, region s
 			// By the journal and not by its tag, which may not show yet.
 			surviving = append(surviving, ami.Snapshots(img)...)
 			continue
+		case ami.IsPublished(img) && made(aws.ToString(img.CreationDate)).Before(e.StartTime):
+			// Of an earlier execution of the same name, which published it.
+			surviving = append(surviving, ami.Snapshots(img)...)
+			continue
 		case k.unknown != nil:
 			t.leave(region+":"+id, k.unknown)
 			surviving = append(surviving, ami.Snapshots(img)...)
 			continue
 		case slices.Contains(k.named, id):
 			t.leave(region+":"+id, errors.New("a pointer may still name it"))
+			surviving = append(surviving, ami.Snapshots(img)...)
+			continue
+		case ami.IsPublished(img) && !k.restored:
+			t.leave(region+":"+id, errUnclaimed())
 			surviving = append(surviving, ami.Snapshots(img)...)
 			continue
 		}
@@ -209,9 +235,24 @@ func (s Cleanup) images(ctx context.Context, api CleanupEC2, execution, region s
 	return surviving, nil
 }
 
+// errUnclaimed is why a thing is left that bears the tag of what is published.
+func errUnclaimed() error {
+	return errors.New("it is tagged as published, and no journal of this execution says that it is")
+}
+
+// made is when EC2 says that an image was made; a time that cannot be read is later
+// than any execution, so that the image is not taken for an earlier one's.
+func made(date string) time.Time {
+	at, err := time.Parse(time.RFC3339, date)
+	if err != nil {
+		return time.Unix(1<<40, 0)
+	}
+	return at
+}
+
 // snapshots removes those that no image of the execution has (any more).
-func (s Cleanup) snapshots(ctx context.Context, api CleanupEC2, execution, region string, surviving []string, t *tally) {
-	found, err := ami.ListSnapshots(ctx, api, ami.ByExecution(execution))
+func (s Cleanup) snapshots(ctx context.Context, api CleanupEC2, e Execution, region string, k keep, surviving []string, t *tally) {
+	found, err := ami.ListSnapshots(ctx, api, ami.ByExecution(e.Name))
 	if err != nil {
 		t.leave("snapshots in "+region, err)
 		return
@@ -219,6 +260,12 @@ func (s Cleanup) snapshots(ctx context.Context, api CleanupEC2, execution, regio
 	for _, snapshot := range found {
 		id := aws.ToString(snapshot.SnapshotId)
 		if slices.Contains(surviving, id) {
+			continue
+		}
+		if ami.TagValue(snapshot.Tags, ami.TagPublished) != "" && !k.restored {
+			if !aws.ToTime(snapshot.StartTime).Before(e.StartTime) {
+				t.leave(region+":"+id, errUnclaimed())
+			}
 			continue
 		}
 		if err := ami.DeleteSnapshot(ctx, api, id); err != nil {

@@ -112,7 +112,13 @@ func TestCleanupTellsWhatIsLeft(t *testing.T) {
 		},
 		"an image that a pointer still names": {
 			change: func(w *world) {
-				j := &journal{Started: start, Recipe: "debian", Pointers: []distribution.Pointer{{Region: remote, Parameter: "/p/latest", ImageID: "ami-copy", Previous: "ami-old"}}}
+				j := &journal{
+					Of: bindingOf(w.in.Job, testPlan()), Started: start, Recipe: "debian", Images: map[string]string{home: "ami-new", remote: "ami-copy"},
+					Pointers: []distribution.Pointer{
+						{Region: remote, Parameter: "/p/latest", ImageID: "ami-copy", Previous: "ami-old"},
+						{Region: home, Parameter: "/p/latest", ImageID: "ami-new", Previous: "ami-old"},
+					},
+				}
 				if err := j.write(t.Context(), w.s3.store(), w.in.Execution, journalMoving); err != nil {
 					panic(err)
 				}

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
@@ -108,6 +109,7 @@ type fakeEC2 struct {
 	region     string
 	instances  []types.Instance
 	images     []types.Image
+	older      []types.Image // of earlier executions; found by their ids only
 	snapshots  []types.Snapshot
 	audience   map[string][]types.LaunchPermission
 	deprecated map[string]time.Time
@@ -197,8 +199,12 @@ func (f *fakeEC2) DescribeImages(_ context.Context, in *ec2.DescribeImagesInput,
 	if err := f.next("DescribeImages"); err != nil {
 		return nil, err
 	}
+	all := f.images
+	if len(in.ImageIds) > 0 || slices.ContainsFunc(in.Filters, func(f types.Filter) bool { return *f.Name == "image-id" }) {
+		all = slices.Concat(f.images, f.older)
+	}
 	var found []types.Image
-	for _, i := range f.images {
+	for _, i := range all {
 		byID := len(in.ImageIds) == 0 || slices.Contains(in.ImageIds, *i.ImageId)
 		mine := aws.ToString(i.OwnerId) != debian
 		if byID && (mine || !slices.Contains(in.Owners, "self")) && matches(in.Filters, func(name string) string {
@@ -431,7 +437,21 @@ func testPlan() plan.BuildPlan {
 		UserData:    "#!/bin/sh\ncurl '@@BUNDLE_URL@@'\n",
 		Bundle:      plan.Bundle{SHA256: "b00b"},
 		Checks:      []byte("kernel-param: {}\n"),
+		Controls:    []compliance.Control{{ID: "SYS-02", Title: "Do not send ICMP redirects", Severity: "medium"}},
 	}
+}
+
+// passed is what CheckCompliance writes of an image that passed.
+func passed(in Job, p plan.BuildPlan, image string) compliance.Report {
+	r := compliance.Report{
+		Schema: compliance.ReportSchema, Of: bindingOf(in, p), RunID: in.Execution.Name, ImageID: image, Gate: p.Recipe.Gate.Severity,
+		Verdict: compliance.VerdictPassed, Evaluated: in.Now,
+	}
+	for _, c := range p.Controls {
+		r.Results = append(r.Results, compliance.Result{ControlID: c.ID, Severity: c.Severity, Status: compliance.StatusPass, ImageID: image})
+		r.Counts.Passed++
+	}
+	return r
 }
 
 // job stores the plan and returns the job of a stage one minute after the start.

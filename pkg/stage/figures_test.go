@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
@@ -295,7 +296,7 @@ func TestANightTellsAgesAndPauses(t *testing.T) {
 	w.ssm[home].parameters["/ami-factory/sample/latest"] = "ami-old"
 	assert.Equal(t, []string{"NewestImageAge sample 129600", "RecipesPaused 0"}, w.night(t), "whatever it was built from")
 
-	w.s3.objects[recordKey("sample")] = []byte(`{"failures":3,"paused":true}`)
+	w.s3.objects[contract.RecordKey("sample")] = []byte(`{"failures":3,"paused":true}`)
 	assert.Contains(t, w.night(t), "RecipesPaused 1")
 
 	w.ssm[home].parameters["/ami-factory/sample/latest"] = "ami-gone"

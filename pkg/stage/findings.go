@@ -11,6 +11,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
@@ -20,7 +21,7 @@ import (
 // findingKey is where it is remembered that a vulnerability of an image was heard
 // of. What the event calls the vulnerability is not for keys.
 func findingKey(f trigger.Finding) string {
-	return "triggers/findings/" + f.ImageID + "/" + digest([]byte(f.Vulnerability))[:16] + ".json"
+	return contract.FindingKey(f.ImageID, digest([]byte(f.Vulnerability))[:16])
 }
 
 // heardFinding is what is remembered there.
@@ -63,7 +64,7 @@ func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []
 		if of == "" {
 			continue
 		}
-		if _, err := update(ctx, s.Resolve.Store, recordKey(of), func(r *trigger.Record) (changed bool, _ error) {
+		if _, err := update(ctx, s.Resolve.Store, contract.RecordKey(of), func(r *trigger.Record) (changed bool, _ error) {
 			*r, changed = r.Noted(f, in.Time)
 			return changed, nil
 		}); err != nil {

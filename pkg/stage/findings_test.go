@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
@@ -74,7 +75,7 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 	w.replace(next)
 	w.ends(t, w.executions[0], sfntypes.ExecutionStatusSucceeded)
 	assert.Len(t, w.executions, 1, "what was found is answered")
-	assert.NotContains(t, string(w.s3.objects[recordKey("sample")]), "CVE-2026-0002", "and forgotten, but for what was tried")
+	assert.NotContains(t, string(w.s3.objects[contract.RecordKey("sample")]), "CVE-2026-0002", "and forgotten, but for what was tried")
 	old := w.found(t, start.Add(time.Hour), publishedID, "CVE-2026-0003")
 	assert.Equal(t, []string{"CVE-2026-0003 of " + publishedID + " in eu-west-1: recipe sample has published another image since"}, old.Ignored)
 
@@ -194,7 +195,7 @@ func TestWhatCouldNotBeDoneAboutAFindingIsTriedAgain(t *testing.T) {
 
 func TestABuildWhoseWakingWasLostIsLookedAfter(t *testing.T) {
 	w := newTriggerWorld()
-	w.s3.objects[recordKey("sample")] = []byte(`{"failures":0,"paused":false,"waiting":{"trigger":"","since":"2026-03-01T12:00:00Z"}}`)
+	w.s3.objects[contract.RecordKey("sample")] = []byte(`{"failures":0,"paused":false,"waiting":{"trigger":"","since":"2026-03-01T12:00:00Z"}}`)
 	seen, err := w.watcher().Run(t.Context(), WatchInput{Time: start.Add(time.Hour)})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"sample"}, seen.Due)

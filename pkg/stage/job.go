@@ -45,6 +45,7 @@ func checkJob(in Job) error {
 		name  string
 		empty bool
 	}{
+		{"execution.id", in.Execution.ID == ""},
 		{"execution.name", in.Execution.Name == ""},
 		{"execution.startTime", in.Execution.StartTime.IsZero()},
 		{"stage", in.Stage == ""},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/userdata"
@@ -193,7 +194,7 @@ func (s Launch) request(ctx context.Context, in LaunchInput, p plan.BuildPlan) (
 }
 
 func (s Launch) builder(ctx context.Context, run *ec2.RunInstancesInput, root *types.EbsBlockDevice, p plan.BuildPlan) error {
-	url, err := s.Store.GetURL(ctx, bundleKey(p.Bundle.SHA256), bundleTTL)
+	url, err := s.Store.GetURL(ctx, contract.BundleKey(p.Bundle.SHA256), bundleTTL)
 	if err != nil {
 		return err
 	}
@@ -232,6 +233,3 @@ func (s Launch) verifier(ctx context.Context, run *ec2.RunInstancesInput, root *
 func mapping(device string, root *types.EbsBlockDevice) []types.BlockDeviceMapping {
 	return []types.BlockDeviceMapping{{DeviceName: aws.String(device), Ebs: root}}
 }
-
-// bundleKey is where the bundle of that digest is kept.
-func bundleKey(sha256 string) string { return "bundles/" + sha256 + ".tar.gz" }

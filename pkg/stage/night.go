@@ -8,6 +8,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/metric"
@@ -29,7 +30,7 @@ func (s StartBuilds) measure(ctx context.Context, recipes []*recipe.Recipe, now 
 			values = append(values, metric.Of(metric.NewestImageAge, now.Sub(made).Seconds(), r.Name))
 		}
 		var record trigger.Record
-		if _, err := s.Resolve.Store.remembered(ctx, recordKey(r.Name), &record); err != nil {
+		if _, err := s.Resolve.Store.remembered(ctx, contract.RecordKey(r.Name), &record); err != nil {
 			return err
 		}
 		if record.Paused {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
@@ -145,22 +146,23 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, er
 		r.Failure = &evidence.Failure{Stage: in.Failed, Error: in.Error, Cause: in.Cause}
 	}
 	r.SetImages(in.Images)
-	if in.Outcome == evidence.Published {
-		j, err := readJournal(ctx, s.Store, in.Execution)
-		if err != nil {
-			return r, err
-		}
-		if j != nil {
-			for _, p := range j.Pointers {
-				r.Pointers = append(r.Pointers, p.String())
-			}
-		}
-	}
+	// A record that is not of this execution is left out of the report, which says
+	// so: that it is there must not keep anyone from being told how it ended.
 	var err error
-	if r.Compliance, err = s.compliance(ctx, in); err != nil {
+	if r.Pointers, err = s.pointers(ctx, in, p); failure.CodeOf(err) == failure.RecordMismatch {
+		r.Logs, err = append(r.Logs, s.leftOut("The pointers", journalKey(in.Execution), err)), nil
+	}
+	if err != nil {
 		return r, err
 	}
-	r.Logs = s.logs(ctx, in)
+	if r.Compliance, err = s.compliance(ctx, in, p); failure.CodeOf(err) == failure.RecordMismatch {
+		r.Compliance = nil
+		r.Logs, err = append(r.Logs, s.leftOut("The results of the checks", complianceKey(in.Execution), err)), nil
+	}
+	if err != nil {
+		return r, err
+	}
+	r.Logs = append(r.Logs, s.logs(ctx, in)...)
 	r.Stages = stages(in.Timings)
 	if p != nil {
 		estimate := cost.Of(usage(in, *p, s.Settings), s.Settings.Prices)
@@ -169,8 +171,32 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, er
 	return r, nil
 }
 
+// leftOut stands in a report for a record that is not to be believed.
+func (s Notify) leftOut(title, key string, err error) evidence.Log {
+	return evidence.Log{Title: title + " are left out: " + awserr.Brief(err), URI: "s3://" + s.Store.Bucket + "/" + key}
+}
+
+// pointers are those that a published image's journal says were moved.
+func (s Notify) pointers(ctx context.Context, in NotifyInput, p *plan.BuildPlan) ([]string, error) {
+	if in.Outcome != evidence.Published || p == nil {
+		return nil, nil
+	}
+	j, err := readJournal(ctx, s.Store, in.Execution)
+	if err != nil || j == nil {
+		return nil, err
+	}
+	if err := mismatch(theJournal, s.Store, journalKey(in.Execution), j.deviations(in.Job, *p)); err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, ptr := range j.Pointers {
+		out = append(out, ptr.String())
+	}
+	return out, nil
+}
+
 // compliance reads the results of the checks, if it came to any.
-func (s Notify) compliance(ctx context.Context, in NotifyInput) (*compliance.Report, error) {
+func (s Notify) compliance(ctx context.Context, in NotifyInput, p *plan.BuildPlan) (*compliance.Report, error) {
 	var raw []byte
 	var err error
 	switch {
@@ -186,10 +212,15 @@ func (s Notify) compliance(ctx context.Context, in NotifyInput) (*compliance.Rep
 		return nil, failure.Wrap(codeOr(err, failure.Internal), err, "read the results of the checks for the report")
 	}
 	var r compliance.Report
-	if err := json.Unmarshal(raw, &r); err != nil {
-		return nil, failure.Wrap(failure.Internal, err, "decode the results of the checks for the report")
+	const what = "the record of results"
+	key := complianceKey(in.Execution)
+	if err := decodeRecord(what, s.Store, key, raw, &r); err != nil {
+		return nil, err
 	}
-	return &r, nil
+	if p == nil {
+		return nil, mismatch(what, s.Store, key, []string{"the execution has no plan"})
+	}
+	return &r, mismatch(what, s.Store, key, r.Of.Deviations(bindingOf(in.Job, *p)))
 }
 
 // logs are the consoles that were kept.
@@ -222,10 +253,10 @@ func (s Notify) write(ctx context.Context, in NotifyInput, r evidence.Report) (s
 	if err := r.WriteHTML(&html); err != nil {
 		return stored, page, failure.Wrap(failure.Internal, err, "make the report")
 	}
-	if page, err = s.Store.Put(ctx, executionKey(in.Execution, "report.html"), "text/html; charset=utf-8", html.Bytes()); err != nil {
+	if page, err = s.Store.Put(ctx, executionKey(in.Execution, contract.PageObject), "text/html; charset=utf-8", html.Bytes()); err != nil {
 		return stored, page, err
 	}
-	stored, err = s.Store.Put(ctx, executionKey(in.Execution, "report.json"), "application/json", raw)
+	stored, err = s.Store.Put(ctx, executionKey(in.Execution, contract.ReportObject), "application/json", raw)
 	return stored, page, err
 }
 

@@ -169,10 +169,6 @@ func TestNotifyFails(t *testing.T) {
 			in.Results = Object{Bucket: bucket, Key: "plans/p.json", SHA256: "x"}
 		}, failure.InvalidInput, "altered"},
 		"the plan was altered": {func(s *fakeS3, _ *fakeTopic, _ *fakeBus, _ *NotifyInput) { s.objects["plans/p.json"] = nil }, failure.InvalidInput, "altered"},
-		"the pointers' journal is broken": {func(s *fakeS3, _ *fakeTopic, _ *fakeBus, in *NotifyInput) {
-			in.Outcome = "Published"
-			s.objects["executions/run/pointers.json"] = []byte("x")
-		}, failure.Internal, "journal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, topic, bus := newS3(), &fakeTopic{}, &fakeBus{}

@@ -52,7 +52,7 @@ func (s Publish) Run(ctx context.Context, in PublishInput) (PublishOutput, error
 	if err != nil {
 		return PublishOutput{}, err
 	}
-	if _, err := s.Store.Get(ctx, in.Results); err != nil {
+	if err := readResults(ctx, s.Store, in.Job, in.Results, p, copies[homeOf(p)].ImageID); err != nil {
 		return PublishOutput{}, failure.Wrap(failure.CodeOf(err), err, "no image is published without its compliance results")
 	}
 	if err := s.verify(ctx, in, p, copies); err != nil {
@@ -65,6 +65,10 @@ func (s Publish) Run(ctx context.Context, in PublishInput) (PublishOutput, error
 	switch j.State {
 	case journalRestored:
 		return PublishOutput{}, failure.New(failure.PublishFailed, "the pointers were given back by an earlier attempt")
+	case journalCommitted:
+		if err := s.committed(ctx, in, j); err != nil {
+			return PublishOutput{}, err
+		}
 	case journalMoving:
 		if err := s.move(ctx, in, j); err != nil {
 			return PublishOutput{}, err
@@ -144,23 +148,64 @@ func pointersIn(p plan.BuildPlan, region string) []distribution.Pointer {
 
 // begin returns the journal of an earlier attempt, or writes the first one.
 func (s Publish) begin(ctx context.Context, in PublishInput, p plan.BuildPlan, copies map[string]CheckDistributionOutput) (*journal, error) {
-	j, err := readJournal(ctx, s.Store, in.Execution)
+	j, err := s.earlier(ctx, in, p, copies)
 	if err != nil || j != nil {
 		return j, err
 	}
-	j = &journal{Started: in.Now, Recipe: p.Recipe.Name, Images: map[string]string{}, Pointers: []distribution.Pointer{}}
+	j = &journal{Of: bindingOf(in.Job, p), Started: in.Now, Recipe: p.Recipe.Name, Images: map[string]string{}, Pointers: []distribution.Pointer{}}
 	for _, region := range regionsOf(p) {
 		j.Images[region] = copies[region].ImageID
 		for _, ptr := range pointersIn(p, region) {
 			ptr.ImageID = copies[region].ImageID
-			if ptr.Previous, err = distribution.ReadPointer(ctx, s.SSM(ptr.Account, region), ptr.Parameter); err != nil {
+			now, err := distribution.ReadPointer(ctx, s.SSM(ptr.Account, region), ptr.Parameter)
+			if err != nil {
 				return nil, awserr.Wrap(err, failure.PublishFailed, "no pointer was moved: read %s", ptr)
+			}
+			if ptr.Previous, err = previousImage(ctx, s.EC2(region), now, p.Recipe); err != nil {
+				return nil, failure.Wrap(failure.CodeOf(err), err, "no pointer was moved: %s", ptr)
 			}
 			j.Pointers = append(j.Pointers, ptr)
 		}
 	}
 	distribution.SortPointers(j.Pointers)
-	return j, j.write(ctx, s.Store, in.Execution, journalMoving)
+	begun, err := j.begin(ctx, s.Store, in.Execution)
+	if err != nil {
+		return nil, err
+	}
+	if !begun { // another attempt of this moment was first
+		return nil, failure.New(failure.ServiceUnavailable, "%s was written by another attempt meanwhile", journalKey(in.Execution))
+	}
+	return j, nil
+}
+
+// earlier is the journal of an earlier attempt, if it is of these copies.
+func (s Publish) earlier(ctx context.Context, in PublishInput, p plan.BuildPlan, copies map[string]CheckDistributionOutput) (*journal, error) {
+	j, err := trustedJournal(ctx, s.Store, in.Job, p, func(region string) ec2.DescribeImagesAPIClient { return s.EC2(region) })
+	if err != nil || j == nil {
+		return nil, err
+	}
+	var wrong []string
+	for _, region := range regionsOf(p) {
+		if j.Images[region] != copies[region].ImageID {
+			wrong = append(wrong, fmt.Sprintf("its image in %s is %s, to be published is %s", region, j.Images[region], copies[region].ImageID))
+		}
+	}
+	return j, mismatch(theJournal, s.Store, journalKey(in.Execution), wrong)
+}
+
+// committed makes sure that what a journal calls done is done.
+func (s Publish) committed(ctx context.Context, in PublishInput, j *journal) error {
+	var wrong []string
+	for _, ptr := range j.Pointers {
+		now, err := distribution.ReadPointer(ctx, s.SSM(ptr.Account, ptr.Region), ptr.Parameter)
+		if err != nil {
+			return awserr.Wrap(err, failure.PublishFailed, "read pointer %s", ptr)
+		}
+		if now != ptr.ImageID {
+			wrong = append(wrong, fmt.Sprintf("it says that all pointers are moved, but %s names %q and not %s", ptr, now, ptr.ImageID))
+		}
+	}
+	return mismatch(theJournal, s.Store, journalKey(in.Execution), wrong)
 }
 
 // move writes the pointers that do not name their new image, and looks whether

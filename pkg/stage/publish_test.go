@@ -13,6 +13,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
 )
 
 // world is both regions, with the image in each, shared as the plan says.
@@ -32,13 +33,26 @@ func newWorld(t *testing.T) *world {
 		e.audience[id] = []types.LaunchPermission{{UserId: aws.String("210987654321")}}
 		w.ec2[region], w.ssm[region] = e, newSSM()
 		w.ssm[region].parameters["/p/latest"] = "ami-old"
+		e.older = []types.Image{image("ami-old", "earlier", true)}
 		w.in.Copies = append(w.in.Copies, CheckDistributionOutput{Region: region, ImageID: id, SnapshotIDs: []string{"snap-" + id}})
 	}
-	w.in.Job = job(t, w.s3, "Publish", testPlan())
-	var err error
-	w.in.Results, err = w.s3.store().Put(t.Context(), "r.json", "application/json", []byte("{}"))
-	require.NoError(t, err)
+	w.plan(t, testPlan())
 	return w
+}
+
+// plan has the world publish what a plan says, with results that let it pass.
+func (w *world) plan(t *testing.T, p plan.BuildPlan) {
+	t.Helper()
+	w.in.Job = job(t, w.s3, "Publish", p)
+	w.results(t, passed(w.in.Job, p, "ami-new"))
+}
+
+// results stores what the checks are to have said.
+func (w *world) results(t *testing.T, r any) {
+	t.Helper()
+	var err error
+	w.in.Results, err = w.s3.store().PutJSON(t.Context(), complianceKey(w.in.Execution), r)
+	require.NoError(t, err)
 }
 
 func (w *world) publish(t *testing.T) (PublishOutput, error) {
@@ -129,7 +143,7 @@ func TestNoPointerMovesBeforeAllCopiesAreVerified(t *testing.T) {
 		"an account lost its permission":   {func(w *world) { w.ec2[home].audience = nil }, failure.PublishFailed, "not shared with 210987654321"},
 		"a tag was changed":                {func(w *world) { w.ec2[home].images[0].Tags = tagged("x", "other", false) }, failure.PublishFailed, ami.TagExecution},
 		"IMDSv1 is possible again":         {func(w *world) { w.ec2[home].images[0].ImdsSupport = "" }, failure.PublishFailed, "IMDSv2"},
-		"the results were altered":         {func(w *world) { w.s3.objects["r.json"] = []byte("[]") }, failure.InvalidInput, "without its compliance results"},
+		"the results were altered":         {func(w *world) { w.s3.objects["executions/run/compliance.json"] = []byte("[]") }, failure.InvalidInput, "without its compliance results"},
 		"EC2 throttles the verification":   {func(w *world) { w.ec2[remote].faults["DescribeImages"] = []error{awsErr("RequestLimitExceeded")} }, failure.Throttled, ""},
 		"the permissions cannot be read":   {func(w *world) { w.ec2[remote].faults["DescribeImageAttribute"] = []error{awsErr("InvalidRequest")} }, failure.PublishFailed, ""},
 		"a pointer cannot be read":         {func(w *world) { w.ssm[remote].faults["GetParameter"] = []error{awsErr("AccessDeniedException")} }, failure.AccessDenied, "no pointer was moved"},
@@ -225,7 +239,7 @@ func (w *world) inTarget(t *testing.T) {
 	t.Helper()
 	p := testPlan()
 	p.Recipe.Pointers.Accounts = []string{target}
-	w.in.Job = job(t, w.s3, "Publish", p)
+	w.plan(t, p)
 	for _, region := range []string{home, remote} {
 		w.ssm[target+region] = newSSM()
 		w.ssm[target+region].parameters["/p/latest"] = "ami-old"
@@ -264,7 +278,7 @@ func TestCleanupTriesAgainWhereOneAccountRefusesAndAnotherIsBusy(t *testing.T) {
 	w := newWorld(t)
 	p := testPlan()
 	p.Recipe.Pointers.Accounts = []string{target, other}
-	w.in.Job = job(t, w.s3, "Publish", p)
+	w.plan(t, p)
 	for _, place := range []string{target + home, target + remote, other + home, other + remote} {
 		w.ssm[place] = newSSM()
 		w.ssm[place].parameters["/p/latest"] = "ami-old"

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
@@ -100,7 +101,7 @@ func (s ReleaseAnnounced) heard(ctx context.Context, a trigger.Announcement) (bo
 	if err := a.Verify(certificate); err != nil {
 		return false, failure.Wrap(failure.AnnouncementRefused, err, "announcement %s is refused", a.MessageID)
 	}
-	_, err = s.Store.read(ctx, announcementKey(a.MessageID))
+	_, err = s.Store.read(ctx, contract.AnnouncementKey(a.MessageID))
 	if errors.Is(err, errNoObject) {
 		return false, nil
 	}
@@ -108,7 +109,7 @@ func (s ReleaseAnnounced) heard(ctx context.Context, a trigger.Announcement) (bo
 }
 
 func (s ReleaseAnnounced) remember(ctx context.Context, id string) error {
-	key := announcementKey(id)
+	key := contract.AnnouncementKey(id)
 	_, err := s.Store.API.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &s.Store.Bucket, Key: &key, IfNoneMatch: aws.String("*"), Body: bytes.NewReader(nil),
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
@@ -18,6 +19,7 @@ import (
 // else wrote in between.
 const updateAttempts = 5
 
+<<<<<<< HEAD
 // sourcesKey holds the image ids that the sources had when they were last seen.
 const sourcesKey = "triggers/sources.json"
 
@@ -27,6 +29,9 @@ func announcementKey(messageID string) string { return "triggers/announcements/"
 
 // conditionFailed: somebody else wrote the object first. One that was deleted in
 // between answers If-Match with NoSuchKey.
+=======
+// conditionFailed: somebody else wrote the object first.
+>>>>>>> 75f09c7 (Records in the bucket are bound to execution, plan, image and fingerprint; each role has its own objects)
 func conditionFailed(err error) bool {
 	return awserr.Is(err, "PreconditionFailed", "ConditionalRequestConflict")
 }
@@ -88,7 +93,7 @@ func (s Store) remembered(ctx context.Context, key string, into any) (etag strin
 
 // Resume lets a recipe build again that was paused, and says whether it was.
 func Resume(ctx context.Context, s Store, recipe string) (was bool, err error) {
-	_, err = update(ctx, s, recordKey(recipe), func(r *trigger.Record) (bool, error) {
+	_, err = update(ctx, s, contract.RecordKey(recipe), func(r *trigger.Record) (bool, error) {
 		was = r.Paused
 		*r = r.Resumed()
 		return was, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/baseline"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
@@ -51,7 +52,7 @@ const maxDelaySeconds = 3600
 // Run returns what would be built, or that it is published already. That ends
 // the execution without Notify: it is counted here.
 func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error) {
-	if err := requireInput("recipe", in.Recipe, "execution.name", in.Execution.Name, "stage", in.Stage); err != nil {
+	if err := requireInput("recipe", in.Recipe, "execution.id", in.Execution.ID, "execution.name", in.Execution.Name, "stage", in.Stage); err != nil {
 		return ResolveOutput{}, err
 	}
 	if in.Now.IsZero() || in.Execution.StartTime.IsZero() {
@@ -62,6 +63,9 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	}
 	p, bundle, err := s.plan(ctx, in)
 	if err != nil {
+		return ResolveOutput{}, err
+	}
+	if err := claimName(ctx, s.Store, in.Execution); err != nil {
 		return ResolveOutput{}, err
 	}
 	out := ResolveOutput{
@@ -85,17 +89,29 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	return out, s.reach(ctx, *p)
 }
 
-// reach makes sure that the pointers of other accounts can be read, before anything
-// is made that could not be published there.
+// reach makes sure that the pointers can be read and name the recipe's own images,
+// before anything is made that could not be published.
 func (s Resolve) reach(ctx context.Context, p plan.BuildPlan) error {
 	errs := map[string]error{}
 	for _, region := range regionsOf(p) {
 		for _, ptr := range pointersIn(p, region) {
-			if ptr.Account == "" || errs[ptr.Account] != nil {
+			if ptr.Account != "" && errs[ptr.Account] != nil {
 				continue
 			}
-			if _, err := distribution.ReadPointer(ctx, s.Targets(ptr.Account, region), ptr.Parameter); err != nil {
+			api := s.SSM(region)
+			if ptr.Account != "" {
+				api = s.Targets(ptr.Account, region)
+			}
+			id, err := distribution.ReadPointer(ctx, api, ptr.Parameter)
+			if err != nil && ptr.Account != "" {
 				errs[ptr.Account] = err
+				continue
+			}
+			if err != nil {
+				return awserr.Wrap(err, failure.Internal, "read pointer %s", ptr)
+			}
+			if _, err := previousImage(ctx, s.EC2(region), id, p.Recipe); err != nil {
+				return failure.Wrap(failure.CodeOf(err), err, "nothing was started: pointer %s", ptr)
 			}
 		}
 	}
@@ -169,14 +185,14 @@ func (s Resolve) recipe(in ResolveInput) (*recipe.Recipe, error) {
 
 // keep stores the plan and its bundle under their digests.
 func (s Resolve) keep(ctx context.Context, p *plan.BuildPlan, bundle []byte) (Object, error) {
-	if _, err := s.Store.Put(ctx, bundleKey(p.Bundle.SHA256), "application/gzip", bundle); err != nil {
+	if _, err := s.Store.Put(ctx, contract.BundleKey(p.Bundle.SHA256), "application/gzip", bundle); err != nil {
 		return Object{}, err
 	}
 	raw, err := json.Marshal(p)
 	if err != nil {
 		return Object{}, failure.Wrap(failure.Internal, err, "encode the plan")
 	}
-	return s.Store.Put(ctx, "plans/"+digest(raw)+".json", "application/json", raw)
+	return s.Store.Put(ctx, contract.PlanKey(digest(raw)), "application/json", raw)
 }
 
 // published finds the images of exactly this plan that consumers already get:

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -135,7 +136,7 @@ func TestResolveStoresPlanAndBundleByDigest(t *testing.T) {
 	var p plan.BuildPlan
 	require.NoError(t, json.Unmarshal(raw, &p))
 	assert.Equal(t, out.Fingerprint, p.Fingerprint)
-	assert.Equal(t, p.Bundle.SHA256, digest(w.s3.objects[bundleKey(p.Bundle.SHA256)]))
+	assert.Equal(t, p.Bundle.SHA256, digest(w.s3.objects[contract.BundleKey(p.Bundle.SHA256)]))
 
 	again, err := w.run(t)
 	require.NoError(t, err)
@@ -164,6 +165,11 @@ func TestResolveGivesComponentsWhatTheDeploymentSays(t *testing.T) {
 	assert.ErrorContains(t, err, "component parameters of the deployment: error: component motd has no parameter \"txet\"")
 }
 
+// ofSample are tags of an image of the recipe that these tests resolve.
+func ofSample(tags []types.Tag) []types.Tag {
+	return overlay(tags, []types.Tag{{Key: aws.String(ami.TagRecipe), Value: aws.String("sample")}})
+}
+
 func TestResolveKnowsWhatIsPublished(t *testing.T) {
 	w := newResolveWorld()
 	first, err := w.run(t)
@@ -183,9 +189,9 @@ func TestResolveKnowsWhatIsPublished(t *testing.T) {
 		}},
 		"a region has no pointer":            {change: func(w *resolveWorld) { delete(w.ssm[remote].parameters, "/ami-factory/sample/latest") }},
 		"a pointer names what is gone":       {change: func(w *resolveWorld) { w.ec2[remote].images = nil }},
-		"an image was never marked":          {change: func(w *resolveWorld) { w.ec2[remote].images[0].Tags = tagged("x", "run", false) }},
+		"an image was never marked":          {change: func(w *resolveWorld) { w.ec2[remote].images[0].Tags = ofSample(tagged("x", "run", false)) }},
 		"an image was disabled":              {change: func(w *resolveWorld) { w.ec2[remote].images[0].State = types.ImageStateDisabled }},
-		"an image has another's fingerprint": {change: func(w *resolveWorld) { w.ec2[remote].images[0].Tags = tagged("x", "run", true) }},
+		"an image has another's fingerprint": {change: func(w *resolveWorld) { w.ec2[remote].images[0].Tags = ofSample(tagged("x", "run", true)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newResolveWorld()
@@ -246,7 +252,18 @@ func TestResolveFails(t *testing.T) {
 		"the image given instead is no id":      {func(w *resolveWorld) { w.in.Source = "latest" }, failure.InvalidInput, "latest"},
 		"SSM throttles":                         {func(w *resolveWorld) { w.ssm[home].faults["GetParameter"] = []error{awsErr("ThrottlingException")} }, failure.Throttled, ""},
 		"EC2 denies":                            {func(w *resolveWorld) { w.ec2[home].faults["DescribeImages"] = []error{awsErr("UnauthorizedOperation")} }, failure.AccessDenied, ""},
-		"the bucket denies":                     {func(w *resolveWorld) { w.s3.faults["PutObject"] = []error{awsErr("AccessDenied")} }, failure.AccessDenied, "bundles/"},
+		"the bucket denies":                     {func(w *resolveWorld) { w.s3.faults["PutObject"] = []error{nil, awsErr("AccessDenied")} }, failure.AccessDenied, "bundles/"},
+		"the name is that of an earlier execution": {func(w *resolveWorld) {
+			w.s3.objects["executions/run/execution.json"] = []byte(`{"execution":"arn:run","started":"2025-11-01T12:00:00Z"}`)
+		}, failure.RecordMismatch, "nothing was started: the name run is that of the execution arn:run of 2025-11-01T12:00:00Z"},
+		"a pointer names another recipe's image": {func(w *resolveWorld) {
+			w.ec2[remote].older = []types.Image{image("ami-other", "earlier", true)}
+			w.ssm[remote].parameters["/ami-factory/sample/latest"] = "ami-other"
+		}, failure.PointerConflict, "nothing was started: pointer " + remote + ":/ami-factory/sample/latest: it names ami-other, which is an image of recipe debian, not of recipe sample"},
+		"a pointer names somebody else's image": {func(w *resolveWorld) {
+			w.ec2[remote].older = []types.Image{foreign("ami-foreign")}
+			w.ssm[remote].parameters["/ami-factory/sample/latest"] = "ami-foreign"
+		}, failure.PointerConflict, "which is no image of this factory"},
 		"a pointer cannot be read": {func(w *resolveWorld) {
 			w.ssm[home].faults["GetParameter"] = []error{nil, awsErr("AccessDeniedException")}
 		}, failure.AccessDenied, "/ami-factory/sample/latest"},

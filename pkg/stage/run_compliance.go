@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -68,7 +69,7 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 	if err != nil {
 		return "", failure.Wrap(failure.Internal, err, "read the script that runs the checks")
 	}
-	checks, err := s.Store.Put(ctx, "checks/"+digest(p.Checks)+".yaml", "application/yaml", p.Checks)
+	checks, err := s.Store.Put(ctx, contract.ChecksKey(digest(p.Checks)), "application/yaml", p.Checks)
 	if err != nil {
 		return "", err
 	}
@@ -96,6 +97,6 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 }
 
 // rawResultsKey is where the verifier puts the engine's own words.
-func rawResultsKey(e Execution) string { return executionKey(e, "results.json.gz") }
+func rawResultsKey(e Execution) string { return executionKey(e, contract.RawResultsObject) }
 
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

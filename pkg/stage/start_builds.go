@@ -19,6 +19,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
@@ -189,7 +190,7 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 	delay := time.Duration(c.started) * c.Policy.Stagger
 	done := Considered{Recipe: w.recipe}
 	var decision trigger.Decision
-	_, err = update(ctx, c.Resolve.Store, recordKey(w.recipe), func(r *trigger.Record) (bool, error) {
+	_, err = update(ctx, c.Resolve.Store, contract.RecordKey(w.recipe), func(r *trigger.Record) (bool, error) {
 		changed := planned.forget(r)
 		planned.Record = *r
 		decision = trigger.Decide(planned.Situation, c.Policy)
@@ -305,7 +306,7 @@ func (c considering) parent(name string) string {
 // what consumers get.
 func (c considering) lookAtFindings(ctx context.Context, p *planned) error {
 	var record trigger.Record
-	if _, err := c.Resolve.Store.remembered(ctx, recordKey(p.Recipe), &record); err != nil || record.Finding == nil {
+	if _, err := c.Resolve.Store.remembered(ctx, contract.RecordKey(p.Recipe), &record); err != nil || record.Finding == nil {
 		return err
 	}
 	i := slices.IndexFunc(c.recipes, func(r *recipe.Recipe) bool { return r.Name == p.Recipe })
@@ -513,7 +514,7 @@ func (s StartBuilds) count(ctx context.Context, e executionChanged, input execut
 		return err
 	}
 	failed := e.Status == string(sfntypes.ExecutionStatusFailed) || e.Status == string(sfntypes.ExecutionStatusTimedOut)
-	_, err = update(ctx, s.Resolve.Store, recordKey(input.Recipe), func(r *trigger.Record) (bool, error) {
+	_, err = update(ctx, s.Resolve.Store, contract.RecordKey(input.Recipe), func(r *trigger.Record) (bool, error) {
 		after, pauses := r.After(trigger.End{
 			Execution: e.ExecutionARN, ByHand: input.Source != "", Succeeded: e.Status == string(sfntypes.ExecutionStatusSucceeded),
 			Failed: failed && own && e.Error != string(failure.InvalidInput),
@@ -555,7 +556,7 @@ func (s StartBuilds) waiting(ctx context.Context, recipes []*recipe.Recipe) ([]w
 	var found []entry
 	for _, r := range recipes {
 		var record trigger.Record
-		if _, err := s.Resolve.Store.remembered(ctx, recordKey(r.Name), &record); err != nil {
+		if _, err := s.Resolve.Store.remembered(ctx, contract.RecordKey(r.Name), &record); err != nil {
 			return nil, err
 		}
 		if w := record.Waiting; w != nil {

@@ -11,10 +11,12 @@ import (
 	"io"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
@@ -53,6 +55,21 @@ func (s Store) Put(ctx context.Context, key, contentType string, body []byte) (O
 		return Object{}, awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Bucket, key)
 	}
 	return Object{Bucket: s.Bucket, Key: key, SHA256: digest(body)}, nil
+}
+
+// create stores body under key unless there is an object already, and says
+// whether it did.
+func (s Store) create(ctx context.Context, key, contentType string, body []byte) (bool, error) {
+	_, err := s.API.PutObject(ctx, &s3.PutObjectInput{
+		Bucket: &s.Bucket, Key: &key, ContentType: &contentType, Body: bytes.NewReader(body), IfNoneMatch: aws.String("*"),
+	})
+	if conditionFailed(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Bucket, key)
+	}
+	return true, nil
 }
 
 // PutJSON stores v as indented JSON under key.
@@ -128,4 +145,4 @@ func digest(b []byte) string {
 }
 
 // executionKey is the place in the bucket of something one execution writes.
-func executionKey(e Execution, name string) string { return "executions/" + e.Name + "/" + name }
+func executionKey(e Execution, name string) string { return contract.ExecutionKey(e.Name, name) }

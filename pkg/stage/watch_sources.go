@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
@@ -79,7 +80,7 @@ func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, erro
 		}
 		out.Missing = append(out.Missing, read.InvalidParameters...)
 	}
-	_, err = update(ctx, s.Store, sourcesKey, func(was *map[string]string) (bool, error) {
+	_, err = update(ctx, s.Store, contract.SourcesKey, func(was *map[string]string) (bool, error) {
 		out.Changed = append([]trigger.Change{}, trigger.Changes(*was, is, s.Settings.Region)...)
 		if err := s.tell(ctx, out.Changed); err != nil {
 			return false, err
@@ -115,7 +116,7 @@ func (s WatchSources) due(ctx context.Context, recipes []*recipe.Recipe, now tim
 	var out []string
 	for _, r := range recipes {
 		var record trigger.Record
-		if _, err := s.Store.remembered(ctx, recordKey(r.Name), &record); err != nil {
+		if _, err := s.Store.remembered(ctx, contract.RecordKey(r.Name), &record); err != nil {
 			return nil, err
 		}
 		fix := record.Finding != nil && !now.Before(record.Due(s.Policy))

@@ -9,7 +9,19 @@ type Resource string
 const (
 	AnyResource       Resource = "*"
 	Bucket            Resource = "bucket"             // the factory's bucket itself
-	BucketObjects     Resource = "bucket-objects"     // its objects
+	Claims            Resource = "claims"             // which execution has which name
+	Plans             Resource = "plans"              // what is to be built
+	Bundles           Resource = "bundles"            // what builders fetch
+	CompiledChecks    Resource = "compiled-checks"    // what verifiers fetch
+	RawResults        Resource = "raw-results"        // what verifiers upload
+	Compliance        Resource = "compliance"         // the gate's verdicts
+	Consoles          Resource = "consoles"           // of instances
+	Journals          Resource = "journals"           // of moved pointers
+	Reports           Resource = "reports"            // of executions
+	Sources           Resource = "sources"            // what the sources were
+	Records           Resource = "records"            // what is remembered of recipes
+	Findings          Resource = "findings"           // what is remembered of vulnerabilities
+	Announcements     Resource = "announcements"      // what was announced
 	CheckEngine       Resource = "check-engine"       // the objects that hold goss, one an architecture of guests
 	SourceParameters  Resource = "source-parameters"  // /aws/service/* public parameters
 	PointerParameters Resource = "pointer-parameters" // /ami-factory/* parameters in every region
@@ -58,11 +70,13 @@ func join(parts ...[]Action) []Action {
 func bucketList() []Action { return on(Bucket, "s3:ListBucket") }
 
 // Reading the plan is part of every stage after Resolve.
-func readPlan() []Action { return on(BucketObjects, "s3:GetObject") }
+func readPlan() []Action { return on(Plans, "s3:GetObject") }
 
 func resolveActions() []Action {
 	return join(
-		on(BucketObjects, "s3:PutObject"),
+		on(Claims, "s3:GetObject", "s3:PutObject"),
+		on(Plans, "s3:PutObject"),
+		on(Bundles, "s3:PutObject"),
 		on(SourceParameters, "ssm:GetParameter"),
 		on(PointerParameters, "ssm:GetParameter"),
 		on(AnyResource, "ec2:DescribeImages"),
@@ -72,7 +86,8 @@ func resolveActions() []Action {
 
 func launchActions() []Action {
 	return join(
-		readPlan(), // and the bundle, for the address the builder fetches it from
+		readPlan(),
+		on(Bundles, "s3:GetObject"), // for the address that the builder fetches it from
 		on(LaunchTargets, "ec2:RunInstances"),
 		on(NewInstances, "ec2:CreateTags"),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances"),
@@ -83,7 +98,8 @@ func launchActions() []Action {
 
 func checkInstanceActions() []Action {
 	return join(
-		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		readPlan(),
+		on(Consoles, "s3:PutObject"),
 		on(AnyResource, "ec2:DescribeInstances", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation", "ssm:ListCommands"),
 		on(FactoryInstances, "ec2:GetConsoleOutput"),
 		on(ShellDocument, "ssm:SendCommand"),
@@ -120,8 +136,10 @@ func checkImageActions() []Action {
 
 func runComplianceActions() []Action {
 	return join(
+		readPlan(),
 		// The verifier's presigned requests are made with this role.
-		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		on(CompiledChecks, "s3:GetObject", "s3:PutObject"),
+		on(RawResults, "s3:PutObject"),
 		on(CheckEngine, "s3:GetObject"),
 		on(AnyResource, "ssm:ListCommands"),
 		on(ShellDocument, "ssm:SendCommand"),
@@ -130,7 +148,9 @@ func runComplianceActions() []Action {
 
 func checkComplianceActions() []Action {
 	return join(
-		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		readPlan(),
+		on(RawResults, "s3:GetObject"),
+		on(Compliance, "s3:PutObject"),
 		bucketList(),
 		on(AnyResource, "ssm:GetCommandInvocation"),
 	)
@@ -157,7 +177,9 @@ func checkDistributionActions() []Action {
 
 func publishActions() []Action {
 	return join(
-		on(BucketObjects, "s3:GetObject", "s3:PutObject"), // the plan, and the journal of moved pointers
+		readPlan(),
+		on(Compliance, "s3:GetObject"),
+		on(Journals, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageAttribute"),
 		on(FactoryImages, "ec2:CreateTags"),
@@ -187,7 +209,8 @@ func retireActions() []Action {
 
 func cleanupActions() []Action {
 	return join(
-		on(BucketObjects, "s3:GetObject", "s3:PutObject"), // the plan, and the journal of moved pointers
+		readPlan(),
+		on(Journals, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSnapshots"),
 		movePointers(),
@@ -200,7 +223,11 @@ func cleanupActions() []Action {
 
 func notifyActions() []Action {
 	return join(
-		on(BucketObjects, "s3:GetObject", "s3:PutObject"),
+		readPlan(),
+		on(Compliance, "s3:GetObject"),
+		on(Journals, "s3:GetObject"),
+		on(Consoles, "s3:GetObject"),
+		on(Reports, "s3:PutObject"),
 		bucketList(),
 		on(Topic, "sns:Publish"),
 		on(EventBus, "events:PutEvents"),
@@ -209,7 +236,8 @@ func notifyActions() []Action {
 
 func startBuildsActions() []Action {
 	return join(
-		on(BucketObjects, "s3:GetObject", "s3:PutObject"), // what is remembered of each recipe
+		on(Records, "s3:GetObject", "s3:PutObject"),
+		on(Findings, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
 		on(SourceParameters, "ssm:GetParameter"),
 		on(PointerParameters, "ssm:GetParameter"),
@@ -222,10 +250,15 @@ func startBuildsActions() []Action {
 
 func watchSourcesActions() []Action {
 	return join(
-		on(BucketObjects, "s3:GetObject", "s3:PutObject"), // what the sources were
+		on(Sources, "s3:GetObject", "s3:PutObject"),
+		on(Records, "s3:GetObject"), // whether a build that waits is due
 		bucketList(),
 		on(SourceParameters, "ssm:GetParameters"),
 		on(PointerParameters, "ssm:GetParameters"),
 		on(FactoryBus, "events:PutEvents"),
 	)
+}
+
+func releaseAnnouncedActions() []Action {
+	return join(on(Announcements, "s3:GetObject", "s3:PutObject"), watchSourcesActions())
 }

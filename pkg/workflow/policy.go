@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 const (
@@ -107,8 +109,8 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, "*")}
 	case Bucket:
 		return []Statement{allow(nil, d.Bucket)}
-	case BucketObjects:
-		return []Statement{allow(nil, d.Bucket+"/*")}
+	case Claims, Plans, Bundles, CompiledChecks, RawResults, Compliance, Consoles, Journals, Reports, Sources, Records, Findings, Announcements:
+		return []Statement{allow(nil, d.objects(r)...)}
 	case CheckEngine:
 		return []Statement{allow(nil, d.CheckEngines...)}
 	case SourceParameters:
@@ -162,6 +164,7 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 	panic(fmt.Sprintf("no policy is written for resource kind %q", r))
 }
 
+<<<<<<< HEAD
 // ec2Principals are EC2's names where roles are passed to it: some partitions
 // have a second one.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html#principal-services
@@ -171,6 +174,33 @@ func (d Deployment) ec2Principals() any {
 		return []string{everywhere, own}
 	}
 	return everywhere
+=======
+// objects are the ARNs of what the bucket holds of a kind, so that each role reads
+// and writes what is its own and nothing else. The names of executions, recipes and
+// images hold no slash, and an asterisk that matched one would only reach an object
+// of the same kind.
+func (d Deployment) objects(r Resource) []string {
+	keys := map[Resource][]string{
+		Claims:         {contract.ExecutionKey("*", contract.ClaimObject)},
+		Plans:          {contract.PlanKey("*")},
+		Bundles:        {contract.BundleKey("*")},
+		CompiledChecks: {contract.ChecksKey("*")},
+		RawResults:     {contract.ExecutionKey("*", contract.RawResultsObject)},
+		Compliance:     {contract.ExecutionKey("*", contract.ComplianceObject)},
+		Consoles:       {contract.ExecutionKey("*", contract.ConsoleObject("*"))},
+		Journals:       {contract.ExecutionKey("*", contract.JournalObject)},
+		Reports:        {contract.ExecutionKey("*", contract.ReportObject), contract.ExecutionKey("*", contract.PageObject)},
+		Sources:        {contract.SourcesKey},
+		Records:        {contract.RecordKey("*")},
+		Findings:       {contract.FindingKey("*", "*")},
+		Announcements:  {contract.AnnouncementKey("*")},
+	}[r]
+	out := make([]string, len(keys))
+	for i, key := range keys {
+		out[i] = d.Bucket + "/" + key
+	}
+	return out
+>>>>>>> 75f09c7 (Records in the bucket are bound to execution, plan, image and fingerprint; each role has its own objects)
 }
 
 // inTargets allows actions on a role of the accounts that are named, if any are.

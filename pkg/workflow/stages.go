@@ -73,7 +73,7 @@ func Stages() []Spec {
 		{
 			Stage: Resolve, Does: "reads the recipe, resolves and verifies the source AMI, plans the build",
 			Timeout: longRun, MemoryMiB: 512,
-			Fails:   []failure.Code{failure.RecipeInvalid, failure.BelowBaseline, failure.SourceNotFound, failure.SourceOwnerMismatch},
+			Fails:   []failure.Code{failure.RecipeInvalid, failure.BelowBaseline, failure.SourceNotFound, failure.SourceOwnerMismatch, failure.PointerConflict, failure.RecordMismatch},
 			Actions: resolveActions(),
 		},
 		{
@@ -141,7 +141,7 @@ func Stages() []Spec {
 			Stage: Publish, Does: "moves the pointers of all regions, or of none",
 			Timeout: longRun, MemoryMiB: 256,
 			Poll:    &Poll{Code: failure.PublishNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
-			Fails:   []failure.Code{failure.PublishFailed},
+			Fails:   []failure.Code{failure.PublishFailed, failure.PointerConflict, failure.RecordMismatch},
 			Actions: publishActions(),
 		},
 		{

@@ -43,7 +43,7 @@ func Triggers() []Spec {
 			Stage: ReleaseAnnounced, Does: "verifies an announcement of a base image's owner, and looks at the sources",
 			Timeout: longRun, MemoryMiB: 256,
 			Fails:   []failure.Code{failure.AnnouncementRefused},
-			Actions: watchSourcesActions(),
+			Actions: releaseAnnouncedActions(),
 		},
 	}
 }

@@ -1,0 +1,137 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+)
+
+// bindingOf is what a record of this execution says that it is of. The name of an
+// execution is not enough: Step Functions gives it out again after 90 days. Its
+// start is kept in milliseconds, as Step Functions gives it.
+func bindingOf(in Job, p plan.BuildPlan) compliance.Binding {
+	return compliance.Binding{
+		Execution: in.Execution.ID, Started: in.Execution.StartTime.UTC().Truncate(time.Millisecond), PlanSHA256: in.Plan.SHA256, Fingerprint: p.Fingerprint,
+	}
+}
+
+// mismatch is the error for a stored record that is not what this execution has
+// written; nil when there is no deviation.
+func mismatch(what string, s Store, key string, deviations []string) error {
+	if len(deviations) == 0 {
+		return nil
+	}
+	return failure.New(failure.RecordMismatch, "%s s3://%s/%s is not of this execution, and is not acted upon: %s", what, s.Bucket, key, strings.Join(deviations, "; "))
+}
+
+// decodeRecord reads a record of this factory's.
+func decodeRecord(what string, s Store, key string, raw []byte, into any) error {
+	if err := json.Unmarshal(raw, into); err != nil {
+		return failure.Wrap(failure.RecordMismatch, err, "%s s3://%s/%s cannot be read, and is not acted upon", what, s.Bucket, key)
+	}
+	return nil
+}
+
+// claim says which execution has a name.
+type claim struct {
+	Execution string    `json:"execution"` // ARN
+	Started   time.Time `json:"started"`
+}
+
+// claimName makes sure that no other execution has written below this one's name
+// in the bucket: its records would stand where this one's belong.
+func claimName(ctx context.Context, s Store, e Execution) error {
+	key := executionKey(e, contract.ClaimObject)
+	want := claim{Execution: e.ID, Started: e.StartTime.UTC().Truncate(time.Millisecond)}
+	raw, err := json.Marshal(want)
+	if err != nil {
+		return failure.Wrap(failure.Internal, err, "encode s3://%s/%s", s.Bucket, key)
+	}
+	created, err := s.create(ctx, key, "application/json", raw)
+	if err != nil || created {
+		return err
+	}
+	there, err := s.read(ctx, key)
+	if err != nil {
+		return err
+	}
+	var got claim
+	if err := decodeRecord("the claim", s, key, there, &got); err != nil {
+		return err
+	}
+	if got.Execution != want.Execution || !got.Started.Equal(want.Started) {
+		return failure.New(failure.RecordMismatch,
+			"nothing was started: the name %s is that of the execution %s of %s, whose records are kept at s3://%s/%s; start this one under another name",
+			e.Name, got.Execution, got.Started.UTC().Format(time.RFC3339), s.Bucket, strings.TrimSuffix(key, contract.ClaimObject))
+	}
+	return nil
+}
+
+// readResults returns the results of the checks that let the image pass, as
+// CheckCompliance of this execution has written them of this image.
+func readResults(ctx context.Context, s Store, in Job, o Object, p plan.BuildPlan, image string) error {
+	key := complianceKey(in.Execution)
+	if o.Key != key {
+		return failure.New(failure.RecordMismatch, "the results of the checks are given as s3://%s/%s, this execution's are at %s", o.Bucket, o.Key, key)
+	}
+	raw, err := s.Get(ctx, o)
+	if err != nil {
+		return err
+	}
+	var r compliance.Report
+	const what = "the record of results"
+	if err := decodeRecord(what, s, key, raw, &r); err != nil {
+		return err
+	}
+	wrong := r.Of.Deviations(bindingOf(in, p))
+	if r.ImageID != image {
+		wrong = append(wrong, fmt.Sprintf("it is of image %q, to be published is %s", r.ImageID, image))
+	}
+	wrong = append(wrong, r.Doubts(p.Controls, p.Recipe.Gate.Severity)...)
+	return mismatch(what, s, key, wrong)
+}
+
+// homeOf is the region where the plan's image is made.
+func homeOf(p plan.BuildPlan) string { return p.Recipe.Home().Name }
+
+// previousImage is an image id that a pointer may be given back: one of the
+// factory's own images of the recipe. What is gone may not, and is returned as
+// empty; any other image is an error, since to give it back would publish it.
+func previousImage(ctx context.Context, api ec2.DescribeImagesAPIClient, id string, of recipe.Recipe) (string, error) {
+	if id == "" {
+		return "", nil
+	}
+	own, err := ami.ListOwn(ctx, api, ami.ByRecipe(of.Name), ami.ByImage(id))
+	if err != nil {
+		return "", awserr.Wrap(err, failure.PublishFailed, "read image %s, which a pointer names", id)
+	}
+	if len(own) == 1 && aws.ToString(own[0].ImageId) == id {
+		return id, nil
+	}
+	img, err := ami.Describe(ctx, api, id)
+	if isNoImage(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", awserr.Wrap(err, failure.PublishFailed, "read image %s, which a pointer names", id)
+	}
+	is := "is an image of recipe " + ami.TagValue(img.Tags, ami.TagRecipe)
+	if ami.TagValue(img.Tags, ami.TagRecipe) == "" {
+		is = "is no image of this factory (its owner is " + aws.ToString(img.OwnerId) + ")"
+	}
+	return "", failure.New(failure.PointerConflict, "it names %s, which %s, not of recipe %s; give the recipe another parameter, "+
+		"or delete this one if the factory is to keep it from now on", id, is, of.Name)
+}
