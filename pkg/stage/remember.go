@@ -19,19 +19,8 @@ import (
 // else wrote in between.
 const updateAttempts = 5
 
-<<<<<<< HEAD
-// sourcesKey holds the image ids that the sources had when they were last seen.
-const sourcesKey = "triggers/sources.json"
-
-func recordKey(recipe string) string { return "triggers/recipes/" + recipe + ".json" }
-
-func announcementKey(messageID string) string { return "triggers/announcements/" + messageID }
-
 // conditionFailed: somebody else wrote the object first. One that was deleted in
 // between answers If-Match with NoSuchKey.
-=======
-// conditionFailed: somebody else wrote the object first.
->>>>>>> 75f09c7 (Records in the bucket are bound to execution, plan, image and fingerprint; each role has its own objects)
 func conditionFailed(err error) bool {
 	return awserr.Is(err, "PreconditionFailed", "ConditionalRequestConflict")
 }

@@ -164,7 +164,6 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 	panic(fmt.Sprintf("no policy is written for resource kind %q", r))
 }
 
-<<<<<<< HEAD
 // ec2Principals are EC2's names where roles are passed to it: some partitions
 // have a second one.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html#principal-services
@@ -174,7 +173,8 @@ func (d Deployment) ec2Principals() any {
 		return []string{everywhere, own}
 	}
 	return everywhere
-=======
+}
+
 // objects are the ARNs of what the bucket holds of a kind, so that each role reads
 // and writes what is its own and nothing else. The names of executions, recipes and
 // images hold no slash, and an asterisk that matched one would only reach an object
@@ -200,7 +200,6 @@ func (d Deployment) objects(r Resource) []string {
 		out[i] = d.Bucket + "/" + key
 	}
 	return out
->>>>>>> 75f09c7 (Records in the bucket are bound to execution, plan, image and fingerprint; each role has its own objects)
 }
 
 // inTargets allows actions on a role of the accounts that are named, if any are.
