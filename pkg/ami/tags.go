@@ -19,6 +19,9 @@ const (
 	TagFingerprint = "ami-factory:fingerprint"
 	TagExpires     = "ami-factory:expires"   // RFC 3339; a janitor may remove the resource afterwards
 	TagPublished   = "ami-factory:published" // RFC 3339; on images that pointers were moved to
+	// What a published image was built from, and when that was made, as EC2 says it.
+	TagSource     = "ami-factory:source"
+	TagSourceMade = "ami-factory:source-made"
 )
 
 // Labels are the values of the factory's tags for one resource.
@@ -61,6 +64,12 @@ func PublishedTags(at, expires time.Time) []types.Tag {
 		tag(TagExpires, expires.UTC().Format(time.RFC3339)),
 		tag(TagPublished, at.UTC().Format(time.RFC3339)),
 	}
+}
+
+// SourceTags say what a published image was built from, so that no later one is
+// built from something older.
+func SourceTags(image, made string) []types.Tag {
+	return []types.Tag{tag(TagSource, image), tag(TagSourceMade, made)}
 }
 
 // TagValue is the value of the tag key, or empty.

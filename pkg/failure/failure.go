@@ -36,10 +36,12 @@ const (
 	BelowBaseline       Code = "BelowBaseline"       // a recipe that asks less than the deployment's baseline, or whose pointer is another recipe's
 	SourceNotFound      Code = "SourceNotFound"      // the base AMI does not resolve
 	SourceOwnerMismatch Code = "SourceOwnerMismatch" // it resolves to an image of another owner
+	SourceRefused       Code = "SourceRefused"       // the image given in place of the source is not one of the source's, or older than what is published
 	AccessDenied        Code = "AccessDenied"        // AWS refused a call for want of permission
 	QuotaExceeded       Code = "QuotaExceeded"       // a service quota is used up
 	ProvisioningFailed  Code = "ProvisioningFailed"  // a component's install or cloud-init failed in the builder
 	InstanceFailed      Code = "InstanceFailed"      // the instance went away or never became healthy
+	InstanceMismatch    Code = "InstanceMismatch"    // an instance bears the execution's tags or client token, and was not launched by it
 	InstanceTimedOut    Code = "InstanceTimedOut"    // not ready within the recipe's time-out
 	SealFailed          Code = "SealFailed"          // the seal step failed
 	ImageFailed         Code = "ImageFailed"         // CreateImage ended in state failed

@@ -39,6 +39,9 @@ func addEC2Rules(out map[string]rule) {
 	out["ec2:GetConsoleOutput"] = of(func(a asker, in *sdkec2.GetConsoleOutputInput) []iam.Request {
 		return a.existing("ec2:GetConsoleOutput", aws.ToString(in.InstanceId))
 	})
+	out["ec2:DescribeInstanceAttribute"] = of(func(a asker, in *sdkec2.DescribeInstanceAttributeInput) []iam.Request {
+		return a.existing("ec2:DescribeInstanceAttribute", aws.ToString(in.InstanceId))
+	})
 	out["ec2:ModifyImageAttribute"] = of(func(a asker, in *sdkec2.ModifyImageAttributeInput) []iam.Request {
 		return a.existing("ec2:ModifyImageAttribute", aws.ToString(in.ImageId))
 	})

@@ -50,8 +50,11 @@ func rules() map[string]rule {
 		"ssm:DeleteParameter": of(asker.deleteParameter),
 		"ssm:GetParameter":    of(asker.getParameter),
 		"ssm:GetParameters":   of(asker.getParameters),
-		"ssm:PutParameter":    of(asker.putParameter),
-		"ssm:SendCommand":     of(asker.sendCommand),
+		"ssm:GetParameterHistory": of(func(a asker, in *sdkssm.GetParameterHistoryInput) []iam.Request {
+			return []iam.Request{{Action: "ssm:GetParameterHistory", Resource: a.parameter(in.Name)}}
+		}),
+		"ssm:PutParameter": of(asker.putParameter),
+		"ssm:SendCommand":  of(asker.sendCommand),
 		"states:DescribeExecution": of(func(_ asker, in *sdksfn.DescribeExecutionInput) []iam.Request {
 			return []iam.Request{{Action: "states:DescribeExecution", Resource: aws.ToString(in.ExecutionArn)}}
 		}),

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,6 +26,7 @@ import (
 // ParameterAPI reads public parameters.
 type ParameterAPI interface {
 	GetParameter(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error)
+	ssm.GetParameterHistoryAPIClient // for an override only
 }
 
 // Resolver looks up base AMIs in one region.
@@ -37,11 +39,14 @@ type Resolver struct {
 type Request struct {
 	Source       recipe.Source
 	Architecture string // x86_64 | arm64
-	Override     string // an AMI id to use in place of the source's newest; must have the same owner
+	// Override is an AMI id to use in place of the source's newest. It must be one
+	// that the source could have named: it fits the filters, or the parameter has
+	// or had it as its value.
+	Override string
 }
 
 // Resolve returns the verified source image. Errors have the codes
-// SourceNotFound and SourceOwnerMismatch.
+// SourceNotFound, SourceOwnerMismatch and, of an override, SourceRefused.
 func (r Resolver) Resolve(ctx context.Context, req Request) (plan.SourceImage, error) {
 	id, from, err := r.find(ctx, req)
 	if err != nil {
@@ -58,6 +63,11 @@ func (r Resolver) Resolve(ctx context.Context, req Request) (plan.SourceImage, e
 	}
 	if err := verify(img, req, from); err != nil {
 		return plan.SourceImage{}, err
+	}
+	if req.Override != "" {
+		if err := r.belongs(ctx, req); err != nil {
+			return plan.SourceImage{}, err
+		}
 	}
 	return plan.SourceImage{
 		ImageID:      id,
@@ -99,18 +109,67 @@ func (r Resolver) byParameter(ctx context.Context, name string) (id, from string
 	return *out.Parameter.Value, from, nil
 }
 
-func (r Resolver) byFilters(ctx context.Context, req Request) (id, from string, err error) {
-	in := &ec2.DescribeImagesInput{Owners: []string{req.Source.Owner}}
-	var told []string
+// query is what a source with filters asks EC2, and how messages call it.
+func query(req Request) (in *ec2.DescribeImagesInput, told string) {
+	in = &ec2.DescribeImagesInput{Owners: []string{req.Source.Owner}}
+	var filters []string
 	for _, f := range req.Source.Filters {
 		in.Filters = append(in.Filters, types.Filter{Name: aws.String(f.Name), Values: f.Values})
-		told = append(told, f.Name+"="+strings.Join(f.Values, "|"))
+		filters = append(filters, f.Name+"="+strings.Join(f.Values, "|"))
 	}
-	from = fmt.Sprintf("newest image of owner %s with %s", req.Source.Owner, strings.Join(told, ", "))
 	in.Filters = append(in.Filters,
 		types.Filter{Name: aws.String("state"), Values: []string{string(types.ImageStateAvailable)}},
 		types.Filter{Name: aws.String("architecture"), Values: []string{req.Architecture}},
 	)
+	return in, strings.Join(filters, ", ")
+}
+
+// belongs makes sure that an override is an image that the source could have named.
+func (r Resolver) belongs(ctx context.Context, req Request) error {
+	if name := req.Source.Parameter; name != "" {
+		had, err := r.history(ctx, name)
+		if err != nil {
+			return awserr.Wrap(err, failure.SourceRefused, "source AMI %s is given for this execution, and it cannot be looked up whether SSM parameter %s ever named it", req.Override, name)
+		}
+		if !slices.Contains(had, req.Override) {
+			return failure.New(failure.SourceRefused, "source AMI %s is given for this execution, but SSM parameter %s names no such image in its %d versions; "+
+				"allowed are the images that the recipe's own source has or had", req.Override, name, len(had))
+		}
+		return nil
+	}
+	in, told := query(req)
+	in.Filters = append(in.Filters, types.Filter{Name: aws.String("image-id"), Values: []string{req.Override}})
+	images, err := ami.List(ctx, r.Images, in)
+	if err != nil {
+		return awserr.Wrap(err, failure.SourceRefused, "compare source AMI %s with the recipe's filters", req.Override)
+	}
+	if !slices.ContainsFunc(images, func(i types.Image) bool { return aws.ToString(i.ImageId) == req.Override }) {
+		return failure.New(failure.SourceRefused, "source AMI %s is given for this execution, but does not fit the recipe's source (%s; %s, available)",
+			req.Override, told, req.Architecture)
+	}
+	return nil
+}
+
+// history are the values that a parameter has or had, as far back as SSM keeps them:
+// 100 versions.
+func (r Resolver) history(ctx context.Context, name string) ([]string, error) {
+	var values []string
+	pages := ssm.NewGetParameterHistoryPaginator(r.Parameters, &ssm.GetParameterHistoryInput{Name: &name})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range page.Parameters {
+			values = append(values, aws.ToString(p.Value))
+		}
+	}
+	return values, nil
+}
+
+func (r Resolver) byFilters(ctx context.Context, req Request) (id, from string, err error) {
+	in, told := query(req)
+	from = fmt.Sprintf("newest image of owner %s with %s", req.Source.Owner, told)
 	images, err := ami.List(ctx, r.Images, in)
 	if err != nil {
 		return "", "", awserr.Wrap(err, failure.SourceNotFound, "search the %s", from)
@@ -133,6 +192,8 @@ func verify(img types.Image, req Request, from string) error {
 	case string(img.Architecture) != req.Architecture:
 		return failure.New(failure.SourceNotFound, "source AMI %s (%s) is for %s, the recipe builds for %s",
 			id, from, img.Architecture, req.Architecture)
+	case img.VirtualizationType != "" && img.VirtualizationType != types.VirtualizationTypeHvm:
+		return failure.New(failure.SourceNotFound, "source AMI %s (%s) is %s, not %s", id, from, img.VirtualizationType, types.VirtualizationTypeHvm)
 	case aws.ToString(img.RootDeviceName) == "":
 		return failure.New(failure.SourceNotFound, "source AMI %s (%s) has no EBS root device", id, from)
 	}

@@ -2,6 +2,7 @@ package source_test
 
 import (
 	"context"
+	"path"
 	"slices"
 	"strconv"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -38,7 +41,7 @@ func (c *catalogue) DescribeImages(_ context.Context, in *ec2.DescribeImagesInpu
 		if len(in.ImageIds) > 0 && !slices.Contains(in.ImageIds, *i.ImageId) {
 			continue
 		}
-		if len(in.Owners) > 0 && !slices.Contains(in.Owners, *i.OwnerId) {
+		if len(in.Owners) > 0 && !slices.Contains(in.Owners, *i.OwnerId) || !fits(i, in.Filters) {
 			continue
 		}
 		found = append(found, i)
@@ -55,6 +58,88 @@ func (c *catalogue) DescribeImages(_ context.Context, in *ec2.DescribeImagesInpu
 		out.NextToken = aws.String(strconv.Itoa(at + 1))
 	}
 	return out, nil
+}
+
+// fits says whether an image fits filters of its id and name; others are not asked.
+func fits(i types.Image, filters []types.Filter) bool {
+	for _, f := range filters {
+		value := map[string]string{"name": aws.ToString(i.Name), "image-id": *i.ImageId, "virtualization-type": string(i.VirtualizationType)}[*f.Name]
+		if value != "" && !slices.ContainsFunc(f.Values, func(pattern string) bool {
+			ok, err := path.Match(pattern, value)
+			return ok && err == nil
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// history is a parameter with the values it had, one version a page.
+type history struct {
+	values []string
+	err    error
+}
+
+func (h history) GetParameter(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error) {
+	return &ssm.GetParameterOutput{Parameter: &ssmtypes.Parameter{Value: aws.String(h.values[len(h.values)-1])}}, nil
+}
+
+func (h history) GetParameterHistory(_ context.Context, in *ssm.GetParameterHistoryInput, _ ...func(*ssm.Options)) (*ssm.GetParameterHistoryOutput, error) {
+	if h.err != nil {
+		return nil, h.err
+	}
+	at, _ := strconv.Atoi(aws.ToString(in.NextToken))
+	out := &ssm.GetParameterHistoryOutput{Parameters: []ssmtypes.ParameterHistory{{Value: &h.values[at]}}}
+	if at+1 < len(h.values) {
+		out.NextToken = aws.String(strconv.Itoa(at + 1))
+	}
+	return out, nil
+}
+
+func TestAnImageGivenInPlaceOfTheSourceMustBeOneOfTheSources(t *testing.T) {
+	debian13 := image("ami-00000013", owner, "2026-05-01T00:00:00.000Z")
+	debian13.Name = aws.String("debian-13-amd64")
+	disabled := image("ami-00000005", owner, "2026-05-01T00:00:00.000Z")
+	disabled.State = types.ImageStateDisabled
+	arm := image("ami-00000006", owner, "2026-05-01T00:00:00.000Z")
+	arm.Architecture = types.ArchitectureValuesArm64
+	pv := image("ami-00000007", owner, "2026-05-01T00:00:00.000Z")
+	pv.VirtualizationType = types.VirtualizationTypeParavirtual
+	all := []types.Image{image("ami-00000012", owner, "2026-01-01T00:00:00.000Z"), debian13, disabled, arm, pv, image("ami-00000008", "666666666666", "2026-05-01T00:00:00.000Z")}
+	byParameter := recipe.Source{Owner: owner, Parameter: "/aws/service/debian/release/12/latest/amd64"}
+	had := history{values: []string{"ami-00000012", "ami-00000002"}}
+	for name, c := range map[string]struct {
+		source   recipe.Source
+		history  history
+		override string
+		want     failure.Code // empty: it is taken
+		tells    string
+	}{
+		"one that fits the filters":             {source: request().Source, override: "ami-00000012"},
+		"another release than the filters name": {source: request().Source, override: "ami-00000013", want: failure.SourceRefused, tells: "does not fit the recipe's source (name=debian-12-*; x86_64, available)"},
+		"one that is disabled":                  {source: request().Source, override: "ami-00000005", want: failure.SourceNotFound, tells: "disabled"},
+		"one of another architecture":           {source: request().Source, override: "ami-00000006", want: failure.SourceNotFound, tells: "arm64"},
+		"one that is not HVM":                   {source: request().Source, override: "ami-00000007", want: failure.SourceNotFound, tells: "paravirtual"},
+		"one of another owner":                  {source: request().Source, override: "ami-00000008", want: failure.SourceOwnerMismatch},
+		"one that the parameter had":            {source: byParameter, history: had, override: "ami-00000012"},
+		"one that the parameter never had":      {source: byParameter, history: had, override: "ami-00000013", want: failure.SourceRefused, tells: "names no such image in its 2 versions"},
+		"a parameter whose history is denied":   {source: byParameter, history: history{err: &smithy.GenericAPIError{Code: "AccessDeniedException"}}, override: "ami-00000012", want: failure.AccessDenied, tells: "cannot be looked up"},
+		"a parameter whose history is refused":  {source: byParameter, history: history{err: &smithy.GenericAPIError{Code: "ValidationException"}}, override: "ami-00000012", want: failure.SourceRefused, tells: "cannot be looked up"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := source.Resolver{Images: &catalogue{images: all}, Parameters: c.history}.Resolve(t.Context(), source.Request{
+				Source: c.source, Architecture: "x86_64", Override: c.override,
+			})
+			if c.want == "" {
+				require.NoError(t, err)
+				assert.Equal(t, c.override, got.ImageID)
+				return
+			}
+			require.Error(t, err)
+			assert.Equal(t, c.want, failure.CodeOf(err), "%v", err)
+			assert.Contains(t, err.Error(), c.tells)
+		})
+	}
 }
 
 func image(id, by, created string) types.Image {

@@ -267,7 +267,7 @@ func TestAnExecutionOfAUsedNameLeavesWhatTheEarlierOnePublished(t *testing.T) {
 	in := CleanupInput{Job: Job{Execution: w.in.Execution, Stage: "Cleanup", Now: w.in.Now}, Outcome: "Failed"}
 	out, err := w.cleanup(t, in)
 	require.NoError(t, err)
-	assert.Equal(t, CleanupOutput{Removed: []string{}, Left: []string{}}, out, "it ends clean")
+	assert.Empty(t, append(out.Removed, out.Left...), "it ends clean")
 	assert.Equal(t, []string{"ami-new"}, w.ec2[home].imageIDs())
 	assert.Len(t, w.ec2[home].snapshots, 1)
 }

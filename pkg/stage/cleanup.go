@@ -165,7 +165,7 @@ func orNothing(previous string) string {
 
 func (s Cleanup) region(ctx context.Context, e Execution, region string, k keep, t *tally) {
 	api := s.EC2(region)
-	s.instances(ctx, api, e.Name, region, t)
+	s.instances(ctx, api, e, region, t)
 	surviving, err := s.images(ctx, api, e, region, k, t)
 	if err != nil {
 		t.leave("images and snapshots in "+region, err)
@@ -174,8 +174,8 @@ func (s Cleanup) region(ctx context.Context, e Execution, region string, k keep,
 	s.snapshots(ctx, api, e, region, k, surviving, t)
 }
 
-func (s Cleanup) instances(ctx context.Context, api CleanupEC2, execution, region string, t *tally) {
-	found, err := ami.ListInstances(ctx, api, ami.ByExecution(execution))
+func (s Cleanup) instances(ctx context.Context, api CleanupEC2, e Execution, region string, t *tally) {
+	found, err := ami.ListInstances(ctx, api, ami.ByExecution(e.Name))
 	if err != nil {
 		t.leave("instances in "+region, err)
 		return
@@ -183,6 +183,12 @@ func (s Cleanup) instances(ctx context.Context, api CleanupEC2, execution, regio
 	// One at a time: one that cannot be terminated must not shield the others.
 	for _, i := range found {
 		id := aws.ToString(i.InstanceId)
+		// A tag is anybody's to set: what another one launched is not the
+		// execution's to terminate.
+		if e.ID != "" && !ami.LaunchedBy(aws.ToString(i.ClientToken), launchOwner(e, ami.TagValue(i.Tags, ami.TagStage))...) {
+			t.leave(region+":"+id, errors.New("it bears the tags of this execution, but was not launched by it"))
+			continue
+		}
 		_, err := api.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
 		if err != nil && !awserr.IsNotFound(err) {
 			t.leave(region+":"+id, err)

@@ -18,6 +18,7 @@ import (
 func builderOf(execution, id string) types.Instance {
 	return types.Instance{
 		InstanceId: aws.String(id), State: &types.InstanceState{Name: types.InstanceStateNameStopped}, Tags: tagged(id, execution, false),
+		ClientToken: aws.String(ami.LaunchToken(launchOwner(Execution{ID: "arn:" + execution, Name: execution, StartTime: start}, "s"), "t3.medium", "")),
 	}
 }
 
@@ -46,6 +47,22 @@ func TestCleanupRemovesWhatTheExecutionMadeAndNothingElse(t *testing.T) {
 	again, err := w.cleanup(t, in)
 	require.NoError(t, err)
 	assert.Equal(t, CleanupOutput{Ending: ending, Removed: []string{}, Left: []string{}}, again)
+}
+
+func TestCleanupLeavesAnInstanceThatOnlyBearsTheTags(t *testing.T) {
+	w := newWorld(t)
+	foreign := builderOf("run", "i-foreign")
+	foreign.ClientToken = aws.String("theirs")
+	copied := builderOf("run", "i-copied")
+	copied.ClientToken = builderOf("other", "i").ClientToken
+	w.ec2[home].instances = []types.Instance{builderOf("run", "i-builder"), foreign, copied}
+	out, err := w.cleanup(t, CleanupInput{Job: w.in.Job, Outcome: "Failed"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"i-builder"}, w.ec2[home].terminated)
+	assert.Equal(t, []string{
+		home + ":i-copied: it bears the tags of this execution, but was not launched by it",
+		home + ":i-foreign: it bears the tags of this execution, but was not launched by it",
+	}, out.Left)
 }
 
 func TestCleanupWithoutAPlanLooksInTheHomeRegion(t *testing.T) {

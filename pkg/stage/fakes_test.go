@@ -114,6 +114,7 @@ type fakeEC2 struct {
 	audience   map[string][]types.LaunchPermission
 	deprecated map[string]time.Time
 	console    string
+	userData   map[string]string // by instance, base64
 	ran        []*ec2.RunInstancesInput
 	copied     []*ec2.CopyImageInput
 	created    []*ec2.CreateImageInput
@@ -170,6 +171,14 @@ func (f *fakeEC2) RunInstances(_ context.Context, in *ec2.RunInstancesInput, _ .
 	}
 	i := types.Instance{InstanceId: aws.String(fmt.Sprintf("i-%d", len(f.ran))), InstanceType: in.InstanceType}
 	return &ec2.RunInstancesOutput{Instances: []types.Instance{i}}, nil
+}
+
+func (f *fakeEC2) DescribeInstanceAttribute(_ context.Context, in *ec2.DescribeInstanceAttributeInput, _ ...func(*ec2.Options)) (*ec2.DescribeInstanceAttributeOutput, error) {
+	out := &ec2.DescribeInstanceAttributeOutput{InstanceId: in.InstanceId, UserData: &types.AttributeValue{}}
+	if data, ok := f.userData[*in.InstanceId]; ok {
+		out.UserData.Value = &data
+	}
+	return out, f.next("DescribeInstanceAttribute")
 }
 
 func (f *fakeEC2) StopInstances(_ context.Context, in *ec2.StopInstancesInput, _ ...func(*ec2.Options)) (*ec2.StopInstancesOutput, error) {
@@ -336,7 +345,8 @@ type fakeSSM struct {
 	sent       []*ssm.SendCommandInput
 	invocation *ssm.GetCommandInvocationOutput // of every command
 	parameters map[string]string
-	lag        bool // PutParameter is accepted and never shows
+	earlier    map[string][]string // values that parameters had
+	lag        bool                // PutParameter is accepted and never shows
 	puts       []string
 }
 
@@ -382,6 +392,17 @@ func (f *fakeSSM) GetParameter(_ context.Context, in *ssm.GetParameterInput, _ .
 		return nil, &ssmtypes.ParameterNotFound{}
 	}
 	return &ssm.GetParameterOutput{Parameter: &ssmtypes.Parameter{Name: in.Name, Value: &v}}, nil
+}
+
+func (f *fakeSSM) GetParameterHistory(_ context.Context, in *ssm.GetParameterHistoryInput, _ ...func(*ssm.Options)) (*ssm.GetParameterHistoryOutput, error) {
+	if err := f.next("GetParameterHistory"); err != nil {
+		return nil, err
+	}
+	out := &ssm.GetParameterHistoryOutput{}
+	for _, v := range append(slices.Clone(f.earlier[*in.Name]), f.parameters[*in.Name]) {
+		out.Parameters = append(out.Parameters, ssmtypes.ParameterHistory{Name: in.Name, Value: aws.String(v)})
+	}
+	return out, nil
 }
 
 func (f *fakeSSM) PutParameter(_ context.Context, in *ssm.PutParameterInput, _ ...func(*ssm.Options)) (*ssm.PutParameterOutput, error) {

@@ -3,6 +3,9 @@ package stage
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +28,7 @@ const bundleTTL = time.Hour
 type LaunchEC2 interface {
 	ec2.DescribeImagesAPIClient
 	ec2.DescribeInstancesAPIClient
+	DescribeInstanceAttribute(context.Context, *ec2.DescribeInstanceAttributeInput, ...func(*ec2.Options)) (*ec2.DescribeInstanceAttributeOutput, error)
 	RunInstances(context.Context, *ec2.RunInstancesInput, ...func(*ec2.Options)) (*ec2.RunInstancesOutput, error)
 }
 
@@ -57,14 +61,15 @@ func (s Launch) Run(ctx context.Context, in LaunchInput) (LaunchOutput, error) {
 	}
 	// The presigned address differs at every attempt, so a client token alone
 	// would be refused for other parameters: look first.
-	out, found, err := s.find(ctx, ami.ByExecution(in.Execution.Name), ami.ByStage(in.Stage))
+	mine := attempt{Launch: s, in: in, plan: p, run: run}
+	out, found, err := mine.find(ctx, ami.ByExecution(in.Execution.Name), ami.ByStage(in.Stage))
 	if err != nil || found {
 		return out, err
 	}
 	var tried []string
 	var last error
 	for _, at := range s.places(p) {
-		out, err := s.launch(ctx, in, run, at)
+		out, err := mine.launch(ctx, run, at)
 		if err == nil {
 			return out, nil
 		}
@@ -89,14 +94,35 @@ func launchError(err error, role string, at place) error {
 	return awserr.Wrap(err, failure.InstanceFailed, "launch the %s as %s", role, at)
 }
 
-// find returns the oldest instance that matches and still exists.
-func (s Launch) find(ctx context.Context, filters ...types.Filter) (LaunchOutput, bool, error) {
+// attempt is what one execution launches in one of its stages.
+type attempt struct {
+	Launch
+	in   LaunchInput
+	plan plan.BuildPlan
+	run  ec2.RunInstancesInput // all of the call that does not depend on the place
+}
+
+// find returns the oldest instance that matches and still exists. Tags and client
+// tokens prove nothing by themselves: an instance that was not launched as this
+// execution launches is an error, and stays as it is.
+func (s attempt) find(ctx context.Context, filters ...types.Filter) (LaunchOutput, bool, error) {
 	found, err := ami.ListInstances(ctx, s.EC2, filters...)
 	if err != nil {
 		return LaunchOutput{}, false, awserr.Wrap(err, failure.ServiceUnavailable, "look for an instance of an earlier attempt")
 	}
 	if len(found) == 0 {
 		return LaunchOutput{}, false, nil
+	}
+	for _, i := range found {
+		wrong, err := s.deviations(ctx, i)
+		if err != nil {
+			return LaunchOutput{}, false, err
+		}
+		if len(wrong) > 0 {
+			return LaunchOutput{}, false, failure.New(failure.InstanceMismatch,
+				"instance %s bears the tags or the client token of this execution's %s, but was not launched by it, and is left alone: %s",
+				aws.ToString(i.InstanceId), s.in.Role, strings.Join(wrong, "; "))
+		}
 	}
 	return LaunchOutput{InstanceID: aws.ToString(found[0].InstanceId), InstanceType: string(found[0].InstanceType)}, true, nil
 }
@@ -119,8 +145,111 @@ func (s Launch) places(p plan.BuildPlan) []place {
 	return out
 }
 
-func (s Launch) launch(ctx context.Context, in LaunchInput, run ec2.RunInstancesInput, at place) (LaunchOutput, error) {
-	token := ami.ClientToken(in.Execution.ID, in.Execution.Name, in.Stage, at.instanceType, at.subnet)
+// launchOwner is what the client tokens of an execution's stage are made of. Its
+// start is in it, as its ARN may come again.
+func launchOwner(e Execution, stage string) []string {
+	return []string{e.ID, e.StartTime.UTC().Truncate(time.Millisecond).Format(time.RFC3339Nano), stage}
+}
+
+func (s attempt) token(at place) string {
+	return ami.LaunchToken(launchOwner(s.in.Execution, s.in.Stage), at.instanceType, at.subnet)
+}
+
+// deviations are how an instance differs from what this execution launches.
+func (s attempt) deviations(ctx context.Context, i types.Instance) ([]string, error) {
+	var wrong []string
+	differs := func(what, got, want string) {
+		if got != want {
+			wrong = append(wrong, fmt.Sprintf("its %s is %q, not %q", what, got, want))
+		}
+	}
+	differs("image", aws.ToString(i.ImageId), aws.ToString(s.run.ImageId))
+	differs("key pair", aws.ToString(i.KeyName), "")
+	differs("public address", aws.ToString(i.PublicIpAddress), "")
+	if got := profileOf(i); !s.hasProfile(got) {
+		wrong = append(wrong, fmt.Sprintf("its instance profile is %q, not %q", got, s.Settings.InstanceProfile))
+	}
+	places := s.places(s.plan)
+	at := slices.IndexFunc(places, func(p place) bool { return s.token(p) == aws.ToString(i.ClientToken) })
+	if at < 0 {
+		wrong = append(wrong, fmt.Sprintf("its client token is %q, which this execution did not send", aws.ToString(i.ClientToken)))
+	} else {
+		differs("type", string(i.InstanceType), places[at].instanceType)
+		if places[at].subnet != "" {
+			differs("subnet", aws.ToString(i.SubnetId), places[at].subnet)
+		}
+	}
+	if want := ami.SortedIDs(s.Settings.SecurityGroupIDs); len(want) > 0 {
+		var got []string
+		for _, g := range i.SecurityGroups {
+			got = append(got, aws.ToString(g.GroupId))
+		}
+		differs("security groups", strings.Join(ami.SortedIDs(got), ","), strings.Join(want, ","))
+	}
+	if m, want := i.MetadataOptions, s.run.MetadataOptions; m == nil {
+		wrong = append(wrong, "it has no metadata options")
+	} else {
+		differs("metadata service", string(m.HttpTokens), string(want.HttpTokens))
+		differs("metadata endpoint", string(m.HttpEndpoint), string(want.HttpEndpoint))
+		differs("metadata hop limit", strconv.Itoa(int(aws.ToInt32(m.HttpPutResponseHopLimit))), strconv.Itoa(int(aws.ToInt32(want.HttpPutResponseHopLimit))))
+	}
+	if len(wrong) > 0 {
+		return wrong, nil
+	}
+	same, err := s.sameUserData(ctx, aws.ToString(i.InstanceId))
+	if err == nil && !same {
+		wrong = append(wrong, "its user data is not what this execution sent")
+	}
+	return wrong, err
+}
+
+// sameUserData compares an instance's user data with the one to be sent. The
+// signature in the bundle's address differs at every attempt, the rest does not.
+func (s attempt) sameUserData(ctx context.Context, id string) (bool, error) {
+	out, err := s.EC2.DescribeInstanceAttribute(ctx, &ec2.DescribeInstanceAttributeInput{InstanceId: &id, Attribute: types.InstanceAttributeNameUserData})
+	if err != nil {
+		return false, awserr.Wrap(err, failure.ServiceUnavailable, "read the user data of %s", id)
+	}
+	encoded := ""
+	if out.UserData != nil {
+		encoded = aws.ToString(out.UserData.Value)
+	}
+	if s.run.UserData == nil {
+		return encoded == "", nil
+	}
+	var address [2]string // without what is signed
+	for n, text := range []string{encoded, *s.run.UserData} {
+		data, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return false, nil
+		}
+		signed, ok := userdata.URLIn(s.plan.UserData, data)
+		if !ok {
+			return false, nil
+		}
+		address[n], _, _ = strings.Cut(signed, "?")
+	}
+	return address[0] == address[1], nil
+}
+
+func profileOf(i types.Instance) string {
+	if i.IamInstanceProfile == nil {
+		return ""
+	}
+	return aws.ToString(i.IamInstanceProfile.Arn)
+}
+
+// hasProfile compares an ARN with the setting, which may be a name.
+func (s attempt) hasProfile(arn string) bool {
+	want := s.Settings.InstanceProfile
+	if want == "" || strings.HasPrefix(want, "arn:") {
+		return arn == want
+	}
+	return strings.Contains(arn, ":instance-profile/") && strings.HasSuffix(arn, "/"+want)
+}
+
+func (s attempt) launch(ctx context.Context, run ec2.RunInstancesInput, at place) (LaunchOutput, error) {
+	token := s.token(at)
 	run.ClientToken = &token
 	run.InstanceType = types.InstanceType(at.instanceType)
 	nic := types.InstanceNetworkInterfaceSpecification{

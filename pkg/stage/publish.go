@@ -255,7 +255,7 @@ func (s Publish) commit(ctx context.Context, in PublishInput, p plan.BuildPlan, 
 		c := copies[region]
 		_, err := s.EC2(region).CreateTags(ctx, &ec2.CreateTagsInput{
 			Resources: append([]string{c.ImageID}, c.SnapshotIDs...),
-			Tags:      ami.PublishedTags(in.Now, expires),
+			Tags:      append(ami.PublishedTags(in.Now, expires), ami.SourceTags(p.Source.ImageID, p.Source.CreationDate)...),
 		})
 		if err != nil {
 			return s.giveBack(ctx, in, j, awserr.Wrap(err, failure.PublishFailed, "mark image %s in %s as published", c.ImageID, region))

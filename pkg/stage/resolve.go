@@ -140,6 +140,11 @@ func (s Resolve) plan(ctx context.Context, in ResolveInput) (*plan.BuildPlan, []
 	if err != nil {
 		return nil, nil, failure.Wrap(failure.CodeOf(err), err, "recipe %s has no source to build on", in.Recipe)
 	}
+	if in.Source != "" {
+		if err := s.notOlder(ctx, *r, from); err != nil {
+			return nil, nil, err
+		}
+	}
 	p, bundle, err := plan.Build(plan.Input{
 		Recipe: r, UserData: s.UserData, Parameters: s.Settings.Parameters, Source: from, FactoryVersion: s.Settings.Version,
 		ExecutionName: in.Execution.Name, ExecutionStart: in.Execution.StartTime,
@@ -148,6 +153,29 @@ func (s Resolve) plan(ctx context.Context, in ResolveInput) (*plan.BuildPlan, []
 		return nil, nil, failure.Wrap(codeOr(err, failure.Internal), err, "plan the build of recipe %s", in.Recipe)
 	}
 	return p, bundle, nil
+}
+
+// notOlder refuses a source, given in place of the recipe's, that was made before
+// the one that the published image was built from: consumers would get back what
+// was patched since. Images that were published before the factory kept this say
+// nothing about it.
+func (s Resolve) notOlder(ctx context.Context, r recipe.Recipe, from plan.SourceImage) error {
+	region := s.Settings.Region
+	images, err := ami.ListOwn(ctx, s.EC2(region), ami.ByRecipe(r.Name))
+	if err != nil {
+		return awserr.Wrap(err, failure.Internal, "list the images of recipe %s in %s", r.Name, region)
+	}
+	for _, img := range images {
+		was := ami.TagValue(img.Tags, ami.TagSourceMade)
+		if !ami.IsPublished(img) || was == "" {
+			continue
+		}
+		if made(from.CreationDate).Before(made(was)) {
+			return failure.New(failure.SourceRefused, "source AMI %s was made at %s, before %s of %s, which the published image %s is built from; nothing was started",
+				from.ImageID, from.CreationDate, ami.TagValue(img.Tags, ami.TagSource), was, aws.ToString(img.ImageId))
+		}
+	}
+	return nil
 }
 
 // recipe loads and checks the recipe with everything it uses.

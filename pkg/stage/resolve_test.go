@@ -185,6 +185,7 @@ func TestResolveKnowsWhatIsPublished(t *testing.T) {
 		}},
 		"the base changed": {change: func(w *resolveWorld) {
 			w.ec2[home].images = append(w.ec2[home].images, base("ami-0123456789abcdef1"))
+			w.ssm[home].earlier = map[string][]string{"/aws/base": {"ami-0123456789abcdef1"}}
 			w.in.Source = "ami-0123456789abcdef1"
 		}},
 		"a region has no pointer":            {change: func(w *resolveWorld) { delete(w.ssm[remote].parameters, "/ami-factory/sample/latest") }},
@@ -256,6 +257,19 @@ func TestResolveFails(t *testing.T) {
 		"the name is that of an earlier execution": {func(w *resolveWorld) {
 			w.s3.objects["executions/run/execution.json"] = []byte(`{"execution":"arn:run","started":"2025-11-01T12:00:00Z"}`)
 		}, failure.RecordMismatch, "nothing was started: the name run is that of the execution arn:run of 2025-11-01T12:00:00Z"},
+		"the source given is none that the parameter named": {func(w *resolveWorld) {
+			w.ec2[home].images = append(w.ec2[home].images, base("ami-0123456789abcdef1"))
+			w.in.Source = "ami-0123456789abcdef1"
+		}, failure.SourceRefused, "SSM parameter /aws/base names no such image"},
+		"the source given is older than the published image's": {func(w *resolveWorld) {
+			published := image("ami-new", "earlier", true)
+			published.Tags = append(ofSample(published.Tags), ami.SourceTags("ami-0123456789abcdef2", "2026-02-01T00:00:00.000Z")...)
+			older := base("ami-0123456789abcdef1")
+			older.CreationDate = aws.String("2026-01-31T23:59:59.000Z")
+			w.ec2[home].images = append(w.ec2[home].images, older, published)
+			w.ssm[home].earlier = map[string][]string{"/aws/base": {"ami-0123456789abcdef1"}}
+			w.in.Source, w.in.Force = "ami-0123456789abcdef1", true
+		}, failure.SourceRefused, "was made at 2026-01-31T23:59:59.000Z, before ami-0123456789abcdef2 of 2026-02-01T00:00:00.000Z, which the published image ami-new is built from"},
 		"a pointer names another recipe's image": {func(w *resolveWorld) {
 			w.ec2[remote].older = []types.Image{image("ami-other", "earlier", true)}
 			w.ssm[remote].parameters["/ami-factory/sample/latest"] = "ami-other"

@@ -4,7 +4,10 @@
 package userdata
 
 import (
+	"bytes"
+	"compress/gzip"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 
@@ -105,6 +108,26 @@ func Render(spec Spec) (string, error) {
 		return "", &SizeError{Size: size}
 	}
 	return text, nil
+}
+
+// URLIn is the URL that Fill has put into a text to make data; false when data was
+// not made of that text.
+func URLIn(text string, data []byte) (string, bool) {
+	before, after, ok := strings.Cut(text, Placeholder)
+	if !ok {
+		return "", false
+	}
+	if z, err := gzip.NewReader(bytes.NewReader(data)); err == nil {
+		if data, err = io.ReadAll(io.LimitReader(z, int64(len(text)+MaxSize))); err != nil {
+			return "", false
+		}
+	}
+	got, ok := strings.CutPrefix(string(data), before)
+	if !ok {
+		return "", false
+	}
+	got, ok = strings.CutSuffix(got, after)
+	return got, ok
 }
 
 // Fill puts the bundle's URL into user data made by Render, and compresses the

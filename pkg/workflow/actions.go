@@ -77,8 +77,9 @@ func resolveActions() []Action {
 		on(Claims, "s3:GetObject", "s3:PutObject"),
 		on(Plans, "s3:PutObject"),
 		on(Bundles, "s3:PutObject"),
-		on(SourceParameters, "ssm:GetParameter"),
-		on(PointerParameters, "ssm:GetParameter"),
+		// The history is for an image that is given in place of the source.
+		on(SourceParameters, "ssm:GetParameter", "ssm:GetParameterHistory"),
+		on(PointerParameters, "ssm:GetParameter", "ssm:GetParameterHistory"),
 		on(AnyResource, "ec2:DescribeImages"),
 		on(TargetReaders, assumeRole),
 	)
@@ -91,6 +92,7 @@ func launchActions() []Action {
 		on(LaunchTargets, "ec2:RunInstances"),
 		on(NewInstances, "ec2:CreateTags"),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances"),
+		on(FactoryInstances, "ec2:DescribeInstanceAttribute"), // of an earlier attempt's instance
 		on(BuilderRole, "iam:PassRole"),
 		on(Keys, "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
 	)

@@ -73,13 +73,13 @@ func Stages() []Spec {
 		{
 			Stage: Resolve, Does: "reads the recipe, resolves and verifies the source AMI, plans the build",
 			Timeout: longRun, MemoryMiB: 512,
-			Fails:   []failure.Code{failure.RecipeInvalid, failure.BelowBaseline, failure.SourceNotFound, failure.SourceOwnerMismatch, failure.PointerConflict, failure.RecordMismatch},
+			Fails:   []failure.Code{failure.RecipeInvalid, failure.BelowBaseline, failure.SourceNotFound, failure.SourceOwnerMismatch, failure.PointerConflict, failure.RecordMismatch, failure.SourceRefused},
 			Actions: resolveActions(),
 		},
 		{
 			Stage: Launch, Does: "launches a builder, or a verifier from the new image",
 			Timeout: longRun, MemoryMiB: 256,
-			Fails:   []failure.Code{failure.CapacityUnavailable, failure.QuotaExceeded, failure.InstanceFailed},
+			Fails:   []failure.Code{failure.CapacityUnavailable, failure.QuotaExceeded, failure.InstanceFailed, failure.InstanceMismatch},
 			Actions: launchActions(),
 		},
 		{

@@ -22,6 +22,7 @@ func (s *Service) Wire() wire.Service {
 			"DeregisterImage":                             wire.Op(s.DeregisterImage),
 			"DescribeAvailabilityZones":                   wire.Op(s.DescribeAvailabilityZones),
 			"DescribeImageAttribute":                      wire.Op(s.DescribeImageAttribute),
+			"DescribeInstanceAttribute":                   wire.Op(s.DescribeInstanceAttribute),
 			"DescribeImages":                              wire.Op(s.DescribeImages),
 			"DescribeInstanceStatus":                      wire.Op(s.DescribeInstanceStatus),
 			"DescribeInstanceTypeOfferings":               wire.Op(s.DescribeInstanceTypeOfferings),
