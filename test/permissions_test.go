@@ -124,7 +124,37 @@ func arnOf(f *rehearsal.Factory, execution string) string {
 // as Step Functions does when it has lost the answer.
 func again(t *testing.T, f *rehearsal.Factory, execution string, stage workflow.Stage) {
 	t.Helper()
-	var payload []byte
+	_, err := f.Cloud.Lambda.Invoke(context.Background(), &lambdaapi.InvokeInput{
+		FunctionName: aws.String("ami-factory-" + string(stage)), Payload: payloadOf(t, f, execution, stage),
+	})
+	require.NoError(t, err)
+}
+
+// launchOfAnother launches a builder as an execution of another name would, with
+// the plan of one that ended, and returns what the function answers.
+func launchOfAnother(t *testing.T, f *rehearsal.Factory, execution, name string, started time.Time) string {
+	t.Helper()
+	var in map[string]any
+	require.NoError(t, json.Unmarshal(payloadOf(t, f, execution, workflow.Launch), &in))
+	in["execution"] = map[string]any{"id": arnOf(f, name), "name": name, "startTime": started}
+	in["stage"], in["role"] = "LaunchBuilder", "builder"
+	delete(in, "imageId")
+	raw, err := json.Marshal(in)
+	require.NoError(t, err)
+	out, err := f.Cloud.Lambda.Invoke(context.Background(), &lambdaapi.InvokeInput{FunctionName: aws.String("ami-factory-" + string(workflow.Launch)), Payload: raw})
+	require.NoError(t, err)
+	return string(out.Payload)
+}
+
+// terminate ends an instance that no execution will.
+func terminate(t *testing.T, f *rehearsal.Factory, ids ...string) {
+	t.Helper()
+	_, err := f.Cloud.EC2.TerminateInstances(context.Background(), &ec2.TerminateInstancesInput{InstanceIds: ids})
+	require.NoError(t, err)
+}
+
+func payloadOf(t *testing.T, f *rehearsal.Factory, execution string, stage workflow.Stage) (payload []byte) {
+	t.Helper()
 	pages := sfn.NewGetExecutionHistoryPaginator(f.Cloud.States, &sfn.GetExecutionHistoryInput{ExecutionArn: aws.String(arnOf(f, execution)), IncludeExecutionData: aws.Bool(true)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(context.Background())
@@ -144,8 +174,34 @@ func again(t *testing.T, f *rehearsal.Factory, execution string, stage workflow.
 		}
 	}
 	require.NotEmpty(t, payload, "the execution has invoked %s", stage)
-	_, err := f.Cloud.Lambda.Invoke(context.Background(), &lambdaapi.InvokeInput{FunctionName: aws.String("ami-factory-" + string(stage)), Payload: payload})
+	return payload
+}
+
+func TestAnInstanceIsAdoptedIfThisExecutionLaunchedIt(t *testing.T) {
+	f := simFactory(t, nil)
+	s := publish(t, f)
+	now := time.Now()
+	first := launchOfAnother(t, f, s.Execution, "another", now)
+	assert.Contains(t, first, `"instanceId":"i-`)
+	assert.JSONEq(t, first, launchOfAnother(t, f, s.Execution, "another", now), "a second attempt finds the first one's instance")
+
+	answer := launchOfAnother(t, f, s.Execution, "another", now.AddDate(0, 0, -91))
+	assert.Contains(t, answer, `"errorType":"InstanceMismatch"`, "the same name, at another time")
+
+	out, err := f.Cloud.EC2.RunInstances(t.Context(), &ec2.RunInstancesInput{
+		ImageId: aws.String(s.SourceImage), InstanceType: ec2types.InstanceTypeT3Medium, MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
+		TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{
+			{Key: aws.String("ami-factory:execution"), Value: aws.String("victim")}, {Key: aws.String("ami-factory:stage"), Value: aws.String("LaunchBuilder")},
+		}}},
+	})
 	require.NoError(t, err)
+	rogue := *out.Instances[0].InstanceId
+	answer = launchOfAnother(t, f, s.Execution, "victim", now)
+	assert.Contains(t, answer, `"errorType":"InstanceMismatch"`)
+	assert.Contains(t, answer, rogue)
+	described, err := f.Cloud.EC2.DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{InstanceIds: []string{rogue}})
+	require.NoError(t, err)
+	assert.NotContains(t, []ec2types.InstanceStateName{"terminated", "shutting-down"}, described.Reservations[0].Instances[0].State.Name, "it is left alone")
 }
 
 // untag takes a tag off images and their snapshots, as if EC2 did not show it
@@ -237,6 +293,12 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			f := l.factory(t, nil)
 			s := publish(t, f)
 			again(t, f, s.Execution, workflow.Resolve)
+			var launched [2]struct{ InstanceID string }
+			for i, now := 0, time.Now(); i < 2; i++ {
+				require.NoError(t, json.Unmarshal([]byte(launchOfAnother(t, f, s.Execution, "another", now)), &launched[i]))
+			}
+			require.Equal(t, launched[0], launched[1])
+			terminate(t, f, launched[0].InstanceID)
 			again(t, f, s.Execution, workflow.CreateImage)
 			untag(t, f, s.Images)
 			again(t, f, s.Execution, workflow.CheckImage)
@@ -311,6 +373,17 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			inspects(t, f, finding(s.Images[home], "CVE-2026-0001", "YES"))
 			settled(t, f, 5)
 			executions(t, f, 4)
+		},
+		"the source is given, as the parameter or the pointer has it": func(t *testing.T, l *ledger) {
+			f := l.family(t, nil)
+			s := bake(t, f, rehearsal.BakeInput{})
+			require.Equal(t, workflow.Published, s.Status, s.Cause)
+			settled(t, f, 2)
+			executions(t, f, 2)
+			s = bake(t, f, rehearsal.BakeInput{Source: s.SourceImage, Force: true})
+			require.Equal(t, workflow.Published, s.Status, s.Cause)
+			s = bake(t, f, rehearsal.BakeInput{Recipe: child, Source: s.Images[home], Force: true})
+			require.Equal(t, workflow.Published, s.Status, s.Cause)
 		},
 		"a source moves": func(t *testing.T, l *ledger) {
 			f := l.family(t, nil)
