@@ -34,6 +34,14 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
+		if r.Header.Get("If-None-Match") != "*" {
+			http.Error(w, "SignatureDoesNotMatch: the header is signed", http.StatusForbidden)
+			return
+		}
+		if s.objects[r.URL.Path] != nil {
+			http.Error(w, "PreconditionFailed", http.StatusPreconditionFailed)
+			return
+		}
 		s.objects[r.URL.Path] = body
 		return
 	}
@@ -55,7 +63,8 @@ func TestRunChecks(t *testing.T) {
 	cases := map[string]struct {
 		goss      string // the script that stands in for the engine
 		tampered  bool
-		wantExit  int // of goss, in the report
+		there     []byte // what is at the results' address before
+		wantExit  int    // of goss, in the report
 		wantError string
 	}{
 		"all checks pass":                          {goss: "echo '" + verdict + "'", wantExit: 0},
@@ -63,7 +72,8 @@ func TestRunChecks(t *testing.T) {
 		"an engine that cannot read its file is an error": {
 			goss: "echo 'could not read gossfile' >&2; exit 1", wantError: "goss did not run the checks (exit code 1): could not read gossfile",
 		},
-		"an engine that crashes is an error": {goss: "echo '" + verdict + "'; exit 78", wantError: "goss did not run the checks (exit code 78)"},
+		"an engine that crashes is an error":                     {goss: "echo '" + verdict + "'; exit 78", wantError: "goss did not run the checks (exit code 78)"},
+		"results that were uploaded already are not overwritten": {goss: "echo '" + verdict + "'", there: []byte("a stranger's"), wantExit: 0},
 		"an engine of another digest is not run": {
 			goss: "echo '" + verdict + "'", tampered: true, wantError: "goss has SHA-256 ",
 		},
@@ -78,6 +88,9 @@ func TestRunChecks(t *testing.T) {
 			goss := []byte("#!/bin/sh\n" + c.goss + "\n")
 			checks := []byte("file: {}\n")
 			s := &store{objects: map[string][]byte{"/bucket/goss": goss, "/bucket/checks": checks}}
+			if c.there != nil {
+				s.objects["/bucket/results"] = c.there
+			}
 			server := httptest.NewServer(s)
 			defer server.Close()
 			digest := hexDigest(goss)
@@ -118,6 +131,11 @@ func TestRunChecks(t *testing.T) {
 			}
 			require.NoError(t, json.Unmarshal(stdout.Bytes(), &line), stdout.String())
 			uploaded := s.objects["/bucket/results"]
+			if c.there != nil {
+				assert.Equal(t, c.there, uploaded)
+				assert.NotEqual(t, hexDigest(uploaded), line.SHA256, "whoever reads them finds them out")
+				return
+			}
 			assert.Equal(t, hexDigest(uploaded), line.SHA256)
 			assert.Equal(t, len(uploaded), line.Bytes)
 			assert.Equal(t, c.wantExit, line.GossExit)

@@ -39,7 +39,7 @@ func Evaluate(in Input) (Report, error) {
 	if len(in.Controls) == 0 {
 		return Report{}, failure.New(failure.ComplianceFailed, "the plan names no control, so nothing can be proved")
 	}
-	output, err := parseGoss(in.Results)
+	output, err := parseGoss(in.Results, propertiesOf(in.Controls))
 	if err != nil {
 		return Report{}, err
 	}
@@ -75,6 +75,17 @@ func Evaluate(in Input) (Report, error) {
 		}
 	}
 	return report, nil
+}
+
+// propertiesOf is how many results the engine must print for controls.
+func propertiesOf(controls []Control) int {
+	n := 0
+	for _, c := range controls {
+		for _, r := range c.Resources {
+			n += len(r.Properties)
+		}
+	}
+	return n
 }
 
 // Rejections are the results that made the gate reject, gravest first.

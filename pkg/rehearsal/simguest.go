@@ -160,6 +160,9 @@ func (g *SimulatedGuest) do(ctx context.Context, method, url string, body []byte
 	// A request as a server sees it has these, and no scheme in its URL.
 	req.RequestURI, req.RemoteAddr = req.URL.RequestURI(), "172.31.0.2:1024"
 	req.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	if method == http.MethodPut { // as run-checks.sh does: addresses take one upload
+		req.Header.Set("If-None-Match", "*")
+	}
 	answer := httptest.NewRecorder()
 	g.AWS().ServeHTTP(answer, req)
 	got, err := io.ReadAll(answer.Result().Body)

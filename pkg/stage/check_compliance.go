@@ -55,13 +55,14 @@ func (s CheckCompliance) Run(ctx context.Context, in ComplianceInput) (CheckComp
 }
 
 // results fetches what the verifier uploaded. The address it was given can be
-// written to more than once, so the digest that came back over SSM decides.
+// written to once; the digest that came back over SSM decides whether it was this
+// verifier that did.
 func (s CheckCompliance) results(ctx context.Context, in ComplianceInput, stdout string) ([]byte, error) {
 	sum, err := printedDigest(stdout)
 	if err != nil {
 		return nil, err
 	}
-	packed, err := s.Store.read(ctx, rawResultsKey(in.Execution))
+	packed, err := s.Store.readAtMost(ctx, rawResultsKey(in.Execution), compliance.MaxOutput)
 	if errors.Is(err, errNoObject) {
 		return nil, failure.Wrap(failure.ComplianceFailed, err, "the verifier says that it uploaded its results, but they are not there")
 	}
@@ -75,12 +76,12 @@ func (s CheckCompliance) results(ctx context.Context, in ComplianceInput, stdout
 	if err != nil {
 		return nil, failure.Wrap(failure.ComplianceFailed, err, "unpack the results")
 	}
-	raw, err := io.ReadAll(io.LimitReader(z, maxObject+1))
+	raw, err := io.ReadAll(io.LimitReader(z, compliance.MaxOutput+1))
 	if err != nil {
 		return nil, failure.Wrap(failure.ComplianceFailed, err, "unpack the results")
 	}
-	if len(raw) > maxObject {
-		return nil, failure.New(failure.ComplianceFailed, "the results unpack to more than %d bytes", maxObject)
+	if len(raw) > compliance.MaxOutput {
+		return nil, failure.New(failure.ComplianceFailed, "the results unpack to more than %d bytes, which no checks take; nothing of them is trusted", compliance.MaxOutput)
 	}
 	return raw, nil
 }

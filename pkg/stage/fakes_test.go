@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -98,6 +99,9 @@ func (f *fakeS3) PresignGetObject(_ context.Context, in *s3.GetObjectInput, _ ..
 }
 
 func (f *fakeS3) PresignPutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error) {
+	if aws.ToString(in.IfNoneMatch) != "*" {
+		return nil, errors.New("an address that takes more than one upload")
+	}
 	return &v4.PresignedHTTPRequest{URL: "https://put.example/" + *in.Key}, f.next("Presign")
 }
 

@@ -80,7 +80,7 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 	}
 	gossURL, gossErr := assets.GetURL(ctx, engine.Key, ttl)
 	checksURL, checksErr := s.Store.GetURL(ctx, checks.Key, ttl)
-	resultsURL, resultsErr := s.Store.PutURL(ctx, rawResultsKey(in.Execution), ttl)
+	resultsURL, resultsErr := s.Store.PutOnceURL(ctx, rawResultsKey(in.Execution), ttl)
 	if err := errors.Join(gossErr, checksErr, resultsErr); err != nil {
 		return "", err
 	}

@@ -103,6 +103,11 @@ func (s Store) Get(ctx context.Context, o Object) ([]byte, error) {
 
 // read returns an object of unknown content.
 func (s Store) read(ctx context.Context, key string) ([]byte, error) {
+	return s.readAtMost(ctx, key, maxObject)
+}
+
+// readAtMost is read, of an object that is no larger than limit bytes.
+func (s Store) readAtMost(ctx context.Context, key string, limit int64) ([]byte, error) {
 	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
 	if awserr.Is(err, "NoSuchKey", "NotFound") {
 		return nil, fmt.Errorf("%w: s3://%s/%s", errNoObject, s.Bucket, key)
@@ -111,12 +116,12 @@ func (s Store) read(ctx context.Context, key string) ([]byte, error) {
 		return nil, awserr.Wrap(err, failure.Internal, "read s3://%s/%s", s.Bucket, key)
 	}
 	defer func() { _ = out.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(out.Body, maxObject+1))
+	body, err := io.ReadAll(io.LimitReader(out.Body, limit+1))
 	if err != nil {
 		return nil, failure.Wrap(failure.ServiceUnavailable, err, "read s3://%s/%s", s.Bucket, key)
 	}
-	if len(body) > maxObject {
-		return nil, failure.New(failure.InvalidInput, "s3://%s/%s is larger than %d bytes", s.Bucket, key, maxObject)
+	if int64(len(body)) > limit {
+		return nil, failure.New(failure.InvalidInput, "s3://%s/%s is larger than %d bytes", s.Bucket, key, limit)
 	}
 	return body, nil
 }
@@ -130,9 +135,12 @@ func (s Store) GetURL(ctx context.Context, key string, ttl time.Duration) (strin
 	return out.URL, nil
 }
 
-// PutURL is an address to upload key to, valid for ttl.
-func (s Store) PutURL(ctx context.Context, key string, ttl time.Duration) (string, error) {
-	out, err := s.Presign.PresignPutObject(ctx, &s3.PutObjectInput{Bucket: &s.Bucket, Key: &key}, s3.WithPresignExpires(ttl))
+// PutOnceURL is an address to upload key to, valid for ttl and only while there is
+// no such object. Whoever uses it must send the header If-None-Match: *, which is
+// signed
+// (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
+func (s Store) PutOnceURL(ctx context.Context, key string, ttl time.Duration) (string, error) {
+	out, err := s.Presign.PresignPutObject(ctx, &s3.PutObjectInput{Bucket: &s.Bucket, Key: &key, IfNoneMatch: aws.String("*")}, s3.WithPresignExpires(ttl))
 	if err != nil {
 		return "", awserr.Wrap(err, failure.Internal, "presign s3://%s/%s", s.Bucket, key)
 	}

@@ -100,8 +100,8 @@ func TestPoliciesAndTheMachineAreOfTheirPartition(t *testing.T) {
 	for _, spec := range Functions() {
 		for _, s := range spec.Policy(china) {
 			for _, arn := range s.Resources {
-				if strings.HasPrefix(arn, "arn:aws:") {
-					assert.Contains(t, []string{china.Bucket, china.Bucket + "/*", china.CheckEngines[0], china.BuilderRole, china.Topic}, arn, "%s: only what the deployment named", spec.Stage)
+				if strings.HasPrefix(arn, "arn:aws:") && !strings.HasPrefix(arn, china.Bucket+"/") {
+					assert.Contains(t, []string{china.Bucket, china.CheckEngines[0], china.BuilderRole, china.Topic}, arn, "%s: only what the deployment named", spec.Stage)
 				}
 			}
 		}
