@@ -55,7 +55,7 @@ func wildcards() []exception {
 	const rule = "AwsSolutions-IAM5"
 	return []exception{
 		{rule, []string{`Resource::\*`}, "IAM knows no resource for the Describe and List calls of EC2 and SSM, nor for those that send traces."},
-		{rule, []string{`Resource::<Bucket[A-Z0-9]+\.Arn>/\*`}, "Names of objects come from executions and digests; the bucket holds nothing but the factory's own."},
+		{rule, []string{`Resource::<Bucket[A-Z0-9]+\.Arn>/[a-z]+/[a-z/]*\*.*`}, "Names of objects come from executions and digests; each role is given its own kinds of objects, by their prefix and suffix."},
 		{rule, []string{`Resource::arn:[^:]+:ec2:\*:[^:]*:[a-z-]+/\*`}, "Ids of what an execution makes are not known before, and copies go to any region: conditions on the factory's tags narrow it."},
 		{rule, []string{`Resource::arn:[^:]+:ssm:\*:[^:]*:parameter/(aws/service|ami-factory)/\*`}, "Public parameters of base images, and pointers of whichever recipes and regions there are."},
 		{rule, []string{`Resource::arn:[^:]+:ssm:\*::document/AWS-RunShellScript`}, "One document of AWS's own, in whichever region the factory is."},
