@@ -375,13 +375,15 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			executions(t, f, 4)
 		},
 		"the source is given, as the parameter or the pointer has it": func(t *testing.T, l *ledger) {
-			f := l.family(t, nil)
-			s := bake(t, f, rehearsal.BakeInput{})
+			f := l.factory(t, nil)
+			s := publish(t, f)
+			s = bake(t, f, rehearsal.BakeInput{Source: s.SourceImage, Force: true})
+			require.Equal(t, workflow.Published, s.Status, s.Cause)
+			f = l.family(t, nil)
+			s = bake(t, f, rehearsal.BakeInput{})
 			require.Equal(t, workflow.Published, s.Status, s.Cause)
 			settled(t, f, 2)
 			executions(t, f, 2)
-			s = bake(t, f, rehearsal.BakeInput{Source: s.SourceImage, Force: true})
-			require.Equal(t, workflow.Published, s.Status, s.Cause)
 			s = bake(t, f, rehearsal.BakeInput{Recipe: child, Source: s.Images[home], Force: true})
 			require.Equal(t, workflow.Published, s.Status, s.Cause)
 		},
