@@ -600,6 +600,7 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 		contract.SourcesKey:                                            {watchers, watchers},
 		contract.AnnouncementKey("x"):                                  {of(workflow.ReleaseAnnounced), of(workflow.ReleaseAnnounced)},
 		contract.RecordKey("x"):                                        {append(of(workflow.StartBuilds), watchers...), of(workflow.StartBuilds)},
+		contract.StartedKey("x"):                                       {of(workflow.StartBuilds), of(workflow.StartBuilds)},
 		contract.FindingKey("ami-1", "x"):                              {of(workflow.StartBuilds), of(workflow.StartBuilds)},
 		"anything-else":                                                {},
 		"executions/x/anything-else":                                   {},

@@ -41,3 +41,6 @@ func FindingKey(image, vulnerability string) string {
 
 // AnnouncementKey is what ReleaseAnnounced remembers of a message.
 func AnnouncementKey(id string) string { return "triggers/announcements/" + id }
+
+// StartedKey is what StartBuilds remembers of an execution that it started.
+func StartedKey(execution string) string { return "triggers/started/" + execution + ".json" }

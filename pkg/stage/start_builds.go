@@ -331,7 +331,7 @@ func (c considering) age(ctx context.Context, published map[string]string) (time
 
 // startedKey is where it is remembered that a trigger started an execution. Only
 // this function's role writes there.
-func startedKey(name string) string { return "triggers/started/" + name + ".json" }
+func startedKey(name string) string { return contract.StartedKey(name) }
 
 // startedExecution is what is remembered there. Whoever may start executions can
 // give them any free name and any input, so an execution is a trigger's own only

@@ -21,6 +21,7 @@ const (
 	Sources           Resource = "sources"            // what the sources were
 	Records           Resource = "records"            // what is remembered of recipes
 	Findings          Resource = "findings"           // what is remembered of vulnerabilities
+	Started           Resource = "started"            // what triggers started
 	Announcements     Resource = "announcements"      // what was announced
 	CheckEngine       Resource = "check-engine"       // the objects that hold goss, one an architecture of guests
 	SourceParameters  Resource = "source-parameters"  // /aws/service/* public parameters
@@ -240,6 +241,7 @@ func startBuildsActions() []Action {
 	return join(
 		on(Records, "s3:GetObject", "s3:PutObject"),
 		on(Findings, "s3:GetObject", "s3:PutObject"),
+		on(Started, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
 		on(SourceParameters, "ssm:GetParameter"),
 		on(PointerParameters, "ssm:GetParameter"),

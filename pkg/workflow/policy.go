@@ -109,7 +109,7 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, "*")}
 	case Bucket:
 		return []Statement{allow(nil, d.Bucket)}
-	case Claims, Plans, Bundles, CompiledChecks, RawResults, Compliance, Consoles, Journals, Reports, Sources, Records, Findings, Announcements:
+	case Claims, Plans, Bundles, CompiledChecks, RawResults, Compliance, Consoles, Journals, Reports, Sources, Records, Findings, Started, Announcements:
 		return []Statement{allow(nil, d.objects(r)...)}
 	case CheckEngine:
 		return []Statement{allow(nil, d.CheckEngines...)}
@@ -193,6 +193,7 @@ func (d Deployment) objects(r Resource) []string {
 		Sources:        {contract.SourcesKey},
 		Records:        {contract.RecordKey("*")},
 		Findings:       {contract.FindingKey("*", "*")},
+		Started:        {contract.StartedKey("*")},
 		Announcements:  {contract.AnnouncementKey("*")},
 	}[r]
 	out := make([]string, len(keys))
