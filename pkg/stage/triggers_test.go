@@ -27,6 +27,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/source"
@@ -218,7 +219,7 @@ func TestTheSecondFailureInARowPausesAndIsToldOnce(t *testing.T) {
 // like: wrong inputs, delays, and names that a trigger would give.
 func TestWhoeverStartsExecutionsPausesNoRecipe(t *testing.T) {
 	record := func(w *triggerWorld) (r trigger.Record) {
-		_, err := w.s3.store().remembered(t.Context(), recordKey("sample"), &r)
+		_, err := w.s3.store().remembered(t.Context(), contract.RecordKey("sample"), &r)
 		require.NoError(t, err)
 		return r
 	}
