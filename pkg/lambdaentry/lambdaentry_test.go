@@ -301,7 +301,7 @@ func TestAddressesForGuests(t *testing.T) {
 			get, err := s.GetURL(t.Context(), "k", 60e9)
 			require.NoError(t, err)
 			assert.Contains(t, get, c.want)
-			put, err := s.PutURL(t.Context(), "k", 60e9)
+			put, err := s.PutOnceURL(t.Context(), "k", 60e9)
 			require.NoError(t, err)
 			assert.Contains(t, put, c.want)
 			assert.Contains(t, put, "X-Amz-SignedHeaders=host&", "plain curl sends no other header")
