@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,6 +113,12 @@ func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 		"a component whose install fails": {
 			guest:  func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" },
 			status: workflow.FailedClean, err: "ProvisioningFailed", cause: []string{"component docker", "simulated failure of docker"},
+		},
+		"a builder that prints what takes six bytes a character, and what acts on a terminal": {
+			guest: func(g *rehearsal.SimulatedGuest) {
+				g.FailComponent = "docker" + strings.Repeat("<", 1500) + "\x1b[2J\u202e"
+			},
+			status: workflow.FailedClean, err: "ProvisioningFailed", cause: []string{"component docker<<<", "bytes left out", "<U+001B>[2J<U+202E>"},
 		},
 		"a control that does not hold": {
 			guest:  func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} },
