@@ -13,8 +13,9 @@ import (
 	"strings"
 )
 
-// version of the policy language. The older one, which policies of resources may
-// be written in, has no variables.
+// version of the policy language. The older one, which a document without a
+// Version is written in, has no variables: ${aws:username} is text there
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_version.html).
 const (
 	version = "2012-10-17"
 	older   = "2008-10-17"
@@ -125,10 +126,11 @@ func parse(raw []byte, of kind) (Document, error) {
 	if err := strict(raw, &in); err != nil {
 		return Document{}, fmt.Errorf("policy document: %w", err)
 	}
-	switch {
-	case in.Version == older && of == ofResource && !bytes.Contains(raw, []byte("${")):
-	case in.Version != version:
-		return Document{}, fmt.Errorf("policy document: Version is %q (served: %s)", in.Version, version)
+	if in.Version == "" {
+		in.Version = older
+	}
+	if in.Version != version && in.Version != older {
+		return Document{}, fmt.Errorf("policy document: Version is %q (allowed: %s, %s, or none, which means %s)", in.Version, version, older, older)
 	}
 	list := []json.RawMessage{in.Statement}
 	if trimmed := bytes.TrimSpace(in.Statement); len(trimmed) == 0 || trimmed[0] == '[' {
@@ -139,7 +141,7 @@ func parse(raw []byte, of kind) (Document, error) {
 	}
 	var out Document
 	for i, element := range list {
-		s, err := parseStatement(element, of)
+		s, err := parseStatement(element, of, in.Version == older)
 		if err != nil {
 			return Document{}, fmt.Errorf("statement %d: %w", i+1, err)
 		}
@@ -161,7 +163,7 @@ func strict(raw []byte, into any) error {
 	return nil
 }
 
-func parseStatement(raw []byte, of kind) (Statement, error) {
+func parseStatement(raw []byte, of kind, withoutVariables bool) (Statement, error) {
 	var in struct {
 		Sid                     string
 		Effect                  Effect
@@ -172,6 +174,15 @@ func parseStatement(raw []byte, of kind) (Statement, error) {
 	}
 	if err := strict(raw, &in); err != nil {
 		return Statement{}, err
+	}
+	if withoutVariables {
+		asText(in.Resource)
+		asText(in.NotResource)
+		for _, byKey := range in.Condition {
+			for _, list := range byKey {
+				asText(list)
+			}
+		}
 	}
 	s := Statement{
 		Sid: in.Sid, Effect: in.Effect, Principals: in.Principal, NotPrincipals: in.NotPrincipal,

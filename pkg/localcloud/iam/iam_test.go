@@ -147,8 +147,7 @@ func TestWhatIsNotKnownIsRefused(t *testing.T) {
 	}
 	for sentence, tc := range map[string]struct{ policy, want string }{
 		"no JSON":                        {`{`, "policy document"},
-		"the older language":             {`{"Version":"2008-10-17","Statement":[]}`, "2008-10-17"},
-		"no version":                     {`{"Statement":[]}`, "Version"},
+		"a version that is none":         {`{"Version":"2012-10-18","Statement":{"Effect":"Allow","Action":"ec2:X","Resource":"*"}}`, "allowed: 2012-10-17, 2008-10-17, or none"},
 		"no statement":                   {`{"Version":"2012-10-17","Statement":[]}`, "no statement"},
 		"an element of the document":     {`{"Version":"2012-10-17","Statements":[]}`, "Statements"},
 		"an element of a statement":      {statement(`"Action":"ec2:X","Resource":"*","Conditions":{}`), "Conditions"},
@@ -178,6 +177,48 @@ func TestWhatIsNotKnownIsRefused(t *testing.T) {
 			_, err := Parse([]byte(tc.policy))
 			assert.ErrorContains(t, err, tc.want)
 		})
+	}
+}
+
+func TestADocumentWithoutAVersionHasNoVariables(t *testing.T) {
+	policy := func(version string) Document {
+		d, err := Parse([]byte(`{` + version + `"Statement":{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::b/${aws:PrincipalAccount}/*"}}`))
+		require.NoError(t, err)
+		return d
+	}
+	conditional := func(version string) Document {
+		d, err := Parse([]byte(`{` + version + `"Statement":{"Effect":"Allow","Action":"s3:GetObject","Resource":"*","Condition":{"StringEquals":{"aws:RequestedRegion":"${aws:PrincipalAccount}"}}}}`))
+		require.NoError(t, err)
+		return d
+	}
+	get := func(path, region string) Request {
+		return Request{Action: "s3:GetObject", Resource: "arn:aws:s3:::b/" + path, Context: Context(map[string][]string{
+			"aws:PrincipalAccount": {"111122223333"}, "aws:RequestedRegion": {region},
+		})}
+	}
+	for sentence, tc := range map[string]struct {
+		policy Document
+		r      Request
+		want   Verdict
+	}{
+		"2012: the variable is filled":          {policy(`"Version":"2012-10-17",`), get("111122223333/k", "x"), Allowed},
+		"2008: it is text":                      {policy(`"Version":"2008-10-17",`), get("111122223333/k", "x"), NotAllowed},
+		"2008: its text matches":                {policy(`"Version":"2008-10-17",`), get("${aws:PrincipalAccount}/k", "x"), Allowed},
+		"none: it is text":                      {policy(``), get("111122223333/k", "x"), NotAllowed},
+		"none: its text matches":                {policy(``), get("${aws:PrincipalAccount}/k", "x"), Allowed},
+		"2012: a variable in a condition":       {conditional(`"Version":"2012-10-17",`), get("k", "111122223333"), Allowed},
+		"none: no variable in a condition":      {conditional(``), get("k", "111122223333"), NotAllowed},
+		"none: its text in a condition matches": {conditional(``), get("k", "${aws:PrincipalAccount}"), Allowed},
+	} {
+		t.Run(sentence, func(t *testing.T) { assert.Equal(t, tc.want, Evaluate(tc.r, []Document{tc.policy}, nil)) })
+	}
+	for sentence, read := range map[string]func([]byte) (Document, error){"of a resource": ParseResource, "of trust": ParseTrust} {
+		resource := ""
+		if sentence == "of a resource" {
+			resource = `,"Resource":"*"`
+		}
+		_, err := read([]byte(`{"Statement":{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"` + resource + `}}`))
+		assert.NoError(t, err, sentence)
 	}
 }
 

@@ -7,11 +7,20 @@ import (
 )
 
 // Patterns are compared rune by rune; these stand for characters that a
-// variable has put in and that are no wildcards.
+// variable has put in and that are no wildcards, and for a $ that begins no
+// variable.
 const (
 	literalStar     = '\uE000'
 	literalQuestion = '\uE001'
+	literalDollar   = '\uE002'
 )
+
+// asText makes the variables of a document of the older language plain text.
+func asText(list []string) {
+	for i := range list {
+		list[i] = strings.ReplaceAll(list[i], "${", string(literalDollar)+"{")
+	}
+}
 
 // like matches * and ? against the whole of a text.
 func like(pattern, text string) bool { return glob([]rune(pattern), []rune(text), false) }
@@ -110,5 +119,5 @@ func fill(text string, r Request, patterns bool) (filled string, ok bool) {
 		ok = false
 		return ""
 	})
-	return filled, ok
+	return strings.ReplaceAll(filled, string(literalDollar), "$"), ok
 }
