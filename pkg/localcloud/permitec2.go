@@ -27,6 +27,7 @@ func addEC2Rules(out map[string]rule) {
 		return a.existing("ec2:DescribeVpcAttribute", aws.ToString(in.VpcId))
 	})
 	out["ec2:RunInstances"] = of(asker.runInstances)
+	addKeyAndGroupRules(out)
 	out["ec2:CreateImage"] = of(asker.createImage)
 	out["ec2:CopyImage"] = of(asker.copyImage)
 	out["ec2:CreateTags"] = of(asker.createTags)
@@ -58,6 +59,44 @@ func addEC2Rules(out map[string]rule) {
 	out["ec2:DeleteSnapshot"] = of(func(a asker, in *sdkec2.DeleteSnapshotInput) []iam.Request {
 		return a.existing("ec2:DeleteSnapshot", aws.ToString(in.SnapshotId))
 	})
+}
+
+// addKeyAndGroupRules are those of what a build with Packer makes beside images.
+func addKeyAndGroupRules(out map[string]rule) {
+	key := func(a asker, action, name string) []iam.Request {
+		return []iam.Request{{Action: action, Resource: a.arn("ec2", a.who.Account, "key-pair/"+name), Context: iam.Context(map[string][]string{"ec2:Region": {a.who.Region}})}}
+	}
+	out["ec2:CreateKeyPair"] = of(func(a asker, in *sdkec2.CreateKeyPairInput) []iam.Request {
+		return append(key(a, "ec2:CreateKeyPair", aws.ToString(in.KeyName)), a.tagging("CreateKeyPair", in.TagSpecifications)...)
+	})
+	out["ec2:ImportKeyPair"] = of(func(a asker, in *sdkec2.ImportKeyPairInput) []iam.Request {
+		return append(key(a, "ec2:ImportKeyPair", aws.ToString(in.KeyName)), a.tagging("ImportKeyPair", in.TagSpecifications)...)
+	})
+	out["ec2:DeleteKeyPair"] = of(func(a asker, in *sdkec2.DeleteKeyPairInput) []iam.Request {
+		return key(a, "ec2:DeleteKeyPair", cmp.Or(aws.ToString(in.KeyName), "*"))
+	})
+	out["ec2:CreateSecurityGroup"] = of(func(a asker, in *sdkec2.CreateSecurityGroupInput) []iam.Request {
+		return append(a.made("ec2:CreateSecurityGroup", in.TagSpecifications, ec2types.ResourceTypeSecurityGroup), a.tagging("CreateSecurityGroup", in.TagSpecifications)...)
+	})
+	group := func(a asker, action string, id *string) []iam.Request {
+		return a.existing(action, cmp.Or(aws.ToString(id), "sg-*"))
+	}
+	out["ec2:DeleteSecurityGroup"] = of(func(a asker, in *sdkec2.DeleteSecurityGroupInput) []iam.Request {
+		return group(a, "ec2:DeleteSecurityGroup", in.GroupId)
+	})
+	out["ec2:AuthorizeSecurityGroupIngress"] = of(func(a asker, in *sdkec2.AuthorizeSecurityGroupIngressInput) []iam.Request {
+		return group(a, "ec2:AuthorizeSecurityGroupIngress", in.GroupId)
+	})
+	out["ec2:RevokeSecurityGroupIngress"] = of(func(a asker, in *sdkec2.RevokeSecurityGroupIngressInput) []iam.Request {
+		return group(a, "ec2:RevokeSecurityGroupIngress", in.GroupId)
+	})
+	out["ec2:DescribeInstanceAttribute"] = of(func(a asker, in *sdkec2.DescribeInstanceAttributeInput) []iam.Request {
+		return a.existing("ec2:DescribeInstanceAttribute", aws.ToString(in.InstanceId))
+	})
+	out["ec2:ModifySnapshotAttribute"] = of(func(a asker, in *sdkec2.ModifySnapshotAttributeInput) []iam.Request {
+		return a.existing("ec2:ModifySnapshotAttribute", aws.ToString(in.SnapshotId))
+	})
+	out["ssm:DescribeParameters"] = onAll("ssm:DescribeParameters")
 }
 
 // ec2ARN is the ARN of an id. Images and snapshots have no account in theirs.

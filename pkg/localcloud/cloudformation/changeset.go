@@ -22,6 +22,9 @@ const knownAfterApply = "{{changeSet:KNOWN_AFTER_APPLY}}"
 
 const noChanges = "The submitted information didn't contain changes. Submit different information to create a change set."
 
+// mostExecuted is how many executed change sets of a stack can be described.
+const mostExecuted = 100
+
 // changeSet is a proposed change of a stack.
 type changeSet struct {
 	ARN, Name, Description string
@@ -52,6 +55,11 @@ func (s *Service) changeSet(k scope.Key, stackRef, ref *string) (*changeSet, *st
 			continue
 		}
 		for _, c := range st.ChangeSets {
+			if c.ARN == aws.ToString(ref) || stackRef != nil && c.Name == aws.ToString(ref) {
+				return c, st, nil
+			}
+		}
+		for _, c := range slices.Backward(st.Executed) {
 			if c.ARN == aws.ToString(ref) || stackRef != nil && c.Name == aws.ToString(ref) {
 				return c, st, nil
 			}
@@ -367,7 +375,7 @@ func shown(change types.Change, values bool) types.Change {
 	return change
 }
 
-// ListChangeSets lists those of a stack by name.
+// ListChangeSets lists those of a stack by name that were not executed yet.
 func (s *Service) ListChangeSets(ctx context.Context, in *cloudformation.ListChangeSetsInput, optFns ...func(*cloudformation.Options)) (*cloudformation.ListChangeSetsOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -401,7 +409,9 @@ func (s *Service) DeleteChangeSet(ctx context.Context, in *cloudformation.Delete
 	if c.Execution == types.ExecutionStatusExecuteInProgress {
 		return nil, &types.InvalidChangeSetStatusException{Message: aws.String(fmt.Sprintf("An operation on ChangeSet [%s] is in progress.", c.ARN))}
 	}
-	delete(st.ChangeSets, c.Name)
+	if st.ChangeSets[c.Name] == c {
+		delete(st.ChangeSets, c.Name)
+	}
 	return &cloudformation.DeleteChangeSetOutput{}, nil
 }
 
@@ -463,7 +473,12 @@ func (s *Service) execute(o *operation, c *changeSet, in *cloudformation.Execute
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		c.Execution = types.ExecutionStatusExecuteComplete
+		if st.Status != types.StackStatusCreateComplete && st.Status != types.StackStatusUpdateComplete {
+			c.Execution = types.ExecutionStatusExecuteFailed
+		}
 		delete(st.ChangeSets, c.Name)
+		st.Executed = append(st.Executed, c)
+		st.Executed = st.Executed[max(0, len(st.Executed)-mostExecuted):]
 	}
 	if !creates {
 		s.begin(o, types.StackStatusUpdateInProgress, func(o *operation) {

@@ -261,6 +261,7 @@ func (o *operation) create(made, old *deployed) error {
 		err = invalid("CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename %s and update the stack again.", old.PhysicalID)
 	}
 	if made.PhysicalID != "" { // there is something, even if it failed
+		o.report(made, begin, "Resource creation Initiated")
 		o.journal = append(o.journal, step{id: made.LogicalID, old: old, new: made, replaced: old != nil})
 	}
 	if err != nil {

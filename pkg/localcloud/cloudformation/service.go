@@ -59,6 +59,7 @@ type stack struct {
 	Resources       map[string]*deployed
 	Events          []types.StackEvent // oldest first
 	ChangeSets      map[string]*changeSet
+	Executed        []*changeSet // oldest first
 }
 
 // deployed is a resource that was made.

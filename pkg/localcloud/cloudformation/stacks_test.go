@@ -361,6 +361,27 @@ func TestChangeSetsSayWhatWouldChange(t *testing.T) {
 	require.NoError(t, err)
 	r.settled("keys", types.StackStatusCreateComplete)
 	assert.Regexp(t, `^bus\|keys-Rule-[A-Z2-7]{12}$`, r.physical("keys", "Rule"))
+	executed, err := r.client.DescribeChangeSet(ctx, &sdk.DescribeChangeSetInput{ChangeSetName: first.ChangeSetId})
+	require.NoError(t, err, "an executed change set can be described")
+	assert.Equal(t, types.ExecutionStatusExecuteComplete, executed.ExecutionStatus)
+	assert.Len(t, executed.Changes, 4)
+	byName, err := r.client.DescribeChangeSet(ctx, &sdk.DescribeChangeSetInput{StackName: aws.String("keys"), ChangeSetName: aws.String("change")})
+	require.NoError(t, err)
+	assert.Equal(t, first.ChangeSetId, byName.ChangeSetId)
+	active, err := r.client.ListChangeSets(ctx, &sdk.ListChangeSetsInput{StackName: aws.String("keys")})
+	require.NoError(t, err)
+	assert.Empty(t, active.Summaries, "only active ones are listed")
+	_, err = r.client.ExecuteChangeSet(ctx, &sdk.ExecuteChangeSetInput{ChangeSetName: first.ChangeSetId})
+	assert.Equal(t, "InvalidChangeSetStatus", code(err), "once executed, never again")
+	happened, err := r.client.DescribeStackEvents(ctx, &sdk.DescribeStackEventsInput{StackName: aws.String("keys")})
+	require.NoError(t, err)
+	var ofKey []string // newest first
+	for _, e := range happened.StackEvents {
+		if *e.LogicalResourceId == "Key" {
+			ofKey = append(ofKey, string(e.ResourceStatus)+" "+aws.ToString(e.ResourceStatusReason))
+		}
+	}
+	assert.Equal(t, []string{"CREATE_COMPLETE ", "CREATE_IN_PROGRESS Resource creation Initiated", "CREATE_IN_PROGRESS "}, ofKey)
 
 	none := r.changeSet("keys", body, types.ChangeSetTypeUpdate)
 	assert.Equal(t, types.ChangeSetStatusFailed, none.Status)

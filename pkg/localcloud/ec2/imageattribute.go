@@ -120,7 +120,9 @@ func (s *Service) newPermissions(c wire.Caller, im *image, in *ec2.ModifyImageAt
 	case types.OperationTypeAdd:
 		add = slices.Concat(add, flat)
 	default:
-		if len(flat) > 0 {
+		// EC2 takes the list without OperationType beside LaunchPermission, which
+		// says itself what is added and removed; Packer sends both.
+		if len(flat) > 0 && in.LaunchPermission == nil {
 			return nil, wire.Errorf("MissingParameter", "The request must contain the parameter OperationType")
 		}
 	}

@@ -33,6 +33,8 @@ type launch struct {
 	deleteVolume      bool
 	encryption        encryption
 	profile           InstanceProfile
+	key               *keyPair
+	public            *bool // whether a public address is wanted
 	metadata          *types.InstanceMetadataOptionsResponse
 	shutdown          types.ShutdownBehavior
 	terminationLocked bool
@@ -49,7 +51,7 @@ func (s *Service) checkLaunch(c wire.Caller, in *ec2.RunInstancesInput) (*launch
 		terminationLocked: aws.ToBool(in.DisableApiTermination), shutdown: in.InstanceInitiatedShutdownBehavior}
 	steps := []func(wire.Caller, *launch, *ec2.RunInstancesInput) error{
 		s.checkUnsupported, s.checkImage, s.checkShape, s.checkNetwork, s.checkCount,
-		s.checkUserData, s.checkVolume, s.checkProfile, s.checkMetadata, s.checkLaunchTags, s.checkCapacity,
+		s.checkUserData, s.checkVolume, s.checkProfile, s.checkKey, s.checkMetadata, s.checkLaunchTags, s.checkCapacity,
 	}
 	for _, step := range steps {
 		if err := step(c, l, in); err != nil {
@@ -72,8 +74,6 @@ func (s *Service) checkUnsupported(_ wire.Caller, l *launch, in *ec2.RunInstance
 	switch {
 	case in.LaunchTemplate != nil:
 		refused = "LaunchTemplate"
-	case in.KeyName != nil:
-		return wire.Errorf("InvalidKeyPair.NotFound", "The key pair '%s' does not exist", *in.KeyName)
 	case in.InstanceMarketOptions != nil:
 		refused = "InstanceMarketOptions"
 	case in.HibernationOptions != nil && aws.ToBool(in.HibernationOptions.Configured):

@@ -19,6 +19,10 @@ var errClosed = errors.New("the machine is gone")
 // machine has ended. trouble, when set, is why the launch fails.
 func (s *Service) life(ctx context.Context, i *instance, trouble string) {
 	m, err := s.startMachine(ctx, i, trouble)
+	var public *forward
+	if err == nil && i.Public {
+		public = s.openForward(i, m)
+	}
 	s.mu.Lock()
 	if err != nil {
 		s.neverRan(i, trouble, err)
@@ -29,6 +33,9 @@ func (s *Service) life(ctx context.Context, i *instance, trouble string) {
 	wanted := i.State.Name == types.InstanceStateNamePending // else it was terminated meanwhile
 	if wanted {
 		i.HasRun = true
+		if public != nil {
+			i.setPublic(public.address())
+		}
 		s.setInstanceState(i, types.InstanceStateNameRunning)
 	}
 	s.unlock()
@@ -42,6 +49,9 @@ func (s *Service) life(ctx context.Context, i *instance, trouble string) {
 			s.cfg.Logger.Error("wait for a killed machine", "instance", *i.InstanceId, "error", err)
 		}
 	}
+	if err := public.close(); err != nil {
+		s.cfg.Logger.Warn("close an instance's public address", "instance", *i.InstanceId, "error", err)
+	}
 	s.awaitStop(ctx, i)
 	console, err := m.Console()
 	if err != nil {
@@ -50,6 +60,7 @@ func (s *Service) life(ctx context.Context, i *instance, trouble string) {
 	s.mu.Lock()
 	defer s.unlock()
 	i.machine, i.reached, i.stopDone = nil, false, nil
+	i.setPublic("")
 	i.LastConsole = consoleTail(console)
 	s.settle(i, ended != nil)
 }

@@ -41,6 +41,9 @@ func (s *Service) metadata(i *instance) http.Handler {
 		Profile: i.Profile.ARN, ProfileID: i.Profile.ID, Role: i.Profile.Role,
 		Now: s.cfg.Clock.Now,
 	}
+	if i.SSHKey != "" {
+		in.SSHKey, in.KeyName = i.SSHKey, aws.ToString(i.KeyName)
+	}
 	for _, t := range i.Tags {
 		in.Tags[aws.ToString(t.Key)] = aws.ToString(t.Value)
 	}

@@ -247,13 +247,5 @@ func (s *Service) DescribeSecurityGroups(ctx context.Context, in *ec2.DescribeSe
 	return &ec2.DescribeSecurityGroupsOutput{SecurityGroups: groups}, nil
 }
 
-// DescribeKeyPairs finds none: the factory's instances have no key pairs.
-func (s *Service) DescribeKeyPairs(_ context.Context, in *ec2.DescribeKeyPairsInput, _ ...func(*ec2.Options)) (*ec2.DescribeKeyPairsOutput, error) {
-	if missing := slices.Concat(in.KeyNames, in.KeyPairIds); len(missing) > 0 {
-		return nil, wire.Errorf("InvalidKeyPair.NotFound", "The key pair '%s' does not exist", missing[0])
-	}
-	return &ec2.DescribeKeyPairsOutput{KeyPairs: []types.KeyPairInfo{}}, nil
-}
-
 // noTags lets describes of untagged resources accept tag filters.
 func noTags[T any](T) []types.Tag { return nil }

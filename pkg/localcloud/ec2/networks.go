@@ -274,12 +274,25 @@ func (s *Service) DeleteSecurityGroup(ctx context.Context, in *ec2.DeleteSecurit
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
-	id := aws.ToString(in.GroupId)
-	err := s.change(s.caller(ctx, optFns), func(_ network, made *madeNetworks) error {
-		i := slices.IndexFunc(made.Groups, func(g types.SecurityGroup) bool { return *g.GroupId == id })
+	id, name := aws.ToString(in.GroupId), aws.ToString(in.GroupName)
+	if id == "" && name == "" {
+		return nil, wire.Errorf("MissingParameter", "The request must contain the parameter GroupName or GroupId")
+	}
+	err := s.change(s.caller(ctx, optFns), func(n network, made *madeNetworks) error {
+		if id == "" && name == "default" {
+			id = n.group
+		}
+		i := slices.IndexFunc(made.Groups, func(g types.SecurityGroup) bool {
+			return *g.GroupId == id || id == "" && *g.GroupName == name && *g.VpcId == n.vpc
+		})
+		if i >= 0 {
+			id = *made.Groups[i].GroupId
+		}
 		switch {
+		case id == n.group:
+			return wire.Errorf("CannotDelete", "the specified group: \"%s\" name: \"default\" cannot be deleted by a user", id)
 		case i < 0:
-			return wire.Errorf("InvalidGroup.NotFound", "The security group '%s' does not exist", id)
+			return wire.Errorf("InvalidGroup.NotFound", "The security group '%s' does not exist", id+name)
 		case *made.Groups[i].GroupName == "default":
 			return wire.Errorf("CannotDelete", "the specified group: \"%s\" name: \"default\" cannot be deleted by a user", id)
 		}
@@ -291,5 +304,5 @@ func (s *Service) DeleteSecurityGroup(ctx context.Context, in *ec2.DeleteSecurit
 		made.Groups = slices.Delete(slices.Clone(made.Groups), i, i+1)
 		return nil
 	})
-	return &ec2.DeleteSecurityGroupOutput{GroupId: in.GroupId}, err
+	return &ec2.DeleteSecurityGroupOutput{GroupId: aws.String(id), Return: aws.Bool(err == nil)}, err
 }

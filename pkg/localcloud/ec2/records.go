@@ -21,6 +21,8 @@ type state struct {
 	PublicAccess map[scope.Key]string       `json:"publicAccess"` // image block-public-access state, where it was set
 	Networks     map[scope.Key]madeNetworks `json:"networks"`
 
+	KeyPairs map[scope.Key]map[string]keyPair `json:"keyPairs"` // by name
+
 	Reach    map[scope.Key]*reachability    `json:"reach"`
 	Settings map[scope.Key]*accountSettings `json:"settings"`
 }
@@ -34,6 +36,7 @@ func newState() state {
 		Tokens:       map[string]token{},
 		PublicAccess: map[scope.Key]string{},
 		Networks:     map[scope.Key]madeNetworks{},
+		KeyPairs:     map[scope.Key]map[string]keyPair{},
 		Reach:        map[scope.Key]*reachability{},
 		Settings:     map[scope.Key]*accountSettings{},
 	}
@@ -80,6 +83,8 @@ type instance struct {
 	TerminationLocked bool                   // DisableApiTermination
 	StopLocked        bool                   // DisableApiStop
 	Profile           InstanceProfile
+	SSHKey            string // of the key pair it was launched with
+	Public            bool   // is to have a public address
 	MAC               string
 	ImageDir          string
 	VolumeID          string

@@ -108,6 +108,10 @@ func (s *Service) newInstance(l *launch, reservation string, index int) (*instan
 	if l.profile.ARN != "" {
 		i.IamInstanceProfile = &types.IamInstanceProfile{Arn: aws.String(l.profile.ARN), Id: aws.String(l.profile.ID)}
 	}
+	if l.key != nil {
+		i.KeyName, i.SSHKey = aws.String(l.key.Name), l.key.PublicKey
+	}
+	i.Public = aws.ToBool(l.public)
 	s.st.Volumes[*v.VolumeId] = v
 	return i, nil
 }

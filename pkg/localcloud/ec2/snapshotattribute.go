@@ -76,7 +76,8 @@ func volumePermissions(in *ec2.ModifySnapshotAttributeInput) (add, remove []type
 	case types.OperationTypeAdd:
 		add = slices.Concat(add, flat)
 	default:
-		if len(flat) > 0 {
+		// As for images, CreateVolumePermission says itself what is meant.
+		if len(flat) > 0 && in.CreateVolumePermission == nil {
 			return nil, nil, wire.Errorf("MissingParameter", "The request must contain the parameter OperationType")
 		}
 	}

@@ -57,6 +57,7 @@ func (s *Service) Restore(raw json.RawMessage) error {
 }
 
 func (s *Service) restoreInstance(i *instance) {
+	i.setPublic("")
 	switch i.State.Name {
 	case types.InstanceStateNameTerminated:
 		return

@@ -141,6 +141,23 @@ func (s *Service) RemoveRoleFromInstanceProfile(ctx context.Context, in *iam.Rem
 	return &iam.RemoveRoleFromInstanceProfileOutput{}, nil
 }
 
+// ListInstanceProfiles lists the account's instance profiles below a path, by name.
+func (s *Service) ListInstanceProfiles(ctx context.Context, in *iam.ListInstanceProfilesInput, optFns ...func(*iam.Options)) (*iam.ListInstanceProfilesOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, a := s.at(ctx, optFns)
+	var all []types.InstanceProfile
+	for _, name := range sortedKeys(a.Profiles) {
+		if p := a.Profiles[name]; strings.HasPrefix(p.Path, aws.ToString(in.PathPrefix)) {
+			all = append(all, *a.describeProfile(p))
+		}
+	}
+	out := &iam.ListInstanceProfilesOutput{}
+	var err error
+	out.InstanceProfiles, out.IsTruncated, out.Marker, err = list(all, in.Marker, in.MaxItems)
+	return out, err
+}
+
 // ListInstanceProfilesForRole lists the instance profiles that a role is in.
 func (s *Service) ListInstanceProfilesForRole(ctx context.Context, in *iam.ListInstanceProfilesForRoleInput, optFns ...func(*iam.Options)) (*iam.ListInstanceProfilesForRoleOutput, error) {
 	out := &iam.ListInstanceProfilesForRoleOutput{}

@@ -223,6 +223,7 @@ func (s *Service) Wire() wire.Service {
 			"GetRole":                       wire.Op(s.GetRole),
 			"GetRolePolicy":                 wire.Op(s.GetRolePolicy),
 			"ListAttachedRolePolicies":      wire.Op(s.ListAttachedRolePolicies),
+			"ListInstanceProfiles":          wire.Op(s.ListInstanceProfiles),
 			"ListInstanceProfilesForRole":   wire.Op(s.ListInstanceProfilesForRole),
 			"ListPolicies":                  wire.Op(s.ListPolicies),
 			"ListPolicyVersions":            wire.Op(s.ListPolicyVersions),

@@ -18,12 +18,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/program"
 )
 
-// maxUnpacked is how large a function's code may be, in bytes.
-const maxUnpacked = 250 * 1024 * 1024
-
 // archive gets the archive that a request carries or names.
 func (s *Service) archive(ctx context.Context, inline []byte, bucket, key *string) ([]byte, error) {
 	switch {
+	case len(inline) > maxUpload:
+		return nil, requestTooLarge()
 	case len(inline) > 0:
 		return inline, nil
 	case bucket == nil || key == nil:

@@ -112,6 +112,9 @@ func (s *Service) DeployTo(account, region string, f Function) error {
 	if f.Timeout < 0 || f.Timeout > maxTimeout {
 		return fmt.Errorf("deploy the function %s: the time-out %v is not between 0 and %v", f.Name, f.Timeout, maxTimeout)
 	}
+	if err := checkEnvironment(f.Env); err != nil {
+		return fmt.Errorf("deploy the function %s: %w", f.Name, err)
+	}
 	k := scope.Key{Account: account, Region: region}
 	c := configuration{
 		Name: f.Name, ARN: functionARN(k, f.Name), Description: f.Description, Env: f.Env,

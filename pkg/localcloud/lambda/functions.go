@@ -113,15 +113,15 @@ func (c *configuration) apply(in settings) error {
 		return invalid("the runtime %s is not available in the embedded AWS: use provided.al2023 with a bootstrap", in.runtime)
 	}
 	if in.memory != nil {
-		if *in.memory < 128 || *in.memory > 10240 {
-			return invalid("the memory size %d is not between 128 and 10240", *in.memory)
+		if *in.memory < minMemoryMiB || *in.memory > maxMemoryMiB {
+			return outside(*in.memory, "memorySize", minMemoryMiB, maxMemoryMiB)
 		}
 		c.MemoryMiB = int(*in.memory)
 	}
 	if in.timeout != nil {
 		d := time.Duration(*in.timeout) * time.Second
 		if d < time.Second || d > maxTimeout {
-			return invalid("the timeout %d is not between 1 and 900", *in.timeout)
+			return outside(*in.timeout, "timeout", 1, int32(maxTimeout/time.Second))
 		}
 		c.Timeout = d
 	}
@@ -130,6 +130,9 @@ func (c *configuration) apply(in settings) error {
 			if slices.Contains(reserved, name) {
 				return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: %s", name)
 			}
+		}
+		if err := checkEnvironment(in.environment.Variables); err != nil {
+			return err
 		}
 		c.Env = maps.Clone(in.environment.Variables)
 	}

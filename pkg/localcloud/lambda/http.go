@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -18,7 +20,7 @@ import (
 )
 
 // maxBody is the largest request, in bytes: an archive of 50 MB in base64.
-const maxBody = 70 * 1024 * 1024
+const maxBody = 70_167_211
 
 // endpoint decodes a request, calls the operation and says with which status
 // its output is written.
@@ -74,7 +76,7 @@ func operation[I, O any](call func(context.Context, *I, ...func(*awslambda.Optio
 		var tooLarge *http.MaxBytesError
 		switch {
 		case errors.As(err, &tooLarge):
-			return nil, 0, &types.RequestTooLargeException{Message: aws.String("Request must be smaller than " + strconv.Itoa(maxBody) + " bytes"), Type: aws.String("User")}
+			return nil, 0, requestTooLarge()
 		case err != nil:
 			return nil, 0, err
 		case len(body) > 0:
@@ -177,7 +179,27 @@ func compact(output any) ([]byte, error) {
 		return nil, err
 	}
 	delete(members, "ResultMetadata")
-	return json.Marshal(prune(members))
+	prune(members) // in place
+	emptyLists(output, members)
+	return json.Marshal(members)
+}
+
+// emptyLists puts the lists of a List operation back that are empty: AWS sends
+// them, unlike those of a function's configuration.
+func emptyLists(output any, members map[string]any) {
+	t := reflect.TypeOf(output)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if !strings.HasPrefix(t.Name(), "List") {
+		return
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if _, sent := members[f.Name]; !sent && f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() != reflect.Uint8 {
+			members[f.Name] = []any{}
+		}
+	}
 }
 
 func prune(v any) any {

@@ -24,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -575,10 +576,16 @@ func TestFunctionsMadeOverTheAPI(t *testing.T) {
 	bad := map[string]func(*awslambda.CreateFunctionInput){
 		"another runtime":     func(in *awslambda.CreateFunctionInput) { in.Runtime = types.RuntimeNodejs20x },
 		"a reserved variable": func(in *awslambda.CreateFunctionInput) { in.Environment.Variables["AWS_REGION"] = "x" },
-		"too long a time-out": func(in *awslambda.CreateFunctionInput) { in.Timeout = aws.Int32(901) },
-		"too much memory":     func(in *awslambda.CreateFunctionInput) { in.MemorySize = aws.Int32(20000) },
-		"no archive":          func(in *awslambda.CreateFunctionInput) { in.Code = &types.FunctionCode{ZipFile: []byte("x")} },
-		"no code":             func(in *awslambda.CreateFunctionInput) { in.Code = &types.FunctionCode{} },
+		"an environment of more than 4 KB": func(in *awslambda.CreateFunctionInput) {
+			in.Environment.Variables["LARGE"] = strings.Repeat("x", 4096)
+		},
+		"an environment of more than 4 KB in many variables": func(in *awslambda.CreateFunctionInput) {
+			for n := range 200 {
+				in.Environment.Variables[fmt.Sprintf("VARIABLE_%d", n)] = "0123456789"
+			}
+		},
+		"no archive": func(in *awslambda.CreateFunctionInput) { in.Code = &types.FunctionCode{ZipFile: []byte("x")} },
+		"no code":    func(in *awslambda.CreateFunctionInput) { in.Code = &types.FunctionCode{} },
 		"code that is not there": func(in *awslambda.CreateFunctionInput) {
 			in.Code = &types.FunctionCode{S3Bucket: aws.String("code"), S3Key: aws.String("g.zip")}
 		},
@@ -600,6 +607,34 @@ func TestFunctionsMadeOverTheAPI(t *testing.T) {
 			require.ErrorAs(t, err, &parameter)
 		})
 	}
+
+	for sentence, tc := range map[string]struct {
+		edit       func(*awslambda.CreateFunctionInput)
+		code, want string
+	}{
+		"too long a time-out":           {func(in *awslambda.CreateFunctionInput) { in.Timeout = aws.Int32(901) }, "ValidationException", "Member must have value less than or equal to 900"},
+		"no time":                       {func(in *awslambda.CreateFunctionInput) { in.Timeout = aws.Int32(0) }, "ValidationException", "Value '0' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1"},
+		"too much memory":               {func(in *awslambda.CreateFunctionInput) { in.MemorySize = aws.Int32(10241) }, "ValidationException", "Member must have value less than or equal to 10240"},
+		"too little memory":             {func(in *awslambda.CreateFunctionInput) { in.MemorySize = aws.Int32(127) }, "ValidationException", "Member must have value greater than or equal to 128"},
+		"a variable that is no name":    {func(in *awslambda.CreateFunctionInput) { in.Environment.Variables["A-B"] = "x" }, "ValidationException", "environment.variables"},
+		"an archive of more than 50 MB": {func(in *awslambda.CreateFunctionInput) { in.Code.ZipFile = make([]byte, 53*1024*1024) }, "RequestEntityTooLargeException", "70167211"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			_, err := create(func(in *awslambda.CreateFunctionInput) {
+				in.Code.ZipFile = small
+				tc.edit(in)
+			})
+			var api smithy.APIError
+			require.ErrorAs(t, err, &api)
+			assert.Equal(t, tc.code, api.ErrorCode())
+			assert.Contains(t, api.ErrorMessage(), tc.want)
+		})
+	}
+	_, err = create(func(in *awslambda.CreateFunctionInput) {
+		in.FunctionName, in.Code.ZipFile = aws.String("full"), small
+		in.Environment.Variables = map[string]string{"VALUE": strings.Repeat("x", 4096-len(`{"VALUE":""}`))}
+	})
+	require.NoError(t, err, "an environment of just 4 KB")
 
 	made, err := create(nil)
 	require.NoError(t, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -335,6 +336,98 @@ func filtered(p *parameter, v *version, filters []types.ParameterStringFilter) (
 		}
 	}
 	return true, selector, nil
+}
+
+// DescribeParameters lists parameters by name, without their values
+// (https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DescribeParameters.html).
+func (s *Service) DescribeParameters(ctx context.Context, in *ssm.DescribeParametersInput, optFns ...func(*ssm.Options)) (*ssm.DescribeParametersOutput, error) {
+	if len(in.Filters) > 0 && len(in.ParameterFilters) > 0 {
+		return nil, wire.Errorf("ValidationException", "You can use either Filters or ParameterFilters in a single request.")
+	}
+	filters := slices.Clone(in.ParameterFilters)
+	for _, f := range in.Filters { // the older form, in which a name is a beginning
+		option := "Equals"
+		if f.Key == types.ParametersFilterKeyName {
+			option = "BeginsWith"
+		}
+		filters = append(filters, types.ParameterStringFilter{Key: aws.String(string(f.Key)), Option: &option, Values: f.Values})
+	}
+	if n := aws.ToInt32(in.MaxResults); n < 0 || n > 50 {
+		return nil, wire.Errorf("ValidationException", "MaxResults is %d; 1 to 50 are allowed", n)
+	}
+	at := scope.KeyOf(s.caller(ctx, optFns))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := []types.ParameterMetadata{}
+	for _, name := range slices.Sorted(maps.Keys(s.params[at])) {
+		p := s.params[at][name]
+		v, has := p.current()
+		if !has {
+			continue
+		}
+		keep, err := described(p, v, filters)
+		if err != nil {
+			return nil, err
+		}
+		if !keep {
+			continue
+		}
+		found = append(found, types.ParameterMetadata{
+			Name: aws.String(name), ARN: aws.String(parameterARN(at, name)), Type: v.Type, DataType: scope.Optional(v.DataType), Tier: v.Tier,
+			Version: v.Number, Description: scope.Optional(v.Description), KeyId: scope.Optional(v.KeyID), AllowedPattern: scope.Optional(v.AllowedPattern),
+			LastModifiedDate: aws.Time(v.Modified), LastModifiedUser: scope.Optional(v.By), Policies: []types.ParameterInlinePolicy{},
+		})
+	}
+	page, next, err := scope.Page(found, aws.ToString(in.NextToken), limitOf(in.MaxResults, 10))
+	if err != nil {
+		return nil, err
+	}
+	return &ssm.DescribeParametersOutput{Parameters: page, NextToken: token(next)}, nil
+}
+
+// described applies the filters that DescribeParameters takes.
+func described(p *parameter, v version, filters []types.ParameterStringFilter) (bool, error) {
+	for _, f := range filters {
+		key, option := aws.ToString(f.Key), aws.ToString(f.Option)
+		has := func(value string) bool {
+			return slices.ContainsFunc(f.Values, func(want string) bool {
+				switch option {
+				case "BeginsWith":
+					return strings.HasPrefix(value, want) || strings.HasPrefix(value, "/"+want)
+				case "Contains":
+					return strings.Contains(value, want)
+				}
+				return value == want || strings.TrimPrefix(value, "/") == want
+			})
+		}
+		var keep bool
+		switch {
+		case key == "Name":
+			keep = has(p.Name)
+		case key == "Type":
+			keep = has(string(v.Type))
+		case key == "KeyId":
+			keep = has(v.KeyID)
+		case key == "DataType":
+			keep = has(v.DataType)
+		case key == "Tier":
+			keep = has(string(v.Tier))
+		case key == "Path":
+			keep = slices.ContainsFunc(f.Values, func(path string) bool {
+				rest, below := strings.CutPrefix(p.Name, strings.TrimSuffix(path, "/")+"/")
+				return below && (option == "Recursive" || !strings.Contains(rest, "/"))
+			})
+		case strings.HasPrefix(key, "tag:"):
+			value, tagged := p.Tags[strings.TrimPrefix(key, "tag:")]
+			keep = tagged && (len(f.Values) == 0 || has(value))
+		default:
+			return false, &types.InvalidFilterKey{Message: aws.String(fmt.Sprintf("Filter %q is not one of Name, Type, KeyId, DataType, Tier, Path, tag:NAME.", key))}
+		}
+		if !keep {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // GetParameterHistory lists all versions, oldest first.

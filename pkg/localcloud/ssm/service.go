@@ -136,6 +136,7 @@ func (s *Service) Wire() wire.Service {
 			"DescribeInstanceInformation": wire.Op(s.DescribeInstanceInformation),
 			"GetCommandInvocation":        wire.Op(s.GetCommandInvocation),
 			"GetParameter":                wire.Op(s.GetParameter),
+			"DescribeParameters":          wire.Op(s.DescribeParameters),
 			"GetParameterHistory":         wire.Op(s.GetParameterHistory),
 			"GetParameters":               wire.Op(s.GetParameters),
 			"GetParametersByPath":         wire.Op(s.GetParametersByPath),

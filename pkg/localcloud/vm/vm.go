@@ -6,6 +6,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"time"
 )
@@ -71,6 +72,12 @@ type Machine interface {
 	Kill() error
 	// Done is closed when the machine has ended, for whatever reason.
 	Done() <-chan struct{}
+}
+
+// Dialer is a Machine whose guest this process can reach over the network.
+type Dialer interface {
+	// Dial connects to a TCP port of the guest.
+	Dial(ctx context.Context, port uint16) (net.Conn, error)
 }
 
 // Command is a program run in the guest as root.

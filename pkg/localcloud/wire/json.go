@@ -247,9 +247,9 @@ func mismatch(path, want string, value any) error {
 	return fmt.Errorf("%s: %s where %s belongs", path, got, want)
 }
 
-func (c jsonCodec) encode(_ *call, output reflect.Value) ([]byte, error) {
+func (c jsonCodec) encode(in *call, output reflect.Value) ([]byte, error) {
 	var body bytes.Buffer
-	if err := c.write(&body, output); err != nil {
+	if err := c.writeOutput(&body, in, output); err != nil {
 		return nil, err
 	}
 	return body.Bytes(), nil

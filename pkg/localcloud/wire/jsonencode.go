@@ -14,6 +14,11 @@ import (
 	"github.com/aws/smithy-go/document"
 )
 
+// writeOutput appends the output of a call; in is nil for a REST service.
+func (c jsonCodec) writeOutput(b *bytes.Buffer, in *call, v reflect.Value) error {
+	return c.writeMembers(b, in, v, true)
+}
+
 // write appends v as AWS's JSON has it: nil members left out, times in epoch
 // seconds, blobs in base64.
 func (c jsonCodec) write(b *bytes.Buffer, v reflect.Value) error {
@@ -56,11 +61,15 @@ func (c jsonCodec) writeStruct(b *bytes.Buffer, v reflect.Value) error {
 		b.WriteString(epochSeconds(t))
 		return nil
 	}
+	return c.writeMembers(b, nil, v, false)
+}
+
+func (c jsonCodec) writeMembers(b *bytes.Buffer, in *call, v reflect.Value, top bool) error {
 	b.WriteByte('{')
 	first := true
 	for _, f := range members(v.Type()) {
 		value := v.FieldByIndex(f.Index)
-		if absent(value) {
+		if !sends(in, v.Type(), f, value, top) {
 			continue
 		}
 		if !first {

@@ -82,7 +82,7 @@ func (c queryCodec) encode(in *call, output reflect.Value) ([]byte, error) {
 	} else {
 		fmt.Fprintf(&b, `<%sResponse xmlns="%s"><%sResult>`, in.operation, in.namespace(), in.operation)
 	}
-	if err := c.writeMembers(&b, output); err != nil {
+	if err := c.writeMembers(&b, in, output, true); err != nil {
 		return nil, err
 	}
 	if !c.ec2 {

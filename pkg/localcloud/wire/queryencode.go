@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-func (c queryCodec) writeMembers(b *bytes.Buffer, v reflect.Value) error {
+func (c queryCodec) writeMembers(b *bytes.Buffer, in *call, v reflect.Value, top bool) error {
 	for _, f := range members(v.Type()) {
 		value := v.FieldByIndex(f.Index)
-		if absent(value) {
+		if !sends(in, v.Type(), f, value, top) {
 			continue
 		}
 		name, item := f.Name, "member"
@@ -39,7 +39,7 @@ func (c queryCodec) writeMember(b *bytes.Buffer, name, item string, v reflect.Va
 	switch v.Kind() {
 	case reflect.Struct:
 		fmt.Fprintf(b, "<%s>", name)
-		if err := c.writeMembers(b, v); err != nil {
+		if err := c.writeMembers(b, nil, v, false); err != nil {
 			return err
 		}
 		fmt.Fprintf(b, "</%s>", name)

@@ -61,7 +61,7 @@ func EncodeJSON(output any) ([]byte, error) {
 		v = v.Elem()
 	}
 	var b bytes.Buffer
-	if err := (jsonCodec{}).write(&b, v); err != nil {
+	if err := (jsonCodec{}).writeOutput(&b, nil, v); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

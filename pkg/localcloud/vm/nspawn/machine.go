@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +35,7 @@ type machine struct {
 	in      vm.Launch
 	tools   tools
 	process *process.Process
+	network *network.Network
 	done    chan struct{}
 
 	mu     sync.Mutex
@@ -108,7 +110,7 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 		port.Close()
 		return nil, errors.Join(err, namespace.close())
 	}
-	m := &machine{in: in, tools: d.tools, process: container, done: make(chan struct{})}
+	m := &machine{in: in, tools: d.tools, process: container, network: d.network, done: make(chan struct{})}
 	go func() {
 		<-container.Done()
 		port.Close()
@@ -117,6 +119,11 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 		close(m.done)
 	}()
 	return m, nil
+}
+
+// Dial implements vm.Dialer.
+func (m *machine) Dial(ctx context.Context, port uint16) (net.Conn, error) {
+	return m.network.Dial(ctx, m.in.PrivateIP, port)
 }
 
 // launch starts the container; its console is the output of systemd-nspawn.

@@ -32,7 +32,13 @@ type machine struct {
 	process *process.Process
 	agent   *agent.Client
 	sockets sockets
+	network *network.Network
 	done    chan struct{}
+}
+
+// Dial implements vm.Dialer.
+func (m *machine) Dial(ctx context.Context, port uint16) (net.Conn, error) {
+	return m.network.Dial(ctx, m.in.PrivateIP, port)
 }
 
 // Start implements vm.Driver.
@@ -91,7 +97,8 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 		return nil, errors.Join(err, conn.Close(), qemu.Kill())
 	}
 	m := &machine{
-		in: in, process: qemu, sockets: s, done: make(chan struct{}),
+		network: d.network,
+		in:      in, process: qemu, sockets: s, done: make(chan struct{}),
 		agent: agent.New(func(ctx context.Context) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", s.agent)
 		}),

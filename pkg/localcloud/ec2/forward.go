@@ -1,0 +1,132 @@
+package ec2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+)
+
+// sshPort is the port of a guest that its public address leads to.
+const sshPort = 22
+
+// publicAddress is the loopback address of this machine that stands for an
+// instance's public one: 127.31.x.y for the private 172.31.x.y. The whole of
+// 127.0.0.0/8 is loopback on Linux, so every instance has port 22 of its own.
+func publicAddress(private string) (netip.Addr, error) {
+	ip, err := netip.ParseAddr(private)
+	if err != nil || !ip.Is4() {
+		return netip.Addr{}, fmt.Errorf("%q is no IPv4 address", private)
+	}
+	b := ip.As4()
+	b[0] = 127
+	return netip.AddrFrom4(b), nil
+}
+
+// forward leads connections to a loopback address into a guest.
+type forward struct {
+	listener net.Listener
+	dialer   vm.Dialer
+	ctx      context.Context // ends with the machine
+	cancel   context.CancelFunc
+	work     sync.WaitGroup
+}
+
+// openForward listens on the public address of an instance. Nil: its guests
+// cannot be reached, or the port cannot be opened.
+func (s *Service) openForward(i *instance, m vm.Machine) *forward {
+	dialer, ok := m.(vm.Dialer)
+	if !ok {
+		return nil
+	}
+	address, err := publicAddress(aws.ToString(i.PrivateIpAddress))
+	if err == nil {
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", netip.AddrPortFrom(address, sshPort).String()); err == nil {
+			ctx, cancel := context.WithCancel(context.Background())
+			f := &forward{listener: listener, dialer: dialer, ctx: ctx, cancel: cancel}
+			f.work.Go(f.accept)
+			return f
+		}
+	}
+	s.cfg.Logger.Warn("the instance gets no public address: this machine's loopback port cannot be opened (ports below 1024 need root)",
+		"instance", aws.ToString(i.InstanceId), "error", err)
+	return nil
+}
+
+func (f *forward) address() string {
+	return f.listener.Addr().(*net.TCPAddr).IP.String() // it listens on TCP
+}
+
+func (f *forward) accept() {
+	for {
+		client, err := f.listener.Accept()
+		if err != nil {
+			return // closed
+		}
+		f.work.Go(func() { f.serve(client) })
+	}
+}
+
+// serve copies both ways until either side ends. A guest that does not take the
+// connection yet has the client's closed, as a machine that boots does.
+func (f *forward) serve(client net.Conn) {
+	defer func() { _ = client.Close() }()
+	guest, err := f.dialer.Dial(f.ctx, sshPort)
+	if err != nil {
+		return
+	}
+	defer func() { _ = guest.Close() }()
+	stop := context.AfterFunc(f.ctx, func() { _, _ = client.Close(), guest.Close() })
+	defer stop()
+	done := make(chan struct{}, 2)
+	pipe := func(to, from net.Conn) {
+		_, _ = io.Copy(to, from) // ends when either side does
+		if half, ok := to.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+		}
+		done <- struct{}{}
+	}
+	go pipe(guest, client)
+	go pipe(client, guest)
+	<-done
+	<-done
+}
+
+func (f *forward) close() error {
+	if f == nil {
+		return nil
+	}
+	f.cancel()
+	err := f.listener.Close()
+	f.work.Wait()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// setPublic shows or takes away an instance's public address. s.mu is held.
+func (i *instance) setPublic(address string) {
+	i.PublicIpAddress = nil
+	for n := range i.NetworkInterfaces {
+		i.NetworkInterfaces[n].Association = nil
+	}
+	if address == "" {
+		return
+	}
+	i.PublicIpAddress = aws.String(address)
+	for n := range i.NetworkInterfaces {
+		i.NetworkInterfaces[n].Association = &types.InstanceNetworkInterfaceAssociation{
+			PublicIp: aws.String(address), IpOwnerId: aws.String("amazon"), PublicDnsName: aws.String(""),
+		}
+	}
+}
