@@ -357,8 +357,8 @@ func TestEveryShippedRecipeIsBakedOnTheBaseOfItsFamilyAndArchitecture(t *testing
 	f := simFactory(t, nil)
 	want := map[string]string{
 		"al2023-docker":       "al2023-ami-kernel-default-x86_64-simulated",
-		"debian-12-docker":    "debian-12-amd64-simulated",
-		"debian-13-docker":    "debian-13-amd64-simulated",
+		"debian-12-docker":    "debian-12-amd64-20260101-5085-simulated",
+		"debian-13-docker":    "debian-13-amd64-20260101-3448-simulated",
 		"ubuntu-24.04-docker": "ubuntu-noble-24.04-amd64-server-simulated",
 	}
 	sources := map[string]string{}

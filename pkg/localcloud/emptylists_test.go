@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -75,15 +76,23 @@ func TestEmptyListsAreSent(t *testing.T) {
 			return err
 		}, []string{"<keySet></keySet>"}, nil},
 		"EC2: of attributes, the one asked for": {func(ctx context.Context) error {
-			_, err := ec2.NewFromConfig(cfg).DescribeImageAttribute(ctx, &ec2.DescribeImageAttributeInput{ImageId: aws.String(image), Attribute: "description"})
+			_, err := ec2.NewFromConfig(cfg).DescribeInstanceAttribute(ctx, &ec2.DescribeInstanceAttributeInput{
+				InstanceId: started.Instances[0].InstanceId, Attribute: ec2types.InstanceAttributeNameInstanceType,
+			})
 			return err
-		}, nil, []string{"launchPermission", "productCodes"}},
+		}, []string{"<instanceType><value>t3.micro</value></instanceType>"}, []string{"groupSet", "productCodes", "blockDeviceMapping"}},
 		"SSM: parameters that are not there": {func(ctx context.Context) error {
 			_, err := ssm.NewFromConfig(cfg).GetParameters(ctx, &ssm.GetParametersInput{Names: []string{"/none"}})
 			return err
 		}, []string{`"Parameters":[]`, `"InvalidParameters":["/none"]`}, nil},
 		"SSM: parameters by path": {func(ctx context.Context) error {
 			_, err := ssm.NewFromConfig(cfg).GetParametersByPath(ctx, &ssm.GetParametersByPathInput{Path: aws.String("/none")})
+			return err
+		}, []string{`"Parameters":[]`}, nil},
+		"SSM: described parameters": {func(ctx context.Context) error {
+			_, err := ssm.NewFromConfig(cfg).DescribeParameters(ctx, &ssm.DescribeParametersInput{ParameterFilters: []ssmtypes.ParameterStringFilter{
+				{Key: aws.String("Name"), Option: aws.String("BeginsWith"), Values: []string{"/none"}},
+			}})
 			return err
 		}, []string{`"Parameters":[]`}, nil},
 		"SSM: commands": {func(ctx context.Context) error {
@@ -98,10 +107,13 @@ func TestEmptyListsAreSent(t *testing.T) {
 			_, err := eventbridge.NewFromConfig(cfg).ListRules(ctx, &eventbridge.ListRulesInput{})
 			return err
 		}, []string{`"Rules":[]`}, nil},
-		"KMS: keys": {func(ctx context.Context) error {
-			_, err := kms.NewFromConfig(cfg).ListKeys(ctx, &kms.ListKeysInput{})
+		"KMS: grants": {func(ctx context.Context) error {
+			keys, err := kms.NewFromConfig(cfg).ListKeys(ctx, &kms.ListKeysInput{})
+			if err == nil {
+				_, err = kms.NewFromConfig(cfg).ListGrants(ctx, &kms.ListGrantsInput{KeyId: keys.Keys[0].KeyId})
+			}
 			return err
-		}, []string{`"Keys":[]`}, nil},
+		}, []string{`"Grants":[]`}, nil},
 		"IAM: instance profiles": {func(ctx context.Context) error {
 			_, err := iam.NewFromConfig(cfg).ListInstanceProfiles(ctx, &iam.ListInstanceProfilesInput{PathPrefix: aws.String("/none/")})
 			return err

@@ -1,7 +1,9 @@
 package rehearsal
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -88,6 +90,21 @@ func bases() []base {
 		return 1
 	})
 	return out
+}
+
+// published is the name under which the owner publishes such an image. Debian's
+// end in the day and the number of the build, debian-12-amd64-20260101-0042
+// (https://wiki.debian.org/Cloud/AmazonEC2Image): Packer templates and recipes
+// search for debian-12-amd64-*. The number here comes of the image's digest.
+func (b base) published() string {
+	if b.owner != debianOwner {
+		return b.name
+	}
+	var serial uint64
+	if len(b.digest) >= 8 {
+		serial, _ = strconv.ParseUint(b.digest[:8], 16, 64) // a digest is hexadecimal
+	}
+	return fmt.Sprintf("%s-%s-%04d", b.name, b.created.UTC().Format("20060102"), serial%10000)
 }
 
 // available says whether guests of a kind can boot the base.

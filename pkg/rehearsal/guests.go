@@ -117,6 +117,7 @@ func (f *Factory) prepare(ctx context.Context, b *base) error {
 		return err
 	}
 	b.dir, b.digest, b.created = image.Dir, image.Digest, image.Created
+	b.name = b.published()
 	return nil
 }
 
@@ -128,8 +129,8 @@ func (f *Factory) simulatedBase(b *base) error {
 	}
 	sum := sha256.Sum256([]byte("simulated " + b.name))
 	b.dir, b.digest = dir, hex.EncodeToString(sum[:])
-	b.name += "-simulated"
 	b.created = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	b.name = b.published() + "-simulated"
 	return vm.WriteImage(dir, vm.ImageInfo{Kind: vm.Simulated, VolumeGiB: 2, SHA256: b.digest})
 }
 

@@ -58,7 +58,9 @@ func (s *Service) sortedInstances(c wire.Caller) []*instance {
 // view is the instance as describes show it, safe to hand out.
 func (i *instance) view() types.Instance {
 	out := i.Instance
-	out.Tags = slices.Clone(i.Tags)
+	if out.Tags = slices.Clone(i.Tags); len(out.Tags) == 0 {
+		out.Tags = nil // EC2 shows no empty list of tags
+	}
 	return out
 }
 

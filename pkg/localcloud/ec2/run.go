@@ -90,7 +90,7 @@ func (s *Service) newInstance(l *launch, reservation string, index int) (*instan
 		Placement:        &types.Placement{AvailabilityZone: aws.String(l.subnet.zone), GroupName: aws.String(""), Tenancy: types.TenancyDefault},
 		Monitoring:       &types.Monitoring{State: types.MonitoringStateDisabled},
 		PrivateIpAddress: aws.String(ip), PrivateDnsName: aws.String(privateDNSName(ip, i.Region)), PublicDnsName: aws.String(""),
-		VpcId: aws.String(l.subnet.vpc), SubnetId: aws.String(l.subnet.id), SecurityGroups: l.groups,
+		VpcId: aws.String(l.subnet.vpc), SubnetId: aws.String(l.subnet.id), SecurityGroups: l.groups, ProductCodes: []types.ProductCode{},
 		RootDeviceName: l.image.RootDeviceName, RootDeviceType: types.DeviceTypeEbs,
 		BlockDeviceMappings: []types.InstanceBlockDeviceMapping{{
 			DeviceName: l.image.RootDeviceName,

@@ -2,7 +2,7 @@
 
 package wire
 
-// ec2Names are the exceptions among the members of 58 operations, by "Shape.Member".
+// ec2Names are the exceptions among the members of 64 operations, by "Shape.Member".
 var ec2Names = map[string]ec2Name{
 	"AuthorizeSecurityGroupIngressInput.TagSpecifications":              {request: "TagSpecification"},
 	"AuthorizeSecurityGroupIngressOutput.SecurityGroupRules":            {response: "securityGroupRuleSet"},
@@ -13,6 +13,11 @@ var ec2Names = map[string]ec2Name{
 	"CopyImageInput.TagSpecifications":                                  {request: "TagSpecification"},
 	"CreateImageInput.BlockDeviceMappings":                              {request: "BlockDeviceMapping"},
 	"CreateImageInput.TagSpecifications":                                {request: "TagSpecification"},
+	"CreateKeyPairInput.TagSpecifications":                              {request: "TagSpecification"},
+	"CreateKeyPairOutput.Tags":                                          {response: "tagSet"},
+	"CreateSecurityGroupInput.Description":                              {request: "GroupDescription"},
+	"CreateSecurityGroupInput.TagSpecifications":                        {request: "TagSpecification"},
+	"CreateSecurityGroupOutput.Tags":                                    {response: "tagSet"},
 	"CreateTagsInput.Resources":                                         {request: "ResourceId"},
 	"CreateTagsInput.Tags":                                              {request: "Tag"},
 	"CreateVpcEndpointInput.RouteTableIds":                              {request: "RouteTableId"},
@@ -37,6 +42,10 @@ var ec2Names = map[string]ec2Name{
 	"DescribeImagesInput.ImageIds":                                      {request: "ImageId"},
 	"DescribeImagesInput.Owners":                                        {request: "Owner"},
 	"DescribeImagesOutput.Images":                                       {response: "imagesSet"},
+	"DescribeInstanceAttributeOutput.BlockDeviceMappings":               {response: "blockDeviceMapping"},
+	"DescribeInstanceAttributeOutput.Groups":                            {response: "groupSet"},
+	"DescribeInstanceAttributeOutput.KernelId":                          {response: "kernel"},
+	"DescribeInstanceAttributeOutput.RamdiskId":                         {response: "ramdisk"},
 	"DescribeInstanceStatusInput.Filters":                               {request: "Filter"},
 	"DescribeInstanceStatusInput.InstanceIds":                           {request: "InstanceId"},
 	"DescribeInstanceStatusOutput.InstanceStatuses":                     {response: "instanceStatusSet"},
@@ -105,6 +114,8 @@ var ec2Names = map[string]ec2Name{
 	"ImageCriterionRequest.ImageProviders":                              {request: "ImageProvider"},
 	"ImageCriterionRequest.ImageWatermarks":                             {request: "ImageWatermark"},
 	"ImageCriterionRequest.MarketplaceProductCodes":                     {request: "MarketplaceProductCode"},
+	"ImportKeyPairInput.TagSpecifications":                              {request: "TagSpecification"},
+	"ImportKeyPairOutput.Tags":                                          {response: "tagSet"},
 	"InferenceAcceleratorInfo.Accelerators":                             {item: "member"},
 	"Instance.BlockDeviceMappings":                                      {response: "blockDeviceMapping"},
 	"Instance.ElasticGpuAssociations":                                   {response: "elasticGpuAssociationSet"},

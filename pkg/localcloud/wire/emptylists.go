@@ -20,7 +20,8 @@ import (
 // sends says whether a member is written. top is set for the output structure.
 func sends(in *call, shape reflect.Type, f reflect.StructField, v reflect.Value, top bool) bool {
 	if !absent(v) {
-		return true
+		// The services hand out empty lists of tags here and there, EC2 never does.
+		return top || f.Name != "Tags" || v.Kind() != reflect.Slice || v.Len() > 0 || !strings.HasPrefix(shapeName(shape), "ec2.")
 	}
 	if v.Kind() != reflect.Slice || v.Type().Elem().Kind() == reflect.Uint8 {
 		return false
