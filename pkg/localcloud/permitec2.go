@@ -207,6 +207,9 @@ func (a asker) runInstances(in *sdkec2.RunInstancesInput) []iam.Request {
 	}
 	out = append(out, a.chosen(action, "subnet", subnets)...)
 	out = append(out, a.chosen(action, "security-group", groups)...)
+	if in.KeyName != nil {
+		out = append(out, iam.Request{Action: action, Resource: a.arn("ec2", a.who.Account, "key-pair/"+*in.KeyName), Context: iam.Context(map[string][]string{"ec2:Region": {a.who.Region}})})
+	}
 	out = append(out, a.made(action, in.TagSpecifications, ec2types.ResourceTypeInstance, ec2types.ResourceTypeVolume, ec2types.ResourceTypeNetworkInterface)...)
 	out = append(out, a.tagging("RunInstances", in.TagSpecifications)...)
 	out = append(out, a.passRole(in.IamInstanceProfile)...)

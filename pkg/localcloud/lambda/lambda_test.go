@@ -635,6 +635,8 @@ func TestFunctionsMadeOverTheAPI(t *testing.T) {
 		in.Environment.Variables = map[string]string{"VALUE": strings.Repeat("x", 4096-len(`{"VALUE":""}`))}
 	})
 	require.NoError(t, err, "an environment of just 4 KB")
+	_, err = c.DeleteFunction(ctx, &awslambda.DeleteFunctionInput{FunctionName: aws.String("full")})
+	require.NoError(t, err)
 
 	made, err := create(nil)
 	require.NoError(t, err)

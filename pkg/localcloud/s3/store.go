@@ -245,6 +245,12 @@ func (s *store) PutObject(bucketName, key string, meta map[string]string, input 
 	return gofakes3.PutObjectResult{VersionID: gofakes3.VersionID(stored.VersionID)}, err
 }
 
+// noSuchKey is gofakes3's error with S3's message: without one, boto3 prints
+// "Unknown".
+func noSuchKey() error {
+	return gofakes3.ErrorMessage(gofakes3.ErrNoSuchKey, "The specified key does not exist.")
+}
+
 func (s *store) put(bucketName, key string, o object, conditions *gofakes3.PutConditions) (object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -261,7 +267,7 @@ func (s *store) put(bucketName, key string, o object, conditions *gofakes3.PutCo
 		if conditions.IfMatch != nil && !info.Exists {
 			// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html:
 			// If-Match of a key that does not exist is 404, not 412.
-			return object{}, gofakes3.KeyNotFound(key)
+			return object{}, noSuchKey()
 		}
 		if err := gofakes3.CheckPutConditions(conditions, info); err != nil {
 			return object{}, err
@@ -352,7 +358,7 @@ func (s *store) get(bucketName, key string, request *gofakes3.ObjectRangeRequest
 	}
 	o, ok := b.current(key)
 	if !ok {
-		return nil, gofakes3.KeyNotFound(key)
+		return nil, noSuchKey()
 	}
 	return s.open(key, o, request, body)
 }
