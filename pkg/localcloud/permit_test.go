@@ -3,6 +3,7 @@ package localcloud_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +114,10 @@ func calls(t *testing.T, c *localcloud.Cloud) map[string]permitted {
 	require.NoError(t, err)
 	key, err := c.KMS.CreateKey(ctx, &sdkkms.CreateKeyInput{})
 	require.NoError(t, err)
+	_, err = c.EC2.CreateKeyPair(ctx, &sdkec2.CreateKeyPairInput{KeyName: aws.String("login")})
+	require.NoError(t, err)
+	group, err := c.EC2.CreateSecurityGroup(ctx, &sdkec2.CreateSecurityGroupInput{GroupName: aws.String("there"), Description: aws.String("x")})
+	require.NoError(t, err)
 
 	const ec2ARN = "arn:aws:ec2:" + region + ":" + account + ":"
 	const imageARN = "arn:aws:ec2:" + region + "::image/"
@@ -137,6 +142,36 @@ func calls(t *testing.T, c *localcloud.Cloud) map[string]permitted {
 		return sdks3.NewFromConfig(cfg, func(o *sdks3.Options) { o.UsePathStyle = true })
 	}
 	return map[string]permitted{
+		"making a key pair": {func(cfg aws.Config) error {
+			_, err := sdkec2.NewFromConfig(cfg).CreateKeyPair(ctx, &sdkec2.CreateKeyPairInput{KeyName: aws.String("packer")})
+			return err
+		}, []string{"ec2:CreateKeyPair " + ec2ARN + "key-pair/packer"}},
+		"deleting a key pair": {func(cfg aws.Config) error {
+			_, err := sdkec2.NewFromConfig(cfg).DeleteKeyPair(ctx, &sdkec2.DeleteKeyPairInput{KeyName: aws.String("other")})
+			return err
+		}, []string{"ec2:DeleteKeyPair " + ec2ARN + "key-pair/other"}},
+		"launching with a key pair": {func(cfg aws.Config) error {
+			_, err := sdkec2.NewFromConfig(cfg).RunInstances(ctx, launch(func(in *sdkec2.RunInstancesInput) { in.KeyName = aws.String("login") }))
+			return err
+		}, append(slices.Clone(toLaunch), "ec2:RunInstances "+ec2ARN+"key-pair/login")},
+		"making a security group": {func(cfg aws.Config) error {
+			_, err := sdkec2.NewFromConfig(cfg).CreateSecurityGroup(ctx, &sdkec2.CreateSecurityGroupInput{GroupName: aws.String("packer"), Description: aws.String("x")})
+			return err
+		}, []string{"ec2:CreateSecurityGroup " + ec2ARN + "security-group/*"}},
+		"letting a port in": {func(cfg aws.Config) error {
+			_, err := sdkec2.NewFromConfig(cfg).AuthorizeSecurityGroupIngress(ctx, &sdkec2.AuthorizeSecurityGroupIngressInput{
+				GroupId: group.GroupId, IpProtocol: aws.String("tcp"), FromPort: aws.Int32(22), ToPort: aws.Int32(22), CidrIp: aws.String("0.0.0.0/0"),
+			})
+			return err
+		}, []string{"ec2:AuthorizeSecurityGroupIngress " + ec2ARN + "security-group/" + *group.GroupId}},
+		"an attribute of an instance": {func(cfg aws.Config) error {
+			_, err := sdkec2.NewFromConfig(cfg).DescribeInstanceAttribute(ctx, &sdkec2.DescribeInstanceAttributeInput{InstanceId: aws.String(instance), Attribute: ec2types.InstanceAttributeNameInstanceType})
+			return err
+		}, []string{"ec2:DescribeInstanceAttribute " + ec2ARN + "instance/" + instance}},
+		"describing parameters": {func(cfg aws.Config) error {
+			_, err := sdkssm.NewFromConfig(cfg).DescribeParameters(ctx, &sdkssm.DescribeParametersInput{})
+			return err
+		}, []string{"ssm:DescribeParameters *"}},
 		"listing images": {func(cfg aws.Config) error {
 			_, err := sdkec2.NewFromConfig(cfg).DescribeImages(ctx, &sdkec2.DescribeImagesInput{})
 			return err
