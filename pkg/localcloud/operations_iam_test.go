@@ -75,6 +75,8 @@ func TestEveryOperationOfIAMOverTheWire(t *testing.T) {
 	must[*iam.CreateInstanceProfileOutput](t)(client.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: profile}))
 	must[*iam.AddRoleToInstanceProfileOutput](t)(client.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: profile, RoleName: name}))
 	assert.Equal(t, *role.Arn, *must[*iam.GetInstanceProfileOutput](t)(client.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: profile})).InstanceProfile.Roles[0].Arn)
+	assert.Len(t, must[*iam.ListInstanceProfilesOutput](t)(client.ListInstanceProfiles(ctx, &iam.ListInstanceProfilesInput{})).InstanceProfiles, 1)
+	assert.Empty(t, must[*iam.ListInstanceProfilesOutput](t)(client.ListInstanceProfiles(ctx, &iam.ListInstanceProfilesInput{PathPrefix: aws.String("/elsewhere/")})).InstanceProfiles)
 	assert.Len(t, must[*iam.ListInstanceProfilesForRoleOutput](t)(client.ListInstanceProfilesForRole(ctx, &iam.ListInstanceProfilesForRoleInput{RoleName: name})).InstanceProfiles, 1)
 	_, err = client.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: name})
 	var conflict *iamtypes.DeleteConflictException

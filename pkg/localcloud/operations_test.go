@@ -127,6 +127,16 @@ func TestEveryOperationOfSSMOverTheWire(t *testing.T) {
 	}, time.Minute, 20*time.Millisecond, "the image is looked up in EC2")
 	assert.Len(t, must[*ssm.GetParametersOutput](t)(client.GetParameters(ctx, &ssm.GetParametersInput{Names: []string{"/golden/latest"}})).Parameters, 1)
 	assert.Len(t, must[*ssm.GetParametersByPathOutput](t)(client.GetParametersByPath(ctx, &ssm.GetParametersByPathInput{Path: aws.String("/golden")})).Parameters, 1)
+	described := must[*ssm.DescribeParametersOutput](t)(client.DescribeParameters(ctx, &ssm.DescribeParametersInput{ParameterFilters: []ssmtypes.ParameterStringFilter{
+		{Key: aws.String("Path"), Values: []string{"/golden"}}, {Key: aws.String("Type"), Values: []string{"String"}}, {Key: aws.String("tag:a"), Values: []string{"b"}},
+	}})).Parameters
+	if assert.Len(t, described, 1) {
+		assert.Equal(t, "/golden/latest", *described[0].Name)
+		assert.Equal(t, "aws:ec2:image", *described[0].DataType)
+	}
+	assert.Empty(t, must[*ssm.DescribeParametersOutput](t)(client.DescribeParameters(ctx, &ssm.DescribeParametersInput{ParameterFilters: []ssmtypes.ParameterStringFilter{
+		{Key: aws.String("Name"), Option: aws.String("BeginsWith"), Values: []string{"/silver"}},
+	}})).Parameters)
 	must[*ssm.LabelParameterVersionOutput](t)(client.LabelParameterVersion(ctx, &ssm.LabelParameterVersionInput{Name: aws.String("/golden/latest"), Labels: []string{"stable"}}))
 	assert.Equal(t, []string{"stable"}, must[*ssm.GetParameterHistoryOutput](t)(client.GetParameterHistory(ctx, &ssm.GetParameterHistoryInput{Name: aws.String("/golden/latest")})).Parameters[0].Labels)
 	must[*ssm.AddTagsToResourceOutput](t)(client.AddTagsToResource(ctx, &ssm.AddTagsToResourceInput{ResourceType: "Parameter", ResourceId: aws.String("/golden/latest"), Tags: []ssmtypes.Tag{{Key: aws.String("c"), Value: aws.String("d")}}}))

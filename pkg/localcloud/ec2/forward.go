@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -117,6 +118,7 @@ func (f *forward) close() error {
 // setPublic shows or takes away an instance's public address. s.mu is held.
 func (i *instance) setPublic(address string) {
 	i.PublicIpAddress = nil
+	i.NetworkInterfaces = slices.Clone(i.NetworkInterfaces) // views have the old ones
 	for n := range i.NetworkInterfaces {
 		i.NetworkInterfaces[n].Association = nil
 	}

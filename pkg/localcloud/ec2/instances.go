@@ -124,6 +124,8 @@ func instanceFilters() filterTable[*instance] {
 		"availability-zone":            func(i *instance) []string { return one(i.Placement.AvailabilityZone) },
 		"client-token":                 func(i *instance) []string { return one(i.ClientToken) },
 		"owner-id":                     func(i *instance) []string { return []string{i.Account} },
+		"ip-address":                   func(i *instance) []string { return one(i.PublicIpAddress) },
+		"key-name":                     func(i *instance) []string { return one(i.KeyName) },
 		"private-ip-address":           func(i *instance) []string { return one(i.PrivateIpAddress) },
 		"private-dns-name":             func(i *instance) []string { return one(i.PrivateDnsName) },
 		"reservation-id":               func(i *instance) []string { return []string{i.ReservationID} },
