@@ -90,9 +90,6 @@ func addKeyAndGroupRules(out map[string]rule) {
 	out["ec2:RevokeSecurityGroupIngress"] = of(func(a asker, in *sdkec2.RevokeSecurityGroupIngressInput) []iam.Request {
 		return group(a, "ec2:RevokeSecurityGroupIngress", in.GroupId)
 	})
-	out["ec2:DescribeInstanceAttribute"] = of(func(a asker, in *sdkec2.DescribeInstanceAttributeInput) []iam.Request {
-		return a.existing("ec2:DescribeInstanceAttribute", aws.ToString(in.InstanceId))
-	})
 	out["ec2:ModifySnapshotAttribute"] = of(func(a asker, in *sdkec2.ModifySnapshotAttributeInput) []iam.Request {
 		return a.existing("ec2:ModifySnapshotAttribute", aws.ToString(in.SnapshotId))
 	})

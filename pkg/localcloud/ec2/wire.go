@@ -28,7 +28,6 @@ func (s *Service) Wire() wire.Service {
 			"DeleteSecurityGroup":                         wire.Op(s.DeleteSecurityGroup),
 			"DescribeInstanceAttribute":                   wire.Op(s.DescribeInstanceAttribute),
 			"DescribeImageAttribute":                      wire.Op(s.DescribeImageAttribute),
-			"DescribeInstanceAttribute":                   wire.Op(s.DescribeInstanceAttribute),
 			"DescribeImages":                              wire.Op(s.DescribeImages),
 			"DescribeInstanceStatus":                      wire.Op(s.DescribeInstanceStatus),
 			"DescribeInstanceTypeOfferings":               wire.Op(s.DescribeInstanceTypeOfferings),
