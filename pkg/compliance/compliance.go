@@ -51,7 +51,8 @@ type Spec struct {
 	When     map[string][]strictyaml.Scalar `yaml:"when"`                              // only if each of these parameters of the component has one of the values
 	Families []string                       `yaml:"families" jsonschema:"minLength=1"` // only in these families
 	Waived   []BuiltIn                      `yaml:"waived"`
-	Goss     Goss                           `yaml:"goss"` // may be missing only where a waiver without conditions stands in
+	Ports    string                         `yaml:"ports" jsonschema:"minLength=1"` // parameter of the component that lists the only ports that may be listened on
+	Goss     Goss                           `yaml:"goss"`                           // may be missing only where a waiver without conditions stands in
 }
 
 // BuiltIn is a waiver that the component itself gives: where its conditions
@@ -65,6 +66,25 @@ type BuiltIn struct {
 // Goss is the part of a goss file that proves a control: resources by type and
 // key, each with its attributes.
 type Goss map[string]map[string]map[string]any
+
+// Forbids says whether a control proves that a package is not installed, or that
+// a service is not enabled. The unit x.service is also called x.
+func (g Goss) Forbids(kind, name string) bool {
+	for key, attributes := range g[kind] {
+		if named, ok := attributes["name"].(string); ok {
+			key = named
+		}
+		if key != name && (kind != "service" || strings.TrimSuffix(key, ".service") != strings.TrimSuffix(name, ".service")) {
+			continue
+		}
+		for _, attribute := range []string{"installed", "enabled"} {
+			if wanted, ok := attributes[attribute].(bool); ok && !wanted {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // AppliesTo says whether the control is one of an image of this family, for a
 // component with these values of its parameters.

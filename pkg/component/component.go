@@ -36,6 +36,8 @@ type Component struct {
 	Packages    []Package            `yaml:"packages"`                                                    // of the distribution, installed before install.sh runs
 	Files       []string             `yaml:"files" jsonschema:"pattern=^/[^ ]+$" hint:"an absolute path"` // that it puts into the image; a directory ends with a slash
 	Services    []string             `yaml:"services"`                                                    // units enabled for first boot
+	Ports       []int                `yaml:"ports" jsonschema:"minimum=1,maximum=65535"`                  // that its services listen on for other machines
+	Refuses     []Refusal            `yaml:"refuses"`                                                     // combinations that install.sh or a control refuses
 
 	Controls []compliance.Spec `yaml:"-"` // from checks.yaml
 	Notes    []string          `yaml:"-"` // names of further pages in the component's directory
@@ -74,8 +76,11 @@ type Parameter struct {
 	Type        string              `yaml:"type" jsonschema:"required,enum=string,enum=bool,enum=int,enum=ports,enum=cidr,enum=pools"` // ports: a list such as 22,443; cidr: 172.26.0.1/24; pools: 10.210.0.0/16:24 …
 	Default     *strictyaml.Scalar  `yaml:"default"`                                                                                   // without it, the recipe must give a value
 	Allowed     []strictyaml.Scalar `yaml:"allowed"`
-	Minimum     *int                `yaml:"minimum"` // of an int
-	Maximum     *int                `yaml:"maximum"` // of an int
+	Minimum     *int                `yaml:"minimum"`                                       // of an int
+	Maximum     *int                `yaml:"maximum"`                                       // of an int
+	Pattern     string              `yaml:"pattern" jsonschema:"minLength=1"`              // regular expression that the whole of a string matches
+	Form        string              `yaml:"form" jsonschema:"minLength=1"`                 // the pattern in words
+	List        string              `yaml:"list" jsonschema:"enum=spaces,enum=semicolons"` // a string is a list: the pattern is that of an item
 	Description string              `yaml:"description" jsonschema:"required,minLength=1"`
 }
 
@@ -142,12 +147,11 @@ func Load(fsys fs.FS, name string) (*Component, report.Problems, error) {
 			c.Notes = append(c.Notes, base)
 		}
 	}
-	if _, err := fs.Stat(fsys, path.Join(dir, "install.sh")); err != nil {
-		problems = append(problems, report.Problem{
-			Severity: report.Error, File: path.Join(dir, "install.sh"), Message: "the component has no install.sh",
-		})
+	more, err = scripts(fsys, dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read component %s: %w", name, err)
 	}
-	return c, problems.Sort(), nil
+	return c, append(problems, more...).Sort(), nil
 }
 
 func (c *Component) check(doc *strictyaml.Document, directory string) report.Problems {
@@ -170,6 +174,7 @@ func (c *Component) check(doc *strictyaml.Document, directory string) report.Pro
 				out = append(out, doc.KeyProblem(at+"."+key, "type: int", "parameter %s is of type %s, which has no %s", name, p.Type, key))
 			}
 		}
+		out = append(out, p.checkForm(doc, at)...)
 		for i, v := range p.Allowed {
 			if message := p.mismatch(string(v)); message != "" {
 				out = append(out, doc.Problem(strictyaml.Index(at+".allowed", i), "", "allowed: %s", message))
@@ -181,7 +186,7 @@ func (c *Component) check(doc *strictyaml.Document, directory string) report.Pro
 			}
 		}
 	}
-	return out
+	return append(out, c.checkRules(doc)...)
 }
 
 // others checks what the component says of other ones: that they exist, and
@@ -192,6 +197,13 @@ func (c *Component) others(fsys fs.FS, doc *strictyaml.Document, names []string)
 		for i, name := range others {
 			if !slices.Contains(names, name) {
 				out = append(out, doc.Problem(strictyaml.Index(list, i), orNone(names), "%s: there is no component %q%s", list, name, didYouMean(name, names)))
+			}
+		}
+	}
+	for i, rule := range c.Refuses {
+		for name := range rule.With {
+			if !slices.Contains(names, name) {
+				out = append(out, doc.KeyProblem(strictyaml.Index("refuses", i)+".with."+name, orNone(names), "refuses: there is no component %q%s", name, didYouMean(name, names)))
 			}
 		}
 	}
@@ -239,6 +251,9 @@ func (c *Component) checks(file string, data []byte) ([]compliance.Spec, report.
 		out = append(out, c.conditions(doc, at, spec)...)
 		if spec.Goss == nil && spec.ID != "" && !slices.ContainsFunc(spec.Waived, func(w compliance.BuiltIn) bool { return len(w.When)+len(w.Families) == 0 }) {
 			out = append(out, doc.Problem(at+".id", "goss, or a waiver without conditions", "%s: goss is required but missing", spec.ID))
+		}
+		if p, ok := c.Parameters[spec.Ports]; spec.Ports != "" && (!ok || p.Type != "ports") {
+			out = append(out, doc.Problem(at+".ports", "a parameter of type ports", "%s: %q is not a parameter of the component that lists ports", spec.ID, spec.Ports))
 		}
 		if !doc.Valid(at + ".goss") {
 			continue

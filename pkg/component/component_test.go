@@ -170,7 +170,7 @@ func TestProblems(t *testing.T) {
 		"a value of two lines":                   {rec, "token: abc", `token: "a\nb"`, `recipes/sample.yaml:12:14: error: parameter token of web: a value must be one line (allowed: text)`},
 		"a family that is not supported":         {rec, "family: debian-12", "family: al2023", `recipes/sample.yaml:10:11: error: component web does not support family al2023 (allowed: debian-12)`},
 		"a waiver of no control":                 {rec, "distribution:", "checks: {waivers: [{control: ABC-01, reason: for the test, approver: a, expires: 2026-12-01}]}\ndistribution:", `recipes/sample.yaml:15:30: error: the image has no control ABC-01 to waive (allowed: SYS-01, WEB-01)`},
-		"a component that misspells a key":       {base, "services:", "service:", `components/base/component.yaml:14:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, proven, order, requires, conflicts, parameters, packages, files, services)`},
+		"a component that misspells a key":       {base, "services:", "service:", `components/base/component.yaml:14:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, proven, order, requires, conflicts, parameters, packages, files, services, ports, refuses)`},
 		"a component without one it requires":    {"components/web/component.yaml", "services:", "requires: [other]\nservices:", `recipes/sample.yaml:10:11: error: component web requires the component other, which the recipe does not list`},
 		"a component before one it requires":     {base, "services:", "requires: [web]\nservices:", `components/base/component.yaml:14:12: error: component base of order 10 requires web, which has order 20 and so is not installed before it (allowed: order: above 20, or another component)`},
 		"a component that requires itself":       {base, "services:", "requires: [base]\nservices:", `components/base/component.yaml:14:12: error: component base of order 10 requires base, which has order 10 and so is not installed before it (allowed: order: above 10, or another component)`},
@@ -383,5 +383,145 @@ func TestPageOfAComponent(t *testing.T) {
 		"| `strict` | bool | `true` | d |", "| `open` | ports | `22` | d |", "| `wait` | int from 1 to 60 | `30` | d |", "| `variant` | base, docker | `docker` | d |", "| SYS-02 | low | t |  |",
 	} {
 		assert.Contains(t, page, line+"\n")
+	}
+}
+
+// withRules is the sample tree with forms, refusals and things that controls forbid.
+func withRules() fstest.MapFS {
+	fsys := edited("components/web/component.yaml", "services:", `packages: [{name: nginx}, {name: httpd, families: [al2023]}]
+ports: [22, 8443]
+refuses:
+  - with: {base: {variant: [base]}}
+    reason: web does not work with variant base
+    instead: "variant: docker of base"
+  - when: {size: [""]}
+    given: [unit]
+    reason: it has no effect without size
+    instead: size too
+  - when: {unit: [k]}
+    missing: [size]
+    reason: a unit is of something
+  - families: [debian-12]
+    when: {unit: [g]}
+    set: [size]
+    reason: Debian 12 has no such sizes
+    instead: "unit: m"
+services:`)
+	text := string(fsys["components/web/component.yaml"].Data)
+	text = strings.Replace(text, "parameters:\n", `parameters:
+  size: {type: string, default: "", pattern: "[1-9][0-9]*[kmg]", form: a number with k m or g, description: d}
+  hosts: {type: string, default: "", list: spaces, pattern: "[a-z]+\\.test", form: a host below test, description: d}
+  unit: {type: string, default: m, allowed: [k, m, g], description: d}
+`, 1)
+	fsys["components/web/component.yaml"].Data = []byte(text)
+	return fsys
+}
+
+func TestWhatABuilderOrTheGateWouldRefuseIsRefusedBefore(t *testing.T) {
+	const (
+		web    = "      token: abc\n"
+		nginx  = "        nginx: {installed: false}"
+		absent = "  - {id: SVC-03, title: Web servers are absent, severity: medium, goss: {package: {nginx: {installed: false}}}}\n"
+		ports  = "  - {id: SVC-08, title: Ports, severity: medium, ports: open, goss: {kernel-param: {a: {value: \"1\"}}}}\n"
+		units  = "  - {id: SVC-09, title: Units, severity: medium, goss: {service: {web: {enabled: false, running: false}}}}\n"
+		waiver = "checks: {waivers: [{control: SVC-03, reason: it is what it serves, approver: a, expires: 2026-12-01}]}\n"
+	)
+	for sentence, tc := range map[string]struct {
+		parameters, base, checks, more string
+		want                           []string
+	}{
+		"nothing is wrong":                      {},
+		"a value of another form":               {parameters: "      size: 10MB\n", want: []string{`parameter size of web: "10MB" does not have the form it must have (allowed: a number with k m or g, or empty)`}},
+		"part of a value has the form":          {parameters: "      size: x10m\n", want: []string{`"x10m" does not have the form`}},
+		"each item of a list":                   {parameters: "      hosts: a.test b.example\n", want: []string{`"b.example" does not have the form it must have (allowed: a host below test, several apart by spaces, or empty)`}},
+		"a list in order":                       {parameters: "      hosts: a.test b.test\n"},
+		"empty is as if it were left out":       {parameters: "      size: ''\n"},
+		"a value that must be given is empty":   {parameters: "      token: ''\n", want: []string{"parameter token of web: it must not be empty"}},
+		"a value without effect":                {parameters: "      unit: g\n", want: []string{"parameter unit of web: it has no effect without size (allowed: size too)"}},
+		"the default, written out":              {parameters: "      unit: m\n"},
+		"a value that needs another":            {parameters: "      unit: k\n", want: []string{"component web needs the parameter size here: a unit is of something", "it has no effect without size"}},
+		"a combination that a family lacks":     {parameters: "      size: 1g\n      unit: g\n", want: []string{"component web: Debian 12 has no such sizes (allowed: unit: m)"}},
+		"another component in another variant":  {base: "    parameters: {variant: base}\n", want: []string{"component web: web does not work with variant base (allowed: variant: docker of base)"}},
+		"a package that a control forbids":      {checks: absent, want: []string{"component web installs the package nginx, which control SVC-03 of component base forbids: Web servers are absent (allowed: a waiver in checks.waivers with control: SVC-03, reason, approver and expires)"}},
+		"a package that the recipe answers for": {checks: absent, more: waiver},
+		"a port that a control forbids":         {checks: ports, want: []string{`component web listens on port 8443, which control SVC-08 of component base forbids: Ports (allowed: parameter open of base with the port, such as "22,8443", or a waiver`}},
+		"a port that the recipe opens":          {checks: ports, base: "    parameters: {open: '22,8443'}\n"},
+		"a service that a control forbids":      {checks: units, want: []string{"component web enables web.service, which control SVC-09 of component base forbids"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			fsys := withRules()
+			text := recipeText
+			if strings.Contains(tc.parameters, "token") {
+				text = strings.Replace(text, web, tc.parameters, 1)
+			} else {
+				text = strings.Replace(text, web, web+tc.parameters, 1)
+			}
+			text = strings.Replace(text, "  - name: base\n", "  - name: base\n"+tc.base, 1)
+			fsys["recipes/sample.yaml"].Data = []byte(strings.Replace(text, "distribution:", tc.more+"distribution:", 1))
+			fsys["components/base/checks.yaml"].Data = []byte(baseChecks + tc.checks)
+			_, problems := selectAll(t, fsys)
+			require.Len(t, problems, len(tc.want), "%v", problems)
+			for i, want := range tc.want {
+				assert.Contains(t, problems[i].String(), want)
+				assert.NotZero(t, problems[i].Line)
+			}
+		})
+	}
+}
+
+func TestScriptsThatBashCannotRun(t *testing.T) {
+	for sentence, tc := range map[string]struct{ text, want string }{
+		"a script":                   {"#!/bin/bash\nset -e\n", ""},
+		"a script by env":            {"#!/usr/bin/env bash\nset -e\n", ""},
+		"without the first line":     {"true\n", ""},
+		"lines of another system":    {"#!/bin/bash\r\ntrue\r\n", "install.sh:1:12: error: the line ends with CRLF or has a carriage return"},
+		"one line of another system": {"#!/bin/bash\ntrue\r\n", "install.sh:2:5: error: the line ends with CRLF"},
+		"a byte order mark":          {"\ufeff#!/bin/bash\n", "install.sh:1:1: error: the file begins with a byte order mark"},
+		"another interpreter":        {"#!/usr/bin/python3\nimport os\n", "install.sh:1:1: error: the first line asks for another interpreter"},
+		"another shell":              {"#!/bin/sh\ntrue\n", "install.sh:1:1: error: the first line asks for another interpreter"},
+		"an if without its end":      {"#!/bin/bash\nif true; then\n\ttrue\n", "install.sh:2:1: error: not valid bash: "},
+		"a quote that is not closed": {"#!/bin/bash\ntrue\necho \"a\n", "install.sh:3:6: error: not valid bash: "},
+		"a parenthesis too many":     {"#!/bin/bash\ntrue )\n", "install.sh:2:6: error: not valid bash: "},
+		"the middle of a change":     {"#!/bin/bash\n<<<<<<< HEAD\ntrue\n", "install.sh:2:"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			for _, file := range []string{"install.sh", "more.sh"} {
+				fsys := tree()
+				fsys["components/web/"+file] = &fstest.MapFile{Data: []byte(tc.text)}
+				_, problems, err := component.Load(fsys, "web")
+				require.NoError(t, err)
+				if tc.want == "" {
+					assert.Empty(t, problems)
+					continue
+				}
+				require.Len(t, problems, 1)
+				assert.Contains(t, problems[0].String(), "components/web/"+strings.Replace(tc.want, "install.sh", file, 1))
+				assert.NotEmpty(t, problems[0].Source)
+			}
+		})
+	}
+}
+
+func TestRulesOfAComponentNameWhatThereIs(t *testing.T) {
+	for sentence, tc := range map[string]struct{ old, new, want string }{
+		"a parameter that there is not":  {"given: [unit]", "given: [unti]", `refuses: the component has no parameter "unti"; did you mean "unit"?`},
+		"a component that there is not":  {"with: {base:", "with: {bass:", `refuses: there is no component "bass"; did you mean "base"?`},
+		"a value that cannot be":         {"when: {unit: [k]}", "when: {unit: [x]}", `refuses: unit can never be so: "x" is not one of the values`},
+		"a pattern that is none":         {"[1-9][0-9]*[kmg]", "[1-9", "pattern: error parsing regexp"},
+		"a pattern without words for it": {", form: a number with k m or g", "", "a pattern needs a form"},
+		"a rule without a condition":     {"  - with: {base: {variant: [base]}}\n    reason", "  - reason", "a rule without a condition refuses every recipe"},
+		"a reason that says nothing":     {"reason: a unit is of something", "reason: no", "is too short"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			fsys := withRules()
+			text := string(fsys["components/web/component.yaml"].Data)
+			require.Contains(t, text, tc.old)
+			fsys["components/web/component.yaml"].Data = []byte(strings.Replace(text, tc.old, tc.new, 1))
+			_, problems, err := component.Load(fsys, "web")
+			require.NoError(t, err)
+			require.Len(t, problems, 1, "%v", problems)
+			assert.Contains(t, problems[0].String(), tc.want)
+			assert.NotZero(t, problems[0].Line)
+		})
 	}
 }

@@ -28,6 +28,11 @@ func (c *Component) Page() []byte {
 	row("packages", c.packageList())
 	row("puts into the image", quoted(c.Files))
 	row("enabled for the first boot", quoted(c.Services))
+	var ports []string
+	for _, port := range c.Ports {
+		ports = append(ports, fmt.Sprint(port))
+	}
+	row("listens on ports", ports)
 	var notes []string
 	for _, file := range c.Notes {
 		notes = append(notes, fmt.Sprintf("[%s](%s)", strings.TrimSuffix(file, ".md"), file))
@@ -39,10 +44,16 @@ func (c *Component) Page() []byte {
 		for _, name := range c.parameterNames() {
 			p := c.Parameters[name]
 			kind := p.Type + p.bounds()
-			if len(p.Allowed) > 0 {
+			if len(p.Allowed) > 0 || p.Form != "" {
 				kind = p.accepts()
 			}
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, cell(kind), defaultOf(p), cell(p.Description))
+		}
+	}
+	if len(c.Refuses) > 0 {
+		b.WriteString("\n## Refused\n\n")
+		for _, refusal := range c.Refuses {
+			fmt.Fprintf(&b, "- %s\n", refusal.sentence())
 		}
 	}
 	b.WriteString("\n## Controls\n\n| control | severity | what is proved | references |\n|---|---|---|---|\n")

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/report"
 	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
 )
 
@@ -30,7 +31,65 @@ func (p Parameter) Refuse(value string) (message, allowed string) {
 	if len(p.Allowed) > 0 && !slices.Contains(p.Allowed, strictyaml.Scalar(value)) {
 		return fmt.Sprintf("%q is not one of the values", value), allowed
 	}
+	if value == "" && p.Type == "string" {
+		if p.Default == nil {
+			return "it must not be empty", allowed
+		}
+		if *p.Default == "" {
+			return "", "" // as if it were not given
+		}
+	}
+	if message := p.malformed(value); message != "" {
+		return message, allowed
+	}
 	return "", ""
+}
+
+// malformed says how a value differs from the parameter's pattern.
+func (p Parameter) malformed(value string) string {
+	if p.Pattern == "" {
+		return ""
+	}
+	whole, err := regexp.Compile(`^(?:` + p.Pattern + `)$`)
+	if err != nil {
+		return "" // the component's own problem
+	}
+	items := []string{value}
+	switch p.List {
+	case "spaces":
+		items = strings.Fields(value)
+	case "semicolons":
+		items = nil
+		for item := range strings.SplitSeq(value, ";") {
+			items = append(items, strings.TrimSpace(item))
+		}
+	}
+	for _, item := range items {
+		if !whole.MatchString(item) {
+			return fmt.Sprintf("%q does not have the form it must have", item)
+		}
+	}
+	return ""
+}
+
+// checkForm checks what a component says of the form of a parameter.
+func (p Parameter) checkForm(doc *strictyaml.Document, at string) report.Problems {
+	var out report.Problems
+	for _, field := range []struct{ key, value string }{{"pattern", p.Pattern}, {"form", p.Form}, {"list", p.List}} {
+		if field.value != "" && p.Type != "string" {
+			out = append(out, doc.KeyProblem(at+"."+field.key, "type: string", "a parameter of type %s has no %s", p.Type, field.key))
+		}
+	}
+	if p.Pattern == "" {
+		return out
+	}
+	if p.Form == "" {
+		out = append(out, doc.KeyProblem(at+".pattern", "form: what the pattern means, in words", "a pattern needs a form"))
+	}
+	if _, err := regexp.Compile(p.Pattern); err != nil {
+		out = append(out, doc.Problem(at+".pattern", "a regular expression of RE2", "pattern: %v", err))
+	}
+	return out
 }
 
 // mismatch says how a value's form differs from the parameter's type.
@@ -121,9 +180,21 @@ func (p Parameter) accepts() string {
 		return "pools apart by spaces, each BASE:SIZE with SIZE up to 29, such as 10.210.0.0/16:24"
 	case "ports":
 		return "ports from 1 to 65535, apart by commas, such as 22,443"
-	default:
+	}
+	if p.Form == "" {
 		return "text"
 	}
+	form := p.Form
+	switch p.List {
+	case "spaces":
+		form += ", several apart by spaces"
+	case "semicolons":
+		form += ", several apart by semicolons"
+	}
+	if p.Default != nil && *p.Default == "" {
+		form += ", or empty"
+	}
+	return form
 }
 
 // bounds are those of an int, in words.

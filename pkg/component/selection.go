@@ -70,6 +70,8 @@ func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, report.
 		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
 	})
 	problems = append(problems, waivers(r, out)...)
+	problems = append(problems, refused(r, out)...)
+	problems = append(problems, forbidden(r, out)...)
 	return out, problems.Sort(), nil
 }
 
@@ -157,8 +159,8 @@ func waivers(r *recipe.Recipe, selected []Selected) report.Problems {
 	slices.Sort(ids)
 	var out report.Problems
 	for i, w := range r.Checks.Skip {
-		if w.Control != "" && !slices.Contains(ids, w.Control) {
-			out = append(out, r.Problem(fmt.Sprintf("checks.waivers[%d].control", i), strings.Join(ids, ", "), "the image has no control %s to waive", w.Control))
+		if at := fmt.Sprintf("checks.waivers[%d].control", i); r.Valid(at) && !slices.Contains(ids, w.Control) {
+			out = append(out, r.Problem(at, nearControls(w.Control, ids), "the image has no control %s to waive%s", w.Control, didYouMean(w.Control, ids)))
 		}
 	}
 	return out
@@ -174,6 +176,34 @@ func NeverRun(selected []Selected) []string {
 		}
 	}
 	return out
+}
+
+// nearControls are some of the controls that a misspelt one may have meant: an
+// image has more than a hundred.
+func nearControls(id string, ids []string) string {
+	const most = 5
+	if len(ids) <= most {
+		return strings.Join(ids, ", ")
+	}
+	prefix, _, _ := strings.Cut(id, "-")
+	var near []string
+	for _, known := range ids {
+		if strings.HasPrefix(known, prefix+"-") {
+			near = append(near, known)
+		}
+	}
+	if len(near) == 0 || len(near) > 2*most {
+		near = nil
+		left := slices.Clone(ids)
+		for found := report.Nearest(id, left); found != "" && len(near) < most; found = report.Nearest(id, left) {
+			near = append(near, found)
+			left = slices.DeleteFunc(left, func(s string) bool { return s == found })
+		}
+	}
+	if len(near) == 0 {
+		return fmt.Sprintf("one of the image's %d controls, which ami-factory plan lists", len(ids))
+	}
+	return strings.Join(near, ", ")
 }
 
 // Sets are the controls of the selected components, for compliance.Compile.

@@ -472,3 +472,73 @@ func TestTwoRecipesOfOnePointerAreBothRefused(t *testing.T) {
 	assert.Contains(t, problems[0].String(), "recipes/sample.yaml:33:16: error: pointer /ami-factory/sample/latest belongs to recipe twin (recipes/twin.yaml:33:16)")
 	assert.Contains(t, problems[1].String(), "recipes/twin.yaml:33:16: error: pointer /ami-factory/sample/latest belongs to recipe sample (recipes/sample.yaml:33:16)")
 }
+
+func TestWhatTheShippedComponentsRefuse(t *testing.T) {
+	text, err := fs.ReadFile(userdata.FS, "recipes/debian-12-docker.yaml")
+	require.NoError(t, err)
+	for sentence, tc := range map[string]struct {
+		old, new string
+		want     []string
+	}{
+		"as it is": {"", "", nil},
+		"docker on the variant without containers": {"variant: docker", "variant: base", []string{"component docker: variant base of hardening forbids packet forwarding, which containers need (allowed: variant: docker, ecs or eks of hardening)"}},
+		"a version without effect, as a number":    {"- name: docker\n", "- name: docker\n    parameters: {version: 24.0}\n", []string{"parameter version of docker: it has no effect with the engine of the distribution"}},
+		"a version without effect, as text":        {"- name: docker\n", "- name: docker\n    parameters: {version: '24.0'}\n", []string{"parameter version of docker: it has no effect with the engine of the distribution"}},
+		"a size that only the builder refused":     {"- name: docker\n", "- name: docker\n    parameters: {logMaxSize: 10MB}\n", []string{`parameter logMaxSize of docker: "10MB" does not have the form it must have (allowed: a number with k, m or g, such as 10m)`}},
+		"docker-ce of no version":                  {"- name: docker\n", "- name: docker\n    parameters: {engine: docker-ce}\n", []string{"component docker needs the parameter containerdVersion here", "component docker needs the parameter version here"}},
+		"docker-ce of a pinned version":            {"- name: docker\n", "- name: docker\n    parameters: {engine: docker-ce, version: '5:28.5.1-1~debian.12~bookworm', containerdVersion: 1.7.28-1~debian.12~bookworm}\n", nil},
+		"compose that Debian 12 does not have":     {"- name: docker\n", "- name: docker\n    parameters: {compose: distribution}\n", []string{"Debian 12 has no compose plugin"}},
+		"images in a store that is moved":          {"- name: docker\n", "- name: docker\n    parameters: {usernsRemap: true, images: 'debian@sha256:" + strings.Repeat("0", 64) + "'}\n", []string{"images cannot go with usernsRemap"}},
+		"a registry of Europe's own partition":     {"- name: docker\n", "- name: docker\n    parameters: {ecrRegistries: 111122223333.dkr.ecr.eusc-de-east-1.amazonaws.eu}\n", nil},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			require.Contains(t, string(text), tc.old)
+			problems, err := plan.LintFile("recipes/debian-12-docker.yaml", []byte(strings.Replace(string(text), tc.old, tc.new, 1)), userdata.FS, nil, now)
+			require.NoError(t, err)
+			require.Len(t, problems, len(tc.want), "%v", problems)
+			for i, want := range tc.want {
+				assert.Contains(t, problems[i].String(), want)
+				assert.NotZero(t, problems[i].Line)
+			}
+		})
+	}
+	t.Run("a web server beside the hardening", func(t *testing.T) {
+		fsys := fstest.MapFS{}
+		require.NoError(t, fs.WalkDir(userdata.FS, ".", func(file string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			data, err := fs.ReadFile(userdata.FS, file)
+			fsys[file] = &fstest.MapFile{Data: data}
+			return err
+		}))
+		for file, text := range map[string]string{
+			"component.yaml": "name: nginx\ndescription: nginx\nfamilies: [debian-12]\norder: 30\npackages: [{name: nginx}]\nports: [80]\nservices: [nginx.service]\n",
+			"checks.yaml":    "controls: [{id: WEB-01, title: t, severity: high, goss: {service: {nginx: {enabled: true}}}}]\n",
+			"install.sh":     "#!/bin/bash\ntrue\n",
+		} {
+			fsys["components/nginx/"+file] = &fstest.MapFile{Data: []byte(text)}
+		}
+		with := func(more, listen string) []string {
+			recipe := strings.Replace(string(text), "  - name: docker\n", "  - name: docker\n  - name: nginx\n", 1)
+			recipe = strings.Replace(recipe, "  timeout: 15m\n", "  timeout: 15m\n"+more, 1)
+			recipe = strings.Replace(recipe, "      variant: docker\n", "      variant: docker\n"+listen, 1)
+			problems, err := plan.LintFile("recipes/debian-12-docker.yaml", []byte(recipe), fsys, nil, now)
+			require.NoError(t, err)
+			var out []string
+			for _, p := range problems {
+				out = append(out, p.String())
+			}
+			return out
+		}
+		problems := with("", "")
+		require.Len(t, problems, 2, "%v", problems)
+		assert.Contains(t, problems[0], "component nginx installs the package nginx, which control SVC-03 of component hardening forbids")
+		assert.Contains(t, problems[1], "component nginx listens on port 80, which control SVC-08 of component hardening forbids")
+		waiver := "  waivers: [{control: SVC-03, reason: it is what this image serves, approver: web team, expires: 2027-01-31}]\n"
+		assert.Empty(t, with(waiver, "      listen: 22,80\n"))
+		expired := with(strings.Replace(waiver, "2027-01-31", "2026-01-31", 1), "      listen: 22,80\n")
+		require.Len(t, expired, 1, "%v", expired)
+		assert.Contains(t, expired[0], "the waiver of SVC-03 expired on 2026-01-31")
+	})
+}

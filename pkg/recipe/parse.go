@@ -120,6 +120,10 @@ func (r *Recipe) Problem(at, allowed, format string, args ...any) report.Problem
 // path; defaults are not in the file.
 func (r *Recipe) Has(at string) bool { return r.doc != nil && r.doc.Has(at) }
 
+// Valid says whether the file has a value at a path that is well-formed by
+// itself, so that a further problem of it is not a consequence.
+func (r *Recipe) Valid(at string) bool { return r.doc == nil || r.doc.Valid(at) }
+
 // WithoutPositions is the recipe as data only, equal to one read from JSON.
 func (r *Recipe) WithoutPositions() Recipe {
 	out := *r

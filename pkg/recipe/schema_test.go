@@ -40,7 +40,7 @@ func generate(t *testing.T) []byte {
 				return &jsonschema.Schema{
 					Type: "object",
 					AdditionalProperties: &jsonschema.Schema{
-						OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "integer"}, {Type: "boolean"}},
+						OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}},
 					},
 				}
 			}

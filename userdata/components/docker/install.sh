@@ -27,7 +27,7 @@ refuse_parameters() {
 	[[ $log_files =~ ^[1-9][0-9]*$ ]] || fail "parameter logMaxFiles is '$log_files'; allowed: a number above 0"
 	[[ -z $mirror || $mirror =~ ^https?://[A-Za-z0-9./:_-]+$ ]] || fail "parameter registryMirror is '$mirror'; allowed: an http or https URL"
 	for registry in "${registries[@]}"; do
-		[[ $registry =~ ^[0-9]{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?$|^public\.ecr\.aws$ ]] ||
+		[[ $registry =~ ^[0-9]{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.(com|com\.cn|eu)|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$|^public\.ecr\.aws$ ]] ||
 			fail "parameter ecrRegistries has '$registry'; allowed: hosts such as 123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 	done
 	for image in "${images[@]}"; do
