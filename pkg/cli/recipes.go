@@ -140,9 +140,10 @@ func lintOne(fsys fs.FS, given component.Deployment, name string, now time.Time)
 
 func (a *app) schema() *cobra.Command {
 	return &cobra.Command{
-		Use:   "schema [recipe, baseline or userdata]",
-		Short: "Print the JSON Schema of recipes, the baseline or user data, for editors",
-		Long: `Print the JSON Schema of recipes, of the baseline, or of specs of user data. Editors with a YAML
+		Use:   "schema [recipe, baseline, userdata, component or checks]",
+		Short: "Print the JSON Schema of a kind of file, for editors",
+		Long: `Print the JSON Schema of recipes, of the baseline, of specs of user data, or of the
+files component.yaml and checks.yaml of components. Editors with a YAML
 language server check and complete files with it:
 
   # yaml-language-server: $schema=recipe.schema.json`,
@@ -153,9 +154,9 @@ language server check and complete files with it:
 			if len(given) > 0 {
 				what = given[0]
 			}
-			schemas := map[string]func() []byte{"recipe": recipe.Schema, "baseline": baseline.Schema, "userdata": spec.Schema}
+			schemas := map[string]func() []byte{"recipe": recipe.Schema, "baseline": baseline.Schema, "userdata": spec.Schema, "component": component.Schema, "checks": component.ChecksSchema}
 			if len(given) > 1 || schemas[what] == nil {
-				return &exitError{exitUsage, fmt.Errorf("there is no schema of %q (allowed: recipe, baseline, userdata)\nSee '%s --help'", strings.Join(given, " "), c.CommandPath())}
+				return &exitError{exitUsage, fmt.Errorf("there is no schema of %q (allowed: recipe, baseline, userdata, component, checks)\nSee '%s --help'", strings.Join(given, " "), c.CommandPath())}
 			}
 			_, err := a.out.Write(schemas[what]())
 			return err

@@ -29,7 +29,7 @@ func (p Parameter) Refuse(value string) (message, allowed string) {
 		return "a value must be one line", allowed
 	}
 	if len(p.Allowed) > 0 && !slices.Contains(p.Allowed, strictyaml.Scalar(value)) {
-		return fmt.Sprintf("%q is not one of the values", value), allowed
+		return fmt.Sprintf("%q is not one of the values", report.Cut(value)), allowed
 	}
 	if value == "" && p.Type == "string" {
 		if p.Default == nil {
@@ -66,7 +66,7 @@ func (p Parameter) malformed(value string) string {
 	}
 	for _, item := range items {
 		if !whole.MatchString(item) {
-			return fmt.Sprintf("%q does not have the form it must have", item)
+			return fmt.Sprintf("%q does not have the form it must have", report.Cut(item))
 		}
 	}
 	return ""
@@ -97,11 +97,11 @@ func (p Parameter) mismatch(value string) string {
 	switch p.Type {
 	case "bool":
 		if value != "true" && value != "false" {
-			return fmt.Sprintf("%q is not true or false", value)
+			return fmt.Sprintf("%q is not true or false", report.Cut(value))
 		}
 	case "int":
 		if i, err := strconv.Atoi(value); err != nil || strconv.Itoa(i) != value {
-			return fmt.Sprintf("%q is not a whole number", value)
+			return fmt.Sprintf("%q is not a whole number", report.Cut(value))
 		} else if p.Minimum != nil && i < *p.Minimum || p.Maximum != nil && i > *p.Maximum {
 			return fmt.Sprintf("%d is out of range", i)
 		}
@@ -114,7 +114,7 @@ func (p Parameter) mismatch(value string) string {
 	case "ports":
 		for port := range strings.SplitSeq(value, ",") {
 			if i, err := strconv.Atoi(port); err != nil || strconv.Itoa(i) != port {
-				return fmt.Sprintf("%q is not a port", port)
+				return fmt.Sprintf("%q is not a port", report.Cut(port))
 			} else if i < 1 || i > 65535 {
 				return fmt.Sprintf("there is no port %d", i)
 			}

@@ -38,7 +38,7 @@ func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, report.
 	owners := map[string]string{}
 	seen := map[string]bool{}
 	for i, use := range r.Components {
-		if use.Name == "" || seen[use.Name] {
+		if use.Name == "" || seen[use.Name] || !r.Valid(fmt.Sprintf("components[%d].name", i)) {
 			continue // the recipe's own check has said so
 		}
 		seen[use.Name] = true
@@ -52,7 +52,7 @@ func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, report.
 			return nil, nil, err
 		}
 		problems = append(problems, own...)
-		if r.Family != "" && len(c.Families) > 0 && !slices.Contains(c.Families, r.Family) {
+		if r.Family != "" && r.Valid("family") && len(c.Families) > 0 && !slices.Contains(c.Families, r.Family) {
 			problems = append(problems, r.Problem(at+".name", strings.Join(c.Families, ", "), "component %s does not support family %s", use.Name, r.Family))
 		}
 		values, wrong := c.values(r, at, use, given[use.Name])

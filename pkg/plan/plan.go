@@ -176,6 +176,9 @@ func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembl
 		warning.Severity = report.Warning
 		problems = append(problems, warning)
 	}
+	if len(a.selected) == 0 && !r.Valid("components") {
+		return a, problems, nil // the file's own problems say why
+	}
 	if a.checks, a.controls, err = compliance.Compile(component.Sets(a.selected)); err != nil {
 		return a, append(problems, r.Problem("components", "", "%v", err)), nil
 	}

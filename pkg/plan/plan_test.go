@@ -19,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/pkg/component"
@@ -541,4 +542,65 @@ func TestWhatTheShippedComponentsRefuse(t *testing.T) {
 		require.Len(t, expired, 1, "%v", expired)
 		assert.Contains(t, expired[0], "the waiver of SVC-03 expired on 2026-01-31")
 	})
+}
+
+// places are where a scalar of a YAML file stands.
+func places(n *yaml.Node) []*yaml.Node {
+	if n.Kind == yaml.ScalarNode {
+		return []*yaml.Node{n}
+	}
+	var out []*yaml.Node
+	for i, c := range n.Content {
+		if n.Kind != yaml.MappingNode || i%2 == 1 {
+			out = append(out, places(c)...)
+		}
+	}
+	return out
+}
+
+func TestOneSlipIsOneError(t *testing.T) {
+	text, err := fs.ReadFile(userdata.FS, "recipes/debian-12-docker.yaml")
+	require.NoError(t, err)
+	var root yaml.Node
+	require.NoError(t, yaml.Load(text, &root))
+	all := places(&root)
+	require.Greater(t, len(all), 25)
+	for _, n := range all {
+		for _, value := range []string{"'%!'", "[]", "''"} {
+			lines := strings.Split(string(text), "\n")
+			line := lines[n.Line-1]
+			length := len(n.Value)
+			if n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 {
+				length += 2
+			}
+			lines[n.Line-1] = line[:n.Column-1] + value + line[n.Column-1+length:]
+			problems, err := plan.LintFile("recipes/debian-12-docker.yaml", []byte(strings.Join(lines, "\n")), userdata.FS, nil, now)
+			require.NoError(t, err)
+			assert.LessOrEqual(t, problems.Count(report.Error), 1, "%s\n%v", lines[n.Line-1], problems)
+		}
+	}
+	for sentence, broken := range map[string]string{
+		"a list that is not closed": "name: t\ndescription: [\n",
+		"a tab":                     "name: t\n\tdescription: x\n",
+		"nothing":                   "",
+		"a list":                    "- a\n",
+	} {
+		problems, err := plan.LintFile("t.yaml", []byte(broken), userdata.FS, nil, now)
+		require.NoError(t, err)
+		assert.Len(t, problems, 1, "%s: %v", sentence, problems)
+	}
+}
+
+func TestOnlyTheNearestControlsAreOffered(t *testing.T) {
+	text, err := fs.ReadFile(userdata.FS, "recipes/debian-12-docker.yaml")
+	require.NoError(t, err)
+	for id, near := range map[string]string{"SVC-99": "SVC-01", "SCV-03": "SVC-03", "ZZZZ-77": "one of the image's"} {
+		waiver := "  timeout: 15m\n  waivers: [{control: " + id + ", reason: for this test, approver: a, expires: 2026-12-31}]\n"
+		problems, err := plan.LintFile("recipes/debian-12-docker.yaml", []byte(strings.Replace(string(text), "  timeout: 15m\n", waiver, 1)), userdata.FS, nil, now)
+		require.NoError(t, err)
+		require.Len(t, problems, 1)
+		assert.Contains(t, problems[0].Message, "the image has no control "+id+" to waive")
+		assert.Contains(t, problems[0].Allowed, near)
+		assert.Less(t, len(problems[0].Allowed), 120)
+	}
 }

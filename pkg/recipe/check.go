@@ -46,7 +46,7 @@ func (c *checker) check() {
 func (c *checker) name() {
 	r := c.recipe
 	base := strings.TrimSuffix(path.Base(r.doc.File()), path.Ext(r.doc.File()))
-	if r.Name != "" && r.Name != base {
+	if r.doc.Valid("name") && r.Name != base {
 		c.fail("name", base, "name is %q, but the file is called %s", r.Name, path.Base(r.doc.File()))
 	}
 }
@@ -112,7 +112,7 @@ func (c *checker) builder() {
 			c.fail(at, "an EC2 instance type such as t3.medium or m7g.large", "%q is not an instance type that can build an image", t)
 		case seen[t]:
 			c.fail(at, "", "instance type %s is listed twice", t)
-		case c.recipe.Architecture != "" && architecture != c.recipe.Architecture:
+		case c.recipe.doc.Valid("architecture") && architecture != c.recipe.Architecture:
 			c.fail(at, "types of architecture "+c.recipe.Architecture, "instance type %s is %s, but the recipe's architecture is %s", t, architecture, c.recipe.Architecture)
 		}
 		seen[t] = true

@@ -49,6 +49,9 @@ func generate(t *testing.T) []byte {
 	}
 	require.NoError(t, r.AddGoComments(module+"/pkg/recipe", "./"))
 	s := r.ReflectFromType(reflect.TypeFor[recipe.Recipe]())
+	source := s.Definitions["Source"]
+	require.NotNil(t, source)
+	source.OneOf = []*jsonschema.Schema{{Required: []string{"parameter"}}, {Required: []string{"filters"}}}
 	s.ID = "https://" + module + "/recipe.schema.json"
 	s.Title = "ami-factory recipe"
 	data, err := json.MarshalIndent(s, "", "  ")
@@ -111,6 +114,10 @@ func TestSchemaRefuses(t *testing.T) {
 		"a duration without a unit":   {"timeout: 45m", `timeout: "45"`},
 		"a missing name":              {"name: debian-12-docker\n", ""},
 		"an empty list of components": {"components:\n  - name: hardening\n    parameters:\n      variant: docker\n  - name: docker\n", "components: []\n"},
+		"a base image twice":          {"  owner: \"136", "  filters: [{name: name, values: [x]}]\n  owner: \"136"},
+		"no base image":               {"  parameter: /aws/service/debian/release/12/latest/amd64\n", ""},
+		"an unknown family":           {"family: debian-12", "family: debian-11"},
+		"an unknown architecture":     {"architecture: x86_64", "architecture: amd64"},
 		"a volume of no size":         {"sizeGiB: 8", "sizeGiB: 0"},
 	}
 	for name, edit := range tests {

@@ -38,7 +38,8 @@ func (c *checker) distribution() {
 		c.key(at+".kmsKey", r.KMSKey, r.Name)
 	}
 	home, volume := c.recipe.Home(), c.recipe.Builder.RootVolume.KMSKey
-	if len(d.Regions) > 0 && home.KMSKey != volume && home.KMSKey != "" {
+	told := c.keyed("builder.rootVolume.kmsKey", volume) && c.keyed("distribution.regions[0].kmsKey", home.KMSKey)
+	if told && len(d.Regions) > 0 && home.KMSKey != volume && home.KMSKey != "" {
 		c.fail("distribution.regions[0].kmsKey", "the key of builder.rootVolume, or none", "the image is not copied in its home region, so its key is that of builder.rootVolume: %s", orManaged(volume))
 	}
 	c.distinct("distribution.accounts", "account", d.Accounts)
@@ -94,6 +95,15 @@ func (c *checker) distinct(at, noun string, values []string) {
 	}
 }
 
+// keyed says whether a key is left out or well-formed: what is wrong with it is
+// said once.
+func (c *checker) keyed(at, key string) bool {
+	if !c.recipe.Has(at) {
+		return true
+	}
+	return c.recipe.doc.Valid(at) && (keyARN.MatchString(key) || keyID.MatchString(key) || keyAlias.MatchString(key))
+}
+
 // key checks the form of a KMS key, and that an ARN is of the region it is
 // used in.
 func (c *checker) key(at, key, region string) {
@@ -144,6 +154,7 @@ func (c *checker) sharing() {
 func (c *checker) shareable(at, key, where, who string) {
 	const allowed = "the id, ARN or alias of a customer-managed key"
 	switch {
+	case c.recipe.Has(at+".kmsKey") && !c.recipe.doc.Valid(at+".kmsKey"):
 	case key == "":
 		c.fail(at, allowed, "%s has no kmsKey: the image is shared with %s, and one encrypted under the AWS-managed key of %s cannot be", at, who, where)
 	case IsManagedKey(key):

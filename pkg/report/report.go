@@ -147,10 +147,42 @@ func (ps Problems) WriteJSON(w io.Writer) error {
 	}{sorted.Count(Error), sorted.Count(Warning), sorted})
 }
 
+// Cut shortens a value that a message repeats.
+func Cut(value string) string {
+	const most = 80
+	if runes := []rune(value); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return value
+}
+
+// window is the part of a long line around a column, and the column in it.
+func window(line string, column int) (string, int) {
+	const most, before = 120, 60
+	runes := []rune(line)
+	if len(runes) <= most {
+		return line, column
+	}
+	from := 0
+	if column > before {
+		from = min(column-1-before, len(runes)-most)
+	}
+	to := min(from+most, len(runes))
+	out := string(runes[from:to])
+	if to < len(runes) {
+		out += "…"
+	}
+	if from > 0 {
+		return "…" + out, column - from + 1
+	}
+	return out, column
+}
+
 // excerpt is the source line with its number, and the caret below it. Tabs are
 // kept in the caret's line so that it lands under its character.
 func excerpt(p Problem) string {
 	number := fmt.Sprintf("%5d | ", p.Line)
+	p.Source, p.Column = window(p.Source, p.Column)
 	out := number + p.Source + "\n"
 	if p.Column < 1 {
 		return out

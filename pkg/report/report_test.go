@@ -3,6 +3,8 @@ package report_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -70,5 +72,24 @@ func TestNearest(t *testing.T) {
 		"kms-key": "kmsKey", "subnets": "", "x": "",
 	} {
 		assert.Equal(t, want, report.Nearest(given, known), given)
+	}
+}
+
+func TestALongLineIsCutAroundTheColumn(t *testing.T) {
+	long := strings.Repeat("a", 300) + "X" + strings.Repeat("b", 300)
+	for sentence, tc := range map[string]struct {
+		column int
+		line   string
+		caret  string
+	}{
+		"at the beginning": {1, strings.Repeat("a", 120) + "…", "^"},
+		"in the middle":    {301, "…" + strings.Repeat("a", 60) + "X" + strings.Repeat("b", 59) + "…", strings.Repeat(" ", 61) + "^"},
+		"at the end":       {601, "…" + strings.Repeat("b", 120), strings.Repeat(" ", 120) + "^"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			var b bytes.Buffer
+			require.NoError(t, report.Problems{{Severity: report.Error, File: "f", Line: 1, Column: tc.column, Message: "m", Source: long}}.Print(&b))
+			assert.Equal(t, fmt.Sprintf("f:1:%d: error: m\n    1 | %s\n      | %s\n1 error, 0 warnings\n", tc.column, tc.line, tc.caret), b.String())
+		})
 	}
 }

@@ -45,6 +45,9 @@ func (d *Document) syntax(data []byte, err error) report.Problem {
 		if mark.Line == 0 {
 			mark.Line, mark.Column = 1, 1
 		}
+		if tab, ok := d.tabAt(mark.Line, mark.Column, load.Message); ok {
+			return d.at(tab, "spaces", "not valid YAML: there is a tab where only spaces may indent")
+		}
 		message := "not valid YAML: " + strings.TrimPrefix(load.Message, "yaml: ")
 		if load.ContextMsg != "" {
 			message += " (" + load.ContextMsg + ")"
@@ -52,6 +55,26 @@ func (d *Document) syntax(data []byte, err error) report.Problem {
 		return d.at(position{mark.Line, mark.Column}, "", message)
 	}
 	return d.at(position{1, 1}, "", "not valid YAML: "+err.Error())
+}
+
+// tabAt finds the tab that a syntax error is about: one in the indentation of the
+// line, or the character at the mark.
+func (d *Document) tabAt(line, column int, message string) (position, bool) {
+	if line < 1 || line > len(d.lines) {
+		return position{}, false
+	}
+	text := d.lines[line-1]
+	indentation := text[:len(text)-len(strings.TrimLeft(text, " \t"))]
+	if i := strings.IndexByte(indentation, '\t'); i >= 0 {
+		return position{line, i + 1}, true
+	}
+	if runes := []rune(text); column >= 1 && column <= len(runes) && runes[column-1] == '\t' {
+		return position{line, column}, true
+	}
+	if strings.Contains(message, "tab character") {
+		return position{line, max(column, 1)}, true
+	}
+	return position{}, false
 }
 
 type decoder struct {
@@ -268,7 +291,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, r rules) {
 	switch v.Kind() {
 	case reflect.String:
 		if tag != "!!str" && tag != "!!timestamp" {
-			d.fail(n, r.allowed(), "%s must be text, not %s; put it in quotes: %q", name(path), describe(n), n.Value)
+			d.fail(n, r.allowed(), "%s must be text, not %s; put it in quotes: %q", name(path), describe(n), report.Cut(n.Value))
 			return
 		}
 		v.SetString(n.Value)
@@ -303,7 +326,7 @@ func (d *decoder) checkText(n *yaml.Node, path string, r rules) {
 	length := len([]rune(n.Value))
 	switch {
 	case len(r.enum) > 0 && !slices.Contains(r.enum, n.Value):
-		message := fmt.Sprintf("%s: %q is not known", name(path), n.Value)
+		message := fmt.Sprintf("%s: %q is not known", name(path), report.Cut(n.Value))
 		if near := report.Nearest(n.Value, r.enum); near != "" {
 			message += fmt.Sprintf("; did you mean %q?", near)
 		}
@@ -315,7 +338,7 @@ func (d *decoder) checkText(n *yaml.Node, path string, r rules) {
 	case r.maxLength > 0 && length > r.maxLength:
 		d.fail(n, r.allowed(), "%s is too long: %d characters", name(path), length)
 	case r.pattern != nil && !r.pattern.MatchString(n.Value):
-		d.fail(n, r.patternHint(), "%s: %q does not have the form it must have", name(path), n.Value)
+		d.fail(n, r.patternHint(), "%s: %q does not have the form it must have", name(path), report.Cut(n.Value))
 	}
 }
 
@@ -350,10 +373,10 @@ func describe(n *yaml.Node) string {
 	case "!!null":
 		return "empty"
 	case "!!int", "!!float":
-		return "the number " + n.Value
+		return "the number " + report.Cut(n.Value)
 	case "!!bool":
 		return "the boolean " + n.Value
 	default:
-		return strconv.Quote(n.Value)
+		return strconv.Quote(report.Cut(n.Value))
 	}
 }

@@ -1,6 +1,7 @@
 package strictyaml_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -43,6 +44,9 @@ func TestDecode(t *testing.T) {
 		"a document that is a list":  {"- a\n", []string{`f:1:1: error: the file must be a mapping of keys, not a list (allowed: name, items, tags, free, codes)`}},
 		"an empty document":          {"  \n", []string{`f:1:1: error: the file is empty`}},
 		"only a comment":             {"# x\n", []string{`f:1:1: error: not valid YAML: no documents in stream`}},
+		"a tab that indents":         {"name: a\nitems:\n\t- {mode: fast}\n", []string{`f:3:1: error: not valid YAML: there is a tab where only spaces may indent (allowed: spaces)`}},
+		"a tab after spaces":         {"name: a\nitems:\n  - mode: fast\n  \tcount: 3\n", []string{`f:4:3: error: not valid YAML: there is a tab where only spaces may indent (allowed: spaces)`}},
+		"a value of many characters": {"name: a\nitems: [{mode: " + strings.Repeat("x", 5000) + "}]\n", []string{`f:2:16: error: items[0].mode: "` + strings.Repeat("x", 79) + `…" is not known (allowed: fast, slow)`}},
 		"two documents":              {"name: a\n---\nname: b\n", []string{`f:1:1: error: not valid YAML: expected single document, found multiple`}},
 		"an alias":                   {"name: &a x\ntags: {k: *a}\n", []string{`f:1:7: error: name: YAML anchors are not supported; write the value out where it is needed`, `f:2:11: error: tags.k must be a single value, not an alias`}},
 		"a merge key":                {"name: a\ntags: {<<: {b: c}}\n", []string{`f:2:8: error: YAML merge keys are not supported; write the values out`}},

@@ -77,13 +77,24 @@ func (d *Document) at(p position, allowed, message string) report.Problem {
 		File:     d.file,
 		Line:     p.line,
 		Column:   p.column,
-		Message:  message,
+		Message:  cut(message, maxMessage),
 		Allowed:  allowed,
 	}
 	if p.line >= 1 && p.line <= len(d.lines) {
 		out.Source = d.lines[p.line-1]
 	}
 	return out
+}
+
+// maxMessage is how long a message may be: one with a value of the file in it
+// must stay readable.
+const maxMessage = 600
+
+func cut(text string, most int) string {
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return text
 }
 
 func (d *Document) atNode(n *yaml.Node, allowed, format string, args ...any) report.Problem {
