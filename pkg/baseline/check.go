@@ -51,6 +51,9 @@ func (c *check) components(wrong bool) bool {
 			continue
 		}
 		complete = false
+		if !c.recipe.Valid("components") {
+			continue // what the list holds is not known; its own problems say why
+		}
 		if wrong && slices.ContainsFunc(c.recipe.Components, func(use recipe.Component) bool { return report.Nearest(use.Name, []string{name}) != "" }) {
 			continue
 		}
@@ -131,6 +134,9 @@ func (c *check) required() {
 // would reach the other. SSM tells upper from lower case; people do not.
 func Pointers(r *recipe.Recipe, all []*recipe.Recipe) report.Problems {
 	var out report.Problems
+	if !r.Valid("name") {
+		return nil // which recipe it is, is not known
+	}
 	for i, own := range r.Pointers.Parameters {
 		if own == "" {
 			continue

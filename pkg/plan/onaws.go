@@ -15,8 +15,8 @@ const SSMAgent = "ssm-agent"
 // rehearsal: the factory reaches instances by SSM only, so a builder without the
 // agent would run until its time-out.
 func OnAWS(r *recipe.Recipe) report.Problems {
-	if r.Family == "" {
-		return nil // the recipe's own check reports it
+	if r.Family == "" || !r.Valid("components") {
+		return nil // the recipe's own checks report it
 	}
 	if slices.ContainsFunc(r.Components, func(c recipe.Component) bool { return c.Name == SSMAgent }) {
 		return nil
