@@ -8,6 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -191,6 +194,88 @@ func TestNativeFunctionsAnswer(t *testing.T) {
 			assert.Nil(t, again.FunctionError, "the function works afterwards")
 		})
 	}
+}
+
+// TestNobodyTakesInvocationsOfAFunction does what another user of this machine, or a
+// page in a browser of it, can do: who waits for work first gets the next event, and
+// who knows an invocation answers it.
+func TestNobodyTakesInvocationsOfAFunction(t *testing.T) {
+	s := newService(t, nil)
+	deploy(t, s, nil)
+	var env []string
+	require.NoError(t, json.Unmarshal(invoke(t, s, `{"Do":"environment"}`).Payload, &env))
+	api := map[string]string{}
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		api[name] = value
+	}
+	address := api["AWS_LAMBDA_RUNTIME_API"]
+	host, secret, _ := strings.Cut(address, "/")
+	require.NotEmpty(t, host)
+	const path = "/2018-06-01/runtime/invocation/"
+	wrong := strings.Repeat("0", len(secret))
+	tests := map[string]struct {
+		method, path string
+		header       http.Header
+		host         string
+	}{
+		"work taken, without the secret":                      {http.MethodGet, path + "next", nil, ""},
+		"work taken, with another secret":                     {http.MethodGet, "/" + wrong + path + "next", nil, ""},
+		"work taken, with a part of the secret":               {http.MethodGet, "/" + secret[:max(len(secret)-1, 0)] + path + "next", nil, ""},
+		"work taken, through an empty element":                {http.MethodGet, "//" + path + "next", nil, ""},
+		"work taken, around an element":                       {http.MethodGet, "/" + wrong + "/.." + path + "next", nil, ""},
+		"an invocation answered, without the secret":          {http.MethodPost, path + "1/response", nil, ""},
+		"an invocation failed, without the secret":            {http.MethodPost, path + "1/error", nil, ""},
+		"the function declared broken, without the secret":    {http.MethodPost, "/2018-06-01/runtime/init/error", nil, ""},
+		"work taken by a page whose name points at loopback":  {http.MethodGet, "/" + secret + path + "next", nil, "page.example:80"},
+		"work taken by another name of this machine":          {http.MethodGet, "/" + secret + path + "next", nil, "localhost"},
+		"work taken by a page of another site, with a secret": {http.MethodGet, "/" + secret + path + "next", http.Header{"Sec-Fetch-Site": {"cross-site"}}, ""},
+		"work taken by a script of another site":              {http.MethodGet, "/" + secret + path + "next", http.Header{"Origin": {"https://page.example"}}, ""},
+		"the root":                                            {http.MethodGet, "/", nil, ""},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			answered := make(chan string, 1)
+			go func() {
+				r, err := http.NewRequestWithContext(t.Context(), tc.method, "http://"+host+tc.path, strings.NewReader("{}"))
+				if err != nil {
+					answered <- err.Error()
+					return
+				}
+				maps.Copy(r.Header, tc.header)
+				if tc.host != "" {
+					r.Host = tc.host
+				}
+				// Redirects are not followed: the answer itself counts.
+				res, err := http.DefaultTransport.RoundTrip(r)
+				if err != nil {
+					answered <- err.Error()
+					return
+				}
+				defer func() { _ = res.Body.Close() }()
+				body, err := io.ReadAll(res.Body)
+				answered <- fmt.Sprint(res.StatusCode, " ", string(body), err)
+			}()
+			// The function works, whoever waits. An attack that is not refused waits
+			// for the work of a later invocation.
+			var answer string
+			for answer == "" {
+				out := invoke(t, s, `{"Do":"echo"}`)
+				require.Nil(t, out.FunctionError)
+				assert.JSONEq(t, `{"Do":"echo","Seconds":0,"Bytes":0}`, string(out.Payload))
+				select {
+				case answer = <-answered:
+				default:
+				}
+			}
+			assert.Equal(t, "404 404 page not found\n<nil>", answer)
+		})
+	}
+	assert.GreaterOrEqual(t, len(secret), 32, "the address holds 128 bits in hexadecimal digits")
+	other := newService(t, nil)
+	deploy(t, other, nil)
+	require.NoError(t, json.Unmarshal(invoke(t, other, `{"Do":"environment"}`).Payload, &env))
+	assert.NotContains(t, strings.Join(env, "\n"), secret, "each process has its own")
 }
 
 func TestATimeOutEndsTheInvocation(t *testing.T) {

@@ -1,13 +1,55 @@
 package native
 
 import (
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
+
+// door is where a process reaches its Runtime API. The API has no
+// authentication, and any user of this machine reaches a loopback port, so that
+// the address holds a secret of the one process, which only its user can read.
+type door struct {
+	host   string // and port
+	secret string
+}
+
+func newDoor(host string) door {
+	var secret [32]byte
+	_, _ = rand.Read(secret[:]) // never fails: see crypto/rand
+	return door{host: host, secret: hex.EncodeToString(secret[:])}
+}
+
+// address is the value of AWS_LAMBDA_RUNTIME_API. Runtimes put http:// before it
+// and the path of the API, such as /2018-06-01/runtime/invocation/next, after it
+// (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
+func (d door) address() string { return d.host + "/" + d.secret }
+
+// guard passes requests to the secret path on to next, without the secret. All
+// others do not learn that anything is here. A browser that was told another name
+// for this address (DNS rebinding) sends that name, and is refused as well.
+func (d door) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secret, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		known := subtle.ConstantTimeCompare([]byte(secret), []byte(d.secret)) == 1
+		if !known || r.Host != d.host || wire.FromElsewhere(r) != nil {
+			http.NotFound(w, r)
+			return
+		}
+		inner := r.Clone(r.Context())
+		inner.URL.Path, inner.URL.RawPath = "/"+path, ""
+		next.ServeHTTP(w, inner)
+	})
+}
 
 // api is the Lambda Runtime API, version 2018-06-01, of one process.
 func (p *process) api() http.Handler {

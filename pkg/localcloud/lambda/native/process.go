@@ -83,10 +83,11 @@ func start(l *Launcher, o Options) (*process, error) {
 		exited: make(chan struct{}),
 	}
 	p.cmd.Dir = o.Dir
-	p.cmd.Env = append(env, "AWS_LAMBDA_RUNTIME_API="+listener.Addr().String())
+	d := newDoor(listener.Addr().String())
+	p.cmd.Env = append(env, "AWS_LAMBDA_RUNTIME_API="+d.address())
 	p.cmd.Stdout, p.cmd.Stderr = log.write, log.write
 	p.cmd.SysProcAttr = attributes()
-	p.server = &http.Server{Handler: p.api(), ReadHeaderTimeout: time.Minute}
+	p.server = &http.Server{Handler: d.guard(p.api()), ReadHeaderTimeout: time.Minute}
 	p.started = time.Now()
 	err = l.start(p.cmd)
 	closeAll(log.write) // the process has its own
