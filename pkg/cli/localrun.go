@@ -17,7 +17,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/spf13/cobra"
@@ -278,18 +277,17 @@ func (r localRun) status(ctx context.Context) (localStatus, error) {
 		return localStatus{}, fmt.Errorf("the embedded AWS of process %d does not answer at %s: %w", r.PID, r.URL, err)
 	}
 	home := r.config(r.Environment["AWS_REGION"])
-	regions, err := ec2.NewFromConfig(home).DescribeRegions(ctx, &ec2.DescribeRegionsInput{})
+	keys, err := home.Credentials.Retrieve(ctx)
 	if err != nil {
 		return fail(err)
 	}
-	for _, region := range regions.Regions {
-		name := aws.ToString(region.RegionName)
-		images, err := ec2.NewFromConfig(r.config(name)).DescribeImages(ctx, &ec2.DescribeImagesInput{Owners: []string{"self"}})
-		if err != nil {
-			return fail(err)
-		}
-		if n := len(images.Images); n > 0 {
-			out.Images[name] = n
+	holdings, err := localcloud.Control{URL: r.URL, Credentials: keys}.Holdings(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	for _, h := range holdings {
+		if h.Account == keys.AccessKeyID && h.Images > 0 { // a root user's key is its account's id
+			out.Images[h.Region] = h.Images
 		}
 	}
 	machines := sfn.NewFromConfig(home)

@@ -82,6 +82,7 @@ func TestWhatIsServedIsToldToOtherShells(t *testing.T) {
 	for _, row := range []string{`address +http://127\.0\.0\.1:`, `process +[0-9]+`, `state +/`, `guests +simulated`, `deployed +yes`, `executions +none`, `images +none`} {
 		assert.Regexp(t, `(?m)^`+row, r.out)
 	}
+	assert.NotContains(t, errOut.String(), "found no", "asking for the status finds nothing in any region, which is no notice to the user")
 	run, err := findRun(state, "simulated")
 	require.NoError(t, err)
 	assert.Equal(t, os.Getpid(), run.PID)

@@ -102,7 +102,7 @@ func TestFaultsAndHealthAreForProgramsOnThisMachine(t *testing.T) {
 		"the session of any role": role,
 	} {
 		t.Run(sentence+" is kept out", func(t *testing.T) {
-			for _, path := range []string{localcloud.HealthPath, localcloud.PermissionsPath, fault.Path} {
+			for _, path := range []string{localcloud.HealthPath, localcloud.HoldingsPath, localcloud.PermissionsPath, fault.Path} {
 				status, body := call(k, http.MethodGet, path, "")
 				assert.Equal(t, http.StatusForbidden, status, body)
 			}

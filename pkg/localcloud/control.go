@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
@@ -23,7 +26,7 @@ const ControlService = "localcloud"
 // maxControl is the largest body of a request to them, in bytes.
 const maxControl = 1 << 20
 
-// Control is a client of the embedded AWS's own endpoints: HealthPath,
+// Control is a client of the embedded AWS's own endpoints: HealthPath, HoldingsPath,
 // PermissionsPath and that of faults. Zero Client: the default one.
 type Control struct {
 	URL         string // of the embedded AWS
@@ -51,6 +54,25 @@ func (c Control) Do(ctx context.Context, method, path string, body []byte) (*htt
 		client = http.DefaultClient
 	}
 	return client.Do(r)
+}
+
+// Holdings are those of all accounts and regions that have anything, sorted by
+// region and account. Unlike a describe call, asking for them gives no notice.
+func (c Control) Holdings(ctx context.Context) ([]ec2.Holding, error) {
+	response, err := c.Do(ctx, http.MethodGet, HoldingsPath, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }() // it is read to its end, or not of use
+	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(response.Body, 4096)) // what can be read of the reason
+		return nil, fmt.Errorf("%s answers %s: %s", HoldingsPath, response.Status, bytes.TrimSpace(text))
+	}
+	var out []ec2.Holding
+	if err := json.NewDecoder(response.Body).Decode(&out); err != nil {
+		return nil, fmt.Errorf("%s answers what is not its JSON: %w", HoldingsPath, err)
+	}
+	return out, nil
 }
 
 // controls serves next to who has signed with the key of an account's root user:

@@ -21,10 +21,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// HealthPath answers who is there, and PermissionsPath, by the ARN of each role,
-// what its policies permit and how many requests each permission has allowed.
+// HealthPath answers who is there, HoldingsPath how many images, instances and
+// snapshots each account has in each region (a list of ec2.Holding), and
+// PermissionsPath, by the ARN of each role, what its policies permit and how many
+// requests each permission has allowed.
 const (
 	HealthPath      = "/_localcloud/health"
+	HoldingsPath    = "/_localcloud/holdings"
 	PermissionsPath = "/_localcloud/permissions"
 )
 
@@ -51,6 +54,7 @@ func (c *Cloud) newHandler() http.Handler {
 	slices.Sort(ids)
 	mux := http.NewServeMux()
 	mux.Handle(HealthPath, c.controls(c.health(ids)))
+	mux.Handle(HoldingsPath, c.controls(http.HandlerFunc(c.holdings)))
 	mux.Handle(PermissionsPath, c.controls(http.HandlerFunc(c.permissions)))
 	mux.Handle(fault.Path, c.controls(c.Faults))
 	// Not through the mux, which would redirect keys such as a//b.
@@ -91,6 +95,11 @@ func (c *Cloud) permissions(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(all) // the client may have gone
+}
+
+func (c *Cloud) holdings(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(c.EC2.Holdings()) // the client may have gone
 }
 
 // Health is what HealthPath answers.

@@ -9,8 +9,11 @@ import (
 
 // Holding is how much an account has in a region.
 type Holding struct {
-	Account, Region              string
-	Images, Instances, Snapshots int
+	Account   string `json:"account"`
+	Region    string `json:"region"`
+	Images    int    `json:"images"`
+	Instances int    `json:"instances"`
+	Snapshots int    `json:"snapshots"`
 }
 
 // Holdings are those of all accounts and regions that have anything, sorted by
