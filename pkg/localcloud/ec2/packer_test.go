@@ -30,7 +30,7 @@ import (
 // over is an SDK client of the service over HTTP.
 func over(t *testing.T, e *env) *sdk.Client {
 	t.Helper()
-	server := httptest.NewServer(wire.Handler(wire.HandlerOptions{}, e.Wire()))
+	server := httptest.NewServer(wire.Handler(wiretest.Options(), e.Wire()))
 	t.Cleanup(server.Close)
 	return newClient(wiretest.Config(server.URL))
 }
