@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -475,9 +476,20 @@ func deadLetters(ctx context.Context, api queueAPI, arn string) Finding {
 	return judgeDeadLetters(name, aws.ToString(at.QueueUrl), n)
 }
 
+// endpointOption is the option that makes the AWS CLI call the host of a queue's
+// address, where that is not AWS's. Version 1 of the CLI has legacy hosts of its own
+// for SQS and ignores AWS_ENDPOINT_URL (awscli/customizations/overridesslcommonname.py).
+func endpointOption(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" { // queues on AWS have https addresses
+		return ""
+	}
+	return " --endpoint-url http://" + u.Host
+}
+
 func judgeDeadLetters(name, address string, n int) Finding {
 	if n > 0 {
-		return warning(name, "read them: aws sqs receive-message --visibility-timeout 0 --queue-url "+address+"; mend the cause, then purge the queue",
+		return warning(name, "read them: aws sqs receive-message --visibility-timeout 0"+endpointOption(address)+" --queue-url "+address+"; fix the cause, then purge the queue",
 			"%d events were not delivered, or failed after their retries: builds may be missing", n)
 	}
 	return fine(name, "empty: every event was delivered")

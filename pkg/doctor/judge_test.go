@@ -368,7 +368,8 @@ func TestSettingsOfAnAccount(t *testing.T) {
 		"a subscription":                    {judgeSubscription("t", "arn:aws:sns:us-east-1:1:t:2"), verdict{OK, "subscribed", ""}},
 		"a subscription to be confirmed":    {judgeSubscription("t", "PendingConfirmation"), verdict{Warning, "PendingConfirmation", "deploy"}},
 		"no dead letters":                   {judgeDeadLetters("q", "https://q", 0), verdict{OK, "empty", ""}},
-		"dead letters":                      {judgeDeadLetters("q", "https://q", 2), verdict{Warning, "2 events", "--queue-url https://q"}},
+		"dead letters":                      {judgeDeadLetters("q", "https://q", 2), verdict{Warning, "2 events", "--visibility-timeout 0 --queue-url https://q;"}},
+		"dead letters of an embedded AWS":   {judgeDeadLetters("q", "http://127.0.0.1:4566/1/q", 2), verdict{Warning, "2 events", "--endpoint-url http://127.0.0.1:4566 --queue-url http://127.0.0.1:4566/1/q;"}},
 	} {
 		t.Run(sentence, func(t *testing.T) { tc.want.check(t, tc.got) })
 	}

@@ -5,11 +5,24 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// documented is a command of the README, without the name of the program and with
+// the address of an embedded AWS.
+func documented(t *testing.T, address, command string) []string {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	require.NoError(t, err)
+	_, text, found := strings.Cut(strings.ReplaceAll(string(readme), "\\\n", ""), "    $ "+command)
+	require.True(t, found, "the README has %s", command)
+	text, _, _ = strings.Cut(text, "\n")
+	return strings.Fields(strings.NewReplacer(`"`, "", "$AWS_ENDPOINT_URL", address).Replace(strings.TrimPrefix(command, "aws ") + text))
+}
 
 // TestTheAWSCommandLineWorks runs a stock client in another process.
 func TestTheAWSCommandLineWorks(t *testing.T) {
@@ -56,6 +69,9 @@ func TestTheAWSCommandLineWorks(t *testing.T) {
 	cli("sns", "publish", "--topic-arn", string(bytes.TrimSpace([]byte(topic))), "--message", "hello")
 	cli("events", "put-rule", "--name", "r", "--event-pattern", `{"source":["aws.ec2"]}`)
 	assert.Contains(t, cli("events", "list-rules"), `"ENABLED"`)
+	cli("sqs", "create-queue", "--endpoint-url", c.URL(), "--queue-name", "ami-factory-triggers-dead-letters")
+	cli("sqs", "send-message", "--endpoint-url", c.URL(), "--queue-url", c.URL()+"/"+account+"/ami-factory-triggers-dead-letters", "--message-body", "lost")
+	assert.Contains(t, cli(documented(t, c.URL(), "aws sqs receive-message")...), "lost", "the command of the README, as it is printed there")
 	assert.Contains(t, cli("kms", "list-aliases"), "alias/aws/ebs")
 	assert.Contains(t, cli("stepfunctions", "list-state-machines"), "stateMachines")
 }
