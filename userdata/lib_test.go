@@ -1,7 +1,9 @@
 package userdata_test
 
 import (
+	"crypto/sha1" // #nosec G505 -- what version 4 fingerprints are made of
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"net/http"
 	"net/http/httptest"
@@ -197,6 +199,9 @@ func digestOf(content string) string {
 // program could use it, but it has a fingerprint.
 const otherKey = "mAgEAAAAAAEBAg=="
 
+// checksumOfOtherKey is otherKey's CRC-24, as gpg --enarmor prints it.
+const checksumOfOtherKey = "1DEO"
+
 func TestKeyFingerprints(t *testing.T) {
 	b := newLibBench(t)
 	gpg, err := exec.LookPath("gpg")
@@ -231,6 +236,91 @@ func TestKeyFingerprints(t *testing.T) {
 			output, ok = b.run(t, "debian-12", "key_fingerprints "+file)
 			assert.False(t, ok, "a file that is cut off is no key: %s", output)
 		})
+	}
+}
+
+// A vendor's file may hold more than its armour shows at first sight: gpg takes
+// no notice of white space after a line of armour.
+func TestAFileOfTwoArmoursHasTwoKeys(t *testing.T) {
+	const first, second = "mAgEAAAAAAEBAg==", "mAgEAAAAAAEBAw=="
+	fingerprints := []string{keyFingerprint(t, first), keyFingerprint(t, second)}
+	block := func(after, body string) string {
+		return "-----BEGIN PGP PUBLIC KEY BLOCK-----" + after + "\n\n" + body + "\n-----END PGP PUBLIC KEY BLOCK-----" + after + "\n"
+	}
+	one := block("", first)
+	for sentence, tc := range map[string]struct {
+		content string
+		says    string // of the refusal; empty where both keys are found
+	}{
+		"two blocks": {one + block("", second), ""},
+		"white space after the lines of the second":    {one + block(" ", second), ""},
+		"a tab after the lines of the second":          {one + block("\t ", second), ""},
+		"lines that end as on Windows":                 {strings.ReplaceAll(one+block("", second), "\n", "\r\n"), ""},
+		"text between the blocks":                      {one + "The next key:\n" + block(" ", second), ""},
+		"a header with white space after it":           {one + strings.Replace(block(" ", second), "\n\n", "\nComment: x \n \n", 1), ""},
+		"a second block of another kind":               {one + strings.ReplaceAll(block("", second), "PUBLIC KEY BLOCK", "MESSAGE"), "a line of armour that is not understood"},
+		"a second block that is indented":              {one + " " + block("", second), "a line of armour that is not understood"},
+		"a block within another":                       {"-----BEGIN PGP PUBLIC KEY BLOCK-----\n" + one + block("", second), "a line of armour that is not understood"},
+		"a second block without an end":                {one + strings.SplitAfter(block(" ", second), "==\n")[0], "a block without an end"},
+		"a second block after a carriage return alone": {one + "x\r" + block("", second), "a carriage return within a line"},
+		// gpg looks into compressed data: here one octet of algorithm 0, then a key.
+		"a key in compressed data": {block("", "mAgEAAAAAAEBAqALAJgIBAAAAAABAQM="), "a packet of type 8"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			b := newLibBench(t)
+			require.NoError(t, os.WriteFile(filepath.Join(b.dir, "key"), []byte(tc.content), 0o600))
+			output, ok := b.run(t, "al2023", "key_fingerprints $DIR/key")
+			if tc.says != "" {
+				assert.False(t, ok, output)
+				assert.Contains(t, output, tc.says)
+				return
+			}
+			require.True(t, ok, output)
+			assert.Equal(t, fingerprints, strings.Fields(output))
+
+			server := httptest.NewServer(http.FileServer(http.Dir(b.dir)))
+			defer server.Close()
+			output, ok = b.run(t, "al2023", "repository v https://v '' '' "+server.URL+"/key "+fingerprints[0]+" p")
+			assert.False(t, ok, output)
+			assert.Contains(t, output, "has the fingerprint "+strings.Join(fingerprints, " and ")+", expected "+fingerprints[0])
+		})
+	}
+}
+
+// keyFingerprint is the fingerprint of a key of version 4 in a packet of the old
+// format with one octet of length (RFC 4880, 12.2).
+func keyFingerprint(t *testing.T, encoded string) string {
+	t.Helper()
+	data, err := base64.StdEncoding.DecodeString(encoded)
+	require.NoError(t, err)
+	sum := sha1.Sum(append([]byte{0x99, 0, byte(len(data) - 2)}, data[2:]...)) // #nosec G401 -- what version 4 fingerprints are made of
+	return strings.ToUpper(hex.EncodeToString(sum[:]))
+}
+
+// What the package manager is given is the key that was verified and nothing
+// else of the vendor's file.
+func TestARepositoryGetsTheVerifiedKeyOnly(t *testing.T) {
+	fingerprint := keyFingerprint(t, otherKey)
+	want := map[string]string{
+		"al2023":    "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n" + otherKey + "\n=%s\n-----END PGP PUBLIC KEY BLOCK-----\n",
+		"debian-12": "\x98\x08\x04\x00\x00\x00\x00\x01\x01\x02",
+	}
+	armoured := "Our key \n-----BEGIN PGP PUBLIC KEY BLOCK----- \nVersion: 1\n\n" + otherKey[:8] + "\n" + otherKey[8:] + "\n-----END PGP PUBLIC KEY BLOCK-----\t\nThe end\n"
+	for form, content := range map[string]string{"armoured": armoured, "binary": want["debian-12"]} {
+		for family, file := range map[string]string{"al2023": "ami-factory-v.asc", "debian-12": "ami-factory-" + fingerprint + ".gpg"} {
+			t.Run(form+" for "+family, func(t *testing.T) {
+				b := newLibBench(t)
+				require.NoError(t, os.WriteFile(filepath.Join(b.dir, "key"), []byte(content), 0o600))
+				server := httptest.NewServer(http.FileServer(http.Dir(b.dir)))
+				defer server.Close()
+				output, ok := b.run(t, family, `put() { cat "$2" >"$DIR/$(basename "$3")"; }
+					repository v https://packages.example.com/v s main `+server.URL+"/key "+fingerprint+" p")
+				require.True(t, ok, output)
+				got, err := os.ReadFile(filepath.Join(b.dir, file))
+				require.NoError(t, err)
+				assert.Equal(t, strings.Replace(want[family], "%s", checksumOfOtherKey, 1), string(got))
+			})
+		}
 	}
 }
 

@@ -330,7 +330,9 @@ repository() {
 		SOURCES
 		;;
 	dnf)
-		put 644 "$key" "/etc/pki/rpm-gpg/ami-factory-$name.asc"
+		# The verified key in one block of our own: rpm reads no other text.
+		python3 -I "$AMI_FACTORY_LIB/key-fingerprints.py" --armour "$key" >"$key.asc"
+		put 644 "$key.asc" "/etc/pki/rpm-gpg/ami-factory-$name.asc"
 		put 644 /dev/stdin "/etc/yum.repos.d/ami-factory-$name.repo" <<-REPO
 			[ami-factory-$name]
 			name=$name
@@ -342,6 +344,6 @@ repository() {
 		REPO
 		;;
 	esac
-	rm -f "$key" "$key.gpg"
+	rm -f "$key" "$key.gpg" "$key.asc"
 	if ((changes > before)); then packages_refresh "/etc/apt/sources.list.d/ami-factory-$name.sources"; fi
 }

@@ -41,6 +41,8 @@ func ReadKeys(text string) (PublicKeys, error) {
 		switch {
 		case first && tag != 6:
 			return out, errors.New("it does not begin with a public key")
+		case !slices.Contains(ofKeys, tag):
+			return out, fmt.Errorf("it has a packet of type %d, which is no part of a public key", tag)
 		case tag != 6:
 			continue
 		case len(body) < 6 || body[0] != 4:
@@ -57,6 +59,11 @@ func ReadKeys(text string) (PublicKeys, error) {
 	out.Armoured = armour(data)
 	return out, nil
 }
+
+// ofKeys are the packets of public keys: keys, subkeys, their signatures, user
+// ids and attributes, trust and markers (RFC 4880, 4.3). Others may hold keys in
+// turn, as compressed data (8) does, which gpg looks into.
+var ofKeys = []int{2, 6, 10, 12, 13, 14, 17}
 
 const begin, end = "-----BEGIN PGP PUBLIC KEY BLOCK-----", "-----END PGP PUBLIC KEY BLOCK-----"
 
