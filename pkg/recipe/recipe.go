@@ -9,8 +9,8 @@ import "github.com/ami-factory/ami-factory/pkg/report/strictyaml"
 type Recipe struct {
 	// Name of the recipe; equals the base name of its file.
 	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*([-.][a-z0-9]+)*$,minLength=3,maxLength=40" hint:"lower-case letters, digits, and single hyphens and dots between them, beginning with a letter"`
-	// Description becomes the AMI's description.
-	Description string `yaml:"description" json:"description" jsonschema:"required,minLength=1,maxLength=255"`
+	// Description becomes the AMI's description, for which EC2 takes no characters beyond ASCII.
+	Description string `yaml:"description" json:"description" jsonschema:"required,pattern=^[ -~]+$,minLength=1,maxLength=255" hint:"printable ASCII on one line; EC2 takes no other characters in an image's description"`
 	// Family of operating systems that the base image belongs to; components say which they support.
 	Family string `yaml:"family" json:"family" jsonschema:"required,enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"`
 	// Architecture of the image, as EC2 names it.

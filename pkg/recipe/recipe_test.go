@@ -117,6 +117,18 @@ func TestProblems(t *testing.T) {
 			"description: Debian 12 with Docker, hardened and checked", "description: [a]",
 			[]problem{{"[a]", "description must be text, not a list"}},
 		},
+		"a description that EC2 does not take": {
+			"description: Debian 12 with Docker", "description: Debian 12 \u2014 with Docker",
+			[]problem{{"Debian 12 \u2014", "description"}},
+		},
+		"a description with an accent": {
+			"description: Debian 12 with Docker", "description: Debian 12 pour le caf\u00e9",
+			[]problem{{"Debian 12 pour", "description"}},
+		},
+		"a description of two lines": {
+			"description: Debian 12 with Docker", "description: |\n  Debian 12\n  with Docker",
+			[]problem{{"|", "description"}},
+		},
 		"text where a number is wanted": {
 			"sizeGiB: 8", "sizeGiB: big",
 			[]problem{{"big", `builder.rootVolume.sizeGiB must be a whole number, not "big"`}},

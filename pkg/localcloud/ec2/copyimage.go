@@ -37,6 +37,9 @@ func (s *Service) CopyImage(ctx context.Context, in *ec2.CopyImageInput, optFns 
 	if err := s.checkImageName(c, in.Name); err != nil {
 		return nil, err
 	}
+	if err := checkDescription(in.Description); err != nil {
+		return nil, err
+	}
 	allowed := []types.ResourceType{types.ResourceTypeImage, types.ResourceTypeSnapshot}
 	imageTags, err := specifiedTags(in.TagSpecifications, types.ResourceTypeImage, allowed...)
 	if err != nil {

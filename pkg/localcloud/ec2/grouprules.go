@@ -78,6 +78,11 @@ func (s *Service) AuthorizeSecurityGroupIngress(ctx context.Context, in *ec2.Aut
 	out := &ec2.AuthorizeSecurityGroupIngressOutput{Return: aws.Bool(true), SecurityGroupRules: []types.SecurityGroupRule{}}
 	err = s.changeIngress(c, in.GroupId, in.GroupName, in.DryRun, func(group string, rules []types.IpPermission) ([]types.IpPermission, error) {
 		for _, p := range added {
+			for _, r := range p.IpRanges {
+				if err := asciiOnly("IpPermissions.IpRanges.Description", r.Description); err != nil {
+					return nil, err
+				}
+			}
 			if slices.ContainsFunc(rules, func(have types.IpPermission) bool { return sameRule(have, p) }) {
 				return nil, wire.Errorf("InvalidPermission.Duplicate", "the specified rule \"%s\" already exists", strings.TrimSpace(ruleText(p)))
 			}

@@ -45,8 +45,8 @@ func (s *Service) ModifyImageAttribute(ctx context.Context, in *ec2.ModifyImageA
 		if in.Description != nil {
 			text = in.Description.Value
 		}
-		if len(aws.ToString(text)) > 255 {
-			return nil, wire.Errorf("InvalidParameterValue", "The description must be at most 255 characters long")
+		if err := checkDescription(text); err != nil {
+			return nil, err
 		}
 		apply = func() { im.Description = aws.String(aws.ToString(text)) }
 	case "imdsSupport":

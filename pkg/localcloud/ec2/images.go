@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -87,6 +88,29 @@ func (s *Service) checkImageName(c wire.Caller, name *string) error {
 	return nil
 }
 
+// asciiOnly refuses a text that EC2 does not take: names and descriptions are
+// ASCII. Tags take Unicode. The words are EC2's own.
+func asciiOnly(parameter string, value *string) error {
+	if strings.ContainsFunc(aws.ToString(value), func(r rune) bool { return r > unicode.MaxASCII }) {
+		return wire.Errorf("InvalidParameterValue", "Value (%s) for parameter %s is invalid. Character sets beyond ASCII are not supported.", *value, parameter)
+	}
+	return nil
+}
+
+// checkDescription refuses a description that an image cannot have.
+func checkDescription(text *string) error {
+	if err := asciiOnly("Description", text); err != nil {
+		return err
+	}
+	if len(aws.ToString(text)) > maxDescription {
+		return wire.Errorf("InvalidParameterValue", "The description must be at most %d characters long", maxDescription)
+	}
+	return nil
+}
+
+// maxDescription is the length of an image's description, in characters.
+const maxDescription = 255
+
 // CreateImage captures the disk of a stopped instance as an image, in the
 // background. Unlike EC2 it does not reboot a running instance to do so.
 func (s *Service) CreateImage(ctx context.Context, in *ec2.CreateImageInput, optFns ...func(*ec2.Options)) (*ec2.CreateImageOutput, error) {
@@ -101,6 +125,9 @@ func (s *Service) CreateImage(ctx context.Context, in *ec2.CreateImageInput, opt
 		return nil, err
 	}
 	if err := s.checkImageName(c, in.Name); err != nil {
+		return nil, err
+	}
+	if err := checkDescription(in.Description); err != nil {
 		return nil, err
 	}
 	v, err := s.capturable(i, in)

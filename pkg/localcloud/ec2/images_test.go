@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -344,6 +345,52 @@ func TestBlockPublicAccessCanBeLifted(t *testing.T) {
 	state, err = e.GetImageBlockPublicAccessState(ctx, &sdk.GetImageBlockPublicAccessStateInput{}, inRegion(region2))
 	require.NoError(t, err)
 	assert.Equal(t, "block-new-sharing", *state.ImageBlockPublicAccessState, "regions are apart")
+}
+
+// Image descriptions with a dash that is not ASCII fail on EC2 in CreateImage and
+// ModifyImageAttribute; tags take any text.
+func TestDescriptionsAreASCII(t *testing.T) {
+	e := setup(t, options{})
+	c := over(t, e)
+	ctx := t.Context()
+	stopped := e.stopped()
+	source := e.made("source")
+	for sentence, text := range map[string]string{"a dash": "golden \u2014 image", "an accent": "caf\u00e9", "an emoji": "\U0001F680"} {
+		t.Run(sentence, func(t *testing.T) {
+			for operation, call := range map[string]func(text *string) error{
+				"CreateImage": func(text *string) error {
+					_, err := c.CreateImage(ctx, &sdk.CreateImageInput{InstanceId: &stopped, Name: aws.String("golden-ascii"), Description: text})
+					return err
+				},
+				"CopyImage": func(text *string) error {
+					_, err := c.CopyImage(ctx, &sdk.CopyImageInput{SourceImageId: &source, SourceRegion: aws.String(region), Name: aws.String("copy"), Description: text})
+					return err
+				},
+				"ModifyImageAttribute": func(text *string) error {
+					_, err := c.ModifyImageAttribute(ctx, &sdk.ModifyImageAttributeInput{ImageId: &source, Description: &types.AttributeValue{Value: text}})
+					return err
+				},
+				"CreateSecurityGroup, its description": func(text *string) error {
+					_, err := c.CreateSecurityGroup(ctx, &sdk.CreateSecurityGroupInput{GroupName: aws.String("ascii"), Description: text})
+					return err
+				},
+				"CreateSecurityGroup, its name": func(text *string) error {
+					_, err := c.CreateSecurityGroup(ctx, &sdk.CreateSecurityGroupInput{GroupName: text, Description: aws.String("ascii")})
+					return err
+				},
+			} {
+				err := call(&text)
+				requireCode(t, err, "InvalidParameterValue")
+				assert.ErrorContains(t, err, "Value ("+text+") for parameter ", operation)
+				assert.ErrorContains(t, err, "Character sets beyond ASCII are not supported.", operation)
+			}
+			_, err := c.CreateTags(ctx, &sdk.CreateTagsInput{Resources: []string{source}, Tags: []types.Tag{{Key: aws.String("note"), Value: &text}}})
+			assert.NoError(t, err)
+		})
+	}
+	long := strings.Repeat("x", 256)
+	_, err := c.CreateImage(ctx, &sdk.CreateImageInput{InstanceId: &stopped, Name: aws.String("golden-long"), Description: &long})
+	requireCode(t, err, "InvalidParameterValue")
 }
 
 func TestImageAttributesAreShown(t *testing.T) {

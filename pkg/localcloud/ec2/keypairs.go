@@ -177,6 +177,9 @@ func (s *Service) addKeyPair(c wire.Caller, k keyPair, specified []types.TagSpec
 	if k.Name == "" || len(k.Name) > 255 {
 		return k, wire.Errorf("InvalidParameterValue", "Value (%s) for parameter KeyName is invalid. It has 1 to 255 characters.", k.Name)
 	}
+	if err := asciiOnly("KeyName", &k.Name); err != nil {
+		return k, err
+	}
 	tags, err := tagsFor(types.ResourceTypeKeyPair, specified)
 	if err != nil {
 		return k, err

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -244,6 +245,9 @@ func (s *Service) CreateSecurityGroup(ctx context.Context, in *ec2.CreateSecurit
 	}
 	tags, err := tagsFor(types.ResourceTypeSecurityGroup, in.TagSpecifications)
 	if err != nil {
+		return nil, err
+	}
+	if err := cmp.Or(asciiOnly("GroupName", in.GroupName), asciiOnly("GroupDescription", in.Description)); err != nil {
 		return nil, err
 	}
 	id, name := "sg-"+scope.Hex(17), aws.ToString(in.GroupName)
