@@ -3,13 +3,17 @@ package localcloud_test
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -288,6 +292,50 @@ func TestARequestIsVerifiedAsAWSDoes(t *testing.T) {
 				assert.Contains(t, answer, want)
 			})
 		}
+	}
+}
+
+// TestOtherMechanismsAreToldWhatIsNeeded sends what older clients sign, with the right
+// secret, and what newer ones do.
+func TestOtherMechanismsAreToldWhatIsNeeded(t *testing.T) {
+	c := listening(t)
+	_, err := c.S3.CreateBucket(t.Context(), &sdks3.CreateBucketInput{Bucket: aws.String("b-1")})
+	require.NoError(t, err)
+	k := c.Credentials(account)
+	version2 := func(text string) string { // https://docs.aws.amazon.com/AmazonS3/latest/userguide/RESTAuthentication.html
+		mac := hmac.New(sha1.New, []byte(k.SecretAccessKey))
+		mac.Write([]byte(text))
+		return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	}
+	expires := strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10)
+	date := time.Now().UTC().Format(http.TimeFormat)
+	older := url.Values{"AWSAccessKeyId": {k.AccessKeyID}, "Expires": {expires}}
+	address := func(method string) string {
+		older.Set("Signature", version2(method+"\n\n\n"+expires+"\n/b-1/k"))
+		return "/b-1/k?" + older.Encode()
+	}
+	for sentence, tc := range map[string]struct {
+		method, path string
+		header       map[string]string
+		code         string
+	}{
+		"an address of version 2 to read":     {http.MethodGet, address(http.MethodGet), nil, "InvalidRequest"},
+		"an address of version 2 to write":    {http.MethodPut, address(http.MethodPut), nil, "InvalidRequest"},
+		"a header of version 2":               {http.MethodGet, "/b-1/k", map[string]string{"Date": date, "Authorization": "AWS " + k.AccessKeyID + ":" + version2("GET\n\n\n"+date+"\n/b-1/k")}, "InvalidRequest"},
+		"a header of version 4a":              {http.MethodGet, "/b-1/k", map[string]string{"Authorization": "AWS4-ECDSA-P256-SHA256 Credential=" + account + "/20261130/s3/aws4_request, SignedHeaders=host, Signature=00"}, "InvalidRequest"},
+		"a query of version 2 to a service":   {http.MethodGet, "/?Action=DescribeVpcs&Version=2016-11-15&SignatureVersion=2&SignatureMethod=HmacSHA256&Signature=x&AWSAccessKeyId=" + account, nil, "IncompleteSignature"},
+		"a header of version 2 to a service":  {http.MethodPost, "/?Action=ListUsers&Version=2010-05-08", map[string]string{"Authorization": "AWS " + account + ":x"}, "IncompleteSignature"},
+		"a header of version 3 to a JSON API": {http.MethodPost, "/", map[string]string{"X-Amz-Target": "AmazonSSM.GetParameter", "Authorization": "AWS3 AWSAccessKeyId=" + account + ",Algorithm=HmacSHA256,Signature=x"}, "IncompleteSignatureException"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			status, body := ask(t, request(t, tc.method, c.URL()+tc.path, "", tc.header))
+			assert.Equal(t, http.StatusBadRequest, status, body)
+			assert.Contains(t, body, tc.code)
+			assert.Contains(t, body, "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+			if tc.code == "InvalidRequest" {
+				assert.Contains(t, body, "aws configure set default.s3.signature_version s3v4", "the way out is that of S3's clients")
+			}
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package localcloud_test
 
 import (
 	"bytes"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,6 +65,10 @@ func TestTheAWSCommandLineWorks(t *testing.T) {
 	back, err := os.ReadFile(file + ".back")
 	require.NoError(t, err)
 	assert.Len(t, back, 14<<20)
+	cli("configure", "set", "default.s3.signature_version", "s3v4") // as docs/clients.md says
+	status, body := ask(t, request(t, http.MethodGet, strings.TrimSpace(cli("s3", "presign", "s3://reports/runs/report.txt")), "", nil))
+	assert.Equal(t, http.StatusOK, status)
+	assert.Len(t, body, 14<<20)
 	cli("s3", "rb", "--force", "s3://reports")
 	topic := cli("sns", "create-topic", "--name", "news", "--query", "TopicArn", "--output", "text")
 	cli("sns", "publish", "--topic-arn", string(bytes.TrimSpace([]byte(topic))), "--message", "hello")

@@ -31,7 +31,7 @@ func (c *Cloud) GuestHandler() http.Handler {
 			c.serveGuestCall(w, r, op)
 			return
 		}
-		http.Error(w, "guests reach objects of S3 by presigned address (GET, HEAD or PUT), and with the credentials of their role "+
+		http.Error(w, "guests reach objects of S3 by address presigned by signature version 4 (GET, HEAD or PUT), and with the credentials of their role "+
 			strings.Join(guestOperationNames(), ", ")+": nothing else of the embedded AWS", http.StatusForbidden)
 	})
 }

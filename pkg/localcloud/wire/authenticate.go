@@ -295,7 +295,7 @@ func byProblem(p sigv4.Problem, missing, incomplete, wrong string) string {
 	switch p {
 	case sigv4.Missing:
 		return missing
-	case sigv4.Incomplete, sigv4.IncompleteAddress:
+	case sigv4.Incomplete, sigv4.IncompleteAddress, sigv4.Unsupported:
 		return incomplete
 	}
 	return wrong
@@ -305,6 +305,8 @@ func refusalOfS3(e *sigv4.Error) (code, message string) {
 	switch e.Problem {
 	case sigv4.Missing, sigv4.Expired, sigv4.NotYetValid:
 		return "AccessDenied", e.Message
+	case sigv4.Unsupported: // as S3 answers for all buckets made since June 24, 2020
+		return "InvalidRequest", e.Message + " For addresses by `aws s3 presign` of version 1 of the AWS CLI, run `aws configure set default.s3.signature_version s3v4` first."
 	case sigv4.Unsigned:
 		return "AccessDenied", "There were headers present in the request which were not signed: " + e.Message
 	case sigv4.Incomplete:
@@ -325,7 +327,7 @@ func refusalOfEC2(e *sigv4.Error) (code, message string) {
 	switch e.Problem {
 	case sigv4.Missing:
 		return "MissingAuthenticationToken", e.Message
-	case sigv4.Incomplete, sigv4.IncompleteAddress:
+	case sigv4.Incomplete, sigv4.IncompleteAddress, sigv4.Unsupported:
 		return "IncompleteSignature", e.Message
 	case sigv4.Skewed, sigv4.Expired, sigv4.NotYetValid:
 		return "RequestExpired", "Request has expired. " + e.Message

@@ -49,6 +49,7 @@ type Problem int
 // The problems.
 const (
 	Missing           Problem = iota // the request is not signed
+	Unsupported                      // it is signed in another way, such as by version 2
 	Incomplete                       // the signature in the header cannot be read
 	IncompleteAddress                // the signature in the address cannot be read
 	Unsigned                         // a header that must be signed is not
@@ -132,6 +133,8 @@ func Parse(r *http.Request) (Signature, error) {
 	switch {
 	case header && IsPresigned(r):
 		return Signature{}, fail(Incomplete, "Only one authentication mechanism is allowed: the request has an Authorization header and X-Amz parameters in its address.")
+	case header && isOtherMechanism(r.Header.Get("Authorization")), !header && !IsPresigned(r) && query.Has("AWSAccessKeyId"):
+		return Signature{}, fail(Unsupported, "The authorization mechanism you have provided is not supported. Please use %s.", algorithm)
 	case header:
 		return parseHeader(r, query)
 	case IsPresigned(r):
@@ -143,6 +146,14 @@ func Parse(r *http.Request) (Signature, error) {
 		return s, err
 	}
 	return Signature{}, fail(Missing, "Request is missing Authentication Token")
+}
+
+// isOtherMechanism says whether an Authorization header is of a mechanism that AWS
+// has or had and that is not served: "AWS KEY:SIGNATURE" of version 2, AWS3, and
+// AWS4-ECDSA-P256-SHA256 of version 4a.
+func isOtherMechanism(header string) bool {
+	mechanism, _, _ := strings.Cut(header, " ")
+	return strings.HasPrefix(mechanism, "AWS") && mechanism != algorithm
 }
 
 func parseHeader(r *http.Request, query url.Values) (Signature, error) {
