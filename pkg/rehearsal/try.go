@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
 //go:embed collect.py
@@ -64,7 +65,7 @@ type TryResult struct {
 	MachineID   string                `json:"machineIdSha256,omitempty"`
 	HostKeys    []string              `json:"hostKeySha256,omitempty"`
 	Inspected   string                `json:"inspected,omitempty"`
-	Console     string                `json:"-"` // the serial console's text
+	Console     string                `json:"-"` // the serial console's text, as plaintext.Clean leaves it
 }
 
 // TryStep is one stage of the boot: the machine's own, cloud-init's, or a step
@@ -148,8 +149,7 @@ func (f *Factory) Try(ctx context.Context, in TryInput) (result TryResult, err e
 	}
 	defer func() {
 		if out, consoleErr := f.Cloud.EC2.GetConsoleOutput(ctx, &ec2api.GetConsoleOutputInput{InstanceId: &id}); consoleErr == nil {
-			text, _ := base64.StdEncoding.DecodeString(aws.ToString(out.Output))
-			result.Console = string(text)
+			result.Console = consoleText(out)
 		}
 		err = errors.Join(err, f.tryEnd(context.WithoutCancel(ctx), id))
 		result.Seconds = f.opts.Clock.Now().Sub(started).Seconds()
@@ -263,11 +263,27 @@ func (f *Factory) tryCollect(ctx context.Context, id string) (collected, error) 
 	if err != nil {
 		return collected{}, err
 	}
+	return readCollected(out)
+}
+
+// readCollected reads what collect.py has printed. Its strings are of the guest, and
+// JSON escapes what is not clean in them.
+func readCollected(out string) (collected, error) {
 	var c collected
-	if err := json.Unmarshal([]byte(out), &c); err != nil {
-		return collected{}, fmt.Errorf("the instance answered what is no JSON: %.200s", out)
+	clean, err := plaintext.JSON([]byte(out))
+	if err == nil {
+		err = json.Unmarshal(clean, &c)
+	}
+	if err != nil {
+		return collected{}, fmt.Errorf("the instance answered what is no JSON of collect.py (%w): %.200s", err, out)
 	}
 	return c, nil
+}
+
+// consoleText is what the guest has written to its console.
+func consoleText(out *ec2api.GetConsoleOutputOutput) string {
+	text, _ := base64.StdEncoding.DecodeString(aws.ToString(out.Output)) // EC2 encodes it
+	return plaintext.Clean(string(text))
 }
 
 // tryRun runs a script in the instance to its end and returns what it printed.
