@@ -314,6 +314,99 @@ func TestAVulnerabilityWithAFixBuildsThePublishedImageAnewOnceThoughFiveInstance
 	assert.Len(t, executions(t, f, 4), 4, "the old image is answered, and the new one waits for its day")
 }
 
+func TestForgedFindingsStartNothingAndWhatTheOperatorChoseDoes(t *testing.T) {
+	const ownProduct = "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default"
+	hub := func(kind, detail string) eventtypes.PutEventsRequestEntry {
+		return eventtypes.PutEventsRequestEntry{Source: aws.String("aws.securityhub"), DetailType: &kind, Detail: &detail}
+	}
+	asff := func(product, image string) eventtypes.PutEventsRequestEntry {
+		return hub(trigger.HubFinding, `{"findings":[{"ProductArn":"`+product+`","RecordState":"ACTIVE","Workflow":{"Status":"NEW"},"Region":"eu-west-1",`+
+			`"Severity":{"Label":"HIGH"},"Vulnerabilities":[{"Id":"CVE-2026-0001","FixAvailable":"YES"}],`+
+			`"Resources":[{"Type":"AwsEc2Instance","Region":"eu-west-1","Details":{"AwsEc2Instance":{"ImageId":"`+image+`"}}}]}]}`)
+	}
+	ocsf := func(product, image string) eventtypes.PutEventsRequestEntry {
+		return hub(trigger.HubFindingV2, `{"findings":[{"class_uid":2002,"status_id":1,"severity":"High","metadata":{"product":{"uid":"`+product+`"}},`+
+			`"cloud":{"region":"eu-west-1"},"vulnerabilities":[{"cve":{"uid":"CVE-2026-0001"},"is_fix_available":true}],`+
+			`"resources":[{"uid":"arn:aws:ec2:eu-west-1::image/`+image+`","region":"eu-west-1"}]}]}`)
+	}
+	as := func(e eventtypes.PutEventsRequestEntry, source, kind string) eventtypes.PutEventsRequestEntry {
+		e.Source, e.DetailType = &source, &kind
+		return e
+	}
+	onDemand := func(image string) eventtypes.PutEventsRequestEntry {
+		return as(finding(image, "CVE-2026-0001", "YES"), "inspector2.ami.ondemand", trigger.OnDemandFinding)
+	}
+	// chosen is what makes the events of a person count.
+	for sentence, tc := range map[string]struct {
+		chosen func(*rehearsal.Options)
+		put    func(image string) eventtypes.PutEventsRequestEntry // by a person; nil: AWS sends
+		sent   func(image string) eventtypes.PutEventsRequestEntry // by AWS
+	}{
+		"an on-demand scan":     {chosen: func(o *rehearsal.Options) { o.OnDemandFindings = true }, put: onDemand},
+		"a product of a person": {chosen: func(o *rehearsal.Options) { o.FindingProducts = []string{ownProduct} }, sent: func(i string) eventtypes.PutEventsRequestEntry { return asff(ownProduct, i) }},
+		"Inspector through a hub": {sent: func(i string) eventtypes.PutEventsRequestEntry {
+			return asff("arn:aws:securityhub:eu-west-1::product/aws/inspector", i)
+		}},
+		"Inspector through a hub in OCSF": {sent: func(i string) eventtypes.PutEventsRequestEntry {
+			return ocsf("arn:aws:securityhub:eu-west-1::productv2/aws/inspector", i)
+		}},
+	} {
+		t.Run("what counts: "+sentence, func(t *testing.T) {
+			f := simFactory(t, tc.chosen)
+			published := bake(t, f, rehearsal.BakeInput{})
+			require.Equal(t, workflow.Published, published.Status, published.Cause)
+			image := published.Images[home]
+			if tc.put != nil {
+				out, err := eventbridge.NewFromConfig(f.Cloud.AWSConfig("")).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []eventtypes.PutEventsRequestEntry{tc.put(image)}})
+				require.NoError(t, err)
+				require.Zero(t, out.FailedEntryCount)
+			} else {
+				inspects(t, f, tc.sent(image))
+			}
+			assert.Regexp(t, `-fix-[0-9a-f]{8}$`, executions(t, f, 2)[1])
+		})
+	}
+
+	f := simFactory(t, nil)
+	published := bake(t, f, rehearsal.BakeInput{})
+	require.Equal(t, workflow.Published, published.Status, published.Cause)
+	settled(t, f, 1)
+	image := published.Images[home]
+	client := eventbridge.NewFromConfig(f.Cloud.AWSConfig(""))
+	inspector := "arn:aws:securityhub:eu-west-1::product/aws/inspector"
+	reserved := []eventtypes.PutEventsRequestEntry{
+		finding(image, "CVE-2026-0001", "YES"), asff(inspector, image), ocsf("arn:aws:securityhub:eu-west-1::productv2/aws/inspector", image),
+	}
+	free := []eventtypes.PutEventsRequestEntry{
+		onDemand(image),
+		as(onDemand(image), "inspector2.ami.ondemand", trigger.InspectorFinding),
+		as(onDemand(image), "my.inspector2", trigger.InspectorFinding),
+		as(asff(inspector, image), "inspector2.ami.ondemand", trigger.HubFinding),
+		as(asff(inspector, image), "my.securityhub", trigger.HubFinding),
+	}
+	out, err := client.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: append(free, reserved...)})
+	require.NoError(t, err)
+	require.EqualValues(t, len(reserved), out.FailedEntryCount)
+	for i, entry := range out.Entries {
+		if i < len(free) {
+			assert.NotEmpty(t, entry.EventId, "EventBridge takes whatever is of no source of AWS's")
+		} else {
+			assert.Equal(t, "NotAuthorizedForSourceException", aws.ToString(entry.ErrorCode))
+		}
+	}
+	inspects(t, f, // as they come from findings that people import
+		asff(ownProduct, image), asff("arn:aws:securityhub:eu-west-1::product/prowler/prowler", image), asff("", image),
+		ocsf("arn:aws:securityhub:eu-west-1:111122223333:productv2/111122223333/default", image), ocsf("", image))
+
+	// The true one comes last, and the rules have let none of the others through.
+	inspects(t, f, finding(image, "CVE-2026-0001", "YES"))
+	ran := executions(t, f, 2)
+	require.Len(t, ran, 2)
+	assert.Regexp(t, `-fix-[0-9a-f]{8}$`, ran[1])
+	settled(t, f, 3)
+	assert.Equal(t, 3, invocationsOf(f, workflow.StartBuilds), "two ends and one finding")
+}
+
 // debianImage is an image that is not the factory's.
 func debianImage(t *testing.T, f *rehearsal.Factory) string {
 	t.Helper()

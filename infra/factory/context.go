@@ -90,7 +90,9 @@ func settings() []setting {
 		{"nightlyWindowMinutes", strconv.Itoa(workflow.DefaultWindowMinutes), "1 to 1440", "within which a night may begin", number{func(p *Props) *int { return &p.Triggers.Window }, 1, 1440}},
 		{"watch", workflow.DefaultWatch, "a schedule such as cron(0 3 * * ? *) or rate(30 minutes)", "when sources are looked at", line{func(p *Props) *string { return &p.Triggers.Watch }, schedule.MatchString}},
 		{"announcementTopics", strings.Join(workflow.AnnouncementTopics(), ","), "ARNs of topics, with commas, or none", "of owners of base images", words{func(p *Props) *[]string { return &p.Triggers.Topics }, topicARN.MatchString}},
-		{"findingSeverities", strings.Join(workflow.FindingSeverities(), ","), strings.Join(workflow.Severities(), ", ") + ", with commas, or none", "of vulnerabilities with a fix for which images are built anew", words{func(p *Props) *[]string { return &p.Triggers.Severities }, oneOf(workflow.Severities()...)}},
+		{"findingSeverities", strings.Join(workflow.FindingSeverities(), ","), strings.Join(workflow.Severities(), ", ") + ", with commas, or none", "of vulnerabilities with a fix for which images are built anew", words{func(p *Props) *[]string { return &p.Triggers.Findings.Severities }, oneOf(workflow.Severities()...)}},
+		{"onDemandFindings", "false", "true, false", "let findings of on-demand scans of images start builds; whoever may put events on the account's default bus can make such findings", decision{func(p *Props) *bool { return &p.Triggers.Findings.OnDemand }}},
+		{"findingProducts", "", "ARNs of products, with commas", "of Security Hub whose findings start builds beside Amazon Inspector's; whoever may import findings for a product can make them", words{func(p *Props) *[]string { return &p.Triggers.Findings.Products }, productARN.MatchString}},
 		{"findingHours", "24", "1 to 720", "between two such builds of a recipe", number{func(p *Props) *int { return &p.Triggers.FindingHours }, 1, 720}},
 
 		{"permissionsBoundary", "", "the name or the ARN of a policy", "of all roles", line{func(p *Props) *string { return &p.Roles.Boundary }, optional(policyName)}},
@@ -350,6 +352,7 @@ func (tags) wrong(p *Props) []string { return wrongTags(p.Tags) }
 var (
 	schedule   = regexp.MustCompile(`^(cron|rate)\([^()]+\)$`)
 	timezone   = regexp.MustCompile(`^[A-Za-z]+([/_+-][A-Za-z0-9]+)*$`)
+	productARN = regexp.MustCompile(`^arn:aws[a-z-]*:securityhub:[a-z0-9-]+:([0-9]{12})?:product(v2)?/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$`)
 	topicARN   = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$`)
 	keyARN     = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9*-]+:[0-9]{12}:key/[A-Za-z0-9*-]+$`)
 	oneKeyARN  = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)

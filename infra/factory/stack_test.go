@@ -230,6 +230,7 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	tpl := template(t, map[string]any{
 		"subnetIds": "subnet-1", "securityGroupIds": "sg-1", "componentParameters": map[string]any{"docker": map[string]any{"logMaxSize": "10m"}},
 		"targetAccounts": "210987654321", "targetExternalId": "a-long-external-id",
+		"onDemandFindings": "true", "findingProducts": "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default",
 		"prices": map[string]any{"regions": map[string]any{"eu-west-1": map[string]any{"transition": 0.5}}},
 	})
 	// A trigger is told all that a stage is, and more.
@@ -240,7 +241,7 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	read := map[string]bool{}
 	value := func(name string) string {
 		switch name {
-		case lambdaentry.EnvParameters, lambdaentry.EnvFindingHours, lambdaentry.EnvPrices, lambdaentry.EnvTargetExternal:
+		case lambdaentry.EnvParameters, lambdaentry.EnvFindingHours, lambdaentry.EnvOnDemand, lambdaentry.EnvPrices, lambdaentry.EnvTargetExternal:
 			return told[name].(string)
 		}
 		if name == lambdaentry.EnvEngines {
@@ -267,6 +268,7 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	assert.Equal(t, "10m", config.Parameters["docker"]["logMaxSize"])
 	assert.InDelta(t, 0.5, config.Prices.Regions["eu-west-1"].Transition, 0)
 	assert.Equal(t, "a-long-external-id", config.ExternalID)
+	assert.True(t, config.Reporters.OnDemand)
 	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Publish)[lambdaentry.EnvTargetRole]), ":iam::*:role/ami-factory-target-write")
 	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Resolve)[lambdaentry.EnvTargetRole]), ":iam::*:role/ami-factory-target-read")
 	assert.NotContains(t, variablesOfStage(t, tpl, workflow.Launch), lambdaentry.EnvTargetRole)

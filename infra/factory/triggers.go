@@ -28,8 +28,8 @@ type TriggerProps struct {
 	Watch    string   // schedule expression of the look at the sources
 	Topics   []string // ARNs of the topics of base images' owners
 
-	Severities   []string // of vulnerabilities for which images are built anew; none: no vulnerability starts a build
-	FindingHours int      // at least between two builds of a recipe for vulnerabilities
+	Findings     workflow.FindingRules // the vulnerabilities for which images are built again
+	FindingHours int                   // at least between two builds of a recipe for vulnerabilities
 }
 
 // nightlyInput is what the nightly schedule sends; Scheduler fills in the time.
@@ -58,6 +58,10 @@ func triggerEnvironment(scope constructs.Construct, props *Props, all map[string
 	if props.Triggers.FindingHours > 0 {
 		env["AMI_FACTORY_FINDING_HOURS"] = jsii.String(strconv.Itoa(props.Triggers.FindingHours))
 	}
+	if props.Triggers.Findings.OnDemand {
+		env["AMI_FACTORY_ON_DEMAND_FINDINGS"] = jsii.String("true")
+	}
+	setList(env, "AMI_FACTORY_FINDING_PRODUCTS", props.Triggers.Findings.Products)
 	for name, value := range all {
 		env[name] = value
 	}
@@ -82,7 +86,7 @@ func newTriggers(scope constructs.Construct, props TriggerProps, key awskms.IKey
 			},
 		})
 	}
-	newRules(scope, props.Severities, functions[workflow.StartBuilds].Function, dead)
+	newRules(scope, props.Findings, functions[workflow.StartBuilds].Function, dead)
 	newSchedules(scope, props, key, functions, dead)
 	for i, topic := range props.Topics {
 		newSubscription(scope, i, topic, functions[workflow.ReleaseAnnounced].Function)
@@ -101,9 +105,9 @@ func newDeadLetters(scope constructs.Construct, key awskms.IKey) awssqs.Queue {
 	return dead
 }
 
-func newRules(scope constructs.Construct, severities []string, start awslambda.Function, dead awssqs.Queue) {
+func newRules(scope constructs.Construct, findings workflow.FindingRules, start awslambda.Function, dead awssqs.Queue) {
 	bus := awsevents.NewEventBus(scope, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(workflow.FactoryBusName)})
-	for _, r := range workflow.Rules(machineARN(scope), severities) {
+	for _, r := range workflow.Rules(machineARN(scope), findings) {
 		pattern := &awsevents.EventPattern{Source: jsii.Strings(r.Pattern.Source...), DetailType: jsii.Strings(r.Pattern.DetailType...)}
 		if len(r.Pattern.Detail) > 0 {
 			pattern.Detail = &r.Pattern.Detail

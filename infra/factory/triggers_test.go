@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -23,9 +24,10 @@ func TestTheFunctionsKnowTheEventsThatTheDeploymentSends(t *testing.T) {
 	assert.Equal(t, []string{stage.ExecutionChangedType}, workflow.ExecutionEndedPattern("x").DetailType)
 	assert.Equal(t, []string{stage.EventSource}, workflow.SourceChangedPattern().Source)
 	assert.Equal(t, []string{stage.SourceChangedType, stage.RebuildDueType}, workflow.SourceChangedPattern().DetailType)
-	assert.Equal(t, []string{trigger.InspectorFinding, trigger.OnDemandFinding}, workflow.InspectorPattern(nil).DetailType)
-	assert.Equal(t, []string{trigger.HubFinding}, workflow.SecurityHubPattern(nil).DetailType)
-	assert.Equal(t, []string{trigger.HubFindingV2}, workflow.SecurityHubV2Pattern(nil).DetailType)
+	assert.Equal(t, []string{trigger.InspectorFinding}, workflow.InspectorPattern(nil).DetailType)
+	assert.Equal(t, []string{trigger.OnDemandFinding}, workflow.OnDemandPattern(nil).DetailType)
+	assert.Equal(t, []string{trigger.HubFinding}, workflow.SecurityHubPattern(nil, nil).DetailType)
+	assert.Equal(t, []string{trigger.HubFindingV2}, workflow.SecurityHubV2Pattern(nil, nil).DetailType)
 	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(workflow.WatchInput, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z")), &stage.WatchInput{}))
 	var night stage.EventInput
 	require.NoError(t, json.Unmarshal([]byte(`{"detail-type":"`+workflow.NightlyEvent+`","time":"2026-11-24T03:00:00Z","detail":{}}`), &night))
@@ -104,6 +106,40 @@ func TestOnlyTheSeveritiesThatWereChosenStartBuilds(t *testing.T) {
 	assert.Empty(t, pattern(map[string]any{"findingSeverities": "none"}), "none: no vulnerability starts a build")
 }
 
+func TestFindingsThatPeopleCanMakeStartBuildsOnlyIfThatIsChosen(t *testing.T) {
+	const product = "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default"
+	rules := func(tpl map[string]any) string {
+		var out []string
+		for _, r := range ofType(tpl, "AWS::Events::Rule") {
+			out = append(out, text(t, r))
+		}
+		return strings.Join(out, "\n")
+	}
+	tpl := template(t, nil)
+	for _, r := range ofType(tpl, "AWS::Events::Rule") {
+		p := properties(r)
+		for _, source := range p["EventPattern"].(map[string]any)["source"].([]any) {
+			_, onBus := p["EventBusName"]
+			assert.True(t, onBus || strings.HasPrefix(source.(string), "aws."), "%s: anybody can put events of this source on the default bus", source)
+		}
+	}
+	assert.NotContains(t, rules(tpl), "ondemand")
+	assert.Contains(t, rules(tpl), `"ProductArn":[{"wildcard":"arn:*:securityhub:*::product/aws/inspector"}]`)
+	assert.Contains(t, rules(tpl), `"metadata":{"product":{"uid":[{"wildcard":"arn:*:securityhub:*::productv2/aws/inspector"}]}}`)
+	told := variablesOfStage(t, tpl, workflow.StartBuilds)
+	assert.NotContains(t, told, lambdaentry.EnvOnDemand)
+	assert.NotContains(t, told, lambdaentry.EnvProducts)
+
+	tpl = template(t, map[string]any{"onDemandFindings": "true", "findingProducts": product})
+	assert.Contains(t, rules(tpl), `"source":["inspector2.ami.ondemand"]`)
+	assert.Contains(t, rules(tpl), `"ProductArn":[{"wildcard":"arn:*:securityhub:*::product/aws/inspector"},"`+product+`"]`)
+	told = variablesOfStage(t, tpl, workflow.StartBuilds)
+	assert.Equal(t, "true", told[lambdaentry.EnvOnDemand], "the function knows what the rules let in")
+	assert.Equal(t, product, told[lambdaentry.EnvProducts])
+
+	assert.NotContains(t, rules(template(t, map[string]any{"onDemandFindings": "true", "findingSeverities": "none"})), "ondemand")
+}
+
 func TestNoTopicsNoSubscription(t *testing.T) {
 	tpl := template(t, map[string]any{"announcementTopics": "none"})
 	assert.Empty(t, ofType(tpl, "AWS::SNS::Subscription"))
@@ -157,6 +193,9 @@ func TestBadTriggersOfTheContextAreRefused(t *testing.T) {
 		"a window of a word":      {map[string]any{"nightlyWindowMinutes": "hour"}, `context nightlyWindowMinutes is "hour"`},
 		"a topic that is none":    {map[string]any{"announcementTopics": "al2023"}, `context announcementTopics is "al2023" (allowed: ARNs of topics`},
 		"a severity that is none": {map[string]any{"findingSeverities": "HIGH,worst"}, `context findingSeverities is "worst" (allowed: `},
+		"a choice that is none":   {map[string]any{"onDemandFindings": "maybe"}, `context onDemandFindings is "maybe" (allowed: true, false)`},
+		"a product that is none":  {map[string]any{"findingProducts": "aws/inspector"}, `context findingProducts is "aws/inspector" (allowed: ARNs of products`},
+		"any product at all":      {map[string]any{"findingProducts": "*"}, `context findingProducts is "*" (allowed: ARNs of products`},
 		"no hours":                {map[string]any{"findingHours": "0"}, `context findingHours is "0"`},
 	} {
 		t.Run(sentence, func(t *testing.T) {

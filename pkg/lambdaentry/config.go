@@ -31,6 +31,8 @@ const (
 	EnvEventBus        = "AMI_FACTORY_EVENT_BUS"           // for triggers: the factory's own
 	EnvTopics          = "AMI_FACTORY_ANNOUNCEMENT_TOPICS" // for triggers: ARNs of the topics that are heard
 	EnvFindingHours    = "AMI_FACTORY_FINDING_HOURS"       // for triggers: at least between two builds for vulnerabilities
+	EnvOnDemand        = "AMI_FACTORY_ON_DEMAND_FINDINGS"  // for triggers: true if findings of on-demand scans start builds
+	EnvProducts        = "AMI_FACTORY_FINDING_PRODUCTS"    // for triggers: ARNs of Security Hub products whose findings do, beside Amazon Inspector's
 	EnvTargetRole      = "AMI_FACTORY_TARGET_ROLE_ARN"     // of the accounts that get pointers, to read or to move them; * for the account
 	EnvTargetExternal  = "AMI_FACTORY_TARGET_EXTERNAL_ID"  // what that role asks for
 	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR"        // read user data from disk, not from the binary
@@ -87,6 +89,12 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 	if hours := getenv(EnvFindingHours); hours != "" {
 		if c.FindingHours, err = strconv.Atoi(hours); err != nil || c.FindingHours < 1 {
 			return Config{}, fmt.Errorf("%s is %q (allowed: whole hours, at least 1); correct it where the factory is deployed", EnvFindingHours, hours)
+		}
+	}
+	c.Reporters.Products = list(getenv(EnvProducts))
+	if onDemand := getenv(EnvOnDemand); onDemand != "" {
+		if c.Reporters.OnDemand, err = strconv.ParseBool(onDemand); err != nil {
+			return Config{}, fmt.Errorf("%s is %q (allowed: true, false); correct it where the factory is deployed", EnvOnDemand, onDemand)
 		}
 	}
 	if c.Guests == "" {

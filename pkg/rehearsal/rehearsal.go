@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,6 +59,11 @@ type Options struct {
 	// it they are deployed and quiet, so that nothing joins a bake. On a virtual clock
 	// that nobody holds, they make time run on for ever.
 	Schedules bool
+	// OnDemandFindings and FindingProducts are what a deployment's settings of these
+	// names are: whose findings start builds beside those of Amazon Inspector.
+	OnDemandFindings bool
+	FindingProducts  []string
+
 	Version   string
 	Listen    string // default 127.0.0.1:0
 	Official  baseimage.Official
@@ -334,6 +340,8 @@ func (f *Factory) environment(engine program.Engine, topic string) map[string]st
 		lambdaentry.EnvStateMachine:    f.StateMachine,
 		lambdaentry.EnvEventBus:        workflow.FactoryBusName,
 		lambdaentry.EnvTopics:          strings.Join(workflow.AnnouncementTopics(), ","),
+		lambdaentry.EnvOnDemand:        strconv.FormatBool(f.opts.OnDemandFindings),
+		lambdaentry.EnvProducts:        strings.Join(f.opts.FindingProducts, ","),
 	}
 	if len(f.opts.Parameters) > 0 {
 		raw, _ := json.Marshal(f.opts.Parameters) // maps of strings marshal

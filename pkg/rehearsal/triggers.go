@@ -31,7 +31,10 @@ func (f *Factory) deployRules(ctx context.Context) error {
 	if err != nil && !awserr.Is(err, "ResourceAlreadyExistsException") {
 		return fmt.Errorf("event bus: %w", err)
 	}
-	for _, r := range workflow.Rules(f.StateMachine, workflow.FindingSeverities()) {
+	findings := workflow.FindingRules{
+		Severities: workflow.FindingSeverities(), OnDemand: f.opts.OnDemandFindings, Products: f.opts.FindingProducts,
+	}
+	for _, r := range workflow.Rules(f.StateMachine, findings) {
 		bus, name := cmp.Or(r.Bus, "default"), prefix+r.Name
 		pattern, err := json.Marshal(r.Pattern)
 		if err != nil {

@@ -43,10 +43,11 @@ type heard struct {
 // bucket, and no call of EC2.
 func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []*recipe.Recipe) (heard, error) {
 	var out heard
-	found, err := trigger.Findings(in.DetailType, in.Detail)
+	found, ignored, err := s.Resolve.Settings.Reporters.Findings(in.Source, in.DetailType, in.Detail)
 	if err != nil {
 		return out, failure.Wrap(failure.InvalidInput, err, "the event %q cannot be read", in.DetailType)
 	}
+	out.ignored = ignored
 	for _, f := range found {
 		if f.Region == "" {
 			f.Region = in.Region

@@ -178,10 +178,52 @@ func TestAFindingOfACopyElsewhereCountsToo(t *testing.T) {
 	image.ImageId = aws.String(copied)
 	w.ec2[remote].images[0] = image
 	w.ssm[remote].parameters["/ami-factory/sample/latest"] = copied
+	w.reporters.OnDemand = true
 	out, err := w.tell(t, trigger.OnDemandFinding, finding(copied, "CVE-2026-0001", remote))
 	require.NoError(t, err)
 	require.Len(t, out.Recipes, 1, out.Ignored)
 	assert.Equal(t, trigger.Start, out.Recipes[0].Action)
+}
+
+// hubFinding is the detail of an event of Security Hub about an instance of an image.
+func hubFinding(product, image, vulnerability string) string {
+	return fmt.Sprintf(`{"findings":[{"ProductArn":%q,"RecordState":"ACTIVE","Workflow":{"Status":"NEW"},"Region":%q,
+		"Vulnerabilities":[{"Id":%q,"FixAvailable":"YES"}],
+		"Resources":[{"Type":"AwsEc2Instance","Details":{"AwsEc2Instance":{"ImageId":%q}}}]}]}`, product, home, vulnerability, image)
+}
+
+func TestAForgedFindingStartsNothingAndIsNotRemembered(t *testing.T) {
+	const own = "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default"
+	inspected := finding(publishedID, "CVE-2026-0001", home)
+	for sentence, tc := range map[string]struct {
+		source, kind, detail string
+		chosen               trigger.Reporters // with which it does count; none: with none
+	}{
+		"of an on-demand scan":         {"inspector2.ami.ondemand", trigger.OnDemandFinding, inspected, trigger.Reporters{OnDemand: true}},
+		"of a product of the account":  {"aws.securityhub", trigger.HubFinding, hubFinding(own, publishedID, "CVE-2026-0001"), trigger.Reporters{Products: []string{own}}},
+		"of another source":            {"my.inspector2", trigger.InspectorFinding, inspected, trigger.Reporters{}},
+		"of another source, of a hub":  {"my.securityhub", trigger.HubFinding, hubFinding("arn:aws:securityhub:eu-west-1::product/aws/inspector", publishedID, "CVE-2026-0001"), trigger.Reporters{}},
+		"of no source, as Inspector's": {"", trigger.InspectorFinding, inspected, trigger.Reporters{}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := publishedWorld(t)
+			out, err := w.tellOf(t, start, tc.source, tc.kind, tc.detail)
+			require.NoError(t, err)
+			assert.Empty(t, out.Recipes)
+			assert.Len(t, out.Ignored, 1, "the log says why")
+			assert.Empty(t, w.executions)
+			if tc.chosen.OnDemand || len(tc.chosen.Products) > 0 {
+				w.reporters = tc.chosen
+				out, err = w.tellOf(t, start, tc.source, tc.kind, tc.detail)
+				require.NoError(t, err)
+				require.Len(t, out.Recipes, 1, out.Ignored)
+				assert.Equal(t, trigger.Start, out.Recipes[0].Action)
+				return
+			}
+			// What was forged does not stand in the way of what is true.
+			assert.Equal(t, trigger.Start, w.found(t, start, publishedID, "CVE-2026-0001").Recipes[0].Action)
+		})
+	}
 }
 
 func TestWhatCouldNotBeDoneAboutAFindingIsTriedAgain(t *testing.T) {

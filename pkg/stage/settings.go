@@ -11,6 +11,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/program"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
 // Settings of a deployed factory, the same for all executions.
@@ -27,6 +28,7 @@ type Settings struct {
 	// AnnouncementTopics are those whose messages are heard; for triggers only.
 	AnnouncementTopics []string
 	FindingHours       int                  // at least between two builds for vulnerabilities; for triggers only; 0: the default
+	Reporters          trigger.Reporters    // of vulnerabilities; for triggers only
 	Parameters         component.Deployment // of components, for all recipes
 	Prices             cost.Table           // to estimate what an execution costs; for Notify only
 	Architecture       string               // of the functions: arm64 or x86_64

@@ -55,6 +55,7 @@ type StartBuilds struct {
 // EventInput is an event as EventBridge delivers it; the nightly schedule sends
 // the like of it.
 type EventInput struct {
+	Source     string          `json:"source"`
 	DetailType string          `json:"detail-type"`
 	Time       time.Time       `json:"time"`
 	Region     string          `json:"region"`

@@ -41,6 +41,7 @@ type triggerWorld struct {
 	executions []*sfn.DescribeExecutionOutput
 	messages   []string
 	events     []eventtypes.PutEventsRequestEntry
+	reporters  trigger.Reporters
 }
 
 func newTriggerWorld() *triggerWorld {
@@ -135,14 +136,27 @@ func (w *triggerWorld) tell(t *testing.T, kind, detail string) (StartBuildsOutpu
 
 func (w *triggerWorld) tellAt(t *testing.T, at time.Time, kind, detail string) (StartBuildsOutput, error) {
 	t.Helper()
-	settings := Settings{Region: home, Version: "1.0.0", Guests: "simulated: of a test", StateMachineARN: machineARN, TopicARN: "arn:topic", Engines: engines()}
+	return w.tellOf(t, at, sources()[kind], kind, detail)
+}
+
+// sources are those that AWS sends events about vulnerabilities from.
+func sources() map[string]string {
+	return map[string]string{
+		trigger.InspectorFinding: "aws.inspector2", trigger.OnDemandFinding: "inspector2.ami.ondemand",
+		trigger.HubFinding: "aws.securityhub", trigger.HubFindingV2: "aws.securityhub",
+	}
+}
+
+func (w *triggerWorld) tellOf(t *testing.T, at time.Time, from, kind, detail string) (StartBuildsOutput, error) {
+	t.Helper()
+	settings := Settings{Region: home, Version: "1.0.0", Guests: "simulated: of a test", StateMachineARN: machineARN, TopicARN: "arn:topic", Engines: engines(), Reporters: w.reporters}
 	return StartBuilds{
 		Resolve: Resolve{
 			Settings: settings, Store: w.s3.store(), Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
 			EC2: func(r string) ResolveEC2 { return w.ec2[r] }, SSM: func(r string) distribution.ParameterReader { return w.ssm[r] }, UserData: w.fs,
 		},
 		Executions: w, SNS: w, Policy: triggerPolicy(),
-	}.Run(t.Context(), EventInput{DetailType: kind, Time: at, Region: home, Detail: json.RawMessage(detail)})
+	}.Run(t.Context(), EventInput{Source: from, DetailType: kind, Time: at, Region: home, Detail: json.RawMessage(detail)})
 }
 
 func (w *triggerWorld) moved(t *testing.T) Considered {

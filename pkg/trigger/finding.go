@@ -19,6 +19,14 @@ const (
 	HubFindingV2     = "Findings Imported V2"             // of any product that reports to Security Hub, in OCSF
 )
 
+// The sources of these events. EventBridge lets nobody but AWS send events of a
+// source that begins with aws.; of the other anybody can who may call PutEvents.
+const (
+	inspectorSource = "aws.inspector2"
+	hubSource       = "aws.securityhub"
+	onDemandSource  = "inspector2.ami.ondemand"
+)
+
 // Finding is a vulnerability of an image for which there is a fix.
 type Finding struct {
 	Vulnerability string // such as CVE-2026-12345
@@ -28,22 +36,61 @@ type Finding struct {
 
 var imageID = regexp.MustCompile(`^ami-[0-9a-f]{8,17}$`)
 
+// Reporters are whose findings count. Amazon Inspector's always do, as it sends
+// them itself and as it reports them to Security Hub.
+type Reporters struct {
+	OnDemand bool     // on-demand scans of images, whose events anybody with events:PutEvents can make
+	Products []string // ARNs of other products of Security Hub, for which people with securityhub:BatchImportFindings can report
+}
+
+// inspectorProduct is Amazon Inspector as a product of Security Hub, productv2 in
+// OCSF. It belongs to no account: those that have an account's id are of that
+// account, or of a partner. A region follows since Security Hub can gather the
+// findings of others.
+var inspectorProduct = regexp.MustCompile(`^arn:aws[a-z-]*:securityhub:[a-z0-9-]+::product(v2)?/aws/inspector$`)
+
+// ignores says why the findings of a product of Security Hub do not count; empty:
+// they do.
+func (r Reporters) ignores(product string) string {
+	switch {
+	case inspectorProduct.MatchString(product), slices.Contains(r.Products, product):
+		return ""
+	case product == "":
+		return "a finding of Security Hub names no product"
+	}
+	return fmt.Sprintf("a finding of Security Hub is of product %q, which is neither Amazon Inspector nor in findingProducts", product)
+}
+
 // Findings are those of an event that a newer image may answer: active
 // vulnerabilities of packages, with a fix, of an image or of an instance whose
-// image is known. The severity is left to the rule that lets the event in.
-func Findings(detailType string, detail json.RawMessage) ([]Finding, error) {
+// image is known. The severity is left to the rule that lets the event in. What
+// was reported by somebody whose reports do not count is not among them: ignored
+// says why, for the log.
+func (r Reporters) Findings(source, detailType string, detail json.RawMessage) (found []Finding, ignored []string, err error) {
+	from, read := inspectorSource, inspectorFindings
 	switch detailType {
+	case InspectorFinding:
+	case OnDemandFinding:
+		if !r.OnDemand {
+			return nil, []string{"an event of an on-demand scan, which anybody with events:PutEvents can make: onDemandFindings is false"}, nil
+		}
+		from = onDemandSource
 	case HubFinding:
-		return hubFindings(detail)
+		from, read = hubSource, r.hubFindings
 	case HubFindingV2:
-		return ocsfFindings(detail)
+		from, read = hubSource, r.ocsfFindings
+	default:
+		return nil, nil, fmt.Errorf("%q is no event about a vulnerability", detailType)
 	}
-	return inspectorFindings(detail)
+	if source != from {
+		return nil, []string{fmt.Sprintf("an event %q of source %q, which only %s sends", detailType, source, from)}, nil
+	}
+	return read(detail)
 }
 
 // inspectorFindings reads the detail that Amazon Inspector sends, of all its scans
 // (https://docs.aws.amazon.com/inspector/latest/user/eventbridge-integration.html).
-func inspectorFindings(detail json.RawMessage) ([]Finding, error) {
+func inspectorFindings(detail json.RawMessage) (found []Finding, ignored []string, err error) {
 	var d struct {
 		Type, Status, FixAvailable string
 		FindingARN                 string `json:"findingArn"`
@@ -60,33 +107,33 @@ func inspectorFindings(detail json.RawMessage) ([]Finding, error) {
 		}
 	}
 	if err := json.Unmarshal(detail, &d); err != nil {
-		return nil, fmt.Errorf("it is no finding of Inspector: %w", err)
+		return nil, nil, fmt.Errorf("it is no finding of Inspector: %w", err)
 	}
 	if d.FindingARN == "" {
-		return nil, errors.New("it is no finding of Inspector: findingArn is missing")
+		return nil, nil, errors.New("it is no finding of Inspector: findingArn is missing")
 	}
 	if d.Type != "PACKAGE_VULNERABILITY" || d.Status != "ACTIVE" || d.FixAvailable != "YES" || d.Package.VulnerabilityID == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
-	var out []Finding
 	for _, r := range d.Resources {
 		image := r.Details.Instance.ImageID
 		if imageID.MatchString(r.ID) { // it is the image itself that was scanned
 			image = r.ID
 		}
 		if imageID.MatchString(image) {
-			out = append(out, Finding{Vulnerability: d.Package.VulnerabilityID, ImageID: image, Region: r.Region})
+			found = append(found, Finding{Vulnerability: d.Package.VulnerabilityID, ImageID: image, Region: r.Region})
 		}
 	}
-	return out, nil
+	return found, nil, nil
 }
 
 // hubFindings reads findings in the AWS Security Finding Format, of which an event
 // has one or more
 // (https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-findings-format-syntax.html).
-func hubFindings(detail json.RawMessage) ([]Finding, error) {
+func (r Reporters) hubFindings(detail json.RawMessage) (found []Finding, ignored []string, err error) {
 	var d struct {
 		Findings []struct {
+			ProductARN      string `json:"ProductArn"`
 			RecordState     string
 			Workflow        struct{ Status string }
 			Region          string
@@ -98,18 +145,21 @@ func hubFindings(detail json.RawMessage) ([]Finding, error) {
 		}
 	}
 	if err := json.Unmarshal(detail, &d); err != nil {
-		return nil, fmt.Errorf("it has no findings of Security Hub: %w", err)
+		return nil, nil, fmt.Errorf("it has no findings of Security Hub: %w", err)
 	}
 	if len(d.Findings) == 0 {
-		return nil, errors.New("it has no findings of Security Hub")
+		return nil, nil, errors.New("it has no findings of Security Hub")
 	}
-	var out []Finding
 	for _, f := range d.Findings {
+		if why := r.ignores(f.ProductARN); why != "" {
+			ignored = append(ignored, why)
+			continue
+		}
 		if f.RecordState != "ACTIVE" || f.Workflow.Status == "RESOLVED" || f.Workflow.Status == "SUPPRESSED" {
 			continue
 		}
-		for _, r := range f.Resources {
-			image, region := r.Details.AwsEc2Instance.ImageID, r.Region
+		for _, resource := range f.Resources {
+			image, region := resource.Details.AwsEc2Instance.ImageID, resource.Region
 			if region == "" {
 				region = f.Region
 			}
@@ -118,12 +168,12 @@ func hubFindings(detail json.RawMessage) ([]Finding, error) {
 			}
 			for _, v := range f.Vulnerabilities {
 				if v.FixAvailable == "YES" && v.ID != "" {
-					out = append(out, Finding{Vulnerability: v.ID, ImageID: image, Region: region})
+					found = append(found, Finding{Vulnerability: v.ID, ImageID: image, Region: region})
 				}
 			}
 		}
 	}
-	return out, nil
+	return found, ignored, nil
 }
 
 // Open are the vulnerabilities of a recipe's published image that a newer image

@@ -24,7 +24,7 @@ const (
 	ofImage = `{"findingArn":"arn:aws:inspector2:eu-west-1:111122223333:finding/ondemand/1/2","scanId":"1","type":"PACKAGE_VULNERABILITY",
 		"status":"ACTIVE","fixAvailable":"YES","severity":"HIGH","packageVulnerabilityDetails":{"vulnerabilityId":"CVE-2026-0001"},
 		"resources":[{"type":"MACHINE_IMAGE","id":"ami-0123456789abcdef0","partition":"aws","region":"eu-west-1"}]}`
-	ofHub = `{"findings":[{"SchemaVersion":"2018-10-08","RecordState":"ACTIVE","Workflow":{"Status":"NEW"},"Region":"eu-west-1","Severity":{"Label":"HIGH"},
+	ofHub = `{"findings":[{"SchemaVersion":"2018-10-08","ProductArn":"arn:aws:securityhub:eu-west-1::product/aws/inspector","RecordState":"ACTIVE","Workflow":{"Status":"NEW"},"Region":"eu-west-1","Severity":{"Label":"HIGH"},
 		"Vulnerabilities":[{"Id":"CVE-2026-0001","FixAvailable":"YES"}],
 		"Resources":[{"Type":"AwsEc2Instance","Id":"arn:aws:ec2:eu-west-1:111122223333:instance/i-0123456789abcdef0","Region":"eu-west-1",
 			"Details":{"AwsEc2Instance":{"ImageId":"ami-0123456789abcdef0"}}}]}]}`
@@ -33,6 +33,7 @@ const (
 // Findings of Security Hub, not CSPM, in OCSF 1.6, of an instance: AWS documents
 // the event and the class, and no place of the image.
 const ofHubV2 = `{"findings":[{"class_uid":2002,"class_name":"Vulnerability Finding","activity_id":1,"status":"New","status_id":1,"severity":"High","severity_id":4,
+	"metadata":{"version":"1.6.0","product":{"name":"Inspector","vendor_name":"AWS","uid":"arn:aws:securityhub:eu-west-1::productv2/aws/inspector"}},
 	"cloud":{"account":{"uid":"111122223333"},"provider":"AWS","region":"eu-west-1"},
 	"vulnerabilities":[{"cve":{"uid":"CVE-2026-0001"},"is_fix_available":true,"affected_packages":[{"name":"openssl","version":"3.0.17"}]}],
 	"resources":[{"type":"AWS::EC2::Instance","uid":"arn:aws:ec2:eu-west-1:111122223333:instance/i-0123456789abcdef0","region":"eu-west-1",
@@ -76,9 +77,10 @@ func TestFindingsThatANewerImageMayAnswer(t *testing.T) {
 		"not of a hub's finding without fix":  {trigger.HubFinding, with(t, ofHub, `"FixAvailable":"YES"`, `"FixAvailable":"NO"`), nil},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			got, err := trigger.Findings(tc.kind, json.RawMessage(tc.detail))
+			got, ignored, err := trigger.Reporters{OnDemand: true}.Findings(sources()[tc.kind], tc.kind, json.RawMessage(tc.detail))
 			require.NoError(t, err)
 			assert.Equal(t, tc.want, got)
+			assert.Empty(t, ignored)
 		})
 	}
 	for sentence, tc := range map[string][2]string{
@@ -88,12 +90,83 @@ func TestFindingsThatANewerImageMayAnswer(t *testing.T) {
 		"OCSF without findings":    {trigger.HubFindingV2, `{}`},
 		"OCSF of numbers":          {trigger.HubFindingV2, `{"findings":[1]}`},
 		"a hub of numbers":         {trigger.HubFinding, `{"findings":[1]}`},
+		"another event":            {"EC2 Instance State-change Notification", ofInstance},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			_, err := trigger.Findings(tc[0], json.RawMessage(tc[1]))
+			_, _, err := trigger.Reporters{}.Findings(sources()[tc[0]], tc[0], json.RawMessage(tc[1]))
 			require.Error(t, err)
 		})
 	}
+}
+
+// sources are those that AWS sends events about vulnerabilities from.
+func sources() map[string]string {
+	return map[string]string{
+		trigger.InspectorFinding: "aws.inspector2", trigger.OnDemandFinding: "inspector2.ami.ondemand",
+		trigger.HubFinding: "aws.securityhub", trigger.HubFindingV2: "aws.securityhub",
+	}
+}
+
+func TestWhoseFindingsCount(t *testing.T) {
+	const (
+		own, ownV2 = "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default", "arn:aws:securityhub:eu-west-1:111122223333:productv2/111122223333/default"
+		inspector  = "arn:aws:securityhub:eu-west-1::product/aws/inspector"
+		v2         = "arn:aws:securityhub:eu-west-1::productv2/aws/inspector"
+	)
+	one := []trigger.Finding{{Vulnerability: "CVE-2026-0001", ImageID: "ami-0123456789abcdef0", Region: "eu-west-1"}}
+	allOf := trigger.Reporters{OnDemand: true, Products: []string{own, ownV2}}
+	for sentence, tc := range map[string]struct {
+		reporters            trigger.Reporters
+		source, kind, detail string
+		ignored              string // empty: it counts
+	}{
+		"Inspector":                                  {trigger.Reporters{}, "aws.inspector2", trigger.InspectorFinding, ofInstance, ""},
+		"Inspector through Security Hub":             {trigger.Reporters{}, "aws.securityhub", trigger.HubFinding, ofHub, ""},
+		"Inspector of another region":                {trigger.Reporters{}, "aws.securityhub", trigger.HubFinding, with(t, ofHub, "hub:eu-west-1::", "hub:us-east-1::"), ""},
+		"Inspector of another partition":             {trigger.Reporters{}, "aws.securityhub", trigger.HubFinding, with(t, ofHub, "aws:securityhub:eu-west-1::", "aws-us-gov:securityhub:us-gov-west-1::"), ""},
+		"Inspector through the newer Security Hub":   {trigger.Reporters{}, "aws.securityhub", trigger.HubFindingV2, ofHubV2, ""},
+		"an on-demand scan, once that is chosen":     {trigger.Reporters{OnDemand: true}, "inspector2.ami.ondemand", trigger.OnDemandFinding, ofImage, ""},
+		"a product, once it is chosen":               {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, own), ""},
+		"a product in OCSF, once it is chosen":       {allOf, "aws.securityhub", trigger.HubFindingV2, with(t, ofHubV2, v2, ownV2), ""},
+		"not an on-demand scan by default":           {trigger.Reporters{Products: allOf.Products}, "inspector2.ami.ondemand", trigger.OnDemandFinding, ofImage, "onDemandFindings is false"},
+		"not another source of an on-demand scan":    {allOf, "inspector2.ami", trigger.OnDemandFinding, ofImage, `of source "inspector2.ami", which only inspector2.ami.ondemand sends`},
+		"not an on-demand source as Inspector":       {allOf, "inspector2.ami.ondemand", trigger.InspectorFinding, ofInstance, "which only aws.inspector2 sends"},
+		"not an on-demand source as Security Hub":    {allOf, "inspector2.ami.ondemand", trigger.HubFinding, ofHub, "which only aws.securityhub sends"},
+		"not another source as Inspector":            {allOf, "my.inspector2", trigger.InspectorFinding, ofInstance, "which only aws.inspector2 sends"},
+		"not another service of AWS as Inspector":    {allOf, "aws.securityhub", trigger.InspectorFinding, ofInstance, "which only aws.inspector2 sends"},
+		"not another source as the hub in OCSF":      {allOf, "my.securityhub", trigger.HubFindingV2, ofHubV2, "which only aws.securityhub sends"},
+		"not no source":                              {allOf, "", trigger.InspectorFinding, ofInstance, "which only aws.inspector2 sends"},
+		"not the account's own product":              {trigger.Reporters{OnDemand: true}, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, own), `is of product "` + own + `", which is neither Amazon Inspector nor in findingProducts`},
+		"not the account's own product in OCSF":      {trigger.Reporters{OnDemand: true}, "aws.securityhub", trigger.HubFindingV2, with(t, ofHubV2, v2, ownV2), "neither Amazon Inspector nor in findingProducts"},
+		"not an account's product of that name":      {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, "arn:aws:securityhub:eu-west-1:111122223333:product/aws/inspector"), "neither"},
+		"not a partner's product that anybody fills": {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, "arn:aws:securityhub:eu-west-1::product/prowler/prowler"), "neither"},
+		"not a product whose name ends like it":      {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, own+"::product/aws/inspector"), "neither"},
+		"not a product whose name begins like it":    {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, inspector+"2"), "neither"},
+		"not AWS's other products":                   {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, "arn:aws:securityhub:eu-west-1::product/aws/guardduty"), "neither"},
+		"not a finding without a product":            {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, `"ProductArn":"`+inspector+`",`, ""), "names no product"},
+		"not a finding in OCSF without a product":    {allOf, "aws.securityhub", trigger.HubFindingV2, with(t, ofHubV2, `,"uid":"`+v2+`"`, ""), "names no product"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			got, ignored, err := tc.reporters.Findings(tc.source, tc.kind, json.RawMessage(tc.detail))
+			require.NoError(t, err)
+			if tc.ignored == "" {
+				assert.Equal(t, one, got)
+				assert.Empty(t, ignored)
+				return
+			}
+			assert.Empty(t, got)
+			require.Len(t, ignored, 1)
+			assert.Contains(t, ignored[0], tc.ignored)
+		})
+	}
+	t.Run("of an event with two, that of Inspector", func(t *testing.T) {
+		forged := strings.NewReplacer(inspector, own, "CVE-2026-0001", "CVE-2026-0666").Replace(ofHub)
+		both := strings.TrimSuffix(ofHub, "]}") + "," + strings.TrimPrefix(forged, `{"findings":[`)
+		got, ignored, err := trigger.Reporters{}.Findings("aws.securityhub", trigger.HubFinding, json.RawMessage(both))
+		require.NoError(t, err)
+		assert.Equal(t, one, got)
+		assert.Len(t, ignored, 1)
+	})
 }
 
 func TestAVulnerabilityThatARebuildDoesNotCureIsTriedLessAndLessOften(t *testing.T) {

@@ -22,9 +22,10 @@ func ocsfClosed(status int) bool { return status >= 3 && status <= 6 }
 // (https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-v2-cwe-event-formats.html).
 // Which image an instance was launched from, OCSF has in device.image; Security
 // Hub documents no place of its own, so the resource's data are searched too.
-func ocsfFindings(detail json.RawMessage) ([]Finding, error) {
+func (r Reporters) ocsfFindings(detail json.RawMessage) (found []Finding, ignored []string, err error) {
 	var d struct {
 		Findings []struct {
+			Metadata struct{ Product struct{ UID string } }
 			ClassUID int `json:"class_uid"`
 			StatusID int `json:"status_id"`
 			Cloud    struct{ Region string }
@@ -44,25 +45,28 @@ func ocsfFindings(detail json.RawMessage) ([]Finding, error) {
 		}
 	}
 	if err := json.Unmarshal(detail, &d); err != nil {
-		return nil, fmt.Errorf("it has no findings in OCSF: %w", err)
+		return nil, nil, fmt.Errorf("it has no findings in OCSF: %w", err)
 	}
 	if len(d.Findings) == 0 {
-		return nil, errors.New("it has no findings in OCSF")
+		return nil, nil, errors.New("it has no findings in OCSF")
 	}
-	var out []Finding
 	for _, f := range d.Findings {
+		if why := r.ignores(f.Metadata.Product.UID); why != "" {
+			ignored = append(ignored, why)
+			continue
+		}
 		if f.ClassUID != vulnerabilityFinding || ocsfClosed(f.StatusID) {
 			continue
 		}
-		for _, r := range f.Resources {
-			image := imageOf(r.UID, r.Data)
+		for _, resource := range f.Resources {
+			image := imageOf(resource.UID, resource.Data)
 			if image == "" && imageID.MatchString(f.Device.Image.UID) {
 				image = f.Device.Image.UID
 			}
 			if image == "" {
 				continue
 			}
-			region := r.Region
+			region := resource.Region
 			if region == "" {
 				region = f.Cloud.Region
 			}
@@ -72,12 +76,12 @@ func ocsfFindings(detail json.RawMessage) ([]Finding, error) {
 					fixed = fixed || p.Fixed != "" && p.Fixed != "NotAvailable"
 				}
 				if fixed && v.CVE.UID != "" {
-					out = append(out, Finding{Vulnerability: v.CVE.UID, ImageID: image, Region: region})
+					found = append(found, Finding{Vulnerability: v.CVE.UID, ImageID: image, Region: region})
 				}
 			}
 		}
 	}
-	return out, nil
+	return found, ignored, nil
 }
 
 // imageOf is the image that a resource is, by its ARN or id, or that its data name;

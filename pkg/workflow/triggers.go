@@ -71,27 +71,65 @@ func ExecutionEndedPattern(machineARN string) Pattern {
 	}
 }
 
+// FindingRules say which vulnerabilities start builds, and whose reports count.
+// The function that gets the events checks the reporter again: see
+// trigger.Reporters.
+type FindingRules struct {
+	Severities []string // none: no vulnerability starts a build
+	OnDemand   bool     // the findings of on-demand scans of images count
+	Products   []string // ARNs of the Security Hub products whose findings count, beside Amazon Inspector's
+}
+
 // InspectorPattern matches findings of Amazon Inspector, on the default bus, that
 // a newer image may answer: of packages of instances and images, active, with a fix
 // (https://docs.aws.amazon.com/inspector/latest/user/eventbridge-integration.html).
+// Only AWS can send events of a source that begins with aws.
+// (https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html).
 func InspectorPattern(severities []string) Pattern {
 	return Pattern{
-		// The second is what the scan of one image sends that somebody has asked for.
-		Source:     []string{"aws.inspector2", "inspector2.ami.ondemand"},
-		DetailType: []string{"Inspector2 Finding", "OnDemand AMI Scan Findings"},
-		Detail: map[string]any{
-			"type": []string{"PACKAGE_VULNERABILITY"}, "status": []string{"ACTIVE"}, "fixAvailable": []string{"YES"}, "severity": severities,
-			"resources": map[string]any{"type": []string{"AWS_EC2_INSTANCE", "MACHINE_IMAGE"}},
-		},
+		Source: []string{"aws.inspector2"}, DetailType: []string{"Inspector2 Finding"}, Detail: inspectorDetail(severities),
 	}
 }
 
-// SecurityHubPattern matches the like of what any product reports to Security Hub
+// OnDemandPattern matches the findings of a scan of one image that somebody asked
+// Amazon Inspector for. Their source does not begin with aws., so whoever may put
+// events on the default bus can make such an event
+// (https://docs.aws.amazon.com/inspector/latest/user/machine-image-on-demand.html).
+func OnDemandPattern(severities []string) Pattern {
+	return Pattern{
+		Source: []string{"inspector2.ami.ondemand"}, DetailType: []string{"OnDemand AMI Scan Findings"}, Detail: inspectorDetail(severities),
+	}
+}
+
+func inspectorDetail(severities []string) map[string]any {
+	return map[string]any{
+		"type": []string{"PACKAGE_VULNERABILITY"}, "status": []string{"ACTIVE"}, "fixAvailable": []string{"YES"}, "severity": severities,
+		"resources": map[string]any{"type": []string{"AWS_EC2_INSTANCE", "MACHINE_IMAGE"}},
+	}
+}
+
+// fromProducts matches the ARN of Amazon Inspector as a product of Security Hub, in
+// any region, since Security Hub can gather the findings of others, and the ARNs of
+// an operator's list. resource is how the ARN names a product: product, or productv2
+// in OCSF.
+func fromProducts(resource string, products []string) []any {
+	out := []any{map[string]any{"wildcard": "arn:*:securityhub:*::" + resource + "/aws/inspector"}}
+	for _, arn := range products {
+		out = append(out, arn)
+	}
+	return out
+}
+
+// SecurityHubPattern matches the like of what Amazon Inspector, or a product of an
+// operator's list, reports to Security Hub
 // (https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-cwe-event-formats.html).
-func SecurityHubPattern(severities []string) Pattern {
+// Whoever may call BatchImportFindings can report as the account's own product
+// (https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html).
+func SecurityHubPattern(severities, products []string) Pattern {
 	return Pattern{
 		Source: []string{"aws.securityhub"}, DetailType: []string{"Security Hub Findings - Imported"},
 		Detail: map[string]any{"findings": map[string]any{
+			"ProductArn":  fromProducts("product", products),
 			"RecordState": []string{"ACTIVE"}, "Severity": map[string]any{"Label": severities},
 			"Workflow":        map[string]any{"Status": []string{"NEW", "NOTIFIED"}},
 			"Vulnerabilities": map[string]any{"FixAvailable": []string{"YES"}},
@@ -101,10 +139,12 @@ func SecurityHubPattern(severities []string) Pattern {
 }
 
 // SecurityHubV2Pattern matches findings of vulnerabilities of the newer Security
-// Hub, which are in OCSF: class 2002, new or in progress. What has a fix, and of
-// which image it is, the function reads
+// Hub, which are in OCSF: class 2002, new or in progress, of the same reporters as
+// SecurityHubPattern. What has a fix, and of which image it is, the function reads
 // (https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-v2-cwe-event-formats.html).
-func SecurityHubV2Pattern(severities []string) Pattern {
+// OCSF names the product in metadata.product.uid
+// (https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_OcsfFindingIdentifier.html).
+func SecurityHubV2Pattern(severities, products []string) Pattern {
 	captions := []string{} // OCSF writes them so
 	for _, s := range severities {
 		if s == "UNTRIAGED" {
@@ -115,6 +155,7 @@ func SecurityHubV2Pattern(severities []string) Pattern {
 	return Pattern{
 		Source: []string{"aws.securityhub"}, DetailType: []string{"Findings Imported V2"},
 		Detail: map[string]any{"findings": map[string]any{
+			"metadata":  map[string]any{"product": map[string]any{"uid": fromProducts("productv2", products)}},
 			"class_uid": []int{2002}, "status_id": []int{0, 1, 2}, "severity": captions,
 		}},
 	}
@@ -138,19 +179,23 @@ type Rule struct {
 	Pattern Pattern
 }
 
-// Rules are those of a deployment. Without severities no vulnerability starts a
-// build.
-func Rules(machineARN string, severities []string) []Rule {
+// Rules are those of a deployment.
+func Rules(machineARN string, findings FindingRules) []Rule {
 	out := []Rule{
 		{"source-changed", FactoryBusName, "a source of recipes has moved, or a build that waits is due", SourceChangedPattern()},
 		{"execution-ended", "", "an execution has ended: what waited, and what builds on its image", ExecutionEndedPattern(machineARN)},
 	}
-	if len(severities) > 0 {
-		out = append(out,
-			Rule{"inspector-finding", "", "an image has a vulnerability for which there is a fix", InspectorPattern(severities)},
-			Rule{"security-hub-finding", "", "an image has a vulnerability for which there is a fix, as Security Hub was told", SecurityHubPattern(severities)},
-			Rule{"security-hub-v2-finding", "", "an image has a vulnerability for which there is a fix, as the newer Security Hub reports in OCSF", SecurityHubV2Pattern(severities)},
-		)
+	severities, products := findings.Severities, findings.Products
+	if len(severities) == 0 {
+		return out
+	}
+	out = append(out,
+		Rule{"inspector-finding", "", "an image has a vulnerability for which there is a fix", InspectorPattern(severities)},
+		Rule{"security-hub-finding", "", "an image has a vulnerability for which there is a fix, as Security Hub was told", SecurityHubPattern(severities, products)},
+		Rule{"security-hub-v2-finding", "", "an image has a vulnerability for which there is a fix, as the newer Security Hub reports in OCSF", SecurityHubV2Pattern(severities, products)},
+	)
+	if findings.OnDemand {
+		out = append(out, Rule{"on-demand-finding", "", "an on-demand scan found a vulnerability of an image for which there is a fix", OnDemandPattern(severities)})
 	}
 	return out
 }
