@@ -272,6 +272,23 @@ func TestConfig(t *testing.T) {
 	assert.ErrorContains(t, err, "AMI_FACTORY_COMPONENT_PARAMETERS: not a JSON object of components")
 }
 
+func TestConfigSaysWhoseFindingsCount(t *testing.T) {
+	env := complete()
+	c, err := lambdaentry.LoadConfig(getenv(env))
+	require.NoError(t, err)
+	assert.Zero(t, c.Reporters, "only Amazon Inspector's, unless something says otherwise")
+
+	env["AMI_FACTORY_ON_DEMAND_FINDINGS"], env["AMI_FACTORY_FINDING_PRODUCTS"] = "true", "arn:a, arn:b"
+	c, err = lambdaentry.LoadConfig(getenv(env))
+	require.NoError(t, err)
+	assert.True(t, c.Reporters.OnDemand)
+	assert.Equal(t, []string{"arn:a", "arn:b"}, c.Reporters.Products)
+
+	env["AMI_FACTORY_ON_DEMAND_FINDINGS"] = "maybe"
+	_, err = lambdaentry.LoadConfig(getenv(env))
+	assert.EqualError(t, err, `AMI_FACTORY_ON_DEMAND_FINDINGS is "maybe" (allowed: true, false); correct it where the factory is deployed`)
+}
+
 func environment(t *testing.T, more map[string]string) lambdaentry.Environment {
 	t.Helper()
 	env := complete()
