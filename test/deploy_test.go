@@ -34,6 +34,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localiam "github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	processor "github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -108,6 +109,22 @@ func newCDK(t *testing.T, f *rehearsal.Factory) cdk {
 	raw, err = json.Marshal(settings)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(c.dir, "cdk.json"), raw, 0o600))
+	// Beside this machine's engine, those of the other guests that recipes are for.
+	names, err := recipe.Names(userdata.FS)
+	require.NoError(t, err)
+	for _, name := range names {
+		r, _, err := recipe.Load(userdata.FS, name, recipe.Options{Now: time.Now()})
+		require.NoError(t, err)
+		architecture := processor.GOARCH(r.Architecture)
+		engine := filepath.Join(filepath.Dir(filepath.Join(dir, gossIn)), architecture)
+		if _, err := os.Stat(engine); err == nil {
+			continue
+		}
+		build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", engine, "github.com/goss-org/goss/cmd/goss")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+architecture)
+		out, err := build.CombinedOutput()
+		require.NoError(t, err, "build the check engine for %s: %s", architecture, out)
+	}
 	architecture := "x86_64"
 	if runtime.GOARCH == "arm64" {
 		architecture = "arm64"

@@ -360,6 +360,8 @@ func TestEveryShippedRecipeIsBakedOnTheBaseOfItsFamilyAndArchitecture(t *testing
 		"debian-12-docker":    "debian-12-amd64-20260101-5085-simulated",
 		"debian-13-docker":    "debian-13-amd64-20260101-3448-simulated",
 		"ubuntu-24.04-docker": "ubuntu-noble-24.04-amd64-server-simulated",
+
+		"ubuntu-24.04-arm64-docker": "ubuntu-noble-24.04-arm64-server-simulated",
 	}
 	sources := map[string]string{}
 	for name := range want {

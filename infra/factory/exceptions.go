@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 )
@@ -61,5 +62,64 @@ func wildcards() []exception {
 		{rule, []string{`Resource::arn:[^:]+:ssm:\*::document/AWS-RunShellScript`}, "One document of AWS's own, in whichever region the factory is."},
 		{rule, []string{`Resource::arn:[^:]+:kms:\*:[^:]*:key/\*`}, "Recipes name their keys, and only by way of EC2; the context keyArns narrows it to some."},
 		{rule, []string{`Resource::arn:[^:]+:states:[^:]*:[^:]*:execution:ami-factory:\*`}, "Executions of the factory's one state machine."},
+	}
+}
+
+// answer is a rule of checkov, or of AWS Control Tower's proactive controls, that a
+// kind of resource does not meet in every deployment, and why that stands. The
+// template carries it where checkov reads it (https://www.checkov.io/2.Basics/Suppressing%20and%20Skipping%20Policies.html).
+type answer struct {
+	kind    string // CloudFormation's type
+	rule    string // checkov's id
+	asks    string // what the rule, and the Control Tower control of the same demand, asks
+	comment string
+	holds   func(*Props) bool // nil: in no deployment; else where the rule is met instead
+}
+
+// answers is the table of the rules, for templates and documentation.
+func answers() []answer {
+	ownKey := func(p *Props) bool { return p.EncryptionKey != None }
+	return []answer{
+		{"AWS::Lambda::Function", "CKV_AWS_115", "a concurrency limit of its own for each function", "Stages reserve nothing: the executions that triggers start bound how many run, and a stage that waits for concurrency would hold up an execution. Triggers reserve one (context reserveConcurrency).", nil},
+		{"AWS::Lambda::Function", "CKV_AWS_116", "a dead-letter queue for each function", "Stages are invoked by Step Functions only, which keeps what failed in the execution. Triggers have the queue TriggersDeadLetters as the destination of their failures, which replaces a function's own dead-letter queue.", nil},
+		{"AWS::Lambda::Function", "CKV_AWS_117", "each function inside a VPC", "Functions call public endpoints of AWS only and reach no private address; in a VPC they would need an endpoint for each of ten services, and have no other way out than now.", nil},
+		{"AWS::Lambda::Function", "CKV_AWS_173", "a customer key for each function's environment", "The environment holds names, ARNs and digests, and no secret. Lambda encrypts it with its own key.", nil},
+		{"AWS::Logs::LogGroup", "CKV_AWS_158", "a customer key for each log group", "CloudWatch encrypts with its own key; context encryptionKey takes a customer key.", ownKey},
+		{"AWS::SNS::Topic", "CKV_AWS_26", "encryption at rest by a key for each topic", "Messages are not stored beyond their delivery; context encryptionKey takes a customer key.", ownKey},
+		{"AWS::SQS::Queue", "CKV_AWS_27", "encryption at rest by a key for each queue", "SQS encrypts with its own key; context encryptionKey takes a customer key.", ownKey},
+		{"AWS::S3::Bucket", "CKV_AWS_18", "access logs for each bucket", "Access logs are the operator's choice (context accessLogs): CloudTrail's data events have the same. A bucket of access logs cannot log into itself.", nil},
+		{"AWS::IAM::Policy", "CKV_AWS_111", "resources on every permission that writes", "IAM knows no resource for the SSM agent's heartbeat and control channel, which are all that a builder may write.", nil},
+	}
+}
+
+// answerRules writes the answers on the resources that they are about.
+func answerRules(scope constructs.Construct, p *Props) {
+	for _, node := range *scope.Node().FindAll(constructs.ConstructOrder_PREORDER) {
+		resource, ok := node.(awscdk.CfnResource)
+		if !ok {
+			continue
+		}
+		var skip []any
+		for _, a := range answers() {
+			if a.kind == *resource.CfnResourceType() && (a.holds == nil || !a.holds(p)) {
+				skip = append(skip, map[string]any{"id": a.rule, "comment": a.comment})
+			}
+		}
+		if len(skip) > 0 {
+			resource.AddMetadata(jsii.String("checkov"), map[string]any{"skip": skip})
+		}
+	}
+}
+
+// onlyPolicy has a resource wait for the policy of its role and no more: the role
+// itself is referred to already, and cfn-lint reports the second reason (W3005).
+func onlyPolicy(of constructs.IConstruct, role awsiam.IRole) {
+	resource, isResource := of.Node().DefaultChild().(awscdk.CfnResource)
+	policy := role.Node().TryFindChild(jsii.String("DefaultPolicy"))
+	if !isResource || policy == nil {
+		return
+	}
+	if p, ok := policy.Node().DefaultChild().(awscdk.CfnResource); ok {
+		resource.AddOverride(jsii.String("DependsOn"), []any{p.LogicalId()})
 	}
 }

@@ -113,6 +113,7 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 			allow(role, dataKeyUse(*sh.key.KeyArn(), urlSuffix(awscdk.Stack_Of(scope)), encryptedActions(spec, isTrigger[spec.Stage])))
 		}
 		exceptPolicy(role, wildcards()...)
+		onlyPolicy(f.Function, role)
 		out[spec.Stage] = f
 	}
 	return out

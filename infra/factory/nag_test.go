@@ -2,6 +2,8 @@ package factory
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -75,4 +77,39 @@ func findings(stack awscdk.Stack) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// Control Tower's proactive controls and checkov ask the same; the page has what
+// is answered, and the template carries it where checkov reads it.
+func TestRulesThatAreNotMetAreAnsweredInTheTemplateAndOnThePage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "docs", "rules.md"))
+	require.NoError(t, err)
+	for _, a := range answers() {
+		assert.Contains(t, string(page), fmt.Sprintf("| `%s` | %s | %s | %s |\n", a.rule, a.kind, a.asks, a.comment))
+	}
+	skipped := func(context map[string]any, kind string) map[string][]string {
+		out := map[string][]string{}
+		for id, r := range ofType(template(t, context), kind) {
+			metadata, _ := r["Metadata"].(map[string]any)
+			list, _ := metadata["checkov"].(map[string]any)
+			skip, _ := list["skip"].([]any)
+			out[id] = []string{}
+			for _, s := range skip {
+				one := s.(map[string]any)
+				assert.NotEmpty(t, one["comment"], id)
+				out[id] = append(out[id], one["id"].(string))
+			}
+		}
+		require.NotEmpty(t, out, kind)
+		return out
+	}
+	for id, rules := range skipped(nil, "AWS::Lambda::Function") {
+		assert.Equal(t, []string{"CKV_AWS_115", "CKV_AWS_116", "CKV_AWS_117", "CKV_AWS_173"}, rules, id)
+	}
+	for id, rules := range skipped(nil, "AWS::Logs::LogGroup") {
+		assert.Equal(t, []string{"CKV_AWS_158"}, rules, id)
+	}
+	for id, rules := range skipped(variants()["everything"], "AWS::Logs::LogGroup") {
+		assert.Empty(t, rules, "%s has a customer key, so that the rule is met", id)
+	}
 }

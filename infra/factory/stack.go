@@ -52,6 +52,7 @@ func NewAmiFactory(scope constructs.Construct, id string, props *Props) AmiFacto
 		newDashboard(scope, look, alarms)
 	}
 	props.Roles.applyTo(scope)
+	answerRules(scope, props)
 	for name, value := range props.Tags {
 		awscdk.Tags_Of(scope).Add(jsii.String(name), jsii.String(value), nil)
 	}

@@ -41,5 +41,6 @@ func newWorkflow(scope constructs.Construct, props LogProps, logs logging, funct
 	// A definition given as text grants nothing by itself.
 	allow(machine.Role(), workflow.MachinePolicy(func(s workflow.Stage) string { return *functions[s].Function.FunctionArn() }))
 	exceptPolicy(machine.Role(), exception{"AwsSolutions-IAM5", []string{`Resource::\*`}, "IAM knows no resource for the calls that deliver logs and send traces."})
+	onlyPolicy(machine, machine.Role())
 	return Workflow{StateMachine: machine}
 }

@@ -317,7 +317,7 @@ func TestEverythingOfTheProjectIsClean(t *testing.T) {
 		assert.Contains(t, p.Message, "never run on a guest of ")
 		warned = append(warned, p.File)
 	}
-	assert.Equal(t, []string{"recipes/al2023-docker.yaml", "recipes/ubuntu-24.04-docker.yaml"}, warned)
+	assert.Equal(t, []string{"recipes/al2023-docker.yaml", "recipes/ubuntu-24.04-arm64-docker.yaml", "recipes/ubuntu-24.04-docker.yaml"}, warned)
 }
 
 func TestWhatWasNeverRunOnAGuestIsAWarningAndPartOfThePlan(t *testing.T) {
