@@ -631,6 +631,73 @@ func TestEachRoleTouchesItsOwnObjectsOnly(t *testing.T) {
 	}
 }
 
+func TestRolesDoNoMoreThanTheirStageWithWhatTheyMayTouch(t *testing.T) {
+	f := simFactory(t, nil)
+	s := publish(t, f)
+	image := s.Images[home]
+	role := func(name string) *ec2.Client {
+		return ec2.NewFromConfig(f.Cloud.AWSConfigOfRole(home, rolePrefix+name, "ami-factory-"+name))
+	}
+	share := func(id string) error {
+		_, err := role("check-image").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{
+			ImageId: &image, Attribute: aws.String("launchPermission"),
+			LaunchPermission: &ec2types.LaunchPermissionModifications{Add: []ec2types.LaunchPermission{{UserId: &id}}},
+		})
+		return err
+	}
+	launch := func(change func(*ec2.RunInstancesInput)) error {
+		in := &ec2.RunInstancesInput{
+			ImageId: &image, InstanceType: ec2types.InstanceTypeT3Medium, MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
+			MetadataOptions:   &ec2types.InstanceMetadataOptionsRequest{HttpTokens: ec2types.HttpTokensStateRequired, HttpPutResponseHopLimit: aws.Int32(1)},
+			NetworkInterfaces: []ec2types.InstanceNetworkInterfaceSpecification{{DeviceIndex: aws.Int32(0), AssociatePublicIpAddress: aws.Bool(false)}},
+		}
+		for _, kind := range []ec2types.ResourceType{ec2types.ResourceTypeInstance, ec2types.ResourceTypeVolume} {
+			in.TagSpecifications = append(in.TagSpecifications, ec2types.TagSpecification{ResourceType: kind, Tags: []ec2types.Tag{{Key: aws.String("ami-factory:execution"), Value: aws.String("x")}}})
+		}
+		change(in)
+		_, err := role("launch").RunInstances(t.Context(), in)
+		return err
+	}
+	for sentence, c := range map[string]struct {
+		err    error
+		denied string
+	}{
+		"check-image shares an image": {share("444455556666"), "ec2:ModifyImageAttribute"},
+		"check-image makes an image public": {func() error {
+			_, err := role("check-image").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{
+				ImageId: &image, Attribute: aws.String("launchPermission"), OperationType: ec2types.OperationTypeAdd, UserGroups: []string{"all"},
+			})
+			return err
+		}(), "ec2:ModifyImageAttribute"},
+		"check-image describes an image": {func() error {
+			_, err := role("check-image").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{ImageId: &image, Description: &ec2types.AttributeValue{Value: aws.String("x")}})
+			return err
+		}(), "ec2:ModifyImageAttribute"},
+		"check-image requires IMDSv2": {func() error {
+			_, err := role("check-image").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{ImageId: &image, ImdsSupport: &ec2types.AttributeValue{Value: aws.String("v2.0")}})
+			return err
+		}(), ""},
+		"check-distribution describes an image": {func() error {
+			_, err := role("check-distribution").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{ImageId: &image, Description: &ec2types.AttributeValue{Value: aws.String("x")}})
+			return err
+		}(), "ec2:ModifyImageAttribute"},
+		"launch with IMDSv1":               {launch(func(in *ec2.RunInstancesInput) { in.MetadataOptions.HttpTokens = ec2types.HttpTokensStateOptional }), "ec2:RunInstances"},
+		"launch that says nothing of it":   {launch(func(in *ec2.RunInstancesInput) { in.MetadataOptions = nil }), "ec2:RunInstances"},
+		"launch with a hop more":           {launch(func(in *ec2.RunInstancesInput) { in.MetadataOptions.HttpPutResponseHopLimit = aws.Int32(2) }), "ec2:RunInstances"},
+		"launch with a public address":     {launch(func(in *ec2.RunInstancesInput) { in.NetworkInterfaces[0].AssociatePublicIpAddress = aws.Bool(true) }), "ec2:RunInstances"},
+		"launch without the factory's tag": {launch(func(in *ec2.RunInstancesInput) { in.TagSpecifications = nil }), "ec2:RunInstances"},
+		"launch as it should be":           {launch(func(*ec2.RunInstancesInput) {}), ""},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			if c.denied == "" {
+				require.NoError(t, c.err)
+				return
+			}
+			assert.ErrorContains(t, c.err, "is not authorized to perform: "+c.denied)
+		})
+	}
+}
+
 // Whoever can start executions could name any image that is public; the role that
 // launches builders takes those of the recipes' owners only.
 func TestNoBuilderIsLaunchedFromTheImageOfAnybodyElse(t *testing.T) {
@@ -647,6 +714,8 @@ func TestNoBuilderIsLaunchedFromTheImageOfAnybodyElse(t *testing.T) {
 		}
 		_, err = launch.RunInstances(t.Context(), &ec2.RunInstancesInput{
 			ImageId: aws.String(ids[home]), InstanceType: ec2types.InstanceTypeT3Medium, MinCount: aws.Int32(1), MaxCount: aws.Int32(1), TagSpecifications: specifications,
+			MetadataOptions:   &ec2types.InstanceMetadataOptionsRequest{HttpTokens: ec2types.HttpTokensStateRequired, HttpPutResponseHopLimit: aws.Int32(1)},
+			NetworkInterfaces: []ec2types.InstanceNetworkInterfaceSpecification{{DeviceIndex: aws.Int32(0), AssociatePublicIpAddress: aws.Bool(false)}},
 		})
 		return err
 	}

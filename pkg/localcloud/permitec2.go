@@ -3,6 +3,8 @@ package localcloud
 import (
 	"cmp"
 	"maps"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -44,7 +46,11 @@ func addEC2Rules(out map[string]rule) {
 		return a.existing("ec2:DescribeInstanceAttribute", aws.ToString(in.InstanceId))
 	})
 	out["ec2:ModifyImageAttribute"] = of(func(a asker, in *sdkec2.ModifyImageAttributeInput) []iam.Request {
-		return a.existing("ec2:ModifyImageAttribute", aws.ToString(in.ImageId))
+		out := a.existing("ec2:ModifyImageAttribute", aws.ToString(in.ImageId))
+		for _, r := range out {
+			maps.Copy(r.Context, iam.Context(attributesOf(in)))
+		}
+		return out
 	})
 	out["ec2:EnableImageDeprecation"] = of(func(a asker, in *sdkec2.EnableImageDeprecationInput) []iam.Request {
 		return a.existing("ec2:EnableImageDeprecation", aws.ToString(in.ImageId))
@@ -150,6 +156,72 @@ func (a asker) made(action string, specified []ec2types.TagSpecification, kinds 
 	return out
 }
 
+// attributesOf are the keys of what a request sets of an image: the attribute's name,
+// and its value where it is a text or an object that holds a value only
+// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/iam-policies-for-amazon-ec2.html#attribute-key).
+func attributesOf(in *sdkec2.ModifyImageAttributeInput) map[string][]string {
+	names := map[string]bool{}
+	pairs := map[string][]string{}
+	if name := aws.ToString(in.Attribute); name != "" {
+		names[strings.ToUpper(name[:1])+name[1:]] = true
+	}
+	for name, v := range map[string]*ec2types.AttributeValue{"Description": in.Description, "ImdsSupport": in.ImdsSupport} {
+		if v != nil {
+			names[name] = true
+			pairs["ec2:Attribute/"+name] = []string{aws.ToString(v.Value)}
+		}
+	}
+	if in.LaunchPermission != nil || len(in.UserIds)+len(in.UserGroups)+len(in.OrganizationArns)+len(in.OrganizationalUnitArns) > 0 {
+		names["LaunchPermission"] = true
+	}
+	if len(in.ProductCodes) > 0 {
+		names["ProductCodes"] = true
+	}
+	if len(names) > 0 {
+		pairs["ec2:Attribute"] = slices.Sorted(maps.Keys(names))
+	}
+	return pairs
+}
+
+// describeLaunch adds what a request says of the instance that it makes and of its
+// network interface; what it leaves out is in no key.
+func describeLaunch(in *sdkec2.RunInstancesInput, made []iam.Request) {
+	for _, r := range made {
+		pairs := map[string][]string{}
+		switch {
+		case strings.Contains(r.Resource, ":instance/") && in.MetadataOptions != nil:
+			m := in.MetadataOptions
+			if m.HttpTokens != "" {
+				pairs["ec2:MetadataHttpTokens"] = []string{string(m.HttpTokens)}
+			}
+			if m.HttpEndpoint != "" {
+				pairs["ec2:MetadataHttpEndpoint"] = []string{string(m.HttpEndpoint)}
+			}
+			if m.HttpPutResponseHopLimit != nil {
+				pairs["ec2:MetadataHttpPutResponseHopLimit"] = []string{strconv.Itoa(int(*m.HttpPutResponseHopLimit))}
+			}
+		case strings.Contains(r.Resource, ":network-interface/"):
+			for _, n := range in.NetworkInterfaces {
+				if n.AssociatePublicIpAddress != nil {
+					// One that asks for an address makes the call one that asks for it.
+					asks := *n.AssociatePublicIpAddress || slices.Equal(pairs["ec2:AssociatePublicIpAddress"], []string{"true"})
+					pairs["ec2:AssociatePublicIpAddress"] = []string{strconv.FormatBool(asks)}
+				}
+			}
+		}
+		maps.Copy(r.Context, iam.Context(pairs))
+	}
+}
+
+// snapshotOwner is whose a snapshot is that the caller sees.
+func (a asker) snapshotOwner(id string) map[string][]string {
+	out, err := a.c.EC2.DescribeSnapshots(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
+	if err != nil || len(out.Snapshots) == 0 {
+		return nil
+	}
+	return map[string][]string{"ec2:Owner": {cmp.Or(aws.ToString(out.Snapshots[0].OwnerAlias), aws.ToString(out.Snapshots[0].OwnerId))}}
+}
+
 // tagging asks for the tags that a request gives to what it makes.
 func (a asker) tagging(by string, specified []ec2types.TagSpecification) []iam.Request {
 	var out []iam.Request
@@ -198,7 +270,9 @@ func (a asker) runInstances(in *sdkec2.RunInstancesInput) []iam.Request {
 		if m.Ebs != nil {
 			key = aws.ToString(m.Ebs.KmsKeyId)
 			if m.Ebs.SnapshotId != nil {
-				out = append(out, a.existing(action, *m.Ebs.SnapshotId)...)
+				of := a.existing(action, *m.Ebs.SnapshotId)
+				maps.Copy(of[0].Context, iam.Context(a.snapshotOwner(*m.Ebs.SnapshotId)))
+				out = append(out, of...)
 			}
 		}
 	}
@@ -207,7 +281,9 @@ func (a asker) runInstances(in *sdkec2.RunInstancesInput) []iam.Request {
 	if in.KeyName != nil {
 		out = append(out, iam.Request{Action: action, Resource: a.arn("ec2", a.who.Account, "key-pair/"+*in.KeyName), Context: iam.Context(map[string][]string{"ec2:Region": {a.who.Region}})})
 	}
-	out = append(out, a.made(action, in.TagSpecifications, ec2types.ResourceTypeInstance, ec2types.ResourceTypeVolume, ec2types.ResourceTypeNetworkInterface)...)
+	made := a.made(action, in.TagSpecifications, ec2types.ResourceTypeInstance, ec2types.ResourceTypeVolume, ec2types.ResourceTypeNetworkInterface)
+	describeLaunch(in, made)
+	out = append(out, made...)
 	out = append(out, a.tagging("RunInstances", in.TagSpecifications)...)
 	out = append(out, a.passRole(in.IamInstanceProfile)...)
 	keys := []string{key}

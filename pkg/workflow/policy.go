@@ -121,13 +121,30 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("instance")...)}
 	case FactoryImages:
 		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("image")...)}
+	case IMDSRequirement:
+		// An attribute whose object has a value only has a key of its own; launch
+		// permissions have none, so this grants no sharing
+		// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/iam-policies-for-amazon-ec2.html#attribute-key).
+		conditions := tagged("aws:ResourceTag")
+		conditions["StringEquals"] = map[string]any{"ec2:Attribute/ImdsSupport": "v2.0"}
+		return []Statement{allow(conditions, d.ec2("image")...)}
+	case ImageAudience:
+		// Reports say that EC2 does not fill the key in for every attribute that it
+		// documents it for, so that its absence must not deny.
+		conditions := tagged("aws:ResourceTag")
+		conditions["StringEqualsIgnoreCaseIfExists"] = map[string]any{"ec2:Attribute": "LaunchPermission"}
+		return []Statement{allow(conditions, d.ec2("image")...)}
 	case FactorySnapshots:
 		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("snapshot")...)}
 	case LaunchTargets:
 		return []Statement{
 			allow(d.ownedImages(), d.ec2("image")...),
-			allow(nil, d.ec2("snapshot", "subnet", "security-group", "network-interface")...),
-			allow(tagged("aws:RequestTag"), d.ec2("instance", "volume")...),
+			// A block device mapping could name anybody's snapshot.
+			allow(d.ownedImages(), d.ec2("snapshot")...),
+			allow(nil, d.ec2("subnet", "security-group")...),
+			allow(Conditions{"Bool": {"ec2:AssociatePublicIpAddress": "false"}}, d.ec2("network-interface")...),
+			allow(metadataGuarded(), d.ec2("instance")...),
+			allow(tagged("aws:RequestTag"), d.ec2("volume")...),
 		}
 	case NewInstances:
 		return newResources(actions, d.ec2("instance", "volume", "network-interface"))
@@ -159,7 +176,7 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		if len(keys) == 0 {
 			keys = []string{d.arn("kms", "*", d.Account, "key/*")}
 		}
-		return []Statement{allow(Conditions{"StringLike": {"kms:ViaService": "ec2.*." + d.URLSuffix}}, keys...)}
+		return d.onKeys(actions, keys)
 	}
 	panic(fmt.Sprintf("no policy is written for resource kind %q", r))
 }
@@ -230,6 +247,36 @@ func (d Deployment) ownedImages() Conditions {
 		}
 	}
 	return Conditions{"StringEquals": {"ec2:Owner": owners}}
+}
+
+// onKeys allows what EBS does with keys in the caller's name. A grant is for EC2 and
+// EBS only, so that none is made to anybody else
+// (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html).
+func (d Deployment) onKeys(actions, keys []string) []Statement {
+	const createGrant = "kms:CreateGrant"
+	through := map[string]any{"kms:ViaService": "ec2.*." + d.URLSuffix}
+	var out []Statement
+	if slices.Contains(actions, createGrant) {
+		out = append(out, Statement{
+			Actions: []string{createGrant}, Resources: keys,
+			Conditions: Conditions{"StringLike": through, "Bool": {"kms:GrantIsForAWSResource": "true"}},
+		})
+	}
+	others := slices.DeleteFunc(slices.Clone(actions), func(a string) bool { return a == createGrant })
+	if len(others) > 0 {
+		out = append(out, Statement{Actions: others, Resources: keys, Conditions: Conditions{"StringLike": through}})
+	}
+	return out
+}
+
+// metadataGuarded is the condition that a new instance is the factory's and asks for
+// tokens of its metadata service, one hop away
+// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ExamplePolicies_EC2.html#iam-example-instance-metadata).
+func metadataGuarded() Conditions {
+	conditions := tagged("aws:RequestTag")
+	conditions["StringEquals"] = map[string]any{"ec2:MetadataHttpTokens": "required"}
+	conditions["NumericEquals"] = map[string]any{"ec2:MetadataHttpPutResponseHopLimit": "1"}
+	return conditions
 }
 
 // tagged is the condition that a tag of the factory's is there.

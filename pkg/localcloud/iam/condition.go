@@ -3,6 +3,7 @@ package iam
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -31,12 +32,30 @@ func operators() map[string]operator {
 		"ArnNotEquals":              {compare: arnLike, negated: true, patterns: true},
 		"ArnNotLike":                {compare: arnLike, negated: true, patterns: true},
 		"Bool":                      {compare: strings.EqualFold},
+		"NumericEquals":             {compare: numeric(func(want, got float64) bool { return got == want })},
+		"NumericNotEquals":          {compare: numeric(func(want, got float64) bool { return got == want }), negated: true},
+		"NumericLessThan":           {compare: numeric(func(want, got float64) bool { return got < want })},
+		"NumericLessThanEquals":     {compare: numeric(func(want, got float64) bool { return got <= want })},
+		"NumericGreaterThan":        {compare: numeric(func(want, got float64) bool { return got > want })},
+		"NumericGreaterThanEquals":  {compare: numeric(func(want, got float64) bool { return got >= want })},
 		"Null":                      {null: true},
 	}
 }
 
-// parseOperator knows the operators in use; numbers, dates and addresses are in
-// none of the keys.
+// numeric compares numbers; what is none is never equal to one.
+func numeric(holds func(want, got float64) bool) func(pattern, value string) bool {
+	return func(pattern, value string) bool {
+		want, err := strconv.ParseFloat(pattern, 64)
+		if err != nil {
+			return false
+		}
+		got, err := strconv.ParseFloat(value, 64)
+		return err == nil && holds(want, got)
+	}
+}
+
+// parseOperator knows the operators in use; dates and addresses are in none of the
+// keys.
 func parseOperator(name string) (operator, error) {
 	set, rest, qualified := strings.Cut(name, ":")
 	if !qualified {
@@ -58,7 +77,8 @@ func keys() []string {
 	return []string{
 		"aws:principalaccount", "aws:principalarn", "aws:principalorgid", "aws:principalservicename", "aws:requestedregion", "aws:requesttag/",
 		"aws:resourceaccount", "aws:resourcetag/", "aws:securetransport", "aws:sourceaccount", "aws:sourcearn", "aws:tagkeys", "aws:viaawsservice",
-		"ec2:createaction", "ec2:owner", "ec2:region", "ec2:resourcetag/", "events:source", "iam:passedtoservice", "iam:permissionsboundary", "iam:policyarn",
+		"ec2:associatepublicipaddress", "ec2:attribute", "ec2:attribute/", "ec2:createaction", "ec2:metadatahttpendpoint",
+		"ec2:metadatahttpputresponsehoplimit", "ec2:metadatahttptokens", "ec2:owner", "ec2:region", "ec2:resourcetag/", "events:source", "iam:passedtoservice", "iam:permissionsboundary", "iam:policyarn",
 		"kms:calleraccount", "kms:grantisforawsresource", "kms:viaservice", "ssm:resourcetag/", "sts:externalid", "sts:rolesessionname",
 	}
 }
