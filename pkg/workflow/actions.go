@@ -29,7 +29,7 @@ const (
 	FactoryInstances  Resource = "factory-instances"  // those that bear the factory's tags
 	FactoryImages     Resource = "factory-images"     // those that bear the factory's tags
 	IMDSRequirement   Resource = "imds-requirement"   // of images that bear the factory's tags: IMDSv2, and nothing else of them
-	ImageAudience     Resource = "image-audience"     // who may launch images that bear the factory's tags
+	ImageAudience     Resource = "image-audience"     // who may launch images that bear the factory's tags, and IMDSv2 of copies
 	FactorySnapshots  Resource = "factory-snapshots"  // those that bear the factory's tags
 	LaunchTargets     Resource = "launch-targets"     // what RunInstances touches
 	NewInstances      Resource = "new-instances"      // instances and what comes with them, as a launch makes them: tagged in the same request
@@ -176,7 +176,6 @@ func checkDistributionActions() []Action {
 	return join(
 		readPlan(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeSnapshots", "ec2:DescribeImageAttribute"),
-		on(IMDSRequirement, "ec2:ModifyImageAttribute"),
 		on(ImageAudience, "ec2:ModifyImageAttribute"),
 		on(FactoryImages, "ec2:EnableImageDeprecation", "ec2:CreateTags"),
 		on(FactorySnapshots, "ec2:CreateTags"),

@@ -132,7 +132,7 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 		// Reports say that EC2 does not fill the key in for every attribute that it
 		// documents it for, so that its absence must not deny.
 		conditions := tagged("aws:ResourceTag")
-		conditions["StringEqualsIgnoreCaseIfExists"] = map[string]any{"ec2:Attribute": "LaunchPermission"}
+		conditions["StringEqualsIgnoreCaseIfExists"] = map[string]any{"ec2:Attribute": []string{"LaunchPermission", "ImdsSupport"}}
 		return []Statement{allow(conditions, d.ec2("image")...)}
 	case FactorySnapshots:
 		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("snapshot")...)}

@@ -159,7 +159,7 @@ func TestWhatIsNotKnownIsRefused(t *testing.T) {
 		"no resource":                    {statement(`"Action":"ec2:X"`), "Resource"},
 		"a resource that is no ARN":      {statement(`"Action":"ec2:X","Resource":"i-1"`), "i-1"},
 		"an operator":                    {condition(`"StringMatches":{"aws:RequestedRegion":"x"}`), "StringMatches"},
-		"one for numbers":                {condition(`"NumericLessThan":{"aws:RequestedRegion":"1"}`), "NumericLessThan"},
+		"one for dates":                  {condition(`"DateLessThan":{"aws:RequestedRegion":"1"}`), "DateLessThan"},
 		"a set operator":                 {condition(`"ForNoValue:StringEquals":{"aws:TagKeys":"x"}`), "ForNoValue"},
 		"Null with IfExists":             {condition(`"NullIfExists":{"aws:TagKeys":"true"}`), "NullIfExists"},
 		"Null of something else":         {condition(`"Null":{"aws:TagKeys":"no"}`), `"no"`},
