@@ -212,7 +212,6 @@ func TestARequestIsVerifiedAsAWSDoes(t *testing.T) {
 	type change struct {
 		key    func(*aws.Credentials)
 		at     time.Duration // off the present
-		scope  string        // service that it is signed for
 		before func(*http.Request)
 		after  func(*http.Request)
 	}

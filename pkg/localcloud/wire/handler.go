@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -223,7 +224,8 @@ func (f *front) serveHandler(w http.ResponseWriter, in *call, handler http.Handl
 		}
 		f.Logger.Error("operation panicked", "service", in.service.ID, "method", in.request.Method, "path", in.request.URL.Path,
 			"panic", p, "stack", string(debug.Stack()))
-		if watched.begun || p == http.ErrAbortHandler {
+		aborted, _ := p.(error)
+		if watched.begun || errors.Is(aborted, http.ErrAbortHandler) {
 			panic(http.ErrAbortHandler) // net/http drops the connection, and nothing else
 		}
 		code := "InternalFailure"

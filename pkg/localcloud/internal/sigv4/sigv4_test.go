@@ -210,14 +210,16 @@ func TestWhatOnlyOtherClientsSignIsVerified(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPut, "/b", http.NoBody)
 	r.Host, r.ContentLength = "127.0.0.1", 0
 	// In lower case they are signed, and a length that is not in ContentLength is not left out.
-	r.Header["user-agent"] = []string{"curl/8"}
+	canonical := "User-Agent"
+	lower := strings.ToLower(canonical)
+	r.Header[lower] = []string{"curl/8"}
 	require.NoError(t, v4.NewSigner().SignHTTP(t.Context(), k, r, emptyDigest, "sts", "eu-west-1", now))
-	require.Contains(t, r.Header.Get("Authorization"), "user-agent")
-	r.Header = http.Header{"User-Agent": r.Header["user-agent"], "Authorization": r.Header["Authorization"], "X-Amz-Date": r.Header["X-Amz-Date"]}
+	require.Contains(t, r.Header.Get("Authorization"), lower)
+	r.Header = http.Header{canonical: r.Header[lower], "Authorization": r.Header["Authorization"], "X-Amz-Date": r.Header["X-Amz-Date"]}
 	s, err := sigv4.Parse(r)
 	require.NoError(t, err)
 	require.NoError(t, s.Verify(r, emptyDigest, k.SecretAccessKey, now))
-	r.Header.Set("User-Agent", "curl/9")
+	r.Header.Set(canonical, "curl/9")
 	require.Error(t, s.Verify(r, emptyDigest, k.SecretAccessKey, now))
 }
 

@@ -84,12 +84,12 @@ func (e *Expression) eval(variables map[string]any, now time.Time, rnd randomSou
 	v, err := run.Eval(nil)
 	switch {
 	case errors.Is(err, jsonata.ErrUndefined):
-		return nil, errors.New("returned nothing (undefined).")
+		return nil, answered("returned nothing (undefined).")
 	case err != nil:
 		return nil, threw(err.Error())
 	}
 	if _, isFunction := jtypes.AsCallable(reflect.ValueOf(v)); isFunction {
-		return nil, errors.New("returned a function, which is not JSON.")
+		return nil, answered("returned a function, which is not JSON.")
 	}
 	// Through JSON and back: the engine's own number and list types end here.
 	raw, err := encode(v)
@@ -104,6 +104,11 @@ func (e *Expression) eval(variables map[string]any, now time.Time, rnd randomSou
 func threw(why string) error {
 	return fmt.Errorf("threw an error during evaluation. %s", strings.TrimSpace(why))
 }
+
+// answered is an error in Step Functions' own words, which end with a full stop.
+type answered string
+
+func (a answered) Error() string { return string(a) }
 
 // prepare removes comments and escapes, inside string literals, what the
 // library's own rewriting of its source would take for a quoted path step or a
