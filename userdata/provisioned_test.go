@@ -70,7 +70,7 @@ func TestAProvisionersContainersRunOnTheImagesServices(t *testing.T) {
 	g.permitContainers(t)
 	g.checker(t, "docker")
 
-	s, problems, err := spec.Parse("provisioned.yaml", []byte(named(provisionersSpec)), userdata.FS)
+	s, problems, err := spec.Parse("provisioned.yaml", []byte(named(provisionersSpec)), userdata.FS, nil)
 	require.NoError(t, err)
 	require.Empty(t, problems)
 	rendered, err := firstboot.Render(s, s.Target)

@@ -130,7 +130,7 @@ func (a *app) tryUserData(file string) (data []byte, profile string, err error) 
 	if err != nil {
 		return nil, "", err
 	}
-	s, problems, err := a.readSpec(fsys, file)
+	s, problems, err := a.readSpec(fsys, file, nil)
 	if err != nil {
 		return nil, "", err
 	}

@@ -9,9 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/report"
 	"github.com/ami-factory/ami-factory/pkg/userdata/multipart"
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
@@ -22,6 +25,7 @@ import (
 func (a *app) userData() *cobra.Command {
 	var format string
 	var encoded bool
+	var rendered, checked onImage
 	render := &cobra.Command{
 		Use:   "render SPEC.yaml",
 		Short: "Print the user data of a spec, as RunInstances takes it",
@@ -39,7 +43,7 @@ the first boot reports in ` + provision.Result + `.`,
 			if format != "" && format != spec.CloudInit && format != spec.BottlerocketFmt {
 				return &exitError{exitUsage, fmt.Errorf("--format is %q (allowed: %s, %s)", format, spec.CloudInit, spec.BottlerocketFmt)}
 			}
-			return a.renderUserData(given[0], format, encoded)
+			return a.renderUserData(given[0], rendered, format, encoded)
 		},
 	}
 	render.Flags().StringVar(&format, "format", "", "cloud-init or bottlerocket (default: the spec's target)")
@@ -51,9 +55,12 @@ the first boot reports in ` + provision.Result + `.`,
 as passwords and settings that undo its hardening. Every problem is printed with
 file, line and column and with what would be allowed. A spec without errors is
 rendered, its size is checked, and so is its cloud-config: always by the check
-built in, and by cloud-init's own schema where that program is installed. The
-exit code is 1 when there is an error.`,
+built in, and by cloud-init's own schema where that program is installed. With
+--image specs are checked against the image of one recipe: its family, its
+components with their parameters, and the variant of its hardening. Without, what
+only some images take is a warning. The exit code is 1 when there is an error.`,
 		Example: `  ami-factory userdata check web-service.yaml
+  ami-factory userdata check web-service.yaml --image debian-12-full
   ami-factory userdata check specs/*.yaml --output json`,
 		Args: func(c *cobra.Command, given []string) error {
 			if len(given) == 0 {
@@ -61,10 +68,14 @@ exit code is 1 when there is an error.`,
 			}
 			return nil
 		},
-		RunE: func(c *cobra.Command, given []string) error { return a.checkUserData(c.Context(), given) },
+		RunE: func(c *cobra.Command, given []string) error { return a.checkUserData(c.Context(), given, checked) },
 	}
-	a.registerUserData(render)
-	a.registerUserData(check)
+	for c, image := range map[*cobra.Command]*onImage{render: &rendered, check: &checked} {
+		a.registerUserData(c)
+		image.given.register(c)
+		c.Flags().StringVar(&image.recipe, "image", "", "`recipe` whose image the spec is for (default: any image of the family)")
+		_ = c.RegisterFlagCompletionFunc("image", once(a.recipes)) // the flag exists
+	}
 	return group(&cobra.Command{
 		Use:   "userdata",
 		Short: "Check, render and try provisioners' user data",
@@ -75,8 +86,34 @@ image shall be at its first boot. All fields are in userdata/examples/README.md.
 	}, render, check, a.try())
 }
 
-// readSpec parses a file.
-func (a *app) readSpec(fsys fs.FS, file string) (*spec.Spec, report.Problems, error) {
+// onImage is the image that specs are for, by its recipe and the deployment's
+// parameters.
+type onImage struct {
+	recipe string
+	given  parameters
+}
+
+// read finds what the image is made of; nil when no recipe is given.
+func (i onImage) read(fsys fs.FS) (*spec.Image, error) {
+	if i.recipe == "" {
+		return nil, nil
+	}
+	r, problems, err := recipe.Load(fsys, i.recipe, recipe.Options{Now: time.Now()})
+	if err != nil {
+		return nil, err
+	}
+	selected, more, err := component.Select(fsys, r, i.given.values)
+	if err != nil {
+		return nil, err
+	}
+	if err := append(problems, more...).Err(); err != nil {
+		return nil, err
+	}
+	return &spec.Image{Recipe: r.Name, Family: r.Family, Components: selected}, nil
+}
+
+// readSpec parses a file; image may be nil.
+func (a *app) readSpec(fsys fs.FS, file string, image *spec.Image) (*spec.Spec, report.Problems, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("%s does not exist; userdata takes the path of a spec, such as userdata/examples/web-service.yaml", file)
@@ -84,15 +121,19 @@ func (a *app) readSpec(fsys fs.FS, file string) (*spec.Spec, report.Problems, er
 	if err != nil {
 		return nil, nil, err
 	}
-	return spec.Parse(file, data, fsys)
+	return spec.Parse(file, data, fsys, image)
 }
 
-func (a *app) renderUserData(file, format string, encoded bool) error {
+func (a *app) renderUserData(file string, on onImage, format string, encoded bool) error {
 	fsys, err := a.userdataFS()
 	if err != nil {
 		return err
 	}
-	s, problems, err := a.readSpec(fsys, file)
+	image, err := on.read(fsys)
+	if err != nil {
+		return err
+	}
+	s, problems, err := a.readSpec(fsys, file, image)
 	if err != nil {
 		return err
 	}
@@ -137,8 +178,12 @@ func inFile(file string, err error) error {
 	return fmt.Errorf("%s: %w", file, err)
 }
 
-func (a *app) checkUserData(ctx context.Context, files []string) error {
+func (a *app) checkUserData(ctx context.Context, files []string, on onImage) error {
 	fsys, err := a.userdataFS()
+	if err != nil {
+		return err
+	}
+	image, err := on.read(fsys)
 	if err != nil {
 		return err
 	}
@@ -149,7 +194,7 @@ func (a *app) checkUserData(ctx context.Context, files []string) error {
 	}
 	var problems report.Problems
 	for _, file := range files {
-		found, err := a.checkSpec(ctx, fsys, cloudInit, file)
+		found, err := a.checkSpec(ctx, fsys, cloudInit, file, image)
 		if err != nil {
 			return err
 		}
@@ -158,8 +203,8 @@ func (a *app) checkUserData(ctx context.Context, files []string) error {
 	return a.judge(problems.Sort())
 }
 
-func (a *app) checkSpec(ctx context.Context, fsys fs.FS, cloudInit, file string) (report.Problems, error) {
-	s, problems, err := a.readSpec(fsys, file)
+func (a *app) checkSpec(ctx context.Context, fsys fs.FS, cloudInit, file string, image *spec.Image) (report.Problems, error) {
+	s, problems, err := a.readSpec(fsys, file, image)
 	if err != nil || problems.HasErrors() {
 		return problems, err
 	}

@@ -109,6 +109,40 @@ commands:
 	assert.Equal(t, 2, got.Errors)
 }
 
+// What holds on one image only until its next boot is an error for that image, a
+// warning where it is not known, and nothing where the image takes it.
+func TestUserDataIsCheckedForTheImageOfARecipe(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS("../../userdata")))
+	text, err := os.ReadFile(filepath.Join(dir, "recipes/debian-12-docker.yaml"))
+	require.NoError(t, err)
+	base := strings.NewReplacer("debian-12-docker", "debian-12-base", "variant: docker", "variant: base", "  - name: docker\n", "").Replace(string(text))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "recipes/debian-12-base.yaml"), []byte(base), 0o600))
+	file := filepath.Join(t.TempDir(), "router.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("kind: UserData\nname: router\ntarget: cloud-init\nfamily: debian-12\nkernel:\n  sysctl:\n    net.ipv4.ip_forward: 1\n"), 0o600))
+	for _, command := range []string{"check", "render"} {
+		of := func(image ...string) result {
+			return call(t, nil, append([]string{"userdata", command, file, "--userdata", dir}, image...)...)
+		}
+		r := of("--image", "debian-12-base")
+		assert.Equal(t, exitFailed, r.code, command)
+		assert.Contains(t, r.err, file+":7:26: error: sysctl net.ipv4.ip_forward is set by the hardening of the image of recipe debian-12-base, variant base", command)
+		r = of()
+		assert.Equal(t, exitOK, r.code, command)
+		assert.Contains(t, r.err, file+":7:26: warning: sysctl net.ipv4.ip_forward is set otherwise by the hardening", command)
+		assert.Contains(t, r.err, "in images of variant base", command)
+		r = of("--image", "debian-12-docker")
+		assert.Equal(t, exitOK, r.code, command)
+		assert.NotContains(t, r.err, "ip_forward", command)
+		r = of("--image", "debian-12-dokcer")
+		assert.NotEqual(t, exitOK, r.code, command)
+		assert.Contains(t, r.err, `did you mean "debian-12-docker"?`, command)
+	}
+	r := call(t, nil, "userdata", "check", webService, "--image", "debian-12-docker")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.err, "the image of recipe debian-12-docker has no component filesystem")
+}
+
 func TestUserDataThatIsTooLargeIsAProblem(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "large.yaml")
 	text := "kind: UserData\nname: node\ntarget: bottlerocket\nbottlerocket:\n  kubernetes:\n    clusterName: a\n    apiServer: https://a\n    clusterCertificate: YWFhYWFhYWFhYWFh\n    nodeLabels:\n"

@@ -15,11 +15,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
+	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
 
 // guestSpec asks for a little of everything; its three mounts cannot succeed.
@@ -68,6 +70,19 @@ timezone: Europe/Zurich
 agents:
   newrelic-infra: {SECRET_ID: web/newrelic, DISPLAY_NAME: web}
 `
+
+// renderWithEFS renders a spec for an image that says that it has the mount helper
+// of EFS.
+func renderWithEFS(t *testing.T, text string) provision.UserData {
+	t.Helper()
+	out, err := provision.Render(parseFor(t, text, &spec.Image{Recipe: "web", Family: "debian-12", Components: []component.Selected{
+		{Component: &component.Component{Name: "hardening"}, Values: map[string]string{"variant": "docker"}},
+		{Component: &component.Component{Name: "newrelic-infra"}},
+		{Component: &component.Component{Name: "storage", Packages: []component.Package{{Name: "amazon-efs-utils"}}}},
+	}}), spec.CloudInit)
+	require.NoError(t, err)
+	return out
+}
 
 // machine is a guest that the tests ask questions.
 type machine struct {
@@ -136,7 +151,7 @@ func TestAGuestBootsWithTheUserData(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, d.Close()) })
 
 	const id = "i-0ccccccccccccccc3"
-	rendered := render(t, guestSpec)
+	rendered := renderWithEFS(t, guestSpec)
 	in := vm.Launch{
 		InstanceID: id, InstanceType: "t3.medium", InstanceDir: filepath.Join(t.TempDir(), id), ImageDir: base,
 		VCPUs: 2, MemoryMiB: 2048, VolumeGiB: 8, PrivateIP: "172.31.5.7", MAC: "0a:ff:ac:1f:05:07",
@@ -228,7 +243,7 @@ func TestAGuestBootsWithTheUserData(t *testing.T) {
 	t.Run("a mount helper that hangs is given up", func(t *testing.T) {
 		m := machine{m.Machine, t}
 		m.output("printf '#!/bin/sh\\nexec sleep 1000\\n' >/sbin/mount.efs && chmod 755 /sbin/mount.efs")
-		hanging := render(t, head+"mounts: {efs: [{fileSystemId: fs-0fedcba9876543210, mountPoint: /mnt/helper, timeoutSeconds: 5}]}\n")
+		hanging := renderWithEFS(t, head+"mounts: {efs: [{fileSystemId: fs-0fedcba9876543210, mountPoint: /mnt/helper, timeoutSeconds: 5}]}\n")
 		began := time.Now()
 		ended, err := m.Exec(t.Context(), vm.Command{
 			Argv: []string{"bash", "-s"}, Stdin: []byte(strings.ReplaceAll(hanging.Script, provision.State, "/var/lib/hanging")), Timeout: 5 * time.Minute,

@@ -30,7 +30,12 @@ const examples = "../../../userdata/examples"
 
 func parse(t *testing.T, text string) *spec.Spec {
 	t.Helper()
-	s, problems, err := spec.Parse("web.yaml", []byte(text), userdata.FS)
+	return parseFor(t, text, nil)
+}
+
+func parseFor(t *testing.T, text string, of *spec.Image) *spec.Spec {
+	t.Helper()
+	s, problems, err := spec.Parse("web.yaml", []byte(text), userdata.FS, of)
 	require.NoError(t, err)
 	require.False(t, problems.HasErrors(), "%v", problems)
 	return s

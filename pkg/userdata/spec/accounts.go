@@ -20,8 +20,9 @@ type accounts struct {
 	numbers       map[int]string // of users and groups whose number is fixed
 }
 
-// accountsOf are the accounts of a family's images, with those of components.
-func accountsOf(family string, userdata fs.FS) (accounts, error) {
+// accountsOf are the accounts of a family's images, with those of components: of
+// an image's own where it is known, else of all.
+func accountsOf(family string, userdata fs.FS, of *Image) (accounts, error) {
 	out := accounts{users: map[string]string{}, groups: map[string]string{}, numbers: map[int]string{}}
 	for line := range strings.Lines(accountsTable) {
 		fields := strings.Fields(line)
@@ -30,6 +31,9 @@ func accountsOf(family string, userdata fs.FS) (accounts, error) {
 		}
 		from := family
 		if component, ok := strings.CutPrefix(fields[0], "component:"); ok {
+			if of != nil && of.component(component) == nil {
+				continue
+			}
 			from = "the component " + component
 		} else if !slices.ContainsFunc(strings.Split(fields[0], ","), func(f string) bool { return strings.HasPrefix(family, f) }) {
 			continue
@@ -42,12 +46,13 @@ func accountsOf(family string, userdata fs.FS) (accounts, error) {
 			into[name] = from
 		}
 	}
-	return out, out.components(userdata)
+	return out, out.components(userdata, of)
 }
 
 // components reads the accounts that components make by their parameters user,
-// group and uid. A recipe may give them others.
-func (a *accounts) components(userdata fs.FS) error {
+// group and uid. A recipe may give them others, which are known where the image
+// is.
+func (a *accounts) components(userdata fs.FS, of *Image) error {
 	files, err := fs.Glob(userdata, components+"/*/component.yaml")
 	if err != nil {
 		return err
@@ -65,6 +70,17 @@ func (a *accounts) components(userdata fs.FS) error {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 		from := "the component " + says.Name
+		if of != nil {
+			selected := of.component(says.Name)
+			if selected == nil {
+				continue
+			}
+			for name, value := range selected.Values {
+				p := says.Parameters[name]
+				p.Default = value
+				says.Parameters[name] = p
+			}
+		}
 		if user, ok := says.Parameters["user"]; ok {
 			a.users[fmt.Sprint(user.Default)] = from
 		}

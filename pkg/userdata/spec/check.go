@@ -70,6 +70,14 @@ func (c *checker) target() {
 		c.fail("family", "no family", "family is of no use with target bottlerocket")
 	}
 	c.problems = append(c.problems, s.Unfit(s.Target)...)
+	if of := c.image.of; of != nil {
+		switch {
+		case s.Target == BottlerocketFmt:
+			c.fail("target", CloudInit, "recipe %s makes an image of %s, which does not read Bottlerocket's settings", of.Recipe, of.Family)
+		case c.valid("family") && s.Family != of.Family:
+			c.fail("family", of.Family, "the spec is for images of %s, and recipe %s makes one of %s", s.Family, of.Recipe, of.Family)
+		}
+	}
 }
 
 // once reports values that are in a list twice.
@@ -114,8 +122,7 @@ func (c *checker) kernel() {
 			c.fail(at, "letters, digits, spaces and . _ | / % @ , : -", "%q is not a value of a sysctl", k.Sysctl[name])
 			continue
 		}
-		if want, file := c.image.values(name); len(want) > 0 && !slices.Contains(want, value) {
-			c.fail(at, strings.Join(want, ", "), "sysctl %s is set by the hardening of the image (%s), and a spec may not change it to %s", name, file, value)
+		if c.hardened(at, "sysctl "+name+" is", name, value) {
 			continue
 		}
 		c.knownSysctl(table, at, name, value)
@@ -137,6 +144,28 @@ func (c *checker) kernel() {
 		}
 	}
 	c.bootArguments()
+}
+
+// hardened reports a value of a sysctl that the hardening sets otherwise, which
+// holds until the next boot only. It is an error where the image's variant, or
+// every variant, sets another value, and returns true then; a warning where only
+// some do and it is not known which the image is of. What begins the sentence.
+func (c *checker) hardened(at, what, name, value string) (refused bool) {
+	v := c.image.judge(name, value)
+	switch {
+	case len(v.refused) == 0:
+		return false
+	case len(v.taken) > 0:
+		c.warn(at, strings.Join(v.values, ", "), "%s set otherwise by the hardening (%s) in images of variant %s, where %s would hold until the next boot only; --image RECIPE checks for one image",
+			what, v.file, strings.Join(v.refused, ", "), value)
+		return false
+	}
+	of := ""
+	if c.image.of != nil {
+		of = " of recipe " + c.image.of.Recipe + ", variant " + v.refused[0]
+	}
+	c.fail(at, strings.Join(v.values, ", "), "%s set by the hardening of the image%s (%s), and a spec may not change it to %s", what, of, v.file, value)
+	return true
 }
 
 // weakening are boot arguments that undo what the image is hardened with, or
@@ -195,6 +224,7 @@ func (c *checker) mounts() {
 			c.region(at+".region", e.Region)
 		}
 		if e.Transport != "nfs4" {
+			c.efsUtils(at)
 			if e.AccessPoint != "" && e.Path != "/" {
 				c.fail(at+".path", "/", "an access point has its own root: path must be left out with accessPoint")
 			}
@@ -227,10 +257,54 @@ func (c *checker) mounts() {
 		}
 		devices = append(devices, fmt.Sprintf("%s%s%s%d", v.Label, v.VolumeID, strings.Replace(v.Device, "/dev/xvd", "/dev/sd", 1), v.InstanceStore))
 		deviceAt = append(deviceAt, at+"."+given[0])
+		c.maker(at, v)
 		c.once("option", index(at+".options", ""), v.Options)
 	}
 	c.once("mount point", func(i int) string { return places[i] }, points)
 	c.once("device", func(i int) string { return deviceAt[i] }, devices)
+}
+
+// apt says whether the family's packages are Debian's or Ubuntu's.
+func (c *checker) apt() bool {
+	return strings.HasPrefix(c.spec.Family, "debian-") || strings.HasPrefix(c.spec.Family, "ubuntu-")
+}
+
+// brings says whether the spec or the known image installs a package.
+func (c *checker) brings(name string) bool {
+	return c.image.installs(name) || slices.ContainsFunc(c.spec.Packages, func(p Package) bool { return p.Name == name })
+}
+
+// unlessKnown ends what is allowed where another answer depends on the image.
+func (c *checker) unlessKnown(text string) string {
+	if c.image.of == nil {
+		return text + "; or check with --image RECIPE, when the image has it"
+	}
+	return text
+}
+
+// maker makes sure of the program that makes a file system on an empty device.
+// Debian and Ubuntu do not install xfsprogs by themselves; Amazon Linux, whose
+// root is XFS, does. A labelled file system is there already.
+func (c *checker) maker(at string, v Volume) {
+	if v.FileSystem == "xfs" && v.Label == "" && c.apt() && !c.brings("xfsprogs") {
+		c.fail(at+".fileSystem", c.unlessKnown("ext4, or {name: xfsprogs} in packages"),
+			"fileSystem xfs needs the package xfsprogs, whose mkfs.xfs images of %s do not have", c.spec.Family)
+	}
+}
+
+const efsPackage = "amazon-efs-utils"
+
+// efsUtils makes sure of the mount helper of EFS, which Debian and Ubuntu do not
+// package: https://docs.aws.amazon.com/efs/latest/ug/installing-amazon-efs-utils.html
+func (c *checker) efsUtils(at string) {
+	if !c.apt() || c.brings(efsPackage) || c.image.of != nil && c.image.has("mount.efs") {
+		return
+	}
+	if c.spec.Has(at + ".transport") {
+		at += ".transport"
+	}
+	c.fail(at, c.unlessKnown("transport: nfs4 with region; or {name: "+efsPackage+"} in packages, from one of the spec's repositories"),
+		"transport efs-utils needs the package %s, which %s does not have", efsPackage, c.spec.Family)
 }
 
 func (c *checker) repositories() {
@@ -256,6 +330,10 @@ func (c *checker) packages() {
 	for i, p := range c.spec.Packages {
 		if slices.Contains([]string{"telnet", "rsh-client", "rsh-redone-client", "talk", "nis", "ftp", "telnetd", "rsh-server", "tftpd", "xinetd", "avahi-daemon", "prelink", "apport"}, p.Name) {
 			c.fail(strictyaml.Index("packages", i)+".name", "", "package %s is kept out of the image by its hardening", p.Name)
+		}
+		if slices.Contains([]string{efsPackage, "efs-utils"}, p.Name) && c.apt() && len(c.spec.Repositories) == 0 && !c.image.installs(p.Name) {
+			c.fail(strictyaml.Index("packages", i)+".name", "an NFS mount, which is mounts.efs with transport: nfs4; or a repository in repositories that has it",
+				"package %s is not in %s", p.Name, c.spec.Family)
 		}
 	}
 }
@@ -311,6 +389,12 @@ var (
 
 func (c *checker) containers() {
 	list := c.spec.Containers
+	if of := c.image.of; of != nil && len(list) > 0 && of.component("filesystem") == nil {
+		for i, container := range list {
+			c.fail(strictyaml.Index("containers", i), "an image whose recipe has the component filesystem",
+				"the image of recipe %s has no component filesystem, whose service@.service would run container %s", of.Recipe, container.Name)
+		}
+	}
 	c.once("container", index("containers", ".name"), names(list, func(x Container) string { return x.Name }))
 	hosts, at := []string{}, []string{}
 	for i, container := range list {
@@ -436,6 +520,10 @@ func (c *checker) agents() {
 	for _, agent := range sorted(all) {
 		at := "agents." + agent
 		parameters := all[agent]
+		if of := c.image.of; of != nil && of.component(agent) == nil {
+			c.problems = append(c.problems, c.spec.doc.KeyProblem(at, "an image whose recipe has the component "+agent, "the image of recipe %s has no component %s", of.Recipe, agent))
+			continue
+		}
 		for _, key := range sorted(parameters) {
 			c.agent(strictyaml.Join(at, key), key, parameters[key])
 			if takes := c.image.agents[agent]; agentKey.MatchString(key) && !secretKey.MatchString(key) && !slices.Contains(takes, key) {

@@ -24,17 +24,21 @@ const (
 // in userdata, a folder laid out like the project's. The spec is never nil;
 // with errors among the problems it must not be rendered. The error is about
 // userdata.
-func Parse(file string, data []byte, userdata fs.FS) (*Spec, report.Problems, error) {
-	image, err := readImage(userdata)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read what the hardening sets: %w", err)
-	}
+//
+// An image, where it is not nil, is the one that the spec is for: the spec is
+// checked against that image's components and their parameters, instead of
+// against what any image may have.
+func Parse(file string, data []byte, userdata fs.FS, of *Image) (*Spec, report.Problems, error) {
 	s := &Spec{}
 	doc, problems := strictyaml.Decode(file, data, s)
 	s.doc = doc
 	s.applyDefaults()
+	image, err := readImage(userdata, s.Family, of)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what the hardening sets: %w", err)
+	}
 	c := checker{spec: s, image: image}
-	if c.accounts, err = accountsOf(s.Family, userdata); err != nil {
+	if c.accounts, err = accountsOf(s.Family, userdata, of); err != nil {
 		return nil, nil, fmt.Errorf("read which accounts components make: %w", err)
 	}
 	c.check()

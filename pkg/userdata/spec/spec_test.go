@@ -25,7 +25,7 @@ func example(t *testing.T, name string) string {
 
 func parse(t *testing.T, text string) (*spec.Spec, report.Problems) {
 	t.Helper()
-	s, problems, err := spec.Parse("web.yaml", []byte(text), userdata.FS)
+	s, problems, err := spec.Parse("web.yaml", []byte(text), userdata.FS, nil)
 	require.NoError(t, err)
 	return s, problems
 }
@@ -142,7 +142,7 @@ func TestRefusals(t *testing.T) {
 		"one that the hardening sets by pattern":  {"kernel:\n  sysctl:\n    net.ipv4.conf.eth0.send_redirects: 1\n", []what{{"1", "set by the hardening"}}},
 		"one that the hardening sets in a guest":  {"kernel:\n  sysctl:\n    kernel.dmesg_restrict: 0\n", []what{{"0", "set by the hardening"}}},
 		"a value that the hardening sets as well": {"kernel:\n  sysctl:\n    net.ipv4.tcp_syncookies: 1\n", nil},
-		"a value of one of its variants":          {"kernel:\n  sysctl:\n    net.ipv4.ip_forward: 1\n", nil},
+		"a value of one of its variants":          {"kernel:\n  sysctl:\n    net.ipv4.ip_forward: 1\n", []what{{"1", "set otherwise by the hardening (/etc/sysctl.d/99-zz-ami-factory-variant.conf) in images of variant base,"}}},
 		"a value of none of its variants":         {"kernel:\n  sysctl:\n    net.ipv4.ip_forward: 2\n", []what{{"2", "set by the hardening"}}},
 		"a module that the hardening blocks":      {"kernel: {modules: {load: [usb_storage]}}\n", []what{{"usb_storage", "blocked by the hardening of the image (/etc/modprobe.d/10-ami-factory-fs.conf)"}}},
 		"a module loaded and blocked":             {"kernel: {modules: {load: [nfs], block: [nfs]}}\n", []what{{"nfs]", "both loaded and blocked"}}},
@@ -155,19 +155,19 @@ func TestRefusals(t *testing.T) {
 		"a boot argument with a quote":            {"kernel: {bootArguments: ['a=\"b']}\n", []what{{"'a", "does not have the form"}}},
 
 		// mounts
-		"a mount over /etc":               {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, mountPoint: /etc/x}]}\n", []what{{"/etc/x", "the system lives in /etc"}}},
+		"a mount over /etc":               {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, mountPoint: /etc/x}]}\n", []what{{"{fileSystemId", "needs the package amazon-efs-utils"}, {"/etc/x", "the system lives in /etc"}}},
 		"a mount over /usr":               {"mounts: {volumes: [{label: data, mountPoint: /usr}]}\n", []what{{"/usr", "the system lives in /usr"}}},
 		"a mount over /var":               {"mounts: {volumes: [{label: data, mountPoint: /var}]}\n", []what{{"/var", "would hide what the image has"}}},
 		"a mount over the root":           {"mounts: {volumes: [{label: data, mountPoint: //}]}\n", []what{{"//", "not in its shortest form"}}},
 		"a mount over the audit log":      {"mounts: {volumes: [{label: data, mountPoint: /var/log/audit}]}\n", []what{{"/var/log/audit", "the system lives in"}}},
 		"a mount that climbs":             {"mounts: {volumes: [{label: data, mountPoint: /mnt/../etc}]}\n", []what{{"/mnt/../etc", "not in its shortest form"}}},
-		"a mount point twice":             {"mounts:\n  efs: [{fileSystemId: fs-0123456789abcdef0, mountPoint: /mnt/x}]\n  volumes: [{label: data, mountPoint: /mnt/x}]\n", []what{{"/mnt/x}]\n", "mount point /mnt/x is listed twice; the first is mounts.efs[0].mountPoint"}}},
+		"a mount point twice":             {"mounts:\n  efs: [{fileSystemId: fs-0123456789abcdef0, mountPoint: /mnt/x}]\n  volumes: [{label: data, mountPoint: /mnt/x}]\n", []what{{"{fileSystemId", "needs the package amazon-efs-utils"}, {"/mnt/x}]\n", "mount point /mnt/x is listed twice; the first is mounts.efs[0].mountPoint"}}},
 		"a device twice":                  {"mounts: {volumes: [{device: /dev/sdf, mountPoint: /mnt/x}, {device: /dev/xvdf, mountPoint: /mnt/y}]}\n", []what{{"/dev/xvdf", "device /dev/sdf0 is listed twice"}}},
 		"an access point over nfs4":       {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, transport: nfs4, region: eu-west-1, accessPoint: fsap-0123456789abcdef0, mountPoint: /mnt/x}]}\n", []what{{"fsap-", "needs efs-utils, not nfs4"}}},
 		"IAM over nfs4":                   {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, transport: nfs4, region: eu-west-1, iam: true, mountPoint: /mnt/x}]}\n", []what{{"true", "needs efs-utils, not nfs4"}}},
 		"nfs4 without a region":           {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, transport: nfs4, mountPoint: /mnt/x}]}\n", []what{{"nfs4", "region is required with nfs4"}}},
-		"a path with an access point":     {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, path: /a, accessPoint: fsap-0123456789abcdef0, mountPoint: /mnt/x}]}\n", []what{{"/a", "an access point has its own root"}}},
-		"a file system that is none":      {"mounts: {efs: [{fileSystemId: efs-1, mountPoint: /mnt/x}]}\n", []what{{"efs-1", "does not have the form"}}},
+		"a path with an access point":     {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, path: /a, accessPoint: fsap-0123456789abcdef0, mountPoint: /mnt/x}]}\n", []what{{"{fileSystemId", "needs the package amazon-efs-utils"}, {"/a", "an access point has its own root"}}},
+		"a file system that is none":      {"mounts: {efs: [{fileSystemId: efs-1, mountPoint: /mnt/x}]}\n", []what{{"{fileSystemId", "needs the package amazon-efs-utils"}, {"efs-1", "does not have the form"}}},
 		"a volume on nothing":             {"mounts: {volumes: [{mountPoint: /mnt/x}]}\n", []what{{"{mountPoint", "says 0 times which device"}}},
 		"a volume on two things":          {"mounts: {volumes: [{label: a, device: /dev/sdf, mountPoint: /mnt/x}]}\n", []what{{"{label", "says 2 times which device"}}},
 		"the root device":                 {"mounts: {volumes: [{device: /dev/sda, mountPoint: /mnt/x}]}\n", []what{{"/dev/sda", "does not have the form"}}},
@@ -336,7 +336,7 @@ func TestANodeOfEKSIsRefused(t *testing.T) {
 	const node = "kind: UserData\nname: web\ntarget: cloud-init\nfamily: al2023\neks:\n  clusterName: web\n  apiServer: https://x.eks.amazonaws.com\n" +
 		"  clusterCertificate: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==\n  serviceCIDR: 10.100.0.0/16\n"
 	for _, text := range []string{node, strings.Replace(node, "10.100.0.0/16", "fd30:1c53:5f8a::/108", 1)} {
-		_, problems, err := spec.Parse("web.yaml", []byte(text), userdata.FS)
+		_, problems, err := spec.Parse("web.yaml", []byte(text), userdata.FS, nil)
 		require.NoError(t, err)
 		require.Empty(t, problems)
 	}
@@ -353,7 +353,7 @@ func TestANodeOfEKSIsRefused(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			require.Contains(t, node, c.old)
-			s, problems, err := spec.Parse("web.yaml", []byte(strings.Replace(node, c.old, c.now, 1)), userdata.FS)
+			s, problems, err := spec.Parse("web.yaml", []byte(strings.Replace(node, c.old, c.now, 1)), userdata.FS, nil)
 			require.NoError(t, err)
 			if s != nil {
 				problems = append(problems, s.Unfit(s.Target)...)
@@ -418,7 +418,7 @@ func TestCloudInitNeedsAFamily(t *testing.T) {
 
 // Were the hardening's files to move, no sysctl would be refused any more.
 func TestComponentsWithoutSettingsAreAnError(t *testing.T) {
-	_, _, err := spec.Parse("web.yaml", []byte(head), fstest.MapFS{"components/x/install.sh": {}})
+	_, _, err := spec.Parse("web.yaml", []byte(head), fstest.MapFS{"components/x/install.sh": {}}, nil)
 	assert.ErrorContains(t, err, "nothing says what the image is hardened with")
 }
 
