@@ -74,17 +74,6 @@ func TestNothingChangedEndsUpToDateAndForceBakesAgain(t *testing.T) {
 	assert.Equal(t, forced.Images[second], pointed(t, f, second))
 }
 
-func TestRetentionKeepsTheNewestThree(t *testing.T) {
-	f := simFactory(t, nil)
-	var baked []string
-	for range 5 {
-		s := bake(t, f, rehearsal.BakeInput{Force: true})
-		require.Equal(t, workflow.Published, s.Status, s.Cause)
-		baked = append(baked, s.Images[home], s.Images[second])
-	}
-	assert.ElementsMatch(t, baked[4:], take(t, f).Images)
-}
-
 func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 	always := func(r fault.Rule) func(*rehearsal.Factory) {
 		r.Times = -1

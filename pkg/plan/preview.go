@@ -36,6 +36,7 @@ type Preview struct {
 	PointersIn     []string            `json:"pointersIn"` // accounts beside the factory's own
 	Keep           int                 `json:"keep"`
 	DeprecateAfter string              `json:"deprecateAfter"`
+	RemoveAfter    string              `json:"removeAfter"`
 
 	// Defaults are the values of components' parameters that nobody gave, by
 	// component and parameter. WriteText leaves out what equals them.
@@ -76,6 +77,7 @@ func (p *BuildPlan) Preview() Preview {
 		PointersIn:     list(r.Pointers.Accounts),
 		Keep:           r.Retention.Keep,
 		DeprecateAfter: r.Retention.DeprecateAfter.String(),
+		RemoveAfter:    r.Retention.RemoveAfter.String(),
 	}
 	for _, c := range p.Controls {
 		out.Controls[c.Severity]++
@@ -153,7 +155,7 @@ func (p Preview) WriteText(w io.Writer) error {
 	for i, account := range p.PointersIn {
 		row(label(i, "and in"), "account %s", account)
 	}
-	row("retention", "the newest %d; deprecated after %s", p.Keep, p.DeprecateAfter)
+	row("retention", "the newest %d; deprecated after %s; older ones removed after %s without use", p.Keep, p.DeprecateAfter, p.RemoveAfter)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

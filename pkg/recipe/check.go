@@ -201,6 +201,8 @@ func (c *checker) durations() {
 	c.span("checks.timeout", r.Checks.Timeout, time.Minute, 2*time.Hour)
 	// AWS accepts deprecation up to ten years ahead.
 	c.span("retention.deprecateAfter", r.Retention.DeprecateAfter, 24*time.Hour, 3650*24*time.Hour)
+	// EC2 reports a launch up to a day late, so that less would prove nothing.
+	c.span("retention.removeAfter", r.Retention.RemoveAfter, 24*time.Hour, 3650*24*time.Hour)
 }
 
 func (c *checker) span(at string, d Duration, from, to time.Duration) {

@@ -146,6 +146,7 @@ const (
 	DefaultGateSeverity   = "medium"
 	DefaultKeep           = 3
 	DefaultDeprecateAfter = Duration(90 * 24 * time.Hour)
+	DefaultRemoveAfter    = Duration(7 * 24 * time.Hour)
 )
 
 // applyDefaults fills in what the file does not say. A value that the file
@@ -156,6 +157,7 @@ func (r *Recipe) applyDefaults() {
 	fill(r, "gate.severity", &r.Gate.Severity, DefaultGateSeverity)
 	fill(r, "retention.keep", &r.Retention.Keep, DefaultKeep)
 	fill(r, "retention.deprecateAfter", &r.Retention.DeprecateAfter, DefaultDeprecateAfter)
+	fill(r, "retention.removeAfter", &r.Retention.RemoveAfter, DefaultRemoveAfter)
 }
 
 func fill[T any](r *Recipe, at string, target *T, value T) {

@@ -146,4 +146,6 @@ type Retention struct {
 	Keep int `yaml:"keep,omitempty" json:"keep" jsonschema:"minimum=1,maximum=1000,default=3"`
 	// DeprecateAfter publication, an image is marked deprecated; 1d to 3650d, default 90d.
 	DeprecateAfter Duration `yaml:"deprecateAfter,omitempty" json:"deprecateAfter,omitempty" jsonschema:"default=90d"`
+	// RemoveAfter so long without a known use, an image that newer ones supersede may be removed; until then it is deprecated; 1d to 3650d, default 7d.
+	RemoveAfter Duration `yaml:"removeAfter,omitempty" json:"removeAfter,omitempty" jsonschema:"default=7d"`
 }

@@ -293,6 +293,14 @@ func TestProblems(t *testing.T) {
 			"timeout: 45m", "timeout: 0s",
 			[]problem{{"0s", "builder.timeout is out of range: 0s"}},
 		},
+		"a removal before EC2 reports a launch": {
+			"deprecateAfter: 90d", "deprecateAfter: 90d\n  removeAfter: 23h",
+			[]problem{{"23h", "retention.removeAfter is out of range: 23h"}},
+		},
+		"a removal that never comes": {
+			"deprecateAfter: 90d", "deprecateAfter: 90d\n  removeAfter: 3651d",
+			[]problem{{"3651d", "retention.removeAfter is out of range: 3651d"}},
+		},
 		"a waiver that expired yesterday": {
 			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, approver: me, expires: 2026-11-22}]\n",
 			[]problem{{"2026-11-22", "the waiver of SYS-02 expired on 2026-11-22"}},

@@ -1,6 +1,8 @@
 package stage
 
 import (
+	"cmp"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -180,75 +182,190 @@ func retire(t *testing.T, w *world) (RetireOutput, error) {
 	}.Run(t.Context(), RetireInput{Job: w.in.Job})
 }
 
-// aged is a published image of an earlier execution.
+// aged is a published image of an earlier execution, deprecated a month ago.
 func aged(id string, created time.Time) types.Image {
 	i := image(id, "earlier", true)
 	i.CreationDate = aws.String(created.Format("2006-01-02T15:04:05.000Z"))
+	i.DeprecationTime = aws.String(start.AddDate(0, -1, 0).Format(time.RFC3339))
 	i.Tags = overlay(i.Tags, ami.PublishedTags(created, start))
 	return i
 }
 
 func TestRetire(t *testing.T) {
 	old := aged("ami-old", start.AddDate(0, -2, 0))
+	const id = home + ":ami-old"
+	ago := func(d time.Duration) *string { return aws.String(start.Add(-d).Format("2006-01-02T15:04:05.000Z")) }
+	const day = 24 * time.Hour
+	runs := func(states ...types.InstanceStateName) func(*world, *types.Image) {
+		return func(w *world, _ *types.Image) {
+			for i, s := range states {
+				w.ec2[home].instances = append(w.ec2[home].instances, types.Instance{
+					InstanceId: aws.String(fmt.Sprintf("i-app%d", i)), ImageId: aws.String("ami-old"), State: &types.InstanceState{Name: s},
+				})
+			}
+		}
+	}
+	superseded := func(at time.Time) func(*world, *types.Image) {
+		return func(w *world, _ *types.Image) {
+			w.ec2[home].images[0].Tags = overlay(w.ec2[home].images[0].Tags, ami.PublishedTags(at, start))
+		}
+	}
 	for name, c := range map[string]struct {
-		change func(*world, *types.Image)
-		want   RetireOutput
-		keeps  []string
+		change           func(*world, *types.Image)
+		unshared, shared string // why it stays; empty: it is removed
+		deprecates       bool
 	}{
-		"an old image that nothing uses goes": {
-			want: RetireOutput{Retired: []string{home + ":ami-old"}, Deprecated: []string{}, Left: []string{}}, keeps: []string{"ami-new"},
+		"an old image that nothing uses goes": {},
+		"one that was superseded a moment ago is deprecated": {
+			change:   func(w *world, i *types.Image) { superseded(start)(w, i); i.DeprecationTime = nil },
+			unshared: "superseded on 2026-03-01 12:00 UTC; it may be removed from 2026-03-08 12:00 UTC", deprecates: true,
 		},
-		"one that a pointer names stays": {
-			change: func(w *world, _ *types.Image) { w.ssm[home].parameters["/p/latest"] = "ami-old" },
-			want:   RetireOutput{Retired: []string{}, Deprecated: []string{}, Left: []string{}}, keeps: []string{"ami-new", "ami-old"},
-		},
-		"one that was never published is not touched": {
-			change: func(_ *world, i *types.Image) { i.Tags = tagged("ami-old", "earlier", false) },
-			want:   RetireOutput{Retired: []string{}, Deprecated: []string{}, Left: []string{}}, keeps: []string{"ami-new", "ami-old"},
-		},
-		"one that an instance runs is deprecated": {
-			change: func(w *world, _ *types.Image) {
-				w.ec2[home].instances = []types.Instance{{InstanceId: aws.String("i-app"), ImageId: aws.String("ami-old"), State: &types.InstanceState{Name: types.InstanceStateNameRunning}}}
+		"one that is to be deprecated some day is deprecated": {
+			change: func(w *world, i *types.Image) {
+				superseded(start)(w, i)
+				i.DeprecationTime = aws.String("2026-05-30T12:00:00.000Z")
 			},
-			want: RetireOutput{Retired: []string{}, Deprecated: []string{home + ":ami-old: 1 instances of this account run it, i-app among them"}, Left: []string{}}, keeps: []string{"ami-new", "ami-old"},
+			unshared: "superseded on 2026-03-01 12:00 UTC; it may be removed from 2026-03-08 12:00 UTC", deprecates: true,
 		},
-		"a shared one that was launched lately is deprecated": {
-			change: func(_ *world, i *types.Image) { i.LastLaunchedTime = aws.String("2026-02-20T00:00:00Z") },
-			want:   RetireOutput{Retired: []string{}, Deprecated: []string{home + ":ami-old: it is shared and was last launched 2026-02-20"}, Left: []string{}}, keeps: []string{"ami-new", "ami-old"},
+		"one that was deprecated long before it was superseded stays": {
+			change: superseded(start.Add(-7*day + time.Minute)), unshared: "superseded on 2026-02-22 12:01 UTC; it may be removed from 2026-03-01 12:01 UTC",
+		},
+		"one that was superseded long ago and is not deprecated yet is deprecated": {
+			change:   func(_ *world, i *types.Image) { i.DeprecationTime = nil },
+			unshared: "deprecated now; it may be removed from 2026-03-08 12:01 UTC", deprecates: true,
+		},
+		"one that was deprecated lately stays": {
+			change:   func(_ *world, i *types.Image) { i.DeprecationTime = aws.String("2026-02-22T12:01:00.000Z") },
+			unshared: "deprecated since 2026-02-22 12:01 UTC; it may be removed from 2026-03-01 12:01 UTC",
+		},
+		"one whose grace has just passed goes": {
+			change: func(w *world, i *types.Image) {
+				superseded(start.Add(-7*day))(w, i)
+				i.DeprecationTime = aws.String("2026-02-22T12:00:00.000Z")
+			},
+		},
+		"one whose superseder says no time of publication stays": {
+			change: func(w *world, _ *types.Image) {
+				w.ec2[home].images[0].Tags = overlay(w.ec2[home].images[0].Tags, []types.Tag{{Key: aws.String(ami.TagPublished), Value: aws.String("yes")}})
+			},
+			unshared: "its tags do not say when it and newer images were published",
+		},
+		"one that an instance runs stays, and its use is noted": {
+			change: runs(types.InstanceStateNameRunning), unshared: "instance i-app0 of this account runs it", deprecates: true,
+		},
+		"one that a stopped instance will run again stays": {
+			change: runs(types.InstanceStateNameStopped, types.InstanceStateNamePending), unshared: "2 instances of this account run it, i-app0 among them", deprecates: true,
+		},
+		"one that only terminated instances ran goes": {change: runs(types.InstanceStateNameTerminated)},
+		"one that was launched an hour ago stays": {
+			change:   func(_ *world, i *types.Image) { i.LastLaunchedTime = ago(time.Hour) },
+			unshared: "last launched on 2026-03-01 11:00 UTC; it may be removed from 2026-03-09 11:00 UTC",
+			shared:   "shared and last launched on 2026-03-01 11:00 UTC; it may be removed from 2026-05-31 11:00 UTC",
+		},
+		"one that was launched within the grace and EC2's lag stays": {
+			change:   func(_ *world, i *types.Image) { i.LastLaunchedTime = ago(8*day - time.Minute) },
+			unshared: "last launched on 2026-02-21 12:01 UTC; it may be removed from 2026-03-01 12:01 UTC",
+			shared:   "shared and last launched on 2026-02-21 12:01 UTC; it may be removed from 2026-05-23 12:01 UTC",
+		},
+		"one that was launched before that stays only if other accounts may use it": {
+			change: func(_ *world, i *types.Image) { i.LastLaunchedTime = ago(8 * day) },
+			shared: "shared and last launched on 2026-02-21 12:00 UTC; it may be removed from 2026-05-23 12:00 UTC",
+		},
+		"one whose last launch cannot be read stays": {
+			change:   func(_ *world, i *types.Image) { i.LastLaunchedTime = aws.String("lately") },
+			unshared: `EC2 reports its last launch at "lately", which is no time`,
 		},
 		"one that only its own verifier launched goes": {
 			change: func(_ *world, i *types.Image) { i.LastLaunchedTime = aws.String("2026-01-01T11:00:00Z") },
-			want:   RetireOutput{Retired: []string{home + ":ami-old"}, Deprecated: []string{}, Left: []string{}}, keeps: []string{"ami-new"},
 		},
 		"one that was launched long ago goes": {
-			change: func(_ *world, i *types.Image) { i.LastLaunchedTime = aws.String("2025-02-20T00:00:00Z") },
-			want:   RetireOutput{Retired: []string{home + ":ami-old"}, Deprecated: []string{}, Left: []string{}}, keeps: []string{"ami-new"},
+			change: func(_ *world, i *types.Image) {
+				i.LastLaunchedTime = aws.String("2025-11-20T00:00:00Z")
+				i.Tags = overlay(i.Tags, ami.PublishedTags(start.AddDate(0, -8, 0), start))
+			},
 		},
-		"one that cannot be deregistered is told of": {
+	} {
+		for _, shared := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, shared %t", name, shared), func(t *testing.T) {
+				w := newWorld(t)
+				p := testPlan()
+				why := c.unshared
+				if shared {
+					why = cmp.Or(c.shared, why)
+				} else {
+					p.Recipe.Distribution.Accounts, p.Recipe.Distribution.Organizations, p.Recipe.Pointers.Accounts = nil, nil, nil
+				}
+				w.in.Job = job(t, w.s3, "Retire", p)
+				w.in.Now = start
+				img := w.withOld(t, old, c.change)
+				out, err := retire(t, w)
+				require.NoError(t, err)
+				want, keeps := RetireOutput{Retired: []string{id}, Deprecated: []string{}, Left: []string{}}, []string{"ami-new"}
+				if why != "" {
+					want, keeps = RetireOutput{Retired: []string{}, Deprecated: []string{id + ": " + why}, Left: []string{}}, []string{"ami-new", *img.ImageId}
+				}
+				assert.Equal(t, want, out)
+				assert.Equal(t, keeps, w.ec2[home].imageIDs())
+				assert.Len(t, w.ec2[home].snapshots, len(keeps))
+				deprecated := map[string]time.Time{}
+				if c.deprecates {
+					deprecated["ami-old"] = start.Add(time.Minute)
+				}
+				assert.Equal(t, deprecated, w.ec2[home].deprecated)
+			})
+		}
+	}
+}
+
+// withOld has the world's images published, and adds an older one to the home
+// region, as changed.
+func (w *world) withOld(t *testing.T, img types.Image, change func(*world, *types.Image)) types.Image {
+	t.Helper()
+	for _, e := range w.ec2 {
+		e.images[0].Tags = overlay(tagged(*e.images[0].ImageId, "run", true), ami.PublishedTags(start.AddDate(0, -1, 0), start))
+	}
+	w.ssm[home].parameters["/p/latest"], w.ssm[remote].parameters["/p/latest"] = "ami-new", "ami-copy"
+	if change != nil {
+		change(w, &img)
+	}
+	w.ec2[home].images = append(w.ec2[home].images, img)
+	w.ec2[home].snapshots = append(w.ec2[home].snapshots, snapshot("snap-ami-old", "earlier"))
+	return img
+}
+
+func TestRetireLeavesAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*world, *types.Image)
+		left   []string
+	}{
+		"what a pointer names": {
+			change: func(w *world, _ *types.Image) { w.ssm[home].parameters["/p/latest"] = "ami-old" }, left: []string{},
+		},
+		"what was never published": {
+			change: func(_ *world, i *types.Image) { i.Tags = tagged("ami-old", "earlier", false) }, left: []string{},
+		},
+		"what cannot be deregistered": {
 			change: func(w *world, _ *types.Image) {
 				w.ec2[home].faults["DeregisterImage"] = []error{awsErr("OperationNotPermitted")}
 			},
-			want: RetireOutput{Retired: []string{}, Deprecated: []string{}, Left: []string{home + ":ami-old: deregister image ami-old: api error OperationNotPermitted: said AWS"}}, keeps: []string{"ami-new", "ami-old"},
+			left: []string{home + ":ami-old: deregister image ami-old: api error OperationNotPermitted: said AWS"},
+		},
+		"what cannot be deprecated": {
+			change: func(w *world, i *types.Image) {
+				i.DeprecationTime = nil
+				w.ec2[home].faults["EnableImageDeprecation"] = []error{awsErr("OperationNotPermitted")}
+			},
+			left: []string{home + ":ami-old: api error OperationNotPermitted: said AWS"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			for _, e := range w.ec2 {
-				e.images[0].Tags = tagged(*e.images[0].ImageId, "run", true)
-			}
-			w.ssm[home].parameters["/p/latest"], w.ssm[remote].parameters["/p/latest"] = "ami-new", "ami-copy"
-			img := old
-			if c.change != nil {
-				c.change(w, &img)
-			}
-			w.ec2[home].images = append(w.ec2[home].images, img)
-			w.ec2[home].snapshots = append(w.ec2[home].snapshots, snapshot("snap-ami-old", "earlier"))
+			w.withOld(t, aged("ami-old", start.AddDate(0, -2, 0)), c.change)
 			out, err := retire(t, w)
 			require.NoError(t, err)
-			assert.Equal(t, c.want, out)
-			assert.Equal(t, c.keeps, w.ec2[home].imageIDs())
-			assert.Len(t, w.ec2[home].snapshots, len(c.keeps))
-			assert.Len(t, w.ec2[home].deprecated, len(c.want.Deprecated))
+			assert.Equal(t, RetireOutput{Retired: []string{}, Deprecated: []string{}, Left: c.left}, out)
+			assert.Equal(t, []string{"ami-new", "ami-old"}, w.ec2[home].imageIDs())
+			assert.Len(t, w.ec2[home].snapshots, 2)
 		})
 	}
 }

@@ -454,7 +454,7 @@ func testPlan() plan.BuildPlan {
 				Accounts: []string{"210987654321"},
 			},
 			Pointers:  recipe.Pointers{Parameters: []string{"/p/latest"}},
-			Retention: recipe.Retention{Keep: 1, DeprecateAfter: recipe.Duration(90 * 24 * time.Hour)},
+			Retention: recipe.Retention{Keep: 1, DeprecateAfter: recipe.DefaultDeprecateAfter, RemoveAfter: recipe.DefaultRemoveAfter},
 		},
 		Source:      plan.SourceImage{ImageID: "ami-base", RootDevice: "/dev/xvda"},
 		Fingerprint: "f00d",

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
 // RetireEC2 is what Retire needs of EC2, in every region.
@@ -25,8 +27,15 @@ type RetireEC2 interface {
 	ami.Remover
 }
 
-// Retire removes published images beyond the recipe's retention that nothing
-// is known to use, and deprecates those that something still uses.
+// launchLag is how late EC2 reports a launch in an image's LastLaunchedTime:
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ami-last-launched-time.html
+const launchLag = 24 * time.Hour
+
+// Retire deprecates published images beyond the recipe's retention, and removes
+// those that have had no known use for the recipe's retention.removeAfter.
+//
+// An image's deprecation time keeps what Retire knows of its use: it is when
+// Retire first found the image superseded, or last found it in use.
 type Retire struct {
 	Store Store
 	EC2   func(region string) RetireEC2
@@ -67,60 +76,101 @@ func (s Retire) region(ctx context.Context, in RetireInput, p plan.BuildPlan, re
 		}
 		named = append(named, id)
 	}
-	for _, img := range distribution.Surplus(images, p.Recipe.Retention.Keep, named) {
+	for _, old := range distribution.Surplus(images, p.Recipe.Retention.Keep, named) {
+		img := old.Image
 		id := region + ":" + aws.ToString(img.ImageId)
-		use, err := inUse(ctx, api, img, p, in.Now)
+		use, err := inUse(ctx, api, img)
 		if err != nil {
 			return awserr.Wrap(err, failure.Internal, "find out who uses image %s", id)
 		}
-		if use == "" {
-			_, err := ami.Remove(ctx, api, img)
-			if err != nil {
+		deprecated := isDeprecated(img, in.Now)
+		if use != "" || !deprecated {
+			at := in.Now.Add(time.Minute) // EC2 refuses a time in the past
+			if err := distribution.Deprecate(ctx, api, aws.ToString(img.ImageId), at); err != nil {
 				out.Left = append(out.Left, id+": "+err.Error())
 				continue
 			}
-			out.Retired = append(out.Retired, id)
+		}
+		if use == "" {
+			use = recent(old, p, in.Now)
+		}
+		if use != "" {
+			out.Deprecated = append(out.Deprecated, id+": "+use)
 			continue
 		}
-		if !isDeprecated(img, in.Now) {
-			if err := distribution.Deprecate(ctx, api, aws.ToString(img.ImageId), in.Now.Add(time.Minute)); err != nil {
-				out.Left = append(out.Left, id+": "+err.Error())
-				continue
-			}
+		if _, err := ami.Remove(ctx, api, img); err != nil {
+			out.Left = append(out.Left, id+": "+err.Error())
+			continue
 		}
-		out.Deprecated = append(out.Deprecated, id+": "+use)
+		out.Retired = append(out.Retired, id)
 	}
 	return nil
 }
 
-// inUse says what is known to use an image; empty when nothing is.
-func inUse(ctx context.Context, api ec2.DescribeInstancesAPIClient, img types.Image, p plan.BuildPlan, now time.Time) (string, error) {
+// inUse says what is known to use an image now; empty when nothing is.
+func inUse(ctx context.Context, api ec2.DescribeInstancesAPIClient, img types.Image) (string, error) {
 	instances, err := ami.ListInstances(ctx, api, ami.ByImage(aws.ToString(img.ImageId)))
-	if err != nil {
+	if err != nil || len(instances) == 0 {
 		return "", err
 	}
-	if len(instances) > 0 {
-		return fmt.Sprintf("%d instances of this account run it, %s among them", len(instances), aws.ToString(instances[0].InstanceId)), nil
+	first := aws.ToString(instances[0].InstanceId)
+	if len(instances) == 1 {
+		return "instance " + first + " of this account runs it", nil
 	}
-	// Other accounts' instances are not to be seen; a recent launch of a shared
-	// image by anyone is.
-	if len(distribution.AudienceOf(p.Recipe.Distribution).Names()) == 0 || img.LastLaunchedTime == nil {
-		return "", nil
+	return fmt.Sprintf("%d instances of this account run it, %s among them", len(instances), first), nil
+}
+
+// recent says why an image that nothing is known to use now is too young a
+// candidate for removal; empty when it is not. Nothing is removed on the word of
+// a time that is missing or malformed.
+func recent(old distribution.Superseded, p plan.BuildPlan, now time.Time) string {
+	// A plan of an earlier release has no removeAfter.
+	grace := time.Duration(cmp.Or(p.Recipe.Retention.RemoveAfter, recipe.DefaultRemoveAfter))
+	if old.Since.IsZero() {
+		return "its tags do not say when it and newer images were published"
+	}
+	if until := old.Since.Add(grace); now.Before(until) {
+		return fmt.Sprintf("superseded on %s; it may be removed from %s", minute(old.Since), minute(until))
+	}
+	if !isDeprecated(old.Image, now) {
+		return fmt.Sprintf("deprecated now; it may be removed from %s", minute(now.Add(time.Minute+grace)))
+	}
+	// isDeprecated has read this time.
+	deprecated, _ := time.Parse(time.RFC3339, aws.ToString(old.Image.DeprecationTime))
+	if until := deprecated.Add(grace); now.Before(until) {
+		return fmt.Sprintf("deprecated since %s; it may be removed from %s", minute(deprecated), minute(until))
+	}
+	return lastLaunch(old.Image, p, grace, now)
+}
+
+// lastLaunch says whether the last launch of an image, by any account, is too
+// recent for its removal.
+func lastLaunch(img types.Image, p plan.BuildPlan, grace time.Duration, now time.Time) string {
+	if img.LastLaunchedTime == nil {
+		return "" // no launch is known, and by now EC2 would report one from before it was superseded
 	}
 	at, err := time.Parse(time.RFC3339, *img.LastLaunchedTime)
 	if err != nil {
-		return fmt.Sprintf("EC2 says it was last launched %q", *img.LastLaunchedTime), nil
+		return fmt.Sprintf("EC2 reports its last launch at %q, which is no time", *img.LastLaunchedTime)
 	}
 	// The factory's own verifier launched it too, before it was published.
 	published, err := time.Parse(time.RFC3339, ami.TagValue(img.Tags, ami.TagPublished))
 	if err == nil && !at.After(published) {
-		return "", nil
+		return ""
 	}
-	if grace := time.Duration(p.Recipe.Retention.DeprecateAfter); now.Sub(at) < grace {
-		return "it is shared and was last launched " + at.UTC().Format(time.DateOnly), nil
+	word := "last launched"
+	// Other accounts' instances are not visible, only their last launch is.
+	if len(distribution.AudienceOf(p.Recipe.Distribution).Names()) > 0 {
+		word = "shared and last launched"
+		grace = max(grace, time.Duration(p.Recipe.Retention.DeprecateAfter))
 	}
-	return "", nil
+	if until := at.Add(launchLag + grace); now.Before(until) {
+		return fmt.Sprintf("%s on %s; it may be removed from %s", word, minute(at), minute(until))
+	}
+	return ""
 }
+
+func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 func isDeprecated(img types.Image, now time.Time) bool {
 	at, err := time.Parse(time.RFC3339, aws.ToString(img.DeprecationTime))

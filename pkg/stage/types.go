@@ -173,7 +173,7 @@ type RetireInput struct {
 // RetireOutput lists what became of the images beyond the recipe's retention.
 type RetireOutput struct {
 	Retired    []string `json:"retired"`    // "region:id" of deregistered images, sorted
-	Deprecated []string `json:"deprecated"` // "region:id: why it is still needed", sorted
+	Deprecated []string `json:"deprecated"` // "region:id: why it is not removed yet", sorted
 	Left       []string `json:"left"`       // "region:id: reason" of what could not be retired, sorted
 }
 

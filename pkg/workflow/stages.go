@@ -145,7 +145,7 @@ func Stages() []Spec {
 			Actions: publishActions(),
 		},
 		{
-			Stage: Retire, Does: "deregisters images beyond the recipe's retention that nothing uses",
+			Stage: Retire, Does: "deprecates images beyond the recipe's retention, and deregisters those that have long been unused",
 			Timeout: longRun, MemoryMiB: 256,
 			Actions: retireActions(),
 		},
