@@ -25,6 +25,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
@@ -49,6 +50,7 @@ type ledger struct {
 	mu        sync.Mutex
 	all       []localcloud.Decision
 	factories []*rehearsal.Factory
+	clock     clock.Clock // of the newest factory
 }
 
 func (l *ledger) note(d localcloud.Decision) {
@@ -62,6 +64,7 @@ func (l *ledger) factory(t *testing.T, change func(*rehearsal.SimulatedGuest)) *
 	t.Helper()
 	f := simFactory(t, func(o *rehearsal.Options) {
 		o.Decisions = l.note
+		l.clock = o.Clock
 		if change != nil {
 			change(&o.Simulated)
 		}
@@ -255,7 +258,7 @@ func publish(t *testing.T, f *rehearsal.Factory) rehearsal.Summary {
 func scenarios() map[string]func(*testing.T, *ledger) {
 	return map[string]func(*testing.T, *ledger){
 		"triggers fail, and schedules ring": failingTriggers,
-		"images are published, nothing has changed, and the fourth retires the first, which is in use": func(t *testing.T, l *ledger) {
+		"images are published, nothing has changed, and the first is retired after its grace where it is not in use": func(t *testing.T, l *ledger) {
 			f := l.factory(t, nil)
 			first := publish(t, f)
 			s := bake(t, f, rehearsal.BakeInput{})
@@ -268,6 +271,9 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 				publish(t, f)
 			}
 			fetchAsBuilder(t, f)
+			require.Subset(t, take(t, f).Images, slices.Collect(maps.Values(first.Images)))
+			require.NoError(t, l.clock.Sleep(context.Background(), 8*24*time.Hour))
+			publish(t, f)
 			left := take(t, f).Images
 			assert.Contains(t, left, first.Images[home])
 			assert.NotContains(t, left, first.Images[second])
