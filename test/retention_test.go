@@ -103,3 +103,37 @@ func TestAnImageIsDeprecatedBeforeItIsRemoved(t *testing.T) {
 	publish(t, f)
 	assert.NotContains(t, take(t, f).Images, first.Images[second], "that launch is long ago")
 }
+
+func TestAnImageThatALaunchTemplateNamesStays(t *testing.T) {
+	f, virtual := keeping(t, "keep: 1\n  removeAfter: 2d")
+	ctx := context.Background()
+	first := publish(t, f)
+	template, err := f.Cloud.EC2.CreateLaunchTemplate(ctx, &ec2.CreateLaunchTemplateInput{
+		LaunchTemplateName: aws.String("web"), LaunchTemplateData: &ec2types.RequestLaunchTemplateData{ImageId: aws.String(first.Images[home])},
+	}, inRegion(home))
+	require.NoError(t, err)
+	next := publish(t, f)
+	id := template.LaunchTemplate.LaunchTemplateId
+	_, err = f.Cloud.EC2.CreateLaunchTemplateVersion(ctx, &ec2.CreateLaunchTemplateVersionInput{
+		LaunchTemplateId: id, LaunchTemplateData: &ec2types.RequestLaunchTemplateData{ImageId: aws.String(next.Images[home])},
+	}, inRegion(home))
+	require.NoError(t, err)
+
+	const grace = 2*24*time.Hour + time.Hour
+	sleep(t, virtual, grace)
+	publish(t, f)
+	sleep(t, virtual, grace)
+	publish(t, f)
+	left := take(t, f).Images
+	assert.Contains(t, left, first.Images[home], "version 1 is the default")
+	assert.Contains(t, left, next.Images[home], "version 2 is the latest")
+
+	_, err = f.Cloud.EC2.DeleteLaunchTemplate(ctx, &ec2.DeleteLaunchTemplateInput{LaunchTemplateId: id}, inRegion(home))
+	require.NoError(t, err)
+	publish(t, f)
+	assert.Contains(t, take(t, f).Images, first.Images[home], "it was in use when retention last looked")
+	sleep(t, virtual, grace)
+	publish(t, f)
+	assert.NotContains(t, take(t, f).Images, first.Images[home])
+	assert.NotContains(t, take(t, f).Images, next.Images[home])
+}

@@ -201,6 +201,7 @@ func (c *Cloud) makeServices() error {
 		Clock: cfg.Clock, Driver: cfg.Driver, Dir: filepath.Join(c.store.dir, "ec2"), Default: caller, Regions: cfg.Regions,
 		Timing: cfg.Timing, Limits: cfg.Limits, Events: c.ec2Event, Profile: c.profile, ResolveKey: c.resolveKey, Organizations: cfg.Organizations,
 		Capacity: c.Faults.HasCapacity, Spare: cfg.Spare, Credentials: c.roleCredentials, SSHKey: cfg.SSHKey, Logger: cfg.Logger,
+		ImageParameters: func(account, region, imageID string) []string { return c.SSM.ImageParameters(account, region, imageID) },
 	}); err != nil {
 		return err
 	}

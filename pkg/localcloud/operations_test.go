@@ -125,6 +125,11 @@ func TestEveryOperationOfSSMOverTheWire(t *testing.T) {
 		out, err := client.GetParameter(ctx, &ssm.GetParameterInput{Name: aws.String("/golden/latest")})
 		return err == nil && *out.Parameter.Value == image
 	}, time.Minute, 20*time.Millisecond, "the image is looked up in EC2")
+	references := must[*sdkec2.DescribeImageReferencesOutput](t)(sdkec2.NewFromConfig(cfg).DescribeImageReferences(ctx, &sdkec2.DescribeImageReferencesInput{
+		ImageIds: []string{image}, IncludeAllResourceTypes: aws.Bool(true),
+	})).ImageReferences
+	require.NotEmpty(t, references)
+	assert.True(t, strings.HasSuffix(*references[0].Arn, ":parameter/golden/latest"), "the parameter's value is looked up in SSM: %s", *references[0].Arn)
 	assert.Len(t, must[*ssm.GetParametersOutput](t)(client.GetParameters(ctx, &ssm.GetParametersInput{Names: []string{"/golden/latest"}})).Parameters, 1)
 	assert.Len(t, must[*ssm.GetParametersByPathOutput](t)(client.GetParametersByPath(ctx, &ssm.GetParametersByPathInput{Path: aws.String("/golden")})).Parameters, 1)
 	described := must[*ssm.DescribeParametersOutput](t)(client.DescribeParameters(ctx, &ssm.DescribeParametersInput{ParameterFilters: []ssmtypes.ParameterStringFilter{

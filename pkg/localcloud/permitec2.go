@@ -25,6 +25,7 @@ func addEC2Rules(out map[string]rule) {
 	for _, setting := range []string{"AllowedImagesSettings", "EbsDefaultKmsKeyId", "EbsEncryptionByDefault", "ImageBlockPublicAccessState", "SnapshotBlockPublicAccessState"} {
 		out["ec2:Get"+setting] = onAll("ec2:Get" + setting)
 	}
+	out["ec2:DescribeImageReferences"] = of(asker.describeImageReferences)
 	out["ec2:DescribeVpcAttribute"] = of(func(a asker, in *sdkec2.DescribeVpcAttributeInput) []iam.Request {
 		return a.existing("ec2:DescribeVpcAttribute", aws.ToString(in.VpcId))
 	})
@@ -102,12 +103,39 @@ func addKeyAndGroupRules(out map[string]rule) {
 	out["ssm:DescribeParameters"] = onAll("ssm:DescribeParameters")
 }
 
+// describeImageReferences asks for the call itself, and for those by which EC2
+// looks at each kind of resource on the caller's behalf:
+// https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AmazonEC2ImageReferencesAccessPolicy.html
+func (a asker) describeImageReferences(in *sdkec2.DescribeImageReferencesInput) []iam.Request {
+	looks := []struct {
+		kind    ec2types.ImageReferenceResourceType
+		actions []string
+	}{
+		{ec2types.ImageReferenceResourceTypeEc2Instance, []string{"ec2:DescribeInstances"}},
+		{ec2types.ImageReferenceResourceTypeEc2LaunchTemplate, []string{"ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions"}},
+		{ec2types.ImageReferenceResourceTypeSsmParameter, []string{"ssm:DescribeParameters", "ssm:GetParameters"}},
+		{ec2types.ImageReferenceResourceTypeImageBuilderImageRecipe, []string{"imagebuilder:ListImageRecipes"}},
+		{ec2types.ImageReferenceResourceTypeImageBuilderContainerRecipe, []string{"imagebuilder:ListContainerRecipes", "imagebuilder:GetContainerRecipe"}},
+	}
+	out := []iam.Request{{Action: "ec2:DescribeImageReferences", Resource: "*"}}
+	for _, look := range looks {
+		asked := slices.ContainsFunc(in.ResourceTypes, func(r ec2types.ResourceTypeRequest) bool { return r.ResourceType == look.kind })
+		if !asked && !aws.ToBool(in.IncludeAllResourceTypes) {
+			continue
+		}
+		for _, action := range look.actions {
+			out = append(out, iam.Request{Action: action, Resource: "*"})
+		}
+	}
+	return out
+}
+
 // ec2ARN is the ARN of an id. Images and snapshots have no account in theirs.
 func (a asker) ec2ARN(id string) string {
 	prefix, _, _ := strings.Cut(id, "-")
 	switch kind := map[string]string{
 		"ami": "image", "snap": "snapshot", "i": "instance", "vol": "volume", "eni": "network-interface", "subnet": "subnet", "sg": "security-group",
-		"vpc": "vpc",
+		"vpc": "vpc", "lt": "launch-template",
 	}[prefix]; kind {
 	case "image", "snapshot":
 		return a.arn("ec2", "", kind+"/"+id)

@@ -251,10 +251,14 @@ func TestRetire(t *testing.T) {
 			unshared: "its tags do not say when it and newer images were published",
 		},
 		"one that an instance runs stays, and its use is noted": {
-			change: runs(types.InstanceStateNameRunning), unshared: "instance i-app0 of this account runs it", deprecates: true,
+			change: runs(types.InstanceStateNameRunning), unshared: "instance i-app0 of this account uses it", deprecates: true,
 		},
 		"one that a stopped instance will run again stays": {
-			change: runs(types.InstanceStateNameStopped, types.InstanceStateNamePending), unshared: "2 instances of this account run it, i-app0 among them", deprecates: true,
+			change: runs(types.InstanceStateNameStopped, types.InstanceStateNamePending), unshared: "2 instances and launch templates of this account use it, instance i-app0 among them", deprecates: true,
+		},
+		"one that a launch template would launch stays, and its use is noted": {
+			change:   func(w *world, _ *types.Image) { w.ec2[home].templates = map[string]string{"lt-web": "ami-old"} },
+			unshared: "launch template lt-web of this account uses it", deprecates: true,
 		},
 		"one that only terminated instances ran goes": {change: runs(types.InstanceStateNameTerminated)},
 		"one that was launched an hour ago stays": {
@@ -385,8 +389,9 @@ func TestRetireKeepsTheNewest(t *testing.T) {
 }
 
 func TestRetireFails(t *testing.T) {
-	for op, want := range map[string]failure.Code{"DescribeImages": failure.Throttled} {
+	for op, want := range map[string]failure.Code{"DescribeImages": failure.Throttled, "DescribeImageReferences": failure.Throttled} {
 		w := newWorld(t)
+		w.withOld(t, aged("ami-old", start.AddDate(0, -2, 0)), nil)
 		w.ec2[home].faults[op] = []error{awsErr("RequestLimitExceeded")}
 		_, err := retire(t, w)
 		requireCode(t, want, err)

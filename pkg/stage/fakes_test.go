@@ -115,6 +115,7 @@ type fakeEC2 struct {
 	images     []types.Image
 	older      []types.Image // of earlier executions; found by their ids only
 	snapshots  []types.Snapshot
+	templates  map[string]string // image by id of a launch template
 	audience   map[string][]types.LaunchPermission
 	deprecated map[string]time.Time
 	console    string
@@ -166,6 +167,33 @@ func (f *fakeEC2) DescribeInstances(_ context.Context, in *ec2.DescribeInstances
 		return nil, awsErr("InvalidInstanceID.NotFound")
 	}
 	return &ec2.DescribeInstancesOutput{Reservations: []types.Reservation{{Instances: found}}}, nil
+}
+
+// DescribeImageReferences serves the instances in the states that are asked for,
+// and the templates.
+func (f *fakeEC2) DescribeImageReferences(_ context.Context, in *ec2.DescribeImageReferencesInput, _ ...func(*ec2.Options)) (*ec2.DescribeImageReferencesOutput, error) {
+	if err := f.next("DescribeImageReferences"); err != nil {
+		return nil, err
+	}
+	out := &ec2.DescribeImageReferencesOutput{}
+	add := func(image, arn string) {
+		if slices.Contains(in.ImageIds, image) {
+			out.ImageReferences = append(out.ImageReferences, types.ImageReference{ImageId: &image, Arn: aws.String("arn:aws:ec2:" + f.region + ":111122223333:" + arn)})
+		}
+	}
+	for _, r := range in.ResourceTypes {
+		for _, i := range f.instances {
+			if r.ResourceType == types.ImageReferenceResourceTypeEc2Instance && slices.Contains(r.ResourceTypeOptions[0].OptionValues, string(i.State.Name)) {
+				add(aws.ToString(i.ImageId), "instance/"+*i.InstanceId)
+			}
+		}
+		for id, image := range f.templates {
+			if r.ResourceType == types.ImageReferenceResourceTypeEc2LaunchTemplate {
+				add(image, "launch-template/"+id)
+			}
+		}
+	}
+	return out, nil
 }
 
 func (f *fakeEC2) RunInstances(_ context.Context, in *ec2.RunInstancesInput, _ ...func(*ec2.Options)) (*ec2.RunInstancesOutput, error) {

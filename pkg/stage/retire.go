@@ -22,7 +22,7 @@ import (
 // RetireEC2 is what Retire needs of EC2, in every region.
 type RetireEC2 interface {
 	ec2.DescribeImagesAPIClient
-	ec2.DescribeInstancesAPIClient
+	ec2.DescribeImageReferencesAPIClient
 	distribution.DeprecationAPI
 	ami.Remover
 }
@@ -76,13 +76,19 @@ func (s Retire) region(ctx context.Context, in RetireInput, p plan.BuildPlan, re
 		}
 		named = append(named, id)
 	}
-	for _, old := range distribution.Surplus(images, p.Recipe.Retention.Keep, named) {
+	surplus := distribution.Surplus(images, p.Recipe.Retention.Keep, named)
+	var ids []string
+	for _, old := range surplus {
+		ids = append(ids, aws.ToString(old.Image.ImageId))
+	}
+	users, err := ami.References(ctx, api, ids)
+	if err != nil {
+		return awserr.Wrap(err, failure.Internal, "find out what uses the superseded images of recipe %s in %s", p.Recipe.Name, region)
+	}
+	for _, old := range surplus {
 		img := old.Image
 		id := region + ":" + aws.ToString(img.ImageId)
-		use, err := inUse(ctx, api, img)
-		if err != nil {
-			return awserr.Wrap(err, failure.Internal, "find out who uses image %s", id)
-		}
+		use := inUse(users[aws.ToString(img.ImageId)])
 		deprecated := isDeprecated(img, in.Now)
 		if use != "" || !deprecated {
 			at := in.Now.Add(time.Minute) // EC2 refuses a time in the past
@@ -107,17 +113,15 @@ func (s Retire) region(ctx context.Context, in RetireInput, p plan.BuildPlan, re
 	return nil
 }
 
-// inUse says what is known to use an image now; empty when nothing is.
-func inUse(ctx context.Context, api ec2.DescribeInstancesAPIClient, img types.Image) (string, error) {
-	instances, err := ami.ListInstances(ctx, api, ami.ByImage(aws.ToString(img.ImageId)))
-	if err != nil || len(instances) == 0 {
-		return "", err
+// inUse says what uses an image now; empty when nothing is known to.
+func inUse(users []string) string {
+	switch len(users) {
+	case 0:
+		return ""
+	case 1:
+		return users[0] + " of this account uses it"
 	}
-	first := aws.ToString(instances[0].InstanceId)
-	if len(instances) == 1 {
-		return "instance " + first + " of this account runs it", nil
-	}
-	return fmt.Sprintf("%d instances of this account run it, %s among them", len(instances), first), nil
+	return fmt.Sprintf("%d instances and launch templates of this account use it, %s among them", len(users), users[0])
 }
 
 // recent says why an image that nothing is known to use now is too young a

@@ -206,7 +206,8 @@ func movePointers() []Action {
 func retireActions() []Action {
 	return join(
 		readPlan(),
-		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances"),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageReferences"),
+		on(AnyResource, "ec2:DescribeInstances", "ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions"), // for DescribeImageReferences
 		on(PointerParameters, "ssm:GetParameter"),
 		on(TargetReaders, assumeRole),
 		on(FactoryImages, "ec2:DeregisterImage", "ec2:EnableImageDeprecation"),

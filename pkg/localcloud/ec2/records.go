@@ -25,6 +25,8 @@ type state struct {
 
 	Reach    map[scope.Key]*reachability    `json:"reach"`
 	Settings map[scope.Key]*accountSettings `json:"settings"`
+
+	Templates map[string]*launchTemplate `json:"templates"` // by id
 }
 
 func newState() state {
@@ -39,6 +41,7 @@ func newState() state {
 		KeyPairs:     map[scope.Key]map[string]keyPair{},
 		Reach:        map[scope.Key]*reachability{},
 		Settings:     map[scope.Key]*accountSettings{},
+		Templates:    map[string]*launchTemplate{},
 	}
 }
 

@@ -81,6 +81,9 @@ type Config struct {
 	// Credentials mints a role's credentials for the metadata service. Nil: the
 	// guests get none.
 	Credentials func(ctx context.Context, account, region, role, instanceID string) (aws.Credentials, error)
+	// ImageParameters are the ARNs of SSM parameters of data type aws:ec2:image
+	// whose current value is an image. Nil: there are none.
+	ImageParameters func(account, region, imageID string) []string
 	// Spare is asked before the running guest of a terminated instance is killed.
 	// When it says true, the guest and its disk stay until the guest ends or the
 	// Service is closed; for every client the instance is terminated. Nil: never.

@@ -462,3 +462,19 @@ func (s *Service) GetParameterHistory(ctx context.Context, in *ssm.GetParameterH
 	}
 	return out, nil
 }
+
+// ImageParameters are the ARNs of the parameters of an account in a region that
+// have data type aws:ec2:image and an image as their current value, sorted.
+func (s *Service) ImageParameters(account, region, imageID string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := scope.Key{Account: account, Region: region}
+	var out []string
+	for name, p := range s.params[at] {
+		if v, ok := p.current(); ok && v.DataType == imageDataType && v.Value == imageID {
+			out = append(out, parameterARN(at, name))
+		}
+	}
+	slices.Sort(out)
+	return out
+}

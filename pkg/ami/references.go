@@ -1,0 +1,56 @@
+package ami
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+)
+
+// What EC2 takes in one DescribeImageReferences:
+// https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImageReferences.html
+const (
+	maxReferenced   = 10      // images
+	allVersions     = "10000" // of a launch template, which cannot have more
+	templateARNPart = ":launch-template/"
+)
+
+// References lists what uses images in the caller's account and region, by image
+// id and sorted: "instance i-..." for those that are not terminated or about to
+// be, and "launch template lt-..." for those any version of which launches the
+// image, since an Auto Scaling group may name any version.
+func References(ctx context.Context, api ec2.DescribeImageReferencesAPIClient, images []string) (map[string][]string, error) {
+	kinds := []types.ResourceTypeRequest{
+		{ResourceType: types.ImageReferenceResourceTypeEc2Instance, ResourceTypeOptions: []types.ResourceTypeOption{
+			{OptionName: types.ImageReferenceOptionNameStateName, OptionValues: []string{"pending", "running", "stopping", "stopped"}},
+		}},
+		{ResourceType: types.ImageReferenceResourceTypeEc2LaunchTemplate, ResourceTypeOptions: []types.ResourceTypeOption{
+			{OptionName: types.ImageReferenceOptionNameVersionDepth, OptionValues: []string{allVersions}},
+		}},
+	}
+	out := map[string][]string{}
+	for ids := range slices.Chunk(images, maxReferenced) {
+		pages := ec2.NewDescribeImageReferencesPaginator(api, &ec2.DescribeImageReferencesInput{ImageIds: ids, ResourceTypes: kinds})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range page.ImageReferences {
+				arn, word := aws.ToString(r.Arn), "instance "
+				if strings.Contains(arn, templateARNPart) {
+					word = "launch template "
+				}
+				out[aws.ToString(r.ImageId)] = append(out[aws.ToString(r.ImageId)], word+arn[strings.LastIndex(arn, "/")+1:])
+			}
+		}
+	}
+	for id := range out {
+		slices.Sort(out[id])
+		out[id] = slices.Compact(out[id])
+	}
+	return out, nil
+}
