@@ -78,7 +78,7 @@ func bootGuestBeside(t *testing.T, hosts map[string]http.Handler) *guest {
 	return g
 }
 
-// metadata is what an instance is told of itself.
+// metadata is the metadata of an instance.
 func metadata(id string, userData []byte) http.Handler {
 	return imds.New(imds.Instance{
 		InstanceID: id, ImageID: "ami-0123456789abcdef0", InstanceType: "t3.medium",

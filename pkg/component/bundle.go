@@ -21,7 +21,7 @@ import (
 // user data and runs before the bundle is fetched, if it has one.
 func BootstrapFile(component string) string { return path.Join(Dir, component, "bootstrap.sh") }
 
-// Environment is what the component's scripts are told of family and parameters,
+// Environment holds the family and the parameters for the component's scripts,
 // under the names that run.sh gives them: logMaxSize is
 // AMI_FACTORY_PARAM_LOG_MAX_SIZE.
 func (s Selected) Environment() map[string]string {

@@ -20,7 +20,7 @@ const (
 )
 
 // The sources of these events. EventBridge lets nobody but AWS send events of a
-// source that begins with aws.; of the other anybody can who may call PutEvents.
+// source that begins with aws.; whoever may call PutEvents can send the other.
 const (
 	inspectorSource = "aws.inspector2"
 	hubSource       = "aws.securityhub"

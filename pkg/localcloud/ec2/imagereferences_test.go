@@ -71,7 +71,7 @@ func TestImageReferencesOverTheWire(t *testing.T) {
 		"launch templates by their ten newest":        {[]types.ResourceTypeRequest{askFor(launchTemplate, "")}, id, nil},
 		"launch templates by their eleven newest":     {[]types.ResourceTypeRequest{askFor(launchTemplate, depth, "11")}, id, []string{"launch-template/" + *web}},
 		"a launch template of many versions once":     {[]types.ResourceTypeRequest{askFor(launchTemplate, depth, "10000")}, next, []string{"launch-template/" + *web}},
-		"an image of which nobody has heard":          {[]types.ResourceTypeRequest{askFor(instance, ""), askFor(launchTemplate, "")}, "ami-0123456789abcdef0", nil},
+		"an image that does not exist":                {[]types.ResourceTypeRequest{askFor(instance, ""), askFor(launchTemplate, "")}, "ami-0123456789abcdef0", nil},
 		"image recipes, of which there are none here": {[]types.ResourceTypeRequest{askFor(types.ImageReferenceResourceTypeImageBuilderImageRecipe, "")}, id, nil},
 	} {
 		t.Run(sentence, func(t *testing.T) {

@@ -319,7 +319,7 @@ type Kubernetes struct {
 	NodeTaints map[string][]string `yaml:"nodeTaints,omitempty" json:"nodeTaints,omitempty"`
 }
 
-// EKS is what nodeadm is told of the cluster and of its node.
+// EKS is what nodeadm needs to know about the cluster and its node.
 type EKS struct {
 	// ClusterName of the cluster.
 	ClusterName string `yaml:"clusterName" json:"clusterName" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9_-]{0\\,99}$" hint:"the name of an EKS cluster"`

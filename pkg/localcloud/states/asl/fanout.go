@@ -9,13 +9,13 @@ import (
 // fan is the work of a Parallel or Map state.
 type fan struct {
 	n, limit int // how many strands there are, and may work at once
-	// begin is told of a strand before it works; nil: nobody is.
+	// begin runs before a strand works; nil: nothing runs.
 	begin func(i int, s *strand) error
 	work  func(ctx context.Context, i int, s *strand) error
-	// finish is told of a strand that has worked well; nil: nobody is.
+	// finish runs after a strand has succeeded; nil: nothing runs.
 	finish func(i int, s *strand) (last int64, err error)
-	// abort is told of a strand that failed, or was stopped as another one had,
-	// and of the event that its own follows; nil: nobody is.
+	// abort runs after a strand has failed, or was stopped since another one had, with
+	// the event that its own event follows; nil: nothing runs.
 	abort func(i int, failed bool, after int64) error
 }
 
