@@ -412,6 +412,9 @@ func (s *Service) DeleteChangeSet(ctx context.Context, in *cloudformation.Delete
 	if st.ChangeSets[c.Name] == c {
 		delete(st.ChangeSets, c.Name)
 	}
+	// Executed ones of the name go too: clients delete a change set before they make
+	// another of its name, and wait until it is not found.
+	st.Executed = slices.DeleteFunc(st.Executed, func(e *changeSet) bool { return e.Name == c.Name })
 	return &cloudformation.DeleteChangeSetOutput{}, nil
 }
 
