@@ -19,7 +19,7 @@ const (
 	HubFindingV2     = "Findings Imported V2"             // of any product that reports to Security Hub, in OCSF
 )
 
-// The sources of these events. EventBridge lets nobody but AWS send events of a
+// The sources of these events. Only AWS can send events of a
 // source that begins with aws.; whoever may call PutEvents can send the other.
 const (
 	inspectorSource = "aws.inspector2"

@@ -373,6 +373,10 @@ func TestChangeSetsSayWhatWouldChange(t *testing.T) {
 	assert.Empty(t, active.Summaries, "only active ones are listed")
 	_, err = r.client.ExecuteChangeSet(ctx, &sdk.ExecuteChangeSetInput{ChangeSetName: first.ChangeSetId})
 	assert.Equal(t, "InvalidChangeSetStatus", code(err), "once executed, never again")
+	_, err = r.client.DeleteChangeSet(ctx, &sdk.DeleteChangeSetInput{StackName: aws.String("keys"), ChangeSetName: aws.String("change")})
+	require.NoError(t, err)
+	_, err = r.client.DescribeChangeSet(ctx, &sdk.DescribeChangeSetInput{StackName: aws.String("keys"), ChangeSetName: aws.String("change")})
+	assert.Equal(t, "ChangeSetNotFound", code(err), "the CDK waits for that before it makes another of the name")
 	happened, err := r.client.DescribeStackEvents(ctx, &sdk.DescribeStackEventsInput{StackName: aws.String("keys")})
 	require.NoError(t, err)
 	var ofKey []string // newest first
