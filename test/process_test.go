@@ -502,7 +502,7 @@ func TestTheAWSCommandLineBakesAgainstAServedFactory(t *testing.T) {
 		require.NoError(t, json.Unmarshal(out, &doc), string(out))
 		return doc
 	}
-	require.Len(t, cli("ec2", "describe-images", "--owners", "136693071363")["Images"], 2, "the base images are Debian's")
+	require.Len(t, cli("ec2", "describe-images", "--owners", "136693071363")["Images"], 4, "Debian 12 and 13, each for two architectures")
 	arn, _ := cli("stepfunctions", "start-execution", "--state-machine-arn", s.StateMachine, "--input", `{"recipe":"debian-12-docker"}`)["executionArn"].(string)
 	var execution map[string]any
 	waitFor(t, func() bool {
