@@ -16,7 +16,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ami-factory/ami-factory/pkg/cost"
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -152,7 +152,7 @@ func unknown(app awscdk.App) error {
 	context, _ := app.Node().GetAllContext(nil).(map[string]any)
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(context)) {
-		nearest := report.Nearest(name, known)
+		nearest := problem.Nearest(name, known)
 		switch {
 		case slices.Contains(known, name):
 		case nearest != "":

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -241,15 +241,15 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	read := map[string]bool{}
 	value := func(name string) string {
 		switch name {
-		case lambdaentry.EnvParameters, lambdaentry.EnvFindingHours, lambdaentry.EnvOnDemand, lambdaentry.EnvPrices, lambdaentry.EnvTargetExternal:
+		case lambdafn.EnvParameters, lambdafn.EnvFindingHours, lambdafn.EnvOnDemand, lambdafn.EnvPrices, lambdafn.EnvTargetExternal:
 			return told[name].(string)
 		}
-		if name == lambdaentry.EnvEngines {
+		if name == lambdafn.EnvEngines {
 			return `{"x86_64":{"bucket":"b","key":"k","sha256":"s"}}`
 		}
 		return "x"
 	}
-	_, err := lambdaentry.LoadConfig(func(name string) string {
+	_, err := lambdafn.LoadConfig(func(name string) string {
 		read[name] = true
 		return value(name)
 	})
@@ -257,8 +257,8 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	for name := range told {
 		assert.True(t, read[name], "%s is told and never read", name)
 	}
-	config, err := lambdaentry.LoadConfig(func(name string) string {
-		if name == lambdaentry.EnvRegion || told[name] != nil { // Lambda itself sets the region
+	config, err := lambdafn.LoadConfig(func(name string) string {
+		if name == lambdafn.EnvRegion || told[name] != nil { // Lambda itself sets the region
 			return value(name)
 		}
 		return ""
@@ -269,9 +269,9 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	assert.InDelta(t, 0.5, config.Prices.Regions["eu-west-1"].Transition, 0)
 	assert.Equal(t, "a-long-external-id", config.ExternalID)
 	assert.True(t, config.Reporters.OnDemand)
-	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Publish)[lambdaentry.EnvTargetRole]), ":iam::*:role/ami-factory-target-write")
-	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Resolve)[lambdaentry.EnvTargetRole]), ":iam::*:role/ami-factory-target-read")
-	assert.NotContains(t, variablesOfStage(t, tpl, workflow.Launch), lambdaentry.EnvTargetRole)
+	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Publish)[lambdafn.EnvTargetRole]), ":iam::*:role/ami-factory-target-write")
+	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Resolve)[lambdafn.EnvTargetRole]), ":iam::*:role/ami-factory-target-read")
+	assert.NotContains(t, variablesOfStage(t, tpl, workflow.Launch), lambdafn.EnvTargetRole)
 }
 
 func variablesOfStage(t *testing.T, tpl map[string]any, s workflow.Stage) map[string]any {

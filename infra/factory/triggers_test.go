@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -127,15 +127,15 @@ func TestFindingsThatPeopleCanMakeStartBuildsOnlyIfThatIsChosen(t *testing.T) {
 	assert.Contains(t, rules(tpl), `"ProductArn":[{"wildcard":"arn:*:securityhub:*::product/aws/inspector"}]`)
 	assert.Contains(t, rules(tpl), `"metadata":{"product":{"uid":[{"wildcard":"arn:*:securityhub:*::productv2/aws/inspector"}]}}`)
 	told := variablesOfStage(t, tpl, workflow.StartBuilds)
-	assert.NotContains(t, told, lambdaentry.EnvOnDemand)
-	assert.NotContains(t, told, lambdaentry.EnvProducts)
+	assert.NotContains(t, told, lambdafn.EnvOnDemand)
+	assert.NotContains(t, told, lambdafn.EnvProducts)
 
 	tpl = template(t, map[string]any{"onDemandFindings": "true", "findingProducts": product})
 	assert.Contains(t, rules(tpl), `"source":["inspector2.ami.ondemand"]`)
 	assert.Contains(t, rules(tpl), `"ProductArn":[{"wildcard":"arn:*:securityhub:*::product/aws/inspector"},"`+product+`"]`)
 	told = variablesOfStage(t, tpl, workflow.StartBuilds)
-	assert.Equal(t, "true", told[lambdaentry.EnvOnDemand], "the function knows what the rules let in")
-	assert.Equal(t, product, told[lambdaentry.EnvProducts])
+	assert.Equal(t, "true", told[lambdafn.EnvOnDemand], "the function knows what the rules let in")
+	assert.Equal(t, product, told[lambdafn.EnvProducts])
 
 	assert.NotContains(t, rules(template(t, map[string]any{"onDemandFindings": "true", "findingSeverities": "none"})), "ondemand")
 }

@@ -3,7 +3,7 @@ package main
 
 import (
 	"github.com/ami-factory/ami-factory/pkg/functions"
-	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 )
 
-func main() { lambdaentry.Start(functions.ReleaseAnnounced) }
+func main() { lambdafn.Start(functions.ReleaseAnnounced) }

@@ -27,14 +27,14 @@ type layer struct {
 }
 
 // everywhere are the folders that all may import.
-var everywhere = []string{"pkg/contract", "pkg/failure", "pkg/partition", "pkg/plaintext", "pkg/report"}
+var everywhere = []string{"pkg/contract", "pkg/failure", "pkg/partition", "pkg/plaintext", "pkg/problem"}
 
 // layers are the design's arrows, from the outside in. The first folder that
 // holds a package decides. A package that no folder holds fails the test, so
 // that nobody adds one without saying where it belongs.
 var layers = []layer{
 	{folder: "cmd", may: []string{"pkg/cli"}},
-	{folder: "lambdas", may: []string{"pkg/lambdaentry", "pkg/functions", "pkg/stage"}, strict: true},
+	{folder: "lambdas", may: []string{"pkg/lambdafn", "pkg/functions", "pkg/stage"}, strict: true},
 	{folder: "infra", may: []string{"pkg/workflow", "pkg/metric", "pkg/cost", "pkg/recipe", "pkg/program", "userdata"}},
 	{folder: "test", may: []string{"pkg", "userdata", "infra"}},
 
@@ -43,9 +43,9 @@ var layers = []layer{
 		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/source",
 		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "pkg/doctor", "userdata",
 	}},
-	{folder: "pkg/doctor", may: []string{"pkg/lambdaentry", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
+	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal", may: []string{
-		"pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdaentry", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
+		"pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdafn", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
 		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/awserr", "pkg/program", "userdata",
 	}},
 
@@ -54,9 +54,9 @@ var layers = []layer{
 
 	// The functions: wiring, then stages, then what stages are made of.
 	{folder: "pkg/functions", may: []string{
-		"pkg/lambdaentry", "pkg/stage", "pkg/trigger", "pkg/distribution", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
+		"pkg/lambdafn", "pkg/stage", "pkg/trigger", "pkg/distribution", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
-	{folder: "pkg/lambdaentry", may: []string{"pkg/stage", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
+	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
 	{folder: "pkg/stage", may: []string{
 		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/compliance", "pkg/component", "pkg/distribution", "pkg/evidence",
 		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/program",
@@ -80,7 +80,7 @@ var layers = []layer{
 	{folder: "pkg/compliance"},
 	{folder: "pkg/recipe"},
 	{folder: "pkg/partition"},
-	{folder: "pkg/report"},
+	{folder: "pkg/problem"},
 	{folder: "pkg/failure", strict: true},
 	{folder: "pkg/plaintext", strict: true},
 	{folder: "pkg/contract", strict: true},
@@ -93,7 +93,7 @@ var layers = []layer{
 var extra = []layer{
 	{folder: "pkg/localcloud", may: []string{"pkg/workflow"}},
 	{folder: "pkg", may: []string{"pkg/localcloud", "userdata", "pkg/recipe", "pkg/plan"}},
-	{folder: "infra", may: []string{"pkg/stage", "pkg/trigger", "pkg/lambdaentry"}},
+	{folder: "infra", may: []string{"pkg/stage", "pkg/trigger", "pkg/lambdafn"}},
 	{folder: "userdata", may: []string{"pkg/component", "pkg/compliance", "pkg/recipe", "pkg/userdata", "pkg/localcloud"}},
 }
 
@@ -110,7 +110,7 @@ var outsides = []outside{
 	{library: "github.com/aws/aws-cdk-go", only: []string{"infra"}, why: "only infra knows the CDK: it takes minutes to compile", inTests: true},
 	{library: "github.com/aws/jsii-runtime-go", only: []string{"infra"}, why: "only infra knows the CDK", inTests: true},
 	{library: "github.com/aws/constructs-go", only: []string{"infra"}, why: "only infra knows the CDK", inTests: true},
-	{library: "github.com/aws/aws-lambda-go", only: []string{"lambdas", "pkg/lambdaentry", "pkg/localcloud/lambda"}, why: "stages are plain Go: lambdaentry adapts them, and the embedded Lambda speaks their protocol"},
+	{library: "github.com/aws/aws-lambda-go", only: []string{"lambdas", "pkg/lambdafn", "pkg/localcloud/lambda"}, why: "stages are plain Go: lambdafn adapts them, and the embedded Lambda speaks their protocol"},
 	{library: "github.com/johannesboyne/gofakes3", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/containers/gvisor-tap-vsock", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/xiatechs/jsonata-go", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
@@ -118,7 +118,7 @@ var outsides = []outside{
 	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin"}, why: "it signs what stands in for a vendor's repository"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
-		"cmd", "infra", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/report", "pkg/failure", "userdata",
+		"cmd", "infra", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",
 	}, why: "these are pure: what they need of AWS is resolved before"},
 	{library: "github.com/stretchr/testify", never: []string{"cmd", "lambdas", "infra", "pkg", "userdata"}, why: "it is for tests"},
 }
@@ -261,7 +261,7 @@ func TestTheRulesThemselves(t *testing.T) {
 		"the embedded AWS's tests may run the workflow":       {source{folder: "pkg/localcloud/states", test: true}, "pkg/workflow", true},
 		"one function may not use another":                    {source{folder: "lambdas/seal"}, "lambdas/launch", false},
 		"everything may name failures":                        {source{folder: "pkg/workflow"}, "pkg/failure", true},
-		"failures name nothing":                               {source{folder: "pkg/failure"}, "pkg/report", false},
+		"failures name nothing":                               {source{folder: "pkg/failure"}, "pkg/problem", false},
 		"a folder whose name begins alike is another":         {source{folder: "pkg/amix"}, "pkg/failure", false},
 		"infra may read the workflow and no more":             {source{folder: "infra"}, "pkg/stage", false},
 		"nobody but the command line may drive the rehearsal": {source{folder: "pkg/functions"}, "pkg/rehearsal", false},

@@ -13,8 +13,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
-	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/problem"
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
 // File is the name of the baseline, at the root of the user data.
@@ -86,11 +86,11 @@ func Schema() []byte { return slices.Clone(schema) }
 // Load reads the baseline below the root of the user data. A missing file is a
 // problem: to delete it must not be a way around it. With errors among the
 // problems no recipe may be built.
-func Load(fsys fs.FS, now time.Time) (*Baseline, report.Problems, error) {
+func Load(fsys fs.FS, now time.Time) (*Baseline, problem.List, error) {
 	data, err := fs.ReadFile(fsys, File)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, report.Problems{{
-			Severity: report.Error, File: File, Rule: Rule,
+		return nil, problem.List{{
+			Severity: problem.Error, File: File, Rule: Rule,
 			Message: "there is no " + File + " beside the folder recipes, and nothing is built without a baseline",
 			Allowed: "a file as `ami-factory schema baseline` describes it",
 		}}, nil
@@ -103,9 +103,9 @@ func Load(fsys fs.FS, now time.Time) (*Baseline, report.Problems, error) {
 }
 
 // parse reads a baseline strictly. It is never nil.
-func parse(file string, data []byte, now time.Time) (*Baseline, report.Problems) {
+func parse(file string, data []byte, now time.Time) (*Baseline, problem.List) {
 	b := &Baseline{now: now}
-	var problems report.Problems
+	var problems problem.List
 	b.doc, problems = strictyaml.Decode(file, data, b)
 	problems = append(problems, b.distinct("components", b.Components)...)
 	problems = append(problems, b.distinct("controls", b.Controls)...)
@@ -116,15 +116,15 @@ func parse(file string, data []byte, now time.Time) (*Baseline, report.Problems)
 }
 
 // marked problems are those of the baseline.
-func marked(problems report.Problems) report.Problems {
+func marked(problems problem.List) problem.List {
 	for i := range problems {
 		problems[i].Rule = Rule
 	}
 	return problems
 }
 
-func (b *Baseline) distinct(at string, values []string) report.Problems {
-	var out report.Problems
+func (b *Baseline) distinct(at string, values []string) problem.List {
+	var out problem.List
 	for i, v := range values {
 		if j := slices.Index(values, v); j < i && v != "" {
 			out = append(out, b.doc.Problem(strictyaml.Index(at, i), "", "%s is listed twice; the first is %s", v, strictyaml.Index(at, j)))
@@ -133,8 +133,8 @@ func (b *Baseline) distinct(at string, values []string) report.Problems {
 	return out
 }
 
-func (b *Baseline) exception(at string, e Exception) report.Problems {
-	var out report.Problems
+func (b *Baseline) exception(at string, e Exception) problem.List {
+	var out problem.List
 	for i, part := range e.From {
 		if part != "" && part != partGate && part != partWaivers && !slices.Contains(b.Components, part) && !slices.Contains(b.Controls, part) {
 			out = append(out, b.doc.Problem(fmt.Sprintf("%s.from[%d]", at, i), "gate, waivers, a name of components or an id of controls", "the baseline does not require %q, so nothing can be excepted from it", part))
@@ -152,7 +152,7 @@ func (b *Baseline) exception(at string, e Exception) report.Problems {
 	case b.expired(e):
 		// Not an error: it would stop every other recipe too.
 		p := b.doc.Problem(at+".expires", "", "the exception of recipe %s expired on %s and does not count any more", e.Recipe, e.Expires)
-		p.Severity = report.Warning
+		p.Severity = problem.Warning
 		out = append(out, p)
 	}
 	return out

@@ -11,8 +11,8 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 )
 
 var now = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -53,14 +53,14 @@ func parsed(t *testing.T, name, text string) *recipe.Recipe {
 	return r
 }
 
-func load(t *testing.T, text string) (*baseline.Baseline, report.Problems) {
+func load(t *testing.T, text string) (*baseline.Baseline, problem.List) {
 	t.Helper()
 	b, problems, err := baseline.Load(fstest.MapFS{baseline.File: {Data: []byte(text)}}, now)
 	require.NoError(t, err)
 	return b, problems
 }
 
-func lines(problems report.Problems) []string {
+func lines(problems problem.List) []string {
 	out := []string{}
 	for _, p := range problems {
 		out = append(out, p.String())

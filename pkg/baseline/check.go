@@ -6,15 +6,15 @@ import (
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 )
 
 // Check finds where a recipe is below the baseline. Each problem points into the
 // recipe and names the line of the baseline. controls are those of the recipe's
 // image; nil while they are not known, which is when its components have
 // problems of their own.
-func (b *Baseline) Check(r *recipe.Recipe, controls []compliance.Control) report.Problems {
+func (b *Baseline) Check(r *recipe.Recipe, controls []compliance.Control) problem.List {
 	c := check{Baseline: b, recipe: r, controls: map[string]compliance.Control{}}
 	for _, control := range controls {
 		c.controls[control.ID] = control
@@ -34,7 +34,7 @@ type check struct {
 	*Baseline
 	recipe   *recipe.Recipe
 	controls map[string]compliance.Control
-	problems report.Problems
+	problems problem.List
 }
 
 func (c *check) fail(at, allowed, format string, args ...any) {
@@ -54,7 +54,7 @@ func (c *check) components(wrong bool) bool {
 		if !c.recipe.Valid("components") {
 			continue // what the list holds is not known; its own problems say why
 		}
-		if wrong && slices.ContainsFunc(c.recipe.Components, func(use recipe.Component) bool { return report.Nearest(use.Name, []string{name}) != "" }) {
+		if wrong && slices.ContainsFunc(c.recipe.Components, func(use recipe.Component) bool { return problem.Nearest(use.Name, []string{name}) != "" }) {
 			continue
 		}
 		c.fail("components", "", "component %s is left out, and the baseline requires it of every image (%s)", name, c.line(fmt.Sprintf("components[%d]", i)))
@@ -132,8 +132,8 @@ func (c *check) required() {
 // the same name with two meanings is a trap for whoever moves a workload. Nor
 // may one be a path below another: a policy or a GetParametersByPath for the one
 // would reach the other. SSM tells upper from lower case; people do not.
-func Pointers(r *recipe.Recipe, all []*recipe.Recipe) report.Problems {
-	var out report.Problems
+func Pointers(r *recipe.Recipe, all []*recipe.Recipe) problem.List {
+	var out problem.List
 	if !r.Valid("name") {
 		return nil // which recipe it is, is not known
 	}

@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
-	"github.com/ami-factory/ami-factory/pkg/report"
 )
 
 // The exit codes of every command.
@@ -83,8 +83,8 @@ func (a *app) exit(ctx context.Context, err error) int {
 		return exitOK
 	}
 	var coded *exitError
-	var invalid *report.InvalidError
-	code, message, problems := exitFailed, err.Error(), report.Problems(nil)
+	var invalid *problem.InvalidError
+	code, message, problems := exitFailed, err.Error(), problem.List(nil)
 	switch {
 	case errors.As(err, &coded):
 		code, message = coded.code, coded.Error()
@@ -109,9 +109,9 @@ func (a *app) exit(ctx context.Context, err error) int {
 
 // failed is a command's data under --output json when it has no other.
 type failed struct {
-	Error    string          `json:"error"`
-	ExitCode int             `json:"exitCode"`
-	Problems report.Problems `json:"problems,omitempty"`
+	Error    string       `json:"error"`
+	ExitCode int          `json:"exitCode"`
+	Problems problem.List `json:"problems,omitempty"`
 }
 
 func (a *app) root() *cobra.Command {

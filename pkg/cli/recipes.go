@@ -14,8 +14,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 	"github.com/ami-factory/ami-factory/userdata"
 )
@@ -88,7 +88,7 @@ checked. The exit code is 1 when there is an error.`,
 }
 
 // judge prints what a check found and makes errors the command's failure.
-func (a *app) judge(problems report.Problems) error {
+func (a *app) judge(problems problem.List) error {
 	if a.format == "json" {
 		a.printed = true
 		if err := problems.WriteJSON(a.out); err != nil {
@@ -107,12 +107,12 @@ func (a *app) judge(problems report.Problems) error {
 	return err
 }
 
-func lintAll(fsys fs.FS, given component.Deployment, names []string) (report.Problems, error) {
+func lintAll(fsys fs.FS, given component.Deployment, names []string) (problem.List, error) {
 	now := time.Now()
 	if len(names) == 0 {
 		return plan.Lint(fsys, given, now)
 	}
-	var out report.Problems
+	var out problem.List
 	for _, name := range names {
 		problems, err := lintOne(fsys, given, name, now)
 		if err != nil {
@@ -124,7 +124,7 @@ func lintAll(fsys fs.FS, given component.Deployment, names []string) (report.Pro
 }
 
 // lintOne takes a recipe's name or the path of a file.
-func lintOne(fsys fs.FS, given component.Deployment, name string, now time.Time) (report.Problems, error) {
+func lintOne(fsys fs.FS, given component.Deployment, name string, now time.Time) (problem.List, error) {
 	if !strings.ContainsAny(name, `/\`) && filepath.Ext(name) == "" {
 		return plan.Lint(fsys, given, now, name)
 	}

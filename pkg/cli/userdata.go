@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 	"github.com/ami-factory/ami-factory/pkg/userdata/multipart"
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
@@ -113,7 +113,7 @@ func (i onImage) read(fsys fs.FS) (*spec.Image, error) {
 }
 
 // readSpec parses a file; image may be nil.
-func (a *app) readSpec(fsys fs.FS, file string, image *spec.Image) (*spec.Spec, report.Problems, error) {
+func (a *app) readSpec(fsys fs.FS, file string, image *spec.Image) (*spec.Spec, problem.List, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("%s does not exist; userdata takes the path of a spec, such as userdata/examples/web-service.yaml", file)
@@ -171,7 +171,7 @@ func (a *app) renderUserData(file string, on onImage, format string, encoded boo
 
 // inFile puts the file's name before an error that is about the whole of it.
 func inFile(file string, err error) error {
-	var invalid *report.InvalidError
+	var invalid *problem.InvalidError
 	if errors.As(err, &invalid) {
 		return err
 	}
@@ -192,7 +192,7 @@ func (a *app) checkUserData(ctx context.Context, files []string, on onImage) err
 		_, _ = fmt.Fprintln(a.err, "cloud-init is not installed here: cloud-configs are checked by the check built in only")
 		cloudInit = ""
 	}
-	var problems report.Problems
+	var problems problem.List
 	for _, file := range files {
 		found, err := a.checkSpec(ctx, fsys, cloudInit, file, image)
 		if err != nil {
@@ -203,13 +203,13 @@ func (a *app) checkUserData(ctx context.Context, files []string, on onImage) err
 	return a.judge(problems.Sort())
 }
 
-func (a *app) checkSpec(ctx context.Context, fsys fs.FS, cloudInit, file string, image *spec.Image) (report.Problems, error) {
+func (a *app) checkSpec(ctx context.Context, fsys fs.FS, cloudInit, file string, image *spec.Image) (problem.List, error) {
 	s, problems, err := a.readSpec(fsys, file, image)
 	if err != nil || problems.HasErrors() {
 		return problems, err
 	}
-	whole := func(err error) report.Problems {
-		return append(problems, report.Problem{Severity: report.Error, File: file, Message: err.Error()})
+	whole := func(err error) problem.List {
+		return append(problems, problem.Problem{Severity: problem.Error, File: file, Message: err.Error()})
 	}
 	out, err := provision.Render(s, s.Target)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
@@ -103,7 +103,7 @@ commands:
 	assert.Equal(t, exitFailed, r.code)
 	var got struct {
 		Errors   int
-		Problems report.Problems
+		Problems problem.List
 	}
 	require.NoError(t, json.Unmarshal([]byte(r.out), &got))
 	assert.Equal(t, 2, got.Errors)

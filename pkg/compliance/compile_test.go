@@ -18,7 +18,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
-	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew; needs goss, which go tool builds")

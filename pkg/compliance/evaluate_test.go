@@ -12,7 +12,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/failure"
-	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)

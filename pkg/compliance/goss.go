@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
 // resourceType describes a kind of resource that goss v0.4.10 checks and that
@@ -73,7 +73,7 @@ func (g Goss) Check() []GossProblem {
 		if !ok {
 			known := slices.Sorted(maps.Keys(types))
 			message := fmt.Sprintf("unknown resource type %q", typ)
-			if near := report.Nearest(typ, known); near != "" {
+			if near := problem.Nearest(typ, known); near != "" {
 				message += fmt.Sprintf("; did you mean %q?", near)
 			}
 			out = append(out, GossProblem{[]string{typ}, message, strings.Join(known, ", ")})
@@ -106,7 +106,7 @@ func (t resourceType) check(attributes map[string]any) []GossProblem {
 			out = append(out, GossProblem{[]string{name}, "a skipped check proves nothing; waive the control in the recipe instead", ""})
 		case !slices.Contains(t.attributes(), name):
 			message := fmt.Sprintf("unknown attribute %q", name)
-			if near := report.Nearest(name, t.attributes()); near != "" {
+			if near := problem.Nearest(name, t.attributes()); near != "" {
 				message += fmt.Sprintf("; did you mean %q?", near)
 			}
 			out = append(out, GossProblem{[]string{name}, message, strings.Join(t.attributes(), ", ")})

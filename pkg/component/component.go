@@ -13,8 +13,8 @@ import (
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
-	"github.com/ami-factory/ami-factory/pkg/report"
-	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/problem"
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
 // Dir is where components are, below the root of the user data.
@@ -100,7 +100,7 @@ func Names(fsys fs.FS) ([]string, error) {
 
 // Load reads components/<name>. An unknown name is an error that lists the
 // components there are; what is wrong inside the files is in the problems.
-func Load(fsys fs.FS, name string) (*Component, report.Problems, error) {
+func Load(fsys fs.FS, name string) (*Component, problem.List, error) {
 	names, err := Names(fsys)
 	if err != nil {
 		return nil, nil, err
@@ -126,8 +126,8 @@ func Load(fsys fs.FS, name string) (*Component, report.Problems, error) {
 	data, err = fs.ReadFile(fsys, file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		problems = append(problems, report.Problem{
-			Severity: report.Error, File: file,
+		problems = append(problems, problem.Problem{
+			Severity: problem.Error, File: file,
 			Message: "the component has no checks; what is not checked is not proved",
 			Allowed: "at least one control",
 		})
@@ -154,8 +154,8 @@ func Load(fsys fs.FS, name string) (*Component, report.Problems, error) {
 	return c, append(problems, more...).Sort(), nil
 }
 
-func (c *Component) check(doc *strictyaml.Document, directory string) report.Problems {
-	var out report.Problems
+func (c *Component) check(doc *strictyaml.Document, directory string) problem.List {
+	var out problem.List
 	if c.Name != "" && c.Name != directory {
 		out = append(out, doc.Problem("name", directory, "name is %q, but the directory is called %s", c.Name, directory))
 	}
@@ -191,8 +191,8 @@ func (c *Component) check(doc *strictyaml.Document, directory string) report.Pro
 
 // others checks what the component says of other ones: that they exist, and
 // that those it requires are installed before it. names are all there are.
-func (c *Component) others(fsys fs.FS, doc *strictyaml.Document, names []string) (report.Problems, error) {
-	var out report.Problems
+func (c *Component) others(fsys fs.FS, doc *strictyaml.Document, names []string) (problem.List, error) {
+	var out problem.List
 	for list, others := range map[string][]string{"requires": c.Requires, "conflicts": c.Conflicts} {
 		for i, name := range others {
 			if !slices.Contains(names, name) {
@@ -235,7 +235,7 @@ func (c *Component) before(other *Component) bool {
 }
 
 // checks reads checks.yaml.
-func (c *Component) checks(file string, data []byte) ([]compliance.Spec, report.Problems) {
+func (c *Component) checks(file string, data []byte) ([]compliance.Spec, problem.List) {
 	var content struct {
 		Controls []compliance.Spec `yaml:"controls" jsonschema:"required,minItems=1"`
 	}
@@ -270,7 +270,7 @@ func (c *Component) checks(file string, data []byte) ([]compliance.Spec, report.
 }
 
 // conditions checks what a control says under when, families and waived.
-func (c *Component) conditions(doc *strictyaml.Document, at string, spec compliance.Spec) report.Problems {
+func (c *Component) conditions(doc *strictyaml.Document, at string, spec compliance.Spec) problem.List {
 	out := c.when(doc, at+".when", spec.ID, spec.When)
 	out = append(out, c.knownFamilies(doc, at+".families", spec.ID, spec.Families)...)
 	for i, w := range spec.Waived {
@@ -282,8 +282,8 @@ func (c *Component) conditions(doc *strictyaml.Document, at string, spec complia
 }
 
 // knownFamilies checks that a condition names families of the component.
-func (c *Component) knownFamilies(doc *strictyaml.Document, at, id string, families []string) report.Problems {
-	var out report.Problems
+func (c *Component) knownFamilies(doc *strictyaml.Document, at, id string, families []string) problem.List {
+	var out problem.List
 	for i, family := range families {
 		if !slices.Contains(c.Families, family) {
 			out = append(out, doc.Problem(strictyaml.Index(at, i), strings.Join(c.Families, ", "), "%s: the component does not support family %q", id, family))
@@ -292,8 +292,8 @@ func (c *Component) knownFamilies(doc *strictyaml.Document, at, id string, famil
 	return out
 }
 
-func (c *Component) when(doc *strictyaml.Document, at, id string, when map[string][]strictyaml.Scalar) report.Problems {
-	var out report.Problems
+func (c *Component) when(doc *strictyaml.Document, at, id string, when map[string][]strictyaml.Scalar) problem.List {
+	var out problem.List
 	for name, values := range when {
 		where := at + "." + name
 		p, ok := c.Parameters[name]

@@ -19,8 +19,8 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -130,7 +130,7 @@ func edited(file, old, repl string) fstest.MapFS {
 	return fsys
 }
 
-func selectAll(t *testing.T, fsys fstest.MapFS) ([]component.Selected, report.Problems) {
+func selectAll(t *testing.T, fsys fstest.MapFS) ([]component.Selected, problem.List) {
 	t.Helper()
 	r, problems, err := recipe.Load(fsys, "sample", recipe.Options{Now: now})
 	require.NoError(t, err)

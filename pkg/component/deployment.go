@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
 // Deployment holds the values that a deployment gives to parameters for all
@@ -78,10 +78,10 @@ func (d Deployment) Set(component, parameter, value string) {
 
 // Check finds what is wrong with the values. Those of components that no recipe
 // uses are checked as well: a misspelt name must not pass for an unused one.
-func (d Deployment) Check(fsys fs.FS) (report.Problems, error) {
-	var out report.Problems
+func (d Deployment) Check(fsys fs.FS) (problem.List, error) {
+	var out problem.List
 	problem := func(allowed, format string, values ...any) {
-		out = append(out, report.Problem{Severity: report.Error, File: deploymentFile, Message: fmt.Sprintf(format, values...), Allowed: allowed})
+		out = append(out, problem.Problem{Severity: problem.Error, File: deploymentFile, Message: fmt.Sprintf(format, values...), Allowed: allowed})
 	}
 	names, err := Names(fsys)
 	if err != nil {
@@ -112,7 +112,7 @@ func (d Deployment) Check(fsys fs.FS) (report.Problems, error) {
 }
 
 func didYouMean(name string, names []string) string {
-	if near := report.Nearest(name, names); near != "" {
+	if near := problem.Nearest(name, names); near != "" {
 		return fmt.Sprintf("; did you mean %q?", near)
 	}
 	return ""

@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
-	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/problem"
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
 // parameterName: it becomes part of the name of an environment variable.
@@ -29,7 +29,7 @@ func (p Parameter) Refuse(value string) (message, allowed string) {
 		return "a value must be one line", allowed
 	}
 	if len(p.Allowed) > 0 && !slices.Contains(p.Allowed, strictyaml.Scalar(value)) {
-		return fmt.Sprintf("%q is not one of the values", report.Cut(value)), allowed
+		return fmt.Sprintf("%q is not one of the values", problem.Cut(value)), allowed
 	}
 	if value == "" && p.Type == "string" {
 		if p.Default == nil {
@@ -66,15 +66,15 @@ func (p Parameter) malformed(value string) string {
 	}
 	for _, item := range items {
 		if !whole.MatchString(item) {
-			return fmt.Sprintf("%q does not have the form it must have", report.Cut(item))
+			return fmt.Sprintf("%q does not have the form it must have", problem.Cut(item))
 		}
 	}
 	return ""
 }
 
 // checkForm checks what a component says of the form of a parameter.
-func (p Parameter) checkForm(doc *strictyaml.Document, at string) report.Problems {
-	var out report.Problems
+func (p Parameter) checkForm(doc *strictyaml.Document, at string) problem.List {
+	var out problem.List
 	for _, field := range []struct{ key, value string }{{"pattern", p.Pattern}, {"form", p.Form}, {"list", p.List}} {
 		if field.value != "" && p.Type != "string" {
 			out = append(out, doc.KeyProblem(at+"."+field.key, "type: string", "a parameter of type %s has no %s", p.Type, field.key))
@@ -97,11 +97,11 @@ func (p Parameter) mismatch(value string) string {
 	switch p.Type {
 	case "bool":
 		if value != "true" && value != "false" {
-			return fmt.Sprintf("%q is not true or false", report.Cut(value))
+			return fmt.Sprintf("%q is not true or false", problem.Cut(value))
 		}
 	case "int":
 		if i, err := strconv.Atoi(value); err != nil || strconv.Itoa(i) != value {
-			return fmt.Sprintf("%q is not a whole number", report.Cut(value))
+			return fmt.Sprintf("%q is not a whole number", problem.Cut(value))
 		} else if p.Minimum != nil && i < *p.Minimum || p.Maximum != nil && i > *p.Maximum {
 			return fmt.Sprintf("%d is out of range", i)
 		}
@@ -114,7 +114,7 @@ func (p Parameter) mismatch(value string) string {
 	case "ports":
 		for port := range strings.SplitSeq(value, ",") {
 			if i, err := strconv.Atoi(port); err != nil || strconv.Itoa(i) != port {
-				return fmt.Sprintf("%q is not a port", report.Cut(port))
+				return fmt.Sprintf("%q is not a port", problem.Cut(port))
 			} else if i < 1 || i > 65535 {
 				return fmt.Sprintf("there is no port %d", i)
 			}

@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
-	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
 // Refusal is a combination that a component cannot be used in. It applies where all
@@ -25,8 +25,8 @@ type Refusal struct {
 }
 
 // checkRules checks that the rules name what there is.
-func (c *Component) checkRules(doc *strictyaml.Document) report.Problems {
-	var out report.Problems
+func (c *Component) checkRules(doc *strictyaml.Document) problem.List {
+	var out problem.List
 	for i, rule := range c.Refuses {
 		at := strictyaml.Index("refuses", i)
 		out = append(out, c.when(doc, at+".when", "refuses", rule.When)...)
@@ -46,12 +46,12 @@ func (c *Component) checkRules(doc *strictyaml.Document) report.Problems {
 }
 
 // refused are the combinations of a recipe that its components cannot be used in.
-func refused(r *recipe.Recipe, selected []Selected) report.Problems {
+func refused(r *recipe.Recipe, selected []Selected) problem.List {
 	byName := map[string]Selected{}
 	for _, s := range selected {
 		byName[s.Name] = s
 	}
-	var out report.Problems
+	var out problem.List
 	for i, use := range r.Components {
 		s, ok := byName[use.Name]
 		if !ok {
@@ -97,8 +97,8 @@ func haveOneOf(have map[string]string, wanted map[string][]strictyaml.Scalar) bo
 }
 
 // problems of a rule that applies, each at what of the recipe brings it about.
-func (rule Refusal) problems(r *recipe.Recipe, at string, use recipe.Component, s Selected) report.Problems {
-	var out report.Problems
+func (rule Refusal) problems(r *recipe.Recipe, at string, use recipe.Component, s Selected) problem.List {
+	var out problem.List
 	for _, name := range rule.Missing {
 		if s.Values[name] == "" {
 			out = append(out, r.Problem(at+".parameters."+name, s.Parameters[name].accepts(), "component %s needs the parameter %s here: %s", s.Name, name, rule.Reason))
@@ -125,12 +125,12 @@ func (rule Refusal) problems(r *recipe.Recipe, at string, use recipe.Component, 
 
 // forbidden are packages, units and ports of components that a control of the
 // same image forbids, unless the recipe waives the control.
-func forbidden(r *recipe.Recipe, selected []Selected) report.Problems {
+func forbidden(r *recipe.Recipe, selected []Selected) problem.List {
 	waived := map[string]bool{}
 	for _, w := range r.Checks.Skip {
 		waived[w.Control] = true
 	}
-	var out report.Problems
+	var out problem.List
 	for i, use := range r.Components {
 		at := slices.IndexFunc(selected, func(s Selected) bool { return s.Name == use.Name })
 		if at < 0 {

@@ -10,7 +10,7 @@ import (
 
 	"mvdan.cc/sh/v3/syntax"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
 const installScript = "install.sh"
@@ -20,15 +20,15 @@ var bashLine = regexp.MustCompile(`^#! ?(/usr)?/bin/(env +(-S +)?)?bash( .*)?$`)
 // scripts checks the shell scripts of a component's directory: what bash cannot
 // parse would fail on the builder only. Whether a file is executable does not
 // matter: the bundle makes every script so.
-func scripts(fsys fs.FS, dir string) (report.Problems, error) {
+func scripts(fsys fs.FS, dir string) (problem.List, error) {
 	files, err := fs.Glob(fsys, path.Join(dir, "*.sh"))
 	if err != nil {
 		return nil, err
 	}
-	var out report.Problems
+	var out problem.List
 	install := path.Join(dir, installScript)
 	if _, err := fs.Stat(fsys, install); err != nil {
-		out = append(out, report.Problem{Severity: report.Error, File: install, Message: "the component has no install.sh"})
+		out = append(out, problem.Problem{Severity: problem.Error, File: install, Message: "the component has no install.sh"})
 	}
 	for _, file := range files {
 		data, err := fs.ReadFile(fsys, file)
@@ -43,10 +43,10 @@ func scripts(fsys fs.FS, dir string) (report.Problems, error) {
 }
 
 // script is the first thing that keeps bash from running a script; nil for none.
-func script(file string, data []byte) *report.Problem {
+func script(file string, data []byte) *problem.Problem {
 	lines := strings.Split(string(data), "\n")
-	problem := func(line, column int, allowed, message string) *report.Problem {
-		p := &report.Problem{Severity: report.Error, File: file, Line: line, Column: column, Message: message, Allowed: allowed}
+	problem := func(line, column int, allowed, message string) *problem.Problem {
+		p := &problem.Problem{Severity: problem.Error, File: file, Line: line, Column: column, Message: message, Allowed: allowed}
 		if line >= 1 && line <= len(lines) {
 			p.Source = strings.TrimSuffix(lines[line-1], "\r")
 		}

@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 )
 
 // Selected is a component with the values its parameters have in a recipe.
@@ -25,7 +25,7 @@ type Selected struct {
 // ascending Order, then name. A parameter has the recipe's value, else the
 // deployment's, else its default. Problems of the recipe's use of components
 // point into the recipe, those of the components' own files into these.
-func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, report.Problems, error) {
+func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, problem.List, error) {
 	names, err := Names(fsys)
 	if err != nil {
 		return nil, nil, err
@@ -77,8 +77,8 @@ func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, report.
 
 // together are the problems of components that lack one another or cannot be in
 // one image.
-func together(r *recipe.Recipe, selected []Selected) report.Problems {
-	var problems report.Problems
+func together(r *recipe.Recipe, selected []Selected) problem.List {
+	var problems problem.List
 	used := map[string]bool{}
 	for _, use := range r.Components {
 		used[use.Name] = true
@@ -111,8 +111,8 @@ func together(r *recipe.Recipe, selected []Selected) report.Problems {
 }
 
 // values of the parameters for one use of the component.
-func (c *Component) values(r *recipe.Recipe, at string, use recipe.Component, given map[string]string) (map[string]string, report.Problems) {
-	var problems report.Problems
+func (c *Component) values(r *recipe.Recipe, at string, use recipe.Component, given map[string]string) (map[string]string, problem.List) {
+	var problems problem.List
 	out := map[string]string{}
 	for name, p := range c.Parameters {
 		_, ofRecipe := use.Parameters[name]
@@ -144,7 +144,7 @@ func (c *Component) values(r *recipe.Recipe, at string, use recipe.Component, gi
 }
 
 // waivers must be for controls that the image has.
-func waivers(r *recipe.Recipe, selected []Selected) report.Problems {
+func waivers(r *recipe.Recipe, selected []Selected) problem.List {
 	var ids []string
 	for _, s := range selected {
 		for _, spec := range s.Controls {
@@ -157,7 +157,7 @@ func waivers(r *recipe.Recipe, selected []Selected) report.Problems {
 		return nil // the components' own problems come first
 	}
 	slices.Sort(ids)
-	var out report.Problems
+	var out problem.List
 	for i, w := range r.Checks.Skip {
 		if at := fmt.Sprintf("checks.waivers[%d].control", i); r.Valid(at) && !slices.Contains(ids, w.Control) {
 			out = append(out, r.Problem(at, nearControls(w.Control, ids), "the image has no control %s to waive%s", w.Control, didYouMean(w.Control, ids)))
@@ -195,7 +195,7 @@ func nearControls(id string, ids []string) string {
 	if len(near) == 0 || len(near) > 2*most {
 		near = nil
 		left := slices.Clone(ids)
-		for found := report.Nearest(id, left); found != "" && len(near) < most; found = report.Nearest(id, left) {
+		for found := problem.Nearest(id, left); found != "" && len(near) < most; found = problem.Nearest(id, left) {
 			near = append(near, found)
 			left = slices.DeleteFunc(left, func(s string) bool { return s == found })
 		}

@@ -23,7 +23,7 @@ import (
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
-	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -44,7 +44,7 @@ type profileAPI interface {
 }
 
 func checkInstanceProfile(ctx context.Context, e *examination) []Finding {
-	name, missing := e.setting(lambdaentry.EnvInstanceProfile, "the builders' instance profile")
+	name, missing := e.setting(lambdafn.EnvInstanceProfile, "the builders' instance profile")
 	if missing != nil {
 		return missing
 	}
@@ -102,7 +102,7 @@ type bucketAPI interface {
 }
 
 func checkBucket(ctx context.Context, e *examination) []Finding {
-	name, missing := e.setting(lambdaentry.EnvBucket, "the factory's bucket")
+	name, missing := e.setting(lambdafn.EnvBucket, "the factory's bucket")
 	if missing != nil {
 		return missing
 	}
@@ -153,7 +153,7 @@ type topicAPI interface {
 }
 
 func checkTopic(ctx context.Context, e *examination) []Finding {
-	arn, missing := e.setting(lambdaentry.EnvTopic, "the topic that tells how executions end")
+	arn, missing := e.setting(lambdafn.EnvTopic, "the topic that tells how executions end")
 	if missing != nil {
 		return missing
 	}
@@ -197,7 +197,7 @@ func checkAnnouncements(ctx context.Context, e *examination) []Finding {
 	if start == "" {
 		return []Finding{notChecked("topics of base images' owners", "which they are is not known: there is no rule that invokes start-builds: see rules")}
 	}
-	topics := fields(env[lambdaentry.EnvTopics])
+	topics := fields(env[lambdafn.EnvTopics])
 	if len(topics) == 0 {
 		return []Finding{fine("topics of base images' owners", "the deployment listens to none; sources are watched")}
 	}
@@ -400,7 +400,7 @@ func schedules(ctx context.Context, api scheduler.ListSchedulesAPIClient, functi
 			if err != nil {
 				return nil, err
 			}
-			if env[lambdaentry.EnvStateMachine] == machine {
+			if env[lambdafn.EnvStateMachine] == machine {
 				out = append(out, night{aws.ToString(s.Name), aws.ToString(s.GroupName), s.State, arn})
 			}
 		}

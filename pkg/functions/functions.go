@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
 	"github.com/ami-factory/ami-factory/pkg/distribution"
-	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/source"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
@@ -20,8 +20,8 @@ import (
 
 // All returns every function's maker by the function's name, which is also the
 // name of its folder in lambdas/.
-func All() map[string]lambdaentry.Maker {
-	return map[string]lambdaentry.Maker{
+func All() map[string]lambdafn.Maker {
+	return map[string]lambdafn.Maker{
 		"resolve":            Resolve,
 		"launch":             Launch,
 		"check-instance":     CheckInstance,
@@ -43,11 +43,11 @@ func All() map[string]lambdaentry.Maker {
 }
 
 // Resolve makes the function of stage.Resolve.
-func Resolve(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(resolve(e).Run)
+func Resolve(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(resolve(e).Run)
 }
 
-func resolve(e lambdaentry.Environment) stage.Resolve {
+func resolve(e lambdafn.Environment) stage.Resolve {
 	return stage.Resolve{
 		Settings: e.Settings,
 		Store:    e.Store(),
@@ -61,61 +61,61 @@ func resolve(e lambdaentry.Environment) stage.Resolve {
 }
 
 // Launch makes the function of stage.Launch.
-func Launch(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.Launch{Settings: e.Settings, Store: e.PresigningStore(), EC2: e.EC2(e.Region)}.Run)
+func Launch(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.Launch{Settings: e.Settings, Store: e.PresigningStore(), EC2: e.EC2(e.Region)}.Run)
 }
 
 // CheckInstance makes the function of stage.CheckInstance.
-func CheckInstance(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.CheckInstance{Store: e.Store(), EC2: e.EC2(e.Region), SSM: e.SSM(e.Region)}.Run)
+func CheckInstance(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.CheckInstance{Store: e.Store(), EC2: e.EC2(e.Region), SSM: e.SSM(e.Region)}.Run)
 }
 
 // Seal makes the function of stage.Seal.
-func Seal(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.Seal{Store: e.Store(), EC2: e.EC2(e.Region), SSM: e.SSM(e.Region)}.Run)
+func Seal(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.Seal{Store: e.Store(), EC2: e.EC2(e.Region), SSM: e.SSM(e.Region)}.Run)
 }
 
 // CreateImage makes the function of stage.CreateImage.
-func CreateImage(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.CreateImage{Store: e.Store(), EC2: e.EC2(e.Region)}.Run)
+func CreateImage(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.CreateImage{Store: e.Store(), EC2: e.EC2(e.Region)}.Run)
 }
 
 // CheckImage makes the function of stage.CheckImage.
-func CheckImage(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.CheckImage{Store: e.Store(), EC2: e.EC2(e.Region)}.Run)
+func CheckImage(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.CheckImage{Store: e.Store(), EC2: e.EC2(e.Region)}.Run)
 }
 
 // RunCompliance makes the function of stage.RunCompliance.
-func RunCompliance(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.RunCompliance{
+func RunCompliance(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.RunCompliance{
 		Settings: e.Settings, Store: e.PresigningStore(), SSM: e.SSM(e.Region), UserData: e.UserData(),
 	}.Run)
 }
 
 // CheckCompliance makes the function of stage.CheckCompliance.
-func CheckCompliance(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.CheckCompliance{Settings: e.Settings, Store: e.Store(), SSM: e.SSM(e.Region)}.Run)
+func CheckCompliance(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.CheckCompliance{Settings: e.Settings, Store: e.Store(), SSM: e.SSM(e.Region)}.Run)
 }
 
 // Distribute makes the function of stage.Distribute.
-func Distribute(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.Distribute{
+func Distribute(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.Distribute{
 		Settings: e.Settings, Store: e.Store(),
 		EC2: func(region string) stage.CopyEC2 { return e.EC2(region) },
 	}.Run)
 }
 
 // CheckDistribution makes the function of stage.CheckDistribution.
-func CheckDistribution(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.CheckDistribution{
+func CheckDistribution(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.CheckDistribution{
 		Store: e.Store(),
 		EC2:   func(region string) stage.ShareEC2 { return e.EC2(region) },
 	}.Run)
 }
 
 // Publish makes the function of stage.Publish.
-func Publish(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.Publish{
+func Publish(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.Publish{
 		Store: e.Store(),
 		EC2:   func(region string) stage.PublishEC2 { return e.EC2(region) },
 		SSM:   pointers(e),
@@ -123,19 +123,19 @@ func Publish(e lambdaentry.Environment) lambdaentry.Handler {
 }
 
 // pointers are the parameters of accounts.
-func pointers(e lambdaentry.Environment) func(account, region string) distribution.ParameterAPI {
+func pointers(e lambdafn.Environment) func(account, region string) distribution.ParameterAPI {
 	in := e.Targets()
 	return func(account, region string) distribution.ParameterAPI { return in(account, region) }
 }
 
-func pointerReader(e lambdaentry.Environment) func(account, region string) distribution.ParameterReader {
+func pointerReader(e lambdafn.Environment) func(account, region string) distribution.ParameterReader {
 	in := e.Targets()
 	return func(account, region string) distribution.ParameterReader { return in(account, region) }
 }
 
 // Retire makes the function of stage.Retire.
-func Retire(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.Retire{
+func Retire(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.Retire{
 		Store: e.Store(),
 		EC2:   func(region string) stage.RetireEC2 { return e.EC2(region) },
 		SSM:   pointerReader(e),
@@ -143,8 +143,8 @@ func Retire(e lambdaentry.Environment) lambdaentry.Handler {
 }
 
 // Cleanup makes the function of stage.Cleanup.
-func Cleanup(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.Cleanup{
+func Cleanup(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.Cleanup{
 		Settings: e.Settings, Store: e.Store(),
 		EC2: func(region string) stage.CleanupEC2 { return e.EC2(region) },
 		SSM: pointers(e),
@@ -152,26 +152,26 @@ func Cleanup(e lambdaentry.Environment) lambdaentry.Handler {
 }
 
 // Notify makes the function of stage.Notify.
-func Notify(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.Notify{
+func Notify(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.Notify{
 		Settings: e.Settings, Store: e.Store(),
 		SNS: sns.NewFromConfig(e.AWS), Events: eventbridge.NewFromConfig(e.AWS), Metrics: e.Output,
 	}.Run)
 }
 
 // StartBuilds makes the function of stage.StartBuilds.
-func StartBuilds(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(stage.StartBuilds{
+func StartBuilds(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.StartBuilds{
 		Resolve: resolve(e), Executions: sfn.NewFromConfig(e.AWS), SNS: sns.NewFromConfig(e.AWS), Policy: policy(e),
 	}.Run)
 }
 
 // WatchSources makes the function of stage.WatchSources.
-func WatchSources(e lambdaentry.Environment) lambdaentry.Handler {
-	return lambdaentry.Adapt(watch(e).Run)
+func WatchSources(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(watch(e).Run)
 }
 
-func watch(e lambdaentry.Environment) stage.WatchSources {
+func watch(e lambdafn.Environment) stage.WatchSources {
 	return stage.WatchSources{
 		Settings: e.Settings, Store: e.Store(), SSM: e.SSM(e.Region), Events: eventbridge.NewFromConfig(e.AWS), UserData: e.UserData(),
 		Policy: policy(e),
@@ -179,7 +179,7 @@ func watch(e lambdaentry.Environment) stage.WatchSources {
 }
 
 // policy is that of every deployment, with what this one has chosen.
-func policy(e lambdaentry.Environment) trigger.Policy {
+func policy(e lambdafn.Environment) trigger.Policy {
 	p := trigger.DefaultPolicy()
 	if e.FindingHours > 0 {
 		p.FindingLimit = time.Duration(e.FindingHours) * time.Hour
@@ -191,13 +191,13 @@ func policy(e lambdaentry.Environment) trigger.Policy {
 const certificateTimeout = 10 * time.Second
 
 // ReleaseAnnounced makes the function of stage.ReleaseAnnounced.
-func ReleaseAnnounced(e lambdaentry.Environment) lambdaentry.Handler {
+func ReleaseAnnounced(e lambdafn.Environment) lambdafn.Handler {
 	client := &http.Client{
 		Timeout: certificateTimeout,
 		// A redirect would lead away from the address that was checked.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return lambdaentry.Adapt(stage.ReleaseAnnounced{
+	return lambdafn.Adapt(stage.ReleaseAnnounced{
 		Settings: e.Settings, Store: e.Store(), Watch: watch(e), Endpoint: e.Endpoint, Certificate: stage.FetchCertificate(client),
 	}.Run)
 }

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
 // Default is the ID of AWS's commercial partition.
@@ -169,7 +169,7 @@ func Check(region string) (verdict Verdict, message, allowed string) {
 		return Plausible, fmt.Sprintf("region %s is not known to this version of ami-factory: it is taken for a newer one", region), allowed
 	}
 	message = fmt.Sprintf("there is no region %q", region)
-	if found := report.Nearest(region, Regions()); found != "" {
+	if found := problem.Nearest(region, Regions()); found != "" {
 		message += fmt.Sprintf("; did you mean %q?", found)
 	}
 	return Nowhere, message, allowed
@@ -188,7 +188,7 @@ func nearest(region string) []string {
 	}
 	var out []string
 	for len(out) < most {
-		found := report.Nearest(region, left)
+		found := problem.Nearest(region, left)
 		if found == "" {
 			break
 		}

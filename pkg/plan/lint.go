@@ -7,21 +7,21 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 )
 
 // Lint checks recipes by name, all of them when none is named, with everything
 // they use and what the deployment gives them, and without a network. An unknown
 // name is an error in whose chain is recipe.ErrUnknown.
-func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string) (report.Problems, error) {
+func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string) (problem.List, error) {
 	if len(names) == 0 {
 		var err error
 		if names, err = recipe.Names(fsys); err != nil {
 			return nil, err
 		}
 	}
-	var out report.Problems
+	var out problem.List
 	for _, name := range names {
 		r, problems, err := recipe.Load(fsys, name, recipe.Options{Now: now})
 		if err != nil {
@@ -40,7 +40,7 @@ func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string
 }
 
 // LintFile checks a recipe that is not, or not yet, among those of fsys.
-func LintFile(file string, data []byte, fsys fs.FS, given component.Deployment, now time.Time) (report.Problems, error) {
+func LintFile(file string, data []byte, fsys fs.FS, given component.Deployment, now time.Time) (problem.List, error) {
 	r, problems := recipe.Parse(file, data, recipe.Options{Now: now})
 	more, err := Check(r, fsys, given, now)
 	problems = append(problems, more...)
@@ -54,7 +54,7 @@ func LintFile(file string, data []byte, fsys fs.FS, given component.Deployment, 
 // parameters, checks, and the size of what is told to the builder), where it is
 // below the deployment's baseline, and which of its pointers are another
 // recipe's. Problems of the latter two kinds have the rule baseline.Rule.
-func Check(r *recipe.Recipe, fsys fs.FS, given component.Deployment, now time.Time) (report.Problems, error) {
+func Check(r *recipe.Recipe, fsys fs.FS, given component.Deployment, now time.Time) (problem.List, error) {
 	a, problems, err := assemble(r, fsys, given)
 	if err != nil {
 		return problems, err

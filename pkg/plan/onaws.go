@@ -4,8 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 )
 
 // SSMAgent is the component that installs the SSM agent.
@@ -14,7 +14,7 @@ const SSMAgent = "ssm-agent"
 // OnAWS finds what keeps a recipe from being built on AWS, and does no harm in a
 // rehearsal: the factory reaches instances by SSM only, so a builder without the
 // agent would run until its time-out.
-func OnAWS(r *recipe.Recipe) report.Problems {
+func OnAWS(r *recipe.Recipe) problem.List {
 	if r.Family == "" || !r.Valid("components") {
 		return nil // the recipe's own checks report it
 	}
@@ -25,7 +25,7 @@ func OnAWS(r *recipe.Recipe) report.Problems {
 	if why == "" {
 		return nil
 	}
-	return report.Problems{r.Problem("components", "the component "+SSMAgent+", or rehearsalOnly: true for a recipe that is never built on AWS",
+	return problem.List{r.Problem("components", "the component "+SSMAgent+", or rehearsalOnly: true for a recipe that is never built on AWS",
 		"%s, and the recipe does not list the component %s: on AWS the factory could not reach the builder", why, SSMAgent)}
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 	"github.com/ami-factory/ami-factory/pkg/userdata"
 )
 
@@ -70,7 +70,7 @@ type Input struct {
 }
 
 // Build makes the plan and the bundle that goes with it. A recipe that cannot
-// be built is a RecipeInvalid failure with a *report.InvalidError as its cause;
+// be built is a RecipeInvalid failure with a *problem.InvalidError as its cause;
 // a source of another owner is SourceOwnerMismatch.
 func Build(in Input) (*BuildPlan, []byte, error) {
 	if err := checkSource(in.Recipe, in.Source); err != nil {
@@ -164,16 +164,16 @@ func (a assembly) spec(r *recipe.Recipe, release userdata.Release) userdata.Spec
 
 // assemble does everything that needs no network and collects all problems. As
 // long as there are errors in the components' use, nothing is packed.
-func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembly, report.Problems, error) {
+func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembly, problem.List, error) {
 	var a assembly
-	var problems report.Problems
+	var problems problem.List
 	var err error
 	if a.selected, problems, err = component.Select(fsys, r, given); err != nil || problems.HasErrors() {
 		return a, problems, err
 	}
 	if names := component.NeverRun(a.selected); len(names) > 0 {
 		warning := r.Problem("family", "", "never run on a guest of %s: %s; a bake is the first to show whether they work there", r.Family, strings.Join(names, ", "))
-		warning.Severity = report.Warning
+		warning.Severity = problem.Warning
 		problems = append(problems, warning)
 	}
 	if len(a.selected) == 0 && !r.Valid("components") {

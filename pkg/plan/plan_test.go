@@ -25,8 +25,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -225,7 +225,7 @@ func TestLintFindsTheProblemsOfRecipesAndComponentsTogether(t *testing.T) {
 
 	problems, err = plan.LintFile("elsewhere/broken.yaml", fsys["recipes/broken.yaml"].Data, fsys, nil, now)
 	require.NoError(t, err)
-	assert.Equal(t, 3, problems.Count(report.Error))
+	assert.Equal(t, 3, problems.Count(problem.Error))
 	assert.Equal(t, "elsewhere/broken.yaml", problems[0].File)
 }
 
@@ -260,13 +260,13 @@ func TestARecipeWhoseBuilderCouldNotBeReachedOnAWSIsAnError(t *testing.T) {
 				"pointers: {parameters: [/ami-factory/x-y/latest]}\ncomponents:\n  - name: web\n  - name: base\n" + tc.add
 			problems, err := plan.LintFile("x-y.yaml", []byte(text), fsys, nil, now)
 			require.NoError(t, err)
-			found := slices.DeleteFunc(problems, func(p report.Problem) bool { return !strings.Contains(p.Message, message) })
+			found := slices.DeleteFunc(problems, func(p problem.Problem) bool { return !strings.Contains(p.Message, message) })
 			if tc.want == "" {
 				assert.Empty(t, found)
 				return
 			}
 			require.Len(t, found, 1)
-			assert.Equal(t, report.Error, found[0].Severity)
+			assert.Equal(t, problem.Error, found[0].Severity)
 			assert.Contains(t, found[0].Message, tc.want)
 			assert.Equal(t, 10, found[0].Line, "it points to the list of components")
 		})
@@ -313,7 +313,7 @@ func TestEverythingOfTheProjectIsClean(t *testing.T) {
 	require.NoError(t, err)
 	var warned []string
 	for _, p := range problems {
-		assert.Equal(t, report.Warning, p.Severity, p.Message)
+		assert.Equal(t, problem.Warning, p.Severity, p.Message)
 		assert.Contains(t, p.Message, "never run on a guest of ")
 		warned = append(warned, p.File)
 	}
@@ -337,7 +337,7 @@ func TestWhatWasNeverRunOnAGuestIsAWarningAndPartOfThePlan(t *testing.T) {
 			require.NoError(t, err)
 			var said []string
 			for _, p := range problems {
-				if p.Severity == report.Warning && strings.HasPrefix(p.Message, "never run on a guest of debian-12: web;") {
+				if p.Severity == problem.Warning && strings.HasPrefix(p.Message, "never run on a guest of debian-12: web;") {
 					said = append(said, "web")
 				}
 			}
@@ -576,7 +576,7 @@ func TestOneSlipIsOneError(t *testing.T) {
 			lines[n.Line-1] = line[:n.Column-1] + value + line[n.Column-1+length:]
 			problems, err := plan.LintFile("recipes/debian-12-docker.yaml", []byte(strings.Join(lines, "\n")), userdata.FS, nil, now)
 			require.NoError(t, err)
-			assert.LessOrEqual(t, problems.Count(report.Error), 1, "%s\n%v", lines[n.Line-1], problems)
+			assert.LessOrEqual(t, problems.Count(problem.Error), 1, "%s\n%v", lines[n.Line-1], problems)
 		}
 	}
 	for sentence, broken := range map[string]string{

@@ -9,7 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
 // checker holds the rules that no tag can express: those between fields, and
@@ -18,7 +18,7 @@ import (
 type checker struct {
 	recipe   *Recipe
 	now      time.Time
-	problems report.Problems
+	problems problem.List
 }
 
 func (c *checker) fail(at, allowed, format string, args ...any) {
@@ -27,7 +27,7 @@ func (c *checker) fail(at, allowed, format string, args ...any) {
 
 func (c *checker) warn(at, allowed, format string, args ...any) {
 	p := c.recipe.Problem(at, allowed, format, args...)
-	p.Severity = report.Warning
+	p.Severity = problem.Warning
 	c.problems = append(c.problems, p)
 }
 

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
-	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/problem"
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
 // Dir is where recipes are, below the root of the user data.
@@ -28,7 +28,7 @@ var ErrUnknown = errors.New("unknown recipe")
 // Parse reads a recipe strictly, applies the defaults and checks everything
 // that needs no other file. The recipe is never nil; with errors among the
 // problems it must not be built.
-func Parse(file string, data []byte, opts Options) (*Recipe, report.Problems) {
+func Parse(file string, data []byte, opts Options) (*Recipe, problem.List) {
 	r := &Recipe{}
 	doc, problems := strictyaml.Decode(file, data, r)
 	r.doc = doc
@@ -40,14 +40,14 @@ func Parse(file string, data []byte, opts Options) (*Recipe, report.Problems) {
 
 // Load parses recipes/<name>.yaml. An unknown name is an error that lists the
 // recipes there are; what is wrong inside the file is in the problems.
-func Load(fsys fs.FS, name string, opts Options) (*Recipe, report.Problems, error) {
+func Load(fsys fs.FS, name string, opts Options) (*Recipe, problem.List, error) {
 	names, err := Names(fsys)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !slices.Contains(names, name) {
 		hint := ""
-		if near := report.Nearest(name, names); near != "" {
+		if near := problem.Nearest(name, names); near != "" {
 			hint = fmt.Sprintf("; did you mean %q?", near)
 		}
 		return nil, nil, fmt.Errorf("%w %q%s (there are: %s)", ErrUnknown, name, hint, orNone(names))
@@ -104,10 +104,10 @@ func orNone(names []string) string {
 
 // Problem is an error about the value at a path such as components[1].name,
 // with its position in the file that the recipe was parsed from.
-func (r *Recipe) Problem(at, allowed, format string, args ...any) report.Problem {
+func (r *Recipe) Problem(at, allowed, format string, args ...any) problem.Problem {
 	if r.doc == nil {
-		return report.Problem{
-			Severity: report.Error,
+		return problem.Problem{
+			Severity: problem.Error,
 			File:     path.Join(Dir, r.Name+".yaml"),
 			Message:  fmt.Sprintf(format, args...),
 			Allowed:  allowed,

@@ -2,7 +2,7 @@
 // each. Parsing is strict and collects every problem with its position.
 package recipe
 
-import "github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+import "github.com/ami-factory/ami-factory/pkg/strictyaml"
 
 // Recipe describes one golden image: what it is built from, what goes in, what
 // it must prove, and where it goes.

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 )
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -24,7 +24,7 @@ func good(t *testing.T) string {
 	return string(data)
 }
 
-func parse(text string) (*recipe.Recipe, report.Problems) {
+func parse(text string) (*recipe.Recipe, problem.List) {
 	return recipe.Parse("recipes/debian-12-docker.yaml", []byte(text), recipe.Options{Now: now})
 }
 
@@ -88,7 +88,7 @@ func TestRegionsOfEveryPartition(t *testing.T) {
 
 	_, problems = parse(replace("eu-west-1", "eu-central-9"))
 	require.Len(t, problems, 1)
-	assert.Equal(t, report.Warning, problems[0].Severity, "a region may be newer than the data")
+	assert.Equal(t, problem.Warning, problems[0].Severity, "a region may be newer than the data")
 	assert.Contains(t, problems[0].String(), "region eu-central-9 is not known to this version of ami-factory")
 	assert.Contains(t, problems[0].Allowed, "eu-central-1")
 }

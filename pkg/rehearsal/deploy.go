@@ -24,7 +24,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/functions"
-	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
@@ -192,7 +192,7 @@ func keyPolicy(account string, others []string) (string, error) {
 }
 
 func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]string, error) {
-	var handlers map[string]lambdaentry.Handler
+	var handlers map[string]lambdafn.Handler
 	if f.opts.FunctionsDir == "" {
 		var err error
 		if handlers, err = f.inProcess(env); err != nil {
@@ -219,12 +219,12 @@ func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]str
 }
 
 // inProcess makes the functions' handlers for this process.
-func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handler, error) {
-	handlers := map[string]lambdaentry.Handler{}
+func (f *Factory) inProcess(env map[string]string) (map[string]lambdafn.Handler, error) {
+	handlers := map[string]lambdafn.Handler{}
 	for name, maker := range functions.All() {
 		own := f.environmentOf(workflow.Stage(name), env)
-		cfg, err := lambdaentry.LoadConfig(func(name string) string {
-			if name == lambdaentry.EnvRegion {
+		cfg, err := lambdafn.LoadConfig(func(name string) string {
+			if name == lambdafn.EnvRegion {
 				return f.Cloud.Region()
 			}
 			return own[name]
@@ -233,8 +233,8 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdaentry.Handl
 			return nil, err
 		}
 		awsConfig := f.Cloud.AWSConfigOfRole("", f.roleARN(name), prefix+name)
-		awsConfig.Retryer = lambdaentry.Retryer
-		handlers[name] = maker(lambdaentry.Environment{Config: cfg, AWS: awsConfig, Output: f.Cloud.Lambda.Output(f.functionARN(workflow.Stage(name)))})
+		awsConfig.Retryer = lambdafn.Retryer
+		handlers[name] = maker(lambdafn.Environment{Config: cfg, AWS: awsConfig, Output: f.Cloud.Lambda.Output(f.functionARN(workflow.Stage(name)))})
 	}
 	return handlers, nil
 }

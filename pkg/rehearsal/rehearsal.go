@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
-	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
@@ -321,34 +321,34 @@ func (f *Factory) Close(ctx context.Context) error {
 func (f *Factory) environmentOf(s workflow.Stage, all map[string]string) map[string]string {
 	env := maps.Clone(all)
 	if role := workflow.TargetRoleOf(s); role != "" && len(f.targetAccounts()) > 0 {
-		env[lambdaentry.EnvTargetRole] = workflow.TargetRoleARN("aws", "*", role)
-		env[lambdaentry.EnvTargetExternal] = externalID
+		env[lambdafn.EnvTargetRole] = workflow.TargetRoleARN("aws", "*", role)
+		env[lambdafn.EnvTargetExternal] = externalID
 	}
 	return env
 }
 
 func (f *Factory) environment(engine program.Engine, topic string) map[string]string {
 	env := map[string]string{
-		lambdaentry.EnvBucket:          f.Bucket,
-		lambdaentry.EnvTopic:           topic,
-		lambdaentry.EnvInstanceProfile: builderProfile,
-		lambdaentry.EnvVersion:         f.opts.Version,
-		lambdaentry.EnvEngines:         f.engines(engine),
-		lambdaentry.EnvGuests:          f.Guests,
-		lambdaentry.EnvGuestEndpoint:   "http://" + guestHost,
-		lambdaentry.EnvEndpoint:        f.URL,
-		lambdaentry.EnvStateMachine:    f.StateMachine,
-		lambdaentry.EnvEventBus:        workflow.FactoryBusName,
-		lambdaentry.EnvTopics:          strings.Join(workflow.AnnouncementTopics(), ","),
-		lambdaentry.EnvOnDemand:        strconv.FormatBool(f.opts.OnDemandFindings),
-		lambdaentry.EnvProducts:        strings.Join(f.opts.FindingProducts, ","),
+		lambdafn.EnvBucket:          f.Bucket,
+		lambdafn.EnvTopic:           topic,
+		lambdafn.EnvInstanceProfile: builderProfile,
+		lambdafn.EnvVersion:         f.opts.Version,
+		lambdafn.EnvEngines:         f.engines(engine),
+		lambdafn.EnvGuests:          f.Guests,
+		lambdafn.EnvGuestEndpoint:   "http://" + guestHost,
+		lambdafn.EnvEndpoint:        f.URL,
+		lambdafn.EnvStateMachine:    f.StateMachine,
+		lambdafn.EnvEventBus:        workflow.FactoryBusName,
+		lambdafn.EnvTopics:          strings.Join(workflow.AnnouncementTopics(), ","),
+		lambdafn.EnvOnDemand:        strconv.FormatBool(f.opts.OnDemandFindings),
+		lambdafn.EnvProducts:        strings.Join(f.opts.FindingProducts, ","),
 	}
 	if len(f.opts.Parameters) > 0 {
 		raw, _ := json.Marshal(f.opts.Parameters) // maps of strings marshal
-		env[lambdaentry.EnvParameters] = string(raw)
+		env[lambdafn.EnvParameters] = string(raw)
 	}
 	if f.opts.UserDataDir != "" {
-		env[lambdaentry.EnvUserDataDir] = f.opts.UserDataDir
+		env[lambdafn.EnvUserDataDir] = f.opts.UserDataDir
 	}
 	return env
 }

@@ -11,8 +11,8 @@ import (
 	_ "time/tzdata" // the same zones are known wherever a spec is checked
 
 	"github.com/ami-factory/ami-factory/pkg/partition"
-	"github.com/ami-factory/ami-factory/pkg/report"
-	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/problem"
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
 // checker holds the rules that no tag can express: those between fields, those
@@ -22,7 +22,7 @@ type checker struct {
 	spec     *Spec
 	image    image
 	accounts accounts
-	problems report.Problems
+	problems problem.List
 }
 
 func (c *checker) fail(at, allowed, format string, args ...any) {
@@ -31,7 +31,7 @@ func (c *checker) fail(at, allowed, format string, args ...any) {
 
 func (c *checker) warn(at, allowed, format string, args ...any) {
 	p := c.spec.Problem(at, allowed, format, args...)
-	p.Severity = report.Warning
+	p.Severity = problem.Warning
 	c.problems = append(c.problems, p)
 }
 

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
 // closed are folders where no file of a spec may be, and what to use instead.

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
 // rootLike are groups whose members are as good as root.

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
 func TestAccountsThatTheImageHasAreRefused(t *testing.T) {
@@ -85,7 +85,7 @@ func TestSysctlsThatNoKernelTakesAreRefused(t *testing.T) {
 	}
 	_, problems := parse(t, head+"kernel: {sysctl: {net.quux.frobnicate: 1}}\n")
 	require.Len(t, problems, 1)
-	assert.Equal(t, report.Warning, problems[0].Severity)
+	assert.Equal(t, problem.Warning, problems[0].Severity)
 }
 
 func TestASysctlOfAModuleThatIsBlockedIsRefused(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/report"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 	"github.com/ami-factory/ami-factory/userdata"
 )
@@ -37,11 +37,11 @@ func TestASpecIsCheckedForItsImage(t *testing.T) {
 	container := "containers: [{name: web, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "'}]\n"
 	xfs := "mounts: {volumes: [{volumeId: vol-0123456789abcdef0, fileSystem: xfs, mountPoint: /data}]}\n"
 	forward := "kernel: {sysctl: {net.ipv4.ip_forward: 1}}\n"
-	const errors, warnings, nothing = report.Error, report.Warning, report.Severity("")
+	const errors, warnings, nothing = problem.Error, problem.Warning, problem.Severity("")
 	for sentence, tc := range map[string]struct {
 		image    string // components; empty where the image is not known
 		text     string
-		severity report.Severity
+		severity problem.Severity
 		says     string
 	}{
 		"forwarding, on an image that is not known":       {"", forward, warnings, "in images of variant base, where 1 would hold until the next boot only"},

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
 // kubeletLabels are the labels below kubernetes.io and k8s.io that a kubelet may
@@ -33,7 +33,7 @@ func (c *checker) kubeletLabel(at, key string) {
 		return
 	}
 	allowed := "a domain of your own, such as example.com/NAME; node.kubernetes.io/NAME; kubelet.kubernetes.io/NAME; " + strings.Join(kubeletLabels, ", ")
-	if near := report.Nearest(key, kubeletLabels); near != "" {
+	if near := problem.Nearest(key, kubeletLabels); near != "" {
 		allowed = near + "; " + allowed
 	}
 	c.keyFail(at, allowed, "the kubelet refuses label %s and does not start: a node may not give itself this label of %s (admission plugin NodeRestriction)", key, namespace)

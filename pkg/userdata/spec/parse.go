@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
-	"github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/problem"
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
 // Defaults of what a spec may leave out.
@@ -28,7 +28,7 @@ const (
 // An image, where it is not nil, is the one that the spec is for: the spec is
 // checked against that image's components and their parameters, instead of
 // against what any image may have.
-func Parse(file string, data []byte, userdata fs.FS, of *Image) (*Spec, report.Problems, error) {
+func Parse(file string, data []byte, userdata fs.FS, of *Image) (*Spec, problem.List, error) {
 	s := &Spec{}
 	doc, problems := strictyaml.Decode(file, data, s)
 	s.doc = doc
@@ -46,7 +46,7 @@ func Parse(file string, data []byte, userdata fs.FS, of *Image) (*Spec, report.P
 }
 
 // Problem is an error about the value at a path such as users[0].name.
-func (s *Spec) Problem(at, allowed, format string, args ...any) report.Problem {
+func (s *Spec) Problem(at, allowed, format string, args ...any) problem.Problem {
 	return s.doc.Problem(at, allowed, format, args...)
 }
 

@@ -4,7 +4,7 @@
 // image forbids included.
 package spec
 
-import "github.com/ami-factory/ami-factory/pkg/report/strictyaml"
+import "github.com/ami-factory/ami-factory/pkg/strictyaml"
 
 // Spec is what one kind of instance is told at its first boot.
 type Spec struct {

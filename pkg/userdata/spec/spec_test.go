@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 	"github.com/ami-factory/ami-factory/userdata"
 )
@@ -23,7 +23,7 @@ func example(t *testing.T, name string) string {
 	return string(data)
 }
 
-func parse(t *testing.T, text string) (*spec.Spec, report.Problems) {
+func parse(t *testing.T, text string) (*spec.Spec, problem.List) {
 	t.Helper()
 	s, problems, err := spec.Parse("web.yaml", []byte(text), userdata.FS, nil)
 	require.NoError(t, err)
@@ -59,7 +59,7 @@ func TestDefaults(t *testing.T) {
 type what struct{ at, message string }
 
 // found compares problems with those that are wanted, and no others.
-func found(t *testing.T, text string, problems report.Problems, want []what) {
+func found(t *testing.T, text string, problems problem.List, want []what) {
 	t.Helper()
 	var got []string
 	for _, p := range problems {

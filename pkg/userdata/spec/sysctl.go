@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
 //go:embed sysctl.txt
@@ -110,7 +110,7 @@ func lastPart(name string) string { return name[strings.LastIndex(name, ".")+1:]
 // is not in the table.
 func meant(table []sysctl, name string) string {
 	candidates := names(table, func(s sysctl) string { return s.name })
-	if near := report.Nearest(name, candidates); near != "" && report.Nearest(lastPart(name), []string{lastPart(near)}) != "" {
+	if near := problem.Nearest(name, candidates); near != "" && problem.Nearest(lastPart(name), []string{lastPart(near)}) != "" {
 		return near
 	}
 	var elsewhere []string
@@ -131,7 +131,7 @@ func (c *checker) knownSysctl(table []sysctl, at, name, value string) {
 			return
 		}
 		p := c.spec.doc.KeyProblem(at, "a name that is in /proc/sys of the image's kernel", "sysctl %s is not known here: where the image's kernel has none of this name, the first boot fails", name)
-		p.Severity = report.Warning
+		p.Severity = problem.Warning
 		c.problems = append(c.problems, p)
 		return
 	}

@@ -1,6 +1,6 @@
 package spec
 
-import "github.com/ami-factory/ami-factory/pkg/report"
+import "github.com/ami-factory/ami-factory/pkg/problem"
 
 // Formats that a spec can be rendered in.
 const (
@@ -10,8 +10,8 @@ const (
 
 // Unfit lists what the spec asks for that a format cannot do, so that nothing
 // is dropped in silence.
-func (s *Spec) Unfit(format string) report.Problems {
-	var problems report.Problems
+func (s *Spec) Unfit(format string) problem.List {
+	var problems problem.List
 	// refuse has the problem at the key, because the value may be long.
 	refuse := func(at, allowed, why string) {
 		if s.Has(at) {

@@ -11,16 +11,16 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
 // Decode reads one YAML document into the struct that out points to. What is
 // wrong is left at its zero value. The Document is never nil.
-func Decode(file string, data []byte, out any) (*Document, report.Problems) {
+func Decode(file string, data []byte, out any) (*Document, problem.List) {
 	doc := newDocument(file, data)
 	var root yaml.Node
 	if err := yaml.Load(data, &root); err != nil {
-		return doc, report.Problems{doc.syntax(data, err)}
+		return doc, problem.List{doc.syntax(data, err)}
 	}
 	node := &root
 	if node.Kind == yaml.DocumentNode && len(node.Content) == 1 {
@@ -32,7 +32,7 @@ func Decode(file string, data []byte, out any) (*Document, report.Problems) {
 }
 
 // syntax turns the YAML library's error into a problem with a position.
-func (d *Document) syntax(data []byte, err error) report.Problem {
+func (d *Document) syntax(data []byte, err error) problem.Problem {
 	if len(strings.TrimSpace(string(data))) == 0 {
 		return d.at(position{1, 1}, "", "the file is empty")
 	}
@@ -79,7 +79,7 @@ func (d *Document) tabAt(line, column int, message string) (position, bool) {
 
 type decoder struct {
 	doc      *Document
-	problems report.Problems
+	problems problem.List
 }
 
 func (d *decoder) fail(n *yaml.Node, allowed, format string, args ...any) {
@@ -151,7 +151,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 
 // missing points at the key whose mapping lacks something, since the mapping's
 // own position is that of its first key.
-func (d *decoder) missing(n *yaml.Node, path, key string, r rules) report.Problem {
+func (d *decoder) missing(n *yaml.Node, path, key string, r rules) problem.Problem {
 	at := position{n.Line, n.Column}
 	if p, ok := d.doc.keys[path]; ok && path != "" {
 		at = p
@@ -164,7 +164,7 @@ func (d *decoder) unknown(keyNode *yaml.Node, key, path string, known []string) 
 	if path != "" {
 		message += " in " + path
 	}
-	if near := report.Nearest(key, known); near != "" {
+	if near := problem.Nearest(key, known); near != "" {
 		message += fmt.Sprintf("; did you mean %q?", near)
 	}
 	d.fail(keyNode, strings.Join(known, ", "), "%s", message)
@@ -291,7 +291,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, r rules) {
 	switch v.Kind() {
 	case reflect.String:
 		if tag != "!!str" && tag != "!!timestamp" {
-			d.fail(n, r.allowed(), "%s must be text, not %s; put it in quotes: %q", name(path), describe(n), report.Cut(n.Value))
+			d.fail(n, r.allowed(), "%s must be text, not %s; put it in quotes: %q", name(path), describe(n), problem.Cut(n.Value))
 			return
 		}
 		v.SetString(n.Value)
@@ -326,8 +326,8 @@ func (d *decoder) checkText(n *yaml.Node, path string, r rules) {
 	length := len([]rune(n.Value))
 	switch {
 	case len(r.enum) > 0 && !slices.Contains(r.enum, n.Value):
-		message := fmt.Sprintf("%s: %q is not known", name(path), report.Cut(n.Value))
-		if near := report.Nearest(n.Value, r.enum); near != "" {
+		message := fmt.Sprintf("%s: %q is not known", name(path), problem.Cut(n.Value))
+		if near := problem.Nearest(n.Value, r.enum); near != "" {
 			message += fmt.Sprintf("; did you mean %q?", near)
 		}
 		d.fail(n, r.allowed(), "%s", message)
@@ -338,7 +338,7 @@ func (d *decoder) checkText(n *yaml.Node, path string, r rules) {
 	case r.maxLength > 0 && length > r.maxLength:
 		d.fail(n, r.allowed(), "%s is too long: %d characters", name(path), length)
 	case r.pattern != nil && !r.pattern.MatchString(n.Value):
-		d.fail(n, r.patternHint(), "%s: %q does not have the form it must have", name(path), report.Cut(n.Value))
+		d.fail(n, r.patternHint(), "%s: %q does not have the form it must have", name(path), problem.Cut(n.Value))
 	}
 }
 
@@ -373,10 +373,10 @@ func describe(n *yaml.Node) string {
 	case "!!null":
 		return "empty"
 	case "!!int", "!!float":
-		return "the number " + report.Cut(n.Value)
+		return "the number " + problem.Cut(n.Value)
 	case "!!bool":
 		return "the boolean " + n.Value
 	default:
-		return strconv.Quote(report.Cut(n.Value))
+		return strconv.Quote(problem.Cut(n.Value))
 	}
 }

@@ -1,7 +1,7 @@
-// Package report holds problems found in files that people write: what is
+// Package problem holds problems found in files that people write: what is
 // wrong, exactly where, and what is allowed instead. Every check collects all
 // of its problems; nothing is started while one of them is an error.
-package report
+package problem
 
 import (
 	"cmp"
@@ -51,12 +51,12 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Problems is what a check found.
-type Problems []Problem
+// List is what a check found.
+type List []Problem
 
 // Sort orders by file, line, column, severity and message, and drops exact
 // duplicates.
-func (ps Problems) Sort() Problems {
+func (ps List) Sort() List {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(
 			cmp.Compare(a.File, b.File),
@@ -70,7 +70,7 @@ func (ps Problems) Sort() Problems {
 }
 
 // Count returns how many problems have the severity.
-func (ps Problems) Count(s Severity) int {
+func (ps List) Count(s Severity) int {
 	n := 0
 	for _, p := range ps {
 		if p.Severity == s {
@@ -81,15 +81,15 @@ func (ps Problems) Count(s Severity) int {
 }
 
 // HasErrors says whether anything stops a build.
-func (ps Problems) HasErrors() bool { return ps.Count(Error) > 0 }
+func (ps List) HasErrors() bool { return ps.Count(Error) > 0 }
 
 // Breaks says whether there is an error that the rule sets.
-func (ps Problems) Breaks(rule string) bool {
+func (ps List) Breaks(rule string) bool {
 	return slices.ContainsFunc(ps, func(p Problem) bool { return p.Severity == Error && p.Rule == rule })
 }
 
 // Err returns nil without errors, else an *InvalidError with all problems.
-func (ps Problems) Err() error {
+func (ps List) Err() error {
 	if !ps.HasErrors() {
 		return nil
 	}
@@ -98,7 +98,7 @@ func (ps Problems) Err() error {
 
 // InvalidError is a set of problems as a Go error.
 type InvalidError struct {
-	Problems Problems
+	Problems List
 }
 
 // Error lists the errors, one on a line, without source lines.
@@ -114,7 +114,7 @@ func (e *InvalidError) Error() string {
 
 // Print writes the problems in order, each with its source line and a caret
 // under the column, followed by a count. Without problems it writes nothing.
-func (ps Problems) Print(w io.Writer) error {
+func (ps List) Print(w io.Writer) error {
 	sorted := slices.Clone(ps).Sort()
 	var b strings.Builder
 	for _, p := range sorted {
@@ -132,18 +132,18 @@ func (ps Problems) Print(w io.Writer) error {
 }
 
 // WriteJSON writes {"errors":n,"warnings":n,"problems":[…]}, sorted.
-func (ps Problems) WriteJSON(w io.Writer) error {
+func (ps List) WriteJSON(w io.Writer) error {
 	sorted := slices.Clone(ps).Sort()
 	if sorted == nil {
-		sorted = Problems{}
+		sorted = List{}
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(struct {
-		Errors   int      `json:"errors"`
-		Warnings int      `json:"warnings"`
-		Problems Problems `json:"problems"`
+		Errors   int  `json:"errors"`
+		Warnings int  `json:"warnings"`
+		Problems List `json:"problems"`
 	}{sorted.Count(Error), sorted.Count(Warning), sorted})
 }
 

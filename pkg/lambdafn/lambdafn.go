@@ -1,7 +1,7 @@
-// Package lambdaentry is what stands between AWS Lambda and a stage:
+// Package lambdafn is what stands between AWS Lambda and a stage:
 // configuration, clients, logging, and the translation of errors into names
 // that the state machine's Retry and Catch clauses match.
-package lambdaentry
+package lambdafn
 
 import (
 	"bytes"

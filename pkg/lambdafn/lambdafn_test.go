@@ -1,4 +1,4 @@
-package lambdaentry_test
+package lambdafn_test
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/failure"
-	"github.com/ami-factory/ami-factory/pkg/lambdaentry"
+	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 )
 
@@ -39,7 +39,7 @@ type output struct {
 
 func call(t *testing.T, run func(context.Context, input) (output, error), payload string) (json.RawMessage, error) {
 	t.Helper()
-	return lambdaentry.Adapt(run)(t.Context(), json.RawMessage(payload))
+	return lambdafn.Adapt(run)(t.Context(), json.RawMessage(payload))
 }
 
 func TestResultIsJSON(t *testing.T) {
@@ -103,7 +103,7 @@ func TestWhateverAMessageQuotesItLeavesTheFunctionReadableAndShort(t *testing.T)
 }
 
 func TestRuntimeKeepsTheName(t *testing.T) {
-	handler := lambda.NewHandler(lambdaentry.Adapt(func(context.Context, input) (output, error) {
+	handler := lambda.NewHandler(lambdafn.Adapt(func(context.Context, input) (output, error) {
 		return output{}, fmt.Errorf("w: %w", failure.New(failure.CapacityUnavailable, "none"))
 	}))
 	_, err := handler.Invoke(t.Context(), []byte(`{}`))
@@ -134,7 +134,7 @@ func TestInputThatIsNotWhatIsDocumentedIsRefused(t *testing.T) {
 }
 
 func TestOnlyWhatPeopleMayWriteIsSaidToBeAllowed(t *testing.T) {
-	handler := lambdaentry.Adapt(func(context.Context, stage.ResolveInput) (output, error) { return output{}, nil })
+	handler := lambdafn.Adapt(func(context.Context, stage.ResolveInput) (output, error) { return output{}, nil })
 	for payload, says := range map[string]string{
 		`{"recip":"r"}`:        `unknown field "recip" (allowed: delaySeconds, force, recipe, source)`,
 		`{"force":"yes"}`:      "force is of type string (allowed: true or false)",
@@ -156,7 +156,7 @@ func TestFieldsOfAnEmbeddedStructAreAllowed(t *testing.T) {
 		job
 		Role string `json:"role,omitempty"`
 	}
-	run := lambdaentry.Adapt(func(_ context.Context, in embedding) (string, error) { return in.Now + in.Role, nil })
+	run := lambdafn.Adapt(func(_ context.Context, in embedding) (string, error) { return in.Now + in.Role, nil })
 	out, err := run(t.Context(), json.RawMessage(`{"now":"n","role":"r"}`))
 	require.NoError(t, err)
 	assert.JSONEq(t, `"nr"`, string(out))
@@ -175,7 +175,7 @@ func TestPanicIsADefectWithItsPlace(t *testing.T) {
 	for _, f := range got.StackTrace {
 		functions = append(functions, filepath.Base(f.Path))
 	}
-	assert.Contains(t, functions, "lambdaentry_test.go")
+	assert.Contains(t, functions, "lambdafn_test.go")
 }
 
 func TestWhatTriggersDecidedIsLogged(t *testing.T) {
@@ -193,7 +193,7 @@ func TestWhatTriggersDecidedIsLogged(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			var buf bytes.Buffer
-			h := lambdaentry.Logged(lambdaentry.Adapt(func(context.Context, map[string]any) (decided, error) { return decided{tc.why}, nil }), &buf)
+			h := lambdafn.Logged(lambdafn.Adapt(func(context.Context, map[string]any) (decided, error) { return decided{tc.why}, nil }), &buf)
 			_, err := h(t.Context(), []byte(tc.payload))
 			require.NoError(t, err)
 			var line map[string]any
@@ -220,7 +220,7 @@ func TestLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var buf bytes.Buffer
-			h := lambdaentry.Logged(lambdaentry.Adapt(func(context.Context, map[string]any) (output, error) { return output{}, c.err }), &buf)
+			h := lambdafn.Logged(lambdafn.Adapt(func(context.Context, map[string]any) (output, error) { return output{}, c.err }), &buf)
 			_, err := h(ctx, payload)
 			assert.Equal(t, c.err != nil, err != nil)
 			var line map[string]any
@@ -251,7 +251,7 @@ func TestConfigNamesAllMissingVariablesAtOnce(t *testing.T) {
 	env := complete()
 	delete(env, "AMI_FACTORY_BUCKET")
 	delete(env, "AMI_FACTORY_CHECK_ENGINES")
-	_, err := lambdaentry.LoadConfig(getenv(env))
+	_, err := lambdafn.LoadConfig(getenv(env))
 	assert.EqualError(t, err, "the function's environment lacks AMI_FACTORY_BUCKET, AMI_FACTORY_CHECK_ENGINES; deploy the function again")
 }
 
@@ -259,7 +259,7 @@ func TestConfig(t *testing.T) {
 	env := complete()
 	env["AMI_FACTORY_SUBNET_IDS"] = "subnet-1, subnet-2,"
 	env["AMI_FACTORY_COMPONENT_PARAMETERS"] = `{"docker":{"logMaxSize":"10m"}}`
-	c, err := lambdaentry.LoadConfig(getenv(env))
+	c, err := lambdafn.LoadConfig(getenv(env))
 	require.NoError(t, err)
 	assert.Equal(t, []string{"subnet-1", "subnet-2"}, c.SubnetIDs)
 	assert.Empty(t, c.SecurityGroupIDs)
@@ -268,37 +268,37 @@ func TestConfig(t *testing.T) {
 	assert.Equal(t, "10m", c.Parameters["docker"]["logMaxSize"])
 
 	env["AMI_FACTORY_COMPONENT_PARAMETERS"] = "logMaxSize=10m"
-	_, err = lambdaentry.LoadConfig(getenv(env))
+	_, err = lambdafn.LoadConfig(getenv(env))
 	assert.ErrorContains(t, err, "AMI_FACTORY_COMPONENT_PARAMETERS: not a JSON object of components")
 }
 
 func TestConfigSaysWhoseFindingsCount(t *testing.T) {
 	env := complete()
-	c, err := lambdaentry.LoadConfig(getenv(env))
+	c, err := lambdafn.LoadConfig(getenv(env))
 	require.NoError(t, err)
 	assert.Zero(t, c.Reporters, "only Amazon Inspector's, unless something says otherwise")
 
 	env["AMI_FACTORY_ON_DEMAND_FINDINGS"], env["AMI_FACTORY_FINDING_PRODUCTS"] = "true", "arn:a, arn:b"
-	c, err = lambdaentry.LoadConfig(getenv(env))
+	c, err = lambdafn.LoadConfig(getenv(env))
 	require.NoError(t, err)
 	assert.True(t, c.Reporters.OnDemand)
 	assert.Equal(t, []string{"arn:a", "arn:b"}, c.Reporters.Products)
 
 	env["AMI_FACTORY_ON_DEMAND_FINDINGS"] = "maybe"
-	_, err = lambdaentry.LoadConfig(getenv(env))
+	_, err = lambdafn.LoadConfig(getenv(env))
 	assert.EqualError(t, err, `AMI_FACTORY_ON_DEMAND_FINDINGS is "maybe" (allowed: true, false); correct it where the factory is deployed`)
 }
 
-func environment(t *testing.T, more map[string]string) lambdaentry.Environment {
+func environment(t *testing.T, more map[string]string) lambdafn.Environment {
 	t.Helper()
 	env := complete()
 	for k, v := range more {
 		env[k] = v
 	}
-	c, err := lambdaentry.LoadConfig(getenv(env))
+	c, err := lambdafn.LoadConfig(getenv(env))
 	require.NoError(t, err)
-	return lambdaentry.Environment{Config: c, AWS: aws.Config{
-		Region: c.Region, Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", ""), Retryer: lambdaentry.Retryer,
+	return lambdafn.Environment{Config: c, AWS: aws.Config{
+		Region: c.Region, Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", ""), Retryer: lambdafn.Retryer,
 	}}
 }
 
@@ -338,7 +338,7 @@ func TestUserData(t *testing.T) {
 }
 
 func TestRetriesAreBounded(t *testing.T) {
-	r := lambdaentry.Retryer()
+	r := lambdafn.Retryer()
 	assert.Equal(t, 4, r.MaxAttempts())
 	assert.True(t, r.IsErrorRetryable(&smithy.GenericAPIError{Code: "RequestLimitExceeded"}))
 	status500 := &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: &http.Response{StatusCode: http.StatusInternalServerError}}}
@@ -349,7 +349,7 @@ func TestRetriesAreBounded(t *testing.T) {
 }
 
 func TestAnAccountThatTheDeploymentDoesNotNameIsToldSo(t *testing.T) {
-	e := lambdaentry.Environment{AWS: aws.Config{Region: "eu-west-1", BaseEndpoint: aws.String("http://127.0.0.1:1")}}
+	e := lambdafn.Environment{AWS: aws.Config{Region: "eu-west-1", BaseEndpoint: aws.String("http://127.0.0.1:1")}}
 	_, err := e.Targets()("210987654321", "eu-west-1").GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String("/x")})
 	require.ErrorContains(t, err, "deploy the factory with account 210987654321 in the context targetAccounts")
 	assert.Equal(t, failure.AccessDenied, failure.CodeOf(err))

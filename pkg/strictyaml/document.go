@@ -11,7 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
 // Document remembers where each value of a decoded file stands. Paths are
@@ -52,7 +52,7 @@ func (d *Document) Valid(path string) bool { return d.Has(path) && !d.bad[path] 
 
 // Problem is an error about the value at path, or, when the file has no such
 // value, about the nearest thing around it that the file does have.
-func (d *Document) Problem(path, allowed, format string, args ...any) report.Problem {
+func (d *Document) Problem(path, allowed, format string, args ...any) problem.Problem {
 	p, ok := d.values[path]
 	for !ok && path != "" {
 		path = parent(path)
@@ -64,16 +64,16 @@ func (d *Document) Problem(path, allowed, format string, args ...any) report.Pro
 }
 
 // KeyProblem is an error about the key at path rather than its value.
-func (d *Document) KeyProblem(path, allowed, format string, args ...any) report.Problem {
+func (d *Document) KeyProblem(path, allowed, format string, args ...any) problem.Problem {
 	if p, ok := d.keys[path]; ok {
 		return d.at(p, allowed, fmt.Sprintf(format, args...))
 	}
 	return d.Problem(path, allowed, format, args...)
 }
 
-func (d *Document) at(p position, allowed, message string) report.Problem {
-	out := report.Problem{
-		Severity: report.Error,
+func (d *Document) at(p position, allowed, message string) problem.Problem {
+	out := problem.Problem{
+		Severity: problem.Error,
 		File:     d.file,
 		Line:     p.line,
 		Column:   p.column,
@@ -97,7 +97,7 @@ func cut(text string, most int) string {
 	return text
 }
 
-func (d *Document) atNode(n *yaml.Node, allowed, format string, args ...any) report.Problem {
+func (d *Document) atNode(n *yaml.Node, allowed, format string, args ...any) problem.Problem {
 	return d.at(position{n.Line, n.Column}, allowed, fmt.Sprintf(format, args...))
 }
 

@@ -1,4 +1,4 @@
-package report_test
+package problem_test
 
 import (
 	"bytes"
@@ -10,15 +10,15 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/report"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
-func sample() report.Problems {
-	return report.Problems{
-		{Severity: report.Error, File: "b.yaml", Line: 2, Column: 3, Message: "second", Source: "\tx: é!"},
-		{Severity: report.Warning, File: "a.yaml", Message: "the whole file"},
-		{Severity: report.Error, File: "b.yaml", Line: 1, Column: 7, Message: "first", Allowed: "low, high", Source: "gate: middling"},
-		{Severity: report.Error, File: "b.yaml", Line: 1, Column: 7, Message: "first", Allowed: "low, high", Source: "gate: middling"},
+func sample() problem.List {
+	return problem.List{
+		{Severity: problem.Error, File: "b.yaml", Line: 2, Column: 3, Message: "second", Source: "\tx: é!"},
+		{Severity: problem.Warning, File: "a.yaml", Message: "the whole file"},
+		{Severity: problem.Error, File: "b.yaml", Line: 1, Column: 7, Message: "first", Allowed: "low, high", Source: "gate: middling"},
+		{Severity: problem.Error, File: "b.yaml", Line: 1, Column: 7, Message: "first", Allowed: "low, high", Source: "gate: middling"},
 	}
 }
 
@@ -36,9 +36,9 @@ b.yaml:2:3: error: second
 
 func TestNothingToReportPrintsNothing(t *testing.T) {
 	var b bytes.Buffer
-	require.NoError(t, report.Problems(nil).Print(&b))
+	require.NoError(t, problem.List(nil).Print(&b))
 	assert.Empty(t, b.String())
-	require.NoError(t, report.Problems(nil).Err())
+	require.NoError(t, problem.List(nil).Err())
 }
 
 func TestJSONHoldsTheSame(t *testing.T) {
@@ -46,20 +46,20 @@ func TestJSONHoldsTheSame(t *testing.T) {
 	require.NoError(t, sample().WriteJSON(&b))
 	var got struct {
 		Errors, Warnings int
-		Problems         report.Problems
+		Problems         problem.List
 	}
 	require.NoError(t, json.Unmarshal(b.Bytes(), &got))
 	assert.Equal(t, 2, got.Errors)
 	assert.Equal(t, 1, got.Warnings)
 	assert.Equal(t, sample().Sort(), got.Problems)
 	b.Reset()
-	require.NoError(t, report.Problems(nil).WriteJSON(&b))
+	require.NoError(t, problem.List(nil).WriteJSON(&b))
 	assert.JSONEq(t, `{"errors":0,"warnings":0,"problems":[]}`, b.String())
 }
 
 func TestWarningsAloneAreNoError(t *testing.T) {
-	require.NoError(t, report.Problems{{Severity: report.Warning, File: "a", Message: "m"}}.Err())
-	var invalid *report.InvalidError
+	require.NoError(t, problem.List{{Severity: problem.Warning, File: "a", Message: "m"}}.Err())
+	var invalid *problem.InvalidError
 	require.ErrorAs(t, sample().Err(), &invalid)
 	assert.Len(t, invalid.Problems, 3)
 	assert.Equal(t, "b.yaml:1:7: error: first (allowed: low, high)\nb.yaml:2:3: error: second", invalid.Error())
@@ -71,7 +71,7 @@ func TestNearest(t *testing.T) {
 		"paramter": "parameter", "Owner": "owner", "onwer": "owner", "instance_types": "instanceTypes",
 		"kms-key": "kmsKey", "subnets": "", "x": "",
 	} {
-		assert.Equal(t, want, report.Nearest(given, known), given)
+		assert.Equal(t, want, problem.Nearest(given, known), given)
 	}
 }
 
@@ -88,7 +88,7 @@ func TestALongLineIsCutAroundTheColumn(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			var b bytes.Buffer
-			require.NoError(t, report.Problems{{Severity: report.Error, File: "f", Line: 1, Column: tc.column, Message: "m", Source: long}}.Print(&b))
+			require.NoError(t, problem.List{{Severity: problem.Error, File: "f", Line: 1, Column: tc.column, Message: "m", Source: long}}.Print(&b))
 			assert.Equal(t, fmt.Sprintf("f:1:%d: error: m\n    1 | %s\n      | %s\n1 error, 0 warnings\n", tc.column, tc.line, tc.caret), b.String())
 		})
 	}
