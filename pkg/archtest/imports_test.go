@@ -41,7 +41,7 @@ var layers = []layer{
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
 		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/source",
-		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/distribution", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "pkg/doctor", "userdata",
+		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "pkg/doctor", "userdata",
 	}},
 	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal", may: []string{
@@ -54,11 +54,11 @@ var layers = []layer{
 
 	// The functions: wiring, then stages, then what stages are made of.
 	{folder: "pkg/functions", may: []string{
-		"pkg/lambdafn", "pkg/stage", "pkg/trigger", "pkg/distribution", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
+		"pkg/lambdafn", "pkg/stage", "pkg/trigger", "pkg/release", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
 	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
 	{folder: "pkg/stage", may: []string{
-		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/compliance", "pkg/component", "pkg/distribution", "pkg/evidence",
+		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/compliance", "pkg/component", "pkg/release", "pkg/evidence",
 		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/program",
 	}},
 	{folder: "pkg/program"},
@@ -68,7 +68,7 @@ var layers = []layer{
 	{folder: "pkg/workflow"},
 	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/awserr"}},
 	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
-	{folder: "pkg/distribution", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
+	{folder: "pkg/release", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance", "pkg/cost"}},
 	{folder: "pkg/ami", may: []string{"pkg/awserr"}},
 	{folder: "pkg/guest", may: []string{"pkg/awserr"}},

@@ -11,8 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
+	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
@@ -53,7 +53,7 @@ func resolve(e lambdafn.Environment) stage.Resolve {
 		Store:    e.Store(),
 		Source:   source.Resolver{Images: e.EC2(e.Region), Parameters: e.SSM(e.Region)},
 		EC2:      func(region string) stage.ResolveEC2 { return e.EC2(region) },
-		SSM:      func(region string) distribution.ParameterReader { return e.SSM(region) },
+		SSM:      func(region string) release.ParameterReader { return e.SSM(region) },
 		Targets:  pointerReader(e),
 		UserData: e.UserData(),
 		Metrics:  e.Output,
@@ -123,14 +123,14 @@ func Publish(e lambdafn.Environment) lambdafn.Handler {
 }
 
 // pointers are the parameters of accounts.
-func pointers(e lambdafn.Environment) func(account, region string) distribution.ParameterAPI {
+func pointers(e lambdafn.Environment) func(account, region string) release.ParameterAPI {
 	in := e.Targets()
-	return func(account, region string) distribution.ParameterAPI { return in(account, region) }
+	return func(account, region string) release.ParameterAPI { return in(account, region) }
 }
 
-func pointerReader(e lambdafn.Environment) func(account, region string) distribution.ParameterReader {
+func pointerReader(e lambdafn.Environment) func(account, region string) release.ParameterReader {
 	in := e.Targets()
-	return func(account, region string) distribution.ParameterReader { return in(account, region) }
+	return func(account, region string) release.ParameterReader { return in(account, region) }
 }
 
 // Retire makes the function of stage.Retire.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
 // journalOf is what Publish of the world's execution writes first.
@@ -22,7 +22,7 @@ func journalOf(w *world) journal {
 	return journal{
 		Of: bindingOf(w.in.Job, testPlan()), State: journalCommitted, Started: w.in.Now, Recipe: "debian",
 		Images: map[string]string{home: "ami-new", remote: "ami-copy"},
-		Pointers: []distribution.Pointer{
+		Pointers: []release.Pointer{
 			{Region: remote, Parameter: "/p/latest", ImageID: "ami-copy", Previous: "ami-old"},
 			{Region: home, Parameter: "/p/latest", ImageID: "ami-new", Previous: "ami-old"},
 		},

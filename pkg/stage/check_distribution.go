@@ -7,16 +7,16 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
 // ShareEC2 is what CheckDistribution needs of EC2, in the target region.
 type ShareEC2 interface {
 	FinishImageEC2
-	distribution.PermissionReader
-	distribution.DeprecationAPI
+	release.PermissionReader
+	release.DeprecationAPI
 }
 
 // CheckDistribution awaits a regional copy, finishes and shares it, and
@@ -48,13 +48,13 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 		return CheckDistributionOutput{}, err
 	}
 
-	audience := distribution.AudienceOf(p.Recipe.Distribution)
+	audience := release.AudienceOf(p.Recipe.Distribution)
 	has, err := share(ctx, api, in.CopyID, what, audience)
 	if err != nil {
 		return CheckDistributionOutput{}, err
 	}
 	if at, ok := deprecation(in.Execution, p); ok && img.DeprecationTime == nil {
-		if err := distribution.Deprecate(ctx, api, in.CopyID, at); err != nil {
+		if err := release.Deprecate(ctx, api, in.CopyID, at); err != nil {
 			return CheckDistributionOutput{}, awserr.Wrap(err, failure.CopyFailed, "set the deprecation date of %s", what)
 		}
 	}
@@ -62,7 +62,7 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 	if img, err = f.describe(ctx, in.CopyID); err != nil {
 		return CheckDistributionOutput{}, err
 	}
-	expect := distribution.Expectation{Labels: want, Audience: audience}
+	expect := release.Expectation{Labels: want, Audience: audience}
 	if wrong := expect.Deviations(img, has); len(wrong) > 0 {
 		// All of it was set by now: what does not show yet may show later.
 		return CheckDistributionOutput{}, failure.New(failure.CopyNotReady, "%s: %s", what, strings.Join(wrong, "; "))
@@ -71,8 +71,8 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 }
 
 // share grants what is missing and reads back who may launch the image then.
-func share(ctx context.Context, api ShareEC2, id, what string, want distribution.Audience) (distribution.Audience, error) {
-	has, err := distribution.ReadAudience(ctx, api, id)
+func share(ctx context.Context, api ShareEC2, id, what string, want release.Audience) (release.Audience, error) {
+	has, err := release.ReadAudience(ctx, api, id)
 	if err != nil {
 		return has, awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
 	}
@@ -84,10 +84,10 @@ func share(ctx context.Context, api ShareEC2, id, what string, want distribution
 	if len(missing.Names()) == 0 {
 		return has, nil
 	}
-	if err := distribution.Grant(ctx, api, id, missing); err != nil {
+	if err := release.Grant(ctx, api, id, missing); err != nil {
 		return has, awserr.Wrap(err, failure.ShareFailed, "share %s", what)
 	}
-	has, err = distribution.ReadAudience(ctx, api, id)
+	has, err = release.ReadAudience(ctx, api, id)
 	if err != nil {
 		return has, awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
 // TagAPI tags EC2 resources.
@@ -23,7 +23,7 @@ type TagAPI interface {
 type FinishImageEC2 interface {
 	ec2.DescribeImagesAPIClient
 	ec2.DescribeSnapshotsAPIClient
-	distribution.AttributeAPI
+	release.AttributeAPI
 	TagAPI
 }
 

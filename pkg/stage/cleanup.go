@@ -13,9 +13,9 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
 // CleanupEC2 is what Cleanup needs of EC2, in every region.
@@ -34,7 +34,7 @@ type Cleanup struct {
 	Store    Store
 	EC2      func(region string) CleanupEC2
 	// SSM is of an account, or of the factory's own if that is empty.
-	SSM func(account, region string) distribution.ParameterAPI
+	SSM func(account, region string) release.ParameterAPI
 }
 
 // Run removes everything it can, and lists what it cannot. Only when another
@@ -120,13 +120,13 @@ func (s Cleanup) pointers(ctx context.Context, in CleanupInput, p *plan.BuildPla
 	case j.State == journalCommitted:
 		return keep{published: j.Images}
 	}
-	if errs := distribution.Restore(ctx, s.SSM, j.Pointers, j.Recipe); len(errs) > 0 {
+	if errs := release.Restore(ctx, s.SSM, j.Pointers, j.Recipe); len(errs) > 0 {
 		k := keep{}
 		for _, p := range j.Pointers {
 			if err := errs[p]; err != nil {
 				t.leave("pointer "+p.String()+", which was "+orNothing(p.Previous), err) // each by itself: one may go on another attempt
 			}
-			now, err := distribution.ReadPointer(ctx, s.SSM(p.Account, p.Region), p.Parameter)
+			now, err := release.ReadPointer(ctx, s.SSM(p.Account, p.Region), p.Parameter)
 			if err != nil || now == p.ImageID {
 				k.named = append(k.named, p.ImageID)
 			}

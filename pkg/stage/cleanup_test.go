@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
 func builderOf(execution, id string) types.Instance {
@@ -133,7 +133,7 @@ func TestCleanupTellsWhatIsLeft(t *testing.T) {
 			change: func(w *world) {
 				j := &journal{
 					Of: bindingOf(w.in.Job, testPlan()), Started: start, Recipe: "debian", Images: map[string]string{home: "ami-new", remote: "ami-copy"},
-					Pointers: []distribution.Pointer{
+					Pointers: []release.Pointer{
 						{Region: remote, Parameter: "/p/latest", ImageID: "ami-copy", Previous: "ami-old"},
 						{Region: home, Parameter: "/p/latest", ImageID: "ami-new", Previous: "ami-old"},
 					},
@@ -178,7 +178,7 @@ func retire(t *testing.T, w *world) (RetireOutput, error) {
 	return Retire{
 		Store: w.s3.store(),
 		EC2:   func(r string) RetireEC2 { return w.ec2[r] },
-		SSM:   func(account, r string) distribution.ParameterReader { return w.ssm[account+r] },
+		SSM:   func(account, r string) release.ParameterReader { return w.ssm[account+r] },
 	}.Run(t.Context(), RetireInput{Job: w.in.Job})
 }
 

@@ -14,10 +14,10 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/metric"
+	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
@@ -277,7 +277,7 @@ func (w *triggerWorld) night(t *testing.T) []string {
 		Resolve: Resolve{
 			Settings: Settings{Region: home, Version: "1.0.0", Guests: "simulated: of a test", StateMachineARN: machineARN, TopicARN: "arn:topic", Engines: engines()}, Store: w.s3.store(),
 			Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
-			EC2:    func(r string) ResolveEC2 { return w.ec2[r] }, SSM: func(r string) distribution.ParameterReader { return w.ssm[r] }, UserData: w.fs, Metrics: &lines,
+			EC2:    func(r string) ResolveEC2 { return w.ec2[r] }, SSM: func(r string) release.ParameterReader { return w.ssm[r] }, UserData: w.fs, Metrics: &lines,
 		},
 		Executions: w, SNS: w, Policy: trigger.DefaultPolicy(),
 	}.Run(t.Context(), EventInput{DetailType: NightlyType, Time: start})

@@ -12,9 +12,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/contract"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
@@ -125,7 +125,7 @@ func isIn(r *recipe.Recipe, region string) bool {
 // the recipe has none, it was published last.
 func (s StartBuilds) isCurrent(ctx context.Context, r *recipe.Recipe, region, id string) (bool, error) {
 	for _, name := range r.Pointers.Parameters {
-		named, err := distribution.ReadPointer(ctx, s.Resolve.SSM(region), name)
+		named, err := release.ReadPointer(ctx, s.Resolve.SSM(region), name)
 		if err != nil {
 			return false, awserr.Wrap(err, failure.Internal, "read pointer %s in %s", name, region)
 		}

@@ -12,9 +12,9 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
 // States of a journal.
@@ -28,12 +28,12 @@ const (
 // that whoever comes later (a second attempt, or Cleanup after a crash) knows
 // what to give back.
 type journal struct {
-	Of       compliance.Binding     `json:"of"`
-	State    string                 `json:"state"`
-	Started  time.Time              `json:"started"`
-	Recipe   string                 `json:"recipe"`
-	Images   map[string]string      `json:"images"` // what is published, by region
-	Pointers []distribution.Pointer `json:"pointers"`
+	Of       compliance.Binding `json:"of"`
+	State    string             `json:"state"`
+	Started  time.Time          `json:"started"`
+	Recipe   string             `json:"recipe"`
+	Images   map[string]string  `json:"images"` // what is published, by region
+	Pointers []release.Pointer  `json:"pointers"`
 }
 
 func journalKey(e Execution) string { return executionKey(e, contract.JournalObject) }
@@ -102,7 +102,7 @@ func (j *journal) deviations(in Job, p plan.BuildPlan) []string {
 	if len(j.Images) != len(regionsOf(p)) {
 		say("it has images of %d regions, the plan has %d", len(j.Images), len(regionsOf(p)))
 	}
-	var want []distribution.Pointer
+	var want []release.Pointer
 	for _, region := range regionsOf(p) {
 		if j.Images[region] == "" {
 			say("it has no image of %s", region)
@@ -112,7 +112,7 @@ func (j *journal) deviations(in Job, p plan.BuildPlan) []string {
 			want = append(want, ptr)
 		}
 	}
-	distribution.SortPointers(want)
+	release.SortPointers(want)
 	got := slices.Clone(j.Pointers)
 	for i := range got {
 		got[i].Previous, got[i].Written = "", false
@@ -124,7 +124,7 @@ func (j *journal) deviations(in Job, p plan.BuildPlan) []string {
 }
 
 // named lists pointers with what they name.
-func named(ps []distribution.Pointer) []string {
+func named(ps []release.Pointer) []string {
 	out := make([]string, len(ps))
 	for i, p := range ps {
 		out[i] = p.String() + "=" + p.ImageID

@@ -9,10 +9,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/contract"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
@@ -45,7 +45,7 @@ func (s StartBuilds) measure(ctx context.Context, recipes []*recipe.Recipe, now 
 func (s StartBuilds) newest(ctx context.Context, r *recipe.Recipe) (time.Time, error) {
 	region := s.Resolve.Settings.Region
 	for _, name := range r.Pointers.Parameters {
-		id, err := distribution.ReadPointer(ctx, s.Resolve.SSM(region), name)
+		id, err := release.ReadPointer(ctx, s.Resolve.SSM(region), name)
 		if err != nil {
 			return time.Time{}, awserr.Wrap(err, failure.Internal, "read pointer %s", name)
 		}

@@ -11,9 +11,9 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
 // settleTime is how long SSM may take to accept the image ids that were written
@@ -27,7 +27,7 @@ const troubleTime = time.Minute
 // PublishEC2 is what Publish needs of EC2, in every region.
 type PublishEC2 interface {
 	ec2.DescribeImagesAPIClient
-	distribution.PermissionReader
+	release.PermissionReader
 	TagAPI
 }
 
@@ -36,7 +36,7 @@ type Publish struct {
 	Store Store
 	EC2   func(region string) PublishEC2
 	// SSM is of an account, or of the factory's own if that is empty.
-	SSM func(account, region string) distribution.ParameterAPI
+	SSM func(account, region string) release.ParameterAPI
 }
 
 // Run verifies every copy again and then moves the pointers. While SSM has not
@@ -118,12 +118,12 @@ func (s Publish) verify(ctx context.Context, in PublishInput, p plan.BuildPlan, 
 		if err != nil {
 			return awserr.Wrap(err, failure.PublishFailed, "read image %s in %s", c.ImageID, region)
 		}
-		has, err := distribution.ReadAudience(ctx, api, c.ImageID)
+		has, err := release.ReadAudience(ctx, api, c.ImageID)
 		if err != nil {
 			return awserr.Wrap(err, failure.PublishFailed, "read who may launch image %s in %s", c.ImageID, region)
 		}
-		expect := distribution.Expectation{
-			Labels: labels(in.Job, p, p.ImageName), SnapshotIDs: c.SnapshotIDs, Audience: distribution.AudienceOf(p.Recipe.Distribution),
+		expect := release.Expectation{
+			Labels: labels(in.Job, p, p.ImageName), SnapshotIDs: c.SnapshotIDs, Audience: release.AudienceOf(p.Recipe.Distribution),
 		}
 		if d := expect.Deviations(img, has); len(d) > 0 {
 			wrong = append(wrong, "image "+c.ImageID+" in "+region+": "+strings.Join(d, ", "))
@@ -136,11 +136,11 @@ func (s Publish) verify(ctx context.Context, in PublishInput, p plan.BuildPlan, 
 }
 
 // pointersIn are the plan's in a region, of all accounts, naming nothing yet.
-func pointersIn(p plan.BuildPlan, region string) []distribution.Pointer {
-	var out []distribution.Pointer
+func pointersIn(p plan.BuildPlan, region string) []release.Pointer {
+	var out []release.Pointer
 	for _, account := range append([]string{""}, p.Recipe.Pointers.Accounts...) {
 		for _, name := range p.Recipe.Pointers.Parameters {
-			out = append(out, distribution.Pointer{Account: account, Region: region, Parameter: name})
+			out = append(out, release.Pointer{Account: account, Region: region, Parameter: name})
 		}
 	}
 	return out
@@ -152,12 +152,12 @@ func (s Publish) begin(ctx context.Context, in PublishInput, p plan.BuildPlan, c
 	if err != nil || j != nil {
 		return j, err
 	}
-	j = &journal{Of: bindingOf(in.Job, p), Started: in.Now, Recipe: p.Recipe.Name, Images: map[string]string{}, Pointers: []distribution.Pointer{}}
+	j = &journal{Of: bindingOf(in.Job, p), Started: in.Now, Recipe: p.Recipe.Name, Images: map[string]string{}, Pointers: []release.Pointer{}}
 	for _, region := range regionsOf(p) {
 		j.Images[region] = copies[region].ImageID
 		for _, ptr := range pointersIn(p, region) {
 			ptr.ImageID = copies[region].ImageID
-			now, err := distribution.ReadPointer(ctx, s.SSM(ptr.Account, region), ptr.Parameter)
+			now, err := release.ReadPointer(ctx, s.SSM(ptr.Account, region), ptr.Parameter)
 			if err != nil {
 				return nil, awserr.Wrap(err, failure.PublishFailed, "no pointer was moved: read %s", ptr)
 			}
@@ -167,7 +167,7 @@ func (s Publish) begin(ctx context.Context, in PublishInput, p plan.BuildPlan, c
 			j.Pointers = append(j.Pointers, ptr)
 		}
 	}
-	distribution.SortPointers(j.Pointers)
+	release.SortPointers(j.Pointers)
 	begun, err := j.begin(ctx, s.Store, in.Execution)
 	if err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func (s Publish) earlier(ctx context.Context, in PublishInput, p plan.BuildPlan,
 func (s Publish) committed(ctx context.Context, in PublishInput, j *journal) error {
 	var wrong []string
 	for _, ptr := range j.Pointers {
-		now, err := distribution.ReadPointer(ctx, s.SSM(ptr.Account, ptr.Region), ptr.Parameter)
+		now, err := release.ReadPointer(ctx, s.SSM(ptr.Account, ptr.Region), ptr.Parameter)
 		if err != nil {
 			return awserr.Wrap(err, failure.PublishFailed, "read pointer %s", ptr)
 		}
@@ -215,11 +215,11 @@ func (s Publish) move(ctx context.Context, in PublishInput, j *journal) error {
 	for i := range j.Pointers {
 		ptr := &j.Pointers[i]
 		api := s.SSM(ptr.Account, ptr.Region)
-		now, err := distribution.ReadPointer(ctx, api, ptr.Parameter)
+		now, err := release.ReadPointer(ctx, api, ptr.Parameter)
 		if err == nil && now != ptr.ImageID && !ptr.Written {
-			if err = distribution.Move(ctx, api, *ptr, j.Recipe); err == nil {
+			if err = release.Move(ctx, api, *ptr, j.Recipe); err == nil {
 				ptr.Written = true
-				now, err = distribution.ReadPointer(ctx, api, ptr.Parameter)
+				now, err = release.ReadPointer(ctx, api, ptr.Parameter)
 			}
 		}
 		if err != nil {
@@ -270,7 +270,7 @@ func (s Publish) giveBack(ctx context.Context, in PublishInput, j *journal, caus
 	if code := failure.CodeOf(cause); (code == failure.Throttled || code == failure.ServiceUnavailable) && in.Now.Sub(j.Started) < troubleTime {
 		return cause
 	}
-	if errs := distribution.Restore(ctx, s.SSM, j.Pointers, j.Recipe); len(errs) > 0 {
+	if errs := release.Restore(ctx, s.SSM, j.Pointers, j.Recipe); len(errs) > 0 {
 		all := []error{cause}
 		for _, p := range j.Pointers {
 			if err := errs[p]; err != nil {

@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
 // world is both regions, with the image in each, shared as the plan says.
@@ -60,7 +60,7 @@ func (w *world) publish(t *testing.T) (PublishOutput, error) {
 	return Publish{
 		Store: w.s3.store(),
 		EC2:   func(r string) PublishEC2 { return w.ec2[r] },
-		SSM:   func(account, r string) distribution.ParameterAPI { return w.ssm[account+r] },
+		SSM:   func(account, r string) release.ParameterAPI { return w.ssm[account+r] },
 	}.Run(t.Context(), w.in)
 }
 
@@ -69,7 +69,7 @@ func (w *world) cleanup(t *testing.T, in CleanupInput) (CleanupOutput, error) {
 	return Cleanup{
 		Settings: Settings{Region: home}, Store: w.s3.store(),
 		EC2: func(r string) CleanupEC2 { return w.ec2[r] },
-		SSM: func(account, r string) distribution.ParameterAPI { return w.ssm[account+r] },
+		SSM: func(account, r string) release.ParameterAPI { return w.ssm[account+r] },
 	}.Run(t.Context(), in)
 }
 

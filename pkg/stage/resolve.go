@@ -19,12 +19,12 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/pkg/contract"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
 )
 
@@ -40,8 +40,8 @@ type Resolve struct {
 	Store    Store
 	Source   source.Resolver
 	EC2      func(region string) ResolveEC2
-	SSM      func(region string) distribution.ParameterReader
-	Targets  func(account, region string) distribution.ParameterReader // of accounts other than the factory's
+	SSM      func(region string) release.ParameterReader
+	Targets  func(account, region string) release.ParameterReader // of accounts other than the factory's
 	UserData fs.FS
 	Metrics  io.Writer // see pkg/metric; nil: none are told
 }
@@ -102,7 +102,7 @@ func (s Resolve) reach(ctx context.Context, p plan.BuildPlan) error {
 			if ptr.Account != "" {
 				api = s.Targets(ptr.Account, region)
 			}
-			id, err := distribution.ReadPointer(ctx, api, ptr.Parameter)
+			id, err := release.ReadPointer(ctx, api, ptr.Parameter)
 			if err != nil && ptr.Account != "" {
 				errs[ptr.Account] = err
 				continue
@@ -256,7 +256,7 @@ func (s Resolve) publishedIn(ctx context.Context, region string, p plan.BuildPla
 	}
 	found := ""
 	for _, name := range p.Recipe.Pointers.Parameters {
-		id, err := distribution.ReadPointer(ctx, s.SSM(region), name)
+		id, err := release.ReadPointer(ctx, s.SSM(region), name)
 		if err != nil {
 			return "", awserr.Wrap(err, failure.Internal, "read pointer %s in %s", name, region)
 		}

@@ -18,10 +18,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/contract"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/program"
+	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
 )
 
@@ -106,7 +106,7 @@ func (w *resolveWorld) run(t *testing.T) (ResolveOutput, error) {
 		Settings: Settings{Region: home, Version: "1.0.0", Guests: w.guests, Parameters: w.given, Engines: w.engines}, Store: w.s3.store(),
 		Source:   source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
 		EC2:      func(r string) ResolveEC2 { return w.ec2[r] },
-		SSM:      func(r string) distribution.ParameterReader { return w.ssm[r] },
+		SSM:      func(r string) release.ParameterReader { return w.ssm[r] },
 		UserData: w.fs,
 	}.Run(t.Context(), w.in)
 }

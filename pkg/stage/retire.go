@@ -13,17 +13,17 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
 // RetireEC2 is what Retire needs of EC2, in every region.
 type RetireEC2 interface {
 	ec2.DescribeImagesAPIClient
 	ec2.DescribeImageReferencesAPIClient
-	distribution.DeprecationAPI
+	release.DeprecationAPI
 	ami.Remover
 }
 
@@ -40,7 +40,7 @@ type Retire struct {
 	Store Store
 	EC2   func(region string) RetireEC2
 	// SSM is of an account, or of the factory's own if that is empty.
-	SSM func(account, region string) distribution.ParameterReader
+	SSM func(account, region string) release.ParameterReader
 }
 
 // Run works through all regions. An image that cannot be retired is listed and
@@ -70,13 +70,13 @@ func (s Retire) region(ctx context.Context, in RetireInput, p plan.BuildPlan, re
 	}
 	var named []string
 	for _, ptr := range pointersIn(p, region) {
-		id, err := distribution.ReadPointer(ctx, s.SSM(ptr.Account, region), ptr.Parameter)
+		id, err := release.ReadPointer(ctx, s.SSM(ptr.Account, region), ptr.Parameter)
 		if err != nil {
 			return awserr.Wrap(err, failure.Internal, "read pointer %s", ptr)
 		}
 		named = append(named, id)
 	}
-	surplus := distribution.Surplus(images, p.Recipe.Retention.Keep, named)
+	surplus := release.Surplus(images, p.Recipe.Retention.Keep, named)
 	var ids []string
 	for _, old := range surplus {
 		ids = append(ids, aws.ToString(old.Image.ImageId))
@@ -92,7 +92,7 @@ func (s Retire) region(ctx context.Context, in RetireInput, p plan.BuildPlan, re
 		deprecated := isDeprecated(img, in.Now)
 		if use != "" || !deprecated {
 			at := in.Now.Add(time.Minute) // EC2 refuses a time in the past
-			if err := distribution.Deprecate(ctx, api, aws.ToString(img.ImageId), at); err != nil {
+			if err := release.Deprecate(ctx, api, aws.ToString(img.ImageId), at); err != nil {
 				out.Left = append(out.Left, id+": "+err.Error())
 				continue
 			}
@@ -127,7 +127,7 @@ func inUse(users []string) string {
 // recent says why an image that nothing is known to use now is too young a
 // candidate for removal; empty when it is not. Nothing is removed on the word of
 // a time that is missing or malformed.
-func recent(old distribution.Superseded, p plan.BuildPlan, now time.Time) string {
+func recent(old release.Superseded, p plan.BuildPlan, now time.Time) string {
 	// A plan of an earlier release has no removeAfter.
 	grace := time.Duration(cmp.Or(p.Recipe.Retention.RemoveAfter, recipe.DefaultRemoveAfter))
 	if old.Since.IsZero() {
@@ -164,7 +164,7 @@ func lastLaunch(img types.Image, p plan.BuildPlan, grace time.Duration, now time
 	}
 	word := "last launched"
 	// Other accounts' instances are not visible, only their last launch is.
-	if len(distribution.AudienceOf(p.Recipe.Distribution).Names()) > 0 {
+	if len(release.AudienceOf(p.Recipe.Distribution).Names()) > 0 {
 		word = "shared and last launched"
 		grace = max(grace, time.Duration(p.Recipe.Retention.DeprecateAfter))
 	}

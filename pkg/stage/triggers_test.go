@@ -28,8 +28,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
-	"github.com/ami-factory/ami-factory/pkg/distribution"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
@@ -153,7 +153,7 @@ func (w *triggerWorld) tellOf(t *testing.T, at time.Time, from, kind, detail str
 	return StartBuilds{
 		Resolve: Resolve{
 			Settings: settings, Store: w.s3.store(), Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
-			EC2: func(r string) ResolveEC2 { return w.ec2[r] }, SSM: func(r string) distribution.ParameterReader { return w.ssm[r] }, UserData: w.fs,
+			EC2: func(r string) ResolveEC2 { return w.ec2[r] }, SSM: func(r string) release.ParameterReader { return w.ssm[r] }, UserData: w.fs,
 		},
 		Executions: w, SNS: w, Policy: triggerPolicy(),
 	}.Run(t.Context(), EventInput{Source: from, DetailType: kind, Time: at, Region: home, Detail: json.RawMessage(detail)})

@@ -1,7 +1,7 @@
-// Package distribution takes a finished image to other regions and accounts:
+// Package release takes a finished image to other regions and accounts:
 // copies, launch permissions, the pointers that consumers follow, and the
 // retirement of what they no longer need.
-package distribution
+package release
 
 import (
 	"context"
