@@ -1,8 +1,10 @@
 package workflow
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
@@ -13,14 +15,60 @@ import (
 
 // Machine is a state machine's definition.
 type Machine struct {
-	Comment       string           `json:"Comment,omitempty"`
-	QueryLanguage string           `json:"QueryLanguage,omitempty"`
-	StartAt       string           `json:"StartAt"`
-	States        map[string]State `json:"States"`
+	Comment       string `json:"Comment,omitempty"`
+	QueryLanguage string `json:"QueryLanguage,omitempty"`
+	StartAt       string `json:"StartAt"`
+	States        States `json:"States"`
+}
+
+// States are the states of a machine, in the order in which it is read: the order
+// in which an execution first meets them where nothing fails, then its ends. Step
+// Functions itself gives the order no meaning.
+type States []State
+
+// Named finds a state by its name.
+func (s States) Named(name string) (State, bool) {
+	i := slices.IndexFunc(s, func(x State) bool { return x.Name == name })
+	if i < 0 {
+		return State{}, false
+	}
+	return s[i], true
+}
+
+// MarshalJSON writes the states as one object, by name and in order. It fails on a
+// name that is empty or used twice, of which the object would keep one.
+func (s States) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	seen := map[string]bool{}
+	b.WriteByte('{')
+	for i, state := range s {
+		if state.Name == "" || seen[state.Name] {
+			return nil, fmt.Errorf("state %d: the name %q is empty or used twice", i+1, state.Name)
+		}
+		seen[state.Name] = true
+		name, err := json.Marshal(state.Name)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(state)
+		if err != nil {
+			return nil, fmt.Errorf("state %s: %w", state.Name, err)
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.Write(name)
+		b.WriteByte(':')
+		b.Write(value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
 }
 
 // State is one state; which fields apply depends on Type.
 type State struct {
+	Name string `json:"-"` // the key of the state in States
+
 	Type           string         `json:"Type"`
 	Comment        string         `json:"Comment,omitempty"`
 	Resource       string         `json:"Resource,omitempty"`
@@ -46,7 +94,7 @@ type State struct {
 type Processor struct {
 	ProcessorConfig map[string]string `json:"ProcessorConfig"`
 	StartAt         string            `json:"StartAt"`
-	States          map[string]State  `json:"States"`
+	States          States            `json:"States"`
 }
 
 // Choice is one rule of a Choice state.
@@ -73,11 +121,11 @@ type Catch struct {
 	Next        string         `json:"Next"`
 }
 
-// JSON renders the definition: keys sorted, two spaces of indentation, the
-// same bytes every time.
+// JSON renders the definition: states in their order, other keys sorted, two
+// spaces of indentation, the same bytes every time.
 func (m Machine) JSON() []byte {
 	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil { // only strings, numbers and maps of them are in a Machine
+	if err != nil { // only strings, numbers and maps of them are in a Machine, and names once
 		panic(fmt.Sprintf("state machine does not marshal: %v", err))
 	}
 	return append(b, '\n')

@@ -59,8 +59,9 @@ func Substitute(definition []byte, functionARN func(Stage) string) string {
 // Definition is the factory's state machine, with placeholders for the
 // functions.
 func Definition() Machine {
-	states := map[string]State{
-		"Begin": {
+	states := States{
+		{
+			Name:    "Begin",
 			Type:    "Pass",
 			Comment: "Every variable that Cleanup reads exists from the start.",
 			Assign: map[string]any{
@@ -76,7 +77,8 @@ func Definition() Machine {
 			},
 			Next: "HasInput",
 		},
-		"HasInput": {
+		{
+			Name:    "HasInput",
 			Type:    "Choice",
 			Comment: "Only objects have keys; Resolve says what else is wrong with one.",
 			Choices: []Choice{
@@ -85,14 +87,16 @@ func Definition() Machine {
 			},
 			Default: "RefuseInput",
 		},
-		"Stagger": {
+		{
+			Name:    "Stagger",
 			Type:    "Wait",
 			Comment: "Builds that one event starts do not all begin at once. What they build from is looked up afterwards.",
 			Seconds: "{% $floor(" + delay + ") %}",
 			Assign:  map[string]any{"timings": passed("Stagger")},
 			Next:    "Resolve",
 		},
-		"RefuseInput": {
+		{
+			Name: "RefuseInput",
 			Type: "Pass",
 			Assign: map[string]any{
 				"code":   string(failure.InvalidInput),
@@ -101,37 +105,39 @@ func Definition() Machine {
 			},
 			Next: "Cleanup",
 		},
-		"Resolve": task(Resolve, "Resolve", "{% $merge([$states.context.Execution.Input, "+resolveContext+"]) %}",
+		task(Resolve, "Resolve", "{% $merge([$states.context.Execution.Input, "+resolveContext+"]) %}",
 			map[string]any{
 				"plan":    "{% $states.result.Payload.plan %}",
 				"regions": "{% $states.result.Payload.regions %}",
 				"summary": "{% $states.result.Payload %}",
 			}, "IsUpToDate"),
-		"IsUpToDate": {
+		{
+			Name:    "IsUpToDate",
 			Type:    "Choice",
 			Choices: []Choice{{Condition: "{% $summary.upToDate %}", Next: UpToDate}},
 			Default: "LaunchBuilder",
 		},
-		"LaunchBuilder": task(Launch, "LaunchBuilder", job(map[string]any{"role": "builder"}),
+		task(Launch, "LaunchBuilder", job(map[string]any{"role": "builder"}),
 			map[string]any{"builder": "{% $states.result.Payload.instanceId %}", "timings": timed("LaunchBuilder", launchedType)}, "AwaitProvisioned"),
-		"AwaitProvisioned": task(CheckInstance, "AwaitProvisioned",
+		task(CheckInstance, "AwaitProvisioned",
 			job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, "Seal"),
-		"Seal": task(Seal, "Seal", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, "CreateImage"),
-		"CreateImage": task(CreateImage, "CreateImage", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
+		task(Seal, "Seal", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, "CreateImage"),
+		task(CreateImage, "CreateImage", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
 			map[string]any{"image": "{% $states.result.Payload.imageId %}"}, "AwaitImage"),
-		"AwaitImage": task(CheckImage, "AwaitImage", job(map[string]any{"imageId": "{% $image %}"}),
+		task(CheckImage, "AwaitImage", job(map[string]any{"imageId": "{% $image %}"}),
 			map[string]any{"timings": timed("AwaitImage", snapshotBytes)}, "LaunchVerifier"),
-		"LaunchVerifier": task(Launch, "LaunchVerifier", job(map[string]any{"role": "verifier", "imageId": "{% $image %}"}),
+		task(Launch, "LaunchVerifier", job(map[string]any{"role": "verifier", "imageId": "{% $image %}"}),
 			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}", "timings": timed("LaunchVerifier", launchedType)}, "AwaitBoot"),
-		"AwaitBoot": task(CheckInstance, "AwaitBoot",
+		task(CheckInstance, "AwaitBoot",
 			job(map[string]any{"role": "verifier", "instanceId": "{% $verifier %}"}), nil, "RunCompliance"),
-		"RunCompliance": task(RunCompliance, "RunCompliance",
+		task(RunCompliance, "RunCompliance",
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}"}),
 			map[string]any{"command": "{% $states.result.Payload.commandId %}"}, "EvaluateGate"),
-		"EvaluateGate": task(CheckCompliance, "EvaluateGate",
+		task(CheckCompliance, "EvaluateGate",
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}", "commandId": "{% $command %}"}),
 			map[string]any{"results": "{% $states.result.Payload.results %}"}, "Distribute"),
-		"Distribute": {
+		{
+			Name:           "Distribute",
 			Type:           "Map",
 			Comment:        "One copy a region; nothing points at any of them yet.",
 			Items:          "{% $regions %}",
@@ -139,34 +145,24 @@ func Definition() Machine {
 			ItemProcessor: &Processor{
 				ProcessorConfig: map[string]string{"Mode": "INLINE"},
 				StartAt:         "Copy",
-				States: map[string]State{
-					"Copy": inner(Distribute, "Copy", "$states.input",
+				States: States{
+					inner(Distribute, "Copy", "$states.input",
 						job(map[string]any{"imageId": "{% $image %}", "region": "{% $states.input %}"}), "AwaitCopy"),
-					"AwaitCopy": func() State {
-						s := inner(CheckDistribution, "AwaitCopy", "$states.input.region", job(map[string]any{
-							"imageId": "{% $image %}", "region": "{% $states.input.region %}", "copyId": "{% $states.input.copyId %}",
-						}), "")
-						s.Output = "{% $merge([$states.result.Payload, {'retries': $states.context.State.RetryCount}]) %}"
-						return s
-					}(),
-					copyTimedOut: {Type: "Fail", Error: string(failure.CopyFailed), Cause: "{% $states.input %}"},
+					awaitCopy(),
+					{Name: copyTimedOut, Type: "Fail", Error: string(failure.CopyFailed), Cause: "{% $states.input %}"},
 				},
 			},
 			Assign: map[string]any{"copies": "{% $states.result %}", "timings": timed("Distribute", copiesRetries)},
 			Catch:  failed("Distribute", ""), // its functions' time-outs are caught inside
 			Next:   "Publish",
 		},
-		"Publish": task(Publish, "Publish", job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
+		task(Publish, "Publish", job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
 			map[string]any{"images": "{% $states.result.Payload.images %}", "outcome": Published}, "Retire"),
-		// The image is published by now: whatever goes wrong here must not undo it.
-		"Retire": func() State {
-			s := task(Retire, "Retire", job(nil), nil, "Cleanup")
-			s.Catch = catchAll("Retire", Published, tooLate("Retire", Retire))
-			return s
-		}(),
-		"Cleanup": cleanup(),
-		"Notify":  notify(),
-		"Outcome": {
+		retire(),
+		cleanup(),
+		notify(),
+		{
+			Name: "Outcome",
 			Type: "Choice",
 			Choices: []Choice{
 				{Condition: "{% $count($left) > 0 %}", Next: FailedDirty},
@@ -175,17 +171,18 @@ func Definition() Machine {
 			},
 			Default: FailedClean,
 		},
-		Published: {Type: "Succeed", Output: map[string]any{
+		{Name: Published, Type: "Succeed", Output: map[string]any{
 			"status": Published, "recipe": "{% $summary.recipe %}", "fingerprint": "{% $summary.fingerprint %}",
 			"sourceImage": "{% $summary.sourceImage %}", "images": "{% $images %}", "report": "{% $report %}",
 		}},
-		UpToDate: {Type: "Succeed", Output: map[string]any{
+		{Name: UpToDate, Type: "Succeed", Output: map[string]any{
 			"status": UpToDate, "recipe": "{% $summary.recipe %}", "fingerprint": "{% $summary.fingerprint %}",
 			"sourceImage": "{% $summary.sourceImage %}", "images": "{% $summary.published %}",
 		}},
-		Rejected:    {Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
-		FailedClean: {Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
-		FailedDirty: {
+		{Name: Rejected, Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
+		{Name: FailedClean, Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
+		{
+			Name:  FailedDirty,
 			Type:  "Fail",
 			Error: "{% $code = '' ? '" + string(failure.CleanupIncomplete) + "' : $code %}",
 			// Without a cause Cleanup has failed, which gives every failure one.
@@ -236,12 +233,13 @@ func job(special map[string]any) map[string]any {
 // grace is how much longer Step Functions waits than Lambda lets a function run.
 const grace = 30 * time.Second
 
-func invoke(stage Stage, payload any) State {
+func invoke(stage Stage, name string, payload any) State {
 	spec, ok := Lookup(stage)
 	if !ok {
 		panic(fmt.Sprintf("stage %q is not in the table", stage))
 	}
 	return State{
+		Name:           name,
 		Type:           "Task",
 		Comment:        spec.Does,
 		Resource:       integrations + "lambda:invoke",
@@ -252,7 +250,7 @@ func invoke(stage Stage, payload any) State {
 }
 
 func task(stage Stage, name string, payload any, assign map[string]any, next string) State {
-	s := invoke(stage, payload)
+	s := invoke(stage, name, payload)
 	s.Assign, s.Catch, s.Next = map[string]any{"timings": timed(name)}, failed(name, tooLate(name, stage)), next
 	maps.Copy(s.Assign, assign)
 	return s
@@ -287,13 +285,30 @@ const copyTimedOut = "CopyTimedOut"
 // inner is a task inside the Map, whose own catcher deals with what fails. region
 // is an expression for its region.
 func inner(stage Stage, name, region string, payload map[string]any, next string) State {
-	s := invoke(stage, payload)
+	s := invoke(stage, name, payload)
 	s.Comment = name + ": " + s.Comment
 	s.Output = "{% $states.result.Payload %}"
 	s.Catch = []Catch{{
 		ErrorEquals: timeOuts(), Output: "{% " + region + " & ': " + tooLate(name, stage) + "' %}", Next: copyTimedOut,
 	}}
 	s.Next, s.End = next, next == ""
+	return s
+}
+
+// awaitCopy ends an iteration of the Map. It adds its count of retries, which the
+// state around it cannot read.
+func awaitCopy() State {
+	s := inner(CheckDistribution, "AwaitCopy", "$states.input.region", job(map[string]any{
+		"imageId": "{% $image %}", "region": "{% $states.input.region %}", "copyId": "{% $states.input.copyId %}",
+	}), "")
+	s.Output = "{% $merge([$states.result.Payload, {'retries': $states.context.State.RetryCount}]) %}"
+	return s
+}
+
+// retire runs when the image is published: whatever fails here must not undo that.
+func retire() State {
+	s := task(Retire, "Retire", job(nil), nil, "Cleanup")
+	s.Catch = catchAll("Retire", Published, tooLate("Retire", Retire))
 	return s
 }
 
@@ -388,7 +403,7 @@ func ending() map[string]any {
 }
 
 func cleanup() State {
-	s := invoke(Cleanup, ending())
+	s := invoke(Cleanup, "Cleanup", ending())
 	s.Assign = ended(map[string]any{"removed": "{% $states.result.Payload.removed %}", "timings": timed("Cleanup")})
 	s.Retry = append([]Retry{{
 		ErrorEquals: names(failure.CleanupIncomplete), IntervalSeconds: 5, MaxAttempts: 5, BackoffRate: 2,
@@ -411,7 +426,7 @@ func notify() State {
 	payload["images"], payload["results"] = "{% $images %}", "{% $results %}"
 	payload["removed"], payload["left"], payload["timings"] = "{% $removed %}", "{% $left %}", "{% $timings %}"
 	payload["cleanupCause"] = "{% $cleanupCause %}"
-	s := invoke(Notify, payload)
+	s := invoke(Notify, "Notify", payload)
 	s.Assign = ended(map[string]any{"report": "{% $states.result.Payload.report %}"})
 	// A lost message changes nothing about the image.
 	s.Catch = catchers("", func(string) map[string]any {

@@ -34,9 +34,9 @@ func TestTheDefinitionIsTheGoldenOne(t *testing.T) {
 }
 
 // eachState visits every state, those inside Maps too.
-func eachState(states map[string]workflow.State, visit func(name string, s workflow.State)) {
-	for name, s := range states {
-		visit(name, s)
+func eachState(states workflow.States, visit func(name string, s workflow.State)) {
+	for _, s := range states {
+		visit(s.Name, s)
 		if s.ItemProcessor != nil {
 			eachState(s.ItemProcessor.States, visit)
 		}
@@ -46,9 +46,9 @@ func eachState(states map[string]workflow.State, visit func(name string, s workf
 func TestEveryStageIsInvokedAndEveryNextExists(t *testing.T) {
 	m := workflow.Definition()
 	invoked := map[string]bool{}
-	var walk func(states map[string]workflow.State)
-	walk = func(states map[string]workflow.State) {
-		for name, s := range states {
+	var walk func(states workflow.States)
+	walk = func(states workflow.States) {
+		for _, s := range states {
 			targets := []string{s.Next, s.Default}
 			for _, c := range s.Choices {
 				targets = append(targets, c.Next)
@@ -58,7 +58,8 @@ func TestEveryStageIsInvokedAndEveryNextExists(t *testing.T) {
 			}
 			for _, to := range targets {
 				if to != "" {
-					assert.Contains(t, states, to, "state %s goes to %s", name, to)
+					_, exists := states.Named(to)
+					assert.True(t, exists, "state %s goes to %s", s.Name, to)
 				}
 			}
 			if a, ok := s.Arguments.(map[string]any); ok {
@@ -79,9 +80,62 @@ func TestEveryStageIsInvokedAndEveryNextExists(t *testing.T) {
 	}
 }
 
+// Whoever reads the definition from its start meets every state after one that leads
+// to it, and never has to go back to follow an execution in which nothing fails.
+func TestTheMachineReadsFromTopToBottom(t *testing.T) {
+	var walk func(start string, states workflow.States)
+	walk = func(start string, states workflow.States) {
+		require.Equal(t, start, states[0].Name, "the first state is that in which an execution begins")
+		at := map[string]int{}
+		for i, s := range states {
+			at[s.Name] = i
+		}
+		for i, s := range states {
+			targets := []string{s.Next, s.Default}
+			for _, c := range s.Choices {
+				targets = append(targets, c.Next)
+			}
+			for _, to := range targets {
+				if to != "" {
+					assert.Greater(t, at[to], i, "state %s leads back to %s", s.Name, to)
+				}
+			}
+			for _, c := range s.Catch {
+				assert.Greater(t, at[c.Next], i, "an error in state %s leads back to %s", s.Name, c.Next)
+			}
+			if s.ItemProcessor != nil {
+				walk(s.ItemProcessor.StartAt, s.ItemProcessor.States)
+			}
+		}
+	}
+	m := workflow.Definition()
+	walk(m.StartAt, m.States)
+}
+
+func TestStatesAreWrittenInTheirOrder(t *testing.T) {
+	written, err := json.Marshal(workflow.States{{Name: "Second", Type: "Pass", Next: "First"}, {Name: "First", Type: "Succeed"}})
+	require.NoError(t, err)
+	assert.Equal(t, `{"Second":{"Type":"Pass","Next":"First"},"First":{"Type":"Succeed"}}`, string(written))
+	for sentence, states := range map[string]workflow.States{
+		"a name twice": {{Name: "A", Type: "Pass"}, {Name: "A", Type: "Succeed"}},
+		"no name":      {{Type: "Succeed"}},
+	} {
+		_, err := json.Marshal(states)
+		assert.ErrorContains(t, err, "empty or used twice", sentence)
+	}
+	at := -1
+	rendered := string(workflow.Definition().JSON())
+	for _, s := range workflow.Definition().States {
+		i := strings.Index(rendered, "\n    \""+s.Name+"\": {")
+		assert.Greater(t, i, at, "state %s", s.Name)
+		at = i
+	}
+}
+
 func TestWhateverFailsCleanupRuns(t *testing.T) {
 	m := workflow.Definition()
-	for name, s := range m.States {
+	for _, s := range m.States {
+		name := s.Name
 		if s.Type != "Task" && s.Type != "Map" {
 			continue
 		}
