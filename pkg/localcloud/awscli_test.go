@@ -13,14 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// documented is a command of the README, without the name of the program and with
+// documented is a command of the page of triggers, without the name of the program and with
 // the address of an embedded AWS.
 func documented(t *testing.T, address, command string) []string {
 	t.Helper()
-	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	readme, err := os.ReadFile(filepath.Join("..", "..", "infra", "docs", "triggers.md"))
 	require.NoError(t, err)
 	_, text, found := strings.Cut(strings.ReplaceAll(string(readme), "\\\n", ""), "    $ "+command)
-	require.True(t, found, "the README has %s", command)
+	require.True(t, found, "the page has %s", command)
 	text, _, _ = strings.Cut(text, "\n")
 	return strings.Fields(strings.NewReplacer(`"`, "", "$AWS_ENDPOINT_URL", address).Replace(strings.TrimPrefix(command, "aws ") + text))
 }
@@ -76,7 +76,7 @@ func TestTheAWSCommandLineWorks(t *testing.T) {
 	assert.Contains(t, cli("events", "list-rules"), `"ENABLED"`)
 	cli("sqs", "create-queue", "--endpoint-url", c.URL(), "--queue-name", "ami-factory-triggers-dead-letters")
 	cli("sqs", "send-message", "--endpoint-url", c.URL(), "--queue-url", c.URL()+"/"+account+"/ami-factory-triggers-dead-letters", "--message-body", "lost")
-	assert.Contains(t, cli(documented(t, c.URL(), "aws sqs receive-message")...), "lost", "the command of the README, as it is printed there")
+	assert.Contains(t, cli(documented(t, c.URL(), "aws sqs receive-message")...), "lost", "the command, as the page prints it")
 	assert.Contains(t, cli("kms", "list-aliases"), "alias/aws/ebs")
 	assert.Contains(t, cli("stepfunctions", "list-state-machines"), "stateMachines")
 }

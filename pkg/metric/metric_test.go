@@ -205,8 +205,8 @@ func TestAWriterThatFailsIsNoticed(t *testing.T) {
 	require.ErrorContains(t, metric.Write(failing{}, at, metric.Of(metric.RecipesPaused, 1)), "closed")
 }
 
-func TestTheReadmeHasTheTable(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
+func TestThePageOfCostHasTheTable(t *testing.T) {
+	text, err := os.ReadFile("../../infra/docs/cost.md")
 	require.NoError(t, err)
 	for _, s := range metric.Table() {
 		assert.Contains(t, string(text), fmt.Sprintf("| `%s` | %s | %s | %s |\n", s.Name, s.Unit, strings.Join(s.Dimensions, ", "), s.Means))
