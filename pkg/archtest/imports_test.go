@@ -68,7 +68,7 @@ var layers = []layer{
 	{folder: "pkg/workflow"},
 	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/awserr"}},
 	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
-	{folder: "pkg/release", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
+	{folder: "pkg/release", may: []string{"pkg/ami", "pkg/awserr", "pkg/compliance", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance", "pkg/cost"}},
 	{folder: "pkg/ami", may: []string{"pkg/awserr"}},
 	{folder: "pkg/guest", may: []string{"pkg/awserr"}},

@@ -2,7 +2,10 @@ package compliance
 
 import (
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
 // Binding says which execution a stored record is of, and what that decided on. A
@@ -31,6 +34,15 @@ func (b Binding) Deviations(want Binding) []string {
 		out = append(out, fmt.Sprintf("its execution started at %s, not %s", b.Started.UTC().Format(time.RFC3339Nano), want.Started.UTC().Format(time.RFC3339Nano)))
 	}
 	return out
+}
+
+// Mismatch is the error for a stored record that is not what this execution has
+// written; nil when there is no deviation. record names it and where it is.
+func Mismatch(record string, deviations []string) error {
+	if len(deviations) == 0 {
+		return nil
+	}
+	return failure.New(failure.RecordMismatch, "%s is not of this execution, and is not acted upon: %s", record, strings.Join(deviations, "; "))
 }
 
 // Doubts are the reasons why a report does not prove that an image passed a gate

@@ -7,16 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
-
-	"github.com/ami-factory/ami-factory/pkg/ami"
-	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
-	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
 // bindingOf is what a record of this execution says that it is of. The name of an
@@ -31,10 +25,7 @@ func bindingOf(in Job, p plan.BuildPlan) compliance.Binding {
 // mismatch is the error for a stored record that is not what this execution has
 // written; nil when there is no deviation.
 func mismatch(what string, s Store, key string, deviations []string) error {
-	if len(deviations) == 0 {
-		return nil
-	}
-	return failure.New(failure.RecordMismatch, "%s s3://%s/%s is not of this execution, and is not acted upon: %s", what, s.Bucket, key, strings.Join(deviations, "; "))
+	return compliance.Mismatch(fmt.Sprintf("%s s3://%s/%s", what, s.Bucket, key), deviations)
 }
 
 // decodeRecord reads a record of this factory's.
@@ -106,32 +97,3 @@ func readResults(ctx context.Context, s Store, in Job, o Object, p plan.BuildPla
 
 // homeOf is the region where the plan's image is made.
 func homeOf(p plan.BuildPlan) string { return p.Recipe.Home().Name }
-
-// previousImage is an image id that a pointer may be given back: one of the
-// factory's own images of the recipe. What is gone may not, and is returned as
-// empty; any other image is an error, since to give it back would publish it.
-func previousImage(ctx context.Context, api ec2.DescribeImagesAPIClient, id string, of recipe.Recipe) (string, error) {
-	if id == "" {
-		return "", nil
-	}
-	own, err := ami.ListOwn(ctx, api, ami.ByRecipe(of.Name), ami.ByImage(id))
-	if err != nil {
-		return "", awserr.Wrap(err, failure.PublishFailed, "read image %s, which a pointer names", id)
-	}
-	if len(own) == 1 && aws.ToString(own[0].ImageId) == id {
-		return id, nil
-	}
-	img, err := ami.Describe(ctx, api, id)
-	if isNoImage(err) {
-		return "", nil
-	}
-	if err != nil {
-		return "", awserr.Wrap(err, failure.PublishFailed, "read image %s, which a pointer names", id)
-	}
-	is := "is an image of recipe " + ami.TagValue(img.Tags, ami.TagRecipe)
-	if ami.TagValue(img.Tags, ami.TagRecipe) == "" {
-		is = "is no image of this factory (its owner is " + aws.ToString(img.OwnerId) + ")"
-	}
-	return "", failure.New(failure.PointerConflict, "it names %s, which %s, not of recipe %s; give the recipe another parameter, "+
-		"or delete this one if the factory is to keep it from now on", id, is, of.Name)
-}

@@ -17,10 +17,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
-// journalOf is what Publish of the world's execution writes first.
-func journalOf(w *world) journal {
-	return journal{
-		Of: bindingOf(w.in.Job, testPlan()), State: journalCommitted, Started: w.in.Now, Recipe: "debian",
+// journal is what Publish of the world's execution writes first.
+func (w *world) journal() release.Journal {
+	return release.Journal{
+		Of: bindingOf(w.in.Job, testPlan()), State: release.Committed, Started: w.in.Now, Recipe: "debian",
 		Images: map[string]string{home: "ami-new", remote: "ami-copy"},
 		Pointers: []release.Pointer{
 			{Region: remote, Parameter: "/p/latest", ImageID: "ami-copy", Previous: "ami-old"},
@@ -39,41 +39,41 @@ func foreign(id string) types.Image {
 func TestAJournalThatThisExecutionDidNotWriteDecidesNothing(t *testing.T) {
 	yearAgo := start.AddDate(-1, 0, 0)
 	for name, c := range map[string]struct {
-		change func(*world, *journal)
+		change func(*world, *release.Journal)
 		tells  string
 	}{
-		"of an earlier execution of the same name, committed": {func(_ *world, j *journal) { j.Of.Started, j.Started = yearAgo, yearAgo }, "started at 2025-03-01"},
-		"of an earlier execution of the same name, restored": {func(_ *world, j *journal) {
-			j.Of.Started, j.Started, j.State = yearAgo, yearAgo, journalRestored
+		"of an earlier execution of the same name, committed": {func(_ *world, j *release.Journal) { j.Of.Started, j.Started = yearAgo, yearAgo }, "started at 2025-03-01"},
+		"of an earlier execution of the same name, restored": {func(_ *world, j *release.Journal) {
+			j.Of.Started, j.Started, j.State = yearAgo, yearAgo, release.Restored
 		}, "started at 2025-03-01"},
-		"of an earlier execution of the same name, half moved": {func(_ *world, j *journal) {
-			j.Of.Started, j.Started, j.State = yearAgo, yearAgo, journalMoving
+		"of an earlier execution of the same name, half moved": {func(_ *world, j *release.Journal) {
+			j.Of.Started, j.Started, j.State = yearAgo, yearAgo, release.Moving
 		}, "started at 2025-03-01"},
-		"of another execution":                  {func(_ *world, j *journal) { j.Of.Execution = "arn:other" }, `its execution is "arn:other"`},
-		"of another plan":                       {func(_ *world, j *journal) { j.Of.PlanSHA256 = "0" }, "its plan is"},
-		"of another fingerprint":                {func(_ *world, j *journal) { j.Of.Fingerprint = "0" }, "its fingerprint is"},
-		"without any binding, as it used to be": {func(_ *world, j *journal) { j.Of = compliance.Binding{} }, `its execution is ""`},
-		"of another recipe":                     {func(_ *world, j *journal) { j.Recipe = "other" }, `recipe "other"`},
-		"in a state that there is not":          {func(_ *world, j *journal) { j.State = "done" }, `state is "done"`},
-		"with an image less":                    {func(_ *world, j *journal) { delete(j.Images, remote) }, "no image of " + remote},
-		"with a pointer that the plan lacks":    {func(_ *world, j *journal) { j.Pointers[1].Parameter = "/other" }, "/other"},
-		"with a pointer less":                   {func(_ *world, j *journal) { j.Pointers = j.Pointers[:1] }, "the plan's are"},
-		"with a pointer in an account":          {func(_ *world, j *journal) { j.Pointers[0].Account = target }, target},
-		"with a pointer to another image":       {func(_ *world, j *journal) { j.Pointers[1].ImageID = "ami-evil" }, "ami-evil"},
-		"whose previous value is somebody else's": {func(w *world, j *journal) {
+		"of another execution":                  {func(_ *world, j *release.Journal) { j.Of.Execution = "arn:other" }, `its execution is "arn:other"`},
+		"of another plan":                       {func(_ *world, j *release.Journal) { j.Of.PlanSHA256 = "0" }, "its plan is"},
+		"of another fingerprint":                {func(_ *world, j *release.Journal) { j.Of.Fingerprint = "0" }, "its fingerprint is"},
+		"without any binding, as it used to be": {func(_ *world, j *release.Journal) { j.Of = compliance.Binding{} }, `its execution is ""`},
+		"of another recipe":                     {func(_ *world, j *release.Journal) { j.Recipe = "other" }, `recipe "other"`},
+		"in a state that there is not":          {func(_ *world, j *release.Journal) { j.State = "done" }, `state is "done"`},
+		"with an image less":                    {func(_ *world, j *release.Journal) { delete(j.Images, remote) }, "no image of " + remote},
+		"with a pointer that the plan lacks":    {func(_ *world, j *release.Journal) { j.Pointers[1].Parameter = "/other" }, "/other"},
+		"with a pointer less":                   {func(_ *world, j *release.Journal) { j.Pointers = j.Pointers[:1] }, "the plan's are"},
+		"with a pointer in an account":          {func(_ *world, j *release.Journal) { j.Pointers[0].Account = target }, target},
+		"with a pointer to another image":       {func(_ *world, j *release.Journal) { j.Pointers[1].ImageID = "ami-evil" }, "ami-evil"},
+		"whose previous value is somebody else's": {func(w *world, j *release.Journal) {
 			w.ec2[home].older = append(w.ec2[home].older, foreign("ami-evil"))
-			j.Pointers[1].Previous, j.State = "ami-evil", journalMoving
+			j.Pointers[1].Previous, j.State = "ami-evil", release.Moving
 		}, "is no image of this factory (its owner is " + debian + ")"},
-		"whose previous value is another recipe's": {func(w *world, j *journal) {
+		"whose previous value is another recipe's": {func(w *world, j *release.Journal) {
 			other := image("ami-other", "earlier", true)
 			other.Tags = overlay(other.Tags, []types.Tag{{Key: aws.String(ami.TagRecipe), Value: aws.String("other")}})
 			w.ec2[home].older = append(w.ec2[home].older, other)
-			j.Pointers[1].Previous, j.State = "ami-other", journalMoving
+			j.Pointers[1].Previous, j.State = "ami-other", release.Moving
 		}, "is an image of recipe other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			j := journalOf(w)
+			j := w.journal()
 			c.change(w, &j)
 			raw, err := json.Marshal(j)
 			require.NoError(t, err)
@@ -118,7 +118,7 @@ func TestAHandWrittenJournalIsRefused(t *testing.T) {
 
 func TestACommittedJournalIsBelievedOnlyIfThePointersSaySo(t *testing.T) {
 	w := newWorld(t)
-	raw, err := json.Marshal(journalOf(w))
+	raw, err := json.Marshal(w.journal())
 	require.NoError(t, err)
 	w.s3.objects[journalKey(w.in.Execution)] = raw
 	_, err = w.publish(t)

@@ -3,12 +3,10 @@ package stage
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/failure"
-	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
@@ -49,11 +47,11 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 	}
 
 	audience := release.AudienceOf(p.Recipe.Distribution)
-	has, err := share(ctx, api, in.CopyID, what, audience)
+	has, err := release.Share(ctx, api, in.CopyID, what, audience)
 	if err != nil {
 		return CheckDistributionOutput{}, err
 	}
-	if at, ok := deprecation(in.Execution, p); ok && img.DeprecationTime == nil {
+	if at, ok := release.DeprecateAt(p.Recipe, in.Execution.StartTime); ok && img.DeprecationTime == nil {
 		if err := release.Deprecate(ctx, api, in.CopyID, at); err != nil {
 			return CheckDistributionOutput{}, awserr.Wrap(err, failure.CopyFailed, "set the deprecation date of %s", what)
 		}
@@ -64,38 +62,8 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 	}
 	expect := release.Expectation{Labels: want, Audience: audience}
 	if wrong := expect.Deviations(img, has); len(wrong) > 0 {
-		// All of it was set by now: what does not show yet may show later.
+		// All of it is set by now: what is not visible yet may be later.
 		return CheckDistributionOutput{}, failure.New(failure.CopyNotReady, "%s: %s", what, strings.Join(wrong, "; "))
 	}
 	return CheckDistributionOutput{Region: target.Name, ImageID: in.CopyID, SnapshotIDs: ami.Snapshots(img)}, nil
-}
-
-// share grants what is missing and reads back who may launch the image then.
-func share(ctx context.Context, api ShareEC2, id, what string, want release.Audience) (release.Audience, error) {
-	has, err := release.ReadAudience(ctx, api, id)
-	if err != nil {
-		return has, awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
-	}
-	if extra := has.Minus(want).Names(); len(extra) > 0 {
-		return has, failure.New(failure.ShareFailed, "%s is shared with %s, which the recipe does not name; "+
-			"find out who granted that before building again", what, strings.Join(extra, ", "))
-	}
-	missing := want.Minus(has)
-	if len(missing.Names()) == 0 {
-		return has, nil
-	}
-	if err := release.Grant(ctx, api, id, missing); err != nil {
-		return has, awserr.Wrap(err, failure.ShareFailed, "share %s", what)
-	}
-	has, err = release.ReadAudience(ctx, api, id)
-	if err != nil {
-		return has, awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
-	}
-	return has, nil
-}
-
-// deprecation is when consumers should have moved on to a newer image.
-func deprecation(e Execution, p plan.BuildPlan) (time.Time, bool) {
-	after := time.Duration(p.Recipe.Retention.DeprecateAfter)
-	return e.StartTime.Add(after), after > 0
 }

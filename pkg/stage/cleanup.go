@@ -13,6 +13,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
@@ -109,50 +110,36 @@ type keep struct {
 
 // pointers gives pointers back that Publish left half moved.
 func (s Cleanup) pointers(ctx context.Context, in CleanupInput, p *plan.BuildPlan, t *tally) keep {
-	j, err := s.journal(ctx, in, p)
-	switch {
-	case err != nil:
+	u, err := s.undo(ctx, in, p)
+	if err != nil {
 		return keep{unknown: fmt.Errorf("it is unknown whether it is published: %w", err)}
-	case j == nil:
-		return keep{}
-	case j.State == journalRestored:
-		return keep{restored: true}
-	case j.State == journalCommitted:
-		return keep{published: j.Images}
 	}
-	if errs := release.Restore(ctx, s.SSM, j.Pointers, j.Recipe); len(errs) > 0 {
-		k := keep{}
-		for _, p := range j.Pointers {
-			if err := errs[p]; err != nil {
-				t.leave("pointer "+p.String()+", which was "+orNothing(p.Previous), err) // each by itself: one may go on another attempt
-			}
-			now, err := release.ReadPointer(ctx, s.SSM(p.Account, p.Region), p.Parameter)
-			if err != nil || now == p.ImageID {
-				k.named = append(k.named, p.ImageID)
-			}
-		}
-		return k
+	for _, r := range u.Refused {
+		t.leave("pointer "+r.Pointer.String()+", which was "+orNothing(r.Pointer.Previous), r.Err) // each by itself: one may go on another attempt
 	}
-	for _, p := range j.Pointers {
-		t.removed = append(t.removed, "pointer "+p.String()+" to "+p.ImageID)
+	for _, ptr := range u.GivenBack {
+		t.removed = append(t.removed, "pointer "+ptr.String()+" to "+ptr.ImageID)
 	}
-	if err := j.write(ctx, s.Store, in.Execution, journalRestored); err != nil {
-		t.leave("journal "+journalKey(in.Execution), err)
+	if u.Unwritten != nil {
+		t.leave("journal "+journalKey(in.Execution), u.Unwritten)
 	}
-	return keep{restored: true}
+	return keep{published: u.Published, named: u.Named, restored: u.Restored}
 }
 
-// journal is the journal of this very execution. One that is there before the
-// execution has a plan is another's.
-func (s Cleanup) journal(ctx context.Context, in CleanupInput, p *plan.BuildPlan) (*journal, error) {
-	if p != nil {
-		return trustedJournal(ctx, s.Store, in.Job, *p, func(region string) ec2.DescribeImagesAPIClient { return s.EC2(region) })
+// undo is what became of this very execution's publication. A journal that is
+// there before the execution has a plan is another's.
+func (s Cleanup) undo(ctx context.Context, in CleanupInput, p *plan.BuildPlan) (release.Undone, error) {
+	journal := journalOf(s.Store, in.Execution)
+	if p == nil {
+		raw, err := journal.Read(ctx)
+		if err != nil || raw == nil {
+			return release.Undone{}, err
+		}
+		return release.Undone{}, compliance.Mismatch("the journal of pointers "+journal.Address(), []string{"the execution has no plan that can be read"})
 	}
-	j, err := readJournal(ctx, s.Store, in.Execution)
-	if err != nil || j == nil {
-		return nil, err
-	}
-	return nil, mismatch(theJournal, s.Store, journalKey(in.Execution), []string{"the execution has no plan that can be read"})
+	return release.Undo{
+		Records: journal, Images: func(region string) ec2.DescribeImagesAPIClient { return s.EC2(region) }, SSM: s.SSM,
+	}.Run(ctx, publicationOf(in.Job, *p))
 }
 
 // orNothing is the previous value of a pointer, for people.

@@ -131,14 +131,14 @@ func TestCleanupTellsWhatIsLeft(t *testing.T) {
 		},
 		"an image that a pointer still names": {
 			change: func(w *world) {
-				j := &journal{
-					Of: bindingOf(w.in.Job, testPlan()), Started: start, Recipe: "debian", Images: map[string]string{home: "ami-new", remote: "ami-copy"},
+				j := release.Journal{
+					Of: bindingOf(w.in.Job, testPlan()), State: release.Moving, Started: start, Recipe: "debian", Images: map[string]string{home: "ami-new", remote: "ami-copy"},
 					Pointers: []release.Pointer{
 						{Region: remote, Parameter: "/p/latest", ImageID: "ami-copy", Previous: "ami-old"},
 						{Region: home, Parameter: "/p/latest", ImageID: "ami-new", Previous: "ami-old"},
 					},
 				}
-				if err := j.write(t.Context(), w.s3.store(), w.in.Execution, journalMoving); err != nil {
+				if _, err := w.s3.store().PutJSON(t.Context(), journalKey(w.in.Execution), j); err != nil {
 					panic(err)
 				}
 				w.ssm[remote].parameters["/p/latest"] = "ami-copy"

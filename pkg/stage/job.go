@@ -11,6 +11,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
 // leftoverLife is how long after its start an execution's resources are past
@@ -93,10 +94,4 @@ func isNoImage(err error) bool    { return errors.Is(err, ami.ErrNotFound) }
 func isNoInstance(err error) bool { return errors.Is(err, ami.ErrNoInstance) }
 
 // regionsOf lists the plan's regions, as the recipe has them.
-func regionsOf(p plan.BuildPlan) []string {
-	out := make([]string, len(p.Recipe.Distribution.Regions))
-	for i, r := range p.Recipe.Distribution.Regions {
-		out[i] = r.Name
-	}
-	return out
-}
+func regionsOf(p plan.BuildPlan) []string { return release.Regions(p.Recipe) }

@@ -24,6 +24,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
 // The event that Notify sends.
@@ -181,18 +182,11 @@ func (s Notify) pointers(ctx context.Context, in NotifyInput, p *plan.BuildPlan)
 	if in.Outcome != evidence.Published || p == nil {
 		return nil, nil
 	}
-	j, err := readJournal(ctx, s.Store, in.Execution)
+	j, err := release.ReadJournal(ctx, journalOf(s.Store, in.Execution), publicationOf(in.Job, *p))
 	if err != nil || j == nil {
 		return nil, err
 	}
-	if err := mismatch(theJournal, s.Store, journalKey(in.Execution), j.deviations(in.Job, *p)); err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, ptr := range j.Pointers {
-		out = append(out, ptr.String())
-	}
-	return out, nil
+	return names(j.Pointers), nil
 }
 
 // compliance reads the results of the checks, if it came to any.

@@ -94,7 +94,7 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 func (s Resolve) reach(ctx context.Context, p plan.BuildPlan) error {
 	errs := map[string]error{}
 	for _, region := range regionsOf(p) {
-		for _, ptr := range pointersIn(p, region) {
+		for _, ptr := range release.PointersIn(p.Recipe, region) {
 			if ptr.Account != "" && errs[ptr.Account] != nil {
 				continue
 			}
@@ -110,7 +110,7 @@ func (s Resolve) reach(ctx context.Context, p plan.BuildPlan) error {
 			if err != nil {
 				return awserr.Wrap(err, failure.Internal, "read pointer %s", ptr)
 			}
-			if _, err := previousImage(ctx, s.EC2(region), id, p.Recipe); err != nil {
+			if _, err := release.PreviousImage(ctx, s.EC2(region), id, p.Recipe.Name); err != nil {
 				return failure.Wrap(failure.CodeOf(err), err, "nothing was started: pointer %s", ptr)
 			}
 		}

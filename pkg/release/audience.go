@@ -1,6 +1,3 @@
-// Package release takes a finished image to other regions and accounts:
-// copies, launch permissions, the pointers that consumers follow, and the
-// retirement of what they no longer need.
 package release
 
 import (
@@ -9,12 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
@@ -23,7 +21,7 @@ type Audience struct {
 	Accounts            []string
 	Organizations       []string // ARNs
 	OrganizationalUnits []string // ARNs
-	Public              bool     // never wanted; only read back
+	Public              bool     // never requested; only read back
 }
 
 // AudienceOf is the audience that a recipe asks for.
@@ -111,6 +109,37 @@ func ReadAudience(ctx context.Context, api PermissionReader, imageID string) (Au
 	return a, nil
 }
 
+// ShareAPI reads and changes launch permissions.
+type ShareAPI interface {
+	PermissionReader
+	AttributeAPI
+}
+
+// Share grants the image to those of want who lack it, and returns who may launch
+// it then. The error is ShareFailed if somebody whom want does not name may launch
+// it already. what is the image in messages.
+func Share(ctx context.Context, api ShareAPI, imageID, what string, want Audience) (Audience, error) {
+	has, err := ReadAudience(ctx, api, imageID)
+	if err != nil {
+		return has, awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
+	}
+	if extra := has.Minus(want).Names(); len(extra) > 0 {
+		return has, failure.New(failure.ShareFailed, "%s is shared with %s, which the recipe does not name; "+
+			"find out who granted that before building again", what, strings.Join(extra, ", "))
+	}
+	missing := want.Minus(has)
+	if len(missing.Names()) == 0 {
+		return has, nil
+	}
+	if err := Grant(ctx, api, imageID, missing); err != nil {
+		return has, awserr.Wrap(err, failure.ShareFailed, "share %s", what)
+	}
+	if has, err = ReadAudience(ctx, api, imageID); err != nil {
+		return has, awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
+	}
+	return has, nil
+}
+
 // Grant lets the audience launch the image. When the one call for all is
 // refused, each is tried alone, so that the error names who was refused.
 func Grant(ctx context.Context, api AttributeAPI, imageID string, a Audience) error {
@@ -128,7 +157,7 @@ func Grant(ctx context.Context, api AttributeAPI, imageID string, a Audience) er
 			errs = append(errs, named(err, p))
 		}
 	}
-	return errors.Join(errs...) // nil: what ailed the call for all has passed
+	return errors.Join(errs...) // nil: the reason why the call for all failed has passed
 }
 
 func grant(ctx context.Context, api AttributeAPI, imageID string, p []types.LaunchPermission) error {
@@ -165,16 +194,4 @@ func permissionsOf(a Audience) []types.LaunchPermission {
 		out = append(out, types.LaunchPermission{OrganizationalUnitArn: aws.String(arn)})
 	}
 	return out
-}
-
-// DeprecationAPI sets deprecation dates.
-type DeprecationAPI interface {
-	EnableImageDeprecation(context.Context, *ec2.EnableImageDeprecationInput, ...func(*ec2.Options)) (*ec2.EnableImageDeprecationOutput, error)
-}
-
-// Deprecate sets the time from which EC2 hides the image from other accounts.
-func Deprecate(ctx context.Context, api DeprecationAPI, imageID string, at time.Time) error {
-	// EC2 rounds to the minute.
-	_, err := api.EnableImageDeprecation(ctx, &ec2.EnableImageDeprecationInput{ImageId: &imageID, DeprecateAt: aws.Time(at.UTC().Truncate(time.Minute))})
-	return err
 }

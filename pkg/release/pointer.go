@@ -3,14 +3,18 @@ package release
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
 // imageDataType makes SSM check that a parameter's value is an AMI id that
@@ -36,8 +40,29 @@ func (p Pointer) String() string {
 	return p.Account + ":" + p.Region + ":" + p.Parameter
 }
 
+// Regions are those of a recipe, in its order.
+func Regions(r recipe.Recipe) []string {
+	out := make([]string, len(r.Distribution.Regions))
+	for i, region := range r.Distribution.Regions {
+		out[i] = region.Name
+	}
+	return out
+}
+
+// PointersIn are a recipe's in a region, of all accounts, naming nothing yet.
+func PointersIn(r recipe.Recipe, region string) []Pointer {
+	var out []Pointer
+	for _, account := range append([]string{""}, r.Pointers.Accounts...) {
+		for _, name := range r.Pointers.Parameters {
+			out = append(out, Pointer{Account: account, Region: region, Parameter: name})
+		}
+	}
+	return out
+}
+
 // SortPointers orders pointers by account, region and parameter. The factory's own
-// come last: another account is likelier to refuse, and then nobody has followed.
+// come last: another account is likelier to refuse, and then no consumer of the
+// factory's own pointers has followed.
 func SortPointers(ps []Pointer) {
 	slices.SortFunc(ps, func(a, b Pointer) int {
 		return cmp.Or(cmp.Compare(own(a), own(b)), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Region, b.Region), cmp.Compare(a.Parameter, b.Parameter))
@@ -102,11 +127,39 @@ func put(ctx context.Context, api ParameterAPI, name, value string, create bool,
 	return err
 }
 
-// Restore gives each pointer its previous value again, and deletes those that
-// did not exist before. It also writes where the new value is not to be read
-// yet, since SSM may still be validating it. A pointer that someone else has
-// moved meanwhile is left alone. It goes on after errors and returns them all, by
-// pointer.
+// PreviousImage is what a pointer that names id may be given back: id if it is one
+// of the factory's own images of the recipe, or empty if the image is gone. Any
+// other image is a PointerConflict, since to give it back would publish it.
+func PreviousImage(ctx context.Context, api ec2.DescribeImagesAPIClient, id, recipeName string) (string, error) {
+	if id == "" {
+		return "", nil
+	}
+	own, err := ami.ListOwn(ctx, api, ami.ByRecipe(recipeName), ami.ByImage(id))
+	if err != nil {
+		return "", awserr.Wrap(err, failure.PublishFailed, "read image %s, which a pointer names", id)
+	}
+	if len(own) == 1 && aws.ToString(own[0].ImageId) == id {
+		return id, nil
+	}
+	img, err := ami.Describe(ctx, api, id)
+	if errors.Is(err, ami.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", awserr.Wrap(err, failure.PublishFailed, "read image %s, which a pointer names", id)
+	}
+	is := "is an image of recipe " + ami.TagValue(img.Tags, ami.TagRecipe)
+	if ami.TagValue(img.Tags, ami.TagRecipe) == "" {
+		is = "is no image of this factory (its owner is " + aws.ToString(img.OwnerId) + ")"
+	}
+	return "", failure.New(failure.PointerConflict, "it names %s, which %s, not of recipe %s; give the recipe another parameter, "+
+		"or delete this one if the factory is to keep it from now on", id, is, recipeName)
+}
+
+// Restore gives each pointer its previous value again, and deletes those that did
+// not exist before. It also writes where the new value is not visible yet, since
+// SSM may still be validating it. It leaves a pointer alone that someone else has
+// moved meanwhile. It continues after errors and returns them all, by pointer.
 func Restore(ctx context.Context, api func(account, region string) ParameterAPI, ps []Pointer, recipeName string) map[Pointer]error {
 	errs := map[Pointer]error{}
 	for _, p := range ps {
@@ -137,7 +190,7 @@ func restore(ctx context.Context, api ParameterAPI, p Pointer, recipeName string
 	}
 	err = put(ctx, api, p.Parameter, p.Previous, now == "", recipeName)
 	if now == p.Previous {
-		return nil // it was right before, and what refuses this has refused the move
+		return nil // it had this value all along: what refuses the write has refused the move
 	}
 	return err
 }
