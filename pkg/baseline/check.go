@@ -85,7 +85,7 @@ func (c *check) waivers() {
 	if most == "" || c.excepted(c.recipe.Name, partWaivers) {
 		return
 	}
-	for i, w := range c.recipe.Checks.Skip {
+	for i, w := range c.recipe.Checks.Waivers {
 		at := fmt.Sprintf("checks.waivers[%d].control", i)
 		control, ok := c.controls[w.Control]
 		switch {
@@ -118,7 +118,7 @@ func (c *check) required() {
 		if control.SwitchedOff != "" {
 			c.fail("components", "", "component %s leaves control %s out of this image (%s), and the baseline requires it of every image (%s)", control.Component, id, strings.TrimSuffix(control.SwitchedOff, "."), where)
 		}
-		if j := slices.IndexFunc(c.recipe.Checks.Skip, func(w recipe.Waiver) bool { return w.Control == id }); j >= 0 {
+		if j := slices.IndexFunc(c.recipe.Checks.Waivers, func(w recipe.Waiver) bool { return w.Control == id }); j >= 0 {
 			c.fail(fmt.Sprintf("checks.waivers[%d].control", j), "", "control %s is waived, and the baseline requires it of every image (%s)", id, where)
 		}
 		if own := c.recipe.Gate.Severity; known(own) && !compliance.AtLeast(control.Severity, own) {

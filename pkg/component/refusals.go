@@ -127,7 +127,7 @@ func (rule Refusal) problems(r *recipe.Recipe, at string, use recipe.Component, 
 // same image forbids, unless the recipe waives the control.
 func forbidden(r *recipe.Recipe, selected []Selected) problem.List {
 	waived := map[string]bool{}
-	for _, w := range r.Checks.Skip {
+	for _, w := range r.Checks.Waivers {
 		waived[w.Control] = true
 	}
 	var out problem.List

@@ -158,7 +158,7 @@ func waivers(r *recipe.Recipe, selected []Selected) problem.List {
 	}
 	slices.Sort(ids)
 	var out problem.List
-	for i, w := range r.Checks.Skip {
+	for i, w := range r.Checks.Waivers {
 		if at := fmt.Sprintf("checks.waivers[%d].control", i); r.Valid(at) && !slices.Contains(ids, w.Control) {
 			out = append(out, r.Problem(at, nearControls(w.Control, ids), "the image has no control %s to waive%s", w.Control, didYouMean(w.Control, ids)))
 		}

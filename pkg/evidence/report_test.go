@@ -84,7 +84,7 @@ func thePlan() *plan.BuildPlan {
 		Recipe: recipe.Recipe{
 			Name: "debian-12-docker", Description: "Debian 12 with Docker, hardened and checked",
 			Gate: recipe.Gate{Severity: "medium"},
-			Checks: recipe.Checks{Skip: []recipe.Waiver{
+			Checks: recipe.Checks{Waivers: []recipe.Waiver{
 				{Control: "LOG-03", Reason: "the log agent keeps it elsewhere", Approver: "security@example.com", Expires: "2026-12-24"},
 				{Control: "KMOD-01", Reason: "needed by the old data disks", Approver: "security@example.com", Expires: "2027-01-31"},
 			}},

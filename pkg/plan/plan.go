@@ -207,7 +207,7 @@ func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembl
 // Waivers of the recipe, in the words of package compliance.
 func (p *BuildPlan) Waivers() []compliance.Waiver {
 	var out []compliance.Waiver
-	for _, w := range p.Recipe.Checks.Skip {
+	for _, w := range p.Recipe.Checks.Waivers {
 		out = append(out, compliance.Waiver{
 			ID:      p.Recipe.Name + "/" + w.Control,
 			Control: w.Control, Reason: w.Reason, Approver: w.Approver, Expires: w.Expires,

@@ -173,7 +173,7 @@ const maxWaiver = 366 * 24 * time.Hour
 
 func (c *checker) waivers() {
 	seen := map[string]int{}
-	for i, w := range c.recipe.Checks.Skip {
+	for i, w := range c.recipe.Checks.Waivers {
 		at := fmt.Sprintf("checks.waivers[%d]", i)
 		if j, dup := seen[w.Control]; dup && w.Control != "" {
 			c.fail(at+".control", "", "control %s is waived twice; the first is checks.waivers[%d]", w.Control, j)

@@ -92,8 +92,8 @@ type Component struct {
 type Checks struct {
 	// Timeout of the checks in the verifier; 1m to 2h, default 15m.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout" jsonschema:"default=15m"`
-	// Skip lists the waivers: controls that may fail, each for a reason and a time.
-	Skip []Waiver `yaml:"waivers,omitempty" json:"waivers,omitempty"`
+	// Waivers are the controls that may fail, each for a reason and a time.
+	Waivers []Waiver `yaml:"waivers,omitempty" json:"waivers,omitempty"`
 }
 
 // Waiver lets one control fail, for a reason and a time.
