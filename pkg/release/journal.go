@@ -132,6 +132,9 @@ func (j *Journal) deviations(p Publication) []string {
 	return wrong
 }
 
+// settled says that SSM has had its time to accept what was written.
+func (j *Journal) settled(now time.Time) bool { return now.Sub(j.Started) >= settleTime }
+
 // withImages lists pointers with what they name.
 func withImages(ps []Pointer) []string {
 	out := make([]string, len(ps))

@@ -160,17 +160,20 @@ func PreviousImage(ctx context.Context, api ec2.DescribeImagesAPIClient, id, rec
 // not exist before. It also writes where the new value is not visible yet, since
 // SSM may still be validating it. It leaves a pointer alone that someone else has
 // moved meanwhile. It continues after errors and returns them all, by pointer.
-func Restore(ctx context.Context, api func(account, region string) ParameterAPI, ps []Pointer, recipeName string) map[Pointer]error {
+//
+// settled says that SSM has had its time to validate what was written. Before, a
+// new parameter that is not visible may still appear, and is a ServiceUnavailable.
+func Restore(ctx context.Context, api func(account, region string) ParameterAPI, ps []Pointer, recipeName string, settled bool) map[Pointer]error {
 	errs := map[Pointer]error{}
 	for _, p := range ps {
-		if err := restore(ctx, api(p.Account, p.Region), p, recipeName); err != nil {
+		if err := restore(ctx, api(p.Account, p.Region), p, recipeName, settled); err != nil {
 			errs[p] = err
 		}
 	}
 	return errs
 }
 
-func restore(ctx context.Context, api ParameterAPI, p Pointer, recipeName string) error {
+func restore(ctx context.Context, api ParameterAPI, p Pointer, recipeName string, settled bool) error {
 	if p.Previous == p.ImageID {
 		return nil
 	}
@@ -183,6 +186,9 @@ func restore(ctx context.Context, api ParameterAPI, p Pointer, recipeName string
 	}
 	if p.Previous == "" {
 		_, err := api.DeleteParameter(ctx, &ssm.DeleteParameterInput{Name: &p.Parameter})
+		if awserr.IsNotFound(err) && p.Written && !settled {
+			return failure.New(failure.ServiceUnavailable, "SSM may still be validating the first value of %s, %s, and cannot delete it before", p.Parameter, p.ImageID)
+		}
 		if awserr.IsNotFound(err) {
 			return nil
 		}

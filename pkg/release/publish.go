@@ -219,7 +219,7 @@ func (s Publisher) move(ctx context.Context, p Publication, j *Journal) error {
 		return nil
 	}
 	pending := strings.Join(waiting, ", ")
-	if p.Now.Sub(j.Started) < settleTime {
+	if !j.settled(p.Now) {
 		if err := j.write(ctx, s.Records, Moving); err != nil {
 			return err
 		}
@@ -255,12 +255,15 @@ func (s Publisher) giveBack(ctx context.Context, p Publication, j *Journal, caus
 	if code := failure.CodeOf(cause); (code == failure.Throttled || code == failure.ServiceUnavailable) && p.Now.Sub(j.Started) < troubleTime {
 		return cause
 	}
-	if errs := Restore(ctx, s.SSM, j.Pointers, j.Recipe); len(errs) > 0 {
+	if errs := Restore(ctx, s.SSM, j.Pointers, j.Recipe, j.settled(p.Now)); len(errs) > 0 {
 		all := []error{cause}
 		for _, ptr := range j.Pointers {
 			if err := errs[ptr]; err != nil {
 				all = append(all, fmt.Errorf("give back pointer %s: %w", ptr, err))
 			}
+		}
+		if err := j.write(ctx, s.Records, Moving); err != nil { // Undo must know which were written
+			all = append(all, err)
 		}
 		return failure.Wrap(failure.PublishFailed, errors.Join(all...),
 			"the pointers could not be moved, nor all given back; clean-up will try again")

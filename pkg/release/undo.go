@@ -43,7 +43,7 @@ func (u Undo) Run(ctx context.Context, p Publication) (Undone, error) {
 	case Committed:
 		return Undone{Published: j.Images}, nil
 	}
-	if errs := Restore(ctx, u.SSM, j.Pointers, j.Recipe); len(errs) > 0 {
+	if errs := Restore(ctx, u.SSM, j.Pointers, j.Recipe, j.settled(p.Now)); len(errs) > 0 {
 		var out Undone
 		for _, ptr := range j.Pointers {
 			if err := errs[ptr]; err != nil {
