@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -55,12 +56,12 @@ func BenchmarkFunctions(b *testing.B) {
 	b.ReportMetric(milliseconds(slices.Max(cold)), "cold-max-ms")
 	b.ReportMetric(milliseconds(median(warm)), "warm-ms")
 	var total, largest int64
-	for _, spec := range workflow.Functions() {
-		info, err := os.Stat(filepath.Join(functions, string(spec.Stage), "bootstrap"))
+	for _, fn := range blueprint.Functions() {
+		info, err := os.Stat(filepath.Join(functions, fn.Name, "bootstrap"))
 		require.NoError(b, err)
 		total, largest = total+info.Size(), max(largest, info.Size())
 	}
-	b.ReportMetric(float64(total)/float64(len(workflow.Functions()))/1e6, "MB/function")
+	b.ReportMetric(float64(total)/float64(len(blueprint.Functions()))/1e6, "MB/function")
 	b.ReportMetric(float64(largest)/1e6, "MB-largest")
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -108,10 +109,10 @@ func BenchmarkCosts(b *testing.B) {
 		}
 		row("what", "transitions", "invocations", "of them cold", "GB-seconds", "$ of the factory", "$ with EC2 and EBS", "$ a month", "calls")
 		execution := func(f *rehearsal.Factory, name, status string, in rehearsal.BakeInput) {
-			before, ended := recordOf(f), invocationsOf(f, workflow.StartBuilds)
+			before, ended := recordOf(f), invocationsOf(f, blueprint.StartBuilds)
 			s := bake(b, f, in)
 			require.Equal(b, status, s.Status, s.Cause)
-			require.Eventually(b, func() bool { return invocationsOf(f, workflow.StartBuilds) > ended }, time.Minute, 10*time.Millisecond, "the end is told")
+			require.Eventually(b, func() bool { return invocationsOf(f, blueprint.StartBuilds) > ended }, time.Minute, 10*time.Millisecond, "the end is told")
 			r := recordOf(f).minus(before)
 			transitions, _ := historyOf(b, f, s.ARN)
 			all, monthly := r.dollars(b, transitions), 0.0
@@ -140,9 +141,9 @@ func BenchmarkCosts(b *testing.B) {
 			name, payload string
 			function      workflow.Stage
 		}{
-			{"a night with nothing stale, and one recipe", nightAt("2026-11-02T03:00:00Z"), workflow.StartBuilds},
-			{"a look at the sources, for the first time", "{}", workflow.WatchSources},
-			{"a look at the sources", "{}", workflow.WatchSources},
+			{"a night with nothing stale, and one recipe", nightAt("2026-11-02T03:00:00Z"), blueprint.StartBuilds},
+			{"a look at the sources, for the first time", "{}", blueprint.WatchSources},
+			{"a look at the sources", "{}", blueprint.WatchSources},
 		} {
 			before := recordOf(f)
 			said, err := invoke(b, f, call.function, call.payload)

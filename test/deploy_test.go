@@ -31,6 +31,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localiam "github.com/ami-factory/ami-factory/pkg/localcloud/iam"
@@ -211,7 +212,7 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 	machine := outputs[stackName]["StateMachineArn"]
 	assert.Equal(t, "arn:aws:states:eu-west-1:111122223333:stateMachine:"+workflow.MachineName, machine)
 	resources := deployed(t, cfg)
-	assert.Len(t, resources["AWS::Lambda::Function"], len(workflow.Functions()))
+	assert.Len(t, resources["AWS::Lambda::Function"], len(blueprint.Functions()))
 	assert.Equal(t, []string{outputs[stackName]["BucketName"]}, resources["AWS::S3::Bucket"][:1])
 
 	// It bakes, with the roles of the template.
@@ -286,7 +287,7 @@ func requireTrustOfTarget(t *testing.T, f *rehearsal.Factory, c cdk, outputs map
 
 	as := func(callerARN, name, externalID string) *ssm.Client {
 		cfg := f.Cloud.AWSConfigOfRole("", callerARN, "")
-		cfg.Credentials = stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), workflow.TargetRoleARN("aws", target, name), func(o *stscreds.AssumeRoleOptions) { o.ExternalID = &externalID })
+		cfg.Credentials = stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), blueprint.TargetRoleARN("aws", target, name), func(o *stscreds.AssumeRoleOptions) { o.ExternalID = &externalID })
 		return ssm.NewFromConfig(cfg)
 	}
 	write := func(client *ssm.Client, name string) error {
@@ -302,17 +303,17 @@ func requireTrustOfTarget(t *testing.T, f *rehearsal.Factory, c cdk, outputs map
 	require.Len(t, readers, 2)
 	const refused = "is not authorized to perform: "
 	for _, role := range writers {
-		client := as(role, workflow.TargetWriterName, externalID)
+		client := as(role, blueprint.TargetWriterName, externalID)
 		require.NoError(t, write(client, pointer), role)
 		require.ErrorContains(t, write(client, "/other"), refused+"ssm:PutParameter", role)
 	}
 	for _, role := range readers {
-		client := as(role, workflow.TargetReaderName, externalID)
+		client := as(role, blueprint.TargetReaderName, externalID)
 		require.NoError(t, read(client), role)
 		require.ErrorContains(t, write(client, pointer), refused+"ssm:PutParameter", role)
-		require.ErrorContains(t, read(as(role, workflow.TargetWriterName, externalID)), refused+"sts:AssumeRole", "one that reads may not move")
+		require.ErrorContains(t, read(as(role, blueprint.TargetWriterName, externalID)), refused+"sts:AssumeRole", "one that reads may not move")
 	}
-	require.ErrorContains(t, read(as(writers[0], workflow.TargetWriterName, "another-id-altogether")), refused+"sts:AssumeRole")
+	require.ErrorContains(t, read(as(writers[0], blueprint.TargetWriterName, "another-id-altogether")), refused+"sts:AssumeRole")
 }
 
 // startByItself sees the template's schedules, rules and subscription start what
@@ -327,7 +328,7 @@ func (n *nights) startByItself() {
 
 	n.release("debian-12-amd64-20261101")
 	n.Cloud.SNS.Repeat(4)
-	n.announce(amazon, workflow.AnnouncementTopics()[0])
+	n.announce(amazon, blueprint.AnnouncementTopics()[0])
 	n.sleep(3 * time.Hour)
 	var dependants []string
 	for _, name := range recipesOf(n.t) {
@@ -341,11 +342,11 @@ func (n *nights) startByItself() {
 	}
 
 	_, err := sns.NewFromConfig(n.Cloud.AWSConfigFor(amazon, "us-east-1")).SetTopicAttributes(n.t.Context(), &sns.SetTopicAttributesInput{
-		TopicArn: aws.String(workflow.AnnouncementTopics()[0]), AttributeName: aws.String("SignatureVersion"), AttributeValue: aws.String("1"),
+		TopicArn: aws.String(blueprint.AnnouncementTopics()[0]), AttributeName: aws.String("SignatureVersion"), AttributeValue: aws.String("1"),
 	})
 	require.NoError(n.t, err)
 	n.Cloud.SNS.Repeat(0)
-	n.announce(amazon, workflow.AnnouncementTopics()[0])
+	n.announce(amazon, blueprint.AnnouncementTopics()[0])
 	n.sleep(10 * time.Minute)
 	assert.Empty(n.t, n.take(), "nothing is new")
 	assert.Empty(n.t, n.deadLetters(), "a signature of version 1, which topics have unless their owner changes it, is accepted")

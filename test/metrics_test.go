@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -172,7 +173,7 @@ func TestANightTellsTheAgeOfEachImageAndHowManyRecipesArePaused(t *testing.T) {
 	require.Equal(t, workflow.Published, s.Status, s.Cause)
 	executions(t, f, 2) // and what builds on it
 	n := len(f.Cloud.Lambda.Metrics())
-	_, err := invoke(t, f, workflow.StartBuilds, nightAt("2026-11-02T03:00:00Z"))
+	_, err := invoke(t, f, blueprint.StartBuilds, nightAt("2026-11-02T03:00:00Z"))
 	require.NoError(t, err)
 	told := slices.DeleteFunc(metricsOf(f, n), func(s string) bool {
 		return !strings.Contains(s, "NewestImageAge") && !strings.Contains(s, "RecipesPaused")

@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
@@ -219,10 +220,10 @@ func TestAnAnnouncementDeliveredFiveTimesBuildsTheDependantsOnce(t *testing.T) {
 	n.publishAll()
 	n.release("debian-12-amd64-20261101")
 	n.Cloud.SNS.Repeat(4)
-	before := invocationsOf(n.Factory, workflow.ReleaseAnnounced)
-	n.announce(amazon, workflow.AnnouncementTopics()[0])
+	before := invocationsOf(n.Factory, blueprint.ReleaseAnnounced)
+	n.announce(amazon, blueprint.AnnouncementTopics()[0])
 	n.sleep(time.Minute)
-	assert.Equal(t, before+5, invocationsOf(n.Factory, workflow.ReleaseAnnounced))
+	assert.Equal(t, before+5, invocationsOf(n.Factory, blueprint.ReleaseAnnounced))
 	n.mu.Lock()
 	assert.NotEmpty(t, n.running, "it is built at once, not at the next look")
 	n.mu.Unlock()
@@ -232,8 +233,8 @@ func TestAnAnnouncementDeliveredFiveTimesBuildsTheDependantsOnce(t *testing.T) {
 }
 
 func TestWhatIsForgedBuildsNothingAndIsADeadLetter(t *testing.T) {
-	topic := workflow.AnnouncementTopics()[0]
-	function := "ami-factory-" + string(workflow.ReleaseAnnounced)
+	topic := blueprint.AnnouncementTopics()[0]
+	function := "ami-factory-" + string(blueprint.ReleaseAnnounced)
 	for sentence, tc := range map[string]struct {
 		forge func(*nights)
 		says  string
@@ -332,7 +333,7 @@ func (n *nights) forge(topic string, change func(announcement map[string]any, ke
 	payload, err := json.Marshal(map[string]any{"Records": []any{map[string]any{"EventSource": "aws:sns", "Sns": announcement}}})
 	require.NoError(n.t, err)
 	_, err = lambda.NewFromConfig(n.Cloud.AWSConfig("")).Invoke(context.Background(), &lambda.InvokeInput{
-		FunctionName: aws.String("ami-factory-" + string(workflow.ReleaseAnnounced)), InvocationType: lambdatypes.InvocationTypeEvent, Payload: payload,
+		FunctionName: aws.String("ami-factory-" + string(blueprint.ReleaseAnnounced)), InvocationType: lambdatypes.InvocationTypeEvent, Payload: payload,
 	})
 	require.NoError(n.t, err)
 }
@@ -366,7 +367,7 @@ func TestANightThatKeepsFailingIsADeadLetter(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(*letters[0].Body), &record))
 	assert.Equal(t, "RetriesExhausted", record.RequestContext.Condition)
-	assert.Contains(t, record.RequestContext.FunctionArn, string(workflow.StartBuilds))
+	assert.Contains(t, record.RequestContext.FunctionArn, string(blueprint.StartBuilds))
 	assert.Equal(t, time.Date(2026, 11, 2, 3, 0, 0, 0, time.UTC), record.RequestPayload.Time)
 	assert.Contains(t, record.ResponsePayload.ErrorMessage, "list the executions that run")
 }
@@ -374,7 +375,7 @@ func TestANightThatKeepsFailingIsADeadLetter(t *testing.T) {
 func TestAScheduleWhoseFunctionIsGoneIsADeadLetter(t *testing.T) {
 	n := newNights(t)
 	n.sleep(time.Minute)
-	_, err := n.Cloud.Lambda.DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: aws.String("ami-factory-" + string(workflow.StartBuilds))})
+	_, err := n.Cloud.Lambda.DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: aws.String("ami-factory-" + string(blueprint.StartBuilds))})
 	require.NoError(t, err)
 	n.until("2026-11-02T05:00:00Z")
 	letters := n.deadLetters()
@@ -391,7 +392,7 @@ func failingTriggers(t *testing.T, l *ledger) {
 	n := nightsWith(t, l.note)
 	l.factories = append(l.factories, n.Factory)
 	client := lambda.NewFromConfig(n.Cloud.AWSConfig(""))
-	for _, name := range []workflow.Stage{workflow.StartBuilds, workflow.WatchSources, workflow.ReleaseAnnounced} {
+	for _, name := range []workflow.Stage{blueprint.StartBuilds, blueprint.WatchSources, blueprint.ReleaseAnnounced} {
 		_, err := client.Invoke(context.Background(), &lambda.InvokeInput{
 			FunctionName: aws.String("ami-factory-" + string(name)), InvocationType: lambdatypes.InvocationTypeEvent, Payload: []byte(`["no event"]`),
 		})
@@ -401,7 +402,7 @@ func failingTriggers(t *testing.T, l *ledger) {
 	require.Len(t, n.deadLetters(), 3, "one of each")
 	n.until("2026-11-02T04:00:00Z")
 	require.Empty(t, n.deadLetters())
-	_, err := n.Cloud.Lambda.DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: aws.String("ami-factory-" + string(workflow.StartBuilds))})
+	_, err := n.Cloud.Lambda.DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: aws.String("ami-factory-" + string(blueprint.StartBuilds))})
 	require.NoError(t, err)
 	n.until("2026-11-03T04:00:00Z")
 	assert.NotEmpty(t, n.deadLetters())
@@ -412,6 +413,6 @@ func TestABakeIsNotJoinedByANight(t *testing.T) {
 	t.Cleanup(clk.Hold())
 	f := familyFactory(t, func(o *rehearsal.Options) { o.Clock = clk })
 	require.NoError(t, clk.Sleep(context.Background(), 5*time.Hour))
-	assert.Zero(t, invocationsOf(f, workflow.StartBuilds))
-	assert.Zero(t, invocationsOf(f, workflow.WatchSources))
+	assert.Zero(t, invocationsOf(f, blueprint.StartBuilds))
+	assert.Zero(t, invocationsOf(f, blueprint.WatchSources))
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
@@ -39,8 +40,8 @@ const rolePrefix = "arn:aws:iam::111122223333:role/ami-factory-"
 // roleNamed is the ARN of a role by its name without what all begin with, or by
 // its whole name if it is of the target account.
 func roleNamed(name string) string {
-	if name == workflow.TargetReaderName || name == workflow.TargetWriterName {
-		return workflow.TargetRoleARN("aws", target, name)
+	if name == blueprint.TargetReaderName || name == blueprint.TargetWriterName {
+		return blueprint.TargetRoleARN("aws", target, name)
 	}
 	return rolePrefix + name
 }
@@ -357,7 +358,7 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 		"a recipe fails night after night and is paused, while another is built by hand": func(t *testing.T, l *ledger) {
 			f := l.family(t, func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" })
 			for n, at := range []string{"2026-11-02T03:00:00Z", "2026-11-03T03:00:00Z", "2026-11-04T03:00:00Z"} {
-				_, err := invoke(t, f, workflow.StartBuilds, nightAt(at))
+				_, err := invoke(t, f, blueprint.StartBuilds, nightAt(at))
 				require.NoError(t, err)
 				settled(t, f, 3*(n+1))
 				executions(t, f, 2*(n+1))
@@ -366,7 +367,7 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 				StateMachineArn: &f.StateMachine, Input: aws.String(`{"recipe":"` + child + `","delaySeconds":3600}`),
 			})
 			require.NoError(t, err)
-			_, err = invoke(t, f, workflow.StartBuilds, nightAt("2026-11-05T03:00:00Z"))
+			_, err = invoke(t, f, blueprint.StartBuilds, nightAt("2026-11-05T03:00:00Z"))
 			require.NoError(t, err)
 			executions(t, f, 7)
 		},
@@ -400,7 +401,7 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 					Name: aws.String(pointer), Value: &image, Overwrite: aws.Bool(true), Type: ssmtypes.ParameterTypeString,
 				})
 				require.NoError(t, err)
-				_, err = invoke(t, f, workflow.WatchSources, "{}")
+				_, err = invoke(t, f, blueprint.WatchSources, "{}")
 				require.NoError(t, err)
 			}
 			settled(t, f, 2) // the event, and the end of what it started
@@ -455,15 +456,15 @@ func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
 		asked[d.RoleARN] = append(asked[d.RoleARN], d.Request)
 	}
 	f := targetFactory(t, nil)
-	names := []string{"workflow", "builder", "schedules", workflow.TargetReaderName, workflow.TargetWriterName}
-	for _, spec := range workflow.Functions() {
-		if spec.Stage == workflow.ReleaseAnnounced { // it looks at the sources, and keeps what it heard
-			watch, announced := statementsOf(t, f, workflow.WatchSources), statementsOf(t, f, spec.Stage)
+	names := []string{"workflow", "builder", "schedules", blueprint.TargetReaderName, blueprint.TargetWriterName}
+	for _, fn := range blueprint.Functions() {
+		if fn.Name == blueprint.ReleaseAnnounced { // it looks at the sources, and keeps what it heard
+			watch, announced := statementsOf(t, f, blueprint.WatchSources), statementsOf(t, f, fn.Name)
 			announced = slices.DeleteFunc(announced, func(s string) bool { return strings.Contains(s, contract.AnnouncementKey("*")) })
 			assert.Equal(t, watch, announced, "beside its own objects no more than the watcher may, whose permissions are proven below")
 			continue
 		}
-		names = append(names, string(spec.Stage))
+		names = append(names, fn.Name)
 	}
 	excused := unused()
 	assert.Equal(t, slices.Sorted(maps.Keys(excused)), l.unused(names), "permissions that were granted, and allowed no request")
@@ -502,10 +503,10 @@ func rawOf(t *testing.T, f *rehearsal.Factory, name string) string {
 }
 
 // statementsOf are those of a role's policy, as JSON.
-func statementsOf(t *testing.T, f *rehearsal.Factory, stage workflow.Stage) []string {
+func statementsOf(t *testing.T, f *rehearsal.Factory, function string) []string {
 	t.Helper()
 	var document struct{ Statement []json.RawMessage }
-	require.NoError(t, json.Unmarshal([]byte(rawOf(t, f, string(stage))), &document))
+	require.NoError(t, json.Unmarshal([]byte(rawOf(t, f, function)), &document))
 	var out []string
 	for _, s := range document.Statement {
 		out = append(out, string(s))
@@ -590,7 +591,7 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 		workflow.Distribute, workflow.CheckDistribution, workflow.Publish, workflow.Retire, workflow.Cleanup, workflow.Notify,
 	}
 	of := func(s ...workflow.Stage) []workflow.Stage { return s }
-	watchers := of(workflow.WatchSources, workflow.ReleaseAnnounced)
+	watchers := of(blueprint.WatchSources, blueprint.ReleaseAnnounced)
 	return map[string]rw{
 		contract.ExecutionKey("x", contract.ClaimObject):               {of(workflow.Resolve), of(workflow.Resolve)},
 		contract.PlanKey("ab"):                                         {later, of(workflow.Resolve)},
@@ -604,10 +605,10 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 		contract.ExecutionKey("x", contract.ReportObject):              {nil, of(workflow.Notify)},
 		contract.ExecutionKey("x", contract.PageObject):                {nil, of(workflow.Notify)},
 		contract.SourcesKey:                                            {watchers, watchers},
-		contract.AnnouncementKey("x"):                                  {of(workflow.ReleaseAnnounced), of(workflow.ReleaseAnnounced)},
-		contract.RecordKey("x"):                                        {append(of(workflow.StartBuilds), watchers...), of(workflow.StartBuilds)},
-		contract.StartedKey("x"):                                       {of(workflow.StartBuilds), of(workflow.StartBuilds)},
-		contract.FindingKey("ami-1", "x"):                              {of(workflow.StartBuilds), of(workflow.StartBuilds)},
+		contract.AnnouncementKey("x"):                                  {of(blueprint.ReleaseAnnounced), of(blueprint.ReleaseAnnounced)},
+		contract.RecordKey("x"):                                        {append(of(blueprint.StartBuilds), watchers...), of(blueprint.StartBuilds)},
+		contract.StartedKey("x"):                                       {of(blueprint.StartBuilds), of(blueprint.StartBuilds)},
+		contract.FindingKey("ami-1", "x"):                              {of(blueprint.StartBuilds), of(blueprint.StartBuilds)},
 		"anything-else":                                                {},
 		"executions/x/anything-else":                                   {},
 	}
@@ -615,10 +616,10 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 
 func TestEachRoleTouchesItsOwnObjectsOnly(t *testing.T) {
 	f := simFactory(t, nil)
-	for _, spec := range workflow.Functions() {
-		role := s3.NewFromConfig(f.Cloud.AWSConfigOfRole(home, rolePrefix+string(spec.Stage), "ami-factory-"+string(spec.Stage)), func(o *s3.Options) { o.UsePathStyle = true })
+	for _, fn := range blueprint.Functions() {
+		role := s3.NewFromConfig(f.Cloud.AWSConfigOfRole(home, rolePrefix+fn.Name, "ami-factory-"+fn.Name), func(o *s3.Options) { o.UsePathStyle = true })
 		for key, may := range objectsOf() {
-			t.Run(string(spec.Stage)+" and "+key, func(t *testing.T) {
+			t.Run(fn.Name+" and "+key, func(t *testing.T) {
 				_, err := f.Cloud.S3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &f.Bucket, Key: &key, Body: strings.NewReader("{}")})
 				require.NoError(t, err)
 				held := func(allowed bool, err error, action string) {
@@ -629,9 +630,9 @@ func TestEachRoleTouchesItsOwnObjectsOnly(t *testing.T) {
 					assert.ErrorContains(t, err, "is not authorized to perform: s3:"+action+" on resource: arn:aws:s3:::"+f.Bucket+"/"+key)
 				}
 				_, err = role.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &f.Bucket, Key: &key})
-				held(slices.Contains(may.read, spec.Stage), err, "GetObject")
+				held(slices.Contains(may.read, workflow.Stage(fn.Name)), err, "GetObject")
 				_, err = role.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &f.Bucket, Key: &key, Body: strings.NewReader("{}")})
-				held(slices.Contains(may.write, spec.Stage), err, "PutObject")
+				held(slices.Contains(may.write, workflow.Stage(fn.Name)), err, "PutObject")
 			})
 		}
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -68,8 +69,8 @@ func buildPrograms() (string, error) {
 		return "", err
 	}
 	targets := map[string]string{"ami-factory": "../cmd/ami-factory", gossIn: "github.com/goss-org/goss/cmd/goss"}
-	for _, spec := range workflow.Functions() {
-		targets[filepath.Join(functionsIn, string(spec.Stage), "bootstrap")] = "../lambdas/" + string(spec.Stage)
+	for _, fn := range blueprint.Functions() {
+		targets[filepath.Join(functionsIn, fn.Name, "bootstrap")] = "../lambdas/" + fn.Name
 	}
 	for file, from := range targets {
 		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "lambda.norpc", "-o", filepath.Join(dir, file), from)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -81,7 +82,7 @@ func TestTargetAccountsGetPointersOfTheirOwn(t *testing.T) {
 
 func TestATargetAccountThatDoesNotTrustTheFactoryEndsTheExecutionBeforeAnythingIsMade(t *testing.T) {
 	f := targetFactory(t, nil)
-	reader := workflow.TargetRoleARN("aws", target, workflow.TargetReaderName)
+	reader := blueprint.TargetRoleARN("aws", target, blueprint.TargetReaderName)
 	role, ok := f.Cloud.IAM.Role(reader)
 	require.True(t, ok)
 	role.Trust = []byte(strings.ReplaceAll(string(role.Trust), "ami-factory-rehearsal", "the-id-of-somebody-else"))

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/stage"
@@ -76,7 +77,7 @@ func invoke(t testing.TB, f *rehearsal.Factory, name workflow.Stage, payload str
 }
 
 func nightAt(at string) string {
-	return `{"detail-type":"` + workflow.NightlyEvent + `","time":"` + at + `","detail":{}}`
+	return `{"detail-type":"` + blueprint.NightlyEvent + `","time":"` + at + `","detail":{}}`
 }
 
 func considered(t *testing.T, payload string) map[string]stage.Considered {
@@ -124,7 +125,7 @@ func invocationsOf(f *rehearsal.Factory, name workflow.Stage) int {
 func settled(t *testing.T, f *rehearsal.Factory, invocations int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		return invocationsOf(f, workflow.StartBuilds) >= invocations
+		return invocationsOf(f, blueprint.StartBuilds) >= invocations
 	}, time.Minute, 20*time.Millisecond)
 }
 
@@ -134,8 +135,8 @@ func TestAChangedSourceBuildsTheDependantsOnceThoughToldFiveTimes(t *testing.T) 
 	var entries []eventtypes.PutEventsRequestEntry
 	for range 5 {
 		entries = append(entries, eventtypes.PutEventsRequestEntry{
-			EventBusName: aws.String(workflow.FactoryBusName), Source: aws.String("ami-factory"),
-			DetailType: aws.String(workflow.SourceChangedEvent), Detail: aws.String(baseChanged),
+			EventBusName: aws.String(blueprint.FactoryBusName), Source: aws.String("ami-factory"),
+			DetailType: aws.String(blueprint.SourceChangedEvent), Detail: aws.String(baseChanged),
 		})
 	}
 	out, err := client.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: entries})
@@ -155,7 +156,7 @@ func TestAChangedSourceBuildsTheDependantsOnceThoughToldFiveTimes(t *testing.T) 
 
 func TestANightBuildsOnlyWhatIsStale(t *testing.T) {
 	f := familyFactory(t, nil)
-	first, err := invoke(t, f, workflow.StartBuilds, nightAt("2026-11-02T03:00:00Z"))
+	first, err := invoke(t, f, blueprint.StartBuilds, nightAt("2026-11-02T03:00:00Z"))
 	require.NoError(t, err)
 	got := considered(t, first)
 	assert.Equal(t, trigger.Start, got[recipeName].Action)
@@ -168,13 +169,13 @@ func TestANightBuildsOnlyWhatIsStale(t *testing.T) {
 	assert.Regexp(t, `^debian-12-docker-[0-9a-f]{16}-20261102$`, ran[0])
 	assert.Regexp(t, `^child-[0-9a-f]{16}-20261102$`, ran[1])
 
-	second, err := invoke(t, f, workflow.StartBuilds, nightAt("2026-11-03T03:00:00Z"))
+	second, err := invoke(t, f, blueprint.StartBuilds, nightAt("2026-11-03T03:00:00Z"))
 	require.NoError(t, err)
 	for _, name := range []string{recipeName, child} {
 		assert.Equal(t, trigger.Skip, considered(t, second)[name].Action, name)
 		assert.Contains(t, considered(t, second)[name].Why, "up to date", name)
 	}
-	aged, err := invoke(t, f, workflow.StartBuilds, nightAt("2026-12-24T03:00:00Z"))
+	aged, err := invoke(t, f, blueprint.StartBuilds, nightAt("2026-12-24T03:00:00Z"))
 	require.NoError(t, err)
 	assert.Contains(t, considered(t, aged)[recipeName].Why, "days old")
 	assert.Equal(t, trigger.Start, considered(t, aged)[recipeName].Action)
@@ -187,13 +188,13 @@ func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
 	defer f.Cloud.Events.Subscribe(func(e events.Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		if e.Bus == workflow.FactoryBusName {
+		if e.Bus == blueprint.FactoryBusName {
 			detail, _ := json.Marshal(e.Detail)
 			told = append(told, string(detail))
 		}
 	})()
 	look := func() stage.WatchOutput {
-		raw, err := invoke(t, f, workflow.WatchSources, "{}")
+		raw, err := invoke(t, f, blueprint.WatchSources, "{}")
 		require.NoError(t, err)
 		var out stage.WatchOutput
 		require.NoError(t, json.Unmarshal([]byte(raw), &out))
@@ -224,7 +225,7 @@ func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
 
 func TestAForgedAnnouncementBuildsNothing(t *testing.T) {
 	f := familyFactory(t, nil)
-	topic := workflow.AnnouncementTopics()[0]
+	topic := blueprint.AnnouncementTopics()[0]
 	for sentence, tc := range map[string]struct{ message, code string }{
 		"without a signature": {`{"Type":"Notification","MessageId":"95df01b4-ee98-5cb9-9903-4c221d41eb5e","TopicArn":"` + topic + `","Message":"x"}`, "AnnouncementRefused"},
 		"of somebody's topic": {`{"Type":"Notification","MessageId":"95df01b4-ee98-5cb9-9903-4c221d41eb5e","TopicArn":"arn:aws:sns:us-east-1:666666666666:amazon-linux-2023-ami-updates","Message":"x"}`, "AnnouncementRefused"},
@@ -235,25 +236,25 @@ func TestAForgedAnnouncementBuildsNothing(t *testing.T) {
 			if tc.message != "" {
 				records = `{"Records":[{"EventSource":"aws:sns","EventVersion":"1.0","Sns":` + tc.message + `}]}`
 			}
-			_, err := invoke(t, f, workflow.ReleaseAnnounced, records)
+			_, err := invoke(t, f, blueprint.ReleaseAnnounced, records)
 			require.ErrorContains(t, err, tc.code)
 		})
 	}
 	assert.Empty(t, executions(t, f, 0))
-	assert.Zero(t, invocationsOf(f, workflow.StartBuilds), "nothing was even considered")
+	assert.Zero(t, invocationsOf(f, blueprint.StartBuilds), "nothing was even considered")
 }
 
 func TestARecipeThatFailsAgainAndAgainIsPausedUntilItIsResumed(t *testing.T) {
 	f := familyFactory(t, func(o *rehearsal.Options) { o.Simulated.FailComponent = "docker" })
 	for n, at := range []string{"2026-11-02T03:00:00Z", "2026-11-03T03:00:00Z", "2026-11-04T03:00:00Z"} {
-		out, err := invoke(t, f, workflow.StartBuilds, nightAt(at))
+		out, err := invoke(t, f, blueprint.StartBuilds, nightAt(at))
 		require.NoError(t, err)
 		require.Equal(t, trigger.Start, considered(t, out)[recipeName].Action, at)
 		settled(t, f, 3*(n+1)) // the night, and two ends
 		executions(t, f, 2*(n+1))
 	}
 	night := func(at string) stage.Considered {
-		out, err := invoke(t, f, workflow.StartBuilds, nightAt(at))
+		out, err := invoke(t, f, blueprint.StartBuilds, nightAt(at))
 		require.NoError(t, err)
 		return considered(t, out)[recipeName]
 	}
@@ -295,7 +296,7 @@ func TestAVulnerabilityWithAFixBuildsThePublishedImageAnewOnceThoughFiveInstance
 	require.Equal(t, workflow.Published, published.Status, published.Cause)
 	settled(t, f, 2) // the parent's end, and the child's, which follows
 	executions(t, f, 2)
-	before, image := invocationsOf(f, workflow.StartBuilds), published.Images[home]
+	before, image := invocationsOf(f, blueprint.StartBuilds), published.Images[home]
 
 	inspects(t, f, finding(image, "CVE-2026-0001", "NO"), finding(debianImage(t, f), "CVE-2026-0001", "YES"))
 	for range 5 {
@@ -404,7 +405,7 @@ func TestForgedFindingsStartNothingAndWhatTheOperatorChoseDoes(t *testing.T) {
 	require.Len(t, ran, 2)
 	assert.Regexp(t, `-fix-[0-9a-f]{8}$`, ran[1])
 	settled(t, f, 3)
-	assert.Equal(t, 3, invocationsOf(f, workflow.StartBuilds), "two ends and one finding")
+	assert.Equal(t, 3, invocationsOf(f, blueprint.StartBuilds), "two ends and one finding")
 }
 
 // debianImage is an image that is not the factory's.

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -131,11 +132,11 @@ func newTotals(scope constructs.Construct, functions Functions) {
 // total is a figure by recipe, and the function that publishes it.
 type total struct {
 	metric string
-	from   workflow.Stage
+	from   string
 }
 
 func totals() []total {
-	return []total{{metric.ImageCost, workflow.Notify}, {metric.NewestImageAge, workflow.StartBuilds}}
+	return []total{{metric.ImageCost, string(workflow.Notify)}, {metric.NewestImageAge, blueprint.StartBuilds}}
 }
 
 func alarmsOf(props AlarmProps, w watched) []alarm {
@@ -167,7 +168,7 @@ func alarmsOf(props AlarmProps, w watched) []alarm {
 		terms: functionTerms(w.functions, silent(), "Errors"), formula: sum(len(silent())), period: minute5, values: 1, threshold: 1,
 	}}
 	i := 0
-	for some := range slices.Chunk(allStages(), mostTerms) {
+	for some := range slices.Chunk(allFunctions(), mostTerms) {
 		i++
 		out = append(out, alarm{
 			id: fmt.Sprintf("Throttles%d", i), text: "Lambda refused to run functions: the account's concurrency is used up. Ask for more, or move what else runs there.",
@@ -191,23 +192,23 @@ func alarmsOf(props AlarmProps, w watched) []alarm {
 
 // silent are the functions whose failures no execution tells. Those of the others
 // are no news by themselves: a stage that has to wait says so by an error.
-func silent() []workflow.Stage {
-	out := []workflow.Stage{workflow.Notify}
-	for _, spec := range workflow.Triggers() {
-		out = append(out, spec.Stage)
+func silent() []string {
+	out := []string{string(workflow.Notify)}
+	for _, fn := range blueprint.Triggers() {
+		out = append(out, fn.Name)
 	}
 	return out
 }
 
-func allStages() []workflow.Stage {
-	var out []workflow.Stage
-	for _, spec := range workflow.Functions() {
-		out = append(out, spec.Stage)
+func allFunctions() []string {
+	var out []string
+	for _, fn := range blueprint.Functions() {
+		out = append(out, fn.Name)
 	}
 	return out
 }
 
-func functionTerms(functions Functions, of []workflow.Stage, name string) []term {
+func functionTerms(functions Functions, of []string, name string) []term {
 	var out []term
 	for i, s := range of {
 		out = append(out, term{fmt.Sprintf("f%d", i), "AWS/Lambda", name, "Sum", []dimension{{"FunctionName", *functions[s].Function.FunctionName()}}})

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -37,9 +38,9 @@ func written(t *testing.T, v any) string {
 
 func variablesOf(t *testing.T, tpl map[string]any) map[string]any {
 	t.Helper()
-	spec, ok := workflow.Lookup(workflow.Launch)
+	fn, ok := blueprint.Lookup(string(workflow.Launch))
 	require.True(t, ok)
-	return functionOf(t, tpl, spec)["Environment"].(map[string]any)["Variables"].(map[string]any)
+	return functionOf(t, tpl, fn)["Environment"].(map[string]any)["Variables"].(map[string]any)
 }
 
 func TestAnOwnNetworkLeadsToEndpointsOnly(t *testing.T) {
@@ -180,7 +181,7 @@ func TestFunctionsMayUseTheKeyForWhatTheyDo(t *testing.T) {
 				assert.Empty(t, got)
 				return
 			}
-			assert.Equal(t, workflow.Policy{{Actions: tc.use, Resources: []string{"arn:key"}, Conditions: workflow.Conditions{"StringLike": {"kms:ViaService": tc.via}}}}, got)
+			assert.Equal(t, blueprint.Policy{{Actions: tc.use, Resources: []string{"arn:key"}, Conditions: blueprint.Conditions{"StringLike": {"kms:ViaService": tc.via}}}}, got)
 		})
 	}
 }
@@ -228,7 +229,7 @@ func TestAccessesAreLoggedWhereTheContextSays(t *testing.T) {
 func TestLogsAreKeptForTheDaysOfTheContext(t *testing.T) {
 	for days, tpl := range map[float64]map[string]any{90: template(t, nil), 731: template(t, variants()["other figures"])} {
 		groups := ofType(tpl, "AWS::Logs::LogGroup")
-		assert.Len(t, groups, len(workflow.Functions())+1)
+		assert.Len(t, groups, len(blueprint.Functions())+1)
 		for id, g := range groups {
 			assert.InDelta(t, days, properties(g)["RetentionInDays"], 0, id)
 		}
@@ -267,9 +268,9 @@ func TestTheStateMachineLogsAndTracesWhatTheContextSays(t *testing.T) {
 func TestTriggersRunOnceAtATime(t *testing.T) {
 	reservations := func(tpl map[string]any) map[string]any {
 		out := map[string]any{}
-		for _, spec := range workflow.Functions() {
-			if n := functionOf(t, tpl, spec)["ReservedConcurrentExecutions"]; n != nil {
-				out[string(spec.Stage)] = n
+		for _, fn := range blueprint.Functions() {
+			if n := functionOf(t, tpl, fn)["ReservedConcurrentExecutions"]; n != nil {
+				out[fn.Name] = n
 			}
 		}
 		return out
@@ -310,17 +311,17 @@ func TestAlarmsTellWhatSomebodyHasToLookInto(t *testing.T) {
 	assert.InDelta(t, 864000, alarms["OldImages"]["Threshold"], 0)
 	assert.InDelta(t, 7, alarms["DailyCost"]["Threshold"], 0)
 	assert.InDelta(t, 2, alarms["FailingInARow"]["EvaluationPeriods"], 0)
-	for _, spec := range workflow.Functions() {
-		assert.Contains(t, written(t, alarms["Throttles1"])+written(t, alarms["Throttles2"]), functionID(spec.Stage), "throttles of %s are seen", spec.Stage)
+	for _, fn := range blueprint.Functions() {
+		assert.Contains(t, written(t, alarms["Throttles1"])+written(t, alarms["Throttles2"]), functionID(fn.Name), "throttles of %s are seen", fn.Name)
 	}
 }
 
 // A stage that has to wait says so by an error, all night long.
 func TestPollsRingNoAlarm(t *testing.T) {
 	errors := written(t, alarmsIn(template(t, nil))["SilentErrors"])
-	for _, spec := range workflow.Functions() {
-		if spec.Poll != nil {
-			assert.NotContains(t, errors, `"`+functionID(spec.Stage), string(spec.Stage))
+	for _, row := range workflow.Stages() {
+		if row.Poll != nil {
+			assert.NotContains(t, errors, `"`+functionID(string(row.Stage)), row.Stage)
 		}
 	}
 	for _, s := range silent() {

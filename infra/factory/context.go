@@ -15,9 +15,9 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/problem"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // setting is one name of the context.
@@ -85,12 +85,12 @@ func settings() []setting {
 		{"maxDailyCost", "25", "0 to 100000; 0 for no alarm", "US dollars a day, estimated, at which an alarm tells", number{func(p *Props) *int { return &p.Alarms.MaxDailyCost }, 0, 100000}},
 		{"dashboard", "true", "true, false", "a CloudWatch dashboard", decision{func(p *Props) *bool { return &p.Dashboard }}},
 
-		{"nightly", workflow.DefaultNightly, "a schedule such as cron(0 3 * * ? *) or rate(30 minutes)", "when stale recipes are built", line{func(p *Props) *string { return &p.Triggers.Nightly }, schedule.MatchString}},
-		{"timezone", workflow.DefaultTimezone, "a name such as Europe/Berlin", "of `nightly`", line{func(p *Props) *string { return &p.Triggers.Timezone }, timezone.MatchString}},
-		{"nightlyWindowMinutes", strconv.Itoa(workflow.DefaultWindowMinutes), "1 to 1440", "within which a night may begin", number{func(p *Props) *int { return &p.Triggers.Window }, 1, 1440}},
-		{"watch", workflow.DefaultWatch, "a schedule such as cron(0 3 * * ? *) or rate(30 minutes)", "when sources are looked at", line{func(p *Props) *string { return &p.Triggers.Watch }, schedule.MatchString}},
-		{"announcementTopics", strings.Join(workflow.AnnouncementTopics(), ","), "ARNs of topics, with commas, or none", "of owners of base images", words{func(p *Props) *[]string { return &p.Triggers.Topics }, topicARN.MatchString}},
-		{"findingSeverities", strings.Join(workflow.FindingSeverities(), ","), strings.Join(workflow.Severities(), ", ") + ", with commas, or none", "of vulnerabilities with a fix for which images are built anew", words{func(p *Props) *[]string { return &p.Triggers.Findings.Severities }, oneOf(workflow.Severities()...)}},
+		{"nightly", blueprint.DefaultNightly, "a schedule such as cron(0 3 * * ? *) or rate(30 minutes)", "when stale recipes are built", line{func(p *Props) *string { return &p.Triggers.Nightly }, schedule.MatchString}},
+		{"timezone", blueprint.DefaultTimezone, "a name such as Europe/Berlin", "of `nightly`", line{func(p *Props) *string { return &p.Triggers.Timezone }, timezone.MatchString}},
+		{"nightlyWindowMinutes", strconv.Itoa(blueprint.DefaultWindowMinutes), "1 to 1440", "within which a night may begin", number{func(p *Props) *int { return &p.Triggers.Window }, 1, 1440}},
+		{"watch", blueprint.DefaultWatch, "a schedule such as cron(0 3 * * ? *) or rate(30 minutes)", "when sources are looked at", line{func(p *Props) *string { return &p.Triggers.Watch }, schedule.MatchString}},
+		{"announcementTopics", strings.Join(blueprint.AnnouncementTopics(), ","), "ARNs of topics, with commas, or none", "of owners of base images", words{func(p *Props) *[]string { return &p.Triggers.Topics }, topicARN.MatchString}},
+		{"findingSeverities", strings.Join(blueprint.FindingSeverities(), ","), strings.Join(blueprint.Severities(), ", ") + ", with commas, or none", "of vulnerabilities with a fix for which images are built anew", words{func(p *Props) *[]string { return &p.Triggers.Findings.Severities }, oneOf(blueprint.Severities()...)}},
 		{"onDemandFindings", "false", "true, false", "let findings of on-demand scans of images start builds; whoever may put events on the account's default bus can make such findings", decision{func(p *Props) *bool { return &p.Triggers.Findings.OnDemand }}},
 		{"findingProducts", "", "ARNs of products, with commas", "of Security Hub whose findings start builds beside Amazon Inspector's; whoever may import findings for a product can make them", words{func(p *Props) *[]string { return &p.Triggers.Findings.Products }, productARN.MatchString}},
 		{"findingHours", "24", "1 to 720", "between two such builds of a recipe", number{func(p *Props) *int { return &p.Triggers.FindingHours }, 1, 720}},

@@ -11,8 +11,8 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ami-factory/ami-factory/infra/factory"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/program"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // An app of one's own has the factory in a stack of its own, beside what else
@@ -49,7 +49,7 @@ func ExampleNewAmiFactory() {
 	})
 	app.Synth(nil)
 
-	fmt.Println("every stage has its function:", len(made.Functions) == len(workflow.Functions()))
+	fmt.Println("every stage has its function:", len(made.Functions) == len(blueprint.Functions()))
 	// Output:
 	// every stage has its function: true
 }
@@ -59,8 +59,8 @@ func standIns(dir string) {
 	for _, architecture := range factory.GuestArchitectures() {
 		files = append(files, filepath.Join(dir, "goss", program.GOARCH(architecture)))
 	}
-	for _, spec := range workflow.Functions() {
-		files = append(files, filepath.Join(dir, "lambda", string(spec.Stage), "bootstrap"))
+	for _, fn := range blueprint.Functions() {
+		files = append(files, filepath.Join(dir, "lambda", fn.Name, "bootstrap"))
 	}
 	for _, file := range files {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {

@@ -16,18 +16,19 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-// Function is one stage's Lambda function with a role and a log of its own.
+// Function is a Lambda function with a role and a log of its own.
 type Function struct {
 	Function awslambda.Function
 	Role     awsiam.Role
 	Logs     awslogs.LogGroup
 }
 
-// Functions by stage.
-type Functions map[workflow.Stage]Function
+// Functions by name.
+type Functions map[string]Function
 
 // shared is what all functions use.
 type shared struct {
@@ -58,11 +59,6 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 	}
 
 	triggerEnv := triggerEnvironment(scope, props, env)
-	isTrigger := map[workflow.Stage]bool{}
-	for _, spec := range workflow.Triggers() {
-		isTrigger[spec.Stage] = true
-	}
-
 	arch := awslambda.Architecture_ARM_64()
 	if props.Architecture == X86 {
 		arch = awslambda.Architecture_X86_64()
@@ -71,50 +67,50 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 	if props.Logs.Tracing {
 		tracing = awslambda.Tracing_ACTIVE
 	}
-	deployment := deploymentOf(scope, sh, props)
+	site := siteOf(scope, sh, props)
 	out := Functions{}
-	for _, spec := range workflow.Functions() {
+	for _, fn := range blueprint.Functions() {
 		environment := maps.Clone(env)
-		if isTrigger[spec.Stage] {
+		if fn.Trigger {
 			environment = triggerEnv
 		}
 		// Lambda takes 4 KB of it in all: who does not need something is not told it.
-		if spec.Stage == workflow.Notify && props.Prices != "" {
+		if fn.Name == string(workflow.Notify) && props.Prices != "" {
 			environment["AMI_FACTORY_PRICES"] = &props.Prices
 		}
-		if role := workflow.TargetRoleOf(spec.Stage); role != "" && len(props.Targets.Accounts) > 0 {
-			environment["AMI_FACTORY_TARGET_ROLE_ARN"] = jsii.String(workflow.TargetRoleARN(deployment.Partition, "*", role))
+		if role := blueprint.TargetRoleOf(fn.Name); role != "" && len(props.Targets.Accounts) > 0 {
+			environment["AMI_FACTORY_TARGET_ROLE_ARN"] = jsii.String(blueprint.TargetRoleARN(site.Partition, "*", role))
 			environment["AMI_FACTORY_TARGET_EXTERNAL_ID"] = &props.Targets.ExternalID
 		}
-		id := functionID(spec.Stage)
+		id := functionID(fn.Name)
 		logs := sh.logs.group(scope, id+"Logs")
 		role := awsiam.NewRole(scope, jsii.String(id+"Role"), &awsiam.RoleProps{
 			AssumedBy:   awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil),
-			Description: jsii.String("AMI factory function " + string(spec.Stage)),
+			Description: jsii.String("AMI factory function " + fn.Name),
 		})
-		allow(role, spec.Policy(deployment))
+		allow(role, fn.Policy(site))
 		logs.GrantWrite(role)
 		f := Function{Role: role, Logs: logs, Function: awslambda.NewFunction(scope, &id, &awslambda.FunctionProps{
-			Description:  jsii.String(spec.Does),
+			Description:  jsii.String(fn.Does),
 			Runtime:      awslambda.Runtime_PROVIDED_AL2023(),
 			Architecture: arch,
 			Handler:      jsii.String("bootstrap"),
-			Code:         awslambda.Code_FromAsset(jsii.String(filepath.Join(props.functionsDir(), string(spec.Stage))), nil),
-			MemorySize:   jsii.Number(float64(spec.MemoryMiB)),
-			Timeout:      awscdk.Duration_Seconds(jsii.Number(spec.Timeout.Seconds())),
+			Code:         awslambda.Code_FromAsset(jsii.String(filepath.Join(props.functionsDir(), fn.Name)), nil),
+			MemorySize:   jsii.Number(float64(fn.MemoryMiB)),
+			Timeout:      awscdk.Duration_Seconds(jsii.Number(fn.Timeout.Seconds())),
 			Role:         role,
 			LogGroup:     logs,
 			Environment:  &environment,
 			Tracing:      tracing,
 
-			ReservedConcurrentExecutions: reserved(props, isTrigger[spec.Stage]),
+			ReservedConcurrentExecutions: reserved(props, fn.Trigger),
 		})}
 		if sh.key != nil {
-			allow(role, dataKeyUse(*sh.key.KeyArn(), urlSuffix(awscdk.Stack_Of(scope)), encryptedActions(spec, isTrigger[spec.Stage])))
+			allow(role, dataKeyUse(*sh.key.KeyArn(), urlSuffix(awscdk.Stack_Of(scope)), encryptedActions(fn)))
 		}
 		exceptPolicy(role, wildcards()...)
 		onlyPolicy(f.Function, role)
-		out[spec.Stage] = f
+		out[fn.Name] = f
 	}
 	return out
 }
@@ -132,20 +128,20 @@ func reserved(props *Props, trigger bool) *float64 {
 }
 
 // encryptedActions are what a function does with what is encrypted at rest.
-func encryptedActions(spec workflow.Spec, trigger bool) []string {
+func encryptedActions(fn blueprint.Function) []string {
 	var out []string
-	for _, a := range spec.Actions {
+	for _, a := range fn.Actions {
 		out = append(out, a.Name)
 	}
-	if trigger {
+	if fn.Trigger {
 		out = append(out, sendDeadLetter)
 	}
 	return out
 }
 
 // functionID begins the ids of a function's constructs, such as CheckInstance.
-func functionID(s workflow.Stage) string {
-	return strings.TrimSuffix(workflow.PlaceholderName(s), "FunctionArn")
+func functionID(name string) string {
+	return strings.TrimSuffix(workflow.PlaceholderName(workflow.Stage(name)), "FunctionArn")
 }
 
 func setList(env map[string]*string, name string, values []string) {

@@ -9,8 +9,8 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/partition"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // keyAlias is the name of the stack's own key, in its region.
@@ -73,7 +73,7 @@ func urlSuffix(stack awscdk.Stack) string {
 
 // dataKeyUse is what a role needs of the key to do its actions on what the key
 // encrypts; nil for none. Each service asks KMS in the caller's name.
-func dataKeyUse(keyARN, urlSuffix string, actions []string) workflow.Policy {
+func dataKeyUse(keyARN, urlSuffix string, actions []string) blueprint.Policy {
 	uses := map[string][]string{
 		"s3:GetObject":    {"kms:Decrypt"},
 		"s3:PutObject":    {"kms:GenerateDataKey"},
@@ -97,7 +97,7 @@ func dataKeyUse(keyARN, urlSuffix string, actions []string) workflow.Policy {
 	}
 	slices.Sort(via)
 	slices.Sort(out)
-	return workflow.Policy{{
-		Actions: slices.Compact(out), Resources: []string{keyARN}, Conditions: workflow.Conditions{"StringLike": {"kms:ViaService": via}},
+	return blueprint.Policy{{
+		Actions: slices.Compact(out), Resources: []string{keyARN}, Conditions: blueprint.Conditions{"StringLike": {"kms:ViaService": via}},
 	}}
 }

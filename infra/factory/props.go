@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/program"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // The architectures a deployment's functions can have, as context names them.
@@ -125,8 +125,8 @@ func (p *Props) wrongPrograms() []error {
 			errs = append(errs, fmt.Errorf("%w: build it with `make %s GOARCH=%s`", err, target, program.GOARCH(architecture)))
 		}
 	}
-	for _, spec := range workflow.Functions() {
-		check(filepath.Join(p.functionsDir(), string(spec.Stage), "bootstrap"), p.Architecture, "functions")
+	for _, fn := range blueprint.Functions() {
+		check(filepath.Join(p.functionsDir(), fn.Name, "bootstrap"), p.Architecture, "functions")
 	}
 	for _, architecture := range GuestArchitectures() {
 		check(p.gossFile(architecture), architecture, "goss")

@@ -14,8 +14,8 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -31,7 +31,7 @@ func newBuilderRole(scope constructs.Construct) builderRole {
 		AssumedBy:   awsiam.NewServicePrincipal(jsii.String("ec2.amazonaws.com"), nil),
 		Description: jsii.String("AMI factory builder and verifier instances"),
 	})
-	allow(role, workflow.BuilderPolicy())
+	allow(role, blueprint.BuilderPolicy())
 	exceptPolicy(role, exception{"AwsSolutions-IAM5", []string{`Resource::\*`}, "IAM knows no resource for the channel of the SSM agent and its heartbeat."})
 	profile := awsiam.NewCfnInstanceProfile(scope, jsii.String("BuilderProfile"), &awsiam.CfnInstanceProfileProps{
 		Roles: &[]any{role.RoleName()},
@@ -81,7 +81,7 @@ func nameBelow(scope, resource constructs.IConstruct) string {
 }
 
 // allow adds a policy to a role.
-func allow(role awsiam.IRole, policy workflow.Policy) {
+func allow(role awsiam.IRole, policy blueprint.Policy) {
 	for _, s := range policy {
 		props := &awsiam.PolicyStatementProps{Actions: jsii.Strings(s.Actions...), Resources: jsii.Strings(s.Resources...)}
 		if s.Conditions != nil {
@@ -95,10 +95,10 @@ func allow(role awsiam.IRole, policy workflow.Policy) {
 	}
 }
 
-// deploymentOf is what the stages' policies name of this stack.
-func deploymentOf(scope constructs.Construct, sh shared, props *Props) workflow.Deployment {
+// siteOf is what the stages' policies name of this stack.
+func siteOf(scope constructs.Construct, sh shared, props *Props) blueprint.Site {
 	stack := awscdk.Stack_Of(scope)
-	return workflow.Deployment{
+	return blueprint.Site{
 		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(), URLSuffix: urlSuffix(stack),
 		Bucket: *sh.bucket.BucketArn(), CheckEngines: sh.engineARNs(),
 		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs, TargetAccounts: props.Targets.Accounts,

@@ -9,7 +9,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ami-factory/ami-factory/pkg/workflow"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 )
 
 // AmiFactory is the deployed factory.
@@ -77,7 +77,7 @@ func NewStack(scope constructs.Construct, id string, stackProps awscdk.StackProp
 	output("BucketName", factory.Bucket.BucketName(), "plans, results and reports")
 	output("TopicArn", factory.Topic.TopicArn(), "tells how every execution ended")
 	output("DeadLettersUrl", factory.DeadLetters.QueueUrl(), "what could not be delivered to triggers")
-	for _, role := range workflow.TargetRoles() {
+	for _, role := range blueprint.TargetRoles() {
 		output(callersParameter(role), callersOf(role, factory.Functions), "for the parameter of this name, of the stack of target accounts")
 	}
 	if factory.AlarmTopic != nil {

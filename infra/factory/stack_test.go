@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -62,8 +63,8 @@ func stackOf(t *testing.T, context map[string]any) (awscdk.App, Stack) {
 func programs(t *testing.T) map[string]any {
 	t.Helper()
 	dir := t.TempDir()
-	for _, spec := range workflow.Functions() {
-		writeFile(t, filepath.Join(dir, string(spec.Stage), "bootstrap"), "#!/bin/sh\n# "+string(spec.Stage)+"\n")
+	for _, fn := range blueprint.Functions() {
+		writeFile(t, filepath.Join(dir, fn.Name, "bootstrap"), "#!/bin/sh\n# "+fn.Name+"\n")
 	}
 	writeFile(t, filepath.Join(dir, "version"), "v1.2.3\n")
 	goss := filepath.Join(dir, "goss")
@@ -119,14 +120,14 @@ func actionsOf(tpl map[string]any, roleID string) []string {
 	return slices.Compact(out)
 }
 
-func functionOf(t *testing.T, tpl map[string]any, spec workflow.Spec) map[string]any {
+func functionOf(t *testing.T, tpl map[string]any, fn blueprint.Function) map[string]any {
 	t.Helper()
 	for _, f := range ofType(tpl, "AWS::Lambda::Function") {
-		if p := properties(f); p["Description"] == spec.Does {
+		if p := properties(f); p["Description"] == fn.Does {
 			return p
 		}
 	}
-	require.Failf(t, "no function", "stage %s", spec.Stage)
+	require.Failf(t, "no function", "function %s", fn.Name)
 	return nil
 }
 
@@ -147,18 +148,18 @@ func TestTheStateMachineIsTheWorkflowsAndNamesEveryFunction(t *testing.T) {
 
 func TestEachRoleAllowsExactlyItsStagesActions(t *testing.T) {
 	tpl := template(t, map[string]any{"targetAccounts": "210987654321", "targetExternalId": "a-long-external-id"})
-	for _, spec := range workflow.Functions() {
-		t.Run(string(spec.Stage), func(t *testing.T) {
-			f := functionOf(t, tpl, spec)
+	for _, fn := range blueprint.Functions() {
+		t.Run(fn.Name, func(t *testing.T) {
+			f := functionOf(t, tpl, fn)
 			roleID := f["Role"].(map[string]any)["Fn::GetAtt"].([]any)[0].(string)
 			role := ofType(tpl, "AWS::IAM::Role")[roleID]
 			require.NotNil(t, role)
 			assert.Nil(t, properties(role)["ManagedPolicyArns"], "no managed policy widens it")
 			var want []string
-			for _, a := range spec.Actions {
+			for _, a := range fn.Actions {
 				want = append(want, a.Name)
 			}
-			if slices.ContainsFunc(workflow.Triggers(), func(x workflow.Spec) bool { return x.Stage == spec.Stage }) {
+			if fn.Trigger {
 				want = append(want, sendDeadLetter) // Lambda keeps with it what failed
 			}
 			want = append(want, "xray:PutTelemetryRecords", "xray:PutTraceSegments") // Lambda traces with it
@@ -171,9 +172,9 @@ func TestEachRoleAllowsExactlyItsStagesActions(t *testing.T) {
 // statementsOf returns the statements of a stage's role that allow an action.
 func statementsOf(t *testing.T, tpl map[string]any, stage workflow.Stage, action string) []map[string]any {
 	t.Helper()
-	spec, ok := workflow.Lookup(stage)
+	fn, ok := blueprint.Lookup(string(stage))
 	require.True(t, ok)
-	roleID := functionOf(t, tpl, spec)["Role"].(map[string]any)["Fn::GetAtt"].([]any)[0].(string)
+	roleID := functionOf(t, tpl, fn)["Role"].(map[string]any)["Fn::GetAtt"].([]any)[0].(string)
 	var out []map[string]any
 	for _, p := range ofType(tpl, "AWS::IAM::Policy") {
 		props := properties(p)
@@ -234,7 +235,7 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 		"prices": map[string]any{"regions": map[string]any{"eu-west-1": map[string]any{"transition": 0.5}}},
 	})
 	// A trigger is told all that a stage is, and more.
-	told := variablesOfStage(t, tpl, workflow.Triggers()[0].Stage)
+	told := variablesOfStage(t, tpl, blueprint.StartBuilds)
 	for _, s := range []workflow.Stage{workflow.Notify, workflow.Publish} { // which are told something of their own
 		maps.Copy(told, variablesOfStage(t, tpl, s))
 	}
@@ -276,9 +277,9 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 
 func variablesOfStage(t *testing.T, tpl map[string]any, s workflow.Stage) map[string]any {
 	t.Helper()
-	i := slices.IndexFunc(workflow.Functions(), func(x workflow.Spec) bool { return x.Stage == s })
-	require.GreaterOrEqual(t, i, 0)
-	return functionOf(t, tpl, workflow.Functions()[i])["Environment"].(map[string]any)["Variables"].(map[string]any)
+	fn, ok := blueprint.Lookup(string(s))
+	require.True(t, ok)
+	return functionOf(t, tpl, fn)["Environment"].(map[string]any)["Variables"].(map[string]any)
 }
 
 func TestBuildersAreLaunchedFromImagesOfTheRecipesOwners(t *testing.T) {
@@ -324,7 +325,7 @@ func TestTheStateMachineMayInvokeEachFunction(t *testing.T) {
 	}
 	invoked := policies.String()
 	for id, f := range ofType(tpl, "AWS::Lambda::Function") {
-		isStage := slices.ContainsFunc(workflow.Stages(), func(x workflow.Spec) bool { return x.Does == properties(f)["Description"] })
+		isStage := slices.ContainsFunc(workflow.Stages(), func(x workflow.Row) bool { return x.Does == properties(f)["Description"] })
 		if isStage {
 			assert.Contains(t, invoked, id)
 		}
@@ -335,12 +336,12 @@ func TestFunctionsFollowTheStageTableAndTheArchitectureOfTheContext(t *testing.T
 	for _, arch := range []string{ARM64, X86} {
 		t.Run(arch, func(t *testing.T) {
 			tpl := template(t, map[string]any{"architecture": arch})
-			for _, spec := range workflow.Functions() {
-				f := functionOf(t, tpl, spec)
+			for _, fn := range blueprint.Functions() {
+				f := functionOf(t, tpl, fn)
 				assert.Equal(t, []any{arch}, f["Architectures"])
 				assert.Equal(t, "provided.al2023", f["Runtime"])
-				assert.InDelta(t, spec.Timeout.Seconds(), f["Timeout"], 0)
-				assert.InDelta(t, float64(spec.MemoryMiB), f["MemorySize"], 0)
+				assert.InDelta(t, fn.Timeout.Seconds(), f["Timeout"], 0)
+				assert.InDelta(t, float64(fn.MemoryMiB), f["MemorySize"], 0)
 			}
 		})
 	}
@@ -386,7 +387,7 @@ func TestABuilderMayTakeCommandsAndNothingElse(t *testing.T) {
 		found++
 		raw, err := json.Marshal(properties(policy)["PolicyDocument"])
 		require.NoError(t, err)
-		want, err := json.Marshal(workflow.BuilderPolicy())
+		want, err := json.Marshal(blueprint.BuilderPolicy())
 		require.NoError(t, err)
 		// CloudFormation is given one resource as a text.
 		assert.JSONEq(t, strings.ReplaceAll(string(want), `["*"]`, `"*"`), string(raw))
@@ -471,8 +472,8 @@ func TestTheVersionIsThatOfTheBuild(t *testing.T) {
 func TestDualStackEndpointsAreAnOptionOfAllFunctions(t *testing.T) {
 	for value, want := range map[string]any{"true": "true", "false": nil} {
 		tpl := template(t, map[string]any{"dualStack": value})
-		for _, f := range workflow.Functions() {
-			assert.Equal(t, want, variablesOfStage(t, tpl, f.Stage)["AWS_USE_DUALSTACK_ENDPOINT"], "%s: %s", value, f.Stage)
+		for _, f := range blueprint.Functions() {
+			assert.Equal(t, want, variablesOfStage(t, tpl, workflow.Stage(f.Name))["AWS_USE_DUALSTACK_ENDPOINT"], "%s: %s", value, f.Name)
 		}
 	}
 }

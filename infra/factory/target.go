@@ -8,13 +8,13 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ami-factory/ami-factory/pkg/workflow"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 )
 
 // TargetStack is what an account gets that images are shared with.
 type TargetStack struct {
 	Stack awscdk.Stack
-	Roles map[string]awsiam.Role // by name, as workflow.TargetRoles has them
+	Roles map[string]awsiam.Role // by name, as blueprint.TargetRoles has them
 }
 
 // NewTargetStack adds the stack for target accounts to an app. Its template has no
@@ -36,7 +36,7 @@ func NewTargetStack(scope constructs.Construct, id string, stackProps awscdk.Sta
 		Description:           jsii.String("What the factory has to name when it assumes a role, so that nobody else can have it do so."),
 	})
 	out := TargetStack{Stack: stack, Roles: map[string]awsiam.Role{}}
-	for _, spec := range workflow.TargetRoles() {
+	for _, spec := range blueprint.TargetRoles() {
 		callers := awscdk.NewCfnParameter(stack, jsii.String(callersParameter(spec)), &awscdk.CfnParameterProps{
 			Type:        jsii.String("CommaDelimitedList"),
 			Description: jsii.String("Who may assume " + spec.Name + ": the factory's output of this name."),
@@ -63,17 +63,17 @@ func NewTargetStack(scope constructs.Construct, id string, stackProps awscdk.Sta
 }
 
 // kindOf begins the ids of a role's constructs: Read or Write.
-func kindOf(role workflow.TargetRole) string {
+func kindOf(role blueprint.TargetRole) string {
 	kind := strings.TrimPrefix(role.Name, "ami-factory-target-")
 	return strings.ToUpper(kind[:1]) + kind[1:]
 }
 
 // callersParameter is the parameter that names a role's callers, and the factory's
 // output that is its value.
-func callersParameter(role workflow.TargetRole) string { return "Pointer" + kindOf(role) + "RoleArns" }
+func callersParameter(role blueprint.TargetRole) string { return "Pointer" + kindOf(role) + "RoleArns" }
 
 // callersOf are the roles that assume a target's, as its parameter takes them.
-func callersOf(role workflow.TargetRole, functions Functions) *string {
+func callersOf(role blueprint.TargetRole, functions Functions) *string {
 	var arns []string
 	for _, s := range role.Callers {
 		arns = append(arns, *functions[s].Role.RoleArn())

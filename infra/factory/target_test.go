@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/workflow"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 )
 
 func targetOf(t *testing.T) (awscdk.App, TargetStack) {
@@ -32,7 +32,7 @@ func targetTemplate(t *testing.T) map[string]any {
 }
 
 func TestATargetAccountTrustsTheFactorysRolesAndNobodyElse(t *testing.T) {
-	for name, parameter := range map[string]string{workflow.TargetReaderName: "PointerReadRoleArns", workflow.TargetWriterName: "PointerWriteRoleArns"} {
+	for name, parameter := range map[string]string{blueprint.TargetReaderName: "PointerReadRoleArns", blueprint.TargetWriterName: "PointerWriteRoleArns"} {
 		t.Run(name, func(t *testing.T) {
 			role := roleNamed(t, targetTemplate(t), name)
 			statements := role["AssumeRolePolicyDocument"].(map[string]any)["Statement"].([]any)

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -28,15 +29,15 @@ type TriggerProps struct {
 	Watch    string   // schedule expression of the look at the sources
 	Topics   []string // ARNs of the topics of base images' owners
 
-	Findings     workflow.FindingRules // the vulnerabilities for which images are built again
-	FindingHours int                   // at least between two builds of a recipe for vulnerabilities
+	Findings     blueprint.FindingRules // the vulnerabilities for which images are built again
+	FindingHours int                    // at least between two builds of a recipe for vulnerabilities
 }
 
 // nightlyInput is what the nightly schedule sends; Scheduler fills in the time.
-const nightlyInput = workflow.NightlyInput
+const nightlyInput = blueprint.NightlyInput
 
 // deliveryHours is how long an event is tried to be delivered.
-const deliveryHours = workflow.DeliveryHours
+const deliveryHours = blueprint.DeliveryHours
 
 // sendDeadLetter is what keeps what failed.
 const sendDeadLetter = "sqs:SendMessage"
@@ -52,7 +53,7 @@ func machineARN(scope constructs.Construct) string {
 func triggerEnvironment(scope constructs.Construct, props *Props, all map[string]*string) map[string]*string {
 	env := map[string]*string{
 		"AMI_FACTORY_STATE_MACHINE_ARN": jsii.String(machineARN(scope)),
-		"AMI_FACTORY_EVENT_BUS":         jsii.String(workflow.FactoryBusName),
+		"AMI_FACTORY_EVENT_BUS":         jsii.String(blueprint.FactoryBusName),
 	}
 	setList(env, "AMI_FACTORY_ANNOUNCEMENT_TOPICS", props.Triggers.Topics)
 	if props.Triggers.FindingHours > 0 {
@@ -72,31 +73,31 @@ func triggerEnvironment(scope constructs.Construct, props *Props, all map[string
 // and subscriptions. What cannot be delivered, or fails, is kept in a queue.
 func newTriggers(scope constructs.Construct, props TriggerProps, key awskms.IKey, functions Functions) awssqs.Queue {
 	dead := newDeadLetters(scope, key)
-	for _, spec := range workflow.Triggers() {
-		f := functions[spec.Stage]
+	for _, fn := range blueprint.Triggers() {
+		f := functions[fn.Name]
 		// The construct's own way would also let the function read the queue's attributes.
 		f.Role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 			Actions: jsii.Strings(sendDeadLetter), Resources: &[]*string{dead.QueueArn()},
 		}))
-		awslambda.NewCfnEventInvokeConfig(scope, jsii.String(functionID(spec.Stage)+"Failures"), &awslambda.CfnEventInvokeConfigProps{
+		awslambda.NewCfnEventInvokeConfig(scope, jsii.String(functionID(fn.Name)+"Failures"), &awslambda.CfnEventInvokeConfigProps{
 			FunctionName: f.Function.FunctionName(), Qualifier: jsii.String("$LATEST"),
-			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(workflow.InvocationRetries),
+			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(blueprint.InvocationRetries),
 			DestinationConfig: &awslambda.CfnEventInvokeConfig_DestinationConfigProperty{
 				OnFailure: &awslambda.CfnEventInvokeConfig_OnFailureProperty{Destination: dead.QueueArn()},
 			},
 		})
 	}
-	newRules(scope, props.Findings, functions[workflow.StartBuilds].Function, dead)
+	newRules(scope, props.Findings, functions[blueprint.StartBuilds].Function, dead)
 	newSchedules(scope, props, key, functions, dead)
 	for i, topic := range props.Topics {
-		newSubscription(scope, i, topic, functions[workflow.ReleaseAnnounced].Function)
+		newSubscription(scope, i, topic, functions[blueprint.ReleaseAnnounced].Function)
 	}
 	return dead
 }
 
 // newDeadLetters keeps for two weeks what could not be delivered.
 func newDeadLetters(scope constructs.Construct, key awskms.IKey) awssqs.Queue {
-	p := &awssqs.QueueProps{Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(workflow.DeadLetterDays))}
+	p := &awssqs.QueueProps{Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true), RetentionPeriod: awscdk.Duration_Days(jsii.Number(blueprint.DeadLetterDays))}
 	if key != nil {
 		p.Encryption, p.EncryptionMasterKey = awssqs.QueueEncryption_KMS, key
 	}
@@ -105,9 +106,9 @@ func newDeadLetters(scope constructs.Construct, key awskms.IKey) awssqs.Queue {
 	return dead
 }
 
-func newRules(scope constructs.Construct, findings workflow.FindingRules, start awslambda.Function, dead awssqs.Queue) {
-	bus := awsevents.NewEventBus(scope, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(workflow.FactoryBusName)})
-	for _, r := range workflow.Rules(machineARN(scope), findings) {
+func newRules(scope constructs.Construct, findings blueprint.FindingRules, start awslambda.Function, dead awssqs.Queue) {
+	bus := awsevents.NewEventBus(scope, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(blueprint.FactoryBusName)})
+	for _, r := range blueprint.Rules(machineARN(scope), findings) {
 		pattern := &awsevents.EventPattern{Source: jsii.Strings(r.Pattern.Source...), DetailType: jsii.Strings(r.Pattern.DetailType...)}
 		if len(r.Pattern.Detail) > 0 {
 			pattern.Detail = &r.Pattern.Detail
@@ -116,7 +117,7 @@ func newRules(scope constructs.Construct, findings workflow.FindingRules, start 
 		if r.Bus != "" {
 			on = bus
 		}
-		awsevents.NewRule(scope, jsii.String(functionID(workflow.Stage(r.Name))+"Rule"), &awsevents.RuleProps{
+		awsevents.NewRule(scope, jsii.String(functionID(r.Name)+"Rule"), &awsevents.RuleProps{
 			Description: jsii.String(r.Does), EventBus: on, EventPattern: pattern,
 			Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(start, &awseventstargets.LambdaFunctionProps{
 				DeadLetterQueue: dead, MaxEventAge: awscdk.Duration_Hours(jsii.Number(deliveryHours)),
@@ -126,7 +127,7 @@ func newRules(scope constructs.Construct, findings workflow.FindingRules, start 
 }
 
 func newSchedules(scope constructs.Construct, props TriggerProps, key awskms.IKey, functions Functions, dead awssqs.Queue) {
-	start, watch := functions[workflow.StartBuilds].Function, functions[workflow.WatchSources].Function
+	start, watch := functions[blueprint.StartBuilds].Function, functions[blueprint.WatchSources].Function
 	role := awsiam.NewRole(scope, jsii.String("ScheduleRole"), &awsiam.RoleProps{
 		AssumedBy: awsiam.NewServicePrincipal(jsii.String("scheduler.amazonaws.com"), &awsiam.ServicePrincipalOpts{
 			Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Stack_Of(scope).Account()}},
@@ -147,7 +148,7 @@ func newSchedules(scope constructs.Construct, props TriggerProps, key awskms.IKe
 			Arn: f.FunctionArn(), RoleArn: role.RoleArn(), Input: &input,
 			DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: dead.QueueArn()},
 			RetryPolicy: &awsscheduler.CfnSchedule_RetryPolicyProperty{
-				MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(workflow.ScheduleRetries),
+				MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(blueprint.ScheduleRetries),
 			},
 		}
 	}
@@ -163,7 +164,7 @@ func newSchedules(scope constructs.Construct, props TriggerProps, key awskms.IKe
 		Description:        jsii.String("looks at the sources of recipes"),
 		ScheduleExpression: &props.Watch, ScheduleExpressionTimezone: &props.Timezone,
 		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("OFF")},
-		Target:             target(watch, workflow.WatchInput),
+		Target:             target(watch, blueprint.WatchInput),
 	})
 }
 

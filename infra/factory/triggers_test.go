@@ -12,25 +12,25 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 func TestTheFunctionsKnowTheEventsThatTheDeploymentSends(t *testing.T) {
-	assert.Equal(t, workflow.SourceChangedEvent, stage.SourceChangedType)
-	assert.Equal(t, workflow.NightlyEvent, stage.NightlyType)
-	assert.Equal(t, []string{stage.ExecutionChangedType}, workflow.ExecutionEndedPattern("x").DetailType)
-	assert.Equal(t, []string{stage.EventSource}, workflow.SourceChangedPattern().Source)
-	assert.Equal(t, []string{stage.SourceChangedType, stage.RebuildDueType}, workflow.SourceChangedPattern().DetailType)
-	assert.Equal(t, []string{trigger.InspectorFinding}, workflow.InspectorPattern(nil).DetailType)
-	assert.Equal(t, []string{trigger.OnDemandFinding}, workflow.OnDemandPattern(nil).DetailType)
-	assert.Equal(t, []string{trigger.HubFinding}, workflow.SecurityHubPattern(nil, nil).DetailType)
-	assert.Equal(t, []string{trigger.HubFindingV2}, workflow.SecurityHubV2Pattern(nil, nil).DetailType)
-	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(workflow.WatchInput, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z")), &stage.WatchInput{}))
+	assert.Equal(t, blueprint.SourceChangedEvent, stage.SourceChangedType)
+	assert.Equal(t, blueprint.NightlyEvent, stage.NightlyType)
+	assert.Equal(t, []string{stage.ExecutionChangedType}, blueprint.ExecutionEndedPattern("x").DetailType)
+	assert.Equal(t, []string{stage.EventSource}, blueprint.SourceChangedPattern().Source)
+	assert.Equal(t, []string{stage.SourceChangedType, stage.RebuildDueType}, blueprint.SourceChangedPattern().DetailType)
+	assert.Equal(t, []string{trigger.InspectorFinding}, blueprint.InspectorPattern(nil).DetailType)
+	assert.Equal(t, []string{trigger.OnDemandFinding}, blueprint.OnDemandPattern(nil).DetailType)
+	assert.Equal(t, []string{trigger.HubFinding}, blueprint.SecurityHubPattern(nil, nil).DetailType)
+	assert.Equal(t, []string{trigger.HubFindingV2}, blueprint.SecurityHubV2Pattern(nil, nil).DetailType)
+	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(blueprint.WatchInput, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z")), &stage.WatchInput{}))
 	var night stage.EventInput
-	require.NoError(t, json.Unmarshal([]byte(`{"detail-type":"`+workflow.NightlyEvent+`","time":"2026-11-24T03:00:00Z","detail":{}}`), &night))
+	require.NoError(t, json.Unmarshal([]byte(`{"detail-type":"`+blueprint.NightlyEvent+`","time":"2026-11-24T03:00:00Z","detail":{}}`), &night))
 	assert.Contains(t, nightlyInput, `"detail-type":"`+night.DetailType+`"`)
 }
 
@@ -57,7 +57,7 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 	assert.Equal(t, "Europe/Berlin", night["ScheduleExpressionTimezone"])
 	assert.Equal(t, map[string]any{"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 45.0}, night["FlexibleTimeWindow"])
 	assert.Equal(t, nightlyInput, night["Target"].(map[string]any)["Input"])
-	assert.Equal(t, workflow.WatchInput, byExpression["rate(1 hour)"]["Target"].(map[string]any)["Input"])
+	assert.Equal(t, blueprint.WatchInput, byExpression["rate(1 hour)"]["Target"].(map[string]any)["Input"])
 
 	rules := ofType(tpl, "AWS::Events::Rule")
 	require.Len(t, rules, 5)
@@ -73,7 +73,7 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 	subscriptions := ofType(tpl, "AWS::SNS::Subscription")
 	require.Len(t, subscriptions, 1)
 	for _, s := range subscriptions {
-		assert.Equal(t, workflow.AnnouncementTopics()[0], properties(s)["TopicArn"])
+		assert.Equal(t, blueprint.AnnouncementTopics()[0], properties(s)["TopicArn"])
 		assert.Equal(t, "us-east-1", properties(s)["Region"], "of the topic, wherever the factory is")
 		assert.Equal(t, "lambda", properties(s)["Protocol"])
 	}
@@ -82,11 +82,11 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 		assert.Contains(t, properties(p), "SourceArn", "nobody may invoke a trigger for anything but what is deployed")
 		if properties(p)["Principal"] == "sns.amazonaws.com" {
 			allowed++
-			assert.Equal(t, workflow.AnnouncementTopics()[0], properties(p)["SourceArn"])
+			assert.Equal(t, blueprint.AnnouncementTopics()[0], properties(p)["SourceArn"])
 		}
 	}
 	assert.Equal(t, 1, allowed)
-	assert.Len(t, ofType(tpl, "AWS::Lambda::EventInvokeConfig"), len(workflow.Triggers()))
+	assert.Len(t, ofType(tpl, "AWS::Lambda::EventInvokeConfig"), len(blueprint.Triggers()))
 	for _, q := range ofType(tpl, "AWS::SQS::Queue") {
 		assert.Equal(t, true, properties(q)["SqsManagedSseEnabled"])
 	}
@@ -126,14 +126,14 @@ func TestFindingsThatPeopleCanMakeStartBuildsOnlyIfThatIsChosen(t *testing.T) {
 	assert.NotContains(t, rules(tpl), "ondemand")
 	assert.Contains(t, rules(tpl), `"ProductArn":[{"wildcard":"arn:*:securityhub:*::product/aws/inspector"}]`)
 	assert.Contains(t, rules(tpl), `"metadata":{"product":{"uid":[{"wildcard":"arn:*:securityhub:*::productv2/aws/inspector"}]}}`)
-	told := variablesOfStage(t, tpl, workflow.StartBuilds)
+	told := variablesOfStage(t, tpl, blueprint.StartBuilds)
 	assert.NotContains(t, told, lambdafn.EnvOnDemand)
 	assert.NotContains(t, told, lambdafn.EnvProducts)
 
 	tpl = template(t, map[string]any{"onDemandFindings": "true", "findingProducts": product})
 	assert.Contains(t, rules(tpl), `"source":["inspector2.ami.ondemand"]`)
 	assert.Contains(t, rules(tpl), `"ProductArn":[{"wildcard":"arn:*:securityhub:*::product/aws/inspector"},"`+product+`"]`)
-	told = variablesOfStage(t, tpl, workflow.StartBuilds)
+	told = variablesOfStage(t, tpl, blueprint.StartBuilds)
 	assert.Equal(t, "true", told[lambdafn.EnvOnDemand], "the function knows what the rules let in")
 	assert.Equal(t, product, told[lambdafn.EnvProducts])
 

@@ -6,6 +6,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -17,7 +18,7 @@ type Workflow struct {
 func newWorkflow(scope constructs.Construct, props LogProps, logs logging, functions Functions) Workflow {
 	substitutions := map[string]*string{}
 	for _, spec := range workflow.Stages() {
-		substitutions[workflow.PlaceholderName(spec.Stage)] = functions[spec.Stage].Function.FunctionArn()
+		substitutions[workflow.PlaceholderName(spec.Stage)] = functions[string(spec.Stage)].Function.FunctionArn()
 	}
 	machine := awsstepfunctions.NewStateMachine(scope, jsii.String("Workflow"), &awsstepfunctions.StateMachineProps{
 		StateMachineName:        jsii.String(workflow.MachineName),
@@ -39,7 +40,7 @@ func newWorkflow(scope constructs.Construct, props LogProps, logs logging, funct
 	}
 	except(machine, chosen...)
 	// A definition given as text grants nothing by itself.
-	allow(machine.Role(), workflow.MachinePolicy(func(s workflow.Stage) string { return *functions[s].Function.FunctionArn() }))
+	allow(machine.Role(), blueprint.MachinePolicy(func(name string) string { return *functions[name].Function.FunctionArn() }))
 	exceptPolicy(machine.Role(), exception{"AwsSolutions-IAM5", []string{`Resource::\*`}, "IAM knows no resource for the calls that deliver logs and send traces."})
 	onlyPolicy(machine, machine.Role())
 	return Workflow{StateMachine: machine}

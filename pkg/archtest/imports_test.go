@@ -35,7 +35,7 @@ var everywhere = []string{"pkg/contract", "pkg/failure", "pkg/partition", "pkg/p
 var layers = []layer{
 	{folder: "cmd", may: []string{"pkg/cli"}},
 	{folder: "lambdas", may: []string{"pkg/lambdafn", "pkg/functions", "pkg/stage"}, strict: true},
-	{folder: "infra", may: []string{"pkg/workflow", "pkg/metric", "pkg/cost", "pkg/recipe", "pkg/program", "userdata"}},
+	{folder: "infra", may: []string{"pkg/blueprint", "pkg/workflow", "pkg/metric", "pkg/cost", "pkg/recipe", "pkg/program", "userdata"}},
 	{folder: "test", may: []string{"pkg", "userdata", "infra"}},
 
 	// The operator's side drives everything but the deployment.
@@ -43,9 +43,9 @@ var layers = []layer{
 		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/source",
 		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "pkg/doctor", "userdata",
 	}},
-	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
+	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/blueprint", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal", may: []string{
-		"pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdafn", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
+		"pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdafn", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
 		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/awserr", "pkg/program", "userdata",
 	}},
 
@@ -65,6 +65,7 @@ var layers = []layer{
 	{folder: "pkg/metric"},
 	{folder: "pkg/cost"},
 	{folder: "pkg/trigger", may: []string{"pkg/recipe"}},
+	{folder: "pkg/blueprint", may: []string{"pkg/workflow"}},
 	{folder: "pkg/workflow"},
 	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/awserr"}},
 	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
@@ -119,7 +120,7 @@ var outsides = []outside{
 	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin"}, why: "it signs what stands in for a vendor's repository"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
-		"cmd", "infra", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",
+		"cmd", "infra", "pkg/blueprint", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",
 	}, why: "these are pure: what they need of AWS is resolved before"},
 	{library: "github.com/stretchr/testify", never: []string{"cmd", "lambdas", "infra", "pkg", "userdata"}, why: "it is for tests"},
 }
@@ -264,7 +265,8 @@ func TestTheRulesThemselves(t *testing.T) {
 		"everything may name failures":                        {source{folder: "pkg/workflow"}, "pkg/failure", true},
 		"failures name nothing":                               {source{folder: "pkg/failure"}, "pkg/problem", false},
 		"a folder whose name begins alike is another":         {source{folder: "pkg/amix"}, "pkg/failure", false},
-		"infra may read the workflow and no more":             {source{folder: "infra"}, "pkg/stage", false},
+		"infra may read the blueprint and no stage":           {source{folder: "infra"}, "pkg/stage", false},
+		"the workflow does not know what is deployed":         {source{folder: "pkg/workflow"}, "pkg/blueprint", false},
 		"nobody but the command line may drive the rehearsal": {source{folder: "pkg/functions"}, "pkg/rehearsal", false},
 	} {
 		t.Run(sentence, func(t *testing.T) { assert.Equal(t, tc.want, allowed(tc.file, tc.imported)) })

@@ -23,8 +23,8 @@ import (
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 const redeploy = "deploy the factory again (.tools/cdk.sh deploy)"
@@ -56,7 +56,7 @@ func checkInstanceProfile(ctx context.Context, e *examination) []Finding {
 // builder.
 func agentActions() []string {
 	var out []string
-	for _, s := range workflow.BuilderPolicy() {
+	for _, s := range blueprint.BuilderPolicy() {
 		out = append(out, s.Actions...)
 	}
 	return out
@@ -254,7 +254,7 @@ type rule struct {
 // and on the default bus that which is about the state machine.
 func factoryRules(ctx context.Context, api rulesAPI, machine string) ([]rule, error) {
 	wanted := []rule{
-		{what: "a source has changed", bus: workflow.FactoryBusName},
+		{what: "a source has changed", bus: blueprint.FactoryBusName},
 		{what: "an execution has ended", bus: "default"},
 	}
 	for i := range wanted {
@@ -270,7 +270,7 @@ func factoryRules(ctx context.Context, api rulesAPI, machine string) ([]rule, er
 			}
 			for _, r := range page.Rules {
 				pattern := aws.ToString(r.EventPattern)
-				if w.found == nil && (w.bus != "default" && strings.Contains(pattern, workflow.SourceChangedEvent) || w.bus == "default" && strings.Contains(pattern, strconv.Quote(machine))) {
+				if w.found == nil && (w.bus != "default" && strings.Contains(pattern, blueprint.SourceChangedEvent) || w.bus == "default" && strings.Contains(pattern, strconv.Quote(machine))) {
 					w.found = &r
 				}
 			}

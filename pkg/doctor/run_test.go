@@ -31,6 +31,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
@@ -137,8 +138,8 @@ func (a *account) deploy() *account {
 func (a *account) deployRoles() {
 	a.Helper()
 	roles := map[string]string{"workflow": "states", "schedules": "scheduler"}
-	for _, spec := range workflow.Functions() {
-		roles[string(spec.Stage)] = "lambda"
+	for _, fn := range blueprint.Functions() {
+		roles[fn.Name] = "lambda"
 	}
 	for name, service := range roles {
 		_, err := a.aws.iam().CreateRole(a.Context(), &iam.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: aws.String(trust(service))})
@@ -159,9 +160,9 @@ func (a *account) deployFunctions(change map[string]string) {
 	for name, value := range change {
 		env[name] = value
 	}
-	for _, spec := range workflow.Functions() {
+	for _, fn := range blueprint.Functions() {
 		require.NoError(a, a.cloud.Lambda.Deploy(locallambda.Function{
-			Name: "x-" + string(spec.Stage), Env: env, Role: "arn:aws:iam::" + home + ":role/" + string(spec.Stage),
+			Name: "x-" + fn.Name, Env: env, Role: "arn:aws:iam::" + home + ":role/" + fn.Name,
 			Handler: func(context.Context, []byte) ([]byte, error) { return []byte("{}"), nil },
 		}))
 	}
@@ -174,19 +175,19 @@ func (a *account) deployTriggers() {
 	require.NoError(a, err)
 	a.queue = *queue.QueueUrl
 	dead := "arn:aws:sqs:eu-west-1:" + home + ":dead-letters"
-	_, err = a.aws.events().CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(workflow.FactoryBusName)})
+	_, err = a.aws.events().CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(blueprint.FactoryBusName)})
 	require.NoError(a, err)
-	for bus, pattern := range map[string]workflow.Pattern{workflow.FactoryBusName: workflow.SourceChangedPattern(), "default": workflow.ExecutionEndedPattern(machine)} {
+	for bus, pattern := range map[string]blueprint.Pattern{blueprint.FactoryBusName: blueprint.SourceChangedPattern(), "default": blueprint.ExecutionEndedPattern(machine)} {
 		raw, err := json.Marshal(pattern)
 		require.NoError(a, err)
 		_, err = a.aws.events().PutRule(ctx, &eventbridge.PutRuleInput{EventBusName: &bus, Name: aws.String("start"), EventPattern: aws.String(string(raw))})
 		require.NoError(a, err)
 		_, err = a.aws.events().PutTargets(ctx, &eventbridge.PutTargetsInput{EventBusName: &bus, Rule: aws.String("start"), Targets: []eventtypes.Target{{
-			Id: aws.String("start"), Arn: aws.String(functionsARN + string(workflow.StartBuilds)), DeadLetterConfig: &eventtypes.DeadLetterConfig{Arn: &dead},
+			Id: aws.String("start"), Arn: aws.String(functionsARN + string(blueprint.StartBuilds)), DeadLetterConfig: &eventtypes.DeadLetterConfig{Arn: &dead},
 		}}})
 		require.NoError(a, err)
 	}
-	for name, stage := range map[string]workflow.Stage{"nightly": workflow.StartBuilds, "watch": workflow.WatchSources} {
+	for name, stage := range map[string]workflow.Stage{"nightly": blueprint.StartBuilds, "watch": blueprint.WatchSources} {
 		_, err = a.aws.scheduler().CreateSchedule(ctx, &scheduler.CreateScheduleInput{
 			Name: &name, ScheduleExpression: aws.String("cron(0 3 * * ? *)"), FlexibleTimeWindow: &schedulertypes.FlexibleTimeWindow{Mode: schedulertypes.FlexibleTimeWindowModeOff},
 			Target: &schedulertypes.Target{Arn: aws.String(functionsARN + string(stage)), RoleArn: aws.String("arn:aws:iam::" + home + ":role/schedules")},
@@ -196,7 +197,7 @@ func (a *account) deployTriggers() {
 	owner := sns.NewFromConfig(a.cloud.AWSConfigFor("137112412989", "us-east-1"))
 	_, err = owner.CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String("amazon-linux-2023-ami-updates")})
 	require.NoError(a, err)
-	_, err = a.aws.sns("us-east-1").Subscribe(ctx, &sns.SubscribeInput{TopicArn: aws.String(announced), Protocol: aws.String("lambda"), Endpoint: aws.String(functionsARN + string(workflow.ReleaseAnnounced))})
+	_, err = a.aws.sns("us-east-1").Subscribe(ctx, &sns.SubscribeInput{TopicArn: aws.String(announced), Protocol: aws.String("lambda"), Endpoint: aws.String(functionsARN + string(blueprint.ReleaseAnnounced))})
 	require.NoError(a, err)
 }
 
@@ -207,7 +208,7 @@ func (a *account) deployProfile() {
 		RoleName: name, AssumeRolePolicyDocument: aws.String(trust("ec2")),
 	})
 	require.NoError(a, err)
-	require.NoError(a, a.allowBuilders(workflow.BuilderPolicy()))
+	require.NoError(a, a.allowBuilders(blueprint.BuilderPolicy()))
 	_, err = a.aws.iam().CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: name})
 	require.NoError(a, err)
 	_, err = a.aws.iam().AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: name, RoleName: name})
@@ -215,7 +216,7 @@ func (a *account) deployProfile() {
 }
 
 // allowBuilders gives the builders' role its policy, as a deployment does.
-func (a *account) allowBuilders(policy workflow.Policy) error {
+func (a *account) allowBuilders(policy blueprint.Policy) error {
 	document, err := json.Marshal(policy)
 	require.NoError(a, err)
 	_, err = a.aws.iam().PutRolePolicy(a.Context(), &iam.PutRolePolicyInput{RoleName: aws.String(builderRole), PolicyName: aws.String("builder"), PolicyDocument: aws.String(string(document))})
@@ -226,7 +227,7 @@ func (a *account) allowBuilders(policy workflow.Policy) error {
 // role's own table away, one at a time.
 func TestEachPermissionThatABuilderLacksIsOneProblem(t *testing.T) {
 	a := newAccount(t).ready().deploy()
-	whole := workflow.BuilderPolicy()
+	whole := blueprint.BuilderPolicy()
 	problems := func() (out []Finding) {
 		for _, f := range a.examine() {
 			if f.Verdict == Problem {
@@ -454,7 +455,7 @@ func TestWhatIsWrongWithAnAccount(t *testing.T) {
 			return nil
 		}, "announcements", verdict{Warning, "no function of the factory is subscribed", "deploy"}},
 		"a rule that is off": {func(a *account) error {
-			_, err := a.aws.events().DisableRule(a.Context(), &eventbridge.DisableRuleInput{EventBusName: aws.String(workflow.FactoryBusName), Name: aws.String("start")})
+			_, err := a.aws.events().DisableRule(a.Context(), &eventbridge.DisableRuleInput{EventBusName: aws.String(blueprint.FactoryBusName), Name: aws.String("start")})
 			return err
 		}, "rules", verdict{Problem, "disabled", "--event-bus-name ami-factory --name start"}},
 		"a rule for a function that is gone": {func(a *account) error {

@@ -204,7 +204,7 @@ func regionOf(input string) string {
 }
 
 func isNotYet(code string) bool {
-	return slices.ContainsFunc(workflow.Stages(), func(s workflow.Spec) bool { return s.Poll != nil && string(s.Poll.Code) == code })
+	return slices.ContainsFunc(workflow.Stages(), func(s workflow.Row) bool { return s.Poll != nil && string(s.Poll.Code) == code })
 }
 
 // Seconds lists the states that invoked a function, in order.

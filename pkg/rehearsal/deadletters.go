@@ -12,8 +12,8 @@ import (
 	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // deadLettersName is the queue of what could not be delivered, or failed.
@@ -35,20 +35,20 @@ func (f *Factory) deployDeadLetters(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	attributes := map[string]string{"MessageRetentionPeriod": strconv.Itoa(workflow.DeadLetterDays * 24 * 60 * 60), "Policy": string(policy)}
+	attributes := map[string]string{"MessageRetentionPeriod": strconv.Itoa(blueprint.DeadLetterDays * 24 * 60 * 60), "Policy": string(policy)}
 	queue, err := f.Cloud.SQS.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String(deadLettersName), Attributes: attributes})
 	if err != nil {
 		return fmt.Errorf("queue of dead letters: %w", err)
 	}
 	f.DeadLetters = aws.ToString(queue.QueueUrl)
-	for _, spec := range workflow.Triggers() {
+	for _, fn := range blueprint.Triggers() {
 		_, err := f.Cloud.Lambda.PutFunctionEventInvokeConfig(ctx, &lambdaapi.PutFunctionEventInvokeConfigInput{
-			FunctionName:             aws.String(f.functionARN(spec.Stage)),
-			MaximumEventAgeInSeconds: aws.Int32(int32(workflow.DeliveryAge.Seconds())), MaximumRetryAttempts: aws.Int32(workflow.InvocationRetries),
+			FunctionName:             aws.String(f.functionARN(fn.Name)),
+			MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.DeliveryAge.Seconds())), MaximumRetryAttempts: aws.Int32(blueprint.InvocationRetries),
 			DestinationConfig: &lambdatypes.DestinationConfig{OnFailure: &lambdatypes.OnFailure{Destination: aws.String(f.deadLettersARN())}},
 		})
 		if err != nil {
-			return fmt.Errorf("failures of function %s: %w", spec.Stage, err)
+			return fmt.Errorf("failures of function %s: %w", fn.Name, err)
 		}
 	}
 	return nil
@@ -57,8 +57,8 @@ func (f *Factory) deployDeadLetters(ctx context.Context) error {
 // startBuilds is the target of rules.
 func (f *Factory) startBuilds() eventtypes.Target {
 	return eventtypes.Target{
-		Id: aws.String(string(workflow.StartBuilds)), Arn: aws.String(f.functionARN(workflow.StartBuilds)),
+		Id: aws.String(blueprint.StartBuilds), Arn: aws.String(f.functionARN(blueprint.StartBuilds)),
 		DeadLetterConfig: &eventtypes.DeadLetterConfig{Arn: aws.String(f.deadLettersARN())},
-		RetryPolicy:      &eventtypes.RetryPolicy{MaximumEventAgeInSeconds: aws.Int32(int32(workflow.DeliveryAge.Seconds()))},
+		RetryPolicy:      &eventtypes.RetryPolicy{MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.DeliveryAge.Seconds()))},
 	}
 }

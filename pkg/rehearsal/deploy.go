@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/functions"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
@@ -66,11 +67,10 @@ func (f *Factory) deploy(ctx context.Context) error {
 		return err
 	}
 	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", cloud.Region(), cloud.Account(), workflow.MachineName)
-	arns, err := f.deployFunctions(f.environment(engine, aws.ToString(topic.TopicArn)))
-	if err != nil {
+	if err := f.deployFunctions(f.environment(engine, aws.ToString(topic.TopicArn))); err != nil {
 		return err
 	}
-	if err := f.deployMachine(ctx, arns); err != nil {
+	if err := f.deployMachine(ctx); err != nil {
 		return err
 	}
 	return f.deployTriggers(ctx)
@@ -191,38 +191,36 @@ func keyPolicy(account string, others []string) (string, error) {
 	return string(raw), err
 }
 
-func (f *Factory) deployFunctions(env map[string]string) (map[workflow.Stage]string, error) {
+func (f *Factory) deployFunctions(env map[string]string) error {
 	var handlers map[string]lambdafn.Handler
 	if f.opts.FunctionsDir == "" {
 		var err error
 		if handlers, err = f.inProcess(env); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	arns := map[workflow.Stage]string{}
-	for _, spec := range workflow.Functions() {
-		fn := lambda.Function{
-			Name: prefix + string(spec.Stage), Env: f.environmentOf(spec.Stage, env), MemoryMiB: spec.MemoryMiB, Timeout: spec.Timeout,
-			Role: f.roleARN(string(spec.Stage)),
+	for _, fn := range blueprint.Functions() {
+		made := lambda.Function{
+			Name: prefix + fn.Name, Env: f.environmentOf(fn.Name, env), MemoryMiB: fn.MemoryMiB, Timeout: fn.Timeout,
+			Role: f.roleARN(fn.Name),
 		}
-		if handler, ok := handlers[string(spec.Stage)]; ok {
-			fn.Handler = func(ctx context.Context, payload []byte) ([]byte, error) { return handler(ctx, payload) }
+		if handler, ok := handlers[fn.Name]; ok {
+			made.Handler = func(ctx context.Context, payload []byte) ([]byte, error) { return handler(ctx, payload) }
 		} else {
-			fn.Dir = filepath.Join(f.opts.FunctionsDir, string(spec.Stage))
+			made.Dir = filepath.Join(f.opts.FunctionsDir, fn.Name)
 		}
-		if err := f.Cloud.Lambda.Deploy(fn); err != nil {
-			return nil, fmt.Errorf("function %s: %w", spec.Stage, err)
+		if err := f.Cloud.Lambda.Deploy(made); err != nil {
+			return fmt.Errorf("function %s: %w", fn.Name, err)
 		}
-		arns[spec.Stage] = f.functionARN(spec.Stage)
 	}
-	return arns, nil
+	return nil
 }
 
 // inProcess makes the functions' handlers for this process.
 func (f *Factory) inProcess(env map[string]string) (map[string]lambdafn.Handler, error) {
 	handlers := map[string]lambdafn.Handler{}
 	for name, maker := range functions.All() {
-		own := f.environmentOf(workflow.Stage(name), env)
+		own := f.environmentOf(name, env)
 		cfg, err := lambdafn.LoadConfig(func(name string) string {
 			if name == lambdafn.EnvRegion {
 				return f.Cloud.Region()
@@ -234,13 +232,13 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdafn.Handler,
 		}
 		awsConfig := f.Cloud.AWSConfigOfRole("", f.roleARN(name), prefix+name)
 		awsConfig.Retryer = lambdafn.Retryer
-		handlers[name] = maker(lambdafn.Environment{Config: cfg, AWS: awsConfig, Output: f.Cloud.Lambda.Output(f.functionARN(workflow.Stage(name)))})
+		handlers[name] = maker(lambdafn.Environment{Config: cfg, AWS: awsConfig, Output: f.Cloud.Lambda.Output(f.functionARN(name))})
 	}
 	return handlers, nil
 }
 
-func (f *Factory) deployMachine(ctx context.Context, arns map[workflow.Stage]string) error {
-	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return arns[s] })
+func (f *Factory) deployMachine(ctx context.Context) error {
+	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return f.functionARN(string(s)) })
 	role := f.roleARN(machineRole)
 	_, err := f.Cloud.States.UpdateStateMachine(ctx, &sfn.UpdateStateMachineInput{
 		StateMachineArn: &f.StateMachine, Definition: &definition, RoleArn: &role,
@@ -321,7 +319,7 @@ const sweepAttempts = 6
 // do better.
 func (f *Factory) cleanUp(ctx context.Context, payload []byte, result *stage.CleanupOutput) (again bool, err error) {
 	out, err := f.Cloud.Lambda.Invoke(ctx, &lambdaapi.InvokeInput{
-		FunctionName: aws.String(f.functionARN(workflow.Cleanup)), Payload: payload,
+		FunctionName: aws.String(f.functionARN(string(workflow.Cleanup))), Payload: payload,
 	})
 	if err != nil {
 		return false, err
@@ -336,6 +334,6 @@ func (f *Factory) cleanUp(ctx context.Context, payload []byte, result *stage.Cle
 	return failed.ErrorType == string(failure.CleanupIncomplete), fmt.Errorf("clean-up failed: %s: %s", failed.ErrorType, failed.ErrorMessage)
 }
 
-func (f *Factory) functionARN(s workflow.Stage) string {
-	return fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s%s", f.Cloud.Region(), f.Cloud.Account(), prefix, s)
+func (f *Factory) functionARN(name string) string {
+	return fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s%s", f.Cloud.Region(), f.Cloud.Account(), prefix, name)
 }

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
@@ -28,7 +29,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/program"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // Options of a rehearsal.
@@ -250,8 +250,8 @@ func (o *Options) checkPrograms() error {
 		missing = append(missing, o.GossFile)
 	}
 	if o.FunctionsDir != "" {
-		for _, spec := range workflow.Functions() {
-			file := filepath.Join(o.FunctionsDir, string(spec.Stage), "bootstrap")
+		for _, fn := range blueprint.Functions() {
+			file := filepath.Join(o.FunctionsDir, fn.Name, "bootstrap")
 			if _, err := os.Stat(file); err != nil {
 				missing = append(missing, file)
 			}
@@ -269,8 +269,8 @@ func (o *Options) checkPrograms() error {
 func (o *Options) checkArchitecture() error {
 	var files []string
 	if o.FunctionsDir != "" {
-		for _, spec := range workflow.Functions() {
-			files = append(files, filepath.Join(o.FunctionsDir, string(spec.Stage), "bootstrap"))
+		for _, fn := range blueprint.Functions() {
+			files = append(files, filepath.Join(o.FunctionsDir, fn.Name, "bootstrap"))
 		}
 	}
 	if o.Guests != vm.Simulated {
@@ -318,10 +318,10 @@ func (f *Factory) Close(ctx context.Context) error {
 }
 
 // environmentOf is what a function is told beside what all are.
-func (f *Factory) environmentOf(s workflow.Stage, all map[string]string) map[string]string {
+func (f *Factory) environmentOf(function string, all map[string]string) map[string]string {
 	env := maps.Clone(all)
-	if role := workflow.TargetRoleOf(s); role != "" && len(f.targetAccounts()) > 0 {
-		env[lambdafn.EnvTargetRole] = workflow.TargetRoleARN("aws", "*", role)
+	if role := blueprint.TargetRoleOf(function); role != "" && len(f.targetAccounts()) > 0 {
+		env[lambdafn.EnvTargetRole] = blueprint.TargetRoleARN("aws", "*", role)
 		env[lambdafn.EnvTargetExternal] = externalID
 	}
 	return env
@@ -338,8 +338,8 @@ func (f *Factory) environment(engine program.Engine, topic string) map[string]st
 		lambdafn.EnvGuestEndpoint:   "http://" + guestHost,
 		lambdafn.EnvEndpoint:        f.URL,
 		lambdafn.EnvStateMachine:    f.StateMachine,
-		lambdafn.EnvEventBus:        workflow.FactoryBusName,
-		lambdafn.EnvTopics:          strings.Join(workflow.AnnouncementTopics(), ","),
+		lambdafn.EnvEventBus:        blueprint.FactoryBusName,
+		lambdafn.EnvTopics:          strings.Join(blueprint.AnnouncementTopics(), ","),
 		lambdafn.EnvOnDemand:        strconv.FormatBool(f.opts.OnDemandFindings),
 		lambdafn.EnvProducts:        strings.Join(f.opts.FindingProducts, ","),
 	}

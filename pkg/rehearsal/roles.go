@@ -4,19 +4,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	iamapi "github.com/aws/aws-sdk-go-v2/service/iam"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/scheduler"
 	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 const (
@@ -46,24 +45,24 @@ func trust(service string) json.RawMessage {
 // AWS.
 func (f *Factory) deployRoles(ctx context.Context, engine program.Engine, topicARN string) error {
 	here := partition.OrDefault(f.Cloud.Region())
-	deployment := workflow.Deployment{
+	site := blueprint.Site{
 		Partition: here.ID, Account: f.Cloud.Account(), Region: f.Cloud.Region(), URLSuffix: here.DNSSuffix,
 		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngines: []string{"arn:aws:s3:::" + engine.Bucket + "/" + engine.Key},
 		BuilderRole: f.roleARN(strings.TrimPrefix(builderProfile, prefix)), Topic: topicARN,
 		TargetAccounts: f.targetAccounts(), SourceOwners: f.accounts(func(r *recipe.Recipe) []string { return []string{r.Source.Owner} }),
 	}
-	if err := f.putRole(machineRole, "states.amazonaws.com", workflow.MachinePolicy(f.functionARN)); err != nil {
+	if err := f.putRole(machineRole, "states.amazonaws.com", blueprint.MachinePolicy(f.functionARN)); err != nil {
 		return err
 	}
-	if err := f.putRole(schedulesRole, scheduler.Principal, workflow.SchedulesPolicy(f.functionARN, f.deadLettersARN())); err != nil {
+	if err := f.putRole(schedulesRole, scheduler.Principal, blueprint.SchedulesPolicy(f.functionARN, f.deadLettersARN())); err != nil {
 		return err
 	}
-	for _, spec := range workflow.Functions() {
-		policy := spec.Policy(deployment)
-		if slices.ContainsFunc(workflow.Triggers(), func(t workflow.Spec) bool { return t.Stage == spec.Stage }) {
-			policy = append(policy, workflow.DeadLettersStatement(f.deadLettersARN()))
+	for _, fn := range blueprint.Functions() {
+		policy := fn.Policy(site)
+		if fn.Trigger {
+			policy = append(policy, blueprint.DeadLettersStatement(f.deadLettersARN()))
 		}
-		if err := f.putRole(string(spec.Stage), "lambda.amazonaws.com", policy); err != nil {
+		if err := f.putRole(fn.Name, "lambda.amazonaws.com", policy); err != nil {
 			return err
 		}
 	}
@@ -78,10 +77,10 @@ const externalID = "ami-factory-rehearsal"
 
 // deployTargets makes what infra's stack of target accounts makes in them.
 func (f *Factory) deployTargets() error {
-	for _, role := range workflow.TargetRoles() {
+	for _, role := range blueprint.TargetRoles() {
 		var callers []string
 		for _, s := range role.Callers {
-			callers = append(callers, f.roleARN(string(s)))
+			callers = append(callers, f.roleARN(s))
 		}
 		trust, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
 			"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": map[string]any{"AWS": "arn:aws:iam::" + f.Cloud.Account() + ":root"},
@@ -95,7 +94,7 @@ func (f *Factory) deployTargets() error {
 			if err != nil {
 				return err
 			}
-			made := iam.Role{ARN: workflow.TargetRoleARN("aws", account, role.Name), Trust: trust, Policies: map[string]json.RawMessage{"pointers": policy}}
+			made := iam.Role{ARN: blueprint.TargetRoleARN("aws", account, role.Name), Trust: trust, Policies: map[string]json.RawMessage{"pointers": policy}}
 			if err := f.Cloud.IAM.PutRole(made); err != nil {
 				return fmt.Errorf("role of target account %s: %w", account, err)
 			}
@@ -104,7 +103,7 @@ func (f *Factory) deployTargets() error {
 	return nil
 }
 
-func (f *Factory) putRole(name, service string, policy workflow.Policy) error {
+func (f *Factory) putRole(name, service string, policy blueprint.Policy) error {
 	raw, err := json.Marshal(policy)
 	if err != nil {
 		return fmt.Errorf("policy of role %s: %w", name, err)
@@ -114,10 +113,10 @@ func (f *Factory) putRole(name, service string, policy workflow.Policy) error {
 
 // deployProfiles makes the roles and instance profiles of instances.
 func (f *Factory) deployProfiles(ctx context.Context) error {
-	for name, policy := range map[string]workflow.Policy{
-		builderProfile: workflow.BuilderPolicy(),
+	for name, policy := range map[string]blueprint.Policy{
+		builderProfile: blueprint.BuilderPolicy(),
 		// What it tells is asked over SSM, as a builder is.
-		instanceProfile: append(workflow.BuilderPolicy(), workflow.Statement{
+		instanceProfile: append(blueprint.BuilderPolicy(), blueprint.Statement{
 			Actions:   []string{"secretsmanager:GetSecretValue", "ssm:GetParameter", "ssm:GetParameters"},
 			Resources: []string{f.agents("secretsmanager", "secret:"), f.agents("ssm", "parameter/")},
 		}),

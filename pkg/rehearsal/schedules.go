@@ -13,9 +13,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	localsns "github.com/ami-factory/ami-factory/pkg/localcloud/sns"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // deploySchedules makes the schedules. They ring only where Options.Schedules says
@@ -24,7 +24,7 @@ func (f *Factory) deploySchedules(ctx context.Context) error {
 	if f.opts.Schedules {
 		f.Cloud.Scheduler.Start()
 	}
-	for _, s := range workflow.Schedules() {
+	for _, s := range blueprint.Schedules() {
 		if err := f.deploySchedule(ctx, s); err != nil {
 			return fmt.Errorf("schedule %s: %w", s.Name, err)
 		}
@@ -32,7 +32,7 @@ func (f *Factory) deploySchedules(ctx context.Context) error {
 	return nil
 }
 
-func (f *Factory) deploySchedule(ctx context.Context, s workflow.Schedule) error {
+func (f *Factory) deploySchedule(ctx context.Context, s blueprint.Schedule) error {
 	name, role := prefix+s.Name, f.roleARN(schedulesRole)
 	window := &schedulertypes.FlexibleTimeWindow{Mode: schedulertypes.FlexibleTimeWindowModeOff}
 	if s.WindowMinutes > 0 {
@@ -42,7 +42,7 @@ func (f *Factory) deploySchedule(ctx context.Context, s workflow.Schedule) error
 		Arn: aws.String(f.functionARN(s.Function)), RoleArn: &role, Input: &s.Input,
 		DeadLetterConfig: &schedulertypes.DeadLetterConfig{Arn: aws.String(f.deadLettersARN())},
 		RetryPolicy: &schedulertypes.RetryPolicy{
-			MaximumEventAgeInSeconds: aws.Int32(int32(workflow.DeliveryAge.Seconds())), MaximumRetryAttempts: aws.Int32(workflow.ScheduleRetries),
+			MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.DeliveryAge.Seconds())), MaximumRetryAttempts: aws.Int32(blueprint.ScheduleRetries),
 		},
 	}
 	_, err := f.Cloud.Scheduler.UpdateSchedule(ctx, &scheduler.UpdateScheduleInput{
@@ -62,7 +62,7 @@ func (f *Factory) deploySchedule(ctx context.Context, s workflow.Schedule) error
 // and regions. Whoever calls with an owner's key publishes there as the owner does
 // on AWS.
 func (f *Factory) provideTopics(ctx context.Context) error {
-	for _, arn := range workflow.AnnouncementTopics() {
+	for _, arn := range blueprint.AnnouncementTopics() {
 		parts := strings.Split(arn, ":")
 		owner := wire.WithCaller(ctx, wire.Caller{Account: parts[4], Region: parts[3]})
 		_, err := f.Cloud.SNS.CreateTopic(owner, &sns.CreateTopicInput{Name: &parts[5], Attributes: map[string]string{"SignatureVersion": "2"}})
@@ -78,7 +78,7 @@ func (f *Factory) deployAnnouncements(ctx context.Context) error {
 	if err := f.provideTopics(ctx); err != nil {
 		return err
 	}
-	for i, arn := range workflow.AnnouncementTopics() {
+	for i, arn := range blueprint.AnnouncementTopics() {
 		if err := f.listen(ctx, fmt.Sprintf("Announcement%d", i+1), arn); err != nil {
 			return fmt.Errorf("subscription of %s: %w", arn, err)
 		}
@@ -87,7 +87,7 @@ func (f *Factory) deployAnnouncements(ctx context.Context) error {
 }
 
 func (f *Factory) listen(ctx context.Context, statement, topicARN string) error {
-	announced := f.functionARN(workflow.ReleaseAnnounced)
+	announced := f.functionARN(blueprint.ReleaseAnnounced)
 	_, err := f.Cloud.Lambda.AddPermission(ctx, &lambdaapi.AddPermissionInput{
 		FunctionName: &announced, StatementId: &statement, Action: aws.String("lambda:InvokeFunction"), Principal: aws.String(localsns.Principal), SourceArn: &topicARN,
 	})

@@ -12,7 +12,7 @@ import (
 	lambdaapi "github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 )
 
 // deployTriggers makes what starts executions: the factory's bus and rules, the
@@ -27,14 +27,14 @@ func (f *Factory) deployTriggers(ctx context.Context) error {
 }
 
 func (f *Factory) deployRules(ctx context.Context) error {
-	_, err := f.Cloud.Events.CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(workflow.FactoryBusName)})
+	_, err := f.Cloud.Events.CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(blueprint.FactoryBusName)})
 	if err != nil && !awserr.Is(err, "ResourceAlreadyExistsException") {
 		return fmt.Errorf("event bus: %w", err)
 	}
-	findings := workflow.FindingRules{
-		Severities: workflow.FindingSeverities(), OnDemand: f.opts.OnDemandFindings, Products: f.opts.FindingProducts,
+	findings := blueprint.FindingRules{
+		Severities: blueprint.FindingSeverities(), OnDemand: f.opts.OnDemandFindings, Products: f.opts.FindingProducts,
 	}
-	for _, r := range workflow.Rules(f.StateMachine, findings) {
+	for _, r := range blueprint.Rules(f.StateMachine, findings) {
 		bus, name := cmp.Or(r.Bus, "default"), prefix+r.Name
 		pattern, err := json.Marshal(r.Pattern)
 		if err != nil {
@@ -53,7 +53,7 @@ func (f *Factory) deployRules(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("target of rule %s: %w", name, err)
 		}
-		if err := f.letInvoke(ctx, workflow.StartBuilds, bus, name); err != nil {
+		if err := f.letInvoke(ctx, blueprint.StartBuilds, bus, name); err != nil {
 			return err
 		}
 	}
@@ -61,7 +61,7 @@ func (f *Factory) deployRules(ctx context.Context) error {
 }
 
 // letInvoke lets a rule invoke a function, by the function's own policy.
-func (f *Factory) letInvoke(ctx context.Context, function workflow.Stage, bus, rule string) error {
+func (f *Factory) letInvoke(ctx context.Context, function, bus, rule string) error {
 	path := rule
 	if bus != "default" {
 		path = bus + "/" + rule

@@ -312,7 +312,7 @@ func retire() State {
 	return s
 }
 
-func retries(spec Spec) []Retry {
+func retries(spec Row) []Retry {
 	var out []Retry
 	if p := spec.Poll; p != nil {
 		out = append(out, Retry{

@@ -1,7 +1,7 @@
 // Package workflow is the factory's state machine as Go data: which stages
 // there are, in what order they run, what is retried and what is caught. One
-// table drives the Amazon States Language, the Lambda functions, their roles
-// and the tests.
+// table drives the Amazon States Language, the functions of pkg/blueprint, and the
+// tests.
 package workflow
 
 import (
@@ -43,15 +43,13 @@ type Poll struct {
 	Attempts int
 }
 
-// Spec is what the deployment needs to know of a stage.
-type Spec struct {
-	Stage     Stage
-	Does      string // one line, for descriptions
-	Timeout   time.Duration
-	MemoryMiB int
-	Poll      *Poll          // nil when the stage never says "not yet"
-	Fails     []failure.Code // the codes it may end with, beyond Common
-	Actions   []Action       // the AWS calls it makes, and on what
+// Row is a stage's row of the table: what the state machine needs to know of it.
+type Row struct {
+	Stage   Stage
+	Does    string // one line, for descriptions
+	Timeout time.Duration
+	Poll    *Poll          // nil when the stage never says "not yet"
+	Fails   []failure.Code // the codes it may end with, beyond Common
 }
 
 // Common are the codes any stage may end with.
@@ -68,107 +66,93 @@ const (
 )
 
 // Stages returns the table of stages, in order.
-func Stages() []Spec {
-	return []Spec{
+func Stages() []Row {
+	return []Row{
 		{
 			Stage: Resolve, Does: "reads the recipe, resolves and verifies the source AMI, plans the build",
-			Timeout: longRun, MemoryMiB: 512,
+			Timeout: longRun,
 			Fails:   []failure.Code{failure.RecipeInvalid, failure.BelowBaseline, failure.SourceNotFound, failure.SourceOwnerMismatch, failure.PointerConflict, failure.RecordMismatch, failure.SourceRefused},
-			Actions: resolveActions(),
 		},
 		{
 			Stage: Launch, Does: "launches a builder, or a verifier from the new image",
-			Timeout: longRun, MemoryMiB: 256,
+			Timeout: longRun,
 			Fails:   []failure.Code{failure.CapacityUnavailable, failure.QuotaExceeded, failure.InstanceFailed, failure.InstanceMismatch},
-			Actions: launchActions(),
 		},
 		{
 			Stage: CheckInstance, Does: "asks whether an instance is up and how its first boot ended",
-			Timeout: shortRun, MemoryMiB: 256,
+			Timeout: shortRun,
 			Poll:    &Poll{Code: failure.InstanceNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 2000},
 			Fails:   []failure.Code{failure.ProvisioningFailed, failure.InstanceFailed, failure.InstanceTimedOut},
-			Actions: checkInstanceActions(),
 		},
 		{
 			Stage: Seal, Does: "arms the hygiene script in the builder and stops it",
-			Timeout: shortRun, MemoryMiB: 256,
+			Timeout: shortRun,
 			Poll:    &Poll{Code: failure.SealNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 400},
 			Fails:   []failure.Code{failure.SealFailed, failure.InstanceFailed},
-			Actions: sealActions(),
 		},
 		{
 			Stage: CreateImage, Does: "starts the image of the stopped builder",
-			Timeout: shortRun, MemoryMiB: 256,
+			Timeout: shortRun,
 			Fails:   []failure.Code{failure.ImageFailed, failure.QuotaExceeded},
-			Actions: createImageActions(),
 		},
 		{
 			Stage: CheckImage, Does: "awaits the image, requires IMDSv2 of it and tags its snapshots",
-			Timeout: shortRun, MemoryMiB: 256,
+			Timeout: shortRun,
 			Poll:    &Poll{Code: failure.ImageNotReady, Interval: 2 * time.Second, MaxDelay: 20 * time.Second, Attempts: 1000},
 			Fails:   []failure.Code{failure.ImageFailed},
-			Actions: checkImageActions(),
 		},
 		{
 			Stage: RunCompliance, Does: "sends the checks to the verifier",
-			Timeout: shortRun, MemoryMiB: 256,
+			Timeout: shortRun,
 			Fails:   []failure.Code{failure.ComplianceFailed, failure.InstanceFailed},
-			Actions: runComplianceActions(),
 		},
 		{
 			Stage: CheckCompliance, Does: "awaits the checks' results and applies the gate",
-			Timeout: shortRun, MemoryMiB: 512,
+			Timeout: shortRun,
 			Poll:    &Poll{Code: failure.ComplianceNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 2000},
 			Fails:   []failure.Code{failure.ComplianceRejected, failure.ComplianceFailed},
-			Actions: checkComplianceActions(),
 		},
 		{
 			Stage: Distribute, Does: "starts the copy to one region",
-			Timeout: shortRun, MemoryMiB: 256,
+			Timeout: shortRun,
 			Fails:   []failure.Code{failure.CopyFailed, failure.QuotaExceeded},
-			Actions: distributeActions(),
 		},
 		{
 			Stage: CheckDistribution, Does: "awaits a regional copy, shares and verifies it",
-			Timeout: longRun, MemoryMiB: 256,
+			Timeout: longRun,
 			// Large encrypted copies take hours, and every attempt costs three of
 			// the 25,000 history events that all regions share.
-			Poll:    &Poll{Code: failure.CopyNotReady, Interval: 2 * time.Second, MaxDelay: 2 * time.Minute, Attempts: 1500},
-			Fails:   []failure.Code{failure.CopyFailed, failure.ShareFailed},
-			Actions: checkDistributionActions(),
+			Poll:  &Poll{Code: failure.CopyNotReady, Interval: 2 * time.Second, MaxDelay: 2 * time.Minute, Attempts: 1500},
+			Fails: []failure.Code{failure.CopyFailed, failure.ShareFailed},
 		},
 		{
 			Stage: Publish, Does: "moves the pointers of all regions, or of none",
-			Timeout: longRun, MemoryMiB: 256,
+			Timeout: longRun,
 			Poll:    &Poll{Code: failure.PublishNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
 			Fails:   []failure.Code{failure.PublishFailed, failure.PointerConflict, failure.RecordMismatch},
-			Actions: publishActions(),
 		},
 		{
 			Stage: Retire, Does: "deprecates images beyond the recipe's retention, and deregisters those that have long been unused",
-			Timeout: longRun, MemoryMiB: 256,
-			Actions: retireActions(),
+			Timeout: longRun,
 		},
 		{
 			Stage: Cleanup, Does: "removes whatever the execution made and did not publish",
-			Timeout: 5 * time.Minute, MemoryMiB: 256,
+			Timeout: 5 * time.Minute,
 			Fails:   []failure.Code{failure.CleanupIncomplete},
-			Actions: cleanupActions(),
 		},
 		{
 			Stage: Notify, Does: "writes the report and tells how the execution ended",
-			Timeout: shortRun, MemoryMiB: 512,
-			Actions: notifyActions(),
+			Timeout: shortRun,
 		},
 	}
 }
 
 // Lookup returns the table's row of a stage.
-func Lookup(s Stage) (Spec, bool) {
+func Lookup(s Stage) (Row, bool) {
 	all := Stages()
-	i := slices.IndexFunc(all, func(x Spec) bool { return x.Stage == s })
+	i := slices.IndexFunc(all, func(x Row) bool { return x.Stage == s })
 	if i < 0 {
-		return Spec{}, false
+		return Row{}, false
 	}
 	return all[i], true
 }

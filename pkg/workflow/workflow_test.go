@@ -3,9 +3,6 @@ package workflow_test
 import (
 	"encoding/json"
 	"flag"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +12,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -75,9 +71,6 @@ func TestEveryStageIsInvokedAndEveryNextExists(t *testing.T) {
 		assert.True(t, invoked[workflow.Placeholder(spec.Stage)], "no state invokes %s", spec.Stage)
 	}
 	assert.Len(t, invoked, len(workflow.Stages()))
-	for _, spec := range workflow.Triggers() {
-		assert.False(t, invoked[workflow.Placeholder(spec.Stage)], "%s starts executions", spec.Stage)
-	}
 }
 
 // Whoever reads the definition from its start meets every state after one that leads
@@ -196,64 +189,6 @@ func TestATimeOutOfEveryStageSaysWhichAndAfterHowLong(t *testing.T) {
 		assert.Contains(t, string(raw), "The function of "+name+" did not answer in time")
 		assert.Contains(t, string(raw), spec.Timeout.String())
 	})
-}
-
-// declaredCodes reads the constants of package failure, so that a new code
-// cannot be forgotten here.
-func declaredCodes(t *testing.T) []failure.Code {
-	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "failure", "failure.go"), nil, 0)
-	require.NoError(t, err)
-	var codes []failure.Code
-	ast.Inspect(file, func(n ast.Node) bool {
-		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-			if v := strings.Trim(lit.Value, `"`); v != "" && !strings.ContainsAny(v, " :%/") {
-				codes = append(codes, failure.Code(v))
-			}
-		}
-		return true
-	})
-	slices.Sort(codes)
-	return slices.Compact(codes)
-}
-
-func TestEveryCodeIsEitherRetriedOrEndsTheExecutionByAStageThatDeclaresIt(t *testing.T) {
-	retried := map[failure.Code]bool{}
-	eachState(workflow.Definition().States, func(_ string, s workflow.State) {
-		for _, r := range s.Retry {
-			for _, e := range r.ErrorEquals {
-				retried[failure.Code(e)] = true
-			}
-		}
-	})
-	declared := map[failure.Code]bool{}
-	for _, c := range workflow.Common() {
-		declared[c] = true
-	}
-	for _, spec := range workflow.Functions() {
-		for _, c := range spec.Fails {
-			declared[c] = true
-		}
-		if spec.Poll != nil {
-			declared[spec.Poll.Code] = true
-			assert.True(t, retried[spec.Poll.Code], "%s is not retried", spec.Poll.Code)
-		}
-	}
-	codes := declaredCodes(t)
-	require.Greater(t, len(codes), 20)
-	for _, c := range codes {
-		if c == "errors" || c == "fmt" {
-			continue
-		}
-		assert.True(t, declared[c], "no stage declares %s", c)
-	}
-	notYet := 0
-	for c := range retried {
-		if strings.HasSuffix(string(c), "NotReady") {
-			notYet++
-		}
-	}
-	assert.Equal(t, 6, notYet, "each not-yet code is retried")
 }
 
 func TestEveryRetryOfAPollStaysWithinTheHistoryQuota(t *testing.T) {

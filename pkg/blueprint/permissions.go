@@ -1,4 +1,4 @@
-package workflow
+package blueprint
 
 // Resource names what an action is allowed on; the deployment turns it into
 // ARNs and conditions. AnyResource is for calls that IAM cannot narrow

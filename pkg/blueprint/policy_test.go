@@ -1,4 +1,4 @@
-package workflow
+package blueprint
 
 import (
 	"encoding/json"
@@ -8,22 +8,24 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-var deployment = Deployment{
+var site = Site{
 	Partition: "aws", Account: "111122223333", Region: "eu-west-1", URLSuffix: "amazonaws.com", Bucket: "arn:aws:s3:::b", CheckEngines: []string{"arn:aws:s3:::assets/goss"},
 	BuilderRole: "arn:aws:iam::111122223333:role/builder", Topic: "arn:aws:sns:eu-west-1:111122223333:t",
 	TargetAccounts: []string{"210987654321"},
 }
 
-func TestAPolicyAllowsExactlyItsStagesActions(t *testing.T) {
-	for _, spec := range Stages() {
-		t.Run(string(spec.Stage), func(t *testing.T) {
+func TestAPolicyAllowsExactlyItsFunctionsActions(t *testing.T) {
+	for _, fn := range Functions() {
+		t.Run(fn.Name, func(t *testing.T) {
 			var want, got []string
-			for _, a := range spec.Actions {
+			for _, a := range fn.Actions {
 				want = append(want, a.Name)
 			}
-			for _, s := range spec.Policy(deployment) {
+			for _, s := range fn.Policy(site) {
 				assert.NotEmpty(t, s.Resources)
 				got = append(got, s.Actions...)
 			}
@@ -35,33 +37,33 @@ func TestAPolicyAllowsExactlyItsStagesActions(t *testing.T) {
 }
 
 func TestKeysAreThoseOfTheDeployment(t *testing.T) {
-	keys := func(d Deployment) []string {
-		spec, ok := Lookup(Distribute)
+	keys := func(d Site) []string {
+		fn, ok := Lookup(string(workflow.Distribute))
 		require.True(t, ok)
-		for _, s := range spec.Policy(d) {
+		for _, s := range fn.Policy(d) {
 			if slices.Contains(s.Actions, "kms:CreateGrant") {
 				return s.Resources
 			}
 		}
 		return nil
 	}
-	assert.Equal(t, []string{"arn:aws:kms:*:111122223333:key/*"}, keys(deployment))
-	named := deployment
+	assert.Equal(t, []string{"arn:aws:kms:*:111122223333:key/*"}, keys(site))
+	named := site
 	named.Keys = []string{"arn:aws:kms:eu-west-1:111122223333:key/a"}
 	assert.Equal(t, named.Keys, keys(named))
 }
 
 func TestOnlyTheRolesOfAccountsThatAreNamedMayBeAssumed(t *testing.T) {
-	want := map[string][]Stage{TargetReaderName: {Resolve, Retire}, TargetWriterName: {Publish, Cleanup}}
+	want := map[string][]string{TargetReaderName: {"resolve", "retire"}, TargetWriterName: {"publish", "cleanup"}}
 	for _, role := range TargetRoles() {
 		assert.Equal(t, want[role.Name], role.Callers, "those that move pointers at home move them elsewhere, and those that read them read")
 		for _, s := range role.Callers {
-			spec, ok := Lookup(s)
+			fn, ok := Lookup(s)
 			require.True(t, ok)
-			assert.Contains(t, spec.Policy(deployment), Statement{Actions: []string{"sts:AssumeRole"}, Resources: []string{"arn:aws:iam::210987654321:role/" + role.Name}})
-			none := deployment
+			assert.Contains(t, fn.Policy(site), Statement{Actions: []string{"sts:AssumeRole"}, Resources: []string{"arn:aws:iam::210987654321:role/" + role.Name}})
+			none := site
 			none.TargetAccounts = nil
-			for _, statement := range spec.Policy(none) {
+			for _, statement := range fn.Policy(none) {
 				assert.NotContains(t, statement.Actions, "sts:AssumeRole")
 			}
 		}
@@ -84,29 +86,29 @@ func TestABuilderIsReachedBySSMAndReadsNothing(t *testing.T) {
 }
 
 func TestPoliciesAndTheMachineAreOfTheirPartition(t *testing.T) {
-	china := deployment
+	china := site
 	china.Partition, china.Region, china.URLSuffix = "aws-cn", "cn-north-1", "amazonaws.com.cn"
-	text := func(d Deployment, stage Stage) string {
-		spec, ok := Lookup(stage)
+	text := func(d Site, stage workflow.Stage) string {
+		fn, ok := Lookup(string(stage))
 		require.True(t, ok)
-		raw, err := json.Marshal(spec.Policy(d))
+		raw, err := json.Marshal(fn.Policy(d))
 		require.NoError(t, err)
 		return string(raw)
 	}
-	assert.Contains(t, text(deployment, Distribute), `"kms:ViaService":"ec2.*.amazonaws.com"`)
-	assert.Contains(t, text(china, Distribute), `"kms:ViaService":"ec2.*.amazonaws.com.cn"`)
-	assert.Contains(t, text(deployment, Launch), `"iam:PassedToService":"ec2.amazonaws.com"`)
-	assert.Contains(t, text(china, Launch), `"iam:PassedToService":["ec2.amazonaws.com","ec2.amazonaws.com.cn"]`)
-	for _, spec := range Functions() {
-		for _, s := range spec.Policy(china) {
+	assert.Contains(t, text(site, workflow.Distribute), `"kms:ViaService":"ec2.*.amazonaws.com"`)
+	assert.Contains(t, text(china, workflow.Distribute), `"kms:ViaService":"ec2.*.amazonaws.com.cn"`)
+	assert.Contains(t, text(site, workflow.Launch), `"iam:PassedToService":"ec2.amazonaws.com"`)
+	assert.Contains(t, text(china, workflow.Launch), `"iam:PassedToService":["ec2.amazonaws.com","ec2.amazonaws.com.cn"]`)
+	for _, fn := range Functions() {
+		for _, s := range fn.Policy(china) {
 			for _, arn := range s.Resources {
 				if strings.HasPrefix(arn, "arn:aws:") && !strings.HasPrefix(arn, china.Bucket+"/") {
-					assert.Contains(t, []string{china.Bucket, china.CheckEngines[0], china.BuilderRole, china.Topic}, arn, "%s: only what the deployment named", spec.Stage)
+					assert.Contains(t, []string{china.Bucket, china.CheckEngines[0], china.BuilderRole, china.Topic}, arn, "%s: only what the deployment named", fn.Name)
 				}
 			}
 		}
 	}
-	definition := InPartition(Definition().JSON(), "aws-cn")
+	definition := workflow.InPartition(workflow.Definition().JSON(), "aws-cn")
 	assert.NotContains(t, definition, "arn:aws:")
 	assert.Contains(t, definition, `"arn:aws-cn:states:::lambda:invoke"`)
 }

@@ -1,6 +1,8 @@
-package workflow
+package blueprint
 
-import "slices"
+import (
+	"slices"
+)
 
 // The roles in every account that gets pointers, one to read them and one to move
 // them.
@@ -18,7 +20,7 @@ func TargetRoleARN(partition, account, name string) string {
 type TargetRole struct {
 	Name    string
 	Does    string
-	Callers []Stage // who assume it
+	Callers []string // names of the functions that assume it
 	Policy  func(partition, account string) Policy
 }
 
@@ -26,22 +28,22 @@ type TargetRole struct {
 func TargetRoles() []TargetRole {
 	return []TargetRole{
 		{
-			Name: TargetReaderName, Does: "reads pointers to images in this account", Callers: stagesOn(TargetReaders),
+			Name: TargetReaderName, Does: "reads pointers to images in this account", Callers: functionsOn(TargetReaders),
 			Policy: targetPolicy(on(PointerParameters, "ssm:GetParameter")),
 		},
 		{
 			// Parameter Store looks an image id up with the permissions of whoever writes it
 			// (https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-ec2-aliases.html).
-			Name: TargetWriterName, Does: "moves pointers to images in this account", Callers: stagesOn(TargetWriters),
+			Name: TargetWriterName, Does: "moves pointers to images in this account", Callers: functionsOn(TargetWriters),
 			Policy: targetPolicy(join(movePointers(), on(AnyResource, "ec2:DescribeImages"))),
 		},
 	}
 }
 
-// TargetRoleOf is the name of the role that a stage assumes; empty: none.
-func TargetRoleOf(s Stage) string {
+// TargetRoleOf is the name of the role that a function assumes; empty: none.
+func TargetRoleOf(function string) string {
 	for _, role := range TargetRoles() {
-		if slices.Contains(role.Callers, s) {
+		if slices.Contains(role.Callers, function) {
 			return role.Name
 		}
 	}
@@ -50,16 +52,16 @@ func TargetRoleOf(s Stage) string {
 
 func targetPolicy(actions []Action) func(partition, account string) Policy {
 	return func(partition, account string) Policy {
-		return Spec{Actions: actions}.Policy(Deployment{Partition: partition, Account: account})
+		return Site{Partition: partition, Account: account}.policy(actions)
 	}
 }
 
-// stagesOn are the stages with an action on a kind of resource.
-func stagesOn(r Resource) []Stage {
-	var out []Stage
-	for _, spec := range Stages() {
-		if slices.ContainsFunc(spec.Actions, func(a Action) bool { return a.On == r }) {
-			out = append(out, spec.Stage)
+// functionsOn are the functions with an action on a kind of resource.
+func functionsOn(r Resource) []string {
+	var out []string
+	for _, f := range Functions() {
+		if slices.ContainsFunc(f.Actions, func(a Action) bool { return a.On == r }) {
+			out = append(out, f.Name)
 		}
 	}
 	return out

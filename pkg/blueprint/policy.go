@@ -1,4 +1,4 @@
-package workflow
+package blueprint
 
 import (
 	"encoding/json"
@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 const (
@@ -14,8 +15,8 @@ const (
 	createTags    = "ec2:CreateTags"
 )
 
-// Deployment is what the roles' policies name and only a deployment knows.
-type Deployment struct {
+// Site is where a factory is deployed, as far as the policies of its roles name it.
+type Site struct {
 	Partition, Account, Region string
 	URLSuffix                  string   // of host names in the partition, such as amazonaws.com
 	Bucket                     string   // ARN
@@ -57,12 +58,14 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 	return json.Marshal(document)
 }
 
-// Policy allows exactly the stage's actions, each on the narrowest resources
+// Policy allows exactly the function's actions, each on the narrowest resources
 // and conditions that IAM knows for it.
-func (s Spec) Policy(d Deployment) Policy {
+func (f Function) Policy(site Site) Policy { return site.policy(f.Actions) }
+
+func (site Site) policy(actions []Action) Policy {
 	byResource := map[Resource][]string{}
 	var order []Resource
-	for _, a := range s.Actions {
+	for _, a := range actions {
 		if _, ok := byResource[a.On]; !ok {
 			order = append(order, a.On)
 		}
@@ -70,37 +73,37 @@ func (s Spec) Policy(d Deployment) Policy {
 	}
 	var out Policy
 	for _, r := range order {
-		out = append(out, d.statements(r, byResource[r])...)
+		out = append(out, site.statements(r, byResource[r])...)
 	}
 	return out
 }
 
 // MachinePolicy lets the state machine invoke the functions.
-func MachinePolicy(functionARN func(Stage) string) Policy {
+func MachinePolicy(functionARN func(name string) string) Policy {
 	var out Policy
-	for _, s := range Stages() {
-		out = append(out, Statement{Actions: []string{"lambda:InvokeFunction"}, Resources: []string{functionARN(s.Stage)}})
+	for _, row := range workflow.Stages() {
+		out = append(out, Statement{Actions: []string{"lambda:InvokeFunction"}, Resources: []string{functionARN(string(row.Stage))}})
 	}
 	return out
 }
 
-func (d Deployment) arn(service, region, account, rest string) string {
-	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", d.Partition, service, region, account, rest)
+func (site Site) arn(service, region, account, rest string) string {
+	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", site.Partition, service, region, account, rest)
 }
 
-func (d Deployment) ec2(kinds ...string) []string {
+func (site Site) ec2(kinds ...string) []string {
 	var out []string
 	for _, kind := range kinds {
-		account := d.Account
+		account := site.Account
 		if kind == "image" || kind == "snapshot" { // which have no account in their ARNs
 			account = ""
 		}
-		out = append(out, d.arn("ec2", "*", account, kind+"/*"))
+		out = append(out, site.arn("ec2", "*", account, kind+"/*"))
 	}
 	return out
 }
 
-func (d Deployment) statements(r Resource, actions []string) []Statement {
+func (site Site) statements(r Resource, actions []string) []Statement {
 	allow := func(conditions Conditions, resources ...string) Statement {
 		return Statement{Actions: actions, Resources: resources, Conditions: conditions}
 	}
@@ -108,75 +111,75 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 	case AnyResource:
 		return []Statement{allow(nil, "*")}
 	case Bucket:
-		return []Statement{allow(nil, d.Bucket)}
+		return []Statement{allow(nil, site.Bucket)}
 	case Claims, Plans, Bundles, CompiledChecks, RawResults, Compliance, Consoles, Journals, Reports, Sources, Records, Findings, Started, Announcements:
-		return []Statement{allow(nil, d.objects(r)...)}
+		return []Statement{allow(nil, site.objects(r)...)}
 	case CheckEngine:
-		return []Statement{allow(nil, d.CheckEngines...)}
+		return []Statement{allow(nil, site.CheckEngines...)}
 	case SourceParameters:
-		return []Statement{allow(nil, d.arn("ssm", "*", "", "parameter/aws/service/*"))}
+		return []Statement{allow(nil, site.arn("ssm", "*", "", "parameter/aws/service/*"))}
 	case PointerParameters:
-		return []Statement{allow(nil, d.arn("ssm", "*", d.Account, "parameter/"+pointerPrefix+"/*"))}
+		return []Statement{allow(nil, site.arn("ssm", "*", site.Account, "parameter/"+pointerPrefix+"/*"))}
 	case FactoryInstances:
-		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("instance")...)}
+		return []Statement{allow(tagged("aws:ResourceTag"), site.ec2("instance")...)}
 	case FactoryImages:
-		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("image")...)}
+		return []Statement{allow(tagged("aws:ResourceTag"), site.ec2("image")...)}
 	case IMDSRequirement:
 		// An attribute whose object has a value only has a key of its own; launch
 		// permissions have none, so this grants no sharing
 		// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/iam-policies-for-amazon-ec2.html#attribute-key).
 		conditions := tagged("aws:ResourceTag")
 		conditions["StringEquals"] = map[string]any{"ec2:Attribute/ImdsSupport": "v2.0"}
-		return []Statement{allow(conditions, d.ec2("image")...)}
+		return []Statement{allow(conditions, site.ec2("image")...)}
 	case ImageAudience:
 		// Reports say that EC2 does not fill the key in for every attribute that it
 		// documents it for, so that its absence must not deny.
 		conditions := tagged("aws:ResourceTag")
 		conditions["StringEqualsIgnoreCaseIfExists"] = map[string]any{"ec2:Attribute": []string{"LaunchPermission", "ImdsSupport"}}
-		return []Statement{allow(conditions, d.ec2("image")...)}
+		return []Statement{allow(conditions, site.ec2("image")...)}
 	case FactorySnapshots:
-		return []Statement{allow(tagged("aws:ResourceTag"), d.ec2("snapshot")...)}
+		return []Statement{allow(tagged("aws:ResourceTag"), site.ec2("snapshot")...)}
 	case LaunchTargets:
 		return []Statement{
-			allow(d.ownedImages(), d.ec2("image")...),
+			allow(site.ownedImages(), site.ec2("image")...),
 			// A block device mapping could name anybody's snapshot.
-			allow(d.ownedImages(), d.ec2("snapshot")...),
-			allow(nil, d.ec2("subnet", "security-group")...),
-			allow(Conditions{"Bool": {"ec2:AssociatePublicIpAddress": "false"}}, d.ec2("network-interface")...),
-			allow(metadataGuarded(), d.ec2("instance")...),
-			allow(tagged("aws:RequestTag"), d.ec2("volume")...),
+			allow(site.ownedImages(), site.ec2("snapshot")...),
+			allow(nil, site.ec2("subnet", "security-group")...),
+			allow(Conditions{"Bool": {"ec2:AssociatePublicIpAddress": "false"}}, site.ec2("network-interface")...),
+			allow(metadataGuarded(), site.ec2("instance")...),
+			allow(tagged("aws:RequestTag"), site.ec2("volume")...),
 		}
 	case NewInstances:
-		return newResources(actions, d.ec2("instance", "volume", "network-interface"))
+		return newResources(actions, site.ec2("instance", "volume", "network-interface"))
 	case NewImages:
-		return newResources(actions, d.ec2("image", "snapshot"))
+		return newResources(actions, site.ec2("image", "snapshot"))
 	case ShellDocument:
 		return []Statement{
-			allow(nil, d.arn("ssm", "*", "", "document/AWS-RunShellScript")),
-			allow(tagged("ssm:resourceTag"), d.ec2("instance")...),
+			allow(nil, site.arn("ssm", "*", "", "document/AWS-RunShellScript")),
+			allow(tagged("ssm:resourceTag"), site.ec2("instance")...),
 		}
 	case BuilderRole:
-		return []Statement{allow(Conditions{"StringEquals": {"iam:PassedToService": d.ec2Principals()}}, d.BuilderRole)}
+		return []Statement{allow(Conditions{"StringEquals": {"iam:PassedToService": site.ec2Principals()}}, site.BuilderRole)}
 	case Topic:
-		return []Statement{allow(nil, d.Topic)}
+		return []Statement{allow(nil, site.Topic)}
 	case EventBus:
-		return []Statement{allow(Conditions{"StringEquals": {"events:source": "ami-factory"}}, d.arn("events", d.Region, d.Account, "event-bus/default"))}
+		return []Statement{allow(Conditions{"StringEquals": {"events:source": "ami-factory"}}, site.arn("events", site.Region, site.Account, "event-bus/default"))}
 	case FactoryBus:
-		return []Statement{allow(Conditions{"StringEquals": {"events:source": "ami-factory"}}, d.arn("events", d.Region, d.Account, "event-bus/"+FactoryBusName))}
+		return []Statement{allow(Conditions{"StringEquals": {"events:source": "ami-factory"}}, site.arn("events", site.Region, site.Account, "event-bus/"+FactoryBusName))}
 	case StateMachine:
-		return []Statement{allow(nil, d.arn("states", d.Region, d.Account, "stateMachine:"+MachineName))}
+		return []Statement{allow(nil, site.arn("states", site.Region, site.Account, "stateMachine:"+workflow.MachineName))}
 	case Executions:
-		return []Statement{allow(nil, d.arn("states", d.Region, d.Account, "execution:"+MachineName+":*"))}
+		return []Statement{allow(nil, site.arn("states", site.Region, site.Account, "execution:"+workflow.MachineName+":*"))}
 	case TargetReaders:
-		return d.inTargets(actions, TargetReaderName)
+		return site.inTargets(actions, TargetReaderName)
 	case TargetWriters:
-		return d.inTargets(actions, TargetWriterName)
+		return site.inTargets(actions, TargetWriterName)
 	case Keys:
-		keys := d.Keys
+		keys := site.Keys
 		if len(keys) == 0 {
-			keys = []string{d.arn("kms", "*", d.Account, "key/*")}
+			keys = []string{site.arn("kms", "*", site.Account, "key/*")}
 		}
-		return d.onKeys(actions, keys)
+		return site.onKeys(actions, keys)
 	}
 	panic(fmt.Sprintf("no policy is written for resource kind %q", r))
 }
@@ -184,9 +187,9 @@ func (d Deployment) statements(r Resource, actions []string) []Statement {
 // ec2Principals are EC2's names where roles are passed to it: some partitions
 // have a second one.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html#principal-services
-func (d Deployment) ec2Principals() any {
+func (site Site) ec2Principals() any {
 	const everywhere = "ec2.amazonaws.com"
-	if own := "ec2." + d.URLSuffix; own != everywhere {
+	if own := "ec2." + site.URLSuffix; own != everywhere {
 		return []string{everywhere, own}
 	}
 	return everywhere
@@ -196,7 +199,7 @@ func (d Deployment) ec2Principals() any {
 // and writes what is its own and nothing else. The names of executions, recipes and
 // images hold no slash, and an asterisk that matched one would only reach an object
 // of the same kind.
-func (d Deployment) objects(r Resource) []string {
+func (site Site) objects(r Resource) []string {
 	keys := map[Resource][]string{
 		Claims:         {contract.ExecutionKey("*", contract.ClaimObject)},
 		Plans:          {contract.PlanKey("*")},
@@ -215,19 +218,19 @@ func (d Deployment) objects(r Resource) []string {
 	}[r]
 	out := make([]string, len(keys))
 	for i, key := range keys {
-		out[i] = d.Bucket + "/" + key
+		out[i] = site.Bucket + "/" + key
 	}
 	return out
 }
 
 // inTargets allows actions on a role of the accounts that are named, if any are.
-func (d Deployment) inTargets(actions []string, role string) []Statement {
-	if len(d.TargetAccounts) == 0 {
+func (site Site) inTargets(actions []string, role string) []Statement {
+	if len(site.TargetAccounts) == 0 {
 		return nil
 	}
 	var roles []string
-	for _, account := range d.TargetAccounts {
-		roles = append(roles, TargetRoleARN(d.Partition, account, role))
+	for _, account := range site.TargetAccounts {
+		roles = append(roles, TargetRoleARN(site.Partition, account, role))
 	}
 	return []Statement{{Actions: actions, Resources: roles}}
 }
@@ -236,12 +239,12 @@ func (d Deployment) inTargets(actions []string, role string) []Statement {
 // the factory's own. EC2 names an owner by its alias where it has one: amazon is
 // Amazon and the partners that it verifies. Resolve has looked at the numeric id.
 // (https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html)
-func (d Deployment) ownedImages() Conditions {
-	if len(d.SourceOwners) == 0 {
+func (site Site) ownedImages() Conditions {
+	if len(site.SourceOwners) == 0 {
 		return nil
 	}
-	owners := []string{"amazon", d.Account}
-	for _, owner := range d.SourceOwners {
+	owners := []string{"amazon", site.Account}
+	for _, owner := range site.SourceOwners {
 		if !slices.Contains(owners, owner) {
 			owners = append(owners, owner)
 		}
@@ -252,9 +255,9 @@ func (d Deployment) ownedImages() Conditions {
 // onKeys allows what EBS does with keys in the caller's name. A grant is for EC2 and
 // EBS only, so that none is made to anybody else
 // (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html).
-func (d Deployment) onKeys(actions, keys []string) []Statement {
+func (site Site) onKeys(actions, keys []string) []Statement {
 	const createGrant = "kms:CreateGrant"
-	through := map[string]any{"kms:ViaService": "ec2.*." + d.URLSuffix}
+	through := map[string]any{"kms:ViaService": "ec2.*." + site.URLSuffix}
 	var out []Statement
 	if slices.Contains(actions, createGrant) {
 		out = append(out, Statement{

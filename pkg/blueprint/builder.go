@@ -1,4 +1,4 @@
-package workflow
+package blueprint
 
 // BuilderPolicy is that of builders and verifiers: what the SSM agent needs to
 // take commands, and nothing else. Components, checks and results go by presigned

@@ -1,4 +1,4 @@
-package workflow
+package blueprint
 
 import "time"
 
@@ -35,8 +35,8 @@ type Schedule struct {
 	Description   string
 	Expression    string
 	Timezone      string
-	WindowMinutes int // 0: it rings at its time
-	Function      Stage
+	WindowMinutes int    // 0: it rings at its time
+	Function      string // its name
 	Input         string
 }
 
@@ -56,7 +56,7 @@ func Schedules() []Schedule {
 
 // SchedulesPolicy lets schedules call their functions, and keep what they could
 // not deliver.
-func SchedulesPolicy(functionARN func(Stage) string, deadLetters string) Policy {
+func SchedulesPolicy(functionARN func(name string) string, deadLetters string) Policy {
 	call := Statement{Actions: []string{"lambda:InvokeFunction"}}
 	for _, s := range Schedules() {
 		call.Resources = append(call.Resources, functionARN(s.Function))

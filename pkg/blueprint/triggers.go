@@ -1,8 +1,8 @@
-package workflow
+package blueprint
 
 import (
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
@@ -10,9 +10,9 @@ import (
 // The functions that start executions. No state invokes them: schedules, events
 // and topics do.
 const (
-	StartBuilds      Stage = "start-builds"
-	WatchSources     Stage = "watch-sources"
-	ReleaseAnnounced Stage = "release-announced"
+	StartBuilds      = "start-builds"
+	WatchSources     = "watch-sources"
+	ReleaseAnnounced = "release-announced"
 )
 
 // FactoryBusName is the name of the factory's own event bus in every deployment.
@@ -26,22 +26,22 @@ const (
 )
 
 // Triggers is the table of the functions that start executions.
-func Triggers() []Spec {
-	return []Spec{
+func Triggers() []Function {
+	return []Function{
 		{
-			Stage: StartBuilds, Does: "starts executions of the recipes that an event, or a night, concerns",
-			Timeout: longRun, MemoryMiB: 512,
+			Name: StartBuilds, Trigger: true, Does: "starts executions of the recipes that an event, or a night, concerns",
+			Timeout: 2 * time.Minute, MemoryMiB: 512,
 			Fails:   []failure.Code{failure.QuotaExceeded},
 			Actions: startBuildsActions(),
 		},
 		{
-			Stage: WatchSources, Does: "looks whether the parameters that recipes build on have moved, or a build that waits is due",
-			Timeout: shortRun, MemoryMiB: 256,
+			Name: WatchSources, Trigger: true, Does: "looks whether the parameters that recipes build on have moved, or a build that waits is due",
+			Timeout: 30 * time.Second, MemoryMiB: 256,
 			Actions: watchSourcesActions(),
 		},
 		{
-			Stage: ReleaseAnnounced, Does: "verifies an announcement of a base image's owner, and looks at the sources",
-			Timeout: longRun, MemoryMiB: 256,
+			Name: ReleaseAnnounced, Trigger: true, Does: "verifies an announcement of a base image's owner, and looks at the sources",
+			Timeout: 2 * time.Minute, MemoryMiB: 256,
 			Fails:   []failure.Code{failure.AnnouncementRefused},
 			Actions: releaseAnnouncedActions(),
 		},
@@ -206,6 +206,3 @@ func Rules(machineARN string, findings FindingRules) []Rule {
 func AnnouncementTopics() []string {
 	return []string{"arn:aws:sns:us-east-1:137112412989:amazon-linux-2023-ami-updates"}
 }
-
-// Functions are all that a deployment has: stages, then triggers.
-func Functions() []Spec { return slices.Concat(Stages(), Triggers()) }

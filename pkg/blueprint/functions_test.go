@@ -1,0 +1,114 @@
+package blueprint
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
+)
+
+func TestEveryStageHasSettingsAndEverySettingAStage(t *testing.T) {
+	assert.Len(t, stages(), len(workflow.Stages()))
+	for _, row := range workflow.Stages() {
+		assert.Contains(t, stages(), row.Stage)
+	}
+	names := map[string]bool{}
+	for _, fn := range Functions() {
+		assert.False(t, names[fn.Name], "%s is there twice", fn.Name)
+		names[fn.Name] = true
+		assert.NotEmpty(t, fn.Does, fn.Name)
+		assert.Positive(t, fn.Timeout, fn.Name)
+		assert.Positive(t, fn.MemoryMiB, fn.Name)
+		assert.NotEmpty(t, fn.Actions, fn.Name)
+	}
+}
+
+// statesOf are all states, those inside Maps too.
+func statesOf(states workflow.States) []workflow.State {
+	var out []workflow.State
+	for _, s := range states {
+		out = append(out, s)
+		if s.ItemProcessor != nil {
+			out = append(out, statesOf(s.ItemProcessor.States)...)
+		}
+	}
+	return out
+}
+
+func TestNoStateInvokesATrigger(t *testing.T) {
+	for _, s := range statesOf(workflow.Definition().States) {
+		arguments, _ := s.Arguments.(map[string]any)
+		for _, fn := range Triggers() {
+			assert.NotEqual(t, workflow.Placeholder(workflow.Stage(fn.Name)), arguments["FunctionName"], "%s starts executions", fn.Name)
+		}
+	}
+}
+
+// declaredCodes reads the constants of package failure, so that a new code
+// cannot be forgotten here.
+func declaredCodes(t *testing.T) []failure.Code {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "failure", "failure.go"), nil, 0)
+	require.NoError(t, err)
+	var codes []failure.Code
+	ast.Inspect(file, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			if v := strings.Trim(lit.Value, `"`); v != "" && !strings.ContainsAny(v, " :%/") {
+				codes = append(codes, failure.Code(v))
+			}
+		}
+		return true
+	})
+	slices.Sort(codes)
+	return slices.Compact(codes)
+}
+
+func TestEveryCodeIsEitherRetriedOrEndsTheExecutionByAFunctionThatDeclaresIt(t *testing.T) {
+	retried := map[failure.Code]bool{}
+	for _, s := range statesOf(workflow.Definition().States) {
+		for _, r := range s.Retry {
+			for _, e := range r.ErrorEquals {
+				retried[failure.Code(e)] = true
+			}
+		}
+	}
+	declared := map[failure.Code]bool{}
+	for _, c := range workflow.Common() {
+		declared[c] = true
+	}
+	for _, fn := range Functions() {
+		for _, c := range fn.Fails {
+			declared[c] = true
+		}
+	}
+	for _, row := range workflow.Stages() {
+		if row.Poll != nil {
+			declared[row.Poll.Code] = true
+			assert.True(t, retried[row.Poll.Code], "%s is not retried", row.Poll.Code)
+		}
+	}
+	codes := declaredCodes(t)
+	require.Greater(t, len(codes), 20)
+	for _, c := range codes {
+		if c == "errors" || c == "fmt" {
+			continue
+		}
+		assert.True(t, declared[c], "no function declares %s", c)
+	}
+	notYet := 0
+	for c := range retried {
+		if strings.HasSuffix(string(c), "NotReady") {
+			notYet++
+		}
+	}
+	assert.Equal(t, 6, notYet, "each not-yet code is retried")
+}
