@@ -26,9 +26,6 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ami-factory
 # then skip and say what they lack.
 newest = $$(ls -td "$(CACHE)"/base/debian-12-*/$(1) 2>/dev/null | head -n 1 || true)
 
-FIRST := ^TestAnImageBakedInContainersHasWhatItPromises$$
-VIRTUAL := ^TestAnImageBakedInVirtualMachinesIsPublished$$
-
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +33,7 @@ help: ## list the targets
 .PHONY: setup
 setup: ## install what real guests and the tests need (root on Debian), or say what is missing
 	@.tools/setup.sh vm container lint test
+	@AMI_FACTORY_CACHE="$(CACHE)" .tools/programs.sh
 
 .PHONY: functions
 functions: ## build the Lambda functions into build/lambda/<GOARCH>/<name>/bootstrap
@@ -71,28 +69,10 @@ bake: ## build a verified image of RECIPE on real virtual machines
 
 .PHONY: test
 test: ## run all checks and tests, with real guests where the machine can
-	@.tools/setup.sh vm container lint test || echo "test: tests that lack a program are skipped" >&2
+	@.tools/setup.sh vm container lint test || { [[ $$? -eq 3 ]] && echo "test: tests that lack a program are skipped" >&2; }
 	@if [[ $$EUID -ne 0 ]]; then echo "test: not root: tests with container guests are skipped" >&2; fi
 	@$(MAKE) node build lint
-	@# cfn-lint ends with 3, and says why, where it cannot be had; its tests then skip.
-	@# A whole bake in containers first: it builds the base that other tests boot.
-	@# The bake in virtual machines takes longest, of which most is one emulated
-	@# processor's; the other tests run beside it. It is a process group of its own,
-	@# so that it ends with what it started when this ends; one that has ended
-	@# already is no error.
-	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_CACHE="$(CACHE)"; \
-	AMI_FACTORY_CFN_LINT=$$(.tools/cfn-lint.sh || [[ $$? -eq 3 ]]); export AMI_FACTORY_CFN_LINT; \
-	go test -timeout 20m -run '$(FIRST)' ./test; \
-	export AMI_FACTORY_CONTAINER_BASE=$(call newest,container); \
-	set -m; go test -timeout 50m -run '$(VIRTUAL)' ./test >build/test-vm.log 2>&1 & vm=$$!; set +m; \
-	trap 'kill -- -$$vm 2>/dev/null || true' EXIT; \
-	code=0; \
-	go test -timeout 50m -p 2 -skip '$(FIRST)|$(VIRTUAL)' ./... || code=$$?; \
-	echo "test: waiting for the bake in virtual machines" >&2; \
-	wait $$vm || code=$$?; \
-	trap - EXIT; \
-	cat build/test-vm.log; \
-	exit $$code
+	@AMI_FACTORY_CACHE="$(CACHE)" .tools/test.sh
 
 .PHONY: test-vm
 test-vm: build ## run the long tests of virtual machines as well: an hour under software emulation
@@ -127,7 +107,8 @@ lint: ## check formatting, vet, staticcheck, errorlint, gosec and shell scripts
 
 .PHONY: lint-template
 lint-template: node ## hold the CloudFormation templates to their schemas and to security rules
-	@program=$$(.tools/cfn-lint.sh) && AMI_FACTORY_CFN_LINT=$$program go test -count 1 -run 'Lint' ./infra/factory
+	@AMI_FACTORY_CACHE="$(CACHE)" .tools/programs.sh cfn-lint
+	@PATH="$(CURDIR)/build/programs:$$PATH" go test -count 1 -run 'Lint' ./infra/factory
 
 .PHONY: fmt
 fmt: ## format Go and shell sources

@@ -2,11 +2,12 @@
 # Sees to the programs that the factory's guests and tests need:
 #   .tools/setup.sh vm | container | lint | test ...
 # As root on a system with apt it installs what is missing and says what; else
-# it says what to install. Exits 0 when everything is there, 3 when not.
+# it says what to install. Exits 0 when everything is there, 3 when this machine or
+# user cannot have it, 1 when apt-get failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# program, the Debian package that has it, what it is for
+# program (or module of Python), the Debian package that has it, what it is for
 readonly needs='
 qemu-system-x86_64 qemu-system-x86   vm
 qemu-img           qemu-utils        vm
@@ -19,11 +20,21 @@ ip                 iproute2          container
 shellcheck         shellcheck        lint
 curl               curl              test
 python3            python3           test
+python3:ensurepip  python3-venv      test
 gpg                gpg               test
 gpgv               gpgv              test
 sfdisk             fdisk             test
 '
 PATH=$PATH:/usr/sbin:/sbin
+
+# present says whether a program, or PROGRAM:MODULE of Python, is there.
+present() {
+	if [[ $1 == *:* ]]; then
+		"${1%:*}" -c "import ${1#*:}" 2>/dev/null
+	else
+		command -v "$1" >/dev/null
+	fi
+}
 
 # missing prints the packages of absent programs for the given purposes.
 missing() {
@@ -31,7 +42,7 @@ missing() {
 	while read -r program package purposes; do
 		[[ -n $program ]] || continue
 		for wanted in "$@"; do
-			if [[ ,$purposes, == *,$wanted,* ]] && ! command -v "$program" >/dev/null; then
+			if [[ ,$purposes, == *,$wanted,* ]] && ! present "$program"; then
 				echo "$package"
 			fi
 		done
@@ -68,7 +79,7 @@ export DEBIAN_FRONTEND=noninteractive
 if ! { apt-get -q update && apt-get -q install --yes --no-install-recommends $packages; } >"$log" 2>&1 </dev/null; then
 	tail -n 5 "$log" >&2
 	echo "setup: apt-get could not install $packages; see $log, and check the network and apt's sources" >&2
-	exit 3
+	exit 1
 fi
 packages=$(missing "$@")
 if [[ -n $packages ]]; then

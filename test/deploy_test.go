@@ -90,16 +90,15 @@ func newCDK(t *testing.T, f *rehearsal.Factory) cdk {
 	c := cdk{t: t, tool: tool, dir: t.TempDir(), env: withoutAWS(os.Environ())}
 	c.env = append(c.env, f.Cloud.Environment()...)
 	c.env = append(c.env, "CDK_DISABLE_CLI_TELEMETRY=true", "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION=true", "JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION=true")
-	if out, err := c.program(tool, "--version"); err != nil {
-		t.Skipf("not run: npm cannot provide the CDK's command line: %v\n%s", err, out)
-	}
+	out, err := c.program(tool, "--version")
+	require.NoError(t, err, "npm cannot provide the CDK's command line: %s", out)
 	dir, err := built()
 	require.NoError(t, err)
 	app := filepath.Join(c.dir, "infra")
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", app, "../infra")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "build the CDK app: %s", out)
+	said, err := build.CombinedOutput()
+	require.NoError(t, err, "build the CDK app: %s", said)
 
 	// The app's own settings, but for how it is run.
 	raw, err := os.ReadFile(filepath.Join("..", "cdk.json"))

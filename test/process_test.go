@@ -485,7 +485,7 @@ func TestTheAWSCommandLineBakesAgainstAServedFactory(t *testing.T) {
 	notShort(t)
 	path, err := exec.LookPath("aws")
 	if err != nil {
-		t.Skip("the AWS command line (aws) is not installed")
+		t.Skip("the AWS command line is not in PATH: make setup installs it into build/programs")
 	}
 	_, s := serve(t, flags(vm.Simulated, t.TempDir()))
 	cli := func(args ...string) map[string]any {

@@ -1,8 +1,6 @@
 package factory
 
 import (
-	"cmp"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -12,10 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// cfnLint is the linter of templates, which `.tools/cfn-lint.sh` installs.
+// cfnLint is the linter of templates, which `.tools/programs.sh` installs.
 func cfnLint(t *testing.T) string {
 	t.Helper()
-	program, err := exec.LookPath(cmp.Or(os.Getenv("AMI_FACTORY_CFN_LINT"), "cfn-lint"))
+	program, err := exec.LookPath("cfn-lint")
 	if err != nil {
 		t.Skipf("cfn-lint is not installed, so templates are not checked against CloudFormation's schemas: run `make lint-template`, which installs it (%v)", err)
 	}

@@ -32,7 +32,7 @@ func TestTheAWSCommandLineWorks(t *testing.T) {
 	}
 	path, err := exec.LookPath("aws")
 	if err != nil {
-		t.Skip("the AWS command line is not installed: no `aws` on PATH")
+		t.Skip("the AWS command line is not in PATH: make setup installs it into build/programs")
 	}
 	c := listening(t)
 	instance := running(t, c)
