@@ -19,6 +19,7 @@ const (
 	TagFingerprint = "ami-factory:fingerprint"
 	TagExpires     = "ami-factory:expires"   // RFC 3339; a janitor may remove the resource afterwards
 	TagPublished   = "ami-factory:published" // RFC 3339; on images that pointers were moved to
+	TagRelease     = "ami-factory:release"   // id of the release that a published image had last
 	// What a published image was built from, and when that was made, as EC2 says it.
 	TagSource     = "ami-factory:source"
 	TagSourceMade = "ami-factory:source-made"
@@ -59,10 +60,12 @@ func (l Labels) Specifications(kinds ...types.ResourceType) []types.TagSpecifica
 }
 
 // PublishedTags mark an image, and its snapshots, as one that pointers name.
-func PublishedTags(at, expires time.Time) []types.Tag {
+// release is the id of the release.
+func PublishedTags(at, expires time.Time, release string) []types.Tag {
 	return []types.Tag{
 		tag(TagExpires, expires.UTC().Format(time.RFC3339)),
 		tag(TagPublished, at.UTC().Format(time.RFC3339)),
+		tag(TagRelease, release),
 	}
 }
 

@@ -43,13 +43,22 @@ func (l *local) registerState(c *cobra.Command) {
 	f.StringVar(&l.state, "state", filepath.Join("build", "local"), "`folder` that keeps the embedded AWS between runs")
 }
 
+// registerGoss adds the flag for the check engine.
+func (l *local) registerGoss(c *cobra.Command) {
+	c.Flags().StringVar(&l.goss, "goss", defaultGoss(runtime.GOARCH), "the check engine's `file`, which \"make goss\" builds")
+}
+
+// defaultGoss is where "make goss" puts the check engine for guests of an
+// architecture, in Go's words.
+func defaultGoss(goarch string) string { return filepath.Join("build", "goss", goarch) }
+
 // register adds the flags of commands that start the embedded AWS.
 func (l *local) register(c *cobra.Command) {
 	l.registerState(c)
 	f := c.Flags()
 	f.StringVar(&l.cache, "cache", "", "`folder` of base images and packages (default: the user's cache folder)")
 	f.StringVar(&l.functions, "functions", filepath.Join("build", "lambda", runtime.GOARCH), "`folder` of the functions' programs, which \"make functions\" builds")
-	f.StringVar(&l.goss, "goss", filepath.Join("build", "goss", runtime.GOARCH), "the check engine's `file`, which \"make goss\" builds")
+	l.registerGoss(c)
 	f.StringVar(&l.official.URL, "base-url", "", "use a distribution's official cloud image instead of building a base")
 	f.StringVar(&l.official.SHA256, "base-sha256", "", "SHA-256 of the file at --base-url")
 	f.BoolVarP(&l.verbose, "verbose", "v", false, "log what the embedded AWS does, on stderr")

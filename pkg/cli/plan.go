@@ -2,9 +2,13 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"runtime"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -13,6 +17,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/source"
@@ -44,6 +49,7 @@ has all.`,
 	}
 	c.ValidArgsFunction = once(a.recipes)
 	l.registerState(c)
+	l.registerGoss(c)
 	l.given.register(c)
 	a.registerUserData(c)
 	c.Flags().StringVar(&override, "source", "", "AMI id to build on instead of the recipe's source")
@@ -71,13 +77,46 @@ func (a *app) runPlan(ctx context.Context, l local, name, override string) error
 	if err != nil {
 		return err
 	}
-	return a.printPlan(fsys, l.given.values, r, from)
+	engine, err := a.engine(l, r)
+	if err != nil {
+		return err
+	}
+	return a.printPlan(fsys, plan.Input{
+		Recipe: r, UserData: fsys, Parameters: l.given.values, Source: from, CheckEngine: engine, FactoryVersion: version(),
+		ExecutionName: "plan", ExecutionStart: now,
+	})
 }
 
-func (a *app) printPlan(fsys fs.FS, given component.Deployment, r *recipe.Recipe, from plan.SourceImage) error {
-	p, _, err := plan.Build(plan.Input{
-		Recipe: r, UserData: fsys, Parameters: given, Source: from, FactoryVersion: version(), ExecutionName: "plan", ExecutionStart: time.Now(),
-	})
+// engine is the SHA-256 of the check engine, which is part of the fingerprint: of
+// the file that a bake deploys here, or, for AWS, of the one that the CDK app
+// deploys.
+func (a *app) engine(l local, r *recipe.Recipe) (string, error) {
+	file := l.goss
+	if namesAWS() != "" && !l.local {
+		if file == defaultGoss(runtime.GOARCH) {
+			file = defaultGoss(program.GOARCH(r.Architecture))
+		}
+	} else {
+		opts, err := a.options(l)
+		if err != nil {
+			return "", err
+		}
+		file = opts.GossFile
+	}
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, _ = fmt.Fprintf(a.err, "the check engine %s is not built: the fingerprint below is without it; build it with \"make goss\", or name it with --goss\n", file)
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the check engine: %w", err)
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+func (a *app) printPlan(fsys fs.FS, in plan.Input) error {
+	p, _, err := plan.Build(in)
 	if err != nil {
 		return err
 	}

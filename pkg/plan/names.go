@@ -3,51 +3,11 @@ package plan
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
 	"time"
-
-	"github.com/ami-factory/ami-factory/pkg/component"
-	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
-
-// fingerprintInput is what a fingerprint is the digest of. Nothing that differs
-// between two executions over the same input may be in it.
-type fingerprintInput struct {
-	Schema         string         `json:"schema"`
-	SourceImage    string         `json:"sourceImage"`
-	Recipe         recipe.Recipe  `json:"recipe"`
-	Files          []fileIdentity `json:"files"`
-	FactoryVersion string         `json:"factoryVersion"`
-}
-
-type fileIdentity struct {
-	Path   string `json:"path"`
-	SHA256 string `json:"sha256"`
-}
-
-// fingerprint takes the files and not the archive of them, whose bytes may
-// change with the compressor of a new Go release.
-func fingerprint(in Input, a assembly) (string, error) {
-	f := fingerprintInput{
-		Schema:         "ami-factory/fingerprint/1",
-		SourceImage:    in.Source.ImageID,
-		Recipe:         in.Recipe.WithoutPositions(),
-		FactoryVersion: in.FactoryVersion,
-	}
-	for _, files := range [][]component.File{a.files, a.definitions} {
-		for _, file := range files {
-			f.Files = append(f.Files, fileIdentity{file.Path, digest(file.Data)})
-		}
-	}
-	data, err := json.Marshal(f)
-	if err != nil {
-		return "", fmt.Errorf("fingerprint: %w", err)
-	}
-	return digest(data), nil
-}
 
 // maxImageName is AWS's limit for the name of an AMI, which may consist of
 // letters, digits and ( ) [ ] space . / - ' @ _.
@@ -70,14 +30,14 @@ const maxExecutionName = 80
 
 var notInExecutionName = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
-// ExecutionName derives the name of an execution from what it builds, so that a
-// repeated event starts nothing new: names are unique for 90 days. trigger
-// tells executions apart that must both run, such as a forced rebuild's time;
-// it may be empty. The fingerprint may be that of a source hint, before the
-// plan exists.
-func ExecutionName(recipeName, fingerprint, trigger string) string {
+// ExecutionName derives the name of an execution from what it is to do, so that a
+// repeated event starts nothing new: names are unique for 90 days. releaseID is
+// that of the plan, or another text while there is no plan. trigger tells
+// executions apart that must both run, such as a forced rebuild's time; it may be
+// empty.
+func ExecutionName(recipeName, releaseID, trigger string) string {
 	clean := func(s string) string { return strings.Trim(notInExecutionName.ReplaceAllString(s, "-"), "-") }
-	suffix := "-" + first(clean(fingerprint), 16)
+	suffix := "-" + first(clean(releaseID), 16)
 	if trigger != "" {
 		t := clean(trigger)
 		if t != trigger || len(t) > 20 {

@@ -25,7 +25,8 @@ import (
 type BuildPlan struct {
 	Recipe         recipe.Recipe        `json:"recipe"`
 	Source         SourceImage          `json:"source"`
-	Fingerprint    string               `json:"fingerprint"` // sha256 hex of source id, recipe, components and factory version
+	Fingerprint    string               `json:"fingerprint"` // of the content, see fingerprint
+	ReleaseID      string               `json:"releaseId"`   // of the content and of what is done with it, see releaseID
 	FactoryVersion string               `json:"factoryVersion"`
 	ImageName      string               `json:"imageName"` // see ImageName
 	UserData       string               `json:"userData"`  // cloud-init MIME; userdata.Fill puts the bundle's URL in
@@ -64,7 +65,8 @@ type Input struct {
 	UserData       fs.FS                // the userdata directory: components/, runner/, seal/, verify/
 	Parameters     component.Deployment // of components, for all recipes
 	Source         SourceImage
-	FactoryVersion string
+	CheckEngine    string // SHA-256 of the program that runs the checks, hex
+	FactoryVersion string // written into the image; no part of the fingerprint
 	ExecutionName  string
 	ExecutionStart time.Time
 }
@@ -87,6 +89,10 @@ func Build(in Input) (*BuildPlan, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	releaseID, err := releaseID(in.Recipe, fingerprint)
+	if err != nil {
+		return nil, nil, err
+	}
 	name := ImageName(in.Recipe.Name, fingerprint, in.ExecutionName, in.ExecutionStart)
 	text, err := userdata.Render(parts.spec(in.Recipe, userdata.Release{
 		Fingerprint: fingerprint, SourceImage: in.Source.ImageID, FactoryVersion: in.FactoryVersion,
@@ -99,6 +105,7 @@ func Build(in Input) (*BuildPlan, []byte, error) {
 		Recipe:         in.Recipe.WithoutPositions(),
 		Source:         in.Source,
 		Fingerprint:    fingerprint,
+		ReleaseID:      releaseID,
 		FactoryVersion: in.FactoryVersion,
 		ImageName:      name,
 		UserData:       text,

@@ -50,6 +50,7 @@ type Target struct {
 // Publication is what one execution publishes.
 type Publication struct {
 	Of      compliance.Binding // the execution and its plan
+	ID      string             // the plan's release id
 	Recipe  recipe.Recipe
 	Source  plan.SourceImage
 	Labels  ami.Labels        // of every copy
@@ -240,7 +241,7 @@ func (s Publisher) commit(ctx context.Context, p Publication, j *Journal) error 
 		target := p.Targets[region]
 		_, err := s.EC2(region).CreateTags(ctx, &ec2.CreateTagsInput{
 			Resources: append([]string{target.ImageID}, target.SnapshotIDs...),
-			Tags:      append(ami.PublishedTags(p.Now, expires), ami.SourceTags(p.Source.ImageID, p.Source.CreationDate)...),
+			Tags:      append(ami.PublishedTags(p.Now, expires, p.ID), ami.SourceTags(p.Source.ImageID, p.Source.CreationDate)...),
 		})
 		if err != nil {
 			return s.giveBack(ctx, p, j, awserr.Wrap(err, failure.PublishFailed, "mark image %s in %s as published", target.ImageID, region))

@@ -25,7 +25,7 @@ func publishedWorld(t *testing.T) *triggerWorld {
 	w := newTriggerWorld()
 	planned, err := w.run(t)
 	require.NoError(t, err)
-	w.publish(planned.Fingerprint)
+	w.publish(planned)
 	w.replace(publishedID)
 	return w
 }

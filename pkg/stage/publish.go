@@ -68,7 +68,7 @@ func targetsOf(copies []CheckDistributionOutput, p plan.BuildPlan) (map[string]r
 // publicationOf is what this execution publishes, without the copies.
 func publicationOf(in Job, p plan.BuildPlan) release.Publication {
 	return release.Publication{
-		Of: bindingOf(in, p), Recipe: p.Recipe, Source: p.Source, Labels: labels(in, p, p.ImageName), Now: in.Now,
+		Of: bindingOf(in, p), ID: p.ReleaseID, Recipe: p.Recipe, Source: p.Source, Labels: labels(in, p, p.ImageName), Now: in.Now,
 	}
 }
 

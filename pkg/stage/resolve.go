@@ -69,7 +69,7 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 		return ResolveOutput{}, err
 	}
 	out := ResolveOutput{
-		Recipe: p.Recipe.Name, Fingerprint: p.Fingerprint, SourceImage: p.Source.ImageID, Regions: regionsOf(*p),
+		Recipe: p.Recipe.Name, Fingerprint: p.Fingerprint, ReleaseID: p.ReleaseID, SourceImage: p.Source.ImageID, Regions: regionsOf(*p),
 	}
 	if out.Plan, err = s.keep(ctx, p, bundle); err != nil {
 		return ResolveOutput{}, err
@@ -146,7 +146,8 @@ func (s Resolve) plan(ctx context.Context, in ResolveInput) (*plan.BuildPlan, []
 		}
 	}
 	p, bundle, err := plan.Build(plan.Input{
-		Recipe: r, UserData: s.UserData, Parameters: s.Settings.Parameters, Source: from, FactoryVersion: s.Settings.Version,
+		Recipe: r, UserData: s.UserData, Parameters: s.Settings.Parameters, Source: from,
+		CheckEngine: s.Settings.Engines[r.Architecture].SHA256, FactoryVersion: s.Settings.Version,
 		ExecutionName: in.Execution.Name, ExecutionStart: in.Execution.StartTime,
 	})
 	if err != nil {
@@ -280,5 +281,5 @@ func (s Resolve) publishedIn(ctx context.Context, region string, p plan.BuildPla
 
 func isOf(img types.Image, p plan.BuildPlan) bool {
 	return img.State == types.ImageStateAvailable && ami.IsPublished(img) &&
-		ami.TagValue(img.Tags, ami.TagFingerprint) == p.Fingerprint
+		ami.TagValue(img.Tags, ami.TagFingerprint) == p.Fingerprint && ami.TagValue(img.Tags, ami.TagRelease) == p.ReleaseID
 }

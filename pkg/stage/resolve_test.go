@@ -111,11 +111,12 @@ func (w *resolveWorld) run(t *testing.T) (ResolveOutput, error) {
 	}.Run(t.Context(), w.in)
 }
 
-// publish puts an image of a fingerprint behind the pointers of both regions.
-func (w *resolveWorld) publish(fingerprint string) {
+// publish puts images of a plan behind the pointers of both regions, as it would be
+// released.
+func (w *resolveWorld) publish(planned ResolveOutput) {
 	for r, id := range map[string]string{home: "ami-new", remote: "ami-copy"} {
 		img := image(id, "earlier", true)
-		img.Tags = overlay(img.Tags, []types.Tag{{Key: aws.String(ami.TagFingerprint), Value: &fingerprint}, {Key: aws.String(ami.TagRecipe), Value: aws.String("sample")}})
+		img.Tags = overlay(img.Tags, []types.Tag{{Key: aws.String(ami.TagFingerprint), Value: &planned.Fingerprint}, {Key: aws.String(ami.TagRelease), Value: &planned.ReleaseID}, {Key: aws.String(ami.TagRecipe), Value: aws.String("sample")}})
 		w.ec2[r].images = append(w.ec2[r].images, img)
 		w.ssm[r].parameters["/ami-factory/sample/latest"] = id
 	}
@@ -196,7 +197,7 @@ func TestResolveKnowsWhatIsPublished(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newResolveWorld()
-			w.publish(first.Fingerprint)
+			w.publish(first)
 			if c.change != nil {
 				c.change(w)
 			}
@@ -301,7 +302,7 @@ func TestResolveWithoutPointersLooksForTheTags(t *testing.T) {
 	}
 	require.NoError(t, err)
 	assert.False(t, first.UpToDate)
-	w.publish(first.Fingerprint)
+	w.publish(first)
 	out, err := w.run(t)
 	require.NoError(t, err)
 	assert.True(t, out.UpToDate)

@@ -237,15 +237,15 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 	return done, nil
 }
 
-// unplanned is in the names of executions whose fingerprint is not known, since
+// unplanned is in the names of executions that cannot be planned, since
 // they are going to fail; a failed execution is how everybody hears of it.
 const unplanned = "unplanned"
 
 // planned is a situation, and what it was made of.
 type planned struct {
 	trigger.Situation
-	fingerprint string // empty: nothing can be planned
-	looked      string // the image with findings that Flawed is about
+	releaseID string // empty: nothing can be planned
+	looked    string // the image with findings that Flawed is about
 }
 
 // forget removes findings of an image that is not the published one any more.
@@ -260,7 +260,7 @@ func (p planned) forget(r *trigger.Record) bool {
 // name is that of the execution that a decision starts.
 func (p planned) name(d trigger.Decision) string {
 	if d.Fix {
-		return plan.ExecutionName(p.Recipe, p.fingerprint, p.Record.RebuildTrigger())
+		return plan.ExecutionName(p.Recipe, p.releaseID, p.Record.RebuildTrigger())
 	}
 	return p.Name
 }
@@ -279,8 +279,8 @@ func (c considering) situation(ctx context.Context, w wanted) (planned, error) {
 	if err != nil {
 		return out, err
 	}
-	out.fingerprint = p.Fingerprint
-	out.Name, out.Same = plan.ExecutionName(w.recipe, p.Fingerprint, w.trigger), plan.ExecutionName(w.recipe, p.Fingerprint, "")
+	out.releaseID = p.ReleaseID
+	out.Name, out.Same = plan.ExecutionName(w.recipe, p.ReleaseID, w.trigger), plan.ExecutionName(w.recipe, p.ReleaseID, "")
 	if err := c.lookAtFindings(ctx, &out); err != nil {
 		return out, err
 	}

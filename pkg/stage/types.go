@@ -45,6 +45,7 @@ type ResolveOutput struct {
 	Plan        Object            `json:"plan"`
 	Recipe      string            `json:"recipe"`
 	Fingerprint string            `json:"fingerprint"`
+	ReleaseID   string            `json:"releaseId"`
 	SourceImage string            `json:"sourceImage"`
 	UpToDate    bool              `json:"upToDate"`
 	Published   map[string]string `json:"published,omitempty"` // when up to date: image ids by region

@@ -1,0 +1,237 @@
+package plan_test
+
+import (
+	"bytes"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/baseline"
+	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
+)
+
+// leaves are the paths of all fields of a struct that hold no other fields, in the
+// words of JSON, which are those of YAML.
+func leaves(t *testing.T, typ reflect.Type, path string) []string {
+	t.Helper()
+	for typ.Kind() == reflect.Slice || typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	if typ.Kind() != reflect.Struct {
+		return []string{path}
+	}
+	var out []string
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		if !f.IsExported() {
+			continue
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		inYAML, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		require.NotEmpty(t, name, "%s of %s", f.Name, typ)
+		require.Equal(t, inYAML, name, "%s of %s", f.Name, typ)
+		out = append(out, leaves(t, f.Type, strings.TrimPrefix(path+"."+name, "."))...)
+	}
+	return out
+}
+
+func TestEveryFieldOfARecipeIsContentOrRelease(t *testing.T) {
+	var named []string
+	for _, f := range plan.Fields() {
+		assert.Contains(t, []plan.Side{plan.Content, plan.Release}, f.Side, f.Path)
+		named = append(named, f.Path)
+	}
+	assert.Equal(t, leaves(t, reflect.TypeFor[recipe.Recipe](), ""), named,
+		"plan.Fields must say of each field of the recipe whether a change of it needs a bake (content) or releases the image that exists (release)")
+}
+
+// full is the sample recipe with a value in every field, so that each can change.
+func full(t *testing.T) plan.Input {
+	t.Helper()
+	fsys := tree(t)
+	for _, name := range []string{"base", "web"} {
+		fsys["components/"+name+"/component.yaml"].Data = bytes.Replace(fsys["components/"+name+"/component.yaml"].Data, []byte("[debian-12]"), []byte("[debian-12, debian-13]"), 1)
+	}
+	in := input(t, fsys)
+	r := in.Recipe
+	r.Source.Filters = []recipe.Filter{{Name: "name", Values: []string{"debian-12-*"}}}
+	r.Builder.SubnetIDs = []string{"subnet-0123456789abcdef0"}
+	r.Builder.CloudConfig = "#cloud-config\nbootcmd: []\n"
+	r.Pointers.Accounts = []string{"210987654321"}
+	return in
+}
+
+// changes are one change of each field of a recipe that still builds.
+func changes() map[string]func(*plan.Input) {
+	return map[string]func(*plan.Input){
+		"name":                       func(in *plan.Input) { in.Recipe.Name = "simple" },
+		"description":                func(in *plan.Input) { in.Recipe.Description = "Another sample" },
+		"family":                     func(in *plan.Input) { in.Recipe.Family = "debian-13" },
+		"architecture":               func(in *plan.Input) { in.Recipe.Architecture, in.Source.Architecture = "arm64", "arm64" },
+		"rehearsalOnly":              func(in *plan.Input) { in.Recipe.RehearsalOnly = false },
+		"source.parameter":           func(in *plan.Input) { in.Recipe.Source.Parameter = "/another" },
+		"source.owner":               func(in *plan.Input) { in.Recipe.Source.Owner, in.Source.OwnerID = "099720109477", "099720109477" },
+		"source.filters.name":        func(in *plan.Input) { in.Recipe.Source.Filters[0].Name = "description" },
+		"source.filters.values":      func(in *plan.Input) { in.Recipe.Source.Filters[0].Values[0] = "debian-*" },
+		"builder.instanceTypes":      func(in *plan.Input) { slices.Reverse(in.Recipe.Builder.InstanceTypes) },
+		"builder.subnetIds":          func(in *plan.Input) { in.Recipe.Builder.SubnetIDs[0] = "subnet-0123456789abcdef1" },
+		"builder.rootVolume.sizeGiB": func(in *plan.Input) { in.Recipe.Builder.RootVolume.SizeGiB = 9 },
+		"builder.rootVolume.kmsKey":  func(in *plan.Input) { in.Recipe.Builder.RootVolume.KMSKey = "alias/other" },
+		"builder.cloudConfig":        func(in *plan.Input) { in.Recipe.Builder.CloudConfig += "runcmd: []\n" },
+		"builder.timeout":            func(in *plan.Input) { in.Recipe.Builder.Timeout += recipe.Duration(time.Minute) },
+		"components.name":            func(in *plan.Input) { in.Recipe.Components = in.Recipe.Components[1:] },
+		"components.parameters":      func(in *plan.Input) { in.Recipe.Components[1].Parameters["variant"] = "base" },
+		"checks.timeout":             func(in *plan.Input) { in.Recipe.Checks.Timeout += recipe.Duration(time.Minute) },
+		"checks.waivers.control":     func(in *plan.Input) { in.Recipe.Checks.Waivers[0].Control = "SYS-02" },
+		"checks.waivers.reason":      func(in *plan.Input) { in.Recipe.Checks.Waivers[0].Reason = "accepted until next year" },
+		"checks.waivers.approver":    func(in *plan.Input) { in.Recipe.Checks.Waivers[0].Approver = "ciso@example.com" },
+		"checks.waivers.expires":     func(in *plan.Input) { in.Recipe.Checks.Waivers[0].Expires = "2026-12-25" },
+		"gate.severity":              func(in *plan.Input) { in.Recipe.Gate.Severity = "high" },
+		"distribution.regions.name":  func(in *plan.Input) { in.Recipe.Distribution.Regions[1].Name = "eu-central-2" },
+		"distribution.regions.kmsKey": func(in *plan.Input) {
+			in.Recipe.Distribution.Regions[1].KMSKey = "alias/other"
+		},
+		"distribution.accounts":      func(in *plan.Input) { in.Recipe.Distribution.Accounts = nil },
+		"distribution.organizations": func(in *plan.Input) { in.Recipe.Distribution.Organizations[0] += "k" },
+		"pointers.parameters":        func(in *plan.Input) { in.Recipe.Pointers.Parameters[0] = "/ami-factory/sample/newest" },
+		"pointers.accounts": func(in *plan.Input) {
+			in.Recipe.Pointers.Accounts = append(in.Recipe.Pointers.Accounts, "210987654322")
+		},
+		"retention.keep":           func(in *plan.Input) { in.Recipe.Retention.Keep = 4 },
+		"retention.deprecateAfter": func(in *plan.Input) { in.Recipe.Retention.DeprecateAfter *= 2 },
+		"retention.removeAfter":    func(in *plan.Input) { in.Recipe.Retention.RemoveAfter *= 2 },
+	}
+}
+
+func TestAChangeOfAFieldChangesTheDigestsOfItsSide(t *testing.T) {
+	base, _ := build(t, full(t))
+	change := changes()
+	seen := map[string]string{base.ReleaseID: "the original"}
+	for _, f := range plan.Fields() {
+		t.Run(f.Path, func(t *testing.T) {
+			require.Contains(t, change, f.Path, "the test must change this field too")
+			in := full(t)
+			change[f.Path](&in)
+			delete(change, f.Path)
+			p, _ := build(t, in)
+			if f.Side == plan.Content {
+				assert.NotEqual(t, base.Fingerprint, p.Fingerprint)
+			} else {
+				assert.Equal(t, base.Fingerprint, p.Fingerprint)
+			}
+			other, dup := seen[p.ReleaseID]
+			require.False(t, dup, "the release id is that of %s", other)
+			seen[p.ReleaseID] = f.Path
+		})
+	}
+	assert.Empty(t, change, "changes of fields that there are not")
+}
+
+// Every single byte of every file, the source and the check engine are in the
+// fingerprint.
+func TestAChangeOfWhatTheImageIsMadeOfChangesTheFingerprint(t *testing.T) {
+	base, _ := build(t, input(t, tree(t)))
+	seen := map[string]string{base.Fingerprint: "the original"}
+	unique := func(what string, in plan.Input) {
+		t.Helper()
+		p, _, err := plan.Build(in)
+		require.NoError(t, err, what)
+		other, dup := seen[p.Fingerprint]
+		require.False(t, dup, "%s has the fingerprint of %s", what, other)
+		seen[p.Fingerprint] = what
+	}
+	for _, file := range slices.Sorted(maps.Keys(tree(t))) {
+		if strings.HasPrefix(file, "recipes/") || file == baseline.File || strings.HasPrefix(file, "components/unused/") {
+			continue
+		}
+		fsys := tree(t)
+		if strings.HasSuffix(file, ".yaml") {
+			fsys[file].Data = append(fsys[file].Data, "# changed\n"...)
+		} else {
+			fsys[file].Data = append(fsys[file].Data, 'x')
+		}
+		unique("a change of "+file, input(t, fsys))
+	}
+	fsys := tree(t)
+	fsys["components/base/files/new"] = &fstest.MapFile{Data: nil}
+	unique("a new empty file", input(t, fsys))
+	fsys = tree(t)
+	fsys["components/base/files/renamed.conf"] = fsys["components/base/files/base.conf"]
+	delete(fsys, "components/base/files/base.conf")
+	unique("a renamed file", input(t, fsys))
+
+	in := input(t, tree(t))
+	in.Source.ImageID = "ami-0123456789abcdef1"
+	unique("another source", in)
+	in = input(t, tree(t))
+	in.CheckEngine = strings.Repeat("f", 64)
+	unique("another check engine", in)
+	in = input(t, tree(t))
+	in.Parameters = component.Deployment{"base": {"variant": "base"}}
+	in.Recipe.Components[1].Parameters = nil
+	unique("another value of a parameter, from the deployment", in)
+}
+
+func TestWhatIsNoInputLeavesTheFingerprintAlone(t *testing.T) {
+	base, _ := build(t, input(t, tree(t)))
+	in := input(t, tree(t))
+	in.ExecutionName, in.ExecutionStart = "another", now.Add(time.Hour)
+	p, _ := build(t, in)
+	assert.Equal(t, base.Fingerprint, p.Fingerprint, "the execution")
+	assert.NotEqual(t, base.ImageName, p.ImageName)
+	assert.Equal(t, strings.NewReplacer(base.ImageName, p.ImageName, "2026-11-23T17:41:55Z", "2026-11-23T18:41:55Z").Replace(base.UserData),
+		p.UserData, "the builder is told the execution's name and start, and nothing else differs")
+
+	for sentence, change := range map[string]func(fstest.MapFS, *plan.Input){
+		"another version of the factory": func(_ fstest.MapFS, in *plan.Input) { in.FactoryVersion = "1.2.4" },
+		"a component that the recipe does not use": func(fsys fstest.MapFS, _ *plan.Input) {
+			fsys["components/unused/install.sh"].Data = []byte("changed\n")
+		},
+		"a page about a component": func(fsys fstest.MapFS, _ *plan.Input) {
+			fsys["components/base/README.md"] = &fstest.MapFile{Data: []byte("# base\n")}
+		},
+		"the order of the components in the recipe": func(_ fstest.MapFS, in *plan.Input) { slices.Reverse(in.Recipe.Components) },
+		"the order of accounts, regions and pointers": func(_ fstest.MapFS, in *plan.Input) {
+			slices.Reverse(in.Recipe.Distribution.Regions)
+			slices.Reverse(in.Recipe.Distribution.Accounts)
+			slices.Reverse(in.Recipe.Pointers.Parameters)
+		},
+		"the description of the source image": func(_ fstest.MapFS, in *plan.Input) { in.Source.Name = "another" },
+	} {
+		fsys := tree(t)
+		in := input(t, fsys)
+		if sentence == "the order of accounts, regions and pointers" {
+			in.Recipe.Distribution.Accounts = append(in.Recipe.Distribution.Accounts, "210987654322")
+			in.Recipe.Pointers.Parameters = append(in.Recipe.Pointers.Parameters, "/ami-factory/sample/newest")
+		}
+		before, _ := build(t, in)
+		change(fsys, &in)
+		after, _ := build(t, in)
+		assert.Equal(t, before.Fingerprint, after.Fingerprint, sentence)
+		assert.Equal(t, before.ReleaseID, after.ReleaseID, sentence)
+	}
+
+	fsys := tree(t)
+	fsys["recipes/sample.yaml"].Data = append([]byte("# a comment\n"), fsys["recipes/sample.yaml"].Data...)
+	p, _ = build(t, input(t, fsys))
+	assert.Equal(t, base.Fingerprint, p.Fingerprint, "a comment in the recipe")
+}
+
+func TestAParameterWithItsDefaultIsNoChange(t *testing.T) {
+	given := input(t, tree(t))
+	require.Equal(t, "docker", given.Recipe.Components[1].Parameters["variant"], "which is its default")
+	with, _ := build(t, given)
+	left := input(t, tree(t))
+	left.Recipe.Components[1].Parameters = nil
+	without, _ := build(t, left)
+	assert.Equal(t, with.Fingerprint, without.Fingerprint)
+}
