@@ -11,8 +11,9 @@ cd "$(dirname "$0")/.."
 readonly needs='
 qemu-system-x86_64 qemu-system-x86   vm
 qemu-img           qemu-utils        vm
-mke2fs             e2fsprogs         vm
-debugfs            e2fsprogs         vm
+mke2fs             e2fsprogs         vm,container,test
+debugfs            e2fsprogs         vm,test
+mkfs.xfs           xfsprogs          test
 mmdebstrap         mmdebstrap        vm,container
 newuidmap          uidmap            rootless
 systemd-nspawn     systemd-container container

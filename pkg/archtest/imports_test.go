@@ -78,7 +78,8 @@ var layers = []layer{
 	{folder: "pkg/baseline", may: []string{"pkg/recipe", "pkg/compliance"}},
 	{folder: "pkg/userdata", may: []string{"pkg/component", "pkg/recipe"}},
 	{folder: "pkg/component", may: []string{"pkg/compliance", "pkg/recipe"}},
-	{folder: "pkg/compliance"},
+	{folder: "pkg/compliance", may: []string{"pkg/snapshot"}},
+	{folder: "pkg/snapshot", strict: true},
 	{folder: "pkg/recipe"},
 	{folder: "pkg/partition"},
 	{folder: "pkg/problem"},
@@ -120,7 +121,7 @@ var outsides = []outside{
 	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin"}, why: "it signs what stands in for a vendor's repository"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
-		"cmd", "infra", "pkg/blueprint", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",
+		"cmd", "infra", "pkg/blueprint", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/snapshot", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",
 	}, why: "these are pure: what they need of AWS is resolved before"},
 	{library: "github.com/stretchr/testify", never: []string{"cmd", "lambdas", "infra", "pkg", "userdata"}, why: "it is for tests"},
 }
