@@ -49,6 +49,8 @@ require (
 	mvdan.cc/sh/v3 v3.13.1
 )
 
+require github.com/aws/aws-sdk-go-v2/service/autoscaling v1.79.4 // indirect
+
 require (
 	github.com/bitfield/gotestdox v0.2.2 // indirect
 	github.com/dnephin/pflag v1.0.7 // indirect

@@ -1,6 +1,6 @@
 // Package localcloud is the embedded AWS: one process that serves EC2, IAM, SSM,
 // STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda,
-// Step Functions, Service Quotas and CloudFormation on loopback, to any AWS client
+// Step Functions, Service Quotas, Auto Scaling and CloudFormation on loopback, to any AWS client
 // and to callers in process.
 package localcloud
 
@@ -15,6 +15,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/autoscaling"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/cloudformation"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
@@ -94,7 +95,9 @@ type Cloud struct {
 	States  *states.Service
 	IAM     *iam.Service
 	Quotas  *servicequotas.Service
-	Faults  *fault.Set
+	// AutoScaling has launch configurations, and no groups.
+	AutoScaling *autoscaling.Service
+	Faults      *fault.Set
 	// Scheduler keeps schedules, which ring only after its Start.
 	Scheduler *scheduler.Service
 	// CloudFormation makes the resources of templates in all of these.
@@ -209,6 +212,7 @@ func (c *Cloud) makeServices() error {
 		Clock: cfg.Clock, Default: caller, Machines: agents{c}, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
 		ImageExists: c.imageExists, Emit: c.ssmEvent, Logger: cfg.Logger,
 	})
+	c.AutoScaling = autoscaling.New(autoscaling.Config{Clock: cfg.Clock, Default: caller, ImageExists: c.imageExists})
 	c.CloudFormation = c.newCloudFormation(caller)
 	return nil
 }
@@ -219,7 +223,7 @@ func (c *Cloud) stateful() []named {
 	return []named{
 		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"sqs", c.SQS}, {"lambda", c.Lambda}, {"sns", c.SNS},
 		{"events", c.Events}, {"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler},
-		{"servicequotas", c.Quotas}, {"cloudformation", c.CloudFormation},
+		{"servicequotas", c.Quotas}, {"autoscaling", c.AutoScaling}, {"cloudformation", c.CloudFormation},
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	scalingtypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
@@ -30,6 +32,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -255,6 +258,56 @@ func TestEveryOperationOfServiceQuotasOverTheWire(t *testing.T) {
 	var unknown *quotatypes.NoSuchResourceException
 	require.ErrorAs(t, err, &unknown)
 	assert.Empty(t, calls.missing(c.Quotas.Wire()))
+}
+
+func TestEveryOperationOfAutoScalingOverTheWire(t *testing.T) {
+	c := listening(t)
+	cfg, calls := recorded(c)
+	client := autoscaling.NewFromConfig(cfg)
+	ctx := t.Context()
+	image := baseImage(t, c)
+	for _, name := range []string{"web", "batch"} {
+		must[*autoscaling.CreateLaunchConfigurationOutput](t)(client.CreateLaunchConfiguration(ctx, &autoscaling.CreateLaunchConfigurationInput{
+			LaunchConfigurationName: &name, ImageId: &image, InstanceType: aws.String("t3.micro"), SecurityGroups: []string{"sg-1"},
+			BlockDeviceMappings: []scalingtypes.BlockDeviceMapping{{DeviceName: aws.String("/dev/xvda"), Ebs: &scalingtypes.Ebs{VolumeSize: aws.Int32(9), Encrypted: aws.Bool(true)}}},
+		}))
+	}
+	_, err := client.CreateLaunchConfiguration(ctx, &autoscaling.CreateLaunchConfigurationInput{
+		LaunchConfigurationName: aws.String("web"), ImageId: &image, InstanceType: aws.String("t3.micro"),
+	})
+	var exists *scalingtypes.AlreadyExistsFault
+	require.ErrorAs(t, err, &exists)
+	for sentence, in := range map[string]*autoscaling.CreateLaunchConfigurationInput{
+		"an image that is not there": {LaunchConfigurationName: aws.String("x"), ImageId: aws.String("ami-0123456789abcdef0"), InstanceType: aws.String("t3.micro")},
+		"no instance type":           {LaunchConfigurationName: aws.String("x"), ImageId: &image},
+		"an instance as the model":   {LaunchConfigurationName: aws.String("x"), InstanceId: aws.String("i-1")},
+		"a colon in the name":        {LaunchConfigurationName: aws.String("x:y"), ImageId: &image, InstanceType: aws.String("t3.micro")},
+	} {
+		_, err := client.CreateLaunchConfiguration(ctx, in)
+		var api smithy.APIError
+		require.ErrorAs(t, err, &api, sentence)
+		assert.Equal(t, "ValidationError", api.ErrorCode(), sentence)
+	}
+	raw, err := c.AutoScaling.Snapshot()
+	require.NoError(t, err)
+	require.NoError(t, c.AutoScaling.Restore(raw))
+	var found []string
+	pages := autoscaling.NewDescribeLaunchConfigurationsPaginator(client, &autoscaling.DescribeLaunchConfigurationsInput{MaxRecords: aws.Int32(1)})
+	for pages.HasMorePages() {
+		for _, l := range must[*autoscaling.DescribeLaunchConfigurationsOutput](t)(pages.NextPage(ctx)).LaunchConfigurations {
+			found = append(found, *l.LaunchConfigurationName+" "+*l.ImageId)
+			assert.Equal(t, []string{"sg-1"}, l.SecurityGroups)
+			assert.Equal(t, int32(9), *l.BlockDeviceMappings[0].Ebs.VolumeSize)
+			assert.False(t, l.CreatedTime.IsZero())
+		}
+	}
+	assert.Equal(t, []string{"batch " + image, "web " + image}, found)
+	abroad := autoscaling.NewFromConfig(c.AWSConfig("us-east-1"))
+	assert.Empty(t, must[*autoscaling.DescribeLaunchConfigurationsOutput](t)(abroad.DescribeLaunchConfigurations(ctx, &autoscaling.DescribeLaunchConfigurationsInput{})).LaunchConfigurations, "regions are separate")
+	must[*autoscaling.DeleteLaunchConfigurationOutput](t)(client.DeleteLaunchConfiguration(ctx, &autoscaling.DeleteLaunchConfigurationInput{LaunchConfigurationName: aws.String("web")}))
+	_, err = client.DeleteLaunchConfiguration(ctx, &autoscaling.DeleteLaunchConfigurationInput{LaunchConfigurationName: aws.String("web")})
+	require.ErrorContains(t, err, "not found")
+	assert.Empty(t, calls.missing(c.AutoScaling.Wire()))
 }
 
 func TestEveryOperationOfSecretsManagerOverTheWire(t *testing.T) {

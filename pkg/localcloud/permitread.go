@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	sdkautoscaling "github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	sdkevents "github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	sdksecrets "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	sdksfn "github.com/aws/aws-sdk-go-v2/service/sfn"
@@ -16,10 +17,16 @@ import (
 func addReadRules(out map[string]rule) {
 	for _, action := range []string{
 		"servicequotas:GetAWSDefaultServiceQuota", "servicequotas:GetServiceQuota", "servicequotas:ListServiceQuotas",
-		"states:ListStateMachines", "secretsmanager:ListSecrets",
+		"states:ListStateMachines", "secretsmanager:ListSecrets", "autoscaling:DescribeLaunchConfigurations",
 	} {
 		out[action] = onAll(action)
 	}
+	out["autoscaling:CreateLaunchConfiguration"] = of(func(a asker, in *sdkautoscaling.CreateLaunchConfigurationInput) []iam.Request {
+		return a.launchConfiguration("autoscaling:CreateLaunchConfiguration", in.LaunchConfigurationName)
+	})
+	out["autoscaling:DeleteLaunchConfiguration"] = of(func(a asker, in *sdkautoscaling.DeleteLaunchConfigurationInput) []iam.Request {
+		return a.launchConfiguration("autoscaling:DeleteLaunchConfiguration", in.LaunchConfigurationName)
+	})
 	out["states:DescribeStateMachine"] = of(func(_ asker, in *sdksfn.DescribeStateMachineInput) []iam.Request {
 		return []iam.Request{{Action: "states:DescribeStateMachine", Resource: aws.ToString(in.StateMachineArn)}}
 	})
@@ -32,6 +39,13 @@ func addReadRules(out map[string]rule) {
 	out["secretsmanager:DescribeSecret"] = of(func(a asker, in *sdksecrets.DescribeSecretInput) []iam.Request {
 		return []iam.Request{{Action: "secretsmanager:DescribeSecret", Resource: a.secret(aws.ToString(in.SecretId))}}
 	})
+}
+
+// launchConfiguration asks for an action on a launch configuration, whose ARN has an
+// id that callers do not know
+// (https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2autoscaling.html).
+func (a asker) launchConfiguration(action string, name *string) []iam.Request {
+	return []iam.Request{{Action: action, Resource: a.arn("autoscaling", a.who.Account, "launchConfiguration:*:launchConfigurationName/"+aws.ToString(name))}}
 }
 
 // busPrefix comes before the names of rules of other buses than the default one.
