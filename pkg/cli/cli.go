@@ -138,7 +138,7 @@ says so, talk to AWS.`,
 			}
 			return nil
 		},
-	}, a.lint(), a.plan(), a.schema(), a.components(), a.userData(), a.bake(), a.build(), a.resume(), a.doctor(), a.local(), a.images(), a.version())
+	}, a.lint(), a.plan(), a.schema(), a.recipeCommands(), a.components(), a.userData(), a.bake(), a.build(), a.resume(), a.doctor(), a.local(), a.images(), a.version())
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "what to print on stdout: text or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	root.Flags().Bool("version", false, "print the version")                                                                            // defined here, since cobra would give it -v, which means --verbose

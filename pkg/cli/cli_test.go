@@ -262,6 +262,34 @@ func TestComponentsAreListedAndShown(t *testing.T) {
 	assert.Contains(t, unknown.err, `unknown component "dockr" (there are: `)
 }
 
+func TestRecipesAreListedAndTheirFieldsDescribed(t *testing.T) {
+	list := call(t, nil, "recipes", "list")
+	assert.Equal(t, exitOK, list.code, list.err)
+	assert.Regexp(t, `(?m)^debian-12-docker +debian-12 +x86_64 +Debian 12 with Docker, `, list.out)
+	var views []recipeView
+	require.NoError(t, json.Unmarshal([]byte(call(t, nil, "recipes", "list", "-o", "json").out), &views))
+	assert.Len(t, views, strings.Count(list.out, "\n")-1)
+
+	all := call(t, nil, "recipes", "fields")
+	assert.Equal(t, exitOK, all.code, all.err)
+	for _, f := range recipe.Fields() {
+		assert.Contains(t, all.out, "\n    "+f.Meaning+"\n", f.Path)
+	}
+	one := call(t, nil, "recipes", "fields", "builder.timeout")
+	assert.Equal(t, result{exitOK, `builder.timeout  (duration such as 45m, 2h or 90d; default 45m)
+    The time limit from the launch of the builder until its components are installed.
+    allowed: 5m to 6h
+    example: 1h30m
+`, ""}, one)
+	below := call(t, nil, "recipes", "fields", "components")
+	assert.Contains(t, below.out, "components[].name  (text; required)\n")
+	assert.NotContains(t, below.out, "builder")
+
+	unknown := call(t, nil, "recipes", "fields", "builder.timout")
+	assert.Equal(t, exitUsage, unknown.code)
+	assert.Contains(t, unknown.err, `a recipe has no field "builder.timout"; did you mean "builder.timeout"?`)
+}
+
 func TestPlanWithoutAStateIsForAStandIn(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")
 	r := call(t, inProcess(t), "plan", "debian-12-docker", "--state", state)
@@ -336,6 +364,7 @@ func TestShellsCompleteNames(t *testing.T) {
 		"recipes to check":       {[]string{"lint", "debian-12-docker", ""}, "debian-12-full\n"},
 		"kinds of guests":        {[]string{"bake", "x", "--guests", ""}, "container\nsimulated\nvm\n"},
 		"components":             {[]string{"components", "show", ""}, "hardening\n"},
+		"fields of a recipe":     {[]string{"recipes", "fields", ""}, "builder.timeout\n"},
 		"formats":                {[]string{"lint", "--output", ""}, "text\njson\n"},
 		"images to try on":       {[]string{"userdata", "try", "x", "--image", ""}, "debian-12-full\n"},
 		"nothing after one name": {[]string{"bake", "debian-12-docker", ""}, ":4\n"},

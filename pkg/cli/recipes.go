@@ -3,10 +3,12 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,6 +53,121 @@ func (a *app) userdataFS() (fs.FS, error) {
 	return os.DirFS(dir), nil
 }
 
+func (a *app) recipeCommands() *cobra.Command {
+	list := &cobra.Command{
+		Use: "list", Short: "List the recipes",
+		Example: "  ami-factory recipes list\n  ami-factory recipes list --output json | jq -r '.[].name'",
+		Args:    takes(),
+		RunE:    func(*cobra.Command, []string) error { return a.listRecipes() },
+	}
+	a.registerUserData(list)
+	fields := &cobra.Command{
+		Use: "fields [FIELD]", Short: "Describe the fields of a recipe",
+		Long: `Describe the fields of a recipe on stdout: type, default, what is allowed, meaning and
+an example. With FIELD, such as builder or builder.timeout, only that field and the
+fields below it.`,
+		Example: "  ami-factory recipes fields\n  ami-factory recipes fields builder.timeout\n  ami-factory recipes fields distribution --output json",
+		RunE: func(c *cobra.Command, given []string) error {
+			if len(given) > 1 {
+				return takes("one FIELD at most")(c, given)
+			}
+			return a.describeFields(c, strings.Join(given, ""))
+		},
+		ValidArgsFunction: once(func(*cobra.Command) ([]string, error) { return fieldNames(), nil }),
+	}
+	return group(&cobra.Command{
+		Use:   "recipes",
+		Short: "List the recipes, and describe the fields of a recipe",
+		Long: `List the recipes, and describe the fields of a recipe. "ami-factory lint" checks
+recipes, and "ami-factory plan" shows what one would build.`,
+		Example: "  ami-factory recipes list\n  ami-factory recipes fields",
+	}, list, fields)
+}
+
+// recipeView is a recipe as "recipes list" prints it in JSON.
+type recipeView struct {
+	Name         string `json:"name"`
+	Family       string `json:"family"`
+	Architecture string `json:"architecture"`
+	Description  string `json:"description"`
+}
+
+// listRecipes lists what the files say, whether or not they are valid: lint says what
+// is wrong with them.
+func (a *app) listRecipes() error {
+	fsys, err := a.userdataFS()
+	if err != nil {
+		return err
+	}
+	all, err := recipe.All(fsys, recipe.Options{Now: time.Now()})
+	if err != nil {
+		return err
+	}
+	views := make([]recipeView, 0, len(all))
+	for _, r := range all {
+		views = append(views, recipeView{r.Name, r.Family, r.Architecture, r.Description})
+	}
+	if a.format == "json" {
+		return a.json(views)
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "RECIPE\tFAMILY\tARCHITECTURE\tDESCRIPTION")
+	for _, v := range views {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", v.Name, v.Family, v.Architecture, v.Description)
+	}
+	return w.Flush()
+}
+
+// plainField is the path of a field without the marks of lists.
+func plainField(path string) string { return strings.ReplaceAll(path, "[]", "") }
+
+func fieldNames() []string {
+	var out []string
+	for _, f := range recipe.Fields() {
+		out = append(out, plainField(f.Path))
+	}
+	return out
+}
+
+func (a *app) describeFields(c *cobra.Command, wanted string) error {
+	wanted = plainField(wanted)
+	var found []recipe.Field
+	for _, f := range recipe.Fields() {
+		if p := plainField(f.Path); wanted == "" || p == wanted || strings.HasPrefix(p, wanted+".") {
+			found = append(found, f)
+		}
+	}
+	if len(found) == 0 {
+		near := ""
+		if name := problem.Nearest(wanted, fieldNames()); name != "" {
+			near = fmt.Sprintf("; did you mean %q?", name)
+		}
+		return &exitError{exitUsage, fmt.Errorf("a recipe has no field %q%s\nSee '%s'", wanted, near, c.CommandPath())}
+	}
+	if a.format == "json" {
+		return a.json(found)
+	}
+	var b strings.Builder
+	for _, f := range found {
+		need := "required"
+		switch {
+		case f.Default != "":
+			need = "default " + f.Default
+		case f.Without != "":
+			need = "default: " + f.Without
+		}
+		fmt.Fprintf(&b, "%s  (%s; %s)\n    %s\n", f.Path, f.Type, need, f.Meaning)
+		if f.Allowed != "" {
+			fmt.Fprintf(&b, "    allowed: %s\n", f.Allowed)
+		}
+		if !f.Fields || len(found) == 1 {
+			fmt.Fprintf(&b, "    example: %s\n", f.Example)
+		}
+	}
+	_, err := io.WriteString(a.out, b.String())
+	return err
+}
+
 func (a *app) lint() *cobra.Command {
 	var given parameters
 	c := &cobra.Command{
@@ -59,7 +176,8 @@ func (a *app) lint() *cobra.Command {
 		Long: `Check recipes, the components they use, their parameters and checks, without a
 network and without starting anything. Every problem is printed with file, line
 and column and with what would be allowed. Without arguments all recipes are
-checked. The exit code is 1 when there is an error.`,
+checked. The exit code is 1 when there is an error. "ami-factory recipes fields"
+describes every field.`,
 		Example: `  ami-factory lint
   ami-factory lint debian-12-docker
   ami-factory lint drafts/my-image.yaml --output json`,

@@ -1,5 +1,12 @@
 // Package recipe is the schema of userdata/recipes/*.yaml: one golden image
 // each. Parsing is strict and collects every problem with its position.
+//
+// The comments and tags of the types below are the only description of the fields:
+// the JSON Schema is made of them, and of the schema the recipe reference and what
+// "ami-factory recipes fields" prints. A comment begins with the field's name and "is"
+// or "are". The tag jsonschema holds type and rules; hint says in words what is allowed,
+// where the rules do not; example is a value in YAML; without says what holds if
+// the field is left out and has no default.
 package recipe
 
 import "github.com/ami-factory/ami-factory/pkg/strictyaml"
@@ -7,145 +14,146 @@ import "github.com/ami-factory/ami-factory/pkg/strictyaml"
 // Recipe describes one golden image: what it is built from, what goes in, what
 // it must prove, and where it goes.
 type Recipe struct {
-	// Name of the recipe; equals the base name of its file.
-	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*([-.][a-z0-9]+)*$,minLength=3,maxLength=40" hint:"lower-case letters, digits, and single hyphens and dots between them, beginning with a letter"`
-	// Description becomes the AMI's description, for which EC2 takes no characters beyond ASCII.
-	Description string `yaml:"description" json:"description" jsonschema:"required,pattern=^[ -~]+$,minLength=1,maxLength=255" hint:"printable ASCII on one line; EC2 takes no other characters in an image's description"`
-	// Family of operating systems that the base image belongs to; components say which they support.
-	Family string `yaml:"family" json:"family" jsonschema:"required,enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"`
-	// Architecture of the image, as EC2 names it.
-	Architecture string `yaml:"architecture" json:"architecture" jsonschema:"required,enum=x86_64,enum=arm64"`
-	// RehearsalOnly says that the recipe is never built on AWS: on EC2 it is refused, and it needs no component ssm-agent.
-	RehearsalOnly bool `yaml:"rehearsalOnly,omitempty" json:"rehearsalOnly,omitempty"`
-	// Source names the base AMI.
+	// Name is the name of the recipe: the name of its file without .yaml.
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*([-.][a-z0-9]+)*$,minLength=3,maxLength=40" hint:"3 to 40 lower-case letters, digits, and single hyphens and dots between them, beginning with a letter" example:"debian-12-docker"`
+	// Description is the description of the image in EC2.
+	Description string `yaml:"description" json:"description" jsonschema:"required,pattern=^[ -~]+$,minLength=1,maxLength=255" hint:"printable ASCII on one line, up to 255 characters; EC2 takes no other characters in an image's description" example:"Debian 12 with Docker, hardened and checked"`
+	// Family is the family of operating systems of the base image. Components state which families they support.
+	Family string `yaml:"family" json:"family" jsonschema:"required,enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023" example:"debian-12"`
+	// Architecture is the architecture of the image, as EC2 names it.
+	Architecture string `yaml:"architecture" json:"architecture" jsonschema:"required,enum=x86_64,enum=arm64" example:"x86_64"`
+	// RehearsalOnly is true for a recipe that is never built on AWS. It needs no component ssm-agent, and AWS refuses it.
+	RehearsalOnly bool `yaml:"rehearsalOnly,omitempty" json:"rehearsalOnly,omitempty" jsonschema:"default=false" example:"false"`
+	// Source is the base image: an SSM parameter or a search, either parameter or filters.
 	Source Source `yaml:"source" json:"source" jsonschema:"required"`
-	// Builder says how the builder and verifier instances run.
+	// Builder is how the builder and verifier instances run.
 	Builder Builder `yaml:"builder" json:"builder" jsonschema:"required"`
-	// Components that go into the image; each brings its own checks.
+	// Components are what goes into the image. Each brings its own checks. They are installed in the order that their component.yaml states.
 	Components []Component `yaml:"components" json:"components" jsonschema:"required,minItems=1"`
-	// Checks adds to the checks that the components bring.
-	Checks Checks `yaml:"checks" json:"checks"`
-	// Gate decides which failed controls reject the image.
-	Gate Gate `yaml:"gate" json:"gate"`
-	// Distribution lists where the image goes and who may launch it.
+	// Checks are settings of the checks that the components bring.
+	Checks Checks `yaml:"checks" json:"checks" without:"the defaults of its fields"`
+	// Gate is the rule by which failed controls reject the image.
+	Gate Gate `yaml:"gate" json:"gate" without:"the defaults of its fields"`
+	// Distribution is where the image goes and who may launch it.
 	Distribution Distribution `yaml:"distribution" json:"distribution" jsonschema:"required"`
-	// Pointers are what consumers follow to the newest image.
+	// Pointers are the SSM parameters by which consumers find the newest image.
 	Pointers Pointers `yaml:"pointers" json:"pointers" jsonschema:"required"`
-	// Retention of published images.
-	Retention Retention `yaml:"retention" json:"retention"`
+	// Retention is how long published images are kept.
+	Retention Retention `yaml:"retention" json:"retention" without:"the defaults of its fields"`
 
 	// doc knows where everything stands in the file; nil for a recipe that was
 	// not parsed from one.
 	doc *strictyaml.Document
 }
 
-// Source names the base AMI: an SSM public parameter, or a newest-match search.
-// Either way the image must belong to Owner.
+// Source is the base image: an SSM parameter that names it, or a search whose newest
+// match is taken. In both cases the image must belong to owner.
 type Source struct {
-	// Parameter is the name of an SSM parameter whose value is an AMI id; instead of filters.
-	Parameter string `yaml:"parameter,omitempty" json:"parameter,omitempty" jsonschema:"pattern=^/[a-zA-Z0-9_./-]+$,maxLength=1011" hint:"an SSM parameter's path, such as /aws/service/debian/release/12/latest/amd64"`
-	// Owner is the account id that the image must belong to; without it anyone's image with a fitting name could win.
-	Owner string `yaml:"owner" json:"owner" jsonschema:"required,pattern=^[0-9]{12}$" hint:"an AWS account id, twelve digits in quotes; Debian's is \"136693071363\", Amazon's \"137112412989\", Canonical's \"099720109477\""`
-	// Filters of DescribeImages; the newest match is taken; instead of parameter.
-	Filters []Filter `yaml:"filters,omitempty" json:"filters,omitempty" jsonschema:"minItems=1"`
+	// Parameter is the name of an SSM parameter whose value is the id of the base image. Give either parameter or filters.
+	Parameter string `yaml:"parameter,omitempty" json:"parameter,omitempty" jsonschema:"pattern=^/[a-zA-Z0-9_./-]+$,maxLength=1011" hint:"an SSM parameter's path, such as /aws/service/debian/release/12/latest/amd64" example:"/aws/service/debian/release/12/latest/amd64" without:"filters are required"`
+	// Owner is the id of the account that must own the base image. Without it an image of the same name from anybody could be taken.
+	Owner string `yaml:"owner" json:"owner" jsonschema:"required,pattern=^[0-9]{12}$" hint:"an AWS account id, twelve digits in quotes; Debian's is \"136693071363\", Amazon's \"137112412989\", Canonical's \"099720109477\"" example:"'136693071363'"`
+	// Filters are filters of EC2's DescribeImages. The newest image that matches all of them is taken. Give either parameter or filters.
+	Filters []Filter `yaml:"filters,omitempty" json:"filters,omitempty" jsonschema:"minItems=1" without:"parameter is required"`
 }
 
-// Filter is a DescribeImages filter.
+// Filter is one filter of EC2's DescribeImages.
 type Filter struct {
-	// Name of the filter.
-	Name string `yaml:"name" json:"name" jsonschema:"required,minLength=1"`
-	// Values, of which one must match.
-	Values []string `yaml:"values" json:"values" jsonschema:"required,minItems=1,maxItems=200"`
+	// Name is the name of the filter.
+	Name string `yaml:"name" json:"name" jsonschema:"required,minLength=1" hint:"a filter of DescribeImages other than owner-id and owner-alias; each once" example:"name"`
+	// Values are the values, one of which must match. They may contain * and ?.
+	Values []string `yaml:"values" json:"values" jsonschema:"required,minItems=1,maxItems=200" hint:"1 to 200 values" example:"[debian-12-amd64-*]"`
 }
 
-// Builder says how the builder and verifier instances run.
+// Builder is how the builder and verifier instances run.
 type Builder struct {
-	// InstanceTypes are tried in order until one has capacity.
-	InstanceTypes []string `yaml:"instanceTypes" json:"instanceTypes" jsonschema:"required,minItems=1"`
-	// SubnetIDs to launch in, tried in order; default: those the factory was deployed with.
-	SubnetIDs []string `yaml:"subnetIds,omitempty" json:"subnetIds,omitempty"`
-	// RootVolume of the builder, and so of the image.
+	// InstanceTypes are the EC2 instance types to try, in this order, until one has capacity.
+	InstanceTypes []string `yaml:"instanceTypes" json:"instanceTypes" jsonschema:"required,minItems=1" hint:"at least one EC2 instance type of the recipe's architecture; each once" example:"[t3.medium, m6i.large]"`
+	// SubnetIDs are the subnets to launch in, tried in this order.
+	SubnetIDs []string `yaml:"subnetIds,omitempty" json:"subnetIds,omitempty" hint:"subnet- and 17 hexadecimal digits; each once" example:"[subnet-0123456789abcdef0]" without:"the subnets of the deployment"`
+	// RootVolume is the root volume of the builder, and so of the image. It is always of type gp3 and encrypted.
 	RootVolume RootVolume `yaml:"rootVolume" json:"rootVolume" jsonschema:"required"`
-	// CloudConfig is given to the builder's cloud-init on top of the factory's own, such as a proxy for packages; begins with #cloud-config. With everything else it must fit into 16 KiB of user data.
-	CloudConfig string `yaml:"cloudConfig,omitempty" json:"cloudConfig,omitempty" jsonschema:"minLength=1"`
-	// Timeout from launch to provisioned; 5m to 6h, default 45m.
-	Timeout Duration `yaml:"timeout,omitempty" json:"timeout" jsonschema:"default=45m"`
+	// CloudConfig is cloud-init configuration for the builder, in addition to the factory's own, such as a proxy for packages. Together they must fit into 16 KiB of user data.
+	CloudConfig string `yaml:"cloudConfig,omitempty" json:"cloudConfig,omitempty" jsonschema:"minLength=1" hint:"a YAML mapping in ASCII whose first line is #cloud-config" example:"\"#cloud-config\\napt: {http_proxy: 'http://proxy.internal:3128'}\\n\"" without:"nothing is added"`
+	// Timeout is the time limit from the launch of the builder until its components are installed.
+	Timeout Duration `yaml:"timeout,omitempty" json:"timeout" jsonschema:"default=45m" hint:"5m to 6h" example:"1h30m"`
 }
 
-// RootVolume of the builder, and so of the image. Always gp3 and encrypted.
+// RootVolume is the root volume of the builder, and so of the image. It is always of
+// type gp3 and encrypted.
 type RootVolume struct {
-	// SizeGiB of the volume.
-	SizeGiB int32 `yaml:"sizeGiB" json:"sizeGiB" jsonschema:"required,minimum=1,maximum=16384"`
-	// KMSKey is a key id, ARN or alias in the home region; default: the AWS-managed key.
-	KMSKey string `yaml:"kmsKey,omitempty" json:"kmsKey,omitempty" jsonschema:"minLength=1"`
+	// SizeGiB is the size of the volume in GiB.
+	SizeGiB int32 `yaml:"sizeGiB" json:"sizeGiB" jsonschema:"required,minimum=1,maximum=16384" example:"8"`
+	// KMSKey is the KMS key of the home region that encrypts the volume. An image that is shared needs a customer-managed key.
+	KMSKey string `yaml:"kmsKey,omitempty" json:"kmsKey,omitempty" jsonschema:"minLength=1" hint:"a key id, a key or alias ARN, or alias/<name>" example:"alias/ami-factory" without:"the AWS-managed key alias/aws/ebs"`
 }
 
-// Component puts userdata/components/<name> into the image.
+// Component is one component that goes into the image: userdata/components/<name>.
 type Component struct {
-	// Name of the component's directory.
-	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$" hint:"the name of a directory in userdata/components"`
-	// Parameters as the component's component.yaml describes them.
-	Parameters map[string]string `yaml:"parameters,omitempty" json:"parameters,omitempty"`
+	// Name is the name of the component's folder.
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$" hint:"the name of a directory in userdata/components" example:"docker"`
+	// Parameters are the component's parameters. Its page lists them; "ami-factory components show" prints them.
+	Parameters map[string]string `yaml:"parameters,omitempty" json:"parameters,omitempty" hint:"the parameters of the component's component.yaml" example:"{logMaxSize: 20m}" without:"the deployment's values, otherwise the component's defaults"`
 }
 
-// Checks adds to the checks that the components bring.
+// Checks are settings of the checks that the components bring.
 type Checks struct {
-	// Timeout of the checks in the verifier; 1m to 2h, default 15m.
-	Timeout Duration `yaml:"timeout,omitempty" json:"timeout" jsonschema:"default=15m"`
+	// Timeout is the time limit of the checks in the verifier.
+	Timeout Duration `yaml:"timeout,omitempty" json:"timeout" jsonschema:"default=15m" hint:"1m to 2h" example:"20m"`
 	// Waivers are the controls that may fail, each for a reason and a time.
-	Waivers []Waiver `yaml:"waivers,omitempty" json:"waivers,omitempty"`
+	Waivers []Waiver `yaml:"waivers,omitempty" json:"waivers,omitempty" without:"none"`
 }
 
 // Waiver lets one control fail, for a reason and a time.
 type Waiver struct {
-	// Control that may fail.
-	Control string `yaml:"control" json:"control" jsonschema:"required,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"a control's id, such as SYS-02"`
-	// Reason why it may.
-	Reason string `yaml:"reason" json:"reason" jsonschema:"required,minLength=10,maxLength=1000"`
-	// Approver who answers for it.
-	Approver string `yaml:"approver" json:"approver" jsonschema:"required,minLength=1"`
-	// Expires is the last day, in UTC, on which the waiver holds: YYYY-MM-DD.
-	Expires string `yaml:"expires" json:"expires" jsonschema:"required,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$" hint:"a date, YYYY-MM-DD"`
+	// Control is the id of the control that may fail. The baseline states which controls nobody may waive.
+	Control string `yaml:"control" json:"control" jsonschema:"required,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"a control's id, such as SYS-02" example:"SYS-02"`
+	// Reason is why it may fail. The report shows it.
+	Reason string `yaml:"reason" json:"reason" jsonschema:"required,minLength=10,maxLength=1000" example:"the application needs it until the migration; SEC-123"`
+	// Approver is who answers for the waiver.
+	Approver string `yaml:"approver" json:"approver" jsonschema:"required,minLength=1" hint:"a text, such as a mail address" example:"security@example.com"`
+	// Expires is the last day, in UTC, on which the waiver holds.
+	Expires string `yaml:"expires" json:"expires" jsonschema:"required,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$" hint:"a date, YYYY-MM-DD, at most one year ahead" example:"'2027-03-31'"`
 }
 
-// Gate decides which failures reject an image.
+// Gate is the rule by which failed controls reject the image.
 type Gate struct {
-	// Severity from which on a failed control rejects the image; default medium.
-	Severity string `yaml:"severity,omitempty" json:"severity" jsonschema:"enum=low,enum=medium,enum=high,enum=critical,default=medium"`
+	// Severity is the lowest severity of a failed control that rejects the image.
+	Severity string `yaml:"severity,omitempty" json:"severity" jsonschema:"enum=low,enum=medium,enum=high,enum=critical,default=medium" example:"low"`
 }
 
-// Distribution lists where the image goes and who may launch it.
+// Distribution is where the image goes and who may launch it.
 type Distribution struct {
-	// Regions the image is published in; the first is the home region, where it is built.
+	// Regions are the regions in which the image is published. The first is the home region, where it is built.
 	Regions []Region `yaml:"regions" json:"regions" jsonschema:"required,minItems=1"`
-	// Accounts that may launch the image.
-	Accounts []string `yaml:"accounts,omitempty" json:"accounts,omitempty" jsonschema:"pattern=^[0-9]{12}$" hint:"an AWS account id, twelve digits in quotes"`
-	// Organizations are ARNs of AWS organisations or organisational units whose accounts may launch the image.
-	Organizations []string `yaml:"organizations,omitempty" json:"organizations,omitempty"`
+	// Accounts are the accounts that may launch the image.
+	Accounts []string `yaml:"accounts,omitempty" json:"accounts,omitempty" jsonschema:"pattern=^[0-9]{12}$" hint:"an AWS account id, twelve digits in quotes" example:"['210987654321']" without:"none beside the factory's own"`
+	// Organizations are the organisations or organisational units whose accounts may launch the image.
+	Organizations []string `yaml:"organizations,omitempty" json:"organizations,omitempty" hint:"arn:aws:organizations::<account>:organization/o-… or …:ou/o-…/ou-…" example:"['arn:aws:organizations::111122223333:organization/o-a1b2c3d4e5']" without:"none"`
 }
 
-// Region is one target region with the key its copy is encrypted under.
+// Region is a region in which the image is published.
 type Region struct {
-	// Name of the region.
-	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z]+(-[a-z]+)+-[0-9]+$" hint:"a region's name, such as eu-west-1"`
-	// KMSKey is a key id, ARN or alias in that region; default: the AWS-managed key.
-	KMSKey string `yaml:"kmsKey,omitempty" json:"kmsKey,omitempty" jsonschema:"minLength=1"`
+	// Name is the name of the region. All regions are of one partition.
+	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z]+(-[a-z]+)+-[0-9]+$" hint:"a region's name, such as eu-west-1" example:"eu-west-1"`
+	// KMSKey is the KMS key of this region that encrypts the copy. The home region uses the key of builder.rootVolume. An image that is shared needs a customer-managed key.
+	KMSKey string `yaml:"kmsKey,omitempty" json:"kmsKey,omitempty" jsonschema:"minLength=1" hint:"a key id, a key or alias ARN, or alias/<name>" example:"alias/ami-factory" without:"the AWS-managed key alias/aws/ebs; in the home region, the key of builder.rootVolume"`
 }
 
-// Pointers are what consumers follow to the newest image.
+// Pointers are the SSM parameters by which consumers find the newest image.
 type Pointers struct {
-	// Parameters are names of SSM parameters, written in every region.
-	Parameters []string `yaml:"parameters" json:"parameters" jsonschema:"required,minItems=1"`
-	// Accounts that get the same parameters, written with the role ami-factory-target of each; the image is shared with them.
-	Accounts []string `yaml:"accounts,omitempty" json:"accounts,omitempty" jsonschema:"pattern=^[0-9]{12}$" hint:"an AWS account id, twelve digits in quotes"`
+	// Parameters are the names of the SSM parameters whose value becomes the id of the image, in every region.
+	Parameters []string `yaml:"parameters" json:"parameters" jsonschema:"required,minItems=1" hint:"at least one path such as /ami-factory/<recipe>/latest of letters, digits and _ . - /, below /ami-factory/; each belongs to one recipe" example:"[/ami-factory/debian-12-docker/latest]"`
+	// Accounts are the accounts in which the same parameters are kept. The image is shared with them, and they have the factory's stack of target accounts.
+	Accounts []string `yaml:"accounts,omitempty" json:"accounts,omitempty" jsonschema:"pattern=^[0-9]{12}$" hint:"an AWS account id, twelve digits in quotes, of distribution.accounts or of an organisation there" example:"['210987654321']" without:"none beside the factory's own"`
 }
 
-// Retention of published images.
+// Retention is how long published images are kept.
 type Retention struct {
-	// Keep so many of the newest images; default 3.
-	Keep int `yaml:"keep,omitempty" json:"keep" jsonschema:"minimum=1,maximum=1000,default=3"`
-	// DeprecateAfter publication, an image is marked deprecated; 1d to 3650d, default 90d.
-	DeprecateAfter Duration `yaml:"deprecateAfter,omitempty" json:"deprecateAfter,omitempty" jsonschema:"default=90d"`
-	// RemoveAfter so long without a known use, an image that newer ones supersede may be removed; until then it is deprecated; 1d to 3650d, default 7d.
-	RemoveAfter Duration `yaml:"removeAfter,omitempty" json:"removeAfter,omitempty" jsonschema:"default=7d"`
+	// Keep is how many of the newest images are kept, whatever their age.
+	Keep int `yaml:"keep,omitempty" json:"keep" jsonschema:"minimum=1,maximum=1000,default=3" example:"5"`
+	// DeprecateAfter is the time from publication until an image is marked as deprecated.
+	DeprecateAfter Duration `yaml:"deprecateAfter,omitempty" json:"deprecateAfter,omitempty" jsonschema:"default=90d" hint:"1d to 3650d" example:"60d"`
+	// RemoveAfter is the time without a known use after which an image that newer ones supersede may be removed. Until then it is deprecated.
+	RemoveAfter Duration `yaml:"removeAfter,omitempty" json:"removeAfter,omitempty" jsonschema:"default=7d" hint:"1d to 3650d" example:"14d"`
 }

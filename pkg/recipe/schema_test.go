@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/invopop/jsonschema"
@@ -18,7 +21,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 const (
 	module     = "github.com/ami-factory/ami-factory"
@@ -35,7 +38,10 @@ func generate(t *testing.T) []byte {
 		Mapper: func(typ reflect.Type) *jsonschema.Schema {
 			switch typ {
 			case reflect.TypeFor[recipe.Duration]():
-				return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+d|([0-9]+(\.[0-9]+)?(h|m|s))+)$`}
+				return &jsonschema.Schema{
+					Type: "string", Pattern: `^([0-9]+d|([0-9]+(\.[0-9]+)?(h|m|s))+)$`,
+					Extras: map[string]any{"x-type": "duration such as 45m, 2h or 90d"},
+				}
 			case reflect.TypeFor[map[string]string]():
 				return &jsonschema.Schema{
 					Type: "object",
@@ -52,11 +58,78 @@ func generate(t *testing.T) []byte {
 	source := s.Definitions["Source"]
 	require.NotNil(t, source)
 	source.OneOf = []*jsonschema.Schema{{Required: []string{"parameter"}}, {Required: []string{"filters"}}}
+	document(t, s, s, reflect.TypeFor[recipe.Recipe]())
 	s.ID = "https://" + module + "/recipe.schema.json"
 	s.Title = "ami-factory recipe"
 	data, err := json.MarshalIndent(s, "", "  ")
 	require.NoError(t, err)
 	return append(data, '\n')
+}
+
+// document adds to a struct's schema what the comments and tags of its fields say in
+// words: the meaning without the name of the Go field, what is allowed, what holds
+// without the field, and an example. That of a mapping is made of its fields'.
+func document(t *testing.T, root, s *jsonschema.Schema, of reflect.Type) json.RawMessage {
+	t.Helper()
+	var members []string // of the example, in the order of the fields
+	for i := range of.NumField() {
+		f := of.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		p, ok := s.Properties.Get(name)
+		if !ok {
+			continue
+		}
+		meaning, ok := strings.CutPrefix(p.Description, f.Name+" ")
+		require.Truef(t, ok, "the comment of %s.%s begins with its name", of.Name(), f.Name)
+		for _, verb := range []string{"is ", "are "} {
+			if rest, ok := strings.CutPrefix(meaning, verb); ok {
+				meaning = strings.ToUpper(rest[:1]) + rest[1:]
+			}
+		}
+		require.NotEqualf(t, strings.TrimPrefix(p.Description, f.Name+" "), meaning, "the comment of %s.%s goes on with is or are", of.Name(), f.Name)
+		p.Description = strings.Join(strings.Fields(meaning), " ")
+
+		extras := map[string]any{}
+		maps.Copy(extras, p.Extras)
+		for tag, keyword := range map[string]string{"hint": "x-allowed", "without": "x-without"} {
+			if text := f.Tag.Get(tag); text != "" {
+				extras[keyword] = text
+			}
+		}
+		if len(extras) > 0 {
+			p.Extras = extras
+		}
+		if items := p.Items; items != nil && items.Pattern != "" && extras["x-allowed"] != nil {
+			items.Extras = map[string]any{"patternErrorMessage": "allowed: " + f.Tag.Get("hint")}
+		} else if p.Pattern != "" && extras["x-allowed"] != nil {
+			p.Extras["patternErrorMessage"] = "allowed: " + f.Tag.Get("hint")
+		}
+
+		inner := f.Type
+		for inner.Kind() == reflect.Slice {
+			inner = inner.Elem()
+		}
+		switch definition := root.Definitions[inner.Name()]; {
+		case definition != nil && inner.Kind() == reflect.Struct:
+			var value any = document(t, root, definition, inner)
+			if f.Type.Kind() == reflect.Slice {
+				value = []any{value}
+			}
+			p.Examples = []any{value}
+		default:
+			text := f.Tag.Get("example")
+			require.NotEmptyf(t, text, "%s.%s has no example", of.Name(), f.Name)
+			var value any
+			require.NoErrorf(t, yaml.Load([]byte(text), &value), "%s.%s", of.Name(), f.Name)
+			p.Examples = []any{value}
+		}
+		if len(s.OneOf) == 0 || slices.Contains(s.OneOf[0].Required, name) || !slices.ContainsFunc(s.OneOf, func(o *jsonschema.Schema) bool { return slices.Contains(o.Required, name) }) {
+			text, err := json.Marshal(map[string]any{name: p.Examples[0]})
+			require.NoError(t, err)
+			members = append(members, string(text[1:len(text)-1]))
+		}
+	}
+	return json.RawMessage("{" + strings.Join(members, ",") + "}")
 }
 
 func TestSchemaIsThatOfTheTypes(t *testing.T) {

@@ -111,7 +111,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, r rules) {
 		v = v.Elem()
 	}
 	if isText(v.Type()) {
-		d.unmarshalText(n, v, path)
+		d.unmarshalText(n, v, path, r)
 		return
 	}
 	switch v.Kind() {
@@ -268,9 +268,9 @@ func (d *decoder) anything(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
-func (d *decoder) unmarshalText(n *yaml.Node, v reflect.Value, path string) {
+func (d *decoder) unmarshalText(n *yaml.Node, v reflect.Value, path string, r rules) {
 	if n.Kind != yaml.ScalarNode {
-		d.fail(n, "", "%s must be a single value, not %s", name(path), describe(n))
+		d.fail(n, r.allowed(), "%s must be a single value, not %s", name(path), describe(n))
 		return
 	}
 	u, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
@@ -278,7 +278,7 @@ func (d *decoder) unmarshalText(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	if err := u.UnmarshalText([]byte(n.Value)); err != nil {
-		d.fail(n, "", "%s: %v", name(path), err)
+		d.fail(n, r.allowed(), "%s: %v", name(path), err)
 	}
 }
 

@@ -16,7 +16,7 @@ type rules struct {
 	minLength, maxLength int
 	minItems, maxItems   int
 	pattern              *regexp.Regexp
-	hint                 string // tag `hint`: the pattern in words
+	hint                 string // tag `hint`: what is allowed, in words
 }
 
 type field struct {
@@ -48,7 +48,7 @@ func (r rules) allowed() string {
 	case r.maxLength > 0:
 		return fmt.Sprintf("%d to %d characters", r.minLength, r.maxLength)
 	}
-	return ""
+	return r.hint
 }
 
 func (r rules) patternHint() string {
