@@ -32,9 +32,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
-	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
-	localiam "github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	processor "github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -149,10 +148,10 @@ func withoutAWS(env []string) []string {
 // decided are the decisions on the calls of roles.
 type decided struct {
 	mu  sync.Mutex
-	all []localcloud.Decision
+	all []authz.Decision
 }
 
-func (d *decided) add(decision localcloud.Decision) {
+func (d *decided) add(decision authz.Decision) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.all = append(d.all, decision)
@@ -176,7 +175,7 @@ func (d *decided) summary() (denied []string, roles map[string]int) {
 			continue // of the CDK
 		}
 		roles[name]++
-		if decision.Verdict != localiam.Allowed {
+		if decision.Verdict != authz.Allowed {
 			denied = append(denied, name+" "+decision.Request.Action+" "+decision.Request.Resource)
 		}
 	}

@@ -29,7 +29,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
-	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
@@ -66,7 +66,7 @@ func newNights(t *testing.T, others ...string) *nights {
 }
 
 // nightsWith is newNights that notes what roles ask for.
-func nightsWith(t *testing.T, decisions func(localcloud.Decision), others ...string) *nights {
+func nightsWith(t *testing.T, decisions func(authz.Decision), others ...string) *nights {
 	t.Helper()
 	n := &nights{t: t, clock: clock.NewVirtual(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)), running: map[string]bool{}}
 	t.Cleanup(n.clock.Hold()) // after the factory is closed

@@ -25,11 +25,10 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
-	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -49,12 +48,12 @@ func roleNamed(name string) string {
 // ledger notes what the roles of factories ask for.
 type ledger struct {
 	mu        sync.Mutex
-	all       []localcloud.Decision
+	all       []authz.Decision
 	factories []*rehearsal.Factory
 	clock     clock.Clock // of the newest factory
 }
 
-func (l *ledger) note(d localcloud.Decision) {
+func (l *ledger) note(d authz.Decision) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = append(l.all, d)
@@ -80,7 +79,7 @@ func (l *ledger) unused(names []string) []string {
 	requests := map[string]int{}
 	for _, f := range l.factories {
 		for _, name := range names {
-			for _, use := range f.Cloud.IAM.Permissions(roleNamed(name)) {
+			for _, use := range f.Cloud.IAM.Uses(roleNamed(name)) {
 				requests[name+": "+use.Action+" on "+use.Resource] += use.Requests
 			}
 		}
@@ -116,7 +115,7 @@ func (l *ledger) requireAllowed(t *testing.T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, d := range l.all {
-		require.Equal(t, iam.Allowed, d.Verdict, "%s may not %s on %s %s", d.RoleARN, d.Request.Action, d.Request.Resource, d.Verdict.Because(d.Request.Action))
+		require.Equal(t, authz.Allowed, d.Verdict, "%s may not %s on %s %s", d.RoleARN, d.Request.Action, d.Request.Resource, d.Verdict.Because(d.Request.Action))
 	}
 }
 
@@ -451,7 +450,7 @@ func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	asked := map[string][]iam.Request{}
+	asked := map[string][]authz.Request{}
 	for _, d := range l.all {
 		asked[d.RoleARN] = append(asked[d.RoleARN], d.Request)
 	}
@@ -514,17 +513,17 @@ func statementsOf(t *testing.T, f *rehearsal.Factory, function string) []string 
 	return out
 }
 
-func documentOf(t *testing.T, f *rehearsal.Factory, name string) iam.Document {
+func documentOf(t *testing.T, f *rehearsal.Factory, name string) authz.Document {
 	t.Helper()
-	document, err := iam.Parse([]byte(rawOf(t, f, name)))
+	document, err := authz.Parse([]byte(rawOf(t, f, name)))
 	require.NoError(t, err)
 	return document
 }
 
 // without is a document whose statement i does not allow an action on a resource.
-func without(d iam.Document, i int, action, resource string) iam.Document {
+func without(d authz.Document, i int, action, resource string) authz.Document {
 	s := d.Statements[i]
-	out := iam.Document{Statements: slices.Delete(slices.Clone(d.Statements), i, i+1)}
+	out := authz.Document{Statements: slices.Delete(slices.Clone(d.Statements), i, i+1)}
 	keep := func(actions, resources []string) {
 		if len(actions) > 0 && len(resources) > 0 {
 			s.Actions, s.Resources = actions, resources
@@ -538,9 +537,9 @@ func without(d iam.Document, i int, action, resource string) iam.Document {
 }
 
 // firstDenied is the action of the first request that is denied.
-func firstDenied(requests []iam.Request, d iam.Document) string {
+func firstDenied(requests []authz.Request, d authz.Document) string {
 	for _, r := range requests {
-		if iam.Evaluate(r, []iam.Document{d}, nil) != iam.Allowed {
+		if authz.Evaluate(r, []authz.Document{d}, nil) != authz.Allowed {
 			return r.Action
 		}
 	}

@@ -49,7 +49,10 @@ var layers = []layer{
 		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/awserr", "pkg/program", "userdata",
 	}},
 
-	// The embedded AWS knows nothing of the factory.
+	// The embedded AWS knows nothing of the factory. Its services say what their calls
+	// take; who decides on that knows no service.
+	{folder: "pkg/localcloud/wire", may: []string{"pkg/localcloud/clock", "pkg/localcloud/internal"}},
+	{folder: "pkg/localcloud/authz", may: []string{"pkg/localcloud/wire", "pkg/localcloud/internal"}},
 	{folder: "pkg/localcloud", may: []string{"pkg/program"}},
 
 	// The functions: wiring, then stages, then what stages are made of.
@@ -258,6 +261,8 @@ func TestTheRulesThemselves(t *testing.T) {
 		"a stage may use the AMI package":                     {source{folder: "pkg/stage"}, "pkg/ami", true},
 		"the AMI package may not use a stage":                 {source{folder: "pkg/ami"}, "pkg/stage", false},
 		"the embedded AWS may use its own parts":              {source{folder: "pkg/localcloud/ec2"}, "pkg/localcloud/vm", true},
+		"a service of it may say what its calls take":         {source{folder: "pkg/localcloud/ec2"}, "pkg/localcloud/authz", true},
+		"who decides on calls may not use a service":          {source{folder: "pkg/localcloud/authz"}, "pkg/localcloud/ec2", false},
 		"the embedded AWS may not use the factory":            {source{folder: "pkg/localcloud/ec2"}, "pkg/ami", false},
 		"a stage may not use the embedded AWS":                {source{folder: "pkg/stage"}, "pkg/localcloud/ec2", false},
 		"a stage's test may":                                  {source{folder: "pkg/stage", test: true}, "pkg/localcloud/ec2", true},

@@ -3,8 +3,7 @@ package localcloud
 import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
-	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -41,10 +40,9 @@ func (c *Cloud) reachesSSM(account, region, instanceID string) bool {
 	if _, known := c.IAM.Role(arn); !known {
 		return true
 	}
-	session := sts.Session{Account: account, RoleARN: arn, SessionName: instanceID}
-	p := iam.Principal{Account: account, ARN: session.ARN(), RoleARN: arn}
+	p := authz.RoleSession(arn, instanceID)
 	for _, action := range agentCalls() {
-		if c.decide(wire.Caller{Account: account, Region: region}, p, iam.Request{Action: action, Resource: "*"}, nil) != iam.Allowed {
+		if c.authz.Decide(wire.Caller{Account: account, Region: region}, p, authz.Request{Action: action, Resource: "*"}) != authz.Allowed {
 			return false
 		}
 	}

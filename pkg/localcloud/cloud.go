@@ -15,6 +15,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/autoscaling"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/cloudformation"
@@ -65,8 +66,8 @@ type Config struct {
 	// False: every caller may do all, but for guests, which always have what their
 	// role's policies allow, and no more.
 	EnforceIAM bool
-	// Decisions is told what was decided on; nil: nobody is.
-	Decisions func(Decision)
+	// Decisions receives each decision on a call; nil: none.
+	Decisions func(authz.Decision)
 	// Notice receives lines for the user: executions that start and end, and describe
 	// calls that find nothing where something is elsewhere. Nil: none are written.
 	Notice func(string)
@@ -107,7 +108,7 @@ type Cloud struct {
 	secret  string // access key of the root users
 	store   *stateStore
 	handler http.Handler
-	rules   map[string]rule // by service and operation
+	authz   *authz.Authorizer
 	calls   counter
 
 	mu     sync.Mutex
@@ -159,7 +160,7 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cloud{cfg: cfg, secret: store.secret, store: store, rules: rules()}
+	c := &Cloud{cfg: cfg, secret: store.secret, store: store}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.abandon(ctx))
@@ -182,19 +183,19 @@ func (c *Cloud) makeServices() error {
 	caller := wire.Caller{Account: cfg.Account, Region: cfg.Region, ARN: "arn:aws:iam::" + cfg.Account + ":root"}
 	c.Faults = fault.New(cfg.Clock)
 	c.IAM = iam.New(cfg.Clock, caller)
-	c.STS = sts.New(cfg.Clock, caller, c.secret, c.admit)
+	c.STS = sts.New(cfg.Clock, caller, c.secret, c.admitSession)
 	c.KMS = kms.New(cfg.Clock, caller)
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
 	c.Quotas = servicequotas.New(caller)
 	var err error
-	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), CheckPolicy: checkBucketPolicy}); err != nil {
+	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects")}); err != nil {
 		return err
 	}
 	c.SQS = sqs.New(sqs.Config{Clock: cfg.Clock, Default: caller, Endpoint: c.URL, Logger: cfg.Logger})
 	c.Lambda = c.newLambda(caller)
 	c.SNS = sns.New(sns.Config{Clock: cfg.Clock, Default: caller, Functions: targets{c}, Queues: targets{c}, Endpoint: c.URL, Logger: cfg.Logger})
 	c.States = states.New(states.Config{
-		Clock: cfg.Clock, Default: caller, Invoker: machineInvoker{c}, Integrations: integrations{c}, Assumable: c.assumable(statesPrincipal), Events: c.statesEvent, Logger: cfg.Logger,
+		Clock: cfg.Clock, Default: caller, Invoker: machineInvoker{c}, Integrations: integrations{c}, Assumable: c.assumable(states.Principal), Events: c.statesEvent, Logger: cfg.Logger,
 	})
 	c.Events = events.New(events.Config{
 		Clock: cfg.Clock, Default: caller, Functions: targets{c}, StateMachines: targets{c}, Topics: targets{c}, Queues: targets{c}, Assume: c.assumeForRule, Logger: cfg.Logger,
@@ -210,10 +211,11 @@ func (c *Cloud) makeServices() error {
 	}
 	c.SSM = ssm.New(ssm.Config{
 		Clock: cfg.Clock, Default: caller, Machines: agents{c}, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
-		ImageExists: c.imageExists, Emit: c.ssmEvent, Logger: cfg.Logger,
+		ImageExists: c.imageExists, InstanceTags: c.instanceTags, Emit: c.ssmEvent, Logger: cfg.Logger,
 	})
 	c.AutoScaling = autoscaling.New(autoscaling.Config{Clock: cfg.Clock, Default: caller, ImageExists: c.imageExists})
 	c.CloudFormation = c.newCloudFormation(caller)
+	c.authz = c.newAuthorizer(caller)
 	return nil
 }
 

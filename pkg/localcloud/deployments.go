@@ -171,7 +171,7 @@ func bootstrapRoleName(name, account, region string) string {
 func (c *Cloud) bootstrapRole(ctx context.Context, account, region, name string, statements []bootstrapStatement) error {
 	principal := map[string]string{"AWS": "arn:aws:iam::" + account + ":root"}
 	if name == "cfn-exec-role" {
-		principal = map[string]string{"Service": cloudFormationPrincipal}
+		principal = map[string]string{"Service": cloudformation.Principal}
 	}
 	trust, err := json.Marshal(map[string]any{
 		"Version": "2012-10-17", "Statement": []any{map[string]any{"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}},

@@ -19,7 +19,7 @@ import (
 func (c *Cloud) newLambda(caller wire.Caller) *lambda.Service {
 	return lambda.New(lambda.Config{
 		Clock: c.cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "functions"),
-		Credentials: c.functionCredentials, Assumable: c.assumable(lambdaPrincipal), Object: c.object, Destination: c.destination, Environment: c.functionEnvironment,
+		Credentials: c.functionCredentials, Assumable: c.assumable(lambda.Principal), Object: c.object, Destination: c.destination, Environment: c.functionEnvironment,
 		Life: functionSession*time.Second - renewal, Logger: c.cfg.Logger,
 	})
 }
@@ -39,7 +39,7 @@ func (c *Cloud) functionCredentials(account, region, roleARN, function string) (
 		function = "lambda-" + function
 	}
 	ctx := wire.WithCaller(context.Background(), wire.Caller{
-		Account: account, Region: region, ARN: lambdaPrincipal, Source: "arn:aws:lambda:" + region + ":" + account + ":function:" + name,
+		Account: account, Region: region, ARN: lambda.Principal, Source: "arn:aws:lambda:" + region + ":" + account + ":function:" + name,
 	})
 	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{
 		RoleArn: aws.String(roleARN), RoleSessionName: aws.String(function), DurationSeconds: aws.Int32(functionSession),

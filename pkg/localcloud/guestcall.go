@@ -18,18 +18,14 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/smithy-go"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
 // maxGuestCall is the largest body of a guest's call, in bytes.
 const maxGuestCall = 64 << 10
-
-// ec2Principal is who assumes a role for an instance. Nobody can call under
-// that name, so a session with this source came from the instance metadata.
-const ec2Principal = "ec2.amazonaws.com"
 
 // guestCall is an operation that guests may call.
 type guestCall struct {
@@ -95,7 +91,7 @@ func (c *Cloud) serveGuestCall(w http.ResponseWriter, r *http.Request, op guestC
 		failGuestCall(w, err)
 		return
 	}
-	request, err := guestRequest(context.WithValue(r.Context(), grantedKey{}, true), session, who, op, raw)
+	request, err := guestRequest(authz.WithGrant(r.Context()), session, who, op, raw)
 	if err != nil {
 		failGuestCall(w, err)
 		return
@@ -150,7 +146,7 @@ func (c *Cloud) authenticate(r *http.Request, op guestCall) (sts.Session, ec2.Oc
 // instanceKey knows the keys that the metadata service gives to instances, and no
 // others.
 func (c *Cloud) instanceKey(accessKeyID string) (wire.Key, bool) {
-	if session, ok := c.STS.Session(accessKeyID); !ok || session.SourceARN != ec2Principal {
+	if session, ok := c.STS.Session(accessKeyID); !ok || !authz.IsEC2(session.SourceARN) {
 		return wire.Key{}, false
 	}
 	return c.STS.Key(accessKeyID)
@@ -179,14 +175,14 @@ func (c *Cloud) authorize(session sts.Session, op guestCall, asked []resource) e
 
 // permitGuest holds a guest to the policies of its role.
 func (c *Cloud) permitGuest(session sts.Session, op guestCall, asked resource) error {
-	verdict := iam.NotAllowed // nothing of another account or region is served to guests
-	request := iam.Request{Action: op.service + ":" + op.operation, Resource: asked.arn}
+	verdict := authz.NotAllowed // nothing of another account or region is served to guests
+	request := authz.Request{Action: op.service + ":" + op.operation, Resource: asked.arn}
 	if asked.own {
 		region := strings.Split(asked.arn, ":")[3]
-		p := iam.Principal{Account: session.Account, ARN: session.ARN(), RoleARN: session.RoleARN}
-		verdict = c.decide(wire.Caller{Account: session.Account, Region: region}, p, request, c.policyOn(p, asked.arn))
+		p := authz.Principal{Account: session.Account, ARN: session.ARN(), RoleARN: session.RoleARN}
+		verdict = c.authz.Decide(wire.Caller{Account: session.Account, Region: region}, p, request)
 	}
-	if verdict == iam.Allowed {
+	if verdict == authz.Allowed {
 		return nil
 	}
 	return wire.Errorf("AccessDeniedException", "User: %s is not authorized to perform: %s on resource: %s %s",

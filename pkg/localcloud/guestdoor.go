@@ -4,7 +4,9 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/sigv4"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 )
 
 // maxGuestObject is the largest object that a guest may upload, in bytes: what
@@ -45,7 +47,7 @@ func (c *Cloud) isForGuests(r *http.Request) bool {
 		return false
 	}
 	session, ok := c.STS.Session(signature.AccessKeyID)
-	return ok && (session.SourceARN == lambdaPrincipal || session.SourceARN == ec2Principal) && c.cfg.Clock.Now().Before(session.Expires)
+	return ok && (session.SourceARN == lambda.Principal || authz.IsEC2(session.SourceARN)) && c.cfg.Clock.Now().Before(session.Expires)
 }
 
 // isPresignedObject says whether a request is for one object and bears its

@@ -52,7 +52,7 @@ func (c *Cloud) resolveKey(account, region, ref string) (ec2.Key, error) {
 
 // roleCredentials are what the instance metadata shows for an instance's role.
 func (c *Cloud) roleCredentials(ctx context.Context, account, region, role, instanceID string) (aws.Credentials, error) {
-	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region, ARN: ec2Principal})
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region, ARN: ec2.Principal(region)})
 	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{RoleArn: aws.String(c.IAM.RoleARN(account, role)), RoleSessionName: aws.String(instanceID)})
 	if err != nil {
 		return aws.Credentials{}, fmt.Errorf("credentials of %s: %w", instanceID, err)
@@ -70,7 +70,7 @@ func (c *Cloud) profile(account, ref string) (ec2.InstanceProfile, error) {
 	if err != nil && !c.cfg.EnforceIAM {
 		return ec2.AnyProfile(account, ref)
 	}
-	return ec2.InstanceProfile{ARN: found.ARN, ID: found.ID, Role: found.Role}, err
+	return ec2.InstanceProfile{ARN: found.ARN, ID: found.ID, Role: found.Role, RoleARN: c.IAM.RoleARN(account, found.Role)}, err
 }
 
 func (c *Cloud) instances(ctx context.Context, account, region string) []string {
@@ -119,7 +119,7 @@ func (i integrations) Call(ctx context.Context, service, action string, argument
 
 // publish is sns:publish of a state machine.
 func (c *Cloud) publish(ctx context.Context, in *sdksns.PublishInput, _ ...func(*sdksns.Options)) (*sdksns.PublishOutput, error) {
-	if err := c.permitMachine(ctx, "sns", "Publish", in); err != nil {
+	if err := c.authz.PermitRole(ctx, states.Principal, "sns", "Publish", in); err != nil {
 		return nil, err
 	}
 	return c.SNS.Publish(ctx, in)
@@ -131,7 +131,7 @@ func (c *Cloud) putEvents(ctx context.Context, in *putEventsArguments, _ ...func
 	for _, entry := range in.Entries {
 		request.Entries = append(request.Entries, entry.entry())
 	}
-	if err := c.permitMachine(ctx, "events", "PutEvents", request); err != nil {
+	if err := c.authz.PermitRole(ctx, states.Principal, "events", "PutEvents", request); err != nil {
 		return nil, err
 	}
 	return c.Events.PutEvents(ctx, request)
@@ -139,7 +139,7 @@ func (c *Cloud) putEvents(ctx context.Context, in *putEventsArguments, _ ...func
 
 // sendMessage is sqs:sendMessage of a state machine.
 func (c *Cloud) sendMessage(ctx context.Context, in *sdksqs.SendMessageInput, _ ...func(*sdksqs.Options)) (*sdksqs.SendMessageOutput, error) {
-	if err := c.permitMachine(ctx, "sqs", "SendMessage", in); err != nil {
+	if err := c.authz.PermitRole(ctx, states.Principal, "sqs", "SendMessage", in); err != nil {
 		return nil, err
 	}
 	return c.SQS.SendMessage(ctx, in)

@@ -45,7 +45,7 @@ func (c *Cloud) services() []wire.Service {
 func (c *Cloud) newHandler() http.Handler {
 	services := c.services()
 	front := wire.Handler(wire.HandlerOptions{
-		Authenticator: c.authenticator(), DefaultRegion: c.cfg.Region, Before: c.before, Authorize: c.permit, After: c.after, Logger: c.cfg.Logger,
+		Authenticator: c.authenticator(), DefaultRegion: c.cfg.Region, Before: c.before, Authorize: c.authz.Permit, After: c.after, Logger: c.cfg.Logger,
 	}, services...)
 	ids := make([]string, 0, len(services))
 	for _, s := range services {
@@ -91,7 +91,7 @@ func isLoopback(address string) bool {
 func (c *Cloud) permissions(w http.ResponseWriter, _ *http.Request) {
 	all := map[string][]iam.Use{}
 	for _, arn := range c.IAM.Roles() {
-		all[arn] = c.IAM.Permissions(arn)
+		all[arn] = c.IAM.Uses(arn)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(all) // the client may have gone

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 )
 
@@ -168,9 +169,9 @@ func TestServicesInvokeFunctionsThatLetThem(t *testing.T) {
 		}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			decisions := make(chan localcloud.Decision, 16)
+			decisions := make(chan authz.Decision, 16)
 			c := listening(t, func(cfg *localcloud.Config) {
-				cfg.EnforceIAM, cfg.Decisions = true, func(d localcloud.Decision) { decisions <- d }
+				cfg.EnforceIAM, cfg.Decisions = true, func(d authz.Decision) { decisions <- d }
 			})
 			invoked := make(chan bool, 16)
 			require.NoError(t, c.Lambda.Deploy(lambda.Function{

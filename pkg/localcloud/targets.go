@@ -14,6 +14,7 @@ import (
 	sdksqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/scheduler"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -38,7 +39,7 @@ func (c *Cloud) assumeForRule(ctx context.Context, service wire.Caller, roleARN 
 // the function.
 func (c *Cloud) destination(ctx context.Context, of wire.Caller, roleARN, arn string, record []byte) error {
 	parts := strings.Split(arn, ":")
-	of.Region, of.ARN = parts[3], lambdaPrincipal
+	of.Region, of.ARN = parts[3], lambda.Principal
 	if roleARN == "" {
 		ctx = wire.WithCaller(ctx, wire.Caller{Account: of.Account, Region: of.Region})
 	} else {
@@ -78,7 +79,7 @@ type targets struct{ c *Cloud }
 
 func (t targets) permit(ctx context.Context, service, operation string, input any) error {
 	who, _ := wire.CallerFrom(ctx)
-	return t.c.permit(ctx, who, service, operation, input)
+	return t.c.authz.Permit(ctx, who, service, operation, input)
 }
 
 // Invoke is Lambda's.

@@ -25,6 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 )
 
@@ -239,7 +240,7 @@ func TestWhatAllowedCallsIsTold(t *testing.T) {
 	var got map[string][]iam.Use
 	require.NoError(t, json.NewDecoder(response.Body).Decode(&got))
 	assert.Equal(t, map[string][]iam.Use{testRole: {
-		{Permission: iam.Permission{Policy: "calls", Statement: 1, Action: "ec2:DescribeImages", Resource: "*"}, Requests: 1},
-		{Permission: iam.Permission{Policy: "calls", Statement: 2, Action: "ec2:DescribeVpcs", Resource: "*"}},
+		{Permission: iam.Permission{Policy: "calls", Grant: authz.Grant{Statement: 1, Action: "ec2:DescribeImages", Resource: "*"}}, Requests: 1},
+		{Permission: iam.Permission{Policy: "calls", Grant: authz.Grant{Statement: 2, Action: "ec2:DescribeVpcs", Resource: "*"}}},
 	}}, got)
 }

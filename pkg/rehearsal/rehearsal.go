@@ -24,6 +24,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
@@ -71,7 +72,7 @@ type Options struct {
 	Timing    ec2.Timing // default: none for real guests, ec2.AWSLike for simulated ones
 	Simulated SimulatedGuest
 	// Decisions is told of every decision on a call that a role makes. May be nil.
-	Decisions func(localcloud.Decision)
+	Decisions func(authz.Decision)
 	// KeepFailed keeps the guests of a failed execution running: see Kept.
 	KeepFailed bool
 	// Notice receives lines about what happens in the embedded AWS. May be nil.

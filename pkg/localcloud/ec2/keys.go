@@ -30,7 +30,9 @@ func AnyProfile(account, ref string) (InstanceProfile, error) {
 	if !strings.HasPrefix(ref, "arn:") {
 		arn = fmt.Sprintf("arn:aws:iam::%s:instance-profile/%s", account, name)
 	}
-	return InstanceProfile{ARN: arn, ID: stableUpperID("AIPA", arn), Role: name}, nil
+	return InstanceProfile{
+		ARN: arn, ID: stableUpperID("AIPA", arn), Role: name, RoleARN: fmt.Sprintf("arn:aws:iam::%s:role/%s", account, name),
+	}, nil
 }
 
 func stableUpperID(prefix string, parts ...string) string {

@@ -52,6 +52,8 @@ type InstanceProfile struct {
 	ARN  string
 	ID   string
 	Role string // name of its role
+	// RoleARN is what a launch passes to EC2.
+	RoleARN string
 }
 
 // Config of a Service. Clock, Driver and Dir are required.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
@@ -146,36 +147,36 @@ func TestPoliciesInForceAreInlineAttachedAndTheBoundary(t *testing.T) {
 	s := furnished(t)
 	ctx := t.Context()
 	const r = "arn:aws:iam::111122223333:role/r"
-	read := Request{Action: "ssm:GetParameter", Resource: "arn:aws:ssm:eu-west-1:111122223333:parameter/x"}
-	logs := Request{Action: "logs:PutLogEvents", Resource: "*"}
-	assert.Equal(t, Allowed, s.Evaluate(r, logs), "by p, which is attached")
+	read := authz.Request{Action: "ssm:GetParameter", Resource: "arn:aws:ssm:eu-west-1:111122223333:parameter/x"}
+	logs := authz.Request{Action: "logs:PutLogEvents", Resource: "*"}
+	assert.Equal(t, authz.Allowed, s.Evaluate(r, logs), "by p, which is attached")
 	_, err := s.PutRolePermissionsBoundary(ctx, &iam.PutRolePermissionsBoundaryInput{RoleName: aws.String("r"), PermissionsBoundary: aws.String(ssmManaged)})
 	require.NoError(t, err)
-	assert.Equal(t, OutsideTheBoundary, s.Evaluate(r, logs))
-	assert.Equal(t, Allowed, s.Evaluate(r, read))
+	assert.Equal(t, authz.OutsideTheBoundary, s.Evaluate(r, logs))
+	assert.Equal(t, authz.Allowed, s.Evaluate(r, read))
 
 	raw, err := s.Snapshot()
 	require.NoError(t, err)
 	s = newService()
 	require.NoError(t, s.Restore(raw))
-	assert.Equal(t, OutsideTheBoundary, s.Evaluate(r, logs), "after a restart too")
-	assert.Equal(t, Allowed, s.Evaluate(r, read))
+	assert.Equal(t, authz.OutsideTheBoundary, s.Evaluate(r, logs), "after a restart too")
+	assert.Equal(t, authz.Allowed, s.Evaluate(r, read))
 	got, err := s.Profile("111122223333", "arn:aws:iam::111122223333:instance-profile/i")
 	require.NoError(t, err)
 	assert.Equal(t, "r", got.Role)
 	_, err = s.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: aws.String("r"), PolicyName: aws.String("x"), PolicyDocument: aws.String(
 		`{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"ssm:*","Resource":"*"}}`)})
 	require.NoError(t, err)
-	assert.Equal(t, Denied, s.Evaluate(r, read), "an explicit deny wins")
+	assert.Equal(t, authz.Denied, s.Evaluate(r, read), "an explicit deny wins")
 
 	_, err = s.DeleteRolePermissionsBoundary(ctx, &iam.DeleteRolePermissionsBoundaryInput{RoleName: aws.String("r")})
 	require.NoError(t, err)
 	_, err = s.DetachRolePolicy(ctx, &iam.DetachRolePolicyInput{RoleName: aws.String("r"), PolicyArn: aws.String("arn:aws:iam::111122223333:policy/p")})
 	require.NoError(t, err)
-	assert.Equal(t, NotAllowed, s.Evaluate(r, logs))
+	assert.Equal(t, authz.NotAllowed, s.Evaluate(r, logs))
 	_, err = s.AttachRolePolicy(ctx, &iam.AttachRolePolicyInput{RoleName: aws.String("r"), PolicyArn: aws.String(lambdaManaged)})
 	require.NoError(t, err)
-	assert.Equal(t, Allowed, s.Evaluate(r, logs), "by a policy of AWS's")
+	assert.Equal(t, authz.Allowed, s.Evaluate(r, logs), "by a policy of AWS's")
 }
 
 func TestAStateOfBeforeIAMHadAnAPIIsTaken(t *testing.T) {
@@ -192,16 +193,16 @@ func TestPermissionsThatAllowedNothingAreTold(t *testing.T) {
 		{"Effect":"Allow","Action":["ec2:StopInstances","ec2:StartInstances"],"Resource":["arn:aws:ec2:*:111122223333:instance/*","arn:aws:ec2:*:111122223333:volume/*"]},
 		{"Effect":"Deny","Action":"s3:*","Resource":"*"},
 		{"Effect":"Allow","NotAction":"ec2:*","Resource":"*"}]}`)}}))
-	require.Equal(t, Allowed, s.Evaluate(r, Request{Action: "ec2:StopInstances", Resource: instance}))
-	require.Equal(t, Allowed, s.Evaluate(r, Request{Action: "ec2:StopInstances", Resource: instance}))
-	require.Equal(t, Denied, s.Evaluate(r, Request{Action: "s3:GetObject", Resource: object}))
+	require.Equal(t, authz.Allowed, s.Evaluate(r, authz.Request{Action: "ec2:StopInstances", Resource: instance}))
+	require.Equal(t, authz.Allowed, s.Evaluate(r, authz.Request{Action: "ec2:StopInstances", Resource: instance}))
+	require.Equal(t, authz.Denied, s.Evaluate(r, authz.Request{Action: "s3:GetObject", Resource: object}))
 	on := func(action, kind string, n int) Use {
-		return Use{Permission{"calls", 1, action, "arn:aws:ec2:*:111122223333:" + kind + "/*"}, n}
+		return Use{Permission{"calls", authz.Grant{Statement: 1, Action: action, Resource: "arn:aws:ec2:*:111122223333:" + kind + "/*"}}, n}
 	}
 	assert.Equal(t, []Use{
 		on("ec2:StopInstances", "instance", 2), on("ec2:StopInstances", "volume", 0),
 		on("ec2:StartInstances", "instance", 0), on("ec2:StartInstances", "volume", 0),
-		{Permission{"calls", 3, "!ec2:*", "*"}, 0},
-	}, s.Permissions(r), "what a denied request would have used is not used")
-	assert.Nil(t, s.Permissions(r+"y"))
+		{Permission{"calls", authz.Grant{Statement: 3, Action: "!ec2:*", Resource: "*"}}, 0},
+	}, s.Uses(r), "what a denied request would have used is not used")
+	assert.Nil(t, s.Uses(r+"y"))
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 )
 
@@ -38,7 +39,7 @@ var awsManaged = sync.OnceValue(func() map[string]*policy {
 		if err != nil {
 			panic(err) // embedded
 		}
-		parsed, err := Parse(raw)
+		parsed, err := authz.Parse(raw)
 		if err != nil {
 			panic(fmt.Sprintf("%s: %v", file, err))
 		}

@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -86,14 +88,14 @@ func (s *Service) policyOf(id string, arn *string) (*policy, error) {
 // own is policyOf for calls that change the policy.
 func (s *Service) own(id string, arn *string) (*policy, error) {
 	p, err := s.policyOf(id, arn)
-	if err == nil && accountOf(p.ARN) == awsAccount {
+	if err == nil && authz.AccountOf(p.ARN) == awsAccount {
 		return nil, wire.Errorf("AccessDenied", "Policy %s is AWS's own and cannot be changed.", p.ARN)
 	}
 	return p, err
 }
 
 func (s *Service) readManaged(raw *string) (policyText, error) {
-	text, err := read(raw, ofIdentity)
+	text, err := read(raw, authz.Parse)
 	if err == nil && sizeOf(text.raw) > maxManagedSize {
 		err = &types.LimitExceededException{Message: aws.String(fmt.Sprintf("Cannot exceed quota for PolicySize: %d", maxManagedSize))}
 	}
@@ -182,7 +184,7 @@ func (s *Service) ListPolicies(ctx context.Context, in *iam.ListPoliciesInput, o
 		if in.Scope != "" && in.Scope != types.PolicyScopeTypeAll && in.Scope != scoped.scope {
 			continue
 		}
-		for _, arn := range sortedKeys(scoped.policies) {
+		for _, arn := range slices.Sorted(maps.Keys(scoped.policies)) {
 			p := s.describePolicy(a, scoped.policies[arn])
 			if strings.HasPrefix(*p.Path, aws.ToString(in.PathPrefix)) && (!in.OnlyAttached || *p.AttachmentCount > 0) {
 				p.Tags = nil // which lists leave out

@@ -3,6 +3,8 @@ package iam
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 )
 
@@ -32,7 +35,7 @@ func (a *account) profileNamed(name *string) (*profile, error) {
 // profilesOf are the instance profiles that a role is in, by name.
 func (a *account) profilesOf(role string) []*profile {
 	var out []*profile
-	for _, name := range sortedKeys(a.Profiles) {
+	for _, name := range slices.Sorted(maps.Keys(a.Profiles)) {
 		if a.Profiles[name].Role == role {
 			out = append(out, a.Profiles[name])
 		}
@@ -147,7 +150,7 @@ func (s *Service) ListInstanceProfiles(ctx context.Context, in *iam.ListInstance
 	defer s.mu.Unlock()
 	_, a := s.at(ctx, optFns)
 	var all []types.InstanceProfile
-	for _, name := range sortedKeys(a.Profiles) {
+	for _, name := range slices.Sorted(maps.Keys(a.Profiles)) {
 		if p := a.Profiles[name]; strings.HasPrefix(p.Path, aws.ToString(in.PathPrefix)) {
 			all = append(all, *a.describeProfile(p))
 		}
@@ -190,14 +193,14 @@ func (s *Service) RoleARN(account, name string) string {
 
 // Trust is the policy of who may assume a role, and how long a session of it may
 // be, in seconds. ok is false when there is no such role.
-func (s *Service) Trust(roleARN string) (trust ResourcePolicy, longest int32, ok bool) {
+func (s *Service) Trust(roleARN string) (trust authz.ResourcePolicy, longest int32, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	r := s.find(roleARN)
 	if r == nil {
-		return ResourcePolicy{}, 0, false
+		return authz.ResourcePolicy{}, 0, false
 	}
-	return ResourcePolicy{Document: r.Trust.parsed, Owner: accountOf(roleARN), MustDelegate: true}, r.MaxSession, true
+	return authz.ResourcePolicy{Document: r.Trust.parsed, Owner: authz.AccountOf(roleARN), MustDelegate: true}, r.MaxSession, true
 }
 
 // Profile finds an instance profile by its name or ARN. The error says that there

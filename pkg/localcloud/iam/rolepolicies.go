@@ -2,11 +2,14 @@ package iam
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
 // Quotas of a role's policies
@@ -22,7 +25,7 @@ func (s *Service) PutRolePolicy(ctx context.Context, in *iam.PutRolePolicyInput,
 	if err := checkName("policyName", name, 128); err != nil {
 		return nil, err
 	}
-	text, err := read(in.PolicyDocument, ofIdentity)
+	text, err := read(in.PolicyDocument, authz.Parse)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +86,7 @@ func (s *Service) DeleteRolePolicy(ctx context.Context, in *iam.DeleteRolePolicy
 func (s *Service) ListRolePolicies(ctx context.Context, in *iam.ListRolePoliciesInput, optFns ...func(*iam.Options)) (*iam.ListRolePoliciesOutput, error) {
 	out := &iam.ListRolePoliciesOutput{}
 	return out, s.change(ctx, optFns, in.RoleName, func(_ string, _ *account, r *role) (err error) {
-		out.PolicyNames, out.IsTruncated, out.Marker, err = list(sortedKeys(r.Inline), in.Marker, in.MaxItems)
+		out.PolicyNames, out.IsTruncated, out.Marker, err = list(slices.Sorted(maps.Keys(r.Inline)), in.Marker, in.MaxItems)
 		return err
 	})
 }

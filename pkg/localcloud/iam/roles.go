@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 )
 
@@ -104,7 +107,7 @@ func (s *Service) CreateRole(ctx context.Context, in *iam.CreateRoleInput, optFn
 
 // readTrust reads the policy of who may assume a role.
 func readTrust(raw *string) (policyText, error) {
-	text, err := read(raw, ofTrust)
+	text, err := read(raw, authz.ParseTrust)
 	if err != nil {
 		return policyText{}, err
 	}
@@ -159,7 +162,7 @@ func (s *Service) ListRoles(ctx context.Context, in *iam.ListRolesInput, optFns 
 	defer s.mu.Unlock()
 	_, a := s.at(ctx, optFns)
 	var all []types.Role
-	for _, name := range sortedKeys(a.Roles) {
+	for _, name := range slices.Sorted(maps.Keys(a.Roles)) {
 		if r := a.Roles[name]; strings.HasPrefix(r.Path, aws.ToString(in.PathPrefix)) {
 			described := *r.describe()
 			// Lists leave these out, as IAM's do.
@@ -244,7 +247,7 @@ func (s *Service) ListRoleTags(ctx context.Context, in *iam.ListRoleTagsInput, o
 
 // find is the role of an ARN. s.mu is held.
 func (s *Service) find(arn string) *role {
-	a := s.accounts[accountOf(arn)]
+	a := s.accounts[authz.AccountOf(arn)]
 	if a == nil {
 		return nil
 	}
@@ -265,12 +268,15 @@ type Role struct {
 	Boundary json.RawMessage            // nil: none
 }
 
+// roleARN is the form of a role's ARN.
+var roleARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$`)
+
 // PutRole makes a role, or gives it other policies, for callers in this process
 // that have all of it at hand.
 func (s *Service) PutRole(in Role) error {
 	fail := func(what string, err error) error { return fmt.Errorf("role %s: %s: %w", in.ARN, what, err) }
 	head, rest, ok := strings.Cut(in.ARN, ":role/")
-	if !ok || !principalARN.MatchString(in.ARN) {
+	if !ok || !roleARN.MatchString(in.ARN) {
 		return fmt.Errorf("%q is not the ARN of a role: arn:aws:iam::<account>:role/<name> is expected", in.ARN)
 	}
 	account := head[strings.LastIndex(head, ":")+1:]
@@ -285,13 +291,13 @@ func (s *Service) PutRole(in Role) error {
 	if r.Trust, err = readTrust(aws.String(string(in.Trust))); err != nil {
 		return fail("trust policy", err)
 	}
-	for _, name := range sortedKeys(in.Policies) {
-		if r.Inline[name], err = read(aws.String(string(in.Policies[name])), ofIdentity); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(in.Policies)) {
+		if r.Inline[name], err = read(aws.String(string(in.Policies[name])), authz.Parse); err != nil {
 			return fail("policy "+name, err)
 		}
 	}
 	if in.Boundary != nil {
-		boundary, err := read(aws.String(string(in.Boundary)), ofIdentity)
+		boundary, err := read(aws.String(string(in.Boundary)), authz.Parse)
 		if err != nil {
 			return fail("permissions boundary", err)
 		}

@@ -1,3 +1,4 @@
+// Package iam keeps the roles, policies and instance profiles of the embedded AWS.
 package iam
 
 import (
@@ -6,8 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
@@ -66,7 +70,7 @@ func (s *Service) account(id string) *account {
 // policyText is a document as it was put, and what it means.
 type policyText struct {
 	raw    string
-	parsed Document
+	parsed authz.Document
 }
 
 // MarshalText implements encoding.TextMarshaler.
@@ -75,23 +79,21 @@ func (p policyText) MarshalText() ([]byte, error) { return []byte(p.raw), nil }
 // UnmarshalText implements encoding.TextUnmarshaler. Which elements a statement
 // must have was checked when the document was put.
 func (p *policyText) UnmarshalText(raw []byte) error {
-	for _, of := range []kind{ofIdentity, ofTrust} {
-		parsed, err := parse(raw, of)
-		if err == nil {
-			*p = policyText{raw: string(raw), parsed: parsed}
-			return nil
-		}
-		if of == ofTrust {
-			return err
-		}
+	parsed, err := authz.Parse(raw)
+	if err != nil {
+		parsed, err = authz.ParseTrust(raw)
 	}
+	if err != nil {
+		return err
+	}
+	*p = policyText{raw: string(raw), parsed: parsed}
 	return nil
 }
 
-// read takes a document apart, with IAM's error for one that it does not take.
-func read(raw *string, of kind) (policyText, error) {
+// read parses a document. Error: MalformedPolicyDocument.
+func read(raw *string, parse func([]byte) (authz.Document, error)) (policyText, error) {
 	text := aws.ToString(raw)
-	parsed, err := parse([]byte(text), of)
+	parsed, err := parse([]byte(text))
 	if err != nil {
 		return policyText{}, malformed("%v", err)
 	}
@@ -191,7 +193,7 @@ func addTags(to map[string]string, tags []types.Tag) error {
 
 func tagList(tags map[string]string) []types.Tag {
 	var out []types.Tag
-	for _, key := range sortedKeys(tags) {
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
 		out = append(out, types.Tag{Key: aws.String(key), Value: aws.String(tags[key])})
 	}
 	return out

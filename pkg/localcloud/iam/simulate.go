@@ -6,6 +6,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
 // SimulatePrincipalPolicy answers what a role's own policies say about actions on
@@ -17,7 +19,7 @@ func (s *Service) SimulatePrincipalPolicy(_ context.Context, in *iam.SimulatePri
 	}
 	pairs := map[string][]string{}
 	for _, c := range in.ContextEntries {
-		key, err := canonicalKey(aws.ToString(c.ContextKeyName))
+		key, err := authz.CanonicalKey(aws.ToString(c.ContextKeyName))
 		if err != nil {
 			return nil, &types.InvalidInputException{Message: aws.String(err.Error())}
 		}
@@ -29,7 +31,7 @@ func (s *Service) SimulatePrincipalPolicy(_ context.Context, in *iam.SimulatePri
 	if r == nil {
 		return nil, noSuchEntity("The role %s cannot be found.", aws.ToString(in.PolicySourceArn))
 	}
-	documents := []Document{}
+	documents := []authz.Document{}
 	for _, p := range s.policiesOf(r) {
 		documents = append(documents, p.document)
 	}
@@ -40,7 +42,7 @@ func (s *Service) SimulatePrincipalPolicy(_ context.Context, in *iam.SimulatePri
 	var all []types.EvaluationResult
 	for _, action := range in.ActionNames {
 		for _, resource := range resources {
-			verdict := Evaluate(Request{Action: action, Resource: resource, Context: pairs}, documents, s.boundaryOf(r))
+			verdict := authz.Evaluate(authz.Request{Action: action, Resource: resource, Context: pairs}, documents, s.boundaryOf(r))
 			all = append(all, simulated(action, resource, verdict))
 		}
 	}
@@ -51,18 +53,18 @@ func (s *Service) SimulatePrincipalPolicy(_ context.Context, in *iam.SimulatePri
 	return &iam.SimulatePrincipalPolicyOutput{EvaluationResults: page, IsTruncated: truncated, Marker: next}, nil
 }
 
-func simulated(action, resource string, verdict Verdict) types.EvaluationResult {
+func simulated(action, resource string, verdict authz.Verdict) types.EvaluationResult {
 	out := types.EvaluationResult{
 		EvalActionName: aws.String(action), EvalResourceName: aws.String(resource), EvalDecision: types.PolicyEvaluationDecisionTypeImplicitDeny,
 		MatchedStatements: []types.Statement{}, MissingContextValues: []string{},
 	}
 	switch verdict {
-	case Allowed:
+	case authz.Allowed:
 		out.EvalDecision = types.PolicyEvaluationDecisionTypeAllowed
-	case Denied, DeniedByBoundary:
+	case authz.Denied, authz.DeniedByBoundary:
 		out.EvalDecision = types.PolicyEvaluationDecisionTypeExplicitDeny
 	}
-	if verdict == OutsideTheBoundary || verdict == DeniedByBoundary {
+	if verdict == authz.OutsideTheBoundary || verdict == authz.DeniedByBoundary {
 		out.PermissionsBoundaryDecisionDetail = &types.PermissionsBoundaryDecisionDetail{AllowedByPermissionsBoundary: false}
 	}
 	return out

@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/google/uuid"
 
-	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -245,7 +245,7 @@ func checkPolicyName(name *string) error {
 }
 
 func checkPolicy(policy string) error {
-	if _, err := iam.ParseResource([]byte(policy)); err != nil {
+	if _, err := authz.ParseResource([]byte(policy)); err != nil {
 		return &types.MalformedPolicyDocumentException{Message: aws.String(err.Error())}
 	}
 	return nil

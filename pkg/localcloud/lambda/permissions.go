@@ -1,178 +1,107 @@
 package lambda
 
 import (
-	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"net/http"
+	"net/url"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
-	"github.com/google/uuid"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// statement is one statement of a function's policy.
-type statement struct {
-	Sid       string
-	Effect    string
-	Principal map[string]string
-	Action    string
-	Resource  string
-	Condition map[string]map[string]string `json:",omitempty"`
+// Principal is the service that assumes the roles of functions.
+const Principal = "lambda.amazonaws.com"
+
+// Permissions are the rules of Lambda's calls. Invoke is for callers within this
+// process, whose input is the function's ARN.
+func (s *Service) Permissions() authz.Permissions {
+	rules := map[string]authz.Rule{"Invoke": invokeRequests}
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		rules[method] = requests
+	}
+	return authz.Permissions{Service: "lambda", Rules: rules, Policy: s.resourcePolicy}
 }
 
-// policy is a resource policy as GetPolicy writes it.
-type policy struct {
-	Version   string
-	ID        string `json:"Id"`
-	Statement []statement
+func (s *Service) resourcePolicy(arn string) (authz.ResourcePolicy, error) {
+	text, _, err := s.Policy(arn)
+	if err != nil {
+		return authz.ResourcePolicy{}, err
+	}
+	return authz.PolicyFrom(text)
 }
 
-// AddPermission implements awslambda.Client's. The policy is kept and shown.
-func (s *Service) AddPermission(ctx context.Context, in *awslambda.AddPermissionInput, optFns ...func(*awslambda.Options)) (*awslambda.AddPermissionOutput, error) {
-	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
+func invokeRequests(_ authz.Call, input any) ([]authz.Request, error) {
+	arn, ok := input.(string)
+	if !ok {
+		return nil, errors.New("a function's ARN is expected")
+	}
+	return []authz.Request{{Action: "lambda:InvokeFunction", Resource: arn}}, nil
+}
+
+// restOperations are those of Lambda's REST API that are about one function, by
+// method and what follows the function's name in the path.
+func restOperations() map[string]string {
+	return map[string]string{
+		"GET ": "GetFunction", "DELETE ": "DeleteFunction", "GET /configuration": "GetFunctionConfiguration", "PUT /configuration": "UpdateFunctionConfiguration",
+		"PUT /code": "UpdateFunctionCode", "POST /policy": "AddPermission", "GET /policy": "GetPolicy", "DELETE /policy": "RemovePermission",
+		"PUT /concurrency": "PutFunctionConcurrency", "GET /concurrency": "GetFunctionConcurrency", "DELETE /concurrency": "DeleteFunctionConcurrency",
+		"POST /invocations":        "InvokeFunction",
+		"PUT /event-invoke-config": "PutFunctionEventInvokeConfig", "GET /event-invoke-config": "GetFunctionEventInvokeConfig",
+		"DELETE /event-invoke-config": "DeleteFunctionEventInvokeConfig", "POST /event-invoke-config": "UpdateFunctionEventInvokeConfig",
+	}
+}
+
+// largestFunction bounds what is read of a request to Lambda, in bytes: the
+// service refuses what is larger.
+const largestFunction = 70 << 20
+
+// requests asks for the operation of a request, and for the role of a function
+// that the request hands to the service.
+func requests(c authz.Call, input any) ([]authz.Request, error) {
+	r, err := authz.HTTPRequest(input)
 	if err != nil {
 		return nil, err
 	}
-	added := statement{
-		Sid: aws.ToString(in.StatementId), Effect: "Allow", Action: aws.ToString(in.Action), Resource: f.config.ARN,
-		Principal: principal(aws.ToString(in.Principal)),
+	_, path, ok := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/functions")
+	if !ok {
+		return nil, fmt.Errorf("the embedded AWS does not know what permissions %s %s takes", r.Method, r.URL.Path)
 	}
-	if added.Sid == "" || added.Action == "" || in.Principal == nil {
-		return nil, invalid("StatementId, Action and Principal are required")
+	path = strings.TrimPrefix(path, "/")
+	if path == "" && r.Method == http.MethodGet {
+		return []authz.Request{{Action: "lambda:ListFunctions", Resource: "*"}}, nil
 	}
-	condition := func(operator, key string, value *string) {
-		if value != nil {
-			if added.Condition == nil {
-				added.Condition = map[string]map[string]string{}
-			}
-			if added.Condition[operator] == nil {
-				added.Condition[operator] = map[string]string{}
-			}
-			added.Condition[operator][key] = *value
+	var body struct{ FunctionName, Role string }
+	if path == "" || strings.HasSuffix(path, "/configuration") {
+		if err := authz.PeekJSON(r, largestFunction, &body); err != nil {
+			return nil, err
 		}
 	}
-	condition("ArnLike", "AWS:SourceArn", in.SourceArn)
-	condition("StringEquals", "AWS:SourceAccount", in.SourceAccount)
-	condition("StringEquals", "aws:PrincipalOrgID", in.PrincipalOrgID)
-
-	raw, err := json.Marshal(added)
-	if err != nil {
-		return nil, fmt.Errorf("write the statement: %w", err)
+	if path == "" {
+		request := authz.Request{Action: "lambda:CreateFunction", Resource: functionFor(c, body.FunctionName)}
+		return append([]authz.Request{request}, authz.PassRole(Principal, body.Role)...), nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if slices.ContainsFunc(f.config.Policy, func(o statement) bool { return o.Sid == added.Sid }) {
-		return nil, conflict(fmt.Sprintf("The statement id (%s) provided already exists. Please provide a new statement id, or remove the existing statement.", added.Sid))
+	name, rest, _ := strings.Cut(path, "/")
+	rest, _, _ = strings.Cut(rest, "/")
+	if rest != "" {
+		rest = "/" + rest
 	}
-	f.config.Policy = append(slices.Clone(f.config.Policy), added)
-	f.config.PolicyRevision = uuid.NewString()
-	return &awslambda.AddPermissionOutput{Statement: aws.String(string(raw))}, nil
+	operation, ok := restOperations()[r.Method+" "+rest]
+	name, err = url.PathUnescape(name)
+	if !ok || err != nil {
+		return nil, fmt.Errorf("the embedded AWS does not know what permissions %s %s takes", r.Method, r.URL.Path)
+	}
+	request := authz.Request{Action: "lambda:" + operation, Resource: functionFor(c, name)}
+	return append([]authz.Request{request}, authz.PassRole(Principal, body.Role)...), nil
 }
 
-func principal(p string) map[string]string {
-	switch {
-	case strings.HasSuffix(p, ".amazonaws.com"):
-		return map[string]string{"Service": p}
-	case len(p) == 12 && strings.Trim(p, "0123456789") == "":
-		return map[string]string{"AWS": "arn:aws:iam::" + p + ":root"}
-	default:
-		return map[string]string{"AWS": p}
+// functionFor is the ARN of the function that a name, a partial or a full ARN means.
+func functionFor(c authz.Call, name string) string {
+	switch parts := strings.Split(name, ":"); {
+	case strings.HasPrefix(name, "arn:"):
+		return name
+	case len(parts) >= 3 && parts[1] == "function":
+		return c.ARN("lambda", parts[0], strings.Join(parts[1:], ":"))
 	}
-}
-
-// GetPolicy implements awslambda.Client's.
-func (s *Service) GetPolicy(ctx context.Context, in *awslambda.GetPolicyInput, optFns ...func(*awslambda.Options)) (*awslambda.GetPolicyOutput, error) {
-	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(f.config.Policy) == 0 {
-		return nil, notFound("The resource you requested does not exist.")
-	}
-	raw, err := json.Marshal(policy{Version: "2012-10-17", ID: "default", Statement: f.config.Policy})
-	if err != nil {
-		return nil, fmt.Errorf("write the policy: %w", err)
-	}
-	return &awslambda.GetPolicyOutput{Policy: aws.String(string(raw)), RevisionId: orNil(f.config.PolicyRevision)}, nil
-}
-
-// Policy is the resource policy of a function's ARN, empty without one. ok is
-// false when there is no such function.
-func (s *Service) Policy(arn string) (document string, ok bool, err error) {
-	f, err := s.find(arn, s.config.Default)
-	if err != nil {
-		return "", false, nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(f.config.Policy) == 0 {
-		return "", true, nil
-	}
-	raw, err := json.Marshal(policy{Version: "2012-10-17", ID: "default", Statement: f.config.Policy})
-	return string(raw), true, err
-}
-
-// RemovePermission implements awslambda.Client's.
-func (s *Service) RemovePermission(ctx context.Context, in *awslambda.RemovePermissionInput, optFns ...func(*awslambda.Options)) (*awslambda.RemovePermissionOutput, error) {
-	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	left := slices.DeleteFunc(slices.Clone(f.config.Policy), func(o statement) bool { return o.Sid == aws.ToString(in.StatementId) })
-	if len(left) == len(f.config.Policy) {
-		return nil, notFound("Statement " + aws.ToString(in.StatementId) + " is not found in resource policy.")
-	}
-	f.config.Policy, f.config.PolicyRevision = left, uuid.NewString()
-	return &awslambda.RemovePermissionOutput{}, nil
-}
-
-// ListTags implements awslambda.Client's.
-func (s *Service) ListTags(ctx context.Context, in *awslambda.ListTagsInput, optFns ...func(*awslambda.Options)) (*awslambda.ListTagsOutput, error) {
-	f, err := s.find(aws.ToString(in.Resource), s.caller(ctx, optFns))
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return &awslambda.ListTagsOutput{Tags: maps.Clone(f.config.Tags)}, nil
-}
-
-// TagResource implements awslambda.Client's.
-func (s *Service) TagResource(ctx context.Context, in *awslambda.TagResourceInput, optFns ...func(*awslambda.Options)) (*awslambda.TagResourceOutput, error) {
-	f, err := s.find(aws.ToString(in.Resource), s.caller(ctx, optFns))
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	tags := maps.Clone(f.config.Tags)
-	if tags == nil {
-		tags = map[string]string{}
-	}
-	maps.Copy(tags, in.Tags)
-	f.config.Tags = tags
-	return &awslambda.TagResourceOutput{}, nil
-}
-
-// UntagResource implements awslambda.Client's.
-func (s *Service) UntagResource(ctx context.Context, in *awslambda.UntagResourceInput, optFns ...func(*awslambda.Options)) (*awslambda.UntagResourceOutput, error) {
-	f, err := s.find(aws.ToString(in.Resource), s.caller(ctx, optFns))
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	tags := maps.Clone(f.config.Tags)
-	for _, key := range in.TagKeys {
-		delete(tags, key)
-	}
-	f.config.Tags = tags
-	return &awslambda.UntagResourceOutput{}, nil
+	return c.ARN("lambda", c.Caller.Account, "function:"+name)
 }

@@ -128,8 +128,8 @@ func (s *Service) serveDocument(w http.ResponseWriter, r *http.Request, bucketNa
 // checkDocument is check, and what is configured to look at policies.
 func (s *Service) checkDocument(d document, bucketName string, body []byte) (gofakes3.ErrorCode, string) {
 	code, message := d.check(body)
-	if code == gofakes3.ErrNone && d.query == policyQuery && s.cfg.CheckPolicy != nil {
-		if err := s.cfg.CheckPolicy(bucketName, string(body)); err != nil {
+	if code == gofakes3.ErrNone && d.query == policyQuery {
+		if err := checkBucketPolicy(bucketName, string(body)); err != nil {
 			return "MalformedPolicy", err.Error()
 		}
 	}

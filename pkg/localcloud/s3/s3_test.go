@@ -543,11 +543,14 @@ func TestSubResourcesOfBuckets(t *testing.T) {
 	assert.Equal(t, "NoSuchBucketPolicy", code(err))
 	_, err = c.PutBucketPolicy(t.Context(), &sdk.PutBucketPolicyInput{Bucket: b, Policy: aws.String("nonsense")})
 	assert.Equal(t, "MalformedPolicy", code(err))
-	_, err = c.PutBucketPolicy(t.Context(), &sdk.PutBucketPolicyInput{Bucket: b, Policy: aws.String(`{"Statement":[]}`)})
+	bucketPolicy := `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"s3:*","Resource":"arn:aws:s3:::` + *b + `"}]}`
+	_, err = c.PutBucketPolicy(t.Context(), &sdk.PutBucketPolicyInput{Bucket: b, Policy: aws.String(strings.ReplaceAll(bucketPolicy, *b, "another"))})
+	assert.Equal(t, "MalformedPolicy", code(err))
+	_, err = c.PutBucketPolicy(t.Context(), &sdk.PutBucketPolicyInput{Bucket: b, Policy: aws.String(bucketPolicy)})
 	require.NoError(t, err)
 	policy, err := c.GetBucketPolicy(t.Context(), &sdk.GetBucketPolicyInput{Bucket: b})
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"Statement":[]}`, *policy.Policy)
+	assert.JSONEq(t, bucketPolicy, *policy.Policy)
 
 	_, err = c.GetBucketLifecycleConfiguration(t.Context(), &sdk.GetBucketLifecycleConfigurationInput{Bucket: b})
 	assert.Equal(t, "NoSuchLifecycleConfiguration", code(err))

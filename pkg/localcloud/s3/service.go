@@ -18,14 +18,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Config is what a Service needs; all but CheckPolicy are required.
+// Config is what a Service needs; all of it is required.
 type Config struct {
 	Clock   clock.Clock // of objects' dates
 	Default wire.Caller
 	Dir     string // of the objects' files; made if need be
-	// CheckPolicy says what is wrong with the policy of a bucket; nil: anything
-	// goes that is JSON.
-	CheckPolicy func(bucket, policy string) error
 }
 
 // Service implements S3.

@@ -12,8 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -34,7 +34,7 @@ func checkTopicAttributes(attributes map[string]string) error {
 		case name == "SignatureVersion" && value != "" && value != "1" && value != "2":
 			return invalid("SignatureVersion %q (allowed: 1, 2)", value)
 		case name == "Policy" && value != "":
-			if _, err := iam.ParseResource([]byte(value)); err != nil {
+			if _, err := authz.ParseResource([]byte(value)); err != nil {
 				return invalid("Policy: %v", err)
 			}
 		}
@@ -62,9 +62,9 @@ func (t *topic) mayPublish(who wire.Caller) error {
 		return nil
 	}
 	const action = "sns:Publish"
-	policy, err := iam.ParseResource([]byte(t.Attributes["Policy"]))
-	about := iam.Context(map[string][]string{"aws:PrincipalAccount": {who.Account}, "aws:PrincipalArn": {who.ARN}, "aws:SecureTransport": {"true"}})
-	if err == nil && policy.Lets(iam.Principal{Account: who.Account, ARN: who.ARN}, iam.Request{Action: action, Resource: t.ARN, Context: about}) {
+	policy, err := authz.ParseResource([]byte(t.Attributes["Policy"]))
+	about := authz.Context(map[string][]string{"aws:PrincipalAccount": {who.Account}, "aws:PrincipalArn": {who.ARN}, "aws:SecureTransport": {"true"}})
+	if err == nil && policy.Lets(authz.Principal{Account: who.Account, ARN: who.ARN}, authz.Request{Action: action, Resource: t.ARN, Context: about}) {
 		return nil
 	}
 	return &types.AuthorizationErrorException{Message: aws.String(

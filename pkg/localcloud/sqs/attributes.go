@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
 // number is an attribute that is a number.
@@ -60,7 +60,7 @@ func checkAttributes(attributes map[string]string) error {
 				return err
 			}
 		} else if name == "Policy" {
-			if _, err := iam.ParseResource([]byte(value)); err != nil {
+			if _, err := authz.ParseResource([]byte(value)); err != nil {
 				return invalidValue("Invalid value for the parameter Policy. Reason: %s", err)
 			}
 		} else if name == "RedriveAllowPolicy" && !json.Valid([]byte(value)) {

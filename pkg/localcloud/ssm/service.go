@@ -57,6 +57,9 @@ type Config struct {
 	// ImageExists says whether an account may use an image, for parameters of
 	// data type aws:ec2:image. Nil: they are refused.
 	ImageExists func(ctx context.Context, account, region, imageID string) bool
+	// InstanceTags are the tags of an instance that the caller of ctx sees, by which
+	// policies grant commands. Nil: none.
+	InstanceTags func(ctx context.Context, instanceID string) map[string]string
 	// Emit sends an event with source aws.ssm to the account's default event
 	// bus. May be nil.
 	Emit func(ctx context.Context, account, region, detailType string, resources []string, detail any)
@@ -91,6 +94,9 @@ func New(cfg Config) *Service {
 	}
 	if cfg.PollInterval == 0 {
 		cfg.PollInterval = time.Second
+	}
+	if cfg.InstanceTags == nil {
+		cfg.InstanceTags = func(context.Context, string) map[string]string { return nil }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
@@ -43,7 +44,7 @@ type Session struct {
 
 // ARN of the assumed role's session.
 func (s Session) ARN() string {
-	return fmt.Sprintf("arn:aws:sts::%s:assumed-role/%s/%s", s.Account, roleName(s.RoleARN), s.SessionName)
+	return authz.RoleSession(s.RoleARN, s.SessionName).ARN
 }
 
 // Role is the name of the assumed role.

@@ -1,4 +1,4 @@
-package iam
+package authz
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ type Request struct {
 func Context(pairs map[string][]string) map[string][]string {
 	out := make(map[string][]string, len(pairs))
 	for key, values := range pairs {
-		canonical, err := canonicalKey(key)
+		canonical, err := CanonicalKey(key)
 		if err != nil {
 			panic(err)
 		}
@@ -71,16 +71,16 @@ type ResourcePolicy struct {
 // Evaluate decides on a request to a resource without a policy of its own, within
 // one account.
 func Evaluate(r Request, identity []Document, boundary *Document) Verdict {
-	return decide(Principal{RoleARN: "*"}, r, identity, boundary, nil)
+	return Decide(Principal{RoleARN: "*"}, r, identity, boundary, nil)
 }
 
-// decide decides as IAM does
+// Decide decides as IAM does
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic_policy-eval-basics.html):
 // what is denied anywhere is denied. Within an account either the identity or the
 // resource must allow it, across accounts both. A boundary only takes away, but
 // not from what a resource grants to the very session
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_boundaries.html).
-func decide(who Principal, r Request, identity []Document, boundary *Document, on *ResourcePolicy) Verdict {
+func Decide(who Principal, r Request, identity []Document, boundary *Document, on *ResourcePolicy) Verdict {
 	denies := func(d Document) bool { return d.has(Deny, r) }
 	allows := func(d Document) bool { return d.has(Allow, r) }
 	if on == nil {
@@ -105,70 +105,6 @@ func decide(who Principal, r Request, identity []Document, boundary *Document, o
 		return Allowed
 	}
 	return NotInResourcePolicy
-}
-
-// Evaluate decides on a request of a role's session to a resource without a
-// policy. A role that is not there allows nothing.
-func (s *Service) Evaluate(roleARN string, r Request) Verdict {
-	return s.Decide(Principal{Account: accountOf(roleARN), RoleARN: roleARN}, r, nil)
-}
-
-// Decide decides on a request. on is nil where the resource has no policy. What
-// a role's own policies allowed is counted: see Permissions.
-func (s *Service) Decide(who Principal, r Request, on *ResourcePolicy) Verdict {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	known := s.find(who.RoleARN)
-	if known == nil {
-		return decide(who, r, nil, nil, on)
-	}
-	policies := s.policiesOf(known)
-	documents := make([]Document, 0, len(policies))
-	for _, p := range policies {
-		documents = append(documents, p.document)
-	}
-	verdict := decide(who, r, documents, s.boundaryOf(known), on)
-	if verdict == Allowed {
-		known.count(policies, r)
-	}
-	return verdict
-}
-
-// namedDocument is a policy of a role: an inline one by its name, a managed one
-// by its ARN.
-type namedDocument struct {
-	name     string
-	document Document
-}
-
-// policiesOf are a role's policies. s.mu is held.
-func (s *Service) policiesOf(r *role) []namedDocument {
-	var out []namedDocument
-	for _, name := range sortedKeys(r.Inline) {
-		out = append(out, namedDocument{name, r.Inline[name].parsed})
-	}
-	for _, arn := range r.Attached {
-		if p, ok := s.managed(accountOf(r.ARN), arn); ok {
-			out = append(out, namedDocument{arn, p.current().parsed})
-		}
-	}
-	return out
-}
-
-// boundaryOf is a role's permissions boundary; nil: none. s.mu is held.
-func (s *Service) boundaryOf(r *role) *Document {
-	if r.OwnBoundary != nil {
-		return &r.OwnBoundary.parsed
-	}
-	if r.Boundary == "" {
-		return nil
-	}
-	p, ok := s.managed(accountOf(r.ARN), r.Boundary)
-	if !ok { // it cannot be deleted while it is one
-		return &Document{}
-	}
-	document := p.current().parsed
-	return &document
 }
 
 func (d Document) has(effect Effect, r Request) bool {

@@ -1,7 +1,4 @@
-// Package iam evaluates policies as IAM does, and keeps the roles that the
-// embedded AWS holds its callers to. What it does not know in a policy is an
-// error and never passed over.
-package iam
+package authz
 
 import (
 	"bytes"
@@ -9,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -108,7 +106,7 @@ const (
 )
 
 // Parse reads the policy of an identity, or a permissions boundary, and refuses
-// whatever Evaluate would not heed.
+// what Evaluate does not implement.
 func Parse(raw []byte) (Document, error) { return parse(raw, ofIdentity) }
 
 // ParseResource reads the policy of a resource, such as a bucket.
@@ -193,8 +191,8 @@ func parseStatement(raw []byte, of kind, withoutVariables bool) (Statement, erro
 			return Statement{}, err
 		}
 	}
-	for _, operatorName := range sortedKeys(in.Condition) {
-		for _, key := range sortedKeys(in.Condition[operatorName]) {
+	for _, operatorName := range slices.Sorted(maps.Keys(in.Condition)) {
+		for _, key := range slices.Sorted(maps.Keys(in.Condition[operatorName])) {
 			c, err := parseCondition(operatorName, key, in.Condition[operatorName][key])
 			if err != nil {
 				return Statement{}, err
@@ -251,13 +249,4 @@ func (s Statement) checkResources() error {
 		}
 	}
 	return nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -1,4 +1,4 @@
-package iam
+package authz
 
 import (
 	"encoding/json"
@@ -160,11 +160,21 @@ func (d Document) Lets(who Principal, r Request) bool {
 	return d.reach(Deny, who, r) == notNamed && d.reach(Allow, who, r) != notNamed
 }
 
-// accountOf is the account in an ARN; empty where it has none.
-func accountOf(arn string) string {
+// AccountOf is the account in an ARN; empty where it has none.
+func AccountOf(arn string) string {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) < 6 {
 		return ""
 	}
 	return parts[4]
+}
+
+// RoleSession is a session of a role.
+func RoleSession(roleARN, name string) Principal {
+	parts := strings.SplitN(roleARN, ":", 6)
+	if len(parts) < 6 {
+		return Principal{RoleARN: roleARN}
+	}
+	session := "arn:" + parts[1] + ":sts::" + parts[4] + ":assumed-role/" + roleARN[strings.LastIndex(roleARN, "/")+1:] + "/" + name
+	return Principal{Account: parts[4], ARN: session, RoleARN: roleARN}
 }

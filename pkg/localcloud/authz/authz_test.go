@@ -1,24 +1,16 @@
-package iam
+package authz
 
 import (
-	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
 const (
 	instance = "arn:aws:ec2:eu-west-1:111122223333:instance/i-1"
 	object   = "arn:aws:s3:::bucket/plans/a:b.json"
 )
-
-func newService() *Service {
-	return New(clock.NewReal(), wire.Caller{Account: "111122223333", Region: "eu-west-1"})
-}
 
 func document(t *testing.T, statements string) Document {
 	t.Helper()
@@ -220,25 +212,4 @@ func TestADocumentWithoutAVersionHasNoVariables(t *testing.T) {
 		_, err := read([]byte(`{"Statement":{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"` + resource + `}}`))
 		assert.NoError(t, err, sentence)
 	}
-}
-
-func TestRolesSurviveARestart(t *testing.T) {
-	const arn = "arn:aws:iam::111122223333:role/x"
-	s := newService()
-	require.NoError(t, s.PutRole(Role{
-		ARN:      arn,
-		Policies: map[string]json.RawMessage{"all": []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`)},
-		Boundary: []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ec2:*","Resource":"*"}}`),
-	}))
-	raw, err := s.Snapshot()
-	require.NoError(t, err)
-	s = newService()
-	require.NoError(t, s.Restore(raw))
-	assert.Equal(t, Allowed, s.Evaluate(arn, Request{Action: "ec2:StopInstances", Resource: instance}))
-	assert.Equal(t, OutsideTheBoundary, s.Evaluate(arn, Request{Action: "s3:GetObject", Resource: object}))
-	assert.Equal(t, NotAllowed, s.Evaluate(arn+"y", Request{Action: "ec2:StopInstances", Resource: instance}), "a role that is not there")
-
-	require.ErrorContains(t, s.PutRole(Role{ARN: "x"}), "not the ARN of a role")
-	require.ErrorContains(t, s.PutRole(Role{ARN: arn, Policies: map[string]json.RawMessage{"p": []byte(`{}`)}}), "policy p")
-	require.ErrorContains(t, s.PutRole(Role{ARN: arn, Boundary: []byte(`{}`)}), "boundary")
 }

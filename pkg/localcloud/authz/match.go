@@ -1,4 +1,4 @@
-package iam
+package authz
 
 import (
 	"fmt"
@@ -90,7 +90,7 @@ func checkVariables(text string) error {
 		case "*", "?", "$":
 			continue
 		}
-		if _, err := canonicalKey(m[1]); err != nil {
+		if _, err := CanonicalKey(m[1]); err != nil {
 			return fmt.Errorf("policy variable %s: %w", m[0], err)
 		}
 	}
@@ -112,7 +112,7 @@ func fill(text string, r Request, patterns bool) (filled string, ok bool) {
 		case "*", "?", "$":
 			return plain(name)
 		}
-		key, err := canonicalKey(name)
+		key, err := CanonicalKey(name)
 		if got := r.Context[key]; err == nil && len(got) == 1 {
 			return plain(got[0])
 		}

@@ -1,7 +1,8 @@
-package iam
+package authz
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,7 +66,7 @@ func parseOperator(name string) (operator, error) {
 	op, ok := operators()[base]
 	if !ok || qualified && set != "ForAllValues" && set != "ForAnyValue" || op.null && (ifExists || qualified) {
 		return operator{}, fmt.Errorf("the condition operator %s is not known (known: %s; with ForAllValues:, ForAnyValue: and IfExists, but for Null)",
-			name, strings.Join(sortedKeys(operators()), ", "))
+			name, strings.Join(slices.Sorted(maps.Keys(operators())), ", "))
 	}
 	op.set, op.ifExists = set, ifExists
 	return op, nil
@@ -86,9 +87,9 @@ func keys() []string {
 // multivalued keys hold a list, which only ForAllValues and ForAnyValue take.
 func multivalued() []string { return []string{"aws:tagkeys"} }
 
-// canonicalKey is a key in the form in which contexts hold it. The names of tags
-// keep their case.
-func canonicalKey(key string) (string, error) {
+// CanonicalKey is a condition key in the form that contexts hold: lower case, but
+// for the name of a tag. Error: the embedded AWS does not fill in that key.
+func CanonicalKey(key string) (string, error) {
 	prefix, tag, isTag := strings.Cut(key, "/")
 	canonical := strings.ToLower(prefix)
 	if isTag {
@@ -105,7 +106,7 @@ func parseCondition(operatorName, key string, values []string) (Condition, error
 	if err != nil {
 		return Condition{}, err
 	}
-	canonical, err := canonicalKey(key)
+	canonical, err := CanonicalKey(key)
 	if err != nil {
 		return Condition{}, err
 	}

@@ -1,130 +1,157 @@
-package localcloud
+package ec2
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
-	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	ec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
+	types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
-	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-func addEC2Rules(out map[string]rule) {
+// Principal is the service that assumes the roles of instances in a region.
+func Principal(region string) string { return partition.Principal("ec2", region) }
+
+// asker is a call of EC2 that is to be decided on.
+type asker struct {
+	authz.Call
+	s *Service
+}
+
+// of makes a rule of a function for the operation's input.
+func of[I any](s *Service, ask func(asker, *I) []authz.Request) authz.Rule {
+	return authz.Of(func(c authz.Call, in *I) []authz.Request { return ask(asker{c, s}, in) })
+}
+
+// ctx is the context of a look-up on the caller's behalf.
+func (a asker) ctx() context.Context { return wire.WithCaller(a.Context, a.Caller) }
+
+// Permissions are the rules of EC2's calls.
+func (s *Service) Permissions() authz.Permissions {
+	out := map[string]authz.Rule{}
+	s.addImageRules(out)
+	s.addKeyAndGroupRules(out)
+	return authz.Permissions{Service: "ec2", Rules: out, Denied: func(message string) error {
+		return wire.Errorf("UnauthorizedOperation", "You are not authorized to perform this operation. %s", message)
+	}}
+}
+
+func (s *Service) addImageRules(out map[string]authz.Rule) {
 	for _, kind := range []string{
 		"AvailabilityZones", "ImageAttribute", "Images", "InstanceStatus", "InstanceTypeOfferings", "InstanceTypes", "Instances", "KeyPairs", "Regions", "RouteTables",
 		"SecurityGroups", "SnapshotAttribute", "Snapshots", "Subnets", "Tags", "Volumes", "VpcEndpoints", "Vpcs",
 	} {
-		out["ec2:Describe"+kind] = onAll("ec2:Describe" + kind)
+		out["Describe"+kind] = authz.OnAll("ec2:Describe" + kind)
 	}
 	for _, setting := range []string{"AllowedImagesSettings", "EbsDefaultKmsKeyId", "EbsEncryptionByDefault", "ImageBlockPublicAccessState", "SnapshotBlockPublicAccessState"} {
-		out["ec2:Get"+setting] = onAll("ec2:Get" + setting)
+		out["Get"+setting] = authz.OnAll("ec2:Get" + setting)
 	}
-	out["ec2:DescribeImageReferences"] = of(asker.describeImageReferences)
-	out["ec2:DescribeVpcAttribute"] = of(func(a asker, in *sdkec2.DescribeVpcAttributeInput) []iam.Request {
+	out["DescribeImageReferences"] = of(s, asker.describeImageReferences)
+	out["DescribeVpcAttribute"] = of(s, func(a asker, in *ec2.DescribeVpcAttributeInput) []authz.Request {
 		return a.existing("ec2:DescribeVpcAttribute", aws.ToString(in.VpcId))
 	})
-	out["ec2:RunInstances"] = of(asker.runInstances)
-	addKeyAndGroupRules(out)
-	out["ec2:CreateImage"] = of(asker.createImage)
-	out["ec2:CopyImage"] = of(asker.copyImage)
-	out["ec2:CreateTags"] = of(asker.createTags)
-	out["ec2:StopInstances"] = of(func(a asker, in *sdkec2.StopInstancesInput) []iam.Request {
+	out["RunInstances"] = of(s, asker.runInstances)
+	out["CreateImage"] = of(s, asker.createImage)
+	out["CopyImage"] = of(s, asker.copyImage)
+	out["CreateTags"] = of(s, asker.createTags)
+	out["StopInstances"] = of(s, func(a asker, in *ec2.StopInstancesInput) []authz.Request {
 		return a.existing("ec2:StopInstances", in.InstanceIds...)
 	})
-	out["ec2:TerminateInstances"] = of(func(a asker, in *sdkec2.TerminateInstancesInput) []iam.Request {
+	out["TerminateInstances"] = of(s, func(a asker, in *ec2.TerminateInstancesInput) []authz.Request {
 		return a.existing("ec2:TerminateInstances", in.InstanceIds...)
 	})
-	out["ec2:GetConsoleOutput"] = of(func(a asker, in *sdkec2.GetConsoleOutputInput) []iam.Request {
+	out["GetConsoleOutput"] = of(s, func(a asker, in *ec2.GetConsoleOutputInput) []authz.Request {
 		return a.existing("ec2:GetConsoleOutput", aws.ToString(in.InstanceId))
 	})
-	out["ec2:DescribeInstanceAttribute"] = of(func(a asker, in *sdkec2.DescribeInstanceAttributeInput) []iam.Request {
+	out["DescribeInstanceAttribute"] = of(s, func(a asker, in *ec2.DescribeInstanceAttributeInput) []authz.Request {
 		return a.existing("ec2:DescribeInstanceAttribute", aws.ToString(in.InstanceId))
 	})
-	out["ec2:ModifyImageAttribute"] = of(func(a asker, in *sdkec2.ModifyImageAttributeInput) []iam.Request {
+	out["ModifyImageAttribute"] = of(s, func(a asker, in *ec2.ModifyImageAttributeInput) []authz.Request {
 		out := a.existing("ec2:ModifyImageAttribute", aws.ToString(in.ImageId))
 		for _, r := range out {
-			maps.Copy(r.Context, iam.Context(attributesOf(in)))
+			maps.Copy(r.Context, authz.Context(attributesOf(in)))
 		}
 		return out
 	})
-	out["ec2:EnableImageDeprecation"] = of(func(a asker, in *sdkec2.EnableImageDeprecationInput) []iam.Request {
+	out["EnableImageDeprecation"] = of(s, func(a asker, in *ec2.EnableImageDeprecationInput) []authz.Request {
 		return a.existing("ec2:EnableImageDeprecation", aws.ToString(in.ImageId))
 	})
-	out["ec2:DeregisterImage"] = of(func(a asker, in *sdkec2.DeregisterImageInput) []iam.Request {
+	out["DeregisterImage"] = of(s, func(a asker, in *ec2.DeregisterImageInput) []authz.Request {
 		requests := a.existing("ec2:DeregisterImage", aws.ToString(in.ImageId))
 		if aws.ToBool(in.DeleteAssociatedSnapshots) {
 			requests = append(requests, a.existing("ec2:DeleteSnapshot", a.snapshotsOf(aws.ToString(in.ImageId))...)...)
 		}
 		return requests
 	})
-	out["ec2:DeleteSnapshot"] = of(func(a asker, in *sdkec2.DeleteSnapshotInput) []iam.Request {
+	out["DeleteSnapshot"] = of(s, func(a asker, in *ec2.DeleteSnapshotInput) []authz.Request {
 		return a.existing("ec2:DeleteSnapshot", aws.ToString(in.SnapshotId))
 	})
 }
 
 // addKeyAndGroupRules are those of what a build with Packer makes beside images.
-func addKeyAndGroupRules(out map[string]rule) {
-	key := func(a asker, action, name string) []iam.Request {
-		return []iam.Request{{Action: action, Resource: a.arn("ec2", a.who.Account, "key-pair/"+name), Context: iam.Context(map[string][]string{"ec2:Region": {a.who.Region}})}}
+func (s *Service) addKeyAndGroupRules(out map[string]authz.Rule) {
+	key := func(a asker, action, name string) []authz.Request {
+		return []authz.Request{{Action: action, Resource: a.ARN("ec2", a.Caller.Account, "key-pair/"+name), Context: authz.Context(map[string][]string{"ec2:Region": {a.Caller.Region}})}}
 	}
-	out["ec2:CreateKeyPair"] = of(func(a asker, in *sdkec2.CreateKeyPairInput) []iam.Request {
+	out["CreateKeyPair"] = of(s, func(a asker, in *ec2.CreateKeyPairInput) []authz.Request {
 		return append(key(a, "ec2:CreateKeyPair", aws.ToString(in.KeyName)), a.tagging("CreateKeyPair", in.TagSpecifications)...)
 	})
-	out["ec2:ImportKeyPair"] = of(func(a asker, in *sdkec2.ImportKeyPairInput) []iam.Request {
+	out["ImportKeyPair"] = of(s, func(a asker, in *ec2.ImportKeyPairInput) []authz.Request {
 		return append(key(a, "ec2:ImportKeyPair", aws.ToString(in.KeyName)), a.tagging("ImportKeyPair", in.TagSpecifications)...)
 	})
-	out["ec2:DeleteKeyPair"] = of(func(a asker, in *sdkec2.DeleteKeyPairInput) []iam.Request {
+	out["DeleteKeyPair"] = of(s, func(a asker, in *ec2.DeleteKeyPairInput) []authz.Request {
 		return key(a, "ec2:DeleteKeyPair", cmp.Or(aws.ToString(in.KeyName), "*"))
 	})
-	out["ec2:CreateSecurityGroup"] = of(func(a asker, in *sdkec2.CreateSecurityGroupInput) []iam.Request {
-		return append(a.made("ec2:CreateSecurityGroup", in.TagSpecifications, ec2types.ResourceTypeSecurityGroup), a.tagging("CreateSecurityGroup", in.TagSpecifications)...)
+	out["CreateSecurityGroup"] = of(s, func(a asker, in *ec2.CreateSecurityGroupInput) []authz.Request {
+		return append(a.made("ec2:CreateSecurityGroup", in.TagSpecifications, types.ResourceTypeSecurityGroup), a.tagging("CreateSecurityGroup", in.TagSpecifications)...)
 	})
-	group := func(a asker, action string, id *string) []iam.Request {
+	group := func(a asker, action string, id *string) []authz.Request {
 		return a.existing(action, cmp.Or(aws.ToString(id), "sg-*"))
 	}
-	out["ec2:DeleteSecurityGroup"] = of(func(a asker, in *sdkec2.DeleteSecurityGroupInput) []iam.Request {
+	out["DeleteSecurityGroup"] = of(s, func(a asker, in *ec2.DeleteSecurityGroupInput) []authz.Request {
 		return group(a, "ec2:DeleteSecurityGroup", in.GroupId)
 	})
-	out["ec2:AuthorizeSecurityGroupIngress"] = of(func(a asker, in *sdkec2.AuthorizeSecurityGroupIngressInput) []iam.Request {
+	out["AuthorizeSecurityGroupIngress"] = of(s, func(a asker, in *ec2.AuthorizeSecurityGroupIngressInput) []authz.Request {
 		return group(a, "ec2:AuthorizeSecurityGroupIngress", in.GroupId)
 	})
-	out["ec2:RevokeSecurityGroupIngress"] = of(func(a asker, in *sdkec2.RevokeSecurityGroupIngressInput) []iam.Request {
+	out["RevokeSecurityGroupIngress"] = of(s, func(a asker, in *ec2.RevokeSecurityGroupIngressInput) []authz.Request {
 		return group(a, "ec2:RevokeSecurityGroupIngress", in.GroupId)
 	})
-	out["ec2:ModifySnapshotAttribute"] = of(func(a asker, in *sdkec2.ModifySnapshotAttributeInput) []iam.Request {
+	out["ModifySnapshotAttribute"] = of(s, func(a asker, in *ec2.ModifySnapshotAttributeInput) []authz.Request {
 		return a.existing("ec2:ModifySnapshotAttribute", aws.ToString(in.SnapshotId))
 	})
-	out["ssm:DescribeParameters"] = onAll("ssm:DescribeParameters")
 }
 
 // describeImageReferences asks for the call itself, and for those by which EC2
 // looks at each kind of resource on the caller's behalf:
 // https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AmazonEC2ImageReferencesAccessPolicy.html
-func (a asker) describeImageReferences(in *sdkec2.DescribeImageReferencesInput) []iam.Request {
+func (a asker) describeImageReferences(in *ec2.DescribeImageReferencesInput) []authz.Request {
 	looks := []struct {
-		kind    ec2types.ImageReferenceResourceType
+		kind    types.ImageReferenceResourceType
 		actions []string
 	}{
-		{ec2types.ImageReferenceResourceTypeEc2Instance, []string{"ec2:DescribeInstances"}},
-		{ec2types.ImageReferenceResourceTypeEc2LaunchTemplate, []string{"ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions"}},
-		{ec2types.ImageReferenceResourceTypeSsmParameter, []string{"ssm:DescribeParameters", "ssm:GetParameters"}},
-		{ec2types.ImageReferenceResourceTypeImageBuilderImageRecipe, []string{"imagebuilder:ListImageRecipes"}},
-		{ec2types.ImageReferenceResourceTypeImageBuilderContainerRecipe, []string{"imagebuilder:ListContainerRecipes", "imagebuilder:GetContainerRecipe"}},
+		{types.ImageReferenceResourceTypeEc2Instance, []string{"ec2:DescribeInstances"}},
+		{types.ImageReferenceResourceTypeEc2LaunchTemplate, []string{"ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions"}},
+		{types.ImageReferenceResourceTypeSsmParameter, []string{"ssm:DescribeParameters", "ssm:GetParameters"}},
+		{types.ImageReferenceResourceTypeImageBuilderImageRecipe, []string{"imagebuilder:ListImageRecipes"}},
+		{types.ImageReferenceResourceTypeImageBuilderContainerRecipe, []string{"imagebuilder:ListContainerRecipes", "imagebuilder:GetContainerRecipe"}},
 	}
-	out := []iam.Request{{Action: "ec2:DescribeImageReferences", Resource: "*"}}
+	out := []authz.Request{{Action: "ec2:DescribeImageReferences", Resource: "*"}}
 	for _, look := range looks {
-		asked := slices.ContainsFunc(in.ResourceTypes, func(r ec2types.ResourceTypeRequest) bool { return r.ResourceType == look.kind })
+		asked := slices.ContainsFunc(in.ResourceTypes, func(r types.ResourceTypeRequest) bool { return r.ResourceType == look.kind })
 		if !asked && !aws.ToBool(in.IncludeAllResourceTypes) {
 			continue
 		}
 		for _, action := range look.actions {
-			out = append(out, iam.Request{Action: action, Resource: "*"})
+			out = append(out, authz.Request{Action: action, Resource: "*"})
 		}
 	}
 	return out
@@ -138,48 +165,48 @@ func (a asker) ec2ARN(id string) string {
 		"vpc": "vpc", "lt": "launch-template",
 	}[prefix]; kind {
 	case "image", "snapshot":
-		return a.arn("ec2", "", kind+"/"+id)
+		return a.ARN("ec2", "", kind+"/"+id)
 	case "":
-		return a.arn("ec2", a.who.Account, "unknown/"+id)
+		return a.ARN("ec2", a.Caller.Account, "unknown/"+id)
 	default:
-		return a.arn("ec2", a.who.Account, kind+"/"+id)
+		return a.ARN("ec2", a.Caller.Account, kind+"/"+id)
 	}
 }
 
 // newARN is that of a resource which does not exist yet.
-func (a asker) newARN(kind ec2types.ResourceType) string {
-	account := a.who.Account
-	if kind == ec2types.ResourceTypeImage || kind == ec2types.ResourceTypeSnapshot {
+func (a asker) newARN(kind types.ResourceType) string {
+	account := a.Caller.Account
+	if kind == types.ResourceTypeImage || kind == types.ResourceTypeSnapshot {
 		account = ""
 	}
-	return a.arn("ec2", account, string(kind)+"/*")
+	return a.ARN("ec2", account, string(kind)+"/*")
 }
 
 // existing asks for an action on resources that are there, which have tags.
-func (a asker) existing(action string, ids ...string) []iam.Request {
-	var out []iam.Request
+func (a asker) existing(action string, ids ...string) []authz.Request {
+	var out []authz.Request
 	for _, id := range ids {
-		pairs := map[string][]string{"ec2:Region": {a.who.Region}}
+		pairs := map[string][]string{"ec2:Region": {a.Caller.Region}}
 		for key, value := range a.tagsOf(id) {
 			pairs["aws:ResourceTag/"+key], pairs["ec2:ResourceTag/"+key] = []string{value}, []string{value}
 		}
-		out = append(out, iam.Request{Action: action, Resource: a.ec2ARN(id), Context: iam.Context(pairs)})
+		out = append(out, authz.Request{Action: action, Resource: a.ec2ARN(id), Context: authz.Context(pairs)})
 	}
 	return out
 }
 
 // made asks for an action on a resource that it makes, which has the tags that
 // the request gives it.
-func (a asker) made(action string, specified []ec2types.TagSpecification, kinds ...ec2types.ResourceType) []iam.Request {
-	var out []iam.Request
+func (a asker) made(action string, specified []types.TagSpecification, kinds ...types.ResourceType) []authz.Request {
+	var out []authz.Request
 	for _, kind := range kinds {
-		pairs := map[string][]string{"ec2:Region": {a.who.Region}}
+		pairs := map[string][]string{"ec2:Region": {a.Caller.Region}}
 		for _, s := range specified {
 			if s.ResourceType == kind {
 				addTags(pairs, s.Tags)
 			}
 		}
-		out = append(out, iam.Request{Action: action, Resource: a.newARN(kind), Context: iam.Context(pairs)})
+		out = append(out, authz.Request{Action: action, Resource: a.newARN(kind), Context: authz.Context(pairs)})
 	}
 	return out
 }
@@ -187,13 +214,13 @@ func (a asker) made(action string, specified []ec2types.TagSpecification, kinds 
 // attributesOf are the keys of what a request sets of an image: the attribute's name,
 // and its value where it is a text or an object that holds a value only
 // (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/iam-policies-for-amazon-ec2.html#attribute-key).
-func attributesOf(in *sdkec2.ModifyImageAttributeInput) map[string][]string {
+func attributesOf(in *ec2.ModifyImageAttributeInput) map[string][]string {
 	names := map[string]bool{}
 	pairs := map[string][]string{}
 	if name := aws.ToString(in.Attribute); name != "" {
 		names[strings.ToUpper(name[:1])+name[1:]] = true
 	}
-	for name, v := range map[string]*ec2types.AttributeValue{"Description": in.Description, "ImdsSupport": in.ImdsSupport} {
+	for name, v := range map[string]*types.AttributeValue{"Description": in.Description, "ImdsSupport": in.ImdsSupport} {
 		if v != nil {
 			names[name] = true
 			pairs["ec2:Attribute/"+name] = []string{aws.ToString(v.Value)}
@@ -213,7 +240,7 @@ func attributesOf(in *sdkec2.ModifyImageAttributeInput) map[string][]string {
 
 // describeLaunch adds what a request says of the instance that it makes and of its
 // network interface; what it leaves out is in no key.
-func describeLaunch(in *sdkec2.RunInstancesInput, made []iam.Request) {
+func describeLaunch(in *ec2.RunInstancesInput, made []authz.Request) {
 	for _, r := range made {
 		pairs := map[string][]string{}
 		switch {
@@ -237,13 +264,13 @@ func describeLaunch(in *sdkec2.RunInstancesInput, made []iam.Request) {
 				}
 			}
 		}
-		maps.Copy(r.Context, iam.Context(pairs))
+		maps.Copy(r.Context, authz.Context(pairs))
 	}
 }
 
 // snapshotOwner is whose a snapshot is that the caller sees.
 func (a asker) snapshotOwner(id string) map[string][]string {
-	out, err := a.c.EC2.DescribeSnapshots(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
+	out, err := a.s.DescribeSnapshots(a.ctx(), &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
 	if err != nil || len(out.Snapshots) == 0 {
 		return nil
 	}
@@ -251,47 +278,47 @@ func (a asker) snapshotOwner(id string) map[string][]string {
 }
 
 // tagging asks for the tags that a request gives to what it makes.
-func (a asker) tagging(by string, specified []ec2types.TagSpecification) []iam.Request {
-	var out []iam.Request
+func (a asker) tagging(by string, specified []types.TagSpecification) []authz.Request {
+	var out []authz.Request
 	for _, s := range specified {
-		pairs := map[string][]string{"ec2:Region": {a.who.Region}, "ec2:CreateAction": {by}}
+		pairs := map[string][]string{"ec2:Region": {a.Caller.Region}, "ec2:CreateAction": {by}}
 		addTags(pairs, s.Tags)
-		out = append(out, iam.Request{Action: "ec2:CreateTags", Resource: a.newARN(s.ResourceType), Context: iam.Context(pairs)})
+		out = append(out, authz.Request{Action: "ec2:CreateTags", Resource: a.newARN(s.ResourceType), Context: authz.Context(pairs)})
 	}
 	return out
 }
 
-func addTags(pairs map[string][]string, tags []ec2types.Tag) {
+func addTags(pairs map[string][]string, tags []types.Tag) {
 	for _, t := range tags {
-		addTag(pairs, "aws:RequestTag/", t.Key, t.Value)
+		authz.AddTag(pairs, "aws:RequestTag/", t.Key, t.Value)
 	}
 }
 
-func (a asker) createTags(in *sdkec2.CreateTagsInput) []iam.Request {
+func (a asker) createTags(in *ec2.CreateTagsInput) []authz.Request {
 	out := a.existing("ec2:CreateTags", in.Resources...)
 	for _, r := range out {
 		pairs := map[string][]string{}
 		addTags(pairs, in.Tags)
-		maps.Copy(r.Context, iam.Context(pairs))
+		maps.Copy(r.Context, authz.Context(pairs))
 	}
 	return out
 }
 
 // runInstances asks for everything that a launch touches or makes, for the role
 // that it hands on, and for the key of the volume.
-func (a asker) runInstances(in *sdkec2.RunInstancesInput) []iam.Request {
+func (a asker) runInstances(in *ec2.RunInstancesInput) []authz.Request {
 	const action = "ec2:RunInstances"
 	image := aws.ToString(in.ImageId)
 	subnets, groups := []string{aws.ToString(in.SubnetId)}, in.SecurityGroupIds
 	for _, n := range in.NetworkInterfaces {
 		subnets, groups = append(subnets, aws.ToString(n.SubnetId)), append(groups, n.Groups...)
 	}
-	var out []iam.Request
+	var out []authz.Request
 	if found, ok := a.image(image); ok {
 		out = a.existing(action, image)
 		// An alias stands in for the id of the owner that has one.
 		owner := cmp.Or(aws.ToString(found.ImageOwnerAlias), aws.ToString(found.OwnerId))
-		maps.Copy(out[0].Context, iam.Context(map[string][]string{"ec2:Owner": {owner}}))
+		maps.Copy(out[0].Context, authz.Context(map[string][]string{"ec2:Owner": {owner}}))
 	}
 	key := ""
 	for _, m := range in.BlockDeviceMappings {
@@ -299,7 +326,7 @@ func (a asker) runInstances(in *sdkec2.RunInstancesInput) []iam.Request {
 			key = aws.ToString(m.Ebs.KmsKeyId)
 			if m.Ebs.SnapshotId != nil {
 				of := a.existing(action, *m.Ebs.SnapshotId)
-				maps.Copy(of[0].Context, iam.Context(a.snapshotOwner(*m.Ebs.SnapshotId)))
+				maps.Copy(of[0].Context, authz.Context(a.snapshotOwner(*m.Ebs.SnapshotId)))
 				out = append(out, of...)
 			}
 		}
@@ -307,9 +334,9 @@ func (a asker) runInstances(in *sdkec2.RunInstancesInput) []iam.Request {
 	out = append(out, a.chosen(action, "subnet", subnets)...)
 	out = append(out, a.chosen(action, "security-group", groups)...)
 	if in.KeyName != nil {
-		out = append(out, iam.Request{Action: action, Resource: a.arn("ec2", a.who.Account, "key-pair/"+*in.KeyName), Context: iam.Context(map[string][]string{"ec2:Region": {a.who.Region}})})
+		out = append(out, authz.Request{Action: action, Resource: a.ARN("ec2", a.Caller.Account, "key-pair/"+*in.KeyName), Context: authz.Context(map[string][]string{"ec2:Region": {a.Caller.Region}})})
 	}
-	made := a.made(action, in.TagSpecifications, ec2types.ResourceTypeInstance, ec2types.ResourceTypeVolume, ec2types.ResourceTypeNetworkInterface)
+	made := a.made(action, in.TagSpecifications, types.ResourceTypeInstance, types.ResourceTypeVolume, types.ResourceTypeNetworkInterface)
 	describeLaunch(in, made)
 	out = append(out, made...)
 	out = append(out, a.tagging("RunInstances", in.TagSpecifications)...)
@@ -323,21 +350,21 @@ func (a asker) runInstances(in *sdkec2.RunInstancesInput) []iam.Request {
 
 // chosen asks for the resources that a request names, or for one of the kind
 // that EC2 chooses.
-func (a asker) chosen(action, kind string, ids []string) []iam.Request {
-	var out []iam.Request
+func (a asker) chosen(action, kind string, ids []string) []authz.Request {
+	var out []authz.Request
 	for _, id := range ids {
 		if id != "" {
 			out = append(out, a.existing(action, id)...)
 		}
 	}
 	if len(out) == 0 {
-		out = a.made(action, nil, ec2types.ResourceType(kind))
+		out = a.made(action, nil, types.ResourceType(kind))
 	}
 	return out
 }
 
 // passRole asks for the role of an instance profile.
-func (a asker) passRole(profile *ec2types.IamInstanceProfileSpecification) []iam.Request {
+func (a asker) passRole(profile *types.IamInstanceProfileSpecification) []authz.Request {
 	if profile == nil {
 		return nil
 	}
@@ -345,19 +372,19 @@ func (a asker) passRole(profile *ec2types.IamInstanceProfileSpecification) []iam
 	if ref == "" {
 		ref = aws.ToString(profile.Name)
 	}
-	found, err := a.c.profile(a.who.Account, ref)
+	found, err := a.s.cfg.Profile(a.Caller.Account, ref)
 	if err != nil {
-		return nil // EC2 will say so
+		return nil // RunInstances reports it
 	}
-	return passing(ec2Principal, a.c.IAM.RoleARN(a.who.Account, found.Role))
+	return authz.PassRole(Principal(a.Caller.Region), found.RoleARN)
 }
 
 // createImage asks for the instance as it is, and for what is made of it.
-func (a asker) createImage(in *sdkec2.CreateImageInput) []iam.Request {
+func (a asker) createImage(in *ec2.CreateImageInput) []authz.Request {
 	const action = "ec2:CreateImage"
 	instance := aws.ToString(in.InstanceId)
 	out := a.existing(action, instance)
-	out = append(out, a.made(action, in.TagSpecifications, ec2types.ResourceTypeImage, ec2types.ResourceTypeSnapshot)...)
+	out = append(out, a.made(action, in.TagSpecifications, types.ResourceTypeImage, types.ResourceTypeSnapshot)...)
 	out = append(out, a.tagging("CreateImage", in.TagSpecifications)...)
 	return append(out, a.keys(a.keysOfVolumes(instance)...)...)
 }
@@ -366,14 +393,14 @@ func (a asker) createImage(in *sdkec2.CreateImageInput) []iam.Request {
 // October 2024, and for what is made. The documents do not say whether the
 // source's snapshots are asked for, so they are
 // (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/copy-ami-permissions.html).
-func (a asker) copyImage(in *sdkec2.CopyImageInput) []iam.Request {
+func (a asker) copyImage(in *ec2.CopyImageInput) []authz.Request {
 	const action = "ec2:CopyImage"
 	there := a
-	there.who.Region = aws.ToString(in.SourceRegion)
+	there.Caller.Region = aws.ToString(in.SourceRegion)
 	source := aws.ToString(in.SourceImageId)
 	snapshots := there.snapshotsOf(source)
 	out := there.existing(action, append([]string{source}, snapshots...)...)
-	out = append(out, a.made(action, in.TagSpecifications, ec2types.ResourceTypeImage, ec2types.ResourceTypeSnapshot)...)
+	out = append(out, a.made(action, in.TagSpecifications, types.ResourceTypeImage, types.ResourceTypeSnapshot)...)
 	out = append(out, a.tagging("CopyImage", in.TagSpecifications)...)
 	out = append(out, there.keys(there.keysOfSnapshots(snapshots)...)...)
 	return append(out, a.keys(aws.ToString(in.KmsKeyId))...)
@@ -382,34 +409,34 @@ func (a asker) copyImage(in *sdkec2.CopyImageInput) []iam.Request {
 // keys asks for what EBS does with a customer's key in the caller's name
 // (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html).
 // AWS's own keys take no permission of the caller's role.
-func (a asker) keys(refs ...string) []iam.Request {
-	var out []iam.Request
+func (a asker) keys(refs ...string) []authz.Request {
+	var out []authz.Request
 	for _, ref := range refs {
 		if ref == "" {
 			continue
 		}
-		key, err := a.c.KMS.Resolve(a.who.Account, a.who.Region, ref)
+		key, err := a.s.cfg.ResolveKey(a.Caller.Account, a.Caller.Region, ref)
 		if err == nil && key.Managed {
 			continue
 		}
 		arn := key.ARN
-		if err != nil { // EC2 will say so
-			arn = a.arn("kms", a.who.Account, "key/unknown")
+		if err != nil { // EC2 reports it
+			arn = a.ARN("kms", a.Caller.Account, "key/unknown")
 		}
 		for _, action := range []string{"CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo"} {
-			pairs := map[string][]string{"kms:ViaService": {"ec2." + a.who.Region + ".amazonaws.com"}, "kms:CallerAccount": {a.who.Account}}
+			pairs := map[string][]string{"kms:ViaService": {partition.ViaService("ec2", a.Caller.Region, a.Caller.Region)}, "kms:CallerAccount": {a.Caller.Account}}
 			if action == "CreateGrant" {
 				pairs["kms:GrantIsForAWSResource"] = []string{"true"}
 			}
-			out = append(out, iam.Request{Action: "kms:" + action, Resource: arn, Context: iam.Context(pairs)})
+			out = append(out, authz.Request{Action: "kms:" + action, Resource: arn, Context: authz.Context(pairs)})
 		}
 	}
 	return out
 }
 
 func (a asker) tagsOf(id string) map[string]string {
-	out, err := a.c.EC2.DescribeTags(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeTagsInput{
-		Filters: []ec2types.Filter{{Name: aws.String("resource-id"), Values: []string{id}}},
+	out, err := a.s.DescribeTags(a.ctx(), &ec2.DescribeTagsInput{
+		Filters: []types.Filter{{Name: aws.String("resource-id"), Values: []string{id}}},
 	})
 	if err != nil {
 		return nil // then nothing that depends on a tag is allowed
@@ -423,10 +450,10 @@ func (a asker) tagsOf(id string) map[string]string {
 
 // image is what the caller sees of an image; of what he does not see nothing is
 // asked, and EC2 will not find it either.
-func (a asker) image(id string) (ec2types.Image, bool) {
-	out, err := a.c.EC2.DescribeImages(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeImagesInput{ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true)})
+func (a asker) image(id string) (types.Image, bool) {
+	out, err := a.s.DescribeImages(a.ctx(), &ec2.DescribeImagesInput{ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true)})
 	if err != nil || len(out.Images) == 0 {
-		return ec2types.Image{}, false
+		return types.Image{}, false
 	}
 	return out.Images[0], true
 }
@@ -447,14 +474,14 @@ func (a asker) keysOfSnapshots(ids []string) []string {
 	for _, id := range ids {
 		// Those of a shared image may be none that the caller sees, and their key is
 		// asked for all the same.
-		keys = append(keys, a.c.EC2.SnapshotKey(id))
+		keys = append(keys, a.s.SnapshotKey(id))
 	}
 	return keys
 }
 
 func (a asker) keysOfVolumes(instance string) []string {
-	out, err := a.c.EC2.DescribeVolumes(wire.WithCaller(a.ctx, a.who), &sdkec2.DescribeVolumesInput{
-		Filters: []ec2types.Filter{{Name: aws.String("attachment.instance-id"), Values: []string{instance}}},
+	out, err := a.s.DescribeVolumes(a.ctx(), &ec2.DescribeVolumesInput{
+		Filters: []types.Filter{{Name: aws.String("attachment.instance-id"), Values: []string{instance}}},
 	})
 	if err != nil {
 		return nil

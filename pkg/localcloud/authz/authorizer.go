@@ -1,0 +1,222 @@
+package authz
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
+)
+
+// Roles are what IAM knows of roles.
+type Roles interface {
+	// Decide decides with the policies of the principal's role.
+	Decide(who Principal, r Request, on *ResourcePolicy) Verdict
+	// Trust is a role's trust policy and how many seconds its sessions may last.
+	Trust(roleARN string) (trust ResourcePolicy, longest int32, ok bool)
+}
+
+// Sessions are what STS knows of temporary access keys.
+type Sessions interface {
+	// Principal is the session of a key, and who assumed its role.
+	Principal(accessKeyID string) (session Principal, assumedBy string, ok bool)
+}
+
+// Decision is what was decided on a request of a role's session, or of a service.
+type Decision struct {
+	RoleARN string // empty: of a service
+	Request Request
+	Verdict Verdict
+}
+
+// Config is what an Authorizer needs. Roles, Sessions, Default and Logger are
+// required.
+type Config struct {
+	// Enforce holds the sessions of roles to their policies and to those of the
+	// resources that they use, services to those of resources, and whoever assumes
+	// a role to its trust policy. False: all but guests may do everything.
+	Enforce  bool
+	Roles    Roles
+	Sessions Sessions
+	Default  wire.Caller // who calls when the context does not say
+	// Organizations are the ARNs of the organisation and organisational units
+	// that an account is in. Nil: none.
+	Organizations func(account string) []string
+	Decisions     func(Decision) // receives each decision; nil: none
+	Logger        *slog.Logger
+}
+
+// Authorizer decides on calls.
+type Authorizer struct {
+	cfg      Config
+	services map[string]Permissions // by signing name
+}
+
+// New makes an Authorizer for calls to services.
+func New(cfg Config, services ...Permissions) *Authorizer {
+	a := &Authorizer{cfg: cfg, services: map[string]Permissions{}}
+	for _, s := range services {
+		a.services[s.Service] = s
+	}
+	return a
+}
+
+// grantedKey marks the contexts of calls that are decided on already.
+type grantedKey struct{}
+
+// WithGrant returns a context for a call that is decided on already: Permit allows
+// it.
+func WithGrant(ctx context.Context) context.Context {
+	return context.WithValue(ctx, grantedKey{}, true)
+}
+
+// Permit holds the sessions of roles to their policies, and services to those of
+// the resources that they call. Other callers are programs on this machine and may
+// do everything. The error is the called service's own.
+func (a *Authorizer) Permit(ctx context.Context, who wire.Caller, service, operation string, input any) error {
+	session, assumedBy, isSession := a.cfg.Sessions.Principal(who.AccessKeyID)
+	switch {
+	case ctx.Value(grantedKey{}) != nil:
+		return nil
+	case isSession && IsEC2(assumedBy): // a guest, which is always held to its role
+	case !a.cfg.Enforce, !isSession && !IsService(who.ARN):
+		return nil
+	}
+	if !isSession {
+		session = a.principalOf(who)
+	}
+	return a.permit(ctx, who, session, service, operation, input)
+}
+
+// PermitRole is Permit for what a service calls with a role, such as a state
+// machine's. The role is the caller of ctx, and its trust policy must let the
+// service in.
+func (a *Authorizer) PermitRole(ctx context.Context, principal, service, operation string, input any) error {
+	if !a.cfg.Enforce {
+		return nil
+	}
+	who := scope.Caller(ctx, a.cfg.Default)
+	if _, err := a.mayAssume(wire.Caller{Account: who.Account, Region: who.Region, ARN: principal, Source: who.Source}, who.ARN, nil); err != nil {
+		return err
+	}
+	name, _, _ := strings.Cut(principal, ".")
+	return a.permit(ctx, who, RoleSession(who.ARN, name), service, operation, input)
+}
+
+func (a *Authorizer) permit(ctx context.Context, who wire.Caller, p Principal, service, operation string, input any) error {
+	of := a.services[service]
+	rule, known := of.Rules[operation]
+	if !known {
+		return of.denied("User: %s is not authorized to perform: %s:%s: the embedded AWS does not know what permissions it takes, so roles may not call it", p.Name(), service, operation)
+	}
+	requests, err := rule(Call{Context: wire.WithCaller(ctx, who), Caller: who}, input)
+	if err != nil {
+		return of.denied("User: %s is not authorized to perform: %s:%s: %v", p.Name(), service, operation, err)
+	}
+	for _, r := range requests {
+		if verdict := a.Decide(who, p, r); verdict != Allowed {
+			return of.denied("User: %s is not authorized to perform: %s on resource: %s %s", p.Name(), r.Action, r.Resource, verdict.Because(r.Action))
+		}
+	}
+	return nil
+}
+
+func (p Permissions) denied(format string, args ...any) error {
+	message := fmt.Sprintf(format, args...)
+	if p.Denied != nil {
+		return p.Denied(message)
+	}
+	return wire.Errorf("AccessDeniedException", "%s", message)
+}
+
+// AccessDenied is the Denied of the services whose error has that code.
+func AccessDenied(message string) error { return wire.Errorf("AccessDenied", "%s", message) }
+
+// IsService says whether a caller is a service of AWS: over HTTP every caller has
+// an ARN.
+func IsService(name string) bool { return name != "" && !strings.HasPrefix(name, "arn:") }
+
+// IsEC2 says whether a caller is EC2, whose name depends on the partition. It
+// assumes the roles of instances.
+func IsEC2(name string) bool { return IsService(name) && strings.HasPrefix(name, "ec2.") }
+
+// principalOf is who a caller is to IAM.
+func (a *Authorizer) principalOf(who wire.Caller) Principal {
+	if IsService(who.ARN) {
+		return Principal{Account: who.Account, Service: who.ARN}
+	}
+	if session, _, ok := a.cfg.Sessions.Principal(who.AccessKeyID); ok {
+		return session
+	}
+	if who.ARN == "" {
+		who.ARN = partition.OrDefault(who.Region).ARN("iam", "", who.Account, "root")
+	}
+	return Principal{Account: who.Account, ARN: who.ARN}
+}
+
+// Decide completes a request with what is known of its caller, and decides with
+// the policy of the resource.
+func (a *Authorizer) Decide(who wire.Caller, p Principal, r Request) Verdict {
+	return a.decide(who, p, r, a.policyOn(p, r.Resource))
+}
+
+func (a *Authorizer) decide(who wire.Caller, p Principal, r Request, on *ResourcePolicy) Verdict {
+	r.Context = a.withCaller(r.Context, who, p)
+	verdict := a.cfg.Roles.Decide(p, r, on)
+	if a.cfg.Decisions != nil {
+		a.cfg.Decisions(Decision{RoleARN: p.RoleARN, Request: r, Verdict: verdict})
+	}
+	return verdict
+}
+
+// withCaller adds the keys that every request has, and those of services.
+//
+// aws:SecureTransport is always true, although requests arrive here by plain HTTP.
+// The key asks whether a third party on the way could read or change the request.
+// On AWS the way is a network; here it is the loopback of one machine, or the
+// network between it and its own guests, and TLS would add nothing that the kernel
+// does not give. With the key false, the statement against plain HTTP that every
+// bucket, topic and queue of a deployment has would deny each call of a rehearsal,
+// and would prove nothing about calls on AWS, which the SDKs make by HTTPS.
+func (a *Authorizer) withCaller(pairs map[string][]string, who wire.Caller, p Principal) map[string][]string {
+	keys := map[string][]string{"aws:RequestedRegion": {who.Region}, "aws:SecureTransport": {"true"}}
+	if p.Service != "" {
+		keys["aws:PrincipalServiceName"] = []string{p.Service}
+		keys["aws:SourceAccount"] = []string{who.Account}
+		if who.Source != "" {
+			keys["aws:SourceArn"] = []string{who.Source}
+			if account := AccountOf(who.Source); account != "" {
+				keys["aws:SourceAccount"] = []string{account}
+			}
+		}
+	} else {
+		keys["aws:PrincipalAccount"], keys["aws:PrincipalArn"] = []string{p.Account}, []string{p.RoleARN}
+		if p.RoleARN == "" {
+			keys["aws:PrincipalArn"] = []string{p.ARN}
+		}
+		if id := a.organization(p.Account); id != "" {
+			keys["aws:PrincipalOrgID"] = []string{id}
+		}
+	}
+	all := Context(keys)
+	maps.Copy(all, pairs)
+	return all
+}
+
+// organization is the id of the organisation that an account is in, such as
+// o-exampleorgid; empty: in none.
+func (a *Authorizer) organization(account string) string {
+	if a.cfg.Organizations == nil {
+		return ""
+	}
+	for _, arn := range a.cfg.Organizations(account) {
+		if _, id, ok := strings.Cut(arn, ":organization/"); ok {
+			return id
+		}
+	}
+	return ""
+}

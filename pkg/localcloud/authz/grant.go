@@ -1,0 +1,48 @@
+package authz
+
+// Grant is one action of a statement that allows it, on one of the statement's
+// resources, as the document writes them. NotAction and NotResource are written
+// with a ! before each pattern.
+type Grant struct {
+	Statement int // counted from 1
+	Action    string
+	Resource  string
+}
+
+// Grants are all that a document allows, in its order.
+func (d Document) Grants() []Grant {
+	return d.grants(func(Statement) bool { return true }, func(Grant) bool { return true })
+}
+
+// GrantsFor are those that allow a request, which may be none.
+func (d Document) GrantsFor(r Request) []Grant {
+	return d.grants(func(s Statement) bool { return s.applies(r) }, func(g Grant) bool {
+		// What is negated does not match: the statement applies.
+		return (g.Action[0] == '!' || r.onAction(g.Action)) && (g.Resource[0] == '!' || r.onResource(g.Resource))
+	})
+}
+
+func (d Document) grants(of func(Statement) bool, keep func(Grant) bool) []Grant {
+	var out []Grant
+	for i, s := range d.Statements {
+		if s.Effect != Allow || !of(s) {
+			continue
+		}
+		for _, action := range marked(s.Actions, s.NotActions) {
+			for _, resource := range marked(s.Resources, s.NotResources) {
+				if g := (Grant{Statement: i + 1, Action: action, Resource: resource}); keep(g) {
+					out = append(out, g)
+				}
+			}
+		}
+	}
+	return out
+}
+
+func marked(patterns, not []string) []string {
+	out := append([]string(nil), patterns...)
+	for _, n := range not {
+		out = append(out, "!"+n)
+	}
+	return out
+}

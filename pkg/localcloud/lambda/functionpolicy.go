@@ -1,0 +1,178 @@
+package lambda
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/google/uuid"
+)
+
+// statement is one statement of a function's policy.
+type statement struct {
+	Sid       string
+	Effect    string
+	Principal map[string]string
+	Action    string
+	Resource  string
+	Condition map[string]map[string]string `json:",omitempty"`
+}
+
+// policy is a resource policy as GetPolicy writes it.
+type policy struct {
+	Version   string
+	ID        string `json:"Id"`
+	Statement []statement
+}
+
+// AddPermission implements awslambda.Client's. The policy is kept and shown.
+func (s *Service) AddPermission(ctx context.Context, in *awslambda.AddPermissionInput, optFns ...func(*awslambda.Options)) (*awslambda.AddPermissionOutput, error) {
+	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
+	if err != nil {
+		return nil, err
+	}
+	added := statement{
+		Sid: aws.ToString(in.StatementId), Effect: "Allow", Action: aws.ToString(in.Action), Resource: f.config.ARN,
+		Principal: principal(aws.ToString(in.Principal)),
+	}
+	if added.Sid == "" || added.Action == "" || in.Principal == nil {
+		return nil, invalid("StatementId, Action and Principal are required")
+	}
+	condition := func(operator, key string, value *string) {
+		if value != nil {
+			if added.Condition == nil {
+				added.Condition = map[string]map[string]string{}
+			}
+			if added.Condition[operator] == nil {
+				added.Condition[operator] = map[string]string{}
+			}
+			added.Condition[operator][key] = *value
+		}
+	}
+	condition("ArnLike", "AWS:SourceArn", in.SourceArn)
+	condition("StringEquals", "AWS:SourceAccount", in.SourceAccount)
+	condition("StringEquals", "aws:PrincipalOrgID", in.PrincipalOrgID)
+
+	raw, err := json.Marshal(added)
+	if err != nil {
+		return nil, fmt.Errorf("write the statement: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.ContainsFunc(f.config.Policy, func(o statement) bool { return o.Sid == added.Sid }) {
+		return nil, conflict(fmt.Sprintf("The statement id (%s) provided already exists. Please provide a new statement id, or remove the existing statement.", added.Sid))
+	}
+	f.config.Policy = append(slices.Clone(f.config.Policy), added)
+	f.config.PolicyRevision = uuid.NewString()
+	return &awslambda.AddPermissionOutput{Statement: aws.String(string(raw))}, nil
+}
+
+func principal(p string) map[string]string {
+	switch {
+	case strings.HasSuffix(p, ".amazonaws.com"):
+		return map[string]string{"Service": p}
+	case len(p) == 12 && strings.Trim(p, "0123456789") == "":
+		return map[string]string{"AWS": "arn:aws:iam::" + p + ":root"}
+	default:
+		return map[string]string{"AWS": p}
+	}
+}
+
+// GetPolicy implements awslambda.Client's.
+func (s *Service) GetPolicy(ctx context.Context, in *awslambda.GetPolicyInput, optFns ...func(*awslambda.Options)) (*awslambda.GetPolicyOutput, error) {
+	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(f.config.Policy) == 0 {
+		return nil, notFound("The resource you requested does not exist.")
+	}
+	raw, err := json.Marshal(policy{Version: "2012-10-17", ID: "default", Statement: f.config.Policy})
+	if err != nil {
+		return nil, fmt.Errorf("write the policy: %w", err)
+	}
+	return &awslambda.GetPolicyOutput{Policy: aws.String(string(raw)), RevisionId: orNil(f.config.PolicyRevision)}, nil
+}
+
+// Policy is the resource policy of a function's ARN, empty without one. ok is
+// false when there is no such function.
+func (s *Service) Policy(arn string) (document string, ok bool, err error) {
+	f, err := s.find(arn, s.config.Default)
+	if err != nil {
+		return "", false, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(f.config.Policy) == 0 {
+		return "", true, nil
+	}
+	raw, err := json.Marshal(policy{Version: "2012-10-17", ID: "default", Statement: f.config.Policy})
+	return string(raw), true, err
+}
+
+// RemovePermission implements awslambda.Client's.
+func (s *Service) RemovePermission(ctx context.Context, in *awslambda.RemovePermissionInput, optFns ...func(*awslambda.Options)) (*awslambda.RemovePermissionOutput, error) {
+	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := slices.DeleteFunc(slices.Clone(f.config.Policy), func(o statement) bool { return o.Sid == aws.ToString(in.StatementId) })
+	if len(left) == len(f.config.Policy) {
+		return nil, notFound("Statement " + aws.ToString(in.StatementId) + " is not found in resource policy.")
+	}
+	f.config.Policy, f.config.PolicyRevision = left, uuid.NewString()
+	return &awslambda.RemovePermissionOutput{}, nil
+}
+
+// ListTags implements awslambda.Client's.
+func (s *Service) ListTags(ctx context.Context, in *awslambda.ListTagsInput, optFns ...func(*awslambda.Options)) (*awslambda.ListTagsOutput, error) {
+	f, err := s.find(aws.ToString(in.Resource), s.caller(ctx, optFns))
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &awslambda.ListTagsOutput{Tags: maps.Clone(f.config.Tags)}, nil
+}
+
+// TagResource implements awslambda.Client's.
+func (s *Service) TagResource(ctx context.Context, in *awslambda.TagResourceInput, optFns ...func(*awslambda.Options)) (*awslambda.TagResourceOutput, error) {
+	f, err := s.find(aws.ToString(in.Resource), s.caller(ctx, optFns))
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tags := maps.Clone(f.config.Tags)
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	maps.Copy(tags, in.Tags)
+	f.config.Tags = tags
+	return &awslambda.TagResourceOutput{}, nil
+}
+
+// UntagResource implements awslambda.Client's.
+func (s *Service) UntagResource(ctx context.Context, in *awslambda.UntagResourceInput, optFns ...func(*awslambda.Options)) (*awslambda.UntagResourceOutput, error) {
+	f, err := s.find(aws.ToString(in.Resource), s.caller(ctx, optFns))
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tags := maps.Clone(f.config.Tags)
+	for _, key := range in.TagKeys {
+		delete(tags, key)
+	}
+	f.config.Tags = tags
+	return &awslambda.UntagResourceOutput{}, nil
+}

@@ -1,0 +1,170 @@
+package s3
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
+)
+
+// Permissions are the rules of S3's calls.
+func (s *Service) Permissions() authz.Permissions {
+	rules := map[string]authz.Rule{}
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		rules[method] = s.requests
+	}
+	return authz.Permissions{Service: "s3", Denied: authz.AccessDenied, Rules: rules, Policy: s.resourcePolicy}
+}
+
+func (s *Service) resourcePolicy(arn string) (authz.ResourcePolicy, error) {
+	_, resource, _ := strings.Cut(arn, ":::")
+	bucketName, _, _ := strings.Cut(resource, "/")
+	text, owner, _ := s.Policy(bucketName)
+	out, err := authz.PolicyFrom(text)
+	out.Owner = owner
+	return out, err
+}
+
+// requests decides on reading, writing and listing objects, signed in the
+// header or in the address; the signature is S3's to verify.
+func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
+	r, err := authz.HTTPRequest(input)
+	if err != nil {
+		return nil, err
+	}
+	bucket, key := Address(r)
+	list := authz.Request{Action: "s3:ListBucket", Resource: "arn:aws:s3:::" + bucket}
+	if bucket == "" {
+		return nil, errors.New("no bucket is named")
+	}
+	if request, ok := bucketReadRequest(r, bucket, key); ok {
+		return []authz.Request{request}, nil
+	}
+	if request, ok := multipartRequest(r, bucket, key); ok {
+		return []authz.Request{request}, nil
+	}
+	if r.Method == http.MethodPost {
+		return nil, errors.New("roles may upload in parts by POST, and nothing else")
+	}
+	if request, ok := bucketPolicyRequest(r, bucket, key); ok {
+		return []authz.Request{request}, nil
+	}
+	if r.Method == http.MethodDelete {
+		return nil, errors.New("roles delete nothing")
+	}
+	known := []string{"x-id", "partNumber"}
+	for query, action := range map[string]string{"versioning": "s3:GetBucketVersioning", "publicAccessBlock": "s3:GetBucketPublicAccessBlock"} {
+		if key == "" && r.Method == http.MethodGet && r.URL.Query().Has(query) && unknownParameter(r, []string{"x-id", query}) == "" {
+			return []authz.Request{{Action: action, Resource: "arn:aws:s3:::" + bucket}}, nil
+		}
+	}
+	if key == "" {
+		if r.Method == http.MethodPut {
+			return nil, errors.New("roles make no buckets")
+		}
+		known = []string{"x-id", "list-type", "prefix", "delimiter", "max-keys", "continuation-token", "start-after", "encoding-type", "fetch-owner"}
+	}
+	if name := unknownParameter(r, known); name != "" {
+		return nil, fmt.Errorf("the embedded AWS does not know what permissions ?%s takes", name)
+	}
+	if key == "" {
+		return []authz.Request{list}, nil
+	}
+	object := authz.Request{Action: "s3:GetObject", Resource: "arn:aws:s3:::" + bucket + "/" + key}
+	if r.Method == http.MethodPut {
+		for _, header := range []string{"X-Amz-Copy-Source", "X-Amz-Tagging", "X-Amz-Acl"} {
+			if r.Header.Get(header) != "" {
+				return nil, fmt.Errorf("the embedded AWS does not know what permissions the header %s takes", header)
+			}
+		}
+		object.Action = "s3:PutObject"
+		return []authz.Request{object}, nil
+	}
+	// That there is no such key is told to those only who may list them.
+	if _, err := s.HeadObject(c.Context, &s3.HeadObjectInput{Bucket: &bucket, Key: &key}); err != nil {
+		return []authz.Request{object, list}, nil
+	}
+	return []authz.Request{object}, nil
+}
+
+// bucketPolicyRequest is what a request for a bucket's policy asks for.
+func bucketPolicyRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
+	verb, ok := map[string]string{http.MethodGet: "Get", http.MethodPut: "Put", http.MethodDelete: "Delete"}[r.Method]
+	if !ok || key != "" || !r.URL.Query().Has("policy") || unknownParameter(r, []string{"x-id", "policy"}) != "" {
+		return authz.Request{}, false
+	}
+	return authz.Request{Action: "s3:" + verb + "BucketPolicy", Resource: "arn:aws:s3:::" + bucket}, true
+}
+
+// unknownParameter is one of the query's that is neither known nor of the
+// signature.
+func unknownParameter(r *http.Request, known []string) string {
+	for name := range r.URL.Query() {
+		ok := strings.HasPrefix(name, "X-Amz-") || strings.HasPrefix(name, "response-")
+		for _, k := range known {
+			ok = ok || name == k
+		}
+		if !ok {
+			return name
+		}
+	}
+	return ""
+}
+
+// bucketReadRequest is what a request for where a bucket is, or how it encrypts,
+// asks for.
+func bucketReadRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
+	if r.Method != http.MethodGet || key != "" {
+		return authz.Request{}, false
+	}
+	for parameter, action := range map[string]string{"location": "s3:GetBucketLocation", "encryption": "s3:GetEncryptionConfiguration"} {
+		if r.URL.Query().Has(parameter) && unknownParameter(r, []string{"x-id", parameter}) == "" {
+			return authz.Request{Action: action, Resource: "arn:aws:s3:::" + bucket}, true
+		}
+	}
+	return authz.Request{}, false
+}
+
+// multipartRequest is what the requests of an upload in parts ask for
+// (https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html).
+func multipartRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
+	action, known := "s3:PutObject", []string{"x-id", "partNumber", "uploadId"}
+	q := r.URL.Query()
+	switch {
+	case key == "":
+		return authz.Request{}, false
+	case r.Method == http.MethodPost && q.Has("uploads"):
+		known = []string{"x-id", "uploads"}
+	case r.Method == http.MethodDelete && q.Has("uploadId"):
+		action = "s3:AbortMultipartUpload"
+	case (r.Method == http.MethodPost || r.Method == http.MethodPut) && q.Has("uploadId") && r.Header.Get("X-Amz-Copy-Source") == "":
+	default:
+		return authz.Request{}, false
+	}
+	return authz.Request{Action: action, Resource: "arn:aws:s3:::" + bucket + "/" + key}, unknownParameter(r, known) == ""
+}
+
+// checkBucketPolicy says what is wrong with a bucket's policy.
+func checkBucketPolicy(bucket, policy string) error {
+	parsed, err := authz.ParseResource([]byte(policy))
+	if err != nil {
+		return err
+	}
+	own := "arn:aws:s3:::" + bucket
+	for _, statement := range parsed.Statements {
+		for _, resource := range slices.Concat(statement.Resources, statement.NotResources) {
+			if resource != own && !strings.HasPrefix(resource, own+"/") {
+				raw, _ := json.Marshal(resource) // strings marshal
+				//lint:ignore ST1005 the sentence is S3's
+				return fmt.Errorf("Policy has invalid resource: %s", raw)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package ssm
+
+import (
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
+)
+
+// Permissions are the rules of Systems Manager's calls.
+func (s *Service) Permissions() authz.Permissions {
+	rules := map[string]authz.Rule{
+		"DeleteParameter":     onParameter("DeleteParameter", func(in *ssm.DeleteParameterInput) *string { return in.Name }),
+		"GetParameter":        onParameter("GetParameter", func(in *ssm.GetParameterInput) *string { return in.Name }),
+		"GetParameterHistory": onParameter("GetParameterHistory", func(in *ssm.GetParameterHistoryInput) *string { return in.Name }),
+		"GetParameters": authz.Of(func(c authz.Call, in *ssm.GetParametersInput) []authz.Request {
+			var out []authz.Request
+			for _, name := range in.Names {
+				out = append(out, authz.Request{Action: "ssm:GetParameters", Resource: parameterFor(c, name)})
+			}
+			return out
+		}),
+		"PutParameter": authz.Of(putParameterRequests),
+		"SendCommand":  authz.Of(s.sendCommandRequests),
+	}
+	for _, operation := range []string{"DescribeInstanceInformation", "DescribeParameters", "GetCommandInvocation", "ListCommands"} {
+		rules[operation] = authz.OnAll("ssm:" + operation)
+	}
+	return authz.Permissions{Service: "ssm", Rules: rules}
+}
+
+// onParameter makes a rule for an operation on one parameter.
+func onParameter[I any](operation string, name func(*I) *string) authz.Rule {
+	return authz.On("ssm:"+operation, func(c authz.Call, in *I) string { return parameterFor(c, aws.ToString(name(in))) })
+}
+
+// parameterFor is the ARN of the parameter that a reference means. Public
+// parameters have no account.
+func parameterFor(c authz.Call, ref string) string {
+	if strings.HasPrefix(ref, "arn:") {
+		return ref
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(ref, "/"), ":") // a version or label
+	if strings.HasPrefix(name, "aws/service/") {
+		return c.ARN("ssm", "", "parameter/"+name)
+	}
+	return c.ARN("ssm", c.Caller.Account, "parameter/"+name)
+}
+
+// putParameterRequests asks for the tags too, and for images where the value is
+// the id of one
+// (https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-ec2-aliases.html).
+func putParameterRequests(c authz.Call, in *ssm.PutParameterInput) []authz.Request {
+	pairs := map[string][]string{}
+	for _, t := range in.Tags {
+		authz.AddTag(pairs, "aws:RequestTag/", t.Key, t.Value)
+	}
+	resource := parameterFor(c, aws.ToString(in.Name))
+	out := []authz.Request{{Action: "ssm:PutParameter", Resource: resource, Context: authz.Context(pairs)}}
+	if len(in.Tags) > 0 {
+		out = append(out, authz.Request{Action: "ssm:AddTagsToResource", Resource: resource, Context: authz.Context(pairs)})
+	}
+	if aws.ToString(in.DataType) == imageDataType {
+		out = append(out, authz.Request{Action: "ec2:DescribeImages", Resource: "*"})
+	}
+	return out
+}
+
+// sendCommandRequests asks for the document and for each instance. The instances
+// of Targets are not known yet, so they have no tags.
+func (s *Service) sendCommandRequests(c authz.Call, in *ssm.SendCommandInput) []authz.Request {
+	const action = "ssm:SendCommand"
+	document := aws.ToString(in.DocumentName)
+	if !strings.HasPrefix(document, "arn:") {
+		owner := c.Caller.Account
+		if strings.HasPrefix(document, "AWS-") || strings.HasPrefix(document, "Amazon") {
+			owner = ""
+		}
+		document = c.ARN("ssm", owner, "document/"+document)
+	}
+	out := []authz.Request{{Action: action, Resource: document}}
+	for _, id := range in.InstanceIds {
+		pairs := map[string][]string{}
+		for key, value := range s.cfg.InstanceTags(c.Context, id) {
+			pairs["ssm:resourceTag/"+key], pairs["aws:ResourceTag/"+key] = []string{value}, []string{value}
+		}
+		out = append(out, authz.Request{Action: action, Resource: c.ARN("ec2", c.Caller.Account, "instance/"+id), Context: authz.Context(pairs)})
+	}
+	if len(in.Targets) > 0 {
+		out = append(out, authz.Request{Action: action, Resource: c.ARN("ec2", c.Caller.Account, "instance/*")})
+	}
+	return out
+}
