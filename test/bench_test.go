@@ -11,10 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // BenchmarkSimulatedBake is a whole bake on the virtual clock, stages in this
@@ -24,8 +24,8 @@ func BenchmarkSimulatedBake(b *testing.B) {
 	var virtual float64
 	b.ReportAllocs()
 	for b.Loop() {
-		s := bake(b, f, rehearsal.BakeInput{Force: true})
-		require.Equal(b, workflow.Published, s.Status, s.Cause)
+		s := bake(b, f, contract.ExecutionInput{Force: true})
+		require.Equal(b, contract.Published, s.Status, s.Cause)
 		virtual += s.Seconds
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "bakes/s")
@@ -44,8 +44,8 @@ func BenchmarkFunctions(b *testing.B) {
 			o.Simulated = rehearsal.SimulatedGuest{}
 		})
 		for range 3 {
-			s := bake(b, f, rehearsal.BakeInput{Force: true})
-			require.Equal(b, workflow.Published, s.Status, s.Cause)
+			s := bake(b, f, contract.ExecutionInput{Force: true})
+			require.Equal(b, contract.Published, s.Status, s.Cause)
 		}
 		for _, s := range f.Cloud.Lambda.Stats() {
 			cold, warm = append(cold, s.Cold...), append(warm, s.Warm...)
@@ -75,8 +75,8 @@ func BenchmarkContainerBake(b *testing.B) { benchmarkReal(b, vm.Container) }
 func benchmarkReal(b *testing.B, kind vm.Kind) {
 	f := open(b, realGuests(b, kind))
 	for b.Loop() {
-		s := bake(b, f, rehearsal.BakeInput{Force: true})
-		require.Equal(b, workflow.Published, s.Status, s.Cause)
+		s := bake(b, f, contract.ExecutionInput{Force: true})
+		require.Equal(b, contract.Published, s.Status, s.Cause)
 		for _, stage := range s.Stages {
 			b.ReportMetric(stage.Seconds, stage.Stage+"-s")
 		}

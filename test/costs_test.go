@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -108,7 +109,7 @@ func BenchmarkCosts(b *testing.B) {
 			_, _ = fmt.Fprintln(w, strings.Join(text, "\t")) // to memory
 		}
 		row("what", "transitions", "invocations", "of them cold", "GB-seconds", "$ of the factory", "$ with EC2 and EBS", "$ a month", "calls")
-		execution := func(f *rehearsal.Factory, name, status string, in rehearsal.BakeInput) {
+		execution := func(f *rehearsal.Factory, name, status string, in contract.ExecutionInput) {
 			before, ended := recordOf(f), invocationsOf(f, blueprint.StartBuilds)
 			s := bake(b, f, in)
 			require.Equal(b, status, s.Status, s.Cause)
@@ -129,13 +130,13 @@ func BenchmarkCosts(b *testing.B) {
 				fmt.Sprintf("%.4f", all), fmt.Sprintf("%.3f", monthly), r)
 		}
 		f := simFactory(b, programs)
-		execution(f, "published, all functions cold", workflow.Published, rehearsal.BakeInput{})
-		execution(f, "published", workflow.Published, rehearsal.BakeInput{Force: true})
-		execution(f, "up to date", workflow.UpToDate, rehearsal.BakeInput{})
+		execution(f, "published, all functions cold", contract.Published, contract.ExecutionInput{})
+		execution(f, "published", contract.Published, contract.ExecutionInput{Force: true})
+		execution(f, "up to date", contract.UpToDate, contract.ExecutionInput{})
 		cold := coldStarts(f.Cloud.Lambda.Stats())
 		refusing := simFactory(b, rejecting)
-		execution(refusing, "rejected, all functions cold", workflow.Rejected, rehearsal.BakeInput{})
-		execution(refusing, "rejected", workflow.Rejected, rehearsal.BakeInput{})
+		execution(refusing, "rejected, all functions cold", contract.Rejected, contract.ExecutionInput{})
+		execution(refusing, "rejected", contract.Rejected, contract.ExecutionInput{})
 
 		for _, call := range []struct {
 			name, payload string

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -56,7 +57,7 @@ func open(t testing.TB, opts rehearsal.Options) *rehearsal.Factory {
 	return f
 }
 
-func bake(t testing.TB, f *rehearsal.Factory, in rehearsal.BakeInput) rehearsal.Summary {
+func bake(t testing.TB, f *rehearsal.Factory, in contract.ExecutionInput) rehearsal.Summary {
 	t.Helper()
 	if in.Recipe == "" {
 		in.Recipe = recipeName

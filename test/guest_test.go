@@ -17,12 +17,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -99,8 +99,8 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 	require.NoError(t, err)
 	opts.StandIns = standIns
 	f := open(t, opts)
-	s := bake(t, f, rehearsal.BakeInput{Recipe: full})
-	require.Equal(t, workflow.Published, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{Recipe: full})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
 	assert.Equal(t, vm.Container, s.Guests)
 	assert.True(t, s.StandInAgents, "the summary says that the agents are stand-ins")
 	assert.Zero(t, s.Checks.Failed)
@@ -121,8 +121,8 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 		_, err := os.Stat(filepath.Join(root, there))
 		assert.NoError(t, err, there)
 	}
-	again := bake(t, f, rehearsal.BakeInput{Recipe: full})
-	assert.Equal(t, workflow.UpToDate, again.Status)
+	again := bake(t, f, contract.ExecutionInput{Recipe: full})
+	assert.Equal(t, contract.UpToDate, again.Status)
 
 	first, second := try(t, f, s, greeting), try(t, f, s, nil)
 	for _, agent := range []string{"newrelic-infra", "appdynamics-machine-agent", "chef"} {
@@ -147,8 +147,8 @@ func TestAnImageOfDebian13IsBakedInContainersOnItsOwnBase(t *testing.T) {
 		t.Skip("a second base image takes minutes to build: set AMI_FACTORY_DEBIAN_13=1, as `make test-debian-13` does")
 	}
 	f := open(t, realGuests(t, vm.Container))
-	s := bake(t, f, rehearsal.BakeInput{Recipe: debian13})
-	require.Equal(t, workflow.Published, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{Recipe: debian13})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
 	assert.Zero(t, s.Checks.Failed)
 	for file, want := range map[string]string{
 		"etc/os-release":                        "VERSION_CODENAME=trixie\n",
@@ -228,8 +228,8 @@ func TestAHardeningBrokenOnPurposeIsRejectedByTheControlsName(t *testing.T) {
 		return s + "\nsed -i 's/^PermitRootLogin.*/PermitRootLogin yes/' /etc/ssh/sshd_config\n"
 	})
 	f := open(t, opts)
-	s := bake(t, f, rehearsal.BakeInput{})
-	require.Equal(t, workflow.Rejected, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.Rejected, s.Status, s.Cause)
 	assert.Equal(t, "ComplianceRejected", s.Error)
 	assert.Contains(t, s.Cause, "SSH-03")
 	assert.Contains(t, s.Cause, "permitrootlogin", "expected and found are told")
@@ -247,8 +247,8 @@ func TestAComponentThatFailsInTheGuestIsToldByItsOwnWords(t *testing.T) {
 		return head + "set -euo pipefail\necho 'the licence server said no' >&2\nfalse --on-purpose\n" + rest
 	})
 	f := open(t, opts)
-	s := bake(t, f, rehearsal.BakeInput{})
-	require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 	assert.Equal(t, "ProvisioningFailed", s.Error)
 	for _, text := range []string{"component docker", "exit code 1", "false --on-purpose", "the licence server said no"} {
 		assert.Contains(t, s.Cause, text)
@@ -274,8 +274,8 @@ func TestAnImageBakedInVirtualMachinesIsPublished(t *testing.T) {
 	opts := realGuests(t, vm.VM)
 	opts.UserDataDir = edited(t, "components/hygiene/install.sh", func(s string) string { return s + plant })
 	f := open(t, opts)
-	s := bake(t, f, rehearsal.BakeInput{})
-	require.Equal(t, workflow.Published, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
 	assert.Equal(t, vm.VM, s.Guests)
 	assert.Zero(t, s.Checks.Failed)
 	assert.Len(t, s.Images, 2)

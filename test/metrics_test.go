@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // metricsOf are the figures that functions gave from the nth on, without their
@@ -52,32 +52,32 @@ func TestExecutionsEmitExactlyTheseMetrics(t *testing.T) {
 		"Resolve", "LaunchBuilder", "AwaitProvisioned", "Seal", "CreateImage", "AwaitImage", "LaunchVerifier", "AwaitBoot", "RunCompliance", "EvaluateGate",
 	}
 	for sentence, tc := range map[string]struct {
-		input  rehearsal.BakeInput
+		input  contract.ExecutionInput
 		guest  func(*rehearsal.SimulatedGuest)
 		status string
 		stages []string
 		want   []string
 	}{
 		"an image that is published": {
-			status: workflow.Published, stages: append(slices.Clone(built), "Distribute", "Publish", "Retire", "Cleanup"),
+			status: contract.Published, stages: append(slices.Clone(built), "Distribute", "Publish", "Retire", "Cleanup"),
 			want: []string{"AmiFactory BakeDuration " + recipeName, "AmiFactory Executions Published", "AmiFactory ImageCost " + recipeName},
 		},
 		"one that the gate refuses": {
 			guest:  func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} },
-			status: workflow.Rejected, stages: append(slices.Clone(built), "Cleanup"),
+			status: contract.Rejected, stages: append(slices.Clone(built), "Cleanup"),
 			want: []string{
 				"AmiFactory BakeDuration " + recipeName, "AmiFactory Executions Rejected", "AmiFactory Failures ComplianceRejected", "AmiFactory ImageCost " + recipeName,
 			},
 		},
 		"a builder that fails": {
 			guest:  func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" },
-			status: workflow.FailedClean, stages: []string{"Resolve", "LaunchBuilder", "AwaitProvisioned", "Cleanup"},
+			status: contract.FailedClean, stages: []string{"Resolve", "LaunchBuilder", "AwaitProvisioned", "Cleanup"},
 			want: []string{
 				"AmiFactory BakeDuration " + recipeName, "AmiFactory Executions FailedClean", "AmiFactory Failures ProvisioningFailed", "AmiFactory ImageCost " + recipeName,
 			},
 		},
 		"an unknown recipe, of which there is nothing to tell": {
-			input: rehearsal.BakeInput{Recipe: "debian-99"}, status: workflow.FailedClean, stages: []string{"Resolve", "Cleanup"},
+			input: contract.ExecutionInput{Recipe: "debian-99"}, status: contract.FailedClean, stages: []string{"Resolve", "Cleanup"},
 			want: []string{"AmiFactory Executions FailedClean", "AmiFactory Failures RecipeInvalid"},
 		},
 	} {
@@ -94,12 +94,12 @@ func TestExecutionsEmitExactlyTheseMetrics(t *testing.T) {
 			assert.Equal(t, want, metricsOf(f, 0))
 			requireMetricsAgree(t, f, s)
 
-			if tc.status != workflow.Published {
+			if tc.status != contract.Published {
 				return
 			}
 			n := len(f.Cloud.Lambda.Metrics())
 			s = bake(t, f, tc.input)
-			require.Equal(t, workflow.UpToDate, s.Status)
+			require.Equal(t, contract.UpToDate, s.Status)
 			assert.Equal(t, []string{"AmiFactory Executions UpToDate"}, metricsOf(f, n), "nothing else was done")
 		})
 	}
@@ -169,8 +169,8 @@ func historyOf(t testing.TB, f *rehearsal.Factory, arn string) (transitions, inv
 
 func TestANightTellsTheAgeOfEachImageAndHowManyRecipesArePaused(t *testing.T) {
 	f := familyFactory(t, nil)
-	s := bake(t, f, rehearsal.BakeInput{})
-	require.Equal(t, workflow.Published, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
 	executions(t, f, 2) // and what builds on it
 	n := len(f.Cloud.Lambda.Metrics())
 	_, err := invoke(t, f, blueprint.StartBuilds, nightAt("2026-11-02T03:00:00Z"))
@@ -203,7 +203,7 @@ func callsOf(f *rehearsal.Factory) map[string]int {
 func TestCallsOfFunctionsAreCounted(t *testing.T) {
 	f := simFactory(t, nil)
 	require.Empty(t, callsOf(f), "nothing ran yet")
-	require.Equal(t, workflow.Published, bake(t, f, rehearsal.BakeInput{}).Status)
+	require.Equal(t, contract.Published, bake(t, f, contract.ExecutionInput{}).Status)
 	calls := callsOf(f)
 	for _, service := range []string{"ec2", "ssm", "s3", "sns", "events"} {
 		assert.Positive(t, calls[service], service)

@@ -248,8 +248,8 @@ func settles(t *testing.T, f *rehearsal.Factory, region, image string) {
 // publish bakes an image anew.
 func publish(t *testing.T, f *rehearsal.Factory) rehearsal.Summary {
 	t.Helper()
-	s := bake(t, f, rehearsal.BakeInput{Force: true})
-	require.Equal(t, workflow.Published, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{Force: true})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
 	return s
 }
 
@@ -261,8 +261,8 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 		"images are published, nothing has changed, and the first is retired after its grace where it is not in use": func(t *testing.T, l *ledger) {
 			f := l.factory(t, nil)
 			first := publish(t, f)
-			s := bake(t, f, rehearsal.BakeInput{})
-			require.Equal(t, workflow.UpToDate, s.Status, s.Cause)
+			s := bake(t, f, contract.ExecutionInput{})
+			require.Equal(t, contract.UpToDate, s.Status, s.Cause)
 			_, err := f.Cloud.EC2.RunInstances(context.Background(), &ec2.RunInstancesInput{
 				ImageId: aws.String(first.Images[home]), InstanceType: ec2types.InstanceTypeT3Medium, MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
 			})
@@ -279,20 +279,20 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			assert.NotContains(t, left, first.Images[second])
 		},
 		"the gate rejects": func(t *testing.T, l *ledger) {
-			s := bake(t, l.factory(t, func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} }), rehearsal.BakeInput{})
-			require.Equal(t, workflow.Rejected, s.Status, s.Cause)
+			s := bake(t, l.factory(t, func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} }), contract.ExecutionInput{})
+			require.Equal(t, contract.Rejected, s.Status, s.Cause)
 		},
 		"a component fails": func(t *testing.T, l *ledger) {
-			s := bake(t, l.factory(t, func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" }), rehearsal.BakeInput{})
-			require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+			s := bake(t, l.factory(t, func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" }), contract.ExecutionInput{})
+			require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 			require.Equal(t, "ProvisioningFailed", s.Error)
 		},
 		"a pointer cannot be moved, and the other is given back": func(t *testing.T, l *ledger) {
 			f := l.factory(t, nil)
 			_, err := f.Cloud.Faults.Add(fault.Rule{Service: "ssm", Operation: "PutParameter", Region: second, Code: "ValidationException", Status: 400, Times: -1})
 			require.NoError(t, err)
-			s := bake(t, f, rehearsal.BakeInput{})
-			require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+			s := bake(t, f, contract.ExecutionInput{})
+			require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 			assert.Empty(t, pointed(t, f, home))
 		},
 		"stages are repeated whose answer was lost, and tags are late": func(t *testing.T, l *ledger) {
@@ -372,8 +372,8 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 		},
 		"an image has a vulnerability with a fix": func(t *testing.T, l *ledger) {
 			f := l.family(t, nil)
-			s := bake(t, f, rehearsal.BakeInput{})
-			require.Equal(t, workflow.Published, s.Status, s.Cause)
+			s := bake(t, f, contract.ExecutionInput{})
+			require.Equal(t, contract.Published, s.Status, s.Cause)
 			settled(t, f, 2)
 			executions(t, f, 2)
 			inspects(t, f, finding(s.Images[home], "CVE-2026-0001", "YES"))
@@ -383,15 +383,15 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 		"the source is given, as the parameter or the pointer has it": func(t *testing.T, l *ledger) {
 			f := l.factory(t, nil)
 			s := publish(t, f)
-			s = bake(t, f, rehearsal.BakeInput{Source: s.SourceImage, Force: true})
-			require.Equal(t, workflow.Published, s.Status, s.Cause)
+			s = bake(t, f, contract.ExecutionInput{Source: s.SourceImage, Force: true})
+			require.Equal(t, contract.Published, s.Status, s.Cause)
 			f = l.family(t, nil)
-			s = bake(t, f, rehearsal.BakeInput{})
-			require.Equal(t, workflow.Published, s.Status, s.Cause)
+			s = bake(t, f, contract.ExecutionInput{})
+			require.Equal(t, contract.Published, s.Status, s.Cause)
 			settled(t, f, 2)
 			executions(t, f, 2)
-			s = bake(t, f, rehearsal.BakeInput{Recipe: child, Source: s.Images[home], Force: true})
-			require.Equal(t, workflow.Published, s.Status, s.Cause)
+			s = bake(t, f, contract.ExecutionInput{Recipe: child, Source: s.Images[home], Force: true})
+			require.Equal(t, contract.Published, s.Status, s.Cause)
 		},
 		"a source moves": func(t *testing.T, l *ledger) {
 			f := l.family(t, nil)
@@ -565,8 +565,8 @@ func grantInstead(t *testing.T, f *rehearsal.Factory, name, action, other string
 func TestABuilderThatMayNotTalkToSSMTimesOut(t *testing.T) {
 	f := simFactory(t, nil)
 	grantInstead(t, f, "builder", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel")
-	s := bake(t, f, rehearsal.BakeInput{})
-	require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 	assert.Equal(t, "InstanceTimedOut", s.Error, s.Cause)
 	requireNothingLeft(t, f)
 }
@@ -574,8 +574,8 @@ func TestABuilderThatMayNotTalkToSSMTimesOut(t *testing.T) {
 func TestACallThatIsNotGrantedEndsTheExecutionAndIsNamed(t *testing.T) {
 	f := simFactory(t, nil)
 	grantInstead(t, f, "launch", "iam:PassRole", "iam:GetRole")
-	s := bake(t, f, rehearsal.BakeInput{})
-	require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 	assert.Equal(t, "AccessDenied", s.Error)
 	assert.Contains(t, s.Cause, "iam:PassRole on resource: arn:aws:iam::111122223333:role/ami-factory-builder because no identity-based policy allows the iam:PassRole action")
 	requireNothingLeft(t, f)

@@ -29,10 +29,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // patience bounds every wait in these tests; it is for machines under load.
@@ -312,7 +312,7 @@ func published(t *testing.T, p *program) rehearsal.Summary {
 	require.Equal(t, 0, p.code(), p.err.String())
 	var s rehearsal.Summary
 	require.NoError(t, json.Unmarshal([]byte(p.out.String()), &s), "stdout holds the summary and nothing else: %s", p.out.String())
-	require.Equal(t, workflow.Published, s.Status, s.Cause)
+	require.Equal(t, contract.Published, s.Status, s.Cause)
 	return s
 }
 
@@ -559,8 +559,8 @@ func TestAFullDiskIsToldAndNothingIsLeft(t *testing.T) {
 			require.NoError(t, syscall.Mount("tmpfs", opts.StateDir, "tmpfs", 0, size), "root may mount")
 			t.Cleanup(func() { assert.NoError(t, syscall.Unmount(opts.StateDir, 0)) })
 			f := open(t, opts)
-			s := bake(t, f, rehearsal.BakeInput{})
-			require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+			s := bake(t, f, contract.ExecutionInput{})
+			require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 			assert.Contains(t, s.Cause, "not enough free disk space")
 			assert.Regexp(t, `needs \d+ MiB in .*, \d+ MiB are free`, s.Cause)
 			requireNothingLeft(t, f)

@@ -14,10 +14,10 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -70,8 +70,8 @@ func TestTargetAccountsGetPointersOfTheirOwn(t *testing.T) {
 	// One that cannot be moved there keeps all where they were.
 	_, err := f.Cloud.Faults.Add(fault.Rule{Service: "ssm", Operation: "PutParameter", Account: target, Region: second, Code: "ParameterLimitExceeded", Status: 400, Times: 1})
 	require.NoError(t, err)
-	s := bake(t, f, rehearsal.BakeInput{Force: true})
-	require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{Force: true})
+	require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 	assert.Equal(t, "PublishFailed", s.Error)
 	assert.Contains(t, s.Cause, target+":"+second+":"+pointer)
 	for _, region := range []string{home, second} {
@@ -88,8 +88,8 @@ func TestATargetAccountThatDoesNotTrustTheFactoryEndsTheExecutionBeforeAnythingI
 	role.Trust = []byte(strings.ReplaceAll(string(role.Trust), "ami-factory-rehearsal", "the-id-of-somebody-else"))
 	require.NoError(t, f.Cloud.IAM.PutRole(role))
 	before := take(t, f)
-	s := bake(t, f, rehearsal.BakeInput{})
-	require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 	assert.Equal(t, "AccessDenied", s.Error)
 	assert.Contains(t, s.Cause, "nothing was started: pointers cannot be kept in account "+target)
 	assert.Contains(t, s.Cause, "sts:AssumeRole on resource: "+reader)

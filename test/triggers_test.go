@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/stage"
@@ -77,7 +78,7 @@ func invoke(t testing.TB, f *rehearsal.Factory, name workflow.Stage, payload str
 }
 
 func nightAt(at string) string {
-	return `{"detail-type":"` + blueprint.NightlyEvent + `","time":"` + at + `","detail":{}}`
+	return `{"detail-type":"` + contract.NightlyEvent + `","time":"` + at + `","detail":{}}`
 }
 
 func considered(t *testing.T, payload string) map[string]stage.Considered {
@@ -135,8 +136,8 @@ func TestAChangedSourceBuildsTheDependantsOnceThoughToldFiveTimes(t *testing.T) 
 	var entries []eventtypes.PutEventsRequestEntry
 	for range 5 {
 		entries = append(entries, eventtypes.PutEventsRequestEntry{
-			EventBusName: aws.String(blueprint.FactoryBusName), Source: aws.String("ami-factory"),
-			DetailType: aws.String(blueprint.SourceChangedEvent), Detail: aws.String(baseChanged),
+			EventBusName: aws.String(contract.FactoryBus), Source: aws.String("ami-factory"),
+			DetailType: aws.String(contract.SourceChangedEvent), Detail: aws.String(baseChanged),
 		})
 	}
 	out, err := client.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: entries})
@@ -188,7 +189,7 @@ func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
 	defer f.Cloud.Events.Subscribe(func(e events.Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		if e.Bus == blueprint.FactoryBusName {
+		if e.Bus == contract.FactoryBus {
 			detail, _ := json.Marshal(e.Detail)
 			told = append(told, string(detail))
 		}
@@ -206,7 +207,7 @@ func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
 	assert.Equal(t, []string{pointer}, first.Missing)
 	assert.Empty(t, look().Changed)
 
-	bake(t, f, rehearsal.BakeInput{})
+	bake(t, f, contract.ExecutionInput{})
 	executions(t, f, 2)
 	assert.Empty(t, look().Changed, "the pointer is new")
 	_, err := f.Cloud.SSM.PutParameter(t.Context(), &ssm.PutParameterInput{
@@ -275,7 +276,7 @@ func finding(image, vulnerability, fix string) eventtypes.PutEventsRequestEntry 
 		`"vulnerablePackages":[{"name":"openssl","fixedInVersion":"0:3.0.18-1"}]},"resources":[{"type":"AWS_EC2_INSTANCE","id":"i-0123456789abcdef0",` +
 		`"region":"eu-west-1","details":{"awsEc2Instance":{"imageId":"` + image + `"}}}]}`
 	return eventtypes.PutEventsRequestEntry{
-		Source: aws.String("aws.inspector2"), DetailType: aws.String(trigger.InspectorFinding), Detail: &detail, Resources: []string{"i-0123456789abcdef0"},
+		Source: aws.String("aws.inspector2"), DetailType: aws.String(contract.InspectorEvent), Detail: &detail, Resources: []string{"i-0123456789abcdef0"},
 	}
 }
 
@@ -292,8 +293,8 @@ func inspects(t *testing.T, f *rehearsal.Factory, entries ...eventtypes.PutEvent
 
 func TestAVulnerabilityWithAFixBuildsThePublishedImageAnewOnceThoughFiveInstancesHaveIt(t *testing.T) {
 	f := familyFactory(t, nil)
-	published := bake(t, f, rehearsal.BakeInput{})
-	require.Equal(t, workflow.Published, published.Status, published.Cause)
+	published := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, published.Status, published.Cause)
 	settled(t, f, 2) // the parent's end, and the child's, which follows
 	executions(t, f, 2)
 	before, image := invocationsOf(f, blueprint.StartBuilds), published.Images[home]
@@ -321,12 +322,12 @@ func TestForgedFindingsStartNothingAndWhatTheOperatorChoseDoes(t *testing.T) {
 		return eventtypes.PutEventsRequestEntry{Source: aws.String("aws.securityhub"), DetailType: &kind, Detail: &detail}
 	}
 	asff := func(product, image string) eventtypes.PutEventsRequestEntry {
-		return hub(trigger.HubFinding, `{"findings":[{"ProductArn":"`+product+`","RecordState":"ACTIVE","Workflow":{"Status":"NEW"},"Region":"eu-west-1",`+
+		return hub(contract.SecurityHubEvent, `{"findings":[{"ProductArn":"`+product+`","RecordState":"ACTIVE","Workflow":{"Status":"NEW"},"Region":"eu-west-1",`+
 			`"Severity":{"Label":"HIGH"},"Vulnerabilities":[{"Id":"CVE-2026-0001","FixAvailable":"YES"}],`+
 			`"Resources":[{"Type":"AwsEc2Instance","Region":"eu-west-1","Details":{"AwsEc2Instance":{"ImageId":"`+image+`"}}}]}]}`)
 	}
 	ocsf := func(product, image string) eventtypes.PutEventsRequestEntry {
-		return hub(trigger.HubFindingV2, `{"findings":[{"class_uid":2002,"status_id":1,"severity":"High","metadata":{"product":{"uid":"`+product+`"}},`+
+		return hub(contract.SecurityHubV2Event, `{"findings":[{"class_uid":2002,"status_id":1,"severity":"High","metadata":{"product":{"uid":"`+product+`"}},`+
 			`"cloud":{"region":"eu-west-1"},"vulnerabilities":[{"cve":{"uid":"CVE-2026-0001"},"is_fix_available":true}],`+
 			`"resources":[{"uid":"arn:aws:ec2:eu-west-1::image/`+image+`","region":"eu-west-1"}]}]}`)
 	}
@@ -335,7 +336,7 @@ func TestForgedFindingsStartNothingAndWhatTheOperatorChoseDoes(t *testing.T) {
 		return e
 	}
 	onDemand := func(image string) eventtypes.PutEventsRequestEntry {
-		return as(finding(image, "CVE-2026-0001", "YES"), "inspector2.ami.ondemand", trigger.OnDemandFinding)
+		return as(finding(image, "CVE-2026-0001", "YES"), "inspector2.ami.ondemand", contract.OnDemandEvent)
 	}
 	// chosen is what makes the events of a person count.
 	for sentence, tc := range map[string]struct {
@@ -354,8 +355,8 @@ func TestForgedFindingsStartNothingAndWhatTheOperatorChoseDoes(t *testing.T) {
 	} {
 		t.Run("what counts: "+sentence, func(t *testing.T) {
 			f := simFactory(t, tc.chosen)
-			published := bake(t, f, rehearsal.BakeInput{})
-			require.Equal(t, workflow.Published, published.Status, published.Cause)
+			published := bake(t, f, contract.ExecutionInput{})
+			require.Equal(t, contract.Published, published.Status, published.Cause)
 			image := published.Images[home]
 			if tc.put != nil {
 				out, err := eventbridge.NewFromConfig(f.Cloud.AWSConfig("")).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []eventtypes.PutEventsRequestEntry{tc.put(image)}})
@@ -369,8 +370,8 @@ func TestForgedFindingsStartNothingAndWhatTheOperatorChoseDoes(t *testing.T) {
 	}
 
 	f := simFactory(t, nil)
-	published := bake(t, f, rehearsal.BakeInput{})
-	require.Equal(t, workflow.Published, published.Status, published.Cause)
+	published := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, published.Status, published.Cause)
 	settled(t, f, 1)
 	image := published.Images[home]
 	client := eventbridge.NewFromConfig(f.Cloud.AWSConfig(""))
@@ -380,10 +381,10 @@ func TestForgedFindingsStartNothingAndWhatTheOperatorChoseDoes(t *testing.T) {
 	}
 	free := []eventtypes.PutEventsRequestEntry{
 		onDemand(image),
-		as(onDemand(image), "inspector2.ami.ondemand", trigger.InspectorFinding),
-		as(onDemand(image), "my.inspector2", trigger.InspectorFinding),
-		as(asff(inspector, image), "inspector2.ami.ondemand", trigger.HubFinding),
-		as(asff(inspector, image), "my.securityhub", trigger.HubFinding),
+		as(onDemand(image), "inspector2.ami.ondemand", contract.InspectorEvent),
+		as(onDemand(image), "my.inspector2", contract.InspectorEvent),
+		as(asff(inspector, image), "inspector2.ami.ondemand", contract.SecurityHubEvent),
+		as(asff(inspector, image), "my.securityhub", contract.SecurityHubEvent),
 	}
 	out, err := client.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: append(free, reserved...)})
 	require.NoError(t, err)

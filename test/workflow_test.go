@@ -20,19 +20,19 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/simulated"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 func TestABakePublishesToBothRegionsAndLeavesNothingElse(t *testing.T) {
 	f := simFactory(t, nil)
-	s := bake(t, f, rehearsal.BakeInput{})
-	require.Equal(t, workflow.Published, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
 	require.Len(t, s.Images, 2)
 	for _, region := range []string{home, second} {
 		assert.Equal(t, s.Images[region], pointed(t, f, region))
@@ -62,13 +62,13 @@ func TestABakePublishesToBothRegionsAndLeavesNothingElse(t *testing.T) {
 
 func TestNothingChangedEndsUpToDateAndForceBakesAgain(t *testing.T) {
 	f := simFactory(t, nil)
-	first := bake(t, f, rehearsal.BakeInput{})
-	again := bake(t, f, rehearsal.BakeInput{})
-	require.Equal(t, workflow.UpToDate, again.Status, again.Cause)
+	first := bake(t, f, contract.ExecutionInput{})
+	again := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.UpToDate, again.Status, again.Cause)
 	assert.Equal(t, first.Images, again.Images)
 	assert.Equal(t, first.Fingerprint, again.Fingerprint)
-	forced := bake(t, f, rehearsal.BakeInput{Force: true})
-	require.Equal(t, workflow.Published, forced.Status, forced.Cause)
+	forced := bake(t, f, contract.ExecutionInput{Force: true})
+	require.Equal(t, contract.Published, forced.Status, forced.Cause)
 	assert.Equal(t, first.Fingerprint, forced.Fingerprint)
 	assert.NotEqual(t, first.Images, forced.Images)
 	assert.Equal(t, forced.Images[second], pointed(t, f, second))
@@ -85,7 +85,7 @@ func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 		}
 	}
 	for sentence, tc := range map[string]struct {
-		input  rehearsal.BakeInput
+		input  contract.ExecutionInput
 		guest  func(*rehearsal.SimulatedGuest)
 		faults func(*rehearsal.Factory)
 		status string
@@ -93,31 +93,31 @@ func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 		cause  []string
 	}{
 		"an unknown recipe": {
-			input: rehearsal.BakeInput{Recipe: "debian-99"}, status: workflow.FailedClean, err: "RecipeInvalid",
+			input: contract.ExecutionInput{Recipe: "debian-99"}, status: contract.FailedClean, err: "RecipeInvalid",
 			cause: []string{"debian-99", recipeName},
 		},
 		"a source of a malformed id": {
-			input: rehearsal.BakeInput{Source: "ami-xyz"}, status: workflow.FailedClean, err: "InvalidInput", cause: []string{"ami-xyz"},
+			input: contract.ExecutionInput{Source: "ami-xyz"}, status: contract.FailedClean, err: "InvalidInput", cause: []string{"ami-xyz"},
 		},
 		"a component whose install fails": {
 			guest:  func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" },
-			status: workflow.FailedClean, err: "ProvisioningFailed", cause: []string{"component docker", "simulated failure of docker"},
+			status: contract.FailedClean, err: "ProvisioningFailed", cause: []string{"component docker", "simulated failure of docker"},
 		},
 		"a builder that prints what takes six bytes a character, and what acts on a terminal": {
 			guest: func(g *rehearsal.SimulatedGuest) {
 				g.FailComponent = "docker" + strings.Repeat("<", 1500) + "\x1b[2J\u202e"
 			},
-			status: workflow.FailedClean, err: "ProvisioningFailed", cause: []string{"component docker<<<", "bytes left out", "<U+001B>[2J<U+202E>"},
+			status: contract.FailedClean, err: "ProvisioningFailed", cause: []string{"component docker<<<", "bytes left out", "<U+001B>[2J<U+202E>"},
 		},
 		"a control that does not hold": {
 			guest:  func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} },
-			status: workflow.Rejected, err: "ComplianceRejected", cause: []string{"SSH-03", "simulated: something else"},
+			status: contract.Rejected, err: "ComplianceRejected", cause: []string{"SSH-03", "simulated: something else"},
 		},
 		"a guest that never boots": {
 			guest: func(g *rehearsal.SimulatedGuest) {
 				g.Faults = func(vm.Launch) simulated.Faults { return simulated.Faults{NeverBoots: true} }
 			},
-			status: workflow.FailedClean, err: "InstanceTimedOut", cause: []string{"45m", "console"},
+			status: contract.FailedClean, err: "InstanceTimedOut", cause: []string{"45m", "console"},
 		},
 		"a machine that cannot start": {
 			guest: func(g *rehearsal.SimulatedGuest) {
@@ -125,46 +125,46 @@ func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 					return simulated.Faults{Start: errors.New("no space left on device")}
 				}
 			},
-			status: workflow.FailedClean, err: "InstanceFailed", cause: []string{"no space left on device"},
+			status: contract.FailedClean, err: "InstanceFailed", cause: []string{"no space left on device"},
 		},
 		"a machine that dies while it is provisioned": {
 			guest: func(g *rehearsal.SimulatedGuest) {
 				g.Faults = func(vm.Launch) simulated.Faults { return simulated.Faults{DiesAfter: time.Minute} }
 			},
-			status: workflow.FailedClean, err: "InstanceFailed",
+			status: contract.FailedClean, err: "InstanceFailed",
 		},
 		"no capacity anywhere": {
 			faults: always(fault.Rule{Service: "ec2", Operation: "RunInstances", Code: "InsufficientInstanceCapacity"}),
-			status: workflow.FailedClean, err: "CapacityUnavailable", cause: []string{"t3.medium", "t3a.medium", "m6i.large"},
+			status: contract.FailedClean, err: "CapacityUnavailable", cause: []string{"t3.medium", "t3a.medium", "m6i.large"},
 		},
 		"launching denied": {
 			faults: always(fault.Rule{Service: "ec2", Operation: "RunInstances", Code: "UnauthorizedOperation", Status: 403}),
-			status: workflow.FailedClean, err: "AccessDenied",
+			status: contract.FailedClean, err: "AccessDenied",
 		},
 		"imaging denied": {
 			faults: always(fault.Rule{Service: "ec2", Operation: "CreateImage", Code: "UnauthorizedOperation", Status: 403}),
-			status: workflow.FailedClean, err: "AccessDenied",
+			status: contract.FailedClean, err: "AccessDenied",
 		},
 		"commands denied": {
 			faults: always(fault.Rule{Service: "ssm", Operation: "SendCommand", Code: "AccessDeniedException", Status: 400}),
-			status: workflow.FailedClean, err: "AccessDenied",
+			status: contract.FailedClean, err: "AccessDenied",
 		},
 		"copying denied in the second region": {
 			faults: always(fault.Rule{Service: "ec2", Operation: "CopyImage", Region: second, Code: "UnauthorizedOperation", Status: 403}),
-			status: workflow.FailedClean, err: "AccessDenied",
+			status: contract.FailedClean, err: "AccessDenied",
 		},
 		"sharing denied in the second region": {
 			faults: always(fault.Rule{Service: "ec2", Operation: "ModifyImageAttribute", Region: second, Code: "UnauthorizedOperation", Status: 403}),
-			status: workflow.FailedClean, err: "AccessDenied",
+			status: contract.FailedClean, err: "AccessDenied",
 		},
 		"a pointer that cannot be moved in the second region": {
 			faults: always(fault.Rule{Service: "ssm", Operation: "PutParameter", Region: second, Code: "AccessDeniedException", Status: 400}),
-			status: workflow.FailedClean, cause: []string{second},
+			status: contract.FailedClean, cause: []string{second},
 		},
 		"instances that cannot be terminated": {
 			faults: always(fault.Rule{Service: "ec2", Operation: "TerminateInstances", Code: "UnauthorizedOperation", Status: 403}),
 			guest:  func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" },
-			status: workflow.FailedDirty, err: "ProvisioningFailed", cause: []string{"component docker", "Left behind", "i-"},
+			status: contract.FailedDirty, err: "ProvisioningFailed", cause: []string{"component docker", "Left behind", "i-"},
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 			}
 			assert.Empty(t, pointed(t, f, home), "no pointer was moved")
 			assert.Empty(t, pointed(t, f, second), "no pointer was moved")
-			if tc.status == workflow.FailedDirty {
+			if tc.status == contract.FailedDirty {
 				assert.NotEmpty(t, take(t, f).Alive)
 				return
 			}
@@ -217,8 +217,8 @@ func TestPassingTroubleOfAWSIsRiddenOut(t *testing.T) {
 			f := simFactory(t, nil)
 			_, err := f.Cloud.Faults.Add(rules...)
 			require.NoError(t, err)
-			s := bake(t, f, rehearsal.BakeInput{})
-			require.Equal(t, workflow.Published, s.Status, s.Cause)
+			s := bake(t, f, contract.ExecutionInput{})
+			require.Equal(t, contract.Published, s.Status, s.Cause)
 			left := take(t, f)
 			assert.Empty(t, left.Alive)
 			assert.Len(t, left.Images, 2)
@@ -229,11 +229,11 @@ func TestPassingTroubleOfAWSIsRiddenOut(t *testing.T) {
 
 func TestAFailureAfterAnEarlierSuccessKeepsWhatIsPublished(t *testing.T) {
 	f := simFactory(t, nil)
-	first := bake(t, f, rehearsal.BakeInput{})
+	first := bake(t, f, contract.ExecutionInput{})
 	_, err := f.Cloud.Faults.Add(fault.Rule{Service: "ssm", Operation: "PutParameter", Region: second, Code: "AccessDeniedException", Status: 400, Times: -1})
 	require.NoError(t, err)
-	s := bake(t, f, rehearsal.BakeInput{Force: true})
-	require.Equal(t, workflow.FailedClean, s.Status, s.Cause)
+	s := bake(t, f, contract.ExecutionInput{Force: true})
+	require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 	assert.Equal(t, first.Images[home], pointed(t, f, home), "the pointer is back")
 	assert.Equal(t, first.Images[second], pointed(t, f, second))
 	assert.ElementsMatch(t, []string{first.Images[home], first.Images[second]}, take(t, f).Images)
@@ -245,13 +245,13 @@ func TestAnInterruptedBakeLeavesNothing(t *testing.T) {
 			f := simFactory(t, nil)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			s, err := f.Bake(ctx, rehearsal.BakeInput{Recipe: recipeName}, func(e execution.Event) {
+			s, err := f.Bake(ctx, contract.ExecutionInput{Recipe: recipeName}, func(e execution.Event) {
 				if e.State == state {
 					cancel()
 				}
 			})
 			if err == nil { // virtual time was faster than the interruption
-				require.Equal(t, workflow.Published, s.Status, s.Cause)
+				require.Equal(t, contract.Published, s.Status, s.Cause)
 				assert.Empty(t, take(t, f).Alive)
 				return
 			}
@@ -330,7 +330,7 @@ func TestABusyPortIsSaidSo(t *testing.T) {
 }
 
 func TestTheStagesRunInTheirOrder(t *testing.T) {
-	s := bake(t, simFactory(t, nil), rehearsal.BakeInput{})
+	s := bake(t, simFactory(t, nil), contract.ExecutionInput{})
 	var names []string
 	for _, stage := range s.Stages {
 		names = append(names, stage.Stage)
@@ -354,8 +354,8 @@ func TestEveryShippedRecipeIsBakedOnTheBaseOfItsFamilyAndArchitecture(t *testing
 	}
 	sources := map[string]string{}
 	for name := range want {
-		s := bake(t, f, rehearsal.BakeInput{Recipe: name})
-		require.Equal(t, workflow.Published, s.Status, "%s: %s", name, s.Cause)
+		s := bake(t, f, contract.ExecutionInput{Recipe: name})
+		require.Equal(t, contract.Published, s.Status, "%s: %s", name, s.Cause)
 		out, err := f.Cloud.EC2.DescribeImages(context.Background(), &ec2.DescribeImagesInput{ImageIds: []string{s.SourceImage}},
 			func(o *ec2.Options) { o.Region = home })
 		require.NoError(t, err)

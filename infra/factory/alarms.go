@@ -17,6 +17,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -147,7 +148,7 @@ func alarmsOf(props AlarmProps, w watched) []alarm {
 	}
 	out := []alarm{{
 		id: "FailedDirty", text: "An execution could not remove all that it made. Its message and report name what is left: remove that by hand.",
-		terms: ours(metric.Executions, "Sum", dimension{metric.Status, workflow.FailedDirty}), period: minute5, values: 1, threshold: 1,
+		terms: ours(metric.Executions, "Sum", dimension{metric.Status, contract.FailedDirty}), period: minute5, values: 1, threshold: 1,
 	}, {
 		id: "FailingInARow", text: fmt.Sprintf("On %d days in a row executions failed and none succeeded. Look at the last reports' failures: quota, network, permissions, or a repository that is gone.", props.FailuresInARow),
 		terms:   []term{states("failed", "ExecutionsFailed"), states("succeeded", "ExecutionsSucceeded")},

@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 // StorageProps say for how long the bucket keeps what.
@@ -22,13 +24,14 @@ type StorageProps struct {
 // What is in the bucket, by the prefixes that the stages write below. What is
 // remembered of recipes and sources, below triggers/, does not expire.
 const (
-	evidencePrefix  = "executions/"
 	accessLogPrefix = "ami-factory/"
 	daysOfAYear     = 365.25
 	multipartDays   = 7
 )
 
-func workPrefixes() []string { return []string{"plans/", "bundles/", "triggers/announcements/"} }
+func workPrefixes() []string {
+	return []string{contract.PlansPrefix, contract.BundlesPrefix, contract.AnnouncementsPrefix}
+}
 
 func newBucket(scope constructs.Construct, props StorageProps, key awskms.IKey) awss3.Bucket {
 	p := &awss3.BucketProps{
@@ -73,7 +76,7 @@ func lifecycle(props StorageProps) *[]*awss3.LifecycleRule {
 		NoncurrentVersionExpiration:         awscdk.Duration_Days(jsii.Number(props.NoncurrentDays)),
 		AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(multipartDays)),
 	}, {
-		Id: jsii.String("evidence"), Prefix: jsii.String(evidencePrefix),
+		Id: jsii.String("evidence"), Prefix: jsii.String(contract.ExecutionsPrefix),
 		Expiration: awscdk.Duration_Days(jsii.Number(math.Ceil(float64(props.EvidenceYears) * daysOfAYear))),
 	}}
 	for _, prefix := range workPrefixes() {

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -43,19 +44,19 @@ type shared struct {
 
 func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions {
 	env := map[string]*string{
-		"AMI_FACTORY_BUCKET":           sh.bucket.BucketName(),
-		"AMI_FACTORY_TOPIC_ARN":        sh.topic.TopicArn(),
-		"AMI_FACTORY_INSTANCE_PROFILE": sh.builder.profile.Ref(),
-		"AMI_FACTORY_VERSION":          jsii.String(props.version()),
-		"AMI_FACTORY_CHECK_ENGINES":    jsii.String(sh.describeEngines(props)),
+		contract.EnvBucket:          sh.bucket.BucketName(),
+		contract.EnvTopic:           sh.topic.TopicArn(),
+		contract.EnvInstanceProfile: sh.builder.profile.Ref(),
+		contract.EnvVersion:         jsii.String(props.version()),
+		contract.EnvEngines:         jsii.String(sh.describeEngines(props)),
 	}
-	setList(env, "AMI_FACTORY_SUBNET_IDS", sh.network.subnets)
-	setList(env, "AMI_FACTORY_SECURITY_GROUP_IDS", sh.network.groups)
+	setList(env, contract.EnvSubnets, sh.network.subnets)
+	setList(env, contract.EnvSecurityGroups, sh.network.groups)
 	if props.DualStack {
 		env["AWS_USE_DUALSTACK_ENDPOINT"] = jsii.String("true") // the SDK's own setting
 	}
 	if props.Parameters != "" {
-		env["AMI_FACTORY_COMPONENT_PARAMETERS"] = &props.Parameters
+		env[contract.EnvParameters] = &props.Parameters
 	}
 
 	triggerEnv := triggerEnvironment(scope, props, env)
@@ -76,11 +77,11 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 		}
 		// Lambda takes 4 KB of it in all: who does not need something is not told it.
 		if fn.Name == string(workflow.Notify) && props.Prices != "" {
-			environment["AMI_FACTORY_PRICES"] = &props.Prices
+			environment[contract.EnvPrices] = &props.Prices
 		}
 		if role := blueprint.TargetRoleOf(fn.Name); role != "" && len(props.Targets.Accounts) > 0 {
-			environment["AMI_FACTORY_TARGET_ROLE_ARN"] = jsii.String(blueprint.TargetRoleARN(site.Partition, "*", role))
-			environment["AMI_FACTORY_TARGET_EXTERNAL_ID"] = &props.Targets.ExternalID
+			environment[contract.EnvTargetRole] = jsii.String(blueprint.TargetRoleARN(site.Partition, "*", role))
+			environment[contract.EnvTargetExternal] = &props.Targets.ExternalID
 		}
 		id := functionID(fn.Name)
 		logs := sh.logs.group(scope, id+"Logs")

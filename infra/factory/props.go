@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/program"
 )
 
@@ -175,7 +176,7 @@ func wrongTags(tags map[string]string) []string {
 	var out []string
 	for name, value := range tags {
 		if !tagText.MatchString(name) || !tagText.MatchString(value) || len(name) > 128 || len(value) > 256 ||
-			strings.HasPrefix(strings.ToLower(name), "aws:") || strings.HasPrefix(name, "ami-factory:") {
+			strings.HasPrefix(strings.ToLower(name), "aws:") || strings.HasPrefix(name, contract.TagPrefix) {
 			out = append(out, name+"="+value)
 		}
 	}

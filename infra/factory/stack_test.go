@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -242,10 +243,10 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	read := map[string]bool{}
 	value := func(name string) string {
 		switch name {
-		case lambdafn.EnvParameters, lambdafn.EnvFindingHours, lambdafn.EnvOnDemand, lambdafn.EnvPrices, lambdafn.EnvTargetExternal:
+		case contract.EnvParameters, contract.EnvFindingHours, contract.EnvOnDemand, contract.EnvPrices, contract.EnvTargetExternal:
 			return told[name].(string)
 		}
-		if name == lambdafn.EnvEngines {
+		if name == contract.EnvEngines {
 			return `{"x86_64":{"bucket":"b","key":"k","sha256":"s"}}`
 		}
 		return "x"
@@ -259,7 +260,7 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 		assert.True(t, read[name], "%s is told and never read", name)
 	}
 	config, err := lambdafn.LoadConfig(func(name string) string {
-		if name == lambdafn.EnvRegion || told[name] != nil { // Lambda itself sets the region
+		if name == contract.EnvRegion || told[name] != nil { // Lambda itself sets the region
 			return value(name)
 		}
 		return ""
@@ -270,9 +271,9 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	assert.InDelta(t, 0.5, config.Prices.Regions["eu-west-1"].Transition, 0)
 	assert.Equal(t, "a-long-external-id", config.ExternalID)
 	assert.True(t, config.Reporters.OnDemand)
-	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Publish)[lambdafn.EnvTargetRole]), ":iam::*:role/ami-factory-target-write")
-	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Resolve)[lambdafn.EnvTargetRole]), ":iam::*:role/ami-factory-target-read")
-	assert.NotContains(t, variablesOfStage(t, tpl, workflow.Launch), lambdafn.EnvTargetRole)
+	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Publish)[contract.EnvTargetRole]), ":iam::*:role/ami-factory-target-write")
+	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Resolve)[contract.EnvTargetRole]), ":iam::*:role/ami-factory-target-read")
+	assert.NotContains(t, variablesOfStage(t, tpl, workflow.Launch), contract.EnvTargetRole)
 }
 
 func variablesOfStage(t *testing.T, tpl map[string]any, s workflow.Stage) map[string]any {

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -52,17 +53,17 @@ func machineARN(scope constructs.Construct) string {
 // triggerEnvironment is what the triggers are told beside what all functions are.
 func triggerEnvironment(scope constructs.Construct, props *Props, all map[string]*string) map[string]*string {
 	env := map[string]*string{
-		"AMI_FACTORY_STATE_MACHINE_ARN": jsii.String(machineARN(scope)),
-		"AMI_FACTORY_EVENT_BUS":         jsii.String(blueprint.FactoryBusName),
+		contract.EnvStateMachine: jsii.String(machineARN(scope)),
+		contract.EnvEventBus:     jsii.String(contract.FactoryBus),
 	}
-	setList(env, "AMI_FACTORY_ANNOUNCEMENT_TOPICS", props.Triggers.Topics)
+	setList(env, contract.EnvTopics, props.Triggers.Topics)
 	if props.Triggers.FindingHours > 0 {
-		env["AMI_FACTORY_FINDING_HOURS"] = jsii.String(strconv.Itoa(props.Triggers.FindingHours))
+		env[contract.EnvFindingHours] = jsii.String(strconv.Itoa(props.Triggers.FindingHours))
 	}
 	if props.Triggers.Findings.OnDemand {
-		env["AMI_FACTORY_ON_DEMAND_FINDINGS"] = jsii.String("true")
+		env[contract.EnvOnDemand] = jsii.String("true")
 	}
-	setList(env, "AMI_FACTORY_FINDING_PRODUCTS", props.Triggers.Findings.Products)
+	setList(env, contract.EnvProducts, props.Triggers.Findings.Products)
 	for name, value := range all {
 		env[name] = value
 	}
@@ -107,7 +108,7 @@ func newDeadLetters(scope constructs.Construct, key awskms.IKey) awssqs.Queue {
 }
 
 func newRules(scope constructs.Construct, findings blueprint.FindingRules, start awslambda.Function, dead awssqs.Queue) {
-	bus := awsevents.NewEventBus(scope, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(blueprint.FactoryBusName)})
+	bus := awsevents.NewEventBus(scope, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(contract.FactoryBus)})
 	for _, r := range blueprint.Rules(machineARN(scope), findings) {
 		pattern := &awsevents.EventPattern{Source: jsii.Strings(r.Pattern.Source...), DetailType: jsii.Strings(r.Pattern.DetailType...)}
 		if len(r.Pattern.Detail) > 0 {

@@ -13,25 +13,21 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
-	"github.com/ami-factory/ami-factory/pkg/lambdafn"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/stage"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
-func TestTheFunctionsKnowTheEventsThatTheDeploymentSends(t *testing.T) {
-	assert.Equal(t, blueprint.SourceChangedEvent, stage.SourceChangedType)
-	assert.Equal(t, blueprint.NightlyEvent, stage.NightlyType)
-	assert.Equal(t, []string{stage.ExecutionChangedType}, blueprint.ExecutionEndedPattern("x").DetailType)
-	assert.Equal(t, []string{stage.EventSource}, blueprint.SourceChangedPattern().Source)
-	assert.Equal(t, []string{stage.SourceChangedType, stage.RebuildDueType}, blueprint.SourceChangedPattern().DetailType)
-	assert.Equal(t, []string{trigger.InspectorFinding}, blueprint.InspectorPattern(nil).DetailType)
-	assert.Equal(t, []string{trigger.OnDemandFinding}, blueprint.OnDemandPattern(nil).DetailType)
-	assert.Equal(t, []string{trigger.HubFinding}, blueprint.SecurityHubPattern(nil, nil).DetailType)
-	assert.Equal(t, []string{trigger.HubFindingV2}, blueprint.SecurityHubV2Pattern(nil, nil).DetailType)
-	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(blueprint.WatchInput, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z")), &stage.WatchInput{}))
+func TestTheFunctionsReadWhatTheSchedulesSend(t *testing.T) {
+	sent := func(input string) []byte {
+		return []byte(strings.ReplaceAll(input, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z"))
+	}
+	var watch stage.WatchInput
+	require.NoError(t, json.Unmarshal(sent(blueprint.WatchInput), &watch))
+	assert.False(t, watch.Time.IsZero())
 	var night stage.EventInput
-	require.NoError(t, json.Unmarshal([]byte(`{"detail-type":"`+blueprint.NightlyEvent+`","time":"2026-11-24T03:00:00Z","detail":{}}`), &night))
-	assert.Contains(t, nightlyInput, `"detail-type":"`+night.DetailType+`"`)
+	require.NoError(t, json.Unmarshal(sent(blueprint.NightlyInput), &night))
+	assert.Equal(t, contract.NightlyEvent, night.DetailType)
+	assert.False(t, night.Time.IsZero())
 }
 
 // text is a resource's properties, to look into whatever the nesting.
@@ -127,15 +123,15 @@ func TestFindingsThatPeopleCanMakeStartBuildsOnlyIfThatIsChosen(t *testing.T) {
 	assert.Contains(t, rules(tpl), `"ProductArn":[{"wildcard":"arn:*:securityhub:*::product/aws/inspector"}]`)
 	assert.Contains(t, rules(tpl), `"metadata":{"product":{"uid":[{"wildcard":"arn:*:securityhub:*::productv2/aws/inspector"}]}}`)
 	told := variablesOfStage(t, tpl, blueprint.StartBuilds)
-	assert.NotContains(t, told, lambdafn.EnvOnDemand)
-	assert.NotContains(t, told, lambdafn.EnvProducts)
+	assert.NotContains(t, told, contract.EnvOnDemand)
+	assert.NotContains(t, told, contract.EnvProducts)
 
 	tpl = template(t, map[string]any{"onDemandFindings": "true", "findingProducts": product})
 	assert.Contains(t, rules(tpl), `"source":["inspector2.ami.ondemand"]`)
 	assert.Contains(t, rules(tpl), `"ProductArn":[{"wildcard":"arn:*:securityhub:*::product/aws/inspector"},"`+product+`"]`)
 	told = variablesOfStage(t, tpl, blueprint.StartBuilds)
-	assert.Equal(t, "true", told[lambdafn.EnvOnDemand], "the function knows what the rules let in")
-	assert.Equal(t, product, told[lambdafn.EnvProducts])
+	assert.Equal(t, "true", told[contract.EnvOnDemand], "the function knows what the rules let in")
+	assert.Equal(t, product, told[contract.EnvProducts])
 
 	assert.NotContains(t, rules(template(t, map[string]any{"onDemandFindings": "true", "findingSeverities": "none"})), "ondemand")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 // ErrNotFound is returned for an image that the region does not know: gone, or
@@ -105,4 +106,4 @@ func Reason(img types.Image) string {
 }
 
 // IsPublished reports whether the factory has moved pointers to an image.
-func IsPublished(img types.Image) bool { return TagValue(img.Tags, TagPublished) != "" }
+func IsPublished(img types.Image) bool { return TagValue(img.Tags, contract.TagPublished) != "" }

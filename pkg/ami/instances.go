@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 // ErrNoInstance is returned for an instance that the region does not know: gone
@@ -66,7 +67,7 @@ func ListInstances(ctx context.Context, api ec2.DescribeInstancesAPIClient, filt
 func ByClientToken(token string) types.Filter { return filter("client-token", token) }
 
 // ByStage filters for what one stage of an execution made.
-func ByStage(name string) types.Filter { return filter("tag:"+TagStage, name) }
+func ByStage(name string) types.Filter { return filter("tag:"+contract.TagStage, name) }
 
 // ByImage filters for instances of an image.
 func ByImage(id string) types.Filter { return filter("image-id", id) }

@@ -9,20 +9,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-)
 
-// Tag keys of everything that the factory makes.
-const (
-	TagRecipe      = "ami-factory:recipe"
-	TagExecution   = "ami-factory:execution"
-	TagStage       = "ami-factory:stage"
-	TagFingerprint = "ami-factory:fingerprint"
-	TagExpires     = "ami-factory:expires"   // RFC 3339; a janitor may remove the resource afterwards
-	TagPublished   = "ami-factory:published" // RFC 3339; on images that pointers were moved to
-	TagRelease     = "ami-factory:release"   // id of the release that a published image had last
-	// What a published image was built from, and when that was made, as EC2 says it.
-	TagSource     = "ami-factory:source"
-	TagSourceMade = "ami-factory:source-made"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 // Labels are the values of the factory's tags for one resource.
@@ -38,11 +26,11 @@ type Labels struct {
 // Tags returns the labels as EC2 tags, sorted by key.
 func (l Labels) Tags() []types.Tag {
 	tags := []types.Tag{
-		tag(TagExecution, l.Execution),
-		tag(TagExpires, l.Expires.UTC().Format(time.RFC3339)),
-		tag(TagFingerprint, l.Fingerprint),
-		tag(TagRecipe, l.Recipe),
-		tag(TagStage, l.Stage),
+		tag(contract.TagExecution, l.Execution),
+		tag(contract.TagExpires, l.Expires.UTC().Format(time.RFC3339)),
+		tag(contract.TagFingerprint, l.Fingerprint),
+		tag(contract.TagRecipe, l.Recipe),
+		tag(contract.TagStage, l.Stage),
 	}
 	if l.Name != "" {
 		tags = append([]types.Tag{tag("Name", l.Name)}, tags...)
@@ -63,16 +51,16 @@ func (l Labels) Specifications(kinds ...types.ResourceType) []types.TagSpecifica
 // release is the id of the release.
 func PublishedTags(at, expires time.Time, release string) []types.Tag {
 	return []types.Tag{
-		tag(TagExpires, expires.UTC().Format(time.RFC3339)),
-		tag(TagPublished, at.UTC().Format(time.RFC3339)),
-		tag(TagRelease, release),
+		tag(contract.TagExpires, expires.UTC().Format(time.RFC3339)),
+		tag(contract.TagPublished, at.UTC().Format(time.RFC3339)),
+		tag(contract.TagRelease, release),
 	}
 }
 
 // SourceTags say what a published image was built from, so that no later one is
 // built from something older.
 func SourceTags(image, made string) []types.Tag {
-	return []types.Tag{tag(TagSource, image), tag(TagSourceMade, made)}
+	return []types.Tag{tag(contract.TagSource, image), tag(contract.TagSourceMade, made)}
 }
 
 // TagValue is the value of the tag key, or empty.
@@ -91,7 +79,7 @@ func MissingTags(want, have []types.Tag) []types.Tag {
 	var out []types.Tag
 	for _, w := range want {
 		key := aws.ToString(w.Key)
-		if key == TagStage || key == TagExpires || !strings.HasPrefix(key, "ami-factory:") {
+		if key == contract.TagStage || key == contract.TagExpires || !strings.HasPrefix(key, contract.TagPrefix) {
 			continue
 		}
 		if TagValue(have, key) != aws.ToString(w.Value) {
@@ -102,13 +90,13 @@ func MissingTags(want, have []types.Tag) []types.Tag {
 }
 
 // ByExecution filters for what one execution made.
-func ByExecution(name string) types.Filter { return filter("tag:"+TagExecution, name) }
+func ByExecution(name string) types.Filter { return filter("tag:"+contract.TagExecution, name) }
 
 // ByRecipe filters for what was made for one recipe.
-func ByRecipe(name string) types.Filter { return filter("tag:"+TagRecipe, name) }
+func ByRecipe(name string) types.Filter { return filter("tag:"+contract.TagRecipe, name) }
 
 // ByFingerprint filters for what was made of one exact plan.
-func ByFingerprint(sum string) types.Filter { return filter("tag:"+TagFingerprint, sum) }
+func ByFingerprint(sum string) types.Filter { return filter("tag:"+contract.TagFingerprint, sum) }
 
 func filter(name string, values ...string) types.Filter {
 	return types.Filter{Name: aws.String(name), Values: values}

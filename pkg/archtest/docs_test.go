@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 // constants are the names of a type's constants in one file of the repository.
@@ -48,7 +50,7 @@ func TestEveryFailureCodeAndEndStateHasARunbook(t *testing.T) {
 	text := read(t, "infra/docs/runbooks.md")
 	for _, name := range slices.Concat(
 		constants(t, "pkg/failure/failure.go", "Code"),
-		[]string{"Published", "UpToDate", "Rejected", "FailedClean", "FailedDirty"},
+		contract.EndStates(),
 	) {
 		assert.Contains(t, text, "\n### "+name+"\n")
 	}

@@ -9,11 +9,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-const (
-	executionTag  = "ami-factory:execution"
-	pointerPrefix = "ami-factory"
-	createTags    = "ec2:CreateTags"
-)
+const createTags = "ec2:CreateTags"
 
 // Site is where a factory is deployed, as far as the policies of its roles name it.
 type Site struct {
@@ -119,7 +115,7 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 	case SourceParameters:
 		return []Statement{allow(nil, site.arn("ssm", "*", "", "parameter/aws/service/*"))}
 	case PointerParameters:
-		return []Statement{allow(nil, site.arn("ssm", "*", site.Account, "parameter/"+pointerPrefix+"/*"))}
+		return []Statement{allow(nil, site.arn("ssm", "*", site.Account, "parameter/"+contract.PointerPrefix+"/*"))}
 	case FactoryInstances:
 		return []Statement{allow(tagged("aws:ResourceTag"), site.ec2("instance")...)}
 	case FactoryImages:
@@ -163,9 +159,9 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 	case Topic:
 		return []Statement{allow(nil, site.Topic)}
 	case EventBus:
-		return []Statement{allow(Conditions{"StringEquals": {"events:source": "ami-factory"}}, site.arn("events", site.Region, site.Account, "event-bus/default"))}
+		return []Statement{allow(Conditions{"StringEquals": {"events:source": contract.EventSource}}, site.arn("events", site.Region, site.Account, "event-bus/default"))}
 	case FactoryBus:
-		return []Statement{allow(Conditions{"StringEquals": {"events:source": "ami-factory"}}, site.arn("events", site.Region, site.Account, "event-bus/"+FactoryBusName))}
+		return []Statement{allow(Conditions{"StringEquals": {"events:source": contract.EventSource}}, site.arn("events", site.Region, site.Account, "event-bus/"+contract.FactoryBus))}
 	case StateMachine:
 		return []Statement{allow(nil, site.arn("states", site.Region, site.Account, "stateMachine:"+workflow.MachineName))}
 	case Executions:
@@ -284,7 +280,7 @@ func metadataGuarded() Conditions {
 
 // tagged is the condition that a tag of the factory's is there.
 func tagged(key string) Conditions {
-	return Conditions{"StringLike": {key + "/" + executionTag: "*"}}
+	return Conditions{"StringLike": {key + "/" + contract.TagExecution: "*"}}
 }
 
 // newResources allows calls that make resources, and tags in the request that makes

@@ -1,6 +1,10 @@
 package blueprint
 
-import "time"
+import (
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/contract"
+)
 
 // What schedules say in every deployment that is not told otherwise
 // (https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html).
@@ -13,7 +17,7 @@ const (
 
 // What schedules send. EventBridge Scheduler fills in the time.
 const (
-	NightlyInput = `{"detail-type":"` + NightlyEvent + `","time":"<aws.scheduler.scheduled-time>","detail":{}}`
+	NightlyInput = `{"detail-type":"` + contract.NightlyEvent + `","time":"<aws.scheduler.scheduled-time>","detail":{}}`
 	WatchInput   = `{"time":"<aws.scheduler.scheduled-time>"}`
 )
 

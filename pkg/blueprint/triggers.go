@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
@@ -13,16 +14,6 @@ const (
 	StartBuilds      = "start-builds"
 	WatchSources     = "watch-sources"
 	ReleaseAnnounced = "release-announced"
-)
-
-// FactoryBusName is the name of the factory's own event bus in every deployment.
-const FactoryBusName = "ami-factory"
-
-// What triggers are told by events; the stages of the same names read them.
-const (
-	SourceChangedEvent = "AMI Factory Source Changed" // of source ami-factory, on the factory's own bus
-	NightlyEvent       = "AMI Factory Nightly"        // what the nightly schedule sends
-	RebuildDueEvent    = "AMI Factory Rebuild Due"    // of source ami-factory, on the factory's own bus
 )
 
 // Triggers is the table of the functions that start executions.
@@ -57,14 +48,14 @@ type Pattern struct {
 
 // SourceChangedPattern matches what WatchSources sends, on the factory's bus.
 func SourceChangedPattern() Pattern {
-	return Pattern{Source: []string{"ami-factory"}, DetailType: []string{SourceChangedEvent, RebuildDueEvent}}
+	return Pattern{Source: []string{contract.EventSource}, DetailType: []string{contract.SourceChangedEvent, contract.RebuildDueEvent}}
 }
 
 // ExecutionEndedPattern matches the end of an execution of a state machine,
 // however it ended, on the default bus.
 func ExecutionEndedPattern(machineARN string) Pattern {
 	return Pattern{
-		Source: []string{"aws.states"}, DetailType: []string{"Step Functions Execution Status Change"},
+		Source: []string{contract.StatesSource}, DetailType: []string{contract.ExecutionChangedEvent},
 		Detail: map[string]any{
 			"stateMachineArn": []string{machineARN}, "status": []string{"SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"},
 		},
@@ -87,7 +78,7 @@ type FindingRules struct {
 // (https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html).
 func InspectorPattern(severities []string) Pattern {
 	return Pattern{
-		Source: []string{"aws.inspector2"}, DetailType: []string{"Inspector2 Finding"}, Detail: inspectorDetail(severities),
+		Source: []string{contract.InspectorSource}, DetailType: []string{contract.InspectorEvent}, Detail: inspectorDetail(severities),
 	}
 }
 
@@ -97,7 +88,7 @@ func InspectorPattern(severities []string) Pattern {
 // (https://docs.aws.amazon.com/inspector/latest/user/machine-image-on-demand.html).
 func OnDemandPattern(severities []string) Pattern {
 	return Pattern{
-		Source: []string{"inspector2.ami.ondemand"}, DetailType: []string{"OnDemand AMI Scan Findings"}, Detail: inspectorDetail(severities),
+		Source: []string{contract.OnDemandSource}, DetailType: []string{contract.OnDemandEvent}, Detail: inspectorDetail(severities),
 	}
 }
 
@@ -127,7 +118,7 @@ func fromProducts(resource string, products []string) []any {
 // (https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_BatchImportFindings.html).
 func SecurityHubPattern(severities, products []string) Pattern {
 	return Pattern{
-		Source: []string{"aws.securityhub"}, DetailType: []string{"Security Hub Findings - Imported"},
+		Source: []string{contract.SecurityHubSource}, DetailType: []string{contract.SecurityHubEvent},
 		Detail: map[string]any{"findings": map[string]any{
 			"ProductArn":  fromProducts("product", products),
 			"RecordState": []string{"ACTIVE"}, "Severity": map[string]any{"Label": severities},
@@ -153,7 +144,7 @@ func SecurityHubV2Pattern(severities, products []string) Pattern {
 		captions = append(captions, s[:1]+strings.ToLower(s[1:]))
 	}
 	return Pattern{
-		Source: []string{"aws.securityhub"}, DetailType: []string{"Findings Imported V2"},
+		Source: []string{contract.SecurityHubSource}, DetailType: []string{contract.SecurityHubV2Event},
 		Detail: map[string]any{"findings": map[string]any{
 			"metadata":  map[string]any{"product": map[string]any{"uid": fromProducts("productv2", products)}},
 			"class_uid": []int{2002}, "status_id": []int{0, 1, 2}, "severity": captions,
@@ -174,7 +165,7 @@ func Severities() []string {
 // Rule leads events to StartBuilds.
 type Rule struct {
 	Name    string // such as source-changed, unique in a deployment
-	Bus     string // FactoryBusName; empty: the account's default bus
+	Bus     string // contract.FactoryBus; empty: the account's default bus
 	Does    string // for descriptions
 	Pattern Pattern
 }
@@ -182,7 +173,7 @@ type Rule struct {
 // Rules are those of a deployment.
 func Rules(machineARN string, findings FindingRules) []Rule {
 	out := []Rule{
-		{"source-changed", FactoryBusName, "a source of recipes has moved, or a build that waits is due", SourceChangedPattern()},
+		{"source-changed", contract.FactoryBus, "a source of recipes has moved, or a build that waits is due", SourceChangedPattern()},
 		{"execution-ended", "", "an execution has ended: what waited, and what builds on its image", ExecutionEndedPattern(machineARN)},
 	}
 	severities, products := findings.Severities, findings.Products

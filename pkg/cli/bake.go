@@ -16,13 +16,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // local are the flags of commands that start the embedded AWS.
@@ -118,7 +118,7 @@ func simulatedTiming(kind vm.Kind) ec2.Timing {
 
 func (a *app) bake() *cobra.Command {
 	var l local
-	var in rehearsal.BakeInput
+	var in contract.ExecutionInput
 	c := &cobra.Command{
 		Use:   "bake RECIPE",
 		Short: "Bake an image on this machine, against the embedded AWS",
@@ -158,7 +158,7 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 	return c
 }
 
-func (a *app) runBake(ctx context.Context, l local, in rehearsal.BakeInput) (err error) {
+func (a *app) runBake(ctx context.Context, l local, in contract.ExecutionInput) (err error) {
 	opts, err := a.options(l)
 	if err != nil {
 		return err
@@ -228,11 +228,11 @@ func openError(ctx context.Context, err error) error {
 
 func exitCode(status string) int {
 	switch status {
-	case workflow.Published, workflow.UpToDate:
+	case contract.Published, contract.UpToDate:
 		return exitOK
-	case workflow.Rejected:
+	case contract.Rejected:
 		return exitRejected
-	case workflow.FailedDirty:
+	case contract.FailedDirty:
 		return exitLeft
 	}
 	return exitFailed

@@ -15,13 +15,10 @@ import (
 	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
-
-// envStateMachine names the state machine of a factory that is not called as
-// the CDK app calls it.
-const envStateMachine = "AMI_FACTORY_STATE_MACHINE_ARN"
 
 // followEvery is how often a deployed factory is asked how far it is.
 const followEvery = 2 * time.Second
@@ -30,7 +27,7 @@ const followEvery = 2 * time.Second
 type deployed struct{ machine, region string }
 
 func (d *deployed) register(c *cobra.Command) {
-	c.Flags().StringVar(&d.machine, "state-machine", "", "`ARN` of the factory's state machine (default: $"+envStateMachine+", else the one named "+workflow.MachineName+")")
+	c.Flags().StringVar(&d.machine, "state-machine", "", "`ARN` of the factory's state machine (default: $"+contract.EnvStateMachine+", else the one named "+workflow.MachineName+")")
 	c.Flags().StringVar(&d.region, "region", "", "where the factory is deployed (default: that of the AWS configuration)")
 }
 
@@ -43,7 +40,7 @@ func (d deployed) client(ctx context.Context) (*sfn.Client, string, error) {
 	api := sfn.NewFromConfig(cfg)
 	arn := d.machine
 	if arn == "" {
-		arn = os.Getenv(envStateMachine)
+		arn = os.Getenv(contract.EnvStateMachine)
 	}
 	if arn == "" {
 		arn, err = execution.FindMachine(ctx, api, workflow.MachineName)
@@ -87,7 +84,7 @@ func awsConfig(ctx context.Context, region string) (aws.Config, error) {
 
 func (a *app) build() *cobra.Command {
 	var to deployed
-	var in execution.Input
+	var in contract.ExecutionInput
 	var name string
 	var noWait bool
 	c := &cobra.Command{
@@ -129,8 +126,8 @@ behind, 130 interrupted.`,
 	return c
 }
 
-func (a *app) runBuild(ctx context.Context, to deployed, in execution.Input, name string, noWait bool) error {
-	if err := in.Check(); err != nil {
+func (a *app) runBuild(ctx context.Context, to deployed, in contract.ExecutionInput, name string, noWait bool) error {
+	if err := execution.CheckInput(in); err != nil {
 		return &exitError{exitUsage, err}
 	}
 	if name == "" {

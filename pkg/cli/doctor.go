@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/doctor"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
@@ -89,7 +90,7 @@ func (a *app) runDoctor(ctx context.Context, what examine) error {
 	}
 	machine := what.machine
 	if machine == "" {
-		machine = os.Getenv(envStateMachine)
+		machine = os.Getenv(contract.EnvStateMachine)
 	}
 	findings := doctor.Run(ctx, cfg, doctor.Options{
 		Recipes: recipes, StateMachine: machine, Version: version(), Subnets: what.subnets, SecurityGroups: what.groups,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 )
 
@@ -266,7 +267,7 @@ func describe(region string, i types.Image) image {
 	for _, t := range i.Tags {
 		out.Tags[aws.ToString(t.Key)] = aws.ToString(t.Value)
 	}
-	out.Recipe, out.Fingerprint = out.Tags[ami.TagRecipe], out.Tags[ami.TagFingerprint]
+	out.Recipe, out.Fingerprint = out.Tags[contract.TagRecipe], out.Tags[contract.TagFingerprint]
 	for _, m := range i.BlockDeviceMappings {
 		if m.Ebs != nil {
 			out.SizeGiB += aws.ToInt32(m.Ebs.VolumeSize)

@@ -21,6 +21,7 @@ import (
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -51,7 +52,7 @@ func newLocalRun(f *rehearsal.Factory, deployed bool) localRun {
 	}
 	if deployed {
 		run.StateMachine, run.Bucket, run.DeadLetters = f.StateMachine, f.Bucket, f.DeadLetters
-		run.Environment[envBucket] = f.Bucket
+		run.Environment[contract.EnvBucket] = f.Bucket
 	}
 	return run
 }

@@ -9,12 +9,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 )
-
-// envBucket names the factory's bucket; it is the stack's output BucketName.
-const envBucket = "AMI_FACTORY_BUCKET"
 
 func (a *app) resume() *cobra.Command {
 	var region, bucket string
@@ -32,19 +30,19 @@ failed three times in a row. Nothing is built now: the next night does, or
 	}
 	c.ValidArgsFunction = once(a.recipes)
 	c.Flags().StringVar(&region, "region", "", "where the factory is deployed (default: that of the AWS configuration)")
-	c.Flags().StringVar(&bucket, "bucket", "", "`name` of the factory's bucket, the stack's output BucketName (default: $"+envBucket+")")
+	c.Flags().StringVar(&bucket, "bucket", "", "`name` of the factory's bucket, the stack's output BucketName (default: $"+contract.EnvBucket+")")
 	return c
 }
 
 func (a *app) runResume(ctx context.Context, region, bucket, recipe string) error {
-	if err := (execution.Input{Recipe: recipe}).Check(); err != nil {
+	if err := execution.CheckInput(contract.ExecutionInput{Recipe: recipe}); err != nil {
 		return &exitError{exitUsage, err}
 	}
 	if bucket == "" {
-		bucket = os.Getenv(envBucket)
+		bucket = os.Getenv(contract.EnvBucket)
 	}
 	if bucket == "" {
-		return &exitError{exitUsage, errors.New("which bucket is the factory's? give --bucket or set " + envBucket)}
+		return &exitError{exitUsage, errors.New("which bucket is the factory's? give --bucket or set " + contract.EnvBucket)}
 	}
 	cfg, err := awsConfig(ctx, region)
 	if err != nil {

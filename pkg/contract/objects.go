@@ -1,6 +1,14 @@
-// Package contract holds the words that two sides of the factory share, so that
-// each is written once.
 package contract
+
+// The prefixes of what is in the bucket, each with one lifetime: see the rules of
+// the bucket in infra.
+const (
+	ExecutionsPrefix    = "executions/"             // evidence: what each execution writes
+	PlansPrefix         = "plans/"                  // plans, by digest
+	BundlesPrefix       = "bundles/"                // bundles, by digest
+	ChecksPrefix        = "checks/"                 // compiled checks, by digest
+	AnnouncementsPrefix = "triggers/announcements/" // messages that were handled
+)
 
 // Names of the objects that one execution writes below executions/NAME/. Each is
 // written by one stage, except for the journal, which Cleanup ends.
@@ -17,16 +25,16 @@ const (
 const SourcesKey = "triggers/sources.json"
 
 // PlanKey is where the plan of that digest is kept.
-func PlanKey(sha256 string) string { return "plans/" + sha256 + ".json" }
+func PlanKey(sha256 string) string { return PlansPrefix + sha256 + ".json" }
 
 // BundleKey is where the bundle of that digest is kept.
-func BundleKey(sha256 string) string { return "bundles/" + sha256 + ".tar.gz" }
+func BundleKey(sha256 string) string { return BundlesPrefix + sha256 + ".tar.gz" }
 
 // ChecksKey is where the compiled checks of that digest are kept.
-func ChecksKey(sha256 string) string { return "checks/" + sha256 + ".yaml" }
+func ChecksKey(sha256 string) string { return ChecksPrefix + sha256 + ".yaml" }
 
 // ExecutionKey is where an execution of that name keeps an object.
-func ExecutionKey(name, object string) string { return "executions/" + name + "/" + object }
+func ExecutionKey(name, object string) string { return ExecutionsPrefix + name + "/" + object }
 
 // ConsoleObject is the name of the console of an instance, by its role.
 func ConsoleObject(role string) string { return "console-" + role + ".log" }
@@ -40,7 +48,7 @@ func FindingKey(image, vulnerability string) string {
 }
 
 // AnnouncementKey is what ReleaseAnnounced remembers of a message.
-func AnnouncementKey(id string) string { return "triggers/announcements/" + id }
+func AnnouncementKey(id string) string { return AnnouncementsPrefix + id }
 
 // StartedKey is what StartBuilds remembers of an execution that it started.
 func StartedKey(execution string) string { return "triggers/started/" + execution + ".json" }

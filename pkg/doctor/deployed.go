@@ -24,7 +24,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
-	"github.com/ami-factory/ami-factory/pkg/lambdafn"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 const redeploy = "deploy the factory again (.tools/cdk.sh deploy)"
@@ -44,7 +44,7 @@ type profileAPI interface {
 }
 
 func checkInstanceProfile(ctx context.Context, e *examination) []Finding {
-	name, missing := e.setting(lambdafn.EnvInstanceProfile, "the builders' instance profile")
+	name, missing := e.setting(contract.EnvInstanceProfile, "the builders' instance profile")
 	if missing != nil {
 		return missing
 	}
@@ -102,7 +102,7 @@ type bucketAPI interface {
 }
 
 func checkBucket(ctx context.Context, e *examination) []Finding {
-	name, missing := e.setting(lambdafn.EnvBucket, "the factory's bucket")
+	name, missing := e.setting(contract.EnvBucket, "the factory's bucket")
 	if missing != nil {
 		return missing
 	}
@@ -153,7 +153,7 @@ type topicAPI interface {
 }
 
 func checkTopic(ctx context.Context, e *examination) []Finding {
-	arn, missing := e.setting(lambdafn.EnvTopic, "the topic that tells how executions end")
+	arn, missing := e.setting(contract.EnvTopic, "the topic that tells how executions end")
 	if missing != nil {
 		return missing
 	}
@@ -197,7 +197,7 @@ func checkAnnouncements(ctx context.Context, e *examination) []Finding {
 	if start == "" {
 		return []Finding{notChecked("topics of base images' owners", "which they are is not known: there is no rule that invokes start-builds: see rules")}
 	}
-	topics := fields(env[lambdafn.EnvTopics])
+	topics := fields(env[contract.EnvTopics])
 	if len(topics) == 0 {
 		return []Finding{fine("topics of base images' owners", "the deployment listens to none; sources are watched")}
 	}
@@ -254,7 +254,7 @@ type rule struct {
 // and on the default bus that which is about the state machine.
 func factoryRules(ctx context.Context, api rulesAPI, machine string) ([]rule, error) {
 	wanted := []rule{
-		{what: "a source has changed", bus: blueprint.FactoryBusName},
+		{what: "a source has changed", bus: contract.FactoryBus},
 		{what: "an execution has ended", bus: "default"},
 	}
 	for i := range wanted {
@@ -270,7 +270,7 @@ func factoryRules(ctx context.Context, api rulesAPI, machine string) ([]rule, er
 			}
 			for _, r := range page.Rules {
 				pattern := aws.ToString(r.EventPattern)
-				if w.found == nil && (w.bus != "default" && strings.Contains(pattern, blueprint.SourceChangedEvent) || w.bus == "default" && strings.Contains(pattern, strconv.Quote(machine))) {
+				if w.found == nil && (w.bus != "default" && strings.Contains(pattern, contract.SourceChangedEvent) || w.bus == "default" && strings.Contains(pattern, strconv.Quote(machine))) {
 					w.found = &r
 				}
 			}
@@ -400,7 +400,7 @@ func schedules(ctx context.Context, api scheduler.ListSchedulesAPIClient, functi
 			if err != nil {
 				return nil, err
 			}
-			if env[lambdafn.EnvStateMachine] == machine {
+			if env[contract.EnvStateMachine] == machine {
 				out = append(out, night{aws.ToString(s.Name), aws.ToString(s.GroupName), s.State, arn})
 			}
 		}

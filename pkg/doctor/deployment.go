@@ -16,7 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
-	"github.com/ami-factory/ami-factory/pkg/lambdafn"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -75,7 +75,7 @@ func checkDeployment(ctx context.Context, e *examination) []Finding {
 	}
 	// That it cannot be read, the functions' own check tells.
 	d.env, _ = environmentOf(ctx, e.aws.lambda(), d.functions[workflow.Launch])
-	return []Finding{judgeDefinition(d.machine, d.different, d.env[lambdafn.EnvVersion], e.opts.Version)}
+	return []Finding{judgeDefinition(d.machine, d.different, d.env[contract.EnvVersion], e.opts.Version)}
 }
 
 // findDeployment finds the machine and reads its definition.
@@ -272,7 +272,7 @@ func functions(ctx context.Context, api functionAPI, arns map[workflow.Stage]str
 		good = append(good, string(spec.Stage))
 		version := ""
 		if c.Environment != nil {
-			version = c.Environment.Variables[lambdafn.EnvVersion]
+			version = c.Environment.Variables[contract.EnvVersion]
 		}
 		versions[version] = append(versions[version], string(spec.Stage))
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
-	"github.com/ami-factory/ami-factory/pkg/lambdafn"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
@@ -48,15 +48,15 @@ func (e *examination) subnetIDs(own []string) []string {
 	switch {
 	case len(own) > 0:
 		return own
-	case e.deployed.env[lambdafn.EnvSubnets] != "":
-		return fields(e.deployed.env[lambdafn.EnvSubnets])
+	case e.deployed.env[contract.EnvSubnets] != "":
+		return fields(e.deployed.env[contract.EnvSubnets])
 	}
 	return e.opts.Subnets
 }
 
 // groupIDs are the security groups of builders. None: the VPC's default one.
 func (e *examination) groupIDs() []string {
-	if given := e.deployed.env[lambdafn.EnvSecurityGroups]; given != "" {
+	if given := e.deployed.env[contract.EnvSecurityGroups]; given != "" {
 		return fields(given)
 	}
 	return e.opts.SecurityGroups

@@ -32,6 +32,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
@@ -175,9 +176,9 @@ func (a *account) deployTriggers() {
 	require.NoError(a, err)
 	a.queue = *queue.QueueUrl
 	dead := "arn:aws:sqs:eu-west-1:" + home + ":dead-letters"
-	_, err = a.aws.events().CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(blueprint.FactoryBusName)})
+	_, err = a.aws.events().CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(contract.FactoryBus)})
 	require.NoError(a, err)
-	for bus, pattern := range map[string]blueprint.Pattern{blueprint.FactoryBusName: blueprint.SourceChangedPattern(), "default": blueprint.ExecutionEndedPattern(machine)} {
+	for bus, pattern := range map[string]blueprint.Pattern{contract.FactoryBus: blueprint.SourceChangedPattern(), "default": blueprint.ExecutionEndedPattern(machine)} {
 		raw, err := json.Marshal(pattern)
 		require.NoError(a, err)
 		_, err = a.aws.events().PutRule(ctx, &eventbridge.PutRuleInput{EventBusName: &bus, Name: aws.String("start"), EventPattern: aws.String(string(raw))})
@@ -455,7 +456,7 @@ func TestWhatIsWrongWithAnAccount(t *testing.T) {
 			return nil
 		}, "announcements", verdict{Warning, "no function of the factory is subscribed", "deploy"}},
 		"a rule that is off": {func(a *account) error {
-			_, err := a.aws.events().DisableRule(a.Context(), &eventbridge.DisableRuleInput{EventBusName: aws.String(blueprint.FactoryBusName), Name: aws.String("start")})
+			_, err := a.aws.events().DisableRule(a.Context(), &eventbridge.DisableRuleInput{EventBusName: aws.String(contract.FactoryBus), Name: aws.String("start")})
 			return err
 		}, "rules", verdict{Problem, "disabled", "--event-bus-name ami-factory --name start"}},
 		"a rule for a function that is gone": {func(a *account) error {

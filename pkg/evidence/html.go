@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 )
 
@@ -62,15 +63,15 @@ func (r Report) WriteHTML(w io.Writer) error {
 
 func verdict(status string) (tone, title, meaning string) {
 	switch status {
-	case Published:
+	case contract.Published:
 		return "good", "Published", "The image passed the gate, every copy was verified, and the pointers name it now."
-	case UpToDate:
+	case contract.UpToDate:
 		return "good", "Up to date", "An image of exactly this input is published already. Nothing was built."
-	case Rejected:
+	case contract.Rejected:
 		return "bad", "Rejected", "The image did not pass the gate. It was not published, and no pointer was moved."
-	case FailedClean:
+	case contract.FailedClean:
 		return "bad", "Failed", "The execution failed. Everything it had made was removed; nothing was published."
-	case FailedDirty:
+	case contract.FailedDirty:
 		return "bad", "Failed, with remains", "The execution failed, and not everything it had made could be removed. See “Left behind”."
 	default:
 		return "neutral", status, "The execution ended in a state that this report does not know."

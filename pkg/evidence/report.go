@@ -22,15 +22,6 @@ import (
 // Schema names the form of a Report.
 const Schema = "ami-factory/execution-report/1"
 
-// How an execution can end.
-const (
-	Published   = "Published"
-	UpToDate    = "UpToDate"
-	Rejected    = "Rejected"
-	FailedClean = "FailedClean"
-	FailedDirty = "FailedDirty"
-)
-
 // Report of one execution.
 type Report struct {
 	Schema         string              `json:"schema"`

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -119,7 +120,7 @@ func sample(status string, guests compliance.Guests) evidence.Report {
 }
 
 func published() evidence.Report {
-	r := sample(evidence.Published, compliance.Guests{Kind: "vm", Description: "qemu 7.2.22, software emulation (tcg)"})
+	r := sample(contract.Published, compliance.Guests{Kind: "vm", Description: "qemu 7.2.22, software emulation (tcg)"})
 	r.Compliance = checked(r.Guests, false)
 	r.SetImages(map[string]string{"eu-west-1": "ami-0fedcba9876543210", "eu-central-1": "ami-0aaaabbbbccccdddd"})
 	r.Pointers = []string{"eu-west-1:/ami-factory/debian-12-docker/latest", "eu-central-1:/ami-factory/debian-12-docker/latest"}
@@ -159,7 +160,7 @@ func TestCostSaysWhatItIsMadeOf(t *testing.T) {
 }
 
 func rejected() evidence.Report {
-	r := sample(evidence.Rejected, compliance.Guests{Kind: "vm", Description: "qemu 7.2.22, software emulation (tcg)"})
+	r := sample(contract.Rejected, compliance.Guests{Kind: "vm", Description: "qemu 7.2.22, software emulation (tcg)"})
 	r.Compliance = checked(r.Guests, true)
 	r.Failure = &evidence.Failure{Stage: "CheckCompliance", Error: "ComplianceRejected", Cause: r.Compliance.Cause()}
 	r.Removed = append(r.Removed, "ami-0fedcba9876543210", "snap-0123456789abcdef0")
@@ -174,7 +175,7 @@ func simulated() evidence.Report {
 }
 
 func dirty() evidence.Report {
-	r := sample(evidence.FailedDirty, compliance.Guests{Kind: "ec2"})
+	r := sample(contract.FailedDirty, compliance.Guests{Kind: "ec2"})
 	r.Failure = &evidence.Failure{Stage: "AwaitProvisioned", Error: "ProvisioningFailed", Cause: "component docker failed at line 12: apt-get install docker.io\nE: Unable to locate package docker.io"}
 	r.Left = []string{"i-0bbbbbbbbbbbbbbbb: UnauthorizedOperation: not allowed to terminate"}
 	r.Removed = nil
@@ -191,7 +192,7 @@ func html(t *testing.T, r evidence.Report) string {
 func TestReports(t *testing.T) {
 	for name, r := range map[string]evidence.Report{
 		"published": published(), "rejected": rejected(), "simulated": simulated(), "dirty": dirty(),
-		"without-plan": {Status: evidence.FailedClean, Execution: evidence.Execution{Name: "x", Started: start, Ended: start}, Failure: &evidence.Failure{Stage: "Resolve", Error: "RecipeInvalid", Cause: "unknown recipe"}},
+		"without-plan": {Status: contract.FailedClean, Execution: evidence.Execution{Name: "x", Started: start, Ended: start}, Failure: &evidence.Failure{Stage: "Resolve", Error: "RecipeInvalid", Cause: "unknown recipe"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data, err := r.JSON()

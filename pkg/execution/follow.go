@@ -12,6 +12,7 @@ import (
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 // API is what starting and following takes of Step Functions.
@@ -41,7 +42,7 @@ func FindMachine(ctx context.Context, api sfn.ListStateMachinesAPIClient, name s
 
 // Start starts an execution and returns its ARN. One of the same name and input
 // that runs is returned as it is.
-func Start(ctx context.Context, api API, machineARN, name string, in Input) (string, error) {
+func Start(ctx context.Context, api API, machineARN, name string, in contract.ExecutionInput) (string, error) {
 	input, err := json.Marshal(in)
 	if err != nil {
 		return "", err

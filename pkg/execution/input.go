@@ -7,25 +7,19 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
-
-// Input is the state machine's input.
-type Input struct {
-	Recipe string `json:"recipe"`
-	Force  bool   `json:"force,omitempty"`
-	Source string `json:"source,omitempty"` // an AMI id instead of the recipe's source
-}
 
 var (
 	recipeName = regexp.MustCompile(`^[a-z][a-z0-9]*([-.][a-z0-9]+)*$`)
 	imageID    = regexp.MustCompile(`^ami-[0-9a-f]{8,17}$`)
 )
 
-// Check refuses what the first stage would refuse of any factory, so that no
+// CheckInput refuses what the first stage would refuse of any factory, so that no
 // execution is spent on a slip. Which recipes there are, only the deployed
 // factory knows.
-func (in Input) Check() error {
+func CheckInput(in contract.ExecutionInput) error {
 	if !recipeName.MatchString(in.Recipe) {
 		return failure.New(failure.InvalidInput, "%q is no name of a recipe: lower-case letters, digits and single hyphens, such as debian-12-docker", in.Recipe)
 	}

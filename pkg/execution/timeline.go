@@ -11,9 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
-	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // StageSeconds is how long one state of the machine took, retries included: from
@@ -132,11 +132,11 @@ func (t *Timeline) failed(event int64, v visit, at time.Time, code, cause string
 	kind := Failing
 	if s := t.states[v.state]; s != nil {
 		s.to = at // the last that is heard of a state that fails for good
-		if isNotYet(code) {
+		if failure.Code(code).IsNotYet() {
 			s.notYet = at
 		}
 	}
-	if isNotYet(code) {
+	if failure.Code(code).IsNotYet() {
 		kind = Waiting
 	}
 	detail := code
@@ -155,7 +155,7 @@ func (t *Timeline) enter(from visit, d *sfntypes.StateEnteredEventDetails, at ti
 		t.states[v.state] = &span{from: at, to: at}
 		t.order = append(t.order, v.state)
 	}
-	if slices.Contains(endings(), v.state) {
+	if slices.Contains(contract.EndStates(), v.state) {
 		t.last = v.state
 	}
 	return v
@@ -203,10 +203,6 @@ func regionOf(input string) string {
 	return region
 }
 
-func isNotYet(code string) bool {
-	return slices.ContainsFunc(workflow.Stages(), func(s workflow.Row) bool { return s.Poll != nil && string(s.Poll.Code) == code })
-}
-
 // Seconds lists the states that invoked a function, in order.
 func (t *Timeline) Seconds() []StageSeconds {
 	var out []StageSeconds
@@ -222,9 +218,4 @@ func (t *Timeline) Seconds() []StageSeconds {
 func sentence(cause string) string {
 	line, _, _ := strings.Cut(plaintext.Clean(failure.Sentence(cause)), "\n")
 	return line
-}
-
-// endings are the states an execution can end in, by name.
-func endings() []string {
-	return []string{workflow.Published, workflow.UpToDate, workflow.Rejected, workflow.FailedClean, workflow.FailedDirty}
 }

@@ -7,6 +7,7 @@ package failure
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Code is an error name as Step Functions matches it in ErrorEquals.
@@ -21,6 +22,14 @@ const (
 	CopyNotReady       Code = "CopyNotReady"       // a regional copy is still pending
 	PublishNotReady    Code = "PublishNotReady"    // SSM is still validating the pointers' new image ids
 )
+
+// NotYet returns the codes that mean "not yet".
+func NotYet() []Code {
+	return []Code{InstanceNotReady, SealNotReady, ImageNotReady, ComplianceNotReady, CopyNotReady, PublishNotReady}
+}
+
+// IsNotYet says whether the code means "not yet".
+func (c Code) IsNotYet() bool { return slices.Contains(NotYet(), c) }
 
 // Codes for passing trouble of AWS itself: retried with backoff.
 const (

@@ -7,35 +7,10 @@ import (
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/stage"
-)
-
-// The variables of a function's environment.
-const (
-	EnvRegion          = "AWS_REGION"
-	EnvEndpoint        = "AWS_ENDPOINT_URL" // another AWS than Amazon's
-	EnvBucket          = "AMI_FACTORY_BUCKET"
-	EnvTopic           = "AMI_FACTORY_TOPIC_ARN"
-	EnvInstanceProfile = "AMI_FACTORY_INSTANCE_PROFILE"
-	EnvSecurityGroups  = "AMI_FACTORY_SECURITY_GROUP_IDS"
-	EnvSubnets         = "AMI_FACTORY_SUBNET_IDS"
-	EnvVersion         = "AMI_FACTORY_VERSION"
-	EnvEngines         = "AMI_FACTORY_CHECK_ENGINES"        // JSON of program.Engines
-	EnvGuestEndpoint   = "AMI_FACTORY_GUEST_ENDPOINT_URL"   // where guests reach S3, if not where functions do
-	EnvParameters      = "AMI_FACTORY_COMPONENT_PARAMETERS" // JSON, see component.ParseDeployment
-	EnvPrices          = "AMI_FACTORY_PRICES"               // JSON, see cost.ListPrices
-	EnvGuests          = "AMI_FACTORY_GUESTS"
-	EnvStateMachine    = "AMI_FACTORY_STATE_MACHINE_ARN"   // for triggers
-	EnvEventBus        = "AMI_FACTORY_EVENT_BUS"           // for triggers: the factory's own
-	EnvTopics          = "AMI_FACTORY_ANNOUNCEMENT_TOPICS" // for triggers: ARNs of the topics that are heard
-	EnvFindingHours    = "AMI_FACTORY_FINDING_HOURS"       // for triggers: at least between two builds for vulnerabilities
-	EnvOnDemand        = "AMI_FACTORY_ON_DEMAND_FINDINGS"  // for triggers: true if findings of on-demand scans start builds
-	EnvProducts        = "AMI_FACTORY_FINDING_PRODUCTS"    // for triggers: ARNs of Security Hub products whose findings do, beside Amazon Inspector's
-	EnvTargetRole      = "AMI_FACTORY_TARGET_ROLE_ARN"     // of the accounts that get pointers, to read or to move them; * for the account
-	EnvTargetExternal  = "AMI_FACTORY_TARGET_EXTERNAL_ID"  // what that role asks for
-	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR"        // read user data from disk, not from the binary
 )
 
 // Config is a function's environment.
@@ -54,54 +29,54 @@ type Config struct {
 func LoadConfig(getenv func(string) string) (Config, error) {
 	c := Config{
 		Settings: stage.Settings{
-			Region:           getenv(EnvRegion),
-			Version:          getenv(EnvVersion),
-			InstanceProfile:  getenv(EnvInstanceProfile),
-			SecurityGroupIDs: list(getenv(EnvSecurityGroups)),
-			SubnetIDs:        list(getenv(EnvSubnets)),
-			TopicARN:         getenv(EnvTopic),
-			Guests:           getenv(EnvGuests),
-			StateMachineARN:  getenv(EnvStateMachine),
-			EventBus:         getenv(EnvEventBus),
+			Region:           getenv(contract.EnvRegion),
+			Version:          getenv(contract.EnvVersion),
+			InstanceProfile:  getenv(contract.EnvInstanceProfile),
+			SecurityGroupIDs: list(getenv(contract.EnvSecurityGroups)),
+			SubnetIDs:        list(getenv(contract.EnvSubnets)),
+			TopicARN:         getenv(contract.EnvTopic),
+			Guests:           getenv(contract.EnvGuests),
+			StateMachineARN:  getenv(contract.EnvStateMachine),
+			EventBus:         getenv(contract.EnvEventBus),
 
-			AnnouncementTopics: list(getenv(EnvTopics)),
+			AnnouncementTopics: list(getenv(contract.EnvTopics)),
 		},
-		Bucket:        getenv(EnvBucket),
-		Endpoint:      getenv(EnvEndpoint),
-		GuestEndpoint: getenv(EnvGuestEndpoint),
-		UserDataDir:   getenv(EnvUserDataDir),
-		TargetRole:    getenv(EnvTargetRole),
-		ExternalID:    getenv(EnvTargetExternal),
+		Bucket:        getenv(contract.EnvBucket),
+		Endpoint:      getenv(contract.EnvEndpoint),
+		GuestEndpoint: getenv(contract.EnvGuestEndpoint),
+		UserDataDir:   getenv(contract.EnvUserDataDir),
+		TargetRole:    getenv(contract.EnvTargetRole),
+		ExternalID:    getenv(contract.EnvTargetExternal),
 	}
 	var err error
-	if c.Parameters, err = component.ParseDeployment(getenv(EnvParameters)); err != nil {
-		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", EnvParameters, err)
+	if c.Parameters, err = component.ParseDeployment(getenv(contract.EnvParameters)); err != nil {
+		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", contract.EnvParameters, err)
 	}
-	if c.Prices, err = cost.ListPrices(getenv(EnvPrices)); err != nil {
-		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", EnvPrices, err)
+	if c.Prices, err = cost.ListPrices(getenv(contract.EnvPrices)); err != nil {
+		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", contract.EnvPrices, err)
 	}
-	if engines := getenv(EnvEngines); engines != "" { // whose absence is reported below
+	if engines := getenv(contract.EnvEngines); engines != "" { // whose absence is reported below
 		if c.Engines, err = program.ParseEngines(engines); err != nil {
-			return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", EnvEngines, err)
+			return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", contract.EnvEngines, err)
 		}
 	}
 	c.Architecture = program.AWS(runtime.GOARCH)
-	if hours := getenv(EnvFindingHours); hours != "" {
+	if hours := getenv(contract.EnvFindingHours); hours != "" {
 		if c.FindingHours, err = strconv.Atoi(hours); err != nil || c.FindingHours < 1 {
-			return Config{}, fmt.Errorf("%s is %q (allowed: whole hours, at least 1); correct it where the factory is deployed", EnvFindingHours, hours)
+			return Config{}, fmt.Errorf("%s is %q (allowed: whole hours, at least 1); correct it where the factory is deployed", contract.EnvFindingHours, hours)
 		}
 	}
-	c.Reporters.Products = list(getenv(EnvProducts))
-	if onDemand := getenv(EnvOnDemand); onDemand != "" {
+	c.Reporters.Products = list(getenv(contract.EnvProducts))
+	if onDemand := getenv(contract.EnvOnDemand); onDemand != "" {
 		if c.Reporters.OnDemand, err = strconv.ParseBool(onDemand); err != nil {
-			return Config{}, fmt.Errorf("%s is %q (allowed: true, false); correct it where the factory is deployed", EnvOnDemand, onDemand)
+			return Config{}, fmt.Errorf("%s is %q (allowed: true, false); correct it where the factory is deployed", contract.EnvOnDemand, onDemand)
 		}
 	}
 	if c.Guests == "" {
 		c.Guests = "ec2"
 	}
 	var missing []string
-	for _, name := range []string{EnvRegion, EnvBucket, EnvTopic, EnvInstanceProfile, EnvVersion, EnvEngines} {
+	for _, name := range []string{contract.EnvRegion, contract.EnvBucket, contract.EnvTopic, contract.EnvInstanceProfile, contract.EnvVersion, contract.EnvEngines} {
 		if getenv(name) == "" {
 			missing = append(missing, name)
 		}

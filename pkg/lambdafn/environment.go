@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/userdata"
@@ -107,7 +108,7 @@ func (e Environment) Targets() func(account, region string) *ssm.Client {
 func (e Environment) assume(account string) aws.CredentialsProvider {
 	if e.TargetRole == "" {
 		return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{}, failure.New(failure.AccessDenied, "the function's environment lacks %s; deploy the factory with account %s in the context targetAccounts", EnvTargetRole, account)
+			return aws.Credentials{}, failure.New(failure.AccessDenied, "the function's environment lacks %s; deploy the factory with account %s in the context targetAccounts", contract.EnvTargetRole, account)
 		})
 	}
 	arn := strings.Replace(e.TargetRole, "*", account, 1)

@@ -170,7 +170,7 @@ func Logged(next Handler, w io.Writer) Handler {
 			log.InfoContext(ctx, "stage done", "result", out)
 		case err == nil:
 			log.InfoContext(ctx, "stage done")
-		case errors.As(err, &failed) && isNotYet(failure.Code(failed.Type)):
+		case errors.As(err, &failed) && failure.Code(failed.Type).IsNotYet():
 			log.InfoContext(ctx, "stage waits", "code", failed.Type, "reason", failed.Message)
 		case errors.As(err, &failed):
 			log.ErrorContext(ctx, "stage failed", "code", failed.Type, "error", failed.Message)
@@ -207,14 +207,4 @@ func subject(ctx context.Context, payload json.RawMessage) []any {
 		fields = append(fields, "execution", job.Execution.Name, "stage", job.Stage)
 	}
 	return fields
-}
-
-func isNotYet(c failure.Code) bool {
-	switch c {
-	case failure.InstanceNotReady, failure.SealNotReady, failure.ImageNotReady, failure.ComplianceNotReady, failure.CopyNotReady,
-		failure.PublishNotReady:
-		return true
-	default:
-		return false
-	}
 }

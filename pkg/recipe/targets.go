@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
@@ -175,10 +176,6 @@ func orManaged(key string) string {
 	return key
 }
 
-// pointerRoot is where the deployed functions' roles allow parameters; see
-// PointerParameters in package workflow.
-const pointerRoot = "ami-factory"
-
 // pointerAccounts: SSM takes no image id that the parameter's account may not see.
 // Which accounts an organisation has is not known here.
 func (c *checker) pointerAccounts() {
@@ -218,8 +215,8 @@ func (c *checker) pointers() {
 			c.fail(at, form, "%q is not the full path of an SSM parameter", n)
 		case strings.HasPrefix(first, "aws"), strings.HasPrefix(first, "ssm"):
 			c.fail(at, form, "%q begins with aws or ssm, which AWS keeps for itself", n)
-		case first != pointerRoot:
-			c.fail(at, form, "%q is not below /%s/, and the factory's functions may write nowhere else", n, pointerRoot)
+		case first != contract.PointerPrefix:
+			c.fail(at, form, "%q is not below /%s/, and the factory's functions may write nowhere else", n, contract.PointerPrefix)
 		case len(n) > 1011:
 			c.fail(at, "at most 1011 characters", "the parameter's name is too long: %d characters", len(n))
 		case strings.Count(n, "/") > 15:

@@ -26,9 +26,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/stage"
 )
 
-// BakeInput is the state machine's input.
-type BakeInput = execution.Input
-
 // Summary of an execution.
 type Summary struct {
 	Simulated   bool              `json:"simulated"` // no guest was booted and nothing is proved; always present
@@ -70,7 +67,7 @@ var ErrInterrupted = errors.New("interrupted")
 // Bake runs one execution to its end and tells watch of every step. The base
 // image that the recipe builds on is built first, if the cache has none. When
 // ctx ends, the execution is stopped and what it made is removed.
-func (f *Factory) Bake(ctx context.Context, in BakeInput, watch func(execution.Event)) (Summary, error) {
+func (f *Factory) Bake(ctx context.Context, in contract.ExecutionInput, watch func(execution.Event)) (Summary, error) {
 	input, err := json.Marshal(in)
 	if err != nil {
 		return Summary{}, err
@@ -164,7 +161,7 @@ func (f *Factory) stop(ctx context.Context, arn string) error {
 	return fmt.Errorf("%w; removed %s; nothing is left", ErrInterrupted, strings.Join(removed, ", "))
 }
 
-func (f *Factory) summary(ctx context.Context, in BakeInput, end *sfn.DescribeExecutionOutput, t *execution.Timeline) (Summary, error) {
+func (f *Factory) summary(ctx context.Context, in contract.ExecutionInput, end *sfn.DescribeExecutionOutput, t *execution.Timeline) (Summary, error) {
 	s := Summary{
 		Execution: aws.ToString(end.Name), ARN: aws.ToString(end.ExecutionArn), Recipe: in.Recipe,
 		Simulated: f.driver.Kind() == vm.Simulated,
@@ -247,7 +244,7 @@ func (f *Factory) reportDir(s *Summary) (string, error) {
 func (f *Factory) addConsoles(ctx context.Context, s *Summary) error {
 	for _, role := range []string{"builder", "verifier"} {
 		name := "console-" + role + ".log"
-		text, err := f.read(ctx, "executions/"+s.Execution+"/"+name)
+		text, err := f.read(ctx, contract.ExecutionKey(s.Execution, name))
 		if errors.Is(err, errNoObject) {
 			continue
 		}

@@ -3,7 +3,7 @@ package rehearsal
 import (
 	"context"
 
-	"github.com/ami-factory/ami-factory/pkg/lambdafn"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 // functionEnvironment is what a template cannot tell functions, since on AWS
@@ -12,7 +12,7 @@ func (f *Factory) functionEnvironment() map[string]string {
 	if !f.opts.Bare {
 		return nil
 	}
-	return map[string]string{lambdafn.EnvGuests: f.Guests, lambdafn.EnvGuestEndpoint: "http://" + guestHost}
+	return map[string]string{contract.EnvGuests: f.Guests, contract.EnvGuestEndpoint: "http://" + guestHost}
 }
 
 // provide makes what a deployment finds on AWS: what `cdk bootstrap` made, the

@@ -23,6 +23,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/functions"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
@@ -222,7 +223,7 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdafn.Handler,
 	for name, maker := range functions.All() {
 		own := f.environmentOf(name, env)
 		cfg, err := lambdafn.LoadConfig(func(name string) string {
-			if name == lambdafn.EnvRegion {
+			if name == contract.EnvRegion {
 				return f.Cloud.Region()
 			}
 			return own[name]

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
@@ -49,7 +50,7 @@ func (f *Factory) Kept() []Kept {
 func (f *Factory) spare(id string, m vm.Machine) bool {
 	ctx := context.Background() // it is asked in the background, of this process alone
 	i, err := ami.DescribeInstance(ctx, f.Cloud.EC2, id)
-	if err != nil || !f.hasFailed(ctx, ami.TagValue(i.Tags, ami.TagExecution)) {
+	if err != nil || !f.hasFailed(ctx, ami.TagValue(i.Tags, contract.TagExecution)) {
 		return false
 	}
 	f.keeping.mu.Lock()

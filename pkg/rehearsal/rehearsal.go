@@ -22,7 +22,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/component"
-	"github.com/ami-factory/ami-factory/pkg/lambdafn"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
@@ -322,34 +322,34 @@ func (f *Factory) Close(ctx context.Context) error {
 func (f *Factory) environmentOf(function string, all map[string]string) map[string]string {
 	env := maps.Clone(all)
 	if role := blueprint.TargetRoleOf(function); role != "" && len(f.targetAccounts()) > 0 {
-		env[lambdafn.EnvTargetRole] = blueprint.TargetRoleARN("aws", "*", role)
-		env[lambdafn.EnvTargetExternal] = externalID
+		env[contract.EnvTargetRole] = blueprint.TargetRoleARN("aws", "*", role)
+		env[contract.EnvTargetExternal] = externalID
 	}
 	return env
 }
 
 func (f *Factory) environment(engine program.Engine, topic string) map[string]string {
 	env := map[string]string{
-		lambdafn.EnvBucket:          f.Bucket,
-		lambdafn.EnvTopic:           topic,
-		lambdafn.EnvInstanceProfile: builderProfile,
-		lambdafn.EnvVersion:         f.opts.Version,
-		lambdafn.EnvEngines:         f.engines(engine),
-		lambdafn.EnvGuests:          f.Guests,
-		lambdafn.EnvGuestEndpoint:   "http://" + guestHost,
-		lambdafn.EnvEndpoint:        f.URL,
-		lambdafn.EnvStateMachine:    f.StateMachine,
-		lambdafn.EnvEventBus:        blueprint.FactoryBusName,
-		lambdafn.EnvTopics:          strings.Join(blueprint.AnnouncementTopics(), ","),
-		lambdafn.EnvOnDemand:        strconv.FormatBool(f.opts.OnDemandFindings),
-		lambdafn.EnvProducts:        strings.Join(f.opts.FindingProducts, ","),
+		contract.EnvBucket:          f.Bucket,
+		contract.EnvTopic:           topic,
+		contract.EnvInstanceProfile: builderProfile,
+		contract.EnvVersion:         f.opts.Version,
+		contract.EnvEngines:         f.engines(engine),
+		contract.EnvGuests:          f.Guests,
+		contract.EnvGuestEndpoint:   "http://" + guestHost,
+		contract.EnvEndpoint:        f.URL,
+		contract.EnvStateMachine:    f.StateMachine,
+		contract.EnvEventBus:        contract.FactoryBus,
+		contract.EnvTopics:          strings.Join(blueprint.AnnouncementTopics(), ","),
+		contract.EnvOnDemand:        strconv.FormatBool(f.opts.OnDemandFindings),
+		contract.EnvProducts:        strings.Join(f.opts.FindingProducts, ","),
 	}
 	if len(f.opts.Parameters) > 0 {
 		raw, _ := json.Marshal(f.opts.Parameters) // maps of strings marshal
-		env[lambdafn.EnvParameters] = string(raw)
+		env[contract.EnvParameters] = string(raw)
 	}
 	if f.opts.UserDataDir != "" {
-		env[lambdafn.EnvUserDataDir] = f.opts.UserDataDir
+		env[contract.EnvUserDataDir] = f.opts.UserDataDir
 	}
 	return env
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 // deployTriggers makes what starts executions: the factory's bus and rules, the
@@ -27,7 +28,7 @@ func (f *Factory) deployTriggers(ctx context.Context) error {
 }
 
 func (f *Factory) deployRules(ctx context.Context) error {
-	_, err := f.Cloud.Events.CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(blueprint.FactoryBusName)})
+	_, err := f.Cloud.Events.CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(contract.FactoryBus)})
 	if err != nil && !awserr.Is(err, "ResourceAlreadyExistsException") {
 		return fmt.Errorf("event bus: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/guest"
 )
@@ -63,7 +64,7 @@ func (f *Factory) guestsOf(ctx context.Context, name string) []types.Instance {
 
 // roleOf is what an instance of an execution is for.
 func roleOf(i types.Instance) string {
-	if ami.TagValue(i.Tags, ami.TagStage) == "LaunchVerifier" {
+	if ami.TagValue(i.Tags, contract.TagStage) == "LaunchVerifier" {
 		return "verifier"
 	}
 	return "builder"

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
@@ -118,7 +119,7 @@ func put(ctx context.Context, api ParameterAPI, name, value string, create bool,
 		Overwrite:   aws.Bool(!create),
 	}
 	if create { // SSM takes tags only when it makes a parameter
-		in.Tags = []types.Tag{{Key: aws.String(ami.TagRecipe), Value: &recipeName}}
+		in.Tags = []types.Tag{{Key: aws.String(contract.TagRecipe), Value: &recipeName}}
 	}
 	_, err := api.PutParameter(ctx, in)
 	if create && awserr.Is(err, "ParameterAlreadyExists") { // by an attempt whose answer was lost
@@ -148,8 +149,8 @@ func PreviousImage(ctx context.Context, api ec2.DescribeImagesAPIClient, id, rec
 	if err != nil {
 		return "", awserr.Wrap(err, failure.PublishFailed, "read image %s, which a pointer names", id)
 	}
-	is := "is an image of recipe " + ami.TagValue(img.Tags, ami.TagRecipe)
-	if ami.TagValue(img.Tags, ami.TagRecipe) == "" {
+	is := "is an image of recipe " + ami.TagValue(img.Tags, contract.TagRecipe)
+	if ami.TagValue(img.Tags, contract.TagRecipe) == "" {
 		is = "is no image of this factory (its owner is " + aws.ToString(img.OwnerId) + ")"
 	}
 	return "", failure.New(failure.PointerConflict, "it names %s, which %s, not of recipe %s; give the recipe another parameter, "+

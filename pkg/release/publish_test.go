@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/release"
@@ -34,7 +35,7 @@ func TestThePointersOfAllRegionsMove(t *testing.T) {
 	for region, target := range p.Targets {
 		img := w.image(region, target.ImageID)
 		assert.True(t, ami.IsPublished(img), region)
-		assert.Equal(t, w.base, ami.TagValue(img.Tags, ami.TagSource))
+		assert.Equal(t, w.base, ami.TagValue(img.Tags, contract.TagSource))
 	}
 
 	assert.Equal(t, moved, w.settle(w.publisher(records), p), "a repeated call finds everything done")
@@ -57,7 +58,7 @@ func TestPublishMovesNothingUnlessEveryCopyIsAsVerified(t *testing.T) {
 		}, "it is shared with 999988887777, which the recipe does not name"},
 		"the image's recipe tag was changed": {func(w *world, p release.Publication) {
 			_, err := w.ec2(home).CreateTags(t.Context(), &sdkec2.CreateTagsInput{
-				Resources: []string{p.Targets[home].ImageID}, Tags: []types.Tag{{Key: aws.String(ami.TagFingerprint), Value: aws.String("bad")}},
+				Resources: []string{p.Targets[home].ImageID}, Tags: []types.Tag{{Key: aws.String(contract.TagFingerprint), Value: aws.String("bad")}},
 			})
 			require.NoError(t, err)
 		}, `its tag ami-factory:fingerprint is "bad", not "f00d"`},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
@@ -128,7 +129,7 @@ func Surplus(images []types.Image, keep int, protected []string) []Superseded {
 		if !ami.IsPublished(img) || img.State != types.ImageStateAvailable {
 			continue
 		}
-		at, _ := time.Parse(time.RFC3339, ami.TagValue(img.Tags, ami.TagPublished)) // zero if it is no time
+		at, _ := time.Parse(time.RFC3339, ami.TagValue(img.Tags, contract.TagPublished)) // zero if it is no time
 		if len(newer) >= keep && !slices.Contains(protected, aws.ToString(img.ImageId)) {
 			out = append(out, Superseded{Image: img, Since: supersededAt(at, newer, keep)})
 		}
@@ -193,7 +194,7 @@ func lastLaunch(img types.Image, r recipe.Recipe, grace time.Duration, now time.
 		return fmt.Sprintf("EC2 reports its last launch at %q, which is no time", *img.LastLaunchedTime)
 	}
 	// The factory's own verifier launched it too, before it was published.
-	published, err := time.Parse(time.RFC3339, ami.TagValue(img.Tags, ami.TagPublished))
+	published, err := time.Parse(time.RFC3339, ami.TagValue(img.Tags, contract.TagPublished))
 	if err == nil && !at.After(published) {
 		return ""
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/release"
 )
@@ -66,7 +66,7 @@ func TestAJournalThatThisExecutionDidNotWriteDecidesNothing(t *testing.T) {
 		}, "is no image of this factory (its owner is " + debian + ")"},
 		"whose previous value is another recipe's": {func(w *world, j *release.Journal) {
 			other := image("ami-other", "earlier", true)
-			other.Tags = overlay(other.Tags, []types.Tag{{Key: aws.String(ami.TagRecipe), Value: aws.String("other")}})
+			other.Tags = overlay(other.Tags, []types.Tag{{Key: aws.String(contract.TagRecipe), Value: aws.String("other")}})
 			w.ec2[home].older = append(w.ec2[home].older, other)
 			j.Pointers[1].Previous, j.State = "ami-other", release.Moving
 		}, "is an image of recipe other"},

@@ -14,6 +14,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
@@ -172,7 +173,7 @@ func (s Cleanup) instances(ctx context.Context, api CleanupEC2, e Execution, reg
 		id := aws.ToString(i.InstanceId)
 		// A tag is anybody's to set: what another one launched is not the
 		// execution's to terminate.
-		if e.ID != "" && !ami.LaunchedBy(aws.ToString(i.ClientToken), launchOwner(e, ami.TagValue(i.Tags, ami.TagStage))...) {
+		if e.ID != "" && !ami.LaunchedBy(aws.ToString(i.ClientToken), launchOwner(e, ami.TagValue(i.Tags, contract.TagStage))...) {
 			t.leave(region+":"+id, errors.New("it bears the tags of this execution, but was not launched by it"))
 			continue
 		}
@@ -255,7 +256,7 @@ func (s Cleanup) snapshots(ctx context.Context, api CleanupEC2, e Execution, reg
 		if slices.Contains(surviving, id) {
 			continue
 		}
-		if ami.TagValue(snapshot.Tags, ami.TagPublished) != "" && !k.restored {
+		if ami.TagValue(snapshot.Tags, contract.TagPublished) != "" && !k.restored {
 			if !aws.ToTime(snapshot.StartTime).Before(e.StartTime) {
 				t.leave(region+":"+id, errUnclaimed())
 			}

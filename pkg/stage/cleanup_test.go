@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/release"
 )
@@ -246,7 +247,7 @@ func TestRetire(t *testing.T) {
 		},
 		"one whose superseder says no time of publication stays": {
 			change: func(w *world, _ *types.Image) {
-				w.ec2[home].images[0].Tags = overlay(w.ec2[home].images[0].Tags, []types.Tag{{Key: aws.String(ami.TagPublished), Value: aws.String("yes")}})
+				w.ec2[home].images[0].Tags = overlay(w.ec2[home].images[0].Tags, []types.Tag{{Key: aws.String(contract.TagPublished), Value: aws.String("yes")}})
 			},
 			unshared: "its tags do not say when it and newer images were published",
 		},

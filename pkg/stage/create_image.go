@@ -9,6 +9,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
@@ -64,7 +65,7 @@ func (s CreateImage) adopt(ctx context.Context, in InstanceInput, name string, d
 	if len(images) == 0 {
 		return CreateImageOutput{}, failure.Wrap(failure.ServiceUnavailable, duplicate, "the image %q exists but is not to be seen yet", name)
 	}
-	if owner := ami.TagValue(images[0].Tags, ami.TagExecution); owner != in.Execution.Name {
+	if owner := ami.TagValue(images[0].Tags, contract.TagExecution); owner != in.Execution.Name {
 		return CreateImageOutput{}, failure.Wrap(failure.ImageFailed, duplicate,
 			"an image named %q exists already (%s, made by execution %q)", name, aws.ToString(images[0].ImageId), owner)
 	}

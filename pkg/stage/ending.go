@@ -3,7 +3,7 @@ package stage
 import (
 	"strings"
 
-	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
@@ -13,7 +13,7 @@ import (
 // failed.
 func (in CleanupInput) ending() Ending {
 	e := Ending{Error: plaintext.Clean(in.Error), Cause: readable(in.Cause)}
-	if e.Error == "" && (e.Cause != "" || in.Outcome != evidence.Published && in.Outcome != evidence.UpToDate) {
+	if e.Error == "" && (e.Cause != "" || in.Outcome != contract.Published && in.Outcome != contract.UpToDate) {
 		e.Error = string(failure.Internal)
 	}
 	if e.Cause == "" && e.Error != "" {

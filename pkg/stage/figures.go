@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
@@ -28,13 +29,13 @@ func tell(w io.Writer, at time.Time, values ...metric.Value) error {
 // figures of an execution that has ended.
 func figures(in NotifyInput, r evidence.Report) []metric.Value {
 	out := []metric.Value{metric.Of(metric.Executions, 1, r.Status)}
-	if r.Status != evidence.Published {
+	if r.Status != contract.Published {
 		// Remains of an image that was published come without an error.
 		code := cmp.Or(in.Error, string(failure.CleanupIncomplete))
 		out = append(out, metric.Of(metric.Failures, 1, code))
 	}
 	if r.Recipe != "" {
-		waited := in.Timings[stateStagger]
+		waited := in.Timings[contract.StateStagger]
 		took := in.Now.Sub(in.Execution.StartTime) - waited.Left.Sub(waited.Entered)
 		out = append(out, metric.Of(metric.BakeDuration, took.Seconds(), r.Recipe))
 	}
@@ -46,17 +47,6 @@ func figures(in NotifyInput, r evidence.Report) []metric.Value {
 	}
 	return out
 }
-
-// The states that the costs are made of; pkg/workflow has them all.
-const (
-	stateStagger        = "Stagger"
-	stateLaunchBuilder  = "LaunchBuilder"
-	stateSeal           = "Seal"
-	stateCreateImage    = "CreateImage"
-	stateAwaitImage     = "AwaitImage"
-	stateLaunchVerifier = "LaunchVerifier"
-	stateDistribute     = "Distribute"
-)
 
 // stages are the states in the order in which they were entered.
 func stages(timings map[string]Timing) []evidence.Stage {
@@ -80,19 +70,16 @@ const (
 	objectsWritten = 10
 )
 
-// unlisted are the transitions that no timing tells of: Begin, HasInput,
-// IsUpToDate, Notify, Outcome and the state that it ends in.
-const unlisted = 6
-
 // usage is what an execution used on AWS, as far as its timings tell. Instances
 // run from their launch until they are stopped or terminated.
 func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 	size := float64(p.Recipe.Builder.RootVolume.SizeGiB)
 	u := cost.Usage{
 		Region: s.Region, Architecture: s.Architecture, SnapshotGiB: size, KeptIn: slices.Sorted(maps.Keys(in.Images)),
-		Transitions: unlisted, Requests: 1, S3Writes: objectsWritten, // Notify's own request
+		Transitions: len(contract.UntimedStates()) + 1, // and the state that it ends in
+		Requests:    1, S3Writes: objectsWritten,       // Notify's own request
 	}
-	if bytes := in.Timings[stateAwaitImage].SnapshotBytes; bytes > 0 {
+	if bytes := in.Timings[contract.StateAwaitImage].SnapshotBytes; bytes > 0 {
 		u.SnapshotGiB, u.SnapshotKnown = float64(bytes)/(1<<30), true
 	}
 	instance := func(role, launch, until string) {
@@ -109,22 +96,22 @@ func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 			VolumeGiB: size, VolumeSeconds: in.Now.Sub(t.Left).Seconds(),
 		})
 	}
-	instance(builderRole, stateLaunchBuilder, stateSeal)
-	instance(verifierRole, stateLaunchVerifier, "")
+	instance(builderRole, contract.StateLaunchBuilder, contract.StateSeal)
+	instance(verifierRole, contract.StateLaunchVerifier, "")
 	for _, t := range in.Timings {
 		u.Transitions += 1 + t.Retries
 		u.Requests += 1 + t.Retries
 	}
-	if _, ok := in.Timings[stateStagger]; ok {
+	if _, ok := in.Timings[contract.StateStagger]; ok {
 		u.Requests-- // it only waits
 	}
-	if t, ok := in.Timings[stateDistribute]; ok {
+	if t, ok := in.Timings[contract.StateDistribute]; ok {
 		regions := len(p.Recipe.Distribution.Regions)
 		u.Copies = regions - 1
 		u.Transitions += 2*regions + t.CopyRetries // Copy and AwaitCopy of each
 		u.Requests += 2*regions + t.CopyRetries - 1
 	}
-	if t, ok := in.Timings[stateCreateImage]; ok && in.Failed != stateCreateImage && len(in.Images) == 0 {
+	if t, ok := in.Timings[contract.StateCreateImage]; ok && in.Failed != contract.StateCreateImage && len(in.Images) == 0 {
 		u.SnapshotSeconds = in.Now.Sub(t.Left).Seconds()
 	}
 	u.GBSeconds = float64(u.Requests) * invocationSeconds * invocationGB

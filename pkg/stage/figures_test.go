@@ -280,7 +280,7 @@ func (w *triggerWorld) night(t *testing.T) []string {
 			EC2:    func(r string) ResolveEC2 { return w.ec2[r] }, SSM: func(r string) release.ParameterReader { return w.ssm[r] }, UserData: w.fs, Metrics: &lines,
 		},
 		Executions: w, SNS: w, Policy: trigger.DefaultPolicy(),
-	}.Run(t.Context(), EventInput{DetailType: NightlyType, Time: start})
+	}.Run(t.Context(), EventInput{DetailType: contract.NightlyEvent, Time: start})
 	require.NoError(t, err)
 	return told(t, lines.String())
 }

@@ -102,7 +102,7 @@ func (s StartBuilds) concerned(ctx context.Context, f trigger.Finding, recipes [
 	if len(own) == 0 || !ami.IsPublished(own[0]) {
 		return "", "it is no published image of this factory", nil
 	}
-	name = ami.TagValue(own[0].Tags, ami.TagRecipe)
+	name = ami.TagValue(own[0].Tags, contract.TagRecipe)
 	i := slices.IndexFunc(recipes, func(r *recipe.Recipe) bool { return r.Name == name })
 	if i < 0 {
 		return "", fmt.Sprintf("its recipe %s is no more", name), nil

@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
@@ -49,7 +48,7 @@ func finding(image, vulnerability, region string) string {
 
 func (w *triggerWorld) found(t *testing.T, at time.Time, image, vulnerability string) StartBuildsOutput {
 	t.Helper()
-	out, err := w.tellAt(t, at, trigger.InspectorFinding, finding(image, vulnerability, home))
+	out, err := w.tellAt(t, at, contract.InspectorEvent, finding(image, vulnerability, home))
 	require.NoError(t, err)
 	return out
 }
@@ -95,8 +94,8 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 		assert.Equal(t, tc.due, seen.Due)
 	}
 	require.Len(t, w.events, 1)
-	assert.Equal(t, RebuildDueType, *w.events[0].DetailType)
-	due, err := w.tellAt(t, start.Add(24*time.Hour), RebuildDueType, *w.events[0].Detail)
+	assert.Equal(t, contract.RebuildDueEvent, *w.events[0].DetailType)
+	due, err := w.tellAt(t, start.Add(24*time.Hour), contract.RebuildDueEvent, *w.events[0].Detail)
 	require.NoError(t, err)
 	require.Len(t, due.Recipes, 1)
 	assert.Equal(t, trigger.Start, due.Recipes[0].Action)
@@ -106,13 +105,13 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 	w.replace(later)
 	w.ends(t, w.executions[1], sfntypes.ExecutionStatusSucceeded)
 	w.found(t, start.Add(25*time.Hour), later, "CVE-2026-0001")
-	vain, err := w.tellAt(t, start.Add(49*time.Hour), RebuildDueType, `{}`)
+	vain, err := w.tellAt(t, start.Add(49*time.Hour), contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
 	assert.Equal(t, trigger.Start, vain.Recipes[0].Action, vain.Recipes[0].Why)
 	w.replace("ami-0dddddddddddddddd")
 	w.ends(t, w.executions[2], sfntypes.ExecutionStatusSucceeded)
 	w.found(t, start.Add(50*time.Hour), "ami-0dddddddddddddddd", "CVE-2026-0001")
-	vain, err = w.tellAt(t, start.Add(73*time.Hour), RebuildDueType, `{}`)
+	vain, err = w.tellAt(t, start.Add(73*time.Hour), contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
 	assert.Equal(t, trigger.Wait, vain.Recipes[0].Action, "the third in vain waits twice as long")
 }
@@ -123,7 +122,7 @@ func TestAFailedRebuildLeavesTheFindingOpen(t *testing.T) {
 	after := w.ends(t, w.executions[0], sfntypes.ExecutionStatusFailed)
 	require.Len(t, after.Recipes, 1)
 	assert.Equal(t, trigger.Wait, after.Recipes[0].Action, after.Recipes[0].Why)
-	due, err := w.tellAt(t, start.Add(24*time.Hour), RebuildDueType, `{}`)
+	due, err := w.tellAt(t, start.Add(24*time.Hour), contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
 	assert.Equal(t, trigger.Start, due.Recipes[0].Action, due.Recipes[0].Why)
 	assert.NotEqual(t, *w.executions[0].Name, *w.executions[1].Name)
@@ -138,8 +137,8 @@ func TestFindingsThatConcernNoRecipe(t *testing.T) {
 		"of somebody else's image":           {baseID, home, nil, "it is no published image of this factory"},
 		"of an image that nobody knows":      {"ami-0123456789abcdeff", home, nil, "it is no published image of this factory"},
 		"in a region of no recipe":           {publishedID, "us-east-1.example.org", nil, "no recipe is distributed there"},
-		"of an image that was not published": {publishedID, home, func(w *triggerWorld) { w.untag(ami.TagPublished) }, "it is no published image of this factory"},
-		"of a recipe that is no more":        {publishedID, home, func(w *triggerWorld) { w.untag(ami.TagRecipe) }, "its recipe  is no more"},
+		"of an image that was not published": {publishedID, home, func(w *triggerWorld) { w.untag(contract.TagPublished) }, "it is no published image of this factory"},
+		"of a recipe that is no more":        {publishedID, home, func(w *triggerWorld) { w.untag(contract.TagRecipe) }, "its recipe  is no more"},
 		"of an image that was replaced": {
 			publishedID, home, func(w *triggerWorld) { w.replace("ami-0bbbbbbbbbbbbbbbb") }, "recipe sample has published another image since",
 		},
@@ -149,7 +148,7 @@ func TestFindingsThatConcernNoRecipe(t *testing.T) {
 			if tc.change != nil {
 				tc.change(w)
 			}
-			out, err := w.tell(t, trigger.InspectorFinding, finding(tc.image, "CVE-2026-0001", tc.region))
+			out, err := w.tell(t, contract.InspectorEvent, finding(tc.image, "CVE-2026-0001", tc.region))
 			require.NoError(t, err)
 			assert.Empty(t, out.Recipes)
 			require.Len(t, out.Ignored, 1)
@@ -179,7 +178,7 @@ func TestAFindingOfACopyElsewhereCountsToo(t *testing.T) {
 	w.ec2[remote].images[0] = image
 	w.ssm[remote].parameters["/ami-factory/sample/latest"] = copied
 	w.reporters.OnDemand = true
-	out, err := w.tell(t, trigger.OnDemandFinding, finding(copied, "CVE-2026-0001", remote))
+	out, err := w.tell(t, contract.OnDemandEvent, finding(copied, "CVE-2026-0001", remote))
 	require.NoError(t, err)
 	require.Len(t, out.Recipes, 1, out.Ignored)
 	assert.Equal(t, trigger.Start, out.Recipes[0].Action)
@@ -199,11 +198,11 @@ func TestAForgedFindingStartsNothingAndIsNotRemembered(t *testing.T) {
 		source, kind, detail string
 		chosen               trigger.Reporters // with which it does count; none: with none
 	}{
-		"of an on-demand scan":         {"inspector2.ami.ondemand", trigger.OnDemandFinding, inspected, trigger.Reporters{OnDemand: true}},
-		"of a product of the account":  {"aws.securityhub", trigger.HubFinding, hubFinding(own, publishedID, "CVE-2026-0001"), trigger.Reporters{Products: []string{own}}},
-		"of another source":            {"my.inspector2", trigger.InspectorFinding, inspected, trigger.Reporters{}},
-		"of another source, of a hub":  {"my.securityhub", trigger.HubFinding, hubFinding("arn:aws:securityhub:eu-west-1::product/aws/inspector", publishedID, "CVE-2026-0001"), trigger.Reporters{}},
-		"of no source, as Inspector's": {"", trigger.InspectorFinding, inspected, trigger.Reporters{}},
+		"of an on-demand scan":         {"inspector2.ami.ondemand", contract.OnDemandEvent, inspected, trigger.Reporters{OnDemand: true}},
+		"of a product of the account":  {"aws.securityhub", contract.SecurityHubEvent, hubFinding(own, publishedID, "CVE-2026-0001"), trigger.Reporters{Products: []string{own}}},
+		"of another source":            {"my.inspector2", contract.InspectorEvent, inspected, trigger.Reporters{}},
+		"of another source, of a hub":  {"my.securityhub", contract.SecurityHubEvent, hubFinding("arn:aws:securityhub:eu-west-1::product/aws/inspector", publishedID, "CVE-2026-0001"), trigger.Reporters{}},
+		"of no source, as Inspector's": {"", contract.InspectorEvent, inspected, trigger.Reporters{}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			w := publishedWorld(t)
@@ -229,7 +228,7 @@ func TestAForgedFindingStartsNothingAndIsNotRemembered(t *testing.T) {
 func TestWhatCouldNotBeDoneAboutAFindingIsTriedAgain(t *testing.T) {
 	w := publishedWorld(t)
 	w.faults["StartExecution"] = []error{awsErr("ThrottlingException")}
-	_, err := w.tell(t, trigger.InspectorFinding, finding(publishedID, "CVE-2026-0001", home))
+	_, err := w.tell(t, contract.InspectorEvent, finding(publishedID, "CVE-2026-0001", home))
 	assert.Equal(t, failure.Throttled, failure.CodeOf(err))
 	delete(w.faults, "StartExecution")
 	assert.Equal(t, trigger.Start, w.found(t, start, publishedID, "CVE-2026-0001").Recipes[0].Action)
@@ -241,7 +240,7 @@ func TestABuildWhoseWakingWasLostIsLookedAfter(t *testing.T) {
 	seen, err := w.watcher().Run(t.Context(), WatchInput{Time: start.Add(time.Hour)})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"sample"}, seen.Due)
-	out, err := w.tell(t, RebuildDueType, `{}`)
+	out, err := w.tell(t, contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
 	assert.Equal(t, trigger.Start, out.Recipes[0].Action)
 }
@@ -272,7 +271,7 @@ pointers: {parameters: [/ami-factory/%s/latest]}
 
 func TestWhatBuildsOnAnImageThatIsAboutToBeReplacedWaitsForIt(t *testing.T) {
 	w := familyWorld()
-	night, err := w.tell(t, NightlyType, `{}`)
+	night, err := w.tell(t, contract.NightlyEvent, `{}`)
 	require.NoError(t, err)
 	got := map[string]Considered{}
 	for _, c := range night.Recipes {
@@ -302,7 +301,7 @@ func TestWhatBuildsOnAnImageThatIsAboutToBeReplacedWaitsForIt(t *testing.T) {
 
 func TestBuildsThatOneEventStartsBeginOneAfterTheOther(t *testing.T) {
 	w := familyWorld()
-	_, err := w.tell(t, SourceChangedType, `{"parameter":"/aws/base"}`)
+	_, err := w.tell(t, contract.SourceChangedEvent, `{"parameter":"/aws/base"}`)
 	require.NoError(t, err)
 	require.Len(t, w.executions, 2)
 	assert.JSONEq(t, `{"recipe":"other"}`, *w.executions[0].Input)

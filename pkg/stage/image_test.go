@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
@@ -50,7 +51,7 @@ func TestCreateImage(t *testing.T) {
 			assert.Equal(t, "i-1", *in.InstanceId)
 			require.Len(t, in.TagSpecifications, 2)
 			for _, spec := range in.TagSpecifications {
-				assert.Equal(t, "run", ami.TagValue(spec.Tags, ami.TagExecution))
+				assert.Equal(t, "run", ami.TagValue(spec.Tags, contract.TagExecution))
 			}
 		})
 	}
@@ -111,7 +112,7 @@ func TestCheckImage(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, CheckImageOutput{ImageID: "ami-new", SnapshotIDs: []string{"snap-ami-new"}, SizeGiB: 8, SnapshotBytes: 3 << 29}, out)
 			assert.Equal(t, types.ImdsSupportValuesV20, e.images[0].ImdsSupport)
-			assert.Equal(t, "run", ami.TagValue(e.snapshots[0].Tags, ami.TagExecution))
+			assert.Equal(t, "run", ami.TagValue(e.snapshots[0].Tags, contract.TagExecution))
 		})
 	}
 }

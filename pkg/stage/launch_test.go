@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
@@ -56,8 +57,8 @@ func TestBuilderIsLaunchedAsThePlanSays(t *testing.T) {
 	for _, spec := range in.TagSpecifications {
 		kinds[spec.ResourceType] = true
 		for key, want := range map[string]string{
-			ami.TagRecipe: "debian", ami.TagExecution: "run", ami.TagStage: "LaunchBuilder",
-			ami.TagFingerprint: "f00d", ami.TagExpires: "2026-03-03T12:00:00Z",
+			contract.TagRecipe: "debian", contract.TagExecution: "run", contract.TagStage: "LaunchBuilder",
+			contract.TagFingerprint: "f00d", contract.TagExpires: "2026-03-03T12:00:00Z",
 		} {
 			assert.Equal(t, want, ami.TagValue(spec.Tags, key))
 		}
@@ -108,7 +109,7 @@ func TestRecipesSubnetsComeFirst(t *testing.T) {
 func ofFirstAttempt(stage, image string) types.Instance {
 	return types.Instance{
 		InstanceId: aws.String("i-first"), InstanceType: "t3.medium", State: &types.InstanceState{Name: types.InstanceStateNamePending},
-		Tags:        []types.Tag{{Key: aws.String(ami.TagExecution), Value: aws.String("run")}, {Key: aws.String(ami.TagStage), Value: aws.String(stage)}},
+		Tags:        []types.Tag{{Key: aws.String(contract.TagExecution), Value: aws.String("run")}, {Key: aws.String(contract.TagStage), Value: aws.String(stage)}},
 		ClientToken: aws.String(ami.LaunchToken(launchOwner(Execution{ID: "arn:run", Name: "run", StartTime: start}, stage), "t3.medium", "")),
 		ImageId:     aws.String(image), SubnetId: aws.String("subnet-default"), SecurityGroups: []types.GroupIdentifier{{GroupId: aws.String("sg-1")}},
 		IamInstanceProfile: &types.IamInstanceProfile{Arn: aws.String("arn:aws:iam::111122223333:instance-profile/profile")},
@@ -143,7 +144,7 @@ func TestAnInstanceThatThisExecutionDidNotLaunchIsNotAdopted(t *testing.T) {
 		"with somebody's client token": {instance: func(i *types.Instance) { i.ClientToken = aws.String("theirs") }, tells: `its client token is "theirs"`},
 		"of an earlier execution of the same name": {instance: func(i *types.Instance) {
 			e := Execution{ID: "arn:run", Name: "run", StartTime: start.AddDate(0, -4, 0)}
-			i.ClientToken = aws.String(ami.LaunchToken(launchOwner(e, ami.TagValue(i.Tags, ami.TagStage)), "t3.medium", ""))
+			i.ClientToken = aws.String(ami.LaunchToken(launchOwner(e, ami.TagValue(i.Tags, contract.TagStage)), "t3.medium", ""))
 		}, tells: "which this execution did not send"},
 		"of another type than its token": {instance: func(i *types.Instance) { i.InstanceType = "m6i.large" }, tells: `its type is "m6i.large"`},
 		"with a key pair":                {instance: func(i *types.Instance) { i.KeyName = aws.String("mine") }, tells: `its key pair is "mine"`},

@@ -27,12 +27,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
-// The event that Notify sends.
-const (
-	EventSource     = "ami-factory"
-	EventDetailType = "AMI Factory Execution Finished"
-)
-
 const (
 	maxSubject = 100     // SNS's limit
 	maxCause   = 4 << 10 // of a cause in a message; the report has all of it
@@ -121,11 +115,11 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 func status(in NotifyInput) string {
 	switch {
 	case len(in.Left) > 0:
-		return evidence.FailedDirty
-	case in.Outcome == evidence.Published, in.Outcome == evidence.UpToDate, in.Outcome == evidence.Rejected:
+		return contract.FailedDirty
+	case in.Outcome == contract.Published, in.Outcome == contract.UpToDate, in.Outcome == contract.Rejected:
 		return in.Outcome
 	default:
-		return evidence.FailedClean
+		return contract.FailedClean
 	}
 }
 
@@ -179,7 +173,7 @@ func (s Notify) leftOut(title, key string, err error) evidence.Log {
 
 // pointers are those that a published image's journal says were moved.
 func (s Notify) pointers(ctx context.Context, in NotifyInput, p *plan.BuildPlan) ([]string, error) {
-	if in.Outcome != evidence.Published || p == nil {
+	if in.Outcome != contract.Published || p == nil {
 		return nil, nil
 	}
 	j, err := release.ReadJournal(ctx, journalOf(s.Store, in.Execution), publicationOf(in.Job, *p))
@@ -297,8 +291,8 @@ func (s Notify) event(ctx context.Context, f Finished, in NotifyInput) error {
 		return failure.Wrap(failure.Internal, err, "encode the event")
 	}
 	out, err := s.Events.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []eventtypes.PutEventsRequestEntry{{
-		Source:     aws.String(EventSource),
-		DetailType: aws.String(EventDetailType),
+		Source:     aws.String(contract.EventSource),
+		DetailType: aws.String(contract.ExecutionFinishedEvent),
 		Detail:     aws.String(string(detail)),
 		Resources:  resources(in),
 		Time:       aws.Time(in.Now),

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
@@ -88,8 +89,8 @@ func TestPublishMovesAllPointers(t *testing.T) {
 	assert.Equal(t, [2]string{"ami-new", "ami-copy"}, w.pointers())
 	for _, e := range w.ec2 {
 		assert.True(t, ami.IsPublished(e.images[0]))
-		assert.NotEmpty(t, ami.TagValue(e.snapshots[0].Tags, ami.TagPublished))
-		assert.Equal(t, "2026-05-30T12:00:00Z", ami.TagValue(e.images[0].Tags, ami.TagExpires), "no janitor comes before the deprecation")
+		assert.NotEmpty(t, ami.TagValue(e.snapshots[0].Tags, contract.TagPublished))
+		assert.Equal(t, "2026-05-30T12:00:00Z", ami.TagValue(e.images[0].Tags, contract.TagExpires), "no janitor comes before the deprecation")
 	}
 
 	again, err := w.publish(t)
@@ -108,7 +109,7 @@ func TestCleanupKeepsAPublishedImageWhoseTagDoesNotShowYet(t *testing.T) {
 	_, err := w.publish(t)
 	require.NoError(t, err)
 	for _, e := range w.ec2 { // what a late endpoint of EC2 says
-		e.images[0].Tags = slices.DeleteFunc(e.images[0].Tags, func(tag types.Tag) bool { return *tag.Key == ami.TagPublished })
+		e.images[0].Tags = slices.DeleteFunc(e.images[0].Tags, func(tag types.Tag) bool { return *tag.Key == contract.TagPublished })
 	}
 	clean, err := w.cleanup(t, CleanupInput{Job: w.in.Job, Outcome: "Published"})
 	require.NoError(t, err)
@@ -141,7 +142,7 @@ func TestNoPointerMovesBeforeAllCopiesAreVerified(t *testing.T) {
 			w.ec2[remote].audience["ami-copy"] = append(w.ec2[remote].audience["ami-copy"], types.LaunchPermission{Group: types.PermissionGroupAll})
 		}, failure.PublishFailed, "everyone (public)"},
 		"an account lost its permission":   {func(w *world) { w.ec2[home].audience = nil }, failure.PublishFailed, "not shared with 210987654321"},
-		"a tag was changed":                {func(w *world) { w.ec2[home].images[0].Tags = tagged("x", "other", false) }, failure.PublishFailed, ami.TagExecution},
+		"a tag was changed":                {func(w *world) { w.ec2[home].images[0].Tags = tagged("x", "other", false) }, failure.PublishFailed, contract.TagExecution},
 		"IMDSv1 is possible again":         {func(w *world) { w.ec2[home].images[0].ImdsSupport = "" }, failure.PublishFailed, "IMDSv2"},
 		"the results were altered":         {func(w *world) { w.s3.objects["executions/run/compliance.json"] = []byte("[]") }, failure.InvalidInput, "without its compliance results"},
 		"EC2 throttles the verification":   {func(w *world) { w.ec2[remote].faults["DescribeImages"] = []error{awsErr("RequestLimitExceeded")} }, failure.Throttled, ""},

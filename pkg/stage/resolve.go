@@ -19,7 +19,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/pkg/contract"
-	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -46,9 +45,6 @@ type Resolve struct {
 	Metrics  io.Writer // see pkg/metric; nil: none are told
 }
 
-// maxDelaySeconds is what the state machine waits at most before it begins.
-const maxDelaySeconds = 3600
-
 // Run returns what would be built, or that it is published already. That ends
 // the execution without Notify: it is counted here.
 func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error) {
@@ -58,8 +54,8 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	if in.Now.IsZero() || in.Execution.StartTime.IsZero() {
 		return ResolveOutput{}, missingInput([]string{"now or execution.startTime"})
 	}
-	if in.DelaySeconds < 0 || in.DelaySeconds > maxDelaySeconds {
-		return ResolveOutput{}, failure.New(failure.InvalidInput, "delaySeconds is %d (allowed: 0 to %d)", in.DelaySeconds, maxDelaySeconds)
+	if in.DelaySeconds < 0 || in.DelaySeconds > contract.MaxDelaySeconds {
+		return ResolveOutput{}, failure.New(failure.InvalidInput, "delaySeconds is %d (allowed: 0 to %d)", in.DelaySeconds, contract.MaxDelaySeconds)
 	}
 	p, bundle, err := s.plan(ctx, in)
 	if err != nil {
@@ -81,7 +77,7 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	}
 	out.UpToDate = out.Published != nil
 	if out.UpToDate {
-		return out, tell(s.Metrics, in.Now, metric.Of(metric.Executions, 1, evidence.UpToDate))
+		return out, tell(s.Metrics, in.Now, metric.Of(metric.Executions, 1, contract.UpToDate))
 	}
 	if _, err := s.Settings.engine(p.Recipe.Architecture); err != nil { // known now, and needed after the whole bake
 		return out, err
@@ -167,13 +163,13 @@ func (s Resolve) notOlder(ctx context.Context, r recipe.Recipe, from plan.Source
 		return awserr.Wrap(err, failure.Internal, "list the images of recipe %s in %s", r.Name, region)
 	}
 	for _, img := range images {
-		was := ami.TagValue(img.Tags, ami.TagSourceMade)
+		was := ami.TagValue(img.Tags, contract.TagSourceMade)
 		if !ami.IsPublished(img) || was == "" {
 			continue
 		}
 		if made(from.CreationDate).Before(made(was)) {
 			return failure.New(failure.SourceRefused, "source AMI %s was made at %s, before %s of %s, which the published image %s is built from; nothing was started",
-				from.ImageID, from.CreationDate, ami.TagValue(img.Tags, ami.TagSource), was, aws.ToString(img.ImageId))
+				from.ImageID, from.CreationDate, ami.TagValue(img.Tags, contract.TagSource), was, aws.ToString(img.ImageId))
 		}
 	}
 	return nil
@@ -281,5 +277,5 @@ func (s Resolve) publishedIn(ctx context.Context, region string, p plan.BuildPla
 
 func isOf(img types.Image, p plan.BuildPlan) bool {
 	return img.State == types.ImageStateAvailable && ami.IsPublished(img) &&
-		ami.TagValue(img.Tags, ami.TagFingerprint) == p.Fingerprint && ami.TagValue(img.Tags, ami.TagRelease) == p.ReleaseID
+		ami.TagValue(img.Tags, contract.TagFingerprint) == p.Fingerprint && ami.TagValue(img.Tags, contract.TagRelease) == p.ReleaseID
 }

@@ -89,7 +89,7 @@ func newResolveWorld() *resolveWorld {
 	w.ssm[home].parameters["/aws/base"] = baseID
 	w.ec2[home].images = []types.Image{base(baseID)}
 	return &resolveWorld{world: w, fs: userTree(resolveRecipe), engines: engines(), guests: "simulated: of a test", in: ResolveInput{
-		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, Stage: "Resolve", Now: start, Recipe: "sample",
+		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, Stage: "Resolve", Now: start, ExecutionInput: contract.ExecutionInput{Recipe: "sample"},
 	}}
 }
 
@@ -116,7 +116,7 @@ func (w *resolveWorld) run(t *testing.T) (ResolveOutput, error) {
 func (w *resolveWorld) publish(planned ResolveOutput) {
 	for r, id := range map[string]string{home: "ami-new", remote: "ami-copy"} {
 		img := image(id, "earlier", true)
-		img.Tags = overlay(img.Tags, []types.Tag{{Key: aws.String(ami.TagFingerprint), Value: &planned.Fingerprint}, {Key: aws.String(ami.TagRelease), Value: &planned.ReleaseID}, {Key: aws.String(ami.TagRecipe), Value: aws.String("sample")}})
+		img.Tags = overlay(img.Tags, []types.Tag{{Key: aws.String(contract.TagFingerprint), Value: &planned.Fingerprint}, {Key: aws.String(contract.TagRelease), Value: &planned.ReleaseID}, {Key: aws.String(contract.TagRecipe), Value: aws.String("sample")}})
 		w.ec2[r].images = append(w.ec2[r].images, img)
 		w.ssm[r].parameters["/ami-factory/sample/latest"] = id
 	}
@@ -168,7 +168,7 @@ func TestResolveGivesComponentsWhatTheDeploymentSays(t *testing.T) {
 
 // ofSample are tags of an image of the recipe that these tests resolve.
 func ofSample(tags []types.Tag) []types.Tag {
-	return overlay(tags, []types.Tag{{Key: aws.String(ami.TagRecipe), Value: aws.String("sample")}})
+	return overlay(tags, []types.Tag{{Key: aws.String(contract.TagRecipe), Value: aws.String("sample")}})
 }
 
 func TestResolveKnowsWhatIsPublished(t *testing.T) {

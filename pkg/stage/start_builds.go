@@ -26,16 +26,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
-// The detail types of what StartBuilds is told, beside SourceChangedType.
-const (
-	NightlyType = "AMI Factory Nightly"
-	// ExecutionChangedType is Step Functions' own.
-	ExecutionChangedType = "Step Functions Execution Status Change"
-	// RebuildDueType is what WatchSources sends when something that waited may
-	// build.
-	RebuildDueType = "AMI Factory Rebuild Due"
-)
-
 // ExecutionsAPI is what StartBuilds needs of Step Functions.
 type ExecutionsAPI interface {
 	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
@@ -102,7 +92,7 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 	var h heard
 	ended := ""
 	switch in.DetailType {
-	case SourceChangedType:
+	case contract.SourceChangedEvent:
 		var change trigger.Change
 		if err := json.Unmarshal(in.Detail, &change); err != nil || change.Parameter == "" {
 			return StartBuildsOutput{}, failure.New(failure.InvalidInput, "the event of a changed source names no parameter: %s", in.Detail)
@@ -110,19 +100,19 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 		for _, name := range trigger.Dependants(recipes, change.Parameter) {
 			h.want = append(h.want, wanted{recipe: name})
 		}
-	case NightlyType:
+	case contract.NightlyEvent:
 		for _, r := range recipes {
 			h.want = append(h.want, wanted{recipe: r.Name, trigger: in.Time.UTC().Format("20060102"), nightly: true})
 		}
-	case ExecutionChangedType:
+	case contract.ExecutionChangedEvent:
 		h.want, ended, err = s.afterEnd(ctx, in, recipes)
-	case RebuildDueType:
+	case contract.RebuildDueEvent:
 		h.want, err = s.waiting(ctx, recipes)
-	case trigger.InspectorFinding, trigger.OnDemandFinding, trigger.HubFinding, trigger.HubFindingV2:
+	case contract.InspectorEvent, contract.OnDemandEvent, contract.SecurityHubEvent, contract.SecurityHubV2Event:
 		h, err = s.afterFinding(ctx, in, recipes)
 	default:
 		err = failure.New(failure.InvalidInput, "unknown event %q (allowed: %s)", in.DetailType, strings.Join([]string{
-			SourceChangedType, NightlyType, ExecutionChangedType, RebuildDueType, trigger.InspectorFinding, trigger.OnDemandFinding, trigger.HubFinding, trigger.HubFindingV2,
+			contract.SourceChangedEvent, contract.NightlyEvent, contract.ExecutionChangedEvent, contract.RebuildDueEvent, contract.InspectorEvent, contract.OnDemandEvent, contract.SecurityHubEvent, contract.SecurityHubV2Event,
 		}, ", "))
 	}
 	if err != nil {
@@ -130,7 +120,7 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 	}
 	out, err := considering{StartBuilds: s, recipes: recipes, now: in.Time}.all(ctx, h.want, ended)
 	out.Ignored = h.ignored
-	if in.DetailType == NightlyType {
+	if in.DetailType == contract.NightlyEvent {
 		err = errors.Join(err, s.measure(ctx, recipes, in.Time))
 	}
 	if err != nil {
@@ -206,7 +196,7 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 			return changed, nil
 		case decision.Action == trigger.Start:
 			name := planned.name(decision)
-			started, err := c.start(ctx, executionInput{Recipe: w.recipe, Force: decision.Force, DelaySeconds: int(delay.Seconds())}, name)
+			started, err := c.start(ctx, contract.ExecutionInput{Recipe: w.recipe, Force: decision.Force, DelaySeconds: int(delay.Seconds())}, name)
 			if err != nil {
 				return false, err
 			}
@@ -268,7 +258,7 @@ func (p planned) name(d trigger.Decision) string {
 func (c considering) situation(ctx context.Context, w wanted) (planned, error) {
 	out := planned{Situation: trigger.Situation{Recipe: w.recipe, Nightly: w.nightly, Running: c.running, Parent: c.parent(w.recipe), Now: c.now}}
 	p, _, err := c.Resolve.plan(ctx, ResolveInput{
-		Recipe: w.recipe, Stage: "Resolve", Now: c.now, Execution: Execution{Name: w.recipe, StartTime: c.now},
+		ExecutionInput: contract.ExecutionInput{Recipe: w.recipe}, Stage: "Resolve", Now: c.now, Execution: Execution{Name: w.recipe, StartTime: c.now},
 	})
 	switch failure.CodeOf(err) {
 	case failure.RecipeInvalid, failure.BelowBaseline, failure.SourceNotFound, failure.SourceOwnerMismatch:
@@ -352,7 +342,7 @@ func (s StartBuilds) isOwn(ctx context.Context, name, input string) (bool, error
 // execution of that name has run before. A name that somebody else has taken
 // holds nothing back: another is made up. What is started is remembered first, so
 // that its end is counted whatever happens here.
-func (s StartBuilds) start(ctx context.Context, in executionInput, name string) (string, error) {
+func (s StartBuilds) start(ctx context.Context, in contract.ExecutionInput, name string) (string, error) {
 	raw, err := json.Marshal(in)
 	if err != nil {
 		return "", failure.Wrap(failure.Internal, err, "encode the execution's input")
@@ -413,15 +403,6 @@ func executionARN(machine, name string) string {
 	return strings.Replace(machine, ":stateMachine:", ":execution:", 1) + ":" + name
 }
 
-// executionInput is the input of the state machine.
-type executionInput struct {
-	Recipe string `json:"recipe"`
-	Force  bool   `json:"force,omitempty"`
-	Source string `json:"source,omitempty"`
-
-	DelaySeconds int `json:"delaySeconds,omitempty"`
-}
-
 // listRunning lists the executions that run, but for one that has just ended: the
 // list may still have it.
 func (s StartBuilds) listRunning(ctx context.Context, ended string, now time.Time) ([]trigger.Running, error) {
@@ -455,7 +436,7 @@ func (s StartBuilds) listRunning(ctx context.Context, ended string, now time.Tim
 				DelaySeconds float64 `json:"delaySeconds"` // the state machine takes fractions
 			}
 			_ = json.Unmarshal([]byte(aws.ToString(d.Input)), &in) // an input that is none builds nothing
-			begins := aws.ToTime(d.StartDate).Add(time.Duration(min(in.DelaySeconds, maxDelaySeconds) * float64(time.Second)))
+			begins := aws.ToTime(d.StartDate).Add(time.Duration(min(in.DelaySeconds, contract.MaxDelaySeconds) * float64(time.Second)))
 			out = append(out, trigger.Running{Recipe: in.Recipe, Name: aws.ToString(e.Name), Own: own, Idle: now.Before(begins)})
 		}
 	}
@@ -482,7 +463,7 @@ func (s StartBuilds) afterEnd(ctx context.Context, in EventInput, recipes []*rec
 	if e.Status == string(sfntypes.ExecutionStatusRunning) {
 		return nil, "", nil
 	}
-	var input executionInput
+	var input contract.ExecutionInput
 	_ = json.Unmarshal([]byte(e.Input), &input) // an input that is none concerns no recipe
 	var want []wanted
 	if i := slices.IndexFunc(recipes, func(r *recipe.Recipe) bool { return r.Name == input.Recipe }); i >= 0 {
@@ -509,7 +490,7 @@ func (s StartBuilds) afterEnd(ctx context.Context, in EventInput, recipes []*rec
 // it. Only failures of executions that a trigger started count: whoever else may
 // start executions could pause any recipe with three wrong inputs. A success
 // counts whoever started it, since it proves that the recipe builds.
-func (s StartBuilds) count(ctx context.Context, e executionChanged, input executionInput) error {
+func (s StartBuilds) count(ctx context.Context, e executionChanged, input contract.ExecutionInput) error {
 	own, err := s.isOwn(ctx, executionName(e), e.Input)
 	if err != nil {
 		return err

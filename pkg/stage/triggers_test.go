@@ -142,8 +142,8 @@ func (w *triggerWorld) tellAt(t *testing.T, at time.Time, kind, detail string) (
 // sources are those that AWS sends events about vulnerabilities from.
 func sources() map[string]string {
 	return map[string]string{
-		trigger.InspectorFinding: "aws.inspector2", trigger.OnDemandFinding: "inspector2.ami.ondemand",
-		trigger.HubFinding: "aws.securityhub", trigger.HubFindingV2: "aws.securityhub",
+		contract.InspectorEvent: "aws.inspector2", contract.OnDemandEvent: "inspector2.ami.ondemand",
+		contract.SecurityHubEvent: "aws.securityhub", contract.SecurityHubV2Event: "aws.securityhub",
 	}
 }
 
@@ -161,7 +161,7 @@ func (w *triggerWorld) tellOf(t *testing.T, at time.Time, from, kind, detail str
 
 func (w *triggerWorld) moved(t *testing.T) Considered {
 	t.Helper()
-	out, err := w.tell(t, SourceChangedType, `{"parameter":"/aws/base"}`)
+	out, err := w.tell(t, contract.SourceChangedEvent, `{"parameter":"/aws/base"}`)
 	require.NoError(t, err)
 	require.Len(t, out.Recipes, 1)
 	return out.Recipes[0]
@@ -172,7 +172,7 @@ func (w *triggerWorld) ends(t *testing.T, e *sfn.DescribeExecutionOutput, status
 	e.Status = status
 	detail, err := json.Marshal(map[string]any{"executionArn": *e.ExecutionArn, "status": status, "input": *e.Input, "output": nil})
 	require.NoError(t, err)
-	out, err := w.tell(t, ExecutionChangedType, string(detail))
+	out, err := w.tell(t, contract.ExecutionChangedEvent, string(detail))
 	require.NoError(t, err)
 	return out
 }
@@ -208,7 +208,7 @@ func TestBeyondTheLimitABuildWaitsForAnEnd(t *testing.T) {
 	assert.Equal(t, trigger.Wait, w.moved(t).Action)
 	require.Len(t, w.executions, 2)
 	// Step Functions may still say that the one runs whose end it tells of.
-	_, err := w.tell(t, ExecutionChangedType, `{"executionArn":"`+*first.ExecutionArn+`","status":"SUCCEEDED","input":"{\"recipe\":\"other\"}"}`)
+	_, err := w.tell(t, contract.ExecutionChangedEvent, `{"executionArn":"`+*first.ExecutionArn+`","status":"SUCCEEDED","input":"{\"recipe\":\"other\"}"}`)
 	require.NoError(t, err)
 	assert.Len(t, w.executions, 3)
 }
@@ -258,7 +258,7 @@ func TestWhoeverStartsExecutionsPausesNoRecipe(t *testing.T) {
 		e := w.byTrigger("own", `{"recipe":"sample"}`)
 		detail, err := json.Marshal(map[string]any{"executionArn": *e.ExecutionArn, "status": "FAILED", "input": *e.Input, "error": "InvalidInput"})
 		require.NoError(t, err)
-		_, err = w.tell(t, ExecutionChangedType, string(detail))
+		_, err = w.tell(t, contract.ExecutionChangedEvent, string(detail))
 		require.NoError(t, err)
 		w.ends(t, w.byTrigger("stopped", `{"recipe":"sample"}`), sfntypes.ExecutionStatusAborted)
 		assert.Zero(t, record(w).Failures)
@@ -332,12 +332,12 @@ func TestStartBuildsFails(t *testing.T) {
 		want                      failure.Code
 	}{
 		"an event that nobody sends":       {"Other", `{}`, "", "", failure.InvalidInput},
-		"a source without a parameter":     {SourceChangedType, `{}`, "", "", failure.InvalidInput},
-		"an end of no execution":           {ExecutionChangedType, `{}`, "", "", failure.InvalidInput},
-		"a finding that is none":           {trigger.InspectorFinding, `{}`, "", "", failure.InvalidInput},
-		"Step Functions throttles":         {NightlyType, `{}`, "StartExecution", "ThrottlingException", failure.Throttled},
-		"too many executions":              {NightlyType, `{}`, "StartExecution", "ExecutionLimitExceeded", failure.QuotaExceeded},
-		"the list of executions is denied": {NightlyType, `{}`, "ListExecutions", "AccessDeniedException", failure.AccessDenied},
+		"a source without a parameter":     {contract.SourceChangedEvent, `{}`, "", "", failure.InvalidInput},
+		"an end of no execution":           {contract.ExecutionChangedEvent, `{}`, "", "", failure.InvalidInput},
+		"a finding that is none":           {contract.InspectorEvent, `{}`, "", "", failure.InvalidInput},
+		"Step Functions throttles":         {contract.NightlyEvent, `{}`, "StartExecution", "ThrottlingException", failure.Throttled},
+		"too many executions":              {contract.NightlyEvent, `{}`, "StartExecution", "ExecutionLimitExceeded", failure.QuotaExceeded},
+		"the list of executions is denied": {contract.NightlyEvent, `{}`, "ListExecutions", "AccessDeniedException", failure.AccessDenied},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			w := newTriggerWorld()
@@ -384,7 +384,7 @@ func TestAnAnnouncementThatComesFiveTimesMakesTheWatcherLookOnce(t *testing.T) {
 	sum := sha256.Sum256([]byte("Message\nm\nMessageId\n" + id + "\nTimestamp\nt\nTopicArn\n" + topic + "\nType\nNotification\n"))
 	signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
 	require.NoError(t, err)
-	payload := `{"Records":[{"EventSource":"aws:sns","Sns":{"Type":"Notification","MessageId":"` + id + `","TopicArn":"` + topic + `",
+	payload := `{"Records":[{"contract.EventSource":"aws:sns","Sns":{"Type":"Notification","MessageId":"` + id + `","TopicArn":"` + topic + `",
 		"Subject":null,"Message":"m","Timestamp":"t","SignatureVersion":"2","Signature":"` + base64.StdEncoding.EncodeToString(signature) + `",
 		"SigningCertUrl":"https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem"}}]}`
 	var fetched []string

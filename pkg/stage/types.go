@@ -3,7 +3,11 @@
 // state machine in pkg/workflow hands these types around as JSON.
 package stage
 
-import "time"
+import (
+	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/contract"
+)
 
 // Object is an S3 object whose content is known by digest.
 type Object struct {
@@ -32,12 +36,7 @@ type ResolveInput struct {
 	Execution Execution `json:"execution" from:"machine"`
 	Stage     string    `json:"stage" from:"machine"`
 	Now       time.Time `json:"now" from:"machine"`
-	Recipe    string    `json:"recipe"`           // name of a recipe in userdata/recipes
-	Force     bool      `json:"force,omitempty"`  // build even when nothing changed
-	Source    string    `json:"source,omitempty"` // an AMI id to build on instead of the recipe's source
-	// DelaySeconds is what the state machine has waited, so that builds which one
-	// event starts do not all begin at once.
-	DelaySeconds int `json:"delaySeconds,omitempty"`
+	contract.ExecutionInput
 }
 
 // ResolveOutput says what would be built, and whether it already is.

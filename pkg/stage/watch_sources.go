@@ -20,10 +20,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
-// SourceChangedType is the detail type of the event that WatchSources sends, on
-// the factory's own bus.
-const SourceChangedType = "AMI Factory Source Changed"
-
 const (
 	mostParameters = 10 // of GetParameters
 	mostEvents     = 10 // of PutEvents
@@ -104,7 +100,7 @@ func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, erro
 	if out.Due, err = s.due(ctx, recipes, in.Time); err != nil || len(out.Due) == 0 {
 		return out, err
 	}
-	return out, s.send(ctx, RebuildDueType, map[string][]string{"recipes": out.Due})
+	return out, s.send(ctx, contract.RebuildDueEvent, map[string][]string{"recipes": out.Due})
 }
 
 // lostAfter is how long a build waits for the end of an execution before it is
@@ -134,7 +130,7 @@ func (s WatchSources) tell(ctx context.Context, changes []trigger.Change) error 
 		for _, c := range some {
 			details = append(details, c)
 		}
-		if err := s.send(ctx, SourceChangedType, details...); err != nil {
+		if err := s.send(ctx, contract.SourceChangedEvent, details...); err != nil {
 			return err
 		}
 	}
@@ -150,7 +146,7 @@ func (s WatchSources) send(ctx context.Context, detailType string, details ...an
 			return failure.Wrap(failure.Internal, err, "encode the event")
 		}
 		in.Entries = append(in.Entries, eventtypes.PutEventsRequestEntry{
-			EventBusName: aws.String(s.Settings.EventBus), Source: aws.String(EventSource),
+			EventBusName: aws.String(s.Settings.EventBus), Source: aws.String(contract.EventSource),
 			DetailType: &detailType, Detail: aws.String(string(detail)),
 		})
 	}

@@ -9,22 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"time"
-)
 
-// The detail types of events about vulnerabilities.
-const (
-	InspectorFinding = "Inspector2 Finding"               // of an instance, or of an image that is scanned continuously
-	OnDemandFinding  = "OnDemand AMI Scan Findings"       // of an image whose scan somebody has asked for
-	HubFinding       = "Security Hub Findings - Imported" // of any product that reports to Security Hub CSPM
-	HubFindingV2     = "Findings Imported V2"             // of any product that reports to Security Hub, in OCSF
-)
-
-// The sources of these events. Only AWS can send events of a
-// source that begins with aws.; whoever may call PutEvents can send the other.
-const (
-	inspectorSource = "aws.inspector2"
-	hubSource       = "aws.securityhub"
-	onDemandSource  = "inspector2.ami.ondemand"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 // Finding is a vulnerability of an image for which there is a fix.
@@ -67,18 +53,18 @@ func (r Reporters) ignores(product string) string {
 // was reported by somebody whose reports do not count is not among them: ignored
 // says why, for the log.
 func (r Reporters) Findings(source, detailType string, detail json.RawMessage) (found []Finding, ignored []string, err error) {
-	from, read := inspectorSource, inspectorFindings
+	from, read := contract.InspectorSource, inspectorFindings
 	switch detailType {
-	case InspectorFinding:
-	case OnDemandFinding:
+	case contract.InspectorEvent:
+	case contract.OnDemandEvent:
 		if !r.OnDemand {
 			return nil, []string{"an event of an on-demand scan, which anybody with events:PutEvents can make: onDemandFindings is false"}, nil
 		}
-		from = onDemandSource
-	case HubFinding:
-		from, read = hubSource, r.hubFindings
-	case HubFindingV2:
-		from, read = hubSource, r.ocsfFindings
+		from = contract.OnDemandSource
+	case contract.SecurityHubEvent:
+		from, read = contract.SecurityHubSource, r.hubFindings
+	case contract.SecurityHubV2Event:
+		from, read = contract.SecurityHubSource, r.ocsfFindings
 	default:
 		return nil, nil, fmt.Errorf("%q is no event about a vulnerability", detailType)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
@@ -52,29 +53,29 @@ func TestFindingsThatANewerImageMayAnswer(t *testing.T) {
 		kind, detail string
 		want         []trigger.Finding
 	}{
-		"of an instance":                      {trigger.InspectorFinding, ofInstance, one},
-		"of an image, scanned continuously":   {trigger.InspectorFinding, ofImage, one},
-		"of an image, scanned on demand":      {trigger.OnDemandFinding, ofImage, one},
-		"of Security Hub":                     {trigger.HubFinding, ofHub, one},
-		"of the newer Security Hub, in OCSF":  {trigger.HubFindingV2, ofHubV2, one},
-		"with data that are JSON in a text":   {trigger.HubFindingV2, with(t, ofHubV2, `{"awsEc2InstanceDetails":{"imageId":"ami-0123456789abcdef0","type":"t3.medium"}}`, `"{\"ImageId\":\"ami-0123456789abcdef0\"}"`), one},
-		"with the image where OCSF has it":    {trigger.HubFindingV2, with(t, with(t, ofHubV2, `"imageId":"ami-0123456789abcdef0",`, ``), `"status_id":1`, `"status_id":1,"device":{"image":{"uid":"ami-0123456789abcdef0"}}`), one},
-		"of an image in OCSF":                 {trigger.HubFindingV2, with(t, with(t, ofHubV2, `"imageId":"ami-0123456789abcdef0",`, ``), `arn:aws:ec2:eu-west-1:111122223333:instance/i-0123456789abcdef0`, `arn:aws:ec2:eu-west-1::image/ami-0123456789abcdef0`), one},
-		"with a version that fixes it":        {trigger.HubFindingV2, with(t, ofHubV2, `"is_fix_available":true,"affected_packages":[{`, `"affected_packages":[{"fixed_in_version":"3.0.18",`), one},
-		"not of OCSF without a fix":           {trigger.HubFindingV2, with(t, ofHubV2, `"is_fix_available":true`, `"is_fix_available":false`), nil},
-		"not of OCSF's other classes":         {trigger.HubFindingV2, with(t, ofHubV2, `"class_uid":2002`, `"class_uid":2003`), nil},
-		"not what is suppressed in OCSF":      {trigger.HubFindingV2, with(t, ofHubV2, `"status_id":1`, `"status_id":3`), nil},
-		"not what is resolved in OCSF":        {trigger.HubFindingV2, with(t, ofHubV2, `"status_id":1`, `"status_id":4`), nil},
-		"not of OCSF without an image":        {trigger.HubFindingV2, with(t, ofHubV2, `"imageId":"ami-0123456789abcdef0",`, ``), nil},
-		"not one that is closed":              {trigger.InspectorFinding, with(t, ofInstance, `"ACTIVE"`, `"CLOSED"`), nil},
-		"not one without a fix":               {trigger.InspectorFinding, with(t, ofInstance, `"YES"`, `"NO"`), nil},
-		"not one of which a part has a fix":   {trigger.InspectorFinding, with(t, ofInstance, `"YES"`, `"PARTIAL"`), nil},
-		"not one of the network":              {trigger.InspectorFinding, with(t, ofInstance, `"PACKAGE_VULNERABILITY"`, `"NETWORK_REACHABILITY"`), nil},
-		"not of an instance without an image": {trigger.InspectorFinding, with(t, ofInstance, `"imageId":"ami-0123456789abcdef0",`, ``), nil},
-		"not of an image that is none":        {trigger.InspectorFinding, with(t, ofImage, `"id":"ami-0123456789abcdef0"`, `"id":"../recipes/x"`), nil},
-		"not of Security Hub's archive":       {trigger.HubFinding, with(t, ofHub, `"RecordState":"ACTIVE"`, `"RecordState":"ARCHIVED"`), nil},
-		"not what people have suppressed":     {trigger.HubFinding, with(t, ofHub, `"NEW"`, `"SUPPRESSED"`), nil},
-		"not of a hub's finding without fix":  {trigger.HubFinding, with(t, ofHub, `"FixAvailable":"YES"`, `"FixAvailable":"NO"`), nil},
+		"of an instance":                      {contract.InspectorEvent, ofInstance, one},
+		"of an image, scanned continuously":   {contract.InspectorEvent, ofImage, one},
+		"of an image, scanned on demand":      {contract.OnDemandEvent, ofImage, one},
+		"of Security Hub":                     {contract.SecurityHubEvent, ofHub, one},
+		"of the newer Security Hub, in OCSF":  {contract.SecurityHubV2Event, ofHubV2, one},
+		"with data that are JSON in a text":   {contract.SecurityHubV2Event, with(t, ofHubV2, `{"awsEc2InstanceDetails":{"imageId":"ami-0123456789abcdef0","type":"t3.medium"}}`, `"{\"ImageId\":\"ami-0123456789abcdef0\"}"`), one},
+		"with the image where OCSF has it":    {contract.SecurityHubV2Event, with(t, with(t, ofHubV2, `"imageId":"ami-0123456789abcdef0",`, ``), `"status_id":1`, `"status_id":1,"device":{"image":{"uid":"ami-0123456789abcdef0"}}`), one},
+		"of an image in OCSF":                 {contract.SecurityHubV2Event, with(t, with(t, ofHubV2, `"imageId":"ami-0123456789abcdef0",`, ``), `arn:aws:ec2:eu-west-1:111122223333:instance/i-0123456789abcdef0`, `arn:aws:ec2:eu-west-1::image/ami-0123456789abcdef0`), one},
+		"with a version that fixes it":        {contract.SecurityHubV2Event, with(t, ofHubV2, `"is_fix_available":true,"affected_packages":[{`, `"affected_packages":[{"fixed_in_version":"3.0.18",`), one},
+		"not of OCSF without a fix":           {contract.SecurityHubV2Event, with(t, ofHubV2, `"is_fix_available":true`, `"is_fix_available":false`), nil},
+		"not of OCSF's other classes":         {contract.SecurityHubV2Event, with(t, ofHubV2, `"class_uid":2002`, `"class_uid":2003`), nil},
+		"not what is suppressed in OCSF":      {contract.SecurityHubV2Event, with(t, ofHubV2, `"status_id":1`, `"status_id":3`), nil},
+		"not what is resolved in OCSF":        {contract.SecurityHubV2Event, with(t, ofHubV2, `"status_id":1`, `"status_id":4`), nil},
+		"not of OCSF without an image":        {contract.SecurityHubV2Event, with(t, ofHubV2, `"imageId":"ami-0123456789abcdef0",`, ``), nil},
+		"not one that is closed":              {contract.InspectorEvent, with(t, ofInstance, `"ACTIVE"`, `"CLOSED"`), nil},
+		"not one without a fix":               {contract.InspectorEvent, with(t, ofInstance, `"YES"`, `"NO"`), nil},
+		"not one of which a part has a fix":   {contract.InspectorEvent, with(t, ofInstance, `"YES"`, `"PARTIAL"`), nil},
+		"not one of the network":              {contract.InspectorEvent, with(t, ofInstance, `"PACKAGE_VULNERABILITY"`, `"NETWORK_REACHABILITY"`), nil},
+		"not of an instance without an image": {contract.InspectorEvent, with(t, ofInstance, `"imageId":"ami-0123456789abcdef0",`, ``), nil},
+		"not of an image that is none":        {contract.InspectorEvent, with(t, ofImage, `"id":"ami-0123456789abcdef0"`, `"id":"../recipes/x"`), nil},
+		"not of Security Hub's archive":       {contract.SecurityHubEvent, with(t, ofHub, `"RecordState":"ACTIVE"`, `"RecordState":"ARCHIVED"`), nil},
+		"not what people have suppressed":     {contract.SecurityHubEvent, with(t, ofHub, `"NEW"`, `"SUPPRESSED"`), nil},
+		"not of a hub's finding without fix":  {contract.SecurityHubEvent, with(t, ofHub, `"FixAvailable":"YES"`, `"FixAvailable":"NO"`), nil},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			got, ignored, err := trigger.Reporters{OnDemand: true}.Findings(sources()[tc.kind], tc.kind, json.RawMessage(tc.detail))
@@ -84,12 +85,12 @@ func TestFindingsThatANewerImageMayAnswer(t *testing.T) {
 		})
 	}
 	for sentence, tc := range map[string][2]string{
-		"no finding at all":        {trigger.InspectorFinding, `{}`},
-		"a finding that is a text": {trigger.InspectorFinding, `"x"`},
-		"a hub without findings":   {trigger.HubFinding, `{}`},
-		"OCSF without findings":    {trigger.HubFindingV2, `{}`},
-		"OCSF of numbers":          {trigger.HubFindingV2, `{"findings":[1]}`},
-		"a hub of numbers":         {trigger.HubFinding, `{"findings":[1]}`},
+		"no finding at all":        {contract.InspectorEvent, `{}`},
+		"a finding that is a text": {contract.InspectorEvent, `"x"`},
+		"a hub without findings":   {contract.SecurityHubEvent, `{}`},
+		"OCSF without findings":    {contract.SecurityHubV2Event, `{}`},
+		"OCSF of numbers":          {contract.SecurityHubV2Event, `{"findings":[1]}`},
+		"a hub of numbers":         {contract.SecurityHubEvent, `{"findings":[1]}`},
 		"another event":            {"EC2 Instance State-change Notification", ofInstance},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -102,8 +103,8 @@ func TestFindingsThatANewerImageMayAnswer(t *testing.T) {
 // sources are those that AWS sends events about vulnerabilities from.
 func sources() map[string]string {
 	return map[string]string{
-		trigger.InspectorFinding: "aws.inspector2", trigger.OnDemandFinding: "inspector2.ami.ondemand",
-		trigger.HubFinding: "aws.securityhub", trigger.HubFindingV2: "aws.securityhub",
+		contract.InspectorEvent: "aws.inspector2", contract.OnDemandEvent: "inspector2.ami.ondemand",
+		contract.SecurityHubEvent: "aws.securityhub", contract.SecurityHubV2Event: "aws.securityhub",
 	}
 }
 
@@ -120,31 +121,31 @@ func TestWhoseFindingsCount(t *testing.T) {
 		source, kind, detail string
 		ignored              string // empty: it counts
 	}{
-		"Inspector":                                  {trigger.Reporters{}, "aws.inspector2", trigger.InspectorFinding, ofInstance, ""},
-		"Inspector through Security Hub":             {trigger.Reporters{}, "aws.securityhub", trigger.HubFinding, ofHub, ""},
-		"Inspector of another region":                {trigger.Reporters{}, "aws.securityhub", trigger.HubFinding, with(t, ofHub, "hub:eu-west-1::", "hub:us-east-1::"), ""},
-		"Inspector of another partition":             {trigger.Reporters{}, "aws.securityhub", trigger.HubFinding, with(t, ofHub, "aws:securityhub:eu-west-1::", "aws-us-gov:securityhub:us-gov-west-1::"), ""},
-		"Inspector through the newer Security Hub":   {trigger.Reporters{}, "aws.securityhub", trigger.HubFindingV2, ofHubV2, ""},
-		"an on-demand scan, once that is chosen":     {trigger.Reporters{OnDemand: true}, "inspector2.ami.ondemand", trigger.OnDemandFinding, ofImage, ""},
-		"a product, once it is chosen":               {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, own), ""},
-		"a product in OCSF, once it is chosen":       {allOf, "aws.securityhub", trigger.HubFindingV2, with(t, ofHubV2, v2, ownV2), ""},
-		"not an on-demand scan by default":           {trigger.Reporters{Products: allOf.Products}, "inspector2.ami.ondemand", trigger.OnDemandFinding, ofImage, "onDemandFindings is false"},
-		"not another source of an on-demand scan":    {allOf, "inspector2.ami", trigger.OnDemandFinding, ofImage, `of source "inspector2.ami", which only inspector2.ami.ondemand sends`},
-		"not an on-demand source as Inspector":       {allOf, "inspector2.ami.ondemand", trigger.InspectorFinding, ofInstance, "which only aws.inspector2 sends"},
-		"not an on-demand source as Security Hub":    {allOf, "inspector2.ami.ondemand", trigger.HubFinding, ofHub, "which only aws.securityhub sends"},
-		"not another source as Inspector":            {allOf, "my.inspector2", trigger.InspectorFinding, ofInstance, "which only aws.inspector2 sends"},
-		"not another service of AWS as Inspector":    {allOf, "aws.securityhub", trigger.InspectorFinding, ofInstance, "which only aws.inspector2 sends"},
-		"not another source as the hub in OCSF":      {allOf, "my.securityhub", trigger.HubFindingV2, ofHubV2, "which only aws.securityhub sends"},
-		"not no source":                              {allOf, "", trigger.InspectorFinding, ofInstance, "which only aws.inspector2 sends"},
-		"not the account's own product":              {trigger.Reporters{OnDemand: true}, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, own), `is of product "` + own + `", which is neither Amazon Inspector nor in findingProducts`},
-		"not the account's own product in OCSF":      {trigger.Reporters{OnDemand: true}, "aws.securityhub", trigger.HubFindingV2, with(t, ofHubV2, v2, ownV2), "neither Amazon Inspector nor in findingProducts"},
-		"not an account's product of that name":      {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, "arn:aws:securityhub:eu-west-1:111122223333:product/aws/inspector"), "neither"},
-		"not a partner's product that anybody fills": {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, "arn:aws:securityhub:eu-west-1::product/prowler/prowler"), "neither"},
-		"not a product whose name ends like it":      {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, own+"::product/aws/inspector"), "neither"},
-		"not a product whose name begins like it":    {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, inspector+"2"), "neither"},
-		"not AWS's other products":                   {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, inspector, "arn:aws:securityhub:eu-west-1::product/aws/guardduty"), "neither"},
-		"not a finding without a product":            {allOf, "aws.securityhub", trigger.HubFinding, with(t, ofHub, `"ProductArn":"`+inspector+`",`, ""), "names no product"},
-		"not a finding in OCSF without a product":    {allOf, "aws.securityhub", trigger.HubFindingV2, with(t, ofHubV2, `,"uid":"`+v2+`"`, ""), "names no product"},
+		"Inspector":                                  {trigger.Reporters{}, "aws.inspector2", contract.InspectorEvent, ofInstance, ""},
+		"Inspector through Security Hub":             {trigger.Reporters{}, "aws.securityhub", contract.SecurityHubEvent, ofHub, ""},
+		"Inspector of another region":                {trigger.Reporters{}, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, "hub:eu-west-1::", "hub:us-east-1::"), ""},
+		"Inspector of another partition":             {trigger.Reporters{}, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, "aws:securityhub:eu-west-1::", "aws-us-gov:securityhub:us-gov-west-1::"), ""},
+		"Inspector through the newer Security Hub":   {trigger.Reporters{}, "aws.securityhub", contract.SecurityHubV2Event, ofHubV2, ""},
+		"an on-demand scan, once that is chosen":     {trigger.Reporters{OnDemand: true}, "inspector2.ami.ondemand", contract.OnDemandEvent, ofImage, ""},
+		"a product, once it is chosen":               {allOf, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, own), ""},
+		"a product in OCSF, once it is chosen":       {allOf, "aws.securityhub", contract.SecurityHubV2Event, with(t, ofHubV2, v2, ownV2), ""},
+		"not an on-demand scan by default":           {trigger.Reporters{Products: allOf.Products}, "inspector2.ami.ondemand", contract.OnDemandEvent, ofImage, "onDemandFindings is false"},
+		"not another source of an on-demand scan":    {allOf, "inspector2.ami", contract.OnDemandEvent, ofImage, `of source "inspector2.ami", which only inspector2.ami.ondemand sends`},
+		"not an on-demand source as Inspector":       {allOf, "inspector2.ami.ondemand", contract.InspectorEvent, ofInstance, "which only aws.inspector2 sends"},
+		"not an on-demand source as Security Hub":    {allOf, "inspector2.ami.ondemand", contract.SecurityHubEvent, ofHub, "which only aws.securityhub sends"},
+		"not another source as Inspector":            {allOf, "my.inspector2", contract.InspectorEvent, ofInstance, "which only aws.inspector2 sends"},
+		"not another service of AWS as Inspector":    {allOf, "aws.securityhub", contract.InspectorEvent, ofInstance, "which only aws.inspector2 sends"},
+		"not another source as the hub in OCSF":      {allOf, "my.securityhub", contract.SecurityHubV2Event, ofHubV2, "which only aws.securityhub sends"},
+		"not no source":                              {allOf, "", contract.InspectorEvent, ofInstance, "which only aws.inspector2 sends"},
+		"not the account's own product":              {trigger.Reporters{OnDemand: true}, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, own), `is of product "` + own + `", which is neither Amazon Inspector nor in findingProducts`},
+		"not the account's own product in OCSF":      {trigger.Reporters{OnDemand: true}, "aws.securityhub", contract.SecurityHubV2Event, with(t, ofHubV2, v2, ownV2), "neither Amazon Inspector nor in findingProducts"},
+		"not an account's product of that name":      {allOf, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, "arn:aws:securityhub:eu-west-1:111122223333:product/aws/inspector"), "neither"},
+		"not a partner's product that anybody fills": {allOf, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, "arn:aws:securityhub:eu-west-1::product/prowler/prowler"), "neither"},
+		"not a product whose name ends like it":      {allOf, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, own+"::product/aws/inspector"), "neither"},
+		"not a product whose name begins like it":    {allOf, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, inspector+"2"), "neither"},
+		"not AWS's other products":                   {allOf, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, "arn:aws:securityhub:eu-west-1::product/aws/guardduty"), "neither"},
+		"not a finding without a product":            {allOf, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, `"ProductArn":"`+inspector+`",`, ""), "names no product"},
+		"not a finding in OCSF without a product":    {allOf, "aws.securityhub", contract.SecurityHubV2Event, with(t, ofHubV2, `,"uid":"`+v2+`"`, ""), "names no product"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			got, ignored, err := tc.reporters.Findings(tc.source, tc.kind, json.RawMessage(tc.detail))
@@ -162,7 +163,7 @@ func TestWhoseFindingsCount(t *testing.T) {
 	t.Run("of an event with two, that of Inspector", func(t *testing.T) {
 		forged := strings.NewReplacer(inspector, own, "CVE-2026-0001", "CVE-2026-0666").Replace(ofHub)
 		both := strings.TrimSuffix(ofHub, "]}") + "," + strings.TrimPrefix(forged, `{"findings":[`)
-		got, ignored, err := trigger.Reporters{}.Findings("aws.securityhub", trigger.HubFinding, json.RawMessage(both))
+		got, ignored, err := trigger.Reporters{}.Findings("aws.securityhub", contract.SecurityHubEvent, json.RawMessage(both))
 		require.NoError(t, err)
 		assert.Equal(t, one, got)
 		assert.Len(t, ignored, 1)

@@ -7,16 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
-)
-
-// The ways an execution can end; they are the names of its last states.
-const (
-	Published   = "Published"   // every region has the image and every pointer names it
-	UpToDate    = "UpToDate"    // the published image already has this fingerprint
-	Rejected    = "Rejected"    // the gate refused the image; nothing is left
-	FailedClean = "FailedClean" // a stage failed; nothing is left
-	FailedDirty = "FailedDirty" // something could not be removed, whatever the outcome was
 )
 
 // MachineName is the state machine's name in every deployment.
@@ -61,7 +53,7 @@ func Substitute(definition []byte, functionARN func(Stage) string) string {
 func Definition() Machine {
 	states := States{
 		{
-			Name:    "Begin",
+			Name:    contract.StateBegin,
 			Type:    "Pass",
 			Comment: "Every variable that Cleanup reads exists from the start.",
 			Assign: map[string]any{
@@ -71,144 +63,140 @@ func Definition() Machine {
 				"images":  map[string]any{},
 				"removed": []any{},
 				"timings": map[string]any{},
-				"outcome": "Failed",
+				"outcome": contract.Failed,
 				// Not "error": JSONata has a function of that name.
 				"code": "", "cause": "", "failed": "", "cleanupCause": "",
 			},
-			Next: "HasInput",
+			Next: contract.StateHasInput,
 		},
 		{
-			Name:    "HasInput",
+			Name:    contract.StateHasInput,
 			Type:    "Choice",
 			Comment: "Only objects have keys; Resolve says what else is wrong with one.",
 			Choices: []Choice{
-				{Condition: "{% $type(" + delay + ") = 'number' ? (" + delay + " >= 1 and " + delay + fmt.Sprintf(" <= %d) : false %%}", MaxDelaySeconds), Next: "Stagger"},
-				{Condition: "{% $count($keys($states.context.Execution.Input)) > 0 %}", Next: "Resolve"},
+				{Condition: "{% $type(" + delay + ") = 'number' ? (" + delay + " >= 1 and " + delay + fmt.Sprintf(" <= %d) : false %%}", contract.MaxDelaySeconds), Next: contract.StateStagger},
+				{Condition: "{% $count($keys($states.context.Execution.Input)) > 0 %}", Next: contract.StateResolve},
 			},
-			Default: "RefuseInput",
+			Default: contract.StateRefuseInput,
 		},
 		{
-			Name:    "Stagger",
+			Name:    contract.StateStagger,
 			Type:    "Wait",
 			Comment: "Builds that one event starts do not all begin at once. What they build from is looked up afterwards.",
 			Seconds: "{% $floor(" + delay + ") %}",
-			Assign:  map[string]any{"timings": passed("Stagger")},
-			Next:    "Resolve",
+			Assign:  map[string]any{"timings": passed(contract.StateStagger)},
+			Next:    contract.StateResolve,
 		},
 		{
-			Name: "RefuseInput",
+			Name: contract.StateRefuseInput,
 			Type: "Pass",
 			Assign: map[string]any{
 				"code":   string(failure.InvalidInput),
 				"cause":  `The execution's input must be an object with the name of a recipe, such as {"recipe": "debian-12-docker"}.`,
-				"failed": "Resolve",
+				"failed": contract.StateResolve,
 			},
-			Next: "Cleanup",
+			Next: contract.StateCleanup,
 		},
-		task(Resolve, "Resolve", "{% $merge([$states.context.Execution.Input, "+resolveContext+"]) %}",
+		task(Resolve, contract.StateResolve, "{% $merge([$states.context.Execution.Input, "+resolveContext+"]) %}",
 			map[string]any{
 				"plan":    "{% $states.result.Payload.plan %}",
 				"regions": "{% $states.result.Payload.regions %}",
 				"summary": "{% $states.result.Payload %}",
-			}, "IsUpToDate"),
+			}, contract.StateIsUpToDate),
 		{
-			Name:    "IsUpToDate",
+			Name:    contract.StateIsUpToDate,
 			Type:    "Choice",
-			Choices: []Choice{{Condition: "{% $summary.upToDate %}", Next: UpToDate}},
-			Default: "LaunchBuilder",
+			Choices: []Choice{{Condition: "{% $summary.upToDate %}", Next: contract.UpToDate}},
+			Default: contract.StateLaunchBuilder,
 		},
-		task(Launch, "LaunchBuilder", job(map[string]any{"role": "builder"}),
-			map[string]any{"builder": "{% $states.result.Payload.instanceId %}", "timings": timed("LaunchBuilder", launchedType)}, "AwaitProvisioned"),
-		task(CheckInstance, "AwaitProvisioned",
-			job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, "Seal"),
-		task(Seal, "Seal", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, "CreateImage"),
-		task(CreateImage, "CreateImage", job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
-			map[string]any{"image": "{% $states.result.Payload.imageId %}"}, "AwaitImage"),
-		task(CheckImage, "AwaitImage", job(map[string]any{"imageId": "{% $image %}"}),
-			map[string]any{"timings": timed("AwaitImage", snapshotBytes)}, "LaunchVerifier"),
-		task(Launch, "LaunchVerifier", job(map[string]any{"role": "verifier", "imageId": "{% $image %}"}),
-			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}", "timings": timed("LaunchVerifier", launchedType)}, "AwaitBoot"),
-		task(CheckInstance, "AwaitBoot",
-			job(map[string]any{"role": "verifier", "instanceId": "{% $verifier %}"}), nil, "RunCompliance"),
-		task(RunCompliance, "RunCompliance",
+		task(Launch, contract.StateLaunchBuilder, job(map[string]any{"role": "builder"}),
+			map[string]any{"builder": "{% $states.result.Payload.instanceId %}", "timings": timed(contract.StateLaunchBuilder, launchedType)}, contract.StateAwaitProvisioned),
+		task(CheckInstance, contract.StateAwaitProvisioned,
+			job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, contract.StateSeal),
+		task(Seal, contract.StateSeal, job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, contract.StateCreateImage),
+		task(CreateImage, contract.StateCreateImage, job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
+			map[string]any{"image": "{% $states.result.Payload.imageId %}"}, contract.StateAwaitImage),
+		task(CheckImage, contract.StateAwaitImage, job(map[string]any{"imageId": "{% $image %}"}),
+			map[string]any{"timings": timed(contract.StateAwaitImage, snapshotBytes)}, contract.StateLaunchVerifier),
+		task(Launch, contract.StateLaunchVerifier, job(map[string]any{"role": "verifier", "imageId": "{% $image %}"}),
+			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}", "timings": timed(contract.StateLaunchVerifier, launchedType)}, contract.StateAwaitBoot),
+		task(CheckInstance, contract.StateAwaitBoot,
+			job(map[string]any{"role": "verifier", "instanceId": "{% $verifier %}"}), nil, contract.StateRunCompliance),
+		task(RunCompliance, contract.StateRunCompliance,
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}"}),
-			map[string]any{"command": "{% $states.result.Payload.commandId %}"}, "EvaluateGate"),
-		task(CheckCompliance, "EvaluateGate",
+			map[string]any{"command": "{% $states.result.Payload.commandId %}"}, contract.StateEvaluateGate),
+		task(CheckCompliance, contract.StateEvaluateGate,
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}", "commandId": "{% $command %}"}),
-			map[string]any{"results": "{% $states.result.Payload.results %}"}, "Distribute"),
+			map[string]any{"results": "{% $states.result.Payload.results %}"}, contract.StateDistribute),
 		{
-			Name:           "Distribute",
+			Name:           contract.StateDistribute,
 			Type:           "Map",
 			Comment:        "One copy a region; nothing points at any of them yet.",
 			Items:          "{% $regions %}",
 			MaxConcurrency: 10,
 			ItemProcessor: &Processor{
 				ProcessorConfig: map[string]string{"Mode": "INLINE"},
-				StartAt:         "Copy",
+				StartAt:         contract.StateCopy,
 				States: States{
-					inner(Distribute, "Copy", "$states.input",
-						job(map[string]any{"imageId": "{% $image %}", "region": "{% $states.input %}"}), "AwaitCopy"),
+					inner(Distribute, contract.StateCopy, "$states.input",
+						job(map[string]any{"imageId": "{% $image %}", "region": "{% $states.input %}"}), contract.StateAwaitCopy),
 					awaitCopy(),
-					{Name: copyTimedOut, Type: "Fail", Error: string(failure.CopyFailed), Cause: "{% $states.input %}"},
+					{Name: contract.StateCopyTimedOut, Type: "Fail", Error: string(failure.CopyFailed), Cause: "{% $states.input %}"},
 				},
 			},
-			Assign: map[string]any{"copies": "{% $states.result %}", "timings": timed("Distribute", copiesRetries)},
-			Catch:  failed("Distribute", ""), // its functions' time-outs are caught inside
-			Next:   "Publish",
+			Assign: map[string]any{"copies": "{% $states.result %}", "timings": timed(contract.StateDistribute, copiesRetries)},
+			Catch:  failed(contract.StateDistribute, ""), // its functions' time-outs are caught inside
+			Next:   contract.StatePublish,
 		},
-		task(Publish, "Publish", job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
-			map[string]any{"images": "{% $states.result.Payload.images %}", "outcome": Published}, "Retire"),
+		task(Publish, contract.StatePublish, job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
+			map[string]any{"images": "{% $states.result.Payload.images %}", "outcome": contract.Published}, contract.StateRetire),
 		retire(),
 		cleanup(),
 		notify(),
 		{
-			Name: "Outcome",
+			Name: contract.StateOutcome,
 			Type: "Choice",
 			Choices: []Choice{
-				{Condition: "{% $count($left) > 0 %}", Next: FailedDirty},
-				{Condition: "{% $outcome = '" + Published + "' %}", Next: Published},
-				{Condition: "{% $outcome = '" + Rejected + "' %}", Next: Rejected},
+				{Condition: "{% $count($left) > 0 %}", Next: contract.FailedDirty},
+				{Condition: "{% $outcome = '" + contract.Published + "' %}", Next: contract.Published},
+				{Condition: "{% $outcome = '" + contract.Rejected + "' %}", Next: contract.Rejected},
 			},
-			Default: FailedClean,
+			Default: contract.FailedClean,
 		},
-		{Name: Published, Type: "Succeed", Output: map[string]any{
-			"status": Published, "recipe": "{% $summary.recipe %}", "fingerprint": "{% $summary.fingerprint %}",
+		{Name: contract.Published, Type: "Succeed", Output: map[string]any{
+			"status": contract.Published, "recipe": "{% $summary.recipe %}", "fingerprint": "{% $summary.fingerprint %}",
 			"sourceImage": "{% $summary.sourceImage %}", "images": "{% $images %}", "report": "{% $report %}",
 		}},
-		{Name: UpToDate, Type: "Succeed", Output: map[string]any{
-			"status": UpToDate, "recipe": "{% $summary.recipe %}", "fingerprint": "{% $summary.fingerprint %}",
+		{Name: contract.UpToDate, Type: "Succeed", Output: map[string]any{
+			"status": contract.UpToDate, "recipe": "{% $summary.recipe %}", "fingerprint": "{% $summary.fingerprint %}",
 			"sourceImage": "{% $summary.sourceImage %}", "images": "{% $summary.published %}",
 		}},
-		{Name: Rejected, Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
-		{Name: FailedClean, Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
+		{Name: contract.Rejected, Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
+		{Name: contract.FailedClean, Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
 		{
-			Name:  FailedDirty,
+			Name:  contract.FailedDirty,
 			Type:  "Fail",
 			Error: "{% $code = '' ? '" + string(failure.CleanupIncomplete) + "' : $code %}",
 			// Without a cause Cleanup has failed, which gives every failure one.
-			Cause: "{% $substring($join([$outcome = '" + Published + "' ? 'The image is published.', " +
-				"$cause != '' ? $cause : ($outcome != '" + Published + "' ? 'The state ' & $failed & ' ended with ' & $code & '; no cause was given.'), " +
+			Cause: "{% $substring($join([$outcome = '" + contract.Published + "' ? 'The image is published.', " +
+				"$cause != '' ? $cause : ($outcome != '" + contract.Published + "' ? 'The state ' & $failed & ' ended with ' & $code & '; no cause was given.'), " +
 				"'Left behind: ' & $join($left, '; ')], ' '), 0, " + strconv.Itoa(maxCause) + ") %}",
 		},
 	}
 	return Machine{
 		Comment:       "Bakes, verifies and publishes one golden image.",
 		QueryLanguage: "JSONata",
-		StartAt:       "Begin",
+		StartAt:       contract.StateBegin,
 		States:        states,
 	}
 }
-
-// MaxDelaySeconds is the most that an execution's input may have it wait before it
-// begins: time-outs that count from its start must not run out meanwhile.
-const MaxDelaySeconds = 3600
 
 // delay is what the input says of it. Anything but a number in its bounds goes to
 // Resolve at once, which refuses it.
 const delay = "$states.context.Execution.Input.delaySeconds"
 
 const resolveContext = "{'execution': {'id': $states.context.Execution.Id, 'name': $states.context.Execution.Name, " +
-	"'startTime': $states.context.Execution.StartTime}, 'stage': 'Resolve', 'now': $now()}"
+	"'startTime': $states.context.Execution.StartTime}, 'stage': '" + contract.StateResolve + "', 'now': $now()}"
 
 // job is the payload every stage after Resolve gets, and what is special to one.
 func job(special map[string]any) map[string]any {
@@ -278,18 +266,15 @@ const (
 	copiesRetries = "'copyRetries': $sum($states.result.retries)"
 )
 
-// copyTimedOut is where a copy ends whose function does not answer. Step Functions
-// gives a time-out no cause, so that the Map around it could not say whose it was.
-const copyTimedOut = "CopyTimedOut"
-
-// inner is a task inside the Map, whose own catcher deals with what fails. region
-// is an expression for its region.
+// inner is a task inside the Map. Its own catcher says whose time-out it was: Step
+// Functions gives a time-out no cause, so the Map around it could not. region is an
+// expression for its region.
 func inner(stage Stage, name, region string, payload map[string]any, next string) State {
 	s := invoke(stage, name, payload)
 	s.Comment = name + ": " + s.Comment
 	s.Output = "{% $states.result.Payload %}"
 	s.Catch = []Catch{{
-		ErrorEquals: timeOuts(), Output: "{% " + region + " & ': " + tooLate(name, stage) + "' %}", Next: copyTimedOut,
+		ErrorEquals: timeOuts(), Output: "{% " + region + " & ': " + tooLate(name, stage) + "' %}", Next: contract.StateCopyTimedOut,
 	}}
 	s.Next, s.End = next, next == ""
 	return s
@@ -298,7 +283,7 @@ func inner(stage Stage, name, region string, payload map[string]any, next string
 // awaitCopy ends an iteration of the Map. It adds its count of retries, which the
 // state around it cannot read.
 func awaitCopy() State {
-	s := inner(CheckDistribution, "AwaitCopy", "$states.input.region", job(map[string]any{
+	s := inner(CheckDistribution, contract.StateAwaitCopy, "$states.input.region", job(map[string]any{
 		"imageId": "{% $image %}", "region": "{% $states.input.region %}", "copyId": "{% $states.input.copyId %}",
 	}), "")
 	s.Output = "{% $merge([$states.result.Payload, {'retries': $states.context.State.RetryCount}]) %}"
@@ -307,8 +292,8 @@ func awaitCopy() State {
 
 // retire runs when the image is published: whatever fails here must not undo that.
 func retire() State {
-	s := task(Retire, "Retire", job(nil), nil, "Cleanup")
-	s.Catch = catchAll("Retire", Published, tooLate("Retire", Retire))
+	s := task(Retire, contract.StateRetire, job(nil), nil, contract.StateCleanup)
+	s.Catch = catchAll(contract.StateRetire, contract.Published, tooLate(contract.StateRetire, Retire))
 	return s
 }
 
@@ -336,14 +321,14 @@ func retries(spec Row) []Retry {
 // failed are the catchers of a state whose error ends the execution. late is the
 // cause of a time-out, see catchAll.
 func failed(state, late string) []Catch {
-	rejected := Catch{ErrorEquals: names(failure.ComplianceRejected), Assign: caught(state, Rejected, caughtCause), Next: "Cleanup"}
-	return append([]Catch{rejected}, catchAll(state, "Failed", late)...)
+	rejected := Catch{ErrorEquals: names(failure.ComplianceRejected), Assign: caught(state, contract.Rejected, caughtCause), Next: contract.StateCleanup}
+	return append([]Catch{rejected}, catchAll(state, contract.Failed, late)...)
 }
 
 // catchAll are the catchers of every error. Step Functions gives a time-out an
 // empty cause, so late says what happened; empty, the state has none of its own.
 func catchAll(state, outcome, late string) []Catch {
-	return catchers(late, func(cause string) map[string]any { return caught(state, outcome, cause) }, "Cleanup")
+	return catchers(late, func(cause string) map[string]any { return caught(state, outcome, cause) }, contract.StateCleanup)
 }
 
 // catchers catch every error, and assign what depends on its cause.
@@ -403,21 +388,21 @@ func ending() map[string]any {
 }
 
 func cleanup() State {
-	s := invoke(Cleanup, "Cleanup", ending())
-	s.Assign = ended(map[string]any{"removed": "{% $states.result.Payload.removed %}", "timings": timed("Cleanup")})
+	s := invoke(Cleanup, contract.StateCleanup, ending())
+	s.Assign = ended(map[string]any{"removed": "{% $states.result.Payload.removed %}", "timings": timed(contract.StateCleanup)})
 	s.Retry = append([]Retry{{
 		ErrorEquals: names(failure.CleanupIncomplete), IntervalSeconds: 5, MaxAttempts: 5, BackoffRate: 2,
 	}}, s.Retry...)
-	s.Catch = catchers(tooLate("Cleanup", Cleanup), func(cause string) map[string]any {
+	s.Catch = catchers(tooLate(contract.StateCleanup, Cleanup), func(cause string) map[string]any {
 		text := "($type($states.errorOutput.Cause) = 'string' and $states.errorOutput.Cause != '' ? (" + cause + ") : (" + caughtError + "))"
 		if cause != caughtCause {
 			text = cause
 		}
 		return map[string]any{
-			"left": []any{"{% 'unknown, clean-up failed: ' & " + text + " %}"}, "cleanupCause": "{% " + text + " %}", "timings": timed("Cleanup"),
+			"left": []any{"{% 'unknown, clean-up failed: ' & " + text + " %}"}, "cleanupCause": "{% " + text + " %}", "timings": timed(contract.StateCleanup),
 		}
-	}, "Notify")
-	s.Next = "Notify"
+	}, contract.StateNotify)
+	s.Next = contract.StateNotify
 	return s
 }
 
@@ -426,12 +411,12 @@ func notify() State {
 	payload["images"], payload["results"] = "{% $images %}", "{% $results %}"
 	payload["removed"], payload["left"], payload["timings"] = "{% $removed %}", "{% $left %}", "{% $timings %}"
 	payload["cleanupCause"] = "{% $cleanupCause %}"
-	s := invoke(Notify, "Notify", payload)
+	s := invoke(Notify, contract.StateNotify, payload)
 	s.Assign = ended(map[string]any{"report": "{% $states.result.Payload.report %}"})
 	// A lost message changes nothing about the image.
 	s.Catch = catchers("", func(string) map[string]any {
 		return map[string]any{"report": map[string]any{"bucket": "", "key": "", "sha256": ""}}
-	}, "Outcome")
-	s.Next = "Outcome"
+	}, contract.StateOutcome)
+	s.Next = contract.StateOutcome
 	return s
 }

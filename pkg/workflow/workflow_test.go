@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -189,6 +190,32 @@ func TestATimeOutOfEveryStageSaysWhichAndAfterHowLong(t *testing.T) {
 		assert.Contains(t, string(raw), "The function of "+name+" did not answer in time")
 		assert.Contains(t, string(raw), spec.Timeout.String())
 	})
+}
+
+// The costs of an execution count one transition for each state that it passes
+// through: timings count those that keep their time.
+func TestTheStatesThatKeepNoTimeAreTheUntimedOnes(t *testing.T) {
+	states := map[string]workflow.State{}
+	for _, s := range workflow.Definition().States {
+		states[s.Name] = s
+	}
+	var untimed []string
+	for name := contract.StateBegin; !slices.Contains(contract.EndStates(), name); {
+		s, ok := states[name]
+		require.True(t, ok, "there is no state %q", name)
+		if timings, _ := s.Assign["timings"].(string); timings == "" { // Begin assigns an empty object
+			untimed = append(untimed, name)
+		}
+		switch {
+		case name == contract.StateHasInput:
+			name = contract.StateResolve // its default refuses the input
+		case s.Next != "":
+			name = s.Next
+		default:
+			name = s.Default
+		}
+	}
+	assert.Equal(t, contract.UntimedStates(), untimed)
 }
 
 func TestEveryRetryOfAPollStaysWithinTheHistoryQuota(t *testing.T) {

@@ -1,0 +1,18 @@
+package contract
+
+// How an execution can end; these are the names of the state machine's last states.
+const (
+	Published   = "Published"   // every region has the image and every pointer names it
+	UpToDate    = "UpToDate"    // the published image already has this fingerprint
+	Rejected    = "Rejected"    // the gate refused the image; nothing is left
+	FailedClean = "FailedClean" // a stage failed; nothing is left
+	FailedDirty = "FailedDirty" // something could not be removed, whatever the outcome was
+)
+
+// EndStates are all of them, the best first.
+func EndStates() []string { return []string{Published, UpToDate, Rejected, FailedClean, FailedDirty} }
+
+// Failed is the outcome of an execution before its clean-up has shown whether it
+// ends in FailedClean or FailedDirty. The other outcomes are Published, UpToDate and
+// Rejected.
+const Failed = "Failed"
