@@ -28,6 +28,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 	"github.com/ami-factory/ami-factory/userdata"
@@ -263,7 +264,7 @@ func TestARecipeThatFailsAgainAndAgainIsPausedUntilItIsResumed(t *testing.T) {
 	assert.Equal(t, trigger.Skip, paused.Action)
 	assert.Contains(t, paused.Why, "paused after 3 failures in a row")
 
-	was, err := stage.Resume(t.Context(), stage.Store{Bucket: f.Bucket, API: f.Cloud.S3}, recipeName)
+	was, err := stage.Resume(t.Context(), store.Store{Bucket: f.Bucket, API: f.Cloud.S3}, recipeName)
 	require.NoError(t, err)
 	assert.True(t, was)
 	assert.Equal(t, trigger.Start, night("2026-11-06T03:00:00Z").Action)

@@ -40,12 +40,12 @@ var layers = []layer{
 
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
-		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/source",
+		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/store", "pkg/plan", "pkg/recipe", "pkg/source",
 		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
 	}},
 	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/blueprint", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal", may: []string{
-		"pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdafn", "pkg/stage", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
+		"pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdafn", "pkg/stage", "pkg/store", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
 		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/awserr", "pkg/program", "userdata",
 	}},
 
@@ -59,12 +59,13 @@ var layers = []layer{
 	{folder: "pkg/functions", may: []string{
 		"pkg/lambdafn", "pkg/stage", "pkg/trigger", "pkg/release", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
-	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
+	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/store", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
 	{folder: "pkg/stage", may: []string{
-		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/compliance", "pkg/component", "pkg/release", "pkg/evidence",
+		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/store", "pkg/compliance", "pkg/component", "pkg/release", "pkg/evidence",
 		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/program",
 	}},
 	{folder: "pkg/program"},
+	{folder: "pkg/store", may: []string{"pkg/awserr"}},
 	{folder: "pkg/metric"},
 	{folder: "pkg/cost"},
 	{folder: "pkg/trigger", may: []string{"pkg/recipe"}},

@@ -22,7 +22,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
-	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -118,12 +118,12 @@ func (e Environment) assume(account string) aws.CredentialsProvider {
 }
 
 // Store is the factory's bucket, for functions that hand no addresses out.
-func (e Environment) Store() stage.Store {
-	return stage.Store{Bucket: e.Bucket, API: e.s3(e.Endpoint)}
+func (e Environment) Store() store.Store {
+	return store.Store{Bucket: e.Bucket, API: e.s3(e.Endpoint)}
 }
 
 // PresigningStore is the factory's bucket, with addresses for guests.
-func (e Environment) PresigningStore() stage.Store {
+func (e Environment) PresigningStore() store.Store {
 	s := e.Store()
 	endpoint := e.GuestEndpoint
 	if endpoint == "" {

@@ -24,6 +24,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // Summary of an execution.
@@ -279,14 +280,14 @@ func (f *Factory) read(ctx context.Context, key string) ([]byte, error) {
 }
 
 // planOf is the plan that an execution's history names; empty without one.
-func (f *Factory) planOf(ctx context.Context, arn string) stage.Object {
+func (f *Factory) planOf(ctx context.Context, arn string) store.Object {
 	pages := sfn.NewGetExecutionHistoryPaginator(f.Cloud.States, &sfn.GetExecutionHistoryInput{
 		ExecutionArn: &arn, IncludeExecutionData: aws.Bool(true),
 	})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return stage.Object{}
+			return store.Object{}
 		}
 		for _, e := range page.Events {
 			if e.TaskSucceededEventDetails == nil {
@@ -298,5 +299,5 @@ func (f *Factory) planOf(ctx context.Context, arn string) stage.Object {
 			}
 		}
 	}
-	return stage.Object{}
+	return store.Object{}
 }

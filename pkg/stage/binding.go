@@ -11,6 +11,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // bindingOf is what a record of this execution says that it is of. The name of an
@@ -24,12 +25,12 @@ func bindingOf(in Job, p plan.BuildPlan) compliance.Binding {
 
 // mismatch is the error for a stored record that is not what this execution has
 // written; nil when there is no deviation.
-func mismatch(what string, s Store, key string, deviations []string) error {
+func mismatch(what string, s store.Store, key string, deviations []string) error {
 	return compliance.Mismatch(fmt.Sprintf("%s s3://%s/%s", what, s.Bucket, key), deviations)
 }
 
 // decodeRecord reads a record of this factory's.
-func decodeRecord(what string, s Store, key string, raw []byte, into any) error {
+func decodeRecord(what string, s store.Store, key string, raw []byte, into any) error {
 	if err := json.Unmarshal(raw, into); err != nil {
 		return failure.Wrap(failure.RecordMismatch, err, "%s s3://%s/%s cannot be read, and is not acted upon", what, s.Bucket, key)
 	}
@@ -44,18 +45,18 @@ type claim struct {
 
 // claimName makes sure that no other execution has written below this one's name
 // in the bucket: its records would stand where this one's belong.
-func claimName(ctx context.Context, s Store, e Execution) error {
+func claimName(ctx context.Context, s store.Store, e Execution) error {
 	key := executionKey(e, contract.ClaimObject)
 	want := claim{Execution: e.ID, Started: e.StartTime.UTC().Truncate(time.Millisecond)}
 	raw, err := json.Marshal(want)
 	if err != nil {
 		return failure.Wrap(failure.Internal, err, "encode s3://%s/%s", s.Bucket, key)
 	}
-	created, err := s.create(ctx, key, "application/json", raw)
+	created, err := s.Create(ctx, key, "application/json", raw)
 	if err != nil || created {
 		return err
 	}
-	there, err := s.read(ctx, key)
+	there, err := s.Read(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func claimName(ctx context.Context, s Store, e Execution) error {
 
 // readResults returns the results of the checks that let the image pass, as
 // CheckCompliance of this execution has written them of this image.
-func readResults(ctx context.Context, s Store, in Job, o Object, p plan.BuildPlan, image string) error {
+func readResults(ctx context.Context, s store.Store, in Job, o store.Object, p plan.BuildPlan, image string) error {
 	key := complianceKey(in.Execution)
 	if o.Key != key {
 		return failure.New(failure.RecordMismatch, "the results of the checks are given as s3://%s/%s, this execution's are at %s", o.Bucket, o.Key, key)

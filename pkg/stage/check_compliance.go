@@ -15,12 +15,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // CheckCompliance awaits the checks' results, keeps them and applies the gate.
 type CheckCompliance struct {
 	Settings Settings
-	Store    Store
+	Store    store.Store
 	SSM      guest.API
 }
 
@@ -62,14 +63,14 @@ func (s CheckCompliance) results(ctx context.Context, in ComplianceInput, stdout
 	if err != nil {
 		return nil, err
 	}
-	packed, err := s.Store.readAtMost(ctx, rawResultsKey(in.Execution), compliance.MaxOutput)
-	if errors.Is(err, errNoObject) {
+	packed, err := s.Store.ReadAtMost(ctx, rawResultsKey(in.Execution), compliance.MaxOutput)
+	if errors.Is(err, store.ErrNone) {
 		return nil, failure.Wrap(failure.ComplianceFailed, err, "the verifier says that it uploaded its results, but they are not there")
 	}
 	if err != nil {
 		return nil, err
 	}
-	if got := digest(packed); got != sum {
+	if got := store.Digest(packed); got != sum {
 		return nil, failure.New(failure.ComplianceFailed, "the results have SHA-256 %s, the verifier announced %s: they were altered on the way", got, sum)
 	}
 	z, err := gzip.NewReader(bytes.NewReader(packed))

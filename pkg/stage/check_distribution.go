@@ -8,6 +8,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/release"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // ShareEC2 is what CheckDistribution needs of EC2, in the target region.
@@ -20,7 +21,7 @@ type ShareEC2 interface {
 // CheckDistribution awaits a regional copy, finishes and shares it, and
 // verifies that it is what the recipe asks for.
 type CheckDistribution struct {
-	Store Store
+	Store store.Store
 	EC2   func(region string) ShareEC2
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/release"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // TagAPI tags EC2 resources.
@@ -29,7 +30,7 @@ type FinishImageEC2 interface {
 
 // CheckImage awaits the image, requires IMDSv2 of it and verifies it.
 type CheckImage struct {
-	Store Store
+	Store store.Store
 	EC2   FinishImageEC2
 }
 

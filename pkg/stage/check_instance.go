@@ -15,6 +15,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/guest"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // CheckInstanceEC2 is what CheckInstance needs of EC2.
@@ -32,7 +33,7 @@ type CheckInstanceSSM interface {
 // CheckInstance asks how far an instance is and, once it is up, how its first
 // boot ended.
 type CheckInstance struct {
-	Store Store
+	Store store.Store
 	EC2   CheckInstanceEC2
 	SSM   CheckInstanceSSM
 }
@@ -162,7 +163,7 @@ func (s CheckInstance) ended(ctx context.Context, in InstanceInput, code failure
 	return failure.New(code, "%s", strings.TrimSpace(message))
 }
 
-func (s CheckInstance) keepConsole(ctx context.Context, in InstanceInput) (*Object, []byte, error) {
+func (s CheckInstance) keepConsole(ctx context.Context, in InstanceInput) (*store.Object, []byte, error) {
 	console, err := readConsole(ctx, s.EC2, in.InstanceID)
 	if err != nil || len(console) == 0 {
 		return nil, nil, err

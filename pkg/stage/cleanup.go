@@ -18,6 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // CleanupEC2 is what Cleanup needs of EC2, in every region.
@@ -33,7 +34,7 @@ type CleanupEC2 interface {
 // alone, so that it works after any failure.
 type Cleanup struct {
 	Settings Settings
-	Store    Store
+	Store    store.Store
 	EC2      func(region string) CleanupEC2
 	// SSM is of an account, or of the factory's own if that is empty.
 	SSM func(account, region string) release.ParameterAPI

@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/program"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // engines is a deployment with a check engine for x86_64.
@@ -38,7 +39,7 @@ func TestRunCompliance(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "c-1", out.CommandID)
 
-	sum := digest(testPlan().Checks)
+	sum := store.Digest(testPlan().Checks)
 	assert.Equal(t, testPlan().Checks, s.objects["checks/"+sum+".yaml"])
 	require.Len(t, m.sent, 1)
 	assert.Equal(t, "export GOSS_URL='https://get.example/tools/goss-v0.4.10-amd64?sig=ab&x=1'\n"+
@@ -58,15 +59,15 @@ func TestRunCompliance(t *testing.T) {
 func TestTheCheckEngineMayLieInABucketOfItsOwn(t *testing.T) {
 	s, m := newS3(), newSSM()
 	presigned := map[string]string{} // bucket by key
-	store := s.store()
-	store.Presign = presignRecorder{s, presigned}
-	r := RunCompliance{Settings: settings(), Store: store, SSM: m, UserData: fstest.MapFS{checksScript: {Data: []byte("x")}}}
+	signing := s.store()
+	signing.Presign = presignRecorder{s, presigned}
+	r := RunCompliance{Settings: settings(), Store: signing, SSM: m, UserData: fstest.MapFS{checksScript: {Data: []byte("x")}}}
 	r.Settings.Engines = program.Engines{"x86_64": {Bucket: "assets", Key: "tools/goss-v0.4.10-amd64", SHA256: "g055"}}
 	_, err := r.Run(t.Context(), ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"})
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{
 		"tools/goss-v0.4.10-amd64":                              "assets",
-		"checks/" + digest(testPlan().Checks) + ".yaml":         bucket,
+		"checks/" + store.Digest(testPlan().Checks) + ".yaml":   bucket,
 		executionKey(Execution{Name: "run"}, "results.json.gz"): bucket,
 	}, presigned)
 }
@@ -176,7 +177,7 @@ func (c complianceCase) run(t *testing.T, p plan.BuildPlan) (CheckComplianceOutp
 	}
 	m.invocation = c.answer
 	if c.answer == nil {
-		m.invocation = answered("Success", 0, "noise\n"+`{"sha256":"`+digest(c.uploaded)+`","bytes":1,"gossExit":0}`+"\n", "")
+		m.invocation = answered("Success", 0, "noise\n"+`{"sha256":"`+store.Digest(c.uploaded)+`","bytes":1,"gossExit":0}`+"\n", "")
 	}
 	if c.change != nil {
 		c.change(s, m)

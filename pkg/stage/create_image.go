@@ -11,6 +11,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // maxDescription is EC2's limit for an image's description.
@@ -24,7 +25,7 @@ type CreateImageEC2 interface {
 
 // CreateImage starts the image of the stopped builder.
 type CreateImage struct {
-	Store Store
+	Store store.Store
 	EC2   CreateImageEC2
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/release"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // CopyEC2 is what Distribute needs of EC2, in the target region.
@@ -17,7 +18,7 @@ type CopyEC2 = release.CopyAPI
 // Distribute starts the copy to one region.
 type Distribute struct {
 	Settings Settings
-	Store    Store
+	Store    store.Store
 	EC2      func(region string) CopyEC2
 }
 

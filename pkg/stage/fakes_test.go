@@ -28,6 +28,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // The fakes below hold just enough state to tell a stage's effects, and fail on
@@ -75,7 +76,7 @@ func (f *fakeS3) GetObject(_ context.Context, in *s3.GetObjectInput, _ ...func(*
 	if !ok {
 		return nil, awsErr("NoSuchKey")
 	}
-	return &s3.GetObjectOutput{Body: io.NopCloser(bytes.NewReader(body)), ETag: aws.String(digest(body))}, nil
+	return &s3.GetObjectOutput{Body: io.NopCloser(bytes.NewReader(body)), ETag: aws.String(store.Digest(body))}, nil
 }
 
 func (f *fakeS3) PutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
@@ -86,7 +87,7 @@ func (f *fakeS3) PutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(*
 	if in.IfMatch != nil && !exists {
 		return nil, awsErr("NoSuchKey")
 	}
-	if in.IfNoneMatch != nil && exists || in.IfMatch != nil && *in.IfMatch != digest(there) {
+	if in.IfNoneMatch != nil && exists || in.IfMatch != nil && *in.IfMatch != store.Digest(there) {
 		return nil, awsErr("PreconditionFailed")
 	}
 	body, err := io.ReadAll(in.Body)
@@ -105,7 +106,7 @@ func (f *fakeS3) PresignPutObject(_ context.Context, in *s3.PutObjectInput, _ ..
 	return &v4.PresignedHTTPRequest{URL: "https://put.example/" + *in.Key}, f.next("Presign")
 }
 
-func (f *fakeS3) store() Store { return Store{Bucket: bucket, API: f, Presign: f} }
+func (f *fakeS3) store() store.Store { return store.Store{Bucket: bucket, API: f, Presign: f} }
 
 // fakeEC2 is one region of EC2.
 type fakeEC2 struct {

@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
+	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
@@ -207,7 +208,7 @@ func TestMetricsOfAnExecution(t *testing.T) {
 			s := newS3()
 			tc.in.Job = job(t, s, "Notify", testPlan())
 			if !tc.planned {
-				tc.in.Plan = Object{}
+				tc.in.Plan = store.Object{}
 			}
 			tc.in.Now = at(930)
 			set := settings()

@@ -15,13 +15,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/release"
+	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
 // findingKey is where it is remembered that a vulnerability of an image was heard
 // of. What the event calls the vulnerability is not for keys.
 func findingKey(f trigger.Finding) string {
-	return contract.FindingKey(f.ImageID, digest([]byte(f.Vulnerability))[:16])
+	return contract.FindingKey(f.ImageID, store.Digest([]byte(f.Vulnerability))[:16])
 }
 
 // heardFinding is what is remembered there.
@@ -65,7 +66,7 @@ func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []
 		if of == "" {
 			continue
 		}
-		if _, err := update(ctx, s.Resolve.Store, contract.RecordKey(of), func(r *trigger.Record) (changed bool, _ error) {
+		if _, err := store.Update(ctx, s.Resolve.Store, contract.RecordKey(of), func(r *trigger.Record) (changed bool, _ error) {
 			*r, changed = r.Noted(f, in.Time)
 			return changed, nil
 		}); err != nil {
@@ -88,7 +89,7 @@ func (s StartBuilds) concerned(ctx context.Context, f trigger.Finding, recipes [
 		return "", "no recipe is distributed there", nil
 	}
 	var before heardFinding
-	if _, err := s.Resolve.Store.remembered(ctx, findingKey(f), &before); err != nil {
+	if _, err := s.Resolve.Store.ReadJSON(ctx, findingKey(f), &before); err != nil {
 		return "", "", err
 	}
 	if !before.At.IsZero() && now.Sub(before.At) < s.Policy.FindingLimit {
@@ -147,7 +148,7 @@ func (s StartBuilds) isCurrent(ctx context.Context, r *recipe.Recipe, region, id
 // remember keeps that findings were heard of, when all was done about them.
 func (s StartBuilds) remember(ctx context.Context, findings []trigger.Finding, now time.Time) error {
 	for _, f := range findings {
-		if _, err := update(ctx, s.Resolve.Store, findingKey(f), func(h *heardFinding) (bool, error) {
+		if _, err := store.Update(ctx, s.Resolve.Store, findingKey(f), func(h *heardFinding) (bool, error) {
 			*h = heardFinding{Vulnerability: f.Vulnerability, At: now}
 			return true, nil
 		}); err != nil {

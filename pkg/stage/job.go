@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // leftoverLife is how long after its start an execution's resources are past
@@ -25,7 +27,7 @@ const (
 )
 
 // loadPlan reads the plan that Resolve stored.
-func loadPlan(ctx context.Context, s Store, in Job) (plan.BuildPlan, error) {
+func loadPlan(ctx context.Context, s store.Store, in Job) (plan.BuildPlan, error) {
 	var p plan.BuildPlan
 	if err := checkJob(in); err != nil {
 		return p, err
@@ -95,3 +97,6 @@ func isNoInstance(err error) bool { return errors.Is(err, ami.ErrNoInstance) }
 
 // regionsOf lists the plan's regions, as the recipe has them.
 func regionsOf(p plan.BuildPlan) []string { return release.Regions(p.Recipe) }
+
+// executionKey is the place in the bucket of something one execution writes.
+func executionKey(e Execution, name string) string { return contract.ExecutionKey(e.Name, name) }

@@ -5,31 +5,32 @@ import (
 	"errors"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // object is a record of an execution in the bucket, as release.Records has it.
 type object struct {
-	store Store
+	store store.Store
 	key   string
 }
 
 // journalOf is where an execution keeps the journal of its pointers.
-func journalOf(s Store, e Execution) object { return object{s, journalKey(e)} }
+func journalOf(s store.Store, e Execution) object { return object{s, journalKey(e)} }
 
 func journalKey(e Execution) string { return executionKey(e, contract.JournalObject) }
 
 func (o object) Address() string { return "s3://" + o.store.Bucket + "/" + o.key }
 
 func (o object) Read(ctx context.Context) ([]byte, error) {
-	raw, err := o.store.read(ctx, o.key)
-	if errors.Is(err, errNoObject) {
+	raw, err := o.store.Read(ctx, o.key)
+	if errors.Is(err, store.ErrNone) {
 		return nil, nil
 	}
 	return raw, err
 }
 
 func (o object) Create(ctx context.Context, raw []byte) (bool, error) {
-	return o.store.create(ctx, o.key, "application/json", raw)
+	return o.store.Create(ctx, o.key, "application/json", raw)
 }
 
 func (o object) Write(ctx context.Context, raw []byte) error {

@@ -18,6 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/userdata"
 )
 
@@ -35,7 +36,7 @@ type LaunchEC2 interface {
 // Launch starts the builder, or a verifier from the new image.
 type Launch struct {
 	Settings Settings
-	Store    Store
+	Store    store.Store
 	EC2      LaunchEC2
 }
 

@@ -30,7 +30,7 @@ func (s StartBuilds) measure(ctx context.Context, recipes []*recipe.Recipe, now 
 			values = append(values, metric.Of(metric.NewestImageAge, now.Sub(made).Seconds(), r.Name))
 		}
 		var record trigger.Record
-		if _, err := s.Resolve.Store.remembered(ctx, contract.RecordKey(r.Name), &record); err != nil {
+		if _, err := s.Resolve.Store.ReadJSON(ctx, contract.RecordKey(r.Name), &record); err != nil {
 			return err
 		}
 		if record.Paused {

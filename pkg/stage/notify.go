@@ -25,6 +25,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 const (
@@ -49,7 +50,7 @@ type EventAPI interface {
 // Notify writes the execution's report and tells how it ended.
 type Notify struct {
 	Settings Settings
-	Store    Store
+	Store    store.Store
 	SNS      MessageAPI
 	Events   EventAPI
 	Metrics  io.Writer // see pkg/metric; nil: none are told
@@ -192,7 +193,7 @@ func (s Notify) compliance(ctx context.Context, in NotifyInput, p *plan.BuildPla
 		raw, err = s.Store.Get(ctx, in.Results)
 	case in.Error == string(failure.ComplianceRejected):
 		// The stage ended with an error, and so without a result of its own.
-		raw, err = s.Store.read(ctx, complianceKey(in.Execution))
+		raw, err = s.Store.Read(ctx, complianceKey(in.Execution))
 	default:
 		return nil, nil
 	}
@@ -216,15 +217,15 @@ func (s Notify) logs(ctx context.Context, in NotifyInput) []evidence.Log {
 	var out []evidence.Log
 	for _, role := range []string{builderRole, verifierRole} {
 		key := consoleKey(in.Execution, role)
-		raw, err := s.Store.read(ctx, key)
-		if errors.Is(err, errNoObject) {
+		raw, err := s.Store.Read(ctx, key)
+		if errors.Is(err, store.ErrNone) {
 			continue
 		}
 		l := evidence.Log{Title: "Serial console of the " + role, URI: "s3://" + s.Store.Bucket + "/" + key}
 		if err != nil {
 			l.Title += " (it could not be read: " + awserr.Brief(err) + ")"
 		} else {
-			l.SHA256 = digest(raw)
+			l.SHA256 = store.Digest(raw)
 		}
 		out = append(out, l)
 	}
@@ -232,7 +233,7 @@ func (s Notify) logs(ctx context.Context, in NotifyInput) []evidence.Log {
 }
 
 // write stores the report in both forms; the JSON is the one with the digest.
-func (s Notify) write(ctx context.Context, in NotifyInput, r evidence.Report) (stored, page Object, err error) {
+func (s Notify) write(ctx context.Context, in NotifyInput, r evidence.Report) (stored, page store.Object, err error) {
 	raw, err := r.JSON()
 	if err != nil {
 		return stored, page, failure.Wrap(failure.Internal, err, "make the report")

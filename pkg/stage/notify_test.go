@@ -14,6 +14,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 type fakeTopic struct {
@@ -46,7 +47,7 @@ func notify(t *testing.T, s *fakeS3, topic *fakeTopic, bus *fakeBus, set Setting
 	return Notify{Settings: set, Store: s.store(), SNS: topic, Events: bus}.Run(t.Context(), in)
 }
 
-func readReport(t *testing.T, s *fakeS3, o Object) evidence.Report {
+func readReport(t *testing.T, s *fakeS3, o store.Object) evidence.Report {
 	t.Helper()
 	raw, err := s.store().Get(t.Context(), o)
 	require.NoError(t, err)
@@ -78,7 +79,7 @@ func TestNotifyOfAPublishedImage(t *testing.T) {
 	assert.Equal(t, []string{remote + ":/p/latest", home + ":/p/latest"}, r.Pointers)
 	assert.Equal(t, "vm", r.Guests.Kind)
 	assert.NotNil(t, r.Compliance)
-	assert.Equal(t, []evidence.Log{{Title: "Serial console of the builder", URI: "s3://factory/executions/run/console-builder.log", SHA256: digest([]byte("boot"))}}, r.Logs)
+	assert.Equal(t, []evidence.Log{{Title: "Serial console of the builder", URI: "s3://factory/executions/run/console-builder.log", SHA256: store.Digest([]byte("boot"))}}, r.Logs)
 	assert.Equal(t, []string{"i-1"}, r.Removed)
 
 	require.Len(t, bus.entries, 1)
@@ -166,7 +167,7 @@ func TestNotifyFails(t *testing.T) {
 			s.faults["PutObject"] = []error{awsErr("AccessDenied")}
 		}, failure.AccessDenied, "report.html"},
 		"the results were altered": {func(_ *fakeS3, _ *fakeTopic, _ *fakeBus, in *NotifyInput) {
-			in.Results = Object{Bucket: bucket, Key: "plans/p.json", SHA256: "x"}
+			in.Results = store.Object{Bucket: bucket, Key: "plans/p.json", SHA256: "x"}
 		}, failure.InvalidInput, "altered"},
 		"the plan was altered": {func(s *fakeS3, _ *fakeTopic, _ *fakeBus, _ *NotifyInput) { s.objects["plans/p.json"] = nil }, failure.InvalidInput, "altered"},
 	} {

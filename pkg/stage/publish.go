@@ -6,6 +6,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // PublishEC2 is what Publish needs of EC2, in every region.
@@ -13,7 +14,7 @@ type PublishEC2 = release.PublishAPI
 
 // Publish moves the pointers of all accounts and regions, or none.
 type Publish struct {
-	Store Store
+	Store store.Store
 	EC2   func(region string) PublishEC2
 	// SSM is of an account, or of the factory's own if that is empty.
 	SSM func(account, region string) release.ParameterAPI

@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,12 +8,9 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-
-	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
@@ -26,7 +22,7 @@ const maxCertificate = 64 << 10
 // acted upon.
 type ReleaseAnnounced struct {
 	Settings Settings
-	Store    Store
+	Store    store.Store
 	Watch    WatchSources
 	// Endpoint is where all of AWS is called, if that is another AWS than Amazon's.
 	Endpoint string
@@ -101,22 +97,16 @@ func (s ReleaseAnnounced) heard(ctx context.Context, a trigger.Announcement) (bo
 	if err := a.Verify(certificate); err != nil {
 		return false, failure.Wrap(failure.AnnouncementRefused, err, "announcement %s is refused", a.MessageID)
 	}
-	_, err = s.Store.read(ctx, contract.AnnouncementKey(a.MessageID))
-	if errors.Is(err, errNoObject) {
+	_, err = s.Store.Read(ctx, contract.AnnouncementKey(a.MessageID))
+	if errors.Is(err, store.ErrNone) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
 func (s ReleaseAnnounced) remember(ctx context.Context, id string) error {
-	key := contract.AnnouncementKey(id)
-	_, err := s.Store.API.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &s.Store.Bucket, Key: &key, IfNoneMatch: aws.String("*"), Body: bytes.NewReader(nil),
-	})
-	if err == nil || conditionFailed(err) {
-		return nil
-	}
-	return awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Store.Bucket, key)
+	_, err := s.Store.Create(ctx, contract.AnnouncementKey(id), "text/plain", nil)
+	return err
 }
 
 // FetchCertificate gets a certificate from an address that was checked: over HTTPS,

@@ -25,6 +25,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // ResolveEC2 is what Resolve needs of EC2, in every region.
@@ -36,7 +37,7 @@ type ResolveEC2 interface {
 // build and looks whether it is published already.
 type Resolve struct {
 	Settings Settings
-	Store    Store
+	Store    store.Store
 	Source   source.Resolver
 	EC2      func(region string) ResolveEC2
 	SSM      func(region string) release.ParameterReader
@@ -209,15 +210,15 @@ func (s Resolve) recipe(in ResolveInput) (*recipe.Recipe, error) {
 }
 
 // keep stores the plan and its bundle under their digests.
-func (s Resolve) keep(ctx context.Context, p *plan.BuildPlan, bundle []byte) (Object, error) {
+func (s Resolve) keep(ctx context.Context, p *plan.BuildPlan, bundle []byte) (store.Object, error) {
 	if _, err := s.Store.Put(ctx, contract.BundleKey(p.Bundle.SHA256), "application/gzip", bundle); err != nil {
-		return Object{}, err
+		return store.Object{}, err
 	}
 	raw, err := json.Marshal(p)
 	if err != nil {
-		return Object{}, failure.Wrap(failure.Internal, err, "encode the plan")
+		return store.Object{}, failure.Wrap(failure.Internal, err, "encode the plan")
 	}
-	return s.Store.Put(ctx, contract.PlanKey(digest(raw)), "application/json", raw)
+	return s.Store.Put(ctx, contract.PlanKey(store.Digest(raw)), "application/json", raw)
 }
 
 // published finds the images of exactly this plan that consumers already get:

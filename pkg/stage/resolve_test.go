@@ -23,6 +23,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 const (
@@ -133,11 +134,11 @@ func TestResolveStoresPlanAndBundleByDigest(t *testing.T) {
 
 	raw, err := w.s3.store().Get(t.Context(), out.Plan)
 	require.NoError(t, err)
-	assert.Equal(t, "plans/"+digest(raw)+".json", out.Plan.Key)
+	assert.Equal(t, "plans/"+store.Digest(raw)+".json", out.Plan.Key)
 	var p plan.BuildPlan
 	require.NoError(t, json.Unmarshal(raw, &p))
 	assert.Equal(t, out.Fingerprint, p.Fingerprint)
-	assert.Equal(t, p.Bundle.SHA256, digest(w.s3.objects[contract.BundleKey(p.Bundle.SHA256)]))
+	assert.Equal(t, p.Bundle.SHA256, store.Digest(w.s3.objects[contract.BundleKey(p.Bundle.SHA256)]))
 
 	again, err := w.run(t)
 	require.NoError(t, err)

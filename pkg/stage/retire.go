@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/ami-factory/ami-factory/pkg/release"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // RetireEC2 is what Retire needs of EC2, in every region.
@@ -12,7 +13,7 @@ type RetireEC2 = release.RetentionAPI
 
 // Retire applies the recipe's retention to its published images.
 type Retire struct {
-	Store Store
+	Store store.Store
 	EC2   func(region string) RetireEC2
 	// SSM is of an account, or of the factory's own if that is empty.
 	SSM func(account, region string) release.ParameterReader

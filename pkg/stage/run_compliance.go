@@ -13,6 +13,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // checksScript is the script that runs the checks, in the user data.
@@ -24,7 +25,7 @@ const urlSlack = 15 * time.Minute
 // RunCompliance sends the checks to the verifier.
 type RunCompliance struct {
 	Settings Settings
-	Store    Store
+	Store    store.Store
 	SSM      guest.API
 	UserData fs.FS
 }
@@ -69,7 +70,7 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 	if err != nil {
 		return "", failure.Wrap(failure.Internal, err, "read the script that runs the checks")
 	}
-	checks, err := s.Store.Put(ctx, contract.ChecksKey(digest(p.Checks)), "application/yaml", p.Checks)
+	checks, err := s.Store.Put(ctx, contract.ChecksKey(store.Digest(p.Checks)), "application/yaml", p.Checks)
 	if err != nil {
 		return "", err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/guest"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 const (
@@ -31,7 +32,7 @@ type SealEC2 interface {
 // Seal has the builder prepare the removal of its own identity, and stops it;
 // the removal itself runs in the guest when every process is gone.
 type Seal struct {
-	Store Store
+	Store store.Store
 	EC2   SealEC2
 	SSM   guest.API
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
@@ -181,7 +182,7 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 	delay := time.Duration(c.started) * c.Policy.Stagger
 	done := Considered{Recipe: w.recipe}
 	var decision trigger.Decision
-	_, err = update(ctx, c.Resolve.Store, contract.RecordKey(w.recipe), func(r *trigger.Record) (bool, error) {
+	_, err = store.Update(ctx, c.Resolve.Store, contract.RecordKey(w.recipe), func(r *trigger.Record) (bool, error) {
 		changed := planned.forget(r)
 		planned.Record = *r
 		decision = trigger.Decide(planned.Situation, c.Policy)
@@ -297,7 +298,7 @@ func (c considering) parent(name string) string {
 // what consumers get.
 func (c considering) lookAtFindings(ctx context.Context, p *planned) error {
 	var record trigger.Record
-	if _, err := c.Resolve.Store.remembered(ctx, contract.RecordKey(p.Recipe), &record); err != nil || record.Finding == nil {
+	if _, err := c.Resolve.Store.ReadJSON(ctx, contract.RecordKey(p.Recipe), &record); err != nil || record.Finding == nil {
 		return err
 	}
 	i := slices.IndexFunc(c.recipes, func(r *recipe.Recipe) bool { return r.Name == p.Recipe })
@@ -334,7 +335,7 @@ type startedExecution struct {
 // isOwn says whether a trigger started the execution of that name and input.
 func (s StartBuilds) isOwn(ctx context.Context, name, input string) (bool, error) {
 	var started startedExecution
-	_, err := s.Resolve.Store.remembered(ctx, startedKey(name), &started)
+	_, err := s.Resolve.Store.ReadJSON(ctx, startedKey(name), &started)
 	return err == nil && slices.Contains(started.Inputs, input), err
 }
 
@@ -349,7 +350,7 @@ func (s StartBuilds) start(ctx context.Context, in contract.ExecutionInput, name
 	}
 	input := string(raw)
 	for range startAttempts {
-		if _, err := update(ctx, s.Resolve.Store, startedKey(name), func(e *startedExecution) (bool, error) {
+		if _, err := store.Update(ctx, s.Resolve.Store, startedKey(name), func(e *startedExecution) (bool, error) {
 			fresh := !slices.Contains(e.Inputs, input)
 			if fresh {
 				e.Inputs = append(e.Inputs, input)
@@ -496,7 +497,7 @@ func (s StartBuilds) count(ctx context.Context, e executionChanged, input contra
 		return err
 	}
 	failed := e.Status == string(sfntypes.ExecutionStatusFailed) || e.Status == string(sfntypes.ExecutionStatusTimedOut)
-	_, err = update(ctx, s.Resolve.Store, contract.RecordKey(input.Recipe), func(r *trigger.Record) (bool, error) {
+	_, err = store.Update(ctx, s.Resolve.Store, contract.RecordKey(input.Recipe), func(r *trigger.Record) (bool, error) {
 		after, pauses := r.After(trigger.End{
 			Execution: e.ExecutionARN, ByHand: input.Source != "", Succeeded: e.Status == string(sfntypes.ExecutionStatusSucceeded),
 			Failed: failed && own && e.Error != string(failure.InvalidInput),
@@ -538,7 +539,7 @@ func (s StartBuilds) waiting(ctx context.Context, recipes []*recipe.Recipe) ([]w
 	var found []entry
 	for _, r := range recipes {
 		var record trigger.Record
-		if _, err := s.Resolve.Store.remembered(ctx, contract.RecordKey(r.Name), &record); err != nil {
+		if _, err := s.Resolve.Store.ReadJSON(ctx, contract.RecordKey(r.Name), &record); err != nil {
 			return nil, err
 		}
 		if w := record.Waiting; w != nil {
@@ -554,4 +555,14 @@ func (s StartBuilds) waiting(ctx context.Context, recipes []*recipe.Recipe) ([]w
 		out = append(out, f.wanted)
 	}
 	return out, nil
+}
+
+// Resume lets a recipe build again that was paused, and says whether it was.
+func Resume(ctx context.Context, s store.Store, recipe string) (was bool, err error) {
+	_, err = store.Update(ctx, s, contract.RecordKey(recipe), func(r *trigger.Record) (bool, error) {
+		was = r.Paused
+		*r = r.Resumed()
+		return was, nil
+	})
+	return was, err
 }

@@ -233,7 +233,7 @@ func TestTheSecondFailureInARowPausesAndIsToldOnce(t *testing.T) {
 // like: wrong inputs, delays, and names that a trigger would give.
 func TestWhoeverStartsExecutionsPausesNoRecipe(t *testing.T) {
 	record := func(w *triggerWorld) (r trigger.Record) {
-		_, err := w.s3.store().remembered(t.Context(), contract.RecordKey("sample"), &r)
+		_, err := w.s3.store().ReadJSON(t.Context(), contract.RecordKey("sample"), &r)
 		require.NoError(t, err)
 		return r
 	}
@@ -291,39 +291,6 @@ func TestWhoeverStartsExecutionsPausesNoRecipe(t *testing.T) {
 		assert.Equal(t, trigger.Skip, w.moved(t).Action)
 		assert.Len(t, w.executions, 1)
 	})
-}
-
-func TestWhatOthersWroteInBetweenIsNotLost(t *testing.T) {
-	w := newTriggerWorld()
-	tries := 0
-	got, err := update(t.Context(), w.s3.store(), "k", func(n *int) (bool, error) {
-		if tries++; tries == 1 {
-			w.s3.objects["k"] = []byte("41") // somebody else is faster
-		}
-		*n++
-		return true, nil
-	})
-	require.NoError(t, err)
-	assert.Equal(t, 42, got)
-	assert.Equal(t, 2, tries)
-	got, err = update(t.Context(), w.s3.store(), "k", func(n *int) (bool, error) {
-		if tries++; tries == 3 {
-			w.s3.objects["k"] = []byte("50")
-		}
-		*n++
-		return true, nil
-	})
-	require.NoError(t, err)
-	assert.Equal(t, 51, got, "of an object that was there before, too")
-	got, err = update(t.Context(), w.s3.store(), "k", func(n *int) (bool, error) {
-		if tries++; tries == 5 {
-			delete(w.s3.objects, "k")
-		}
-		*n++
-		return true, nil
-	})
-	require.NoError(t, err)
-	assert.Equal(t, 1, got, "an object that was deleted in between begins again")
 }
 
 func TestStartBuildsFails(t *testing.T) {

@@ -7,14 +7,8 @@ import (
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
-
-// Object is an S3 object whose content is known by digest.
-type Object struct {
-	Bucket string `json:"bucket"`
-	Key    string `json:"key"`
-	SHA256 string `json:"sha256"` // hex, of the whole object
-}
 
 // Execution is the run of the state machine that a stage works for.
 type Execution struct {
@@ -25,10 +19,10 @@ type Execution struct {
 
 // Job is what every stage after Resolve is given.
 type Job struct {
-	Execution Execution `json:"execution"`
-	Stage     string    `json:"stage"` // the state's name, for tags and client tokens
-	Now       time.Time `json:"now"`   // of the state machine's clock; stages never read their own
-	Plan      Object    `json:"plan"`  // the plan.BuildPlan, as JSON
+	Execution Execution    `json:"execution"`
+	Stage     string       `json:"stage"` // the state's name, for tags and client tokens
+	Now       time.Time    `json:"now"`   // of the state machine's clock; stages never read their own
+	Plan      store.Object `json:"plan"`  // the plan.BuildPlan, as JSON
 }
 
 // ResolveInput is the execution's own input, with the state machine's context.
@@ -41,7 +35,7 @@ type ResolveInput struct {
 
 // ResolveOutput says what would be built, and whether it already is.
 type ResolveOutput struct {
-	Plan        Object            `json:"plan"`
+	Plan        store.Object      `json:"plan"`
 	Recipe      string            `json:"recipe"`
 	Fingerprint string            `json:"fingerprint"`
 	ReleaseID   string            `json:"releaseId"`
@@ -75,10 +69,10 @@ type InstanceInput struct {
 // that cloud-init and every component finished well; for a verifier, that it
 // booted and answers.
 type CheckInstanceOutput struct {
-	InstanceID  string   `json:"instanceId"`
-	BootSeconds float64  `json:"bootSeconds"`           // from launch to the verdict, on the guest's word
-	Console     *Object  `json:"console,omitempty"`     // the serial log, kept as evidence
-	FailedUnits []string `json:"failedUnits,omitempty"` // systemd units; for the checks to judge
+	InstanceID  string        `json:"instanceId"`
+	BootSeconds float64       `json:"bootSeconds"`           // from launch to the verdict, on the guest's word
+	Console     *store.Object `json:"console,omitempty"`     // the serial log, kept as evidence
+	FailedUnits []string      `json:"failedUnits,omitempty"` // systemd units; for the checks to judge
 }
 
 // SealOutput says that the builder has cleaned itself and stopped.
@@ -122,10 +116,10 @@ type RunComplianceOutput struct {
 
 // CheckComplianceOutput is the gate's verdict when it let the image pass.
 type CheckComplianceOutput struct {
-	Passed  int    `json:"passed"`
-	Failed  int    `json:"failed"` // below the gate's severity
-	Waived  int    `json:"waived"`
-	Results Object `json:"results"` // compliance.Report as JSON
+	Passed  int          `json:"passed"`
+	Failed  int          `json:"failed"` // below the gate's severity
+	Waived  int          `json:"waived"`
+	Results store.Object `json:"results"` // compliance.Report as JSON
 }
 
 // DistributeInput is one region's share of the distribution.
@@ -156,7 +150,7 @@ type CheckDistributionOutput struct {
 type PublishInput struct {
 	Job
 	Copies  []CheckDistributionOutput `json:"copies"`
-	Results Object                    `json:"results"`
+	Results store.Object              `json:"results"`
 }
 
 // PublishOutput is what consumers see now.
@@ -204,7 +198,7 @@ type Ending struct {
 type NotifyInput struct {
 	CleanupInput
 	Images  map[string]string `json:"images,omitempty"`
-	Results Object            `json:"results"`           // empty key when the checks never ran
+	Results store.Object      `json:"results"`           // empty key when the checks never ran
 	Removed []string          `json:"removed,omitempty"` // by Cleanup
 	Left    []string          `json:"left"`
 	// CleanupCause is the cause of the error that Cleanup ended with, as Step
@@ -229,7 +223,7 @@ type Timing struct {
 // NotifyOutput names the report.
 type NotifyOutput struct {
 	Ending
-	Report Object   `json:"report"`
-	Status string   `json:"status"` // Published | UpToDate | Rejected | FailedClean | FailedDirty
-	Left   []string `json:"left"`
+	Report store.Object `json:"report"`
+	Status string       `json:"status"` // Published | UpToDate | Rejected | FailedClean | FailedDirty
+	Left   []string     `json:"left"`
 }

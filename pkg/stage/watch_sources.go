@@ -17,6 +17,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
@@ -36,7 +37,7 @@ type SourcesSSM interface {
 // those of open findings, and those that no end of an execution has woken.
 type WatchSources struct {
 	Settings Settings
-	Store    Store
+	Store    store.Store
 	SSM      SourcesSSM
 	Events   EventAPI
 	UserData fs.FS
@@ -76,7 +77,7 @@ func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, erro
 		}
 		out.Missing = append(out.Missing, read.InvalidParameters...)
 	}
-	_, err = update(ctx, s.Store, contract.SourcesKey, func(was *map[string]string) (bool, error) {
+	_, err = store.Update(ctx, s.Store, contract.SourcesKey, func(was *map[string]string) (bool, error) {
 		out.Changed = append([]trigger.Change{}, trigger.Changes(*was, is, s.Settings.Region)...)
 		if err := s.tell(ctx, out.Changed); err != nil {
 			return false, err
@@ -112,7 +113,7 @@ func (s WatchSources) due(ctx context.Context, recipes []*recipe.Recipe, now tim
 	var out []string
 	for _, r := range recipes {
 		var record trigger.Record
-		if _, err := s.Store.remembered(ctx, contract.RecordKey(r.Name), &record); err != nil {
+		if _, err := s.Store.ReadJSON(ctx, contract.RecordKey(r.Name), &record); err != nil {
 			return nil, err
 		}
 		fix := record.Finding != nil && !now.Before(record.Due(s.Policy))

@@ -1,4 +1,4 @@
-package stage
+package store
 
 import (
 	"bytes"
@@ -10,9 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
-	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
 // updateAttempts is how often an object is read and written again that somebody
@@ -25,14 +23,14 @@ func conditionFailed(err error) bool {
 	return awserr.Is(err, "PreconditionFailed", "ConditionalRequestConflict")
 }
 
-// update changes a JSON object so that no change of anybody else is lost: change
-// is called anew with what is there, and returns whether there is anything to
-// write. An object that does not exist is the zero value.
-func update[T any](ctx context.Context, s Store, key string, change func(*T) (bool, error)) (T, error) {
+// Update changes a JSON object so that no change of anybody else is lost: change is
+// called again with what is there, and returns whether there is anything to write.
+// An object that does not exist is the zero value.
+func Update[T any](ctx context.Context, s Store, key string, change func(*T) (bool, error)) (T, error) {
 	var value T
 	for range updateAttempts {
 		value = *new(T)
-		etag, err := s.remembered(ctx, key, &value)
+		etag, err := s.ReadJSON(ctx, key, &value)
 		if err != nil {
 			return value, err
 		}
@@ -60,8 +58,8 @@ func update[T any](ctx context.Context, s Store, key string, change func(*T) (bo
 	return value, failure.New(failure.ServiceUnavailable, "s3://%s/%s was written by somebody else %d times", s.Bucket, key, updateAttempts)
 }
 
-// remembered reads a JSON object and its ETag; empty when there is none.
-func (s Store) remembered(ctx context.Context, key string, into any) (etag string, err error) {
+// ReadJSON reads a JSON object and returns its ETag; empty when there is none.
+func (s Store) ReadJSON(ctx context.Context, key string, into any) (etag string, err error) {
 	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
 	if awserr.Is(err, "NoSuchKey", "NotFound") {
 		return "", nil
@@ -78,14 +76,4 @@ func (s Store) remembered(ctx context.Context, key string, into any) (etag strin
 		return "", failure.Wrap(failure.Internal, err, "decode s3://%s/%s", s.Bucket, key)
 	}
 	return aws.ToString(out.ETag), nil
-}
-
-// Resume lets a recipe build again that was paused, and says whether it was.
-func Resume(ctx context.Context, s Store, recipe string) (was bool, err error) {
-	_, err = update(ctx, s, contract.RecordKey(recipe), func(r *trigger.Record) (bool, error) {
-		was = r.Paused
-		*r = r.Resumed()
-		return was, nil
-	})
-	return was, err
 }

@@ -1,4 +1,7 @@
-package stage
+// Package store is the factory's bucket: objects that are known by the digest of
+// their content, records that one function writes once, and JSON documents that
+// several change without losing a change.
+package store
 
 import (
 	"bytes"
@@ -16,7 +19,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
-	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
@@ -32,19 +34,26 @@ type Presigner interface {
 	PresignPutObject(context.Context, *s3.PutObjectInput, ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error)
 }
 
+// Object is an S3 object whose content is known by digest.
+type Object struct {
+	Bucket string `json:"bucket"`
+	Key    string `json:"key"`
+	SHA256 string `json:"sha256"` // hex, of the whole object
+}
+
 // Store is the factory's bucket.
 type Store struct {
 	Bucket  string
 	API     ObjectAPI
-	Presign Presigner // nil where a stage presigns nothing
+	Presign Presigner // nil where nothing is presigned
 }
 
-// maxObject bounds what a stage reads into memory. Plans are the largest, with
+// maxObject bounds what a function reads into memory. Plans are the largest, with
 // the compiled checks in them.
 const maxObject = 64 << 20
 
-// errNoObject is returned by read for a key that the bucket does not have.
-var errNoObject = errors.New("no such object")
+// ErrNone is returned by Read for a key that the bucket does not have.
+var ErrNone = errors.New("no such object")
 
 // Put stores body under key.
 func (s Store) Put(ctx context.Context, key, contentType string, body []byte) (Object, error) {
@@ -54,12 +63,12 @@ func (s Store) Put(ctx context.Context, key, contentType string, body []byte) (O
 	if err != nil {
 		return Object{}, awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Bucket, key)
 	}
-	return Object{Bucket: s.Bucket, Key: key, SHA256: digest(body)}, nil
+	return Object{Bucket: s.Bucket, Key: key, SHA256: Digest(body)}, nil
 }
 
-// create stores body under key unless there is an object already, and says
+// Create stores body under key unless there is an object already, and says
 // whether it did.
-func (s Store) create(ctx context.Context, key, contentType string, body []byte) (bool, error) {
+func (s Store) Create(ctx context.Context, key, contentType string, body []byte) (bool, error) {
 	_, err := s.API.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &s.Bucket, Key: &key, ContentType: &contentType, Body: bytes.NewReader(body), IfNoneMatch: aws.String("*"),
 	})
@@ -87,30 +96,30 @@ func (s Store) Get(ctx context.Context, o Object) ([]byte, error) {
 	if o.Bucket != s.Bucket {
 		return nil, failure.New(failure.InvalidInput, "object s3://%s/%s is not in the factory's bucket %s", o.Bucket, o.Key, s.Bucket)
 	}
-	body, err := s.read(ctx, o.Key)
-	if errors.Is(err, errNoObject) {
+	body, err := s.Read(ctx, o.Key)
+	if errors.Is(err, ErrNone) {
 		return nil, failure.Wrap(failure.InvalidInput, err, "read s3://%s/%s", s.Bucket, o.Key)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if got := digest(body); got != o.SHA256 {
+	if got := Digest(body); got != o.SHA256 {
 		return nil, failure.New(failure.InvalidInput, "s3://%s/%s has SHA-256 %s, not %s: it was altered since it was written",
 			s.Bucket, o.Key, got, o.SHA256)
 	}
 	return body, nil
 }
 
-// read returns an object of unknown content.
-func (s Store) read(ctx context.Context, key string) ([]byte, error) {
-	return s.readAtMost(ctx, key, maxObject)
+// Read returns an object of unknown content.
+func (s Store) Read(ctx context.Context, key string) ([]byte, error) {
+	return s.ReadAtMost(ctx, key, maxObject)
 }
 
-// readAtMost is read, of an object that is no larger than limit bytes.
-func (s Store) readAtMost(ctx context.Context, key string, limit int64) ([]byte, error) {
+// ReadAtMost is Read of an object that is no larger than limit bytes.
+func (s Store) ReadAtMost(ctx context.Context, key string, limit int64) ([]byte, error) {
 	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
 	if awserr.Is(err, "NoSuchKey", "NotFound") {
-		return nil, fmt.Errorf("%w: s3://%s/%s", errNoObject, s.Bucket, key)
+		return nil, fmt.Errorf("%w: s3://%s/%s", ErrNone, s.Bucket, key)
 	}
 	if err != nil {
 		return nil, awserr.Wrap(err, failure.Internal, "read s3://%s/%s", s.Bucket, key)
@@ -147,10 +156,8 @@ func (s Store) PutOnceURL(ctx context.Context, key string, ttl time.Duration) (s
 	return out.URL, nil
 }
 
-func digest(b []byte) string {
+// Digest is the SHA-256 of b, in hexadecimal.
+func Digest(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
-
-// executionKey is the place in the bucket of something one execution writes.
-func executionKey(e Execution, name string) string { return contract.ExecutionKey(e.Name, name) }
