@@ -18,7 +18,7 @@ func (c *Cloud) newAuthorizer(caller wire.Caller) *authz.Authorizer {
 	return authz.New(authz.Config{
 		Enforce: c.cfg.EnforceIAM, Roles: c.IAM, Sessions: c.STS, Default: caller, Organizations: c.cfg.Organizations, Decisions: c.cfg.Decisions, Logger: c.cfg.Logger,
 	},
-		c.IAM.Permissions(), c.EC2.Permissions(), c.SSM.Permissions(), c.STS.Permissions(), c.S3.Permissions(), c.KMS.Permissions(), c.Secrets.Permissions(),
+		c.IAM.Permissions(), c.EC2.Permissions(), c.EBS.Permissions(), c.SSM.Permissions(), c.STS.Permissions(), c.S3.Permissions(), c.KMS.Permissions(), c.Secrets.Permissions(),
 		c.SNS.Permissions(), c.SQS.Permissions(), c.Events.Permissions(), c.Scheduler.Permissions(), c.Lambda.Permissions(), c.States.Permissions(),
 		c.Quotas.Permissions(), c.AutoScaling.Permissions(), c.CloudFormation.Permissions(),
 	)

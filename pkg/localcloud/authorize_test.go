@@ -18,6 +18,7 @@ func TestEveryRuleIsOfAServedOperation(t *testing.T) {
 	}{
 		{c.AutoScaling.Wire(), c.AutoScaling.Permissions()},
 		{c.CloudFormation.Wire(), c.CloudFormation.Permissions()},
+		{c.EBS.Wire(), c.EBS.Permissions()},
 		{c.EC2.Wire(), c.EC2.Permissions()},
 		{c.Events.Wire(), c.Events.Permissions()},
 		{c.IAM.Wire(), c.IAM.Permissions()},

@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/autoscaling"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/cloudformation"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/ebs"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
@@ -84,6 +85,7 @@ type Config struct {
 // Cloud is a running embedded AWS.
 type Cloud struct {
 	EC2     *ec2.Service
+	EBS     *ebs.Service
 	SSM     *ssm.Service
 	STS     *sts.Service
 	S3      *s3.Service
@@ -209,6 +211,7 @@ func (c *Cloud) makeServices() error {
 	}); err != nil {
 		return err
 	}
+	c.EBS = ebs.New(cfg.Clock, caller, c.EC2)
 	c.SSM = ssm.New(ssm.Config{
 		Clock: cfg.Clock, Default: caller, Machines: agents{c}, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
 		ImageExists: c.imageExists, InstanceTags: c.instanceTags, Emit: c.ssmEvent, Logger: cfg.Logger,
@@ -280,6 +283,9 @@ func (c *Cloud) closeServices(ctx context.Context) error {
 	}
 	if c.SSM != nil {
 		errs = append(errs, c.SSM.Close(ctx))
+	}
+	if c.EBS != nil {
+		errs = append(errs, c.EBS.Close())
 	}
 	if c.EC2 != nil {
 		errs = append(errs, c.EC2.Close(ctx))

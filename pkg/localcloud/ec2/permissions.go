@@ -434,6 +434,20 @@ func (a asker) keys(refs ...string) []authz.Request {
 	return out
 }
 
+// ReadingSnapshot asks for an action of EBS on a snapshot. Reading the blocks of
+// an encrypted one also takes the permission to decrypt with its key:
+// https://docs.aws.amazon.com/ebs/latest/userguide/ebsapi-permissions.html
+func (s *Service) ReadingSnapshot(c authz.Call, action, id string, blocks bool) []authz.Request {
+	a := asker{c, s}
+	out := a.existing(action, id)
+	if key := s.SnapshotKey(id); key != "" && blocks {
+		out = append(out, authz.Request{Action: "kms:Decrypt", Resource: key, Context: authz.Context(map[string][]string{
+			"kms:ViaService": {partition.ViaService("ec2", c.Caller.Region, c.Caller.Region)}, "kms:CallerAccount": {c.Caller.Account},
+		})})
+	}
+	return out
+}
+
 func (a asker) tagsOf(id string) map[string]string {
 	out, err := a.s.DescribeTags(a.ctx(), &ec2.DescribeTagsInput{
 		Filters: []types.Filter{{Name: aws.String("resource-id"), Values: []string{id}}},

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
@@ -161,6 +162,39 @@ func snapshotFilters() filterTable[*snapshot] {
 		"progress":    func(sn *snapshot) []string { return one(sn.Progress) },
 		"start-time":  func(sn *snapshot) []string { return []string{ec2Time(aws.ToTime(sn.StartTime))} },
 	}
+}
+
+// FindSnapshot finds a completed snapshot that an account may read, and the size
+// of its volume in GiB.
+func (s *Service) FindSnapshot(c wire.Caller, id string) (gib int32, err error) {
+	_, gib, err = s.snapshotData(c, id)
+	return gib, err
+}
+
+// OpenSnapshot opens what a completed snapshot holds, for an account that may
+// read it.
+func (s *Service) OpenSnapshot(ctx context.Context, c wire.Caller, id string) (vm.Disk, error) {
+	dir, _, err := s.snapshotData(c, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Driver.OpenDisk(ctx, dir)
+}
+
+func (s *Service) snapshotData(c wire.Caller, id string) (dir string, gib int32, err error) {
+	if err := snapshotKind.check(id); err != nil {
+		return "", 0, err
+	}
+	s.mu.Lock()
+	defer s.unlock()
+	sn, ok := s.st.Snapshots[id]
+	if !ok || sn.Region != c.Region || !sn.mayRead(c.Account) || s.cfg.Clock.Now().Before(sn.Visible) {
+		return "", 0, snapshotKind.notFound(id)
+	}
+	if sn.State != types.SnapshotStateCompleted {
+		return "", 0, wire.Errorf("IncorrectState", "The snapshot %s is %s", id, sn.State)
+	}
+	return sn.ImageDir, aws.ToInt32(sn.VolumeSize), nil
 }
 
 // SnapshotKey is the ARN of the key that a snapshot is encrypted with, for those

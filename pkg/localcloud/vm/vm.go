@@ -36,6 +36,8 @@ type Driver interface {
 	// Capture writes the disk of the stopped machine in instanceDir as a
 	// self-contained image into the new directory imageDir.
 	Capture(ctx context.Context, instanceDir, imageDir string) (ImageInfo, error)
+	// OpenDisk opens the root volume of an image as EC2 keeps it in a snapshot.
+	OpenDisk(ctx context.Context, imageDir string) (Disk, error)
 	// Export writes the image as one qcow2 file.
 	Export(ctx context.Context, imageDir, file string) error
 	// Close releases what all machines share (network). Machines must be gone.

@@ -102,6 +102,42 @@ func (d *Driver) digest(ctx context.Context, rootfs string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
+// OpenDisk implements vm.Driver: it makes an ext4 file system of the tree, whose
+// file has no name and is gone when it is closed.
+func (d *Driver) OpenDisk(ctx context.Context, imageDir string) (_ vm.Disk, err error) {
+	image, err := vm.ReadImage(imageDir)
+	if err != nil {
+		return nil, err
+	}
+	if image.Kind != vm.Container {
+		return nil, fmt.Errorf("open the disk of %s: it is of kind %s, not %s", imageDir, image.Kind, vm.Container)
+	}
+	mke2fs, err := exec.LookPath("mke2fs")
+	if err != nil {
+		return nil, fmt.Errorf("read the image of a container as a snapshot: %w; install the package e2fsprogs", err)
+	}
+	scratch, err := os.MkdirTemp("", "ami-factory-snapshot-")
+	if err != nil {
+		return nil, fmt.Errorf("make scratch folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	rootfs := filepath.Join(imageDir, vm.RootFSDir)
+	size, err := space.AllocatedTree(rootfs)
+	if err != nil {
+		return nil, err
+	}
+	if err := space.Require(scratch, size, "the snapshot of a container"); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(scratch, "disk")
+	// The file is sparse; it takes what the tree takes.
+	cmd := exec.CommandContext(ctx, mke2fs, "-q", "-t", "ext4", "-d", rootfs, file, fmt.Sprintf("%dG", max(image.VolumeGiB, 1)))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("make a file system of %s: %w: %s", rootfs, err, bytes.TrimSpace(out))
+	}
+	return vm.OpenRaw(file, true)
+}
+
 // Export implements vm.Driver with the function given to New.
 func (d *Driver) Export(ctx context.Context, imageDir, file string) error {
 	if d.opts.BuildDisk == nil {

@@ -89,6 +89,18 @@ func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (inf
 	return info, vm.WriteImage(imageDir, info)
 }
 
+// OpenDisk implements vm.Driver.
+func (d *Driver) OpenDisk(_ context.Context, imageDir string) (vm.Disk, error) {
+	image, err := vm.ReadImage(imageDir)
+	if err != nil {
+		return nil, err
+	}
+	if image.Kind != vm.VM {
+		return nil, fmt.Errorf("open the disk of %s: it is of kind %s, not %s", imageDir, image.Kind, vm.VM)
+	}
+	return vm.OpenQCOW2(image.Disk)
+}
+
 // Export implements vm.Driver.
 func (d *Driver) Export(ctx context.Context, imageDir, file string) error {
 	image, err := vm.ReadImage(imageDir)

@@ -31,6 +31,8 @@ type Options struct {
 
 	// Faults decides what goes wrong with a machine; nil: nothing.
 	Faults func(in vm.Launch) Faults
+	// Disk stands for the disk of an image; nil: images have none.
+	Disk func(imageDir string) (vm.Disk, error)
 }
 
 // Faults of one machine.
@@ -124,7 +126,15 @@ func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (vm.
 	return info, nil
 }
 
-// ErrNoDisk is returned by Export.
+// OpenDisk implements vm.Driver with the function given to New.
+func (d *Driver) OpenDisk(_ context.Context, imageDir string) (vm.Disk, error) {
+	if d.opts.Disk == nil {
+		return nil, ErrNoDisk
+	}
+	return d.opts.Disk(imageDir)
+}
+
+// ErrNoDisk is returned by Export, and by OpenDisk where no function stands for disks.
 var ErrNoDisk = errors.New("a simulated image has no disk; bake it with real guests (--guests vm) to export one")
 
 // Export implements vm.Driver; there is nothing to export.
