@@ -3,6 +3,8 @@ package ebs
 import (
 	"fmt"
 	"net/http"
+	"path"
+	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
@@ -17,17 +19,18 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []authz.Request
 	mux := http.NewServeMux()
+	operations := map[string]string{}
 	for _, route := range Routes() {
-		mux.HandleFunc(route.Method+" "+route.Pattern, func(_ http.ResponseWriter, r *http.Request) {
-			out = s.snapshots.ReadingSnapshot(c, "ebs:"+route.Operation, r.PathValue("id"), route.Operation == "GetSnapshotBlock")
-		})
+		pattern := route.Method + " " + route.Pattern
+		operations[pattern] = route.Operation
+		mux.Handle(pattern, http.NotFoundHandler())
 	}
 	_, pattern := mux.Handler(r)
-	if pattern == "" {
+	operation, ok := operations[pattern]
+	if !ok {
 		return nil, fmt.Errorf("EBS has no operation for %s %s", r.Method, r.URL.Path)
 	}
-	mux.ServeHTTP(nil, r.Clone(c.Context))
-	return out, nil
+	id := strings.Split(path.Clean(r.URL.Path), "/")[2] // as in the pattern
+	return s.snapshots.ReadingSnapshot(c, "ebs:"+operation, id, operation == "GetSnapshotBlock"), nil
 }
