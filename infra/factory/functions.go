@@ -1,7 +1,6 @@
 package factory
 
 import (
-	"maps"
 	"path/filepath"
 	"strings"
 
@@ -13,11 +12,11 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3assets"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
-	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -31,6 +30,8 @@ type Function struct {
 // Functions by name.
 type Functions map[string]Function
 
+func (f Functions) arn(name string) string { return *f[name].Function.FunctionArn() }
+
 // shared is what all functions use.
 type shared struct {
 	bucket  awss3.Bucket
@@ -40,26 +41,10 @@ type shared struct {
 	network network
 	logs    logging
 	key     awskms.IKey // nil: AWS's own
+	dead    awssqs.Queue
 }
 
 func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions {
-	env := map[string]*string{
-		contract.EnvBucket:          sh.bucket.BucketName(),
-		contract.EnvTopic:           sh.topic.TopicArn(),
-		contract.EnvInstanceProfile: sh.builder.profile.Ref(),
-		contract.EnvVersion:         jsii.String(props.version()),
-		contract.EnvEngines:         jsii.String(sh.describeEngines(props)),
-	}
-	setList(env, contract.EnvSubnets, sh.network.subnets)
-	setList(env, contract.EnvSecurityGroups, sh.network.groups)
-	if props.DualStack {
-		env["AWS_USE_DUALSTACK_ENDPOINT"] = jsii.String("true") // the SDK's own setting
-	}
-	if props.Parameters != "" {
-		env[contract.EnvParameters] = &props.Parameters
-	}
-
-	triggerEnv := triggerEnvironment(scope, props, env)
 	arch := awslambda.Architecture_ARM_64()
 	if props.Architecture == X86 {
 		arch = awslambda.Architecture_X86_64()
@@ -68,28 +53,12 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 	if props.Logs.Tracing {
 		tracing = awslambda.Tracing_ACTIVE
 	}
-	site := siteOf(scope, sh, props)
+	site, settings := siteOf(scope, sh, props), settingsOf(scope, sh, props)
 	out := Functions{}
 	for _, fn := range blueprint.Functions() {
-		environment := maps.Clone(env)
-		if fn.Trigger {
-			environment = triggerEnv
-		}
-		// Lambda takes 4 KB of it in all: who does not need something is not told it.
-		if fn.Name == string(workflow.Notify) && props.Prices != "" {
-			environment[contract.EnvPrices] = &props.Prices
-		}
-		if role := blueprint.TargetRoleOf(fn.Name); role != "" && len(props.Targets.Accounts) > 0 {
-			environment[contract.EnvTargetRole] = jsii.String(blueprint.TargetRoleARN(site.Partition, "*", role))
-			environment[contract.EnvTargetExternal] = &props.Targets.ExternalID
-		}
 		id := functionID(fn.Name)
 		logs := sh.logs.group(scope, id+"Logs")
-		role := awsiam.NewRole(scope, jsii.String(id+"Role"), &awsiam.RoleProps{
-			AssumedBy:   awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil),
-			Description: jsii.String("AMI factory function " + fn.Name),
-		})
-		allow(role, fn.Policy(site))
+		role := newRole(scope, id+"Role", fn.Role(site))
 		logs.GrantWrite(role)
 		f := Function{Role: role, Logs: logs, Function: awslambda.NewFunction(scope, &id, &awslambda.FunctionProps{
 			Description:  jsii.String(fn.Does),
@@ -101,14 +70,11 @@ func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions
 			Timeout:      awscdk.Duration_Seconds(jsii.Number(fn.Timeout.Seconds())),
 			Role:         role,
 			LogGroup:     logs,
-			Environment:  &environment,
+			Environment:  environment(fn.Environment(settings)),
 			Tracing:      tracing,
 
 			ReservedConcurrentExecutions: reserved(props, fn.Trigger),
 		})}
-		if sh.key != nil {
-			allow(role, dataKeyUse(*sh.key.KeyArn(), urlSuffix(awscdk.Stack_Of(scope)), encryptedActions(fn)))
-		}
 		exceptPolicy(role, wildcards()...)
 		onlyPolicy(f.Function, role)
 		out[fn.Name] = f
@@ -128,25 +94,32 @@ func reserved(props *Props, trigger bool) *float64 {
 	return jsii.Number(1)
 }
 
-// encryptedActions are what a function does with what is encrypted at rest.
-func encryptedActions(fn blueprint.Function) []string {
-	var out []string
-	for _, a := range fn.Actions {
-		out = append(out, a.Name)
+// settingsOf are what the functions of this stack read from their environment.
+func settingsOf(scope constructs.Construct, sh shared, props *Props) blueprint.Settings {
+	out := blueprint.Settings{
+		Bucket: *sh.bucket.BucketName(), Topic: *sh.topic.TopicArn(), InstanceProfile: *sh.builder.profile.Ref(),
+		Version: props.version(), CheckEngines: sh.describeEngines(props), Subnets: sh.network.subnets, SecurityGroups: sh.network.groups,
+		Parameters: props.Parameters, Prices: props.Prices, DualStack: props.DualStack,
+		StateMachine: machineARN(scope), AnnouncementTopics: props.Triggers.Topics, Findings: props.Triggers.Findings, FindingHours: props.Triggers.FindingHours,
 	}
-	if fn.Trigger {
-		out = append(out, sendDeadLetter)
+	if len(props.Targets.Accounts) > 0 {
+		partition := *awscdk.Stack_Of(scope).Partition()
+		out.TargetRoles = func(name string) string { return blueprint.TargetRoleARN(partition, "*", name) }
+		out.TargetExternalID = props.Targets.ExternalID
 	}
 	return out
+}
+
+// environment is one as the CDK takes it.
+func environment(of map[string]string) *map[string]*string {
+	out := map[string]*string{}
+	for name, value := range of {
+		out[name] = &value
+	}
+	return &out
 }
 
 // functionID begins the ids of a function's constructs, such as CheckInstance.
 func functionID(name string) string {
 	return strings.TrimSuffix(workflow.PlaceholderName(workflow.Stage(name)), "FunctionArn")
-}
-
-func setList(env map[string]*string, name string, values []string) {
-	if len(values) > 0 {
-		env[name] = jsii.String(strings.Join(values, ","))
-	}
 }

@@ -1,15 +1,12 @@
 package factory
 
 import (
-	"slices"
-
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
@@ -69,35 +66,4 @@ func urlSuffix(stack awscdk.Stack) string {
 		return of.DNSSuffix
 	}
 	return *stack.UrlSuffix()
-}
-
-// dataKeyUse is what a role needs of the key to do its actions on what the key
-// encrypts; nil for none. Each service asks KMS in the caller's name.
-func dataKeyUse(keyARN, urlSuffix string, actions []string) blueprint.Policy {
-	uses := map[string][]string{
-		"s3:GetObject":    {"kms:Decrypt"},
-		"s3:PutObject":    {"kms:GenerateDataKey"},
-		"sns:Publish":     {"kms:Decrypt", "kms:GenerateDataKey"},
-		"sqs:SendMessage": {"kms:Decrypt", "kms:GenerateDataKey"},
-	}
-	var out, by []string
-	for _, a := range actions {
-		if use, ok := uses[a]; ok {
-			out, by = append(out, use...), append(by, a[:3])
-		}
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	var via []string
-	for service, name := range map[string]string{"s3:": "s3", "sns": "sns", "sqs": "sqs"} {
-		if slices.Contains(by, service) {
-			via = append(via, name+".*."+urlSuffix)
-		}
-	}
-	slices.Sort(via)
-	slices.Sort(out)
-	return blueprint.Policy{{
-		Actions: slices.Compact(out), Resources: []string{keyARN}, Conditions: blueprint.Conditions{"StringLike": {"kms:ViaService": via}},
-	}}
 }

@@ -27,11 +27,7 @@ type builderRole struct {
 }
 
 func newBuilderRole(scope constructs.Construct) builderRole {
-	role := awsiam.NewRole(scope, jsii.String("BuilderRole"), &awsiam.RoleProps{
-		AssumedBy:   awsiam.NewServicePrincipal(jsii.String("ec2.amazonaws.com"), nil),
-		Description: jsii.String("AMI factory builder and verifier instances"),
-	})
-	allow(role, blueprint.BuilderPolicy())
+	role := newRole(scope, "BuilderRole", blueprint.BuilderRole())
 	exceptPolicy(role, exception{"AwsSolutions-IAM5", []string{`Resource::\*`}, "IAM knows no resource for the channel of the SSM agent and its heartbeat."})
 	profile := awsiam.NewCfnInstanceProfile(scope, jsii.String("BuilderProfile"), &awsiam.CfnInstanceProfileProps{
 		Roles: &[]any{role.RoleName()},
@@ -80,16 +76,35 @@ func nameBelow(scope, resource constructs.IConstruct) string {
 	return strings.ReplaceAll(strings.TrimSuffix(below, "/Resource"), "/", "")
 }
 
+// newRole makes a role of the blueprint.
+func newRole(scope constructs.Construct, id string, of blueprint.Role) awsiam.Role {
+	var trust *awsiam.ServicePrincipalOpts
+	if of.Trust != nil {
+		trust = &awsiam.ServicePrincipalOpts{Conditions: conditions(of.Trust)}
+	}
+	role := awsiam.NewRole(scope, &id, &awsiam.RoleProps{
+		AssumedBy:   awsiam.NewServicePrincipal(&of.Service, trust),
+		Description: &of.Does,
+	})
+	allow(role, of.Policy)
+	return role
+}
+
+// conditions are some as the CDK takes them.
+func conditions(of blueprint.Conditions) *map[string]any {
+	out := map[string]any{}
+	for operator, keys := range of {
+		out[operator] = keys
+	}
+	return &out
+}
+
 // allow adds a policy to a role.
 func allow(role awsiam.IRole, policy blueprint.Policy) {
 	for _, s := range policy {
 		props := &awsiam.PolicyStatementProps{Actions: jsii.Strings(s.Actions...), Resources: jsii.Strings(s.Resources...)}
 		if s.Conditions != nil {
-			conditions := map[string]any{}
-			for operator, keys := range s.Conditions {
-				conditions[operator] = keys
-			}
-			props.Conditions = &conditions
+			props.Conditions = conditions(s.Conditions)
 		}
 		role.AddToPrincipalPolicy(awsiam.NewPolicyStatement(props))
 	}
@@ -98,12 +113,16 @@ func allow(role awsiam.IRole, policy blueprint.Policy) {
 // siteOf is what the stages' policies name of this stack.
 func siteOf(scope constructs.Construct, sh shared, props *Props) blueprint.Site {
 	stack := awscdk.Stack_Of(scope)
-	return blueprint.Site{
+	out := blueprint.Site{
 		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(), URLSuffix: urlSuffix(stack),
 		Bucket: *sh.bucket.BucketArn(), CheckEngines: sh.engineARNs(),
 		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs, TargetAccounts: props.Targets.Accounts,
-		SourceOwners: sourceOwners(props.SourceOwners),
+		SourceOwners: sourceOwners(props.SourceOwners), DeadLetters: *sh.dead.QueueArn(),
 	}
+	if sh.key != nil {
+		out.DataKey = *sh.key.KeyArn()
+	}
+	return out
 }
 
 // sourceOwners are those of the recipes that the functions carry, and those that

@@ -37,13 +37,13 @@ func NewAmiFactory(scope constructs.Construct, id string, props *Props) AmiFacto
 		MasterKey:   key,
 	})
 	subscribe(scope, "Execution", topic, props.Subscribers)
-	sh := shared{bucket: bucket, topic: topic, engines: newEngines(scope, props), builder: newBuilderRole(scope), key: key, logs: logs}
+	sh := shared{bucket: bucket, topic: topic, engines: newEngines(scope, props), builder: newBuilderRole(scope), key: key, logs: logs, dead: newDeadLetters(scope, key)}
 	sh.network = newNetwork(scope, props, logs, storedObjects{*bucket.ArnForObjects(jsii.String("*")), sh.engineARNs()})
 	functions := newFunctions(scope, props, sh)
 	wf := newWorkflow(scope, props.Logs, logs, functions)
-	dead := newTriggers(scope, props.Triggers, key, functions)
-	out := AmiFactory{Bucket: bucket, Topic: topic, Functions: functions, Workflow: wf, DeadLetters: dead, Key: key}
-	look := watched{functions: functions, machine: *wf.StateMachine.StateMachineArn(), dead: dead}
+	newTriggers(scope, props, sh, functions)
+	out := AmiFactory{Bucket: bucket, Topic: topic, Functions: functions, Workflow: wf, DeadLetters: sh.dead, Key: key}
+	look := watched{functions: functions, machine: *wf.StateMachine.StateMachineArn(), dead: sh.dead}
 	var alarms []*string
 	if props.Alarms.On {
 		alarms, out.AlarmTopic = newAlarms(scope, props.Alarms, key, look)

@@ -44,12 +44,8 @@ func NewTargetStack(scope constructs.Construct, id string, stackProps awscdk.Sta
 		role := awsiam.NewRole(stack, jsii.String(kindOf(spec)+"Role"), &awsiam.RoleProps{
 			RoleName:    jsii.String(spec.Name),
 			Description: jsii.String("AMI factory: " + spec.Does),
-			// The account as principal, narrowed to roles: a principal that is a role
-			// would be lost when that role is made anew.
-			AssumedBy: awsiam.NewAccountPrincipal(account.ValueAsString()).WithConditions(&map[string]any{
-				"StringEquals": map[string]any{"sts:ExternalId": external.ValueAsString()},
-				"ArnEquals":    map[string]any{"aws:PrincipalArn": callers.ValueAsList()},
-			}),
+			AssumedBy: awsiam.NewAccountPrincipal(account.ValueAsString()).WithConditions(
+				conditions(spec.Trust(external.ValueAsString(), callers.ValueAsList()))),
 			MaxSessionDuration: awscdk.Duration_Hours(jsii.Number(1)),
 		})
 		allow(role, spec.Policy(*stack.Partition(), *stack.Account()))

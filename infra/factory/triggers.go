@@ -2,7 +2,6 @@ package factory
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -34,14 +33,9 @@ type TriggerProps struct {
 	FindingHours int                    // at least between two builds of a recipe for vulnerabilities
 }
 
-// nightlyInput is what the nightly schedule sends; Scheduler fills in the time.
-const nightlyInput = blueprint.NightlyInput
-
-// deliveryHours is how long an event is tried to be delivered.
-const deliveryHours = blueprint.DeliveryHours
-
-// sendDeadLetter is what keeps what failed.
-const sendDeadLetter = "sqs:SendMessage"
+func (p TriggerProps) schedules() blueprint.ScheduleSettings {
+	return blueprint.ScheduleSettings{Nightly: p.Nightly, Timezone: p.Timezone, WindowMinutes: p.Window, Watch: p.Watch}
+}
 
 // machineARN is the state machine's, which has a fixed name: triggers are told of
 // it, and it is made of functions.
@@ -50,50 +44,25 @@ func machineARN(scope constructs.Construct) string {
 	return fmt.Sprintf("arn:%s:states:%s:%s:stateMachine:%s", *stack.Partition(), *stack.Region(), *stack.Account(), workflow.MachineName)
 }
 
-// triggerEnvironment is what the triggers are told beside what all functions are.
-func triggerEnvironment(scope constructs.Construct, props *Props, all map[string]*string) map[string]*string {
-	env := map[string]*string{
-		contract.EnvStateMachine: jsii.String(machineARN(scope)),
-		contract.EnvEventBus:     jsii.String(contract.FactoryBus),
-	}
-	setList(env, contract.EnvTopics, props.Triggers.Topics)
-	if props.Triggers.FindingHours > 0 {
-		env[contract.EnvFindingHours] = jsii.String(strconv.Itoa(props.Triggers.FindingHours))
-	}
-	if props.Triggers.Findings.OnDemand {
-		env[contract.EnvOnDemand] = jsii.String("true")
-	}
-	setList(env, contract.EnvProducts, props.Triggers.Findings.Products)
-	for name, value := range all {
-		env[name] = value
-	}
-	return env
-}
-
 // newTriggers makes what starts executions: the factory's bus, rules, schedules
 // and subscriptions. What cannot be delivered, or fails, is kept in a queue.
-func newTriggers(scope constructs.Construct, props TriggerProps, key awskms.IKey, functions Functions) awssqs.Queue {
-	dead := newDeadLetters(scope, key)
+func newTriggers(scope constructs.Construct, props *Props, sh shared, functions Functions) {
 	for _, fn := range blueprint.Triggers() {
 		f := functions[fn.Name]
 		// The construct's own way would also let the function read the queue's attributes.
-		f.Role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-			Actions: jsii.Strings(sendDeadLetter), Resources: &[]*string{dead.QueueArn()},
-		}))
 		awslambda.NewCfnEventInvokeConfig(scope, jsii.String(functionID(fn.Name)+"Failures"), &awslambda.CfnEventInvokeConfigProps{
 			FunctionName: f.Function.FunctionName(), Qualifier: jsii.String("$LATEST"),
-			MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(blueprint.InvocationRetries),
+			MaximumEventAgeInSeconds: jsii.Number(blueprint.DeliveryAge.Seconds()), MaximumRetryAttempts: jsii.Number(blueprint.InvocationRetries),
 			DestinationConfig: &awslambda.CfnEventInvokeConfig_DestinationConfigProperty{
-				OnFailure: &awslambda.CfnEventInvokeConfig_OnFailureProperty{Destination: dead.QueueArn()},
+				OnFailure: &awslambda.CfnEventInvokeConfig_OnFailureProperty{Destination: sh.dead.QueueArn()},
 			},
 		})
 	}
-	newRules(scope, props.Findings, functions[blueprint.StartBuilds].Function, dead)
-	newSchedules(scope, props, key, functions, dead)
-	for i, topic := range props.Topics {
+	newRules(scope, props.Triggers.Findings, functions, sh.dead)
+	newSchedules(scope, props, sh, functions)
+	for i, topic := range props.Triggers.Topics {
 		newSubscription(scope, i, topic, functions[blueprint.ReleaseAnnounced].Function)
 	}
-	return dead
 }
 
 // newDeadLetters keeps for two weeks what could not be delivered.
@@ -107,7 +76,7 @@ func newDeadLetters(scope constructs.Construct, key awskms.IKey) awssqs.Queue {
 	return dead
 }
 
-func newRules(scope constructs.Construct, findings blueprint.FindingRules, start awslambda.Function, dead awssqs.Queue) {
+func newRules(scope constructs.Construct, findings blueprint.FindingRules, functions Functions, dead awssqs.Queue) {
 	bus := awsevents.NewEventBus(scope, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(contract.FactoryBus)})
 	for _, r := range blueprint.Rules(machineARN(scope), findings) {
 		pattern := &awsevents.EventPattern{Source: jsii.Strings(r.Pattern.Source...), DetailType: jsii.Strings(r.Pattern.DetailType...)}
@@ -120,53 +89,32 @@ func newRules(scope constructs.Construct, findings blueprint.FindingRules, start
 		}
 		awsevents.NewRule(scope, jsii.String(functionID(r.Name)+"Rule"), &awsevents.RuleProps{
 			Description: jsii.String(r.Does), EventBus: on, EventPattern: pattern,
-			Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(start, &awseventstargets.LambdaFunctionProps{
-				DeadLetterQueue: dead, MaxEventAge: awscdk.Duration_Hours(jsii.Number(deliveryHours)),
+			Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(functions[r.Function].Function, &awseventstargets.LambdaFunctionProps{
+				DeadLetterQueue: dead, MaxEventAge: awscdk.Duration_Hours(jsii.Number(blueprint.DeliveryAge.Hours())),
 			})},
 		})
 	}
 }
 
-func newSchedules(scope constructs.Construct, props TriggerProps, key awskms.IKey, functions Functions, dead awssqs.Queue) {
-	start, watch := functions[blueprint.StartBuilds].Function, functions[blueprint.WatchSources].Function
-	role := awsiam.NewRole(scope, jsii.String("ScheduleRole"), &awsiam.RoleProps{
-		AssumedBy: awsiam.NewServicePrincipal(jsii.String("scheduler.amazonaws.com"), &awsiam.ServicePrincipalOpts{
-			Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Stack_Of(scope).Account()}},
-		}),
-		Description: jsii.String("AMI factory schedules"),
-	})
-	role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-		Actions: jsii.Strings("lambda:InvokeFunction"), Resources: &[]*string{start.FunctionArn(), watch.FunctionArn()},
-	}))
-	role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-		Actions: jsii.Strings(sendDeadLetter), Resources: &[]*string{dead.QueueArn()},
-	}))
-	if key != nil {
-		allow(role, dataKeyUse(*key.KeyArn(), urlSuffix(awscdk.Stack_Of(scope)), []string{sendDeadLetter}))
-	}
-	target := func(f awslambda.Function, input string) *awsscheduler.CfnSchedule_TargetProperty {
-		return &awsscheduler.CfnSchedule_TargetProperty{
-			Arn: f.FunctionArn(), RoleArn: role.RoleArn(), Input: &input,
-			DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: dead.QueueArn()},
-			RetryPolicy: &awsscheduler.CfnSchedule_RetryPolicyProperty{
-				MaximumEventAgeInSeconds: jsii.Number(deliveryHours * 3600), MaximumRetryAttempts: jsii.Number(blueprint.ScheduleRetries),
-			},
+func newSchedules(scope constructs.Construct, props *Props, sh shared, functions Functions) {
+	role := newRole(scope, "ScheduleRole", blueprint.SchedulesRole(siteOf(scope, sh, props), functions.arn))
+	for _, s := range blueprint.Schedules(props.Triggers.schedules()) {
+		window := &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("OFF")}
+		if s.WindowMinutes > 0 {
+			window = &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("FLEXIBLE"), MaximumWindowInMinutes: jsii.Number(float64(s.WindowMinutes))}
 		}
+		awsscheduler.NewCfnSchedule(scope, jsii.String(functionID(s.Name)), &awsscheduler.CfnScheduleProps{
+			Description:        &s.Does,
+			ScheduleExpression: &s.Expression, ScheduleExpressionTimezone: &s.Timezone, FlexibleTimeWindow: window,
+			Target: &awsscheduler.CfnSchedule_TargetProperty{
+				Arn: functions[s.Function].Function.FunctionArn(), RoleArn: role.RoleArn(), Input: &s.Input,
+				DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: sh.dead.QueueArn()},
+				RetryPolicy: &awsscheduler.CfnSchedule_RetryPolicyProperty{
+					MaximumEventAgeInSeconds: jsii.Number(blueprint.DeliveryAge.Seconds()), MaximumRetryAttempts: jsii.Number(blueprint.ScheduleRetries),
+				},
+			},
+		})
 	}
-	awsscheduler.NewCfnSchedule(scope, jsii.String("Nightly"), &awsscheduler.CfnScheduleProps{
-		Description:        jsii.String("builds what is stale"),
-		ScheduleExpression: &props.Nightly, ScheduleExpressionTimezone: &props.Timezone,
-		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{
-			Mode: jsii.String("FLEXIBLE"), MaximumWindowInMinutes: jsii.Number(float64(props.Window)),
-		},
-		Target: target(start, nightlyInput),
-	})
-	awsscheduler.NewCfnSchedule(scope, jsii.String("Watch"), &awsscheduler.CfnScheduleProps{
-		Description:        jsii.String("looks at the sources of recipes"),
-		ScheduleExpression: &props.Watch, ScheduleExpressionTimezone: &props.Timezone,
-		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("OFF")},
-		Target:             target(watch, blueprint.WatchInput),
-	})
 }
 
 // newSubscription listens to a topic of somebody else, in whichever region it is.

@@ -52,7 +52,7 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 	night := byExpression["cron(30 2 * * ? *)"]
 	assert.Equal(t, "Europe/Berlin", night["ScheduleExpressionTimezone"])
 	assert.Equal(t, map[string]any{"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 45.0}, night["FlexibleTimeWindow"])
-	assert.Equal(t, nightlyInput, night["Target"].(map[string]any)["Input"])
+	assert.Equal(t, blueprint.NightlyInput, night["Target"].(map[string]any)["Input"])
 	assert.Equal(t, blueprint.WatchInput, byExpression["rate(1 hour)"]["Target"].(map[string]any)["Input"])
 
 	rules := ofType(tpl, "AWS::Events::Rule")

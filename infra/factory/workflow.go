@@ -40,7 +40,7 @@ func newWorkflow(scope constructs.Construct, props LogProps, logs logging, funct
 	}
 	except(machine, chosen...)
 	// A definition given as text grants nothing by itself.
-	allow(machine.Role(), blueprint.MachinePolicy(func(name string) string { return *functions[name].Function.FunctionArn() }))
+	allow(machine.Role(), blueprint.MachineRole(functions.arn).Policy)
 	exceptPolicy(machine.Role(), exception{"AwsSolutions-IAM5", []string{`Resource::\*`}, "IAM knows no resource for the calls that deliver logs and send traces."})
 	onlyPolicy(machine, machine.Role())
 	return Workflow{StateMachine: machine}

@@ -35,8 +35,9 @@ const (
 	NewInstances      Resource = "new-instances"      // instances and what comes with them, as a launch makes them: tagged in the same request
 	NewImages         Resource = "new-images"         // images and their snapshots, as a call makes them: tagged in the same request
 	ShellDocument     Resource = "shell-document"     // the AWS-RunShellScript document and the instances it is sent to
-	BuilderRole       Resource = "builder-role"       // the instance profile's role, to pass to EC2 only
+	PassedRole        Resource = "passed-role"        // the instance profile's role, to pass to EC2 only
 	Topic             Resource = "topic"              // the notification topic
+	DeadLetters       Resource = "dead-letters"       // the queue of what could not be delivered to triggers, or failed
 	EventBus          Resource = "event-bus"          // the default event bus
 	FactoryBus        Resource = "factory-bus"        // the factory's own event bus
 	StateMachine      Resource = "state-machine"      // the workflow itself
@@ -96,7 +97,7 @@ func launchActions() []Action {
 		on(NewInstances, "ec2:CreateTags"),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances"),
 		on(FactoryInstances, "ec2:DescribeInstanceAttribute"), // of an earlier attempt's instance
-		on(BuilderRole, "iam:PassRole"),
+		on(PassedRole, "iam:PassRole"),
 		on(Keys, "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
 	)
 }
@@ -242,8 +243,13 @@ func notifyActions() []Action {
 	)
 }
 
+// keepDeadLetters: Lambda sends what a trigger failed on to the queue with the
+// trigger's own role.
+func keepDeadLetters() []Action { return on(DeadLetters, "sqs:SendMessage") }
+
 func startBuildsActions() []Action {
 	return join(
+		keepDeadLetters(),
 		on(Records, "s3:GetObject", "s3:PutObject"),
 		on(Findings, "s3:GetObject", "s3:PutObject"),
 		on(Started, "s3:GetObject", "s3:PutObject"),
@@ -259,6 +265,7 @@ func startBuildsActions() []Action {
 
 func watchSourcesActions() []Action {
 	return join(
+		keepDeadLetters(),
 		on(Sources, "s3:GetObject", "s3:PutObject"),
 		on(Records, "s3:GetObject"), // whether a build that waits is due
 		bucketList(),

@@ -19,6 +19,8 @@ type Site struct {
 	CheckEngines               []string // ARNs of the objects that hold goss
 	BuilderRole                string   // ARN
 	Topic                      string   // ARN
+	DeadLetters                string   // ARN of the queue that keeps what could not be delivered to triggers, or failed
+	DataKey                    string   // ARN of the customer key that encrypts bucket, topics and queue; empty: AWS's own keys do
 	Keys                       []string // ARNs of customer keys; any key of the account, by way of EC2, when empty
 	TargetAccounts             []string // whose pointers the factory moves
 	SourceOwners               []string // ids or aliases of those whose images may be launched, beside amazon and the account itself; anybody's when empty
@@ -71,16 +73,7 @@ func (site Site) policy(actions []Action) Policy {
 	for _, r := range order {
 		out = append(out, site.statements(r, byResource[r])...)
 	}
-	return out
-}
-
-// MachinePolicy lets the state machine invoke the functions.
-func MachinePolicy(functionARN func(name string) string) Policy {
-	var out Policy
-	for _, row := range workflow.Stages() {
-		out = append(out, Statement{Actions: []string{"lambda:InvokeFunction"}, Resources: []string{functionARN(string(row.Stage))}})
-	}
-	return out
+	return append(out, site.dataKeyUse(actions)...)
 }
 
 func (site Site) arn(service, region, account, rest string) string {
@@ -154,8 +147,10 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 			allow(nil, site.arn("ssm", "*", "", "document/AWS-RunShellScript")),
 			allow(tagged("ssm:resourceTag"), site.ec2("instance")...),
 		}
-	case BuilderRole:
+	case PassedRole:
 		return []Statement{allow(Conditions{"StringEquals": {"iam:PassedToService": site.ec2Principals()}}, site.BuilderRole)}
+	case DeadLetters:
+		return []Statement{allow(nil, site.DeadLetters)}
 	case Topic:
 		return []Statement{allow(nil, site.Topic)}
 	case EventBus:

@@ -79,7 +79,7 @@ func TestAPolicyIsWrittenAsIAMTakesIt(t *testing.T) {
 }
 
 func TestABuilderIsReachedBySSMAndReadsNothing(t *testing.T) {
-	raw, err := json.Marshal(BuilderPolicy())
+	raw, err := json.Marshal(BuilderRole().Policy)
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
 		"Action":["ssm:UpdateInstanceInformation","ssmmessages:CreateControlChannel","ssmmessages:OpenControlChannel"],"Resource":["*"]}]}`, string(raw))

@@ -24,19 +24,18 @@ const (
 // How long, and how often, what starts executions is tried to be delivered, and
 // how long what was not is kept.
 const (
-	DeliveryHours     = 1
 	ScheduleRetries   = 5 // of a schedule's call
 	InvocationRetries = 2 // of a trigger that failed, which is the most that Lambda makes
 	DeadLetterDays    = 14
 )
 
-// DeliveryAge is DeliveryHours.
-const DeliveryAge = DeliveryHours * time.Hour
+// DeliveryAge is how long AWS tries to deliver an event to a trigger.
+const DeliveryAge = time.Hour
 
 // Schedule is a schedule of EventBridge Scheduler that starts a function.
 type Schedule struct {
 	Name          string // of it, behind the deployment's prefix
-	Description   string
+	Does          string // for descriptions
 	Expression    string
 	Timezone      string
 	WindowMinutes int    // 0: it rings at its time
@@ -44,32 +43,29 @@ type Schedule struct {
 	Input         string
 }
 
-// Schedules are those of a deployment that is not told otherwise.
-func Schedules() []Schedule {
+// ScheduleSettings say when schedules start their functions.
+type ScheduleSettings struct {
+	Nightly       string // schedule expression
+	Timezone      string // of all schedules, as the IANA names it
+	WindowMinutes int    // within which a night begins; 0: at its time
+	Watch         string // schedule expression
+}
+
+// DefaultSchedules are those of a deployment that names no others.
+func DefaultSchedules() ScheduleSettings {
+	return ScheduleSettings{Nightly: DefaultNightly, Timezone: DefaultTimezone, WindowMinutes: DefaultWindowMinutes, Watch: DefaultWatch}
+}
+
+// Schedules are those of a deployment.
+func Schedules(s ScheduleSettings) []Schedule {
 	return []Schedule{
 		{
-			Name: "nightly", Description: "builds what is stale", Expression: DefaultNightly, Timezone: DefaultTimezone,
-			WindowMinutes: DefaultWindowMinutes, Function: StartBuilds, Input: NightlyInput,
+			Name: "nightly", Does: "builds what is stale", Expression: s.Nightly, Timezone: s.Timezone,
+			WindowMinutes: s.WindowMinutes, Function: StartBuilds, Input: NightlyInput,
 		},
 		{
-			Name: "watch", Description: "looks at the sources of recipes", Expression: DefaultWatch, Timezone: DefaultTimezone,
+			Name: "watch", Does: "looks at the sources of recipes", Expression: s.Watch, Timezone: s.Timezone,
 			Function: WatchSources, Input: WatchInput,
 		},
 	}
-}
-
-// SchedulesPolicy lets schedules call their functions, and keep what they could
-// not deliver.
-func SchedulesPolicy(functionARN func(name string) string, deadLetters string) Policy {
-	call := Statement{Actions: []string{"lambda:InvokeFunction"}}
-	for _, s := range Schedules() {
-		call.Resources = append(call.Resources, functionARN(s.Function))
-	}
-	return Policy{call, DeadLettersStatement(deadLetters)}
-}
-
-// DeadLettersStatement lets a trigger, whose failed invocations Lambda keeps with
-// the trigger's own role, or a schedule send to the queue of dead letters.
-func DeadLettersStatement(queueARN string) Statement {
-	return Statement{Actions: []string{"sqs:SendMessage"}, Resources: []string{queueARN}}
 }

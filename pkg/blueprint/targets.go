@@ -1,8 +1,6 @@
 package blueprint
 
-import (
-	"slices"
-)
+import "slices"
 
 // The roles in every account that gets pointers, one to read them and one to move
 // them.
@@ -22,6 +20,23 @@ type TargetRole struct {
 	Does    string
 	Callers []string // names of the functions that assume it
 	Policy  func(partition, account string) Policy
+}
+
+// Trust is the condition under which the callers, roles of the factory, may assume
+// the role. The principal is the factory's account, narrowed to its roles: a principal
+// that is a role stops matching when that role is deleted and made again.
+// externalID and callerARNs are texts and lists of them, or what stands for such in a
+// template.
+func (TargetRole) Trust(externalID, callerARNs any) Conditions {
+	return Conditions{
+		"StringEquals": {"sts:ExternalId": externalID},
+		"ArnEquals":    {"aws:PrincipalArn": callerARNs},
+	}
+}
+
+// TrustPolicy is the role's, as IAM takes it, for a factory's account.
+func (r TargetRole) TrustPolicy(partition, account, externalID string, callerARNs []string) ([]byte, error) {
+	return trustPolicy(map[string]any{"AWS": "arn:" + partition + ":iam::" + account + ":root"}, r.Trust(externalID, callerARNs))
 }
 
 // TargetRoles are those of every target account.

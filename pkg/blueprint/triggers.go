@@ -162,31 +162,32 @@ func Severities() []string {
 	return []string{"CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL", "UNTRIAGED"}
 }
 
-// Rule leads events to StartBuilds.
+// Rule sends the events of a pattern to a function.
 type Rule struct {
-	Name    string // such as source-changed, unique in a deployment
-	Bus     string // contract.FactoryBus; empty: the account's default bus
-	Does    string // for descriptions
-	Pattern Pattern
+	Name     string // such as source-changed, unique in a deployment
+	Bus      string // contract.FactoryBus; empty: the account's default bus
+	Does     string // for descriptions
+	Pattern  Pattern
+	Function string // its name
 }
 
 // Rules are those of a deployment.
 func Rules(machineARN string, findings FindingRules) []Rule {
 	out := []Rule{
-		{"source-changed", contract.FactoryBus, "a source of recipes has moved, or a build that waits is due", SourceChangedPattern()},
-		{"execution-ended", "", "an execution has ended: what waited, and what builds on its image", ExecutionEndedPattern(machineARN)},
+		{"source-changed", contract.FactoryBus, "a source of recipes has moved, or a build that waits is due", SourceChangedPattern(), StartBuilds},
+		{"execution-ended", "", "an execution has ended: what waited, and what builds on its image", ExecutionEndedPattern(machineARN), StartBuilds},
 	}
 	severities, products := findings.Severities, findings.Products
 	if len(severities) == 0 {
 		return out
 	}
 	out = append(out,
-		Rule{"inspector-finding", "", "an image has a vulnerability for which there is a fix", InspectorPattern(severities)},
-		Rule{"security-hub-finding", "", "an image has a vulnerability for which there is a fix, as Security Hub was told", SecurityHubPattern(severities, products)},
-		Rule{"security-hub-v2-finding", "", "an image has a vulnerability for which there is a fix, as the newer Security Hub reports in OCSF", SecurityHubV2Pattern(severities, products)},
+		Rule{"inspector-finding", "", "an image has a vulnerability for which there is a fix", InspectorPattern(severities), StartBuilds},
+		Rule{"security-hub-finding", "", "an image has a vulnerability for which there is a fix, as Security Hub was told", SecurityHubPattern(severities, products), StartBuilds},
+		Rule{"security-hub-v2-finding", "", "an image has a vulnerability for which there is a fix, as the newer Security Hub reports in OCSF", SecurityHubV2Pattern(severities, products), StartBuilds},
 	)
 	if findings.OnDemand {
-		out = append(out, Rule{"on-demand-finding", "", "an on-demand scan found a vulnerability of an image for which there is a fix", OnDemandPattern(severities)})
+		out = append(out, Rule{"on-demand-finding", "", "an on-demand scan found a vulnerability of an image for which there is a fix", OnDemandPattern(severities), StartBuilds})
 	}
 	return out
 }

@@ -56,7 +56,7 @@ func checkInstanceProfile(ctx context.Context, e *examination) []Finding {
 // builder.
 func agentActions() []string {
 	var out []string
-	for _, s := range blueprint.BuilderPolicy() {
+	for _, s := range blueprint.BuilderRole().Policy {
 		out = append(out, s.Actions...)
 	}
 	return out

@@ -209,7 +209,7 @@ func (a *account) deployProfile() {
 		RoleName: name, AssumeRolePolicyDocument: aws.String(trust("ec2")),
 	})
 	require.NoError(a, err)
-	require.NoError(a, a.allowBuilders(blueprint.BuilderPolicy()))
+	require.NoError(a, a.allowBuilders(blueprint.BuilderRole().Policy))
 	_, err = a.aws.iam().CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: name})
 	require.NoError(a, err)
 	_, err = a.aws.iam().AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: name, RoleName: name})
@@ -228,7 +228,7 @@ func (a *account) allowBuilders(policy blueprint.Policy) error {
 // role's own table away, one at a time.
 func TestEachPermissionThatABuilderLacksIsOneProblem(t *testing.T) {
 	a := newAccount(t).ready().deploy()
-	whole := blueprint.BuilderPolicy()
+	whole := blueprint.BuilderRole().Policy
 	problems := func() (out []Finding) {
 		for _, f := range a.examine() {
 			if f.Verdict == Problem {

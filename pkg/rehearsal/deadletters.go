@@ -54,10 +54,10 @@ func (f *Factory) deployDeadLetters(ctx context.Context) error {
 	return nil
 }
 
-// startBuilds is the target of rules.
-func (f *Factory) startBuilds() eventtypes.Target {
+// target is a function as the target of a rule.
+func (f *Factory) target(function string) eventtypes.Target {
 	return eventtypes.Target{
-		Id: aws.String(blueprint.StartBuilds), Arn: aws.String(f.functionARN(blueprint.StartBuilds)),
+		Id: &function, Arn: aws.String(f.functionARN(function)),
 		DeadLetterConfig: &eventtypes.DeadLetterConfig{Arn: aws.String(f.deadLettersARN())},
 		RetryPolicy:      &eventtypes.RetryPolicy{MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.DeliveryAge.Seconds()))},
 	}

@@ -68,7 +68,7 @@ func (f *Factory) deploy(ctx context.Context) error {
 		return err
 	}
 	f.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", cloud.Region(), cloud.Account(), workflow.MachineName)
-	if err := f.deployFunctions(f.environment(engine, aws.ToString(topic.TopicArn))); err != nil {
+	if err := f.deployFunctions(f.settings(engine, aws.ToString(topic.TopicArn))); err != nil {
 		return err
 	}
 	if err := f.deployMachine(ctx); err != nil {
@@ -192,17 +192,17 @@ func keyPolicy(account string, others []string) (string, error) {
 	return string(raw), err
 }
 
-func (f *Factory) deployFunctions(env map[string]string) error {
+func (f *Factory) deployFunctions(settings blueprint.Settings) error {
 	var handlers map[string]lambdafn.Handler
 	if f.opts.FunctionsDir == "" {
 		var err error
-		if handlers, err = f.inProcess(env); err != nil {
+		if handlers, err = f.inProcess(settings); err != nil {
 			return err
 		}
 	}
 	for _, fn := range blueprint.Functions() {
 		made := lambda.Function{
-			Name: prefix + fn.Name, Env: f.environmentOf(fn.Name, env), MemoryMiB: fn.MemoryMiB, Timeout: fn.Timeout,
+			Name: prefix + fn.Name, Env: f.environmentOf(fn, settings), MemoryMiB: fn.MemoryMiB, Timeout: fn.Timeout,
 			Role: f.roleARN(fn.Name),
 		}
 		if handler, ok := handlers[fn.Name]; ok {
@@ -218,10 +218,12 @@ func (f *Factory) deployFunctions(env map[string]string) error {
 }
 
 // inProcess makes the functions' handlers for this process.
-func (f *Factory) inProcess(env map[string]string) (map[string]lambdafn.Handler, error) {
+func (f *Factory) inProcess(settings blueprint.Settings) (map[string]lambdafn.Handler, error) {
 	handlers := map[string]lambdafn.Handler{}
-	for name, maker := range functions.All() {
-		own := f.environmentOf(name, env)
+	makers := functions.All()
+	for _, fn := range blueprint.Functions() {
+		name := fn.Name
+		maker, own := makers[name], f.environmentOf(fn, settings)
 		cfg, err := lambdafn.LoadConfig(func(name string) string {
 			if name == contract.EnvRegion {
 				return f.Cloud.Region()
@@ -240,7 +242,7 @@ func (f *Factory) inProcess(env map[string]string) (map[string]lambdafn.Handler,
 
 func (f *Factory) deployMachine(ctx context.Context) error {
 	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return f.functionARN(string(s)) })
-	role := f.roleARN(machineRole)
+	role := f.roleARN(blueprint.MachineRoleName)
 	_, err := f.Cloud.States.UpdateStateMachine(ctx, &sfn.UpdateStateMachineInput{
 		StateMachineArn: &f.StateMachine, Definition: &definition, RoleArn: &role,
 	})

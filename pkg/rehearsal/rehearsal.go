@@ -9,14 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -318,38 +315,32 @@ func (f *Factory) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// environmentOf is what a function is told beside what all are.
-func (f *Factory) environmentOf(function string, all map[string]string) map[string]string {
-	env := maps.Clone(all)
-	if role := blueprint.TargetRoleOf(function); role != "" && len(f.targetAccounts()) > 0 {
-		env[contract.EnvTargetRole] = blueprint.TargetRoleARN("aws", "*", role)
-		env[contract.EnvTargetExternal] = externalID
-	}
-	return env
-}
-
-func (f *Factory) environment(engine program.Engine, topic string) map[string]string {
-	env := map[string]string{
-		contract.EnvBucket:          f.Bucket,
-		contract.EnvTopic:           topic,
-		contract.EnvInstanceProfile: builderProfile,
-		contract.EnvVersion:         f.opts.Version,
-		contract.EnvEngines:         f.engines(engine),
-		contract.EnvGuests:          f.Guests,
-		contract.EnvGuestEndpoint:   "http://" + guestHost,
-		contract.EnvEndpoint:        f.URL,
-		contract.EnvStateMachine:    f.StateMachine,
-		contract.EnvEventBus:        contract.FactoryBus,
-		contract.EnvTopics:          strings.Join(blueprint.AnnouncementTopics(), ","),
-		contract.EnvOnDemand:        strconv.FormatBool(f.opts.OnDemandFindings),
-		contract.EnvProducts:        strings.Join(f.opts.FindingProducts, ","),
-	}
-	if len(f.opts.Parameters) > 0 {
-		raw, _ := json.Marshal(f.opts.Parameters) // maps of strings marshal
-		env[contract.EnvParameters] = string(raw)
-	}
+// environmentOf is the environment of a function: what it has on AWS, and what only
+// a rehearsal sets.
+func (f *Factory) environmentOf(fn blueprint.Function, settings blueprint.Settings) map[string]string {
+	env := fn.Environment(settings)
+	env[contract.EnvGuests] = f.Guests
+	env[contract.EnvGuestEndpoint] = "http://" + guestHost
+	env[contract.EnvEndpoint] = f.URL
 	if f.opts.UserDataDir != "" {
 		env[contract.EnvUserDataDir] = f.opts.UserDataDir
 	}
 	return env
+}
+
+// settings are what the functions read from their environment on AWS too.
+func (f *Factory) settings(engine program.Engine, topic string) blueprint.Settings {
+	out := blueprint.Settings{
+		Bucket: f.Bucket, Topic: topic, InstanceProfile: builderProfile, Version: f.opts.Version, CheckEngines: f.engines(engine),
+		StateMachine: f.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(), Findings: f.findings(),
+	}
+	if len(f.opts.Parameters) > 0 {
+		raw, _ := json.Marshal(f.opts.Parameters) // maps of strings marshal
+		out.Parameters = string(raw)
+	}
+	if len(f.targetAccounts()) > 0 {
+		out.TargetRoles = func(name string) string { return blueprint.TargetRoleARN("aws", "*", name) }
+		out.TargetExternalID = externalID
+	}
+	return out
 }

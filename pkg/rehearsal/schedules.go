@@ -24,7 +24,7 @@ func (f *Factory) deploySchedules(ctx context.Context) error {
 	if f.opts.Schedules {
 		f.Cloud.Scheduler.Start()
 	}
-	for _, s := range blueprint.Schedules() {
+	for _, s := range blueprint.Schedules(blueprint.DefaultSchedules()) {
 		if err := f.deploySchedule(ctx, s); err != nil {
 			return fmt.Errorf("schedule %s: %w", s.Name, err)
 		}
@@ -33,7 +33,7 @@ func (f *Factory) deploySchedules(ctx context.Context) error {
 }
 
 func (f *Factory) deploySchedule(ctx context.Context, s blueprint.Schedule) error {
-	name, role := prefix+s.Name, f.roleARN(schedulesRole)
+	name, role := prefix+s.Name, f.roleARN(blueprint.SchedulesRoleName)
 	window := &schedulertypes.FlexibleTimeWindow{Mode: schedulertypes.FlexibleTimeWindowModeOff}
 	if s.WindowMinutes > 0 {
 		window = &schedulertypes.FlexibleTimeWindow{Mode: schedulertypes.FlexibleTimeWindowModeFlexible, MaximumWindowInMinutes: aws.Int32(int32(s.WindowMinutes))}
@@ -46,14 +46,14 @@ func (f *Factory) deploySchedule(ctx context.Context, s blueprint.Schedule) erro
 		},
 	}
 	_, err := f.Cloud.Scheduler.UpdateSchedule(ctx, &scheduler.UpdateScheduleInput{
-		Name: &name, Description: &s.Description, ScheduleExpression: &s.Expression, ScheduleExpressionTimezone: &s.Timezone, FlexibleTimeWindow: window, Target: target,
+		Name: &name, Description: &s.Does, ScheduleExpression: &s.Expression, ScheduleExpressionTimezone: &s.Timezone, FlexibleTimeWindow: window, Target: target,
 	})
 	var missing *schedulertypes.ResourceNotFoundException
 	if !errors.As(err, &missing) {
 		return err
 	}
 	_, err = f.Cloud.Scheduler.CreateSchedule(ctx, &scheduler.CreateScheduleInput{
-		Name: &name, Description: &s.Description, ScheduleExpression: &s.Expression, ScheduleExpressionTimezone: &s.Timezone, FlexibleTimeWindow: window, Target: target,
+		Name: &name, Description: &s.Does, ScheduleExpression: &s.Expression, ScheduleExpressionTimezone: &s.Timezone, FlexibleTimeWindow: window, Target: target,
 	})
 	return err
 }

@@ -32,10 +32,7 @@ func (f *Factory) deployRules(ctx context.Context) error {
 	if err != nil && !awserr.Is(err, "ResourceAlreadyExistsException") {
 		return fmt.Errorf("event bus: %w", err)
 	}
-	findings := blueprint.FindingRules{
-		Severities: blueprint.FindingSeverities(), OnDemand: f.opts.OnDemandFindings, Products: f.opts.FindingProducts,
-	}
-	for _, r := range blueprint.Rules(f.StateMachine, findings) {
+	for _, r := range blueprint.Rules(f.StateMachine, f.findings()) {
 		bus, name := cmp.Or(r.Bus, "default"), prefix+r.Name
 		pattern, err := json.Marshal(r.Pattern)
 		if err != nil {
@@ -49,16 +46,21 @@ func (f *Factory) deployRules(ctx context.Context) error {
 		}
 		_, err = f.Cloud.Events.PutTargets(ctx, &eventbridge.PutTargetsInput{
 			EventBusName: &bus, Rule: &name,
-			Targets: []eventtypes.Target{f.startBuilds()},
+			Targets: []eventtypes.Target{f.target(r.Function)},
 		})
 		if err != nil {
 			return fmt.Errorf("target of rule %s: %w", name, err)
 		}
-		if err := f.letInvoke(ctx, blueprint.StartBuilds, bus, name); err != nil {
+		if err := f.letInvoke(ctx, r.Function, bus, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// findings are the rules on vulnerabilities of this deployment.
+func (f *Factory) findings() blueprint.FindingRules {
+	return blueprint.FindingRules{Severities: blueprint.FindingSeverities(), OnDemand: f.opts.OnDemandFindings, Products: f.opts.FindingProducts}
 }
 
 // letInvoke lets a rule invoke a function, by the function's own policy.
