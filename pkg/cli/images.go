@@ -245,6 +245,9 @@ func ownImages(ctx context.Context, api imageAPI, region string) ([]image, error
 	return found, nil
 }
 
+// errNoImage is in the chain of find's error when the account has no such image.
+var errNoImage = errors.New("there is no image")
+
 func find(ctx context.Context, api imageAPI, region, id string) (image, error) {
 	found, err := ownImages(ctx, api, region)
 	if err != nil && !awserr.IsNotFound(err) {
@@ -255,7 +258,7 @@ func find(ctx context.Context, api imageAPI, region, id string) (image, error) {
 			return i, nil
 		}
 	}
-	return image{}, fmt.Errorf("there is no image %s; `ami-factory images list` shows those there are", id)
+	return image{}, fmt.Errorf("%w %s; `ami-factory images list` shows those there are", errNoImage, id)
 }
 
 func describe(region string, i types.Image) image {

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
@@ -64,19 +67,23 @@ Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.`,
 }
 
 func (a *app) runTry(ctx context.Context, l local, flags tryFlags, file string) (err error) {
-	data, profile, err := a.tryUserData(file)
-	if err != nil {
-		return err
-	}
-	if flags.profile != "" {
-		profile = flags.profile
-	}
 	if l.guests == string(vm.Simulated) {
 		return &exitError{exitUsage, errors.New("--guests simulated boots nothing, so nothing can be tried on it (allowed: vm, container)")}
 	}
 	opts, err := a.options(l)
 	if err != nil {
 		return err
+	}
+	image, err := a.tryImage(ctx, l, flags)
+	if err != nil {
+		return err
+	}
+	data, profile, err := a.tryUserData(file, image, opts)
+	if err != nil {
+		return err
+	}
+	if flags.profile != "" {
+		profile = flags.profile
 	}
 	show := newDisplay(a.err)
 	opts.Progress = show.note
@@ -87,13 +94,9 @@ func (a *app) runTry(ctx context.Context, l local, flags tryFlags, file string) 
 		return openError(ctx, err)
 	}
 	defer func() { err = errors.Join(err, factory.Close(ctx)) }()
-	image, err := newest(ctx, factory, flags)
-	if err != nil {
-		return err
-	}
-	show.note("booting " + image + " with " + file)
+	show.note("booting " + image.ImageID + " with " + file)
 	result, err := factory.Try(ctx, rehearsal.TryInput{
-		ImageID: image, Region: flags.region, UserData: data, Profile: profile, Timeout: flags.timeout,
+		ImageID: image.ImageID, Region: image.Region, UserData: data, Profile: profile, Timeout: flags.timeout,
 	})
 	if flags.console != "" && result.Console != "" {
 		err = errors.Join(err, os.WriteFile(flags.console, []byte(result.Console), 0o600))
@@ -123,18 +126,26 @@ func (a *app) runTry(ctx context.Context, l local, flags tryFlags, file string) 
 // read what is below ami-factory/agents/.
 const instanceProfile = "ami-factory-instance"
 
-// tryUserData renders a spec for the embedded AWS, and says which instance
-// profile it needs.
-func (a *app) tryUserData(file string) (data []byte, profile string, err error) {
+// tryUserData checks a spec for the image that it is tried on, as `userdata check
+// --image` does, renders it for the embedded AWS, and says which instance profile it
+// needs.
+func (a *app) tryUserData(file string, on image, opts rehearsal.Options) (data []byte, profile string, err error) {
 	fsys, err := a.userdataFS()
 	if err != nil {
 		return nil, "", err
 	}
-	s, problems, err := a.readSpec(fsys, file, nil)
+	model, err := a.modelOf(fsys, on, opts)
+	if err != nil {
+		return nil, "", err
+	}
+	s, problems, err := a.readSpec(fsys, file, model)
 	if err != nil {
 		return nil, "", err
 	}
 	if err := problems.Err(); err != nil {
+		return nil, "", err
+	}
+	if err := problems.Print(a.coloured(a.err)); err != nil { // warnings
 		return nil, "", err
 	}
 	if s.Target != spec.CloudInit {
@@ -151,18 +162,51 @@ func (a *app) tryUserData(file string) (data []byte, profile string, err error) 
 	return out.Data, profile, nil
 }
 
-// newest is the image that --image means.
-func newest(ctx context.Context, f *rehearsal.Factory, flags tryFlags) (string, error) {
-	if strings.HasPrefix(flags.image, "ami-") {
-		return flags.image, nil
+// modelOf is what an image is made of, by its recipe as it is now and the parameters
+// of the command. It is nil for an image without such a recipe: then the spec is
+// checked for any image of its family, and stderr says so.
+func (a *app) modelOf(fsys fs.FS, on image, opts rehearsal.Options) (*spec.Image, error) {
+	given := opts.Parameters
+	if opts.StandIns != nil {
+		var err error
+		if given, err = opts.StandIns.Parameters(fsys, given); err != nil {
+			return nil, err
+		}
 	}
-	region := flags.region
-	if region == "" {
-		region = f.Cloud.Region()
+	if on.Recipe == "" {
+		_, _ = fmt.Fprintf(a.err, "%s was not made from a recipe here: the spec is checked for any image of its family\n", on.ImageID)
+		return nil, nil
+	}
+	model, err := onImage{recipe: on.Recipe, given: parameters{values: given}}.read(fsys)
+	if errors.Is(err, recipe.ErrUnknown) {
+		_, _ = fmt.Fprintf(a.err, "%s was made from the recipe %s, which is not among the recipes any more: the spec is checked for any image of its family\n", on.ImageID, on.Recipe)
+		return nil, nil
+	}
+	return model, err
+}
+
+// tryImage finds the image that --image means, and its recipe, before anything is
+// started. An AMI that the factory did not make, such as a base image, has none.
+func (a *app) tryImage(ctx context.Context, l local, flags tryFlags) (found image, err error) {
+	err = a.withState(ctx, l, func(f *rehearsal.Factory) error {
+		found, err = newest(ctx, f, flags)
+		return err
+	})
+	if strings.HasPrefix(flags.image, "ami-") && (errors.Is(err, errNoImage) || errors.Is(err, rehearsal.ErrNoState)) {
+		return image{ImageID: flags.image, Region: flags.region}, nil
+	}
+	return found, err
+}
+
+// newest is the image that --image means.
+func newest(ctx context.Context, f *rehearsal.Factory, flags tryFlags) (image, error) {
+	region := cmp.Or(flags.region, f.Cloud.Region())
+	if strings.HasPrefix(flags.image, "ami-") {
+		return find(ctx, f.Cloud.EC2, region, flags.image)
 	}
 	found, err := ownImages(ctx, f.Cloud.EC2, region)
 	if err != nil {
-		return "", err
+		return image{}, err
 	}
 	var recipes []string
 	var last image
@@ -180,9 +224,9 @@ func newest(ctx context.Context, f *rehearsal.Factory, flags tryFlags) (string, 
 		if len(recipes) > 0 {
 			there = strings.Join(recipes, ", ")
 		}
-		return "", fmt.Errorf("no image of recipe %q is in %s (there are images of: %s): bake it first, with the same --guests and --state", flags.image, region, there)
+		return image{}, fmt.Errorf("there is no image of recipe %q in %s (there are images of: %s); bake it first, with the same --guests and --state", flags.image, region, there)
 	}
-	return last.ImageID, nil
+	return last, nil
 }
 
 func writeTry(w io.Writer, r rehearsal.TryResult) error {

@@ -12,7 +12,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/problem"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
@@ -141,6 +143,50 @@ func TestUserDataIsCheckedForTheImageOfARecipe(t *testing.T) {
 	r := call(t, nil, "userdata", "check", webService, "--image", "debian-12-docker")
 	assert.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.err, "the image of recipe debian-12-docker has no component filesystem")
+}
+
+// A spec is checked for the image that it is tried on, before anything is started.
+func TestASpecThatItsImageForbidsIsNotTried(t *testing.T) {
+	dir, state := t.TempDir(), filepath.Join(t.TempDir(), "state")
+	require.NoError(t, os.CopyFS(dir, os.DirFS("../../userdata")))
+	text, err := os.ReadFile(filepath.Join(dir, "recipes/debian-12-docker.yaml"))
+	require.NoError(t, err)
+	base := strings.NewReplacer("debian-12-docker", "debian-12-base", "variant: docker", "variant: base", "  - name: docker\n", "").Replace(string(text))
+	recipe := filepath.Join(dir, "recipes/debian-12-base.yaml")
+	require.NoError(t, os.WriteFile(recipe, []byte(base), 0o600))
+	file := filepath.Join(t.TempDir(), "router.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("kind: UserData\nname: router\ntarget: cloud-init\nfamily: debian-12\nkernel:\n  sysctl:\n    net.ipv4.ip_forward: 1\n"), 0o600))
+	inside := inProcess(t)
+	simulated := func(o *rehearsal.Options) { // --guests simulated is refused, so nothing but a test comes here with it
+		inside(o)
+		o.Guests = vm.Simulated
+	}
+	r := call(t, simulated, "bake", "debian-12-base", "--guests", "simulated", "--state", state, "--userdata", dir, "-o", "json")
+	require.Equal(t, exitOK, r.code, r.err)
+	image := summaryOf(t, r.out).Images["eu-west-1"]
+	try := func(image string, more ...string) result {
+		return call(t, simulated, append([]string{"userdata", "try", file, "--userdata", dir, "--state", state, "--image", image}, more...)...)
+	}
+	for _, name := range []string{"debian-12-base", image} {
+		r := try(name)
+		assert.Equal(t, exitFailed, r.code, name)
+		assert.Contains(t, r.err, file+":7:26: error: sysctl net.ipv4.ip_forward is set by the hardening of the image of recipe debian-12-base, variant base", name)
+		assert.NotContains(t, r.err, "starting the embedded AWS", name)
+	}
+	r = try("debian-12-dokcer")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.err, `there is no image of recipe "debian-12-dokcer" in eu-west-1 (there are images of: debian-12-base)`)
+
+	require.NoError(t, os.Remove(recipe))
+	for name, says := range map[string]string{
+		image:                   image + " was made from the recipe debian-12-base, which is not among the recipes any more",
+		"ami-00000000000000000": "ami-00000000000000000 was not made from a recipe here",
+	} {
+		r := try(name, "--timeout", "1ms")
+		assert.Contains(t, r.err, says+": the spec is checked for any image of its family")
+		assert.Contains(t, r.err, file+":7:26: warning: sysctl net.ipv4.ip_forward is set otherwise by the hardening")
+		assert.Contains(t, r.err, "starting the embedded AWS", "a warning stops nothing")
+	}
 }
 
 func TestUserDataThatIsTooLargeIsAProblem(t *testing.T) {

@@ -50,11 +50,11 @@ type Recipe struct {
 // match is taken. In both cases the image must belong to owner.
 type Source struct {
 	// Parameter is the name of an SSM parameter whose value is the id of the base image. Give either parameter or filters.
-	Parameter string `yaml:"parameter,omitempty" json:"parameter,omitempty" jsonschema:"pattern=^/[a-zA-Z0-9_./-]+$,maxLength=1011" hint:"an SSM parameter's path, such as /aws/service/debian/release/12/latest/amd64" example:"/aws/service/debian/release/12/latest/amd64" without:"filters are required"`
+	Parameter string `yaml:"parameter,omitempty" json:"parameter,omitempty" jsonschema:"oneof_required=parameter,pattern=^/[a-zA-Z0-9_./-]+$,maxLength=1011" hint:"an SSM parameter's path, such as /aws/service/debian/release/12/latest/amd64" example:"/aws/service/debian/release/12/latest/amd64" without:"filters are required"`
 	// Owner is the id of the account that must own the base image. Without it an image of the same name from anybody could be taken.
 	Owner string `yaml:"owner" json:"owner" jsonschema:"required,pattern=^[0-9]{12}$" hint:"an AWS account id, twelve digits in quotes; Debian's is \"136693071363\", Amazon's \"137112412989\", Canonical's \"099720109477\"" example:"'136693071363'"`
 	// Filters are filters of EC2's DescribeImages. The newest image that matches all of them is taken. Give either parameter or filters.
-	Filters []Filter `yaml:"filters,omitempty" json:"filters,omitempty" jsonschema:"minItems=1" without:"parameter is required"`
+	Filters []Filter `yaml:"filters,omitempty" json:"filters,omitempty" jsonschema:"oneof_required=filters,minItems=1" without:"parameter is required"`
 }
 
 // Filter is one filter of EC2's DescribeImages.

@@ -55,9 +55,6 @@ func generate(t *testing.T) []byte {
 	}
 	require.NoError(t, r.AddGoComments(module+"/pkg/recipe", "./"))
 	s := r.ReflectFromType(reflect.TypeFor[recipe.Recipe]())
-	source := s.Definitions["Source"]
-	require.NotNil(t, source)
-	source.OneOf = []*jsonschema.Schema{{Required: []string{"parameter"}}, {Required: []string{"filters"}}}
 	document(t, s, s, reflect.TypeFor[recipe.Recipe]())
 	s.ID = "https://" + module + "/recipe.schema.json"
 	s.Title = "ami-factory recipe"

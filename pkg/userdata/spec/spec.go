@@ -129,13 +129,13 @@ type EFS struct {
 // device and instanceStore says which.
 type Volume struct {
 	// Label of a file system that exists already.
-	Label string `yaml:"label,omitempty" json:"label,omitempty" jsonschema:"pattern=^[A-Za-z0-9_.-]+$,maxLength=16" hint:"up to 16 letters, digits, _ . and -"`
+	Label string `yaml:"label,omitempty" json:"label,omitempty" jsonschema:"oneof_required=label,pattern=^[A-Za-z0-9_.-]+$,maxLength=16" hint:"up to 16 letters, digits, _ . and -"`
 	// VolumeID of an EBS volume.
-	VolumeID string `yaml:"volumeId,omitempty" json:"volumeId,omitempty" jsonschema:"pattern=^vol-[0-9a-f]{8}([0-9a-f]{9})?$" hint:"vol- and 17 hexadecimal digits"`
+	VolumeID string `yaml:"volumeId,omitempty" json:"volumeId,omitempty" jsonschema:"oneof_required=volumeId,pattern=^vol-[0-9a-f]{8}([0-9a-f]{9})?$" hint:"vol- and 17 hexadecimal digits"`
 	// Device by the name that it was attached under, or by its identity below /dev/disk/by-id.
-	Device string `yaml:"device,omitempty" json:"device,omitempty" jsonschema:"pattern=^/dev/((sd|xvd)[b-z][a-z]?|disk/by-id/[A-Za-z0-9._-]+)$" hint:"/dev/sdb to /dev/sdz, /dev/xvdb to /dev/xvdzz, or /dev/disk/by-id/NAME; numbers of NVMe devices change between boots"`
+	Device string `yaml:"device,omitempty" json:"device,omitempty" jsonschema:"oneof_required=device,pattern=^/dev/((sd|xvd)[b-z][a-z]?|disk/by-id/[A-Za-z0-9._-]+)$" hint:"/dev/sdb to /dev/sdz, /dev/xvdb to /dev/xvdzz, or /dev/disk/by-id/NAME; numbers of NVMe devices change between boots"`
 	// InstanceStore is the number of an instance-store disk, from 1; it is empty after each stop.
-	InstanceStore int `yaml:"instanceStore,omitempty" json:"instanceStore,omitempty" jsonschema:"minimum=1,maximum=24"`
+	InstanceStore int `yaml:"instanceStore,omitempty" json:"instanceStore,omitempty" jsonschema:"oneof_required=instanceStore,minimum=1,maximum=24"`
 	// FileSystem that is on it; it is made when the device is empty, and only then.
 	FileSystem string `yaml:"fileSystem,omitempty" json:"fileSystem,omitempty" jsonschema:"enum=ext4,enum=xfs,default=ext4"`
 	// MountPoint in the instance.
@@ -159,9 +159,9 @@ type Repository struct {
 	// Key that signs, ASCII-armoured; several while the vendor changes its key.
 	Key string `yaml:"key" json:"key" jsonschema:"required,maxLength=12000"`
 	// Fingerprint of the key, which is verified when the spec is checked and rendered; the first boot takes that very key and no other.
-	Fingerprint string `yaml:"fingerprint,omitempty" json:"fingerprint,omitempty" jsonschema:"pattern=^[0-9A-F]{40}$" hint:"40 hexadecimal digits, upper-case and without spaces, in quotes"`
+	Fingerprint string `yaml:"fingerprint,omitempty" json:"fingerprint,omitempty" jsonschema:"oneof_required=fingerprint,pattern=^[0-9A-F]{40}$" hint:"40 hexadecimal digits, upper-case and without spaces, in quotes"`
 	// Fingerprints of all keys in key, instead of fingerprint, while the vendor changes from one to another.
-	Fingerprints []string `yaml:"fingerprints,omitempty" json:"fingerprints,omitempty" jsonschema:"minItems=1,maxItems=5,pattern=^[0-9A-F]{40}$" hint:"40 hexadecimal digits, upper-case and without spaces, in quotes"`
+	Fingerprints []string `yaml:"fingerprints,omitempty" json:"fingerprints,omitempty" jsonschema:"oneof_required=fingerprints,minItems=1,maxItems=5,pattern=^[0-9A-F]{40}$" hint:"40 hexadecimal digits, upper-case and without spaces, in quotes"`
 }
 
 // Package to install.
@@ -181,9 +181,9 @@ type File struct {
 	// Owner as user:group; default root:root.
 	Owner string `yaml:"owner,omitempty" json:"owner,omitempty" jsonschema:"pattern=^[a-z_][a-z0-9_.-]*:[a-z_][a-z0-9_.-]*$,maxLength=65,default=root:root" hint:"user:group"`
 	// Content as text.
-	Content string `yaml:"content,omitempty" json:"content,omitempty" jsonschema:"maxLength=16384"`
+	Content string `yaml:"content,omitempty" json:"content,omitempty" jsonschema:"oneof_required=content,maxLength=16384"`
 	// ContentBase64 is the content in base64, for what is no text.
-	ContentBase64 string `yaml:"contentBase64,omitempty" json:"contentBase64,omitempty" jsonschema:"maxLength=24000"`
+	ContentBase64 string `yaml:"contentBase64,omitempty" json:"contentBase64,omitempty" jsonschema:"oneof_required=contentBase64,maxLength=24000"`
 }
 
 // Services by systemd unit, in the order enable, disable, start. One that is
@@ -204,9 +204,9 @@ type Command struct {
 	// Name of the command, in logs and in result.json.
 	Name string `yaml:"name" json:"name" jsonschema:"required,pattern=^[a-z0-9]+(-[a-z0-9]+)*$,maxLength=60" hint:"lower-case letters, digits and single hyphens"`
 	// Argv is the program with its arguments; no shell reads it.
-	Argv []string `yaml:"argv,omitempty" json:"argv,omitempty" jsonschema:"minItems=1,maxItems=100,maxLength=4096"`
+	Argv []string `yaml:"argv,omitempty" json:"argv,omitempty" jsonschema:"oneof_required=argv,minItems=1,maxItems=100,maxLength=4096"`
 	// Script for bash, run under set -euo pipefail.
-	Script string `yaml:"script,omitempty" json:"script,omitempty" jsonschema:"minLength=1,maxLength=16384"`
+	Script string `yaml:"script,omitempty" json:"script,omitempty" jsonschema:"oneof_required=script,minLength=1,maxLength=16384"`
 	// TimeoutSeconds after which it is killed and counts as failed; 1 to 3600, default 600.
 	TimeoutSeconds int `yaml:"timeoutSeconds,omitempty" json:"timeoutSeconds,omitempty" jsonschema:"minimum=1,maximum=3600,default=600"`
 }
