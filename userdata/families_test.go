@@ -114,7 +114,7 @@ func TestDockerOfFamiliesWithoutAGuest(t *testing.T) {
 		assert.Contains(t, text, "which the seal empties")
 	})
 	refusals := map[string]struct{ family, parameters, reason string }{
-		"a key of another fingerprint":               {"debian-12", ce + "AMI_FACTORY_PARAM_KEY_FINGERPRINT=9DC858229FC7DD38854AE2D88D81803C0EBFCD88", "it is not believed"},
+		"a key of another fingerprint":               {"debian-12", ce + "AMI_FACTORY_PARAM_KEY_FINGERPRINT=9DC858229FC7DD38854AE2D88D81803C0EBFCD88", "it is not trusted"},
 		"docker-ce without a version":                {"debian-12", "AMI_FACTORY_PARAM_ENGINE=docker-ce", "needs the parameters version and containerdVersion"},
 		"docker-ce on Amazon Linux":                  {"al2023", ce, "no packages of docker-ce for al2023"},
 		"compose on Debian 12":                       {"debian-12", "AMI_FACTORY_PARAM_COMPOSE=distribution", "no compose plugin"},

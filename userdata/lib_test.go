@@ -175,7 +175,7 @@ func TestLibRefuses(t *testing.T) {
 		"an address that is none":              {"debian-12", "fetch ftp://x/file $DIR/f ''", "cannot fetch 'ftp://x/file'; allowed: an http or https URL"},
 		"a file that is not there":             {"debian-12", "fetch " + server.URL + "/absent $DIR/f ''", "cannot download"},
 		"a fingerprint that is none":           {"debian-12", "repository v http://v s main " + server.URL + "/key 9DC8 p", "is not 40 hexadecimal digits"},
-		"a key of another fingerprint":         {"debian-12", "repository v http://v s main " + server.URL + "/key " + fingerprint + " p", "expected " + fingerprint + "; it is not believed"},
+		"a key of another fingerprint":         {"debian-12", "repository v http://v s main " + server.URL + "/key " + fingerprint + " p", "expected " + fingerprint + "; it is not trusted"},
 		"a key that is none":                   {"al2023", "repository v http://v '' '' " + server.URL + "/file " + fingerprint + " p", "is no OpenPGP key"},
 		"a file that its check does not admit": {"debian-12", "no() { return 1; }\necho x >$DIR/in; put 644 $DIR/in $DIR/out no", "is left as it was"},
 	}
@@ -319,6 +319,59 @@ func TestARepositoryGetsTheVerifiedKeyOnly(t *testing.T) {
 				got, err := os.ReadFile(filepath.Join(b.dir, file))
 				require.NoError(t, err)
 				assert.Equal(t, strings.Replace(want[family], "%s", checksumOfOtherKey, 1), string(got))
+			})
+		}
+	}
+}
+
+// A vendor that changes its key publishes the old key, then both, then the new one.
+// Whoever pins both fingerprints takes each of these files, and no other key.
+func TestAVendorMayChangeItsKey(t *testing.T) {
+	const first, second, third = "mAgEAAAAAAEBAg==", "mAgEAAAAAAEBAw==", "mAgEAAAAAAEBBA=="
+	armour := func(key string) string {
+		return "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n" + key + "\n-----END PGP PUBLIC KEY BLOCK-----\n"
+	}
+	old, next := keyFingerprint(t, first), keyFingerprint(t, second)
+	both := "'" + old + " " + next + "'"
+	for sentence, tc := range map[string]struct {
+		pinned, file string
+		keyring      string // empty: the key is refused
+	}{
+		"the old key, of which both are pinned": {both, armour(first), old},
+		"both keys":                             {both, armour(first) + armour(second), old + "-" + next},
+		"both keys in the other order":          {both, armour(second) + armour(first), next + "-" + old},
+		"both keys, pinned in the other order":  {"'" + next + "  " + old + "'", armour(first) + armour(second), old + "-" + next},
+		"the new key":                           {both, armour(second), next},
+		"both keys, of which one is pinned":     {old, armour(first) + armour(second), ""},
+		"a third key":                           {both, armour(third), ""},
+		"a third key after both":                {both, armour(first) + armour(second) + armour(third), ""},
+		"fingerprints with a comma":             {"'" + old + "," + next + "'", armour(first), ""},
+		"a fingerprint and half of another":     {"'" + old + " " + next[:20] + "'", armour(first), ""},
+	} {
+		for _, family := range []string{"debian-12", "al2023"} {
+			t.Run(sentence+" for "+family, func(t *testing.T) {
+				b := newLibBench(t)
+				require.NoError(t, os.WriteFile(filepath.Join(b.dir, "key"), []byte(tc.file), 0o600))
+				server := httptest.NewServer(http.FileServer(http.Dir(b.dir)))
+				defer server.Close()
+				output, ok := b.run(t, family, `put() { cat "$2" >"$DIR/$(basename "$3")"; }
+					repository v https://packages.example.com/v s main `+server.URL+"/key "+tc.pinned+" p")
+				require.Equal(t, tc.keyring != "", ok, output)
+				if !ok {
+					assert.Regexp(t, "it is not trusted|is not 40 hexadecimal digits", output)
+					return
+				}
+				file := "ami-factory-" + tc.keyring + ".gpg"
+				if family == "al2023" {
+					file = "ami-factory-v.asc"
+				} else {
+					sources, err := os.ReadFile(filepath.Join(b.dir, "ami-factory-v.sources"))
+					require.NoError(t, err)
+					assert.Contains(t, string(sources), "Signed-By: /etc/apt/keyrings/"+file+"\n")
+				}
+				output, ok = b.run(t, family, "key_fingerprints $DIR/"+file)
+				require.True(t, ok, output)
+				assert.Equal(t, strings.Split(tc.keyring, "-"), strings.Fields(output))
 			})
 		}
 	}

@@ -68,6 +68,9 @@ func TestParametersThatOnlyABuilderUsedToRefuse(t *testing.T) {
 		"a registry that is not ECR's":    {"docker", "ecrRegistries", "docker.io"},
 		"an image by tag":                 {"docker", "images", "debian:12"},
 		"a fingerprint in small letters":  {"docker", "keyFingerprint", "9dc858229fc7dd38854ae2d88d81803c0ebfcd88"},
+		"fingerprints with a comma":       {"chef", "keyFingerprint", strings.Repeat("0A", 20) + "," + strings.Repeat("0B", 20)},
+		"a fingerprint and half of one":   {"ssm-agent", "keyFingerprint", strings.Repeat("0A", 20) + " " + strings.Repeat("0B", 10)},
+		"fingerprints of spaces only":     {"newrelic-infra", "keyFingerprint", "  "},
 		"a repository by ftp":             {"docker", "repository", "ftp://mirror.example.com"},
 		"a version with a space":          {"docker", "version", "28.5 1"},
 		"services as the user of letters": {"filesystem", "user", "Svc"},
@@ -97,4 +100,24 @@ func TestParametersThatOnlyABuilderUsedToRefuse(t *testing.T) {
 			assert.NotEmpty(t, allowed)
 		})
 	}
+}
+
+func TestEveryKeyThatIsPinnedMayBeChanged(t *testing.T) {
+	names, err := component.Names(userdata.FS)
+	require.NoError(t, err)
+	found := 0
+	for _, name := range names {
+		c, _, err := component.Load(userdata.FS, name)
+		require.NoError(t, err)
+		p, ok := c.Parameters["keyFingerprint"]
+		if !ok {
+			continue
+		}
+		found++
+		for _, value := range []string{strings.Repeat("0A", 20), strings.Repeat("0A", 20) + " " + strings.Repeat("0B", 20)} {
+			message, _ := p.Refuse(value)
+			assert.Empty(t, message, "%s: %s", name, value)
+		}
+	}
+	assert.Equal(t, 6, found)
 }

@@ -68,6 +68,11 @@ func TestTheSSMAgentIsInstalledOnlyFromASignedPackageOfItsVersion(t *testing.T) 
 		hosts[name+".localcloud.internal"] = r
 		vendors[name] = r.SSMAgent
 	}
+	// A vendor that changes its key publishes two blocks of armour for a while.
+	hosts["changing.localcloud.internal"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hosts["expired.localcloud.internal"].ServeHTTP(w, r)
+		hosts["good.localcloud.internal"].ServeHTTP(w, r)
+	})
 	g := bootGuestBeside(t, hosts)
 	g.unpack(t)
 	from := func(name string, more ...string) []string {
@@ -86,6 +91,8 @@ func TestTheSSMAgentIsInstalledOnlyFromASignedPackageOfItsVersion(t *testing.T) 
 		"a package that was tampered with":            {from("tampered"), "has no good signature of the key"},
 		"a signature of something else":               {from("wrongsignature"), "has no good signature of the key"},
 		"a signature of another key":                  {from("otherkey"), "has no good signature of the key"},
+		"a signature of neither of two pinned keys":   {from("good", "AMI_FACTORY_PARAM_KEY_FINGERPRINT='"+strings.Repeat("0A", 20)+" "+strings.Repeat("0B", 20)+"'"), "has no good signature of the key " + strings.Repeat("0A", 20) + " or " + strings.Repeat("0B", 20)},
+		"two fingerprints with a comma":               {from("good", "AMI_FACTORY_PARAM_KEY_FINGERPRINT="+vendors["good"].KeyFingerprint+","+vendors["expired"].KeyFingerprint), "parameter keyFingerprint is"},
 		"a key that has expired":                      {from("expired"), "has no good signature of the key"},
 		"a good key that is not the pinned one":       {from("good", "AMI_FACTORY_PARAM_KEY_FINGERPRINT="+strings.Repeat("0A", 20)), "has no good signature of the key " + strings.Repeat("0A", 20)},
 		"AWS's own key, which did not sign this":      {from("good", "AMI_FACTORY_PARAM_KEY_URL=", "AMI_FACTORY_PARAM_KEY_FINGERPRINT=1C5B395CBE5E74E2F1CA21592784DBF388D19D46"), "has no good signature of the key 1C5B395CBE5E74E2F1CA21592784DBF388D19D46"},
@@ -109,7 +116,8 @@ func TestTheSSMAgentIsInstalledOnlyFromASignedPackageOfItsVersion(t *testing.T) 
 	require.False(t, t.Failed())
 
 	v := vendors["good"]
-	text, code := g.ssmAgent(t, from("good")...)
+	both := vendors["expired"].KeyFingerprint + " " + v.KeyFingerprint
+	text, code := g.ssmAgent(t, from("good", "AMI_FACTORY_PARAM_KEY_URL=http://changing.localcloud.internal"+v.KeyPath, "AMI_FACTORY_PARAM_KEY_FINGERPRINT='"+both+"'")...)
 	require.Zero(t, code, text)
 	assert.Contains(t, text, "installed version "+v.Version+", signed by "+v.KeyFingerprint)
 	assert.Equal(t, "enabled\nactive", g.output(t, "systemctl is-enabled amazon-ssm-agent.service; systemctl is-active amazon-ssm-agent.service"))

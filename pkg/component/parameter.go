@@ -64,6 +64,9 @@ func (p Parameter) malformed(value string) string {
 			items = append(items, strings.TrimSpace(item))
 		}
 	}
+	if len(items) == 0 {
+		return "it holds spaces only"
+	}
 	for _, item := range items {
 		if !whole.MatchString(item) {
 			return fmt.Sprintf("%q does not have the form it must have", problem.Cut(item))

@@ -225,7 +225,7 @@ func TestAgentsAreOffInTheImageAndStartWithASecretOnAnInstance(t *testing.T) {
 		values    map[string]string
 		want      string
 	}{
-		"a key with another fingerprint":         {"newrelic-infra", map[string]string{"keyFingerprint": strings.Repeat("0", 40)}, "expected " + strings.Repeat("0", 40) + "; it is not believed"},
+		"a key with another fingerprint":         {"newrelic-infra", map[string]string{"keyFingerprint": strings.Repeat("0", 40)}, "expected " + strings.Repeat("0", 40) + "; it is not trusted"},
 		"a key that is none":                     {"newrelic-infra", map[string]string{"keyUrl": at + "good/dists/bookworm/Release"}, "is no OpenPGP key"},
 		"a repository changed after its signing": {"newrelic-infra", map[string]string{"repository": at + "forged"}, "invalid"},
 		"a package changed after its signing":    {"newrelic-infra", map[string]string{"repository": at + "tampered"}, "Hash Sum mismatch"},

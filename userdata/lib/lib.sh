@@ -282,21 +282,26 @@ fetch() {
 # OpenPGP keys, armoured or not.
 key_fingerprints() { python3 -I "$AMI_FACTORY_LIB/key-fingerprints.py" "$1"; }
 
-# repository NAME URI SUITE COMPONENTS KEY_URL FINGERPRINT PACKAGE... adds a
-# vendor's repository. The key is believed only when its fingerprint is the
-# pinned one, and the repository may deliver the named packages (which may be
-# globs) and nothing else: a decoy of another package's name is not taken from
-# it. SUITE and COMPONENTS matter to apt only.
+# unpinned FOUND PINNED prints the fingerprints of the first list that are not in the
+# second. While a vendor changes its key, its file holds the old key, both keys, or
+# the new one: each key in the file must be pinned, but not each pinned key is there.
+unpinned() { comm -23 <(tr -s ' \n' '\n' <<<"$1" | sort -u) <(tr -s ' \n' '\n' <<<"$2" | sort -u); }
+
+# repository NAME URI SUITE COMPONENTS KEY_URL FINGERPRINTS PACKAGE... adds a
+# vendor's repository. The keys are trusted only if each has one of the pinned
+# fingerprints (several are separated by spaces), and the repository may deliver the
+# named packages (which may be globs) and nothing else: a decoy of another package's
+# name is not taken from it. SUITE and COMPONENTS matter to apt only.
 repository() {
-	local name=$1 uri=$2 suite=$3 components=$4 key_url=$5 fingerprint=$6 key found host keyring
+	local name=$1 uri=$2 suite=$3 components=$4 key_url=$5 pinned=$6 key found host keyring
 	shift 6
-	[[ $fingerprint =~ ^[0-9A-F]{40}$ ]] || fail "the fingerprint '$fingerprint' of repository $name is not 40 hexadecimal digits in capitals"
+	[[ $pinned =~ ^[0-9A-F]{40}(\ +[0-9A-F]{40})*$ ]] || fail "the fingerprint '$pinned' of repository $name is not 40 hexadecimal digits in capitals, or several separated by spaces"
 	key=$(mktemp)
 	fetch "$key_url" "$key" ''
 	found=$(key_fingerprints "$key") || fail "${key_url%%\?*} is no OpenPGP key"
-	if [[ $found != "$fingerprint" ]]; then
+	if [[ -n $(unpinned "$found" "$pinned") ]]; then
 		rm -f "$key"
-		fail "the key of repository $name has the fingerprint ${found//$'\n'/ and }, expected $fingerprint; it is not believed"
+		fail "the key of repository $name has the fingerprint ${found//$'\n'/ and }, expected ${pinned// / or }; it is not trusted"
 	fi
 	local before=$changes
 	case $(package_manager) in
@@ -306,10 +311,10 @@ repository() {
 		if grep -rqsE "^[^#]*://([^/@ ]*@)?${host//./\\.}([:/[:space:]]|$)" /etc/apt/sources.list /etc/apt/sources.list.d --exclude='ami-factory-*'; then
 			fail "repository $name is on $host, where the distribution's packages come from too; apt can tell repositories apart by their host only: serve it under a host name of its own"
 		fi
-		# Named by the key, since apt refuses one repository with two keyrings,
-		# which several components may have; without armour, since it goes by
-		# the ending.
-		keyring=/etc/apt/keyrings/ami-factory-$fingerprint.gpg
+		# Named by its keys, because apt refuses one repository with two keyrings,
+		# and several components may have the same repository. Without armour,
+		# because apt goes by the file's ending.
+		keyring=/etc/apt/keyrings/ami-factory-${found//$'\n'/-}.gpg
 		python3 -I "$AMI_FACTORY_LIB/key-fingerprints.py" --dearmour "$key" >"$key.gpg"
 		put 644 "$key.gpg" "$keyring"
 		put 644 /dev/stdin "/etc/apt/preferences.d/ami-factory-$name" <<-PREFERENCES
@@ -330,7 +335,7 @@ repository() {
 		SOURCES
 		;;
 	dnf)
-		# The verified key in one block of our own: rpm reads no other text.
+		# The verified keys in one block of our own: rpm reads no other text.
 		python3 -I "$AMI_FACTORY_LIB/key-fingerprints.py" --armour "$key" >"$key.asc"
 		put 644 "$key.asc" "/etc/pki/rpm-gpg/ami-factory-$name.asc"
 		put 644 /dev/stdin "/etc/yum.repos.d/ami-factory-$name.repo" <<-REPO

@@ -29,9 +29,8 @@ elif [[ $AMI_FACTORY_FAMILY == al2023 ]]; then
 else
 	url=$(parameter PACKAGE_URL 'https?://[^ ]+')
 	key=$(needed KEY_URL 'https?://[^ ]+')
-	fingerprint=$(needed KEY_FINGERPRINT '[0-9A-F]{40}')
-	signed_by=$fingerprint
-	agent_signed_package $package "$version" "${url:-$(package_url)}" "$key" "$fingerprint"
+	signed_by=$(needed KEY_FINGERPRINT "$fingerprints")
+	agent_signed_package $package "$version" "${url:-$(package_url)}" "$key" "$signed_by"
 fi
 agent_ready cloudwatch-agent $package.service $package "CONFIG_PARAMETER=${AMI_FACTORY_PARAM_CONFIG_PARAMETER:-}" "SIGNED_BY=$signed_by"
 summary

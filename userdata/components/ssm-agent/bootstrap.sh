@@ -11,7 +11,7 @@ version=${AMI_FACTORY_PARAM_VERSION:-}
 minimum=${AMI_FACTORY_PARAM_MINIMUM:-}
 mirror=${AMI_FACTORY_PARAM_MIRROR:-}
 key_url=${AMI_FACTORY_PARAM_KEY_URL:-}
-fingerprint=${AMI_FACTORY_PARAM_KEY_FINGERPRINT:-}
+pinned=${AMI_FACTORY_PARAM_KEY_FINGERPRINT:-}
 state=/var/lib/ami-factory
 log=$state/ssm-agent.log
 work=''
@@ -20,9 +20,9 @@ say() { printf 'ami-factory: ssm-agent: %s\n' "$*"; }
 
 # stop LINE MESSAGE ends with a failure. In the first part of the user data it
 # writes the verdict that the factory waits for, keeps the next part from running,
-# and powers the builder off, since nobody on AWS could look into it: its console
-# then tells the reason within minutes, and not a time-out. A rehearsal has read
-# the verdict by then. Messages have no character that JSON would escape.
+# and powers the builder off, because on AWS nothing can read the verdict without the
+# agent: the console then shows the reason within minutes instead of a time-out. A
+# rehearsal has read the verdict by then. Messages have no character that JSON escapes.
 stop() {
 	local message=${2//[\"\\]/}
 	say "failed: $message"
@@ -53,7 +53,7 @@ installed() {
 	fi
 }
 
-# metadata PATH prints what the instance is told of itself.
+# metadata PATH prints a value of the instance metadata service.
 metadata() {
 	local token
 	token=$(curl --fail --silent --show-error --retry 5 --max-time 10 --noproxy '*' --request PUT \
@@ -83,13 +83,17 @@ verifier() {
 # keyring FILE writes the keys of an armoured or plain file as gpgv takes them.
 keyring() {
 	if grep -q '^-----BEGIN PGP PUBLIC KEY BLOCK-----' "$1"; then
-		sed -e '1,/^[[:space:]]*$/d' -e '/^=/,$d' -e '/^-----END/,$d' "$1" | base64 -d >"$work/keys.gpg"
+		awk '/^-----BEGIN PGP PUBLIC KEY BLOCK-----/ { at = 1; next } /^(=|-----END)/ { at = 0 } at == 2; at == 1 && /^[[:space:]]*$/ { at = 2 }' "$1" |
+			base64 -d >"$work/keys.gpg"
 	else
 		cp "$1" "$work/keys.gpg"
 	fi
 }
 
-# signed says whether the package has a good signature of the pinned key, by the
+# signer prints the fingerprint of the key that signed.
+signer() { awk '$2 == "VALIDSIG" { print $NF }' "$work/status"; }
+
+# signed says whether the package has a good signature of a pinned key, by the
 # status lines of gpgv (doc/DETAILS of GnuPG): its words and exit code also
 # accept a subkey's or an expired key's.
 signed() {
@@ -97,7 +101,7 @@ signed() {
 	cat "$work/status" >>"$log"
 	grep -q '^\[GNUPG:\] GOODSIG ' "$work/status" &&
 		[[ $(grep -c '^\[GNUPG:\] VALIDSIG ' "$work/status") == 1 ]] &&
-		[[ $(awk '$2 == "VALIDSIG" { print $NF }' "$work/status") == "$fingerprint" ]] &&
+		[[ " $pinned " == *" $(signer) "* ]] &&
 		! grep -qE '^\[GNUPG:\] (BADSIG|ERRSIG|EXPSIG|EXPKEYSIG|REVKEYSIG) ' "$work/status"
 }
 
@@ -169,7 +173,7 @@ esac
 number='^[0-9]+(\.[0-9]+)+(\+standin)?$'
 [[ $version =~ $number && $minimum =~ $number ]] || stop "$LINENO" "parameters version and minimum are '$version' and '$minimum'; allowed: numbers such as 3.3.4851.0"
 at_least "$version" "$minimum" || stop "$LINENO" "version $version is older than the minimum $minimum"
-[[ $fingerprint =~ ^[0-9A-F]{40}$ ]] || stop "$LINENO" "parameter keyFingerprint is '$fingerprint'; allowed: 40 hexadecimal digits in capitals"
+[[ $pinned =~ ^[0-9A-F]{40}(\ +[0-9A-F]{40})*$ ]] || stop "$LINENO" "parameter keyFingerprint is '$pinned'; allowed: 40 hexadecimal digits in capitals, several separated by spaces"
 
 have=$(installed)
 if [[ $have ]] && at_least "$have" "$minimum"; then
@@ -184,7 +188,7 @@ trap 'rm -rf "$work"' EXIT
 : >"$log"
 if [[ -z $mirror ]]; then
 	if ! region=$(metadata placement/region 2>>"$log") || ! domain=$(metadata services/domain 2>>"$log"); then
-		stop "$LINENO" "the metadata service does not tell region and domain, of which the address of the packages is made"
+		stop "$LINENO" "the metadata service does not return region and domain, which the address of the packages contains"
 	fi
 	mirror=https://amazon-ssm-$region.s3.$region.$domain
 fi
@@ -199,7 +203,7 @@ else
 fi
 keyring "$work/key" 2>>"$log" || stop "$LINENO" "the key is no OpenPGP key"
 verifier || stop "$LINENO" "gpgv cannot be installed, so no signature can be checked"
-signed || stop "$LINENO" "${url%%\?*} has no good signature of the key $fingerprint; it is not installed"
+signed || stop "$LINENO" "${url%%\?*} has no good signature of the key ${pinned// / or }; it is not installed"
 [[ $kind == deb ]] || arch=$(uname -m)
 found=$(contents) || stop "$LINENO" "${url%%\?*} is no package"
 case $found in
@@ -211,4 +215,4 @@ esac
 put >>"$log" 2>&1 || stop "$LINENO" "the package manager refuses $file"
 [[ $(installed) == "$version" ]] || stop "$LINENO" "version $version is not installed after all"
 systemctl enable --quiet --now amazon-ssm-agent.service 2>>"$log" || stop "$LINENO" "amazon-ssm-agent.service does not start"
-say "installed version $version, signed by $fingerprint"
+say "installed version $version, signed by $(signer)"

@@ -14,6 +14,10 @@
 
 agents_dir=/usr/lib/ami-factory
 
+# fingerprints is what matches the parameter KEY_FINGERPRINT: one fingerprint, or
+# several separated by spaces.
+fingerprints='[0-9A-F]{40}( +[0-9A-F]{40})*'
+
 # codename prints how a repository calls the family's release.
 codename() {
 	case ${AMI_FACTORY_FAMILY:?} in
@@ -64,14 +68,14 @@ agent_lock() {
 # agent_repository NAME URI PACKAGE installs PACKAGE in the pinned version from the
 # vendor's repository, by the parameters that all agents have.
 agent_repository() {
-	local name=$1 uri=$2 package=$3 suite version fingerprint key
+	local name=$1 uri=$2 package=$3 suite version pinned key
 	uri=${AMI_FACTORY_PARAM_REPOSITORY:-$uri}
 	[[ -n $uri ]] || fail "parameter repository has no value, and the vendor has no repository for $AMI_FACTORY_FAMILY that needs no login: name the URL of your own"
 	suite=$(parameter SUITE '[A-Za-z0-9._/-]+')
 	version=$(needed VERSION '[A-Za-z0-9.+:~_-]+')
 	key=$(needed KEY_URL 'https?://[^ ]+')
-	fingerprint=$(needed KEY_FINGERPRINT '[0-9A-F]{40}')
-	repository "$name" "$uri" "${suite:-$(codename)}" main "$key" "$fingerprint" "$package"
+	pinned=$(needed KEY_FINGERPRINT "$fingerprints")
+	repository "$name" "$uri" "${suite:-$(codename)}" main "$key" "$pinned" "$package"
 	packages_install "$package=$version"
 }
 
@@ -91,26 +95,26 @@ signed() {
 	return "$result"
 }
 
-# agent_signed_package PACKAGE VERSION URL KEY_URL FINGERPRINT installs a .deb that
+# agent_signed_package PACKAGE VERSION URL KEY_URL FINGERPRINTS installs a .deb that
 # a vendor publishes without a repository, with a detached signature beside it
 # (URL.sig). Its name and version must be those that are asked for, for the
 # signature of an older or another package is as good.
 agent_signed_package() {
-	local package=$1 version=$2 url=$3 key_url=$4 fingerprint=$5 scratch found
+	local package=$1 version=$2 url=$3 key_url=$4 pinned=$5 scratch found
 	if [[ $(installed_version "$package") == "$version" ]]; then return; fi
 	scratch=$(mktemp -d)
 	chmod 755 "$scratch" # apt reads the package as another user
 	fetch "$key_url" "$scratch/key" ''
 	found=$(key_fingerprints "$scratch/key") || fail "${key_url%%\?*} is no OpenPGP key"
-	if [[ $found != "$fingerprint" ]]; then
+	if [[ -n $(unpinned "$found" "$pinned") ]]; then
 		rm -rf "$scratch"
-		fail "the key of $package has the fingerprint ${found//$'\n'/ and }, expected $fingerprint; it is not believed"
+		fail "the key of $package has the fingerprint ${found//$'\n'/ and }, expected ${pinned// / or }; it is not trusted"
 	fi
 	fetch "$url" "$scratch/package.deb" ''
 	fetch "$url.sig" "$scratch/package.sig" ''
 	if ! signed "$scratch/package.deb" "$scratch/package.sig" "$scratch/key"; then
 		rm -rf "$scratch"
-		fail "${url%%\?*} is not signed by the key $fingerprint; it is not installed"
+		fail "${url%%\?*} is not signed by the key ${pinned// / or }; it is not installed"
 	fi
 	found=$(dpkg-deb --field "$scratch/package.deb" Package)=$(dpkg-deb --field "$scratch/package.deb" Version)
 	if [[ $found != "$package=$version" ]]; then
