@@ -49,6 +49,7 @@ require (
 	golang.org/x/sys v0.47.0
 	golang.org/x/term v0.45.0
 	gotest.tools/gotestsum v1.13.0
+	gotest.tools/v3 v3.5.2
 	gvisor.dev/gvisor v0.0.0-20240916094835-a174eb65023f
 	mvdan.cc/sh/v3 v3.13.1
 )

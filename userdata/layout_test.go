@@ -1,8 +1,6 @@
 package userdata_test
 
 import (
-	"flag"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -11,9 +9,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/ami-factory/ami-factory/test/golden"
+)
 
 // layout is what the hardening lays over the root, a line per file.
 func layout(t *testing.T, family, variant, architecture string) []string {
@@ -39,14 +37,7 @@ func TestWhatEachFamilyAndVariantGetsIsWrittenDown(t *testing.T) {
 				targets[fields[2]] = fields[1]
 			}
 			got := strings.Join(lines, "\n") + "\n"
-			file := filepath.Join("testdata", "layout", family+"-"+variant+".txt")
-			if *update {
-				require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
-				require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
-			}
-			want, err := os.ReadFile(file)
-			require.NoError(t, err)
-			assert.Equal(t, string(want), got, "run go test ./userdata -update")
+			golden.Testdata(t, filepath.Join("layout", family+"-"+variant+".txt"), got)
 		}
 	}
 }

@@ -2,11 +2,8 @@ package factory
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,20 +11,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		writeFile(t, file, got)
-	}
-	want, err := os.ReadFile(file)
-	require.NoError(t, err)
-	assert.Equal(t, string(want), got, "go test ./infra/factory -update writes it anew")
-}
 
 func TestWhatAStackIsMadeOf(t *testing.T) {
 	for name, context := range map[string]map[string]any{"resources-default.txt": nil, "resources-everything.txt": variants()["everything"]} {
@@ -40,7 +26,7 @@ func TestWhatAStackIsMadeOf(t *testing.T) {
 			for _, kind := range slices.Sorted(maps.Keys(count)) {
 				fmt.Fprintf(&b, "%3d %s\n", count[kind], kind)
 			}
-			golden(t, name, b.String())
+			golden.Testdata(t, name, b.String())
 		})
 	}
 }
@@ -57,7 +43,7 @@ func TestWhatEachRoleMayDo(t *testing.T) {
 				roles = append(roles, hash.ReplaceAllString(id, "")+"\n"+strings.Join(statementsIn(t, tpl, id), ""))
 			}
 			slices.Sort(roles)
-			golden(t, name, strings.Join(roles, ""))
+			golden.Testdata(t, name, strings.Join(roles, ""))
 		})
 	}
 }

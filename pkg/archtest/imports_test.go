@@ -36,6 +36,8 @@ var layers = []layer{
 	{folder: "cmd", may: []string{"pkg/cli"}},
 	{folder: "lambdas", may: []string{"pkg/lambdafn", "pkg/functions", "pkg/stage"}, strict: true},
 	{folder: "infra", may: []string{"pkg/blueprint", "pkg/workflow", "pkg/metric", "pkg/cost", "pkg/recipe", "pkg/program", "userdata"}},
+	{folder: "test/golden", strict: true},
+	{folder: "test/breaks", strict: true},
 	{folder: "test", may: []string{"pkg", "userdata", "infra"}},
 
 	// The operator's side drives everything but the deployment.
@@ -99,9 +101,9 @@ var layers = []layer{
 // the embedded AWS is everyone's fake, and some contracts have two sides.
 var extra = []layer{
 	{folder: "pkg/localcloud", may: []string{"pkg/workflow"}},
-	{folder: "pkg", may: []string{"pkg/localcloud", "userdata", "pkg/recipe", "pkg/plan"}},
-	{folder: "infra", may: []string{"pkg/stage", "pkg/trigger", "pkg/lambdafn"}},
-	{folder: "userdata", may: []string{"pkg/component", "pkg/compliance", "pkg/recipe", "pkg/userdata", "pkg/localcloud"}},
+	{folder: "pkg", may: []string{"pkg/localcloud", "userdata", "pkg/recipe", "pkg/plan", "test/golden"}},
+	{folder: "infra", may: []string{"pkg/stage", "pkg/trigger", "pkg/lambdafn", "test/golden"}},
+	{folder: "userdata", may: []string{"test/golden", "test/breaks", "pkg/component", "pkg/compliance", "pkg/recipe", "pkg/userdata", "pkg/localcloud"}},
 }
 
 // outside says which folders alone may import a library, and who may not.

@@ -3,7 +3,6 @@ package baseline_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"reflect"
 	"testing"
@@ -15,9 +14,8 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/ami-factory/ami-factory/pkg/baseline"
+	"github.com/ami-factory/ami-factory/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 const module = "github.com/ami-factory/ami-factory"
 
@@ -29,12 +27,7 @@ func TestSchemaIsThatOfTheTypes(t *testing.T) {
 	s.Title = "ami-factory baseline"
 	got, err := json.MarshalIndent(s, "", "  ")
 	require.NoError(t, err)
-	got = append(got, '\n')
-	if *update {
-		require.NoError(t, os.WriteFile("schema.json", got, 0o600))
-		return
-	}
-	assert.Equal(t, string(got), string(baseline.Schema()), "run go test ./pkg/baseline -update")
+	golden.File(t, "schema.json", append(got, '\n'))
 }
 
 func TestTheBaselineOfTheProjectSatisfiesTheSchema(t *testing.T) {

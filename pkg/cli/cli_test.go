@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,9 +18,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files again")
 
 // buffer may be read while a command writes to it.
 type buffer struct {
@@ -90,18 +88,6 @@ func inProcess(t *testing.T) func(*rehearsal.Options) {
 	}
 }
 
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err, "run the test with -update to write it")
-	assert.Equal(t, string(want), got)
-}
-
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	var visit func(c *cobra.Command, path []string)
 	visit = func(c *cobra.Command, path []string) {
@@ -111,7 +97,7 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 			r := call(t, nil, append(path, "--help")...)
 			assert.Equal(t, exitOK, r.code)
 			assert.Empty(t, r.err)
-			golden(t, filepath.Join("help", strings.Join(append([]string{"ami-factory"}, path...), "-")+".txt"), r.out)
+			golden.Testdata(t, filepath.Join("help", strings.Join(append([]string{"ami-factory"}, path...), "-")+".txt"), r.out)
 		})
 		for _, child := range c.Commands() {
 			if child.Name() != "help" && child.Name() != "completion" {
@@ -175,7 +161,7 @@ func TestLintPrintsEveryProblemWithItsPlace(t *testing.T) {
 	r := call(t, nil, "lint", "testdata/broken.yaml")
 	assert.Equal(t, exitFailed, r.code)
 	assert.Empty(t, r.out)
-	golden(t, "broken.txt", r.err)
+	golden.Testdata(t, "broken.txt", r.err)
 	assert.Contains(t, r.err, "testdata/broken.yaml:5:1: error: ")
 	assert.Contains(t, r.err, "    5 | colour: blue\n      | ^\n")
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,9 +18,8 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
+	"github.com/ami-factory/ami-factory/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew; needs goss, which go tool builds")
 
 func specs(t *testing.T) []compliance.Spec {
 	t.Helper()
@@ -44,17 +42,6 @@ func compiled(t *testing.T) ([]byte, []compliance.Control) {
 	return checks, controls
 }
 
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.WriteFile(file, got, 0o600))
-	}
-	want, err := os.ReadFile(file)
-	require.NoError(t, err)
-	assert.Equal(t, string(want), string(got), "run go test ./pkg/compliance -update")
-}
-
 // goss runs the engine that go.mod pins on this machine.
 func goss(t *testing.T, checks []byte) []byte {
 	t.Helper()
@@ -75,10 +62,10 @@ func goss(t *testing.T, checks []byte) []byte {
 
 func TestCompiledChecksAndControls(t *testing.T) {
 	checks, controls := compiled(t)
-	golden(t, "checks.json", checks)
+	golden.Testdata(t, "checks.json", checks)
 	data, err := json.MarshalIndent(controls, "", "  ")
 	require.NoError(t, err)
-	golden(t, "controls.json", append(data, '\n'))
+	golden.Testdata(t, "controls.json", append(data, '\n'))
 	assert.NotContains(t, string(checks), "{{")
 	assert.NotContains(t, string(checks), "CCC-01", "its condition does not hold")
 
@@ -93,8 +80,8 @@ func TestCompiledChecksAndControls(t *testing.T) {
 func TestEngineReportsWhatTheControlsExpect(t *testing.T) {
 	checks, controls := compiled(t)
 	results := goss(t, checks)
-	if *update {
-		require.NoError(t, os.WriteFile("testdata/goss.json", results, 0o600))
+	if golden.Updating() { // durations differ
+		golden.Testdata(t, "goss.json", results)
 	}
 	got, err := compliance.Evaluate(input(controls, results))
 	require.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
+	"github.com/ami-factory/ami-factory/test/golden"
 )
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -89,7 +90,7 @@ func TestReportOfRecordedResults(t *testing.T) {
 	assert.Equal(t, compliance.Counts{Passed: 2, Failed: 5, Rejecting: 3}, report.Counts)
 	data, err := json.MarshalIndent(report, "", "  ")
 	require.NoError(t, err)
-	golden(t, "report.json", append(data, '\n'))
+	golden.Testdata(t, "report.json", append(data, '\n'))
 
 	var ids []string
 	for _, r := range report.Rejections() {

@@ -3,9 +3,7 @@ package component_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"io/fs"
-	"os"
 	"path"
 	"reflect"
 	"strings"
@@ -20,10 +18,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
+	"github.com/ami-factory/ami-factory/test/golden"
 	"github.com/ami-factory/ami-factory/userdata"
 )
-
-var update = flag.Bool("update", false, "write the golden files again")
 
 const module = "github.com/ami-factory/ami-factory"
 
@@ -62,17 +59,11 @@ func TestSchemasAreThoseOfTheTypes(t *testing.T) {
 	for name, tc := range map[string]struct {
 		of    reflect.Type
 		title string
-		have  []byte
 	}{
-		"component.schema.json": {reflect.TypeFor[component.Component](), "ami-factory component", component.Schema()},
-		"checks.schema.json":    {reflect.TypeFor[checksFile](), "ami-factory checks of a component", component.ChecksSchema()},
+		"component.schema.json": {reflect.TypeFor[component.Component](), "ami-factory component"},
+		"checks.schema.json":    {reflect.TypeFor[checksFile](), "ami-factory checks of a component"},
 	} {
-		got := generate(t, tc.of, name, tc.title)
-		if *update {
-			require.NoError(t, os.WriteFile(name, got, 0o600))
-			continue
-		}
-		assert.Equal(t, string(got), string(tc.have), "run go test ./pkg/component -update")
+		golden.File(t, name, generate(t, tc.of, name, tc.title))
 	}
 }
 

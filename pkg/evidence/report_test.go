@@ -3,9 +3,6 @@ package evidence_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,22 +18,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/test/golden"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
 var start = time.Date(2026, 11, 23, 17, 41, 55, 0, time.UTC)
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.WriteFile(file, got, 0o600))
-	}
-	want, err := os.ReadFile(file)
-	require.NoError(t, err)
-	assert.Equal(t, string(want), string(got), "run go test ./pkg/evidence -update")
-}
 
 func result(id, severity, status, title, expected, actual string) compliance.Result {
 	return compliance.Result{
@@ -197,8 +182,8 @@ func TestReports(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			data, err := r.JSON()
 			require.NoError(t, err)
-			golden(t, name+".json", data)
-			golden(t, name+".html", []byte(html(t, r)))
+			golden.Testdata(t, name+".json", data)
+			golden.Testdata(t, name+".html", []byte(html(t, r)))
 		})
 	}
 }

@@ -3,7 +3,6 @@ package partition_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"go/format"
 	"maps"
@@ -14,11 +13,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-)
 
-var update = flag.Bool("update", false, "write data.go again")
+	"github.com/ami-factory/ami-factory/test/golden"
+)
 
 const sdk = "github.com/aws/aws-sdk-go-v2"
 
@@ -70,12 +68,5 @@ func generate(t *testing.T) []byte {
 }
 
 func TestTheDataIsThatOfTheSDK(t *testing.T) {
-	got := generate(t)
-	if *update {
-		require.NoError(t, os.WriteFile("data.go", got, 0o600))
-		return
-	}
-	have, err := os.ReadFile("data.go")
-	require.NoError(t, err)
-	assert.Equal(t, string(got), string(have), "run go test ./pkg/partition -update")
+	golden.File(t, "data.go", generate(t))
 }

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,10 +23,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/test/golden"
 	"github.com/ami-factory/ami-factory/userdata"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var now = time.Date(2026, 11, 23, 17, 41, 55, 0, time.UTC)
 
@@ -75,22 +72,11 @@ func build(t *testing.T, in plan.Input) (*plan.BuildPlan, []byte) {
 	return p, bundle
 }
 
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.WriteFile(file, got, 0o600))
-	}
-	want, err := os.ReadFile(file)
-	require.NoError(t, err)
-	assert.Equal(t, string(want), string(got), "run go test ./pkg/plan -update")
-}
-
 func TestTheSameInputGivesTheSameBytes(t *testing.T) {
 	p, bundle := build(t, input(t, tree(t)))
 	data, err := json.MarshalIndent(p, "", "  ")
 	require.NoError(t, err)
-	golden(t, "plan.json", append(data, '\n'))
+	golden.Testdata(t, "plan.json", append(data, '\n'))
 	for range 5 {
 		again, bundleAgain := build(t, input(t, tree(t)))
 		assert.Equal(t, p, again)
@@ -140,7 +126,7 @@ func TestLintFindsTheProblemsOfRecipesAndComponentsTogether(t *testing.T) {
 	require.NoError(t, err)
 	var b bytes.Buffer
 	require.NoError(t, problems.Print(&b))
-	golden(t, "lint.txt", b.Bytes())
+	golden.Testdata(t, "lint.txt", b.Bytes())
 
 	problems, err = plan.Lint(fsys, nil, now, "sample")
 	require.NoError(t, err)
@@ -292,10 +278,10 @@ func TestPreview(t *testing.T) {
 	p, _ := build(t, input(t, tree(t)))
 	var b bytes.Buffer
 	require.NoError(t, p.Preview().WriteText(&b))
-	golden(t, "preview.txt", b.Bytes())
+	golden.Testdata(t, "preview.txt", b.Bytes())
 	b.Reset()
 	require.NoError(t, p.Preview().WriteJSON(&b))
-	golden(t, "preview.json", b.Bytes())
+	golden.Testdata(t, "preview.json", b.Bytes())
 }
 
 func TestWaiversKnowTheirScope(t *testing.T) {

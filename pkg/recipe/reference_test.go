@@ -15,6 +15,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/test/golden"
 )
 
 const reference = recipesDir + "/README.md"
@@ -252,12 +253,7 @@ func TestThePageOfTheFieldsIsUpToDate(t *testing.T) {
 	require.NoError(t, err)
 	var got bytes.Buffer
 	require.NoError(t, parsed.Execute(&got, map[string]any{"Sections": sections, "Whole": text(t, whole(t, false))}))
-	if *update {
-		require.NoError(t, os.WriteFile(reference, got.Bytes(), 0o644)) //nolint:gosec // documentation
-	}
-	want, err := os.ReadFile(reference)
-	require.NoError(t, err)
-	assert.Equal(t, string(want), got.String(), "run go test ./pkg/recipe -update")
+	golden.File(t, reference, got.String())
 }
 
 // cell keeps text within one cell of a table.

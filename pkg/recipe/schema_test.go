@@ -3,7 +3,6 @@ package recipe_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"maps"
 	"os"
 	"path/filepath"
@@ -19,9 +18,8 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files again")
 
 const (
 	module     = "github.com/ami-factory/ami-factory"
@@ -130,12 +128,7 @@ func document(t *testing.T, root, s *jsonschema.Schema, of reflect.Type) json.Ra
 }
 
 func TestSchemaIsThatOfTheTypes(t *testing.T) {
-	got := generate(t)
-	if *update {
-		require.NoError(t, os.WriteFile("schema.json", got, 0o600))
-		return
-	}
-	assert.Equal(t, string(got), string(recipe.Schema()), "run go test ./pkg/recipe -update")
+	golden.File(t, "schema.json", generate(t))
 }
 
 func compile(t *testing.T) *validator.Schema {

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"flag"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -28,9 +27,8 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 
 	"github.com/ami-factory/ami-factory/pkg/userdata"
+	"github.com/ami-factory/ami-factory/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 const url = "https://bucket.s3.eu-west-1.amazonaws.com/bundles/x.tar.gz?X-Amz-Signature=abc&X-Amz-Expires=3600%20"
 
@@ -76,13 +74,7 @@ func parts(t *testing.T, text string) map[string]string {
 
 func TestRenderedUserData(t *testing.T) {
 	got := render(t, spec())
-	file := filepath.Join("testdata", "userdata.mime")
-	if *update {
-		require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
-	}
-	want, err := os.ReadFile(file)
-	require.NoError(t, err)
-	assert.Equal(t, string(want), got, "run go test ./pkg/userdata -update")
+	golden.Testdata(t, "userdata.mime", got)
 	assert.Equal(t, got, render(t, spec()), "the same input gives the same bytes")
 	assert.Less(t, len(got), 4096, "there is room for any URL without compression")
 	assert.Equal(t, 1, strings.Count(got, userdata.Placeholder))

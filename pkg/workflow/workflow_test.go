@@ -2,9 +2,6 @@ package workflow_test
 
 import (
 	"encoding/json"
-	"flag"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,20 +11,11 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
+	"github.com/ami-factory/ami-factory/test/golden"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
-
 func TestTheDefinitionIsTheGoldenOne(t *testing.T) {
-	golden := filepath.Join("testdata", "definition.asl.json")
-	got := workflow.Definition().JSON()
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(golden, got, 0o644))
-	}
-	want, err := os.ReadFile(golden)
-	require.NoError(t, err)
-	assert.Equal(t, string(want), string(got), "run go test ./pkg/workflow -update and read the difference")
+	golden.Testdata(t, "definition.asl.json", workflow.Definition().JSON())
 }
 
 // eachState visits every state, those inside Maps too.

@@ -3,12 +3,9 @@ package imds_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
+	"github.com/ami-factory/ami-factory/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 var testTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
@@ -209,13 +205,7 @@ func TestTreeCrawledFromTheTop(t *testing.T) {
 	crawl("/latest/meta-data/")
 	crawl("/latest/dynamic/")
 
-	golden := filepath.Join("testdata", "tree.golden")
-	if *update {
-		require.NoError(t, os.WriteFile(golden, []byte(out.String()), 0o644))
-	}
-	want, err := os.ReadFile(golden)
-	require.NoError(t, err)
-	assert.Equal(t, string(want), out.String())
+	golden.Testdata(t, "tree.golden", out.String())
 }
 
 func TestSDKClient(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/base64"
-	"flag"
 	"io"
 	"os"
 	"os/exec"
@@ -21,10 +20,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/userdata/multipart"
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
+	"github.com/ami-factory/ami-factory/test/golden"
 	"github.com/ami-factory/ami-factory/userdata"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 const examples = "../../../userdata/examples"
 
@@ -54,15 +52,6 @@ func render(t *testing.T, text string) provision.UserData {
 	out, err := provision.Render(s, s.Target)
 	require.NoError(t, err)
 	return out
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
-	}
-	assert.Equal(t, read(t, file), got, "run go test ./pkg/userdata/provision -update")
 }
 
 const dnf = `kind: UserData
@@ -102,14 +91,14 @@ func cases(t *testing.T) map[string]provision.UserData {
 
 func TestRendered(t *testing.T) {
 	for name, out := range cases(t) {
-		golden(t, name+".cloud-config.yaml", out.CloudConfig)
-		golden(t, name+".script", out.Script)
+		golden.Testdata(t, name+".cloud-config.yaml", out.CloudConfig)
+		golden.Testdata(t, name+".script", out.Script)
 		assert.Equal(t, out.Data, cases(t)[name].Data, "the same spec gives the same bytes")
 		assert.NotContains(t, out.Script, "@@")
 	}
 	for _, name := range []string{"bottlerocket-eks", "bottlerocket-ecs"} {
 		out := render(t, read(t, examples+"/"+name+".yaml"))
-		golden(t, name+".toml", string(out.Data))
+		golden.Testdata(t, name+".toml", string(out.Data))
 		var settings map[string]any
 		require.NoError(t, toml.Unmarshal(out.Data, &settings))
 		assert.Empty(t, out.Steps)

@@ -13,6 +13,8 @@ import (
 	"github.com/invopop/jsonschema"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/test/golden"
 )
 
 const page = examples + "/README.md"
@@ -101,12 +103,7 @@ func TestThePageOfTheFieldsIsUpToDate(t *testing.T) {
 	require.NoError(t, err)
 	var got bytes.Buffer
 	require.NoError(t, parsed.Execute(&got, sections(t, reflected(t))))
-	if *update {
-		require.NoError(t, os.WriteFile(page, got.Bytes(), 0o600))
-	}
-	want, err := os.ReadFile(page)
-	require.NoError(t, err)
-	assert.Equal(t, string(want), got.String(), "run go test ./pkg/userdata/spec -update")
+	golden.File(t, page, got.String())
 	for _, field := range []string{"`sshKeys`", "`accessPoint`", "`clusterCertificate` (required)", "`newrelic-infra`"} {
 		assert.Contains(t, got.String(), field)
 	}

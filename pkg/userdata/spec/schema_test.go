@@ -3,7 +3,6 @@ package spec_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -19,10 +18,9 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
+	"github.com/ami-factory/ami-factory/test/golden"
 	"github.com/ami-factory/ami-factory/userdata"
 )
-
-var update = flag.Bool("update", false, "write the golden files again")
 
 const (
 	module   = "github.com/ami-factory/ami-factory"
@@ -95,12 +93,7 @@ func exclude(t *testing.T, root *jsonschema.Schema) {
 func TestSchemaIsThatOfTheTypes(t *testing.T) {
 	got, err := json.MarshalIndent(reflected(t), "", "  ")
 	require.NoError(t, err)
-	got = append(got, '\n')
-	if *update {
-		require.NoError(t, os.WriteFile("schema.json", got, 0o600))
-		return
-	}
-	assert.Equal(t, string(got), string(spec.Schema()), "run go test ./pkg/userdata/spec -update")
+	golden.File(t, "schema.json", append(got, '\n'))
 }
 
 func compile(t *testing.T) *validator.Schema {
