@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -107,3 +108,13 @@ func Reason(img types.Image) string {
 
 // IsPublished reports whether the factory has moved pointers to an image.
 func IsPublished(img types.Image) bool { return TagValue(img.Tags, contract.TagPublished) != "" }
+
+// Made is when EC2 says that an image was made. A date that cannot be read is later
+// than any other, so that the image is not taken for an earlier one's.
+func Made(date string) time.Time {
+	at, err := time.Parse(time.RFC3339, date)
+	if err != nil {
+		return time.Unix(1<<40, 0)
+	}
+	return at
+}

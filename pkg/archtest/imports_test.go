@@ -59,11 +59,11 @@ var layers = []layer{
 
 	// The functions: wiring, then stages, then what stages are made of.
 	{folder: "pkg/functions", may: []string{
-		"pkg/lambdafn", "pkg/stage", "pkg/trigger", "pkg/release", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
+		"pkg/lambdafn", "pkg/stage", "pkg/planner", "pkg/trigger", "pkg/release", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
 	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/store", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
 	{folder: "pkg/stage", may: []string{
-		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/store", "pkg/compliance", "pkg/component", "pkg/release", "pkg/evidence",
+		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/store", "pkg/planner", "pkg/compliance", "pkg/component", "pkg/release", "pkg/evidence",
 		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/program",
 	}},
 	{folder: "pkg/program"},
@@ -74,6 +74,7 @@ var layers = []layer{
 	{folder: "pkg/blueprint", may: []string{"pkg/workflow"}},
 	{folder: "pkg/workflow"},
 	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/awserr"}},
+	{folder: "pkg/planner", may: []string{"pkg/plan", "pkg/source", "pkg/release", "pkg/ami", "pkg/awserr", "pkg/recipe", "pkg/baseline", "pkg/component", "pkg/program"}},
 	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/release", may: []string{"pkg/ami", "pkg/awserr", "pkg/compliance", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance", "pkg/cost"}},

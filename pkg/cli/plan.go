@@ -62,29 +62,30 @@ func (a *app) runPlan(ctx context.Context, l local, name, override string) error
 		return err
 	}
 	now := time.Now()
-	r, problems, err := recipe.Load(fsys, name, recipe.Options{Now: now})
+	catalog, err := plan.Open(fsys, l.given.values, now)
 	if err != nil {
 		return err
 	}
-	more, err := plan.Check(r, fsys, l.given.values, now)
+	draft, problems, err := catalog.Load(name)
 	if err != nil {
 		return err
 	}
-	if err := append(problems, more...).Err(); err != nil {
+	if err := problems.Err(); err != nil {
 		return err
 	}
-	from, err := a.resolve(ctx, l, r, override)
+	from, err := a.resolve(ctx, l, draft.Recipe, override)
 	if err != nil {
 		return err
 	}
-	engine, err := a.engine(l, r)
+	engine, err := a.engine(l, draft.Recipe)
 	if err != nil {
 		return err
 	}
-	return a.printPlan(fsys, plan.Input{
-		Recipe: r, UserData: fsys, Parameters: l.given.values, Source: from, CheckEngine: engine, FactoryVersion: version(),
-		ExecutionName: "plan", ExecutionStart: now,
-	})
+	p, _, err := draft.Build(plan.Input{Source: from, CheckEngine: engine, FactoryVersion: version(), ExecutionName: "plan", ExecutionStart: now})
+	if err != nil {
+		return err
+	}
+	return a.printPlan(fsys, p)
 }
 
 // engine is the SHA-256 of the check engine, which is part of the fingerprint: of
@@ -115,16 +116,13 @@ func (a *app) engine(l local, r *recipe.Recipe) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-func (a *app) printPlan(fsys fs.FS, in plan.Input) error {
-	p, _, err := plan.Build(in)
-	if err != nil {
-		return err
-	}
+func (a *app) printPlan(fsys fs.FS, p *plan.BuildPlan) error {
 	if a.format == "json" {
 		a.printed = true
 		return p.Preview().WriteJSON(a.out)
 	}
 	preview := p.Preview()
+	var err error
 	if preview.Defaults, err = defaults(fsys, preview.Components); err != nil {
 		return err
 	}

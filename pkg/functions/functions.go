@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
+	"github.com/ami-factory/ami-factory/pkg/planner"
 	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
 	"github.com/ami-factory/ami-factory/pkg/stage"
@@ -49,14 +51,18 @@ func Resolve(e lambdafn.Environment) lambdafn.Handler {
 
 func resolve(e lambdafn.Environment) stage.Resolve {
 	return stage.Resolve{
-		Settings: e.Settings,
-		Store:    e.Store(),
-		Source:   source.Resolver{Images: e.EC2(e.Region), Parameters: e.SSM(e.Region)},
-		EC2:      func(region string) stage.ResolveEC2 { return e.EC2(region) },
-		SSM:      func(region string) release.ParameterReader { return e.SSM(region) },
-		Targets:  pointerReader(e),
+		Settings: e.Settings, Store: e.Store(), Planner: plans(e), Targets: pointerReader(e), Metrics: e.Output,
+	}
+}
+
+// plans is the planner of Resolve and of the triggers.
+func plans(e lambdafn.Environment) planner.Planner {
+	return planner.Planner{
+		Region: e.Region, Version: e.Version, OnEC2: e.OnEC2(), Engines: e.Engines, Parameters: e.Parameters,
 		UserData: e.UserData(),
-		Metrics:  e.Output,
+		Source:   source.Resolver{Images: e.EC2(e.Region), Parameters: e.SSM(e.Region)},
+		EC2:      func(region string) ec2.DescribeImagesAPIClient { return e.EC2(region) },
+		SSM:      func(region string) release.ParameterReader { return e.SSM(region) },
 	}
 }
 

@@ -4,8 +4,6 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/ami-factory/ami-factory/pkg/baseline"
-	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
@@ -21,19 +19,19 @@ func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string
 			return nil, err
 		}
 	}
+	c, err := Open(fsys, given, now)
+	if err != nil {
+		return nil, err
+	}
 	var out problem.List
 	for _, name := range names {
-		r, problems, err := recipe.Load(fsys, name, recipe.Options{Now: now})
+		d, problems, err := c.Load(name)
 		if err != nil {
 			return nil, err
 		}
-		more, err := Check(r, fsys, given, now)
-		if err != nil {
-			return nil, err
-		}
-		out = append(append(out, problems...), more...)
-		if !r.RehearsalOnly {
-			out = append(out, OnAWS(r)...)
+		out = append(out, problems...)
+		if !d.Recipe.RehearsalOnly {
+			out = append(out, OnAWS(d.Recipe)...)
 		}
 	}
 	return out.Sort(), nil
@@ -41,36 +39,15 @@ func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string
 
 // LintFile checks a recipe that is not, or not yet, among those of fsys.
 func LintFile(file string, data []byte, fsys fs.FS, given component.Deployment, now time.Time) (problem.List, error) {
+	c, err := Open(fsys, given, now)
+	if err != nil {
+		return nil, err
+	}
 	r, problems := recipe.Parse(file, data, recipe.Options{Now: now})
-	more, err := Check(r, fsys, given, now)
+	_, more, err := c.Draft(r)
 	problems = append(problems, more...)
 	if !r.RehearsalOnly {
 		problems = append(problems, OnAWS(r)...)
 	}
 	return problems.Sort(), err
-}
-
-// Check finds what is wrong with a recipe's use of the user data (components,
-// parameters, checks, and the size of what is told to the builder), where it is
-// below the deployment's baseline, and which of its pointers are another
-// recipe's. Problems of the latter two kinds have the rule baseline.Rule.
-func Check(r *recipe.Recipe, fsys fs.FS, given component.Deployment, now time.Time) (problem.List, error) {
-	a, problems, err := assemble(r, fsys, given)
-	if err != nil {
-		return problems, err
-	}
-	floor, wrong, err := baseline.Load(fsys, now)
-	if err != nil {
-		return problems, err
-	}
-	if !wrong.HasErrors() {
-		controls := a.controls
-		if controls == nil && !problems.HasErrors() {
-			controls = []compliance.Control{} // known, and none
-		}
-		problems = append(problems, floor.Check(r, controls)...)
-	}
-	problems = append(problems, wrong...)
-	all, err := recipe.All(fsys, recipe.Options{Now: now})
-	return append(problems, baseline.Pointers(r, all)...), err
 }

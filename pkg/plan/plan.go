@@ -71,19 +71,24 @@ type Input struct {
 	ExecutionStart time.Time
 }
 
-// Build makes the plan and the bundle that goes with it. A recipe that cannot
-// be built is a RecipeInvalid failure with a *problem.InvalidError as its cause;
-// a source of another owner is SourceOwnerMismatch.
+// Build makes the plan and the bundle that goes with it. Whether the source is what
+// the recipe asks for is not looked at: source.Resolver does. A recipe that cannot
+// be built is a RecipeInvalid failure with a *problem.InvalidError as its cause.
 func Build(in Input) (*BuildPlan, []byte, error) {
-	if err := checkSource(in.Recipe, in.Source); err != nil {
-		return nil, nil, err
-	}
 	parts, problems, err := assemble(in.Recipe, in.UserData, in.Parameters)
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := problems.Err(); err != nil {
 		return nil, nil, failure.Wrap(failure.RecipeInvalid, err, "recipe %s cannot be built", in.Recipe.Name)
+	}
+	return build(in, parts)
+}
+
+// build makes the plan of what was assembled.
+func build(in Input, parts assembly) (*BuildPlan, []byte, error) {
+	if in.Source.ImageID == "" {
+		return nil, nil, failure.New(failure.SourceNotFound, "the source image of recipe %s is not resolved", in.Recipe.Name)
 	}
 	fingerprint, err := fingerprint(in, parts)
 	if err != nil {
@@ -118,31 +123,6 @@ func Build(in Input) (*BuildPlan, []byte, error) {
 		p.Components = append(p.Components, Component{Name: s.Name, Parameters: s.Values})
 	}
 	return p, parts.bundle, nil
-}
-
-// checkSource refuses an image of another owner, whatever resolved it: a name
-// or a parameter alone lets anyone's public image win.
-func checkSource(r *recipe.Recipe, s SourceImage) error {
-	switch {
-	case s.ImageID == "":
-		return failure.New(failure.SourceNotFound, "the source image of recipe %s is not resolved", r.Name)
-	case s.OwnerID != r.Source.Owner:
-		return failure.New(failure.SourceOwnerMismatch,
-			"source image %s (%s) belongs to account %s, but recipe %s wants one of %s; nothing is built from it",
-			s.ImageID, s.Name, orUnknown(s.OwnerID), r.Name, r.Source.Owner)
-	case s.Architecture != r.Architecture:
-		return failure.New(failure.RecipeInvalid,
-			"source image %s is of architecture %s, but recipe %s is of %s; change source or architecture",
-			s.ImageID, orUnknown(s.Architecture), r.Name, r.Architecture)
-	}
-	return nil
-}
-
-func orUnknown(s string) string {
-	if s == "" {
-		return "unknown"
-	}
-	return s
 }
 
 // assembly is what a recipe makes of the user data, independent of any source.

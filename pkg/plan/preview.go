@@ -189,3 +189,10 @@ func list[T any](in []T) []T {
 	}
 	return in
 }
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}

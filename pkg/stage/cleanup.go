@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -201,7 +200,7 @@ func (s Cleanup) images(ctx context.Context, api CleanupEC2, e Execution, region
 			// By the journal and not by its tag, which may not show yet.
 			surviving = append(surviving, ami.Snapshots(img)...)
 			continue
-		case ami.IsPublished(img) && made(aws.ToString(img.CreationDate)).Before(e.StartTime):
+		case ami.IsPublished(img) && ami.Made(aws.ToString(img.CreationDate)).Before(e.StartTime):
 			// Of an earlier execution of the same name, which published it.
 			surviving = append(surviving, ami.Snapshots(img)...)
 			continue
@@ -233,16 +232,6 @@ func (s Cleanup) images(ctx context.Context, api CleanupEC2, e Execution, region
 // errUnclaimed is why a thing is left that bears the tag of what is published.
 func errUnclaimed() error {
 	return errors.New("it is tagged as published, and no journal of this execution says that it is")
-}
-
-// made is when EC2 says that an image was made; a time that cannot be read is later
-// than any execution, so that the image is not taken for an earlier one's.
-func made(date string) time.Time {
-	at, err := time.Parse(time.RFC3339, date)
-	if err != nil {
-		return time.Unix(1<<40, 0)
-	}
-	return at
 }
 
 // snapshots removes those that no image of the execution has (any more).

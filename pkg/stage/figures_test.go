@@ -17,8 +17,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/metric"
-	"github.com/ami-factory/ami-factory/pkg/release"
-	"github.com/ami-factory/ami-factory/pkg/source"
 	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
@@ -276,9 +274,7 @@ func (w *triggerWorld) night(t *testing.T) []string {
 	var lines bytes.Buffer
 	_, err := StartBuilds{
 		Resolve: Resolve{
-			Settings: Settings{Region: home, Version: "1.0.0", Guests: "simulated: of a test", StateMachineARN: machineARN, TopicARN: "arn:topic", Engines: engines()}, Store: w.s3.store(),
-			Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
-			EC2:    func(r string) ResolveEC2 { return w.ec2[r] }, SSM: func(r string) release.ParameterReader { return w.ssm[r] }, UserData: w.fs, Metrics: &lines,
+			Settings: Settings{Region: home, Version: "1.0.0", Guests: "simulated: of a test", StateMachineARN: machineARN, TopicARN: "arn:topic", Engines: engines()}, Store: w.s3.store(), Planner: w.planner(), Metrics: &lines,
 		},
 		Executions: w, SNS: w, Policy: trigger.DefaultPolicy(),
 	}.Run(t.Context(), EventInput{DetailType: contract.NightlyEvent, Time: start})

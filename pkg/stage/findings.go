@@ -6,9 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/contract"
@@ -96,7 +93,7 @@ func (s StartBuilds) concerned(ctx context.Context, f trigger.Finding, recipes [
 		return "", heardBefore, nil
 	}
 	// Only of the account's own images do tags say what they are.
-	own, err := ami.ListOwn(ctx, s.Resolve.EC2(f.Region), ami.ByImage(f.ImageID))
+	own, err := ami.ListOwn(ctx, s.Resolve.Planner.EC2(f.Region), ami.ByImage(f.ImageID))
 	if err != nil {
 		return "", "", awserr.Wrap(err, failure.Internal, "read image %s in %s", f.ImageID, f.Region)
 	}
@@ -122,27 +119,10 @@ func isIn(r *recipe.Recipe, region string) bool {
 	return slices.ContainsFunc(r.Distribution.Regions, func(x recipe.Region) bool { return x.Name == region })
 }
 
-// isCurrent says whether consumers get an image: a pointer names it, or, where
-// the recipe has none, it was published last.
+// isCurrent says whether consumers get an image: whether a pointer names it.
 func (s StartBuilds) isCurrent(ctx context.Context, r *recipe.Recipe, region, id string) (bool, error) {
-	for _, name := range r.Pointers.Parameters {
-		named, err := release.ReadPointer(ctx, s.Resolve.SSM(region), name)
-		if err != nil {
-			return false, awserr.Wrap(err, failure.Internal, "read pointer %s in %s", name, region)
-		}
-		if named == id {
-			return true, nil
-		}
-	}
-	if len(r.Pointers.Parameters) > 0 {
-		return false, nil
-	}
-	images, err := ami.ListOwn(ctx, s.Resolve.EC2(region), ami.ByRecipe(r.Name))
-	if err != nil {
-		return false, awserr.Wrap(err, failure.Internal, "list the images of recipe %s in %s", r.Name, region)
-	}
-	newest := slices.IndexFunc(images, func(i types.Image) bool { return ami.IsPublished(i) })
-	return newest >= 0 && aws.ToString(images[newest].ImageId) == id, nil
+	current, err := release.ReadCurrent(ctx, s.Resolve.Planner.SSM(region), *r, region)
+	return slices.Contains(current, id), err
 }
 
 // remember keeps that findings were heard of, when all was done about them.

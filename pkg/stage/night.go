@@ -44,17 +44,17 @@ func (s StartBuilds) measure(ctx context.Context, recipes []*recipe.Recipe, now 
 // whatever its fingerprint; zero when they get none.
 func (s StartBuilds) newest(ctx context.Context, r *recipe.Recipe) (time.Time, error) {
 	region := s.Resolve.Settings.Region
-	for _, name := range r.Pointers.Parameters {
-		id, err := release.ReadPointer(ctx, s.Resolve.SSM(region), name)
-		if err != nil {
-			return time.Time{}, awserr.Wrap(err, failure.Internal, "read pointer %s", name)
-		}
+	current, err := release.ReadCurrent(ctx, s.Resolve.Planner.SSM(region), *r, region)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, id := range current {
 		if id == "" {
 			continue
 		}
-		image, err := ami.Describe(ctx, s.Resolve.EC2(region), id)
+		image, err := ami.Describe(ctx, s.Resolve.Planner.EC2(region), id)
 		if isNoImage(err) {
-			continue // the pointer names what is gone
+			continue // the pointer names an image that no longer exists
 		}
 		if err != nil {
 			return time.Time{}, awserr.Wrap(err, failure.Internal, "read the published image %s", id)

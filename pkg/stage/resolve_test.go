@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,6 +21,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/planner"
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
@@ -103,13 +105,19 @@ func base(id string) types.Image {
 
 func (w *resolveWorld) run(t *testing.T) (ResolveOutput, error) {
 	t.Helper()
+	p := w.planner()
 	return Resolve{
-		Settings: Settings{Region: home, Version: "1.0.0", Guests: w.guests, Parameters: w.given, Engines: w.engines}, Store: w.s3.store(),
-		Source:   source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
-		EC2:      func(r string) ResolveEC2 { return w.ec2[r] },
-		SSM:      func(r string) release.ParameterReader { return w.ssm[r] },
-		UserData: w.fs,
+		Settings: Settings{Region: home, Version: p.Version, Guests: w.guests, Parameters: w.given, Engines: w.engines}, Store: w.s3.store(), Planner: p,
 	}.Run(t.Context(), w.in)
+}
+
+func (w *resolveWorld) planner() planner.Planner {
+	return planner.Planner{
+		Region: home, Version: "1.0.0", OnEC2: Settings{Guests: w.guests}.OnEC2(), Engines: w.engines, Parameters: w.given, UserData: w.fs,
+		Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
+		EC2:    func(r string) ec2.DescribeImagesAPIClient { return w.ec2[r] },
+		SSM:    func(r string) release.ParameterReader { return w.ssm[r] },
+	}
 }
 
 // publish puts images of a plan behind the pointers of both regions, as it would be
@@ -294,22 +302,6 @@ func TestResolveFails(t *testing.T) {
 	}
 }
 
-func TestResolveWithoutPointersLooksForTheTags(t *testing.T) {
-	w := newResolveWorld()
-	w.fs["recipes/sample.yaml"].Data = []byte(strings.Replace(resolveRecipe, "pointers: {parameters: [/ami-factory/sample/latest]}\n", "pointers: {parameters: []}\n", 1))
-	first, err := w.run(t)
-	if failure.CodeOf(err) == failure.RecipeInvalid {
-		return // the schema wants at least one pointer, so there is nothing to look for
-	}
-	require.NoError(t, err)
-	assert.False(t, first.UpToDate)
-	w.publish(first)
-	out, err := w.run(t)
-	require.NoError(t, err)
-	assert.True(t, out.UpToDate)
-}
-
-// It would be needed only after the whole bake.
 func TestResolveRefusesARecipeWhoseGuestsHaveNoCheckEngine(t *testing.T) {
 	w := newResolveWorld()
 	w.engines = program.Engines{"arm64": {Key: "k", SHA256: "s"}}

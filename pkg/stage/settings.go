@@ -35,8 +35,8 @@ type Settings struct {
 	Guests             string               // what instances really are: ec2, or vm|container|simulated and a description
 }
 
-// onEC2 says whether instances are EC2's own; a deployment on AWS has no such setting.
-func (s Settings) onEC2() bool {
+// OnEC2 says whether instances are EC2's own; a deployment on AWS has no such setting.
+func (s Settings) OnEC2() bool {
 	kind := s.guests().Kind
 	return kind == "" || kind == "ec2"
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/planner"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
@@ -86,10 +87,11 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 	if in.Time.IsZero() {
 		return StartBuildsOutput{}, missingInput([]string{"time"})
 	}
-	recipes, err := allRecipes(s.Resolve.UserData, in.Time)
+	catalog, err := s.Resolve.Planner.Open(in.Time)
 	if err != nil {
 		return StartBuildsOutput{}, err
 	}
+	recipes := catalog.Recipes()
 	var h heard
 	ended := ""
 	switch in.DetailType {
@@ -119,7 +121,7 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 	if err != nil {
 		return StartBuildsOutput{}, err
 	}
-	out, err := considering{StartBuilds: s, recipes: recipes, now: in.Time}.all(ctx, h.want, ended)
+	out, err := considering{StartBuilds: s, catalog: catalog, recipes: recipes, now: in.Time}.all(ctx, h.want, ended)
 	out.Ignored = h.ignored
 	if in.DetailType == contract.NightlyEvent {
 		err = errors.Join(err, s.measure(ctx, recipes, in.Time))
@@ -133,6 +135,7 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 // considering is the work on one event.
 type considering struct {
 	StartBuilds
+	catalog *plan.Catalog
 	recipes []*recipe.Recipe
 	now     time.Time
 	running []trigger.Running
@@ -258,9 +261,7 @@ func (p planned) name(d trigger.Decision) string {
 
 func (c considering) situation(ctx context.Context, w wanted) (planned, error) {
 	out := planned{Situation: trigger.Situation{Recipe: w.recipe, Nightly: w.nightly, Running: c.running, Parent: c.parent(w.recipe), Now: c.now}}
-	p, _, err := c.Resolve.plan(ctx, ResolveInput{
-		ExecutionInput: contract.ExecutionInput{Recipe: w.recipe}, Stage: "Resolve", Now: c.now, Execution: Execution{Name: w.recipe, StartTime: c.now},
-	})
+	p, _, err := c.Resolve.Planner.Plan(ctx, c.catalog, planner.Request{Recipe: w.recipe, ExecutionName: w.recipe, ExecutionStart: c.now})
 	switch failure.CodeOf(err) {
 	case failure.RecipeInvalid, failure.BelowBaseline, failure.SourceNotFound, failure.SourceOwnerMismatch:
 		day := cmp.Or(w.trigger, c.now.UTC().Format("20060102"))
@@ -275,7 +276,7 @@ func (c considering) situation(ctx context.Context, w wanted) (planned, error) {
 	if err := c.lookAtFindings(ctx, &out); err != nil {
 		return out, err
 	}
-	published, err := c.Resolve.published(ctx, *p)
+	published, err := c.Resolve.Planner.Published(ctx, *p)
 	if err != nil || published == nil {
 		return out, err
 	}
@@ -310,7 +311,7 @@ func (c considering) lookAtFindings(ctx context.Context, p *planned) error {
 // age is that of the published image.
 func (c considering) age(ctx context.Context, published map[string]string) (time.Duration, error) {
 	region := c.Resolve.Settings.Region
-	image, err := ami.Describe(ctx, c.Resolve.EC2(region), published[region])
+	image, err := ami.Describe(ctx, c.Resolve.Planner.EC2(region), published[region])
 	if err != nil {
 		return 0, awserr.Wrap(err, failure.Internal, "read the published image %s", published[region])
 	}

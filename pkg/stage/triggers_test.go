@@ -29,8 +29,6 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
-	"github.com/ami-factory/ami-factory/pkg/release"
-	"github.com/ami-factory/ami-factory/pkg/source"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
@@ -152,8 +150,7 @@ func (w *triggerWorld) tellOf(t *testing.T, at time.Time, from, kind, detail str
 	settings := Settings{Region: home, Version: "1.0.0", Guests: "simulated: of a test", StateMachineARN: machineARN, TopicARN: "arn:topic", Engines: engines(), Reporters: w.reporters}
 	return StartBuilds{
 		Resolve: Resolve{
-			Settings: settings, Store: w.s3.store(), Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
-			EC2: func(r string) ResolveEC2 { return w.ec2[r] }, SSM: func(r string) release.ParameterReader { return w.ssm[r] }, UserData: w.fs,
+			Settings: settings, Store: w.s3.store(), Planner: w.planner(),
 		},
 		Executions: w, SNS: w, Policy: triggerPolicy(),
 	}.Run(t.Context(), EventInput{Source: from, DetailType: kind, Time: at, Region: home, Detail: json.RawMessage(detail)})
