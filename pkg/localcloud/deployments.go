@@ -3,7 +3,9 @@ package localcloud
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -47,7 +49,19 @@ func (c *Cloud) s3Client(account, region string) *sdks3.Client {
 type inProcess struct{ c *Cloud }
 
 // Do implements aws.HTTPClient.
-func (p inProcess) Do(r *http.Request) (*http.Response, error) {
+func (p inProcess) Do(r *http.Request) (out *http.Response, err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case error:
+			if !errors.Is(p, http.ErrAbortHandler) {
+				panic(p)
+			}
+			out, err = nil, io.ErrUnexpectedEOF // what a client of a server sees
+		default:
+			panic(p)
+		}
+	}()
 	in := r.Clone(r.Context())
 	// A request as a server sees it has these, and no scheme in its URL.
 	in.RequestURI, in.RemoteAddr = r.URL.RequestURI(), "127.0.0.1:1"
@@ -59,7 +73,7 @@ func (p inProcess) Do(r *http.Request) (*http.Response, error) {
 	}
 	answer := httptest.NewRecorder()
 	p.c.handler.ServeHTTP(answer, in)
-	out := answer.Result()
+	out = answer.Result()
 	out.Request = r
 	return out, nil
 }

@@ -222,11 +222,14 @@ func (f *front) serveHandler(w http.ResponseWriter, in *call, handler http.Handl
 		if p == nil {
 			return
 		}
+		// net/http drops the connection on ErrAbortHandler and reports nothing.
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			panic(http.ErrAbortHandler)
+		}
 		f.Logger.Error("operation panicked", "service", in.service.ID, "method", in.request.Method, "path", in.request.URL.Path,
 			"panic", p, "stack", string(debug.Stack()))
-		aborted, _ := p.(error)
-		if watched.begun || errors.Is(aborted, http.ErrAbortHandler) {
-			panic(http.ErrAbortHandler) // net/http drops the connection, and nothing else
+		if watched.begun {
+			panic(http.ErrAbortHandler)
 		}
 		code := "InternalFailure"
 		if in.service.ID == "s3" {
@@ -237,14 +240,19 @@ func (f *front) serveHandler(w http.ResponseWriter, in *call, handler http.Handl
 	handler.ServeHTTP(watched, in.request)
 }
 
-// watchedWriter remembers whether an answer has begun.
+// watchedWriter records whether an answer has begun. A handler that sends a second
+// status has failed in the middle of its answer, as gofakes3 does when a client goes
+// away: the client must not take what follows for the rest, so the connection is cut.
 type watchedWriter struct {
 	http.ResponseWriter
 	begun bool
 }
 
 func (w *watchedWriter) WriteHeader(status int) {
-	w.begun = true
+	if w.begun {
+		panic(http.ErrAbortHandler)
+	}
+	w.begun = status >= http.StatusOK // before it come informational ones
 	w.ResponseWriter.WriteHeader(status)
 }
 

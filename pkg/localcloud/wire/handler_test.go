@@ -257,3 +257,20 @@ func TestBadInputIsRefusedWithItsPlace(t *testing.T) {
 		})
 	}
 }
+
+func TestAnAnswerThatFailsAfterItHasBegunIsCut(t *testing.T) {
+	url := serve(t, wire.HandlerOptions{}, wire.Service{ID: "lambda", Name: "Lambda", Protocol: wire.REST,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, strings.Repeat("x", 1<<20)) // the client reads it
+			http.Error(w, "something failed", http.StatusInternalServerError)
+		})})
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/thing", nil)
+	require.NoError(t, err)
+	wiretest.Sign(t, request, "lambda", "")
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.Error(t, err)
+	assert.NotContains(t, string(body), "something failed")
+}
