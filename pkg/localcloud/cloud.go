@@ -182,7 +182,7 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 // makeServices makes the services and ties them together.
 func (c *Cloud) makeServices() error {
 	cfg := c.cfg
-	caller := wire.Caller{Account: cfg.Account, Region: cfg.Region, ARN: "arn:aws:iam::" + cfg.Account + ":root"}
+	caller := wire.Caller{Account: cfg.Account, Region: cfg.Region, ARN: wire.RootARN(cfg.Account, cfg.Region)}
 	c.Faults = fault.New(cfg.Clock)
 	c.IAM = iam.New(cfg.Clock, caller)
 	c.STS = sts.New(cfg.Clock, caller, c.secret, c.admitSession)

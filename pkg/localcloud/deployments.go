@@ -20,6 +20,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/cloudformation"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 func (c *Cloud) newCloudFormation(caller wire.Caller) *cloudformation.Service {
@@ -108,7 +109,7 @@ func (c *Cloud) Bootstrap(ctx context.Context, account, region string) error {
 	if region == "" {
 		region = c.cfg.Region
 	}
-	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region, ARN: "arn:aws:iam::" + account + ":root"})
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region, ARN: wire.RootARN(account, region)})
 	bucket := fmt.Sprintf("cdk-%s-assets-%s-%s", bootstrapQualifier, account, region)
 	if err := c.bootstrapBucket(ctx, bucket, account, region); err != nil {
 		return fmt.Errorf("bootstrap %s/%s: bucket: %w", account, region, err)
@@ -159,12 +160,13 @@ func may(resource string, actions ...string) bootstrapStatement {
 // bootstrapRoles are the roles that the CDK's command line assumes, and the one
 // that it hands to CloudFormation, with what the bootstrap template gives them.
 func bootstrapRoles(account, region, bucket, parameter string) map[string][]bootstrapStatement {
-	bucketARN := "arn:aws:s3:::" + bucket
-	version := may(fmt.Sprintf("arn:aws:ssm:%s:%s:parameter%s", region, account, parameter), "ssm:GetParameter", "ssm:GetParameters")
+	of := partition.OrDefault(region)
+	bucketARN := of.ARN("s3", "", "", bucket)
+	version := may(partition.ARN("ssm", region, account, "parameter"+parameter), "ssm:GetParameter", "ssm:GetParameters")
 	return map[string][]bootstrapStatement{
 		"deploy-role": {
 			may("*", "cloudformation:*"), version, may("*", "sts:GetCallerIdentity"),
-			may("arn:aws:iam::"+account+":role/"+bootstrapRoleName("cfn-exec-role", account, region), "iam:PassRole"),
+			may(of.ARN("iam", "", account, "role/"+bootstrapRoleName("cfn-exec-role", account, region)), "iam:PassRole"),
 			may(bucketARN, "s3:GetBucket*", "s3:List*", "s3:GetEncryptionConfiguration"), may(bucketARN+"/*", "s3:GetObject*"),
 		},
 		"file-publishing-role": {
@@ -183,7 +185,7 @@ func bootstrapRoleName(name, account, region string) string {
 }
 
 func (c *Cloud) bootstrapRole(ctx context.Context, account, region, name string, statements []bootstrapStatement) error {
-	principal := map[string]string{"AWS": "arn:aws:iam::" + account + ":root"}
+	principal := map[string]string{"AWS": wire.RootARN(account, region)}
 	if name == "cfn-exec-role" {
 		principal = map[string]string{"Service": cloudformation.Principal}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 func (c *Cloud) newLambda(caller wire.Caller) *lambda.Service {
@@ -39,7 +40,7 @@ func (c *Cloud) functionCredentials(account, region, roleARN, function string) (
 		function = "lambda-" + function
 	}
 	ctx := wire.WithCaller(context.Background(), wire.Caller{
-		Account: account, Region: region, ARN: lambda.Principal, Source: "arn:aws:lambda:" + region + ":" + account + ":function:" + name,
+		Account: account, Region: region, ARN: lambda.Principal, Source: partition.ARN("lambda", region, account, "function:"+name),
 	})
 	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{
 		RoleArn: aws.String(roleARN), RoleSessionName: aws.String(function), DurationSeconds: aws.Int32(functionSession),

@@ -22,6 +22,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sts"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // maxGuestCall is the largest body of a guest's call, in bytes.
@@ -254,8 +255,7 @@ func readParameters(_ *Cloud, who ec2.Occupant, body []byte) ([]resource, any, e
 // parameterOf is the parameter that a reference means. An ARN of the guest's
 // own account and region becomes the name that it stands for.
 func parameterOf(who ec2.Occupant, ref *string) resource {
-	const prefix = "arn:aws:ssm:"
-	own := prefix + who.Region + ":" + who.Account + ":parameter/"
+	own := partition.ARN("ssm", who.Region, who.Account, "parameter/")
 	if rest, ok := strings.CutPrefix(*ref, own); ok {
 		*ref = "/" + rest
 	}

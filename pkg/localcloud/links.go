@@ -68,7 +68,7 @@ func (c *Cloud) roleCredentials(ctx context.Context, account, region, role, inst
 func (c *Cloud) profile(account, ref string) (ec2.InstanceProfile, error) {
 	found, err := c.IAM.Profile(account, ref)
 	if err != nil && !c.cfg.EnforceIAM {
-		return ec2.AnyProfile(account, ref)
+		return ec2.AnyProfile(c.cfg.Region, account, ref)
 	}
 	return ec2.InstanceProfile{ARN: found.ARN, ID: found.ID, Role: found.Role, RoleARN: c.IAM.RoleARN(account, found.Role)}, err
 }

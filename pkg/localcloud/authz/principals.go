@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Principals are whom a statement of a resource's policy is about
@@ -21,10 +23,31 @@ var (
 	accountNumber = regexp.MustCompile(`^[0-9]{12}$`)
 	rootARN       = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):root$`)
 	principalARN  = regexp.MustCompile(`^arn:aws[a-z-]*:(iam::[0-9]{12}:(root|role/.+|user/.+)|sts::[0-9]{12}:assumed-role/.+/.+)$`)
-	serviceName   = regexp.MustCompile(`^[a-z0-9.-]+\.amazonaws\.com(\.cn)?$`)
-	// regional is how some services may be named too, such as states.eu-west-1.amazonaws.com.
-	regional = regexp.MustCompile(`^([a-z0-9-]+)\.[a-z]{2}(-[a-z]+)+-[0-9]\.amazonaws\.com$`)
+	// serviceName is a service, in some regions named with the region, such as
+	// states.cn-north-1.amazonaws.com.cn.
+	serviceName = regexp.MustCompile(`^([a-z0-9-]+(?:\.[a-z0-9-]+)*?)(?:\.[a-z]+(?:-[a-z]+)+-[0-9]+)?\.(` + suffixes() + `)$`)
 )
+
+// suffixes are those of the partitions' host names, for a regular expression.
+func suffixes() string {
+	var out []string
+	for _, p := range partition.All() {
+		out = append(out, regexp.QuoteMeta(p.DNSSuffix))
+	}
+	return strings.Join(out, "|")
+}
+
+// IsServiceName says whether a principal is a service of AWS.
+func IsServiceName(name string) bool { return serviceName.MatchString(name) }
+
+// global is the name of a service in all regions and partitions. Policies may also
+// name it with the region, and EC2 with the partition's suffix.
+func global(name string) string {
+	if m := serviceName.FindStringSubmatch(name); m != nil {
+		return m[1] + ".amazonaws.com"
+	}
+	return name
+}
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (p *Principals) UnmarshalJSON(raw []byte) error {
@@ -53,11 +76,11 @@ func (p *Principals) UnmarshalJSON(raw []byte) error {
 		}
 	}
 	for _, name := range in.Service {
-		if !serviceName.MatchString(name) {
+		if !IsServiceName(name) {
 			//lint:ignore ST1005 the sentence is IAM's
 			return fmt.Errorf(`Invalid principal in policy: "SERVICE":%q`, name)
 		}
-		p.Services = append(p.Services, regional.ReplaceAllString(name, "$1.amazonaws.com"))
+		p.Services = append(p.Services, global(name))
 	}
 	if !p.Everyone && len(p.AWS) == 0 && len(p.Services) == 0 {
 		return errors.New("no principal is named")
@@ -98,7 +121,7 @@ func (p *Principals) reach(who Principal) reach {
 		best = asRole
 	}
 	if who.Service != "" {
-		if slices.Contains(p.Services, who.Service) {
+		if slices.Contains(p.Services, global(who.Service)) {
 			return asItself
 		}
 		return best

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // knownAfterApply stands in a change set for what is not known before.
@@ -95,7 +96,7 @@ func (s *Service) CreateChangeSet(ctx context.Context, in *cloudformation.Create
 		return nil, s.withdraw(k, st, err)
 	}
 	c := &changeSet{
-		ARN:  fmt.Sprintf("arn:aws:cloudformation:%s:%s:changeSet/%s/%s", k.Region, k.Account, aws.ToString(in.ChangeSetName), uuid.NewString()),
+		ARN:  partition.ARN("cloudformation", k.Region, k.Account, "changeSet/"+aws.ToString(in.ChangeSetName)+"/"+uuid.NewString()),
 		Name: aws.ToString(in.ChangeSetName), Description: aws.ToString(in.Description), Type: in.ChangeSetType, Created: s.cfg.Clock.Now(),
 		OnFailure: in.OnStackFailure, Config: in.DeploymentConfig, Nested: aws.ToBool(in.IncludeNestedStacks),
 	}

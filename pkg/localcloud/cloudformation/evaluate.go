@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // functions are the intrinsic functions that are served
@@ -152,9 +154,9 @@ func (e *evaluator) pseudo(name string) (any, bool) {
 	case "AWS::Region":
 		return e.stack.Region, true
 	case "AWS::Partition":
-		return "aws", true
+		return partition.OrDefault(e.stack.Region).ID, true
 	case "AWS::URLSuffix":
-		return "amazonaws.com", true
+		return partition.OrDefault(e.stack.Region).DNSSuffix, true
 	case "AWS::StackName":
 		return e.stack.Name, true
 	case "AWS::StackId":

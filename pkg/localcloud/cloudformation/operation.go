@@ -52,7 +52,7 @@ type step struct {
 
 // context is that of what the service does for a stack.
 func (s *Service) context(ctx context.Context, id identity) context.Context {
-	return wire.WithCaller(ctx, wire.Caller{Account: id.Account, Region: id.Region, ARN: "arn:aws:iam::" + id.Account + ":root"})
+	return wire.WithCaller(ctx, wire.Caller{Account: id.Account, Region: id.Region, ARN: wire.RootARN(id.Account, id.Region)})
 }
 
 // evaluator is that of a template for a stack. reference tells what resources

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // target is a resource that a provider works on.
@@ -48,7 +49,7 @@ func (t *target) set(attribute string, value any) {
 
 // arn of something in the stack's account and region.
 func (t *target) arn(service, rest string) string {
-	return fmt.Sprintf("arn:aws:%s:%s:%s:%s", service, t.stack.Region, t.stack.Account, rest)
+	return partition.ARN(service, t.stack.Region, t.stack.Account, rest)
 }
 
 // tag is a tag as most types have it.

@@ -24,6 +24,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Config is what a Service needs.
@@ -112,7 +113,7 @@ func invalid(format string, args ...any) error {
 var stackName = regexp.MustCompile(`^[a-zA-Z][-a-zA-Z0-9]{0,127}$`)
 
 func stackARN(k scope.Key, name string) string {
-	return fmt.Sprintf("arn:aws:cloudformation:%s:%s:stack/%s/%s", k.Region, k.Account, name, uuid.NewString())
+	return partition.ARN("cloudformation", k.Region, k.Account, "stack/"+name+"/"+uuid.NewString())
 }
 
 // find returns a stack by name, of those that are not deleted, or by ARN. s.mu

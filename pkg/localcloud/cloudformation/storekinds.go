@@ -18,6 +18,7 @@ import (
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 type bucketProperties struct {
@@ -76,11 +77,11 @@ func (s s3Provider) createBucket(ctx context.Context, t *target, p bucketPropert
 		return err
 	}
 	t.PhysicalID = name
-	domain := name + ".s3.amazonaws.com"
-	t.set("Arn", "arn:aws:s3:::"+name)
-	t.set("DomainName", domain)
-	t.set("RegionalDomainName", name+".s3."+t.stack.Region+".amazonaws.com")
-	t.set("DualStackDomainName", name+".s3.dualstack."+t.stack.Region+".amazonaws.com")
+	of := partition.OrDefault(t.stack.Region)
+	t.set("Arn", of.ARN("s3", "", "", name))
+	t.set("DomainName", name+".s3."+of.DNSSuffix)
+	t.set("RegionalDomainName", name+".s3."+t.stack.Region+"."+of.DNSSuffix)
+	t.set("DualStackDomainName", name+".s3.dualstack."+t.stack.Region+"."+of.DNSSuffix)
 	return s.configure(ctx, t, p)
 }
 

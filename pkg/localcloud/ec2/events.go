@@ -2,12 +2,12 @@ package ec2
 
 import (
 	"encoding/json"
-	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // setInstanceState moves an instance on and queues the event that tells it.
@@ -18,7 +18,7 @@ func (s *Service) setInstanceState(i *instance, to types.InstanceStateName) {
 	}
 	i.State = instanceState(to)
 	s.tell(i.realm(), "EC2 Instance State-change Notification",
-		fmt.Sprintf("arn:aws:ec2:%s:%s:instance/%s", i.Region, i.Account, *i.InstanceId),
+		partition.ARN("ec2", i.Region, i.Account, "instance/"+*i.InstanceId),
 		map[string]string{"instance-id": *i.InstanceId, "state": string(to)})
 }
 
@@ -30,7 +30,7 @@ func (s *Service) tellImage(im *image, state, trouble string) {
 		detail["ErrorMessage"] = trouble
 	}
 	s.tell(scope.Key{Account: aws.ToString(im.OwnerId), Region: im.Region}, "EC2 AMI State Change",
-		fmt.Sprintf("arn:aws:ec2:%s::image/%s", im.Region, *im.ImageId), detail)
+		partition.ARN("ec2", im.Region, "", "image/"+*im.ImageId), detail)
 }
 
 func (s *Service) tell(realm scope.Key, detailType, resource string, detail map[string]string) {

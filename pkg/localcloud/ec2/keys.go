@@ -3,6 +3,8 @@ package ec2
 import (
 	"fmt"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // managedKey is EBS's own key, used where a volume is to be encrypted and no
@@ -15,23 +17,24 @@ func anyKey(account, region, ref string) (Key, error) {
 	switch {
 	case strings.HasPrefix(ref, "arn:"):
 	case strings.HasPrefix(ref, "alias/"):
-		arn = fmt.Sprintf("arn:aws:kms:%s:%s:%s", region, account, ref)
+		arn = partition.ARN("kms", region, account, ref)
 	default:
-		arn = fmt.Sprintf("arn:aws:kms:%s:%s:key/%s", region, account, ref)
+		arn = partition.ARN("kms", region, account, "key/"+ref)
 	}
 	return Key{ARN: arn, Managed: strings.Contains(arn, ":alias/aws/"), Enabled: true}, nil
 }
 
 // AnyProfile is the Profile of a Service without IAM: every profile exists, with
-// a role of its name.
-func AnyProfile(account, ref string) (InstanceProfile, error) {
+// a role of its name, in the partition of a region.
+func AnyProfile(region, account, ref string) (InstanceProfile, error) {
+	p := partition.OrDefault(region)
 	name := ref[strings.LastIndex(ref, "/")+1:]
 	arn := ref
 	if !strings.HasPrefix(ref, "arn:") {
-		arn = fmt.Sprintf("arn:aws:iam::%s:instance-profile/%s", account, name)
+		arn = p.ARN("iam", "", account, "instance-profile/"+name)
 	}
 	return InstanceProfile{
-		ARN: arn, ID: stableUpperID("AIPA", arn), Role: name, RoleARN: fmt.Sprintf("arn:aws:iam::%s:role/%s", account, name),
+		ARN: arn, ID: stableUpperID("AIPA", arn), Role: name, RoleARN: p.ARN("iam", "", account, "role/"+name),
 	}, nil
 }
 

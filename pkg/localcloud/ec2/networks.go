@@ -3,7 +3,6 @@ package ec2
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // madeNetworks are the VPCs, subnets and security groups that somebody made, as
@@ -68,7 +68,7 @@ func (n network) describe(id, vpc, zone string, cidr netip.Prefix, isDefault boo
 		CidrBlock: aws.String(cidr.String()), DefaultForAz: aws.Bool(isDefault), MapPublicIpOnLaunch: aws.Bool(false),
 		State: types.SubnetStateAvailable, OwnerId: aws.String(n.account),
 		AvailableIpAddressCount: aws.Int32(int32(1)<<(32-cidr.Bits()) - 5), // EC2 keeps five; checked to be of 16 to 28 bits
-		SubnetArn:               aws.String(fmt.Sprintf("arn:aws:ec2:%s:%s:subnet/%s", n.region, n.account, id)),
+		SubnetArn:               aws.String(partition.ARN("ec2", n.region, n.account, "subnet/"+id)),
 	}
 }
 
@@ -83,7 +83,7 @@ func (n network) group0(id, name, description, vpc string) types.SecurityGroup {
 	return types.SecurityGroup{
 		GroupId: aws.String(id), GroupName: aws.String(name), VpcId: aws.String(vpc), OwnerId: aws.String(n.account), Description: aws.String(description),
 		IpPermissionsEgress: []types.IpPermission{{IpProtocol: aws.String("-1"), IpRanges: []types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}}}},
-		SecurityGroupArn:    aws.String(fmt.Sprintf("arn:aws:ec2:%s:%s:security-group/%s", n.region, n.account, id)),
+		SecurityGroupArn:    aws.String(partition.ARN("ec2", n.region, n.account, "security-group/"+id)),
 	}
 }
 

@@ -132,7 +132,9 @@ func New(cfg Config) (*Service, error) {
 		cfg.ResolveKey = anyKey
 	}
 	if cfg.Profile == nil {
-		cfg.Profile = AnyProfile
+		cfg.Profile = func(account, ref string) (InstanceProfile, error) {
+			return AnyProfile(cfg.Default.Region, account, ref)
+		}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

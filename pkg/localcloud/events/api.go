@@ -17,6 +17,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Quotas (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html).
@@ -61,7 +62,7 @@ func (s *Service) rule(at scope.Key, busRef, name *string) (*rule, *bus, error) 
 }
 
 func busARN(at scope.Key, name string) string {
-	return fmt.Sprintf("arn:aws:events:%s:%s:event-bus/%s", at.Region, at.Account, name)
+	return partition.ARN("events", at.Region, at.Account, "event-bus/"+name)
 }
 
 // CreateEventBus makes a custom bus.
@@ -171,7 +172,7 @@ func (s *Service) PutRule(ctx context.Context, in *eventbridge.PutRuleInput, opt
 		middle = b.Name + "/"
 	}
 	r := &rule{
-		Name: name, ARN: fmt.Sprintf("arn:aws:events:%s:%s:rule/%s%s", at.Region, at.Account, middle, name), Description: aws.ToString(in.Description),
+		Name: name, ARN: partition.ARN("events", at.Region, at.Account, "rule/"+middle+name), Description: aws.ToString(in.Description),
 		Pattern: *in.EventPattern, State: state, RoleARN: aws.ToString(in.RoleArn), compiled: compiled,
 	}
 	if old, ok := b.Rules[name]; ok {

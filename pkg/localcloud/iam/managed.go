@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // awsAccount stands for AWS in the ARNs of its own managed policies.
@@ -23,8 +23,8 @@ const awsAccount = "aws"
 //go:embed managed/*.json
 var managedDocuments embed.FS
 
-// awsManaged are AWS's managed policies by ARN. They never change.
-var awsManaged = sync.OnceValue(func() map[string]*policy {
+// awsManaged are AWS's managed policies in a partition, by ARN. They never change.
+func awsManaged(of partition.Partition) map[string]*policy {
 	out := map[string]*policy{}
 	for _, m := range []struct {
 		path, name, version string
@@ -44,14 +44,14 @@ var awsManaged = sync.OnceValue(func() map[string]*policy {
 			panic(fmt.Sprintf("%s: %v", file, err))
 		}
 		p := &policy{
-			Name: m.name, Path: m.path, ARN: arnOf(awsAccount, "policy", m.path, m.name), Created: m.created, Updated: m.updated, Default: m.version,
+			Name: m.name, Path: m.path, ARN: arnOf(of, awsAccount, "policy", m.path, m.name), Created: m.created, Updated: m.updated, Default: m.version,
 			Versions: []policyVersion{{ID: m.version, Created: m.updated, Text: policyText{raw: strings.TrimSpace(string(raw)), parsed: parsed}}},
 		}
 		p.ID = scope.UniqueID("ANPA", p.ARN)
 		out[p.ARN] = p
 	}
 	return out
-})
+}
 
 func day(year, month, day int) time.Time {
 	return time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)

@@ -23,7 +23,7 @@ func (s *Service) Permissions() authz.Permissions {
 func (s *Service) requests(c authz.Call, operation string, input any) ([]authz.Request, error) {
 	request := authz.Request{Action: "iam:" + operation, Resource: "*"}
 	entity := func(kind, name string) string {
-		return arnOf(c.Caller.Account, kind, "/"+strings.TrimPrefix(member(input, "Path"), "/"), name)
+		return s.arn(c.Caller.Account, kind, "/"+strings.TrimPrefix(member(input, "Path"), "/"), name)
 	}
 	profile, role, policy := member(input, "InstanceProfileName"), member(input, "RoleName"), member(input, "PolicyArn")
 	switch {

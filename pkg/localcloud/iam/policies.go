@@ -65,7 +65,7 @@ func (p *policy) add(text policyText, now time.Time) policyVersion {
 
 // managed finds a managed policy of an account's or of AWS's own. s.mu is held.
 func (s *Service) managed(id, arn string) (*policy, bool) {
-	if p, ok := awsManaged()[arn]; ok {
+	if p, ok := s.aws[arn]; ok {
 		return p, true
 	}
 	a := s.accounts[id]
@@ -129,7 +129,7 @@ func (s *Service) CreatePolicy(ctx context.Context, in *iam.CreatePolicyInput, o
 			return nil, alreadyExists("A policy called %s already exists. Duplicate names are not allowed.", name)
 		}
 	}
-	p.ARN = arnOf(id, "policy", path, name)
+	p.ARN = s.arn(id, "policy", path, name)
 	p.ID = scope.UniqueID("ANPA", p.ARN)
 	a.Policies[p.ARN] = p
 	return &iam.CreatePolicyOutput{Policy: s.describePolicy(a, p)}, nil
@@ -180,7 +180,7 @@ func (s *Service) ListPolicies(ctx context.Context, in *iam.ListPoliciesInput, o
 	for _, scoped := range []struct {
 		scope    types.PolicyScopeType
 		policies map[string]*policy
-	}{{types.PolicyScopeTypeLocal, a.Policies}, {types.PolicyScopeTypeAws, awsManaged()}} {
+	}{{types.PolicyScopeTypeLocal, a.Policies}, {types.PolicyScopeTypeAws, s.aws}} {
 		if in.Scope != "" && in.Scope != types.PolicyScopeTypeAll && in.Scope != scoped.scope {
 			continue
 		}

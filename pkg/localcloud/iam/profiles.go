@@ -74,7 +74,7 @@ func (s *Service) CreateInstanceProfile(ctx context.Context, in *iam.CreateInsta
 	if a.Profiles[name] != nil {
 		return nil, alreadyExists("Instance Profile %s already exists.", name)
 	}
-	p.ARN = arnOf(id, "instance-profile", path, name)
+	p.ARN = s.arn(id, "instance-profile", path, name)
 	p.ID = scope.UniqueID("AIPA", p.ARN)
 	a.Profiles[name] = p
 	return &iam.CreateInstanceProfileOutput{InstanceProfile: a.describeProfile(p)}, nil
@@ -188,7 +188,7 @@ func (s *Service) RoleARN(account, name string) string {
 	if a := s.accounts[account]; a != nil && a.Roles[name] != nil {
 		return a.Roles[name].ARN
 	}
-	return arnOf(account, "role", "/", name)
+	return s.arn(account, "role", "/", name)
 }
 
 // Trust is the policy of who may assume a role, and how long a session of it may

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Limits of a role's sessions, in seconds
@@ -94,7 +95,7 @@ func (s *Service) CreateRole(ctx context.Context, in *iam.CreateRoleInput, optFn
 	if a.Roles[name] != nil {
 		return nil, alreadyExists("Role with name %s already exists.", name)
 	}
-	r.ARN = arnOf(id, "role", path, name)
+	r.ARN = s.arn(id, "role", path, name)
 	r.ID = scope.UniqueID("AROA", r.ARN)
 	if in.PermissionsBoundary != nil {
 		if err := s.setBoundary(id, r, in.PermissionsBoundary); err != nil {
@@ -277,11 +278,11 @@ func (s *Service) PutRole(in Role) error {
 	fail := func(what string, err error) error { return fmt.Errorf("role %s: %s: %w", in.ARN, what, err) }
 	head, rest, ok := strings.Cut(in.ARN, ":role/")
 	if !ok || !roleARN.MatchString(in.ARN) {
-		return fmt.Errorf("%q is not the ARN of a role: arn:aws:iam::<account>:role/<name> is expected", in.ARN)
+		return fmt.Errorf("%q is not the ARN of a role: arn:<partition>:iam::<account>:role/<name> is expected", in.ARN)
 	}
 	account := head[strings.LastIndex(head, ":")+1:]
 	if in.Trust == nil {
-		in.Trust = fmt.Appendf(nil, openTrust, account)
+		in.Trust = fmt.Appendf(nil, openTrust, account, partition.Principal("ec2", s.fallback.Region))
 	}
 	r := &role{Path: "/", Name: rest, ARN: in.ARN, ID: scope.UniqueID("AROA", in.ARN), Created: s.now(), MaxSession: longestMaxSession, Inline: map[string]policyText{}, Tags: map[string]string{}}
 	if i := strings.LastIndex(rest, "/"); i >= 0 {
@@ -317,7 +318,7 @@ func (s *Service) PutRole(in Role) error {
 
 // openTrust is the trust policy of roles that are put without one.
 const openTrust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"%s"},"Action":"sts:AssumeRole"},` +
-	`{"Effect":"Allow","Principal":{"Service":["ec2.amazonaws.com","events.amazonaws.com","lambda.amazonaws.com","scheduler.amazonaws.com","states.amazonaws.com","cloudformation.amazonaws.com"]},"Action":"sts:AssumeRole"}]}`
+	`{"Effect":"Allow","Principal":{"Service":[%q,"events.amazonaws.com","lambda.amazonaws.com","scheduler.amazonaws.com","states.amazonaws.com","cloudformation.amazonaws.com"]},"Action":"sts:AssumeRole"}]}`
 
 // Role returns a role as PutRole takes it.
 func (s *Service) Role(arn string) (Role, bool) {

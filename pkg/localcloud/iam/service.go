@@ -23,6 +23,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // pageSize is how many items a call lists where the caller does not say.
@@ -33,6 +34,9 @@ const pageSize = 100
 type Service struct {
 	clock    clock.Clock
 	fallback wire.Caller
+	// partition is that of the default caller's region: accounts are in one.
+	partition partition.Partition
+	aws       map[string]*policy // AWS's own, by ARN
 
 	mu       sync.RWMutex
 	accounts map[string]*account
@@ -47,7 +51,8 @@ type account struct {
 
 // New returns a Service whose default caller is fallback.
 func New(c clock.Clock, fallback wire.Caller) *Service {
-	return &Service{clock: c, fallback: fallback, accounts: map[string]*account{}}
+	of := partition.OrDefault(fallback.Region)
+	return &Service{clock: c, fallback: fallback, partition: of, aws: awsManaged(of), accounts: map[string]*account{}}
 }
 
 func (s *Service) caller(ctx context.Context, optFns []func(*iam.Options)) wire.Caller {
@@ -153,8 +158,12 @@ func checkPath(path *string) (string, error) {
 	return *path, nil
 }
 
-func arnOf(account, kind, path, name string) string {
-	return "arn:aws:iam::" + account + ":" + kind + path + name
+func arnOf(of partition.Partition, account, kind, path, name string) string {
+	return of.ARN("iam", "", account, kind+path+name)
+}
+
+func (s *Service) arn(account, kind, path, name string) string {
+	return arnOf(s.partition, account, kind, path, name)
 }
 
 // list cuts a page out of all.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // content makes the text of one leaf.
@@ -38,8 +40,8 @@ func newTree(in Instance) tree {
 		"placement/availability-zone":  in.AvailabilityZone,
 		"placement/region":             in.Region,
 		"profile":                      "default-hvm",
-		"services/domain":              domain(in.Region),
-		"services/partition":           partition(in.Region),
+		"services/domain":              partition.OrDefault(in.Region).DNSSuffix,
+		"services/partition":           partition.OrDefault(in.Region).ID,
 		"system":                       "nitro",
 	} {
 		t.text(md+name, value)
@@ -194,20 +196,3 @@ func document(v any) []byte {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-func partition(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	}
-	return "aws"
-}
-
-func domain(region string) string {
-	if partition(region) == "aws-cn" {
-		return "amazonaws.com.cn"
-	}
-	return "amazonaws.com"
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // ownAlias refuses an alias of AWS's, and one that there is not. s.mu is held.
@@ -19,7 +20,7 @@ func (s *Service) ownAlias(at scope.Key, name string) error {
 		return wire.Errorf("NotAuthorizedException", "Aliases that begin with alias/aws/ belong to AWS.")
 	}
 	if _, ok := s.at(at).Aliases[name]; !ok {
-		return &types.NotFoundException{Message: aws.String(fmt.Sprintf("Alias arn:aws:kms:%s:%s:%s is not found.", at.Region, at.Account, name))}
+		return &types.NotFoundException{Message: aws.String(fmt.Sprintf("Alias %s is not found.", partition.ARN("kms", at.Region, at.Account, name)))}
 	}
 	return nil
 }

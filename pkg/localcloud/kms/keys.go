@@ -16,12 +16,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // defaultPolicy lets the account's IAM policies decide, as KMS's own does
 // (https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-default.html).
-func defaultPolicy(account string) string {
-	return fmt.Sprintf(`{"Version":"2012-10-17","Id":"key-default-1","Statement":[{"Sid":"Enable IAM User Permissions","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::%s:root"},"Action":"kms:*","Resource":"*"}]}`, account)
+func defaultPolicy(at scope.Key) string {
+	return fmt.Sprintf(`{"Version":"2012-10-17","Id":"key-default-1","Statement":[{"Sid":"Enable IAM User Permissions","Effect":"Allow","Principal":{"AWS":%q},"Action":"kms:*","Resource":"*"}]}`, wire.RootARN(at.Account, at.Region))
 }
 
 func (s *Service) newKey(at scope.Key) *key {
@@ -29,8 +30,8 @@ func (s *Service) newKey(at scope.Key) *key {
 	_, _ = rand.Read(material) // never fails: see crypto/rand
 	id := uuid.NewString()
 	return &key{
-		ID: id, ARN: fmt.Sprintf("arn:aws:kms:%s:%s:key/%s", at.Region, at.Account, id),
-		State: types.KeyStateEnabled, Created: s.clock.Now(), Policy: defaultPolicy(at.Account),
+		ID: id, ARN: partition.ARN("kms", at.Region, at.Account, "key/"+id),
+		State: types.KeyStateEnabled, Created: s.clock.Now(), Policy: defaultPolicy(at),
 		Material: material, Grants: map[string]grant{}, Tags: map[string]string{},
 	}
 }
@@ -134,7 +135,7 @@ func (s *Service) CreateAlias(ctx context.Context, in *kms.CreateAliasInput, opt
 	}
 	r := s.at(at)
 	if _, taken := r.Aliases[name]; taken {
-		return nil, &types.AlreadyExistsException{Message: aws.String(fmt.Sprintf("An alias with the name arn:aws:kms:%s:%s:%s already exists", at.Region, at.Account, name))}
+		return nil, &types.AlreadyExistsException{Message: aws.String(fmt.Sprintf("An alias with the name %s already exists", partition.ARN("kms", at.Region, at.Account, name)))}
 	}
 	r.Aliases[name] = alias{KeyID: k.ID, Created: s.clock.Now()}
 	return &kms.CreateAliasOutput{}, nil
@@ -159,7 +160,7 @@ func (s *Service) ListAliases(ctx context.Context, in *kms.ListAliasesInput, opt
 			continue
 		}
 		entries = append(entries, types.AliasListEntry{
-			AliasName: aws.String(name), AliasArn: aws.String(fmt.Sprintf("arn:aws:kms:%s:%s:%s", at.Region, at.Account, name)),
+			AliasName: aws.String(name), AliasArn: aws.String(partition.ARN("kms", at.Region, at.Account, name)),
 			TargetKeyId: aws.String(a.KeyID), CreationDate: aws.Time(a.Created), LastUpdatedDate: aws.Time(a.Created),
 		})
 	}

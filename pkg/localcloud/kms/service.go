@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // managedAliases name the keys that AWS keeps in every account and region, as
@@ -80,7 +81,7 @@ func New(c clock.Clock, fallback wire.Caller) *Service {
 func (s *Service) caller(ctx context.Context, optFns []func(*kms.Options)) wire.Caller {
 	c := scope.CallerIn(ctx, s.fallback, optFns, func(o *kms.Options) *string { return &o.Region })
 	if c.ARN == "" {
-		c.ARN = "arn:aws:iam::" + c.Account + ":root"
+		c.ARN = wire.RootARN(c.Account, c.Region)
 	}
 	return c
 }
@@ -126,7 +127,7 @@ func (s *Service) find(at scope.Key, ref string) (*key, scope.Key, error) {
 	if strings.HasPrefix(ref, "alias/") {
 		a, ok := r.Aliases[ref]
 		if !ok {
-			return nil, at, &types.NotFoundException{Message: aws.String(fmt.Sprintf("Alias arn:aws:kms:%s:%s:%s is not found.", at.Region, at.Account, ref))}
+			return nil, at, &types.NotFoundException{Message: aws.String(fmt.Sprintf("Alias %s is not found.", partition.ARN("kms", at.Region, at.Account, ref)))}
 		}
 		id = a.KeyID
 	}
@@ -136,7 +137,7 @@ func (s *Service) find(at scope.Key, ref string) (*key, scope.Key, error) {
 		ok = false
 	}
 	if !ok {
-		return nil, at, &types.NotFoundException{Message: aws.String(fmt.Sprintf("Key 'arn:aws:kms:%s:%s:key/%s' does not exist", at.Region, at.Account, id))}
+		return nil, at, &types.NotFoundException{Message: aws.String(fmt.Sprintf("Key '%s' does not exist", partition.ARN("kms", at.Region, at.Account, "key/"+id)))}
 	}
 	return k, at, nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda/native"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Limits and defaults of AWS Lambda.
@@ -88,11 +89,11 @@ type configuration struct {
 var (
 	functionName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 	accountID    = regexp.MustCompile(`^[0-9]{12}$`)
-	regionName   = regexp.MustCompile(`^[a-z]{2,3}(-[a-z]+)+-[0-9]+$`)
+	regionName   = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+$`)
 )
 
 func functionARN(k scope.Key, name string) string {
-	return fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s", k.Region, k.Account, name)
+	return partition.ARN("lambda", k.Region, k.Account, "function:"+name)
 }
 
 // Deploy makes or replaces a function of the default caller's account and

@@ -11,6 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/google/uuid"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
 // statement is one statement of a function's policy.
@@ -38,7 +41,7 @@ func (s *Service) AddPermission(ctx context.Context, in *awslambda.AddPermission
 	}
 	added := statement{
 		Sid: aws.ToString(in.StatementId), Effect: "Allow", Action: aws.ToString(in.Action), Resource: f.config.ARN,
-		Principal: principal(aws.ToString(in.Principal)),
+		Principal: principal(aws.ToString(in.Principal), strings.Split(f.config.ARN, ":")[3]),
 	}
 	if added.Sid == "" || added.Action == "" || in.Principal == nil {
 		return nil, invalid("StatementId, Action and Principal are required")
@@ -72,12 +75,13 @@ func (s *Service) AddPermission(ctx context.Context, in *awslambda.AddPermission
 	return &awslambda.AddPermissionOutput{Statement: aws.String(string(raw))}, nil
 }
 
-func principal(p string) map[string]string {
+// principal is that of a function in a region.
+func principal(p, region string) map[string]string {
 	switch {
-	case strings.HasSuffix(p, ".amazonaws.com"):
+	case authz.IsServiceName(p):
 		return map[string]string{"Service": p}
 	case len(p) == 12 && strings.Trim(p, "0123456789") == "":
-		return map[string]string{"AWS": "arn:aws:iam::" + p + ":root"}
+		return map[string]string{"AWS": wire.RootARN(p, region)}
 	default:
 		return map[string]string{"AWS": p}
 	}

@@ -129,7 +129,7 @@ func (s *Service) serveDocument(w http.ResponseWriter, r *http.Request, bucketNa
 func (s *Service) checkDocument(d document, bucketName string, body []byte) (gofakes3.ErrorCode, string) {
 	code, message := d.check(body)
 	if code == gofakes3.ErrNone && d.query == policyQuery {
-		if err := checkBucketPolicy(bucketName, string(body)); err != nil {
+		if err := s.checkBucketPolicy(bucketName, string(body)); err != nil {
 			return "MalformedPolicy", err.Error()
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Permissions are the rules of S3's calls.
@@ -20,6 +21,11 @@ func (s *Service) Permissions() authz.Permissions {
 		rules[method] = s.requests
 	}
 	return authz.Permissions{Service: "s3", Denied: authz.AccessDenied, Rules: rules, Policy: s.resourcePolicy}
+}
+
+// arn is the ARN of a bucket, or of an object in one.
+func (s *Service) arn(resource string) string {
+	return partition.OrDefault(s.cfg.Default.Region).ARN("s3", "", "", resource)
 }
 
 func (s *Service) resourcePolicy(arn string) (authz.ResourcePolicy, error) {
@@ -39,20 +45,20 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 		return nil, err
 	}
 	bucket, key := Address(r)
-	list := authz.Request{Action: "s3:ListBucket", Resource: "arn:aws:s3:::" + bucket}
+	list := authz.Request{Action: "s3:ListBucket", Resource: s.arn(bucket)}
 	if bucket == "" {
 		return nil, errors.New("no bucket is named")
 	}
-	if request, ok := bucketReadRequest(r, bucket, key); ok {
+	if request, ok := s.bucketReadRequest(r, bucket, key); ok {
 		return []authz.Request{request}, nil
 	}
-	if request, ok := multipartRequest(r, bucket, key); ok {
+	if request, ok := s.multipartRequest(r, bucket, key); ok {
 		return []authz.Request{request}, nil
 	}
 	if r.Method == http.MethodPost {
 		return nil, errors.New("roles may upload in parts by POST, and nothing else")
 	}
-	if request, ok := bucketPolicyRequest(r, bucket, key); ok {
+	if request, ok := s.bucketPolicyRequest(r, bucket, key); ok {
 		return []authz.Request{request}, nil
 	}
 	if r.Method == http.MethodDelete {
@@ -61,7 +67,7 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 	known := []string{"x-id", "partNumber"}
 	for query, action := range map[string]string{"versioning": "s3:GetBucketVersioning", "publicAccessBlock": "s3:GetBucketPublicAccessBlock"} {
 		if key == "" && r.Method == http.MethodGet && r.URL.Query().Has(query) && unknownParameter(r, []string{"x-id", query}) == "" {
-			return []authz.Request{{Action: action, Resource: "arn:aws:s3:::" + bucket}}, nil
+			return []authz.Request{{Action: action, Resource: s.arn(bucket)}}, nil
 		}
 	}
 	if key == "" {
@@ -76,7 +82,7 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 	if key == "" {
 		return []authz.Request{list}, nil
 	}
-	object := authz.Request{Action: "s3:GetObject", Resource: "arn:aws:s3:::" + bucket + "/" + key}
+	object := authz.Request{Action: "s3:GetObject", Resource: s.arn(bucket + "/" + key)}
 	if r.Method == http.MethodPut {
 		for _, header := range []string{"X-Amz-Copy-Source", "X-Amz-Tagging", "X-Amz-Acl"} {
 			if r.Header.Get(header) != "" {
@@ -94,12 +100,12 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 }
 
 // bucketPolicyRequest is what a request for a bucket's policy asks for.
-func bucketPolicyRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
+func (s *Service) bucketPolicyRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
 	verb, ok := map[string]string{http.MethodGet: "Get", http.MethodPut: "Put", http.MethodDelete: "Delete"}[r.Method]
 	if !ok || key != "" || !r.URL.Query().Has("policy") || unknownParameter(r, []string{"x-id", "policy"}) != "" {
 		return authz.Request{}, false
 	}
-	return authz.Request{Action: "s3:" + verb + "BucketPolicy", Resource: "arn:aws:s3:::" + bucket}, true
+	return authz.Request{Action: "s3:" + verb + "BucketPolicy", Resource: s.arn(bucket)}, true
 }
 
 // unknownParameter is one of the query's that is neither known nor of the
@@ -119,13 +125,13 @@ func unknownParameter(r *http.Request, known []string) string {
 
 // bucketReadRequest is what a request for where a bucket is, or how it encrypts,
 // asks for.
-func bucketReadRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
+func (s *Service) bucketReadRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
 	if r.Method != http.MethodGet || key != "" {
 		return authz.Request{}, false
 	}
 	for parameter, action := range map[string]string{"location": "s3:GetBucketLocation", "encryption": "s3:GetEncryptionConfiguration"} {
 		if r.URL.Query().Has(parameter) && unknownParameter(r, []string{"x-id", parameter}) == "" {
-			return authz.Request{Action: action, Resource: "arn:aws:s3:::" + bucket}, true
+			return authz.Request{Action: action, Resource: s.arn(bucket)}, true
 		}
 	}
 	return authz.Request{}, false
@@ -133,7 +139,7 @@ func bucketReadRequest(r *http.Request, bucket, key string) (authz.Request, bool
 
 // multipartRequest is what the requests of an upload in parts ask for
 // (https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html).
-func multipartRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
+func (s *Service) multipartRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
 	action, known := "s3:PutObject", []string{"x-id", "partNumber", "uploadId"}
 	q := r.URL.Query()
 	switch {
@@ -147,16 +153,16 @@ func multipartRequest(r *http.Request, bucket, key string) (authz.Request, bool)
 	default:
 		return authz.Request{}, false
 	}
-	return authz.Request{Action: action, Resource: "arn:aws:s3:::" + bucket + "/" + key}, unknownParameter(r, known) == ""
+	return authz.Request{Action: action, Resource: s.arn(bucket + "/" + key)}, unknownParameter(r, known) == ""
 }
 
 // checkBucketPolicy says what is wrong with a bucket's policy.
-func checkBucketPolicy(bucket, policy string) error {
+func (s *Service) checkBucketPolicy(bucket, policy string) error {
 	parsed, err := authz.ParseResource([]byte(policy))
 	if err != nil {
 		return err
 	}
-	own := "arn:aws:s3:::" + bucket
+	own := s.arn(bucket)
 	for _, statement := range parsed.Statements {
 		for _, resource := range slices.Concat(statement.Resources, statement.NotResources) {
 			if resource != own && !strings.HasPrefix(resource, own+"/") {

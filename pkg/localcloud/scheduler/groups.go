@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/scheduler/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // DefaultGroup is the group of schedules that name none. It is always there.
@@ -46,7 +46,7 @@ func (s *Service) group(at scope.Key, name string) (*group, error) {
 func (s *Service) newGroup(at scope.Key, name string) *group {
 	now := s.cfg.Clock.Now()
 	return &group{
-		Name: name, ARN: fmt.Sprintf("arn:aws:scheduler:%s:%s:schedule-group/%s", at.Region, at.Account, name), Created: now, Modified: now,
+		Name: name, ARN: partition.ARN("scheduler", at.Region, at.Account, "schedule-group/"+name), Created: now, Modified: now,
 		Tags: map[string]string{}, Schedules: map[string]*schedule{},
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/scheduler/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 var (
@@ -44,7 +45,7 @@ func (s *Service) CreateSchedule(ctx context.Context, in *scheduler.CreateSchedu
 			State: in.State, After: in.ActionAfterCompletion, Description: in.Description, KmsKeyARN: in.KmsKeyArn,
 		},
 	}
-	one.ARN = fmt.Sprintf("arn:aws:scheduler:%s:%s:schedule/%s/%s", at.Region, at.Account, one.Group, name)
+	one.ARN = partition.ARN("scheduler", at.Region, at.Account, "schedule/"+one.Group+"/"+name)
 	one.Modified = one.Created
 	if err := s.settle(ctx, one, in.FlexibleTimeWindow, in.Target); err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // The staging labels that Secrets Manager itself moves.
@@ -70,7 +71,7 @@ func New(c clock.Clock, fallback wire.Caller) *Service {
 func (s *Service) caller(ctx context.Context, optFns []func(*secretsmanager.Options)) wire.Caller {
 	c := scope.CallerIn(ctx, s.fallback, optFns, func(o *secretsmanager.Options) *string { return &o.Region })
 	if c.ARN == "" {
-		c.ARN = "arn:aws:iam::" + c.Account + ":root"
+		c.ARN = wire.RootARN(c.Account, c.Region)
 	}
 	return c
 }
@@ -156,7 +157,7 @@ func (s *Service) Name(account, regionName, ref string) (name, arn string, ok bo
 }
 
 func secretARN(at scope.Key, name string) string {
-	return fmt.Sprintf("arn:aws:secretsmanager:%s:%s:secret:%s", at.Region, at.Account, name)
+	return partition.ARN("secretsmanager", at.Region, at.Account, "secret:"+name)
 }
 
 // staged is the version that bears a label.

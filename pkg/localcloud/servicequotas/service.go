@@ -15,6 +15,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // quota is one that AWS has for a service, per account and region.
@@ -84,7 +85,7 @@ func find(service, code string) (quota, error) {
 func (q quota) show(c wire.Caller, value float64) types.ServiceQuota {
 	return types.ServiceQuota{
 		ServiceCode: aws.String(q.service), ServiceName: aws.String(q.serviceName), QuotaCode: aws.String(q.code), QuotaName: aws.String(q.name),
-		QuotaArn: aws.String(fmt.Sprintf("arn:aws:servicequotas:%s:%s:%s/%s", c.Region, c.Account, q.service, q.code)),
+		QuotaArn: aws.String(partition.ARN("servicequotas", c.Region, c.Account, q.service+"/"+q.code)),
 		Value:    aws.Float64(value), Unit: aws.String("None"), Adjustable: q.adjustable, QuotaAppliedAtLevel: types.AppliedLevelEnumAccount,
 	}
 }

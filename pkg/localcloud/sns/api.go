@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // pageSize is how many topics or subscriptions a call lists
@@ -47,7 +48,7 @@ func (s *Service) CreateTopic(ctx context.Context, in *sns.CreateTopicInput, opt
 	t, ok := s.topics[at][name]
 	if !ok {
 		t = &topic{
-			ARN: fmt.Sprintf("arn:aws:sns:%s:%s:%s", at.Region, at.Account, name), Tags: map[string]string{}, Attributes: maps.Clone(in.Attributes),
+			ARN: partition.ARN("sns", at.Region, at.Account, name), Tags: map[string]string{}, Attributes: maps.Clone(in.Attributes),
 		}
 		for _, tag := range in.Tags {
 			t.Tags[aws.ToString(tag.Key)] = aws.ToString(tag.Value)

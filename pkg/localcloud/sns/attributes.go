@@ -56,7 +56,7 @@ func (t *topic) signatureVersion() string {
 // services were decided on before they came here, if callers are held to policies.
 func (t *topic) mayPublish(who wire.Caller) error {
 	if who.ARN == "" {
-		who.ARN = "arn:aws:iam::" + who.Account + ":root"
+		who.ARN = wire.RootARN(who.Account, who.Region)
 	}
 	if who.Account == strings.Split(t.ARN, ":")[4] || !strings.HasSuffix(who.ARN, ":root") {
 		return nil

@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/delivery"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // retries are those of the policy that SNS has for HTTP endpoints by default: three
@@ -66,7 +67,7 @@ func (s *Service) notification(sub subscription, m Message, version string) (not
 	}
 	base := s.cfg.Endpoint()
 	if base == "" {
-		base = "https://sns." + strings.Split(m.TopicARN, ":")[3] + ".amazonaws.com"
+		base = "https://" + partition.Host("sns", strings.Split(m.TopicARN, ":")[3])
 	}
 	n.Signature, n.SigningCertURL = signature, base+certificate
 	n.UnsubscribeURL = base + "/?Action=Unsubscribe&SubscriptionArn=" + sub.ARN

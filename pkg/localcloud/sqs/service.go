@@ -20,6 +20,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Config is what a Service needs.
@@ -84,13 +85,13 @@ func (s *Service) caller(ctx context.Context, optFns []func(*sqs.Options)) wire.
 }
 
 func arnOf(at scope.Key, name string) string {
-	return fmt.Sprintf("arn:aws:sqs:%s:%s:%s", at.Region, at.Account, name)
+	return partition.ARN("sqs", at.Region, at.Account, name)
 }
 
 func (s *Service) urlOf(at scope.Key, name string) string {
 	base := s.cfg.Endpoint()
 	if base == "" {
-		base = "https://sqs." + at.Region + ".amazonaws.com"
+		base = "https://" + partition.Host("sqs", at.Region)
 	}
 	return base + "/" + at.Account + "/" + name
 }

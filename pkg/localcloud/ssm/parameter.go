@@ -18,6 +18,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Limits of Parameter Store
@@ -149,7 +150,7 @@ func parameterARN(at scope.Key, name string) string {
 	if strings.HasPrefix(name, publicPrefix) {
 		account = "" // as AWS writes those of its own
 	}
-	return fmt.Sprintf("arn:aws:ssm:%s:%s:parameter/%s", at.Region, account, strings.TrimPrefix(name, "/"))
+	return partition.ARN("ssm", at.Region, account, "parameter/"+strings.TrimPrefix(name, "/"))
 }
 
 // stored is a version as a call read it while s.mu was held.

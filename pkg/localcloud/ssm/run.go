@@ -13,6 +13,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // wrapper runs the script that comes on stdin, in directory $1. A shell's
@@ -162,7 +163,7 @@ func (s *Service) upload(ctx context.Context, c *command, instanceID, stream str
 		s.cfg.Logger.Warn("output of a command could not be stored", "command", c.ID, "instance", instanceID, "bucket", c.Bucket, "key", key, "error", err)
 		return ""
 	}
-	return fmt.Sprintf("https://s3.%s.amazonaws.com/%s/%s", c.BucketRegion, c.Bucket, key)
+	return "https://" + partition.Host("s3", c.BucketRegion) + "/" + c.Bucket + "/" + key
 }
 
 // announce sends the events that Run Command sends when a status changes
@@ -179,7 +180,7 @@ func (s *Service) announce(ctx context.Context, at scope.Key, c *command, inv *i
 		"instance-id": inv.InstanceID, "status": string(inv.Status),
 	}
 	s.mu.Unlock()
-	instance := fmt.Sprintf("arn:aws:ec2:%s:%s:instance/%s", at.Region, at.Account, inv.InstanceID)
+	instance := partition.ARN("ec2", at.Region, at.Account, "instance/"+inv.InstanceID)
 	s.emit(ctx, at, "EC2 Command Invocation Status-change Notification", []string{instance}, single)
 	s.emit(ctx, at, "EC2 Command Status-change Notification", []string{instance}, common)
 }

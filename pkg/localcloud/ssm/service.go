@@ -119,7 +119,7 @@ func (s *Service) Close(ctx context.Context) error {
 func (s *Service) caller(ctx context.Context, optFns []func(*ssm.Options)) wire.Caller {
 	c := scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *ssm.Options) *string { return &o.Region })
 	if c.ARN == "" {
-		c.ARN = "arn:aws:iam::" + c.Account + ":root"
+		c.ARN = wire.RootARN(c.Account, c.Region)
 	}
 	return c
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/states/asl"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // maxEvents is how many events the history of an execution may have.
@@ -109,7 +110,7 @@ func (s *Service) run(e *execution, m *asl.Machine) {
 		input := json.RawMessage(e.Input)
 		output, err := m.Run(ctx, &host{service: s, execution: e}, asl.Execution{
 			ARN: e.ARN, Name: e.Name, RoleARN: e.Role, MachineARN: e.MachineARN, MachineName: e.MachineName,
-			Partition: partition, Region: e.Region, Account: e.Account,
+			Partition: partition.OrDefault(e.Region).ID, Region: e.Region, Account: e.Account,
 			StartTime: e.Started, Input: input,
 		})
 		switch {

@@ -10,18 +10,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
-
-const partition = "aws"
 
 const maxName = 80
 
 func machineARN(c wire.Caller, name string) string {
-	return fmt.Sprintf("arn:%s:states:%s:%s:stateMachine:%s", partition, c.Region, c.Account, name)
+	return partition.ARN("states", c.Region, c.Account, "stateMachine:"+name)
 }
 
 func executionARN(c wire.Caller, machine, name string) string {
-	return fmt.Sprintf("arn:%s:states:%s:%s:execution:%s:%s", partition, c.Region, c.Account, machine, name)
+	return partition.ARN("states", c.Region, c.Account, "execution:"+machine+":"+name)
 }
 
 // checkName refuses names that Step Functions refuses.

@@ -76,7 +76,7 @@ func New(c clock.Clock, fallback wire.Caller, rootSecret string, admits Admits) 
 // has minted, until they end.
 func (s *Service) Key(accessKeyID string) (wire.Key, bool) {
 	if accountID.MatchString(accessKeyID) {
-		return wire.Key{Secret: s.rootSecret, Account: accessKeyID, ARN: rootARN(accessKeyID)}, true
+		return wire.Key{Secret: s.rootSecret, Account: accessKeyID, ARN: wire.RootARN(accessKeyID, s.fallback.Region)}, true
 	}
 	session, ok := s.Session(accessKeyID)
 	if !ok {
@@ -106,14 +106,12 @@ var (
 	sessionName = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
 )
 
-func rootARN(account string) string { return "arn:aws:iam::" + account + ":root" }
-
 func roleName(arn string) string { return arn[strings.LastIndex(arn, "/")+1:] }
 
 func (s *Service) caller(ctx context.Context, optFns []func(*sts.Options)) wire.Caller {
 	c := scope.CallerIn(ctx, s.fallback, optFns, func(o *sts.Options) *string { return &o.Region })
 	if c.ARN == "" {
-		c.ARN = rootARN(c.Account)
+		c.ARN = wire.RootARN(c.Account, c.Region)
 	}
 	return c
 }
@@ -143,7 +141,7 @@ func (s *Service) AssumeRole(ctx context.Context, in *sts.AssumeRoleInput, optFn
 	arn, name := aws.ToString(in.RoleArn), aws.ToString(in.RoleSessionName)
 	match := roleARN.FindStringSubmatch(arn)
 	if match == nil {
-		return nil, wire.Errorf("ValidationError", "%q is not the ARN of a role: arn:aws:iam::<account>:role/<name> is expected", arn)
+		return nil, wire.Errorf("ValidationError", "%q is not the ARN of a role: arn:<partition>:iam::<account>:role/<name> is expected", arn)
 	}
 	if !sessionName.MatchString(name) {
 		return nil, wire.Errorf("ValidationError", "1 validation error detected: Value '%s' at 'roleSessionName' failed to satisfy constraint: Member must satisfy regular expression pattern: [\\w+=,.@-]{2,64}", name)

@@ -10,6 +10,8 @@ import (
 	"net/http"
 
 	"github.com/aws/smithy-go"
+
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Caller is who makes a call: who has signed an HTTP request, or who is named in
@@ -20,6 +22,11 @@ type Caller struct {
 	AccessKeyID string
 	ARN         string // of the user or assumed role, or the name of a service, such as sns.amazonaws.com
 	Source      string // ARN of what a service calls for, such as a topic; empty where it says nothing
+}
+
+// RootARN is the ARN of the root user of an account, in the partition of a region.
+func RootARN(account, region string) string {
+	return partition.OrDefault(region).ARN("iam", "", account, "root")
 }
 
 type callerKey struct{}

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // Key is one account in one region. As a map key in JSON it reads
@@ -121,7 +122,7 @@ func UniqueID(prefix, arn string) string {
 func QueueURL(arn string) (url string, of Key, err error) {
 	parts := strings.Split(arn, ":")
 	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "sqs" {
-		return "", Key{}, fmt.Errorf("%q is not the ARN of a queue: arn:aws:sqs:<region>:<account>:<name> is expected", arn)
+		return "", Key{}, fmt.Errorf("%q is not the ARN of a queue: arn:<partition>:sqs:<region>:<account>:<name> is expected", arn)
 	}
-	return "https://sqs." + parts[3] + ".amazonaws.com/" + parts[4] + "/" + parts[5], Key{Account: parts[4], Region: parts[3]}, nil
+	return "https://" + partition.Host("sqs", parts[3]) + "/" + parts[4] + "/" + parts[5], Key{Account: parts[4], Region: parts[3]}, nil
 }

@@ -28,7 +28,8 @@ type integration interface {
 
 var lambdaARN = regexp.MustCompile(`^arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:[A-Za-z0-9_-]+(:[A-Za-z0-9$_-]+)?$`)
 
-const integrationPrefix = "arn:aws:states:::"
+// integrationARN is the form of the resource of a service integration.
+var integrationARN = regexp.MustCompile(`^arn:aws[a-z-]*:states:::(.+)$`)
 
 func (p *parser) task(o *object, s *state, _ map[string]bool) body {
 	p.transition(o, s)
@@ -40,21 +41,23 @@ func (p *parser) task(o *object, s *state, _ map[string]bool) body {
 		timeout:   o.scalar("TimeoutSeconds", "a number"),
 		heartbeat: o.scalar("HeartbeatSeconds", "a number"),
 	}
-	target, isIntegration := strings.CutPrefix(t.resource, integrationPrefix)
-	target, t.waitForToken = strings.CutSuffix(target, ".waitForTaskToken")
+	target := ""
+	if m := integrationARN.FindStringSubmatch(t.resource); m != nil {
+		target, t.waitForToken = strings.CutSuffix(m[1], ".waitForTaskToken")
+	}
 	switch {
 	case t.resource == "":
 	case lambdaARN.MatchString(t.resource):
 		t.integration = lambdaFunction{arn: t.resource}
-	case isIntegration && target == "lambda:invoke":
+	case target == "lambda:invoke":
 		t.integration = lambdaInvoke{serviceEvents{"lambda", withToken("invoke", t.waitForToken)}}
 		p.checkInvoke(o)
-	case isIntegration && (target == "sns:publish" || target == "sqs:sendMessage" || target == "events:putEvents"):
+	case target == "sns:publish" || target == "sqs:sendMessage" || target == "events:putEvents":
 		service, action, _ := strings.Cut(target, ":")
 		t.integration = serviceCall{serviceEvents{service, withToken(action, t.waitForToken)}, action}
 	default:
 		o.problems.add(CodeNotSupported, o.at("Resource"),
-			"the resource %q is not available here (available: the ARN of a Lambda function, and %[2]slambda:invoke, %[2]ssns:publish, %[2]ssqs:sendMessage and %[2]sevents:putEvents, each also with .waitForTaskToken)", t.resource, integrationPrefix)
+			"the resource %q is not available here (available: the ARN of a Lambda function, and %[2]slambda:invoke, %[2]ssns:publish, %[2]ssqs:sendMessage and %[2]sevents:putEvents, each also with .waitForTaskToken)", t.resource, "arn:aws:states:::")
 	}
 	return t
 }
