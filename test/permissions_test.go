@@ -664,10 +664,31 @@ func TestRolesDoNoMoreThanTheirStageWithWhatTheyMayTouch(t *testing.T) {
 		_, err := role("launch").RunInstances(t.Context(), in)
 		return err
 	}
+	tag := func(name string, keys ...string) error {
+		in := &ec2.CreateTagsInput{Resources: []string{image}}
+		for _, key := range keys {
+			in.Tags = append(in.Tags, ec2types.Tag{Key: &key, Value: aws.String("x")})
+		}
+		_, err := role(name).CreateTags(t.Context(), in)
+		return err
+	}
+	born := func(key string) error {
+		return launch(func(in *ec2.RunInstancesInput) {
+			in.TagSpecifications[0].Tags = append(in.TagSpecifications[0].Tags, ec2types.Tag{Key: &key, Value: aws.String("x")})
+		})
+	}
 	for sentence, c := range map[string]struct {
 		err    error
 		denied string
 	}{
+		"check-image says that an image is published":        {tag("check-image", contract.TagPublished), "ec2:CreateTags"},
+		"check-image says so among labels":                   {tag("check-image", contract.TagRecipe, contract.TagPublished), "ec2:CreateTags"},
+		"check-distribution says that an image is published": {tag("check-distribution", contract.TagPublished), "ec2:CreateTags"},
+		"check-image sets any other tag":                     {tag("check-image", "cost-center"), "ec2:CreateTags"},
+		"launch makes something that is published":           {born(contract.TagPublished), "ec2:CreateTags"},
+		"publish takes an image from its execution":          {tag("publish", contract.TagPublished, contract.TagExecution), "ec2:CreateTags"},
+		"check-image labels an image":                        {tag("check-image", contract.LabelTags()...), ""},
+		"publish says that an image is published":            {tag("publish", contract.PublishedTags()...), ""},
 		"check-image shares an image": {share("444455556666"), "ec2:ModifyImageAttribute"},
 		"check-image makes an image public": {func() error {
 			_, err := role("check-image").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{
@@ -700,6 +721,27 @@ func TestRolesDoNoMoreThanTheirStageWithWhatTheyMayTouch(t *testing.T) {
 				return
 			}
 			assert.ErrorContains(t, c.err, "is not authorized to perform: "+c.denied)
+		})
+	}
+}
+
+// Tags of what another account shares are one's own, so that a snapshot of somebody
+// else can bear the factory's tags.
+func TestWhatBearsTheFactorysTagsAndBelongsToAnotherAccountIsLeftAlone(t *testing.T) {
+	f := simFactory(t, nil)
+	for _, asked := range []struct{ role, action, kind string }{
+		{"cleanup", "ec2:DeleteSnapshot", "snapshot/snap-1"}, {"cleanup", "ec2:DeregisterImage", "image/ami-1"}, {"retire", "ec2:DeleteSnapshot", "snapshot/snap-1"},
+		{"distribute", "ec2:CopyImage", "image/ami-1"}, {"check-image", "ec2:CreateTags", "snapshot/snap-1"}, {"publish", "ec2:CreateTags", "image/ami-1"},
+		{"check-distribution", "ec2:ModifyImageAttribute", "image/ami-1"},
+	} {
+		t.Run(asked.role+" "+asked.action, func(t *testing.T) {
+			of := func(owner ...string) string {
+				return firstDenied([]authz.Request{{Action: asked.action, Resource: "arn:aws:ec2:" + home + "::" + asked.kind, Context: authz.Context(map[string][]string{
+					"aws:ResourceTag/" + contract.TagExecution: {"x"}, "ec2:Owner": owner, "aws:TagKeys": {contract.TagExpires},
+				})}}, documentOf(t, f, asked.role))
+			}
+			assert.Equal(t, asked.action, of("444455556666"))
+			assert.Empty(t, of(f.Cloud.Account()))
 		})
 	}
 }

@@ -1,8 +1,6 @@
 package factory
 
 import (
-	"math"
-
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
@@ -10,28 +8,19 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 )
 
 // StorageProps say for how long the bucket keeps what.
 type StorageProps struct {
-	WorkDays       int    // plans, bundles, and announcements that are remembered
+	WorkDays       int    // what is of no use once the executions and events that it serves are over
 	NoncurrentDays int    // what was overwritten or deleted
 	EvidenceYears  int    // reports, results, consoles and journals of executions
 	AccessLogs     string // None, New, or the name of a bucket
 }
 
-// What is in the bucket, by the prefixes that the stages write below. What is
-// remembered of recipes and sources, below triggers/, does not expire.
-const (
-	accessLogPrefix = "ami-factory/"
-	daysOfAYear     = 365.25
-	multipartDays   = 7
-)
-
-func workPrefixes() []string {
-	return []string{contract.PlansPrefix, contract.BundlesPrefix, contract.AnnouncementsPrefix}
-}
+// accessLogPrefix begins the names of access logs.
+const accessLogPrefix = "ami-factory/"
 
 func newBucket(scope constructs.Construct, props StorageProps, key awskms.IKey) awss3.Bucket {
 	p := &awss3.BucketProps{
@@ -74,15 +63,12 @@ func lifecycle(props StorageProps) *[]*awss3.LifecycleRule {
 	rules := []*awss3.LifecycleRule{{
 		Id:                                  jsii.String("what is no more"),
 		NoncurrentVersionExpiration:         awscdk.Duration_Days(jsii.Number(props.NoncurrentDays)),
-		AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(multipartDays)),
-	}, {
-		Id: jsii.String("evidence"), Prefix: jsii.String(contract.ExecutionsPrefix),
-		Expiration: awscdk.Duration_Days(jsii.Number(math.Ceil(float64(props.EvidenceYears) * daysOfAYear))),
+		AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(blueprint.MultipartDays)),
 	}}
-	for _, prefix := range workPrefixes() {
-		rules = append(rules, &awss3.LifecycleRule{
-			Id: jsii.String("work in " + prefix), Prefix: jsii.String(prefix), Expiration: awscdk.Duration_Days(jsii.Number(props.WorkDays)),
-		})
+	for _, l := range blueprint.Lifetimes(blueprint.StorageSettings{WorkDays: props.WorkDays, EvidenceYears: props.EvidenceYears}) {
+		if l.Days > 0 {
+			rules = append(rules, &awss3.LifecycleRule{Id: &l.Name, Prefix: &l.Prefix, Expiration: awscdk.Duration_Days(jsii.Number(l.Days))})
+		}
 	}
 	return &rules
 }
@@ -100,7 +86,7 @@ func newAccessLogs(scope constructs.Construct, props StorageProps, of awss3.Buck
 			Id:                                  jsii.String("logs"),
 			Expiration:                          awscdk.Duration_Days(jsii.Number(props.WorkDays)),
 			NoncurrentVersionExpiration:         awscdk.Duration_Days(jsii.Number(props.NoncurrentDays)),
-			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(multipartDays)),
+			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(blueprint.MultipartDays)),
 		}},
 		RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
 	})

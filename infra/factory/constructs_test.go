@@ -185,7 +185,9 @@ func TestTheBucketKeepsEvidenceAndDropsWork(t *testing.T) {
 		assert.Equal(t, map[string]any{"DaysAfterInitiation": 7.0}, r["AbortIncompleteMultipartUpload"])
 		assert.NotContains(t, r, "ExpirationInDays", "what is remembered of recipes stays")
 	}
-	assert.Equal(t, map[string]any{"plans/": 60.0, "bundles/": 60.0, "triggers/announcements/": 60.0, "executions/": 1096.0}, days)
+	assert.Equal(t, map[string]any{
+		"plans/": 60.0, "bundles/": 60.0, "checks/": 60.0, "triggers/announcements/": 60.0, "triggers/started/": 60.0, "triggers/findings/": 60.0, "executions/": 1096.0,
+	}, days)
 	assert.Contains(t, written(t, bucket["OwnershipControls"]), "BucketOwnerEnforced")
 	assert.NotContains(t, bucket, "NotificationConfiguration")
 	assert.NotContains(t, bucket, "LoggingConfiguration")

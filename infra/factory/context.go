@@ -67,7 +67,7 @@ func settings() []setting {
 		{"flowLogs", "false", "true, false", "log what an own network carries", decision{func(p *Props) *bool { return &p.Network.FlowLogs }}},
 
 		{"encryptionKey", None, "none, new, the ARN of a key", "of bucket, topics, queue and logs: AWS's own, a customer key of the stack, or that key", line{func(p *Props) *string { return &p.EncryptionKey }, oneOfOr(oneKeyARN, None, New)}},
-		{"workDays", "90", "30 to 3650", "days until plans, bundles and remembered announcements expire", number{func(p *Props) *int { return &p.Storage.WorkDays }, 30, 3650}},
+		{"workDays", "90", "30 to 3650", "days until plans, bundles, checks and what triggers remember of single events expire", number{func(p *Props) *int { return &p.Storage.WorkDays }, 30, 3650}},
 		{"noncurrentDays", "30", "1 to 3650", "days for which overwritten and deleted objects can be had back", number{func(p *Props) *int { return &p.Storage.NoncurrentDays }, 1, 3650}},
 		{"evidenceYears", "7", "1 to 100", "years for which reports and results of executions are kept", number{func(p *Props) *int { return &p.Storage.EvidenceYears }, 1, 100}},
 		{"accessLogs", None, "none, new, the name of a bucket", "where S3 logs who read the bucket", line{func(p *Props) *string { return &p.Storage.AccessLogs }, oneOfOr(bucketName, None, New)}},

@@ -31,6 +31,8 @@ const (
 	IMDSRequirement   Resource = "imds-requirement"   // of images that bear the factory's tags: IMDSv2, and nothing else of them
 	ImageAudience     Resource = "image-audience"     // who may launch images that bear the factory's tags, and IMDSv2 of copies
 	FactorySnapshots  Resource = "factory-snapshots"  // those that bear the factory's tags
+	Labels            Resource = "labels"             // of images and snapshots that bear the factory's tags: contract.LabelTags, so not that they are published
+	PublishedMarks    Resource = "published-marks"    // of images and snapshots that bear the factory's tags: contract.PublishedTags
 	LaunchTargets     Resource = "launch-targets"     // what RunInstances touches
 	NewInstances      Resource = "new-instances"      // instances and what comes with them, as a launch makes them: tagged in the same request
 	NewImages         Resource = "new-images"         // images and their snapshots, as a call makes them: tagged in the same request
@@ -136,8 +138,7 @@ func checkImageActions() []Action {
 		readPlan(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeSnapshots"),
 		on(IMDSRequirement, "ec2:ModifyImageAttribute"),
-		on(FactoryImages, "ec2:CreateTags"),
-		on(FactorySnapshots, "ec2:CreateTags"),
+		on(Labels, createTags),
 	)
 }
 
@@ -178,8 +179,8 @@ func checkDistributionActions() []Action {
 		readPlan(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeSnapshots", "ec2:DescribeImageAttribute"),
 		on(ImageAudience, "ec2:ModifyImageAttribute"),
-		on(FactoryImages, "ec2:EnableImageDeprecation", "ec2:CreateTags"),
-		on(FactorySnapshots, "ec2:CreateTags"),
+		on(FactoryImages, "ec2:EnableImageDeprecation"),
+		on(Labels, createTags),
 	)
 }
 
@@ -190,8 +191,7 @@ func publishActions() []Action {
 		on(Journals, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageAttribute"),
-		on(FactoryImages, "ec2:CreateTags"),
-		on(FactorySnapshots, "ec2:CreateTags"),
+		on(PublishedMarks, createTags),
 		movePointers(),
 		on(TargetWriters, assumeRole),
 	)

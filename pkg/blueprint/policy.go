@@ -112,22 +112,26 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 	case FactoryInstances:
 		return []Statement{allow(tagged("aws:ResourceTag"), site.ec2("instance")...)}
 	case FactoryImages:
-		return []Statement{allow(tagged("aws:ResourceTag"), site.ec2("image")...)}
+		return []Statement{allow(site.ownTagged(), site.ec2("image")...)}
 	case IMDSRequirement:
 		// An attribute whose object has a value only has a key of its own; launch
 		// permissions have none, so this grants no sharing
 		// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/iam-policies-for-amazon-ec2.html#attribute-key).
-		conditions := tagged("aws:ResourceTag")
+		conditions := site.ownTagged()
 		conditions["StringEquals"] = map[string]any{"ec2:Attribute/ImdsSupport": "v2.0"}
 		return []Statement{allow(conditions, site.ec2("image")...)}
 	case ImageAudience:
 		// Reports say that EC2 does not fill the key in for every attribute that it
 		// documents it for, so that its absence must not deny.
-		conditions := tagged("aws:ResourceTag")
+		conditions := site.ownTagged()
 		conditions["StringEqualsIgnoreCaseIfExists"] = map[string]any{"ec2:Attribute": []string{"LaunchPermission", "ImdsSupport"}}
 		return []Statement{allow(conditions, site.ec2("image")...)}
 	case FactorySnapshots:
-		return []Statement{allow(tagged("aws:ResourceTag"), site.ec2("snapshot")...)}
+		return []Statement{allow(site.ownTagged(), site.ec2("snapshot")...)}
+	case Labels:
+		return []Statement{allow(onlyTags(site.ownTagged(), contract.LabelTags()), site.ec2("image", "snapshot")...)}
+	case PublishedMarks:
+		return []Statement{allow(onlyTags(site.ownTagged(), contract.PublishedTags()), site.ec2("image", "snapshot")...)}
 	case LaunchTargets:
 		return []Statement{
 			allow(site.ownedImages(), site.ec2("image")...),
@@ -278,13 +282,36 @@ func tagged(key string) Conditions {
 	return Conditions{"StringLike": {key + "/" + contract.TagExecution: "*"}}
 }
 
+// ownTagged is the condition that an image or snapshot bears a tag of the factory's
+// and belongs to its account: tags of an image that others share are the account's
+// own, so whoever may tag one could make it look like the factory's. EC2 documents
+// the owner for these actions
+// (https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html);
+// should it not fill the key in for one of them, clean-up must not be denied, and
+// nobody who calls can leave it out.
+func (site Site) ownTagged() Conditions {
+	conditions := tagged("aws:ResourceTag")
+	conditions["StringEqualsIfExists"] = map[string]any{"ec2:Owner": site.Account}
+	return conditions
+}
+
+// onlyTags adds the condition that a request sets tags of some keys only. A request
+// can set several: ForAllValues wants each of its keys in the list, and also holds
+// for a request without any, so Null asks that there is one
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html).
+func onlyTags(conditions Conditions, keys []string) Conditions {
+	conditions["ForAllValues:StringEquals"] = map[string]any{"aws:TagKeys": keys}
+	conditions["Null"] = map[string]any{"aws:TagKeys": "false"}
+	return conditions
+}
+
 // newResources allows calls that make resources, and tags in the request that makes
-// a resource. Tags of what exists already are not for the taking: they decide
-// what the factory may change and remove.
+// a resource, with the keys of labels only. Tags of what exists already stay as they
+// are: they decide what the factory may change and remove.
 func newResources(actions, resources []string) []Statement {
 	var out []Statement
 	if slices.Contains(actions, createTags) {
-		conditions := tagged("aws:RequestTag")
+		conditions := onlyTags(tagged("aws:RequestTag"), contract.LabelTags())
 		conditions["StringEquals"] = map[string]any{"ec2:CreateAction": []string{"RunInstances", "CreateImage", "CopyImage"}}
 		out = append(out, Statement{
 			Actions: []string{createTags}, Resources: resources, Conditions: conditions,

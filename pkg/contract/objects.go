@@ -1,13 +1,16 @@
 package contract
 
-// The prefixes of what is in the bucket, each with one lifetime: see the rules of
-// the bucket in infra.
+// The prefixes of what is in the bucket, each with one lifetime: see Lifetimes of
+// package blueprint.
 const (
 	ExecutionsPrefix    = "executions/"             // evidence: what each execution writes
 	PlansPrefix         = "plans/"                  // plans, by digest
 	BundlesPrefix       = "bundles/"                // bundles, by digest
 	ChecksPrefix        = "checks/"                 // compiled checks, by digest
 	AnnouncementsPrefix = "triggers/announcements/" // messages that were handled
+	StartedPrefix       = "triggers/started/"       // executions that triggers started
+	FindingsPrefix      = "triggers/findings/"      // vulnerabilities of images that were reported
+	RecordsPrefix       = "triggers/recipes/"       // what triggers remember of recipes
 )
 
 // Names of the objects that one execution writes below executions/NAME/. Each is
@@ -40,15 +43,15 @@ func ExecutionKey(name, object string) string { return ExecutionsPrefix + name +
 func ConsoleObject(role string) string { return "console-" + role + ".log" }
 
 // RecordKey is what StartBuilds remembers of a recipe.
-func RecordKey(recipe string) string { return "triggers/recipes/" + recipe + ".json" }
+func RecordKey(recipe string) string { return RecordsPrefix + recipe + ".json" }
 
 // FindingKey is what StartBuilds remembers of a vulnerability of an image.
 func FindingKey(image, vulnerability string) string {
-	return "triggers/findings/" + image + "/" + vulnerability + ".json"
+	return FindingsPrefix + image + "/" + vulnerability + ".json"
 }
 
 // AnnouncementKey is what ReleaseAnnounced remembers of a message.
 func AnnouncementKey(id string) string { return AnnouncementsPrefix + id }
 
 // StartedKey is what StartBuilds remembers of an execution that it started.
-func StartedKey(execution string) string { return "triggers/started/" + execution + ".json" }
+func StartedKey(execution string) string { return StartedPrefix + execution + ".json" }

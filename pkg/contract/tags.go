@@ -17,6 +17,18 @@ const (
 	TagSourceMade = TagPrefix + "source-made"
 )
 
+// LabelTags are the keys of the tags that everything bears which the factory makes,
+// and no others: all stages that make or label resources may set these only.
+func LabelTags() []string {
+	return []string{"Name", TagRecipe, TagExecution, TagStage, TagFingerprint, TagExpires}
+}
+
+// PublishedTags are the keys of the tags of a published image and its snapshots that
+// Publish sets, and no other stage may.
+func PublishedTags() []string {
+	return []string{TagExpires, TagPublished, TagRelease, TagSource, TagSourceMade}
+}
+
 // PointerPrefix begins the names of all pointers, behind a slash: the functions'
 // roles may write no parameters elsewhere.
 const PointerPrefix = "ami-factory"

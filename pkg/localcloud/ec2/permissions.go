@@ -182,13 +182,17 @@ func (a asker) newARN(kind types.ResourceType) string {
 	return a.ARN("ec2", account, string(kind)+"/*")
 }
 
-// existing asks for an action on resources that are there, which have tags.
+// existing asks for an action on resources that are there, which have tags and, if
+// they are images or snapshots, owners.
 func (a asker) existing(action string, ids ...string) []authz.Request {
 	var out []authz.Request
 	for _, id := range ids {
 		pairs := map[string][]string{"ec2:Region": {a.Caller.Region}}
 		for key, value := range a.tagsOf(id) {
 			pairs["aws:ResourceTag/"+key], pairs["ec2:ResourceTag/"+key] = []string{value}, []string{value}
+		}
+		if owner := a.ownerOf(id); owner != "" {
+			pairs["ec2:Owner"] = []string{owner}
 		}
 		out = append(out, authz.Request{Action: action, Resource: a.ec2ARN(id), Context: authz.Context(pairs)})
 	}
@@ -268,13 +272,20 @@ func describeLaunch(in *ec2.RunInstancesInput, made []authz.Request) {
 	}
 }
 
-// snapshotOwner is whose a snapshot is that the caller sees.
-func (a asker) snapshotOwner(id string) map[string][]string {
-	out, err := a.s.DescribeSnapshots(a.ctx(), &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
-	if err != nil || len(out.Snapshots) == 0 {
-		return nil
+// ownerOf is the owner of an image or a snapshot that the caller sees; empty for
+// anything else. An alias stands in for the id of the owner that has one.
+func (a asker) ownerOf(id string) string {
+	switch prefix, _, _ := strings.Cut(id, "-"); prefix {
+	case "ami":
+		found, _ := a.image(id)
+		return cmp.Or(aws.ToString(found.ImageOwnerAlias), aws.ToString(found.OwnerId))
+	case "snap":
+		out, err := a.s.DescribeSnapshots(a.ctx(), &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
+		if err == nil && len(out.Snapshots) > 0 {
+			return cmp.Or(aws.ToString(out.Snapshots[0].OwnerAlias), aws.ToString(out.Snapshots[0].OwnerId))
+		}
 	}
-	return map[string][]string{"ec2:Owner": {cmp.Or(aws.ToString(out.Snapshots[0].OwnerAlias), aws.ToString(out.Snapshots[0].OwnerId))}}
+	return ""
 }
 
 // tagging asks for the tags that a request gives to what it makes.
@@ -314,20 +325,15 @@ func (a asker) runInstances(in *ec2.RunInstancesInput) []authz.Request {
 		subnets, groups = append(subnets, aws.ToString(n.SubnetId)), append(groups, n.Groups...)
 	}
 	var out []authz.Request
-	if found, ok := a.image(image); ok {
+	if _, ok := a.image(image); ok {
 		out = a.existing(action, image)
-		// An alias stands in for the id of the owner that has one.
-		owner := cmp.Or(aws.ToString(found.ImageOwnerAlias), aws.ToString(found.OwnerId))
-		maps.Copy(out[0].Context, authz.Context(map[string][]string{"ec2:Owner": {owner}}))
 	}
 	key := ""
 	for _, m := range in.BlockDeviceMappings {
 		if m.Ebs != nil {
 			key = aws.ToString(m.Ebs.KmsKeyId)
 			if m.Ebs.SnapshotId != nil {
-				of := a.existing(action, *m.Ebs.SnapshotId)
-				maps.Copy(of[0].Context, authz.Context(a.snapshotOwner(*m.Ebs.SnapshotId)))
-				out = append(out, of...)
+				out = append(out, a.existing(action, *m.Ebs.SnapshotId)...)
 			}
 		}
 	}

@@ -1,0 +1,50 @@
+package blueprint
+
+import (
+	"math"
+
+	"github.com/ami-factory/ami-factory/pkg/contract"
+)
+
+// StorageSettings say how long the bucket keeps what.
+type StorageSettings struct {
+	WorkDays      int // what is of no use once the executions and events that it serves are over
+	EvidenceYears int // reports, results, consoles and journals of executions
+}
+
+// DefaultStorage is that of a deployment that names no other.
+func DefaultStorage() StorageSettings { return StorageSettings{WorkDays: 90, EvidenceYears: 7} }
+
+// MultipartDays is how long the bucket keeps the parts of an upload that was not
+// completed.
+const MultipartDays = 7
+
+// Lifetime says how long the bucket keeps the objects below a prefix.
+type Lifetime struct {
+	Name   string // of the lifecycle rule
+	Prefix string
+	Days   int    // since an object was last written; 0: for ever, and the bucket has no rule
+	Why    string // it is enough, or the objects are kept for ever
+}
+
+// Lifetimes are those of every prefix that the factory writes below.
+func Lifetimes(s StorageSettings) []Lifetime {
+	const year = 365.25
+	work := func(prefix, why string) Lifetime {
+		return Lifetime{Name: "work in " + prefix, Prefix: prefix, Days: s.WorkDays, Why: why}
+	}
+	keep := func(prefix, why string) Lifetime {
+		return Lifetime{Name: "state in " + prefix, Prefix: prefix, Why: why}
+	}
+	return []Lifetime{
+		{Name: "evidence", Prefix: contract.ExecutionsPrefix, Days: int(math.Ceil(float64(s.EvidenceYears) * year)), Why: "auditors ask for it for years"},
+		work(contract.PlansPrefix, "every execution writes its plan again"),
+		work(contract.BundlesPrefix, "every execution writes its bundle again"),
+		work(contract.ChecksPrefix, "every execution writes its checks again"),
+		work(contract.AnnouncementsPrefix, "SNS delivers a message again within hours"),
+		work(contract.StartedPrefix, "an execution ends within days, and its end is counted once"),
+		work(contract.FindingsPrefix, "a vulnerability that is reported again counts anew after at most 30 days, the longest that findingHours can be"),
+		keep(contract.RecordsPrefix, "failures in a row, pauses and what waits to be built; one small object a recipe"),
+		keep(contract.SourcesKey, "what the sources were last; without it the next look would take every source for new"),
+	}
+}
