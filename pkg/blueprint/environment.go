@@ -31,6 +31,16 @@ type Settings struct {
 	TargetExternalID string
 }
 
+// Required are the variables without which the function refuses to work, sorted as a
+// deployment sets them.
+func (f Function) Required() []string {
+	out := []string{contract.EnvBucket, contract.EnvTopic, contract.EnvInstanceProfile, contract.EnvVersion, contract.EnvEngines}
+	if f.Trigger {
+		out = append(out, contract.EnvStateMachine, contract.EnvEventBus)
+	}
+	return out
+}
+
 // Environment is that of the function. Lambda takes 4 KB of it in all
 // (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html), so a
 // function gets only what it reads.

@@ -1,9 +1,12 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,6 +101,7 @@ func instanceProfile(ctx context.Context, api profileAPI, name string) Finding {
 
 type bucketAPI interface {
 	GetBucketVersioning(context.Context, *s3.GetBucketVersioningInput, ...func(*s3.Options)) (*s3.GetBucketVersioningOutput, error)
+	GetBucketLifecycleConfiguration(context.Context, *s3.GetBucketLifecycleConfigurationInput, ...func(*s3.Options)) (*s3.GetBucketLifecycleConfigurationOutput, error)
 	GetPublicAccessBlock(context.Context, *s3.GetPublicAccessBlockInput, ...func(*s3.Options)) (*s3.GetPublicAccessBlockOutput, error)
 }
 
@@ -120,6 +124,7 @@ func bucket(ctx context.Context, api bucketAPI, name string) []Finding {
 	} else {
 		out = append(out, judgeVersioning(name, versions.Status))
 	}
+	out = append(out, expiry(ctx, api, name))
 	blocked, err := api.GetPublicAccessBlock(ctx, &s3.GetPublicAccessBlockInput{Bucket: &name})
 	switch {
 	case awserr.Is(err, "NoSuchPublicAccessBlockConfiguration"):
@@ -137,6 +142,36 @@ func judgeVersioning(name string, status s3types.BucketVersioningStatus) Finding
 		return warning("versions of "+name, "aws s3api put-bucket-versioning --versioning-configuration Status=Enabled --bucket "+name, "not kept: a report that is overwritten is lost, and reports are evidence")
 	}
 	return fine("versions of "+name, "kept")
+}
+
+func expiry(ctx context.Context, api bucketAPI, name string) Finding {
+	out, err := api.GetBucketLifecycleConfiguration(ctx, &s3.GetBucketLifecycleConfigurationInput{Bucket: &name})
+	switch {
+	case awserr.Is(err, "NoSuchLifecycleConfiguration"):
+		return judgeExpiry(name, nil)
+	case err != nil:
+		return unread("lifecycle rules of "+name, err)
+	}
+	return judgeExpiry(name, out.Rules)
+}
+
+// judgeExpiry wants a rule for each prefix that has a lifetime; how long it is, the
+// operator chooses.
+func judgeExpiry(name string, rules []s3types.LifecycleRule) Finding {
+	looked := "lifecycle rules of " + name
+	var forever []string
+	for _, l := range blueprint.Lifetimes(blueprint.DefaultStorage()) {
+		expires := slices.ContainsFunc(rules, func(r s3types.LifecycleRule) bool {
+			return r.Status == s3types.ExpirationStatusEnabled && r.Expiration != nil && r.Filter != nil && aws.ToString(r.Filter.Prefix) == l.Prefix
+		})
+		if l.Days > 0 && !expires {
+			forever = append(forever, l.Prefix)
+		}
+	}
+	if len(forever) > 0 {
+		return warning(looked, redeploy, "nothing below %s expires: the bucket grows without end", list(forever))
+	}
+	return fine(looked, "every prefix that has a lifetime expires")
 }
 
 func judgeBlock(name string, block *s3types.PublicAccessBlockConfiguration) Finding {
@@ -243,23 +278,25 @@ type rulesAPI interface {
 	ListTargetsByRule(context.Context, *eventbridge.ListTargetsByRuleInput, ...func(*eventbridge.Options)) (*eventbridge.ListTargetsByRuleOutput, error)
 }
 
-// rule is one of the factory's, with what it invokes.
+// rule is one that the blueprint has in every deployment, as it was found.
 type rule struct {
-	what, bus string
-	found     *eventtypes.Rule
-	targets   []eventtypes.Target
+	blueprint.Rule
+	found   *eventtypes.Rule
+	other   bool // its pattern is not the blueprint's
+	targets []eventtypes.Target
 }
 
-// factoryRules finds the rules that start builds: all on the factory's own bus,
-// and on the default bus that which is about the state machine.
+// bus is the name of the rule's event bus.
+func (r rule) bus() string { return cmp.Or(r.Bus, "default") }
+
+// factoryRules finds the rules that start builds in every deployment. Which rules on
+// vulnerabilities there are is the operator's choice.
 func factoryRules(ctx context.Context, api rulesAPI, machine string) ([]rule, error) {
-	wanted := []rule{
-		{what: "a source has changed", bus: contract.FactoryBus},
-		{what: "an execution has ended", bus: "default"},
-	}
-	for i := range wanted {
-		w := &wanted[i]
-		in := &eventbridge.ListRulesInput{EventBusName: &w.bus}
+	var out []rule
+	for _, want := range blueprint.Rules(machine, blueprint.FindingRules{}) {
+		r := rule{Rule: want}
+		bus := r.bus()
+		in := &eventbridge.ListRulesInput{EventBusName: &bus}
 		for more := true; more; more = in.NextToken != nil {
 			page, err := api.ListRules(ctx, in)
 			if awserr.Is(err, "ResourceNotFoundException") {
@@ -268,23 +305,54 @@ func factoryRules(ctx context.Context, api rulesAPI, machine string) ([]rule, er
 			if err != nil {
 				return nil, err
 			}
-			for _, r := range page.Rules {
-				pattern := aws.ToString(r.EventPattern)
-				if w.found == nil && (w.bus != "default" && strings.Contains(pattern, contract.SourceChangedEvent) || w.bus == "default" && strings.Contains(pattern, strconv.Quote(machine))) {
-					w.found = &r
-				}
+			for _, found := range page.Rules {
+				r.consider(found)
 			}
 			in.NextToken = page.NextToken
 		}
-		if w.found != nil {
-			out, err := api.ListTargetsByRule(ctx, &eventbridge.ListTargetsByRuleInput{EventBusName: &w.bus, Rule: w.found.Name})
+		if r.found != nil {
+			targets, err := api.ListTargetsByRule(ctx, &eventbridge.ListTargetsByRuleInput{EventBusName: &bus, Rule: r.found.Name})
 			if err != nil {
 				return nil, err
 			}
-			w.targets = out.Targets
+			r.targets = targets.Targets
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// consider takes a rule of the bus if its pattern is the blueprint's, or, for want of
+// one, if it is about the same events: of the same detail type, and of the machine
+// where the blueprint's is.
+func (r *rule) consider(found eventtypes.Rule) {
+	raw, err := json.Marshal(r.Pattern)
+	if err != nil {
+		return
+	}
+	var want, have any
+	if json.Unmarshal(raw, &want) != nil || json.Unmarshal([]byte(aws.ToString(found.EventPattern)), &have) != nil {
+		return
+	}
+	if reflect.DeepEqual(want, have) {
+		if r.found == nil || r.other {
+			r.found, r.other = &found, false
+		}
+		return
+	}
+	pattern, _ := have.(map[string]any)
+	types, _ := pattern["detail-type"].([]any)
+	about := slices.ContainsFunc(types, func(t any) bool { return slices.Contains(r.Pattern.DetailType, fmt.Sprint(t)) })
+	for _, arns := range r.Pattern.Detail {
+		for _, arn := range arns.([]string) {
+			if strings.HasPrefix(arn, "arn:") && !strings.Contains(aws.ToString(found.EventPattern), strconv.Quote(arn)) {
+				about = false
+			}
 		}
 	}
-	return wanted, nil
+	if about && r.found == nil {
+		r.found, r.other = &found, true
+	}
 }
 
 // startBuilds is the function that the rules invoke, and where what could not be
@@ -346,14 +414,17 @@ func targetGone(ctx context.Context, api functionAPI, looked, arn string) (Findi
 }
 
 func judgeRule(r rule) Finding {
-	looked := fmt.Sprintf("when %s (bus %s)", r.what, r.bus)
+	looked := fmt.Sprintf("rule for: %s (bus %s)", r.Does, r.bus())
 	switch {
 	case r.found == nil:
 		return problem(looked, redeploy, "there is no such rule: nothing is built then")
 	case r.found.State == eventtypes.RuleStateDisabled:
-		return problem(looked, "aws events enable-rule --event-bus-name "+r.bus+" --name "+aws.ToString(r.found.Name), "rule %s is disabled: nothing is built then", aws.ToString(r.found.Name))
+		return problem(looked, "aws events enable-rule --event-bus-name "+r.bus()+" --name "+aws.ToString(r.found.Name), "rule %s is disabled: nothing is built then", aws.ToString(r.found.Name))
 	case len(r.targets) == 0:
 		return problem(looked, redeploy, "rule %s has no target: nothing is built then", aws.ToString(r.found.Name))
+	}
+	if r.other {
+		return warning(looked, redeploy, "rule %s has another pattern than this version's: events that it leaves out build nothing", aws.ToString(r.found.Name))
 	}
 	if !slices.ContainsFunc(r.targets, func(t eventtypes.Target) bool { return t.DeadLetterConfig != nil }) {
 		return warning(looked, redeploy, "rule %s is enabled; what cannot be delivered is lost, for its target has no queue for it", aws.ToString(r.found.Name))
@@ -408,30 +479,27 @@ func schedules(ctx context.Context, api scheduler.ListSchedulesAPIClient, functi
 	return out, nil
 }
 
-// judgeSchedules wants one that starts builds at night and one that watches
-// sources.
+// judgeSchedules wants each schedule of the blueprint. start is the function that
+// builds: the other one is that which looks at the sources.
 func judgeSchedules(found []night, start string) []Finding {
 	var out []Finding
-	nightly, watch := false, false
-	for _, s := range found {
-		looked := "schedule " + s.name
-		what := "looks at the sources"
-		if s.function == start {
-			what, nightly = "builds at night what is stale", true
-		} else {
-			watch = true
+	for _, want := range blueprint.Schedules(blueprint.DefaultSchedules()) {
+		there := false
+		for _, s := range found {
+			if (s.function == start) != (want.Function == blueprint.StartBuilds) {
+				continue
+			}
+			there = true
+			looked := "schedule " + s.name
+			if s.state == schedulertypes.ScheduleStateDisabled {
+				out = append(out, problem(looked, fmt.Sprintf("EventBridge console, Schedules, group %s, Enable; or %s", s.group, redeploy), "it is disabled: nothing %s", want.Does))
+				continue
+			}
+			out = append(out, fine(looked, "enabled; it %s", want.Does))
 		}
-		if s.state == schedulertypes.ScheduleStateDisabled {
-			out = append(out, problem(looked, fmt.Sprintf("EventBridge console, Schedules, group %s, Enable; or %s", s.group, redeploy), "it is disabled: nothing %s", what))
-			continue
+		if !there {
+			out = append(out, problem("schedule "+want.Name, redeploy, "there is none: nothing %s", want.Does))
 		}
-		out = append(out, fine(looked, "enabled; it %s", what))
-	}
-	if !nightly {
-		out = append(out, problem("schedule of the nights", redeploy, "there is none: nothing builds at night what is stale"))
-	}
-	if !watch {
-		out = append(out, problem("schedule of the watch", redeploy, "there is none: nothing looks whether the sources have moved"))
 	}
 	return out
 }

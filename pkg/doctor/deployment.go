@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -202,14 +204,14 @@ func (c comparison) compare(state, key string, want, have any) {
 // judgeDefinition: another version may well have another workflow; the same one
 // may not.
 func judgeDefinition(machine string, different []string, deployed, own string) Finding {
-	const redeploy = "deploy again from this version's sources (.tools/cdk.sh deploy), or run the doctor of the version that is deployed"
+	const mend = "deploy again from this version's sources (.tools/cdk.sh deploy), or run the doctor of the version that is deployed"
 	switch {
 	case len(different) == 0:
 		return fine(machine, "its definition is that of this version")
 	case deployed != own:
-		return warning(machine, redeploy, "its definition is not that of this version, in %s: deployed is version %q, this program is %q", list(different), deployed, own)
+		return warning(machine, mend, "its definition is not that of this version, in %s: deployed is version %q, this program is %q", list(different), deployed, own)
 	}
-	return problem(machine, redeploy, "its definition is not that of version %q, in %s: somebody has changed it", own, list(different))
+	return problem(machine, mend, "its definition is not that of version %q, in %s: somebody has changed it", own, list(different))
 }
 
 // list is a list for a sentence, cut after ten.
@@ -247,12 +249,12 @@ func functions(ctx context.Context, api functionAPI, arns map[workflow.Stage]str
 		arn := arns[spec.Stage]
 		looked := "function " + string(spec.Stage)
 		if arn == "" {
-			out = append(out, problem(looked, "deploy the factory again (.tools/cdk.sh deploy)", "no state of the machine invokes it"))
+			out = append(out, problem(looked, redeploy, "no state of the machine invokes it"))
 			continue
 		}
 		c, err := api.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &arn})
 		if awserr.IsNotFound(err) || awserr.Is(err, "ResourceNotFoundException") {
-			out = append(out, problem(looked, "deploy the factory again (.tools/cdk.sh deploy)", "%s does not exist: executions will fail there", arn))
+			out = append(out, problem(looked, redeploy, "%s does not exist: executions will fail there", arn))
 			continue
 		}
 		if err != nil {
@@ -269,12 +271,18 @@ func functions(ctx context.Context, api functionAPI, arns map[workflow.Stage]str
 			out = append(out, f)
 			continue
 		}
-		good = append(good, string(spec.Stage))
 		version := ""
 		if c.Environment != nil {
 			version = c.Environment.Variables[contract.EnvVersion]
 		}
 		versions[version] = append(versions[version], string(spec.Stage))
+		if want, ok := blueprint.Lookup(string(spec.Stage)); ok && version == own {
+			if f, bad := judgeSettings(looked, want, c); bad {
+				out = append(out, f)
+				continue
+			}
+		}
+		good = append(good, string(spec.Stage))
 	}
 	if f, ok := judgeVersions(versions, own); ok {
 		out = append(out, f)
@@ -291,7 +299,28 @@ func judgeFunction(looked string, c *lambda.GetFunctionConfigurationOutput) (Fin
 	case c.State != "" && c.State != lambdatypes.StateActive && c.State != lambdatypes.StateInactive: // which wakes up
 		return problem(looked, "aws lambda get-function --function-name "+aws.ToString(c.FunctionArn), "it is %s: %s", c.State, aws.ToString(c.StateReason)), true
 	case c.LastUpdateStatus == lambdatypes.LastUpdateStatusFailed:
-		return problem(looked, "deploy the factory again (.tools/cdk.sh deploy)", "its last update failed: %s", aws.ToString(c.LastUpdateStatusReason)), true
+		return problem(looked, redeploy, "its last update failed: %s", aws.ToString(c.LastUpdateStatusReason)), true
+	}
+	return Finding{}, false
+}
+
+// judgeSettings compares the settings of a function with the blueprint of the same
+// version.
+func judgeSettings(looked string, want blueprint.Function, c *lambda.GetFunctionConfigurationOutput) (Finding, bool) {
+	var missing []string
+	for _, name := range want.Required() {
+		if c.Environment == nil || c.Environment.Variables[name] == "" {
+			missing = append(missing, name)
+		}
+	}
+	timeout := time.Duration(aws.ToInt32(c.Timeout)) * time.Second
+	switch {
+	case len(missing) > 0:
+		return problem(looked, redeploy, "its environment lacks %s: it refuses to work", list(missing)), true
+	case timeout < want.Timeout:
+		return problem(looked, redeploy, "its time-out is %v, and this version's is %v: it may be stopped before it is done", timeout, want.Timeout), true
+	case int(aws.ToInt32(c.MemorySize)) < want.MemoryMiB:
+		return warning(looked, redeploy, "it has %d MiB of memory, and this version gives it %d: it is slower, or runs out of memory", aws.ToInt32(c.MemorySize), want.MemoryMiB), true
 	}
 	return Finding{}, false
 }
@@ -314,7 +343,7 @@ func judgeVersions(versions map[string][]string, own string) (Finding, bool) {
 	for _, v := range slices.Sorted(maps.Keys(versions)) {
 		parts = append(parts, fmt.Sprintf("%q: %s", v, list(versions[v])))
 	}
-	return problem(looked, "deploy the factory again (.tools/cdk.sh deploy)", "the functions are of different versions, so a plan made by one may not be read by the next: %s", strings.Join(parts, "; ")), true
+	return problem(looked, redeploy, "the functions are of different versions, so a plan made by one may not be read by the next: %s", strings.Join(parts, "; ")), true
 }
 
 func environmentOf(ctx context.Context, api functionAPI, arn string) (map[string]string, error) {

@@ -190,7 +190,7 @@ func actionOf(err error) string {
 		"Service Quotas": "servicequotas", "EventBridge": "events", "Scheduler": "scheduler", "SQS": "sqs", "Secrets Manager": "secretsmanager",
 	}[op.Service()]
 	name := op.Operation()
-	if exception, ok := map[string]string{"GetPublicAccessBlock": "GetBucketPublicAccessBlock"}[name]; ok {
+	if exception, ok := map[string]string{"GetPublicAccessBlock": "GetBucketPublicAccessBlock", "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration"}[name]; ok {
 		name = exception
 	}
 	if prefix == "" {

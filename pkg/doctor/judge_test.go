@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -358,6 +361,10 @@ func TestSettingsOfAnAccount(t *testing.T) {
 		"the owner's images of some name":   {judgeOwner("x", region, "enabled", debian, []types.ImageCriterion{{ImageProviders: []string{debian}, ImageNames: []string{"debian-*"}}}), verdict{Warning, "further criteria", "describe-images"}},
 		"versions of the bucket":            {judgeVersioning("b", s3types.BucketVersioningStatusEnabled), verdict{OK, "kept", ""}},
 		"no versions of the bucket":         {judgeVersioning("b", s3types.BucketVersioningStatusSuspended), verdict{Warning, "not kept", "put-bucket-versioning"}},
+		"a bucket where nothing expires":    {judgeExpiry("b", nil), verdict{Warning, "checks/", "deploy"}},
+		"a bucket with rules for all":       {judgeExpiry("b", expirations()), verdict{OK, "expires", ""}},
+		"a bucket with a rule less":         {judgeExpiry("b", expirations()[1:]), verdict{Warning, "executions/ expires", "deploy"}},
+		"a bucket with a rule that is off":  {judgeExpiry("b", append(expirations()[1:], s3types.LifecycleRule{Status: s3types.ExpirationStatusDisabled, Expiration: &s3types.LifecycleExpiration{Days: aws.Int32(1)}, Filter: &s3types.LifecycleRuleFilter{Prefix: aws.String("executions/")}})), verdict{Warning, "executions/ expires", "deploy"}},
 		"a bucket that is not public":       {judgeBlock("b", &s3types.PublicAccessBlockConfiguration{BlockPublicAcls: aws.Bool(true), BlockPublicPolicy: aws.Bool(true), IgnorePublicAcls: aws.Bool(true), RestrictPublicBuckets: aws.Bool(true)}), verdict{OK, "blocked", ""}},
 		"a bucket that may be made public":  {judgeBlock("b", &s3types.PublicAccessBlockConfiguration{BlockPublicAcls: aws.Bool(true), BlockPublicPolicy: aws.Bool(true), IgnorePublicAcls: aws.Bool(true)}), verdict{Warning, "not blocked", "put-public-access-block"}},
 		"a bucket without such a setting":   {judgeBlock("b", nil), verdict{Warning, "not blocked", "put-public-access-block"}},
@@ -375,19 +382,111 @@ func TestSettingsOfAnAccount(t *testing.T) {
 	}
 }
 
+// expirations are the rules of a deployment's bucket.
+func expirations() []s3types.LifecycleRule {
+	var out []s3types.LifecycleRule
+	for _, l := range blueprint.Lifetimes(blueprint.DefaultStorage()) {
+		if l.Days > 0 {
+			out = append(out, s3types.LifecycleRule{
+				ID: aws.String(l.Name), Status: s3types.ExpirationStatusEnabled, Filter: &s3types.LifecycleRuleFilter{Prefix: aws.String(l.Prefix)},
+				Expiration: &s3types.LifecycleExpiration{Days: aws.Int32(int32(l.Days))},
+			})
+		}
+	}
+	return out
+}
+
+func TestTheRuleOfAnEventIsFoundByItsPattern(t *testing.T) {
+	want := blueprint.Rules(machine, blueprint.FindingRules{})[1]
+	raw, err := json.Marshal(want.Pattern)
+	require.NoError(t, err)
+	own := string(raw)
+	named := func(name, pattern string) eventtypes.Rule {
+		return eventtypes.Rule{Name: aws.String(name), EventPattern: aws.String(pattern)}
+	}
+	narrower := strings.Replace(own, `"TIMED_OUT",`, "", 1)
+	for sentence, tc := range map[string]struct {
+		rules []eventtypes.Rule
+		found string
+		other bool
+	}{
+		"the same pattern":               {[]eventtypes.Rule{named("a", own)}, "a", false},
+		"the same, among others":         {[]eventtypes.Rule{named("a", narrower), named("b", own), named("c", narrower)}, "b", false},
+		"a pattern that leaves some out": {[]eventtypes.Rule{named("a", narrower)}, "a", true},
+		"that of another machine":        {[]eventtypes.Rule{named("a", strings.ReplaceAll(own, machine, machine+"-2"))}, "", false},
+		"one about something else":       {[]eventtypes.Rule{named("a", `{"source":["aws.ec2"],"detail-type":["x"]}`)}, "", false},
+		"a schedule":                     {[]eventtypes.Rule{{Name: aws.String("a"), ScheduleExpression: aws.String("rate(1 hour)")}}, "", false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := rule{Rule: want}
+			for _, x := range tc.rules {
+				r.consider(x)
+			}
+			if tc.found == "" {
+				assert.Nil(t, r.found)
+				return
+			}
+			require.NotNil(t, r.found)
+			assert.Equal(t, tc.found, *r.found.Name)
+			assert.Equal(t, tc.other, r.other)
+		})
+	}
+}
+
+func TestSettingsOfAFunction(t *testing.T) {
+	want, ok := blueprint.Lookup("resolve")
+	require.True(t, ok)
+	full := func() *lambda.GetFunctionConfigurationOutput {
+		env := map[string]string{}
+		for _, name := range want.Required() {
+			env[name] = "x"
+		}
+		return &lambda.GetFunctionConfigurationOutput{
+			Timeout: aws.Int32(int32(want.Timeout.Seconds())), MemorySize: aws.Int32(int32(want.MemoryMiB)), Environment: &lambdatypes.EnvironmentResponse{Variables: env},
+		}
+	}
+	for sentence, tc := range map[string]struct {
+		change func(*lambda.GetFunctionConfigurationOutput)
+		want   *verdict // nil: nothing is wrong
+	}{
+		"as deployed":             {func(*lambda.GetFunctionConfigurationOutput) {}, nil},
+		"with more memory":        {func(c *lambda.GetFunctionConfigurationOutput) { *c.MemorySize *= 2 }, nil},
+		"with less memory":        {func(c *lambda.GetFunctionConfigurationOutput) { *c.MemorySize = 128 }, &verdict{Warning, "128 MiB", "deploy"}},
+		"with a shorter time-out": {func(c *lambda.GetFunctionConfigurationOutput) { *c.Timeout = 3 }, &verdict{Problem, "time-out is 3s", "deploy"}},
+		"without one variable":    {func(c *lambda.GetFunctionConfigurationOutput) { delete(c.Environment.Variables, contract.EnvBucket) }, &verdict{Problem, contract.EnvBucket, "deploy"}},
+		"without an environment":  {func(c *lambda.GetFunctionConfigurationOutput) { c.Environment = nil }, &verdict{Problem, contract.EnvTopic, "deploy"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			c := full()
+			tc.change(c)
+			f, bad := judgeSettings("x", want, c)
+			require.Equal(t, tc.want != nil, bad)
+			if bad {
+				tc.want.check(t, f)
+			}
+		})
+	}
+}
+
 func TestRulesAndSchedules(t *testing.T) {
 	queue := &eventtypes.DeadLetterConfig{Arn: aws.String("arn:aws:sqs:eu-west-1:111122223333:dead")}
 	target := []eventtypes.Target{{Arn: aws.String("arn:aws:lambda:eu-west-1:111122223333:function:start"), DeadLetterConfig: queue}}
 	enabled := &eventtypes.Rule{Name: aws.String("r"), State: eventtypes.RuleStateEnabled}
+	at := func(found *eventtypes.Rule, targets []eventtypes.Target) rule {
+		return rule{Rule: blueprint.Rule{Bus: "b", Does: "x"}, found: found, targets: targets}
+	}
+	changed := at(enabled, target)
+	changed.other = true
 	for sentence, tc := range map[string]struct {
 		rule rule
 		want verdict
 	}{
-		"enabled":                      {rule{"x", "b", enabled, target}, verdict{OK, "enabled", ""}},
-		"missing":                      {rule{"x", "b", nil, nil}, verdict{Problem, "no such rule", "deploy"}},
-		"disabled":                     {rule{"x", "b", &eventtypes.Rule{Name: aws.String("r"), State: eventtypes.RuleStateDisabled}, target}, verdict{Problem, "disabled", "enable-rule --event-bus-name b --name r"}},
-		"without a target":             {rule{"x", "b", enabled, nil}, verdict{Problem, "no target", "deploy"}},
-		"without a queue for failures": {rule{"x", "b", enabled, []eventtypes.Target{{Arn: target[0].Arn}}}, verdict{Warning, "is lost", "deploy"}},
+		"with another pattern":         {changed, verdict{Warning, "another pattern", "deploy"}},
+		"enabled":                      {at(enabled, target), verdict{OK, "enabled", ""}},
+		"missing":                      {at(nil, nil), verdict{Problem, "no such rule", "deploy"}},
+		"disabled":                     {at(&eventtypes.Rule{Name: aws.String("r"), State: eventtypes.RuleStateDisabled}, target), verdict{Problem, "disabled", "enable-rule --event-bus-name b --name r"}},
+		"without a target":             {at(enabled, nil), verdict{Problem, "no target", "deploy"}},
+		"without a queue for failures": {at(enabled, []eventtypes.Target{{Arn: target[0].Arn}}), verdict{Warning, "is lost", "deploy"}},
 	} {
 		t.Run(sentence, func(t *testing.T) { tc.want.check(t, judgeRule(tc.rule)) })
 	}
@@ -398,9 +497,9 @@ func TestRulesAndSchedules(t *testing.T) {
 		found []night
 		want  []verdict
 	}{
-		"both":                 {[]night{{"n", "default", on, start}, {"w", "default", on, "arn:watch"}}, []verdict{{OK, "builds at night", ""}, {OK, "looks at the sources", ""}}},
-		"the night is off":     {[]night{{"n", "default", off, start}, {"w", "default", on, "arn:watch"}}, []verdict{{Problem, "nothing builds at night", "EventBridge console"}, {OK, "", ""}}},
-		"there is no night":    {[]night{{"w", "default", on, "arn:watch"}}, []verdict{{OK, "", ""}, {Problem, "nothing builds at night", "deploy"}}},
+		"both":                 {[]night{{"n", "default", on, start}, {"w", "default", on, "arn:watch"}}, []verdict{{OK, "builds what is stale", ""}, {OK, "looks at the sources", ""}}},
+		"the night is off":     {[]night{{"n", "default", off, start}, {"w", "default", on, "arn:watch"}}, []verdict{{Problem, "nothing builds what is stale", "EventBridge console"}, {OK, "", ""}}},
+		"there is no night":    {[]night{{"w", "default", on, "arn:watch"}}, []verdict{{Problem, "nothing builds what is stale", "deploy"}, {OK, "", ""}}},
 		"there is no watch":    {[]night{{"n", "default", on, start}}, []verdict{{OK, "", ""}, {Problem, "nothing looks", "deploy"}}},
 		"there is none at all": {nil, []verdict{{Problem, "nothing builds", "deploy"}, {Problem, "nothing looks", "deploy"}}},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -124,6 +125,10 @@ func (a *account) deploy() *account {
 	require.NoError(a, err)
 	_, err = a.aws.s3().PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{Bucket: aws.String(bucketName), VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusEnabled}})
 	require.NoError(a, err)
+	_, err = a.aws.s3().PutBucketLifecycleConfiguration(ctx, &s3.PutBucketLifecycleConfigurationInput{
+		Bucket: aws.String(bucketName), LifecycleConfiguration: &s3types.BucketLifecycleConfiguration{Rules: expirations()},
+	})
+	require.NoError(a, err)
 	a.deployRoles()
 	a.deployFunctions(nil)
 	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return functionsARN + string(s) })
@@ -154,16 +159,14 @@ func trust(service string) string {
 
 func (a *account) deployFunctions(change map[string]string) {
 	a.Helper()
-	env := map[string]string{
-		"AMI_FACTORY_VERSION": "v2", "AMI_FACTORY_BUCKET": bucketName, "AMI_FACTORY_TOPIC_ARN": a.topic, "AMI_FACTORY_INSTANCE_PROFILE": builderRole,
-		"AMI_FACTORY_STATE_MACHINE_ARN": machine, "AMI_FACTORY_ANNOUNCEMENT_TOPICS": announced,
-	}
-	for name, value := range change {
-		env[name] = value
+	settings := blueprint.Settings{
+		Version: "v2", Bucket: bucketName, Topic: a.topic, InstanceProfile: builderRole, CheckEngines: "{}", StateMachine: machine, AnnouncementTopics: []string{announced},
 	}
 	for _, fn := range blueprint.Functions() {
+		env := fn.Environment(settings)
+		maps.Copy(env, change)
 		require.NoError(a, a.cloud.Lambda.Deploy(locallambda.Function{
-			Name: "x-" + fn.Name, Env: env, Role: "arn:aws:iam::" + home + ":role/" + fn.Name,
+			Name: "x-" + fn.Name, Env: env, Role: "arn:aws:iam::" + home + ":role/" + fn.Name, MemoryMiB: fn.MemoryMiB, Timeout: fn.Timeout,
 			Handler: func(context.Context, []byte) ([]byte, error) { return []byte("{}"), nil },
 		}))
 	}
@@ -433,6 +436,14 @@ func TestWhatIsWrongWithAnAccount(t *testing.T) {
 			_, err := a.aws.s3().PutBucketVersioning(a.Context(), &s3.PutBucketVersioningInput{Bucket: aws.String(bucketName), VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusSuspended}})
 			return err
 		}, "bucket", verdict{Warning, "not kept", "put-bucket-versioning"}},
+		"no lifecycle rules": {func(a *account) error {
+			_, err := a.aws.s3().DeleteBucketLifecycle(a.Context(), &s3.DeleteBucketLifecycleInput{Bucket: aws.String(bucketName)})
+			return err
+		}, "bucket", verdict{Warning, "plans/", "deploy"}},
+		"a function with little time": {func(a *account) error {
+			_, err := a.aws.lambda().UpdateFunctionConfiguration(a.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: aws.String("x-seal"), Timeout: aws.Int32(3)})
+			return err
+		}, "functions", verdict{Problem, "time-out is 3s", "deploy"}},
 		"a bucket that may be public": {func(a *account) error {
 			_, err := a.aws.s3().DeletePublicAccessBlock(a.Context(), &s3.DeletePublicAccessBlockInput{Bucket: aws.String(bucketName)})
 			return err
@@ -466,7 +477,7 @@ func TestWhatIsWrongWithAnAccount(t *testing.T) {
 		"a schedule that is gone": {func(a *account) error {
 			_, err := a.aws.scheduler().DeleteSchedule(a.Context(), &scheduler.DeleteScheduleInput{Name: aws.String("nightly")})
 			return err
-		}, "schedules", verdict{Problem, "nothing builds at night", "deploy"}},
+		}, "schedules", verdict{Problem, "nothing builds what is stale", "deploy"}},
 		"only somebody else's schedule": {func(a *account) error {
 			require.NoError(a, a.cloud.Lambda.Deploy(locallambda.Function{Name: "theirs", Role: "arn:aws:iam::" + home + ":role/seal", Handler: func(context.Context, []byte) ([]byte, error) { return nil, nil }}))
 			_, err := a.aws.scheduler().CreateSchedule(a.Context(), &scheduler.CreateScheduleInput{
@@ -476,7 +487,7 @@ func TestWhatIsWrongWithAnAccount(t *testing.T) {
 			require.NoError(a, err)
 			_, err = a.aws.scheduler().DeleteSchedule(a.Context(), &scheduler.DeleteScheduleInput{Name: aws.String("watch")})
 			return err
-		}, "schedules", verdict{Problem, "nothing looks whether the sources have moved", "deploy"}},
+		}, "schedules", verdict{Problem, "nothing looks at the sources of recipes", "deploy"}},
 		"dead letters": {func(a *account) error {
 			_, err := a.aws.sqs().SendMessage(a.Context(), &sqs.SendMessageInput{QueueUrl: &a.queue, MessageBody: aws.String("lost")})
 			return err

@@ -50,6 +50,9 @@ func (f *Factory) deploy(ctx context.Context) error {
 	if err := f.deployBucket(ctx, f.Bucket); err != nil {
 		return err
 	}
+	if err := f.deployLifetimes(ctx, f.Bucket); err != nil {
+		return err
+	}
 	engine, err := f.deployEngine(ctx)
 	if err != nil {
 		return err
@@ -87,12 +90,37 @@ func (f *Factory) deployBucket(ctx context.Context, name string) error {
 	}
 	// As on AWS; and a version that was written last is all that a killed run
 	// may lose, not the one before it too.
-	client := s3.NewFromConfig(f.Cloud.AWSConfig(""), func(o *s3.Options) { o.UsePathStyle = true })
-	_, err = client.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{
+	_, err = f.s3().PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{
 		Bucket: &name, VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusEnabled},
 	})
 	if err != nil {
 		return fmt.Errorf("versions of the bucket: %w", err)
+	}
+	return nil
+}
+
+// s3 is a client for what the bucket's simple interface does not do.
+func (f *Factory) s3() *s3.Client {
+	return s3.NewFromConfig(f.Cloud.AWSConfig(""), func(o *s3.Options) { o.UsePathStyle = true })
+}
+
+// deployLifetimes gives the bucket the lifecycle rules that it has on AWS. The
+// embedded S3 keeps them, and removes nothing by them.
+func (f *Factory) deployLifetimes(ctx context.Context, bucket string) error {
+	var rules []s3types.LifecycleRule
+	for _, l := range blueprint.Lifetimes(blueprint.DefaultStorage()) {
+		if l.Days > 0 {
+			rules = append(rules, s3types.LifecycleRule{
+				ID: &l.Name, Status: s3types.ExpirationStatusEnabled, Filter: &s3types.LifecycleRuleFilter{Prefix: &l.Prefix},
+				Expiration: &s3types.LifecycleExpiration{Days: aws.Int32(int32(l.Days))},
+			})
+		}
+	}
+	_, err := f.s3().PutBucketLifecycleConfiguration(ctx, &s3.PutBucketLifecycleConfigurationInput{
+		Bucket: &bucket, LifecycleConfiguration: &s3types.BucketLifecycleConfiguration{Rules: rules},
+	})
+	if err != nil {
+		return fmt.Errorf("lifecycle rules of the bucket: %w", err)
 	}
 	return nil
 }
