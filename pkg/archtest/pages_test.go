@@ -84,3 +84,25 @@ func TestEveryPageIsReachedFromTheREADME(t *testing.T) {
 		}
 	}
 }
+
+// step is a line of the walk, whose code is named as (`Symbol`, [package](file)).
+var step = regexp.MustCompile("`((?:[A-Z][A-Za-z]*\\.)?[A-Z][A-Za-z]*)`[^`]*?\\]\\(\\.\\./\\.\\./(pkg/[a-z_/]+\\.go)\\)")
+
+func TestTheWalkOfARecipeIsTrueOfTheCode(t *testing.T) {
+	_, walk, found := strings.Cut(read(t, "infra/docs/architecture.md"), "## A walk of one recipe\n")
+	require.True(t, found)
+	walk, _, _ = strings.Cut(walk, "\n## ")
+	assert.Len(t, regexp.MustCompile(`(?m)^[0-9]+\. `).FindAllString(walk, -1), 10)
+	states := read(t, "pkg/contract/states.go")
+	named := regexp.MustCompile(`\*\*([A-Za-z]+)\*\*`).FindAllStringSubmatch(walk, -1)
+	for _, m := range named {
+		assert.Containsf(t, states, `"`+m[1]+`"`, "there is no state %s", m[1])
+	}
+	assert.GreaterOrEqual(t, len(named), 15)
+	symbols := step.FindAllStringSubmatch(walk, -1)
+	for _, m := range symbols {
+		name := m[1][strings.LastIndex(m[1], ".")+1:]
+		assert.Regexpf(t, `(?m)^(func (\([a-z]+ \*?[A-Za-z]+\) )?|type )`+name+`\b`, read(t, m[2]), "%s declares no %s", m[2], name)
+	}
+	assert.GreaterOrEqual(t, len(symbols), 12)
+}

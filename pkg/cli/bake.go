@@ -67,7 +67,7 @@ func (l *local) register(c *cobra.Command) {
 // registerDeployment adds the flags of commands that deploy the factory.
 func (l *local) registerDeployment(c *cobra.Command) {
 	l.given.register(c)
-	c.Flags().BoolVar(&l.standIns, "stand-in-agents", false, "serve stand-ins for the agents' vendors to the guests, point components to them, and make secrets for them")
+	c.Flags().BoolVar(&l.standIns, "stand-in-agents", false, "serve stand-ins for the vendors of agents to the guests, point the agents' components to them, and make secrets for them")
 }
 
 func (a *app) options(l local) (rehearsal.Options, error) {
@@ -75,7 +75,7 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 		return rehearsal.Options{}, &exitError{exitUsage, fmt.Errorf("--guests: %w", err)}
 	}
 	if (l.official.URL == "") != (l.official.SHA256 == "") {
-		return rehearsal.Options{}, &exitError{exitUsage, errors.New("--base-url and --base-sha256 go together: nothing is downloaded without knowing what it must be")}
+		return rehearsal.Options{}, &exitError{exitUsage, errors.New("--base-url and --base-sha256 go together: nothing is downloaded without a digest to verify it")}
 	}
 	dir, err := a.userdataDir()
 	if err != nil {
@@ -94,7 +94,7 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 	opts := rehearsal.Options{
 		Guests: vm.Kind(l.guests), StateDir: l.state, CacheDir: l.cache, FunctionsDir: l.functions, GossFile: l.goss,
 		UserDataDir: dir, Version: version(), Official: l.official, Parameters: l.given.values, StandIns: standIns, KeepFailed: l.keepFailed, Log: log,
-		// Simulated guests show the workflow; nobody learns from waiting for them.
+		// Simulated guests show the workflow: waiting for them shows nothing more.
 		Timing: simulatedTiming(vm.Kind(l.guests)),
 		Simulated: rehearsal.SimulatedGuest{
 			Boot: time.Second, Provision: 3 * time.Second, Check: time.Second,
@@ -123,17 +123,17 @@ func (a *app) bake() *cobra.Command {
 		Use:   "bake RECIPE",
 		Short: "Bake an image on this machine, against the embedded AWS",
 		Long: `Bake an image on this machine: start the embedded AWS, deploy the factory in it,
-run one execution of its state machine, and print what came of it. Progress goes
-to stderr, the summary to stdout.
+and run one execution of its state machine. Progress goes to stderr, the summary
+(status, images, checks, cost, report) to stdout.
 
-When the same source, recipe and components were baked before, the execution
-ends UpToDate; --force bakes again. Ctrl-C stops and removes everything the
-execution has made; a second Ctrl-C leaves that to the next run.
+If nothing changed since the last bake, the execution ends UpToDate; --force bakes
+again. Ctrl-C stops and removes everything that the execution has made; after a
+second Ctrl-C the next run removes it.
 
-What the components do is shown as it happens. The consoles of builder and verifier
-are kept beside the report. With --keep-failed, a guest of a failed bake goes on
-after everything else is removed: each line of standard input runs in it as root,
-until "exit" or the end of the input ends the guest.
+The steps of the components are shown as they happen. The consoles of builder and
+verifier are kept beside the report. With --keep-failed, the builder or verifier of
+a failed bake keeps running after everything else is removed: each line of standard
+input runs in it as root, until "exit" or the end of the input.
 
 Exit codes: 0 published or up to date, 1 failed and nothing is left,
 2 wrong usage, 3 rejected by the gate, 4 something is left behind,
@@ -152,8 +152,8 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 	l.register(c)
 	l.registerDeployment(c)
 	a.registerUserData(c)
-	c.Flags().BoolVar(&in.Force, "force", false, "bake even when nothing changed")
-	c.Flags().BoolVar(&l.keepFailed, "keep-failed", false, "keep the builder or verifier of a failed bake running, and run in it what is typed, until \"exit\"")
+	c.Flags().BoolVar(&in.Force, "force", false, "bake even if nothing changed")
+	c.Flags().BoolVar(&l.keepFailed, "keep-failed", false, "keep the builder or verifier of a failed bake running, and run what you type in it, until \"exit\"")
 	c.Flags().StringVar(&in.Source, "source", "", "AMI id to build on instead of the recipe's source")
 	return c
 }
@@ -277,7 +277,7 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 		b.WriteString("SIMULATED: no guest was booted and nothing below is proved\n")
 	}
 	if s.StandInAgents {
-		b.WriteString("STAND-IN AGENTS: what agents' components install is not their vendors'\n")
+		b.WriteString("STAND-IN AGENTS: the agents' components installed stand-ins, not the vendors' agents\n")
 	}
 	writeOutcome(row, s.Recipe, execution.Result{
 		Status: s.Status, Error: s.Error, Cause: s.Cause, Fingerprint: s.Fingerprint, SourceImage: s.SourceImage, Images: s.Images, Seconds: s.Seconds,

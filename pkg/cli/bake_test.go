@@ -36,7 +36,7 @@ func TestASimulatedBakeAndItsImages(t *testing.T) {
 		assert.Regexp(t, `(?m)^`+row, r.out)
 	}
 	assert.Contains(t, r.err, "guests are simulated")
-	assert.Contains(t, r.err, "AwaitCopy eu-central-1", "which region is told")
+	assert.Contains(t, r.err, "AwaitCopy eu-central-1", "the region is shown")
 
 	r = call(t, tune, local("bake", "debian-12-docker", "--output", "json")...)
 	require.Equal(t, exitOK, r.code, r.err)

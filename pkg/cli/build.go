@@ -20,14 +20,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-// followEvery is how often a deployed factory is asked how far it is.
+// followEvery is how often the progress of a deployed factory is polled.
 const followEvery = 2 * time.Second
 
 // deployed says which factory is meant.
 type deployed struct{ machine, region string }
 
 func (d *deployed) register(c *cobra.Command) {
-	c.Flags().StringVar(&d.machine, "state-machine", "", "`ARN` of the factory's state machine (default: $"+contract.EnvStateMachine+", else the one named "+workflow.MachineName+")")
+	c.Flags().StringVar(&d.machine, "state-machine", "", "`ARN` of the factory's state machine (default: $"+contract.EnvStateMachine+", otherwise the one named "+workflow.MachineName+")")
 	c.Flags().StringVar(&d.region, "region", "", "where the factory is deployed (default: that of the AWS configuration)")
 }
 
@@ -48,10 +48,10 @@ func (d deployed) client(ctx context.Context) (*sfn.Client, string, error) {
 	return api, arn, err
 }
 
-// namesAWS is what in the environment names an AWS to ask, as a person would say
-// it; empty when nothing does. What the SDK finds elsewhere, such as on an EC2
-// instance or in the shared files' default profile, is used only when it is asked
-// for.
+// namesAWS returns the setting of the environment that names an AWS to ask, as a
+// person would write it; empty if there is none. What the SDK finds elsewhere, such
+// as on an EC2 instance or in the default profile of the shared files, is used only
+// by commands that need AWS.
 func namesAWS() string {
 	for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"} {
 		if value := os.Getenv(name); value != "" {
@@ -68,8 +68,8 @@ func namesAWS() string {
 	return ""
 }
 
-// awsConfig is that of the environment, in a region if one is given. The SDK logs
-// nothing: what fails is an error, and stderr is for people.
+// awsConfig is the configuration of the environment, in a region if one is given. The
+// SDK logs nothing: failures are errors, and stderr is for people.
 func awsConfig(ctx context.Context, region string) (aws.Config, error) {
 	opts := []func(*awsconfig.LoadOptions) error{awsconfig.WithLogger(logging.Nop{})}
 	if region != "" {
@@ -92,18 +92,18 @@ func (a *app) build() *cobra.Command {
 		Short: "Build an image on a deployed factory",
 		Long: `Start an execution on a deployed factory, on AWS or one that "local up" serves
 (AWS_ENDPOINT_URL), and wait until it ends. Progress goes to stderr, the result
-to stdout. Ctrl-C ends the waiting, not the execution.
+to stdout. Ctrl-C stops waiting; the execution goes on.
 
-The recipe is one of the deployed factory's; an unknown one ends FailedClean at
-once, with the names there are. When the published image is up to date the
-execution ends UpToDate; --force builds again, with the packages of today.
---source must be an image of the owner that the recipe names.
+RECIPE is a recipe of the deployed factory. An unknown one ends FailedClean at once,
+and the cause lists the known ones. If the published image is up to date, the
+execution ends UpToDate; --force builds again, with today's packages. --source must
+be an image of the owner that the recipe names.
 
-What triggers heed does not hold it up: it begins though others run, and a paused
-recipe builds too, and is resumed when that succeeds.
+The limits of triggers do not apply: it starts while other executions run, and also
+builds a paused recipe, which is resumed if the build succeeds.
 
-Each call starts an execution of its own, unless --name gives its name: while one
-of that name runs, with the same input, it is joined.
+Each call starts a new execution, unless --name names one: if an execution of that
+name runs with the same input, the command waits for that one.
 
 Exit codes: 0 published or up to date (with --no-wait: started), 1 failed and
 nothing is left, 2 wrong usage, 3 rejected by the gate, 4 something is left

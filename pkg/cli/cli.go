@@ -123,8 +123,10 @@ hold what they promise, and publishes them: all regions, or none.
 
 The same functions and the same state machine run on AWS and, for rehearsal,
 on this machine against an embedded AWS whose instances are real virtual
-machines. Only build, resume and doctor, and plan where the environment
-says so, talk to AWS.`,
+machines. Only build, resume and doctor talk to AWS, and plan and images if the
+environment names an AWS endpoint, profile or credentials.
+
+Results go to stdout, progress and problems to stderr.`,
 		Example: `  ami-factory lint
   ami-factory plan debian-12-docker
   ami-factory bake debian-12-docker

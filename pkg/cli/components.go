@@ -65,7 +65,7 @@ func (a *app) components() *cobra.Command {
 		Use:   "components",
 		Short: "List and show what can be put into an image",
 		Long: `List and show components: what can be put into an image, the parameters that a
-recipe may give it, and the controls it proves.`,
+recipe can set, and the controls that a component proves. The output is on stdout.`,
 		Example: `  ami-factory components list
   ami-factory components show hardening`,
 	}, list, show)

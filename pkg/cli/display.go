@@ -15,9 +15,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 )
 
-// display tells on stderr what goes on: a line for what is over, and for what
-// is under way a last line that is rewritten on a terminal, or repeated now and
-// then in a log.
+// display shows progress on stderr: a line for each state that has ended, and for the
+// running states a last line that is rewritten on a terminal, and repeated at
+// intervals in a log.
 type display struct {
 	w        io.Writer
 	terminal bool
@@ -26,7 +26,7 @@ type display struct {
 	stopped  sync.WaitGroup
 
 	mu     sync.Mutex
-	open   []running // states under way, in order
+	open   []running // running states, in order
 	shown  time.Time // when the last line was written
 	dirty  bool      // the last line is to be rewritten
 	latest string    // what the youngest state waits for, or its guest does
@@ -39,7 +39,7 @@ type running struct {
 	since time.Time
 }
 
-// heartbeat is how long a log stays silent at most.
+// heartbeat is the longest silence of a log.
 const heartbeat = 30 * time.Second
 
 func newDisplay(w io.Writer) *display {
@@ -64,7 +64,7 @@ func newDisplay(w io.Writer) *display {
 	return d
 }
 
-// note writes a line about set-up.
+// note writes a line.
 func (d *display) note(text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -103,7 +103,7 @@ func (d *display) event(e execution.Event) {
 	}
 }
 
-// left tells of a state that is over; nobody cares for those that only decide.
+// left shows a state that has ended, unless it took no time: such states only decide.
 func (d *display) left(what, how string, at time.Time) {
 	i := slices.IndexFunc(d.open, func(r running) bool { return r.what == what })
 	if i < 0 {
@@ -116,7 +116,7 @@ func (d *display) left(what, how string, at time.Time) {
 	}
 }
 
-// started tells about the embedded AWS.
+// started shows where the embedded AWS is.
 func (d *display) started(f *rehearsal.Factory) {
 	if len(f.Recovered) > 0 {
 		d.note("an earlier run was interrupted; removed what it left behind: " + strings.Join(f.Recovered, ", "))

@@ -35,24 +35,25 @@ func (a *app) doctor() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check that an account and region let the factory work, without changing anything",
-		Long: `Look at an AWS account and region, and say what keeps a factory that is deployed
-there, or is about to be, from working: regions, sources, instance types,
-subnets and their way to SSM and S3, security groups, quotas, keys and their
-policies, settings of the account, and what was deployed. Everything is read and
-nothing is changed; of secrets it is read whether there is a value, and not
-which.
+		Long: `Check an AWS account and region, and report what keeps a factory from working that
+is deployed there, or will be: regions, sources, instance types, subnets and their
+route to SSM and S3, security groups, quotas, keys and their policies, settings of
+the account, and what is deployed. Doctor only reads. Of secrets it reads whether
+there is a value, not the value.
 
-Each line says what was looked at and one of: ok, warning (it works, and
-somebody should know), problem (something will fail), not checked, with the
-reason, such as a call that is denied. Below a line stands how to mend it.
+Each line of the report, on stdout, says what was checked and the verdict: ok;
+warning (it works, but you should know); problem (something will fail); or not
+checked, with the reason, such as a call that is denied. The lines below it say how
+to fix it.
 
-Which subnets, groups, bucket and topic are the factory's, its functions tell.
-Before it is deployed --subnet-ids and --security-group-ids stand for the context
-of the same names; without them it is the default VPC.
+The settings of the deployed functions say which subnets, groups, bucket and topic
+are the factory's. Before the factory is deployed, give --subnet-ids and
+--security-group-ids as you will give the context of the same names; without them
+the default VPC is checked.
 
-What cannot be seen by reading, it does not judge: network ACLs, firewalls,
-policies of endpoints and of the organisation, and whether a base brings the SSM
-agent. The factory needs no service-linked role, and no Default Host Management.
+Doctor does not check what it cannot read: network ACLs, firewalls, policies of
+endpoints and of the organisation, and whether a base image has the SSM agent. The
+factory needs no service-linked role and no Default Host Management.
 
 Exit codes: 0 no problem, 1 there are problems, 2 wrong usage, 130 interrupted.`,
 		Example: `  ami-factory doctor
@@ -67,7 +68,7 @@ Exit codes: 0 no problem, 1 there are problems, 2 wrong usage, 130 interrupted.`
 	a.registerUserData(c)
 	c.Flags().StringSliceVar(&what.recipes, "recipe", nil, "`recipes` to check for (default: all)")
 	_ = c.RegisterFlagCompletionFunc("recipe", always(a.recipes)) // the flag exists
-	c.Flags().StringVar(&what.endpoint, "endpoint-url", "", "`URL` of another AWS than Amazon's, such as that of \"local up\" (default: $AWS_ENDPOINT_URL)")
+	c.Flags().StringVar(&what.endpoint, "endpoint-url", "", "`URL` of an AWS endpoint, such as that of \"local up\" (default: $AWS_ENDPOINT_URL)")
 	c.Flags().StringSliceVar(&what.subnets, "subnet-ids", nil, "`ids` of the builders' subnets, before the factory is deployed")
 	c.Flags().StringSliceVar(&what.groups, "security-group-ids", nil, "`ids` of the builders' security groups, before the factory is deployed")
 	return c
@@ -84,7 +85,7 @@ func (a *app) runDoctor(ctx context.Context, what examine) error {
 	}
 	if what.endpoint != "" {
 		if u, err := url.Parse(what.endpoint); err != nil || u.Host == "" {
-			return &exitError{exitUsage, fmt.Errorf("--endpoint-url %q is no URL such as http://127.0.0.1:4566", what.endpoint)}
+			return &exitError{exitUsage, fmt.Errorf("--endpoint-url %q is not a URL such as http://127.0.0.1:4566", what.endpoint)}
 		}
 		cfg.BaseEndpoint = aws.String(what.endpoint)
 	}
@@ -94,7 +95,7 @@ func (a *app) runDoctor(ctx context.Context, what examine) error {
 	}
 	findings := doctor.Run(ctx, cfg, doctor.Options{
 		Recipes: recipes, StateMachine: machine, Version: version(), Subnets: what.subnets, SecurityGroups: what.groups,
-		Progress: func(check string) { _, _ = fmt.Fprintln(a.err, "looking at", check) },
+		Progress: func(check string) { _, _ = fmt.Fprintln(a.err, "checking", check) },
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -31,8 +31,8 @@ func TestADoctorOfADeployedFactory(t *testing.T) {
 	} {
 		assert.Regexp(t, `(?m)^`+row, r.out)
 	}
-	assert.NotContains(t, r.out, "looking at", "progress is no data")
-	assert.Contains(t, r.err, "looking at keys\n")
+	assert.NotContains(t, r.out, "checking", "progress is no data")
+	assert.Contains(t, r.err, "checking keys\n")
 	want := exitOK
 	if strings.Contains(r.out, "  problem  ") {
 		want = exitFailed
@@ -75,7 +75,7 @@ func TestADoctorThatIsCalledWrongly(t *testing.T) {
 		says string
 	}{
 		"a recipe that is not there":  {[]string{"--recipe", "debian-99"}, exitUsage, `there is no recipe "debian-99" (there are: al2023-docker, debian-12-docker,`},
-		"an endpoint that is none":    {[]string{"--endpoint-url", "localhost"}, exitUsage, `--endpoint-url "localhost" is no URL`},
+		"an endpoint that is none":    {[]string{"--endpoint-url", "localhost"}, exitUsage, `--endpoint-url "localhost" is not a URL`},
 		"an argument":                 {[]string{"debian-12-docker"}, exitUsage, "takes no arguments"},
 		"a folder without recipes":    {[]string{"--userdata", t.TempDir()}, exitFailed, "has no folder recipes"},
 		"a machine that is not there": {[]string{"--state-machine", "arn:aws:states:eu-west-1:111122223333:stateMachine:x"}, exitFailed, ""},

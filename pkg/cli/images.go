@@ -106,12 +106,12 @@ func (a *app) images() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "images",
 		Short: "List, show and export what was baked",
-		Long: `List, show and export images of the embedded AWS, read from its state folder
-whether or not it runs.
+		Long: `List, show and export images of the embedded AWS, read from its state folder. It
+need not run.
 
-list and show ask AWS instead where the environment names it: an endpoint
-(AWS_ENDPOINT_URL), a profile or credentials. They say so on stderr; --state or
---guests means the embedded AWS all the same.`,
+If the environment names an AWS endpoint (AWS_ENDPOINT_URL), a profile or
+credentials, list and show read the images of that AWS instead, and say so on
+stderr. With --state or --guests they read the state folder all the same.`,
 		Example: `  ami-factory images list
   ami-factory images show ami-0123456789abcdef0
   ami-factory images export ami-0123456789abcdef0 disk.qcow2`,
@@ -143,7 +143,7 @@ func (a *app) withImages(c *cobra.Command, l local, region string, do func(api i
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(a.err, "images of AWS, as %s says; --state FOLDER shows those of an embedded AWS\n", named)
+	_, _ = fmt.Fprintf(a.err, "images of AWS, because of %s; --state FOLDER shows those of an embedded AWS\n", named)
 	return do(ec2.NewFromConfig(cfg), "")
 }
 
@@ -258,7 +258,7 @@ func find(ctx context.Context, api imageAPI, region, id string) (image, error) {
 			return i, nil
 		}
 	}
-	return image{}, fmt.Errorf("%w %s; `ami-factory images list` shows those there are", errNoImage, id)
+	return image{}, fmt.Errorf("%w %s; `ami-factory images list` lists the images", errNoImage, id)
 }
 
 func describe(region string, i types.Image) image {

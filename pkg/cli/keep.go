@@ -16,7 +16,7 @@ func (a *app) lookInto(ctx context.Context, kept []rehearsal.Kept) error {
 	input := bufio.NewScanner(a.in)
 	var errs []error
 	for _, k := range kept {
-		_, _ = fmt.Fprintf(a.err, "the %s %s still runs, and is of no use to anybody else: type commands, which run in it as root; \"exit\" ends it\n", k.Role, k.InstanceID)
+		_, _ = fmt.Fprintf(a.err, "the %s %s is still running: each line that you type runs in it as root; \"exit\" ends it\n", k.Role, k.InstanceID)
 		errs = append(errs, a.converse(ctx, input, k), k.End())
 	}
 	return errors.Join(errs...)
@@ -28,7 +28,7 @@ func (a *app) converse(ctx context.Context, input *bufio.Scanner, k rehearsal.Ke
 	defer close(ended)
 	for {
 		_, _ = fmt.Fprintf(a.err, "%s# ", k.Role)
-		go func() { // Scan cannot be interrupted, and Ctrl-C must be heard
+		go func() { // Scan cannot be interrupted, and Ctrl-C must work
 			if input.Scan() {
 				select {
 				case lines <- input.Text():

@@ -37,23 +37,23 @@ func (a *app) localUp() *cobra.Command {
 		Use:   "up",
 		Short: "Serve the embedded AWS for any AWS client, until Ctrl-C",
 		Long: `Serve the embedded AWS on a loopback address, with the factory deployed in it,
-until Ctrl-C. What to export for AWS clients is printed on stdout, and later by
-"local env". Every request must be signed with these keys, which are of the state
-folder: whoever knows them can run programs as you.
+until Ctrl-C. It prints the exports for AWS clients on stdout; "local env" prints
+them again. Every request must be signed with these keys, which belong to the state
+folder. Whoever knows them can run programs as you.
 
-A line on stderr reports each execution's start and end, and where images,
-instances or snapshots are when a describe call found none. What the embedded AWS
-and its functions log goes to local.log in the state folder.
+Stderr shows each execution's start and end, and, if a describe call finds nothing,
+in which regions and accounts there are images, instances or snapshots. The logs of
+the embedded AWS and its functions go to local.log in the state folder.
 
-With --deployed=false nothing is deployed in it, and "cdk deploy" can do so: what
-"cdk bootstrap" makes is there, and base images, their owners' topics and the keys
-that recipes name.
+With --deployed=false the factory is not deployed, so that "cdk deploy" can deploy
+it: what "cdk bootstrap" makes exists, and so do base images, their owners' topics
+and the keys that recipes name.
 
-Schedules ring: at night the recipes that are stale are built, and every half hour
-a look is taken whether a source has moved. --schedules=false keeps them quiet.
+Schedules run: each night builds the recipes that are not up to date, and every half
+hour changed sources start builds. --schedules=false turns them off.
 
-Executions that are under way at Ctrl-C end; what they have made is removed by
-the next run with the same --state.
+Ctrl-C ends running executions; the next run with the same --state removes what
+they have made.
 
 Exit codes: 0 stopped, 1 it could not start, 2 wrong usage.`,
 		Example: `  ami-factory local up --guests container
@@ -70,10 +70,10 @@ Exit codes: 0 stopped, 1 it could not start, 2 wrong usage.`,
 	l.register(c)
 	l.registerDeployment(c)
 	a.registerUserData(c)
-	c.Flags().StringVar(&listen, "listen", "127.0.0.1:4566", "loopback address and port; port 0 takes a free one")
+	c.Flags().StringVar(&listen, "listen", "127.0.0.1:4566", "loopback address and port; port 0 means a free port")
 	c.Flags().BoolVar(&deployed, "deployed", true, "deploy the factory; false leaves that to \"cdk deploy\"")
 	c.Flags().StringSliceVar(&bases, "bases", nil, "`distributions` whose base images to provide, such as debian-12,debian-13 (default: those of all recipes)")
-	c.Flags().BoolVar(&schedules, "schedules", true, "let nights and the watch of sources start builds")
+	c.Flags().BoolVar(&schedules, "schedules", true, "let nights and changed sources start builds")
 	return c
 }
 
@@ -104,7 +104,7 @@ func (a *app) runLocalUp(ctx context.Context, l local, listen string, bases []st
 		bases = factory.Bases()
 	}
 	if err := factory.ProvideBases(ctx, bases...); err != nil {
-		return openError(ctx, fmt.Errorf("%w\n--bases says which base images to provide; recipes want %s", err, strings.Join(factory.Bases(), ", ")))
+		return openError(ctx, fmt.Errorf("%w\n--bases selects the base images to provide; the recipes need %s", err, strings.Join(factory.Bases(), ", ")))
 	}
 	show.started(factory)
 	show.note("logs are in " + log.Name() + ", state and keys in " + factory.StateDir)
@@ -113,7 +113,7 @@ func (a *app) runLocalUp(ctx context.Context, l local, listen string, bases []st
 		return err
 	}
 	defer func() { err = errors.Join(err, run.forget()) }()
-	if err := a.tellLocal(run); err != nil {
+	if err := a.printLocal(run); err != nil {
 		return err
 	}
 	show.note("serving; Ctrl-C or `ami-factory local down` stops")
@@ -122,8 +122,8 @@ func (a *app) runLocalUp(ctx context.Context, l local, listen string, bases []st
 	return nil
 }
 
-// tellLocal prints what clients need to know, and the user to do.
-func (a *app) tellLocal(run localRun) error {
+// printLocal prints what clients need, and what the user can do next.
+func (a *app) printLocal(run localRun) error {
 	if a.format == "json" {
 		return a.json(run)
 	}
@@ -137,7 +137,7 @@ func (a *app) tellLocal(run localRun) error {
 	return a.exports(run)
 }
 
-// largestLog is the size in bytes from which on a log is put aside at the next start.
+// largestLog is the size in bytes above which a log is moved away at the next start.
 const largestLog = 16 << 20
 
 // openLog opens the log of a state folder, which only its owner can read.
@@ -148,7 +148,7 @@ func openLog(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "local.log")
 	if info, err := os.Stat(path); err == nil && info.Size() > largestLog {
 		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, fmt.Errorf("putting a large log aside: %w", err)
+			return nil, fmt.Errorf("move a large log away: %w", err)
 		}
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

@@ -65,7 +65,7 @@ func (r localRun) write() error {
 	}
 	temporary, err := os.CreateTemp(r.State, runName+".*") // of mode 0600
 	if err != nil {
-		return fmt.Errorf("keeping what \"local env\" prints: %w", err)
+		return fmt.Errorf("write what \"local env\" prints: %w", err)
 	}
 	_, err = temporary.Write(append(raw, '\n'))
 	if err = errors.Join(err, temporary.Close()); err == nil {
@@ -73,7 +73,7 @@ func (r localRun) write() error {
 	}
 	if err != nil {
 		_ = os.Remove(temporary.Name())
-		return fmt.Errorf("keeping what \"local env\" prints: %w", err)
+		return fmt.Errorf("write what \"local env\" prints: %w", err)
 	}
 	return nil
 }
@@ -154,29 +154,29 @@ func findRun(state, guests string) (localRun, error) {
 	for _, run := range found {
 		folders = append(folders, run.State)
 	}
-	return localRun{}, &exitError{exitUsage, fmt.Errorf("several are running: say which by --state, one of %s", strings.Join(folders, ", "))}
+	return localRun{}, &exitError{exitUsage, fmt.Errorf("several are running: select one with --state (allowed: %s)", strings.Join(folders, ", "))}
 }
 
-// localFlags say which run is meant.
+// localFlags select a run.
 type localFlags struct{ state, guests string }
 
 func (l *localFlags) register(c *cobra.Command) {
-	c.Flags().StringVar(&l.state, "state", filepath.Join("build", "local"), "`folder` that \"local up\" was given, or the one in it of a kind of guests")
-	c.Flags().StringVar(&l.guests, "guests", "", "kind of guests, where several are running: vm, container or simulated")
+	c.Flags().StringVar(&l.state, "state", filepath.Join("build", "local"), "the `folder` of \"local up\", or the folder of one kind of guests in it")
+	c.Flags().StringVar(&l.guests, "guests", "", "kind of guests, if several are running: vm, container or simulated")
 }
 
 func (a *app) localEnv() *cobra.Command {
 	var l localFlags
 	c := &cobra.Command{
 		Use:   "env",
-		Short: "Print what to export for AWS clients of the embedded AWS that runs",
-		Long: `Print what to export for AWS clients of the embedded AWS that runs: its address,
-and the keys of the root user of its account. With another account's id for
+		Short: "Print the exports for AWS clients of the running embedded AWS",
+		Long: `Print shell exports, on stdout, for AWS clients of the running embedded AWS: its
+address, and the keys of the root user of its account. With another account's id as
 AWS_ACCESS_KEY_ID, a client is the root user of that account.
 
 Whoever knows these keys can run programs as you, by deploying functions. They
-are those of the state folder, in a file that only you can read, and stay the
-same when it is used again.
+belong to the state folder, which keeps them in a file that only you can read, and
+stay the same when the folder is used again.
 
 Exit codes: 0 printed, 1 none is running, 2 wrong usage or several are running.`,
 		Example: `  eval "$(ami-factory local env)"
@@ -209,7 +209,7 @@ func (a *app) exports(run localRun) error {
 	return nil
 }
 
-// localStatus is what "local status" tells.
+// localStatus is what "local status" prints.
 type localStatus struct {
 	Running   bool     `json:"running"`
 	Reason    string   `json:"reason,omitempty"` // why it is not
@@ -228,10 +228,10 @@ func (a *app) localStatus() *cobra.Command {
 	var l localFlags
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Say whether an embedded AWS runs, where, and what it has",
-		Long: `Say whether an embedded AWS runs, and if so its address, process, state folder and
-guests, whether the factory is deployed in it, which executions run, and how many
-images there are of its account in each region.
+		Short: "Show whether an embedded AWS runs, and what is in it",
+		Long: `Show on stdout whether an embedded AWS runs, and if so its address, process, state
+folder and guests, whether the factory is deployed in it, which executions run, and
+how many images its account has in each region.
 
 Exit codes: 0 it runs and answers, 1 it does not, 2 wrong usage or several are
 running.`,
@@ -344,9 +344,9 @@ func (a *app) localDown() *cobra.Command {
 	var wait time.Duration
 	c := &cobra.Command{
 		Use:   "down",
-		Short: "Stop the embedded AWS that runs, as Ctrl-C does",
-		Long: `Stop the embedded AWS that runs, as Ctrl-C does, and wait until it has ended. Only
-the process that has the lock of the state folder, and that the folder records, is
+		Short: "Stop the running embedded AWS, as Ctrl-C does",
+		Long: `Stop the running embedded AWS, as Ctrl-C does, and wait until it has ended. Only the
+process that holds the lock of the state folder, and that the folder records, is
 stopped. State and keys are kept.
 
 Exit codes: 0 it has ended, 1 none was running or it did not end in time, 2 wrong

@@ -16,7 +16,7 @@ type parameters struct {
 }
 
 func (p *parameters) register(c *cobra.Command) {
-	c.Flags().Var(p, "component-parameter", "value of a component's parameter for all recipes that give none (name!=value: for all), as a deployment may set it; may be repeated")
+	c.Flags().Var(p, "component-parameter", "value of a component's parameter for all recipes that do not set it (name!=value overrides recipes), as a deployment can set it; can be repeated")
 }
 
 // String implements pflag.Value; nothing is given by default.

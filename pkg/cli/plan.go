@@ -29,16 +29,16 @@ func (a *app) plan() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "plan RECIPE",
 		Short: "Show what would be built from what, and where it would go",
-		Long: `Show what an execution would build: source image, fingerprint, components,
+		Long: `Show on stdout what an execution would build: source image, fingerprint, components,
 controls, targets. Nothing is started and nothing is written.
 
-The source is resolved where the environment points the AWS clients: an endpoint
-(AWS_ENDPOINT_URL), a profile or credentials. Without, or with --state or --guests,
-it is resolved in the embedded AWS that is kept there. Where nothing was baked yet,
-the plan is for a stand-in source, and says so.
+If the environment names an AWS endpoint (AWS_ENDPOINT_URL), a profile or
+credentials, the source is resolved there. Otherwise, or with --state or --guests, it
+is resolved in the embedded AWS of the state folder. If nothing was baked there yet,
+the plan uses a stand-in source and says so.
 
-Of components the values that differ from their defaults are shown; --output json
-has all.`,
+Of the components' parameters, those that differ from their defaults are shown;
+--output json has all.`,
 		Example: `  ami-factory plan debian-12-docker
   ami-factory plan debian-12-docker --output json | jq -r .fingerprint`,
 		Args: takes("one RECIPE"),
@@ -129,7 +129,7 @@ func (a *app) printPlan(fsys fs.FS, p *plan.BuildPlan) error {
 	return preview.WriteText(a.out)
 }
 
-// defaults are the values of components' parameters when nobody gives others.
+// defaults are the default values of the components' parameters.
 func defaults(fsys fs.FS, components []plan.Component) (map[string]map[string]string, error) {
 	out := map[string]map[string]string{}
 	for _, c := range components {

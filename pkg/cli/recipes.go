@@ -41,7 +41,7 @@ func (a *app) userdataDir() (string, error) {
 // registerUserData adds the flag of commands that read recipes and components.
 func (a *app) registerUserData(c *cobra.Command) {
 	c.Flags().StringVar(&a.userdata, "userdata", "",
-		"`folder` of recipes and components (default: ./userdata if there is one, else the copy built in)")
+		"`folder` of recipes and components (default: ./userdata if it exists, otherwise the copy built in)")
 	_ = c.MarkFlagDirname("userdata") // the flag exists
 }
 
@@ -174,10 +174,11 @@ func (a *app) lint() *cobra.Command {
 		Use:   "lint [RECIPE or FILE ...]",
 		Short: "Check recipes and everything they use",
 		Long: `Check recipes, the components they use, their parameters and checks, without a
-network and without starting anything. Every problem is printed with file, line
-and column and with what would be allowed. Without arguments all recipes are
-checked. The exit code is 1 when there is an error. "ami-factory recipes fields"
-describes every field.`,
+network and without starting anything. Every problem is printed on stderr, with
+file, line, column and what is allowed; "no errors" goes to stdout. Without
+arguments all recipes are checked. The exit code is 1 if there is an error.
+
+"ami-factory recipes fields" describes every field of a recipe.`,
 		Example: `  ami-factory lint
   ami-factory lint debian-12-docker
   ami-factory lint drafts/my-image.yaml --output json`,
@@ -260,9 +261,9 @@ func (a *app) schema() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema [recipe, baseline, userdata, component or checks]",
 		Short: "Print the JSON Schema of a kind of file, for editors",
-		Long: `Print the JSON Schema of recipes, of the baseline, of specs of user data, or of the
-files component.yaml and checks.yaml of components. Editors with a YAML
-language server check and complete files with it:
+		Long: `Print on stdout the JSON Schema of recipes (the default), of the baseline, of specs
+of user data, or of the files component.yaml and checks.yaml of components. Editors
+with a YAML language server check and complete files with it:
 
   # yaml-language-server: $schema=recipe.schema.json`,
 		Example: `  ami-factory schema > recipe.schema.json

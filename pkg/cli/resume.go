@@ -20,9 +20,10 @@ func (a *app) resume() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "resume RECIPE",
 		Short: "Let nights and changed sources build a paused recipe again",
-		Long: `Let nights and changed sources build a recipe again that was paused, since it
-failed three times in a row. Nothing is built now: the next night does, or
-"ami-factory build", whose success resumes a recipe as well.`,
+		Long: `Let nights and changed sources build a recipe again that was paused because it
+failed three times in a row. Nothing is built now: the next night builds it, or
+"ami-factory build", which also resumes the recipe if it succeeds. Whether the recipe
+was paused is printed on stdout.`,
 		Example: `  ami-factory resume debian-12-docker --bucket amifactory-bucket-1example`,
 		Args:    takes("one RECIPE"),
 		RunE: func(c *cobra.Command, given []string) error {
@@ -43,7 +44,7 @@ func (a *app) runResume(ctx context.Context, region, bucket, recipe string) erro
 		bucket = os.Getenv(contract.EnvBucket)
 	}
 	if bucket == "" {
-		return &exitError{exitUsage, errors.New("which bucket is the factory's? give --bucket or set " + contract.EnvBucket)}
+		return &exitError{exitUsage, errors.New("the factory's bucket is not known: give --bucket or set " + contract.EnvBucket)}
 	}
 	cfg, err := awsConfig(ctx, region)
 	if err != nil {

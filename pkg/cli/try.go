@@ -34,14 +34,15 @@ func (a *app) try() *cobra.Command {
 	var f tryFlags
 	c := &cobra.Command{
 		Use:   "try SPEC.yaml --image IMAGE",
-		Short: "Boot a spec on a baked image in the embedded AWS, and tell what happened",
+		Short: "Boot a spec on a baked image in the embedded AWS, and report what happened",
 		Long: `Boot a spec on an image that was baked here: launch an instance of it in the
-embedded AWS with the spec's user data, wait until its first boot has finished,
-and tell what happened, stage by stage: cloud-init's stages, every step of the
-spec, the image's services and agents, and units that failed. The instance is
-terminated afterwards, also by Ctrl-C.
+embedded AWS with the spec's user data, wait until its first boot has finished, and
+print on stdout what happened: cloud-init's stages, every step of the spec, the
+image's services and agents, and units that failed. The instance is terminated
+afterwards, also after Ctrl-C.
 
-IMAGE is the id of an AMI, or the name of a recipe, whose newest image is taken.
+IMAGE is the id of an AMI, or the name of a recipe for its newest image. The spec is
+first checked for that image, as "userdata check --image" does.
 
 Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.`,
 		Example: `  ami-factory userdata try web-service.yaml --image debian-12-docker
@@ -62,7 +63,7 @@ Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.`,
 	c.Flags().StringVar(&f.region, "region", "", "the image's region (default: the home region)")
 	c.Flags().StringVar(&f.profile, "instance-profile", "", "instance profile to launch with (default: ami-factory-instance if the spec has agents, which read their secrets by its role)")
 	c.Flags().DurationVar(&f.timeout, "timeout", 20*time.Minute, "how long the boot may take")
-	c.Flags().StringVar(&f.console, "console", "", "write the serial console's text to this `file`")
+	c.Flags().StringVar(&f.console, "console", "", "write the text of the serial console to this `file`")
 	return c
 }
 

@@ -29,11 +29,11 @@ func (a *app) userData() *cobra.Command {
 	render := &cobra.Command{
 		Use:   "render SPEC.yaml",
 		Short: "Print the user data of a spec, as RunInstances takes it",
-		Long: `Print the user data of a spec: a MIME archive for cloud-init, compressed when it
-would not fit into 16 KiB otherwise, or Bottlerocket's TOML. With --base64 it is
-what the API of RunInstances and launch templates take; the aws command line
-encodes by itself. With --output json it comes with its size and the steps that
-the first boot reports in ` + provision.Result + `.`,
+		Long: `Print the user data of a spec on stdout: a MIME archive for cloud-init, compressed if
+it does not fit into 16 KiB otherwise, or Bottlerocket's TOML. The API of
+RunInstances and launch templates take it with --base64; the aws command line
+encodes it itself. --output json adds its size and the steps that the first boot
+reports in ` + provision.Result + `.`,
 		Example: `  ami-factory userdata render web-service.yaml > user-data
   aws ec2 run-instances --user-data fileb://user-data ...
   ami-factory userdata render web-service.yaml --base64
@@ -51,14 +51,14 @@ the first boot reports in ` + provision.Result + `.`,
 	check := &cobra.Command{
 		Use:   "check SPEC.yaml ...",
 		Short: "Check specs of user data, and what they are rendered to",
-		Long: `Check specs against their schema and against what the golden image forbids, such
-as passwords and settings that undo its hardening. Every problem is printed with
-file, line and column and with what would be allowed. A spec without errors is
-rendered, its size is checked, and so is its cloud-config: always by the check
-built in, and by cloud-init's own schema where that program is installed. With
---image specs are checked against the image of one recipe: its family, its
-components with their parameters, and the variant of its hardening. Without, what
-only some images take is a warning. The exit code is 1 when there is an error.`,
+		Long: `Check specs against their schema and against what the golden image forbids, such as
+passwords and settings that undo its hardening. Every problem is printed on stderr,
+with file, line, column and what is allowed; "no errors" goes to stdout. A spec
+without errors is also rendered, to check its size and its cloud-config: by a
+built-in check, and by cloud-init's own schema if cloud-init is installed. With
+--image, specs are checked for the image of one recipe: its family, its components
+with their parameters, and the variant of its hardening. Without --image, what only
+some images allow is a warning. The exit code is 1 if there is an error.`,
 		Example: `  ami-factory userdata check web-service.yaml
   ami-factory userdata check web-service.yaml --image debian-12-full
   ami-factory userdata check specs/*.yaml --output json`,
@@ -79,8 +79,8 @@ only some images take is a warning. The exit code is 1 when there is an error.`,
 	return group(&cobra.Command{
 		Use:   "userdata",
 		Short: "Check, render and try provisioners' user data",
-		Long: `Check, render and try specs of user data (kind: UserData): what an instance of a golden
-image shall be at its first boot. All fields are in userdata/examples/README.md.`,
+		Long: `Check, render and try specs of user data (kind: UserData), which describe the first
+boot of an instance of a golden image. userdata/examples/README.md has all fields.`,
 		Example: `  ami-factory userdata check web-service.yaml
   ami-factory userdata render web-service.yaml --base64`,
 	}, render, check, a.try())
@@ -140,7 +140,7 @@ func (a *app) renderUserData(file string, on onImage, format string, encoded boo
 	if err := problems.Err(); err != nil {
 		return err
 	}
-	// What is not wrong, but to be known.
+	// Warnings.
 	if err := problems.Print(a.err); err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (a *app) checkUserData(ctx context.Context, files []string, on onImage) err
 	}
 	cloudInit, err := exec.LookPath("cloud-init")
 	if err != nil {
-		_, _ = fmt.Fprintln(a.err, "cloud-init is not installed here: cloud-configs are checked by the check built in only")
+		_, _ = fmt.Fprintln(a.err, "cloud-init is not installed here: cloud-configs are checked by the built-in check only")
 		cloudInit = ""
 	}
 	var problems problem.List
@@ -242,7 +242,7 @@ func schemaOfCloudInit(ctx context.Context, program, config string) (err error) 
 	}
 	said, err := exec.CommandContext(ctx, program, "schema", "--config-file", file).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("cloud-init does not take its cloud-config: %s", strings.TrimSpace(string(said)))
+		return fmt.Errorf("cloud-init refuses its cloud-config: %s", strings.TrimSpace(string(said)))
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func TestUserDataIsChecked(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	r = call(t, nil, "userdata", "check", webService)
 	assert.Equal(t, exitOK, r.code, r.err)
-	assert.Contains(t, r.err, "cloud-init is not installed here", "what was not checked is told")
+	assert.Contains(t, r.err, "cloud-init is not installed here", "what was not checked is reported")
 }
 
 // A stand-in for cloud-init that refuses shows that its verdict counts.
@@ -78,7 +78,7 @@ func TestWhatCloudInitRefusesIsAProblem(t *testing.T) {
 	r := call(t, nil, "userdata", "check", webService)
 	assert.Equal(t, exitFailed, r.code)
 	assert.Empty(t, r.out)
-	assert.Contains(t, r.err, webService+": error: cloud-init does not take its cloud-config: refused: schema --config-file")
+	assert.Contains(t, r.err, webService+": error: cloud-init refuses its cloud-config: refused: schema --config-file")
 }
 
 func TestBadUserDataIsReportedWithPositions(t *testing.T) {
