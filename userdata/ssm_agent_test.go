@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -70,8 +71,11 @@ func TestTheSSMAgentIsInstalledOnlyFromASignedPackageOfItsVersion(t *testing.T) 
 	}
 	// A vendor that changes its key publishes two blocks of armour for a while.
 	hosts["changing.localcloud.internal"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		hosts["expired.localcloud.internal"].ServeHTTP(w, r)
-		hosts["good.localcloud.internal"].ServeHTTP(w, r)
+		for _, name := range []string{"expired", "good"} {
+			key := httptest.NewRecorder()
+			hosts[name+".localcloud.internal"].ServeHTTP(key, r)
+			_, _ = w.Write(append(key.Body.Bytes(), '\n'))
+		}
 	})
 	g := bootGuestBeside(t, hosts)
 	g.unpack(t)

@@ -242,7 +242,7 @@ func TestTheGuestOfAFailedBakeIsKeptToLookInto(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			r := bake(tc.guest, "cat /etc/hostname\n\nexit\nnot read\n", "--keep-failed")
 			assert.Equal(t, tc.code, r.code)
-			assert.Regexp(t, `the `+tc.role+` i-[0-9a-f]{17} still runs`, r.err)
+			assert.Regexp(t, `the `+tc.role+` i-[0-9a-f]{17} is still running`, r.err)
 			assert.Contains(t, r.err, "knows no answer to: /bin/sh -c cat /etc/hostname")
 			assert.Contains(t, r.err, "exit code 1")
 			assert.NotContains(t, r.err, "not read")
@@ -252,14 +252,14 @@ func TestTheGuestOfAFailedBakeIsKeptToLookInto(t *testing.T) {
 	t.Run("the end of the input ends it", func(t *testing.T) {
 		r := bake(rehearsal.SimulatedGuest{FailComponent: "docker"}, "", "--keep-failed")
 		assert.Equal(t, exitFailed, r.code)
-		assert.Contains(t, r.err, "still runs")
+		assert.Contains(t, r.err, "is still running")
 	})
 	t.Run("not without the flag", func(t *testing.T) {
-		assert.NotContains(t, bake(rehearsal.SimulatedGuest{FailComponent: "docker"}, "").err, "still runs")
+		assert.NotContains(t, bake(rehearsal.SimulatedGuest{FailComponent: "docker"}, "").err, "is still running")
 	})
 	t.Run("not when nothing failed", func(t *testing.T) {
 		r := bake(rehearsal.SimulatedGuest{}, "", "--keep-failed")
 		assert.Equal(t, exitOK, r.code, r.err)
-		assert.NotContains(t, r.err, "still runs")
+		assert.NotContains(t, r.err, "is still running")
 	})
 }

@@ -265,6 +265,7 @@ func TestRecipesAreListedAndTheirFieldsDescribed(t *testing.T) {
 	assert.Equal(t, result{exitOK, `builder.timeout  (duration such as 45m, 2h or 90d; default 45m)
     The time limit from the launch of the builder until its components are installed.
     allowed: 5m to 6h
+    decides: the image's content
     example: 1h30m
 `, ""}, one)
 	below := call(t, nil, "recipes", "fields", "components")

@@ -63,9 +63,10 @@ func (a *app) recipeCommands() *cobra.Command {
 	a.registerUserData(list)
 	fields := &cobra.Command{
 		Use: "fields [FIELD]", Short: "Describe the fields of a recipe",
-		Long: `Describe the fields of a recipe on stdout: type, default, what is allowed, meaning and
-an example. With FIELD, such as builder or builder.timeout, only that field and the
-fields below it.`,
+		Long: `Describe the fields of a recipe on stdout: type, default, meaning, what is allowed, an
+example, and whether the field decides the content of the image, so that a change
+needs a bake, or its release. With FIELD, such as builder or builder.timeout, only
+that field and the fields below it.`,
 		Example: "  ami-factory recipes fields\n  ami-factory recipes fields builder.timeout\n  ami-factory recipes fields distribution --output json",
 		RunE: func(c *cobra.Command, given []string) error {
 			if len(given) > 1 {
@@ -121,6 +122,12 @@ func (a *app) listRecipes() error {
 // plainField is the path of a field without the marks of lists.
 func plainField(path string) string { return strings.ReplaceAll(path, "[]", "") }
 
+// fieldView is a field as "recipes fields" prints it in JSON.
+type fieldView struct {
+	recipe.Field
+	Decides string `json:"decides,omitempty"` // content or release; absent if it has fields of its own
+}
+
 func fieldNames() []string {
 	var out []string
 	for _, f := range recipe.Fields() {
@@ -144,8 +151,16 @@ func (a *app) describeFields(c *cobra.Command, wanted string) error {
 		}
 		return &exitError{exitUsage, fmt.Errorf("a recipe has no field %q%s\nSee '%s'", wanted, near, c.CommandPath())}
 	}
+	sides := map[string]string{}
+	for _, f := range plan.Fields() {
+		sides[f.Path] = string(f.Side)
+	}
 	if a.format == "json" {
-		return a.json(found)
+		views := make([]fieldView, 0, len(found))
+		for _, f := range found {
+			views = append(views, fieldView{f, sides[plainField(f.Path)]})
+		}
+		return a.json(views)
 	}
 	var b strings.Builder
 	for _, f := range found {
@@ -159,6 +174,9 @@ func (a *app) describeFields(c *cobra.Command, wanted string) error {
 		fmt.Fprintf(&b, "%s  (%s; %s)\n    %s\n", f.Path, f.Type, need, f.Meaning)
 		if f.Allowed != "" {
 			fmt.Fprintf(&b, "    allowed: %s\n", f.Allowed)
+		}
+		if side := sides[plainField(f.Path)]; side != "" {
+			fmt.Fprintf(&b, "    decides: the image's %s\n", side)
 		}
 		if !f.Fields || len(found) == 1 {
 			fmt.Fprintf(&b, "    example: %s\n", f.Example)

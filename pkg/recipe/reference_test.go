@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/test/golden"
@@ -218,10 +219,14 @@ func moved(t *testing.T, value string, by int) string {
 }
 
 func TestThePageOfTheFieldsIsUpToDate(t *testing.T) {
-	type row struct{ Name, Type, Default, Allowed, Meaning, Example string }
+	type row struct{ Name, Type, Default, Allowed, Meaning, Example, Decides string }
 	type section struct {
 		Title  string
 		Fields []row
+	}
+	sides := map[string]plan.Side{}
+	for _, f := range plan.Fields() {
+		sides[f.Path] = f.Side
 	}
 	var sections []section
 	places := map[string]int{}
@@ -234,7 +239,8 @@ func TestThePageOfTheFieldsIsUpToDate(t *testing.T) {
 			places[parent] = len(sections)
 			sections = append(sections, section{Title: parent})
 		}
-		r := row{Name: name, Type: f.Type, Allowed: cell(f.Allowed), Meaning: cell(f.Meaning), Example: "`" + cell(f.Example) + "`", Default: "required"}
+		r := row{Name: name, Type: f.Type, Allowed: cell(f.Allowed), Meaning: cell(f.Meaning), Example: "`" + cell(f.Example) + "`", Default: "required", Decides: string(sides[strings.ReplaceAll(f.Path, "[]", "")])}
+		require.Equalf(t, f.Fields, r.Decides == "", "package plan says whether %s is content or release", f.Path)
 		switch {
 		case f.Default != "":
 			r.Default = "`" + f.Default + "`"
