@@ -36,7 +36,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -197,7 +197,7 @@ func TestAtNightOnlyWhatIsStaleBuildsAFewAtATime(t *testing.T) {
 	n.until("2026-11-02T09:00:00Z")
 	built := n.take()
 	assert.ElementsMatch(t, stale, built, "what was published yesterday is not built again")
-	assert.LessOrEqual(t, n.most, trigger.DefaultPolicy().MaxRunning)
+	assert.LessOrEqual(t, n.most, decide.DefaultPolicy().MaxRunning)
 	assert.Greater(t, n.most, 1)
 
 	n.until("2026-11-03T09:00:00Z")

@@ -27,9 +27,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
-	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 	"github.com/ami-factory/ami-factory/userdata"
 )
@@ -82,11 +82,11 @@ func nightAt(at string) string {
 	return `{"detail-type":"` + contract.NightlyEvent + `","time":"` + at + `","detail":{}}`
 }
 
-func considered(t *testing.T, payload string) map[string]stage.Considered {
+func considered(t *testing.T, payload string) map[string]trigger.Considered {
 	t.Helper()
-	var out stage.StartBuildsOutput
+	var out trigger.StartBuildsOutput
 	require.NoError(t, json.Unmarshal([]byte(payload), &out))
-	by := map[string]stage.Considered{}
+	by := map[string]trigger.Considered{}
 	for _, c := range out.Recipes {
 		by[c.Recipe] = c
 	}
@@ -161,9 +161,9 @@ func TestANightBuildsOnlyWhatIsStale(t *testing.T) {
 	first, err := invoke(t, f, blueprint.StartBuilds, nightAt("2026-11-02T03:00:00Z"))
 	require.NoError(t, err)
 	got := considered(t, first)
-	assert.Equal(t, trigger.Start, got[recipeName].Action)
+	assert.Equal(t, decide.Start, got[recipeName].Action)
 	assert.Equal(t, recipeName, got[recipeName].Recipe)
-	assert.Equal(t, trigger.Wait, got[child].Action, "both are stale, and it builds on what the other is about to publish")
+	assert.Equal(t, decide.Wait, got[child].Action, "both are stale, and it builds on what the other is about to publish")
 	assert.Contains(t, got[child].Why, "it builds on the image of recipe "+recipeName)
 	settled(t, f, 3) // the night, and two ends
 	ran := executions(t, f, 2)
@@ -174,13 +174,13 @@ func TestANightBuildsOnlyWhatIsStale(t *testing.T) {
 	second, err := invoke(t, f, blueprint.StartBuilds, nightAt("2026-11-03T03:00:00Z"))
 	require.NoError(t, err)
 	for _, name := range []string{recipeName, child} {
-		assert.Equal(t, trigger.Skip, considered(t, second)[name].Action, name)
+		assert.Equal(t, decide.Skip, considered(t, second)[name].Action, name)
 		assert.Contains(t, considered(t, second)[name].Why, "up to date", name)
 	}
 	aged, err := invoke(t, f, blueprint.StartBuilds, nightAt("2026-12-24T03:00:00Z"))
 	require.NoError(t, err)
 	assert.Contains(t, considered(t, aged)[recipeName].Why, "days old")
-	assert.Equal(t, trigger.Start, considered(t, aged)[recipeName].Action)
+	assert.Equal(t, decide.Start, considered(t, aged)[recipeName].Action)
 }
 
 func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
@@ -195,10 +195,10 @@ func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
 			told = append(told, string(detail))
 		}
 	})()
-	look := func() stage.WatchOutput {
+	look := func() trigger.WatchOutput {
 		raw, err := invoke(t, f, blueprint.WatchSources, "{}")
 		require.NoError(t, err)
-		var out stage.WatchOutput
+		var out trigger.WatchOutput
 		require.NoError(t, json.Unmarshal([]byte(raw), &out))
 		return out
 	}
@@ -217,7 +217,7 @@ func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
 	require.NoError(t, err)
 	moved := look()
 	require.Len(t, moved.Changed, 1)
-	assert.Equal(t, trigger.Change{Parameter: pointer, ImageID: "ami-0123456789abcdef0", Region: home}, moved.Changed[0])
+	assert.Equal(t, decide.Change{Parameter: pointer, ImageID: "ami-0123456789abcdef0", Region: home}, moved.Changed[0])
 	assert.Empty(t, look().Changed)
 	mu.Lock()
 	defer mu.Unlock()
@@ -251,23 +251,23 @@ func TestARecipeThatFailsAgainAndAgainIsPausedUntilItIsResumed(t *testing.T) {
 	for n, at := range []string{"2026-11-02T03:00:00Z", "2026-11-03T03:00:00Z", "2026-11-04T03:00:00Z"} {
 		out, err := invoke(t, f, blueprint.StartBuilds, nightAt(at))
 		require.NoError(t, err)
-		require.Equal(t, trigger.Start, considered(t, out)[recipeName].Action, at)
+		require.Equal(t, decide.Start, considered(t, out)[recipeName].Action, at)
 		settled(t, f, 3*(n+1)) // the night, and two ends
 		executions(t, f, 2*(n+1))
 	}
-	night := func(at string) stage.Considered {
+	night := func(at string) trigger.Considered {
 		out, err := invoke(t, f, blueprint.StartBuilds, nightAt(at))
 		require.NoError(t, err)
 		return considered(t, out)[recipeName]
 	}
 	paused := night("2026-11-05T03:00:00Z")
-	assert.Equal(t, trigger.Skip, paused.Action)
+	assert.Equal(t, decide.Skip, paused.Action)
 	assert.Contains(t, paused.Why, "paused after 3 failures in a row")
 
-	was, err := stage.Resume(t.Context(), store.Store{Bucket: f.Bucket, API: f.Cloud.S3}, recipeName)
+	was, err := trigger.Resume(t.Context(), store.Store{Bucket: f.Bucket, API: f.Cloud.S3}, recipeName)
 	require.NoError(t, err)
 	assert.True(t, was)
-	assert.Equal(t, trigger.Start, night("2026-11-06T03:00:00Z").Action)
+	assert.Equal(t, decide.Start, night("2026-11-06T03:00:00Z").Action)
 }
 
 // finding is an event as Amazon Inspector sends it, of an instance of an image.

@@ -267,7 +267,7 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	assert.Equal(t, "10m", config.Parameters["docker"]["logMaxSize"])
 	assert.InDelta(t, 0.5, config.Prices.Regions["eu-west-1"].Transition, 0)
 	assert.Equal(t, "a-long-external-id", config.ExternalID)
-	assert.True(t, config.Reporters.OnDemand)
+	assert.True(t, config.Triggers.Reporters.OnDemand)
 	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Publish)[contract.EnvTargetRole]), ":iam::*:role/ami-factory-target-write")
 	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Resolve)[contract.EnvTargetRole]), ":iam::*:role/ami-factory-target-read")
 	assert.NotContains(t, variablesOfStage(t, tpl, workflow.Launch), contract.EnvTargetRole)

@@ -14,17 +14,17 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
-	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
 func TestTheFunctionsReadWhatTheSchedulesSend(t *testing.T) {
 	sent := func(input string) []byte {
 		return []byte(strings.ReplaceAll(input, "<aws.scheduler.scheduled-time>", "2026-11-24T03:00:00Z"))
 	}
-	var watch stage.WatchInput
+	var watch trigger.WatchInput
 	require.NoError(t, json.Unmarshal(sent(blueprint.WatchInput), &watch))
 	assert.False(t, watch.Time.IsZero())
-	var night stage.EventInput
+	var night trigger.EventInput
 	require.NoError(t, json.Unmarshal(sent(blueprint.NightlyInput), &night))
 	assert.Equal(t, contract.NightlyEvent, night.DetailType)
 	assert.False(t, night.Time.IsZero())

@@ -1,4 +1,4 @@
-// Command release-announced is the Lambda function of the trigger that stage.ReleaseAnnounced describes.
+// Command release-announced is the Lambda function of the trigger that trigger.ReleaseAnnounced describes.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command start-builds is the Lambda function of the trigger that stage.StartBuilds describes.
+// Command start-builds is the Lambda function of the trigger that trigger.StartBuilds describes.
 package main
 
 import (

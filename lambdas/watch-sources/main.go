@@ -1,4 +1,4 @@
-// Command watch-sources is the Lambda function of the trigger that stage.WatchSources describes.
+// Command watch-sources is the Lambda function of the trigger that trigger.WatchSources describes.
 package main
 
 import (

@@ -42,7 +42,7 @@ var layers = []layer{
 
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
-		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/store", "pkg/plan", "pkg/recipe", "pkg/source",
+		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/store", "pkg/trigger", "pkg/plan", "pkg/recipe", "pkg/source",
 		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
 	}},
 	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/blueprint", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
@@ -61,16 +61,17 @@ var layers = []layer{
 	{folder: "pkg/functions", may: []string{
 		"pkg/lambdafn", "pkg/stage", "pkg/planner", "pkg/trigger", "pkg/release", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
-	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/store", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
+	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/trigger", "pkg/store", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
 	{folder: "pkg/stage", may: []string{
 		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/store", "pkg/planner", "pkg/compliance", "pkg/component", "pkg/release", "pkg/evidence",
-		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/program",
+		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/metric", "pkg/cost", "pkg/program",
 	}},
 	{folder: "pkg/program"},
 	{folder: "pkg/store", may: []string{"pkg/awserr"}},
 	{folder: "pkg/metric"},
 	{folder: "pkg/cost"},
-	{folder: "pkg/trigger", may: []string{"pkg/recipe"}},
+	{folder: "pkg/trigger/decide", may: []string{"pkg/recipe"}, strict: true},
+	{folder: "pkg/trigger", may: []string{"pkg/planner", "pkg/plan", "pkg/source", "pkg/release", "pkg/store", "pkg/ami", "pkg/awserr", "pkg/recipe", "pkg/metric"}},
 	{folder: "pkg/blueprint", may: []string{"pkg/workflow"}},
 	{folder: "pkg/workflow"},
 	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/awserr"}},
@@ -128,7 +129,7 @@ var outsides = []outside{
 	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin"}, why: "it signs what stands in for a vendor's repository"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
-		"cmd", "infra", "pkg/blueprint", "pkg/workflow", "pkg/trigger", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/snapshot", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",
+		"cmd", "infra", "pkg/blueprint", "pkg/workflow", "pkg/trigger/decide", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/snapshot", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",
 	}, why: "these are pure: what they need of AWS is resolved before"},
 	{library: "github.com/stretchr/testify", never: []string{"cmd", "lambdas", "infra", "pkg", "userdata"}, why: "it is for tests"},
 }

@@ -64,7 +64,7 @@ func ExecutionEndedPattern(machineARN string) Pattern {
 
 // FindingRules say which vulnerabilities start builds, and whose reports count.
 // The function that gets the events checks the reporter again: see
-// trigger.Reporters.
+// decide.Reporters.
 type FindingRules struct {
 	Severities []string // none: no vulnerability starts a build
 	OnDemand   bool     // the findings of on-demand scans of images count

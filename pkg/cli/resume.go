@@ -11,8 +11,8 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
-	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/pkg/store"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
 func (a *app) resume() *cobra.Command {
@@ -51,7 +51,7 @@ func (a *app) runResume(ctx context.Context, region, bucket, recipe string) erro
 		return err
 	}
 	api := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = os.Getenv("AWS_ENDPOINT_URL") != "" })
-	was, err := stage.Resume(ctx, store.Store{Bucket: bucket, API: api}, recipe)
+	was, err := trigger.Resume(ctx, store.Store{Bucket: bucket, API: api}, recipe)
 	if err != nil {
 		return err
 	}

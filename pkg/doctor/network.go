@@ -13,7 +13,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/contract"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
 type placeAPI interface {
@@ -230,7 +230,7 @@ func securityGroups(ctx context.Context, api ec2.DescribeSecurityGroupsAPIClient
 
 // judgeAddresses: each running execution has one instance at a time.
 func judgeAddresses(s types.Subnet) Finding {
-	free, need := int(aws.ToInt32(s.AvailableIpAddressCount)), trigger.DefaultPolicy().MaxRunning
+	free, need := int(aws.ToInt32(s.AvailableIpAddressCount)), decide.DefaultPolicy().MaxRunning
 	const mend = "choose a larger subnet, or remove what takes up its addresses"
 	switch {
 	case s.State != "" && s.State != types.SubnetStateAvailable:

@@ -18,6 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/source"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
 // All returns every function's maker by the function's name, which is also the
@@ -165,30 +166,30 @@ func Notify(e lambdafn.Environment) lambdafn.Handler {
 	}.Run)
 }
 
-// StartBuilds makes the function of stage.StartBuilds.
+// StartBuilds makes the function of trigger.StartBuilds.
 func StartBuilds(e lambdafn.Environment) lambdafn.Handler {
-	return lambdafn.Adapt(stage.StartBuilds{
-		Resolve: resolve(e), Executions: sfn.NewFromConfig(e.AWS), SNS: sns.NewFromConfig(e.AWS), Policy: policy(e),
+	return lambdafn.Adapt(trigger.StartBuilds{
+		Settings: e.Triggers, TopicARN: e.TopicARN, Store: e.Store(), Planner: plans(e),
+		Executions: sfn.NewFromConfig(e.AWS), SNS: sns.NewFromConfig(e.AWS), Policy: policy(e), Metrics: e.Output,
 	}.Run)
 }
 
-// WatchSources makes the function of stage.WatchSources.
+// WatchSources makes the function of trigger.WatchSources.
 func WatchSources(e lambdafn.Environment) lambdafn.Handler {
 	return lambdafn.Adapt(watch(e).Run)
 }
 
-func watch(e lambdafn.Environment) stage.WatchSources {
-	return stage.WatchSources{
-		Settings: e.Settings, Store: e.Store(), SSM: e.SSM(e.Region), Events: eventbridge.NewFromConfig(e.AWS), UserData: e.UserData(),
-		Policy: policy(e),
+func watch(e lambdafn.Environment) trigger.WatchSources {
+	return trigger.WatchSources{
+		Settings: e.Triggers, Region: e.Region, Store: e.Store(), SSM: e.SSM(e.Region), Events: eventbridge.NewFromConfig(e.AWS), UserData: e.UserData(), Policy: policy(e),
 	}
 }
 
 // policy is that of every deployment, with what this one has chosen.
-func policy(e lambdafn.Environment) trigger.Policy {
-	p := trigger.DefaultPolicy()
-	if e.FindingHours > 0 {
-		p.FindingLimit = time.Duration(e.FindingHours) * time.Hour
+func policy(e lambdafn.Environment) decide.Policy {
+	p := decide.DefaultPolicy()
+	if e.Triggers.FindingHours > 0 {
+		p.FindingLimit = time.Duration(e.Triggers.FindingHours) * time.Hour
 	}
 	return p
 }
@@ -196,14 +197,14 @@ func policy(e lambdafn.Environment) trigger.Policy {
 // certificateTimeout bounds how long a certificate may take.
 const certificateTimeout = 10 * time.Second
 
-// ReleaseAnnounced makes the function of stage.ReleaseAnnounced.
+// ReleaseAnnounced makes the function of trigger.ReleaseAnnounced.
 func ReleaseAnnounced(e lambdafn.Environment) lambdafn.Handler {
 	client := &http.Client{
 		Timeout: certificateTimeout,
 		// A redirect would lead away from the address that was checked.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return lambdafn.Adapt(stage.ReleaseAnnounced{
-		Settings: e.Settings, Store: e.Store(), Watch: watch(e), Endpoint: e.Endpoint, Certificate: stage.FetchCertificate(client),
+	return lambdafn.Adapt(trigger.ReleaseAnnounced{
+		Settings: e.Triggers, Store: e.Store(), Watch: watch(e), Endpoint: e.Endpoint, Certificate: trigger.FetchCertificate(client),
 	}.Run)
 }

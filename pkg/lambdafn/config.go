@@ -11,11 +11,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
 // Config is a function's environment.
 type Config struct {
 	stage.Settings
+	Triggers      trigger.Settings
 	Bucket        string
 	Endpoint      string
 	GuestEndpoint string
@@ -36,10 +38,9 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 			SubnetIDs:        list(getenv(contract.EnvSubnets)),
 			TopicARN:         getenv(contract.EnvTopic),
 			Guests:           getenv(contract.EnvGuests),
-			StateMachineARN:  getenv(contract.EnvStateMachine),
-			EventBus:         getenv(contract.EnvEventBus),
-
-			AnnouncementTopics: list(getenv(contract.EnvTopics)),
+		},
+		Triggers: trigger.Settings{
+			StateMachineARN: getenv(contract.EnvStateMachine), EventBus: getenv(contract.EnvEventBus), AnnouncementTopics: list(getenv(contract.EnvTopics)),
 		},
 		Bucket:        getenv(contract.EnvBucket),
 		Endpoint:      getenv(contract.EnvEndpoint),
@@ -62,13 +63,13 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 	}
 	c.Architecture = program.AWS(runtime.GOARCH)
 	if hours := getenv(contract.EnvFindingHours); hours != "" {
-		if c.FindingHours, err = strconv.Atoi(hours); err != nil || c.FindingHours < 1 {
+		if c.Triggers.FindingHours, err = strconv.Atoi(hours); err != nil || c.Triggers.FindingHours < 1 {
 			return Config{}, fmt.Errorf("%s is %q (allowed: whole hours, at least 1); correct it where the factory is deployed", contract.EnvFindingHours, hours)
 		}
 	}
-	c.Reporters.Products = list(getenv(contract.EnvProducts))
+	c.Triggers.Reporters.Products = list(getenv(contract.EnvProducts))
 	if onDemand := getenv(contract.EnvOnDemand); onDemand != "" {
-		if c.Reporters.OnDemand, err = strconv.ParseBool(onDemand); err != nil {
+		if c.Triggers.Reporters.OnDemand, err = strconv.ParseBool(onDemand); err != nil {
 			return Config{}, fmt.Errorf("%s is %q (allowed: true, false); correct it where the factory is deployed", contract.EnvOnDemand, onDemand)
 		}
 	}

@@ -276,13 +276,13 @@ func TestConfigSaysWhoseFindingsCount(t *testing.T) {
 	env := complete()
 	c, err := lambdafn.LoadConfig(getenv(env))
 	require.NoError(t, err)
-	assert.Zero(t, c.Reporters, "only Amazon Inspector's, unless something says otherwise")
+	assert.Zero(t, c.Triggers.Reporters, "only Amazon Inspector's, unless something says otherwise")
 
 	env["AMI_FACTORY_ON_DEMAND_FINDINGS"], env["AMI_FACTORY_FINDING_PRODUCTS"] = "true", "arn:a, arn:b"
 	c, err = lambdafn.LoadConfig(getenv(env))
 	require.NoError(t, err)
-	assert.True(t, c.Reporters.OnDemand)
-	assert.Equal(t, []string{"arn:a", "arn:b"}, c.Reporters.Products)
+	assert.True(t, c.Triggers.Reporters.OnDemand)
+	assert.Equal(t, []string{"arn:a", "arn:b"}, c.Triggers.Reporters.Products)
 
 	env["AMI_FACTORY_ON_DEMAND_FINDINGS"] = "maybe"
 	_, err = lambdafn.LoadConfig(getenv(env))

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
 // maxDimension is the length of a dimension's value, in characters
@@ -26,6 +28,18 @@ type Value struct {
 // Of is a Value.
 func Of(name string, value float64, dimensions ...string) Value {
 	return Value{Name: name, Value: value, Dimensions: dimensions}
+}
+
+// Emit is Write where w may be nil, of a process whose metrics nobody reads. Its
+// error has the code Internal.
+func Emit(w io.Writer, at time.Time, values ...Value) error {
+	if w == nil || len(values) == 0 {
+		return nil
+	}
+	if err := Write(w, at, values...); err != nil {
+		return failure.Wrap(failure.Internal, err, "write the metrics")
+	}
+	return nil
 }
 
 // Write writes the figures of a moment as lines that are a document each, after

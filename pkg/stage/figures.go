@@ -2,10 +2,8 @@ package stage
 
 import (
 	"cmp"
-	"io"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
@@ -14,17 +12,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 )
-
-// tell publishes figures, if there is anybody to read them.
-func tell(w io.Writer, at time.Time, values ...metric.Value) error {
-	if w == nil || len(values) == 0 {
-		return nil
-	}
-	if err := metric.Write(w, at, values...); err != nil {
-		return failure.Wrap(failure.Internal, err, "write the metrics")
-	}
-	return nil
-}
 
 // figures of an execution that has ended.
 func figures(in NotifyInput, r evidence.Report) []metric.Value {

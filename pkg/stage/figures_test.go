@@ -12,13 +12,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/store"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
 // told are the figures in lines of the embedded metric format, sorted.
@@ -266,36 +264,4 @@ func TestMetricsAreToldOnceThoughTheMessageIsTriedAgain(t *testing.T) {
 			assert.Equal(t, tc.told, strings.Contains(lines.String(), "SealFailed"))
 		})
 	}
-}
-
-// night lets one pass, and returns what it told.
-func (w *triggerWorld) night(t *testing.T) []string {
-	t.Helper()
-	var lines bytes.Buffer
-	_, err := StartBuilds{
-		Resolve: Resolve{
-			Settings: Settings{Region: home, Version: "1.0.0", Guests: "simulated: of a test", StateMachineARN: machineARN, TopicARN: "arn:topic", Engines: engines()}, Store: w.s3.store(), Planner: w.planner(), Metrics: &lines,
-		},
-		Executions: w, SNS: w, Policy: trigger.DefaultPolicy(),
-	}.Run(t.Context(), EventInput{DetailType: contract.NightlyEvent, Time: start})
-	require.NoError(t, err)
-	return told(t, lines.String())
-}
-
-func TestANightTellsAgesAndPauses(t *testing.T) {
-	w := newTriggerWorld()
-	assert.Equal(t, []string{"RecipesPaused 0"}, w.night(t), "nothing is published yet")
-
-	old := image("ami-old", "an earlier one", true)
-	made := start.Add(-36 * time.Hour).Format("2006-01-02T15:04:05.000Z")
-	old.CreationDate = &made
-	w.ec2[home].images = append(w.ec2[home].images, old)
-	w.ssm[home].parameters["/ami-factory/sample/latest"] = "ami-old"
-	assert.Equal(t, []string{"NewestImageAge sample 129600", "RecipesPaused 0"}, w.night(t), "whatever it was built from")
-
-	w.s3.objects[contract.RecordKey("sample")] = []byte(`{"failures":3,"paused":true}`)
-	assert.Contains(t, w.night(t), "RecipesPaused 1")
-
-	w.ssm[home].parameters["/ami-factory/sample/latest"] = "ami-gone"
-	assert.Equal(t, []string{"RecipesPaused 1"}, w.night(t), "of an image that is gone nothing is known")
 }

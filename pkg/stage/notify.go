@@ -23,6 +23,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/store"
@@ -104,7 +105,7 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	maps.Copy(told.Images, in.Images)
 	err = errors.Join(s.message(ctx, told), s.event(ctx, told, in))
 	if code := failure.CodeOf(err); code != failure.Throttled && code != failure.ServiceUnavailable {
-		err = errors.Join(err, tell(s.Metrics, in.Now, figures(in, report)...))
+		err = errors.Join(err, metric.Emit(s.Metrics, in.Now, figures(in, report)...))
 	}
 	if err != nil {
 		return NotifyOutput{}, failure.Wrap(failure.CodeOf(err), err, "the report is written (%s), but not everybody was told", told.Report)

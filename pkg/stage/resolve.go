@@ -68,7 +68,7 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	}
 	out.UpToDate = out.Published != nil
 	if out.UpToDate {
-		return out, tell(s.Metrics, in.Now, metric.Of(metric.Executions, 1, contract.UpToDate))
+		return out, metric.Emit(s.Metrics, in.Now, metric.Of(metric.Executions, 1, contract.UpToDate))
 	}
 	if _, err := s.Settings.engine(p.Recipe.Architecture); err != nil { // known now, and needed after the whole bake
 		return out, err

@@ -2,9 +2,7 @@ package stage
 
 import (
 	"encoding/json"
-	"io/fs"
 	"maps"
-	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -22,6 +20,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/planner"
+	"github.com/ami-factory/ami-factory/pkg/planner/plannertest"
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
@@ -32,48 +31,6 @@ const (
 	debian = "136693071363"
 	baseID = "ami-0123456789abcdef0"
 )
-
-const resolveRecipe = `name: sample
-description: a test
-family: debian-12
-architecture: x86_64
-source: {parameter: /aws/base, owner: "136693071363"}
-builder:
-  instanceTypes: [t3.medium]
-  rootVolume: {sizeGiB: 8}
-components: [{name: motd}]
-distribution: {regions: [{name: eu-west-1}, {name: eu-central-1}]}
-pointers: {parameters: [/ami-factory/sample/latest]}
-`
-
-// userTree is the smallest user data that builds.
-func userTree(recipe string) fstest.MapFS {
-	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
-	tree := fstest.MapFS{
-		"baseline.yaml":                  file("components: [motd]\ngate: {severity: medium}\ncontrols: []\nwaivers: {severity: critical}\n"),
-		"recipes/sample.yaml":            file(recipe),
-		"components/motd/component.yaml": file("name: motd\ndescription: a greeting\nfamilies: [debian-12]\norder: 10\n"),
-		"components/motd/install.sh":     file("#!/bin/bash\nset -euo pipefail\necho hello > /etc/motd\n"),
-		"components/motd/checks.yaml": file("controls:\n  - id: SYS-01\n    title: There is a greeting\n    severity: low\n" +
-			"    goss:\n      file: {/etc/motd: {exists: true}}\n"),
-	}
-	// The scripts around the components are the real ones.
-	userdata := os.DirFS("../../userdata")
-	for _, dir := range []string{"lib", "runner", "seal", "verify"} {
-		err := fs.WalkDir(userdata, dir, func(name string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() {
-				return err
-			}
-			data, err := fs.ReadFile(userdata, name)
-			tree[name] = &fstest.MapFile{Data: data}
-			return err
-		})
-		if err != nil {
-			panic(err)
-		}
-	}
-	return tree
-}
 
 type resolveWorld struct {
 	*world
@@ -89,9 +46,9 @@ func newResolveWorld() *resolveWorld {
 	for _, r := range []string{home, remote} {
 		w.ec2[r], w.ssm[r] = newEC2(r), newSSM()
 	}
-	w.ssm[home].parameters["/aws/base"] = baseID
+	w.ssm[home].parameters["/aws/service/base"] = baseID
 	w.ec2[home].images = []types.Image{base(baseID)}
-	return &resolveWorld{world: w, fs: userTree(resolveRecipe), engines: engines(), guests: "simulated: of a test", in: ResolveInput{
+	return &resolveWorld{world: w, fs: plannertest.UserData(plannertest.Recipe), engines: engines(), guests: "simulated: of a test", in: ResolveInput{
 		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, Stage: "Resolve", Now: start, ExecutionInput: contract.ExecutionInput{Recipe: "sample"},
 	}}
 }
@@ -191,11 +148,11 @@ func TestResolveKnowsWhatIsPublished(t *testing.T) {
 		"the pointers name images of this plan": {want: true},
 		"a build was asked for all the same":    {change: func(w *resolveWorld) { w.in.Force = true }},
 		"the recipe changed": {change: func(w *resolveWorld) {
-			w.fs["recipes/sample.yaml"] = &fstest.MapFile{Data: []byte(resolveRecipe + "gate: {severity: low}\n")}
+			w.fs["recipes/sample.yaml"] = &fstest.MapFile{Data: []byte(plannertest.Recipe + "gate: {severity: low}\n")}
 		}},
 		"the base changed": {change: func(w *resolveWorld) {
 			w.ec2[home].images = append(w.ec2[home].images, base("ami-0123456789abcdef1"))
-			w.ssm[home].earlier = map[string][]string{"/aws/base": {"ami-0123456789abcdef1"}}
+			w.ssm[home].earlier = map[string][]string{"/aws/service/base": {"ami-0123456789abcdef1"}}
 			w.in.Source = "ami-0123456789abcdef1"
 		}},
 		"a region has no pointer":            {change: func(w *resolveWorld) { delete(w.ssm[remote].parameters, "/ami-factory/sample/latest") }},
@@ -231,18 +188,18 @@ func TestResolveFails(t *testing.T) {
 		"no recipe is named":         {func(w *resolveWorld) { w.in.Recipe = "" }, failure.InvalidInput, "recipe"},
 		"no time is given":           {func(w *resolveWorld) { w.in.Now = time.Time{} }, failure.InvalidInput, "now"},
 		"the recipe is unknown":      {func(w *resolveWorld) { w.in.Recipe = "sampel" }, failure.RecipeInvalid, "sample"},
-		"the recipe has a wrong key": {func(w *resolveWorld) { w.fs["recipes/sample.yaml"].Data = []byte(resolveRecipe + "colour: red\n") }, failure.RecipeInvalid, "recipes/sample.yaml:12:1: error:"},
+		"the recipe has a wrong key": {func(w *resolveWorld) { w.fs["recipes/sample.yaml"].Data = []byte(plannertest.Recipe + "colour: red\n") }, failure.RecipeInvalid, "recipes/sample.yaml:12:1: error:"},
 		"the recipe is for another home region": {func(w *resolveWorld) {
-			w.fs["recipes/sample.yaml"].Data = []byte(strings.Replace(resolveRecipe, "eu-west-1", "us-east-1", 1))
+			w.fs["recipes/sample.yaml"].Data = []byte(strings.Replace(plannertest.Recipe, "eu-west-1", "us-east-1", 1))
 		}, failure.RecipeInvalid, "eu-west-1"},
 		"the recipe is below the baseline": {func(w *resolveWorld) {
-			w.fs["recipes/sample.yaml"].Data = []byte(resolveRecipe + "gate: {severity: critical}\n")
+			w.fs["recipes/sample.yaml"].Data = []byte(plannertest.Recipe + "gate: {severity: critical}\n")
 		}, failure.BelowBaseline, "recipes/sample.yaml:12:18: error: gate critical lets failures pass that the baseline rejects: those of severity medium (baseline.yaml:2:18)"},
 		"the recipe is below the baseline and wrong": {func(w *resolveWorld) {
-			w.fs["recipes/sample.yaml"].Data = []byte(resolveRecipe + "gate: {severity: critical}\ncolour: red\n")
+			w.fs["recipes/sample.yaml"].Data = []byte(plannertest.Recipe + "gate: {severity: critical}\ncolour: red\n")
 		}, failure.BelowBaseline, "recipes/sample.yaml:13:1: error:"},
 		"a pointer is another recipe's": {func(w *resolveWorld) {
-			w.fs["recipes/other.yaml"] = &fstest.MapFile{Data: []byte(strings.Replace(resolveRecipe, "name: sample", "name: other", 1))}
+			w.fs["recipes/other.yaml"] = &fstest.MapFile{Data: []byte(strings.Replace(plannertest.Recipe, "name: sample", "name: other", 1))}
 		}, failure.BelowBaseline, "pointer /ami-factory/sample/latest belongs to recipe other (recipes/other.yaml:11:25)"},
 		"the baseline is gone":  {func(w *resolveWorld) { delete(w.fs, "baseline.yaml") }, failure.BelowBaseline, "nothing is built without a baseline"},
 		"the baseline is wrong": {func(w *resolveWorld) { w.fs["baseline.yaml"].Data = []byte("components: []\n") }, failure.BelowBaseline, "baseline.yaml:1:13: error: components needs at least 1"},
@@ -252,10 +209,10 @@ func TestResolveFails(t *testing.T) {
 		"on EC2, Debian's images have no SSM agent and the recipe brings none": {func(w *resolveWorld) { w.guests = "" }, failure.RecipeInvalid, "does not list the component ssm-agent"},
 		"on EC2, the recipe is for rehearsals only": {func(w *resolveWorld) {
 			w.guests = "ec2"
-			w.fs["recipes/sample.yaml"].Data = []byte(resolveRecipe + "rehearsalOnly: true\n")
+			w.fs["recipes/sample.yaml"].Data = []byte(plannertest.Recipe + "rehearsalOnly: true\n")
 		}, failure.RecipeInvalid, "never built on AWS"},
-		"the parameter does not exist":          {func(w *resolveWorld) { delete(w.ssm[home].parameters, "/aws/base") }, failure.SourceNotFound, "/aws/base"},
-		"the parameter holds something else":    {func(w *resolveWorld) { w.ssm[home].parameters["/aws/base"] = "hello" }, failure.SourceNotFound, "AMI id"},
+		"the parameter does not exist":          {func(w *resolveWorld) { delete(w.ssm[home].parameters, "/aws/service/base") }, failure.SourceNotFound, "/aws/service/base"},
+		"the parameter holds something else":    {func(w *resolveWorld) { w.ssm[home].parameters["/aws/service/base"] = "hello" }, failure.SourceNotFound, "AMI id"},
 		"the image does not exist":              {func(w *resolveWorld) { w.ec2[home].images = nil }, failure.SourceNotFound, baseID},
 		"the image is someone else's":           {func(w *resolveWorld) { w.ec2[home].images[0].OwnerId = aws.String("666666666666") }, failure.SourceOwnerMismatch, "666666666666"},
 		"the image is disabled":                 {func(w *resolveWorld) { w.ec2[home].images[0].State = types.ImageStateDisabled }, failure.SourceNotFound, "disabled"},
@@ -270,14 +227,14 @@ func TestResolveFails(t *testing.T) {
 		"the source given is none that the parameter named": {func(w *resolveWorld) {
 			w.ec2[home].images = append(w.ec2[home].images, base("ami-0123456789abcdef1"))
 			w.in.Source = "ami-0123456789abcdef1"
-		}, failure.SourceRefused, "SSM parameter /aws/base names no such image"},
+		}, failure.SourceRefused, "SSM parameter /aws/service/base names no such image"},
 		"the source given is older than the published image's": {func(w *resolveWorld) {
 			published := image("ami-new", "earlier", true)
 			published.Tags = append(ofSample(published.Tags), ami.SourceTags("ami-0123456789abcdef2", "2026-02-01T00:00:00.000Z")...)
 			older := base("ami-0123456789abcdef1")
 			older.CreationDate = aws.String("2026-01-31T23:59:59.000Z")
 			w.ec2[home].images = append(w.ec2[home].images, older, published)
-			w.ssm[home].earlier = map[string][]string{"/aws/base": {"ami-0123456789abcdef1"}}
+			w.ssm[home].earlier = map[string][]string{"/aws/service/base": {"ami-0123456789abcdef1"}}
 			w.in.Source, w.in.Force = "ami-0123456789abcdef1", true
 		}, failure.SourceRefused, "was made at 2026-01-31T23:59:59.000Z, before ami-0123456789abcdef2 of 2026-02-01T00:00:00.000Z, which the published image ami-new is built from"},
 		"a pointer names another recipe's image": {func(w *resolveWorld) {

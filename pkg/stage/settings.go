@@ -11,7 +11,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/program"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
 // Settings of a deployed factory, the same for all executions.
@@ -20,19 +19,13 @@ type Settings struct {
 	Version          string // of the factory, part of every fingerprint
 	InstanceProfile  string // name or ARN
 	SecurityGroupIDs []string
-	SubnetIDs        []string        // used where a recipe names none; none at all means the default VPC
-	TopicARN         string          // empty: no message is sent
-	Engines          program.Engines // the check engines for guests
-	StateMachineARN  string          // of the workflow; for triggers only
-	EventBus         string          // the factory's own; for triggers only
-	// AnnouncementTopics are those whose messages are heard; for triggers only.
-	AnnouncementTopics []string
-	FindingHours       int                  // at least between two builds for vulnerabilities; for triggers only; 0: the default
-	Reporters          trigger.Reporters    // of vulnerabilities; for triggers only
-	Parameters         component.Deployment // of components, for all recipes
-	Prices             cost.Table           // to estimate what an execution costs; for Notify only
-	Architecture       string               // of the functions: arm64 or x86_64
-	Guests             string               // what instances really are: ec2, or vm|container|simulated and a description
+	SubnetIDs        []string             // used where a recipe names none; none at all means the default VPC
+	TopicARN         string               // empty: no message is sent
+	Engines          program.Engines      // the check engines for guests
+	Parameters       component.Deployment // of components, for all recipes
+	Prices           cost.Table           // to estimate what an execution costs; for Notify only
+	Architecture     string               // of the functions: arm64 or x86_64
+	Guests           string               // what instances really are: ec2, or vm|container|simulated and a description
 }
 
 // OnEC2 says whether instances are EC2's own; a deployment on AWS has no such setting.

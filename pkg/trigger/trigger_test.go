@@ -1,140 +1,275 @@
-package trigger_test
+package trigger
 
 import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
-const day = 24 * time.Hour
-
-func TestWhatIsDoneAboutARecipe(t *testing.T) {
-	policy := trigger.Policy{MaxRunning: 2, MaxFailures: 3, MaxAge: 30 * day}
-	stale := trigger.Situation{Recipe: "a", Name: "a-0123-20261124", Same: "a-0123"}
-	with := func(change func(*trigger.Situation)) trigger.Situation {
-		s := stale
-		change(&s)
-		return s
-	}
-	for sentence, tc := range map[string]struct {
-		in   trigger.Situation
-		want trigger.Action
-		why  string
-		more bool // forced
-	}{
-		"a stale recipe builds": {stale, trigger.Start, "not what would be built now", false},
-		"one whose image is up to date does not": {
-			with(func(s *trigger.Situation) { s.UpToDate = true }), trigger.Skip, "up to date", false,
-		},
-		"a night builds an old image anew": {
-			with(func(s *trigger.Situation) { s.UpToDate, s.Nightly, s.Age = true, true, 30*day }), trigger.Start, "30 days old", true,
-		},
-		"a night leaves a younger one": {
-			with(func(s *trigger.Situation) { s.UpToDate, s.Nightly, s.Age = true, true, 30*day-1 }), trigger.Skip, "up to date", false,
-		},
-		"a changed source does not look at the age": {
-			with(func(s *trigger.Situation) { s.UpToDate, s.Age = true, 300*day }), trigger.Skip, "up to date", false,
-		},
-		"a paused recipe does not build": {
-			with(func(s *trigger.Situation) { s.Record = trigger.Record{Paused: true, Failures: 3} }), trigger.Skip, "ami-factory resume a", false,
-		},
-		"a build of the very same absorbs": {
-			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123", Own: true}} }), trigger.Skip, "a-0123 builds it", false,
-		},
-		"so does one of another trigger": {
-			with(func(s *trigger.Situation) {
-				s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123-20261123", Own: true}}
-			}), trigger.Skip, "builds it", false,
-		},
-		"a build of something else is followed by one more": {
-			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-9999", Own: true}} }), trigger.Wait, "a-9999", false,
-		},
-		"another recipe's build is not in the way": {
-			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "b", Name: "a-0123", Own: true}} }), trigger.Start, "", false,
-		},
-		"beyond the limit a build waits": {
-			with(func(s *trigger.Situation) {
-				s.Running = []trigger.Running{{Recipe: "b", Own: true}, {Recipe: "c", Own: true}}
-			}), trigger.Wait, "2 executions of triggers run", false,
-		},
-		"what others started does not fill the limit": {
-			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "b"}, {Recipe: "c"}, {Recipe: "d"}} }), trigger.Start, "", false,
-		},
-		"a build of the same recipe by hand is waited for, whatever its name": {
-			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123"}} }), trigger.Wait, "a-0123 builds the recipe from something else", false,
-		},
-		"one by hand that only waits is passed over": {
-			with(func(s *trigger.Situation) { s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123", Idle: true}} }), trigger.Start, "", false,
-		},
-		"one of a trigger that waits absorbs": {
-			with(func(s *trigger.Situation) {
-				s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123", Own: true, Idle: true}}
-			}), trigger.Skip, "a-0123 builds it", false,
-		},
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			d := trigger.Decide(tc.in, policy)
-			assert.Equal(t, tc.want, d.Action, d.Why)
-			assert.Contains(t, d.Why, tc.why)
-			assert.Equal(t, tc.more, d.Force)
-		})
-	}
+func (w *world) moved(t *testing.T) Considered {
+	t.Helper()
+	out, err := w.tell(t, contract.SourceChangedEvent, `{"parameter":"/aws/service/base"}`)
+	require.NoError(t, err)
+	require.Len(t, out.Recipes, 1)
+	return out.Recipes[0]
 }
 
-func TestARecipeIsPausedAfterFailuresInARow(t *testing.T) {
-	policy := trigger.Policy{MaxFailures: 2}
-	failed := func(arn string) trigger.End { return trigger.End{Execution: arn, Failed: true} }
+func (w *world) ends(t *testing.T, e *sfn.DescribeExecutionOutput, status sfntypes.ExecutionStatus) StartBuildsOutput {
+	t.Helper()
+	e.Status = status
+	detail, err := json.Marshal(map[string]any{"executionArn": *e.ExecutionArn, "status": status, "input": *e.Input, "output": nil})
+	require.NoError(t, err)
+	out, err := w.tell(t, contract.ExecutionChangedEvent, string(detail))
+	require.NoError(t, err)
+	return out
+}
+
+func TestASourceThatMovesAgainIsBuiltOnceMoreAfterTheBuildThatRuns(t *testing.T) {
+	w := newWorld(t)
+	assert.Equal(t, decide.Start, w.moved(t).Action)
+	assert.Equal(t, decide.Skip, w.moved(t).Action, "the build that runs absorbs it")
+
+	w.sourceIs("ami-0123456789abcdef1")
+	for range 3 {
+		assert.Equal(t, decide.Wait, w.moved(t).Action)
+	}
+	require.Len(t, w.executions, 1)
+
+	after := w.ends(t, w.executions[0], sfntypes.ExecutionStatusFailed)
+	require.Len(t, after.Recipes, 1)
+	assert.Equal(t, decide.Start, after.Recipes[0].Action, after.Recipes[0].Why)
+	require.Len(t, w.executions, 2)
+	assert.NotEqual(t, *w.executions[0].Name, *w.executions[1].Name)
+	assert.JSONEq(t, `{"recipe":"sample"}`, *w.executions[1].Input)
+
+	again := w.ends(t, w.executions[0], sfntypes.ExecutionStatusFailed)
+	assert.Empty(t, again.Recipes, "there was one follow-up")
+	assert.Len(t, w.executions, 2)
+}
+
+func TestBeyondTheLimitABuildWaitsForAnEnd(t *testing.T) {
+	w := newWorld(t)
+	first := w.byTrigger("other-1", `{"recipe":"other"}`)
+	w.byTrigger("other-2", `{"recipe":"other"}`)
+	assert.Equal(t, decide.Wait, w.moved(t).Action)
+	require.Len(t, w.executions, 2)
+	// Step Functions may still say that the one runs whose end it tells of.
+	_, err := w.tell(t, contract.ExecutionChangedEvent, `{"executionArn":"`+*first.ExecutionArn+`","status":"SUCCEEDED","input":"{\"recipe\":\"other\"}"}`)
+	require.NoError(t, err)
+	assert.Len(t, w.executions, 3)
+}
+
+func TestTheSecondFailureInARowPausesAndIsToldOnce(t *testing.T) {
+	w := newWorld(t)
+	for n, name := range []string{"first", "first", "second", "second", "third"} {
+		e := w.byTrigger(name, `{"recipe":"sample"}`)
+		w.ends(t, e, sfntypes.ExecutionStatusFailed)
+		assert.Len(t, w.messages, min(n/2, 1), name)
+	}
+	assert.Equal(t, []string{"ami-factory: Paused: sample"}, w.messages)
+	assert.Contains(t, w.moved(t).Why, "ami-factory resume sample")
+
+	was, err := Resume(t.Context(), w.store(), "sample")
+	require.NoError(t, err)
+	assert.True(t, was)
+	assert.Equal(t, decide.Start, w.moved(t).Action)
+}
+
+// TestWhoeverStartsExecutionsPausesNoRecipe is the attack as it was made, and its
+// like: wrong inputs, delays, and names that a trigger would give.
+func TestWhoeverStartsExecutionsPausesNoRecipe(t *testing.T) {
+	record := func(w *world) (r decide.Record) {
+		_, err := w.store().ReadJSON(t.Context(), contract.RecordKey("sample"), &r)
+		require.NoError(t, err)
+		return r
+	}
+	t.Run("three wrong inputs", func(t *testing.T) {
+		w := newWorld(t)
+		for _, name := range []string{"a", "b", "c"} {
+			w.ends(t, w.byHand(name, `{"recipe":"sample","colour":"red"}`), sfntypes.ExecutionStatusFailed)
+		}
+		assert.Zero(t, record(w).Failures)
+		assert.Empty(t, w.messages)
+		assert.Equal(t, decide.Start, w.moved(t).Action)
+	})
+	t.Run("the name of a trigger's execution with another input", func(t *testing.T) {
+		w := newWorld(t)
+		own := w.byTrigger("own", `{"recipe":"sample"}`)
+		own.Input = aws.String(`{"recipe":"sample","force":true}`)
+		w.ends(t, own, sfntypes.ExecutionStatusFailed)
+		assert.Zero(t, record(w).Failures)
+	})
+	t.Run("what a trigger started wrongly, or somebody stopped, says nothing of the recipe", func(t *testing.T) {
+		w := newWorld(t)
+		e := w.byTrigger("own", `{"recipe":"sample"}`)
+		detail, err := json.Marshal(map[string]any{"executionArn": *e.ExecutionArn, "status": "FAILED", "input": *e.Input, "error": "InvalidInput"})
+		require.NoError(t, err)
+		_, err = w.tell(t, contract.ExecutionChangedEvent, string(detail))
+		require.NoError(t, err)
+		w.ends(t, w.byTrigger("stopped", `{"recipe":"sample"}`), sfntypes.ExecutionStatusAborted)
+		assert.Zero(t, record(w).Failures)
+	})
+	t.Run("three that are delayed", func(t *testing.T) {
+		w := newWorld(t)
+		for _, name := range []string{"a", "b", "c"} {
+			w.byHand(name, `{"recipe":"other","delaySeconds":3600}`)
+		}
+		w.byHand("d", `{"recipe":"sample","delaySeconds":3599.5}`)
+		assert.Equal(t, decide.Start, w.moved(t).Action)
+	})
+	t.Run("the name that the trigger is about to give", func(t *testing.T) {
+		probe := newWorld(t)
+		name := probe.moved(t).Execution
+		w := newWorld(t)
+		w.byHand(name, `{"recipe":"sample","colour":"red"}`).Status = sfntypes.ExecutionStatusFailed
+		got := w.moved(t)
+		assert.Equal(t, decide.Start, got.Action)
+		assert.NotEqual(t, name, got.Execution)
+		assert.True(t, strings.HasPrefix(got.Execution, name+"-"))
+		require.Len(t, w.executions, 2)
+		w.ends(t, w.executions[1], sfntypes.ExecutionStatusFailed)
+		assert.Equal(t, 1, record(w).Failures, "its end is counted under the other name")
+	})
+	t.Run("its own name, which has run, is not started again", func(t *testing.T) {
+		w := newWorld(t)
+		w.moved(t)
+		w.executions[0].Status = sfntypes.ExecutionStatusFailed
+		assert.Equal(t, decide.Skip, w.moved(t).Action)
+		assert.Len(t, w.executions, 1)
+	})
+}
+
+func TestStartBuildsFails(t *testing.T) {
 	for sentence, tc := range map[string]struct {
-		ends  []trigger.End
-		want  trigger.Record
-		pause []bool
+		kind, detail, fault, code string
+		want                      failure.Code
 	}{
-		"two failures pause":            {[]trigger.End{failed("1"), failed("2")}, trigger.Record{Failures: 2, Paused: true, Ended: "2"}, []bool{false, true}},
-		"told of twice, one counts":     {[]trigger.End{failed("1"), failed("1")}, trigger.Record{Failures: 1, Ended: "1"}, []bool{false, false}},
-		"a third is not told again":     {[]trigger.End{failed("1"), failed("2"), failed("3")}, trigger.Record{Failures: 3, Paused: true, Ended: "3"}, []bool{false, true, false}},
-		"a success in between":          {[]trigger.End{failed("1"), {Execution: "2", Succeeded: true}, failed("3")}, trigger.Record{Failures: 1, Ended: "3"}, []bool{false, false, false}},
-		"stopped by hand is no failure": {[]trigger.End{failed("1"), {Execution: "2"}}, trigger.Record{Failures: 1, Ended: "2"}, []bool{false, false}},
-		"a source given by hand is not the recipe's fault": {
-			[]trigger.End{failed("1"), {Execution: "2", Failed: true, ByHand: true}}, trigger.Record{Failures: 1, Ended: "2"}, []bool{false, false},
-		},
-		"a success by hand ends the pause": {
-			[]trigger.End{failed("1"), failed("2"), {Execution: "3", Succeeded: true}}, trigger.Record{Ended: "3"}, []bool{false, true, false},
-		},
+		"an event that nobody sends":       {"Other", `{}`, "", "", failure.InvalidInput},
+		"a source without a parameter":     {contract.SourceChangedEvent, `{}`, "", "", failure.InvalidInput},
+		"an end of no execution":           {contract.ExecutionChangedEvent, `{}`, "", "", failure.InvalidInput},
+		"a finding that is none":           {contract.InspectorEvent, `{}`, "", "", failure.InvalidInput},
+		"Step Functions throttles":         {contract.NightlyEvent, `{}`, "StartExecution", "ThrottlingException", failure.Throttled},
+		"too many executions":              {contract.NightlyEvent, `{}`, "StartExecution", "ExecutionLimitExceeded", failure.QuotaExceeded},
+		"the list of executions is denied": {contract.NightlyEvent, `{}`, "ListExecutions", "AccessDeniedException", failure.AccessDenied},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			var r trigger.Record
-			var pauses []bool
-			for _, e := range tc.ends {
-				var p bool
-				r, p = r.After(e, policy)
-				pauses = append(pauses, p)
+			w := newWorld(t)
+			if tc.fault != "" {
+				w.faults[tc.fault] = []error{awsErr(tc.code)}
 			}
-			assert.Equal(t, tc.want, r)
-			assert.Equal(t, tc.pause, pauses)
-			assert.Zero(t, r.Resumed().Failures)
-			assert.False(t, r.Resumed().Paused)
+			_, err := w.tell(t, tc.kind, tc.detail)
+			require.Error(t, err)
+			assert.Equal(t, tc.want, failure.CodeOf(err))
 		})
 	}
 }
 
-func TestRecipesOfAParameter(t *testing.T) {
-	on := func(name, parameter string) *recipe.Recipe {
-		return &recipe.Recipe{Name: name, Source: recipe.Source{Parameter: parameter}}
-	}
-	recipes := []*recipe.Recipe{on("a", "/aws/base"), on("b", "/ami-factory/a/latest"), on("c", "/aws/base"), on("d", "")}
-	assert.Equal(t, []string{"/ami-factory/a/latest", "/aws/base"}, trigger.Parameters(recipes))
-	assert.Equal(t, []string{"a", "c"}, trigger.Dependants(recipes, "/aws/base"))
-	assert.Equal(t, []string{"b"}, trigger.Dependants(recipes, "/other", "/ami-factory/a/latest"))
-	assert.Empty(t, trigger.Dependants(recipes, ""), "a search is not a parameter")
+func TestAnEventThatWasNotTakenIsSentAgain(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.watcher().Run(t.Context(), WatchInput{})
+	require.NoError(t, err)
+	w.sourceIs("ami-0123456789abcdef1")
+	w.faults["PutEvents"] = []error{awsErr("ThrottlingException")}
+	_, err = w.watcher().Run(t.Context(), WatchInput{})
+	assert.Equal(t, failure.Throttled, failure.CodeOf(err))
+	delete(w.faults, "PutEvents")
+	out, err := w.watcher().Run(t.Context(), WatchInput{})
+	require.NoError(t, err)
+	assert.Len(t, out.Changed, 1)
+	require.Len(t, w.events, 1)
+	assert.Equal(t, "bus", *w.events[0].EventBusName)
 }
 
-func TestOnlyWhatWasSeenBeforeHasChanged(t *testing.T) {
-	was := map[string]string{"/a": "ami-1", "/b": "ami-1"}
-	is := map[string]string{"/a": "ami-2", "/b": "ami-1", "/new": "ami-3"}
-	assert.Equal(t, []trigger.Change{{Parameter: "/a", ImageID: "ami-2", Region: "eu-west-1"}}, trigger.Changes(was, is, "eu-west-1"))
-	assert.Empty(t, trigger.Changes(nil, is, "eu-west-1"))
+func TestAnAnnouncementThatComesFiveTimesMakesTheWatcherLookOnce(t *testing.T) {
+	w := newWorld(t)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+
+	const topic, id = "arn:aws:sns:us-east-1:137112412989:updates", "95df01b4-ee98-5cb9-9903-4c221d41eb5e"
+	sum := sha256.Sum256([]byte("Message\nm\nMessageId\n" + id + "\nTimestamp\nt\nTopicArn\n" + topic + "\nType\nNotification\n"))
+	signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
+	require.NoError(t, err)
+	payload := `{"Records":[{"EventSource":"aws:sns","Sns":{"Type":"Notification","MessageId":"` + id + `","TopicArn":"` + topic + `",
+		"Subject":null,"Message":"m","Timestamp":"t","SignatureVersion":"2","Signature":"` + base64.StdEncoding.EncodeToString(signature) + `",
+		"SigningCertUrl":"https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem"}}]}`
+	var fetched []string
+	var down error
+	hear := func(payload string) (AnnouncedOutput, error) {
+		var in Announcements
+		require.NoError(t, json.Unmarshal([]byte(payload), &in))
+		return ReleaseAnnounced{
+			Settings: Settings{AnnouncementTopics: []string{topic}}, Store: w.store(), Watch: w.watcher(),
+			Certificate: func(_ context.Context, address string) ([]byte, error) {
+				fetched = append(fetched, address)
+				return certificate, down
+			},
+		}.Run(t.Context(), in)
+	}
+
+	down = errors.New("no route to host")
+	_, err = hear(payload)
+	assert.Equal(t, failure.ServiceUnavailable, failure.CodeOf(err))
+	down = nil
+	looks := 0
+	for range 5 {
+		out, err := hear(payload)
+		require.NoError(t, err)
+		if out.Watched != nil {
+			looks++
+			assert.Equal(t, 1, out.Watched.Sources)
+		}
+	}
+	assert.Equal(t, 1, looks)
+
+	_, err = hear(strings.Replace(payload, `"Message":"m"`, `"Message":"another"`, 1))
+	assert.Equal(t, failure.AnnouncementRefused, failure.CodeOf(err))
+	fetched = nil
+	_, err = hear(strings.Replace(payload, "sns.us-east-1.amazonaws.com", "sns.example.org", 1))
+	assert.Equal(t, failure.AnnouncementRefused, failure.CodeOf(err))
+	assert.Empty(t, fetched, "nothing is fetched from anybody's address")
+}
+
+func TestANightWritesAgesAndPauses(t *testing.T) {
+	w := newWorld(t)
+	const paused0, paused1 = `"RecipesPaused":0`, `"RecipesPaused":1`
+	none := w.night(t)
+	assert.Contains(t, none, paused0)
+	assert.NotContains(t, none, `"NewestImageAge":`, "nothing is published yet")
+
+	w.publish(home, publishedID, start.Add(-36*time.Hour))
+	w.fs["components/motd/install.sh"].Data = []byte("#!/bin/bash\necho other > /etc/motd\n")
+	assert.Contains(t, w.night(t), `"NewestImageAge":129600`, "whatever it was built from")
+
+	w.keep(contract.RecordKey("sample"), `{"failures":3,"paused":true}`)
+	assert.Contains(t, w.night(t), paused1)
+
+	w.point(home, "ami-0ffffffffffffffff")
+	gone := w.night(t)
+	assert.Contains(t, gone, paused1)
+	assert.NotContains(t, gone, `"NewestImageAge":`, "the pointer names an image that no longer exists")
 }

@@ -1,43 +1,22 @@
-package stage
+package trigger
 
 import (
 	"fmt"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/planner/plannertest"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
-const publishedID = "ami-0aaaaaaaaaaaaaaaa"
-
-// publishedWorld has an up-to-date image of the recipe, whose id EC2 could have
-// given.
-func publishedWorld(t *testing.T) *triggerWorld {
-	t.Helper()
-	w := newTriggerWorld()
-	planned, err := w.run(t)
-	require.NoError(t, err)
-	w.publish(planned)
-	w.replace(publishedID)
-	return w
-}
-
-// replace gives the image that consumers get in the home region another id, as a
-// rebuild does.
-func (w *triggerWorld) replace(id string) {
-	images := w.ec2[home].images
-	last := images[len(images)-1]
-	last.ImageId, last.CreationDate = aws.String(id), aws.String(start.Format(time.RFC3339))
-	w.ec2[home].images = append(images[:len(images):len(images)], last)
-	w.ssm[home].parameters["/ami-factory/sample/latest"] = id
-}
+// replace gives consumers another image in the home region, as a rebuild does.
+func (w *world) replace(id string) { w.publish(home, id, start) }
 
 // finding is the detail of an event of Inspector about an instance of an image.
 func finding(image, vulnerability, region string) string {
@@ -46,7 +25,7 @@ func finding(image, vulnerability, region string) string {
 		"resources":[{"type":"AWS_EC2_INSTANCE","id":"i-1","region":%q,"details":{"awsEc2Instance":{"imageId":%q}}}]}`, vulnerability, region, image)
 }
 
-func (w *triggerWorld) found(t *testing.T, at time.Time, image, vulnerability string) StartBuildsOutput {
+func (w *world) found(t *testing.T, at time.Time, image, vulnerability string) StartBuildsOutput {
 	t.Helper()
 	out, err := w.tellAt(t, at, contract.InspectorEvent, finding(image, vulnerability, home))
 	require.NoError(t, err)
@@ -59,13 +38,13 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 		out := w.found(t, start, publishedID, "CVE-2026-0001")
 		if n == 0 {
 			require.Len(t, out.Recipes, 1)
-			assert.Equal(t, trigger.Start, out.Recipes[0].Action, out.Recipes[0].Why)
+			assert.Equal(t, decide.Start, out.Recipes[0].Action, out.Recipes[0].Why)
 		} else {
 			assert.Equal(t, []string{"CVE-2026-0001 of " + publishedID + " in eu-west-1: heard before"}, out.Ignored)
 		}
 	}
 	out := w.found(t, start, publishedID, "CVE-2026-0002")
-	assert.Equal(t, trigger.Wait, out.Recipes[0].Action, "what else is found starts no second: %s", out.Recipes[0].Why)
+	assert.Equal(t, decide.Wait, out.Recipes[0].Action, "what else is found starts no second: %s", out.Recipes[0].Why)
 	require.Len(t, w.executions, 1)
 	assert.JSONEq(t, `{"recipe":"sample","force":true}`, *w.executions[0].Input)
 	assert.Regexp(t, `^sample-[0-9a-f]{16}-fix-[0-9a-f]{8}$`, *w.executions[0].Name)
@@ -74,14 +53,14 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 	w.replace(next)
 	w.ends(t, w.executions[0], sfntypes.ExecutionStatusSucceeded)
 	assert.Len(t, w.executions, 1, "what was found is answered")
-	assert.NotContains(t, string(w.s3.objects[contract.RecordKey("sample")]), "CVE-2026-0002", "and forgotten, but for what was tried")
+	assert.NotContains(t, w.read(contract.RecordKey("sample")), "CVE-2026-0002", "and forgotten, but for what was tried")
 	old := w.found(t, start.Add(time.Hour), publishedID, "CVE-2026-0003")
 	assert.Equal(t, []string{"CVE-2026-0003 of " + publishedID + " in eu-west-1: recipe sample has published another image since"}, old.Ignored)
 
 	// The fix is not in the repositories yet: the new image has it too.
 	for _, cve := range []string{"CVE-2026-0001", "CVE-2026-0009"} {
 		again := w.found(t, start.Add(time.Hour), next, cve)
-		assert.Equal(t, trigger.Wait, again.Recipes[0].Action)
+		assert.Equal(t, decide.Wait, again.Recipes[0].Action)
 		assert.Contains(t, again.Recipes[0].Why, "not again before 2026-03-02T12:00:00Z")
 	}
 	assert.Len(t, w.executions, 1)
@@ -98,7 +77,7 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 	due, err := w.tellAt(t, start.Add(24*time.Hour), contract.RebuildDueEvent, *w.events[0].Detail)
 	require.NoError(t, err)
 	require.Len(t, due.Recipes, 1)
-	assert.Equal(t, trigger.Start, due.Recipes[0].Action)
+	assert.Equal(t, decide.Start, due.Recipes[0].Action)
 	assert.Contains(t, due.Recipes[0].Why, "CVE-2026-0001 and 1 more", "all between were one")
 	require.Len(t, w.executions, 2)
 
@@ -107,13 +86,13 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 	w.found(t, start.Add(25*time.Hour), later, "CVE-2026-0001")
 	vain, err := w.tellAt(t, start.Add(49*time.Hour), contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
-	assert.Equal(t, trigger.Start, vain.Recipes[0].Action, vain.Recipes[0].Why)
+	assert.Equal(t, decide.Start, vain.Recipes[0].Action, vain.Recipes[0].Why)
 	w.replace("ami-0dddddddddddddddd")
 	w.ends(t, w.executions[2], sfntypes.ExecutionStatusSucceeded)
 	w.found(t, start.Add(50*time.Hour), "ami-0dddddddddddddddd", "CVE-2026-0001")
 	vain, err = w.tellAt(t, start.Add(73*time.Hour), contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
-	assert.Equal(t, trigger.Wait, vain.Recipes[0].Action, "the third in vain waits twice as long")
+	assert.Equal(t, decide.Wait, vain.Recipes[0].Action, "the third in vain waits twice as long")
 }
 
 func TestAFailedRebuildLeavesTheFindingOpen(t *testing.T) {
@@ -121,26 +100,26 @@ func TestAFailedRebuildLeavesTheFindingOpen(t *testing.T) {
 	w.found(t, start, publishedID, "CVE-2026-0001")
 	after := w.ends(t, w.executions[0], sfntypes.ExecutionStatusFailed)
 	require.Len(t, after.Recipes, 1)
-	assert.Equal(t, trigger.Wait, after.Recipes[0].Action, after.Recipes[0].Why)
+	assert.Equal(t, decide.Wait, after.Recipes[0].Action, after.Recipes[0].Why)
 	due, err := w.tellAt(t, start.Add(24*time.Hour), contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
-	assert.Equal(t, trigger.Start, due.Recipes[0].Action, due.Recipes[0].Why)
+	assert.Equal(t, decide.Start, due.Recipes[0].Action, due.Recipes[0].Why)
 	assert.NotEqual(t, *w.executions[0].Name, *w.executions[1].Name)
 }
 
 func TestFindingsThatConcernNoRecipe(t *testing.T) {
 	for sentence, tc := range map[string]struct {
 		image, region string
-		change        func(*triggerWorld)
+		change        func(*world)
 		says          string
 	}{
 		"of somebody else's image":           {baseID, home, nil, "it is no published image of this factory"},
 		"of an image that nobody knows":      {"ami-0123456789abcdeff", home, nil, "it is no published image of this factory"},
 		"in a region of no recipe":           {publishedID, "us-east-1.example.org", nil, "no recipe is distributed there"},
-		"of an image that was not published": {publishedID, home, func(w *triggerWorld) { w.untag(contract.TagPublished) }, "it is no published image of this factory"},
-		"of a recipe that is no more":        {publishedID, home, func(w *triggerWorld) { w.untag(contract.TagRecipe) }, "its recipe  is no more"},
+		"of an image that was not published": {publishedID, home, func(w *world) { w.untag(contract.TagPublished) }, "it is no published image of this factory"},
+		"of a recipe that is no more":        {publishedID, home, func(w *world) { w.untag(contract.TagRecipe) }, "its recipe  is no more"},
 		"of an image that was replaced": {
-			publishedID, home, func(w *triggerWorld) { w.replace("ami-0bbbbbbbbbbbbbbbb") }, "recipe sample has published another image since",
+			publishedID, home, func(w *world) { w.replace("ami-0bbbbbbbbbbbbbbbb") }, "recipe sample has published another image since",
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -158,30 +137,13 @@ func TestFindingsThatConcernNoRecipe(t *testing.T) {
 	}
 }
 
-// untag takes a tag off the home region's newest image.
-func (w *triggerWorld) untag(key string) {
-	images := w.ec2[home].images
-	image := &images[len(images)-1]
-	for i := range image.Tags {
-		if *image.Tags[i].Key == key {
-			image.Tags = append(image.Tags[:i:i], image.Tags[i+1:]...)
-			return
-		}
-	}
-}
-
 func TestAFindingOfACopyElsewhereCountsToo(t *testing.T) {
 	w := publishedWorld(t)
-	const copied = "ami-0eeeeeeeeeeeeeeee"
-	image := w.ec2[remote].images[0]
-	image.ImageId = aws.String(copied)
-	w.ec2[remote].images[0] = image
-	w.ssm[remote].parameters["/ami-factory/sample/latest"] = copied
 	w.reporters.OnDemand = true
-	out, err := w.tell(t, contract.OnDemandEvent, finding(copied, "CVE-2026-0001", remote))
+	out, err := w.tell(t, contract.OnDemandEvent, finding(copiedID, "CVE-2026-0001", remote))
 	require.NoError(t, err)
 	require.Len(t, out.Recipes, 1, out.Ignored)
-	assert.Equal(t, trigger.Start, out.Recipes[0].Action)
+	assert.Equal(t, decide.Start, out.Recipes[0].Action)
 }
 
 // hubFinding is the detail of an event of Security Hub about an instance of an image.
@@ -196,13 +158,13 @@ func TestAForgedFindingStartsNothingAndIsNotRemembered(t *testing.T) {
 	inspected := finding(publishedID, "CVE-2026-0001", home)
 	for sentence, tc := range map[string]struct {
 		source, kind, detail string
-		chosen               trigger.Reporters // with which it does count; none: with none
+		chosen               decide.Reporters // with which it does count; none: with none
 	}{
-		"of an on-demand scan":         {"inspector2.ami.ondemand", contract.OnDemandEvent, inspected, trigger.Reporters{OnDemand: true}},
-		"of a product of the account":  {"aws.securityhub", contract.SecurityHubEvent, hubFinding(own, publishedID, "CVE-2026-0001"), trigger.Reporters{Products: []string{own}}},
-		"of another source":            {"my.inspector2", contract.InspectorEvent, inspected, trigger.Reporters{}},
-		"of another source, of a hub":  {"my.securityhub", contract.SecurityHubEvent, hubFinding("arn:aws:securityhub:eu-west-1::product/aws/inspector", publishedID, "CVE-2026-0001"), trigger.Reporters{}},
-		"of no source, as Inspector's": {"", contract.InspectorEvent, inspected, trigger.Reporters{}},
+		"of an on-demand scan":         {"inspector2.ami.ondemand", contract.OnDemandEvent, inspected, decide.Reporters{OnDemand: true}},
+		"of a product of the account":  {"aws.securityhub", contract.SecurityHubEvent, hubFinding(own, publishedID, "CVE-2026-0001"), decide.Reporters{Products: []string{own}}},
+		"of another source":            {"my.inspector2", contract.InspectorEvent, inspected, decide.Reporters{}},
+		"of another source, of a hub":  {"my.securityhub", contract.SecurityHubEvent, hubFinding("arn:aws:securityhub:eu-west-1::product/aws/inspector", publishedID, "CVE-2026-0001"), decide.Reporters{}},
+		"of no source, as Inspector's": {"", contract.InspectorEvent, inspected, decide.Reporters{}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			w := publishedWorld(t)
@@ -216,11 +178,11 @@ func TestAForgedFindingStartsNothingAndIsNotRemembered(t *testing.T) {
 				out, err = w.tellOf(t, start, tc.source, tc.kind, tc.detail)
 				require.NoError(t, err)
 				require.Len(t, out.Recipes, 1, out.Ignored)
-				assert.Equal(t, trigger.Start, out.Recipes[0].Action)
+				assert.Equal(t, decide.Start, out.Recipes[0].Action)
 				return
 			}
 			// What was forged does not stand in the way of what is true.
-			assert.Equal(t, trigger.Start, w.found(t, start, publishedID, "CVE-2026-0001").Recipes[0].Action)
+			assert.Equal(t, decide.Start, w.found(t, start, publishedID, "CVE-2026-0001").Recipes[0].Action)
 		})
 	}
 }
@@ -231,27 +193,28 @@ func TestWhatCouldNotBeDoneAboutAFindingIsTriedAgain(t *testing.T) {
 	_, err := w.tell(t, contract.InspectorEvent, finding(publishedID, "CVE-2026-0001", home))
 	assert.Equal(t, failure.Throttled, failure.CodeOf(err))
 	delete(w.faults, "StartExecution")
-	assert.Equal(t, trigger.Start, w.found(t, start, publishedID, "CVE-2026-0001").Recipes[0].Action)
+	assert.Equal(t, decide.Start, w.found(t, start, publishedID, "CVE-2026-0001").Recipes[0].Action)
 }
 
 func TestABuildWhoseWakingWasLostIsLookedAfter(t *testing.T) {
-	w := newTriggerWorld()
-	w.s3.objects[contract.RecordKey("sample")] = []byte(`{"failures":0,"paused":false,"waiting":{"trigger":"","since":"2026-03-01T12:00:00Z"}}`)
+	w := newWorld(t)
+	w.keep(contract.RecordKey("sample"), `{"failures":0,"paused":false,"waiting":{"trigger":"","since":"2026-03-01T12:00:00Z"}}`)
 	seen, err := w.watcher().Run(t.Context(), WatchInput{Time: start.Add(time.Hour)})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"sample"}, seen.Due)
 	out, err := w.tell(t, contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
-	assert.Equal(t, trigger.Start, out.Recipes[0].Action)
+	assert.Equal(t, decide.Start, out.Recipes[0].Action)
 }
 
 // family is three recipes, of which b builds on a's image and c on b's, and one
 // that stands alone.
-func familyWorld() *triggerWorld {
-	w := newTriggerWorld()
-	for name, source := range map[string]string{"a-child": "/ami-factory/sample/latest", "a-grandchild": "/ami-factory/a-child/latest", "other": "/aws/base"} {
+func familyWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	for name, source := range map[string]string{"a-child": "/ami-factory/sample/latest", "a-grandchild": "/ami-factory/a-child/latest", "other": "/aws/service/base"} {
 		owner := "111122223333"
-		if source == "/aws/base" {
+		if source == "/aws/service/base" {
 			owner = debian
 		}
 		text := fmt.Sprintf(`name: %s
@@ -264,23 +227,23 @@ components: [{name: motd}]
 distribution: {regions: [{name: eu-west-1}]}
 pointers: {parameters: [/ami-factory/%s/latest]}
 `, name, source, owner, name)
-		w.fs["recipes/"+name+".yaml"] = userTree(text)["recipes/sample.yaml"]
+		w.fs["recipes/"+name+".yaml"] = plannertest.UserData(text)["recipes/sample.yaml"]
 	}
 	return w
 }
 
 func TestWhatBuildsOnAnImageThatIsAboutToBeReplacedWaitsForIt(t *testing.T) {
-	w := familyWorld()
+	w := familyWorld(t)
 	night, err := w.tell(t, contract.NightlyEvent, `{}`)
 	require.NoError(t, err)
 	got := map[string]Considered{}
 	for _, c := range night.Recipes {
 		got[c.Recipe] = c
 	}
-	assert.Equal(t, trigger.Start, got["sample"].Action)
-	assert.Equal(t, trigger.Start, got["other"].Action)
+	assert.Equal(t, decide.Start, got["sample"].Action)
+	assert.Equal(t, decide.Start, got["other"].Action)
 	for name, parent := range map[string]string{"a-child": "sample", "a-grandchild": "a-child"} {
-		assert.Equal(t, trigger.Wait, got[name].Action, name)
+		assert.Equal(t, decide.Wait, got[name].Action, name)
 		assert.Contains(t, got[name].Why, "it builds on the image of recipe "+parent, "though its name comes first")
 	}
 	require.Len(t, w.executions, 2)
@@ -300,8 +263,8 @@ func TestWhatBuildsOnAnImageThatIsAboutToBeReplacedWaitsForIt(t *testing.T) {
 }
 
 func TestBuildsThatOneEventStartsBeginOneAfterTheOther(t *testing.T) {
-	w := familyWorld()
-	_, err := w.tell(t, contract.SourceChangedEvent, `{"parameter":"/aws/base"}`)
+	w := familyWorld(t)
+	_, err := w.tell(t, contract.SourceChangedEvent, `{"parameter":"/aws/service/base"}`)
 	require.NoError(t, err)
 	require.Len(t, w.executions, 2)
 	assert.JSONEq(t, `{"recipe":"other"}`, *w.executions[0].Input)

@@ -1,4 +1,4 @@
-package trigger
+package decide
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package stage
+package trigger
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/store"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
 // maxCertificate bounds what is fetched for a signature.
@@ -33,7 +33,7 @@ type ReleaseAnnounced struct {
 // Announcements are what SNS invokes a Lambda function with.
 type Announcements struct {
 	Records []struct {
-		SNS trigger.Announcement `json:"Sns"`
+		SNS decide.Announcement `json:"Sns"`
 	}
 }
 
@@ -86,7 +86,7 @@ func (s ReleaseAnnounced) Run(ctx context.Context, in Announcements) (AnnouncedO
 }
 
 // heard verifies a message and says whether it was heard before.
-func (s ReleaseAnnounced) heard(ctx context.Context, a trigger.Announcement) (bool, error) {
+func (s ReleaseAnnounced) heard(ctx context.Context, a decide.Announcement) (bool, error) {
 	if err := a.Check(s.Settings.AnnouncementTopics, s.Endpoint); err != nil {
 		return false, failure.Wrap(failure.AnnouncementRefused, err, "announcement %s is refused", a.MessageID)
 	}

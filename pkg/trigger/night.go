@@ -1,7 +1,8 @@
-package stage
+package trigger
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -13,7 +14,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/release"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
 // measure tells, once a night, how old each recipe's published image is and how
@@ -29,22 +30,22 @@ func (s StartBuilds) measure(ctx context.Context, recipes []*recipe.Recipe, now 
 		if !made.IsZero() {
 			values = append(values, metric.Of(metric.NewestImageAge, now.Sub(made).Seconds(), r.Name))
 		}
-		var record trigger.Record
-		if _, err := s.Resolve.Store.ReadJSON(ctx, contract.RecordKey(r.Name), &record); err != nil {
+		var record decide.Record
+		if _, err := s.Store.ReadJSON(ctx, contract.RecordKey(r.Name), &record); err != nil {
 			return err
 		}
 		if record.Paused {
 			paused++
 		}
 	}
-	return tell(s.Resolve.Metrics, now, append(values, metric.Of(metric.RecipesPaused, float64(paused)))...)
+	return metric.Emit(s.Metrics, now, append(values, metric.Of(metric.RecipesPaused, float64(paused)))...)
 }
 
 // newest is when the image was made that consumers get in the home region,
 // whatever its fingerprint; zero when they get none.
 func (s StartBuilds) newest(ctx context.Context, r *recipe.Recipe) (time.Time, error) {
-	region := s.Resolve.Settings.Region
-	current, err := release.ReadCurrent(ctx, s.Resolve.Planner.SSM(region), *r, region)
+	region := s.Planner.Region
+	current, err := release.ReadCurrent(ctx, s.Planner.SSM(region), *r, region)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -52,8 +53,8 @@ func (s StartBuilds) newest(ctx context.Context, r *recipe.Recipe) (time.Time, e
 		if id == "" {
 			continue
 		}
-		image, err := ami.Describe(ctx, s.Resolve.Planner.EC2(region), id)
-		if isNoImage(err) {
+		image, err := ami.Describe(ctx, s.Planner.EC2(region), id)
+		if errors.Is(err, ami.ErrNotFound) {
 			continue // the pointer names an image that no longer exists
 		}
 		if err != nil {

@@ -1,4 +1,4 @@
-package stage
+package trigger
 
 import (
 	"context"
@@ -13,12 +13,12 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/store"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
 // findingKey is where it is remembered that a vulnerability of an image was heard
 // of. What the event calls the vulnerability is not for keys.
-func findingKey(f trigger.Finding) string {
+func findingKey(f decide.Finding) string {
 	return contract.FindingKey(f.ImageID, store.Digest([]byte(f.Vulnerability))[:16])
 }
 
@@ -32,7 +32,7 @@ type heardFinding struct {
 type heard struct {
 	want    []wanted
 	ignored []string // and why, for the log
-	mark    []trigger.Finding
+	mark    []decide.Finding
 }
 
 // afterFinding notes what is open of published images, and returns the recipes
@@ -41,7 +41,7 @@ type heard struct {
 // bucket, and no call of EC2.
 func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []*recipe.Recipe) (heard, error) {
 	var out heard
-	found, ignored, err := s.Resolve.Settings.Reporters.Findings(in.Source, in.DetailType, in.Detail)
+	found, ignored, err := s.Settings.Reporters.Findings(in.Source, in.DetailType, in.Detail)
 	if err != nil {
 		return out, failure.Wrap(failure.InvalidInput, err, "the event %q cannot be read", in.DetailType)
 	}
@@ -63,7 +63,7 @@ func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []
 		if of == "" {
 			continue
 		}
-		if _, err := store.Update(ctx, s.Resolve.Store, contract.RecordKey(of), func(r *trigger.Record) (changed bool, _ error) {
+		if _, err := store.Update(ctx, s.Store, contract.RecordKey(of), func(r *decide.Record) (changed bool, _ error) {
 			*r, changed = r.Noted(f, in.Time)
 			return changed, nil
 		}); err != nil {
@@ -80,20 +80,20 @@ const heardBefore = "heard before"
 
 // concerned is the recipe whose published image has the vulnerability, or why
 // there is none.
-func (s StartBuilds) concerned(ctx context.Context, f trigger.Finding, recipes []*recipe.Recipe, now time.Time) (name, why string, _ error) {
+func (s StartBuilds) concerned(ctx context.Context, f decide.Finding, recipes []*recipe.Recipe, now time.Time) (name, why string, _ error) {
 	// The event names the region: no other than those of recipes is called.
 	if !slices.ContainsFunc(recipes, func(r *recipe.Recipe) bool { return isIn(r, f.Region) }) {
 		return "", "no recipe is distributed there", nil
 	}
 	var before heardFinding
-	if _, err := s.Resolve.Store.ReadJSON(ctx, findingKey(f), &before); err != nil {
+	if _, err := s.Store.ReadJSON(ctx, findingKey(f), &before); err != nil {
 		return "", "", err
 	}
 	if !before.At.IsZero() && now.Sub(before.At) < s.Policy.FindingLimit {
 		return "", heardBefore, nil
 	}
 	// Only of the account's own images do tags say what they are.
-	own, err := ami.ListOwn(ctx, s.Resolve.Planner.EC2(f.Region), ami.ByImage(f.ImageID))
+	own, err := ami.ListOwn(ctx, s.Planner.EC2(f.Region), ami.ByImage(f.ImageID))
 	if err != nil {
 		return "", "", awserr.Wrap(err, failure.Internal, "read image %s in %s", f.ImageID, f.Region)
 	}
@@ -121,14 +121,14 @@ func isIn(r *recipe.Recipe, region string) bool {
 
 // isCurrent says whether consumers get an image: whether a pointer names it.
 func (s StartBuilds) isCurrent(ctx context.Context, r *recipe.Recipe, region, id string) (bool, error) {
-	current, err := release.ReadCurrent(ctx, s.Resolve.Planner.SSM(region), *r, region)
+	current, err := release.ReadCurrent(ctx, s.Planner.SSM(region), *r, region)
 	return slices.Contains(current, id), err
 }
 
 // remember keeps that findings were heard of, when all was done about them.
-func (s StartBuilds) remember(ctx context.Context, findings []trigger.Finding, now time.Time) error {
+func (s StartBuilds) remember(ctx context.Context, findings []decide.Finding, now time.Time) error {
 	for _, f := range findings {
-		if _, err := store.Update(ctx, s.Resolve.Store, findingKey(f), func(h *heardFinding) (bool, error) {
+		if _, err := store.Update(ctx, s.Store, findingKey(f), func(h *heardFinding) (bool, error) {
 			*h = heardFinding{Vulnerability: f.Vulnerability, At: now}
 			return true, nil
 		}); err != nil {

@@ -1,4 +1,4 @@
-package trigger_test
+package decide_test
 
 import (
 	"encoding/json"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
 // What AWS documents, with other values: of an instance, of an image that was
@@ -48,10 +48,10 @@ func with(t *testing.T, document, old, now string) string {
 }
 
 func TestFindingsThatANewerImageMayAnswer(t *testing.T) {
-	one := []trigger.Finding{{Vulnerability: "CVE-2026-0001", ImageID: "ami-0123456789abcdef0", Region: "eu-west-1"}}
+	one := []decide.Finding{{Vulnerability: "CVE-2026-0001", ImageID: "ami-0123456789abcdef0", Region: "eu-west-1"}}
 	for sentence, tc := range map[string]struct {
 		kind, detail string
-		want         []trigger.Finding
+		want         []decide.Finding
 	}{
 		"of an instance":                      {contract.InspectorEvent, ofInstance, one},
 		"of an image, scanned continuously":   {contract.InspectorEvent, ofImage, one},
@@ -78,7 +78,7 @@ func TestFindingsThatANewerImageMayAnswer(t *testing.T) {
 		"not of a hub's finding without fix":  {contract.SecurityHubEvent, with(t, ofHub, `"FixAvailable":"YES"`, `"FixAvailable":"NO"`), nil},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			got, ignored, err := trigger.Reporters{OnDemand: true}.Findings(sources()[tc.kind], tc.kind, json.RawMessage(tc.detail))
+			got, ignored, err := decide.Reporters{OnDemand: true}.Findings(sources()[tc.kind], tc.kind, json.RawMessage(tc.detail))
 			require.NoError(t, err)
 			assert.Equal(t, tc.want, got)
 			assert.Empty(t, ignored)
@@ -94,7 +94,7 @@ func TestFindingsThatANewerImageMayAnswer(t *testing.T) {
 		"another event":            {"EC2 Instance State-change Notification", ofInstance},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			_, _, err := trigger.Reporters{}.Findings(sources()[tc[0]], tc[0], json.RawMessage(tc[1]))
+			_, _, err := decide.Reporters{}.Findings(sources()[tc[0]], tc[0], json.RawMessage(tc[1]))
 			require.Error(t, err)
 		})
 	}
@@ -114,22 +114,22 @@ func TestWhoseFindingsCount(t *testing.T) {
 		inspector  = "arn:aws:securityhub:eu-west-1::product/aws/inspector"
 		v2         = "arn:aws:securityhub:eu-west-1::productv2/aws/inspector"
 	)
-	one := []trigger.Finding{{Vulnerability: "CVE-2026-0001", ImageID: "ami-0123456789abcdef0", Region: "eu-west-1"}}
-	allOf := trigger.Reporters{OnDemand: true, Products: []string{own, ownV2}}
+	one := []decide.Finding{{Vulnerability: "CVE-2026-0001", ImageID: "ami-0123456789abcdef0", Region: "eu-west-1"}}
+	allOf := decide.Reporters{OnDemand: true, Products: []string{own, ownV2}}
 	for sentence, tc := range map[string]struct {
-		reporters            trigger.Reporters
+		reporters            decide.Reporters
 		source, kind, detail string
 		ignored              string // empty: it counts
 	}{
-		"Inspector":                                  {trigger.Reporters{}, "aws.inspector2", contract.InspectorEvent, ofInstance, ""},
-		"Inspector through Security Hub":             {trigger.Reporters{}, "aws.securityhub", contract.SecurityHubEvent, ofHub, ""},
-		"Inspector of another region":                {trigger.Reporters{}, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, "hub:eu-west-1::", "hub:us-east-1::"), ""},
-		"Inspector of another partition":             {trigger.Reporters{}, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, "aws:securityhub:eu-west-1::", "aws-us-gov:securityhub:us-gov-west-1::"), ""},
-		"Inspector through the newer Security Hub":   {trigger.Reporters{}, "aws.securityhub", contract.SecurityHubV2Event, ofHubV2, ""},
-		"an on-demand scan, once that is chosen":     {trigger.Reporters{OnDemand: true}, "inspector2.ami.ondemand", contract.OnDemandEvent, ofImage, ""},
+		"Inspector":                                  {decide.Reporters{}, "aws.inspector2", contract.InspectorEvent, ofInstance, ""},
+		"Inspector through Security Hub":             {decide.Reporters{}, "aws.securityhub", contract.SecurityHubEvent, ofHub, ""},
+		"Inspector of another region":                {decide.Reporters{}, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, "hub:eu-west-1::", "hub:us-east-1::"), ""},
+		"Inspector of another partition":             {decide.Reporters{}, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, "aws:securityhub:eu-west-1::", "aws-us-gov:securityhub:us-gov-west-1::"), ""},
+		"Inspector through the newer Security Hub":   {decide.Reporters{}, "aws.securityhub", contract.SecurityHubV2Event, ofHubV2, ""},
+		"an on-demand scan, once that is chosen":     {decide.Reporters{OnDemand: true}, "inspector2.ami.ondemand", contract.OnDemandEvent, ofImage, ""},
 		"a product, once it is chosen":               {allOf, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, own), ""},
 		"a product in OCSF, once it is chosen":       {allOf, "aws.securityhub", contract.SecurityHubV2Event, with(t, ofHubV2, v2, ownV2), ""},
-		"not an on-demand scan by default":           {trigger.Reporters{Products: allOf.Products}, "inspector2.ami.ondemand", contract.OnDemandEvent, ofImage, "onDemandFindings is false"},
+		"not an on-demand scan by default":           {decide.Reporters{Products: allOf.Products}, "inspector2.ami.ondemand", contract.OnDemandEvent, ofImage, "onDemandFindings is false"},
 		"not another source of an on-demand scan":    {allOf, "inspector2.ami", contract.OnDemandEvent, ofImage, `of source "inspector2.ami", which only inspector2.ami.ondemand sends`},
 		"not an on-demand source as Inspector":       {allOf, "inspector2.ami.ondemand", contract.InspectorEvent, ofInstance, "which only aws.inspector2 sends"},
 		"not an on-demand source as Security Hub":    {allOf, "inspector2.ami.ondemand", contract.SecurityHubEvent, ofHub, "which only aws.securityhub sends"},
@@ -137,8 +137,8 @@ func TestWhoseFindingsCount(t *testing.T) {
 		"not another service of AWS as Inspector":    {allOf, "aws.securityhub", contract.InspectorEvent, ofInstance, "which only aws.inspector2 sends"},
 		"not another source as the hub in OCSF":      {allOf, "my.securityhub", contract.SecurityHubV2Event, ofHubV2, "which only aws.securityhub sends"},
 		"not no source":                              {allOf, "", contract.InspectorEvent, ofInstance, "which only aws.inspector2 sends"},
-		"not the account's own product":              {trigger.Reporters{OnDemand: true}, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, own), `is of product "` + own + `", which is neither Amazon Inspector nor in findingProducts`},
-		"not the account's own product in OCSF":      {trigger.Reporters{OnDemand: true}, "aws.securityhub", contract.SecurityHubV2Event, with(t, ofHubV2, v2, ownV2), "neither Amazon Inspector nor in findingProducts"},
+		"not the account's own product":              {decide.Reporters{OnDemand: true}, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, own), `is of product "` + own + `", which is neither Amazon Inspector nor in findingProducts`},
+		"not the account's own product in OCSF":      {decide.Reporters{OnDemand: true}, "aws.securityhub", contract.SecurityHubV2Event, with(t, ofHubV2, v2, ownV2), "neither Amazon Inspector nor in findingProducts"},
 		"not an account's product of that name":      {allOf, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, "arn:aws:securityhub:eu-west-1:111122223333:product/aws/inspector"), "neither"},
 		"not a partner's product that anybody fills": {allOf, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, "arn:aws:securityhub:eu-west-1::product/prowler/prowler"), "neither"},
 		"not a product whose name ends like it":      {allOf, "aws.securityhub", contract.SecurityHubEvent, with(t, ofHub, inspector, own+"::product/aws/inspector"), "neither"},
@@ -163,7 +163,7 @@ func TestWhoseFindingsCount(t *testing.T) {
 	t.Run("of an event with two, that of Inspector", func(t *testing.T) {
 		forged := strings.NewReplacer(inspector, own, "CVE-2026-0001", "CVE-2026-0666").Replace(ofHub)
 		both := strings.TrimSuffix(ofHub, "]}") + "," + strings.TrimPrefix(forged, `{"findings":[`)
-		got, ignored, err := trigger.Reporters{}.Findings("aws.securityhub", contract.SecurityHubEvent, json.RawMessage(both))
+		got, ignored, err := decide.Reporters{}.Findings("aws.securityhub", contract.SecurityHubEvent, json.RawMessage(both))
 		require.NoError(t, err)
 		assert.Equal(t, one, got)
 		assert.Len(t, ignored, 1)
@@ -171,12 +171,12 @@ func TestWhoseFindingsCount(t *testing.T) {
 }
 
 func TestAVulnerabilityThatARebuildDoesNotCureIsTriedLessAndLessOften(t *testing.T) {
-	policy := trigger.Policy{FindingLimit: day, MaxAge: 5 * day}
+	policy := decide.Policy{FindingLimit: day, MaxAge: 5 * day}
 	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-	finding := func(image, cve string) trigger.Finding {
-		return trigger.Finding{Vulnerability: cve, ImageID: image, Region: "eu-west-1"}
+	finding := func(image, cve string) decide.Finding {
+		return decide.Finding{Vulnerability: cve, ImageID: image, Region: "eu-west-1"}
 	}
-	var r trigger.Record
+	var r decide.Record
 	note := func(image, cve string) {
 		t.Helper()
 		var changed bool
@@ -210,52 +210,52 @@ func TestAVulnerabilityThatARebuildDoesNotCureIsTriedLessAndLessOften(t *testing
 }
 
 func TestWhatIsDoneAboutAFinding(t *testing.T) {
-	policy := trigger.Policy{MaxRunning: 2, MaxFailures: 3, MaxAge: 30 * day, FindingLimit: day}
+	policy := decide.Policy{MaxRunning: 2, MaxFailures: 3, MaxAge: 30 * day, FindingLimit: day}
 	now := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
-	open := trigger.Record{Finding: &trigger.Open{ImageID: "ami-1", Vulnerabilities: []string{"CVE-2026-0001", "CVE-2026-0002"}}}
-	flawed := trigger.Situation{Recipe: "a", Name: "a-0123", Same: "a-0123", UpToDate: true, Flawed: true, Now: now, Record: open}
+	open := decide.Record{Finding: &decide.Open{ImageID: "ami-1", Vulnerabilities: []string{"CVE-2026-0001", "CVE-2026-0002"}}}
+	flawed := decide.Situation{Recipe: "a", Name: "a-0123", Same: "a-0123", UpToDate: true, Flawed: true, Now: now, Record: open}
 	for sentence, tc := range map[string]struct {
-		change func(*trigger.Situation)
-		want   trigger.Decision
+		change func(*decide.Situation)
+		want   decide.Decision
 	}{
 		"its image is built anew": {
-			func(*trigger.Situation) {},
-			trigger.Decision{Action: trigger.Start, Force: true, Fix: true, Why: "the published image ami-1 has CVE-2026-0001 and 1 more, for which there is a fix"},
+			func(*decide.Situation) {},
+			decide.Decision{Action: decide.Start, Force: true, Fix: true, Why: "the published image ami-1 has CVE-2026-0001 and 1 more, for which there is a fix"},
 		},
 		"not when consumers get another image": {
-			func(s *trigger.Situation) { s.Flawed = false }, trigger.Decision{Action: trigger.Skip, Why: "the published image is up to date"},
+			func(s *decide.Situation) { s.Flawed = false }, decide.Decision{Action: decide.Skip, Why: "the published image is up to date"},
 		},
 		"a stale recipe builds as ever": {
-			func(s *trigger.Situation) { s.UpToDate = false }, trigger.Decision{Action: trigger.Start, Why: "the published image is not what would be built now"},
+			func(s *decide.Situation) { s.UpToDate = false }, decide.Decision{Action: decide.Start, Why: "the published image is not what would be built now"},
 		},
 		"within the limit it waits": {
-			func(s *trigger.Situation) { s.Record.Rebuilt = now.Add(-time.Hour) },
-			trigger.Decision{Action: trigger.Wait, Until: now.Add(23 * time.Hour), Why: "the published image ami-1 has CVE-2026-0001 and 1 more, for which there is a fix; " +
+			func(s *decide.Situation) { s.Record.Rebuilt = now.Add(-time.Hour) },
+			decide.Decision{Action: decide.Wait, Until: now.Add(23 * time.Hour), Why: "the published image ami-1 has CVE-2026-0001 and 1 more, for which there is a fix; " +
 				"it was built anew for findings at 2026-11-01T23:00:00Z, and is not again before 2026-11-02T23:00:00Z"},
 		},
 		"but a night still builds what is old": {
-			func(s *trigger.Situation) { s.Record.Rebuilt, s.Nightly, s.Age = now, true, 31*day },
-			trigger.Decision{Action: trigger.Start, Force: true, Why: "the published image is 31 days old"},
+			func(s *decide.Situation) { s.Record.Rebuilt, s.Nightly, s.Age = now, true, 31*day },
+			decide.Decision{Action: decide.Start, Force: true, Why: "the published image is 31 days old"},
 		},
 		"a paused recipe does not build": {
-			func(s *trigger.Situation) { s.Record.Paused, s.Record.Failures = true, 3 },
-			trigger.Decision{Action: trigger.Skip, Why: "paused after 3 failures in a row; once it is mended: ami-factory resume a"},
+			func(s *decide.Situation) { s.Record.Paused, s.Record.Failures = true, 3 },
+			decide.Decision{Action: decide.Skip, Why: "paused after 3 failures in a row; once it is mended: ami-factory resume a"},
 		},
 		"a build that runs absorbs it": {
-			func(s *trigger.Situation) {
-				s.Running = []trigger.Running{{Recipe: "a", Name: "a-0123-fix-01234567", Own: true}}
+			func(s *decide.Situation) {
+				s.Running = []decide.Running{{Recipe: "a", Name: "a-0123-fix-01234567", Own: true}}
 			},
-			trigger.Decision{Action: trigger.Skip, Why: "execution a-0123-fix-01234567 builds it"},
+			decide.Decision{Action: decide.Skip, Why: "execution a-0123-fix-01234567 builds it"},
 		},
 		"it waits for the image it builds on": {
-			func(s *trigger.Situation) { s.Parent = "base" },
-			trigger.Decision{Action: trigger.Wait, Why: "it builds on the image of recipe base, which is about to get another"},
+			func(s *decide.Situation) { s.Parent = "base" },
+			decide.Decision{Action: decide.Wait, Why: "it builds on the image of recipe base, which is about to get another"},
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			s := flawed
 			tc.change(&s)
-			assert.Equal(t, tc.want, trigger.Decide(s, policy))
+			assert.Equal(t, tc.want, decide.Decide(s, policy))
 		})
 	}
 }
@@ -266,6 +266,6 @@ func TestAncestors(t *testing.T) {
 	}
 	recipes := []*recipe.Recipe{on("c", "/f/b"), on("b", "/f/a"), on("a", "/aws/base"), on("d", ""), on("e", "/f/f"), on("f", "/f/e")}
 	for name, want := range map[string][]string{"a": nil, "b": {"a"}, "c": {"a", "b"}, "d": nil, "e": {"f"}, "f": {"e"}, "g": nil} {
-		assert.Equal(t, want, trigger.Ancestors(recipes, name), name)
+		assert.Equal(t, want, decide.Ancestors(recipes, name), name)
 	}
 }

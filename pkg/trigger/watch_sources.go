@@ -1,4 +1,4 @@
-package stage
+package trigger
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/store"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
 const (
@@ -37,11 +37,12 @@ type SourcesSSM interface {
 // those of open findings, and those that no end of an execution has woken.
 type WatchSources struct {
 	Settings Settings
+	Region   string // the home region
 	Store    store.Store
 	SSM      SourcesSSM
 	Events   EventAPI
 	UserData fs.FS
-	Policy   trigger.Policy
+	Policy   decide.Policy
 }
 
 // WatchInput is what the schedule sends.
@@ -51,10 +52,10 @@ type WatchInput struct {
 
 // WatchOutput says what was seen.
 type WatchOutput struct {
-	Sources int              `json:"sources"` // parameters that were read
-	Changed []trigger.Change `json:"changed"`
-	Missing []string         `json:"missing"`       // parameters that recipes name and that do not exist
-	Due     []string         `json:"due,omitempty"` // recipes whose build has waited and may begin
+	Sources int             `json:"sources"` // parameters that were read
+	Changed []decide.Change `json:"changed"`
+	Missing []string        `json:"missing"`       // parameters that recipes name and that do not exist
+	Due     []string        `json:"due,omitempty"` // recipes whose build has waited and may begin
 }
 
 // Run reads every source once. What changed is told before it is remembered: a
@@ -64,8 +65,8 @@ func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, erro
 	if err != nil {
 		return WatchOutput{}, err
 	}
-	names := trigger.Parameters(recipes)
-	out := WatchOutput{Sources: len(names), Changed: []trigger.Change{}, Missing: []string{}}
+	names := decide.Parameters(recipes)
+	out := WatchOutput{Sources: len(names), Changed: []decide.Change{}, Missing: []string{}}
 	is := map[string]string{}
 	for some := range slices.Chunk(names, mostParameters) {
 		read, err := s.SSM.GetParameters(ctx, &ssm.GetParametersInput{Names: some})
@@ -78,7 +79,7 @@ func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, erro
 		out.Missing = append(out.Missing, read.InvalidParameters...)
 	}
 	_, err = store.Update(ctx, s.Store, contract.SourcesKey, func(was *map[string]string) (bool, error) {
-		out.Changed = append([]trigger.Change{}, trigger.Changes(*was, is, s.Settings.Region)...)
+		out.Changed = append([]decide.Change{}, decide.Changes(*was, is, s.Region)...)
 		if err := s.tell(ctx, out.Changed); err != nil {
 			return false, err
 		}
@@ -112,7 +113,7 @@ const lostAfter = time.Hour
 func (s WatchSources) due(ctx context.Context, recipes []*recipe.Recipe, now time.Time) ([]string, error) {
 	var out []string
 	for _, r := range recipes {
-		var record trigger.Record
+		var record decide.Record
 		if _, err := s.Store.ReadJSON(ctx, contract.RecordKey(r.Name), &record); err != nil {
 			return nil, err
 		}
@@ -125,7 +126,7 @@ func (s WatchSources) due(ctx context.Context, recipes []*recipe.Recipe, now tim
 	return out, nil
 }
 
-func (s WatchSources) tell(ctx context.Context, changes []trigger.Change) error {
+func (s WatchSources) tell(ctx context.Context, changes []decide.Change) error {
 	for some := range slices.Chunk(changes, mostEvents) {
 		var details []any
 		for _, c := range some {

@@ -1,4 +1,4 @@
-package stage
+package trigger
 
 import (
 	"cmp"
@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/planner"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/store"
-	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
 // ExecutionsAPI is what StartBuilds needs of Step Functions.
@@ -38,10 +39,14 @@ type ExecutionsAPI interface {
 // StartBuilds starts executions of the recipes that an event concerns: a changed
 // source, a night, the end of an execution, or a vulnerability of a published image.
 type StartBuilds struct {
-	Resolve    Resolve // says what would be built now; nothing of it is stored
+	Settings   Settings
+	TopicARN   string // where people are told of a paused recipe
+	Store      store.Store
+	Planner    planner.Planner
 	Executions ExecutionsAPI
 	SNS        MessageAPI
-	Policy     trigger.Policy
+	Policy     decide.Policy
+	Metrics    io.Writer // see pkg/metric; nil: none are written
 }
 
 // EventInput is an event as EventBridge delivers it; the nightly schedule sends
@@ -68,11 +73,11 @@ type StartBuildsOutput struct {
 
 // Considered is what was done about a recipe.
 type Considered struct {
-	Recipe    string         `json:"recipe"`
-	Action    trigger.Action `json:"action"`
-	Why       string         `json:"why"`
-	Execution string         `json:"execution,omitempty"` // name
-	Delay     int            `json:"delay,omitempty"`     // seconds that it waits before it begins
+	Recipe    string        `json:"recipe"`
+	Action    decide.Action `json:"action"`
+	Why       string        `json:"why"`
+	Execution string        `json:"execution,omitempty"` // name
+	Delay     int           `json:"delay,omitempty"`     // seconds that it waits before it begins
 }
 
 // wanted is a recipe to consider, and what distinguishes the execution's name.
@@ -85,9 +90,9 @@ type wanted struct {
 // others had their turn, and to be told again starts nothing twice.
 func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput, error) {
 	if in.Time.IsZero() {
-		return StartBuildsOutput{}, missingInput([]string{"time"})
+		return StartBuildsOutput{}, failure.New(failure.InvalidInput, "the event lacks its time")
 	}
-	catalog, err := s.Resolve.Planner.Open(in.Time)
+	catalog, err := s.Planner.Open(in.Time)
 	if err != nil {
 		return StartBuildsOutput{}, err
 	}
@@ -96,11 +101,11 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 	ended := ""
 	switch in.DetailType {
 	case contract.SourceChangedEvent:
-		var change trigger.Change
+		var change decide.Change
 		if err := json.Unmarshal(in.Detail, &change); err != nil || change.Parameter == "" {
 			return StartBuildsOutput{}, failure.New(failure.InvalidInput, "the event of a changed source names no parameter: %s", in.Detail)
 		}
-		for _, name := range trigger.Dependants(recipes, change.Parameter) {
+		for _, name := range decide.Dependants(recipes, change.Parameter) {
 			h.want = append(h.want, wanted{recipe: name})
 		}
 	case contract.NightlyEvent:
@@ -138,7 +143,7 @@ type considering struct {
 	catalog *plan.Catalog
 	recipes []*recipe.Recipe
 	now     time.Time
-	running []trigger.Running
+	running []decide.Running
 	about   map[string]bool // recipes that are about to get another image
 	started int
 }
@@ -159,7 +164,7 @@ func (c considering) all(ctx context.Context, want []wanted, ended string) (Star
 		c.about[r.Recipe] = c.about[r.Recipe] || r.Own || !r.Idle
 	}
 	slices.SortStableFunc(want, func(a, b wanted) int {
-		return cmp.Compare(len(trigger.Ancestors(c.recipes, a.recipe)), len(trigger.Ancestors(c.recipes, b.recipe)))
+		return cmp.Compare(len(decide.Ancestors(c.recipes, a.recipe)), len(decide.Ancestors(c.recipes, b.recipe)))
 	})
 	var errs []error
 	for _, w := range want {
@@ -184,28 +189,28 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 	}
 	delay := time.Duration(c.started) * c.Policy.Stagger
 	done := Considered{Recipe: w.recipe}
-	var decision trigger.Decision
-	_, err = store.Update(ctx, c.Resolve.Store, contract.RecordKey(w.recipe), func(r *trigger.Record) (bool, error) {
+	var decision decide.Decision
+	_, err = store.Update(ctx, c.Store, contract.RecordKey(w.recipe), func(r *decide.Record) (bool, error) {
 		changed := planned.forget(r)
 		planned.Record = *r
-		decision = trigger.Decide(planned.Situation, c.Policy)
+		decision = decide.Decide(planned.Situation, c.Policy)
 		done.Action, done.Why, done.Execution = decision.Action, decision.Why, ""
 		switch {
-		case decision.Action == trigger.Wait && !decision.Until.IsZero():
+		case decision.Action == decide.Wait && !decision.Until.IsZero():
 			return changed, nil
-		case decision.Action == trigger.Wait && r.Waiting == nil:
-			r.Waiting = &trigger.Waiting{Trigger: w.trigger, Since: c.now}
+		case decision.Action == decide.Wait && r.Waiting == nil:
+			r.Waiting = &decide.Waiting{Trigger: w.trigger, Since: c.now}
 			return true, nil
-		case decision.Action == trigger.Wait:
+		case decision.Action == decide.Wait:
 			return changed, nil
-		case decision.Action == trigger.Start:
+		case decision.Action == decide.Start:
 			name := planned.name(decision)
 			started, err := c.start(ctx, contract.ExecutionInput{Recipe: w.recipe, Force: decision.Force, DelaySeconds: int(delay.Seconds())}, name)
 			if err != nil {
 				return false, err
 			}
 			if started == "" {
-				done.Action, done.Why = trigger.Skip, "execution "+name+" built it before"
+				done.Action, done.Why = decide.Skip, "execution "+name+" built it before"
 				break
 			}
 			done.Execution, done.Delay = started, int(delay.Seconds())
@@ -221,11 +226,11 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 		return done, err
 	}
 	switch {
-	case done.Action == trigger.Start:
+	case done.Action == decide.Start:
 		c.started++
-		c.running = append(c.running, trigger.Running{Recipe: w.recipe, Name: done.Execution, Own: true})
+		c.running = append(c.running, decide.Running{Recipe: w.recipe, Name: done.Execution, Own: true})
 		c.about[w.recipe] = true
-	case done.Action == trigger.Wait && decision.Until.IsZero():
+	case done.Action == decide.Wait && decision.Until.IsZero():
 		c.about[w.recipe] = true
 	}
 	return done, nil
@@ -237,13 +242,13 @@ const unplanned = "unplanned"
 
 // planned is a situation, and what it was made of.
 type planned struct {
-	trigger.Situation
+	decide.Situation
 	releaseID string // empty: nothing can be planned
 	looked    string // the image with findings that Flawed is about
 }
 
 // forget removes findings of an image that is not the published one any more.
-func (p planned) forget(r *trigger.Record) bool {
+func (p planned) forget(r *decide.Record) bool {
 	if r.Finding == nil || r.Finding.ImageID != p.looked || p.Flawed {
 		return false
 	}
@@ -252,7 +257,7 @@ func (p planned) forget(r *trigger.Record) bool {
 }
 
 // name is that of the execution that a decision starts.
-func (p planned) name(d trigger.Decision) string {
+func (p planned) name(d decide.Decision) string {
 	if d.Fix {
 		return plan.ExecutionName(p.Recipe, p.releaseID, p.Record.RebuildTrigger())
 	}
@@ -260,8 +265,8 @@ func (p planned) name(d trigger.Decision) string {
 }
 
 func (c considering) situation(ctx context.Context, w wanted) (planned, error) {
-	out := planned{Situation: trigger.Situation{Recipe: w.recipe, Nightly: w.nightly, Running: c.running, Parent: c.parent(w.recipe), Now: c.now}}
-	p, _, err := c.Resolve.Planner.Plan(ctx, c.catalog, planner.Request{Recipe: w.recipe, ExecutionName: w.recipe, ExecutionStart: c.now})
+	out := planned{Situation: decide.Situation{Recipe: w.recipe, Nightly: w.nightly, Running: c.running, Parent: c.parent(w.recipe), Now: c.now}}
+	p, _, err := c.Planner.Plan(ctx, c.catalog, planner.Request{Recipe: w.recipe, ExecutionName: w.recipe, ExecutionStart: c.now})
 	switch failure.CodeOf(err) {
 	case failure.RecipeInvalid, failure.BelowBaseline, failure.SourceNotFound, failure.SourceOwnerMismatch:
 		day := cmp.Or(w.trigger, c.now.UTC().Format("20060102"))
@@ -276,7 +281,7 @@ func (c considering) situation(ctx context.Context, w wanted) (planned, error) {
 	if err := c.lookAtFindings(ctx, &out); err != nil {
 		return out, err
 	}
-	published, err := c.Resolve.Planner.Published(ctx, *p)
+	published, err := c.Planner.Published(ctx, *p)
 	if err != nil || published == nil {
 		return out, err
 	}
@@ -287,7 +292,7 @@ func (c considering) situation(ctx context.Context, w wanted) (planned, error) {
 
 // parent is an ancestor of a recipe that is about to get another image.
 func (c considering) parent(name string) string {
-	for _, a := range trigger.Ancestors(c.recipes, name) {
+	for _, a := range decide.Ancestors(c.recipes, name) {
 		if c.about[a] {
 			return a
 		}
@@ -298,8 +303,8 @@ func (c considering) parent(name string) string {
 // lookAtFindings says whether the image that the record has findings of is still
 // what consumers get.
 func (c considering) lookAtFindings(ctx context.Context, p *planned) error {
-	var record trigger.Record
-	if _, err := c.Resolve.Store.ReadJSON(ctx, contract.RecordKey(p.Recipe), &record); err != nil || record.Finding == nil {
+	var record decide.Record
+	if _, err := c.Store.ReadJSON(ctx, contract.RecordKey(p.Recipe), &record); err != nil || record.Finding == nil {
 		return err
 	}
 	i := slices.IndexFunc(c.recipes, func(r *recipe.Recipe) bool { return r.Name == p.Recipe })
@@ -310,8 +315,8 @@ func (c considering) lookAtFindings(ctx context.Context, p *planned) error {
 
 // age is that of the published image.
 func (c considering) age(ctx context.Context, published map[string]string) (time.Duration, error) {
-	region := c.Resolve.Settings.Region
-	image, err := ami.Describe(ctx, c.Resolve.Planner.EC2(region), published[region])
+	region := c.Planner.Region
+	image, err := ami.Describe(ctx, c.Planner.EC2(region), published[region])
 	if err != nil {
 		return 0, awserr.Wrap(err, failure.Internal, "read the published image %s", published[region])
 	}
@@ -336,7 +341,7 @@ type startedExecution struct {
 // isOwn says whether a trigger started the execution of that name and input.
 func (s StartBuilds) isOwn(ctx context.Context, name, input string) (bool, error) {
 	var started startedExecution
-	_, err := s.Resolve.Store.ReadJSON(ctx, startedKey(name), &started)
+	_, err := s.Store.ReadJSON(ctx, startedKey(name), &started)
 	return err == nil && slices.Contains(started.Inputs, input), err
 }
 
@@ -351,7 +356,7 @@ func (s StartBuilds) start(ctx context.Context, in contract.ExecutionInput, name
 	}
 	input := string(raw)
 	for range startAttempts {
-		if _, err := store.Update(ctx, s.Resolve.Store, startedKey(name), func(e *startedExecution) (bool, error) {
+		if _, err := store.Update(ctx, s.Store, startedKey(name), func(e *startedExecution) (bool, error) {
 			fresh := !slices.Contains(e.Inputs, input)
 			if fresh {
 				e.Inputs = append(e.Inputs, input)
@@ -361,7 +366,7 @@ func (s StartBuilds) start(ctx context.Context, in contract.ExecutionInput, name
 			return "", err
 		}
 		_, err = s.Executions.StartExecution(ctx, &sfn.StartExecutionInput{
-			StateMachineArn: aws.String(s.Resolve.Settings.StateMachineARN), Name: &name, Input: &input,
+			StateMachineArn: aws.String(s.Settings.StateMachineARN), Name: &name, Input: &input,
 		})
 		if err == nil {
 			return name, nil
@@ -369,7 +374,7 @@ func (s StartBuilds) start(ctx context.Context, in contract.ExecutionInput, name
 		if !awserr.Is(err, "ExecutionAlreadyExists") {
 			return "", awserr.Wrap(err, failure.Internal, "start execution %s", name)
 		}
-		arn := executionARN(s.Resolve.Settings.StateMachineARN, name)
+		arn := executionARN(s.Settings.StateMachineARN, name)
 		d, err := s.Executions.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
 		if awserr.Is(err, "ExecutionDoesNotExist") {
 			return "", nil // its history has expired, and its name has not yet
@@ -407,10 +412,10 @@ func executionARN(machine, name string) string {
 
 // listRunning lists the executions that run, but for one that has just ended: the
 // list may still have it.
-func (s StartBuilds) listRunning(ctx context.Context, ended string, now time.Time) ([]trigger.Running, error) {
-	var out []trigger.Running
+func (s StartBuilds) listRunning(ctx context.Context, ended string, now time.Time) ([]decide.Running, error) {
+	var out []decide.Running
 	pages := sfn.NewListExecutionsPaginator(s.Executions, &sfn.ListExecutionsInput{
-		StateMachineArn: aws.String(s.Resolve.Settings.StateMachineARN), StatusFilter: sfntypes.ExecutionStatusRunning,
+		StateMachineArn: aws.String(s.Settings.StateMachineARN), StatusFilter: sfntypes.ExecutionStatusRunning,
 	})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -439,7 +444,7 @@ func (s StartBuilds) listRunning(ctx context.Context, ended string, now time.Tim
 			}
 			_ = json.Unmarshal([]byte(aws.ToString(d.Input)), &in) // an input that is none builds nothing
 			begins := aws.ToTime(d.StartDate).Add(time.Duration(min(in.DelaySeconds, contract.MaxDelaySeconds) * float64(time.Second)))
-			out = append(out, trigger.Running{Recipe: in.Recipe, Name: aws.ToString(e.Name), Own: own, Idle: now.Before(begins)})
+			out = append(out, decide.Running{Recipe: in.Recipe, Name: aws.ToString(e.Name), Own: own, Idle: now.Before(begins)})
 		}
 	}
 	return out, nil
@@ -473,7 +478,7 @@ func (s StartBuilds) afterEnd(ctx context.Context, in EventInput, recipes []*rec
 			return nil, "", err
 		}
 		if e.Status == string(sfntypes.ExecutionStatusSucceeded) {
-			for _, name := range trigger.Dependants(recipes, recipes[i].Pointers.Parameters...) {
+			for _, name := range decide.Dependants(recipes, recipes[i].Pointers.Parameters...) {
 				want = append(want, wanted{recipe: name})
 			}
 		}
@@ -498,8 +503,8 @@ func (s StartBuilds) count(ctx context.Context, e executionChanged, input contra
 		return err
 	}
 	failed := e.Status == string(sfntypes.ExecutionStatusFailed) || e.Status == string(sfntypes.ExecutionStatusTimedOut)
-	_, err = store.Update(ctx, s.Resolve.Store, contract.RecordKey(input.Recipe), func(r *trigger.Record) (bool, error) {
-		after, pauses := r.After(trigger.End{
+	_, err = store.Update(ctx, s.Store, contract.RecordKey(input.Recipe), func(r *decide.Record) (bool, error) {
+		after, pauses := r.After(decide.End{
 			Execution: e.ExecutionARN, ByHand: input.Source != "", Succeeded: e.Status == string(sfntypes.ExecutionStatusSucceeded),
 			Failed: failed && own && e.Error != string(failure.InvalidInput),
 		}, s.Policy)
@@ -521,9 +526,10 @@ func executionName(e executionChanged) string {
 }
 
 func (s StartBuilds) tellPaused(ctx context.Context, recipe, last string, failures int) error {
+	subject := "ami-factory: Paused: " + recipe // which is ASCII
 	_, err := s.SNS.Publish(ctx, &sns.PublishInput{
-		TopicArn: aws.String(s.Resolve.Settings.TopicARN),
-		Subject:  aws.String(clip("ami-factory: Paused: "+recipe, maxSubject)),
+		TopicArn: aws.String(s.TopicARN),
+		Subject:  aws.String(subject[:min(len(subject), maxSubject)]),
 		Message: aws.String(fmt.Sprintf("Recipe %s failed %d times in a row. Nights and changed sources do not build it any more.\n"+
 			"The last execution was %s.\nOnce it is mended: ami-factory resume %s, or build it by hand.\n", recipe, failures, last, recipe)),
 	})
@@ -539,8 +545,8 @@ func (s StartBuilds) waiting(ctx context.Context, recipes []*recipe.Recipe) ([]w
 	}
 	var found []entry
 	for _, r := range recipes {
-		var record trigger.Record
-		if _, err := s.Resolve.Store.ReadJSON(ctx, contract.RecordKey(r.Name), &record); err != nil {
+		var record decide.Record
+		if _, err := s.Store.ReadJSON(ctx, contract.RecordKey(r.Name), &record); err != nil {
 			return nil, err
 		}
 		if w := record.Waiting; w != nil {
@@ -560,7 +566,7 @@ func (s StartBuilds) waiting(ctx context.Context, recipes []*recipe.Recipe) ([]w
 
 // Resume lets a recipe build again that was paused, and says whether it was.
 func Resume(ctx context.Context, s store.Store, recipe string) (was bool, err error) {
-	_, err = store.Update(ctx, s, contract.RecordKey(recipe), func(r *trigger.Record) (bool, error) {
+	_, err = store.Update(ctx, s, contract.RecordKey(recipe), func(r *decide.Record) (bool, error) {
 		was = r.Paused
 		*r = r.Resumed()
 		return was, nil

@@ -1,4 +1,4 @@
-package trigger_test
+package decide_test
 
 import (
 	"crypto"
@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ami-factory/ami-factory/pkg/trigger"
+	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
 const topic = "arn:aws:sns:us-east-1:137112412989:amazon-linux-2023-ami-updates"
@@ -35,12 +35,12 @@ func signer(t *testing.T) (*rsa.PrivateKey, []byte) {
 
 // announcement is as SNS invokes a function with it, signed as its documents
 // say: the canonical text is written out here, not taken from the code.
-func announcement(t *testing.T, key *rsa.PrivateKey) trigger.Announcement {
+func announcement(t *testing.T, key *rsa.PrivateKey) decide.Announcement {
 	t.Helper()
 	return announcementOf(t, key, "2", crypto.SHA256)
 }
 
-func announcementOf(t *testing.T, key *rsa.PrivateKey, version string, hash crypto.Hash) trigger.Announcement {
+func announcementOf(t *testing.T, key *rsa.PrivateKey, version string, hash crypto.Hash) decide.Announcement {
 	t.Helper()
 	text := "Message\n{\"v1\":{}}\nMessageId\n95df01b4-ee98-5cb9-9903-4c221d41eb5e\nSubject\nnew AMI\nTimestamp\n2026-11-24T12:00:00.000Z\n" +
 		"TopicArn\n" + topic + "\nType\nNotification\n"
@@ -48,7 +48,7 @@ func announcementOf(t *testing.T, key *rsa.PrivateKey, version string, hash cryp
 	h.Write([]byte(text))
 	signature, err := rsa.SignPKCS1v15(rand.Reader, key, hash, h.Sum(nil))
 	require.NoError(t, err)
-	var a trigger.Announcement
+	var a decide.Announcement
 	require.NoError(t, json.Unmarshal([]byte(`{"Type":"Notification","MessageId":"95df01b4-ee98-5cb9-9903-4c221d41eb5e","TopicArn":"`+topic+`",
 		"Subject":"new AMI","Message":"{\"v1\":{}}","Timestamp":"2026-11-24T12:00:00.000Z","SignatureVersion":"`+version+`",
 		"Signature":"`+base64.StdEncoding.EncodeToString(signature)+`",
@@ -90,45 +90,45 @@ func TestAForgedAnnouncementIsNot(t *testing.T) {
 	key, certificate := signer(t)
 	_, anotherCertificate := signer(t)
 	for sentence, tc := range map[string]struct {
-		change      func(*trigger.Announcement)
+		change      func(*decide.Announcement)
 		certificate []byte
 		says        string
 	}{
-		"another topic": {func(a *trigger.Announcement) { a.TopicARN += "x" }, nil, "none of those that are listened to"},
-		"a topic of the name in a region": {func(a *trigger.Announcement) {
+		"another topic": {func(a *decide.Announcement) { a.TopicARN += "x" }, nil, "none of those that are listened to"},
+		"a topic of the name in a region": {func(a *decide.Announcement) {
 			a.TopicARN = "arn:aws:sns:us-east-1:666666666666:amazon-linux-2023-ami-updates"
 		}, nil, "none of those"},
-		"not a notification":                     {func(a *trigger.Announcement) { a.Type = "SubscriptionConfirmation" }, nil, "not a Notification"},
-		"no id of a message":                     {func(a *trigger.Announcement) { a.MessageID = "../recipes/x" }, nil, "no id of a message"},
-		"a signature of version 3":               {func(a *trigger.Announcement) { a.SignatureVersion = "3" }, nil, "(allowed: 1, 2)"},
-		"no signature":                           {func(a *trigger.Announcement) { a.SignatureVersion = "" }, nil, "(allowed: 1, 2)"},
-		"a signature of SHA-256 that says SHA-1": {func(a *trigger.Announcement) { a.SignatureVersion = "1" }, certificate, "not that of this message"},
-		"a certificate without TLS":              {func(a *trigger.Announcement) { a.SigningCertURL = "http" + a.SigningCertURL[5:] }, nil, "not where SNS keeps"},
-		"a certificate of anybody": {func(a *trigger.Announcement) {
+		"not a notification":                     {func(a *decide.Announcement) { a.Type = "SubscriptionConfirmation" }, nil, "not a Notification"},
+		"no id of a message":                     {func(a *decide.Announcement) { a.MessageID = "../recipes/x" }, nil, "no id of a message"},
+		"a signature of version 3":               {func(a *decide.Announcement) { a.SignatureVersion = "3" }, nil, "(allowed: 1, 2)"},
+		"no signature":                           {func(a *decide.Announcement) { a.SignatureVersion = "" }, nil, "(allowed: 1, 2)"},
+		"a signature of SHA-256 that says SHA-1": {func(a *decide.Announcement) { a.SignatureVersion = "1" }, certificate, "not that of this message"},
+		"a certificate without TLS":              {func(a *decide.Announcement) { a.SigningCertURL = "http" + a.SigningCertURL[5:] }, nil, "not where SNS keeps"},
+		"a certificate of anybody": {func(a *decide.Announcement) {
 			a.SigningCertURL = "https://sns.us-east-1.amazonaws.com.example.org/SimpleNotificationService-0.pem"
 		}, nil, "not where SNS keeps"},
-		"a certificate in somebody's bucket": {func(a *trigger.Announcement) {
+		"a certificate in somebody's bucket": {func(a *decide.Announcement) {
 			a.SigningCertURL = "https://s3.us-east-1.amazonaws.com/SimpleNotificationService-0.pem"
 		}, nil, "not where SNS keeps"},
-		"a user in the address": {func(a *trigger.Announcement) {
+		"a user in the address": {func(a *decide.Announcement) {
 			a.SigningCertURL = "https://x@sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem"
 		}, nil, "not where SNS keeps"},
-		"another path": {func(a *trigger.Announcement) { a.SigningCertURL = "https://sns.us-east-1.amazonaws.com/?Action=x" }, nil, "not where SNS keeps"},
-		"SNS of another region": {func(a *trigger.Announcement) {
+		"another path": {func(a *decide.Announcement) { a.SigningCertURL = "https://sns.us-east-1.amazonaws.com/?Action=x" }, nil, "not where SNS keeps"},
+		"SNS of another region": {func(a *decide.Announcement) {
 			a.SigningCertURL = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0.pem"
 		}, nil, "SNS in eu-west-1"},
-		"SNS of another partition": {func(a *trigger.Announcement) {
+		"SNS of another partition": {func(a *decide.Announcement) {
 			a.SigningCertURL = "https://sns.us-east-1.amazonaws.com.cn/SimpleNotificationService-0.pem"
 		}, nil, "not where SNS keeps"},
-		"a region that does not exist": {func(a *trigger.Announcement) {
+		"a region that does not exist": {func(a *decide.Announcement) {
 			a.SigningCertURL = "https://sns.us-nowhere-1.amazonaws.com/SimpleNotificationService-0.pem"
 		}, nil, "not where SNS keeps"},
-		"another message":              {func(a *trigger.Announcement) { a.Message = "x" }, certificate, "not that of this message"},
-		"another time":                 {func(a *trigger.Announcement) { a.Timestamp = "2027-01-01T00:00:00.000Z" }, certificate, "not that of this message"},
-		"the subject taken away":       {func(a *trigger.Announcement) { a.Subject = "" }, certificate, "not that of this message"},
-		"signed by somebody else":      {func(*trigger.Announcement) {}, anotherCertificate, "not that of this message"},
-		"a signature that is not one":  {func(a *trigger.Announcement) { a.Signature = "%" }, certificate, "not base64"},
-		"a certificate that is no one": {func(*trigger.Announcement) {}, []byte("<html>"), "no certificate"},
+		"another message":              {func(a *decide.Announcement) { a.Message = "x" }, certificate, "not that of this message"},
+		"another time":                 {func(a *decide.Announcement) { a.Timestamp = "2027-01-01T00:00:00.000Z" }, certificate, "not that of this message"},
+		"the subject taken away":       {func(a *decide.Announcement) { a.Subject = "" }, certificate, "not that of this message"},
+		"signed by somebody else":      {func(*decide.Announcement) {}, anotherCertificate, "not that of this message"},
+		"a signature that is not one":  {func(a *decide.Announcement) { a.Signature = "%" }, certificate, "not base64"},
+		"a certificate that is no one": {func(*decide.Announcement) {}, []byte("<html>"), "no certificate"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			a := announcement(t, key)
