@@ -5,7 +5,6 @@ package autoscaling
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/persist"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/partition"
@@ -167,22 +167,11 @@ func (s *Service) Wire() wire.Service {
 }
 
 // Snapshot implements wire.Stateful.
-func (s *Service) Snapshot() (json.RawMessage, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return json.Marshal(s.configs)
-}
+func (s *Service) Snapshot() (json.RawMessage, error) { return persist.Snapshot(&s.mu, &s.configs) }
 
 // Restore implements wire.Stateful.
 func (s *Service) Restore(raw json.RawMessage) error {
-	configs := map[scope.Key]map[string]launchConfiguration{}
-	if err := json.Unmarshal(raw, &configs); err != nil {
-		return fmt.Errorf("restoring Auto Scaling: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.configs = configs
-	return nil
+	return persist.Restore(&s.mu, "Auto Scaling", raw, &s.configs, nil)
 }
 
 var _ wire.Stateful = (*Service)(nil)

@@ -115,12 +115,9 @@ const maxDescription = 255
 // background. Unlike EC2 it does not reboot a running instance to do so.
 func (s *Service) CreateImage(ctx context.Context, in *ec2.CreateImageInput, optFns ...func(*ec2.Options)) (*ec2.CreateImageOutput, error) {
 	c := s.caller(ctx, optFns)
-	if err := required("InstanceId", in.InstanceId); err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
 	defer s.unlock()
-	i, err := s.instance(c, *in.InstanceId)
+	i, err := s.instanceNamed(c, in.InstanceId)
 	if err != nil {
 		return nil, err
 	}

@@ -17,12 +17,9 @@ import (
 // (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceAttribute.html).
 func (s *Service) DescribeInstanceAttribute(ctx context.Context, in *ec2.DescribeInstanceAttributeInput, optFns ...func(*ec2.Options)) (*ec2.DescribeInstanceAttributeOutput, error) {
 	c := s.caller(ctx, optFns)
-	if err := required("InstanceId", in.InstanceId); err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
 	defer s.unlock()
-	i, err := s.instance(c, *in.InstanceId)
+	i, err := s.instanceNamed(c, in.InstanceId)
 	if err != nil {
 		return nil, err
 	}

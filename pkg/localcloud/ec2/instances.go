@@ -29,6 +29,14 @@ func (s *Service) instance(c wire.Caller, id string) (*instance, error) {
 	return i, nil
 }
 
+// instanceNamed is the instance that a call must name. s.mu is held.
+func (s *Service) instanceNamed(c wire.Caller, id *string) (*instance, error) {
+	if err := required("InstanceId", id); err != nil {
+		return nil, err
+	}
+	return s.instance(c, *id)
+}
+
 // sortedInstances are the caller's instances in order of launch; those long
 // terminated are dropped on the way.
 func (s *Service) sortedInstances(c wire.Caller) []*instance {

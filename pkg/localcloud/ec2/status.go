@@ -117,11 +117,8 @@ func statusFilters() filterTable[types.InstanceStatus] {
 // of an instance that has stopped or was terminated within the hour.
 func (s *Service) GetConsoleOutput(ctx context.Context, in *ec2.GetConsoleOutputInput, optFns ...func(*ec2.Options)) (*ec2.GetConsoleOutputOutput, error) {
 	c := s.caller(ctx, optFns)
-	if err := required("InstanceId", in.InstanceId); err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
-	i, err := s.instance(c, *in.InstanceId)
+	i, err := s.instanceNamed(c, in.InstanceId)
 	if err != nil {
 		s.unlock()
 		return nil, err

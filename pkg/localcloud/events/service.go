@@ -28,38 +28,19 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/delivery"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/persist"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
-
-// Functions invokes a target that is a Lambda function.
-type Functions interface {
-	Invoke(context.Context, *lambda.InvokeInput, ...func(*lambda.Options)) (*lambda.InvokeOutput, error)
-}
-
-// StateMachines starts a target that is a state machine.
-type StateMachines interface {
-	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
-}
-
-// Topics publishes to a target that is a topic.
-type Topics interface {
-	Publish(context.Context, *sns.PublishInput, ...func(*sns.Options)) (*sns.PublishOutput, error)
-}
-
-// Queues sends to a target that is a queue, and to dead letter queues.
-type Queues interface {
-	SendMessage(context.Context, *sqs.SendMessageInput, ...func(*sqs.Options)) (*sqs.SendMessageOutput, error)
-}
 
 // Config is what a Service needs. Targets of a service that is nil are refused.
 type Config struct {
 	Clock         clock.Clock
 	Default       wire.Caller
-	Functions     Functions
-	StateMachines StateMachines
-	Topics        Topics
-	Queues        Queues
+	Functions     delivery.Functions
+	StateMachines delivery.StateMachines
+	Topics        delivery.Topics
+	Queues        delivery.Queues
 	// Assume returns a context whose calls are those of a session of a target's
 	// role, which service assumes. Nil: they are Principal's own.
 	Assume func(ctx context.Context, service wire.Caller, roleARN string) (context.Context, error)
@@ -351,31 +332,22 @@ func (s *Service) Wire() wire.Service {
 }
 
 // Snapshot implements wire.Stateful.
-func (s *Service) Snapshot() (json.RawMessage, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return json.Marshal(s.buses)
-}
+func (s *Service) Snapshot() (json.RawMessage, error) { return persist.Snapshot(&s.mu, &s.buses) }
 
 // Restore implements wire.Stateful.
 func (s *Service) Restore(raw json.RawMessage) error {
-	buses := map[scope.Key]map[string]*bus{}
-	if err := json.Unmarshal(raw, &buses); err != nil {
-		return fmt.Errorf("restoring EventBridge: %w", err)
-	}
-	for _, named := range buses {
-		for _, b := range named {
-			for _, r := range b.Rules {
-				compiled, err := ParsePattern(r.Pattern)
-				if err != nil {
-					return fmt.Errorf("restoring EventBridge rule %s: %w", r.ARN, err)
+	return persist.Restore(&s.mu, "EventBridge", raw, &s.buses, func(buses map[scope.Key]map[string]*bus) error {
+		for _, named := range buses {
+			for _, b := range named {
+				for _, r := range b.Rules {
+					compiled, err := ParsePattern(r.Pattern)
+					if err != nil {
+						return fmt.Errorf("rule %s: %w", r.ARN, err)
+					}
+					r.compiled = compiled
 				}
-				r.compiled = compiled
 			}
 		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.buses = buses
-	return nil
+		return nil
+	})
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/persist"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/partition"
@@ -256,9 +257,7 @@ func (s *Service) Wire() wire.Service {
 
 // Snapshot implements wire.Stateful.
 func (s *Service) Snapshot() (json.RawMessage, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return json.Marshal(s.accounts)
+	return persist.Snapshot(s.mu.RLocker(), &s.accounts)
 }
 
 // Restore implements wire.Stateful.

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/persist"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/partition"
@@ -206,22 +207,11 @@ func (s *Service) Wire() wire.Service {
 }
 
 // Snapshot implements wire.Stateful.
-func (s *Service) Snapshot() (json.RawMessage, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return json.Marshal(s.regions)
-}
+func (s *Service) Snapshot() (json.RawMessage, error) { return persist.Snapshot(&s.mu, &s.regions) }
 
 // Restore implements wire.Stateful.
 func (s *Service) Restore(raw json.RawMessage) error {
-	regions := map[scope.Key]*region{}
-	if err := json.Unmarshal(raw, &regions); err != nil {
-		return fmt.Errorf("restoring KMS: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.regions = regions
-	return nil
+	return persist.Restore(&s.mu, "KMS", raw, &s.regions, nil)
 }
 
 // sortedKeys are the keys of a region by id. s.mu is held.

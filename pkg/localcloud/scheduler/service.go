@@ -12,47 +12,19 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler/types"
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
-	"github.com/aws/aws-sdk-go-v2/service/sns"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/delivery"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/persist"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
 // Principal is the service that assumes the roles of schedules.
 const Principal = "scheduler.amazonaws.com"
-
-// Functions invokes a target that is a Lambda function.
-type Functions interface {
-	Invoke(context.Context, *lambda.InvokeInput, ...func(*lambda.Options)) (*lambda.InvokeOutput, error)
-}
-
-// StateMachines starts a target that is a state machine.
-type StateMachines interface {
-	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
-}
-
-// Topics publishes to a target that is a topic.
-type Topics interface {
-	Publish(context.Context, *sns.PublishInput, ...func(*sns.Options)) (*sns.PublishOutput, error)
-}
-
-// Queues sends to a target that is a queue, and to dead letter queues.
-type Queues interface {
-	SendMessage(context.Context, *sqs.SendMessageInput, ...func(*sqs.Options)) (*sqs.SendMessageOutput, error)
-}
-
-// Buses puts an event on a target that is an event bus.
-type Buses interface {
-	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
-}
 
 // Config is what a Service needs. Targets of a service that is nil are refused.
 type Config struct {
@@ -61,11 +33,11 @@ type Config struct {
 	// Assume returns a context whose calls are those of a session of a schedule's
 	// role, which Principal assumes. Nil: they are calls of the schedule's account.
 	Assume        func(ctx context.Context, at wire.Caller, roleARN, scheduleARN string) (context.Context, error)
-	Functions     Functions
-	StateMachines StateMachines
-	Topics        Topics
-	Queues        Queues
-	Buses         Buses
+	Functions     delivery.Functions
+	StateMachines delivery.StateMachines
+	Topics        delivery.Topics
+	Queues        delivery.Queues
+	Buses         delivery.Buses
 	Logger        *slog.Logger
 }
 
@@ -166,11 +138,7 @@ func (s *Service) Wire() wire.Service {
 }
 
 // Snapshot implements wire.Stateful.
-func (s *Service) Snapshot() (json.RawMessage, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return json.Marshal(s.groups)
-}
+func (s *Service) Snapshot() (json.RawMessage, error) { return persist.Snapshot(&s.mu, &s.groups) }
 
 // Restore implements wire.Stateful. Times that passed meanwhile do not ring.
 func (s *Service) Restore(raw json.RawMessage) error {

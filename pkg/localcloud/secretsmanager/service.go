@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/persist"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/partition"
@@ -248,22 +249,11 @@ func (s *Service) Wire() wire.Service {
 }
 
 // Snapshot implements wire.Stateful.
-func (s *Service) Snapshot() (json.RawMessage, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return json.Marshal(s.regions)
-}
+func (s *Service) Snapshot() (json.RawMessage, error) { return persist.Snapshot(&s.mu, &s.regions) }
 
 // Restore implements wire.Stateful.
 func (s *Service) Restore(raw json.RawMessage) error {
-	regions := map[scope.Key]region{}
-	if err := json.Unmarshal(raw, &regions); err != nil {
-		return fmt.Errorf("restoring Secrets Manager: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.regions = regions
-	return nil
+	return persist.Restore(&s.mu, "Secrets Manager", raw, &s.regions, nil)
 }
 
 // describes says whether a text begins with one of the values, or, after "!",

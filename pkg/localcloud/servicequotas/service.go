@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas/types"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/persist"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/partition"
@@ -163,22 +164,11 @@ func (s *Service) Wire() wire.Service {
 }
 
 // Snapshot implements wire.Stateful.
-func (s *Service) Snapshot() (json.RawMessage, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return json.Marshal(s.applied)
-}
+func (s *Service) Snapshot() (json.RawMessage, error) { return persist.Snapshot(&s.mu, &s.applied) }
 
 // Restore implements wire.Stateful.
 func (s *Service) Restore(raw json.RawMessage) error {
-	applied := map[scope.Key]map[string]float64{}
-	if err := json.Unmarshal(raw, &applied); err != nil {
-		return fmt.Errorf("restoring Service Quotas: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.applied = applied
-	return nil
+	return persist.Restore(&s.mu, "Service Quotas", raw, &s.applied, nil)
 }
 
 var _ wire.Stateful = (*Service)(nil)

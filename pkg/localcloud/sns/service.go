@@ -15,29 +15,19 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/background"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/delivery"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/persist"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
 // keptMessages is how many messages a topic remembers.
 const keptMessages = 1000
-
-// Functions invokes subscribed Lambda functions.
-type Functions interface {
-	Invoke(context.Context, *lambda.InvokeInput, ...func(*lambda.Options)) (*lambda.InvokeOutput, error)
-}
-
-// Queues sends to subscribed queues, and to dead letter queues.
-type Queues interface {
-	SendMessage(context.Context, *sqs.SendMessageInput, ...func(*sqs.Options)) (*sqs.SendMessageOutput, error)
-}
 
 // Principal is the service that delivers messages.
 const Principal = "sns.amazonaws.com"
@@ -46,9 +36,9 @@ const Principal = "sns.amazonaws.com"
 type Config struct {
 	Clock     clock.Clock
 	Default   wire.Caller
-	Functions Functions    // nil: subscriptions of Lambda functions are refused
-	Queues    Queues       // nil: subscriptions of queues are refused
-	Client    *http.Client // for HTTP endpoints; nil: one with a time-out of ten seconds
+	Functions delivery.Functions // nil: subscriptions of Lambda functions are refused
+	Queues    delivery.Queues    // nil: subscriptions of queues are refused
+	Client    *http.Client       // for HTTP endpoints; nil: one with a time-out of ten seconds
 	// Endpoint is where the certificate is served. Nil or empty: messages say that
 	// it is where AWS has its own, and nobody can fetch it.
 	Endpoint func() string
@@ -214,20 +204,9 @@ func (s *Service) Wire() wire.Service {
 }
 
 // Snapshot implements wire.Stateful.
-func (s *Service) Snapshot() (json.RawMessage, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return json.Marshal(s.topics)
-}
+func (s *Service) Snapshot() (json.RawMessage, error) { return persist.Snapshot(&s.mu, &s.topics) }
 
 // Restore implements wire.Stateful.
 func (s *Service) Restore(raw json.RawMessage) error {
-	topics := map[scope.Key]map[string]*topic{}
-	if err := json.Unmarshal(raw, &topics); err != nil {
-		return fmt.Errorf("restoring SNS: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.topics = topics
-	return nil
+	return persist.Restore(&s.mu, "SNS", raw, &s.topics, nil)
 }

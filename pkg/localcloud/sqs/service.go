@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/persist"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/partition"
@@ -162,26 +163,17 @@ func (s *Service) Wire() wire.Service {
 }
 
 // Snapshot implements wire.Stateful.
-func (s *Service) Snapshot() (json.RawMessage, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return json.Marshal(s.queues)
-}
+func (s *Service) Snapshot() (json.RawMessage, error) { return persist.Snapshot(&s.mu, &s.queues) }
 
 // Restore implements wire.Stateful. What was received and not deleted comes back
 // when its time is over, as if its receiver had gone.
 func (s *Service) Restore(raw json.RawMessage) error {
-	queues := map[scope.Key]map[string]*queue{}
-	if err := json.Unmarshal(raw, &queues); err != nil {
-		return fmt.Errorf("restoring SQS: %w", err)
-	}
-	for _, named := range queues {
-		for _, q := range named {
-			q.arrived = make(chan struct{})
+	return persist.Restore(&s.mu, "SQS", raw, &s.queues, func(queues map[scope.Key]map[string]*queue) error {
+		for _, named := range queues {
+			for _, q := range named {
+				q.arrived = make(chan struct{})
+			}
 		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.queues = queues
-	return nil
+		return nil
+	})
 }

@@ -5,7 +5,6 @@ package sts
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/persist"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -204,24 +204,17 @@ func (s *Service) Wire() wire.Service {
 
 // Snapshot implements wire.Stateful.
 func (s *Service) Snapshot() (json.RawMessage, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return json.Marshal(s.sessions)
+	return persist.Snapshot(s.mu.RLocker(), &s.sessions)
 }
 
 // Restore implements wire.Stateful. Sessions that have expired are dropped.
 func (s *Service) Restore(raw json.RawMessage) error {
-	sessions := map[string]Session{}
-	if err := json.Unmarshal(raw, &sessions); err != nil {
-		return fmt.Errorf("restoring STS: %w", err)
-	}
-	for id, session := range sessions {
-		if !s.clock.Now().Before(session.Expires) {
-			delete(sessions, id)
+	return persist.Restore(&s.mu, "STS", raw, &s.sessions, func(sessions map[string]Session) error {
+		for id, session := range sessions {
+			if !s.clock.Now().Before(session.Expires) {
+				delete(sessions, id)
+			}
 		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sessions = sessions
-	return nil
+		return nil
+	})
 }

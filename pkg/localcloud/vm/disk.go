@@ -38,6 +38,16 @@ func OpenQCOW2(name string) (Disk, error) {
 
 type qcow2Disk struct{ image.Image }
 
+// ReadAt implements io.ReaderAt. The library reports the end of the disk together
+// with the last bytes, a file does not.
+func (d qcow2Disk) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := d.Image.ReadAt(p, offset)
+	if n == len(p) && errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
 // Holds implements Disk.
 func (d qcow2Disk) Holds(offset, length int64) (bool, error) {
 	for end := offset + length; offset < end; {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -34,9 +33,8 @@ const (
 type machine struct {
 	in      vm.Launch
 	tools   tools
-	process *process.Process
 	network *network.Network
-	done    chan struct{}
+	*process.Guest
 
 	mu     sync.Mutex
 	leader int // process id of the container's init; 0: not known yet
@@ -110,15 +108,13 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 		port.Close()
 		return nil, errors.Join(err, namespace.close())
 	}
-	m := &machine{in: in, tools: d.tools, process: container, network: d.network, done: make(chan struct{})}
-	go func() {
-		<-container.Done()
+	// The container's processes end with systemd-nspawn.
+	guestProcess := process.NewGuest(container, in.InstanceID, in.InstanceDir, consoleFile, func() {
 		port.Close()
-		_ = namespace.close() // nobody is in it any more
+		_ = namespace.close() // no process is in it any more
 		release()
-		close(m.done)
-	}()
-	return m, nil
+	})
+	return &machine{in: in, tools: d.tools, network: d.network, Guest: guestProcess}, nil
 }
 
 // Dial implements vm.Dialer.
@@ -201,7 +197,7 @@ func (m *machine) Exec(ctx context.Context, command vm.Command) (vm.Result, erro
 	switch {
 	case ctx.Err() != nil:
 		return vm.Result{}, ctx.Err()
-	case m.ended():
+	case m.Ended():
 		return vm.Result{}, fmt.Errorf("%w: the machine ended while the command ran", vm.ErrNotReachable)
 	case cmd.ProcessState == nil:
 		return vm.Result{}, fmt.Errorf("run %s in guest: %w", command.Argv[0], runErr)
@@ -239,13 +235,13 @@ func exitCode(state *os.ProcessState) int {
 func (m *machine) findLeader() (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ended() {
+	if m.Ended() {
 		return 0, errors.New("the machine has ended")
 	}
 	if m.leader != 0 && isInit(m.leader) {
 		return m.leader, nil
 	}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", m.process.PID()))
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", m.PID()))
 	if err != nil {
 		return 0, fmt.Errorf("find the container's init: %w", err)
 	}
@@ -273,51 +269,21 @@ func isInit(pid int) bool {
 	return false
 }
 
-// Console implements vm.Machine.
-func (m *machine) Console() ([]byte, error) {
-	raw, err := os.ReadFile(filepath.Join(m.in.InstanceDir, consoleFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read console of %s: %w", m.in.InstanceID, err)
-	}
-	return raw, nil
-}
-
 // Shutdown implements vm.Machine.
 func (m *machine) Shutdown(ctx context.Context, grace time.Duration) (forced bool, err error) {
-	// If it has just ended, there is nobody to tell.
-	if err := syscall.Kill(m.process.PID(), syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+	// It may just have ended.
+	if err := syscall.Kill(m.PID(), syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return false, fmt.Errorf("shut down %s: %w", m.in.InstanceID, err)
 	}
 	limit := time.NewTimer(grace)
 	defer limit.Stop()
 	select {
-	case <-m.done:
+	case <-m.Done():
 		return false, nil
 	case <-ctx.Done():
 		return false, ctx.Err()
 	case <-limit.C:
 		return true, m.Kill()
-	}
-}
-
-// Kill implements vm.Machine. The container's processes go with systemd-nspawn.
-func (m *machine) Kill() error {
-	if err := m.process.Kill(); err != nil {
-		return fmt.Errorf("kill %s: %w", m.in.InstanceID, err)
-	}
-	<-m.done
-	return nil
-}
-
-// Done implements vm.Machine.
-func (m *machine) Done() <-chan struct{} { return m.done }
-
-func (m *machine) ended() bool {
-	select {
-	case <-m.process.Done():
-		return true
-	default:
-		return false
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -29,11 +28,10 @@ const (
 // machine implements vm.Machine.
 type machine struct {
 	in      vm.Launch
-	process *process.Process
 	agent   *agent.Client
 	sockets sockets
 	network *network.Network
-	done    chan struct{}
+	*process.Guest
 }
 
 // Dial implements vm.Dialer.
@@ -98,18 +96,16 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 	}
 	m := &machine{
 		network: d.network,
-		in:      in, process: qemu, sockets: s, done: make(chan struct{}),
+		in:      in, sockets: s,
 		agent: agent.New(func(ctx context.Context) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", s.agent)
 		}),
 	}
-	go func() {
-		<-qemu.Done()
+	m.Guest = process.NewGuest(qemu, in.InstanceID, in.InstanceDir, consoleFile, func() {
 		port.Close()
 		m.agent.Close()
 		_ = os.RemoveAll(dir) // if not now, then when the driver is closed
-		close(m.done)
-	}()
+	})
 	return m, nil
 }
 
@@ -161,7 +157,7 @@ func (d *Driver) explain(in vm.Launch, err error) error {
 
 // Ping implements vm.Machine.
 func (m *machine) Ping(ctx context.Context) error {
-	if m.ended() {
+	if m.Ended() {
 		return vm.ErrNotReachable
 	}
 	return m.agent.Ping(ctx)
@@ -173,7 +169,7 @@ func (m *machine) Exec(ctx context.Context, cmd vm.Command) (vm.Result, error) {
 	defer cancel()
 	go func() {
 		select {
-		case <-m.process.Done():
+		case <-m.Process.Done():
 			cancel()
 		case <-alive.Done():
 		}
@@ -183,15 +179,6 @@ func (m *machine) Exec(ctx context.Context, cmd vm.Command) (vm.Result, error) {
 		return vm.Result{}, fmt.Errorf("%w: the machine ended while the command ran", vm.ErrNotReachable)
 	}
 	return result, err
-}
-
-// Console implements vm.Machine.
-func (m *machine) Console() ([]byte, error) {
-	raw, err := os.ReadFile(filepath.Join(m.in.InstanceDir, consoleFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read console of %s: %w", m.in.InstanceID, err)
-	}
-	return raw, nil
 }
 
 // Shutdown implements vm.Machine: it presses the power button.
@@ -205,7 +192,7 @@ func (m *machine) Shutdown(ctx context.Context, grace time.Duration) (forced boo
 			return false, ctx.Err()
 		} // else QEMU is just ending, or does not answer: then force it in time
 		select {
-		case <-m.done:
+		case <-m.Done():
 			return false, nil
 		case <-ctx.Done():
 			return false, ctx.Err()
@@ -224,30 +211,9 @@ func (m *machine) force(ctx context.Context) error {
 	limit := time.NewTimer(quitLimit)
 	defer limit.Stop()
 	select {
-	case <-m.done:
+	case <-m.Done():
 		return nil
 	case <-limit.C:
 		return m.Kill()
-	}
-}
-
-// Kill implements vm.Machine.
-func (m *machine) Kill() error {
-	if err := m.process.Kill(); err != nil {
-		return fmt.Errorf("kill %s: %w", m.in.InstanceID, err)
-	}
-	<-m.done
-	return nil
-}
-
-// Done implements vm.Machine.
-func (m *machine) Done() <-chan struct{} { return m.done }
-
-func (m *machine) ended() bool {
-	select {
-	case <-m.process.Done():
-		return true
-	default:
-		return false
 	}
 }
