@@ -1,7 +1,6 @@
 package ebs
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -10,34 +9,23 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ebs/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Route is one operation of the REST API.
-type Route struct{ Method, Pattern, Operation string }
-
-// Routes are all operations, for those who decide on requests
+// routes are all operations
 // (https://docs.aws.amazon.com/ebs/latest/APIReference/API_Operations.html).
-func Routes() []Route {
-	return []Route{
-		{http.MethodGet, "/snapshots/{id}/blocks", "ListSnapshotBlocks"},
-		{http.MethodGet, "/snapshots/{id}/blocks/{index}", "GetSnapshotBlock"},
+func routes() wire.Routes {
+	return wire.Routes{
+		"GET /snapshots/{id}/blocks":         "ListSnapshotBlocks",
+		"GET /snapshots/{id}/blocks/{index}": "GetSnapshotBlock",
 	}
 }
 
 // Wire describes the service to the HTTP front.
 func (s *Service) Wire() wire.Service {
 	operations := map[string]http.HandlerFunc{"ListSnapshotBlocks": s.serveList, "GetSnapshotBlock": s.serveGet}
-	mux := http.NewServeMux()
-	for _, r := range Routes() {
-		mux.Handle(r.Method+" "+r.Pattern, operations[r.Operation])
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, wire.Errorf("UnknownOperationException", "the embedded AWS has no operation of EBS for %s %s", r.Method, r.URL.Path))
-	})
-	return wire.Service{ID: "ebs", Name: "EBS", Protocol: wire.REST, Version: "2019-11-02", Handler: mux}
+	return wire.Service{ID: "ebs", Name: "EBS", Protocol: wire.REST, Version: "2019-11-02", Handler: routes().Handler("EBS", operations, fail)}
 }
 
 // number is a number in a query or path; nil: there is none.
@@ -106,36 +94,19 @@ func (s *Service) serveGet(w http.ResponseWriter, r *http.Request) {
 }
 
 // status is the HTTP status of an error; see the API reference.
-func status(api smithy.APIError) int {
-	switch api.ErrorCode() {
-	case "ResourceNotFoundException", "UnknownOperationException":
-		return http.StatusNotFound
-	case "AccessDeniedException":
-		return http.StatusForbidden
-	}
-	if api.ErrorFault() == smithy.FaultServer {
-		return http.StatusInternalServerError
-	}
-	return http.StatusBadRequest
+func status(code string) int {
+	return map[string]int{"ResourceNotFoundException": http.StatusNotFound, "AccessDeniedException": http.StatusForbidden}[code]
 }
 
 func fail(w http.ResponseWriter, err error) {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		api = &smithy.GenericAPIError{Code: "InternalServerException", Message: err.Error(), Fault: smithy.FaultServer}
-	}
-	body := map[string]string{"Message": api.ErrorMessage(), "message": api.ErrorMessage()}
+	more := map[string]string{}
 	var validation *types.ValidationException
 	var missing *types.ResourceNotFoundException
 	switch {
 	case errors.As(err, &validation):
-		body["Reason"] = string(validation.Reason)
+		more["Reason"] = string(validation.Reason)
 	case errors.As(err, &missing):
-		body["Reason"] = string(missing.Reason)
+		more["Reason"] = string(missing.Reason)
 	}
-	raw, _ := json.Marshal(body) // texts marshal
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Amzn-ErrorType", api.ErrorCode())
-	w.WriteHeader(status(api))
-	_, _ = w.Write(raw)
+	wire.FailJSON(w, err, status, more)
 }

@@ -1,7 +1,6 @@
 package ebs
 
 import (
-	"fmt"
 	"net/http"
 	"path"
 	"strings"
@@ -19,17 +18,9 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	operations := map[string]string{}
-	for _, route := range Routes() {
-		pattern := route.Method + " " + route.Pattern
-		operations[pattern] = route.Operation
-		mux.Handle(pattern, http.NotFoundHandler())
-	}
-	_, pattern := mux.Handler(r)
-	operation, ok := operations[pattern]
-	if !ok {
-		return nil, fmt.Errorf("EBS has no operation for %s %s", r.Method, r.URL.Path)
+	operation, err := routes().Operation("EBS", r)
+	if err != nil {
+		return nil, err
 	}
 	id := strings.Split(path.Clean(r.URL.Path), "/")[2] // as in the pattern
 	return s.snapshots.ReadingSnapshot(c, "ebs:"+operation, id, operation == "GetSnapshotBlock"), nil

@@ -8,7 +8,6 @@ import (
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/service/scheduler"
-	"github.com/aws/smithy-go"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -16,25 +15,22 @@ import (
 // maxBody is the largest request, in bytes: an input has at most 256 KiB.
 const maxBody = 1 << 20
 
-// Route is one operation of the service's REST API.
-type Route struct{ Method, Pattern, Operation string }
-
-// Routes are all operations, for those who decide on requests
+// routes are all operations of the service's REST API
 // (https://docs.aws.amazon.com/scheduler/latest/APIReference/API_Operations.html).
-func Routes() []Route {
-	return []Route{
-		{http.MethodPost, "/schedules/{Name}", "CreateSchedule"},
-		{http.MethodGet, "/schedules/{Name}", "GetSchedule"},
-		{http.MethodPut, "/schedules/{Name}", "UpdateSchedule"},
-		{http.MethodDelete, "/schedules/{Name}", "DeleteSchedule"},
-		{http.MethodGet, "/schedules", "ListSchedules"},
-		{http.MethodPost, "/schedule-groups/{Name}", "CreateScheduleGroup"},
-		{http.MethodGet, "/schedule-groups/{Name}", "GetScheduleGroup"},
-		{http.MethodDelete, "/schedule-groups/{Name}", "DeleteScheduleGroup"},
-		{http.MethodGet, "/schedule-groups", "ListScheduleGroups"},
-		{http.MethodGet, "/tags/{ResourceArn}", "ListTagsForResource"},
-		{http.MethodPost, "/tags/{ResourceArn}", "TagResource"},
-		{http.MethodDelete, "/tags/{ResourceArn}", "UntagResource"},
+func routes() wire.Routes {
+	return wire.Routes{
+		"POST /schedules/{Name}":         "CreateSchedule",
+		"GET /schedules/{Name}":          "GetSchedule",
+		"PUT /schedules/{Name}":          "UpdateSchedule",
+		"DELETE /schedules/{Name}":       "DeleteSchedule",
+		"GET /schedules":                 "ListSchedules",
+		"POST /schedule-groups/{Name}":   "CreateScheduleGroup",
+		"GET /schedule-groups/{Name}":    "GetScheduleGroup",
+		"DELETE /schedule-groups/{Name}": "DeleteScheduleGroup",
+		"GET /schedule-groups":           "ListScheduleGroups",
+		"GET /tags/{ResourceArn}":        "ListTagsForResource",
+		"POST /tags/{ResourceArn}":       "TagResource",
+		"DELETE /tags/{ResourceArn}":     "UntagResource",
 	}
 }
 
@@ -47,14 +43,7 @@ func (s *Service) handler() http.Handler {
 		"DeleteScheduleGroup": serve(s.DeleteScheduleGroup), "ListScheduleGroups": serve(s.ListScheduleGroups),
 		"ListTagsForResource": serve(s.ListTagsForResource), "TagResource": serve(s.TagResource), "UntagResource": serve(s.UntagResource),
 	}
-	mux := http.NewServeMux()
-	for _, r := range Routes() {
-		mux.Handle(r.Method+" "+r.Pattern, operations[r.Operation])
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, wire.Errorf("UnknownOperationException", "the embedded AWS has no operation of EventBridge Scheduler for %s %s", r.Method, r.URL.Path))
-	})
-	return mux
+	return routes().Handler("EventBridge Scheduler", operations, fail)
 }
 
 // serve makes a handler of a method with an SDK client's signature. The body is
@@ -121,31 +110,11 @@ func membersOf(w http.ResponseWriter, r *http.Request) (map[string]any, error) {
 }
 
 // status is the HTTP status of an error; see the API reference.
-func status(api smithy.APIError) int {
-	switch api.ErrorCode() {
-	case "ResourceNotFoundException", "UnknownOperationException":
-		return http.StatusNotFound
-	case "ConflictException":
-		return http.StatusConflict
-	case "ServiceQuotaExceededException":
-		return http.StatusPaymentRequired
-	case "ThrottlingException":
-		return http.StatusTooManyRequests
-	}
-	if api.ErrorFault() == smithy.FaultServer {
-		return http.StatusInternalServerError
-	}
-	return http.StatusBadRequest
+func status(code string) int {
+	return map[string]int{
+		"ResourceNotFoundException": http.StatusNotFound, "ConflictException": http.StatusConflict,
+		"ServiceQuotaExceededException": http.StatusPaymentRequired, "ThrottlingException": http.StatusTooManyRequests,
+	}[code]
 }
 
-func fail(w http.ResponseWriter, err error) {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		api = &smithy.GenericAPIError{Code: "InternalServerException", Message: err.Error(), Fault: smithy.FaultServer}
-	}
-	raw, _ := json.Marshal(map[string]string{"Message": api.ErrorMessage(), "message": api.ErrorMessage()}) // texts marshal
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Amzn-ErrorType", api.ErrorCode())
-	w.WriteHeader(status(api))
-	_, _ = w.Write(raw)
-}
+func fail(w http.ResponseWriter, err error) { wire.FailJSON(w, err, status, nil) }

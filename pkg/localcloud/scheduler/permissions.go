@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"cmp"
-	"fmt"
 	"net/http"
 	"strings"
 
@@ -25,17 +24,9 @@ func requests(c authz.Call, input any) ([]authz.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	operations := map[string]string{}
-	for _, route := range Routes() {
-		pattern := route.Method + " " + route.Pattern
-		operations[pattern] = route.Operation
-		mux.Handle(pattern, http.NotFoundHandler())
-	}
-	_, pattern := mux.Handler(r)
-	operation, ok := operations[pattern]
-	if !ok {
-		return nil, fmt.Errorf("EventBridge Scheduler has no operation for %s %s", r.Method, r.URL.Path)
+	operation, err := routes().Operation("EventBridge Scheduler", r)
+	if err != nil {
+		return nil, err
 	}
 	var body struct {
 		GroupName string
