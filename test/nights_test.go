@@ -197,7 +197,7 @@ func TestAtNightOnlyWhatIsStaleBuildsAFewAtATime(t *testing.T) {
 	n.until("2026-11-02T09:00:00Z")
 	built := n.take()
 	assert.ElementsMatch(t, stale, built, "what was published yesterday is not built again")
-	assert.LessOrEqual(t, n.most, decide.DefaultPolicy().MaxRunning)
+	assert.LessOrEqual(t, n.most, decide.DefaultLimits().MaxRunning)
 	assert.Greater(t, n.most, 1)
 
 	n.until("2026-11-03T09:00:00Z")

@@ -230,7 +230,7 @@ func securityGroups(ctx context.Context, api ec2.DescribeSecurityGroupsAPIClient
 
 // judgeAddresses: each running execution has one instance at a time.
 func judgeAddresses(s types.Subnet) Finding {
-	free, need := int(aws.ToInt32(s.AvailableIpAddressCount)), decide.DefaultPolicy().MaxRunning
+	free, need := int(aws.ToInt32(s.AvailableIpAddressCount)), decide.DefaultLimits().MaxRunning
 	const mend = "choose a larger subnet, or remove what takes up its addresses"
 	switch {
 	case s.State != "" && s.State != types.SubnetStateAvailable:

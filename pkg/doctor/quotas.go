@@ -105,7 +105,7 @@ func vcpus(ctx context.Context, api quotaAPI, usage usageAPI, region string, rec
 // judgeVCPUs: an execution has one running instance at a time, the builder or
 // the verifier, of any type that its recipe lists.
 func judgeVCPUs(looked, region string, limit, used, largest int) Finding {
-	many := decide.DefaultPolicy().MaxRunning
+	many := decide.DefaultLimits().MaxRunning
 	want := used + many*largest
 	switch {
 	case largest == 0:
@@ -187,7 +187,7 @@ func functionsAtOnce(ctx context.Context, api quotaAPI, region string, recipes [
 	for _, r := range recipes {
 		regions = max(regions, len(r.Distribution.Regions))
 	}
-	return judgeConcurrency(looked, region, limit, decide.DefaultPolicy().MaxRunning*min(regions, 10)+3)
+	return judgeConcurrency(looked, region, limit, decide.DefaultLimits().MaxRunning*min(regions, 10)+3)
 }
 
 func judgeConcurrency(looked, region string, limit, need int) Finding {

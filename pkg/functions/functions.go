@@ -170,7 +170,7 @@ func Notify(e lambdafn.Environment) lambdafn.Handler {
 func StartBuilds(e lambdafn.Environment) lambdafn.Handler {
 	return lambdafn.Adapt(trigger.StartBuilds{
 		Settings: e.Triggers, TopicARN: e.TopicARN, Store: e.Store(), Planner: plans(e),
-		Executions: sfn.NewFromConfig(e.AWS), SNS: sns.NewFromConfig(e.AWS), Policy: policy(e), Metrics: e.Output,
+		Executions: sfn.NewFromConfig(e.AWS), SNS: sns.NewFromConfig(e.AWS), Limits: limits(e), Metrics: e.Output,
 	}.Run)
 }
 
@@ -181,17 +181,17 @@ func WatchSources(e lambdafn.Environment) lambdafn.Handler {
 
 func watch(e lambdafn.Environment) trigger.WatchSources {
 	return trigger.WatchSources{
-		Settings: e.Triggers, Region: e.Region, Store: e.Store(), SSM: e.SSM(e.Region), Events: eventbridge.NewFromConfig(e.AWS), UserData: e.UserData(), Policy: policy(e),
+		Settings: e.Triggers, Region: e.Region, Store: e.Store(), SSM: e.SSM(e.Region), Events: eventbridge.NewFromConfig(e.AWS), UserData: e.UserData(), Limits: limits(e),
 	}
 }
 
-// policy is that of every deployment, with what this one has chosen.
-func policy(e lambdafn.Environment) decide.Policy {
-	p := decide.DefaultPolicy()
+// limits are those of every deployment, with what this one has chosen.
+func limits(e lambdafn.Environment) decide.Limits {
+	l := decide.DefaultLimits()
 	if e.Triggers.FindingHours > 0 {
-		p.FindingLimit = time.Duration(e.Triggers.FindingHours) * time.Hour
+		l.FindingLimit = time.Duration(e.Triggers.FindingHours) * time.Hour
 	}
-	return p
+	return l
 }
 
 // certificateTimeout bounds how long a certificate may take.

@@ -264,7 +264,7 @@ func TestAnExecutionOfAUsedNameLeavesWhatTheEarlierOnePublished(t *testing.T) {
 		e.images[0].CreationDate = aws.String("2025-11-01T12:00:00.000Z")
 	}
 	// Resolve has refused the name, so there is no plan.
-	in := CleanupInput{Job: Job{Execution: w.in.Execution, Stage: "Cleanup", Now: w.in.Now}, Outcome: "Failed"}
+	in := CleanupInput{Job: Job{Execution: w.in.Execution, State: "Cleanup", Now: w.in.Now}, Outcome: "Failed"}
 	out, err := w.cleanup(t, in)
 	require.NoError(t, err)
 	assert.Empty(t, append(out.Removed, out.Left...), "it ends clean")

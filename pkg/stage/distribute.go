@@ -37,7 +37,7 @@ func (s Distribute) Run(ctx context.Context, in DistributeInput) (DistributeOutp
 		return DistributeOutput{Region: target.Name, CopyID: in.ImageID}, nil
 	}
 	id, err := release.Copy{
-		Token:       ami.ClientToken(in.Execution.ID, in.Execution.Name, in.Stage, target.Name),
+		Token:       ami.ClientToken(in.Execution.ID, in.Execution.Name, in.State, target.Name),
 		Description: clip(p.Recipe.Description, maxDescription),
 		ImageID:     in.ImageID,
 		From:        s.Settings.Region,

@@ -517,7 +517,7 @@ func job(t *testing.T, f *fakeS3, stage string, p plan.BuildPlan) Job {
 	require.NoError(t, err)
 	return Job{
 		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start},
-		Stage:     stage, Now: start.Add(time.Minute), Plan: o,
+		State:     stage, Now: start.Add(time.Minute), Plan: o,
 	}
 }
 

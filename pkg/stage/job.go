@@ -51,7 +51,7 @@ func checkJob(in Job) error {
 		{"execution.id", in.Execution.ID == ""},
 		{"execution.name", in.Execution.Name == ""},
 		{"execution.startTime", in.Execution.StartTime.IsZero()},
-		{"stage", in.Stage == ""},
+		{"stage", in.State == ""},
 		{"now", in.Now.IsZero()},
 		{"plan.key", in.Plan.Key == ""},
 	} {
@@ -86,7 +86,7 @@ func labels(in Job, p plan.BuildPlan, name string) ami.Labels {
 		Name:        name,
 		Recipe:      p.Recipe.Name,
 		Execution:   in.Execution.Name,
-		Stage:       in.Stage,
+		Stage:       in.State,
 		Fingerprint: p.Fingerprint,
 		Expires:     in.Execution.StartTime.Add(leftoverLife),
 	}

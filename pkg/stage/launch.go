@@ -63,7 +63,7 @@ func (s Launch) Run(ctx context.Context, in LaunchInput) (LaunchOutput, error) {
 	// The presigned address differs at every attempt, so a client token alone
 	// would be refused for other parameters: look first.
 	mine := attempt{Launch: s, in: in, plan: p, run: run}
-	out, found, err := mine.find(ctx, ami.ByExecution(in.Execution.Name), ami.ByStage(in.Stage))
+	out, found, err := mine.find(ctx, ami.ByExecution(in.Execution.Name), ami.ByStage(in.State))
 	if err != nil || found {
 		return out, err
 	}
@@ -153,7 +153,7 @@ func launchOwner(e Execution, stage string) []string {
 }
 
 func (s attempt) token(at place) string {
-	return ami.LaunchToken(launchOwner(s.in.Execution, s.in.Stage), at.instanceType, at.subnet)
+	return ami.LaunchToken(launchOwner(s.in.Execution, s.in.State), at.instanceType, at.subnet)
 }
 
 // deviations are how an instance differs from what this execution launches.

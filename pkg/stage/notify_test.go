@@ -120,7 +120,7 @@ func TestStatusOfAnExecution(t *testing.T) {
 func TestNotifyOfAFailureBeforeThereWasAPlan(t *testing.T) {
 	s, topic, bus := newS3(), &fakeTopic{}, &fakeBus{}
 	in := NotifyInput{CleanupInput: CleanupInput{
-		Job: Job{Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, Stage: "Notify", Now: start}, Outcome: "Failed",
+		Job: Job{Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, State: "Notify", Now: start}, Outcome: "Failed",
 		Error: "RecipeInvalid", Cause: "recipes/x.yaml:1:1: error: no", Failed: "Resolve",
 	}, Left: []string{"i-1: denied"}}
 	set := settings()

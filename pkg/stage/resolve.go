@@ -33,7 +33,7 @@ type Resolve struct {
 // Run returns what would be built, or that it is published already. That ends
 // the execution without Notify: it is counted here.
 func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error) {
-	if err := requireInput("recipe", in.Recipe, "execution.id", in.Execution.ID, "execution.name", in.Execution.Name, "stage", in.Stage); err != nil {
+	if err := requireInput("recipe", in.Recipe, "execution.id", in.Execution.ID, "execution.name", in.Execution.Name, "stage", in.State); err != nil {
 		return ResolveOutput{}, err
 	}
 	if in.Now.IsZero() || in.Execution.StartTime.IsZero() {

@@ -49,7 +49,7 @@ func newResolveWorld() *resolveWorld {
 	w.ssm[home].parameters["/aws/service/base"] = baseID
 	w.ec2[home].images = []types.Image{base(baseID)}
 	return &resolveWorld{world: w, fs: plannertest.UserData(plannertest.Recipe), engines: engines(), guests: "simulated: of a test", in: ResolveInput{
-		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, Stage: "Resolve", Now: start, ExecutionInput: contract.ExecutionInput{Recipe: "sample"},
+		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, State: "Resolve", Now: start, ExecutionInput: contract.ExecutionInput{Recipe: "sample"},
 	}}
 }
 

@@ -19,16 +19,18 @@ type Execution struct {
 
 // Job is what every stage after Resolve is given.
 type Job struct {
-	Execution Execution    `json:"execution"`
-	Stage     string       `json:"stage"` // the state's name, for tags and client tokens
-	Now       time.Time    `json:"now"`   // of the state machine's clock; stages never read their own
-	Plan      store.Object `json:"plan"`  // the plan.BuildPlan, as JSON
+	Execution Execution `json:"execution"`
+	// State is the name of the machine's state, for tags and client tokens. Executions
+	// that began before a deployment still send it as stage.
+	State string       `json:"stage"`
+	Now   time.Time    `json:"now"`  // of the state machine's clock; stages never read their own
+	Plan  store.Object `json:"plan"` // the plan.BuildPlan, as JSON
 }
 
 // ResolveInput is the execution's own input, with the state machine's context.
 type ResolveInput struct {
 	Execution Execution `json:"execution" from:"machine"`
-	Stage     string    `json:"stage" from:"machine"`
+	State     string    `json:"stage" from:"machine"` // the state's name
 	Now       time.Time `json:"now" from:"machine"`
 	contract.ExecutionInput
 }

@@ -16,20 +16,20 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
-// findingKey is where it is remembered that a vulnerability of an image was heard
-// of. What the event calls the vulnerability is not for keys.
+// findingKey is where the bucket records that a vulnerability of an image was handled.
+// The key has a digest, since the event may call the vulnerability anything.
 func findingKey(f decide.Finding) string {
 	return contract.FindingKey(f.ImageID, store.Digest([]byte(f.Vulnerability))[:16])
 }
 
-// heardFinding is what is remembered there.
-type heardFinding struct {
+// handledFinding is the record.
+type handledFinding struct {
 	Vulnerability string    `json:"vulnerability"`
 	At            time.Time `json:"at"`
 }
 
-// heard are the findings of one event.
-type heard struct {
+// concern is what the findings of one event concern.
+type concern struct {
 	want    []wanted
 	ignored []string // and why, for the log
 	mark    []decide.Finding
@@ -37,10 +37,10 @@ type heard struct {
 
 // afterFinding notes what is open of published images, and returns the recipes
 // that may build for it. An instance is one of many of its image, and an image has
-// many packages: whatever was heard within the limit costs one look into the
+// many packages: whatever was handled within the limit costs one look into the
 // bucket, and no call of EC2.
-func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []*recipe.Recipe) (heard, error) {
-	var out heard
+func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []*recipe.Recipe) (concern, error) {
+	var out concern
 	found, ignored, err := s.Settings.Reporters.Findings(in.Source, in.DetailType, in.Detail)
 	if err != nil {
 		return out, failure.Wrap(failure.InvalidInput, err, "the event %q cannot be read", in.DetailType)
@@ -57,7 +57,7 @@ func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []
 		if why != "" {
 			out.ignored = append(out.ignored, fmt.Sprintf("%s of %s in %s: %s", f.Vulnerability, f.ImageID, f.Region, why))
 		}
-		if why != heardBefore {
+		if why != handledBefore {
 			out.mark = append(out.mark, f)
 		}
 		if of == "" {
@@ -76,7 +76,7 @@ func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []
 	return out, nil
 }
 
-const heardBefore = "heard before"
+const handledBefore = "already handled"
 
 // concerned is the recipe whose published image has the vulnerability, or why
 // there is none.
@@ -85,12 +85,12 @@ func (s StartBuilds) concerned(ctx context.Context, f decide.Finding, recipes []
 	if !slices.ContainsFunc(recipes, func(r *recipe.Recipe) bool { return isIn(r, f.Region) }) {
 		return "", "no recipe is distributed there", nil
 	}
-	var before heardFinding
+	var before handledFinding
 	if _, err := s.Store.ReadJSON(ctx, findingKey(f), &before); err != nil {
 		return "", "", err
 	}
-	if !before.At.IsZero() && now.Sub(before.At) < s.Policy.FindingLimit {
-		return "", heardBefore, nil
+	if !before.At.IsZero() && now.Sub(before.At) < s.Limits.FindingLimit {
+		return "", handledBefore, nil
 	}
 	// Only of the account's own images do tags say what they are.
 	own, err := ami.ListOwn(ctx, s.Planner.EC2(f.Region), ami.ByImage(f.ImageID))
@@ -103,7 +103,7 @@ func (s StartBuilds) concerned(ctx context.Context, f decide.Finding, recipes []
 	name = ami.TagValue(own[0].Tags, contract.TagRecipe)
 	i := slices.IndexFunc(recipes, func(r *recipe.Recipe) bool { return r.Name == name })
 	if i < 0 {
-		return "", fmt.Sprintf("its recipe %s is no more", name), nil
+		return "", fmt.Sprintf("its recipe %s no longer exists", name), nil
 	}
 	current, err := s.isCurrent(ctx, recipes[i], f.Region, f.ImageID)
 	if err != nil {
@@ -125,11 +125,11 @@ func (s StartBuilds) isCurrent(ctx context.Context, r *recipe.Recipe, region, id
 	return slices.Contains(current, id), err
 }
 
-// remember keeps that findings were heard of, when all was done about them.
+// remember records that findings were handled.
 func (s StartBuilds) remember(ctx context.Context, findings []decide.Finding, now time.Time) error {
 	for _, f := range findings {
-		if _, err := store.Update(ctx, s.Store, findingKey(f), func(h *heardFinding) (bool, error) {
-			*h = heardFinding{Vulnerability: f.Vulnerability, At: now}
+		if _, err := store.Update(ctx, s.Store, findingKey(f), func(h *handledFinding) (bool, error) {
+			*h = handledFinding{Vulnerability: f.Vulnerability, At: now}
 			return true, nil
 		}); err != nil {
 			return err

@@ -27,7 +27,7 @@ func finding(image, vulnerability, region string) string {
 
 func (w *world) found(t *testing.T, at time.Time, image, vulnerability string) StartBuildsOutput {
 	t.Helper()
-	out, err := w.tellAt(t, at, contract.InspectorEvent, finding(image, vulnerability, home))
+	out, err := w.sendAt(t, at, contract.InspectorEvent, finding(image, vulnerability, home))
 	require.NoError(t, err)
 	return out
 }
@@ -40,7 +40,7 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 			require.Len(t, out.Recipes, 1)
 			assert.Equal(t, decide.Start, out.Recipes[0].Action, out.Recipes[0].Why)
 		} else {
-			assert.Equal(t, []string{"CVE-2026-0001 of " + publishedID + " in eu-west-1: heard before"}, out.Ignored)
+			assert.Equal(t, []string{"CVE-2026-0001 of " + publishedID + " in eu-west-1: already handled"}, out.Ignored)
 		}
 	}
 	out := w.found(t, start, publishedID, "CVE-2026-0002")
@@ -74,7 +74,7 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 	}
 	require.Len(t, w.events, 1)
 	assert.Equal(t, contract.RebuildDueEvent, *w.events[0].DetailType)
-	due, err := w.tellAt(t, start.Add(24*time.Hour), contract.RebuildDueEvent, *w.events[0].Detail)
+	due, err := w.sendAt(t, start.Add(24*time.Hour), contract.RebuildDueEvent, *w.events[0].Detail)
 	require.NoError(t, err)
 	require.Len(t, due.Recipes, 1)
 	assert.Equal(t, decide.Start, due.Recipes[0].Action)
@@ -84,13 +84,13 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 	w.replace(later)
 	w.ends(t, w.executions[1], sfntypes.ExecutionStatusSucceeded)
 	w.found(t, start.Add(25*time.Hour), later, "CVE-2026-0001")
-	vain, err := w.tellAt(t, start.Add(49*time.Hour), contract.RebuildDueEvent, `{}`)
+	vain, err := w.sendAt(t, start.Add(49*time.Hour), contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
 	assert.Equal(t, decide.Start, vain.Recipes[0].Action, vain.Recipes[0].Why)
 	w.replace("ami-0dddddddddddddddd")
 	w.ends(t, w.executions[2], sfntypes.ExecutionStatusSucceeded)
 	w.found(t, start.Add(50*time.Hour), "ami-0dddddddddddddddd", "CVE-2026-0001")
-	vain, err = w.tellAt(t, start.Add(73*time.Hour), contract.RebuildDueEvent, `{}`)
+	vain, err = w.sendAt(t, start.Add(73*time.Hour), contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
 	assert.Equal(t, decide.Wait, vain.Recipes[0].Action, "the third in vain waits twice as long")
 }
@@ -101,7 +101,7 @@ func TestAFailedRebuildLeavesTheFindingOpen(t *testing.T) {
 	after := w.ends(t, w.executions[0], sfntypes.ExecutionStatusFailed)
 	require.Len(t, after.Recipes, 1)
 	assert.Equal(t, decide.Wait, after.Recipes[0].Action, after.Recipes[0].Why)
-	due, err := w.tellAt(t, start.Add(24*time.Hour), contract.RebuildDueEvent, `{}`)
+	due, err := w.sendAt(t, start.Add(24*time.Hour), contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
 	assert.Equal(t, decide.Start, due.Recipes[0].Action, due.Recipes[0].Why)
 	assert.NotEqual(t, *w.executions[0].Name, *w.executions[1].Name)
@@ -117,7 +117,7 @@ func TestFindingsThatConcernNoRecipe(t *testing.T) {
 		"of an image that nobody knows":      {"ami-0123456789abcdeff", home, nil, "it is no published image of this factory"},
 		"in a region of no recipe":           {publishedID, "us-east-1.example.org", nil, "no recipe is distributed there"},
 		"of an image that was not published": {publishedID, home, func(w *world) { w.untag(contract.TagPublished) }, "it is no published image of this factory"},
-		"of a recipe that is no more":        {publishedID, home, func(w *world) { w.untag(contract.TagRecipe) }, "its recipe  is no more"},
+		"of a recipe that is no more":        {publishedID, home, func(w *world) { w.untag(contract.TagRecipe) }, "its recipe  no longer exists"},
 		"of an image that was replaced": {
 			publishedID, home, func(w *world) { w.replace("ami-0bbbbbbbbbbbbbbbb") }, "recipe sample has published another image since",
 		},
@@ -127,7 +127,7 @@ func TestFindingsThatConcernNoRecipe(t *testing.T) {
 			if tc.change != nil {
 				tc.change(w)
 			}
-			out, err := w.tell(t, contract.InspectorEvent, finding(tc.image, "CVE-2026-0001", tc.region))
+			out, err := w.send(t, contract.InspectorEvent, finding(tc.image, "CVE-2026-0001", tc.region))
 			require.NoError(t, err)
 			assert.Empty(t, out.Recipes)
 			require.Len(t, out.Ignored, 1)
@@ -140,7 +140,7 @@ func TestFindingsThatConcernNoRecipe(t *testing.T) {
 func TestAFindingOfACopyElsewhereCountsToo(t *testing.T) {
 	w := publishedWorld(t)
 	w.reporters.OnDemand = true
-	out, err := w.tell(t, contract.OnDemandEvent, finding(copiedID, "CVE-2026-0001", remote))
+	out, err := w.send(t, contract.OnDemandEvent, finding(copiedID, "CVE-2026-0001", remote))
 	require.NoError(t, err)
 	require.Len(t, out.Recipes, 1, out.Ignored)
 	assert.Equal(t, decide.Start, out.Recipes[0].Action)
@@ -168,14 +168,14 @@ func TestAForgedFindingStartsNothingAndIsNotRemembered(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			w := publishedWorld(t)
-			out, err := w.tellOf(t, start, tc.source, tc.kind, tc.detail)
+			out, err := w.sendFrom(t, start, tc.source, tc.kind, tc.detail)
 			require.NoError(t, err)
 			assert.Empty(t, out.Recipes)
 			assert.Len(t, out.Ignored, 1, "the log says why")
 			assert.Empty(t, w.executions)
 			if tc.chosen.OnDemand || len(tc.chosen.Products) > 0 {
 				w.reporters = tc.chosen
-				out, err = w.tellOf(t, start, tc.source, tc.kind, tc.detail)
+				out, err = w.sendFrom(t, start, tc.source, tc.kind, tc.detail)
 				require.NoError(t, err)
 				require.Len(t, out.Recipes, 1, out.Ignored)
 				assert.Equal(t, decide.Start, out.Recipes[0].Action)
@@ -190,7 +190,7 @@ func TestAForgedFindingStartsNothingAndIsNotRemembered(t *testing.T) {
 func TestWhatCouldNotBeDoneAboutAFindingIsTriedAgain(t *testing.T) {
 	w := publishedWorld(t)
 	w.faults["StartExecution"] = []error{awsErr("ThrottlingException")}
-	_, err := w.tell(t, contract.InspectorEvent, finding(publishedID, "CVE-2026-0001", home))
+	_, err := w.send(t, contract.InspectorEvent, finding(publishedID, "CVE-2026-0001", home))
 	assert.Equal(t, failure.Throttled, failure.CodeOf(err))
 	delete(w.faults, "StartExecution")
 	assert.Equal(t, decide.Start, w.found(t, start, publishedID, "CVE-2026-0001").Recipes[0].Action)
@@ -202,7 +202,7 @@ func TestABuildWhoseWakingWasLostIsLookedAfter(t *testing.T) {
 	seen, err := w.watcher().Run(t.Context(), WatchInput{Time: start.Add(time.Hour)})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"sample"}, seen.Due)
-	out, err := w.tell(t, contract.RebuildDueEvent, `{}`)
+	out, err := w.send(t, contract.RebuildDueEvent, `{}`)
 	require.NoError(t, err)
 	assert.Equal(t, decide.Start, out.Recipes[0].Action)
 }
@@ -234,7 +234,7 @@ pointers: {parameters: [/ami-factory/%s/latest]}
 
 func TestWhatBuildsOnAnImageThatIsAboutToBeReplacedWaitsForIt(t *testing.T) {
 	w := familyWorld(t)
-	night, err := w.tell(t, contract.NightlyEvent, `{}`)
+	night, err := w.send(t, contract.NightlyEvent, `{}`)
 	require.NoError(t, err)
 	got := map[string]Considered{}
 	for _, c := range night.Recipes {
@@ -264,7 +264,7 @@ func TestWhatBuildsOnAnImageThatIsAboutToBeReplacedWaitsForIt(t *testing.T) {
 
 func TestBuildsThatOneEventStartsBeginOneAfterTheOther(t *testing.T) {
 	w := familyWorld(t)
-	_, err := w.tell(t, contract.SourceChangedEvent, `{"parameter":"/aws/service/base"}`)
+	_, err := w.send(t, contract.SourceChangedEvent, `{"parameter":"/aws/service/base"}`)
 	require.NoError(t, err)
 	require.Len(t, w.executions, 2)
 	assert.JSONEq(t, `{"recipe":"other"}`, *w.executions[0].Input)

@@ -17,7 +17,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
-// measure tells, once a night, how old each recipe's published image is and how
+// measure writes, once a night, the metrics of how old each recipe's published image is and how
 // many recipes are paused.
 func (s StartBuilds) measure(ctx context.Context, recipes []*recipe.Recipe, now time.Time) error {
 	var values []metric.Value

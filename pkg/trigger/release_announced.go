@@ -45,7 +45,7 @@ func (a *Announcements) UnmarshalJSON(raw []byte) error {
 
 // AnnouncedOutput says what came of it.
 type AnnouncedOutput struct {
-	Repeated []string     `json:"repeated"` // messages that had been heard before
+	Repeated []string     `json:"repeated"` // messages that were handled before
 	Watched  *WatchOutput `json:"watched,omitempty"`
 }
 
@@ -55,11 +55,11 @@ func (s ReleaseAnnounced) Run(ctx context.Context, in Announcements) (AnnouncedO
 	out := AnnouncedOutput{Repeated: []string{}}
 	var fresh []string
 	for _, r := range in.Records {
-		heard, err := s.heard(ctx, r.SNS)
+		repeated, err := s.verify(ctx, r.SNS)
 		if err != nil {
 			return out, err
 		}
-		if heard {
+		if repeated {
 			out.Repeated = append(out.Repeated, r.SNS.MessageID)
 		} else {
 			fresh = append(fresh, r.SNS.MessageID)
@@ -85,8 +85,8 @@ func (s ReleaseAnnounced) Run(ctx context.Context, in Announcements) (AnnouncedO
 	return out, nil
 }
 
-// heard verifies a message and says whether it was heard before.
-func (s ReleaseAnnounced) heard(ctx context.Context, a decide.Announcement) (bool, error) {
+// verify checks a message and says whether it was handled before.
+func (s ReleaseAnnounced) verify(ctx context.Context, a decide.Announcement) (bool, error) {
 	if err := a.Check(s.Settings.AnnouncementTopics, s.Endpoint); err != nil {
 		return false, failure.Wrap(failure.AnnouncementRefused, err, "announcement %s is refused", a.MessageID)
 	}

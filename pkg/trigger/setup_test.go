@@ -206,8 +206,8 @@ func (w *world) planner() planner.Planner {
 	}
 }
 
-func triggerPolicy() decide.Policy {
-	return decide.Policy{MaxRunning: 2, MaxFailures: 2, MaxAge: 40 * 24 * time.Hour, Stagger: 5 * time.Minute, FindingLimit: 24 * time.Hour}
+func limits() decide.Limits {
+	return decide.Limits{MaxRunning: 2, MaxFailures: 2, MaxAge: 40 * 24 * time.Hour, Stagger: 5 * time.Minute, FindingLimit: 24 * time.Hour}
 }
 
 func (w *world) StartExecution(_ context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
@@ -275,14 +275,14 @@ func (w *world) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _ .
 	return &eventbridge.PutEventsOutput{}, nil
 }
 
-func (w *world) tell(t *testing.T, kind, detail string) (StartBuildsOutput, error) {
+func (w *world) send(t *testing.T, kind, detail string) (StartBuildsOutput, error) {
 	t.Helper()
-	return w.tellAt(t, start, kind, detail)
+	return w.sendAt(t, start, kind, detail)
 }
 
-func (w *world) tellAt(t *testing.T, at time.Time, kind, detail string) (StartBuildsOutput, error) {
+func (w *world) sendAt(t *testing.T, at time.Time, kind, detail string) (StartBuildsOutput, error) {
 	t.Helper()
-	return w.tellOf(t, at, sources()[kind], kind, detail)
+	return w.sendFrom(t, at, sources()[kind], kind, detail)
 }
 
 // sources are those that AWS sends events about vulnerabilities from.
@@ -296,17 +296,17 @@ func sources() map[string]string {
 func (w *world) starter() StartBuilds {
 	return StartBuilds{
 		Settings: Settings{StateMachineARN: machineARN, Reporters: w.reporters}, TopicARN: "arn:topic", Store: w.store(), Planner: w.planner(),
-		Executions: w, SNS: w, Policy: triggerPolicy(),
+		Executions: w, SNS: w, Limits: limits(),
 	}
 }
 
-func (w *world) tellOf(t *testing.T, at time.Time, from, kind, detail string) (StartBuildsOutput, error) {
+func (w *world) sendFrom(t *testing.T, at time.Time, from, kind, detail string) (StartBuildsOutput, error) {
 	t.Helper()
 	return w.starter().Run(t.Context(), EventInput{Source: from, DetailType: kind, Time: at, Region: home, Detail: json.RawMessage(detail)})
 }
 
 func (w *world) watcher() WatchSources {
-	return WatchSources{Settings: Settings{EventBus: "bus"}, Region: home, Store: w.store(), SSM: w.cloud.SSM, Events: w, UserData: w.fs, Policy: triggerPolicy()}
+	return WatchSources{Settings: Settings{EventBus: "bus"}, Region: home, Store: w.store(), SSM: w.cloud.SSM, Events: w, UserData: w.fs, Limits: limits()}
 }
 
 // night lets one pass, and returns the metrics that it wrote.
@@ -314,7 +314,7 @@ func (w *world) night(t *testing.T) string {
 	t.Helper()
 	var lines bytes.Buffer
 	s := w.starter()
-	s.Policy, s.Metrics = decide.DefaultPolicy(), &lines
+	s.Limits, s.Metrics = decide.DefaultLimits(), &lines
 	_, err := s.Run(t.Context(), EventInput{DetailType: contract.NightlyEvent, Time: start})
 	require.NoError(t, err)
 	return lines.String()

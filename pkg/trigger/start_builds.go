@@ -40,17 +40,17 @@ type ExecutionsAPI interface {
 // source, a night, the end of an execution, or a vulnerability of a published image.
 type StartBuilds struct {
 	Settings   Settings
-	TopicARN   string // where people are told of a paused recipe
+	TopicARN   string // for the message that a recipe is paused
 	Store      store.Store
 	Planner    planner.Planner
 	Executions ExecutionsAPI
 	SNS        MessageAPI
-	Policy     decide.Policy
+	Limits     decide.Limits
 	Metrics    io.Writer // see pkg/metric; nil: none are written
 }
 
 // EventInput is an event as EventBridge delivers it; the nightly schedule sends
-// the like of it.
+// the same shape.
 type EventInput struct {
 	Source     string          `json:"source"`
 	DetailType string          `json:"detail-type"`
@@ -87,7 +87,7 @@ type wanted struct {
 }
 
 // Run considers each recipe on its own: what fails for one is returned after the
-// others had their turn, and to be told again starts nothing twice.
+// others had their turn, and the same event again starts nothing twice.
 func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput, error) {
 	if in.Time.IsZero() {
 		return StartBuildsOutput{}, failure.New(failure.InvalidInput, "the event lacks its time")
@@ -97,7 +97,7 @@ func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput,
 		return StartBuildsOutput{}, err
 	}
 	recipes := catalog.Recipes()
-	var h heard
+	var h concern
 	ended := ""
 	switch in.DetailType {
 	case contract.SourceChangedEvent:
@@ -187,13 +187,13 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 	if err != nil {
 		return Considered{}, err
 	}
-	delay := time.Duration(c.started) * c.Policy.Stagger
+	delay := time.Duration(c.started) * c.Limits.Stagger
 	done := Considered{Recipe: w.recipe}
 	var decision decide.Decision
 	_, err = store.Update(ctx, c.Store, contract.RecordKey(w.recipe), func(r *decide.Record) (bool, error) {
 		changed := planned.forget(r)
 		planned.Record = *r
-		decision = decide.Decide(planned.Situation, c.Policy)
+		decision = decide.Decide(planned.Situation, c.Limits)
 		done.Action, done.Why, done.Execution = decision.Action, decision.Why, ""
 		switch {
 		case decision.Action == decide.Wait && !decision.Until.IsZero():
@@ -426,7 +426,7 @@ func (s StartBuilds) listRunning(ctx context.Context, ended string, now time.Tim
 			if aws.ToString(e.ExecutionArn) == ended {
 				continue
 			}
-			// Whoever starts one by hand names it as he likes: only the input tells.
+			// Whoever starts one by hand chooses its name: only the input identifies it.
 			d, err := s.Executions.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: e.ExecutionArn})
 			if err != nil {
 				return nil, awserr.Wrap(err, failure.Internal, "read execution %s", aws.ToString(e.Name))
@@ -507,9 +507,9 @@ func (s StartBuilds) count(ctx context.Context, e executionChanged, input contra
 		after, pauses := r.After(decide.End{
 			Execution: e.ExecutionARN, ByHand: input.Source != "", Succeeded: e.Status == string(sfntypes.ExecutionStatusSucceeded),
 			Failed: failed && own && e.Error != string(failure.InvalidInput),
-		}, s.Policy)
+		}, s.Limits)
 		if pauses {
-			if err := s.tellPaused(ctx, input.Recipe, e.ExecutionARN, after.Failures); err != nil {
+			if err := s.reportPaused(ctx, input.Recipe, e.ExecutionARN, after.Failures); err != nil {
 				return false, err
 			}
 		}
@@ -525,7 +525,7 @@ func executionName(e executionChanged) string {
 	return e.ExecutionARN[strings.LastIndex(e.ExecutionARN, ":")+1:]
 }
 
-func (s StartBuilds) tellPaused(ctx context.Context, recipe, last string, failures int) error {
+func (s StartBuilds) reportPaused(ctx context.Context, recipe, last string, failures int) error {
 	subject := "ami-factory: Paused: " + recipe // which is ASCII
 	_, err := s.SNS.Publish(ctx, &sns.PublishInput{
 		TopicArn: aws.String(s.TopicARN),
@@ -533,7 +533,7 @@ func (s StartBuilds) tellPaused(ctx context.Context, recipe, last string, failur
 		Message: aws.String(fmt.Sprintf("Recipe %s failed %d times in a row. Nights and changed sources do not build it any more.\n"+
 			"The last execution was %s.\nOnce it is mended: ami-factory resume %s, or build it by hand.\n", recipe, failures, last, recipe)),
 	})
-	return awserr.Wrap(err, failure.Internal, "tell that recipe %s is paused", recipe)
+	return awserr.Wrap(err, failure.Internal, "report that recipe %s is paused", recipe)
 }
 
 // waiting are the recipes whose build waits, or whose image has open findings, the

@@ -29,7 +29,7 @@ import (
 
 func (w *world) moved(t *testing.T) Considered {
 	t.Helper()
-	out, err := w.tell(t, contract.SourceChangedEvent, `{"parameter":"/aws/service/base"}`)
+	out, err := w.send(t, contract.SourceChangedEvent, `{"parameter":"/aws/service/base"}`)
 	require.NoError(t, err)
 	require.Len(t, out.Recipes, 1)
 	return out.Recipes[0]
@@ -40,7 +40,7 @@ func (w *world) ends(t *testing.T, e *sfn.DescribeExecutionOutput, status sfntyp
 	e.Status = status
 	detail, err := json.Marshal(map[string]any{"executionArn": *e.ExecutionArn, "status": status, "input": *e.Input, "output": nil})
 	require.NoError(t, err)
-	out, err := w.tell(t, contract.ExecutionChangedEvent, string(detail))
+	out, err := w.send(t, contract.ExecutionChangedEvent, string(detail))
 	require.NoError(t, err)
 	return out
 }
@@ -75,7 +75,7 @@ func TestBeyondTheLimitABuildWaitsForAnEnd(t *testing.T) {
 	assert.Equal(t, decide.Wait, w.moved(t).Action)
 	require.Len(t, w.executions, 2)
 	// Step Functions may still say that the one runs whose end it tells of.
-	_, err := w.tell(t, contract.ExecutionChangedEvent, `{"executionArn":"`+*first.ExecutionArn+`","status":"SUCCEEDED","input":"{\"recipe\":\"other\"}"}`)
+	_, err := w.send(t, contract.ExecutionChangedEvent, `{"executionArn":"`+*first.ExecutionArn+`","status":"SUCCEEDED","input":"{\"recipe\":\"other\"}"}`)
 	require.NoError(t, err)
 	assert.Len(t, w.executions, 3)
 }
@@ -125,7 +125,7 @@ func TestWhoeverStartsExecutionsPausesNoRecipe(t *testing.T) {
 		e := w.byTrigger("own", `{"recipe":"sample"}`)
 		detail, err := json.Marshal(map[string]any{"executionArn": *e.ExecutionArn, "status": "FAILED", "input": *e.Input, "error": "InvalidInput"})
 		require.NoError(t, err)
-		_, err = w.tell(t, contract.ExecutionChangedEvent, string(detail))
+		_, err = w.send(t, contract.ExecutionChangedEvent, string(detail))
 		require.NoError(t, err)
 		w.ends(t, w.byTrigger("stopped", `{"recipe":"sample"}`), sfntypes.ExecutionStatusAborted)
 		assert.Zero(t, record(w).Failures)
@@ -178,7 +178,7 @@ func TestStartBuildsFails(t *testing.T) {
 			if tc.fault != "" {
 				w.faults[tc.fault] = []error{awsErr(tc.code)}
 			}
-			_, err := w.tell(t, tc.kind, tc.detail)
+			_, err := w.send(t, tc.kind, tc.detail)
 			require.Error(t, err)
 			assert.Equal(t, tc.want, failure.CodeOf(err))
 		})

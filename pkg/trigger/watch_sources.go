@@ -42,7 +42,7 @@ type WatchSources struct {
 	SSM      SourcesSSM
 	Events   EventAPI
 	UserData fs.FS
-	Policy   decide.Policy
+	Limits   decide.Limits
 }
 
 // WatchInput is what the schedule sends.
@@ -58,8 +58,8 @@ type WatchOutput struct {
 	Due     []string        `json:"due,omitempty"` // recipes whose build has waited and may begin
 }
 
-// Run reads every source once. What changed is told before it is remembered: a
-// run that fails in between tells it again, and that starts nothing twice.
+// Run reads every source once. A change is sent before it is recorded: a run that
+// fails in between sends it again, which starts nothing twice.
 func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, error) {
 	recipes, err := allRecipes(s.UserData, time.Time{})
 	if err != nil {
@@ -80,7 +80,7 @@ func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, erro
 	}
 	_, err = store.Update(ctx, s.Store, contract.SourcesKey, func(was *map[string]string) (bool, error) {
 		out.Changed = append([]decide.Change{}, decide.Changes(*was, is, s.Region)...)
-		if err := s.tell(ctx, out.Changed); err != nil {
+		if err := s.sendChanges(ctx, out.Changed); err != nil {
 			return false, err
 		}
 		now := maps.Clone(is)
@@ -117,7 +117,7 @@ func (s WatchSources) due(ctx context.Context, recipes []*recipe.Recipe, now tim
 		if _, err := s.Store.ReadJSON(ctx, contract.RecordKey(r.Name), &record); err != nil {
 			return nil, err
 		}
-		fix := record.Finding != nil && !now.Before(record.Due(s.Policy))
+		fix := record.Finding != nil && !now.Before(record.Due(s.Limits))
 		lost := record.Waiting != nil && now.Sub(record.Waiting.Since) >= lostAfter
 		if !record.Paused && (fix || lost) {
 			out = append(out, r.Name)
@@ -126,7 +126,7 @@ func (s WatchSources) due(ctx context.Context, recipes []*recipe.Recipe, now tim
 	return out, nil
 }
 
-func (s WatchSources) tell(ctx context.Context, changes []decide.Change) error {
+func (s WatchSources) sendChanges(ctx context.Context, changes []decide.Change) error {
 	for some := range slices.Chunk(changes, mostEvents) {
 		var details []any
 		for _, c := range some {

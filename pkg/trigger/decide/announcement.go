@@ -90,7 +90,7 @@ func (a Announcement) elsewhere() error {
 // rehearsed is the address of an AWS on this very machine; nil when the endpoint
 // is anything else. There, SNS's certificates lie on that address and on no other:
 // it is where the function gets all else that it believes. On AWS a function is
-// alone on its machine and told no endpoint, and an endpoint elsewhere, such as
+// alone on its machine and given no endpoint, and an endpoint elsewhere, such as
 // one of a VPC, does not change where SNS keeps its certificates; so neither
 // loosens what holds there.
 func rehearsed(endpoint string) *url.URL {

@@ -13,11 +13,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
-// Policy bounds what events may start.
-type Policy struct {
+// Limits bounds what events may start.
+type Limits struct {
 	MaxRunning  int           // executions at a time; the others wait for an end
 	MaxFailures int           // in a row, after which a recipe is paused
-	MaxAge      time.Duration // of a published image, after which a night builds it anew
+	MaxAge      time.Duration // of a published image, after which a night builds it again
 	// Stagger lies between the beginnings of executions that one event starts.
 	Stagger time.Duration
 	// FindingLimit lies at least between two builds of a recipe that are started
@@ -25,9 +25,9 @@ type Policy struct {
 	FindingLimit time.Duration
 }
 
-// DefaultPolicy is that of every deployment.
-func DefaultPolicy() Policy {
-	return Policy{MaxRunning: 3, MaxFailures: 3, MaxAge: 30 * 24 * time.Hour, Stagger: 5 * time.Minute, FindingLimit: 24 * time.Hour}
+// DefaultLimits is that of every deployment.
+func DefaultLimits() Limits {
+	return Limits{MaxRunning: 3, MaxFailures: 3, MaxAge: 30 * 24 * time.Hour, Stagger: 5 * time.Minute, FindingLimit: 24 * time.Hour}
 }
 
 // Record is what is remembered of a recipe between events.
@@ -40,7 +40,7 @@ type Record struct {
 	Finding *Open     `json:"finding,omitempty"` // what is open of the published image
 	Rebuilt time.Time `json:"rebuilt,omitzero"`  // when a build was started last for what was open
 	Tried   []string  `json:"tried,omitempty"`   // the vulnerabilities that it was started for
-	Vain    int       `json:"vain,omitempty"`    // rebuilds in a row that were started for nothing else
+	Futile  int       `json:"vain,omitempty"`    // rebuilds in a row that were started for nothing else
 }
 
 // Waiting is a build that could not start yet.
@@ -66,8 +66,8 @@ type End struct {
 }
 
 // After is the record after an execution has ended, and whether that pauses the
-// recipe. An end that is told of twice counts once.
-func (r Record) After(e End, p Policy) (after Record, pauses bool) {
+// recipe. An end that is reported twice counts once.
+func (r Record) After(e End, l Limits) (after Record, pauses bool) {
 	if r.Ended == e.Execution {
 		return r, false
 	}
@@ -78,7 +78,7 @@ func (r Record) After(e End, p Policy) (after Record, pauses bool) {
 		r.Failures, r.Paused = 0, false
 	case e.Failed:
 		r.Failures++
-		pauses = !r.Paused && r.Failures >= p.MaxFailures
+		pauses = !r.Paused && r.Failures >= l.MaxFailures
 		r.Paused = r.Paused || pauses
 	}
 	return r, pauses
@@ -125,10 +125,10 @@ type Decision struct {
 }
 
 // Decide says what to do about a recipe that an event concerns.
-func Decide(s Situation, p Policy) Decision {
-	aged := s.Nightly && s.UpToDate && s.Age >= p.MaxAge
+func Decide(s Situation, l Limits) Decision {
+	aged := s.Nightly && s.UpToDate && s.Age >= l.MaxAge
 	flawed := s.Flawed && s.UpToDate // a stale recipe builds anyway
-	due := s.Record.Due(p)
+	due := s.Record.Due(l)
 	fix := flawed && !s.Now.Before(due)
 	switch {
 	case s.Record.Paused:
@@ -139,7 +139,7 @@ func Decide(s Situation, p Policy) Decision {
 		return Decision{Action: Wait, Until: due, Why: fmt.Sprintf("%s; it was built anew for findings at %s, and is not again before %s",
 			s.Record.Finding.says(), s.Record.Rebuilt.UTC().Format(time.RFC3339), due.UTC().Format(time.RFC3339))}
 	}
-	if d, ok := inTheWay(s, p); ok {
+	if d, ok := inTheWay(s, l); ok {
 		return d
 	}
 	switch {
@@ -155,7 +155,7 @@ func Decide(s Situation, p Policy) Decision {
 // started by hand absorbs nothing, whatever its name, does not count against the
 // limit, and is passed over as long as it does nothing but wait: else whoever may
 // start executions could hold back every build.
-func inTheWay(s Situation, p Policy) (Decision, bool) {
+func inTheWay(s Situation, l Limits) (Decision, bool) {
 	for _, r := range s.Running {
 		switch {
 		case r.Recipe != s.Recipe, r.Idle && !r.Own:
@@ -174,7 +174,7 @@ func inTheWay(s Situation, p Policy) (Decision, bool) {
 	switch {
 	case s.Parent != "":
 		return Decision{Action: Wait, Why: "it builds on the image of recipe " + s.Parent + ", which is about to get another"}, true
-	case own >= p.MaxRunning:
+	case own >= l.MaxRunning:
 		return Decision{Action: Wait, Why: fmt.Sprintf("%d executions of triggers run, which is the limit", own)}, true
 	}
 	return Decision{}, false

@@ -13,7 +13,7 @@ import (
 const day = 24 * time.Hour
 
 func TestWhatIsDoneAboutARecipe(t *testing.T) {
-	policy := decide.Policy{MaxRunning: 2, MaxFailures: 3, MaxAge: 30 * day}
+	limits := decide.Limits{MaxRunning: 2, MaxFailures: 3, MaxAge: 30 * day}
 	stale := decide.Situation{Recipe: "a", Name: "a-0123-20261124", Same: "a-0123"}
 	with := func(change func(*decide.Situation)) decide.Situation {
 		s := stale
@@ -77,7 +77,7 @@ func TestWhatIsDoneAboutARecipe(t *testing.T) {
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			d := decide.Decide(tc.in, policy)
+			d := decide.Decide(tc.in, limits)
 			assert.Equal(t, tc.want, d.Action, d.Why)
 			assert.Contains(t, d.Why, tc.why)
 			assert.Equal(t, tc.more, d.Force)
@@ -86,7 +86,7 @@ func TestWhatIsDoneAboutARecipe(t *testing.T) {
 }
 
 func TestARecipeIsPausedAfterFailuresInARow(t *testing.T) {
-	policy := decide.Policy{MaxFailures: 2}
+	limits := decide.Limits{MaxFailures: 2}
 	failed := func(arn string) decide.End { return decide.End{Execution: arn, Failed: true} }
 	for sentence, tc := range map[string]struct {
 		ends  []decide.End
@@ -110,7 +110,7 @@ func TestARecipeIsPausedAfterFailuresInARow(t *testing.T) {
 			var pauses []bool
 			for _, e := range tc.ends {
 				var p bool
-				r, p = r.After(e, policy)
+				r, p = r.After(e, limits)
 				pauses = append(pauses, p)
 			}
 			assert.Equal(t, tc.want, r)

@@ -192,14 +192,14 @@ func (r Record) Noted(f Finding, now time.Time) (Record, bool) {
 // Due is from when on the open findings may start a build: the zero time is at
 // once. One that the last rebuild was started for, and that is there again, waits
 // twice as long each time: its fix is not where the recipe gets its packages.
-func (r Record) Due(p Policy) time.Time {
+func (r Record) Due(l Limits) time.Time {
 	if r.Rebuilt.IsZero() {
 		return time.Time{}
 	}
-	wait := p.FindingLimit
+	wait := l.FindingLimit
 	if r.triedAll() {
-		for range r.Vain {
-			wait = min(2*wait, max(p.MaxAge, p.FindingLimit))
+		for range r.Futile {
+			wait = min(2*wait, max(l.MaxAge, l.FindingLimit))
 		}
 	}
 	return r.Rebuilt.Add(wait)
@@ -213,9 +213,9 @@ func (r Record) triedAll() bool {
 // Rebuilding is the record when a build is started for the open findings.
 func (r Record) Rebuilding(now time.Time) Record {
 	if r.triedAll() {
-		r.Vain++
+		r.Futile++
 	} else {
-		r.Vain = 0
+		r.Futile = 0
 	}
 	r.Rebuilt, r.Tried = now, r.Finding.Vulnerabilities
 	return r

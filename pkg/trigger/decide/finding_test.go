@@ -171,7 +171,7 @@ func TestWhoseFindingsCount(t *testing.T) {
 }
 
 func TestAVulnerabilityThatARebuildDoesNotCureIsTriedLessAndLessOften(t *testing.T) {
-	policy := decide.Policy{FindingLimit: day, MaxAge: 5 * day}
+	limits := decide.Limits{FindingLimit: day, MaxAge: 5 * day}
 	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	finding := func(image, cve string) decide.Finding {
 		return decide.Finding{Vulnerability: cve, ImageID: image, Region: "eu-west-1"}
@@ -184,7 +184,7 @@ func TestAVulnerabilityThatARebuildDoesNotCureIsTriedLessAndLessOften(t *testing
 		require.True(t, changed)
 	}
 	note("ami-1", "a")
-	assert.True(t, r.Due(policy).IsZero(), "the first is at once")
+	assert.True(t, r.Due(limits).IsZero(), "the first is at once")
 	same, changed := r.Noted(finding("ami-1", "a"), now.Add(day))
 	assert.False(t, changed, "it was heard before")
 	assert.Equal(t, r, same)
@@ -194,23 +194,23 @@ func TestAVulnerabilityThatARebuildDoesNotCureIsTriedLessAndLessOften(t *testing
 	assert.NotEqual(t, first, r.RebuildTrigger(), "what comes next has another name")
 
 	note("ami-2", "a")
-	assert.Equal(t, now.Add(day), r.Due(policy))
+	assert.Equal(t, now.Add(day), r.Due(limits))
 	assert.Equal(t, []string{"a"}, r.Finding.Vulnerabilities, "those of the image before are answered")
 	for _, wait := range []time.Duration{2 * day, 4 * day, 5 * day, 5 * day} {
 		r = r.Rebuilding(now)
 		r.Finding = nil
 		note("ami-3", "a")
-		assert.Equal(t, now.Add(wait), r.Due(policy))
+		assert.Equal(t, now.Add(wait), r.Due(limits))
 	}
 	note("ami-3", "b")
-	assert.Equal(t, now.Add(day), r.Due(policy), "another one is worth a try")
+	assert.Equal(t, now.Add(day), r.Due(limits), "another one is worth a try")
 	r = r.Rebuilding(now)
-	assert.Zero(t, r.Vain)
+	assert.Zero(t, r.Futile)
 	assert.Equal(t, []string{"a", "b"}, r.Tried)
 }
 
 func TestWhatIsDoneAboutAFinding(t *testing.T) {
-	policy := decide.Policy{MaxRunning: 2, MaxFailures: 3, MaxAge: 30 * day, FindingLimit: day}
+	limits := decide.Limits{MaxRunning: 2, MaxFailures: 3, MaxAge: 30 * day, FindingLimit: day}
 	now := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
 	open := decide.Record{Finding: &decide.Open{ImageID: "ami-1", Vulnerabilities: []string{"CVE-2026-0001", "CVE-2026-0002"}}}
 	flawed := decide.Situation{Recipe: "a", Name: "a-0123", Same: "a-0123", UpToDate: true, Flawed: true, Now: now, Record: open}
@@ -255,7 +255,7 @@ func TestWhatIsDoneAboutAFinding(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			s := flawed
 			tc.change(&s)
-			assert.Equal(t, tc.want, decide.Decide(s, policy))
+			assert.Equal(t, tc.want, decide.Decide(s, limits))
 		})
 	}
 }
