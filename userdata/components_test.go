@@ -13,14 +13,12 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/test/breaks"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
 //go:embed testdata/control-ids.txt
 var controlIDs string
-
-//go:embed testdata/breaks.txt
-var breaks string
 
 var variants = []string{"base", "docker", "ecs", "eks"}
 
@@ -117,8 +115,8 @@ func TestEveryHardeningFileNamesItsControls(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// testdata/breaks.txt is the list of sabotage that an end-to-end test applies
-// to a guest; a control that it leaves out is one that nobody has seen fail.
+// test/breaks/breaks.yaml lists what end-to-end tests do to a guest; the check of a
+// control that it leaves out has not been seen to fail.
 func TestEveryControlHasABreak(t *testing.T) {
 	absences := []string{"PKG-06", "PKG-07", "SVC-01", "SVC-02", "SVC-03", "SVC-07", "BOOT-05"} // a package would have to be downloaded
 	exempt := append(absences, "SYS-18",                                                        // needs a kernel without user namespaces
@@ -126,19 +124,13 @@ func TestEveryControlHasABreak(t *testing.T) {
 		"BOOT-03", "CRYP-01", // of a family that has no guest here
 		"DOCK-04") // of the parameter usernsRemap
 	broken := map[string]bool{}
-	for _, line := range strings.Split(strings.TrimSpace(breaks), "\n") {
-		if strings.HasPrefix(line, "#") {
-			continue
-		}
-		id, command, _ := strings.Cut(line, " ")
-		assert.NotEmpty(t, command, id)
-		assert.False(t, broken[id], "%s is broken twice", id)
-		broken[id] = true
+	for _, b := range breaks.Load(t) {
+		broken[b.Control] = true
 	}
 	for _, c := range load(t) {
 		for _, control := range c.Controls {
 			assert.NotEqual(t, slices.Contains(exempt, control.ID), broken[control.ID],
-				"%s needs either a line in testdata/breaks.txt or a reason here", control.ID)
+				"%s needs either an entry in test/breaks/breaks.yaml or a reason here", control.ID)
 			delete(broken, control.ID)
 		}
 	}

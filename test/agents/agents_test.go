@@ -35,6 +35,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
+	"github.com/ami-factory/ami-factory/test/breaks"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -354,16 +355,14 @@ write_files:
 
 	t.Run("an instance whose user data does not ask runs none, as the checks say, and fails closed without a secret", func(t *testing.T) {
 		g := bootAgentGuest(t, driver, image, "i-0eeeeeeeeeeeeeee3", "172.31.5.13", "")
-		failing := func() []string {
-			var sets []compliance.Set
-			for _, a := range agents {
-				c, _, err := component.Load(userdata.FS, a.component)
-				require.NoError(t, err)
-				sets = append(sets, compliance.Set{Component: a.component, Specs: c.Controls, Values: map[string]string{"startWithoutUserData": "false"}})
-			}
-			return failedControls(t, g, "../../build/goss/"+runtime.GOARCH, sets)
+		var sets []compliance.Set
+		for _, a := range agents {
+			c, _, err := component.Load(userdata.FS, a.component)
+			require.NoError(t, err)
+			sets = append(sets, compliance.Set{Component: a.component, Specs: c.Controls, Values: map[string]string{"startWithoutUserData": "false"}})
 		}
-		assert.Empty(t, failing())
+		check := newChecker(t, g, sets)
+		assert.Empty(t, check.failing(t, ""))
 		journal := g.output(t, "journalctl --no-pager -u ami-factory-agent@newrelic-infra")
 		assert.Contains(t, journal, "not configured on this instance: there is no /etc/ami-factory/agents/newrelic-infra.env")
 
@@ -406,17 +405,11 @@ write_files:
 		// Without its settings the unit is skipped, which older systemctl calls a failure.
 		g.output(t, "rm "+env+"; systemctl reset-failed; systemctl restart ami-factory-agent@newrelic-infra || true")
 
-		breaks, err := os.ReadFile("../../userdata/testdata/breaks.txt")
-		require.NoError(t, err)
-		var want []string
-		for _, line := range strings.Split(string(breaks), "\n") {
-			id, command, _ := strings.Cut(line, " ")
-			if strings.HasPrefix(id, "AGNT-") && !strings.HasPrefix(id, "AGNT-4") { // AGNT-4x are those of ssm-agent, which this image does not have
-				want = append(want, id)
-				g.output(t, command)
-			}
-		}
-		assert.Equal(t, want, failing(), "every control can fail")
+		assert.Equal(t, len(check.controls), breaks.Each(t, check.controls, func(t *testing.T, script string) (string, int) {
+			result, err := g.Exec(t.Context(), vm.Command{Argv: []string{"bash", "-c", script}, Timeout: 5 * time.Minute})
+			require.NoError(t, err)
+			return string(result.Stdout) + string(result.Stderr), result.ExitCode
+		}, check.failing))
 	})
 
 	t.Run("the image holds no secret and no identity", func(t *testing.T) {
@@ -430,29 +423,44 @@ write_files:
 	})
 }
 
-// failedControls runs compiled checks in a guest and returns the ids that failed.
-func failedControls(t *testing.T, g *agentGuest, goss string, sets []compliance.Set) []string {
+// checker runs compiled checks in a guest.
+type checker struct {
+	guest    *agentGuest
+	checks   []byte
+	compiled []compliance.Control
+	controls []string
+}
+
+func newChecker(t *testing.T, g *agentGuest, sets []compliance.Set) checker {
 	t.Helper()
-	checks, controls, err := compliance.Compile(sets)
+	checks, compiled, err := compliance.Compile(sets)
 	require.NoError(t, err)
-	program, err := os.ReadFile(goss)
+	c := checker{guest: g, checks: checks, compiled: compiled}
+	for _, control := range compiled {
+		c.controls = append(c.controls, control.ID)
+	}
+	program, err := os.ReadFile("../../build/goss/" + runtime.GOARCH)
 	require.NoError(t, err, "`make build` makes it")
 	for file, content := range map[string][]byte{"/root/goss": program, "/root/checks.yaml": checks} {
 		result, err := g.Exec(t.Context(), vm.Command{Argv: []string{"sh", "-c", "cat >" + file + " && chmod 700 " + file}, Stdin: content})
 		require.NoError(t, err)
 		require.Zero(t, result.ExitCode)
 	}
-	result, err := g.Exec(t.Context(), vm.Command{Argv: []string{"sh", "-c", "cd / && PATH=/usr/sbin:/usr/bin:/sbin:/bin /root/goss --gossfile /root/checks.yaml validate --format json --no-color"}, Timeout: 10 * time.Minute})
+	return c
+}
+
+// failing are the controls that fail, with what was found.
+func (c checker) failing(t *testing.T, _ string) map[string]string {
+	t.Helper()
+	result, err := c.guest.Exec(t.Context(), vm.Command{Argv: []string{"sh", "-c", "cd / && PATH=/usr/sbin:/usr/bin:/sbin:/bin /root/goss --gossfile /root/checks.yaml validate --format json --no-color"}, Timeout: 10 * time.Minute})
 	require.NoError(t, err)
-	report, err := compliance.Evaluate(compliance.Input{Controls: controls, Checks: checks, Results: result.Stdout, Now: time.Now(), Gate: "low"})
+	report, err := compliance.Evaluate(compliance.Input{Controls: c.compiled, Checks: c.checks, Results: result.Stdout, Now: time.Now(), Gate: "low"})
 	require.NoError(t, err, "%s", result.Stderr)
-	failed := []string{}
+	failed := map[string]string{}
 	for _, r := range report.Results {
 		if r.Status != compliance.StatusPass {
-			failed = append(failed, r.ControlID)
-			t.Logf("%s: expected %s, found %s", r.ControlID, r.Evidence.Expected, r.Evidence.Actual)
+			failed[r.ControlID] = "expected " + r.Evidence.Expected + ", found " + r.Evidence.Actual
 		}
 	}
-	slices.Sort(failed)
 	return failed
 }
