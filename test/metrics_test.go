@@ -48,6 +48,7 @@ func durations(states ...string) []string {
 }
 
 func TestExecutionsEmitExactlyTheseMetrics(t *testing.T) {
+	t.Parallel()
 	built := []string{
 		"Resolve", "LaunchBuilder", "AwaitProvisioned", "Seal", "CreateImage", "AwaitImage", "LaunchVerifier", "AwaitBoot", "RunCompliance", "EvaluateGate",
 	}
@@ -168,6 +169,7 @@ func historyOf(t testing.TB, f *rehearsal.Factory, arn string) (transitions, inv
 }
 
 func TestANightTellsTheAgeOfEachImageAndHowManyRecipesArePaused(t *testing.T) {
+	t.Parallel()
 	f := familyFactory(t, nil)
 	s := bake(t, f, contract.ExecutionInput{})
 	require.Equal(t, contract.Published, s.Status, s.Cause)
@@ -201,6 +203,7 @@ func callsOf(f *rehearsal.Factory) map[string]int {
 }
 
 func TestCallsOfFunctionsAreCounted(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	require.Empty(t, callsOf(f), "nothing ran yet")
 	require.Equal(t, contract.Published, bake(t, f, contract.ExecutionInput{}).Status)

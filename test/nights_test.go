@@ -188,6 +188,7 @@ func (n *nights) announce(account, topic string) {
 }
 
 func TestAtNightOnlyWhatIsStaleBuildsAFewAtATime(t *testing.T) {
+	t.Parallel()
 	stale := []string{"stale-1", "stale-2", "stale-3", "stale-4", "stale-5"}
 	n := newNights(t, stale...)
 	n.publishAll()
@@ -207,6 +208,7 @@ func TestAtNightOnlyWhatIsStaleBuildsAFewAtATime(t *testing.T) {
 }
 
 func TestASourceThatMovedIsSeenWithinHalfAnHour(t *testing.T) {
+	t.Parallel()
 	n := newNights(t)
 	n.publishAll()
 	n.release("debian-12-amd64-20261101")
@@ -216,6 +218,7 @@ func TestASourceThatMovedIsSeenWithinHalfAnHour(t *testing.T) {
 }
 
 func TestAnAnnouncementDeliveredFiveTimesBuildsTheDependantsOnce(t *testing.T) {
+	t.Parallel()
 	n := newNights(t)
 	n.publishAll()
 	n.release("debian-12-amd64-20261101")
@@ -233,6 +236,7 @@ func TestAnAnnouncementDeliveredFiveTimesBuildsTheDependantsOnce(t *testing.T) {
 }
 
 func TestWhatIsForgedBuildsNothingAndIsADeadLetter(t *testing.T) {
+	t.Parallel()
 	topic := blueprint.AnnouncementTopics()[0]
 	function := "ami-factory-" + string(blueprint.ReleaseAnnounced)
 	for sentence, tc := range map[string]struct {
@@ -352,6 +356,7 @@ func sign(t *testing.T, a map[string]any, key *rsa.PrivateKey) {
 }
 
 func TestANightThatKeepsFailingIsADeadLetter(t *testing.T) {
+	t.Parallel()
 	n := newNights(t)
 	n.sleep(time.Minute)
 	_, err := n.Cloud.Faults.Add(fault.Rule{Service: "states", Operation: "ListExecutions", Code: "AccessDeniedException", Status: 400, Times: -1})
@@ -373,6 +378,7 @@ func TestANightThatKeepsFailingIsADeadLetter(t *testing.T) {
 }
 
 func TestAScheduleWhoseFunctionIsGoneIsADeadLetter(t *testing.T) {
+	t.Parallel()
 	n := newNights(t)
 	n.sleep(time.Minute)
 	_, err := n.Cloud.Lambda.DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: aws.String("ami-factory-" + string(blueprint.StartBuilds))})
@@ -409,6 +415,7 @@ func failingTriggers(t *testing.T, l *ledger) {
 }
 
 func TestABakeIsNotJoinedByANight(t *testing.T) {
+	t.Parallel()
 	clk := clock.NewVirtual(time.Date(2026, 11, 2, 2, 59, 0, 0, time.UTC))
 	t.Cleanup(clk.Hold())
 	f := familyFactory(t, func(o *rehearsal.Options) { o.Clock = clk })

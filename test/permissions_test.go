@@ -181,6 +181,7 @@ func payloadOf(t *testing.T, f *rehearsal.Factory, execution string, stage workf
 }
 
 func TestAnInstanceIsAdoptedIfThisExecutionLaunchedIt(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	s := publish(t, f)
 	now := time.Now()
@@ -440,6 +441,7 @@ func unused() map[string]string {
 // of a statement on one of its resources, whether a call would have been denied
 // without it.
 func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
+	t.Parallel()
 	l := &ledger{}
 	for sentence, live := range scenarios() {
 		t.Run(sentence, func(t *testing.T) {
@@ -563,6 +565,7 @@ func grantInstead(t *testing.T, f *rehearsal.Factory, name, action, other string
 }
 
 func TestABuilderThatMayNotTalkToSSMTimesOut(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	grantInstead(t, f, "builder", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel")
 	s := bake(t, f, contract.ExecutionInput{})
@@ -572,6 +575,7 @@ func TestABuilderThatMayNotTalkToSSMTimesOut(t *testing.T) {
 }
 
 func TestACallThatIsNotGrantedEndsTheExecutionAndIsNamed(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	grantInstead(t, f, "launch", "iam:PassRole", "iam:GetRole")
 	s := bake(t, f, contract.ExecutionInput{})
@@ -614,6 +618,7 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 }
 
 func TestEachRoleTouchesItsOwnObjectsOnly(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	for _, fn := range blueprint.Functions() {
 		role := s3.NewFromConfig(f.Cloud.AWSConfigOfRole(home, rolePrefix+fn.Name, "ami-factory-"+fn.Name), func(o *s3.Options) { o.UsePathStyle = true })
@@ -638,6 +643,7 @@ func TestEachRoleTouchesItsOwnObjectsOnly(t *testing.T) {
 }
 
 func TestRolesDoNoMoreThanTheirStageWithWhatTheyMayTouch(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	s := publish(t, f)
 	image := s.Images[home]
@@ -749,6 +755,7 @@ func TestWhatBearsTheFactorysTagsAndBelongsToAnotherAccountIsLeftAlone(t *testin
 // Whoever can start executions could name any image that is public; the role that
 // launches builders takes those of the recipes' owners only.
 func TestNoBuilderIsLaunchedFromTheImageOfAnybodyElse(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	launch := ec2.NewFromConfig(f.Cloud.AWSConfigOfRole(home, rolePrefix+"launch", "ami-factory-launch"))
 	from := func(owner, alias string) error {

@@ -60,6 +60,7 @@ func inRegion(region string) func(*ec2.Options) {
 }
 
 func TestRetentionKeepsTheNewestThree(t *testing.T) {
+	t.Parallel()
 	f, virtual := keeping(t, "keep: 3")
 	var baked []string
 	publishNext := func() {
@@ -76,6 +77,7 @@ func TestRetentionKeepsTheNewestThree(t *testing.T) {
 }
 
 func TestAnImageIsDeprecatedBeforeItIsRemoved(t *testing.T) {
+	t.Parallel()
 	f, virtual := keeping(t, "keep: 1\n  removeAfter: 2d")
 	first := publish(t, f)
 	publish(t, f)
@@ -105,6 +107,7 @@ func TestAnImageIsDeprecatedBeforeItIsRemoved(t *testing.T) {
 }
 
 func TestAnImageThatALaunchTemplateNamesStays(t *testing.T) {
+	t.Parallel()
 	f, virtual := keeping(t, "keep: 1\n  removeAfter: 2d")
 	ctx := context.Background()
 	first := publish(t, f)

@@ -60,6 +60,7 @@ func pointedInTarget(t *testing.T, f *rehearsal.Factory, region string) string {
 }
 
 func TestTargetAccountsGetPointersOfTheirOwn(t *testing.T) {
+	t.Parallel()
 	f := targetFactory(t, nil)
 	first := publish(t, f)
 	for _, region := range []string{home, second} {
@@ -81,6 +82,7 @@ func TestTargetAccountsGetPointersOfTheirOwn(t *testing.T) {
 }
 
 func TestATargetAccountThatDoesNotTrustTheFactoryEndsTheExecutionBeforeAnythingIsMade(t *testing.T) {
+	t.Parallel()
 	f := targetFactory(t, nil)
 	reader := blueprint.TargetRoleARN("aws", target, blueprint.TargetReaderName)
 	role, ok := f.Cloud.IAM.Role(reader)

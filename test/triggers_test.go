@@ -132,6 +132,7 @@ func settled(t *testing.T, f *rehearsal.Factory, invocations int) {
 }
 
 func TestAChangedSourceBuildsTheDependantsOnceThoughToldFiveTimes(t *testing.T) {
+	t.Parallel()
 	f := familyFactory(t, nil)
 	client := eventbridge.NewFromConfig(f.Cloud.AWSConfig(""))
 	var entries []eventtypes.PutEventsRequestEntry
@@ -157,6 +158,7 @@ func TestAChangedSourceBuildsTheDependantsOnceThoughToldFiveTimes(t *testing.T) 
 }
 
 func TestANightBuildsOnlyWhatIsStale(t *testing.T) {
+	t.Parallel()
 	f := familyFactory(t, nil)
 	first, err := invoke(t, f, blueprint.StartBuilds, nightAt("2026-11-02T03:00:00Z"))
 	require.NoError(t, err)
@@ -184,6 +186,7 @@ func TestANightBuildsOnlyWhatIsStale(t *testing.T) {
 }
 
 func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
+	t.Parallel()
 	f := familyFactory(t, nil)
 	var mu sync.Mutex
 	var told []string
@@ -226,6 +229,7 @@ func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
 }
 
 func TestAForgedAnnouncementBuildsNothing(t *testing.T) {
+	t.Parallel()
 	f := familyFactory(t, nil)
 	topic := blueprint.AnnouncementTopics()[0]
 	for sentence, tc := range map[string]struct{ message, code string }{
@@ -247,6 +251,7 @@ func TestAForgedAnnouncementBuildsNothing(t *testing.T) {
 }
 
 func TestARecipeThatFailsAgainAndAgainIsPausedUntilItIsResumed(t *testing.T) {
+	t.Parallel()
 	f := familyFactory(t, func(o *rehearsal.Options) { o.Simulated.FailComponent = "docker" })
 	for n, at := range []string{"2026-11-02T03:00:00Z", "2026-11-03T03:00:00Z", "2026-11-04T03:00:00Z"} {
 		out, err := invoke(t, f, blueprint.StartBuilds, nightAt(at))
@@ -293,6 +298,7 @@ func inspects(t *testing.T, f *rehearsal.Factory, entries ...eventtypes.PutEvent
 }
 
 func TestAVulnerabilityWithAFixBuildsThePublishedImageAnewOnceThoughFiveInstancesHaveIt(t *testing.T) {
+	t.Parallel()
 	f := familyFactory(t, nil)
 	published := bake(t, f, contract.ExecutionInput{})
 	require.Equal(t, contract.Published, published.Status, published.Cause)
@@ -318,6 +324,7 @@ func TestAVulnerabilityWithAFixBuildsThePublishedImageAnewOnceThoughFiveInstance
 }
 
 func TestForgedFindingsStartNothingAndWhatTheOperatorChoseDoes(t *testing.T) {
+	t.Parallel()
 	const ownProduct = "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default"
 	hub := func(kind, detail string) eventtypes.PutEventsRequestEntry {
 		return eventtypes.PutEventsRequestEntry{Source: aws.String("aws.securityhub"), DetailType: &kind, Detail: &detail}
@@ -420,6 +427,7 @@ func debianImage(t *testing.T, f *rehearsal.Factory) string {
 }
 
 func TestAnExecutionWithADelayBeginsAfterIt(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	client := sfn.NewFromConfig(f.Cloud.AWSConfig(""))
 	started, err := client.StartExecution(t.Context(), &sfn.StartExecutionInput{
@@ -442,6 +450,7 @@ func TestAnExecutionWithADelayBeginsAfterIt(t *testing.T) {
 }
 
 func TestAnExecutionOfAWrongInputFailsAtOnceAndSaysWhatIsAllowed(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	client := sfn.NewFromConfig(f.Cloud.AWSConfig(""))
 	for sentence, tc := range map[string]struct{ input, code, cause string }{

@@ -30,6 +30,7 @@ import (
 )
 
 func TestABakePublishesToBothRegionsAndLeavesNothingElse(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	s := bake(t, f, contract.ExecutionInput{})
 	require.Equal(t, contract.Published, s.Status, s.Cause)
@@ -61,6 +62,7 @@ func TestABakePublishesToBothRegionsAndLeavesNothingElse(t *testing.T) {
 }
 
 func TestNothingChangedEndsUpToDateAndForceBakesAgain(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	first := bake(t, f, contract.ExecutionInput{})
 	again := bake(t, f, contract.ExecutionInput{})
@@ -75,6 +77,7 @@ func TestNothingChangedEndsUpToDateAndForceBakesAgain(t *testing.T) {
 }
 
 func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
+	t.Parallel()
 	always := func(r fault.Rule) func(*rehearsal.Factory) {
 		r.Times = -1
 		return func(f *rehearsal.Factory) {
@@ -196,6 +199,7 @@ func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 }
 
 func TestPassingTroubleOfAWSIsRiddenOut(t *testing.T) {
+	t.Parallel()
 	for sentence, rules := range map[string][]fault.Rule{
 		"throttling everywhere": {
 			{Service: "ec2", Code: "RequestLimitExceeded", Status: 503, Times: 8},
@@ -228,6 +232,7 @@ func TestPassingTroubleOfAWSIsRiddenOut(t *testing.T) {
 }
 
 func TestAFailureAfterAnEarlierSuccessKeepsWhatIsPublished(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	first := bake(t, f, contract.ExecutionInput{})
 	_, err := f.Cloud.Faults.Add(fault.Rule{Service: "ssm", Operation: "PutParameter", Region: second, Code: "AccessDeniedException", Status: 400, Times: -1})
@@ -240,6 +245,7 @@ func TestAFailureAfterAnEarlierSuccessKeepsWhatIsPublished(t *testing.T) {
 }
 
 func TestAnInterruptedBakeLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for _, state := range []string{"LaunchBuilder", "AwaitProvisioned", "CreateImage", "AwaitImage", "EvaluateGate", "AwaitCopy"} {
 		t.Run("during "+state, func(t *testing.T) {
 			f := simFactory(t, nil)
@@ -262,6 +268,7 @@ func TestAnInterruptedBakeLeavesNothing(t *testing.T) {
 }
 
 func TestWhatAKilledRunLeftIsRemovedByTheNext(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	goss := filepath.Join(dir, "goss")
 	require.NoError(t, os.WriteFile(goss, []byte("stand-in"), 0o600))
@@ -298,6 +305,7 @@ func TestWhatAKilledRunLeftIsRemovedByTheNext(t *testing.T) {
 // A process that is killed loses what it wrote to the bucket's index last; the
 // versions before it must still be there.
 func TestTheBucketKeepsVersionsAsOnAWS(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	client := s3.NewFromConfig(f.Cloud.AWSConfig(""), func(o *s3.Options) { o.UsePathStyle = true })
 	out, err := client.GetBucketVersioning(context.Background(), &s3.GetBucketVersioningInput{Bucket: &f.Bucket})
@@ -306,6 +314,7 @@ func TestTheBucketKeepsVersionsAsOnAWS(t *testing.T) {
 }
 
 func TestTwoRunsDoNotShareAState(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	dir := filepath.Dir(f.StateDir)
 	goss := filepath.Join(t.TempDir(), "goss")
@@ -317,6 +326,7 @@ func TestTwoRunsDoNotShareAState(t *testing.T) {
 }
 
 func TestABusyPortIsSaidSo(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = listener.Close() }()
@@ -330,6 +340,7 @@ func TestABusyPortIsSaidSo(t *testing.T) {
 }
 
 func TestTheStagesRunInTheirOrder(t *testing.T) {
+	t.Parallel()
 	s := bake(t, simFactory(t, nil), contract.ExecutionInput{})
 	var names []string
 	for _, stage := range s.Stages {
@@ -343,6 +354,7 @@ func TestTheStagesRunInTheirOrder(t *testing.T) {
 }
 
 func TestEveryShippedRecipeIsBakedOnTheBaseOfItsFamilyAndArchitecture(t *testing.T) {
+	t.Parallel()
 	f := simFactory(t, nil)
 	want := map[string]string{
 		"al2023-docker":       "al2023-ami-kernel-default-x86_64-simulated",
