@@ -203,11 +203,17 @@ func TestEverythingThatALaunchTagsMayBeTagged(t *testing.T) {
 
 func TestStagesThatMakeResourcesCannotTagOthers(t *testing.T) {
 	tpl := template(t, nil)
+	var labels []any
+	for _, key := range contract.LabelTags() {
+		labels = append(labels, key)
+	}
 	for _, stage := range []workflow.Stage{workflow.Launch, workflow.CreateImage, workflow.Distribute} {
 		for _, s := range statementsOf(t, tpl, stage, "ec2:CreateTags") {
 			assert.Equal(t, map[string]any{
-				"StringLike":   map[string]any{"aws:RequestTag/ami-factory:execution": "*"},
-				"StringEquals": map[string]any{"ec2:CreateAction": []any{"RunInstances", "CreateImage", "CopyImage"}},
+				"StringLike":                map[string]any{"aws:RequestTag/ami-factory:execution": "*"},
+				"StringEquals":              map[string]any{"ec2:CreateAction": []any{"RunInstances", "CreateImage", "CopyImage"}},
+				"ForAllValues:StringEquals": map[string]any{"aws:TagKeys": labels},
+				"Null":                      map[string]any{"aws:TagKeys": "false"},
 			}, s["Condition"], stage)
 		}
 	}

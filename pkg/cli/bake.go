@@ -279,9 +279,7 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 	if s.StandInAgents {
 		b.WriteString("STAND-IN AGENTS: the agents' components installed stand-ins, not the vendors' agents\n")
 	}
-	writeOutcome(row, s.Recipe, execution.Result{
-		Status: s.Status, Error: s.Error, Cause: s.Cause, Fingerprint: s.Fingerprint, SourceImage: s.SourceImage, Images: s.Images, Seconds: s.Seconds,
-	})
+	writeOutcome(row, s.Recipe, s.Result)
 	row("guests", "%s (%s)", s.Guests, s.Description)
 	if c := s.Checks; c.Passed+c.Failed+c.Waived > 0 {
 		row("checks", "%d passed, %d failed, %d waived", c.Passed, c.Failed, c.Waived)

@@ -97,7 +97,7 @@ func Follow(ctx context.Context, api API, arn string, every time.Duration, watch
 			}
 		}
 		if now.Status != sfntypes.ExecutionStatusRunning {
-			return result(now, timeline)
+			return ResultOf(now, timeline)
 		}
 		select {
 		case <-ctx.Done():
@@ -131,7 +131,9 @@ func since(ctx context.Context, api API, arn string, id int64) ([]sfntypes.Histo
 	return out, nil
 }
 
-func result(end *sfn.DescribeExecutionOutput, t *Timeline) (Result, error) {
+// ResultOf is the result of an execution that has ended, by its description and its
+// history.
+func ResultOf(end *sfn.DescribeExecutionOutput, t *Timeline) (Result, error) {
 	r := Result{
 		Execution: aws.ToString(end.Name), ARN: aws.ToString(end.ExecutionArn), Status: t.Ending(),
 		Error: aws.ToString(end.Error), Cause: aws.ToString(end.Cause), Images: map[string]string{},

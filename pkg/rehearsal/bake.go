@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,11 +12,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
-	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
-	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
@@ -29,29 +25,20 @@ import (
 
 // Summary of an execution.
 type Summary struct {
-	Simulated   bool              `json:"simulated"` // no guest was booted and nothing is proved; always present
-	Execution   string            `json:"execution"` // name
-	ARN         string            `json:"executionArn"`
-	Status      string            `json:"status"` // Published | UpToDate | Rejected | FailedClean | FailedDirty
-	Error       string            `json:"error,omitempty"`
-	Cause       string            `json:"cause,omitempty"`
-	Recipe      string            `json:"recipe"`
-	Fingerprint string            `json:"fingerprint,omitempty"`
-	SourceImage string            `json:"sourceImage,omitempty"`
-	Images      map[string]string `json:"images"` // by region
-	Guests      vm.Kind           `json:"guests"`
-	Description string            `json:"guestsDescription"`
+	Simulated bool `json:"simulated"` // no guest was booted and nothing is proved; always present
+	execution.Result
+	Recipe      string  `json:"recipe"`
+	Guests      vm.Kind `json:"guests"`
+	Description string  `json:"guestsDescription"`
 	// StandInAgents: vendors' agents in the image are not the vendors'.
-	StandInAgents bool                     `json:"standInAgents,omitempty"`
-	Seconds       float64                  `json:"seconds"`
-	Stages        []execution.StageSeconds `json:"stages"`
-	Functions     float64                  `json:"functionSeconds"` // spent in functions, cold starts included
-	Checks        Checks                   `json:"checks"`
-	Cost          *cost.Estimate           `json:"costOnAws,omitempty"`  // none of an execution that planned nothing
-	Report        string                   `json:"report,omitempty"`     // path of the HTML report
-	ReportJSON    string                   `json:"reportJson,omitempty"` // path of the JSON report
-	Consoles      []string                 `json:"consoles,omitempty"`   // paths of the instances' serial consoles
-	Disk          string                   `json:"disk,omitempty"`       // path of the image's disk or tree
+	StandInAgents bool           `json:"standInAgents,omitempty"`
+	Functions     float64        `json:"functionSeconds"` // spent in functions, cold starts included
+	Checks        Checks         `json:"checks"`
+	Cost          *cost.Estimate `json:"costOnAws,omitempty"`  // none of an execution that planned nothing
+	Report        string         `json:"report,omitempty"`     // path of the HTML report on this machine
+	ReportJSON    string         `json:"reportJson,omitempty"` // path of the JSON report
+	Consoles      []string       `json:"consoles,omitempty"`   // paths of the instances' serial consoles
+	Disk          string         `json:"disk,omitempty"`       // path of the image's disk or tree
 }
 
 // Checks counts the controls of the image.
@@ -163,23 +150,13 @@ func (f *Factory) stop(ctx context.Context, arn string) error {
 }
 
 func (f *Factory) summary(ctx context.Context, in contract.ExecutionInput, end *sfn.DescribeExecutionOutput, t *execution.Timeline) (Summary, error) {
+	result, err := execution.ResultOf(end, t)
 	s := Summary{
-		Execution: aws.ToString(end.Name), ARN: aws.ToString(end.ExecutionArn), Recipe: in.Recipe,
-		Simulated: f.driver.Kind() == vm.Simulated,
-		Guests:    f.driver.Kind(), Description: f.description(), StandInAgents: f.opts.StandIns != nil,
-		Error: aws.ToString(end.Error), Cause: aws.ToString(end.Cause), Images: map[string]string{},
-		Seconds: aws.ToTime(end.StopDate).Sub(aws.ToTime(end.StartDate)).Seconds(),
-		Stages:  t.Seconds(), Status: t.Ending(),
+		Result: result, Recipe: in.Recipe, Simulated: f.driver.Kind() == vm.Simulated,
+		Guests: f.driver.Kind(), Description: f.description(), StandInAgents: f.opts.StandIns != nil,
 	}
-	if end.Status == sfntypes.ExecutionStatusSucceeded {
-		var out struct {
-			Status, Fingerprint, SourceImage string
-			Images                           map[string]string
-		}
-		if err := json.Unmarshal([]byte(aws.ToString(end.Output)), &out); err != nil {
-			return s, fmt.Errorf("read the execution's output: %w", err)
-		}
-		s.Status, s.Fingerprint, s.SourceImage, s.Images = out.Status, out.Fingerprint, out.SourceImage, out.Images
+	if err != nil {
+		return s, err
 	}
 	if err := f.addReport(ctx, &s); err != nil {
 		return s, err
@@ -202,8 +179,8 @@ func (f *Factory) addReport(ctx context.Context, s *Summary) error {
 	if err := f.addConsoles(ctx, s); err != nil {
 		return err
 	}
-	raw, err := f.read(ctx, contract.ExecutionKey(s.Execution, contract.ReportObject))
-	if errors.Is(err, errNoObject) {
+	raw, err := f.bucket().Read(ctx, contract.ExecutionKey(s.Execution, contract.ReportObject))
+	if errors.Is(err, store.ErrNone) {
 		return nil // nothing was built
 	}
 	if err != nil {
@@ -220,7 +197,7 @@ func (f *Factory) addReport(ctx context.Context, s *Summary) error {
 		s.Checks = Checks{Passed: c.Counts.Passed, Failed: c.Counts.Failed, Waived: c.Counts.Waived}
 	}
 	s.Cost = report.Cost
-	page, err := f.read(ctx, contract.ExecutionKey(s.Execution, contract.PageObject))
+	page, err := f.bucket().Read(ctx, contract.ExecutionKey(s.Execution, contract.PageObject))
 	if err != nil {
 		return err
 	}
@@ -244,9 +221,9 @@ func (f *Factory) reportDir(s *Summary) (string, error) {
 // addConsoles copies the consoles of the execution's instances out of the bucket.
 func (f *Factory) addConsoles(ctx context.Context, s *Summary) error {
 	for _, role := range []string{"builder", "verifier"} {
-		name := "console-" + role + ".log"
-		text, err := f.read(ctx, contract.ExecutionKey(s.Execution, name))
-		if errors.Is(err, errNoObject) {
+		name := contract.ConsoleObject(role)
+		text, err := f.bucket().Read(ctx, contract.ExecutionKey(s.Execution, name))
+		if errors.Is(err, store.ErrNone) {
 			continue
 		}
 		if err != nil {
@@ -265,19 +242,8 @@ func (f *Factory) addConsoles(ctx context.Context, s *Summary) error {
 	return nil
 }
 
-var errNoObject = errors.New("no such object")
-
-func (f *Factory) read(ctx context.Context, key string) ([]byte, error) {
-	out, err := f.Cloud.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &f.Bucket, Key: &key})
-	if awserr.Is(err, "NoSuchKey", "NotFound") {
-		return nil, fmt.Errorf("%w: %s", errNoObject, key)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = out.Body.Close() }()
-	return io.ReadAll(out.Body)
-}
+// bucket is the factory's, to read what executions leave in it.
+func (f *Factory) bucket() store.Store { return store.Store{Bucket: f.Bucket, API: f.Cloud.S3} }
 
 // planOf is the plan that an execution's history names; empty without one.
 func (f *Factory) planOf(ctx context.Context, arn string) store.Object {
