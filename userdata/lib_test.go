@@ -176,7 +176,7 @@ func TestLibRefuses(t *testing.T) {
 		"a file that is not there":             {"debian-12", "fetch " + server.URL + "/absent $DIR/f ''", "cannot download"},
 		"a fingerprint that is none":           {"debian-12", "repository v http://v s main " + server.URL + "/key 9DC8 p", "is not 40 hexadecimal digits"},
 		"a key of another fingerprint":         {"debian-12", "repository v http://v s main " + server.URL + "/key " + fingerprint + " p", "expected " + fingerprint + "; it is not trusted"},
-		"a key that is none":                   {"al2023", "repository v http://v '' '' " + server.URL + "/file " + fingerprint + " p", "is no OpenPGP key"},
+		"a key that is none":                   {"al2023", "repository v http://v '' '' " + server.URL + "/file " + fingerprint + " p", "is not an OpenPGP key"},
 		"a file that its check does not admit": {"debian-12", "no() { return 1; }\necho x >$DIR/in; put 644 $DIR/in $DIR/out no", "is left as it was"},
 	}
 	for sentence, c := range cases {

@@ -93,8 +93,8 @@ func TestTheFirewallTakesPortsOnly(t *testing.T) {
 	require.True(t, found)
 	for value, want := range map[string]string{
 		"22": "22", "22,443": "22, 443", "1,65535": "1, 65535",
-		"": "!is no list of ports", "0": "!is no list of ports", "22,": "!is no list of ports", "22-80": "!is no list of ports",
-		"022": "!is no list of ports", "22 }; drop": "!is no list of ports", "65536": "!has the port 65536", "22,99999": "!has the port 99999",
+		"": "!is not a list of ports", "0": "!is not a list of ports", "22,": "!is not a list of ports", "22-80": "!is not a list of ports",
+		"022": "!is not a list of ports", "22 }; drop": "!is not a list of ports", "65536": "!has the port 65536", "22,99999": "!has the port 99999",
 	} {
 		t.Run("the ports "+value, func(t *testing.T) {
 			script := "fail() { printf '%s' \"$*\"; exit 3; }\nfirewall_ports() {" + body + "\n}\nfirewall_ports \"$1\""

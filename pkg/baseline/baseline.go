@@ -146,7 +146,7 @@ func (b *Baseline) exception(at string, e Exception) problem.List {
 	day, err := time.Parse(time.DateOnly, e.Expires)
 	switch {
 	case err != nil:
-		out = append(out, b.doc.Problem(at+".expires", "a date, YYYY-MM-DD", "expires: %q is no date of the calendar", e.Expires))
+		out = append(out, b.doc.Problem(at+".expires", "a date, YYYY-MM-DD", "expires: %q is not a date of the calendar", e.Expires))
 	case day.Sub(b.now) > maxException:
 		out = append(out, b.doc.Problem(at+".expires", "at most one year ahead", "the exception of recipe %s would hold until %s", e.Recipe, e.Expires))
 	case b.expired(e):

@@ -197,7 +197,7 @@ func TestABaselineIsReadStrictly(t *testing.T) {
 		"an exception without an end":          {text + replace(exception("gate", "x"), ", expires: x", ""), "error: exceptions[0].expires is required but missing"},
 		"an exception without an owner":        {text + replace(exception("gate", "2026-12-24"), "owner: security@example.com, ", ""), "error: exceptions[0].owner is required but missing"},
 		"an exception of more than a year":     {text + exception("gate", "2028-01-01"), "error: the exception of recipe web would hold until 2028-01-01 (allowed: at most one year ahead)"},
-		"an exception until no day":            {text + exception("gate", "2026-02-30"), `error: expires: "2026-02-30" is no date of the calendar`},
+		"an exception until no day":            {text + exception("gate", "2026-02-30"), `error: expires: "2026-02-30" is not a date of the calendar`},
 		"an exception that has expired, warns": {text + exception("gate", "2026-11-29"), "warning: the exception of recipe web expired on 2026-11-29 and does not count any more"},
 		"no YAML":                              {"components: [", "baseline.yaml:2:1: error: not valid YAML"},
 		"an empty file":                        {"", "baseline.yaml:1:1: error: the file is empty"},

@@ -42,7 +42,7 @@ func Mismatch(record string, deviations []string) error {
 	if len(deviations) == 0 {
 		return nil
 	}
-	return failure.New(failure.RecordMismatch, "%s is not of this execution, and is not acted upon: %s", record, strings.Join(deviations, "; "))
+	return failure.New(failure.RecordMismatch, "%s is not of this execution and is not used: %s", record, strings.Join(deviations, "; "))
 }
 
 // Doubts are the reasons why a report does not prove that an image passed a gate

@@ -136,7 +136,7 @@ func TestFailsClosedOnWhatCannotBeTrusted(t *testing.T) {
 		"no summary":               {`{"results":[{"result":0,"successful":true}]}`, controls, "goss evaluated nothing"},
 		"a summary of other cases": {strings.Replace(string(recorded(t)), `"failed-count":9`, `"failed-count":0`, 1), controls, "contradicts its results"},
 		"a result without outcome": {`{"results":[{"resource-id":"x"}],"summary":{"test-count":1}}`, controls, "without an outcome"},
-		"two documents":            {string(recorded(t)) + `{"results":[]}`, controls, "something follows the JSON"},
+		"two documents":            {string(recorded(t)) + `{"results":[]}`, controls, "has text after its JSON"},
 		"a plan without controls":  {string(recorded(t)), nil, "names no control"},
 	}
 	for name, tt := range tests {

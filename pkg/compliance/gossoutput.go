@@ -76,7 +76,7 @@ func parseGoss(data []byte, expected int) (gossOutput, error) {
 		return out, failure.Wrap(failure.ComplianceFailed, err, "the output of goss is not the JSON it should be")
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return out, failure.New(failure.ComplianceFailed, "something follows the JSON in the output of goss, so it cannot be trusted")
+		return out, failure.New(failure.ComplianceFailed, "the output of goss has text after its JSON, so it cannot be trusted")
 	}
 	if out.Summary == nil || len(out.Results) == 0 {
 		return out, failure.New(failure.ComplianceFailed, "goss evaluated nothing, so nothing is proved")

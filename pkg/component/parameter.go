@@ -180,9 +180,9 @@ func (p Parameter) accepts() string {
 	case "cidr":
 		return "an IPv4 address with the length of its network, such as 172.26.0.1/24"
 	case "pools":
-		return "pools apart by spaces, each BASE:SIZE with SIZE up to 29, such as 10.210.0.0/16:24"
+		return "pools separated by spaces, each BASE:SIZE with SIZE up to 29, such as 10.210.0.0/16:24"
 	case "ports":
-		return "ports from 1 to 65535, apart by commas, such as 22,443"
+		return "ports from 1 to 65535, separated by commas, such as 22,443"
 	}
 	if p.Form == "" {
 		return "text"
@@ -190,9 +190,9 @@ func (p Parameter) accepts() string {
 	form := p.Form
 	switch p.List {
 	case "spaces":
-		form += ", several apart by spaces"
+		form += ", several separated by spaces"
 	case "semicolons":
-		form += ", several apart by semicolons"
+		form += ", several separated by semicolons"
 	}
 	if p.Default != nil && *p.Default == "" {
 		form += ", or empty"

@@ -54,14 +54,14 @@ func script(file string, data []byte) *problem.Problem {
 	}
 	if i := bytes.IndexByte(data, '\r'); i >= 0 {
 		line := bytes.Count(data[:i], []byte("\n")) + 1
-		return problem(line, i-bytes.LastIndexByte(data[:i], '\n'), "lines that end with LF alone", "the line ends with CRLF or has a carriage return: bash takes it for part of a word")
+		return problem(line, i-bytes.LastIndexByte(data[:i], '\n'), "lines that end with LF alone", "the line ends with CRLF or has a carriage return: bash reads it as part of a word")
 	}
 	if bytes.HasPrefix(data, []byte("\ufeff")) {
-		return problem(1, 1, "a file that begins with #!/bin/bash", "the file begins with a byte order mark, which bash takes for part of a word")
+		return problem(1, 1, "a file that begins with #!/bin/bash", "the file begins with a byte order mark, which bash reads as part of a word")
 	}
 	// The runner calls bash by name, so a script without such a line is run as well.
 	if strings.HasPrefix(lines[0], "#!") && !bashLine.MatchString(lines[0]) {
-		return problem(1, 1, "#!/bin/bash", "the first line asks for another interpreter than bash, which runs the script")
+		return problem(1, 1, "#!/bin/bash", "the first line names another interpreter, but bash runs the script")
 	}
 	_, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(bytes.NewReader(data), file)
 	var wrong syntax.ParseError

@@ -186,9 +186,9 @@ func (c *checker) waivers() {
 		day, err := time.Parse(time.DateOnly, w.Expires)
 		switch {
 		case err != nil:
-			c.fail(at+".expires", "a date, YYYY-MM-DD", "expires: %q is no date of the calendar", w.Expires)
+			c.fail(at+".expires", "a date, YYYY-MM-DD", "expires: %q is not a date of the calendar", w.Expires)
 		case !c.now.Before(day.Add(24 * time.Hour)):
-			c.fail(at+".expires", "today or later", "the waiver of %s expired on %s; fix the control or have the waiver approved anew", w.Control, w.Expires)
+			c.fail(at+".expires", "today or later", "the waiver of %s expired on %s; fix the control or have the waiver approved again", w.Control, w.Expires)
 		case day.Sub(c.now) > maxWaiver:
 			c.fail(at+".expires", "at most one year ahead", "the waiver of %s would hold until %s", w.Control, w.Expires)
 		}

@@ -315,7 +315,7 @@ func TestProblems(t *testing.T) {
 		},
 		"a waiver with an impossible date": {
 			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, approver: me, expires: '2026-02-30'}]\n",
-			[]problem{{"'2026-02-30'", `"2026-02-30" is no date of the calendar`}},
+			[]problem{{"'2026-02-30'", `"2026-02-30" is not a date of the calendar`}},
 		},
 		"a waiver that says too little": {
 			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: no, expires: 2026-12-01}]\n",

@@ -298,7 +298,7 @@ repository() {
 	[[ $pinned =~ ^[0-9A-F]{40}(\ +[0-9A-F]{40})*$ ]] || fail "the fingerprint '$pinned' of repository $name is not 40 hexadecimal digits in capitals, or several separated by spaces"
 	key=$(mktemp)
 	fetch "$key_url" "$key" ''
-	found=$(key_fingerprints "$key") || fail "${key_url%%\?*} is no OpenPGP key"
+	found=$(key_fingerprints "$key") || fail "${key_url%%\?*} is not an OpenPGP key"
 	if [[ -n $(unpinned "$found" "$pinned") ]]; then
 		rm -f "$key"
 		fail "the key of repository $name has the fingerprint ${found//$'\n'/ and }, expected ${pinned// / or }; it is not trusted"

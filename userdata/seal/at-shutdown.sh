@@ -301,7 +301,7 @@ if ((failures == 0)); then
 	if command -v restorecon >/dev/null; then restorecon -R "$record" /etc/machine-id /etc/hostname >/dev/null 2>&1; fi
 	say "done, trim: $trimmed"
 else
-	say "FAILED: $failures controls; the image bears no seal"
+	say "FAILED: $failures controls; the image has no seal"
 fi
 rm -f "$pending"
 sync

@@ -274,7 +274,7 @@ func TestAFormatThatTheSpecDoesNotFitIsAProblem(t *testing.T) {
 	_, err := provision.Render(parse(t, read(t, examples+"/web-service.yaml")), spec.BottlerocketFmt)
 	assert.ErrorContains(t, err, "Bottlerocket has no users")
 	_, err = provision.Render(parse(t, read(t, examples+"/bottlerocket-ecs.yaml")), spec.CloudInit)
-	assert.ErrorContains(t, err, "mean nothing to cloud-init")
+	assert.ErrorContains(t, err, "does not read bottlerocket")
 	_, err = provision.Render(parse(t, dnf), "ignition")
 	assert.ErrorContains(t, err, "allowed: cloud-init, bottlerocket")
 }

@@ -67,7 +67,7 @@ func (c *checker) target() {
 	case s.Target == "cloud-init" && !s.Has("family"):
 		c.fail("target", "debian-12, debian-13, ubuntu-22.04, ubuntu-24.04, al2023", "family is required with target cloud-init: package managers differ")
 	case s.Target == "bottlerocket" && s.Has("family"):
-		c.fail("family", "no family", "family is of no use with target bottlerocket")
+		c.fail("family", "no family", "target bottlerocket takes no family")
 	}
 	c.problems = append(c.problems, s.Unfit(s.Target)...)
 	if of := c.image.of; of != nil {
@@ -252,7 +252,7 @@ func (c *checker) mounts() {
 			}
 		}
 		if len(given) != 1 {
-			c.fail(at, "exactly one of label, volumeId, device and instanceStore", "mounts.volumes[%d] says %d times which device it is on", i, len(given))
+			c.fail(at, "exactly one of label, volumeId, device and instanceStore", "mounts.volumes[%d] names %d devices", i, len(given))
 			continue
 		}
 		devices = append(devices, fmt.Sprintf("%s%s%s%d", v.Label, v.VolumeID, strings.Replace(v.Device, "/dev/xvd", "/dev/sd", 1), v.InstanceStore))
@@ -532,7 +532,7 @@ func (c *checker) agents() {
 		}
 		_, secret := parameters["SECRET_ID"]
 		if _, parameter := parameters["SSM_PARAMETER"]; secret && parameter {
-			c.keyFail(at+".SSM_PARAMETER", "one of SECRET_ID and SSM_PARAMETER", "agent %s has its secret twice", agent)
+			c.keyFail(at+".SSM_PARAMETER", "one of SECRET_ID and SSM_PARAMETER", "agent %s has two secrets", agent)
 		}
 	}
 }
@@ -594,7 +594,7 @@ func (c *checker) eks() {
 		c.keyFail("eks", "family: al2023, or bottlerocket.kubernetes", "nodeadm, which reads this, is in EKS's images of al2023 only, not in those of %s", c.spec.Family)
 	}
 	if network, err := netip.ParsePrefix(e.ServiceCIDR); c.valid("eks.serviceCIDR") && (err != nil || network != network.Masked()) {
-		c.fail("eks.serviceCIDR", "a network such as 10.100.0.0/16 or fd30:1c53::/108", "%q is no network", e.ServiceCIDR)
+		c.fail("eks.serviceCIDR", "a network such as 10.100.0.0/16 or fd30:1c53::/108", "%q is not a network", e.ServiceCIDR)
 	}
 	c.cluster("eks", e.ClusterCertificate, e.NodeLabels, e.NodeTaints)
 }

@@ -107,7 +107,7 @@ func (c *checker) filePath(at, name string) {
 	}
 	for _, folder := range closed {
 		if below(name, folder[0]) {
-			c.fail(at, folder[1], "no file may be written to %s: it would come between what the image is hardened with", folder[0])
+			c.fail(at, folder[1], "no file may be written to %s: it would change what the hardening of the image has set", folder[0])
 			return
 		}
 	}
@@ -119,7 +119,7 @@ func (c *checker) filePath(at, name string) {
 		c.fail(at, "another name", "names with ami-factory in /etc are the factory's own")
 	}
 	if strings.Contains(name, "/.ssh/") {
-		c.fail(at, "users[].sshKeys", "who may sign in is said by users")
+		c.fail(at, "users[].sshKeys", "users states who may sign in")
 	}
 	if c.spec.writes(name) {
 		c.fail(at, "another path", "%s is written from another field of the spec", name)
@@ -162,7 +162,7 @@ func (c *checker) unitFile(at, name string) {
 		}
 	}
 	if below(name, "/etc/systemd") && (strings.Contains(name, "journald") || strings.Contains(name, "coredump")) {
-		c.fail(at, "another path", "%s would change what the image is hardened with", name)
+		c.fail(at, "another path", "%s would change what the hardening of the image has set", name)
 	}
 }
 

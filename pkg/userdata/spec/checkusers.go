@@ -40,7 +40,7 @@ func (c *checker) users() {
 			// 1000 is the image's own default user's.
 			c.fail(at+".uid", "1001 to 59999", "uid %d would clash with a system user, or with the image's default user", u.UID)
 		case u.System && u.UID != 0 && (u.UID < firstFree || u.UID > lastFree):
-			c.fail(at+".uid", systemNumbers, "uid %d is one of the distribution's own, or may be: it gives these out in the order of what is installed", u.UID)
+			c.fail(at+".uid", systemNumbers, "uid %d may be one of the distribution's own: packages get these numbers in the order of their installation", u.UID)
 		}
 		c.once("group", index(at+".groups", ""), u.Groups)
 		for j, g := range u.Groups {

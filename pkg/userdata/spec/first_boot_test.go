@@ -26,8 +26,8 @@ func TestAccountsThatTheImageHasAreRefused(t *testing.T) {
 		"the group of the hardening":      {"debian-12", "name: sugroup", []what{{"sugroup", "group sugroup is of the component hardening"}}},
 		"an agent's user":                 {"al2023", "name: cwagent", []what{{"cwagent", "it is of the component cloudwatch-agent"}}},
 		"the number of services":          {"debian-12", "name: web, system: true, uid: 950", []what{{"950", "uid 950 is of the component filesystem"}}},
-		"a number that adduser gives out": {"debian-12", "name: web, system: true, uid: 101", []what{{"101", "one of the distribution's own, or may be"}}},
-		"a number that sysusers give out": {"debian-12", "name: web, system: true, uid: 998", []what{{"998", "one of the distribution's own, or may be"}}},
+		"a number that adduser gives out": {"debian-12", "name: web, system: true, uid: 101", []what{{"101", "may be one of the distribution's own"}}},
+		"a number that sysusers give out": {"debian-12", "name: web, system: true, uid: 998", []what{{"998", "may be one of the distribution's own"}}},
 		"a number that is free":           {"debian-12", "name: web, system: true, uid: 801", nil},
 		"a user of no system":             {"debian-12", "name: alice, uid: 1001", nil},
 	} {

@@ -168,8 +168,8 @@ func TestRefusals(t *testing.T) {
 		"nfs4 without a region":           {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, transport: nfs4, mountPoint: /mnt/x}]}\n", []what{{"nfs4", "region is required with nfs4"}}},
 		"a path with an access point":     {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, path: /a, accessPoint: fsap-0123456789abcdef0, mountPoint: /mnt/x}]}\n", []what{{"{fileSystemId", "needs the package amazon-efs-utils"}, {"/a", "an access point has its own root"}}},
 		"a file system that is none":      {"mounts: {efs: [{fileSystemId: efs-1, mountPoint: /mnt/x}]}\n", []what{{"{fileSystemId", "needs the package amazon-efs-utils"}, {"efs-1", "does not have the form"}}},
-		"a volume on nothing":             {"mounts: {volumes: [{mountPoint: /mnt/x}]}\n", []what{{"{mountPoint", "says 0 times which device"}}},
-		"a volume on two things":          {"mounts: {volumes: [{label: a, device: /dev/sdf, mountPoint: /mnt/x}]}\n", []what{{"{label", "says 2 times which device"}}},
+		"a volume on nothing":             {"mounts: {volumes: [{mountPoint: /mnt/x}]}\n", []what{{"{mountPoint", "names 0 devices"}}},
+		"a volume on two things":          {"mounts: {volumes: [{label: a, device: /dev/sdf, mountPoint: /mnt/x}]}\n", []what{{"{label", "names 2 devices"}}},
 		"the root device":                 {"mounts: {volumes: [{device: /dev/sda, mountPoint: /mnt/x}]}\n", []what{{"/dev/sda", "does not have the form"}}},
 		"a device whose number changes":   {"mounts: {volumes: [{device: /dev/nvme1n1, mountPoint: /mnt/x}]}\n", []what{{"/dev/nvme1n1", "does not have the form"}}},
 		"an option that undoes hardening": {"mounts: {volumes: [{label: a, mountPoint: /mnt/x, options: [suid]}]}\n", []what{{"suid", "is not known"}}},
@@ -192,7 +192,7 @@ func TestRefusals(t *testing.T) {
 		"a folder whose name begins alike": {"files: [{path: /etc/sshguard/x, content: x}]\n", nil},
 		"a file of a component":            {"files: [{path: /etc/motd, content: x}]\n", []what{{"/etc/motd", "is a file of the component hardening"}}},
 		"a file with the factory's name":   {"files: [{path: /etc/example/ami-factory.conf, content: x}]\n", []what{{"/etc/example", "the factory's own"}}},
-		"somebody's authorized_keys":       {"files: [{path: /home/alice/.ssh/authorized_keys, content: x}]\n", []what{{"/home", "who may sign in is said by users"}}},
+		"somebody's authorized_keys":       {"files: [{path: /home/alice/.ssh/authorized_keys, content: x}]\n", []what{{"/home", "users states who may sign in"}}},
 		"a drop-in of auditd":              {"files: [{path: /etc/systemd/system/auditd.service.d/x.conf, content: x}]\n", []what{{"/etc", "unit auditd.service belongs to the hardening"}}},
 		"a unit in place of the SSM agent": {"files: [{path: /etc/systemd/system/amazon-ssm-agent.service, content: x}]\n", []what{{"/etc", "unit amazon-ssm-agent.service belongs"}}},
 		"the image's service@ replaced":    {"files: [{path: /etc/systemd/system/service@.service, content: x}]\n", []what{{"/etc", "/etc/systemd/system/service@.service is a file of the component filesystem"}}},
@@ -285,12 +285,12 @@ func TestRefusals(t *testing.T) {
 		"a lower-case parameter":      {"agents: {chef: {server: x}}\n", []what{{"server", "is not the name of a parameter"}}},
 		"a member of a secret":        {"agents: {newrelic-infra: {SECRET_ID: web/newrelic, SECRET_KEY: license}}\n", nil},
 		"a member that is a secret":   {"agents: {newrelic-infra: {SECRET_KEY: 0123456789abcdef0123456789abcdef01234567}}\n", []what{{"SECRET_KEY", "a secret in clear"}}},
-		"a secret twice":              {"agents: {chef: {SECRET_ID: a/b, SSM_PARAMETER: /a/b}}\n", []what{{"SSM_PARAMETER", "has its secret twice"}}},
+		"a secret twice":              {"agents: {chef: {SECRET_ID: a/b, SSM_PARAMETER: /a/b}}\n", []what{{"SSM_PARAMETER", "has two secrets"}}},
 		"a secret's name with spaces": {"agents: {chef: {SECRET_ID: my secret}}\n", []what{{"my secret", "names no secret"}}},
 		"a parameter without a slash": {"agents: {chef: {SSM_PARAMETER: chef}}\n", []what{{"chef}", "names no parameter"}}},
 		"a secret by its ARN":         {"agents: {chef: {SECRET_ID: 'arn:aws:secretsmanager:eu-west-1:111122223333:secret:chef/validation-key-of-production-AbCdEf'}}\n", nil},
 
-		"settings of Bottlerocket": {"bottlerocket: {motd: x}\n", []what{{"bottlerocket", "mean nothing to cloud-init"}}},
+		"settings of Bottlerocket": {"bottlerocket: {motd: x}\n", []what{{"bottlerocket", "does not read bottlerocket"}}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -342,8 +342,8 @@ func TestANodeOfEKSIsRefused(t *testing.T) {
 	}
 	for sentence, c := range map[string]struct{ old, now, says string }{
 		"on another family":                {"family: al2023", "family: debian-12", "nodeadm, which reads this, is in EKS's images of al2023 only"},
-		"with an address for a network":    {"10.100.0.0/16", "10.100.0.10/16", `"10.100.0.10/16" is no network`},
-		"with a network that is none":      {"10.100.0.0/16", "10.100.0.0/33", `"10.100.0.0/33" is no network`},
+		"with an address for a network":    {"10.100.0.0/16", "10.100.0.10/16", `"10.100.0.10/16" is not a network`},
+		"with a network that is none":      {"10.100.0.0/16", "10.100.0.0/33", `"10.100.0.0/33" is not a network`},
 		"with a certificate in PEM":        {"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==", "-----BEGIN CERTIFICATE-----", "is not base64"},
 		"with a label of the kubelet's":    {"serviceCIDR", "nodeLabels: {kubernetes.io/role: master}\n  serviceCIDR", "kubernetes.io/role"},
 		"with a taint without an effect":   {"serviceCIDR", "nodeTaints: {dedicated: [web]}\n  serviceCIDR", `"web" is not a taint`},
@@ -379,7 +379,7 @@ func TestBottlerocketRefusesWhatItCannotDo(t *testing.T) {
 		"a time zone":               {"timezone: UTC\n", []what{{"timezone", "time zone is UTC"}}},
 		"agents":                    {"agents: {chef: {ORGANISATION: b}}\n", []what{{"agents", "not part of Bottlerocket"}}},
 		"containers":                {"containers: [{name: web, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "'}]\n", []what{{"containers", "for its orchestrator only"}}},
-		"a family":                  {"family: debian-12\n", []what{{"debian-12", "of no use"}}},
+		"a family":                  {"family: debian-12\n", []what{{"debian-12", "takes no family"}}},
 		"a proxy for http alone":    {"proxy: {http: http://p.test:1}\n", []what{{"http: http://", "one proxy"}}},
 		"both orchestrators":        {"bottlerocket:\n  ecs: {cluster: a}\n  kubernetes: {clusterName: a, apiServer: https://a, clusterCertificate: YWFhYWFhYWFhYWFh}\n", []what{{"{cluster:", "joins one cluster"}}},
 		"no control container":      {"bottlerocket: {hostContainers: {control: false}}\n", []what{{"false", "do not reach the instance"}}},

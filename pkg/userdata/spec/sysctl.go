@@ -57,7 +57,7 @@ var algorithms = map[string][]string{
 func (s sysctl) refuse(value string) (why, allowed string) {
 	switch s.kind {
 	case "read-only":
-		return "cannot be set: the kernel only tells it", "another name"
+		return "cannot be set: it is read-only", "another name"
 	case "congestion", "qdisc":
 		if !slices.Contains(algorithms[s.kind], value) {
 			return fmt.Sprintf("is not %s", value), strings.Join(algorithms[s.kind], ", ")

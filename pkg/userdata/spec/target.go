@@ -20,7 +20,7 @@ func (s *Spec) Unfit(format string) problem.List {
 	}
 	switch format {
 	case CloudInit:
-		refuse("bottlerocket", "target: bottlerocket", "bottlerocket's settings mean nothing to cloud-init")
+		refuse("bottlerocket", "target: bottlerocket", "cloud-init does not read bottlerocket's settings")
 		if !s.Has("family") && s.Target == BottlerocketFmt {
 			problems = append(problems, s.Problem("target", "a family, and target cloud-init", "the spec has no family, which cloud-init's format needs: package managers differ"))
 		}

@@ -25,7 +25,7 @@ refuse_parameters() {
 	for service in "${services[@]}"; do
 		service=$(trimmed "$service")
 		[[ ${service%%=*} =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*(@[A-Za-z0-9_.-]+)?\.service$ ]] ||
-			fail "parameter services has '$service'; allowed: UNIT.service or UNIT.service=COMMAND, apart by semicolons"
+			fail "parameter services has '$service'; allowed: UNIT.service or UNIT.service=COMMAND, separated by semicolons"
 	done
 }
 

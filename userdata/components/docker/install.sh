@@ -38,7 +38,7 @@ refuse_parameters() {
 	networks >/dev/null || fail "parameters bip and addressPools do not fit together, see above"
 	if [[ $engine == docker-ce ]]; then
 		[[ $AMI_FACTORY_FAMILY != al2023 ]] || fail "Docker has no packages of docker-ce for al2023; allowed there: engine distribution"
-		[[ -n $version && -n $containerd ]] || fail "engine docker-ce needs the parameters version and containerdVersion, so that a newer release is not taken unseen"
+		[[ -n $version && -n $containerd ]] || fail "engine docker-ce needs the parameters version and containerdVersion, so that no newer release is installed unnoticed"
 		[[ $compose == none || -n $compose_version ]] || fail "compose with engine docker-ce needs the parameter composeVersion"
 	elif [[ $compose != none ]]; then
 		case $AMI_FACTORY_FAMILY in
@@ -181,7 +181,7 @@ pull() {
 	fi
 	# docker-ce 29 and later, where nothing is set: the seal empties that store.
 	if [[ $(docker info --format '{{json .DriverStatus}}') == *io.containerd.snapshotter* ]]; then
-		fail "parameter images cannot be had: this engine keeps images in containerd's store, which the seal empties; choose an older version"
+		fail "parameter images cannot be used: this engine keeps images in containerd's store, which the seal empties; choose an older version"
 	fi
 	for image in "${images[@]}"; do
 		if ! docker image inspect "$image" >/dev/null 2>&1; then

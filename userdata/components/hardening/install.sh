@@ -236,7 +236,7 @@ services() { # PKG-05, SVC-04, SVC-05, KMOD-07, LOG-02, LOG-03
 # firewall_ports PARAMETER prints a list of ports as nft reads it.
 firewall_ports() {
 	local port
-	[[ $1 =~ ^[1-9][0-9]{0,4}(,[1-9][0-9]{0,4})*$ ]] || fail "'$1' is no list of ports such as 22,443"
+	[[ $1 =~ ^[1-9][0-9]{0,4}(,[1-9][0-9]{0,4})*$ ]] || fail "'$1' is not a list of ports such as 22,443"
 	for port in ${1//,/ }; do
 		((port <= 65535)) || fail "'$1' has the port $port; allowed: 1 to 65535"
 	done

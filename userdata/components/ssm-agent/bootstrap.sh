@@ -201,11 +201,11 @@ if [[ $key_url ]]; then
 else
 	own_key >"$work/key"
 fi
-keyring "$work/key" 2>>"$log" || stop "$LINENO" "the key is no OpenPGP key"
+keyring "$work/key" 2>>"$log" || stop "$LINENO" "the key is not an OpenPGP key"
 verifier || stop "$LINENO" "gpgv cannot be installed, so no signature can be checked"
 signed || stop "$LINENO" "${url%%\?*} has no good signature of the key ${pinned// / or }; it is not installed"
 [[ $kind == deb ]] || arch=$(uname -m)
-found=$(contents) || stop "$LINENO" "${url%%\?*} is no package"
+found=$(contents) || stop "$LINENO" "${url%%\?*} is not a package"
 case $found in
 "amazon-ssm-agent $version $arch " | "amazon-ssm-agent $version all " | "amazon-ssm-agent $version noarch ") ;;
 *)
@@ -213,6 +213,6 @@ case $found in
 	;;
 esac
 put >>"$log" 2>&1 || stop "$LINENO" "the package manager refuses $file"
-[[ $(installed) == "$version" ]] || stop "$LINENO" "version $version is not installed after all"
+[[ $(installed) == "$version" ]] || stop "$LINENO" "version $version is not installed"
 systemctl enable --quiet --now amazon-ssm-agent.service 2>>"$log" || stop "$LINENO" "amazon-ssm-agent.service does not start"
 say "installed version $version, signed by $(signer)"

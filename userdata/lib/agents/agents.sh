@@ -105,7 +105,7 @@ agent_signed_package() {
 	scratch=$(mktemp -d)
 	chmod 755 "$scratch" # apt reads the package as another user
 	fetch "$key_url" "$scratch/key" ''
-	found=$(key_fingerprints "$scratch/key") || fail "${key_url%%\?*} is no OpenPGP key"
+	found=$(key_fingerprints "$scratch/key") || fail "${key_url%%\?*} is not an OpenPGP key"
 	if [[ -n $(unpinned "$found" "$pinned") ]]; then
 		rm -rf "$scratch"
 		fail "the key of $package has the fingerprint ${found//$'\n'/ and }, expected ${pinned// / or }; it is not trusted"

@@ -3,7 +3,7 @@
 # a file of root's with one KEY=VALUE a line:
 #
 #	IMAGE        REGISTRY/REPOSITORY@sha256:DIGEST, of an allowed registry
-#	PORTS        ports to publish, apart by spaces: [ADDRESS:]HOST:CONTAINER[/udp]
+#	PORTS        ports to publish, separated by spaces: [ADDRESS:]HOST:CONTAINER[/udp]
 #	STOP_GRACE   seconds that the service has to end in, 1 to 600; 30
 #	HEALTH_PORT  port of the container that answers when the service is healthy
 #	HEALTH_PATH  path asked for there; /
