@@ -17,25 +17,31 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 )
 
-// BenchmarkSimulatedBake is a whole bake on the virtual clock, stages in this
-// process: what the state machine, the stages and the embedded AWS cost.
+// BenchmarkSimulatedBake is a whole bake on the virtual clock: what the state machine,
+// the stages and the embedded AWS cost, with functions in this process, as tests run
+// them, and with processes of their own, as `bake` does.
 func BenchmarkSimulatedBake(b *testing.B) {
-	f := simFactory(b, nil)
-	var virtual float64
-	b.ReportAllocs()
-	for b.Loop() {
-		s := bake(b, f, contract.ExecutionInput{Force: true})
-		require.Equal(b, contract.Published, s.Status, s.Cause)
-		virtual += s.Seconds
+	for name, functions := range map[string]string{"in-process": "", "native": filepath.Join("..", "build", functionsIn)} {
+		b.Run(name, func(b *testing.B) {
+			f := simFactory(b, func(o *rehearsal.Options) { o.FunctionsDir = functions })
+			bake(b, f, contract.ExecutionInput{}) // processes start with the first
+			var virtual float64
+			b.ReportAllocs()
+			for b.Loop() {
+				s := bake(b, f, contract.ExecutionInput{Force: true})
+				require.Equal(b, contract.Published, s.Status, s.Cause)
+				virtual += s.Seconds
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "bakes/s")
+			b.ReportMetric(virtual/b.Elapsed().Seconds(), "virtual-s/s")
+		})
 	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "bakes/s")
-	b.ReportMetric(virtual/b.Elapsed().Seconds(), "virtual-s/s")
 }
 
 // BenchmarkFunctions starts the functions' own programs, as Lambda would, and
 // invokes them through a bake with simulated guests that wait for nothing.
 func BenchmarkFunctions(b *testing.B) {
-	functions := filepath.Join("..", "build", "lambda")
+	functions := filepath.Join("..", "build", functionsIn)
 	var cold, warm []time.Duration
 	for b.Loop() {
 		f := simFactory(b, func(o *rehearsal.Options) {
