@@ -31,7 +31,7 @@ type Options struct {
 	// Official is the distribution's own cloud image. With a URL it is used
 	// instead of building one. Only for kind vm.
 	Official Official
-	// Progress is told in a few words what is being done; it may be nil.
+	// Progress receives a few words on what is being done; it may be nil.
 	Progress func(string)
 }
 
@@ -78,7 +78,7 @@ func distributions() map[string]distribution {
 	return map[string]distribution{
 		"debian-12": {codename: "bookworm", packages: append(slices.Clone(debian), "ifupdown", "isc-dhcp-client")},
 		// As in Debian's own images of it, netplan has networkd configure the network:
-		// under its ifupdown dhcpcd tells nobody of the name servers so early at boot.
+		// under its ifupdown dhcpcd does not report the name servers so early at boot.
 		// Its cloud-init wants dhcpcd before the abandoned dhclient, and its ping has
 		// no capabilities: who may ping is a setting of the kernel.
 		"debian-13": {codename: "trixie", packages: append(slices.Clone(debian), "dhcpcd-base", "linux-sysctl-defaults", "netplan.io")},

@@ -31,7 +31,7 @@ var errRefused = errors.New("the server refused")
 
 // Fetch downloads src into file, which appears only after its SHA-256 was
 // verified. A broken connection is resumed where it broke, also by a later call
-// (the part so far is file + ".partial"). progress is told the percentage. URLs
+// (the part so far is file + ".partial"). progress receives the percentage. URLs
 // are http, https (through the environment's proxy) or file.
 func Fetch(ctx context.Context, src Official, file string, progress func(string)) error {
 	if progress == nil {
@@ -152,7 +152,7 @@ func (f *fetcher) attempt(ctx context.Context) (resumed bool, err error) {
 	total := resp.ContentLength
 	switch {
 	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && have > 0:
-		return true, nil // complete already, or wrong: the digest tells
+		return true, nil // complete already, or wrong: the digest shows which
 	case resp.StatusCode == http.StatusPartialContent && startsAt(resp, have):
 		total += have
 	case resp.StatusCode == http.StatusOK:

@@ -39,7 +39,7 @@ func (b *builder) archiveStamp(ctx context.Context) (string, error) {
 	file := filepath.Join(b.opts.CacheDir, "archive.json")
 	known := stamps{}
 	if err := readJSON(file, &known); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		known = stamps{} // damaged: ask again, and write it anew
+		known = stamps{} // damaged: ask again, and write it again
 	}
 	key := digestOf(b.sourceLines())[:16]
 	last, asked := known[key]
