@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Clock tells and waits for time. Work that must hold a virtual clock still is
+// Clock gives the time and waits for it. Work that must hold a virtual clock still is
 // started with Go; inside it, only Sleep and Wait let time pass.
 type Clock interface {
 	// Now is the current time, in UTC.

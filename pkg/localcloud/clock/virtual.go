@@ -261,7 +261,7 @@ type timer struct {
 	at    time.Time
 	seq   uint64 // the order in which they were set
 	fire  func() // called with the clock locked
-	index int    // in the heap; -1 when it is not there
+	index int    // in the heap; -1 when it is not in it
 }
 
 func (v *Virtual) addTimer(d time.Duration, fire func()) *timer {
