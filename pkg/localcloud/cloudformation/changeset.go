@@ -73,7 +73,7 @@ func (s *Service) changeSet(k scope.Key, stackRef, ref *string) (*changeSet, *st
 }
 
 // CreateChangeSet works out how a template would change a stack. What is wrong
-// with it is the change set's to tell.
+// with it, the change set reports.
 func (s *Service) CreateChangeSet(ctx context.Context, in *cloudformation.CreateChangeSetInput, optFns ...func(*cloudformation.Options)) (*cloudformation.CreateChangeSetOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	if in.ChangeSetType == types.ChangeSetTypeImport || aws.ToBool(in.ImportExistingResources) || len(in.ResourcesToImport) > 0 {
@@ -319,7 +319,7 @@ func shownValue(v any) *string {
 	return aws.String(string(raw))
 }
 
-// events tell what is wrong with the template of a change set.
+// events report what is wrong with the template of a change set.
 func (c *changeSet) events() []types.OperationEvent {
 	var out []types.OperationEvent
 	for _, problem := range c.Problems {

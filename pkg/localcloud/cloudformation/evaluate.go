@@ -37,7 +37,7 @@ type evaluator struct {
 	conditions map[string]bool
 }
 
-// identity is what pseudo-parameters tell of a stack.
+// identity is what pseudo-parameters know of a stack.
 type identity struct {
 	Account, Region, Name, ARN string
 	Notifications              []string
@@ -465,7 +465,7 @@ func (e *evaluator) named(argument any) (bool, error) {
 	if e.conditions == nil {
 		e.conditions = map[string]bool{}
 	}
-	e.conditions[name] = false // whoever refers to itself ends here
+	e.conditions[name] = false // a condition that refers to itself ends here
 	holds, err := e.condition(definition)
 	e.conditions[name] = holds
 	return holds, err

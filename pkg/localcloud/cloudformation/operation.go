@@ -55,7 +55,7 @@ func (s *Service) context(ctx context.Context, id identity) context.Context {
 	return wire.WithCaller(ctx, wire.Caller{Account: id.Account, Region: id.Region, ARN: wire.RootARN(id.Account, id.Region)})
 }
 
-// evaluator is that of a template for a stack. reference tells what resources
+// evaluator is that of a template for a stack. reference reports what resources
 // are.
 func (s *Service) evaluator(ctx context.Context, t *template, id identity, values map[string]any, reference func(id, attribute string) (any, error)) *evaluator {
 	return &evaluator{

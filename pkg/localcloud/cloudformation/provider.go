@@ -171,7 +171,7 @@ func (k kind) unknown(properties map[string]any) []string {
 	return checkShape(properties, k.model, "")
 }
 
-// isMissing says whether what was to be removed is not there.
+// isMissing says whether the resource to remove does not exist.
 func isMissing(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
@@ -182,7 +182,7 @@ func isMissing(err error) bool {
 		code == "StateMachineDoesNotExist"
 }
 
-// ignoreMissing is err, unless what was to be removed is not there.
+// ignoreMissing is err, unless the resource to remove does not exist.
 func ignoreMissing(err error) error {
 	if isMissing(err) {
 		return nil

@@ -202,7 +202,7 @@ var cutOff = map[types.StackStatus]types.StackStatus{
 func (s *Service) Restore(raw json.RawMessage) error {
 	stacks := map[scope.Key][]*stack{}
 	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber() // properties are compared and handed on as they were written
+	decoder.UseNumber() // properties are compared and passed on as they were written
 	if err := decoder.Decode(&stacks); err != nil {
 		return fmt.Errorf("restoring CloudFormation: %w", err)
 	}

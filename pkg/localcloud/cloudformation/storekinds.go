@@ -270,7 +270,7 @@ func (s ssmProvider) put(ctx context.Context, t *target, name string, p paramete
 		Name: aws.String(name), Value: aws.String(p.Value), Type: p.Type, Description: scope.Optional(p.Description), Tier: p.Tier,
 		DataType: scope.Optional(p.DataType), AllowedPattern: scope.Optional(p.AllowedPattern), Overwrite: aws.Bool(overwrite),
 	}
-	if !overwrite { // tags cannot be given anew
+	if !overwrite { // tags cannot be given again
 		var own []tag
 		for _, key := range sortedKeys(p.Tags) {
 			own = append(own, tag{key, p.Tags[key]})

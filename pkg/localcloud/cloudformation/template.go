@@ -224,7 +224,7 @@ func yamlScalar(n *yaml.Node) any {
 	return n.Value
 }
 
-// shortForm is what !Ref X and the like stand for.
+// shortForm is what short forms such as !Ref X stand for.
 func shortForm(n *yaml.Node, value any) (any, error) {
 	name := strings.TrimPrefix(n.Tag, "!")
 	switch name {
