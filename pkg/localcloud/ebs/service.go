@@ -159,7 +159,7 @@ func (s *Service) caller(ctx context.Context, optFns []func(*ebs.Options)) wire.
 	return scope.CallerIn(ctx, s.fallback, optFns, func(o *ebs.Options) *string { return &o.Region })
 }
 
-// token of a block: nobody can make one that ListSnapshotBlocks has not given.
+// token of a block: only ListSnapshotBlocks can make one.
 func (s *Service) token(c wire.Caller, id string, index int32, until int64) string {
 	text := fmt.Sprintf("%d/%d", index, until)
 	sum := hmac.New(sha256.New, s.secret[:])
