@@ -10,30 +10,30 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// setInstanceState moves an instance on and queues the event that tells it.
+// setInstanceState changes the state of an instance and queues its event.
 // The state is locked.
 func (s *Service) setInstanceState(i *instance, to types.InstanceStateName) {
 	if i.State != nil && i.State.Name == to {
 		return
 	}
 	i.State = instanceState(to)
-	s.tell(i.realm(), "EC2 Instance State-change Notification",
+	s.queueEvent(i.realm(), "EC2 Instance State-change Notification",
 		partition.ARN("ec2", i.Region, i.Account, "instance/"+*i.InstanceId),
 		map[string]string{"instance-id": *i.InstanceId, "state": string(to)})
 }
 
-// tellImage queues the event of an image's new state: available, failed,
+// queueImageEvent queues the event of an image's new state: available, failed,
 // deregistered or disabled.
-func (s *Service) tellImage(im *image, state, trouble string) {
+func (s *Service) queueImageEvent(im *image, state, trouble string) {
 	detail := map[string]string{"RequestId": requestID(), "ImageId": *im.ImageId, "State": state}
 	if trouble != "" {
 		detail["ErrorMessage"] = trouble
 	}
-	s.tell(scope.Key{Account: aws.ToString(im.OwnerId), Region: im.Region}, "EC2 AMI State Change",
+	s.queueEvent(scope.Key{Account: aws.ToString(im.OwnerId), Region: im.Region}, "EC2 AMI State Change",
 		partition.ARN("ec2", im.Region, "", "image/"+*im.ImageId), detail)
 }
 
-func (s *Service) tell(realm scope.Key, detailType, resource string, detail map[string]string) {
+func (s *Service) queueEvent(realm scope.Key, detailType, resource string, detail map[string]string) {
 	raw, err := json.Marshal(detail)
 	if err != nil {
 		s.cfg.Logger.Error("encode event", "type", detailType, "error", err)

@@ -48,7 +48,7 @@ func (s *Service) DeregisterImage(ctx context.Context, in *ec2.DeregisterImageIn
 		return nil, err
 	}
 	delete(s.st.Images, imageKey{c.Region, *im.ImageId})
-	s.tellImage(im, "deregistered", "")
+	s.queueImageEvent(im, "deregistered", "")
 	out := &ec2.DeregisterImageOutput{Return: aws.Bool(true)}
 	if !aws.ToBool(in.DeleteAssociatedSnapshots) {
 		return out, nil

@@ -256,11 +256,11 @@ func (s *Service) finishImage(im *image, sn *snapshot, err error) {
 	}
 	if err != nil {
 		im.State, im.StateReason = types.ImageStateFailed, serverFault(err.Error())
-		s.tellImage(im, "failed", err.Error())
+		s.queueImageEvent(im, "failed", err.Error())
 		return
 	}
 	im.State = types.ImageStateAvailable
-	s.tellImage(im, "available", "")
+	s.queueImageEvent(im, "available", "")
 }
 
 // view is the image as describes show it to an account.

@@ -201,7 +201,7 @@ func (s *Service) addKeyPair(c wire.Caller, k keyPair, specified []types.TagSpec
 	return k, nil
 }
 
-// DeleteKeyPair forgets a key pair. One that is not there is no error, as on EC2.
+// DeleteKeyPair deletes a key pair. A missing one is not an error, as on EC2.
 func (s *Service) DeleteKeyPair(ctx context.Context, in *ec2.DeleteKeyPairInput, optFns ...func(*ec2.Options)) (*ec2.DeleteKeyPairOutput, error) {
 	if in.KeyName == nil && in.KeyPairId == nil {
 		return nil, wire.Errorf("MissingParameter", "The request must contain the parameter KeyName or KeyPairId")

@@ -310,7 +310,7 @@ func (s *Service) capacity(c wire.Caller, name, zone string) error {
 		"Our system will be working on provisioning additional capacity.%s", name, zone, hint)
 }
 
-// vmLaunch is what the driver is told.
+// vmLaunch is what the driver needs to start an instance.
 func (s *Service) vmLaunch(i *instance) vm.Launch {
 	shape, _ := findInstanceType(string(i.InstanceType))
 	in := vm.Launch{

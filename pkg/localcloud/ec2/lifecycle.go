@@ -187,7 +187,7 @@ func (s *Service) stopMachine(ctx context.Context, i *instance, m vm.Machine, gr
 	if forced || err != nil {
 		s.mu.Lock()
 		defer s.unlock()
-		// EC2 does not tell; but a guest that was cut off may not have finished
+		// EC2 does not report it, but a guest that was cut off may not have finished
 		// what it does at shutdown, such as sealing itself.
 		i.StateReason = &types.StateReason{Code: aws.String("Client.UserInitiatedShutdown"),
 			Message: aws.String("Client.UserInitiatedShutdown: User initiated shutdown; the guest did not power off within " + grace.String() + " and was forced")}

@@ -316,7 +316,7 @@ func (a asker) createTags(in *ec2.CreateTagsInput) []authz.Request {
 }
 
 // runInstances asks for everything that a launch touches or makes, for the role
-// that it hands on, and for the key of the volume.
+// that it passes, and for the key of the volume.
 func (a asker) runInstances(in *ec2.RunInstancesInput) []authz.Request {
 	const action = "ec2:RunInstances"
 	image := aws.ToString(in.ImageId)
@@ -492,7 +492,7 @@ func (a asker) snapshotsOf(image string) []string {
 func (a asker) keysOfSnapshots(ids []string) []string {
 	var keys []string
 	for _, id := range ids {
-		// Those of a shared image may be none that the caller sees, and their key is
+		// The snapshots of a shared image may be invisible to the caller; their key is
 		// asked for all the same.
 		keys = append(keys, a.s.SnapshotKey(id))
 	}

@@ -201,7 +201,7 @@ func (n network) checkEndpoint(in *ec2.CreateVpcEndpointInput) error {
 	return err
 }
 
-// DeleteVpcEndpoints removes endpoints; it tells of those there are not.
+// DeleteVpcEndpoints removes endpoints and reports the missing ones.
 func (s *Service) DeleteVpcEndpoints(ctx context.Context, in *ec2.DeleteVpcEndpointsInput, optFns ...func(*ec2.Options)) (*ec2.DeleteVpcEndpointsOutput, error) {
 	c := s.caller(ctx, optFns)
 	if err := dryRun(in.DryRun); err != nil {

@@ -41,7 +41,7 @@ func (s *Service) RunInstances(ctx context.Context, in *ec2.RunInstancesInput, o
 			return nil, err
 		}
 		s.st.Instances[*i.InstanceId] = i
-		s.tellPending(i)
+		s.queuePendingEvent(i)
 		s.background(func(ctx context.Context) { s.life(ctx, i, l.trouble) })
 	}
 	now := s.cfg.Clock.Now()
@@ -129,8 +129,8 @@ func (l *launch) networkInterface(i *instance, id, ip string, now time.Time) typ
 	}
 }
 
-// tellPending queues the first event of an instance.
-func (s *Service) tellPending(i *instance) {
+// queuePendingEvent queues the first event of an instance.
+func (s *Service) queuePendingEvent(i *instance) {
 	i.State = nil
 	s.setInstanceState(i, types.InstanceStateNamePending)
 }

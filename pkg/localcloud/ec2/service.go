@@ -29,7 +29,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// Event is what EC2 tells EventBridge.
+// Event is what EC2 sends to EventBridge.
 type Event struct {
 	Source     string // aws.ec2
 	DetailType string
@@ -67,7 +67,7 @@ type Config struct {
 	Timing  Timing
 	Limits  Limits
 
-	// Events is told of state changes, without locks held.
+	// Events receives state changes, without locks held.
 	Events func(context.Context, Event)
 	// ResolveKey looks up a KMS key by id, ARN or alias, as seen from an account
 	// and region. Nil: every key exists, aliases alias/aws/… are AWS's own.
@@ -105,7 +105,7 @@ type Service struct {
 
 	mu    sync.Mutex
 	st    state
-	queue []Event // to be told when mu is free
+	queue []Event // sent when mu is free
 }
 
 // New makes a Service and its directories.
@@ -152,7 +152,7 @@ func (s *Service) caller(ctx context.Context, optFns []func(*ec2.Options)) wire.
 	return scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *ec2.Options) *string { return &o.Region })
 }
 
-// unlock frees the state and tells the events that have come up.
+// unlock frees the state and sends the queued events.
 func (s *Service) unlock() {
 	events := s.queue
 	s.queue = nil

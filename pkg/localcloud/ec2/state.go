@@ -71,7 +71,7 @@ func (s *Service) restoreInstance(i *instance) {
 }
 
 // restoreImage settles an image: base images whose data is gone are forgotten,
-// since they are registered anew.
+// since they are registered again.
 func (s *Service) restoreImage(key imageKey, im *image) {
 	sn := s.st.Snapshots[im.rootSnapshot()]
 	if im.State == types.ImageStatePending {
