@@ -197,7 +197,7 @@ type delivered struct {
 	target types.Target
 }
 
-// route tells the listeners and finds the targets, sorted by rule and id.
+// route calls the listeners and finds the targets, sorted by rule and id.
 func (s *Service) route(e Event, document any) []delivered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,7 +247,7 @@ func (s *Service) deliver(ctx context.Context, d delivered, input []byte, e Even
 	}
 }
 
-// send puts a message into a queue, in the name of EventBridge.
+// send puts a message into a queue, as EventBridge.
 func (s *Service) send(ctx context.Context, arn string, in *sqs.SendMessageInput) error {
 	url, of, err := scope.QueueURL(arn)
 	if err != nil {
