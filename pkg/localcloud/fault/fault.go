@@ -317,5 +317,5 @@ func (s *Set) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client may have gone: nobody to tell
+	_ = json.NewEncoder(w).Encode(v) // the client may have gone
 }
