@@ -222,5 +222,5 @@ func (s *Service) Profile(account, ref string) (Profile, error) {
 	if strings.HasPrefix(ref, "arn:") {
 		return Profile{}, fmt.Errorf("%s does not exist in account %s", ref, account)
 	}
-	return Profile{}, fmt.Errorf("there is none of that name in account %s", account)
+	return Profile{}, fmt.Errorf("there is no instance profile of that name in account %s", account)
 }

@@ -308,7 +308,7 @@ func (s *Service) PutRole(in Role) error {
 	defer s.mu.Unlock()
 	for _, arn := range in.Attached {
 		if _, ok := s.managed(account, arn); !ok {
-			return fail("policy "+arn, errors.New("there is none"))
+			return fail("policy "+arn, errors.New("there is no such policy"))
 		}
 	}
 	r.Attached = slices.Clone(in.Attached)

@@ -11,7 +11,7 @@ import (
 )
 
 // SimulatePrincipalPolicy answers what a role's own policies say about actions on
-// resources, with nothing of what has been called counted. Policies of resources
+// resources, without counting the requests as used permissions. Policies of resources
 // are not among its inputs here.
 func (s *Service) SimulatePrincipalPolicy(_ context.Context, in *iam.SimulatePrincipalPolicyInput, _ ...func(*iam.Options)) (*iam.SimulatePrincipalPolicyOutput, error) {
 	if in.ResourcePolicy != nil || len(in.PolicyInputList) > 0 || len(in.PermissionsBoundaryPolicyInputList) > 0 || len(in.PolicyExclusionList) > 0 {
