@@ -58,7 +58,7 @@ type Instance struct {
 	Profile   string
 	ProfileID string // optional
 	Role      string // name of the profile's role
-	// Credentials issues credentials of the role. Its errors are told to the
+	// Credentials issues credentials of the role. Its errors are reported to the
 	// guest as EC2 does, with Code AssumeRoleUnauthorizedAccess.
 	Credentials func(ctx context.Context, role string) (aws.Credentials, error)
 

@@ -61,7 +61,7 @@ func newTree(in Instance) tree {
 			t.text(md+"tags/instance/"+key, value)
 		}
 	}
-	// The signed forms (pkcs7, rsa2048, signature) are absent: nobody but AWS
+	// The signed forms (pkcs7, rsa2048, signature) are absent: only AWS
 	// can sign them.
 	t["dynamic/instance-identity/document"] = func(context.Context) []byte { return identity(in) }
 	return t
