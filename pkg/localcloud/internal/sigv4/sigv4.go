@@ -123,7 +123,7 @@ func ServiceOf(r *http.Request) string {
 }
 
 // Parse reads the signature of a request. Each of its parts must be there once,
-// so that nobody can read it in two ways.
+// so that it cannot be read in two ways.
 func Parse(r *http.Request) (Signature, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
