@@ -112,7 +112,7 @@ func (s *Service) handle(ctx context.Context, e *event) (failed string) {
 			return "EventAgeExceeded"
 		}
 		if s.config.Clock.Sleep(ctx, pause) != nil {
-			return "EventAgeExceeded" // the service is closing, which nobody is told
+			return "EventAgeExceeded" // the service is closing, which is not reported
 		}
 	}
 }
@@ -141,7 +141,7 @@ type responseContext struct {
 	FunctionError   string `json:"functionError,omitempty"`
 }
 
-// report tells a destination how an event ended.
+// report sends a destination how an event ended.
 func (s *Service) report(ctx context.Context, e *event, condition, destination string) {
 	if destination == "" {
 		return

@@ -42,7 +42,7 @@ type Config struct {
 	// function or bus, with the role of the function, whose account and region
 	// are of. Nil: destinations are refused.
 	Destination func(ctx context.Context, of wire.Caller, roleARN, destinationARN string, record []byte) error
-	// Environment is told to the processes of all functions, whose own variables
+	// Environment is added to that of the processes of all functions, whose own variables
 	// win; nil: nothing.
 	Environment func() map[string]string
 	// MaxProcesses bounds the processes of one function. Default 10.

@@ -35,7 +35,7 @@ func newDoor(host string) door {
 func (d door) address() string { return d.host + "/" + d.secret }
 
 // guard passes requests to the secret path on to next, without the secret. All
-// others do not learn that anything is here. A browser that was told another name
+// others do not learn that anything is here. A browser that used another name
 // for this address (DNS rebinding) sends that name, and is refused as well.
 func (d door) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -73,7 +73,7 @@ func (l *logPipe) takeAll(fd uintptr) (ended bool) {
 	}
 }
 
-// take keeps p and hands on the lines that it completes. l.mu is held.
+// take keeps p and passes on the lines that it completes. l.mu is held.
 func (l *logPipe) take(p []byte) {
 	l.tail = append(l.tail, p...)
 	if over := len(l.tail) - maxLog; over > 0 {

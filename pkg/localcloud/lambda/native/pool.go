@@ -226,7 +226,7 @@ func (p *Pool) Close() {
 	for _, proc := range all {
 		p.drop(proc)
 	}
-	for range cap(p.slots) { // until nobody is starting one
+	for range cap(p.slots) { // until none is being started
 		p.slots <- struct{}{}
 	}
 }
