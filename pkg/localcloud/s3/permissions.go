@@ -92,7 +92,7 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 		object.Action = "s3:PutObject"
 		return []authz.Request{object}, nil
 	}
-	// That there is no such key is told to those only who may list them.
+	// Only callers who may list the keys learn that one does not exist.
 	if _, err := s.HeadObject(c.Context, &s3.HeadObjectInput{Bucket: &bucket, Key: &key}); err != nil {
 		return []authz.Request{object, list}, nil
 	}

@@ -61,7 +61,7 @@ func (s *Service) GetBucketPolicy(_ context.Context, in *s3.GetBucketPolicyInput
 	return &s3.GetBucketPolicyOutput{Policy: aws.String(policy)}, nil
 }
 
-// DeleteBucketPolicy removes a bucket's policy. That there is none is no error.
+// DeleteBucketPolicy removes a bucket's policy. A bucket without one is not an error.
 func (s *Service) DeleteBucketPolicy(_ context.Context, in *s3.DeleteBucketPolicyInput, _ ...func(*s3.Options)) (*s3.DeleteBucketPolicyOutput, error) {
 	return &s3.DeleteBucketPolicyOutput{}, s.setPolicy(in.Bucket, removed)
 }
