@@ -39,7 +39,7 @@ type attempt struct {
 }
 
 // deliver calls the target until it takes the call or the retry policy is
-// exhausted, and then tells the dead letter queue.
+// exhausted, and then sends to the dead letter queue.
 func (s *Service) deliver(ctx context.Context, o occurrence) {
 	defer s.complete(o)
 	var policy delivery.Policy

@@ -69,7 +69,7 @@ func (s *Service) CreateSchedule(ctx context.Context, in *scheduler.CreateSchedu
 }
 
 // UpdateSchedule replaces all settings of a schedule, as AWS does: what is left
-// out has its default. A rate counts anew.
+// out has its default. A rate counts from the start again.
 func (s *Service) UpdateSchedule(ctx context.Context, in *scheduler.UpdateScheduleInput, optFns ...func(*scheduler.Options)) (*scheduler.UpdateScheduleOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	name, groupName := aws.ToString(in.Name), orDefault(in.GroupName)

@@ -95,7 +95,7 @@ func New(cfg Config) *Service {
 	return &Service{cfg: cfg, work: background.New(cfg.Clock), groups: map[scope.Key]map[string]*group{}}
 }
 
-// Start makes schedules ring from now on. On a virtual clock that nobody holds,
+// Start makes schedules ring from now on. On a virtual clock that is not held,
 // a schedule that recurs then makes time run on for ever.
 func (s *Service) Start() {
 	s.mu.Lock()
