@@ -43,7 +43,7 @@ func checkTopicAttributes(attributes map[string]string) error {
 }
 
 // signatureVersion of a topic's messages; AWS signs with version 1 unless it is
-// told otherwise.
+// set otherwise.
 func (t *topic) signatureVersion() string {
 	if v := t.Attributes["SignatureVersion"]; v != "" {
 		return v

@@ -101,7 +101,7 @@ func (s *Service) body(sub subscription, m Message, version string) ([]byte, err
 	return json.Marshal(n)
 }
 
-// send puts a message into a queue, in the name of SNS. Attributes go along with
+// send puts a message into a queue, as SNS. Attributes go along with
 // what is raw.
 func (s *Service) send(ctx context.Context, sub subscription, arn string, body []byte, m Message) error {
 	url, of, err := scope.QueueURL(arn)
@@ -118,7 +118,7 @@ func (s *Service) send(ctx context.Context, sub subscription, arn string, body [
 	return err
 }
 
-// asSNS is a context for calls of SNS in the name of a topic.
+// asSNS is a context for calls of SNS on behalf of a topic.
 func (s *Service) asSNS(ctx context.Context, m Message, of scope.Key) context.Context {
 	return wire.WithCaller(ctx, wire.Caller{Account: strings.Split(m.TopicARN, ":")[4], Region: of.Region, ARN: Principal, Source: m.TopicARN})
 }

@@ -40,7 +40,7 @@ type Config struct {
 	Queues    delivery.Queues    // nil: subscriptions of queues are refused
 	Client    *http.Client       // for HTTP endpoints; nil: one with a time-out of ten seconds
 	// Endpoint is where the certificate is served. Nil or empty: messages say that
-	// it is where AWS has its own, and nobody can fetch it.
+	// it is where AWS has its own, where it cannot be fetched.
 	Endpoint func() string
 	Logger   *slog.Logger
 }
