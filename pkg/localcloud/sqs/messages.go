@@ -92,7 +92,7 @@ func sizeOf(body string, attributes map[string]types.MessageAttributeValue) (int
 	return size, nil
 }
 
-// wake tells those who wait that there may be something.
+// wake wakes the waiting receivers: there may be a message.
 func (q *queue) wake() {
 	close(q.arrived)
 	q.arrived = make(chan struct{})
