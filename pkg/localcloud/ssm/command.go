@@ -84,7 +84,7 @@ func (i *invocation) lose(now time.Time) {
 	i.Stderr = "the embedded AWS was stopped while the command was running; the guest is gone"
 }
 
-// expires is when a command that nobody picked up is given up
+// expires is when a command that no agent fetched is given up
 // (https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html#monitor-about-status-timeouts).
 func (c *command) expires() time.Time { return c.Requested.Add(c.Delivery + c.Execution) }
 

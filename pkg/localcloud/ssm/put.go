@@ -21,7 +21,7 @@ const changeEvent = "Parameter Store Change"
 
 // PutParameter writes a new version. For the data type aws:ec2:image the answer
 // only means that the value will be looked at: the version becomes current once
-// the image is found, and an event says so if it is not
+// the image is found, and an event reports it if it is not
 // (https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-ec2-aliases.html).
 func (s *Service) PutParameter(ctx context.Context, in *ssm.PutParameterInput, optFns ...func(*ssm.Options)) (*ssm.PutParameterOutput, error) {
 	c := s.caller(ctx, optFns)
