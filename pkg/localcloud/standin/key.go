@@ -33,7 +33,7 @@ func newKey(vendor string, from time.Time, lifetime time.Duration) (key, error) 
 	if err != nil {
 		return key{}, fmt.Errorf("make the key of %s: %w", vendor, err)
 	}
-	entity.Subkeys = nil // of encryption, which nobody does with it
+	entity.Subkeys = nil // of encryption, which is not used
 	return key{entity}, nil
 }
 

@@ -123,7 +123,7 @@ func newContent(p product, opts Options, now time.Time) (*content, error) {
 	return c, nil
 }
 
-// ownKey is the key that the vendor tells the fingerprint of.
+// ownKey is the key whose fingerprint the vendor publishes.
 func ownKey(vendor, dir string, fault Fault, now time.Time) (key, error) {
 	switch {
 	case fault == ExpiredKey:
