@@ -160,7 +160,7 @@ func aborted(name, cause string) types.HistoryEvent {
 	}
 }
 
-// finish ends an execution, stops what is left of its work and tells it.
+// finish ends an execution, stops what is left of its work and announces it.
 func (s *Service) finish(e *execution, r result, last types.HistoryEvent) {
 	r.Stopped = s.config.Clock.Now()
 	if !e.end(r, last) {
@@ -175,7 +175,7 @@ func (s *Service) finish(e *execution, r result, last types.HistoryEvent) {
 	s.sweep(s.machines[e.MachineARN])
 }
 
-// announce sends the execution's status to whoever listens.
+// announce sends the execution's status to the listener.
 func (s *Service) announce(e *execution) {
 	if s.config.Events == nil {
 		return

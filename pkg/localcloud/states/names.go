@@ -48,7 +48,7 @@ func checkARN(arn *string, resource string) error {
 	return &types.InvalidArn{Message: aws.String(fmt.Sprintf("Invalid Arn: '%s' is not the ARN of a resource of type %s", aws.ToString(arn), resource))}
 }
 
-// ownedBy tells whether arn is of the caller's account and region.
+// ownedBy says whether arn is of the caller's account and region.
 func ownedBy(arn string, c wire.Caller) bool {
 	parts := strings.SplitN(arn, ":", 6)
 	return len(parts) == 6 && parts[3] == c.Region && parts[4] == c.Account

@@ -51,7 +51,7 @@ type Config struct {
 	// Assumable says why Step Functions cannot assume a role for a state machine;
 	// nil: it always can.
 	Assumable func(account, sourceARN, roleARN string) error
-	Events    func(Event)  // nil: nobody listens; called outside of any lock
+	Events    func(Event)  // nil: none; called outside of any lock
 	Logger    *slog.Logger // nil: silent
 }
 

@@ -24,7 +24,7 @@ const (
 type Error struct {
 	Name  string // what ErrorEquals matches; empty: the failure has none
 	Cause string
-	// Causeless says that Cause is not an empty string, but null: nobody gave one.
+	// Causeless says that Cause is null and not an empty string: none was given.
 	Causeless bool
 
 	kind kind
@@ -92,7 +92,7 @@ func (e *Error) matches(errorEquals []string) bool {
 }
 
 // output is the error as a Catch sees it in $states.errorOutput: a name or a cause
-// that nobody gave is null, the cause of a time-out is empty.
+// that was not given is null, the cause of a time-out is empty.
 func (e *Error) output() map[string]any {
 	out := map[string]any{"Error": e.Name, "Cause": e.Cause}
 	if e.Name == "" {

@@ -47,7 +47,7 @@ var jsonPathFields = map[string]string{
 	"ToleratedFailureCountPath": "ToleratedFailureCount", "ToleratedFailurePercentagePath": "ToleratedFailurePercentage",
 }
 
-// done reports every field that nobody took.
+// done reports every field that was not read.
 func (o *object) done() {
 	for _, field := range slices.Sorted(maps.Keys(o.fields)) {
 		if o.read[field] {

@@ -167,7 +167,7 @@ func (t *task) result(v *visit, request any, callback *Callback, timeout, heartb
 		deadline = clk.Now().Add(timeout)
 	}
 	ctx, cancel := context.WithCancel(v.ctx)
-	defer cancel() // what has timed out is told so; AWS lets it run to its end
+	defer cancel() // what has timed out is cancelled; AWS lets it run to its end
 
 	var (
 		result any
