@@ -47,7 +47,7 @@ type Driver interface {
 // Launch describes a machine to start.
 type Launch struct {
 	InstanceID   string
-	InstanceType string // as EC2 names it; told to the guest through SMBIOS
+	InstanceType string // as EC2 names it; the guest reads it from SMBIOS
 	InstanceDir  string // exists, empty on first start, holds the machine's files; a restart finds its disk there
 	ImageDir     string // an image directory as Capture or a base image build writes it
 	VCPUs        int

@@ -146,7 +146,7 @@ func (c *Client) start(ctx context.Context, cmd vm.Command) (int, error) {
 
 // wait polls until the process has ended, ctx ends, or the guest is lost.
 func (c *Client) wait(ctx context.Context, pid int) (execStatus, error) {
-	heard := time.Now()
+	lastReply := time.Now()
 	for pause := firstPoll; ; pause = min(pause*2, slowPoll) {
 		status, err := c.status(ctx, pid)
 		var refused *Error
@@ -154,13 +154,13 @@ func (c *Client) wait(ctx context.Context, pid int) (execStatus, error) {
 		case err == nil && status.Exited:
 			return status, nil
 		case err == nil:
-			heard = time.Now()
+			lastReply = time.Now()
 		case errors.As(err, &refused):
 			// The agent does not know the process: it was restarted.
 			return execStatus{}, fmt.Errorf("the result is lost, the guest agent was restarted meanwhile: %w", err)
 		case ctx.Err() != nil:
 			return execStatus{}, ctx.Err()
-		case time.Since(heard) > lostAfter:
+		case time.Since(lastReply) > lostAfter:
 			return execStatus{}, err
 		}
 		if err := sleep(ctx, pause); err != nil {

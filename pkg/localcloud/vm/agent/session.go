@@ -16,7 +16,7 @@ import (
 const delimiter = 0xFF
 
 // session is the agent's one channel: requests follow one another, and after
-// any doubt about where a reply belongs it is connected anew.
+// any doubt about where a reply belongs it is connected again.
 type session struct {
 	dial func(context.Context) (net.Conn, error)
 	busy chan struct{} // holds one token while somebody uses conn
@@ -69,7 +69,7 @@ func (s *session) connect(ctx context.Context) error {
 	s.conn, s.in = conn, bufio.NewReader(conn)
 	defer s.guard(ctx)()
 
-	// A new number each time tells this reply from those to earlier attempts,
+	// A new number each time distinguishes this reply from those to earlier attempts,
 	// which the guest may only now have got round to.
 	s.sync = max(s.sync+1, time.Now().UnixMilli())
 	for reply, err := s.roundTrip([]byte{delimiter}, "guest-sync-delimited", map[string]int64{"id": s.sync}); ; {

@@ -48,7 +48,7 @@ func HostAptSources(ctx context.Context, root string) (AptSources, error) {
 // add takes a mirror: http and https; what else apt knows (cdrom, file, tor …)
 // does not concern guests.
 func (s AptSources) add(uri string) {
-	// mirror+http://… and the like name a list of mirrors by URL.
+	// mirror+http://… and similar schemes name a list of mirrors by URL.
 	if scheme, rest, _ := strings.Cut(uri, ":"); strings.Contains(scheme, "+") {
 		uri = scheme[strings.LastIndex(scheme, "+")+1:] + ":" + rest
 	}

@@ -52,7 +52,7 @@ func openCache(dir string) (*cache, error) {
 	return &cache{dir: dir}, nil
 }
 
-// leftoverAge is when an unfinished copy is surely nobody's any more.
+// leftoverAge is the age at which an unfinished copy is certainly abandoned.
 const leftoverAge = 24 * time.Hour
 
 func (c *cache) path(url string) string {
@@ -177,7 +177,7 @@ func (c *cache) create(url string, response *http.Response) (*entryWriter, error
 const descriptionRoom = 4096
 
 // Write implements io.Writer. It never fails, for the guest is to get its
-// answer even if the disk is full; commit tells the error.
+// answer even if the disk is full; commit returns the error.
 func (w *entryWriter) Write(p []byte) (int, error) {
 	if w.err == nil {
 		w.digest.Write(p)

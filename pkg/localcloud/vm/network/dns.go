@@ -19,7 +19,7 @@ const (
 	dnsTTL  = 60 // seconds
 )
 
-// resolver is the guests' name server. It asks nobody.
+// resolver is the guests' name server. It asks no other server.
 type resolver struct {
 	servers []*dns.Server
 	serving sync.WaitGroup
@@ -62,7 +62,7 @@ func (r *resolver) close() {
 	r.serving.Wait()
 }
 
-// answer tells the gateway's address for every A query; private DNS names of
+// answer gives the gateway's address for every A query; private DNS names of
 // instances are their own addresses. Of other types there are no records
 // (NOERROR without answers, so that an AAAA query does not spoil the A query
 // that goes with it).

@@ -1,7 +1,7 @@
 // Package network is the network that guests live in: a userspace TCP/IP stack
 // in this process, with nothing behind it but what is served here. A guest finds
 //
-//   - its own instance metadata at http://169.254.169.254, told apart by its address;
+//   - its own instance metadata at http://169.254.169.254, distinguished by its address;
 //   - DHCP and DNS, where every name is the gateway's address;
 //   - on the gateway, by the Host of the request, the embedded AWS
 //     (localcloud.internal), hosts that this process serves itself, and the
@@ -208,7 +208,7 @@ func (n *Network) serve(ip string, port uint16, h http.Handler) error {
 	return nil
 }
 
-// serveMetadata hands the request to the metadata service of whoever asks.
+// serveMetadata hands the request to the metadata service of the guest that asks.
 func (n *Network) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

@@ -32,8 +32,8 @@ const (
 
 // cloudConfig makes cloud-init in a container use the Ec2 data source: it cannot
 // see the system's UUID there (hence strict_id), the network is up already, and
-// no udev would tell of network cards that are added (which cloud-init 25 waits
-// for on EC2 unless told otherwise, and fails without udev).
+// no udev would report network cards that are added (which cloud-init 25 waits
+// for on EC2 unless configured otherwise, and fails without udev).
 const cloudConfig = `# Of this container only; no part of its image.
 datasource_list: [Ec2]
 datasource:

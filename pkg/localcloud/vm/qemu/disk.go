@@ -143,7 +143,7 @@ func (d *Driver) convert(ctx context.Context, source, target string) error {
 	return err
 }
 
-// description is what qemu-img tells about a disk.
+// description is what qemu-img reports about a disk.
 type description struct {
 	virtual   int64 // bytes that a guest sees
 	allocated int64 // bytes of the disk and of all below it: no copy takes more

@@ -19,7 +19,7 @@ import (
 
 const (
 	connectLimit = 30 * time.Second // for QEMU to come up
-	quitLimit    = 5 * time.Second  // for QEMU to end when told so
+	quitLimit    = 5 * time.Second  // for QEMU to end when asked to
 	// buttonPause is how often the power button is pressed: a guest that is
 	// still booting does not notice the first time.
 	buttonPause = 5 * time.Second
@@ -203,7 +203,7 @@ func (m *machine) Shutdown(ctx context.Context, grace time.Duration) (forced boo
 	}
 }
 
-// force ends QEMU in good order, so that its disk is whole.
+// force makes QEMU quit cleanly, so that its disk is complete.
 func (m *machine) force(ctx context.Context) error {
 	if _, err := qmp(ctx, m.sockets.monitor, "quit"); err != nil {
 		return m.Kill()

@@ -46,7 +46,7 @@ func (m *machine) Exec(ctx context.Context, cmd vm.Command) (vm.Result, error) {
 	if cmd.Timeout <= 0 {
 		cmd.Timeout = defaultTimeout
 	}
-	// The time-out is a moment of the machine's clock: hold it, lest it jumps
+	// The time-out is a moment of the machine's clock: hold it, so that it does not jump
 	// there before the command has had a chance.
 	defer m.clock.Hold()()
 	run, cancel := context.WithCancel(ctx)
@@ -111,7 +111,7 @@ func (m *machine) Kill() error {
 // Done implements vm.Machine.
 func (m *machine) Done() <-chan struct{} { return m.done }
 
-// end closes done and tells the watchers before it returns, so that all of it
+// end closes done and notifies the watchers before it returns, so that all of it
 // happens at one moment of a virtual clock.
 func (m *machine) end() {
 	m.mu.Lock()

@@ -96,7 +96,7 @@ func (d *Driver) Start(ctx context.Context, in vm.Launch) (vm.Machine, error) {
 		ready: d.opts.Clock.Now().Add(d.opts.Boot), done: make(chan struct{}), watchers: map[int]func(){},
 	}
 	if faults.DiesAfter > 0 {
-		defer d.opts.Clock.Hold()() // lest a virtual clock jumps there before Start returns
+		defer d.opts.Clock.Hold()() // a virtual clock must not jump there before Start returns
 		m.cancelDeath = d.opts.Clock.AfterFunc(faults.DiesAfter, m.end)
 	}
 	return m, nil

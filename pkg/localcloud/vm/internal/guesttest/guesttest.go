@@ -284,7 +284,7 @@ func commands(t *testing.T, g *guest) {
 	t.Run("a program that does not exist has code 127", func(t *testing.T) {
 		assert.Equal(t, 127, exec(0, "", "no-such-program").ExitCode)
 	})
-	t.Run("a signal is told as the shell does", func(t *testing.T) {
+	t.Run("a signal is reported as the shell does", func(t *testing.T) {
 		assert.Equal(t, 128+15, exec(0, "", "sh", "-c", "kill -TERM $$").ExitCode)
 	})
 	t.Run("a megabyte comes whole", func(t *testing.T) {
