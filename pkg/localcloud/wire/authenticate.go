@@ -29,7 +29,7 @@ type Authenticator struct {
 	// Keys finds an access key. Nil: no key is known, and every request is refused.
 	Keys func(accessKeyID string) (Key, bool)
 	// Now is what times of signatures are compared with. Default: the clock of this
-	// machine, since whoever signs knows no other.
+	// machine, since the signer knows no other.
 	Now func() time.Time
 }
 

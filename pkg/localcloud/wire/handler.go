@@ -27,7 +27,7 @@ import (
 // HandlerOptions configure the HTTP door. The zero value refuses every request,
 // since it knows no keys.
 type HandlerOptions struct {
-	// Authenticator proves who calls. The zero value knows nobody.
+	// Authenticator proves who calls. The zero value knows no keys.
 	Authenticator Authenticator
 	// DefaultRegion says which partition this AWS is. Default "us-east-1".
 	DefaultRegion string
@@ -38,7 +38,7 @@ type HandlerOptions struct {
 	// Authorize is asked with an operation's input before it runs, and with the
 	// *http.Request of a REST service; its error is the answer. Nil: all may be done.
 	Authorize func(ctx context.Context, c Caller, service, operation string, input any) error
-	// After receives the output of an operation that succeeded. Nil: nobody does.
+	// After receives the output of an operation that succeeded. Nil: it is dropped.
 	After func(ctx context.Context, c Caller, service, operation string, output any)
 	// MaxBody is the largest body, in bytes, that the awsJson and query
 	// protocols accept. Default 8 MiB. REST services set their own limits.
@@ -403,7 +403,7 @@ func (f *front) unserved(in *call) error {
 }
 
 // guessOperation names the operation of a request whose service is not served,
-// as well as it can be told.
+// as well as it can be known.
 func (f *front) guessOperation(w http.ResponseWriter, in *call) string {
 	if target := in.request.Header.Get("X-Amz-Target"); target != "" {
 		return target[strings.LastIndex(target, ".")+1:]
@@ -423,7 +423,7 @@ func (f *front) guessOperation(w http.ResponseWriter, in *call) string {
 	return form.Get("Action")
 }
 
-// looksLikeAPI tells an API call without a signature from a request for an
+// looksLikeAPI distinguishes an API call without a signature from a request for an
 // object.
 func looksLikeAPI(r *http.Request) bool {
 	return r.Header.Get("X-Amz-Target") != "" ||

@@ -31,7 +31,7 @@ func RootARN(account, region string) string {
 
 type callerKey struct{}
 
-// WithCaller returns a context for calls in the name of c.
+// WithCaller returns a context for calls as c.
 func WithCaller(ctx context.Context, c Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }

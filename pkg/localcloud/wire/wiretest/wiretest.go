@@ -104,7 +104,7 @@ func RoundTrip[Client any](t *testing.T, s wire.Service, newClient func(aws.Conf
 
 func roundTrip[Client any](t *testing.T, s wire.Service, name string, newClient func(aws.Config) *Client) {
 	t.Helper()
-	// The SDK's method tells the types: func(ctx, *Input, ...func(*Options)) (*Output, error).
+	// The SDK's method has the types: func(ctx, *Input, ...func(*Options)) (*Output, error).
 	probe := reflect.ValueOf(newClient(Config("http://127.0.0.1:1"))).MethodByName(name)
 	require.True(t, probe.IsValid(), "the SDK's client has no operation %s", name)
 	input := reflect.New(probe.Type().In(1).Elem())
