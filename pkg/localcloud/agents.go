@@ -9,7 +9,7 @@ import (
 )
 
 // agents are the SSM agents of instances, each with the role of its instance: SSM
-// hears of those only that may tell it that they are there, and take commands.
+// knows only the agents whose role allows them to register and to take commands.
 type agents struct{ c *Cloud }
 
 // Machine implements ssm.Machines.

@@ -40,7 +40,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// Who calls when nobody says so.
+// Who calls by default.
 const (
 	DefaultAccount = "111122223333"
 	DefaultRegion  = "eu-west-1"
@@ -72,7 +72,7 @@ type Config struct {
 	// Notice receives lines for the user: executions that start and end, and describe
 	// calls that find nothing where something is elsewhere. Nil: none are written.
 	Notice func(string)
-	// FunctionEnvironment is told to the processes of all functions, beside what
+	// FunctionEnvironment is added to the environment of all functions, beside what
 	// their own configuration says.
 	FunctionEnvironment map[string]string
 	// SSHKey is an OpenSSH public key line that every guest gets.

@@ -79,8 +79,8 @@ func (p inProcess) Do(r *http.Request) (out *http.Response, err error) {
 	return out, nil
 }
 
-// functionEnvironment is what functions' processes are told beside what Lambda
-// tells them: where AWS is, which on AWS needs no telling.
+// functionEnvironment is the environment of functions' processes beside what Lambda
+// sets: the address of AWS, which on AWS is not needed.
 func (c *Cloud) functionEnvironment() map[string]string {
 	out := map[string]string{}
 	for name, value := range c.cfg.FunctionEnvironment {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Holder is the process id of who uses a state folder; 0: nobody does. The lock
-// that says so ends with its process, so the id is not that of a later one.
+// Holder is the id of the process that uses a state folder; 0: none does. The lock
+// that holds the id ends with its process, so the id is not that of a later one.
 func Holder(dir string) (pid int, err error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -63,8 +63,8 @@ func (c *Cloud) roleCredentials(ctx context.Context, account, region, role, inst
 	}, nil
 }
 
-// profile resolves an instance profile. Where nobody is held to policies, any
-// will do, with a role of its name.
+// profile resolves an instance profile. Where policies are not
+// enforced, every profile exists, with a role of its name.
 func (c *Cloud) profile(account, ref string) (ec2.InstanceProfile, error) {
 	found, err := c.IAM.Profile(account, ref)
 	if err != nil && !c.cfg.EnforceIAM {

@@ -73,7 +73,7 @@ func (c *Cloud) destination(ctx context.Context, of wire.Caller, roleARN, arn st
 	return err
 }
 
-// targets are what services call in the name of others: with the permissions of
+// targets are what services call on behalf of others: with the permissions of
 // the caller of the context, as if it had called over HTTP.
 type targets struct{ c *Cloud }
 
