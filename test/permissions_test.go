@@ -695,7 +695,7 @@ func TestRolesDoNoMoreThanTheirStageWithWhatTheyMayTouch(t *testing.T) {
 		"publish takes an image from its execution":          {tag("publish", contract.TagPublished, contract.TagExecution), "ec2:CreateTags"},
 		"check-image labels an image":                        {tag("check-image", contract.LabelTags()...), ""},
 		"publish says that an image is published":            {tag("publish", contract.PublishedTags()...), ""},
-		"check-image shares an image": {share("444455556666"), "ec2:ModifyImageAttribute"},
+		"check-image shares an image":                        {share("444455556666"), "ec2:ModifyImageAttribute"},
 		"check-image makes an image public": {func() error {
 			_, err := role("check-image").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{
 				ImageId: &image, Attribute: aws.String("launchPermission"), OperationType: ec2types.OperationTypeAdd, UserGroups: []string{"all"},
