@@ -51,7 +51,7 @@ func Lookup(name string) (Function, bool) {
 	return all[i], true
 }
 
-// stageSettings are what a stage's function needs beside what its row of the
+// stageSettings are what a stage's function needs in addition to its row of the
 // workflow's table says.
 type stageSettings struct {
 	memoryMiB int

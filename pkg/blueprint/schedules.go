@@ -6,7 +6,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
-// What schedules say in every deployment that is not told otherwise
+// The schedules of a deployment that sets no others
 // (https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html).
 const (
 	DefaultNightly       = "cron(0 3 * * ? *)"
@@ -21,8 +21,8 @@ const (
 	WatchInput   = `{"time":"<aws.scheduler.scheduled-time>"}`
 )
 
-// How long, and how often, what starts executions is tried to be delivered, and
-// how long what was not is kept.
+// How often AWS tries to deliver what starts executions, and for how many days the
+// queue keeps what was not delivered.
 const (
 	ScheduleRetries   = 5 // of a schedule's call
 	InvocationRetries = 2 // of a trigger that failed, which is the most that Lambda makes

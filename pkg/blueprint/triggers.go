@@ -82,8 +82,8 @@ func InspectorPattern(severities []string) Pattern {
 	}
 }
 
-// OnDemandPattern matches the findings of a scan of one image that somebody asked
-// Amazon Inspector for. Their source does not begin with aws., so whoever may put
+// OnDemandPattern matches the findings of an on-demand scan of one image by Amazon
+// Inspector. Their source does not begin with aws., so whoever may put
 // events on the default bus can make such an event
 // (https://docs.aws.amazon.com/inspector/latest/user/machine-image-on-demand.html).
 func OnDemandPattern(severities []string) Pattern {
@@ -111,7 +111,7 @@ func fromProducts(resource string, products []string) []any {
 	return out
 }
 
-// SecurityHubPattern matches the like of what Amazon Inspector, or a product of an
+// SecurityHubPattern matches the same findings as Amazon Inspector, or a product of an
 // operator's list, reports to Security Hub
 // (https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-cwe-event-formats.html).
 // Whoever may call BatchImportFindings can report as the account's own product
@@ -153,7 +153,7 @@ func SecurityHubV2Pattern(severities, products []string) Pattern {
 }
 
 // FindingSeverities are those of vulnerabilities that start builds unless a
-// deployment is told otherwise.
+// deployment sets others.
 func FindingSeverities() []string { return []string{"CRITICAL", "HIGH"} }
 
 // Severities are all that a finding can have, the worst first
@@ -193,7 +193,7 @@ func Rules(machineARN string, findings FindingRules) []Rule {
 }
 
 // AnnouncementTopics are the topics of owners of base images that a deployment
-// listens to unless it is told otherwise: that of Amazon Linux 2023. Bases
+// subscribes to unless it sets others: that of Amazon Linux 2023. Bases
 // without a topic, such as Debian and Ubuntu, are watched only.
 func AnnouncementTopics() []string {
 	return []string{"arn:aws:sns:us-east-1:137112412989:amazon-linux-2023-ami-updates"}

@@ -75,7 +75,7 @@ func checkDeployment(ctx context.Context, e *examination) []Finding {
 		}
 		return []Finding{f}
 	}
-	// That it cannot be read, the functions' own check tells.
+	// The check of the functions reports an environment that cannot be read.
 	d.env, _ = environmentOf(ctx, e.aws.lambda(), d.functions[workflow.Launch])
 	return []Finding{judgeDefinition(d.machine, d.different, d.env[contract.EnvVersion], e.opts.Version)}
 }
@@ -121,7 +121,7 @@ func findMachine(ctx context.Context, api sfn.ListStateMachinesAPIClient) (strin
 // integration finds the partition that a definition is written for.
 var integration = regexp.MustCompile(`"arn:(aws[a-z-]*):states:::lambda:invoke"`)
 
-// compareDefinition tells the functions that a deployed definition invokes, and
+// compareDefinition returns the functions that a deployed definition invokes, and
 // the states in which it is not this program's. What a deployment has filled in
 // for a placeholder is no difference.
 func compareDefinition(deployed string, own workflow.Machine) (functions map[workflow.Stage]string, different []string, err error) {

@@ -47,7 +47,7 @@ type Options struct {
 	// yet. A deployed one knows its own.
 	Subnets        []string
 	SecurityGroups []string
-	// Progress is told what is looked at next; nil: nobody is.
+	// Progress receives the name of the next check. May be nil.
 	Progress func(check string)
 }
 

@@ -272,7 +272,7 @@ func mendPolicy(key, region, principal string) string {
 	return fmt.Sprintf("add to its policy %s: KMS console, Key policy; or aws kms put-key-policy --region %s --key-id %s --policy-name default --policy file://all-of-it.json", s, region, key[strings.LastIndex(key, "/")+1:])
 }
 
-// grantedTo says whether grants of the key's let somebody of an account use it.
+// grantedTo says whether grants of the key let anyone of an account use it.
 func grantedTo(ctx context.Context, api kms.ListGrantsAPIClient, key, account string) (bool, error) {
 	var given []types.GrantOperation
 	for pages := kms.NewListGrantsPaginator(api, &kms.ListGrantsInput{KeyId: &key}); pages.HasMorePages(); {

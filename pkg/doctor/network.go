@@ -298,7 +298,7 @@ func (at surroundings) tableOf(subnet string) types.RouteTable {
 	return table
 }
 
-// internet tells of the default route: OK it leads out, Warning it leads on, and
+// internet judges the default route: OK it leads out, Warning it leads on, and
 // Problem it leads nowhere for an instance without a public address.
 func internet(table types.RouteTable) (way string, verdict Verdict) {
 	for _, r := range table.Routes {

@@ -77,7 +77,7 @@ func parsePolicy(text string) (policy, error) {
 	return p, err
 }
 
-// caller is somebody whom a key policy may let use a key by way of EC2.
+// caller is who uses a key by way of EC2, if the key policy allows it.
 type caller struct {
 	account string
 	arn     string // of a role; empty: anybody of the account

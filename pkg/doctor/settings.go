@@ -24,7 +24,7 @@ func checkVolumeEncryption(ctx context.Context, e *examination) []Finding {
 	return out
 }
 
-// volumeEncryption is told, and never wrong: the factory encrypts its volumes,
+// volumeEncryption is for information and never wrong: the factory encrypts its volumes,
 // snapshots and copies whatever the default is.
 func volumeEncryption(ctx context.Context, api encryptionAPI, region string) Finding {
 	looked := "encryption of volumes by default in " + region

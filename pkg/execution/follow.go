@@ -74,7 +74,7 @@ type Result struct {
 	Stages      []StageSeconds    `json:"stages"`
 }
 
-// Follow tells watch of every step of an execution until it ends, asking again
+// Follow reports every step of an execution to watch until it ends, asking again
 // every so often.
 func Follow(ctx context.Context, api API, arn string, every time.Duration, watch func(Event)) (Result, error) {
 	timeline, last := NewTimeline(), int64(0)

@@ -43,7 +43,7 @@ func CheckName(name string) error {
 	return nil
 }
 
-// NameByHand is unique, and tells recipe and time: whoever asks by hand means
+// NameByHand is unique, and contains recipe and time: whoever asks by hand means
 // it, also a second time.
 func NameByHand(recipe string, now time.Time) string {
 	name := notInNames.ReplaceAllString(recipe, "-")

@@ -184,7 +184,7 @@ func (t *Timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event 
 // one of its own, such as after it was stopped.
 func (t *Timeline) Ending() string { return t.last }
 
-// doesWork tells states that invoke functions from those that only decide.
+// doesWork says whether a state invokes a function, and does not only decide.
 func doesWork(entered sfntypes.HistoryEventType) bool {
 	switch entered {
 	case sfntypes.HistoryEventTypeTaskStateEntered, sfntypes.HistoryEventTypeTaskStateExited,

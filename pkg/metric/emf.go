@@ -30,7 +30,7 @@ func Of(name string, value float64, dimensions ...string) Value {
 	return Value{Name: name, Value: value, Dimensions: dimensions}
 }
 
-// Emit is Write where w may be nil, of a process whose metrics nobody reads. Its
+// Emit is Write where w may be nil, of a process whose metrics are not read. Its
 // error has the code Internal.
 func Emit(w io.Writer, at time.Time, values ...Value) error {
 	if w == nil || len(values) == 0 {

@@ -52,7 +52,7 @@ type Checks struct {
 // the execution had made has been removed.
 var ErrInterrupted = errors.New("interrupted")
 
-// Bake runs one execution to its end and tells watch of every step. The base
+// Bake runs one execution to its end and reports every step to watch. The base
 // image that the recipe builds on is built first, if the cache has none. When
 // ctx ends, the execution is stopped and what it made is removed.
 func (f *Factory) Bake(ctx context.Context, in contract.ExecutionInput, watch func(execution.Event)) (Summary, error) {

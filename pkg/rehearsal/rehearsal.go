@@ -53,12 +53,12 @@ type Options struct {
 	// StandIns serve vendors' packages to guests, and components are pointed to
 	// them. Nil: they are pointed to what they say themselves.
 	StandIns *StandIns
-	// Schedules ring: nights build what is stale, and sources are looked at. Without
+	// Schedules are active: nights build what is stale, and sources are checked. Without
 	// it they are deployed and quiet, so that nothing joins a bake. On a virtual clock
-	// that nobody holds, they make time run on for ever.
+	// that nothing holds, they make time run on for ever.
 	Schedules bool
 	// OnDemandFindings and FindingProducts are what a deployment's settings of these
-	// names are: whose findings start builds beside those of Amazon Inspector.
+	// names are: whose findings start builds in addition to those of Amazon Inspector.
 	OnDemandFindings bool
 	FindingProducts  []string
 
@@ -68,7 +68,7 @@ type Options struct {
 	Clock     clock.Clock
 	Timing    ec2.Timing // default: none for real guests, ec2.AWSLike for simulated ones
 	Simulated SimulatedGuest
-	// Decisions is told of every decision on a call that a role makes. May be nil.
+	// Decisions receives every decision on a call that a role makes. May be nil.
 	Decisions func(authz.Decision)
 	// KeepFailed keeps the guests of a failed execution running: see Kept.
 	KeepFailed bool

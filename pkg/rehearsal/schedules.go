@@ -18,8 +18,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// deploySchedules makes the schedules. They ring only where Options.Schedules says
-// so: a bake is not to be joined by a night's builds.
+// deploySchedules makes the schedules. They are active only where Options.Schedules says
+// so, because a night's builds must not join a bake.
 func (f *Factory) deploySchedules(ctx context.Context) error {
 	if f.opts.Schedules {
 		f.Cloud.Scheduler.Start()

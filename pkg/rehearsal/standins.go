@@ -57,7 +57,7 @@ func NewStandIns(stateDir string) (*StandIns, error) {
 	return &StandIns{repository}, nil
 }
 
-// standInsOf says which vendor a component has, and what else it is to be told.
+// standInsOf says which vendor a component has, and which other parameters it gets.
 func standInsOf() map[string]struct {
 	vendor string
 	more   map[string]string
@@ -171,7 +171,7 @@ func (f *Factory) standInForTheSSMAgent() error {
 	return nil
 }
 
-// hosts are the names that guests reach beside the embedded AWS.
+// hosts are the names that guests reach in addition to the embedded AWS.
 func (f *Factory) hosts() map[string]http.Handler {
 	if f.vendors == nil {
 		return nil

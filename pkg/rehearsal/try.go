@@ -60,7 +60,7 @@ type TryResult struct {
 	// Agents are what the agents' first-boot units say of themselves.
 	Agents      map[string]AgentState `json:"agents,omitempty"`
 	FailedUnits map[string]string     `json:"failedUnits,omitempty"` // unit: its last words
-	Startup     string                `json:"startup,omitempty"`     // as systemd-analyze tells it
+	Startup     string                `json:"startup,omitempty"`     // as systemd-analyze prints it
 	Seconds     float64               `json:"seconds"`
 	MachineID   string                `json:"machineIdSha256,omitempty"`
 	HostKeys    []string              `json:"hostKeySha256,omitempty"`
@@ -327,7 +327,7 @@ func (f *Factory) tryEnd(ctx context.Context, id string) error {
 	}
 }
 
-// add takes over what the instance told, and what is wrong with it.
+// add takes over what the instance reported, and what is wrong with it.
 func (r *TryResult) add(c collected) {
 	problem := func(format string, args ...any) { r.Problems = append(r.Problems, fmt.Sprintf(format, args...)) }
 	for _, s := range c.Stages {

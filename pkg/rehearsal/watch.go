@@ -109,7 +109,7 @@ func (p *progress) update(now guest.Progress, at time.Time) []execution.Event {
 	return out
 }
 
-// whileWatching runs do, with reports of guests beside those that it makes itself.
+// whileWatching runs do, with reports of guests in addition to those that it makes itself.
 func (f *Factory) whileWatching(ctx context.Context, name string, watch func(execution.Event), do func(watch func(execution.Event))) {
 	if watch == nil {
 		do(func(execution.Event) {})
