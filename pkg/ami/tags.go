@@ -95,9 +95,6 @@ func ByExecution(name string) types.Filter { return filter("tag:"+contract.TagEx
 // ByRecipe filters for what was made for one recipe.
 func ByRecipe(name string) types.Filter { return filter("tag:"+contract.TagRecipe, name) }
 
-// ByFingerprint filters for what was made of one exact plan.
-func ByFingerprint(sum string) types.Filter { return filter("tag:"+contract.TagFingerprint, sum) }
-
 func filter(name string, values ...string) types.Filter {
 	return types.Filter{Name: aws.String(name), Values: values}
 }
