@@ -50,6 +50,7 @@ func Compile(sets []Set) ([]byte, []Control, error) {
 				return nil, nil, fmt.Errorf("control %s of component %s: %s: %s", spec.ID, set.Component, strings.Join(p.Path, "."), p.Message)
 			}
 			checked = true
+			control.Snapshot = spec.Snapshot
 			for typ, resources := range spec.Goss {
 				if compiled[typ] == nil {
 					compiled[typ] = map[string]map[string]any{}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/snapshot"
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
@@ -20,6 +21,9 @@ type Control struct {
 	// Resources are what the engine must report on for this control; one that
 	// it is silent about fails the control.
 	Resources []Resource `json:"resources"`
+	// Snapshot are rules for the image's files as they are before its first boot.
+	// They are judged from outside of the image.
+	Snapshot []snapshot.Rule `json:"snapshot,omitempty"`
 	// SwitchedOff is the component's own reason to leave the control out of this
 	// image; it is then reported as waived, without a check.
 	SwitchedOff string `json:"switchedOff,omitempty"`
@@ -51,8 +55,9 @@ type Spec struct {
 	When     map[string][]strictyaml.Scalar `yaml:"when"`                              // only if each of these parameters of the component has one of the values
 	Families []string                       `yaml:"families" jsonschema:"minLength=1"` // only in these families
 	Waived   []BuiltIn                      `yaml:"waived"`
-	Ports    string                         `yaml:"ports" jsonschema:"minLength=1"` // parameter of the component that lists the only ports that may be listened on
-	Goss     Goss                           `yaml:"goss"`                           // may be missing only where a waiver without conditions stands in
+	Ports    string                         `yaml:"ports" jsonschema:"minLength=1"`   // parameter of the component that lists the only ports that may be listened on
+	Snapshot []snapshot.Rule                `yaml:"snapshot" jsonschema:"minItems=1"` // what has to be true of the image's files before the first boot
+	Goss     Goss                           `yaml:"goss"`                             // may be missing only where a waiver without conditions stands in
 }
 
 // BuiltIn is a waiver that the component itself gives: where its conditions

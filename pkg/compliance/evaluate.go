@@ -19,6 +19,7 @@ type Input struct {
 	Results      []byte    // what goss printed with --format json
 	ResultsURI   string    // where that is kept
 	Gate         string    // severity from which on a failure rejects
+	Snapshot     *Snapshot // what the image\'s snapshot holds; required where controls have rules for it
 	Waivers      []Waiver
 	Now          time.Time
 	Of           Binding
@@ -38,6 +39,9 @@ type Input struct {
 func Evaluate(in Input) (Report, error) {
 	if len(in.Controls) == 0 {
 		return Report{}, failure.New(failure.ComplianceFailed, "the plan names no control, so nothing can be proved")
+	}
+	if err := in.checkSnapshot(); err != nil {
+		return Report{}, err
 	}
 	output, err := parseGoss(in.Results, propertiesOf(in.Controls))
 	if err != nil {
@@ -198,6 +202,7 @@ func (e *evaluator) control(c Control) Result {
 			}
 		}
 	}
+	out.Properties = append(out.Properties, e.in.Snapshot.properties(c)...)
 	out.conclude()
 	return out
 }

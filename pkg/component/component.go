@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
@@ -255,6 +256,7 @@ func (c *Component) checks(file string, data []byte) ([]compliance.Spec, problem
 		if p, ok := c.Parameters[spec.Ports]; spec.Ports != "" && (!ok || p.Type != "ports") {
 			out = append(out, doc.Problem(at+".ports", "a parameter of type ports", "%s: %q is not a parameter of the component that lists ports", spec.ID, spec.Ports))
 		}
+		out = append(out, snapshotRules(doc, at+".snapshot", spec)...)
 		if !doc.Valid(at + ".goss") {
 			continue
 		}
@@ -267,6 +269,28 @@ func (c *Component) checks(file string, data []byte) ([]compliance.Spec, problem
 		}
 	}
 	return content.Controls, out
+}
+
+// snapshotRules checks a control's rules for the image's snapshot.
+func snapshotRules(doc *strictyaml.Document, at string, spec compliance.Spec) problem.List {
+	if !doc.Valid(at) {
+		return nil
+	}
+	var out problem.List
+	for i, rule := range spec.Snapshot {
+		for _, p := range rule.Check() {
+			where := strictyaml.Index(at, i)
+			for _, key := range p.Path {
+				if n, err := strconv.Atoi(key); err == nil {
+					where = strictyaml.Index(where, n)
+					continue
+				}
+				where = strictyaml.Join(where, key)
+			}
+			out = append(out, doc.Problem(where, p.Allowed, "%s: %s", spec.ID, p.Message))
+		}
+	}
+	return out
 }
 
 // conditions checks what a control says under when, families and waived.

@@ -60,7 +60,25 @@ func (c *Component) Page() []byte {
 	for _, spec := range c.Controls {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", spec.ID, spec.Severity, cell(spec.Title), cell(strings.Join(spec.CIS, ", ")))
 	}
+	c.writeSnapshotRules(&b)
 	return []byte(b.String())
+}
+
+// writeSnapshotRules lists what is read from the snapshot for each control.
+func (c *Component) writeSnapshotRules(b *strings.Builder) {
+	heading := "\n## Read from the snapshot\n\nWithout running the image, before its first boot:\n\n| control | what has to be true |\n|---|---|\n"
+	for _, spec := range c.Controls {
+		var statements []string
+		for _, rule := range spec.Snapshot {
+			for _, s := range rule.Statements() {
+				statements = append(statements, "`"+cell(s)+"`")
+			}
+		}
+		if len(statements) > 0 {
+			fmt.Fprintf(b, "%s| %s | %s |\n", heading, spec.ID, strings.Join(statements, ", "))
+			heading = ""
+		}
+	}
 }
 
 func (c *Component) packageList() []string {

@@ -145,6 +145,9 @@ func TestLinksStayInsideOfTheFileSystem(t *testing.T) {
 		"of a folder of the system": {map[string]string{"var/lib/cloud": "-> ../../opt/c", "opt/c/x": ""}, []string{"/var/lib/cloud/** absent: /var/lib/cloud/x"}},
 		"in a circle":               {map[string]string{"root/.ssh": "-> /home/alice/x", "home/alice/x": "-> /root/.ssh"}, []string{}},
 		"to nothing":                {map[string]string{"root/.ssh": "-> /nowhere/at/all"}, []string{}},
+		"among logs, to elsewhere":  {map[string]string{"var/log/README": "-> ../../usr/sbin/tool"}, []string{}},
+		"among state, to a folder":  {map[string]string{"home/alice/.aws/current": "-> ../../../opt"}, []string{}},
+		"among state, to nothing":   {map[string]string{"home/alice/.aws/config": "-> /run/later"}, []string{"~/.aws/** absent: /home/alice/.aws/config"}},
 		"to a file":                 {map[string]string{"root/.ssh": "-> /etc/passwd"}, []string{}},
 		"of a secret outside":       {map[string]string{"etc/x.conf": "-> ../opt/s", "opt/s": "a secret"}, []string{"lines of /etc/** without /secret|PRIVATE KEY/: /etc/x.conf:1"}},
 	} {

@@ -234,12 +234,31 @@ func present(s *system, pattern string, out *files) error {
 	return nil
 }
 
+// absent does not count links to directories among everything below a directory:
+// what they lead to has other names.
 func absent(s *system, pattern string, out *files) error {
-	return s.each(pattern, func(p place) error { out.add("%s", quote(p.path)); return nil })
+	return s.each(pattern, func(p place) error {
+		if strings.HasSuffix(pattern, "**") && p.node.kind == symlink {
+			to, err := s.tree.follow(p)
+			if err != nil && !errors.Is(err, errNoFile) {
+				return err
+			}
+			if err == nil && to.node.kind == directory {
+				return nil
+			}
+		}
+		out.add("%s", quote(p.path))
+		return nil
+	})
 }
 
+// empty follows links, but not those among everything below a directory: their
+// files are elsewhere.
 func empty(s *system, pattern string, out *files) error {
 	return s.each(pattern, func(p place) error {
+		if strings.HasSuffix(pattern, "**") && p.node.kind == symlink {
+			return nil
+		}
 		p, err := s.tree.follow(p)
 		if errors.Is(err, errNoFile) {
 			return nil
@@ -255,7 +274,7 @@ func empty(s *system, pattern string, out *files) error {
 			if len(all) > 0 {
 				out.add("%s has %d entries", quote(p.path), len(all))
 			}
-		case p.node.size > 0 || p.node.kind != regular:
+		case p.node.kind == regular && p.node.size > 0:
 			out.add("%s has %d bytes", quote(p.path), p.node.size)
 		}
 		return nil

@@ -1,0 +1,103 @@
+package compliance
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/snapshot"
+)
+
+// Snapshot is what was found on an image's snapshot, which was read from outside.
+type Snapshot struct {
+	ID       string
+	Findings map[string][]snapshot.Finding // by control
+	// Unreadable is why the snapshot, or a part of it that counts, cannot be read.
+	// Every control with rules then fails.
+	Unreadable string
+}
+
+// JudgeSnapshot judges the controls' rules on a disk. A disk that cannot be read
+// reliably is a result too: a failure of every control with rules. An error is one
+// of reading, which says nothing of the disk.
+func JudgeSnapshot(id string, disk io.ReaderAt, size int64, controls []Control) (*Snapshot, snapshot.Cost, error) {
+	out := &Snapshot{ID: id, Findings: map[string][]snapshot.Finding{}}
+	var ids []string
+	var rules [][]snapshot.Rule
+	for _, c := range controls {
+		if len(c.Snapshot) > 0 && c.SwitchedOff == "" {
+			ids, rules = append(ids, c.ID), append(rules, c.Snapshot)
+		}
+	}
+	source := &source{ReaderAt: disk}
+	findings, cost, err := snapshot.Judge(source, size, snapshot.DefaultLimits(), rules)
+	if source.err != nil {
+		return nil, cost, source.err
+	}
+	if err != nil {
+		out.Unreadable = err.Error()
+		return out, cost, nil
+	}
+	for i, id := range ids {
+		out.Findings[id] = findings[i]
+	}
+	return out, cost, nil
+}
+
+// source remembers the error of a read, such as one of the network, so that it is
+// told from what the disk is guilty of.
+type source struct {
+	io.ReaderAt
+	err error
+}
+
+// ReadAt implements io.ReaderAt.
+func (s *source) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := s.ReaderAt.ReadAt(p, offset)
+	if err != nil && n < len(p) && !errors.Is(err, io.EOF) && s.err == nil {
+		s.err = err
+	}
+	return n, err
+}
+
+// HasSnapshotRules says whether any control has to be proved on the snapshot.
+func HasSnapshotRules(controls []Control) bool {
+	for _, c := range controls {
+		if len(c.Snapshot) > 0 && c.SwitchedOff == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// checkSnapshot fails closed where rules were not judged.
+func (in Input) checkSnapshot() error {
+	if in.Snapshot == nil && HasSnapshotRules(in.Controls) {
+		return failure.New(failure.ComplianceFailed, "controls have rules for the image's snapshot, which was not read")
+	}
+	return nil
+}
+
+// properties are the results of a control's rules.
+func (s *Snapshot) properties(c Control) []PropertyResult {
+	var out []PropertyResult
+	if len(c.Snapshot) == 0 {
+		return nil
+	}
+	if s.Unreadable != "" {
+		return []PropertyResult{{Rule: "on the snapshot", Status: StatusFail, Expected: "files that can be read from outside", Actual: fmt.Sprintf("%s: %s", s.ID, s.Unreadable)}}
+	}
+	findings := s.Findings[c.ID]
+	if len(findings) == 0 {
+		return []PropertyResult{{Rule: "on the snapshot", Status: StatusNotChecked, Expected: "a result", Actual: "none: the rules were not judged"}}
+	}
+	for _, f := range findings {
+		p := PropertyResult{Rule: "on the snapshot: " + f.Statement, Status: StatusPass, Expected: f.Expected, Actual: f.Found}
+		if !f.OK {
+			p.Status = StatusFail
+		}
+		out = append(out, p)
+	}
+	return out
+}
