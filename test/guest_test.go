@@ -142,6 +142,35 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 	assert.Empty(t, take(t, f).Alive, "an instance that was tried is terminated")
 }
 
+// A hostile image puts its owner's login key back when the seal is done. The file
+// is newer than the seal, so that the check inside of the image sees nothing.
+func TestALoginKeyThatComesBackAfterTheSealIsSeenOnTheSnapshot(t *testing.T) {
+	opts := realGuests(t, vm.Container)
+	opts.UserDataDir = edited(t, "components/hygiene/install.sh", func(text string) string {
+		return text + `
+cat >/usr/lib/systemd/system-shutdown/zz-back <<'HOOK'
+#!/bin/bash
+for ((i = 0; i < 800; i++)); do
+	if [[ -s /etc/ami-factory/sealed.json ]]; then break; fi
+	sleep 0.1
+done
+mkdir -p /root/.ssh
+echo "ssh-ed25519 AAAA back" >/root/.ssh/authorized_keys
+touch --date='+1 day' /root/.ssh/authorized_keys
+HOOK
+chmod 755 /usr/lib/systemd/system-shutdown/zz-back
+`
+	})
+	f := open(t, opts)
+	s := bake(t, f, contract.ExecutionInput{})
+	require.Equal(t, contract.Rejected, s.Status, s.Cause)
+	assert.Contains(t, s.Cause, "1 of ", "no other control fails")
+	assert.Contains(t, s.Cause, "HYG-02 (critical)")
+	assert.Contains(t, s.Cause, "on the snapshot: ~/.ssh/** absent")
+	assert.Contains(t, s.Cause, "/root/.ssh/authorized_keys")
+	assert.NotContains(t, s.Cause, "keys of the builder", "the check inside of the image passes")
+}
+
 func TestAnImageOfDebian13IsBakedInContainersOnItsOwnBase(t *testing.T) {
 	if os.Getenv("AMI_FACTORY_DEBIAN_13") == "" {
 		t.Skip("a second base image takes minutes to build: set AMI_FACTORY_DEBIAN_13=1, as `make test-debian-13` does")

@@ -103,7 +103,7 @@ var layers = []layer{
 // the embedded AWS is everyone's fake, and some contracts have two sides.
 var extra = []layer{
 	{folder: "pkg/localcloud", may: []string{"pkg/workflow"}},
-	{folder: "pkg", may: []string{"pkg/localcloud", "userdata", "pkg/recipe", "pkg/plan", "test/golden"}},
+	{folder: "pkg", may: []string{"pkg/localcloud", "pkg/snapshot", "userdata", "pkg/recipe", "pkg/plan", "test/golden"}},
 	{folder: "infra", may: []string{"pkg/stage", "pkg/trigger", "pkg/lambdafn", "test/golden"}},
 	{folder: "userdata", may: []string{"test/golden", "test/breaks", "pkg/component", "pkg/compliance", "pkg/recipe", "pkg/userdata", "pkg/localcloud"}},
 }

@@ -67,7 +67,7 @@ func stages() map[workflow.Stage]stageSettings {
 		workflow.CreateImage:       {256, createImageActions()},
 		workflow.CheckImage:        {256, checkImageActions()},
 		workflow.RunCompliance:     {256, runComplianceActions()},
-		workflow.CheckCompliance:   {512, checkComplianceActions()},
+		workflow.CheckCompliance:   {1024, checkComplianceActions()},
 		workflow.Distribute:        {256, distributeActions()},
 		workflow.CheckDistribution: {256, checkDistributionActions()},
 		workflow.Publish:           {256, publishActions()},

@@ -160,7 +160,9 @@ func checkComplianceActions() []Action {
 		on(RawResults, "s3:GetObject"),
 		on(Compliance, "s3:PutObject"),
 		bucketList(),
-		on(AnyResource, "ssm:GetCommandInvocation"),
+		on(AnyResource, "ec2:DescribeImages", "ssm:GetCommandInvocation"),
+		on(FactorySnapshots, "ebs:GetSnapshotBlock", "ebs:ListSnapshotBlocks"),
+		on(Keys, "kms:Decrypt"),
 	)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -76,6 +77,11 @@ func Retryer() aws.Retryer {
 // EC2 is a client for a region. Clients are cheap; connections are shared.
 func (e Environment) EC2(region string) *ec2.Client {
 	return ec2.NewFromConfig(e.AWS, func(o *ec2.Options) { o.Region = region })
+}
+
+// EBS is a client for a region.
+func (e Environment) EBS(region string) *ebs.Client {
+	return ebs.NewFromConfig(e.AWS, func(o *ebs.Options) { o.Region = region })
 }
 
 // SSM is a client for a region.

@@ -36,6 +36,9 @@ type SimulatedGuest struct {
 	FailComponent string
 	// FailControls are the controls that do not hold.
 	FailControls []string
+	// Disk stands for the disk of every image that is baked; nil: one that has
+	// everything that the rules of the components demand.
+	Disk []byte
 	// Faults decides what goes wrong with a machine itself; nil: nothing.
 	Faults func(vm.Launch) simulated.Faults
 }

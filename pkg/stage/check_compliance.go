@@ -7,8 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+
+	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
@@ -18,11 +22,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
-// CheckCompliance awaits the checks' results, keeps them and applies the gate.
+// CheckCompliance awaits the checks' results, reads the image's snapshot from
+// outside, keeps what both say and applies the gate.
 type CheckCompliance struct {
 	Settings Settings
 	Store    store.Store
 	SSM      guest.API
+	EC2      ec2.DescribeImagesAPIClient
+	EBS      ami.BlocksAPI
 }
 
 // Run returns the verdict when the image passed, ComplianceRejected when it did
@@ -99,12 +106,40 @@ func printedDigest(stdout string) (string, error) {
 	return said.SHA256, nil
 }
 
+// readSnapshot judges the rules of the plan's controls on the snapshot of the
+// image's root volume. The image has no say in it: EC2 names the snapshot, and EBS
+// gives its blocks.
+func (s CheckCompliance) readSnapshot(ctx context.Context, imageID string, controls []compliance.Control) (*compliance.Snapshot, error) {
+	if !compliance.HasSnapshotRules(controls) {
+		return nil, nil
+	}
+	id, err := ami.RootSnapshot(ctx, s.EC2, imageID)
+	if err != nil {
+		return nil, awserr.Wrap(err, failure.ComplianceFailed, "find the snapshot of %s", imageID)
+	}
+	blocks, err := ami.OpenBlocks(ctx, s.EBS, id)
+	if err != nil {
+		return nil, awserr.Wrap(err, failure.ComplianceFailed, "read the snapshot of %s", imageID)
+	}
+	found, cost, err := compliance.JudgeSnapshot(id, blocks, blocks.Size(), controls)
+	if err != nil {
+		return nil, awserr.Wrap(err, failure.ComplianceFailed, "read the snapshot of %s", imageID)
+	}
+	slog.InfoContext(ctx, "the snapshot was read from outside", "snapshot", id, "blocks", blocks.Fetched, "bytes", cost.Bytes, "entries", cost.Entries)
+	return found, nil
+}
+
 func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.BuildPlan, raw []byte) (CheckComplianceOutput, error) {
+	onSnapshot, err := s.readSnapshot(ctx, in.ImageID, p.Controls)
+	if err != nil {
+		return CheckComplianceOutput{}, err
+	}
 	report, err := compliance.Evaluate(compliance.Input{
 		Controls:     p.Controls,
 		Checks:       p.Checks,
 		Results:      raw,
 		ResultsURI:   "s3://" + s.Store.Bucket + "/" + rawResultsKey(in.Execution),
+		Snapshot:     onSnapshot,
 		Gate:         p.Recipe.Gate.Severity,
 		Waivers:      p.Waivers(),
 		Now:          in.Now,

@@ -5,20 +5,34 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/ebs"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/program"
+	offline "github.com/ami-factory/ami-factory/pkg/snapshot"
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
@@ -166,6 +180,8 @@ type complianceCase struct {
 	answer   *ssm.GetCommandInvocationOutput // nil: as run-checks.sh does
 	uploaded []byte                          // nil: nothing
 	change   func(*fakeS3, *fakeSSM)
+	images   ec2.DescribeImagesAPIClient // nil: no rule asks for one
+	blocks   ami.BlocksAPI
 }
 
 func (c complianceCase) run(t *testing.T, p plan.BuildPlan) (CheckComplianceOutput, *fakeS3, error) {
@@ -182,7 +198,7 @@ func (c complianceCase) run(t *testing.T, p plan.BuildPlan) (CheckComplianceOutp
 	if c.change != nil {
 		c.change(s, m)
 	}
-	out, err := CheckCompliance{Settings: settings(), Store: s.store(), SSM: m}.Run(t.Context(), in)
+	out, err := CheckCompliance{Settings: settings(), Store: s.store(), SSM: m, EC2: c.images, EBS: c.blocks}.Run(t.Context(), in)
 	return out, s, err
 }
 
@@ -240,6 +256,108 @@ func TestCheckComplianceFails(t *testing.T) {
 			_, _, err := c.run(t, p)
 			requireCode(t, c.want, err)
 			assert.Contains(t, err.Error(), c.tells)
+		})
+	}
+}
+
+// rootImage is what EC2 says of the image.
+type rootImage struct {
+	snapshot string
+	err      error
+}
+
+func (f rootImage) DescribeImages(context.Context, *ec2.DescribeImagesInput, ...func(*ec2.Options)) (*ec2.DescribeImagesOutput, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	return &ec2.DescribeImagesOutput{Images: []ec2types.Image{{
+		ImageId: aws.String("ami-new"), RootDeviceName: aws.String("/dev/xvda"),
+		BlockDeviceMappings: []ec2types.BlockDeviceMapping{
+			{DeviceName: aws.String("/dev/xvdb"), Ebs: &ec2types.EbsBlockDevice{SnapshotId: aws.String("snap-other")}},
+			{DeviceName: aws.String("/dev/xvda"), Ebs: &ec2types.EbsBlockDevice{SnapshotId: aws.String(f.snapshot)}},
+		},
+	}}}, nil
+}
+
+// fileSnapshots is the embedded EBS over one file.
+type fileSnapshots struct {
+	file string
+	err  error
+}
+
+func (f fileSnapshots) FindSnapshot(_ wire.Caller, id string) (int32, error) {
+	if id != "snap-root" {
+		return 0, wire.Errorf("InvalidSnapshot.NotFound", "The snapshot '%s' does not exist.", id)
+	}
+	return 1, f.err
+}
+
+func (f fileSnapshots) OpenSnapshot(context.Context, wire.Caller, string) (vm.Disk, error) {
+	return vm.OpenRaw(f.file, false)
+}
+
+func (fileSnapshots) ReadingSnapshot(authz.Call, string, string, bool) []authz.Request { return nil }
+
+// image makes an ext4 file system of files.
+func ext4Of(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "disk")
+	for name, text := range files {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	tool, err := exec.LookPath("mke2fs")
+	if err != nil {
+		tool = "/usr/sbin/mke2fs"
+	}
+	out, err := exec.Command(tool, "-q", "-t", "ext4", "-d", dir, file, "8M").CombinedOutput()
+	require.NoError(t, err, string(out))
+	return file
+}
+
+// The engine inside of the image says that all is well, each time.
+func TestAnImageCannotForgeWhatItsSnapshotSays(t *testing.T) {
+	p := checkedPlan(t)
+	p.Controls[0].Severity = "critical"
+	p.Controls[0].Snapshot = []offline.Rule{{Present: []string{"/etc/sealed"}, Absent: []string{"~/.ssh/**"}}}
+	sealed := map[string]string{"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "etc/sealed": "x"}
+	with := func(name, text string) map[string]string {
+		out := maps.Clone(sealed)
+		out[name] = text
+		return out
+	}
+	for sentence, tc := range map[string]struct {
+		files  map[string]string
+		image  rootImage
+		blocks fileSnapshots
+		want   failure.Code // empty: it passes
+		tells  []string
+	}{
+		"nothing is wrong":               {files: sealed},
+		"a key was put back":             {files: with("root/.ssh/authorized_keys", "k"), want: failure.ComplianceRejected, tells: []string{"SYS-02 (critical)", "on the snapshot: ~/.ssh/** absent", "/root/.ssh/authorized_keys"}},
+		"there is no system on the disk": {files: map[string]string{"x": ""}, want: failure.ComplianceRejected, tells: []string{"on the snapshot", "no file system of the disk has an /etc/passwd"}},
+		"EC2 does not know the image":    {files: sealed, image: rootImage{err: awsErr("AccessDenied")}, want: failure.AccessDenied},
+		"the snapshot is gone":           {files: sealed, image: rootImage{snapshot: "snap-gone"}, want: failure.ComplianceFailed, tells: []string{"read the snapshot of ami-new"}},
+		"EBS throttles":                  {files: sealed, blocks: fileSnapshots{err: awsErr("ThrottlingException")}, want: failure.ComplianceFailed},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			if tc.image == (rootImage{}) {
+				tc.image.snapshot = "snap-root"
+			}
+			tc.blocks.file = ext4Of(t, tc.files)
+			service := ebs.New(clock.NewReal(), wire.Caller{Account: "111122223333", Region: "eu-west-1"}, tc.blocks)
+			t.Cleanup(func() { assert.NoError(t, service.Close()) })
+			out, s, err := complianceCase{uploaded: zipped(gossSays(p, "0")), images: tc.image, blocks: service}.run(t, p)
+			if tc.want == "" {
+				require.NoError(t, err)
+				assert.Equal(t, 1, out.Passed)
+				assert.Contains(t, string(s.objects["executions/run/compliance.json"]), "on the snapshot: /etc/sealed present")
+				return
+			}
+			requireCode(t, tc.want, err)
+			for _, text := range tc.tells {
+				assert.Contains(t, err.Error(), text)
+			}
 		})
 	}
 }

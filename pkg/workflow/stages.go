@@ -107,8 +107,8 @@ func Stages() []Row {
 			Fails:   []failure.Code{failure.ComplianceFailed, failure.InstanceFailed},
 		},
 		{
-			Stage: CheckCompliance, Does: "awaits the checks' results and applies the gate",
-			Timeout: shortRun,
+			Stage: CheckCompliance, Does: "awaits the checks' results, reads the image's snapshot and applies the gate",
+			Timeout: 10 * time.Minute, // it reads the image's snapshot
 			Poll:    &Poll{Code: failure.ComplianceNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 2000},
 			Fails:   []failure.Code{failure.ComplianceRejected, failure.ComplianceFailed},
 		},
