@@ -14,6 +14,18 @@ poweroff | halt) ;;
 *) exit 0 ;;
 esac
 
+# A file system cannot be made read-only while a removed file of it is open, and
+# one that stays writable has a journal that the next boot replays: what a look at
+# the snapshot reads would not be what boots. This script removes itself, so it
+# goes on as a copy in memory.
+hook=${AMI_FACTORY_SEAL_HOOK:-}
+if [[ -z $hook ]]; then
+	if copy=$(mktemp /run/ami-factory-seal.XXXXXX) && cp "$0" "$copy"; then
+		AMI_FACTORY_SEAL_HOOK=$0 exec bash "$copy" "$@"
+	fi
+	hook=$0
+fi
+
 record=/etc/ami-factory
 pending=$record/seal.pending
 failures=0
@@ -290,7 +302,7 @@ step HYG-12 leftovers
 step HYG-14 names
 step HYG-14 snap_device
 step factory factory
-rm -f "$0"
+rm -f "$hook"
 sync
 trimmed=''
 step HYG-13 trim
@@ -305,7 +317,8 @@ else
 fi
 rm -f "$pending"
 sync
-if [[ $container == no ]]; then
-	mount -o remount,ro /
+if [[ $container == no ]] && ! mount -o remount,ro /; then
+	say "FAILED: the root file system stays writable, so that its snapshot cannot be judged"
+	failures=$((failures + 1))
 fi
 exit "$((failures > 0))"
