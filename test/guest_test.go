@@ -168,7 +168,7 @@ chmod 755 /usr/lib/systemd/system-shutdown/zz-back
 	assert.Contains(t, s.Cause, "HYG-02 (critical)")
 	assert.Contains(t, s.Cause, "on the snapshot: ~/.ssh/** absent")
 	assert.Contains(t, s.Cause, "/root/.ssh/authorized_keys")
-	assert.NotContains(t, s.Cause, "keys of the builder", "the check inside of the image passes")
+	assert.NotContains(t, s.Cause, "command keys of the builder", "the check inside of the image passes")
 }
 
 func TestAnImageOfDebian13IsBakedInContainersOnItsOwnBase(t *testing.T) {
