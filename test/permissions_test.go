@@ -238,6 +238,10 @@ func rewind(t *testing.T, f *rehearsal.Factory, execution string) {
 	require.NoError(t, err)
 	_, err = f.Cloud.S3.PutObject(context.Background(), &s3.PutObjectInput{Bucket: &f.Bucket, Key: &key, Body: bytes.NewReader(raw)})
 	require.NoError(t, err)
+	hold, err := json.Marshal(map[string]any{"execution": arnOf(f, execution)})
+	require.NoError(t, err)
+	_, err = f.Cloud.S3.PutObject(context.Background(), &s3.PutObjectInput{Bucket: &f.Bucket, Key: aws.String(contract.PublishingKey(recipeName)), Body: bytes.NewReader(hold)})
+	require.NoError(t, err)
 }
 
 // settles awaits that a pointer names an image: SSM validates it first.
@@ -605,6 +609,8 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 		contract.ExecutionKey("x", contract.ConsoleObject("builder")):  {of(workflow.Notify), of(workflow.CheckInstance)},
 		contract.ExecutionKey("x", contract.ConsoleObject("verifier")): {of(workflow.Notify), of(workflow.CheckInstance)},
 		contract.ExecutionKey("x", contract.JournalObject):             {of(workflow.Publish, workflow.Cleanup, workflow.Notify), of(workflow.Publish, workflow.Cleanup)},
+		contract.PublishingKey("x"):                                    {of(workflow.Publish, workflow.Cleanup), of(workflow.Publish, workflow.Cleanup)},
+		contract.ExecutionKey("x", contract.RetentionObject):           {of(workflow.Retire, workflow.Notify), of(workflow.Retire)},
 		contract.ExecutionKey("x", contract.ReportObject):              {nil, of(workflow.Notify)},
 		contract.ExecutionKey("x", contract.PageObject):                {nil, of(workflow.Notify)},
 		contract.SourcesKey:                                            {watchers, watchers},

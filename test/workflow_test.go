@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
@@ -300,6 +302,55 @@ func TestWhatAKilledRunLeftIsRemovedByTheNext(t *testing.T) {
 	next := open(t, opts)
 	assert.NotEmpty(t, next.Recovered)
 	requireNothingLeft(t, next)
+}
+
+func TestTwoExecutionsOfOneRecipeAtOnceBothPublish(t *testing.T) {
+	var passes clock.Clock
+	f := simFactory(t, func(o *rehearsal.Options) { passes = o.Clock })
+	publish(t, f)
+	var arns []string
+	hold := passes.Hold() // both start in the same moment
+	for _, name := range []string{"one", "two"} {
+		started, err := f.Cloud.States.StartExecution(t.Context(), &sfn.StartExecutionInput{
+			StateMachineArn: &f.StateMachine, Name: &name, Input: aws.String(`{"recipe":"` + recipeName + `","force":true}`),
+		})
+		require.NoError(t, err)
+		arns = append(arns, aws.ToString(started.ExecutionArn))
+	}
+	hold()
+	waited := 0
+	var published []string
+	for _, arn := range arns {
+		history, err := f.Cloud.States.Watch(t.Context(), arn)
+		require.NoError(t, err)
+		var publishing []time.Time
+		for e := range history {
+			if d := e.StateEnteredEventDetails; d != nil && aws.ToString(d.Name) == contract.StatePublish {
+				publishing = append(publishing, aws.ToTime(e.Timestamp))
+			}
+			if d := e.StateExitedEventDetails; d != nil && aws.ToString(d.Name) == contract.StatePublish {
+				publishing = append(publishing, aws.ToTime(e.Timestamp))
+			}
+			if d := e.TaskFailedEventDetails; d != nil && strings.Contains(aws.ToString(d.Cause), "has been publishing recipe "+recipeName) {
+				waited++
+				assert.Equal(t, "PublishNotReady", aws.ToString(d.Error))
+				assert.True(t, strings.Contains(*d.Cause, arns[0]) || strings.Contains(*d.Cause, arns[1]), "the cause names the other execution: %s", *d.Cause)
+			}
+		}
+		require.Len(t, publishing, 2)
+		assert.Less(t, publishing[1].Sub(publishing[0]), time.Minute)
+		end, err := f.Cloud.States.DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+		require.NoError(t, err)
+		var out struct {
+			Status string
+			Images map[string]string
+		}
+		require.NoError(t, json.Unmarshal([]byte(aws.ToString(end.Output)), &out))
+		assert.Equal(t, contract.Published, out.Status)
+		published = append(published, out.Images[home])
+	}
+	assert.Positive(t, waited, "the second has waited")
+	assert.Contains(t, published, pointed(t, f, home))
 }
 
 // A process that is killed loses what it wrote to the bucket's index last; the

@@ -79,7 +79,7 @@ func TestATargetAccountAllowsWhatMovesPointersAndNothingElse(t *testing.T) {
 		slices.Sort(actions)
 	}
 	assert.Equal(t, map[string][]string{
-		`[{"Ref":"Read`: {"ssm:GetParameter on pointers"},
+		`[{"Ref":"Read`: {"ssm:GetParameter on pointers", "ssm:GetParameterHistory on pointers"},
 		`[{"Ref":"Writ`: {
 			"ec2:DescribeImages on *", "ssm:AddTagsToResource on pointers", "ssm:DeleteParameter on pointers", "ssm:GetParameter on pointers", "ssm:PutParameter on pointers",
 		},

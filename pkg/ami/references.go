@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
@@ -17,6 +18,30 @@ const (
 	allVersions     = "10000" // of a launch template, which cannot have more
 	templateARNPart = ":launch-template/"
 )
+
+// LaunchConfigurations lists the launch configurations of EC2 Auto Scaling in the
+// caller's account and region that launch images, by image id and sorted: "launch
+// configuration NAME". DescribeImageReferences does not cover them
+// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-ami-references.html).
+func LaunchConfigurations(ctx context.Context, api autoscaling.DescribeLaunchConfigurationsAPIClient, images []string) (map[string][]string, error) {
+	out := map[string][]string{}
+	pages := autoscaling.NewDescribeLaunchConfigurationsPaginator(api, &autoscaling.DescribeLaunchConfigurationsInput{})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range page.LaunchConfigurations {
+			if id := aws.ToString(l.ImageId); slices.Contains(images, id) {
+				out[id] = append(out[id], "launch configuration "+aws.ToString(l.LaunchConfigurationName))
+			}
+		}
+	}
+	for id := range out {
+		slices.Sort(out[id])
+	}
+	return out, nil
+}
 
 // References lists what uses images in the caller's account and region, by image
 // id and sorted: "instance i-..." for those that are not terminated or about to

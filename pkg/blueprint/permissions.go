@@ -17,6 +17,8 @@ const (
 	Compliance        Resource = "compliance"         // the gate's verdicts
 	Consoles          Resource = "consoles"           // of instances
 	Journals          Resource = "journals"           // of moved pointers
+	Publishing        Resource = "publishing"         // which execution moves a recipe's pointers
+	Retentions        Resource = "retentions"         // what became of published images
 	Reports           Resource = "reports"            // of executions
 	Sources           Resource = "sources"            // what the sources were
 	Records           Resource = "records"            // what is remembered of recipes
@@ -27,6 +29,7 @@ const (
 	SourceParameters  Resource = "source-parameters"  // /aws/service/* public parameters
 	PointerParameters Resource = "pointer-parameters" // /ami-factory/* parameters in every region
 	FactoryInstances  Resource = "factory-instances"  // those that bear the factory's tags
+	ImageReferences   Resource = "image-references"   // what refers to images, as EC2 looks it up for DescribeImageReferences, and nothing else
 	FactoryImages     Resource = "factory-images"     // those that bear the factory's tags
 	IMDSRequirement   Resource = "imds-requirement"   // of images that bear the factory's tags: IMDSv2, and nothing else of them
 	ImageAudience     Resource = "image-audience"     // who may launch images that bear the factory's tags, and IMDSv2 of copies
@@ -191,6 +194,7 @@ func publishActions() []Action {
 		readPlan(),
 		on(Compliance, "s3:GetObject"),
 		on(Journals, "s3:GetObject", "s3:PutObject"),
+		on(Publishing, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageAttribute"),
 		on(PublishedMarks, createTags),
@@ -209,9 +213,11 @@ func movePointers() []Action {
 func retireActions() []Action {
 	return join(
 		readPlan(),
-		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageReferences"),
-		on(AnyResource, "ec2:DescribeInstances", "ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions"), // for DescribeImageReferences
-		on(PointerParameters, "ssm:GetParameter"),
+		on(Retentions, "s3:GetObject", "s3:PutObject"),
+		bucketList(),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageReferences", "autoscaling:DescribeLaunchConfigurations"),
+		on(ImageReferences, "ec2:DescribeInstances", "ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions"),
+		on(PointerParameters, "ssm:GetParameter", "ssm:GetParameterHistory"),
 		on(TargetReaders, assumeRole),
 		on(FactoryImages, "ec2:DeregisterImage", "ec2:EnableImageDeprecation"),
 		on(FactorySnapshots, "ec2:DeleteSnapshot"),
@@ -222,6 +228,7 @@ func cleanupActions() []Action {
 	return join(
 		readPlan(),
 		on(Journals, "s3:GetObject", "s3:PutObject"),
+		on(Publishing, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSnapshots"),
 		movePointers(),
@@ -237,6 +244,7 @@ func notifyActions() []Action {
 		readPlan(),
 		on(Compliance, "s3:GetObject"),
 		on(Journals, "s3:GetObject"),
+		on(Retentions, "s3:GetObject"),
 		on(Consoles, "s3:GetObject"),
 		on(Reports, "s3:PutObject"),
 		bucketList(),

@@ -101,7 +101,7 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, "*")}
 	case Bucket:
 		return []Statement{allow(nil, site.Bucket)}
-	case Claims, Plans, Bundles, CompiledChecks, RawResults, Compliance, Consoles, Journals, Reports, Sources, Records, Findings, Started, Announcements:
+	case Claims, Plans, Bundles, CompiledChecks, RawResults, Compliance, Consoles, Journals, Publishing, Retentions, Reports, Sources, Records, Findings, Started, Announcements:
 		return []Statement{allow(nil, site.objects(r)...)}
 	case CheckEngine:
 		return []Statement{allow(nil, site.CheckEngines...)}
@@ -120,6 +120,11 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		conditions := site.ownTagged()
 		conditions["StringEquals"] = map[string]any{"ec2:Attribute/ImdsSupport": "v2.0"}
 		return []Statement{allow(conditions, site.ec2("image")...)}
+	case ImageReferences:
+		// EC2 makes these calls with the caller's permissions; the caller itself may not
+		// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-ami-references.html).
+		conditions := Conditions{"ForAnyValue:StringEquals": {"aws:CalledVia": []string{"ec2-images.amazonaws.com"}}}
+		return []Statement{allow(conditions, "*")}
 	case ImageAudience:
 		// Reports say that EC2 does not fill the key in for every attribute that it
 		// documents it for, so that its absence must not deny.
@@ -204,6 +209,8 @@ func (site Site) objects(r Resource) []string {
 		Compliance:     {contract.ExecutionKey("*", contract.ComplianceObject)},
 		Consoles:       {contract.ExecutionKey("*", contract.ConsoleObject("*"))},
 		Journals:       {contract.ExecutionKey("*", contract.JournalObject)},
+		Publishing:     {contract.PublishingKey("*")},
+		Retentions:     {contract.ExecutionKey("*", contract.RetentionObject)},
 		Reports:        {contract.ExecutionKey("*", contract.ReportObject), contract.ExecutionKey("*", contract.PageObject)},
 		Sources:        {contract.SourcesKey},
 		Records:        {contract.RecordKey("*")},

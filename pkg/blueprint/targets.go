@@ -43,8 +43,8 @@ func (r TargetRole) TrustPolicy(partition, account, externalID string, callerARN
 func TargetRoles() []TargetRole {
 	return []TargetRole{
 		{
-			Name: TargetReaderName, Does: "reads pointers to images in this account", Callers: functionsOn(TargetReaders),
-			Policy: targetPolicy(on(PointerParameters, "ssm:GetParameter")),
+			Name: TargetReaderName, Does: "reads pointers to images in this account, and what they named", Callers: functionsOn(TargetReaders),
+			Policy: targetPolicy(on(PointerParameters, "ssm:GetParameter", "ssm:GetParameterHistory")),
 		},
 		{
 			// Parameter Store looks an image id up with the permissions of whoever writes it

@@ -10,6 +10,7 @@ const (
 	AnnouncementsPrefix = "triggers/announcements/" // messages that were handled
 	StartedPrefix       = "triggers/started/"       // executions that triggers started
 	FindingsPrefix      = "triggers/findings/"      // vulnerabilities of images that were reported
+	PublishingPrefix    = "publishing/"             // which execution moves the pointers of a recipe
 	RecordsPrefix       = "triggers/recipes/"       // what triggers remember of recipes
 )
 
@@ -20,6 +21,7 @@ const (
 	RawResultsObject = "results.json.gz" // by the verifier, through an address that RunCompliance signs
 	ComplianceObject = "compliance.json" // by CheckCompliance
 	JournalObject    = "pointers.json"   // by Publish, and Cleanup where it gives pointers back
+	RetentionObject  = "retention.json"  // by Retire: what became of each published image
 	ReportObject     = "report.json"     // by Notify
 	PageObject       = "report.html"     // by Notify
 )
@@ -44,6 +46,9 @@ func ConsoleObject(role string) string { return "console-" + role + ".log" }
 
 // RecordKey is what StartBuilds remembers of a recipe.
 func RecordKey(recipe string) string { return RecordsPrefix + recipe + ".json" }
+
+// PublishingKey is which execution moves the pointers of a recipe.
+func PublishingKey(recipe string) string { return PublishingPrefix + recipe + ".json" }
 
 // FindingKey is what StartBuilds remembers of a vulnerability of an image.
 func FindingKey(image, vulnerability string) string {

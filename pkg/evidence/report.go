@@ -39,6 +39,7 @@ type Report struct {
 	Components     []plan.Component    `json:"components"`
 	Images         []Image             `json:"images"`        // by region
 	Pointers       []string            `json:"pointers"`      // "region:parameter name", or "account:region:parameter name"
+	Retention      []Retention         `json:"retention"`     // the recipe's published images, by region
 	Accounts       []string            `json:"accounts"`      // that may launch the image
 	Organizations  []string            `json:"organizations"` // likewise
 	Gate           string              `json:"gate,omitempty"`
@@ -71,6 +72,14 @@ type Image struct {
 	Region      string   `json:"region"`
 	ImageID     string   `json:"imageId"`
 	SnapshotIDs []string `json:"snapshotIds,omitempty"`
+}
+
+// Retention is what became of a published image, and why.
+type Retention struct {
+	Region  string `json:"region"`
+	ImageID string `json:"imageId"`
+	Outcome string `json:"outcome"` // kept, deprecated, removed or left
+	Why     string `json:"why"`
 }
 
 // Stage and how long it took, polls and retries included.
@@ -120,6 +129,9 @@ func (r Report) canonical() Report {
 	r.Execution.Started, r.Execution.Ended = r.Execution.Started.UTC(), r.Execution.Ended.UTC()
 	r.Components, r.Stages, r.Logs = list(r.Components), list(r.Stages), list(r.Logs)
 	r.Images = sorted(r.Images, func(a, b Image) int { return strings.Compare(a.Region, b.Region) })
+	r.Retention = sorted(r.Retention, func(a, b Retention) int {
+		return cmp.Or(strings.Compare(a.Region, b.Region), strings.Compare(a.Outcome, b.Outcome), strings.Compare(a.ImageID, b.ImageID))
+	})
 	r.Waivers = sorted(r.Waivers, func(a, b compliance.Waiver) int { return strings.Compare(a.Control, b.Control) })
 	for _, l := range []*[]string{&r.Pointers, &r.Accounts, &r.Organizations, &r.Removed, &r.Left} {
 		*l = sorted(*l, strings.Compare)

@@ -109,6 +109,11 @@ func published() evidence.Report {
 	r.Compliance = checked(r.Guests, false)
 	r.SetImages(map[string]string{"eu-west-1": "ami-0fedcba9876543210", "eu-central-1": "ami-0aaaabbbbccccdddd"})
 	r.Pointers = []string{"eu-west-1:/ami-factory/debian-12-docker/latest", "eu-central-1:/ami-factory/debian-12-docker/latest"}
+	r.Retention = []evidence.Retention{
+		{Region: "eu-west-1", ImageID: "ami-0aaaaaaaaaaaaaaaa", Outcome: "removed", Why: "superseded on 2026-11-01 12:00 UTC, and no use of it is known for 7d"},
+		{Region: "eu-west-1", ImageID: "ami-0fedcba9876543210", Outcome: "kept", Why: "eu-west-1:/ami-factory/debian-12-docker/latest names it"},
+		{Region: "eu-central-1", ImageID: "ami-0bbbbbbbbbbbbbbbb", Outcome: "deprecated", Why: "instance i-0aaaaaaaaaaaaaaaa of this account uses it"},
+	}
 	return r
 }
 
@@ -195,6 +200,7 @@ func TestJSONIsCanonical(t *testing.T) {
 	slices.Reverse(r.Images)
 	slices.Reverse(r.Pointers)
 	slices.Reverse(r.Removed)
+	slices.Reverse(r.Retention)
 	slices.Reverse(r.Waivers)
 	r.Execution.Started = r.Execution.Started.In(time.FixedZone("x", 7200))
 	second, err := r.JSON()

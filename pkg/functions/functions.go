@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
@@ -142,10 +143,14 @@ func pointerReader(e lambdafn.Environment) func(account, region string) release.
 
 // Retire makes the function of stage.Retire.
 func Retire(e lambdafn.Environment) lambdafn.Handler {
+	in := e.Targets()
 	return lambdafn.Adapt(stage.Retire{
 		Store: e.Store(),
 		EC2:   func(region string) stage.RetireEC2 { return e.EC2(region) },
-		SSM:   pointerReader(e),
+		AutoScaling: func(region string) autoscaling.DescribeLaunchConfigurationsAPIClient {
+			return autoscaling.NewFromConfig(e.AWS, func(o *autoscaling.Options) { o.Region = region })
+		},
+		SSM: func(account, region string) release.HistoryAPI { return in(account, region) },
 	}.Run)
 }
 

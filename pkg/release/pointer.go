@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -102,6 +103,36 @@ func ReadPointer(ctx context.Context, api ParameterReader, name string) (string,
 		return "", nil
 	}
 	return aws.ToString(out.Parameter.Value), nil
+}
+
+// HistoryAPI reads pointers and the values that they had.
+type HistoryAPI interface {
+	ParameterReader
+	ssm.GetParameterHistoryAPIClient
+}
+
+// namedUntil is, for each value that a parameter had and has no more, when it was
+// replaced last. SSM keeps the newest 100 versions
+// (https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-versions.html).
+func namedUntil(ctx context.Context, api ssm.GetParameterHistoryAPIClient, name string) (map[string]time.Time, error) {
+	var versions []types.ParameterHistory
+	pages := ssm.NewGetParameterHistoryPaginator(api, &ssm.GetParameterHistoryInput{Name: &name})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if awserr.IsNotFound(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		versions = append(versions, page.Parameters...)
+	}
+	slices.SortFunc(versions, func(a, b types.ParameterHistory) int { return cmp.Compare(a.Version, b.Version) })
+	until := map[string]time.Time{}
+	for i, v := range versions[:max(0, len(versions)-1)] {
+		until[aws.ToString(v.Value)] = aws.ToTime(versions[i+1].LastModifiedDate)
+	}
+	return until, nil
 }
 
 // Move writes the pointer's new value.

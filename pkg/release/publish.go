@@ -68,22 +68,34 @@ func DeprecateAt(r recipe.Recipe, started time.Time) (time.Time, bool) {
 // Publisher moves the pointers of all accounts and regions, or none.
 type Publisher struct {
 	Records Records
+	Holds   Holds
 	EC2     func(region string) PublishAPI
 	// SSM is of an account, or of the factory's own if that is empty.
 	SSM func(account, region string) ParameterAPI
 }
 
 // Publish verifies every copy again, moves the pointers and returns them. While
-// SSM has not accepted all of them the error is PublishNotReady: call it again.
+// another execution moves them, or SSM has not accepted all of them, the error is
+// PublishNotReady: call it again.
 // When one cannot be moved, all get their previous values back and the error is
 // PublishFailed.
 func (s Publisher) Publish(ctx context.Context, p Publication) ([]Pointer, error) {
 	if err := s.verify(ctx, p); err != nil {
 		return nil, err
 	}
-	j, err := s.begin(ctx, p)
+	j, err := s.earlier(ctx, p)
 	if err != nil {
 		return nil, err
+	}
+	if j == nil || j.State == Moving {
+		if err := takeHold(ctx, s.Holds, p); err != nil {
+			return nil, err
+		}
+	}
+	if j == nil {
+		if j, err = s.begin(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	switch j.State {
 	case Restored:
@@ -100,6 +112,7 @@ func (s Publisher) Publish(ctx context.Context, p Publication) ([]Pointer, error
 			return nil, err
 		}
 	}
+	dropHold(ctx, s.Holds, p)
 	return j.Pointers, nil
 }
 
@@ -131,13 +144,9 @@ func (s Publisher) verify(ctx context.Context, p Publication) error {
 	return nil
 }
 
-// begin returns the journal of an earlier attempt, or writes the first one.
+// begin writes the journal of the first attempt.
 func (s Publisher) begin(ctx context.Context, p Publication) (*Journal, error) {
-	j, err := s.earlier(ctx, p)
-	if err != nil || j != nil {
-		return j, err
-	}
-	j = &Journal{Of: p.Of, Started: p.Now, Recipe: p.Recipe.Name, Images: map[string]string{}, Pointers: []Pointer{}}
+	j := &Journal{Of: p.Of, Started: p.Now, Recipe: p.Recipe.Name, Images: map[string]string{}, Pointers: []Pointer{}}
 	for _, region := range Regions(p.Recipe) {
 		j.Images[region] = p.Targets[region].ImageID
 		for _, ptr := range PointersIn(p.Recipe, region) {
@@ -272,5 +281,6 @@ func (s Publisher) giveBack(ctx context.Context, p Publication, j *Journal, caus
 	if err := j.write(ctx, s.Records, Restored); err != nil {
 		return failure.Wrap(failure.PublishFailed, errors.Join(cause, err), "the pointers could not be moved and have their previous values")
 	}
+	dropHold(ctx, s.Holds, p)
 	return failure.Wrap(failure.PublishFailed, cause, "the pointers could not be moved and have their previous values again")
 }

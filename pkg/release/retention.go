@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -36,9 +37,10 @@ const launchLag = 24 * time.Hour
 // An image's deprecation time keeps what Retention knows of its use: it is when
 // Retention first found the image superseded, or last found it in use.
 type Retention struct {
-	EC2 func(region string) RetentionAPI
+	EC2         func(region string) RetentionAPI
+	AutoScaling func(region string) autoscaling.DescribeLaunchConfigurationsAPIClient
 	// SSM is of an account, or of the factory's own if that is empty.
-	SSM func(account, region string) ParameterReader
+	SSM func(account, region string) HistoryAPI
 }
 
 // Outcome is what Retention did with an image.
@@ -46,6 +48,7 @@ type Outcome string
 
 // The outcomes.
 const (
+	Kept       Outcome = "kept"       // as it is
 	Deprecated Outcome = "deprecated" // not removed yet
 	Removed    Outcome = "removed"    // deregistered, and its snapshots deleted
 	Left       Outcome = "left"       // a call failed
@@ -53,86 +56,80 @@ const (
 
 // Decision is what Retention did with an image, and why.
 type Decision struct {
-	Region  string
-	ImageID string
-	Outcome Outcome
-	Why     string
+	Region  string  `json:"region"`
+	ImageID string  `json:"imageId"`
+	Outcome Outcome `json:"outcome"`
+	Why     string  `json:"why"`
 }
 
-// Apply decides on the published images of a recipe in a region. An image that
-// cannot be deprecated or removed is an outcome and no error: the new image is
-// published whatever becomes of the old.
+// Apply decides on the published images of a recipe in a region, newest first. An
+// image that cannot be deprecated or removed is an outcome and no error: the new
+// image is published whatever becomes of the old.
 func (s Retention) Apply(ctx context.Context, r recipe.Recipe, region string, now time.Time) ([]Decision, error) {
 	api := s.EC2(region)
 	images, err := ami.ListOwn(ctx, api, ami.ByRecipe(r.Name))
 	if err != nil {
 		return nil, awserr.Wrap(err, failure.Internal, "list the images of recipe %s in %s", r.Name, region)
 	}
-	var named []string
-	for _, ptr := range PointersIn(r, region) {
-		id, err := ReadPointer(ctx, s.SSM(ptr.Account, region), ptr.Parameter)
-		if err != nil {
-			return nil, awserr.Wrap(err, failure.Internal, "read pointer %s", ptr)
-		}
-		named = append(named, id)
+	candidates := candidatesOf(images, r.Retention.Keep)
+	if err := s.readPointers(ctx, r, region, candidates); err != nil {
+		return nil, err
 	}
-	surplus := Surplus(images, r.Retention.Keep, named)
-	var ids []string
-	for _, old := range surplus {
-		ids = append(ids, aws.ToString(old.Image.ImageId))
-	}
-	users, err := ami.References(ctx, api, ids)
-	if err != nil {
-		return nil, awserr.Wrap(err, failure.Internal, "find out what uses the superseded images of recipe %s in %s", r.Name, region)
+	if err := s.readUsers(ctx, r, region, candidates); err != nil {
+		return nil, err
 	}
 	var out []Decision
-	for _, old := range surplus {
-		outcome, why := apply(ctx, api, r, old, users[aws.ToString(old.Image.ImageId)], now)
-		out = append(out, Decision{Region: region, ImageID: aws.ToString(old.Image.ImageId), Outcome: outcome, Why: why})
+	for _, c := range candidates {
+		outcome, why := c.apply(ctx, api, r, now)
+		out = append(out, Decision{Region: region, ImageID: aws.ToString(c.Image.ImageId), Outcome: outcome, Why: why})
 	}
 	return out, nil
 }
 
-// apply deals with an image that users refer to.
-func apply(ctx context.Context, api RetentionAPI, r recipe.Recipe, old Superseded, users []string, now time.Time) (Outcome, string) {
-	use := inUse(users)
-	if use != "" || !isDeprecated(old.Image, now) {
-		at := now.Add(time.Minute) // EC2 refuses a time in the past
-		if err := Deprecate(ctx, api, aws.ToString(old.Image.ImageId), at); err != nil {
-			return Left, err.Error()
-		}
-	}
-	if why := cmp.Or(use, recent(old, r, now)); why != "" {
-		return Deprecated, why
-	}
-	if _, err := ami.Remove(ctx, api, old.Image); err != nil {
-		return Left, err.Error()
-	}
-	return Removed, ""
-}
-
-// Superseded is a published image beyond those that a recipe keeps.
-type Superseded struct {
+// candidate is a published image, and what is known of its use.
+type candidate struct {
 	Image types.Image
-	// Since is when so many newer images were published that this one is beyond
+	// superseded says that the image is beyond those that the recipe keeps.
+	superseded bool
+	// since is when so many newer images were published that this one is beyond
 	// them. It is never earlier than the image's own publication, and zero if a
 	// time of publication cannot be read.
-	Since time.Time
+	since time.Time
+
+	pointers []Pointer // that name it
+	// lastNamed is when a pointer of now named it last; the zero value if none did.
+	lastNamed time.Time
+	lastBy    Pointer
+	users     []string // of the account, such as "instance i-…"
 }
 
-// Surplus returns those published images that are beyond the newest keep and
-// that none of protected names. images are newest first, as ami.List has them.
-func Surplus(images []types.Image, keep int, protected []string) []Superseded {
-	var out []Superseded
+// kept says why the image is kept as it is; empty when it is not.
+func (c candidate) kept(r recipe.Recipe) string {
+	switch {
+	case len(c.pointers) > 0:
+		return c.pointers[0].String() + " names it"
+	case !c.superseded && r.Retention.Keep == 1:
+		return "it is the newest"
+	case !c.superseded:
+		return fmt.Sprintf("it is among the %d newest, which the recipe keeps", r.Retention.Keep)
+	}
+	return ""
+}
+
+// candidatesOf are the published images, newest first as ami.List has them.
+func candidatesOf(images []types.Image, keep int) []*candidate {
+	var out []*candidate
 	var newer []time.Time // when the images before this one were published
 	for _, img := range images {
 		if !ami.IsPublished(img) || img.State != types.ImageStateAvailable {
 			continue
 		}
 		at, _ := time.Parse(time.RFC3339, ami.TagValue(img.Tags, contract.TagPublished)) // zero if it is no time
-		if len(newer) >= keep && !slices.Contains(protected, aws.ToString(img.ImageId)) {
-			out = append(out, Superseded{Image: img, Since: supersededAt(at, newer, keep)})
+		c := &candidate{Image: img}
+		if c.superseded = len(newer) >= keep; c.superseded {
+			c.since = supersededAt(at, newer, keep)
 		}
+		out = append(out, c)
 		newer = append(newer, at)
 	}
 	return out
@@ -149,6 +146,89 @@ func supersededAt(published time.Time, newer []time.Time, keep int) time.Time {
 	return published
 }
 
+// readPointers finds out which pointers name the images now, and until when they
+// named them.
+func (s Retention) readPointers(ctx context.Context, r recipe.Recipe, region string, candidates []*candidate) error {
+	for _, ptr := range PointersIn(r, region) {
+		api := s.SSM(ptr.Account, region)
+		current, err := ReadPointer(ctx, api, ptr.Parameter)
+		if err != nil {
+			return awserr.Wrap(err, failure.Internal, "read pointer %s", ptr)
+		}
+		until, err := namedUntil(ctx, api, ptr.Parameter)
+		if err != nil {
+			return awserr.Wrap(err, failure.Internal, "read the history of pointer %s", ptr)
+		}
+		for _, c := range candidates {
+			id := aws.ToString(c.Image.ImageId)
+			if id == current {
+				c.pointers = append(c.pointers, ptr)
+			}
+			if at := until[id]; at.After(c.lastNamed) {
+				c.lastNamed, c.lastBy = at, ptr
+			}
+		}
+	}
+	return nil
+}
+
+// readUsers finds out what uses the images that are not kept.
+func (s Retention) readUsers(ctx context.Context, r recipe.Recipe, region string, candidates []*candidate) error {
+	byID := map[string]*candidate{}
+	var ids []string
+	for _, c := range candidates {
+		if c.kept(r) == "" {
+			byID[aws.ToString(c.Image.ImageId)] = c
+			ids = append(ids, aws.ToString(c.Image.ImageId))
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	references, err := ami.References(ctx, s.EC2(region), ids)
+	if err == nil {
+		var configurations map[string][]string
+		if configurations, err = ami.LaunchConfigurations(ctx, s.AutoScaling(region), ids); err == nil {
+			for id, c := range byID {
+				c.users = append(references[id], configurations[id]...)
+			}
+		}
+	}
+	return awserr.Wrap(err, failure.Internal, "find out what uses the superseded images of recipe %s in %s", r.Name, region)
+}
+
+// apply deals with the image.
+func (c candidate) apply(ctx context.Context, api RetentionAPI, r recipe.Recipe, now time.Time) (Outcome, string) {
+	if why := c.kept(r); why != "" {
+		return Kept, why
+	}
+	use := inUse(c.users)
+	if use != "" || !isDeprecated(c.Image, now) {
+		at := now.Add(time.Minute) // EC2 refuses a time in the past
+		if err := Deprecate(ctx, api, aws.ToString(c.Image.ImageId), at); err != nil {
+			return Left, err.Error()
+		}
+	}
+	if why := cmp.Or(use, c.recent(r, now)); why != "" {
+		return Deprecated, why
+	}
+	if _, err := ami.Remove(ctx, api, c.Image); err != nil {
+		return Left, err.Error()
+	}
+	return Removed, c.unused(r)
+}
+
+// unused says why the image was removed.
+func (c candidate) unused(r recipe.Recipe) string {
+	return fmt.Sprintf("superseded on %s, and no use of it is known for %s", minute(c.since), graceOf(r))
+}
+
+// graceOf is how long an image must be without known use. A plan of an earlier
+// version of the factory does not say.
+func graceOf(r recipe.Recipe) recipe.Duration {
+	return cmp.Or(r.Retention.RemoveAfter, recipe.DefaultRemoveAfter)
+}
+
 // inUse says what uses an image now; empty when nothing is known to.
 func inUse(users []string) string {
 	switch len(users) {
@@ -157,30 +237,32 @@ func inUse(users []string) string {
 	case 1:
 		return users[0] + " of this account uses it"
 	}
-	return fmt.Sprintf("%d instances and launch templates of this account use it, %s among them", len(users), users[0])
+	return fmt.Sprintf("%d instances, launch templates and launch configurations of this account use it, %s among them", len(users), users[0])
 }
 
 // recent says why an image that nothing is known to use now is too young a
 // candidate for removal; empty when it is not. Nothing is removed on the word of
 // a time that is missing or malformed.
-func recent(old Superseded, r recipe.Recipe, now time.Time) string {
-	// A plan of an earlier version has no removeAfter.
-	grace := time.Duration(cmp.Or(r.Retention.RemoveAfter, recipe.DefaultRemoveAfter))
-	if old.Since.IsZero() {
+func (c candidate) recent(r recipe.Recipe, now time.Time) string {
+	grace := time.Duration(graceOf(r))
+	if c.since.IsZero() {
 		return "its tags do not say when it and newer images were published"
 	}
-	if until := old.Since.Add(grace); now.Before(until) {
-		return fmt.Sprintf("superseded on %s; it may be removed from %s", minute(old.Since), minute(until))
+	if until := c.since.Add(grace); now.Before(until) {
+		return fmt.Sprintf("superseded on %s; it may be removed from %s", minute(c.since), minute(until))
 	}
-	if !isDeprecated(old.Image, now) {
+	if until := c.lastNamed.Add(grace); !c.lastNamed.IsZero() && now.Before(until) {
+		return fmt.Sprintf("%s named it until %s; it may be removed from %s", c.lastBy, minute(c.lastNamed), minute(until))
+	}
+	if !isDeprecated(c.Image, now) {
 		return fmt.Sprintf("deprecated now; it may be removed from %s", minute(now.Add(time.Minute+grace)))
 	}
 	// isDeprecated has read this time.
-	deprecated, _ := time.Parse(time.RFC3339, aws.ToString(old.Image.DeprecationTime))
+	deprecated, _ := time.Parse(time.RFC3339, aws.ToString(c.Image.DeprecationTime))
 	if until := deprecated.Add(grace); now.Before(until) {
 		return fmt.Sprintf("deprecated since %s; it may be removed from %s", minute(deprecated), minute(until))
 	}
-	return lastLaunch(old.Image, r, grace, now)
+	return lastLaunch(c.Image, r, grace, now)
 }
 
 // lastLaunch says whether the last launch of an image, by any account, is too

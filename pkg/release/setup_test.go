@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	sdkscaling "github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -19,6 +20,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/autoscaling"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
@@ -51,13 +53,14 @@ type world struct {
 	clock   *clock.Virtual
 	recipe  recipe.Recipe
 	builder string
-	base    string            // a public image of Debian's
+	base    string // a public image of Debian's
+	holds   memoryHolds
 	keys    map[string]string // customer keys by region: AWS's own cannot be shared
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, clock: clock.NewVirtual(start), recipe: recipe.Recipe{
+	w := &world{t: t, holds: memoryHolds{}, clock: clock.NewVirtual(start), recipe: recipe.Recipe{
 		Name: "debian",
 		Distribution: recipe.Distribution{
 			Regions: []recipe.Region{{Name: home}, {Name: remote}}, Accounts: []string{target},
@@ -188,9 +191,9 @@ func (w *world) settle(s release.Publisher, p release.Publication) []release.Poi
 
 func (w *world) publisher(r release.Records) release.Publisher {
 	return release.Publisher{
-		Records: r,
-		EC2:     func(region string) release.PublishAPI { return w.ec2(region) },
-		SSM:     func(account, region string) release.ParameterAPI { return w.ssm(account, region) },
+		Records: r, Holds: w.holds,
+		EC2: func(region string) release.PublishAPI { return w.ec2(region) },
+		SSM: func(account, region string) release.ParameterAPI { return w.ssm(account, region) },
 	}
 }
 
@@ -242,6 +245,18 @@ func (m *memory) Create(_ context.Context, raw []byte) (bool, error) {
 func (m *memory) Write(_ context.Context, raw []byte) error {
 	m.raw = raw
 	return nil
+}
+
+// memoryHolds are the Holds of all executions, by recipe.
+type memoryHolds map[string]release.Hold
+
+func (m memoryHolds) Update(_ context.Context, recipe string, change func(*release.Hold) (bool, error)) error {
+	h := m[recipe]
+	write, err := change(&h)
+	if write {
+		m[recipe] = h
+	}
+	return err
 }
 
 func requireCode(t *testing.T, want failure.Code, err error) {
@@ -359,4 +374,25 @@ func (d ssmDoor) PutParameter(ctx context.Context, in *sdkssm.PutParameterInput,
 
 func (d ssmDoor) DeleteParameter(ctx context.Context, in *sdkssm.DeleteParameterInput, _ ...func(*sdkssm.Options)) (*sdkssm.DeleteParameterOutput, error) {
 	return through(ctx, d.door, "ssm", "DeleteParameter", d.Service.DeleteParameter, in)
+}
+
+type scalingDoor struct {
+	*autoscaling.Service
+	door
+}
+
+func (w *world) scaling(region string) scalingDoor {
+	return scalingDoor{w.cloud.AutoScaling, w.door("", region)}
+}
+
+func (d scalingDoor) CreateLaunchConfiguration(ctx context.Context, in *sdkscaling.CreateLaunchConfigurationInput, _ ...func(*sdkscaling.Options)) (*sdkscaling.CreateLaunchConfigurationOutput, error) {
+	return through(ctx, d.door, "autoscaling", "CreateLaunchConfiguration", d.Service.CreateLaunchConfiguration, in)
+}
+
+func (d scalingDoor) DeleteLaunchConfiguration(ctx context.Context, in *sdkscaling.DeleteLaunchConfigurationInput, _ ...func(*sdkscaling.Options)) (*sdkscaling.DeleteLaunchConfigurationOutput, error) {
+	return through(ctx, d.door, "autoscaling", "DeleteLaunchConfiguration", d.Service.DeleteLaunchConfiguration, in)
+}
+
+func (d scalingDoor) DescribeLaunchConfigurations(ctx context.Context, in *sdkscaling.DescribeLaunchConfigurationsInput, _ ...func(*sdkscaling.Options)) (*sdkscaling.DescribeLaunchConfigurationsOutput, error) {
+	return through(ctx, d.door, "autoscaling", "DescribeLaunchConfigurations", d.Service.DescribeLaunchConfigurations, in)
 }

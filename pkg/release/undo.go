@@ -9,6 +9,7 @@ import (
 // Undo gives back the pointers of a publication that was not finished.
 type Undo struct {
 	Records Records
+	Holds   Holds
 	Images  func(region string) ec2.DescribeImagesAPIClient
 	// SSM is of an account, or of the factory's own if that is empty.
 	SSM func(account, region string) ParameterAPI
@@ -56,5 +57,7 @@ func (u Undo) Run(ctx context.Context, p Publication) (Undone, error) {
 		}
 		return out, nil
 	}
-	return Undone{Restored: true, GivenBack: j.Pointers, Unwritten: j.write(ctx, u.Records, Restored)}, nil
+	out := Undone{Restored: true, GivenBack: j.Pointers, Unwritten: j.write(ctx, u.Records, Restored)}
+	dropHold(ctx, u.Holds, p)
+	return out, nil
 }

@@ -17,9 +17,9 @@ import (
 
 func (w *world) undo(r release.Records) release.Undo {
 	return release.Undo{
-		Records: r,
-		Images:  func(region string) ec2.DescribeImagesAPIClient { return w.ec2(region) },
-		SSM:     func(account, region string) release.ParameterAPI { return w.ssm(account, region) },
+		Records: r, Holds: w.holds,
+		Images: func(region string) ec2.DescribeImagesAPIClient { return w.ec2(region) },
+		SSM:    func(account, region string) release.ParameterAPI { return w.ssm(account, region) },
 	}
 }
 

@@ -139,7 +139,7 @@ func (s Cleanup) undo(ctx context.Context, in CleanupInput, p *plan.BuildPlan) (
 		return release.Undone{}, compliance.Mismatch("the journal of pointers "+journal.Address(), []string{"the execution has no plan that can be read"})
 	}
 	return release.Undo{
-		Records: journal, Images: func(region string) ec2.DescribeImagesAPIClient { return s.EC2(region) }, SSM: s.SSM,
+		Records: journal, Holds: holds{s.Store}, Images: func(region string) ec2.DescribeImagesAPIClient { return s.EC2(region) }, SSM: s.SSM,
 	}.Run(ctx, publicationOf(in.Job, *p))
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -15,6 +16,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	scaling "github.com/ami-factory/ami-factory/pkg/localcloud/autoscaling"
+	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
 )
 
@@ -174,13 +177,47 @@ func TestCleanupTellsWhatIsLeft(t *testing.T) {
 	}
 }
 
-func retire(t *testing.T, w *world) (RetireOutput, error) {
+// retired is what became of images other than those that are kept.
+type retired struct{ Retired, Deprecated, Left []string }
+
+func retire(t *testing.T, w *world) (retired, error) {
 	t.Helper()
-	return Retire{
-		Store: w.s3.store(),
-		EC2:   func(r string) RetireEC2 { return w.ec2[r] },
-		SSM:   func(account, r string) release.ParameterReader { return w.ssm[account+r] },
+	run, err := Retire{
+		Store:       w.s3.store(),
+		EC2:         func(r string) RetireEC2 { return w.ec2[r] },
+		AutoScaling: func(string) autoscaling.DescribeLaunchConfigurationsAPIClient { return scaling.New(scaling.Config{}) },
+		SSM:         func(account, r string) release.HistoryAPI { return w.ssm[account+r] },
 	}.Run(t.Context(), RetireInput{Job: w.in.Job})
+	if err != nil {
+		return retired{}, err
+	}
+	out := retired{Retired: []string{}, Deprecated: []string{}, Left: []string{}}
+	decisions, err := readRetention(t.Context(), w.s3.store(), w.in.Job, w.loaded(t))
+	require.NoError(t, err)
+	kept := 0
+	for _, d := range decisions {
+		id := d.Region + ":" + d.ImageID
+		switch d.Outcome {
+		case release.Removed:
+			out.Retired = append(out.Retired, id)
+		case release.Deprecated:
+			out.Deprecated = append(out.Deprecated, id+": "+d.Why)
+		case release.Left:
+			out.Left = append(out.Left, id+": "+d.Why)
+		case release.Kept:
+			kept++
+		}
+	}
+	assert.Equal(t, []int{kept, len(out.Deprecated), len(out.Retired), len(out.Left)}, []int{run.Kept, run.Deprecated, run.Removed, run.Left})
+	return out, nil
+}
+
+// loaded is the plan of the world's job.
+func (w *world) loaded(t *testing.T) plan.BuildPlan {
+	t.Helper()
+	p, err := loadPlan(t.Context(), w.s3.store(), w.in.Job)
+	require.NoError(t, err)
+	return p
 }
 
 // aged is a published image of an earlier execution, deprecated a month ago.
@@ -255,7 +292,7 @@ func TestRetire(t *testing.T) {
 			change: runs(types.InstanceStateNameRunning), unshared: "instance i-app0 of this account uses it", deprecates: true,
 		},
 		"one that a stopped instance will run again stays": {
-			change: runs(types.InstanceStateNameStopped, types.InstanceStateNamePending), unshared: "2 instances and launch templates of this account use it, instance i-app0 among them", deprecates: true,
+			change: runs(types.InstanceStateNameStopped, types.InstanceStateNamePending), unshared: "2 instances, launch templates and launch configurations of this account use it, instance i-app0 among them", deprecates: true,
 		},
 		"one that a launch template would launch stays, and its use is noted": {
 			change:   func(w *world, _ *types.Image) { w.ec2[home].templates = map[string]string{"lt-web": "ami-old"} },
@@ -305,9 +342,9 @@ func TestRetire(t *testing.T) {
 				img := w.withOld(t, old, c.change)
 				out, err := retire(t, w)
 				require.NoError(t, err)
-				want, keeps := RetireOutput{Retired: []string{id}, Deprecated: []string{}, Left: []string{}}, []string{"ami-new"}
+				want, keeps := retired{Retired: []string{id}, Deprecated: []string{}, Left: []string{}}, []string{"ami-new"}
 				if why != "" {
-					want, keeps = RetireOutput{Retired: []string{}, Deprecated: []string{id + ": " + why}, Left: []string{}}, []string{"ami-new", *img.ImageId}
+					want, keeps = retired{Retired: []string{}, Deprecated: []string{id + ": " + why}, Left: []string{}}, []string{"ami-new", *img.ImageId}
 				}
 				assert.Equal(t, want, out)
 				assert.Equal(t, keeps, w.ec2[home].imageIDs())
@@ -368,7 +405,7 @@ func TestRetireLeavesAlone(t *testing.T) {
 			w.withOld(t, aged("ami-old", start.AddDate(0, -2, 0)), c.change)
 			out, err := retire(t, w)
 			require.NoError(t, err)
-			assert.Equal(t, RetireOutput{Retired: []string{}, Deprecated: []string{}, Left: c.left}, out)
+			assert.Equal(t, retired{Retired: []string{}, Deprecated: []string{}, Left: c.left}, out)
 			assert.Equal(t, []string{"ami-new", "ami-old"}, w.ec2[home].imageIDs())
 			assert.Len(t, w.ec2[home].snapshots, 2)
 		})
@@ -401,4 +438,28 @@ func TestRetireFails(t *testing.T) {
 	w.ssm[home].faults["GetParameter"] = []error{awsErr("AccessDeniedException")}
 	_, err := retire(t, w)
 	requireCode(t, failure.AccessDenied, err)
+}
+
+func TestASecondAttemptOfRetireStillSaysWhatTheFirstRemoved(t *testing.T) {
+	w := newWorld(t)
+	w.withOld(t, aged("ami-old", start.AddDate(0, -2, 0)), nil)
+	p := testPlan()
+	p.Recipe.Distribution.Accounts = nil
+	w.in.Job = job(t, w.s3, "Retire", p)
+	w.ec2[remote].faults["DescribeImages"] = []error{awsErr("RequestLimitExceeded"), nil} // after the home region is done
+	_, err := retire(t, w)
+	requireCode(t, failure.Throttled, err)
+	require.NotContains(t, w.ec2[home].imageIDs(), "ami-old")
+	out, err := retire(t, w)
+	require.NoError(t, err)
+	assert.Equal(t, []string{home + ":ami-old"}, out.Retired)
+}
+
+func TestRetireDoesNotActOnARecordThatIsNotItsOwn(t *testing.T) {
+	w := newWorld(t)
+	w.withOld(t, aged("ami-old", start.AddDate(0, -2, 0)), nil)
+	w.s3.objects[retentionKey(w.in.Execution)] = []byte(`{"images":[{"outcome":"removed"}]}`)
+	_, err := retire(t, w)
+	requireCode(t, failure.RecordMismatch, err)
+	assert.Contains(t, w.ec2[home].imageIDs(), "ami-old")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
@@ -35,5 +36,13 @@ func (o object) Create(ctx context.Context, raw []byte) (bool, error) {
 
 func (o object) Write(ctx context.Context, raw []byte) error {
 	_, err := o.store.Put(ctx, o.key, "application/json", raw)
+	return err
+}
+
+// holds are kept in the bucket, as release.Holds has them.
+type holds struct{ store store.Store }
+
+func (h holds) Update(ctx context.Context, recipe string, change func(*release.Hold) (bool, error)) error {
+	_, err := store.Update(ctx, h.store, contract.PublishingKey(recipe), change)
 	return err
 }

@@ -32,6 +32,8 @@ import (
 const (
 	maxSubject = 100     // SNS's limit
 	maxCause   = 4 << 10 // of a cause in a message; the report has all of it
+	// Images in a message: far below SNS's 256 KiB, whatever is said of each.
+	maxRetained = 100
 )
 
 // cleanupFailed is what is left of an execution whose clean-up ended with an
@@ -103,7 +105,7 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 		Report: "s3://" + page.Bucket + "/" + page.Key,
 	}
 	maps.Copy(told.Images, in.Images)
-	err = errors.Join(s.message(ctx, told), s.event(ctx, told, in))
+	err = errors.Join(s.message(ctx, told, report.Retention), s.event(ctx, told, in))
 	if code := failure.CodeOf(err); code != failure.Throttled && code != failure.ServiceUnavailable {
 		err = errors.Join(err, metric.Emit(s.Metrics, in.Now, figures(in, report)...))
 	}
@@ -152,6 +154,12 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, er
 	if err != nil {
 		return r, err
 	}
+	if r.Retention, err = s.retention(ctx, in, p); failure.CodeOf(err) == failure.RecordMismatch {
+		r.Logs, err = append(r.Logs, s.leftOut("The outcomes of retention", retentionKey(in.Execution), err)), nil
+	}
+	if err != nil {
+		return r, err
+	}
 	if r.Compliance, err = s.compliance(ctx, in, p); failure.CodeOf(err) == failure.RecordMismatch {
 		r.Compliance = nil
 		r.Logs, err = append(r.Logs, s.leftOut("The results of the checks", complianceKey(in.Execution), err)), nil
@@ -183,6 +191,22 @@ func (s Notify) pointers(ctx context.Context, in NotifyInput, p *plan.BuildPlan)
 		return nil, err
 	}
 	return names(j.Pointers), nil
+}
+
+// retention is what Retire did with the recipe's published images.
+func (s Notify) retention(ctx context.Context, in NotifyInput, p *plan.BuildPlan) ([]evidence.Retention, error) {
+	if in.Outcome != contract.Published || p == nil {
+		return nil, nil
+	}
+	decisions, err := readRetention(ctx, s.Store, in.Job, *p)
+	if err != nil {
+		return nil, err
+	}
+	var out []evidence.Retention
+	for _, d := range decisions {
+		out = append(out, evidence.Retention{Region: d.Region, ImageID: d.ImageID, Outcome: string(d.Outcome), Why: d.Why})
+	}
+	return out, nil
 }
 
 // compliance reads the results of the checks, if it came to any.
@@ -250,7 +274,7 @@ func (s Notify) write(ctx context.Context, in NotifyInput, r evidence.Report) (s
 	return stored, page, err
 }
 
-func (s Notify) message(ctx context.Context, f Finished) error {
+func (s Notify) message(ctx context.Context, f Finished, retained []evidence.Retention) error {
 	if s.Settings.TopicARN == "" {
 		return nil
 	}
@@ -274,6 +298,16 @@ func (s Notify) message(ctx context.Context, f Finished) error {
 	}
 	if len(f.Left) > 0 {
 		fmt.Fprintf(&b, "\nLeft behind, to be removed by hand:\n%s\n", strings.Join(f.Left, "\n"))
+	}
+	if len(retained) > 0 {
+		b.WriteString("\nPublished images of this recipe, after retention:\n")
+	}
+	for i, x := range retained {
+		if i == maxRetained {
+			fmt.Fprintf(&b, "and %d more; the report lists all\n", len(retained)-i)
+			break
+		}
+		fmt.Fprintf(&b, "%s: %s %s: %s\n", x.Region, x.ImageID, x.Outcome, x.Why)
 	}
 	fmt.Fprintf(&b, "\nReport: %s\n", f.Report)
 	_, err := s.SNS.Publish(ctx, &sns.PublishInput{

@@ -3,7 +3,9 @@ package stage
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
@@ -189,4 +192,57 @@ func TestNobodyToTell(t *testing.T) {
 	_, err := notify(t, s, topic, &fakeBus{}, set, NotifyInput{CleanupInput: CleanupInput{Job: job(t, s, "Notify", testPlan()), Outcome: "Failed"}})
 	require.NoError(t, err)
 	assert.Empty(t, topic.messages)
+}
+
+func TestTheReportAndTheMessageSayWhatRetentionDid(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.publish(t)
+	require.NoError(t, err)
+	in := NotifyInput{
+		CleanupInput: CleanupInput{Job: w.in.Job, Outcome: "Published"},
+		Images:       map[string]string{home: "ami-new", remote: "ami-copy"}, Results: w.in.Results, Left: []string{},
+	}
+	record := retention{Of: bindingOf(w.in.Job, testPlan()), Images: []release.Decision{
+		{Region: home, ImageID: "ami-new", Outcome: release.Kept, Why: home + ":/p/latest names it"},
+		{Region: home, ImageID: "ami-older", Outcome: release.Deprecated, Why: "instance i-app of this account uses it"},
+		{Region: home, ImageID: "ami-oldest", Outcome: release.Removed, Why: "superseded long ago"},
+	}}
+	_, err = w.s3.store().PutJSON(t.Context(), retentionKey(w.in.Execution), record)
+	require.NoError(t, err)
+	topic := &fakeTopic{}
+	out, err := notify(t, w.s3, topic, &fakeBus{}, settings(), in)
+	require.NoError(t, err)
+	assert.Equal(t, []evidence.Retention{
+		{Region: home, ImageID: "ami-older", Outcome: "deprecated", Why: "instance i-app of this account uses it"},
+		{Region: home, ImageID: "ami-new", Outcome: "kept", Why: home + ":/p/latest names it"},
+		{Region: home, ImageID: "ami-oldest", Outcome: "removed", Why: "superseded long ago"},
+	}, readReport(t, w.s3, out.Report).Retention)
+	message := aws.ToString(topic.messages[0].Message)
+	assert.Contains(t, message, "Published images of this recipe, after retention:\n")
+	assert.Contains(t, message, home+": ami-older deprecated: instance i-app of this account uses it\n")
+	assert.Contains(t, message, home+": ami-oldest removed: superseded long ago\n")
+
+	record.Of.Started = start.Add(-time.Hour) // of an earlier execution with the same name
+	_, err = w.s3.store().PutJSON(t.Context(), retentionKey(w.in.Execution), record)
+	require.NoError(t, err)
+	out, err = notify(t, w.s3, topic, &fakeBus{}, settings(), in)
+	require.NoError(t, err)
+	r := readReport(t, w.s3, out.Report)
+	assert.Empty(t, r.Retention)
+	assert.Contains(t, r.Logs[0].Title, "The outcomes of retention are left out: the record of retention s3://factory/executions/run/retention.json is not of this execution")
+}
+
+func TestALongListOfImagesIsCutInTheMessageOnly(t *testing.T) {
+	w := newWorld(t)
+	record := retention{Of: bindingOf(w.in.Job, testPlan())}
+	for i := range maxRetained + 7 {
+		record.Images = append(record.Images, release.Decision{Region: home, ImageID: fmt.Sprintf("ami-%03d", i), Outcome: release.Kept, Why: "why"})
+	}
+	_, err := w.s3.store().PutJSON(t.Context(), retentionKey(w.in.Execution), record)
+	require.NoError(t, err)
+	topic := &fakeTopic{}
+	out, err := notify(t, w.s3, topic, &fakeBus{}, settings(), NotifyInput{CleanupInput: CleanupInput{Job: w.in.Job, Outcome: "Published"}, Results: w.in.Results})
+	require.NoError(t, err)
+	assert.Len(t, readReport(t, w.s3, out.Report).Retention, maxRetained+7)
+	assert.Contains(t, aws.ToString(topic.messages[0].Message), "and 7 more; the report lists all")
 }

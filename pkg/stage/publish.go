@@ -21,8 +21,8 @@ type Publish struct {
 }
 
 // Run publishes the image whose checks passed. The error is PublishNotReady, to be
-// run again, until SSM has accepted every pointer, and PublishFailed when all
-// pointers have their previous values.
+// run again, while another execution publishes the recipe and until SSM has accepted
+// every pointer, and PublishFailed when all pointers have their previous values.
 func (s Publish) Run(ctx context.Context, in PublishInput) (PublishOutput, error) {
 	p, err := loadPlan(ctx, s.Store, in.Job)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s Publish) Run(ctx context.Context, in PublishInput) (PublishOutput, error
 	}
 	publication := publicationOf(in.Job, p)
 	publication.Targets = targets
-	moved, err := release.Publisher{Records: journalOf(s.Store, in.Execution), EC2: s.EC2, SSM: s.SSM}.Publish(ctx, publication)
+	moved, err := release.Publisher{Records: journalOf(s.Store, in.Execution), Holds: holds{s.Store}, EC2: s.EC2, SSM: s.SSM}.Publish(ctx, publication)
 	if err != nil {
 		return PublishOutput{}, err
 	}

@@ -148,7 +148,7 @@ func TestNoPointerMovesBeforeAllCopiesAreVerified(t *testing.T) {
 		"EC2 throttles the verification":   {func(w *world) { w.ec2[remote].faults["DescribeImages"] = []error{awsErr("RequestLimitExceeded")} }, failure.Throttled, ""},
 		"the permissions cannot be read":   {func(w *world) { w.ec2[remote].faults["DescribeImageAttribute"] = []error{awsErr("InvalidRequest")} }, failure.PublishFailed, ""},
 		"a pointer cannot be read":         {func(w *world) { w.ssm[remote].faults["GetParameter"] = []error{awsErr("AccessDeniedException")} }, failure.AccessDenied, "no pointer was moved"},
-		"the intention cannot be recorded": {func(w *world) { w.s3.faults["PutObject"] = []error{awsErr("AccessDenied")} }, failure.AccessDenied, "pointers.json"},
+		"the intention cannot be recorded": {func(w *world) { w.s3.faults["PutObject"] = []error{awsErr("AccessDenied")} }, failure.AccessDenied, "publishing/debian.json"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

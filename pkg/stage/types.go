@@ -166,11 +166,13 @@ type RetireInput struct {
 	Job
 }
 
-// RetireOutput lists what became of the images beyond the recipe's retention.
+// RetireOutput counts what became of the recipe's published images.
 type RetireOutput struct {
-	Retired    []string `json:"retired"`    // "region:id" of deregistered images, sorted
-	Deprecated []string `json:"deprecated"` // "region:id: why it is not removed yet", sorted
-	Left       []string `json:"left"`       // "region:id: reason" of what could not be retired, sorted
+	Kept       int          `json:"kept"`
+	Deprecated int          `json:"deprecated"`
+	Removed    int          `json:"removed"`
+	Left       int          `json:"left"`      // that could not be deprecated or removed
+	Retention  store.Object `json:"retention"` // what became of each image, and why, as JSON
 }
 
 // CleanupInput removes what the execution made and did not publish.

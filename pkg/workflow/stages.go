@@ -134,6 +134,7 @@ func Stages() []Row {
 		{
 			Stage: Retire, Does: "deprecates images beyond the recipe's retention, and deregisters those that have long been unused",
 			Timeout: longRun,
+			Fails:   []failure.Code{failure.RecordMismatch},
 		},
 		{
 			Stage: Cleanup, Does: "removes whatever the execution made and did not publish",

@@ -76,7 +76,7 @@ func parseOperator(name string) (operator, error) {
 // with / stands before the name of a tag. In lower case: keys have no case.
 func keys() []string {
 	return []string{
-		"aws:principalaccount", "aws:principalarn", "aws:principalorgid", "aws:principalservicename", "aws:requestedregion", "aws:requesttag/",
+		"aws:calledvia", "aws:principalaccount", "aws:principalarn", "aws:principalorgid", "aws:principalservicename", "aws:requestedregion", "aws:requesttag/",
 		"aws:resourceaccount", "aws:resourcetag/", "aws:securetransport", "aws:sourceaccount", "aws:sourcearn", "aws:tagkeys", "aws:viaawsservice",
 		"ec2:associatepublicipaddress", "ec2:attribute", "ec2:attribute/", "ec2:createaction", "ec2:metadatahttpendpoint",
 		"ec2:metadatahttpputresponsehoplimit", "ec2:metadatahttptokens", "ec2:owner", "ec2:region", "ec2:resourcetag/", "events:source", "iam:passedtoservice", "iam:permissionsboundary", "iam:policyarn",
@@ -85,7 +85,7 @@ func keys() []string {
 }
 
 // multivalued keys hold a list, which only ForAllValues and ForAnyValue take.
-func multivalued() []string { return []string{"aws:tagkeys"} }
+func multivalued() []string { return []string{"aws:calledvia", "aws:tagkeys"} }
 
 // CanonicalKey is a condition key in the form that contexts hold: lower case, but
 // for the name of a tag. Error: the embedded AWS does not fill in that key.

@@ -131,7 +131,8 @@ func (s *Service) addKeyAndGroupRules(out map[string]authz.Rule) {
 }
 
 // describeImageReferences asks for the call itself, and for those by which EC2
-// looks at each kind of resource on the caller's behalf:
+// looks at each kind of resource on the caller's behalf, as the service that
+// aws:CalledVia names:
 // https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AmazonEC2ImageReferencesAccessPolicy.html
 func (a asker) describeImageReferences(in *ec2.DescribeImageReferencesInput) []authz.Request {
 	looks := []struct {
@@ -151,7 +152,7 @@ func (a asker) describeImageReferences(in *ec2.DescribeImageReferencesInput) []a
 			continue
 		}
 		for _, action := range look.actions {
-			out = append(out, authz.Request{Action: action, Resource: "*"})
+			out = append(out, authz.Request{Action: action, Resource: "*", Context: authz.Context(map[string][]string{"aws:CalledVia": {"ec2-images.amazonaws.com"}})})
 		}
 	}
 	return out
