@@ -167,7 +167,6 @@ func (s *Service) checkBucketPolicy(bucket, policy string) error {
 		for _, resource := range slices.Concat(statement.Resources, statement.NotResources) {
 			if resource != own && !strings.HasPrefix(resource, own+"/") {
 				raw, _ := json.Marshal(resource) // strings marshal
-				//lint:ignore ST1005 the sentence is S3's
 				return fmt.Errorf("Policy has invalid resource: %s", raw)
 			}
 		}
