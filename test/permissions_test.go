@@ -600,17 +600,17 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 	of := func(s ...workflow.Stage) []workflow.Stage { return s }
 	watchers := of(blueprint.WatchSources, blueprint.ReleaseAnnounced)
 	return map[string]rw{
-		contract.ExecutionKey("x", contract.ClaimObject):               {of(workflow.Resolve), of(workflow.Resolve)},
-		contract.PlanKey("ab"):                                         {later, of(workflow.Resolve)},
+		contract.ExecutionKey("x", contract.ClaimObject):               {of(workflow.Resolve, workflow.CheckCompliance), of(workflow.Resolve)},
+		contract.PlanKey("ab"):                                         {append(of(workflow.Resolve), later...), of(workflow.Resolve)},
 		contract.BundleKey("ab"):                                       {of(workflow.Launch), of(workflow.Resolve)},
 		contract.ChecksKey("ab"):                                       {of(workflow.RunCompliance), of(workflow.RunCompliance)},
-		contract.ExecutionKey("x", contract.RawResultsObject):          {of(workflow.CheckCompliance), of(workflow.RunCompliance)},
-		contract.ExecutionKey("x", contract.ComplianceObject):          {of(workflow.Publish, workflow.Notify), of(workflow.CheckCompliance)},
+		contract.ExecutionKey("x", contract.RawResultsObject):          {of(workflow.Resolve, workflow.CheckCompliance), of(workflow.RunCompliance)},
+		contract.ExecutionKey("x", contract.ComplianceObject):          {of(workflow.Resolve, workflow.CheckCompliance, workflow.Publish, workflow.Notify), of(workflow.CheckCompliance)},
 		contract.ExecutionKey("x", contract.ConsoleObject("builder")):  {of(workflow.Notify), of(workflow.CheckInstance)},
 		contract.ExecutionKey("x", contract.ConsoleObject("verifier")): {of(workflow.Notify), of(workflow.CheckInstance)},
-		contract.ExecutionKey("x", contract.JournalObject):             {of(workflow.Publish, workflow.Cleanup, workflow.Notify), of(workflow.Publish, workflow.Cleanup)},
 		contract.PublishingKey("x"):                                    {of(workflow.Publish, workflow.Cleanup), of(workflow.Publish, workflow.Cleanup)},
 		contract.ExecutionKey("x", contract.RetentionObject):           {of(workflow.Retire, workflow.Notify), of(workflow.Retire)},
+		contract.ExecutionKey("x", contract.JournalObject):             {of(workflow.Resolve, workflow.Publish, workflow.Cleanup, workflow.Notify), of(workflow.Publish, workflow.Cleanup)},
 		contract.ExecutionKey("x", contract.ReportObject):              {nil, of(workflow.Notify)},
 		contract.ExecutionKey("x", contract.PageObject):                {nil, of(workflow.Notify)},
 		contract.SourcesKey:                                            {watchers, watchers},

@@ -106,6 +106,20 @@ func Reason(img types.Image) string {
 	return "EC2 gives no reason"
 }
 
+// NewestPublished is the one of the images that the factory published last and that
+// can be launched; nil when there is none.
+func NewestPublished(images []types.Image) *types.Image {
+	var out *types.Image
+	var newest time.Time
+	for _, img := range images {
+		at, err := time.Parse(time.RFC3339, TagValue(img.Tags, contract.TagPublished))
+		if err == nil && img.State == types.ImageStateAvailable && (out == nil || at.After(newest)) {
+			out, newest = &img, at
+		}
+	}
+	return out
+}
+
 // IsPublished reports whether the factory has moved pointers to an image.
 func IsPublished(img types.Image) bool { return TagValue(img.Tags, contract.TagPublished) != "" }
 

@@ -48,13 +48,17 @@ func (l Labels) Specifications(kinds ...types.ResourceType) []types.TagSpecifica
 }
 
 // PublishedTags mark an image, and its snapshots, as one that pointers name.
-// release is the id of the release.
-func PublishedTags(at, expires time.Time, release string) []types.Tag {
+func PublishedTags(at, expires time.Time) []types.Tag {
 	return []types.Tag{
 		tag(contract.TagExpires, expires.UTC().Format(time.RFC3339)),
 		tag(contract.TagPublished, at.UTC().Format(time.RFC3339)),
-		tag(contract.TagRelease, release),
 	}
+}
+
+// ReleaseTags say which release an image had last: its id, and the SHA-256 of its
+// plan.
+func ReleaseTags(id, planSHA256 string) []types.Tag {
+	return []types.Tag{tag(contract.TagRelease, id), tag(contract.TagPlan, planSHA256)}
 }
 
 // SourceTags say what a published image was built from, so that no later one is

@@ -32,7 +32,8 @@ const (
 	ImageReferences   Resource = "image-references"   // what refers to images, as EC2 looks it up for DescribeImageReferences, and nothing else
 	FactoryImages     Resource = "factory-images"     // those that bear the factory's tags
 	IMDSRequirement   Resource = "imds-requirement"   // of images that bear the factory's tags: IMDSv2, and nothing else of them
-	ImageAudience     Resource = "image-audience"     // who may launch images that bear the factory's tags, and IMDSv2 of copies
+	ImageAudience     Resource = "image-audience"     // who may launch images that bear the factory's tags, their descriptions, and IMDSv2 of copies
+	LaunchPermissions Resource = "launch-permissions" // who may launch images that bear the factory's tags
 	FactorySnapshots  Resource = "factory-snapshots"  // those that bear the factory's tags
 	Labels            Resource = "labels"             // of images and snapshots that bear the factory's tags: contract.LabelTags, so not that they are published
 	PublishedMarks    Resource = "published-marks"    // of images and snapshots that bear the factory's tags: contract.PublishedTags
@@ -84,7 +85,11 @@ func readPlan() []Action { return on(Plans, "s3:GetObject") }
 func resolveActions() []Action {
 	return join(
 		on(Claims, "s3:GetObject", "s3:PutObject"),
-		on(Plans, "s3:PutObject"),
+		on(Plans, "s3:GetObject", "s3:PutObject"), // those of earlier releases are compared
+		on(Journals, "s3:GetObject"),              // and what they published,
+		on(Compliance, "s3:GetObject"),            // with which results
+		on(RawResults, "s3:GetObject"),
+		bucketList(),
 		on(Bundles, "s3:PutObject"),
 		// The history is for an image that is given in place of the source.
 		on(SourceParameters, "ssm:GetParameter", "ssm:GetParameterHistory"),
@@ -161,7 +166,8 @@ func checkComplianceActions() []Action {
 	return join(
 		readPlan(),
 		on(RawResults, "s3:GetObject"),
-		on(Compliance, "s3:PutObject"),
+		on(Claims, "s3:GetObject"), // of the execution whose image is released again
+		on(Compliance, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ssm:GetCommandInvocation"),
 		on(FactorySnapshots, "ebs:GetSnapshotBlock", "ebs:ListSnapshotBlocks"),
@@ -230,9 +236,10 @@ func cleanupActions() []Action {
 		on(Journals, "s3:GetObject", "s3:PutObject"),
 		on(Publishing, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
-		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSnapshots"),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeSnapshots", "ec2:DescribeImageAttribute"),
 		movePointers(),
 		on(TargetWriters, assumeRole),
+		on(LaunchPermissions, "ec2:ModifyImageAttribute"), // of an image whose release failed
 		on(FactoryInstances, "ec2:TerminateInstances"),
 		on(FactoryImages, "ec2:DeregisterImage"),
 		on(FactorySnapshots, "ec2:DeleteSnapshot"),

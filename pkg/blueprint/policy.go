@@ -125,11 +125,15 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-ami-references.html).
 		conditions := Conditions{"ForAnyValue:StringEquals": {"aws:CalledVia": []string{"ec2-images.amazonaws.com"}}}
 		return []Statement{allow(conditions, "*")}
-	case ImageAudience:
+	case ImageAudience, LaunchPermissions:
+		attributes := []string{"LaunchPermission"}
+		if r == ImageAudience {
+			attributes = append(attributes, "ImdsSupport", "Description")
+		}
 		// Reports say that EC2 does not fill the key in for every attribute that it
 		// documents it for, so that its absence must not deny.
 		conditions := site.ownTagged()
-		conditions["StringEqualsIgnoreCaseIfExists"] = map[string]any{"ec2:Attribute": []string{"LaunchPermission", "ImdsSupport"}}
+		conditions["StringEqualsIgnoreCaseIfExists"] = map[string]any{"ec2:Attribute": attributes}
 		return []Statement{allow(conditions, site.ec2("image")...)}
 	case FactorySnapshots:
 		return []Statement{allow(site.ownTagged(), site.ec2("snapshot")...)}

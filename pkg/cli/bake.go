@@ -280,6 +280,15 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 		b.WriteString("STAND-IN AGENTS: the agents' components installed stand-ins, not the vendors' agents\n")
 	}
 	writeOutcome(row, s.Recipe, s.Result)
+	if a := s.Again; a != nil {
+		row("action", "release of image %s again, without a bake; %s baked it", a.ImageID, a.Execution)
+	}
+	if s.Why != "" {
+		row("why", "%s", s.Why)
+	}
+	if len(s.Changed) > 0 {
+		row("changed", "%s", strings.Join(s.Changed, ", "))
+	}
 	row("guests", "%s (%s)", s.Guests, s.Description)
 	if c := s.Checks; c.Passed+c.Failed+c.Waived > 0 {
 		row("checks", "%d passed, %d failed, %d waived", c.Passed, c.Failed, c.Waived)

@@ -175,6 +175,9 @@ func writeResult(w io.Writer, recipe string, r execution.Result) error {
 	var b strings.Builder
 	row := rows(&b)
 	writeOutcome(row, recipe, r)
+	if r.Action == contract.ActionRelease {
+		row("action", "release of the published image again, without a bake; the report says why")
+	}
 	if r.Report != "" {
 		row("report", "%s", r.Report)
 	}

@@ -18,15 +18,18 @@ const (
 	StateAwaitBoot        = "AwaitBoot"
 	StateRunCompliance    = "RunCompliance"
 	StateEvaluateGate     = "EvaluateGate"
-	StateDistribute       = "Distribute"
-	StateCopy             = "Copy"         // for each region, inside Distribute
-	StateAwaitCopy        = "AwaitCopy"    // likewise
-	StateCopyTimedOut     = "CopyTimedOut" // likewise
-	StatePublish          = "Publish"
-	StateRetire           = "Retire"
-	StateCleanup          = "Cleanup"
-	StateNotify           = "Notify"
-	StateOutcome          = "Outcome"
+	// StateEvaluateGateAgain comes right after IsUpToDate where the published image is
+	// released again.
+	StateEvaluateGateAgain = "EvaluateGateAgain"
+	StateDistribute        = "Distribute"
+	StateCopy              = "Copy"         // for each region, inside Distribute
+	StateAwaitCopy         = "AwaitCopy"    // likewise
+	StateCopyTimedOut      = "CopyTimedOut" // likewise
+	StatePublish           = "Publish"
+	StateRetire            = "Retire"
+	StateCleanup           = "Cleanup"
+	StateNotify            = "Notify"
+	StateOutcome           = "Outcome"
 )
 
 // UntimedStates are those that every execution which Notify reports on passes

@@ -12,6 +12,7 @@ const (
 	TagExpires     = TagPrefix + "expires"   // RFC 3339; a janitor may remove the resource afterwards
 	TagPublished   = TagPrefix + "published" // RFC 3339; on images that pointers were moved to
 	TagRelease     = TagPrefix + "release"   // id of the release that a published image had last
+	TagPlan        = TagPrefix + "plan"      // SHA-256 of the plan of that release
 	// What a published image was built from, and when EC2 says that was made.
 	TagSource     = TagPrefix + "source"
 	TagSourceMade = TagPrefix + "source-made"
@@ -26,7 +27,7 @@ func LabelTags() []string {
 // PublishedTags are the keys of the tags of a published image and its snapshots that
 // Publish sets, and no other stage may.
 func PublishedTags() []string {
-	return []string{TagExpires, TagPublished, TagRelease, TagSource, TagSourceMade}
+	return []string{TagExpires, TagPublished, TagRelease, TagPlan, TagSource, TagSourceMade}
 }
 
 // PointerPrefix begins the names of all pointers, behind a slash: the functions'

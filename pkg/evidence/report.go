@@ -36,6 +36,9 @@ type Report struct {
 	FactoryVersion string              `json:"factoryVersion,omitempty"`
 	Source         plan.SourceImage    `json:"source"`
 	ImageName      string              `json:"imageName,omitempty"`
+	Again          *Again              `json:"again,omitempty"` // the published image was to be released again; none of a bake
+	Why            string              `json:"why,omitempty"`   // it was baked, or released again
+	Changed        []string            `json:"changed"`         // what differs from the release before: fields of the recipe, parts of the content
 	Components     []plan.Component    `json:"components"`
 	Images         []Image             `json:"images"`        // by region
 	Pointers       []string            `json:"pointers"`      // "region:parameter name", or "account:region:parameter name"
@@ -50,6 +53,12 @@ type Report struct {
 	Logs           []Log               `json:"logs"`
 	Removed        []string            `json:"removed"` // resource ids
 	Left           []string            `json:"left"`    // "id: reason"
+}
+
+// Again says which published image an execution released again instead of a bake.
+type Again struct {
+	ImageID   string `json:"imageId"`   // in the home region
+	Execution string `json:"execution"` // name of the one that baked it, whose check results the gate judged
 }
 
 // Execution of the state machine.
@@ -106,6 +115,11 @@ func ForPlan(p *plan.BuildPlan) Report {
 	r.Recipe, r.Description = p.Recipe.Name, p.Recipe.Description
 	r.Fingerprint, r.FactoryVersion = p.Fingerprint, p.FactoryVersion
 	r.Source, r.ImageName = p.Source, p.ImageName
+	if image, ok := p.Reused(p.Recipe.Home().Name); ok {
+		r.ImageName = "" // it has the name that the bake gave it
+		r.Again = &Again{ImageID: image.ImageID, Execution: image.Execution}
+	}
+	r.Why, r.Changed = p.Why, slices.Clone(p.Changed)
 	r.Components = slices.Clone(p.Components)
 	r.Accounts = slices.Clone(p.Recipe.Distribution.Accounts)
 	r.Organizations = slices.Clone(p.Recipe.Distribution.Organizations)
@@ -127,6 +141,7 @@ func (r *Report) SetImages(byRegion map[string]string) {
 func (r Report) canonical() Report {
 	r.Schema = Schema
 	r.Execution.Started, r.Execution.Ended = r.Execution.Started.UTC(), r.Execution.Ended.UTC()
+	r.Changed = list(r.Changed)
 	r.Components, r.Stages, r.Logs = list(r.Components), list(r.Stages), list(r.Logs)
 	r.Images = sorted(r.Images, func(a, b Image) int { return strings.Compare(a.Region, b.Region) })
 	r.Retention = sorted(r.Retention, func(a, b Retention) int {

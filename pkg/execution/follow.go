@@ -68,7 +68,8 @@ type Result struct {
 	Cause       string            `json:"cause,omitempty"`
 	Fingerprint string            `json:"fingerprint,omitempty"`
 	SourceImage string            `json:"sourceImage,omitempty"`
-	Images      map[string]string `json:"images"` // by region
+	Action      string            `json:"action,omitempty"` // of one that published: bake, or release (of the published image again)
+	Images      map[string]string `json:"images"`           // by region
 	Report      string            `json:"report,omitempty"`
 	Seconds     float64           `json:"seconds"`
 	Stages      []StageSeconds    `json:"stages"`
@@ -146,14 +147,14 @@ func ResultOf(end *sfn.DescribeExecutionOutput, t *Timeline) (Result, error) {
 		return r, nil
 	}
 	var out struct {
-		Fingerprint, SourceImage string
-		Images                   map[string]string
-		Report                   struct{ Bucket, Key string }
+		Fingerprint, SourceImage, Action string
+		Images                           map[string]string
+		Report                           struct{ Bucket, Key string }
 	}
 	if err := json.Unmarshal([]byte(aws.ToString(end.Output)), &out); err != nil {
 		return r, fmt.Errorf("read the execution's output: %w", err)
 	}
-	r.Fingerprint, r.SourceImage, r.Images = out.Fingerprint, out.SourceImage, out.Images
+	r.Fingerprint, r.SourceImage, r.Action, r.Images = out.Fingerprint, out.SourceImage, out.Action, out.Images
 	if out.Report.Key != "" {
 		r.Report = "s3://" + out.Report.Bucket + "/" + out.Report.Key
 	}

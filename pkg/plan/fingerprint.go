@@ -104,7 +104,7 @@ func fingerprint(in Input, a assembly) (string, error) {
 	// default makes a difference.
 	r.Components = nil
 	for _, s := range a.selected {
-		r.Components = append(r.Components, recipe.Component{Name: s.Name, Parameters: s.Values})
+		r.Components = append(r.Components, recipeComponent(Component{Name: s.Name, Parameters: s.Values}))
 	}
 	fields, err := side(r, Content)
 	if err != nil {
@@ -118,6 +118,11 @@ func fingerprint(in Input, a assembly) (string, error) {
 		Schema: contentSchema, SourceImage: in.Source.ImageID, Recipe: fields, Files: a.digests(),
 		UserData: digest([]byte(told)), CheckEngine: in.CheckEngine,
 	})
+}
+
+// recipeComponent is a component as a recipe lists it.
+func recipeComponent(c Component) recipe.Component {
+	return recipe.Component{Name: c.Name, Parameters: c.Parameters}
 }
 
 // releaseID is the SHA-256 of what is released and how, in hex.

@@ -35,6 +35,35 @@ type BuildPlan struct {
 	Checks         []byte               `json:"checks"`     // the compiled goss file of all controls
 	Controls       []compliance.Control `json:"controls"`
 	NeverRun       []string             `json:"neverRun,omitempty"` // components that were never run on a guest of the recipe's family
+	Reuse          *Reuse               `json:"reuse,omitempty"`    // nil: the image is baked
+	Why            string               `json:"why,omitempty"`      // it is baked, or released again
+	Changed        []string             `json:"changed,omitempty"`  // what differs from the release before, see Differences
+}
+
+// Reuse is the published image with the content of a plan. It is released again
+// instead of a bake.
+type Reuse struct {
+	Images map[string]ReusedImage `json:"images"` // by region, the home region among them
+}
+
+// ReusedImage is the image in one region.
+type ReusedImage struct {
+	ImageID   string    `json:"imageId"`
+	Execution string    `json:"execution"` // name of the one that made it
+	Started   time.Time `json:"started"`   // that execution
+	// The release before shared it with these.
+	Accounts      []string `json:"accounts,omitempty"`
+	Organizations []string `json:"organizations,omitempty"` // ARNs
+}
+
+// Reused is the image that the plan releases again in a region; false where the
+// image is made.
+func (p *BuildPlan) Reused(region string) (ReusedImage, bool) {
+	if p.Reuse == nil {
+		return ReusedImage{}, false
+	}
+	out, ok := p.Reuse.Images[region]
+	return out, ok
 }
 
 // SourceImage is the base AMI as it was resolved.

@@ -27,9 +27,13 @@ import (
 type Summary struct {
 	Simulated bool `json:"simulated"` // no guest was booted and nothing is proved; always present
 	execution.Result
-	Recipe      string  `json:"recipe"`
-	Guests      vm.Kind `json:"guests"`
-	Description string  `json:"guestsDescription"`
+	Recipe string `json:"recipe"`
+	// Again is the published image that was to be released again; none of a bake.
+	Again       *evidence.Again `json:"again,omitempty"`
+	Why         string          `json:"why,omitempty"`     // it was baked, or released again
+	Changed     []string        `json:"changed,omitempty"` // what differs from the release before
+	Guests      vm.Kind         `json:"guests"`
+	Description string          `json:"guestsDescription"`
 	// StandInAgents: vendors' agents in the image are not the vendors'.
 	StandInAgents bool           `json:"standInAgents,omitempty"`
 	Functions     float64        `json:"functionSeconds"` // spent in functions, cold starts included
@@ -196,7 +200,7 @@ func (f *Factory) addReport(ctx context.Context, s *Summary) error {
 	if c := report.Compliance; c != nil {
 		s.Checks = Checks{Passed: c.Counts.Passed, Failed: c.Counts.Failed, Waived: c.Counts.Waived}
 	}
-	s.Cost = report.Cost
+	s.Cost, s.Again, s.Why, s.Changed = report.Cost, report.Again, report.Why, report.Changed
 	page, err := f.bucket().Read(ctx, contract.ExecutionKey(s.Execution, contract.PageObject))
 	if err != nil {
 		return err

@@ -64,6 +64,15 @@ func (a Audience) Minus(b Audience) Audience {
 	}
 }
 
+// And is who is in both, without the public.
+func (a Audience) And(b Audience) Audience {
+	return Audience{
+		Accounts:            without(a.Accounts, without(a.Accounts, b.Accounts)),
+		Organizations:       without(a.Organizations, without(a.Organizations, b.Organizations)),
+		OrganizationalUnits: without(a.OrganizationalUnits, without(a.OrganizationalUnits, b.OrganizationalUnits)),
+	}
+}
+
 func without(a, b []string) []string {
 	var out []string
 	for _, s := range a {
@@ -138,6 +147,46 @@ func Share(ctx context.Context, api ShareAPI, imageID, what string, want Audienc
 		return has, awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
 	}
 	return has, nil
+}
+
+// Unshare withdraws the image from those of before, whom an earlier release shared
+// it with, whom want does not name. what is the image in messages.
+func Unshare(ctx context.Context, api ShareAPI, imageID, what string, want, before Audience) error {
+	has, err := ReadAudience(ctx, api, imageID)
+	if err != nil {
+		return awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
+	}
+	gone := has.And(before).Minus(want)
+	if err := revoke(ctx, api, imageID, gone); err != nil {
+		return awserr.Wrap(err, failure.ShareFailed, "stop to share %s with %s", what, strings.Join(gone.Names(), ", "))
+	}
+	return nil
+}
+
+// ShareAsBefore undoes Unshare and Share: those of want whom before does not name
+// lose the image, and those of before have it again.
+func ShareAsBefore(ctx context.Context, api ShareAPI, imageID string, want, before Audience) error {
+	has, err := ReadAudience(ctx, api, imageID)
+	if err != nil {
+		return err
+	}
+	if err := revoke(ctx, api, imageID, has.And(want).Minus(before)); err != nil {
+		return err
+	}
+	return Grant(ctx, api, imageID, before.Minus(has))
+}
+
+func revoke(ctx context.Context, api AttributeAPI, imageID string, a Audience) error {
+	permissions := permissionsOf(a)
+	if len(permissions) == 0 {
+		return nil
+	}
+	_, err := api.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{
+		ImageId:          &imageID,
+		Attribute:        aws.String(string(types.ImageAttributeNameLaunchPermission)),
+		LaunchPermission: &types.LaunchPermissionModifications{Remove: permissions},
+	})
+	return err
 }
 
 // Grant lets the audience launch the image. When the one call for all is

@@ -68,6 +68,38 @@ func TestARefusalNamesTheAccount(t *testing.T) {
 	assert.Equal(t, []string{target, "444455556666"}, has.Accounts)
 }
 
+func TestAReleaseWithdrawsWhatAnEarlierOneGrantedAndItsUndoGivesItBack(t *testing.T) {
+	const stays, goes, comes, stranger = "444455556666", "555566667777", "666677778888", "777788889999"
+	w := newWorld(t)
+	id := w.bake("first").Targets[home].ImageID
+	api := w.ec2(home)
+	audience := func(accounts ...string) release.Audience { return release.Audience{Accounts: accounts} }
+	has := func() []string {
+		got, err := release.ReadAudience(t.Context(), api, id)
+		require.NoError(t, err)
+		return got.Accounts
+	}
+	require.NoError(t, release.ShareAsBefore(t.Context(), api, id, audience(target), audience(stays, goes)))
+	assert.Equal(t, []string{stays, goes}, has())
+
+	before, want := audience(stays, goes), audience(stays, comes)
+	require.NoError(t, release.Unshare(t.Context(), api, id, "the image", want, before))
+	assert.Equal(t, []string{stays}, has())
+	_, err := release.Share(t.Context(), api, id, "the image", want)
+	require.NoError(t, err)
+	assert.Equal(t, []string{stays, comes}, has())
+
+	require.NoError(t, release.Grant(t.Context(), api, id, audience(stranger)))
+	require.NoError(t, release.Unshare(t.Context(), api, id, "the image", want, before))
+	assert.Equal(t, []string{stays, comes, stranger}, has(), "what no recipe named is not hidden")
+	_, err = release.Share(t.Context(), api, id, "the image", want)
+	requireCode(t, failure.ShareFailed, err)
+	assert.ErrorContains(t, err, stranger)
+
+	require.NoError(t, release.ShareAsBefore(t.Context(), api, id, want, before))
+	assert.Equal(t, []string{stays, goes, stranger}, has())
+}
+
 func TestAPublicImageIsReadBackAsPublic(t *testing.T) {
 	w := newWorld(t)
 	has, err := release.ReadAudience(t.Context(), ownerDoor{w}, w.base)
@@ -87,9 +119,9 @@ func TestACopyIsEncryptedAndTaggedAndMadeOnce(t *testing.T) {
 	p := w.bake("first")
 	img := w.image(remote, p.Targets[remote].ImageID)
 	assert.Equal(t, "debian-first", aws.ToString(img.Name))
-	assert.Empty(t, release.Expectation{Labels: p.Labels, SnapshotIDs: p.Targets[remote].SnapshotIDs, Audience: release.AudienceOf(w.recipe.Distribution)}.
+	assert.Empty(t, release.Expectation{Labels: p.Targets[remote].Labels, SnapshotIDs: p.Targets[remote].SnapshotIDs, Audience: release.AudienceOf(w.recipe.Distribution)}.
 		Deviations(img, release.AudienceOf(w.recipe.Distribution)))
-	again, err := release.Copy{Token: "first" + remote, ImageID: p.Targets[home].ImageID, From: home, To: remote, KMSKey: w.keys[remote], Labels: p.Labels}.Start(t.Context(), w.ec2(remote))
+	again, err := release.Copy{Token: "first" + remote, ImageID: p.Targets[home].ImageID, From: home, To: remote, KMSKey: w.keys[remote], Labels: p.Targets[home].Labels}.Start(t.Context(), w.ec2(remote))
 	require.NoError(t, err)
 	assert.Equal(t, p.Targets[remote].ImageID, again)
 }
@@ -115,5 +147,5 @@ func TestDeviationsAreSentences(t *testing.T) {
 	assert.Equal(t, []string{
 		"it is disabled, not available", "it does not require IMDSv2", aws.ToString(img.RootDeviceName) + " is not encrypted",
 		"it is not shared with " + target,
-	}, release.Expectation{Labels: p.Labels, Audience: release.Audience{Accounts: []string{target}}}.Deviations(img, release.Audience{}))
+	}, release.Expectation{Labels: p.Targets[home].Labels, Audience: release.Audience{Accounts: []string{target}}}.Deviations(img, release.Audience{}))
 }

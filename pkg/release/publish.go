@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,8 @@ type PublishAPI interface {
 type Target struct {
 	ImageID     string
 	SnapshotIDs []string
+	Labels      ami.Labels
+	Again       bool // an earlier execution published it already
 }
 
 // Publication is what one execution publishes.
@@ -53,7 +56,6 @@ type Publication struct {
 	ID      string             // the plan's release id
 	Recipe  recipe.Recipe
 	Source  plan.SourceImage
-	Labels  ami.Labels        // of every copy
 	Targets map[string]Target // by region, one for each of the recipe's
 	Now     time.Time
 }
@@ -133,7 +135,7 @@ func (s Publisher) verify(ctx context.Context, p Publication) error {
 		if err != nil {
 			return awserr.Wrap(err, failure.PublishFailed, "read who may launch image %s in %s", target.ImageID, region)
 		}
-		expect := Expectation{Labels: p.Labels, SnapshotIDs: target.SnapshotIDs, Audience: AudienceOf(p.Recipe.Distribution)}
+		expect := Expectation{Labels: target.Labels, SnapshotIDs: target.SnapshotIDs, Audience: AudienceOf(p.Recipe.Distribution)}
 		if d := expect.Deviations(img, has); len(d) > 0 {
 			wrong = append(wrong, "image "+target.ImageID+" in "+region+": "+strings.Join(d, ", "))
 		}
@@ -248,9 +250,13 @@ func (s Publisher) commit(ctx context.Context, p Publication, j *Journal) error 
 	}
 	for _, region := range Regions(p.Recipe) {
 		target := p.Targets[region]
+		tags := ami.ReleaseTags(p.ID, p.Of.PlanSHA256)
+		if !target.Again { // when an image was published first says how old it is
+			tags = slices.Concat(tags, ami.PublishedTags(p.Now, expires), ami.SourceTags(p.Source.ImageID, p.Source.CreationDate))
+		}
 		_, err := s.EC2(region).CreateTags(ctx, &ec2.CreateTagsInput{
 			Resources: append([]string{target.ImageID}, target.SnapshotIDs...),
-			Tags:      append(ami.PublishedTags(p.Now, expires, p.ID), ami.SourceTags(p.Source.ImageID, p.Source.CreationDate)...),
+			Tags:      tags,
 		})
 		if err != nil {
 			return s.giveBack(ctx, p, j, awserr.Wrap(err, failure.PublishFailed, "mark image %s in %s as published", target.ImageID, region))

@@ -176,3 +176,29 @@ func TestANewPointerThatSSMNeverShowsIsGivenBackInTheEnd(t *testing.T) {
 	assert.Equal(t, failure.ServiceUnavailable, failure.CodeOf(release.Restore(t.Context(), api, ps, "debian", false)[ps[0]]))
 	assert.Empty(t, release.Restore(t.Context(), api, ps, "debian", true), "SSM has had its time")
 }
+
+func TestAReleaseOfAnImageThatIsPublishedKeepsWhenItWasPublishedFirst(t *testing.T) {
+	w := newWorld(t)
+	p := w.bake("first")
+	w.settle(w.publisher(&memory{}), p)
+	first := w.image(remote, p.Targets[remote].ImageID)
+	assert.Equal(t, "id-of-first", ami.TagValue(first.Tags, contract.TagRelease))
+
+	w.pass(day)
+	p.Of.Execution, p.Of.Started, p.Of.PlanSHA256, p.ID, p.Now = "arn:second", w.clock.Now(), "p1a9-2", "id-of-second", w.clock.Now()
+	p.Recipe.Pointers.Parameters = []string{latest, latest + "-too"}
+	for region, target := range p.Targets {
+		target.Again = true
+		p.Targets[region] = target
+	}
+	moved := w.settle(w.publisher(&memory{}), p)
+	assert.Len(t, moved, 4)
+	for region, target := range p.Targets {
+		img := w.image(region, target.ImageID)
+		assert.Equal(t, "id-of-second", ami.TagValue(img.Tags, contract.TagRelease))
+		assert.Equal(t, "p1a9-2", ami.TagValue(img.Tags, contract.TagPlan))
+		assert.Equal(t, "first", ami.TagValue(img.Tags, contract.TagExecution))
+		assert.Equal(t, ami.TagValue(first.Tags, contract.TagPublished), ami.TagValue(img.Tags, contract.TagPublished))
+		assert.Equal(t, ami.TagValue(first.Tags, contract.TagExpires), ami.TagValue(img.Tags, contract.TagExpires))
+	}
+}

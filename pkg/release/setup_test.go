@@ -134,20 +134,20 @@ func (w *world) bake(execution string) release.Publication {
 	p := release.Publication{
 		Of:     compliance.Binding{Execution: "arn:" + execution, Started: w.clock.Now(), PlanSHA256: "p1a9", Fingerprint: "f00d"},
 		Recipe: w.recipe, Source: plan.SourceImage{ImageID: w.base, CreationDate: "2026-01-01T00:00:00.000Z"},
-		Labels: ami.Labels{
-			Name: "debian-" + execution, Recipe: w.recipe.Name, Execution: execution, Stage: "CreateImage", Fingerprint: "f00d", Expires: w.clock.Now().Add(2 * day),
-		},
-		Targets: map[string]release.Target{},
+		ID: "id-of-" + execution, Targets: map[string]release.Target{},
+	}
+	labels := ami.Labels{
+		Name: "debian-" + execution, Recipe: w.recipe.Name, Execution: execution, Stage: "CreateImage", Fingerprint: "f00d", Expires: w.clock.Now().Add(2 * day),
 	}
 	made, err := w.ec2(home).CreateImage(ctx, &sdkec2.CreateImageInput{
-		InstanceId: &w.builder, Name: &p.Labels.Name, TagSpecifications: p.Labels.Specifications(types.ResourceTypeImage, types.ResourceTypeSnapshot),
+		InstanceId: &w.builder, Name: &labels.Name, TagSpecifications: labels.Specifications(types.ResourceTypeImage, types.ResourceTypeSnapshot),
 	})
 	require.NoError(w.t, err)
 	w.pass(10 * time.Minute)
 	for _, region := range release.Regions(w.recipe) {
 		id := aws.ToString(made.ImageId)
 		if region != home {
-			id, err = release.Copy{Token: execution + region, ImageID: id, From: home, To: region, KMSKey: w.keys[region], Labels: p.Labels}.Start(ctx, w.ec2(region))
+			id, err = release.Copy{Token: execution + region, ImageID: id, From: home, To: region, KMSKey: w.keys[region], Labels: labels}.Start(ctx, w.ec2(region))
 			require.NoError(w.t, err)
 			w.pass(10 * time.Minute)
 		}
@@ -155,7 +155,7 @@ func (w *world) bake(execution string) release.Publication {
 		require.NoError(w.t, err)
 		_, err = release.Share(ctx, w.ec2(region), id, "the image", release.AudienceOf(w.recipe.Distribution))
 		require.NoError(w.t, err)
-		p.Targets[region] = release.Target{ImageID: id, SnapshotIDs: ami.Snapshots(w.image(region, id))}
+		p.Targets[region] = release.Target{ImageID: id, SnapshotIDs: ami.Snapshots(w.image(region, id)), Labels: labels}
 	}
 	p.Now = w.clock.Now()
 	return p

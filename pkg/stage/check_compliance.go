@@ -1,12 +1,9 @@
 package stage
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"strings"
 
@@ -40,6 +37,9 @@ func (s CheckCompliance) Run(ctx context.Context, in ComplianceInput) (CheckComp
 	if err != nil {
 		return CheckComplianceOutput{}, err
 	}
+	if p.Reuse != nil && in.InstanceID == "" {
+		return s.again(ctx, in, p)
+	}
 	if err := requireInput("instanceId", in.InstanceID, "imageId", in.ImageID, "commandId", in.CommandID); err != nil {
 		return CheckComplianceOutput{}, err
 	}
@@ -59,7 +59,27 @@ func (s CheckCompliance) Run(ctx context.Context, in ComplianceInput) (CheckComp
 	if err != nil {
 		return CheckComplianceOutput{}, err
 	}
-	return s.gate(ctx, in, p, raw)
+	return s.gate(ctx, in, p, compliance.Input{
+		Results:    raw,
+		ResultsURI: "s3://" + s.Store.Bucket + "/" + rawResultsKey(in.Execution),
+		InstanceID: in.InstanceID,
+		Engine:     compliance.Engine{Name: "goss", Version: s.Settings.Engines[p.Recipe.Architecture].Version},
+		Guests:     s.Settings.guests(),
+	})
+}
+
+// again applies the gate and the waivers of the recipe to the results that were
+// kept of an image that is released again.
+func (s CheckCompliance) again(ctx context.Context, in ComplianceInput, p plan.BuildPlan) (CheckComplianceOutput, error) {
+	image, _ := p.Reused(homeOf(p))
+	if in.ImageID != image.ImageID {
+		return CheckComplianceOutput{}, failure.New(failure.InvalidInput, "image %q is not %s, which is released again", in.ImageID, image.ImageID)
+	}
+	k, err := keptResults(ctx, s.Store, p, image.ImageID, image.Execution)
+	if err != nil {
+		return CheckComplianceOutput{}, failure.Wrap(failure.CodeOf(err), err, "no image is released without its compliance results")
+	}
+	return s.gate(ctx, in, p, compliance.Input{Results: k.raw, ResultsURI: k.uri, InstanceID: k.instanceID, Engine: k.engine, Guests: k.guests})
 }
 
 // results fetches what the verifier uploaded. The address it was given can be
@@ -80,18 +100,7 @@ func (s CheckCompliance) results(ctx context.Context, in ComplianceInput, stdout
 	if got := store.Digest(packed); got != sum {
 		return nil, failure.New(failure.ComplianceFailed, "the results have SHA-256 %s, the verifier announced %s: they were altered on the way", got, sum)
 	}
-	z, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return nil, failure.Wrap(failure.ComplianceFailed, err, "unpack the results")
-	}
-	raw, err := io.ReadAll(io.LimitReader(z, compliance.MaxOutput+1))
-	if err != nil {
-		return nil, failure.Wrap(failure.ComplianceFailed, err, "unpack the results")
-	}
-	if len(raw) > compliance.MaxOutput {
-		return nil, failure.New(failure.ComplianceFailed, "the results unpack to more than %d bytes, which no checks take; nothing of them is trusted", compliance.MaxOutput)
-	}
-	return raw, nil
+	return unpackResults(packed)
 }
 
 // printedDigest reads the one line that run-checks.sh prints.
@@ -129,30 +138,18 @@ func (s CheckCompliance) readSnapshot(ctx context.Context, imageID string, contr
 	return found, nil
 }
 
-func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.BuildPlan, raw []byte) (CheckComplianceOutput, error) {
+// gate judges results, which come with what they are of, and keeps the verdict.
+func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.BuildPlan, of compliance.Input) (CheckComplianceOutput, error) {
 	onSnapshot, err := s.readSnapshot(ctx, in.ImageID, p.Controls)
 	if err != nil {
 		return CheckComplianceOutput{}, err
 	}
-	report, err := compliance.Evaluate(compliance.Input{
-		Controls:     p.Controls,
-		Checks:       p.Checks,
-		Results:      raw,
-		ResultsURI:   "s3://" + s.Store.Bucket + "/" + rawResultsKey(in.Execution),
-		Snapshot:     onSnapshot,
-		Gate:         p.Recipe.Gate.Severity,
-		Waivers:      p.Waivers(),
-		Now:          in.Now,
-		Of:           bindingOf(in.Job, p),
-		RunID:        in.Execution.Name,
-		RecipeDigest: p.Fingerprint,
-		ImageID:      in.ImageID,
-		InstanceID:   in.InstanceID,
-		Engine:       compliance.Engine{Name: "goss", Version: s.Settings.Engines[p.Recipe.Architecture].Version},
-		Guests:       s.Settings.guests(),
-	})
+	of.Controls, of.Checks, of.Snapshot = p.Controls, p.Checks, onSnapshot
+	of.Gate, of.Waivers, of.Now = p.Recipe.Gate.Severity, p.Waivers(), in.Now
+	of.Of, of.RunID, of.RecipeDigest, of.ImageID = bindingOf(in.Job, p), in.Execution.Name, p.Fingerprint, in.ImageID
+	report, err := compliance.Evaluate(of)
 	if err != nil {
-		return CheckComplianceOutput{}, failure.Wrap(codeOr(err, failure.ComplianceFailed), err, "evaluate the results of %s", in.InstanceID)
+		return CheckComplianceOutput{}, failure.Wrap(codeOr(err, failure.ComplianceFailed), err, "evaluate the results of %s", of.InstanceID)
 	}
 	stored, err := s.Store.PutJSON(ctx, complianceKey(in.Execution), report)
 	if err != nil {

@@ -3,10 +3,16 @@ package stage
 import (
 	"context"
 	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
@@ -40,7 +46,7 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 	}
 	api := s.EC2(target.Name)
 	what := "the image " + in.CopyID + " in " + target.Name
-	want := labels(in.Job, p, p.ImageName)
+	want := labelsIn(in.Job, p, target.Name)
 	f := finisher{api: api, notReady: failure.CopyNotReady, failed: failure.CopyFailed, what: what}
 	img, err := f.finish(ctx, in.CopyID, want)
 	if err != nil {
@@ -48,11 +54,23 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 	}
 
 	audience := release.AudienceOf(p.Recipe.Distribution)
+	again, reused := p.Reused(target.Name)
+	if reused {
+		if again.ImageID != in.CopyID {
+			return CheckDistributionOutput{}, failure.New(failure.InvalidInput, "%s is not %s, which is released again there", what, again.ImageID)
+		}
+		if err := release.Unshare(ctx, api, in.CopyID, what, audience, sharedBefore(p, target.Name)); err != nil {
+			return CheckDistributionOutput{}, err
+		}
+		if err := describeAgain(ctx, api, img, p.Recipe.Description, what); err != nil {
+			return CheckDistributionOutput{}, err
+		}
+	}
 	has, err := release.Share(ctx, api, in.CopyID, what, audience)
 	if err != nil {
 		return CheckDistributionOutput{}, err
 	}
-	if at, ok := release.DeprecateAt(p.Recipe, in.Execution.StartTime); ok && img.DeprecationTime == nil {
+	if at, ok := deprecation(in, p, img); ok {
 		if err := release.Deprecate(ctx, api, in.CopyID, at); err != nil {
 			return CheckDistributionOutput{}, awserr.Wrap(err, failure.CopyFailed, "set the deprecation date of %s", what)
 		}
@@ -67,4 +85,34 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 		return CheckDistributionOutput{}, failure.New(failure.CopyNotReady, "%s: %s", what, strings.Join(wrong, "; "))
 	}
 	return CheckDistributionOutput{Region: target.Name, ImageID: in.CopyID, SnapshotIDs: ami.Snapshots(img)}, nil
+}
+
+// describeAgain gives an image that exists the description of its recipe.
+func describeAgain(ctx context.Context, api ShareEC2, img types.Image, description, what string) error {
+	text := clip(description, maxDescription)
+	if aws.ToString(img.Description) == text {
+		return nil
+	}
+	_, err := api.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{ImageId: img.ImageId, Description: &types.AttributeValue{Value: &text}})
+	if err != nil {
+		return awserr.Wrap(err, failure.ShareFailed, "describe %s", what)
+	}
+	return nil
+}
+
+// deprecation is when the image in a region is to be deprecated; false when
+// nothing is to be set. The time of an image that exists counts from the execution
+// that made it, and is changed only if it is to come.
+func deprecation(in DistributeInput, p plan.BuildPlan, img types.Image) (time.Time, bool) {
+	started := in.Execution.StartTime
+	again, reused := p.Reused(in.Region)
+	if reused {
+		started = again.Started
+	}
+	at, ok := release.DeprecateAt(p.Recipe, started)
+	if !ok || img.DeprecationTime == nil {
+		return at, ok
+	}
+	set, err := time.Parse(time.RFC3339, *img.DeprecationTime)
+	return at, reused && err == nil && at.After(in.Now) && !at.UTC().Truncate(time.Minute).Equal(set.UTC())
 }

@@ -26,6 +26,7 @@ type CleanupEC2 interface {
 	ec2.DescribeInstancesAPIClient
 	ec2.DescribeSnapshotsAPIClient
 	ami.Remover
+	release.ShareAPI
 	TerminateInstances(context.Context, *ec2.TerminateInstancesInput, ...func(*ec2.Options)) (*ec2.TerminateInstancesOutput, error)
 }
 
@@ -51,6 +52,7 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 	for _, region := range regions {
 		s.region(ctx, in.Execution, region, kept, t)
 	}
+	s.sharing(ctx, p, kept, t)
 	out := t.output()
 	out.Ending = in.ending()
 	if t.passing {
@@ -141,6 +143,24 @@ func (s Cleanup) undo(ctx context.Context, in CleanupInput, p *plan.BuildPlan) (
 	return release.Undo{
 		Records: journal, Holds: holds{s.Store}, Images: func(region string) ec2.DescribeImagesAPIClient { return s.EC2(region) }, SSM: s.SSM,
 	}.Run(ctx, publicationOf(in.Job, *p))
+}
+
+// sharing gives an image that was to be released again back to those whom the
+// release before shared it with, unless the execution published it.
+func (s Cleanup) sharing(ctx context.Context, p *plan.BuildPlan, k keep, t *tally) {
+	if p == nil || p.Reuse == nil || k.published != nil || k.unknown != nil || len(k.named) > 0 {
+		return
+	}
+	for _, region := range regionsOf(*p) {
+		again, ok := p.Reused(region)
+		if !ok {
+			continue
+		}
+		err := release.ShareAsBefore(ctx, s.EC2(region), again.ImageID, release.AudienceOf(p.Recipe.Distribution), sharedBefore(*p, region))
+		if err != nil && !awserr.IsNotFound(err) {
+			t.leave("launch permissions of "+region+":"+again.ImageID, err)
+		}
+	}
 }
 
 // orNothing is the previous value of a pointer, for people.

@@ -225,7 +225,7 @@ func aged(id string, created time.Time) types.Image {
 	i := image(id, "earlier", true)
 	i.CreationDate = aws.String(created.Format("2006-01-02T15:04:05.000Z"))
 	i.DeprecationTime = aws.String(start.AddDate(0, -1, 0).Format(time.RFC3339))
-	i.Tags = overlay(i.Tags, ami.PublishedTags(created, start, "release"))
+	i.Tags = overlay(i.Tags, ami.PublishedTags(created, start))
 	return i
 }
 
@@ -245,7 +245,7 @@ func TestRetire(t *testing.T) {
 	}
 	superseded := func(at time.Time) func(*world, *types.Image) {
 		return func(w *world, _ *types.Image) {
-			w.ec2[home].images[0].Tags = overlay(w.ec2[home].images[0].Tags, ami.PublishedTags(at, start, "release"))
+			w.ec2[home].images[0].Tags = overlay(w.ec2[home].images[0].Tags, ami.PublishedTags(at, start))
 		}
 	}
 	for name, c := range map[string]struct {
@@ -323,7 +323,7 @@ func TestRetire(t *testing.T) {
 		"one that was launched long ago goes": {
 			change: func(_ *world, i *types.Image) {
 				i.LastLaunchedTime = aws.String("2025-11-20T00:00:00Z")
-				i.Tags = overlay(i.Tags, ami.PublishedTags(start.AddDate(0, -8, 0), start, "release"))
+				i.Tags = overlay(i.Tags, ami.PublishedTags(start.AddDate(0, -8, 0), start))
 			},
 		},
 	} {
@@ -364,7 +364,7 @@ func TestRetire(t *testing.T) {
 func (w *world) withOld(t *testing.T, img types.Image, change func(*world, *types.Image)) types.Image {
 	t.Helper()
 	for _, e := range w.ec2 {
-		e.images[0].Tags = overlay(tagged(*e.images[0].ImageId, "run", true), ami.PublishedTags(start.AddDate(0, -1, 0), start, "release"))
+		e.images[0].Tags = overlay(tagged(*e.images[0].ImageId, "run", true), ami.PublishedTags(start.AddDate(0, -1, 0), start))
 	}
 	w.ssm[home].parameters["/p/latest"], w.ssm[remote].parameters["/p/latest"] = "ami-new", "ami-copy"
 	if change != nil {

@@ -22,7 +22,8 @@ type Distribute struct {
 	EC2      func(region string) CopyEC2
 }
 
-// Run starts the copy; in the home region the image is its own copy. By the client
+// Run starts the copy; in the home region the image is its own copy, and a
+// copy that is released again exists. By the client
 // token, repeated calls make one copy.
 func (s Distribute) Run(ctx context.Context, in DistributeInput) (DistributeOutput, error) {
 	p, err := loadPlan(ctx, s.Store, in.Job)
@@ -32,6 +33,9 @@ func (s Distribute) Run(ctx context.Context, in DistributeInput) (DistributeOutp
 	target, err := targetRegion(p, in)
 	if err != nil {
 		return DistributeOutput{}, err
+	}
+	if again, ok := p.Reused(target.Name); ok {
+		return DistributeOutput{Region: target.Name, CopyID: again.ImageID}, nil
 	}
 	if target.Name == s.Settings.Region {
 		return DistributeOutput{Region: target.Name, CopyID: in.ImageID}, nil

@@ -531,7 +531,7 @@ func tagged(id, execution string, published bool, tags ...types.Tag) []types.Tag
 	l := ami.Labels{Name: id, Recipe: "debian", Execution: execution, Stage: "s", Fingerprint: "f00d", Expires: start}
 	out := append(l.Tags(), tags...)
 	if published {
-		out = overlay(out, ami.PublishedTags(start, start, "release"))
+		out = overlay(out, ami.PublishedTags(start, start))
 	}
 	return out
 }

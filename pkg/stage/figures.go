@@ -21,7 +21,7 @@ func figures(in NotifyInput, r evidence.Report) []metric.Value {
 		code := cmp.Or(in.Error, string(failure.CleanupIncomplete))
 		out = append(out, metric.Of(metric.Failures, 1, code))
 	}
-	if r.Recipe != "" {
+	if r.Recipe != "" && r.Again == nil {
 		waited := in.Timings[contract.StateStagger]
 		took := in.Now.Sub(in.Execution.StartTime) - waited.Left.Sub(waited.Entered)
 		out = append(out, metric.Of(metric.BakeDuration, took.Seconds(), r.Recipe))
@@ -95,6 +95,9 @@ func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 	if t, ok := in.Timings[contract.StateDistribute]; ok {
 		regions := len(p.Recipe.Distribution.Regions)
 		u.Copies = regions - 1
+		if p.Reuse != nil { // the home region's image is one of its images
+			u.Copies = regions - len(p.Reuse.Images)
+		}
 		u.Transitions += 2*regions + t.CopyRetries // Copy and AwaitCopy of each
 		u.Requests += 2*regions + t.CopyRetries - 1
 	}

@@ -68,7 +68,10 @@ type Finished struct {
 	Recipe      string            `json:"recipe,omitempty"`
 	Fingerprint string            `json:"fingerprint,omitempty"`
 	SourceImage string            `json:"sourceImage,omitempty"`
-	Images      map[string]string `json:"images"` // image id by region
+	Action      string            `json:"action,omitempty"` // bake | release (of the published image again); empty before a plan
+	Why         string            `json:"why,omitempty"`    // reason of the action
+	Changed     []string          `json:"changed"`          // what differs from the release before
+	Images      map[string]string `json:"images"`           // image id by region
 	Stage       string            `json:"stage,omitempty"`
 	Error       string            `json:"error,omitempty"`
 	Cause       string            `json:"cause,omitempty"`
@@ -100,7 +103,7 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	told := Finished{
 		Execution: in.Execution.ID, Name: in.Execution.Name, Status: report.Status, Simulated: report.Simulated,
 		Recipe: report.Recipe, Fingerprint: report.Fingerprint, SourceImage: report.Source.ImageID,
-		Images: map[string]string{}, Left: in.Left,
+		Action: actionOf(report), Why: report.Why, Changed: append([]string{}, report.Changed...), Images: map[string]string{}, Left: in.Left,
 		Stage: in.Failed, Error: in.Error, Cause: clip(in.Cause, maxCause),
 		Report: "s3://" + page.Bucket + "/" + page.Key,
 	}
@@ -113,6 +116,17 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 		return NotifyOutput{}, failure.Wrap(failure.CodeOf(err), err, "the report is written (%s), but not everybody was told", told.Report)
 	}
 	return NotifyOutput{Ending: end, Report: stored, Status: report.Status, Left: in.Left}, nil
+}
+
+// actionOf is what an execution was to do; empty if it failed before it had a plan.
+func actionOf(r evidence.Report) string {
+	switch {
+	case r.Again != nil:
+		return contract.ActionRelease
+	case r.Recipe != "":
+		return contract.ActionBake
+	}
+	return ""
 }
 
 // status is the name of the state that the execution is about to end in.
@@ -289,6 +303,15 @@ func (s Notify) message(ctx context.Context, f Finished, retained []evidence.Ret
 	fmt.Fprintf(&b, "Execution %s of recipe %s ended: %s\n", f.Name, orNone(f.Recipe), f.Status)
 	if f.Simulated {
 		b.WriteString("No guest was really run: everything below is simulated.\n")
+	}
+	if f.Action == contract.ActionRelease {
+		b.WriteString("The published image was to be released again; nothing was built.\n")
+	}
+	if f.Why != "" {
+		fmt.Fprintf(&b, "Why: %s.\n", f.Why)
+	}
+	if len(f.Changed) > 0 {
+		fmt.Fprintf(&b, "Changed: %s.\n", strings.Join(f.Changed, ", "))
 	}
 	for _, region := range slices.Sorted(maps.Keys(f.Images)) {
 		fmt.Fprintf(&b, "%s: %s\n", region, f.Images[region])

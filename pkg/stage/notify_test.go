@@ -93,7 +93,7 @@ func TestNotifyOfAPublishedImage(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(*bus.entries[0].Detail), &told))
 	assert.Equal(t, Finished{
 		Execution: "arn:run", Name: "run", Status: "Published", Recipe: "debian", Fingerprint: "f00d", SourceImage: "ami-base",
-		Images: in.Images, Left: []string{}, Report: "s3://factory/executions/run/report.html",
+		Action: "bake", Changed: []string{}, Images: in.Images, Left: []string{}, Report: "s3://factory/executions/run/report.html",
 	}, told)
 
 	require.Len(t, topic.messages, 1)

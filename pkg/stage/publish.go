@@ -28,7 +28,7 @@ func (s Publish) Run(ctx context.Context, in PublishInput) (PublishOutput, error
 	if err != nil {
 		return PublishOutput{}, err
 	}
-	targets, err := targetsOf(in.Copies, p)
+	targets, err := targetsOf(in, p)
 	if err != nil {
 		return PublishOutput{}, err
 	}
@@ -49,10 +49,14 @@ func (s Publish) Run(ctx context.Context, in PublishInput) (PublishOutput, error
 }
 
 // targetsOf are the copies by region, one for each of the plan's.
-func targetsOf(copies []CheckDistributionOutput, p plan.BuildPlan) (map[string]release.Target, error) {
+func targetsOf(in PublishInput, p plan.BuildPlan) (map[string]release.Target, error) {
 	targets := map[string]release.Target{}
-	for _, c := range copies {
-		targets[c.Region] = release.Target{ImageID: c.ImageID, SnapshotIDs: c.SnapshotIDs}
+	for _, c := range in.Copies {
+		again, ok := p.Reused(c.Region)
+		if ok && again.ImageID != c.ImageID {
+			return nil, failure.New(failure.InvalidInput, "the image in %s is %s, to be released again is %s", c.Region, c.ImageID, again.ImageID)
+		}
+		targets[c.Region] = release.Target{ImageID: c.ImageID, SnapshotIDs: c.SnapshotIDs, Labels: labelsIn(in.Job, p, c.Region), Again: ok}
 	}
 	var missing []string
 	for _, r := range regionsOf(p) {
@@ -69,7 +73,7 @@ func targetsOf(copies []CheckDistributionOutput, p plan.BuildPlan) (map[string]r
 // publicationOf is what this execution publishes, without the copies.
 func publicationOf(in Job, p plan.BuildPlan) release.Publication {
 	return release.Publication{
-		Of: bindingOf(in, p), ID: p.ReleaseID, Recipe: p.Recipe, Source: p.Source, Labels: labels(in, p, p.ImageName), Now: in.Now,
+		Of: bindingOf(in, p), ID: p.ReleaseID, Recipe: p.Recipe, Source: p.Source, Now: in.Now,
 	}
 }
 

@@ -313,7 +313,7 @@ func TestAnImageThatOnlyAnotherAccountsPointerNamesIsNotRetired(t *testing.T) {
 	w := newWorld(t)
 	w.inTarget(t)
 	for _, e := range w.ec2 {
-		e.images[0].Tags = overlay(tagged(*e.images[0].ImageId, "run", true), ami.PublishedTags(start.AddDate(0, -1, 0), start, "release"))
+		e.images[0].Tags = overlay(tagged(*e.images[0].ImageId, "run", true), ami.PublishedTags(start.AddDate(0, -1, 0), start))
 		e.images = append(e.images, aged("ami-old", start.AddDate(0, -2, 0)))
 		e.snapshots = append(e.snapshots, snapshot("snap-ami-old", "earlier"))
 	}

@@ -57,18 +57,37 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	}
 	out := ResolveOutput{
 		Recipe: p.Recipe.Name, Fingerprint: p.Fingerprint, ReleaseID: p.ReleaseID, SourceImage: p.Source.ImageID, Regions: regionsOf(*p),
-	}
-	if out.Plan, err = s.keep(ctx, p, bundle); err != nil {
-		return ResolveOutput{}, err
+		Action: contract.ActionBake, Why: "a bake was asked for",
 	}
 	if !in.Force {
 		if out.Published, err = s.Planner.Published(ctx, *p); err != nil {
 			return ResolveOutput{}, err
 		}
+		out.UpToDate = out.Published != nil
 	}
-	out.UpToDate = out.Published != nil
+	if !in.Force && !out.UpToDate {
+		w, err := s.decide(ctx, *p)
+		if err != nil {
+			return ResolveOutput{}, err
+		}
+		out.Why, out.Changed = w.why, w.changed
+		if p.Reuse = w.reuse; w.reuse != nil {
+			again, _ := p.Reused(homeOf(*p))
+			out.Action, out.ImageID = contract.ActionRelease, again.ImageID
+		}
+	}
+	if out.UpToDate {
+		out.Action, out.Why = "", ""
+	}
+	p.Why, p.Changed = out.Why, out.Changed
+	if out.Plan, err = s.keep(ctx, p, bundle); err != nil {
+		return ResolveOutput{}, err
+	}
 	if out.UpToDate {
 		return out, metric.Emit(s.Metrics, in.Now, metric.Of(metric.Executions, 1, contract.UpToDate))
+	}
+	if p.Reuse != nil { // its checks were run
+		return out, s.reach(ctx, *p)
 	}
 	if _, err := s.Settings.engine(p.Recipe.Architecture); err != nil { // known now, and needed after the whole bake
 		return out, err

@@ -45,6 +45,10 @@ type ResolveOutput struct {
 	UpToDate    bool              `json:"upToDate"`
 	Published   map[string]string `json:"published,omitempty"` // when up to date: image ids by region
 	Regions     []string          `json:"regions"`             // to distribute to, the home region among them
+	Action      string            `json:"action,omitempty"`    // contract.ActionBake or ActionRelease; empty when up to date
+	Why         string            `json:"why,omitempty"`       // reason of the action
+	Changed     []string          `json:"changed,omitempty"`   // what differs from the release before, see plan.Differences
+	ImageID     string            `json:"imageId"`             // in the home region, of an image that is released again; else empty
 }
 
 // LaunchInput starts the builder, or a verifier from the new image.
@@ -107,8 +111,8 @@ type CheckImageOutput struct {
 type ComplianceInput struct {
 	Job
 	ImageID    string `json:"imageId"`
-	InstanceID string `json:"instanceId"`
-	CommandID  string `json:"commandId,omitempty"` // check-compliance only
+	InstanceID string `json:"instanceId,omitempty"` // empty: the kept results of an image that is released again
+	CommandID  string `json:"commandId,omitempty"`  // check-compliance only
 }
 
 // RunComplianceOutput names the command that was sent.

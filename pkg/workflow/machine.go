@@ -102,13 +102,19 @@ func Definition() Machine {
 				"plan":    "{% $states.result.Payload.plan %}",
 				"regions": "{% $states.result.Payload.regions %}",
 				"summary": "{% $states.result.Payload %}",
+				"image":   "{% $states.result.Payload.imageId %}",
 			}, contract.StateIsUpToDate),
 		{
 			Name:    contract.StateIsUpToDate,
 			Type:    "Choice",
-			Choices: []Choice{{Condition: "{% $summary.upToDate %}", Next: contract.UpToDate}},
+			Comment: "Only the content of an image takes a bake; what is done with it changes without one.",
+			Choices: []Choice{
+				{Condition: "{% $summary.upToDate %}", Next: contract.UpToDate},
+				{Condition: "{% $summary.action = '" + contract.ActionRelease + "' %}", Next: contract.StateEvaluateGateAgain},
+			},
 			Default: contract.StateLaunchBuilder,
 		},
+		evaluateGateAgain(),
 		task(Launch, contract.StateLaunchBuilder, job(map[string]any{"role": "builder"}),
 			map[string]any{"builder": "{% $states.result.Payload.instanceId %}", "timings": timed(contract.StateLaunchBuilder, launchedType)}, contract.StateAwaitProvisioned),
 		task(CheckInstance, contract.StateAwaitProvisioned,
@@ -165,7 +171,7 @@ func Definition() Machine {
 		},
 		{Name: contract.Published, Type: "Succeed", Output: map[string]any{
 			"status": contract.Published, "recipe": "{% $summary.recipe %}", "fingerprint": "{% $summary.fingerprint %}",
-			"sourceImage": "{% $summary.sourceImage %}", "images": "{% $images %}", "report": "{% $report %}",
+			"sourceImage": "{% $summary.sourceImage %}", "images": "{% $images %}", "report": "{% $report %}", "action": "{% $summary.action %}",
 		}},
 		{Name: contract.UpToDate, Type: "Succeed", Output: map[string]any{
 			"status": contract.UpToDate, "recipe": "{% $summary.recipe %}", "fingerprint": "{% $summary.fingerprint %}",
@@ -216,6 +222,15 @@ func job(special map[string]any) map[string]any {
 		p[k] = v
 	}
 	return p
+}
+
+// evaluateGateAgain is what a release without a bake begins with: a gate that
+// rejects changes nothing for consumers.
+func evaluateGateAgain() State {
+	s := task(CheckCompliance, contract.StateEvaluateGateAgain, job(map[string]any{"imageId": "{% $image %}"}),
+		map[string]any{"results": "{% $states.result.Payload.results %}"}, contract.StateDistribute)
+	s.Comment = "applies the gate to the results that were kept of the published image"
+	return s
 }
 
 // grace is how much longer Step Functions waits than Lambda lets a function run.
