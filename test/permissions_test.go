@@ -283,6 +283,21 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			assert.Contains(t, left, first.Images[home])
 			assert.NotContains(t, left, first.Images[second])
 		},
+		"the published image is released again, and a release that fails is undone": func(t *testing.T, l *ledger) {
+			e := newEditable(t, func(o *rehearsal.Options) { o.Decisions = l.note })
+			l.factories = append(l.factories, e.Factory)
+			publish(t, e.Factory)
+			e.edit("description: Debian 12 with Docker", "description: Debian 12 and Docker", `accounts: ["210987654321"]`, `accounts: ["`+partner+`"]`)
+			s := bake(t, e.Factory, contract.ExecutionInput{})
+			require.Equal(t, contract.Published, s.Status, s.Cause)
+			require.NotNil(t, s.Again)
+			e.edit(`accounts: ["`+partner+`"]`, `accounts: ["210987654321"]`, "docker/latest]", "docker/latest, /ami-factory/debian-12-docker/newest]")
+			_, err := e.Cloud.Faults.Add(fault.Rule{Service: "ssm", Operation: "PutParameter", Region: second, Code: "ValidationException", Status: 400, Times: -1})
+			require.NoError(t, err)
+			s = bake(t, e.Factory, contract.ExecutionInput{})
+			require.Equal(t, contract.FailedClean, s.Status, s.Cause)
+			assert.Equal(t, []string{partner}, e.sharedWith(home, e.value(home, pointer)))
+		},
 		"the gate rejects": func(t *testing.T, l *ledger) {
 			s := bake(t, l.factory(t, func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} }), contract.ExecutionInput{})
 			require.Equal(t, contract.Rejected, s.Status, s.Cause)
