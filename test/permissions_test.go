@@ -298,6 +298,17 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 			assert.Equal(t, []string{partner}, e.sharedWith(home, e.value(home, pointer)))
 		},
+		"the results of the published image are gone, so that a release takes a bake": func(t *testing.T, l *ledger) {
+			e := newEditable(t, func(o *rehearsal.Options) { o.Decisions = l.note })
+			l.factories = append(l.factories, e.Factory)
+			key := contract.ExecutionKey(publish(t, e.Factory).Execution, contract.ComplianceObject)
+			_, err := e.Cloud.S3.DeleteObject(context.Background(), &s3.DeleteObjectInput{Bucket: &e.Bucket, Key: &key})
+			require.NoError(t, err)
+			e.edit("keep: 3", "keep: 4")
+			s := bake(t, e.Factory, contract.ExecutionInput{})
+			require.Equal(t, contract.Published, s.Status, s.Cause)
+			assert.Nil(t, s.Again)
+		},
 		"the gate rejects": func(t *testing.T, l *ledger) {
 			s := bake(t, l.factory(t, func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} }), contract.ExecutionInput{})
 			require.Equal(t, contract.Rejected, s.Status, s.Cause)

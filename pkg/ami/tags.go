@@ -113,3 +113,6 @@ func SortedIDs(ids []string) []string {
 	slices.Sort(out)
 	return slices.Compact(out)
 }
+
+// ByFingerprint filters for what has a content.
+func ByFingerprint(sum string) types.Filter { return filter("tag:"+contract.TagFingerprint, sum) }

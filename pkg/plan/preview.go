@@ -17,6 +17,7 @@ type Preview struct {
 	Recipe         string              `json:"recipe"`
 	Description    string              `json:"description"`
 	Fingerprint    string              `json:"fingerprint"`
+	ReleaseID      string              `json:"releaseId"`
 	ImageName      string              `json:"imageName"`
 	FactoryVersion string              `json:"factoryVersion"`
 	Source         SourceImage         `json:"source"`
@@ -60,7 +61,7 @@ type PreviewTarget struct {
 func (p *BuildPlan) Preview() Preview {
 	r := p.Recipe
 	out := Preview{
-		Recipe: r.Name, Description: r.Description, Fingerprint: p.Fingerprint, ImageName: p.ImageName,
+		Recipe: r.Name, Description: r.Description, Fingerprint: p.Fingerprint, ReleaseID: p.ReleaseID, ImageName: p.ImageName,
 		FactoryVersion: p.FactoryVersion, Source: p.Source,
 		InstanceTypes:  r.Builder.InstanceTypes,
 		RootVolume:     PreviewVolume{r.Builder.RootVolume.SizeGiB, r.Builder.RootVolume.KMSKey},
@@ -108,6 +109,7 @@ func (p Preview) WriteText(w io.Writer) error {
 	}
 	row("recipe", "%s: %s", p.Recipe, p.Description)
 	row("fingerprint", "%s", p.Fingerprint)
+	row("release", "%s", p.ReleaseID)
 	row("image", "%s", p.ImageName)
 	row("built by", "ami-factory %s", p.FactoryVersion)
 	row("source", "%s %s", p.Source.ImageID, p.Source.Name)
