@@ -1,6 +1,7 @@
 package ami_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -23,5 +24,6 @@ func TestTheKeysOfTagsAreThoseThatRolesMaySet(t *testing.T) {
 	}
 	labels := ami.Labels{Name: "n", Recipe: "r", Execution: "e", Stage: "s", Fingerprint: "f", Expires: time.Unix(0, 0)}
 	assert.ElementsMatch(t, contract.LabelTags(), keys(labels.Tags()))
-	assert.ElementsMatch(t, contract.PublishedTags(), keys(append(ami.PublishedTags(time.Unix(0, 0), time.Unix(0, 0), "r"), ami.SourceTags("ami-1", "2026")...)))
+	assert.ElementsMatch(t, contract.PublishedTags(), keys(slices.Concat(
+		ami.PublishedTags(time.Unix(0, 0), time.Unix(0, 0)), ami.ReleaseTags("r", "p"), ami.SourceTags("ami-1", "2026"))))
 }
