@@ -106,3 +106,23 @@ func TestTheWalkOfARecipeIsTrueOfTheCode(t *testing.T) {
 	}
 	assert.GreaterOrEqual(t, len(symbols), 12)
 }
+
+func TestTheTableOfPackagesIsComplete(t *testing.T) {
+	_, table, found := strings.Cut(read(t, "infra/docs/architecture.md"), "\n## Packages\n")
+	require.True(t, found)
+	var named []string
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 4 || strings.Contains(cells[1], "**") {
+			continue
+		}
+		for _, m := range regexp.MustCompile("`([a-z]+)(?:/[a-z]+)?`").FindAllStringSubmatch(cells[1], -1) {
+			named = append(named, m[1])
+		}
+	}
+	folders, err := os.ReadDir(filepath.Join(repository(t), "pkg"))
+	require.NoError(t, err)
+	for _, folder := range folders {
+		assert.Contains(t, named, folder.Name(), "pkg/%s is in no row", folder.Name())
+	}
+}
