@@ -28,11 +28,14 @@ func Differences(earlier, now BuildPlan) []string {
 	if earlier.Source.ImageID != now.Source.ImageID {
 		out = append(out, "the source image")
 	}
-	if earlier.Bundle != now.Bundle {
-		out = append(out, "files of the components")
-	}
-	if !bytes.Equal(earlier.Checks, now.Checks) {
-		out = append(out, "the checks")
+	// Parameters are in the bundle and in the checks: where they changed, so did both.
+	if !slices.ContainsFunc(out, func(path string) bool { return strings.HasPrefix(path, "components") }) {
+		if earlier.Bundle != now.Bundle {
+			out = append(out, "files of the components")
+		}
+		if !bytes.Equal(earlier.Checks, now.Checks) {
+			out = append(out, "the checks")
+		}
 	}
 	if len(out) == found && !contentChanged(out) {
 		out = append(out, "what the builder is told, or the check engine")

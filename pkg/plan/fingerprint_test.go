@@ -128,12 +128,42 @@ func TestAChangeOfAFieldChangesTheDigestsOfItsSide(t *testing.T) {
 			} else {
 				assert.Equal(t, base.Fingerprint, p.Fingerprint)
 			}
+			assert.Contains(t, plan.Differences(*base, *p), f.Path)
 			other, dup := seen[p.ReleaseID]
 			require.False(t, dup, "the release id is that of %s", other)
 			seen[p.ReleaseID] = f.Path
 		})
 	}
 	assert.Empty(t, change, "changes of fields that there are not")
+}
+
+func TestDifferencesNameWhatChangedAndNothingElse(t *testing.T) {
+	base, _ := build(t, full(t))
+	for sentence, tc := range map[string]struct {
+		change func(*plan.Input)
+		want   []string
+	}{
+		"nothing":                      {func(*plan.Input) {}, nil},
+		"an account":                   {changes()["distribution.accounts"], []string{"distribution.accounts"}},
+		"a parameter of a component":   {changes()["components.parameters"], []string{"components.parameters"}},
+		"a file of a component":        {func(in *plan.Input) { edit(in, "components/web/install.sh") }, []string{"files of the components"}},
+		"the source image":             {func(in *plan.Input) { in.Source.ImageID = "ami-00000000000000001" }, []string{"the source image"}},
+		"the check engine":             {func(in *plan.Input) { in.CheckEngine = strings.Repeat("f", 64) }, []string{"what the builder is told, or the check engine"}},
+		"an account and a component's": {func(in *plan.Input) { changes()["distribution.accounts"](in); edit(in, "components/web/install.sh") }, []string{"distribution.accounts", "files of the components"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			in := full(t)
+			tc.change(&in)
+			p, _ := build(t, in)
+			assert.Equal(t, tc.want, plan.Differences(*base, *p))
+		})
+	}
+}
+
+// edit adds a comment to a file of the user data.
+func edit(in *plan.Input, name string) {
+	file := in.UserData.(fstest.MapFS)[name]
+	file.Data = append(file.Data, "# changed\n"...)
 }
 
 // Every single byte of every file, the source and the check engine are in the

@@ -65,7 +65,7 @@ func New(opts Options) *Driver {
 func (d *Driver) Kind() vm.Kind { return vm.Simulated }
 
 // Description implements vm.Driver.
-func (d *Driver) Description() string { return "simulated guests: nothing is really booted" }
+func (d *Driver) Description() string { return "a script answers, nothing is really booted" }
 
 // launchFile keeps, in the instance directory, what Capture has to know.
 const launchFile = "simulated.json"
