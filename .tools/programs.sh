@@ -68,7 +68,7 @@ EOF
 	chmod 755 "$home/cloud-init"
 }
 
-# lacks says why a program cannot be had here.
+# lacks says why a program is not available here.
 lacks() {
 	echo "programs: $1, so tests that need $2 are skipped" >&2
 	absent=3

@@ -163,7 +163,7 @@ func (d *decided) forget() {
 	d.all = nil
 }
 
-// summary tells of the template's roles which calls were denied, and how often
+// summary lists, for the template's roles, which calls were denied, and how often
 // each has called.
 func (d *decided) summary() (denied []string, roles map[string]int) {
 	d.mu.Lock()

@@ -250,7 +250,7 @@ func settles(t *testing.T, f *rehearsal.Factory, region, image string) {
 	require.Eventually(t, func() bool { return pointed(t, f, region) == image }, time.Minute, 10*time.Millisecond, "the pointer in %s", region)
 }
 
-// publish bakes an image anew.
+// publish bakes an image again.
 func publish(t *testing.T, f *rehearsal.Factory) rehearsal.Summary {
 	t.Helper()
 	s := bake(t, f, contract.ExecutionInput{Force: true})

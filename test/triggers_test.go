@@ -313,7 +313,7 @@ func TestAVulnerabilityWithAFixBuildsThePublishedImageAnewOnceThoughFiveInstance
 	// Of the two others the rule lets one through; then two builds end.
 	settled(t, f, before+8)
 	ran := executions(t, f, 4)
-	require.Len(t, ran, 4, "the image anew, and the one that builds on it")
+	require.Len(t, ran, 4, "the image again, and the one that builds on it")
 	assert.Regexp(t, `^debian-12-docker-[0-9a-f]{16}-fix-[0-9a-f]{8}$`, ran[2])
 	assert.Regexp(t, `^child-[0-9a-f]{16}$`, ran[3])
 	assert.NotEqual(t, image, pointed(t, f, home), "consumers get another image")

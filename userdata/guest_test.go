@@ -111,9 +111,9 @@ func (g *guest) reboot(t *testing.T) {
 	g.start(t)
 }
 
-// anew boots what the guest has become as a new instance's first boot, with
+// again boots what the guest has become as a new instance's first boot, with
 // user data.
-func (g *guest) anew(t *testing.T, id string, userData []byte) {
+func (g *guest) again(t *testing.T, id string, userData []byte) {
 	t.Helper()
 	g.output(t, "cloud-init clean --logs")
 	g.launch.Metadata = metadata(id, userData)

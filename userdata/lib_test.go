@@ -147,7 +147,7 @@ func TestPackageManagersAreCalledAlike(t *testing.T) {
 			}
 			output, ok := b.run(t, c.family, c.lines)
 			require.True(t, ok, output)
-			// Whether apt's lists are old, and are read anew, depends on this machine.
+			// Whether apt's lists are old, and are read again, depends on this machine.
 			got := slices.DeleteFunc(b.calls(t), func(call string) bool { return call == "apt-get update" })
 			assert.Equal(t, c.want, got, output)
 			assert.Contains(t, output, c.says)

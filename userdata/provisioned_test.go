@@ -76,7 +76,7 @@ func TestAProvisionersContainersRunOnTheImagesServices(t *testing.T) {
 	rendered, err := firstboot.Render(s, s.Target)
 	require.NoError(t, err)
 	// The registry is not there any more: what runs was baked.
-	g.anew(t, "i-0aaaaaaaaaaaaaaa2", rendered.Data)
+	g.again(t, "i-0aaaaaaaaaaaaaaa2", rendered.Data)
 
 	t.Run("the image that the recipe names is there", func(t *testing.T) {
 		g.output(t, "timeout 90 sh -c 'until docker info >/dev/null 2>&1; do sleep 1; done'")

@@ -154,14 +154,14 @@ func alarmsOf(props AlarmProps, w watched) []alarm {
 		terms:   []term{states("failed", "ExecutionsFailed"), states("succeeded", "ExecutionsSucceeded")},
 		formula: "IF(FILL(failed, 0) > 0 AND FILL(succeeded, 0) == 0, 1, 0)", period: day, values: props.FailuresInARow, threshold: 1,
 	}, {
-		id: "RecipesPaused", text: "A recipe failed again and again and is built no more. Mend the cause, then: ami-factory resume RECIPE.",
+		id: "RecipesPaused", text: "A recipe failed again and again and is not built any more. Fix the cause, then: ami-factory resume RECIPE.",
 		terms: ours(metric.RecipesPaused, "Maximum"), period: day, values: 1, threshold: 1,
 	}, {
 		id: "ExecutionsTimedOut", text: "Executions were ended from outside (timed out or aborted), and so without cleaning up. Look for resources with the tag ami-factory:execution.",
 		terms:   []term{states("timedout", "ExecutionsTimedOut"), states("aborted", "ExecutionsAborted")},
 		formula: "FILL(timedout, 0) + FILL(aborted, 0)", period: minute5, values: 1, threshold: 1,
 	}, {
-		id: "DeadLetters", text: "An event could not be delivered to a trigger, or the trigger failed on it every time. Read it from the queue TriggersDeadLetters, mend the cause, and start the build by hand.",
+		id: "DeadLetters", text: "An event could not be delivered to a trigger, or the trigger failed on it every time. Read it from the queue TriggersDeadLetters, fix the cause, and start the build by hand.",
 		terms:  []term{{"m", "AWS/SQS", "ApproximateNumberOfMessagesVisible", "Maximum", []dimension{{"QueueName", *w.dead.QueueName()}}}},
 		period: minute5, values: 1, threshold: 1,
 	}, {

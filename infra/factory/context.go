@@ -68,7 +68,7 @@ func settings() []setting {
 
 		{"encryptionKey", None, "none, new, the ARN of a key", "of bucket, topics, queue and logs: AWS's own, a customer key of the stack, or that key", line{func(p *Props) *string { return &p.EncryptionKey }, oneOfOr(oneKeyARN, None, New)}},
 		{"workDays", "90", "30 to 3650", "days until plans, bundles, checks and what triggers remember of single events expire", number{func(p *Props) *int { return &p.Storage.WorkDays }, 30, 3650}},
-		{"noncurrentDays", "30", "1 to 3650", "days for which overwritten and deleted objects can be had back", number{func(p *Props) *int { return &p.Storage.NoncurrentDays }, 1, 3650}},
+		{"noncurrentDays", "30", "1 to 3650", "days for which overwritten and deleted objects can be restored", number{func(p *Props) *int { return &p.Storage.NoncurrentDays }, 1, 3650}},
 		{"evidenceYears", "7", "1 to 100", "years for which reports and results of executions are kept", number{func(p *Props) *int { return &p.Storage.EvidenceYears }, 1, 100}},
 		{"accessLogs", None, "none, new, the name of a bucket", "where S3 logs who read the bucket", line{func(p *Props) *string { return &p.Storage.AccessLogs }, oneOfOr(bucketName, None, New)}},
 
@@ -90,7 +90,7 @@ func settings() []setting {
 		{"nightlyWindowMinutes", strconv.Itoa(blueprint.DefaultWindowMinutes), "1 to 1440", "within which a night may begin", number{func(p *Props) *int { return &p.Triggers.Window }, 1, 1440}},
 		{"watch", blueprint.DefaultWatch, "a schedule such as cron(0 3 * * ? *) or rate(30 minutes)", "when sources are looked at", line{func(p *Props) *string { return &p.Triggers.Watch }, schedule.MatchString}},
 		{"announcementTopics", strings.Join(blueprint.AnnouncementTopics(), ","), "ARNs of topics, with commas, or none", "of owners of base images", words{func(p *Props) *[]string { return &p.Triggers.Topics }, topicARN.MatchString}},
-		{"findingSeverities", strings.Join(blueprint.FindingSeverities(), ","), strings.Join(blueprint.Severities(), ", ") + ", with commas, or none", "of vulnerabilities with a fix for which images are built anew", words{func(p *Props) *[]string { return &p.Triggers.Findings.Severities }, oneOf(blueprint.Severities()...)}},
+		{"findingSeverities", strings.Join(blueprint.FindingSeverities(), ","), strings.Join(blueprint.Severities(), ", ") + ", with commas, or none", "of vulnerabilities with a fix for which images are built again", words{func(p *Props) *[]string { return &p.Triggers.Findings.Severities }, oneOf(blueprint.Severities()...)}},
 		{"onDemandFindings", "false", "true, false", "let findings of on-demand scans of images start builds; whoever may put events on the account's default bus can make such findings", decision{func(p *Props) *bool { return &p.Triggers.Findings.OnDemand }}},
 		{"findingProducts", "", "ARNs of products, with commas", "of Security Hub whose findings start builds beside Amazon Inspector's; whoever may import findings for a product can make them", words{func(p *Props) *[]string { return &p.Triggers.Findings.Products }, productARN.MatchString}},
 		{"findingHours", "24", "1 to 720", "between two such builds of a recipe", number{func(p *Props) *int { return &p.Triggers.FindingHours }, 1, 720}},

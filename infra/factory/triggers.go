@@ -37,8 +37,8 @@ func (p TriggerProps) schedules() blueprint.ScheduleSettings {
 	return blueprint.ScheduleSettings{Nightly: p.Nightly, Timezone: p.Timezone, WindowMinutes: p.Window, Watch: p.Watch}
 }
 
-// machineARN is the state machine's, which has a fixed name: triggers are told of
-// it, and it is made of functions.
+// machineARN is the state machine's, which has a fixed name: triggers need
+// the ARN, and the machine itself needs functions.
 func machineARN(scope constructs.Construct) string {
 	stack := awscdk.Stack_Of(scope)
 	return fmt.Sprintf("arn:%s:states:%s:%s:stateMachine:%s", *stack.Partition(), *stack.Region(), *stack.Account(), workflow.MachineName)

@@ -43,7 +43,7 @@ func Lifetimes(s StorageSettings) []Lifetime {
 		work(contract.ChecksPrefix, "every execution writes its checks again"),
 		work(contract.AnnouncementsPrefix, "SNS delivers a message again within hours"),
 		work(contract.StartedPrefix, "an execution ends within days, and its end is counted once"),
-		work(contract.FindingsPrefix, "a vulnerability that is reported again counts anew after at most 30 days, the longest that findingHours can be"),
+		work(contract.FindingsPrefix, "a vulnerability that is reported again counts as new after at most 30 days, the longest that findingHours can be"),
 		keep(contract.RecordsPrefix, "failures in a row, pauses and what waits to be built; one small object a recipe"),
 		keep(contract.PublishingPrefix, "which execution moves a recipe's pointers; one small object a recipe"),
 		keep(contract.SourcesKey, "what the sources were last; without it the next look would take every source for new"),

@@ -168,7 +168,7 @@ func recipeToExamine(fsys fs.FS, name string, given component.Deployment) (docto
 	return out, nil
 }
 
-// writeFindings writes one line for each, by check, and how to mend it below.
+// writeFindings writes one line for each, by check, and how to fix it below.
 func writeFindings(w io.Writer, findings []doctor.Finding) error {
 	var b strings.Builder
 	_, _ = fmt.Fprintf(&b, "%-17s  %-11s  %s\n", "CHECK", "VERDICT", "WHAT WAS LOOKED AT, AND WHAT IT MEANS")
@@ -186,8 +186,8 @@ func writeFindings(w io.Writer, findings []doctor.Finding) error {
 			text = f.Looked + ": " + f.Means
 		}
 		_, _ = fmt.Fprintf(&b, "%-17s  %-11s  %s\n", check, f.Verdict, text)
-		if f.Mend != "" {
-			_, _ = fmt.Fprintf(&b, "%-17s  %-11s  -> %s\n", "", "", f.Mend)
+		if f.Fix != "" {
+			_, _ = fmt.Fprintf(&b, "%-17s  %-11s  -> %s\n", "", "", f.Fix)
 		}
 	}
 	_, _ = fmt.Fprintf(&b, "\n%d ok, %s, %s, %d not checked\n", count[doctor.OK], several(count[doctor.Warning], "warning"), several(count[doctor.Problem], "problem"), count[doctor.NotChecked])

@@ -199,7 +199,7 @@ func topic(ctx context.Context, api topicAPI, arn string) Finding {
 	out, err := api.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: &arn})
 	switch {
 	case awserr.Is(err, "NotFound", "NotFoundException"):
-		return problem(arn, redeploy, "it does not exist: nobody is told how executions end")
+		return problem(arn, redeploy, "it does not exist: no notification of an execution is sent")
 	case err != nil:
 		return unread(arn, err)
 	}
@@ -213,7 +213,7 @@ func judgeTopic(arn string, confirmed, pending int) Finding {
 	case confirmed == 0 && pending > 0:
 		return warning(arn, "follow the link in the message that SNS has sent to each subscriber", "%d subscriptions, none of them confirmed: nobody hears that an execution failed or a recipe is paused", pending)
 	case confirmed == 0:
-		return warning(arn, "aws sns subscribe --topic-arn "+arn+" --protocol email --notification-endpoint you@example.com", "nobody is subscribed: nobody hears that an execution failed or a recipe is paused")
+		return warning(arn, "aws sns subscribe --topic-arn "+arn+" --protocol email --notification-endpoint you@example.com", "it has no subscriber: failures of executions and pauses of recipes go unnoticed")
 	case pending > 0:
 		return warning(arn, "follow the link in the message that SNS has sent to each subscriber", "%d subscriptions are confirmed, and %d are not", confirmed, pending)
 	}

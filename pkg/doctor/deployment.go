@@ -69,7 +69,7 @@ func checkDeployment(ctx context.Context, e *examination) []Finding {
 	d := &e.deployed
 	if !d.found() {
 		f := notChecked("state machine "+workflow.MachineName, "%s", d.why)
-		f.Mend = deployHint
+		f.Fix = deployHint
 		if e.opts.StateMachine != "" {
 			f = problem(e.opts.StateMachine, "give the ARN of the stack's output StateMachineArn", "%s", d.why)
 		}
@@ -204,14 +204,14 @@ func (c comparison) compare(state, key string, want, have any) {
 // judgeDefinition: another version may well have another workflow; the same one
 // may not.
 func judgeDefinition(machine string, different []string, deployed, own string) Finding {
-	const mend = "deploy again from this version's sources (.tools/cdk.sh deploy), or run the doctor of the version that is deployed"
+	const fix = "deploy again from this version's sources (.tools/cdk.sh deploy), or run the doctor of the version that is deployed"
 	switch {
 	case len(different) == 0:
 		return fine(machine, "its definition is that of this version")
 	case deployed != own:
-		return warning(machine, mend, "its definition is not that of this version, in %s: deployed is version %q, this program is %q", list(different), deployed, own)
+		return warning(machine, fix, "its definition is not that of this version, in %s: deployed is version %q, this program is %q", list(different), deployed, own)
 	}
-	return problem(machine, mend, "its definition is not that of version %q, in %s: somebody has changed it", own, list(different))
+	return problem(machine, fix, "its definition is not that of version %q, in %s: somebody has changed it", own, list(different))
 }
 
 // list is a list for a sentence, cut after ten.

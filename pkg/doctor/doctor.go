@@ -31,11 +31,11 @@ const (
 
 // Finding is what one look at one thing has shown.
 type Finding struct {
-	Check   string  `json:"check"`          // such as keys
-	Looked  string  `json:"lookedAt"`       // what was looked at
-	Verdict Verdict `json:"verdict"`        // ok | warning | problem | not checked
-	Means   string  `json:"means"`          // what was found and what follows, or why it was not checked
-	Mend    string  `json:"mend,omitempty"` // the command, or the place in the console
+	Check   string  `json:"check"`         // such as keys
+	Looked  string  `json:"lookedAt"`      // what was looked at
+	Verdict Verdict `json:"verdict"`       // ok | warning | problem | not checked
+	Means   string  `json:"means"`         // what was found and what follows, or why it was not checked
+	Fix     string  `json:"fix,omitempty"` // the command, or the place in the console
 }
 
 // Options say what is examined.
@@ -155,12 +155,12 @@ func fine(looked, format string, args ...any) Finding {
 	return Finding{Looked: looked, Verdict: OK, Means: fmt.Sprintf(format, args...)}
 }
 
-func warning(looked, mend, format string, args ...any) Finding {
-	return Finding{Looked: looked, Verdict: Warning, Mend: mend, Means: fmt.Sprintf(format, args...)}
+func warning(looked, fix, format string, args ...any) Finding {
+	return Finding{Looked: looked, Verdict: Warning, Fix: fix, Means: fmt.Sprintf(format, args...)}
 }
 
-func problem(looked, mend, format string, args ...any) Finding {
-	return Finding{Looked: looked, Verdict: Problem, Mend: mend, Means: fmt.Sprintf(format, args...)}
+func problem(looked, fix, format string, args ...any) Finding {
+	return Finding{Looked: looked, Verdict: Problem, Fix: fix, Means: fmt.Sprintf(format, args...)}
 }
 
 func notChecked(looked, format string, args ...any) Finding {
@@ -173,7 +173,7 @@ func unread(looked string, err error) Finding {
 	f := notChecked(looked, "%s", awserr.Brief(err))
 	action := actionOf(err)
 	if awserr.Classify(err, failure.Internal) == failure.AccessDenied && action != "" {
-		f.Mend = "allow " + action + " to who runs this, and run it again"
+		f.Fix = "allow " + action + " to who runs this, and run it again"
 	}
 	return f
 }

@@ -33,17 +33,17 @@ const (
 type verdict struct {
 	is   Verdict
 	says string // part of what it means
-	mend string // part of how to mend it; empty: nothing to mend
+	fix  string // part of how to fix it; empty: nothing to fix
 }
 
 func (v verdict) check(t *testing.T, f Finding) {
 	t.Helper()
 	assert.Equal(t, v.is, f.Verdict, f.Means)
 	assert.Contains(t, f.Means, v.says)
-	if v.mend == "" {
-		assert.Empty(t, f.Mend)
+	if v.fix == "" {
+		assert.Empty(t, f.Fix)
 	}
-	assert.Contains(t, f.Mend, v.mend)
+	assert.Contains(t, f.Fix, v.fix)
 }
 
 func TestRegionsByTheirStatus(t *testing.T) {
@@ -52,7 +52,7 @@ func TestRegionsByTheirStatus(t *testing.T) {
 		assert.Equal(t, bad, isBad, status)
 		if bad {
 			assert.Equal(t, Problem, f.Verdict)
-			assert.NotEmpty(t, f.Mend)
+			assert.NotEmpty(t, f.Fix)
 		}
 	}
 }
@@ -369,7 +369,7 @@ func TestSettingsOfAnAccount(t *testing.T) {
 		"a bucket that may be made public":  {judgeBlock("b", &s3types.PublicAccessBlockConfiguration{BlockPublicAcls: aws.Bool(true), BlockPublicPolicy: aws.Bool(true), IgnorePublicAcls: aws.Bool(true)}), verdict{Warning, "not blocked", "put-public-access-block"}},
 		"a bucket without such a setting":   {judgeBlock("b", nil), verdict{Warning, "not blocked", "put-public-access-block"}},
 		"a topic that is heard":             {judgeTopic("t", 1, 0), verdict{OK, "1 subscriptions", ""}},
-		"a topic that nobody hears":         {judgeTopic("t", 0, 0), verdict{Warning, "nobody is subscribed", "aws sns subscribe"}},
+		"a topic without subscribers":       {judgeTopic("t", 0, 0), verdict{Warning, "it has no subscriber", "aws sns subscribe"}},
 		"a topic that nobody has confirmed": {judgeTopic("t", 0, 2), verdict{Warning, "none of them confirmed", "follow the link"}},
 		"a topic that some have confirmed":  {judgeTopic("t", 1, 2), verdict{Warning, "2 are not", "follow the link"}},
 		"a subscription":                    {judgeSubscription("t", "arn:aws:sns:us-east-1:1:t:2"), verdict{OK, "subscribed", ""}},
@@ -587,6 +587,6 @@ func TestTheWorstVerdict(t *testing.T) {
 	assert.Equal(t, OK, is(OK, NotChecked), "what was not checked is not bad")
 	assert.Equal(t, Warning, is(OK, Warning, NotChecked))
 	assert.Equal(t, Problem, is(Warning, Problem, OK, Warning))
-	f := merged("x", []Finding{fine("", "a"), warning("", "do", "b"), problem("", "mend", "c"), notChecked("", "d")})
-	assert.Equal(t, Finding{Looked: "x", Verdict: Problem, Means: "c; b; d; a", Mend: "mend; do"}, f)
+	f := merged("x", []Finding{fine("", "a"), warning("", "do", "b"), problem("", "fix", "c"), notChecked("", "d")})
+	assert.Equal(t, Finding{Looked: "x", Verdict: Problem, Means: "c; b; d; a", Fix: "fix; do"}, f)
 }

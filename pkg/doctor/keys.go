@@ -210,7 +210,7 @@ func judgeOwn(p policy, key, region, account string, roles []string) Finding {
 	for _, c := range callers {
 		missing, conditions := p.missing(c, own())
 		if len(missing) > 0 {
-			return problem("", mendPolicy(key, region, partition.OrDefault(region).ARN("iam", "", account, "root")), "its policy gives %s no %s: nothing can be built or copied under it", who, list(missing))
+			return problem("", fixPolicy(key, region, partition.OrDefault(region).ARN("iam", "", account, "root")), "its policy gives %s no %s: nothing can be built or copied under it", who, list(missing))
 		}
 		under = append(under, conditions...)
 	}
@@ -226,9 +226,9 @@ func judgeAccount(p policy, key, region, account string) (f Finding, named bool)
 	missing, under := p.missing(caller{account: account, region: region}, theirs())
 	switch {
 	case len(missing) == len(theirs()):
-		return problem("", mendPolicy(key, region, partition.OrDefault(region).ARN("iam", "", account, "root")), "its policy does not name account %s, and no grant does: the account is shared images that it cannot launch", account), false
+		return problem("", fixPolicy(key, region, partition.OrDefault(region).ARN("iam", "", account, "root")), "its policy does not name account %s, and no grant does: the account is shared images that it cannot launch", account), false
 	case len(missing) > 0:
-		return problem("", mendPolicy(key, region, partition.OrDefault(region).ARN("iam", "", account, "root")), "its policy gives account %s no %s: it cannot launch the images it is shared", account, list(missing)), true
+		return problem("", fixPolicy(key, region, partition.OrDefault(region).ARN("iam", "", account, "root")), "its policy gives account %s no %s: it cannot launch the images it is shared", account, list(missing)), true
 	case len(under) > 0:
 		return warning("", "see that account "+account+" meets it", "its policy names account %s under a condition that cannot be judged from here: %s", account, list(under)), true
 	}
@@ -259,9 +259,9 @@ func judgeOrganization(p policy, key, region, arn string) Finding {
 	return fine("", "lets accounts of %s use it", who)
 }
 
-// mendPolicy is the statement to add. Key policies are replaced as a whole, so
+// fixPolicy is the statement to add. Key policies are replaced as a whole, so
 // there is no command that only adds one.
-func mendPolicy(key, region, principal string) string {
+func fixPolicy(key, region, principal string) string {
 	s, err := json.Marshal(map[string]any{
 		"Effect": "Allow", "Principal": map[string]string{"AWS": principal}, "Resource": "*",
 		"Action": []string{"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey*", "kms:ReEncrypt*"},

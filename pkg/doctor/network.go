@@ -152,14 +152,14 @@ func merged(looked string, parts []Finding) Finding {
 	order := []Verdict{Problem, Warning, NotChecked, OK}
 	slices.SortStableFunc(parts, func(a, b Finding) int { return slices.Index(order, a.Verdict) - slices.Index(order, b.Verdict) })
 	out := Finding{Looked: looked, Verdict: parts[0].Verdict}
-	var means, mends []string
+	var means, fixes []string
 	for _, p := range parts {
 		means = append(means, p.Means)
-		if p.Mend != "" && !slices.Contains(mends, p.Mend) {
-			mends = append(mends, p.Mend)
+		if p.Fix != "" && !slices.Contains(fixes, p.Fix) {
+			fixes = append(fixes, p.Fix)
 		}
 	}
-	out.Means, out.Mend = strings.Join(means, "; "), strings.Join(mends, "; ")
+	out.Means, out.Fix = strings.Join(means, "; "), strings.Join(fixes, "; ")
 	return out
 }
 
@@ -231,14 +231,14 @@ func securityGroups(ctx context.Context, api ec2.DescribeSecurityGroupsAPIClient
 // judgeAddresses: each running execution has one instance at a time.
 func judgeAddresses(s types.Subnet) Finding {
 	free, need := int(aws.ToInt32(s.AvailableIpAddressCount)), decide.DefaultLimits().MaxRunning
-	const mend = "choose a larger subnet, or remove what takes up its addresses"
+	const fix = "choose a larger subnet, or remove what takes up its addresses"
 	switch {
 	case s.State != "" && s.State != types.SubnetStateAvailable:
 		return problem("", "wait, or choose another subnet", "the subnet is %s", s.State)
 	case free == 0:
-		return problem("", mend, "no address is free: no builder can start in it")
+		return problem("", fix, "no address is free: no builder can start in it")
 	case free < need:
-		return warning("", mend, "%d addresses are free, and %d executions may run at a time", free, need)
+		return warning("", fix, "%d addresses are free, and %d executions may run at a time", free, need)
 	}
 	return fine("", "%d addresses are free", free)
 }
@@ -279,7 +279,7 @@ func judgeWay(subnet types.Subnet, at surroundings) Finding {
 	case verdict == Warning:
 		return warning("", "see that it leads to SSM and S3, or add the endpoints "+list(at.serviceNames(missing)), "%s, and whether SSM and S3 are behind it cannot be seen from here", way)
 	}
-	return problem("", at.mendEndpoints(subnet, table, missing), "%s, and there are no endpoints of %s: instances never come online in SSM, and executions end InstanceTimedOut", way, list(missing))
+	return problem("", at.fixEndpoints(subnet, table, missing), "%s, and there are no endpoints of %s: instances never come online in SSM, and executions end InstanceTimedOut", way, list(missing))
 }
 
 // tableOf is the subnet's own route table, or the VPC's main one.
@@ -404,7 +404,7 @@ func contains(outer, inner string) bool {
 	return err == nil && o.Bits() <= i.Bits() && o.Contains(i.Addr())
 }
 
-func (at surroundings) mendEndpoints(subnet types.Subnet, table types.RouteTable, missing []string) string {
+func (at surroundings) fixEndpoints(subnet types.Subnet, table types.RouteTable, missing []string) string {
 	var out []string
 	for _, service := range missing {
 		command := "aws ec2 create-vpc-endpoint --vpc-id " + at.vpc + " --service-name " + at.serviceName(service)
@@ -491,12 +491,12 @@ func judgeGroup(g types.SecurityGroup) Finding {
 			from = append(from, aws.ToString(r.GroupId))
 		}
 	}
-	const mend = "give builders a group without rules for what comes in: -c securityGroupIds=... of the deployment"
+	const fix = "give builders a group without rules for what comes in: -c securityGroupIds=... of the deployment"
 	switch {
 	case len(from) > 0:
-		return warning(looked, mend, "it lets in %s: builders are reached over SSM, and need nobody to come in", list(from))
+		return warning(looked, fix, "it lets in %s: builders are reached over SSM, and need nobody to come in", list(from))
 	case self:
-		return warning(looked, mend, "it lets in whatever else is in the group, as default groups do: builders need nobody to come in")
+		return warning(looked, fix, "it lets in whatever else is in the group, as default groups do: builders need nobody to come in")
 	}
 	return fine(looked, "lets nobody in, and builders out")
 }

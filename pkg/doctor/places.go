@@ -162,14 +162,14 @@ func judgeTypes(looked string, wanted, zones []string, offered map[string][]stri
 			nowhere = append(nowhere, t)
 		}
 	}
-	const mend = "name types in builder.instanceTypes that the zones have (aws ec2 describe-instance-type-offerings --location-type availability-zone), or subnets in other zones"
+	const fix = "name types in builder.instanceTypes that the zones have (aws ec2 describe-instance-type-offerings --location-type availability-zone), or subnets in other zones"
 	switch {
 	case len(zones) == 0:
 		return notChecked(looked, "there are no subnets, so no zones: see subnets")
 	case len(nowhere) == len(wanted):
-		return problem(looked, mend, "none of them is offered in %s: no builder can start", list(zones))
+		return problem(looked, fix, "none of them is offered in %s: no builder can start", list(zones))
 	case len(nowhere) > 0:
-		return warning(looked, mend, "%s: not offered in %s; builds have only the others to fall back on", list(nowhere), list(zones))
+		return warning(looked, fix, "%s: not offered in %s; builds have only the others to fall back on", list(nowhere), list(zones))
 	}
 	return fine(looked, "offered in the zones of the subnets, %s", list(zones))
 }

@@ -39,7 +39,7 @@ var (
 
 func (q quota) looked(region string) string { return q.of + " in " + region }
 
-func (q quota) mend(region string, want int) string {
+func (q quota) fix(region string, want int) string {
 	return fmt.Sprintf("aws service-quotas request-service-quota-increase --region %s --service-code %s --quota-code %s --desired-value %d", region, q.service, q.code, want)
 }
 
@@ -111,9 +111,9 @@ func judgeVCPUs(looked, region string, limit, used, largest int) Finding {
 	case largest == 0:
 		return notChecked(looked, "no recipe launches a type that this quota bounds")
 	case used+largest > limit:
-		return problem(looked, onDemand.mend(region, want), "%d, of which %d are in use, and the largest type of the recipes takes %d: it cannot start", limit, used, largest)
+		return problem(looked, onDemand.fix(region, want), "%d, of which %d are in use, and the largest type of the recipes takes %d: it cannot start", limit, used, largest)
 	case want > limit:
-		return warning(looked, onDemand.mend(region, want), "%d, of which %d are in use: too few for %d executions at a time of up to %d vCPUs each", limit, used, many, largest)
+		return warning(looked, onDemand.fix(region, want), "%d, of which %d are in use: too few for %d executions at a time of up to %d vCPUs each", limit, used, many, largest)
 	}
 	return fine(looked, "%d, %d in use; %d executions at a time take up to %d", limit, used, many, many*largest)
 }
@@ -192,7 +192,7 @@ func functionsAtOnce(ctx context.Context, api quotaAPI, region string, recipes [
 
 func judgeConcurrency(looked, region string, limit, need int) Finding {
 	if need > limit {
-		return warning(looked, concurrency.mend(region, max(1000, need)), "%d for the whole account, and the factory alone may want %d: invocations are throttled and retried", limit, need)
+		return warning(looked, concurrency.fix(region, max(1000, need)), "%d for the whole account, and the factory alone may want %d: invocations are throttled and retried", limit, need)
 	}
 	return fine(looked, "%d for the whole account; the factory wants %d at most", limit, need)
 }
@@ -229,9 +229,9 @@ func kept(ctx context.Context, api quotaAPI, usage usageAPI, region string, reci
 func judgeKept(q quota, region string, limit, used, need int) Finding {
 	switch {
 	case used >= limit:
-		return problem(q.looked(region), q.mend(region, used+max(need, 100))+"; or remove what is not needed", "%d, all in use: no image can be made or copied there", limit)
+		return problem(q.looked(region), q.fix(region, used+max(need, 100))+"; or remove what is not needed", "%d, all in use: no image can be made or copied there", limit)
 	case used+need > limit:
-		return warning(q.looked(region), q.mend(region, used+max(need, 100))+"; or remove what is not needed", "%d, of which %d are in use, and the recipes keep up to %d", limit, used, need)
+		return warning(q.looked(region), q.fix(region, used+max(need, 100))+"; or remove what is not needed", "%d, of which %d are in use, and the recipes keep up to %d", limit, used, need)
 	}
 	return fine(q.looked(region), "%d, %d in use; the recipes keep up to %d", limit, used, need)
 }

@@ -457,7 +457,7 @@ func TestWhatIsWrongWithAnAccount(t *testing.T) {
 			require.NoError(a, err)
 			_, err = a.aws.sns(region).Unsubscribe(a.Context(), &sns.UnsubscribeInput{SubscriptionArn: subscriptions.Subscriptions[0].SubscriptionArn})
 			return err
-		}, "topic", verdict{Warning, "nobody is subscribed", "aws sns subscribe"}},
+		}, "topic", verdict{Warning, "it has no subscriber", "aws sns subscribe"}},
 		"a topic that is gone": {func(a *account) error {
 			_, err := a.aws.sns(region).DeleteTopic(a.Context(), &sns.DeleteTopicInput{TopicArn: &a.topic})
 			return err
@@ -586,17 +586,17 @@ func TestWhoMayNotReadIsToldWhatIsMissing(t *testing.T) {
 	}
 
 	allow(`["states:*","lambda:*","ec2:*","kms:DescribeKey"]`)
-	mends := map[string]string{}
+	fixes := map[string]string{}
 	for _, f := range a.examineAs(as) {
-		if f.Mend != "" {
-			mends[f.Check] = f.Mend
+		if f.Fix != "" {
+			fixes[f.Check] = f.Fix
 		}
 	}
 	for check, action := range map[string]string{
 		"sources": "ssm:GetParameter", "quotas": "servicequotas:GetServiceQuota", "keys": "kms:GetKeyPolicy", "topic": "sns:GetTopicAttributes", "rules": "events:ListRules",
 		"bucket": "s3:GetBucketPublicAccessBlock", "secrets": "secretsmanager:DescribeSecret",
 	} {
-		assert.Contains(t, mends[check], "allow "+action+" to who runs this", check)
+		assert.Contains(t, fixes[check], "allow "+action+" to who runs this", check)
 	}
 }
 

@@ -132,7 +132,7 @@ func allowedImages(ctx context.Context, api allowedImagesAPI, region, account st
 // aws-marketplace and aws-backup-vault
 // (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ImageCriterion.html).
 func judgeOwner(looked, region, state, owner string, criteria []types.ImageCriterion) Finding {
-	verdict, mend := Problem, "add the owner: aws ec2 replace-image-criteria-in-allowed-images-settings --region "+region+" (which replaces all criteria)"
+	verdict, fix := Problem, "add the owner: aws ec2 replace-image-criteria-in-allowed-images-settings --region "+region+" (which replaces all criteria)"
 	follows := "the source is not found, and executions end SourceNotFound"
 	if state != "enabled" {
 		verdict, follows = Warning, "once the setting is enabled, the source will not be found"
@@ -150,5 +150,5 @@ func judgeOwner(looked, region, state, owner string, criteria []types.ImageCrite
 	if doubt {
 		return warning(looked, "see that aws ec2 describe-images lists the source", "%s, by an alias or further criteria that are not judged from here", state)
 	}
-	return Finding{Looked: looked, Verdict: verdict, Mend: mend, Means: fmt.Sprintf("%s, and no criterion allows it: %s", state, follows)}
+	return Finding{Looked: looked, Verdict: verdict, Fix: fix, Means: fmt.Sprintf("%s, and no criterion allows it: %s", state, follows)}
 }

@@ -83,7 +83,7 @@ func NewTimeline() *Timeline {
 	return &Timeline{states: map[string]*span{}, byEvent: map[int64]visit{}}
 }
 
-// Add takes the next event of the history and returns what to tell of it.
+// Add takes the next event of the history and returns what to show of it.
 func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 	at := aws.ToTime(e.Timestamp)
 	v := t.byEvent[e.PreviousEventId]

@@ -109,7 +109,7 @@ func kindOf(t reflect.Type) string {
 }
 
 // fields are the names that a struct has in JSON, those of embedded ones too, but
-// for what the state machine adds: nobody is to write that.
+// for what the state machine adds: no caller writes that.
 func fields(t reflect.Type) []string {
 	var out []string
 	if t.Kind() != reflect.Struct {

@@ -253,7 +253,7 @@ func (f *Factory) instanceState(ctx context.Context, id string) (ec2types.Instan
 		return "", err
 	}
 	if len(out.Reservations) == 0 {
-		return ec2types.InstanceStateNamePending, nil // not to be seen yet
+		return ec2types.InstanceStateNamePending, nil // not visible yet
 	}
 	return out.Reservations[0].Instances[0].State.Name, nil
 }
@@ -361,7 +361,7 @@ func (r *TryResult) add(c collected) {
 				problem("service %s of the image is %s: %s", s.Unit, s.State, s.Message)
 			}
 		}
-		// A degraded boot is one of agents, which tell of themselves below.
+		// A degraded boot is one of agents, which are listed below.
 		if c.Boot.Status != "ok" && c.Boot.Status != "degraded" && len(r.Problems) == 0 {
 			problem("the image's services: %s", c.Boot.Status)
 		}

@@ -64,7 +64,7 @@ type Decision struct {
 
 // Apply decides on the published images of a recipe in a region, newest first. An
 // image that cannot be deprecated or removed is an outcome and no error: the new
-// image is published whatever becomes of the old.
+// image is published whatever happens to the old.
 func (s Retention) Apply(ctx context.Context, r recipe.Recipe, region string, now time.Time) ([]Decision, error) {
 	api := s.EC2(region)
 	images, err := ami.ListOwn(ctx, api, ami.ByRecipe(r.Name))

@@ -99,7 +99,7 @@ func (f finisher) finish(ctx context.Context, id string, want ami.Labels) (types
 func (f finisher) describe(ctx context.Context, id string) (types.Image, error) {
 	img, err := ami.Describe(ctx, f.api, id)
 	if isNoImage(err) {
-		return img, failure.Wrap(f.notReady, err, "%s is not to be seen yet", f.what)
+		return img, failure.Wrap(f.notReady, err, "%s is not visible yet", f.what)
 	}
 	if err != nil {
 		return img, awserr.Wrap(err, f.failed, "read the state of %s", f.what)
@@ -119,7 +119,7 @@ func (f finisher) describe(ctx context.Context, id string) (types.Image, error) 
 func (f finisher) tag(ctx context.Context, img types.Image, want []types.Tag) error {
 	snapshots, err := ami.DescribeSnapshots(ctx, f.api, ami.Snapshots(img))
 	if awserr.IsNotFound(err) {
-		return failure.Wrap(f.notReady, err, "a snapshot of %s is not to be seen yet", f.what)
+		return failure.Wrap(f.notReady, err, "a snapshot of %s is not visible yet", f.what)
 	}
 	if err != nil {
 		return awserr.Wrap(err, f.failed, "read the snapshots of %s", f.what)

@@ -51,7 +51,7 @@ func (s CheckInstance) Run(ctx context.Context, in InstanceInput) (CheckInstance
 	timeout := time.Duration(p.Recipe.Builder.Timeout)
 	instance, err := ami.DescribeInstance(ctx, s.EC2, in.InstanceID)
 	if isNoInstance(err) {
-		// By the start of the execution, as the launch is not to be seen.
+		// Counted from the start of the execution, because the launch is not visible.
 		return CheckInstanceOutput{}, s.notReady(ctx, in, in.Execution.StartTime, timeout, "EC2 does not know the instance yet")
 	}
 	if err != nil {

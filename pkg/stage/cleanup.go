@@ -243,7 +243,7 @@ func (s Cleanup) images(ctx context.Context, api CleanupEC2, e Execution, region
 		}
 		if err != nil {
 			t.leave(region+":"+id, err)
-			surviving = append(surviving, ami.Snapshots(img)...) // told of once
+			surviving = append(surviving, ami.Snapshots(img)...) // reported once
 		}
 	}
 	return surviving, nil

@@ -64,7 +64,7 @@ func (s CreateImage) adopt(ctx context.Context, in InstanceInput, name string, d
 		return CreateImageOutput{}, awserr.Wrap(err, failure.ImageFailed, "look for the image %q", name)
 	}
 	if len(images) == 0 {
-		return CreateImageOutput{}, failure.Wrap(failure.ServiceUnavailable, duplicate, "the image %q exists but is not to be seen yet", name)
+		return CreateImageOutput{}, failure.Wrap(failure.ServiceUnavailable, duplicate, "the image %q exists but is not visible yet", name)
 	}
 	if owner := ami.TagValue(images[0].Tags, contract.TagExecution); owner != in.Execution.Name {
 		return CreateImageOutput{}, failure.Wrap(failure.ImageFailed, duplicate,

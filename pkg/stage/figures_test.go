@@ -81,7 +81,7 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 		want cost.Usage
 	}{
 		// 14 states and 72 retries, copies of two regions with 12 more, and the six
-		// states that no timing tells of. All but the Map invoke a function, and so
+		// states that no timing covers. All but the Map invoke a function, and so
 		// does Notify.
 		"a published image": {
 			NotifyInput{Images: map[string]string{home: "ami-1", remote: "ami-2"}, Timings: publishedTimings()},

@@ -269,7 +269,7 @@ func (s attempt) launch(ctx context.Context, run ec2.RunInstancesInput, at place
 		// An earlier attempt's request went through after all.
 		found, ok, findErr := s.find(ctx, ami.ByClientToken(token))
 		if findErr == nil && !ok {
-			findErr = failure.Wrap(failure.ServiceUnavailable, err, "the instance of an earlier attempt is not to be seen yet")
+			findErr = failure.Wrap(failure.ServiceUnavailable, err, "the instance of an earlier attempt is not visible yet")
 		}
 		return found, findErr
 	}

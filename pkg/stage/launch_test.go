@@ -204,7 +204,7 @@ func TestSecondAttemptFindsTheFirstOnesInstance(t *testing.T) {
 		assert.Equal(t, "i-first", out.InstanceID)
 		assert.Empty(t, e.ran)
 	})
-	t.Run("by its client token, when its tags were not to be seen yet", func(t *testing.T) {
+	t.Run("by its client token, when its tags were not visible yet", func(t *testing.T) {
 		l, s, e := launchStage()
 		hidden := running
 		hidden.Tags = nil

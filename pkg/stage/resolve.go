@@ -128,7 +128,7 @@ func (s Resolve) reach(ctx context.Context, p plan.BuildPlan) error {
 	code, all := failure.AccessDenied, []error{}
 	for _, account := range accounts {
 		if c := awserr.Classify(errs[account], code); c == failure.Throttled || c == failure.ServiceUnavailable {
-			code = c // another attempt will tell of the rest
+			code = c // another attempt reports the rest
 		}
 		all = append(all, fmt.Errorf("account %s: %s", account, awserr.Brief(errs[account])))
 	}

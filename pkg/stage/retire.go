@@ -39,7 +39,7 @@ func retentionKey(e Execution) string { return executionKey(e, contract.Retentio
 
 // Run works through all regions and stores what became of each image, also when
 // it ends with an error. An image that cannot be removed is no error: the new one
-// is published whatever becomes of the old.
+// is published whatever happens to the old.
 func (s Retire) Run(ctx context.Context, in RetireInput) (RetireOutput, error) {
 	p, err := loadPlan(ctx, s.Store, in.Job)
 	if err != nil {

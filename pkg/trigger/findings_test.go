@@ -32,7 +32,7 @@ func (w *world) found(t *testing.T, at time.Time, image, vulnerability string) S
 	return out
 }
 
-func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
+func TestAFindingOfThePublishedImageBuildsItAgainOncePerLimit(t *testing.T) {
 	w := publishedWorld(t)
 	for n := range 5 {
 		out := w.found(t, start, publishedID, "CVE-2026-0001")
@@ -61,7 +61,7 @@ func TestAFindingOfThePublishedImageBuildsItAnewOncePerLimit(t *testing.T) {
 	for _, cve := range []string{"CVE-2026-0001", "CVE-2026-0009"} {
 		again := w.found(t, start.Add(time.Hour), next, cve)
 		assert.Equal(t, decide.Wait, again.Recipes[0].Action)
-		assert.Contains(t, again.Recipes[0].Why, "not again before 2026-03-02T12:00:00Z")
+		assert.Contains(t, again.Recipes[0].Why, "not built for others before 2026-03-02T12:00:00Z")
 	}
 	assert.Len(t, w.executions, 1)
 	for _, tc := range []struct {

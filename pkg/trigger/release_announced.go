@@ -50,7 +50,7 @@ type AnnouncedOutput struct {
 }
 
 // Run verifies each message and looks once for all of them. A message that is
-// not genuine is an error, so that somebody hears of it.
+// not genuine is an error, so that it becomes a dead letter.
 func (s ReleaseAnnounced) Run(ctx context.Context, in Announcements) (AnnouncedOutput, error) {
 	out := AnnouncedOutput{Repeated: []string{}}
 	var fresh []string

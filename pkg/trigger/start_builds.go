@@ -237,7 +237,7 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 }
 
 // unplanned is in the names of executions that cannot be planned, since
-// they are going to fail; a failed execution is how everybody hears of it.
+// they are going to fail; a failed execution is what people see.
 const unplanned = "unplanned"
 
 // planned is a situation, and what it was made of.
@@ -531,7 +531,7 @@ func (s StartBuilds) reportPaused(ctx context.Context, recipe, last string, fail
 		TopicArn: aws.String(s.TopicARN),
 		Subject:  aws.String(subject[:min(len(subject), maxSubject)]),
 		Message: aws.String(fmt.Sprintf("Recipe %s failed %d times in a row. Nights and changed sources do not build it any more.\n"+
-			"The last execution was %s.\nOnce it is mended: ami-factory resume %s, or build it by hand.\n", recipe, failures, last, recipe)),
+			"The last execution was %s.\nAfter the fix: ami-factory resume %s, or build it by hand.\n", recipe, failures, last, recipe)),
 	})
 	return awserr.Wrap(err, failure.Internal, "report that recipe %s is paused", recipe)
 }

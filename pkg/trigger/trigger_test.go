@@ -74,7 +74,7 @@ func TestBeyondTheLimitABuildWaitsForAnEnd(t *testing.T) {
 	w.byTrigger("other-2", `{"recipe":"other"}`)
 	assert.Equal(t, decide.Wait, w.moved(t).Action)
 	require.Len(t, w.executions, 2)
-	// Step Functions may still say that the one runs whose end it tells of.
+	// Step Functions may still say that the one runs whose end it reports.
 	_, err := w.send(t, contract.ExecutionChangedEvent, `{"executionArn":"`+*first.ExecutionArn+`","status":"SUCCEEDED","input":"{\"recipe\":\"other\"}"}`)
 	require.NoError(t, err)
 	assert.Len(t, w.executions, 3)

@@ -122,7 +122,7 @@ enable() {
 #	package_installed NAME      whether it is installed
 #	packages_install NAME...    each NAME or NAME=VERSION; what is there is left alone
 #	packages_purge NAME...      those that are installed go, with their settings
-#	packages_refresh [SOURCES]  reads the repositories anew, or those of one file
+#	packages_refresh [SOURCES]  reads the repositories again, or those of one file
 #	packages_refresh_old        only when what is known of them is a day old or gone
 
 # apt or dnf

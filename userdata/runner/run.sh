@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs the components of the bundle it lies in, one after the other, and writes
 # what became of them to /var/lib/ami-factory/provision.json. It may be run
-# again: components are idempotent, and the result is written anew.
+# again: components are idempotent, and the result is written again.
 #
 # AMI_FACTORY_STATE_DIR and AMI_FACTORY_LOG_DIR move its two directories.
 set -uo pipefail

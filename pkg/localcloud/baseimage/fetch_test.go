@@ -62,7 +62,7 @@ func TestFetch(t *testing.T) {
 		"a whole file is fetched in one request": {publisher: publisher{content: content}, wantRanges: []string{""}},
 		"the digest may be in capitals":          {publisher: publisher{content: content}, sha256: strings.ToUpper(sumOf(content)), wantRanges: []string{""}},
 		"a broken connection is resumed":         {publisher: publisher{content: content, breaks: 1}, wantRanges: []string{"", half}},
-		"a server without ranges begins anew":    {publisher: publisher{content: content, breaks: 1, noRanges: true}, wantRanges: []string{"", half}},
+		"a server without ranges starts again":   {publisher: publisher{content: content, breaks: 1, noRanges: true}, wantRanges: []string{"", half}},
 		"an earlier run's part is continued":     {publisher: publisher{content: content}, before: content[:1000], wantRanges: []string{"bytes=1000-"}},
 		"an earlier run's whole is not fetched":  {publisher: publisher{content: content}, before: content, wantRanges: []string{fmt.Sprintf("bytes=%d-", len(content))}},
 		"an earlier part of another version is thrown away": {

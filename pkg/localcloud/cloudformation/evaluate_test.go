@@ -49,7 +49,7 @@ func TestFunctions(t *testing.T) {
 		"a reference to a resource is its id":                     {`{"Ref":"Topic"}`, `"the-topic"`},
 		"a reference to a parameter is its value":                 {`{"Ref":"Stage"}`, `"prod"`},
 		"a list parameter is a list":                              {`{"Ref":"Subnets"}`, `["subnet-a","subnet-b"]`},
-		"pseudo-parameters tell of the stack":                     {`{"Fn::Join":[":",[{"Ref":"AWS::Partition"},{"Ref":"AWS::AccountId"},{"Ref":"AWS::Region"},{"Ref":"AWS::StackName"},{"Ref":"AWS::URLSuffix"}]]}`, `"aws:111122223333:eu-west-1:factory:amazonaws.com"`},
+		"pseudo-parameters name the stack":                        {`{"Fn::Join":[":",[{"Ref":"AWS::Partition"},{"Ref":"AWS::AccountId"},{"Ref":"AWS::Region"},{"Ref":"AWS::StackName"},{"Ref":"AWS::URLSuffix"}]]}`, `"aws:111122223333:eu-west-1:factory:amazonaws.com"`},
 		"an attribute is named by a list":                         {`{"Fn::GetAtt":["Topic","TopicName"]}`, `"name"`},
 		"an attribute is named by a text with a dot":              {`{"Fn::GetAtt":"Topic.Nested.Name"}`, `"deep"`},
 		"Sub puts references, attributes and variables in a text": {`{"Fn::Sub":["${Topic}/${Topic.TopicName}/${X}/${!Literal}/${AWS::Region}",{"X":{"Ref":"Stage"}}]}`, `"the-topic/name/prod/${Literal}/eu-west-1"`},
@@ -103,7 +103,7 @@ func TestFunctionsThatCannotBe(t *testing.T) {
 func TestTemplatesThatCannotBe(t *testing.T) {
 	for sentence, tc := range map[string]struct{ body, want string }{
 		"nothing to make":                  {`{"Resources":{}}`, "At least one Resources member"},
-		"a section that is not heeded":     {`{"Transform":"AWS::Serverless-2016-10-31","Resources":{"A":{"Type":"T"}}}`, "section Transform is not served"},
+		"a section that is not served":     {`{"Transform":"AWS::Serverless-2016-10-31","Resources":{"A":{"Type":"T"}}}`, "section Transform is not served"},
 		"a resource without a type":        {`{"Resources":{"A":{}}}`, "[/Resources/A]"},
 		"a policy that is not served":      {`{"Resources":{"A":{"Type":"T","DeletionPolicy":"Snapshot"}}}`, "Snapshot is not served"},
 		"a tag that is not known":          {"Resources:\n  A: {Type: T, Properties: {X: !Nonsense y}}", "line 2"},

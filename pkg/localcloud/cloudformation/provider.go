@@ -145,8 +145,8 @@ func (k kind) mustReplace(changed []string) bool {
 // cannot make.
 var ErrNotServed = errors.New("not served by the embedded AWS")
 
-// check complains about the types and properties of a template that would not be
-// heeded, naming each resource.
+// check complains about the types and properties of a template that would be
+// ignored, and names each resource.
 func (s *Service) check(t *template) []string {
 	var out []string
 	for _, id := range sortedKeys(t.Resources) {

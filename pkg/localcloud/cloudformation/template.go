@@ -95,7 +95,7 @@ func (t *texts) UnmarshalJSON(raw []byte) error {
 var logicalID = regexp.MustCompile(`^[A-Za-z0-9]{1,255}$`)
 
 // parseTemplate reads a template in JSON or YAML and refuses sections that
-// would not be heeded.
+// would be ignored.
 func parseTemplate(body string) (*template, error) {
 	var document any
 	if strings.HasPrefix(strings.TrimSpace(body), "{") {

@@ -58,7 +58,7 @@ func TestCreateImage(t *testing.T) {
 	assert.True(t, *sn.Encrypted)
 	assert.Equal(t, customerKey, *sn.KmsKeyId)
 	assert.Equal(t, "its snapshot", *sn.Tags[0].Value)
-	assert.Equal(t, []string{"available"}, e.told("EC2 AMI State Change"))
+	assert.Equal(t, []string{"available"}, e.eventStates("EC2 AMI State Change"))
 
 	dir, info, err := e.ImageData(home, region, *out.ImageId)
 	require.NoError(t, err)
@@ -107,7 +107,7 @@ func TestAnImageThatCannotBeMadeFails(t *testing.T) {
 	assert.Equal(t, types.ImageStateFailed, im.State)
 	assert.Equal(t, "Server.InternalError: flatten disk: no space left on device", *im.StateReason.Message)
 	assert.Equal(t, types.SnapshotStateError, e.snapshotOf(*out.ImageId).State)
-	assert.Equal(t, []string{"failed"}, e.told("EC2 AMI State Change"))
+	assert.Equal(t, []string{"failed"}, e.eventStates("EC2 AMI State Change"))
 	assert.Empty(t, entries(t, filepath.Join(e.dir, "images")))
 }
 
@@ -461,7 +461,7 @@ func TestSnapshotsShareWhatTheyHold(t *testing.T) {
 	require.NoError(t, err)
 	e.pass(time.Minute)
 	assert.Empty(t, entries(t, images))
-	assert.Equal(t, []string{"available", "available", "deregistered", "deregistered"}, e.told("EC2 AMI State Change"))
+	assert.Equal(t, []string{"available", "available", "deregistered", "deregistered"}, e.eventStates("EC2 AMI State Change"))
 }
 
 func TestAPendingImageCanBeDeregistered(t *testing.T) {
@@ -472,7 +472,7 @@ func TestAPendingImageCanBeDeregistered(t *testing.T) {
 	require.NoError(t, err)
 	e.pass(10 * time.Minute)
 	assert.Empty(t, entries(t, filepath.Join(e.dir, "images")))
-	assert.Equal(t, []string{"deregistered"}, e.told("EC2 AMI State Change"))
+	assert.Equal(t, []string{"deregistered"}, e.eventStates("EC2 AMI State Change"))
 }
 
 func TestSnapshotPermissions(t *testing.T) {

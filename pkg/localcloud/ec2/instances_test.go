@@ -88,7 +88,7 @@ func TestAnInstanceLives(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, volumes.Volumes)
 	assert.Equal(t, []string{"pending", "running", "stopping", "stopped", "pending", "running", "shutting-down", "terminated"},
-		e.told("EC2 Instance State-change Notification"))
+		e.eventStates("EC2 Instance State-change Notification"))
 
 	console, err := e.GetConsoleOutput(t.Context(), &sdk.GetConsoleOutputInput{InstanceId: aws.String(id)})
 	require.NoError(t, err)
@@ -279,7 +279,7 @@ func TestStatesForbidCalls(t *testing.T) {
 	require.NoError(t, err)
 	e.pass(time.Minute)
 	assert.Equal(t, types.InstanceStateNameTerminated, e.state(id))
-	assert.Equal(t, []string{"pending", "shutting-down", "terminated"}, e.told("EC2 Instance State-change Notification"))
+	assert.Equal(t, []string{"pending", "shutting-down", "terminated"}, e.eventStates("EC2 Instance State-change Notification"))
 
 	_, err = e.StartInstances(t.Context(), &sdk.StartInstancesInput{InstanceIds: []string{id}})
 	requireCode(t, err, "IncorrectInstanceState")

@@ -177,8 +177,8 @@ func (e *env) snapshotOf(imageID string, optFns ...func(*sdk.Options)) types.Sna
 	return out.Snapshots[0]
 }
 
-// told lists the states that events have told of a resource.
-func (e *env) told(detailType string) []string {
+// eventStates lists the states of a resource that events reported.
+func (e *env) eventStates(detailType string) []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var states []string

@@ -153,7 +153,7 @@ func TestPaths(t *testing.T) {
 		"the role's name":                         {in: instance(), path: "/latest/meta-data/iam/security-credentials/", want: 200, body: "builder"},
 		"another role":                            {in: instance(), path: "/latest/meta-data/iam/security-credentials/admin", want: 404},
 		"a role that cannot be taken says why":    {in: failing, path: "/latest/meta-data/iam/security-credentials/builder", want: 200, with: "no trust policy"},
-		"the signed identity cannot be had":       {in: instance(), path: "/latest/dynamic/instance-identity/pkcs7", want: 404},
+		"the signed identity is not served":       {in: instance(), path: "/latest/dynamic/instance-identity/pkcs7", want: 404},
 		"the host name is EC2's private DNS name": {in: instance(), path: "/latest/meta-data/local-hostname", want: 200, body: "ip-172-31-16-20.eu-central-1.compute.internal"},
 		"nothing can be written":                  {in: instance(), method: http.MethodPost, path: "/latest/meta-data/instance-id", want: 405},
 	} {

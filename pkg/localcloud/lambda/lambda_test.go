@@ -793,7 +793,7 @@ func TestFunctionsMadeOverTheAPI(t *testing.T) {
 	_, err = again.GetPolicy(ctx, &awslambda.GetPolicyInput{FunctionName: aws.String("f")})
 	require.NoError(t, err)
 	_, err = again.GetFunction(ctx, &awslambda.GetFunctionInput{FunctionName: aws.String("g")})
-	require.ErrorAs(t, err, &missing, "what was deployed is deployed anew")
+	require.ErrorAs(t, err, &missing, "what was deployed is deployed again")
 
 	_, err = c.RemovePermission(ctx, &awslambda.RemovePermissionInput{FunctionName: aws.String("f"), StatementId: aws.String("events")})
 	require.NoError(t, err)

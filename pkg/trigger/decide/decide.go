@@ -132,11 +132,11 @@ func Decide(s Situation, l Limits) Decision {
 	fix := flawed && !s.Now.Before(due)
 	switch {
 	case s.Record.Paused:
-		return Decision{Action: Skip, Why: fmt.Sprintf("paused after %d failures in a row; once it is mended: ami-factory resume %s", s.Record.Failures, s.Recipe)}
+		return Decision{Action: Skip, Why: fmt.Sprintf("paused after %d failures in a row; after the fix: ami-factory resume %s", s.Record.Failures, s.Recipe)}
 	case s.UpToDate && !aged && !flawed:
 		return Decision{Action: Skip, Why: "the published image is up to date"}
 	case flawed && !aged && !fix:
-		return Decision{Action: Wait, Until: due, Why: fmt.Sprintf("%s; it was built anew for findings at %s, and is not again before %s",
+		return Decision{Action: Wait, Until: due, Why: fmt.Sprintf("%s; it was built for findings at %s, and is not built for others before %s",
 			s.Record.Finding.says(), s.Record.Rebuilt.UTC().Format(time.RFC3339), due.UTC().Format(time.RFC3339))}
 	}
 	if d, ok := inTheWay(s, l); ok {

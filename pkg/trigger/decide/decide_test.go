@@ -30,7 +30,7 @@ func TestWhatIsDoneAboutARecipe(t *testing.T) {
 		"one whose image is up to date does not": {
 			with(func(s *decide.Situation) { s.UpToDate = true }), decide.Skip, "up to date", false,
 		},
-		"a night builds an old image anew": {
+		"a night builds an old image again": {
 			with(func(s *decide.Situation) { s.UpToDate, s.Nightly, s.Age = true, true, 30*day }), decide.Start, "30 days old", true,
 		},
 		"a night leaves a younger one": {
@@ -94,7 +94,7 @@ func TestARecipeIsPausedAfterFailuresInARow(t *testing.T) {
 		pause []bool
 	}{
 		"two failures pause":            {[]decide.End{failed("1"), failed("2")}, decide.Record{Failures: 2, Paused: true, Ended: "2"}, []bool{false, true}},
-		"told of twice, one counts":     {[]decide.End{failed("1"), failed("1")}, decide.Record{Failures: 1, Ended: "1"}, []bool{false, false}},
+		"reported twice, one counts":    {[]decide.End{failed("1"), failed("1")}, decide.Record{Failures: 1, Ended: "1"}, []bool{false, false}},
 		"a third is not told again":     {[]decide.End{failed("1"), failed("2"), failed("3")}, decide.Record{Failures: 3, Paused: true, Ended: "3"}, []bool{false, true, false}},
 		"a success in between":          {[]decide.End{failed("1"), {Execution: "2", Succeeded: true}, failed("3")}, decide.Record{Failures: 1, Ended: "3"}, []bool{false, false, false}},
 		"stopped by hand is no failure": {[]decide.End{failed("1"), {Execution: "2"}}, decide.Record{Failures: 1, Ended: "2"}, []bool{false, false}},

@@ -218,7 +218,7 @@ func TestWhatIsDoneAboutAFinding(t *testing.T) {
 		change func(*decide.Situation)
 		want   decide.Decision
 	}{
-		"its image is built anew": {
+		"its image is built again": {
 			func(*decide.Situation) {},
 			decide.Decision{Action: decide.Start, Force: true, Fix: true, Why: "the published image ami-1 has CVE-2026-0001 and 1 more, for which there is a fix"},
 		},
@@ -231,7 +231,7 @@ func TestWhatIsDoneAboutAFinding(t *testing.T) {
 		"within the limit it waits": {
 			func(s *decide.Situation) { s.Record.Rebuilt = now.Add(-time.Hour) },
 			decide.Decision{Action: decide.Wait, Until: now.Add(23 * time.Hour), Why: "the published image ami-1 has CVE-2026-0001 and 1 more, for which there is a fix; " +
-				"it was built anew for findings at 2026-11-01T23:00:00Z, and is not again before 2026-11-02T23:00:00Z"},
+				"it was built for findings at 2026-11-01T23:00:00Z, and is not built for others before 2026-11-02T23:00:00Z"},
 		},
 		"but a night still builds what is old": {
 			func(s *decide.Situation) { s.Record.Rebuilt, s.Nightly, s.Age = now, true, 31*day },
@@ -239,7 +239,7 @@ func TestWhatIsDoneAboutAFinding(t *testing.T) {
 		},
 		"a paused recipe does not build": {
 			func(s *decide.Situation) { s.Record.Paused, s.Record.Failures = true, 3 },
-			decide.Decision{Action: decide.Skip, Why: "paused after 3 failures in a row; once it is mended: ami-factory resume a"},
+			decide.Decision{Action: decide.Skip, Why: "paused after 3 failures in a row; after the fix: ami-factory resume a"},
 		},
 		"a build that runs absorbs it": {
 			func(s *decide.Situation) {

@@ -168,7 +168,7 @@ func TestAGuestBootsWithTheUserData(t *testing.T) {
 	text := m.output("cat " + provision.Result)
 	require.NoError(t, json.Unmarshal([]byte(text), &r), "%s", text)
 	t.Logf("%s", text)
-	t.Run("result.json tells of every step", func(t *testing.T) {
+	t.Run("result.json lists every step", func(t *testing.T) {
 		require.Len(t, r.Steps, len(rendered.Steps))
 		for i, s := range rendered.Steps {
 			assert.Equal(t, s.Name, r.Steps[i].Name)

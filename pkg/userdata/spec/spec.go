@@ -1,5 +1,5 @@
 // Package spec is the schema of a provisioner's `kind: UserData` document: what
-// an instance of a golden image shall be at its first boot. Parsing is strict
+// an instance of a golden image is after its first boot. Parsing is strict
 // and collects every problem with its position, those with what the golden
 // image forbids included.
 package spec

@@ -232,7 +232,7 @@ func TestCommandSurvivesALostConnection(t *testing.T) {
 	f.handle = func(command string, arguments json.RawMessage) (any, bool) {
 		if command == "guest-exec-status" && !lost {
 			lost = true
-			return "not a reply", true // after which the client connects anew
+			return "not a reply", true // after which the client connects again
 		}
 		return e.handle(command, arguments)
 	}
