@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
@@ -285,4 +286,49 @@ func TestAReleaseThatFailsIsUndone(t *testing.T) {
 		assert.Equal(t, id, pointed(t, e.Factory, region))
 	}
 	assert.ElementsMatch(t, []string{first.Images[home], first.Images[second]}, take(t, e.Factory).Images)
+}
+
+// The tags of a release come after everything else: where they fail, the next
+// execution releases again, and withdraws the image from nobody but those whom the
+// recipe no longer names.
+func TestAReleaseWhoseTagsFailIsReleasedAgain(t *testing.T) {
+	e := newEditable(t, nil)
+	first := bake(t, e.Factory, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, first.Status, first.Cause)
+	e.edit(`accounts: ["210987654321"]`, `accounts: ["`+partner+`"]`)
+	_, err := e.Cloud.Faults.Add(fault.Rule{Service: "ec2", Operation: "CreateTags", Region: second, Code: "UnauthorizedOperation", Status: 403, Times: 1})
+	require.NoError(t, err)
+	s := bake(t, e.Factory, contract.ExecutionInput{})
+	require.NotEqual(t, contract.Published, s.Status)
+	assert.Contains(t, s.Cause, "is not marked with its release")
+
+	s = bake(t, e.Factory, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
+	assert.Equal(t, first.Images, s.Images, "nothing was baked")
+	for region, id := range first.Images {
+		assert.Equal(t, []string{partner}, e.sharedWith(region, id))
+	}
+	assert.Equal(t, contract.UpToDate, bake(t, e.Factory, contract.ExecutionInput{}).Status)
+}
+
+func TestThePlanOfAnotherRecipeOnAnImageSharesItWithNobody(t *testing.T) {
+	e := newEditable(t, nil)
+	first := bake(t, e.Factory, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, first.Status, first.Cause)
+	// A release of other content, which names another account.
+	e.edit(`accounts: ["210987654321"]`, `accounts: ["`+partner+`"]`, "sizeGiB: 8", "sizeGiB: 9")
+	other := bake(t, e.Factory, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, other.Status, other.Cause)
+	e.edit("description: Debian 12 with Docker", "description: Debian 12 and Docker")
+	found, err := e.Cloud.EC2.DescribeImages(t.Context(), &ec2.DescribeImagesInput{ImageIds: []string{first.Images[home]}}, e.in(home))
+	require.NoError(t, err)
+	_, err = e.Cloud.EC2.CreateTags(t.Context(), &ec2.CreateTagsInput{Resources: []string{other.Images[home]}, Tags: []ec2types.Tag{
+		{Key: aws.String(contract.TagPlan), Value: aws.String(ami.TagValue(found.Images[0].Tags, contract.TagPlan))},
+		{Key: aws.String(contract.TagRelease), Value: aws.String(ami.TagValue(found.Images[0].Tags, contract.TagRelease))},
+	}}, e.in(home))
+	require.NoError(t, err)
+	s := bake(t, e.Factory, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
+	assert.NotEqual(t, other.Images[home], s.Images[home], "the image is not released on a plan of other content")
+	assert.Equal(t, []string{partner}, e.sharedWith(home, other.Images[home]))
 }

@@ -51,6 +51,7 @@ type ReusedImage struct {
 	ImageID   string    `json:"imageId"`
 	Execution string    `json:"execution"` // name of the one that made it
 	Started   time.Time `json:"started"`   // that execution
+	Plan      string    `json:"plan"`      // SHA-256 of the plan of the release before
 	// The release before shared it with these.
 	Accounts      []string `json:"accounts,omitempty"`
 	Organizations []string `json:"organizations,omitempty"` // ARNs

@@ -125,14 +125,15 @@ type ShareAPI interface {
 }
 
 // Share grants the image to those of want who lack it, and returns who may launch
-// it then. The error is ShareFailed if somebody whom want does not name may launch
-// it already. what is the image in messages.
-func Share(ctx context.Context, api ShareAPI, imageID, what string, want Audience) (Audience, error) {
+// it then. The error is ShareFailed if somebody may launch it whom neither want nor
+// before names. before is the audience that Unshare has just reduced: EC2 may still
+// show it. what is the image in messages.
+func Share(ctx context.Context, api ShareAPI, imageID, what string, want, before Audience) (Audience, error) {
 	has, err := ReadAudience(ctx, api, imageID)
 	if err != nil {
 		return has, awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
 	}
-	if extra := has.Minus(want).Names(); len(extra) > 0 {
+	if extra := has.Minus(want).Minus(before).Names(); len(extra) > 0 {
 		return has, failure.New(failure.ShareFailed, "%s is shared with %s, which the recipe does not name; "+
 			"find out who granted that before building again", what, strings.Join(extra, ", "))
 	}
@@ -164,7 +165,8 @@ func Unshare(ctx context.Context, api ShareAPI, imageID, what string, want, befo
 }
 
 // ShareAsBefore undoes Unshare and Share: those of want whom before does not name
-// lose the image, and those of before have it again.
+// lose the image, and those whom Unshare can have taken it from have it again,
+// whatever EC2 shows: it may show them still.
 func ShareAsBefore(ctx context.Context, api ShareAPI, imageID string, want, before Audience) error {
 	has, err := ReadAudience(ctx, api, imageID)
 	if err != nil {
@@ -173,7 +175,7 @@ func ShareAsBefore(ctx context.Context, api ShareAPI, imageID string, want, befo
 	if err := revoke(ctx, api, imageID, has.And(want).Minus(before)); err != nil {
 		return err
 	}
-	return Grant(ctx, api, imageID, before.Minus(has))
+	return Grant(ctx, api, imageID, before.Minus(want))
 }
 
 func revoke(ctx context.Context, api AttributeAPI, imageID string, a Audience) error {

@@ -35,18 +35,18 @@ func TestShareGrantsWhatIsMissingAndReadsItBack(t *testing.T) {
 	w.recipe.Distribution.Accounts = nil
 	id := w.bake("first").Targets[home].ImageID
 	want := release.Audience{Accounts: []string{target}, Organizations: []string{organization}, OrganizationalUnits: []string{unit}}
-	has, err := release.Share(t.Context(), w.ec2(home), id, "the image", want)
+	has, err := release.Share(t.Context(), w.ec2(home), id, "the image", want, release.Audience{})
 	require.NoError(t, err)
 	assert.Equal(t, want, has)
 	w.fail(fault.Rule{Service: "ec2", Operation: "ModifyImageAttribute", Times: -1, Code: "UnauthorizedOperation", Status: 403})
-	_, err = release.Share(t.Context(), w.ec2(home), id, "the image", want)
+	_, err = release.Share(t.Context(), w.ec2(home), id, "the image", want, release.Audience{})
 	require.NoError(t, err, "what is shared already is not shared again")
 }
 
 func TestShareNamesWhomTheRecipeDoesNot(t *testing.T) {
 	w := newWorld(t)
 	id := w.bake("first").Targets[home].ImageID
-	_, err := release.Share(t.Context(), w.ec2(home), id, "the image", release.Audience{Accounts: []string{"444455556666"}})
+	_, err := release.Share(t.Context(), w.ec2(home), id, "the image", release.Audience{Accounts: []string{"444455556666"}}, release.Audience{})
 	requireCode(t, failure.ShareFailed, err)
 	assert.ErrorContains(t, err, "the image is shared with "+target+", which the recipe does not name")
 }
@@ -59,7 +59,7 @@ func TestARefusalNamesTheAccount(t *testing.T) {
 		fault.Rule{Service: "ec2", Operation: "ModifyImageAttribute", Code: "InvalidAMIAttributeItemValue", Status: 400},
 		fault.Rule{Service: "ec2", Operation: "ModifyImageAttribute", Nth: 2, Code: "InvalidAMIAttributeItemValue", Status: 400},
 	)
-	_, err := release.Share(t.Context(), w.ec2(home), id, "the image", want)
+	_, err := release.Share(t.Context(), w.ec2(home), id, "the image", want, release.Audience{})
 	requireCode(t, failure.ShareFailed, err)
 	assert.ErrorContains(t, err, "account 555566667777")
 	assert.NotContains(t, err.Error(), "444455556666")
@@ -85,14 +85,14 @@ func TestAReleaseWithdrawsWhatAnEarlierOneGrantedAndItsUndoGivesItBack(t *testin
 	before, want := audience(stays, goes), audience(stays, comes)
 	require.NoError(t, release.Unshare(t.Context(), api, id, "the image", want, before))
 	assert.Equal(t, []string{stays}, has())
-	_, err := release.Share(t.Context(), api, id, "the image", want)
+	_, err := release.Share(t.Context(), api, id, "the image", want, release.Audience{})
 	require.NoError(t, err)
 	assert.Equal(t, []string{stays, comes}, has())
 
 	require.NoError(t, release.Grant(t.Context(), api, id, audience(stranger)))
 	require.NoError(t, release.Unshare(t.Context(), api, id, "the image", want, before))
 	assert.Equal(t, []string{stays, comes, stranger}, has(), "what no recipe named is not hidden")
-	_, err = release.Share(t.Context(), api, id, "the image", want)
+	_, err = release.Share(t.Context(), api, id, "the image", want, release.Audience{})
 	requireCode(t, failure.ShareFailed, err)
 	assert.ErrorContains(t, err, stranger)
 

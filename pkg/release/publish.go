@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
@@ -104,6 +105,9 @@ func (s Publisher) Publish(ctx context.Context, p Publication) ([]Pointer, error
 		return nil, failure.New(failure.PublishFailed, "the pointers were given back by an earlier attempt")
 	case Committed:
 		if err := s.committed(ctx, j); err != nil {
+			return nil, err
+		}
+		if err := s.tagAgain(ctx, p); err != nil { // where an earlier attempt did not come to it
 			return nil, err
 		}
 	case Moving:
@@ -250,19 +254,39 @@ func (s Publisher) commit(ctx context.Context, p Publication, j *Journal) error 
 	}
 	for _, region := range Regions(p.Recipe) {
 		target := p.Targets[region]
-		tags := ami.ReleaseTags(p.ID, p.Of.PlanSHA256)
-		if !target.Again { // when an image was published first says how old it is
-			tags = slices.Concat(tags, ami.PublishedTags(p.Now, expires), ami.SourceTags(p.Source.ImageID, p.Source.CreationDate))
+		if target.Again {
+			continue // when an image was published first says how old it is
 		}
-		_, err := s.EC2(region).CreateTags(ctx, &ec2.CreateTagsInput{
-			Resources: append([]string{target.ImageID}, target.SnapshotIDs...),
-			Tags:      tags,
-		})
-		if err != nil {
+		tags := slices.Concat(ami.ReleaseTags(p.ID, p.Of.PlanSHA256), ami.PublishedTags(p.Now, expires), ami.SourceTags(p.Source.ImageID, p.Source.CreationDate))
+		if err := s.tag(ctx, region, target, tags); err != nil {
 			return s.giveBack(ctx, p, j, awserr.Wrap(err, failure.PublishFailed, "mark image %s in %s as published", target.ImageID, region))
 		}
 	}
-	return j.write(ctx, s.Records, Committed)
+	if err := j.write(ctx, s.Records, Committed); err != nil {
+		return err
+	}
+	return s.tagAgain(ctx, p)
+}
+
+// tagAgain marks images that existed before with their new release. It comes after
+// the commit: a release that is undone must not be found on the image, or the next
+// execution would take the image as released.
+func (s Publisher) tagAgain(ctx context.Context, p Publication) error {
+	for _, region := range Regions(p.Recipe) {
+		target := p.Targets[region]
+		if !target.Again {
+			continue
+		}
+		if err := s.tag(ctx, region, target, ami.ReleaseTags(p.ID, p.Of.PlanSHA256)); err != nil {
+			return awserr.Wrap(err, failure.PublishFailed, "all pointers are moved, but image %s in %s is not marked with its release", target.ImageID, region)
+		}
+	}
+	return nil
+}
+
+func (s Publisher) tag(ctx context.Context, region string, target Target, tags []types.Tag) error {
+	_, err := s.EC2(region).CreateTags(ctx, &ec2.CreateTagsInput{Resources: append([]string{target.ImageID}, target.SnapshotIDs...), Tags: tags})
+	return err
 }
 
 // giveBack restores all pointers and returns PublishFailed with the cause. Within

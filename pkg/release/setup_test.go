@@ -153,7 +153,7 @@ func (w *world) bake(execution string) release.Publication {
 		}
 		_, err := w.ec2(region).ModifyImageAttribute(ctx, &sdkec2.ModifyImageAttributeInput{ImageId: &id, ImdsSupport: &types.AttributeValue{Value: aws.String("v2.0")}})
 		require.NoError(w.t, err)
-		_, err = release.Share(ctx, w.ec2(region), id, "the image", release.AudienceOf(w.recipe.Distribution))
+		_, err = release.Share(ctx, w.ec2(region), id, "the image", release.AudienceOf(w.recipe.Distribution), release.Audience{})
 		require.NoError(w.t, err)
 		p.Targets[region] = release.Target{ImageID: id, SnapshotIDs: ami.Snapshots(w.image(region, id)), Labels: labels}
 	}

@@ -50,6 +50,9 @@ func (u Undo) Run(ctx context.Context, p Publication) (Undone, error) {
 			if err := errs[ptr]; err != nil {
 				out.Refused = append(out.Refused, Refused{ptr, err})
 			}
+			if ptr.Previous == ptr.ImageID {
+				continue // it named the image before as well
+			}
 			now, err := ReadPointer(ctx, u.SSM(ptr.Account, ptr.Region), ptr.Parameter)
 			if err != nil || now == ptr.ImageID {
 				out.Named = append(out.Named, ptr.ImageID)

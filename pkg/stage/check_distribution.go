@@ -54,19 +54,21 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 	}
 
 	audience := release.AudienceOf(p.Recipe.Distribution)
+	var before release.Audience
 	again, reused := p.Reused(target.Name)
 	if reused {
+		before = sharedBefore(p, target.Name)
 		if again.ImageID != in.CopyID {
 			return CheckDistributionOutput{}, failure.New(failure.InvalidInput, "%s is not %s, which is released again there", what, again.ImageID)
 		}
-		if err := release.Unshare(ctx, api, in.CopyID, what, audience, sharedBefore(p, target.Name)); err != nil {
+		if err := release.Unshare(ctx, api, in.CopyID, what, audience, before); err != nil {
 			return CheckDistributionOutput{}, err
 		}
 		if err := describeAgain(ctx, api, img, p.Recipe.Description, what); err != nil {
 			return CheckDistributionOutput{}, err
 		}
 	}
-	has, err := release.Share(ctx, api, in.CopyID, what, audience)
+	has, err := release.Share(ctx, api, in.CopyID, what, audience, before)
 	if err != nil {
 		return CheckDistributionOutput{}, err
 	}

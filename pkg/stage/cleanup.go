@@ -52,7 +52,7 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 	for _, region := range regions {
 		s.region(ctx, in.Execution, region, kept, t)
 	}
-	s.sharing(ctx, p, kept, t)
+	s.sharing(ctx, in, p, kept, t)
 	out := t.output()
 	out.Ending = in.ending()
 	if t.passing {
@@ -147,8 +147,12 @@ func (s Cleanup) undo(ctx context.Context, in CleanupInput, p *plan.BuildPlan) (
 
 // sharing gives an image that was to be released again back to those whom the
 // release before shared it with, unless the execution published it.
-func (s Cleanup) sharing(ctx context.Context, p *plan.BuildPlan, k keep, t *tally) {
-	if p == nil || p.Reuse == nil || k.published != nil || k.unknown != nil || len(k.named) > 0 {
+func (s Cleanup) sharing(ctx context.Context, in CleanupInput, p *plan.BuildPlan, k keep, t *tally) {
+	if p == nil || p.Reuse == nil || k.published != nil || in.Failed == contract.StateEvaluateGateAgain { // which is before all changes
+		return
+	}
+	if k.unknown != nil || len(k.named) > 0 {
+		t.leave("launch permissions of the image that was to be released again", errors.New("they were not given back: a pointer may name it for those who are new"))
 		return
 	}
 	for _, region := range regionsOf(*p) {
@@ -156,8 +160,14 @@ func (s Cleanup) sharing(ctx context.Context, p *plan.BuildPlan, k keep, t *tall
 		if !ok {
 			continue
 		}
-		err := release.ShareAsBefore(ctx, s.EC2(region), again.ImageID, release.AudienceOf(p.Recipe.Distribution), sharedBefore(*p, region))
-		if err != nil && !awserr.IsNotFound(err) {
+		img, err := ami.Describe(ctx, s.EC2(region), again.ImageID)
+		if err == nil && ami.TagValue(img.Tags, contract.TagPlan) != again.Plan {
+			continue // another execution has released it since
+		}
+		if err == nil {
+			err = release.ShareAsBefore(ctx, s.EC2(region), again.ImageID, release.AudienceOf(p.Recipe.Distribution), sharedBefore(*p, region))
+		}
+		if err != nil && !errors.Is(err, ami.ErrNotFound) && !awserr.IsNotFound(err) {
 			t.leave("launch permissions of "+region+":"+again.ImageID, err)
 		}
 	}

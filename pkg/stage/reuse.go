@@ -87,7 +87,8 @@ func (s Resolve) reuse(ctx context.Context, p plan.BuildPlan, img types.Image, b
 	if err != nil {
 		return nil, err
 	}
-	out := &plan.Reuse{Images: map[string]plan.ReusedImage{home: reused(maker, kept.of.Started, before)}}
+	first := reused(img, maker, kept.of.Started, before)
+	out := &plan.Reuse{Images: map[string]plan.ReusedImage{home: first}}
 	for _, target := range p.Recipe.Distribution.Regions {
 		if target.Name == home {
 			continue
@@ -100,15 +101,15 @@ func (s Resolve) reuse(ctx context.Context, p plan.BuildPlan, img types.Image, b
 			out.Images[target.Name] = *again
 		}
 	}
-	first := out.Images[home]
-	first.ImageID = id
-	out.Images[home] = first
 	return out, nil
 }
 
-func reused(maker string, started time.Time, before plan.BuildPlan) plan.ReusedImage {
+func reused(img types.Image, maker string, started time.Time, before plan.BuildPlan) plan.ReusedImage {
 	d := before.Recipe.Distribution
-	return plan.ReusedImage{Execution: maker, Started: started, Accounts: d.Accounts, Organizations: d.Organizations}
+	return plan.ReusedImage{
+		ImageID: aws.ToString(img.ImageId), Execution: maker, Started: started, Plan: ami.TagValue(img.Tags, contract.TagPlan),
+		Accounts: d.Accounts, Organizations: d.Organizations,
+	}
 }
 
 // copyIn finds the published copy of an image in another region that an execution
@@ -173,8 +174,7 @@ func (s Resolve) isCopy(ctx context.Context, p plan.BuildPlan, img types.Image, 
 	if err != nil {
 		return nil, err
 	}
-	again := reused(maker, who.Started, *before)
-	again.ImageID = id
+	again := reused(img, maker, who.Started, *before)
 	return &again, nil
 }
 
@@ -195,6 +195,12 @@ func (s Resolve) releasedBy(ctx context.Context, img types.Image) (*plan.BuildPl
 	}
 	if got := ami.TagValue(img.Tags, contract.TagRelease); got != p.ReleaseID {
 		return nil, failure.New(failure.RecordMismatch, "image %s bears the release %q and the plan of the release %q", aws.ToString(img.ImageId), got, p.ReleaseID)
+	}
+	// Tags are anybody's to set: the plan of another image names another audience.
+	recipe, fingerprint := ami.TagValue(img.Tags, contract.TagRecipe), ami.TagValue(img.Tags, contract.TagFingerprint)
+	if p.Recipe.Name != recipe || p.Fingerprint != fingerprint {
+		return nil, failure.New(failure.RecordMismatch, "image %s is of recipe %s and content %s, and bears a plan of recipe %s and content %s",
+			aws.ToString(img.ImageId), recipe, fingerprint, p.Recipe.Name, p.Fingerprint)
 	}
 	return &p, nil
 }
@@ -294,6 +300,9 @@ func keptResults(ctx context.Context, s store.Store, p plan.BuildPlan, image, ma
 	}
 	if made.Fingerprint != p.Fingerprint || made.Recipe.Name != p.Recipe.Name {
 		return kept{}, mismatch(what, s, complianceKey(e), []string{"its plan is of another content"})
+	}
+	if !bytes.Equal(made.Checks, p.Checks) { // another version of the factory may compile them otherwise
+		return kept{}, mismatch(what, s, complianceKey(e), []string{"they are of other checks than this version compiles"})
 	}
 	output, err := keptOutput(ctx, s, rawResultsKey(e), sums[0])
 	if err != nil {
