@@ -149,6 +149,9 @@ func (b *bench) check(t *testing.T, components []component.Selected) compliance.
 	t.Helper()
 	checks, controls, err := compliance.Compile(component.Sets(components))
 	require.NoError(t, err)
+	for i := range controls {
+		controls[i].Snapshot = nil // it is about an image, and this is a guest that has run
+	}
 	if code, _ := b.run(t, "test -x /var/lib/checks/goss", nil); code != 0 {
 		dir, err := built()
 		require.NoError(t, err)
