@@ -143,8 +143,8 @@ func Pointers(r *recipe.Recipe, all []*recipe.Recipe) problem.List {
 		}
 		at := fmt.Sprintf("pointers.parameters[%d]", i)
 		for _, other := range all {
-			if other.Name == r.Name {
-				continue
+			if other.Name == r.Name || other.Problem("name", "", "").File == r.Problem("name", "", "").File {
+				continue // the recipe itself, maybe under a name that is not that of its file
 			}
 			for j, theirs := range other.Pointers.Parameters {
 				const allowed = "a name that no other recipe has, such as /ami-factory/<recipe>/latest"

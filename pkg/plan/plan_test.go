@@ -377,6 +377,15 @@ func TestTwoRecipesOfOnePointerAreBothRefused(t *testing.T) {
 	assert.Contains(t, problems[1].String(), "recipes/twin.yaml:33:16: error: pointer /ami-factory/sample/latest belongs to recipe sample (recipes/sample.yaml:33:16)")
 }
 
+func TestARecipeUnderAnotherNameThanItsFileIsOneError(t *testing.T) {
+	fsys := tree(t)
+	fsys["recipes/sample.yaml"].Data = bytes.Replace(fsys["recipes/sample.yaml"].Data, []byte("name: sample"), []byte("name: other"), 1)
+	problems, err := plan.Lint(fsys, nil, now)
+	require.NoError(t, err)
+	require.Len(t, problems, 1)
+	assert.Contains(t, problems[0].String(), `name is "other", but the file is called sample.yaml`)
+}
+
 func TestWhatTheShippedComponentsRefuse(t *testing.T) {
 	text, err := fs.ReadFile(userdata.FS, "recipes/debian-12-docker.yaml")
 	require.NoError(t, err)
