@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -150,8 +151,30 @@ func (s Publisher) verify(ctx context.Context, p Publication) error {
 	return nil
 }
 
+// superseded refuses to release an image again when another was published while the
+// execution waited: its pointers would go back to the older one.
+func (s Publisher) superseded(ctx context.Context, p Publication) error {
+	home := p.Recipe.Home().Name
+	target := p.Targets[home]
+	if !target.Again {
+		return nil
+	}
+	own, err := ami.ListOwn(ctx, s.EC2(home), ami.ByRecipe(p.Recipe.Name))
+	if err != nil {
+		return awserr.Wrap(err, failure.PublishFailed, "no pointer was moved: list the images of recipe %s in %s", p.Recipe.Name, home)
+	}
+	if newest := ami.NewestPublished(own); newest != nil && aws.ToString(newest.ImageId) != target.ImageID {
+		return failure.New(failure.PublishFailed, "no pointer was moved: image %s was published while this execution waited to release %s again",
+			aws.ToString(newest.ImageId), target.ImageID)
+	}
+	return nil
+}
+
 // begin writes the journal of the first attempt.
 func (s Publisher) begin(ctx context.Context, p Publication) (*Journal, error) {
+	if err := s.superseded(ctx, p); err != nil {
+		return nil, err
+	}
 	j := &Journal{Of: p.Of, Started: p.Now, Recipe: p.Recipe.Name, Images: map[string]string{}, Pointers: []Pointer{}}
 	for _, region := range Regions(p.Recipe) {
 		j.Images[region] = p.Targets[region].ImageID

@@ -202,3 +202,21 @@ func TestAReleaseOfAnImageThatIsPublishedKeepsWhenItWasPublishedFirst(t *testing
 		assert.Equal(t, ami.TagValue(first.Tags, contract.TagExpires), ami.TagValue(img.Tags, contract.TagExpires))
 	}
 }
+
+func TestAnImageIsNotReleasedAgainOverANewerOne(t *testing.T) {
+	w := newWorld(t)
+	old := w.bake("first")
+	w.settle(w.publisher(&memory{}), old)
+	w.pass(day)
+	newer := w.publish("second")
+
+	old.Of.Execution, old.Of.Started, old.Of.PlanSHA256, old.ID, old.Now = "arn:third", w.clock.Now(), "p1a9-3", "id-of-third", w.clock.Now()
+	for region, target := range old.Targets {
+		target.Again = true
+		old.Targets[region] = target
+	}
+	_, err := w.publisher(&memory{}).Publish(t.Context(), old)
+	requireCode(t, failure.PublishFailed, err)
+	assert.ErrorContains(t, err, newer[home]+" was published while")
+	assert.Equal(t, newer, w.pointers())
+}
