@@ -288,9 +288,8 @@ func TestAReleaseThatFailsIsUndone(t *testing.T) {
 	assert.ElementsMatch(t, []string{first.Images[home], first.Images[second]}, take(t, e.Factory).Images)
 }
 
-// The tags of a release come after everything else: where they fail, the next
-// execution releases again, and withdraws the image from nobody but those whom the
-// recipe no longer names.
+// A release sets the tags last. If that fails, the next execution releases the image
+// again and withdraws it only from accounts that the recipe no longer names.
 func TestAReleaseWhoseTagsFailIsReleasedAgain(t *testing.T) {
 	e := newEditable(t, nil)
 	first := bake(t, e.Factory, contract.ExecutionInput{})
