@@ -40,10 +40,8 @@ func (c *Catalog) Recipes() []*recipe.Recipe { return c.recipes }
 // Draft is what a recipe makes of the user data before its source is known. Its
 // bundle is packed once, however often it is built.
 type Draft struct {
-	Recipe     *recipe.Recipe
-	userData   fs.FS
-	parameters component.Deployment
-	parts      assembly
+	Recipe *recipe.Recipe
+	parts  assembly
 }
 
 // Load drafts a recipe of the catalog and returns everything that is wrong with it.
@@ -63,7 +61,7 @@ func (c *Catalog) Load(name string) (Draft, problem.List, error) {
 // pointers are another recipe's. Problems of the latter two kinds have the rule
 // baseline.Rule.
 func (c *Catalog) Draft(r *recipe.Recipe) (Draft, problem.List, error) {
-	d := Draft{Recipe: r, userData: c.userData, parameters: c.parameters}
+	d := Draft{Recipe: r}
 	var problems problem.List
 	var err error
 	if d.parts, problems, err = assemble(r, c.userData, c.parameters); err != nil {
@@ -78,11 +76,4 @@ func (c *Catalog) Draft(r *recipe.Recipe) (Draft, problem.List, error) {
 	}
 	problems = append(problems, c.wrong...)
 	return d, append(problems, baseline.Pointers(r, c.recipes)...), nil
-}
-
-// Build is the function Build of what was drafted without problems: recipe, user data
-// and parameters of the input are the draft's.
-func (d Draft) Build(in Input) (*BuildPlan, []byte, error) {
-	in.Recipe, in.UserData, in.Parameters = d.Recipe, d.userData, d.parameters
-	return build(in, d.parts)
 }

@@ -97,8 +97,8 @@ type released struct {
 }
 
 // fingerprint is the SHA-256 of the content of an image, in hex.
-func fingerprint(in Input, a assembly) (string, error) {
-	r := in.Recipe.WithoutPositions()
+func fingerprint(in Input, of *recipe.Recipe, a assembly) (string, error) {
+	r := of.WithoutPositions()
 	// What goes into the image are the values of all parameters, in the order of
 	// installation: neither the order of the recipe's list nor a value that is the
 	// default makes a difference.
@@ -110,7 +110,7 @@ func fingerprint(in Input, a assembly) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	told, err := userdata.Render(a.neutral(in.Recipe))
+	told, err := userdata.Render(a.neutral(of))
 	if err != nil {
 		return "", err
 	}

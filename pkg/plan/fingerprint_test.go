@@ -55,13 +55,13 @@ func TestEveryFieldOfARecipeIsContentOrRelease(t *testing.T) {
 }
 
 // full is the sample recipe with a value in every field, so that each can change.
-func full(t *testing.T) plan.Input {
+func full(t *testing.T) input {
 	t.Helper()
 	fsys := tree(t)
 	for _, name := range []string{"base", "web"} {
 		fsys["components/"+name+"/component.yaml"].Data = bytes.Replace(fsys["components/"+name+"/component.yaml"].Data, []byte("[debian-12]"), []byte("[debian-12, debian-13]"), 1)
 	}
-	in := input(t, fsys)
+	in := sample(t, fsys)
 	r := in.Recipe
 	r.Source.Filters = []recipe.Filter{{Name: "name", Values: []string{"debian-12-*"}}}
 	r.Builder.SubnetIDs = []string{"subnet-0123456789abcdef0"}
@@ -71,44 +71,44 @@ func full(t *testing.T) plan.Input {
 }
 
 // changes are one change of each field of a recipe that still builds.
-func changes() map[string]func(*plan.Input) {
-	return map[string]func(*plan.Input){
-		"name":                       func(in *plan.Input) { in.Recipe.Name = "simple" },
-		"description":                func(in *plan.Input) { in.Recipe.Description = "Another sample" },
-		"family":                     func(in *plan.Input) { in.Recipe.Family = "debian-13" },
-		"architecture":               func(in *plan.Input) { in.Recipe.Architecture, in.Source.Architecture = "arm64", "arm64" },
-		"rehearsalOnly":              func(in *plan.Input) { in.Recipe.RehearsalOnly = false },
-		"source.parameter":           func(in *plan.Input) { in.Recipe.Source.Parameter = "/another" },
-		"source.owner":               func(in *plan.Input) { in.Recipe.Source.Owner, in.Source.OwnerID = "099720109477", "099720109477" },
-		"source.filters.name":        func(in *plan.Input) { in.Recipe.Source.Filters[0].Name = "description" },
-		"source.filters.values":      func(in *plan.Input) { in.Recipe.Source.Filters[0].Values[0] = "debian-*" },
-		"builder.instanceTypes":      func(in *plan.Input) { slices.Reverse(in.Recipe.Builder.InstanceTypes) },
-		"builder.subnetIds":          func(in *plan.Input) { in.Recipe.Builder.SubnetIDs[0] = "subnet-0123456789abcdef1" },
-		"builder.rootVolume.sizeGiB": func(in *plan.Input) { in.Recipe.Builder.RootVolume.SizeGiB = 9 },
-		"builder.rootVolume.kmsKey":  func(in *plan.Input) { in.Recipe.Builder.RootVolume.KMSKey = "alias/other" },
-		"builder.cloudConfig":        func(in *plan.Input) { in.Recipe.Builder.CloudConfig += "runcmd: []\n" },
-		"builder.timeout":            func(in *plan.Input) { in.Recipe.Builder.Timeout += recipe.Duration(time.Minute) },
-		"components.name":            func(in *plan.Input) { in.Recipe.Components = in.Recipe.Components[1:] },
-		"components.parameters":      func(in *plan.Input) { in.Recipe.Components[1].Parameters["variant"] = "base" },
-		"checks.timeout":             func(in *plan.Input) { in.Recipe.Checks.Timeout += recipe.Duration(time.Minute) },
-		"checks.waivers.control":     func(in *plan.Input) { in.Recipe.Checks.Waivers[0].Control = "SYS-02" },
-		"checks.waivers.reason":      func(in *plan.Input) { in.Recipe.Checks.Waivers[0].Reason = "accepted until next year" },
-		"checks.waivers.approver":    func(in *plan.Input) { in.Recipe.Checks.Waivers[0].Approver = "ciso@example.com" },
-		"checks.waivers.expires":     func(in *plan.Input) { in.Recipe.Checks.Waivers[0].Expires = "2026-12-25" },
-		"gate.severity":              func(in *plan.Input) { in.Recipe.Gate.Severity = "high" },
-		"distribution.regions.name":  func(in *plan.Input) { in.Recipe.Distribution.Regions[1].Name = "eu-central-2" },
-		"distribution.regions.kmsKey": func(in *plan.Input) {
+func changes() map[string]func(*input) {
+	return map[string]func(*input){
+		"name":                       func(in *input) { in.Recipe.Name = "simple" },
+		"description":                func(in *input) { in.Recipe.Description = "Another sample" },
+		"family":                     func(in *input) { in.Recipe.Family = "debian-13" },
+		"architecture":               func(in *input) { in.Recipe.Architecture, in.Source.Architecture = "arm64", "arm64" },
+		"rehearsalOnly":              func(in *input) { in.Recipe.RehearsalOnly = false },
+		"source.parameter":           func(in *input) { in.Recipe.Source.Parameter = "/another" },
+		"source.owner":               func(in *input) { in.Recipe.Source.Owner, in.Source.OwnerID = "099720109477", "099720109477" },
+		"source.filters.name":        func(in *input) { in.Recipe.Source.Filters[0].Name = "description" },
+		"source.filters.values":      func(in *input) { in.Recipe.Source.Filters[0].Values[0] = "debian-*" },
+		"builder.instanceTypes":      func(in *input) { slices.Reverse(in.Recipe.Builder.InstanceTypes) },
+		"builder.subnetIds":          func(in *input) { in.Recipe.Builder.SubnetIDs[0] = "subnet-0123456789abcdef1" },
+		"builder.rootVolume.sizeGiB": func(in *input) { in.Recipe.Builder.RootVolume.SizeGiB = 9 },
+		"builder.rootVolume.kmsKey":  func(in *input) { in.Recipe.Builder.RootVolume.KMSKey = "alias/other" },
+		"builder.cloudConfig":        func(in *input) { in.Recipe.Builder.CloudConfig += "runcmd: []\n" },
+		"builder.timeout":            func(in *input) { in.Recipe.Builder.Timeout += recipe.Duration(time.Minute) },
+		"components.name":            func(in *input) { in.Recipe.Components = in.Recipe.Components[1:] },
+		"components.parameters":      func(in *input) { in.Recipe.Components[1].Parameters["variant"] = "base" },
+		"checks.timeout":             func(in *input) { in.Recipe.Checks.Timeout += recipe.Duration(time.Minute) },
+		"checks.waivers.control":     func(in *input) { in.Recipe.Checks.Waivers[0].Control = "SYS-02" },
+		"checks.waivers.reason":      func(in *input) { in.Recipe.Checks.Waivers[0].Reason = "accepted until next year" },
+		"checks.waivers.approver":    func(in *input) { in.Recipe.Checks.Waivers[0].Approver = "ciso@example.com" },
+		"checks.waivers.expires":     func(in *input) { in.Recipe.Checks.Waivers[0].Expires = "2026-12-25" },
+		"gate.severity":              func(in *input) { in.Recipe.Gate.Severity = "high" },
+		"distribution.regions.name":  func(in *input) { in.Recipe.Distribution.Regions[1].Name = "eu-central-2" },
+		"distribution.regions.kmsKey": func(in *input) {
 			in.Recipe.Distribution.Regions[1].KMSKey = "alias/other"
 		},
-		"distribution.accounts":      func(in *plan.Input) { in.Recipe.Distribution.Accounts = nil },
-		"distribution.organizations": func(in *plan.Input) { in.Recipe.Distribution.Organizations[0] += "k" },
-		"pointers.parameters":        func(in *plan.Input) { in.Recipe.Pointers.Parameters[0] = "/ami-factory/sample/newest" },
-		"pointers.accounts": func(in *plan.Input) {
+		"distribution.accounts":      func(in *input) { in.Recipe.Distribution.Accounts = nil },
+		"distribution.organizations": func(in *input) { in.Recipe.Distribution.Organizations[0] += "k" },
+		"pointers.parameters":        func(in *input) { in.Recipe.Pointers.Parameters[0] = "/ami-factory/sample/newest" },
+		"pointers.accounts": func(in *input) {
 			in.Recipe.Pointers.Accounts = append(in.Recipe.Pointers.Accounts, "210987654322")
 		},
-		"retention.keep":           func(in *plan.Input) { in.Recipe.Retention.Keep = 4 },
-		"retention.deprecateAfter": func(in *plan.Input) { in.Recipe.Retention.DeprecateAfter *= 2 },
-		"retention.removeAfter":    func(in *plan.Input) { in.Recipe.Retention.RemoveAfter *= 2 },
+		"retention.keep":           func(in *input) { in.Recipe.Retention.Keep = 4 },
+		"retention.deprecateAfter": func(in *input) { in.Recipe.Retention.DeprecateAfter *= 2 },
+		"retention.removeAfter":    func(in *input) { in.Recipe.Retention.RemoveAfter *= 2 },
 	}
 }
 
@@ -140,16 +140,16 @@ func TestAChangeOfAFieldChangesTheDigestsOfItsSide(t *testing.T) {
 func TestDifferencesNameWhatChangedAndNothingElse(t *testing.T) {
 	base, _ := build(t, full(t))
 	for sentence, tc := range map[string]struct {
-		change func(*plan.Input)
+		change func(*input)
 		want   []string
 	}{
-		"nothing":                      {func(*plan.Input) {}, nil},
+		"nothing":                      {func(*input) {}, nil},
 		"an account":                   {changes()["distribution.accounts"], []string{"distribution.accounts"}},
 		"a parameter of a component":   {changes()["components.parameters"], []string{"components.parameters"}},
-		"a file of a component":        {func(in *plan.Input) { edit(in, "components/web/install.sh") }, []string{"files of the components"}},
-		"the source image":             {func(in *plan.Input) { in.Source.ImageID = "ami-00000000000000001" }, []string{"the source image"}},
-		"the check engine":             {func(in *plan.Input) { in.CheckEngine = strings.Repeat("f", 64) }, []string{"what the builder is told, or the check engine"}},
-		"an account and a component's": {func(in *plan.Input) { changes()["distribution.accounts"](in); edit(in, "components/web/install.sh") }, []string{"distribution.accounts", "files of the components"}},
+		"a file of a component":        {func(in *input) { edit(in, "components/web/install.sh") }, []string{"files of the components"}},
+		"the source image":             {func(in *input) { in.Source.ImageID = "ami-00000000000000001" }, []string{"the source image"}},
+		"the check engine":             {func(in *input) { in.CheckEngine = strings.Repeat("f", 64) }, []string{"what the builder is told, or the check engine"}},
+		"an account and a component's": {func(in *input) { changes()["distribution.accounts"](in); edit(in, "components/web/install.sh") }, []string{"distribution.accounts", "files of the components"}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			in := full(t)
@@ -161,7 +161,7 @@ func TestDifferencesNameWhatChangedAndNothingElse(t *testing.T) {
 }
 
 // edit adds a comment to a file of the user data.
-func edit(in *plan.Input, name string) {
+func edit(in *input, name string) {
 	file := in.UserData.(fstest.MapFS)[name]
 	file.Data = append(file.Data, "# changed\n"...)
 }
@@ -169,12 +169,11 @@ func edit(in *plan.Input, name string) {
 // Every single byte of every file, the source and the check engine are in the
 // fingerprint.
 func TestAChangeOfWhatTheImageIsMadeOfChangesTheFingerprint(t *testing.T) {
-	base, _ := build(t, input(t, tree(t)))
+	base, _ := build(t, sample(t, tree(t)))
 	seen := map[string]string{base.Fingerprint: "the original"}
-	unique := func(what string, in plan.Input) {
+	unique := func(what string, in input) {
 		t.Helper()
-		p, _, err := plan.Build(in)
-		require.NoError(t, err, what)
+		p, _ := build(t, in)
 		other, dup := seen[p.Fingerprint]
 		require.False(t, dup, "%s has the fingerprint of %s", what, other)
 		seen[p.Fingerprint] = what
@@ -189,31 +188,31 @@ func TestAChangeOfWhatTheImageIsMadeOfChangesTheFingerprint(t *testing.T) {
 		} else {
 			fsys[file].Data = append(fsys[file].Data, 'x')
 		}
-		unique("a change of "+file, input(t, fsys))
+		unique("a change of "+file, sample(t, fsys))
 	}
 	fsys := tree(t)
 	fsys["components/base/files/new"] = &fstest.MapFile{Data: nil}
-	unique("a new empty file", input(t, fsys))
+	unique("a new empty file", sample(t, fsys))
 	fsys = tree(t)
 	fsys["components/base/files/renamed.conf"] = fsys["components/base/files/base.conf"]
 	delete(fsys, "components/base/files/base.conf")
-	unique("a renamed file", input(t, fsys))
+	unique("a renamed file", sample(t, fsys))
 
-	in := input(t, tree(t))
+	in := sample(t, tree(t))
 	in.Source.ImageID = "ami-0123456789abcdef1"
 	unique("another source", in)
-	in = input(t, tree(t))
+	in = sample(t, tree(t))
 	in.CheckEngine = strings.Repeat("f", 64)
 	unique("another check engine", in)
-	in = input(t, tree(t))
+	in = sample(t, tree(t))
 	in.Parameters = component.Deployment{"base": {"variant": "base"}}
 	in.Recipe.Components[1].Parameters = nil
 	unique("another value of a parameter, from the deployment", in)
 }
 
 func TestWhatIsNoInputLeavesTheFingerprintAlone(t *testing.T) {
-	base, _ := build(t, input(t, tree(t)))
-	in := input(t, tree(t))
+	base, _ := build(t, sample(t, tree(t)))
+	in := sample(t, tree(t))
 	in.ExecutionName, in.ExecutionStart = "another", now.Add(time.Hour)
 	p, _ := build(t, in)
 	assert.Equal(t, base.Fingerprint, p.Fingerprint, "the execution")
@@ -221,24 +220,24 @@ func TestWhatIsNoInputLeavesTheFingerprintAlone(t *testing.T) {
 	assert.Equal(t, strings.NewReplacer(base.ImageName, p.ImageName, "2026-11-23T17:41:55Z", "2026-11-23T18:41:55Z").Replace(base.UserData),
 		p.UserData, "the builder is told the execution's name and start, and nothing else differs")
 
-	for sentence, change := range map[string]func(fstest.MapFS, *plan.Input){
-		"another version of the factory": func(_ fstest.MapFS, in *plan.Input) { in.FactoryVersion = "1.2.4" },
-		"a component that the recipe does not use": func(fsys fstest.MapFS, _ *plan.Input) {
+	for sentence, change := range map[string]func(fstest.MapFS, *input){
+		"another version of the factory": func(_ fstest.MapFS, in *input) { in.FactoryVersion = "1.2.4" },
+		"a component that the recipe does not use": func(fsys fstest.MapFS, _ *input) {
 			fsys["components/unused/install.sh"].Data = []byte("changed\n")
 		},
-		"a page about a component": func(fsys fstest.MapFS, _ *plan.Input) {
+		"a page about a component": func(fsys fstest.MapFS, _ *input) {
 			fsys["components/base/README.md"] = &fstest.MapFile{Data: []byte("# base\n")}
 		},
-		"the order of the components in the recipe": func(_ fstest.MapFS, in *plan.Input) { slices.Reverse(in.Recipe.Components) },
-		"the order of accounts, regions and pointers": func(_ fstest.MapFS, in *plan.Input) {
+		"the order of the components in the recipe": func(_ fstest.MapFS, in *input) { slices.Reverse(in.Recipe.Components) },
+		"the order of accounts, regions and pointers": func(_ fstest.MapFS, in *input) {
 			slices.Reverse(in.Recipe.Distribution.Regions)
 			slices.Reverse(in.Recipe.Distribution.Accounts)
 			slices.Reverse(in.Recipe.Pointers.Parameters)
 		},
-		"the description of the source image": func(_ fstest.MapFS, in *plan.Input) { in.Source.Name = "another" },
+		"the description of the source image": func(_ fstest.MapFS, in *input) { in.Source.Name = "another" },
 	} {
 		fsys := tree(t)
-		in := input(t, fsys)
+		in := sample(t, fsys)
 		if sentence == "the order of accounts, regions and pointers" {
 			in.Recipe.Distribution.Accounts = append(in.Recipe.Distribution.Accounts, "210987654322")
 			in.Recipe.Pointers.Parameters = append(in.Recipe.Pointers.Parameters, "/ami-factory/sample/newest")
@@ -252,15 +251,15 @@ func TestWhatIsNoInputLeavesTheFingerprintAlone(t *testing.T) {
 
 	fsys := tree(t)
 	fsys["recipes/sample.yaml"].Data = append([]byte("# a comment\n"), fsys["recipes/sample.yaml"].Data...)
-	p, _ = build(t, input(t, fsys))
+	p, _ = build(t, sample(t, fsys))
 	assert.Equal(t, base.Fingerprint, p.Fingerprint, "a comment in the recipe")
 }
 
 func TestAParameterWithItsDefaultIsNoChange(t *testing.T) {
-	given := input(t, tree(t))
+	given := sample(t, tree(t))
 	require.Equal(t, "docker", given.Recipe.Components[1].Parameters["variant"], "which is its default")
 	with, _ := build(t, given)
-	left := input(t, tree(t))
+	left := sample(t, tree(t))
 	left.Recipe.Components[1].Parameters = nil
 	without, _ := build(t, left)
 	assert.Equal(t, with.Fingerprint, without.Fingerprint)

@@ -89,11 +89,8 @@ type Component struct {
 	Parameters map[string]string `json:"parameters"`
 }
 
-// Input of Build.
+// Input of Build: what a draft lacks of a plan.
 type Input struct {
-	Recipe         *recipe.Recipe
-	UserData       fs.FS                // the userdata directory: components/, runner/, seal/, verify/
-	Parameters     component.Deployment // of components, for all recipes
 	Source         SourceImage
 	CheckEngine    string // SHA-256 of the program that runs the checks, hex
 	FactoryVersion string // written into the image; no part of the fingerprint
@@ -101,35 +98,24 @@ type Input struct {
 	ExecutionStart time.Time
 }
 
-// Build makes the plan and the bundle that goes with it. Whether the source is what
-// the recipe asks for is not looked at: source.Resolver does. A recipe that cannot
-// be built is a RecipeInvalid failure with a *problem.InvalidError as its cause.
-func Build(in Input) (*BuildPlan, []byte, error) {
-	parts, problems, err := assemble(in.Recipe, in.UserData, in.Parameters)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := problems.Err(); err != nil {
-		return nil, nil, failure.Wrap(failure.RecipeInvalid, err, "recipe %s cannot be built", in.Recipe.Name)
-	}
-	return build(in, parts)
-}
-
-// build makes the plan of what was assembled.
-func build(in Input, parts assembly) (*BuildPlan, []byte, error) {
+// Build makes the plan of what was drafted without problems, and the bundle that goes
+// with it. Whether the source is what the recipe asks for is not checked here:
+// source.Resolver does that.
+func (d Draft) Build(in Input) (*BuildPlan, []byte, error) {
+	r, parts := d.Recipe, d.parts
 	if in.Source.ImageID == "" {
-		return nil, nil, failure.New(failure.SourceNotFound, "the source image of recipe %s is not resolved", in.Recipe.Name)
+		return nil, nil, failure.New(failure.SourceNotFound, "the source image of recipe %s is not resolved", r.Name)
 	}
-	fingerprint, err := fingerprint(in, parts)
+	fingerprint, err := fingerprint(in, r, parts)
 	if err != nil {
 		return nil, nil, err
 	}
-	releaseID, err := releaseID(in.Recipe, fingerprint)
+	releaseID, err := releaseID(r, fingerprint)
 	if err != nil {
 		return nil, nil, err
 	}
-	name := ImageName(in.Recipe.Name, fingerprint, in.ExecutionName, in.ExecutionStart)
-	text, err := userdata.Render(parts.spec(in.Recipe, userdata.Release{
+	name := ImageName(r.Name, fingerprint, in.ExecutionName, in.ExecutionStart)
+	text, err := userdata.Render(parts.spec(r, userdata.Release{
 		Fingerprint: fingerprint, SourceImage: in.Source.ImageID, FactoryVersion: in.FactoryVersion,
 		ImageName: name, Baked: in.ExecutionStart.UTC().Format(time.RFC3339),
 	}))
@@ -137,7 +123,7 @@ func build(in Input, parts assembly) (*BuildPlan, []byte, error) {
 		return nil, nil, err
 	}
 	p := &BuildPlan{
-		Recipe:         in.Recipe.WithoutPositions(),
+		Recipe:         r.WithoutPositions(),
 		Source:         in.Source,
 		Fingerprint:    fingerprint,
 		ReleaseID:      releaseID,

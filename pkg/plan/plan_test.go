@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -46,39 +47,62 @@ func tree(t *testing.T) fstest.MapFS {
 	return out
 }
 
-func input(t *testing.T, fsys fs.FS) plan.Input {
+// input is a recipe, what it uses, and the rest of what decides its plan.
+type input struct {
+	Recipe     *recipe.Recipe
+	UserData   fs.FS
+	Parameters component.Deployment
+	plan.Input
+}
+
+func sample(t *testing.T, fsys fs.FS) input {
 	t.Helper()
 	r, problems, err := recipe.Load(fsys, "sample", recipe.Options{Now: now})
 	require.NoError(t, err)
 	require.Empty(t, problems)
-	return plan.Input{
+	return input{
 		Recipe:   r,
 		UserData: fsys,
-		Source: plan.SourceImage{
-			ImageID: "ami-0123456789abcdef0", Name: "debian-12-amd64-20261115-2298", OwnerID: "136693071363",
-			Architecture: "x86_64", RootDevice: "/dev/xvda", CreationDate: "2026-11-15T00:00:00.000Z",
+		Input: plan.Input{
+			Source: plan.SourceImage{
+				ImageID: "ami-0123456789abcdef0", Name: "debian-12-amd64-20261115-2298", OwnerID: "136693071363",
+				Architecture: "x86_64", RootDevice: "/dev/xvda", CreationDate: "2026-11-15T00:00:00.000Z",
+			},
+			CheckEngine:    strings.Repeat("e", 64),
+			FactoryVersion: "1.2.3",
+			ExecutionName:  "sample-1",
+			ExecutionStart: now,
 		},
-		CheckEngine:    strings.Repeat("e", 64),
-		FactoryVersion: "1.2.3",
-		ExecutionName:  "sample-1",
-		ExecutionStart: now,
 	}
 }
 
-func build(t *testing.T, in plan.Input) (*plan.BuildPlan, []byte) {
+func draft(t *testing.T, in input) (plan.Draft, problem.List) {
 	t.Helper()
-	p, bundle, err := plan.Build(in)
+	c, err := plan.Open(in.UserData, in.Parameters, now)
+	require.NoError(t, err)
+	d, problems, err := c.Draft(in.Recipe)
+	require.NoError(t, err)
+	return d, problems
+}
+
+func build(t *testing.T, in input) (*plan.BuildPlan, []byte) {
+	t.Helper()
+	d, problems := draft(t, in)
+	// Only planner refuses what is below the baseline.
+	problems = slices.DeleteFunc(problems, func(p problem.Problem) bool { return p.Rule == baseline.Rule })
+	require.NoError(t, problems.Err())
+	p, bundle, err := d.Build(in.Input)
 	require.NoError(t, err)
 	return p, bundle
 }
 
 func TestTheSameInputGivesTheSameBytes(t *testing.T) {
-	p, bundle := build(t, input(t, tree(t)))
+	p, bundle := build(t, sample(t, tree(t)))
 	data, err := json.MarshalIndent(p, "", "  ")
 	require.NoError(t, err)
 	golden.Testdata(t, "plan.json", append(data, '\n'))
 	for range 5 {
-		again, bundleAgain := build(t, input(t, tree(t)))
+		again, bundleAgain := build(t, sample(t, tree(t)))
 		assert.Equal(t, p, again)
 		assert.Equal(t, bundle, bundleAgain)
 	}
@@ -87,26 +111,21 @@ func TestTheSameInputGivesTheSameBytes(t *testing.T) {
 	assert.Equal(t, *p, back, "what a later stage reads from S3 is what was planned")
 }
 
-func TestBuildRefuses(t *testing.T) {
-	tests := map[string]struct {
-		change func(*plan.Input)
-		code   failure.Code
-		want   string
-	}{
-		"no image": {func(in *plan.Input) { in.Source = plan.SourceImage{} }, failure.SourceNotFound, "is not resolved"},
-		"a component that does not exist": {
-			func(in *plan.Input) { in.Recipe.Components[0].Name = "missing" }, failure.RecipeInvalid, `there is no component "missing"`,
-		},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			in := input(t, tree(t))
-			tt.change(&in)
-			_, _, err := plan.Build(in)
-			require.ErrorContains(t, err, tt.want)
-			assert.Equal(t, tt.code, failure.CodeOf(err))
-		})
-	}
+func TestADraftSaysWhatCannotBeBuilt(t *testing.T) {
+	in := sample(t, tree(t))
+	in.Recipe.Components[0].Name = "missing"
+	_, problems := draft(t, in)
+	require.ErrorContains(t, problems.Err(), `there is no component "missing"`)
+}
+
+func TestWithoutASourceNothingIsBuilt(t *testing.T) {
+	in := sample(t, tree(t))
+	d, problems := draft(t, in)
+	require.NoError(t, problems.Err())
+	in.Source = plan.SourceImage{}
+	_, _, err := d.Build(in.Input)
+	require.ErrorContains(t, err, "is not resolved")
+	assert.Equal(t, failure.SourceNotFound, failure.CodeOf(err))
 }
 
 func TestLintFindsTheProblemsOfRecipesAndComponentsTogether(t *testing.T) {
@@ -183,7 +202,7 @@ func TestTheSSMAgentComesWithTheUserDataItself(t *testing.T) {
 		r, problems, err := recipe.Load(userdata.FS, name, recipe.Options{Now: now})
 		require.NoError(t, err)
 		require.Empty(t, problems)
-		in := input(t, tree(t))
+		in := sample(t, tree(t))
 		in.Recipe, in.UserData, in.Source.OwnerID = r, userdata.FS, r.Source.Owner
 		in.Parameters = component.Deployment{"ssm-agent": {"mirror": "https://mirror.test/it's"}}
 		p, _ := build(t, in)
@@ -245,7 +264,7 @@ func TestWhatWasNeverRunOnAGuestIsAWarningAndPartOfThePlan(t *testing.T) {
 				}
 			}
 			assert.Equal(t, tc.want, said)
-			p, _ := build(t, input(t, fsys))
+			p, _ := build(t, sample(t, fsys))
 			assert.Equal(t, tc.want, p.NeverRun)
 			var text bytes.Buffer
 			require.NoError(t, p.Preview().WriteText(&text))
@@ -257,7 +276,7 @@ func TestWhatWasNeverRunOnAGuestIsAWarningAndPartOfThePlan(t *testing.T) {
 func TestTheProjectsImageCanBePlanned(t *testing.T) {
 	r, _, err := recipe.Load(userdata.FS, "debian-12-docker", recipe.Options{Now: now})
 	require.NoError(t, err)
-	in := input(t, tree(t))
+	in := sample(t, tree(t))
 	in.Recipe, in.UserData = r, userdata.FS
 	p, bundle := build(t, in)
 	assert.GreaterOrEqual(t, len(p.Controls), 30)
@@ -267,7 +286,7 @@ func TestTheProjectsImageCanBePlanned(t *testing.T) {
 }
 
 func TestPreview(t *testing.T) {
-	p, _ := build(t, input(t, tree(t)))
+	p, _ := build(t, sample(t, tree(t)))
 	var b bytes.Buffer
 	require.NoError(t, p.Preview().WriteText(&b))
 	golden.Testdata(t, "preview.txt", b.Bytes())
@@ -277,7 +296,7 @@ func TestPreview(t *testing.T) {
 }
 
 func TestWaiversKnowTheirScope(t *testing.T) {
-	p, _ := build(t, input(t, tree(t)))
+	p, _ := build(t, sample(t, tree(t)))
 	w := p.Waivers()
 	require.Len(t, w, 1)
 	assert.Equal(t, "sample/SYS-03", w[0].ID)
@@ -312,17 +331,15 @@ func TestExecutionNamesObeyStepFunctions(t *testing.T) {
 }
 
 func TestWhatTheDeploymentGivesIsInPlanAndFingerprint(t *testing.T) {
-	in := input(t, tree(t))
+	in := sample(t, tree(t))
 	base, _ := build(t, in)
 	in.Parameters = component.Deployment{"web": {"port": "81"}}
-	p, _, err := plan.Build(in)
-	require.NoError(t, err)
+	p, _ := build(t, in)
 	assert.NotEqual(t, base.Fingerprint, p.Fingerprint)
 	assert.Contains(t, p.Components, plan.Component{Name: "web", Parameters: map[string]string{"port": "81"}})
 	in.Parameters = component.Deployment{"nothing": {"a": "b"}}
-	_, _, err = plan.Build(in)
-	require.ErrorContains(t, err, `component parameters of the deployment: error: there is no component "nothing"`)
-	assert.Equal(t, failure.RecipeInvalid, failure.CodeOf(err))
+	_, problems := draft(t, in)
+	require.ErrorContains(t, problems.Err(), `component parameters of the deployment: error: there is no component "nothing"`)
 }
 
 // TestARecipeOfDockerAloneWithAnothersPointerIsRefused is the attack as it was made.
