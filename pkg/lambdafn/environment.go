@@ -123,9 +123,10 @@ func (e Environment) assume(account string) aws.CredentialsProvider {
 	}))
 }
 
-// Store is the factory's bucket, for functions that hand no addresses out.
+// Store is the factory's bucket, for functions that hand no addresses out. It has a
+// cache, which lives as long as the function's process.
 func (e Environment) Store() store.Store {
-	return store.Store{Bucket: e.Bucket, API: e.s3(e.Endpoint)}
+	return store.Store{Bucket: e.Bucket, API: e.s3(e.Endpoint), Cache: &store.Cache{}}
 }
 
 // PresigningStore is the factory's bucket, with addresses for guests.

@@ -64,6 +64,7 @@ func (f faults) next(op string) error {
 type fakeS3 struct {
 	faults
 	objects map[string][]byte
+	cache   store.Cache // as a function has one
 }
 
 func newS3() *fakeS3 { return &fakeS3{faults: faults{}, objects: map[string][]byte{}} }
@@ -106,7 +107,7 @@ func (f *fakeS3) PresignPutObject(_ context.Context, in *s3.PutObjectInput, _ ..
 	return &v4.PresignedHTTPRequest{URL: "https://put.example/" + *in.Key}, f.next("Presign")
 }
 
-func (f *fakeS3) store() store.Store { return store.Store{Bucket: bucket, API: f, Presign: f} }
+func (f *fakeS3) store() store.Store { return store.Store{Bucket: bucket, API: f, Presign: f, Cache: &f.cache} }
 
 // fakeEC2 is one region of EC2.
 type fakeEC2 struct {
@@ -515,10 +516,24 @@ func job(t *testing.T, f *fakeS3, stage string, p plan.BuildPlan) Job {
 	require.NoError(t, err)
 	o, err := f.store().Put(t.Context(), "plans/p.json", "application/json", raw)
 	require.NoError(t, err)
+	t.Cleanup(func() { requireUnchanged(t, f.store(), o, raw) })
 	return Job{
 		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start},
 		State:     stage, Now: start.Add(time.Minute), Plan: o,
 	}
+}
+
+// requireUnchanged fails when a stage has changed the plan that it shares with later
+// calls of its function.
+func requireUnchanged(t *testing.T, s store.Store, o store.Object, raw []byte) {
+	t.Helper()
+	kept, err := store.Load(context.Background(), s, o, func([]byte) (*plan.BuildPlan, error) { return nil, errors.New("not in the cache") })
+	if err != nil {
+		return // no stage has read it
+	}
+	now, err := json.Marshal(kept)
+	require.NoError(t, err)
+	require.JSONEq(t, string(raw), string(now), "the plan in the cache")
 }
 
 func requireCode(t *testing.T, want failure.Code, err error) {

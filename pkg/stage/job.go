@@ -26,20 +26,23 @@ const (
 	verifierRole = "verifier"
 )
 
-// loadPlan reads the plan that Resolve stored.
+// loadPlan reads the plan that Resolve stored. What it points to is shared with later
+// calls, so do not change it.
 func loadPlan(ctx context.Context, s store.Store, in Job) (plan.BuildPlan, error) {
-	var p plan.BuildPlan
 	if err := checkJob(in); err != nil {
-		return p, err
+		return plan.BuildPlan{}, err
 	}
-	raw, err := s.Get(ctx, in.Plan)
+	p, err := store.Load(ctx, s, in.Plan, func(raw []byte) (*plan.BuildPlan, error) {
+		var p plan.BuildPlan
+		if err := json.Unmarshal(raw, &p); err != nil {
+			return nil, failure.Wrap(failure.Internal, err, "decode the plan s3://%s/%s", in.Plan.Bucket, in.Plan.Key)
+		}
+		return &p, nil
+	})
 	if err != nil {
-		return p, err
+		return plan.BuildPlan{}, err
 	}
-	if err := json.Unmarshal(raw, &p); err != nil {
-		return p, failure.Wrap(failure.Internal, err, "decode the plan s3://%s/%s", in.Plan.Bucket, in.Plan.Key)
-	}
-	return p, nil
+	return *p, nil
 }
 
 func checkJob(in Job) error {

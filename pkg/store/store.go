@@ -46,6 +46,7 @@ type Store struct {
 	Bucket  string
 	API     ObjectAPI
 	Presign Presigner // nil where nothing is presigned
+	Cache   *Cache    // of Load; nil: nothing is kept
 }
 
 // maxObject bounds what a function reads into memory. Plans are the largest, with
@@ -93,8 +94,8 @@ func (s Store) PutJSON(ctx context.Context, key string, v any) (Object, error) {
 // Get reads an object and refuses it when its content is not what its digest
 // says: nothing that was altered on the way is acted upon.
 func (s Store) Get(ctx context.Context, o Object) ([]byte, error) {
-	if o.Bucket != s.Bucket {
-		return nil, failure.New(failure.InvalidInput, "object s3://%s/%s is not in the factory's bucket %s", o.Bucket, o.Key, s.Bucket)
+	if err := s.checkBucket(o); err != nil {
+		return nil, err
 	}
 	body, err := s.Read(ctx, o.Key)
 	if errors.Is(err, ErrNone) {
@@ -108,6 +109,13 @@ func (s Store) Get(ctx context.Context, o Object) ([]byte, error) {
 			s.Bucket, o.Key, got, o.SHA256)
 	}
 	return body, nil
+}
+
+func (s Store) checkBucket(o Object) error {
+	if o.Bucket != s.Bucket {
+		return failure.New(failure.InvalidInput, "object s3://%s/%s is not in the factory's bucket %s", o.Bucket, o.Key, s.Bucket)
+	}
+	return nil
 }
 
 // Read returns an object of unknown content.
