@@ -15,6 +15,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/s3"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/states"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -32,6 +33,10 @@ func (c *Cloud) ec2Event(ctx context.Context, e ec2.Event) {
 	c.emit(ctx, events.Event{
 		Source: e.Source, DetailType: e.DetailType, Account: e.Account, Region: e.Region, Time: e.Time, Resources: e.Resources, Detail: e.Detail,
 	})
+}
+
+func (c *Cloud) s3Event(ctx context.Context, e s3.Event) {
+	c.emit(ctx, events.Event{Source: "aws.s3", DetailType: e.DetailType, Account: e.Account, Region: e.Region, Resources: e.Resources, Detail: e.Detail})
 }
 
 func (c *Cloud) statesEvent(e states.Event) {

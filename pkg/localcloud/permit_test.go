@@ -74,6 +74,43 @@ type permitted struct {
 	needs []string // as allow takes them; without each of them the call is denied
 }
 
+// waitingTasks makes a state machine "waits" whose executions wait for a token, and
+// returns what starts one and answers its token.
+func waitingTasks(t *testing.T, c *localcloud.Cloud) func() *string {
+	t.Helper()
+	const role = "arn:aws:iam::" + account + ":role/waits"
+	tokens := make(chan string, 1)
+	require.NoError(t, c.Lambda.Deploy(lambda.Function{
+		Name: "keep-token", Timeout: time.Minute, MemoryMiB: 128, Handler: func(_ context.Context, event []byte) ([]byte, error) {
+			var in struct{ Token string }
+			if err := json.Unmarshal(event, &in); err != nil {
+				return nil, err
+			}
+			tokens <- in.Token
+			return []byte(`{}`), nil
+		},
+	}))
+	require.NoError(t, c.IAM.PutRole(iam.Role{ARN: role, Policies: map[string]json.RawMessage{
+		"all": []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`),
+	}}))
+	made, err := c.States.CreateStateMachine(t.Context(), &sfn.CreateStateMachineInput{
+		Name: aws.String("waits"), RoleArn: aws.String(role), Definition: aws.String(`{"QueryLanguage":"JSONata","StartAt":"A","States":{
+			"A":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke.waitForTaskToken","Arguments":{"FunctionName":"keep-token","Payload":{"token":"{% $states.context.Task.Token %}"}},"End":true}}}`),
+	})
+	require.NoError(t, err)
+	return func() *string {
+		_, err := c.States.StartExecution(t.Context(), &sfn.StartExecutionInput{StateMachineArn: made.StateMachineArn})
+		require.NoError(t, err)
+		select {
+		case token := <-tokens:
+			return &token
+		case <-time.After(time.Minute):
+			t.Fatal("the state machine did not call the function")
+			return nil
+		}
+	}
+}
+
 // calls are one of every kind, on resources that are there.
 func calls(t *testing.T, c *localcloud.Cloud) map[string]permitted {
 	t.Helper()
@@ -118,6 +155,9 @@ func calls(t *testing.T, c *localcloud.Cloud) map[string]permitted {
 	require.NoError(t, err)
 	group, err := c.EC2.CreateSecurityGroup(ctx, &sdkec2.CreateSecurityGroupInput{GroupName: aws.String("there"), Description: aws.String("x")})
 	require.NoError(t, err)
+
+	const machine = "arn:aws:states:" + region + ":" + account + ":stateMachine:waits"
+	waiting := waitingTasks(t, c)
 
 	const ec2ARN = "arn:aws:ec2:" + region + ":" + account + ":"
 	const imageARN = "arn:aws:ec2:" + region + "::image/"
@@ -219,6 +259,36 @@ func calls(t *testing.T, c *localcloud.Cloud) map[string]permitted {
 			_, err := bucket(cfg).ListObjectsV2(ctx, &sdks3.ListObjectsV2Input{Bucket: aws.String("plans")})
 			return err
 		}, []string{"s3:ListBucket arn:aws:s3:::plans"}},
+		"deleting an object": {func(cfg aws.Config) error {
+			_, err := bucket(cfg).DeleteObject(ctx, &sdks3.DeleteObjectInput{Bucket: aws.String("plans"), Key: aws.String("a/c")})
+			return err
+		}, []string{"s3:DeleteObject arn:aws:s3:::plans/a/*"}},
+		"deleting a version of an object": {func(cfg aws.Config) error {
+			_, err := bucket(cfg).DeleteObject(ctx, &sdks3.DeleteObjectInput{Bucket: aws.String("plans"), Key: aws.String("a/c"), VersionId: aws.String("null")})
+			return err
+		}, []string{"s3:DeleteObjectVersion arn:aws:s3:::plans/a/*"}},
+		"making a bucket notify": {func(cfg aws.Config) error {
+			_, err := bucket(cfg).PutBucketNotificationConfiguration(ctx, &sdks3.PutBucketNotificationConfigurationInput{
+				Bucket: aws.String("plans"), NotificationConfiguration: &s3types.NotificationConfiguration{EventBridgeConfiguration: &s3types.EventBridgeConfiguration{}},
+			})
+			return err
+		}, []string{"s3:PutBucketNotification arn:aws:s3:::plans"}},
+		"reading whom a bucket notifies": {func(cfg aws.Config) error {
+			_, err := bucket(cfg).GetBucketNotificationConfiguration(ctx, &sdks3.GetBucketNotificationConfigurationInput{Bucket: aws.String("plans")})
+			return err
+		}, []string{"s3:GetBucketNotification arn:aws:s3:::plans"}},
+		"answering for a task that succeeded": {func(cfg aws.Config) error {
+			_, err := sfn.NewFromConfig(cfg).SendTaskSuccess(ctx, &sfn.SendTaskSuccessInput{TaskToken: waiting(), Output: aws.String("{}")})
+			return err
+		}, []string{"states:SendTaskSuccess " + machine}},
+		"answering for a task that failed": {func(cfg aws.Config) error {
+			_, err := sfn.NewFromConfig(cfg).SendTaskFailure(ctx, &sfn.SendTaskFailureInput{TaskToken: waiting()})
+			return err
+		}, []string{"states:SendTaskFailure " + machine}},
+		"a sign of life of a task": {func(cfg aws.Config) error {
+			_, err := sfn.NewFromConfig(cfg).SendTaskHeartbeat(ctx, &sfn.SendTaskHeartbeatInput{TaskToken: waiting()})
+			return err
+		}, []string{"states:SendTaskHeartbeat " + machine}},
 		"publishing a message": {func(cfg aws.Config) error {
 			_, err := sdksns.NewFromConfig(cfg).Publish(ctx, &sdksns.PublishInput{TopicArn: topic.TopicArn, Message: aws.String("m")})
 			return err
@@ -302,7 +372,7 @@ func TestWhatTheTableDoesNotHoldIsRefusedToRoles(t *testing.T) {
 			return err
 		},
 		"one of Step Functions": func() error {
-			_, err := sfn.NewFromConfig(cfg).SendTaskSuccess(ctx, &sfn.SendTaskSuccessInput{TaskToken: aws.String("x"), Output: aws.String("{}")})
+			_, err := sfn.NewFromConfig(cfg).ListTagsForResource(ctx, &sfn.ListTagsForResourceInput{ResourceArn: aws.String("arn:aws:states:" + region + ":" + account + ":stateMachine:m")})
 			return err
 		},
 		"another role": func() error {
@@ -313,8 +383,8 @@ func TestWhatTheTableDoesNotHoldIsRefusedToRoles(t *testing.T) {
 			_, err := sdklambda.NewFromConfig(cfg).ListTags(ctx, &sdklambda.ListTagsInput{Resource: aws.String("arn:aws:lambda:" + region + ":" + account + ":function:f")})
 			return err
 		},
-		"deleting an object": func() error {
-			_, err := objects.DeleteObject(ctx, &sdks3.DeleteObjectInput{Bucket: aws.String("plans"), Key: aws.String("a/b")})
+		"deleting a bucket": func() error {
+			_, err := objects.DeleteBucket(ctx, &sdks3.DeleteBucketInput{Bucket: aws.String("plans")})
 			return err
 		},
 		"copying an object": func() error {

@@ -16,6 +16,7 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
@@ -331,6 +332,53 @@ Resources:
 	require.NoError(t, err)
 	require.Len(t, buckets.Buckets, 1)
 	assert.Equal(t, "kept", *buckets.Buckets[0].Name)
+}
+
+func TestABucketOfAStackNotifiesEventBridge(t *testing.T) {
+	r := newRig(t, "")
+	client := s3.NewFromConfig(r.cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	notifies := func() bool {
+		out, err := client.GetBucketNotificationConfiguration(t.Context(), &s3.GetBucketNotificationConfigurationInput{Bucket: aws.String("b-1")})
+		require.NoError(t, err)
+		return out.EventBridgeConfiguration != nil
+	}
+	body := func(notification string) string {
+		return `{"Resources":{"B":{"Type":"AWS::S3::Bucket","Properties":{"BucketName":"b-1"` + notification + `}}}}`
+	}
+	r.create("store", body(`,"NotificationConfiguration":{"EventBridgeConfiguration":{"EventBridgeEnabled":true}}`))
+	r.settled("store", types.StackStatusCreateComplete)
+	assert.True(t, notifies())
+	for sentence, tc := range map[string]struct {
+		notification string
+		want         bool
+	}{
+		"off":        {`,"NotificationConfiguration":{"EventBridgeConfiguration":{"EventBridgeEnabled":false}}`, false},
+		"on in text": {`,"NotificationConfiguration":{"EventBridgeConfiguration":{"EventBridgeEnabled":"true"}}`, true},
+		"left out":   {"", false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			_, err := client.PutBucketNotificationConfiguration(t.Context(), &s3.PutBucketNotificationConfigurationInput{
+				Bucket: aws.String("b-1"), NotificationConfiguration: &s3types.NotificationConfiguration{EventBridgeConfiguration: &s3types.EventBridgeConfiguration{}},
+			})
+			require.NoError(t, err)
+			r.update("store", body(`,"NotificationConfiguration":{"EventBridgeConfiguration":{"EventBridgeEnabled":true}},"Tags":[{"Key":"of","Value":"`+strings.ReplaceAll(sentence, " ", "-")+`"}]`))
+			r.settled("store", types.StackStatusUpdateComplete)
+			r.update("store", body(tc.notification))
+			r.settled("store", types.StackStatusUpdateComplete)
+			assert.Equal(t, tc.want, notifies())
+		})
+	}
+	r.update("store", body(`,"NotificationConfiguration":{"EventBridgeConfiguration":{}}`))
+	r.settled("store", types.StackStatusUpdateRollbackComplete)
+	assert.Contains(t, strings.Join(r.failures("store"), "\n"), "NotificationConfiguration.EventBridgeConfiguration: EventBridgeEnabled is required: true or false")
+	for name, refused := range map[string]string{
+		"LambdaConfigurations": `[{"Event":"s3:ObjectCreated:*","Function":"arn:aws:lambda:eu-west-1:111122223333:function:f"}]`,
+		"QueueConfigurations":  `[{"Event":"s3:ObjectCreated:*","Queue":"arn:aws:sqs:eu-west-1:111122223333:q"}]`,
+		"TopicConfigurations":  `[{"Event":"s3:ObjectCreated:*","Topic":"arn:aws:sns:eu-west-1:111122223333:t"}]`,
+	} {
+		_, err := r.client.UpdateStack(t.Context(), &sdk.UpdateStackInput{StackName: aws.String("store"), TemplateBody: aws.String(body(`,"NotificationConfiguration":{"` + name + `":` + refused + `}`))})
+		assert.ErrorContains(t, err, "the property NotificationConfiguration."+name+" is not served by the embedded AWS")
+	}
 }
 
 func (r *rig) changeSet(stack, body string, kind types.ChangeSetType) *sdk.DescribeChangeSetOutput {

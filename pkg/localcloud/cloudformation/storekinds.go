@@ -18,6 +18,7 @@ import (
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
@@ -31,10 +32,36 @@ type bucketProperties struct {
 	OwnershipControls *struct {
 		Rules []s3types.OwnershipControlsRule
 	}
-	Tags []tag
-	// The embedded S3 has these without effect: nothing there expires, logs or
-	// notifies.
-	LifecycleConfiguration, LoggingConfiguration, NotificationConfiguration any
+	NotificationConfiguration *notificationProperties
+	Tags                      []tag
+	// The embedded S3 has these without effect: nothing there expires or logs.
+	LifecycleConfiguration, LoggingConfiguration any
+}
+
+// notificationProperties are those of EventBridge, the only one that the embedded S3
+// notifies
+// (https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-s3-bucket-notificationconfiguration.html).
+type notificationProperties struct {
+	EventBridgeConfiguration *struct {
+		EventBridgeEnabled *bool
+	}
+}
+
+// configuration is what the embedded S3 takes of the properties.
+func (p *notificationProperties) configuration() (*s3types.NotificationConfiguration, error) {
+	out := &s3types.NotificationConfiguration{}
+	if p == nil {
+		return out, nil
+	}
+	if e := p.EventBridgeConfiguration; e != nil {
+		if e.EventBridgeEnabled == nil {
+			return nil, wire.Errorf("ValidationError", "NotificationConfiguration.EventBridgeConfiguration: EventBridgeEnabled is required: true or false")
+		}
+		if *e.EventBridgeEnabled {
+			out.EventBridgeConfiguration = &s3types.EventBridgeConfiguration{}
+		}
+	}
+	return out, nil
 }
 
 type encryptionRule struct {
@@ -108,6 +135,15 @@ func (s s3Provider) configure(ctx context.Context, t *target, p bucketProperties
 			return err
 		}
 	}
+	if p.NotificationConfiguration != nil {
+		notification, err := p.NotificationConfiguration.configuration()
+		if err != nil {
+			return err
+		}
+		if _, err := api.PutBucketNotificationConfiguration(ctx, &s3.PutBucketNotificationConfigurationInput{Bucket: name, NotificationConfiguration: notification}); err != nil {
+			return err
+		}
+	}
 	all := t.tags(p.Tags)
 	if len(all) == 0 {
 		return nil
@@ -137,6 +173,9 @@ func (s s3Provider) updateBucket(ctx context.Context, t *target, old, p bucketPr
 		suspended := *old.VersioningConfiguration
 		suspended.Status = s3types.BucketVersioningStatusSuspended
 		p.VersioningConfiguration = &suspended
+	}
+	if old.NotificationConfiguration != nil && p.NotificationConfiguration == nil {
+		p.NotificationConfiguration = &notificationProperties{}
 	}
 	if len(t.tags(p.Tags)) == 0 && len(t.tags(old.Tags)) > 0 {
 		if _, err := s.of(t).DeleteBucketTagging(ctx, &s3.DeleteBucketTaggingInput{Bucket: aws.String(t.PhysicalID)}); err != nil {

@@ -20,8 +20,10 @@ import (
 )
 
 // Put stores an object, for the other services of the embedded AWS.
-func (s *Service) Put(_ context.Context, bucketName, key, contentType string, body io.Reader) error {
-	_, err := s.store.PutObject(bucketName, key, map[string]string{"Content-Type": contentType}, body, -1, nil)
+func (s *Service) Put(ctx context.Context, bucketName, key, contentType string, body io.Reader) error {
+	v := &view{store: s.store}
+	_, err := v.PutObject(bucketName, key, map[string]string{"Content-Type": contentType}, body, -1, nil)
+	s.notify(ctx, reasonPut, loopback, v.taken())
 	return apiError(err)
 }
 
@@ -58,7 +60,7 @@ func (s *Service) HeadBucket(_ context.Context, in *s3.HeadBucketInput, _ ...fun
 }
 
 // PutObject stores an object. Its checksums, if given, are verified.
-func (s *Service) PutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+func (s *Service) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
 	headers := map[string]string{}
 	for name, value := range map[string]*string{
 		"Content-Type": in.ContentType, "Content-Disposition": in.ContentDisposition, "Content-Encoding": in.ContentEncoding,
@@ -100,10 +102,12 @@ func (s *Service) PutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(
 	if in.ContentLength != nil {
 		size = *in.ContentLength
 	}
-	result, err := s.store.PutObject(bucketName, key, headers, verified(body, expected), size, conditions)
+	v := &view{store: s.store}
+	result, err := v.PutObject(bucketName, key, headers, verified(body, expected), size, conditions)
 	if err != nil {
 		return nil, apiError(err)
 	}
+	s.notify(ctx, reasonPut, loopback, v.taken())
 	head, err := s.store.HeadObjectVersion(bucketName, key, result.VersionID)
 	if err != nil {
 		return nil, apiError(err)
@@ -160,17 +164,13 @@ func (s *Service) HeadObject(_ context.Context, in *s3.HeadObjectInput, _ ...fun
 }
 
 // DeleteObject deletes an object, or a version of it.
-func (s *Service) DeleteObject(_ context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (*s3.DeleteObjectOutput, error) {
-	var result gofakes3.ObjectDeleteResult
-	var err error
-	if in.VersionId != nil {
-		result, err = s.store.DeleteObjectVersion(aws.ToString(in.Bucket), aws.ToString(in.Key), gofakes3.VersionID(*in.VersionId))
-	} else {
-		result, err = s.store.DeleteObject(aws.ToString(in.Bucket), aws.ToString(in.Key))
-	}
+func (s *Service) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (*s3.DeleteObjectOutput, error) {
+	v := &view{store: s.store}
+	result, err := v.DeleteObjectVersion(aws.ToString(in.Bucket), aws.ToString(in.Key), gofakes3.VersionID(aws.ToString(in.VersionId)))
 	if err != nil {
 		return nil, apiError(err)
 	}
+	s.notify(ctx, reasonDelete, loopback, v.taken())
 	out := &s3.DeleteObjectOutput{DeleteMarker: aws.Bool(result.IsDeleteMarker)}
 	if result.VersionID != "" {
 		out.VersionId = aws.String(string(result.VersionID))

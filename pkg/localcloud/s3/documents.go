@@ -15,12 +15,13 @@ import (
 const namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 // document is a sub-resource of a bucket whose content is kept as the client
-// put it. Nothing acts on it but who asks for the policy.
+// put it. Only the policy and the notification configuration have an effect.
 type document struct {
 	query   string             // in the URL: ?policy
 	root    string             // XML element; empty: JSON
 	missing gofakes3.ErrorCode // what GET answers when there is none
 	initial string             // what a new bucket has; empty: none
+	keeps   bool               // it cannot be deleted
 }
 
 // policyQuery is the sub-resource of a bucket's policy.
@@ -38,6 +39,7 @@ func documents() []document {
 			initial: `<OwnershipControls xmlns="` + namespace + `"><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>`},
 		{query: policyQuery, missing: "NoSuchBucketPolicy"},
 		{query: "lifecycle", root: "LifecycleConfiguration", missing: "NoSuchLifecycleConfiguration"},
+		{query: notificationQuery, root: notificationRoot, initial: noNotification, keeps: true},
 		{query: "tagging", root: "Tagging", missing: "NoSuchTagSet"},
 	}
 }
@@ -75,7 +77,7 @@ const removed = "-"
 
 // serveDocument answers GET, PUT and DELETE of a bucket's sub-resource.
 func (s *Service) serveDocument(w http.ResponseWriter, r *http.Request, bucketName string, d document) {
-	if !slices.Contains([]string{http.MethodGet, http.MethodPut, http.MethodDelete}, r.Method) {
+	if !slices.Contains([]string{http.MethodGet, http.MethodPut, http.MethodDelete}, r.Method) || d.keeps && r.Method == http.MethodDelete {
 		fail(w, r, http.StatusMethodNotAllowed, gofakes3.ErrMethodNotAllowed, "The specified method is not allowed against this resource.")
 		return
 	}
@@ -87,7 +89,11 @@ func (s *Service) serveDocument(w http.ResponseWriter, r *http.Request, bucketNa
 			return
 		}
 		if code, message := s.checkDocument(d, bucketName, body); code != gofakes3.ErrNone {
-			fail(w, r, http.StatusBadRequest, code, message)
+			status := http.StatusBadRequest
+			if code == gofakes3.ErrNotImplemented {
+				status = http.StatusNotImplemented
+			}
+			fail(w, r, status, code, message)
 			return
 		}
 	}
@@ -125,8 +131,12 @@ func (s *Service) serveDocument(w http.ResponseWriter, r *http.Request, bucketNa
 	}
 }
 
-// checkDocument is check, and what is configured to look at policies.
+// checkDocument is check, and what the embedded S3 reads of policies and notification
+// configurations.
 func (s *Service) checkDocument(d document, bucketName string, body []byte) (gofakes3.ErrorCode, string) {
+	if d.query == notificationQuery {
+		return checkNotification(body)
+	}
 	code, message := d.check(body)
 	if code == gofakes3.ErrNone && d.query == policyQuery {
 		if err := s.checkBucketPolicy(bucketName, string(body)); err != nil {

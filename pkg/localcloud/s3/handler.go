@@ -26,11 +26,10 @@ const errSignature gofakes3.ErrorCode = "SignatureDoesNotMatch"
 // Handler serves S3's protocol. Who calls is verified already, but for the
 // signatures of chunks.
 func (s *Service) Handler() http.Handler {
-	next := s.fake.Server()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, next) })
+	return http.HandlerFunc(s.serve)
 }
 
-func (s *Service) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	r = pathStyle(r)
 	bucketName, key := Address(r)
 	q := r.URL.Query()
@@ -41,7 +40,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		fail(w, r, http.StatusNotImplemented, gofakes3.ErrNotImplemented, fmt.Sprintf("The embedded S3 does not serve ?%s.", name))
 		return
 	}
-	if s.serveMultipart(w, r, bucketName, key, q, next) {
+	if s.serveMultipart(w, r, bucketName, key, q) {
 		return
 	}
 	if r.Method == http.MethodPut && key != "" {
@@ -50,6 +49,12 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 		if !ok {
 			return
 		}
+	}
+	next := s.parts
+	if writes(r, key, q) && !q.Has("uploadId") && !q.Has("uploads") {
+		v := &view{store: s.store}
+		next = s.fake(v)
+		defer func() { s.notify(r.Context(), reasonOf(r), sourceIP(r), v.taken()) }()
 	}
 	next.ServeHTTP(&answer{ResponseWriter: w, keepChecksums: r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" && r.Header.Get("Range") == "", key: key}, r)
 }

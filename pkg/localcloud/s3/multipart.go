@@ -8,20 +8,24 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/johannesboyne/gofakes3"
 )
 
 // serveMultipart answers the calls of multipart uploads in which gofakes3
 // panics or differs from S3; it says whether it did.
-func (s *Service) serveMultipart(w http.ResponseWriter, r *http.Request, bucketName, key string, q url.Values, next http.Handler) bool {
+func (s *Service) serveMultipart(w http.ResponseWriter, r *http.Request, bucketName, key string, q url.Values) bool {
+	next := s.parts
 	switch {
 	case r.Method == http.MethodGet && key != "" && q.Get("uploadId") != "":
 		listParts(w, r, q, next)
 	case r.Method == http.MethodGet && key == "" && q.Has("uploads"):
 		listUploads(w, r, bucketName, q, next)
 	case r.Method == http.MethodPost && key != "" && q.Get("uploadId") != "":
-		return !checkCompletion(w, r)
+		if checkCompletion(w, r) {
+			s.complete(w, r)
+		}
 	default:
 		return false
 	}
@@ -134,6 +138,27 @@ func listUploads(w http.ResponseWriter, r *http.Request, bucketName string, q ur
 		return
 	}
 	answer.replay(w)
+}
+
+// complete answers CompleteMultipartUpload.
+func (s *Service) complete(w http.ResponseWriter, r *http.Request) {
+	v := &view{store: s.store}
+	answer := func() *recorder {
+		s.uploads.mu.Lock()
+		defer s.uploads.mu.Unlock()
+		s.uploads.view = v
+		defer func() { s.uploads.view = nil }()
+		return ask(r, r.URL.Query(), s.parts)
+	}()
+	answer.replay(w)
+	changes := v.taken()
+	var out struct{ ETag string }
+	if xml.Unmarshal(answer.body.Bytes(), &out) == nil {
+		for i := range changes {
+			changes[i].etag = strings.Trim(out.ETag, `"`) // that of an upload in parts, not of the object's content
+		}
+	}
+	s.notify(r.Context(), reasonComplete, sourceIP(r), changes)
 }
 
 // maxCompletion is the largest body of CompleteMultipartUpload, in bytes:

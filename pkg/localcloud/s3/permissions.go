@@ -61,8 +61,11 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 	if request, ok := s.bucketPolicyRequest(r, bucket, key); ok {
 		return []authz.Request{request}, nil
 	}
+	if action, ok := notificationAction(r, key); ok {
+		return []authz.Request{{Action: action, Resource: s.arn(bucket)}}, nil
+	}
 	if r.Method == http.MethodDelete {
-		return nil, errors.New("roles delete nothing")
+		return s.deleteRequest(r, bucket, key)
 	}
 	known := []string{"x-id", "partNumber"}
 	for query, action := range map[string]string{"versioning": "s3:GetBucketVersioning", "publicAccessBlock": "s3:GetBucketPublicAccessBlock"} {
@@ -135,6 +138,21 @@ func (s *Service) bucketReadRequest(r *http.Request, bucket, key string) (authz.
 		}
 	}
 	return authz.Request{}, false
+}
+
+// deleteRequest is what a request to delete an object, or a version of one, asks for.
+func (s *Service) deleteRequest(r *http.Request, bucket, key string) ([]authz.Request, error) {
+	if key == "" {
+		return nil, errors.New("roles delete objects, and neither buckets nor their configurations")
+	}
+	if name := unknownParameter(r, []string{"x-id", "versionId"}); name != "" {
+		return nil, fmt.Errorf("the embedded AWS does not know what permissions ?%s takes", name)
+	}
+	action := "s3:DeleteObject"
+	if r.URL.Query().Has("versionId") {
+		action = "s3:DeleteObjectVersion"
+	}
+	return []authz.Request{{Action: action, Resource: s.arn(bucket + "/" + key)}}, nil
 }
 
 // multipartRequest is what the requests of an upload in parts ask for

@@ -27,15 +27,19 @@ func (s *Service) Policy(bucketName string) (policy, owner string, ok bool) {
 	return policy, b.Account, true
 }
 
-// setPolicy keeps a bucket's policy, or removes it.
-func (s *Service) setPolicy(bucketName *string, policy string) error {
+func noSuchBucket() error {
+	return &types.NoSuchBucket{Message: aws.String("The specified bucket does not exist")}
+}
+
+// setDocument keeps a document of a bucket, or that it was removed.
+func (s *Service) setDocument(bucketName *string, query, text string) error {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	b, ok := s.store.buckets[aws.ToString(bucketName)]
 	if !ok {
-		return &types.NoSuchBucket{Message: aws.String("The specified bucket does not exist")}
+		return noSuchBucket()
 	}
-	b.Documents[policyQuery] = policy
+	b.Documents[query] = text
 	return nil
 }
 
@@ -45,7 +49,7 @@ func (s *Service) PutBucketPolicy(_ context.Context, in *s3.PutBucketPolicyInput
 	if code, message := s.checkDocument(d, aws.ToString(in.Bucket), []byte(aws.ToString(in.Policy))); code != gofakes3.ErrNone {
 		return nil, wire.Errorf(string(code), "%s", message)
 	}
-	return &s3.PutBucketPolicyOutput{}, s.setPolicy(in.Bucket, *in.Policy)
+	return &s3.PutBucketPolicyOutput{}, s.setDocument(in.Bucket, policyQuery, *in.Policy)
 }
 
 // GetBucketPolicy answers a bucket's policy, or NoSuchBucketPolicy.
@@ -54,7 +58,7 @@ func (s *Service) GetBucketPolicy(_ context.Context, in *s3.GetBucketPolicyInput
 	policy, _, ok := s.Policy(name)
 	switch {
 	case !ok:
-		return nil, &types.NoSuchBucket{Message: aws.String("The specified bucket does not exist")}
+		return nil, noSuchBucket()
 	case policy == "":
 		return nil, wire.Errorf("NoSuchBucketPolicy", "%s", fmt.Sprintf("The bucket %s has no policy.", name))
 	}
@@ -63,5 +67,5 @@ func (s *Service) GetBucketPolicy(_ context.Context, in *s3.GetBucketPolicyInput
 
 // DeleteBucketPolicy removes a bucket's policy. A bucket without one is not an error.
 func (s *Service) DeleteBucketPolicy(_ context.Context, in *s3.DeleteBucketPolicyInput, _ ...func(*s3.Options)) (*s3.DeleteBucketPolicyOutput, error) {
-	return &s3.DeleteBucketPolicyOutput{}, s.setPolicy(in.Bucket, removed)
+	return &s3.DeleteBucketPolicyOutput{}, s.setDocument(in.Bucket, policyQuery, removed)
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -18,18 +19,22 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Config is what a Service needs; all of it is required.
+// Config is what a Service needs. All but Events is required.
 type Config struct {
 	Clock   clock.Clock // of objects' dates
 	Default wire.Caller
 	Dir     string // of the objects' files; made if need be
+	// Events receives the events of the buckets that notify EventBridge, after the
+	// change that they are about. It must not block. Nil: none are sent.
+	Events func(context.Context, Event)
 }
 
 // Service implements S3.
 type Service struct {
-	cfg   Config
-	store *store
-	fake  *gofakes3.GoFakeS3
+	cfg     Config
+	store   *store
+	uploads *uploads
+	parts   http.Handler // gofakes3 for uploads in parts, which it keeps, and for what writes nothing
 }
 
 // New returns a Service that keeps its objects in cfg.Dir.
@@ -38,8 +43,14 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	fake := gofakes3.New(st, gofakes3.WithTimeSkewLimit(0), gofakes3.WithMetadataSizeLimit(8<<10), gofakes3.WithTimeSource(timeSource{cfg.Clock}))
-	return &Service{cfg: cfg, store: st, fake: fake}, nil
+	s := &Service{cfg: cfg, store: st, uploads: &uploads{store: st}}
+	s.parts = s.fake(s.uploads)
+	return s, nil
+}
+
+// fake is a gofakes3 before a backend.
+func (s *Service) fake(backend gofakes3.Backend) http.Handler {
+	return gofakes3.New(backend, gofakes3.WithTimeSkewLimit(0), gofakes3.WithMetadataSizeLimit(8<<10), gofakes3.WithTimeSource(timeSource{s.cfg.Clock})).Server()
 }
 
 type timeSource struct{ clock clock.Clock }

@@ -28,8 +28,9 @@ type store struct {
 	clock clock.Clock
 	dir   string // of the files, named by a random id
 
-	mu      sync.RWMutex
-	buckets map[string]*bucket
+	mu       sync.RWMutex
+	buckets  map[string]*bucket
+	sequence uint64 // of the last change of an object
 }
 
 var (
@@ -229,20 +230,25 @@ func (s *store) ForceDeleteBucket(name string) error {
 
 // PutObject implements gofakes3.Backend.
 func (s *store) PutObject(bucketName, key string, meta map[string]string, input io.Reader, size int64, conditions *gofakes3.PutConditions) (gofakes3.PutObjectResult, error) {
+	result, _, err := s.putObject(bucketName, key, meta, input, size, conditions)
+	return result, err
+}
+
+func (s *store) putObject(bucketName, key string, meta map[string]string, input io.Reader, size int64, conditions *gofakes3.PutConditions) (gofakes3.PutObjectResult, change, error) {
 	o, err := s.spool(input)
 	if err != nil {
-		return gofakes3.PutObjectResult{}, err
+		return gofakes3.PutObjectResult{}, change{}, err
 	}
 	if size >= 0 && o.Size != size {
 		s.drop(o)
-		return gofakes3.PutObjectResult{}, gofakes3.ErrIncompleteBody
+		return gofakes3.PutObjectResult{}, change{}, gofakes3.ErrIncompleteBody
 	}
 	o.Meta = ownMeta(meta, o.Modified)
-	stored, err := s.put(bucketName, key, o, conditions)
+	made, err := s.put(bucketName, key, o, conditions)
 	if err != nil {
 		s.drop(o)
 	}
-	return gofakes3.PutObjectResult{VersionID: gofakes3.VersionID(stored.VersionID)}, err
+	return gofakes3.PutObjectResult{VersionID: gofakes3.VersionID(made.version)}, made, err
 }
 
 // noSuchKey is gofakes3's error with S3's message: without one, boto3 prints
@@ -251,12 +257,12 @@ func noSuchKey() error {
 	return gofakes3.ErrorMessage(gofakes3.ErrNoSuchKey, "The specified key does not exist.")
 }
 
-func (s *store) put(bucketName, key string, o object, conditions *gofakes3.PutConditions) (object, error) {
+func (s *store) put(bucketName, key string, o object, conditions *gofakes3.PutConditions) (change, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, err := s.bucket(bucketName)
 	if err != nil {
-		return object{}, err
+		return change{}, err
 	}
 	if conditions != nil {
 		info := &gofakes3.ConditionalObjectInfo{}
@@ -267,13 +273,13 @@ func (s *store) put(bucketName, key string, o object, conditions *gofakes3.PutCo
 		if conditions.IfMatch != nil && !info.Exists {
 			// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html:
 			// If-Match of a key that does not exist is 404, not 412.
-			return object{}, noSuchKey()
+			return change{}, noSuchKey()
 		}
 		if err := gofakes3.CheckPutConditions(conditions, info); err != nil {
-			return object{}, err
+			return change{}, err
 		}
 	}
-	return s.push(b, key, o), nil
+	return s.created(b, key, s.push(b, key, o)), nil
 }
 
 // push makes o the current version of key. Without versioning it replaces the
@@ -375,54 +381,53 @@ func (s *store) HeadObject(bucketName, key string) (*gofakes3.Object, error) {
 
 // DeleteObject implements gofakes3.Backend.
 func (s *store) DeleteObject(bucketName, key string) (gofakes3.ObjectDeleteResult, error) {
+	return (&view{store: s}).DeleteObject(bucketName, key)
+}
+
+// deleteObjects deletes objects or versions of them, all at one moment. An id that
+// finds nothing is no error, and no change.
+func (s *store) deleteObjects(bucketName string, ids ...gofakes3.ObjectID) (results []gofakes3.ObjectDeleteResult, changes []change, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, err := s.bucket(bucketName)
 	if err != nil {
-		return gofakes3.ObjectDeleteResult{}, err
+		return nil, nil, err
 	}
-	return s.remove(b, key), nil
+	for _, id := range ids {
+		result, made := gofakes3.ObjectDeleteResult{}, []change(nil)
+		if id.VersionID == "" {
+			result, made = s.remove(b, id.Key)
+		} else {
+			result, made = s.removeVersion(b, id.Key, id.VersionID)
+		}
+		results, changes = append(results, result), append(changes, made...)
+	}
+	return results, changes, nil
 }
 
 // remove deletes the current version or, with versioning, hides it behind a
 // delete marker. s.mu is held.
-func (s *store) remove(b *bucket, key string) gofakes3.ObjectDeleteResult {
+func (s *store) remove(b *bucket, key string) (gofakes3.ObjectDeleteResult, []change) {
 	if b.Versioning == gofakes3.VersioningNone {
+		if len(b.Objects[key]) == 0 {
+			return gofakes3.ObjectDeleteResult{}, nil
+		}
 		s.drop(b.Objects[key]...)
 		delete(b.Objects, key)
-		return gofakes3.ObjectDeleteResult{}
+		return gofakes3.ObjectDeleteResult{}, []change{s.deleted(b, key, object{}, false)}
 	}
 	made := s.push(b, key, object{Modified: s.clock.Now().Truncate(time.Millisecond)})
-	return gofakes3.ObjectDeleteResult{IsDeleteMarker: true, VersionID: gofakes3.VersionID(made.VersionID)}
+	return gofakes3.ObjectDeleteResult{IsDeleteMarker: true, VersionID: gofakes3.VersionID(made.VersionID)}, []change{s.deleted(b, key, made, true)}
 }
 
 // DeleteMulti implements gofakes3.Backend.
 func (s *store) DeleteMulti(bucketName string, keys ...string) (gofakes3.MultiDeleteResult, error) {
-	ids := make([]gofakes3.ObjectID, 0, len(keys))
-	for _, key := range keys {
-		ids = append(ids, gofakes3.ObjectID{Key: key})
-	}
-	return s.DeleteMultiVersions(bucketName, ids...)
+	return (&view{store: s}).DeleteMulti(bucketName, keys...)
 }
 
 // DeleteMultiVersions implements gofakes3.VersionedBackend.
 func (s *store) DeleteMultiVersions(bucketName string, ids ...gofakes3.ObjectID) (gofakes3.MultiDeleteResult, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b, err := s.bucket(bucketName)
-	if err != nil {
-		return gofakes3.MultiDeleteResult{}, err
-	}
-	var result gofakes3.MultiDeleteResult
-	for _, id := range ids {
-		if id.VersionID == "" {
-			s.remove(b, id.Key)
-		} else {
-			s.removeVersion(b, id.Key, id.VersionID)
-		}
-		result.Deleted = append(result.Deleted, id)
-	}
-	return result, nil
+	return (&view{store: s}).DeleteMultiVersions(bucketName, ids...)
 }
 
 // CopyObject implements gofakes3.Backend.

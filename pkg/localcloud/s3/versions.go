@@ -69,23 +69,17 @@ func (s *store) HeadObjectVersion(bucketName, key string, id gofakes3.VersionID)
 
 // DeleteObjectVersion implements gofakes3.VersionedBackend.
 func (s *store) DeleteObjectVersion(bucketName, key string, id gofakes3.VersionID) (gofakes3.ObjectDeleteResult, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b, err := s.bucket(bucketName)
-	if err != nil {
-		return gofakes3.ObjectDeleteResult{}, err
-	}
-	return s.removeVersion(b, key, string(id)), nil
+	return (&view{store: s}).DeleteObjectVersion(bucketName, key, id)
 }
 
 // removeVersion deletes one version for good. s.mu is held.
-func (s *store) removeVersion(b *bucket, key, id string) gofakes3.ObjectDeleteResult {
+func (s *store) removeVersion(b *bucket, key, id string) (gofakes3.ObjectDeleteResult, []change) {
 	if id == "null" {
 		id = ""
 	}
 	i := slices.IndexFunc(b.Objects[key], func(o object) bool { return o.VersionID == id })
 	if i < 0 {
-		return gofakes3.ObjectDeleteResult{}
+		return gofakes3.ObjectDeleteResult{}, nil
 	}
 	gone := b.Objects[key][i]
 	s.drop(gone)
@@ -93,7 +87,7 @@ func (s *store) removeVersion(b *bucket, key, id string) gofakes3.ObjectDeleteRe
 	if len(b.Objects[key]) == 0 {
 		delete(b.Objects, key)
 	}
-	return gofakes3.ObjectDeleteResult{IsDeleteMarker: gone.marker(), VersionID: gofakes3.VersionID(gone.VersionID)}
+	return gofakes3.ObjectDeleteResult{IsDeleteMarker: gone.marker(), VersionID: gofakes3.VersionID(gone.VersionID)}, []change{s.deleted(b, key, gone, false)}
 }
 
 // ListBucketVersions implements gofakes3.VersionedBackend: by key, newest

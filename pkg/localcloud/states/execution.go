@@ -2,8 +2,6 @@ package states
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -252,9 +250,7 @@ func (h *host) Call(ctx context.Context, service, action string, arguments []byt
 
 // Callback implements asl.Host.
 func (h *host) Callback() (c *asl.Callback, release func()) {
-	raw := make([]byte, 96)
-	_, _ = rand.Read(raw) // never fails: see crypto/rand
-	c = asl.NewCallback("AQ" + base64.RawStdEncoding.EncodeToString(raw))
+	c = asl.NewCallback(newToken(h.execution.ARN))
 	s := h.service
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,6 +258,6 @@ func (h *host) Callback() (c *asl.Callback, release func()) {
 	return c, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.tokens[c.Token] = nil // known, and of no use any more
+		delete(s.tokens, c.Token)
 	}
 }

@@ -26,5 +26,27 @@ func (s *Service) Permissions() authz.Permissions {
 		"DescribeExecution":    authz.On("states:DescribeExecution", func(_ authz.Call, in *sfn.DescribeExecutionInput) string { return aws.ToString(in.ExecutionArn) }),
 		"ListExecutions":       authz.On("states:ListExecutions", func(_ authz.Call, in *sfn.ListExecutionsInput) string { return aws.ToString(in.StateMachineArn) }),
 		"StartExecution":       authz.On("states:StartExecution", func(_ authz.Call, in *sfn.StartExecutionInput) string { return aws.ToString(in.StateMachineArn) }),
+
+		"SendTaskSuccess": authz.Of(func(_ authz.Call, in *sfn.SendTaskSuccessInput) []authz.Request {
+			return s.onTask("SendTaskSuccess", in.TaskToken)
+		}),
+		"SendTaskFailure": authz.Of(func(_ authz.Call, in *sfn.SendTaskFailureInput) []authz.Request {
+			return s.onTask("SendTaskFailure", in.TaskToken)
+		}),
+		"SendTaskHeartbeat": authz.Of(func(_ authz.Call, in *sfn.SendTaskHeartbeatInput) []authz.Request {
+			return s.onTask("SendTaskHeartbeat", in.TaskToken)
+		}),
 	}}
+}
+
+// onTask is what an answer for a token asks for: the permission is on the state machine
+// of the token, as grantTaskResponse of the CDK gives it. A token that is of no
+// execution names no resource; the call itself refuses it
+// (https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsstepfunctions.html).
+func (s *Service) onTask(operation string, token *string) []authz.Request {
+	machine, known := s.machineOf(token)
+	if !known {
+		return nil
+	}
+	return []authz.Request{{Action: "states:" + operation, Resource: machine}}
 }

@@ -63,10 +63,10 @@ type Service struct {
 	active sync.WaitGroup
 
 	mu         sync.Mutex
-	machines   map[string]*machine   // by ARN
-	executions map[string]*execution // by ARN
-	started    int64                 // executions ever, for their order
-	tokens     map[string]*asl.Callback
+	machines   map[string]*machine      // by ARN
+	executions map[string]*execution    // by ARN
+	started    int64                    // executions ever, for their order
+	tokens     map[string]*asl.Callback // of the tasks that wait
 }
 
 // New returns a Service without state machines.

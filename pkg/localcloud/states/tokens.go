@@ -2,7 +2,10 @@ package states
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
@@ -43,13 +46,50 @@ func (s *Service) SendTaskHeartbeat(_ context.Context, in *sfn.SendTaskHeartbeat
 // signal reaches the task that waits for a token.
 func (s *Service) signal(token *string, send func(*asl.Callback) bool) error {
 	s.mu.Lock()
-	c, known := s.tokens[aws.ToString(token)]
+	c := s.tokens[aws.ToString(token)]
+	e := s.executions[executionOf(aws.ToString(token))]
 	s.mu.Unlock()
 	switch {
-	case !known:
-		return &types.InvalidToken{Message: aws.String("Invalid Token: 'no task waits for it'")}
-	case c == nil || !send(c):
-		return &types.TaskTimedOut{Message: aws.String("Task Timed Out: 'the task has ended, timed out or been stopped'")}
+	case c != nil && send(c):
+		return nil
+	case e == nil:
+		return &types.InvalidToken{Message: aws.String("Invalid Token: 'Invalid token'")}
 	}
-	return nil
+	return &types.TaskTimedOut{Message: aws.String("Task Timed Out: 'Provided task does not exist anymore'")}
+}
+
+// A token holds the ARN of its execution and random bytes, as text of a URL. So the
+// token of a task that has ended is told from one that never was, also after a restart.
+const (
+	tokenPrefix = "AQ"
+	tokenRandom = 64 // bytes
+)
+
+// newToken makes the token of a task of an execution. AWS limits tokens to 2,048
+// characters, and an ARN here is far shorter.
+func newToken(executionARN string) string {
+	raw := make([]byte, tokenRandom, tokenRandom+len(executionARN))
+	_, _ = rand.Read(raw) // never fails: see crypto/rand
+	return tokenPrefix + base64.RawURLEncoding.EncodeToString(append(raw, executionARN...))
+}
+
+// executionOf is the ARN of the execution that a token is of; empty for what is no
+// token.
+func executionOf(token string) string {
+	rest, ok := strings.CutPrefix(token, tokenPrefix)
+	raw, err := base64.RawURLEncoding.DecodeString(rest)
+	if !ok || err != nil || len(raw) <= tokenRandom {
+		return ""
+	}
+	return string(raw[tokenRandom:])
+}
+
+// machineOf is the ARN of the state machine that a token is of.
+func (s *Service) machineOf(token *string) (arn string, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.executions[executionOf(aws.ToString(token))]; e != nil {
+		return e.MachineARN, true
+	}
+	return "", false
 }
