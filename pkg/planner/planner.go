@@ -170,6 +170,16 @@ func (p Planner) Published(ctx context.Context, b plan.BuildPlan) (map[string]st
 	return out, nil
 }
 
+// Newest is the image of a recipe in the home region that was published last, whatever
+// its content; nil when there is none.
+func (p Planner) Newest(ctx context.Context, recipe string) (*types.Image, error) {
+	images, err := ami.ListOwn(ctx, p.EC2(p.Region), ami.ByRecipe(recipe))
+	if err != nil {
+		return nil, awserr.Wrap(err, failure.Internal, "list the images of recipe %s in %s", recipe, p.Region)
+	}
+	return ami.NewestPublished(images), nil
+}
+
 func isOf(img types.Image, b plan.BuildPlan) bool {
 	return img.State == types.ImageStateAvailable && ami.IsPublished(img) &&
 		ami.TagValue(img.Tags, contract.TagFingerprint) == b.Fingerprint && ami.TagValue(img.Tags, contract.TagRelease) == b.ReleaseID

@@ -36,7 +36,7 @@ type work struct {
 // the plan's, that image is released again, unless something that the release
 // needs is missing or doubtful: then a bake makes an image with results of its own.
 func (s Resolve) decide(ctx context.Context, p plan.BuildPlan) (work, error) {
-	img, err := s.newestPublished(ctx, p)
+	img, err := s.Planner.Newest(ctx, p.Recipe.Name)
 	if err != nil {
 		return work{}, err
 	}
@@ -65,17 +65,6 @@ func (s Resolve) decide(ctx context.Context, p plan.BuildPlan) (work, error) {
 		return work{}, err
 	}
 	return work{why: "the content is that of the published image " + id + ", which cannot be released again: " + awserr.Brief(err), changed: changed}, nil
-}
-
-// newestPublished is the image of the recipe in the home region that was published
-// last; nil when there is none.
-func (s Resolve) newestPublished(ctx context.Context, p plan.BuildPlan) (*types.Image, error) {
-	region := s.Settings.Region
-	images, err := ami.ListOwn(ctx, s.Planner.EC2(region), ami.ByRecipe(p.Recipe.Name))
-	if err != nil {
-		return nil, awserr.Wrap(err, failure.Internal, "list the images of recipe %s in %s", p.Recipe.Name, region)
-	}
-	return ami.NewestPublished(images), nil
 }
 
 // reuse is what a release of an existing image needs. The error is RecordMismatch

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
@@ -205,7 +206,11 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 			return changed, nil
 		case decision.Action == decide.Start:
 			name := planned.name(decision)
-			started, err := c.start(ctx, contract.ExecutionInput{Recipe: w.recipe, Force: decision.Force, DelaySeconds: int(delay.Seconds())}, name)
+			again := planned.Again
+			if decision.Force {
+				again = nil
+			}
+			started, err := c.start(ctx, contract.ExecutionInput{Recipe: w.recipe, Force: decision.Force, DelaySeconds: int(delay.Seconds())}, name, again)
 			if err != nil {
 				return false, err
 			}
@@ -282,11 +287,25 @@ func (c considering) situation(ctx context.Context, w wanted) (planned, error) {
 		return out, err
 	}
 	published, err := c.Planner.Published(ctx, *p)
-	if err != nil || published == nil {
+	if err != nil {
 		return out, err
 	}
-	out.UpToDate = true
-	out.Age, err = c.age(ctx, published)
+	region := c.Planner.Region
+	if published != nil {
+		out.UpToDate = true
+		image, err := ami.Describe(ctx, c.Planner.EC2(region), published[region])
+		if err != nil {
+			return out, awserr.Wrap(err, failure.Internal, "read the published image %s", published[region])
+		}
+		out.Age, err = c.age(image)
+		return out, err
+	}
+	newest, err := c.Planner.Newest(ctx, w.recipe)
+	if err != nil || newest == nil || ami.TagValue(newest.Tags, contract.TagFingerprint) != p.Fingerprint {
+		return out, err
+	}
+	out.Again = &decide.Again{ImageID: aws.ToString(newest.ImageId), ReleaseID: p.ReleaseID}
+	out.Age, err = c.age(*newest)
 	return out, err
 }
 
@@ -313,16 +332,11 @@ func (c considering) lookAtFindings(ctx context.Context, p *planned) error {
 	return err
 }
 
-// age is that of the published image.
-func (c considering) age(ctx context.Context, published map[string]string) (time.Duration, error) {
-	region := c.Planner.Region
-	image, err := ami.Describe(ctx, c.Planner.EC2(region), published[region])
-	if err != nil {
-		return 0, awserr.Wrap(err, failure.Internal, "read the published image %s", published[region])
-	}
+// age is that of an image.
+func (c considering) age(image types.Image) (time.Duration, error) {
 	made, err := time.Parse(time.RFC3339, aws.ToString(image.CreationDate))
 	if err != nil {
-		return 0, failure.Wrap(failure.Internal, err, "the age of image %s", published[region])
+		return 0, failure.Wrap(failure.Internal, err, "the age of image %s", aws.ToString(image.ImageId))
 	}
 	return c.now.Sub(made), nil
 }
@@ -335,21 +349,30 @@ func startedKey(name string) string { return contract.StartedKey(name) }
 // give them any free name and any input, so an execution is a trigger's own only
 // if both are what the trigger gave.
 type startedExecution struct {
-	Inputs []string `json:"inputs"` // one, unless a start was tried again with another delay
+	Inputs []string      `json:"inputs"`          // one, unless a start was tried again with another delay
+	Again  *decide.Again `json:"again,omitempty"` // what it releases without a bake; nil: it bakes
 }
 
 // isOwn says whether a trigger started the execution of that name and input.
 func (s StartBuilds) isOwn(ctx context.Context, name, input string) (bool, error) {
+	started, err := s.own(ctx, name, input)
+	return started != nil, err
+}
+
+// own is what is remembered of an execution that a trigger started; nil if none did.
+func (s StartBuilds) own(ctx context.Context, name, input string) (*startedExecution, error) {
 	var started startedExecution
-	_, err := s.Store.ReadJSON(ctx, startedKey(name), &started)
-	return err == nil && slices.Contains(started.Inputs, input), err
+	if _, err := s.Store.ReadJSON(ctx, startedKey(name), &started); err != nil || !slices.Contains(started.Inputs, input) {
+		return nil, err
+	}
+	return &started, nil
 }
 
 // start starts an execution and returns its name; empty when a trigger's own
 // execution of that name has run before. A name that somebody else has taken
 // holds nothing back: another is made up. What is started is remembered first, so
 // that its end is counted whatever happens here.
-func (s StartBuilds) start(ctx context.Context, in contract.ExecutionInput, name string) (string, error) {
+func (s StartBuilds) start(ctx context.Context, in contract.ExecutionInput, name string, again *decide.Again) (string, error) {
 	raw, err := json.Marshal(in)
 	if err != nil {
 		return "", failure.Wrap(failure.Internal, err, "encode the execution's input")
@@ -359,7 +382,7 @@ func (s StartBuilds) start(ctx context.Context, in contract.ExecutionInput, name
 		if _, err := store.Update(ctx, s.Store, startedKey(name), func(e *startedExecution) (bool, error) {
 			fresh := !slices.Contains(e.Inputs, input)
 			if fresh {
-				e.Inputs = append(e.Inputs, input)
+				e.Inputs, e.Again = append(e.Inputs, input), again
 			}
 			return fresh, nil
 		}); err != nil {
@@ -498,15 +521,19 @@ func (s StartBuilds) afterEnd(ctx context.Context, in EventInput, recipes []*rec
 // start executions could pause any recipe with three wrong inputs. A success
 // counts whoever started it, since it proves that the recipe builds.
 func (s StartBuilds) count(ctx context.Context, e executionChanged, input contract.ExecutionInput) error {
-	own, err := s.isOwn(ctx, executionName(e), e.Input)
+	own, err := s.own(ctx, executionName(e), e.Input)
 	if err != nil {
 		return err
+	}
+	var rejected *decide.Again
+	if own != nil && e.Error == string(failure.ComplianceRejected) {
+		rejected = own.Again
 	}
 	failed := e.Status == string(sfntypes.ExecutionStatusFailed) || e.Status == string(sfntypes.ExecutionStatusTimedOut)
 	_, err = store.Update(ctx, s.Store, contract.RecordKey(input.Recipe), func(r *decide.Record) (bool, error) {
 		after, pauses := r.After(decide.End{
 			Execution: e.ExecutionARN, ByHand: input.Source != "", Succeeded: e.Status == string(sfntypes.ExecutionStatusSucceeded),
-			Failed: failed && own && e.Error != string(failure.InvalidInput),
+			Failed: failed && own != nil && e.Error != string(failure.InvalidInput), Rejected: rejected,
 		}, s.Limits)
 		if pauses {
 			if err := s.reportPaused(ctx, input.Recipe, e.ExecutionARN, after.Failures); err != nil {

@@ -32,15 +32,22 @@ func DefaultLimits() Limits {
 
 // Record is what is remembered of a recipe between events.
 type Record struct {
-	Failures int      `json:"failures"`          // in a row
-	Paused   bool     `json:"paused"`            // until it is resumed, or a build by hand succeeds
-	Waiting  *Waiting `json:"waiting,omitempty"` // a build that starts when another ends
-	Ended    string   `json:"ended,omitempty"`   // the execution that was counted last
+	Failures int      `json:"failures"`           // in a row
+	Paused   bool     `json:"paused"`             // until it is resumed, or a build by hand succeeds
+	Waiting  *Waiting `json:"waiting,omitempty"`  // a build that starts when another ends
+	Ended    string   `json:"ended,omitempty"`    // the execution that was counted last
+	Rejected *Again   `json:"rejected,omitempty"` // the release without a bake that the gate rejected last
 
 	Finding *Open     `json:"finding,omitempty"` // what is open of the published image
 	Rebuilt time.Time `json:"rebuilt,omitzero"`  // when a build was started last for what was open
 	Tried   []string  `json:"tried,omitempty"`   // the vulnerabilities that it was started for
 	Futile  int       `json:"vain,omitempty"`    // rebuilds in a row that were started for nothing else
+}
+
+// Again is a release of a published image without a bake.
+type Again struct {
+	ImageID   string `json:"imageId"`
+	ReleaseID string `json:"releaseId"`
 }
 
 // Waiting is a build that could not start yet.
@@ -63,6 +70,9 @@ type End struct {
 	Succeeded bool
 	Failed    bool // of itself: one that was stopped by hand did neither
 	ByHand    bool // on a source that the recipe does not name; says nothing about the recipe
+	// Rejected is the release without a bake that the gate rejected. It is no
+	// failure of the recipe's build: the next bake may pass.
+	Rejected *Again
 }
 
 // After is the record after an execution has ended, and whether that pauses the
@@ -76,6 +86,8 @@ func (r Record) After(e End, l Limits) (after Record, pauses bool) {
 	case e.ByHand:
 	case e.Succeeded:
 		r.Failures, r.Paused = 0, false
+	case e.Rejected != nil:
+		r.Rejected = e.Rejected
 	case e.Failed:
 		r.Failures++
 		pauses = !r.Paused && r.Failures >= l.MaxFailures
@@ -95,7 +107,8 @@ type Situation struct {
 	Recipe   string
 	Record   Record
 	UpToDate bool          // the published image has the fingerprint that a build would have
-	Age      time.Duration // of that image
+	Again    *Again        // what would be released without a bake; nil: a start bakes
+	Age      time.Duration // of the published image, if it is up to date or would be released again
 	Nightly  bool          // only nights look at the age
 	Name     string        // of the execution that would start
 	Same     string        // with what the names of executions begin that build the very same
@@ -126,16 +139,24 @@ type Decision struct {
 
 // Decide says what to do about a recipe that an event concerns.
 func Decide(s Situation, l Limits) Decision {
-	aged := s.Nightly && s.UpToDate && s.Age >= l.MaxAge
-	flawed := s.Flawed && s.UpToDate // a stale recipe builds anyway
+	// The gate judges kept results, so it would reject the same release again. Only a
+	// bake makes new ones.
+	rejected := s.Again != nil && s.Record.Rejected != nil && *s.Again == *s.Record.Rejected
+	idle := s.UpToDate || rejected
+	kept := s.UpToDate || s.Again != nil // a start that is not forced makes no new image
+	aged := s.Nightly && kept && s.Age >= l.MaxAge
+	flawed := s.Flawed && kept // other content is baked anyway
 	due := s.Record.Due(l)
 	fix := flawed && !s.Now.Before(due)
 	switch {
 	case s.Record.Paused:
 		return Decision{Action: Skip, Why: fmt.Sprintf("paused after %d failures in a row; after the fix: ami-factory resume %s", s.Record.Failures, s.Recipe)}
-	case s.UpToDate && !aged && !flawed:
+	case rejected && !aged && !flawed:
+		return Decision{Action: Skip, Why: fmt.Sprintf("the gate rejected this release of the published image %s; only a new bake may pass, which follows for its age or for findings, or by hand: ami-factory build %s --force",
+			s.Again.ImageID, s.Recipe)}
+	case idle && !aged && !flawed:
 		return Decision{Action: Skip, Why: "the published image is up to date"}
-	case flawed && !aged && !fix:
+	case idle && flawed && !aged && !fix:
 		return Decision{Action: Wait, Until: due, Why: fmt.Sprintf("%s; it was built for findings at %s, and is not built for others before %s",
 			s.Record.Finding.says(), s.Record.Rebuilt.UTC().Format(time.RFC3339), due.UTC().Format(time.RFC3339))}
 	}
@@ -147,6 +168,9 @@ func Decide(s Situation, l Limits) Decision {
 		return Decision{Action: Start, Force: true, Fix: true, Why: s.Record.Finding.says()}
 	case aged:
 		return Decision{Action: Start, Force: true, Why: fmt.Sprintf("the published image is %d days old", int(s.Age.Hours()/24))}
+	}
+	if s.Again != nil {
+		return Decision{Action: Start, Why: "the published image " + s.Again.ImageID + " has the content of the recipe, and is to be released otherwise"}
 	}
 	return Decision{Action: Start, Why: "the published image is not what would be built now"}
 }

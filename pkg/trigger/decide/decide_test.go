@@ -13,7 +13,9 @@ import (
 const day = 24 * time.Hour
 
 func TestWhatIsDoneAboutARecipe(t *testing.T) {
-	limits := decide.Limits{MaxRunning: 2, MaxFailures: 3, MaxAge: 30 * day}
+	limits := decide.Limits{MaxRunning: 2, MaxFailures: 3, MaxAge: 30 * day, FindingLimit: day}
+	again := &decide.Again{ImageID: "ami-1", ReleaseID: "r"}
+	open := &decide.Open{ImageID: "ami-1", Vulnerabilities: []string{"CVE-1"}}
 	stale := decide.Situation{Recipe: "a", Name: "a-0123-20261124", Same: "a-0123"}
 	with := func(change func(*decide.Situation)) decide.Situation {
 		s := stale
@@ -75,6 +77,53 @@ func TestWhatIsDoneAboutARecipe(t *testing.T) {
 				s.Running = []decide.Running{{Recipe: "a", Name: "a-0123", Own: true, Idle: true}}
 			}), decide.Skip, "a-0123 builds it", false,
 		},
+		"an image whose release changed is released again": {
+			with(func(s *decide.Situation) { s.Again = again }), decide.Start, "ami-1 has the content of the recipe", false,
+		},
+		"a release that the gate rejected is not tried again": {
+			with(func(s *decide.Situation) { s.Again, s.Record.Rejected = again, again }), decide.Skip, "ami-factory build a --force", false,
+		},
+		"nor in a night while the image is young": {
+			with(func(s *decide.Situation) { s.Again, s.Record.Rejected, s.Nightly = again, again, true }), decide.Skip, "the gate rejected", false,
+		},
+		"another release of the image is tried": {
+			with(func(s *decide.Situation) {
+				s.Again, s.Record.Rejected = again, &decide.Again{ImageID: "ami-1", ReleaseID: "other"}
+			}), decide.Start, "", false,
+		},
+		"so is the same release of another image": {
+			with(func(s *decide.Situation) {
+				s.Again, s.Record.Rejected = again, &decide.Again{ImageID: "ami-0", ReleaseID: "r"}
+			}), decide.Start, "", false,
+		},
+		"other content is baked after a rejected release": {
+			with(func(s *decide.Situation) { s.Record.Rejected = again }), decide.Start, "not what would be built now", false,
+		},
+		"a night bakes an old image whose release was rejected": {
+			with(func(s *decide.Situation) {
+				s.Again, s.Record.Rejected, s.Nightly, s.Age = again, again, true, 30*day
+			}), decide.Start, "30 days old", true,
+		},
+		"findings bake an image whose release was rejected": {
+			with(func(s *decide.Situation) {
+				s.Again, s.Record, s.Flawed, s.Now = again, decide.Record{Rejected: again, Finding: open}, true, time.Unix(1, 0)
+			}), decide.Start, "CVE-1", true,
+		},
+		"they wait there for their limit too": {
+			with(func(s *decide.Situation) {
+				s.Again, s.Record, s.Flawed, s.Now = again, decide.Record{Rejected: again, Finding: open, Rebuilt: time.Unix(0, 0)}, true, time.Unix(1, 0)
+			}), decide.Wait, "is not built for others before", false,
+		},
+		"one bake serves a changed release and open findings": {
+			with(func(s *decide.Situation) {
+				s.Again, s.Record, s.Flawed, s.Now = again, decide.Record{Finding: open}, true, time.Unix(1, 0)
+			}), decide.Start, "CVE-1", true,
+		},
+		"a changed release does not wait for the limit of findings": {
+			with(func(s *decide.Situation) {
+				s.Again, s.Record, s.Flawed, s.Now = again, decide.Record{Finding: open, Rebuilt: time.Unix(0, 0)}, true, time.Unix(1, 0)
+			}), decide.Start, "to be released otherwise", false,
+		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			d := decide.Decide(tc.in, limits)
@@ -87,6 +136,7 @@ func TestWhatIsDoneAboutARecipe(t *testing.T) {
 
 func TestARecipeIsPausedAfterFailuresInARow(t *testing.T) {
 	limits := decide.Limits{MaxFailures: 2}
+	again := &decide.Again{ImageID: "ami-1", ReleaseID: "r"}
 	failed := func(arn string) decide.End { return decide.End{Execution: arn, Failed: true} }
 	for sentence, tc := range map[string]struct {
 		ends  []decide.End
@@ -95,11 +145,14 @@ func TestARecipeIsPausedAfterFailuresInARow(t *testing.T) {
 	}{
 		"two failures pause":            {[]decide.End{failed("1"), failed("2")}, decide.Record{Failures: 2, Paused: true, Ended: "2"}, []bool{false, true}},
 		"reported twice, one counts":    {[]decide.End{failed("1"), failed("1")}, decide.Record{Failures: 1, Ended: "1"}, []bool{false, false}},
-		"a third is not told again":     {[]decide.End{failed("1"), failed("2"), failed("3")}, decide.Record{Failures: 3, Paused: true, Ended: "3"}, []bool{false, true, false}},
+		"a third does not pause again":  {[]decide.End{failed("1"), failed("2"), failed("3")}, decide.Record{Failures: 3, Paused: true, Ended: "3"}, []bool{false, true, false}},
 		"a success in between":          {[]decide.End{failed("1"), {Execution: "2", Succeeded: true}, failed("3")}, decide.Record{Failures: 1, Ended: "3"}, []bool{false, false, false}},
 		"stopped by hand is no failure": {[]decide.End{failed("1"), {Execution: "2"}}, decide.Record{Failures: 1, Ended: "2"}, []bool{false, false}},
 		"a source given by hand is not the recipe's fault": {
 			[]decide.End{failed("1"), {Execution: "2", Failed: true, ByHand: true}}, decide.Record{Failures: 1, Ended: "2"}, []bool{false, false},
+		},
+		"a rejected release is no failure, and is remembered": {
+			[]decide.End{failed("1"), {Execution: "2", Failed: true, Rejected: again}}, decide.Record{Failures: 1, Ended: "2", Rejected: again}, []bool{false, false},
 		},
 		"a success by hand ends the pause": {
 			[]decide.End{failed("1"), failed("2"), {Execution: "3", Succeeded: true}}, decide.Record{Ended: "3"}, []bool{false, true, false},
