@@ -54,6 +54,8 @@ require (
 	mvdan.cc/sh/v3 v3.13.1
 )
 
+require maragu.dev/gomponents v1.2.0
+
 require (
 	dario.cat/mergo v1.0.2 // indirect
 	github.com/Masterminds/goutils v1.1.1 // indirect

@@ -3,7 +3,6 @@ package evidence
 import (
 	_ "embed"
 	"fmt"
-	"html/template"
 	"io"
 	"maps"
 	"math"
@@ -17,45 +16,33 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plan"
 )
 
-//go:embed report.html.tmpl
-var pageTemplate string
-
 //go:embed report.css
 var pageStyle string
 
-// page is what the template is given.
+// page is a report with what is shown of it beside its fields.
 type page struct {
 	Report
-	Style   template.CSS
 	Digest  string
 	Tone    string // good | bad | neutral
 	Verdict string
 	Meaning string
 	Guest   string
-	Longest float64 // seconds of the longest stage
 }
 
 // WriteHTML writes the report as one page that needs nothing else: no script,
 // no font, no image from anywhere.
 func (r Report) WriteHTML(w io.Writer) error {
-	t, err := template.New("report").Funcs(functions()).Parse(pageTemplate)
-	if err != nil {
-		return fmt.Errorf("read the report's template: %w", err)
-	}
 	digest, err := r.Digest()
 	if err != nil {
 		return err
 	}
-	p := page{Report: r.canonical(), Style: template.CSS(pageStyle), Digest: digest} // #nosec G203 -- a file of this package
+	p := page{Report: r.canonical(), Digest: digest}
 	p.Tone, p.Verdict, p.Meaning = verdict(p.Status)
 	if p.Simulated {
 		p.Tone, p.Meaning = "neutral", "In the simulation: "+p.Meaning
 	}
 	p.Guest = guestSentence(p.Guests)
-	for _, s := range p.Stages {
-		p.Longest = max(p.Longest, s.Seconds)
-	}
-	if err := t.Execute(w, p); err != nil {
+	if err := p.document().Render(w); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil
@@ -98,59 +85,69 @@ func guestSentence(g compliance.Guests) string {
 	return s
 }
 
-func functions() template.FuncMap {
-	return template.FuncMap{
-		"date": func(t time.Time) string {
-			if t.IsZero() {
-				return "—"
-			}
-			return t.UTC().Format("2 January 2006, 15:04:05 UTC")
-		},
-		"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"duration": duration,
-		"quantity": func(v float64) string { return shortest(significant(v, 3)) },
-		"price":    func(v float64) string { return "$" + shortest(significant(v, 4)) },
-		"dollars":  func(v float64) string { return "$" + significant(v, 2) },
-		"between": func(a, b time.Time) string {
-			if a.IsZero() || b.Before(a) {
-				return "—"
-			}
-			return duration(b.Sub(a).Seconds())
-		},
-		"percent": func(part, whole float64) string {
-			if whole <= 0 {
-				return "0"
-			}
-			return fmt.Sprintf("%.1f", 100*part/whole)
-		},
-		"status": func(s string) string { return strings.ReplaceAll(s, "_", " ") },
-		"cis": func(r compliance.Result) string {
-			var out []string
-			for _, c := range r.Refs.CIS {
-				out = append(out, c.Benchmark+" "+c.ID)
-			}
-			return strings.Join(out, ", ")
-		},
-		"parameters": func(c plan.Component) string {
-			var out []string
-			for _, name := range slices.Sorted(maps.Keys(c.Parameters)) {
-				if c.Parameters[name] != "" {
-					out = append(out, name+" = "+c.Parameters[name])
-				}
-			}
-			return strings.Join(out, ", ")
-		},
-		"linkable": func(uri string) bool {
-			return strings.HasPrefix(uri, "https://") || strings.HasPrefix(uri, "http://")
-		},
-		"pointer": func(s string) []string {
-			at := strings.LastIndex(s, ":") // of the parameter's name, which has none
-			if at < 0 {
-				return []string{"", s}
-			}
-			return []string{strings.ReplaceAll(s[:at], ":", ", "), s[at+1:]}
-		},
+func date(t time.Time) string {
+	if t.IsZero() {
+		return "—"
 	}
+	return t.UTC().Format("2 January 2006, 15:04:05 UTC")
+}
+
+// quantity of a line of the cost, in its unit.
+func quantity(v float64) string { return shortest(significant(v, 3)) }
+
+// price of one unit, in US dollars.
+func price(v float64) string { return "$" + shortest(significant(v, 4)) }
+
+func dollars(v float64) string { return "$" + significant(v, 2) }
+
+func between(a, b time.Time) string {
+	if a.IsZero() || b.Before(a) {
+		return "—"
+	}
+	return duration(b.Sub(a).Seconds())
+}
+
+func percent(part, whole float64) string {
+	if whole <= 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%.1f", 100*part/whole)
+}
+
+// cis are the rules of CIS benchmarks that a result is about.
+func cis(r compliance.Result) string {
+	var out []string
+	for _, c := range r.Refs.CIS {
+		out = append(out, c.Benchmark+" "+c.ID)
+	}
+	return strings.Join(out, ", ")
+}
+
+// parameters of a component, without the empty ones.
+func parameters(c plan.Component) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(c.Parameters)) {
+		if c.Parameters[name] != "" {
+			out = append(out, name+" = "+c.Parameters[name])
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// linkable says whether a URI may be the target of a link. Others, such as
+// s3:// and whatever a guest could have made up, are shown only.
+func linkable(uri string) bool {
+	return strings.HasPrefix(uri, "https://") || strings.HasPrefix(uri, "http://")
+}
+
+// pointer splits a pointer into where it is and the parameter's name, which has no
+// colon.
+func pointer(s string) (place, name string) {
+	at := strings.LastIndex(s, ":")
+	if at < 0 {
+		return "", s
+	}
+	return strings.ReplaceAll(s[:at], ":", ", "), s[at+1:]
 }
 
 func duration(seconds float64) string {
