@@ -50,13 +50,13 @@ type Spec struct {
 // Table returns all metrics, in the order in which people ask for them.
 func Table() []Spec {
 	return []Spec{
-		{Name: BakeDuration, Unit: Seconds, Dimensions: []string{Recipe}, Means: "from an execution's start, or the end of its delay, to its notice, if it was to build"},
+		{Name: BakeDuration, Unit: Seconds, Dimensions: []string{Recipe}, Means: "from an execution's start, or the end of its delay, to its notification; only of executions that build"},
 		{Name: StageDuration, Unit: Seconds, Dimensions: []string{Stage}, Means: "what a state of the workflow took, its polls included"},
 		{Name: ImageCost, Unit: None, Dimensions: []string{Recipe}, Means: "US dollars that an execution cost at list prices, estimated"},
-		{Name: Executions, Unit: Count, Dimensions: []string{Status}, Means: "executions that ended so"},
+		{Name: Executions, Unit: Count, Dimensions: []string{Status}, Means: "executions that ended with this status"},
 		{Name: Failures, Unit: Count, Dimensions: []string{Code}, Means: "executions that ended with this error, refused images included"},
 		{Name: NewestImageAge, Unit: Seconds, Dimensions: []string{Recipe}, Means: "age of the published image, every night; none while nothing is published"},
-		{Name: RecipesPaused, Unit: Count, Means: "recipes that nothing builds until somebody resumes them, every night"},
+		{Name: RecipesPaused, Unit: Count, Means: "recipes that are paused until somebody resumes them, every night"},
 	}
 }
 
