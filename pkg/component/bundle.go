@@ -17,13 +17,12 @@ import (
 	"time"
 )
 
-// BootstrapFile is where a component has a script that is part of the builder's
-// user data and runs before the bundle is fetched, if it has one.
+// BootstrapFile is the path of a component's optional script that is part of the builder's user data and runs before
+// the bundle is fetched.
 func BootstrapFile(component string) string { return path.Join(Dir, component, "bootstrap.sh") }
 
-// Environment holds the family and the parameters for the component's scripts,
-// under the names that run.sh gives them: logMaxSize is
-// AMI_FACTORY_PARAM_LOG_MAX_SIZE.
+// Environment returns the family and the parameters as environment variables of the component's scripts, named as in
+// run.sh: logMaxSize is AMI_FACTORY_PARAM_LOG_MAX_SIZE.
 func (s Selected) Environment() map[string]string {
 	out := map[string]string{"AMI_FACTORY_COMPONENT": s.Name, "AMI_FACTORY_FAMILY": s.Family}
 	for name, value := range s.Values {
@@ -34,7 +33,7 @@ func (s Selected) Environment() map[string]string {
 
 var beforeCapital = regexp.MustCompile(`([a-z0-9])([A-Z])`)
 
-// File of a bundle or of a fingerprint.
+// File is a file of a bundle or of a fingerprint.
 type File struct {
 	Path string // in the bundle
 	Data []byte
@@ -49,16 +48,15 @@ type manifest struct {
 
 type manifestComponent struct {
 	Name       string            `json:"name"`
-	SHA256     string            `json:"sha256"` // its version: of its files, its checks and lib
+	SHA256     string            `json:"sha256"` // of its files, its checks and lib
 	Order      int               `json:"order"`
 	Parameters map[string]string `json:"parameters"`
 	Packages   []string          `json:"packages"`
 	Services   []string          `json:"services"`
 }
 
-// Files are all files of a bundle, sorted by path: run.sh, manifest.json,
-// components/<name>/…, lib/…, seal/… and verify/…. The description, the checks and the pages of
-// a component stay behind: a builder has no use for them.
+// Files returns all files of a bundle, sorted by path: run.sh, manifest.json, components/<name>/…, lib/…, seal/… and
+// verify/…. It leaves out a component's description, checks and pages, which a builder does not need.
 func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 	m := manifest{Schema: "ami-factory/bundle/1", Family: family, Components: []manifestComponent{}}
 	files, err := shared(fsys, "lib")
@@ -104,7 +102,7 @@ func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 	return files, nil
 }
 
-// shared are the files of a directory that every bundle has.
+// shared returns the files of a directory that is part of every bundle.
 func shared(fsys fs.FS, dir string) ([]File, error) {
 	files, err := tree(fsys, dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -113,7 +111,7 @@ func shared(fsys fs.FS, dir string) ([]File, error) {
 	return files, err
 }
 
-// digest is the SHA-256 in hexadecimal of lists of files, their paths included.
+// digest is the SHA-256, in hexadecimal, of lists of files and their paths.
 func digest(lists ...[]File) string {
 	sum := sha256.New()
 	for _, files := range lists {
@@ -125,8 +123,8 @@ func digest(lists ...[]File) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// Definitions are the files that describe the selected components without being
-// in the bundle, sorted by path; they belong into a fingerprint too.
+// Definitions returns the files that describe the selected components and are not in the bundle, sorted by path. They
+// are part of a fingerprint too.
 func Definitions(fsys fs.FS, selected []Selected) ([]File, error) {
 	var out []File
 	for _, s := range selected {
@@ -150,7 +148,7 @@ func tree(fsys fs.FS, root string) ([]File, error) {
 		case err != nil:
 			return err
 		case strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_"):
-			// go:embed leaves these out, so the same directory on disk must too.
+			// go:embed skips these files, so skip them in a directory on disk too.
 			if d.IsDir() {
 				return fs.SkipDir
 			}
@@ -173,8 +171,8 @@ func tree(fsys fs.FS, root string) ([]File, error) {
 	return out, nil
 }
 
-// Bundle packs files as a tar.gz whose bytes depend on nothing but the files:
-// fixed times, root as owner, 0755 for *.sh and 0644 for the rest.
+// Bundle packs files as a tar.gz whose bytes depend on the files only: fixed times, root as owner, 0755 for *.sh and
+// 0644 for the rest.
 func Bundle(files []File) ([]byte, error) {
 	var b bytes.Buffer
 	zip, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
@@ -209,8 +207,7 @@ func Bundle(files []File) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// parents writes an entry for each directory on first use, so that unpacking
-// does not depend on the umask.
+// parents writes an entry for each directory before its first file, so that unpacking does not depend on the umask.
 func parents(archive *tar.Writer, done map[string]bool, dir string) error {
 	if done[dir] {
 		return nil

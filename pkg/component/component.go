@@ -1,6 +1,5 @@
-// Package component reads userdata/components: what can be put into an image,
-// with its parameters and the controls it brings. It checks a recipe's use of
-// components and packs them into the bundle that a builder fetches.
+// Package component reads userdata/components: the parts of images, with their parameters and controls. It checks a
+// recipe's use of components and packs them into the bundle that a builder fetches.
 package component
 
 import (
@@ -18,30 +17,30 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
-// Dir is where components are, below the root of the user data.
+// Dir is the folder of the components, below the root of the user data.
 const Dir = "components"
 
-// ErrUnknown is in the chain of Load's error when there is no such component.
+// ErrUnknown is in the chain of Load's error if the component does not exist.
 var ErrUnknown = errors.New("unknown component")
 
-// Component is a component as its directory describes it.
+// Component is a component, as the files of its directory describe it.
 type Component struct {
 	Name        string               `yaml:"name" jsonschema:"required,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$" hint:"lower-case letters, digits and hyphens"`
 	Description string               `yaml:"description" jsonschema:"required,minLength=1"`
 	Families    []string             `yaml:"families" jsonschema:"required,minItems=1,enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"`
-	Proven      []string             `yaml:"proven" jsonschema:"enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"` // families on whose guests tests run it; it was never run on a guest of the others
+	Proven      []string             `yaml:"proven" jsonschema:"enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"` // families on whose guests tests run it
 	Order       int                  `yaml:"order" jsonschema:"required,minimum=0,maximum=999"`                                                 // ascending
-	Requires    []string             `yaml:"requires"`                                                                                          // components that must be in the recipe too, and are installed before
-	Conflicts   []string             `yaml:"conflicts"`                                                                                         // components that must not be
+	Requires    []string             `yaml:"requires"`                                                                                          // components that must be in the recipe too, and are installed first
+	Conflicts   []string             `yaml:"conflicts"`                                                                                         // components that must not be in the recipe
 	Parameters  map[string]Parameter `yaml:"parameters"`
 	Packages    []Package            `yaml:"packages"`                                                    // of the distribution, installed before install.sh runs
-	Files       []string             `yaml:"files" jsonschema:"pattern=^/[^ ]+$" hint:"an absolute path"` // that it puts into the image; a directory ends with a slash
+	Files       []string             `yaml:"files" jsonschema:"pattern=^/[^ ]+$" hint:"an absolute path"` // that it creates in the image; a directory ends with a slash
 	Services    []string             `yaml:"services"`                                                    // units enabled for first boot
-	Ports       []int                `yaml:"ports" jsonschema:"minimum=1,maximum=65535"`                  // that its services listen on for other machines
+	Ports       []int                `yaml:"ports" jsonschema:"minimum=1,maximum=65535"`                  // on which its services listen for other machines
 	Refuses     []Refusal            `yaml:"refuses"`                                                     // combinations that install.sh or a control refuses
 
 	Controls []compliance.Spec `yaml:"-"` // from checks.yaml
-	Notes    []string          `yaml:"-"` // names of further pages in the component's directory
+	Notes    []string          `yaml:"-"` // names of additional pages in the component's directory
 }
 
 // Package of a distribution.
@@ -50,7 +49,7 @@ type Package struct {
 	Families []string `yaml:"families" jsonschema:"enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"` // default: all of the component's
 }
 
-// PackagesFor are the names of the packages in a family, sorted.
+// PackagesFor returns the names of a family's packages, sorted.
 func (c *Component) PackagesFor(family string) []string {
 	names := []string{}
 	for _, p := range c.Packages {
@@ -62,9 +61,8 @@ func (c *Component) PackagesFor(family string) []string {
 	return names
 }
 
-// NeverRun are the component's families on whose guests it was never run: what
-// it does there is written from documentation. A component that does not state
-// what is proven makes no claim either way.
+// NeverRun returns the component's families on whose guests no test runs it: for them it is written from documentation.
+// It returns nothing for a component without "proven".
 func (c *Component) NeverRun() []string {
 	if c.Proven == nil {
 		return nil
@@ -75,17 +73,17 @@ func (c *Component) NeverRun() []string {
 // Parameter of a component.
 type Parameter struct {
 	Type        string              `yaml:"type" jsonschema:"required,enum=string,enum=bool,enum=int,enum=ports,enum=cidr,enum=pools"` // ports: a list such as 22,443; cidr: 172.26.0.1/24; pools: 10.210.0.0/16:24 …
-	Default     *strictyaml.Scalar  `yaml:"default"`                                                                                   // without it, the recipe must give a value
+	Default     *strictyaml.Scalar  `yaml:"default"`                                                                                   // without it the recipe must set a value
 	Allowed     []strictyaml.Scalar `yaml:"allowed"`
 	Minimum     *int                `yaml:"minimum"`                                       // of an int
 	Maximum     *int                `yaml:"maximum"`                                       // of an int
-	Pattern     string              `yaml:"pattern" jsonschema:"minLength=1"`              // regular expression that the whole of a string matches
+	Pattern     string              `yaml:"pattern" jsonschema:"minLength=1"`              // regular expression that must match the whole string
 	Form        string              `yaml:"form" jsonschema:"minLength=1"`                 // the pattern in words
-	List        string              `yaml:"list" jsonschema:"enum=spaces,enum=semicolons"` // a string is a list: the pattern is that of an item
+	List        string              `yaml:"list" jsonschema:"enum=spaces,enum=semicolons"` // the string is a list, and the pattern applies to each item
 	Description string              `yaml:"description" jsonschema:"required,minLength=1"`
 }
 
-// Names lists the components there are, sorted.
+// Names lists all components, sorted.
 func Names(fsys fs.FS) ([]string, error) {
 	files, err := fs.Glob(fsys, path.Join(Dir, "*", "component.yaml"))
 	if err != nil {
@@ -99,8 +97,8 @@ func Names(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// Load reads components/<name>. An unknown name is an error that lists the
-// components there are; what is wrong inside the files is in the problems.
+// Load reads components/<name>. An unknown name is an error that lists all components; mistakes in the files are
+// returned as problems.
 func Load(fsys fs.FS, name string) (*Component, problem.List, error) {
 	names, err := Names(fsys)
 	if err != nil {
@@ -190,8 +188,8 @@ func (c *Component) check(doc *strictyaml.Document, directory string) problem.Li
 	return append(out, c.checkRules(doc)...)
 }
 
-// others checks what the component says of other ones: that they exist, and
-// that those it requires are installed before it. names are all there are.
+// others checks the component's references to other components: that they exist, and that required ones are installed
+// first. names lists all components.
 func (c *Component) others(fsys fs.FS, doc *strictyaml.Document, names []string) (problem.List, error) {
 	var out problem.List
 	for list, others := range map[string][]string{"requires": c.Requires, "conflicts": c.Conflicts} {
@@ -218,19 +216,18 @@ func (c *Component) others(fsys fs.FS, doc *strictyaml.Document, names []string)
 			return nil, fmt.Errorf("read component %s: %w", name, err)
 		}
 		var other Component
-		strictyaml.Decode(file, data, &other) // what is wrong with it, its own check says
+		strictyaml.Decode(file, data, &other) // its own check reports its problems
 		if other.Name = name; !other.before(c) {
 			out = append(out, doc.Problem(strictyaml.Index("requires", i), fmt.Sprintf("order: above %d, or another component", other.Order),
 				"component %s of order %d requires %s, which has order %d and so is not installed before it", c.Name, c.Order, name, other.Order))
 		}
 	}
-	// A recipe is not asked to list what there is not.
+	// Do not ask recipes to list a component that does not exist.
 	c.Requires = slices.DeleteFunc(c.Requires, func(name string) bool { return !slices.Contains(names, name) })
 	return out, nil
 }
 
-// before says whether a component is installed before another: by their order,
-// then by their names.
+// before reports whether a component is installed before another: by order, then by name.
 func (c *Component) before(other *Component) bool {
 	return cmp.Or(cmp.Compare(c.Order, other.Order), cmp.Compare(c.Name, other.Name)) < 0
 }
@@ -293,7 +290,7 @@ func snapshotRules(doc *strictyaml.Document, at string, spec compliance.Spec) pr
 	return out
 }
 
-// conditions checks what a control says under when, families and waived.
+// conditions checks the conditions of a control: when, families and waived.
 func (c *Component) conditions(doc *strictyaml.Document, at string, spec compliance.Spec) problem.List {
 	out := c.when(doc, at+".when", spec.ID, spec.When)
 	out = append(out, c.knownFamilies(doc, at+".families", spec.ID, spec.Families)...)
@@ -327,7 +324,7 @@ func (c *Component) when(doc *strictyaml.Document, at, id string, when map[strin
 		}
 		for i, v := range values {
 			if message, allowed := p.Refuse(string(v)); message != "" {
-				out = append(out, doc.Problem(strictyaml.Index(where, i), allowed, "%s: %s can never be so: %s", id, name, message))
+				out = append(out, doc.Problem(strictyaml.Index(where, i), allowed, "%s: %s can never have this value: %s", id, name, message))
 			}
 		}
 	}

@@ -191,9 +191,9 @@ func TestProblems(t *testing.T) {
 		"a default that is not allowed":               {base, "default: docker", "default: ecs", `components/base/component.yaml:6:36: error: default: "ecs" is not one of the values (allowed: base, docker)`},
 		"a parameter with a bad name":                 {base, "  strict:", "  is-strict: {type: bool, default: true, description: d}\n  strict:", `components/base/component.yaml:7:3: error: "is-strict" cannot be the name of a parameter (allowed: letters and digits, beginning with a small letter)`},
 		"a condition on no parameter":                 {chk, "strict: [true]", "strong: [true]", `components/base/checks.yaml:5:31: error: SYS-01: the component has no parameter "strong" (allowed: open, strict, variant, wait)`},
-		"a condition that can never hold":             {chk, "variant: [docker]", "variant: [ecs]", `components/base/checks.yaml:5:22: error: SYS-01: variant can never be so: "ecs" is not one of the values (allowed: base, docker)`},
+		"a condition that can never hold":             {chk, "variant: [docker]", "variant: [ecs]", `components/base/checks.yaml:5:22: error: SYS-01: variant can never have this value: "ecs" is not one of the values (allowed: base, docker)`},
 		"a waiver of a family that there is not":      {chk, "goss:", "waived: [{families: [debian-13], reason: it is not there at all}]\n    goss:", `components/base/checks.yaml:6:26: error: SYS-01: the component does not support family "debian-13" (allowed: debian-12, al2023)`},
-		"a waiver that can never hold":                {chk, "goss:", "waived: [{when: {variant: [ecs]}, reason: it is not there at all}]\n    goss:", `components/base/checks.yaml:6:32: error: SYS-01: variant can never be so: "ecs" is not one of the values (allowed: base, docker)`},
+		"a waiver that can never hold":                {chk, "goss:", "waived: [{when: {variant: [ecs]}, reason: it is not there at all}]\n    goss:", `components/base/checks.yaml:6:32: error: SYS-01: variant can never have this value: "ecs" is not one of the values (allowed: base, docker)`},
 		"a waiver that gives no reason":               {chk, "goss:", "waived: [{reason: because}]\n    goss:", `components/base/checks.yaml:6:23: error: controls[0].waived[0].reason is too short: 7 characters`},
 		"a waiver of some cases without a check":      {chk, "goss:\n      kernel-param: {net.ipv4.ip_forward: {value: \"1\"}}", "waived: [{when: {variant: [docker]}, reason: it is not there at all}]", `components/base/checks.yaml:2:9: error: SYS-01: goss is required but missing (allowed: goss, or a waiver without conditions)`},
 		"a rule for the snapshot without a statement": {chk, "goss:", "snapshot: [{}]\n    goss:", `components/base/checks.yaml:6:16: error: SYS-01: a rule without a statement holds of every disk (allowed: present, absent, empty or lines)`},
@@ -436,9 +436,9 @@ func TestWhatABuilderOrTheGateWouldRefuseIsRefusedBefore(t *testing.T) {
 		want                           []string
 	}{
 		"nothing is wrong":                      {},
-		"a value of another form":               {parameters: "      size: 10MB\n", want: []string{`parameter size of web: "10MB" does not have the form it must have (allowed: a number with k m or g, or empty)`}},
-		"part of a value has the form":          {parameters: "      size: x10m\n", want: []string{`"x10m" does not have the form`}},
-		"each item of a list":                   {parameters: "      hosts: a.test b.example\n", want: []string{`"b.example" does not have the form it must have (allowed: a host below test, several separated by spaces, or empty)`}},
+		"a value of another form":               {parameters: "      size: 10MB\n", want: []string{`parameter size of web: "10MB" does not have the required form (allowed: a number with k m or g, or empty)`}},
+		"part of a value has the form":          {parameters: "      size: x10m\n", want: []string{`"x10m" does not have the required form`}},
+		"each item of a list":                   {parameters: "      hosts: a.test b.example\n", want: []string{`"b.example" does not have the required form (allowed: a host below test, several separated by spaces, or empty)`}},
 		"a list in order":                       {parameters: "      hosts: a.test b.test\n"},
 		"empty is as if it were left out":       {parameters: "      size: ''\n"},
 		"a value that must be given is empty":   {parameters: "      token: ''\n", want: []string{"parameter token of web: it must not be empty"}},
@@ -511,7 +511,7 @@ func TestRulesOfAComponentNameWhatThereIs(t *testing.T) {
 	for sentence, tc := range map[string]struct{ old, new, want string }{
 		"a parameter that there is not":  {"given: [unit]", "given: [unti]", `refuses: the component has no parameter "unti"; did you mean "unit"?`},
 		"a component that there is not":  {"with: {base:", "with: {bass:", `refuses: there is no component "bass"; did you mean "base"?`},
-		"a value that cannot be":         {"when: {unit: [k]}", "when: {unit: [x]}", `refuses: unit can never be so: "x" is not one of the values`},
+		"a value that cannot be":         {"when: {unit: [k]}", "when: {unit: [x]}", `refuses: unit can never have this value: "x" is not one of the values`},
 		"a pattern that is none":         {"[1-9][0-9]*[kmg]", "[1-9", "pattern: error parsing regexp"},
 		"a pattern without words for it": {", form: a number with k m or g", "", "a pattern needs a form"},
 		"a rule without a condition":     {"  - with: {base: {variant: [base]}}\n    reason", "  - reason", "a rule without a condition refuses every recipe"},

@@ -13,18 +13,15 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
-// Deployment holds the values that a deployment gives to parameters for all
-// recipes, by component and parameter: where the organisation mirrors a
-// vendor's repository, for one. A recipe's own value goes before it, unless the
+// Deployment holds the values of parameters that a deployment sets for all recipes, by component and parameter, such as
+// the address of the organisation's mirror of a vendor's repository. A recipe's own value overrides it, unless the
 // parameter's name ends with Rule.
 type Deployment map[string]map[string]string
 
-// Rule ends the name of a parameter whose value is the organisation's rule:
-// recipes cannot change it.
+// Rule is the suffix of a parameter's name whose value recipes cannot override.
 const Rule = "!"
 
-// value is what the deployment gives to a parameter of a component, where
-// values are that component's.
+// value returns the deployment's value of a parameter; values are those of the parameter's component.
 func value(values map[string]string, parameter string) (text string, rule, given bool) {
 	if text, given = values[parameter+Rule]; given {
 		return text, true, true
@@ -33,12 +30,12 @@ func value(values map[string]string, parameter string) (text string, rule, given
 	return text, false, given
 }
 
-// deploymentFile stands for the file in problems with these values: they come
-// from the environment, a context or a command line.
+// deploymentFile takes the place of the file name in problems with these values, which come from the environment, a CDK
+// context or a command line.
 const deploymentFile = "component parameters of the deployment"
 
-// ParseDeployment reads {"component":{"parameter":value}}, where a value is a
-// text, a number, true or false. An empty text is no values.
+// ParseDeployment reads {"component":{"parameter":value}}, where a value is a text, a number, true or false. An empty
+// text means no values.
 func ParseDeployment(text string) (Deployment, error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
@@ -68,7 +65,7 @@ func ParseDeployment(text string) (Deployment, error) {
 	return out, nil
 }
 
-// Set gives a parameter its value.
+// Set sets the value of a parameter.
 func (d Deployment) Set(component, parameter, value string) {
 	if d[component] == nil {
 		d[component] = map[string]string{}
@@ -76,8 +73,8 @@ func (d Deployment) Set(component, parameter, value string) {
 	d[component][parameter] = value
 }
 
-// Check finds what is wrong with the values. Those of components that no recipe
-// uses are checked as well: a misspelt name must not pass for an unused one.
+// Check finds problems in the values, also in those of components that no recipe uses: a misspelt name must be an
+// error.
 func (d Deployment) Check(fsys fs.FS) (problem.List, error) {
 	var out problem.List
 	problem := func(allowed, format string, values ...any) {
@@ -92,7 +89,7 @@ func (d Deployment) Check(fsys fs.FS) (problem.List, error) {
 			problem(orNone(names), "there is no component %q%s", name, didYouMean(name, names))
 			continue
 		}
-		c, _, err := Load(fsys, name) // its own problems are those of recipes that use it
+		c, _, err := Load(fsys, name) // recipes that use it report its own problems
 		if err != nil {
 			return nil, err
 		}

@@ -8,9 +8,8 @@ import (
 // PageFile is the name of a component's page in its directory.
 const PageFile = "README.md"
 
-// Page is the component's documentation as Markdown: what it is, what a recipe
-// may set, what it puts into an image and what it proves. It is made of
-// component.yaml and checks.yaml alone.
+// Page renders the component's documentation as Markdown, from component.yaml and checks.yaml: its purpose, its
+// parameters, what it puts into an image and what it proves.
 func (c *Component) Page() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n%s.\n\n", c.Name, strings.TrimRight(strings.TrimSpace(c.Description), "."))
@@ -64,7 +63,7 @@ func (c *Component) Page() []byte {
 	return []byte(b.String())
 }
 
-// writeSnapshotRules lists what is read from the snapshot for each control.
+// writeSnapshotRules lists the rules for the snapshot, by control.
 func (c *Component) writeSnapshotRules(b *strings.Builder) {
 	heading := "\n## Read from the snapshot\n\nWithout running the image, before its first boot:\n\n| control | what has to be true |\n|---|---|\n"
 	for _, spec := range c.Controls {
@@ -112,7 +111,7 @@ func quoted(names []string) []string {
 	return out
 }
 
-// cell keeps text within one cell of a table.
+// cell escapes text for one cell of a Markdown table.
 func cell(text string) string {
 	return strings.ReplaceAll(strings.Join(strings.Fields(text), " "), "|", `\|`)
 }

@@ -13,13 +13,12 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
-// parameterName: it becomes part of the name of an environment variable.
+// parameterName is restricted because the name becomes part of the name of an environment variable.
 var parameterName = regexp.MustCompile(`^[a-z][a-zA-Z0-9]*$`)
 
 func (c *Component) parameterNames() []string { return slices.Sorted(maps.Keys(c.Parameters)) }
 
-// Refuse says why the parameter cannot have a value, and what it can have; the
-// message is empty when it can.
+// Refuse returns why the parameter cannot have a value, and what is allowed; the message is empty for an allowed value.
 func (p Parameter) Refuse(value string) (message, allowed string) {
 	allowed = p.accepts()
 	if message := p.mismatch(value); message != "" {
@@ -36,7 +35,7 @@ func (p Parameter) Refuse(value string) (message, allowed string) {
 			return "it must not be empty", allowed
 		}
 		if *p.Default == "" {
-			return "", "" // as if it were not given
+			return "", "" // the same as no value
 		}
 	}
 	if message := p.malformed(value); message != "" {
@@ -45,14 +44,14 @@ func (p Parameter) Refuse(value string) (message, allowed string) {
 	return "", ""
 }
 
-// malformed says how a value differs from the parameter's pattern.
+// malformed describes how a value differs from the parameter's pattern.
 func (p Parameter) malformed(value string) string {
 	if p.Pattern == "" {
 		return ""
 	}
 	whole, err := regexp.Compile(`^(?:` + p.Pattern + `)$`)
 	if err != nil {
-		return "" // the component's own problem
+		return "" // a problem of the component, reported there
 	}
 	items := []string{value}
 	switch p.List {
@@ -69,13 +68,13 @@ func (p Parameter) malformed(value string) string {
 	}
 	for _, item := range items {
 		if !whole.MatchString(item) {
-			return fmt.Sprintf("%q does not have the form it must have", problem.Cut(item))
+			return fmt.Sprintf("%q does not have the required form", problem.Cut(item))
 		}
 	}
 	return ""
 }
 
-// checkForm checks what a component says of the form of a parameter.
+// checkForm checks a component's description of a parameter's form.
 func (p Parameter) checkForm(doc *strictyaml.Document, at string) problem.List {
 	var out problem.List
 	for _, field := range []struct{ key, value string }{{"pattern", p.Pattern}, {"form", p.Form}, {"list", p.List}} {
@@ -95,7 +94,7 @@ func (p Parameter) checkForm(doc *strictyaml.Document, at string) problem.List {
 	return out
 }
 
-// mismatch says how a value's form differs from the parameter's type.
+// mismatch describes why a value does not have the parameter's type.
 func (p Parameter) mismatch(value string) string {
 	switch p.Type {
 	case "bool":
@@ -126,17 +125,17 @@ func (p Parameter) mismatch(value string) string {
 	return ""
 }
 
-// cidrMismatch says why a text is no IPv4 address with the length of its network.
+// cidrMismatch describes why a text is not an IPv4 address with a prefix length.
 func cidrMismatch(value string) string {
 	if prefix, err := netip.ParsePrefix(value); err != nil || !prefix.Addr().Is4() {
-		return fmt.Sprintf("%q is no IPv4 address with the length of its network", value)
+		return fmt.Sprintf("%q is not an IPv4 address with a prefix length", value)
 	} else if linkLocal := netip.MustParsePrefix("169.254.0.0/16"); prefix.Overlaps(linkLocal) {
 		return fmt.Sprintf("%s overlaps the link-local addresses of EC2's services (%s)", value, linkLocal)
 	}
 	return ""
 }
 
-// poolsMismatch says what is wrong with pools of networks.
+// poolsMismatch describes what is wrong with address pools.
 func poolsMismatch(value string) string {
 	var seen []netip.Prefix
 	for _, pool := range strings.Fields(value) {
@@ -148,9 +147,9 @@ func poolsMismatch(value string) string {
 		bits, err := strconv.Atoi(size)
 		switch {
 		case !found || err != nil || strconv.Itoa(bits) != size:
-			return fmt.Sprintf("%q does not say the size of its networks", pool)
+			return fmt.Sprintf("%q has no size of its networks", pool)
 		case network != network.Masked():
-			return fmt.Sprintf("%s is not the beginning of its network, %s", base, network.Masked())
+			return fmt.Sprintf("%s is not the first address of its network, %s", base, network.Masked())
 		case bits < network.Bits() || bits > 29:
 			return fmt.Sprintf("%q has networks of /%d, which a pool of /%d cannot have", pool, bits, network.Bits())
 		}
@@ -178,7 +177,7 @@ func (p Parameter) accepts() string {
 	case "int":
 		return "a whole number" + p.bounds()
 	case "cidr":
-		return "an IPv4 address with the length of its network, such as 172.26.0.1/24"
+		return "an IPv4 address with a prefix length, such as 172.26.0.1/24"
 	case "pools":
 		return "pools separated by spaces, each BASE:SIZE with SIZE up to 29, such as 10.210.0.0/16:24"
 	case "ports":
@@ -200,7 +199,7 @@ func (p Parameter) accepts() string {
 	return form
 }
 
-// bounds are those of an int, in words.
+// bounds describes the range of an int.
 func (p Parameter) bounds() string {
 	switch {
 	case p.Minimum != nil && p.Maximum != nil:

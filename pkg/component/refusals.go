@@ -11,20 +11,19 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
-// Refusal is a combination that a component cannot be used in. It applies where all
-// of its conditions hold.
+// Refusal describes a combination in which a component cannot be used. It applies if all of its conditions hold.
 type Refusal struct {
 	When     map[string][]strictyaml.Scalar            `yaml:"when"`                              // parameters of the component have one of these values
 	With     map[string]map[string][]strictyaml.Scalar `yaml:"with"`                              // other components are in the recipe, and their parameters have one of these values
 	Families []string                                  `yaml:"families" jsonschema:"minLength=1"` // the recipe's family is one of these
 	Set      []string                                  `yaml:"set" jsonschema:"minLength=1"`      // these parameters are not empty
-	Given    []string                                  `yaml:"given" jsonschema:"minLength=1"`    // the recipe gives one of these another value than the default: each is a problem
+	Given    []string                                  `yaml:"given" jsonschema:"minLength=1"`    // the recipe sets one of these to a value other than the default: each is a problem
 	Missing  []string                                  `yaml:"missing" jsonschema:"minLength=1"`  // one of these is empty: each is a problem
 	Reason   string                                    `yaml:"reason" jsonschema:"required,minLength=20"`
-	Instead  string                                    `yaml:"instead" jsonschema:"minLength=1"` // what would be accepted
+	Instead  string                                    `yaml:"instead" jsonschema:"minLength=1"` // what is accepted instead
 }
 
-// checkRules checks that the rules name what there is.
+// checkRules checks that everything the rules name exists.
 func (c *Component) checkRules(doc *strictyaml.Document) problem.List {
 	var out problem.List
 	for i, rule := range c.Refuses {
@@ -45,7 +44,7 @@ func (c *Component) checkRules(doc *strictyaml.Document) problem.List {
 	return out
 }
 
-// refused are the combinations of a recipe that its components cannot be used in.
+// refused returns the problems of combinations in which the recipe's components cannot be used.
 func refused(r *recipe.Recipe, selected []Selected) problem.List {
 	byName := map[string]Selected{}
 	for _, s := range selected {
@@ -59,7 +58,7 @@ func refused(r *recipe.Recipe, selected []Selected) problem.List {
 		}
 		at := fmt.Sprintf("components[%d]", i)
 		if slices.ContainsFunc(slices.Collect(maps.Keys(s.Parameters)), func(name string) bool { _, known := s.Values[name]; return !known }) {
-			continue // a value is missing or refused: what follows from it is not known
+			continue // a value is missing or refused, so the rule cannot be evaluated
 		}
 		for _, rule := range s.Refuses {
 			if rule.applies(s, byName) {
@@ -70,7 +69,7 @@ func refused(r *recipe.Recipe, selected []Selected) problem.List {
 	return out
 }
 
-// applies says whether the conditions that are no lists of problems hold.
+// applies reports whether the conditions hold, except given and missing, which are problems one by one.
 func (rule Refusal) applies(s Selected, selected map[string]Selected) bool {
 	if len(rule.Families) > 0 && !slices.Contains(rule.Families, s.Family) {
 		return false
@@ -96,7 +95,7 @@ func haveOneOf(have map[string]string, wanted map[string][]strictyaml.Scalar) bo
 	return true
 }
 
-// problems of a rule that applies, each at what of the recipe brings it about.
+// problems returns the problems of a rule that applies, each at the part of the recipe that causes it.
 func (rule Refusal) problems(r *recipe.Recipe, at string, use recipe.Component, s Selected) problem.List {
 	var out problem.List
 	for _, name := range rule.Missing {
@@ -123,8 +122,8 @@ func (rule Refusal) problems(r *recipe.Recipe, at string, use recipe.Component, 
 	return append(out, r.Problem(where, rule.Instead, "component %s: %s", s.Name, rule.Reason))
 }
 
-// forbidden are packages, units and ports of components that a control of the
-// same image forbids, unless the recipe waives the control.
+// forbidden returns a problem for each package, unit and port of a component that a control of the same image forbids,
+// unless the recipe waives the control.
 func forbidden(r *recipe.Recipe, selected []Selected) problem.List {
 	waived := map[string]bool{}
 	for _, w := range r.Checks.Waivers {
@@ -172,7 +171,7 @@ func forbidden(r *recipe.Recipe, selected []Selected) problem.List {
 	return out
 }
 
-// sentence is the refusal for readers: conditions, then the reason.
+// sentence describes the refusal: its conditions, then the reason.
 func (rule Refusal) sentence() string {
 	var parts []string
 	values := func(prefix string, all map[string][]strictyaml.Scalar) {

@@ -17,9 +17,8 @@ const installScript = "install.sh"
 
 var bashLine = regexp.MustCompile(`^#! ?(/usr)?/bin/(env +(-S +)?)?bash( .*)?$`)
 
-// scripts checks the shell scripts of a component's directory: what bash cannot
-// parse would fail on the builder only. Whether a file is executable does not
-// matter: the bundle makes every script so.
+// scripts checks the shell scripts of a component's directory, because a script that bash cannot parse would otherwise
+// only fail on the builder. The files need not be executable: the bundle sets the mode of every script.
 func scripts(fsys fs.FS, dir string) (problem.List, error) {
 	files, err := fs.Glob(fsys, path.Join(dir, "*.sh"))
 	if err != nil {
@@ -42,7 +41,7 @@ func scripts(fsys fs.FS, dir string) (problem.List, error) {
 	return out, nil
 }
 
-// script is the first thing that keeps bash from running a script; nil for none.
+// script returns the first problem that keeps bash from running a script, or nil.
 func script(file string, data []byte) *problem.Problem {
 	lines := strings.Split(string(data), "\n")
 	problem := func(line, column int, allowed, message string) *problem.Problem {
@@ -59,7 +58,7 @@ func script(file string, data []byte) *problem.Problem {
 	if bytes.HasPrefix(data, []byte("\ufeff")) {
 		return problem(1, 1, "a file that begins with #!/bin/bash", "the file begins with a byte order mark, which bash reads as part of a word")
 	}
-	// The runner calls bash by name, so a script without such a line is run as well.
+	// The runner starts bash by name, so the script does not need this line.
 	if strings.HasPrefix(lines[0], "#!") && !bashLine.MatchString(lines[0]) {
 		return problem(1, 1, "#!/bin/bash", "the first line names another interpreter, but bash runs the script")
 	}

@@ -14,17 +14,16 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
-// Selected is a component with the values its parameters have in a recipe.
+// Selected is a component with the values of its parameters in a recipe.
 type Selected struct {
 	*Component
 	Family string            // the recipe's
-	Values map[string]string // every parameter, defaults included
+	Values map[string]string // of every parameter, defaults included
 }
 
-// Select loads what a recipe lists, in the order in which it is installed:
-// ascending Order, then name. A parameter has the recipe's value, else the
-// deployment's, else its default. Problems of the recipe's use of components
-// point into the recipe, those of the components' own files into these.
+// Select loads the components that a recipe lists, in the order of installation: ascending Order, then name. The value
+// of a parameter is the recipe's, otherwise the deployment's, otherwise the default. Problems with the recipe's use of
+// components point into the recipe, problems of a component into the component's files.
 func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, problem.List, error) {
 	names, err := Names(fsys)
 	if err != nil {
@@ -39,7 +38,7 @@ func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, problem
 	seen := map[string]bool{}
 	for i, use := range r.Components {
 		if use.Name == "" || seen[use.Name] || !r.Valid(fmt.Sprintf("components[%d].name", i)) {
-			continue // the recipe's own check has said so
+			continue // the recipe's own check reports it
 		}
 		seen[use.Name] = true
 		at := fmt.Sprintf("components[%d]", i)
@@ -75,8 +74,7 @@ func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, problem
 	return out, problems.Sort(), nil
 }
 
-// together are the problems of components that lack one another or cannot be in
-// one image.
+// together returns the problems of components that require or exclude each other.
 func together(r *recipe.Recipe, selected []Selected) problem.List {
 	var problems problem.List
 	used := map[string]bool{}
@@ -110,7 +108,7 @@ func together(r *recipe.Recipe, selected []Selected) problem.List {
 	return problems
 }
 
-// values of the parameters for one use of the component.
+// values returns the values of the parameters for one use of the component.
 func (c *Component) values(r *recipe.Recipe, at string, use recipe.Component, given map[string]string) (map[string]string, problem.List) {
 	var problems problem.List
 	out := map[string]string{}
@@ -143,7 +141,7 @@ func (c *Component) values(r *recipe.Recipe, at string, use recipe.Component, gi
 	return out, problems
 }
 
-// waivers must be for controls that the image has.
+// waivers reports waivers of controls that the image does not have.
 func waivers(r *recipe.Recipe, selected []Selected) problem.List {
 	var ids []string
 	for _, s := range selected {
@@ -154,7 +152,7 @@ func waivers(r *recipe.Recipe, selected []Selected) problem.List {
 		}
 	}
 	if len(ids) == 0 {
-		return nil // the components' own problems come first
+		return nil // report the components' own problems first
 	}
 	slices.Sort(ids)
 	var out problem.List
@@ -166,8 +164,8 @@ func waivers(r *recipe.Recipe, selected []Selected) problem.List {
 	return out
 }
 
-// NeverRun are the names of the selected components that were never run on a
-// guest of the recipe's family, in their order.
+// NeverRun returns the names of the selected components that no test runs on a guest of the recipe's family, in their
+// order.
 func NeverRun(selected []Selected) []string {
 	var out []string
 	for _, s := range selected {
@@ -178,8 +176,7 @@ func NeverRun(selected []Selected) []string {
 	return out
 }
 
-// nearControls are some of the controls that a misspelt one may have meant: an
-// image has more than a hundred.
+// nearControls returns controls with a similar id, because an image has more than a hundred.
 func nearControls(id string, ids []string) string {
 	const most = 5
 	if len(ids) <= most {
@@ -206,7 +203,7 @@ func nearControls(id string, ids []string) string {
 	return strings.Join(near, ", ")
 }
 
-// Sets are the controls of the selected components, for compliance.Compile.
+// Sets returns the controls of the selected components, for compliance.Compile.
 func Sets(selected []Selected) []compliance.Set {
 	out := make([]compliance.Set, 0, len(selected))
 	for _, s := range selected {
