@@ -8,17 +8,16 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
-// Binding says which execution a stored record is of, and what that decided on. A
-// record whose binding is another one decides nothing.
+// Binding identifies the execution that wrote a stored record, and its plan and content. A record with another binding
+// is not used.
 type Binding struct {
-	Execution   string    `json:"execution"`   // ARN; its name alone may come again after 90 days
+	Execution   string    `json:"execution"`   // ARN; Step Functions allows the name again after 90 days
 	Started     time.Time `json:"started"`     // of the execution
 	PlanSHA256  string    `json:"plan_sha256"` // of the plan that Resolve stored, hex
-	Fingerprint string    `json:"fingerprint"` // of what was built
+	Fingerprint string    `json:"fingerprint"` // of the plan
 }
 
-// Deviations compares a binding with the one that is required, and returns one
-// sentence for each difference.
+// Deviations compares a binding with the required one, and returns one sentence for each difference.
 func (b Binding) Deviations(want Binding) []string {
 	var out []string
 	for _, f := range []struct{ name, got, want string }{
@@ -36,19 +35,18 @@ func (b Binding) Deviations(want Binding) []string {
 	return out
 }
 
-// Mismatch is the error for a stored record that is not what this execution has
-// written; nil when there is no deviation. record names it and where it is.
+// Mismatch returns the error for a stored record that this execution did not write, or nil if there are no deviations.
+// record is the name of the record and its place.
 func Mismatch(record string, deviations []string) error {
 	if len(deviations) == 0 {
 		return nil
 	}
-	return failure.New(failure.RecordMismatch, "%s is not of this execution and is not used: %s", record, strings.Join(deviations, "; "))
+	return failure.New(failure.RecordMismatch, "%s does not belong to this execution and is not used: %s", record, strings.Join(deviations, "; "))
 }
 
-// Doubts are the reasons why a report does not prove that an image passed a gate
-// with these controls; none means that it does. The verdict alone is not believed:
-// every control must have one result, which passed, was waived, or is below the
-// gate.
+// Doubts returns the reasons why a report does not prove that an image passed a gate with these controls; none means
+// that it does. The verdict alone is not enough: every control must have exactly one result that passed, was waived, or
+// is below the gate.
 func (r Report) Doubts(controls []Control, gate string) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -74,7 +72,7 @@ func (r Report) Doubts(controls []Control, gate string) []string {
 		severity, known := severities[result.ControlID]
 		switch {
 		case !known:
-			say("it has a result of %q, which is no control of the plan", result.ControlID)
+			say("it has a result of %q, which is not a control of the plan", result.ControlID)
 		case result.Severity != severity:
 			say("%s has severity %q, in the plan it has %q", result.ControlID, result.Severity, severity)
 		case result.ImageID != r.ImageID:

@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// Set is the controls that a component brings, with the values its parameters
-// have in the recipe.
+// Set holds the controls of a component, and the values of its parameters in the recipe.
 type Set struct {
 	Component string
 	Family    string
@@ -22,9 +21,8 @@ type Set struct {
 // key of the compiled file.
 const separator = "|"
 
-// Compile makes one goss file of all controls that apply, and the list of those
-// controls, sorted by id. The file is JSON, which goss also reads as YAML, and
-// free of "{{": goss runs every file through text/template first.
+// Compile returns one goss file with all controls that apply, and the list of those controls, sorted by id. The file is
+// JSON, which goss reads as YAML. It never contains "{{", because goss runs every file through text/template first.
 func Compile(sets []Set) ([]byte, []Control, error) {
 	compiled := Goss{}
 	var controls []Control
@@ -82,10 +80,9 @@ func Compile(sets []Set) ([]byte, []Control, error) {
 	return append(escapeTemplates(data), '\n'), controls, nil
 }
 
-// visible is a copy of the attributes in which lists of patterns for a command's
-// output are wrapped into a matcher. It means the same to goss, which however
-// reports the output it found only then. A file's contents stay hidden: they
-// may be a secret, and the pattern says enough.
+// visible returns a copy of the attributes in which lists of patterns for a command's output are wrapped into a
+// matcher. Goss checks the same, but reports the output that it found only in this form. A file's contents stay hidden,
+// because they may be a secret.
 func (t resourceType) visible(attributes map[string]any) map[string]any {
 	out := maps.Clone(attributes)
 	for _, name := range []string{"stdout", "stderr"} {
@@ -98,7 +95,7 @@ func (t resourceType) visible(attributes map[string]any) map[string]any {
 
 const havePatterns = "have-patterns"
 
-// resource is what goss must report on for one resource of a control.
+// resource returns what goss must report for one resource of a control.
 func (t resourceType) resource(control, typ, key string, attributes map[string]any) Resource {
 	id := control + separator + key
 	if name, ok := attributes[t.named].(string); ok && t.idHasName {

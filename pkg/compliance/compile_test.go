@@ -139,8 +139,8 @@ func TestGossCheckFinds(t *testing.T) {
 		"a missing attribute":               {compliance.Goss{"file": {"/a": {"mode": "0644"}}}, "file./a: exists is required but missing"},
 		"a service without a question":      {compliance.Goss{"service": {"a": {}}}, "service.a: nothing is checked"},
 		"a skipped check":                   {compliance.Goss{"service": {"a": {"running": true, "skip": true}}}, "service.a.skip: a skipped check proves nothing; waive the control in the recipe instead"},
-		"an empty list":                     {compliance.Goss{"file": {"/a": {"exists": true, "contents": []any{}}}}, "file./a.contents: contents is empty, and goss checks nothing then"},
-		"what goss would skip":              {compliance.Goss{"file": {"/a": {"exists": false, "mode": "0644"}}}, "file./a.exists: exists is false, and goss skips all other attributes then"},
+		"an empty list":                     {compliance.Goss{"file": {"/a": {"exists": true, "contents": []any{}}}}, "file./a.contents: contents is empty, so goss would check nothing"},
+		"what goss would skip":              {compliance.Goss{"file": {"/a": {"exists": false, "mode": "0644"}}}, "file./a.exists: exists is false, so goss would skip all other attributes"},
 		"a time-out in words":               {compliance.Goss{"command": {"a": {"exit-status": 0, "timeout": "5s"}}}, "command.a.timeout: timeout must be a number"},
 	}
 	for name, tt := range tests {

@@ -1,6 +1,5 @@
-// Package compliance holds the controls an image must prove, runs no network
-// call, and turns what a check engine said into normalised results and a
-// verdict of the gate.
+// Package compliance holds the controls that an image must prove, and turns the output of a check engine into
+// normalised results and a verdict of the gate. It makes no network calls.
 package compliance
 
 import (
@@ -18,26 +17,23 @@ type Control struct {
 	Severity  string   `json:"severity"`
 	Component string   `json:"component"`
 	CIS       []string `json:"cis,omitempty"`
-	// Resources are what the engine must report on for this control; one that
-	// it is silent about fails the control.
+	// Resources lists what the engine must report for this control; a missing resource fails the control.
 	Resources []Resource `json:"resources"`
-	// Snapshot are rules for the image's files as they are before its first boot.
-	// They are judged from outside of the image.
+	// Snapshot holds rules for the image's files before its first boot. They are checked from outside the image.
 	Snapshot []snapshot.Rule `json:"snapshot,omitempty"`
-	// SwitchedOff is the component's own reason to leave the control out of this
-	// image; it is then reported as waived, without a check.
+	// SwitchedOff is the component's reason for not checking the control in this image; the control is then reported as
+	// waived.
 	SwitchedOff string `json:"switchedOff,omitempty"`
 }
 
-// Resource is one thing that the engine looks at for a control.
+// Resource is one thing that the engine checks for a control.
 type Resource struct {
 	ID         string   `json:"id"`         // as the engine reports it: "SYS-02|net.ipv4.ip_forward: net.ipv4.ip_forward"
 	Type       string   `json:"type"`       // as checks.yaml names it: kernel-param
 	Properties []string `json:"properties"` // as the engine reports them, sorted
 }
 
-// name is the thing's name for readers, without the control's id and without
-// the repetition that the engine makes of it.
+// name is the thing's name for readers: without the control's id, and without the engine's repetition of the name.
 func (r Resource) name(control string) string {
 	key := strings.TrimPrefix(r.ID, control+separator)
 	if half, name, ok := strings.Cut(key, ": "); ok && half == name {
@@ -55,13 +51,12 @@ type Spec struct {
 	When     map[string][]strictyaml.Scalar `yaml:"when"`                              // only if each of these parameters of the component has one of the values
 	Families []string                       `yaml:"families" jsonschema:"minLength=1"` // only in these families
 	Waived   []BuiltIn                      `yaml:"waived"`
-	Ports    string                         `yaml:"ports" jsonschema:"minLength=1"`   // parameter of the component that lists the only ports that may be listened on
-	Snapshot []snapshot.Rule                `yaml:"snapshot" jsonschema:"minItems=1"` // what has to be true of the image's files before the first boot
-	Goss     Goss                           `yaml:"goss"`                             // may be missing only where a waiver without conditions stands in
+	Ports    string                         `yaml:"ports" jsonschema:"minLength=1"`   // parameter of the component with the ports on which services may listen; no others are allowed
+	Snapshot []snapshot.Rule                `yaml:"snapshot" jsonschema:"minItems=1"` // rules for the image's files before the first boot
+	Goss     Goss                           `yaml:"goss"`                             // may be missing only if the control has a waiver without conditions
 }
 
-// BuiltIn is a waiver that the component itself gives: where its conditions
-// hold it leaves the control out, and says so in every report.
+// BuiltIn is a component's own waiver: if its conditions hold, the control is not checked, and every report says so.
 type BuiltIn struct {
 	When     map[string][]strictyaml.Scalar `yaml:"when"`
 	Families []string                       `yaml:"families" jsonschema:"minLength=1"`
@@ -72,8 +67,8 @@ type BuiltIn struct {
 // key, each with its attributes.
 type Goss map[string]map[string]map[string]any
 
-// Forbids says whether a control proves that a package is not installed, or that
-// a service is not enabled. The unit x.service is also called x.
+// Forbids reports whether a control requires that a package is not installed, or that a service is not enabled. The
+// unit x.service is also called x.
 func (g Goss) Forbids(kind, name string) bool {
 	for key, attributes := range g[kind] {
 		if named, ok := attributes["name"].(string); ok {
@@ -91,14 +86,12 @@ func (g Goss) Forbids(kind, name string) bool {
 	return false
 }
 
-// AppliesTo says whether the control is one of an image of this family, for a
-// component with these values of its parameters.
+// AppliesTo reports whether an image of this family has the control, if the component's parameters have these values.
 func (s Spec) AppliesTo(family string, values map[string]string) bool {
 	return holds(s.When, s.Families, family, values)
 }
 
-// SwitchedOff is the reason of the built-in waiver that holds; empty without
-// one.
+// SwitchedOff returns the reason of the built-in waiver that applies, or "".
 func (s Spec) SwitchedOff(family string, values map[string]string) string {
 	for _, w := range s.Waived {
 		if holds(w.When, w.Families, family, values) {
@@ -120,8 +113,8 @@ func holds(when map[string][]strictyaml.Scalar, families []string, family string
 // Severities are the severities of controls and gates, lowest first.
 func Severities() []string { return []string{"low", "medium", "high", "critical"} }
 
-// AtLeast says whether severity a is as grave as b or graver. An unknown
-// severity is graver than any, so that a slip cannot open the gate.
+// AtLeast reports whether severity a is b or higher. An unknown severity counts as the highest, so that a typing error
+// cannot open the gate.
 func AtLeast(a, b string) bool {
 	rank := func(s string) int {
 		if i := slices.Index(Severities(), s); i >= 0 {

@@ -12,14 +12,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
-// Input of Evaluate.
+// Input is the input of Evaluate.
 type Input struct {
-	Controls     []Control // what had to be proved
+	Controls     []Control // of the plan
 	Checks       []byte    // the compiled goss file that was given to the engine
 	Results      []byte    // what goss printed with --format json
-	ResultsURI   string    // where that is kept
-	Gate         string    // severity from which on a failure rejects
-	Snapshot     *Snapshot // what the image\'s snapshot holds; required where controls have rules for it
+	ResultsURI   string    // where Results is stored
+	Gate         string    // lowest severity whose failure rejects the image
+	Snapshot     *Snapshot // findings on the image's snapshot; required if controls have rules for it
 	Waivers      []Waiver
 	Now          time.Time
 	Of           Binding
@@ -31,11 +31,9 @@ type Input struct {
 	Guests       Guests
 }
 
-// Evaluate turns goss's output into one result per control and the gate's
-// verdict. It fails closed: an output that cannot be read, that holds no
-// result, or that contradicts itself is a ComplianceFailed error; a control
-// that the engine is silent about, or that it could not check or skipped, has
-// failed; a result that belongs to no control is a critical failure.
+// Evaluate turns goss's output into one result per control and the gate's verdict. It fails closed: output that cannot
+// be read, has no result or contradicts itself is a ComplianceFailed error. A control without a result, or with one
+// that was skipped or not possible, has failed. A result that belongs to no control is a critical failure.
 func Evaluate(in Input) (Report, error) {
 	if len(in.Controls) == 0 {
 		return Report{}, failure.New(failure.ComplianceFailed, "the plan names no control, so nothing can be proved")
@@ -81,7 +79,7 @@ func Evaluate(in Input) (Report, error) {
 	return report, nil
 }
 
-// propertiesOf is how many results the engine must print for controls.
+// propertiesOf returns how many results the engine must print for the controls.
 func propertiesOf(controls []Control) int {
 	n := 0
 	for _, c := range controls {
@@ -92,7 +90,7 @@ func propertiesOf(controls []Control) int {
 	return n
 }
 
-// Rejections are the results that made the gate reject, gravest first.
+// Rejections returns the results that made the gate reject the image, highest severity first.
 func (r Report) Rejections() []Result {
 	var out []Result
 	for _, result := range r.Results {
@@ -105,9 +103,8 @@ func (r Report) Rejections() []Result {
 	return out
 }
 
-// Cause says why the image was rejected: a sentence, then a line for each
-// control with what was expected and found, ten at most; empty when the image
-// passed.
+// Cause returns why the image was rejected: a sentence, then a line for each control with what was expected and found,
+// ten at most. It is empty if the image passed.
 func (r Report) Cause() string {
 	rejections := r.Rejections()
 	if len(rejections) == 0 {
@@ -130,12 +127,12 @@ func (r Report) Cause() string {
 	return b.String()
 }
 
-// oneLine shortens evidence of several lines for a list.
+// oneLine shortens evidence to one line.
 func oneLine(s string) string { return shorten(strings.Join(strings.Fields(s), " "), 200) }
 
 type evaluator struct {
 	in         Input
-	byResource map[string][]gossResult // what is left here belongs to no control
+	byResource map[string][]gossResult // results left in it belong to no control
 	sum        string
 }
 
@@ -157,8 +154,7 @@ func (e *evaluator) result(c Control) Result {
 	}
 }
 
-// control gathers what the engine said of each resource and property that the
-// control consists of.
+// control collects the engine's results of all resources and properties of the control.
 func (e *evaluator) control(c Control) Result {
 	out := e.result(c)
 	if c.SwitchedOff != "" {
@@ -207,8 +203,8 @@ func (e *evaluator) control(c Control) Result {
 	return out
 }
 
-// foreign are results that belong to no control. The checks that were compiled
-// cannot have produced them, so the engine's output is not to be trusted.
+// foreign returns results that belong to no control. The compiled checks cannot produce them, so the engine's output
+// cannot be trusted.
 func (e *evaluator) foreign() []Result {
 	var out []Result
 	for key, results := range e.byResource {
@@ -238,8 +234,8 @@ func (r *Result) span(m gossResult) {
 	}
 }
 
-// conclude takes the status from the properties: any of them that did not pass
-// fails the control, and what could not be checked is said before what failed.
+// conclude derives the status from the properties: each property that did not pass fails the control. What could not be
+// checked is listed before what failed.
 func (r *Result) conclude() {
 	r.Status = StatusNotChecked
 	if len(r.Properties) == 0 {
@@ -274,9 +270,8 @@ func (r *Result) conclude() {
 	r.Evidence.Expected, r.Evidence.Actual = strings.Join(expected, "; "), strings.Join(actual, "; ")
 }
 
-// waive attaches the waivers that hold to the failures they are for, and says
-// which are of no use. A waiver covers a control that failed or could not be
-// checked by the engine, never one that the engine is silent about.
+// waive applies valid waivers to failed controls, and returns warnings about waivers that have no effect. A waiver
+// covers a control that failed or that the engine could not check, never one without a result.
 func (e *evaluator) waive(results []Result) []string {
 	var warnings []string
 	for _, w := range e.in.Waivers {
@@ -299,7 +294,7 @@ func (e *evaluator) waive(results []Result) []string {
 	return warnings
 }
 
-// cisRefs reads references such as "deb12 3.3.2" or "deb12 1.1.1.8/L2".
+// cisRefs parses references such as "deb12 3.3.2" or "deb12 1.1.1.8/L2".
 func cisRefs(refs []string) []CISRef {
 	out := make([]CISRef, 0, len(refs))
 	for _, ref := range refs {

@@ -129,9 +129,9 @@ func TestFailsClosedOnWhatCannotBeTrusted(t *testing.T) {
 		controls []compliance.Control
 		want     string
 	}{
-		"nothing":                  {"", controls, "not the JSON it should be"},
-		"half an output":           {string(recorded(t)[:200]), controls, "not the JSON it should be"},
-		"an error message":         {"Error: file error: open x", controls, "not the JSON it should be"},
+		"nothing":                  {"", controls, "not the expected JSON"},
+		"half an output":           {string(recorded(t)[:200]), controls, "not the expected JSON"},
+		"an error message":         {"Error: file error: open x", controls, "not the expected JSON"},
 		"no results":               {`{"results":null,"summary":{"test-count":0}}`, controls, "goss evaluated nothing"},
 		"no summary":               {`{"results":[{"result":0,"successful":true}]}`, controls, "goss evaluated nothing"},
 		"a summary of other cases": {strings.Replace(string(recorded(t)), `"failed-count":9`, `"failed-count":0`, 1), controls, "contradicts its results"},

@@ -9,11 +9,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
-// resourceType describes a kind of resource that goss v0.4.10 checks and that
-// controls may use. What depends on a network is left out on purpose.
+// resourceType describes a kind of resource that goss v0.4.10 checks and that controls may use. Kinds that depend on a
+// network are left out on purpose.
 type resourceType struct {
 	result     string            // name in goss's results
-	named      string            // attribute that holds the thing's name; its key otherwise
+	named      string            // attribute that holds the thing's name; without it, the key is the name
 	idHasName  bool              // goss reports "key: name" when the two differ
 	properties map[string]string // attribute -> property in goss's results
 	options    []string          // attributes that prove nothing by themselves
@@ -54,14 +54,14 @@ func (t resourceType) attributes() []string {
 	return names
 }
 
-// GossProblem is something wrong with the goss part of a control.
+// GossProblem is a problem in the goss part of a control.
 type GossProblem struct {
-	Path    []string // keys from the goss mapping down to what is wrong
+	Path    []string // keys from the goss mapping down to the problem
 	Message string
 	Allowed string
 }
 
-// Check finds what goss would refuse, ignore or skip.
+// Check finds everything that goss would refuse, ignore or skip.
 func (g Goss) Check() []GossProblem {
 	var out []GossProblem
 	types := resourceTypes()
@@ -111,7 +111,7 @@ func (t resourceType) check(attributes map[string]any) []GossProblem {
 			}
 			out = append(out, GossProblem{[]string{name}, message, strings.Join(t.attributes(), ", ")})
 		case value == nil, isList && len(list) == 0:
-			out = append(out, GossProblem{[]string{name}, name + " is empty, and goss checks nothing then", ""})
+			out = append(out, GossProblem{[]string{name}, name + " is empty, so goss would check nothing", ""})
 		case name == "mode" && !isText(value):
 			out = append(out, GossProblem{[]string{name}, "mode must be text", `four octal digits in quotes, such as "0644", or a matcher`})
 		case !isProperty && name == t.named && !isText(value):
@@ -129,12 +129,12 @@ func (t resourceType) check(attributes map[string]any) []GossProblem {
 		out = append(out, GossProblem{nil, "nothing is checked", "at least one of " + strings.Join(t.oneOf, ", ")})
 	}
 	if t.presence != "" && attributes[t.presence] == false && len(t.reported(attributes)) > 1 {
-		out = append(out, GossProblem{[]string{t.presence}, t.presence + " is false, and goss skips all other attributes then", "either " + t.presence + ": false alone, or true"})
+		out = append(out, GossProblem{[]string{t.presence}, t.presence + " is false, so goss would skip all other attributes", "either " + t.presence + ": false alone, or true"})
 	}
 	return out
 }
 
-// reported are the properties that goss must report on for these attributes.
+// reported returns the properties that goss must report for these attributes.
 func (t resourceType) reported(attributes map[string]any) []string {
 	var out []string
 	for name := range attributes {

@@ -14,22 +14,22 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
-// MaxOutput bounds what goss prints, in bytes: about 700 properties take 500 KB.
-// What is larger was not printed by goss for these checks.
+// MaxOutput limits goss's output, in bytes: about 700 properties take 500 KB. Anything larger is not goss's output for
+// these checks.
 const MaxOutput = 8 << 20
 
 const (
-	// maxResult bounds one result. Its evidence is cut to far less.
+	// maxResult limits one result, in bytes. Its evidence is cut to far less.
 	maxResult = 1 << 20
-	// maxValue bounds what is decoded of a value that was found or expected; of a
-	// larger one the beginning is shown as it stands.
+	// maxValue limits the size of a found or expected value that is decoded, in bytes. Of a larger value, the report
+	// has the beginning without decoding it.
 	maxValue = 64 << 10
-	// spareResults is how many results beyond the expected are read, so that a
-	// report can name what does not belong there.
+	// spareResults is how many more results than expected are read, so that a report can name those that do not belong
+	// there.
 	spareResults = 64
 )
 
-// gossOutput is what goss v0.4.10 prints with --format json.
+// gossOutput is the output of goss v0.4.10 with --format json.
 type gossOutput struct {
 	Results []gossResult
 	Summary *gossSummary
@@ -58,13 +58,12 @@ type gossResult struct {
 	} `json:"matcher-result"`
 }
 
-// parseGoss reads the output and refuses one that cannot be whole. It was written
-// by a guest, which may be hostile: one result is decoded after the other, and
-// reading ends where there is more than the checks can have produced.
+// parseGoss reads the output and refuses it if it cannot be complete. A guest wrote it, which may be hostile: results
+// are decoded one by one, and reading stops as soon as there is more than the checks can produce.
 func parseGoss(data []byte, expected int) (gossOutput, error) {
 	var out gossOutput
 	if len(data) > MaxOutput {
-		return out, failure.New(failure.ComplianceFailed, "the output of goss has %d bytes, more than the %d that checks can take; nothing of it is trusted", len(data), MaxOutput)
+		return out, failure.New(failure.ComplianceFailed, "the output of goss has %d bytes, more than the %d that checks can produce; it is not used", len(data), MaxOutput)
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	err := out.read(dec, expected)
@@ -73,7 +72,7 @@ func parseGoss(data []byte, expected int) (gossOutput, error) {
 		return out, known
 	}
 	if err != nil {
-		return out, failure.Wrap(failure.ComplianceFailed, err, "the output of goss is not the JSON it should be")
+		return out, failure.Wrap(failure.ComplianceFailed, err, "the output of goss is not the expected JSON")
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return out, failure.New(failure.ComplianceFailed, "the output of goss has text after its JSON, so it cannot be trusted")
@@ -102,8 +101,8 @@ func parseGoss(data []byte, expected int) (gossOutput, error) {
 	return out, nil
 }
 
-// read takes the members of the one object that goss prints. What it does not know
-// is skipped, as goss may print more one day.
+// read decodes the members of the one object that goss prints. It skips unknown members, because a later goss may print
+// more.
 func (o *gossOutput) read(dec *json.Decoder, expected int) error {
 	if err := delimiter(dec, '{'); err != nil {
 		return err
@@ -140,16 +139,16 @@ func (o *gossOutput) results(dec *json.Decoder, expected int) error {
 	switch token, err := dec.Token(); {
 	case err != nil:
 		return err
-	case token == nil: // null: none at all
+	case token == nil: // null: no results
 		return nil
 	case token != json.Delim('['):
-		return fmt.Errorf("%v stands where a list of results should", token)
+		return fmt.Errorf("found %v instead of a list of results", token)
 	}
 	most := 2*expected + spareResults
 	for dec.More() {
 		if len(o.Results) == most {
 			return failure.New(failure.ComplianceFailed,
-				"the output of goss has more than %d results, the checks have %d properties: it was not printed for them, and nothing of it is trusted", most, expected)
+				"the output of goss has more than %d results, but the checks have %d properties: it does not belong to them and is not used", most, expected)
 		}
 		before := dec.InputOffset()
 		var r gossResult
@@ -157,7 +156,7 @@ func (o *gossOutput) results(dec *json.Decoder, expected int) error {
 			return err
 		}
 		if size := dec.InputOffset() - before; size > maxResult {
-			return failure.New(failure.ComplianceFailed, "the output of goss has a result of %d bytes, more than %d, for %s; nothing of it is trusted", size, maxResult, shorten(r.ResourceID, maxText))
+			return failure.New(failure.ComplianceFailed, "the output of goss has a result of %d bytes, more than %d, for %s; the output is not used", size, maxResult, shorten(r.ResourceID, maxText))
 		}
 		o.Results = append(o.Results, r)
 	}
@@ -170,13 +169,12 @@ func delimiter(dec *json.Decoder, want json.Delim) error {
 		return err
 	}
 	if token != want {
-		return fmt.Errorf("%v stands where %v should", token, want)
+		return fmt.Errorf("found %v instead of %v", token, want)
 	}
 	return nil
 }
 
-// value decodes what goss found or expected; the beginning of what is too large
-// for that, as text.
+// value decodes what goss found or expected. For a value that is too large it returns the beginning, as text.
 func value(raw json.RawMessage) any {
 	if len(raw) == 0 {
 		return nil
@@ -193,7 +191,7 @@ func value(raw json.RawMessage) any {
 	return v
 }
 
-// property turns one comparison into words.
+// property describes one comparison in words.
 func (r gossResult) property(rule string) PropertyResult {
 	expected, actual, missing := value(r.Matcher.Expected), value(r.Matcher.Actual), value(r.Matcher.Missing)
 	if m, ok := expected.(map[string]any); ok && len(m) == 1 && m[havePatterns] != nil {
@@ -208,7 +206,7 @@ func (r gossResult) property(rule string) PropertyResult {
 		}
 	}
 	if missing != nil {
-		// Missing may be a pattern that must not match, so it is not "lacking".
+		// Missing may be a pattern that must not match, so the word "lacking" would be wrong.
 		out.Actual += " (unmet: " + text(missing) + ")"
 	}
 	switch {
@@ -232,7 +230,7 @@ func (r gossResult) property(rule string) PropertyResult {
 	return out
 }
 
-// hidden says whether goss gave a stream instead of its text.
+// hidden reports whether goss printed a stream object instead of its text.
 func hidden(actual any) bool {
 	switch v := actual.(type) {
 	case map[string]any:
@@ -243,7 +241,7 @@ func hidden(actual any) bool {
 	return false
 }
 
-// maxText bounds each expected and found value in a report.
+// maxText limits each expected and found value in a report, in bytes.
 const maxText = 2000
 
 func text(v any) string {
@@ -265,7 +263,7 @@ func text(v any) string {
 	return shorten(plaintext.Clean(strings.TrimSpace(b.String())), maxText)
 }
 
-// shorten cuts text after limit bytes, at a character's border.
+// shorten cuts text after at most limit bytes, between two characters.
 func shorten(s string, limit int) string {
 	if len(s) <= limit {
 		return s

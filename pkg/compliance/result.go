@@ -2,20 +2,20 @@ package compliance
 
 import "time"
 
-// ReportSchema names the form of a Report, ResultSchema that of a Result.
+// ReportSchema is the schema's name of a Report, ResultSchema that of a Result.
 const (
 	ReportSchema = "ami-factory/compliance-report/1"
 	ResultSchema = "ami-factory/compliance-result/1"
 )
 
-// Statuses of a result. Only pass and not_applicable are good.
+// Statuses of a result. Only pass and not_applicable count as passed.
 const (
 	StatusPass          = "pass"
 	StatusFail          = "fail"           // found something other than expected
 	StatusError         = "error"          // the check could not be made
-	StatusNotApplicable = "not_applicable" // of engines that decide so themselves
-	StatusNotChecked    = "not_checked"    // the engine is silent about it, or skipped it
-	StatusManual        = "manual"         // a person has to look
+	StatusNotApplicable = "not_applicable" // the engine itself decided so
+	StatusNotChecked    = "not_checked"    // the engine has no result, or skipped it
+	StatusManual        = "manual"         // a person must check it
 )
 
 // Verdicts of the gate.
@@ -24,14 +24,14 @@ const (
 	VerdictRejected = "rejected"
 )
 
-// Report is everything the checks of one image said.
+// Report holds all results of the checks of one image.
 type Report struct {
 	Schema    string    `json:"schema"`
 	Of        Binding   `json:"of"`
 	RunID     string    `json:"run_id"`
 	ImageID   string    `json:"image_id"`
 	Guests    Guests    `json:"guests"`
-	Gate      string    `json:"gate"` // severity from which on a failure rejects
+	Gate      string    `json:"gate"` // lowest severity whose failure rejects the image
 	Verdict   string    `json:"verdict"`
 	Counts    Counts    `json:"counts"`
 	Results   []Result  `json:"results"`            // by control id
@@ -39,14 +39,13 @@ type Report struct {
 	Evaluated time.Time `json:"evaluated"`
 }
 
-// Guests says what the instance was that the checks ran in.
+// Guests describes the instance in which the checks ran.
 type Guests struct {
 	Kind        string `json:"kind"` // ec2 | vm | container | simulated
 	Description string `json:"description,omitempty"`
 }
 
-// Simulated says that nothing was really checked: the guest answered from a
-// script.
+// Simulated reports whether nothing was really checked, because the guest answered from a script.
 func (g Guests) Simulated() bool { return g.Kind == "simulated" }
 
 // Counts of controls. Passed + Failed + Waived is the number of controls.
@@ -73,7 +72,7 @@ type Result struct {
 	Title         string           `json:"title"`
 	Severity      string           `json:"severity"`
 	Status        string           `json:"status"`
-	Rejecting     bool             `json:"rejecting"` // it is a reason for the gate's rejection
+	Rejecting     bool             `json:"rejecting"` // the gate rejects because of it
 	Waiver        *Waiver          `json:"waiver,omitempty"`
 	Evidence      Evidence         `json:"evidence"`
 	Properties    []PropertyResult `json:"properties"`
@@ -82,21 +81,20 @@ type Result struct {
 	Ended         time.Time        `json:"ended"`
 }
 
-// Engine that made the checks.
+// Engine is the program that ran the checks.
 type Engine struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 }
 
-// Content is what the engine was given.
+// Content identifies the engine's input.
 type Content struct {
 	ID      string `json:"id"`
 	Version string `json:"version"`
 	SHA256  string `json:"sha256"`
 }
 
-// Evidence of a result: of all properties when it passed, of those that did not
-// pass otherwise.
+// Evidence of a result: of all properties if it passed, otherwise of those that did not pass.
 type Evidence struct {
 	Expected string `json:"expected"`
 	Actual   string `json:"actual"`
@@ -112,7 +110,7 @@ type PropertyResult struct {
 	Actual   string `json:"actual"`
 }
 
-// Refs to what others call the same control.
+// Refs are the names of the same control in other catalogues.
 type Refs struct {
 	CIS       []CISRef `json:"cis"`
 	STIG      []string `json:"stig"`
@@ -135,12 +133,12 @@ type Waiver struct {
 	Reason   string `json:"reason"`
 	Approver string `json:"approver"`
 	Created  string `json:"created,omitempty"`
-	Expires  string `json:"expires"`           // YYYY-MM-DD, the last day it holds, in UTC; none when built in
+	Expires  string `json:"expires"`           // YYYY-MM-DD, the last day of its validity, in UTC; empty if built in
 	Scope    string `json:"scope"`             // the recipe
-	BuiltIn  bool   `json:"builtIn,omitempty"` // the component's own, reviewed with its code
+	BuiltIn  bool   `json:"builtIn,omitempty"` // given by the component, reviewed with its code
 }
 
-// valid says whether the waiver holds at a time.
+// valid reports whether the waiver is valid at a time.
 func (w Waiver) valid(now time.Time) bool {
 	day, err := time.Parse(time.DateOnly, w.Expires)
 	return err == nil && now.UTC().Before(day.AddDate(0, 0, 1))

@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// Simulate answers a compiled goss file as goss would on a guest where every
-// control holds but those that failing names. It looks at nothing; simulated
-// guests use it to rehearse the gate.
+// Simulate returns the output that goss would print for a compiled file on a guest where every control holds except
+// those for which failing is true. It checks nothing; simulated guests use it to rehearse the gate.
 func Simulate(checks []byte, failing func(control string) bool) ([]byte, error) {
 	var compiled Goss
 	if err := json.Unmarshal(checks, &compiled); err != nil {
@@ -44,7 +43,7 @@ func Simulate(checks []byte, failing func(control string) bool) ([]byte, error) 
 			for _, property := range resource.Properties {
 				r := result{
 					ResourceID: resource.ID, ResourceType: t.result, Property: property, Successful: true,
-					Matcher: map[string]any{"expected": "as the control demands", "actual": "simulated: as demanded"},
+					Matcher: map[string]any{"expected": "as the control requires", "actual": "simulated: as required"},
 				}
 				if failing != nil && failing(control) {
 					r.Successful, r.Outcome, r.Matcher["actual"] = false, 1, "simulated: something else"

@@ -9,18 +9,18 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/snapshot"
 )
 
-// Snapshot is what was found on an image's snapshot, which was read from outside.
+// Snapshot holds the findings on an image's snapshot, which was read from outside.
 type Snapshot struct {
 	ID       string
 	Findings map[string][]snapshot.Finding // by control
-	// Unreadable is why the snapshot, or a part of it that counts, cannot be read.
-	// Every control with rules then fails.
+	// Unreadable is the reason why the snapshot, or a required part of it, cannot be read. Every control with rules
+	// then fails.
 	Unreadable string
 }
 
-// JudgeSnapshot judges the controls' rules on a disk. A disk that cannot be read
-// reliably is a result too: a failure of every control with rules. An error is one
-// of reading, which says nothing of the disk.
+// JudgeSnapshot checks the controls' rules on a disk. A disk that cannot be read reliably is a result too: every
+// control with rules fails. An error means that a read failed, for example on the network; it says nothing about the
+// disk.
 func JudgeSnapshot(id string, disk io.ReaderAt, size int64, controls []Control) (*Snapshot, snapshot.Cost, error) {
 	out := &Snapshot{ID: id, Findings: map[string][]snapshot.Finding{}}
 	var ids []string
@@ -45,8 +45,7 @@ func JudgeSnapshot(id string, disk io.ReaderAt, size int64, controls []Control) 
 	return out, cost, nil
 }
 
-// source remembers the error of a read, such as one of the network, so that it is
-// told from what the disk is guilty of.
+// source remembers the error of a read, such as a network error, to distinguish it from a fault of the disk.
 type source struct {
 	io.ReaderAt
 	err error
@@ -61,7 +60,7 @@ func (s *source) ReadAt(p []byte, offset int64) (int, error) {
 	return n, err
 }
 
-// HasSnapshotRules says whether any control has to be proved on the snapshot.
+// HasSnapshotRules reports whether any control has rules for the snapshot.
 func HasSnapshotRules(controls []Control) bool {
 	for _, c := range controls {
 		if len(c.Snapshot) > 0 && c.SwitchedOff == "" {
@@ -71,7 +70,7 @@ func HasSnapshotRules(controls []Control) bool {
 	return false
 }
 
-// checkSnapshot fails closed where rules were not judged.
+// checkSnapshot fails closed if rules were not checked.
 func (in Input) checkSnapshot() error {
 	if in.Snapshot == nil && HasSnapshotRules(in.Controls) {
 		return failure.New(failure.ComplianceFailed, "controls have rules for the image's snapshot, which was not read")
@@ -79,7 +78,7 @@ func (in Input) checkSnapshot() error {
 	return nil
 }
 
-// properties are the results of a control's rules.
+// properties returns the results of a control's rules.
 func (s *Snapshot) properties(c Control) []PropertyResult {
 	var out []PropertyResult
 	if len(c.Snapshot) == 0 {
@@ -90,7 +89,7 @@ func (s *Snapshot) properties(c Control) []PropertyResult {
 	}
 	findings := s.Findings[c.ID]
 	if len(findings) == 0 {
-		return []PropertyResult{{Rule: "on the snapshot", Status: StatusNotChecked, Expected: "a result", Actual: "none: the rules were not judged"}}
+		return []PropertyResult{{Rule: "on the snapshot", Status: StatusNotChecked, Expected: "a result", Actual: "none: the rules were not checked"}}
 	}
 	for _, f := range findings {
 		p := PropertyResult{Rule: "on the snapshot: " + f.Statement, Status: StatusPass, Expected: f.Expected, Actual: f.Found}

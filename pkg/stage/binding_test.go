@@ -252,7 +252,7 @@ func TestTheReportLeavesOutRecordsThatAreNotOfThisExecution(t *testing.T) {
 	assert.Empty(t, report.Pointers)
 	assert.Nil(t, report.Compliance)
 	require.Len(t, report.Logs, 2)
-	assert.Contains(t, report.Logs[0].Title, "The pointers are left out: the journal of pointers s3://factory/executions/run/pointers.json is not of this execution")
+	assert.Contains(t, report.Logs[0].Title, "The pointers are left out: the journal of pointers s3://factory/executions/run/pointers.json does not belong to this execution")
 	assert.Contains(t, report.Logs[1].Title, "The results of the checks are left out")
 }
 

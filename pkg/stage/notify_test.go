@@ -229,7 +229,7 @@ func TestTheReportAndTheMessageSayWhatRetentionDid(t *testing.T) {
 	require.NoError(t, err)
 	r := readReport(t, w.s3, out.Report)
 	assert.Empty(t, r.Retention)
-	assert.Contains(t, r.Logs[0].Title, "The outcomes of retention are left out: the record of retention s3://factory/executions/run/retention.json is not of this execution")
+	assert.Contains(t, r.Logs[0].Title, "The outcomes of retention are left out: the record of retention s3://factory/executions/run/retention.json does not belong to this execution")
 }
 
 func TestALongListOfImagesIsCutInTheMessageOnly(t *testing.T) {
