@@ -3,15 +3,10 @@ package localcloud
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdkiam "github.com/aws/aws-sdk-go-v2/service/iam"
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -37,46 +32,7 @@ func (c *Cloud) newCloudFormation(caller wire.Caller) *cloudformation.Service {
 // s3Client is a client of S3 that needs no listener. Much of what S3 does for
 // buckets is served over HTTP only.
 func (c *Cloud) s3Client(account, region string) *sdks3.Client {
-	if region == "" {
-		region = c.cfg.Region
-	}
-	return sdks3.NewFromConfig(aws.Config{
-		Region: region, BaseEndpoint: aws.String("http://localhost"), HTTPClient: inProcess{c},
-		Credentials: credentials.StaticCredentialsProvider{Value: c.Credentials(account)},
-	}, func(o *sdks3.Options) { o.UsePathStyle = true })
-}
-
-// inProcess hands the requests of an SDK client to the services themselves.
-type inProcess struct{ c *Cloud }
-
-// Do implements aws.HTTPClient.
-func (p inProcess) Do(r *http.Request) (out *http.Response, err error) {
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case error:
-			if !errors.Is(p, http.ErrAbortHandler) {
-				panic(p)
-			}
-			out, err = nil, io.ErrUnexpectedEOF // what a client of a server sees
-		default:
-			panic(p)
-		}
-	}()
-	in := r.Clone(r.Context())
-	// A request as a server sees it has these, and no scheme in its URL.
-	in.RequestURI, in.RemoteAddr = r.URL.RequestURI(), "127.0.0.1:1"
-	if in.Host == "" {
-		in.Host = r.URL.Host
-	}
-	if in.Body == nil {
-		in.Body = http.NoBody
-	}
-	answer := httptest.NewRecorder()
-	p.c.handler.ServeHTTP(answer, in)
-	out = answer.Result()
-	out.Request = r
-	return out, nil
+	return sdks3.NewFromConfig(c.AWSConfigInProcess(account, region), func(o *sdks3.Options) { o.UsePathStyle = true })
 }
 
 // functionEnvironment is the environment of functions' processes beside what Lambda

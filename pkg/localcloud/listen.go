@@ -1,6 +1,7 @@
 package localcloud
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -188,10 +189,23 @@ func (c *Cloud) AWSConfigFor(account, region string) aws.Config {
 	}
 }
 
-// AWSConfigOfRole is AWSConfig with the credentials that a function has of its
-// role, for one that runs in this process.
+// AWSConfigInProcess is AWSConfigFor for clients of this process: the same requests
+// reach the services without a connection, and no listener is needed. Addresses that
+// they presign are of the listener, where there is one. Account empty means the
+// default account.
+func (c *Cloud) AWSConfigInProcess(account, region string) aws.Config {
+	cfg := c.AWSConfigFor(cmp.Or(account, c.cfg.Account), region)
+	cfg.HTTPClient = inProcess{c}
+	if c.URL() == "" {
+		cfg.BaseEndpoint = aws.String("http://localhost")
+	}
+	return cfg
+}
+
+// AWSConfigOfRole is AWSConfigInProcess with the credentials that a function has of
+// its role.
 func (c *Cloud) AWSConfigOfRole(region, roleARN, function string) aws.Config {
-	cfg := c.AWSConfig(region)
+	cfg := c.AWSConfigInProcess("", region)
 	cfg.Credentials = &roleProvider{cloud: c, region: cfg.Region, roleARN: roleARN, function: function}
 	return cfg
 }
