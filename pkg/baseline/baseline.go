@@ -1,7 +1,6 @@
-// Package baseline is what a deployment requires of every recipe, whoever
-// writes the recipe: components, the laxest gate, controls that must pass, what
-// may be waived, and that each pointer belongs to one recipe. It is a file of
-// its own beside the recipes, so that a security team can own it.
+// Package baseline holds what a deployment requires of every recipe: components, the most lenient gate, controls that
+// must pass, what may be waived, and that each pointer belongs to one recipe. The baseline is a file beside the
+// recipes, so that a security team can own it.
 package baseline
 
 import (
@@ -20,60 +19,61 @@ import (
 // File is the name of the baseline, at the root of the user data.
 const File = "baseline.yaml"
 
-// Rule marks problems of this package, so that a stage can tell a recipe below
-// the baseline from one that is wrong in itself.
+// Rule marks problems of this package, so that a stage can distinguish a recipe below the baseline from an invalid one.
 const Rule = "baseline"
 
-// Baseline is the file.
+// Baseline is the content of the file.
 type Baseline struct {
 	// Components that every image must have.
 	Components []string `yaml:"components" json:"components" jsonschema:"required,minItems=1,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$" hint:"the name of a directory in userdata/components"`
-	// Gate that recipes may tighten and not loosen.
+	// Gate is the most lenient gate of a recipe.
 	Gate Gate `yaml:"gate" json:"gate" jsonschema:"required"`
-	// Controls that every image must prove: each is checked, its failure rejects the image, and neither a recipe nor a component may waive it.
+	// Controls that every image must prove: each is checked, its failure rejects the image, and neither recipes nor
+	// components may waive it.
 	Controls []string `yaml:"controls" json:"controls" jsonschema:"required,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"a control's id, such as SYS-02"`
-	// Waivers that recipes may have, beside those of required controls, which they may not.
+	// Waivers limits the waivers of recipes. Recipes may not waive required controls.
 	Waivers Waivers `yaml:"waivers" json:"waivers" jsonschema:"required"`
-	// Exceptions of single recipes, each for a reason and a time.
+	// Exceptions of single recipes, each with a reason and an end.
 	Exceptions []Exception `yaml:"exceptions,omitempty" json:"exceptions,omitempty"`
 
 	doc *strictyaml.Document
 	now time.Time
 }
 
-// Gate is the laxest gate.
+// Gate is the most lenient gate.
 type Gate struct {
-	// Severity from which on a failed control must reject the image; a recipe may name a lower one.
+	// Severity from which a failed control must reject the image; a recipe may set a lower one.
 	Severity string `yaml:"severity" json:"severity" jsonschema:"required,enum=low,enum=medium,enum=high,enum=critical"`
 }
 
-// Waivers that recipes may have.
+// Waivers limits the waivers of recipes.
 type Waivers struct {
-	// Severity up to which a recipe may waive controls; none for no waivers at all.
+	// Severity up to which a recipe may waive controls; none forbids waivers.
 	Severity string `yaml:"severity" json:"severity" jsonschema:"required,enum=none,enum=low,enum=medium,enum=high,enum=critical"`
 }
 
 // Exception frees one recipe from parts of the baseline.
 type Exception struct {
-	// Recipe that is excepted.
+	// Recipe to which the exception applies.
 	Recipe string `yaml:"recipe" json:"recipe" jsonschema:"required,pattern=^[a-z][a-z0-9]*([-.][a-z0-9]+)*$" hint:"the name of a recipe"`
-	// From lists what does not hold for it: required components and controls by name, gate, or waivers.
+	// From lists the parts of the baseline that do not apply: required components and controls by name, gate, or
+	// waivers.
 	From []string `yaml:"from" json:"from" jsonschema:"required,minItems=1"`
-	// Owner who answers for it.
+	// Owner is the person or team responsible for the exception.
 	Owner string `yaml:"owner" json:"owner" jsonschema:"required,minLength=1"`
-	// Reason why.
+	// Reason for the exception.
 	Reason string `yaml:"reason" json:"reason" jsonschema:"required,minLength=10,maxLength=1000"`
-	// Expires is the last day, in UTC, on which the exception holds: YYYY-MM-DD, at most one year ahead.
+	// Expires is the last day, in UTC, on which the exception applies: YYYY-MM-DD, at most one year ahead.
 	Expires string `yaml:"expires" json:"expires" jsonschema:"required,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$" hint:"a date, YYYY-MM-DD"`
 }
 
-// The parts of the baseline that an exception can name, beside components and controls.
+// Parts of the baseline that an exception can name, in addition to components and controls.
 const (
 	partGate    = "gate"
 	partWaivers = "waivers"
 )
 
-// maxException is how long an exception may hold.
+// maxException is the longest time for which an exception may apply.
 const maxException = 366 * 24 * time.Hour
 
 //go:embed schema.json
@@ -83,16 +83,15 @@ var schema []byte
 // types of this package by its tests (go test ./pkg/baseline -update).
 func Schema() []byte { return slices.Clone(schema) }
 
-// Load reads the baseline below the root of the user data. A missing file is a
-// problem: to delete it must not be a way around it. With errors among the
-// problems no recipe may be built.
+// Load reads the baseline below the root of the user data. A missing file is a problem, so that nobody can avoid the
+// baseline by deleting the file. No recipe may be built if there are errors among the problems.
 func Load(fsys fs.FS, now time.Time) (*Baseline, problem.List, error) {
 	data, err := fs.ReadFile(fsys, File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, problem.List{{
 			Severity: problem.Error, File: File, Rule: Rule,
 			Message: "there is no " + File + " beside the folder recipes, and nothing is built without a baseline",
-			Allowed: "a file as `ami-factory schema baseline` describes it",
+			Allowed: "a file with the schema that `ami-factory schema baseline` prints",
 		}}, nil
 	}
 	if err != nil {
@@ -102,7 +101,7 @@ func Load(fsys fs.FS, now time.Time) (*Baseline, problem.List, error) {
 	return b, problems, nil
 }
 
-// parse reads a baseline strictly. It is never nil.
+// parse reads a baseline strictly. It never returns a nil baseline.
 func parse(file string, data []byte, now time.Time) (*Baseline, problem.List) {
 	b := &Baseline{now: now}
 	var problems problem.List
@@ -115,7 +114,7 @@ func parse(file string, data []byte, now time.Time) (*Baseline, problem.List) {
 	return b, marked(problems.Sort())
 }
 
-// marked problems are those of the baseline.
+// marked marks problems as those of the baseline.
 func marked(problems problem.List) problem.List {
 	for i := range problems {
 		problems[i].Rule = Rule
@@ -150,8 +149,8 @@ func (b *Baseline) exception(at string, e Exception) problem.List {
 	case day.Sub(b.now) > maxException:
 		out = append(out, b.doc.Problem(at+".expires", "at most one year ahead", "the exception of recipe %s would hold until %s", e.Recipe, e.Expires))
 	case b.expired(e):
-		// Not an error: it would stop every other recipe too.
-		p := b.doc.Problem(at+".expires", "", "the exception of recipe %s expired on %s and does not count any more", e.Recipe, e.Expires)
+		// Only a warning: an error would stop every other recipe too.
+		p := b.doc.Problem(at+".expires", "", "the exception of recipe %s expired on %s and no longer applies", e.Recipe, e.Expires)
 		p.Severity = problem.Warning
 		out = append(out, p)
 	}
@@ -163,14 +162,14 @@ func (b *Baseline) expired(e Exception) bool {
 	return err != nil || !b.now.Before(day.Add(24*time.Hour))
 }
 
-// excepted says whether a part of the baseline does not hold for a recipe.
+// excepted reports whether a recipe has an exception from a part of the baseline.
 func (b *Baseline) excepted(recipe, part string) bool {
 	return slices.ContainsFunc(b.Exceptions, func(e Exception) bool {
 		return e.Recipe == recipe && slices.Contains(e.From, part) && !b.expired(e)
 	})
 }
 
-// line says where the baseline says so: baseline.yaml:7:5.
+// line returns the position in the baseline, such as baseline.yaml:7:5.
 func (b *Baseline) line(at string) string {
 	p := b.doc.Problem(at, "", "")
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)

@@ -92,46 +92,46 @@ func TestARecipeBelowTheBaselineIsRefusedWithEachReason(t *testing.T) {
 		},
 		"with a component left out": {
 			old: both, new: withoutHygiene,
-			want: []string{"recipes/web.yaml:9:13: error: component hygiene is left out, and the baseline requires it of every image (baseline.yaml:1:25)"},
+			want: []string{"recipes/web.yaml:9:13: error: component hygiene is missing, but the baseline requires it in every image (baseline.yaml:1:25)"},
 		},
 		"with everything wrong": {
 			old: both + "\ngate: {severity: medium}", new: "components: [{name: docker}]\ngate: {severity: critical}",
 			want: []string{
-				"recipes/web.yaml:9:13: error: component hardening is left out, and the baseline requires it of every image (baseline.yaml:1:14)",
-				"recipes/web.yaml:9:13: error: component hygiene is left out, and the baseline requires it of every image (baseline.yaml:1:25)",
-				"recipes/web.yaml:10:18: error: gate critical lets failures pass that the baseline rejects: those of severity medium (baseline.yaml:2:18) (allowed: low, medium)",
+				"recipes/web.yaml:9:13: error: component hardening is missing, but the baseline requires it in every image (baseline.yaml:1:14)",
+				"recipes/web.yaml:9:13: error: component hygiene is missing, but the baseline requires it in every image (baseline.yaml:1:25)",
+				"recipes/web.yaml:10:18: error: gate critical accepts failures of severity medium, which the baseline rejects (baseline.yaml:2:18) (allowed: low, medium)",
 			},
 		},
 		"with a laxer gate": {
 			old: "gate: {severity: medium}", new: "gate: {severity: high}",
-			want: []string{"recipes/web.yaml:10:18: error: gate high lets failures pass that the baseline rejects: those of severity medium (baseline.yaml:2:18) (allowed: low, medium)"},
+			want: []string{"recipes/web.yaml:10:18: error: gate high accepts failures of severity medium, which the baseline rejects (baseline.yaml:2:18) (allowed: low, medium)"},
 		},
 		"with a required control that no component checks": {
 			controls: func(all []compliance.Control) []compliance.Control { return all[1:] },
-			want:     []string{"recipes/web.yaml:9:13: error: no component checks control HYG-01, and the baseline requires it of every image (baseline.yaml:3:12)"},
+			want:     []string{"recipes/web.yaml:9:13: error: no component checks control HYG-01, but the baseline requires it of every image (baseline.yaml:3:12)"},
 		},
 		"with a required control that its component switches off": {
 			controls: func(all []compliance.Control) []compliance.Control {
 				all[1].SwitchedOff = "The variant has no SSH."
 				return all
 			},
-			want: []string{"recipes/web.yaml:9:13: error: component hardening leaves control SSH-04 out of this image (The variant has no SSH), and the baseline requires it of every image (baseline.yaml:3:20)"},
+			want: []string{"recipes/web.yaml:9:13: error: component hardening does not check control SSH-04 in this image (The variant has no SSH), but the baseline requires it of every image (baseline.yaml:3:20)"},
 		},
 		"with a required control of a severity below the gate": {
 			controls: func(all []compliance.Control) []compliance.Control {
 				all[1].Severity = "low"
 				return all
 			},
-			want: []string{"recipes/web.yaml:10:18: error: gate medium would pass an image that fails control SSH-04 of severity low, and the baseline requires it of every image (baseline.yaml:3:20) (allowed: low)"},
+			want: []string{"recipes/web.yaml:10:18: error: gate medium would accept an image that fails control SSH-04 of severity low, but the baseline requires this control of every image (baseline.yaml:3:20) (allowed: low)"},
 		},
 		"with a waiver of a required control": {
 			more: waiver("SSH-04"),
-			want: []string{"recipes/web.yaml:13:30: error: control SSH-04 is waived, and the baseline requires it of every image (baseline.yaml:3:20)"},
+			want: []string{"recipes/web.yaml:13:30: error: control SSH-04 is waived, but the baseline requires it of every image (baseline.yaml:3:20)"},
 		},
 		"with a waiver of another": {more: waiver("SYS-02")},
 		"with a waiver of a graver one": {
 			more: waiver("ACC-05"),
-			want: []string{"recipes/web.yaml:13:30: error: control ACC-05 of severity critical is waived, and the baseline lets recipes waive no more than severity high (baseline.yaml:4:21)"},
+			want: []string{"recipes/web.yaml:13:30: error: control ACC-05 of severity critical is waived, but the baseline allows waivers only up to severity high (baseline.yaml:4:21)"},
 		},
 		"excepted from a component": {
 			old: both, new: withoutHardening, baseline: exception("hardening, SSH-04", "2026-12-24"),
@@ -148,12 +148,12 @@ func TestARecipeBelowTheBaselineIsRefusedWithEachReason(t *testing.T) {
 		},
 		"excepted until yesterday": {
 			old: both, new: withoutHygiene, baseline: exception("hygiene", "2026-11-29"),
-			want: []string{"recipes/web.yaml:9:13: error: component hygiene is left out, and the baseline requires it of every image (baseline.yaml:1:25)"},
+			want: []string{"recipes/web.yaml:9:13: error: component hygiene is missing, but the baseline requires it in every image (baseline.yaml:1:25)"},
 		},
 		"while another is excepted": {
 			old: both, new: withoutHygiene,
 			baseline: "exceptions:\n  - {recipe: other, from: [hygiene], owner: a, reason: for the test, expires: 2026-12-24}\n",
-			want:     []string{"recipes/web.yaml:9:13: error: component hygiene is left out, and the baseline requires it of every image (baseline.yaml:1:25)"},
+			want:     []string{"recipes/web.yaml:9:13: error: component hygiene is missing, but the baseline requires it in every image (baseline.yaml:1:25)"},
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestABaselineThatWaivesNothing(t *testing.T) {
 	b, problems := load(t, replace(text, "severity: high", "severity: none"))
 	require.Empty(t, problems)
 	got := b.Check(parsed(t, "web", recipeText+waiver("SYS-02")), controls())
-	assert.Equal(t, []string{"recipes/web.yaml:13:30: error: control SYS-02 is waived, and the baseline lets recipes waive nothing (baseline.yaml:4:21)"}, lines(got))
+	assert.Equal(t, []string{"recipes/web.yaml:13:30: error: control SYS-02 is waived, but the baseline allows no waivers (baseline.yaml:4:21)"}, lines(got))
 	// What is wrong with components hides no waiver.
 	assert.Len(t, b.Check(parsed(t, "web", recipeText+waiver("SYS-02")), nil), 1)
 }
@@ -198,7 +198,7 @@ func TestABaselineIsReadStrictly(t *testing.T) {
 		"an exception without an owner":        {text + replace(exception("gate", "2026-12-24"), "owner: security@example.com, ", ""), "error: exceptions[0].owner is required but missing"},
 		"an exception of more than a year":     {text + exception("gate", "2028-01-01"), "error: the exception of recipe web would hold until 2028-01-01 (allowed: at most one year ahead)"},
 		"an exception until no day":            {text + exception("gate", "2026-02-30"), `error: expires: "2026-02-30" is not a date of the calendar`},
-		"an exception that has expired, warns": {text + exception("gate", "2026-11-29"), "warning: the exception of recipe web expired on 2026-11-29 and does not count any more"},
+		"an exception that has expired, warns": {text + exception("gate", "2026-11-29"), "warning: the exception of recipe web expired on 2026-11-29 and no longer applies"},
 		"no YAML":                              {"components: [", "baseline.yaml:2:1: error: not valid YAML"},
 		"an empty file":                        {"", "baseline.yaml:1:1: error: the file is empty"},
 	} {

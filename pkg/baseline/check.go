@@ -10,10 +10,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
-// Check finds where a recipe is below the baseline. Each problem points into the
-// recipe and names the line of the baseline. controls are those of the recipe's
-// image; nil while they are not known, which is when its components have
-// problems of their own.
+// Check finds where a recipe is below the baseline. Each problem points into the recipe and names the line of the
+// baseline. controls are the controls of the recipe's image, or nil if they are unknown because its components have
+// problems.
 func (b *Baseline) Check(r *recipe.Recipe, controls []compliance.Control) problem.List {
 	c := check{Baseline: b, recipe: r, controls: map[string]compliance.Control{}}
 	for _, control := range controls {
@@ -22,8 +21,7 @@ func (b *Baseline) Check(r *recipe.Recipe, controls []compliance.Control) proble
 	complete := c.components(controls == nil)
 	c.gate()
 	c.waivers()
-	// The controls of a component that is left out are missing too: that is one
-	// slip, and one problem.
+	// The controls of a missing component are missing too: report the component only.
 	if complete && controls != nil {
 		c.required()
 	}
@@ -41,9 +39,8 @@ func (c *check) fail(at, allowed, format string, args ...any) {
 	c.problems = append(c.problems, c.recipe.Problem(at, allowed, format, args...))
 }
 
-// components reports those that are left out, and says whether there are none.
-// In a recipe whose use of components is wrong, one that is misspelt is reported
-// already.
+// components reports missing components, and returns whether none is missing. If the recipe's use of components is
+// wrong, a misspelt component has already been reported.
 func (c *check) components(wrong bool) bool {
 	complete := true
 	for i, name := range c.Components {
@@ -52,12 +49,12 @@ func (c *check) components(wrong bool) bool {
 		}
 		complete = false
 		if !c.recipe.Valid("components") {
-			continue // what the list holds is not known; its own problems say why
+			continue // the list is not known; its own problems say why
 		}
 		if wrong && slices.ContainsFunc(c.recipe.Components, func(use recipe.Component) bool { return problem.Nearest(use.Name, []string{name}) != "" }) {
 			continue
 		}
-		c.fail("components", "", "component %s is left out, and the baseline requires it of every image (%s)", name, c.line(fmt.Sprintf("components[%d]", i)))
+		c.fail("components", "", "component %s is missing, but the baseline requires it in every image (%s)", name, c.line(fmt.Sprintf("components[%d]", i)))
 	}
 	return complete
 }
@@ -67,10 +64,10 @@ func (c *check) gate() {
 	if !known(own) || !known(least) || c.excepted(c.recipe.Name, partGate) || compliance.AtLeast(least, own) {
 		return
 	}
-	c.fail("gate.severity", strings.Join(severitiesUpTo(least), ", "), "gate %s lets failures pass that the baseline rejects: those of severity %s (%s)", own, least, c.line("gate.severity"))
+	c.fail("gate.severity", strings.Join(severitiesUpTo(least), ", "), "gate %s accepts failures of severity %s, which the baseline rejects (%s)", own, least, c.line("gate.severity"))
 }
 
-// known severities are those that the decoders have accepted.
+// known reports whether the decoders have accepted the severity.
 func known(severity string) bool { return slices.Contains(compliance.Severities(), severity) }
 
 func severitiesUpTo(most string) []string {
@@ -78,8 +75,7 @@ func severitiesUpTo(most string) []string {
 	return all[:slices.Index(all, most)+1]
 }
 
-// waivers of a recipe are bounded by severity. Those of required controls are
-// reported with the control.
+// waivers checks the severities of waived controls. Waivers of required controls are reported with the control.
 func (c *check) waivers() {
 	most := c.Waivers.Severity
 	if most == "" || c.excepted(c.recipe.Name, partWaivers) {
@@ -91,9 +87,9 @@ func (c *check) waivers() {
 		switch {
 		case c.requires(w.Control):
 		case most == "none":
-			c.fail(at, "", "control %s is waived, and the baseline lets recipes waive nothing (%s)", w.Control, c.line("waivers.severity"))
+			c.fail(at, "", "control %s is waived, but the baseline allows no waivers (%s)", w.Control, c.line("waivers.severity"))
 		case ok && !compliance.AtLeast(most, control.Severity):
-			c.fail(at, "", "control %s of severity %s is waived, and the baseline lets recipes waive no more than severity %s (%s)", w.Control, control.Severity, most, c.line("waivers.severity"))
+			c.fail(at, "", "control %s of severity %s is waived, but the baseline allows waivers only up to severity %s (%s)", w.Control, control.Severity, most, c.line("waivers.severity"))
 		}
 	}
 }
@@ -102,8 +98,8 @@ func (c *check) requires(control string) bool {
 	return slices.Contains(c.Controls, control) && !c.excepted(c.recipe.Name, control)
 }
 
-// required: a control that must pass is in the image, is checked, is not waived,
-// and is grave enough for the recipe's gate to reject the image.
+// required checks that each required control is in the image, is checked, is not waived, and is severe enough for the
+// recipe's gate to reject the image.
 func (c *check) required() {
 	for i, id := range c.Controls {
 		if !c.requires(id) {
@@ -112,30 +108,30 @@ func (c *check) required() {
 		where := c.line(fmt.Sprintf("controls[%d]", i))
 		control, ok := c.controls[id]
 		if !ok {
-			c.fail("components", "", "no component checks control %s, and the baseline requires it of every image (%s)", id, where)
+			c.fail("components", "", "no component checks control %s, but the baseline requires it of every image (%s)", id, where)
 			continue
 		}
 		if control.SwitchedOff != "" {
-			c.fail("components", "", "component %s leaves control %s out of this image (%s), and the baseline requires it of every image (%s)", control.Component, id, strings.TrimSuffix(control.SwitchedOff, "."), where)
+			c.fail("components", "", "component %s does not check control %s in this image (%s), but the baseline requires it of every image (%s)", control.Component, id, strings.TrimSuffix(control.SwitchedOff, "."), where)
 		}
 		if j := slices.IndexFunc(c.recipe.Checks.Waivers, func(w recipe.Waiver) bool { return w.Control == id }); j >= 0 {
-			c.fail(fmt.Sprintf("checks.waivers[%d].control", j), "", "control %s is waived, and the baseline requires it of every image (%s)", id, where)
+			c.fail(fmt.Sprintf("checks.waivers[%d].control", j), "", "control %s is waived, but the baseline requires it of every image (%s)", id, where)
 		}
 		if own := c.recipe.Gate.Severity; known(own) && !compliance.AtLeast(control.Severity, own) {
-			c.fail("gate.severity", strings.Join(severitiesUpTo(control.Severity), ", "), "gate %s would pass an image that fails control %s of severity %s, and the baseline requires it of every image (%s)", own, id, control.Severity, where)
+			c.fail("gate.severity", strings.Join(severitiesUpTo(control.Severity), ", "), "gate %s would accept an image that fails control %s of severity %s, but the baseline requires this control of every image (%s)", own, id, control.Severity, where)
 		}
 	}
 }
 
-// Pointers finds pointers of a recipe that are another recipe's: whoever follows
-// one gets the images of exactly one recipe. Accounts and regions do not count:
-// the same name with two meanings is a trap for whoever moves a workload. Nor
-// may one be a path below another: a policy or a GetParametersByPath for the one
-// would reach the other. SSM tells upper from lower case; people do not.
+// Pointers finds pointers of a recipe that also belong to another recipe: a pointer must lead to the images of exactly
+// one recipe. Accounts and regions make no difference, because one name with two meanings misleads people who move a
+// workload. A pointer must not be a path below another pointer either, because a policy or a GetParametersByPath for
+// one would reach the other. Two pointers must not differ only in upper and lower case: SSM distinguishes them, people
+// do not.
 func Pointers(r *recipe.Recipe, all []*recipe.Recipe) problem.List {
 	var out problem.List
 	if !r.Valid("name") {
-		return nil // which recipe it is, is not known
+		return nil // without a name it is not known which recipe this is
 	}
 	for i, own := range r.Pointers.Parameters {
 		if own == "" {
@@ -144,7 +140,7 @@ func Pointers(r *recipe.Recipe, all []*recipe.Recipe) problem.List {
 		at := fmt.Sprintf("pointers.parameters[%d]", i)
 		for _, other := range all {
 			if other.Name == r.Name || other.Problem("name", "", "").File == r.Problem("name", "", "").File {
-				continue // the recipe itself, maybe under a name that is not that of its file
+				continue // the recipe itself, perhaps with a name other than its file's
 			}
 			for j, theirs := range other.Pointers.Parameters {
 				const allowed = "a name that no other recipe has, such as /ami-factory/<recipe>/latest"
@@ -156,7 +152,7 @@ func Pointers(r *recipe.Recipe, all []*recipe.Recipe) problem.List {
 				case own == theirs:
 					out = append(out, r.Problem(at, allowed, "pointer %s belongs to %s", own, where))
 				case a == b:
-					out = append(out, r.Problem(at, allowed, "pointer %s differs from %s of %s in upper and lower case only", own, theirs, where))
+					out = append(out, r.Problem(at, allowed, "pointer %s differs from %s of %s only in upper and lower case", own, theirs, where))
 				case strings.HasPrefix(a, b+"/"):
 					out = append(out, r.Problem(at, allowed, "pointer %s is below pointer %s of %s", own, theirs, where))
 				case strings.HasPrefix(b, a+"/"):

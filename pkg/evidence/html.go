@@ -19,7 +19,7 @@ import (
 //go:embed report.css
 var pageStyle string
 
-// page is a report with what is shown of it beside its fields.
+// page is a report with additional values that the page shows.
 type page struct {
 	Report
 	Digest  string
@@ -29,8 +29,7 @@ type page struct {
 	Guest   string
 }
 
-// WriteHTML writes the report as one page that needs nothing else: no script,
-// no font, no image from anywhere.
+// WriteHTML writes the report as one self-contained page, without scripts and without fonts or images from elsewhere.
 func (r Report) WriteHTML(w io.Writer) error {
 	digest, err := r.Digest()
 	if err != nil {
@@ -53,13 +52,13 @@ func verdict(status string) (tone, title, meaning string) {
 	case contract.Published:
 		return "good", "Published", "The image passed the gate, every copy was verified, and the pointers name it now."
 	case contract.UpToDate:
-		return "good", "Up to date", "An image of exactly this input is published already. Nothing was built."
+		return "good", "Up to date", "An image with the same content and release is already published. Nothing was built."
 	case contract.Rejected:
 		return "bad", "Rejected", "The image did not pass the gate. It was not published, and no pointer was moved."
 	case contract.FailedClean:
 		return "bad", "Failed", "The execution failed. Everything it had made was removed; nothing was published."
 	case contract.FailedDirty:
-		return "bad", "Failed, with remains", "The execution failed, and not everything it had made could be removed. See “Left behind”."
+		return "bad", "Failed, with remains", "The execution failed, and some of what it made could not be removed. See “Left behind”."
 	default:
 		return "neutral", status, "The execution ended in a state that this report does not know."
 	}
@@ -73,9 +72,9 @@ func guestSentence(g compliance.Guests) string {
 	case "vm":
 		s = "Rehearsal in virtual machines, not on Amazon EC2"
 	case "container":
-		s = "Rehearsal in containers, not on Amazon EC2; they share the kernel of the machine they ran on"
+		s = "Rehearsal in containers, not on Amazon EC2; they share the kernel of the machine on which they ran"
 	case "simulated":
-		s = "SIMULATED: no guest was run; every answer came from a script"
+		s = "SIMULATED: no real guest ran; every answer came from a script"
 	default:
 		s = g.Kind
 	}
@@ -163,8 +162,7 @@ func duration(seconds float64) string {
 	}
 }
 
-// significant writes a number with so many digits that say something, and at
-// least cents: 0.00023, 12.50, 431.
+// significant writes a number with the given number of significant digits, and at least cents: 0.00023, 12.50, 431.
 func significant(v float64, digits int) string {
 	switch {
 	case v == 0:
@@ -176,7 +174,7 @@ func significant(v float64, digits int) string {
 	return strconv.FormatFloat(v, 'f', max(digits-before, 2), 64)
 }
 
-// shortest leaves out the zeros at the end of a fraction.
+// shortest removes trailing zeros of a fraction.
 func shortest(number string) string {
 	if !strings.Contains(number, ".") {
 		return number

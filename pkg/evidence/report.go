@@ -1,6 +1,5 @@
-// Package evidence writes down what an execution did and proved: as canonical
-// JSON for programs and archives, and as one self-contained HTML page for the
-// person who answers for the image.
+// Package evidence reports what an execution did and proved: as canonical JSON for programs and archives, and as one
+// self-contained HTML page for the person who is responsible for the image.
 package evidence
 
 import (
@@ -19,14 +18,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plan"
 )
 
-// Schema names the form of a Report.
+// Schema is the schema's name of a Report.
 const Schema = "ami-factory/execution-report/1"
 
-// Report of one execution.
+// Report describes one execution.
 type Report struct {
 	Schema         string              `json:"schema"`
 	Status         string              `json:"status"`
-	Simulated      bool                `json:"simulated"` // no guest was really run: nothing below is proved
+	Simulated      bool                `json:"simulated"` // no real guest ran: the report proves nothing
 	Guests         compliance.Guests   `json:"guests"`
 	Execution      Execution           `json:"execution"`
 	Failure        *Failure            `json:"failure,omitempty"`
@@ -36,9 +35,9 @@ type Report struct {
 	FactoryVersion string              `json:"factoryVersion,omitempty"`
 	Source         plan.SourceImage    `json:"source"`
 	ImageName      string              `json:"imageName,omitempty"`
-	Again          *Again              `json:"again,omitempty"` // the published image was to be released again; none of a bake
-	Why            string              `json:"why,omitempty"`   // it was baked, or released again
-	Changed        []string            `json:"changed"`         // what differs from the release before: fields of the recipe, parts of the content
+	Again          *Again              `json:"again,omitempty"` // the published image that was released again; nil for a bake
+	Why            string              `json:"why,omitempty"`   // the reason for the bake or the release
+	Changed        []string            `json:"changed"`         // differences from the previous release: fields of the recipe, parts of the content
 	Components     []plan.Component    `json:"components"`
 	Images         []Image             `json:"images"`        // by region
 	Pointers       []string            `json:"pointers"`      // "region:parameter name", or "account:region:parameter name"
@@ -46,19 +45,19 @@ type Report struct {
 	Accounts       []string            `json:"accounts"`      // that may launch the image
 	Organizations  []string            `json:"organizations"` // likewise
 	Gate           string              `json:"gate,omitempty"`
-	Compliance     *compliance.Report  `json:"compliance,omitempty"` // none when the checks were not reached
-	Waivers        []compliance.Waiver `json:"waivers"`              // that the recipe has, used or not
+	Compliance     *compliance.Report  `json:"compliance,omitempty"` // nil if the checks were not reached
+	Waivers        []compliance.Waiver `json:"waivers"`              // all of the recipe, used or not
 	Stages         []Stage             `json:"stages"`               // in the order of execution
-	Cost           *cost.Estimate      `json:"cost,omitempty"`       // on AWS; none where nothing is known of it
+	Cost           *cost.Estimate      `json:"cost,omitempty"`       // on AWS; nil if unknown
 	Logs           []Log               `json:"logs"`
 	Removed        []string            `json:"removed"` // resource ids
 	Left           []string            `json:"left"`    // "id: reason"
 }
 
-// Again says which published image an execution released again instead of a bake.
+// Again identifies the published image that an execution released again instead of baking.
 type Again struct {
 	ImageID   string `json:"imageId"`   // in the home region
-	Execution string `json:"execution"` // name of the one that baked it, whose check results the gate judged
+	Execution string `json:"execution"` // name of the execution that baked it; the gate was applied to its check results
 }
 
 // Execution of the state machine.
@@ -69,21 +68,21 @@ type Execution struct {
 	Ended   time.Time `json:"ended"`
 }
 
-// Failure that ended the execution.
+// Failure is the error that ended the execution.
 type Failure struct {
 	Stage string `json:"stage"`
 	Error string `json:"error"` // a failure.Code
 	Cause string `json:"cause"`
 }
 
-// Image in one region.
+// Image is an image in one region.
 type Image struct {
 	Region      string   `json:"region"`
 	ImageID     string   `json:"imageId"`
 	SnapshotIDs []string `json:"snapshotIds,omitempty"`
 }
 
-// Retention is what became of a published image, and why.
+// Retention is the outcome of retention for one published image, and the reason.
 type Retention struct {
 	Region  string `json:"region"`
 	ImageID string `json:"imageId"`
@@ -98,15 +97,15 @@ type Stage struct {
 	Attempts int     `json:"attempts,omitempty"`
 }
 
-// Log kept as evidence, such as a serial console.
+// Log is a log that is kept as evidence, such as a serial console.
 type Log struct {
 	Title  string `json:"title"`
 	URI    string `json:"uri"`
 	SHA256 string `json:"sha256,omitempty"`
 }
 
-// ForPlan starts a report with what the plan says. A nil plan, of an execution
-// that failed before it had one, gives an empty report.
+// ForPlan returns a report with the facts of a plan. For an execution that failed before it had a plan, p is nil and
+// the report is empty.
 func ForPlan(p *plan.BuildPlan) Report {
 	r := Report{Schema: Schema}
 	if p == nil {
@@ -116,7 +115,7 @@ func ForPlan(p *plan.BuildPlan) Report {
 	r.Fingerprint, r.FactoryVersion = p.Fingerprint, p.FactoryVersion
 	r.Source, r.ImageName = p.Source, p.ImageName
 	if image, ok := p.Reused(p.Recipe.Home().Name); ok {
-		r.ImageName = "" // it has the name that the bake gave it
+		r.ImageName = "" // the image keeps the name that the bake gave it
 		r.Again = &Again{ImageID: image.ImageID, Execution: image.Execution}
 	}
 	r.Why, r.Changed = p.Why, slices.Clone(p.Changed)
@@ -128,7 +127,7 @@ func ForPlan(p *plan.BuildPlan) Report {
 	return r
 }
 
-// SetImages takes the published images by region.
+// SetImages sets the published images by region.
 func (r *Report) SetImages(byRegion map[string]string) {
 	r.Images = nil
 	for region, id := range byRegion {
@@ -136,8 +135,8 @@ func (r *Report) SetImages(byRegion map[string]string) {
 	}
 }
 
-// canonical is the report with its lists sorted and never null, its times in
-// UTC, and labelled simulated if any part of it is.
+// canonical returns the report with sorted lists that are never null and times in UTC, labelled simulated if any part
+// of it is.
 func (r Report) canonical() Report {
 	r.Schema = Schema
 	r.Execution.Started, r.Execution.Ended = r.Execution.Started.UTC(), r.Execution.Ended.UTC()
@@ -168,8 +167,7 @@ func sorted[T any](in []T, by func(a, b T) int) []T {
 	return out
 }
 
-// JSON is the canonical form: equal reports have equal bytes, so its digest
-// stands for the report.
+// JSON returns the canonical form: equal reports have equal bytes, so the digest identifies the report.
 func (r Report) JSON() ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -191,18 +189,18 @@ func (r Report) Digest() (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// Failed, Waived and Passed are the results of the controls by what they mean
-// for the image; the failed ones that reject it first, each gravest first.
+// Failed returns the results of failed controls: first those that reject the image, each group with the highest
+// severity first.
 func (r Report) Failed() []compliance.Result {
 	return r.results(func(x compliance.Result) bool { return !good(x) && x.Waiver == nil })
 }
 
-// Waived results; see Failed.
+// Waived returns the results of waived controls, highest severity first.
 func (r Report) Waived() []compliance.Result {
 	return r.results(func(x compliance.Result) bool { return !good(x) && x.Waiver != nil })
 }
 
-// Passed results; see Failed.
+// Passed returns the results of passed controls, highest severity first.
 func (r Report) Passed() []compliance.Result { return r.results(good) }
 
 func good(x compliance.Result) bool {

@@ -359,9 +359,9 @@ func TestARecipeOfDockerAloneWithAnothersPointerIsRefused(t *testing.T) {
 	}
 	all := strings.Join(got, "\n")
 	for _, want := range []string{
-		"component hardening is left out, and the baseline requires it of every image (baseline.yaml:",
-		"component hygiene is left out, and the baseline requires it of every image (baseline.yaml:",
-		"gate critical lets failures pass that the baseline rejects: those of severity medium (baseline.yaml:",
+		"component hardening is missing, but the baseline requires it in every image (baseline.yaml:",
+		"component hygiene is missing, but the baseline requires it in every image (baseline.yaml:",
+		"gate critical accepts failures of severity medium, which the baseline rejects (baseline.yaml:",
 		"pointer /ami-factory/debian-12-docker/latest belongs to recipe debian-12-docker (recipes/debian-12-docker.yaml:",
 	} {
 		assert.Contains(t, all, want)
@@ -376,12 +376,12 @@ func TestAnEmptyComponentOfARequiredNameIsBelowTheBaseline(t *testing.T) {
 	problems, err := plan.Lint(fsys, nil, now)
 	require.NoError(t, err)
 	require.Len(t, problems, 1)
-	assert.Contains(t, problems[0].String(), "control WEB-01 is waived, and the baseline lets recipes waive nothing")
+	assert.Contains(t, problems[0].String(), "control WEB-01 is waived, but the baseline allows no waivers")
 	fsys["components/base/checks.yaml"].Data = bytes.Replace(fsys["components/base/checks.yaml"].Data, []byte("SYS-02"), []byte("SYS-07"), 1)
 	problems, err = plan.Lint(fsys, nil, now)
 	require.NoError(t, err)
 	require.Len(t, problems, 2)
-	assert.Contains(t, problems[0].String(), "no component checks control SYS-02, and the baseline requires it of every image (baseline.yaml:3:12)")
+	assert.Contains(t, problems[0].String(), "no component checks control SYS-02, but the baseline requires it of every image (baseline.yaml:3:12)")
 }
 
 func TestTwoRecipesOfOnePointerAreBothRefused(t *testing.T) {
@@ -414,7 +414,7 @@ func TestWhatTheShippedComponentsRefuse(t *testing.T) {
 		"docker on the variant without containers": {"variant: docker", "variant: base", []string{"component docker: variant base of hardening forbids packet forwarding, which containers need (allowed: variant: docker, ecs or eks of hardening)"}},
 		"a version without effect, as a number":    {"- name: docker\n", "- name: docker\n    parameters: {version: 24.0}\n", []string{"parameter version of docker: it has no effect with the engine of the distribution"}},
 		"a version without effect, as text":        {"- name: docker\n", "- name: docker\n    parameters: {version: '24.0'}\n", []string{"parameter version of docker: it has no effect with the engine of the distribution"}},
-		"a size that only the builder refused":     {"- name: docker\n", "- name: docker\n    parameters: {logMaxSize: 10MB}\n", []string{`parameter logMaxSize of docker: "10MB" does not have the form it must have (allowed: a number with k, m or g, such as 10m)`}},
+		"a size that only the builder refused":     {"- name: docker\n", "- name: docker\n    parameters: {logMaxSize: 10MB}\n", []string{`parameter logMaxSize of docker: "10MB" does not have the required form (allowed: a number with k, m or g, such as 10m)`}},
 		"docker-ce of no version":                  {"- name: docker\n", "- name: docker\n    parameters: {engine: docker-ce}\n", []string{"component docker needs the parameter containerdVersion here", "component docker needs the parameter version here"}},
 		"docker-ce of a pinned version":            {"- name: docker\n", "- name: docker\n    parameters: {engine: docker-ce, version: '5:28.5.1-1~debian.12~bookworm', containerdVersion: 1.7.28-1~debian.12~bookworm}\n", nil},
 		"compose that Debian 12 does not have":     {"- name: docker\n", "- name: docker\n    parameters: {compose: distribution}\n", []string{"Debian 12 has no compose plugin"}},

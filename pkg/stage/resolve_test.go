@@ -194,7 +194,7 @@ func TestResolveFails(t *testing.T) {
 		}, failure.RecipeInvalid, "eu-west-1"},
 		"the recipe is below the baseline": {func(w *resolveWorld) {
 			w.fs["recipes/sample.yaml"].Data = []byte(plannertest.Recipe + "gate: {severity: critical}\n")
-		}, failure.BelowBaseline, "recipes/sample.yaml:12:18: error: gate critical lets failures pass that the baseline rejects: those of severity medium (baseline.yaml:2:18)"},
+		}, failure.BelowBaseline, "recipes/sample.yaml:12:18: error: gate critical accepts failures of severity medium, which the baseline rejects (baseline.yaml:2:18)"},
 		"the recipe is below the baseline and wrong": {func(w *resolveWorld) {
 			w.fs["recipes/sample.yaml"].Data = []byte(plannertest.Recipe + "gate: {severity: critical}\ncolour: red\n")
 		}, failure.BelowBaseline, "recipes/sample.yaml:13:1: error:"},
