@@ -21,12 +21,12 @@ const (
 
 	ext4Known = ext4Filetype | ext4MetaBG | ext4Extents | ext464bit | ext4MMP | ext4FlexBG | ext4EAInode | ext4CsumSeed | ext4LargeDir
 
-	// Read-only compatible ones: a kernel that does not know one mounts nothing writable.
+	// Read-only compatible features: a kernel that does not know one of them mounts the file system read-only.
 	ext4SparseSuper = 0x1
 	ext4KnownRO     = ext4SparseSuper | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x100 | 0x400 | 0x1000 | 0x2000 | 0x8000 | 0x10000
 
-	ext4HasJournal   = 0x4    // of the compatible ones
-	ext4SparseSuper2 = 0x200  // as above
+	ext4HasJournal   = 0x4    // a compatible feature
+	ext4SparseSuper2 = 0x200  // a compatible feature
 	ext4Magic        = 0xEF53 // at offset 56 of the superblock
 )
 
@@ -56,7 +56,7 @@ type ext4 struct {
 	tables         map[uint64]uint64 // block of the inode table by group
 }
 
-// isExt4 says whether a superblock of the ext family is there.
+// isExt4 reports whether the disk has a superblock of the ext family.
 func isExt4(d disk) (bool, error) {
 	if d.size < 2048 {
 		return false, nil
@@ -78,7 +78,7 @@ func openExt4(d disk) (*ext4, error) {
 	case u32(76) == 0:
 		return nil, errors.New("ext4: revision 0, which is not supported")
 	case incompat&ext4Recover != 0:
-		return nil, errors.New("ext4: the journal was not replayed (needs_recovery): a boot would change what is read here")
+		return nil, errors.New("ext4: the journal was not replayed (needs_recovery), so a boot would change the files")
 	case incompat&^uint32(ext4Known) != 0:
 		return nil, fmt.Errorf("ext4: incompatible features 0x%x, which are not supported", incompat&^uint32(ext4Known))
 	case incompat&ext4Filetype == 0:
@@ -86,7 +86,7 @@ func openExt4(d disk) (*ext4, error) {
 	case ro&^uint32(ext4KnownRO) != 0:
 		return nil, fmt.Errorf("ext4: features 0x%x, which are not supported", ro&^uint32(ext4KnownRO))
 	case u16(58)&1 == 0 || u16(58)&2 != 0:
-		return nil, errors.New("ext4: it was not unmounted cleanly, or has errors: a check at boot would change what is read here")
+		return nil, errors.New("ext4: it was not unmounted cleanly, or has errors, so a check at boot would change the files")
 	case u32(24) > 6:
 		return nil, fmt.Errorf("ext4: blocks of 2^%d KiB, which are not supported", u32(24))
 	}
@@ -107,7 +107,7 @@ func openExt4(d disk) (*ext4, error) {
 	case f.descSize < 32 || f.descSize > f.blockSize || f.descSize&(f.descSize-1) != 0 || incompat&ext464bit != 0 && f.descSize < 64:
 		return nil, fmt.Errorf("ext4: the superblock is damaged: group descriptors of %d bytes", f.descSize)
 	case f.blocks > uint64(d.size)/f.blockSize:
-		return nil, fmt.Errorf("ext4: it has %d blocks of %d bytes, which its volume of %d bytes does not hold", f.blocks, f.blockSize, d.size)
+		return nil, fmt.Errorf("ext4: it has %d blocks of %d bytes, more than its volume of %d bytes", f.blocks, f.blockSize, d.size)
 	case f.metaBG && compat&ext4SparseSuper2 != 0:
 		return nil, errors.New("ext4: the features meta_bg and sparse_super2 together are not supported")
 	}
@@ -119,8 +119,7 @@ func openExt4(d disk) (*ext4, error) {
 	return f, nil
 }
 
-// journalIsEmpty refuses a journal that a check of the file system at boot would
-// replay, whatever the superblock says.
+// journalIsEmpty refuses a journal that a file system check at boot would replay, whatever the superblock says.
 func (f *ext4) journalIsEmpty(number uint64) error {
 	if number == 0 {
 		return errors.New("ext4: its journal is on another volume, which is not supported")
@@ -144,14 +143,14 @@ func (f *ext4) journalIsEmpty(number uint64) error {
 		return errors.New("ext4: the journal has no superblock")
 	}
 	if be.Uint32(b[28:]) != 0 {
-		return errors.New("ext4: the journal is not empty: a check at boot would change what is read here")
+		return errors.New("ext4: the journal is not empty, so a check at boot would change the files")
 	}
 	return nil
 }
 
 func (f *ext4) root() uint64 { return 2 }
 
-// hasSuper says whether a group begins with a copy of the superblock.
+// hasSuper reports whether a group begins with a copy of the superblock.
 func (f *ext4) hasSuper(group uint64) bool {
 	if !f.sparse || group <= 1 {
 		return true
@@ -166,7 +165,7 @@ func (f *ext4) hasSuper(group uint64) bool {
 	return false
 }
 
-// table is the first block of a group's inode table.
+// table returns the first block of a group's inode table.
 func (f *ext4) table(group uint64) (uint64, error) {
 	if block, ok := f.tables[group]; ok {
 		return block, nil
@@ -189,7 +188,7 @@ func (f *ext4) table(group uint64) (uint64, error) {
 		at |= uint64(le.Uint32(b[40:])) << 32
 	}
 	if at <= f.firstBlock || at >= f.blocks {
-		return 0, fmt.Errorf("the inodes of group %d are outside of the file system", group)
+		return 0, fmt.Errorf("the inodes of group %d are outside the file system", group)
 	}
 	f.tables[group] = at
 	return at, nil
@@ -204,7 +203,7 @@ func (f *ext4) inode(number uint64) (node, error) {
 
 func (f *ext4) load(number uint64) (node, error) {
 	if number == 0 || number > f.inodes {
-		return node{}, fmt.Errorf("there is no inode %d", number)
+		return node{}, fmt.Errorf("inode %d does not exist", number)
 	}
 	group, index := (number-1)/f.inodesPerGroup, (number-1)%f.inodesPerGroup
 	if group > (f.blocks-f.firstBlock-1)/f.blocksPerGroup {
@@ -220,18 +219,18 @@ func (f *ext4) load(number uint64) (node, error) {
 	}
 	n := node{number: number, kind: fileKind(le.Uint16(raw)), size: uint64(le.Uint32(raw[4:])) | uint64(le.Uint32(raw[108:]))<<32, raw: raw}
 	if le.Uint16(raw[26:]) == 0 {
-		return node{}, fmt.Errorf("inode %d is deleted, but named", number)
+		return node{}, fmt.Errorf("inode %d is deleted, but a directory names it", number)
 	}
 	if bad := le.Uint32(raw[32:]) & (inodeCompressed | inodeEncrypted | inodeInline | inodeCasefold); bad != 0 {
 		return node{}, fmt.Errorf("inode %d has flags 0x%x, which are not supported", number, bad)
 	}
 	if n.size > 1<<46 {
-		return node{}, fmt.Errorf("inode %d has the impossible size of %d bytes", number, n.size)
+		return node{}, fmt.Errorf("inode %d has an impossible size of %d bytes", number, n.size)
 	}
 	return n, nil
 }
 
-// runs are the pieces of a file.
+// runs returns the extents of a file.
 func (f *ext4) runs(n node) (runs, error) {
 	var out runs
 	var err error
@@ -243,24 +242,24 @@ func (f *ext4) runs(n node) (runs, error) {
 	return out, err
 }
 
-// extents reads a node of the tree of extents, which has to be of a depth; -1: any.
+// extents reads a node of the extent tree. It must have the given depth; -1 means any.
 func (f *ext4) extents(b []byte, depth int, out *runs) error {
 	if le.Uint16(b) != 0xF30A {
-		return errors.New("a tree of extents has a node without its magic number")
+		return errors.New("a node of an extent tree has no magic number")
 	}
 	entries, limit, own := int(le.Uint16(b[2:])), int(le.Uint16(b[4:])), int(le.Uint16(b[6:]))
 	if own > 5 || depth >= 0 && own != depth || entries > limit || 12+12*entries > len(b) {
-		return errors.New("a tree of extents is damaged")
+		return errors.New("an extent tree is damaged")
 	}
 	for i := range entries {
 		e := b[12+12*i:]
 		if own > 0 {
 			block := uint64(le.Uint32(e[4:])) | uint64(le.Uint16(e[8:]))<<32
 			if block >= f.blocks {
-				return errors.New("a tree of extents leads out of the file system")
+				return errors.New("an extent tree points outside the file system")
 			}
 			if len(*out) >= f.d.use.limits.Extents {
-				return fmt.Errorf("a file of more than %d pieces: %w", len(*out), errLimit)
+				return fmt.Errorf("a file with more than %d extents: %w", len(*out), errLimit)
 			}
 			child, err := f.d.at(int64(block*f.blockSize), int64(f.blockSize))
 			if err != nil {
@@ -276,7 +275,7 @@ func (f *ext4) extents(b []byte, depth int, out *runs) error {
 			r.blocks, r.zeros = r.blocks-32768, true
 		}
 		if r.blocks == 0 || r.disk <= f.firstBlock || r.disk+r.blocks > f.blocks {
-			return errors.New("an extent is outside of the file system")
+			return errors.New("an extent is outside the file system")
 		}
 		if err := out.add(r, f.d.use.limits.Extents); err != nil {
 			return err
@@ -295,7 +294,7 @@ func (f *ext4) blockMap(n node, out *runs) error {
 			return nil
 		}
 		if block <= f.firstBlock || block >= f.blocks {
-			return errors.New("a block of a file is outside of the file system")
+			return errors.New("a block of a file is outside the file system")
 		}
 		if all := *out; len(all) > 0 {
 			if p := &all[len(all)-1]; p.file+p.blocks == next && p.disk+p.blocks == block {
@@ -320,7 +319,7 @@ func (f *ext4) blockMap(n node, out *runs) error {
 			return nil
 		}
 		if block <= f.firstBlock || block >= f.blocks {
-			return errors.New("a list of blocks is outside of the file system")
+			return errors.New("a list of blocks is outside the file system")
 		}
 		b, err := f.d.at(int64(block*f.blockSize), int64(f.blockSize))
 		if err != nil {
@@ -358,8 +357,8 @@ func (f *ext4) content(n node) ([]byte, error) {
 	return pieces.read(f.d, n.size, f.blockSize)
 }
 
-// target of a symbolic link. A short one is in the inode. Kernels tell short
-// ones by their size or by their blocks, so that both have to agree.
+// target returns the target of a symbolic link. A short target is in the inode. Some kernels recognise it by its size
+// and others by its number of blocks, so both must agree.
 func (f *ext4) target(n node) ([]byte, error) {
 	blocks := uint64(le.Uint32(n.raw[28:]))
 	if le.Uint32(n.raw[104:]) != 0 && !f.eaInode { // a block of extended attributes
@@ -379,15 +378,14 @@ func (f *ext4) target(n node) ([]byte, error) {
 	return pieces.read(f.d, n.size, f.blockSize)
 }
 
-// entries reads all blocks of a directory one after the other. The nodes of an
-// index look like empty blocks to whoever reads so.
+// entries reads all blocks of a directory in order. Read this way, the nodes of an index look like empty blocks.
 func (f *ext4) entries(dir node) ([]entry, error) {
 	pieces, err := f.runs(dir)
 	if err != nil {
 		return nil, err
 	}
 	if dir.size == 0 || dir.size%f.blockSize != 0 {
-		return nil, fmt.Errorf("directory of inode %d has the impossible size of %d bytes", dir.number, dir.size)
+		return nil, fmt.Errorf("directory of inode %d has an impossible size of %d bytes", dir.number, dir.size)
 	}
 	var out []entry
 	next := uint64(0)

@@ -47,14 +47,14 @@ func TestADiskThatCannotBeReadReliablyIsRefused(t *testing.T) {
 		"data can be in inodes":                 {func(t *testing.T, f string) { debugfs(t, f, "feature inline_data") }, "features 0x8000"},
 		"names can differ in case":              {func(t *testing.T, f string) { patch(t, f, 1024+98, 0x2) }, "features 0x20000"},
 		"files are encrypted":                   {func(t *testing.T, f string) { debugfs(t, f, "feature encrypt") }, "features 0x10000"},
-		"its blocks are more than the disk's":   {func(t *testing.T, f string) { require.NoError(t, os.Truncate(f, 40<<20)) }, "does not hold"},
-		"it is cut off":                         {func(t *testing.T, f string) { require.NoError(t, os.Truncate(f, 1500)) }, "neither a partition table"},
+		"its blocks are more than the disk's":   {func(t *testing.T, f string) { require.NoError(t, os.Truncate(f, 40<<20)) }, "more than its volume"},
+		"it is cut off":                         {func(t *testing.T, f string) { require.NoError(t, os.Truncate(f, 1500)) }, "no partition table"},
 		"a folder has two entries of a name":    {twice, `two entries of the name "machine-id"`},
-		"it is empty":                           {func(t *testing.T, f string) { require.NoError(t, os.Truncate(f, 0)) }, "neither a partition table"},
+		"it is empty":                           {func(t *testing.T, f string) { require.NoError(t, os.Truncate(f, 0)) }, "no partition table"},
 		"there is no system on it":              {func(t *testing.T, f string) { debugfs(t, f, "unlink /etc/passwd") }, "has an /etc/passwd"},
-		"the list of accounts is a folder":      {func(t *testing.T, f string) { debugfs(t, f, "unlink /etc/passwd", "mkdir /etc/passwd") }, "no regular file"},
+		"the list of accounts is a folder":      {func(t *testing.T, f string) { debugfs(t, f, "unlink /etc/passwd", "mkdir /etc/passwd") }, "not a regular file"},
 		"the list of accounts is huge":          {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/passwd size 100000000") }, "limit exceeded"},
-		"a group has its inodes nowhere":        {func(t *testing.T, f string) { patch(t, f, 2048+8, 0xFF, 0xFF, 0xFF, 0x7F) }, "outside of the file system"},
+		"a group has its inodes nowhere":        {func(t *testing.T, f string) { patch(t, f, 2048+8, 0xFF, 0xFF, 0xFF, 0x7F) }, "outside the file system"},
 		"inodes are larger than blocks":         {func(t *testing.T, f string) { patch(t, f, 1024+88, 0, 0x20) }, "inodes of 8192 bytes"},
 		"there are no groups":                   {func(t *testing.T, f string) { patch(t, f, 1024+32, 0, 0, 0, 0) }, "no block groups"},
 		"it is ext4 and xfs":                    {func(t *testing.T, f string) { patch(t, f, 0, []byte("XFSB")...) }, "both ext4 and xfs"},
@@ -64,14 +64,14 @@ func TestADiskThatCannotBeReadReliablyIsRefused(t *testing.T) {
 		"a partition is beyond the disk": {func(t *testing.T, f string) {
 			patch(t, f, 446+4, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0x10)
 			patch(t, f, 510, 0x55, 0xAA)
-		}, "outside of the disk"},
+		}, "outside the disk"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			file := ext4Image(t, folder(t, sealed(nil)), "64M")
 			tc.change(t, file)
 			_, _, err := judge(t, file, snapshot.DefaultLimits())
 			require.ErrorContains(t, err, tc.want)
-			assert.NotContains(t, err.Error(), "made its reader fail")
+			assert.NotContains(t, err.Error(), "the reader failed")
 		})
 	}
 }
@@ -92,7 +92,7 @@ func TestWhatADirectoryHidesIsAFailure(t *testing.T) {
 		want   string
 	}{
 		"an index that leaves out a block":      {nil, "~/.ssh/authorized_keys* absent: /root/.ssh/authorized_keys"},
-		"an entry of a deleted file":            {func(t *testing.T, f string) { debugfs(t, f, "sif /var/log/messages links_count 0") }, "is deleted, but named"},
+		"an entry of a deleted file":            {func(t *testing.T, f string) { debugfs(t, f, "sif /var/log/messages links_count 0") }, "is deleted, but a directory names it"},
 		"an entry of an inode of ext4 itself":   {func(t *testing.T, f string) { debugfs(t, f, "ln <8> /var/log/journal") }, "reserved inode 8"},
 		"a folder that contains itself":         {func(t *testing.T, f string) { debugfs(t, f, "ln /var/log /var/log/again") }, "a directory contains itself"},
 		"a file with data in its inode":         {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/ssh/sshd_config flags 0x10000000") }, "not supported"},
@@ -101,7 +101,7 @@ func TestWhatADirectoryHidesIsAFailure(t *testing.T) {
 		"a folder whose blocks are beyond it":   {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/ssh size 0") }, "impossible size"},
 		"a folder that is larger than its data": {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/ssh size 8192") }, "has a hole"},
 		"a file whose tree of extents is gone":  {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/ssh/sshd_config block[0] 0") }, "magic number"},
-		"a file outside of the file system":     {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/ssh/sshd_config block[5] 0xFFFFFFF") }, "outside of the file system"},
+		"a file outside the file system":     {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/ssh/sshd_config block[5] 0xFFFFFFF") }, "outside the file system"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			files := map[string]string{}
@@ -119,7 +119,7 @@ func TestWhatADirectoryHidesIsAFailure(t *testing.T) {
 			require.NoError(t, err)
 			require.NotEmpty(t, failed(all))
 			assert.Contains(t, strings.Join(failed(all), "\n"), tc.want)
-			assert.NotContains(t, fmt.Sprint(failed(all)), "made its reader fail")
+			assert.NotContains(t, fmt.Sprint(failed(all)), "the reader failed")
 		})
 	}
 }
@@ -215,7 +215,7 @@ func TestDamageIsNeverAPanic(t *testing.T) {
 				}
 				all, _, err := snapshot.Judge(bytes.NewReader(raw), int64(len(raw)), limits, [][]snapshot.Rule{rules()})
 				if err != nil {
-					require.NotContains(t, err.Error(), "made its reader fail")
+					require.NotContains(t, err.Error(), "the reader failed")
 				} else {
 					require.Len(t, all[0], 11)
 				}
@@ -309,8 +309,8 @@ func TestPartitions(t *testing.T) {
 		"a folder of its own on a partition": {func(t *testing.T) string {
 			return partitioned(t, part{linux, good(t), nil}, part{linux, ext4Image(t, folder(t, map[string]string{"vmlinuz": "x"}), "8M"), nil})
 		}, "", []string{}},
-		"something encrypted": {func(t *testing.T) string { return partitioned(t, part{linux, good(t), nil}, part{linux, "", luks}) }, "partition 2: it holds neither", nil},
-		"something else":      {func(t *testing.T) string { return partitioned(t, part{linux, good(t), nil}, part{linux, "", code}) }, "partition 2: it holds neither", nil},
+		"something encrypted": {func(t *testing.T) string { return partitioned(t, part{linux, good(t), nil}, part{linux, "", luks}) }, "partition 2: it is not ext4", nil},
+		"something else":      {func(t *testing.T) string { return partitioned(t, part{linux, good(t), nil}, part{linux, "", code}) }, "partition 2: it is not ext4", nil},
 		"a table with a wrong checksum": {func(t *testing.T) string {
 			f := partitioned(t, part{linux, good(t), nil})
 			patch(t, f, 1024+32, 1)

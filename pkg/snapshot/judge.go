@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Finding is what one statement of a rule found.
+// Finding is the result of one statement of a rule.
 type Finding struct {
 	Statement string // such as "/etc/ssh/ssh_host_* absent"
 	OK        bool
@@ -19,21 +19,21 @@ type Finding struct {
 	Found     string // at most a few files
 }
 
-// Cost is what reading took.
+// Cost is the amount of reading.
 type Cost struct {
-	Bytes   int64 // given by the disk; blocks that are cached count again
+	Bytes   int64 // read from the disk; cached blocks count again
 	Entries int
 }
 
-// Judge opens a disk and judges its systems by rules. A system is a file system
-// with an /etc/passwd. The answer has the findings of each rule, over all systems.
-// A disk that cannot be read completely, or has no system, is an error.
+// Judge opens a disk and checks its systems against rules. A system is a file system with an /etc/passwd. The result
+// has the findings of each rule, over all systems. It is an error if the disk cannot be read completely or has no
+// system.
 func Judge(r io.ReaderAt, size int64, limits Limits, rules [][]Rule) (out [][]Finding, cost Cost, err error) {
 	use := &usage{limits: limits}
 	defer func() {
 		cost = Cost{Bytes: use.bytes, Entries: use.entries}
 		if p := recover(); p != nil {
-			out, err = nil, fmt.Errorf("the disk made its reader fail: %v\n%s", p, debug.Stack())
+			out, err = nil, fmt.Errorf("the reader failed on this disk: %v\n%s", p, debug.Stack())
 		}
 	}()
 	found, err := volumes(disk{r: r, size: size, use: use})
@@ -90,7 +90,7 @@ type system struct {
 	homes []string
 }
 
-// newSystem finds the home directories; nil: it is no system.
+// newSystem finds the home directories. It returns nil if the file system is not a system.
 func newSystem(v volume, limits Limits) (*system, error) {
 	s := &system{name: v.name, tree: newTree(v.fs, limits)}
 	p, err := s.tree.lookup("/etc/passwd")
@@ -101,7 +101,7 @@ func newSystem(v volume, limits Limits) (*system, error) {
 		return nil, err
 	}
 	if p.node.kind != regular {
-		return nil, errors.New("/etc/passwd is no regular file")
+		return nil, errors.New("/etc/passwd is not a regular file")
 	}
 	passwd, err := s.tree.content(p, limits.File)
 	if err != nil {
@@ -135,11 +135,11 @@ func newSystem(v volume, limits Limits) (*system, error) {
 	return s, nil
 }
 
-// shared are homes of system accounts that hold the system's own files. Patterns
-// for everything in a home do not apply to them.
+// shared matches homes of system accounts that contain files of the system. Patterns for everything in a home do not
+// apply to them.
 var shared = regexp.MustCompile(`^(|/(usr/)?s?bin|/usr|/usr/games|/usr/(lib|libexec|share)|/lib|/etc|/var|/var/(lib|log|cache)|/dev|/proc|/sys|/run|/nonexistent)$`)
 
-// each calls found for what a pattern matches.
+// each calls found for every file that a pattern matches.
 func (s *system) each(pattern string, found func(place) error) error {
 	rest, home := strings.CutPrefix(pattern, "~/")
 	if !home {
@@ -173,7 +173,7 @@ type statement struct {
 	judge          func(s *system, pattern string, files *files) error
 }
 
-// files that a statement found to be otherwise than expected.
+// files collects the files that break a statement.
 type files struct {
 	names []string
 	more  int
@@ -195,7 +195,7 @@ func (f *files) String() string {
 	return text
 }
 
-// judge says what is otherwise than expected; empty: nothing.
+// judge returns the deviations from a statement, or "" if it holds.
 func (s *system) judge(st statement) (string, error) {
 	var found files
 	if err := st.judge(s, st.pattern, &found); err != nil {
@@ -234,8 +234,8 @@ func present(s *system, pattern string, out *files) error {
 	return nil
 }
 
-// absent does not count links to directories among everything below a directory:
-// what they lead to has other names.
+// absent does not count links to directories in a pattern for everything below a directory: the files behind them have
+// other names.
 func absent(s *system, pattern string, out *files) error {
 	return s.each(pattern, func(p place) error {
 		if strings.HasSuffix(pattern, "**") && p.node.kind == symlink {
@@ -252,8 +252,7 @@ func absent(s *system, pattern string, out *files) error {
 	})
 }
 
-// empty follows links, but not those among everything below a directory: their
-// files are elsewhere.
+// empty follows links, but not in a pattern for everything below a directory: those files are elsewhere.
 func empty(s *system, pattern string, out *files) error {
 	return s.each(pattern, func(p place) error {
 		if strings.HasSuffix(pattern, "**") && p.node.kind == symlink {
@@ -281,8 +280,7 @@ func empty(s *system, pattern string, out *files) error {
 	})
 }
 
-// judge looks for the lines. The text of a line may be a secret and stays out of
-// what was found.
+// judge searches for the lines. The result does not contain their text, which may be a secret.
 func (l *Lines) judge(s *system, pattern string, out *files) error {
 	match, err := regexp.Compile(l.Match)
 	if err != nil {
@@ -323,7 +321,7 @@ func (l *Lines) judge(s *system, pattern string, out *files) error {
 	})
 }
 
-// quote writes a path of the disk so that it is text.
+// quote returns a path of the disk as printable text.
 func quote(name string) string {
 	if q := fmt.Sprintf("%q", name); q != `"`+name+`"` {
 		return q

@@ -8,33 +8,32 @@ import (
 	"strings"
 )
 
-// Rule states what has to be true of the files on a disk before its first boot.
-// Paths are absolute, or begin with ~/ for every home directory. Their parts may
-// be patterns of path.Match; a last part ** stands for everything below that is
-// no directory.
+// Rule states what must be true of the files on a disk before its first boot. Paths are absolute, or begin with ~/ for
+// every home directory. Their parts can be patterns of path.Match; a last part ** matches everything below that is not
+// a directory.
 type Rule struct {
-	Present []string `yaml:"present" json:"present,omitempty" jsonschema:"minItems=1,minLength=1"` // each matches something
-	Absent  []string `yaml:"absent" json:"absent,omitempty" jsonschema:"minItems=1,minLength=1"`   // none matches anything
-	Empty   []string `yaml:"empty" json:"empty,omitempty" jsonschema:"minItems=1,minLength=1"`     // what they match is empty; it may be missing
+	Present []string `yaml:"present" json:"present,omitempty" jsonschema:"minItems=1,minLength=1"` // each must match something
+	Absent  []string `yaml:"absent" json:"absent,omitempty" jsonschema:"minItems=1,minLength=1"`   // none may match anything
+	Empty   []string `yaml:"empty" json:"empty,omitempty" jsonschema:"minItems=1,minLength=1"`     // files that must be empty or missing
 	Lines   *Lines   `yaml:"lines" json:"lines,omitempty"`
 }
 
-// Lines states that no line of some files matches an expression.
+// Lines states that no line of the files matches an expression.
 type Lines struct {
 	In      []string `yaml:"in" json:"in" jsonschema:"required,minItems=1,minLength=1"`
 	Match   string   `yaml:"match" json:"match" jsonschema:"required,minLength=1"`                     // RE2
-	Except  string   `yaml:"except" json:"except,omitempty" jsonschema:"minLength=1"`                  // RE2: lines that may match
-	MaxSize int64    `yaml:"maxSize" json:"maxSize,omitempty" jsonschema:"minimum=1,maximum=16777216"` // bytes; larger files are not looked into; default: none may be larger than 16 MiB
+	Except  string   `yaml:"except" json:"except,omitempty" jsonschema:"minLength=1"`                  // RE2: lines that are allowed to match
+	MaxSize int64    `yaml:"maxSize" json:"maxSize,omitempty" jsonschema:"minimum=1,maximum=16777216"` // bytes; larger files are not read; by default a file larger than 16 MiB is an error
 }
 
-// Problem is what is wrong with a rule.
+// Problem is a mistake in a rule.
 type Problem struct {
-	Path    []string // keys and indexes that lead to it
+	Path    []string // keys and indexes down to it
 	Message string
 	Allowed string
 }
 
-// Check says what is wrong with a rule; nothing: it can be judged by.
+// Check returns the mistakes in a rule.
 func (r Rule) Check() []Problem {
 	var out []Problem
 	for _, list := range []struct {
@@ -55,7 +54,7 @@ func (r Rule) Check() []Problem {
 		}
 	}
 	if len(r.Present)+len(r.Absent)+len(r.Empty) == 0 && r.Lines == nil {
-		out = append(out, Problem{Message: "a rule without a statement holds of every disk", Allowed: "present, absent, empty or lines"})
+		out = append(out, Problem{Message: "a rule without a statement is true of every disk", Allowed: "present, absent, empty or lines"})
 	}
 	return out
 }
@@ -67,13 +66,13 @@ func (r Rule) in() []string {
 	return r.Lines.In
 }
 
-// badPattern says what is wrong with a pattern; empty: nothing.
+// badPattern describes what is wrong with a pattern, or returns "".
 func badPattern(pattern string) string {
 	rest, home := strings.CutPrefix(pattern, "~/")
 	if !home {
 		var ok bool
 		if rest, ok = strings.CutPrefix(pattern, "/"); !ok {
-			return fmt.Sprintf("%q begins neither with / nor with ~/", pattern)
+			return fmt.Sprintf("%q does not begin with / or ~/", pattern)
 		}
 	}
 	parts := strings.Split(rest, "/")
@@ -84,7 +83,7 @@ func badPattern(pattern string) string {
 		case part == "**" && i < len(parts)-1:
 			return fmt.Sprintf("%q has ** before its end", pattern)
 		case part != "**" && strings.Contains(part, "**"):
-			return fmt.Sprintf("%q has ** beside something else", pattern)
+			return fmt.Sprintf("%q has ** and other characters in one part", pattern)
 		}
 		if _, err := path.Match(part, ""); err != nil {
 			return fmt.Sprintf("%q: %v", pattern, err)
@@ -93,7 +92,7 @@ func badPattern(pattern string) string {
 	return ""
 }
 
-// Statements are the rule in sentences, one for each comparison.
+// Statements describes the rule in sentences, one for each comparison.
 func (r Rule) Statements() []string {
 	var out []string
 	for _, s := range r.statements() {

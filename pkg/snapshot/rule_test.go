@@ -17,16 +17,16 @@ func TestARuleThatCannotBeJudgedByIsRefused(t *testing.T) {
 	}{
 		"nothing is wrong":                 {snapshot.Rule{Present: []string{"/a/*b?/[x-z]/**"}, Absent: []string{"~/.ssh/**"}}, "", ""},
 		"it states nothing":                {snapshot.Rule{}, "", "without a statement"},
-		"a path is relative":               {snapshot.Rule{Present: []string{"/a", "etc/passwd"}}, "present.1", "begins neither"},
+		"a path is relative":               {snapshot.Rule{Present: []string{"/a", "etc/passwd"}}, "present.1", "does not begin"},
 		"a path goes up":                   {snapshot.Rule{Absent: []string{"/a/../b"}}, "absent.0", "an empty part, or . or .."},
 		"a path has an empty part":         {snapshot.Rule{Empty: []string{"/a//b"}}, "empty.0", "an empty part"},
 		"a home alone":                     {snapshot.Rule{Empty: []string{"~/"}}, "empty.0", "an empty part"},
 		"everything is in the middle":      {snapshot.Rule{Absent: []string{"/a/**/b"}}, "absent.0", "before its end"},
-		"everything is beside a name":      {snapshot.Rule{Absent: []string{"/a/**.pem"}}, "absent.0", "beside something else"},
+		"everything is beside a name":      {snapshot.Rule{Absent: []string{"/a/**.pem"}}, "absent.0", "and other characters"},
 		"a pattern is open":                {snapshot.Rule{Absent: []string{"/a/[b"}}, "absent.0", "syntax error"},
 		"an expression is open":            {snapshot.Rule{Lines: &snapshot.Lines{In: []string{"/a"}, Match: "(a"}}, "lines.match", "missing closing )"},
 		"an exception is of another kind":  {snapshot.Rule{Lines: &snapshot.Lines{In: []string{"/a"}, Match: "a", Except: `\1`}}, "lines.except", "invalid escape"},
-		"a file of an expression is wrong": {snapshot.Rule{Lines: &snapshot.Lines{In: []string{"a"}, Match: "a"}}, "lines.in.0", "begins neither"},
+		"a file of an expression is wrong": {snapshot.Rule{Lines: &snapshot.Lines{In: []string{"a"}, Match: "a"}}, "lines.in.0", "does not begin"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			problems := tc.rule.Check()

@@ -8,11 +8,10 @@ import (
 	"strings"
 )
 
-// errNoFile says that a path leads nowhere.
+// errNoFile means that a path does not exist.
 var errNoFile = errors.New("no such file")
 
-// tree is a file system as rules see it: by path, with symbolic links resolved
-// inside of it.
+// tree gives rules access to a file system by path, and resolves symbolic links within it.
 type tree struct {
 	fs      fileSystem
 	limits  Limits
@@ -110,7 +109,7 @@ func (t *tree) step(from place, name string) (place, error) {
 		return place{}, errNoFile
 	}
 	if len(from.dirs) > t.limits.Depth {
-		return place{}, fmt.Errorf("%s: more than %d directories below one another: %w", from.path, t.limits.Depth, errLimit)
+		return place{}, fmt.Errorf("%s: more than %d nested directories: %w", from.path, t.limits.Depth, errLimit)
 	}
 	n, err := t.child(from.node, name)
 	if err != nil {
@@ -122,8 +121,8 @@ func (t *tree) step(from place, name string) (place, error) {
 	return from.under(name, n), nil
 }
 
-// follow resolves a symbolic link, and what it leads to if that is one as well.
-// What leads nowhere, or in a circle, is errNoFile, as a kernel finds nothing.
+// follow resolves a symbolic link, and further links until it finds a file. A broken or circular link is errNoFile,
+// because a kernel finds nothing either.
 func (t *tree) follow(p place) (place, error) {
 	left := t.limits.Links
 	return t.followWithin(p, &left)
@@ -156,7 +155,7 @@ func (t *tree) followWithin(p place, left *int) (place, error) {
 	return p, nil
 }
 
-// walk goes along a path; its last part is not followed.
+// walk follows a path, except a symbolic link in its last part.
 func (t *tree) walk(at place, name string, left *int) (place, error) {
 	if len(name) == 0 {
 		return place{}, errNoFile
@@ -181,7 +180,7 @@ func (t *tree) walk(at place, name string, left *int) (place, error) {
 	return at, nil
 }
 
-// lookup finds a file by its absolute path and follows it if it is a link.
+// lookup finds a file by its absolute path, and follows links.
 func (t *tree) lookup(name string) (place, error) {
 	root, err := t.rootPlace()
 	if err != nil {
@@ -195,7 +194,7 @@ func (t *tree) lookup(name string) (place, error) {
 	return t.followWithin(p, &left)
 }
 
-// content of a regular file.
+// content returns the content of a regular file.
 func (t *tree) content(p place, limit int64) ([]byte, error) {
 	if p.node.size > uint64(limit) {
 		return nil, fmt.Errorf("%s has %d bytes, more than %d: %w", p.path, p.node.size, limit, errLimit)
@@ -207,10 +206,9 @@ func (t *tree) content(p place, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// glob calls found for every file that a pattern matches, in order of names.
-// Directories on the way are followed if they are links, what is found is not.
-// The last part ** stands for everything below that is no directory; links among
-// it are not descended into.
+// glob calls found for every file that a pattern matches, in order of names. It follows links to directories on the
+// way, but not the files that it finds. The last part ** matches everything below that is not a directory; links in it
+// are not followed.
 func (t *tree) glob(pattern string, found func(place) error) error {
 	root, err := t.rootPlace()
 	if err != nil {
@@ -265,7 +263,7 @@ func (t *tree) match(at place, parts []string, found func(place) error) error {
 	}
 }
 
-// below calls found for everything below a directory that is no directory.
+// below calls found for everything below a directory, except directories.
 func (t *tree) below(at place, on map[uint64]bool, found func(place) error) error {
 	if on[at.node.number] {
 		return fmt.Errorf("%s: a directory contains itself", at.path)

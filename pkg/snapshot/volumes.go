@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// partition is a part of the disk and the name that errors call it.
+// partition is a part of the disk, with its name in errors.
 type partition struct {
 	name         string
 	offset, size int64
-	bios         bool // holds code of a boot loader
+	bios         bool // contains code of a boot loader
 }
 
-// GUIDs of partition types, as they are on the disk.
+// GUIDs of partition types, in their byte order on disk.
 const (
 	biosBoot = "4861682149646f6e744e656564454649" // 21686148-6449-6E6F-744E-656564454649
 	unused   = "00000000000000000000000000000000"
@@ -27,8 +27,8 @@ type volume struct {
 	fs   fileSystem
 }
 
-// volumes finds every file system. What holds none and is not known to be
-// harmless is an error: a kernel could be told to take its root from there.
+// volumes finds every file system. A partition without one that is not known to be harmless is an error: a kernel could
+// be configured to use it as root.
 func volumes(d disk) ([]volume, error) {
 	parts, err := partitions(d)
 	if err != nil {
@@ -42,7 +42,7 @@ func volumes(d disk) ([]volume, error) {
 	if whole != nil {
 		out = append(out, volume{name: "the disk", fs: whole})
 	} else if len(parts) == 0 {
-		return nil, errors.New("there is neither a partition table nor an ext4 or xfs file system on the disk")
+		return nil, errors.New("the disk has no partition table and no ext4 or xfs file system")
 	}
 	for _, p := range parts {
 		in, err := d.part(p.offset, p.size)
@@ -64,7 +64,7 @@ func volumes(d disk) ([]volume, error) {
 	return out, nil
 }
 
-// open opens a file system; nil: it is none that is known.
+// open opens a file system. It returns nil if the kind is unknown.
 func open(d disk) (fileSystem, error) {
 	ext, err := isExt4(d)
 	if err != nil {
@@ -104,10 +104,10 @@ func harmless(d disk, p partition) error {
 	if strings.Trim(string(b), "\x00") == "" {
 		return nil
 	}
-	return errors.New("it holds neither ext4, xfs, FAT nor swap space, so that a system in it cannot be judged")
+	return errors.New("it is not ext4, xfs, FAT or swap space, so a system in it cannot be checked")
 }
 
-// partitions reads the partition table; none: the disk has none.
+// partitions reads the partition table. The result is empty if the disk has none.
 func partitions(d disk) ([]partition, error) {
 	if d.size < 1024 {
 		return nil, nil
@@ -138,17 +138,17 @@ func partitions(d disk) ([]partition, error) {
 	return out, nil
 }
 
-// noTable refuses a GPT that some readers take although the MBR does not announce it.
+// noTable refuses a GPT that the MBR does not announce, because some readers use it nevertheless.
 func noTable(d disk) error {
 	b, err := d.at(512, 8)
 	if err == nil && string(b) == "EFI PART" {
-		return errors.New("the disk has a GUID partition table, which its first sector does not announce")
+		return errors.New("the disk has a GUID partition table that its first sector does not announce")
 	}
 	return err
 }
 
-// gpt reads the first GUID partition table. A kernel takes the second where the
-// first is damaged, so that a damaged one is refused.
+// gpt reads the first GUID partition table. If it is damaged, the disk is refused, because a kernel would use the
+// second one.
 func gpt(d disk) ([]partition, error) {
 	h, err := d.at(512, 512)
 	if err != nil {
@@ -165,7 +165,7 @@ func gpt(d disk) ([]partition, error) {
 	}
 	at, count, each := le.Uint64(h[72:]), le.Uint32(h[80:]), le.Uint32(h[84:])
 	if count > d.use.limits.Parts || each != 128 || at < 2 || at > uint64(d.size)/512 {
-		return nil, fmt.Errorf("a GUID partition table of %d entries of %d bytes is not supported", count, each)
+		return nil, fmt.Errorf("a GUID partition table with %d entries of %d bytes is not supported", count, each)
 	}
 	table, err := d.at(int64(at)*512, int64(count)*int64(each))
 	if err != nil {
@@ -183,7 +183,7 @@ func gpt(d disk) ([]partition, error) {
 		}
 		first, last := le.Uint64(e[32:]), le.Uint64(e[40:])
 		if first < 2 || last < first || last >= uint64(d.size)/512 {
-			return nil, fmt.Errorf("partition %d is outside of the disk", i+1)
+			return nil, fmt.Errorf("partition %d is outside the disk", i+1)
 		}
 		out = append(out, partition{name: fmt.Sprintf("partition %d", i+1), offset: int64(first) * 512, size: int64(last-first+1) * 512, bios: kind == biosBoot})
 	}

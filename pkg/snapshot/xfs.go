@@ -14,9 +14,9 @@ const (
 	xfsInodeCore  = 176 // bytes of an inode of version 3 before its forks
 	xfsRealtime   = 0x1 // flag of an inode
 	xfsNrext64    = 0x10
-	xfsDirLeaves  = 32 << 30 // offset in a directory from which on there are indexes
-	xfsDirFree    = 64 << 30 // and from which on there are lists of free space
-	xfsBtreeBlock = 72       // header of a block of a tree of extents
+	xfsDirLeaves  = 32 << 30 // offset in a directory from which it contains indexes
+	xfsDirFree    = 64 << 30 // and from which it contains lists of free space
+	xfsBtreeBlock = 72       // header of a block of an extent tree
 )
 
 // Formats of a fork.
@@ -72,7 +72,7 @@ func openXFS(d disk) (*xfs, error) {
 	case incompat&xfsFtype == 0:
 		return nil, errors.New("xfs: directories without file types, which are not supported")
 	case sb[126] != 0:
-		return nil, errors.New("xfs: it was being made")
+		return nil, errors.New("xfs: its creation was not finished")
 	case f.blockLog < 9 || f.blockLog > 16 || f.blockSize != 1<<f.blockLog || sb[192] > 7 || f.blockSize<<sb[192] > 1<<16:
 		return nil, fmt.Errorf("xfs: the superblock is damaged: blocks of %d bytes", f.blockSize)
 	case f.inodeSize < 256 || f.inodeSize > 2048 || f.inodeSize<<f.inopLog != f.blockSize:
@@ -80,7 +80,7 @@ func openXFS(d disk) (*xfs, error) {
 	case f.agBlkLog > 31 || f.agBlocks == 0 || f.agBlocks > 1<<f.agBlkLog || f.agCount == 0:
 		return nil, errors.New("xfs: the superblock is damaged: no allocation groups")
 	case be.Uint64(sb[8:]) > uint64(d.size)/f.blockSize:
-		return nil, fmt.Errorf("xfs: it has %d blocks of %d bytes, which its volume of %d bytes does not hold", be.Uint64(sb[8:]), f.blockSize, d.size)
+		return nil, fmt.Errorf("xfs: it has %d blocks of %d bytes, more than its volume of %d bytes", be.Uint64(sb[8:]), f.blockSize, d.size)
 	case f.sector < 512 || f.sector > f.blockSize || f.sector&(f.sector-1) != 0:
 		return nil, fmt.Errorf("xfs: the superblock is damaged: sectors of %d bytes", f.sector)
 	case f.logStart == 0:
@@ -92,12 +92,11 @@ func openXFS(d disk) (*xfs, error) {
 
 func (f *xfs) root() uint64 { return f.rootInode }
 
-// offset of a block of the file system, whose number has that of an allocation
-// group in its upper bits.
+// offset returns the offset of a block. The upper bits of its number are the number of the allocation group.
 func (f *xfs) offset(block uint64) (int64, error) {
 	group, in := block>>f.agBlkLog, block&(1<<f.agBlkLog-1)
 	if group >= f.agCount || in >= f.agBlocks {
-		return 0, fmt.Errorf("block 0x%x is outside of the file system", block)
+		return 0, fmt.Errorf("block 0x%x is outside the file system", block)
 	}
 	return int64((group*f.agBlocks + in) * f.blockSize), nil
 }
@@ -105,7 +104,7 @@ func (f *xfs) offset(block uint64) (int64, error) {
 func (f *xfs) inode(number uint64) (node, error) {
 	at, err := f.offset(number >> f.inopLog)
 	if err != nil {
-		return node{}, fmt.Errorf("there is no inode %d: %w", number, err)
+		return node{}, fmt.Errorf("inode %d does not exist: %w", number, err)
 	}
 	raw, err := f.d.at(at+int64((number&(1<<f.inopLog-1))*f.inodeSize), int64(f.inodeSize))
 	if err != nil {
@@ -114,30 +113,30 @@ func (f *xfs) inode(number uint64) (node, error) {
 	n := node{number: number, kind: fileKind(be.Uint16(raw[2:])), size: be.Uint64(raw[56:]), raw: raw}
 	switch {
 	case string(raw[:2]) != "IN" || raw[4] != 3 || be.Uint64(raw[152:]) != number:
-		return node{}, fmt.Errorf("there is no inode %d where a directory says that it is", number)
+		return node{}, fmt.Errorf("inode %d does not exist at the place that a directory names", number)
 	case be.Uint32(raw[16:]) == 0:
-		return node{}, fmt.Errorf("inode %d is deleted, but named", number)
+		return node{}, fmt.Errorf("inode %d is deleted, but a directory names it", number)
 	case be.Uint16(raw[90:])&xfsRealtime != 0:
 		return node{}, fmt.Errorf("inode %d is on a realtime device, which is not supported", number)
 	case n.size > 1<<46:
-		return node{}, fmt.Errorf("inode %d has the impossible size of %d bytes", number, n.size)
+		return node{}, fmt.Errorf("inode %d has an impossible size of %d bytes", number, n.size)
 	}
 	return n, nil
 }
 
-// fork is the part of the inode that says where the data are.
+// fork returns the part of the inode that describes where the data are.
 func (f *xfs) fork(n node) ([]byte, error) {
 	b := n.raw[xfsInodeCore:]
 	if end := int(n.raw[82]) * 8; end != 0 {
 		if end > len(b) {
-			return nil, fmt.Errorf("inode %d is damaged: its attributes begin outside of it", n.number)
+			return nil, fmt.Errorf("inode %d is damaged: its attributes begin outside it", n.number)
 		}
 		b = b[:end]
 	}
 	return b, nil
 }
 
-// runs are the pieces of a file whose data are not in the inode.
+// runs returns the extents of a file whose data are not in the inode.
 func (f *xfs) runs(n node) (runs, error) {
 	fork, err := f.fork(n)
 	if err != nil {
@@ -151,14 +150,14 @@ func (f *xfs) runs(n node) (runs, error) {
 			count = be.Uint64(n.raw[24:])
 		}
 		if count > uint64(len(fork)/16) {
-			return nil, fmt.Errorf("inode %d is damaged: %d pieces do not fit into it", n.number, count)
+			return nil, fmt.Errorf("inode %d is damaged: %d extents do not fit into it", n.number, count)
 		}
 		err = f.records(fork[:16*count], &out)
 	case xfsBtree:
 		level, count := int(be.Uint16(fork)), int(be.Uint16(fork[2:]))
 		limit := (len(fork) - 4) / 16
 		if level < 1 || level > 8 || count > limit {
-			return nil, fmt.Errorf("inode %d is damaged: its tree of pieces", n.number)
+			return nil, fmt.Errorf("inode %d is damaged: its extent tree is invalid", n.number)
 		}
 		err = f.children(fork[4+8*limit:], count, level, &out)
 	default:
@@ -167,17 +166,17 @@ func (f *xfs) runs(n node) (runs, error) {
 	return out, err
 }
 
-// records are the pieces of a leaf.
+// records appends the extents of a leaf.
 func (f *xfs) records(b []byte, out *runs) error {
 	for ; len(b) >= 16; b = b[16:] {
 		high, low := be.Uint64(b), be.Uint64(b[8:])
 		r := run{file: high << 1 >> 10, blocks: low & (1<<21 - 1), zeros: high>>63 != 0}
 		block := high<<55>>12 | low>>21
 		if r.blocks == 0 {
-			return errors.New("a piece of a file is empty")
+			return errors.New("an extent of a file is empty")
 		}
 		if (block&(1<<f.agBlkLog-1))+r.blocks > f.agBlocks {
-			return errors.New("a piece of a file goes beyond its allocation group")
+			return errors.New("an extent of a file goes beyond its allocation group")
 		}
 		at, err := f.offset(block)
 		if err != nil {
@@ -191,11 +190,11 @@ func (f *xfs) records(b []byte, out *runs) error {
 	return nil
 }
 
-// children reads the blocks that a node of a tree of pieces points to.
+// children reads the blocks to which a node of an extent tree points.
 func (f *xfs) children(pointers []byte, count, level int, out *runs) error {
 	for i := range count {
 		if len(*out) >= f.d.use.limits.Extents {
-			return fmt.Errorf("a file of more than %d pieces: %w", len(*out), errLimit)
+			return fmt.Errorf("a file with more than %d extents: %w", len(*out), errLimit)
 		}
 		at, err := f.offset(be.Uint64(pointers[8*i:]))
 		if err != nil {
@@ -208,7 +207,7 @@ func (f *xfs) children(pointers []byte, count, level int, out *runs) error {
 		entries := int(be.Uint16(b[6:]))
 		limit := (len(b) - xfsBtreeBlock) / 16
 		if string(b[:4]) != "BMA3" || int(be.Uint16(b[4:])) != level-1 || entries > limit {
-			return errors.New("a tree of pieces is damaged")
+			return errors.New("an extent tree is damaged")
 		}
 		if level == 1 {
 			err = f.records(b[xfsBtreeBlock:xfsBtreeBlock+16*entries], out)
@@ -233,7 +232,7 @@ func (f *xfs) content(n node) ([]byte, error) {
 	return pieces.read(f.d, n.size, f.blockSize)
 }
 
-// target of a symbolic link: in the inode, or in blocks with headers.
+// target returns the target of a symbolic link, which is in the inode or in blocks with headers.
 func (f *xfs) target(n node) ([]byte, error) {
 	if n.size > 1024 {
 		return nil, fmt.Errorf("the symbolic link of inode %d has %d bytes", n.number, n.size)
@@ -296,11 +295,11 @@ func (f *xfs) listing(dir node) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What is beyond are indexes, in which a kernel searches. Each of them leads to
-	// an entry of a data block, all of which are read here.
+	// After the data come indexes, which a kernel searches. They point to entries in data blocks, and all data blocks
+	// are read here.
 	data := dir.size
 	if data == 0 || data%f.dirBlock != 0 || data > xfsDirLeaves {
-		return nil, fmt.Errorf("it has the impossible size of %d bytes", data)
+		return nil, fmt.Errorf("it has an impossible size of %d bytes", data)
 	}
 	list := xfsListing{places: map[uint64]bool{}}
 	perDir := f.dirBlock / f.blockSize
@@ -336,7 +335,7 @@ func (f *xfs) listing(dir node) ([]entry, error) {
 				return nil, err
 			}
 			if len(list.entries) > f.d.use.limits.Entries {
-				return nil, fmt.Errorf("more than %d entries of directories: %w", f.d.use.limits.Entries, errLimit)
+				return nil, fmt.Errorf("more than %d directory entries: %w", f.d.use.limits.Entries, errLimit)
 			}
 			block = block[:0]
 		}
@@ -347,10 +346,9 @@ func (f *xfs) listing(dir node) ([]entry, error) {
 	return list.entries, nil
 }
 
-// xfsListing gathers the entries of a directory of several blocks. A kernel finds
-// a name by the index, which could lead to an entry in the middle of something
-// else, where a listing does not see it: each address in it has to be that of a
-// listed entry.
+// xfsListing collects the entries of a directory of several blocks. A kernel finds a name by the index, which could
+// point to an entry that a listing does not see, in the middle of other data. So each address in the index must be that
+// of a listed entry.
 type xfsListing struct {
 	entries []entry
 	places  map[uint64]bool // offset in the directory, by 8
@@ -360,7 +358,7 @@ type xfsListing struct {
 func (l *xfsListing) indexed(b []byte) error {
 	for ; len(b) >= 8; b = b[8:] {
 		if at := uint64(be.Uint32(b[4:])); at != 0 && !l.places[at] {
-			return fmt.Errorf("its index leads to offset %d, where no entry begins", 8*at)
+			return fmt.Errorf("its index points to offset %d, where no entry begins", 8*at)
 		}
 	}
 	return nil
@@ -444,7 +442,7 @@ func (l *xfsListing) data(b []byte, start uint64) error {
 		if end-at >= 8 && be.Uint16(b[at:]) == 0xFFFF {
 			length := int(be.Uint16(b[at+2:]))
 			if length < 8 || length%8 != 0 || length > end-at {
-				return errors.New("a free piece has an impossible length")
+				return errors.New("a free area has an impossible length")
 			}
 			at += length
 			continue

@@ -49,22 +49,22 @@ func TestAnXFSThatCannotBeReadReliablyIsRefused(t *testing.T) {
 	}{
 		"it is of version 4":         {[]string{"-m", "crc=0"}, func(*testing.T, string) {}, "only 5 is supported"},
 		"it has to be repaired":      {nil, func(t *testing.T, f string) { patch(t, f, 216+3, 0x13) }, "features 0x10"},
-		"it was being made":          {nil, func(t *testing.T, f string) { patch(t, f, 126, 1) }, "being made"},
+		"it was being made":          {nil, func(t *testing.T, f string) { patch(t, f, 126, 1) }, "creation was not finished"},
 		"its blocks are odd":         {nil, func(t *testing.T, f string) { patch(t, f, 4, 0, 0, 0x10, 1) }, "blocks of"},
-		"it is larger than its disk": {nil, func(t *testing.T, f string) { require.NoError(t, os.Truncate(f, 40<<20)) }, "does not hold"},
+		"it is larger than its disk": {nil, func(t *testing.T, f string) { require.NoError(t, os.Truncate(f, 40<<20)) }, "more than its volume"},
 		"the log was not replayed":   {nil, openLog, "was not replayed"},
 		"the log is not as it has been written": {nil, func(t *testing.T, f string) {
 			at, size := logOf(t, f)
 			patch(t, f, at+size-512, 0, 0, 0, 9)
 		}, "log is damaged"},
-		"the root is no inode": {nil, func(t *testing.T, f string) { patch(t, f, places(t, f, "IN\x41\xed")[0], 'X') }, "there is no inode"},
+		"the root is no inode": {nil, func(t *testing.T, f string) { patch(t, f, places(t, f, "IN\x41\xed")[0], 'X') }, "does not exist"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			file := xfsImage(t, folder(t, sealed(nil)), tc.options...)
 			tc.change(t, file)
 			_, _, err := judge(t, file, snapshot.DefaultLimits())
 			require.ErrorContains(t, err, tc.want)
-			assert.NotContains(t, err.Error(), "made its reader fail")
+			assert.NotContains(t, err.Error(), "the reader failed")
 		})
 	}
 }

@@ -5,20 +5,19 @@ import (
 	"fmt"
 )
 
-// Basic blocks and headers of the log.
+// Sizes and flags of the log's blocks and headers.
 const (
 	logBlock     = 512
 	logMagic     = 0xFEEDBABE
 	logUnmount   = 0x20 // flag of an operation
 	logLargest   = 2 << 30
 	logChunk     = 1 << 20
-	logHeaderFor = 32768 // bytes of a record that one header block covers
+	logHeaderFor = 32768 // bytes of a record that one header block describes
 )
 
-// logIsClean refuses a file system whose log a mount would replay. The log is a
-// ring of blocks; each begins with the number of the turn in which it was
-// written. The newest record has to be the mark of an unmount. Blocks are read
-// all, since a log that is not as a kernel writes it misleads who searches it.
+// logIsClean refuses a file system whose log a mount would replay. The log is a ring of blocks; each begins with the
+// number of the cycle in which it was written. The newest record must be the mark of an unmount. All blocks are read,
+// because a search can be misled by a log that no kernel wrote.
 func (f *xfs) logIsClean() error {
 	start, err := f.offset(f.logStart)
 	if err != nil {
@@ -60,9 +59,9 @@ func (f *xfs) logIsClean() error {
 		}
 	}
 	if head < total && turns[0] != turns[1]+1 {
-		return errors.New("xfs: the log is damaged: its turns do not follow one another")
+		return errors.New("xfs: the log is damaged: its cycles are not consecutive")
 	}
-	dirty := errors.New("xfs: the log was not replayed: a mount would change what is read here")
+	dirty := errors.New("xfs: the log was not replayed, so a mount would change the files")
 	if last < 0 { // the newest record goes beyond the end of the ring
 		if last = behind; last < 0 {
 			return dirty
