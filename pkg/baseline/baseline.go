@@ -1,6 +1,7 @@
-// Package baseline holds what a deployment requires of every recipe: components, the most lenient gate, controls that
-// must pass, what may be waived, and that each pointer belongs to one recipe. The baseline is a file beside the
-// recipes, so that a security team can own it.
+// Package baseline holds what a deployment requires of every recipe: components,
+// the most lenient gate, controls that must pass, what may be waived, and that
+// each pointer belongs to one recipe. The baseline is a file beside the recipes,
+// so that a security team can own it.
 package baseline
 
 import (
@@ -19,7 +20,8 @@ import (
 // File is the name of the baseline, at the root of the user data.
 const File = "baseline.yaml"
 
-// Rule marks problems of this package, so that a stage can distinguish a recipe below the baseline from an invalid one.
+// Rule marks problems of this package, so that a stage can distinguish a recipe
+// below the baseline from an invalid one.
 const Rule = "baseline"
 
 // Baseline is the content of the file.
@@ -28,8 +30,8 @@ type Baseline struct {
 	Components []string `yaml:"components" json:"components" jsonschema:"required,minItems=1,pattern=^[a-z][a-z0-9]*(-[a-z0-9]+)*$" hint:"the name of a directory in userdata/components"`
 	// Gate is the most lenient gate of a recipe.
 	Gate Gate `yaml:"gate" json:"gate" jsonschema:"required"`
-	// Controls that every image must prove: each is checked, its failure rejects the image, and neither recipes nor
-	// components may waive it.
+	// Controls that every image must prove: each is checked, its failure rejects
+	// the image, and neither recipes nor components may waive it.
 	Controls []string `yaml:"controls" json:"controls" jsonschema:"required,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"a control's id, such as SYS-02"`
 	// Waivers limits the waivers of recipes. Recipes may not waive required controls.
 	Waivers Waivers `yaml:"waivers" json:"waivers" jsonschema:"required"`
@@ -42,7 +44,8 @@ type Baseline struct {
 
 // Gate is the most lenient gate.
 type Gate struct {
-	// Severity from which a failed control must reject the image; a recipe may set a lower one.
+	// Severity from which a failed control must reject the image; a recipe may set
+	// a lower one.
 	Severity string `yaml:"severity" json:"severity" jsonschema:"required,enum=low,enum=medium,enum=high,enum=critical"`
 }
 
@@ -56,18 +59,20 @@ type Waivers struct {
 type Exception struct {
 	// Recipe to which the exception applies.
 	Recipe string `yaml:"recipe" json:"recipe" jsonschema:"required,pattern=^[a-z][a-z0-9]*([-.][a-z0-9]+)*$" hint:"the name of a recipe"`
-	// From lists the parts of the baseline that do not apply: required components and controls by name, gate, or
-	// waivers.
+	// From lists the parts of the baseline that do not apply: required components
+	// and controls by name, gate, or waivers.
 	From []string `yaml:"from" json:"from" jsonschema:"required,minItems=1"`
 	// Owner is the person or team responsible for the exception.
 	Owner string `yaml:"owner" json:"owner" jsonschema:"required,minLength=1"`
 	// Reason for the exception.
 	Reason string `yaml:"reason" json:"reason" jsonschema:"required,minLength=10,maxLength=1000"`
-	// Expires is the last day, in UTC, on which the exception applies: YYYY-MM-DD, at most one year ahead.
+	// Expires is the last day, in UTC, on which the exception applies: YYYY-MM-DD,
+	// at most one year ahead.
 	Expires string `yaml:"expires" json:"expires" jsonschema:"required,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$" hint:"a date, YYYY-MM-DD"`
 }
 
-// Parts of the baseline that an exception can name, in addition to components and controls.
+// Parts of the baseline that an exception can name, in addition to components
+// and controls.
 const (
 	partGate    = "gate"
 	partWaivers = "waivers"
@@ -83,8 +88,9 @@ var schema []byte
 // types of this package by its tests (go test ./pkg/baseline -update).
 func Schema() []byte { return slices.Clone(schema) }
 
-// Load reads the baseline below the root of the user data. A missing file is a problem, so that nobody can avoid the
-// baseline by deleting the file. No recipe may be built if there are errors among the problems.
+// Load reads the baseline below the root of the user data. A missing file is a
+// problem, so that nobody can avoid the baseline by deleting the file. No recipe
+// may be built if there are errors among the problems.
 func Load(fsys fs.FS, now time.Time) (*Baseline, problem.List, error) {
 	data, err := fs.ReadFile(fsys, File)
 	if errors.Is(err, fs.ErrNotExist) {

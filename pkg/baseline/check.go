@@ -10,8 +10,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
-// Check finds where a recipe is below the baseline. Each problem points into the recipe and names the line of the
-// baseline. controls are the controls of the recipe's image, or nil if they are unknown because its components have
+// Check finds where a recipe is below the baseline. Each problem points into the
+// recipe and names the line of the baseline. controls are the controls of the
+// recipe's image, or nil if they are unknown because its components have
 // problems.
 func (b *Baseline) Check(r *recipe.Recipe, controls []compliance.Control) problem.List {
 	c := check{Baseline: b, recipe: r, controls: map[string]compliance.Control{}}
@@ -39,8 +40,9 @@ func (c *check) fail(at, allowed, format string, args ...any) {
 	c.problems = append(c.problems, c.recipe.Problem(at, allowed, format, args...))
 }
 
-// components reports missing components, and returns whether none is missing. If the recipe's use of components is
-// wrong, a misspelt component has already been reported.
+// components reports missing components, and returns whether none is missing. If
+// the recipe's use of components is wrong, a misspelt component has already been
+// reported.
 func (c *check) components(wrong bool) bool {
 	complete := true
 	for i, name := range c.Components {
@@ -75,7 +77,8 @@ func severitiesUpTo(most string) []string {
 	return all[:slices.Index(all, most)+1]
 }
 
-// waivers checks the severities of waived controls. Waivers of required controls are reported with the control.
+// waivers checks the severities of waived controls. Waivers of required controls
+// are reported with the control.
 func (c *check) waivers() {
 	most := c.Waivers.Severity
 	if most == "" || c.excepted(c.recipe.Name, partWaivers) {
@@ -98,8 +101,8 @@ func (c *check) requires(control string) bool {
 	return slices.Contains(c.Controls, control) && !c.excepted(c.recipe.Name, control)
 }
 
-// required checks that each required control is in the image, is checked, is not waived, and is severe enough for the
-// recipe's gate to reject the image.
+// required checks that each required control is in the image, is checked, is not
+// waived, and is severe enough for the recipe's gate to reject the image.
 func (c *check) required() {
 	for i, id := range c.Controls {
 		if !c.requires(id) {
@@ -123,11 +126,13 @@ func (c *check) required() {
 	}
 }
 
-// Pointers finds pointers of a recipe that also belong to another recipe: a pointer must lead to the images of exactly
-// one recipe. Accounts and regions make no difference, because one name with two meanings misleads people who move a
-// workload. A pointer must not be a path below another pointer either, because a policy or a GetParametersByPath for
-// one would reach the other. Two pointers must not differ only in upper and lower case: SSM distinguishes them, people
-// do not.
+// Pointers finds pointers of a recipe that also belong to another recipe: a
+// pointer must lead to the images of exactly one recipe. Accounts and regions
+// make no difference, because one name with two meanings misleads people who
+// move a workload. A pointer must not be a path below another pointer either,
+// because a policy or a GetParametersByPath for one would reach the other. Two
+// pointers must not differ only in upper and lower case: SSM distinguishes them,
+// people do not.
 func Pointers(r *recipe.Recipe, all []*recipe.Recipe) problem.List {
 	var out problem.List
 	if !r.Valid("name") {

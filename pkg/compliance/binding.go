@@ -8,8 +8,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
-// Binding identifies the execution that wrote a stored record, and its plan and content. A record with another binding
-// is not used.
+// Binding identifies the execution that wrote a stored record, and its plan and
+// content. A record with another binding is not used.
 type Binding struct {
 	Execution   string    `json:"execution"`   // ARN; Step Functions allows the name again after 90 days
 	Started     time.Time `json:"started"`     // of the execution
@@ -17,7 +17,8 @@ type Binding struct {
 	Fingerprint string    `json:"fingerprint"` // of the plan
 }
 
-// Deviations compares a binding with the required one, and returns one sentence for each difference.
+// Deviations compares a binding with the required one, and returns one sentence
+// for each difference.
 func (b Binding) Deviations(want Binding) []string {
 	var out []string
 	for _, f := range []struct{ name, got, want string }{
@@ -35,8 +36,9 @@ func (b Binding) Deviations(want Binding) []string {
 	return out
 }
 
-// Mismatch returns the error for a stored record that this execution did not write, or nil if there are no deviations.
-// record is the name of the record and its place.
+// Mismatch returns the error for a stored record that this execution did not
+// write, or nil if there are no deviations. record is the name of the record and
+// its place.
 func Mismatch(record string, deviations []string) error {
 	if len(deviations) == 0 {
 		return nil
@@ -44,8 +46,9 @@ func Mismatch(record string, deviations []string) error {
 	return failure.New(failure.RecordMismatch, "%s does not belong to this execution and is not used: %s", record, strings.Join(deviations, "; "))
 }
 
-// Doubts returns the reasons why a report does not prove that an image passed a gate with these controls; none means
-// that it does. The verdict alone is not enough: every control must have exactly one result that passed, was waived, or
+// Doubts returns the reasons why a report does not prove that an image passed a
+// gate with these controls; none means that it does. The verdict alone is not
+// enough: every control must have exactly one result that passed, was waived, or
 // is below the gate.
 func (r Report) Doubts(controls []Control, gate string) []string {
 	var out []string

@@ -21,8 +21,9 @@ type Set struct {
 // key of the compiled file.
 const separator = "|"
 
-// Compile returns one goss file with all controls that apply, and the list of those controls, sorted by id. The file is
-// JSON, which goss reads as YAML. It never contains "{{", because goss runs every file through text/template first.
+// Compile returns one goss file with all controls that apply, and the list of
+// those controls, sorted by id. The file is JSON, which goss reads as YAML. It
+// never contains "{{", because goss runs every file through text/template first.
 func Compile(sets []Set) ([]byte, []Control, error) {
 	compiled := Goss{}
 	var controls []Control
@@ -80,8 +81,9 @@ func Compile(sets []Set) ([]byte, []Control, error) {
 	return append(escapeTemplates(data), '\n'), controls, nil
 }
 
-// visible returns a copy of the attributes in which lists of patterns for a command's output are wrapped into a
-// matcher. Goss checks the same, but reports the output that it found only in this form. A file's contents stay hidden,
+// visible returns a copy of the attributes in which lists of patterns for a
+// command's output are wrapped into a matcher. Goss checks the same, but reports
+// the output that it found only in this form. A file's contents stay hidden,
 // because they may be a secret.
 func (t resourceType) visible(attributes map[string]any) map[string]any {
 	out := maps.Clone(attributes)

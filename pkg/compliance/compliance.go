@@ -1,5 +1,6 @@
-// Package compliance holds the controls that an image must prove, and turns the output of a check engine into
-// normalised results and a verdict of the gate. It makes no network calls.
+// Package compliance holds the controls that an image must prove, and turns the
+// output of a check engine into normalised results and a verdict of the gate. It
+// makes no network calls.
 package compliance
 
 import (
@@ -17,12 +18,14 @@ type Control struct {
 	Severity  string   `json:"severity"`
 	Component string   `json:"component"`
 	CIS       []string `json:"cis,omitempty"`
-	// Resources lists what the engine must report for this control; a missing resource fails the control.
+	// Resources lists what the engine must report for this control; a missing
+	// resource fails the control.
 	Resources []Resource `json:"resources"`
-	// Snapshot holds rules for the image's files before its first boot. They are checked from outside the image.
+	// Snapshot holds rules for the image's files before its first boot. They are
+	// checked from outside the image.
 	Snapshot []snapshot.Rule `json:"snapshot,omitempty"`
-	// SwitchedOff is the component's reason for not checking the control in this image; the control is then reported as
-	// waived.
+	// SwitchedOff is the component's reason for not checking the control in this
+	// image; the control is then reported as waived.
 	SwitchedOff string `json:"switchedOff,omitempty"`
 }
 
@@ -33,7 +36,8 @@ type Resource struct {
 	Properties []string `json:"properties"` // as the engine reports them, sorted
 }
 
-// name is the thing's name for readers: without the control's id, and without the engine's repetition of the name.
+// name is the thing's name for readers: without the control's id, and without
+// the engine's repetition of the name.
 func (r Resource) name(control string) string {
 	key := strings.TrimPrefix(r.ID, control+separator)
 	if half, name, ok := strings.Cut(key, ": "); ok && half == name {
@@ -56,7 +60,8 @@ type Spec struct {
 	Goss     Goss                           `yaml:"goss"`                             // may be missing only if the control has a waiver without conditions
 }
 
-// BuiltIn is a component's own waiver: if its conditions hold, the control is not checked, and every report says so.
+// BuiltIn is a component's own waiver: if its conditions hold, the control is
+// not checked, and every report says so.
 type BuiltIn struct {
 	When     map[string][]strictyaml.Scalar `yaml:"when"`
 	Families []string                       `yaml:"families" jsonschema:"minLength=1"`
@@ -67,8 +72,8 @@ type BuiltIn struct {
 // key, each with its attributes.
 type Goss map[string]map[string]map[string]any
 
-// Forbids reports whether a control requires that a package is not installed, or that a service is not enabled. The
-// unit x.service is also called x.
+// Forbids reports whether a control requires that a package is not installed, or
+// that a service is not enabled. The unit x.service is also called x.
 func (g Goss) Forbids(kind, name string) bool {
 	for key, attributes := range g[kind] {
 		if named, ok := attributes["name"].(string); ok {
@@ -86,7 +91,8 @@ func (g Goss) Forbids(kind, name string) bool {
 	return false
 }
 
-// AppliesTo reports whether an image of this family has the control, if the component's parameters have these values.
+// AppliesTo reports whether an image of this family has the control, if the
+// component's parameters have these values.
 func (s Spec) AppliesTo(family string, values map[string]string) bool {
 	return holds(s.When, s.Families, family, values)
 }
@@ -113,8 +119,8 @@ func holds(when map[string][]strictyaml.Scalar, families []string, family string
 // Severities are the severities of controls and gates, lowest first.
 func Severities() []string { return []string{"low", "medium", "high", "critical"} }
 
-// AtLeast reports whether severity a is b or higher. An unknown severity counts as the highest, so that a typing error
-// cannot open the gate.
+// AtLeast reports whether severity a is b or higher. An unknown severity counts
+// as the highest, so that a typing error cannot open the gate.
 func AtLeast(a, b string) bool {
 	rank := func(s string) int {
 		if i := slices.Index(Severities(), s); i >= 0 {

@@ -31,9 +31,11 @@ type Input struct {
 	Guests       Guests
 }
 
-// Evaluate turns goss's output into one result per control and the gate's verdict. It fails closed: output that cannot
-// be read, has no result or contradicts itself is a ComplianceFailed error. A control without a result, or with one
-// that was skipped or not possible, has failed. A result that belongs to no control is a critical failure.
+// Evaluate turns goss's output into one result per control and the gate's
+// verdict. It fails closed: output that cannot be read, has no result or
+// contradicts itself is a ComplianceFailed error. A control without a result, or
+// with one that was skipped or not possible, has failed. A result that belongs
+// to no control is a critical failure.
 func Evaluate(in Input) (Report, error) {
 	if len(in.Controls) == 0 {
 		return Report{}, failure.New(failure.ComplianceFailed, "the plan names no control, so nothing can be proved")
@@ -90,7 +92,8 @@ func propertiesOf(controls []Control) int {
 	return n
 }
 
-// Rejections returns the results that made the gate reject the image, highest severity first.
+// Rejections returns the results that made the gate reject the image, highest
+// severity first.
 func (r Report) Rejections() []Result {
 	var out []Result
 	for _, result := range r.Results {
@@ -103,8 +106,9 @@ func (r Report) Rejections() []Result {
 	return out
 }
 
-// Cause returns why the image was rejected: a sentence, then a line for each control with what was expected and found,
-// ten at most. It is empty if the image passed.
+// Cause returns why the image was rejected: a sentence, then a line for each
+// control with what was expected and found, ten at most. It is empty if the
+// image passed.
 func (r Report) Cause() string {
 	rejections := r.Rejections()
 	if len(rejections) == 0 {
@@ -203,8 +207,8 @@ func (e *evaluator) control(c Control) Result {
 	return out
 }
 
-// foreign returns results that belong to no control. The compiled checks cannot produce them, so the engine's output
-// cannot be trusted.
+// foreign returns results that belong to no control. The compiled checks cannot
+// produce them, so the engine's output cannot be trusted.
 func (e *evaluator) foreign() []Result {
 	var out []Result
 	for key, results := range e.byResource {
@@ -234,8 +238,9 @@ func (r *Result) span(m gossResult) {
 	}
 }
 
-// conclude derives the status from the properties: each property that did not pass fails the control. What could not be
-// checked is listed before what failed.
+// conclude derives the status from the properties: each property that did not
+// pass fails the control. What could not be checked is listed before what
+// failed.
 func (r *Result) conclude() {
 	r.Status = StatusNotChecked
 	if len(r.Properties) == 0 {
@@ -270,8 +275,9 @@ func (r *Result) conclude() {
 	r.Evidence.Expected, r.Evidence.Actual = strings.Join(expected, "; "), strings.Join(actual, "; ")
 }
 
-// waive applies valid waivers to failed controls, and returns warnings about waivers that have no effect. A waiver
-// covers a control that failed or that the engine could not check, never one without a result.
+// waive applies valid waivers to failed controls, and returns warnings about
+// waivers that have no effect. A waiver covers a control that failed or that the
+// engine could not check, never one without a result.
 func (e *evaluator) waive(results []Result) []string {
 	var warnings []string
 	for _, w := range e.in.Waivers {

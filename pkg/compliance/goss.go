@@ -9,8 +9,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
-// resourceType describes a kind of resource that goss v0.4.10 checks and that controls may use. Kinds that depend on a
-// network are left out on purpose.
+// resourceType describes a kind of resource that goss v0.4.10 checks and that
+// controls may use. Kinds that depend on a network are left out on purpose.
 type resourceType struct {
 	result     string            // name in goss's results
 	named      string            // attribute that holds the thing's name; without it, the key is the name

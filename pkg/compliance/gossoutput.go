@@ -14,18 +14,18 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
-// MaxOutput limits goss's output, in bytes: about 700 properties take 500 KB. Anything larger is not goss's output for
-// these checks.
+// MaxOutput limits goss's output, in bytes: about 700 properties take 500 KB.
+// Anything larger is not goss's output for these checks.
 const MaxOutput = 8 << 20
 
 const (
 	// maxResult limits one result, in bytes. Its evidence is cut to far less.
 	maxResult = 1 << 20
-	// maxValue limits the size of a found or expected value that is decoded, in bytes. Of a larger value, the report
-	// has the beginning without decoding it.
+	// maxValue limits the size of a found or expected value that is decoded, in
+	// bytes. Of a larger value, the report has the beginning without decoding it.
 	maxValue = 64 << 10
-	// spareResults is how many more results than expected are read, so that a report can name those that do not belong
-	// there.
+	// spareResults is how many more results than expected are read, so that a
+	// report can name those that do not belong there.
 	spareResults = 64
 )
 
@@ -58,8 +58,9 @@ type gossResult struct {
 	} `json:"matcher-result"`
 }
 
-// parseGoss reads the output and refuses it if it cannot be complete. A guest wrote it, which may be hostile: results
-// are decoded one by one, and reading stops as soon as there is more than the checks can produce.
+// parseGoss reads the output and refuses it if it cannot be complete. A guest
+// wrote it, which may be hostile: results are decoded one by one, and reading
+// stops as soon as there is more than the checks can produce.
 func parseGoss(data []byte, expected int) (gossOutput, error) {
 	var out gossOutput
 	if len(data) > MaxOutput {
@@ -101,8 +102,8 @@ func parseGoss(data []byte, expected int) (gossOutput, error) {
 	return out, nil
 }
 
-// read decodes the members of the one object that goss prints. It skips unknown members, because a later goss may print
-// more.
+// read decodes the members of the one object that goss prints. It skips unknown
+// members, because a later goss may print more.
 func (o *gossOutput) read(dec *json.Decoder, expected int) error {
 	if err := delimiter(dec, '{'); err != nil {
 		return err
@@ -174,7 +175,8 @@ func delimiter(dec *json.Decoder, want json.Delim) error {
 	return nil
 }
 
-// value decodes what goss found or expected. For a value that is too large it returns the beginning, as text.
+// value decodes what goss found or expected. For a value that is too large it
+// returns the beginning, as text.
 func value(raw json.RawMessage) any {
 	if len(raw) == 0 {
 		return nil

@@ -45,7 +45,8 @@ type Guests struct {
 	Description string `json:"description,omitempty"`
 }
 
-// Simulated reports whether nothing was really checked, because the guest answered from a script.
+// Simulated reports whether nothing was really checked, because the guest
+// answered from a script.
 func (g Guests) Simulated() bool { return g.Kind == "simulated" }
 
 // Counts of controls. Passed + Failed + Waived is the number of controls.
@@ -94,7 +95,8 @@ type Content struct {
 	SHA256  string `json:"sha256"`
 }
 
-// Evidence of a result: of all properties if it passed, otherwise of those that did not pass.
+// Evidence of a result: of all properties if it passed, otherwise of those that
+// did not pass.
 type Evidence struct {
 	Expected string `json:"expected"`
 	Actual   string `json:"actual"`

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Simulate returns the output that goss would print for a compiled file on a guest where every control holds except
-// those for which failing is true. It checks nothing; simulated guests use it to rehearse the gate.
+// Simulate returns the output that goss would print for a compiled file on a
+// guest where every control holds except those for which failing is true. It
+// checks nothing; simulated guests use it to rehearse the gate.
 func Simulate(checks []byte, failing func(control string) bool) ([]byte, error) {
 	var compiled Goss
 	if err := json.Unmarshal(checks, &compiled); err != nil {

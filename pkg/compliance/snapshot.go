@@ -13,14 +13,14 @@ import (
 type Snapshot struct {
 	ID       string
 	Findings map[string][]snapshot.Finding // by control
-	// Unreadable is the reason why the snapshot, or a required part of it, cannot be read. Every control with rules
-	// then fails.
+	// Unreadable is the reason why the snapshot, or a required part of it, cannot
+	// be read. Every control with rules then fails.
 	Unreadable string
 }
 
-// JudgeSnapshot checks the controls' rules on a disk. A disk that cannot be read reliably is a result too: every
-// control with rules fails. An error means that a read failed, for example on the network; it says nothing about the
-// disk.
+// JudgeSnapshot checks the controls' rules on a disk. A disk that cannot be read
+// reliably is a result too: every control with rules fails. An error means that
+// a read failed, for example on the network; it says nothing about the disk.
 func JudgeSnapshot(id string, disk io.ReaderAt, size int64, controls []Control) (*Snapshot, snapshot.Cost, error) {
 	out := &Snapshot{ID: id, Findings: map[string][]snapshot.Finding{}}
 	var ids []string
@@ -45,7 +45,8 @@ func JudgeSnapshot(id string, disk io.ReaderAt, size int64, controls []Control) 
 	return out, cost, nil
 }
 
-// source remembers the error of a read, such as a network error, to distinguish it from a fault of the disk.
+// source remembers the error of a read, such as a network error, to distinguish
+// it from a fault of the disk.
 type source struct {
 	io.ReaderAt
 	err error

@@ -17,12 +17,13 @@ import (
 	"time"
 )
 
-// BootstrapFile is the path of a component's optional script that is part of the builder's user data and runs before
-// the bundle is fetched.
+// BootstrapFile is the path of a component's optional script that is part of the
+// builder's user data and runs before the bundle is fetched.
 func BootstrapFile(component string) string { return path.Join(Dir, component, "bootstrap.sh") }
 
-// Environment returns the family and the parameters as environment variables of the component's scripts, named as in
-// run.sh: logMaxSize is AMI_FACTORY_PARAM_LOG_MAX_SIZE.
+// Environment returns the family and the parameters as environment variables of
+// the component's scripts, named as in run.sh: logMaxSize is
+// AMI_FACTORY_PARAM_LOG_MAX_SIZE.
 func (s Selected) Environment() map[string]string {
 	out := map[string]string{"AMI_FACTORY_COMPONENT": s.Name, "AMI_FACTORY_FAMILY": s.Family}
 	for name, value := range s.Values {
@@ -55,8 +56,9 @@ type manifestComponent struct {
 	Services   []string          `json:"services"`
 }
 
-// Files returns all files of a bundle, sorted by path: run.sh, manifest.json, components/<name>/…, lib/…, seal/… and
-// verify/…. It leaves out a component's description, checks and pages, which a builder does not need.
+// Files returns all files of a bundle, sorted by path: run.sh, manifest.json,
+// components/<name>/…, lib/…, seal/… and verify/…. It leaves out a component's
+// description, checks and pages, which a builder does not need.
 func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 	m := manifest{Schema: "ami-factory/bundle/1", Family: family, Components: []manifestComponent{}}
 	files, err := shared(fsys, "lib")
@@ -123,8 +125,8 @@ func digest(lists ...[]File) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// Definitions returns the files that describe the selected components and are not in the bundle, sorted by path. They
-// are part of a fingerprint too.
+// Definitions returns the files that describe the selected components and are
+// not in the bundle, sorted by path. They are part of a fingerprint too.
 func Definitions(fsys fs.FS, selected []Selected) ([]File, error) {
 	var out []File
 	for _, s := range selected {
@@ -171,8 +173,8 @@ func tree(fsys fs.FS, root string) ([]File, error) {
 	return out, nil
 }
 
-// Bundle packs files as a tar.gz whose bytes depend on the files only: fixed times, root as owner, 0755 for *.sh and
-// 0644 for the rest.
+// Bundle packs files as a tar.gz whose bytes depend on the files only: fixed
+// times, root as owner, 0755 for *.sh and 0644 for the rest.
 func Bundle(files []File) ([]byte, error) {
 	var b bytes.Buffer
 	zip, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
@@ -207,7 +209,8 @@ func Bundle(files []File) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// parents writes an entry for each directory before its first file, so that unpacking does not depend on the umask.
+// parents writes an entry for each directory before its first file, so that
+// unpacking does not depend on the umask.
 func parents(archive *tar.Writer, done map[string]bool, dir string) error {
 	if done[dir] {
 		return nil

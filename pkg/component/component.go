@@ -1,5 +1,6 @@
-// Package component reads userdata/components: the parts of images, with their parameters and controls. It checks a
-// recipe's use of components and packs them into the bundle that a builder fetches.
+// Package component reads userdata/components: the parts of images, with their
+// parameters and controls. It checks a recipe's use of components and packs them
+// into the bundle that a builder fetches.
 package component
 
 import (
@@ -61,8 +62,9 @@ func (c *Component) PackagesFor(family string) []string {
 	return names
 }
 
-// NeverRun returns the component's families on whose guests no test runs it: for them it is written from documentation.
-// It returns nothing for a component without "proven".
+// NeverRun returns the component's families on whose guests no test runs it: for
+// them it is written from documentation. It returns nothing for a component
+// without "proven".
 func (c *Component) NeverRun() []string {
 	if c.Proven == nil {
 		return nil
@@ -97,8 +99,8 @@ func Names(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// Load reads components/<name>. An unknown name is an error that lists all components; mistakes in the files are
-// returned as problems.
+// Load reads components/<name>. An unknown name is an error that lists all
+// components; mistakes in the files are returned as problems.
 func Load(fsys fs.FS, name string) (*Component, problem.List, error) {
 	names, err := Names(fsys)
 	if err != nil {
@@ -188,8 +190,8 @@ func (c *Component) check(doc *strictyaml.Document, directory string) problem.Li
 	return append(out, c.checkRules(doc)...)
 }
 
-// others checks the component's references to other components: that they exist, and that required ones are installed
-// first. names lists all components.
+// others checks the component's references to other components: that they exist,
+// and that required ones are installed first. names lists all components.
 func (c *Component) others(fsys fs.FS, doc *strictyaml.Document, names []string) (problem.List, error) {
 	var out problem.List
 	for list, others := range map[string][]string{"requires": c.Requires, "conflicts": c.Conflicts} {

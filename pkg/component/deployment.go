@@ -13,15 +13,17 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
-// Deployment holds the values of parameters that a deployment sets for all recipes, by component and parameter, such as
-// the address of the organisation's mirror of a vendor's repository. A recipe's own value overrides it, unless the
+// Deployment holds the values of parameters that a deployment sets for all
+// recipes, by component and parameter, such as the address of the organisation's
+// mirror of a vendor's repository. A recipe's own value overrides it, unless the
 // parameter's name ends with Rule.
 type Deployment map[string]map[string]string
 
 // Rule is the suffix of a parameter's name whose value recipes cannot override.
 const Rule = "!"
 
-// value returns the deployment's value of a parameter; values are those of the parameter's component.
+// value returns the deployment's value of a parameter; values are those of the
+// parameter's component.
 func value(values map[string]string, parameter string) (text string, rule, given bool) {
 	if text, given = values[parameter+Rule]; given {
 		return text, true, true
@@ -30,12 +32,12 @@ func value(values map[string]string, parameter string) (text string, rule, given
 	return text, false, given
 }
 
-// deploymentFile takes the place of the file name in problems with these values, which come from the environment, a CDK
-// context or a command line.
+// deploymentFile takes the place of the file name in problems with these values,
+// which come from the environment, a CDK context or a command line.
 const deploymentFile = "component parameters of the deployment"
 
-// ParseDeployment reads {"component":{"parameter":value}}, where a value is a text, a number, true or false. An empty
-// text means no values.
+// ParseDeployment reads {"component":{"parameter":value}}, where a value is a
+// text, a number, true or false. An empty text means no values.
 func ParseDeployment(text string) (Deployment, error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
@@ -73,8 +75,8 @@ func (d Deployment) Set(component, parameter, value string) {
 	d[component][parameter] = value
 }
 
-// Check finds problems in the values, also in those of components that no recipe uses: a misspelt name must be an
-// error.
+// Check finds problems in the values, also in those of components that no recipe
+// uses: a misspelt name must be an error.
 func (d Deployment) Check(fsys fs.FS) (problem.List, error) {
 	var out problem.List
 	problem := func(allowed, format string, values ...any) {

@@ -8,8 +8,9 @@ import (
 // PageFile is the name of a component's page in its directory.
 const PageFile = "README.md"
 
-// Page renders the component's documentation as Markdown, from component.yaml and checks.yaml: its purpose, its
-// parameters, what it puts into an image and what it proves.
+// Page renders the component's documentation as Markdown, from component.yaml
+// and checks.yaml: its purpose, its parameters, what it puts into an image and
+// what it proves.
 func (c *Component) Page() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n%s.\n\n", c.Name, strings.TrimRight(strings.TrimSpace(c.Description), "."))

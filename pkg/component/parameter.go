@@ -13,12 +13,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
-// parameterName is restricted because the name becomes part of the name of an environment variable.
+// parameterName is restricted because the name becomes part of the name of an
+// environment variable.
 var parameterName = regexp.MustCompile(`^[a-z][a-zA-Z0-9]*$`)
 
 func (c *Component) parameterNames() []string { return slices.Sorted(maps.Keys(c.Parameters)) }
 
-// Refuse returns why the parameter cannot have a value, and what is allowed; the message is empty for an allowed value.
+// Refuse returns why the parameter cannot have a value, and what is allowed; the
+// message is empty for an allowed value.
 func (p Parameter) Refuse(value string) (message, allowed string) {
 	allowed = p.accepts()
 	if message := p.mismatch(value); message != "" {

@@ -11,7 +11,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
-// Refusal describes a combination in which a component cannot be used. It applies if all of its conditions hold.
+// Refusal describes a combination in which a component cannot be used. It
+// applies if all of its conditions hold.
 type Refusal struct {
 	When     map[string][]strictyaml.Scalar            `yaml:"when"`                              // parameters of the component have one of these values
 	With     map[string]map[string][]strictyaml.Scalar `yaml:"with"`                              // other components are in the recipe, and their parameters have one of these values
@@ -44,7 +45,8 @@ func (c *Component) checkRules(doc *strictyaml.Document) problem.List {
 	return out
 }
 
-// refused returns the problems of combinations in which the recipe's components cannot be used.
+// refused returns the problems of combinations in which the recipe's components
+// cannot be used.
 func refused(r *recipe.Recipe, selected []Selected) problem.List {
 	byName := map[string]Selected{}
 	for _, s := range selected {
@@ -69,7 +71,8 @@ func refused(r *recipe.Recipe, selected []Selected) problem.List {
 	return out
 }
 
-// applies reports whether the conditions hold, except given and missing, which are problems one by one.
+// applies reports whether the conditions hold, except given and missing, which
+// are problems one by one.
 func (rule Refusal) applies(s Selected, selected map[string]Selected) bool {
 	if len(rule.Families) > 0 && !slices.Contains(rule.Families, s.Family) {
 		return false
@@ -95,7 +98,8 @@ func haveOneOf(have map[string]string, wanted map[string][]strictyaml.Scalar) bo
 	return true
 }
 
-// problems returns the problems of a rule that applies, each at the part of the recipe that causes it.
+// problems returns the problems of a rule that applies, each at the part of the
+// recipe that causes it.
 func (rule Refusal) problems(r *recipe.Recipe, at string, use recipe.Component, s Selected) problem.List {
 	var out problem.List
 	for _, name := range rule.Missing {
@@ -122,8 +126,9 @@ func (rule Refusal) problems(r *recipe.Recipe, at string, use recipe.Component, 
 	return append(out, r.Problem(where, rule.Instead, "component %s: %s", s.Name, rule.Reason))
 }
 
-// forbidden returns a problem for each package, unit and port of a component that a control of the same image forbids,
-// unless the recipe waives the control.
+// forbidden returns a problem for each package, unit and port of a component
+// that a control of the same image forbids, unless the recipe waives the
+// control.
 func forbidden(r *recipe.Recipe, selected []Selected) problem.List {
 	waived := map[string]bool{}
 	for _, w := range r.Checks.Waivers {

@@ -17,8 +17,9 @@ const installScript = "install.sh"
 
 var bashLine = regexp.MustCompile(`^#! ?(/usr)?/bin/(env +(-S +)?)?bash( .*)?$`)
 
-// scripts checks the shell scripts of a component's directory, because a script that bash cannot parse would otherwise
-// only fail on the builder. The files need not be executable: the bundle sets the mode of every script.
+// scripts checks the shell scripts of a component's directory, because a script
+// that bash cannot parse would otherwise only fail on the builder. The files
+// need not be executable: the bundle sets the mode of every script.
 func scripts(fsys fs.FS, dir string) (problem.List, error) {
 	files, err := fs.Glob(fsys, path.Join(dir, "*.sh"))
 	if err != nil {

@@ -21,9 +21,11 @@ type Selected struct {
 	Values map[string]string // of every parameter, defaults included
 }
 
-// Select loads the components that a recipe lists, in the order of installation: ascending Order, then name. The value
-// of a parameter is the recipe's, otherwise the deployment's, otherwise the default. Problems with the recipe's use of
-// components point into the recipe, problems of a component into the component's files.
+// Select loads the components that a recipe lists, in the order of installation:
+// ascending Order, then name. The value of a parameter is the recipe's,
+// otherwise the deployment's, otherwise the default. Problems with the recipe's
+// use of components point into the recipe, problems of a component into the
+// component's files.
 func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, problem.List, error) {
 	names, err := Names(fsys)
 	if err != nil {
@@ -164,8 +166,8 @@ func waivers(r *recipe.Recipe, selected []Selected) problem.List {
 	return out
 }
 
-// NeverRun returns the names of the selected components that no test runs on a guest of the recipe's family, in their
-// order.
+// NeverRun returns the names of the selected components that no test runs on a
+// guest of the recipe's family, in their order.
 func NeverRun(selected []Selected) []string {
 	var out []string
 	for _, s := range selected {
@@ -176,7 +178,8 @@ func NeverRun(selected []Selected) []string {
 	return out
 }
 
-// nearControls returns controls with a similar id, because an image has more than a hundred.
+// nearControls returns controls with a similar id, because an image has more
+// than a hundred.
 func nearControls(id string, ids []string) string {
 	const most = 5
 	if len(ids) <= most {

@@ -29,7 +29,8 @@ type page struct {
 	Guest   string
 }
 
-// WriteHTML writes the report as one self-contained page, without scripts and without fonts or images from elsewhere.
+// WriteHTML writes the report as one self-contained page, without scripts and
+// without fonts or images from elsewhere.
 func (r Report) WriteHTML(w io.Writer) error {
 	digest, err := r.Digest()
 	if err != nil {
@@ -162,7 +163,8 @@ func duration(seconds float64) string {
 	}
 }
 
-// significant writes a number with the given number of significant digits, and at least cents: 0.00023, 12.50, 431.
+// significant writes a number with the given number of significant digits, and
+// at least cents: 0.00023, 12.50, 431.
 func significant(v float64, digits int) string {
 	switch {
 	case v == 0:

@@ -1,5 +1,6 @@
-// Package evidence reports what an execution did and proved: as canonical JSON for programs and archives, and as one
-// self-contained HTML page for the person who is responsible for the image.
+// Package evidence reports what an execution did and proved: as canonical JSON
+// for programs and archives, and as one self-contained HTML page for the person
+// who is responsible for the image.
 package evidence
 
 import (
@@ -54,7 +55,8 @@ type Report struct {
 	Left           []string            `json:"left"`    // "id: reason"
 }
 
-// Again identifies the published image that an execution released again instead of baking.
+// Again identifies the published image that an execution released again instead
+// of baking.
 type Again struct {
 	ImageID   string `json:"imageId"`   // in the home region
 	Execution string `json:"execution"` // name of the execution that baked it; the gate was applied to its check results
@@ -104,8 +106,8 @@ type Log struct {
 	SHA256 string `json:"sha256,omitempty"`
 }
 
-// ForPlan returns a report with the facts of a plan. For an execution that failed before it had a plan, p is nil and
-// the report is empty.
+// ForPlan returns a report with the facts of a plan. For an execution that
+// failed before it had a plan, p is nil and the report is empty.
 func ForPlan(p *plan.BuildPlan) Report {
 	r := Report{Schema: Schema}
 	if p == nil {
@@ -135,8 +137,8 @@ func (r *Report) SetImages(byRegion map[string]string) {
 	}
 }
 
-// canonical returns the report with sorted lists that are never null and times in UTC, labelled simulated if any part
-// of it is.
+// canonical returns the report with sorted lists that are never null and times
+// in UTC, labelled simulated if any part of it is.
 func (r Report) canonical() Report {
 	r.Schema = Schema
 	r.Execution.Started, r.Execution.Ended = r.Execution.Started.UTC(), r.Execution.Ended.UTC()
@@ -167,7 +169,8 @@ func sorted[T any](in []T, by func(a, b T) int) []T {
 	return out
 }
 
-// JSON returns the canonical form: equal reports have equal bytes, so the digest identifies the report.
+// JSON returns the canonical form: equal reports have equal bytes, so the digest
+// identifies the report.
 func (r Report) JSON() ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -189,8 +192,8 @@ func (r Report) Digest() (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// Failed returns the results of failed controls: first those that reject the image, each group with the highest
-// severity first.
+// Failed returns the results of failed controls: first those that reject the
+// image, each group with the highest severity first.
 func (r Report) Failed() []compliance.Result {
 	return r.results(func(x compliance.Result) bool { return !good(x) && x.Waiver == nil })
 }

@@ -1,5 +1,6 @@
-// Package snapshot reads a disk from outside, without running anything on it, and checks the files on it against rules.
-// A disk is an io.ReaderAt: the blocks of an EBS snapshot, a file, or memory.
+// Package snapshot reads a disk from outside, without running anything on it,
+// and checks the files on it against rules. A disk is an io.ReaderAt: the blocks
+// of an EBS snapshot, a file, or memory.
 //
 // The disk is hostile until proven otherwise. Whatever this package does not
 // understand completely is an error and never a pass: it knows GPT and MBR

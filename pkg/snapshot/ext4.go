@@ -21,7 +21,8 @@ const (
 
 	ext4Known = ext4Filetype | ext4MetaBG | ext4Extents | ext464bit | ext4MMP | ext4FlexBG | ext4EAInode | ext4CsumSeed | ext4LargeDir
 
-	// Read-only compatible features: a kernel that does not know one of them mounts the file system read-only.
+	// Read-only compatible features: a kernel that does not know one of them mounts
+	// the file system read-only.
 	ext4SparseSuper = 0x1
 	ext4KnownRO     = ext4SparseSuper | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x100 | 0x400 | 0x1000 | 0x2000 | 0x8000 | 0x10000
 
@@ -119,7 +120,8 @@ func openExt4(d disk) (*ext4, error) {
 	return f, nil
 }
 
-// journalIsEmpty refuses a journal that a file system check at boot would replay, whatever the superblock says.
+// journalIsEmpty refuses a journal that a file system check at boot would
+// replay, whatever the superblock says.
 func (f *ext4) journalIsEmpty(number uint64) error {
 	if number == 0 {
 		return errors.New("ext4: its journal is on another volume, which is not supported")
@@ -357,8 +359,9 @@ func (f *ext4) content(n node) ([]byte, error) {
 	return pieces.read(f.d, n.size, f.blockSize)
 }
 
-// target returns the target of a symbolic link. A short target is in the inode. Some kernels recognise it by its size
-// and others by its number of blocks, so both must agree.
+// target returns the target of a symbolic link. A short target is in the inode.
+// Some kernels recognise it by its size and others by its number of blocks, so
+// both must agree.
 func (f *ext4) target(n node) ([]byte, error) {
 	blocks := uint64(le.Uint32(n.raw[28:]))
 	if le.Uint32(n.raw[104:]) != 0 && !f.eaInode { // a block of extended attributes
@@ -378,7 +381,8 @@ func (f *ext4) target(n node) ([]byte, error) {
 	return pieces.read(f.d, n.size, f.blockSize)
 }
 
-// entries reads all blocks of a directory in order. Read this way, the nodes of an index look like empty blocks.
+// entries reads all blocks of a directory in order. Read this way, the nodes of
+// an index look like empty blocks.
 func (f *ext4) entries(dir node) ([]entry, error) {
 	pieces, err := f.runs(dir)
 	if err != nil {

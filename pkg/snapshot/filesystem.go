@@ -53,7 +53,8 @@ type fileSystem interface {
 	inode(number uint64) (node, error)
 	// entries reads a directory, without "." and "..".
 	entries(dir node) ([]entry, error)
-	// content reads a regular file or the target of a symbolic link. The caller must check the size first.
+	// content reads a regular file or the target of a symbolic link. The caller
+	// must check the size first.
 	content(of node) ([]byte, error)
 }
 
@@ -64,8 +65,8 @@ type disk struct {
 	use  *usage
 }
 
-// Limits restricts how much is read from one disk, because a hostile disk can describe far more than it holds.
-// Exceeding a limit is an error.
+// Limits restricts how much is read from one disk, because a hostile disk can
+// describe far more than it holds. Exceeding a limit is an error.
 type Limits struct {
 	Bytes   int64  // read from the disk; a byte that is read twice counts twice
 	Entries int    // directory entries

@@ -25,8 +25,9 @@ type Cost struct {
 	Entries int
 }
 
-// Judge opens a disk and checks its systems against rules. A system is a file system with an /etc/passwd. The result
-// has the findings of each rule, over all systems. It is an error if the disk cannot be read completely or has no
+// Judge opens a disk and checks its systems against rules. A system is a file
+// system with an /etc/passwd. The result has the findings of each rule, over all
+// systems. It is an error if the disk cannot be read completely or has no
 // system.
 func Judge(r io.ReaderAt, size int64, limits Limits, rules [][]Rule) (out [][]Finding, cost Cost, err error) {
 	use := &usage{limits: limits}
@@ -90,7 +91,8 @@ type system struct {
 	homes []string
 }
 
-// newSystem finds the home directories. It returns nil if the file system is not a system.
+// newSystem finds the home directories. It returns nil if the file system is not
+// a system.
 func newSystem(v volume, limits Limits) (*system, error) {
 	s := &system{name: v.name, tree: newTree(v.fs, limits)}
 	p, err := s.tree.lookup("/etc/passwd")
@@ -135,8 +137,8 @@ func newSystem(v volume, limits Limits) (*system, error) {
 	return s, nil
 }
 
-// shared matches homes of system accounts that contain files of the system. Patterns for everything in a home do not
-// apply to them.
+// shared matches homes of system accounts that contain files of the system.
+// Patterns for everything in a home do not apply to them.
 var shared = regexp.MustCompile(`^(|/(usr/)?s?bin|/usr|/usr/games|/usr/(lib|libexec|share)|/lib|/etc|/var|/var/(lib|log|cache)|/dev|/proc|/sys|/run|/nonexistent)$`)
 
 // each calls found for every file that a pattern matches.
@@ -234,8 +236,8 @@ func present(s *system, pattern string, out *files) error {
 	return nil
 }
 
-// absent does not count links to directories in a pattern for everything below a directory: the files behind them have
-// other names.
+// absent does not count links to directories in a pattern for everything below a
+// directory: the files behind them have other names.
 func absent(s *system, pattern string, out *files) error {
 	return s.each(pattern, func(p place) error {
 		if strings.HasSuffix(pattern, "**") && p.node.kind == symlink {
@@ -252,7 +254,8 @@ func absent(s *system, pattern string, out *files) error {
 	})
 }
 
-// empty follows links, but not in a pattern for everything below a directory: those files are elsewhere.
+// empty follows links, but not in a pattern for everything below a directory:
+// those files are elsewhere.
 func empty(s *system, pattern string, out *files) error {
 	return s.each(pattern, func(p place) error {
 		if strings.HasSuffix(pattern, "**") && p.node.kind == symlink {
@@ -280,7 +283,8 @@ func empty(s *system, pattern string, out *files) error {
 	})
 }
 
-// judge searches for the lines. The result does not contain their text, which may be a secret.
+// judge searches for the lines. The result does not contain their text, which
+// may be a secret.
 func (l *Lines) judge(s *system, pattern string, out *files) error {
 	match, err := regexp.Compile(l.Match)
 	if err != nil {

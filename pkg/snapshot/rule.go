@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Rule states what must be true of the files on a disk before its first boot. Paths are absolute, or begin with ~/ for
-// every home directory. Their parts can be patterns of path.Match; a last part ** matches everything below that is not
+// Rule states what must be true of the files on a disk before its first boot.
+// Paths are absolute, or begin with ~/ for every home directory. Their parts can
+// be patterns of path.Match; a last part ** matches everything below that is not
 // a directory.
 type Rule struct {
 	Present []string `yaml:"present" json:"present,omitempty" jsonschema:"minItems=1,minLength=1"` // each must match something

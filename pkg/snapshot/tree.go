@@ -11,7 +11,8 @@ import (
 // errNoFile means that a path does not exist.
 var errNoFile = errors.New("no such file")
 
-// tree gives rules access to a file system by path, and resolves symbolic links within it.
+// tree gives rules access to a file system by path, and resolves symbolic links
+// within it.
 type tree struct {
 	fs      fileSystem
 	limits  Limits
@@ -121,8 +122,8 @@ func (t *tree) step(from place, name string) (place, error) {
 	return from.under(name, n), nil
 }
 
-// follow resolves a symbolic link, and further links until it finds a file. A broken or circular link is errNoFile,
-// because a kernel finds nothing either.
+// follow resolves a symbolic link, and further links until it finds a file. A
+// broken or circular link is errNoFile, because a kernel finds nothing either.
 func (t *tree) follow(p place) (place, error) {
 	left := t.limits.Links
 	return t.followWithin(p, &left)
@@ -206,9 +207,10 @@ func (t *tree) content(p place, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// glob calls found for every file that a pattern matches, in order of names. It follows links to directories on the
-// way, but not the files that it finds. The last part ** matches everything below that is not a directory; links in it
-// are not followed.
+// glob calls found for every file that a pattern matches, in order of names. It
+// follows links to directories on the way, but not the files that it finds. The
+// last part ** matches everything below that is not a directory; links in it are
+// not followed.
 func (t *tree) glob(pattern string, found func(place) error) error {
 	root, err := t.rootPlace()
 	if err != nil {

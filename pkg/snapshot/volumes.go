@@ -27,8 +27,8 @@ type volume struct {
 	fs   fileSystem
 }
 
-// volumes finds every file system. A partition without one that is not known to be harmless is an error: a kernel could
-// be configured to use it as root.
+// volumes finds every file system. A partition without one that is not known to
+// be harmless is an error: a kernel could be configured to use it as root.
 func volumes(d disk) ([]volume, error) {
 	parts, err := partitions(d)
 	if err != nil {
@@ -138,7 +138,8 @@ func partitions(d disk) ([]partition, error) {
 	return out, nil
 }
 
-// noTable refuses a GPT that the MBR does not announce, because some readers use it nevertheless.
+// noTable refuses a GPT that the MBR does not announce, because some readers use
+// it nevertheless.
 func noTable(d disk) error {
 	b, err := d.at(512, 8)
 	if err == nil && string(b) == "EFI PART" {
@@ -147,8 +148,8 @@ func noTable(d disk) error {
 	return err
 }
 
-// gpt reads the first GUID partition table. If it is damaged, the disk is refused, because a kernel would use the
-// second one.
+// gpt reads the first GUID partition table. If it is damaged, the disk is
+// refused, because a kernel would use the second one.
 func gpt(d disk) ([]partition, error) {
 	h, err := d.at(512, 512)
 	if err != nil {

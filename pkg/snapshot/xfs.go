@@ -92,7 +92,8 @@ func openXFS(d disk) (*xfs, error) {
 
 func (f *xfs) root() uint64 { return f.rootInode }
 
-// offset returns the offset of a block. The upper bits of its number are the number of the allocation group.
+// offset returns the offset of a block. The upper bits of its number are the
+// number of the allocation group.
 func (f *xfs) offset(block uint64) (int64, error) {
 	group, in := block>>f.agBlkLog, block&(1<<f.agBlkLog-1)
 	if group >= f.agCount || in >= f.agBlocks {
@@ -232,7 +233,8 @@ func (f *xfs) content(n node) ([]byte, error) {
 	return pieces.read(f.d, n.size, f.blockSize)
 }
 
-// target returns the target of a symbolic link, which is in the inode or in blocks with headers.
+// target returns the target of a symbolic link, which is in the inode or in
+// blocks with headers.
 func (f *xfs) target(n node) ([]byte, error) {
 	if n.size > 1024 {
 		return nil, fmt.Errorf("the symbolic link of inode %d has %d bytes", n.number, n.size)
@@ -295,8 +297,8 @@ func (f *xfs) listing(dir node) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	// After the data come indexes, which a kernel searches. They point to entries in data blocks, and all data blocks
-	// are read here.
+	// After the data come indexes, which a kernel searches. They point to entries
+	// in data blocks, and all data blocks are read here.
 	data := dir.size
 	if data == 0 || data%f.dirBlock != 0 || data > xfsDirLeaves {
 		return nil, fmt.Errorf("it has an impossible size of %d bytes", data)
@@ -346,9 +348,10 @@ func (f *xfs) listing(dir node) ([]entry, error) {
 	return list.entries, nil
 }
 
-// xfsListing collects the entries of a directory of several blocks. A kernel finds a name by the index, which could
-// point to an entry that a listing does not see, in the middle of other data. So each address in the index must be that
-// of a listed entry.
+// xfsListing collects the entries of a directory of several blocks. A kernel
+// finds a name by the index, which could point to an entry that a listing does
+// not see, in the middle of other data. So each address in the index must be
+// that of a listed entry.
 type xfsListing struct {
 	entries []entry
 	places  map[uint64]bool // offset in the directory, by 8

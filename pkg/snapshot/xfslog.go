@@ -15,9 +15,10 @@ const (
 	logHeaderFor = 32768 // bytes of a record that one header block describes
 )
 
-// logIsClean refuses a file system whose log a mount would replay. The log is a ring of blocks; each begins with the
-// number of the cycle in which it was written. The newest record must be the mark of an unmount. All blocks are read,
-// because a search can be misled by a log that no kernel wrote.
+// logIsClean refuses a file system whose log a mount would replay. The log is a
+// ring of blocks; each begins with the number of the cycle in which it was
+// written. The newest record must be the mark of an unmount. All blocks are
+// read, because a search can be misled by a log that no kernel wrote.
 func (f *xfs) logIsClean() error {
 	start, err := f.offset(f.logStart)
 	if err != nil {
