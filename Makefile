@@ -54,7 +54,7 @@ goss: ## build the checker that verifiers run, into build/goss/<GOARCH>
 
 .PHONY: build
 build: functions goss ## build everything; the command line is build/ami-factory
-	@GOARCH= go build -ldflags "-X github.com/ami-factory/ami-factory/pkg/cli.Version=$(VERSION)" -o build/ami-factory ./cmd/ami-factory
+	@GOARCH= go build -tags lambda.norpc -ldflags "-s -w -X github.com/ami-factory/ami-factory/pkg/cli.Version=$(VERSION)" -o build/ami-factory ./cmd/ami-factory
 
 .PHONY: bake
 bake: ## build a verified image of RECIPE on real virtual machines
