@@ -16,6 +16,8 @@ const (
 	RawResults        Resource = "raw-results"        // what verifiers upload
 	Compliance        Resource = "compliance"         // the gate's verdicts
 	Consoles          Resource = "consoles"           // of instances
+	Provisioned       Resource = "provisioned"        // how builders were provisioned, as they report it
+	BuilderUploads    Resource = "builder-uploads"    // that, and their steps
 	Journals          Resource = "journals"           // of moved pointers
 	Publishing        Resource = "publishing"         // which execution moves a recipe's pointers
 	Retentions        Resource = "retentions"         // what became of published images
@@ -102,7 +104,9 @@ func resolveActions() []Action {
 func launchActions() []Action {
 	return join(
 		readPlan(),
-		on(Bundles, "s3:GetObject"), // for the address that the builder fetches it from
+		// The builder's presigned requests are made with this role.
+		on(Bundles, "s3:GetObject"),
+		on(BuilderUploads, "s3:PutObject"),
 		on(LaunchTargets, "ec2:RunInstances"),
 		on(NewInstances, "ec2:CreateTags"),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeInstances"),
@@ -115,6 +119,8 @@ func launchActions() []Action {
 func checkInstanceActions() []Action {
 	return join(
 		readPlan(),
+		on(Provisioned, "s3:GetObject"),
+		bucketList(),
 		on(Consoles, "s3:PutObject"),
 		on(AnyResource, "ec2:DescribeInstances", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation", "ssm:ListCommands"),
 		on(FactoryInstances, "ec2:GetConsoleOutput"),

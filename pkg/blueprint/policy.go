@@ -101,7 +101,7 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, "*")}
 	case Bucket:
 		return []Statement{allow(nil, site.Bucket)}
-	case Claims, Plans, Bundles, CompiledChecks, RawResults, Compliance, Consoles, Journals, Publishing, Retentions, Reports, Sources, Records, Findings, Started, Announcements:
+	case Claims, Plans, Bundles, CompiledChecks, RawResults, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Sources, Records, Findings, Started, Announcements:
 		return []Statement{allow(nil, site.objects(r)...)}
 	case CheckEngine:
 		return []Statement{allow(nil, site.CheckEngines...)}
@@ -212,6 +212,8 @@ func (site Site) objects(r Resource) []string {
 		RawResults:     {contract.ExecutionKey("*", contract.RawResultsObject)},
 		Compliance:     {contract.ExecutionKey("*", contract.ComplianceObject)},
 		Consoles:       {contract.ExecutionKey("*", contract.ConsoleObject("*"))},
+		Provisioned:    {contract.ExecutionKey("*", contract.ProvisionedObject)},
+		BuilderUploads: {contract.ExecutionKey("*", contract.ProvisionedObject), contract.ExecutionKey("*", contract.StepsObject)},
 		Journals:       {contract.ExecutionKey("*", contract.JournalObject)},
 		Publishing:     {contract.PublishingKey("*")},
 		Retentions:     {contract.ExecutionKey("*", contract.RetentionObject)},

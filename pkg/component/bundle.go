@@ -91,15 +91,18 @@ func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 		}
 		files = append(files, more...)
 	}
-	runner, err := fs.ReadFile(fsys, "runner/run.sh")
-	if err != nil {
-		return nil, fmt.Errorf("the user data has no runner, so nothing can be installed: %w", err)
+	for _, script := range []string{"run.sh", "report.sh"} {
+		content, err := fs.ReadFile(fsys, "runner/"+script)
+		if err != nil {
+			return nil, fmt.Errorf("the user data has no complete runner, so nothing can be installed: %w", err)
+		}
+		files = append(files, File{script, content})
 	}
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("write manifest: %w", err)
 	}
-	files = append(files, File{"run.sh", runner}, File{"manifest.json", append(data, '\n')})
+	files = append(files, File{"manifest.json", append(data, '\n')})
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return files, nil
 }

@@ -110,6 +110,7 @@ func tree() fstest.MapFS {
 		"components/web/files/checks.yaml":   text("not the component's own\n"),
 		"components/other/component.yaml":    text(strings.ReplaceAll(webYAML, "web", "other")),
 		"runner/run.sh":                      text("run\n"),
+		"runner/report.sh":                   text("report\n"),
 		"lib/lib.sh":                         text("lib\n"),
 		"seal/arm.sh":                        text("arm\n"),
 		"verify/run-checks.sh":               text("check\n"),
@@ -266,7 +267,7 @@ func TestBundleHoldsWhatABuilderNeedsAndNoMore(t *testing.T) {
 	assert.Equal(t, []string{
 		"components/", "components/base/", "components/base/install.sh", "components/web/", "components/web/files/",
 		"components/web/files/checks.yaml", "components/web/files/etc/", "components/web/files/etc/web.conf",
-		"components/web/install.sh", "lib/", "lib/lib.sh", "manifest.json", "run.sh", "seal/", "seal/arm.sh", "verify/", "verify/run-checks.sh",
+		"components/web/install.sh", "lib/", "lib/lib.sh", "manifest.json", "report.sh", "run.sh", "seal/", "seal/arm.sh", "verify/", "verify/run-checks.sh",
 	}, slices.Sorted(maps.Keys(headers)))
 	assert.Equal(t, int64(0o755), headers["run.sh"].Mode)
 	assert.Equal(t, int64(0o644), headers["manifest.json"].Mode)
@@ -341,7 +342,7 @@ func TestAComponentsDigestIsOfWhatItDoesAndProves(t *testing.T) {
 }
 
 func TestBundleNeedsSealAndRunner(t *testing.T) {
-	for _, missing := range []string{"lib/lib.sh", "seal/arm.sh", "verify/run-checks.sh", "runner/run.sh"} {
+	for _, missing := range []string{"lib/lib.sh", "seal/arm.sh", "verify/run-checks.sh", "runner/run.sh", "runner/report.sh"} {
 		fsys := tree()
 		selected, _ := selectAll(t, fsys)
 		delete(fsys, missing)

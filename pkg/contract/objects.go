@@ -24,6 +24,10 @@ const (
 	RetentionObject  = "retention.json"  // by Retire: what became of each published image
 	ReportObject     = "report.json"     // by Notify
 	PageObject       = "report.html"     // by Notify
+
+	// The builder uploads these two through addresses that Launch signs.
+	ProvisionedObject = "provisioned.json" // once: how provisioning ended
+	StepsObject       = "steps.json"       // overwritten as each step begins and ends
 )
 
 // SourcesKey is where the image ids are kept that the sources had last.

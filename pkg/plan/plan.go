@@ -29,7 +29,7 @@ type BuildPlan struct {
 	ReleaseID      string               `json:"releaseId"`   // of the content and of what is done with it, see releaseID
 	FactoryVersion string               `json:"factoryVersion"`
 	ImageName      string               `json:"imageName"` // see ImageName
-	UserData       string               `json:"userData"`  // cloud-init MIME; userdata.Fill puts the bundle's URL in
+	UserData       string               `json:"userData"`  // cloud-init MIME; userdata.Fill puts the addresses in
 	Bundle         Bundle               `json:"bundle"`
 	Components     []Component          `json:"components"` // in the order of installation
 	Checks         []byte               `json:"checks"`     // the compiled goss file of all controls

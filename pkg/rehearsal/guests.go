@@ -160,7 +160,7 @@ func (f *Factory) newDriver(ctx context.Context) (vm.Driver, error) {
 		guest := f.opts.Simulated
 		guest.Clock, guest.AWS = f.opts.Clock, f.handler
 		return simulated.New(simulated.Options{
-			Clock: f.opts.Clock, Respond: guest.Respond, Faults: guest.Faults, Boot: guest.Boot, Stop: guest.Boot / 4, Disk: guest.OpenDisk,
+			Clock: f.opts.Clock, Respond: guest.Respond, Run: guest.Run, Faults: guest.Faults, Boot: guest.Boot, Stop: guest.Boot / 4, Disk: guest.OpenDisk,
 		}), nil
 	}
 	apt, err := network.HostAptSources(ctx, "/")

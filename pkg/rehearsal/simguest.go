@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -65,33 +66,141 @@ func (g *SimulatedGuest) Respond(ctx context.Context, in vm.Launch, cmd vm.Comma
 }
 
 func (g *SimulatedGuest) boot(ctx context.Context, in vm.Launch) (string, error) {
-	status := `{"status":"done","errors":[]}`
-	system := func() string {
-		return fmt.Sprintf(`{"systemState":"running","failedUnits":"","finished":%d}`, g.Clock.Now().Unix())
-	}
-	if !hasUserData(in.Metadata) {
-		return status + "\n" + system(), nil
+	if len(userDataOf(in.Metadata)) == 0 {
+		return `{"status":"done","errors":[]}` + "\n" + g.system(), nil
 	}
 	if err := g.Clock.Sleep(ctx, g.Provision); err != nil {
 		return "", err
 	}
-	provision := map[string]any{"status": "ok", "components": []any{}}
+	status, provision := g.provisioned(nil)
+	return string(status) + "\n" + string(provision) + "\n" + g.system(), nil
+}
+
+// system is what systemd of a guest says in which nothing fails.
+func (g *SimulatedGuest) system() string {
+	return fmt.Sprintf(`{"systemState":"running","failedUnits":"","finished":%d}`, g.Clock.Now().Unix())
+}
+
+// simulatedStep is a component in the words of the component runner.
+type simulatedStep struct {
+	Name    string `json:"name"`
+	Status  string `json:"status"`
+	Seconds int    `json:"seconds"`
+	Exit    int    `json:"exit"`
+}
+
+// provisioned is cloud-init's status, and what the component runner writes when it
+// ends.
+func (g *SimulatedGuest) provisioned(done []simulatedStep) (status, provision json.RawMessage) {
+	if done == nil {
+		done = []simulatedStep{}
+	}
+	status = json.RawMessage(`{"status":"done","errors":[]}`)
+	said := map[string]any{"status": "ok", "components": done}
 	if g.FailComponent != "" {
-		status = `{"status":"error","errors":["simulated"]}`
-		provision["status"] = "failed"
-		provision["failed"] = map[string]any{
+		status = json.RawMessage(`{"status":"error","errors":["simulated"]}`)
+		said["status"] = "failed"
+		said["failed"] = map[string]any{
 			"component": g.FailComponent, "exit": 1, "line": 1, "command": "false",
 			"logTail": []byte("simulated failure of " + g.FailComponent + "\n"),
 		}
 	}
-	b, err := json.Marshal(provision)
-	return status + "\n" + string(b) + "\n" + system(), err
+	provision, err := json.Marshal(said)
+	if err != nil {
+		panic(err) // texts and numbers can be encoded
+	}
+	return status, provision
 }
 
-// hasUserData asks the instance's metadata, as cloud-init does.
-func hasUserData(metadata http.Handler) bool {
+// Run implements simulated.Options.Run. A builder fetches its bundle and uploads its
+// steps and how they ended, by the addresses in its user data; any other guest does
+// nothing. An upload that fails is no failure: the factory then asks over SSM.
+func (g *SimulatedGuest) Run(ctx context.Context, in vm.Launch) {
+	to := map[string]string{}
+	for _, m := range assigned.FindAllStringSubmatch(string(userDataOf(in.Metadata)), -1) {
+		to[m[1]] = m[2]
+		if m[3] != "" {
+			to[m[1]] += to["session"]
+		}
+	}
+	if to["verdict"] == "" {
+		return
+	}
+	names, err := g.components(ctx, to["url"], to["sha256"])
+	if err != nil {
+		return // the guest has no bundle to install, and so nothing to report
+	}
+	var done []simulatedStep
+	for i, name := range names {
+		g.uploadSteps(ctx, to["steps"], append(done, simulatedStep{Name: name, Status: "running"}))
+		took := g.Provision*time.Duration(i+1)/time.Duration(len(names)) - g.Provision*time.Duration(i)/time.Duration(len(names))
+		if g.Clock.Sleep(ctx, took) != nil {
+			return // the machine is gone
+		}
+		step := simulatedStep{Name: name, Status: "ok", Seconds: int(took.Seconds())}
+		if name == g.FailComponent {
+			step.Status, step.Exit = "failed", 1
+		}
+		done = append(done, step)
+		g.uploadSteps(ctx, to["steps"], done)
+		if step.Exit != 0 {
+			break
+		}
+	}
+	status, provision := g.provisioned(done)
+	verdict := fmt.Sprintf(`{"schema":1,"cloudInit":%s,"provision":%s,"system":%s}`, status, provision, g.system())
+	_, _ = g.do(ctx, http.MethodPut, to["verdict"], []byte(verdict), true)
+}
+
+func (g *SimulatedGuest) uploadSteps(ctx context.Context, url string, steps []simulatedStep) {
+	body, err := json.Marshal(map[string]any{"schema": 1, "steps": steps})
+	if err != nil {
+		panic(err) // texts and numbers can be encoded
+	}
+	_, _ = g.do(ctx, http.MethodPut, url, body, false)
+}
+
+// components are the names of a bundle's components, in the order of their
+// installation.
+func (g *SimulatedGuest) components(ctx context.Context, url, sha256 string) ([]string, error) {
+	bundle, err := g.fetch(ctx, url, sha256)
+	if err != nil {
+		return nil, err
+	}
+	unzipped, err := gzip.NewReader(bytes.NewReader(bundle))
+	if err != nil {
+		return nil, err
+	}
+	files := tar.NewReader(unzipped)
+	for {
+		file, err := files.Next()
+		if err != nil {
+			return nil, err // at the end: there is no manifest
+		}
+		if file.Name != "manifest.json" {
+			continue
+		}
+		var manifest struct{ Components []struct{ Name string } }
+		if err := json.NewDecoder(files).Decode(&manifest); err != nil {
+			return nil, err
+		}
+		var names []string
+		for _, c := range manifest.Components {
+			names = append(names, c.Name)
+		}
+		return names, nil
+	}
+}
+
+// assigned are the values of the bootstrap's variables. Those of addresses go on with
+// what they have in common.
+var assigned = regexp.MustCompile(`(?m)^([a-z0-9_]+)='([^']*)'(\$session)?$`)
+
+// userDataOf asks the instance's metadata for its user data, as cloud-init does, and
+// unpacks it; empty without any.
+func userDataOf(metadata http.Handler) []byte {
 	if metadata == nil {
-		return false
+		return nil
 	}
 	const base = "http://169.254.169.254/latest/"
 	put := httptest.NewRequest(http.MethodPut, base+"api/token", nil)
@@ -100,9 +209,18 @@ func hasUserData(metadata http.Handler) bool {
 	metadata.ServeHTTP(token, put)
 	get := httptest.NewRequest(http.MethodGet, base+"user-data", nil)
 	get.Header.Set("X-aws-ec2-metadata-token", token.Body.String())
-	data := httptest.NewRecorder()
-	metadata.ServeHTTP(data, get)
-	return data.Code == http.StatusOK && data.Body.Len() > 0
+	answer := httptest.NewRecorder()
+	metadata.ServeHTTP(answer, get)
+	if answer.Code != http.StatusOK {
+		return nil
+	}
+	data := answer.Body.Bytes()
+	if unzipped, err := gzip.NewReader(bytes.NewReader(data)); err == nil {
+		if plain, err := io.ReadAll(unzipped); err == nil {
+			return plain
+		}
+	}
+	return data
 }
 
 var exported = regexp.MustCompile(`(?m)^export ([A-Z0-9_]+)='([^']*)'$`)
@@ -138,14 +256,14 @@ func (g *SimulatedGuest) check(ctx context.Context, script string) (string, erro
 	if err := zip.Close(); err != nil {
 		return "", err
 	}
-	if _, err := g.do(ctx, http.MethodPut, env["RESULTS_PUT_URL"], packed.Bytes()); err != nil {
+	if _, err := g.do(ctx, http.MethodPut, env["RESULTS_PUT_URL"], packed.Bytes(), true); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf(`{"sha256":%q,"bytes":%d,"gossExit":%d}`, sha(packed.Bytes()), packed.Len(), min(1, len(failing))), nil
 }
 
 func (g *SimulatedGuest) fetch(ctx context.Context, url, want string) ([]byte, error) {
-	body, err := g.do(ctx, http.MethodGet, url, nil)
+	body, err := g.do(ctx, http.MethodGet, url, nil, false)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +273,9 @@ func (g *SimulatedGuest) fetch(ctx context.Context, url, want string) ([]byte, e
 	return body, nil
 }
 
-func (g *SimulatedGuest) do(ctx context.Context, method, url string, body []byte) ([]byte, error) {
+// do makes a request to the embedded AWS. An address that takes one upload has the
+// header for that signed.
+func (g *SimulatedGuest) do(ctx context.Context, method, url string, body []byte, once bool) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -163,7 +283,7 @@ func (g *SimulatedGuest) do(ctx context.Context, method, url string, body []byte
 	// A request as a server sees it has these, and no scheme in its URL.
 	req.RequestURI, req.RemoteAddr = req.URL.RequestURI(), "172.31.0.2:1024"
 	req.Header.Set("Content-Length", strconv.Itoa(len(body)))
-	if method == http.MethodPut { // as run-checks.sh does: addresses take one upload
+	if once {
 		req.Header.Set("If-None-Match", "*")
 	}
 	answer := httptest.NewRecorder()

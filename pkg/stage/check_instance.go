@@ -2,6 +2,8 @@ package stage
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -30,8 +32,9 @@ type CheckInstanceSSM interface {
 	guest.API
 }
 
-// CheckInstance asks how far an instance is and, once it is up, how its first
-// boot ended.
+// CheckInstance reports how far an instance is and, once it is up, how its first
+// boot ended. A builder uploads that; any other instance is asked over SSM, and so is
+// a builder from which nothing has come.
 type CheckInstance struct {
 	Store store.Store
 	EC2   CheckInstanceEC2
@@ -67,6 +70,43 @@ func (s CheckInstance) Run(ctx context.Context, in InstanceInput) (CheckInstance
 			"the "+in.Role+" "+in.InstanceID+" is "+string(state)+" before its first boot was over: "+stateReason(instance))
 	}
 
+	if in.Role == builderRole {
+		report, ok, err := s.uploaded(ctx, in)
+		if err != nil {
+			return CheckInstanceOutput{}, err
+		}
+		if ok {
+			return s.judge(ctx, in, report, launched)
+		}
+	}
+	return s.ask(ctx, in, launched, timeout)
+}
+
+// uploaded returns the builder's own report, if it has uploaded one. It is a claim:
+// whoever reads the builder's user data can make it. One that is false leads nowhere,
+// because arm.sh looks at the builder itself before Seal stops it. One that cannot be
+// read is no verdict, and the builder is asked over SSM.
+func (s CheckInstance) uploaded(ctx context.Context, in InstanceInput) (bootReport, bool, error) {
+	key := executionKey(in.Execution, contract.ProvisionedObject)
+	raw, err := s.Store.ReadAtMost(ctx, key, maxVerdict)
+	if errors.Is(err, store.ErrNone) {
+		return bootReport{}, false, nil
+	}
+	var report bootReport
+	if err == nil {
+		report, err = parseVerdict(raw)
+	} else if failure.CodeOf(err) != failure.InvalidInput { // which is that it is too large
+		return bootReport{}, false, err
+	}
+	if err != nil {
+		slog.WarnContext(ctx, "the builder's report is not usable; the builder is asked over SSM", "instance", in.InstanceID, "object", key, "error", err.Error())
+		return bootReport{}, false, nil
+	}
+	return report, true, nil
+}
+
+// ask has the instance say over SSM how its first boot ended.
+func (s CheckInstance) ask(ctx context.Context, in InstanceInput, launched time.Time, timeout time.Duration) (CheckInstanceOutput, error) {
 	online, err := guest.Online(ctx, s.SSM, in.InstanceID)
 	if err != nil {
 		return CheckInstanceOutput{}, awserr.Wrap(err, failure.InstanceFailed, "ask SSM about %s", in.InstanceID)
@@ -87,10 +127,10 @@ func (s CheckInstance) Run(ctx context.Context, in InstanceInput) (CheckInstance
 	if !result.Done {
 		return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "cloud-init is still at work")
 	}
-	return s.judge(ctx, in, result, launched)
+	return s.answered(ctx, in, result, launched)
 }
 
-func (s CheckInstance) judge(ctx context.Context, in InstanceInput, result guest.Result, launched time.Time) (CheckInstanceOutput, error) {
+func (s CheckInstance) answered(ctx context.Context, in InstanceInput, result guest.Result, launched time.Time) (CheckInstanceOutput, error) {
 	if !result.OK() {
 		code := failure.InstanceFailed
 		if result.Status == "TimedOut" {
@@ -104,6 +144,10 @@ func (s CheckInstance) judge(ctx context.Context, in InstanceInput, result guest
 		return CheckInstanceOutput{}, s.ended(ctx, in, failure.InstanceFailed,
 			"the "+in.Role+" "+in.InstanceID+" gave no usable account of its first boot: "+err.Error())
 	}
+	return s.judge(ctx, in, report, launched)
+}
+
+func (s CheckInstance) judge(ctx context.Context, in InstanceInput, report bootReport, launched time.Time) (CheckInstanceOutput, error) {
 	code, problem := failure.ProvisioningFailed, report.builderProblem()
 	if in.Role == verifierRole {
 		// Failed units are for the checks to judge; they are named in the output.

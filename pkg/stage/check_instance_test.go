@@ -2,6 +2,7 @@ package stage
 
 import (
 	"encoding/base64"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ type checkInstanceCase struct {
 	now     time.Duration // after the start; default one minute
 	offline bool
 	answer  *ssm.GetCommandInvocationOutput
+	upload  string // of the builder
 	faults  func(*fakeEC2, *fakeSSM, *fakeS3)
 }
 
@@ -60,6 +62,9 @@ func (c checkInstanceCase) run(t *testing.T) (CheckInstanceOutput, *fakeS3, *fak
 	in := InstanceInput{Job: job(t, s, "AwaitProvisioned", testPlan()), Role: role, InstanceID: "i-1"}
 	if c.now != 0 {
 		in.Now = start.Add(c.now)
+	}
+	if c.upload != "" {
+		s.objects["executions/run/provisioned.json"] = []byte(c.upload)
 	}
 	if c.faults != nil {
 		c.faults(e, m, s)
@@ -154,6 +159,77 @@ func TestCheckInstanceFails(t *testing.T) {
 			assert.Equal(t, c.kept, kept || keptVerifier)
 		})
 	}
+}
+
+// verdict is what report.sh uploads.
+func verdict(cloudInit, provision string) string {
+	return `{"schema":1,"cloudInit":` + cloudInit + `,"provision":` + provision + `,"system":` + system + `}`
+}
+
+func TestAnUploadedVerdictIsEnough(t *testing.T) {
+	out, s, m, err := checkInstanceCase{state: "running", now: 2 * time.Minute, offline: true, upload: verdict(initDone, provOK)}.run(t)
+	require.NoError(t, err)
+	assert.InDelta(t, 60, out.BootSeconds, 0)
+	assert.Equal(t, []string{"a.service", "b.service"}, out.FailedUnits)
+	assert.Contains(t, string(s.objects[out.Console.Key]), "booting")
+	assert.Empty(t, m.sent, "nobody asks")
+}
+
+func TestAnUploadedVerdictFailsAsTheAnswerOverSSM(t *testing.T) {
+	failed := provFailed("Err:1 http\nE: Unable to \x1b[31mlocate package\n")
+	for name, c := range map[string]struct{ cloudInit, provision string }{
+		"a component fails":                      {initError, failed},
+		"a component fails, before cloud-init":   {"null", failed},
+		"the runner never wrote a result":        {initDone, "null"},
+		"cloud-init fails before the components": {initError, "null"},
+		"cloud-init fails after the components":  {initError, provOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, s, m, err := checkInstanceCase{state: "running", offline: true, upload: verdict(c.cloudInit, c.provision)}.run(t)
+			requireCode(t, failure.ProvisioningFailed, err)
+			assert.Empty(t, m.sent)
+			assert.Contains(t, s.objects, "executions/run/console-builder.log")
+			if c.cloudInit == "null" {
+				c.cloudInit = initError
+			}
+			if c.provision == "null" {
+				c.provision = ""
+			}
+			_, _, _, asked := checkInstanceCase{state: "running", answer: answered("Success", 0, c.cloudInit+c.provision+system, "")}.run(t)
+			assert.Equal(t, asked.Error(), err.Error(), "it says the same")
+			assert.NotContains(t, err.Error(), "\x1b")
+		})
+	}
+}
+
+func TestAnUploadThatIsNoVerdictIsAskedAboutOverSSM(t *testing.T) {
+	for name, upload := range map[string]string{
+		"no JSON":                 "it went well",
+		"another schema":          strings.Replace(verdict(initDone, provOK), `"schema":1`, `"schema":2`, 1),
+		"no schema":               `{"cloudInit":` + initDone + `,"provision":` + provOK + `}`,
+		"cloud-init is not known": verdict("null", provOK),
+		"other types":             verdict(initDone, `{"status":1}`),
+		"something follows":       verdict(initDone, provOK) + verdict(initDone, provOK),
+		"too large":               verdict(initDone, provOK) + strings.Repeat(" ", maxVerdict),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, m, err := checkInstanceCase{state: "running", upload: upload}.run(t)
+			requireCode(t, failure.InstanceNotReady, err)
+			assert.Len(t, m.sent, 1)
+		})
+	}
+	t.Run("a verifier uploads none", func(t *testing.T) {
+		_, _, m, err := checkInstanceCase{role: "verifier", state: "running", upload: verdict(initDone, provOK)}.run(t)
+		requireCode(t, failure.InstanceNotReady, err)
+		assert.Len(t, m.sent, 1)
+	})
+	t.Run("one that cannot be read is not overlooked", func(t *testing.T) {
+		_, _, m, err := checkInstanceCase{state: "running", faults: func(_ *fakeEC2, _ *fakeSSM, s *fakeS3) {
+			s.faults["GetObject"] = []error{nil, awsErr("AccessDenied")}
+		}}.run(t)
+		requireCode(t, failure.AccessDenied, err)
+		assert.Empty(t, m.sent)
+	})
 }
 
 func TestConsoleOfAnOldInstanceType(t *testing.T) {

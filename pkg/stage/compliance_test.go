@@ -60,7 +60,7 @@ func TestRunCompliance(t *testing.T) {
 		"export GOSS_SHA256='g055'\n"+
 		"export CHECKS_URL='https://get.example/checks/"+sum+".yaml?sig=ab&x=1'\n"+
 		"export CHECKS_SHA256='"+sum+"'\n"+
-		"export RESULTS_PUT_URL='https://put.example/executions/run/results.json.gz'\n"+
+		"export RESULTS_PUT_URL='https://put.example/executions/run/results.json.gz?once=x'\n"+
 		"#!/bin/sh\nrun\n", strings.Join(m.sent[0].Parameters["commands"], "\n"))
 	assert.Equal(t, []string{"900"}, m.sent[0].Parameters["executionTimeout"])
 

@@ -101,13 +101,16 @@ func (f *fakeS3) PresignGetObject(_ context.Context, in *s3.GetObjectInput, _ ..
 }
 
 func (f *fakeS3) PresignPutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error) {
-	if aws.ToString(in.IfNoneMatch) != "*" {
-		return nil, errors.New("an address that takes more than one upload")
+	query := "" // it takes any number of uploads
+	if aws.ToString(in.IfNoneMatch) == "*" {
+		query = "?once=x"
 	}
-	return &v4.PresignedHTTPRequest{URL: "https://put.example/" + *in.Key}, f.next("Presign")
+	return &v4.PresignedHTTPRequest{URL: "https://put.example/" + *in.Key + query}, f.next("Presign")
 }
 
-func (f *fakeS3) store() store.Store { return store.Store{Bucket: bucket, API: f, Presign: f, Cache: &f.cache} }
+func (f *fakeS3) store() store.Store {
+	return store.Store{Bucket: bucket, API: f, Presign: f, Cache: &f.cache}
+}
 
 // fakeEC2 is one region of EC2.
 type fakeEC2 struct {
@@ -489,7 +492,7 @@ func testPlan() plan.BuildPlan {
 		Source:      plan.SourceImage{ImageID: "ami-base", RootDevice: "/dev/xvda"},
 		Fingerprint: "f00d",
 		ImageName:   "debian-f00d-20260301",
-		UserData:    "#!/bin/sh\ncurl '@@BUNDLE_URL@@'\n",
+		UserData:    "#!/bin/sh\ncurl '@@SESSION@@' '@@BUNDLE_URL@@'\nput '@@VERDICT_URL@@' '@@STEPS_URL@@'\n",
 		Bundle:      plan.Bundle{SHA256: "b00b"},
 		Checks:      []byte("kernel-param: {}\n"),
 		Controls:    []compliance.Control{{ID: "SYS-02", Title: "Do not send ICMP redirects", Severity: "medium"}},

@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -205,7 +206,7 @@ func (s attempt) deviations(ctx context.Context, i types.Instance) ([]string, er
 }
 
 // sameUserData compares an instance's user data with the one to be sent. The
-// signature in the bundle's address differs at every attempt, the rest does not.
+// signatures in the addresses differ at every attempt, the rest does not.
 func (s attempt) sameUserData(ctx context.Context, id string) (bool, error) {
 	out, err := s.EC2.DescribeInstanceAttribute(ctx, &ec2.DescribeInstanceAttributeInput{InstanceId: &id, Attribute: types.InstanceAttributeNameUserData})
 	if err != nil {
@@ -218,19 +219,25 @@ func (s attempt) sameUserData(ctx context.Context, id string) (bool, error) {
 	if s.run.UserData == nil {
 		return encoded == "", nil
 	}
-	var address [2]string // without what is signed
+	var sent [2]userdata.Addresses // without what is signed
 	for n, text := range []string{encoded, *s.run.UserData} {
 		data, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {
 			return false, nil
 		}
-		signed, ok := userdata.URLIn(s.plan.UserData, data)
+		signed, ok := userdata.AddressesIn(s.plan.UserData, data)
 		if !ok {
 			return false, nil
 		}
-		address[n], _, _ = strings.Cut(signed, "?")
+		sent[n] = userdata.Addresses{Bundle: unsigned(signed.Bundle), Verdict: unsigned(signed.Verdict), Steps: unsigned(signed.Steps)}
 	}
-	return address[0] == address[1], nil
+	return sent[0] == sent[1], nil
+}
+
+// unsigned is a presigned address without its query, which is what is signed.
+func unsigned(address string) string {
+	path, _, _ := strings.Cut(address, "?")
+	return path
 }
 
 func profileOf(i types.Instance) string {
@@ -314,7 +321,7 @@ func (s Launch) request(ctx context.Context, in LaunchInput, p plan.BuildPlan) (
 	var err error
 	switch in.Role {
 	case builderRole:
-		err = s.builder(ctx, &run, root, p)
+		err = s.builder(ctx, in, &run, root, p)
 	case verifierRole:
 		err = s.verifier(ctx, &run, root, in.ImageID)
 	default:
@@ -323,12 +330,22 @@ func (s Launch) request(ctx context.Context, in LaunchInput, p plan.BuildPlan) (
 	return run, err
 }
 
-func (s Launch) builder(ctx context.Context, run *ec2.RunInstancesInput, root *types.EbsBlockDevice, p plan.BuildPlan) error {
-	url, err := s.Store.GetURL(ctx, contract.BundleKey(p.Bundle.SHA256), bundleTTL)
+// addresses are what the builder may read and write of the factory: its bundle, and
+// two objects of its own execution. They are of no use after the recipe's time-out.
+func (s Launch) addresses(ctx context.Context, e Execution, p plan.BuildPlan) (userdata.Addresses, error) {
+	ttl := time.Duration(p.Recipe.Builder.Timeout) + urlSlack
+	bundle, bundleErr := s.Store.GetURL(ctx, contract.BundleKey(p.Bundle.SHA256), bundleTTL)
+	verdict, verdictErr := s.Store.PutOnceURL(ctx, executionKey(e, contract.ProvisionedObject), ttl)
+	steps, stepsErr := s.Store.PutURL(ctx, executionKey(e, contract.StepsObject), ttl)
+	return userdata.Addresses{Bundle: bundle, Verdict: verdict, Steps: steps}, errors.Join(bundleErr, verdictErr, stepsErr)
+}
+
+func (s Launch) builder(ctx context.Context, in LaunchInput, run *ec2.RunInstancesInput, root *types.EbsBlockDevice, p plan.BuildPlan) error {
+	to, err := s.addresses(ctx, in.Execution, p)
 	if err != nil {
 		return err
 	}
-	data, err := userdata.Fill(p.UserData, url)
+	data, err := userdata.Fill(p.UserData, to)
 	if err != nil {
 		return failure.Wrap(failure.RecipeInvalid, err, "make the builder's user data")
 	}

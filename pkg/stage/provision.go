@@ -102,6 +102,43 @@ func parseBoot(stdout string) (bootReport, error) {
 	return r, nil
 }
 
+// maxVerdict bounds the report that a builder uploads, in bytes. The longest part is
+// the end of a component's log: 4 KiB, in base64.
+const maxVerdict = 64 << 10
+
+// parseVerdict reads what userdata/runner/report.sh uploads: the values that
+// bootScript prints, in one object.
+func parseVerdict(raw []byte) (bootReport, error) {
+	var r bootReport
+	clean, err := plaintext.JSON(raw)
+	if err != nil {
+		return r, fmt.Errorf("it is not JSON: %w", err)
+	}
+	var v struct {
+		Schema    int          `json:"schema"`
+		CloudInit *cloudInit   `json:"cloudInit"` // none of a failure that came before its end
+		Provision *provision   `json:"provision"`
+		System    *systemState `json:"system"`
+	}
+	if err := json.Unmarshal(clean, &v); err != nil {
+		return r, fmt.Errorf("it is not a report: %w", err)
+	}
+	if v.Schema != 1 {
+		return r, fmt.Errorf("its schema is %d, not 1", v.Schema)
+	}
+	if v.CloudInit != nil {
+		r.CloudInit = *v.CloudInit
+	}
+	if v.System != nil {
+		r.System = *v.System
+	}
+	r.Provision = v.Provision
+	if failed := r.Provision != nil && r.Provision.Failed != nil; !failed && r.CloudInit.Status == "" {
+		return r, errors.New("it lacks cloud-init's status")
+	}
+	return r, nil
+}
+
 // builderProblem says what is wrong with how a builder was provisioned; empty
 // when nothing is.
 func (r bootReport) builderProblem() string {

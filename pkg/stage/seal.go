@@ -40,7 +40,8 @@ type Seal struct {
 // Run takes the next step towards a sealed, stopped builder, and returns
 // SealNotReady until it is one.
 func (s Seal) Run(ctx context.Context, in InstanceInput) (SealOutput, error) {
-	if _, err := loadPlan(ctx, s.Store, in.Job); err != nil {
+	p, err := loadPlan(ctx, s.Store, in.Job)
+	if err != nil {
 		return SealOutput{}, err
 	}
 	if err := requireInput("instanceId", in.InstanceID); err != nil {
@@ -55,7 +56,7 @@ func (s Seal) Run(ctx context.Context, in InstanceInput) (SealOutput, error) {
 	}
 	switch state := stateOf(instance); state {
 	case types.InstanceStateNameRunning:
-		return SealOutput{}, s.armAndStop(ctx, in)
+		return SealOutput{}, s.armAndStop(ctx, in, aws.ToTime(instance.LaunchTime), time.Duration(p.Recipe.Builder.Timeout))
 	case types.InstanceStateNameStopping:
 		return SealOutput{}, failure.New(failure.SealNotReady, "the builder %s is stopping", in.InstanceID)
 	case types.InstanceStateNameStopped:
@@ -73,8 +74,12 @@ func armStep(in InstanceInput) guest.Step {
 }
 
 // armAndStop always returns an error: SealNotReady when all is well.
-func (s Seal) armAndStop(ctx context.Context, in InstanceInput) error {
+func (s Seal) armAndStop(ctx context.Context, in InstanceInput, launched time.Time, timeout time.Duration) error {
 	result, err := guest.Do(ctx, s.SSM, armStep(in))
+	if awserr.Is(err, "InvalidInstanceId") && in.Now.Sub(launched) <= timeout {
+		// It is not online yet: its report of a provisioning that was short came first.
+		return failure.New(failure.SealNotReady, "the SSM agent of the builder %s does not take commands yet", in.InstanceID)
+	}
 	if err != nil {
 		return awserr.Wrap(err, failure.SealFailed, "have the builder %s prepare its seal", in.InstanceID)
 	}

@@ -2,6 +2,7 @@ package stage
 
 import (
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -26,9 +27,12 @@ func TestSeal(t *testing.T) {
 		want    failure.Code // empty: sealed
 		stops   bool
 		tells   string
+		late    bool // after the builder's time-out
 	}{
 		"the first attempt arms the builder":       {state: "running", want: failure.SealNotReady, tells: "preparing"},
 		"while it arms, nothing is stopped":        {state: "running", sent: true, want: failure.SealNotReady, tells: "preparing"},
+		"its agent is not online yet":              {state: "running", op: "SendCommand", err: &ssmtypes.InvalidInstanceId{}, want: failure.SealNotReady, tells: "does not take commands yet"},
+		"its agent has long been offline":          {state: "running", late: true, op: "SendCommand", err: &ssmtypes.InvalidInstanceId{}, want: failure.SealFailed, tells: "prepare its seal"},
 		"an armed builder is told to stop":         {state: "running", sent: true, answer: armed, stops: true, want: failure.SealNotReady, tells: "told to stop"},
 		"it may be stopping by then":               {state: "running", sent: true, answer: armed, stops: true, op: "StopInstances", err: awsErr("IncorrectInstanceState"), want: failure.SealNotReady},
 		"a stopping one is waited for":             {state: "stopping", sent: true, answer: armed, want: failure.SealNotReady, tells: "is stopping"},
@@ -59,9 +63,13 @@ func TestSeal(t *testing.T) {
 			}
 			m.invocation, e.console = c.answer, c.console
 			if c.op != "" {
-				e.faults[c.op] = []error{c.err}
+				e.faults[c.op], m.faults[c.op] = []error{c.err}, []error{c.err}
 			}
-			out, err := Seal{Store: s.store(), EC2: e, SSM: m}.Run(t.Context(), InstanceInput{Job: job(t, s, "Seal", testPlan()), InstanceID: "i-1"})
+			in := InstanceInput{Job: job(t, s, "Seal", testPlan()), InstanceID: "i-1"}
+			if c.late {
+				in.Now = start.Add(46 * time.Minute)
+			}
+			out, err := Seal{Store: s.store(), EC2: e, SSM: m}.Run(t.Context(), in)
 			assert.Equal(t, c.stops, len(e.stopped) > 0)
 			if c.want == "" {
 				require.NoError(t, err)

@@ -164,6 +164,16 @@ func (s Store) PutOnceURL(ctx context.Context, key string, ttl time.Duration) (s
 	return out.URL, nil
 }
 
+// PutURL is an address to upload key to, as often as it is used while it is valid,
+// which is for ttl.
+func (s Store) PutURL(ctx context.Context, key string, ttl time.Duration) (string, error) {
+	out, err := s.Presign.PresignPutObject(ctx, &s3.PutObjectInput{Bucket: &s.Bucket, Key: &key}, s3.WithPresignExpires(ttl))
+	if err != nil {
+		return "", awserr.Wrap(err, failure.Internal, "presign s3://%s/%s", s.Bucket, key)
+	}
+	return out.URL, nil
+}
+
 // Digest is the SHA-256 of b, in hexadecimal.
 func Digest(b []byte) string {
 	sum := sha256.Sum256(b)

@@ -12,12 +12,24 @@ export AMI_FACTORY_VERSION='@@VERSION@@'
 export AMI_FACTORY_IMAGE_NAME='@@IMAGE_NAME@@'
 export AMI_FACTORY_BAKED='@@BAKED@@'
 
-url='@@BUNDLE_URL@@'
+# Addresses of the factory's bucket, signed with one session.
+session='@@SESSION@@'
+url='@@BUNDLE_URL@@'$session
+verdict='@@VERDICT_URL@@'$session
+steps='@@STEPS_URL@@'$session
 sha256='@@BUNDLE_SHA256@@'
 size='@@BUNDLE_SIZE@@'
 state=/var/lib/ami-factory
 archive=$state/bundle.tar.gz
 log=$state/bootstrap.log
+
+# report uploads the verdict of a failure before there is the bundle's report.sh.
+# Where it fails too, the factory asks over SSM.
+report() {
+	printf '{"schema":1,"provision":%s}' "$(<"$state/provision.json")" >"$state/verdict.json"
+	printf 'url="%s"' "$verdict" | curl --config - --silent --fail --retry 4 --max-time 60 \
+		--header 'If-None-Match: *' --upload-file "$state/verdict.json" || true
+}
 
 # give_up LINE MESSAGE writes the verdict that the factory waits for. Messages
 # are fixed text, so that they need no escaping in JSON.
@@ -27,15 +39,18 @@ give_up() {
 		"$1" "$2" "$(tail -c 4096 "$log" 2>/dev/null | base64 -w 0)" >"$state/provision.json.new"
 	mv -f "$state/provision.json.new" "$state/provision.json"
 	rm -f "$archive"
+	report
 	exit 1
 }
 
 mkdir -p "$state"
+: >"$log"
 if [[ -e $state/stopped ]]; then
 	printf 'ami-factory: a first part of the user data failed; nothing else is done\n' >&2
+	report
 	exit 1
 fi
-: >"$log"
+printf '%s\n' "$verdict" "$steps" >"$state/uploads"
 printf 'ami-factory: fetching the component bundle\n'
 curl --fail --silent --show-error --retry 8 --retry-all-errors --retry-delay 2 --retry-max-time 240 \
 	--connect-timeout 10 --max-time 120 --max-filesize "$((size + 1))" \

@@ -41,7 +41,21 @@ func bootstrap(spec Spec) string {
 		"@@BAKED@@", spec.Release.Baked,
 		"@@BUNDLE_SHA256@@", spec.BundleSHA256,
 		"@@BUNDLE_SIZE@@", strconv.Itoa(spec.BundleSize),
-	).Replace(bootstrapScript)
+	).Replace(withoutComments(bootstrapScript))
+}
+
+// withoutComments leaves out lines that are only a comment, but for the first: user
+// data is small.
+func withoutComments(script string) string {
+	first, body, _ := strings.Cut(script, "\n")
+	var b strings.Builder
+	b.WriteString(first + "\n")
+	for line := range strings.Lines(body) {
+		if !strings.HasPrefix(strings.TrimLeft(line, "\t "), "#") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // firstPart is a script that runs before the bootstrap, with its environment in
@@ -60,10 +74,7 @@ func firstPart(script Script) (string, error) {
 		}
 		fmt.Fprintf(&b, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
 	}
-	for line := range strings.Lines(body) {
-		if !strings.HasPrefix(strings.TrimLeft(line, "\t "), "#") {
-			b.WriteString(line)
-		}
-	}
+	_, rest, _ := strings.Cut(withoutComments(interpreter+"\n"+body), "\n")
+	b.WriteString(rest)
 	return b.String(), nil
 }

@@ -6,6 +6,7 @@ package userdata
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -18,14 +19,54 @@ const (
 	// MaxSize of user data in bytes, before base64.
 	MaxSize = multipart.MaxSize
 
-	// Placeholder stands where the launch stage puts a presigned URL of the
-	// bundle, which cannot be known when the plan is made.
-	Placeholder = "@@BUNDLE_URL@@"
+	// The placeholders stand where the launch stage puts presigned URLs, which cannot
+	// be known when the plan is made. Each occurs once, in this order. The session token
+	// is the longest part of a presigned URL, and the same in all: it is there once.
+	sessionPlaceholder = "@@SESSION@@"
+	bundlePlaceholder  = "@@BUNDLE_URL@@"
+	verdictPlaceholder = "@@VERDICT_URL@@"
+	stepsPlaceholder   = "@@STEPS_URL@@"
 
-	// reserved is the room kept for that URL. A Lambda's session token makes
-	// presigned URLs of 1.5 to 2.5 KB.
+	// reserved is the room kept for the URLs: half a KB for each, and the session token
+	// of a Lambda function, which takes 1 to 2 KB.
 	reserved = 4 * 1024
+
+	// sessionParameter begins the session token in a presigned URL
+	// (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
+	sessionParameter = "&X-Amz-Security-Token="
 )
+
+// placeholders returns them in the order of their occurrence.
+func placeholders() []string {
+	return []string{sessionPlaceholder, bundlePlaceholder, verdictPlaceholder, stepsPlaceholder}
+}
+
+// Addresses are the presigned URLs that a builder is given: all that it may read and
+// write of the factory.
+type Addresses struct {
+	Bundle  string // to download
+	Verdict string // to upload how provisioning ended, once
+	Steps   string // to upload the steps so far, again and again
+}
+
+// values returns what takes the places of the placeholders. The order of a query's
+// parameters is not signed, so that the session token may come last.
+func (a Addresses) values() []string {
+	addresses := []string{a.Bundle, a.Verdict, a.Steps}
+	session, short := "", make([]string, len(addresses))
+	for i, address := range addresses {
+		before, after, ok := strings.Cut(address, sessionParameter)
+		token, more, _ := strings.Cut(after, "&")
+		if !ok || i > 0 && session != sessionParameter+token {
+			return append([]string{""}, addresses...)
+		}
+		session, short[i] = sessionParameter+token, before
+		if more != "" {
+			short[i] += "&" + more
+		}
+	}
+	return append([]string{session}, short...)
+}
 
 // Spec is what a builder is told.
 type Spec struct {
@@ -66,8 +107,8 @@ func (e *SizeError) Error() string {
 
 var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// Render makes the user data with Placeholder in it. It returns a *SizeError
-// when there would be no room for the URL.
+// Render makes the user data with placeholders for the addresses in it. It returns
+// a *SizeError when there would be no room for them.
 func Render(spec Spec) (string, error) {
 	if !hexDigest.MatchString(spec.BundleSHA256) {
 		return "", fmt.Errorf("the bundle's digest %q is not a SHA-256 in hexadecimal", spec.BundleSHA256)
@@ -79,7 +120,7 @@ func Render(spec Spec) (string, error) {
 			return "", fmt.Errorf("%q cannot be written into a script", text)
 		}
 	}
-	parts := []multipart.Part{{ContentType: "text/cloud-config", Name: "cloud-config.yaml", Body: cloudConfig()}}
+	parts := []multipart.Part{{ContentType: "text/cloud-config", Name: "cloud-config.yaml", Body: withoutComments(cloudConfig())}}
 	if spec.CloudConfig != "" {
 		parts = append(parts, multipart.Part{ContentType: "text/cloud-config", Name: "recipe.yaml", Body: strings.TrimRight(spec.CloudConfig, "\n") + "\n"})
 	}
@@ -96,11 +137,11 @@ func Render(spec Spec) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if n := strings.Count(text, Placeholder); n != 1 {
-		return "", fmt.Errorf("the user data would hold %s %d times, not once", Placeholder, n)
+	pieces, err := split(text)
+	if err != nil {
+		return "", err
 	}
-	// A URL hardly compresses, so it counts in full.
-	packed, err := multipart.Pack(strings.ReplaceAll(text, Placeholder, ""), MaxSize-reserved)
+	packed, err := multipart.Pack(strings.Join(pieces, ""), MaxSize-reserved)
 	if err != nil {
 		return "", err
 	}
@@ -110,37 +151,79 @@ func Render(spec Spec) (string, error) {
 	return text, nil
 }
 
-// URLIn is the URL that Fill has put into a text to make data; false when data was
-// not made of that text.
-func URLIn(text string, data []byte) (string, bool) {
-	before, after, ok := strings.Cut(text, Placeholder)
-	if !ok {
-		return "", false
-	}
-	if z, err := gzip.NewReader(bytes.NewReader(data)); err == nil {
-		if data, err = io.ReadAll(io.LimitReader(z, int64(len(text)+MaxSize))); err != nil {
-			return "", false
+// split returns what is before, between and after the placeholders.
+func split(text string) ([]string, error) {
+	var pieces []string
+	rest := text
+	for _, placeholder := range placeholders() {
+		if n := strings.Count(text, placeholder); n != 1 {
+			return nil, fmt.Errorf("the user data must hold %s exactly once, not %d times", placeholder, n)
 		}
+		before, after, ok := strings.Cut(rest, placeholder)
+		if !ok {
+			return nil, fmt.Errorf("the user data holds %s too early", placeholder)
+		}
+		pieces, rest = append(pieces, before), after
 	}
-	got, ok := strings.CutPrefix(string(data), before)
-	if !ok {
-		return "", false
-	}
-	got, ok = strings.CutSuffix(got, after)
-	return got, ok
+	return append(pieces, rest), nil
 }
 
-// Fill puts the bundle's URL into user data made by Render, and compresses the
-// whole when it would not fit otherwise; cloud-init unpacks it. The result is
-// what RunInstances takes, before base64.
-func Fill(text, url string) ([]byte, error) {
-	if strings.Count(text, Placeholder) != 1 {
-		return nil, fmt.Errorf("the user data must hold %s exactly once, not %d times", Placeholder, strings.Count(text, Placeholder))
+// AddressesIn returns the addresses that Fill has put into a text to make data;
+// false when data was not made of that text.
+func AddressesIn(text string, data []byte) (Addresses, bool) {
+	pieces, err := split(text)
+	if err != nil {
+		return Addresses{}, false
 	}
-	if url == "" || strings.ContainsFunc(url, func(r rune) bool { return r <= ' ' || r > '~' || r == '\'' || r == '\\' }) {
-		return nil, fmt.Errorf("the bundle's URL is empty or holds characters that no URL has")
+	if z, err := gzip.NewReader(bytes.NewReader(data)); err == nil {
+		if data, err = io.ReadAll(io.LimitReader(z, int64(len(text)+2*MaxSize))); err != nil {
+			return Addresses{}, false
+		}
 	}
-	data, err := multipart.Pack(strings.Replace(text, Placeholder, url, 1), MaxSize-reserved)
+	rest, ok := strings.CutPrefix(string(data), pieces[0])
+	if !ok {
+		return Addresses{}, false
+	}
+	var found []string
+	for i, piece := range pieces[1:] {
+		value, after, ok := strings.Cut(rest, piece)
+		if i == len(pieces)-2 { // what follows the last value ends the text
+			value, ok = strings.CutSuffix(rest, piece)
+		}
+		if !ok || !isAddress(value) {
+			return Addresses{}, false
+		}
+		found, rest = append(found, value), after
+	}
+	session := found[0]
+	return Addresses{Bundle: found[1] + session, Verdict: found[2] + session, Steps: found[3] + session}, true
+}
+
+// isAddress says whether a text has only characters of URLs; scripts have it in quotes.
+func isAddress(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' || r == '\'' || r == '\\' || r == '"' })
+}
+
+// Fill puts the addresses into user data made by Render, and compresses the whole
+// when it would not fit otherwise; cloud-init unpacks it. The result is what
+// RunInstances takes, before base64.
+func Fill(text string, to Addresses) ([]byte, error) {
+	pieces, err := split(text)
+	if err != nil {
+		return nil, err
+	}
+	filled := pieces[0]
+	if to.Bundle == "" || to.Verdict == "" || to.Steps == "" {
+		return nil, errors.New("the user data needs three addresses, and one is empty")
+	}
+	for i, value := range to.values() {
+		if !isAddress(value) {
+			return nil, fmt.Errorf("what takes the place of %s holds characters that no URL has", placeholders()[i])
+		}
+		filled += value + pieces[i+1]
+	}
+	// Every value is in its place, so that nothing need be kept free.
+	data, err := multipart.Pack(filled, MaxSize)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/mail"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +31,22 @@ import (
 	"github.com/ami-factory/ami-factory/test/golden"
 )
 
-const url = "https://bucket.s3.eu-west-1.amazonaws.com/bundles/x.tar.gz?X-Amz-Signature=abc&X-Amz-Expires=3600%20"
+// addresses are presigned with one session token, of the length that those of Lambda
+// functions have.
+func addresses() userdata.Addresses {
+	signed := func(key, signature string) string {
+		return "https://bucket.s3.eu-west-1.amazonaws.com/" + key + "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAXXXXXXXXXXXXXXXX%2F20261123%2Feu-west-1%2Fs3%2Faws4_request" +
+			"&X-Amz-Date=20261123T174155Z&X-Amz-Expires=3600&X-Amz-Security-Token=" + incompressible(2048) + "&X-Amz-SignedHeaders=host&x-id=x&X-Amz-Signature=" + signature
+	}
+	return userdata.Addresses{
+		Bundle:  signed("bundles/x.tar.gz", strings.Repeat("0d", 32)),
+		Verdict: signed("executions/run/provisioned.json", strings.Repeat("0e", 32)),
+		Steps:   signed("executions/run/steps.json", strings.Repeat("0f", 32)),
+	}
+}
+
+// placeholders stand for the addresses in rendered user data.
+var placeholders = []string{"@@SESSION@@", "@@BUNDLE_URL@@", "@@VERDICT_URL@@", "@@STEPS_URL@@"}
 
 func spec() userdata.Spec {
 	return userdata.Spec{
@@ -76,9 +92,11 @@ func TestRenderedUserData(t *testing.T) {
 	got := render(t, spec())
 	golden.Testdata(t, "userdata.mime", got)
 	assert.Equal(t, got, render(t, spec()), "the same input gives the same bytes")
-	assert.Less(t, len(got), 4096, "there is room for any URL without compression")
-	assert.Equal(t, 1, strings.Count(got, userdata.Placeholder))
-	assert.NotContains(t, strings.ReplaceAll(got, userdata.Placeholder, ""), "@@")
+	for _, placeholder := range placeholders {
+		assert.Equal(t, 1, strings.Count(got, placeholder))
+		got = strings.ReplaceAll(got, placeholder, "")
+	}
+	assert.NotContains(t, got, "@@")
 }
 
 func TestPartsAreWhatCloudInitTakes(t *testing.T) {
@@ -130,7 +148,8 @@ func TestRenderRefuses(t *testing.T) {
 		"a name that ends a string": {func(s *userdata.Spec) { s.Recipe = "a\nrm -rf /" }, "cannot be written into a script"},
 		"a version that does":       {func(s *userdata.Spec) { s.Release.FactoryVersion = "1'; reboot; '" }, "cannot be written into a script"},
 		"text beyond ASCII":         {func(s *userdata.Spec) { s.Recipe = "é" }, "not plain ASCII"},
-		"a second placeholder":      {func(s *userdata.Spec) { s.CloudConfig = userdata.Placeholder }, "2 times, not once"},
+		"a second placeholder":      {func(s *userdata.Spec) { s.CloudConfig = "@@BUNDLE_URL@@" }, "exactly once, not 2 times"},
+		"a second one of another":   {func(s *userdata.Spec) { s.CloudConfig = "@@STEPS_URL@@" }, "exactly once, not 2 times"},
 		"the boundary in a part":    {func(s *userdata.Spec) { s.Recipe = "==ami-factory-part==" }, "holds the boundary"},
 	}
 	for name, tt := range tests {
@@ -166,33 +185,103 @@ func incompressible(n int) string {
 
 func TestFill(t *testing.T) {
 	t.Run("small user data stays readable", func(t *testing.T) {
-		data, err := userdata.Fill(render(t, spec()), url)
+		text := render(t, spec())
+		data, err := userdata.Fill(text, addresses())
 		require.NoError(t, err)
-		assert.Contains(t, string(data), "url='"+url+"'")
-		assert.NotContains(t, string(data), userdata.Placeholder)
+		assert.Less(t, len(data), userdata.MaxSize)
+		assert.Equal(t, 1, strings.Count(string(data), incompressible(2048)), "the session token is there once")
+		assert.NotContains(t, string(data), "@@")
+		found, ok := userdata.AddressesIn(text, data)
+		assert.True(t, ok)
+		assertSameRequests(t, addresses(), found)
+	})
+	t.Run("addresses of different sessions stay whole", func(t *testing.T) {
+		text, to := render(t, spec()), addresses()
+		to.Steps = strings.Replace(to.Steps, "X-Amz-Security-Token=", "X-Amz-Security-Token=other", 1)
+		data, err := userdata.Fill(text, to)
+		require.NoError(t, err)
+		found, ok := userdata.AddressesIn(text, data)
+		assert.True(t, ok)
+		assert.Equal(t, to, found)
 	})
 	t.Run("large user data is compressed", func(t *testing.T) {
 		s := spec()
 		s.Recipe = strings.Repeat("name ", 4000)
-		data, err := userdata.Fill(render(t, s), url)
+		text := render(t, s)
+		data, err := userdata.Fill(text, addresses())
 		require.NoError(t, err)
 		assert.LessOrEqual(t, len(data), userdata.MaxSize)
-		zip, err := gzip.NewReader(bytes.NewReader(data))
+		_, err = gzip.NewReader(bytes.NewReader(data))
 		require.NoError(t, err)
-		text, err := io.ReadAll(zip)
-		require.NoError(t, err)
-		assert.Contains(t, string(text), url)
+		found, ok := userdata.AddressesIn(text, data)
+		assert.True(t, ok)
+		assertSameRequests(t, addresses(), found)
 	})
-	for name, tt := range map[string]struct{ text, url string }{
-		"a URL that would end the string": {render(t, spec()), "https://x/'; reboot; '"},
-		"no URL":                          {render(t, spec()), ""},
-		"a URL of two lines":              {render(t, spec()), "https://x/\ny"},
-		"text without the placeholder":    {"x", url},
-		"a URL that takes all the room":   {render(t, spec()), "https://x/" + incompressible(30_000)},
+	t.Run("what Render accepts has room for the addresses", func(t *testing.T) {
+		fits := 0
+		for size := 6_000; size < 20_000; size += 250 {
+			s := spec()
+			s.CloudConfig = "#cloud-config\nx: " + incompressible(size)
+			text, err := userdata.Render(s)
+			if err != nil {
+				continue
+			}
+			fits++
+			data, err := userdata.Fill(text, addresses())
+			require.NoError(t, err, "a cloud-config of %d bytes", size)
+			require.LessOrEqual(t, len(data), userdata.MaxSize)
+		}
+		assert.Positive(t, fits)
+	})
+	for name, change := range map[string]func(text *string, to *userdata.Addresses){
+		"a URL that would end the string": func(_ *string, to *userdata.Addresses) { to.Verdict = "https://x/'; reboot; '" },
+		"a URL that would end curl's":     func(_ *string, to *userdata.Addresses) { to.Steps = `https://x/"` },
+		"no URL of the bundle":            func(_ *string, to *userdata.Addresses) { to.Bundle = "" },
+		"no URL of the steps":             func(_ *string, to *userdata.Addresses) { to.Steps = "" },
+		"a URL of two lines":              func(_ *string, to *userdata.Addresses) { to.Bundle = "https://x/\ny" },
+		"text without the placeholders":   func(text *string, _ *userdata.Addresses) { *text = "x" },
+		"placeholders in another order": func(text *string, _ *userdata.Addresses) {
+			*text = "@@STEPS_URL@@ @@VERDICT_URL@@ @@BUNDLE_URL@@ @@SESSION@@"
+		},
+		"a URL that takes all of the room": func(_ *string, to *userdata.Addresses) { to.Verdict = "https://x/" + incompressible(30_000) },
 	} {
 		t.Run("refuses "+name, func(t *testing.T) {
-			_, err := userdata.Fill(tt.text, tt.url)
+			text, to := render(t, spec()), addresses()
+			change(&text, &to)
+			_, err := userdata.Fill(text, to)
 			assert.Error(t, err)
+		})
+	}
+}
+
+// assertSameRequests compares addresses as a server reads them.
+func assertSameRequests(t *testing.T, want, got userdata.Addresses) {
+	t.Helper()
+	for i, pair := range [][2]string{{want.Bundle, got.Bundle}, {want.Verdict, got.Verdict}, {want.Steps, got.Steps}} {
+		a, err := url.Parse(pair[0])
+		require.NoError(t, err)
+		b, err := url.Parse(pair[1])
+		require.NoError(t, err)
+		assert.Equal(t, a.Path, b.Path, i)
+		assert.Equal(t, a.Query(), b.Query(), i)
+	}
+}
+
+func TestAddressesAreFoundOnlyInWhatWasMadeOfTheText(t *testing.T) {
+	text := render(t, spec())
+	data, err := userdata.Fill(text, addresses())
+	require.NoError(t, err)
+	for name, other := range map[string]string{
+		"nothing":             "",
+		"other user data":     "#!/bin/sh\n",
+		"something before it": "x" + string(data),
+		"something after it":  string(data) + "x",
+		"another command":     strings.Replace(string(data), "exec bash run.sh", "exec bash own.sh", 1),
+		"another value":       strings.Replace(string(data), "steps=", "stepz=", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, ok := userdata.AddressesIn(text, []byte(other))
+			assert.False(t, ok)
 		})
 	}
 }
@@ -217,14 +306,25 @@ func TestBootstrapRuns(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			var uploaded []byte
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPut {
+					assert.Equal(t, "/verdict?a=b&c=d%20&X-Amz-Security-Token=t", r.URL.String())
+					assert.Equal(t, "*", r.Header.Get("If-None-Match"))
+					uploaded, _ = io.ReadAll(r.Body)
+					return
+				}
 				w.WriteHeader(tt.status)
 				_, _ = w.Write(archive)
 			}))
 			defer server.Close()
 			s := spec()
 			s.BundleSHA256, s.BundleSize = tt.digest, len(archive)
-			filled, err := userdata.Fill(render(t, s), server.URL+"/bundle?a=b&c=d%20")
+			filled, err := userdata.Fill(render(t, s), userdata.Addresses{
+				Bundle:  server.URL + "/bundle?a=b&X-Amz-Security-Token=t&c=d%20",
+				Verdict: server.URL + "/verdict?a=b&X-Amz-Security-Token=t&c=d%20",
+				Steps:   server.URL + "/steps?a=b&X-Amz-Security-Token=t&c=d%20",
+			})
 			require.NoError(t, err)
 			dir := t.TempDir()
 			script := strings.ReplaceAll(parts(t, string(filled))["text/x-shellscript"], "/var/lib/ami-factory", dir)
@@ -249,12 +349,22 @@ func TestBootstrapRuns(t *testing.T) {
 				} {
 					assert.Contains(t, string(facts), fact+"\n")
 				}
+				assert.Empty(t, uploaded, "report.sh of the bundle reports")
+				file := filepath.Join(dir, "uploads")
+				addresses, err := os.ReadFile(file)
+				require.NoError(t, err)
+				const query = "?a=b&c=d%20&X-Amz-Security-Token=t\n"
+				assert.Equal(t, server.URL+"/verdict"+query+server.URL+"/steps"+query, string(addresses))
+				info, err := os.Stat(file)
+				require.NoError(t, err)
+				assert.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "it holds credentials")
 				return
 			}
 			require.Error(t, err)
 			require.Error(t, ran, "nothing of it ran")
 			data, err := os.ReadFile(filepath.Join(dir, "provision.json"))
 			require.NoError(t, err)
+			assert.JSONEq(t, `{"schema":1,"provision":`+string(data)+`}`, string(uploaded))
 			var verdict struct {
 				Status string
 				Failed struct {
@@ -274,6 +384,29 @@ func TestBootstrapRuns(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAFirstPartThatFailedIsReported(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("needs curl, which is not installed")
+	}
+	const failed = `{"status":"failed","components":[],"failed":{"component":"ssm-agent"}}`
+	var uploaded []byte
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, http.MethodPut, r.Method, "no bundle is fetched")
+		uploaded, _ = io.ReadAll(r.Body)
+	}))
+	defer server.Close()
+	filled, err := userdata.Fill(render(t, spec()), userdata.Addresses{Bundle: server.URL + "/b", Verdict: server.URL + "/v", Steps: server.URL + "/s"})
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "stopped"), nil, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "provision.json"), []byte(failed), 0o600))
+	cmd := exec.CommandContext(t.Context(), "bash")
+	cmd.Stdin = strings.NewReader(strings.ReplaceAll(parts(t, string(filled))["text/x-shellscript"], "/var/lib/ami-factory", dir))
+	cmd.Env = append(os.Environ(), "no_proxy=*", "NO_PROXY=*")
+	require.Error(t, cmd.Run())
+	assert.JSONEq(t, `{"schema":1,"provision":`+failed+`}`, string(uploaded))
 }
 
 func tarball(t *testing.T, name, content string) []byte {

@@ -40,15 +40,34 @@ json() {
 	printf '"%s"' "$out"
 }
 
+# joined prints its arguments with commas between them.
+joined() {
+	local IFS=,
+	printf '%s' "$*"
+}
+
+# report runs report.sh, which uploads. What it starts keeps neither the lock of
+# this run nor the pipe that cloud-init reads.
+report() {
+	if [[ -f $bundle/report.sh ]]; then bash "$bundle/report.sh" "$1" </dev/null >/dev/null 2>&1 9>&- & fi
+}
+
+# progress notes the steps so far, and the one that runs if one is named.
+progress() {
+	local steps=("${done_components[@]}")
+	if [[ ${1:-} ]]; then steps+=("{\"name\":$(json "$1"),\"status\":\"running\"}"); fi
+	printf '{"schema":1,"steps":[%s]}\n' "$(joined "${steps[@]}")" >"$state/steps.json.new"
+	mv -f "$state/steps.json.new" "$state/steps.json"
+	report steps
+}
+
 # finish writes the result and ends this script.
 finish() {
-	local status=$1 failed=$2 list
-	list=$(
-		IFS=,
-		printf '%s' "${done_components[*]}"
-	)
-	printf '{"status":"%s","components":[%s]%s}\n' "$status" "$list" "${failed:+,\"failed\":$failed}" >"$result.new"
+	local status=$1 failed=$2
+	printf '{"status":"%s","components":[%s]%s}\n' "$status" "$(joined "${done_components[@]}")" "${failed:+,\"failed\":$failed}" >"$result.new"
 	mv -f "$result.new" "$result"
+	progress
+	report start
 	sync
 	[[ $status == ok ]] || exit 1
 	exit 0
@@ -206,6 +225,7 @@ while ((next < ${#fields[@]})); do
 		give_up "$name" "the bundle has no components/$name/install.sh"
 	fi
 	say "component $name: started"
+	progress "$name"
 	started=$SECONDS
 	code=0
 	run_component "$name" "$family" "${parameters[@]}" && enable_services "$name" "${services[@]}" || code=$?

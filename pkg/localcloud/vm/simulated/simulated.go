@@ -29,6 +29,10 @@ type Options struct {
 	Boot    time.Duration // from Start until the guest answers
 	Stop    time.Duration // an orderly shutdown takes this long
 
+	// Run is what a guest does by itself once it has booted; nil: nothing. It lets time
+	// pass with the driver's clock; ctx ends with the machine.
+	Run func(ctx context.Context, in vm.Launch)
+
 	// Faults decides what goes wrong with a machine; nil: nothing.
 	Faults func(in vm.Launch) Faults
 	// Disk stands for the disk of an image; nil: images have none.
@@ -98,6 +102,15 @@ func (d *Driver) Start(ctx context.Context, in vm.Launch) (vm.Machine, error) {
 	if faults.DiesAfter > 0 {
 		defer d.opts.Clock.Hold()() // a virtual clock must not jump there before Start returns
 		m.cancelDeath = d.opts.Clock.AfterFunc(faults.DiesAfter, m.end)
+	}
+	if d.opts.Run != nil && !faults.NeverBoots {
+		defer d.opts.Clock.Hold()()
+		alive, end := context.WithCancel(context.WithoutCancel(ctx))
+		cancel := d.opts.Clock.AfterFunc(d.opts.Boot, func() { d.opts.Run(alive, in) })
+		m.onEnd(func() {
+			cancel()
+			end()
+		})
 	}
 	return m, nil
 }
