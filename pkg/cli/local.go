@@ -55,12 +55,17 @@ hour changed sources start builds. --schedules=false turns them off.
 Ctrl-C ends running executions; the next run with the same --state removes what
 they have made.
 
+Calls fail or are late, and events are lost, late, repeated or out of order, on demand:
+/_localcloud/faults takes rules in JSON.
+
 Exit codes: 0 stopped, 1 it could not start, 2 wrong usage.`,
 		Example: `  ami-factory local up --guests container
   eval "$(ami-factory local env)"    # in another shell
   aws stepfunctions start-execution \
     --state-machine-arn arn:aws:states:eu-west-1:111122223333:stateMachine:ami-factory \
     --input '{"recipe":"debian-12-docker"}'
+  curl --aws-sigv4 aws:amz:eu-west-1:localcloud --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
+    "$AWS_ENDPOINT_URL/_localcloud/faults" -d '[{"source":"aws.ec2","lose":true,"times":-1}]'
   ami-factory local up --guests simulated --deployed=false`,
 		Args: takes(),
 		RunE: func(c *cobra.Command, _ []string) error {

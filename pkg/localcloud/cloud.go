@@ -204,7 +204,8 @@ func (c *Cloud) makeServices() error {
 		Clock: cfg.Clock, Default: caller, Invoker: machineInvoker{c}, Integrations: integrations{c}, Assumable: c.assumable(states.Principal), Events: c.statesEvent, Logger: cfg.Logger,
 	})
 	c.Events = events.New(events.Config{
-		Clock: cfg.Clock, Default: caller, Functions: targets{c}, StateMachines: targets{c}, Topics: targets{c}, Queues: targets{c}, Assume: c.assumeForRule, Logger: cfg.Logger,
+		Clock: cfg.Clock, Default: caller, Functions: targets{c}, StateMachines: targets{c}, Topics: targets{c}, Queues: targets{c}, Assume: c.assumeForRule,
+		MayPut: targets{c}.mayPutEvents, Disturb: c.Faults.Event, Logger: cfg.Logger,
 	})
 	c.Scheduler = c.newScheduler(caller)
 	if c.EC2, err = ec2.New(ec2.Config{

@@ -2,6 +2,8 @@ package localcloud_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -10,10 +12,12 @@ import (
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 )
 
 // ruleTo makes a rule of the default bus of a region that sends what matches to a target.
@@ -58,4 +62,228 @@ func TestARuleReceivesWhatIsPutIntoABucketOfAnotherRegion(t *testing.T) {
 	detail := event["detail"].(map[string]any)
 	assert.Equal(t, "executions/bake-1/provisioned.json", detail["object"].(map[string]any)["key"])
 	assert.Equal(t, "444455556666", detail["requester"])
+}
+
+// forwarder is the role of targets that are buses elsewhere.
+const forwarder = "arn:aws:iam::" + account + ":role/forward"
+
+// putEvent puts an event of the source "team" onto the default bus of a configuration.
+func putEvent(t *testing.T, cfg aws.Config, detail string) {
+	t.Helper()
+	out, err := eventbridge.NewFromConfig(cfg).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []eventtypes.PutEventsRequestEntry{
+		{Source: aws.String("team"), DetailType: aws.String("d"), Detail: &detail},
+	}})
+	require.NoError(t, err)
+	require.Zero(t, out.FailedEntryCount, "%v", out.Entries)
+}
+
+const ofTeam = `{"source":["team"]}`
+
+func TestEventsAreLostAndRepeatedByTheControlEndpoint(t *testing.T) {
+	c := listening(t)
+	url, arn := inbox(t, c, "events")
+	ruleTo(t, c.AWSConfig(""), "all", ofTeam, eventtypes.Target{Arn: &arn})
+	response, err := c.Control().Do(t.Context(), http.MethodPost, fault.Path, []byte(`[
+		{"id":"lost","source":"team","pattern":{"detail":{"n":[1]}},"lose":true,"times":-1},
+		{"id":"five","source":"team","detailType":"d","region":"eu-west-1","repeat":4,"nth":2}]`))
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusCreated, response.StatusCode)
+	for n := range 3 {
+		putEvent(t, c.AWSConfig(""), fmt.Sprintf(`{"n":%d}`, n))
+	}
+	count := map[float64]int{}
+	ids := map[string]bool{}
+	for range 6 {
+		event := eventIn(t, c, url)
+		n := event["detail"].(map[string]any)["n"].(float64)
+		count[n]++
+		if n == 2 {
+			ids[event["id"].(string)] = true
+		}
+	}
+	assert.Equal(t, map[float64]int{0: 1, 2: 5}, count)
+	assert.Len(t, ids, 1, "what comes again is the same event")
+	assert.Equal(t, 1, c.Faults.Taken("lost"))
+}
+
+func TestARuleForwardsEventsToABusElsewhere(t *testing.T) {
+	const other = "444455556666"
+	bus := func(account, region, name string) string {
+		return "arn:aws:events:" + region + ":" + account + ":event-bus/" + name
+	}
+	admits := func(sender string) string {
+		return `{"Version":"2012-10-17","Statement":[{"Sid":"in","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + sender + `:root"},"Action":"events:PutEvents","Resource":"` + bus(other, region, "default") + `"}]}`
+	}
+	for sentence, tc := range map[string]struct {
+		to     string
+		role   string   // of the target; empty: none
+		may    []string // what the role may
+		policy string   // of the bus
+		want   string   // what the dead letter says; empty: it arrives
+	}{
+		"of the region, without a role":             {bus(account, region, "audit"), "", nil, "", ""},
+		"of another region":                         {bus(account, "us-east-1", "default"), forwarder, []string{"events:PutEvents " + bus(account, "us-east-1", "default")}, "", ""},
+		"of another region, by source":              {bus(account, "us-east-1", "default"), forwarder, []string{"events:PutEvents " + bus(account, "us-east-1", "default") + ` {"StringEquals":{"events:source":"team"}}`}, "", ""},
+		"of another region that the role may not":   {bus(account, "us-east-1", "default"), forwarder, []string{"events:PutEvents " + bus(account, "us-west-2", "default")}, "", "is not authorized to perform: events:PutEvents on resource: " + bus(account, "us-east-1", "default") + " because no identity-based policy allows the events:PutEvents action"},
+		"of another account":                        {bus(other, region, "default"), forwarder, []string{"events:PutEvents " + bus(other, region, "default")}, admits(account), ""},
+		"of another account that does not admit it": {bus(other, region, "default"), forwarder, []string{"events:PutEvents " + bus(other, region, "default")}, admits("777788889999"), "because no resource-based policy allows the events:PutEvents action"},
+		"of another account that has no policy":     {bus(other, region, "default"), forwarder, []string{"events:PutEvents " + bus(other, region, "default")}, "", "because no resource-based policy allows the events:PutEvents action"},
+		"of another account that the role may not":  {bus(other, region, "default"), forwarder, nil, admits(account), "because no identity-based policy allows the events:PutEvents action"},
+		"that does not exist":                       {bus(account, region, "none"), forwarder, []string{"events:PutEvents *"}, "", "Event bus none does not exist."},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			c := enforcing(t)
+			parts := strings.Split(tc.to, ":")
+			there := c.AWSConfigFor(parts[4], parts[3])
+			client := eventbridge.NewFromConfig(there)
+			name := strings.TrimPrefix(parts[5], "event-bus/")
+			if name == "audit" {
+				_, err := client.CreateEventBus(t.Context(), &eventbridge.CreateEventBusInput{Name: &name})
+				require.NoError(t, err)
+			}
+			if tc.policy != "" {
+				_, err := client.PutPermission(t.Context(), &eventbridge.PutPermissionInput{Policy: &tc.policy})
+				require.NoError(t, err)
+			}
+			allow(t, c, forwarder, tc.may...)
+			url, arn := inbox(t, c, "dead")
+			target := eventtypes.Target{Arn: &tc.to, DeadLetterConfig: &eventtypes.DeadLetterConfig{Arn: &arn}}
+			if tc.role != "" {
+				target.RoleArn = &tc.role
+			}
+			ruleTo(t, c.AWSConfig(""), "forward", ofTeam, target)
+			if tc.want == "" {
+				queue := sqs.NewFromConfig(there)
+				made, err := queue.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String("arrived"), Attributes: map[string]string{"Policy": anybodySends}})
+				require.NoError(t, err)
+				_, err = client.PutRule(t.Context(), &eventbridge.PutRuleInput{Name: aws.String("in"), EventBusName: &name, EventPattern: aws.String(ofTeam)})
+				require.NoError(t, err)
+				_, err = client.PutTargets(t.Context(), &eventbridge.PutTargetsInput{Rule: aws.String("in"), EventBusName: &name, Targets: []eventtypes.Target{
+					{Id: aws.String("t"), Arn: aws.String("arn:aws:sqs:" + parts[3] + ":" + parts[4] + ":arrived")},
+				}})
+				require.NoError(t, err)
+				putEvent(t, c.AWSConfig(""), `{"n":1}`)
+				out, err := queue.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: made.QueueUrl, WaitTimeSeconds: 20})
+				require.NoError(t, err)
+				require.Len(t, out.Messages, 1)
+				var event map[string]any
+				require.NoError(t, json.Unmarshal([]byte(*out.Messages[0].Body), &event))
+				assert.Equal(t, []any{account, region}, []any{event["account"], event["region"]}, "it stays an event of where it comes from")
+				return
+			}
+			putEvent(t, c.AWSConfig(""), `{"n":1}`)
+			message := letter(t, c, url)
+			assert.Contains(t, *message.MessageAttributes["ERROR_MESSAGE"].StringValue, tc.want)
+		})
+	}
+}
+
+func TestABusElsewhereIsATargetWithARoleOnly(t *testing.T) {
+	c := listening(t)
+	client := eventbridge.NewFromConfig(c.AWSConfig(""))
+	_, err := client.PutRule(t.Context(), &eventbridge.PutRuleInput{Name: aws.String("r"), EventPattern: aws.String(ofTeam)})
+	require.NoError(t, err)
+	for _, arn := range []string{"arn:aws:events:us-east-1:" + account + ":event-bus/default", "arn:aws:events:" + region + ":444455556666:event-bus/default"} {
+		_, err = client.PutTargets(t.Context(), &eventbridge.PutTargetsInput{Rule: aws.String("r"), Targets: []eventtypes.Target{{Id: aws.String("t"), Arn: &arn}}})
+		assert.ErrorContains(t, err, "ValidationException: RoleArn is required for target "+arn+".")
+	}
+}
+
+// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-bus-to-bus.html:
+// EventBridge routes an event that comes from another bus to no third bus. So two buses
+// that forward to each other send no event in circles.
+func TestAnEventIsForwardedOnce(t *testing.T) {
+	c := enforcing(t)
+	allow(t, c, forwarder, "events:PutEvents *")
+	home, away := c.AWSConfig(""), c.AWSConfigFor(account, "us-east-1")
+	url, arn := inbox(t, c, "home")
+	toBus := func(region string) eventtypes.Target {
+		return eventtypes.Target{Arn: aws.String("arn:aws:events:" + region + ":" + account + ":event-bus/default"), RoleArn: aws.String(forwarder)}
+	}
+	ruleTo(t, home, "there", ofTeam, toBus("us-east-1"))
+	ruleTo(t, away, "back", ofTeam, toBus(region))
+	ruleTo(t, home, "count", ofTeam, eventtypes.Target{Arn: &arn})
+	putEvent(t, home, `{"n":1}`)
+	assert.Equal(t, region, eventIn(t, c, url)["region"])
+	putEvent(t, away, `{"n":2}`)
+	second := eventIn(t, c, url)
+	assert.Equal(t, "us-east-1", second["region"], "the first did not come back")
+	putEvent(t, home, `{"n":3}`)
+	assert.Equal(t, map[string]any{"n": 3.0}, eventIn(t, c, url)["detail"], "nor did the second come twice")
+}
+
+func TestTheStatementsOfABusAreAddedAndRemoved(t *testing.T) {
+	c := listening(t)
+	client := eventbridge.NewFromConfig(c.AWSConfig(""))
+	ctx := t.Context()
+	policy := func() string {
+		out, err := client.DescribeEventBus(ctx, &eventbridge.DescribeEventBusInput{})
+		require.NoError(t, err)
+		return aws.ToString(out.Policy)
+	}
+	assert.Empty(t, policy())
+	for _, in := range []*eventbridge.PutPermissionInput{
+		{StatementId: aws.String("one"), Action: aws.String("events:PutEvents"), Principal: aws.String("444455556666")},
+		{StatementId: aws.String("all"), Action: aws.String("events:PutEvents"), Principal: aws.String("*"), Condition: &eventtypes.Condition{Type: aws.String("StringEquals"), Key: aws.String("aws:PrincipalOrgID"), Value: aws.String("o-1234567890")}},
+		{StatementId: aws.String("one"), Action: aws.String("events:PutEvents"), Principal: aws.String("777788889999")},
+	} {
+		_, err := client.PutPermission(ctx, in)
+		require.NoError(t, err)
+	}
+	assert.JSONEq(t, `{"Version":"2012-10-17","Statement":[
+		{"Sid":"all","Effect":"Allow","Principal":"*","Action":"events:PutEvents","Resource":"arn:aws:events:eu-west-1:111122223333:event-bus/default","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-1234567890"}}},
+		{"Sid":"one","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::777788889999:root"},"Action":"events:PutEvents","Resource":"arn:aws:events:eu-west-1:111122223333:event-bus/default"}]}`, policy())
+	_, err := client.RemovePermission(ctx, &eventbridge.RemovePermissionInput{StatementId: aws.String("one")})
+	require.NoError(t, err)
+	assert.NotContains(t, policy(), "one")
+	_, err = client.RemovePermission(ctx, &eventbridge.RemovePermissionInput{StatementId: aws.String("one")})
+	assert.ErrorContains(t, err, "ResourceNotFoundException")
+	_, err = client.RemovePermission(ctx, &eventbridge.RemovePermissionInput{RemoveAllPermissions: true})
+	require.NoError(t, err)
+	assert.Empty(t, policy())
+	for sentence, tc := range map[string]struct {
+		in   *eventbridge.PutPermissionInput
+		want string
+	}{
+		"no principal":            {&eventbridge.PutPermissionInput{StatementId: aws.String("x"), Action: aws.String("events:PutEvents")}, "Parameter Principal must be specified"},
+		"a policy that is none":   {&eventbridge.PutPermissionInput{Policy: aws.String(`{"Statement":1}`)}, "Parameter Policy is not valid"},
+		"a bus that is not there": {&eventbridge.PutPermissionInput{EventBusName: aws.String("none"), Policy: aws.String("{}")}, "ResourceNotFoundException"},
+		"a bus of another region": {&eventbridge.PutPermissionInput{EventBusName: aws.String("arn:aws:events:us-east-1:111122223333:event-bus/default"), Policy: aws.String("{}")}, "Cross-region api call is not allowed."},
+	} {
+		_, err := client.PutPermission(ctx, tc.in)
+		assert.ErrorContains(t, err, tc.want, sentence)
+	}
+}
+
+func TestARolePutsEventsOntoABusOfAnotherAccountThatAdmitsIt(t *testing.T) {
+	c := enforcing(t)
+	const other = "444455556666"
+	bus := "arn:aws:events:" + region + ":" + other + ":event-bus/default"
+	there := c.AWSConfigFor(other, region)
+	client := eventbridge.NewFromConfig(there)
+	queue := sqs.NewFromConfig(there)
+	made, err := queue.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String("arrived"), Attributes: map[string]string{"Policy": anybodySends}})
+	require.NoError(t, err)
+	ruleTo(t, there, "in", ofTeam, eventtypes.Target{Arn: aws.String("arn:aws:sqs:" + region + ":" + other + ":arrived")})
+	allow(t, c, testRole, "events:PutEvents "+bus)
+	cfg := c.AWSConfigOfRole("", testRole, "f")
+	cfg.RetryMaxAttempts = 1
+	put := func() error {
+		out, err := eventbridge.NewFromConfig(cfg).PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []eventtypes.PutEventsRequestEntry{
+			{EventBusName: &bus, Source: aws.String("team"), DetailType: aws.String("d"), Detail: aws.String("{}")},
+		}})
+		if err == nil {
+			assert.Zero(t, out.FailedEntryCount, "%v", out.Entries)
+		}
+		return err
+	}
+	require.ErrorContains(t, put(), "because no resource-based policy allows the events:PutEvents action")
+	_, err = client.PutPermission(t.Context(), &eventbridge.PutPermissionInput{StatementId: aws.String("in"), Action: aws.String("events:PutEvents"), Principal: aws.String(account)})
+	require.NoError(t, err)
+	require.NoError(t, put())
+	out, err := queue.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: made.QueueUrl, WaitTimeSeconds: 20})
+	require.NoError(t, err)
+	require.Len(t, out.Messages, 1)
+	assert.Contains(t, *out.Messages[0].Body, `"account":"`+account+`"`)
 }

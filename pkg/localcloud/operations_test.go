@@ -394,6 +394,8 @@ func TestEveryOperationOfEventBridgeOverTheWire(t *testing.T) {
 	assert.True(t, must[*eventbridge.TestEventPatternOutput](t)(client.TestEventPattern(ctx, &eventbridge.TestEventPatternInput{EventPattern: aws.String(`{"a":[1]}`), Event: aws.String(`{"a":1}`)})).Result)
 	must[*eventbridge.RemoveTargetsOutput](t)(client.RemoveTargets(ctx, &eventbridge.RemoveTargetsInput{Rule: name, Ids: []string{"t"}}))
 	must[*eventbridge.DeleteRuleOutput](t)(client.DeleteRule(ctx, &eventbridge.DeleteRuleInput{Name: name}))
+	must[*eventbridge.PutPermissionOutput](t)(client.PutPermission(ctx, &eventbridge.PutPermissionInput{StatementId: aws.String("in"), Action: aws.String("events:PutEvents"), Principal: aws.String("444455556666")}))
+	must[*eventbridge.RemovePermissionOutput](t)(client.RemovePermission(ctx, &eventbridge.RemovePermissionInput{StatementId: aws.String("in")}))
 	assert.Empty(t, calls.missing(c.Events.Wire()))
 }
 

@@ -114,9 +114,14 @@ func (t targets) SendMessage(ctx context.Context, in *sdksqs.SendMessageInput, o
 	return t.c.SQS.SendMessage(ctx, in, opts...)
 }
 
+// mayPutEvents says why the caller of ctx may not put events onto a bus.
+func (t targets) mayPutEvents(ctx context.Context, in *eventbridge.PutEventsInput) error {
+	return t.permit(ctx, "events", "PutEvents", in)
+}
+
 // PutEvents is EventBridge's.
 func (t targets) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput, opts ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
-	if err := t.permit(ctx, "events", "PutEvents", in); err != nil {
+	if err := t.mayPutEvents(ctx, in); err != nil {
 		return nil, err
 	}
 	return t.c.Events.PutEvents(ctx, in, opts...)

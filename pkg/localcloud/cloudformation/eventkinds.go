@@ -2,6 +2,7 @@ package cloudformation
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -12,11 +13,20 @@ import (
 	schedulertypes "github.com/aws/aws-sdk-go-v2/service/scheduler/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
 type busProperties struct {
 	Name        string
 	Description string
+	Policy      document
+}
+
+// busPolicyProperties are one statement of a bus's policy: as a whole, or by its parts.
+type busPolicyProperties struct {
+	EventBusName, StatementId, Action, Principal string
+	Statement                                    document
+	Condition                                    *eventtypes.Condition
 }
 
 type eventRuleProperties struct {
@@ -31,7 +41,8 @@ type eventRuleProperties struct {
 func eventsKinds(api Events) map[string]kind {
 	p := eventsProvider{api}
 	return map[string]kind{
-		"AWS::Events::EventBus": of(changer[busProperties]{create: p.createBus, remove: p.deleteBus}),
+		"AWS::Events::EventBus":       of(changer[busProperties]{create: p.createBus, update: p.updateBus, remove: p.deleteBus, replace: []string{"Name", "Description"}}),
+		"AWS::Events::EventBusPolicy": of(changer[busPolicyProperties]{create: p.createBusPolicy, update: p.updateBusPolicy, remove: p.deleteBusPolicy, replace: []string{"EventBusName", "StatementId"}}),
 		"AWS::Events::Rule": of(changer[eventRuleProperties]{
 			create: p.createRule, update: p.updateRule, remove: p.deleteRule, replace: []string{"Name", "EventBusName"},
 		}),
@@ -48,7 +59,87 @@ func (e eventsProvider) createBus(ctx context.Context, t *target, p busPropertie
 	t.PhysicalID = p.Name
 	t.set("Arn", aws.ToString(out.EventBusArn))
 	t.set("Name", p.Name)
+	return e.setBusPolicy(ctx, p)
+}
+
+// setBusPolicy makes the policy of a bus that of p.
+func (e eventsProvider) setBusPolicy(ctx context.Context, p busProperties) error {
+	if p.Policy == "" {
+		return nil
+	}
+	_, err := e.api.PutPermission(ctx, &eventbridge.PutPermissionInput{EventBusName: aws.String(p.Name), Policy: aws.String(string(p.Policy))})
+	return err
+}
+
+func (e eventsProvider) updateBus(ctx context.Context, _ *target, old, p busProperties) error {
+	if old.Policy != "" && p.Policy == "" {
+		_, err := e.api.RemovePermission(ctx, &eventbridge.RemovePermissionInput{EventBusName: aws.String(p.Name), RemoveAllPermissions: true})
+		return err
+	}
+	return e.setBusPolicy(ctx, p)
+}
+
+// createBusPolicy adds a statement to a bus's policy. Ref gives the bus and the
+// statement's id.
+func (e eventsProvider) createBusPolicy(ctx context.Context, t *target, p busPolicyProperties) error {
+	in := &eventbridge.PutPermissionInput{EventBusName: scope.Optional(p.EventBusName), StatementId: aws.String(p.StatementId)}
+	if p.Statement == "" {
+		in.Action, in.Principal, in.Condition = aws.String(p.Action), aws.String(p.Principal), p.Condition
+		if p.Action == "" {
+			in.Action = aws.String("events:PutEvents")
+		}
+	} else {
+		policy, err := e.withStatement(ctx, p)
+		if err != nil {
+			return err
+		}
+		in.StatementId, in.Policy = nil, &policy
+	}
+	if _, err := e.api.PutPermission(ctx, in); err != nil {
+		return err
+	}
+	bus := busName(p.EventBusName)
+	if bus == "" {
+		bus = "default"
+	}
+	t.PhysicalID = bus + "|" + p.StatementId
 	return nil
+}
+
+// withStatement is the policy that a bus has, with a statement in place of that of its
+// id.
+func (e eventsProvider) withStatement(ctx context.Context, p busPolicyProperties) (string, error) {
+	bus, err := e.api.DescribeEventBus(ctx, &eventbridge.DescribeEventBusInput{Name: scope.Optional(p.EventBusName)})
+	if err != nil {
+		return "", err
+	}
+	policy := struct {
+		Version   string
+		Statement []map[string]any
+	}{Version: "2012-10-17"}
+	if text := aws.ToString(bus.Policy); text != "" {
+		if err := json.Unmarshal([]byte(text), &policy); err != nil {
+			return "", err
+		}
+	}
+	var statement map[string]any
+	if err := json.Unmarshal([]byte(p.Statement), &statement); err != nil {
+		return "", wire.Errorf("ValidationError", "Statement: an object is expected: %s", err)
+	}
+	statement["Sid"] = p.StatementId
+	policy.Statement = slices.DeleteFunc(policy.Statement, func(s map[string]any) bool { return s["Sid"] == p.StatementId })
+	policy.Statement = append(policy.Statement, statement)
+	text, err := json.Marshal(policy)
+	return string(text), err
+}
+
+func (e eventsProvider) updateBusPolicy(ctx context.Context, t *target, _, p busPolicyProperties) error {
+	return e.createBusPolicy(ctx, t, p)
+}
+
+func (e eventsProvider) deleteBusPolicy(ctx context.Context, _ *target, p busPolicyProperties) error {
+	_, err := e.api.RemovePermission(ctx, &eventbridge.RemovePermissionInput{EventBusName: scope.Optional(p.EventBusName), StatementId: aws.String(p.StatementId)})
+	return ignoreMissing(err)
 }
 
 func (e eventsProvider) deleteBus(ctx context.Context, t *target, _ busProperties) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -379,6 +380,44 @@ func TestABucketOfAStackNotifiesEventBridge(t *testing.T) {
 		_, err := r.client.UpdateStack(t.Context(), &sdk.UpdateStackInput{StackName: aws.String("store"), TemplateBody: aws.String(body(`,"NotificationConfiguration":{"` + name + `":` + refused + `}`))})
 		assert.ErrorContains(t, err, "the property NotificationConfiguration."+name+" is not served by the embedded AWS")
 	}
+}
+
+func TestAStackForwardsEventsToABusElsewhere(t *testing.T) {
+	r := newRig(t, "")
+	ctx := t.Context()
+	client := eventbridge.NewFromConfig(r.cfg)
+	policy := func(bus string) string {
+		out, err := client.DescribeEventBus(ctx, &eventbridge.DescribeEventBusInput{Name: &bus})
+		require.NoError(t, err)
+		return aws.ToString(out.Policy)
+	}
+	body := func(role, statement, own string) string {
+		return `{"Resources":{
+		"Role":{"Type":"AWS::IAM::Role","Properties":{"RoleName":"forward","AssumeRolePolicyDocument":{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"events.amazonaws.com"},"Action":"sts:AssumeRole"}]}}},
+		"Rule":{"Type":"AWS::Events::Rule","Properties":{"Name":"forward","EventPattern":{"source":["aws.ec2"]},"Targets":[{"Id":"home","Arn":"arn:aws:events:us-east-1:111122223333:event-bus/default"` + role + `}]}},
+		"In":{"Type":"AWS::Events::EventBusPolicy","Properties":{"StatementId":"in"` + statement + `}},
+		"Audit":{"Type":"AWS::Events::EventBus","Properties":{"Name":"audit"` + own + `}}}}`
+	}
+	const whole = `,"Statement":{"Effect":"Allow","Principal":"*","Action":"events:PutEvents","Resource":"arn:aws:events:eu-west-1:111122223333:event-bus/default"}`
+	withRole := `,"RoleArn":{"Fn::GetAtt":["Role","Arn"]}`
+	r.create("forward", body(withRole, `,"Principal":"444455556666"`, `,"Policy":{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"events:PutEvents","Resource":"*"}]}`))
+	r.settled("forward", types.StackStatusCreateComplete)
+	targets, err := client.ListTargetsByRule(ctx, &eventbridge.ListTargetsByRuleInput{Rule: aws.String("forward")})
+	require.NoError(t, err)
+	assert.Equal(t, "arn:aws:iam::111122223333:role/forward", aws.ToString(targets.Targets[0].RoleArn))
+	assert.Equal(t, "default|in", r.physical("forward", "In"))
+	assert.JSONEq(t, `{"Version":"2012-10-17","Statement":[{"Sid":"in","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::444455556666:root"},"Action":"events:PutEvents","Resource":"arn:aws:events:eu-west-1:111122223333:event-bus/default"}]}`, policy("default"))
+	assert.Contains(t, policy("audit"), "events:PutEvents")
+	r.update("forward", body(withRole, whole, ""))
+	r.settled("forward", types.StackStatusUpdateComplete)
+	assert.JSONEq(t, `{"Version":"2012-10-17","Statement":[{"Sid":"in","Effect":"Allow","Principal":"*","Action":"events:PutEvents","Resource":"arn:aws:events:eu-west-1:111122223333:event-bus/default"}]}`, policy("default"))
+	assert.Empty(t, policy("audit"))
+	r.update("forward", body("", whole, ""))
+	r.settled("forward", types.StackStatusUpdateRollbackComplete)
+	assert.Contains(t, strings.Join(r.failures("forward"), "\n"), "RoleArn is required for target arn:aws:events:us-east-1:111122223333:event-bus/default.")
+	_, err = r.client.DeleteStack(ctx, &sdk.DeleteStackInput{StackName: aws.String("forward")})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return policy("default") == "" }, time.Minute, 5*time.Millisecond)
 }
 
 func (r *rig) changeSet(stack, body string, kind types.ChangeSetType) *sdk.DescribeChangeSetOutput {

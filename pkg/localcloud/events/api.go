@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/smithy-go"
 	"github.com/google/uuid"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
@@ -33,10 +34,17 @@ func notFound(format string, args ...any) error {
 	return &types.ResourceNotFoundException{Message: aws.String(fmt.Sprintf(format, args...))}
 }
 
-// bus finds a bus by name or ARN; none is the default one. s.mu is held.
+// bus finds a bus of at by name or ARN; none is the default one. s.mu is held.
 func (s *Service) bus(at scope.Key, ref string) (*bus, error) {
-	if i := strings.Index(ref, ":event-bus/"); i >= 0 {
-		ref = ref[i+len(":event-bus/"):]
+	if isBus(ref) {
+		named := addressOf(ref)
+		switch {
+		case named.Region != at.Region:
+			return nil, wire.Errorf("ValidationException", "Cross-region api call is not allowed.")
+		case named.Account != at.Account:
+			return nil, wire.Errorf("ValidationException", "%s is of another account: the embedded EventBridge takes events for such a bus, and no other call.", ref)
+		}
+		ref = named.Bus
 	}
 	if ref == "" {
 		ref = DefaultBus
@@ -108,7 +116,7 @@ func (s *Service) DescribeEventBus(ctx context.Context, in *eventbridge.Describe
 		return nil, err
 	}
 	return &eventbridge.DescribeEventBusOutput{
-		Name: aws.String(b.Name), Arn: aws.String(busARN(at, b.Name)), Description: scope.Optional(b.Description),
+		Name: aws.String(b.Name), Arn: aws.String(busARN(at, b.Name)), Description: scope.Optional(b.Description), Policy: scope.Optional(b.Policy),
 		CreationTime: aws.Time(b.Created), LastModifiedTime: aws.Time(b.Created),
 	}, nil
 }
@@ -128,7 +136,7 @@ func (s *Service) ListEventBuses(ctx context.Context, in *eventbridge.ListEventB
 	for _, name := range page {
 		b := buses[name]
 		out.EventBuses = append(out.EventBuses, types.EventBus{
-			Name: aws.String(name), Arn: aws.String(busARN(at, name)), Description: scope.Optional(b.Description),
+			Name: aws.String(name), Arn: aws.String(busARN(at, name)), Description: scope.Optional(b.Description), Policy: scope.Optional(b.Policy),
 			CreationTime: aws.Time(b.Created), LastModifiedTime: aws.Time(b.Created),
 		})
 	}
@@ -274,6 +282,9 @@ func (s *Service) PutTargets(ctx context.Context, in *eventbridge.PutTargetsInpu
 		if err := errors.Join(checkTarget(t), s.checkDelivery(t)); err != nil {
 			return nil, wire.Errorf("ValidationException", "%s", err)
 		}
+		if err := checkForwarding(t, at); err != nil {
+			return nil, err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -306,9 +317,15 @@ func (s *Service) serves(arn string) bool {
 	case "sqs":
 		return s.cfg.Queues != nil
 	case "events":
-		return strings.Contains(arn, ":event-bus/")
+		return isBus(arn)
 	}
 	return false
+}
+
+// isBus says whether a text is the ARN of an event bus.
+func isBus(text string) bool {
+	parts := strings.Split(text, ":")
+	return len(parts) == 6 && serviceOf(text) == "events" && strings.HasPrefix(parts[5], "event-bus/")
 }
 
 // checkDelivery refuses what AWS does not take of a target's delivery.
@@ -375,9 +392,9 @@ func (s *Service) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput,
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	out := &eventbridge.PutEventsOutput{}
 	for _, entry := range in.Entries {
-		event, code, message := s.newEvent(at, entry)
+		event, on, code, message := s.newEvent(at, entry)
 		if code == "" {
-			if err := s.Emit(ctx, event); err != nil {
+			if err := s.emit(ctx, event, on); err != nil {
 				code, message = "InternalException", err.Error()
 			}
 		}
@@ -391,27 +408,37 @@ func (s *Service) PutEvents(ctx context.Context, in *eventbridge.PutEventsInput,
 	return out, nil
 }
 
-func (s *Service) newEvent(at scope.Key, entry types.PutEventsRequestEntry) (e Event, code, message string) {
+// newEvent makes the event of an entry, and says on which bus it goes: one of another
+// account has an ARN. What the bus's policy says is decided before.
+func (s *Service) newEvent(at scope.Key, entry types.PutEventsRequestEntry) (e Event, on busAddress, code, message string) {
 	detail := aws.ToString(entry.Detail)
 	var fields map[string]any
 	switch {
 	case aws.ToString(entry.Source) == "":
-		return e, "InvalidArgument", "Parameter Source is not valid. Reason: Source is a required argument."
+		return e, on, "InvalidArgument", "Parameter Source is not valid. Reason: Source is a required argument."
 	case strings.HasPrefix(*entry.Source, "aws."):
-		return e, "NotAuthorizedForSourceException", "Not authorized for the source."
+		return e, on, "NotAuthorizedForSourceException", "Not authorized for the source."
 	case aws.ToString(entry.DetailType) == "":
-		return e, "InvalidArgument", "Parameter DetailType is not valid. Reason: DetailType is a required argument."
+		return e, on, "InvalidArgument", "Parameter DetailType is not valid. Reason: DetailType is a required argument."
 	case len(detail) > entryBytes:
-		return e, "InvalidArgument", fmt.Sprintf("The entry is larger than %d bytes.", entryBytes)
+		return e, on, "InvalidArgument", fmt.Sprintf("The entry is larger than %d bytes.", entryBytes)
 	case json.Unmarshal([]byte(detail), &fields) != nil:
-		return e, "MalformedDetail", "Detail is malformed."
+		return e, on, "MalformedDetail", "Detail is malformed."
+	}
+	on = busAddress{Key: at}
+	ref := aws.ToString(entry.EventBusName)
+	if isBus(ref) {
+		on.Account = addressOf(ref).Account
 	}
 	s.mu.Lock()
-	b, err := s.bus(at, aws.ToString(entry.EventBusName))
+	b, err := s.bus(on.Key, ref)
 	s.mu.Unlock()
 	if err != nil {
-		return e, "ResourceNotFoundException", err.Error()
+		var api smithy.APIError
+		errors.As(err, &api) // all of them are
+		return e, on, api.ErrorCode(), api.ErrorMessage()
 	}
+	on.Bus = b.Name
 	e = Event{
 		ID: uuid.NewString(), Source: *entry.Source, DetailType: *entry.DetailType, Account: at.Account, Region: at.Region,
 		Resources: entry.Resources, Detail: json.RawMessage(detail), Bus: b.Name,
@@ -419,7 +446,7 @@ func (s *Service) newEvent(at scope.Key, entry types.PutEventsRequestEntry) (e E
 	if entry.Time != nil {
 		e.Time = *entry.Time
 	}
-	return e, "", ""
+	return e, on, "", ""
 }
 
 // TestEventPattern says whether a pattern matches an event.

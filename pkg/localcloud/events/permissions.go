@@ -11,8 +11,12 @@ import (
 
 // Permissions are the rules of EventBridge's calls.
 func (s *Service) Permissions() authz.Permissions {
-	return authz.Permissions{Service: "events", Rules: map[string]authz.Rule{
-		"PutEvents": authz.Of(putEventsRequests),
+	return authz.Permissions{Service: "events", Policy: s.resourcePolicy, Rules: map[string]authz.Rule{
+		"PutEvents":     authz.Of(putEventsRequests),
+		"PutPermission": authz.On("events:PutPermission", func(c authz.Call, in *eventbridge.PutPermissionInput) string { return busFor(c, in.EventBusName) }),
+		"RemovePermission": authz.On("events:RemovePermission", func(c authz.Call, in *eventbridge.RemovePermissionInput) string {
+			return busFor(c, in.EventBusName)
+		}),
 		"PutTargets": authz.Of(func(c authz.Call, in *eventbridge.PutTargetsInput) []authz.Request {
 			requests := []authz.Request{{Action: "events:PutTargets", Resource: ruleFor(c, in.EventBusName, aws.ToString(in.Rule))}}
 			for _, t := range in.Targets {
@@ -40,18 +44,23 @@ func ruleFor(c authz.Call, bus *string, rule string) string {
 	return c.ARN("events", c.Caller.Account, "rule/"+rule)
 }
 
+// busFor is the ARN of a bus.
+func busFor(c authz.Call, ref *string) string {
+	bus := aws.ToString(ref)
+	switch {
+	case bus == "":
+		bus = DefaultBus
+	case strings.HasPrefix(bus, "arn:"):
+		return bus
+	}
+	return c.ARN("events", c.Caller.Account, "event-bus/"+bus)
+}
+
 func putEventsRequests(c authz.Call, in *eventbridge.PutEventsInput) []authz.Request {
 	var out []authz.Request
 	for _, e := range in.Entries {
-		bus := aws.ToString(e.EventBusName)
-		switch {
-		case bus == "":
-			bus = c.ARN("events", c.Caller.Account, "event-bus/"+DefaultBus)
-		case !strings.HasPrefix(bus, "arn:"):
-			bus = c.ARN("events", c.Caller.Account, "event-bus/"+bus)
-		}
 		out = append(out, authz.Request{
-			Action: "events:PutEvents", Resource: bus, Context: authz.Context(map[string][]string{"events:source": {aws.ToString(e.Source)}}),
+			Action: "events:PutEvents", Resource: busFor(c, e.EventBusName), Context: authz.Context(map[string][]string{"events:source": {aws.ToString(e.Source)}}),
 		})
 	}
 	return out

@@ -1,5 +1,6 @@
 // Package fault makes the embedded AWS misbehave on demand: it answers chosen
-// calls with an error of AWS's, or late.
+// calls with an error of AWS's, or late, and loses, delays, repeats and reorders chosen
+// events of EventBridge.
 package fault
 
 import (
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,16 +19,17 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Rule says which calls go wrong, and how. An empty field matches everything.
+// Rule says which calls or events go wrong, and how. An empty field matches everything.
 type Rule struct {
-	ID        string `json:"id,omitempty"` // given by the set when empty
-	Service   string `json:"service"`      // signing name: ec2, ssm, …
+	ID        string `json:"id,omitempty"`      // given by the set when empty
+	Service   string `json:"service,omitempty"` // signing name: ec2, ssm, …
 	Operation string `json:"operation,omitempty"`
-	Account   string `json:"account,omitempty"`
-	Region    string `json:"region,omitempty"`
+	Account   string `json:"account,omitempty"` // of the caller, or of the bus that an event arrives on
+	Region    string `json:"region,omitempty"`  // likewise
 
 	// InstanceType and Zone make it a rule about EC2's capacity: RunInstances
 	// fails with InsufficientInstanceCapacity for the type (or every type) in
@@ -34,15 +37,33 @@ type Rule struct {
 	InstanceType string `json:"instanceType,omitempty"`
 	Zone         string `json:"zone,omitempty"`
 
-	// Nth is the first matching call that the rule takes, from 1; 0 means 1.
+	// Source makes it a rule about events on their way to an event bus: those of a source
+	// such as aws.ec2, or * for all. DetailType and Pattern, an event pattern of
+	// EventBridge, choose among them.
+	Source     string          `json:"source,omitempty"`
+	DetailType string          `json:"detailType,omitempty"`
+	Pattern    json.RawMessage `json:"pattern,omitempty"`
+
+	// Nth is the first matching call or event that the rule takes, from 1; 0 means 1.
 	Nth int `json:"nth,omitempty"`
-	// Times is how many calls it takes from then on; 0 means once, -1 every one.
+	// Times is how many it takes from then on; 0 means once, -1 every one.
 	Times int `json:"times,omitempty"`
 
-	Code    string   `json:"code,omitempty"`    // AWS's error code; empty: the call is only delayed
-	Message string   `json:"message,omitempty"` // of the error
-	Status  int      `json:"status,omitempty"`  // HTTP status; 500 and above is the server's fault
-	Delay   Duration `json:"delay,omitempty"`   // on the embedded AWS's clock, before the answer
+	Code    string `json:"code,omitempty"`    // AWS's error code; empty: the call is only delayed
+	Message string `json:"message,omitempty"` // of the error
+	Status  int    `json:"status,omitempty"`  // HTTP status; 500 and above is the server's fault
+	// Delay is on the embedded AWS's clock: before a call is made, or before an event
+	// arrives on its bus. With Behind it is how long the event is held at most.
+	Delay Duration `json:"delay,omitempty"`
+
+	Lose bool `json:"lose,omitempty"` // the event never arrives
+	// Repeat is how many times more the event arrives, with the same id, each Gap after
+	// the one before.
+	Repeat int      `json:"repeat,omitempty"`
+	Gap    Duration `json:"gap,omitempty"`
+	// Behind makes events arrive out of order: the event is held until so many later
+	// events that the rule matches have come.
+	Behind int `json:"behind,omitempty"`
 }
 
 // Duration is a time.Duration that reads "1.5s" in JSON.
@@ -76,8 +97,12 @@ func (e *Injected) Unwrap() error { return &e.GenericAPIError }
 
 type counted struct {
 	Rule
-	Seen  int `json:"seen"`  // calls that matched
-	Taken int `json:"taken"` // calls that the rule answered
+	Seen  int `json:"seen"`           // calls or events that matched
+	Taken int `json:"taken"`          // those that the rule took
+	Held  int `json:"held,omitempty"` // events that wait for later ones
+
+	pattern events.Pattern
+	held    []*held
 }
 
 // Set is a list of rules in force. The first that takes a call decides.
@@ -94,41 +119,48 @@ func New(c clock.Clock) *Set { return &Set{clock: c} }
 
 // Add puts rules at the end of the list and returns their ids.
 func (s *Set) Add(rules ...Rule) ([]string, error) {
+	patterns := make([]events.Pattern, len(rules))
 	for i, r := range rules {
-		if err := r.check(); err != nil {
+		var err error
+		if patterns[i], err = r.check(); err != nil {
 			return nil, fmt.Errorf("fault rule %d: %w", i+1, err)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ids := make([]string, 0, len(rules))
-	for _, r := range rules {
+	for i, r := range rules {
 		if r.ID == "" {
 			s.last++
 			r.ID = fmt.Sprintf("fault-%d", s.last)
 		}
-		s.rules = append(s.rules, &counted{Rule: r})
+		s.rules = append(s.rules, &counted{Rule: r, pattern: patterns[i]})
 		ids = append(ids, r.ID)
 	}
 	return ids, nil
 }
 
-func (r Rule) check() error {
+// check says what is wrong with a rule, and reads its pattern.
+func (r Rule) check() (events.Pattern, error) {
 	switch {
+	case r.Nth < 0, r.Times < -1:
+		return events.Pattern{}, errors.New("nth must be 0 or more, times -1 or more")
+	case r.Delay < 0, r.Gap < 0, r.Repeat < 0, r.Behind < 0:
+		return events.Pattern{}, errors.New("delay, gap, repeat and behind must be 0 or more")
+	case r.aboutEvents():
+		return r.checkEvents()
 	case r.aboutCapacity():
 		if r.Code != "" && r.Code != noCapacity || r.Service != "" && r.Service != "ec2" {
-			return fmt.Errorf("a rule with instanceType or zone is about EC2's capacity: service ec2 and code %s are the only ones allowed", noCapacity)
+			return events.Pattern{}, fmt.Errorf("a rule with instanceType or zone is about EC2's capacity: service ec2 and code %s are the only ones allowed", noCapacity)
 		}
 	case r.Service == "":
-		return errors.New("service is missing (a signing name such as ec2, or * for all)")
+		return events.Pattern{}, errors.New("service is missing (a signing name such as ec2, or * for all); a rule about events has a source instead")
 	case r.Code == "" && r.Delay == 0:
-		return errors.New("neither code nor delay is given, so the rule would do nothing")
-	case r.Nth < 0, r.Times < -1:
-		return errors.New("nth must be 0 or more, times -1 or more")
+		return events.Pattern{}, errors.New("neither code nor delay is given, so the rule would do nothing")
 	case r.Status != 0 && (r.Status < 400 || r.Status > 599):
-		return fmt.Errorf("status is %d; 400 to 599 are allowed", r.Status)
+		return events.Pattern{}, fmt.Errorf("status is %d; 400 to 599 are allowed", r.Status)
 	}
-	return nil
+	return events.Pattern{}, nil
 }
 
 const noCapacity = "InsufficientInstanceCapacity"
@@ -144,27 +176,33 @@ func (s *Set) HasCapacity(caller wire.Caller, instanceType, zone string) bool {
 	return !taken
 }
 
-// Remove takes one rule out and says whether it was there.
+// Remove takes one rule out and says whether it was there. Events that it held arrive.
 func (s *Set) Remove(id string) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, r := range s.rules {
-		if r.ID == id {
-			s.rules = append(s.rules[:i:i], s.rules[i+1:]...)
-			return true
-		}
+	var due []func()
+	i := slices.IndexFunc(s.rules, func(r *counted) bool { return r.ID == id })
+	if i >= 0 {
+		due = s.rules[i].release()
+		s.rules = slices.Delete(slices.Clone(s.rules), i, i+1)
 	}
-	return false
+	s.mu.Unlock()
+	run(due)
+	return i >= 0
 }
 
-// Clear takes all rules out.
+// Clear takes all rules out. Events that they held arrive.
 func (s *Set) Clear() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	var due []func()
+	for _, r := range s.rules {
+		due = append(due, r.release()...)
+	}
 	s.rules = nil
+	s.mu.Unlock()
+	run(due)
 }
 
-// Taken is how many calls the rule has answered.
+// Taken is how many calls or events the rule has taken.
 func (s *Set) Taken(id string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,7 +243,9 @@ func decode(raw []byte) ([]Rule, error) {
 // Before is asked about every call before it is made; an error answers it. It
 // fits wire.HandlerOptions.Before.
 func (s *Set) Before(ctx context.Context, caller wire.Caller, service, operation string) error {
-	rule, ok := s.take(func(r Rule) bool { return !r.aboutCapacity() && r.matches(service, operation) && r.concerns(caller) })
+	rule, ok := s.take(func(r Rule) bool {
+		return !r.aboutCapacity() && !r.aboutEvents() && r.matches(service, operation) && r.concerns(caller)
+	})
 	if !ok {
 		return nil
 	}
@@ -235,8 +275,16 @@ func (s *Set) Before(ctx context.Context, caller wire.Caller, service, operation
 func (s *Set) take(matches func(Rule) bool) (Rule, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r := s.taker(func(r *counted) bool { return matches(r.Rule) }); r != nil {
+		return r.Rule, true
+	}
+	return Rule{}, false
+}
+
+// taker is take's; s.mu is held.
+func (s *Set) taker(matches func(*counted) bool) *counted {
 	for _, r := range s.rules {
-		if !matches(r.Rule) {
+		if !matches(r) {
 			continue
 		}
 		r.Seen++
@@ -248,9 +296,9 @@ func (s *Set) take(matches func(Rule) bool) (Rule, bool) {
 			continue
 		}
 		r.Taken++
-		return r.Rule, true
+		return r
 	}
-	return Rule{}, false
+	return nil
 }
 
 func (r Rule) matches(service, operation string) bool {
@@ -278,7 +326,9 @@ func (s *Set) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		list := make([]counted, 0, len(s.rules))
 		for _, rule := range s.rules {
-			list = append(list, *rule)
+			shown := *rule
+			shown.Held = len(rule.held)
+			list = append(list, shown)
 		}
 		s.mu.Unlock()
 		writeJSON(w, http.StatusOK, list)

@@ -106,6 +106,16 @@ func TestSenselessRulesAreRefused(t *testing.T) {
 		"nothing to do":              {fault.Rule{Service: "ec2"}, "would do nothing"},
 		"a status that is no error":  {fault.Rule{Service: "ec2", Code: "X", Status: 200}, "status is 200"},
 		"times below -1":             {fault.Rule{Service: "ec2", Code: "X", Times: -2}, "times"},
+		"a negative delay":           {fault.Rule{Service: "ec2", Delay: -1}, "delay, gap, repeat and behind must be 0 or more"},
+		"an event of no source":      {fault.Rule{Lose: true}, "source is missing"},
+		"a type of no source":        {fault.Rule{DetailType: "EC2 AMI State Change", Lose: true}, "source is missing"},
+		"an event and a service":     {fault.Rule{Source: "aws.ec2", Service: "ec2", Lose: true}, "a source, and is about events, or a service"},
+		"an event with an answer":    {fault.Rule{Source: "aws.ec2", Code: "X", Lose: true}, "an event has no answer"},
+		"an event untouched":         {fault.Rule{Source: "aws.ec2"}, "none of lose, delay, repeat and behind"},
+		"lost and late":              {fault.Rule{Source: "aws.ec2", Lose: true, Delay: 1}, "lose goes with none"},
+		"a gap without repetitions":  {fault.Rule{Source: "aws.ec2", Delay: 1, Gap: 1}, "repeat is not given"},
+		"a pattern that is none":     {fault.Rule{Source: "aws.ec2", Lose: true, Pattern: []byte(`{"detail":"x"}`)}, "pattern: "},
+		"a negative repetition":      {fault.Rule{Source: "aws.ec2", Repeat: -1}, "must be 0 or more"},
 		"capacity with another code": {fault.Rule{InstanceType: "t3.medium", Code: "X"}, "capacity"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
