@@ -7,10 +7,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
-// holdTime is how long an execution holds the pointers of a recipe after its last
-// attempt to move them. It is longer than Step Functions takes to start the next
-// attempt, so that only a hold whose execution has died runs out.
-const holdTime = 5 * time.Minute
+// HoldTime is how long an execution holds the pointers of a recipe after its last
+// attempt to move them or to give them back. It is longer than Step Functions takes
+// from the beginning of one attempt to the beginning of the next, Cleanup's included,
+// so that only the hold of an execution that has died runs out.
+const HoldTime = 10 * time.Minute
 
 // Hold says which execution may move the pointers of a recipe. Without it, two
 // executions would each wait for SSM to accept what the other has overwritten.
@@ -39,8 +40,21 @@ func takeHold(ctx context.Context, holds Holds, p Publication) error {
 		if h.Execution != p.Of.Execution {
 			*h = Hold{Execution: p.Of.Execution, Since: p.Now}
 		}
-		h.Until = p.Now.Add(holdTime)
+		h.Until = p.Now.Add(HoldTime)
 		return true, nil
+	})
+}
+
+// keepHold prolongs the hold of an execution that gives its pointers back. It leaves
+// that of another alone, which has begun since this one ran out: Restore touches no
+// pointer that another execution has moved. An error is no reason not to give back.
+func keepHold(ctx context.Context, holds Holds, p Publication) {
+	_ = holds.Update(ctx, p.Recipe.Name, func(h *Hold) (bool, error) {
+		own := h.Execution == p.Of.Execution
+		if own {
+			h.Until = p.Now.Add(HoldTime)
+		}
+		return own, nil
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 
+	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
@@ -57,7 +58,7 @@ func readJournal(ctx context.Context, r Records) (*Journal, error) {
 	}
 	var j Journal
 	if err := json.Unmarshal(raw, &j); err != nil {
-		return nil, failure.Wrap(failure.RecordMismatch, err, "%s cannot be read, and is not acted upon", journalAt(r))
+		return nil, failure.Wrap(failure.RecordMismatch, err, "%s cannot be read, so it is not used", journalAt(r))
 	}
 	return &j, nil
 }
@@ -83,12 +84,14 @@ func trustedJournal(ctx context.Context, r Records, p Publication, images func(r
 	var wrong []string
 	for _, ptr := range j.Pointers {
 		// SSM refuses an image that is gone by now, and Restore then names the pointer.
-		_, err := PreviousImage(ctx, images(ptr.Region), ptr.Previous, p.Recipe.Name)
+		img, err := ownImage(ctx, images(ptr.Region), ptr.Previous, p.Recipe.Name)
 		switch {
 		case failure.CodeOf(err) == failure.PointerConflict:
 			wrong = append(wrong, fmt.Sprintf("the previous value of %s: %v", ptr, err))
 		case err != nil:
 			return nil, err
+		case img != nil && !ami.IsPublished(*img) && ptr.Previous != ptr.ImageID:
+			wrong = append(wrong, fmt.Sprintf("the previous value of %s: image %s was never published", ptr, ptr.Previous))
 		}
 	}
 	return j, compliance.Mismatch(journalAt(r), wrong)
@@ -124,7 +127,7 @@ func (j *Journal) deviations(p Publication) []string {
 	SortPointers(want)
 	got := slices.Clone(j.Pointers)
 	for i := range got {
-		got[i].Previous, got[i].Written = "", false
+		got[i].Previous, got[i].Found, got[i].Written = "", "", false
 	}
 	if !slices.Equal(got, want) {
 		say("its pointers are %v, the plan's are %v", withImages(got), withImages(want))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
@@ -30,8 +31,10 @@ type Pointer struct {
 	Region    string `json:"region"`
 	Parameter string `json:"parameter"`
 	ImageID   string `json:"imageId"`
-	Previous  string `json:"previous"` // empty when the parameter did not exist
-	Written   bool   `json:"written"`  // SSM has taken the new value, though it may not show yet
+	Previous  string `json:"previous"` // what it is given back; empty when the parameter did not exist
+	// Found is what it named before, if that may not be given back: see PreviousImage.
+	Found   string `json:"found,omitempty"`
+	Written bool   `json:"written"` // SSM has taken the new value, though it may not show yet
 }
 
 // String is "region:parameter", or "account:region:parameter" in another account.
@@ -137,7 +140,7 @@ func namedUntil(ctx context.Context, api ssm.GetParameterHistoryAPIClient, name 
 
 // Move writes the pointer's new value.
 func Move(ctx context.Context, api ParameterAPI, p Pointer, recipeName string) error {
-	return put(ctx, api, p.Parameter, p.ImageID, p.Previous == "", recipeName)
+	return put(ctx, api, p.Parameter, p.ImageID, p.Previous == "" && p.Found == "", recipeName)
 }
 
 func put(ctx context.Context, api ParameterAPI, name, value string, create bool, recipeName string) error {
@@ -160,31 +163,53 @@ func put(ctx context.Context, api ParameterAPI, name, value string, create bool,
 }
 
 // PreviousImage is what a pointer that names id may be given back: id if it is one
-// of the factory's own images of the recipe, or empty if the image is gone. Any
-// other image is a PointerConflict, since to give it back would publish it.
+// of the factory's own published images of the recipe, or empty if the image is gone.
+// An image of the recipe that was never published is what an execution left that died
+// while it published: then it is the newest published one, or empty if there is none.
+// Any other image is a PointerConflict, since to give it back would publish it.
 func PreviousImage(ctx context.Context, api ec2.DescribeImagesAPIClient, id, recipeName string) (string, error) {
+	img, err := ownImage(ctx, api, id, recipeName)
+	if err != nil || img == nil {
+		return "", err
+	}
+	if ami.IsPublished(*img) {
+		return id, nil
+	}
+	own, err := ami.ListOwn(ctx, api, ami.ByRecipe(recipeName))
+	if err != nil {
+		return "", awserr.Wrap(err, failure.PublishFailed, "list the images of recipe %s", recipeName)
+	}
+	if newest := ami.NewestPublished(own); newest != nil {
+		return aws.ToString(newest.ImageId), nil
+	}
+	return "", nil
+}
+
+// ownImage is the factory's own image of a recipe that a pointer names; nil if it is
+// gone. Any other image is a PointerConflict.
+func ownImage(ctx context.Context, api ec2.DescribeImagesAPIClient, id, recipeName string) (*ec2types.Image, error) {
 	if id == "" {
-		return "", nil
+		return nil, nil
 	}
 	own, err := ami.ListOwn(ctx, api, ami.ByRecipe(recipeName), ami.ByImage(id))
 	if err != nil {
-		return "", awserr.Wrap(err, failure.PublishFailed, "read image %s, which a pointer names", id)
+		return nil, awserr.Wrap(err, failure.PublishFailed, "read image %s, which a pointer names", id)
 	}
 	if len(own) == 1 && aws.ToString(own[0].ImageId) == id {
-		return id, nil
+		return &own[0], nil
 	}
 	img, err := ami.Describe(ctx, api, id)
 	if errors.Is(err, ami.ErrNotFound) {
-		return "", nil
+		return nil, nil
 	}
 	if err != nil {
-		return "", awserr.Wrap(err, failure.PublishFailed, "read image %s, which a pointer names", id)
+		return nil, awserr.Wrap(err, failure.PublishFailed, "read image %s, which a pointer names", id)
 	}
 	is := "is an image of recipe " + ami.TagValue(img.Tags, contract.TagRecipe)
 	if ami.TagValue(img.Tags, contract.TagRecipe) == "" {
 		is = "is no image of this factory (its owner is " + aws.ToString(img.OwnerId) + ")"
 	}
-	return "", failure.New(failure.PointerConflict, "it names %s, which %s, not of recipe %s; give the recipe another parameter, "+
+	return nil, failure.New(failure.PointerConflict, "it names %s, which %s, not of recipe %s; give the recipe another parameter, "+
 		"or delete this one if the factory is to keep it from now on", id, is, recipeName)
 }
 
@@ -213,7 +238,7 @@ func restore(ctx context.Context, api ParameterAPI, p Pointer, recipeName string
 	if err != nil {
 		return err
 	}
-	if now != p.ImageID && now != p.Previous && now != "" {
+	if now != p.ImageID && now != p.Previous && now != "" && now != p.Found {
 		return nil
 	}
 	if p.Previous == "" {

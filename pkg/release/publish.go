@@ -84,25 +84,27 @@ type Publisher struct {
 // When one cannot be moved, all get their previous values back and the error is
 // PublishFailed.
 func (s Publisher) Publish(ctx context.Context, p Publication) ([]Pointer, error) {
-	if err := s.verify(ctx, p); err != nil {
+	if err := takeHold(ctx, s.Holds, p); err != nil {
 		return nil, err
 	}
 	j, err := s.earlier(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	if j == nil || j.State == Moving {
-		if err := takeHold(ctx, s.Holds, p); err != nil {
-			return nil, err
-		}
-	}
 	if j == nil {
-		if j, err = s.begin(ctx, p); err != nil {
+		if j, err = s.prepare(ctx, p); err != nil {
+			dropHold(ctx, s.Holds, p) // nothing has moved: others need not wait
 			return nil, err
 		}
+		if err := s.begin(ctx, j); err != nil {
+			return nil, err
+		}
+	} else if err := s.verify(ctx, p); err != nil {
+		return nil, err
 	}
 	switch j.State {
 	case Restored:
+		dropHold(ctx, s.Holds, p)
 		return nil, failure.New(failure.PublishFailed, "the pointers were given back by an earlier attempt")
 	case Committed:
 		if err := s.committed(ctx, j); err != nil {
@@ -170,8 +172,12 @@ func (s Publisher) superseded(ctx context.Context, p Publication) error {
 	return nil
 }
 
-// begin writes the journal of the first attempt.
-func (s Publisher) begin(ctx context.Context, p Publication) (*Journal, error) {
+// prepare verifies the copies and reads what the pointers name, for the journal of the
+// first attempt.
+func (s Publisher) prepare(ctx context.Context, p Publication) (*Journal, error) {
+	if err := s.verify(ctx, p); err != nil {
+		return nil, err
+	}
 	if err := s.superseded(ctx, p); err != nil {
 		return nil, err
 	}
@@ -187,18 +193,26 @@ func (s Publisher) begin(ctx context.Context, p Publication) (*Journal, error) {
 			if ptr.Previous, err = PreviousImage(ctx, s.EC2(region), now, p.Recipe.Name); err != nil {
 				return nil, failure.Wrap(failure.CodeOf(err), err, "no pointer was moved: %s", ptr)
 			}
+			if now != ptr.Previous {
+				ptr.Found = now
+			}
 			j.Pointers = append(j.Pointers, ptr)
 		}
 	}
 	SortPointers(j.Pointers)
+	return j, nil
+}
+
+// begin writes the journal of the first attempt.
+func (s Publisher) begin(ctx context.Context, j *Journal) error {
 	created, err := j.create(ctx, s.Records)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !created {
-		return nil, failure.New(failure.ServiceUnavailable, "%s was written by another attempt meanwhile", journalAt(s.Records))
+		return failure.New(failure.ServiceUnavailable, "%s was written by another attempt meanwhile", journalAt(s.Records))
 	}
-	return j, nil
+	return nil
 }
 
 // earlier is the journal of an earlier attempt, if it is of these copies.

@@ -91,6 +91,26 @@ func TestAPointerToAForeignImageIsNotMoved(t *testing.T) {
 	assert.Equal(t, map[string]string{home: w.base, remote: ""}, w.pointers())
 }
 
+// TestAnUnpublishedImageIsNeverGivenBack: an execution that was stopped while it
+// published leaves pointers to its image, which nobody has released.
+func TestAnUnpublishedImageIsNeverGivenBack(t *testing.T) {
+	w := newWorld(t)
+	before := w.publish("before")
+	stopped, next := w.bake("stopped"), publication{w.bake("next")}
+	err := w.attempt(&memory{}, &stopped)
+	requireCode(t, failure.PublishNotReady, err)
+	w.pass(release.HoldTime)
+	require.NotEqual(t, before, w.pointers())
+
+	w.fail(fault.Rule{Service: "ssm", Operation: "PutParameter", Region: home, Code: "ParameterLimitExceeded", Status: 400})
+	records := &memory{}
+	requireCode(t, failure.PublishFailed, w.attempt(records, &next.Publication))
+	w.pass(10 * time.Second)
+	assert.Equal(t, before[remote], w.pointer("", remote))
+	w.settle(w.publisher(&memory{}), next.Publication)
+	assert.Equal(t, next.images(), w.pointers())
+}
+
 func TestAPointerThatCannotBeMovedGivesAllBack(t *testing.T) {
 	refused := fault.Rule{Service: "ssm", Operation: "PutParameter", Region: home, Code: "ParameterLimitExceeded", Status: 400}
 	throttled := fault.Rule{Service: "ssm", Operation: "PutParameter", Region: home, Times: 2, Code: "ThrottlingException", Status: 400}

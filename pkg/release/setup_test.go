@@ -323,6 +323,10 @@ func (d ec2Door) CreateTags(ctx context.Context, in *sdkec2.CreateTagsInput, _ .
 	return through(ctx, d.door, "ec2", "CreateTags", d.Service.CreateTags, in)
 }
 
+func (d ec2Door) DeleteTags(ctx context.Context, in *sdkec2.DeleteTagsInput, _ ...func(*sdkec2.Options)) (*sdkec2.DeleteTagsOutput, error) {
+	return through(ctx, d.door, "ec2", "DeleteTags", d.Service.DeleteTags, in)
+}
+
 func (d ec2Door) DescribeImages(ctx context.Context, in *sdkec2.DescribeImagesInput, _ ...func(*sdkec2.Options)) (*sdkec2.DescribeImagesOutput, error) {
 	return through(ctx, d.door, "ec2", "DescribeImages", d.Service.DescribeImages, in)
 }

@@ -35,15 +35,21 @@ type Refused struct {
 // The error is RecordMismatch if the journal cannot be this publication's.
 func (u Undo) Run(ctx context.Context, p Publication) (Undone, error) {
 	j, err := trustedJournal(ctx, u.Records, p, u.Images)
-	if err != nil || j == nil {
+	if err != nil {
 		return Undone{}, err
 	}
-	switch j.State {
-	case Restored:
+	if j == nil || j.State != Moving { // no pointer is this execution's to move any more
+		dropHold(ctx, u.Holds, p)
+	}
+	switch {
+	case j == nil:
+		return Undone{}, nil
+	case j.State == Restored:
 		return Undone{Restored: true}, nil
-	case Committed:
+	case j.State == Committed:
 		return Undone{Published: j.Images}, nil
 	}
+	keepHold(ctx, u.Holds, p)
 	if errs := Restore(ctx, u.SSM, j.Pointers, j.Recipe, j.settled(p.Now)); len(errs) > 0 {
 		var out Undone
 		for _, ptr := range j.Pointers {

@@ -8,8 +8,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/release"
@@ -105,7 +108,11 @@ func TestAJournalThatIsNotThisPublicationsDecidesNothing(t *testing.T) {
 		"of another recipe":                          {func(_ *world, j *release.Journal) { j.Recipe = "other" }, `it is of recipe "other"`},
 		"without the image of a region":              {func(_ *world, j *release.Journal) { delete(j.Images, remote) }, "no image of " + remote},
 		"with another parameter":                     {func(_ *world, j *release.Journal) { j.Pointers[0].Parameter = "/other" }, "/other"},
-		"with a foreign image to go back to":         {func(w *world, j *release.Journal) { j.Pointers[1].Previous = w.base }, "is no image of this factory"},
+		"with an image to go back to that was never published": {func(w *world, j *release.Journal) {
+			_, err := w.ec2(home).DeleteTags(w.t.Context(), &ec2.DeleteTagsInput{Resources: []string{j.Pointers[1].Previous}, Tags: []types.Tag{{Key: aws.String(contract.TagPublished)}}})
+			require.NoError(w.t, err)
+		}, "was never published"},
+		"with a foreign image to go back to": {func(w *world, j *release.Journal) { j.Pointers[1].Previous = w.base }, "is no image of this factory"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			w := newWorld(t)

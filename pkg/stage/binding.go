@@ -32,7 +32,7 @@ func mismatch(what string, s store.Store, key string, deviations []string) error
 // decodeRecord reads a record of this factory's.
 func decodeRecord(what string, s store.Store, key string, raw []byte, into any) error {
 	if err := json.Unmarshal(raw, into); err != nil {
-		return failure.Wrap(failure.RecordMismatch, err, "%s s3://%s/%s cannot be read, and is not acted upon", what, s.Bucket, key)
+		return failure.Wrap(failure.RecordMismatch, err, "%s s3://%s/%s cannot be read, so it is not used", what, s.Bucket, key)
 	}
 	return nil
 }
