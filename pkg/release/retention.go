@@ -204,8 +204,7 @@ func (c candidate) apply(ctx context.Context, api RetentionAPI, r recipe.Recipe,
 	}
 	use := inUse(c.users)
 	if use != "" || !isDeprecated(c.Image, now) {
-		at := now.Add(time.Minute) // EC2 refuses a time in the past
-		if err := Deprecate(ctx, api, aws.ToString(c.Image.ImageId), at); err != nil {
+		if err := Deprecate(ctx, api, aws.ToString(c.Image.ImageId), soon(now)); err != nil {
 			return Left, err.Error()
 		}
 	}

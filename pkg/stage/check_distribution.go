@@ -47,7 +47,11 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 	api := s.EC2(target.Name)
 	what := "the image " + in.CopyID + " in " + target.Name
 	want := labelsIn(in.Job, p, target.Name)
-	f := finisher{api: api, notReady: failure.CopyNotReady, failed: failure.CopyFailed, what: what}
+	again, reused := p.Reused(target.Name)
+	f := finisher{
+		api: api, notReady: failure.CopyNotReady, failed: failure.CopyFailed, what: what,
+		existed: reused || in.CopyID == in.ImageID, // in the home region the image is its own copy
+	}
 	img, err := f.finish(ctx, in.CopyID, want)
 	if err != nil {
 		return CheckDistributionOutput{}, err
@@ -55,7 +59,6 @@ func (s CheckDistribution) Run(ctx context.Context, in DistributeInput) (CheckDi
 
 	audience := release.AudienceOf(p.Recipe.Distribution)
 	var before release.Audience
-	again, reused := p.Reused(target.Name)
 	if reused {
 		before = sharedBefore(p, target.Name)
 		if again.ImageID != in.CopyID {
@@ -104,17 +107,16 @@ func describeAgain(ctx context.Context, api ShareEC2, img types.Image, descripti
 
 // deprecation is when the image in a region is to be deprecated; false when
 // nothing is to be set. The time of an image that exists counts from the execution
-// that made it, and is changed only if it is to come.
+// that made it.
 func deprecation(in DistributeInput, p plan.BuildPlan, img types.Image) (time.Time, bool) {
-	started := in.Execution.StartTime
 	again, reused := p.Reused(in.Region)
-	if reused {
-		started = again.Started
+	if !reused {
+		at, ok := release.DeprecateAt(p.Recipe, in.Execution.StartTime)
+		return at, ok && img.DeprecationTime == nil
 	}
-	at, ok := release.DeprecateAt(p.Recipe, started)
-	if !ok || img.DeprecationTime == nil {
-		return at, ok
+	at, ok := release.DeprecateAt(p.Recipe, again.Started)
+	if !ok {
+		return at, false
 	}
-	set, err := time.Parse(time.RFC3339, *img.DeprecationTime)
-	return at, reused && err == nil && at.After(in.Now) && !at.UTC().Truncate(time.Minute).Equal(set.UTC())
+	return release.ChangeDeprecation(img, at, in.Now)
 }

@@ -65,6 +65,7 @@ type finisher struct {
 	api              FinishImageEC2
 	notReady, failed failure.Code
 	what             string // for messages
+	existed          bool   // an earlier stage has seen the image and its snapshots
 }
 
 func (f finisher) finish(ctx context.Context, id string, want ami.Labels) (types.Image, error) {
@@ -98,6 +99,9 @@ func (f finisher) finish(ctx context.Context, id string, want ami.Labels) (types
 
 func (f finisher) describe(ctx context.Context, id string) (types.Image, error) {
 	img, err := ami.Describe(ctx, f.api, id)
+	if isNoImage(err) && f.existed {
+		return img, failure.Wrap(f.failed, err, "%s was available and is gone: somebody has deregistered it while the execution ran", f.what)
+	}
 	if isNoImage(err) {
 		return img, failure.Wrap(f.notReady, err, "%s is not visible yet", f.what)
 	}
@@ -118,6 +122,9 @@ func (f finisher) describe(ctx context.Context, id string) (types.Image, error) 
 // come later than the image.
 func (f finisher) tag(ctx context.Context, img types.Image, want []types.Tag) error {
 	snapshots, err := ami.DescribeSnapshots(ctx, f.api, ami.Snapshots(img))
+	if awserr.IsNotFound(err) && f.existed {
+		return failure.Wrap(f.failed, err, "a snapshot of %s is gone: somebody has deleted it while the execution ran", f.what)
+	}
 	if awserr.IsNotFound(err) {
 		return failure.Wrap(f.notReady, err, "a snapshot of %s is not visible yet", f.what)
 	}

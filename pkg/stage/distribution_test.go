@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
 )
 
 func TestDistribute(t *testing.T) {
@@ -113,4 +114,57 @@ func TestAccountsAreNamedOneByOne(t *testing.T) {
 	assert.Contains(t, err.Error(), "account 222222222222")
 	assert.NotContains(t, err.Error(), "111111111111")
 	assert.Len(t, e.audience["ami-copy"], 3)
+}
+
+// reusedPlan releases ami-copy again, which an execution of a hundred days ago made.
+func reusedPlan() plan.BuildPlan {
+	p := testPlan()
+	p.Reuse = &plan.Reuse{Images: map[string]plan.ReusedImage{
+		home:   {ImageID: "ami-new", Execution: "run", Started: start.AddDate(0, 0, -100), Accounts: []string{"210987654321"}},
+		remote: {ImageID: "ami-copy", Execution: "run", Started: start.AddDate(0, 0, -100), Accounts: []string{"210987654321"}},
+	}}
+	return p
+}
+
+// TestAnImageThatExistedIsNotAwaited: an image that was available and is not found any
+// more will never come, where a new one may only be invisible yet.
+func TestAnImageThatExistedIsNotAwaited(t *testing.T) {
+	for sentence, c := range map[string]struct {
+		plan   plan.BuildPlan
+		in     DistributeInput
+		change func(*fakeEC2)
+		says   string
+	}{
+		"a copy that is released again was deregistered": {
+			reusedPlan(), DistributeInput{ImageID: "ami-new", Region: remote, CopyID: "ami-copy"}, func(e *fakeEC2) { e.images = nil }, "the image ami-copy in " + remote + " was available and is gone",
+		},
+		"its snapshot was deleted": {
+			reusedPlan(), DistributeInput{ImageID: "ami-new", Region: remote, CopyID: "ami-copy"}, func(e *fakeEC2) { e.faults["DescribeSnapshots"] = []error{awsErr("InvalidSnapshot.NotFound")} }, "a snapshot of the image ami-copy in " + remote + " is gone",
+		},
+		"the image of the home region was deregistered": {
+			testPlan(), DistributeInput{ImageID: "ami-copy", Region: home, CopyID: "ami-copy"}, func(e *fakeEC2) { e.images = nil }, "was available and is gone",
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			s, e := newS3(), newEC2(c.in.Region)
+			e.images, e.snapshots = []types.Image{image("ami-copy", "run", false)}, []types.Snapshot{snapshot("snap-ami-copy", "run")}
+			c.change(e)
+			c.in.Job = job(t, s, "AwaitCopy", c.plan)
+			_, err := CheckDistribution{Store: s.store(), EC2: func(string) ShareEC2 { return e }}.Run(t.Context(), c.in)
+			requireCode(t, failure.CopyFailed, err)
+			assert.ErrorContains(t, err, c.says)
+		})
+	}
+}
+
+func TestAReleaseThatDeprecatesInThePastDeprecatesNow(t *testing.T) {
+	s, e := newS3(), newEC2(remote)
+	img := image("ami-copy", "run", false)
+	img.DeprecationTime = aws.String(start.AddDate(0, 0, 265).Format(time.RFC3339)) // the recipe said 365 days before
+	e.images, e.snapshots = []types.Image{img}, []types.Snapshot{snapshot("snap-ami-copy", "run")}
+	e.audience["ami-copy"] = []types.LaunchPermission{{UserId: aws.String("210987654321")}}
+	in := DistributeInput{Job: job(t, s, "AwaitCopy", reusedPlan()), ImageID: "ami-new", Region: remote, CopyID: "ami-copy"}
+	_, err := CheckDistribution{Store: s.store(), EC2: func(string) ShareEC2 { return e }}.Run(t.Context(), in)
+	require.NoError(t, err)
+	assert.Equal(t, in.Now.Add(time.Minute).Truncate(time.Minute), e.deprecated["ami-copy"])
 }

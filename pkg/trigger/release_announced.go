@@ -19,7 +19,7 @@ const maxCertificate = 64 << 10
 
 // ReleaseAnnounced makes the watcher look now, when the owner of a base image
 // has announced a release. The announcement itself is a hint: nothing in it is
-// acted upon.
+// used.
 type ReleaseAnnounced struct {
 	Settings Settings
 	Store    store.Store

@@ -16,7 +16,7 @@ import (
 type Settings struct {
 	StateMachineARN    string           // of the workflow
 	EventBus           string           // the factory's own
-	AnnouncementTopics []string         // ARNs of the topics whose messages are acted upon
+	AnnouncementTopics []string         // ARNs of the topics whose messages count
 	FindingHours       int              // at least between two builds for vulnerabilities; 0: the default
 	Reporters          decide.Reporters // of vulnerabilities
 }
