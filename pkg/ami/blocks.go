@@ -17,16 +17,16 @@ import (
 // cachedBlocks is how many blocks of 512 KiB are kept in memory.
 const cachedBlocks = 96
 
-// BlocksAPI are the EBS direct APIs that read a snapshot
+// BlocksAPI lists the EBS direct APIs that read a snapshot
 // (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-accessing-snapshot.html).
 type BlocksAPI interface {
 	ebs.ListSnapshotBlocksAPIClient
 	GetSnapshotBlock(context.Context, *ebs.GetSnapshotBlockInput, ...func(*ebs.Options)) (*ebs.GetSnapshotBlockOutput, error)
 }
 
-// Blocks is the volume that a snapshot holds, as an io.ReaderAt that fetches the
-// blocks that are read. Blocks that the snapshot does not have are zeros. It is
-// for one goroutine.
+// Blocks gives access to the volume in a snapshot, as an io.ReaderAt that
+// fetches blocks when they are read. Blocks that the snapshot does not have are
+// zeros. It is not safe for concurrent use.
 type Blocks struct {
 	ctx      context.Context
 	api      BlocksAPI
@@ -38,7 +38,7 @@ type Blocks struct {
 	cache map[int64]*list.Element
 	order *list.List // of *cached, the newest first
 
-	// Fetched counts the blocks that were read from EBS.
+	// Fetched is the number of blocks that were read from EBS.
 	Fetched int
 }
 
@@ -47,7 +47,7 @@ type cached struct {
 	data  []byte
 }
 
-// OpenBlocks lists the blocks of a snapshot. ctx is also of the reads.
+// OpenBlocks lists the blocks of a snapshot. Later reads use ctx too.
 func OpenBlocks(ctx context.Context, api BlocksAPI, snapshotID string) (*Blocks, error) {
 	b := &Blocks{ctx: ctx, api: api, snapshot: snapshotID, tokens: map[int64]string{}, cache: map[int64]*list.Element{}, order: list.New()}
 	pages := ebs.NewListSnapshotBlocksPaginator(api, &ebs.ListSnapshotBlocksInput{SnapshotId: &snapshotID})
@@ -67,7 +67,7 @@ func OpenBlocks(ctx context.Context, api BlocksAPI, snapshotID string) (*Blocks,
 	return b, nil
 }
 
-// Size is that of the volume, in bytes.
+// Size is the size of the volume, in bytes.
 func (b *Blocks) Size() int64 { return b.size }
 
 // ReadAt implements io.ReaderAt.
@@ -92,7 +92,7 @@ func (b *Blocks) ReadAt(p []byte, offset int64) (n int, err error) {
 	return n, nil
 }
 
-// read is a block; nil: it is zeros.
+// read returns a block, or nil if it is all zeros.
 func (b *Blocks) read(index int64) ([]byte, error) {
 	token, written := b.tokens[index]
 	if !written {
@@ -115,7 +115,7 @@ func (b *Blocks) read(index int64) ([]byte, error) {
 	}
 	sum := sha256.Sum256(data)
 	if got := base64.StdEncoding.EncodeToString(sum[:]); out.ChecksumAlgorithm != types.ChecksumAlgorithmChecksumAlgorithmSha256 || got != aws.ToString(out.Checksum) {
-		return nil, fmt.Errorf("block %d of %s has the checksum %s, EBS announced %s %s", index, b.snapshot, got, out.ChecksumAlgorithm, aws.ToString(out.Checksum))
+		return nil, fmt.Errorf("block %d of %s has the checksum %s, but EBS announced %s %s", index, b.snapshot, got, out.ChecksumAlgorithm, aws.ToString(out.Checksum))
 	}
 	b.Fetched++
 	b.cache[index] = b.order.PushFront(&cached{index, data})
@@ -127,7 +127,7 @@ func (b *Blocks) read(index int64) ([]byte, error) {
 	return data, nil
 }
 
-// RootSnapshot is the snapshot of an image's root volume, as EC2 says.
+// RootSnapshot returns the id of the snapshot of an image's root volume.
 func RootSnapshot(ctx context.Context, api ec2.DescribeImagesAPIClient, imageID string) (string, error) {
 	img, err := Describe(ctx, api, imageID)
 	if err != nil {

@@ -17,11 +17,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
-// ErrNotFound is returned for an image that the region does not know: gone, or
-// so new that not every endpoint of EC2 has heard of it.
+// ErrNotFound is returned for an image that the region does not know: it is
+// deregistered, or so new that some endpoints of EC2 do not know it yet.
 var ErrNotFound = errors.New("image not found")
 
-// Describe reads one image, whoever owns it.
+// Describe reads one image of any owner.
 func Describe(ctx context.Context, api ec2.DescribeImagesAPIClient, id string) (types.Image, error) {
 	out, err := api.DescribeImages(ctx, &ec2.DescribeImagesInput{ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true)})
 	if awserr.IsNotFound(err) {
@@ -38,8 +38,8 @@ func Describe(ctx context.Context, api ec2.DescribeImagesAPIClient, id string) (
 	return types.Image{}, fmt.Errorf("%w: %s", ErrNotFound, id)
 }
 
-// ListOwn returns the account's own images that match all filters, newest
-// first, images of the same second by id.
+// ListOwn returns the account's own images that match all filters, newest first;
+// images of the same second are sorted by id.
 func ListOwn(ctx context.Context, api ec2.DescribeImagesAPIClient, filters ...types.Filter) ([]types.Image, error) {
 	return List(ctx, api, &ec2.DescribeImagesInput{Owners: []string{"self"}, Filters: filters})
 }
@@ -75,7 +75,7 @@ func Snapshots(img types.Image) []string {
 	return SortedIDs(ids)
 }
 
-// SizeGiB is the size of all volumes of an image together.
+// SizeGiB is the total size of all volumes of an image.
 func SizeGiB(img types.Image) int32 {
 	var sum int32
 	for _, d := range img.BlockDeviceMappings {
@@ -98,7 +98,7 @@ func Unencrypted(img types.Image) []string {
 	return devices
 }
 
-// Reason is why an image is in its state, in EC2's words.
+// Reason returns EC2's message about why an image is in its state.
 func Reason(img types.Image) string {
 	if r := img.StateReason; r != nil {
 		return strings.TrimSpace(aws.ToString(r.Code) + " " + aws.ToString(r.Message))
@@ -106,8 +106,8 @@ func Reason(img types.Image) string {
 	return "EC2 gives no reason"
 }
 
-// NewestPublished is the one of the images that the factory published last and that
-// can be launched; nil when there is none.
+// NewestPublished returns the image that the factory published last and that can
+// be launched, or nil.
 func NewestPublished(images []types.Image) *types.Image {
 	var out *types.Image
 	var newest time.Time
@@ -123,8 +123,9 @@ func NewestPublished(images []types.Image) *types.Image {
 // IsPublished reports whether the factory has moved pointers to an image.
 func IsPublished(img types.Image) bool { return TagValue(img.Tags, contract.TagPublished) != "" }
 
-// Made is when EC2 says that an image was made. A date that cannot be read is later
-// than any other, so that the image is not taken for an earlier one's.
+// Made parses EC2's creation date of an image. For an invalid date it returns a
+// time later than any other, so that the image never counts as older than
+// another.
 func Made(date string) time.Time {
 	at, err := time.Parse(time.RFC3339, date)
 	if err != nil {

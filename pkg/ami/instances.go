@@ -16,8 +16,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
-// ErrNoInstance is returned for an instance that the region does not know: gone
-// for an hour, or so new that not every endpoint of EC2 has heard of it.
+// ErrNoInstance is returned for an instance that the region does not know: it
+// was terminated an hour ago, or it is so new that some endpoints of EC2 do not
+// know it yet.
 var ErrNoInstance = errors.New("instance not found")
 
 // DescribeInstance reads one instance.
@@ -39,8 +40,8 @@ func DescribeInstance(ctx context.Context, api ec2.DescribeInstancesAPIClient, i
 	return types.Instance{}, fmt.Errorf("%w: %s", ErrNoInstance, id)
 }
 
-// ListInstances returns the instances that match all filters and are not
-// terminated or about to be, oldest first.
+// ListInstances returns the instances that match all filters, oldest first,
+// without those that are terminated or shutting down.
 func ListInstances(ctx context.Context, api ec2.DescribeInstancesAPIClient, filters ...types.Filter) ([]types.Instance, error) {
 	filters = append(slices.Clone(filters), filter("instance-state-name", "pending", "running", "stopping", "stopped"))
 	var all []types.Instance
@@ -63,10 +64,11 @@ func ListInstances(ctx context.Context, api ec2.DescribeInstancesAPIClient, filt
 	return all, nil
 }
 
-// ByClientToken filters for what one RunInstances call, however often repeated, made.
+// ByClientToken filters for instances that one RunInstances call made, including
+// its repetitions.
 func ByClientToken(token string) types.Filter { return filter("client-token", token) }
 
-// ByStage filters for what one stage of an execution made.
+// ByStage filters for resources that one stage of an execution made.
 func ByStage(name string) types.Filter { return filter("tag:"+contract.TagStage, name) }
 
 // ByImage filters for instances of an image.

@@ -11,17 +11,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// What EC2 takes in one DescribeImageReferences:
+// Limits of one call of DescribeImageReferences:
 // https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImageReferences.html
 const (
 	maxReferenced   = 10      // images
-	allVersions     = "10000" // of a launch template, which cannot have more
+	allVersions     = "10000" // the most versions that a launch template can have
 	templateARNPart = ":launch-template/"
 )
 
-// LaunchConfigurations lists the launch configurations of EC2 Auto Scaling in the
-// caller's account and region that launch images, by image id and sorted: "launch
-// configuration NAME". DescribeImageReferences does not cover them
+// LaunchConfigurations lists the launch configurations of EC2 Auto Scaling in
+// the caller's account and region, by the id of the image that they launch,
+// sorted: "launch configuration NAME". DescribeImageReferences does not cover
+// them
 // (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-ami-references.html).
 func LaunchConfigurations(ctx context.Context, api autoscaling.DescribeLaunchConfigurationsAPIClient, images []string) (map[string][]string, error) {
 	out := map[string][]string{}
@@ -44,9 +45,9 @@ func LaunchConfigurations(ctx context.Context, api autoscaling.DescribeLaunchCon
 }
 
 // References lists what uses images in the caller's account and region, by image
-// id and sorted: "instance i-..." for those that are not terminated or about to
-// be, and "launch template lt-..." for those any version of which launches the
-// image, since an Auto Scaling group may name any version.
+// id, sorted: "instance i-..." for instances that are not terminated or shutting
+// down, and "launch template lt-..." for templates with a version that launches
+// the image, because an Auto Scaling group can name any version.
 func References(ctx context.Context, api ec2.DescribeImageReferencesAPIClient, images []string) (map[string][]string, error) {
 	kinds := []types.ResourceTypeRequest{
 		{ResourceType: types.ImageReferenceResourceTypeEc2Instance, ResourceTypeOptions: []types.ResourceTypeOption{

@@ -54,9 +54,9 @@ type Remover interface {
 	DeleteSnapshot(context.Context, *ec2.DeleteSnapshotInput, ...func(*ec2.Options)) (*ec2.DeleteSnapshotOutput, error)
 }
 
-// Remove deregisters an image and deletes its snapshots. What is gone already
-// counts as removed. It returns the ids that are gone now; all errors are
-// collected, each naming its resource.
+// Remove deregisters an image and deletes its snapshots. What no longer exists
+// counts as removed. It returns the ids of everything removed; the error joins
+// all errors, and each names its resource.
 func Remove(ctx context.Context, api Remover, img types.Image) (removed []string, err error) {
 	id := aws.ToString(img.ImageId)
 	if _, err := api.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: &id}); err != nil && !awserr.IsNotFound(err) {
@@ -74,7 +74,8 @@ func Remove(ctx context.Context, api Remover, img types.Image) (removed []string
 	return removed, errors.Join(errs...)
 }
 
-// DeleteSnapshot deletes one snapshot, or finds it gone.
+// DeleteSnapshot deletes one snapshot. It is no error if the snapshot does not
+// exist.
 func DeleteSnapshot(ctx context.Context, api interface {
 	DeleteSnapshot(context.Context, *ec2.DeleteSnapshotInput, ...func(*ec2.Options)) (*ec2.DeleteSnapshotOutput, error)
 }, id string) error {

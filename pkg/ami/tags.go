@@ -1,5 +1,5 @@
-// Package ami is what the factory does with machine images in one region:
-// tags, queries that page to their end, and removal with snapshots.
+// Package ami works with machine images in one region: tags, queries that read
+// all pages, and removal of images with their snapshots.
 package ami
 
 import (
@@ -47,7 +47,8 @@ func (l Labels) Specifications(kinds ...types.ResourceType) []types.TagSpecifica
 	return out
 }
 
-// PublishedTags mark an image, and its snapshots, as one that pointers name.
+// PublishedTags returns the tags of an image that pointers name, and of its
+// snapshots.
 func PublishedTags(at, expires time.Time) []types.Tag {
 	return []types.Tag{
 		tag(contract.TagExpires, expires.UTC().Format(time.RFC3339)),
@@ -55,19 +56,19 @@ func PublishedTags(at, expires time.Time) []types.Tag {
 	}
 }
 
-// ReleaseTags say which release an image had last: its id, and the SHA-256 of its
-// plan.
+// ReleaseTags returns the tags with the last release of an image: its id, and
+// the SHA-256 of its plan.
 func ReleaseTags(id, planSHA256 string) []types.Tag {
 	return []types.Tag{tag(contract.TagRelease, id), tag(contract.TagPlan, planSHA256)}
 }
 
-// SourceTags say what a published image was built from, so that no later one is
-// built from something older.
+// SourceTags returns the tags with the source of a published image, so that no
+// later image is built from an older source.
 func SourceTags(image, made string) []types.Tag {
 	return []types.Tag{tag(contract.TagSource, image), tag(contract.TagSourceMade, made)}
 }
 
-// TagValue is the value of the tag key, or empty.
+// TagValue returns the value of the tag key, or "".
 func TagValue(tags []types.Tag, key string) string {
 	for _, t := range tags {
 		if aws.ToString(t.Key) == key {
@@ -77,8 +78,9 @@ func TagValue(tags []types.Tag, key string) string {
 	return ""
 }
 
-// MissingTags returns those of want that have lacks or holds another value of.
-// Stage and Expires are not compared: later stages may rewrite them.
+// MissingTags returns the tags of want that are missing in have or have another
+// value there. It does not compare Stage and Expires, which later stages may
+// change.
 func MissingTags(want, have []types.Tag) []types.Tag {
 	var out []types.Tag
 	for _, w := range want {
@@ -93,10 +95,10 @@ func MissingTags(want, have []types.Tag) []types.Tag {
 	return out
 }
 
-// ByExecution filters for what one execution made.
+// ByExecution filters for resources that one execution made.
 func ByExecution(name string) types.Filter { return filter("tag:"+contract.TagExecution, name) }
 
-// ByRecipe filters for what was made for one recipe.
+// ByRecipe filters for resources that were made for one recipe.
 func ByRecipe(name string) types.Filter { return filter("tag:"+contract.TagRecipe, name) }
 
 func filter(name string, values ...string) types.Filter {
@@ -107,12 +109,12 @@ func tag(key, value string) types.Tag {
 	return types.Tag{Key: aws.String(key), Value: aws.String(value)}
 }
 
-// SortedIDs returns ids sorted, each once.
+// SortedIDs returns the distinct ids, sorted.
 func SortedIDs(ids []string) []string {
 	out := slices.Clone(ids)
 	slices.Sort(out)
 	return slices.Compact(out)
 }
 
-// ByFingerprint filters for what has a content.
+// ByFingerprint filters for images with the content of a fingerprint.
 func ByFingerprint(sum string) types.Filter { return filter("tag:"+contract.TagFingerprint, sum) }

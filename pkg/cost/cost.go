@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// Usage is what an execution used.
+// Usage is the usage of AWS by one execution.
 type Usage struct {
-	Region       string // where it builds
+	Region       string // where the image is built
 	Architecture string // of the functions: arm64 or x86_64
 	Instances    []Instance
-	// KeptIn are the regions that keep the image; none if it was not published.
+	// KeptIn lists the regions that keep the image; empty if it was not published.
 	KeptIn []string
-	// SnapshotGiB is the size of the image's snapshot in each region. The whole
-	// volume is the most that it can be: EBS keeps the blocks that were written.
+	// SnapshotGiB is the size of the image's snapshot in each region, at most that
+	// of the volume: EBS keeps only the blocks that were written.
 	SnapshotGiB   float64
-	SnapshotKnown bool // it is what EC2 says, not the volume's size
-	// SnapshotSeconds is how long a snapshot was kept that was removed again.
+	SnapshotKnown bool // EC2 reported it; otherwise it is the volume's size
+	// SnapshotSeconds is how long a snapshot existed that was removed again.
 	SnapshotSeconds float64
 	Copies          int // to other regions, finished or not
 	Transitions     int // states entered, and retries
@@ -34,9 +34,9 @@ type Usage struct {
 type Instance struct {
 	Role          string
 	Type          string
-	Seconds       float64 // that it ran
+	Seconds       float64 // of running time
 	VolumeGiB     float64 // of its root volume, gp3
-	VolumeSeconds float64 // that the volume existed
+	VolumeSeconds float64 // of the volume's existence
 }
 
 // Line is one item of an estimate.
@@ -44,39 +44,39 @@ type Line struct {
 	Item      string  `json:"item"`
 	Quantity  float64 `json:"quantity"`
 	Unit      string  `json:"unit"`
-	Price     float64 `json:"price"` // US dollars a unit
+	Price     float64 `json:"price"` // US dollars for one unit
 	USD       float64 `json:"usd"`
-	Estimated bool    `json:"estimated,omitempty"` // the quantity is not measured, but assumed
-	Monthly   bool    `json:"monthly,omitempty"`   // comes again every month that the image is kept
+	Estimated bool    `json:"estimated,omitempty"` // the quantity is assumed, not measured
+	Monthly   bool    `json:"monthly,omitempty"`   // charged for every month that the image is kept
 }
 
-// Estimate is what an execution costs, at the prices of a table.
+// Estimate is the cost of an execution, at the prices of a table.
 type Estimate struct {
 	Region     string   `json:"region"`
-	Prices     string   `json:"prices"` // of when, and from where
+	Prices     string   `json:"prices"` // date and source of the prices
 	USD        float64  `json:"usd"`    // of the execution
 	MonthlyUSD float64  `json:"monthlyUsd"`
 	Lines      []Line   `json:"lines"`
-	Notes      []string `json:"notes"` // what the estimate leaves out, or had to guess
+	Notes      []string `json:"notes"` // what the estimate leaves out or assumes
 }
 
 const (
 	secondsPerHour = 3600
-	// hoursPerMonth is what AWS turns monthly prices of volumes into hourly ones
-	// with (https://aws.amazon.com/ebs/pricing/ has examples of 30 days).
+	// hoursPerMonth converts AWS's monthly prices of volumes into hourly ones (the
+	// examples at https://aws.amazon.com/ebs/pricing/ use 30 days).
 	hoursPerMonth = 30 * 24
-	// leastSeconds is what EC2 charges at least for an instance of Linux
+	// leastSeconds is the minimum time that EC2 charges for a Linux instance
 	// (https://aws.amazon.com/ec2/pricing/on-demand/).
 	leastSeconds = 60
-	// otherwise are whose prices are taken for a region that a table lacks.
+	// otherwise is the region whose prices apply if a table does not have a region.
 	otherwise = "us-east-1"
 )
 
-// leftOut is what no line has.
-const leftOut = "Not counted: logs, metrics, messages, events and calls of KMS, which are less than a cent, and what a private network costs (NAT, endpoints)."
+// leftOut is the note about costs that no line contains.
+const leftOut = "Not counted: logs, metrics, messages, events and calls of KMS, which are less than a cent, and the cost of a private network (NAT, endpoints)."
 
-// Of estimates what u costs at the prices of t. What has no price is left out of
-// the sum, and a note says so.
+// Of estimates the cost of u at the prices of t. Items without a price are not
+// in the sum, and a note says so.
 func Of(u Usage, t Table) Estimate {
 	e := estimator{table: t, noted: map[string]bool{}}
 	p := e.prices(u.Region)
@@ -96,7 +96,7 @@ func Of(u Usage, t Table) Estimate {
 		e.line(Line{Item: "EBS snapshot in " + region, Quantity: gib, Unit: "GiB-month", Price: e.prices(region).SnapshotGiBMonth, Estimated: !u.SnapshotKnown, Monthly: true})
 	}
 	if gib > 0 && !u.SnapshotKnown {
-		e.note("The snapshot is taken to hold its whole volume, which is the most it can; it holds the blocks that were written.")
+		e.note("The snapshot's size is assumed to be that of the whole volume, which is the maximum; it has only the blocks that were written.")
 	}
 	return e.estimate(u.Region)
 }
@@ -116,17 +116,17 @@ func (e *estimator) note(format string, args ...any) {
 	}
 }
 
-// prices of a region, or another's with a note.
+// prices returns the prices of a region, or those of another region with a note.
 func (e *estimator) prices(region string) Prices {
 	if p, ok := e.table.Regions[region]; ok {
 		return p
 	}
-	e.note("The table has no prices of %s (it has those of %s): those of %s are taken.",
+	e.note("The table has no prices of %s (it has those of %s): the estimate uses those of %s.",
 		region, strings.Join(slices.Sorted(maps.Keys(e.table.Regions)), ", "), otherwise)
 	return e.table.Regions[otherwise]
 }
 
-// line adds a line that is of something.
+// line adds a line unless its quantity is zero.
 func (e *estimator) line(l Line) {
 	if l.Quantity <= 0 {
 		return
@@ -158,7 +158,7 @@ func (e *estimator) estimate(region string) Estimate {
 	out := Estimate{
 		Region: region, Prices: e.table.Date + ", " + e.table.Source, Lines: append([]Line{}, e.lines...), Notes: append(e.notes, leftOut),
 	}
-	// Dearest first, what comes monthly last.
+	// Most expensive first, monthly items last.
 	slices.SortStableFunc(out.Lines, func(a, b Line) int {
 		if a.Monthly != b.Monthly {
 			if a.Monthly {
@@ -179,5 +179,5 @@ func (e *estimator) estimate(region string) Estimate {
 	return out
 }
 
-// round leaves six digits behind the point: a millionth of a dollar.
+// round rounds to six decimal places: a millionth of a dollar.
 func round(v float64) float64 { return math.Round(v*1e6) / 1e6 }

@@ -126,7 +126,7 @@ func TestATableThatIsNotUnderstoodIsRefused(t *testing.T) {
 		"no JSON":             {"t3.medium=1", "not a table of prices"},
 		"an unknown field":    {`{"regions":{"eu-west-1":{"snapshot":1}}}`, `unknown field "snapshot"`},
 		"a price below zero":  {`{"regions":{"eu-west-1":{"instanceHour":{"t3.medium":-1}}}}`, "eu-west-1 has a price below zero"},
-		"something behind it": {`{} {}`, "something follows"},
+		"something behind it": {`{} {}`, "there is text after"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			_, err := cost.ListPrices(tc.text)
@@ -151,6 +151,6 @@ func TestABuiltInPriceIsOfEachItem(t *testing.T) {
 
 func TestOverridesSayWhosePricesTheyAre(t *testing.T) {
 	assert.Equal(t, "our agreement", list(t, `{"source":"our agreement"}`).Source)
-	assert.Contains(t, list(t, `{"date":"2027-01"}`).Source, "the operator's prices; where they have none, AWS's")
+	assert.Contains(t, list(t, `{"date":"2027-01"}`).Source, "the operator's prices; for the rest, AWS's")
 	assert.Equal(t, "2026-10", list(t, `{"source":"ours"}`).Date)
 }

@@ -1,5 +1,5 @@
-// Package cost estimates what an execution costs on AWS, from what it used and a
-// table of prices. It calls nothing; whoever has other prices brings them.
+// Package cost estimates the cost of an execution on AWS, from its usage and a
+// table of prices, which operators can replace. It makes no calls.
 package cost
 
 import (
@@ -19,12 +19,12 @@ var listPrices []byte
 
 // Table is a table of prices.
 type Table struct {
-	Date    string            `json:"date"`    // of the prices: year and month
-	Source  string            `json:"source"`  // where they are from, and what they leave out
+	Date    string            `json:"date"`    // year and month of the prices
+	Source  string            `json:"source"`  // where the prices come from, and what they leave out
 	Regions map[string]Prices `json:"regions"` // by the region's name
 }
 
-// Prices of a region, in US dollars.
+// Prices holds the prices of a region, in US dollars.
 type Prices struct {
 	InstanceHour     map[string]float64 `json:"instanceHour,omitempty"` // by instance type
 	VolumeGiBMonth   float64            `json:"volumeGiBMonth,omitempty"`
@@ -37,13 +37,13 @@ type Prices struct {
 	S3Read           float64            `json:"s3Read,omitempty"`  // GET
 }
 
-// ListPrices are the built-in prices, with what overrides changes: a Table as
-// JSON, in which only what differs needs to be; empty changes nothing. A table
-// that is not understood, or has a price that is none, is an error.
+// ListPrices returns the built-in prices, changed by overrides: a Table as JSON
+// with only the prices that differ, or empty. An invalid table or price is an
+// error.
 func ListPrices(overrides string) (Table, error) {
 	var t Table
 	if err := json.Unmarshal(listPrices, &t); err != nil {
-		return Table{}, fmt.Errorf("built-in prices: %w", err) // a test reads them
+		return Table{}, fmt.Errorf("built-in prices: %w", err) // never happens: a test parses them
 	}
 	if strings.TrimSpace(overrides) == "" {
 		return t, nil
@@ -52,7 +52,7 @@ func ListPrices(overrides string) (Table, error) {
 	if err != nil {
 		return Table{}, fmt.Errorf("not a table of prices such as {\"source\": \"our agreement\", \"regions\": {\"eu-west-1\": {\"instanceHour\": {\"t3.medium\": 0.04}}}}: %w", err)
 	}
-	t.Date, t.Source = orElse(own.Date, t.Date), orElse(own.Source, "the operator's prices; where they have none, "+t.Source)
+	t.Date, t.Source = orElse(own.Date, t.Date), orElse(own.Source, "the operator's prices; for the rest, "+t.Source)
 	for _, region := range slices.Sorted(maps.Keys(own.Regions)) {
 		t.Regions[region] = merge(t.Regions[region], own.Regions[region])
 	}
@@ -67,7 +67,7 @@ func parse(text string) (Table, error) {
 		return t, err
 	}
 	if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-		return t, errors.New("something follows the JSON document")
+		return t, errors.New("there is text after the JSON document")
 	}
 	for _, region := range slices.Sorted(maps.Keys(t.Regions)) {
 		p := t.Regions[region]
@@ -80,7 +80,7 @@ func parse(text string) (Table, error) {
 	return t, nil
 }
 
-// merge is a with what b says.
+// merge returns a, with the values that b has in their place.
 func merge(a, b Prices) Prices {
 	a.InstanceHour, a.LambdaGBSecond = mergeMaps(a.InstanceHour, b.InstanceHour), mergeMaps(a.LambdaGBSecond, b.LambdaGBSecond)
 	a.VolumeGiBMonth, a.SnapshotGiBMonth = orElse(b.VolumeGiBMonth, a.VolumeGiBMonth), orElse(b.SnapshotGiBMonth, a.SnapshotGiBMonth)

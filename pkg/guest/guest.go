@@ -20,7 +20,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
-// Document is the AWS-owned document that the scripts run in.
+// Document is the AWS-owned document that runs the scripts.
 const Document = "AWS-RunShellScript"
 
 const (
@@ -28,14 +28,14 @@ const (
 	delivery   = time.Minute // how long SSM may try to reach an agent that is online
 )
 
-// API is what the package needs of SSM.
+// API lists the calls of SSM that the package makes.
 type API interface {
 	ssm.ListCommandsAPIClient
 	SendCommand(context.Context, *ssm.SendCommandInput, ...func(*ssm.Options)) (*ssm.SendCommandOutput, error)
 	GetCommandInvocation(context.Context, *ssm.GetCommandInvocationInput, ...func(*ssm.Options)) (*ssm.GetCommandInvocationOutput, error)
 }
 
-// Step is one script that an execution runs once in an instance.
+// Step is a script that an execution runs once in an instance.
 type Step struct {
 	InstanceID string
 	Execution  string // name
@@ -44,14 +44,15 @@ type Step struct {
 	Timeout    time.Duration
 }
 
-// Result is how a command ended. Done is false while it is still on its way.
+// Result is the result of a command. Done is false until the command has ended.
 type Result struct {
 	CommandID string
 	Done      bool
 	Status    string // SSM's: Success, Failed, TimedOut, Cancelled, Undeliverable, …
 	ExitCode  int
-	// Stdout and Stderr are what SSM keeps, at most 24,000 characters, as
-	// plaintext.Clean leaves it. JSON among it may still escape what is not clean.
+	// Stdout and Stderr are the output that SSM keeps, at most 24,000 characters,
+	// cleaned by plaintext.Clean. Strings in JSON output may still contain escaped
+	// control characters.
 	Stdout, Stderr string
 }
 
@@ -66,7 +67,7 @@ func Online(ctx context.Context, api ssm.DescribeInstanceInformationAPIClient, i
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if awserr.Is(err, "InvalidInstanceId", "InvalidInstanceInformationFilterValue") {
-			return false, nil // SSM has not heard of the instance yet
+			return false, nil // SSM does not know the instance yet
 		}
 		if err != nil {
 			return false, err
@@ -80,7 +81,7 @@ func Online(ctx context.Context, api ssm.DescribeInstanceInformationAPIClient, i
 	return false, nil
 }
 
-// Do sends the step unless it was sent before, and returns its result so far.
+// Do sends the step unless it was sent before, and returns its current result.
 func Do(ctx context.Context, api API, s Step) (Result, error) {
 	id, err := Find(ctx, api, s)
 	if err != nil {
@@ -93,8 +94,8 @@ func Do(ctx context.Context, api API, s Step) (Result, error) {
 	return Poll(ctx, api, s.InstanceID, id)
 }
 
-// Find returns the id of the step's command, the first one if a race made two;
-// empty when it was never sent.
+// Find returns the id of the step's command, or "" if it was never sent. If a
+// race sent two commands, it returns the first.
 func Find(ctx context.Context, api API, s Step) (string, error) {
 	want := Comment(s.Execution, s.Name)
 	var found *types.Command
@@ -141,7 +142,7 @@ func Send(ctx context.Context, api API, s Step) (string, error) {
 	return aws.ToString(out.Command.CommandId), nil
 }
 
-// Poll returns the result so far of a command in an instance.
+// Poll returns the current result of a command in an instance.
 func Poll(ctx context.Context, api API, instanceID, commandID string) (Result, error) {
 	out, err := api.GetCommandInvocation(ctx, &ssm.GetCommandInvocationInput{
 		CommandId: &commandID, InstanceId: &instanceID,
@@ -168,8 +169,8 @@ func Poll(ctx context.Context, api API, instanceID, commandID string) (Result, e
 	return r, nil
 }
 
-// Comment marks a step's command. SSM's limit of 100 characters is kept by
-// replacing the tail of a long execution name with a digest of it.
+// Comment identifies a step's command. To stay within SSM's limit of 100
+// characters, a digest replaces the end of a long execution name.
 func Comment(execution, step string) string {
 	const prefix = "ami-factory:"
 	c := prefix + execution + ":" + step

@@ -9,29 +9,29 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
-// Progress is how far the components of an image are installed in a builder.
+// Progress describes which components of an image are installed in a builder.
 type Progress struct {
 	Done    []Installed
-	Running string // the component at work; empty: none
+	Running string // the component that is being installed; empty if none
 	Last    string // the last line of the console, clean and short
 }
 
-// Installed is a component that has ended.
+// Installed is a component whose installation has ended.
 type Installed struct {
 	Component string
 	OK        bool
 	Took      time.Duration
 }
 
-// step is what the component runner says of a component, on whatever line of the
-// console: cloud-init and the kernel write before it.
+// step matches the runner's messages about a component anywhere in a line,
+// because cloud-init and the kernel write a prefix.
 var step = regexp.MustCompile(`ami-factory: component ([a-z0-9-]+): (?:(started)|(ok)|failed with exit code [0-9]+) ?(?:after ([0-9]+)s)?`)
 
-// maxLine is how much of the last line is kept, in bytes.
+// maxLine is the length to which the last line is cut, in bytes.
 const maxLine = 120
 
-// ReadProgress reads a builder's console. A console that was cut at its beginning
-// lacks the components that ended before.
+// ReadProgress reads a builder's console. If the beginning of the console was
+// cut off, components that ended there are missing.
 func ReadProgress(console []byte) Progress {
 	var p Progress
 	for line := range strings.Lines(string(console)) {

@@ -77,7 +77,7 @@ func decode(payload []byte, into any) error {
 	err := dec.Decode(into)
 	if err == nil {
 		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-			return errors.New("something follows the JSON document")
+			return errors.New("there is text after the JSON document")
 		}
 		return nil
 	}

@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// Differences says what of a plan differs from an earlier one of the same recipe:
-// fields of the recipe by their paths, sorted, then other parts of the content.
+// Differences lists what differs between a plan and an earlier plan of the same
+// recipe: fields of the recipe by their paths, sorted, then other parts of the
+// content.
 func Differences(earlier, now BuildPlan) []string {
 	before, after := values(earlier), values(now)
 	all := maps.Clone(before)
@@ -28,7 +29,8 @@ func Differences(earlier, now BuildPlan) []string {
 	if earlier.Source.ImageID != now.Source.ImageID {
 		out = append(out, "the source image")
 	}
-	// Parameters are in the bundle and in the checks: where they changed, so did both.
+	// The bundle and the checks contain parameters: a changed parameter changes
+	// both.
 	if !slices.ContainsFunc(out, func(path string) bool { return strings.HasPrefix(path, "components") }) {
 		if earlier.Bundle != now.Bundle {
 			out = append(out, "files of the components")
@@ -38,18 +40,18 @@ func Differences(earlier, now BuildPlan) []string {
 		}
 	}
 	if len(out) == found && !contentChanged(out) {
-		out = append(out, "what the builder is told, or the check engine")
+		out = append(out, "the builder's user data, or the check engine")
 	}
 	return out
 }
 
-// contentChanged reports whether one of the fields is of the side Content.
+// contentChanged reports whether one of the fields is on the side Content.
 func contentChanged(paths []string) bool {
 	return slices.ContainsFunc(Fields(), func(f Field) bool { return f.Side == Content && slices.Contains(paths, f.Path) })
 }
 
-// values are those of a plan's recipe by the paths of their fields, in lists: a
-// field of a list's elements has one for each.
+// values returns the values of a plan's recipe by field path. Each path has a
+// list, because a field of a list's elements has one value for each element.
 func values(p BuildPlan) map[string][]any {
 	r := inOrder(p.Recipe)
 	r.Components = nil
@@ -58,11 +60,11 @@ func values(p BuildPlan) map[string][]any {
 	}
 	raw, err := json.Marshal(r)
 	if err != nil {
-		panic(err) // texts and numbers marshal
+		panic(err) // texts and numbers can always be marshalled
 	}
 	var all any
 	if err := json.Unmarshal(raw, &all); err != nil {
-		panic(err) // it was written by Marshal
+		panic(err) // Marshal wrote it
 	}
 	sides := map[string]bool{}
 	for _, f := range Fields() {

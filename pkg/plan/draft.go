@@ -11,8 +11,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
-// Catalog is the user data of a deployment with what every recipe is compared with:
-// the baseline and the other recipes, each read once.
+// Catalog is the user data of a deployment, with the baseline and all recipes,
+// each read once.
 type Catalog struct {
 	userData   fs.FS
 	parameters component.Deployment
@@ -22,8 +22,8 @@ type Catalog struct {
 	wrong      problem.List // with the baseline
 }
 
-// Open reads the recipes and the baseline. What is wrong with them is returned by
-// Load and Draft, for each recipe.
+// Open reads the recipes and the baseline. Load and Draft return their problems,
+// for each recipe.
 func Open(fsys fs.FS, given component.Deployment, now time.Time) (*Catalog, error) {
 	c := &Catalog{userData: fsys, parameters: given, now: now}
 	var err error
@@ -34,18 +34,18 @@ func Open(fsys fs.FS, given component.Deployment, now time.Time) (*Catalog, erro
 	return c, err
 }
 
-// Recipes are all, sorted by name, valid or not.
+// Recipes returns all recipes, valid or not, sorted by name.
 func (c *Catalog) Recipes() []*recipe.Recipe { return c.recipes }
 
-// Draft is what a recipe makes of the user data before its source is known. Its
-// bundle is packed once, however often it is built.
+// Draft is everything about a build that is known before the source is resolved.
+// Its bundle is packed once, however often Build is called.
 type Draft struct {
 	Recipe *recipe.Recipe
 	parts  assembly
 }
 
-// Load drafts a recipe of the catalog and returns everything that is wrong with it.
-// An unknown name is an error in whose chain is recipe.ErrUnknown.
+// Load drafts a recipe of the catalog and returns all of its problems. For an
+// unknown name, recipe.ErrUnknown is in the error's chain.
 func (c *Catalog) Load(name string) (Draft, problem.List, error) {
 	r, problems, err := recipe.Load(c.userData, name, recipe.Options{Now: c.now})
 	if err != nil {
@@ -55,11 +55,11 @@ func (c *Catalog) Load(name string) (Draft, problem.List, error) {
 	return d, append(problems, more...), err
 }
 
-// Draft assembles a recipe, of the catalog or not. It finds what is wrong with its
-// use of the user data (components, parameters, checks, and the size of what is told
-// to the builder), where it is below the deployment's baseline, and which of its
-// pointers are another recipe's. Problems of the latter two kinds have the rule
-// baseline.Rule.
+// Draft assembles a recipe, which need not be in the catalog. It finds problems
+// with the recipe's use of the user data (components, parameters, checks, and
+// the size of the builder's user data), parts that are below the deployment's
+// baseline, and pointers that belong to another recipe. Problems of the last two
+// kinds have the rule baseline.Rule.
 func (c *Catalog) Draft(r *recipe.Recipe) (Draft, problem.List, error) {
 	d := Draft{Recipe: r}
 	var problems problem.List
@@ -70,7 +70,7 @@ func (c *Catalog) Draft(r *recipe.Recipe) (Draft, problem.List, error) {
 	if !c.wrong.HasErrors() {
 		controls := d.parts.controls
 		if controls == nil && !problems.HasErrors() {
-			controls = []compliance.Control{} // known, and none
+			controls = []compliance.Control{} // the controls are known: there are none
 		}
 		problems = append(problems, c.floor.Check(r, controls)...)
 	}

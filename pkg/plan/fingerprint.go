@@ -12,26 +12,26 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/userdata"
 )
 
-// Side says what a field of a recipe decides.
+// Side is what a field of a recipe decides.
 type Side string
 
 const (
 	// Content decides the bytes of the image. A change needs a bake.
 	Content Side = "content"
-	// Release decides what is done with the image. A change releases the image that
-	// exists.
+	// Release decides what is done with the image. A change releases the existing
+	// image again.
 	Release Side = "release"
 )
 
-// Field is a field of the recipe that holds no other fields.
+// Field is a field of the recipe that has no fields itself.
 type Field struct {
-	Path string // such as distribution.regions.name; of a list, the elements' field
+	Path string // such as distribution.regions.name; for a list, the field of its elements
 	Side Side
 }
 
-// Fields lists all fields of a recipe, in the order of its struct. A field that is
-// in the recipe and not here is an error of every plan, so that a new field cannot
-// be forgotten.
+// Fields lists all fields of a recipe, in the order of its struct. If a field of
+// the recipe is missing here, every plan fails, so that a new field cannot be
+// forgotten.
 func Fields() []Field {
 	return []Field{
 		{"name", Content},
@@ -69,39 +69,39 @@ func Fields() []Field {
 	}
 }
 
-// The forms of what is digested. A new form rebuilds, or releases, every image: it
-// is due when a stage builds another image of the same plan.
+// Versions of the digested documents. A new version bakes, or releases, every
+// image again: change it when a stage makes a different image from the same
+// plan.
 const (
 	contentSchema = "ami-factory/fingerprint/2"
 	releaseSchema = "ami-factory/release/1"
 )
 
-// content is what a fingerprint is the digest of: everything that decides the
-// bytes of the image and can be known before the bake. Nothing that differs
-// between two executions over the same input may be in it, and not the factory's
-// version: only a change of these files is a reason to bake.
+// content is the document whose digest is the fingerprint: everything that
+// decides the bytes of the image and is known before the bake. It must not
+// contain anything that differs between two executions with the same input, nor
+// the factory's version: only changed files are a reason to bake.
 type content struct {
 	Schema      string            `json:"schema"`
 	SourceImage string            `json:"sourceImage"`
-	Recipe      any               `json:"recipe"`      // its fields of the side Content
+	Recipe      any               `json:"recipe"`      // its fields on the side Content
 	Files       map[string]string `json:"files"`       // SHA-256 by path, see assembly.digests
-	UserData    string            `json:"userData"`    // SHA-256 of what the builder is told
+	UserData    string            `json:"userData"`    // SHA-256 of the neutral user data
 	CheckEngine string            `json:"checkEngine"` // SHA-256
 }
 
-// released is what a release id is the digest of.
+// released is the document whose digest is the release id.
 type released struct {
 	Schema  string `json:"schema"`
 	Content string `json:"content"` // fingerprint
-	Recipe  any    `json:"recipe"`  // its fields of the side Release
+	Recipe  any    `json:"recipe"`  // its fields on the side Release
 }
 
 // fingerprint is the SHA-256 of the content of an image, in hex.
 func fingerprint(in Input, of *recipe.Recipe, a assembly) (string, error) {
 	r := of.WithoutPositions()
-	// What goes into the image are the values of all parameters, in the order of
-	// installation: neither the order of the recipe's list nor a value that is the
-	// default makes a difference.
+	// The digest covers the values of all parameters, in the order of installation,
+	// so the order of the recipe's list and an explicit default make no difference.
 	r.Components = nil
 	for _, s := range a.selected {
 		r.Components = append(r.Components, recipeComponent(Component{Name: s.Name, Parameters: s.Values}))
@@ -120,12 +120,12 @@ func fingerprint(in Input, of *recipe.Recipe, a assembly) (string, error) {
 	})
 }
 
-// recipeComponent is a component as a recipe lists it.
+// recipeComponent returns a component in the form in which a recipe lists it.
 func recipeComponent(c Component) recipe.Component {
 	return recipe.Component{Name: c.Name, Parameters: c.Parameters}
 }
 
-// releaseID is the SHA-256 of what is released and how, in hex.
+// releaseID is the SHA-256 of the content and of its release, in hex.
 func releaseID(r *recipe.Recipe, fingerprint string) (string, error) {
 	fields, err := side(inOrder(r.WithoutPositions()), Release)
 	if err != nil {
@@ -134,7 +134,7 @@ func releaseID(r *recipe.Recipe, fingerprint string) (string, error) {
 	return digestJSON(released{Schema: releaseSchema, Content: fingerprint, Recipe: fields})
 }
 
-// inOrder sorts the lists whose order means nothing.
+// inOrder sorts the lists whose order has no meaning.
 func inOrder(r recipe.Recipe) recipe.Recipe {
 	sorted := func(list []string) []string { return slices.Sorted(slices.Values(list)) }
 	r.Distribution.Accounts, r.Distribution.Organizations = sorted(r.Distribution.Accounts), sorted(r.Distribution.Organizations)
@@ -144,9 +144,9 @@ func inOrder(r recipe.Recipe) recipe.Recipe {
 	return r
 }
 
-// digests are those of the files that go into the image or describe what does,
-// and of the files with its checks, by path. They are of the files and not of the
-// archive, whose bytes may change with the compressor of a new Go release.
+// digests returns, by path, the digests of the files that go into the image or
+// describe it, and of the files with its checks. It does not use the archive,
+// whose bytes can change with the compressor of a new Go release.
 func (a assembly) digests() map[string]string {
 	out := map[string]string{}
 	for _, files := range [][]component.File{a.files, a.definitions} {
@@ -157,17 +157,17 @@ func (a assembly) digests() map[string]string {
 	return out
 }
 
-// neutral is what the builder of a recipe is told, without what differs between
-// executions or is known only after the fingerprint.
+// neutral is the user data of a recipe's builder, without the parts that differ
+// between executions or are known only after the fingerprint.
 func (a assembly) neutral(r *recipe.Recipe) userdata.Spec {
 	spec := a.spec(r, userdata.Release{})
 	spec.BundleSHA256, spec.BundleSize = strings.Repeat("0", 64), 0
 	return spec
 }
 
-// side is the recipe with the fields of one side only, as JSON values. Empty
-// fields are left out, so that an optional field that a new factory knows does not
-// change the digests of recipes that do not use it.
+// side returns the recipe's fields on one side, as JSON values. It leaves out
+// empty fields, so that a new optional field does not change the digests of
+// recipes that do not use it.
 func side(r recipe.Recipe, of Side) (map[string]any, error) {
 	raw, err := json.Marshal(r)
 	if err != nil {
@@ -188,7 +188,7 @@ func side(r recipe.Recipe, of Side) (map[string]any, error) {
 	return picked.(map[string]any), nil
 }
 
-// pick returns what a value holds of a side; nil when that is nothing.
+// pick returns the part of a value that is on a side, or nil.
 func pick(value any, path string, sides map[string]Side, of Side) (any, error) {
 	if is, ok := sides[path]; ok {
 		if is != of || empty(value) {
@@ -199,7 +199,7 @@ func pick(value any, path string, sides map[string]Side, of Side) (any, error) {
 	switch v := value.(type) {
 	case map[string]any:
 		out := map[string]any{}
-		for name, inner := range v { // the order does not matter: JSON sorts them
+		for name, inner := range v { // any order: JSON sorts the keys
 			got, err := pick(inner, strings.TrimPrefix(path+"."+name, "."), sides, of)
 			if err != nil {
 				return nil, err
@@ -255,7 +255,7 @@ func empty(value any) bool {
 func digestJSON(value any) (string, error) {
 	data, err := json.Marshal(value)
 	if err != nil {
-		return "", fmt.Errorf("encode what is digested: %w", err)
+		return "", fmt.Errorf("encode the digested document: %w", err)
 	}
 	return digest(data), nil
 }

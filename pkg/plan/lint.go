@@ -9,9 +9,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
-// Lint checks recipes by name, all of them when none is named, with everything
-// they use and what the deployment gives them, and without a network. An unknown
-// name is an error in whose chain is recipe.ErrUnknown.
+// Lint checks the named recipes, or all of them if no name is given, with
+// everything they use and the deployment's parameters. It needs no network. For
+// an unknown name, recipe.ErrUnknown is in the error's chain.
 func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string) (problem.List, error) {
 	if len(names) == 0 {
 		var err error
@@ -37,7 +37,7 @@ func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string
 	return out.Sort(), nil
 }
 
-// LintFile checks a recipe that is not, or not yet, among those of fsys.
+// LintFile checks a recipe that need not be among those of fsys.
 func LintFile(file string, data []byte, fsys fs.FS, given component.Deployment, now time.Time) (problem.List, error) {
 	c, err := Open(fsys, given, now)
 	if err != nil {

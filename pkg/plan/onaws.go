@@ -11,9 +11,9 @@ import (
 // SSMAgent is the component that installs the SSM agent.
 const SSMAgent = "ssm-agent"
 
-// OnAWS finds what keeps a recipe from being built on AWS, and does no harm in a
-// rehearsal: the factory reaches instances by SSM only, so a builder without the
-// agent would run until its time-out.
+// OnAWS finds problems that matter on AWS only, not in a rehearsal: the factory
+// reaches instances only through SSM, so a builder without the agent would run
+// until its time-out.
 func OnAWS(r *recipe.Recipe) problem.List {
 	if r.Family == "" || !r.Valid("components") {
 		return nil // the recipe's own checks report it
@@ -26,11 +26,12 @@ func OnAWS(r *recipe.Recipe) problem.List {
 		return nil
 	}
 	return problem.List{r.Problem("components", "the component "+SSMAgent+", or rehearsalOnly: true for a recipe that is never built on AWS",
-		"%s, and the recipe does not list the component %s: on AWS the factory could not reach the builder", why, SSMAgent)}
+		"%s, and the recipe does not list the component %s: on AWS the factory cannot reach such a builder", why, SSMAgent)}
 }
 
-// lacksSSMAgent says which images of a recipe's source have no SSM agent; empty
-// when they have one, or when nothing is known, as of an organisation's own images.
+// lacksSSMAgent returns why the images of a recipe's source have no SSM agent.
+// It returns "" if they have one or if that is unknown, as for an organisation's
+// own images.
 // https://docs.aws.amazon.com/systems-manager/latest/userguide/ami-preinstalled-agent.html
 func lacksSSMAgent(r *recipe.Recipe) string {
 	const debian, canonical, amazon = "136693071363", "099720109477", "137112412989"

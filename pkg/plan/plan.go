@@ -1,5 +1,5 @@
-// Package plan turns a recipe and a resolved source image into everything a
-// build needs, without a network: the same input gives the same bytes.
+// Package plan turns a recipe and a resolved source image into everything that a
+// build needs. It uses no network: the same input gives the same bytes.
 package plan
 
 import (
@@ -20,28 +20,28 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/userdata"
 )
 
-// BuildPlan is one build, complete. It is stored in S3 by the resolve stage and
-// read by every later one.
+// BuildPlan describes one build completely. The stage Resolve stores it in S3,
+// and every later stage reads it.
 type BuildPlan struct {
 	Recipe         recipe.Recipe        `json:"recipe"`
 	Source         SourceImage          `json:"source"`
 	Fingerprint    string               `json:"fingerprint"` // of the content, see fingerprint
-	ReleaseID      string               `json:"releaseId"`   // of the content and of what is done with it, see releaseID
+	ReleaseID      string               `json:"releaseId"`   // of the content and its release, see releaseID
 	FactoryVersion string               `json:"factoryVersion"`
 	ImageName      string               `json:"imageName"` // see ImageName
-	UserData       string               `json:"userData"`  // cloud-init MIME; userdata.Fill puts the addresses in
+	UserData       string               `json:"userData"`  // cloud-init MIME; userdata.Fill inserts the URLs
 	Bundle         Bundle               `json:"bundle"`
 	Components     []Component          `json:"components"` // in the order of installation
 	Checks         []byte               `json:"checks"`     // the compiled goss file of all controls
 	Controls       []compliance.Control `json:"controls"`
-	NeverRun       []string             `json:"neverRun,omitempty"` // components that were never run on a guest of the recipe's family
-	Reuse          *Reuse               `json:"reuse,omitempty"`    // nil: the image is baked
-	Why            string               `json:"why,omitempty"`      // it is baked, or released again
-	Changed        []string             `json:"changed,omitempty"`  // what differs from the release before, see Differences
+	NeverRun       []string             `json:"neverRun,omitempty"` // components that no test runs on a guest of the recipe's family
+	Reuse          *Reuse               `json:"reuse,omitempty"`    // nil if the image is baked
+	Why            string               `json:"why,omitempty"`      // the reason for the bake or the release
+	Changed        []string             `json:"changed,omitempty"`  // what differs from the previous release, see Differences
 }
 
-// Reuse is the published image with the content of a plan. It is released again
-// instead of a bake.
+// Reuse is the published image with the content of the plan. It is released
+// again instead of being baked.
 type Reuse struct {
 	Images map[string]ReusedImage `json:"images"` // by region, the home region among them
 }
@@ -49,16 +49,16 @@ type Reuse struct {
 // ReusedImage is the image in one region.
 type ReusedImage struct {
 	ImageID   string    `json:"imageId"`
-	Execution string    `json:"execution"` // name of the one that made it
-	Started   time.Time `json:"started"`   // that execution
-	Plan      string    `json:"plan"`      // SHA-256 of the plan of the release before
-	// The release before shared it with these.
+	Execution string    `json:"execution"` // name of the execution that made it
+	Started   time.Time `json:"started"`   // start of that execution
+	Plan      string    `json:"plan"`      // SHA-256 of the plan of the previous release
+	// Accounts and Organizations have it from the previous release.
 	Accounts      []string `json:"accounts,omitempty"`
 	Organizations []string `json:"organizations,omitempty"` // ARNs
 }
 
-// Reused is the image that the plan releases again in a region; false where the
-// image is made.
+// Reused returns the image that the plan releases again in a region; ok is false
+// if the execution makes the image.
 func (p *BuildPlan) Reused(region string) (ReusedImage, bool) {
 	if p.Reuse == nil {
 		return ReusedImage{}, false
@@ -67,7 +67,7 @@ func (p *BuildPlan) Reused(region string) (ReusedImage, bool) {
 	return out, ok
 }
 
-// SourceImage is the base AMI as it was resolved.
+// SourceImage is the resolved base AMI.
 type SourceImage struct {
 	ImageID      string `json:"imageId"`
 	Name         string `json:"name"`
@@ -83,17 +83,17 @@ type Bundle struct {
 	Size   int    `json:"size"` // bytes of the gzipped tar
 }
 
-// Component of the image, with the values of all its parameters.
+// Component is a component of the image, with the values of all its parameters.
 type Component struct {
 	Name       string            `json:"name"`
 	Parameters map[string]string `json:"parameters"`
 }
 
-// Input of Build: what a draft lacks of a plan.
+// Input is the input of Build: what a draft needs to become a plan.
 type Input struct {
 	Source         SourceImage
 	CheckEngine    string // SHA-256 of the program that runs the checks, hex
-	FactoryVersion string // written into the image; no part of the fingerprint
+	FactoryVersion string // written into the image; not part of the fingerprint
 	ExecutionName  string
 	ExecutionStart time.Time
 }
@@ -141,17 +141,17 @@ func (d Draft) Build(in Input) (*BuildPlan, []byte, error) {
 	return p, parts.bundle, nil
 }
 
-// assembly is what a recipe makes of the user data, independent of any source.
+// assembly holds the parts of a plan that do not depend on the source.
 type assembly struct {
 	selected    []component.Selected
 	files       []component.File // of the bundle
-	definitions []component.File // of the components, beside the bundle
+	definitions []component.File // of the components, not in the bundle
 	bundle      []byte
 	checks      []byte
 	controls    []compliance.Control
 }
 
-// spec is what the builder of a recipe is told.
+// spec describes the user data of a recipe's builder.
 func (a assembly) spec(r *recipe.Recipe, release userdata.Release) userdata.Spec {
 	out := userdata.Spec{
 		Recipe: r.Name, BundleSHA256: digest(a.bundle), BundleSize: len(a.bundle), CloudConfig: r.Builder.CloudConfig, Release: release,
@@ -165,8 +165,8 @@ func (a assembly) spec(r *recipe.Recipe, release userdata.Release) userdata.Spec
 	return out
 }
 
-// assemble does everything that needs no network and collects all problems. As
-// long as there are errors in the components' use, nothing is packed.
+// assemble does everything that needs no network, and collects all problems. If
+// the recipe uses components wrongly, it packs nothing.
 func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembly, problem.List, error) {
 	var a assembly
 	var problems problem.List
@@ -175,12 +175,12 @@ func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembl
 		return a, problems, err
 	}
 	if names := component.NeverRun(a.selected); len(names) > 0 {
-		warning := r.Problem("family", "", "never run on a guest of %s: %s; a bake is the first to show whether they work there", r.Family, strings.Join(names, ", "))
+		warning := r.Problem("family", "", "never run on a guest of %s: %s; only a bake shows whether they work there", r.Family, strings.Join(names, ", "))
 		warning.Severity = problem.Warning
 		problems = append(problems, warning)
 	}
 	if len(a.selected) == 0 && !r.Valid("components") {
-		return a, problems, nil // the file's own problems say why
+		return a, problems, nil // the problems of the file say why
 	}
 	if a.checks, a.controls, err = compliance.Compile(component.Sets(a.selected)); err != nil {
 		return a, append(problems, r.Problem("components", "", "%v", err)), nil
@@ -194,8 +194,8 @@ func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembl
 	if a.bundle, err = component.Bundle(a.files); err != nil {
 		return a, problems, err
 	}
-	// Facts of a build are not known yet; these are of their length, so that a
-	// recipe whose user data will not fit is found before anything is started.
+	// The facts of a build are not known yet. Placeholders of the same length show
+	// whether the user data fits before anything is started.
 	_, err = userdata.Render(a.spec(r, userdata.Release{
 		Fingerprint: strings.Repeat("0", 64), SourceImage: "ami-00000000000000000", FactoryVersion: strings.Repeat("0", 64),
 		ImageName: strings.Repeat("0", maxImageName), Baked: time.Time{}.Format(time.RFC3339),
@@ -207,7 +207,7 @@ func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembl
 	return a, problems, err
 }
 
-// Waivers of the recipe, in the words of package compliance.
+// Waivers returns the waivers of the recipe as types of package compliance.
 func (p *BuildPlan) Waivers() []compliance.Waiver {
 	var out []compliance.Waiver
 	for _, w := range p.Recipe.Checks.Waivers {

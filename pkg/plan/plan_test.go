@@ -152,7 +152,7 @@ func TestLintFindsTheProblemsOfRecipesAndComponentsTogether(t *testing.T) {
 }
 
 func TestARecipeWhoseBuilderCouldNotBeReachedOnAWSIsAnError(t *testing.T) {
-	const message = "does not list the component ssm-agent: on AWS the factory could not reach the builder"
+	const message = "does not list the component ssm-agent: on AWS the factory cannot reach such a builder"
 	component := func(name string) string {
 		text, err := fs.ReadFile(userdata.FS, "components/"+name)
 		require.NoError(t, err)

@@ -11,8 +11,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 )
 
-// Preview is what a plan would do, for people and programs to read before it is
-// done.
+// Preview describes what a plan would do, for people and programs.
 type Preview struct {
 	Recipe         string              `json:"recipe"`
 	Description    string              `json:"description"`
@@ -34,23 +33,23 @@ type Preview struct {
 	Accounts       []string            `json:"accounts"`
 	Organizations  []string            `json:"organizations"`
 	Pointers       []string            `json:"pointers"`
-	PointersIn     []string            `json:"pointersIn"` // accounts beside the factory's own
+	PointersIn     []string            `json:"pointersIn"` // accounts other than the factory's own
 	Keep           int                 `json:"keep"`
 	DeprecateAfter string              `json:"deprecateAfter"`
 	RemoveAfter    string              `json:"removeAfter"`
 
-	// Defaults are the values of components' parameters that nobody gave, by
-	// component and parameter. WriteText leaves out what equals them.
+	// Defaults are the values of components' parameters that nobody has set, by
+	// component and parameter. WriteText leaves out values that equal them.
 	Defaults map[string]map[string]string `json:"-"`
 }
 
 // PreviewVolume is the root volume of the image.
 type PreviewVolume struct {
 	SizeGiB int32  `json:"sizeGiB"`
-	KMSKey  string `json:"kmsKey"` // empty: the AWS-managed key
+	KMSKey  string `json:"kmsKey"` // empty for the AWS-managed key
 }
 
-// PreviewTarget is a region that the image is published in.
+// PreviewTarget is a region in which the image is published.
 type PreviewTarget struct {
 	Region string `json:"region"`
 	KMSKey string `json:"kmsKey"`
@@ -184,7 +183,7 @@ func prefixed(prefix string, in []string) []string {
 	return out
 }
 
-// list makes JSON say [] rather than null.
+// list returns an empty slice for nil, so that JSON has [] instead of null.
 func list[T any](in []T) []T {
 	if in == nil {
 		return []T{}

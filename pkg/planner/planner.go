@@ -1,5 +1,5 @@
-// Package planner finds out what would be built of a recipe now, and whether
-// consumers have it already: what Resolve and the triggers both need.
+// Package planner determines what a build of a recipe would make now, and
+// whether consumers already have it. Resolve and the triggers use it.
 package planner
 
 import (
@@ -26,11 +26,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/source"
 )
 
-// Planner plans builds for one deployment.
+// Planner plans builds of one deployment.
 type Planner struct {
 	Region     string // the home region
 	Version    string // of the factory
-	OnEC2      bool   // instances are EC2's own: recipes that are for rehearsals only are refused
+	OnEC2      bool   // instances are real EC2 instances: recipes with rehearsalOnly are refused
 	Engines    program.Engines
 	Parameters component.Deployment // of components, for all recipes
 	UserData   fs.FS
@@ -39,16 +39,16 @@ type Planner struct {
 	SSM        func(region string) release.ParameterReader
 }
 
-// Request says what to plan, for which execution.
+// Request is the recipe to plan, and the execution.
 type Request struct {
 	Recipe         string // name
-	Source         string // an AMI id to build on instead of the recipe's source; empty: none
+	Source         string // an AMI id to build on instead of the recipe's source, or empty
 	ExecutionName  string
 	ExecutionStart time.Time
 }
 
-// Open reads what all recipes are checked against. One catalog serves every plan of
-// an event.
+// Open reads the catalog against which all recipes are checked. All plans of an
+// event share one catalog.
 func (p Planner) Open(now time.Time) (*plan.Catalog, error) {
 	c, err := plan.Open(p.UserData, p.Parameters, now)
 	if err != nil {
@@ -57,8 +57,8 @@ func (p Planner) Open(now time.Time) (*plan.Catalog, error) {
 	return c, nil
 }
 
-// Plan is what would be built now, and the bundle that goes with it. The bundle is
-// packed once. Errors have the codes RecipeInvalid, BelowBaseline and those of
+// Plan returns the plan of a build at this time, and its bundle, which is packed
+// once. Errors have the codes RecipeInvalid, BelowBaseline and those of
 // source.Resolver.
 func (p Planner) Plan(ctx context.Context, c *plan.Catalog, req Request) (*plan.BuildPlan, []byte, error) {
 	draft, err := p.draft(c, req.Recipe)
@@ -104,26 +104,25 @@ func (p Planner) draft(c *plan.Catalog, name string) (plan.Draft, error) {
 	return d, nil
 }
 
-// deployment finds why this deployment cannot build a recipe that others may.
+// deployment finds the reasons why this deployment cannot build a recipe.
 func (p Planner) deployment(r *recipe.Recipe) problem.List {
 	var problems problem.List
 	if p.OnEC2 {
 		problems = append(problems, plan.OnAWS(r)...)
 		if r.RehearsalOnly {
-			problems = append(problems, r.Problem("rehearsalOnly", "false, and the component "+plan.SSMAgent, "the recipe says that it is never built on AWS, and this factory runs there"))
+			problems = append(problems, r.Problem("rehearsalOnly", "false, and the component "+plan.SSMAgent, "the recipe is for rehearsals only, but this factory runs on AWS"))
 		}
 	}
 	if home := r.Home().Name; home != "" && home != p.Region {
 		problems = append(problems, r.Problem("distribution.regions[0].name", p.Region,
-			"the factory that is to build this runs in %s, and the first region is where the image is built", p.Region))
+			"this factory runs in %s, and an image is built in the first region of its recipe", p.Region))
 	}
 	return problems
 }
 
-// notOlder refuses a source, given in place of the recipe's, that was made before
-// the one that the published image was built from: consumers would lose what was
-// patched since. Images that were published before the factory kept this date say
-// nothing about it.
+// notOlder refuses an override of the source that is older than the source of
+// the published image, because consumers would lose patches. Images that were
+// published before the factory kept this date are not compared.
 func (p Planner) notOlder(ctx context.Context, r recipe.Recipe, from plan.SourceImage) error {
 	images, err := ami.ListOwn(ctx, p.EC2(p.Region), ami.ByRecipe(r.Name))
 	if err != nil {
@@ -142,8 +141,9 @@ func (p Planner) notOlder(ctx context.Context, r recipe.Recipe, from plan.Source
 	return nil
 }
 
-// Published finds the images of exactly this plan, released as it says, that
-// consumers already get: by region, or nil as soon as one region lacks one.
+// Published returns, by region, the images with the content and release of this
+// plan that consumers already get. It returns nil if one region has no such
+// image.
 func (p Planner) Published(ctx context.Context, b plan.BuildPlan) (map[string]string, error) {
 	out := map[string]string{}
 	for _, region := range release.Regions(b.Recipe) {

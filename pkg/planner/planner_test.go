@@ -105,7 +105,7 @@ func TestWhatIsWrongWithARecipeIsFoundBeforeItsSourceIsLookedUp(t *testing.T) {
 		says   string
 	}{
 		"an unknown recipe":             {"debian-99", nil, failure.RecipeInvalid, `unknown recipe "debian-99"`},
-		"a factory that runs elsewhere": {docker12, func(p *planner.Planner) { p.Region = "us-east-1" }, failure.RecipeInvalid, "the factory that is to build this runs in us-east-1"},
+		"a factory that runs elsewhere": {docker12, func(p *planner.Planner) { p.Region = "us-east-1" }, failure.RecipeInvalid, "this factory runs in us-east-1"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			p, _ := setUp(t)

@@ -1,6 +1,6 @@
-// Package source finds the base AMI that a recipe builds on and verifies that
-// it is what the recipe's author meant: an available image of the right owner
-// and architecture. A name match alone is never trusted.
+// Package source finds the base AMI that a recipe builds on and verifies it: it
+// must be available, and have the recipe's owner and architecture. A matching
+// name alone is never enough.
 package source
 
 import (
@@ -35,24 +35,24 @@ type Resolver struct {
 	Parameters ParameterAPI
 }
 
-// Request says what to build on.
+// Request identifies the source to resolve.
 type Request struct {
 	Source       recipe.Source
 	Architecture string // x86_64 | arm64
-	// Override is an AMI id to use in place of the source's newest. It must be one
-	// that the source could have named: it fits the filters, or the parameter has
-	// or had it as its value.
+	// Override is an AMI id to use instead of the newest image of the source. It
+	// must be an image that the source can have named: it matches the filters, or
+	// it is or was the value of the parameter.
 	Override string
 }
 
 // Resolve returns the verified source image. Errors have the codes
-// SourceNotFound, SourceOwnerMismatch and, of an override, SourceRefused.
+// SourceNotFound, SourceOwnerMismatch and, for an override, SourceRefused.
 func (r Resolver) Resolve(ctx context.Context, req Request) (plan.SourceImage, error) {
 	id, from, err := r.find(ctx, req)
 	if err != nil {
 		return plan.SourceImage{}, err
 	}
-	// Whatever led to the id is only a hint: the image itself decides.
+	// The parameter or search result is only a hint: check the image itself.
 	img, err := ami.Describe(ctx, r.Images, id)
 	if errors.Is(err, ami.ErrNotFound) {
 		return plan.SourceImage{}, failure.New(failure.SourceNotFound,
@@ -79,7 +79,7 @@ func (r Resolver) Resolve(ctx context.Context, req Request) (plan.SourceImage, e
 	}, nil
 }
 
-// find returns an image id and, for messages, where it is from.
+// find returns an image id and, for messages, where it comes from.
 func (r Resolver) find(ctx context.Context, req Request) (id, from string, err error) {
 	switch {
 	case req.Override != "":
@@ -109,7 +109,8 @@ func (r Resolver) byParameter(ctx context.Context, name string) (id, from string
 	return *out.Parameter.Value, from, nil
 }
 
-// query is what a source with filters asks EC2, and how messages call it.
+// query returns the request to EC2 for a source with filters, and its
+// description for messages.
 func query(req Request) (in *ec2.DescribeImagesInput, told string) {
 	in = &ec2.DescribeImagesInput{Owners: []string{req.Source.Owner}}
 	var filters []string
@@ -124,12 +125,12 @@ func query(req Request) (in *ec2.DescribeImagesInput, told string) {
 	return in, strings.Join(filters, ", ")
 }
 
-// belongs makes sure that an override is an image that the source could have named.
+// belongs verifies that an override is an image that the source can have named.
 func (r Resolver) belongs(ctx context.Context, req Request) error {
 	if name := req.Source.Parameter; name != "" {
 		had, err := r.history(ctx, name)
 		if err != nil {
-			return awserr.Wrap(err, failure.SourceRefused, "source AMI %s is given for this execution, and it cannot be looked up whether SSM parameter %s ever named it", req.Override, name)
+			return awserr.Wrap(err, failure.SourceRefused, "source AMI %s is given for this execution, but the history of SSM parameter %s, which must contain it, cannot be read", req.Override, name)
 		}
 		if !slices.Contains(had, req.Override) {
 			return failure.New(failure.SourceRefused, "source AMI %s is given for this execution, but SSM parameter %s names no such image in its %d versions; "+
@@ -144,14 +145,14 @@ func (r Resolver) belongs(ctx context.Context, req Request) error {
 		return awserr.Wrap(err, failure.SourceRefused, "compare source AMI %s with the recipe's filters", req.Override)
 	}
 	if !slices.ContainsFunc(images, func(i types.Image) bool { return aws.ToString(i.ImageId) == req.Override }) {
-		return failure.New(failure.SourceRefused, "source AMI %s is given for this execution, but does not fit the recipe's source (%s; %s, available)",
+		return failure.New(failure.SourceRefused, "source AMI %s is given for this execution, but does not match the recipe's source (%s; %s, available)",
 			req.Override, told, req.Architecture)
 	}
 	return nil
 }
 
-// history are the values that a parameter has or had, as far back as SSM keeps them:
-// 100 versions.
+// history returns the current and earlier values of a parameter. SSM keeps 100
+// versions.
 func (r Resolver) history(ctx context.Context, name string) ([]string, error) {
 	var values []string
 	pages := ssm.NewGetParameterHistoryPaginator(r.Parameters, &ssm.GetParameterHistoryInput{Name: &name})
@@ -185,12 +186,12 @@ func verify(img types.Image, req Request, from string) error {
 	switch owner := aws.ToString(img.OwnerId); {
 	case owner != req.Source.Owner:
 		return failure.New(failure.SourceOwnerMismatch,
-			"source AMI %s (%s) belongs to account %s, the recipe requires owner %s; do not build on it before you know why",
+			"source AMI %s (%s) belongs to account %s, but the recipe requires owner %s; find out why before you build on it",
 			id, from, owner, req.Source.Owner)
 	case img.State != types.ImageStateAvailable:
 		return failure.New(failure.SourceNotFound, "source AMI %s (%s) is %s, not available", id, from, img.State)
 	case string(img.Architecture) != req.Architecture:
-		return failure.New(failure.SourceNotFound, "source AMI %s (%s) is for %s, the recipe builds for %s",
+		return failure.New(failure.SourceNotFound, "source AMI %s (%s) is for %s, but the recipe builds for %s",
 			id, from, img.Architecture, req.Architecture)
 	case img.VirtualizationType != "" && img.VirtualizationType != types.VirtualizationTypeHvm:
 		return failure.New(failure.SourceNotFound, "source AMI %s (%s) is %s, not %s", id, from, img.VirtualizationType, types.VirtualizationTypeHvm)

@@ -116,7 +116,7 @@ func TestAnImageGivenInPlaceOfTheSourceMustBeOneOfTheSources(t *testing.T) {
 		tells    string
 	}{
 		"one that fits the filters":             {source: request().Source, override: "ami-00000012"},
-		"another release than the filters name": {source: request().Source, override: "ami-00000013", want: failure.SourceRefused, tells: "does not fit the recipe's source (name=debian-12-*; x86_64, available)"},
+		"another release than the filters name": {source: request().Source, override: "ami-00000013", want: failure.SourceRefused, tells: "does not match the recipe's source (name=debian-12-*; x86_64, available)"},
 		"one that is disabled":                  {source: request().Source, override: "ami-00000005", want: failure.SourceNotFound, tells: "disabled"},
 		"one of another architecture":           {source: request().Source, override: "ami-00000006", want: failure.SourceNotFound, tells: "arm64"},
 		"one that is not HVM":                   {source: request().Source, override: "ami-00000007", want: failure.SourceNotFound, tells: "paravirtual"},

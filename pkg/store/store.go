@@ -1,6 +1,6 @@
-// Package store is the factory's bucket: objects that are known by the digest of
-// their content, records that one function writes once, and JSON documents that
-// several change without losing a change.
+// Package store reads and writes the factory's bucket: objects identified by the
+// digest of their content, records that one function writes once, and JSON
+// documents that several functions change without losing a change.
 package store
 
 import (
@@ -22,19 +22,19 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
-// ObjectAPI is what a Store needs of S3.
+// ObjectAPI lists the calls of S3 that a Store makes.
 type ObjectAPI interface {
 	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
 	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
 }
 
-// Presigner makes addresses that a guest without credentials can use.
+// Presigner makes URLs that a guest without credentials can use.
 type Presigner interface {
 	PresignGetObject(context.Context, *s3.GetObjectInput, ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error)
 	PresignPutObject(context.Context, *s3.PutObjectInput, ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error)
 }
 
-// Object is an S3 object whose content is known by digest.
+// Object is an S3 object, identified by the digest of its content.
 type Object struct {
 	Bucket string `json:"bucket"`
 	Key    string `json:"key"`
@@ -45,12 +45,12 @@ type Object struct {
 type Store struct {
 	Bucket  string
 	API     ObjectAPI
-	Presign Presigner // nil where nothing is presigned
+	Presign Presigner // nil if nothing is presigned
 	Cache   *Cache    // of Load; nil: nothing is kept
 }
 
-// maxObject bounds what a function reads into memory. Plans are the largest, with
-// the compiled checks in them.
+// maxObject limits the size of an object that is read into memory, in bytes.
+// Plans are the largest objects, because they contain the compiled checks.
 const maxObject = 64 << 20
 
 // ErrNone is returned by Read for a key that the bucket does not have.
@@ -67,8 +67,8 @@ func (s Store) Put(ctx context.Context, key, contentType string, body []byte) (O
 	return Object{Bucket: s.Bucket, Key: key, SHA256: Digest(body)}, nil
 }
 
-// Create stores body under key unless there is an object already, and says
-// whether it did.
+// Create stores body under key unless the object exists, and reports whether it
+// did.
 func (s Store) Create(ctx context.Context, key, contentType string, body []byte) (bool, error) {
 	_, err := s.API.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &s.Bucket, Key: &key, ContentType: &contentType, Body: bytes.NewReader(body), IfNoneMatch: aws.String("*"),
@@ -91,8 +91,8 @@ func (s Store) PutJSON(ctx context.Context, key string, v any) (Object, error) {
 	return s.Put(ctx, key, "application/json", append(raw, '\n'))
 }
 
-// Get reads an object and refuses it when its content is not what its digest
-// says: nothing that was altered on the way is acted upon.
+// Get reads an object and refuses it if its content does not have the expected
+// digest, so that altered content is never used.
 func (s Store) Get(ctx context.Context, o Object) ([]byte, error) {
 	if err := s.checkBucket(o); err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (s Store) Get(ctx context.Context, o Object) ([]byte, error) {
 		return nil, err
 	}
 	if got := Digest(body); got != o.SHA256 {
-		return nil, failure.New(failure.InvalidInput, "s3://%s/%s has SHA-256 %s, not %s: it was altered since it was written",
+		return nil, failure.New(failure.InvalidInput, "s3://%s/%s has SHA-256 %s, not %s: it was altered after it was written",
 			s.Bucket, o.Key, got, o.SHA256)
 	}
 	return body, nil
@@ -123,7 +123,7 @@ func (s Store) Read(ctx context.Context, key string) ([]byte, error) {
 	return s.ReadAtMost(ctx, key, maxObject)
 }
 
-// ReadAtMost is Read of an object that is no larger than limit bytes.
+// ReadAtMost is Read, limited to objects of at most limit bytes.
 func (s Store) ReadAtMost(ctx context.Context, key string, limit int64) ([]byte, error) {
 	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
 	if awserr.Is(err, "NoSuchKey", "NotFound") {
@@ -143,7 +143,7 @@ func (s Store) ReadAtMost(ctx context.Context, key string, limit int64) ([]byte,
 	return body, nil
 }
 
-// GetURL is an address to download key from, valid for ttl.
+// GetURL returns a URL for downloading key, valid for ttl.
 func (s Store) GetURL(ctx context.Context, key string, ttl time.Duration) (string, error) {
 	out, err := s.Presign.PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key}, s3.WithPresignExpires(ttl))
 	if err != nil {
@@ -152,8 +152,8 @@ func (s Store) GetURL(ctx context.Context, key string, ttl time.Duration) (strin
 	return out.URL, nil
 }
 
-// PutOnceURL is an address to upload key to, valid for ttl and only while there is
-// no such object. Whoever uses it must send the header If-None-Match: *, which is
+// PutOnceURL returns a URL for uploading key, valid for ttl and only until the
+// object exists. The client must send the header If-None-Match: *, which is
 // signed
 // (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
 func (s Store) PutOnceURL(ctx context.Context, key string, ttl time.Duration) (string, error) {

@@ -13,19 +13,20 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
-// updateAttempts is how often an object is read and written again that somebody
-// else wrote in between.
+// updateAttempts is how often Update tries again when somebody else wrote the
+// object in between.
 const updateAttempts = 5
 
-// conditionFailed: somebody else wrote the object first. One that was deleted in
-// between answers If-Match with NoSuchKey.
+// conditionFailed reports whether somebody else wrote the object first. An
+// object that was deleted in between answers If-Match with NoSuchKey.
 func conditionFailed(err error) bool {
 	return awserr.Is(err, "PreconditionFailed", "ConditionalRequestConflict")
 }
 
-// Update changes a JSON object so that no change of anybody else is lost: change is
-// called again with what is there, and returns whether there is anything to write.
-// An object that does not exist is the zero value.
+// Update changes a JSON object without losing other writers' changes: if
+// somebody else wrote it in between, it calls change again with the new value.
+// change returns whether there is anything to write. An object that does not
+// exist is the zero value.
 func Update[T any](ctx context.Context, s Store, key string, change func(*T) (bool, error)) (T, error) {
 	var value T
 	for range updateAttempts {
@@ -55,10 +56,10 @@ func Update[T any](ctx context.Context, s Store, key string, change func(*T) (bo
 			return value, awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Bucket, key)
 		}
 	}
-	return value, failure.New(failure.ServiceUnavailable, "s3://%s/%s was written by somebody else %d times", s.Bucket, key, updateAttempts)
+	return value, failure.New(failure.ServiceUnavailable, "s3://%s/%s was changed by somebody else in each of %d attempts", s.Bucket, key, updateAttempts)
 }
 
-// ReadJSON reads a JSON object and returns its ETag; empty when there is none.
+// ReadJSON reads a JSON object and returns its ETag, or "" if it does not exist.
 func (s Store) ReadJSON(ctx context.Context, key string, into any) (etag string, err error) {
 	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
 	if awserr.Is(err, "NoSuchKey", "NotFound") {

@@ -1,4 +1,4 @@
-// Package plannertest has the smallest user data that builds, for tests.
+// Package plannertest has the smallest user data that can be built, for tests.
 package plannertest
 
 import (
