@@ -89,10 +89,10 @@ func TestABuildThatCannotStart(t *testing.T) {
 		code int
 		says string
 	}{
-		"a name that no recipe can have":     {[]string{"Debian"}, exitUsage, `"Debian" is no name of a recipe`},
+		"a name that no recipe can have":     {[]string{"Debian"}, exitUsage, `"Debian" is not the name of a recipe`},
 		"a source that is no AMI":            {[]string{"debian-12-docker", "--source", "debian"}, exitUsage, `source "debian" is not an AMI id`},
-		"a name that no execution can have":  {[]string{"debian-12-docker", "--name", "a b"}, exitUsage, `--name: "a b" is no name for an execution`},
-		"a region where no factory is":       {[]string{"debian-12-docker", "--region", "eu-central-1"}, exitFailed, "there is no state machine ami-factory in this account and region"},
+		"a name that no execution can have":  {[]string{"debian-12-docker", "--name", "a b"}, exitUsage, `--name: "a b" is not the name of an execution`},
+		"a region where no factory is":       {[]string{"debian-12-docker", "--region", "eu-central-1"}, exitFailed, "the state machine ami-factory does not exist in this account and region"},
 		"a state machine that is not there":  {[]string{"debian-12-docker", "--state-machine", "arn:aws:states:eu-west-1:111122223333:stateMachine:x"}, exitFailed, "StateMachineDoesNotExist"},
 		"a state machine that is not an ARN": {[]string{"debian-12-docker", "--state-machine", "x"}, exitFailed, "InvalidArn"},
 	} {

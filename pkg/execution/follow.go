@@ -15,7 +15,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
-// API is what starting and following takes of Step Functions.
+// API lists the calls of Step Functions that starting and following make.
 type API interface {
 	StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error)
 	DescribeExecution(context.Context, *sfn.DescribeExecutionInput, ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error)
@@ -23,7 +23,7 @@ type API interface {
 	sfn.ListStateMachinesAPIClient
 }
 
-// FindMachine is the ARN of the state machine of a name.
+// FindMachine returns the ARN of the state machine with a name.
 func FindMachine(ctx context.Context, api sfn.ListStateMachinesAPIClient, name string) (string, error) {
 	pages := sfn.NewListStateMachinesPaginator(api, &sfn.ListStateMachinesInput{})
 	for pages.HasMorePages() {
@@ -37,11 +37,11 @@ func FindMachine(ctx context.Context, api sfn.ListStateMachinesAPIClient, name s
 			}
 		}
 	}
-	return "", fmt.Errorf("there is no state machine %s in this account and region: deploy the factory, choose its region, or name the state machine's ARN", name)
+	return "", fmt.Errorf("the state machine %s does not exist in this account and region: deploy the factory, choose its region, or give the state machine's ARN", name)
 }
 
-// Start starts an execution and returns its ARN. One of the same name and input
-// that runs is returned as it is.
+// Start starts an execution and returns its ARN. If an execution of the same
+// name and input runs, it returns that one.
 func Start(ctx context.Context, api API, machineARN, name string, in contract.ExecutionInput) (string, error) {
 	input, err := json.Marshal(in)
 	if err != nil {
@@ -59,7 +59,7 @@ func Start(ctx context.Context, api API, machineARN, name string, in contract.Ex
 	return aws.ToString(out.ExecutionArn), nil
 }
 
-// Result is how an execution ended.
+// Result describes how an execution ended.
 type Result struct {
 	Execution   string            `json:"execution"` // name
 	ARN         string            `json:"executionArn"`
@@ -68,21 +68,22 @@ type Result struct {
 	Cause       string            `json:"cause,omitempty"`
 	Fingerprint string            `json:"fingerprint,omitempty"`
 	SourceImage string            `json:"sourceImage,omitempty"`
-	Action      string            `json:"action,omitempty"` // of one that published: bake, or release (of the published image again)
+	Action      string            `json:"action,omitempty"` // if it published: bake, or release (of the published image again)
 	Images      map[string]string `json:"images"`           // by region
 	Report      string            `json:"report,omitempty"`
 	Seconds     float64           `json:"seconds"`
 	Stages      []StageSeconds    `json:"stages"`
 }
 
-// Follow reports every step of an execution to watch until it ends, asking again
-// every so often.
+// Follow reports each event of an execution to watch until the execution ends.
+// It polls at the given interval.
 func Follow(ctx context.Context, api API, arn string, every time.Duration, watch func(Event)) (Result, error) {
 	timeline, last := NewTimeline(), int64(0)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		// Asked for first: what its history says afterwards is then all of it.
+		// Ask for the status first, so that the history read afterwards is complete if
+		// the execution has ended.
 		now, err := api.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
 		if err != nil {
 			return Result{}, fmt.Errorf("follow the execution: %w", err)
@@ -108,8 +109,8 @@ func Follow(ctx context.Context, api API, arn string, every time.Duration, watch
 	}
 }
 
-// since are the events after the one of an id, in order. The newest pages are
-// read first, so that a long history costs no more than a short one.
+// since returns the events after an event id, in order. It reads the newest
+// pages first, so that a long history costs no more than a short one.
 func since(ctx context.Context, api API, arn string, id int64) ([]sfntypes.HistoryEvent, error) {
 	var out []sfntypes.HistoryEvent
 	pages := sfn.NewGetExecutionHistoryPaginator(api, &sfn.GetExecutionHistoryInput{
@@ -132,8 +133,8 @@ func since(ctx context.Context, api API, arn string, id int64) ([]sfntypes.Histo
 	return out, nil
 }
 
-// ResultOf is the result of an execution that has ended, by its description and its
-// history.
+// ResultOf returns the result of an ended execution, from its description and
+// its history.
 func ResultOf(end *sfn.DescribeExecutionOutput, t *Timeline) (Result, error) {
 	r := Result{
 		Execution: aws.ToString(end.Name), ARN: aws.ToString(end.ExecutionArn), Status: t.Ending(),

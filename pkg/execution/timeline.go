@@ -16,55 +16,56 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
-// StageSeconds is how long one state of the machine took, retries included: from
-// the first entry to the last exit, when several regions pass through it at once.
+// StageSeconds is the time of one state of the machine, in seconds, including
+// retries. If several regions pass through the state, it is the time from the
+// first entry to the last exit.
 type StageSeconds struct {
 	Stage    string  `json:"stage"`
 	Seconds  float64 `json:"seconds"`
 	Attempts int     `json:"attempts"` // invocations of its function
-	// LastPoll is how long the last pause was after which the stage found its
-	// work done: at most this much of Seconds is waiting of the factory's own.
+	// LastPoll is the length of the pause before the attempt that found the work
+	// done, in seconds: the factory itself wasted at most this part of Seconds.
 	LastPoll float64 `json:"lastPollSeconds,omitempty"`
 }
 
-// Event is a step of an execution, for live progress.
+// Event is an event of an execution, for live progress.
 type Event struct {
-	State  string // of the machine
-	Region string // whose turn it is in a state of the Map over regions; else empty
+	State  string // name of the state
+	Region string // the region of the iteration in a Map over regions; otherwise empty
 	Kind   EventKind
 	At     time.Time
-	Detail string // why a state is tried again, or failed
+	Detail string // why a state is retried or failed
 }
 
-// EventKind says what happened to a state.
+// EventKind is what happened in a state.
 type EventKind string
 
 // The kinds of events.
 const (
 	Entered EventKind = "entered"
-	Waiting EventKind = "waiting" // the stage said "not yet"
-	Working EventKind = "working" // what a guest says that it is doing
+	Waiting EventKind = "waiting" // the stage answered "not yet"
+	Working EventKind = "working" // a guest reports what it is doing
 	Stepped EventKind = "stepped" // a guest has ended a step
 	Failing EventKind = "failing" // an attempt failed; it may be retried
-	Failed  EventKind = "failed"  // left for good with an error
+	Failed  EventKind = "failed"  // the state ended with an error
 	Exited  EventKind = "exited"
 )
 
-// Timeline turns an execution's history into steps and durations.
+// Timeline turns an execution's history into events and durations.
 type Timeline struct {
 	states  map[string]*span
 	order   []string
-	byEvent map[int64]visit // what an event belongs to
-	last    string          // the state the execution ended in
+	byEvent map[int64]visit // the visit to which an event belongs
+	last    string          // the state in which the execution ended
 }
 
-// span is the time from a state's first entry to its last exit: the regions of
-// a Map pass through its states at the same time.
+// span is the time from a state's first entry to its last exit, because the
+// regions of a Map pass through a state at the same time.
 type span struct {
 	from, to time.Time
 	attempts int
-	notYet   time.Time     // the last time its stage said so
-	lastPoll time.Duration // from then until it was asked again
+	notYet   time.Time     // the last time that its stage answered "not yet"
+	lastPoll time.Duration // from then until the next attempt
 }
 
 // visit is one pass through a state.
@@ -72,18 +73,18 @@ type visit struct {
 	state  string
 	inMap  bool
 	region string // of a Map's iteration
-	failed bool   // the last attempt did
+	failed bool   // the last attempt failed
 }
 
-// NameOf is the name of an execution, which ends its ARN.
+// NameOf returns the name of an execution from its ARN.
 func NameOf(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
 
-// NewTimeline is that of an execution of which nothing is known yet.
+// NewTimeline returns an empty timeline.
 func NewTimeline() *Timeline {
 	return &Timeline{states: map[string]*span{}, byEvent: map[int64]visit{}}
 }
 
-// Add takes the next event of the history and returns what to show of it.
+// Add takes the next event of the history, and returns the events to show.
 func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 	at := aws.ToTime(e.Timestamp)
 	v := t.byEvent[e.PreviousEventId]
@@ -125,13 +126,13 @@ func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 	return nil
 }
 
-// failed is an attempt that failed. A time-out has no cause.
+// failed records a failed attempt. A time-out has no cause.
 func (t *Timeline) failed(event int64, v visit, at time.Time, code, cause string) []Event {
 	v.failed = true
 	t.byEvent[event] = v
 	kind := Failing
 	if s := t.states[v.state]; s != nil {
-		s.to = at // the last that is heard of a state that fails for good
+		s.to = at // the last event of a state that is not retried
 		if failure.Code(code).IsNotYet() {
 			s.notYet = at
 		}
@@ -162,7 +163,8 @@ func (t *Timeline) enter(from visit, d *sfntypes.StateEnteredEventDetails, at ti
 }
 
 func (t *Timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event {
-	// A Map's exit may follow its last iteration's end, hence the name.
+	// A Map's exit can come after the end of its last iteration, so compare the
+	// name.
 	if name := aws.ToString(e.StateExitedEventDetails.Name); name != v.state {
 		v = visit{state: name, failed: v.failed}
 		t.byEvent[e.Id] = v
@@ -180,11 +182,11 @@ func (t *Timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event 
 	return []Event{{State: v.state, Region: v.region, Kind: kind, At: at}}
 }
 
-// Ending is the state that the execution ended in; empty when it did not come to
-// one of its own, such as after it was stopped.
+// Ending returns the end state of the execution, or "" if it reached none, for
+// example because it was stopped.
 func (t *Timeline) Ending() string { return t.last }
 
-// doesWork says whether a state invokes a function, and does not only decide.
+// doesWork reports whether a state invokes a function.
 func doesWork(entered sfntypes.HistoryEventType) bool {
 	switch entered {
 	case sfntypes.HistoryEventTypeTaskStateEntered, sfntypes.HistoryEventTypeTaskStateExited,
@@ -194,7 +196,8 @@ func doesWork(entered sfntypes.HistoryEventType) bool {
 	return false
 }
 
-// regionOf is the item of the Map over the regions, as its first state gets it.
+// regionOf returns the region from the input of the first state in a Map over
+// regions.
 func regionOf(input string) string {
 	var region string
 	if err := json.Unmarshal([]byte(input), &region); err != nil {
@@ -214,7 +217,7 @@ func (t *Timeline) Seconds() []StageSeconds {
 	return out
 }
 
-// sentence is the first line of the message in a function's error.
+// sentence returns the first line of the message in a function's error.
 func sentence(cause string) string {
 	line, _, _ := strings.Cut(plaintext.Clean(failure.Sentence(cause)), "\n")
 	return line

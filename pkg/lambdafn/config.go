@@ -14,7 +14,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 )
 
-// Config is a function's environment.
+// Config holds the settings in a function's environment.
 type Config struct {
 	stage.Settings
 	Triggers      trigger.Settings
@@ -22,12 +22,12 @@ type Config struct {
 	Endpoint      string
 	GuestEndpoint string
 	UserDataDir   string
-	TargetRole    string // ARN, with * for the account; empty: there are no target accounts
+	TargetRole    string // ARN, with * for the account; empty if there are no target accounts
 	ExternalID    string
 }
 
-// LoadConfig reads the environment through getenv. The error names every
-// required variable that is missing, not just the first.
+// LoadConfig reads the environment through getenv. The error names every missing
+// variable, not only the first.
 func LoadConfig(getenv func(string) string) (Config, error) {
 	c := Config{
 		Settings: stage.Settings{
@@ -56,7 +56,7 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 	if c.Prices, err = cost.ListPrices(getenv(contract.EnvPrices)); err != nil {
 		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", contract.EnvPrices, err)
 	}
-	if engines := getenv(contract.EnvEngines); engines != "" { // whose absence is reported below
+	if engines := getenv(contract.EnvEngines); engines != "" { // if it is missing, that is reported below
 		if c.Engines, err = program.ParseEngines(engines); err != nil {
 			return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", contract.EnvEngines, err)
 		}
@@ -83,12 +83,12 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 		}
 	}
 	if len(missing) > 0 {
-		return Config{}, fmt.Errorf("the function's environment lacks %s; deploy the function again", strings.Join(missing, ", "))
+		return Config{}, fmt.Errorf("the function's environment has no %s; deploy the function again", strings.Join(missing, ", "))
 	}
 	return c, nil
 }
 
-// list splits a comma-separated list and drops what is empty.
+// list splits a comma-separated list and drops empty items.
 func list(s string) []string {
 	var out []string
 	for part := range strings.SplitSeq(s, ",") {

@@ -28,17 +28,17 @@ import (
 )
 
 const (
-	// The state machine retries too, on its own clock; a function's patience
-	// only has to bridge a moment.
+	// The state machine retries too, so a function only needs to retry for a short
+	// time.
 	maxAttempts = 4
 	maxBackoff  = 5 * time.Second
 )
 
-// Environment is what a function is made of.
+// Environment holds everything from which a function is made.
 type Environment struct {
 	Config
 	AWS aws.Config
-	// Output takes metrics: lines that CloudWatch Logs reads.
+	// Output receives metrics, as lines that CloudWatch Logs reads.
 	Output io.Writer
 }
 
@@ -56,9 +56,9 @@ func NewEnvironment(ctx context.Context, getenv func(string) string) (Environmen
 	return Environment{Config: c, AWS: cfg, Output: os.Stdout}, nil
 }
 
-// Retryer slows down when AWS throttles, and gives up early. Want of capacity,
-// which EC2 answers with a server's status, is not retried: Launch has other types
-// and zones to try, and a wait before each would cost minutes.
+// Retryer slows down when AWS throttles, and gives up early. It does not retry
+// missing capacity, which EC2 answers with a 5xx status: Launch tries other
+// types and zones, and waiting before each of them would cost minutes.
 func Retryer() aws.Retryer {
 	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
 		o.StandardOptions = append(o.StandardOptions, func(s *retry.StandardOptions) {
@@ -74,24 +74,24 @@ func Retryer() aws.Retryer {
 	})
 }
 
-// EC2 is a client for a region. Clients are cheap; connections are shared.
+// EC2 returns a client for a region. Clients are cheap and share connections.
 func (e Environment) EC2(region string) *ec2.Client {
 	return ec2.NewFromConfig(e.AWS, func(o *ec2.Options) { o.Region = region })
 }
 
-// EBS is a client for a region.
+// EBS returns a client for a region.
 func (e Environment) EBS(region string) *ebs.Client {
 	return ebs.NewFromConfig(e.AWS, func(o *ebs.Options) { o.Region = region })
 }
 
-// SSM is a client for a region.
+// SSM returns a client for a region.
 func (e Environment) SSM(region string) *ssm.Client {
 	return ssm.NewFromConfig(e.AWS, func(o *ssm.Options) { o.Region = region })
 }
 
-// Targets are SSM clients by account and region; those of the factory's own account
-// if that is empty. In another, the target role of that account is assumed at the
-// first call, once for all regions.
+// Targets returns a function that makes SSM clients by account and region. An
+// empty account is the factory's own. For another account, the client assumes
+// its target role at the first call, once for all regions.
 func (e Environment) Targets() func(account, region string) *ssm.Client {
 	var mu sync.Mutex
 	assumed := map[string]aws.CredentialsProvider{}
@@ -108,8 +108,8 @@ func (e Environment) Targets() func(account, region string) *ssm.Client {
 	}
 }
 
-// assume are the credentials of an account's target role. The external id keeps
-// others from having the factory act for them
+// assume returns the credentials of an account's target role. The external id
+// keeps others from using the factory's access
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html).
 func (e Environment) assume(account string) aws.CredentialsProvider {
 	if e.TargetRole == "" {
@@ -123,13 +123,13 @@ func (e Environment) assume(account string) aws.CredentialsProvider {
 	}))
 }
 
-// Store is the factory's bucket, for functions that hand no addresses out. It has a
-// cache, which lives as long as the function's process.
+// Store returns the factory's bucket, for functions that presign no URLs. It has
+// a cache, which lives as long as the function's process.
 func (e Environment) Store() store.Store {
 	return store.Store{Bucket: e.Bucket, API: e.s3(e.Endpoint), Cache: &store.Cache{}}
 }
 
-// PresigningStore is the factory's bucket, with addresses for guests.
+// PresigningStore returns the factory's bucket, with presigned URLs for guests.
 func (e Environment) PresigningStore() store.Store {
 	s := e.Store()
 	endpoint := e.GuestEndpoint
@@ -143,7 +143,7 @@ func (e Environment) PresigningStore() store.Store {
 func (e Environment) s3(endpoint string) *s3.Client {
 	return s3.NewFromConfig(e.AWS, func(o *s3.Options) {
 		o.Region = e.Region
-		// A guest uploads with plain curl: nothing but the host may be signed.
+		// A guest uploads with plain curl, so only the host may be signed.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		if endpoint != "" {
@@ -153,8 +153,8 @@ func (e Environment) s3(endpoint string) *s3.Client {
 	})
 }
 
-// UserData is what goes into images: the reviewed copy in the binary, or a
-// directory in a rehearsal.
+// UserData returns the files that go into images: the reviewed copy in the
+// binary, or a directory in a rehearsal.
 func (e Environment) UserData() fs.FS {
 	if e.UserDataDir != "" {
 		return os.DirFS(e.UserDataDir)

@@ -1,6 +1,6 @@
-// Package lambdafn is what stands between AWS Lambda and a stage:
-// configuration, clients, logging, and the translation of errors into names
-// that the state machine's Retry and Catch clauses match.
+// Package lambdafn connects AWS Lambda with a stage: configuration, clients,
+// logging, and the translation of errors into the names that the state machine's
+// Retry and Catch clauses match.
 package lambdafn
 
 import (
@@ -30,11 +30,11 @@ import (
 // messages.InvokeResponse_Error values.
 type Handler func(ctx context.Context, payload json.RawMessage) (json.RawMessage, error)
 
-// Maker makes a handler of an environment.
+// Maker makes a handler from an environment.
 type Maker func(Environment) Handler
 
 // Start runs one function until Lambda ends the process. It ends the process
-// itself when the environment is incomplete.
+// itself if the environment is incomplete.
 func Start(make Maker) {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	env, err := NewEnvironment(context.Background(), os.Getenv)
@@ -45,7 +45,7 @@ func Start(make Maker) {
 	lambda.Start(Logged(make(env), os.Stderr))
 }
 
-// Adapt makes a Handler of a stage's Run method.
+// Adapt makes a Handler from a stage's Run method.
 func Adapt[I, O any](run func(context.Context, I) (O, error)) Handler {
 	return func(ctx context.Context, payload json.RawMessage) (result json.RawMessage, err error) {
 		defer func() {
@@ -55,7 +55,7 @@ func Adapt[I, O any](run func(context.Context, I) (O, error)) Handler {
 		}()
 		var in I
 		if err := decode(payload, &in); err != nil {
-			return nil, named(failure.Wrap(failure.InvalidInput, err, "the stage's input is not what is documented"))
+			return nil, named(failure.Wrap(failure.InvalidInput, err, "the stage's input does not have the documented form"))
 		}
 		out, err := run(ctx, in)
 		if err != nil {
@@ -69,8 +69,8 @@ func Adapt[I, O any](run func(context.Context, I) (O, error)) Handler {
 	}
 }
 
-// decode is strict: a field that is not known is a slip of whoever wrote it, and
-// to pass over it would do something else than what was asked for.
+// decode is strict: an unknown field is a mistake, and ignoring it would do
+// something other than what the caller asked for.
 func decode(payload []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(payload))
 	dec.DisallowUnknownFields()
@@ -91,7 +91,7 @@ func decode(payload []byte, into any) error {
 	return err
 }
 
-// kindOf is what JSON calls the values of a type.
+// kindOf returns JSON's name for the values of a type.
 func kindOf(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:
@@ -108,8 +108,8 @@ func kindOf(t reflect.Type) string {
 	return "an object"
 }
 
-// fields are the names that a struct has in JSON, those of embedded ones too, but
-// for what the state machine adds: no caller writes that.
+// fields returns the JSON names of a struct's fields, including embedded
+// structs, without the fields that only the state machine writes.
 func fields(t reflect.Type) []string {
 	var out []string
 	if t.Kind() != reflect.Struct {
@@ -125,7 +125,7 @@ func fields(t reflect.Type) []string {
 	return out
 }
 
-// defect makes an error of a panic, with where it happened.
+// defect turns a panic into an error that contains its position.
 func defect(value any) error {
 	out := messages.InvokeResponse_Error{
 		Type:    string(failure.Internal),
@@ -144,10 +144,11 @@ func defect(value any) error {
 	}
 }
 
-// named is err as Lambda must be given it: the runtime takes the error's name
-// from its Go type, except for this one type, and only by value. Any wrapping
-// would hide the code from Retry and Catch. Its message may quote a guest, so it
-// is made safe to show and to carry here, where all errors leave.
+// named returns err in the only form whose name Lambda passes on: the runtime
+// takes an error's name from its Go type, except for this type, by value.
+// Wrapping would hide the code from Retry and Catch. All errors pass through
+// here, so the message, which may quote a guest, is made safe to print and to
+// transport here.
 func named(err error) error {
 	var known messages.InvokeResponse_Error
 	if !errors.As(err, &known) {
@@ -181,17 +182,18 @@ func Logged(next Handler, w io.Writer) Handler {
 	}
 }
 
-// maxLogged bounds the results that are logged.
+// maxLogged limits the size of a logged result, in bytes.
 const maxLogged = 16 << 10
 
-// isTrigger: no execution calls it. Nobody waits for the result of such a call,
-// and only the log keeps why something was started, or not.
+// isTrigger reports whether the call comes from a trigger and not from an
+// execution. Nobody receives the result of such a call, so only the log shows
+// why something was started or not.
 func isTrigger(payload json.RawMessage) bool {
 	var job struct{ Execution json.RawMessage }
 	return json.Unmarshal(payload, &job) == nil && job.Execution == nil
 }
 
-// subject says whose call it is.
+// subject describes to what the call belongs, for the log.
 func subject(ctx context.Context, payload json.RawMessage) []any {
 	var fields []any
 	if lc, ok := lambdacontext.FromContext(ctx); ok {

@@ -118,7 +118,7 @@ func TestInputThatIsNotWhatIsDocumentedIsRefused(t *testing.T) {
 		"not an object":             {`"debian-12-docker"`, "string"},
 		"a value of another type":   {`{"recipe":1}`, "recipe is of type number (allowed: a string)"},
 		"a field that is not known": {`{"recip":"r"}`, `unknown field "recip" (allowed: recipe)`},
-		"two documents":             {`{"recipe":"r"} {}`, "something follows"},
+		"two documents":             {`{"recipe":"r"} {}`, "there is text after"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			_, err := call(t, func(context.Context, input) (output, error) {
@@ -252,7 +252,7 @@ func TestConfigNamesAllMissingVariablesAtOnce(t *testing.T) {
 	delete(env, "AMI_FACTORY_BUCKET")
 	delete(env, "AMI_FACTORY_CHECK_ENGINES")
 	_, err := lambdafn.LoadConfig(getenv(env))
-	assert.EqualError(t, err, "the function's environment lacks AMI_FACTORY_BUCKET, AMI_FACTORY_CHECK_ENGINES; deploy the function again")
+	assert.EqualError(t, err, "the function's environment has no AMI_FACTORY_BUCKET, AMI_FACTORY_CHECK_ENGINES; deploy the function again")
 }
 
 func TestConfig(t *testing.T) {

@@ -13,25 +13,25 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
-// maxDimension is the length of a dimension's value, in characters
+// maxDimension is the maximum length of a dimension's value, in characters
 // (https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_Dimension.html).
 const maxDimension = 1024
 
-// Value is one figure to publish. Dimensions are the values of the dimensions
-// that the table has for the metric, in its order.
+// Value is one figure to publish. Dimensions holds a value for each of the
+// metric's dimensions in the table, in that order.
 type Value struct {
 	Name       string
 	Dimensions []string
 	Value      float64
 }
 
-// Of is a Value.
+// Of returns a Value.
 func Of(name string, value float64, dimensions ...string) Value {
 	return Value{Name: name, Value: value, Dimensions: dimensions}
 }
 
-// Emit is Write where w may be nil, of a process whose metrics are not read. Its
-// error has the code Internal.
+// Emit is Write, but does nothing if w is nil, as in a process whose metrics
+// nobody reads. Its error has the code Internal.
 func Emit(w io.Writer, at time.Time, values ...Value) error {
 	if w == nil || len(values) == 0 {
 		return nil
@@ -42,12 +42,12 @@ func Emit(w io.Writer, at time.Time, values ...Value) error {
 	return nil
 }
 
-// Write writes the figures of a moment as lines that are a document each, after
+// Write writes figures of one time, as lines of one document each. The format is
 // "Specification: Embedded metric format" in the CloudWatch User Guide
 // (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
-// Metrics with the same dimensions share a line, which has room for one figure of
-// each. Nothing is written when a metric is not in the table, or a figure is not
-// a number.
+// Metrics with the same dimensions share a line, with at most one figure of each
+// metric. If a metric is not in the table or a figure is not a number, Write
+// returns an error and writes nothing.
 func Write(w io.Writer, at time.Time, values ...Value) error {
 	var lines []*line
 	for _, v := range values {
@@ -71,7 +71,7 @@ func Write(w io.Writer, at time.Time, values ...Value) error {
 			return err
 		}
 	}
-	// In one piece: what others write to w meanwhile must not get between.
+	// One write, so that concurrent writes to w do not come in between.
 	_, err := w.Write(all.Bytes())
 	return err
 }
@@ -81,7 +81,7 @@ func (v Value) check(spec Spec) error {
 		return fmt.Errorf("metric %s has %d dimensions (%s), not %d", v.Name, len(spec.Dimensions), strings.Join(spec.Dimensions, ", "), len(v.Dimensions))
 	}
 	if math.IsNaN(v.Value) || math.IsInf(v.Value, 0) {
-		return fmt.Errorf("metric %s is %v, which is no number", v.Name, v.Value)
+		return fmt.Errorf("metric %s is %v, which is not a number", v.Name, v.Value)
 	}
 	return nil
 }
@@ -98,7 +98,8 @@ func (l *line) takes(spec Spec, v Value) bool {
 		!slices.ContainsFunc(l.specs, func(s Spec) bool { return s.Name == spec.Name })
 }
 
-// directive says which members of a document are metrics, and of what.
+// directive describes which members of a document are metrics, and their
+// dimensions.
 type directive struct {
 	Namespace  string       `json:"Namespace"`
 	Dimensions [][]string   `json:"Dimensions"`
@@ -111,7 +112,7 @@ type definition struct {
 }
 
 func (l *line) write(w io.Writer, at time.Time) error {
-	set := append([]string{}, l.names...) // a list of no names, not null
+	set := append([]string{}, l.names...) // an empty list, not null
 	d := directive{Namespace: Namespace, Dimensions: [][]string{set}}
 	document := map[string]any{}
 	for i, name := range l.names {
@@ -125,8 +126,8 @@ func (l *line) write(w io.Writer, at time.Time) error {
 	return json.NewEncoder(w).Encode(document) // keys sorted, one line
 }
 
-// dimension makes of any text a value that CloudWatch takes: printable ASCII, at
-// least one character, at most 1,024.
+// dimension turns any text into a value that CloudWatch accepts: printable
+// ASCII, 1 to 1,024 characters.
 func dimension(s string) string {
 	s = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {

@@ -1,7 +1,7 @@
-// Package metric names the figures that the factory publishes, and writes them
-// in CloudWatch's embedded metric format: lines of JSON on standard output, from
-// which CloudWatch Logs makes metrics, so that functions call no API and need no
-// permission for them. It has no AWS client; alarms and dashboards read its names.
+// Package metric defines the metrics of the factory, and writes them in
+// CloudWatch's embedded metric format: lines of JSON on standard output, from
+// which CloudWatch Logs makes metrics. So functions call no API and need no
+// permission for them. Alarms and dashboards use the names.
 package metric
 
 import "slices"
@@ -9,7 +9,7 @@ import "slices"
 // Namespace holds all metrics of the factory.
 const Namespace = "AmiFactory"
 
-// The metrics' names.
+// Names of metrics.
 const (
 	BakeDuration   = "BakeDuration"
 	StageDuration  = "StageDuration"
@@ -20,34 +20,34 @@ const (
 	RecipesPaused  = "RecipesPaused"
 )
 
-// The dimensions' names.
+// Names of dimensions.
 const (
 	Recipe = "Recipe" // a recipe's name
 	Stage  = "Stage"  // a state of the workflow, such as AwaitProvisioned
 	Status = "Status" // how an execution ended, such as Published
-	Code   = "Code"   // what an execution failed with, a failure.Code or Step Functions' own
+	Code   = "Code"   // the error of an execution: a failure.Code, or one of Step Functions
 )
 
 // Unit is CloudWatch's unit of a metric
 // (https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html).
 type Unit string
 
-// The units in use.
+// Units in use.
 const (
 	Seconds Unit = "Seconds"
 	Count   Unit = "Count"
-	None    Unit = "None" // CloudWatch knows no currencies
+	None    Unit = "None" // CloudWatch has no units for currencies
 )
 
 // Spec describes a metric.
 type Spec struct {
 	Name       string
 	Unit       Unit
-	Dimensions []string // exactly these, in this order; none for a figure of the whole factory
+	Dimensions []string // exactly these, in this order; empty for a figure of the whole factory
 	Means      string   // one line
 }
 
-// Table returns all metrics, in the order in which people ask for them.
+// Table returns all metrics, in order of importance.
 func Table() []Spec {
 	return []Spec{
 		{Name: BakeDuration, Unit: Seconds, Dimensions: []string{Recipe}, Means: "from an execution's start, or the end of its delay, to its notification; only of executions that build"},

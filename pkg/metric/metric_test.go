@@ -186,8 +186,8 @@ func TestWhatIsNoFigureOfTheTableIsRefusedAndNothingIsWritten(t *testing.T) {
 		"an unknown name":         {metric.Of("Speed", 1), `"Speed" is not in the table`},
 		"a dimension too few":     {metric.Of(metric.ImageCost, 1), "ImageCost has 1 dimensions (Recipe), not 0"},
 		"a dimension too many":    {metric.Of(metric.RecipesPaused, 1, "a"), "RecipesPaused has 0 dimensions (), not 1"},
-		"what is not a number":    {metric.Of(metric.ImageCost, math.NaN(), "a"), "no number"},
-		"more than numbers go to": {metric.Of(metric.ImageCost, math.Inf(1), "a"), "no number"},
+		"what is not a number":    {metric.Of(metric.ImageCost, math.NaN(), "a"), "not a number"},
+		"more than numbers go to": {metric.Of(metric.ImageCost, math.Inf(1), "a"), "not a number"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			var b bytes.Buffer

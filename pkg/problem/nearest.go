@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Nearest returns the candidate that name was probably meant to be, or "" when
-// none is close. Case and separators do not count.
+// Nearest returns the candidate that is most similar to name, or "" if none is
+// similar. It ignores case and separators.
 func Nearest(name string, candidates []string) string {
 	best, bestDistance := "", 1<<30
 	sorted := slices.Clone(candidates)
@@ -27,8 +27,8 @@ func fold(s string) string {
 	return strings.ToLower(strings.NewReplacer("-", "", "_", "", " ", "").Replace(s))
 }
 
-// distance is the number of insertions, deletions and substitutions between a
-// and b, an exchange of neighbours counting once.
+// distance returns the number of insertions, deletions and substitutions between
+// a and b; two exchanged neighbours count once.
 func distance(a, b string) int {
 	ra, rb := []rune(a), []rune(b)
 	rows := make([][]int, len(ra)+1)

@@ -1,6 +1,6 @@
-// Package problem holds problems found in files that people write: what is
-// wrong, exactly where, and what is allowed instead. Every check collects all
-// of its problems; nothing is started while one of them is an error.
+// Package problem describes mistakes in files that people write: what is wrong,
+// where exactly, and what is allowed instead. Every check collects all problems;
+// nothing is started if one of them is an error.
 package problem
 
 import (
@@ -13,28 +13,29 @@ import (
 	"unicode/utf8"
 )
 
-// Severity of a problem.
+// Severity is the severity of a problem.
 type Severity string
 
-// The severities. Only an error stops a build.
+// Severities. Only an error stops a build.
 const (
 	Error   Severity = "error"
 	Warning Severity = "warning"
 )
 
-// Problem is one thing wrong with a file.
+// Problem is one mistake in a file.
 type Problem struct {
 	Severity Severity `json:"severity"`
 	File     string   `json:"file"`
-	Line     int      `json:"line,omitempty"`   // from 1; 0 when the file as a whole is meant
+	Line     int      `json:"line,omitempty"`   // from 1; 0 for the whole file
 	Column   int      `json:"column,omitempty"` // from 1, in characters
 	Message  string   `json:"message"`
-	Allowed  string   `json:"allowed,omitempty"` // what would be accepted instead
+	Allowed  string   `json:"allowed,omitempty"` // what is accepted instead
 	Source   string   `json:"source,omitempty"`  // the text of the line
-	Rule     string   `json:"rule,omitempty"`    // what sets the rule, where it is not the file's own format: baseline
+	Rule     string   `json:"rule,omitempty"`    // the origin of the rule, if not the format of the file: baseline
 }
 
-// String is the problem on one line: file:line:col: error: message (allowed: …).
+// String returns the problem as one line: file:line:col: error: message
+// (allowed: …).
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.File)
@@ -51,7 +52,7 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// List is what a check found.
+// List holds the problems that a check found.
 type List []Problem
 
 // Sort orders by file, line, column, severity and message, and drops exact
@@ -80,15 +81,15 @@ func (ps List) Count(s Severity) int {
 	return n
 }
 
-// HasErrors says whether anything stops a build.
+// HasErrors reports whether there is an error.
 func (ps List) HasErrors() bool { return ps.Count(Error) > 0 }
 
-// Breaks says whether there is an error that the rule sets.
+// Breaks reports whether there is an error with this rule.
 func (ps List) Breaks(rule string) bool {
 	return slices.ContainsFunc(ps, func(p Problem) bool { return p.Severity == Error && p.Rule == rule })
 }
 
-// Err returns nil without errors, else an *InvalidError with all problems.
+// Err returns an *InvalidError with all problems, or nil if there are no errors.
 func (ps List) Err() error {
 	if !ps.HasErrors() {
 		return nil
@@ -101,7 +102,7 @@ type InvalidError struct {
 	Problems List
 }
 
-// Error lists the errors, one on a line, without source lines.
+// Error lists the errors, one per line, without source lines.
 func (e *InvalidError) Error() string {
 	var lines []string
 	for _, p := range e.Problems {
@@ -147,7 +148,7 @@ func (ps List) WriteJSON(w io.Writer) error {
 	}{sorted.Count(Error), sorted.Count(Warning), sorted})
 }
 
-// Cut shortens a value that a message repeats.
+// Cut shortens a value for a message.
 func Cut(value string) string {
 	const most = 80
 	if runes := []rune(value); len(runes) > most {
@@ -156,7 +157,8 @@ func Cut(value string) string {
 	return value
 }
 
-// window is the part of a long line around a column, and the column in it.
+// window returns the part of a long line around a column, and the column in that
+// part.
 func window(line string, column int) (string, int) {
 	const most, before = 120, 60
 	runes := []rune(line)
@@ -178,8 +180,8 @@ func window(line string, column int) (string, int) {
 	return out, column
 }
 
-// excerpt is the source line with its number, and the caret below it. Tabs are
-// kept in the caret's line so that it lands under its character.
+// excerpt returns the source line with its number, and a caret below it. The
+// caret's line keeps tabs, so that the caret is under its character.
 func excerpt(p Problem) string {
 	number := fmt.Sprintf("%5d | ", p.Line)
 	p.Source, p.Column = window(p.Source, p.Column)

@@ -147,7 +147,7 @@ func TestProblems(t *testing.T) {
 		},
 		"an owner that is a name": {
 			`"136693071363"`, `amazon`,
-			[]problem{{"amazon", `source.owner: "amazon" does not have the form`}},
+			[]problem{{"amazon", `source.owner: "amazon" does not have the required form`}},
 		},
 		"an empty value": {
 			"owner: \"136693071363\"", "owner:",
@@ -216,7 +216,7 @@ func TestProblems(t *testing.T) {
 		},
 		"an account of eleven digits": {
 			`"210987654321"`, `"21098765432"`,
-			[]problem{{`"21098765432"`, `distribution.accounts[0]: "21098765432" does not have the form`}},
+			[]problem{{`"21098765432"`, `distribution.accounts[0]: "21098765432" does not have the required form`}},
 		},
 		"an account twice": {
 			`"210987654321"`, `"210987654321", "210987654321"`,
@@ -228,7 +228,7 @@ func TestProblems(t *testing.T) {
 		},
 		"a region that is none": {
 			"eu-central-1", "frankfurt",
-			[]problem{{"frankfurt", `distribution.regions[1].name: "frankfurt" does not have the form`}},
+			[]problem{{"frankfurt", `distribution.regions[1].name: "frankfurt" does not have the required form`}},
 		},
 		"a region that does not exist": {
 			"    - name: eu-central-1", "    - name: xx-nowhere-9",
@@ -273,7 +273,7 @@ func TestProblems(t *testing.T) {
 		"a pointer in an account of eleven digits": {
 			"[/ami-factory/debian-12-docker/latest]\n", "[/ami-factory/debian-12-docker/latest]\n  accounts: [\"44445555666\"]\n",
 			[]problem{
-				{`"44445555666"`, `pointers.accounts[0]: "44445555666" does not have the form`},
+				{`"44445555666"`, `pointers.accounts[0]: "44445555666" does not have the required form`},
 				{`"44445555666"`, "account 44445555666 gets a pointer"},
 			},
 		},

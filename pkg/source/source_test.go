@@ -123,8 +123,8 @@ func TestAnImageGivenInPlaceOfTheSourceMustBeOneOfTheSources(t *testing.T) {
 		"one of another owner":                  {source: request().Source, override: "ami-00000008", want: failure.SourceOwnerMismatch},
 		"one that the parameter had":            {source: byParameter, history: had, override: "ami-00000012"},
 		"one that the parameter never had":      {source: byParameter, history: had, override: "ami-00000013", want: failure.SourceRefused, tells: "names no such image in its 2 versions"},
-		"a parameter whose history is denied":   {source: byParameter, history: history{err: &smithy.GenericAPIError{Code: "AccessDeniedException"}}, override: "ami-00000012", want: failure.AccessDenied, tells: "cannot be looked up"},
-		"a parameter whose history is refused":  {source: byParameter, history: history{err: &smithy.GenericAPIError{Code: "ValidationException"}}, override: "ami-00000012", want: failure.SourceRefused, tells: "cannot be looked up"},
+		"a parameter whose history is denied":   {source: byParameter, history: history{err: &smithy.GenericAPIError{Code: "AccessDeniedException"}}, override: "ami-00000012", want: failure.AccessDenied, tells: "cannot be read"},
+		"a parameter whose history is refused":  {source: byParameter, history: history{err: &smithy.GenericAPIError{Code: "ValidationException"}}, override: "ami-00000012", want: failure.SourceRefused, tells: "cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := source.Resolver{Images: &catalogue{images: all}, Parameters: c.history}.Resolve(t.Context(), source.Request{

@@ -14,8 +14,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
-// Decode reads one YAML document into the struct that out points to. What is
-// wrong is left at its zero value. The Document is never nil.
+// Decode reads one YAML document into the struct to which out points. An invalid
+// value leaves its field at the zero value. The Document is never nil.
 func Decode(file string, data []byte, out any) (*Document, problem.List) {
 	doc := newDocument(file, data)
 	var root yaml.Node
@@ -57,8 +57,8 @@ func (d *Document) syntax(data []byte, err error) problem.Problem {
 	return d.at(position{1, 1}, "", "not valid YAML: "+err.Error())
 }
 
-// tabAt finds the tab that a syntax error is about: one in the indentation of the
-// line, or the character at the mark.
+// tabAt finds the tab that causes a syntax error: in the indentation of the
+// line, or at the given position.
 func (d *Document) tabAt(line, column int, message string) (position, bool) {
 	if line < 1 || line > len(d.lines) {
 		return position{}, false
@@ -149,8 +149,8 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
-// missing points at the key whose mapping lacks something, since the mapping's
-// own position is that of its first key.
+// missing reports a missing key at the key of the mapping that should have it,
+// because the mapping's own position is that of its first key.
 func (d *decoder) missing(n *yaml.Node, path, key string, r rules) problem.Problem {
 	at := position{n.Line, n.Column}
 	if p, ok := d.doc.keys[path]; ok && path != "" {
@@ -171,7 +171,7 @@ func (d *decoder) unknown(keyNode *yaml.Node, key, path string, known []string) 
 }
 
 // pairs calls visit for each key that is a string and not a duplicate, and
-// returns which keys there were.
+// returns all keys.
 func (d *decoder) pairs(n *yaml.Node, path string, visit func(key string, keyNode, valueNode *yaml.Node)) map[string]bool {
 	first := map[string]*yaml.Node{}
 	given := map[string]bool{}
@@ -226,8 +226,8 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 		at := Join(path, key)
 		item := reflect.New(elem).Elem()
 		if elem.Kind() == reflect.String && !isText(elem) {
-			// A map of strings takes any scalar as it is written, so that
-			// parameters need no quotes; their types are checked elsewhere.
+			// A map of strings accepts any scalar as text, so that parameters need no
+			// quotes; their types are checked elsewhere.
 			d.doc.values[at] = position{valueNode.Line, valueNode.Column}
 			if valueNode.Kind != yaml.ScalarNode || valueNode.ShortTag() == "!!null" {
 				d.fail(valueNode, "", "%s must be a single value, not %s", name(at), describe(valueNode))
@@ -257,7 +257,7 @@ func (d *decoder) anything(n *yaml.Node, v reflect.Value, path string) {
 	default:
 		var out any
 		if n.ShortTag() == "!!timestamp" {
-			out = n.Value // a date is text wherever JSON is what follows
+			out = n.Value // a date becomes text, as in JSON
 		} else if err := n.Decode(&out); err != nil {
 			d.fail(n, "", "%s: %v", name(path), err)
 			return
@@ -338,7 +338,7 @@ func (d *decoder) checkText(n *yaml.Node, path string, r rules) {
 	case r.maxLength > 0 && length > r.maxLength:
 		d.fail(n, r.allowed(), "%s is too long: %d characters", name(path), length)
 	case r.pattern != nil && !r.pattern.MatchString(n.Value):
-		d.fail(n, r.patternHint(), "%s: %q does not have the form it must have", name(path), problem.Cut(n.Value))
+		d.fail(n, r.patternHint(), "%s: %q does not have the required form", name(path), problem.Cut(n.Value))
 	}
 }
 

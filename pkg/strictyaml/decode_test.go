@@ -38,7 +38,7 @@ func TestDecode(t *testing.T) {
 				`f:3:12: error: items[0].mode: "fats" is not known; did you mean "fast"? (allowed: fast, slow)`,
 				`f:4:5: error: items[1].mode is required but missing (allowed: fast, slow)`,
 				`f:4:13: error: items[1].count is out of range: 10 (allowed: 1 to 9)`,
-				`f:5:9: error: codes[0]: "1234" does not have the form it must have (allowed: two or three digits)`,
+				`f:5:9: error: codes[0]: "1234" does not have the required form (allowed: two or three digits)`,
 			},
 		},
 		"a document that is a list":  {"- a\n", []string{`f:1:1: error: the file must be a mapping of keys, not a list (allowed: name, items, tags, free, codes)`}},

@@ -1,8 +1,7 @@
-// Package strictyaml decodes YAML into Go structs so that nothing passes
-// unnoticed: unknown and duplicate keys, wrong types, missing and empty values
-// are all found in one pass, each with its line and column. What the struct
-// tags `yaml` and `jsonschema` say is enforced, so that the schema given to
-// editors and the decoder cannot disagree.
+// Package strictyaml decodes YAML into Go structs and finds every mistake in one
+// pass, with line and column: unknown and duplicate keys, wrong types, missing
+// and empty values. It enforces the struct tags `yaml` and `jsonschema`, so that
+// the decoder and the schema for editors cannot disagree.
 package strictyaml
 
 import (
@@ -14,8 +13,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
-// Document remembers where each value of a decoded file stands. Paths are
-// written as in distribution.regions[0].kmsKey; the empty path is the whole.
+// Document has the position of each value in a decoded file. Paths have the form
+// distribution.regions[0].kmsKey; the empty path is the whole file.
 type Document struct {
 	file   string
 	lines  []string
@@ -37,21 +36,21 @@ func newDocument(file string, data []byte) *Document {
 	}
 }
 
-// File is the name the document was decoded under.
+// File returns the name of the file, as given to Decode.
 func (d *Document) File() string { return d.file }
 
-// Has says whether the file holds a value at path.
+// Has reports whether the file has a value at path.
 func (d *Document) Has(path string) bool {
 	_, ok := d.values[path]
 	return ok
 }
 
-// Valid says whether the file holds a value at path that was decoded without
-// a problem of its own.
+// Valid reports whether the file has a value at path and the value was decoded
+// without a problem.
 func (d *Document) Valid(path string) bool { return d.Has(path) && !d.bad[path] }
 
-// Problem is an error about the value at path, or, when the file has no such
-// value, about the nearest thing around it that the file does have.
+// Problem returns an error about the value at path. If the file has no such
+// value, the error points to the nearest enclosing value.
 func (d *Document) Problem(path, allowed, format string, args ...any) problem.Problem {
 	p, ok := d.values[path]
 	for !ok && path != "" {
@@ -63,7 +62,7 @@ func (d *Document) Problem(path, allowed, format string, args ...any) problem.Pr
 	return d.at(p, allowed, fmt.Sprintf(format, args...))
 }
 
-// KeyProblem is an error about the key at path rather than its value.
+// KeyProblem returns an error about the key at path rather than its value.
 func (d *Document) KeyProblem(path, allowed, format string, args ...any) problem.Problem {
 	if p, ok := d.keys[path]; ok {
 		return d.at(p, allowed, fmt.Sprintf(format, args...))
@@ -86,8 +85,8 @@ func (d *Document) at(p position, allowed, message string) problem.Problem {
 	return out
 }
 
-// maxMessage is how long a message may be: one with a value of the file in it
-// must stay readable.
+// maxMessage is the maximum length of a message, which must stay readable if it
+// contains a value of the file.
 const maxMessage = 600
 
 func cut(text string, most int) string {
@@ -101,7 +100,7 @@ func (d *Document) atNode(n *yaml.Node, allowed, format string, args ...any) pro
 	return d.at(position{n.Line, n.Column}, allowed, fmt.Sprintf(format, args...))
 }
 
-// parent cuts the last element off a path.
+// parent removes the last element of a path.
 func parent(path string) string {
 	i := strings.LastIndexAny(path, ".[")
 	if i < 0 {
@@ -110,7 +109,7 @@ func parent(path string) string {
 	return path[:i]
 }
 
-// Join puts a key at the end of a path.
+// Join appends a key to a path.
 func Join(path, key string) string {
 	if path == "" {
 		return key
@@ -118,13 +117,13 @@ func Join(path, key string) string {
 	return path + "." + key
 }
 
-// Index puts an index at the end of a path.
+// Index appends an index to a path.
 func Index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 
-// Scalar is a single value of any type, as the text it is written with.
+// Scalar is a single value of any type, as the text in the file.
 type Scalar string
 
-// UnmarshalText takes the text as it is.
+// UnmarshalText sets s to the text.
 func (s *Scalar) UnmarshalText(b []byte) error {
 	*s = Scalar(b)
 	return nil

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// rules are what a field's jsonschema tag demands of its value.
+// rules holds the requirements of a field's jsonschema tag.
 type rules struct {
 	required             bool
 	enum                 []string
@@ -24,7 +24,7 @@ type field struct {
 	rules
 }
 
-// item is what holds for the elements of a list.
+// item returns the rules for the elements of a list.
 func (r rules) item() rules {
 	return rules{
 		enum: r.enum, minimum: r.minimum, maximum: r.maximum,
@@ -32,7 +32,8 @@ func (r rules) item() rules {
 	}
 }
 
-// allowed says in words what the rules accept; empty when anything goes.
+// allowed describes what the rules accept, or returns "" if they accept
+// anything.
 func (r rules) allowed() string {
 	switch {
 	case len(r.enum) > 0:
@@ -61,7 +62,7 @@ func (r rules) patternHint() string {
 	return ""
 }
 
-// fieldNames are the keys of a struct in the order of its fields.
+// fieldNames returns the keys of a struct, in the order of its fields.
 func fieldNames(t reflect.Type) []string {
 	var out []string
 	for i := range t.NumField() {
@@ -94,8 +95,8 @@ func keyOf(f reflect.StructField) string {
 	return key
 }
 
-// parseRules reads the tag as github.com/invopop/jsonschema does. A tag that
-// cannot be read is a defect of this program, found by any test, so it panics.
+// parseRules reads the tag like github.com/invopop/jsonschema. An invalid tag is
+// a defect of the program, which any test finds, so it panics.
 func parseRules(f reflect.StructField) rules {
 	r := rules{hint: f.Tag.Get("hint")}
 	for _, part := range splitTag(f.Tag.Get("jsonschema")) {
@@ -132,7 +133,7 @@ func mustInt(f reflect.StructField, s string) int64 {
 	return i
 }
 
-// splitTag splits at commas that no backslash escapes.
+// splitTag splits at commas without a backslash before them.
 func splitTag(tag string) []string {
 	var out []string
 	var b strings.Builder

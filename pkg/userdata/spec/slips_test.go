@@ -229,6 +229,6 @@ func TestNamesThatEveryDistributionTakes(t *testing.T) {
 		text := head + "users: [{name: " + name + "}]\n"
 		_, problems := parse(t, text)
 		require.NotEmpty(t, problems, name)
-		assert.Contains(t, problems[0].Message, "does not have the form", name)
+		assert.Contains(t, problems[0].Message, "does not have the required form", name)
 	}
 }

@@ -152,7 +152,7 @@ func TestRefusals(t *testing.T) {
 		"one mitigation switched off":             {"kernel: {bootArguments: [retbleed=off]}\n", []what{{"retbleed=off", "would undo the hardening"}}},
 		"mitigations switched off":                {"kernel: {bootArguments: [mitigations=off]}\n", []what{{"mitigations=off", "would undo the hardening"}}},
 		"another init":                            {"kernel: {bootArguments: [init=/bin/sh]}\n", []what{{"init=", "boot something else"}}},
-		"a boot argument with a quote":            {"kernel: {bootArguments: ['a=\"b']}\n", []what{{"'a", "does not have the form"}}},
+		"a boot argument with a quote":            {"kernel: {bootArguments: ['a=\"b']}\n", []what{{"'a", "does not have the required form"}}},
 
 		// mounts
 		"a mount over /etc":               {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, mountPoint: /etc/x}]}\n", []what{{"{fileSystemId", "needs the package amazon-efs-utils"}, {"/etc/x", "the system lives in /etc"}}},
@@ -167,18 +167,18 @@ func TestRefusals(t *testing.T) {
 		"IAM over nfs4":                   {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, transport: nfs4, region: eu-west-1, iam: true, mountPoint: /mnt/x}]}\n", []what{{"true", "needs efs-utils, not nfs4"}}},
 		"nfs4 without a region":           {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, transport: nfs4, mountPoint: /mnt/x}]}\n", []what{{"nfs4", "region is required with nfs4"}}},
 		"a path with an access point":     {"mounts: {efs: [{fileSystemId: fs-0123456789abcdef0, path: /a, accessPoint: fsap-0123456789abcdef0, mountPoint: /mnt/x}]}\n", []what{{"{fileSystemId", "needs the package amazon-efs-utils"}, {"/a", "an access point has its own root"}}},
-		"a file system that is none":      {"mounts: {efs: [{fileSystemId: efs-1, mountPoint: /mnt/x}]}\n", []what{{"{fileSystemId", "needs the package amazon-efs-utils"}, {"efs-1", "does not have the form"}}},
+		"a file system that is none":      {"mounts: {efs: [{fileSystemId: efs-1, mountPoint: /mnt/x}]}\n", []what{{"{fileSystemId", "needs the package amazon-efs-utils"}, {"efs-1", "does not have the required form"}}},
 		"a volume on nothing":             {"mounts: {volumes: [{mountPoint: /mnt/x}]}\n", []what{{"{mountPoint", "names 0 devices"}}},
 		"a volume on two things":          {"mounts: {volumes: [{label: a, device: /dev/sdf, mountPoint: /mnt/x}]}\n", []what{{"{label", "names 2 devices"}}},
-		"the root device":                 {"mounts: {volumes: [{device: /dev/sda, mountPoint: /mnt/x}]}\n", []what{{"/dev/sda", "does not have the form"}}},
-		"a device whose number changes":   {"mounts: {volumes: [{device: /dev/nvme1n1, mountPoint: /mnt/x}]}\n", []what{{"/dev/nvme1n1", "does not have the form"}}},
+		"the root device":                 {"mounts: {volumes: [{device: /dev/sda, mountPoint: /mnt/x}]}\n", []what{{"/dev/sda", "does not have the required form"}}},
+		"a device whose number changes":   {"mounts: {volumes: [{device: /dev/nvme1n1, mountPoint: /mnt/x}]}\n", []what{{"/dev/nvme1n1", "does not have the required form"}}},
 		"an option that undoes hardening": {"mounts: {volumes: [{label: a, mountPoint: /mnt/x, options: [suid]}]}\n", []what{{"suid", "is not known"}}},
 		"a limit of an hour":              {"mounts: {volumes: [{label: a, mountPoint: /mnt/x, timeoutSeconds: 3600}]}\n", []what{{"3600", "out of range"}}},
 
 		// packages
 		"a package twice":                    {"packages: [{name: jq}, {name: jq}]\n", []what{{"jq}]", "package jq is listed twice"}}},
 		"a package that the hardening bans":  {"packages: [{name: telnet}]\n", []what{{"telnet", "kept out of the image"}}},
-		"a package that is an option of apt": {"packages: [{name: --allow-unauthenticated}]\n", []what{{"--allow", "does not have the form"}}},
+		"a package that is an option of apt": {"packages: [{name: --allow-unauthenticated}]\n", []what{{"--allow", "does not have the required form"}}},
 
 		// files
 		"a file twice":                     {"files:\n  - {path: /srv/x, content: a}\n  - {path: /srv/x, content: b}\n", []what{{"/srv/x, content: b", "file /srv/x is listed twice"}}},
@@ -208,7 +208,7 @@ func TestRefusals(t *testing.T) {
 		"settings of a container by hand":  {"containers: [{name: web, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "'}]\nfiles: [{path: /srv/apps/web/conf/service.env, content: x}]\n", []what{{"/srv", "written from another field"}}},
 		"a file that another field writes": {"proxy: {https: http://p.test:1}\nfiles: [{path: /etc/systemd/system/docker.service.d/50-userdata-proxy.conf, content: x}]\n", []what{{"/etc", "written from another field"}}},
 		"a file that everyone may change":  {"files: [{path: /srv/x, mode: '0666', content: x}]\n", []what{{"'0666'", "everyone could change"}}},
-		"a setuid file":                    {"files: [{path: /srv/x, mode: '4755', content: x}]\n", []what{{"'4755'", "does not have the form"}}},
+		"a setuid file":                    {"files: [{path: /srv/x, mode: '4755', content: x}]\n", []what{{"'4755'", "does not have the required form"}}},
 		"a file of nothing":                {"files: [{path: /srv/x}]\n", []what{{"{path", "needs content or contentBase64"}}},
 		"a file of two things":             {"files: [{path: /srv/x, content: a, contentBase64: YQ==}]\n", []what{{"{path", "and not both"}}},
 		"base64 that is none":              {"files: [{path: /srv/x, contentBase64: '*'}]\n", []what{{"'*'", "is not base64"}}},
@@ -224,7 +224,7 @@ func TestRefusals(t *testing.T) {
 		"a password in a file":             {"files: [{path: /srv/x, content: db_password = hunter2hunter2}]\n", []what{{"db_", "a password or key in clear"}}},
 		"a secret's name is none":          {"files: [{path: /srv/x, content: 'password_file = /run/secrets/db'}]\n", nil},
 		"an address with a password":       {"files: [{path: /srv/x, content: 'postgres://web:hunter2@db/x'}]\n", []what{{"'postgres", "an address with a password in clear"}}},
-		"a path beyond ASCII":              {"files: [{path: /srv/é, content: x}]\n", []what{{"/srv/é", "does not have the form"}, {"/srv/é", "beyond plain ASCII"}}},
+		"a path beyond ASCII":              {"files: [{path: /srv/é, content: x}]\n", []what{{"/srv/é", "does not have the required form"}, {"/srv/é", "beyond plain ASCII"}}},
 
 		"a file in a home that is none": {"users: [{name: collector, system: true}]\nfiles: [{path: /home/collector/x, content: x}]\n", []what{{"/home/collector/x", "user collector is a system user and has no home"}}},
 
@@ -233,7 +233,7 @@ func TestRefusals(t *testing.T) {
 		"AppArmor disabled":             {"services: {disable: [apparmor.service]}\n", []what{{"apparmor", "belongs to the hardening"}}},
 		"the journal disabled":          {"services: {disable: [systemd-journald.socket]}\n", []what{{"systemd-journald", "belongs to the hardening"}}},
 		"the SSM agent disabled":        {"services: {disable: [snap.amazon-ssm-agent.amazon-ssm-agent.service]}\n", []what{{"snap", "how it is reached"}}},
-		"a unit without its suffix":     {"services: {enable: [nginx]}\n", []what{{"nginx", "does not have the form"}}},
+		"a unit without its suffix":     {"services: {enable: [nginx]}\n", []what{{"nginx", "does not have the required form"}}},
 		"a unit enabled and disabled":   {"services: {enable: [a.service], disable: [a.service]}\n", []what{{"a.service]}", "both disabled and enabled"}}},
 		"a unit that is kept off":       {"services: {enable: [rpcbind.service]}\n", []what{{"rpcbind", "kept off by the hardening"}}},
 		"a unit enabled twice":          {"services: {enable: [a.service, a.service]}\n", []what{{"a.service]}", "listed twice"}}},
@@ -272,7 +272,7 @@ func TestRefusals(t *testing.T) {
 		"a variable of two lines":         {"containers: [{name: web, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "', env: {A: \"x\\ny\"}}]\n", []what{{"\"x", "cannot be written into an environment file"}}},
 		"a service that takes an hour":    {"containers: [{name: web, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "', health: {port: 80, waitSeconds: 3600}}]\n", []what{{"3600", "out of range"}}},
 		"a port of two containers":        {"containers:\n  - {name: a, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "', ports: ['80:80']}\n  - {name: b, image: '111122223333.dkr.ecr.eu-west-1.amazonaws.com/web@sha256:" + digest + "', ports: ['80:81']}\n", []what{{"'80:81'", "host port 80 is listed twice"}}},
-		"a proxy with a password":         {"proxy: {https: 'http://me:hunter2@p.test:1'}\n", []what{{"'http", "does not have the form"}, {"'http", "an address with a password"}}},
+		"a proxy with a password":         {"proxy: {https: 'http://me:hunter2@p.test:1'}\n", []what{{"'http", "does not have the required form"}, {"'http", "an address with a password"}}},
 		"a time zone that does not exist": {"timezone: Europe/Zuerich\n", []what{{"Europe", `there is no time zone "Europe/Zuerich"`}}},
 
 		// agents
@@ -312,11 +312,11 @@ func TestRepositoriesAreVerifiedWhenTheyAreChecked(t *testing.T) {
 		"a key cut short":            {"      TVi2V+e0J0V4YW1wbGUgcGFja2FnZXMgPHBhY2thZ2VzQGV4YW1wbGUuY29tPoiQ\n", "", []what{{"|", "cannot be read"}}},
 		"a private key":              {"BEGIN PGP PUBLIC KEY", "BEGIN PGP PRIVATE KEY", []what{{"|", "cannot be read"}, {"|", "a private key in clear"}}},
 		"no suite":                   {"    suite: bookworm\n", "", []what{{"name", "needs suite and components"}}},
-		"a repository with a user":   {"https://packages.example.com/debian", "https://a:b@packages.example.com/debian", []what{{"https", "does not have the form"}, {"https", "an address with a password"}}},
-		"an option in the suite":     {"suite: bookworm", "suite: '[trusted=yes] bookworm'", []what{{"'[", "does not have the form"}}},
+		"a repository with a user":   {"https://packages.example.com/debian", "https://a:b@packages.example.com/debian", []what{{"https", "does not have the required form"}, {"https", "an address with a password"}}},
+		"an option in the suite":     {"suite: bookworm", "suite: '[trusted=yes] bookworm'", []what{{"'[", "does not have the required form"}}},
 		"dnf has suites as little":   {"family: debian-12", "family: al2023", []what{{"name", "which dnf does not know"}}},
 		"no key is no repository":    {"    fingerprint: 699A8B45A9768295A7A8832EE8DE369060CB80FD\n", "", []what{{"- name: example\n", "needs either fingerprint or fingerprints"}}},
-		"lower case is not the form": {"699A8B45A9768295A7A8832EE8DE369060CB80FD", "699a8b45a9768295a7a8832ee8de369060cb80fd", []what{{"699a", "does not have the form"}}},
+		"lower case is not the form": {"699A8B45A9768295A7A8832EE8DE369060CB80FD", "699a8b45a9768295a7a8832ee8de369060cb80fd", []what{{"699a", "does not have the required form"}}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			require.Contains(t, good, tc.old)
