@@ -18,12 +18,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// knownAfterApply stands in a change set for what is not known before.
+// knownAfterApply takes the place of a value in a change set that is only known
+// after its execution.
 const knownAfterApply = "{{changeSet:KNOWN_AFTER_APPLY}}"
 
 const noChanges = "The submitted information didn't contain changes. Submit different information to create a change set."
 
-// mostExecuted is how many executed change sets of a stack can be described.
+// mostExecuted is the number of executed change sets of a stack that are kept
+// for describes.
 const mostExecuted = 100
 
 // changeSet is a proposed change of a stack.
@@ -48,7 +50,7 @@ func (c *changeSet) cutOff() {
 	}
 }
 
-// changeSet finds a change set by name or ARN. s.mu is held.
+// changeSet finds a change set by name or ARN. The caller holds s.mu.
 func (s *Service) changeSet(k scope.Key, stackRef, ref *string) (*changeSet, *stack, error) {
 	notFound := &types.ChangeSetNotFoundException{Message: aws.String(fmt.Sprintf("ChangeSet [%s] does not exist", aws.ToString(ref)))}
 	for _, st := range slices.Backward(s.stacks[k]) {
@@ -72,12 +74,12 @@ func (s *Service) changeSet(k scope.Key, stackRef, ref *string) (*changeSet, *st
 	return nil, nil, notFound
 }
 
-// CreateChangeSet works out how a template would change a stack. What is wrong
-// with it, the change set reports.
+// CreateChangeSet determines how a template would change a stack. The change set
+// reports problems of the template.
 func (s *Service) CreateChangeSet(ctx context.Context, in *cloudformation.CreateChangeSetInput, optFns ...func(*cloudformation.Options)) (*cloudformation.CreateChangeSetOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	if in.ChangeSetType == types.ChangeSetTypeImport || aws.ToBool(in.ImportExistingResources) || len(in.ResourcesToImport) > 0 {
-		return nil, invalid("the embedded AWS imports no resources")
+		return nil, invalid("the embedded AWS does not import resources")
 	}
 	if in.DeploymentMode != "" {
 		return nil, invalid("the embedded AWS does not serve the deployment mode %s", in.DeploymentMode)
@@ -113,8 +115,8 @@ func (s *Service) CreateChangeSet(ctx context.Context, in *cloudformation.Create
 	return &cloudformation.CreateChangeSetOutput{Id: aws.String(c.ARN), StackId: aws.String(st.ARN)}, nil
 }
 
-// forChangeSet is the stack that a change set is for: a new one in review where
-// it is to be created.
+// forChangeSet returns the stack of a change set: for CREATE, a new one in the
+// state REVIEW_IN_PROGRESS.
 func (s *Service) forChangeSet(k scope.Key, in *cloudformation.CreateChangeSetInput) (*stack, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +137,8 @@ func (s *Service) forChangeSet(k scope.Key, in *cloudformation.CreateChangeSetIn
 	return st, st.updatable()
 }
 
-// withdraw takes back a stack that was made for a change set that is not.
+// withdraw removes a stack that was made for a change set that could not be
+// created.
 func (s *Service) withdraw(k scope.Key, st *stack, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,7 +148,7 @@ func (s *Service) withdraw(k scope.Key, st *stack, err error) error {
 	return err
 }
 
-// propose fills in a change set.
+// propose fills a change set with its changes.
 func (s *Service) propose(ctx context.Context, st *stack, c *changeSet, t *template, in *cloudformation.CreateChangeSetInput) {
 	failed := func(reason string) {
 		c.Status, c.Reason, c.Execution = types.ChangeSetStatusFailed, reason, types.ExecutionStatusUnavailable
@@ -169,7 +172,8 @@ func (s *Service) propose(ctx context.Context, st *stack, c *changeSet, t *templ
 	c.Status, c.Execution = types.ChangeSetStatusCreateComplete, types.ExecutionStatusAvailable
 }
 
-// changesElse says whether an operation changes something beside resources.
+// changesElse reports whether an operation changes anything other than
+// resources.
 func (o *operation) changesElse() bool {
 	o.s.mu.Lock()
 	body, tags, parameters := o.st.Body, o.st.Tags, o.st.Parameters
@@ -205,8 +209,8 @@ func sameTags(a, b []types.Tag) bool {
 	return reflect.DeepEqual(of(a), of(b))
 }
 
-// changes are those that an operation would make to resources, in the order of
-// their ids.
+// changes returns the changes that an operation would make to resources, sorted
+// by logical id.
 func (o *operation) changes() ([]types.Change, error) {
 	resources := map[string]deployed{}
 	o.locked(func() {
@@ -214,14 +218,14 @@ func (o *operation) changes() ([]types.Change, error) {
 			resources[id] = *r
 		}
 	})
-	fresh := map[string]bool{} // not made yet, or to be replaced
+	fresh := map[string]bool{} // resources that are new or will be replaced
 	e := o.s.evaluator(o.ctx, o.template, o.st.identity, o.values, func(id, attribute string) (any, error) {
 		r, ok := resources[id]
 		switch {
 		case fresh[id]:
 			return knownAfterApply, nil
 		case !ok:
-			return nil, invalid("Template error: the resource %s, which is referred to, is not in the stack: its condition does not hold", id)
+			return nil, invalid("Template error: the template refers to the resource %s, which is not in the stack because its condition is false", id)
 		}
 		return r.get(attribute)
 	})
@@ -273,8 +277,8 @@ func resourceChange(action types.ChangeAction, id, kind, physical string) types.
 	}}
 }
 
-// modification is the change of a resource that is there; ok is false when there
-// is none.
+// modification returns the change of an existing resource; ok is false if it
+// does not change.
 func (o *operation) modification(id string, old deployed, kind string, properties map[string]any) (change types.Change, replaces, ok bool) {
 	changed := changedNames(old.Properties, properties)
 	if len(changed) == 0 && old.Type == kind {
@@ -307,7 +311,8 @@ func (o *operation) modification(id string, old deployed, kind string, propertie
 	return change, replaces, true
 }
 
-// shownValue is a property in a change set: text as it is, else JSON.
+// shownValue returns a property for a change set: a text unchanged, any other
+// value as JSON.
 func shownValue(v any) *string {
 	if v == nil {
 		return nil
@@ -315,11 +320,11 @@ func shownValue(v any) *string {
 	if text, err := textOf(v, ""); err == nil {
 		return aws.String(text)
 	}
-	raw, _ := json.Marshal(v) // came out of JSON
+	raw, _ := json.Marshal(v) // decoded from JSON, so it can be encoded
 	return aws.String(string(raw))
 }
 
-// events report what is wrong with the template of a change set.
+// events returns the problems of a change set's template.
 func (c *changeSet) events() []types.OperationEvent {
 	var out []types.OperationEvent
 	for _, problem := range c.Problems {
@@ -333,8 +338,8 @@ func (c *changeSet) events() []types.OperationEvent {
 	return out
 }
 
-// DescribeChangeSet answers a change set with all its changes, of which the
-// values are shown on demand.
+// DescribeChangeSet returns a change set with all its changes, and the values of
+// properties on request.
 func (s *Service) DescribeChangeSet(ctx context.Context, in *cloudformation.DescribeChangeSetInput, optFns ...func(*cloudformation.Options)) (*cloudformation.DescribeChangeSetOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -360,7 +365,7 @@ func (s *Service) DescribeChangeSet(ctx context.Context, in *cloudformation.Desc
 	}, nil
 }
 
-// shown is a change with or without the values of properties.
+// shown returns a change with or without the values of properties.
 func shown(change types.Change, values bool) types.Change {
 	if values || len(change.ResourceChange.Details) == 0 {
 		return change
@@ -376,7 +381,8 @@ func shown(change types.Change, values bool) types.Change {
 	return change
 }
 
-// ListChangeSets lists those of a stack by name that were not executed yet.
+// ListChangeSets lists the change sets of a stack that were not executed yet, by
+// name.
 func (s *Service) ListChangeSets(ctx context.Context, in *cloudformation.ListChangeSetsInput, optFns ...func(*cloudformation.Options)) (*cloudformation.ListChangeSetsOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -397,8 +403,8 @@ func (s *Service) ListChangeSets(ctx context.Context, in *cloudformation.ListCha
 	return out, nil
 }
 
-// DeleteChangeSet deletes a change set. One that does not exist is no error, as
-// on AWS.
+// DeleteChangeSet deletes a change set. It succeeds if the change set does not
+// exist, as on AWS.
 func (s *Service) DeleteChangeSet(ctx context.Context, in *cloudformation.DeleteChangeSetInput, optFns ...func(*cloudformation.Options)) (*cloudformation.DeleteChangeSetOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -413,14 +419,14 @@ func (s *Service) DeleteChangeSet(ctx context.Context, in *cloudformation.Delete
 	if st.ChangeSets[c.Name] == c {
 		delete(st.ChangeSets, c.Name)
 	}
-	// Executed ones of the name go too: clients delete a change set before they make
-	// another of its name, and wait until it is not found.
+	// Delete executed ones of this name too: clients delete a change set before
+	// they make another with its name, and wait until it is not found.
 	st.Executed = slices.DeleteFunc(st.Executed, func(e *changeSet) bool { return e.Name == c.Name })
 	return &cloudformation.DeleteChangeSetOutput{}, nil
 }
 
-// ExecuteChangeSet changes the stack as a change set says. The stack's other
-// change sets go, since they are of a state that is past.
+// ExecuteChangeSet applies a change set. The stack's other change sets are
+// deleted, because they refer to an earlier state.
 func (s *Service) ExecuteChangeSet(ctx context.Context, in *cloudformation.ExecuteChangeSetInput, optFns ...func(*cloudformation.Options)) (*cloudformation.ExecuteChangeSetOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -448,7 +454,7 @@ func (s *Service) ExecuteChangeSet(ctx context.Context, in *cloudformation.Execu
 	return &cloudformation.ExecuteChangeSetOutput{}, nil
 }
 
-// replan makes the operation of a change set.
+// replan makes the operation of a change set again.
 func (s *Service) replan(ctx context.Context, st *stack, c *changeSet, in *cloudformation.ExecuteChangeSetInput) (*operation, error) {
 	t, err := parseTemplate(c.Revision.Body)
 	if err != nil {

@@ -23,8 +23,8 @@ type functionProperties struct {
 	MemorySize, Timeout                      *int32
 	ReservedConcurrentExecutions             *int32
 	Tags                                     []tag
-	// The embedded Lambda has these without effect: it keeps the latest lines of
-	// every function, traces nothing, and has one kind of disk and network.
+	// These have no effect: the embedded Lambda keeps the latest log lines of every
+	// function, does not trace, and has one kind of disk and network.
 	LoggingConfig, TracingConfig, DeadLetterConfig, EphemeralStorage, RecursiveLoop any
 }
 
@@ -60,7 +60,7 @@ func (l lambdaProvider) createFunction(ctx context.Context, t *target, p functio
 		name = t.physicalName(64)
 	}
 	if p.Code.ZipFile != "" {
-		return invalid("Code.ZipFile is of scripts: the embedded AWS runs archives with a bootstrap, from S3Bucket and S3Key")
+		return invalid("Code.ZipFile contains a script: the embedded AWS only runs archives with a bootstrap, from S3Bucket and S3Key")
 	}
 	out, err := l.api.CreateFunction(ctx, &lambda.CreateFunctionInput{
 		FunctionName: aws.String(name), Description: aws.String(p.Description), Handler: scope.Optional(p.Handler), Role: aws.String(p.Role),
@@ -87,7 +87,7 @@ func (l lambdaProvider) setConcurrency(ctx context.Context, t *target, before, a
 	return err
 }
 
-// orDefault is what Lambda takes when a number is not given.
+// orDefault returns a number, or Lambda's default if it is nil.
 func orDefault(n *int32, otherwise int32) *int32 {
 	if n == nil {
 		return aws.Int32(otherwise)
@@ -147,7 +147,7 @@ func (l lambdaProvider) deleteFunction(ctx context.Context, t *target, _ functio
 	return ignoreMissing(err)
 }
 
-// configure says what becomes of asynchronous invocations.
+// configure sets the destinations and retries of asynchronous invocations.
 func (l lambdaProvider) configure(ctx context.Context, t *target, p invokeConfigProperties) error {
 	_, err := l.api.PutFunctionEventInvokeConfig(ctx, &lambda.PutFunctionEventInvokeConfigInput{
 		FunctionName: aws.String(p.FunctionName), Qualifier: scope.Optional(p.Qualifier), DestinationConfig: p.DestinationConfig,
@@ -199,7 +199,7 @@ type machineProperties struct {
 	Tags                    []tag
 }
 
-// definition is the machine's, with what is to be substituted in place.
+// definition returns the machine's definition after substitution.
 func (p machineProperties) definition() *string {
 	text := p.DefinitionString
 	if text == "" {

@@ -13,7 +13,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 )
 
-// pageSize is how many stacks, events or resources a call lists
+// pageSize is the number of stacks, events or resources in one answer
 // (https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/).
 const pageSize = 100
 
@@ -37,7 +37,7 @@ func optionalTime(t time.Time) *time.Time {
 	return &t
 }
 
-// DescribeStacks answers one stack, or all that are not deleted, newest first.
+// DescribeStacks returns one stack, or all that are not deleted, newest first.
 func (s *Service) DescribeStacks(ctx context.Context, in *cloudformation.DescribeStacksInput, optFns ...func(*cloudformation.Options)) (*cloudformation.DescribeStacksOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -62,7 +62,7 @@ func (s *Service) DescribeStacks(ctx context.Context, in *cloudformation.Describ
 	return &cloudformation.DescribeStacksOutput{Stacks: page, NextToken: scope.Optional(next)}, nil
 }
 
-// ListStacks lists stacks, newest first, deleted ones too.
+// ListStacks lists stacks, including deleted ones, newest first.
 func (s *Service) ListStacks(ctx context.Context, in *cloudformation.ListStacksInput, optFns ...func(*cloudformation.Options)) (*cloudformation.ListStacksOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -85,7 +85,7 @@ func (s *Service) ListStacks(ctx context.Context, in *cloudformation.ListStacksI
 	return &cloudformation.ListStacksOutput{StackSummaries: page, NextToken: scope.Optional(next)}, nil
 }
 
-// DescribeStackEvents answers what has happened to a stack, newest first.
+// DescribeStackEvents returns the events of a stack, newest first.
 func (s *Service) DescribeStackEvents(ctx context.Context, in *cloudformation.DescribeStackEventsInput, optFns ...func(*cloudformation.Options)) (*cloudformation.DescribeStackEventsOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -103,8 +103,8 @@ func (s *Service) DescribeStackEvents(ctx context.Context, in *cloudformation.De
 	return &cloudformation.DescribeStackEventsOutput{StackEvents: page, NextToken: scope.Optional(next)}, nil
 }
 
-// DescribeEvents answers why a change set has failed, or what has happened to a
-// stack, newest first.
+// DescribeEvents returns why a change set has failed, or the events of a stack,
+// newest first.
 func (s *Service) DescribeEvents(ctx context.Context, in *cloudformation.DescribeEventsInput, optFns ...func(*cloudformation.Options)) (*cloudformation.DescribeEventsOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -136,7 +136,8 @@ func (s *Service) DescribeEvents(ctx context.Context, in *cloudformation.Describ
 	return &cloudformation.DescribeEventsOutput{OperationEvents: page, NextToken: scope.Optional(next)}, nil
 }
 
-// resources are those of a stack, by logical id. s.mu is held.
+// resources returns the resources of a stack, by logical id. The caller holds
+// s.mu.
 func (st *stack) resources() []*deployed {
 	out := make([]*deployed, 0, len(st.Resources))
 	for _, id := range slices.Sorted(maps.Keys(st.Resources)) {
@@ -145,7 +146,7 @@ func (st *stack) resources() []*deployed {
 	return out
 }
 
-// DescribeStackResources answers the resources of a stack, at most a hundred.
+// DescribeStackResources returns the resources of a stack, at most 100.
 func (s *Service) DescribeStackResources(ctx context.Context, in *cloudformation.DescribeStackResourcesInput, optFns ...func(*cloudformation.Options)) (*cloudformation.DescribeStackResourcesOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -180,7 +181,7 @@ func (s *Service) DescribeStackResources(ctx context.Context, in *cloudformation
 	return out, nil
 }
 
-// DescribeStackResource answers one resource.
+// DescribeStackResource returns one resource.
 func (s *Service) DescribeStackResource(ctx context.Context, in *cloudformation.DescribeStackResourceInput, optFns ...func(*cloudformation.Options)) (*cloudformation.DescribeStackResourceOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -247,7 +248,8 @@ func (s *Service) ListExports(ctx context.Context, in *cloudformation.ListExport
 	return out, nil
 }
 
-// GetTemplate answers the template of a stack or change set as it was given.
+// GetTemplate returns the template of a stack or change set in its original
+// form.
 func (s *Service) GetTemplate(ctx context.Context, in *cloudformation.GetTemplateInput, optFns ...func(*cloudformation.Options)) (*cloudformation.GetTemplateOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -267,7 +269,8 @@ func (s *Service) GetTemplate(ctx context.Context, in *cloudformation.GetTemplat
 	return &cloudformation.GetTemplateOutput{TemplateBody: aws.String(st.Body), StagesAvailable: stages}, nil
 }
 
-// GetTemplateSummary answers what a template has.
+// GetTemplateSummary returns the parameters, resource types and capabilities of
+// a template.
 func (s *Service) GetTemplateSummary(ctx context.Context, in *cloudformation.GetTemplateSummaryInput, optFns ...func(*cloudformation.Options)) (*cloudformation.GetTemplateSummaryOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	var t *template

@@ -20,7 +20,7 @@ var functions = []string{
 	"Fn::Join", "Fn::Not", "Fn::Or", "Fn::Select", "Fn::Split", "Fn::Sub",
 }
 
-// absent is the value of AWS::NoValue: what has it is left out.
+// absent is the value of AWS::NoValue: a property with this value is left out.
 type absent struct{}
 
 // evaluator computes the values of a template for one stack.
@@ -29,7 +29,7 @@ type evaluator struct {
 	stack    identity
 	// parameters are the values of parameters: texts, or lists of texts.
 	parameters map[string]any
-	// reference is what a resource's Ref (attribute empty) or attribute is.
+	// reference returns the value of a resource's Ref (attribute "") or attribute.
 	reference func(logicalID, attribute string) (any, error)
 	export    func(name string) (string, error)
 	zones     func() ([]string, error)
@@ -37,13 +37,13 @@ type evaluator struct {
 	conditions map[string]bool
 }
 
-// identity is what pseudo-parameters know of a stack.
+// identity holds the values of a stack's pseudo-parameters.
 type identity struct {
 	Account, Region, Name, ARN string
 	Notifications              []string
 }
 
-// call returns the function that a value is an application of.
+// call returns the function and its argument if a value is a function call.
 func call(v any) (name string, argument any, ok bool) {
 	m, isMap := v.(map[string]any)
 	if !isMap || len(m) != 1 {
@@ -57,8 +57,8 @@ func call(v any) (name string, argument any, ok bool) {
 	return "", nil, false
 }
 
-// value computes a value. A condition named Condition stays as it is outside of
-// conditions, since policies have an element of that name.
+// value computes a value. Outside conditions, the key Condition is not a
+// function, because policies have an element with that name.
 func (e *evaluator) value(v any) (any, error) {
 	name, argument, isCall := call(v)
 	if isCall && name != "Condition" {
@@ -146,7 +146,7 @@ func (e *evaluator) ref(argument any) (any, error) {
 	return e.reference(name, "")
 }
 
-// pseudo is the value of a pseudo-parameter.
+// pseudo returns the value of a pseudo-parameter.
 func (e *evaluator) pseudo(name string) (any, bool) {
 	switch name {
 	case "AWS::AccountId":
@@ -173,7 +173,8 @@ func (e *evaluator) pseudo(name string) (any, bool) {
 	return nil, false
 }
 
-// attributeOf splits what GetAtt names.
+// attributeOf returns the logical id and the attribute in the argument of
+// GetAtt.
 func attributeOf(argument any) (id, attribute string, err error) {
 	switch v := argument.(type) {
 	case string:
@@ -229,7 +230,7 @@ func (e *evaluator) sub(argument any) (any, error) {
 	return out, failed
 }
 
-// variable is the text of a variable of Fn::Sub.
+// variable returns the text of a variable of Fn::Sub.
 func (e *evaluator) variable(name string, variables map[string]any) (string, error) {
 	var value any
 	var err error
@@ -246,7 +247,7 @@ func (e *evaluator) variable(name string, variables map[string]any) (string, err
 	return textOf(value, "Fn::Sub of "+name)
 }
 
-// textOf is a scalar as text.
+// textOf returns a scalar as text.
 func textOf(v any, where string) (string, error) {
 	switch v := v.(type) {
 	case string:
@@ -281,7 +282,7 @@ func (e *evaluator) text(v any, where string) (string, error) {
 	return textOf(value, where)
 }
 
-// list computes a list, which a comma-separated parameter is one of too.
+// list computes a list. A comma-separated parameter is a list too.
 func (e *evaluator) list(v any, where string) ([]any, error) {
 	value, err := e.value(v)
 	if err != nil {
@@ -294,7 +295,7 @@ func (e *evaluator) list(v any, where string) ([]any, error) {
 	return list, nil
 }
 
-// pair checks for the two arguments of a function.
+// pair returns the two arguments of a function.
 func pair(argument any, where string) (first, second any, err error) {
 	list, ok := argument.([]any)
 	if !ok || len(list) != 2 {
@@ -359,7 +360,7 @@ func (e *evaluator) split(argument any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if text == knownAfterApply { // whatever is selected of it is not known either
+	if text == knownAfterApply { // anything selected from it is unknown too
 		return slices.Repeat([]any{knownAfterApply}, 16), nil
 	}
 	var out []any
@@ -429,7 +430,7 @@ func (e *evaluator) condition(v any) (bool, error) {
 		if b, isBool := v.(bool); isBool {
 			return b, nil
 		}
-		return false, invalid("Template error: %s is no condition", kindOf(v))
+		return false, invalid("Template error: %s is not a condition", kindOf(v))
 	}
 	switch name {
 	case "Condition":
@@ -447,13 +448,13 @@ func (e *evaluator) condition(v any) (bool, error) {
 	case "Fn::Contains":
 		return e.contains(argument)
 	}
-	return false, invalid("Template error: %s is no condition", name)
+	return false, invalid("Template error: %s is not a condition", name)
 }
 
 func (e *evaluator) named(argument any) (bool, error) {
 	name, ok := argument.(string)
 	if !ok {
-		return false, invalid("Template error: a condition is named by a text")
+		return false, invalid("Template error: the name of a condition must be a text")
 	}
 	if holds, known := e.conditions[name]; known {
 		return holds, nil
@@ -465,7 +466,7 @@ func (e *evaluator) named(argument any) (bool, error) {
 	if e.conditions == nil {
 		e.conditions = map[string]bool{}
 	}
-	e.conditions[name] = false // a condition that refers to itself ends here
+	e.conditions[name] = false // ends the recursion of a condition that refers to itself
 	holds, err := e.condition(definition)
 	e.conditions[name] = holds
 	return holds, err
@@ -487,7 +488,7 @@ func (e *evaluator) equals(argument any) (bool, error) {
 	return same(a, b), nil
 }
 
-// same compares values as CloudFormation does: true and "true" are one.
+// same compares values like CloudFormation: true and "true" are equal.
 func same(a, b any) bool {
 	x, errX := textOf(a, "")
 	y, errY := textOf(b, "")

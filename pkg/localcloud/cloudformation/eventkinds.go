@@ -147,7 +147,8 @@ func (e eventsProvider) deleteBus(ctx context.Context, t *target, _ busPropertie
 	return ignoreMissing(err)
 }
 
-// createRule makes a rule. Ref gives its name, after that of a bus of its own.
+// createRule makes a rule. Ref is the rule's name, with the bus's name before it
+// unless it is the default bus.
 func (e eventsProvider) createRule(ctx context.Context, t *target, p eventRuleProperties) error {
 	name := p.Name
 	if name == "" {
@@ -172,7 +173,7 @@ func busName(ref string) string {
 	return ref
 }
 
-// nameOf is the name of a rule.
+// nameOf returns the name of a rule from its physical id.
 func nameOf(physicalID string) string { return physicalID[strings.LastIndex(physicalID, "|")+1:] }
 
 func (e eventsProvider) put(ctx context.Context, name string, p eventRuleProperties) (arn string, err error) {
@@ -186,7 +187,7 @@ func (e eventsProvider) put(ctx context.Context, name string, p eventRulePropert
 	return aws.ToString(out.RuleArn), nil
 }
 
-// setTargets makes the targets of a rule those of p.
+// setTargets sets the targets of a rule to those of p.
 func (e eventsProvider) setTargets(ctx context.Context, name string, p eventRuleProperties, before []eventtypes.Target) error {
 	var gone []string
 	for _, old := range before {

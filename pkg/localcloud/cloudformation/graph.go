@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// references are the names that a value refers to: resources, parameters and
-// pseudo-parameters, sorted.
+// references returns the names to which a value refers: resources, parameters
+// and pseudo-parameters, sorted.
 func references(v any) []string {
 	found := map[string]bool{}
 	collect(v, found)
@@ -60,8 +60,8 @@ func collectSub(argument any, found map[string]bool) {
 	}
 }
 
-// dependencies says for each resource of a template which others it needs, and
-// complains about names that there are not.
+// dependencies returns, for each resource of a template, the resources that it
+// needs. An unknown name is an error.
 func (t *template) dependencies() (map[string][]string, error) {
 	out := make(map[string][]string, len(t.Resources))
 	var unresolved []string
@@ -96,8 +96,8 @@ func (t *template) dependencies() (map[string][]string, error) {
 	return out, nil
 }
 
-// order sorts ids so that each comes after what it needs; those that need
-// nothing of each other are in the order of their names.
+// order sorts ids so that each comes after the ids that it needs. Otherwise they
+// are in alphabetical order.
 func order(needs map[string][]string, ids []string) ([]string, error) {
 	var out []string
 	left := map[string]bool{}

@@ -95,7 +95,7 @@ func (i iamProvider) createRole(ctx context.Context, t *target, p roleProperties
 	return i.setPolicies(ctx, name, roleProperties{}, p)
 }
 
-// setPolicies makes the policies of a role those of p.
+// setPolicies sets the policies of a role to those of p.
 func (i iamProvider) setPolicies(ctx context.Context, name string, old, p roleProperties) error {
 	for _, policy := range p.Policies {
 		if slices.Contains(old.Policies, policy) {
@@ -192,7 +192,8 @@ func (i iamProvider) deleteRole(ctx context.Context, t *target, p roleProperties
 	return ignoreMissing(err)
 }
 
-// createPolicy puts an inline policy on roles. Ref gives a name of no use.
+// createPolicy adds an inline policy to roles. Ref is a generated name without a
+// use.
 func (i iamProvider) createPolicy(ctx context.Context, t *target, p policyProperties) error {
 	if len(p.Roles) == 0 {
 		return invalid("At least one of [Groups,Roles,Users] must be non-empty: the embedded AWS has roles")
@@ -270,8 +271,8 @@ func (i iamProvider) detach(ctx context.Context, arn string, roles []string) err
 	return nil
 }
 
-// updateManaged makes a version of the policy, and removes those before it: a
-// policy has five at most.
+// updateManaged makes a new version of the policy and removes the earlier ones,
+// because a policy has at most five.
 func (i iamProvider) updateManaged(ctx context.Context, t *target, old, p managedPolicyProperties) error {
 	arn := aws.String(t.PhysicalID)
 	if old.PolicyDocument != p.PolicyDocument {

@@ -10,9 +10,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 )
 
-// kinds are the types that templates may have, by name: those of the services
-// that there are, and the records. What Ref and GetAtt give is that of the
-// reference (https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/).
+// kinds returns the types that templates may have, by name: the types of the
+// available services, and the records. Ref and GetAtt return what the reference
+// documents
+// (https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/).
 func kinds(services Services) map[string]kind {
 	out := records()
 	add := func(there bool, more func() map[string]kind) {
@@ -35,8 +36,9 @@ func kinds(services Services) map[string]kind {
 	return out
 }
 
-// Types are the types that templates may have, sorted, and whether each is only
-// kept as a record: with the right Ref and GetAtt, and without behaviour.
+// Types returns the types that templates may have. The value is true for a type
+// that is only kept as a record, with the right Ref and GetAtt but without
+// behaviour.
 func (s *Service) Types() map[string]bool {
 	out := make(map[string]bool, len(s.kinds))
 	for name, k := range s.kinds {
@@ -45,13 +47,13 @@ func (s *Service) Types() map[string]bool {
 	return out
 }
 
-// recorded describes a type that the embedded AWS has no behaviour of.
+// recorded describes a type without behaviour in the embedded AWS.
 type recorded struct {
-	properties []string // that it may have
-	replace    []string // of which a change makes another
-	// id is what Ref gives; values are the resource's properties.
+	properties []string // allowed properties
+	replace    []string // properties whose change replaces the resource
+	// id returns the value of Ref; values are the resource's properties.
 	id func(t *target, values map[string]any) string
-	// attributes are those of GetAtt.
+	// attributes returns the values of GetAtt.
 	attributes func(t *target, values map[string]any) map[string]any
 }
 
@@ -76,7 +78,7 @@ func (r recorded) kind() kind {
 	}
 }
 
-// named gives the value of a property, or a name that is made up.
+// named returns the value of a property, or a generated name.
 func named(property string, most int) func(*target, map[string]any) string {
 	return func(t *target, values map[string]any) string {
 		if text, err := textOf(values[property], ""); err == nil {
@@ -86,12 +88,12 @@ func named(property string, most int) func(*target, map[string]any) string {
 	}
 }
 
-// numbered gives an id as EC2 makes them, such as rtb-0123456789abcdef0.
+// numbered returns an id in EC2's form, such as rtb-0123456789abcdef0.
 func numbered(prefix string) func(*target, map[string]any) string {
 	return func(*target, map[string]any) string { return prefix + "-" + scope.Hex(17) }
 }
 
-// withID shows the physical id under attributes too.
+// withID returns the physical id as these attributes.
 func withID(names ...string) func(*target, map[string]any) map[string]any {
 	return func(t *target, _ map[string]any) map[string]any {
 		out := map[string]any{}
@@ -102,14 +104,14 @@ func withID(names ...string) func(*target, map[string]any) map[string]any {
 	}
 }
 
-// withARN shows an ARN that ends with the physical id.
+// withARN returns an ARN that ends with the physical id.
 func withARN(service, before, after string) func(*target, map[string]any) map[string]any {
 	return func(t *target, _ map[string]any) map[string]any {
 		return map[string]any{"Arn": t.arn(service, before+t.PhysicalID+after)}
 	}
 }
 
-// joined is an id of several properties.
+// joined returns an id that joins several properties.
 func joined(names ...string) func(*target, map[string]any) string {
 	return func(_ *target, values map[string]any) string {
 		out := ""
@@ -125,9 +127,9 @@ func joined(names ...string) func(*target, map[string]any) string {
 	}
 }
 
-// records are the types without behaviour: the embedded AWS keeps no logs by
-// group, measures and alarms nothing, routes and filters nothing. A deployment
-// that has them goes through, and they can be referred to.
+// records returns the types without behaviour: the embedded AWS has no log
+// groups, metrics, alarms, routes or filters. A template can contain these types
+// and refer to them.
 func records() map[string]kind {
 	alarm := []string{
 		"ActionsEnabled", "AlarmActions", "AlarmDescription", "AlarmName", "AlarmRule", "ComparisonOperator", "DatapointsToAlarm", "Dimensions",
@@ -204,13 +206,13 @@ func records() map[string]kind {
 	return out
 }
 
-// address is one of those that are for documentation (RFC 5737).
+// address returns an address reserved for documentation (RFC 5737).
 func address(*target, map[string]any) string {
 	raw := []byte(scope.Hex(2))
 	return fmt.Sprintf("203.0.113.%d", hexDigit(raw[0])<<4|hexDigit(raw[1]))
 }
 
-// keep lets attributes that were made up once stay as they are.
+// keep keeps attributes that were generated before.
 func keep(t *target, made map[string]any) map[string]any {
 	for name := range made {
 		if old, ok := t.Attributes[name]; ok {
@@ -220,7 +222,7 @@ func keep(t *target, made map[string]any) map[string]any {
 	return made
 }
 
-// nextVersion counts the versions of a launch template.
+// nextVersion returns the next version number of a launch template.
 func nextVersion(t *target) string {
 	latest, _ := t.Attributes["LatestVersionNumber"].(string)
 	n := 0
@@ -230,7 +232,7 @@ func nextVersion(t *target) string {
 	return fmt.Sprint(n + 1)
 }
 
-// without are the keys of before that after lacks, sorted.
+// without returns the keys of before that are not in after, sorted.
 func without[V any](before, after map[string]V) []string {
 	return slices.DeleteFunc(sortedKeys(before), func(name string) bool {
 		_, ok := after[name]

@@ -124,7 +124,7 @@ func (s snsProvider) updatePolicy(ctx context.Context, _ *target, _, p topicPoli
 	return s.setPolicy(ctx, p.Topics, string(p.PolicyDocument))
 }
 
-// deletePolicy leaves the policy, as on AWS, where a topic always has one.
+// deletePolicy does nothing, as on AWS: a topic always has a policy.
 func (s snsProvider) deletePolicy(context.Context, *target, topicPolicyProperties) error { return nil }
 
 func (s snsProvider) subscribe(ctx context.Context, t *target, p subscriptionProperties) error {
@@ -148,7 +148,7 @@ func (s snsProvider) subscribe(ctx context.Context, t *target, p subscriptionPro
 	return nil
 }
 
-// in makes a call in a region; empty: the stack's.
+// in sets the region of a call; empty means the stack's region.
 func (s snsProvider) in(region string) func(*sns.Options) {
 	return func(o *sns.Options) {
 		if region != "" {
@@ -206,7 +206,7 @@ func (p queueProperties) attributes() map[string]string {
 	return out
 }
 
-// initial is what SQS sets when an attribute is not given
+// initial holds SQS's defaults of attributes
 // (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html).
 var initial = map[string]string{
 	"DelaySeconds": "0", "MessageRetentionPeriod": "345600", "ReceiveMessageWaitTimeSeconds": "0", "VisibilityTimeout": "30",
@@ -234,7 +234,7 @@ func (s sqsProvider) updateQueue(ctx context.Context, t *target, old, p queuePro
 	for _, name := range without(before, after) {
 		value, ok := initial[name]
 		if !ok {
-			return invalid("the embedded AWS cannot take the attribute %s off a queue", name)
+			return invalid("the embedded AWS cannot remove the attribute %s from a queue", name)
 		}
 		after[name] = value
 	}

@@ -14,7 +14,7 @@ type vpcProperties struct {
 	CidrBlock       string
 	InstanceTenancy types.Tenancy
 	Tags            []tag
-	// The guests' one network resolves names in any case.
+	// The guests share one network, which always resolves names.
 	EnableDnsHostnames, EnableDnsSupport any
 }
 
@@ -23,7 +23,7 @@ type subnetProperties struct {
 	CidrBlock        string
 	AvailabilityZone string
 	Tags             []tag
-	// No instance of the embedded AWS has a public address.
+	// No effect: a launch decides whether an instance gets a public address.
 	MapPublicIpOnLaunch, AssignIpv6AddressOnCreation, PrivateDnsNameOptionsOnLaunch any
 }
 
@@ -31,7 +31,8 @@ type groupProperties struct {
 	GroupName, GroupDescription string
 	VpcID                       string `json:"VpcId"`
 	Tags                        []tag
-	// The embedded AWS filters nothing between guests; see pkg/localcloud/vm/network.
+	// The embedded AWS does not filter traffic between guests; see
+	// pkg/localcloud/vm/network.
 	SecurityGroupIngress, SecurityGroupEgress any
 }
 
@@ -50,12 +51,12 @@ func ec2Kinds(api EC2) map[string]kind {
 	}
 }
 
-// unchanged is the update of properties that have no effect.
+// unchanged is an update of properties that have no effect.
 func unchanged[P any](context.Context, *target, P, P) error { return nil }
 
 type ec2Provider struct{ api EC2 }
 
-// zonesOf are the names of the zones of the caller's region.
+// zonesOf returns the names of the zones in the caller's region.
 func zonesOf(ctx context.Context, api EC2) ([]string, error) {
 	if api == nil {
 		return nil, invalid("Template error: Fn::GetAZs: the embedded AWS has no EC2 here")

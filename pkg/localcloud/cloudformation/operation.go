@@ -17,18 +17,17 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// revision is what a stack is to become.
+// revision is the target state of a stack.
 type revision struct {
 	Body         string
 	Parameters   []types.Parameter
 	Tags         []types.Tag
 	Capabilities []types.Capability
 	RoleARN      string
-	Hidden       []string // parameters that are not shown
+	Hidden       []string // names of parameters with NoEcho
 }
 
-// operation is a change of a stack that is under way. Only the service's own
-// goroutine for it touches it.
+// operation is a running change of a stack. Only its own goroutine uses it.
 type operation struct {
 	s     *Service
 	st    *stack
@@ -40,23 +39,23 @@ type operation struct {
 	revision revision
 	needs    map[string][]string
 	journal  []step
-	garbage  []*deployed // to be removed at the end
+	garbage  []*deployed // removed at the end
 }
 
-// step is something that was done and may have to be undone.
+// step is a completed change that a rollback must undo.
 type step struct {
 	id       string
-	old, new *deployed // old is nil for what was made, new has what was tried
+	old, new *deployed // old is nil for a creation; new is the attempted state
 	replaced bool
 }
 
-// context is that of what the service does for a stack.
+// context returns the context for the service's calls on behalf of a stack.
 func (s *Service) context(ctx context.Context, id identity) context.Context {
 	return wire.WithCaller(ctx, wire.Caller{Account: id.Account, Region: id.Region, ARN: wire.RootARN(id.Account, id.Region)})
 }
 
-// evaluator is that of a template for a stack. reference reports what resources
-// are.
+// evaluator returns the evaluator of a template for a stack. reference returns
+// the values of resources.
 func (s *Service) evaluator(ctx context.Context, t *template, id identity, values map[string]any, reference func(id, attribute string) (any, error)) *evaluator {
 	return &evaluator{
 		template: t, stack: id, parameters: values, reference: reference,
@@ -67,13 +66,14 @@ func (s *Service) evaluator(ctx context.Context, t *template, id identity, value
 	}
 }
 
-// reference is what a deployed resource's Ref or attribute is. s.mu is not held.
+// reference returns a deployed resource's Ref or attribute. The caller does not
+// hold s.mu.
 func (o *operation) reference(id, attribute string) (any, error) {
 	o.s.mu.Lock()
 	defer o.s.mu.Unlock()
 	r, ok := o.st.Resources[id]
 	if !ok {
-		return nil, invalid("Template error: the resource %s, which is referred to, is not in the stack: its condition does not hold", id)
+		return nil, invalid("Template error: the template refers to the resource %s, which is not in the stack because its condition is false", id)
 	}
 	return r.get(attribute)
 }
@@ -99,11 +99,11 @@ func (o *operation) status(status types.StackStatus, reason string) {
 	o.locked(func() { o.s.setStatus(o.st, o.token, status, reason) })
 }
 
-// report records an event of a resource. The resource gets its status too.
+// report records an event of a resource and sets the resource's status.
 func (o *operation) report(r *deployed, status types.ResourceStatus, reason string) {
 	o.locked(func() {
 		r.Status, r.Reason, r.Changed = status, reason, o.s.cfg.Clock.Now()
-		properties, _ := json.Marshal(r.Properties) // came out of JSON
+		properties, _ := json.Marshal(r.Properties) // decoded from JSON, so it can be encoded
 		o.s.event(o.st, o.token, types.StackEvent{
 			LogicalResourceId: aws.String(r.LogicalID), PhysicalResourceId: aws.String(r.PhysicalID), ResourceType: aws.String(r.Type),
 			ResourceStatus: status, ResourceStatusReason: scope.Optional(reason), ResourceProperties: aws.String(string(properties)),
@@ -111,7 +111,7 @@ func (o *operation) report(r *deployed, status types.ResourceStatus, reason stri
 	})
 }
 
-// reason is what an event says about an error.
+// reason returns the text about an error in an event.
 func reason(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -120,8 +120,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// wanted are the ids of the resources whose conditions hold, in the order in
-// which they are made.
+// wanted returns the ids of the resources whose conditions are true, in the
+// order of creation.
 func (o *operation) wanted(e *evaluator) ([]string, error) {
 	var ids []string
 	for _, id := range sortedKeys(o.template.Resources) {
@@ -139,8 +139,8 @@ func (o *operation) wanted(e *evaluator) ([]string, error) {
 	return order(o.needs, ids)
 }
 
-// apply makes the stack what the template says. The error is that of the
-// resource that failed, named in failed.
+// apply brings the stack to the state of the template. If a resource fails,
+// failed is its id and err its error.
 func (o *operation) apply() (failed string, err error) {
 	e := o.s.evaluator(o.ctx, o.template, o.st.identity, o.values, o.reference)
 	ids, err := o.wanted(e)
@@ -165,7 +165,7 @@ func (o *operation) apply() (failed string, err error) {
 	return "", o.setOutputs(e, ids)
 }
 
-// bring makes or updates one resource.
+// bring creates or updates one resource.
 func (o *operation) bring(e *evaluator, id string) error {
 	source := o.template.Resources[id]
 	var old *deployed
@@ -213,11 +213,11 @@ func (o *operation) propertiesOf(e *evaluator, r resource) (map[string]any, erro
 	return properties, nil
 }
 
-// changedNames are the properties in which two sets differ.
+// changedNames returns the names of properties that differ.
 func changedNames(before, after map[string]any) []string {
 	var out []string
 	for _, name := range sortedKeys(union(before, after)) {
-		a, _ := json.Marshal(before[name]) // came out of JSON
+		a, _ := json.Marshal(before[name]) // decoded from JSON, so it can be encoded
 		b, _ := json.Marshal(after[name])
 		if string(a) != string(b) {
 			out = append(out, name)
@@ -235,7 +235,7 @@ func union(a, b map[string]any) map[string]any {
 	return out
 }
 
-// target is what the provider of a resource works on.
+// target returns the input of a resource's provider.
 func (o *operation) target(r *deployed) *target {
 	t := &target{stack: o.st.identity, stackTags: map[string]string{}, LogicalID: r.LogicalID, PhysicalID: r.PhysicalID, Attributes: maps.Clone(r.Attributes)}
 	for _, tag := range o.revision.Tags {
@@ -244,7 +244,7 @@ func (o *operation) target(r *deployed) *target {
 	return t
 }
 
-// create makes a resource, in the place of old if there is one.
+// create makes a resource, as a replacement of old if old is not nil.
 func (o *operation) create(made, old *deployed) error {
 	begin, done, failed := types.ResourceStatusCreateInProgress, types.ResourceStatusCreateComplete, types.ResourceStatusCreateFailed
 	because := ""
@@ -260,7 +260,7 @@ func (o *operation) create(made, old *deployed) error {
 		made.PhysicalID = ""
 		err = invalid("CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename %s and update the stack again.", old.PhysicalID)
 	}
-	if made.PhysicalID != "" { // there is something, even if it failed
+	if made.PhysicalID != "" { // it exists, even if the creation failed
 		o.report(made, begin, "Resource creation Initiated")
 		o.journal = append(o.journal, step{id: made.LogicalID, old: old, new: made, replaced: old != nil})
 	}
@@ -321,7 +321,7 @@ func (o *operation) setOutputs(e *evaluator, ids []string) error {
 	return nil
 }
 
-// output computes one output; shown is false when its condition does not hold.
+// output computes one output; shown is false if its condition is false.
 func (e *evaluator) output(name string, source output) (out types.Output, shown bool, err error) {
 	if source.Condition != "" {
 		if holds, err := e.named(source.Condition); err != nil || !holds {
@@ -346,7 +346,7 @@ func (e *evaluator) output(name string, source output) (out types.Output, shown 
 	return out, true, nil
 }
 
-// imports are the names that a value imports.
+// imports returns the names of exports that a value imports.
 func (e *evaluator) imports(v any) []string {
 	if name, argument, isCall := call(v); isCall && name == "Fn::ImportValue" {
 		if text, err := e.text(argument, name); err == nil {
@@ -367,8 +367,8 @@ func (e *evaluator) imports(v any) []string {
 	return out
 }
 
-// discard removes a resource, unless its policy says otherwise. It says whether
-// the resource is gone.
+// discard removes a resource, unless its policy retains it. It reports whether
+// the resource no longer belongs to the stack.
 func (o *operation) discard(r *deployed, policy string) bool {
 	if policy == "Retain" {
 		o.report(r, types.ResourceStatusDeleteSkipped, "")
@@ -386,8 +386,8 @@ func (o *operation) discard(r *deployed, policy string) bool {
 	return true
 }
 
-// cleanUp removes what an update has left over, in reverse order of need. What
-// cannot be removed is given up, as on AWS.
+// cleanUp removes resources that an update replaced or dropped, in reverse order
+// of dependency. It gives up those that cannot be removed, as on AWS.
 func (o *operation) cleanUp() {
 	needs, byID := map[string][]string{}, map[string][]*deployed{}
 	for _, r := range o.garbage {
@@ -395,7 +395,7 @@ func (o *operation) cleanUp() {
 		byID[r.LogicalID] = append(byID[r.LogicalID], r)
 	}
 	ids, err := order(needs, sortedKeys(byID))
-	if err != nil { // two versions of a template may need each other
+	if err != nil { // resources of two versions of a template may need each other
 		ids = sortedKeys(byID)
 	}
 	for _, id := range slices.Backward(ids) {
@@ -417,7 +417,7 @@ func (o *operation) cleanUp() {
 	o.garbage = nil
 }
 
-// create runs the creation of a stack.
+// runCreate runs the creation of a stack.
 func (s *Service) runCreate(o *operation, onFailure types.OnFailure) {
 	failed, err := o.apply()
 	if err == nil {
@@ -450,7 +450,8 @@ func failure(id string, err error, verb string) string {
 	return fmt.Sprintf("The following resource(s) failed to %s: [%s].", verb, id)
 }
 
-// settle makes the revision the stack's own. s.mu is held.
+// settle makes the revision the current state of the stack. The caller holds
+// s.mu.
 func (o *operation) settle() {
 	st, r := o.st, o.revision
 	st.Body, st.Description = r.Body, o.template.Description
@@ -460,9 +461,9 @@ func (o *operation) settle() {
 	}
 }
 
-// removeAll removes the stack's resources, those first that others need not. It
-// returns the ids that are left. creation is that of a rollback, in which what
-// is retained except on create goes too.
+// removeAll removes the stack's resources, dependent ones first, and returns the
+// ids that are left. creation is true in the rollback of a creation, which also
+// removes resources with RetainExceptOnCreate.
 func (o *operation) removeAll(creation bool) (left []string) {
 	resources := map[string]*deployed{}
 	o.locked(func() { maps.Copy(resources, o.st.Resources) })
@@ -476,7 +477,7 @@ func (o *operation) removeAll(creation bool) (left []string) {
 	}
 	for _, id := range slices.Backward(ids) {
 		inUse := slices.ContainsFunc(left, func(other string) bool { return slices.Contains(needs[other], id) })
-		if inUse { // as on AWS, what a remaining resource needs stays too
+		if inUse { // as on AWS, resources that a remaining one needs stay too
 			left = append(left, id)
 			continue
 		}
@@ -523,13 +524,13 @@ func (s *Service) runUpdate(o *operation, disableRollback bool) {
 		return
 	}
 	o.status(types.StackStatusUpdateRollbackCompleteCleanupInProgress, "")
-	for _, r := range o.garbage { // what the failed update made
+	for _, r := range o.garbage { // created by the failed update
 		o.discard(r, "Delete")
 	}
 	o.status(types.StackStatusUpdateRollbackComplete, "")
 }
 
-// undo brings back what the journal says, the last step first.
+// undo reverts the steps of the journal, the last one first.
 func (o *operation) undo() error {
 	for _, done := range slices.Backward(o.journal) {
 		switch {
@@ -543,7 +544,7 @@ func (o *operation) undo() error {
 			t := o.target(done.new)
 			if err := o.s.kinds[back.Type].update(o.ctx, t, done.new.Properties, back.Properties); err != nil {
 				o.report(&back, types.ResourceStatusUpdateFailed, reason(err))
-				//lint:ignore ST1005 the sentence is CloudFormation's
+				//lint:ignore ST1005 CloudFormation's own text
 				return fmt.Errorf("The following resource(s) failed to update: [%s].", done.id)
 			}
 			back.PhysicalID, back.Attributes = t.PhysicalID, t.Attributes
@@ -554,7 +555,7 @@ func (o *operation) undo() error {
 			o.garbage = append(o.garbage, done.new)
 		}
 	}
-	// A creation that left nothing behind is in no journal, but in the stack.
+	// A creation that made nothing is not in the journal, but in the stack.
 	o.locked(func() {
 		for _, id := range sortedKeys(o.st.Resources) {
 			if o.st.Resources[id].Status == types.ResourceStatusCreateFailed {

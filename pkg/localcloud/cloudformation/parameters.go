@@ -15,8 +15,9 @@ import (
 
 var ssmValue = regexp.MustCompile(`^AWS::SSM::Parameter::Value<(.+)>$`)
 
-// parametersOf computes the values of a template's parameters: as given, as
-// before, or as by default. The list is what describes show, but for hidden ones.
+// parametersOf computes the values of a template's parameters: as given, the
+// previous value, or the default. The list is what describes show, except hidden
+// ones.
 func (s *Service) parametersOf(ctx context.Context, t *template, given, before []types.Parameter) (map[string]any, []types.Parameter, error) {
 	var unknown, missing []string
 	for _, p := range given {
@@ -52,7 +53,7 @@ func (s *Service) parametersOf(ctx context.Context, t *template, given, before [
 	return values, shown, nil
 }
 
-// valueOf is the text of one parameter.
+// valueOf returns the text of one parameter.
 func valueOf(name string, p parameter, given, before []types.Parameter) (string, bool) {
 	of := func(all []types.Parameter) (types.Parameter, bool) {
 		i := slices.IndexFunc(all, func(o types.Parameter) bool { return aws.ToString(o.ParameterKey) == name })
@@ -75,7 +76,7 @@ func valueOf(name string, p parameter, given, before []types.Parameter) (string,
 	return text, err == nil
 }
 
-// check holds a value to the parameter's constraints
+// check checks a value against the parameter's constraints
 // (https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html).
 func (p parameter) check(name, text string) error {
 	refused := func(format string, args ...any) error {
@@ -123,7 +124,8 @@ func boundOf(v any) (float64, bool) {
 	return f, err == nil
 }
 
-// resolve is the value that Ref gives; resolved is set for what SSM holds.
+// resolve returns the value of Ref; resolved is set for a parameter of an SSM
+// type.
 func (s *Service) resolve(ctx context.Context, name string, p parameter, text string) (value any, resolved *string, err error) {
 	kind := p.Type
 	if m := ssmValue.FindStringSubmatch(kind); m != nil {
@@ -152,7 +154,7 @@ func (s *Service) resolve(ctx context.Context, name string, p parameter, text st
 	return nil, nil, invalid("Template format error: Unrecognized parameter type: %s", p.Type)
 }
 
-// hidden are the parameters with NoEcho.
+// hidden returns the parameters with NoEcho.
 func (t *template) hidden() []string {
 	var out []string
 	for _, name := range sortedKeys(t.Parameters) {
@@ -163,7 +165,7 @@ func (t *template) hidden() []string {
 	return out
 }
 
-// masked are parameters as describes show them.
+// masked returns parameters in the form that describes show.
 func masked(parameters []types.Parameter, hidden []string) []types.Parameter {
 	out := slices.Clone(parameters)
 	for i, p := range out {

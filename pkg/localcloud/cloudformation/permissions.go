@@ -12,10 +12,10 @@ import (
 // Principal is the service that assumes the roles of stacks.
 const Principal = "cloudformation.amazonaws.com"
 
-// Permissions are the rules of CloudFormation's calls
+// Permissions returns the permission rules of CloudFormation's calls
 // (https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html).
-// The service makes a stack's resources as the account's root user: the
-// permissions of the stack's role are not checked.
+// The service creates resources as the account's root user: it does not check
+// the permissions of the stack's role.
 func (s *Service) Permissions() authz.Permissions {
 	rules := map[string]authz.Rule{
 		"CreateStack":                 onStack(s, "CreateStack", func(in *cloudformation.CreateStackInput) (*string, *string) { return in.StackName, in.RoleARN }),
@@ -42,7 +42,7 @@ func (s *Service) Permissions() authz.Permissions {
 	return authz.Permissions{Service: "cloudformation", Denied: authz.AccessDenied, Rules: rules}
 }
 
-// onStack makes a rule for an operation on a stack, to which it may hand a role.
+// onStack makes a rule for an operation on a stack, which may pass a role.
 func onStack[I any](s *Service, operation string, of func(*I) (name, role *string)) authz.Rule {
 	return authz.Of(func(c authz.Call, in *I) []authz.Request {
 		name, role := of(in)
@@ -51,8 +51,8 @@ func onStack[I any](s *Service, operation string, of func(*I) (name, role *strin
 	})
 }
 
-// stackFor is the ARN of a stack; without a name, * for all. The id of a stack
-// that does not exist yet is not known.
+// stackFor returns the ARN of a stack, or * without a name. The id of a stack
+// that does not exist yet is unknown.
 func (s *Service) stackFor(c authz.Call, ref string) string {
 	switch {
 	case ref == "":

@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// document is a policy or another value that a service takes as JSON text. A
-// template may write it as an object or as text.
+// document is a policy or another value that a service expects as JSON text. In
+// a template it can be an object or a text.
 type document string
 
 var documentType = reflect.TypeFor[document]()
 
-// decode fills a structure with properties, and refuses those that it has no
-// field for. CloudFormation takes "true" for true, and numbers in quotes.
+// decode fills a struct with properties, and refuses properties without a field.
+// Like CloudFormation, it accepts "true" for true, and numbers in quotes.
 func decode(v any, into reflect.Value, path string) error {
 	t := into.Type()
 	if t == documentType {
@@ -68,8 +68,7 @@ func decodeStruct(v any, into reflect.Value, path string) error {
 	return nil
 }
 
-// fieldOf finds the field of a property: the one with its name in the tag, or
-// the one of its name.
+// fieldOf finds the field of a property, by tag or by field name.
 func fieldOf(t reflect.Type, name string) (int, bool) {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -90,7 +89,7 @@ func fieldOf(t reflect.Type, name string) (int, bool) {
 func decodeSlice(v any, into reflect.Value, path string) error {
 	list, ok := v.([]any)
 	if !ok {
-		list = []any{v} // one alone stands for a list of it
+		list = []any{v} // a single value is a list of one
 	}
 	out := reflect.MakeSlice(into.Type(), len(list), len(list))
 	for i, element := range list {
@@ -131,7 +130,7 @@ func decodeScalar(v any, into reflect.Value, path string) error {
 	case reflect.Bool:
 		b, err := strconv.ParseBool(text)
 		if err != nil {
-			return fmt.Errorf("%s: %q is neither true nor false", path, text)
+			return fmt.Errorf("%s: %q is not true or false", path, text)
 		}
 		into.SetBool(b)
 		return nil
@@ -150,13 +149,13 @@ func decodeScalar(v any, into reflect.Value, path string) error {
 		into.SetFloat(f)
 		return nil
 	}
-	return fmt.Errorf("%s: no form for a %s", path, into.Type())
+	return fmt.Errorf("%s: values of type %s are not supported", path, into.Type())
 }
 
 func join(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
 
-// checkShape lists the properties of an unevaluated value that a structure has
-// no field for.
+// checkShape lists the properties of an unevaluated value for which a struct has
+// no field.
 func checkShape(v any, t reflect.Type, path string) []string {
 	if name, argument, isCall := call(v); isCall {
 		if list, ok := argument.([]any); ok && name == "Fn::If" && len(list) == 3 {

@@ -15,18 +15,18 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// target is a resource that a provider works on.
+// target is a resource that a provider creates, updates or removes.
 type target struct {
 	stack      identity
 	stackTags  map[string]string
 	LogicalID  string
-	PhysicalID string // what Ref gives
-	// Attributes are what GetAtt gives.
+	PhysicalID string // the value of Ref
+	// Attributes holds the values of GetAtt.
 	Attributes map[string]any
 }
 
-// physicalName is the name of a resource that the template does not name: that
-// of the stack and the resource, and something random.
+// physicalName returns a name for a resource without one in the template: names
+// of stack and resource, and a random part.
 func (t *target) physicalName(most int) string {
 	const random = 12
 	stack, id := t.stack.Name, t.LogicalID
@@ -47,15 +47,15 @@ func (t *target) set(attribute string, value any) {
 	t.Attributes[attribute] = value
 }
 
-// arn of something in the stack's account and region.
+// arn returns an ARN in the stack's account and region.
 func (t *target) arn(service, rest string) string {
 	return partition.ARN(service, t.stack.Region, t.stack.Account, rest)
 }
 
-// tag is a tag as most types have it.
+// tag is a tag in the form that most types use.
 type tag struct{ Key, Value string }
 
-// tags are the stack's tags and the resource's own, which win.
+// tags returns the stack's tags and the resource's own, which take precedence.
 func (t *target) tags(own []tag) map[string]string {
 	out := maps.Clone(t.stackTags)
 	if out == nil {
@@ -67,26 +67,25 @@ func (t *target) tags(own []tag) map[string]string {
 	return out
 }
 
-// kind is how resources of a type are made.
+// kind describes how resources of a type are made.
 type kind struct {
 	model reflect.Type
-	// replace are the properties of which a change makes a new resource.
+	// replace lists the properties whose change replaces the resource.
 	replace []string
 	create  func(ctx context.Context, t *target, properties map[string]any) error
 	update  func(ctx context.Context, t *target, before, after map[string]any) error
 	remove  func(ctx context.Context, t *target, properties map[string]any) error
-	// record says that the embedded AWS has no behaviour of this type; names are
-	// its properties then.
+	// record is true for a type without behaviour; names are then its properties.
 	record bool
 	names  []string
 }
 
-// changer are a type's functions, with the properties as a structure. A create
-// that fails after it has made something has set PhysicalID.
+// changer holds a type's functions, with the properties as a struct. If create
+// fails after it has made something, it has set PhysicalID.
 type changer[P any] struct {
 	create  func(ctx context.Context, t *target, p P) error
-	update  func(ctx context.Context, t *target, before, after P) error // nil: any change replaces
-	remove  func(ctx context.Context, t *target, p P) error             // nil: nothing is to be done
+	update  func(ctx context.Context, t *target, before, after P) error // nil if any change replaces the resource
+	remove  func(ctx context.Context, t *target, p P) error             // nil if removal needs no call
 	replace []string
 }
 
@@ -135,7 +134,7 @@ func read[P any](properties map[string]any) (P, error) {
 	return p, err
 }
 
-// mustReplace says whether a change of properties makes a new resource.
+// mustReplace reports whether a change of properties replaces the resource.
 func (k kind) mustReplace(changed []string) bool {
 	return len(changed) > 0 && k.update == nil ||
 		slices.ContainsFunc(changed, func(name string) bool { return slices.Contains(k.replace, name) })
@@ -145,8 +144,8 @@ func (k kind) mustReplace(changed []string) bool {
 // cannot make.
 var ErrNotServed = errors.New("not served by the embedded AWS")
 
-// check complains about the types and properties of a template that would be
-// ignored, and names each resource.
+// check lists the types and properties of a template that are not served, with
+// the names of their resources.
 func (s *Service) check(t *template) []string {
 	var out []string
 	for _, id := range sortedKeys(t.Resources) {
@@ -163,7 +162,7 @@ func (s *Service) check(t *template) []string {
 	return out
 }
 
-// unknown are the properties that a type does not have.
+// unknown returns the properties that a type does not have.
 func (k kind) unknown(properties map[string]any) []string {
 	if k.record {
 		return slices.DeleteFunc(sortedKeys(properties), func(name string) bool { return slices.Contains(k.names, name) })
@@ -171,7 +170,7 @@ func (k kind) unknown(properties map[string]any) []string {
 	return checkShape(properties, k.model, "")
 }
 
-// isMissing says whether the resource to remove does not exist.
+// isMissing reports whether the resource to remove does not exist.
 func isMissing(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
@@ -182,7 +181,7 @@ func isMissing(err error) bool {
 		code == "StateMachineDoesNotExist"
 }
 
-// ignoreMissing is err, unless the resource to remove does not exist.
+// ignoreMissing returns err, or nil if the resource to remove does not exist.
 func ignoreMissing(err error) error {
 	if isMissing(err) {
 		return nil
@@ -190,7 +189,8 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// randomName is n letters and digits in capitals, as CloudFormation appends.
+// randomName returns n capital letters and digits, as CloudFormation appends
+// them.
 func randomName(n int) string {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 	raw := []byte(scope.Hex(2 * n))

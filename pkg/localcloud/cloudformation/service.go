@@ -1,7 +1,7 @@
-// Package cloudformation is CloudFormation of the embedded AWS: it makes,
-// updates and deletes the resources of templates in the other services, as
-// `cdk deploy` and the AWS CLI ask for it. What types it makes, and which of
-// them are only kept as records, kinds lists.
+// Package cloudformation is the CloudFormation of the embedded AWS: it makes,
+// updates and deletes the resources of templates in the other services, for `cdk
+// deploy` and the AWS CLI. The function kinds lists the served types, and which
+// of them are only records.
 package cloudformation
 
 import (
@@ -28,18 +28,17 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// Config is what a Service needs.
+// Config is the configuration of a Service.
 type Config struct {
 	Clock   clock.Clock
-	Default wire.Caller // of calls without a caller in their context
-	// Services are what resources are made in. The types of those that are nil
-	// are refused.
+	Default wire.Caller // for calls without a caller in their context
+	// Services in which resources are made. Types of a nil service are refused.
 	Services Services
 	Logger   *slog.Logger
 }
 
-// stack is one stack; s.mu of the service guards it. Fields are exported for the
-// state.
+// stack is one stack, guarded by the service's mu. Fields are exported for the
+// saved state.
 type stack struct {
 	identity
 	Status          types.StackStatus
@@ -47,10 +46,10 @@ type stack struct {
 	Created         time.Time
 	Updated         time.Time
 	Deleted         time.Time
-	Body            string // of the template that is deployed
+	Body            string // the deployed template
 	Description     string
 	Parameters      []types.Parameter
-	Hidden          []string // parameters that are not shown
+	Hidden          []string // names of parameters with NoEcho
 	Tags            []types.Tag
 	Capabilities    []types.Capability
 	RoleARN         string
@@ -64,7 +63,7 @@ type stack struct {
 	Executed        []*changeSet // oldest first
 }
 
-// deployed is a resource that was made.
+// deployed is an existing resource of a stack.
 type deployed struct {
 	LogicalID, PhysicalID, Type         string
 	Properties, Attributes              map[string]any
@@ -82,7 +81,7 @@ type Service struct {
 	work  *background.Group
 
 	mu     sync.Mutex
-	stacks map[scope.Key][]*stack // oldest first, deleted ones too
+	stacks map[scope.Key][]*stack // oldest first, including deleted ones
 }
 
 // New returns a Service without stacks.
@@ -93,8 +92,7 @@ func New(cfg Config) *Service {
 	return &Service{cfg: cfg, kinds: kinds(cfg.Services), work: background.New(cfg.Clock), stacks: map[scope.Key][]*stack{}}
 }
 
-// Close ends the operations that are under way and waits for that, or until ctx
-// ends.
+// Close stops running operations, and waits until they have ended or ctx ends.
 func (s *Service) Close(ctx context.Context) error {
 	if err := s.work.Close(ctx); err != nil {
 		return fmt.Errorf("cloudformation: %w", err)
@@ -106,7 +104,8 @@ func (s *Service) caller(ctx context.Context, optFns []func(*cloudformation.Opti
 	return scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *cloudformation.Options) *string { return &o.Region })
 }
 
-// invalid is the error that CloudFormation has for almost everything.
+// invalid returns a ValidationError, which CloudFormation uses for almost every
+// error.
 func invalid(format string, args ...any) error {
 	return wire.Errorf("ValidationError", format, args...)
 }
@@ -117,8 +116,8 @@ func stackARN(k scope.Key, name string) string {
 	return partition.ARN("cloudformation", k.Region, k.Account, "stack/"+name+"/"+uuid.NewString())
 }
 
-// find returns a stack by name, of those that are not deleted, or by ARN. s.mu
-// is held.
+// find returns a stack by ARN, or by name among those that are not deleted. The
+// caller holds s.mu.
 func (s *Service) find(k scope.Key, ref string) (*stack, error) {
 	all := s.stacks[k]
 	for i := len(all) - 1; i >= 0; i-- {
@@ -129,8 +128,8 @@ func (s *Service) find(k scope.Key, ref string) (*stack, error) {
 	return nil, invalid("Stack with id %s does not exist", ref)
 }
 
-// event records what happens to a resource, or to the stack itself. s.mu is
-// held.
+// event records an event of a resource or of the stack itself. The caller holds
+// s.mu.
 func (s *Service) event(st *stack, token string, e types.StackEvent) {
 	now := s.cfg.Clock.Now()
 	e.EventId = aws.String(aws.ToString(e.LogicalResourceId) + "-" + string(e.ResourceStatus) + "-" + uuid.NewString())
@@ -140,7 +139,8 @@ func (s *Service) event(st *stack, token string, e types.StackEvent) {
 
 const stackType = "AWS::CloudFormation::Stack"
 
-// setStatus gives the stack a status, with its event. s.mu is held.
+// setStatus sets the stack's status and records the event. The caller holds
+// s.mu.
 func (s *Service) setStatus(st *stack, token string, status types.StackStatus, reason string) {
 	st.Status, st.Reason = status, reason
 	s.event(st, token, types.StackEvent{
@@ -149,12 +149,12 @@ func (s *Service) setStatus(st *stack, token string, status types.StackStatus, r
 	})
 }
 
-// busy says whether an operation is under way.
+// busy reports whether an operation is running.
 func (st *stack) busy() bool {
 	return strings.HasSuffix(string(st.Status), "_IN_PROGRESS") && st.Status != types.StackStatusReviewInProgress
 }
 
-// Wire describes the service to the HTTP front.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "cloudformation", Name: "CloudFormation", Protocol: wire.AWSQuery, Version: "2010-05-15",
@@ -186,8 +186,8 @@ func (s *Service) Wire() wire.Service {
 // Snapshot implements wire.Stateful.
 func (s *Service) Snapshot() (json.RawMessage, error) { return persist.Snapshot(&s.mu, &s.stacks) }
 
-// cutOff is what becomes of operations that a restart has ended: a state out of
-// which the stack can be deleted.
+// cutOff maps the status of an operation that a restart has interrupted to one
+// in which the stack can be deleted.
 var cutOff = map[types.StackStatus]types.StackStatus{
 	types.StackStatusCreateInProgress:                        types.StackStatusCreateFailed,
 	types.StackStatusRollbackInProgress:                      types.StackStatusRollbackFailed,
@@ -198,11 +198,11 @@ var cutOff = map[types.StackStatus]types.StackStatus{
 	types.StackStatusUpdateRollbackCompleteCleanupInProgress: types.StackStatusUpdateRollbackComplete,
 }
 
-// Restore implements wire.Stateful. Operations that were under way have failed.
+// Restore implements wire.Stateful. Operations that were running have failed.
 func (s *Service) Restore(raw json.RawMessage) error {
 	stacks := map[scope.Key][]*stack{}
 	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber() // properties are compared and passed on as they were written
+	decoder.UseNumber() // so that numbers in properties keep their form
 	if err := decoder.Decode(&stacks); err != nil {
 		return fmt.Errorf("restoring CloudFormation: %w", err)
 	}
@@ -212,7 +212,7 @@ func (s *Service) Restore(raw json.RawMessage) error {
 	for _, all := range stacks {
 		for _, st := range all {
 			if status, ok := cutOff[st.Status]; ok {
-				s.setStatus(st, "", status, "the embedded AWS was stopped in the middle of this")
+				s.setStatus(st, "", status, "the embedded AWS was stopped during this operation")
 			}
 			for _, c := range st.ChangeSets {
 				c.cutOff()

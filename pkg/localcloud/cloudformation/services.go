@@ -17,9 +17,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 )
 
-// Services are those that resources are made in. They act for the caller of the
-// context, which is the root user of the stack's account: what a deployment's
-// own role may do is not evaluated.
+// Services are the services in which resources are made. They act for the caller
+// in the context, the root user of the stack's account: the permissions of a
+// deployment's role are not evaluated.
 type Services struct {
 	IAM       IAM
 	Lambda    Lambda
@@ -28,7 +28,7 @@ type Services struct {
 	Scheduler Scheduler
 	SNS       SNS
 	SQS       SQS
-	// S3 is that of an account in a region; empty: the default one.
+	// S3 returns the S3 of an account in a region; an empty name means the default.
 	S3      func(account, region string) S3
 	KMS     KMS
 	SSM     Parameters
@@ -125,7 +125,7 @@ type SQS interface {
 	DeleteQueue(context.Context, *sqs.DeleteQueueInput, ...func(*sqs.Options)) (*sqs.DeleteQueueOutput, error)
 }
 
-// S3 makes buckets, and has templates in it.
+// S3 makes buckets, and stores templates.
 type S3 interface {
 	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
 	CreateBucket(context.Context, *s3.CreateBucketInput, ...func(*s3.Options)) (*s3.CreateBucketOutput, error)
@@ -151,7 +151,7 @@ type KMS interface {
 	DeleteAlias(context.Context, *kms.DeleteAliasInput, ...func(*kms.Options)) (*kms.DeleteAliasOutput, error)
 }
 
-// Parameters are those of SSM.
+// Parameters makes and reads parameters of SSM.
 type Parameters interface {
 	GetParameter(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error)
 	PutParameter(context.Context, *ssm.PutParameterInput, ...func(*ssm.Options)) (*ssm.PutParameterOutput, error)
@@ -165,7 +165,7 @@ type Secrets interface {
 	DeleteSecret(context.Context, *secretsmanager.DeleteSecretInput, ...func(*secretsmanager.Options)) (*secretsmanager.DeleteSecretOutput, error)
 }
 
-// EC2 makes networks that instances are launched into.
+// EC2 makes the networks of instances.
 type EC2 interface {
 	DescribeAvailabilityZones(context.Context, *ec2.DescribeAvailabilityZonesInput, ...func(*ec2.Options)) (*ec2.DescribeAvailabilityZonesOutput, error)
 	CreateVpc(context.Context, *ec2.CreateVpcInput, ...func(*ec2.Options)) (*ec2.CreateVpcOutput, error)

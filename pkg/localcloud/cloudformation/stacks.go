@@ -16,7 +16,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 )
 
-// read gets a template that a request carries or names.
+// read returns the template in a request, or at its URL.
 func (s *Service) read(ctx context.Context, body, address *string) (*template, error) {
 	switch {
 	case (body == nil) == (address == nil):
@@ -48,8 +48,8 @@ func (s *Service) read(ctx context.Context, body, address *string) (*template, e
 	return parseTemplate(string(raw))
 }
 
-// objectOf is the bucket and key of an address of S3's: with the bucket in the
-// path, or in the host as https://bucket.s3.region.amazonaws.com/key.
+// objectOf returns the bucket and key of an S3 URL, with the bucket in the path
+// or in the host, such as https://bucket.s3.region.amazonaws.com/key.
 func objectOf(address string) (bucket, key string, err error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" && u.Scheme != "s3" || u.Host == "" {
@@ -71,7 +71,7 @@ func objectOf(address string) (bucket, key string, err error) {
 	return bucket, key, nil
 }
 
-// plan checks a template for a stack and makes an operation of it.
+// plan checks a template for a stack and makes an operation from it.
 func (s *Service) plan(ctx context.Context, st *stack, t *template, given []types.Parameter, tags []types.Tag, capabilities []types.Capability, role, token *string) (*operation, error) {
 	o := &operation{s: s, st: st, ctx: s.context(ctx, st.identity), token: aws.ToString(token), template: t}
 	var err error
@@ -107,8 +107,8 @@ func (s *Service) plan(ctx context.Context, st *stack, t *template, given []type
 	return o, nil
 }
 
-// checkCapabilities refuses templates that make what rights depend on unless the
-// caller says that he knows.
+// checkCapabilities refuses templates with IAM resources unless the caller has
+// acknowledged them.
 func (t *template) checkCapabilities(given []types.Capability) error {
 	iam, named := false, false
 	for _, r := range t.Resources {
@@ -134,7 +134,7 @@ func insufficient(capability string) error {
 	return &types.InsufficientCapabilitiesException{Message: aws.String("Requires capabilities : [" + capability + "]")}
 }
 
-// add makes an empty stack. s.mu is held.
+// add makes an empty stack. The caller holds s.mu.
 func (s *Service) add(k scope.Key, name string, notifications []string) (*stack, error) {
 	if !stackName.MatchString(name) {
 		return nil, invalid("1 validation error detected: Value '%s' at 'stackName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*", name)
@@ -159,7 +159,7 @@ func (s *Service) CreateStack(ctx context.Context, in *cloudformation.CreateStac
 	if err != nil {
 		return nil, err
 	}
-	// What is wrong with it is found before there is a stack.
+	// Find problems before the stack exists.
 	draft := &stack{identity: identity{Account: k.Account, Region: k.Region, Name: aws.ToString(in.StackName)}}
 	if _, err := s.plan(ctx, draft, t, in.Parameters, in.Tags, in.Capabilities, in.RoleARN, in.ClientRequestToken); err != nil {
 		return nil, err
@@ -188,7 +188,7 @@ func (s *Service) CreateStack(ctx context.Context, in *cloudformation.CreateStac
 	return &cloudformation.CreateStackOutput{StackId: aws.String(st.ARN)}, nil
 }
 
-// begin sets the status and runs an operation in the background.
+// begin sets the status and starts an operation in the background.
 func (s *Service) begin(o *operation, status types.StackStatus, run func(*operation)) {
 	o.locked(func() {
 		if o.template != nil {
@@ -202,8 +202,8 @@ func (s *Service) begin(o *operation, status types.StackStatus, run func(*operat
 	})
 }
 
-// settleParameters shows from the start of an operation what it works with. s.mu
-// is held.
+// settleParameters sets the stack's parameters at the start of an operation, so
+// that describes show them. The caller holds s.mu.
 func (o *operation) settleParameters() {
 	o.st.Tags, o.st.Capabilities = o.revision.Tags, o.revision.Capabilities
 	if o.st.Body == "" {
@@ -216,7 +216,8 @@ func (o *operation) settleParameters() {
 
 var errNoUpdates = invalid("No updates are to be performed.")
 
-// updatable says whether a stack can be updated. s.mu is held.
+// updatable returns an error if a stack cannot be updated. The caller holds
+// s.mu.
 func (st *stack) updatable() error {
 	switch st.Status {
 	case types.StackStatusCreateComplete, types.StackStatusUpdateComplete, types.StackStatusUpdateRollbackComplete, types.StackStatusUpdateFailed,
@@ -269,7 +270,8 @@ func (s *Service) UpdateStack(ctx context.Context, in *cloudformation.UpdateStac
 	return &cloudformation.UpdateStackOutput{StackId: aws.String(st.ARN)}, nil
 }
 
-// DeleteStack deletes a stack. One that does not exist is no error, as on AWS.
+// DeleteStack deletes a stack. It succeeds if the stack does not exist, as on
+// AWS.
 func (s *Service) DeleteStack(ctx context.Context, in *cloudformation.DeleteStackInput, optFns ...func(*cloudformation.Options)) (*cloudformation.DeleteStackOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	o, err := s.deletion(ctx, k, in)
@@ -280,7 +282,8 @@ func (s *Service) DeleteStack(ctx context.Context, in *cloudformation.DeleteStac
 	return &cloudformation.DeleteStackOutput{}, nil
 }
 
-// deletion is the operation that deletes a stack; nil when there is nothing to do.
+// deletion returns the operation that deletes a stack, or nil if there is
+// nothing to do.
 func (s *Service) deletion(ctx context.Context, k scope.Key, in *cloudformation.DeleteStackInput) (*operation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -305,7 +308,7 @@ func (s *Service) deletion(ctx context.Context, k scope.Key, in *cloudformation.
 	return o, nil
 }
 
-// exportValue is the value of an export.
+// exportValue returns the value of an export.
 func (s *Service) exportValue(k scope.Key, name string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -319,7 +322,7 @@ func (s *Service) exportValue(k scope.Key, name string) (string, error) {
 	return "", invalid("No export named %s found.", name)
 }
 
-// checkExport refuses a name that another stack has.
+// checkExport refuses the name of another stack's export.
 func (s *Service) checkExport(own *stack, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -333,7 +336,7 @@ func (s *Service) checkExport(own *stack, name string) error {
 	return nil
 }
 
-// UpdateTerminationProtection says whether a stack may be deleted.
+// UpdateTerminationProtection sets whether a stack can be deleted.
 func (s *Service) UpdateTerminationProtection(ctx context.Context, in *cloudformation.UpdateTerminationProtectionInput, optFns ...func(*cloudformation.Options)) (*cloudformation.UpdateTerminationProtectionOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -346,8 +349,8 @@ func (s *Service) UpdateTerminationProtection(ctx context.Context, in *cloudform
 	return &cloudformation.UpdateTerminationProtectionOutput{StackId: aws.String(st.ARN)}, nil
 }
 
-// ValidateTemplate reads a template and says what parameters and capabilities it
-// wants.
+// ValidateTemplate returns the parameters and required capabilities of a
+// template.
 func (s *Service) ValidateTemplate(ctx context.Context, in *cloudformation.ValidateTemplateInput, _ ...func(*cloudformation.Options)) (*cloudformation.ValidateTemplateOutput, error) {
 	t, err := s.read(ctx, in.TemplateBody, in.TemplateURL)
 	if err != nil {
@@ -369,7 +372,7 @@ func (s *Service) ValidateTemplate(ctx context.Context, in *cloudformation.Valid
 	return out, nil
 }
 
-// capabilities are those that a template requires.
+// capabilities returns the capabilities that a template requires.
 func (t *template) capabilities() ([]types.Capability, *string) {
 	var lacking *types.InsufficientCapabilitiesException
 	if !errors.As(t.checkCapabilities(nil), &lacking) {

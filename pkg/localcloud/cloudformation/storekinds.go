@@ -34,7 +34,7 @@ type bucketProperties struct {
 	}
 	NotificationConfiguration *notificationProperties
 	Tags                      []tag
-	// The embedded S3 has these without effect: nothing there expires or logs.
+	// These have no effect: nothing in the embedded S3 expires or is logged.
 	LifecycleConfiguration, LoggingConfiguration any
 }
 
@@ -112,7 +112,7 @@ func (s s3Provider) createBucket(ctx context.Context, t *target, p bucketPropert
 	return s.configure(ctx, t, p)
 }
 
-// configure puts what the bucket is to have.
+// configure sets the bucket's properties.
 func (s s3Provider) configure(ctx context.Context, t *target, p bucketProperties) error {
 	api, name := s.of(t), aws.String(t.PhysicalID)
 	if v := p.VersioningConfiguration; v != nil {
@@ -216,8 +216,8 @@ type keyProperties struct {
 	MultiRegion         *bool
 	PendingWindowInDays *int32
 	Tags                []tag
-	// The embedded KMS has these without effect: it rotates nothing, and a key
-	// that is made is enabled.
+	// These have no effect: the embedded KMS does not rotate keys, and new keys are
+	// always enabled.
 	Enabled, EnableKeyRotation, RotationPeriodInDays any
 }
 
@@ -352,7 +352,7 @@ type secretProperties struct {
 	Tags                            []tag
 }
 
-// generated says what a secret's value is to be made of.
+// generated describes how to generate a secret's value.
 type generated struct {
 	PasswordLength                          *int
 	ExcludeCharacters                       string
@@ -371,7 +371,7 @@ func secretsKinds(api Secrets) map[string]kind {
 
 type secretsProvider struct{ api Secrets }
 
-// value is what the secret is, made up where the template says so.
+// value returns the secret's value, generated if the template says so.
 func (p secretProperties) value() (string, error) {
 	g := p.GenerateSecretString
 	if g == nil {
@@ -407,7 +407,7 @@ func (p secretProperties) value() (string, error) {
 	}
 	fields := map[string]any{}
 	if err := json.Unmarshal([]byte(g.SecretStringTemplate), &fields); err != nil {
-		return "", invalid("SecretStringTemplate is no JSON object: %v", err)
+		return "", invalid("SecretStringTemplate is not a JSON object: %v", err)
 	}
 	fields[g.GenerateStringKey] = string(password)
 	raw, err := json.Marshal(fields)

@@ -224,7 +224,7 @@ func yamlScalar(n *yaml.Node) any {
 	return n.Value
 }
 
-// shortForm is what short forms such as !Ref X stand for.
+// shortForm returns the long form of a short form such as !Ref X.
 func shortForm(n *yaml.Node, value any) (any, error) {
 	name := strings.TrimPrefix(n.Tag, "!")
 	switch name {
