@@ -12,18 +12,19 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// accountSettings are an account's for a region. They are kept and shown:
-// volumes of the factory are encrypted whatever the default is, and its images
-// are of the account itself, which Allowed AMIs never restricts.
+// accountSettings holds the settings of an account in a region. They are stored
+// and shown without effect: the factory encrypts its volumes whatever the
+// default is, and Allowed AMIs never restricts images of the account itself.
 type accountSettings struct {
 	EBSEncryption  bool                                    `json:"ebsEncryption"`
-	EBSKey         string                                  `json:"ebsKey"` // empty: the AWS-managed one
+	EBSKey         string                                  `json:"ebsKey"` // empty for the AWS-managed key
 	SnapshotAccess types.SnapshotBlockPublicAccessState    `json:"snapshotAccess"`
-	AllowedImages  types.AllowedImagesSettingsEnabledState `json:"allowedImages"` // empty: disabled
+	AllowedImages  types.AllowedImagesSettingsEnabledState `json:"allowedImages"` // empty for disabled
 	ImageCriteria  []types.ImageCriterion                  `json:"imageCriteria"`
 }
 
-// settings are made when they are first asked for. s.mu is held.
+// settings returns the caller's settings, and creates them at the first call.
+// The caller of settings holds s.mu.
 func (s *Service) settings(c wire.Caller) *accountSettings {
 	key := scope.KeyOf(c)
 	if s.st.Settings[key] == nil {
@@ -44,7 +45,8 @@ func (s *Service) set(ctx context.Context, optFns []func(*ec2.Options), dry *boo
 	return nil
 }
 
-// GetEbsEncryptionByDefault says whether new volumes are encrypted unasked.
+// GetEbsEncryptionByDefault returns whether new volumes are encrypted by
+// default.
 func (s *Service) GetEbsEncryptionByDefault(ctx context.Context, in *ec2.GetEbsEncryptionByDefaultInput, optFns ...func(*ec2.Options)) (*ec2.GetEbsEncryptionByDefaultOutput, error) {
 	out := &ec2.GetEbsEncryptionByDefaultOutput{SseType: types.SSETypeNone}
 	err := s.set(ctx, optFns, in.DryRun, func(a *accountSettings) {
@@ -68,7 +70,7 @@ func (s *Service) DisableEbsEncryptionByDefault(ctx context.Context, in *ec2.Dis
 	return &ec2.DisableEbsEncryptionByDefaultOutput{EbsEncryptionByDefault: aws.Bool(false)}, err
 }
 
-// GetEbsDefaultKmsKeyId is the key of volumes that name none.
+// GetEbsDefaultKmsKeyId returns the default key of volumes.
 func (s *Service) GetEbsDefaultKmsKeyId(ctx context.Context, in *ec2.GetEbsDefaultKmsKeyIdInput, optFns ...func(*ec2.Options)) (*ec2.GetEbsDefaultKmsKeyIdOutput, error) {
 	key := managedKey
 	err := s.set(ctx, optFns, in.DryRun, func(a *accountSettings) {
@@ -79,8 +81,8 @@ func (s *Service) GetEbsDefaultKmsKeyId(ctx context.Context, in *ec2.GetEbsDefau
 	return &ec2.GetEbsDefaultKmsKeyIdOutput{KmsKeyId: &key}, err
 }
 
-// ModifyEbsDefaultKmsKeyId sets the key of volumes that name none. Volumes and
-// copies here take the AWS-managed one all the same.
+// ModifyEbsDefaultKmsKeyId sets the default key of volumes. It has no effect on
+// volumes and copies here, whose default is the AWS-managed key.
 func (s *Service) ModifyEbsDefaultKmsKeyId(ctx context.Context, in *ec2.ModifyEbsDefaultKmsKeyIdInput, optFns ...func(*ec2.Options)) (*ec2.ModifyEbsDefaultKmsKeyIdOutput, error) {
 	c := s.caller(ctx, optFns)
 	key, err := s.cfg.ResolveKey(c.Account, c.Region, aws.ToString(in.KmsKeyId))
@@ -91,14 +93,15 @@ func (s *Service) ModifyEbsDefaultKmsKeyId(ctx context.Context, in *ec2.ModifyEb
 	return &ec2.ModifyEbsDefaultKmsKeyIdOutput{KmsKeyId: aws.String(key.ARN)}, err
 }
 
-// GetSnapshotBlockPublicAccessState says whether snapshots may be made public.
+// GetSnapshotBlockPublicAccessState returns whether snapshots can be made
+// public.
 func (s *Service) GetSnapshotBlockPublicAccessState(ctx context.Context, in *ec2.GetSnapshotBlockPublicAccessStateInput, optFns ...func(*ec2.Options)) (*ec2.GetSnapshotBlockPublicAccessStateOutput, error) {
 	out := &ec2.GetSnapshotBlockPublicAccessStateOutput{ManagedBy: types.ManagedByAccount}
 	err := s.set(ctx, optFns, in.DryRun, func(a *accountSettings) { out.State = a.SnapshotAccess })
 	return out, err
 }
 
-// EnableSnapshotBlockPublicAccess keeps snapshots from being made public.
+// EnableSnapshotBlockPublicAccess blocks public sharing of snapshots.
 func (s *Service) EnableSnapshotBlockPublicAccess(ctx context.Context, in *ec2.EnableSnapshotBlockPublicAccessInput, optFns ...func(*ec2.Options)) (*ec2.EnableSnapshotBlockPublicAccessOutput, error) {
 	if in.State != types.SnapshotBlockPublicAccessStateBlockAllSharing && in.State != types.SnapshotBlockPublicAccessStateBlockNewSharing {
 		return nil, wire.Errorf("InvalidParameterValue", "Value (%s) for parameter State is invalid. Allowed: block-all-sharing, block-new-sharing", in.State)
@@ -107,13 +110,14 @@ func (s *Service) EnableSnapshotBlockPublicAccess(ctx context.Context, in *ec2.E
 	return &ec2.EnableSnapshotBlockPublicAccessOutput{State: in.State}, err
 }
 
-// DisableSnapshotBlockPublicAccess lets snapshots be made public.
+// DisableSnapshotBlockPublicAccess allows public sharing of snapshots.
 func (s *Service) DisableSnapshotBlockPublicAccess(ctx context.Context, in *ec2.DisableSnapshotBlockPublicAccessInput, optFns ...func(*ec2.Options)) (*ec2.DisableSnapshotBlockPublicAccessOutput, error) {
 	err := s.set(ctx, optFns, in.DryRun, func(a *accountSettings) { a.SnapshotAccess = types.SnapshotBlockPublicAccessStateUnblocked })
 	return &ec2.DisableSnapshotBlockPublicAccessOutput{State: types.SnapshotBlockPublicAccessStateUnblocked}, err
 }
 
-// GetAllowedImagesSettings says which images of others the account may use.
+// GetAllowedImagesSettings returns which images of other owners the account may
+// use.
 func (s *Service) GetAllowedImagesSettings(ctx context.Context, in *ec2.GetAllowedImagesSettingsInput, optFns ...func(*ec2.Options)) (*ec2.GetAllowedImagesSettingsOutput, error) {
 	out := &ec2.GetAllowedImagesSettingsOutput{State: aws.String("disabled"), ManagedBy: types.ManagedByAccount}
 	err := s.set(ctx, optFns, in.DryRun, func(a *accountSettings) {
@@ -134,15 +138,15 @@ func (s *Service) EnableAllowedImagesSettings(ctx context.Context, in *ec2.Enabl
 	return &ec2.EnableAllowedImagesSettingsOutput{AllowedImagesSettingsState: in.AllowedImagesSettingsState}, err
 }
 
-// DisableAllowedImagesSettings lets the account use all images that are shared
-// with it.
+// DisableAllowedImagesSettings allows all images that are shared with the
+// account.
 func (s *Service) DisableAllowedImagesSettings(ctx context.Context, in *ec2.DisableAllowedImagesSettingsInput, optFns ...func(*ec2.Options)) (*ec2.DisableAllowedImagesSettingsOutput, error) {
 	err := s.set(ctx, optFns, in.DryRun, func(a *accountSettings) { a.AllowedImages = "" })
 	return &ec2.DisableAllowedImagesSettingsOutput{AllowedImagesSettingsState: types.AllowedImagesSettingsDisabledStateDisabled}, err
 }
 
-// ReplaceImageCriteriaInAllowedImagesSettings sets what images must meet, by
-// provider or name.
+// ReplaceImageCriteriaInAllowedImagesSettings sets the criteria of allowed
+// images, by provider or name.
 func (s *Service) ReplaceImageCriteriaInAllowedImagesSettings(ctx context.Context, in *ec2.ReplaceImageCriteriaInAllowedImagesSettingsInput, optFns ...func(*ec2.Options)) (*ec2.ReplaceImageCriteriaInAllowedImagesSettingsOutput, error) {
 	var criteria []types.ImageCriterion
 	for _, r := range in.ImageCriteria {

@@ -15,7 +15,7 @@ import (
 
 // BaseImage is a public image of another owner, such as Debian's.
 type BaseImage struct {
-	// ImageID is the same in every region; empty: each region gets its own,
+	// ImageID is used in every region. If it is empty, each region gets an id
 	// derived from owner, name, digest and region.
 	ImageID      string
 	Name         string // required
@@ -23,16 +23,16 @@ type BaseImage struct {
 	OwnerID      string                   // required: twelve digits, such as 136693071363 for Debian
 	OwnerAlias   string                   // amazon, aws-marketplace, or empty
 	Architecture types.ArchitectureValues // default x86_64
-	ImageDir     string                   // required; stays the caller's
+	ImageDir     string                   // required; the caller keeps ownership
 	Digest       string                   // default: SHA256 of the directory's image.json
 	RootDevice   string                   // default /dev/xvda
-	VolumeGiB    int                      // default: of the directory's image.json
-	Regions      []string                 // default: all that are served
+	VolumeGiB    int                      // default: from the directory's image.json
+	Regions      []string                 // default: all served regions
 	Created      time.Time                // default: now
 }
 
-// RegisterBase registers a public image and returns its id by region. To do so
-// again is no error: the image's directory is then the new one.
+// RegisterBase registers a public image and returns its id by region.
+// Registering it again replaces the image's directory.
 func (s *Service) RegisterBase(b BaseImage) (map[string]string, error) {
 	if b.Name == "" || b.ImageDir == "" || !isAccount(b.OwnerID) {
 		return nil, errors.New("ec2: a base image needs a name, an image directory and a twelve-digit owner id")
@@ -102,8 +102,7 @@ func (s *Service) registerBaseIn(region string, b BaseImage, info vm.ImageInfo) 
 	return id
 }
 
-// ImageData finds what an available image holds, for one that an account may
-// launch.
+// ImageData returns the data of an available image that an account may launch.
 func (s *Service) ImageData(account, region, imageID string) (dir string, info vm.ImageInfo, err error) {
 	s.mu.Lock()
 	defer s.unlock()

@@ -108,8 +108,8 @@ func (s *Service) copySource(c wire.Caller, in *ec2.CopyImageInput) (*image, *sn
 	return source, sn, nil
 }
 
-// copyEncryption settles how the copy is encrypted: with the key named, else
-// EBS's own key of the region where encryption is asked for or the source is
+// copyEncryption returns the encryption of a copy: with the named key, otherwise
+// with EBS's own key of the region if encryption is requested or the source is
 // encrypted.
 func (s *Service) copyEncryption(c wire.Caller, in *ec2.CopyImageInput, source *snapshot) (encryption, error) {
 	named := aws.ToString(in.KmsKeyId)

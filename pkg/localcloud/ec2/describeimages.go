@@ -13,7 +13,7 @@ import (
 )
 
 // DescribeImages lists images that the caller owns or may launch. Deprecated
-// ones of others are shown by id, or if asked for.
+// images of other owners are shown by id, or with IncludeDeprecated.
 func (s *Service) DescribeImages(ctx context.Context, in *ec2.DescribeImagesInput, optFns ...func(*ec2.Options)) (*ec2.DescribeImagesOutput, error) {
 	c := s.caller(ctx, optFns)
 	s.mu.Lock()

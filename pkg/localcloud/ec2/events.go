@@ -10,8 +10,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// setInstanceState changes the state of an instance and queues its event.
-// The state is locked.
+// setInstanceState changes the state of an instance and queues its event. The
+// caller holds s.mu.
 func (s *Service) setInstanceState(i *instance, to types.InstanceStateName) {
 	if i.State != nil && i.State.Name == to {
 		return
@@ -43,7 +43,8 @@ func (s *Service) queueEvent(realm scope.Key, detailType, resource string, detai
 		Time: s.cfg.Clock.Now(), Resources: []string{resource}, Detail: raw})
 }
 
-// requestID stands for the internal request that settled an asynchronous call.
+// requestID returns an id for the internal request that finished an asynchronous
+// call.
 func requestID() string {
 	h := scope.Hex(32)
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]

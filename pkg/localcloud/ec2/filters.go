@@ -11,8 +11,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// filterTable gives, for each filter name that a describe knows, the values of
-// a resource to match.
+// filterTable has a function for each filter name of a describe; it returns the
+// values of a resource to match.
 type filterTable[T any] map[string]func(T) []string
 
 // apply keeps the items that match every filter. tags may be nil.
@@ -68,8 +68,8 @@ func collectTags(tags []types.Tag, pick func(types.Tag) (string, bool)) []string
 	return values
 }
 
-// wildcard matches as EC2 filters do: * is any text, ? any one character, a
-// backslash takes the next character as it is.
+// wildcard matches like EC2 filters: * is any text, ? any one character, and a
+// backslash escapes the next character.
 func wildcard(pattern, value string) bool {
 	for pattern != "" {
 		switch pattern[0] {
@@ -99,7 +99,7 @@ func wildcard(pattern, value string) bool {
 	return value == ""
 }
 
-// page cuts one page out of sorted items. least is the smallest MaxResults that
+// page returns one page of sorted items. least is the smallest MaxResults that
 // the operation accepts.
 func page[T any](items []T, nextToken *string, maxResults *int32, least int32) ([]T, *string, error) {
 	if maxResults != nil && (*maxResults < least || *maxResults > 1000) {
@@ -113,7 +113,7 @@ func page[T any](items []T, nextToken *string, maxResults *int32, least int32) (
 	return items, &next, nil
 }
 
-// one makes a filter value of a single text; absent values match nothing.
+// one returns a text as the only filter value; a nil text matches nothing.
 func one(value *string) []string {
 	if value == nil {
 		return nil

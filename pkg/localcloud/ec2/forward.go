@@ -16,23 +16,23 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-// sshPort is the port of a guest that its public address leads to.
+// sshPort is the guest's port to which its public address forwards.
 const sshPort = 22
 
-// publicAddress is the loopback address of this machine that stands for an
-// instance's public one: 127.31.x.y for the private 172.31.x.y. The whole of
-// 127.0.0.0/8 is loopback on Linux, so every instance has port 22 of its own.
+// publicAddress returns the loopback address that serves as an instance's public
+// address: 127.31.x.y for the private address 172.31.x.y. All of 127.0.0.0/8 is
+// loopback on Linux, so every instance has its own port 22.
 func publicAddress(private string) (netip.Addr, error) {
 	ip, err := netip.ParseAddr(private)
 	if err != nil || !ip.Is4() {
-		return netip.Addr{}, fmt.Errorf("%q is no IPv4 address", private)
+		return netip.Addr{}, fmt.Errorf("%q is not an IPv4 address", private)
 	}
 	b := ip.As4()
 	b[0] = 127
 	return netip.AddrFrom4(b), nil
 }
 
-// forward leads connections to a loopback address into a guest.
+// forward forwards connections from a loopback address to a guest.
 type forward struct {
 	listener net.Listener
 	dialer   vm.Dialer
@@ -41,8 +41,8 @@ type forward struct {
 	work     sync.WaitGroup
 }
 
-// openForward listens on the public address of an instance. Nil: its guests
-// cannot be reached, or the port cannot be opened.
+// openForward listens on the public address of an instance. It returns nil if
+// the guest cannot be reached or the port cannot be opened.
 func (s *Service) openForward(i *instance, m vm.Machine) *forward {
 	dialer, ok := m.(vm.Dialer)
 	if !ok {
@@ -58,13 +58,13 @@ func (s *Service) openForward(i *instance, m vm.Machine) *forward {
 			return f
 		}
 	}
-	s.cfg.Logger.Warn("the instance gets no public address: this machine's loopback port cannot be opened (ports below 1024 need root)",
+	s.cfg.Logger.Warn("the instance has no public address: a loopback port of this machine cannot be opened (ports below 1024 need root)",
 		"instance", aws.ToString(i.InstanceId), "error", err)
 	return nil
 }
 
 func (f *forward) address() string {
-	return f.listener.Addr().(*net.TCPAddr).IP.String() // it listens on TCP
+	return f.listener.Addr().(*net.TCPAddr).IP.String() // the listener uses TCP
 }
 
 func (f *forward) accept() {
@@ -77,8 +77,8 @@ func (f *forward) accept() {
 	}
 }
 
-// serve copies both ways until either side ends. A guest that does not take the
-// connection yet has the client's closed, as a machine that boots does.
+// serve copies both ways until either side ends. If the guest does not accept
+// the connection yet, it closes the client's, as with a machine that boots.
 func (f *forward) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
 	guest, err := f.dialer.Dial(f.ctx, sshPort)
@@ -90,7 +90,7 @@ func (f *forward) serve(client net.Conn) {
 	defer stop()
 	done := make(chan struct{}, 2)
 	pipe := func(to, from net.Conn) {
-		_, _ = io.Copy(to, from) // ends when either side does
+		_, _ = io.Copy(to, from) // ends when either side ends
 		if half, ok := to.(interface{ CloseWrite() error }); ok {
 			_ = half.CloseWrite()
 		}
@@ -115,10 +115,10 @@ func (f *forward) close() error {
 	return err
 }
 
-// setPublic shows or takes away an instance's public address. s.mu is held.
+// setPublic sets or removes an instance's public address. The caller holds s.mu.
 func (i *instance) setPublic(address string) {
 	i.PublicIpAddress = nil
-	i.NetworkInterfaces = slices.Clone(i.NetworkInterfaces) // views have the old ones
+	i.NetworkInterfaces = slices.Clone(i.NetworkInterfaces) // views share the old slice
 	for n := range i.NetworkInterfaces {
 		i.NetworkInterfaces[n].Association = nil
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// changeIngress edits the rules of a group, named by id, or by name in the
-// default VPC. Rules are kept and shown; no group filters anything.
+// changeIngress edits the rules of a group, given by id, or by name in the
+// default VPC. Rules are stored and shown, but do not filter traffic.
 func (s *Service) changeIngress(c wire.Caller, id, name *string, dry *bool, edit func(groupID string, rules []types.IpPermission) ([]types.IpPermission, error)) error {
 	if id == nil && name == nil {
 		return wire.Errorf("MissingParameter", "The request must contain the parameter GroupId or GroupName")
@@ -54,7 +54,8 @@ func (s *Service) changeIngress(c wire.Caller, id, name *string, dry *bool, edit
 	})
 }
 
-// flatRule is the older way to give one rule: its members in the request itself.
+// flatRule reads the older form of one rule, whose members are in the request
+// itself.
 func flatRule(rules []types.IpPermission, protocol, cidr *string, from, to *int32) ([]types.IpPermission, error) {
 	if protocol == nil && cidr == nil {
 		if len(rules) == 0 {
@@ -63,7 +64,7 @@ func flatRule(rules []types.IpPermission, protocol, cidr *string, from, to *int3
 		return rules, nil
 	}
 	if protocol == nil || cidr == nil || len(rules) > 0 {
-		return nil, wire.Errorf("InvalidParameterCombination", "A rule is given by IpPermissions, or by IpProtocol, FromPort, ToPort and CidrIp")
+		return nil, wire.Errorf("InvalidParameterCombination", "Specify a rule with IpPermissions, or with IpProtocol, FromPort, ToPort and CidrIp")
 	}
 	return []types.IpPermission{{IpProtocol: protocol, FromPort: from, ToPort: to, IpRanges: []types.IpRange{{CidrIp: cidr}}}}, nil
 }
@@ -102,7 +103,7 @@ func (s *Service) AuthorizeSecurityGroupIngress(ctx context.Context, in *ec2.Aut
 	return out, nil
 }
 
-// RevokeSecurityGroupIngress removes rules that are exactly as given.
+// RevokeSecurityGroupIngress removes rules that equal the given ones.
 func (s *Service) RevokeSecurityGroupIngress(ctx context.Context, in *ec2.RevokeSecurityGroupIngressInput, optFns ...func(*ec2.Options)) (*ec2.RevokeSecurityGroupIngressOutput, error) {
 	removed, err := flatRule(in.IpPermissions, in.IpProtocol, in.CidrIp, in.FromPort, in.ToPort)
 	if err != nil {
@@ -124,7 +125,7 @@ func (s *Service) RevokeSecurityGroupIngress(ctx context.Context, in *ec2.Revoke
 	return &ec2.RevokeSecurityGroupIngressOutput{Return: aws.Bool(true)}, nil
 }
 
-// sameRule says whether two rules let the same in.
+// sameRule reports whether two rules allow the same traffic.
 func sameRule(a, b types.IpPermission) bool { return ruleText(a) == ruleText(b) }
 
 func ruleText(p types.IpPermission) string {

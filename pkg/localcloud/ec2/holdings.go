@@ -7,7 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// Holding is how much an account has in a region.
+// Holding counts the resources of an account in a region.
 type Holding struct {
 	Account   string `json:"account"`
 	Region    string `json:"region"`
@@ -16,8 +16,8 @@ type Holding struct {
 	Snapshots int    `json:"snapshots"`
 }
 
-// Holdings are those of all accounts and regions that have anything, sorted by
-// region and account.
+// Holdings returns the holdings of all accounts and regions with resources,
+// sorted by region and account.
 func (s *Service) Holdings() []Holding {
 	s.mu.Lock()
 	defer s.unlock()

@@ -16,7 +16,7 @@ import (
 
 var idSuffix = regexp.MustCompile(`^([0-9a-f]{8}|[0-9a-f]{17})$`)
 
-// resourceKind is how a kind of resource is called in ids and errors.
+// resourceKind has the names of a kind of resource in ids and errors.
 type resourceKind struct {
 	prefix string // of ids
 	family string // of error codes: InvalidAMIID
@@ -32,7 +32,7 @@ var (
 
 func (k resourceKind) newID() string { return k.prefix + scope.Hex(17) }
 
-// check refuses what cannot be an id of this kind.
+// check refuses a malformed id of this kind.
 func (k resourceKind) check(id string) error {
 	suffix, ok := strings.CutPrefix(id, k.prefix)
 	if !ok || !idSuffix.MatchString(suffix) {
@@ -41,7 +41,7 @@ func (k resourceKind) check(id string) error {
 	return nil
 }
 
-// notFound names the missing resources as EC2 does.
+// notFound returns EC2's error for missing resources.
 func (k resourceKind) notFound(ids ...string) error {
 	switch {
 	case k == amiKind && len(ids) == 1:
@@ -66,7 +66,7 @@ func required(name string, value *string) error {
 	return nil
 }
 
-// dryRun ends a call that only asks whether it would be allowed.
+// dryRun ends a call that only tests its permissions.
 func dryRun(flag *bool) error {
 	if aws.ToBool(flag) {
 		return wire.Errorf("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
@@ -74,14 +74,14 @@ func dryRun(flag *bool) error {
 	return nil
 }
 
-// stableID derives an id from what it stands for.
+// stableID derives an id from the given parts.
 func stableID(prefix string, parts ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return prefix + hex.EncodeToString(sum[:])[:17]
 }
 
-// replay finds what an earlier call with the same client token made. params are
-// the call's parameters without the token. The state is locked.
+// replay returns the result of an earlier call with the same client token.
+// params are the call's parameters without the token. The caller holds s.mu.
 func (s *Service) replay(c wire.Caller, operation string, clientToken *string, params any) (key string, digest string, result string, err error) {
 	if aws.ToString(clientToken) == "" {
 		return "", "", "", nil
@@ -104,7 +104,7 @@ func (s *Service) replay(c wire.Caller, operation string, clientToken *string, p
 	return key, digest, known.Result, nil
 }
 
-// remember notes the result of a call with a client token.
+// remember stores the result of a call with a client token.
 func (s *Service) remember(key, digest, result string) {
 	if key != "" {
 		s.st.Tokens[key] = token{Digest: digest, Result: result}

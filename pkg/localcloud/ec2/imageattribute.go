@@ -12,7 +12,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// maxSharing is the quota of entities that an image can be shared with.
+// maxSharing is the quota of entities with which an image can be shared.
 const maxSharing = 1000
 
 // ModifyImageAttribute changes one attribute of an image: launchPermission,
@@ -68,7 +68,7 @@ func (s *Service) ModifyImageAttribute(ctx context.Context, in *ec2.ModifyImageA
 	return &ec2.ModifyImageAttributeOutput{}, nil
 }
 
-// modifiedAttribute finds out which single attribute a call is about.
+// modifiedAttribute returns the one attribute that a call changes.
 func modifiedAttribute(in *ec2.ModifyImageAttributeInput) (string, error) {
 	var found []string
 	if in.LaunchPermission != nil || len(in.UserIds)+len(in.UserGroups)+len(in.OrganizationArns)+len(in.OrganizationalUnitArns) > 0 {
@@ -95,7 +95,7 @@ func modifiedAttribute(in *ec2.ModifyImageAttributeInput) (string, error) {
 	return "", wire.Errorf("InvalidParameterCombination", "Only one attribute can be modified at a time, not %s", strings.Join(found, " and "))
 }
 
-// newPermissions works out the launch permissions that a call asks for.
+// newPermissions returns the launch permissions after a call.
 func (s *Service) newPermissions(c wire.Caller, im *image, in *ec2.ModifyImageAttributeInput) ([]types.LaunchPermission, error) {
 	var add, remove []types.LaunchPermission
 	if in.LaunchPermission != nil {
@@ -120,8 +120,8 @@ func (s *Service) newPermissions(c wire.Caller, im *image, in *ec2.ModifyImageAt
 	case types.OperationTypeAdd:
 		add = slices.Concat(add, flat)
 	default:
-		// EC2 takes the list without OperationType beside LaunchPermission, which
-		// says itself what is added and removed; Packer sends both.
+		// EC2 accepts the flat list without OperationType next to LaunchPermission,
+		// which itself has what to add and remove; Packer sends both.
 		if len(flat) > 0 && in.LaunchPermission == nil {
 			return nil, wire.Errorf("MissingParameter", "The request must contain the parameter OperationType")
 		}

@@ -18,15 +18,15 @@ const (
 	protectionWithCooldown = "enabled-with-cooldown"
 )
 
-// protectionCooldown is how long an image stays protected after protection with
-// cooldown was disabled.
+// protectionCooldown is the time for which an image stays protected after
+// protection with a cooldown was disabled.
 const protectionCooldown = 24 * time.Hour
 
-// maxDeprecation is how far ahead a deprecation time may lie.
+// maxDeprecation is the latest deprecation time, from now.
 const maxDeprecation = 10 * 365 * 24 * time.Hour
 
-// DeregisterImage removes an image, and with DeleteAssociatedSnapshots those of
-// its snapshots that no other image uses.
+// DeregisterImage removes an image. With DeleteAssociatedSnapshots it also
+// removes its snapshots that no other image uses.
 func (s *Service) DeregisterImage(ctx context.Context, in *ec2.DeregisterImageInput, optFns ...func(*ec2.Options)) (*ec2.DeregisterImageOutput, error) {
 	c := s.caller(ctx, optFns)
 	if err := required("ImageId", in.ImageId); err != nil {

@@ -23,9 +23,9 @@ const (
 )
 
 // DescribeImageReferences lists the caller's resources in the region that refer
-// to images: instances in any state they are described in, and launch templates
-// by one of their newest versions, and parameters of SSM of data type
-// aws:ec2:image by their current value. Image Builder has nothing here.
+// to images: instances in every described state, launch templates by one of
+// their newest versions, and SSM parameters of data type aws:ec2:image by their
+// current value. There are no Image Builder resources here.
 func (s *Service) DescribeImageReferences(ctx context.Context, in *ec2.DescribeImageReferencesInput, optFns ...func(*ec2.Options)) (*ec2.DescribeImageReferencesOutput, error) {
 	c := s.caller(ctx, optFns)
 	if n := len(in.ImageIds); n == 0 || n > maxReferenced {
@@ -85,8 +85,8 @@ func (s *Service) DescribeImageReferences(ctx context.Context, in *ec2.DescribeI
 	return &ec2.DescribeImageReferencesOutput{ImageReferences: found, NextToken: next}, nil
 }
 
-// referenceKinds are the kinds of resources that are asked for, each with the
-// values of its option; no values mean the option's default.
+// referenceKinds returns the requested kinds of resources, each with the values
+// of its option; no values mean the option's default.
 func referenceKinds(in *ec2.DescribeImageReferencesInput) (map[types.ImageReferenceResourceType][]string, error) {
 	options := map[types.ImageReferenceResourceType]types.ImageReferenceOptionName{
 		types.ImageReferenceResourceTypeEc2Instance:                 types.ImageReferenceOptionNameStateName,
@@ -106,7 +106,7 @@ func referenceKinds(in *ec2.DescribeImageReferencesInput) (map[types.ImageRefere
 	for _, r := range in.ResourceTypes {
 		option, ok := options[r.ResourceType]
 		if !ok {
-			return nil, wire.Errorf("InvalidParameterValue", "Resources of type %q refer to no image", r.ResourceType)
+			return nil, wire.Errorf("InvalidParameterValue", "Resources of type %q do not refer to images", r.ResourceType)
 		}
 		out[r.ResourceType] = nil
 		for _, o := range r.ResourceTypeOptions {
@@ -118,7 +118,7 @@ func referenceKinds(in *ec2.DescribeImageReferencesInput) (map[types.ImageRefere
 	}
 	for _, name := range out[types.ImageReferenceResourceTypeEc2Instance] {
 		if _, ok := stateCodes[types.InstanceStateName(name)]; !ok {
-			return nil, wire.Errorf("InvalidParameterValue", "%q is no state of an instance", name)
+			return nil, wire.Errorf("InvalidParameterValue", "%q is not a state of an instance", name)
 		}
 	}
 	return out, nil
@@ -130,12 +130,12 @@ func versionDepth(values []string) (int, error) {
 	}
 	n, err := strconv.Atoi(values[0])
 	if len(values) > 1 || err != nil || n < 1 || n > maxVersionDepth {
-		return 0, wire.Errorf("InvalidParameterValue", "version-depth is one number from 1 to %d, and not %s", maxVersionDepth, strings.Join(values, ", "))
+		return 0, wire.Errorf("InvalidParameterValue", "version-depth must be one number from 1 to %d, not %s", maxVersionDepth, strings.Join(values, ", "))
 	}
 	return n, nil
 }
 
-// refersTo says whether one of the newest versions launches an image.
+// refersTo reports whether one of the newest versions launches an image.
 func (t *launchTemplate) refersTo(image string, newest int) bool {
 	return slices.ContainsFunc(t.Versions[max(0, len(t.Versions)-newest):], func(v templateVersion) bool {
 		return aws.ToString(v.Request.ImageId) == image

@@ -17,13 +17,15 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// errCutOff is why images fail that were pending when the Service was closed.
+// errCutOff is the reason for which images fail that were pending when the
+// Service was closed.
 var errCutOff = errors.New("the image was being made when the embedded AWS ended")
 
-// imageName is what CreateImage allows.
+// imageName matches the names that CreateImage allows.
 var imageName = regexp.MustCompile(`^[A-Za-z0-9()\[\] ./\-'@_]{3,128}$`)
 
-// visibleImage finds an image that the caller may launch. The state is locked.
+// visibleImage finds an image that the caller may launch. The caller of
+// visibleImage holds s.mu.
 func (s *Service) visibleImage(c wire.Caller, id string) (*image, error) {
 	if err := amiKind.check(id); err != nil {
 		return nil, err
@@ -35,7 +37,7 @@ func (s *Service) visibleImage(c wire.Caller, id string) (*image, error) {
 	return im, nil
 }
 
-// ownImage finds an image for a call that only its owner may make.
+// ownImage finds an image for a call that only the image's owner may make.
 func (s *Service) ownImage(c wire.Caller, id string) (*image, error) {
 	if err := amiKind.check(id); err != nil {
 		return nil, err
@@ -50,7 +52,7 @@ func (s *Service) ownImage(c wire.Caller, id string) (*image, error) {
 	return im, nil
 }
 
-// mayLaunch says whether an account owns the image or has launch permission.
+// mayLaunch reports whether an account owns the image or has launch permission.
 func (s *Service) mayLaunch(im *image, account string) bool {
 	if aws.ToString(im.OwnerId) == account {
 		return true
@@ -70,8 +72,8 @@ func (im *image) public() bool {
 	return slices.ContainsFunc(im.Permissions, func(p types.LaunchPermission) bool { return p.Group == types.PermissionGroupAll })
 }
 
-// checkImageName refuses a name that is malformed, or that another image of the
-// caller has in the region.
+// checkImageName refuses a name that is malformed or that another image of the
+// caller in the region has.
 func (s *Service) checkImageName(c wire.Caller, name *string) error {
 	if err := required("Name", name); err != nil {
 		return err
@@ -88,8 +90,8 @@ func (s *Service) checkImageName(c wire.Caller, name *string) error {
 	return nil
 }
 
-// asciiOnly refuses a text that EC2 does not take: names and descriptions are
-// ASCII. Tags take Unicode. The words are EC2's own.
+// asciiOnly refuses names and descriptions that are not ASCII. Tags can be
+// Unicode. The message is EC2's own.
 func asciiOnly(parameter string, value *string) error {
 	if strings.ContainsFunc(aws.ToString(value), func(r rune) bool { return r > unicode.MaxASCII }) {
 		return wire.Errorf("InvalidParameterValue", "Value (%s) for parameter %s is invalid. Character sets beyond ASCII are not supported.", *value, parameter)
@@ -97,7 +99,7 @@ func asciiOnly(parameter string, value *string) error {
 	return nil
 }
 
-// checkDescription refuses a description that an image cannot have.
+// checkDescription refuses an invalid description of an image.
 func checkDescription(text *string) error {
 	if err := asciiOnly("Description", text); err != nil {
 		return err
@@ -108,7 +110,7 @@ func checkDescription(text *string) error {
 	return nil
 }
 
-// maxDescription is the length of an image's description, in characters.
+// maxDescription is the maximum length of an image's description, in characters.
 const maxDescription = 255
 
 // CreateImage captures the disk of a stopped instance as an image, in the
@@ -164,7 +166,7 @@ func (s *Service) CreateImage(ctx context.Context, in *ec2.CreateImageInput, opt
 	return &ec2.CreateImageOutput{ImageId: im.ImageId}, nil
 }
 
-// capturable finds the volume that CreateImage is to capture.
+// capturable returns the volume that CreateImage captures.
 func (s *Service) capturable(i *instance, in *ec2.CreateImageInput) (*volume, error) {
 	switch i.State.Name {
 	case types.InstanceStateNameStopped:
@@ -191,7 +193,7 @@ func (s *Service) isManaged(c wire.Caller, v *volume) bool {
 	return err == nil && key.Managed
 }
 
-// newImage makes the record of a pending image of the caller's.
+// newImage makes the record of a pending image of the caller.
 func (s *Service) newImage(c wire.Caller, name string, description *string, sn *snapshot, tags []types.Tag) *image {
 	now := s.cfg.Clock.Now()
 	im := &image{Region: c.Region, Visible: now.Add(s.cfg.Timing.ConsistencyWindow)}
@@ -237,7 +239,7 @@ func (s *Service) capture(ctx context.Context, i *instance, im *image, sn *snaps
 	}
 }
 
-// finishImage settles a pending image and its snapshot.
+// finishImage sets the final state of a pending image and its snapshot.
 func (s *Service) finishImage(im *image, sn *snapshot, err error) {
 	if _, kept := s.st.Snapshots[*sn.SnapshotId]; !kept {
 		s.releaseImageDir(sn.ImageDir) // deleted meanwhile
@@ -247,7 +249,7 @@ func (s *Service) finishImage(im *image, sn *snapshot, err error) {
 		sn.State, sn.StateMessage = types.SnapshotStateError, aws.String(err.Error())
 	} else {
 		sn.State, sn.Progress, sn.CompletionTime = types.SnapshotStateCompleted, aws.String("100%"), aws.Time(s.cfg.Clock.Now())
-		if size := sn.Info.SizeBytes; size > 0 { // nothing is known of a simulated one
+		if size := sn.Info.SizeBytes; size > 0 { // the size of a simulated one is unknown
 			sn.FullSnapshotSizeInBytes = aws.Int64(size)
 		}
 	}
@@ -263,7 +265,7 @@ func (s *Service) finishImage(im *image, sn *snapshot, err error) {
 	s.queueImageEvent(im, "available", "")
 }
 
-// view is the image as describes show it to an account.
+// view returns the image in the form that describes show to an account.
 func (im *image) view(account string) types.Image {
 	out := im.Image
 	out.Public = aws.Bool(im.public())
@@ -281,7 +283,7 @@ func (im *image) view(account string) types.Image {
 	return out
 }
 
-// deprecated says whether the image's deprecation time has passed.
+// deprecated reports whether the image's deprecation time has passed.
 func (im *image) deprecated(now time.Time) bool {
 	if im.DeprecationTime == nil {
 		return false

@@ -12,8 +12,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// DescribeInstanceAttribute shows one attribute of an instance to its owner. User
-// data comes as base64, and is left out where there is none
+// DescribeInstanceAttribute returns one attribute of an instance to its owner.
+// User data is in base64, and missing if there is none
 // (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceAttribute.html).
 func (s *Service) DescribeInstanceAttribute(ctx context.Context, in *ec2.DescribeInstanceAttributeInput, optFns ...func(*ec2.Options)) (*ec2.DescribeInstanceAttributeOutput, error) {
 	c := s.caller(ctx, optFns)

@@ -14,10 +14,12 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// keepTerminated is how long describes still show a terminated instance.
+// keepTerminated is the time for which describes still show a terminated
+// instance.
 const keepTerminated = time.Hour
 
-// instance finds one of the caller's instances. The state is locked.
+// instance finds one of the caller's instances. The caller of instance holds
+// s.mu.
 func (s *Service) instance(c wire.Caller, id string) (*instance, error) {
 	if err := instanceKind.check(id); err != nil {
 		return nil, err
@@ -29,7 +31,8 @@ func (s *Service) instance(c wire.Caller, id string) (*instance, error) {
 	return i, nil
 }
 
-// instanceNamed is the instance that a call must name. s.mu is held.
+// instanceNamed returns the instance whose id a call requires. The caller holds
+// s.mu.
 func (s *Service) instanceNamed(c wire.Caller, id *string) (*instance, error) {
 	if err := required("InstanceId", id); err != nil {
 		return nil, err
@@ -37,8 +40,8 @@ func (s *Service) instanceNamed(c wire.Caller, id *string) (*instance, error) {
 	return s.instance(c, *id)
 }
 
-// sortedInstances are the caller's instances in order of launch; those long
-// terminated are dropped on the way.
+// sortedInstances returns the caller's instances in order of launch, and forgets
+// those that were terminated long ago.
 func (s *Service) sortedInstances(c wire.Caller) []*instance {
 	forget := s.cfg.Clock.Now().Add(-keepTerminated)
 	var list []*instance
@@ -63,16 +66,16 @@ func (s *Service) sortedInstances(c wire.Caller) []*instance {
 	return list
 }
 
-// view is the instance as describes show it, safe to hand out.
+// view returns a copy of the instance in the form that describes show.
 func (i *instance) view() types.Instance {
 	out := i.Instance
 	if out.Tags = slices.Clone(i.Tags); len(out.Tags) == 0 {
-		out.Tags = nil // EC2 shows no empty list of tags
+		out.Tags = nil // EC2 leaves out an empty list of tags
 	}
 	return out
 }
 
-// selectInstances finds the instances that a describe is about.
+// selectInstances returns the instances for a describe.
 func (s *Service) selectInstances(c wire.Caller, ids []string, filters []types.Filter) ([]*instance, error) {
 	now := s.cfg.Clock.Now()
 	var missing []string
@@ -158,7 +161,8 @@ func instanceFilters() filterTable[*instance] {
 	}
 }
 
-// instancesNamed finds the instances of a call that changes them: all or none.
+// instancesNamed returns the instances that a call changes, or an error if one
+// is missing.
 func (s *Service) instancesNamed(c wire.Caller, ids []string) ([]*instance, error) {
 	if len(ids) == 0 {
 		return nil, wire.Errorf("MissingParameter", "The request must contain the parameter InstanceId")
@@ -176,7 +180,7 @@ func (s *Service) instancesNamed(c wire.Caller, ids []string) ([]*instance, erro
 	return list, nil
 }
 
-// change notes an instance's state before and after a call.
+// change returns an instance's state before and after a call.
 func change(i *instance, before types.InstanceState) types.InstanceStateChange {
 	now := *i.State
 	return types.InstanceStateChange{InstanceId: i.InstanceId, PreviousState: &before, CurrentState: &now}

@@ -12,7 +12,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// instanceType is one type, as "Amazon EC2 instance types" lists it.
+// instanceType is one type, with the figures of "Amazon EC2 instance types".
 type instanceType struct {
 	name         string
 	architecture types.ArchitectureValues
@@ -20,7 +20,7 @@ type instanceType struct {
 	memoryMiB    int64
 }
 
-// instanceTypes are the types served, sorted by name.
+// instanceTypes returns the served types, sorted by name.
 func instanceTypes() []instanceType {
 	const x86, arm = types.ArchitectureValuesX8664, types.ArchitectureValuesArm64
 	burstable := []instanceType{{"nano", "", 2, 512}, {"micro", "", 2, 1 << 10}, {"small", "", 2, 2 << 10}, {"medium", "", 2, 4 << 10},
@@ -59,7 +59,7 @@ func findInstanceType(name string) (instanceType, bool) {
 	return list[n], true
 }
 
-// defaultInstanceType is EC2's, where the architecture allows.
+// defaultInstanceType is EC2's default, if it has the architecture.
 func defaultInstanceType(a types.ArchitectureValues) string {
 	if a == types.ArchitectureValuesArm64 {
 		return "t4g.small"
@@ -67,7 +67,7 @@ func defaultInstanceType(a types.ArchitectureValues) string {
 	return "m1.small"
 }
 
-// DescribeInstanceTypes lists the types served.
+// DescribeInstanceTypes lists the served types.
 func (s *Service) DescribeInstanceTypes(_ context.Context, in *ec2.DescribeInstanceTypesInput, _ ...func(*ec2.Options)) (*ec2.DescribeInstanceTypesOutput, error) {
 	for _, name := range in.InstanceTypes {
 		if _, ok := findInstanceType(string(name)); !ok {
@@ -112,7 +112,7 @@ func (t instanceType) info() types.InstanceTypeInfo {
 	}
 }
 
-// DescribeInstanceTypeOfferings says where the types served are offered: all of
+// DescribeInstanceTypeOfferings lists where the served types are offered: all of
 // them in the whole region.
 func (s *Service) DescribeInstanceTypeOfferings(ctx context.Context, in *ec2.DescribeInstanceTypeOfferingsInput, optFns ...func(*ec2.Options)) (*ec2.DescribeInstanceTypeOfferingsOutput, error) {
 	c := s.caller(ctx, optFns)

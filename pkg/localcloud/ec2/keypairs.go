@@ -32,7 +32,7 @@ import (
 type keyPair struct {
 	ID, Name, Fingerprint string
 	Type                  types.KeyType
-	PublicKey             string // a line as in authorized_keys, without a comment
+	PublicKey             string // a line of authorized_keys, without a comment
 	Created               time.Time
 	Tags                  []types.Tag
 }
@@ -51,7 +51,7 @@ func (k keyPair) info(withKey bool) types.KeyPairInfo {
 // rsaBits is the size of the RSA keys that EC2 makes.
 const rsaBits = 2048
 
-// CreateKeyPair makes a key pair and hands out its private half, once
+// CreateKeyPair makes a key pair and returns its private key, once
 // (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateKeyPair.html).
 func (s *Service) CreateKeyPair(ctx context.Context, in *ec2.CreateKeyPairInput, optFns ...func(*ec2.Options)) (*ec2.CreateKeyPairOutput, error) {
 	if in.KeyFormat != "" && in.KeyFormat != types.KeyFormatPem {
@@ -138,7 +138,7 @@ func colons(sum []byte) string {
 	return strings.Join(parts, ":")
 }
 
-// ImportKeyPair keeps a public key of the caller's: RSA or ED25519.
+// ImportKeyPair stores a public key of the caller: RSA or ED25519.
 func (s *Service) ImportKeyPair(ctx context.Context, in *ec2.ImportKeyPairInput, optFns ...func(*ec2.Options)) (*ec2.ImportKeyPairOutput, error) {
 	k := keyPair{Name: aws.ToString(in.KeyName)}
 	refused := wire.Errorf("InvalidKey.Format", "Key is not in valid OpenSSH public key format")
@@ -201,7 +201,8 @@ func (s *Service) addKeyPair(c wire.Caller, k keyPair, specified []types.TagSpec
 	return k, nil
 }
 
-// DeleteKeyPair deletes a key pair. A missing one is not an error, as on EC2.
+// DeleteKeyPair deletes a key pair. It succeeds if the key pair does not exist,
+// as on EC2.
 func (s *Service) DeleteKeyPair(ctx context.Context, in *ec2.DeleteKeyPairInput, optFns ...func(*ec2.Options)) (*ec2.DeleteKeyPairOutput, error) {
 	if in.KeyName == nil && in.KeyPairId == nil {
 		return nil, wire.Errorf("MissingParameter", "The request must contain the parameter KeyName or KeyPairId")
@@ -251,7 +252,7 @@ func (s *Service) DescribeKeyPairs(ctx context.Context, in *ec2.DescribeKeyPairs
 }
 
 // checkKey resolves the key pair of a launch, and whether the instance gets a
-// public address: when the caller asks for one, or has a key to log in with.
+// public address: if the caller requests one or names a key pair.
 func (s *Service) checkKey(c wire.Caller, l *launch, in *ec2.RunInstancesInput) error {
 	if len(in.NetworkInterfaces) == 1 {
 		l.public = in.NetworkInterfaces[0].AssociatePublicIpAddress

@@ -7,11 +7,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// managedKey is EBS's own key, used where a volume is to be encrypted and no
-// key is named.
+// managedKey is EBS's own key, the default for encrypted volumes.
 const managedKey = "alias/aws/ebs"
 
-// anyKey is the ResolveKey of a Service without KMS.
+// anyKey is the default of ResolveKey, for a Service without KMS.
 func anyKey(account, region, ref string) (Key, error) {
 	arn := ref
 	switch {
@@ -24,8 +23,8 @@ func anyKey(account, region, ref string) (Key, error) {
 	return Key{ARN: arn, Managed: strings.Contains(arn, ":alias/aws/"), Enabled: true}, nil
 }
 
-// AnyProfile is the Profile of a Service without IAM: every profile exists, with
-// a role of its name, in the partition of a region.
+// AnyProfile is the default of Profile, for a Service without IAM: every profile
+// exists and has a role of the same name, in the partition of the region.
 func AnyProfile(region, account, ref string) (InstanceProfile, error) {
 	p := partition.OrDefault(region)
 	name := ref[strings.LastIndex(ref, "/")+1:]
@@ -42,15 +41,15 @@ func stableUpperID(prefix string, parts ...string) string {
 	return prefix + strings.ToUpper(stableID("", parts...))
 }
 
-// encryption is what a new volume or snapshot is encrypted with.
+// encryption is the encryption of a new volume or snapshot.
 type encryption struct {
 	Encrypted bool
 	KeyARN    string
 	Managed   bool
-	Trouble   string // why the key cannot be used; found out after the call, as on EC2
+	Trouble   string // why the key cannot be used; reported after the call, as on EC2
 }
 
-// resolveEncryption settles the key for account in region.
+// resolveEncryption resolves the key for an account in a region.
 func (s *Service) resolveEncryption(account, region, ref string) encryption {
 	if ref == "" {
 		ref = managedKey

@@ -13,7 +13,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// maxUserData is the limit on user data before base64, in bytes.
+// maxUserData is the limit of user data before base64, in bytes.
 const maxUserData = 16 << 10
 
 // launch is a checked RunInstances call.
@@ -23,7 +23,7 @@ type launch struct {
 	snapshot          *snapshot
 	shape             instanceType
 	subnet            subnet
-	address           string // asked for; empty: any
+	address           string // requested, or empty
 	groups            []types.GroupIdentifier
 	count             int
 	userData          []byte
@@ -43,7 +43,7 @@ type launch struct {
 	clientToken       *string
 	instanceTags      []types.Tag
 	volumeTags        []types.Tag
-	trouble           string // why the launch will fail after the call was accepted
+	trouble           string // why the launch fails after the call was accepted
 }
 
 func (s *Service) checkLaunch(c wire.Caller, in *ec2.RunInstancesInput) (*launch, error) {
@@ -61,7 +61,7 @@ func (s *Service) checkLaunch(c wire.Caller, in *ec2.RunInstancesInput) (*launch
 	return l, nil
 }
 
-// checkUnsupported refuses what a caller might rely on and would not get.
+// checkUnsupported refuses parameters that would have no effect here.
 func (s *Service) checkUnsupported(_ wire.Caller, l *launch, in *ec2.RunInstancesInput) error {
 	switch l.shutdown {
 	case "":
@@ -310,7 +310,7 @@ func (s *Service) capacity(c wire.Caller, name, zone string) error {
 		"Our system will be working on provisioning additional capacity.%s", name, zone, hint)
 }
 
-// vmLaunch is what the driver needs to start an instance.
+// vmLaunch returns the driver's input for starting an instance.
 func (s *Service) vmLaunch(i *instance) vm.Launch {
 	shape, _ := findInstanceType(string(i.InstanceType))
 	in := vm.Launch{

@@ -17,8 +17,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Launch templates are kept and described, and are what refers to images.
-// RunInstances does not take one.
+// Launch templates are stored and described, and refer to images. RunInstances
+// does not accept them.
 
 // launchTemplate is a launch template with its versions, oldest first.
 type launchTemplate struct {
@@ -30,7 +30,7 @@ type launchTemplate struct {
 
 type templateVersion struct {
 	types.LaunchTemplateVersion
-	Request types.RequestLaunchTemplateData // as it was given
+	Request types.RequestLaunchTemplateData // the original request
 }
 
 var templateName = regexp.MustCompile(`^[a-zA-Z0-9().\-/_]{3,128}$`)
@@ -89,7 +89,7 @@ func (s *Service) CreateLaunchTemplate(ctx context.Context, in *ec2.CreateLaunch
 	return &ec2.CreateLaunchTemplateOutput{LaunchTemplate: t.view()}, nil
 }
 
-// CreateLaunchTemplateVersion adds a version, which is the latest then and not
+// CreateLaunchTemplateVersion adds a version, which becomes the latest but not
 // the default.
 func (s *Service) CreateLaunchTemplateVersion(ctx context.Context, in *ec2.CreateLaunchTemplateVersionInput, optFns ...func(*ec2.Options)) (*ec2.CreateLaunchTemplateVersionOutput, error) {
 	c := s.caller(ctx, optFns)
@@ -97,7 +97,7 @@ func (s *Service) CreateLaunchTemplateVersion(ctx context.Context, in *ec2.Creat
 		return nil, required("LaunchTemplateData", nil)
 	}
 	if in.SourceVersion != nil || aws.ToBool(in.ResolveAlias) {
-		return nil, wire.Errorf("UnsupportedOperation", "The embedded EC2 takes no SourceVersion or ResolveAlias for a version of a launch template")
+		return nil, wire.Errorf("UnsupportedOperation", "The embedded EC2 does not support SourceVersion or ResolveAlias for a version of a launch template")
 	}
 	s.mu.Lock()
 	defer s.unlock()
@@ -127,7 +127,7 @@ func (s *Service) CreateLaunchTemplateVersion(ctx context.Context, in *ec2.Creat
 }
 
 func (s *Service) addVersion(c wire.Caller, t *launchTemplate, data types.RequestLaunchTemplateData, description *string) (*types.LaunchTemplateVersion, error) {
-	// What is described has the members of what was given.
+	// The response type has the members of the request type.
 	var described types.ResponseLaunchTemplateData
 	raw, err := json.Marshal(data)
 	if err == nil {
@@ -163,7 +163,7 @@ func (s *Service) DeleteLaunchTemplate(ctx context.Context, in *ec2.DeleteLaunch
 }
 
 // DescribeLaunchTemplateVersions lists versions of one launch template, newest
-// first; by default all, else those that are named by number, $Latest or $Default.
+// first: all, or those given by number, $Latest or $Default.
 func (s *Service) DescribeLaunchTemplateVersions(ctx context.Context, in *ec2.DescribeLaunchTemplateVersionsInput, optFns ...func(*ec2.Options)) (*ec2.DescribeLaunchTemplateVersionsOutput, error) {
 	c := s.caller(ctx, optFns)
 	if len(in.Filters) > 0 || in.MinVersion != nil || in.MaxVersion != nil || aws.ToBool(in.ResolveAlias) || in.LaunchTemplateId == nil && in.LaunchTemplateName == nil {
@@ -204,7 +204,7 @@ func (t *launchTemplate) version(n int64) types.LaunchTemplateVersion {
 	return v
 }
 
-// number of a version by its name; 0 if it is none.
+// number returns the number of a version by its name, or 0 if it does not exist.
 func (t *launchTemplate) number(name string) int64 {
 	switch name {
 	case latestVersion:
@@ -219,7 +219,8 @@ func (t *launchTemplate) number(name string) int64 {
 	return n
 }
 
-// templates of the caller's account and region, by id. s.mu is held.
+// templates returns the caller's templates, by id. The caller of templates holds
+// s.mu.
 func (s *Service) templates(c wire.Caller) []*launchTemplate {
 	var list []*launchTemplate
 	for _, t := range s.st.Templates {
@@ -231,7 +232,8 @@ func (s *Service) templates(c wire.Caller) []*launchTemplate {
 	return list
 }
 
-// template by id or by name. s.mu is held.
+// template returns a template by id or by name. The caller of template holds
+// s.mu.
 func (s *Service) template(c wire.Caller, id, name *string) (*launchTemplate, error) {
 	if (id == nil) == (name == nil) {
 		return nil, wire.Errorf("MissingParameter", "Specify either LaunchTemplateId or LaunchTemplateName")

@@ -15,8 +15,8 @@ import (
 // errClosed ends an instance's life when the Service is closed.
 var errClosed = errors.New("the machine is gone")
 
-// life is one life of an instance in the background, from pending until its
-// machine has ended. trouble, when set, is why the launch fails.
+// life runs one life of an instance in the background, from pending until its
+// machine has ended. If trouble is not empty, the launch fails for that reason.
 func (s *Service) life(ctx context.Context, i *instance, trouble string) {
 	m, err := s.startMachine(ctx, i, trouble)
 	var public *forward
@@ -30,7 +30,7 @@ func (s *Service) life(ctx context.Context, i *instance, trouble string) {
 		return
 	}
 	i.machine, i.reached = m, false
-	wanted := i.State.Name == types.InstanceStateNamePending // else it was terminated meanwhile
+	wanted := i.State.Name == types.InstanceStateNamePending // otherwise it was terminated in the meantime
 	if wanted {
 		i.HasRun = true
 		if public != nil {
@@ -65,8 +65,8 @@ func (s *Service) life(ctx context.Context, i *instance, trouble string) {
 	s.settle(i, ended != nil)
 }
 
-// awaitStop lets a StopInstances at work note how the guest went down before
-// the instance is seen as stopped.
+// awaitStop waits until a running StopInstances has recorded how the guest
+// stopped, before the instance becomes stopped.
 func (s *Service) awaitStop(ctx context.Context, i *instance) {
 	s.mu.Lock()
 	stopDone := i.stopDone
@@ -79,8 +79,8 @@ func (s *Service) awaitStop(ctx context.Context, i *instance) {
 	}
 }
 
-// startMachine waits for the pending time to pass and for images being made of
-// the instance's disk, then boots.
+// startMachine waits for the pending time and for images that are being made
+// from the instance's disk, then boots.
 func (s *Service) startMachine(ctx context.Context, i *instance, trouble string) (vm.Machine, error) {
 	if err := s.cfg.Clock.Sleep(ctx, s.cfg.Timing.PendingToRunning); err != nil {
 		return nil, errClosed
@@ -101,7 +101,7 @@ func (s *Service) startMachine(ctx context.Context, i *instance, trouble string)
 		return nil, errors.New("terminated before it was started")
 	}
 	if _, err := os.Stat(in.ImageDir); err != nil {
-		return nil, errors.Join(errors.New("the image's data is gone; build or register the image again"), err)
+		return nil, errors.Join(errors.New("the image's data does not exist any more; build or register the image again"), err)
 	}
 	if err := os.MkdirAll(in.InstanceDir, 0o700); err != nil {
 		return nil, err
@@ -109,8 +109,8 @@ func (s *Service) startMachine(ctx context.Context, i *instance, trouble string)
 	return s.cfg.Driver.Start(ctx, in)
 }
 
-// neverRan settles an instance whose machine could not be started: a new one is
-// terminated, a stopped one stays stopped.
+// neverRan sets the state of an instance whose machine could not be started: a
+// new instance is terminated, a stopped one stays stopped.
 func (s *Service) neverRan(i *instance, trouble string, err error) {
 	if i.State.Name == types.InstanceStateNameShuttingDown {
 		s.terminated(i)
@@ -129,10 +129,11 @@ func (s *Service) neverRan(i *instance, trouble string, err error) {
 	s.terminated(i)
 }
 
-// settle moves an instance on whose machine has ended. The state is locked.
+// settle sets the state of an instance whose machine has ended. The caller holds
+// s.mu.
 func (s *Service) settle(i *instance, closed bool) {
 	switch {
-	case i.spared: // terminated long since
+	case i.spared: // terminated before
 		i.spared = false
 		i.captures--
 		s.releaseInstanceDir(i)
@@ -157,7 +158,7 @@ func (s *Service) settle(i *instance, closed bool) {
 	}
 }
 
-// terminated ends an instance for good: its disk goes, its record stays for an
+// terminated removes the disk of a terminated instance. Its record stays for an
 // hour.
 func (s *Service) terminated(i *instance) {
 	s.setInstanceState(i, types.InstanceStateNameTerminated)
@@ -177,7 +178,7 @@ func (s *Service) kill(i *instance, m vm.Machine) {
 func (s *Service) stopMachine(ctx context.Context, i *instance, m vm.Machine, grace time.Duration) {
 	defer close(i.stopDone)
 	if err := s.cfg.Clock.Sleep(ctx, s.cfg.Timing.Stop); err != nil {
-		return // closing kills it
+		return // closing the Service kills it
 	}
 	forced, err := m.Shutdown(ctx, grace)
 	if err != nil {
@@ -187,15 +188,15 @@ func (s *Service) stopMachine(ctx context.Context, i *instance, m vm.Machine, gr
 	if forced || err != nil {
 		s.mu.Lock()
 		defer s.unlock()
-		// EC2 does not report it, but a guest that was cut off may not have finished
-		// what it does at shutdown, such as sealing itself.
+		// EC2 does not report this, but a guest that was forced off may not have
+		// finished its shutdown, such as the seal.
 		i.StateReason = &types.StateReason{Code: aws.String("Client.UserInitiatedShutdown"),
 			Message: aws.String("Client.UserInitiatedShutdown: User initiated shutdown; the guest did not power off within " + grace.String() + " and was forced")}
 	}
 }
 
-// endMachine kills a guest after the time that terminating takes, or ends an
-// instance that has none.
+// endMachine kills a guest after the termination time, or ends an instance
+// without a guest.
 func (s *Service) endMachine(ctx context.Context, i *instance, m vm.Machine) {
 	slept := s.cfg.Clock.Sleep(ctx, s.cfg.Timing.Terminate)
 	switch {
@@ -203,11 +204,11 @@ func (s *Service) endMachine(ctx context.Context, i *instance, m vm.Machine) {
 		s.mu.Lock()
 		defer s.unlock()
 		s.terminated(i)
-	case slept != nil: // closing kills it
+	case slept != nil: // closing the Service kills it
 	case s.cfg.Spare != nil && s.cfg.Spare(*i.InstanceId, m):
 		s.mu.Lock()
 		defer s.unlock()
-		if i.machine != nil { // else it ended meanwhile
+		if i.machine != nil { // otherwise it ended in the meantime
 			i.spared = true
 			i.captures++
 			s.terminated(i)

@@ -14,8 +14,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-// credentialsRenewal is how long before their end a role's credentials are
-// renewed; EC2 promises new ones at least five minutes before.
+// credentialsRenewal is the time before their expiry at which a role's
+// credentials are renewed; EC2 guarantees new ones at least five minutes before.
 const credentialsRenewal = 15 * time.Minute
 
 // metadata makes the metadata service of one life of an instance.
@@ -25,8 +25,7 @@ func (s *Service) metadata(i *instance) http.Handler {
 	}
 	required := i.MetadataOptions.HttpTokens == types.HttpTokensStateRequired
 	if s.cfg.Driver.Kind() == vm.Container {
-		// Containers hide DMI from their guest, and cloud-init then does not
-		// dare to fetch a session token.
+		// Containers have no DMI, and cloud-init then does not fetch a session token.
 		required = false
 	}
 	in := imds.Instance{
@@ -64,8 +63,8 @@ func (s *Service) metadata(i *instance) http.Handler {
 	in.Credentials = func(ctx context.Context, role string) (aws.Credentials, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		// As on EC2, the same until they are about to expire: asking again and
-		// again makes no new ones.
+		// As on EC2, repeated requests return the same credentials until they are
+		// about to expire.
 		if held.Expires.Sub(s.cfg.Clock.Now()) > credentialsRenewal {
 			return held, nil
 		}

@@ -15,12 +15,12 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// vpcCIDR is that of every default VPC, and of the one network the guests are
-// really in.
+// vpcCIDR is the range of every default VPC, and of the one real network of all
+// guests.
 const vpcCIDR = "172.31.0.0/16"
 
-// network is the default VPC that every account has in every region. Its ids
-// derive from account and region.
+// network is the default VPC of an account in a region. Its ids derive from
+// both.
 type network struct {
 	account, region string
 	vpc             string
@@ -33,8 +33,8 @@ type network struct {
 type subnet struct {
 	id, vpc, zone string
 	cidr          netip.Prefix
-	// guests is what instances get their addresses of: the cidr of a default
-	// subnet, since that is the one network that they are really in.
+	// guests is the range of the instances' addresses: that of a default subnet,
+	// because all guests share one real network.
 	guests netip.Prefix
 }
 
@@ -48,7 +48,7 @@ func defaultNetwork(account, region string) network {
 	return n
 }
 
-// subnetFor picks the subnet by id, else by zone, else the first.
+// subnetFor returns the subnet by id, otherwise by zone, otherwise the first.
 func (n network) subnetFor(id, zone string) (subnet, error) {
 	if id != "" {
 		for _, s := range n.all() {
@@ -69,7 +69,8 @@ func (n network) subnetFor(id, zone string) (subnet, error) {
 	return subnet{}, wire.Errorf("InvalidParameterValue", "Invalid availability zone: [%s]", zone)
 }
 
-// groups resolves security groups of a VPC; none named means its default group.
+// groups resolves security groups of a VPC. Without names or ids it returns the
+// default group.
 func (n network) groups(vpc string, ids, names []string) ([]types.GroupIdentifier, error) {
 	var out []types.GroupIdentifier
 	find := func(what string, matches func(types.SecurityGroup) bool) error {
@@ -103,8 +104,8 @@ func (n network) groups(vpc string, ids, names []string) ([]types.GroupIdentifie
 	return out, nil
 }
 
-// freeAddress picks an address for an instance. Accounts and regions share the
-// one network that the guests are really in, so it is free everywhere.
+// freeAddress picks an address for an instance. All accounts and regions share
+// the guests' one real network, so the address is free in all of them.
 func (s *Service) freeAddress(sub subnet, asked string) (string, error) {
 	used := make(map[string]bool, len(s.st.Instances))
 	for _, i := range s.st.Instances {
@@ -123,7 +124,7 @@ func (s *Service) freeAddress(sub subnet, asked string) (string, error) {
 		return asked, nil
 	}
 	ip := sub.guests.Addr()
-	for range 9 { // EC2 keeps the first four; the network's own services take a few more
+	for range 9 { // EC2 reserves the first four; the network's own services use a few more
 		ip = ip.Next()
 	}
 	for ip = ip.Next(); sub.guests.Contains(ip.Next()); ip = ip.Next() {
@@ -134,7 +135,8 @@ func (s *Service) freeAddress(sub subnet, asked string) (string, error) {
 	return "", wire.Errorf("InsufficientFreeAddressesInSubnet", "There are not enough free addresses in subnet '%s' to satisfy the requested number of instances.", sub.id)
 }
 
-// macAddress is a locally administered address that derives from the instance.
+// macAddress returns a locally administered address that derives from the
+// instance id.
 func macAddress(instanceID string) string {
 	sum := sha256.Sum256([]byte(instanceID))
 	return fmt.Sprintf("02:%02x:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3], sum[4])
@@ -148,7 +150,7 @@ func privateDNSName(ip, region string) string {
 	return "ip-" + strings.ReplaceAll(ip, ".", "-") + "." + domain
 }
 
-// DescribeVpcs shows the default VPC and those that were made.
+// DescribeVpcs returns the default VPC and created ones.
 func (s *Service) DescribeVpcs(ctx context.Context, in *ec2.DescribeVpcsInput, optFns ...func(*ec2.Options)) (*ec2.DescribeVpcsOutput, error) {
 	c := s.caller(ctx, optFns)
 	s.mu.Lock()
@@ -171,7 +173,7 @@ func (s *Service) DescribeVpcs(ctx context.Context, in *ec2.DescribeVpcsInput, o
 	return &ec2.DescribeVpcsOutput{Vpcs: vpcs}, nil
 }
 
-// named are the items with certain ids, or all where none is named.
+// named returns the items with these ids, or all without ids.
 func named[T any](all []T, ids []string, id func(T) *string, code, message string) ([]T, error) {
 	if len(ids) == 0 {
 		return all, nil
@@ -187,8 +189,8 @@ func named[T any](all []T, ids []string, id func(T) *string, code, message strin
 	return out, nil
 }
 
-// DescribeSubnets shows the default VPC's subnets, one per zone, and those that
-// were made.
+// DescribeSubnets returns the default VPC's subnets, one per zone, and created
+// ones.
 func (s *Service) DescribeSubnets(ctx context.Context, in *ec2.DescribeSubnetsInput, optFns ...func(*ec2.Options)) (*ec2.DescribeSubnetsOutput, error) {
 	c := s.caller(ctx, optFns)
 	s.mu.Lock()
@@ -214,8 +216,7 @@ func (s *Service) DescribeSubnets(ctx context.Context, in *ec2.DescribeSubnetsIn
 	return &ec2.DescribeSubnetsOutput{Subnets: subnets, NextToken: next}, nil
 }
 
-// DescribeSecurityGroups shows the default group of each VPC and those that were
-// made.
+// DescribeSecurityGroups returns the default group of each VPC and created ones.
 func (s *Service) DescribeSecurityGroups(ctx context.Context, in *ec2.DescribeSecurityGroupsInput, optFns ...func(*ec2.Options)) (*ec2.DescribeSecurityGroupsOutput, error) {
 	c := s.caller(ctx, optFns)
 	s.mu.Lock()
@@ -247,5 +248,6 @@ func (s *Service) DescribeSecurityGroups(ctx context.Context, in *ec2.DescribeSe
 	return &ec2.DescribeSecurityGroupsOutput{SecurityGroups: groups}, nil
 }
 
-// noTags lets describes of untagged resources accept tag filters.
+// noTags is for resources without tags, so that their describes accept tag
+// filters.
 func noTags[T any](T) []types.Tag { return nil }

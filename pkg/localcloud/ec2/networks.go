@@ -15,28 +15,29 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// madeNetworks are the VPCs, subnets and security groups that somebody made, as
-// describes show them. Instances can be launched into them; their address is of
-// the network that all guests are really in, and no group filters anything.
+// madeNetworks holds the VPCs, subnets and security groups that clients have
+// created. Instances can be launched into them, but all guests have addresses of
+// one real network, and groups do not filter traffic.
 type madeNetworks struct {
 	VPCs    []types.Vpc
 	Subnets []types.Subnet
 	Groups  []types.SecurityGroup
 }
 
-// networkOf is what the caller has in the region. The state is locked.
+// networkOf returns the caller's networks in the region. The caller of networkOf
+// holds s.mu.
 func (s *Service) networkOf(c wire.Caller) network {
 	n := defaultNetwork(c.Account, c.Region)
 	n.made = s.st.Networks[scope.KeyOf(c)]
 	return n
 }
 
-// all are the default subnets and those that were made.
+// all returns the default subnets and created ones.
 func (n network) all() []subnet {
 	out := slices.Clone(n.subnets)
 	for _, made := range n.made.Subnets {
 		sub := subnet{id: aws.ToString(made.SubnetId), vpc: aws.ToString(made.VpcId), zone: aws.ToString(made.AvailabilityZone)}
-		sub.cidr, _ = netip.ParsePrefix(aws.ToString(made.CidrBlock)) // was checked
+		sub.cidr, _ = netip.ParsePrefix(aws.ToString(made.CidrBlock)) // checked when it was created
 		for _, own := range n.subnets {
 			if own.zone == sub.zone {
 				sub.guests = own.cidr
@@ -67,7 +68,7 @@ func (n network) describe(id, vpc, zone string, cidr netip.Prefix, isDefault boo
 		SubnetId: aws.String(id), VpcId: aws.String(vpc), AvailabilityZone: aws.String(zone), AvailabilityZoneId: aws.String(zoneID(n.region, zone)),
 		CidrBlock: aws.String(cidr.String()), DefaultForAz: aws.Bool(isDefault), MapPublicIpOnLaunch: aws.Bool(false),
 		State: types.SubnetStateAvailable, OwnerId: aws.String(n.account),
-		AvailableIpAddressCount: aws.Int32(int32(1)<<(32-cidr.Bits()) - 5), // EC2 keeps five; checked to be of 16 to 28 bits
+		AvailableIpAddressCount: aws.Int32(int32(1)<<(32-cidr.Bits()) - 5), // EC2 reserves five; the prefix has 16 to 28 bits
 		SubnetArn:               aws.String(partition.ARN("ec2", n.region, n.account, "subnet/"+id)),
 	}
 }
@@ -78,7 +79,7 @@ func (n network) securityGroups() []types.SecurityGroup {
 	return append([]types.SecurityGroup{own}, n.made.Groups...)
 }
 
-// group0 is a group as it is when it was made: everything may go out.
+// group0 returns a new group, which allows all outgoing traffic.
 func (n network) group0(id, name, description, vpc string) types.SecurityGroup {
 	return types.SecurityGroup{
 		GroupId: aws.String(id), GroupName: aws.String(name), VpcId: aws.String(vpc), OwnerId: aws.String(n.account), Description: aws.String(description),
@@ -87,7 +88,7 @@ func (n network) group0(id, name, description, vpc string) types.SecurityGroup {
 	}
 }
 
-// change edits what the caller has made in the region.
+// change edits the networks that the caller has created in the region.
 func (s *Service) change(c wire.Caller, edit func(n network, made *madeNetworks) error) error {
 	s.mu.Lock()
 	defer s.unlock()
@@ -111,8 +112,9 @@ func tagsFor(kind types.ResourceType, specified []types.TagSpecification) ([]typ
 	return out, checkTags(out)
 }
 
-// block reads a CIDR block of 16 to 28 bits, as EC2 takes them for VPCs and
-// subnets (https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html).
+// block parses a CIDR block with a prefix of 16 to 28 bits, as EC2 requires for
+// VPCs and subnets
+// (https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html).
 func block(text *string, code string) (netip.Prefix, error) {
 	cidr, err := netip.ParsePrefix(aws.ToString(text))
 	if err != nil || !cidr.Addr().Is4() || cidr != cidr.Masked() {
@@ -154,8 +156,8 @@ func (s *Service) CreateVpc(ctx context.Context, in *ec2.CreateVpcInput, optFns 
 	return &ec2.CreateVpcOutput{Vpc: &vpc}, err
 }
 
-// DeleteVpc deletes a VPC that has neither subnets nor groups beside its default
-// one.
+// DeleteVpc deletes a VPC without subnets and without groups other than the
+// default one.
 func (s *Service) DeleteVpc(ctx context.Context, in *ec2.DeleteVpcInput, optFns ...func(*ec2.Options)) (*ec2.DeleteVpcOutput, error) {
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
@@ -176,7 +178,7 @@ func (s *Service) DeleteVpc(ctx context.Context, in *ec2.DeleteVpcInput, optFns 
 	})
 }
 
-// CreateSubnet makes a subnet in a VPC that was made.
+// CreateSubnet makes a subnet in a created VPC.
 func (s *Service) CreateSubnet(ctx context.Context, in *ec2.CreateSubnetInput, optFns ...func(*ec2.Options)) (*ec2.CreateSubnetOutput, error) {
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
@@ -194,7 +196,7 @@ func (s *Service) CreateSubnet(ctx context.Context, in *ec2.CreateSubnetInput, o
 		vpc := aws.ToString(in.VpcId)
 		i := slices.IndexFunc(made.VPCs, func(v types.Vpc) bool { return *v.VpcId == vpc })
 		if i < 0 {
-			return wire.Errorf("InvalidVpcID.NotFound", "The vpc ID '%s' does not exist, or is the default one, which has all its subnets", vpc)
+			return wire.Errorf("InvalidVpcID.NotFound", "The vpc ID '%s' does not exist, or is the default VPC, to which no subnets can be added", vpc)
 		}
 		if whole, err := netip.ParsePrefix(*made.VPCs[i].CidrBlock); err != nil || whole.Bits() > cidr.Bits() || !whole.Contains(cidr.Addr()) {
 			return wire.Errorf("InvalidSubnet.Range", "The CIDR '%s' is invalid.", cidr)
@@ -217,7 +219,7 @@ func (s *Service) CreateSubnet(ctx context.Context, in *ec2.CreateSubnetInput, o
 	return &ec2.CreateSubnetOutput{Subnet: &sub}, err
 }
 
-// DeleteSubnet deletes a subnet that no instance is in.
+// DeleteSubnet deletes a subnet without instances.
 func (s *Service) DeleteSubnet(ctx context.Context, in *ec2.DeleteSubnetInput, optFns ...func(*ec2.Options)) (*ec2.DeleteSubnetOutput, error) {
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
@@ -237,8 +239,8 @@ func (s *Service) DeleteSubnet(ctx context.Context, in *ec2.DeleteSubnetInput, o
 	})
 }
 
-// CreateSecurityGroup makes a security group in a VPC; without one it is the
-// default VPC's.
+// CreateSecurityGroup makes a security group in a VPC, by default in the default
+// VPC.
 func (s *Service) CreateSecurityGroup(ctx context.Context, in *ec2.CreateSecurityGroupInput, optFns ...func(*ec2.Options)) (*ec2.CreateSecurityGroupOutput, error) {
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
@@ -273,7 +275,7 @@ func (s *Service) CreateSecurityGroup(ctx context.Context, in *ec2.CreateSecurit
 	return &ec2.CreateSecurityGroupOutput{GroupId: aws.String(id), Tags: tags, SecurityGroupArn: group.SecurityGroupArn}, err
 }
 
-// DeleteSecurityGroup deletes a group that no instance has.
+// DeleteSecurityGroup deletes a group that no instance uses.
 func (s *Service) DeleteSecurityGroup(ctx context.Context, in *ec2.DeleteSecurityGroupInput, optFns ...func(*ec2.Options)) (*ec2.DeleteSecurityGroupOutput, error) {
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err

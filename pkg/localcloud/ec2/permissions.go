@@ -20,21 +20,21 @@ import (
 // Principal is the service that assumes the roles of instances in a region.
 func Principal(region string) string { return partition.Principal("ec2", region) }
 
-// asker is a call of EC2 that is to be decided on.
+// asker determines the permissions that a call of EC2 needs.
 type asker struct {
 	authz.Call
 	s *Service
 }
 
-// of makes a rule of a function for the operation's input.
+// of makes a rule from a function of the operation's input.
 func of[I any](s *Service, ask func(asker, *I) []authz.Request) authz.Rule {
 	return authz.Of(func(c authz.Call, in *I) []authz.Request { return ask(asker{c, s}, in) })
 }
 
-// ctx is the context of a look-up on the caller's behalf.
+// ctx returns the context for a look-up on the caller's behalf.
 func (a asker) ctx() context.Context { return wire.WithCaller(a.Context, a.Caller) }
 
-// Permissions are the rules of EC2's calls.
+// Permissions returns the permission rules of EC2's calls.
 func (s *Service) Permissions() authz.Permissions {
 	out := map[string]authz.Rule{}
 	s.addImageRules(out)
@@ -96,7 +96,8 @@ func (s *Service) addImageRules(out map[string]authz.Rule) {
 	})
 }
 
-// addKeyAndGroupRules are those of what a build with Packer makes beside images.
+// addKeyAndGroupRules adds the rules for key pairs and security groups, which
+// Packer builds create.
 func (s *Service) addKeyAndGroupRules(out map[string]authz.Rule) {
 	key := func(a asker, action, name string) []authz.Request {
 		return []authz.Request{{Action: action, Resource: a.ARN("ec2", a.Caller.Account, "key-pair/"+name), Context: authz.Context(map[string][]string{"ec2:Region": {a.Caller.Region}})}}
@@ -130,9 +131,8 @@ func (s *Service) addKeyAndGroupRules(out map[string]authz.Rule) {
 	})
 }
 
-// describeImageReferences asks for the call itself, and for those by which EC2
-// looks at each kind of resource on the caller's behalf, as the service that
-// aws:CalledVia names:
+// describeImageReferences requires the call itself, and the calls by which EC2
+// reads each kind of resource on the caller's behalf, with EC2 in aws:CalledVia:
 // https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AmazonEC2ImageReferencesAccessPolicy.html
 func (a asker) describeImageReferences(in *ec2.DescribeImageReferencesInput) []authz.Request {
 	looks := []struct {
@@ -158,7 +158,7 @@ func (a asker) describeImageReferences(in *ec2.DescribeImageReferencesInput) []a
 	return out
 }
 
-// ec2ARN is the ARN of an id. Images and snapshots have no account in theirs.
+// ec2ARN returns the ARN of an id. ARNs of images and snapshots have no account.
 func (a asker) ec2ARN(id string) string {
 	prefix, _, _ := strings.Cut(id, "-")
 	switch kind := map[string]string{
@@ -174,7 +174,7 @@ func (a asker) ec2ARN(id string) string {
 	}
 }
 
-// newARN is that of a resource which does not exist yet.
+// newARN returns the ARN pattern of a resource that does not exist yet.
 func (a asker) newARN(kind types.ResourceType) string {
 	account := a.Caller.Account
 	if kind == types.ResourceTypeImage || kind == types.ResourceTypeSnapshot {
@@ -183,8 +183,8 @@ func (a asker) newARN(kind types.ResourceType) string {
 	return a.ARN("ec2", account, string(kind)+"/*")
 }
 
-// existing asks for an action on resources that are there, which have tags and, if
-// they are images or snapshots, owners.
+// existing requires an action on existing resources, with their tags and, for
+// images and snapshots, owners.
 func (a asker) existing(action string, ids ...string) []authz.Request {
 	var out []authz.Request
 	for _, id := range ids {
@@ -200,8 +200,8 @@ func (a asker) existing(action string, ids ...string) []authz.Request {
 	return out
 }
 
-// made asks for an action on a resource that it makes, which has the tags that
-// the request gives it.
+// made requires an action on a resource that the call creates, with the tags in
+// the request.
 func (a asker) made(action string, specified []types.TagSpecification, kinds ...types.ResourceType) []authz.Request {
 	var out []authz.Request
 	for _, kind := range kinds {
@@ -216,8 +216,9 @@ func (a asker) made(action string, specified []types.TagSpecification, kinds ...
 	return out
 }
 
-// attributesOf are the keys of what a request sets of an image: the attribute's name,
-// and its value where it is a text or an object that holds a value only
+// attributesOf returns the condition keys for the attribute of an image that a
+// request sets: the attribute's name, and its value if that is a text or an
+// object with only a value
 // (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/iam-policies-for-amazon-ec2.html#attribute-key).
 func attributesOf(in *ec2.ModifyImageAttributeInput) map[string][]string {
 	names := map[string]bool{}
@@ -243,8 +244,8 @@ func attributesOf(in *ec2.ModifyImageAttributeInput) map[string][]string {
 	return pairs
 }
 
-// describeLaunch adds what a request says of the instance that it makes and of its
-// network interface; what it leaves out is in no key.
+// describeLaunch adds the condition keys of a launch for the instance and its
+// network interface. A parameter that the request leaves out has no key.
 func describeLaunch(in *ec2.RunInstancesInput, made []authz.Request) {
 	for _, r := range made {
 		pairs := map[string][]string{}
@@ -263,7 +264,7 @@ func describeLaunch(in *ec2.RunInstancesInput, made []authz.Request) {
 		case strings.Contains(r.Resource, ":network-interface/"):
 			for _, n := range in.NetworkInterfaces {
 				if n.AssociatePublicIpAddress != nil {
-					// One that asks for an address makes the call one that asks for it.
+					// One interface that requests an address is enough.
 					asks := *n.AssociatePublicIpAddress || slices.Equal(pairs["ec2:AssociatePublicIpAddress"], []string{"true"})
 					pairs["ec2:AssociatePublicIpAddress"] = []string{strconv.FormatBool(asks)}
 				}
@@ -273,8 +274,8 @@ func describeLaunch(in *ec2.RunInstancesInput, made []authz.Request) {
 	}
 }
 
-// ownerOf is the owner of an image or a snapshot that the caller sees; empty for
-// anything else. An alias stands in for the id of the owner that has one.
+// ownerOf returns the owner of an image or a snapshot that the caller can see,
+// otherwise "". It returns the alias of an owner that has one.
 func (a asker) ownerOf(id string) string {
 	switch prefix, _, _ := strings.Cut(id, "-"); prefix {
 	case "ami":
@@ -289,7 +290,8 @@ func (a asker) ownerOf(id string) string {
 	return ""
 }
 
-// tagging asks for the tags that a request gives to what it makes.
+// tagging requires ec2:CreateTags for the tags of the resources that a request
+// creates.
 func (a asker) tagging(by string, specified []types.TagSpecification) []authz.Request {
 	var out []authz.Request
 	for _, s := range specified {
@@ -316,8 +318,8 @@ func (a asker) createTags(in *ec2.CreateTagsInput) []authz.Request {
 	return out
 }
 
-// runInstances asks for everything that a launch touches or makes, for the role
-// that it passes, and for the key of the volume.
+// runInstances requires all resources that a launch uses or creates, the role
+// that it passes, and the key of the volume.
 func (a asker) runInstances(in *ec2.RunInstancesInput) []authz.Request {
 	const action = "ec2:RunInstances"
 	image := aws.ToString(in.ImageId)
@@ -355,8 +357,8 @@ func (a asker) runInstances(in *ec2.RunInstancesInput) []authz.Request {
 	return append(out, a.keys(keys...)...)
 }
 
-// chosen asks for the resources that a request names, or for one of the kind
-// that EC2 chooses.
+// chosen requires the resources that a request names, or the one that EC2
+// chooses.
 func (a asker) chosen(action, kind string, ids []string) []authz.Request {
 	var out []authz.Request
 	for _, id := range ids {
@@ -370,7 +372,7 @@ func (a asker) chosen(action, kind string, ids []string) []authz.Request {
 	return out
 }
 
-// passRole asks for the role of an instance profile.
+// passRole requires iam:PassRole for the role of an instance profile.
 func (a asker) passRole(profile *types.IamInstanceProfileSpecification) []authz.Request {
 	if profile == nil {
 		return nil
@@ -386,7 +388,7 @@ func (a asker) passRole(profile *types.IamInstanceProfileSpecification) []authz.
 	return authz.PassRole(Principal(a.Caller.Region), found.RoleARN)
 }
 
-// createImage asks for the instance as it is, and for what is made of it.
+// createImage requires the existing instance, and the new image and snapshot.
 func (a asker) createImage(in *ec2.CreateImageInput) []authz.Request {
 	const action = "ec2:CreateImage"
 	instance := aws.ToString(in.InstanceId)
@@ -396,9 +398,9 @@ func (a asker) createImage(in *ec2.CreateImageInput) []authz.Request {
 	return append(out, a.keys(a.keysOfVolumes(instance)...)...)
 }
 
-// copyImage asks for the source, which has been a resource of the call since
-// October 2024, and for what is made. The documents do not say whether the
-// source's snapshots are asked for, so they are
+// copyImage requires the source image, which has been a resource of the call
+// since October 2024, and the new image and snapshot. The documentation does not
+// say whether the source's snapshots are required, so they are
 // (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/copy-ami-permissions.html).
 func (a asker) copyImage(in *ec2.CopyImageInput) []authz.Request {
 	const action = "ec2:CopyImage"
@@ -413,9 +415,10 @@ func (a asker) copyImage(in *ec2.CopyImageInput) []authz.Request {
 	return append(out, a.keys(aws.ToString(in.KmsKeyId))...)
 }
 
-// keys asks for what EBS does with a customer's key in the caller's name
+// keys requires the calls that EBS makes with a customer key on the caller's
+// behalf
 // (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html).
-// AWS's own keys take no permission of the caller's role.
+// AWS-managed keys need no permission of the caller's role.
 func (a asker) keys(refs ...string) []authz.Request {
 	var out []authz.Request
 	for _, ref := range refs {
@@ -441,8 +444,8 @@ func (a asker) keys(refs ...string) []authz.Request {
 	return out
 }
 
-// ReadingSnapshot asks for an action of EBS on a snapshot. Reading the blocks of
-// an encrypted one also takes the permission to decrypt with its key:
+// ReadingSnapshot requires an action of EBS on a snapshot. Reading the blocks of
+// an encrypted snapshot also requires kms:Decrypt with its key:
 // https://docs.aws.amazon.com/ebs/latest/userguide/ebsapi-permissions.html
 func (s *Service) ReadingSnapshot(c authz.Call, action, id string, blocks bool) []authz.Request {
 	a := asker{c, s}
@@ -460,7 +463,7 @@ func (a asker) tagsOf(id string) map[string]string {
 		Filters: []types.Filter{{Name: aws.String("resource-id"), Values: []string{id}}},
 	})
 	if err != nil {
-		return nil // then nothing that depends on a tag is allowed
+		return nil // then no statement that depends on a tag applies
 	}
 	tags := map[string]string{}
 	for _, t := range out.Tags {
@@ -469,8 +472,8 @@ func (a asker) tagsOf(id string) map[string]string {
 	return tags
 }
 
-// image is what the caller sees of an image; of what he does not see nothing is
-// asked, and EC2 will not find it either.
+// image returns an image that the caller can see. An invisible image needs no
+// permission, because EC2 does not find it either.
 func (a asker) image(id string) (types.Image, bool) {
 	out, err := a.s.DescribeImages(a.ctx(), &ec2.DescribeImagesInput{ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true)})
 	if err != nil || len(out.Images) == 0 {
@@ -493,8 +496,8 @@ func (a asker) snapshotsOf(image string) []string {
 func (a asker) keysOfSnapshots(ids []string) []string {
 	var keys []string
 	for _, id := range ids {
-		// The snapshots of a shared image may be invisible to the caller; their key is
-		// asked for all the same.
+		// The snapshots of a shared image may be invisible to the caller, but their
+		// key is required.
 		keys = append(keys, a.s.SnapshotKey(id))
 	}
 	return keys

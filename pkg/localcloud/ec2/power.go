@@ -12,7 +12,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// StartInstances boots stopped instances again, with the disk they had.
+// StartInstances boots stopped instances again, with their disk.
 func (s *Service) StartInstances(ctx context.Context, in *ec2.StartInstancesInput, optFns ...func(*ec2.Options)) (*ec2.StartInstancesOutput, error) {
 	c := s.caller(ctx, optFns)
 	s.mu.Lock()
@@ -49,8 +49,8 @@ func (s *Service) StartInstances(ctx context.Context, in *ec2.StartInstancesInpu
 	return out, nil
 }
 
-// StopInstances asks guests to power off, and forces those that do not within
-// the grace time; with Force, at once.
+// StopInstances asks guests to power off, and forces them after the grace time;
+// with Force, at once.
 func (s *Service) StopInstances(ctx context.Context, in *ec2.StopInstancesInput, optFns ...func(*ec2.Options)) (*ec2.StopInstancesOutput, error) {
 	c := s.caller(ctx, optFns)
 	if aws.ToBool(in.Hibernate) {
@@ -136,7 +136,7 @@ func (s *Service) terminate(i *instance) {
 	s.userInitiated(i)
 	s.setInstanceState(i, types.InstanceStateNameShuttingDown)
 	if before == types.InstanceStateNamePending {
-		return // its life sees it before it boots, or kills what has booted
+		return // its life notices before the boot, or kills the machine
 	}
 	m := i.machine
 	s.background(func(ctx context.Context) { s.endMachine(ctx, i, m) })

@@ -11,14 +11,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// States of block public access for images. Blocked is the default, as it is
-// for accounts without public images since October 2023.
+// States of block public access for images. Blocked is the default, as for
+// accounts without public images since October 2023.
 const (
 	publicAccessBlocked   = "block-new-sharing"
 	publicAccessUnblocked = "unblocked"
 )
 
-// publicAccess is the state for the caller's account and region.
+// publicAccess returns the state of the caller's account and region.
 func (s *Service) publicAccess(c wire.Caller) string {
 	if state, ok := s.st.PublicAccess[scope.KeyOf(c)]; ok {
 		return state
@@ -26,7 +26,7 @@ func (s *Service) publicAccess(c wire.Caller) string {
 	return publicAccessBlocked
 }
 
-// GetImageBlockPublicAccessState says whether images may be made public.
+// GetImageBlockPublicAccessState returns whether images can be made public.
 func (s *Service) GetImageBlockPublicAccessState(ctx context.Context, in *ec2.GetImageBlockPublicAccessStateInput, optFns ...func(*ec2.Options)) (*ec2.GetImageBlockPublicAccessStateOutput, error) {
 	c := s.caller(ctx, optFns)
 	if err := dryRun(in.DryRun); err != nil {
@@ -37,7 +37,7 @@ func (s *Service) GetImageBlockPublicAccessState(ctx context.Context, in *ec2.Ge
 	return &ec2.GetImageBlockPublicAccessStateOutput{ImageBlockPublicAccessState: aws.String(s.publicAccess(c)), ManagedBy: types.ManagedByAccount}, nil
 }
 
-// EnableImageBlockPublicAccess keeps images from being made public.
+// EnableImageBlockPublicAccess blocks public sharing of images.
 func (s *Service) EnableImageBlockPublicAccess(ctx context.Context, in *ec2.EnableImageBlockPublicAccessInput, optFns ...func(*ec2.Options)) (*ec2.EnableImageBlockPublicAccessOutput, error) {
 	c := s.caller(ctx, optFns)
 	if in.ImageBlockPublicAccessState != types.ImageBlockPublicAccessEnabledStateBlockNewSharing {
@@ -52,7 +52,7 @@ func (s *Service) EnableImageBlockPublicAccess(ctx context.Context, in *ec2.Enab
 	return &ec2.EnableImageBlockPublicAccessOutput{ImageBlockPublicAccessState: in.ImageBlockPublicAccessState}, nil
 }
 
-// DisableImageBlockPublicAccess lets images be made public.
+// DisableImageBlockPublicAccess allows public sharing of images.
 func (s *Service) DisableImageBlockPublicAccess(ctx context.Context, in *ec2.DisableImageBlockPublicAccessInput, optFns ...func(*ec2.Options)) (*ec2.DisableImageBlockPublicAccessOutput, error) {
 	c := s.caller(ctx, optFns)
 	if err := dryRun(in.DryRun); err != nil {

@@ -15,10 +15,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// reachability is what was set of a default VPC's routes, endpoints, DNS and
-// default group. It is kept and shown; what guests reach does not depend on it.
+// reachability holds a default VPC's routes, endpoints, DNS attributes and
+// default group. It is stored and shown, and has no effect on guests.
 type reachability struct {
-	Routes           []types.Route        `json:"routes"` // of the main route table, beside the local one
+	Routes           []types.Route        `json:"routes"` // of the main route table, without the local route
 	Endpoints        []*types.VpcEndpoint `json:"endpoints"`
 	DNSSupportOff    bool                 `json:"dnsSupportOff"`
 	DNSHostnamesOff  bool                 `json:"dnsHostnamesOff"`
@@ -26,9 +26,9 @@ type reachability struct {
 	EndpointsCreated int                  `json:"endpointsCreated"`
 }
 
-// reach is a VPC's state, made when it is first asked for. s.mu is held.
-// Guests have no public address and go out through the host, which is what a
-// NAT gateway does; so one is in the way to the internet from the start.
+// reach returns a VPC's reachability, and creates it at the first call. The
+// caller holds s.mu. Guests reach the outside through the host, like through a
+// NAT gateway, so a new route table has a route to one.
 func (s *Service) reach(c wire.Caller) *reachability {
 	key := scope.KeyOf(c)
 	if s.st.Reach[key] == nil {
@@ -40,7 +40,8 @@ func (s *Service) reach(c wire.Caller) *reachability {
 	return s.st.Reach[key]
 }
 
-// routeTable is the id of a VPC's main, and only, route table.
+// routeTable returns the id of the VPC's main route table, which is its only
+// one.
 func (n network) routeTable() string { return stableID("rtb-", n.account, n.region) }
 
 func (n network) checkRouteTable(id string) error {
@@ -50,7 +51,7 @@ func (n network) checkRouteTable(id string) error {
 	return nil
 }
 
-// DescribeRouteTables shows the default VPC's main route table.
+// DescribeRouteTables returns the default VPC's main route table.
 func (s *Service) DescribeRouteTables(ctx context.Context, in *ec2.DescribeRouteTablesInput, optFns ...func(*ec2.Options)) (*ec2.DescribeRouteTablesOutput, error) {
 	c := s.caller(ctx, optFns)
 	n := defaultNetwork(c.Account, c.Region)
@@ -100,7 +101,7 @@ func (s *Service) CreateRoute(ctx context.Context, in *ec2.CreateRouteInput, opt
 		return nil, wire.Errorf("InvalidParameterValue", "Value (%s) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block.", destination)
 	}
 	if in.GatewayId == nil && in.NatGatewayId == nil && in.TransitGatewayId == nil {
-		return nil, wire.Errorf("MissingParameter", "The embedded EC2 routes to GatewayId, NatGatewayId or TransitGatewayId")
+		return nil, wire.Errorf("MissingParameter", "The embedded EC2 supports the targets GatewayId, NatGatewayId and TransitGatewayId")
 	}
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
@@ -227,7 +228,7 @@ func (r *reachability) endpoint(id string) int {
 	return slices.IndexFunc(r.Endpoints, func(e *types.VpcEndpoint) bool { return *e.VpcEndpointId == id })
 }
 
-// DescribeVpcEndpoints shows the endpoints that were made.
+// DescribeVpcEndpoints returns the created endpoints.
 func (s *Service) DescribeVpcEndpoints(ctx context.Context, in *ec2.DescribeVpcEndpointsInput, optFns ...func(*ec2.Options)) (*ec2.DescribeVpcEndpointsOutput, error) {
 	c := s.caller(ctx, optFns)
 	s.mu.Lock()
@@ -268,7 +269,7 @@ func (n network) checkVPC(id *string) error {
 	return nil
 }
 
-// DescribeVpcAttribute shows one of the VPC's DNS attributes.
+// DescribeVpcAttribute returns one of the VPC's DNS attributes.
 func (s *Service) DescribeVpcAttribute(ctx context.Context, in *ec2.DescribeVpcAttributeInput, optFns ...func(*ec2.Options)) (*ec2.DescribeVpcAttributeOutput, error) {
 	c := s.caller(ctx, optFns)
 	if err := defaultNetwork(c.Account, c.Region).checkVPC(in.VpcId); err != nil {

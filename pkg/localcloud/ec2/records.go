@@ -10,15 +10,16 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-// state is everything that Snapshot keeps. Records embed the SDK's type as
-// describes show it; what depends on the viewer is filled in on the way out.
+// state is everything that Snapshot saves. Records embed the SDK's type in the
+// form that describes show; fields that depend on the viewer are set in each
+// answer.
 type state struct {
 	Images       map[imageKey]*image        `json:"images"`
 	Snapshots    map[string]*snapshot       `json:"snapshots"`
 	Instances    map[string]*instance       `json:"instances"`
 	Volumes      map[string]*volume         `json:"volumes"`
 	Tokens       map[string]token           `json:"tokens"`
-	PublicAccess map[scope.Key]string       `json:"publicAccess"` // image block-public-access state, where it was set
+	PublicAccess map[scope.Key]string       `json:"publicAccess"` // block-public-access state of images, if it was set
 	Networks     map[scope.Key]madeNetworks `json:"networks"`
 
 	KeyPairs map[scope.Key]map[string]keyPair `json:"keyPairs"` // by name
@@ -48,30 +49,30 @@ func newState() state {
 // token remembers a call with a client token.
 type token struct {
 	Digest string `json:"digest"` // of its parameters
-	Result string `json:"result"` // id of what it made
+	Result string `json:"result"` // id of the created resource
 }
 
 type image struct {
 	types.Image
 	Region        string
-	Visible       time.Time // when describes begin to know it
+	Visible       time.Time // time from which describes show it
 	Permissions   []types.LaunchPermission
 	LastLaunched  *time.Time
 	CooldownUntil *time.Time // of deregistration protection
 }
 
-// imageKey: an image id names one image per region.
+// imageKey identifies an image: an id is unique within a region.
 type imageKey struct{ Region, ID string }
 
 type snapshot struct {
 	types.Snapshot
 	Region      string
 	Visible     time.Time
-	ManagedKey  bool   // encrypted with a key of AWS's
-	ImageDir    string // what it holds; shared with its copies
-	External    bool   // ImageDir is a base image's, not ours to remove
+	ManagedKey  bool   // encrypted with an AWS-managed key
+	ImageDir    string // its data, shared with its copies
+	External    bool   // ImageDir belongs to a base image and must not be removed
 	Info        vm.ImageInfo
-	Users       []string // accounts that may create volumes of it, sorted
+	Users       []string // accounts that may create volumes from it, sorted
 	SharedToAll bool
 }
 
@@ -86,21 +87,21 @@ type instance struct {
 	TerminationLocked bool                   // DisableApiTermination
 	StopLocked        bool                   // DisableApiStop
 	Profile           InstanceProfile
-	SSHKey            string // of the key pair it was launched with
-	Public            bool   // is to have a public address
+	SSHKey            string // of the key pair of its launch
+	Public            bool   // a public address was requested
 	MAC               string
 	ImageDir          string
 	VolumeID          string
 	VolumeGiB         int
 	HasRun            bool
 	Terminated        time.Time
-	LastConsole       []byte // of a machine that has ended
+	LastConsole       []byte // of an ended machine
 
 	machine  vm.Machine
 	reached  bool          // the guest has answered since the last start
-	stopDone chan struct{} // closed when a StopInstances has done its work; nil without one
-	captures int           // CreateImage at work on its disk, or its guest is spared
-	spared   bool          // it is terminated, and its guest still runs
+	stopDone chan struct{} // closed when a running StopInstances has finished; nil if none runs
+	captures int           // number of CreateImage calls that use its disk, plus one if its guest is spared
+	spared   bool          // it is terminated, but its guest still runs
 	captured chan struct{} // closed when captures falls to 0
 }
 
@@ -113,10 +114,10 @@ type volume struct {
 
 func (i *instance) realm() scope.Key { return scope.Key{Account: i.Account, Region: i.Region} }
 
-// live says whether the instance still needs its disk.
+// live reports whether the instance still needs its disk.
 func (i *instance) live() bool { return i.State.Name != types.InstanceStateNameTerminated }
 
-// rootSnapshot is the id of the snapshot behind the image.
+// rootSnapshot returns the id of the image's root snapshot.
 func (im *image) rootSnapshot() string {
 	for _, m := range im.BlockDeviceMappings {
 		if m.Ebs != nil && m.Ebs.SnapshotId != nil {
@@ -126,7 +127,7 @@ func (im *image) rootSnapshot() string {
 	return ""
 }
 
-// stateCodes are the codes of instance states, of the API reference of
+// stateCodes are the codes of instance states in the API reference of
 // InstanceState.
 var stateCodes = map[types.InstanceStateName]int32{
 	types.InstanceStateNamePending:      0,
@@ -141,10 +142,10 @@ func instanceState(name types.InstanceStateName) *types.InstanceState {
 	return &types.InstanceState{Name: name, Code: aws.Int32(stateCodes[name])}
 }
 
-// serverFault is the StateReason of what went wrong on our side.
+// serverFault returns the StateReason of an error in the service.
 func serverFault(message string) *types.StateReason {
 	return &types.StateReason{Code: aws.String("Server.InternalError"), Message: aws.String("Server.InternalError: " + message)}
 }
 
-// ec2Time is how EC2 writes times that the API carries as text.
+// ec2Time formats a time that the API carries as text.
 func ec2Time(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

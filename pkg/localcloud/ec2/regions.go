@@ -14,7 +14,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// enabledRegions are the regions of a partition that every account has enabled.
+// enabledRegions returns the regions of a partition that are enabled in every
+// account.
 func enabledRegions(of partition.Partition) []string {
 	if of.ID != partition.Default {
 		return of.Regions
@@ -25,7 +26,7 @@ func enabledRegions(of partition.Partition) []string {
 	}
 }
 
-// DescribeRegions lists the regions served.
+// DescribeRegions lists the served regions.
 func (s *Service) DescribeRegions(_ context.Context, in *ec2.DescribeRegionsInput, _ ...func(*ec2.Options)) (*ec2.DescribeRegionsOutput, error) {
 	for _, name := range in.RegionNames {
 		if !slices.Contains(s.cfg.Regions, name) {
@@ -73,8 +74,8 @@ func (s *Service) DescribeAvailabilityZones(ctx context.Context, in *ec2.Describ
 	return &ec2.DescribeAvailabilityZonesOutput{AvailabilityZones: all}, nil
 }
 
-// zoneID is the id of a zone, as use1-az1. EC2 shuffles them per account; here
-// they are the same for all.
+// zoneID returns the id of a zone, such as use1-az1. EC2 maps zones differently
+// for each account; here all accounts have the same.
 func zoneID(region, zone string) string {
 	if len(zone) <= len(region) {
 		return ""

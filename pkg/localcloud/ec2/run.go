@@ -12,8 +12,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// RunInstances launches instances; they become running in the background.
-// Parameters that would have no effect here are refused, not ignored.
+// RunInstances launches instances, which become running in the background.
+// Parameters without an effect here are refused, not ignored.
 func (s *Service) RunInstances(ctx context.Context, in *ec2.RunInstancesInput, optFns ...func(*ec2.Options)) (*ec2.RunInstancesOutput, error) {
 	c := s.caller(ctx, optFns)
 	s.mu.Lock()
@@ -50,7 +50,7 @@ func (s *Service) RunInstances(ctx context.Context, in *ec2.RunInstancesInput, o
 	return s.reservation(c, reservation), nil
 }
 
-// reservation is the answer of RunInstances.
+// reservation returns the answer of RunInstances.
 func (s *Service) reservation(c wire.Caller, id string) *ec2.RunInstancesOutput {
 	out := &ec2.RunInstancesOutput{ReservationId: aws.String(id), OwnerId: aws.String(c.Account), Groups: []types.GroupIdentifier{}}
 	for _, i := range s.sortedInstances(c) {

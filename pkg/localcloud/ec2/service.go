@@ -1,7 +1,7 @@
 // Package ec2 is the EC2 of the embedded AWS: instances, images, snapshots,
-// volumes and the default network around them. Its methods have the SDK
-// client's signatures, so that it can be used in place of one, and the HTTP
-// door serves the very same methods. An instance is a machine of a vm.Driver.
+// volumes and the default network around them. Its methods have the SDK client's
+// signatures, so that tests can use it in place of a client; the HTTP front end
+// serves the same methods. An instance is a machine of a vm.Driver.
 package ec2
 
 import (
@@ -29,7 +29,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// Event is what EC2 sends to EventBridge.
+// Event is an event that EC2 sends to EventBridge.
 type Event struct {
 	Source     string // aws.ec2
 	DetailType string
@@ -40,55 +40,58 @@ type Event struct {
 	Detail     json.RawMessage
 }
 
-// Key is a KMS key as a reference to it resolves.
+// Key is a resolved KMS key.
 type Key struct {
 	ARN     string
-	Managed bool // by AWS: what it encrypts cannot be shared
+	Managed bool // by AWS: snapshots that it encrypts cannot be shared
 	Enabled bool
 }
 
-// InstanceProfile is an IAM instance profile as the metadata service shows it.
+// InstanceProfile is an IAM instance profile in the form that the metadata
+// service shows.
 type InstanceProfile struct {
 	ARN  string
 	ID   string
 	Role string // name of its role
-	// RoleARN is what a launch passes to EC2.
+	// RoleARN is the role that a launch passes to EC2.
 	RoleARN string
 }
 
-// Config of a Service. Clock, Driver and Dir are required.
+// Config is the configuration of a Service. Clock, Driver and Dir are required.
 type Config struct {
 	Clock  clock.Clock
 	Driver vm.Driver
-	// Dir holds instances/<id> and images/<snapshot id>.
+	// Dir contains instances/<id> and images/<snapshot id>.
 	Dir     string
-	Default wire.Caller // of calls in process; default account 000000000000, region us-east-1
-	Regions []string    // served; default: the common commercial regions
+	Default wire.Caller // for calls in process; default account 000000000000, region us-east-1
+	Regions []string    // served regions; default: the common commercial regions
 	Timing  Timing
 	Limits  Limits
 
 	// Events receives state changes, without locks held.
 	Events func(context.Context, Event)
-	// ResolveKey looks up a KMS key by id, ARN or alias, as seen from an account
-	// and region. Nil: every key exists, aliases alias/aws/… are AWS's own.
+	// ResolveKey looks up a KMS key by id, ARN or alias, for an account and region.
+	// If it is nil, every key exists, and aliases alias/aws/… are AWS-managed.
 	ResolveKey func(account, region, ref string) (Key, error)
-	// Organizations are the ARNs of the organisation and organisational units
-	// an account is in. Nil: none.
+	// Organizations returns the ARNs of the organisation and organisational units
+	// of an account. If it is nil, accounts have none.
 	Organizations func(account string) []string
-	// Capacity says whether a zone has capacity for a type. Nil: always.
+	// Capacity reports whether a zone has capacity for a type. If it is nil, there
+	// is always capacity.
 	Capacity func(c wire.Caller, instanceType, zone string) bool
-	// Profile resolves an instance profile's name or ARN. Nil: every profile
-	// exists, and its role has its name.
+	// Profile resolves an instance profile's name or ARN. If it is nil, every
+	// profile exists, and its role has the same name.
 	Profile func(account, ref string) (InstanceProfile, error)
-	// Credentials mints a role's credentials for the metadata service. Nil: the
-	// guests get none.
+	// Credentials issues a role's credentials for the metadata service. If it is
+	// nil, guests get none.
 	Credentials func(ctx context.Context, account, region, role, instanceID string) (aws.Credentials, error)
-	// ImageParameters are the ARNs of SSM parameters of data type aws:ec2:image
-	// whose current value is an image. Nil: there are none.
+	// ImageParameters returns the ARNs of SSM parameters of data type aws:ec2:image
+	// whose current value is an image. If it is nil, there are none.
 	ImageParameters func(account, region, imageID string) []string
-	// Spare is asked before the running guest of a terminated instance is killed.
-	// When it says true, the guest and its disk stay until the guest ends or the
-	// Service is closed; for every client the instance is terminated. Nil: never.
+	// Spare is called before the running guest of a terminated instance is killed.
+	// If it returns true, the guest and its disk stay until the guest ends or the
+	// Service is closed; clients see the instance as terminated. If it is nil,
+	// every guest is killed.
 	Spare func(instanceID string, m vm.Machine) bool
 	// SSHKey is an OpenSSH public key line that every guest's metadata shows.
 	SSHKey string
@@ -98,14 +101,14 @@ type Config struct {
 	Logger *slog.Logger // default: none
 }
 
-// Service is EC2. Its methods are safe for concurrent use.
+// Service implements EC2. Its methods are safe for concurrent use.
 type Service struct {
 	cfg  Config
 	work *background.Group
 
 	mu    sync.Mutex
 	st    state
-	queue []Event // sent when mu is free
+	queue []Event // sent after mu is unlocked
 }
 
 // New makes a Service and its directories.
@@ -147,12 +150,12 @@ func New(cfg Config) (*Service, error) {
 	return &Service{cfg: cfg, work: background.New(cfg.Clock), st: newState()}, nil
 }
 
-// caller is who makes this call, in which region.
+// caller returns the account and region of this call.
 func (s *Service) caller(ctx context.Context, optFns []func(*ec2.Options)) wire.Caller {
 	return scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *ec2.Options) *string { return &o.Region })
 }
 
-// unlock frees the state and sends the queued events.
+// unlock unlocks mu and sends the queued events.
 func (s *Service) unlock() {
 	events := s.queue
 	s.queue = nil
@@ -162,11 +165,11 @@ func (s *Service) unlock() {
 	}
 }
 
-// background runs f as work of the clock's. f's context ends when the Service
-// is closed.
+// background runs f as work that the clock tracks. f's context ends when the
+// Service is closed.
 func (s *Service) background(f func(ctx context.Context)) { s.work.Go(context.Background(), f) }
 
-// Close kills all machines and waits until they are gone, or ctx ends. The
+// Close kills all machines and waits until they have ended, or ctx ends. The
 // driver stays open.
 func (s *Service) Close(ctx context.Context) error {
 	if err := s.work.Close(ctx); err != nil {
@@ -175,7 +178,7 @@ func (s *Service) Close(ctx context.Context) error {
 	return nil
 }
 
-// Machine finds the guest of an instance for SSM. m is nil while the instance
+// Machine returns the guest of an instance, for SSM. m is nil while the instance
 // does not run.
 func (s *Service) Machine(account, region, instanceID string) (m vm.Machine, state types.InstanceStateName, ok bool) {
 	s.mu.Lock()
@@ -187,8 +190,8 @@ func (s *Service) Machine(account, region, instanceID string) (m vm.Machine, sta
 	return i.machine, i.State.Name, true
 }
 
-// RoleOf is the name of the role of an instance's profile; empty when it has none,
-// or there is no such instance.
+// RoleOf returns the name of the role of an instance's profile, or "" if it has
+// none or the instance does not exist.
 func (s *Service) RoleOf(account, region, instanceID string) string {
 	s.mu.Lock()
 	defer s.unlock()
@@ -212,8 +215,8 @@ func (s *Service) InstanceIDs(_ context.Context, account, region string) []strin
 	return ids
 }
 
-// ImageExists says whether an account may use an image, for parameters of data
-// type aws:ec2:image.
+// ImageExists reports whether an account may use an image, for parameters of
+// data type aws:ec2:image.
 func (s *Service) ImageExists(_ context.Context, account, region, imageID string) bool {
 	s.mu.Lock()
 	defer s.unlock()
@@ -223,16 +226,16 @@ func (s *Service) ImageExists(_ context.Context, account, region, imageID string
 
 var _ wire.Stateful = (*Service)(nil)
 
-// Occupant is the instance that has an address of the guests' network.
+// Occupant is the instance with an address of the guests' network.
 type Occupant struct {
 	InstanceID string
 	Account    string
 	Region     string
-	Role       string // of its instance profile; empty: it has none
+	Role       string // of its instance profile, or empty
 }
 
-// InstanceAt finds who has an address. Accounts and regions share the network,
-// so it is one at most.
+// InstanceAt finds the instance with an address. Accounts and regions share the
+// network, so there is at most one.
 func (s *Service) InstanceAt(ip string) (Occupant, bool) {
 	s.mu.Lock()
 	defer s.unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// ModifySnapshotAttribute changes who may create volumes of a snapshot.
+// ModifySnapshotAttribute changes who may create volumes from a snapshot.
 func (s *Service) ModifySnapshotAttribute(ctx context.Context, in *ec2.ModifySnapshotAttributeInput, optFns ...func(*ec2.Options)) (*ec2.ModifySnapshotAttributeOutput, error) {
 	c := s.caller(ctx, optFns)
 	if err := required("SnapshotId", in.SnapshotId); err != nil {
@@ -76,7 +76,7 @@ func volumePermissions(in *ec2.ModifySnapshotAttributeInput) (add, remove []type
 	case types.OperationTypeAdd:
 		add = slices.Concat(add, flat)
 	default:
-		// As for images, CreateVolumePermission says itself what is meant.
+		// As with images, CreateVolumePermission itself has what to add and remove.
 		if len(flat) > 0 && in.CreateVolumePermission == nil {
 			return nil, nil, wire.Errorf("MissingParameter", "The request must contain the parameter OperationType")
 		}
@@ -86,14 +86,14 @@ func volumePermissions(in *ec2.ModifySnapshotAttributeInput) (add, remove []type
 	}
 	for _, p := range slices.Concat(add, remove) {
 		if p.Group != types.PermissionGroupAll && !isAccount(aws.ToString(p.UserId)) {
-			return nil, nil, wire.Errorf("InvalidParameterValue", "Value (%s%s) for parameter createVolumePermission is invalid: want a group all or a twelve-digit user id",
+			return nil, nil, wire.Errorf("InvalidParameterValue", "Value (%s%s) for parameter createVolumePermission is invalid. Allowed: the group all, or a user id of twelve digits",
 				p.Group, aws.ToString(p.UserId))
 		}
 	}
 	return add, remove, nil
 }
 
-// DescribeSnapshotAttribute shows who may create volumes of a snapshot.
+// DescribeSnapshotAttribute returns who may create volumes from a snapshot.
 func (s *Service) DescribeSnapshotAttribute(ctx context.Context, in *ec2.DescribeSnapshotAttributeInput, optFns ...func(*ec2.Options)) (*ec2.DescribeSnapshotAttributeOutput, error) {
 	c := s.caller(ctx, optFns)
 	if err := required("SnapshotId", in.SnapshotId); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// newSnapshot makes the record of a pending snapshot of the caller's.
+// newSnapshot makes the record of a pending snapshot of the caller.
 func (s *Service) newSnapshot(c wire.Caller, tags []types.Tag) *snapshot {
 	now := s.cfg.Clock.Now()
 	sn := &snapshot{Region: c.Region, Visible: now.Add(s.cfg.Timing.ConsistencyWindow)}
@@ -26,7 +26,8 @@ func (s *Service) newSnapshot(c wire.Caller, tags []types.Tag) *snapshot {
 	return sn
 }
 
-// ownSnapshot finds a snapshot of the caller's. The state is locked.
+// ownSnapshot finds a snapshot of the caller. The caller of ownSnapshot holds
+// s.mu.
 func (s *Service) ownSnapshot(c wire.Caller, id string) (*snapshot, error) {
 	if err := snapshotKind.check(id); err != nil {
 		return nil, err
@@ -38,7 +39,7 @@ func (s *Service) ownSnapshot(c wire.Caller, id string) (*snapshot, error) {
 	return sn, nil
 }
 
-// imageUsing is an image that is registered on a snapshot; nil if none is.
+// imageUsing returns an image that uses a snapshot, or nil.
 func (s *Service) imageUsing(snapshotID string) *image {
 	for _, im := range s.st.Images {
 		if im.rootSnapshot() == snapshotID {
@@ -48,15 +49,15 @@ func (s *Service) imageUsing(snapshotID string) *image {
 	return nil
 }
 
-// dropSnapshot removes a snapshot, and what it holds if it was the last.
+// dropSnapshot removes a snapshot, and its data if no other snapshot shares it.
 func (s *Service) dropSnapshot(sn *snapshot) {
 	delete(s.st.Snapshots, *sn.SnapshotId)
-	if sn.State != types.SnapshotStatePending { // else the work on it does
+	if sn.State != types.SnapshotStatePending { // otherwise the running work removes it
 		s.releaseImageDir(sn.ImageDir)
 	}
 }
 
-// DeleteSnapshot removes a snapshot that no image is registered on.
+// DeleteSnapshot removes a snapshot that no image uses.
 func (s *Service) DeleteSnapshot(ctx context.Context, in *ec2.DeleteSnapshotInput, optFns ...func(*ec2.Options)) (*ec2.DeleteSnapshotOutput, error) {
 	c := s.caller(ctx, optFns)
 	if err := required("SnapshotId", in.SnapshotId); err != nil {
@@ -78,7 +79,8 @@ func (s *Service) DeleteSnapshot(ctx context.Context, in *ec2.DeleteSnapshotInpu
 	return &ec2.DeleteSnapshotOutput{}, nil
 }
 
-// mayRead says whether an account owns the snapshot or may create volumes of it.
+// mayRead reports whether an account owns the snapshot or may create volumes
+// from it.
 func (sn *snapshot) mayRead(account string) bool {
 	return aws.ToString(sn.OwnerId) == account || sn.SharedToAll || slices.Contains(sn.Users, account)
 }
@@ -171,7 +173,7 @@ func (s *Service) FindSnapshot(c wire.Caller, id string) (gib int32, err error) 
 	return gib, err
 }
 
-// OpenSnapshot opens what a completed snapshot holds, for an account that may
+// OpenSnapshot opens the data of a completed snapshot, for an account that may
 // read it.
 func (s *Service) OpenSnapshot(ctx context.Context, c wire.Caller, id string) (vm.Disk, error) {
 	dir, _, err := s.snapshotData(c, id)
@@ -197,8 +199,9 @@ func (s *Service) snapshotData(c wire.Caller, id string) (dir string, gib int32,
 	return sn.ImageDir, aws.ToInt32(sn.VolumeSize), nil
 }
 
-// SnapshotKey is the ARN of the key that a snapshot is encrypted with, for those
-// who decide on calls, whoever may see the snapshot; empty: it is not encrypted.
+// SnapshotKey returns the ARN of a snapshot's key, or "" if the snapshot is not
+// encrypted. It is for permission checks, so it does not depend on who may see
+// the snapshot.
 func (s *Service) SnapshotKey(id string) string {
 	s.mu.Lock()
 	defer s.unlock()

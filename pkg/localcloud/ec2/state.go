@@ -35,10 +35,10 @@ func (s *Service) Snapshot() (json.RawMessage, error) {
 	return raw, nil
 }
 
-// Restore implements wire.Stateful. Machines do not outlive their process:
-// instances that were alive become terminated, unless they were stopped and
-// their disk is still there, and pending images become failed. Directories that
-// nothing refers to any more are removed.
+// Restore implements wire.Stateful. Machines end with their process: live
+// instances become terminated, unless they were stopped and their disk still
+// exists, and pending images become failed. Directories to which nothing refers
+// are removed.
 func (s *Service) Restore(raw json.RawMessage) error {
 	st := newState()
 	if err := json.Unmarshal(raw, &st); err != nil {
@@ -70,8 +70,8 @@ func (s *Service) restoreInstance(i *instance) {
 	s.terminated(i)
 }
 
-// restoreImage settles an image: base images whose data is gone are forgotten,
-// since they are registered again.
+// restoreImage sets the state of a restored image. Base images without data are
+// forgotten, because they are registered again.
 func (s *Service) restoreImage(key imageKey, im *image) {
 	sn := s.st.Snapshots[im.rootSnapshot()]
 	if im.State == types.ImageStatePending {
@@ -92,7 +92,7 @@ func (s *Service) restoreImage(key imageKey, im *image) {
 		delete(s.st.Snapshots, *sn.SnapshotId)
 		return
 	}
-	im.State, im.StateReason = types.ImageStateFailed, serverFault("the image's data is gone: "+sn.ImageDir)
+	im.State, im.StateReason = types.ImageStateFailed, serverFault("the image's data does not exist any more: "+sn.ImageDir)
 }
 
 func sortedImageKeys(images map[imageKey]*image) []imageKey {

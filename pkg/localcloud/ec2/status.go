@@ -16,11 +16,11 @@ import (
 
 const (
 	maxConsole  = 64 << 10        // GetConsoleOutput returns the last 64 KiB
-	pingTimeout = 2 * time.Second // of a guest whose status is asked
+	pingTimeout = 2 * time.Second // for the answer of a guest
 )
 
-// DescribeInstanceStatus says of running instances whether their guests answer:
-// initializing until one has, then ok.
+// DescribeInstanceStatus returns for running instances whether their guests
+// answer: initializing until the first answer, then ok.
 func (s *Service) DescribeInstanceStatus(ctx context.Context, in *ec2.DescribeInstanceStatusInput, optFns ...func(*ec2.Options)) (*ec2.DescribeInstanceStatusOutput, error) {
 	c := s.caller(ctx, optFns)
 	if len(in.InstanceIds) > 0 && in.MaxResults != nil {
@@ -30,7 +30,8 @@ func (s *Service) DescribeInstanceStatus(ctx context.Context, in *ec2.DescribeIn
 	if err != nil {
 		return nil, err
 	}
-	// Guests are asked without the lock held: a hung one must not stop EC2.
+	// Ask the guests without the lock, so that a guest that hangs does not block
+	// EC2.
 	for n, m := range silent {
 		if m != nil && s.answers(ctx, *statuses[n].InstanceId, m) {
 			statuses[n].InstanceStatus = summary(types.SummaryStatusOk)
@@ -48,8 +49,8 @@ func (s *Service) DescribeInstanceStatus(ctx context.Context, in *ec2.DescribeIn
 	return &ec2.DescribeInstanceStatusOutput{InstanceStatuses: statuses, NextToken: next}, nil
 }
 
-// statuses lists what is known, and beside each the machine that still has to
-// be asked.
+// statuses returns the known statuses, and for each the machine that has not
+// answered yet, or nil.
 func (s *Service) statuses(c wire.Caller, in *ec2.DescribeInstanceStatusInput) (statuses []types.InstanceStatus, silent []vm.Machine, err error) {
 	s.mu.Lock()
 	defer s.unlock()

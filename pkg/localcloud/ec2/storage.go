@@ -18,9 +18,9 @@ func (s *Service) imageDir(snapshotID string) string {
 	return filepath.Join(s.cfg.Dir, imagesDir, snapshotID)
 }
 
-// releaseImageDir removes an image directory once nothing refers to it: no
-// snapshot, and no instance whose disk lies over it. The state is locked; the
-// removal itself is quick enough to be done so.
+// releaseImageDir removes an image directory if nothing refers to it: no
+// snapshot, and no instance whose disk is an overlay of it. The caller holds
+// s.mu; the removal is quick enough for that.
 func (s *Service) releaseImageDir(dir string) {
 	if dir == "" || !s.owns(dir) {
 		return
@@ -39,7 +39,7 @@ func (s *Service) releaseImageDir(dir string) {
 }
 
 // releaseInstanceDir removes the directory of a terminated instance, unless an
-// image is still being made of its disk.
+// image is still being made from its disk.
 func (s *Service) releaseInstanceDir(i *instance) {
 	if i.State.Name == types.InstanceStateNameTerminated && i.captures == 0 {
 		s.remove(s.instanceDir(*i.InstanceId))
@@ -57,8 +57,8 @@ func (s *Service) remove(dir string) {
 	}
 }
 
-// Sweep removes instance and image directories that no resource refers to:
-// what a process that was killed left behind.
+// Sweep removes instance and image directories to which no resource refers, such
+// as those that a killed process left behind.
 func (s *Service) Sweep() error {
 	s.mu.Lock()
 	defer s.unlock()

@@ -49,8 +49,8 @@ func (s *Service) CreateTags(ctx context.Context, in *ec2.CreateTagsInput, optFn
 	return &ec2.CreateTagsOutput{}, nil
 }
 
-// DeleteTags removes tags: all with a key where no value is given, all of the
-// resource where no tags are.
+// DeleteTags removes tags. Without a value it removes the tag with the key
+// whatever its value; without tags it removes all tags of the resource.
 func (s *Service) DeleteTags(ctx context.Context, in *ec2.DeleteTagsInput, optFns ...func(*ec2.Options)) (*ec2.DeleteTagsOutput, error) {
 	c := s.caller(ctx, optFns)
 	if err := dryRun(in.DryRun); err != nil {
@@ -126,7 +126,7 @@ func tagFilters() filterTable[types.TagDescription] {
 	}
 }
 
-// taggable finds the tags of resources that the caller owns.
+// taggable returns the tags of resources that the caller owns.
 func (s *Service) taggable(c wire.Caller, ids []string) ([]*[]types.Tag, error) {
 	if len(ids) == 0 {
 		return nil, wire.Errorf("MissingParameter", "The request must contain the parameter resourceIdSet")
@@ -172,8 +172,8 @@ func (s *Service) tagsOf(c wire.Caller, id string) (*[]types.Tag, error) {
 	return nil, wire.Errorf("InvalidID", "The ID '%s' is not valid", id)
 }
 
-// specifiedTags are the tags of one resource type in a call's specifications;
-// allowed are the types that the operation makes.
+// specifiedTags returns the tags of one resource type in a call's
+// specifications; allowed lists the types that the operation creates.
 func specifiedTags(specs []types.TagSpecification, want types.ResourceType, allowed ...types.ResourceType) ([]types.Tag, error) {
 	var tags []types.Tag
 	for _, spec := range specs {
@@ -217,7 +217,7 @@ func checkTags(tags []types.Tag) error {
 	return nil
 }
 
-// mergeTags returns old with added over it, sorted by key.
+// mergeTags returns the tags of old, overridden by added, sorted by key.
 func mergeTags(old, added []types.Tag) []types.Tag {
 	byKey := make(map[string]string, len(old)+len(added))
 	for _, t := range slices.Concat(old, added) {

@@ -2,8 +2,8 @@ package ec2
 
 import "time"
 
-// Timing is how long things take on the clock, besides what the driver really
-// does. All zero suits real guests.
+// Timing holds the times that operations take on the clock, in addition to the
+// driver's real work. Real guests use zero times.
 type Timing struct {
 	PendingToRunning  time.Duration // before a machine is started
 	Stop              time.Duration // before a machine is asked to power off
@@ -13,11 +13,11 @@ type Timing struct {
 	ImagePerGiB       time.Duration // of CreateImage, per GiB of volume
 	CopyBase          time.Duration // of CopyImage
 	CopyPerGiB        time.Duration // of CopyImage, per GiB of volume
-	ConsistencyWindow time.Duration // after a create, in which describes do not know the new resource
+	ConsistencyWindow time.Duration // after a creation, in which describes do not show the new resource
 }
 
-// AWSLike is a Timing for simulated guests with the orders of magnitude that
-// EC2 shows for small images.
+// AWSLike returns a Timing for simulated guests, with the orders of magnitude of
+// EC2 for small images.
 func AWSLike() Timing {
 	return Timing{
 		PendingToRunning:  8 * time.Second,
@@ -38,7 +38,7 @@ func (t Timing) stopGrace() time.Duration {
 	return 3 * time.Minute
 }
 
-// Limits bound what one machine gets of the host, whatever its type promises.
+// Limits restricts the resources of the host for one machine, whatever its type.
 // Zero means no limit.
 type Limits struct {
 	VCPUs     int

@@ -2,9 +2,9 @@ package ec2
 
 import "github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 
-// Wire describes the service to the HTTP front. Operations served here are
-// listed in wire/internal/ec2names/operations.txt too, which the names on the
-// wire are generated for.
+// Wire describes the service to the HTTP front end. A new operation must also be
+// added to wire/internal/ec2names/operations.txt, from which the names on the
+// wire are generated.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "ec2", Name: "EC2", Protocol: wire.EC2Query, Version: "2016-11-15",
