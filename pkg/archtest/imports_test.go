@@ -43,7 +43,7 @@ var layers = []layer{
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
 		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/store", "pkg/trigger", "pkg/plan", "pkg/recipe", "pkg/source",
-		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
+		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/guest", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
 	}},
 	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/blueprint", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal", may: []string{
@@ -74,7 +74,7 @@ var layers = []layer{
 	{folder: "pkg/trigger", may: []string{"pkg/planner", "pkg/plan", "pkg/source", "pkg/release", "pkg/store", "pkg/ami", "pkg/awserr", "pkg/recipe", "pkg/metric"}},
 	{folder: "pkg/blueprint", may: []string{"pkg/workflow"}},
 	{folder: "pkg/workflow"},
-	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/awserr"}},
+	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/guest", "pkg/awserr"}},
 	{folder: "pkg/planner", may: []string{"pkg/plan", "pkg/source", "pkg/release", "pkg/ami", "pkg/awserr", "pkg/recipe", "pkg/baseline", "pkg/component", "pkg/program"}},
 	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/release", may: []string{"pkg/ami", "pkg/awserr", "pkg/compliance", "pkg/plan", "pkg/recipe"}},

@@ -11,12 +11,15 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
+	"github.com/ami-factory/ami-factory/pkg/guest"
+	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -46,6 +49,22 @@ func (d deployed) client(ctx context.Context) (*sfn.Client, string, error) {
 		arn, err = execution.FindMachine(ctx, api, workflow.MachineName)
 	}
 	return api, arn, err
+}
+
+// objects reads the factory's bucket, as far as the caller may.
+func (d deployed) objects(ctx context.Context) (execution.ObjectReader, error) {
+	cfg, err := awsConfig(ctx, d.region)
+	if err != nil {
+		return nil, err
+	}
+	api := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = os.Getenv("AWS_ENDPOINT_URL") != "" })
+	return func(ctx context.Context, bucket, key string) ([]byte, error) {
+		raw, err := store.Store{Bucket: bucket, API: api}.ReadAtMost(ctx, key, guest.MaxSteps)
+		if errors.Is(err, store.ErrNone) {
+			return nil, nil
+		}
+		return raw, err
+	}, nil
 }
 
 // namesAWS returns the setting of the environment that names an AWS to ask, as a
@@ -152,7 +171,11 @@ func (a *app) runBuild(ctx context.Context, to deployed, in contract.ExecutionIn
 	}
 	show := newDisplay(a.err)
 	show.note("execution " + arn)
-	result, err := execution.Follow(ctx, api, arn, followEvery, show.event)
+	steps, err := to.objects(ctx)
+	if err != nil {
+		return err
+	}
+	result, err := execution.Follow(ctx, api, arn, followEvery, steps, show.event)
 	show.end()
 	if ctx.Err() != nil {
 		return &exitError{exitInterrupted, fmt.Errorf("interrupted: the execution goes on; stop it with aws stepfunctions stop-execution --execution-arn %s", arn)}

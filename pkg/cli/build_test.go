@@ -57,6 +57,7 @@ func TestABuildOnADeployedFactory(t *testing.T) {
 		assert.Regexp(t, `(?m)^`+row, r.out)
 	}
 	assert.Contains(t, r.err, "AwaitProvisioned")
+	assert.Regexp(t, `(?m)^ +\d+:\d\d  builder: hardening ok after \d+s\n +\d+:\d\d  builder: docker ok after \d+s$`, r.err, "the builder's steps are shown")
 
 	r = onAWS(t, "build", "debian-12-docker", "--output", "json", "--state-machine", f.StateMachine, "--name", "mine")
 	require.Equal(t, exitOK, r.code, r.err)

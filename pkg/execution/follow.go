@@ -1,6 +1,7 @@
 package execution
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -76,9 +77,13 @@ type Result struct {
 }
 
 // Follow reports each event of an execution to watch until the execution ends.
-// It polls at the given interval.
-func Follow(ctx context.Context, api API, arn string, every time.Duration, watch func(Event)) (Result, error) {
+// It polls at the given interval. With a reader of the factory's bucket it also
+// reports the steps of the builder.
+func Follow(ctx context.Context, api API, arn string, every time.Duration, read ObjectReader, watch func(Event)) (Result, error) {
 	timeline, last := NewTimeline(), int64(0)
+	builder := builderSteps{
+		read: read, key: contract.ExecutionKey(NameOf(arn), contract.StepsObject), progress: GuestProgress{Role: "builder"},
+	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -91,6 +96,14 @@ func Follow(ctx context.Context, api API, arn string, every time.Duration, watch
 		events, err := since(ctx, api, arn, last)
 		if err != nil {
 			return Result{}, fmt.Errorf("follow the execution: %w", err)
+		}
+		if provisions(timeline.newest()) { // or did, before these events
+			for _, e := range events {
+				builder.bucket = cmp.Or(builder.bucket, bucketIn(e))
+			}
+			for _, step := range builder.look(ctx) {
+				watch(step)
+			}
 		}
 		for _, e := range events {
 			last = e.Id

@@ -182,6 +182,14 @@ func (t *Timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event 
 	return []Event{{State: v.state, Region: v.region, Kind: kind, At: at}}
 }
 
+// newest returns the state that the execution entered last, or "" before the first.
+func (t *Timeline) newest() string {
+	if len(t.order) == 0 {
+		return ""
+	}
+	return t.order[len(t.order)-1]
+}
+
 // Ending returns the end state of the execution, or "" if it reached none, for
 // example because it was stopped.
 func (t *Timeline) Ending() string { return t.last }

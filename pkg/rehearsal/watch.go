@@ -3,7 +3,6 @@ package rehearsal
 import (
 	"context"
 	"encoding/base64"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -18,13 +17,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/guest"
 )
 
-// lookEvery is how often a guest's console is read, by this machine's clock.
+// lookEvery is how often guests are looked at, by this machine's clock.
 const lookEvery = time.Second
 
-// watchGuests reports what the guests of an execution write to their consoles,
-// until ctx ends. Simulated guests write nothing worth it.
+// watchGuests reports what the guests of an execution do until ctx ends: the steps
+// that a builder uploads, and what both write to their consoles.
 func (f *Factory) watchGuests(ctx context.Context, name string, watch func(execution.Event)) {
-	seen := map[string]*progress{}
+	seen := map[string]*execution.GuestProgress{}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -36,7 +35,7 @@ func (f *Factory) watchGuests(ctx context.Context, name string, watch func(execu
 		for _, i := range f.guestsOf(ctx, name) {
 			id := aws.ToString(i.InstanceId)
 			if seen[id] == nil {
-				seen[id] = &progress{role: roleOf(i)}
+				seen[id] = &execution.GuestProgress{Role: roleOf(i)}
 			}
 			out, err := f.Cloud.EC2.GetConsoleOutput(ctx, &ec2api.GetConsoleOutputInput{InstanceId: &id})
 			if err != nil {
@@ -46,11 +45,27 @@ func (f *Factory) watchGuests(ctx context.Context, name string, watch func(execu
 			if err != nil {
 				continue
 			}
-			for _, e := range seen[id].update(guest.ReadProgress(console), time.Now()) {
+			now := guest.ReadProgress(console)
+			if steps, ok := f.stepsOf(ctx, name); ok && seen[id].Role == "builder" {
+				// The console may lack lines, and print others twice.
+				now.Done, now.Running = steps.Done, steps.Running
+			}
+			for _, e := range seen[id].Update(now, time.Now()) {
 				watch(e)
 			}
 		}
 	}
+}
+
+// stepsOf are the steps that the builder of an execution has uploaded, if it has. The
+// console is the fallback.
+func (f *Factory) stepsOf(ctx context.Context, name string) (guest.Progress, bool) {
+	raw, err := f.bucket().ReadAtMost(ctx, contract.ExecutionKey(name, contract.StepsObject), guest.MaxSteps)
+	if err != nil {
+		return guest.Progress{}, false
+	}
+	steps, err := guest.ReadSteps(raw)
+	return steps, err == nil
 }
 
 // guestsOf are the running instances of an execution.
@@ -68,45 +83,6 @@ func roleOf(i types.Instance) string {
 		return "verifier"
 	}
 	return "builder"
-}
-
-// progress is what was reported of one guest.
-type progress struct {
-	role    string
-	done    int
-	running string
-	since   time.Time // when the running component was first seen
-	last    string
-}
-
-// update returns what is new.
-func (p *progress) update(now guest.Progress, at time.Time) []execution.Event {
-	var out []execution.Event
-	report := func(kind execution.EventKind, format string, values ...any) {
-		out = append(out, execution.Event{State: p.role, Kind: kind, At: at, Detail: fmt.Sprintf(format, values...)})
-	}
-	// A console that is cut at its beginning has fewer than were counted.
-	for _, d := range slices.Clone(now.Done)[min(p.done, len(now.Done)):] {
-		how := "ok"
-		if !d.OK {
-			how = "FAILED"
-		}
-		report(execution.Stepped, "%s %s after %s", d.Component, how, d.Took)
-	}
-	p.done = len(now.Done)
-	if now.Running != p.running {
-		p.running, p.since = now.Running, at
-	}
-	if now.Last == p.last && now.Running == "" {
-		return out
-	}
-	p.last = now.Last
-	if now.Running != "" {
-		report(execution.Working, "%s running %s: %s", now.Running, at.Sub(p.since).Round(time.Second), now.Last)
-	} else if now.Last != "" {
-		report(execution.Working, "%s", now.Last)
-	}
-	return out
 }
 
 // whileWatching runs do, with reports of guests in addition to those that it makes itself.
