@@ -6,13 +6,17 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sdkssm "github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -286,4 +290,89 @@ func TestARolePutsEventsOntoABusOfAnotherAccountThatAdmitsIt(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, out.Messages, 1)
 	assert.Contains(t, *out.Messages[0].Body, `"account":"`+account+`"`)
+}
+
+// The shapes are those of
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-instance-state-changes.html,
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitor-ami-events.html and
+// https://docs.aws.amazon.com/systems-manager/latest/userguide/monitoring-systems-manager-event-examples.html.
+func TestAnInstanceAndItsImageAreFollowedByTheirEvents(t *testing.T) {
+	c := listening(t)
+	ctx := t.Context()
+	url, arn := inbox(t, c, "events")
+	ruleTo(t, c.AWSConfig(""), "all", `{"source":["aws.ec2","aws.ssm"]}`, eventtypes.Target{Arn: &arn})
+	client := sdkec2.NewFromConfig(c.AWSConfig(""))
+	names := map[string]string{}
+	// next reads events until it has all that are wanted, in any order: EventBridge keeps none.
+	next := func(want ...string) {
+		t.Helper()
+		var got []string
+		for range want {
+			event := eventIn(t, c, url)
+			assert.Equal(t, []any{"0", account, region}, []any{event["version"], event["account"], event["region"]})
+			detail := event["detail"].(map[string]any)
+			for _, varying := range []string{"RequestId", "command-id", "requested-date-time", "expire-after"} {
+				if _, ok := detail[varying]; ok {
+					detail[varying] = "…"
+				}
+			}
+			raw, err := json.Marshal([]any{event["source"], event["detail-type"], event["resources"], detail})
+			require.NoError(t, err)
+			text := string(raw)
+			for id, name := range names {
+				text = strings.ReplaceAll(text, id, name)
+			}
+			got = append(got, text)
+		}
+		assert.ElementsMatch(t, want, got)
+	}
+	instance := func(state string) string {
+		return `["aws.ec2","EC2 Instance State-change Notification",["arn:aws:ec2:eu-west-1:111122223333:instance/I"],{"instance-id":"I","state":"` + state + `"}]`
+	}
+	image := func(state string) string {
+		return `["aws.ec2","EC2 AMI State Change",["arn:aws:ec2:eu-west-1::image/A"],{"ErrorMessage":"","ImageId":"A","RequestId":"…","State":"` + state + `"}]`
+	}
+	command := func(status string) []string {
+		return []string{
+			`["aws.ssm","EC2 Command Invocation Status-change Notification",["arn:aws:ec2:eu-west-1:111122223333:instance/I"],{"command-id":"…","document-name":"AWS-RunShellScript","instance-id":"I","requested-date-time":"…","status":"` + status + `"}]`,
+			`["aws.ssm","EC2 Command Status-change Notification",["arn:aws:ec2:eu-west-1:111122223333:instance/I"],{"command-id":"…","document-name":"AWS-RunShellScript","expire-after":"…","parameters":{"commands":["date"]},"requested-date-time":"…","status":"` + status + `"}]`,
+		}
+	}
+	made, err := client.RunInstances(ctx, &sdkec2.RunInstancesInput{ImageId: aws.String(baseImage(t, c)), InstanceType: ec2types.InstanceTypeT3Medium, MinCount: aws.Int32(1), MaxCount: aws.Int32(1)})
+	require.NoError(t, err)
+	id := *made.Instances[0].InstanceId
+	names[id] = "I"
+	next(instance("pending"), instance("running"))
+	require.Eventually(t, func() bool {
+		_, err = sdkssm.NewFromConfig(c.AWSConfig("")).SendCommand(ctx, &sdkssm.SendCommandInput{DocumentName: aws.String("AWS-RunShellScript"), InstanceIds: []string{id}, Parameters: map[string][]string{"commands": {"date"}}})
+		return err == nil
+	}, time.Minute, 5*time.Millisecond)
+	next(append(command("InProgress"), command("Success")...)...)
+	_, err = client.StopInstances(ctx, &sdkec2.StopInstancesInput{InstanceIds: []string{id}})
+	require.NoError(t, err)
+	next(instance("stopping"), instance("stopped"))
+	created, err := client.CreateImage(ctx, &sdkec2.CreateImageInput{InstanceId: &id, Name: aws.String("golden")})
+	require.NoError(t, err)
+	names[*created.ImageId] = "A"
+	next(image("available"))
+	copied, err := client.CopyImage(ctx, &sdkec2.CopyImageInput{SourceImageId: created.ImageId, SourceRegion: aws.String(region), Name: aws.String("copy")})
+	require.NoError(t, err)
+	delete(names, *created.ImageId)
+	names[*copied.ImageId] = "A"
+	next(image("available"))
+	_, err = client.DisableImage(ctx, &sdkec2.DisableImageInput{ImageId: copied.ImageId})
+	require.NoError(t, err)
+	next(image("disabled"))
+	_, err = client.EnableImage(ctx, &sdkec2.EnableImageInput{ImageId: copied.ImageId})
+	require.NoError(t, err)
+	next(image("available"))
+	_, err = client.DeregisterImage(ctx, &sdkec2.DeregisterImageInput{ImageId: copied.ImageId})
+	require.NoError(t, err)
+	next(image("deregistered"))
+	_, err = client.StartInstances(ctx, &sdkec2.StartInstancesInput{InstanceIds: []string{id}})
+	require.NoError(t, err)
+	next(instance("pending"), instance("running"))
+	_, err = client.TerminateInstances(ctx, &sdkec2.TerminateInstancesInput{InstanceIds: []string{id}})
+	require.NoError(t, err)
+	next(instance("shutting-down"), instance("terminated"))
 }

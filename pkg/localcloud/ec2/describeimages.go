@@ -40,6 +40,7 @@ func (s *Service) DescribeImages(ctx context.Context, in *ec2.DescribeImagesInpu
 		case !known(im):
 		case len(in.ImageIds) > 0 && !slices.Contains(in.ImageIds, *im.ImageId):
 		case im.deprecated(now) && !aws.ToBool(in.IncludeDeprecated) && len(in.ImageIds) == 0 && aws.ToString(im.OwnerId) != c.Account:
+		case im.State == types.ImageStateDisabled && !aws.ToBool(in.IncludeDisabled) && len(in.ImageIds) == 0:
 		case !ownedBy(im, in.Owners, c.Account):
 		case !executableBy(im, in.ExecutableUsers, c.Account):
 		default:

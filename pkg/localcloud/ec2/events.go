@@ -23,12 +23,10 @@ func (s *Service) setInstanceState(i *instance, to types.InstanceStateName) {
 }
 
 // queueImageEvent queues the event of an image's new state: available, failed,
-// deregistered or disabled.
+// deregistered or disabled. The error message is empty unless it failed
+// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitor-ami-events.html).
 func (s *Service) queueImageEvent(im *image, state, trouble string) {
-	detail := map[string]string{"RequestId": requestID(), "ImageId": *im.ImageId, "State": state}
-	if trouble != "" {
-		detail["ErrorMessage"] = trouble
-	}
+	detail := map[string]string{"RequestId": requestID(), "ImageId": *im.ImageId, "State": state, "ErrorMessage": trouble}
 	s.queueEvent(scope.Key{Account: aws.ToString(im.OwnerId), Region: im.Region}, "EC2 AMI State Change",
 		partition.ARN("ec2", im.Region, "", "image/"+*im.ImageId), detail)
 }

@@ -107,6 +107,41 @@ func (s *Service) DisableImageDeprecation(ctx context.Context, in *ec2.DisableIm
 	return &ec2.DisableImageDeprecationOutput{Return: aws.Bool(true)}, nil
 }
 
+// DisableImage makes an image unusable: nobody launches or copies it, its launch
+// permissions go, and describes leave it out unless they are asked for disabled images
+// (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DisableImage.html).
+func (s *Service) DisableImage(ctx context.Context, in *ec2.DisableImageInput, optFns ...func(*ec2.Options)) (*ec2.DisableImageOutput, error) {
+	err := s.changeImage(ctx, in.ImageId, in.DryRun, optFns, func(im *image) error {
+		return s.switchImage(im, types.ImageStateAvailable, types.ImageStateDisabled, "disabled")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &ec2.DisableImageOutput{Return: aws.Bool(true)}, nil
+}
+
+// EnableImage makes a disabled image available again, to its owner only
+// (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EnableImage.html).
+func (s *Service) EnableImage(ctx context.Context, in *ec2.EnableImageInput, optFns ...func(*ec2.Options)) (*ec2.EnableImageOutput, error) {
+	err := s.changeImage(ctx, in.ImageId, in.DryRun, optFns, func(im *image) error {
+		return s.switchImage(im, types.ImageStateDisabled, types.ImageStateAvailable, "available")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &ec2.EnableImageOutput{Return: aws.Bool(true)}, nil
+}
+
+// switchImage takes an image from one state to another. The state is locked.
+func (s *Service) switchImage(im *image, from, to types.ImageState, event string) error {
+	if im.State != from {
+		return wire.Errorf("InvalidAMIID.Unavailable", "The image ID '%s' is not %s (state %s)", *im.ImageId, from, im.State)
+	}
+	im.State, im.Permissions = to, nil
+	s.queueImageEvent(im, event, "")
+	return nil
+}
+
 // EnableImageDeregistrationProtection protects an image from being
 // deregistered.
 func (s *Service) EnableImageDeregistrationProtection(ctx context.Context, in *ec2.EnableImageDeregistrationProtectionInput, optFns ...func(*ec2.Options)) (*ec2.EnableImageDeregistrationProtectionOutput, error) {

@@ -88,6 +88,37 @@ func TestCreateImageRefuses(t *testing.T) {
 	}
 }
 
+func TestADisabledImageIsOfNoUse(t *testing.T) {
+	e := setup(t, options{})
+	ctx := t.Context()
+	made, err := e.CreateImage(ctx, &sdk.CreateImageInput{InstanceId: aws.String(e.stopped()), Name: aws.String("golden")})
+	require.NoError(t, err)
+	e.pass(10 * time.Minute)
+	id := *made.ImageId
+	_, err = e.ModifyImageAttribute(ctx, &sdk.ModifyImageAttributeInput{ImageId: &id, LaunchPermission: &types.LaunchPermissionModifications{Add: []types.LaunchPermission{{UserId: aws.String(other)}}}})
+	require.NoError(t, err)
+	_, err = e.DisableImage(ctx, &sdk.DisableImageInput{ImageId: &id})
+	require.NoError(t, err)
+	_, err = e.DisableImage(ctx, &sdk.DisableImageInput{ImageId: &id})
+	requireCode(t, err, "InvalidAMIID.Unavailable")
+	_, err = e.RunInstances(ctx, launchOf(id))
+	requireCode(t, err, "InvalidAMIID.Unavailable")
+	_, err = e.RunInstances(as(ctx, other), launchOf(id))
+	requireCode(t, err, "InvalidAMIID.NotFound")
+	own := func(disabled bool) int {
+		out, err := e.DescribeImages(ctx, &sdk.DescribeImagesInput{Owners: []string{"self"}, IncludeDisabled: aws.Bool(disabled)})
+		require.NoError(t, err)
+		return len(out.Images)
+	}
+	assert.Equal(t, []int{0, 1}, []int{own(false), own(true)})
+	_, err = e.EnableImage(ctx, &sdk.EnableImageInput{ImageId: &id})
+	require.NoError(t, err)
+	assert.Equal(t, 1, own(false))
+	_, err = e.RunInstances(ctx, launchOf(id))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"available", "disabled", "available"}, e.eventStates("EC2 AMI State Change"))
+}
+
 // brokenCapture is a driver whose disk is full.
 type brokenCapture struct{ vm.Driver }
 

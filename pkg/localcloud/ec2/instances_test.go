@@ -227,6 +227,11 @@ func TestAGuestThatPowersItselfOff(t *testing.T) {
 			assert.Equal(t, types.InstanceStateNameRunning, e.state(id))
 			e.pass(time.Minute)
 			assert.Equal(t, end, e.state(id))
+			last := []string{"stopping", "stopped"}
+			if end == types.InstanceStateNameTerminated {
+				last = []string{"shutting-down", "terminated"}
+			}
+			assert.Equal(t, append([]string{"pending", "running"}, last...), e.eventStates("EC2 Instance State-change Notification"))
 			assert.Equal(t, "Client.InstanceInitiatedShutdown", *e.describe(id).StateReason.Code)
 		})
 	}
@@ -241,6 +246,7 @@ func TestAMachineThatDoesNotStartSaysWhy(t *testing.T) {
 	i := e.describe(id)
 	assert.Equal(t, types.InstanceStateNameTerminated, i.State.Name)
 	assert.Equal(t, "Server.InternalError: write overlay: no space left on device", *i.StateReason.Message)
+	assert.Equal(t, []string{"pending", "terminated"}, e.eventStates("EC2 Instance State-change Notification"))
 	assert.Empty(t, entries(t, filepath.Join(e.dir, "instances")))
 }
 

@@ -84,6 +84,12 @@ func (s *Service) addImageRules(out map[string]authz.Rule) {
 	out["EnableImageDeprecation"] = of(s, func(a asker, in *ec2.EnableImageDeprecationInput) []authz.Request {
 		return a.existing("ec2:EnableImageDeprecation", aws.ToString(in.ImageId))
 	})
+	out["DisableImage"] = of(s, func(a asker, in *ec2.DisableImageInput) []authz.Request {
+		return a.existing("ec2:DisableImage", aws.ToString(in.ImageId))
+	})
+	out["EnableImage"] = of(s, func(a asker, in *ec2.EnableImageInput) []authz.Request {
+		return a.existing("ec2:EnableImage", aws.ToString(in.ImageId))
+	})
 	out["DeregisterImage"] = of(s, func(a asker, in *ec2.DeregisterImageInput) []authz.Request {
 		requests := a.existing("ec2:DeregisterImage", aws.ToString(in.ImageId))
 		if aws.ToBool(in.DeleteAssociatedSnapshots) {
@@ -475,7 +481,7 @@ func (a asker) tagsOf(id string) map[string]string {
 // image returns an image that the caller can see. An invisible image needs no
 // permission, because EC2 does not find it either.
 func (a asker) image(id string) (types.Image, bool) {
-	out, err := a.s.DescribeImages(a.ctx(), &ec2.DescribeImagesInput{ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true)})
+	out, err := a.s.DescribeImages(a.ctx(), &ec2.DescribeImagesInput{ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true), IncludeDisabled: aws.Bool(true)})
 	if err != nil || len(out.Images) == 0 {
 		return types.Image{}, false
 	}

@@ -59,6 +59,8 @@ func (s *Service) Wire() wire.Service {
 			"EnableAllowedImagesSettings":                 wire.Op(s.EnableAllowedImagesSettings),
 			"EnableEbsEncryptionByDefault":                wire.Op(s.EnableEbsEncryptionByDefault),
 			"EnableImageBlockPublicAccess":                wire.Op(s.EnableImageBlockPublicAccess),
+			"DisableImage":                                wire.Op(s.DisableImage),
+			"EnableImage":                                 wire.Op(s.EnableImage),
 			"EnableImageDeprecation":                      wire.Op(s.EnableImageDeprecation),
 			"EnableImageDeregistrationProtection":         wire.Op(s.EnableImageDeregistrationProtection),
 			"EnableSnapshotBlockPublicAccess":             wire.Op(s.EnableSnapshotBlockPublicAccess),

@@ -48,6 +48,8 @@ type command struct {
 	Prefix       string
 	BucketRegion string
 	Invocations  []*invocation // by instance id
+	// Announced is the status of the last event about the command.
+	Announced types.CommandStatus `json:",omitempty"`
 }
 
 // invocation is a command on one instance.

@@ -211,6 +211,76 @@ func TestCommandsAreListedNewestFirstAndFiltered(t *testing.T) {
 	assert.Equal(t, []any{"InProgress", "Success", "InProgress", "Failed"}, statuses)
 }
 
+// The shapes are those of
+// https://docs.aws.amazon.com/systems-manager/latest/userguide/monitoring-systems-manager-event-examples.html.
+func TestEachChangeOfACommandIsAnEvent(t *testing.T) {
+	const second = "i-0fedcba9876543210"
+	for sentence, tc := range map[string]struct {
+		script string
+		change func(*sdk.SendCommandInput)
+		during func(t *testing.T, r *rig, id string)
+		want   []string // the statuses of the command (c), and of its invocations by instance (1, 2)
+	}{
+		"one that succeeds":       {"true", nil, nil, []string{"1 InProgress", "c InProgress", "1 Success", "c Success"}},
+		"one that fails":          {"exit 3", nil, nil, []string{"1 InProgress", "c InProgress", "1 Failed", "c Failed"}},
+		"one that takes too long": {"sleep 60", func(in *sdk.SendCommandInput) { in.Parameters["executionTimeout"] = []string{"1"} }, nil, []string{"1 InProgress", "c InProgress", "1 TimedOut", "c TimedOut"}},
+		"one that no agent takes": {"true", func(in *sdk.SendCommandInput) { in.TimeoutSeconds = aws.Int32(30) }, func(t *testing.T, r *rig, _ string) { require.NoError(t, r.clock.Sleep(t.Context(), time.Minute)) }, []string{"1 TimedOut", "c TimedOut"}},
+		"one that is cancelled": {"true", nil, func(t *testing.T, r *rig, id string) {
+			for range 2 {
+				_, err := r.CancelCommand(t.Context(), &sdk.CancelCommandInput{CommandId: aws.String(id)})
+				require.NoError(t, err)
+			}
+		}, []string{"1 Cancelling", "c Cancelling", "1 Cancelled", "c Cancelled"}},
+		"one for an instance that goes": {"true", nil, func(_ *testing.T, r *rig, _ string) { r.fleet.set(instance, ec2types.InstanceStateNameTerminated) }, []string{"1 Failed", "c Failed"}},
+		"one on two instances":          {"true", func(in *sdk.SendCommandInput) { in.InstanceIds = append(in.InstanceIds, second) }, nil, []string{"1 InProgress", "c InProgress", "1 Success", "2 InProgress", "2 Success", "c Success"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			r := newRig(t)
+			r.fleet.machines[second] = &guest{}
+			r.fleet.set(second, ec2types.InstanceStateNameRunning)
+			r.result(t, r.send(t, "true")) // it is registered now
+			r.mu.Lock()
+			r.events = nil
+			r.mu.Unlock()
+			r.guest.set(tc.during != nil)
+			var change []func(*sdk.SendCommandInput)
+			if tc.change != nil {
+				change = append(change, tc.change)
+			}
+			requested := r.clock.Now()
+			id := r.send(t, tc.script, change...)
+			if tc.during != nil {
+				tc.during(t, r, id)
+			}
+			r.result(t, id)
+			require.NoError(t, r.clock.Sleep(t.Context(), time.Minute))
+			out, err := r.ListCommands(t.Context(), &sdk.ListCommandsInput{CommandId: &id})
+			require.NoError(t, err)
+			const at = "2006-01-02T15:04:05.000Z"
+			var got []string
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			for _, e := range r.events {
+				want := map[string]any{"command-id": id, "document-name": "AWS-RunShellScript", "requested-date-time": requested.UTC().Format(at), "status": e.detail["status"]}
+				who := "c"
+				if e.detailType == "EC2 Command Invocation Status-change Notification" {
+					want["instance-id"], who = e.detail["instance-id"], map[any]string{instance: "1", second: "2"}[e.detail["instance-id"]]
+				} else {
+					require.Equal(t, "EC2 Command Status-change Notification", e.detailType)
+					want["expire-after"], want["parameters"] = out.Commands[0].ExpiresAfter.UTC().Format(at), out.Commands[0].Parameters
+				}
+				assert.Equal(t, want, e.detail)
+				got = append(got, who+" "+e.detail["status"].(string))
+			}
+			if len(out.Commands[0].InstanceIds) > 1 { // the two run at the same time
+				assert.ElementsMatch(t, tc.want, got)
+				return
+			}
+			assert.Equal(t, tc.want, got)
+		})
+	}
+}
+
 func TestInstancesAreOnlineWhileTheirGuestAnswers(t *testing.T) {
 	r := newRig(t)
 	describe := func() []types.InstanceInformation {

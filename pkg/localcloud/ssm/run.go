@@ -166,23 +166,54 @@ func (s *Service) upload(ctx context.Context, c *command, instanceID, stream str
 	return "https://" + partition.Host("s3", c.BucketRegion) + "/" + c.Bucket + "/" + key
 }
 
-// announce sends the events that Run Command sends when a status changes
-// (https://docs.aws.amazon.com/systems-manager/latest/userguide/monitoring-systems-manager-event-examples.html).
+// announce sends the events of an invocation's new status.
 func (s *Service) announce(ctx context.Context, at scope.Key, c *command, inv *invocation) {
 	s.mu.Lock()
-	status, _ := c.status()
-	common := map[string]any{
-		"command-id": c.ID, "document-name": shellDocument, "requested-date-time": c.Requested.Format(time.RFC3339),
-		"expire-after": c.expires().Format(time.RFC3339), "status": string(status),
-	}
-	single := map[string]any{
-		"command-id": c.ID, "document-name": shellDocument, "requested-date-time": c.Requested.Format(time.RFC3339),
-		"instance-id": inv.InstanceID, "status": string(inv.Status),
-	}
+	changes := changesOf(at, c, inv)
 	s.mu.Unlock()
-	instance := partition.ARN("ec2", at.Region, at.Account, "instance/"+inv.InstanceID)
-	s.emit(ctx, at, "EC2 Command Invocation Status-change Notification", []string{instance}, single)
-	s.emit(ctx, at, "EC2 Command Status-change Notification", []string{instance}, common)
+	s.send(ctx, at, changes)
+}
+
+func (s *Service) send(ctx context.Context, at scope.Key, changes []statusChange) {
+	for _, e := range changes {
+		s.emit(ctx, at, e.detailType, e.resources, e.detail)
+	}
+}
+
+// statusChange is an event of Run Command
+// (https://docs.aws.amazon.com/systems-manager/latest/userguide/monitoring-systems-manager-event-examples.html).
+type statusChange struct {
+	detailType string
+	resources  []string
+	detail     map[string]any
+}
+
+// eventTime is how Run Command writes times in its events.
+const eventTime = "2006-01-02T15:04:05.000Z"
+
+// changesOf are the events of an invocation's new status: its own and, where the status
+// of the whole command is another one too, the command's. s.mu is held.
+func changesOf(at scope.Key, c *command, inv *invocation) []statusChange {
+	arn := func(instanceID string) string {
+		return partition.ARN("ec2", at.Region, at.Account, "instance/"+instanceID)
+	}
+	requested := c.Requested.UTC().Format(eventTime)
+	out := []statusChange{{"EC2 Command Invocation Status-change Notification", []string{arn(inv.InstanceID)}, map[string]any{
+		"command-id": c.ID, "document-name": shellDocument, "requested-date-time": requested, "instance-id": inv.InstanceID, "status": string(inv.Status),
+	}}}
+	status, _ := c.status()
+	if status == c.Announced {
+		return out
+	}
+	c.Announced = status
+	var instances []string
+	for _, i := range c.Invocations {
+		instances = append(instances, arn(i.InstanceID))
+	}
+	return append(out, statusChange{"EC2 Command Status-change Notification", instances, map[string]any{
+		"command-id": c.ID, "document-name": shellDocument, "requested-date-time": requested, "expire-after": c.expires().UTC().Format(eventTime),
+		"parameters": c.Parameters, "status": string(status),
+	}})
 }
 
 func (s *Service) register(at scope.Key, instanceID string) registration {

@@ -46,6 +46,7 @@ func (s *Service) SendCommand(ctx context.Context, in *ssm.SendCommandInput, opt
 		c.Invocations = append(c.Invocations, &invocation{InstanceID: id, Status: types.CommandInvocationStatusPending, Details: "Pending", ExitCode: -1})
 	}
 	s.mu.Lock()
+	c.Announced, _ = c.status()
 	s.commands[at] = append(s.commands[at], c)
 	out := c.api()
 	s.mu.Unlock()
@@ -126,22 +127,37 @@ func (s *Service) checkOnline(ctx context.Context, at scope.Key, id string) erro
 // CancelCommand ends a command's invocations that are not over yet.
 func (s *Service) CancelCommand(ctx context.Context, in *ssm.CancelCommandInput, optFns ...func(*ssm.Options)) (*ssm.CancelCommandOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
+	changes, cancels, err := s.cancel(at, in)
+	if err != nil {
+		return nil, err
+	}
+	s.send(ctx, at, changes)
+	for _, cancel := range cancels {
+		cancel()
+	}
+	return &ssm.CancelCommandOutput{}, nil
+}
+
+// cancel marks a command's invocations as about to be cancelled, and returns the events
+// of that and what ends those that run.
+func (s *Service) cancel(at scope.Key, in *ssm.CancelCommandInput) (changes []statusChange, cancels []func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := s.command(at, aws.ToString(in.CommandId))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, inv := range c.Invocations {
-		if inv.over() || len(in.InstanceIds) > 0 && !slices.Contains(in.InstanceIds, inv.InstanceID) {
+		if inv.over() || inv.Status == types.CommandInvocationStatusCancelling || len(in.InstanceIds) > 0 && !slices.Contains(in.InstanceIds, inv.InstanceID) {
 			continue
 		}
 		inv.Status, inv.Details = types.CommandInvocationStatusCancelling, "Cancelling"
+		changes = append(changes, changesOf(at, c, inv)...)
 		if inv.cancel != nil {
-			inv.cancel()
+			cancels = append(cancels, inv.cancel)
 		}
 	}
-	return &ssm.CancelCommandOutput{}, nil
+	return changes, cancels, nil
 }
 
 // command looks one up. s.mu is held.

@@ -2,7 +2,7 @@
 
 package wire
 
-// ec2Names are the exceptions among the members of 69 operations, by "Shape.Member".
+// ec2Names are the exceptions among the members of 71 operations, by "Shape.Member".
 var ec2Names = map[string]ec2Name{
 	"AuthorizeSecurityGroupIngressInput.TagSpecifications":                            {request: "TagSpecification"},
 	"AuthorizeSecurityGroupIngressOutput.SecurityGroupRules":                          {response: "securityGroupRuleSet"},
