@@ -223,6 +223,35 @@ func untag(t *testing.T, f *rehearsal.Factory, images map[string]string) {
 	}
 }
 
+// finishCopyWithoutIMDSv2 has check-distribution finish a copy that does not require
+// IMDSv2, in place of the one that an execution made: the copy of an image without
+// that attribute, since the embedded EC2 copies it.
+func finishCopyWithoutIMDSv2(t *testing.T, f *rehearsal.Factory, s rehearsal.Summary) {
+	t.Helper()
+	there := func(o *ec2.Options) { o.Region = second }
+	tags := []ec2types.Tag{{Key: aws.String(contract.TagExecution), Value: &s.Execution}}
+	out, err := f.Cloud.EC2.CopyImage(t.Context(), &ec2.CopyImageInput{
+		Name: aws.String("without-imdsv2"), SourceImageId: &s.SourceImage, SourceRegion: aws.String(home), Encrypted: aws.Bool(true),
+		TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeImage, Tags: tags}, {ResourceType: ec2types.ResourceTypeSnapshot, Tags: tags}},
+	}, there)
+	require.NoError(t, err)
+	shown := func() ec2types.Image {
+		images, err := f.Cloud.EC2.DescribeImages(t.Context(), &ec2.DescribeImagesInput{ImageIds: []string{*out.ImageId}}, there)
+		require.NoError(t, err)
+		return images.Images[0]
+	}
+	require.Eventually(t, func() bool { return shown().State == ec2types.ImageStateAvailable }, time.Minute, 10*time.Millisecond)
+	require.Empty(t, shown().ImdsSupport)
+	var in map[string]any
+	require.NoError(t, json.Unmarshal(payloadOf(t, f, s.Execution, workflow.CheckDistribution), &in))
+	in["region"], in["copyId"] = second, *out.ImageId
+	raw, err := json.Marshal(in)
+	require.NoError(t, err)
+	_, err = invoke(t, f, workflow.CheckDistribution, string(raw))
+	require.NoError(t, err)
+	require.Equal(t, ec2types.ImdsSupportValuesV20, shown().ImdsSupport)
+}
+
 // rewind makes the journal of an execution say that it is moving its pointers,
 // as if Publish had been killed then.
 func rewind(t *testing.T, f *rehearsal.Factory, execution string) {
@@ -341,6 +370,8 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			again(t, f, s.Execution, workflow.CheckImage)
 			untag(t, f, s.Images)
 			again(t, f, s.Execution, workflow.CheckDistribution)
+			again(t, f, s.Execution, workflow.Share)
+			finishCopyWithoutIMDSv2(t, f, s)
 		},
 		"a verifier that has uploaded nothing": func(t *testing.T, l *ledger) {
 			f := l.factory(t, nil)
@@ -621,7 +652,7 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 	type rw = struct{ read, write []workflow.Stage }
 	later := []workflow.Stage{
 		workflow.Launch, workflow.CheckInstance, workflow.Seal, workflow.CreateImage, workflow.CheckImage, workflow.RunCompliance, workflow.CheckCompliance,
-		workflow.Distribute, workflow.CheckDistribution, workflow.Publish, workflow.Retire, workflow.Cleanup, workflow.Notify,
+		workflow.Distribute, workflow.CheckDistribution, workflow.Share, workflow.Publish, workflow.Retire, workflow.Cleanup, workflow.Notify,
 	}
 	of := func(s ...workflow.Stage) []workflow.Stage { return s }
 	watchers := of(blueprint.WatchSources, blueprint.ReleaseAnnounced)
@@ -682,8 +713,8 @@ func TestRolesDoNoMoreThanTheirStageWithWhatTheyMayTouch(t *testing.T) {
 	role := func(name string) *ec2.Client {
 		return ec2.NewFromConfig(f.Cloud.AWSConfigOfRole(home, rolePrefix+name, "ami-factory-"+name))
 	}
-	share := func(id string) error {
-		_, err := role("check-image").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{
+	share := func(name, id string) error {
+		_, err := role(name).ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{
 			ImageId: &image, Attribute: aws.String("launchPermission"),
 			LaunchPermission: &ec2types.LaunchPermissionModifications{Add: []ec2types.LaunchPermission{{UserId: &id}}},
 		})
@@ -727,7 +758,16 @@ func TestRolesDoNoMoreThanTheirStageWithWhatTheyMayTouch(t *testing.T) {
 		"publish takes an image from its execution":          {tag("publish", contract.TagPublished, contract.TagExecution), "ec2:CreateTags"},
 		"check-image labels an image":                        {tag("check-image", contract.LabelTags()...), ""},
 		"publish says that an image is published":            {tag("publish", contract.PublishedTags()...), ""},
-		"check-image shares an image":                        {share("444455556666"), "ec2:ModifyImageAttribute"},
+		"check-image shares an image":                        {share("check-image", "444455556666"), "ec2:ModifyImageAttribute"},
+		"distribute shares an image":                         {share("distribute", "444455556666"), "ec2:ModifyImageAttribute"},
+		"check-distribution shares an image":                 {share("check-distribution", "444455556666"), "ec2:ModifyImageAttribute"},
+		"check-compliance shares an image":                   {share("check-compliance", "444455556666"), "ec2:ModifyImageAttribute"},
+		"share shares an image":                              {share("share", "444455556666"), ""},
+		"share requires IMDSv2": {func() error {
+			_, err := role("share").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{ImageId: &image, ImdsSupport: &ec2types.AttributeValue{Value: aws.String("v2.0")}})
+			return err
+		}(), "ec2:ModifyImageAttribute"},
+		"share says that an image is published": {tag("share", contract.TagPublished), "ec2:CreateTags"},
 		"check-image makes an image public": {func() error {
 			_, err := role("check-image").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{
 				ImageId: &image, Attribute: aws.String("launchPermission"), OperationType: ec2types.OperationTypeAdd, UserGroups: []string{"all"},
@@ -742,7 +782,7 @@ func TestRolesDoNoMoreThanTheirStageWithWhatTheyMayTouch(t *testing.T) {
 			_, err := role("check-image").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{ImageId: &image, ImdsSupport: &ec2types.AttributeValue{Value: aws.String("v2.0")}})
 			return err
 		}(), ""},
-		"cleanup describes an image": {func() error { // check-distribution may: a release sets the description
+		"cleanup describes an image": {func() error { // share may: a release sets the description
 			_, err := role("cleanup").ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{ImageId: &image, Description: &ec2types.AttributeValue{Value: aws.String("x")}})
 			return err
 		}(), "ec2:ModifyImageAttribute"},
@@ -770,7 +810,7 @@ func TestWhatBearsTheFactorysTagsAndBelongsToAnotherAccountIsLeftAlone(t *testin
 	for _, asked := range []struct{ role, action, kind string }{
 		{"cleanup", "ec2:DeleteSnapshot", "snapshot/snap-1"}, {"cleanup", "ec2:DeregisterImage", "image/ami-1"}, {"retire", "ec2:DeleteSnapshot", "snapshot/snap-1"},
 		{"distribute", "ec2:CopyImage", "image/ami-1"}, {"check-image", "ec2:CreateTags", "snapshot/snap-1"}, {"publish", "ec2:CreateTags", "image/ami-1"},
-		{"check-distribution", "ec2:ModifyImageAttribute", "image/ami-1"},
+		{"share", "ec2:ModifyImageAttribute", "image/ami-1"},
 	} {
 		t.Run(asked.role+" "+asked.action, func(t *testing.T) {
 			of := func(owner ...string) string {

@@ -248,7 +248,7 @@ func TestAFailureAfterAnEarlierSuccessKeepsWhatIsPublished(t *testing.T) {
 
 func TestAnInterruptedBakeLeavesNothing(t *testing.T) {
 	t.Parallel()
-	for _, state := range []string{"LaunchBuilder", "AwaitProvisioned", "CreateImage", "AwaitImage", "EvaluateGate", "AwaitCopy"} {
+	for _, state := range []string{"LaunchBuilder", "AwaitProvisioned", "CreateImage", "AwaitImage", "Copy", "EvaluateGate", "AwaitCopy", "ShareImage"} {
 		t.Run("during "+state, func(t *testing.T) {
 			f := simFactory(t, nil)
 			ctx, cancel := context.WithCancel(context.Background())
@@ -398,8 +398,8 @@ func TestTheStagesRunInTheirOrder(t *testing.T) {
 		names = append(names, stage.Stage)
 	}
 	assert.Equal(t, []string{
-		"Resolve", "LaunchBuilder", "AwaitProvisioned", "Seal", "CreateImage", "AwaitImage", "LaunchVerifier", "AwaitBoot",
-		"RunCompliance", "EvaluateGate", "Copy", "AwaitCopy", "Publish", "Retire", "Cleanup", "Notify",
+		"Resolve", "LaunchBuilder", "AwaitProvisioned", "Seal", "CreateImage", "AwaitImage", "Copy", "LaunchVerifier", "AwaitBoot",
+		"RunCompliance", "EvaluateGate", "AwaitCopy", "ShareImage", "Publish", "Retire", "Cleanup", "Notify",
 	}, names)
 	assert.False(t, slices.ContainsFunc(s.Stages, func(x execution.StageSeconds) bool { return x.Seconds < 0 }))
 }

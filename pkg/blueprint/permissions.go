@@ -34,7 +34,7 @@ const (
 	ImageReferences   Resource = "image-references"   // what refers to images, as EC2 looks it up for DescribeImageReferences, and nothing else
 	FactoryImages     Resource = "factory-images"     // those that bear the factory's tags
 	IMDSRequirement   Resource = "imds-requirement"   // of images that bear the factory's tags: IMDSv2, and nothing else of them
-	ImageAudience     Resource = "image-audience"     // who may launch images that bear the factory's tags, their descriptions, and IMDSv2 of copies
+	ImageAudience     Resource = "image-audience"     // who may launch images that bear the factory's tags, and their descriptions
 	LaunchPermissions Resource = "launch-permissions" // who may launch images that bear the factory's tags
 	FactorySnapshots  Resource = "factory-snapshots"  // those that bear the factory's tags
 	Labels            Resource = "labels"             // of images and snapshots that bear the factory's tags: contract.LabelTags, so not that they are published
@@ -195,9 +195,17 @@ func checkDistributionActions() []Action {
 	return join(
 		readPlan(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeSnapshots", "ec2:DescribeImageAttribute"),
+		on(IMDSRequirement, "ec2:ModifyImageAttribute"),
+		on(Labels, createTags),
+	)
+}
+
+func shareActions() []Action {
+	return join(
+		readPlan(),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageAttribute"),
 		on(ImageAudience, "ec2:ModifyImageAttribute"),
 		on(FactoryImages, "ec2:EnableImageDeprecation"),
-		on(Labels, createTags),
 	)
 }
 

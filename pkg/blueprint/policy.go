@@ -128,7 +128,7 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 	case ImageAudience, LaunchPermissions:
 		attributes := []string{"LaunchPermission"}
 		if r == ImageAudience {
-			attributes = append(attributes, "ImdsSupport", "Description")
+			attributes = append(attributes, "Description")
 		}
 		// Reports say that EC2 does not fill the key in for every attribute that it
 		// documents it for, so that its absence must not deny.

@@ -14,22 +14,29 @@ const (
 	StateSeal             = "Seal"
 	StateCreateImage      = "CreateImage"
 	StateAwaitImage       = "AwaitImage"
+	StateStartCopies      = "StartCopies"
+	StateCopy             = "Copy"         // for each region, inside StartCopies
+	StateCopyTimedOut     = "CopyTimedOut" // likewise
 	StateLaunchVerifier   = "LaunchVerifier"
 	StateAwaitBoot        = "AwaitBoot"
 	StateRunCompliance    = "RunCompliance"
 	StateEvaluateGate     = "EvaluateGate"
 	// StateEvaluateGateAgain comes right after IsUpToDate where the published image is
 	// released again.
-	StateEvaluateGateAgain = "EvaluateGateAgain"
-	StateDistribute        = "Distribute"
-	StateCopy              = "Copy"         // for each region, inside Distribute
-	StateAwaitCopy         = "AwaitCopy"    // likewise
-	StateCopyTimedOut      = "CopyTimedOut" // likewise
-	StatePublish           = "Publish"
-	StateRetire            = "Retire"
-	StateCleanup           = "Cleanup"
-	StateNotify            = "Notify"
-	StateOutcome           = "Outcome"
+	StateEvaluateGateAgain  = "EvaluateGateAgain"
+	StateDistribute         = "Distribute"
+	StateIsCopying          = "IsCopying"          // for each region, inside Distribute
+	StateCopyAfterGate      = "CopyAfterGate"      // likewise
+	StateAwaitCopy          = "AwaitCopy"          // likewise
+	StateDistributeTimedOut = "DistributeTimedOut" // likewise
+	StateShare              = "Share"
+	StateShareImage         = "ShareImage"    // for each region, inside Share
+	StateShareTimedOut      = "ShareTimedOut" // likewise
+	StatePublish            = "Publish"
+	StateRetire             = "Retire"
+	StateCleanup            = "Cleanup"
+	StateNotify             = "Notify"
+	StateOutcome            = "Outcome"
 )
 
 // UntimedStates are those that every execution which Notify reports on passes

@@ -525,7 +525,7 @@ func TestADeployedDefinition(t *testing.T) {
 		"has another time-out":                  {strings.Replace(deployed, `"TimeoutSeconds": `, `"TimeoutSeconds": 9`, 1), "v2", nil, verdict{Problem, "somebody has changed it", "deploy"}},
 		"is another version's":                  {strings.Replace(deployed, `"Next": "CreateImage"`, `"Next": "Cleanup"`, 1), "v1", []string{"Seal"}, verdict{Warning, `deployed is version "v1", this program is "v2"`, "deploy"}},
 		"lacks a state":                         {strings.Replace(deployed, `"Retire": {`, `"Other": {`, 1), "v2", []string{"Other", "Retire"}, verdict{Problem, "in Other, Retire", "deploy"}},
-		"differs in a state of the Map":         {strings.Replace(deployed, `"Next": "AwaitCopy"`, `"Next": "Copy"`, 1), "v2", []string{"Copy"}, verdict{Problem, "in Copy", "deploy"}},
+		"differs in a state of the Map":         {strings.Replace(deployed, `"Next": "AwaitCopy"`, `"Next": "CopyAfterGate"`, 1), "v2", []string{"IsCopying"}, verdict{Problem, "in IsCopying", "deploy"}},
 		"begins elsewhere":                      {strings.Replace(deployed, `"StartAt": "Begin"`, `"StartAt": "Resolve"`, 1), "v2", []string{"the machine itself"}, verdict{Problem, "", "deploy"}},
 		"invokes something that is no function": {strings.Replace(deployed, arn(workflow.Seal), "arn:aws:sns:x", 1), "v2", []string{"Seal"}, verdict{Problem, "in Seal", "deploy"}},
 	} {

@@ -204,14 +204,18 @@ func doesWork(entered sfntypes.HistoryEventType) bool {
 	return false
 }
 
-// regionOf returns the region from the input of the first state in a Map over
-// regions.
+// regionOf is the region of an item of a Map over the regions, as its first state
+// gets it: the region's name, or an object that has it.
 func regionOf(input string) string {
 	var region string
-	if err := json.Unmarshal([]byte(input), &region); err != nil {
+	if err := json.Unmarshal([]byte(input), &region); err == nil {
+		return region
+	}
+	var item struct{ Region string }
+	if err := json.Unmarshal([]byte(input), &item); err != nil {
 		return ""
 	}
-	return region
+	return item.Region
 }
 
 // Seconds lists the states that invoked a function, in order.

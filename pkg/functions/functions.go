@@ -36,6 +36,7 @@ func All() map[string]lambdafn.Maker {
 		"check-compliance":   CheckCompliance,
 		"distribute":         Distribute,
 		"check-distribution": CheckDistribution,
+		"share":              Share,
 		"publish":            Publish,
 		"retire":             Retire,
 		"cleanup":            Cleanup,
@@ -116,6 +117,14 @@ func Distribute(e lambdafn.Environment) lambdafn.Handler {
 // CheckDistribution makes the function of stage.CheckDistribution.
 func CheckDistribution(e lambdafn.Environment) lambdafn.Handler {
 	return lambdafn.Adapt(stage.CheckDistribution{
+		Store: e.Store(),
+		EC2:   func(region string) stage.FinishCopyEC2 { return e.EC2(region) },
+	}.Run)
+}
+
+// Share makes the function of stage.Share.
+func Share(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.Share{
 		Store: e.Store(),
 		EC2:   func(region string) stage.ShareEC2 { return e.EC2(region) },
 	}.Run)

@@ -53,7 +53,7 @@ func contentChanged(paths []string) bool {
 // values returns the values of a plan's recipe by field path. Each path has a
 // list, because a field of a list's elements has one value for each element.
 func values(p BuildPlan) map[string][]any {
-	r := inOrder(p.Recipe)
+	r := normal(p.Recipe)
 	r.Components = nil
 	for _, c := range p.Components { // with the values of all parameters
 		r.Components = append(r.Components, recipeComponent(c))

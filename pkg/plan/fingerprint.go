@@ -59,6 +59,7 @@ func Fields() []Field {
 		{"gate.severity", Release},
 		{"distribution.regions.name", Release},
 		{"distribution.regions.kmsKey", Release},
+		{"distribution.copies", Release},
 		{"distribution.accounts", Release},
 		{"distribution.organizations", Release},
 		{"pointers.parameters", Release},
@@ -127,19 +128,24 @@ func recipeComponent(c Component) recipe.Component {
 
 // releaseID is the SHA-256 of the content and of its release, in hex.
 func releaseID(r *recipe.Recipe, fingerprint string) (string, error) {
-	fields, err := side(inOrder(r.WithoutPositions()), Release)
+	fields, err := side(normal(r.WithoutPositions()), Release)
 	if err != nil {
 		return "", err
 	}
 	return digestJSON(released{Schema: releaseSchema, Content: fingerprint, Recipe: fields})
 }
 
-// inOrder sorts the lists whose order has no meaning.
-func inOrder(r recipe.Recipe) recipe.Recipe {
+// normal is a recipe without what makes no difference: the order of lists
+// whose order has no meaning, and the default of an optional field that recipes of
+// earlier releases do not have.
+func normal(r recipe.Recipe) recipe.Recipe {
 	sorted := func(list []string) []string { return slices.Sorted(slices.Values(list)) }
 	r.Distribution.Accounts, r.Distribution.Organizations = sorted(r.Distribution.Accounts), sorted(r.Distribution.Organizations)
 	r.Pointers.Parameters, r.Pointers.Accounts = sorted(r.Pointers.Parameters), sorted(r.Pointers.Accounts)
 	r.Distribution.Regions = slices.SortedFunc(slices.Values(r.Distribution.Regions), func(a, b recipe.Region) int { return cmp.Compare(a.Name, b.Name) })
+	if r.Distribution.Copies == recipe.DefaultCopies {
+		r.Distribution.Copies = ""
+	}
 	r.Checks.Waivers = slices.SortedFunc(slices.Values(r.Checks.Waivers), func(a, b recipe.Waiver) int { return cmp.Compare(a.Control, b.Control) })
 	return r
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
@@ -100,6 +101,7 @@ func changes() map[string]func(*input) {
 		"distribution.regions.kmsKey": func(in *input) {
 			in.Recipe.Distribution.Regions[1].KMSKey = "alias/other"
 		},
+		"distribution.copies":        func(in *input) { in.Recipe.Distribution.Copies = contract.CopiesAfterGate },
 		"distribution.accounts":      func(in *input) { in.Recipe.Distribution.Accounts = nil },
 		"distribution.organizations": func(in *input) { in.Recipe.Distribution.Organizations[0] += "k" },
 		"pointers.parameters":        func(in *input) { in.Recipe.Pointers.Parameters[0] = "/ami-factory/sample/newest" },
@@ -135,6 +137,17 @@ func TestAChangeOfAFieldChangesTheDigestsOfItsSide(t *testing.T) {
 		})
 	}
 	assert.Empty(t, change, "changes of fields that there are not")
+}
+
+// A recipe of an earlier factory has no such field: its images are not released again.
+func TestTheDefaultOfAnOptionalFieldIsNoChange(t *testing.T) {
+	base, _ := build(t, full(t))
+	in := full(t)
+	require.Equal(t, contract.CopiesBeforeGate, in.Recipe.Distribution.Copies)
+	in.Recipe.Distribution.Copies = ""
+	earlier, _ := build(t, in)
+	assert.Equal(t, base.ReleaseID, earlier.ReleaseID)
+	assert.Empty(t, plan.Differences(*earlier, *base))
 }
 
 func TestDifferencesNameWhatChangedAndNothingElse(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 // Preview describes what a plan would do, for people and programs.
@@ -30,6 +31,7 @@ type Preview struct {
 	Gate           string              `json:"gate"`
 	Waivers        []compliance.Waiver `json:"waivers"`
 	Targets        []PreviewTarget     `json:"targets"`
+	Copies         string              `json:"copies"` // when copies are started: contract.CopiesBeforeGate or CopiesAfterGate
 	Accounts       []string            `json:"accounts"`
 	Organizations  []string            `json:"organizations"`
 	Pointers       []string            `json:"pointers"`
@@ -71,6 +73,7 @@ func (p *BuildPlan) Preview() Preview {
 		Controls:       map[string]int{},
 		Gate:           r.Gate.Severity,
 		Waivers:        list(p.Waivers()),
+		Copies:         r.Distribution.Copies,
 		Accounts:       list(r.Distribution.Accounts),
 		Organizations:  list(r.Distribution.Organizations),
 		Pointers:       list(r.Pointers.Parameters),
@@ -147,6 +150,9 @@ func (p Preview) WriteText(w io.Writer) error {
 		}
 		row(label(i, "regions"), "%s%s, encrypted under %s", t.Region, home, keyName(t.KMSKey))
 	}
+	if len(p.Targets) > 1 {
+		row("copies", "%s", copiesStart(p.Copies))
+	}
 	for i, who := range append(prefixed("account ", p.Accounts), p.Organizations...) {
 		row(label(i, "shared with"), "%s", who)
 	}
@@ -159,6 +165,14 @@ func (p Preview) WriteText(w io.Writer) error {
 	row("retention", "the newest %d; deprecated after %s; older ones removed after %s without use", p.Keep, p.DeprecateAfter, p.RemoveAfter)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// copiesStart says when copies are started, for people.
+func copiesStart(when string) string {
+	if when == contract.CopiesAfterGate {
+		return "started after the gate"
+	}
+	return "private ones start while the image is verified"
 }
 
 func label(i int, s string) string {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
@@ -144,6 +145,7 @@ const (
 	DefaultBuilderTimeout = Duration(45 * time.Minute)
 	DefaultChecksTimeout  = Duration(15 * time.Minute)
 	DefaultGateSeverity   = "medium"
+	DefaultCopies         = contract.CopiesBeforeGate
 	DefaultKeep           = 3
 	DefaultDeprecateAfter = Duration(90 * 24 * time.Hour)
 	DefaultRemoveAfter    = Duration(7 * 24 * time.Hour)
@@ -155,6 +157,7 @@ func (r *Recipe) applyDefaults() {
 	fill(r, "builder.timeout", &r.Builder.Timeout, DefaultBuilderTimeout)
 	fill(r, "checks.timeout", &r.Checks.Timeout, DefaultChecksTimeout)
 	fill(r, "gate.severity", &r.Gate.Severity, DefaultGateSeverity)
+	fill(r, "distribution.copies", &r.Distribution.Copies, DefaultCopies)
 	fill(r, "retention.keep", &r.Retention.Keep, DefaultKeep)
 	fill(r, "retention.deprecateAfter", &r.Retention.DeprecateAfter, DefaultDeprecateAfter)
 	fill(r, "retention.removeAfter", &r.Retention.RemoveAfter, DefaultRemoveAfter)

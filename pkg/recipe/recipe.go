@@ -126,6 +126,8 @@ type Gate struct {
 type Distribution struct {
 	// Regions are the regions in which the image is published. The first is the home region, where it is built.
 	Regions []Region `yaml:"regions" json:"regions" jsonschema:"required,minItems=1"`
+	// Copies is when the private copies to other regions are started: while the image is verified, or after the gate. Copies of an image that the gate rejects are removed; they have cost their transfer.
+	Copies string `yaml:"copies,omitempty" json:"copies" jsonschema:"enum=beforeGate,enum=afterGate,default=beforeGate" example:"afterGate"`
 	// Accounts are the accounts that may launch the image.
 	Accounts []string `yaml:"accounts,omitempty" json:"accounts,omitempty" jsonschema:"pattern=^[0-9]{12}$" hint:"an AWS account id, twelve digits in quotes" example:"['210987654321']" without:"none beside the factory's own"`
 	// Organizations are the organisations or organisational units whose accounts may launch the image.

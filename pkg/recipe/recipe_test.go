@@ -254,6 +254,14 @@ func TestProblems(t *testing.T) {
 			"eu-central-1", "eu-west-1",
 			[]problem{{"eu-west-1\n      kmsKey: alias/ami-factory\n  acc", "region eu-west-1 is listed twice"}},
 		},
+		"copies at a time that is none": {
+			`  accounts: ["210987654321"]`, "  copies: aftergate\n" + `  accounts: ["210987654321"]`,
+			[]problem{{"aftergate", `distribution.copies: "aftergate" is not known; did you mean "afterGate"?`}},
+		},
+		"copies after the gate": {
+			`  accounts: ["210987654321"]`, "  copies: afterGate\n" + `  accounts: ["210987654321"]`,
+			nil,
+		},
 		"a pointer below /aws": {
 			"[/ami-factory/debian-12-docker/latest]", "[/aws/service/mine]",
 			[]problem{{"/aws/service/mine", "begins with aws or ssm"}},

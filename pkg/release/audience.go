@@ -88,6 +88,20 @@ type PermissionReader interface {
 	DescribeImageAttribute(context.Context, *ec2.DescribeImageAttributeInput, ...func(*ec2.Options)) (*ec2.DescribeImageAttributeOutput, error)
 }
 
+// RequirePrivate verifies that nobody but its owner may launch an image; otherwise
+// the error is ShareFailed. what is the image in messages.
+func RequirePrivate(ctx context.Context, api PermissionReader, imageID, what string) error {
+	has, err := ReadAudience(ctx, api, imageID)
+	if err != nil {
+		return awserr.Wrap(err, failure.ShareFailed, "read who may launch %s", what)
+	}
+	if names := has.Names(); len(names) > 0 {
+		return failure.New(failure.ShareFailed, "%s is shared with %s before its release; "+
+			"find out who granted that before building again", what, strings.Join(names, ", "))
+	}
+	return nil
+}
+
 // AttributeAPI changes attributes of images.
 type AttributeAPI interface {
 	ModifyImageAttribute(context.Context, *ec2.ModifyImageAttributeInput, ...func(*ec2.Options)) (*ec2.ModifyImageAttributeOutput, error)

@@ -43,7 +43,7 @@ func (s CheckImage) Run(ctx context.Context, in ImageInput) (CheckImageOutput, e
 	if err := requireInput("imageId", in.ImageID); err != nil {
 		return CheckImageOutput{}, err
 	}
-	f := finisher{api: s.EC2, notReady: failure.ImageNotReady, failed: failure.ImageFailed, what: "the image " + in.ImageID}
+	f := finisher{s.EC2, imageReader{images: s.EC2, notReady: failure.ImageNotReady, failed: failure.ImageFailed, what: "the image " + in.ImageID}}
 	img, err := f.finish(ctx, in.ImageID, labels(in.Job, p, p.ImageName))
 	if err != nil {
 		return CheckImageOutput{}, err
@@ -62,9 +62,15 @@ func (s CheckImage) Run(ctx context.Context, in ImageInput) (CheckImageOutput, e
 // finisher completes a new image, original or copy: what EC2 cannot be told
 // when it makes one is set afterwards, and everything is read back.
 type finisher struct {
-	api              FinishImageEC2
+	api FinishImageEC2
+	imageReader
+}
+
+// imageReader reads an image that may not be available yet.
+type imageReader struct {
+	images           ec2.DescribeImagesAPIClient
 	notReady, failed failure.Code
-	what             string // for messages
+	what             string // the image in messages
 	existed          bool   // an earlier stage has seen the image and its snapshots
 }
 
@@ -97,8 +103,9 @@ func (f finisher) finish(ctx context.Context, id string, want ami.Labels) (types
 	return img, nil
 }
 
-func (f finisher) describe(ctx context.Context, id string) (types.Image, error) {
-	img, err := ami.Describe(ctx, f.api, id)
+// describe returns the image when it is available.
+func (f imageReader) describe(ctx context.Context, id string) (types.Image, error) {
+	img, err := ami.Describe(ctx, f.images, id)
 	if isNoImage(err) && f.existed {
 		return img, failure.Wrap(f.failed, err, "%s was available and is gone: somebody has deregistered it while the execution ran", f.what)
 	}

@@ -148,7 +148,7 @@ func (s Cleanup) undo(ctx context.Context, in CleanupInput, p *plan.BuildPlan) (
 // sharing gives an image that was to be released again back to those whom the
 // release before shared it with, unless the execution published it.
 func (s Cleanup) sharing(ctx context.Context, in CleanupInput, p *plan.BuildPlan, k keep, t *tally) {
-	if p == nil || p.Reuse == nil || k.published != nil || in.Failed == contract.StateEvaluateGateAgain { // which is before all changes
+	if p == nil || p.Reuse == nil || k.published != nil || in.Failed == contract.StateEvaluateGateAgain || in.Failed == contract.StateDistribute { // which are before all changes
 		return
 	}
 	if k.unknown != nil || len(k.named) > 0 {

@@ -15,7 +15,7 @@ import (
 // CopyEC2 is what Distribute needs of EC2, in the target region.
 type CopyEC2 = release.CopyAPI
 
-// Distribute starts the copy to one region.
+// Distribute starts the private copy to one region.
 type Distribute struct {
 	Settings Settings
 	Store    store.Store
@@ -30,7 +30,7 @@ func (s Distribute) Run(ctx context.Context, in DistributeInput) (DistributeOutp
 	if err != nil {
 		return DistributeOutput{}, err
 	}
-	target, err := targetRegion(p, in)
+	target, err := targetRegion(p, in.ImageID, in.Region)
 	if err != nil {
 		return DistributeOutput{}, err
 	}
@@ -55,14 +55,15 @@ func (s Distribute) Run(ctx context.Context, in DistributeInput) (DistributeOutp
 	return DistributeOutput{Region: target.Name, CopyID: id}, nil
 }
 
-func targetRegion(p plan.BuildPlan, in DistributeInput) (recipe.Region, error) {
-	if err := requireInput("imageId", in.ImageID, "region", in.Region); err != nil {
+// targetRegion is the recipe's region of a name.
+func targetRegion(p plan.BuildPlan, imageID, region string) (recipe.Region, error) {
+	if err := requireInput("imageId", imageID, "region", region); err != nil {
 		return recipe.Region{}, err
 	}
 	regions := p.Recipe.Distribution.Regions
-	i := slices.IndexFunc(regions, func(r recipe.Region) bool { return r.Name == in.Region })
+	i := slices.IndexFunc(regions, func(r recipe.Region) bool { return r.Name == region })
 	if i < 0 {
-		return recipe.Region{}, failure.New(failure.InvalidInput, "region %q is not one of the recipe's: %v", in.Region, regionsOf(p))
+		return recipe.Region{}, failure.New(failure.InvalidInput, "region %q is not one of the recipe's: %v", region, regionsOf(p))
 	}
 	return regions[i], nil
 }

@@ -92,19 +92,48 @@ func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 	if _, ok := in.Timings[contract.StateStagger]; ok {
 		u.Requests-- // it only waits
 	}
-	if t, ok := in.Timings[contract.StateDistribute]; ok {
-		regions := len(p.Recipe.Distribution.Regions)
-		u.Copies = regions - 1
-		if p.Reuse != nil { // the home region's image is one of its images
-			u.Copies = regions - len(p.Reuse.Images)
-		}
-		u.Transitions += 2*regions + t.CopyRetries // Copy and AwaitCopy of each
-		u.Requests += 2*regions + t.CopyRetries - 1
-	}
 	if t, ok := in.Timings[contract.StateCreateImage]; ok && in.Failed != contract.StateCreateImage && len(in.Images) == 0 {
 		u.SnapshotSeconds = in.Now.Sub(t.Left).Seconds()
 	}
+	countRegions(&u, in, p)
 	u.GBSeconds = float64(u.Requests) * invocationSeconds * invocationGB
 	u.S3Reads = u.Requests // each reads the plan
 	return u
+}
+
+// countRegions adds what the states take that pass over the regions, each of which
+// is a transition itself and invokes no function, and the copies.
+func countRegions(u *cost.Usage, in NotifyInput, p plan.BuildPlan) {
+	regions := len(p.Recipe.Distribution.Regions)
+	early, late := regions, 0 // copies that StartCopies starts, and Distribute
+	if p.Reuse != nil || p.Recipe.Distribution.Copies == contract.CopiesAfterGate {
+		early, late = 0, regions
+	}
+	for _, s := range []struct {
+		name               string
+		decisions, invokes int // of all regions together, without what is tried again
+	}{
+		{contract.StateStartCopies, 0, early},
+		{contract.StateDistribute, regions, late + regions}, // IsCopying; CopyAfterGate, AwaitCopy
+		{contract.StateShare, 0, regions},
+	} {
+		if t, ok := in.Timings[s.name]; ok {
+			u.Transitions += s.decisions + s.invokes + t.CopyRetries
+			u.Requests += s.invokes + t.CopyRetries - 1
+		}
+	}
+	began, ok := in.Timings[contract.StateStartCopies]
+	if early == 0 {
+		began, ok = in.Timings[contract.StateDistribute]
+	}
+	if !ok {
+		return
+	}
+	u.Copies = regions - 1
+	if p.Reuse != nil { // the home region's image is one of its images
+		u.Copies = regions - len(p.Reuse.Images)
+	}
+	if len(in.Images) == 0 { // they are removed again
+		u.SnapshotSeconds += float64(u.Copies) * in.Now.Sub(began.Entered).Seconds()
+	}
 }

@@ -12,10 +12,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/metric"
+	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
@@ -54,15 +56,16 @@ func launched(from, to float64, kind string) Timing {
 	return t
 }
 
-// publishedTimings are those of a bake that was published, in 927 seconds.
+// publishedTimings are those of a bake that was published, in 927 seconds. Its
+// copies were started while it was verified, at 505 seconds.
 func publishedTimings() map[string]Timing {
-	copied := stay(608, 908, 0)
+	copied := stay(608, 907, 0)
 	copied.CopyRetries = 12
 	return map[string]Timing{
 		"Resolve": stay(0, 1, 0), "LaunchBuilder": launched(1, 3, "t3.medium"), "AwaitProvisioned": stay(3, 363, 30), "Seal": stay(363, 383, 5),
-		"CreateImage": stay(383, 385, 0), "AwaitImage": stay(385, 505, 20), "LaunchVerifier": launched(505, 507, "t3a.medium"),
+		"CreateImage": stay(383, 385, 0), "AwaitImage": stay(385, 505, 20), "StartCopies": stay(505, 505, 0), "LaunchVerifier": launched(505, 507, "t3a.medium"),
 		"AwaitBoot": stay(507, 567, 10), "RunCompliance": stay(567, 568, 0), "EvaluateGate": stay(568, 608, 6), "Distribute": copied,
-		"Publish": stay(908, 920, 1), "Retire": stay(920, 922, 0), "Cleanup": stay(922, 927, 0),
+		"Share": stay(907, 908, 0), "Publish": stay(908, 920, 1), "Retire": stay(920, 922, 0), "Cleanup": stay(922, 927, 0),
 	}
 }
 
@@ -79,69 +82,108 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 	for sentence, tc := range map[string]struct {
 		in   NotifyInput
 		want cost.Usage
+		plan func(*plan.BuildPlan)
 	}{
-		// 14 states and 72 retries, copies of two regions with 12 more, and the six
-		// states that no timing covers. All but the Map invoke a function, and so
-		// does Notify.
+		// 16 states and 72 retries; in two regions Copy, IsCopying, AwaitCopy with 12
+		// retries and ShareImage; and the six states that no timing covers. All but the
+		// three Maps and IsCopying invoke a function, and so does Notify.
 		"a published image": {
-			NotifyInput{Images: map[string]string{home: "ami-1", remote: "ami-2"}, Timings: publishedTimings()},
-			cost.Usage{
+			in: NotifyInput{Images: map[string]string{home: "ami-1", remote: "ami-2"}, Timings: publishedTimings()},
+			want: cost.Usage{
 				Instances: []cost.Instance{
 					{Role: "builder", Type: "t3.medium", Seconds: 380, VolumeGiB: 8, VolumeSeconds: 927},
 					{Role: "verifier", Type: "t3a.medium", Seconds: 423, VolumeGiB: 8, VolumeSeconds: 423},
 				},
-				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 14 + 72 + 4 + 12 + 6, Requests: 13 + 72 + 4 + 12 + 1,
+				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 16 + 72 + 8 + 12 + 6, Requests: 13 + 72 + 6 + 12 + 1,
 			},
 		},
+		"copies that start after the gate: CopyAfterGate in place of Copy": {
+			in: NotifyInput{Images: map[string]string{home: "ami-1", remote: "ami-2"}, Timings: publishedTimings()},
+			want: cost.Usage{
+				Instances: []cost.Instance{
+					{Role: "builder", Type: "t3.medium", Seconds: 380, VolumeGiB: 8, VolumeSeconds: 927},
+					{Role: "verifier", Type: "t3a.medium", Seconds: 423, VolumeGiB: 8, VolumeSeconds: 423},
+				},
+				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 16 + 72 + 8 + 12 + 6, Requests: 13 + 72 + 6 + 12 + 1,
+			},
+			plan: func(p *plan.BuildPlan) { p.Recipe.Distribution.Copies = contract.CopiesAfterGate },
+		},
+		"a rejected one whose copies would have started after the gate": {
+			in: NotifyInput{
+				CleanupInput: CleanupInput{Failed: "EvaluateGate"}, Timings: without(publishedTimings(), "Distribute", "Share", "Publish", "Retire"),
+			},
+			want: cost.Usage{
+				Instances: []cost.Instance{
+					{Role: "builder", Type: "t3.medium", Seconds: 380, VolumeGiB: 8, VolumeSeconds: 927},
+					{Role: "verifier", Type: "t3a.medium", Seconds: 423, VolumeGiB: 8, VolumeSeconds: 423},
+				},
+				SnapshotGiB: 8, SnapshotSeconds: 545, Transitions: 12 + 71 + 6, Requests: 11 + 71 + 1,
+			},
+			plan: func(p *plan.BuildPlan) { p.Recipe.Distribution.Copies = contract.CopiesAfterGate },
+		},
+		"a release without a bake, which makes the copy that is missing": {
+			in: NotifyInput{
+				Images:  map[string]string{home: "ami-1", remote: "ami-2"},
+				Timings: map[string]Timing{"Resolve": stay(0, 1, 0), "EvaluateGateAgain": stay(1, 2, 0), "Distribute": stay(2, 302, 0), "Share": stay(302, 303, 0)},
+			},
+			want: cost.Usage{
+				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 4 + 8 + 6, Requests: 2 + 6 + 1,
+			},
+			plan: func(p *plan.BuildPlan) { p.Reuse = &plan.Reuse{Images: map[string]plan.ReusedImage{home: {}}} },
+		},
 		"EC2 says how much the snapshot holds": {
-			NotifyInput{
+			in: NotifyInput{
 				CleanupInput: CleanupInput{Failed: "LaunchVerifier"},
 				Timings: map[string]Timing{
 					"Resolve": stay(0, 1, 0), "AwaitImage": {Entered: at(1), Left: at(2), SnapshotBytes: 3 << 29}, "Cleanup": stay(2, 3, 0),
 				},
 			},
-			cost.Usage{SnapshotGiB: 1.5, SnapshotKnown: true, Transitions: 3 + 6, Requests: 3 + 1},
+			want: cost.Usage{SnapshotGiB: 1.5, SnapshotKnown: true, Transitions: 3 + 6, Requests: 3 + 1},
 		},
-		"a rejected one: its snapshot goes again, nothing is copied": {
-			NotifyInput{
-				CleanupInput: CleanupInput{Failed: "EvaluateGate"}, Timings: without(publishedTimings(), "Distribute", "Publish", "Retire"),
+		"a rejected one: its snapshot goes again, and so does its copy": {
+			in: NotifyInput{
+				CleanupInput: CleanupInput{Failed: "EvaluateGate"}, Timings: without(publishedTimings(), "Distribute", "Share", "Publish", "Retire"),
 			},
-			cost.Usage{
+			want: cost.Usage{
 				Instances: []cost.Instance{
 					{Role: "builder", Type: "t3.medium", Seconds: 380, VolumeGiB: 8, VolumeSeconds: 927},
 					{Role: "verifier", Type: "t3a.medium", Seconds: 423, VolumeGiB: 8, VolumeSeconds: 423},
 				},
-				SnapshotGiB: 8, SnapshotSeconds: 545, Transitions: 11 + 71 + 6, Requests: 11 + 71 + 1,
+				SnapshotGiB: 8, SnapshotSeconds: 545 + 425, Copies: 1, Transitions: 12 + 71 + 2 + 6, Requests: 11 + 71 + 2 + 1,
 			},
 		},
 		"a builder that could not be sealed runs until it is cleaned up": {
-			NotifyInput{
+			in: NotifyInput{
 				CleanupInput: CleanupInput{Failed: "Seal"},
-				Timings: without(publishedTimings(), "CreateImage", "AwaitImage", "LaunchVerifier", "AwaitBoot", "RunCompliance", "EvaluateGate",
-					"Distribute", "Publish", "Retire"),
+				Timings: without(publishedTimings(), "CreateImage", "AwaitImage", "StartCopies", "LaunchVerifier", "AwaitBoot", "RunCompliance", "EvaluateGate",
+					"Distribute", "Share", "Publish", "Retire"),
 			},
-			cost.Usage{
+			want: cost.Usage{
 				Instances:   []cost.Instance{{Role: "builder", Type: "t3.medium", Seconds: 927, VolumeGiB: 8, VolumeSeconds: 927}},
 				SnapshotGiB: 8, Transitions: 5 + 35 + 6, Requests: 5 + 35 + 1,
 			},
 		},
 		"a delay is a transition more, and no invocation": {
-			NotifyInput{Timings: map[string]Timing{"Stagger": stay(0, 60, 0), "Resolve": stay(60, 61, 0), "Cleanup": stay(61, 62, 0)}},
-			cost.Usage{SnapshotGiB: 8, Transitions: 3 + 6, Requests: 2 + 1},
+			in:   NotifyInput{Timings: map[string]Timing{"Stagger": stay(0, 60, 0), "Resolve": stay(60, 61, 0), "Cleanup": stay(61, 62, 0)}},
+			want: cost.Usage{SnapshotGiB: 8, Transitions: 3 + 6, Requests: 2 + 1},
 		},
 		"without capacity there was no builder": {
-			NotifyInput{
+			in: NotifyInput{
 				CleanupInput: CleanupInput{Failed: "LaunchBuilder"},
 				Timings:      map[string]Timing{"Resolve": stay(0, 1, 0), "LaunchBuilder": stay(1, 400, 3), "Cleanup": stay(400, 402, 0)},
 			},
-			cost.Usage{SnapshotGiB: 8, Transitions: 3 + 3 + 6, Requests: 3 + 3 + 1},
+			want: cost.Usage{SnapshotGiB: 8, Transitions: 3 + 3 + 6, Requests: 3 + 3 + 1},
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			tc.in.Now = at(930)
 			tc.want.Region, tc.want.Architecture, tc.want.S3Writes, tc.want.S3Reads = home, "arm64", 10, tc.want.Requests
 			tc.want.GBSeconds = float64(tc.want.Requests) * 0.09
-			got := usage(tc.in, testPlan(), s)
+			p := testPlan()
+			if tc.plan != nil {
+				tc.plan(&p)
+			}
+			got := usage(tc.in, p, s)
 			assert.InDelta(t, tc.want.GBSeconds, got.GBSeconds, 1e-9)
 			got.GBSeconds = tc.want.GBSeconds
 			if len(got.KeptIn) == 0 {
@@ -162,7 +204,7 @@ func listPrices(t *testing.T) cost.Table {
 func TestMetricsOfAnExecution(t *testing.T) {
 	durations := []string{
 		"StageDuration AwaitBoot 60", "StageDuration AwaitImage 120", "StageDuration AwaitProvisioned 360", "StageDuration Cleanup 5",
-		"StageDuration CreateImage 2", "StageDuration Distribute 300", "StageDuration EvaluateGate 40", "StageDuration LaunchBuilder 2",
+		"StageDuration CreateImage 2", "StageDuration StartCopies 0", "StageDuration Distribute 299", "StageDuration Share 1", "StageDuration EvaluateGate 40", "StageDuration LaunchBuilder 2",
 		"StageDuration LaunchVerifier 2", "StageDuration Publish 12", "StageDuration Resolve 1", "StageDuration Retire 2",
 		"StageDuration RunCompliance 1", "StageDuration Seal 20",
 	}

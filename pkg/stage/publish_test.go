@@ -35,7 +35,7 @@ func newWorld(t *testing.T) *world {
 		w.ec2[region], w.ssm[region] = e, newSSM()
 		w.ssm[region].parameters["/p/latest"] = "ami-old"
 		e.older = []types.Image{image("ami-old", "earlier", true)}
-		w.in.Copies = append(w.in.Copies, CheckDistributionOutput{Region: region, ImageID: id, SnapshotIDs: []string{"snap-" + id}})
+		w.in.Copies = append(w.in.Copies, ShareOutput{Region: region, ImageID: id, SnapshotIDs: []string{"snap-" + id}})
 	}
 	w.plan(t, testPlan())
 	return w

@@ -45,6 +45,7 @@ type ResolveOutput struct {
 	UpToDate    bool              `json:"upToDate"`
 	Published   map[string]string `json:"published,omitempty"` // when up to date: image ids by region
 	Regions     []string          `json:"regions"`             // to distribute to, the home region among them
+	Copies      string            `json:"copies"`              // when copies are started: contract.CopiesBeforeGate or CopiesAfterGate
 	Action      string            `json:"action,omitempty"`    // contract.ActionBake or ActionRelease; empty when up to date
 	Why         string            `json:"why,omitempty"`       // reason of the action
 	Changed     []string          `json:"changed,omitempty"`   // what differs from the release before, see plan.Differences
@@ -142,8 +143,7 @@ type DistributeOutput struct {
 	CopyID string `json:"copyId"`
 }
 
-// CheckDistributionOutput describes a copy that is available, shared and
-// verified, but that no pointer names yet.
+// CheckDistributionOutput describes a copy that is available and private.
 type CheckDistributionOutput struct {
 	Region      string   `json:"region"`
 	ImageID     string   `json:"imageId"`
@@ -152,11 +152,29 @@ type CheckDistributionOutput struct {
 	Retries int `json:"retries,omitempty"`
 }
 
+// ShareInput is the image of one region, as CheckDistribution saw it.
+type ShareInput struct {
+	Job
+	Region      string   `json:"region"`
+	ImageID     string   `json:"imageId"`
+	SnapshotIDs []string `json:"snapshotIds"`
+}
+
+// ShareOutput describes an image that is shared and verified, but that no pointer
+// names yet.
+type ShareOutput struct {
+	Region      string   `json:"region"`
+	ImageID     string   `json:"imageId"`
+	SnapshotIDs []string `json:"snapshotIds"`
+	// Retries is how often it was not visible yet; the state machine adds it.
+	Retries int `json:"retries,omitempty"`
+}
+
 // PublishInput moves the pointers, when every target is verified.
 type PublishInput struct {
 	Job
-	Copies  []CheckDistributionOutput `json:"copies"`
-	Results store.Object              `json:"results"`
+	Copies  []ShareOutput `json:"copies"`
+	Results store.Object  `json:"results"`
 }
 
 // PublishOutput is what consumers see now.

@@ -61,6 +61,7 @@ func Definition() Machine {
 				"results": map[string]any{"bucket": "", "key": "", "sha256": ""},
 				"summary": map[string]any{},
 				"images":  map[string]any{},
+				"copies":  []any{},
 				"removed": []any{},
 				"timings": map[string]any{},
 				"outcome": contract.Failed,
@@ -123,7 +124,8 @@ func Definition() Machine {
 		task(CreateImage, contract.StateCreateImage, job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
 			map[string]any{"image": "{% $states.result.Payload.imageId %}"}, contract.StateAwaitImage),
 		task(CheckImage, contract.StateAwaitImage, job(map[string]any{"imageId": "{% $image %}"}),
-			map[string]any{"timings": timed(contract.StateAwaitImage, snapshotBytes)}, contract.StateLaunchVerifier),
+			map[string]any{"timings": timed(contract.StateAwaitImage, snapshotBytes)}, contract.StateStartCopies),
+		startCopies(),
 		task(Launch, contract.StateLaunchVerifier, job(map[string]any{"role": "verifier", "imageId": "{% $image %}"}),
 			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}", "timings": timed(contract.StateLaunchVerifier, launchedType)}, contract.StateAwaitBoot),
 		task(CheckInstance, contract.StateAwaitBoot,
@@ -134,26 +136,8 @@ func Definition() Machine {
 		task(CheckCompliance, contract.StateEvaluateGate,
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}", "commandId": "{% $command %}"}),
 			map[string]any{"results": "{% $states.result.Payload.results %}"}, contract.StateDistribute),
-		{
-			Name:           contract.StateDistribute,
-			Type:           "Map",
-			Comment:        "One copy a region; nothing points at any of them yet.",
-			Items:          "{% $regions %}",
-			MaxConcurrency: 10,
-			ItemProcessor: &Processor{
-				ProcessorConfig: map[string]string{"Mode": "INLINE"},
-				StartAt:         contract.StateCopy,
-				States: States{
-					inner(Distribute, contract.StateCopy, "$states.input",
-						job(map[string]any{"imageId": "{% $image %}", "region": "{% $states.input %}"}), contract.StateAwaitCopy),
-					awaitCopy(),
-					{Name: contract.StateCopyTimedOut, Type: "Fail", Error: string(failure.CopyFailed), Cause: "{% $states.input %}"},
-				},
-			},
-			Assign: map[string]any{"copies": "{% $states.result %}", "timings": timed(contract.StateDistribute, copiesRetries)},
-			Catch:  failed(contract.StateDistribute, ""), // its functions' time-outs are caught inside
-			Next:   contract.StatePublish,
-		},
+		distribute(),
+		share(),
 		task(Publish, contract.StatePublish, job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
 			map[string]any{"images": "{% $states.result.Payload.images %}", "outcome": contract.Published}, contract.StateRetire),
 		retire(),
@@ -281,26 +265,82 @@ const (
 	copiesRetries = "'copyRetries': $sum($states.result.retries)"
 )
 
-// inner is a task inside the Map. Its own catcher says whose time-out it was: Step
+// overRegions is a Map whose items have a region each. The time-outs of its
+// functions are caught inside.
+func overRegions(name, comment, items string, inside States, next string) State {
+	return State{
+		Name: name, Type: "Map", Comment: comment, Items: items, MaxConcurrency: 10,
+		ItemProcessor: &Processor{ProcessorConfig: map[string]string{"Mode": "INLINE"}, StartAt: inside[0].Name, States: inside},
+		Assign:        map[string]any{"copies": "{% $states.result %}", "timings": timed(name, copiesRetries)},
+		Catch:         failed(name, ""),
+		Next:          next,
+	}
+}
+
+// tooLateInside ends a Map over regions whose function did not answer in time.
+func tooLateInside(name string, code failure.Code) State {
+	return State{Name: name, Type: "Fail", Error: string(code), Cause: "{% $states.input %}"}
+}
+
+// startCopies does not wait for the copies: EC2 makes them while the image is
+// verified. They are private, and Cleanup removes them when the image is rejected.
+func startCopies() State {
+	return overRegions(contract.StateStartCopies,
+		"One private copy a region, which EC2 makes while the image is verified; none where the recipe wants copies after the gate.",
+		"{% $summary.copies = '"+contract.CopiesAfterGate+"' ? [] : $regions %}", States{
+			last(inner(Distribute, contract.StateCopy, "$states.input", contract.StateCopyTimedOut,
+				job(map[string]any{"imageId": "{% $image %}", "region": "{% $states.input %}"}), "")),
+			tooLateInside(contract.StateCopyTimedOut, failure.CopyFailed),
+		}, contract.StateLaunchVerifier)
+}
+
+func distribute() State {
+	payload := func(region string) map[string]any {
+		return map[string]any{"imageId": "{% $image %}", "region": "{% " + region + " %}"}
+	}
+	await := payload("$states.input.region")
+	await["copyId"] = "{% $states.input.copyId %}"
+	return overRegions(contract.StateDistribute, "The gate has let the image pass: copies that were not started yet are, and all are awaited. They stay private.",
+		"{% $count($copies) > 0 ? $copies : $regions %}", States{
+			{
+				Name: contract.StateIsCopying, Type: "Choice", Comment: "The item is what Copy said, or a region.",
+				Choices: []Choice{{Condition: "{% $type($states.input) = 'object' %}", Next: contract.StateAwaitCopy}},
+				Default: contract.StateCopyAfterGate,
+			},
+			inner(Distribute, contract.StateCopyAfterGate, "$states.input", contract.StateDistributeTimedOut, job(payload("$states.input")), contract.StateAwaitCopy),
+			last(inner(CheckDistribution, contract.StateAwaitCopy, "$states.input.region", contract.StateDistributeTimedOut, job(await), "")),
+			tooLateInside(contract.StateDistributeTimedOut, failure.CopyFailed),
+		}, contract.StateShare)
+}
+
+// share follows when every region has its copy: what fails before is shared with
+// nobody.
+func share() State {
+	return overRegions(contract.StateShare, "Consumers may launch the image in every region. No pointer names it yet.", "{% $copies %}", States{
+		last(inner(Share, contract.StateShareImage, "$states.input.region", contract.StateShareTimedOut, job(map[string]any{
+			"region": "{% $states.input.region %}", "imageId": "{% $states.input.imageId %}", "snapshotIds": "{% $states.input.snapshotIds %}",
+		}), "")),
+		tooLateInside(contract.StateShareTimedOut, failure.ShareFailed),
+	}, contract.StatePublish)
+}
+
+// inner is a task inside a Map. Its own catcher says whose time-out it was: Step
 // Functions gives a time-out no cause, so the Map around it could not. region is an
-// expression for its region.
-func inner(stage Stage, name, region string, payload map[string]any, next string) State {
+// expression for its region, timedOut the state that ends the Map with that cause.
+func inner(stage Stage, name, region, timedOut string, payload map[string]any, next string) State {
 	s := invoke(stage, name, payload)
 	s.Comment = name + ": " + s.Comment
 	s.Output = "{% $states.result.Payload %}"
 	s.Catch = []Catch{{
-		ErrorEquals: timeOuts(), Output: "{% " + region + " & ': " + tooLate(name, stage) + "' %}", Next: contract.StateCopyTimedOut,
+		ErrorEquals: timeOuts(), Output: "{% " + region + " & ': " + tooLate(name, stage) + "' %}", Next: timedOut,
 	}}
 	s.Next, s.End = next, next == ""
 	return s
 }
 
-// awaitCopy ends an iteration of the Map. It adds its count of retries, which the
-// state around it cannot read.
-func awaitCopy() State {
-	s := inner(CheckDistribution, contract.StateAwaitCopy, "$states.input.region", job(map[string]any{
-		"imageId": "{% $image %}", "region": "{% $states.input.region %}", "copyId": "{% $states.input.copyId %}",
-	}), "")
+// last ends an iteration of a Map. It adds its count of retries, which the state
+// around it cannot read.
+func last(s State) State {
 	s.Output = "{% $merge([$states.result.Payload, {'retries': $states.context.State.RetryCount}]) %}"
 	return s
 }

@@ -27,6 +27,7 @@ const (
 	CheckCompliance   Stage = "check-compliance"
 	Distribute        Stage = "distribute"
 	CheckDistribution Stage = "check-distribution"
+	Share             Stage = "share"
 	Publish           Stage = "publish"
 	Retire            Stage = "retire"
 	Cleanup           Stage = "cleanup"
@@ -113,17 +114,23 @@ func Stages() []Row {
 			Fails:   []failure.Code{failure.ComplianceRejected, failure.ComplianceFailed},
 		},
 		{
-			Stage: Distribute, Does: "starts the copy to one region",
+			Stage: Distribute, Does: "starts the private copy to one region",
 			Timeout: shortRun,
 			Fails:   []failure.Code{failure.CopyFailed, failure.QuotaExceeded},
 		},
 		{
-			Stage: CheckDistribution, Does: "awaits a regional copy, shares and verifies it",
+			Stage: CheckDistribution, Does: "awaits a regional copy, finishes it and verifies that it is private",
 			Timeout: longRun,
 			// Large encrypted copies take hours, and every attempt costs three of
 			// the 25,000 history events that all regions share.
 			Poll:  &Poll{Code: failure.CopyNotReady, Interval: 2 * time.Second, MaxDelay: 2 * time.Minute, Attempts: 1500},
 			Fails: []failure.Code{failure.CopyFailed, failure.ShareFailed},
+		},
+		{
+			Stage: Share, Does: "shares the image of one region and verifies it",
+			Timeout: longRun,
+			Poll:    &Poll{Code: failure.CopyNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
+			Fails:   []failure.Code{failure.CopyFailed, failure.ShareFailed},
 		},
 		{
 			Stage: Publish, Does: "moves the pointers of all regions, or of none",
