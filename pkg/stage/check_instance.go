@@ -20,6 +20,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
+// askAfter is how long after its launch a builder that has not reported is asked over
+// SSM. Most builders report before. Those that cannot upload, because their network
+// or their signature does not permit it, report nothing at all.
+const askAfter = 2 * time.Minute
+
 // CheckInstanceEC2 is what CheckInstance needs of EC2.
 type CheckInstanceEC2 interface {
 	ec2.DescribeInstancesAPIClient
@@ -75,8 +80,21 @@ func (s CheckInstance) Run(ctx context.Context, in InstanceInput) (CheckInstance
 		if err != nil {
 			return CheckInstanceOutput{}, err
 		}
-		if ok {
+		if ok && report.builderProblem() != "" {
 			return s.judge(ctx, in, report, launched)
+		}
+		if ok { // what follows needs its agent
+			online, err := guest.Online(ctx, s.SSM, in.InstanceID)
+			if err != nil {
+				return CheckInstanceOutput{}, awserr.Wrap(err, failure.InstanceFailed, "ask SSM about %s", in.InstanceID)
+			}
+			if !online {
+				return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "it is provisioned, but its SSM agent does not answer yet")
+			}
+			return s.judge(ctx, in, report, launched)
+		}
+		if in.Now.Sub(launched) < askAfter {
+			return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "it has not reported yet how it is provisioned")
 		}
 	}
 	return s.ask(ctx, in, launched, timeout)

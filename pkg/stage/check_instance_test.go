@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"encoding/base64"
 	"strings"
 	"testing"
@@ -36,7 +37,7 @@ type checkInstanceCase struct {
 	role    string
 	state   types.InstanceStateName
 	reason  string
-	now     time.Duration // after the start; default one minute
+	now     time.Duration // after the launch; default: when a builder is asked
 	offline bool
 	answer  *ssm.GetCommandInvocationOutput
 	upload  string // of the builder
@@ -60,9 +61,7 @@ func (c checkInstanceCase) run(t *testing.T) (CheckInstanceOutput, *fakeS3, *fak
 		role = "builder"
 	}
 	in := InstanceInput{Job: job(t, s, "AwaitProvisioned", testPlan()), Role: role, InstanceID: "i-1"}
-	if c.now != 0 {
-		in.Now = start.Add(c.now)
-	}
+	in.Now = start.Add(cmp.Or(c.now, askAfter))
 	if c.upload != "" {
 		s.objects["executions/run/provisioned.json"] = []byte(c.upload)
 	}
@@ -73,7 +72,7 @@ func (c checkInstanceCase) run(t *testing.T) (CheckInstanceOutput, *fakeS3, *fak
 	if c.answer != nil {
 		// The first attempt asks the guest.
 		first := in
-		first.Now = start
+		first.Now = start.Add(askAfter)
 		_, err := check.Run(t.Context(), first)
 		requireCode(t, failure.InstanceNotReady, err)
 	}
@@ -94,7 +93,7 @@ func TestProvisionedBuilder(t *testing.T) {
 	assert.Contains(t, string(s.objects[out.Console.Key]), "booting")
 	require.Len(t, m.sent, 1)
 	assert.Equal(t, "ami-factory:run:builder-boot", *m.sent[0].Comment)
-	assert.Equal(t, []string{"2700"}, m.sent[0].Parameters["executionTimeout"], "all of the 45 minutes are left")
+	assert.Equal(t, []string{"2580"}, m.sent[0].Parameters["executionTimeout"], "43 of the 45 minutes are left")
 }
 
 func TestBootedVerifier(t *testing.T) {
@@ -105,7 +104,7 @@ func TestBootedVerifier(t *testing.T) {
 func TestGuestClockOutOfRangeIsNotBelieved(t *testing.T) {
 	out, _, _, err := checkInstanceCase{state: "running", answer: answered("Success", 0, initDone+provOK+`{"systemState":"running","failedUnits":"","finished":5}`, "")}.run(t)
 	require.NoError(t, err)
-	assert.InDelta(t, 60, out.BootSeconds, 0)
+	assert.InDelta(t, 120, out.BootSeconds, 0)
 }
 
 func TestCheckInstanceFails(t *testing.T) {
@@ -167,12 +166,32 @@ func verdict(cloudInit, provision string) string {
 }
 
 func TestAnUploadedVerdictIsEnough(t *testing.T) {
-	out, s, m, err := checkInstanceCase{state: "running", now: 2 * time.Minute, offline: true, upload: verdict(initDone, provOK)}.run(t)
+	out, s, m, err := checkInstanceCase{state: "running", now: 90 * time.Second, upload: verdict(initDone, provOK)}.run(t)
 	require.NoError(t, err)
 	assert.InDelta(t, 60, out.BootSeconds, 0)
 	assert.Equal(t, []string{"a.service", "b.service"}, out.FailedUnits)
 	assert.Contains(t, string(s.objects[out.Console.Key]), "booting")
 	assert.Empty(t, m.sent, "nobody asks")
+}
+
+func TestABuilderThatHasNotReportedIsAskedLater(t *testing.T) {
+	for name, c := range map[string]checkInstanceCase{
+		"soon after its launch":               {state: "running", now: askAfter - time.Second},
+		"its agent is slower than its upload": {state: "running", now: time.Minute, offline: true, upload: verdict(initDone, provOK)},
+		"and that goes on after it is asked":  {state: "running", offline: true, upload: verdict(initDone, provOK)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, m, err := c.run(t)
+			requireCode(t, failure.InstanceNotReady, err)
+			assert.Empty(t, m.sent)
+		})
+	}
+	_, _, _, err := checkInstanceCase{state: "running", now: 46 * time.Minute, offline: true, upload: verdict(initDone, provOK)}.run(t)
+	requireCode(t, failure.InstanceTimedOut, err)
+	assert.Contains(t, err.Error(), "it is provisioned, but its SSM agent does not answer yet")
+	_, _, m, err := checkInstanceCase{role: "verifier", state: "running", now: time.Second}.run(t)
+	requireCode(t, failure.InstanceNotReady, err)
+	assert.Len(t, m.sent, 1, "a verifier uploads nothing, and is asked at once")
 }
 
 func TestAnUploadedVerdictFailsAsTheAnswerOverSSM(t *testing.T) {
