@@ -147,3 +147,38 @@ func TestRunChecks(t *testing.T) {
 		})
 	}
 }
+
+func TestChecksRunAtOnceAsFarAsTheProcessorsAllow(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not installed, and run-checks.sh needs it")
+	}
+	script, err := os.ReadFile("verify/run-checks.sh")
+	require.NoError(t, err)
+	for sentence, c := range map[string]struct{ getconf, want string }{
+		"one processor":         {"echo 1", "4"},
+		"two":                   {"echo 2", "4"},
+		"eight":                 {"echo 8", "16"},
+		"nobody knows how many": {"exit 1", "4"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			goss, checks := []byte("#!/bin/sh\n"+`echo "{\"summary\":{},\"arguments\":\"$*\"}"`+"\n"), []byte("file: {}\n")
+			s := &store{objects: map[string][]byte{"/goss": goss, "/checks": checks}}
+			server := httptest.NewServer(s)
+			defer server.Close()
+			dir := t.TempDir()
+			require.NoError(t, os.WriteFile(dir+"/getconf", []byte("#!/bin/sh\n"+c.getconf+"\n"), 0o600))
+			require.NoError(t, os.Chmod(dir+"/getconf", 0o700))
+			command := exec.CommandContext(t.Context(), "sh", "-c", string(script))
+			command.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "AMI_FACTORY_CHECKS_DIR="+t.TempDir(),
+				"GOSS_URL="+server.URL+"/goss", "GOSS_SHA256="+hexDigest(goss), "CHECKS_URL="+server.URL+"/checks", "CHECKS_SHA256="+hexDigest(checks),
+				"RESULTS_PUT_URL="+server.URL+"/results", "no_proxy=*", "NO_PROXY=*")
+			output, err := command.CombinedOutput()
+			require.NoError(t, err, "%s", output)
+			unzipped, err := gzip.NewReader(bytes.NewReader(s.objects["/results"]))
+			require.NoError(t, err)
+			var said struct{ Arguments string }
+			require.NoError(t, json.NewDecoder(unzipped).Decode(&said))
+			assert.True(t, strings.HasSuffix(said.Arguments, " --max-concurrent "+c.want), said.Arguments)
+		})
+	}
+}
