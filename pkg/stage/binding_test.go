@@ -2,7 +2,6 @@ package stage
 
 import (
 	"encoding/json"
-	"maps"
 	"testing"
 	"time"
 
@@ -77,7 +76,7 @@ func TestAJournalThatThisExecutionDidNotWriteDecidesNothing(t *testing.T) {
 			c.change(w, &j)
 			raw, err := json.Marshal(j)
 			require.NoError(t, err)
-			w.s3.objects[journalKey(w.in.Execution)] = raw
+			w.s3.put(journalKey(w.in.Execution), raw)
 
 			_, err = w.publish(t)
 			requireCode(t, failure.RecordMismatch, err)
@@ -89,7 +88,7 @@ func TestAJournalThatThisExecutionDidNotWriteDecidesNothing(t *testing.T) {
 			assert.Equal(t, []string{"ami-copy"}, w.ec2[remote].imageIDs())
 			assert.Equal(t, [2]string{"ami-old", "ami-old"}, w.pointers())
 			assert.Empty(t, append(w.ssm[home].puts, w.ssm[remote].puts...))
-			assert.Equal(t, raw, w.s3.objects[journalKey(w.in.Execution)])
+			assert.Equal(t, raw, w.s3.get(journalKey(w.in.Execution)))
 		})
 	}
 }
@@ -105,7 +104,7 @@ func TestAHandWrittenJournalIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.s3.objects[journalKey(w.in.Execution)] = []byte(body)
+			w.s3.put(journalKey(w.in.Execution), []byte(body))
 			_, err := w.publish(t)
 			requireCode(t, failure.RecordMismatch, err)
 			_, err = w.cleanup(t, CleanupInput{Job: w.in.Job, Outcome: "Failed"})
@@ -120,7 +119,7 @@ func TestACommittedJournalIsBelievedOnlyIfThePointersSaySo(t *testing.T) {
 	w := newWorld(t)
 	raw, err := json.Marshal(w.journal())
 	require.NoError(t, err)
-	w.s3.objects[journalKey(w.in.Execution)] = raw
+	w.s3.put(journalKey(w.in.Execution), raw)
 	_, err = w.publish(t)
 	requireCode(t, failure.RecordMismatch, err)
 	assert.Contains(t, err.Error(), `/p/latest names "ami-old" and not ami-`)
@@ -176,7 +175,7 @@ func TestResultsThatDoNotProveThisImagePublishNothing(t *testing.T) {
 			requireCode(t, failure.RecordMismatch, err)
 			assert.Contains(t, err.Error(), c.tells)
 			assert.Equal(t, [2]string{"ami-old", "ami-old"}, w.pointers())
-			assert.NotContains(t, w.s3.objects, journalKey(w.in.Execution))
+			assert.Nil(t, w.s3.get(journalKey(w.in.Execution)))
 		})
 	}
 }
@@ -241,7 +240,7 @@ func TestCleanupRemovesTaggedImagesWhosePointersThisExecutionGaveBack(t *testing
 
 func TestTheReportLeavesOutRecordsThatAreNotOfThisExecution(t *testing.T) {
 	w := newWorld(t)
-	w.s3.objects[journalKey(w.in.Execution)] = []byte(`{"state":"committed"}`)
+	w.s3.put(journalKey(w.in.Execution), []byte(`{"state":"committed"}`))
 	r := passed(w.in.Job, testPlan(), "ami-new")
 	r.Of.Started = start.Add(-time.Hour)
 	w.results(t, r)
@@ -273,14 +272,14 @@ func TestAnExecutionOfAUsedNameLeavesWhatTheEarlierOnePublished(t *testing.T) {
 }
 
 func TestANameIsOneExecutions(t *testing.T) {
-	s := newS3()
+	s := newS3(t)
 	e := Execution{ID: "arn:run", Name: "run", StartTime: start}
 	require.NoError(t, claimName(t.Context(), s.store(), e))
 	require.NoError(t, claimName(t.Context(), s.store(), e), "a second attempt finds its own claim")
-	before := maps.Clone(s.objects)
+	before := s.get(contract.ExecutionKey("run", contract.ClaimObject))
 	e.StartTime = start.AddDate(0, 0, 91)
 	err := claimName(t.Context(), s.store(), e)
 	requireCode(t, failure.RecordMismatch, err)
 	assert.Contains(t, err.Error(), "the name run is that of the execution arn:run of 2026-03-01T12:00:00Z")
-	assert.Equal(t, before, s.objects)
+	assert.Equal(t, before, s.get(contract.ExecutionKey("run", contract.ClaimObject)))
 }

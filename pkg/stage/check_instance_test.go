@@ -46,7 +46,7 @@ type checkInstanceCase struct {
 
 func (c checkInstanceCase) run(t *testing.T) (CheckInstanceOutput, *fakeS3, *fakeSSM, error) {
 	t.Helper()
-	s, e, m := newS3(), newEC2(home), newSSM()
+	s, e, m := newS3(t), newEC2(home), newSSM()
 	if c.state != "" {
 		i := instance(c.state)
 		if c.reason != "" {
@@ -90,7 +90,7 @@ func TestProvisionedBuilder(t *testing.T) {
 	assert.Equal(t, []string{"a.service", "b.service"}, out.FailedUnits)
 	require.NotNil(t, out.Console)
 	assert.Equal(t, "executions/run/console-builder.log", out.Console.Key)
-	assert.Contains(t, string(s.objects[out.Console.Key]), "booting")
+	assert.Contains(t, string(s.get(out.Console.Key)), "booting")
 	require.Len(t, m.sent, 1)
 	assert.Equal(t, "ami-factory:run:builder-boot", *m.sent[0].Comment)
 	assert.Equal(t, []string{"2580"}, m.sent[0].Parameters["executionTimeout"], "43 of the 45 minutes are left")
@@ -153,8 +153,8 @@ func TestCheckInstanceFails(t *testing.T) {
 			for _, text := range c.tells {
 				assert.Contains(t, err.Error(), text)
 			}
-			_, kept := s.objects["executions/run/console-builder.log"]
-			_, keptVerifier := s.objects["executions/run/console-verifier.log"]
+			kept := s.get("executions/run/console-builder.log") != nil
+			keptVerifier := s.get("executions/run/console-verifier.log") != nil
 			assert.Equal(t, c.kept, kept || keptVerifier)
 		})
 	}

@@ -126,11 +126,11 @@ func TestCleanupTellsWhatIsLeft(t *testing.T) {
 			left:   "snap-ami-copy", want: failure.CleanupIncomplete,
 		},
 		"a plan that cannot be read": {
-			change: func(w *world) { w.s3.objects["plans/p.json"] = []byte("x") },
+			change: func(w *world) { w.s3.put("plans/p.json", []byte("x")) },
 			left:   "regions other than " + home, keeps: []string{"ami-copy"},
 		},
 		"images of which nothing says whether they are published": {
-			change: func(w *world) { w.s3.objects["executions/run/pointers.json"] = []byte("x") },
+			change: func(w *world) { w.s3.put("executions/run/pointers.json", []byte("x")) },
 			left:   remote + ":ami-copy: it is unknown whether it is published", keeps: []string{"ami-copy"},
 		},
 		"an image that a pointer still names": {
@@ -458,7 +458,7 @@ func TestASecondAttemptOfRetireStillSaysWhatTheFirstRemoved(t *testing.T) {
 func TestRetireDoesNotActOnARecordThatIsNotItsOwn(t *testing.T) {
 	w := newWorld(t)
 	w.withOld(t, aged("ami-old", start.AddDate(0, -2, 0)), nil)
-	w.s3.objects[retentionKey(w.in.Execution)] = []byte(`{"images":[{"outcome":"removed"}]}`)
+	w.s3.put(retentionKey(w.in.Execution), []byte(`{"images":[{"outcome":"removed"}]}`))
 	_, err := retire(t, w)
 	requireCode(t, failure.RecordMismatch, err)
 	assert.Contains(t, w.ec2[home].imageIDs(), "ami-old")

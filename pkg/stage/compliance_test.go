@@ -46,7 +46,7 @@ func settings() Settings {
 }
 
 func TestRunCompliance(t *testing.T) {
-	s, m := newS3(), newSSM()
+	s, m := newS3(t), newSSM()
 	r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, UserData: fstest.MapFS{checksScript: {Data: []byte("#!/bin/sh\nrun\n")}}}
 	in := ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"}
 	out, err := r.Run(t.Context(), in)
@@ -54,7 +54,7 @@ func TestRunCompliance(t *testing.T) {
 	assert.Equal(t, "c-1", out.CommandID)
 
 	sum := store.Digest(testPlan().Checks)
-	assert.Equal(t, testPlan().Checks, s.objects["checks/"+sum+".yaml"])
+	assert.Equal(t, testPlan().Checks, s.get("checks/"+sum+".yaml"))
 	require.Len(t, m.sent, 1)
 	assert.Equal(t, "export GOSS_URL='https://get.example/tools/goss-v0.4.10-amd64?sig=ab&x=1'\n"+
 		"export GOSS_SHA256='g055'\n"+
@@ -71,7 +71,7 @@ func TestRunCompliance(t *testing.T) {
 }
 
 func TestTheCheckEngineMayLieInABucketOfItsOwn(t *testing.T) {
-	s, m := newS3(), newSSM()
+	s, m := newS3(t), newSSM()
 	presigned := map[string]string{} // bucket by key
 	signing := s.store()
 	signing.Presign = presignRecorder{s, presigned}
@@ -121,7 +121,7 @@ func TestRunComplianceFails(t *testing.T) {
 		"nothing can be presigned":    {func(_ *RunCompliance, s *fakeS3, _ *fakeSSM) { s.faults["Presign"] = []error{awsErr("ExpiredToken")} }, failure.ServiceUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, m := newS3(), newSSM()
+			s, m := newS3(t), newSSM()
 			r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, UserData: fstest.MapFS{checksScript: {Data: []byte("x")}}}
 			in := ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"}
 			c.change(&r, s, m)
@@ -186,10 +186,10 @@ type complianceCase struct {
 
 func (c complianceCase) run(t *testing.T, p plan.BuildPlan) (CheckComplianceOutput, *fakeS3, error) {
 	t.Helper()
-	s, m := newS3(), newSSM()
+	s, m := newS3(t), newSSM()
 	in := ComplianceInput{Job: job(t, s, "EvaluateGate", p), ImageID: "ami-new", InstanceID: "i-2", CommandID: "c-1"}
 	if c.uploaded != nil {
-		s.objects["executions/run/results.json.gz"] = c.uploaded
+		s.put("executions/run/results.json.gz", c.uploaded)
 	}
 	m.invocation = c.answer
 	if c.answer == nil {
@@ -224,7 +224,7 @@ func TestImageThatIsRejected(t *testing.T) {
 	for _, text := range []string{"SYS-02", "Do not send ICMP redirects", "medium"} {
 		assert.Contains(t, err.Error(), text)
 	}
-	assert.Contains(t, string(s.objects["executions/run/compliance.json"]), "rejected", "the results of a rejected image are kept too")
+	assert.Contains(t, string(s.get("executions/run/compliance.json")), "rejected", "the results of a rejected image are kept too")
 }
 
 func TestCheckComplianceFails(t *testing.T) {
@@ -240,16 +240,16 @@ func TestCheckComplianceFails(t *testing.T) {
 		"the script times out":        {complianceCase{answer: answered("TimedOut", -1, "", "")}, failure.ComplianceFailed, "TimedOut"},
 		"the script says nothing":     {complianceCase{answer: answered("Success", 0, "", "")}, failure.ComplianceFailed, "did not end with the digest"},
 		"the results are missing":     {complianceCase{}, failure.ComplianceFailed, "not there"},
-		"the results were altered":    {complianceCase{uploaded: good, change: func(s *fakeS3, _ *fakeSSM) { s.objects["executions/run/results.json.gz"] = zipped("{}") }}, failure.ComplianceFailed, "altered"},
+		"the results were altered":    {complianceCase{uploaded: good, change: func(s *fakeS3, _ *fakeSSM) { s.put("executions/run/results.json.gz", zipped("{}")) }}, failure.ComplianceFailed, "altered"},
 		"the results are not packed":  {complianceCase{uploaded: []byte("plain")}, failure.ComplianceFailed, "unpack"},
 		"the results are cut off":     {complianceCase{uploaded: good[:len(good)-9]}, failure.ComplianceFailed, "unpack"},
 		"nothing was evaluated":       {complianceCase{uploaded: zipped(`{"results":[],"summary":{"test-count":0,"failed-count":0,"skipped-count":0}}`)}, failure.ComplianceFailed, "nothing is proved"},
 		"SSM throttles":               {complianceCase{uploaded: good, change: func(_ *fakeS3, m *fakeSSM) { m.faults["GetCommandInvocation"] = []error{awsErr("ThrottlingException")} }}, failure.Throttled, ""},
 		"the report cannot be stored": {complianceCase{uploaded: good, change: func(s *fakeS3, _ *fakeSSM) { s.faults["PutObject"] = []error{awsErr("AccessDenied")} }}, failure.AccessDenied, ""},
 		"S3 has trouble with the answer": {complianceCase{uploaded: good, change: func(s *fakeS3, _ *fakeSSM) {
-			body := s.objects["plans/p.json"]
+			body := s.get("plans/p.json")
 			s.faults["GetObject"] = []error{nil, awsErr("InternalError")}
-			s.objects["plans/p.json"] = body
+			s.put("plans/p.json", body)
 		}}, failure.ServiceUnavailable, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -351,7 +351,7 @@ func TestAnImageCannotForgeWhatItsSnapshotSays(t *testing.T) {
 			if tc.want == "" {
 				require.NoError(t, err)
 				assert.Equal(t, 1, out.Passed)
-				assert.Contains(t, string(s.objects["executions/run/compliance.json"]), "on the snapshot: /etc/sealed present")
+				assert.Contains(t, string(s.get("executions/run/compliance.json")), "on the snapshot: /etc/sealed present")
 				return
 			}
 			requireCode(t, tc.want, err)

@@ -30,7 +30,7 @@ func TestDistribute(t *testing.T) {
 		"EC2 throttles":                                {region: remote, err: awsErr("RequestLimitExceeded"), want: failure.Throttled},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, e := newS3(), newEC2(remote)
+			s, e := newS3(t), newEC2(remote)
 			if c.err != nil {
 				e.faults["CopyImage"] = []error{c.err}
 			}
@@ -125,7 +125,7 @@ func TestShare(t *testing.T) {
 		"the role may not share":              {change: func(e *fakeEC2) { e.faults["ModifyImageAttribute"] = []error{awsErr("UnauthorizedOperation")} }, want: failure.AccessDenied, tells: []string{"account 210987654321"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, e := newS3(), newEC2(remote)
+			s, e := newS3(t), newEC2(remote)
 			e.images, e.snapshots = []types.Image{image("ami-copy", "run", false)}, []types.Snapshot{snapshot("snap-ami-copy", "run")}
 			if c.change != nil {
 				c.change(e)
@@ -151,7 +151,7 @@ func TestShare(t *testing.T) {
 }
 
 func TestAccountsAreNamedOneByOne(t *testing.T) {
-	s, e := newS3(), newEC2(remote)
+	s, e := newS3(t), newEC2(remote)
 	e.images, e.snapshots = []types.Image{image("ami-copy", "run", false)}, []types.Snapshot{snapshot("snap-ami-copy", "run")}
 	p := testPlan()
 	p.Recipe.Distribution.Accounts = []string{"111111111111", "222222222222"}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +25,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	s3door "github.com/ami-factory/ami-factory/pkg/localcloud/s3"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/store"
@@ -35,9 +37,10 @@ import (
 // demand with AWS's own codes.
 
 const (
-	home   = "eu-west-1"
-	remote = "eu-central-1"
-	bucket = "factory"
+	factory = "111122223333"
+	home    = "eu-west-1"
+	remote  = "eu-central-1"
+	bucket  = "factory"
 )
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -60,40 +63,54 @@ func (f faults) next(op string) error {
 	return list[0]
 }
 
-// fakeS3 is a bucket.
+// fakeS3 is the embedded S3 with the factory's bucket. It fails on demand, and what
+// it presigns does not differ from run to run.
 type fakeS3 struct {
+	*s3door.Service
 	faults
-	objects map[string][]byte
-	cache   store.Cache // as a function has one
+	cache store.Cache // as a function has one
 }
 
-func newS3() *fakeS3 { return &fakeS3{faults: faults{}, objects: map[string][]byte{}} }
+func newS3(t *testing.T) *fakeS3 {
+	t.Helper()
+	service, err := s3door.New(s3door.Config{Clock: clock.NewVirtual(start), Default: wire.Caller{Account: factory, Region: home}, Dir: t.TempDir()})
+	require.NoError(t, err)
+	_, err = service.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucket)})
+	require.NoError(t, err)
+	return &fakeS3{Service: service, faults: faults{}}
+}
 
-func (f *fakeS3) GetObject(_ context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
+func (f *fakeS3) GetObject(ctx context.Context, in *s3.GetObjectInput, opts ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
 	if err := f.next("GetObject"); err != nil {
 		return nil, err
 	}
-	body, ok := f.objects[*in.Key]
-	if !ok {
-		return nil, awsErr("NoSuchKey")
-	}
-	return &s3.GetObjectOutput{Body: io.NopCloser(bytes.NewReader(body)), ETag: aws.String(store.Digest(body))}, nil
+	return f.Service.GetObject(ctx, in, opts...)
 }
 
-func (f *fakeS3) PutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+func (f *fakeS3) PutObject(ctx context.Context, in *s3.PutObjectInput, opts ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
 	if err := f.next("PutObject"); err != nil {
 		return nil, err
 	}
-	there, exists := f.objects[*in.Key]
-	if in.IfMatch != nil && !exists {
-		return nil, awsErr("NoSuchKey")
+	return f.Service.PutObject(ctx, in, opts...)
+}
+
+// get is an object's content; nil when there is none.
+func (f *fakeS3) get(key string) []byte {
+	body, err := store.Store{Bucket: bucket, API: f.Service}.Read(context.Background(), key)
+	if errors.Is(err, store.ErrNone) {
+		return nil
 	}
-	if in.IfNoneMatch != nil && exists || in.IfMatch != nil && *in.IfMatch != store.Digest(there) {
-		return nil, awsErr("PreconditionFailed")
+	if err != nil {
+		panic(err) // it is this process's own
 	}
-	body, err := io.ReadAll(in.Body)
-	f.objects[*in.Key] = body
-	return &s3.PutObjectOutput{}, err
+	return body
+}
+
+// put stores an object as somebody else does.
+func (f *fakeS3) put(key string, body []byte) {
+	if err := f.Service.Put(context.Background(), bucket, key, "", bytes.NewReader(body)); err != nil {
+		panic(err)
+	}
 }
 
 func (f *fakeS3) PresignGetObject(_ context.Context, in *s3.GetObjectInput, _ ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error) {

@@ -243,7 +243,7 @@ func TestMetricsOfAnExecution(t *testing.T) {
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			s := newS3()
+			s := newS3(t)
 			tc.in.Job = job(t, s, "Notify", testPlan())
 			if !tc.planned {
 				tc.in.Plan = store.Object{}
@@ -296,7 +296,7 @@ func TestMetricsAreToldOnceThoughTheMessageIsTriedAgain(t *testing.T) {
 		"no other attempt follows":             {"AuthorizationError", failure.AccessDenied, true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			s := newS3()
+			s := newS3(t)
 			var lines bytes.Buffer
 			in := NotifyInput{CleanupInput: CleanupInput{Job: job(t, s, "Notify", testPlan()), Outcome: "Failed", Error: "SealFailed"}}
 			_, err := Notify{

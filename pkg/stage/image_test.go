@@ -34,7 +34,7 @@ func TestCreateImage(t *testing.T) {
 		"credentials expire in the middle of the stage": {err: awsErr("ExpiredToken"), want: failure.ServiceUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, e := newS3(), newEC2(home)
+			s, e := newS3(t), newEC2(home)
 			e.images = c.exists
 			if c.err != nil {
 				e.faults["CreateImage"] = []error{c.err}
@@ -98,7 +98,7 @@ func TestCheckImage(t *testing.T) {
 		"EC2 has trouble when asked for results": {change: func(e *fakeEC2) { e.faults["DescribeSnapshots"] = []error{awsErr("InternalError")} }, want: failure.ServiceUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, e := newS3(), newEC2(home)
+			s, e := newS3(t), newEC2(home)
 			e.images, e.snapshots = []types.Image{image("ami-new", "run", false)}, []types.Snapshot{snapshot("snap-ami-new", "run")}
 			if c.change != nil {
 				c.change(e)

@@ -17,13 +17,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
-func launchStage() (Launch, *fakeS3, *fakeEC2) {
-	s, e := newS3(), newEC2(home)
+func launchStage(t *testing.T) (Launch, *fakeS3, *fakeEC2) {
+	s, e := newS3(t), newEC2(home)
 	return Launch{Settings: Settings{Region: home, InstanceProfile: "profile", SecurityGroupIDs: []string{"sg-1"}}, Store: s.store(), EC2: e}, s, e
 }
 
 func TestBuilderIsLaunchedAsThePlanSays(t *testing.T) {
-	l, s, e := launchStage()
+	l, s, e := launchStage(t)
 	out, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"})
 	require.NoError(t, err)
 	assert.Equal(t, LaunchOutput{InstanceID: "i-1", InstanceType: "t3.medium"}, out)
@@ -69,7 +69,7 @@ func TestBuilderIsLaunchedAsThePlanSays(t *testing.T) {
 }
 
 func TestVerifierIsLaunchedFromTheImageAlone(t *testing.T) {
-	l, s, e := launchStage()
+	l, s, e := launchStage(t)
 	e.images = []types.Image{image("ami-new", "run", false)}
 	_, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchVerifier", testPlan()), Role: "verifier", ImageID: "ami-new"})
 	require.NoError(t, err)
@@ -81,7 +81,7 @@ func TestVerifierIsLaunchedFromTheImageAlone(t *testing.T) {
 }
 
 func TestLaunchTriesTypesThenSubnets(t *testing.T) {
-	l, s, e := launchStage()
+	l, s, e := launchStage(t)
 	l.Settings.SubnetIDs = []string{"subnet-1", "subnet-2"}
 	e.faults["RunInstances"] = []error{awsErr("InsufficientInstanceCapacity"), awsErr("Unsupported"), awsErr("InsufficientInstanceCapacity"), nil}
 	out, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"})
@@ -98,7 +98,7 @@ func TestLaunchTriesTypesThenSubnets(t *testing.T) {
 }
 
 func TestRecipesSubnetsComeFirst(t *testing.T) {
-	l, s, e := launchStage()
+	l, s, e := launchStage(t)
 	l.Settings.SubnetIDs = []string{"subnet-1"}
 	p := testPlan()
 	p.Recipe.Builder.SubnetIDs = []string{"subnet-9"}
@@ -180,7 +180,7 @@ func TestAnInstanceThatThisExecutionDidNotLaunchIsNotAdopted(t *testing.T) {
 		maps.Copy(its.changes, changes)
 		for name, c := range its.changes {
 			t.Run(role+" "+name, func(t *testing.T) {
-				l, s, e := launchStage()
+				l, s, e := launchStage(t)
 				e.images = []types.Image{image("ami-new", "run", false)}
 				i := ofFirstAttempt(its.stage, map[string]string{"builder": "ami-base", "verifier": "ami-new"}[role])
 				if c.instance != nil {
@@ -206,7 +206,7 @@ func TestAnInstanceThatThisExecutionDidNotLaunchIsNotAdopted(t *testing.T) {
 func TestSecondAttemptFindsTheFirstOnesInstance(t *testing.T) {
 	running := ofFirstAttempt("LaunchBuilder", "ami-base")
 	t.Run("by its tags", func(t *testing.T) {
-		l, s, e := launchStage()
+		l, s, e := launchStage(t)
 		e.instances, e.userData = []types.Instance{running}, map[string]string{"i-first": sentData("sig=of-the-first-attempt")}
 		out, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"})
 		require.NoError(t, err)
@@ -214,7 +214,7 @@ func TestSecondAttemptFindsTheFirstOnesInstance(t *testing.T) {
 		assert.Empty(t, e.ran)
 	})
 	t.Run("by its client token, when its tags were not visible yet", func(t *testing.T) {
-		l, s, e := launchStage()
+		l, s, e := launchStage(t)
 		hidden := running
 		hidden.Tags = nil
 		e.instances, e.userData = []types.Instance{hidden}, map[string]string{"i-first": sentData("sig=of-the-first-attempt")}
@@ -224,7 +224,7 @@ func TestSecondAttemptFindsTheFirstOnesInstance(t *testing.T) {
 		assert.Equal(t, "i-first", out.InstanceID)
 	})
 	t.Run("or is told to try again", func(t *testing.T) {
-		l, s, e := launchStage()
+		l, s, e := launchStage(t)
 		e.faults["RunInstances"] = []error{awsErr("IdempotentParameterMismatch")}
 		_, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"})
 		requireCode(t, failure.ServiceUnavailable, err)
@@ -254,11 +254,11 @@ func TestLaunchFails(t *testing.T) {
 			s.faults["Presign"] = []error{awsErr("X")}
 		}},
 		"the plan was altered": {role: "builder", want: failure.InvalidInput, tells: "altered", change: func(_ *Launch, s *fakeS3) {
-			s.objects["plans/p.json"] = []byte("{}")
+			s.put("plans/p.json", []byte("{}"))
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, s, e := launchStage()
+			l, s, e := launchStage(t)
 			if c.op != "" {
 				e.faults[c.op] = []error{c.err}
 			}
@@ -274,7 +274,7 @@ func TestLaunchFails(t *testing.T) {
 }
 
 func TestUserDataThatDoesNotFit(t *testing.T) {
-	l, s, _ := launchStage()
+	l, s, _ := launchStage(t)
 	p := testPlan()
 	p.UserData = "no placeholder"
 	_, err := l.Run(t.Context(), LaunchInput{Job: job(t, s, "LaunchBuilder", p), Role: "builder"})
@@ -282,7 +282,7 @@ func TestUserDataThatDoesNotFit(t *testing.T) {
 }
 
 func TestInputIsChecked(t *testing.T) {
-	l, s, _ := launchStage()
+	l, s, _ := launchStage(t)
 	in := LaunchInput{Job: job(t, s, "LaunchBuilder", testPlan()), Role: "builder"}
 	in.Execution.Name, in.Plan.Key = "", ""
 	_, err := l.Run(t.Context(), in)

@@ -74,7 +74,7 @@ func TestNotifyOfAPublishedImage(t *testing.T) {
 	out, err := notify(t, w.s3, topic, bus, settings(), in)
 	require.NoError(t, err)
 	assert.Equal(t, "Published", out.Status)
-	assert.Contains(t, string(w.s3.objects["executions/run/report.html"]), "Published")
+	assert.Contains(t, string(w.s3.get("executions/run/report.html")), "Published")
 
 	r := readReport(t, w.s3, out.Report)
 	assert.Equal(t, "debian", r.Recipe)
@@ -121,7 +121,7 @@ func TestStatusOfAnExecution(t *testing.T) {
 }
 
 func TestNotifyOfAFailureBeforeThereWasAPlan(t *testing.T) {
-	s, topic, bus := newS3(), &fakeTopic{}, &fakeBus{}
+	s, topic, bus := newS3(t), &fakeTopic{}, &fakeBus{}
 	in := NotifyInput{CleanupInput: CleanupInput{
 		Job: Job{Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, State: "Notify", Now: start}, Outcome: "Failed",
 		Error: "RecipeInvalid", Cause: "recipes/x.yaml:1:1: error: no", Failed: "Resolve",
@@ -172,10 +172,10 @@ func TestNotifyFails(t *testing.T) {
 		"the results were altered": {func(_ *fakeS3, _ *fakeTopic, _ *fakeBus, in *NotifyInput) {
 			in.Results = store.Object{Bucket: bucket, Key: "plans/p.json", SHA256: "x"}
 		}, failure.InvalidInput, "altered"},
-		"the plan was altered": {func(s *fakeS3, _ *fakeTopic, _ *fakeBus, _ *NotifyInput) { s.objects["plans/p.json"] = nil }, failure.InvalidInput, "altered"},
+		"the plan was altered": {func(s *fakeS3, _ *fakeTopic, _ *fakeBus, _ *NotifyInput) { s.put("plans/p.json", nil) }, failure.InvalidInput, "altered"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, topic, bus := newS3(), &fakeTopic{}, &fakeBus{}
+			s, topic, bus := newS3(t), &fakeTopic{}, &fakeBus{}
 			in := NotifyInput{CleanupInput: CleanupInput{Job: job(t, s, "Notify", testPlan()), Outcome: "Failed"}}
 			c.change(s, topic, bus, &in)
 			_, err := notify(t, s, topic, bus, settings(), in)
@@ -186,7 +186,7 @@ func TestNotifyFails(t *testing.T) {
 }
 
 func TestNobodyToTell(t *testing.T) {
-	s, topic := newS3(), &fakeTopic{}
+	s, topic := newS3(t), &fakeTopic{}
 	set := settings()
 	set.TopicARN = ""
 	_, err := notify(t, s, topic, &fakeBus{}, set, NotifyInput{CleanupInput: CleanupInput{Job: job(t, s, "Notify", testPlan()), Outcome: "Failed"}})

@@ -27,7 +27,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{s3: newS3(), ec2: map[string]*fakeEC2{}, ssm: map[string]*fakeSSM{}}
+	w := &world{s3: newS3(t), ec2: map[string]*fakeEC2{}, ssm: map[string]*fakeSSM{}}
 	for region, id := range map[string]string{home: "ami-new", remote: "ami-copy"} {
 		e := newEC2(region)
 		e.images, e.snapshots = []types.Image{image(id, "run", false)}, []types.Snapshot{snapshot("snap-"+id, "run")}
@@ -144,7 +144,7 @@ func TestNoPointerMovesBeforeAllCopiesAreVerified(t *testing.T) {
 		"an account lost its permission":   {func(w *world) { w.ec2[home].audience = nil }, failure.PublishFailed, "not shared with 210987654321"},
 		"a tag was changed":                {func(w *world) { w.ec2[home].images[0].Tags = tagged("x", "other", false) }, failure.PublishFailed, contract.TagExecution},
 		"IMDSv1 is possible again":         {func(w *world) { w.ec2[home].images[0].ImdsSupport = "" }, failure.PublishFailed, "IMDSv2"},
-		"the results were altered":         {func(w *world) { w.s3.objects["executions/run/compliance.json"] = []byte("[]") }, failure.InvalidInput, "without its compliance results"},
+		"the results were altered":         {func(w *world) { w.s3.put("executions/run/compliance.json", []byte("[]")) }, failure.InvalidInput, "without its compliance results"},
 		"EC2 throttles the verification":   {func(w *world) { w.ec2[remote].faults["DescribeImages"] = []error{awsErr("RequestLimitExceeded")} }, failure.Throttled, ""},
 		"the permissions cannot be read":   {func(w *world) { w.ec2[remote].faults["DescribeImageAttribute"] = []error{awsErr("InvalidRequest")} }, failure.PublishFailed, ""},
 		"a pointer cannot be read":         {func(w *world) { w.ssm[remote].faults["GetParameter"] = []error{awsErr("AccessDeniedException")} }, failure.AccessDenied, "no pointer was moved"},
@@ -306,7 +306,7 @@ func TestCleanupTriesAgainWhereOneAccountRefusesAndAnotherIsBusy(t *testing.T) {
 			assert.Equal(t, "ami-old", api.parameters["/p/latest"], place)
 		}
 	}
-	assert.Contains(t, string(w.s3.objects[journalKey(w.in.Execution)]), `"state": "moving"`, "what is to be given back is still written down")
+	assert.Contains(t, string(w.s3.get(journalKey(w.in.Execution))), `"state": "moving"`, "what is to be given back is still written down")
 }
 
 func TestAnImageThatOnlyAnotherAccountsPointerNamesIsNotRetired(t *testing.T) {

@@ -41,8 +41,8 @@ type resolveWorld struct {
 	engines program.Engines
 }
 
-func newResolveWorld() *resolveWorld {
-	w := &world{s3: newS3(), ec2: map[string]*fakeEC2{}, ssm: map[string]*fakeSSM{}}
+func newResolveWorld(t *testing.T) *resolveWorld {
+	w := &world{s3: newS3(t), ec2: map[string]*fakeEC2{}, ssm: map[string]*fakeSSM{}}
 	for _, r := range []string{home, remote} {
 		w.ec2[r], w.ssm[r] = newEC2(r), newSSM()
 	}
@@ -89,7 +89,7 @@ func (w *resolveWorld) publish(planned ResolveOutput) {
 }
 
 func TestResolveStoresPlanAndBundleByDigest(t *testing.T) {
-	w := newResolveWorld()
+	w := newResolveWorld(t)
 	out, err := w.run(t)
 	require.NoError(t, err)
 	assert.Equal(t, "sample", out.Recipe)
@@ -103,7 +103,7 @@ func TestResolveStoresPlanAndBundleByDigest(t *testing.T) {
 	var p plan.BuildPlan
 	require.NoError(t, json.Unmarshal(raw, &p))
 	assert.Equal(t, out.Fingerprint, p.Fingerprint)
-	assert.Equal(t, p.Bundle.SHA256, store.Digest(w.s3.objects[contract.BundleKey(p.Bundle.SHA256)]))
+	assert.Equal(t, p.Bundle.SHA256, store.Digest(w.s3.get(contract.BundleKey(p.Bundle.SHA256))))
 
 	again, err := w.run(t)
 	require.NoError(t, err)
@@ -111,7 +111,7 @@ func TestResolveStoresPlanAndBundleByDigest(t *testing.T) {
 }
 
 func TestResolveGivesComponentsWhatTheDeploymentSays(t *testing.T) {
-	w := newResolveWorld()
+	w := newResolveWorld(t)
 	w.fs["components/motd/component.yaml"] = &fstest.MapFile{Data: []byte("name: motd\ndescription: a greeting\nfamilies: [debian-12]\norder: 10\n" +
 		"parameters: {text: {type: string, default: hello, description: the greeting}}\n")}
 	before, err := w.run(t)
@@ -138,7 +138,7 @@ func ofSample(tags []types.Tag) []types.Tag {
 }
 
 func TestResolveKnowsWhatIsPublished(t *testing.T) {
-	w := newResolveWorld()
+	w := newResolveWorld(t)
 	first, err := w.run(t)
 	require.NoError(t, err)
 	for name, c := range map[string]struct {
@@ -162,7 +162,7 @@ func TestResolveKnowsWhatIsPublished(t *testing.T) {
 		"an image has another's fingerprint": {change: func(w *resolveWorld) { w.ec2[remote].images[0].Tags = ofSample(tagged("x", "run", true)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newResolveWorld()
+			w := newResolveWorld(t)
 			w.publish(first)
 			if c.change != nil {
 				c.change(w)
@@ -222,7 +222,7 @@ func TestResolveFails(t *testing.T) {
 		"EC2 denies":                            {func(w *resolveWorld) { w.ec2[home].faults["DescribeImages"] = []error{awsErr("UnauthorizedOperation")} }, failure.AccessDenied, ""},
 		"the bucket denies":                     {func(w *resolveWorld) { w.s3.faults["PutObject"] = []error{nil, awsErr("AccessDenied")} }, failure.AccessDenied, "bundles/"},
 		"the name is that of an earlier execution": {func(w *resolveWorld) {
-			w.s3.objects["executions/run/execution.json"] = []byte(`{"execution":"arn:run","started":"2025-11-01T12:00:00Z"}`)
+			w.s3.put("executions/run/execution.json", []byte(`{"execution":"arn:run","started":"2025-11-01T12:00:00Z"}`))
 		}, failure.RecordMismatch, "nothing was started: the name run is that of the execution arn:run of 2025-11-01T12:00:00Z"},
 		"the source given is none that the parameter named": {func(w *resolveWorld) {
 			w.ec2[home].images = append(w.ec2[home].images, base("ami-0123456789abcdef1"))
@@ -250,7 +250,7 @@ func TestResolveFails(t *testing.T) {
 		}, failure.AccessDenied, "/ami-factory/sample/latest"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newResolveWorld()
+			w := newResolveWorld(t)
 			c.change(w)
 			_, err := w.run(t)
 			requireCode(t, c.want, err)
@@ -260,7 +260,7 @@ func TestResolveFails(t *testing.T) {
 }
 
 func TestResolveRefusesARecipeWhoseGuestsHaveNoCheckEngine(t *testing.T) {
-	w := newResolveWorld()
+	w := newResolveWorld(t)
 	w.engines = program.Engines{"arm64": {Key: "k", SHA256: "s"}}
 	_, err := w.run(t)
 	require.ErrorContains(t, err, "the deployment has no check engine for x86_64 guests, only for arm64: build it with `make goss GOARCH=amd64` and deploy again")

@@ -49,7 +49,7 @@ func newKeptRecords() *keptRecords {
 // keep stores the records.
 func (k *keptRecords) keep(t *testing.T) store.Store {
 	t.Helper()
-	s := newS3().store()
+	s := newS3(t).store()
 	put := func(key string, body []byte) {
 		if k.leave != "" && key == k.leave {
 			return

@@ -50,7 +50,7 @@ func TestSeal(t *testing.T) {
 		"the console of a stopped one is withheld": {state: "stopped", sent: true, answer: armed, op: "GetConsoleOutput", err: awsErr("UnauthorizedOperation"), want: failure.AccessDenied},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, e, m := newS3(), newEC2(home), newSSM()
+			s, e, m := newS3(t), newEC2(home), newSSM()
 			if c.state != "" {
 				i := instance(c.state)
 				if c.reason != "" {
