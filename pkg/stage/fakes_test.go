@@ -144,10 +144,8 @@ type fakeEC2 struct {
 	userData   map[string]string // by instance, base64
 	ran        []*ec2.RunInstancesInput
 	copied     []*ec2.CopyImageInput
-	created    []*ec2.CreateImageInput
 	stopped    []string
 	terminated []string
-	imdsLag    bool // ModifyImageAttribute of ImdsSupport does not show
 }
 
 func newEC2(region string) *fakeEC2 {
@@ -289,11 +287,6 @@ func (f *fakeEC2) DescribeImages(_ context.Context, in *ec2.DescribeImagesInput,
 	return &ec2.DescribeImagesOutput{Images: found}, nil
 }
 
-func (f *fakeEC2) CreateImage(_ context.Context, in *ec2.CreateImageInput, _ ...func(*ec2.Options)) (*ec2.CreateImageOutput, error) {
-	f.created = append(f.created, in)
-	return &ec2.CreateImageOutput{ImageId: aws.String("ami-new")}, f.next("CreateImage")
-}
-
 func (f *fakeEC2) CopyImage(_ context.Context, in *ec2.CopyImageInput, _ ...func(*ec2.Options)) (*ec2.CopyImageOutput, error) {
 	f.copied = append(f.copied, in)
 	return &ec2.CopyImageOutput{ImageId: aws.String("ami-copy")}, f.next("CopyImage")
@@ -321,7 +314,7 @@ func (f *fakeEC2) ModifyImageAttribute(_ context.Context, in *ec2.ModifyImageAtt
 		f.audience[*in.ImageId] = append(f.audience[*in.ImageId], in.LaunchPermission.Add...)
 	}
 	for i := range f.images {
-		if *f.images[i].ImageId == *in.ImageId && in.ImdsSupport != nil && !f.imdsLag {
+		if *f.images[i].ImageId == *in.ImageId && in.ImdsSupport != nil {
 			f.images[i].ImdsSupport = types.ImdsSupportValues(*in.ImdsSupport.Value)
 		}
 	}
@@ -530,7 +523,7 @@ func passed(in Job, p plan.BuildPlan, image string) compliance.Report {
 }
 
 // job stores the plan and returns the job of a stage one minute after the start.
-func job(t *testing.T, f *fakeS3, stage string, p plan.BuildPlan) Job {
+func job(t *testing.T, f interface{ store() store.Store }, stage string, p plan.BuildPlan) Job {
 	t.Helper()
 	raw, err := json.Marshal(p)
 	require.NoError(t, err)

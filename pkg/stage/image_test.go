@@ -1,11 +1,14 @@
 package stage
 
 import (
+	"cmp"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -15,44 +18,68 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
-func TestCreateImage(t *testing.T) {
-	for name, c := range map[string]struct {
-		err    error
-		exists []types.Image
-		want   failure.Code
-		id     string
+// createImage runs the stage in an execution of a name.
+func createImage(c *cloud, execution, instance string) (CreateImageOutput, error) {
+	c.t.Helper()
+	in := InstanceInput{Job: job(c.t, c, "CreateImage", testPlan()), InstanceID: instance}
+	in.Execution.Name = execution
+	return CreateImage{Store: c.store(), EC2: c.ec2(home)}.Run(c.t.Context(), in)
+}
+
+func TestAnImageIsMadeOfTheBuilder(t *testing.T) {
+	c := newCloud(t)
+	builder := c.builder(true, true)
+	out, err := createImage(c, "run", builder)
+	require.NoError(t, err)
+	c.pass(5 * time.Minute)
+	img := c.image(home, out.ImageID)
+	assert.Equal(t, types.ImageStateAvailable, img.State)
+	assert.Equal(t, "debian-f00d-20260301", aws.ToString(img.Name))
+	assert.Equal(t, "a test", aws.ToString(img.Description))
+	assert.Equal(t, builder, aws.ToString(img.SourceInstanceId))
+	assert.Equal(t, "run", ami.TagValue(img.Tags, contract.TagExecution))
+	snapshots := c.snapshots(home, ami.Snapshots(img)...)
+	require.Len(t, snapshots, 1)
+	assert.Equal(t, "run", ami.TagValue(snapshots[0].Tags, contract.TagExecution))
+
+	t.Run("a second attempt adopts it", func(t *testing.T) {
+		again, err := createImage(c, "run", builder)
+		require.NoError(t, err)
+		assert.Equal(t, out, again)
+	})
+	t.Run("another execution does not", func(t *testing.T) {
+		_, err := createImage(c, "other", builder)
+		requireCode(t, failure.ImageFailed, err)
+		assert.ErrorContains(t, err, `made by execution "run"`)
+	})
+}
+
+func TestAnImageThatIsNotVisibleYetIsWaitedFor(t *testing.T) {
+	c := newCloud(t)
+	builder := c.builder(true, true)
+	_, err := createImage(c, "run", builder)
+	require.NoError(t, err)
+	_, err = createImage(c, "run", builder)
+	requireCode(t, failure.ServiceUnavailable, err)
+}
+
+func TestCreateImageFails(t *testing.T) {
+	for name, tc := range map[string]struct {
+		code string
+		want failure.Code
 	}{
-		"the image is started":                        {id: "ami-new"},
-		"one of an earlier attempt is adopted":        {err: awsErr("InvalidAMIName.Duplicate"), exists: []types.Image{image("ami-first", "run", false)}, id: "ami-first"},
-		"one of another execution is not":             {err: awsErr("InvalidAMIName.Duplicate"), exists: []types.Image{image("ami-x", "other", false)}, want: failure.ImageFailed},
-		"one that does not show yet is waited for":    {err: awsErr("InvalidAMIName.Duplicate"), want: failure.ServiceUnavailable},
-		"a builder that does not show as stopped yet": {err: awsErr("IncorrectInstanceState"), want: failure.ServiceUnavailable},
-		"EC2 refuses":                                   {err: awsErr("InvalidParameterValue"), want: failure.ImageFailed},
-		"the quota of images is used up":                {err: awsErr("ImageLimitExceeded"), want: failure.QuotaExceeded},
-		"EC2 throttles":                                 {err: awsErr("RequestLimitExceeded"), want: failure.Throttled},
-		"the role may not, or the key does not let it":  {err: awsErr("UnauthorizedOperation"), want: failure.AccessDenied},
-		"credentials expire in the middle of the stage": {err: awsErr("ExpiredToken"), want: failure.ServiceUnavailable},
+		"a builder that does not show as stopped yet": {"IncorrectInstanceState", failure.ServiceUnavailable},
+		"EC2 refuses":                                   {"InvalidParameterValue", failure.ImageFailed},
+		"the quota of images is used up":                {"ImageLimitExceeded", failure.QuotaExceeded},
+		"EC2 throttles":                                 {"RequestLimitExceeded", failure.Throttled},
+		"the role may not, or the key does not let it":  {"UnauthorizedOperation", failure.AccessDenied},
+		"credentials expire in the middle of the stage": {"ExpiredToken", failure.ServiceUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, e := newS3(t), newEC2(home)
-			e.images = c.exists
-			if c.err != nil {
-				e.faults["CreateImage"] = []error{c.err}
-			}
-			out, err := CreateImage{Store: s.store(), EC2: e}.Run(t.Context(), InstanceInput{Job: job(t, s, "CreateImage", testPlan()), InstanceID: "i-1"})
-			if c.want != "" {
-				requireCode(t, c.want, err)
-				return
-			}
-			require.NoError(t, err)
-			assert.Equal(t, c.id, out.ImageID)
-			in := e.created[0]
-			assert.Equal(t, "debian-f00d-20260301", *in.Name)
-			assert.Equal(t, "i-1", *in.InstanceId)
-			require.Len(t, in.TagSpecifications, 2)
-			for _, spec := range in.TagSpecifications {
-				assert.Equal(t, "run", ami.TagValue(spec.Tags, contract.TagExecution))
-			}
+			c := newCloud(t)
+			c.fail("ec2", "CreateImage", tc.code)
+			_, err := createImage(c, "run", "i-0123456789abcdef0")
+			requireCode(t, tc.want, err)
 		})
 	}
 }
@@ -65,54 +92,78 @@ func TestDescriptionIsCutBetweenCharacters(t *testing.T) {
 	assert.Equal(t, "short", clip("short", maxDescription))
 }
 
+// imageTakes is how long the image of CheckImage's tests takes, on the embedded EC2.
+const imageTakes = 5 * time.Minute
+
 func TestCheckImage(t *testing.T) {
-	for name, c := range map[string]struct {
-		change func(*fakeEC2)
+	snapshotOf := func(c *cloud, id string) string { return ami.Snapshots(c.image(home, id))[0] }
+	for name, tc := range map[string]struct {
+		plain  bool          // the builder's volume is not encrypted
+		early  time.Duration // after the start of the image; 0: when it is available
+		change func(c *cloud, e *odd, id string)
 		want   failure.Code
 		tells  string
 	}{
-		"a finished image":                   {},
-		"one that allowed IMDSv1 is changed": {change: func(e *fakeEC2) { e.images[0].ImdsSupport = "" }},
-		"untagged snapshots are tagged":      {change: func(e *fakeEC2) { e.snapshots[0].Tags = nil }},
-		"a change that does not show yet":    {change: func(e *fakeEC2) { e.images[0].ImdsSupport, e.imdsLag = "", true }, want: failure.ImageNotReady, tells: "IMDSv2"},
-		"EC2 does not know it yet":           {change: func(e *fakeEC2) { e.images = nil }, want: failure.ImageNotReady},
-		"it is pending":                      {change: func(e *fakeEC2) { e.images[0].State = types.ImageStatePending }, want: failure.ImageNotReady},
-		"its snapshot is pending":            {change: func(e *fakeEC2) { e.snapshots[0].State = types.SnapshotStatePending }, want: failure.ImageNotReady},
-		"its snapshot does not show yet":     {change: func(e *fakeEC2) { e.faults["DescribeSnapshots"] = []error{awsErr("InvalidSnapshot.NotFound")} }, want: failure.ImageNotReady},
-		"its snapshot failed":                {change: func(e *fakeEC2) { e.snapshots[0].State = types.SnapshotStateError }, want: failure.ImageFailed},
-		"its snapshot is not encrypted":      {change: func(e *fakeEC2) { e.snapshots[0].Encrypted = nil }, want: failure.ImageFailed, tells: "not encrypted"},
-		"its volume is not encrypted":        {change: func(e *fakeEC2) { e.images[0].BlockDeviceMappings[0].Ebs.Encrypted = nil }, want: failure.ImageFailed, tells: "/dev/xvda"},
-		"it failed": {change: func(e *fakeEC2) {
-			e.images[0].State = types.ImageStateFailed
-			e.images[0].StateReason = &types.StateReason{Message: aws.String("disk on fire")}
-		}, want: failure.ImageFailed, tells: "disk on fire"},
-		"EC2 refuses the change": {change: func(e *fakeEC2) {
-			e.images[0].ImdsSupport = ""
-			e.faults["ModifyImageAttribute"] = []error{awsErr("InvalidRequest")}
+		"a new image allows IMDSv1, and is changed": {},
+		"a finished image": {change: func(c *cloud, _ *odd, id string) {
+			_, err := c.ec2(home).ModifyImageAttribute(c.t.Context(), &ec2.ModifyImageAttributeInput{ImageId: &id, ImdsSupport: &types.AttributeValue{Value: aws.String("v2.0")}})
+			require.NoError(c.t, err)
+			c.fail("ec2", "ModifyImageAttribute", "UnauthorizedOperation") // it need not be
+		}},
+		"untagged snapshots are tagged": {change: func(c *cloud, _ *odd, id string) {
+			_, err := c.ec2(home).DeleteTags(c.t.Context(), &ec2.DeleteTagsInput{Resources: []string{snapshotOf(c, id)}})
+			require.NoError(c.t, err)
+		}},
+		"a change that does not show yet": {change: func(_ *cloud, e *odd, _ string) { e.deaf = true }, want: failure.ImageNotReady, tells: "IMDSv2"},
+		"EC2 does not know it yet":        {early: time.Second, want: failure.ImageNotReady},
+		"it is pending":                   {early: 30 * time.Second, want: failure.ImageNotReady, tells: "pending"},
+		"its snapshot is pending": {change: func(_ *cloud, e *odd, _ string) {
+			e.snapshot = func(s *types.Snapshot) { s.State = types.SnapshotStatePending }
+		}, want: failure.ImageNotReady},
+		"its snapshot does not show yet": {change: func(c *cloud, _ *odd, _ string) { c.fail("ec2", "DescribeSnapshots", "InvalidSnapshot.NotFound") }, want: failure.ImageNotReady},
+		"its snapshot failed": {change: func(_ *cloud, e *odd, _ string) {
+			e.snapshot = func(s *types.Snapshot) { s.State = types.SnapshotStateError }
 		}, want: failure.ImageFailed},
-		"the role may not tag": {change: func(e *fakeEC2) {
-			e.snapshots[0].Tags = nil
-			e.faults["CreateTags"] = []error{awsErr("UnauthorizedOperation")}
-		}, want: failure.AccessDenied, tells: "snap-ami-new"},
-		"EC2 throttles the question":             {change: func(e *fakeEC2) { e.faults["DescribeImages"] = []error{awsErr("RequestLimitExceeded")} }, want: failure.Throttled},
-		"EC2 has trouble when asked for results": {change: func(e *fakeEC2) { e.faults["DescribeSnapshots"] = []error{awsErr("InternalError")} }, want: failure.ServiceUnavailable},
+		"its snapshot is not encrypted": {change: func(_ *cloud, e *odd, _ string) { e.snapshot = func(s *types.Snapshot) { s.Encrypted = nil } }, want: failure.ImageFailed, tells: "not encrypted"},
+		"its volume is not encrypted":   {plain: true, want: failure.ImageFailed, tells: "/dev/xvda"},
+		"it failed": {change: func(_ *cloud, e *odd, _ string) {
+			e.image = func(i *types.Image) {
+				i.State, i.StateReason = types.ImageStateFailed, &types.StateReason{Message: aws.String("disk on fire")}
+			}
+		}, want: failure.ImageFailed, tells: "disk on fire"},
+		"EC2 refuses the change": {change: func(c *cloud, _ *odd, _ string) { c.fail("ec2", "ModifyImageAttribute", "InvalidRequest") }, want: failure.ImageFailed},
+		"the role may not tag": {change: func(c *cloud, _ *odd, id string) {
+			_, err := c.ec2(home).DeleteTags(c.t.Context(), &ec2.DeleteTagsInput{Resources: []string{snapshotOf(c, id)}})
+			require.NoError(c.t, err)
+			c.fail("ec2", "CreateTags", "UnauthorizedOperation")
+		}, want: failure.AccessDenied, tells: "tag snap-"},
+		"EC2 throttles the question":             {change: func(c *cloud, _ *odd, _ string) { c.fail("ec2", "DescribeImages", "RequestLimitExceeded") }, want: failure.Throttled},
+		"EC2 has trouble when asked for results": {change: func(c *cloud, _ *odd, _ string) { c.fail("ec2", "DescribeSnapshots", "InternalError") }, want: failure.ServiceUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, e := newS3(t), newEC2(home)
-			e.images, e.snapshots = []types.Image{image("ami-new", "run", false)}, []types.Snapshot{snapshot("snap-ami-new", "run")}
-			if c.change != nil {
-				c.change(e)
+			c := newCloud(t)
+			made, err := createImage(c, "run", c.builder(!tc.plain, true))
+			require.NoError(t, err)
+			c.pass(cmp.Or(tc.early, imageTakes))
+			e := &odd{Client: c.ec2(home)}
+			if tc.change != nil {
+				tc.change(c, e, made.ImageID)
 			}
-			out, err := CheckImage{Store: s.store(), EC2: e}.Run(t.Context(), ImageInput{Job: job(t, s, "AwaitImage", testPlan()), ImageID: "ami-new"})
-			if c.want != "" {
-				requireCode(t, c.want, err)
-				assert.Contains(t, err.Error(), c.tells)
+			out, err := CheckImage{Store: c.store(), EC2: e}.Run(t.Context(), ImageInput{Job: job(t, c, "AwaitImage", testPlan()), ImageID: made.ImageID})
+			if tc.want != "" {
+				requireCode(t, tc.want, err)
+				assert.Contains(t, err.Error(), tc.tells)
 				return
 			}
 			require.NoError(t, err)
-			assert.Equal(t, CheckImageOutput{ImageID: "ami-new", SnapshotIDs: []string{"snap-ami-new"}, SizeGiB: 8, SnapshotBytes: 3 << 29}, out)
-			assert.Equal(t, types.ImdsSupportValuesV20, e.images[0].ImdsSupport)
-			assert.Equal(t, "run", ami.TagValue(e.snapshots[0].Tags, contract.TagExecution))
+			img := c.image(home, made.ImageID)
+			snapshots := c.snapshots(home, ami.Snapshots(img)...)
+			require.Len(t, snapshots, 1)
+			assert.Equal(t, CheckImageOutput{
+				ImageID: made.ImageID, SnapshotIDs: ami.Snapshots(img), SizeGiB: 2, SnapshotBytes: aws.ToInt64(snapshots[0].FullSnapshotSizeInBytes),
+			}, out)
+			assert.Equal(t, types.ImdsSupportValuesV20, img.ImdsSupport)
+			assert.Equal(t, "run", ami.TagValue(snapshots[0].Tags, contract.TagExecution))
 		})
 	}
 }
