@@ -63,7 +63,7 @@ func (c checkInstanceCase) run(t *testing.T) (CheckInstanceOutput, *fakeS3, *fak
 	in := InstanceInput{Job: job(t, s, "AwaitProvisioned", testPlan()), Role: role, InstanceID: "i-1"}
 	in.Now = start.Add(cmp.Or(c.now, askAfter))
 	if c.upload != "" {
-		s.objects["executions/run/provisioned.json"] = []byte(c.upload)
+		s.put("executions/run/provisioned.json", []byte(c.upload))
 	}
 	if c.faults != nil {
 		c.faults(e, m, s)
@@ -170,7 +170,7 @@ func TestAnUploadedVerdictIsEnough(t *testing.T) {
 	require.NoError(t, err)
 	assert.InDelta(t, 60, out.BootSeconds, 0)
 	assert.Equal(t, []string{"a.service", "b.service"}, out.FailedUnits)
-	assert.Contains(t, string(s.objects[out.Console.Key]), "booting")
+	assert.Contains(t, string(s.get(out.Console.Key)), "booting")
 	assert.Empty(t, m.sent, "nobody asks")
 }
 
@@ -207,7 +207,7 @@ func TestAnUploadedVerdictFailsAsTheAnswerOverSSM(t *testing.T) {
 			_, s, m, err := checkInstanceCase{state: "running", offline: true, upload: verdict(c.cloudInit, c.provision)}.run(t)
 			requireCode(t, failure.ProvisioningFailed, err)
 			assert.Empty(t, m.sent)
-			assert.Contains(t, s.objects, "executions/run/console-builder.log")
+			assert.NotNil(t, s.get("executions/run/console-builder.log"))
 			if c.cloudInit == "null" {
 				c.cloudInit = initError
 			}

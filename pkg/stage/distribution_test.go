@@ -196,7 +196,7 @@ func TestAnImageThatExistedIsNotAwaited(t *testing.T) {
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			s, e := newS3(), newEC2(c.in.Region)
+			s, e := newS3(t), newEC2(c.in.Region)
 			e.images, e.snapshots = []types.Image{image("ami-copy", "run", false)}, []types.Snapshot{snapshot("snap-ami-copy", "run")}
 			c.change(e)
 			c.in.Job = job(t, s, "AwaitCopy", c.plan)
@@ -208,7 +208,7 @@ func TestAnImageThatExistedIsNotAwaited(t *testing.T) {
 }
 
 func TestAReleaseThatDeprecatesInThePastDeprecatesNow(t *testing.T) {
-	s, e := newS3(), newEC2(remote)
+	s, e := newS3(t), newEC2(remote)
 	img := image("ami-copy", "run", false)
 	img.DeprecationTime = aws.String(start.AddDate(0, 0, 265).Format(time.RFC3339)) // the recipe said 365 days before
 	e.images, e.snapshots = []types.Image{img}, []types.Snapshot{snapshot("snap-ami-copy", "run")}
