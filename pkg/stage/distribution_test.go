@@ -79,7 +79,7 @@ func TestCheckDistribution(t *testing.T) {
 		"whom the recipe names has it already": {change: func(e *fakeEC2) { e.audience["ami-copy"] = []types.LaunchPermission{partner} }, want: failure.ShareFailed, tells: []string{"210987654321"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, e := newS3(), newEC2(remote)
+			s, e := newS3(t), newEC2(remote)
 			e.images, e.snapshots = []types.Image{image("ami-copy", "run", false)}, []types.Snapshot{snapshot("snap-ami-copy", "run")}
 			if c.change != nil {
 				c.change(e)
