@@ -17,30 +17,30 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// What an asynchronous invocation has without a configuration
+// Defaults of asynchronous invocations
 // (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html).
 const (
 	defaultEventAge = 6 * time.Hour
 	mostRetries     = 2
 )
 
-// The pause before a throttled event is tried again, and the longest one.
+// The first and the longest pause before a throttled event is tried again.
 const (
 	firstThrottle   = time.Second
 	longestThrottle = 5 * time.Minute
 )
 
-// asyncRetries are the pauses before the second and the third attempt of an
-// asynchronous invocation that failed.
+// asyncRetries returns the pauses before the second and third attempt of a
+// failed asynchronous invocation.
 func asyncRetries() [mostRetries]time.Duration {
 	return [mostRetries]time.Duration{time.Minute, 2 * time.Minute}
 }
 
-// eventConfig says how asynchronous invocations of a function are handled.
+// eventConfig configures asynchronous invocations of a function.
 type eventConfig struct {
 	MaximumAge           *int32 // seconds
 	MaximumRetries       *int32
-	OnFailure, OnSuccess string // ARNs; empty: none
+	OnFailure, OnSuccess string // ARNs, or empty
 	Modified             time.Time
 }
 
@@ -80,7 +80,8 @@ func (s *Service) enqueue(f *function, payload []byte) error {
 	return nil
 }
 
-// handle invokes until the function succeeds; else it says why it gave up.
+// handle invokes the function until it succeeds, and otherwise returns why it
+// gave up.
 func (s *Service) handle(ctx context.Context, e *event) (failed string) {
 	age, retries := defaultEventAge, mostRetries
 	if n := e.config.MaximumAge; n != nil {
@@ -98,7 +99,7 @@ func (s *Service) handle(ctx context.Context, e *event) (failed string) {
 			return ""
 		}
 		pause := throttle
-		if errors.As(err, &throttled) { // which is no attempt
+		if errors.As(err, &throttled) { // a throttled call does not count as an attempt
 			throttle = min(2*throttle, longestThrottle)
 		} else {
 			e.calls, e.last = e.calls+1, out
@@ -112,12 +113,12 @@ func (s *Service) handle(ctx context.Context, e *event) (failed string) {
 			return "EventAgeExceeded"
 		}
 		if s.config.Clock.Sleep(ctx, pause) != nil {
-			return "EventAgeExceeded" // the service is closing, which is not reported
+			return "EventAgeExceeded" // the service is closing; nothing is reported then
 		}
 	}
 }
 
-// record is what a destination gets
+// record is the record that a destination receives
 // (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html).
 type record struct {
 	Version         string          `json:"version"`
@@ -141,7 +142,7 @@ type responseContext struct {
 	FunctionError   string `json:"functionError,omitempty"`
 }
 
-// report sends a destination how an event ended.
+// report sends the result of an event to a destination.
 func (s *Service) report(ctx context.Context, e *event, condition, destination string) {
 	if destination == "" {
 		return
@@ -157,12 +158,12 @@ func (s *Service) report(ctx context.Context, e *event, condition, destination s
 		err = s.config.Destination(ctx, wire.Caller{Account: e.function.key.Account, Region: e.function.key.Region, Source: e.function.config.ARN}, c.Role, destination, raw)
 	}
 	if err != nil {
-		s.config.Logger.Error("lost: the destination of an asynchronous invocation did not take its record", "function", c.Name, "destination", destination, "error", err)
+		s.config.Logger.Error("the record of an asynchronous invocation is lost: its destination did not accept it", "function", c.Name, "destination", destination, "error", err)
 	}
 }
 
-// PutFunctionEventInvokeConfig implements awslambda.Client's: what is left out
-// has its default.
+// PutFunctionEventInvokeConfig implements the method of awslambda.Client.
+// Omitted settings get their defaults.
 func (s *Service) PutFunctionEventInvokeConfig(ctx context.Context, in *awslambda.PutFunctionEventInvokeConfigInput, optFns ...func(*awslambda.Options)) (*awslambda.PutFunctionEventInvokeConfigOutput, error) {
 	out, err := s.configureEvents(s.caller(ctx, optFns), aws.ToString(in.FunctionName), in.Qualifier, func(c *eventConfig) {
 		*c = eventConfig{MaximumAge: in.MaximumEventAgeInSeconds, MaximumRetries: in.MaximumRetryAttempts}
@@ -177,8 +178,8 @@ func (s *Service) PutFunctionEventInvokeConfig(ctx context.Context, in *awslambd
 	}, nil
 }
 
-// UpdateFunctionEventInvokeConfig implements awslambda.Client's: what is left out
-// stays.
+// UpdateFunctionEventInvokeConfig implements the method of awslambda.Client.
+// Omitted settings do not change.
 func (s *Service) UpdateFunctionEventInvokeConfig(ctx context.Context, in *awslambda.UpdateFunctionEventInvokeConfigInput, optFns ...func(*awslambda.Options)) (*awslambda.UpdateFunctionEventInvokeConfigOutput, error) {
 	out, err := s.configureEvents(s.caller(ctx, optFns), aws.ToString(in.FunctionName), in.Qualifier, func(c *eventConfig) {
 		if in.MaximumEventAgeInSeconds != nil {
@@ -254,8 +255,8 @@ func (s *Service) checkEvents(c eventConfig) error {
 	return nil
 }
 
-// describeEvents is the configuration as the API shows it. s.mu of the service is
-// held.
+// describeEvents returns the configuration in the API's form. The caller holds
+// the service's mu.
 func (f *function) describeEvents() types.FunctionEventInvokeConfig {
 	c := f.config.Events
 	out := types.FunctionEventInvokeConfig{
@@ -269,7 +270,7 @@ func noEvents(f *function) error {
 	return notFound(fmt.Sprintf("The function %s:$LATEST doesn't have an EventInvokeConfig", f.config.ARN))
 }
 
-// GetFunctionEventInvokeConfig implements awslambda.Client's.
+// GetFunctionEventInvokeConfig implements the method of awslambda.Client.
 func (s *Service) GetFunctionEventInvokeConfig(ctx context.Context, in *awslambda.GetFunctionEventInvokeConfigInput, optFns ...func(*awslambda.Options)) (*awslambda.GetFunctionEventInvokeConfigOutput, error) {
 	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
 	if err != nil {
@@ -287,7 +288,7 @@ func (s *Service) GetFunctionEventInvokeConfig(ctx context.Context, in *awslambd
 	}, nil
 }
 
-// DeleteFunctionEventInvokeConfig implements awslambda.Client's.
+// DeleteFunctionEventInvokeConfig implements the method of awslambda.Client.
 func (s *Service) DeleteFunctionEventInvokeConfig(ctx context.Context, in *awslambda.DeleteFunctionEventInvokeConfigInput, optFns ...func(*awslambda.Options)) (*awslambda.DeleteFunctionEventInvokeConfigOutput, error) {
 	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
 	if err != nil {
@@ -302,7 +303,7 @@ func (s *Service) DeleteFunctionEventInvokeConfig(ctx context.Context, in *awsla
 	return &awslambda.DeleteFunctionEventInvokeConfigOutput{}, nil
 }
 
-// ListFunctionEventInvokeConfigs implements awslambda.Client's.
+// ListFunctionEventInvokeConfigs implements the method of awslambda.Client.
 func (s *Service) ListFunctionEventInvokeConfigs(ctx context.Context, in *awslambda.ListFunctionEventInvokeConfigsInput, optFns ...func(*awslambda.Options)) (*awslambda.ListFunctionEventInvokeConfigsOutput, error) {
 	f, err := s.find(aws.ToString(in.FunctionName), s.caller(ctx, optFns))
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/program"
 )
 
-// archive gets the archive that a request carries or names.
+// archive returns the archive in a request, or at its bucket and key.
 func (s *Service) archive(ctx context.Context, inline []byte, bucket, key *string) ([]byte, error) {
 	switch {
 	case len(inline) > maxUpload:
@@ -37,12 +37,12 @@ func (s *Service) archive(ctx context.Context, inline []byte, bucket, key *strin
 	return code, nil
 }
 
-// home is where the code of a function is kept.
+// home returns the folder of a function's code.
 func (s *Service) home(k scope.Key, name string) string {
 	return filepath.Join(s.config.Dir, k.Account, k.Region, name)
 }
 
-// unpack puts an archive on disk, in a folder of its own for each version.
+// unpack unpacks an archive to disk, each version in a folder of its own.
 func (s *Service) unpack(k scope.Key, c *configuration, code []byte) error {
 	if s.config.Dir == "" {
 		return invalid("this embedded AWS has no folder for function code")
@@ -52,14 +52,14 @@ func (s *Service) unpack(k scope.Key, c *configuration, code []byte) error {
 		return invalid("Could not unzip uploaded file. Please check your file, then try to upload again: %v", err)
 	}
 	dir := filepath.Join(s.home(k, c.Name), scope.Hex(16))
-	if err := os.MkdirAll(dir, 0o755); err != nil { // readable as /var/task is
+	if err := os.MkdirAll(dir, 0o755); err != nil { // readable, like /var/task
 		return fmt.Errorf("unpack the code of %s: %w", c.ARN, err)
 	}
 	if err := extract(r, dir); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
-	// Functions run on this machine's processor. AWS has both, so that this is told
-	// when the function is made, not as a failure of its first invocation.
+	// Functions run on this machine's processor. AWS has both kinds, so report the
+	// wrong one when the function is created, not at its first invocation.
 	if err := program.MustRunOn(filepath.Join(dir, "bootstrap"), runtime.GOARCH); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(invalid("the bootstrap of %s is built for another processor than this machine's, where the embedded AWS runs it: deploy it for %s",
 			c.Name, program.AWS(runtime.GOARCH)), os.RemoveAll(dir))
@@ -81,13 +81,13 @@ func extract(r *zip.Reader, dir string) error {
 	left := int64(maxUnpacked)
 	for _, entry := range r.File {
 		if !filepath.IsLocal(filepath.FromSlash(entry.Name)) {
-			return invalid("the archive has an entry outside of its root: %q", entry.Name)
+			return invalid("the archive has an entry outside its root: %q", entry.Name)
 		}
 		if entry.FileInfo().IsDir() {
-			continue // made with its files
+			continue // created with its files
 		}
 		if !entry.Mode().IsRegular() {
-			return invalid("the archive has an entry that is no regular file: %q", entry.Name)
+			return invalid("the archive has an entry that is not a regular file: %q", entry.Name)
 		}
 		n, err := extractFile(root, entry, left)
 		if err != nil {
@@ -135,7 +135,7 @@ func makeParents(root *os.Root, dir string) error {
 	return nil
 }
 
-// orNil leaves an empty text out.
+// orNil returns nil for an empty text.
 func orNil(text string) *string {
 	if text == "" {
 		return nil

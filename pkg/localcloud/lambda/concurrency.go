@@ -7,7 +7,7 @@ import (
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 )
 
-// reserved is the reserved concurrency; nil: none.
+// reserved returns the reserved concurrency, or nil.
 func (f *function) reserved() *int32 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -20,7 +20,7 @@ func (f *function) reserve(n *int32) {
 	f.config.Reserved = n
 }
 
-// PutFunctionConcurrency implements awslambda.Client's.
+// PutFunctionConcurrency implements the method of awslambda.Client.
 func (s *Service) PutFunctionConcurrency(ctx context.Context, in *awslambda.PutFunctionConcurrencyInput, optFns ...func(*awslambda.Options)) (*awslambda.PutFunctionConcurrencyOutput, error) {
 	f, err := s.find(aws.ToString(in.FunctionName), s.caller(ctx, optFns))
 	if err != nil {
@@ -33,7 +33,7 @@ func (s *Service) PutFunctionConcurrency(ctx context.Context, in *awslambda.PutF
 	return &awslambda.PutFunctionConcurrencyOutput{ReservedConcurrentExecutions: in.ReservedConcurrentExecutions}, nil
 }
 
-// GetFunctionConcurrency implements awslambda.Client's.
+// GetFunctionConcurrency implements the method of awslambda.Client.
 func (s *Service) GetFunctionConcurrency(ctx context.Context, in *awslambda.GetFunctionConcurrencyInput, optFns ...func(*awslambda.Options)) (*awslambda.GetFunctionConcurrencyOutput, error) {
 	f, err := s.find(aws.ToString(in.FunctionName), s.caller(ctx, optFns))
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *Service) GetFunctionConcurrency(ctx context.Context, in *awslambda.GetF
 	return &awslambda.GetFunctionConcurrencyOutput{ReservedConcurrentExecutions: f.reserved()}, nil
 }
 
-// DeleteFunctionConcurrency implements awslambda.Client's.
+// DeleteFunctionConcurrency implements the method of awslambda.Client.
 func (s *Service) DeleteFunctionConcurrency(ctx context.Context, in *awslambda.DeleteFunctionConcurrencyInput, optFns ...func(*awslambda.Options)) (*awslambda.DeleteFunctionConcurrencyOutput, error) {
 	f, err := s.find(aws.ToString(in.FunctionName), s.caller(ctx, optFns))
 	if err != nil {

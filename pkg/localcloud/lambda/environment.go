@@ -22,8 +22,8 @@ var reserved = []string{
 	"AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
 }
 
-// environment is all that a process of the function gets from us, sorted: the
-// variables that Lambda documents and the function's own.
+// environment returns the complete environment of a function's process, sorted:
+// the variables that Lambda documents and the function's own.
 func (s *Service) environment(k scope.Key, c configuration) ([]string, error) {
 	credentials := Credentials{AccessKeyID: k.Account, SecretAccessKey: "local"}
 	if s.config.Credentials != nil {
@@ -66,7 +66,7 @@ func (s *Service) environment(k scope.Key, c configuration) ([]string, error) {
 	return env, nil
 }
 
-// hostArchitecture is what native functions are built for.
+// hostArchitecture is the architecture of native functions.
 func hostArchitecture() types.Architecture {
 	if runtime.GOARCH == "arm64" {
 		return types.ArchitectureArm64

@@ -33,19 +33,19 @@ const (
 // Handler is a function in this process.
 type Handler func(ctx context.Context, event []byte) ([]byte, error)
 
-// Function is what Deploy deploys.
+// Function describes a function for Deploy.
 type Function struct {
 	Name        string
 	Description string
 	// Dir is a folder with an executable bootstrap. Either Dir or Handler is set.
 	Dir     string
 	Handler Handler
-	// Env is added to what Lambda itself sets, and wins over it.
+	// Env is added to the variables that Lambda sets, and overrides them.
 	Env       map[string]string
 	MemoryMiB int           // default 128
 	Timeout   time.Duration // default 3 s, at most 900 s
 	Role      string        // ARN
-	// Reserved is the reserved concurrency; 0: none.
+	// Reserved is the reserved concurrency, or 0 for none.
 	Reserved int
 	Tags     map[string]string
 }
@@ -55,7 +55,7 @@ type Function struct {
 type function struct {
 	key     scope.Key
 	config  configuration
-	handler Handler      // nil: a process
+	handler Handler      // nil for a process
 	pool    *native.Pool // nil with a handler, or before the first invocation
 	log     *ring
 	stats   *recorder
@@ -64,11 +64,11 @@ type function struct {
 	inFlight int
 }
 
-// configuration is what is kept of a function.
+// configuration is the saved part of a function.
 type configuration struct {
 	Name, ARN, Description string
 	Dir                    string // "" with a handler
-	Owned                  bool   // Dir is below the service's own
+	Owned                  bool   // Dir is below the service's folder
 	CodeSHA256             string // base64
 	CodeSize               int64
 	Env                    map[string]string
@@ -81,7 +81,7 @@ type configuration struct {
 	Tags                   map[string]string
 	Policy                 []statement
 	PolicyRevision         string
-	Events                 *eventConfig // nil: asynchronous invocations have Lambda's defaults
+	Events                 *eventConfig // nil for Lambda's defaults of asynchronous invocations
 	Modified               time.Time
 	Revision               string
 }
@@ -96,7 +96,7 @@ func functionARN(k scope.Key, name string) string {
 	return partition.ARN("lambda", k.Region, k.Account, "function:"+name)
 }
 
-// Deploy makes or replaces a function of the default caller's account and
+// Deploy makes or replaces a function in the default caller's account and
 // region.
 func (s *Service) Deploy(f Function) error {
 	return s.DeployTo(s.config.Default.Account, s.config.Default.Region, f)
@@ -161,9 +161,9 @@ func digest(code []byte) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// replace puts a function with the configuration c in the place of old, which
-// may be nil. Invocations that run keep what they have; its processes end after
-// them. s.mu is held.
+// replace replaces old, which may be nil, by a function with the configuration
+// c. Running invocations of old continue; its processes end after them. The
+// caller holds s.mu.
 func (s *Service) replace(k scope.Key, old *function, c configuration) *function {
 	c.Modified, c.Revision = s.config.Clock.Now(), uuid.NewString()
 	f := &function{key: k, config: c, log: newRing(), stats: &recorder{}}
@@ -197,8 +197,8 @@ func (f *function) close() {
 	}
 }
 
-// find returns the function that a name, a partial or a full ARN means, with
-// any qualifier that is $LATEST.
+// find returns the function with a name, or a partial or full ARN, with no
+// qualifier or $LATEST.
 func (s *Service) find(name string, c wire.Caller) (*function, error) {
 	k, short, err := s.resolve(name, c)
 	if err != nil {
@@ -226,7 +226,7 @@ func (s *Service) resolve(name string, c wire.Caller) (k scope.Key, short string
 	case len(parts) >= 3 && parts[1] == "function":
 		k.Account, parts = parts[0], parts[2:]
 	}
-	// All three name folders in which code is kept.
+	// All three become names of folders for code.
 	if len(parts) > 2 || !functionName.MatchString(parts[0]) || !accountID.MatchString(k.Account) || !regionName.MatchString(k.Region) {
 		return k, "", invalid("%q is not the name or the ARN of a function (account %q, region %q)", name, k.Account, k.Region)
 	}
@@ -236,12 +236,12 @@ func (s *Service) resolve(name string, c wire.Caller) (k scope.Key, short string
 	return k, parts[0], nil
 }
 
-// invalid is the error of a parameter that Lambda does not accept.
+// invalid returns the error for a parameter that Lambda does not accept.
 func invalid(format string, args ...any) error {
 	return &types.InvalidParameterValueException{Message: aws.String(fmt.Sprintf(format, args...)), Type: aws.String("User")}
 }
 
-// describe is the configuration as the API shows it.
+// describe returns the configuration in the API's form.
 func (f *function) describe() types.FunctionConfiguration {
 	c := f.config
 	out := types.FunctionConfiguration{
@@ -264,7 +264,7 @@ func (f *function) describe() types.FunctionConfiguration {
 	return out
 }
 
-// names lists functions in order. s.mu is held.
+// names lists the names of functions in order. The caller holds s.mu.
 func (s *Service) names(k scope.Key) []string {
 	var all []string
 	for name := range s.functions[k] {

@@ -26,14 +26,14 @@ type statement struct {
 	Condition map[string]map[string]string `json:",omitempty"`
 }
 
-// policy is a resource policy as GetPolicy writes it.
+// policy is a resource policy in GetPolicy's form.
 type policy struct {
 	Version   string
 	ID        string `json:"Id"`
 	Statement []statement
 }
 
-// AddPermission implements awslambda.Client's. The policy is kept and shown.
+// AddPermission implements the method of awslambda.Client.
 func (s *Service) AddPermission(ctx context.Context, in *awslambda.AddPermissionInput, optFns ...func(*awslambda.Options)) (*awslambda.AddPermissionOutput, error) {
 	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *Service) AddPermission(ctx context.Context, in *awslambda.AddPermission
 	return &awslambda.AddPermissionOutput{Statement: aws.String(string(raw))}, nil
 }
 
-// principal is that of a function in a region.
+// principal returns the principal of a statement in a region.
 func principal(p, region string) map[string]string {
 	switch {
 	case authz.IsServiceName(p):
@@ -87,7 +87,7 @@ func principal(p, region string) map[string]string {
 	}
 }
 
-// GetPolicy implements awslambda.Client's.
+// GetPolicy implements the method of awslambda.Client.
 func (s *Service) GetPolicy(ctx context.Context, in *awslambda.GetPolicyInput, optFns ...func(*awslambda.Options)) (*awslambda.GetPolicyOutput, error) {
 	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
 	if err != nil {
@@ -105,8 +105,8 @@ func (s *Service) GetPolicy(ctx context.Context, in *awslambda.GetPolicyInput, o
 	return &awslambda.GetPolicyOutput{Policy: aws.String(string(raw)), RevisionId: orNil(f.config.PolicyRevision)}, nil
 }
 
-// Policy is the resource policy of a function's ARN, empty without one. ok is
-// false when there is no such function.
+// Policy returns the resource policy of a function, by its ARN, or "" if it has
+// none. ok is false if the function does not exist.
 func (s *Service) Policy(arn string) (document string, ok bool, err error) {
 	f, err := s.find(arn, s.config.Default)
 	if err != nil {
@@ -121,7 +121,7 @@ func (s *Service) Policy(arn string) (document string, ok bool, err error) {
 	return string(raw), true, err
 }
 
-// RemovePermission implements awslambda.Client's.
+// RemovePermission implements the method of awslambda.Client.
 func (s *Service) RemovePermission(ctx context.Context, in *awslambda.RemovePermissionInput, optFns ...func(*awslambda.Options)) (*awslambda.RemovePermissionOutput, error) {
 	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
 	if err != nil {
@@ -137,7 +137,7 @@ func (s *Service) RemovePermission(ctx context.Context, in *awslambda.RemovePerm
 	return &awslambda.RemovePermissionOutput{}, nil
 }
 
-// ListTags implements awslambda.Client's.
+// ListTags implements the method of awslambda.Client.
 func (s *Service) ListTags(ctx context.Context, in *awslambda.ListTagsInput, optFns ...func(*awslambda.Options)) (*awslambda.ListTagsOutput, error) {
 	f, err := s.find(aws.ToString(in.Resource), s.caller(ctx, optFns))
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *Service) ListTags(ctx context.Context, in *awslambda.ListTagsInput, opt
 	return &awslambda.ListTagsOutput{Tags: maps.Clone(f.config.Tags)}, nil
 }
 
-// TagResource implements awslambda.Client's.
+// TagResource implements the method of awslambda.Client.
 func (s *Service) TagResource(ctx context.Context, in *awslambda.TagResourceInput, optFns ...func(*awslambda.Options)) (*awslambda.TagResourceOutput, error) {
 	f, err := s.find(aws.ToString(in.Resource), s.caller(ctx, optFns))
 	if err != nil {
@@ -165,7 +165,7 @@ func (s *Service) TagResource(ctx context.Context, in *awslambda.TagResourceInpu
 	return &awslambda.TagResourceOutput{}, nil
 }
 
-// UntagResource implements awslambda.Client's.
+// UntagResource implements the method of awslambda.Client.
 func (s *Service) UntagResource(ctx context.Context, in *awslambda.UntagResourceInput, optFns ...func(*awslambda.Options)) (*awslambda.UntagResourceOutput, error) {
 	f, err := s.find(aws.ToString(in.Resource), s.caller(ctx, optFns))
 	if err != nil {

@@ -19,7 +19,8 @@ import (
 
 const defaultPage = 50
 
-// CreateFunction implements awslambda.Client's, for archives with a bootstrap.
+// CreateFunction implements the method of awslambda.Client, for archives with a
+// bootstrap.
 func (s *Service) CreateFunction(ctx context.Context, in *awslambda.CreateFunctionInput, optFns ...func(*awslambda.Options)) (*awslambda.CreateFunctionOutput, error) {
 	k, name, err := s.resolve(aws.ToString(in.FunctionName), s.caller(ctx, optFns))
 	if err != nil {
@@ -76,7 +77,7 @@ func (s *Service) checkRole(c configuration) error {
 	return nil
 }
 
-// as copies a configuration to one of the outputs of the SDK that consist of its
+// as copies a configuration to an output type of the SDK that has the same
 // members.
 func as[O any](d types.FunctionConfiguration) (*O, error) {
 	raw, err := json.Marshal(d)
@@ -97,7 +98,8 @@ func (s *Service) exists(k scope.Key, name string) bool {
 	return s.functions[k][name] != nil
 }
 
-// settings are what CreateFunction and UpdateFunctionConfiguration share.
+// settings holds the parameters that CreateFunction and
+// UpdateFunctionConfiguration share.
 type settings struct {
 	environment     *types.Environment
 	memory, timeout *int32
@@ -139,7 +141,7 @@ func (c *configuration) apply(in settings) error {
 	return nil
 }
 
-// GetFunction implements awslambda.Client's.
+// GetFunction implements the method of awslambda.Client.
 func (s *Service) GetFunction(ctx context.Context, in *awslambda.GetFunctionInput, optFns ...func(*awslambda.Options)) (*awslambda.GetFunctionOutput, error) {
 	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
 	if err != nil {
@@ -164,7 +166,7 @@ func qualified(name, qualifier *string) string {
 	return aws.ToString(name) + ":" + *qualifier
 }
 
-// GetFunctionConfiguration implements awslambda.Client's.
+// GetFunctionConfiguration implements the method of awslambda.Client.
 func (s *Service) GetFunctionConfiguration(ctx context.Context, in *awslambda.GetFunctionConfigurationInput, optFns ...func(*awslambda.Options)) (*awslambda.GetFunctionConfigurationOutput, error) {
 	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
 	if err != nil {
@@ -173,7 +175,8 @@ func (s *Service) GetFunctionConfiguration(ctx context.Context, in *awslambda.Ge
 	return as[awslambda.GetFunctionConfigurationOutput](f.describe())
 }
 
-// ListFunctions implements awslambda.Client's; the order is that of the names.
+// ListFunctions implements the method of awslambda.Client. The order is that of
+// the names.
 func (s *Service) ListFunctions(ctx context.Context, in *awslambda.ListFunctionsInput, optFns ...func(*awslambda.Options)) (*awslambda.ListFunctionsOutput, error) {
 	k := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -214,7 +217,7 @@ func (s *Service) change(f *function, revision *string, edit func(*configuration
 	return s.replace(f.key, current, c).describe(), nil
 }
 
-// UpdateFunctionConfiguration implements awslambda.Client's.
+// UpdateFunctionConfiguration implements the method of awslambda.Client.
 func (s *Service) UpdateFunctionConfiguration(ctx context.Context, in *awslambda.UpdateFunctionConfigurationInput, optFns ...func(*awslambda.Options)) (*awslambda.UpdateFunctionConfigurationOutput, error) {
 	f, err := s.find(aws.ToString(in.FunctionName), s.caller(ctx, optFns))
 	if err != nil {
@@ -241,7 +244,7 @@ func (s *Service) UpdateFunctionConfiguration(ctx context.Context, in *awslambda
 	return as[awslambda.UpdateFunctionConfigurationOutput](d)
 }
 
-// UpdateFunctionCode implements awslambda.Client's.
+// UpdateFunctionCode implements the method of awslambda.Client.
 func (s *Service) UpdateFunctionCode(ctx context.Context, in *awslambda.UpdateFunctionCodeInput, optFns ...func(*awslambda.Options)) (*awslambda.UpdateFunctionCodeOutput, error) {
 	f, err := s.find(aws.ToString(in.FunctionName), s.caller(ctx, optFns))
 	if err != nil {
@@ -266,7 +269,8 @@ func (s *Service) UpdateFunctionCode(ctx context.Context, in *awslambda.UpdateFu
 	return as[awslambda.UpdateFunctionCodeOutput](d)
 }
 
-// DeleteFunction implements awslambda.Client's. Its processes are ended.
+// DeleteFunction implements the method of awslambda.Client. It ends the
+// function's processes.
 func (s *Service) DeleteFunction(ctx context.Context, in *awslambda.DeleteFunctionInput, optFns ...func(*awslambda.Options)) (*awslambda.DeleteFunctionOutput, error) {
 	f, err := s.find(qualified(in.FunctionName, in.Qualifier), s.caller(ctx, optFns))
 	if err != nil {

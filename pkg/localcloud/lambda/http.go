@@ -22,11 +22,11 @@ import (
 // maxBody is the largest request, in bytes: an archive of 50 MB in base64.
 const maxBody = 70_167_211
 
-// endpoint decodes a request, calls the operation and says with which status
-// its output is written.
+// endpoint decodes a request, calls the operation, and returns its output and
+// the HTTP status.
 type endpoint func(r *http.Request) (output any, status int, err error)
 
-// handler is the service's REST API.
+// handler returns the service's REST API.
 func (s *Service) handler() http.Handler {
 	mux := http.NewServeMux()
 	routes := map[string]endpoint{
@@ -66,9 +66,9 @@ func (s *Service) handler() http.Handler {
 	return mux
 }
 
-// operation makes an endpoint of a method with an SDK client's signature. The
-// body is JSON with the names of the input; what the path names goes into the
-// fields of these names, and query adds what is in the query.
+// operation makes an endpoint from a method with an SDK client's signature. The
+// body is JSON with the member names of the input. Path parameters set the
+// fields of the same names, and the function query reads the query.
 func operation[I, O any](call func(context.Context, *I, ...func(*awslambda.Options)) (*O, error), status int, query func(url.Values, map[string]any) error) endpoint {
 	return func(r *http.Request) (any, int, error) {
 		members := map[string]any{}
@@ -108,7 +108,7 @@ func operation[I, O any](call func(context.Context, *I, ...func(*awslambda.Optio
 		}
 		in := new(I)
 		if err := json.Unmarshal(raw, in); err != nil {
-			return nil, 0, &types.InvalidRequestContentException{Message: aws.String("the request does not fit: " + err.Error()), Type: aws.String("User")}
+			return nil, 0, &types.InvalidRequestContentException{Message: aws.String("the request has the wrong form: " + err.Error()), Type: aws.String("User")}
 		}
 		out, err := call(r.Context(), in)
 		return out, status, err
@@ -134,8 +134,8 @@ func untagQuery(q url.Values, members map[string]any) error {
 	return nil
 }
 
-// epochTimes makes an endpoint whose output has times, which are epoch seconds in
-// JSON.
+// epochTimes wraps an endpoint whose output has times: in JSON they are epoch
+// seconds.
 func epochTimes(e endpoint) endpoint {
 	return func(r *http.Request) (any, int, error) {
 		output, status, err := e(r)
@@ -184,8 +184,8 @@ func compact(output any) ([]byte, error) {
 	return json.Marshal(members)
 }
 
-// emptyLists puts the lists of a List operation back that are empty: AWS sends
-// them, unlike those of a function's configuration.
+// emptyLists adds the empty lists of a List operation again: AWS sends them,
+// unlike those of a function's configuration.
 func emptyLists(output any, members map[string]any) {
 	t := reflect.TypeOf(output)
 	if t.Kind() == reflect.Pointer {
@@ -251,7 +251,8 @@ func (s *Service) serveInvoke(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(out.Payload)
 }
 
-// status is the HTTP status of one of Lambda's errors; see the API reference.
+// status returns the HTTP status of one of Lambda's errors, from the API
+// reference.
 func status(code string, fault smithy.ErrorFault) int {
 	switch code {
 	case "ResourceNotFoundException", "UnknownOperationException":
@@ -286,7 +287,7 @@ func writeError(w http.ResponseWriter, err error) {
 		body["Reason"] = string(throttled.Reason)
 	}
 	raw, marshalErr := json.Marshal(body)
-	if marshalErr != nil { // strings always marshal
+	if marshalErr != nil { // strings can always be marshalled
 		raw = []byte("{}")
 	}
 	w.Header().Set("Content-Type", "application/json")

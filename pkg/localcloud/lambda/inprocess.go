@@ -14,8 +14,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda/native"
 )
 
-// inProcess runs a Go handler on a goroutine of the clock, whose time its
-// time-out is.
+// inProcess runs a Go handler on a goroutine of the clock, which also times it
+// out.
 func (s *Service) inProcess(ctx context.Context, f *function, id string, payload []byte) (native.Outcome, error) {
 	inner, cancel := context.WithCancel(lambdacontext.NewContext(ctx, &lambdacontext.LambdaContext{
 		AwsRequestID: id, InvokedFunctionArn: f.config.ARN,
@@ -45,8 +45,8 @@ func (s *Service) inProcess(ctx context.Context, f *function, id string, payload
 	return out, nil
 }
 
-// handle calls a handler; errors and panics become what aws-lambda-go makes of
-// them in a process.
+// handle calls a handler, and converts errors and panics like aws-lambda-go in a
+// process.
 func handle(ctx context.Context, h Handler, payload []byte) (out native.Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -58,7 +58,7 @@ func handle(ctx context.Context, h Handler, payload []byte) (out native.Outcome)
 		return native.Outcome{Payload: answer}
 	}
 	var own messages.InvokeResponse_Error
-	if e, ok := any(err).(messages.InvokeResponse_Error); ok { // as aws-lambda-go: by value and not wrapped
+	if e, ok := any(err).(messages.InvokeResponse_Error); ok { // like aws-lambda-go: by value and not wrapped
 		own = e
 	} else {
 		own = messages.InvokeResponse_Error{Type: typeName(err), Message: err.Error()}
@@ -76,7 +76,7 @@ func typeName(v any) string {
 
 func failed(errorType, message string) native.Outcome {
 	raw, err := json.Marshal(messages.InvokeResponse_Error{Type: errorType, Message: message})
-	if err != nil { // strings always marshal
+	if err != nil { // strings can always be marshalled
 		raw = []byte(`{"errorType":"Runtime.Unknown"}`)
 	}
 	return native.Outcome{Payload: raw, FunctionError: "Unhandled"}

@@ -24,7 +24,7 @@ const (
 	maxLogTail      = 4 * 1024
 )
 
-// Invoke implements awslambda.Client's.
+// Invoke implements the method of awslambda.Client.
 func (s *Service) Invoke(ctx context.Context, in *awslambda.InvokeInput, optFns ...func(*awslambda.Options)) (*awslambda.InvokeOutput, error) {
 	name := aws.ToString(in.FunctionName)
 	if in.Qualifier != nil {
@@ -69,7 +69,7 @@ func tailOf(log string) string {
 	return log
 }
 
-// checkPayload applies the limits; no payload is an empty object.
+// checkPayload applies the limits. A missing payload becomes an empty object.
 func checkPayload(payload []byte, kind types.InvocationType) ([]byte, error) {
 	limit := maxRequest
 	if kind == types.InvocationTypeEvent {
@@ -115,7 +115,7 @@ func (s *Service) call(ctx context.Context, f *function, id string, payload []by
 	return out, nil
 }
 
-// framed frames a log as Lambda does.
+// framed adds Lambda's START, END and REPORT lines to a log.
 func framed(id string, c configuration, out native.Outcome) string {
 	log := out.Log
 	if log != "" && !strings.HasSuffix(log, "\n") {
@@ -147,10 +147,10 @@ func (f *function) admit() (release func(), err error) {
 	}, nil
 }
 
-// Invoker calls functions by ARN, as Step Functions does.
+// Invoker calls functions by ARN, for Step Functions.
 type Invoker struct{ service *Service }
 
-// Invoker returns the service as Step Functions needs it.
+// Invoker returns the service's Invoker.
 func (s *Service) Invoker() Invoker { return Invoker{service: s} }
 
 // Invoke runs a function and waits for it. functionError is "Unhandled" if the

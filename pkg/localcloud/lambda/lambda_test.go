@@ -806,5 +806,5 @@ func TestFunctionsMadeOverTheAPI(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, "*", "*", "*"))
 	require.NoError(t, err)
 	assert.Empty(t, left)
-	require.ErrorContains(t, newService(t, func(c *lambda.Config) { c.Dir = dir }).Restore(kept), "its code is gone")
+	require.ErrorContains(t, newService(t, func(c *lambda.Config) { c.Dir = dir }).Restore(kept), "its code is missing")
 }

@@ -12,15 +12,15 @@ import (
 const (
 	minMemoryMiB = 128
 	maxMemoryMiB = 10240
-	// maxEnvironment is the size of a function's variables as JSON, in bytes.
+	// maxEnvironment limits a function's variables as JSON, in bytes.
 	maxEnvironment = 4 * 1024
-	// maxUpload is an archive in a request, in bytes.
+	// maxUpload limits an archive in a request, in bytes.
 	maxUpload = 50 * 1024 * 1024
-	// maxUnpacked is what an archive holds, in bytes.
+	// maxUnpacked limits the unpacked content of an archive, in bytes.
 	maxUnpacked = 250 * 1024 * 1024
 )
 
-// outside refuses a number in the words of Lambda's check of its model.
+// outside returns the error for a number out of range, in Lambda's own words.
 func outside(value int32, member string, least, most int32) error {
 	bound, than := least, "greater"
 	if value > most {
@@ -53,7 +53,8 @@ func checkEnvironment(variables map[string]string) error {
 	return nil
 }
 
-// requestTooLarge is the answer to an archive that needs an S3 bucket.
+// requestTooLarge returns the error for an archive that is too large for a
+// request and must come from S3.
 func requestTooLarge() error {
 	return wire.Errorf("RequestEntityTooLargeException", "Request must be smaller than %d bytes for the operation", maxBody)
 }

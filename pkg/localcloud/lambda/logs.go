@@ -6,14 +6,14 @@ import (
 	"sync"
 )
 
-// maxLines is how many lines of a function's log are kept.
+// maxLines is the number of lines of a function's log that are kept.
 const maxLines = 2000
 
 // ring keeps the latest lines of a function's log.
 type ring struct {
 	mu    sync.Mutex
 	lines []string
-	next  int // where the next line goes, once it is full
+	next  int // position of the next line once the ring is full
 }
 
 func newRing() *ring { return &ring{} }

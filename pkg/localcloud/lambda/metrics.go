@@ -10,22 +10,22 @@ import (
 	"time"
 )
 
-// maxData is how many figures of metrics are kept.
+// maxData is the number of metric figures that are kept.
 const maxData = 10000
 
-// Datum is one figure of a metric, as CloudWatch would take it from a line that
-// a function wrote in the embedded metric format.
+// Datum is one figure of a metric, as CloudWatch would read it from a function's
+// line in the embedded metric format.
 type Datum struct {
 	Function   string // name
 	Namespace  string
 	Name       string
-	Unit       string // "None" if the line names none
+	Unit       string // "None" if the line has none
 	Dimensions map[string]string
 	Value      float64
 	At         time.Time
 }
 
-// String is the figure on a line, its dimensions sorted by name.
+// String returns the figure as one line, with its dimensions sorted by name.
 func (d Datum) String() string {
 	var dimensions []string
 	for name, value := range d.Dimensions {
@@ -35,7 +35,7 @@ func (d Datum) String() string {
 	return fmt.Sprintf("%s/%s{%s} %g %s", d.Namespace, d.Name, strings.Join(dimensions, ","), d.Value, d.Unit)
 }
 
-// metrics are the figures that functions gave, the oldest first.
+// metrics holds the figures that functions wrote, oldest first.
 type metrics struct {
 	mu   sync.Mutex
 	data []Datum
@@ -50,21 +50,21 @@ func (m *metrics) add(data []Datum) {
 	}
 }
 
-// Metrics are the latest figures of all functions, in the order in which they
-// were written.
+// Metrics returns the latest figures of all functions, in the order in which
+// they were written.
 func (s *Service) Metrics() []Datum {
 	s.metrics.mu.Lock()
 	defer s.metrics.mu.Unlock()
 	return slices.Clone(s.metrics.data)
 }
 
-// wrote takes a line that a function wrote.
+// wrote processes a line that a function wrote.
 func (s *Service) wrote(f *function, line string) {
 	f.log.add(line)
 	s.config.Logger.Info(line, "function", f.config.Name)
 	data, err := embedded(line)
 	if err != nil {
-		// CloudWatch counts such lines as EMFValidationErrors, and passes over them.
+		// CloudWatch ignores such lines and counts them as EMFValidationErrors.
 		s.config.Logger.Warn("a line in the embedded metric format is not valid", "function", f.config.Name, "error", err)
 		return
 	}
@@ -74,8 +74,8 @@ func (s *Service) wrote(f *function, line string) {
 	s.metrics.add(data)
 }
 
-// Output is where a function that runs in this process writes what on AWS is its
-// standard output. Each Write is of whole lines. function is a name or an ARN.
+// Output returns the standard output of a function that runs in this process.
+// Each Write must contain whole lines. function is a name or an ARN.
 func (s *Service) Output(function string) io.Writer { return output{s, function} }
 
 type output struct {
@@ -94,9 +94,9 @@ func (o output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// embedded reads a line in the embedded metric format
+// embedded parses a line in the embedded metric format
 // (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html);
-// a line that is none has no figures.
+// any other line has no figures.
 func embedded(line string) ([]Datum, error) {
 	if !strings.HasPrefix(line, "{") || !strings.Contains(line, `"_aws"`) {
 		return nil, nil
@@ -146,7 +146,7 @@ func embedded(line string) ([]Datum, error) {
 	return all, nil
 }
 
-// target are the values of a set of dimensions.
+// target returns the values of a set of dimensions.
 func target(root map[string]json.RawMessage, set []string) (map[string]string, error) {
 	if len(set) > 30 {
 		return nil, fmt.Errorf("%d dimensions; a metric has at most 30", len(set))
@@ -155,14 +155,14 @@ func target(root map[string]json.RawMessage, set []string) (map[string]string, e
 	for _, name := range set {
 		var v string
 		if err := json.Unmarshal(root[name], &v); err != nil || v == "" {
-			return nil, fmt.Errorf("the dimension %q is no text on the root", name)
+			return nil, fmt.Errorf("the dimension %q is not a text at the root", name)
 		}
 		values[name] = v
 	}
 	return values, nil
 }
 
-// numbers are a metric's figures: a number, or a list of at most 100.
+// numbers returns a metric's figures: a number, or a list of at most 100.
 func numbers(raw json.RawMessage) ([]float64, error) {
 	var one float64
 	if json.Unmarshal(raw, &one) == nil {
@@ -170,7 +170,7 @@ func numbers(raw json.RawMessage) ([]float64, error) {
 	}
 	var list []float64
 	if err := json.Unmarshal(raw, &list); err != nil || len(list) == 0 || len(list) > 100 {
-		return nil, fmt.Errorf("it is neither a number on the root nor a list of at most 100: %.100s", raw)
+		return nil, fmt.Errorf("it is not a number or a list of at most 100 numbers at the root: %.100s", raw)
 	}
 	return list, nil
 }

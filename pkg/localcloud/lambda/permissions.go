@@ -13,8 +13,8 @@ import (
 // Principal is the service that assumes the roles of functions.
 const Principal = "lambda.amazonaws.com"
 
-// Permissions are the rules of Lambda's calls. Invoke is for callers within this
-// process, whose input is the function's ARN.
+// Permissions returns the permission rules of Lambda's calls. The rule of Invoke
+// is for callers in this process, whose input is the function's ARN.
 func (s *Service) Permissions() authz.Permissions {
 	rules := map[string]authz.Rule{"Invoke": invokeRequests}
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
@@ -39,8 +39,8 @@ func invokeRequests(_ authz.Call, input any) ([]authz.Request, error) {
 	return []authz.Request{{Action: "lambda:InvokeFunction", Resource: arn}}, nil
 }
 
-// restOperations are those of Lambda's REST API that are about one function, by
-// method and what follows the function's name in the path.
+// restOperations returns the operations of Lambda's REST API on one function, by
+// method and the path after the function's name.
 func restOperations() map[string]string {
 	return map[string]string{
 		"GET ": "GetFunction", "DELETE ": "DeleteFunction", "GET /configuration": "GetFunctionConfiguration", "PUT /configuration": "UpdateFunctionConfiguration",
@@ -52,12 +52,12 @@ func restOperations() map[string]string {
 	}
 }
 
-// largestFunction bounds what is read of a request to Lambda, in bytes: the
-// service refuses what is larger.
+// largestFunction limits how much of a request to Lambda is read, in bytes. The
+// service refuses larger requests.
 const largestFunction = 70 << 20
 
-// requests asks for the operation of a request, and for the role of a function
-// that the request hands to the service.
+// requests requires the operation of a request, and iam:PassRole for a
+// function's role in the request.
 func requests(c authz.Call, input any) ([]authz.Request, error) {
 	r, err := authz.HTTPRequest(input)
 	if err != nil {
@@ -65,7 +65,7 @@ func requests(c authz.Call, input any) ([]authz.Request, error) {
 	}
 	_, path, ok := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/functions")
 	if !ok {
-		return nil, fmt.Errorf("the embedded AWS does not know what permissions %s %s takes", r.Method, r.URL.Path)
+		return nil, fmt.Errorf("the embedded AWS does not know which permissions %s %s needs", r.Method, r.URL.Path)
 	}
 	path = strings.TrimPrefix(path, "/")
 	if path == "" && r.Method == http.MethodGet {
@@ -89,13 +89,14 @@ func requests(c authz.Call, input any) ([]authz.Request, error) {
 	operation, ok := restOperations()[r.Method+" "+rest]
 	name, err = url.PathUnescape(name)
 	if !ok || err != nil {
-		return nil, fmt.Errorf("the embedded AWS does not know what permissions %s %s takes", r.Method, r.URL.Path)
+		return nil, fmt.Errorf("the embedded AWS does not know which permissions %s %s needs", r.Method, r.URL.Path)
 	}
 	request := authz.Request{Action: "lambda:" + operation, Resource: functionFor(c, name)}
 	return append([]authz.Request{request}, authz.PassRole(Principal, body.Role)...), nil
 }
 
-// functionFor is the ARN of the function that a name, a partial or a full ARN means.
+// functionFor returns the ARN of a function from its name, or a partial or full
+// ARN.
 func functionFor(c authz.Call, name string) string {
 	switch parts := strings.Split(name, ":"); {
 	case strings.HasPrefix(name, "arn:"):

@@ -17,43 +17,45 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Credentials are what a function's process signs its calls with.
+// Credentials are the credentials of a function's process.
 type Credentials struct {
 	AccessKeyID, SecretAccessKey, SessionToken string
 }
 
-// Config is what a Service needs. Clock and Default are required; Dir is for
-// functions that are created from archives.
+// Config is the configuration of a Service. Clock and Default are required;
+// functions that are created from archives need Dir.
 type Config struct {
 	Clock   clock.Clock
-	Default wire.Caller // of calls without a caller in their context
-	// Dir keeps the unpacked code of functions made by CreateFunction.
+	Default wire.Caller // for calls without a caller in their context
+	// Dir contains the unpacked code of functions that CreateFunction made.
 	Dir string
-	// Credentials are those of a function's role; nil: the access key id is the
-	// account's number, which the embedded AWS takes for the account's root.
+	// Credentials returns credentials of a function's role. If it is nil, the
+	// access key id is the account's id, which the embedded AWS treats as the
+	// account's root user.
 	Credentials func(account, region, roleARN, function string) (Credentials, error)
-	// Assumable says why Lambda cannot assume a role for a function; nil: it always
-	// can.
+	// Assumable returns why Lambda cannot assume a role for a function. If it is
+	// nil, Lambda can always assume roles.
 	Assumable func(account, sourceARN, roleARN string) error
-	// Object reads an archive that CreateFunction names by bucket and key; nil:
-	// such functions are refused.
+	// Object reads the archive at a bucket and key for CreateFunction. If it is
+	// nil, such functions are refused.
 	Object func(ctx context.Context, bucket, key string) ([]byte, error)
 	// Destination sends the record of an asynchronous invocation to a queue, topic,
-	// function or bus, with the role of the function, whose account and region
-	// are of. Nil: destinations are refused.
+	// function or bus, with the role of the function; of is the function's account
+	// and region. If it is nil, destinations are refused.
 	Destination func(ctx context.Context, of wire.Caller, roleARN, destinationARN string, record []byte) error
-	// Environment is added to that of the processes of all functions, whose own variables
-	// win; nil: nothing.
+	// Environment returns additional variables for the processes of all functions,
+	// whose own variables override them. It may be nil.
 	Environment func() map[string]string
-	// MaxProcesses bounds the processes of one function. Default 10.
+	// MaxProcesses limits the processes of one function. Default 10.
 	MaxProcesses int
-	// Idle is how long a process without work is kept, in real time. Default
+	// Idle is the time for which an idle process is kept, in real time. Default
 	// five minutes.
 	Idle time.Duration
-	// Life is how long after its start a process gets work, by Clock: less than its
-	// credentials last. Default: for ever.
+	// Life is the time after its start for which a process gets work, by Clock. It
+	// must be shorter than the lifetime of its credentials. Default: no limit.
 	Life time.Duration
-	// Logger gets every line that functions write, at level info. Default: none.
+	// Logger receives every line that functions write, at level info. Default:
+	// none.
 	Logger *slog.Logger
 }
 
@@ -112,12 +114,12 @@ func (s *Service) Close() {
 	s.launcher.Close()
 }
 
-// caller is who calls, in the region that the call names.
+// caller returns the account of the caller, and the region of the call.
 func (s *Service) caller(ctx context.Context, optFns []func(*awslambda.Options)) wire.Caller {
 	return scope.CallerIn(ctx, s.config.Default, optFns, func(o *awslambda.Options) *string { return &o.Region })
 }
 
-// Wire is the service as the HTTP door serves it.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{ID: "lambda", Name: "Lambda", Protocol: wire.REST, Version: "2015-03-31", Handler: s.handler()}
 }

@@ -11,14 +11,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 )
 
-// saved is a function as it is kept.
+// saved is the saved form of a function.
 type saved struct {
 	Key           scope.Key
 	Configuration configuration
 }
 
-// Snapshot implements wire.Stateful. Deployed functions are left out: whoever
-// deployed them does so again.
+// Snapshot implements wire.Stateful. It leaves out functions of Deploy, which
+// must be deployed again.
 func (s *Service) Snapshot() (json.RawMessage, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,7 +39,8 @@ func (s *Service) Snapshot() (json.RawMessage, error) {
 	return json.Marshal(all)
 }
 
-// Restore implements wire.Stateful. A function whose code is gone is an error.
+// Restore implements wire.Stateful. A function whose code is missing is an
+// error.
 func (s *Service) Restore(raw json.RawMessage) error {
 	var all []saved
 	if err := json.Unmarshal(raw, &all); err != nil {
@@ -54,7 +55,7 @@ func (s *Service) Restore(raw json.RawMessage) error {
 			return fmt.Errorf("restore the function %s: %w", c.ARN, err)
 		}
 		if _, err := os.Stat(dir); err != nil {
-			return fmt.Errorf("restore the function %s: its code is gone: %w", c.ARN, err)
+			return fmt.Errorf("restore the function %s: its code is missing: %w", c.ARN, err)
 		}
 		c.Dir = dir
 		modified, revision := c.Modified, c.Revision

@@ -9,21 +9,23 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda/native"
 )
 
-// maxSamples is how many durations of each kind are kept for a function.
+// maxSamples is the number of durations of each kind that are kept for a
+// function.
 const maxSamples = 10000
 
-// Stats are the durations of a function's latest invocations, in real time.
+// Stats holds the durations of a function's latest invocations, in real time.
 type Stats struct {
 	Function    string // ARN
 	Invocations int
 	Errors      int // of the function
 	MemoryMiB   int
-	// Billed is what Lambda charges for, of all invocations: each rounded up to a
-	// millisecond, with the start of its process, if it waited for one
+	// Billed is the billed time of all invocations: each rounded up to a
+	// millisecond, including the start of its process if it waited for one
 	// (https://aws.amazon.com/lambda/pricing/).
 	Billed time.Duration
-	// Cold are the starts of processes, until they asked for work, plus the
-	// invocations that waited for them; Warm are all other invocations.
+	// Cold holds the times of cold starts: from the start of the process until it
+	// asked for work, plus the invocation that waited for it. Warm holds the times
+	// of all other invocations.
 	Cold, Warm []time.Duration
 }
 
@@ -61,7 +63,7 @@ func appendSample(samples []time.Duration, d time.Duration) []time.Duration {
 	return append(samples, d)
 }
 
-// GBSeconds is what was billed in Lambda's unit.
+// GBSeconds returns the billed usage in Lambda's unit, GB-seconds.
 func (s Stats) GBSeconds() float64 { return s.Billed.Seconds() * float64(s.MemoryMiB) / 1024 }
 
 // Stats returns the figures of all functions, in order of their ARNs.

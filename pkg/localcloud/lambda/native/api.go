@@ -15,9 +15,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// door is where a process reaches its Runtime API. The API has no
-// authentication, and any user of this machine reaches a loopback port, so that
-// the address holds a secret of the one process, which only its user can read.
+// door is the address at which a process reaches its Runtime API. The API has no
+// authentication, and any user of this machine can reach a loopback port, so the
+// address contains a secret for this one process that only its user can read.
 type door struct {
 	host   string // and port
 	secret string
@@ -25,18 +25,18 @@ type door struct {
 
 func newDoor(host string) door {
 	var secret [32]byte
-	_, _ = rand.Read(secret[:]) // never fails: see crypto/rand
+	_, _ = rand.Read(secret[:]) // never fails, see crypto/rand
 	return door{host: host, secret: hex.EncodeToString(secret[:])}
 }
 
-// address is the value of AWS_LAMBDA_RUNTIME_API. Runtimes put http:// before it
-// and the path of the API, such as /2018-06-01/runtime/invocation/next, after it
+// address is the value of AWS_LAMBDA_RUNTIME_API. Runtimes prepend http:// and
+// append the path of the API, such as /2018-06-01/runtime/invocation/next
 // (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
 func (d door) address() string { return d.host + "/" + d.secret }
 
-// guard passes requests to the secret path on to next, without the secret. All
-// others do not learn that anything is here. A browser that used another name
-// for this address (DNS rebinding) sends that name, and is refused as well.
+// guard passes requests with the secret path to next, without the secret. All
+// others are answered as if nothing were here, including those of a browser that
+// uses another name for this address (DNS rebinding).
 func (d door) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secret, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
@@ -51,7 +51,7 @@ func (d door) guard(next http.Handler) http.Handler {
 	})
 }
 
-// api is the Lambda Runtime API, version 2018-06-01, of one process.
+// api returns the Lambda Runtime API, version 2018-06-01, of one process.
 func (p *process) api() http.Handler {
 	mux := http.NewServeMux()
 	const root = "/2018-06-01/runtime"
@@ -62,7 +62,7 @@ func (p *process) api() http.Handler {
 	return mux
 }
 
-// serveNext holds the request until there is work.
+// serveNext blocks until there is work.
 func (p *process) serveNext(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	select {
@@ -90,13 +90,13 @@ func (p *process) serveNext(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(inv.payload)
 }
 
-// working returns the invocation that a request names, and answers the request
-// if that is not under way.
+// working returns the invocation that a request names. If it is not running,
+// working answers the request with an error.
 func (p *process) working(w http.ResponseWriter, r *http.Request) *invocation {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.current == nil || p.current.id != r.PathValue("id") {
-		refuse(w, http.StatusBadRequest, "InvalidRequestID", "no such invocation is under way")
+		refuse(w, http.StatusBadRequest, "InvalidRequestID", "this invocation is not running")
 		return nil
 	}
 	return p.current

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// Launcher starts processes from one operating-system thread that lives as long
-// as it does. Linux ends a process with the thread that started it (see
-// PR_SET_PDEATHSIG), and Go ends threads as it likes.
+// Launcher starts processes from one operating-system thread that it keeps. With
+// PR_SET_PDEATHSIG, Linux ends a process with the thread that started it, and Go
+// may end any other thread.
 type Launcher struct {
 	requests chan launch
 	once     sync.Once

@@ -11,13 +11,12 @@ import (
 	"syscall"
 )
 
-// maxLog is how much of one invocation's log is kept, in bytes.
+// maxLog is the size of one invocation's log that is kept, in bytes.
 const maxLog = 16 * 1024
 
-// logPipe takes what a process writes, hands it on line by line, and keeps the
-// tail of what came since mark. Reading and taking over are one step under mu:
-// whoever calls drain after the process has answered has all that the process
-// wrote before.
+// logPipe reads the output of a process, passes it on line by line, and keeps
+// the end of the output since mark. It reads and stores under mu, so a caller of
+// drain gets everything that the process wrote before its answer.
 type logPipe struct {
 	sink  func(line string)
 	read  *os.File
@@ -37,7 +36,7 @@ func newLogPipe(sink func(line string)) (*logPipe, error) {
 	return &logPipe{sink: sink, read: r, write: w}, nil
 }
 
-// follow reads until every writer is gone or the pipe is closed.
+// follow reads until every writer has closed the pipe or the pipe is closed.
 func (l *logPipe) follow() {
 	raw, err := l.read.SyscallConn()
 	if err != nil {
@@ -46,7 +45,7 @@ func (l *logPipe) follow() {
 	_ = raw.Read(func(fd uintptr) (done bool) { return l.takeAll(fd) })
 }
 
-// drain takes what is in the pipe, without waiting for more.
+// drain reads what is in the pipe, without waiting for more.
 func (l *logPipe) drain() {
 	raw, err := l.read.SyscallConn()
 	if err != nil {
@@ -55,7 +54,7 @@ func (l *logPipe) drain() {
 	_ = raw.Control(func(fd uintptr) { l.takeAll(fd) })
 }
 
-// takeAll reads until the pipe is empty, or at its end, which it reports.
+// takeAll reads until the pipe is empty. It reports whether the pipe has ended.
 func (l *logPipe) takeAll(fd uintptr) (ended bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,7 +72,7 @@ func (l *logPipe) takeAll(fd uintptr) (ended bool) {
 	}
 }
 
-// take keeps p and passes on the lines that it completes. l.mu is held.
+// take stores p and passes on completed lines. The caller holds l.mu.
 func (l *logPipe) take(p []byte) {
 	l.tail = append(l.tail, p...)
 	if over := len(l.tail) - maxLog; over > 0 {
@@ -94,14 +93,14 @@ func (l *logPipe) take(p []byte) {
 	}
 }
 
-// mark forgets what came so far.
+// mark discards the output so far.
 func (l *logPipe) mark() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tail = nil
 }
 
-// since is what came since mark.
+// since returns the output since mark.
 func (l *logPipe) since() string {
 	l.drain()
 	l.mu.Lock()
@@ -109,7 +108,7 @@ func (l *logPipe) since() string {
 	return string(l.tail)
 }
 
-// close ends the pipe after its last bytes.
+// close closes the pipe after its last bytes.
 func (l *logPipe) close() {
 	l.drain()
 	l.mu.Lock()
@@ -123,11 +122,11 @@ func (l *logPipe) close() {
 
 func closeAll(all ...io.Closer) {
 	for _, c := range all {
-		_ = c.Close() // nothing is lost: read to the end, or never used
+		_ = c.Close() // nothing is lost: it was read to the end or never used
 	}
 }
 
-// lastLines is the end of a log, for a message.
+// lastLines returns the last n lines of a log, for a message.
 func lastLines(log string, n int) string {
 	lines := strings.Split(strings.TrimRight(log, "\n"), "\n")
 	if len(lines) > n {

@@ -1,9 +1,8 @@
-// Package native runs Lambda functions as processes of this machine: a
-// bootstrap for the provided.al2023 runtime, spoken to over the Lambda Runtime
-// API on the loopback interface.
+// Package native runs Lambda functions as processes of this machine: a bootstrap
+// for the provided.al2023 runtime, with the Lambda Runtime API on the loopback
+// interface.
 //
-// It lives in real time, whatever the clock of the embedded AWS shows: what a
-// process does takes as long as it takes.
+// It uses real time, whatever the clock of the embedded AWS is.
 package native
 
 import (
@@ -19,55 +18,55 @@ import (
 const (
 	// MaxResponse is the largest response of a synchronous invocation, in bytes.
 	MaxResponse = 6 * 1024 * 1024
-	// initLimit is how long the init phase may take.
+	// initLimit is the time limit of the init phase.
 	initLimit = 10 * time.Second
 )
 
-// Options describe the function that a Pool runs.
+// Options describes the function that a Pool runs.
 type Options struct {
 	ARN string
-	// Dir holds the executable bootstrap; it is the working directory.
+	// Dir contains the executable bootstrap; it is the working directory.
 	Dir string
-	// Env makes the environment of a new process, as NAME=value, but for the
-	// address of the Runtime API. It is all that the process gets.
+	// Env returns the complete environment of a new process, as NAME=value, without
+	// the address of the Runtime API.
 	Env func() ([]string, error)
-	// Timeout is how long one invocation may take.
+	// Timeout is the time limit of one invocation.
 	Timeout time.Duration
-	// MaxProcesses bounds how many run at once; further invocations wait.
+	// MaxProcesses limits how many processes run at once; more invocations wait.
 	MaxProcesses int
-	// Idle is how long a process without work is kept.
+	// Idle is the time for which an idle process is kept.
 	Idle time.Duration
-	// Life is how long after its start a process gets work, by Now; 0: for ever.
-	// The credentials in its environment end.
+	// Life is the time after its start for which a process gets work, measured by
+	// Now, because the credentials in its environment expire. 0 means no limit.
 	Life time.Duration
 	Now  func() time.Time
-	// Log gets every line that the processes write.
+	// Log receives every line that the processes write.
 	Log func(line string)
 }
 
-// Outcome is how an invocation ended.
+// Outcome is the result of an invocation.
 type Outcome struct {
 	Payload []byte
 	// FunctionError is "Unhandled" if the function failed; Payload is then an
 	// object with errorType and errorMessage.
 	FunctionError string
 	Cold          bool          // a process was started for it
-	Init          time.Duration // what that took, until it asked for work
+	Init          time.Duration // time of that start, until it asked for work
 	Duration      time.Duration // of the invocation itself
-	Log           string        // what the process wrote meanwhile
+	Log           string        // the output of the process during the invocation
 }
 
 // ErrClosed is the error of invocations after Close.
 var ErrClosed = errors.New("the function's processes have been stopped")
 
-// Pool is the processes of one function. It is safe for concurrent use.
+// Pool manages the processes of one function. It is safe for concurrent use.
 type Pool struct {
 	options  Options
 	launcher *Launcher
-	slots    chan struct{} // one element for each invocation under way
+	slots    chan struct{} // one element for each running invocation
 
 	mu     sync.Mutex
-	idle   []*process // the latest used is last
+	idle   []*process // the most recently used is last
 	all    map[*process]struct{}
 	closed bool
 	ctx    context.Context
@@ -83,8 +82,8 @@ func NewPool(l *Launcher, o Options) *Pool {
 	}
 }
 
-// Invoke runs the function once. An error means that the function's fate is
-// unknown: ctx ended or the pool was closed.
+// Invoke runs the function once. After an error it is unknown whether the
+// function ran to its end: ctx ended or the pool was closed.
 func (p *Pool) Invoke(ctx context.Context, requestID string, payload []byte) (Outcome, error) {
 	select {
 	case p.slots <- struct{}{}:
@@ -104,7 +103,7 @@ func (p *Pool) Invoke(ctx context.Context, requestID string, payload []byte) (Ou
 		}
 		out, err := proc.invoke(ctx, p.options, requestID, payload)
 		if errors.Is(err, errGone) && !cold {
-			p.drop(proc) // it had exited before it took the work
+			p.drop(proc) // it exited before it accepted the work
 			continue
 		}
 		out.Cold = cold
@@ -169,7 +168,7 @@ func (p *Pool) put(proc *process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return // Close stops it
+		return // Close stops the process
 	}
 	p.idle = append(p.idle, proc)
 	proc.reap = time.AfterFunc(p.options.Idle, func() { p.expire(proc) })
@@ -197,15 +196,15 @@ func (p *Pool) drop(proc *process) {
 	delete(p.all, proc)
 }
 
-// Processes is how many processes there are.
+// Processes returns the number of processes.
 func (p *Pool) Processes() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.all)
 }
 
-// Close kills all processes and waits until they are gone. Invocations under
-// way return ErrClosed.
+// Close kills all processes and waits until they have ended. Running invocations
+// return ErrClosed.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	if p.closed {
@@ -226,15 +225,16 @@ func (p *Pool) Close() {
 	for _, proc := range all {
 		p.drop(proc)
 	}
-	for range cap(p.slots) { // until none is being started
+	for range cap(p.slots) { // until no process is being started
 		p.slots <- struct{}{}
 	}
 }
 
-// failure is the outcome of an invocation that Lambda itself reports as failed.
+// failure returns the outcome of an invocation that Lambda itself reports as
+// failed.
 func failure(errorType, message string) Outcome {
 	raw, err := json.Marshal(map[string]string{"errorType": errorType, "errorMessage": message})
-	if err != nil { // strings always marshal
+	if err != nil { // strings can always be marshalled
 		raw = []byte(`{"errorType":"Runtime.Unknown"}`)
 	}
 	return Outcome{Payload: raw, FunctionError: "Unhandled"}

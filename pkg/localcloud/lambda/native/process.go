@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// errGone is the error of an invocation that found its process dead.
+// errGone is the error of an invocation whose process had already exited.
 var errGone = errors.New("the process had exited before the invocation")
 
 // process is one running bootstrap with a Runtime API of its own.
@@ -22,7 +22,7 @@ type process struct {
 	log     *logPipe
 	server  *http.Server
 	started time.Time
-	born    time.Time   // by Options.Now, where there is a Life
+	born    time.Time   // by Options.Now, if there is a Life
 	reap    *time.Timer // while it is idle
 
 	work     chan *invocation // taken by the bootstrap's /next
@@ -33,8 +33,8 @@ type process struct {
 
 	mu      sync.Mutex
 	current *invocation
-	initErr []byte // what it posted to /init/error
-	ending  bool   // it must not get work any more
+	initErr []byte // the body that it posted to /init/error
+	ending  bool   // it must not get more work
 }
 
 // invocation is one request while a process works on it.
@@ -76,7 +76,7 @@ func start(l *Launcher, o Options) (*process, error) {
 		return nil, err
 	}
 	p := &process{
-		cmd:    exec.Command(bootstrap), // running the function's code is the purpose
+		cmd:    exec.Command(bootstrap), // the purpose is to run the function's code
 		log:    log,
 		work:   make(chan *invocation),
 		ready:  make(chan struct{}),
@@ -90,7 +90,7 @@ func start(l *Launcher, o Options) (*process, error) {
 	p.server = &http.Server{Handler: d.guard(p.api()), ReadHeaderTimeout: time.Minute}
 	p.started = time.Now()
 	err = l.start(p.cmd)
-	closeAll(log.write) // the process has its own
+	closeAll(log.write) // the process has its own copy
 	if err != nil {
 		closeAll(listener, log.read)
 		return nil, fmt.Errorf("start %s: %w", bootstrap, err)
@@ -99,7 +99,7 @@ func start(l *Launcher, o Options) (*process, error) {
 	go log.follow()
 	go func() {
 		p.exitErr = p.cmd.Wait()
-		killGroup(p.cmd.Process.Pid) // what it may have left behind
+		killGroup(p.cmd.Process.Pid) // processes that it may have left behind
 		closeAll(p.server)
 		log.close()
 		close(p.exited)
@@ -107,10 +107,10 @@ func start(l *Launcher, o Options) (*process, error) {
 	return p, nil
 }
 
-// stop kills the process and waits until it is gone.
+// stop kills the process and waits until it has ended.
 func (p *process) stop() {
 	select {
-	case <-p.exited: // its id may be another's by now
+	case <-p.exited: // another process may have its id now
 		return
 	default:
 	}
@@ -118,7 +118,7 @@ func (p *process) stop() {
 	<-p.exited
 }
 
-// spent reports that the process is of no more use.
+// spent reports whether the process can no longer be used.
 func (p *process) spent() bool {
 	select {
 	case <-p.exited:
@@ -130,14 +130,14 @@ func (p *process) spent() bool {
 	return p.ending
 }
 
-// invoke hands the process one request and waits for its answer. A process that
-// takes too long is killed.
+// invoke gives the process one request and waits for its answer. It kills a
+// process that takes too long.
 func (p *process) invoke(ctx context.Context, o Options, id string, payload []byte) (Outcome, error) {
-	select { // cold: AWS grants the init phase its own limit
+	select { // a cold start: the init phase has a limit of its own, as on AWS
 	case <-p.ready:
 	case <-p.exited:
 		select {
-		case <-p.ready: // it ended after earlier work, and is not to blame for this
+		case <-p.ready: // it ended after earlier work, not because of this request
 			return Outcome{}, errGone
 		default:
 			return p.crashed(id)
@@ -199,8 +199,8 @@ func (p *process) timedOut(id string, limit time.Duration) Outcome {
 	return out
 }
 
-// crashed is the outcome of a process that exited without an answer: what it
-// posted to /init/error, or how it exited and what it wrote last.
+// crashed returns the outcome of a process that exited without an answer: its
+// post to /init/error, or its exit status and last output.
 func (p *process) crashed(id string) (Outcome, error) {
 	p.mu.Lock()
 	initErr := p.initErr

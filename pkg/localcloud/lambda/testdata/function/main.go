@@ -1,5 +1,5 @@
-// Command function is the bootstrap with which the tests try the runtime: its
-// event says what it shall do.
+// Command function is the bootstrap with which the tests try the runtime: the
+// event determines what it does.
 package main
 
 import (
