@@ -15,27 +15,27 @@ import (
 	"github.com/xiatechs/jsonata-go/jtypes"
 )
 
-// The engine evaluates on the stack of its goroutine, and one that overflows ends
-// the process: nothing can recover from it. So expressions that nest too deeply
-// are not compiled, and those that are compiled count what they do.
+// The engine evaluates on the stack of its goroutine, and a stack overflow ends
+// the process without recovery. So expressions that nest too deeply are not
+// compiled, and compiled ones count their work.
 const (
 	maxExpression = 256 << 10 // bytes
-	maxNesting    = 500       // brackets in brackets
+	maxNesting    = 500       // nested brackets
 	maxConditions = 1000      // question marks in one expression
 	maxSigns      = 100       // in a row
-	maxFrames     = 5_000     // of the stack, in a function
+	maxFrames     = 5_000     // stack frames of nested function calls
 	maxWork       = 200_000   // calls, elements of ranges and characters of padding, in one evaluation
 )
 
-// Names of the functions that bounded puts into expressions.
+// Names of the functions that bounded inserts into expressions.
 const (
 	enterFunction = "__enter"
 	rangeFunction = "__range"
 )
 
-// bounded has every function of an expression say that it is entered, and every
-// range made by a function that counts. source has neither comments nor anything
-// that is open but its brackets.
+// bounded rewrites an expression so that every function reports its entry, and a
+// counting function makes every range. source must have no comments and no
+// unterminated literals.
 func bounded(source string) (string, error) {
 	if strings.Contains(source, "$"+enterFunction) || strings.Contains(source, "$"+rangeFunction) {
 		return "", fmt.Errorf("the names $%s and $%s are taken", enterFunction, rangeFunction)
@@ -45,7 +45,7 @@ func bounded(source string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return out + source[b.at:], nil // what is left is for the parser to refuse
+	return out + source[b.at:], nil // the parser refuses the rest
 }
 
 // bounding is one pass over an expression.
@@ -56,13 +56,14 @@ type bounding struct {
 	conditions, signs int
 }
 
-// group copies up to the bracket that closes it, which it leaves; 0 is the end.
+// group copies up to, but without, the closing bracket; closing 0 means the end
+// of the source.
 func (b *bounding) group(closing byte, depth int) (string, error) {
 	if depth > maxNesting {
 		return "", fmt.Errorf("brackets may be nested at most %d deep", maxNesting)
 	}
-	var done, item strings.Builder // item since the last comma
-	upto := ""                     // of a range, its start
+	var done, item strings.Builder // item has the text since the last comma
+	upto := ""                     // start of a range
 	isRange := false
 	flush := func() {
 		if isRange {
@@ -153,11 +154,11 @@ func (b *bounding) bracketed(open byte, depth int) (string, error) {
 	return string(open) + inner + string(closing), nil
 }
 
-// header is the beginning of a function that is defined here, up to its body.
+// header returns the beginning of a function definition, up to its body.
 func (b *bounding) header() string {
 	rest := b.source[b.at:]
 	if unicode.IsLetter(b.last) && b.at > 0 && isName(b.source[b.at-1]) || b.last == '$' && b.source[b.at-1] == '$' {
-		return "" // within a name
+		return "" // inside a name
 	}
 	after, ok := strings.CutPrefix(rest, "function")
 	if !ok {
@@ -199,7 +200,7 @@ func isName(c byte) bool {
 	return c == '_' || c == '$' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= utf8.RuneSelf
 }
 
-// work is what one evaluation may still do.
+// work counts how much one evaluation may still do.
 type work struct{ left int }
 
 var errTooMuch = fmt.Errorf("the expression does too much: at most %d calls, elements of ranges and characters of padding are allowed", maxWork)
@@ -212,7 +213,7 @@ func (w *work) charge(n float64) error {
 	return nil
 }
 
-// enter is called by every function of the expression as it is entered.
+// enter is called at the start of every function of the expression.
 func (w *work) enter([]any) (any, error) {
 	if err := w.charge(1); err != nil {
 		return nil, err
@@ -223,7 +224,7 @@ func (w *work) enter([]any) (any, error) {
 	return nil, nil
 }
 
-// integers is the range from one number to another, such as [1..3] has it.
+// integers returns the range from one number to another, as in [1..3].
 func (w *work) integers(args []any) (any, error) {
 	var n [2]float64
 	for i, side := range []string{"left", "right"} {
@@ -248,7 +249,8 @@ func (w *work) integers(args []any) (any, error) {
 	return list, nil
 }
 
-// pad is $pad that counts; a missing text is the context, as in the engine's own.
+// pad is $pad with counting. As in the engine's own $pad, a missing text means
+// the context.
 func (w *work) pad() jsonata.Extension {
 	return jsonata.Extension{
 		Func: func(s string, width int, chars jtypes.OptionalString) (string, error) {

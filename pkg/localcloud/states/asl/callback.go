@@ -9,12 +9,12 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 )
 
-// Callback is a task that waits for somebody who has its token.
+// Callback is a task that waits for an answer to its token.
 type Callback struct {
 	Token string
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and renewed at every sign of life
+	changed chan struct{} // closed and renewed at every heartbeat and at the end
 	ended   bool
 	output  []byte
 	failure *Error
@@ -25,19 +25,20 @@ func NewCallback(token string) *Callback {
 	return &Callback{Token: token, changed: make(chan struct{})}
 }
 
-// Succeed ends the task with its output, JSON. It reports false if the task has
-// ended before.
+// Succeed ends the task with its output in JSON. It returns false if the task
+// has already ended.
 func (c *Callback) Succeed(output []byte) bool {
 	return c.signal(func() { c.ended, c.output = true, output })
 }
 
-// Fail ends the task with an error. It reports false if the task has ended
-// before.
+// Fail ends the task with an error. It returns false if the task has already
+// ended.
 func (c *Callback) Fail(failure *Error) bool {
 	return c.signal(func() { c.ended, c.failure = true, failure })
 }
 
-// Heartbeat says that the task is alive. It reports false if it has ended.
+// Heartbeat reports that the task is alive. It returns false if the task has
+// already ended.
 func (c *Callback) Heartbeat() bool { return c.signal(func() {}) }
 
 func (c *Callback) signal(change func()) bool {
@@ -52,7 +53,7 @@ func (c *Callback) signal(change func()) bool {
 	return true
 }
 
-// abandon makes the token worthless: the task has timed out or been stopped.
+// abandon invalidates the token, because the task has timed out or was stopped.
 func (c *Callback) abandon() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,8 +66,9 @@ func (c *Callback) look() (ended bool, changed <-chan struct{}) {
 	return c.ended, c.changed
 }
 
-// await waits for the end. heartbeat is the longest silence allowed, deadline
-// the moment of the time-out; 0 and the zero time mean none.
+// await waits for the end. heartbeat is the longest allowed time without a
+// heartbeat, deadline the time of the time-out; 0 and the zero time mean no
+// limit.
 func (c *Callback) await(ctx context.Context, clk clock.Clock, deadline time.Time, heartbeat time.Duration) ([]byte, error) {
 	for {
 		ended, changed := c.look()

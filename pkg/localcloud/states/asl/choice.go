@@ -2,8 +2,8 @@ package asl
 
 import "fmt"
 
-// choice is the Choice state: the first rule whose condition holds says where
-// to go.
+// choice is the Choice state: the first rule whose condition is true determines
+// the next state.
 type choice struct {
 	rules     []rule
 	otherwise string // Default

@@ -2,10 +2,10 @@ package asl
 
 import "time"
 
-// TimeFormat is how the context object writes moments.
+// TimeFormat is the format of times in the context object.
 const TimeFormat = "2006-01-02T15:04:05.000Z"
 
-// contextObject is $states.context.
+// contextObject returns $states.context.
 func (v *visit) contextObject() map[string]any {
 	object := map[string]any{
 		"Execution": map[string]any{
@@ -28,8 +28,8 @@ func (v *visit) contextObject() map[string]any {
 	return object
 }
 
-// stateObject is $states.context.State. Only states that can be retried have a
-// count of retries.
+// stateObject returns $states.context.State. Only states that can be retried
+// have RetryCount.
 func (v *visit) stateObject() map[string]any {
 	object := map[string]any{"Name": v.state.name, "EnteredTime": timeText(v.entered)}
 	switch v.state.typ {

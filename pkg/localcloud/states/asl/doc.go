@@ -1,11 +1,11 @@
 // Package asl reads and runs state machines in the Amazon States Language with
-// JSONata as query language, as AWS Step Functions does. It knows neither the
-// service's API nor how a task is performed: that is its Host.
+// JSONata as the query language, like AWS Step Functions. It does not contain
+// the service's API, and a Host performs the tasks.
 //
-// Recordings of AWS test what it answers (states/testdata/recorded). Three things
-// differ. The answers of services have no SdkHttpMetadata. Map states honour
-// ToleratedFailureCount and ToleratedFailurePercentage in inline mode too. And the
-// JSONata engine is of version 1.5.4, brought nearer to the 2.0.6 of AWS (see
-// Expression): an object constructor mapped over bare values, [1,2].{"v": $},
-// still yields {"v": [1]}.
+// Tests compare it with recordings of AWS (states/testdata/recorded). Three
+// things differ. The answers of services have no SdkHttpMetadata. Map states
+// support ToleratedFailureCount and ToleratedFailurePercentage in inline mode
+// too. The JSONata engine has version 1.5.4, adapted to the 2.0.6 of AWS (see
+// Expression), but an object constructor mapped over bare values, [1,2].{"v":
+// $}, yields {"v": [1]}.
 package asl

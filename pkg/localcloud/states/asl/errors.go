@@ -8,10 +8,10 @@ import (
 
 // Error names that Step Functions itself reports.
 const (
-	ErrAll                       = "States.ALL" // matches; never reported
+	ErrAll                       = "States.ALL" // only for matching, never reported
 	ErrTaskFailed                = "States.TaskFailed"
 	ErrTimeout                   = "States.Timeout"
-	ErrHeartbeatTimeout          = "States.HeartbeatTimeout" // matches; a States.Timeout is reported
+	ErrHeartbeatTimeout          = "States.HeartbeatTimeout" // only for matching; States.Timeout is reported
 	ErrRuntime                   = "States.Runtime"
 	ErrDataLimitExceeded         = "States.DataLimitExceeded"
 	ErrNoChoiceMatched           = "States.NoChoiceMatched"
@@ -20,23 +20,23 @@ const (
 	maxErrorName, maxCauseLength = 256, 32768
 )
 
-// Error is how a state, and at last an execution, fails.
+// Error is the error with which a state, and then an execution, fails.
 type Error struct {
-	Name  string // what ErrorEquals matches; empty: the failure has none
+	Name  string // compared with ErrorEquals; empty if the failure has no name
 	Cause string
-	// Causeless says that Cause is null and not an empty string: none was given.
+	// Causeless means that no cause was given: Cause is null, not an empty string.
 	Causeless bool
 
 	kind kind
 }
 
-// kind is what an error's name does not say of it.
+// kind distinguishes errors with the same name.
 type kind int
 
 const (
 	ordinary kind = iota
-	silent        // a time-out for want of heartbeats
-	tooLarge      // a task's result is too large; other data that are cannot be caught
+	silent        // a time-out because of missing heartbeats
+	tooLarge      // a task's result is too large; other data that are too large cannot be caught
 )
 
 // Error implements error.
@@ -47,7 +47,8 @@ func (e *Error) Error() string {
 	return e.Name + ": " + e.Cause
 }
 
-// AsError finds the Error in err's chain; any other error is a States.Runtime.
+// AsError returns the Error in err's chain. Any other error becomes a
+// States.Runtime.
 func AsError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
@@ -56,7 +57,7 @@ func AsError(err error) *Error {
 	return &Error{Name: ErrRuntime, Cause: err.Error()}
 }
 
-// clipped keeps name and cause within the API's limits
+// clipped cuts name and cause to the API's limits
 // (https://docs.aws.amazon.com/step-functions/latest/apireference/API_TaskFailedEventDetails.html).
 func (e *Error) clipped() *Error {
 	c := *e
@@ -64,7 +65,7 @@ func (e *Error) clipped() *Error {
 	return &c
 }
 
-// clip cuts s off after limit characters, which Step Functions counts in UTF-16.
+// clip cuts s after limit characters, which Step Functions counts in UTF-16.
 func clip(s string, limit int) string {
 	if len(s) <= limit {
 		return s
@@ -78,9 +79,9 @@ func clip(s string, limit int) string {
 	return s
 }
 
-// matches reports whether an ErrorEquals list names e. States.ALL does not reach
-// the errors that are terminal, nor States.TaskFailed a time-out. A task's result
-// that is too large is not terminal, as recordings of AWS show.
+// matches reports whether an ErrorEquals list matches e. States.ALL does not
+// match terminal errors, and States.TaskFailed does not match time-outs. A
+// task's result that is too large is not terminal, as recordings of AWS show.
 func (e *Error) matches(errorEquals []string) bool {
 	if slices.Contains(errorEquals, e.Name) || e.kind == silent && slices.Contains(errorEquals, ErrHeartbeatTimeout) {
 		return true
@@ -91,8 +92,8 @@ func (e *Error) matches(errorEquals []string) bool {
 	return slices.Contains(errorEquals, ErrAll) || e.Name != ErrTimeout && slices.Contains(errorEquals, ErrTaskFailed)
 }
 
-// output is the error as a Catch sees it in $states.errorOutput: a name or a cause
-// that was not given is null, the cause of a time-out is empty.
+// output returns the error in the form of $states.errorOutput in a Catch: a
+// missing name or cause is null, and the cause of a time-out is empty.
 func (e *Error) output() map[string]any {
 	out := map[string]any{"Error": e.Name, "Cause": e.Cause}
 	if e.Name == "" {

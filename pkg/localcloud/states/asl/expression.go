@@ -13,27 +13,27 @@ import (
 )
 
 // Expression is one compiled JSONata expression, without its "{%" and "%}". It
-// may be evaluated by many goroutines at once.
+// is safe for concurrent use.
 //
-// The engine implements JSONata 1.5.4. What Step Functions' 2.0.6 does
-// differently is put right here as far as state machines need it: nulls are
-// values, $keys, $each and $spread are ordered, $assert exists, and $partition,
-// $range, $hash, $random, $uuid and $parse do what AWS documents. $eval and the
-// engine's own extras are refused, as AWS refuses them.
+// The engine implements JSONata 1.5.4. This type adds what state machines need
+// of Step Functions' 2.0.6: nulls are values, $keys, $each and $spread are
+// ordered, $assert exists, and $partition, $range, $hash, $random, $uuid and
+// $parse do what AWS documents. $eval and the engine's own extensions are
+// refused, as on AWS.
 type Expression struct {
 	source   string
 	compiled jsonata.Expr
 }
 
-// engine serialises evaluation: the library keeps the context of a running call
-// of a built-in function in that function, which all expressions share.
+// engine serialises evaluation, because the library stores the context of a
+// running call in the built-in function, which all expressions share.
 var engine sync.Mutex
 
-// compileExpression reads source, the text between "{%" and "%}".
+// compileExpression compiles source, the text between "{%" and "%}".
 func compileExpression(source string) (*Expression, error) {
 	source = strings.TrimSpace(source)
 	if len(source) > maxExpression {
-		return nil, fmt.Errorf("it has %d bytes; there may be at most %d", len(source), maxExpression)
+		return nil, fmt.Errorf("it has %d bytes; the maximum is %d", len(source), maxExpression)
 	}
 	prepared, err := prepare(source)
 	if err != nil {
@@ -49,7 +49,8 @@ func compileExpression(source string) (*Expression, error) {
 	return &Expression{source: source, compiled: *compiled}, nil
 }
 
-// isExpression reports whether a string in a definition is one, and its source.
+// isExpression reports whether a string in a definition is an expression, and
+// returns its source.
 func isExpression(s string) (source string, ok bool) {
 	inner, ok := strings.CutPrefix(s, "{%")
 	if !ok {
@@ -58,19 +59,19 @@ func isExpression(s string) (source string, ok bool) {
 	return strings.CutSuffix(inner, "%}")
 }
 
-// eval evaluates against variables, among them "states". now is the moment of
-// $now() and $millis(). The error says what the expression did, such as "returned
-// nothing (undefined).".
+// eval evaluates with variables, including "states". now is the time of $now()
+// and $millis(). The error describes the result, such as "returned nothing
+// (undefined).".
 func (e *Expression) eval(variables map[string]any, now time.Time, rnd randomSource) (result any, err error) {
 	engine.Lock()
 	defer engine.Unlock()
 	defer func() {
-		if p := recover(); p != nil { // the engine panics on some mistakes of type
+		if p := recover(); p != nil { // the engine panics on some type errors
 			result, err = nil, threw(fmt.Sprint(p))
 		}
 	}()
 
-	run := e.compiled // a copy: registering would otherwise outlast this evaluation
+	run := e.compiled // a copy, so that registered functions only last for this evaluation
 	w := &work{left: maxWork}
 	if err := run.RegisterVars(functions(now, rnd, w)); err != nil {
 		return nil, threw(err.Error())
@@ -91,7 +92,7 @@ func (e *Expression) eval(variables map[string]any, now time.Time, rnd randomSou
 	if _, isFunction := jtypes.AsCallable(reflect.ValueOf(v)); isFunction {
 		return nil, answered("returned a function, which is not JSON.")
 	}
-	// Through JSON and back: the engine's own number and list types end here.
+	// Encode to JSON and decode, to convert the engine's own number and list types.
 	raw, err := encode(v)
 	if err != nil {
 		return nil, threw(err.Error())
@@ -99,20 +100,21 @@ func (e *Expression) eval(variables map[string]any, now time.Time, rnd randomSou
 	return decode(raw)
 }
 
-// threw is what AWS says of an expression whose evaluation fails. The reason is
-// in the engine's words.
+// threw returns AWS's error for a failed evaluation. The reason is the engine's
+// text.
 func threw(why string) error {
 	return fmt.Errorf("threw an error during evaluation. %s", strings.TrimSpace(why))
 }
 
-// answered is an error in Step Functions' own words, which end with a full stop.
+// answered is an error with Step Functions' own text, which ends with a full
+// stop.
 type answered string
 
 func (a answered) Error() string { return string(a) }
 
-// prepare removes comments and escapes, inside string literals, what the
-// library's own rewriting of its source would take for a quoted path step or a
-// comment. It refuses operators that JSONata has only since 2.1.
+// prepare removes comments. In string literals, it escapes characters that the
+// library's own preprocessing would mistake for a quoted path step or a comment.
+// It refuses operators that were added in JSONata 2.1.
 func prepare(source string) (string, error) {
 	var b strings.Builder
 	last := byte('(') // the last character outside literals that is not a space
@@ -166,11 +168,11 @@ func prepare(source string) (string, error) {
 	return b.String(), nil
 }
 
-// unescapeSlash undoes the escape of a solidus, which is optional in JSON.
+// unescapeSlash removes the escape of a slash, which is optional in JSON.
 func unescapeSlash(s string) string { return strings.ReplaceAll(s, `\/`, "/") }
 
-// literalEnd is the index of the delimiter that closes the literal which begins
-// at start, or -1.
+// literalEnd returns the index of the closing delimiter of the literal that
+// begins at start, or -1.
 func literalEnd(s string, start int) int {
 	for i := start + 1; i < len(s); i++ {
 		switch s[i] {

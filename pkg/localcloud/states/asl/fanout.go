@@ -6,22 +6,23 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 )
 
-// fan is the work of a Parallel or Map state.
+// fan describes the work of a Parallel or Map state.
 type fan struct {
-	n, limit int // how many strands there are, and may work at once
-	// begin runs before a strand works; nil: nothing runs.
+	n, limit int // number of strands, and how many may run at once
+	// begin, if not nil, runs before a strand starts.
 	begin func(i int, s *strand) error
 	work  func(ctx context.Context, i int, s *strand) error
-	// finish runs after a strand has succeeded; nil: nothing runs.
+	// finish, if not nil, runs after a strand has succeeded.
 	finish func(i int, s *strand) (last int64, err error)
-	// abort runs after a strand has failed, or was stopped since another one had, with
-	// the event that its own event follows; nil: nothing runs.
+	// abort, if not nil, runs after a strand has failed, or was stopped because
+	// another one failed. after is the id of the preceding event.
 	abort func(i int, failed bool, after int64) error
 }
 
-// fanOut runs the work on the clock's own goroutines. The first error ends what
-// is running and is returned when all have ended. The strand's next event follows
-// the latest of the branches', or the last one of the branch that failed.
+// fanOut runs the work on goroutines of the clock. The first error stops the
+// running strands; it is returned when all have ended. The strand's next event
+// follows the latest event of the branches, or the last event of the branch that
+// failed.
 func (v *visit) fanOut(f fan) error {
 	ctx, cancel := context.WithCancelCause(v.ctx)
 	defer cancel(nil)
@@ -33,7 +34,7 @@ func (v *visit) fanOut(f fan) error {
 		failed       = -1
 		done         = make(chan struct{})
 	)
-	// All of this is done in turns: see turns.
+	// All of this runs in turns, see turns.
 	start := func(after int64) (i int, err error) {
 		i = next
 		next++
@@ -59,7 +60,7 @@ func (v *visit) fanOut(f fan) error {
 		}
 		if ctx.Err() == nil {
 			failed = i
-			cancel(err) // keeps the first
+			cancel(err) // the first cause stays
 		}
 		return last
 	}
@@ -96,7 +97,8 @@ func (v *visit) fanOut(f fan) error {
 		turn := v.turns.ask() // in this order
 		v.host.Clock().Go(func() { worker(i, turn) })
 	}
-	// Not with v.ctx: the branches see it end themselves, and none may outlive us.
+	// Not with v.ctx: the branches end with it too, and must all have ended before
+	// this returns.
 	err := v.pause(func() error { return v.host.Clock().Wait(context.WithoutCancel(ctx), done, 0) })
 	if err != nil {
 		return err
@@ -125,8 +127,8 @@ func (v *visit) fanOut(f fan) error {
 	return context.Cause(ctx)
 }
 
-// aborted records that the strand's state was not left. Only some types of states
-// have such an event.
+// aborted records that the strand did not leave its state. Only some types of
+// states have such an event.
 func (s *strand) aborted(after int64) error {
 	if s.in == nil {
 		return nil

@@ -20,14 +20,14 @@ import (
 	"github.com/xiatechs/jsonata-go/jtypes"
 )
 
-// randomSource gives the pseudo-random numbers of one execution.
+// randomSource returns the pseudo-random numbers of one execution.
 type randomSource func() float64
 
-// function is a JSONata function in Go. Arguments are what encoding/json makes
-// of JSON, functions are jtypes.Callable, and a missing one is nil.
+// function is a JSONata function in Go. Arguments have the types of
+// encoding/json, functions are jtypes.Callable, and a missing argument is nil.
 type function struct {
 	name     string
-	min, max int // how many arguments it takes
+	min, max int // number of arguments
 	call     func(args []any) (any, error)
 }
 
@@ -58,13 +58,13 @@ func (f *function) Call(values []reflect.Value) (reflect.Value, error) {
 	return reflect.ValueOf(result), nil
 }
 
-// refused are functions of the engine that Step Functions does not have.
+// refused lists functions of the engine that Step Functions does not have.
 var refused = []string{
 	"eval", "objmerge", "sjoin", "unescape", "hashmd5", "hash256", "dateTimeDim", "dateTimeDimLite",
 	"timeSince", "objectsToDocument", "oneToManyJoin", "accumulatingSlice", "renameKeys",
 }
 
-// functions are those that differ from the engine's, by name.
+// functions returns the functions that differ from the engine's, by name.
 func functions(now time.Time, rnd randomSource, w *work) map[string]any {
 	all := map[string]any{}
 	add := func(name string, least, most int, call func([]any) (any, error)) {
@@ -122,7 +122,7 @@ func partition(args []any) (any, error) {
 	return parts, nil
 }
 
-const maxRange = 1000 // as States.ArrayRange had it
+const maxRange = 1000 // as in States.ArrayRange
 
 // numberRange counts from the first number to the second, inclusive.
 func numberRange(args []any) (any, error) {
@@ -178,7 +178,7 @@ func hash(args []any) (any, error) {
 	}
 }
 
-// random is a number of at least 0 and less than 1; the same seed gives the
+// random returns a number of at least 0 and less than 1. The same seed gives the
 // same number.
 func random(rnd randomSource, args []any) (any, error) {
 	if len(args) == 0 {
@@ -238,7 +238,7 @@ func message(args []any, otherwise string) error {
 	return errors.New(otherwise)
 }
 
-// keys lists the names in an object, or in all objects of a list, in order.
+// keys lists the names in an object, or in all objects of a list, sorted.
 func keys(args []any) (any, error) {
 	names := map[string]bool{}
 	for _, o := range objects(args[0]) {
@@ -256,7 +256,7 @@ func keys(args []any) (any, error) {
 	return list, nil
 }
 
-// each calls a function with every value and its name, in order of the names.
+// each calls a function with every value and its name, sorted by name.
 func each(args []any) (any, error) {
 	o, isObject := args[0].(map[string]any)
 	f, isFunction := args[1].(jtypes.Callable)
@@ -280,7 +280,7 @@ func each(args []any) (any, error) {
 	return list, nil
 }
 
-// spread makes of every member an object of its own, in order of the names.
+// spread returns an object for each member, sorted by name.
 func spread(args []any) (any, error) {
 	all := objects(args[0])
 	if len(all) == 0 {
@@ -309,7 +309,7 @@ func objects(v any) (all []map[string]any) {
 	return all
 }
 
-// asList takes v for a list; a single value is a list of one, as in JSONata.
+// asList returns v as a list. A single value is a list of one, as in JSONata.
 func asList(v any) ([]any, bool) {
 	if v == nil {
 		return nil, false

@@ -5,9 +5,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 )
 
-// events are a task's entries in the history; the two families are those of a
-// function's own ARN and of service integrations. submitted is for a task that,
-// after the service's answer, has yet to wait for its token.
+// events writes a task's history events. There are two families: for a
+// function's ARN and for service integrations. submitted is for a task that
+// still waits for its token after the service's answer.
 type events interface {
 	scheduled(v *visit, request []byte, timeout, heartbeat int) error
 	started(v *visit) error
@@ -21,7 +21,7 @@ func whole() *types.HistoryEventExecutionDataDetails {
 	return &types.HistoryEventExecutionDataDetails{}
 }
 
-// orNil leaves out a limit that was not set.
+// orNil returns nil for a limit that is not set.
 func orNil(n int) *int64 {
 	if n == 0 {
 		return nil
@@ -29,7 +29,7 @@ func orNil(n int) *int64 {
 	return aws.Int64(int64(n))
 }
 
-// orAbsent leaves out a name or a cause that is empty.
+// orAbsent returns nil for an empty name or cause.
 func orAbsent(s string) *string {
 	if s == "" {
 		return nil
@@ -50,7 +50,8 @@ func (l lambdaFunction) started(v *visit) error {
 	return v.record(types.HistoryEvent{Type: types.HistoryEventTypeLambdaFunctionStarted})
 }
 
-// submitted is not reached: a function's ARN cannot wait for a token.
+// submitted is never called: a task with a function's ARN cannot wait for a
+// token.
 func (l lambdaFunction) submitted(*visit, []byte) error { return nil }
 
 func (l lambdaFunction) succeeded(v *visit, output []byte) error {
@@ -80,7 +81,8 @@ func (l lambdaFunction) timedOut(v *visit, e *Error) error {
 	})
 }
 
-// serviceEvents are the entries of arn:aws:states:::<service>:<resource>.
+// serviceEvents writes the history events of
+// arn:aws:states:::<service>:<resource>.
 type serviceEvents struct{ service, resource string }
 
 func (s serviceEvents) scheduled(v *visit, request []byte, timeout, heartbeat int) error {

@@ -52,8 +52,8 @@ func (l lambdaInvoke) perform(ctx context.Context, v *visit, request any) (any, 
 	return map[string]any{"ExecutedVersion": "$LATEST", "Payload": out, "StatusCode": float64(200)}, nil
 }
 
-// eventOf is what a function gets of Payload: an empty object where there is none,
-// or null, and the text itself where it is JSON in a string.
+// eventOf returns a function's event for Payload: an empty object if it is
+// missing or null, and the text itself if it is a string that contains JSON.
 func eventOf(payload any) ([]byte, error) {
 	if payload == nil || payload == null {
 		return []byte("{}"), nil
@@ -64,7 +64,7 @@ func eventOf(payload any) ([]byte, error) {
 	return encode(payload)
 }
 
-// functionARN completes a function's name to its ARN.
+// functionARN returns a function's ARN from its name or ARN.
 func functionARN(name string, e Execution) string {
 	if strings.HasPrefix(name, "arn:") {
 		return name
@@ -90,8 +90,8 @@ func invoke(ctx context.Context, v *visit, arn string, event []byte) (any, error
 	return result, nil
 }
 
-// functionFailure makes an error of the payload with which a function fails:
-// its errorType is the name, the whole payload the cause.
+// functionFailure makes an error from the payload of a failed function: its
+// errorType is the name, the whole payload the cause.
 func functionFailure(out []byte) *Error {
 	var p struct {
 		ErrorType string `json:"errorType"`
@@ -128,8 +128,8 @@ func (s serviceCall) perform(ctx context.Context, v *visit, request any) (any, e
 	return decode(out)
 }
 
-// failedEntry is the error of events:putEvents that EventBridge did not take all
-// entries of, with its answer as the cause
+// failedEntry returns the error of events:putEvents if EventBridge did not
+// accept all entries, with its answer as the cause
 // (https://docs.aws.amazon.com/step-functions/latest/dg/connect-eventbridge.html).
 func failedEntry(out []byte) error {
 	var answer struct{ FailedEntryCount int }
@@ -142,9 +142,9 @@ func failedEntry(out []byte) error {
 	return &Error{Name: "EventBridge.FailedEntry", Cause: string(out)}
 }
 
-// family is how the errors of a service are named: the name of its client in the
-// AWS SDK for Java, the service in the cause, and what an error is called that the
-// client has no class for.
+// family has the names in a service's errors: its client in the AWS SDK for
+// Java, the service in the cause, and the name for errors without a class in
+// that client.
 type family struct{ prefix, service, other string }
 
 func familyOf(service string) family {
@@ -159,10 +159,10 @@ func familyOf(service string) family {
 	return family{"Lambda", "AWSLambda", ""}
 }
 
-// class is the name of a code's class in the client.
+// class returns the name of an error code's class in the client.
 func (f family) class(code string) string {
 	code = code[strings.LastIndexAny(code, ".#")+1:]
-	known := []string{"QueueDoesNotExist", "InvalidMessageContents", "UnsupportedOperation", "RequestThrottled"} // with a class of SendMessage
+	known := []string{"QueueDoesNotExist", "InvalidMessageContents", "UnsupportedOperation", "RequestThrottled"} // errors of SendMessage that have a class
 	if f.other != "" && !slices.Contains(known, code) {
 		return f.other
 	}
@@ -172,8 +172,8 @@ func (f family) class(code string) string {
 	return code
 }
 
-// serviceError names an error of a service as Step Functions does: the service,
-// a point, and the class that the error has in the SDK.
+// serviceError names an error of a service like Step Functions: the service, a
+// point, and the error's class in the SDK.
 func serviceError(service string, err error) error {
 	var own *Error
 	if errors.As(err, &own) {
@@ -192,7 +192,7 @@ func serviceError(service string, err error) error {
 	return &Error{Name: f.prefix + "." + f.class(api.ErrorCode()), Cause: cause}
 }
 
-// statusOf is the HTTP status of an error.
+// statusOf returns the HTTP status of an error.
 func statusOf(err error, api smithy.APIError) int {
 	var known interface{ HTTPStatusCode() int }
 	switch {

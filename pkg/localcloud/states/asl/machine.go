@@ -2,9 +2,9 @@ package asl
 
 import "time"
 
-// Machine is a state machine that has been read and found valid.
+// Machine is a valid state machine.
 type Machine struct {
-	// Timeout is how long an execution may take; 0 is no limit.
+	// Timeout is the time limit of an execution; 0 means no limit.
 	Timeout time.Duration
 	graph   *graph
 }
@@ -22,29 +22,30 @@ type state struct {
 	typ  string // Task, Pass, …
 	path string // in the definition
 	clause
-	arguments *template // Task and Parallel; nil means the input
+	arguments *template // of Task and Parallel; nil means the input
 	retry     []retrier
 	catch     []catcher
 	body      body
-	// references are the variables that its expressions read, sorted.
+	// references lists the variables that its expressions read, sorted.
 	references []string
 }
 
-// body is what distinguishes the types of states.
+// body is the part of a state that depends on its type.
 type body interface {
-	// run does the state's work, once for every attempt, and says where the
-	// execution goes and with what.
+	// run does the state's work, once for every attempt, and returns the next state
+	// and its input.
 	run(v *visit) (step, error)
 }
 
-// clause is what a state, a rule of a Choice or a catcher says about leaving.
+// clause describes how a state is left: by the state itself, a rule of a Choice,
+// or a catcher.
 type clause struct {
-	next   string // empty: the end
+	next   string // empty at the end
 	assign map[string]*template
 	output *template // nil means the type's default
 }
 
-// step is how a state was left.
+// step is the way in which a state was left.
 type step struct {
 	next     string
 	output   any

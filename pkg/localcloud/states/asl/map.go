@@ -8,12 +8,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
 )
 
-// maxInlineConcurrency is how many iterations of an inline Map run at once
-// where MaxConcurrency is 0 or larger.
+// maxInlineConcurrency is the number of iterations of an inline Map that run at
+// once if MaxConcurrency is 0 or larger than this.
 const maxInlineConcurrency = 40
 
 // mapState is the Map state in inline mode: its processor runs once for each
-// item; the result lists the outputs.
+// item, and the result lists the outputs.
 type mapState struct {
 	processor           *graph
 	items, selector     *template
@@ -72,7 +72,7 @@ func (m *mapState) run(v *visit) (step, error) {
 	}
 	err = v.record(types.HistoryEvent{
 		Type:                        types.HistoryEventTypeMapStateStarted,
-		MapStateStartedEventDetails: &types.MapStateStartedEventDetails{Length: int32(len(items))}, // bounded by the payload
+		MapStateStartedEventDetails: &types.MapStateStartedEventDetails{Length: int32(len(items))}, // small: the size of the payload limits it
 	})
 	if err != nil {
 		return step{}, err
@@ -89,7 +89,7 @@ func (m *mapState) run(v *visit) (step, error) {
 	return v.through(v.state.clause, results, map[string]any{"result": results})
 }
 
-// list is the items: Items, or else the input.
+// list returns the items: Items, or the input.
 func (m *mapState) list(v *visit) ([]any, error) {
 	if m.items == nil {
 		if list, ok := v.input.([]any); ok {
@@ -112,7 +112,7 @@ func (m *mapState) list(v *visit) ([]any, error) {
 	return list, nil
 }
 
-// tolerance is how many of n iterations may fail.
+// tolerance returns how many of n iterations may fail.
 func (m *mapState) tolerance(v *visit, n int) (int, error) {
 	count, err := v.whole(m.tolerated, 0, 0, maxSeconds)
 	if err != nil || m.tolerant == nil {
@@ -133,7 +133,7 @@ func (m *mapState) tolerance(v *visit, n int) (int, error) {
 	if m.tolerated == nil {
 		return share, nil
 	}
-	return min(count, share), nil // either threshold, once exceeded, fails the state
+	return min(count, share), nil // exceeding either threshold fails the state
 }
 
 // iterations is one run over the items.
@@ -147,7 +147,7 @@ type iterations struct {
 	good      []bool
 }
 
-// results are the outputs of the iterations that succeeded, in order.
+// results returns the outputs of successful iterations, in order.
 func (r *iterations) results() []any {
 	all := []any{}
 	for i, out := range r.outputs {
@@ -159,7 +159,7 @@ func (r *iterations) results() []any {
 }
 
 func (r *iterations) details(i int) *types.MapIterationEventDetails {
-	return &types.MapIterationEventDetails{Name: aws.String(r.v.state.name), Index: int32(i)} // bounded by the payload
+	return &types.MapIterationEventDetails{Name: aws.String(r.v.state.name), Index: int32(i)} // small: the size of the payload limits it
 }
 
 func (r *iterations) begin(i int, s *strand) error {
@@ -179,7 +179,8 @@ func (r *iterations) work(ctx context.Context, i int, s *strand) error {
 	return r.tolerate(err)
 }
 
-// finish records the end of an iteration, which its worker's next does not follow.
+// finish records the end of an iteration. The next event of its worker does not
+// follow this event.
 func (r *iterations) finish(i int, s *strand) (last int64, err error) {
 	if !r.good[i] {
 		if err := r.abort(i, true, s.last); err != nil {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// object is one JSON object of a definition while it is being read. Its methods
-// take fields out and note what is wrong; done reports the fields left over.
+// object is one JSON object of a definition while it is read. Its methods remove
+// fields and record problems; done reports the remaining fields.
 type object struct {
 	path     string
 	fields   map[string]any
@@ -37,7 +37,8 @@ func (o *object) bad(field, format string, args ...any) {
 	o.problems.add(CodeSchema, o.at(field), format, args...)
 }
 
-// jsonPathFields are fields that exist only in the JSONPath query language.
+// jsonPathFields maps fields of the JSONPath query language to their JSONata
+// replacements.
 var jsonPathFields = map[string]string{
 	"InputPath": "Arguments or Output", "OutputPath": "Output", "ResultPath": "Output or Assign",
 	"ResultSelector": "Output", "Parameters": "Arguments", "Result": "Output", "ItemsPath": "Items",
@@ -61,7 +62,7 @@ func (o *object) done() {
 	}
 }
 
-// text takes a string that is not an expression.
+// text reads a string that is not an expression.
 func (o *object) text(field string, required bool) string {
 	v, ok := o.take(field)
 	if !ok {
@@ -94,7 +95,7 @@ func (o *object) boolean(field string) bool {
 	return b
 }
 
-// number takes a number within limits that is not an expression.
+// number reads a number within limits that is not an expression.
 func (o *object) number(field string, otherwise, least, most float64) float64 {
 	v, ok := o.take(field)
 	if !ok {
@@ -120,7 +121,7 @@ func (o *object) integer(field string, otherwise, least, most float64) int {
 	return int(n)
 }
 
-// list takes a list; absent is empty.
+// list reads a list. A missing field is an empty list.
 func (o *object) list(field string) []any {
 	v, ok := o.take(field)
 	if !ok {
@@ -133,7 +134,8 @@ func (o *object) list(field string) []any {
 	return l
 }
 
-// template takes a value in which strings may be expressions; absent is nil.
+// template reads a value in which strings may be expressions. A missing field is
+// nil.
 func (o *object) template(field string) *template {
 	v, ok := o.take(field)
 	if !ok {
@@ -144,7 +146,8 @@ func (o *object) template(field string) *template {
 	})
 }
 
-// scalar is template for a field that is an expression or a constant of a kind.
+// scalar is template for a field that is an expression or a constant of one
+// kind.
 func (o *object) scalar(field, kind string) *template {
 	v, ok := o.fields[field]
 	if ok {
@@ -178,7 +181,7 @@ func kindOf(v any) string {
 	}
 }
 
-// typeOf names the JSON type of v as AWS does in errors.
+// typeOf returns AWS's name for the JSON type of v in errors.
 func typeOf(v any) string {
 	switch v.(type) {
 	case string:

@@ -14,7 +14,7 @@ const (
 	maxStateName       = 80
 )
 
-// Parse reads a definition. Whatever is wrong with it is returned at once.
+// Parse reads a definition, and returns all of its problems at once.
 func Parse(definition []byte) (*Machine, Problems) {
 	var problems Problems
 	if len(definition) > maxDefinitionBytes {
@@ -35,10 +35,10 @@ func Parse(definition []byte) (*Machine, Problems) {
 	case "JSONata":
 	case "", "JSONPath":
 		problems.add(CodeNotSupported, "/QueryLanguage",
-			"only the JSONata query language is available here, and JSONPath is what a definition without it means: set \"QueryLanguage\": \"JSONata\"")
+			"only the JSONata query language is available here, but a definition without \"QueryLanguage\" uses JSONPath: set \"QueryLanguage\": \"JSONata\"")
 		return nil, problems
 	default:
-		o.bad("QueryLanguage", "%q is neither JSONata nor JSONPath", language)
+		o.bad("QueryLanguage", "%q is not JSONata or JSONPath", language)
 	}
 	if version := o.text("Version", false); version != "" && version != "1.0" {
 		o.bad("Version", "%q is not 1.0", version)
@@ -57,8 +57,8 @@ func Parse(definition []byte) (*Machine, Problems) {
 // parser reads graphs and their states.
 type parser struct{ problems *Problems }
 
-// graph reads StartAt and States of o. outer are the variables that the graphs
-// around it assign.
+// graph reads StartAt and States of o. outer has the variables that enclosing
+// graphs assign.
 func (p *parser) graph(o *object, outer map[string]bool) *graph {
 	g := &graph{startAt: o.text("StartAt", true), states: map[string]*state{}}
 	raw, ok := o.take("States")
@@ -104,8 +104,8 @@ func (p *parser) graph(o *object, outer map[string]bool) *graph {
 	return g
 }
 
-// assignedBy lists the variables that a state assigns, also in its catchers and
-// choice rules.
+// assignedBy lists the variables that a state assigns, including its catchers
+// and choice rules.
 func assignedBy(fields map[string]any) (names []string) {
 	collect := func(v any) {
 		if m, ok := v.(map[string]any); ok {
@@ -141,7 +141,7 @@ func (p *parser) state(o *object, name string, variables map[string]bool) *state
 	return s
 }
 
-// types are the readers of the types of states.
+// types returns the readers of each type of state.
 func (p *parser) types() map[string]func(o *object, s *state, variables map[string]bool) body {
 	return map[string]func(*object, *state, map[string]bool) body{
 		"Task":     p.task,
@@ -190,8 +190,8 @@ func (p *parser) leaving(o *object, c *clause) {
 	}
 }
 
-// checkTransitions reports targets that do not exist and states that nothing
-// leads to.
+// checkTransitions reports targets that do not exist, and states that cannot be
+// reached.
 func (p *parser) checkTransitions(g *graph, path string) {
 	if g.startAt != "" && g.states[g.startAt] == nil {
 		p.problems.add(CodeMissingTarget, parent(path)+"/StartAt", "there is no state %q to start at", g.startAt)
@@ -225,7 +225,7 @@ func (p *parser) checkTransitions(g *graph, path string) {
 
 func parent(path string) string { return path[:len(path)-len("/States")] }
 
-// target is a transition out of a state.
+// target is a transition from a state.
 type target struct{ path, name string }
 
 func (s *state) targets() []target {

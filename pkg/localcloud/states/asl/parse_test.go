@@ -20,7 +20,7 @@ func TestDefinitionsThatAreRefused(t *testing.T) {
 		},
 		"JSONPath by default": {
 			definition: `{"StartAt":"A","States":{"A":{"Type":"Pass","End":true}}}`,
-			want:       []string{`NOT_SUPPORTED: only the JSONata query language is available here, and JSONPath is what a definition without it means: set "QueryLanguage": "JSONata" at /QueryLanguage`},
+			want:       []string{`NOT_SUPPORTED: only the JSONata query language is available here, but a definition without "QueryLanguage" uses JSONPath: set "QueryLanguage": "JSONata" at /QueryLanguage`},
 		},
 		"a state in JSONPath": {
 			definition: `{"QueryLanguage":"JSONata","StartAt":"A","States":{"A":{"Type":"Pass","QueryLanguage":"JSONPath","ResultPath":"$","End":true}}}`,
@@ -88,7 +88,7 @@ func TestDefinitionsThatAreRefused(t *testing.T) {
 				`SCHEMA_VALIDATION_FAILED: 0.5 is not between 1 and 1.7976931348623157e+308 at /States/A/Retry[0]/BackoffRate`,
 				`SCHEMA_VALIDATION_FAILED: "ErrorEquals" must list at least one error name at /States/A/Retry[1]`,
 				`SCHEMA_VALIDATION_FAILED: 1.5 is not a whole number at /States/A/Retry[1]/IntervalSeconds`,
-				`SCHEMA_VALIDATION_FAILED: "SOME" is neither FULL nor NONE at /States/A/Retry[1]/JitterStrategy`,
+				`SCHEMA_VALIDATION_FAILED: "SOME" is not FULL or NONE at /States/A/Retry[1]/JitterStrategy`,
 				`SCHEMA_VALIDATION_FAILED: the required field "Next" is missing at /States/A/Catch[0]`,
 			},
 		},

@@ -1,6 +1,6 @@
 package asl
 
-// pass is the Pass state: it assigns and puts out, and does nothing else.
+// pass is the Pass state: it only assigns variables and returns an output.
 type pass struct{}
 
 func (p *parser) pass(o *object, s *state, _ map[string]bool) body {

@@ -42,7 +42,7 @@ func (p *parser) policies(o *object, s *state) {
 		case "FULL":
 			r.jitter = true
 		default:
-			ro.bad("JitterStrategy", "%q is neither FULL nor NONE", strategy)
+			ro.bad("JitterStrategy", "%q is not FULL or NONE", strategy)
 		}
 		if r.maxDelay > 0 && r.maxDelay <= r.interval {
 			ro.bad("MaxDelaySeconds", "must be greater than IntervalSeconds")
@@ -83,7 +83,7 @@ func (p *parser) errorEquals(o *object, last bool) (names []string) {
 	return names
 }
 
-// delay is how long to wait before retry number attempt, counted from 0.
+// delay returns the time to wait before retry number attempt, counted from 0.
 func (r *retrier) delay(attempt int, random func() float64) time.Duration {
 	d := float64(r.interval) * math.Pow(r.backoff, float64(attempt))
 	d = min(d, float64(maxSeconds*time.Second))

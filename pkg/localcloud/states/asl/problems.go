@@ -7,12 +7,12 @@ import (
 
 // Problem is one reason why a definition is refused.
 type Problem struct {
-	Code    string // as ValidateStateMachineDefinition names it
+	Code    string // as in ValidateStateMachineDefinition
 	Path    string // JSON path, such as /States/Build/Next
 	Message string
 }
 
-// The codes of problems.
+// Codes of problems.
 const (
 	CodeInvalidJSON       = "INVALID_JSON_DESCRIPTION"
 	CodeSchema            = "SCHEMA_VALIDATION_FAILED"
@@ -21,7 +21,7 @@ const (
 	CodeNotSupported      = "NOT_SUPPORTED"
 )
 
-// String is the problem as AWS prints it.
+// String returns the problem in AWS's form.
 func (p Problem) String() string {
 	if p.Path == "" {
 		return fmt.Sprintf("%s: %s", p.Code, p.Message)
@@ -29,8 +29,7 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s: %s at %s", p.Code, p.Message, p.Path)
 }
 
-// Problems are all that is wrong with a definition, in the order in which a
-// reader of the definition meets them.
+// Problems lists all problems of a definition, in reading order.
 type Problems []Problem
 
 // Error implements error.

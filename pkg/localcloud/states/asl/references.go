@@ -43,11 +43,11 @@ func references(fields map[string]any, variables map[string]bool) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// outsideLiterals is an expression without its strings and comments.
+// outsideLiterals returns an expression without its strings and comments.
 func outsideLiterals(source string) string {
 	prepared, err := prepare(source)
 	if err != nil {
-		return "" // which is reported where it is compiled
+		return "" // the compiler reports it
 	}
 	out := []byte(nil)
 	for i := 0; i < len(prepared); i++ {
@@ -62,8 +62,8 @@ func outsideLiterals(source string) string {
 	return string(out)
 }
 
-// VariableReferences are the variables that each state reads, by its name; states
-// that read none are left out. Nil: none does.
+// VariableReferences returns the variables that each state reads, by the state's
+// name. States that read none are missing; it is nil if no state reads any.
 func (m *Machine) VariableReferences() map[string][]string {
 	var all map[string][]string
 	var walk func(g *graph)

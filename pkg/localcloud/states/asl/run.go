@@ -13,23 +13,23 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 )
 
-// Host performs tasks and keeps the history of one execution.
+// Host performs the tasks and keeps the history of one execution.
 type Host interface {
 	Clock() clock.Clock
-	// Record appends event to the history, with an id and the time of the
-	// clock, and returns the id. An error ends the execution.
+	// Record appends event to the history with an id and the clock's time, and
+	// returns the id. An error ends the execution.
 	Record(event types.HistoryEvent) (id int64, err error)
-	// Invoke calls a Lambda function. functionError is what Lambda reports in
-	// X-Amz-Function-Error; out is then the error's payload.
+	// Invoke calls a Lambda function. functionError is the value of
+	// X-Amz-Function-Error; if it is not empty, out is the error's payload.
 	Invoke(ctx context.Context, functionARN string, payload []byte) (out []byte, functionError string, err error)
-	// Call performs an action of another service with the arguments of its API.
+	// Call calls an action of another service with the arguments of its API.
 	Call(ctx context.Context, service, action string, arguments []byte) (out []byte, err error)
-	// Callback makes a task token that SendTaskSuccess and its siblings know
-	// until release is called.
+	// Callback makes a task token, which SendTaskSuccess, SendTaskFailure and
+	// SendTaskHeartbeat accept until release is called.
 	Callback() (c *Callback, release func())
 }
 
-// Execution says which execution runs; the values are those of the context
+// Execution identifies the running execution, with the values of the context
 // object.
 type Execution struct {
 	ARN, Name, RoleARN      string
@@ -64,7 +64,7 @@ func (m *Machine) Run(ctx context.Context, host Host, e Execution) (output json.
 	return encode(out)
 }
 
-// runner is what all strands of an execution share.
+// runner holds what all strands of an execution share.
 type runner struct {
 	host  Host
 	exec  Execution
@@ -75,26 +75,26 @@ type runner struct {
 	rnd   *rand.Rand
 }
 
-// random is the execution's own sequence of numbers: the same execution jitters
-// alike in every run.
+// random returns the next number of the execution's own sequence, so that the
+// same execution has the same jitter in every run.
 func (r *runner) random() float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.rnd.Float64()
 }
 
-// strand is one sequence of states: the execution's main one, or that of a
-// branch or an iteration.
+// strand is one sequence of states: the execution's main one, a branch or an
+// iteration.
 type strand struct {
 	*runner
 	scope *scope
 	item  map[string]any // $states.context.Map.Item, in an iteration
 	last  int64          // id of its latest event; 0 before the first
-	in    *state         // that it has entered and not left
+	in    *state         // entered and not left yet
 }
 
-// branch starts a strand inside s, whose first event follows another one. s must
-// not run before its branches have ended.
+// branch makes a strand inside s whose first event follows the event after. s
+// must not continue before its branches have ended.
 func (s *strand) branch(after int64) *strand {
 	return &strand{
 		runner: s.runner,
@@ -104,13 +104,13 @@ func (s *strand) branch(after int64) *strand {
 	}
 }
 
-// scope holds the variables of a strand; it sees those of the strands around it.
+// scope holds the variables of a strand. It can read those of enclosing strands.
 type scope struct {
 	outer *scope
 	vars  map[string]any
 }
 
-// visible collects all variables that can be read.
+// visible returns all variables that can be read.
 func (s *scope) visible() map[string]any {
 	all := map[string]any{}
 	for ; s != nil; s = s.outer {
@@ -146,14 +146,14 @@ func (s *strand) record(event types.HistoryEvent) error {
 	return err
 }
 
-// aside appends an event that follows another one, and that the strand's next
-// event does not follow.
+// aside appends an event that follows the event after. The strand's next event
+// does not follow it.
 func (s *strand) aside(event types.HistoryEvent, previous int64) (id int64, err error) {
 	event.PreviousEventId = previous
 	return s.host.Record(event)
 }
 
-// pause lets other strands work while f waits.
+// pause lets other strands run while f waits.
 func (s *strand) pause(f func() error) error {
 	s.turns.leave()
 	defer s.turns.take()

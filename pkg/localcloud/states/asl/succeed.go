@@ -1,6 +1,6 @@
 package asl
 
-// succeed is the Succeed state: it ends its strand well.
+// succeed is the Succeed state: it ends its strand successfully.
 type succeed struct{}
 
 func (p *parser) succeed(o *object, s *state, _ map[string]bool) body {

@@ -19,7 +19,7 @@ type task struct {
 
 // integration is what a task calls.
 type integration interface {
-	// name is what AWS calls the task in errors.
+	// name returns AWS's name of the task in errors.
 	name() string
 	// perform does the work, with Arguments or the input as its request.
 	perform(ctx context.Context, v *visit, request any) (result any, err error)
@@ -28,7 +28,7 @@ type integration interface {
 
 var lambdaARN = regexp.MustCompile(`^arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:[A-Za-z0-9_-]+(:[A-Za-z0-9$_-]+)?$`)
 
-// integrationARN is the form of the resource of a service integration.
+// integrationARN matches the resource of a service integration.
 var integrationARN = regexp.MustCompile(`^arn:aws[a-z-]*:states:::(.+)$`)
 
 func (p *parser) task(o *object, s *state, _ map[string]bool) body {
@@ -69,7 +69,7 @@ func withToken(action string, wait bool) string {
 	return action
 }
 
-// checkInvoke reports arguments of lambda:invoke that can never work.
+// checkInvoke reports invalid arguments of lambda:invoke.
 func (p *parser) checkInvoke(o *object) {
 	arguments, ok := o.fields["Arguments"].(map[string]any)
 	if !ok {
@@ -118,7 +118,7 @@ func (t *task) run(v *visit) (step, error) {
 	if err := t.integration.scheduled(v, raw, timeout, heartbeat); err != nil {
 		return step{}, err
 	}
-	_ = v.pause(func() error { return nil }) // tasks of branches are scheduled before the first starts
+	_ = v.pause(func() error { return nil }) // the tasks of all branches are scheduled before the first one starts
 	if err := t.integration.started(v); err != nil {
 		return step{}, err
 	}
@@ -159,7 +159,8 @@ func (t *task) ended(v *visit, err error) error {
 	return failed
 }
 
-// result performs the task, within its time-out, and waits for its token.
+// result performs the task within its time-out, and waits for its token if it
+// has one.
 func (t *task) result(v *visit, request any, callback *Callback, timeout, heartbeat time.Duration) (any, error) {
 	clk := v.host.Clock()
 	var deadline time.Time
@@ -167,7 +168,7 @@ func (t *task) result(v *visit, request any, callback *Callback, timeout, heartb
 		deadline = clk.Now().Add(timeout)
 	}
 	ctx, cancel := context.WithCancel(v.ctx)
-	defer cancel() // what has timed out is cancelled; AWS lets it run to its end
+	defer cancel() // cancels a task that has timed out; on AWS it continues to run
 
 	var (
 		result any
@@ -181,7 +182,7 @@ func (t *task) result(v *visit, request any, callback *Callback, timeout, heartb
 	waited := v.pause(func() error { return clk.Wait(ctx, done, timeout) })
 	switch {
 	case waited != nil && timeout > 0 && !clk.Now().Before(deadline):
-		return nil, errTimedOut // also where a branch beside timed out at the same moment
+		return nil, errTimedOut // also if another branch timed out at the same time
 	case waited != nil:
 		return nil, context.Cause(v.ctx)
 	case err != nil:

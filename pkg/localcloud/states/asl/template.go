@@ -9,11 +9,11 @@ import (
 // template is a JSON value of a definition in which strings may be expressions.
 type template struct {
 	path   string // in the definition
-	source string // of the expression, where the whole value is one
+	source string // of the expression, if the whole value is one
 	build  func(evaluate) (any, error)
 }
 
-// evaluate evaluates one expression at a place of the definition.
+// evaluate evaluates one expression at a path of the definition.
 type evaluate func(e *Expression, path string) (any, error)
 
 // compileTemplate compiles every expression in v, a decoded JSON value.

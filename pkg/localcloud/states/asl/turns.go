@@ -2,9 +2,9 @@ package asl
 
 import "sync"
 
-// turns lets one strand of an execution work at a time, in the order in which
-// they ask, so that the same execution has the same history every time. Whoever
-// waits for time to pass gives its turn up.
+// turns lets one strand of an execution run at a time, in the order in which
+// they ask, so that the same execution always has the same history. A strand
+// that waits gives up its turn.
 type turns struct {
 	mu    sync.Mutex
 	taken bool
@@ -13,7 +13,7 @@ type turns struct {
 
 func (t *turns) take() { <-t.ask() }
 
-// ask lines up for a turn, which has come when the channel is closed.
+// ask requests a turn. The turn begins when the channel is closed.
 func (t *turns) ask() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -7,12 +7,12 @@ import (
 	"io"
 )
 
-// MaxPayload is the most that an input, an output, the arguments or the result
-// of a state may take, in bytes of UTF-8 JSON.
+// MaxPayload is the maximum size of an input, an output, the arguments or the
+// result of a state, in bytes of UTF-8 JSON.
 const MaxPayload = 256 * 1024
 
-// null is JSON's null inside this package. The JSONata engine takes a plain nil
-// for a value that does not exist.
+// null is JSON's null in this package. For the JSONata engine, a plain nil means
+// a value that does not exist.
 var null any = (*any)(nil)
 
 // decode reads one JSON value.
@@ -58,7 +58,7 @@ func encode(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// payload encodes v and refuses what is too large to be passed on.
+// payload encodes v, and refuses a value that is too large.
 func payload(what string, v any) ([]byte, error) {
 	raw, err := encode(v)
 	if err != nil {

@@ -19,14 +19,14 @@ type visit struct {
 	state     *state
 	input     any
 	entered   time.Time
-	before    int64  // id of the event that it was entered after
-	event     int64  // id of the event of its entering
+	before    int64  // id of the event before the entry
+	event     int64  // id of the entry's event
 	retries   int    // $states.context.State.RetryCount
-	taskToken string // of the current attempt; empty without one
+	taskToken string // of the current attempt, or empty
 }
 
-// visit enters a state, attempts it as often as its Retry allows, turns to its
-// Catch, and leaves it.
+// visit enters a state, retries it according to Retry, applies Catch, and leaves
+// it.
 func (s *strand) visit(ctx context.Context, st *state, input any) (step, error) {
 	v := &visit{strand: s, ctx: ctx, state: st, input: input, entered: s.host.Clock().Now(), before: s.last}
 	raw, err := payload("the input of the state "+st.name, input)
@@ -77,7 +77,7 @@ func (v *visit) attempts() (step, error) {
 	}
 }
 
-// caught hands failed to the first catcher that names it, or returns it.
+// caught applies the first catcher that matches failed, or returns failed.
 func (v *visit) caught(failed *Error) (step, error) {
 	if v.state.typ == "Map" || v.state.typ == "Parallel" {
 		if err := v.record(types.HistoryEvent{Type: types.HistoryEventType(v.state.typ + "StateFailed")}); err != nil {
@@ -92,8 +92,8 @@ func (v *visit) caught(failed *Error) (step, error) {
 	return step{}, failed
 }
 
-// through evaluates what a clause says about leaving: otherwise is the output if
-// it says none, extra what $states has besides input and context.
+// through evaluates a clause. otherwise is the output if the clause has none;
+// extra has the values of $states other than input and context.
 func (v *visit) through(c clause, otherwise any, extra map[string]any) (step, error) {
 	left := step{next: c.next, output: otherwise}
 	if c.output != nil {
@@ -122,7 +122,7 @@ func (v *visit) through(c clause, otherwise any, extra map[string]any) (step, er
 	return left, nil
 }
 
-// leave takes the variables over and records the end of the visit.
+// leave sets the variables and records the end of the visit.
 func (v *visit) leave(left step) error {
 	maps.Copy(v.scope.vars, left.assigned)
 	if v.state.typ == "Fail" {
@@ -169,13 +169,13 @@ func (v *visit) evaluate(t *template, extra map[string]any) (any, error) {
 	})
 }
 
-// field is a place in the state, such as Arguments/Payload.
+// field returns a path within the state, such as Arguments/Payload.
 func (v *visit) field(path string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(path, v.state.path), "/")
 }
 
-// evaluating is the event that a failed evaluation follows: what a state evaluates
-// as it is entered, AWS evaluates before it enters the state.
+// evaluating returns the event that a failed evaluation follows. AWS evaluates
+// the fields of a state's entry before it enters the state.
 func (v *visit) evaluating() int64 {
 	if v.last == v.event {
 		return v.before
@@ -183,8 +183,8 @@ func (v *visit) evaluating() int64 {
 	return v.last
 }
 
-// failedEvaluation records why a field of the state has no value, and returns the
-// error. why is what AWS says after naming the state.
+// failedEvaluation records why a field of the state has no value, and returns
+// the error. why is AWS's text after the name of the state.
 func (v *visit) failedEvaluation(why, field string, previous int64) error {
 	failed := (&Error{
 		Name:  ErrQueryEvaluation,
@@ -203,7 +203,7 @@ func (v *visit) failedEvaluation(why, field string, previous int64) error {
 	return failed
 }
 
-// mismatch is the error of a value that is not of the type that it must be.
+// mismatch returns the error for a value of the wrong type.
 func (v *visit) mismatch(t *template, want string, got any) error {
 	raw, err := encode(got)
 	if err != nil {
@@ -213,7 +213,7 @@ func (v *visit) mismatch(t *template, want string, got any) error {
 	return v.failedEvaluation(v.expression(t)+" "+why, v.field(t.path), v.evaluating())
 }
 
-// beyond is the error of a value that is not within its limits.
+// beyond returns the error for a value outside its limits.
 func (v *visit) beyond(t *template, want string, got any) error {
 	raw, err := encode(got)
 	if err != nil {
@@ -226,8 +226,8 @@ func (v *visit) expression(t *template) string {
 	return fmt.Sprintf("The JSONata expression '%s' specified for the field '%s'", t.source, v.field(t.path))
 }
 
-// whole evaluates a template to a whole number within limits; absent is
-// otherwise.
+// whole evaluates a template to a whole number within limits. A nil template
+// gives otherwise.
 func (v *visit) whole(t *template, otherwise, least, most int) (int, error) {
 	if t == nil {
 		return otherwise, nil
@@ -246,7 +246,7 @@ func (v *visit) whole(t *template, otherwise, least, most int) (int, error) {
 	return int(n), nil
 }
 
-// argumentsOrInput evaluates Arguments; without it, the input takes its place.
+// argumentsOrInput evaluates Arguments, or returns the input if there is none.
 func (v *visit) argumentsOrInput() (any, error) {
 	if v.state.arguments == nil {
 		return v.input, nil

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// wait is the Wait state: it lets a number of seconds pass, or all time until a
-// moment.
+// wait is the Wait state: it waits for a number of seconds or until a time.
 type wait struct{ seconds, timestamp *template }
 
 func (p *parser) wait(o *object, s *state, _ map[string]bool) body {
