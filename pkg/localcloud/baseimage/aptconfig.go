@@ -9,14 +9,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/apt"
 )
 
-// checkSettings are the settings that a mirror of older snapshots needs; the image
-// uses the same mirror, so it gets them too.
+// checkSettings returns the settings that a mirror of older snapshots needs. The
+// image uses the same mirror, so it gets them too.
 func checkSettings() []string {
 	return []string{"Acquire::Check-Valid-Until", "Acquire::Check-Date"}
 }
 
-// buildSettings are those of the host's settings that decide whether its mirrors
-// can be reached and accepted: proxies and date checks.
+// buildSettings returns the host's settings that are needed to reach and accept
+// its mirrors: proxies and date checks.
 func buildSettings(host apt.Settings) apt.Settings {
 	settings := maps.Clone(host)
 	maps.DeleteFunc(settings, func(name, _ string) bool { return !apt.IsProxy(name) && !isCheck(name) })
@@ -34,7 +34,7 @@ func render(settings apt.Settings, keep func(name string) bool) string {
 	return b.String()
 }
 
-// isCheck says whether name is one of checkSettings.
+// isCheck reports whether name is one of checkSettings.
 func isCheck(name string) bool {
 	return slices.ContainsFunc(checkSettings(), func(c string) bool { return strings.EqualFold(c, name) })
 }

@@ -12,21 +12,21 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/apt"
 )
 
-// debianSuffixes are the suites of a Debian release beside the release itself.
+// debianSuffixes are the suffixes of a Debian release's suites.
 var debianSuffixes = []string{"", "-updates", "-security"}
 
-// debianReleases are the names whose suites a host of another release carries;
-// its mirrors serve every release that is not archived.
+// debianReleases are the releases that a host's Debian mirrors serve: every
+// release that is not archived.
 var debianReleases = []string{
 	"bullseye", "bookworm", "trixie", "forky", "duke",
 	"oldoldstable", "oldstable", "stable", "testing",
 }
 
-// debianSources picks what belongs to the Debian release codename out of all
-// of a host's sources. A host of another Debian release has its suites
-// rewritten, since its mirrors serve both. Everything of a third party is left
-// out: an image of Debian holds nothing else. The result is sorted and has no
-// duplicates; it is empty when the host has no Debian source at all.
+// debianSources returns the sources of the Debian release codename among a
+// host's sources. On a host of another Debian release it rewrites the suites,
+// because its mirrors serve both. It leaves out third parties, because an image
+// of Debian contains nothing else. The result is sorted, has no duplicates, and
+// is empty if the host has no Debian source.
 func debianSources(all []apt.Source, codename string) []apt.Source {
 	exact, rewritten := []apt.Source{}, []apt.Source{}
 	for _, s := range all {
@@ -53,13 +53,13 @@ func debianSources(all []apt.Source, codename string) []apt.Source {
 	})
 	chosen = slices.CompactFunc(chosen, func(a, b apt.Source) bool { return a.URI == b.URI && a.Suite == b.Suite })
 	if !slices.ContainsFunc(chosen, func(s apt.Source) bool { return s.Suite == codename }) {
-		return nil // updates alone install nothing
+		return nil // update suites alone are not enough to install a system
 	}
 	return chosen
 }
 
-// splitSuite divides a suite such as bookworm-updates into release and suffix;
-// the release is empty for a suite that is not one of Debian's.
+// splitSuite splits a suite such as bookworm-updates into release and suffix.
+// The release is empty if the suite is not Debian's.
 func splitSuite(suite string) (release, suffix string) {
 	for _, release := range debianReleases {
 		if rest, ok := strings.CutPrefix(suite, release); ok && slices.Contains(debianSuffixes, rest) {
@@ -69,9 +69,9 @@ func splitSuite(suite string) (release, suffix string) {
 	return "", ""
 }
 
-// isDebians says whether an entry is of the Debian archive, whatever mirror
-// serves it. Third parties use Debian's suite names and "main" as well, so the
-// signing key decides; without one, the archive's customary path does.
+// isDebians reports whether an entry is of the Debian archive, on any mirror.
+// Third parties also use Debian's suite names and "main", so the signing key
+// decides, or without one the archive's usual path.
 func isDebians(s apt.Source) bool {
 	if !slices.Contains(s.Components, "main") {
 		return false
@@ -97,9 +97,9 @@ func oneLine(s apt.Source) string {
 }
 
 // imageSources renders the sources for the image, as deb822 with the keyring
-// that Debian's own package installs. They are the host's mirrors, by plain
-// http: that is what the guest network forwards and caches, and apt proves what
-// it gets by signature, not by transport.
+// that Debian's own package installs. They are the host's mirrors over plain
+// http, which the guest network forwards and caches. Apt verifies signatures and
+// does not rely on the transport.
 func imageSources(sources []apt.Source) string {
 	var b strings.Builder
 	for _, s := range sources {

@@ -1,7 +1,7 @@
-// Package baseimage makes the images from which the embedded AWS's first
-// instances boot: what it registers under a distribution's own owner id. They
-// are real systems, installed from the host's own package mirrors, or a
-// distribution's official cloud image.
+// Package baseimage makes the base images of the embedded AWS, which it
+// registers under a distribution's own owner id. They are real systems,
+// installed from the host's own package mirrors, or a distribution's official
+// cloud image.
 package baseimage
 
 import (
@@ -21,52 +21,52 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-// Options say what to build.
+// Options describes what to build.
 type Options struct {
 	Distribution string  // "debian-12" or "debian-13"
 	Kind         vm.Kind // vm or container
-	// CacheDir keeps what was built; it is made if need be. Nothing in it is
-	// ever removed, since disks of later images may be overlays on a base.
+	// CacheDir keeps built images; it is created if necessary. Nothing in it is
+	// removed, because disks of later images can be overlays on a base.
 	CacheDir string
 	// Official is the distribution's own cloud image. With a URL it is used
 	// instead of building one. Only for kind vm.
 	Official Official
-	// Progress receives a few words on what is being done; it may be nil.
+	// Progress receives a short description of each step; it may be nil.
 	Progress func(string)
 }
 
 // Official names a published cloud image in qcow2 or raw format.
 type Official struct {
 	URL    string
-	SHA256 string // hex, of the file as published
+	SHA256 string // hex, of the published file
 }
 
 // Image is a base image in the cache.
 type Image struct {
-	// Dir is an image directory as vm.Launch takes it.
+	// Dir is an image directory for vm.Launch.
 	Dir  string
 	Info vm.ImageInfo
 	// Digest identifies the content, in hex: the versions of all packages and
-	// everything the builder adds to them. Two builds with the same digest are
-	// interchangeable, although their bytes differ (identifiers, time stamps);
-	// all kinds of one base share it. An AMI id derived from it thus changes
-	// when the content does, and only then.
+	// everything that the builder adds. Two builds with the same digest are
+	// interchangeable, although their bytes differ (identifiers, time stamps); all
+	// kinds of one base share it. So an AMI id that is derived from it changes only
+	// with the content.
 	Digest string
 	// Packages is the file that lists name, version and architecture of every
-	// package, separated by tabs; empty for an official image.
+	// package, separated by tabs. It is empty for an official image.
 	Packages string
 	Created  time.Time
-	// Cached says that nothing had to be built.
+	// Cached means that the image was in the cache.
 	Cached bool
 }
 
-// distribution is what Build knows how to install.
+// distribution describes how Build installs a distribution.
 type distribution struct {
 	codename string
 	packages []string
 }
 
-// distributions returns the supported ones by name.
+// distributions returns the supported distributions by name.
 func distributions() map[string]distribution {
 	debian := []string{
 		"apparmor", "ca-certificates", "cloud-guest-utils", "cloud-init", "cron", "curl", "dbus",
@@ -77,35 +77,35 @@ func distributions() map[string]distribution {
 	}
 	return map[string]distribution{
 		"debian-12": {codename: "bookworm", packages: append(slices.Clone(debian), "ifupdown", "isc-dhcp-client")},
-		// As in Debian's own images of it, netplan has networkd configure the network:
-		// under its ifupdown dhcpcd does not report the name servers so early at boot.
-		// Its cloud-init wants dhcpcd before the abandoned dhclient, and its ping has
-		// no capabilities: who may ping is a setting of the kernel.
+		// As in Debian's own images of this release, netplan lets networkd configure
+		// the network: with ifupdown, dhcpcd reports the name servers too late at
+		// boot. Cloud-init prefers dhcpcd to the abandoned dhclient, and ping has no
+		// capabilities: a kernel setting decides who may ping.
 		"debian-13": {codename: "trixie", packages: append(slices.Clone(debian), "dhcpcd-base", "linux-sysctl-defaults", "netplan.io")},
 	}
 }
 
-// ErrUnavailable is in the chain of Build's error when this host can provide
-// no base image at all: no builder, and no official image given.
+// ErrUnavailable is in the chain of Build's error if this host cannot provide a
+// base image: it has no builder, and no official image is given.
 var ErrUnavailable = errors.New("no base image can be provided")
 
-// Build returns the base image of a distribution, from the cache when neither
-// its definition nor the distribution's archive changed (which is asked at most
-// once a day), else newly installed by mmdebstrap from the host's own apt
-// sources: the Debian ones among them, with the host's keyrings and proxies.
-// It takes a minute or two and as root needs no network but the mirrors; without
-// root it works in a user namespace, for kind vm only.
+// Build returns the base image of a distribution. It comes from the cache if
+// neither its definition nor the distribution's archive has changed (which is
+// checked at most once a day). Otherwise mmdebstrap installs it from the host's
+// Debian apt sources, with the host's keyrings and proxies. That takes a minute
+// or two, and the only network it needs are the mirrors. Without root it works
+// in a user namespace, for kind vm only.
 //
-// The result stands in for the distribution's own EC2 image: cloud-init with
-// the Ec2 data source and its default user, GRUB on a GUID partition table,
-// console on ttyS0, empty machine-id, no host keys. Unlike that image it has
-// qemu-guest-agent, through which the embedded AWS runs SSM commands, instead of
-// Amazon's SSM agent, and neither chrony nor unattended-upgrades, for which its
-// guests have no network.
+// The result stands in for the distribution's own EC2 image: cloud-init with the
+// Ec2 data source and its default user, GRUB on a GUID partition table, console
+// on ttyS0, empty machine-id, no host keys. Unlike that image it has
+// qemu-guest-agent instead of Amazon's SSM agent, because the embedded AWS runs
+// SSM commands through it. It has no chrony and no unattended-upgrades, for
+// which its guests have no network.
 //
-// An official image is used as published, except that an image without
-// qemu-guest-agent is given a unit that installs it on first boot from the
-// guest's apt sources; see Fetch for the download.
+// An official image is used unchanged, but an image without qemu-guest-agent
+// gets a unit that installs it at first boot from the guest's apt sources. See
+// Fetch for the download.
 func Build(ctx context.Context, opts Options) (Image, error) {
 	if opts.Progress == nil {
 		opts.Progress = func(string) {}
@@ -184,7 +184,7 @@ func newBuilder(ctx context.Context, opts Options, dist distribution) (*builder,
 	}, nil
 }
 
-// definition is everything that decides what is installed, but for the
+// definition returns everything that decides what is installed, except the
 // versions in the archive.
 func (b *builder) definition() (string, error) {
 	files, err := b.overlayFiles()

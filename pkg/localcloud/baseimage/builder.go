@@ -19,21 +19,21 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-// builderVersion counts changes of this package that change what it builds and
-// that are not in the files below.
+// builderVersion is incremented when a change of this package changes the image
+// and is not in the files below.
 const builderVersion = "1"
 
-// overlay are the files laid over a freshly installed tree.
+// overlay has the files that are copied over a freshly installed tree.
 //
 //go:embed all:overlay
 var overlay embed.FS
 
-// customize is the script that does the rest.
+// customize is the script that runs in the installed tree.
 //
 //go:embed customize.sh
 var customize []byte
 
-// builder makes one base in all kinds from one tar.
+// builder makes all kinds of one base from one tar.
 type builder struct {
 	opts     Options
 	dist     distribution
@@ -44,7 +44,7 @@ type builder struct {
 	now      func() time.Time
 }
 
-// record is base.json beside a base's tar.
+// record is the content of base.json, next to a base's tar.
 type record struct {
 	Distribution string
 	Digest       string
@@ -52,7 +52,7 @@ type record struct {
 	Builder      string
 }
 
-// build returns the image of the wanted kind, making what is not cached. The
+// build returns the image of the wanted kind, and makes what is not cached. The
 // caller holds the cache's lock.
 func (b *builder) build(ctx context.Context) (Image, error) {
 	definition, err := b.definition()
@@ -121,7 +121,8 @@ func (b *builder) install(ctx context.Context, base, definition string) error {
 	return replaceDir(partial, base)
 }
 
-// packageList is where customize.sh leaves the list of packages, in the tree.
+// packageList is the path in the tree where customize.sh writes the list of
+// packages.
 const packageList = "usr/share/doc/base-image-packages.txt"
 
 // form makes the image directory of one kind from the base's tar.
@@ -153,14 +154,15 @@ func (b *builder) form(ctx context.Context, base, dir string) error {
 	return replaceDir(partial, dir)
 }
 
-// formDisk unpacks the tar in memory if there is room and makes the disk.
+// formDisk unpacks the tar, in memory if there is room, and makes the disk.
 func (b *builder) formDisk(ctx context.Context, tar, dir string) (vm.ImageInfo, error) {
 	b.opts.Progress("writing the disk image")
 	size, err := diskUsage(tar)
 	if err != nil {
 		return vm.ImageInfo{}, err
 	}
-	// The name is the cache's, so that what a killed build left is found again.
+	// The name derives from the cache, so that the rest of a killed build is found
+	// again.
 	tree := filepath.Join(scratchDir(dir, 5*size), "ami-factory-"+digestOf(b.opts.CacheDir)[:16])
 	if err := b.removeTree(ctx, tree); err != nil {
 		return vm.ImageInfo{}, err
@@ -177,15 +179,15 @@ func (b *builder) formDisk(ctx context.Context, tar, dir string) (vm.ImageInfo, 
 	return diskInfo(disk, volumeGiB)
 }
 
-// formContainer unpacks the tar where it stays.
+// formContainer unpacks the tar to its final place.
 func (b *builder) formContainer(ctx context.Context, tar, dir string) (vm.ImageInfo, error) {
 	b.opts.Progress("unpacking the container image")
 	rootfs := filepath.Join(dir, vm.RootFSDir)
 	if err := b.unpack(ctx, tar, rootfs); err != nil {
 		return vm.ImageInfo{}, err
 	}
-	// A container has no disk: an entry for one would fail a unit at boot.
-	// DiskFromTree puts it back.
+	// A container has no disk: an entry for it would make a unit fail at boot.
+	// DiskFromTree adds it again.
 	if err := os.WriteFile(filepath.Join(rootfs, "etc/fstab"), nil, 0o644); err != nil {
 		return vm.ImageInfo{}, fmt.Errorf("clear fstab: %w", err)
 	}
@@ -217,12 +219,12 @@ func (b *builder) removeTree(ctx context.Context, dir string) error {
 	return b.tool.run(ctx, "rm", "-rf", "--one-file-system", dir)
 }
 
-// overlayFiles are the files to lay over the tree, by path.
+// overlayFiles returns the files to copy over the tree, by path.
 func (b *builder) overlayFiles() (map[string][]byte, error) {
 	files := map[string][]byte{
 		"etc/apt/sources.list.d/debian.sources": []byte(imageSources(b.sources)),
 	}
-	// A mirror of snapshots needs these in the image as well as on the host.
+	// A mirror of snapshots needs these settings in the image and on the host.
 	if checks := render(b.settings, isCheck); checks != "" {
 		files["etc/apt/apt.conf.d/90mirror"] = []byte(checks)
 	}
@@ -237,7 +239,8 @@ func (b *builder) overlayFiles() (map[string][]byte, error) {
 	return files, err
 }
 
-// digestOf returns the SHA-256 of strings in hex, each kept apart from the next.
+// digestOf returns the SHA-256, in hex, of strings with a separator between
+// them.
 func digestOf(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
@@ -251,7 +254,7 @@ func exists(file string) bool {
 	return err == nil
 }
 
-// replaceDir gives a finished directory its name.
+// replaceDir renames a finished directory to its final name.
 func replaceDir(partial, dir string) error {
 	if err := os.RemoveAll(dir); err != nil { // incomplete: it had no record
 		return fmt.Errorf("clear the rest of an earlier build: %w", err)

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The disk's layout is that of Debian's cloud images: the root partition is
-// number 1 but last on the disk, where it can grow; what boots it comes before.
+// The disk has the layout of Debian's cloud images: the root partition is number
+// 1 but last on the disk, so that it can grow. The boot partitions come before
+// it.
 const (
 	bootNumber   = 14
 	bootFirst    = 1 << 20 / sectorSize
@@ -23,13 +24,13 @@ const (
 	minVolumeGiB = 2
 )
 
-// DiskFromTree writes the root file system in the directory rootfs as a
-// bootable disk into the new qcow2 file out: a GUID partition table, GRUB for
-// BIOS in its own partition, and an ext4 file system labelled root in the last
-// one, which cloud-init grows to the volume's size. The tree must carry GRUB
-// and a kernel, as every image that descends from Build does. Nothing is
-// mounted and no block device is used; without root, the tree must be readable
-// in the user namespace that `unshare --map-auto` makes.
+// DiskFromTree writes the root file system in the directory rootfs as a bootable
+// disk into the new qcow2 file out: a GUID partition table, GRUB for BIOS in its
+// own partition, and an ext4 file system labelled root in the last one, which
+// cloud-init grows to the volume's size. The tree must contain GRUB and a
+// kernel, like every image that descends from Build. Nothing is mounted and no
+// block device is used; without root, the tree must be readable in the user
+// namespace that `unshare --map-auto` makes.
 func DiskFromTree(ctx context.Context, rootfs, out string) error {
 	_, err := diskFromTree(ctx, newTool(), rootfs, out)
 	return err
@@ -45,7 +46,7 @@ func diskFromTree(ctx context.Context, t tool, rootfs, out string) (volumeGiB in
 	if err != nil {
 		return 0, err
 	}
-	// What ext4 needs for itself, and room to boot before the volume is grown.
+	// Room for ext4's own data, and for the boot before the volume grows.
 	volumeGiB = max(minVolumeGiB, (used*5/4+512+1023)/1024)
 	sectors := int64(volumeGiB) << 30 / sectorSize
 
@@ -57,7 +58,7 @@ func diskFromTree(ctx context.Context, t tool, rootfs, out string) (volumeGiB in
 	if err := raw.Truncate(sectors * sectorSize); err != nil {
 		return 0, fmt.Errorf("make disk of %d GiB: %w", volumeGiB, err)
 	}
-	// A partition ends on a MiB, before the copy of the table.
+	// A partition ends at a MiB boundary, before the copy of the table.
 	root := partition{Number: rootNumber, Type: typeLinuxRoot, ID: uuid.New(), Name: rootLabel, First: rootFirst, Last: sectors - 2048 - 1}
 	boot := partition{Number: bootNumber, Type: typeBIOSBoot, ID: uuid.New(), Name: "bios", First: bootFirst, Last: rootFirst - 1}
 	if err := writeGPT(raw, sectors, uuid.New(), []partition{root, boot}); err != nil {
@@ -87,9 +88,9 @@ func diskFromTree(ctx context.Context, t tool, rootfs, out string) (volumeGiB in
 func (t tool) makeFileSystem(ctx context.Context, raw *os.File, root partition, tree string) error {
 	kib := (root.Last - root.First + 1) * sectorSize / 1024
 	offset := root.First * sectorSize
-	// The inode tables are written now, as zeros that take no room, so that the
-	// guest's kernel does not spend its first minutes on that. GRUB 2.06 cannot
-	// read a file system whose checksums have a seed of their own.
+	// Write the inode tables now, as zeros without allocated space, so that the
+	// guest's kernel does not spend its first minutes on them. GRUB 2.06 cannot
+	// read a file system with the feature metadata_csum_seed.
 	mkfs := t.command(ctx, "mke2fs", "-q", "-F", "-t", "ext4", "-L", rootLabel, "-O", "^metadata_csum_seed",
 		"-E", fmt.Sprintf("offset=%d,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0", offset),
 		"-d", tree, "/dev/fd/3", strconv.FormatInt(kib, 10)+"k")
@@ -98,7 +99,8 @@ func (t tool) makeFileSystem(ctx context.Context, raw *os.File, root partition, 
 		return err
 	}
 
-	// A container's tree has no root in its fstab, since it has no disk.
+	// The fstab in a container's tree has no root entry, because a container has no
+	// disk.
 	fstab, err := os.ReadFile(filepath.Join(tree, "etc/fstab"))
 	if err == nil && mountsRoot(string(fstab)) {
 		return nil
@@ -110,7 +112,7 @@ func (t tool) makeFileSystem(ctx context.Context, raw *os.File, root partition, 
 	return writeIntoFileSystem(ctx, raw, offset, []guestFile{{path: "/etc/fstab", data: append(fstab, want...)}})
 }
 
-// mountsRoot says whether an fstab has an entry for the root file system.
+// mountsRoot reports whether an fstab has an entry for the root file system.
 func mountsRoot(fstab string) bool {
 	for line := range strings.Lines(fstab) {
 		if f := strings.Fields(line); len(f) >= 2 && !strings.HasPrefix(f[0], "#") && f[1] == "/" {
@@ -120,7 +122,7 @@ func mountsRoot(fstab string) bool {
 	return false
 }
 
-// treeMiB measures a tree, in MiB rounded up.
+// treeMiB returns the size of a tree, in MiB rounded up.
 func (t tool) treeMiB(ctx context.Context, tree string) (int, error) {
 	cmd := t.command(ctx, "du", "-sx", "--block-size=1M", tree)
 	var text, problems strings.Builder
@@ -136,8 +138,8 @@ func (t tool) treeMiB(ctx context.Context, tree string) (int, error) {
 	return n, nil
 }
 
-// anonymousFile makes a file without a name, so that nothing is left of it
-// however this process ends. Programs open it as /dev/fd/3.
+// anonymousFile makes a file without a name, so that it disappears however this
+// process ends. Programs open it as /dev/fd/3.
 func anonymousFile(dir string) (*os.File, error) {
 	f, err := os.CreateTemp(dir, "ami-factory-*.raw")
 	if err != nil {
@@ -153,8 +155,9 @@ func anonymousFile(dir string) (*os.File, error) {
 // memoryDir is the host's memory-backed file system for scratch files.
 const memoryDir = "/dev/shm"
 
-// scratchDir chooses where scratch files of so many bytes go: memory where at
-// least twice as much is free, which makes a build twice as fast, else fallback.
+// scratchDir returns a folder for scratch files of this size: in memory if at
+// least twice as much is free, which makes a build twice as fast, otherwise
+// fallback.
 func scratchDir(fallback string, bytes int64) string {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(memoryDir, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
@@ -166,8 +169,8 @@ func scratchDir(fallback string, bytes int64) string {
 	return memoryDir
 }
 
-// freeMemory is what the kernel says new programs may take, in bytes; 0 when
-// it does not say.
+// freeMemory returns the memory available to new programs according to the
+// kernel, in bytes, or 0 if unknown.
 func freeMemory() int64 {
 	info, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -185,7 +188,7 @@ func freeMemory() int64 {
 	return 0
 }
 
-// diskUsage returns how many bytes a file takes, holes left out.
+// diskUsage returns how many bytes a file uses on disk, without holes.
 func diskUsage(file string) (int64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(file, &st); err != nil {

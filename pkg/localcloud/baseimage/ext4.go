@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// guestFile is a regular file, mode 0644 and root's, or a symbolic link.
+// guestFile is a regular file of root with mode 0644, or a symbolic link.
 type guestFile struct {
 	path string
 	data []byte
-	link string // target; then data is not used
+	link string // target of a symbolic link; data is then unused
 }
 
-// writeIntoFileSystem puts files into the ext4 file system that begins offset
-// bytes into a raw disk, replacing what is there. Directories must exist.
+// writeIntoFileSystem writes files into the ext4 file system at an offset in a
+// raw disk, and replaces existing files. Directories must exist.
 func writeIntoFileSystem(ctx context.Context, raw *os.File, offset int64, files []guestFile) error {
 	dir, err := os.MkdirTemp("", "ami-factory-")
 	if err != nil {
@@ -51,20 +51,20 @@ func writeIntoFileSystem(ctx context.Context, raw *os.File, offset int64, files 
 	if err := runCommand(ctx, edit); err != nil {
 		return err
 	}
-	// debugfs exits 0 whatever its commands did: look.
+	// debugfs exits with 0 even if a command failed, so check the result.
 	for _, f := range files {
 		found, err := inFileSystem(ctx, raw, offset, f.path)
 		if err != nil {
 			return err
 		}
 		if !found {
-			return fmt.Errorf("debugfs did not write %s into the image: its file system may be damaged, or no ext4", f.path)
+			return fmt.Errorf("debugfs did not write %s into the image: its file system may be damaged or not ext4", f.path)
 		}
 	}
 	return nil
 }
 
-// inFileSystem says whether the ext4 file system at offset has the path.
+// inFileSystem reports whether the ext4 file system at offset has the path.
 func inFileSystem(ctx context.Context, raw *os.File, offset int64, name string) (bool, error) {
 	look := command(ctx, "debugfs", "-R", "stat "+name, fmt.Sprintf("/dev/fd/3?offset=%d", offset))
 	look.ExtraFiles = []*os.File{raw}

@@ -22,17 +22,16 @@ const (
 	stallLimit    = time.Minute // without a single byte
 )
 
-// errBadDigest is in the chain of Fetch's error when the file is not the one
-// that was asked for.
+// errBadDigest is in the chain of Fetch's error if the file has another digest.
 var errBadDigest = errors.New("the SHA-256 is not the one given")
 
-// errRefused is an answer that asking again will not change.
+// errRefused is an answer that another attempt will not change.
 var errRefused = errors.New("the server refused")
 
-// Fetch downloads src into file, which appears only after its SHA-256 was
-// verified. A broken connection is resumed where it broke, also by a later call
-// (the part so far is file + ".partial"). progress receives the percentage. URLs
-// are http, https (through the environment's proxy) or file.
+// Fetch downloads src into file, which appears only after its SHA-256 is
+// verified. It resumes a broken download, also in a later call (from file +
+// ".partial"). progress receives the percentage. URLs are http, https (through
+// the environment's proxy) or file.
 func Fetch(ctx context.Context, src Official, file string, progress func(string)) error {
 	if progress == nil {
 		progress = func(string) {}
@@ -71,7 +70,7 @@ func (o Official) validate() error {
 	return nil
 }
 
-// shown is the URL without a password.
+// shown returns the URL without a password.
 func (o Official) shown() string {
 	if u, err := url.Parse(o.URL); err == nil {
 		return u.Redacted()
@@ -111,14 +110,14 @@ func (f *fetcher) fetch(ctx context.Context) error {
 		case errors.Is(err, errBadDigest) && !resumed, errors.Is(err, errRefused):
 			return err
 		}
-		// A resumed file that does not verify may have been begun from another
-		// version: it is gone, so the next attempt begins at the start.
+		// A resumed file with a wrong digest may have begun with another version.
+		// verify has removed it, so the next attempt starts from the beginning.
 	}
 	return fmt.Errorf("gave up after %d attempts: %w", fetchAttempts, err)
 }
 
-// attempt makes one request for what is missing. resumed says that part of the
-// file was there before.
+// attempt makes one request for the missing part. resumed reports whether a part
+// of the file existed before.
 func (f *fetcher) attempt(ctx context.Context) (resumed bool, err error) {
 	out, err := os.OpenFile(f.partial, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -152,7 +151,7 @@ func (f *fetcher) attempt(ctx context.Context) (resumed bool, err error) {
 	total := resp.ContentLength
 	switch {
 	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && have > 0:
-		return true, nil // complete already, or wrong: the digest shows which
+		return true, nil // complete or wrong: the digest will tell
 	case resp.StatusCode == http.StatusPartialContent && startsAt(resp, have):
 		total += have
 	case resp.StatusCode == http.StatusOK:
@@ -169,7 +168,7 @@ func (f *fetcher) attempt(ctx context.Context) (resumed bool, err error) {
 		return have > 0, fmt.Errorf("%w: it answered %s; check the URL", errRefused, resp.Status)
 	}
 
-	// A connection that neither delivers nor breaks is broken by this timer.
+	// This timer ends a connection that stalls.
 	stall := time.AfterFunc(stallLimit, func() { cancel(fmt.Errorf("no data for %v", stallLimit)) })
 	defer stall.Stop()
 	body := &meter{Reader: resp.Body, have: have, total: total, report: f.progress, alive: func() { stall.Reset(stallLimit) }}
@@ -180,12 +179,12 @@ func (f *fetcher) attempt(ctx context.Context) (resumed bool, err error) {
 	return have > 0, err
 }
 
-// startsAt says whether a partial answer continues at offset.
+// startsAt reports whether a partial answer continues at offset.
 func startsAt(resp *http.Response, offset int64) bool {
 	return strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset))
 }
 
-// verify removes a complete file that is not the one wanted.
+// verify checks the digest, and removes a file with a wrong one.
 func (f *fetcher) verify() error {
 	f.progress("verifying the download")
 	sum, err := vm.FileDigest(f.partial)
@@ -201,7 +200,7 @@ func (f *fetcher) verify() error {
 	return fmt.Errorf("%w: the file has %s; either it was changed or the digest is another version's", errBadDigest, sum)
 }
 
-// meter reports how much was read, in steps of five per cent.
+// meter reports how much was read, in steps of 5 percent.
 type meter struct {
 	io.Reader
 	have, total int64 // total is at most 0 when unknown

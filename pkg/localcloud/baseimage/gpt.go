@@ -25,8 +25,8 @@ var (
 	typeLinuxRoot = uuid.MustParse("4f68bce3-e8cd-4db1-96e7-fbcaf984b709") // root, x86-64
 )
 
-// partition is one entry of a GPT; its number is its place in the table, which
-// need not be its place on the disk.
+// partition is one entry of a GPT. Its number is its position in the table,
+// which can differ from the order on disk.
 type partition struct {
 	Number      int
 	Type        uuid.UUID
@@ -36,8 +36,8 @@ type partition struct {
 }
 
 // writeGPT writes a protective MBR and both copies of a GPT to a disk of the
-// given number of sectors. The first 440 bytes, where boot code goes, are left
-// as they are.
+// given number of sectors. It does not change the first 440 bytes, which are for
+// boot code.
 func writeGPT(w io.WriterAt, sectors int64, disk uuid.UUID, parts []partition) error {
 	table := make([]byte, tableSectors*sectorSize)
 	for _, p := range parts {
@@ -74,8 +74,8 @@ func writeGPT(w io.WriterAt, sectors int64, disk uuid.UUID, parts []partition) e
 	return nil
 }
 
-// gptHeader makes the header at sector own whose twin is at sector other and
-// whose table begins at sector tableAt.
+// gptHeader makes the header at sector own. Its copy is at sector other, and its
+// table begins at sector tableAt.
 func gptHeader(disk uuid.UUID, table []byte, own, other, tableAt, sectors int64) []byte {
 	const headerSize = 92
 	h := make([]byte, sectorSize)
@@ -97,8 +97,8 @@ func gptHeader(disk uuid.UUID, table []byte, own, other, tableAt, sectors int64)
 }
 
 // protectiveMBR makes bytes 440 to 511 of the first sector: one partition of
-// type EE over the whole disk. It is marked active: SeaBIOS does not care, some
-// firmware boots nothing else.
+// type EE over the whole disk. It is marked active, because some firmware boots
+// only active partitions.
 func protectiveMBR(sectors int64) []byte {
 	var b bytes.Buffer
 	b.Write(make([]byte, 6)) // disk signature

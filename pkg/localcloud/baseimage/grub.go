@@ -11,12 +11,12 @@ import (
 
 // Offsets in GRUB's boot sectors for PCs (include/grub/i386/pc/boot.h).
 const (
-	mbrCodeSize       = 440   // what of boot.img goes in front of the partition table
+	mbrCodeSize       = 440   // bytes of boot.img before the partition table
 	bootKernelSector  = 0x5c  // boot.img: 64-bit sector of core.img
 	bootDrive         = 0x64  // boot.img: drive to read it from
 	bootDriveCheck    = 0x66  // boot.img: jump that trusts the firmware's drive number
-	blocklist         = 0x1f4 // core.img's first sector: where the rest of it is
-	coreLoadSegment   = 0x820 // where that rest is loaded: GRUB_BOOT_MACHINE_KERNEL_SEG + 0x20
+	blocklist         = 0x1f4 // core.img's first sector: where its other sectors are
+	coreLoadSegment   = 0x820 // where those are loaded: GRUB_BOOT_MACHINE_KERNEL_SEG + 0x20
 	grubFirmwareDrive = 0xff  // "the drive the firmware booted"
 )
 
@@ -26,11 +26,11 @@ type grubFiles struct {
 	core []byte // core.img: whole sectors, padded
 }
 
-// errNoGRUB means that a tree holds no GRUB images.
+// errNoGRUB means that a tree has no GRUB images.
 var errNoGRUB = errors.New("the tree has no /boot/grub/i386-pc/core.img: it cannot be made bootable; " +
 	"only trees of a base image that baseimage.Build made carry GRUB")
 
-// treeGRUB reads the images from where grub-install, and Build, leave them.
+// treeGRUB reads the images from where grub-install and Build put them.
 func treeGRUB(tree string) (grubFiles, error) {
 	root, err := os.OpenRoot(tree)
 	if err != nil {
@@ -60,7 +60,7 @@ func treeGRUB(tree string) (grubFiles, error) {
 	return g, nil
 }
 
-// install writes GRUB into a disk: what grub-bios-setup does, without a block
+// install writes GRUB to a disk, like grub-bios-setup but without a block
 // device. core.img goes to the BIOS boot partition, sectors first to last.
 func (g grubFiles) install(w io.WriterAt, first, last int64) error {
 	sectors := int64(len(g.core) / sectorSize)

@@ -10,13 +10,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-// hostTool is a program of the host and the Debian package that has it.
+// hostTool is a program of the host and its Debian package.
 type hostTool struct {
 	program string
 	pkg     string
 }
 
-// buildTools are what building a base image of any kind takes.
+// buildTools returns the programs for building a base image of any kind.
 func buildTools(root bool) []hostTool {
 	tools := []hostTool{
 		{"mmdebstrap", "mmdebstrap"},
@@ -29,7 +29,7 @@ func buildTools(root bool) []hostTool {
 	return tools
 }
 
-// imageTools are what making and editing disk images takes.
+// imageTools returns the programs for making and editing disk images.
 func imageTools() []hostTool {
 	return []hostTool{
 		{"qemu-img", "qemu-utils"},
@@ -38,8 +38,8 @@ func imageTools() []hostTool {
 	}
 }
 
-// guestTools are what running, capturing and exporting guests of a kind takes
-// beside buildTools.
+// guestTools returns the programs for running, capturing and exporting guests of
+// a kind, in addition to buildTools.
 func guestTools(kind vm.Kind) []hostTool {
 	switch kind {
 	case vm.VM:
@@ -51,9 +51,9 @@ func guestTools(kind vm.Kind) []hostTool {
 	}
 }
 
-// Missing lists the Debian packages that must be installed before guests of
-// the kind can be built and run on this host, sorted. It is empty when nothing
-// is missing, as it always is for simulated guests.
+// Missing lists the Debian packages that must be installed before guests of the
+// kind can be built and run on this host, sorted. It is empty if nothing is
+// missing, and always for simulated guests.
 func Missing(kind vm.Kind) []string {
 	if kind == vm.Simulated {
 		return nil
@@ -71,7 +71,7 @@ func missing(tools []hostTool, look func(string) (string, error)) []string {
 	return sortedKeys(packages)
 }
 
-// packageOf names the package that has a program, or the program itself.
+// packageOf returns the package of a program, or the program itself.
 func packageOf(program string) string {
 	for _, t := range slices.Concat(buildTools(false), guestTools(vm.VM), guestTools(vm.Container)) {
 		if t.program == program {
@@ -81,8 +81,8 @@ func packageOf(program string) string {
 	return program
 }
 
-// lookPath finds a program also where root's PATH has it and a user's has not:
-// mke2fs lives in /usr/sbin.
+// lookPath also finds programs in folders that are only in root's PATH, such as
+// mke2fs in /usr/sbin.
 func lookPath(program string) (string, error) {
 	file, err := exec.LookPath(program)
 	if err == nil {

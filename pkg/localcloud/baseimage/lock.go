@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the lock file for this process, waiting while another one builds.
-// The kernel releases it when the process ends, however it ends.
+// lock locks the lock file for this process, and waits while another process
+// builds. The kernel releases it however the process ends.
 func lock(ctx context.Context, file string, progress func(string)) (unlock func(), err error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

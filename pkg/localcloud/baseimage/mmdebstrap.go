@@ -12,13 +12,13 @@ import (
 	"strings"
 )
 
-// What installing takes at most, in bytes: the tree, the downloaded packages
-// and the scratch files of their scripts.
+// Maximum space for installing, in bytes: the tree, the downloaded packages and
+// the scratch files of their scripts.
 const installRoom = 3 << 30
 
 // mmdebstrap installs the distribution into the file tar.
 func (b *builder) mmdebstrap(ctx context.Context, tar string) error {
-	// Readable by the users of a namespace, who run the hook.
+	// Readable by the users of the namespace that runs the hook.
 	work, err := os.MkdirTemp("", "ami-factory-")
 	if err != nil {
 		return fmt.Errorf("make scratch folder: %w", err)
@@ -66,8 +66,8 @@ func (b *builder) mmdebstrap(ctx context.Context, tar string) error {
 	return nil
 }
 
-// advise says what to do where apt refused the archive: a host of an older
-// release may not know the keys of a newer one, nor its mirrors serve it.
+// advise adds what to do if apt refused the archive: a host of an older release
+// may lack the keys of a newer release, and its mirrors may not serve it.
 func (b *builder) advise(err error, log string) error {
 	switch release := b.dist.codename; {
 	case strings.Contains(log, "NO_PUBKEY"):
@@ -80,7 +80,8 @@ func (b *builder) advise(err error, log string) error {
 	return err
 }
 
-// mmdebstrapArgs is mmdebstrap's command line; the sources come on its input.
+// mmdebstrapArgs returns mmdebstrap's command line. It reads the sources from
+// standard input.
 func (b *builder) mmdebstrapArgs(work, tar string) []string {
 	mode := "root"
 	if b.tool.namespaced {
@@ -93,25 +94,25 @@ func (b *builder) mmdebstrapArgs(work, tar string) []string {
 	return append(argv, b.dist.codename, tar, "-")
 }
 
-// installArgs are the arguments that decide what is installed; they count into
-// the cache's key.
+// installArgs returns the arguments that decide what is installed. They are part
+// of the cache's key.
 func (b *builder) installArgs(work string) []string {
 	return []string{
 		"--variant=minbase",
 		"--format=tar",
 		"--include=" + strings.Join(slices.Sorted(slices.Values(b.dist.packages)), ","),
-		// The tree is thrown away if the machine fails while it is made.
+		// Unsafe, but if the machine crashes the tree is discarded anyway.
 		"--dpkgopt=force-unsafe-io",
-		// What no one reads on a server, as in Debian's own minimal images.
+		// Not needed on a server, as in Debian's own minimal images.
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		"--dpkgopt=path-include=/usr/share/locale/locale.alias",
-		// Before the kernel is installed, with its initramfs.
+		// Before the kernel and its initramfs are installed.
 		fmt.Sprintf(`--essential-hook=mkdir -p "$1/etc/initramfs-tools" && cp -r %s/overlay/etc/initramfs-tools/conf.d "$1/etc/initramfs-tools/"`, work),
 		fmt.Sprintf(`--customize-hook=sh %s/customize.sh "$1" %s/overlay`, work, work),
 	}
 }
 
-// sourceLines are the host's Debian sources for mmdebstrap.
+// sourceLines returns the host's Debian sources for mmdebstrap.
 func (b *builder) sourceLines() string {
 	var lines strings.Builder
 	for _, s := range b.sources {
@@ -120,16 +121,16 @@ func (b *builder) sourceLines() string {
 	return lines.String()
 }
 
-// ownNamespaces has unshare run a program with process ids and mounts of its
-// own: however this process ends, all that it started ends too, and no mount of
-// theirs is ever seen outside.
+// ownNamespaces returns the unshare command that runs a program with its own
+// process ids and mounts: however this process ends, all processes that it
+// started end too, and their mounts are never visible outside.
 func ownNamespaces() []string {
 	return []string{"unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"}
 }
 
-// isolated wraps a command so, with its scratch files in a folder, and in
-// memory there when asked: the host's own memory-backed folders may be small,
-// or refuse devices.
+// isolated wraps a command with ownNamespaces. Its scratch files are in a
+// folder, on request on a new tmpfs there, because the host's own memory-backed
+// folders may be small or not allow devices.
 func isolated(scratch string, inMemory bool, argv []string) []string {
 	mount := ":"
 	if inMemory {
@@ -139,13 +140,13 @@ func isolated(scratch string, inMemory bool, argv []string) []string {
 	return slices.Concat(ownNamespaces(), shell, argv)
 }
 
-// canUnshare says whether this process may make namespaces: root in a
+// canUnshare reports whether this process may create namespaces, which root in a
 // container often may not.
 func (b *builder) canUnshare(ctx context.Context) bool {
 	return b.tool.run(ctx, append(ownNamespaces(), "true")...) == nil
 }
 
-// report turns mmdebstrap's messages into progress.
+// report passes on mmdebstrap's messages as progress.
 func (b *builder) report(line string) {
 	if text, ok := strings.CutPrefix(line, "I: "); ok {
 		if text, ok := strings.CutSuffix(text, "..."); ok && !strings.HasPrefix(text, "finding") {

@@ -21,8 +21,8 @@ var agentUnit []byte
 
 const agentUnitPath = "/etc/systemd/system/guest-agent-install.service"
 
-// importOfficial returns an official image from the cache, or fetches it and
-// makes it an image directory. The caller holds the cache's lock.
+// importOfficial returns an official image from the cache, or downloads it and
+// makes an image directory. The caller holds the cache's lock.
 func importOfficial(ctx context.Context, opts Options) (Image, error) {
 	if opts.Kind != vm.VM {
 		return Image{}, fmt.Errorf("an official cloud image is a disk: it serves guests of kind %s, not %s", vm.VM, opts.Kind)
@@ -78,12 +78,12 @@ func importOfficial(ctx context.Context, opts Options) (Image, error) {
 	if err := replaceDir(partial, base); err != nil {
 		return Image{}, err
 	}
-	_ = os.Remove(published) // only room: it would be fetched again if ever needed
+	_ = os.Remove(published) // this only frees space: the file is downloaded again if needed
 	return loadImage(base, dir)
 }
 
 // convertOfficial makes the disk of an image directory from a published file,
-// and gives it what it needs to be reached.
+// and adds the guest agent.
 func convertOfficial(ctx context.Context, published, disk string) (volumeGiB int, err error) {
 	format, size, err := inspect(ctx, published)
 	if err != nil {
@@ -113,8 +113,8 @@ func convertOfficial(ctx context.Context, published, disk string) (volumeGiB int
 	return int((size + 1<<30 - 1) >> 30), nil
 }
 
-// inspect returns the format and virtual size of a published image, and refuses
-// one that refers to other files: they would be the host's.
+// inspect returns the format and virtual size of a published image. It refuses
+// an image that refers to other files, which would be files of the host.
 func inspect(ctx context.Context, file string) (format string, size int64, err error) {
 	cmd := command(ctx, "qemu-img", "info", "--output=json", file)
 	var out, problems strings.Builder
@@ -133,7 +133,7 @@ func inspect(ctx context.Context, file string) (format string, size int64, err e
 		} `json:"format-specific"`
 	}
 	if err := json.Unmarshal([]byte(out.String()), &info); err != nil {
-		return "", 0, fmt.Errorf("understand what qemu-img says about the image: %w", err)
+		return "", 0, fmt.Errorf("parse the output of qemu-img about the image: %w", err)
 	}
 	if info.Format != "qcow2" && info.Format != "raw" {
 		return "", 0, fmt.Errorf("the image has format %q (allowed: qcow2, raw)", info.Format)
@@ -144,9 +144,9 @@ func inspect(ctx context.Context, file string) (format string, size int64, err e
 	return info.Format, info.Size, nil
 }
 
-// addAgent makes sure that commands can be run in guests of a raw disk: it
+// addAgent makes sure that commands can run in guests of a raw disk: the disk
 // must have cloud-init, and gets a unit that installs qemu-guest-agent unless it
-// has that already.
+// has that program.
 func addAgent(ctx context.Context, raw *os.File) error {
 	parts, err := readGPT(raw)
 	if err != nil {

@@ -4,8 +4,8 @@ package baseimage
 
 import "syscall"
 
-// processAttributes give a program a process group of its own, so that a
-// time-out reaches what it started.
+// processAttributes puts a program in a process group of its own, so that a
+// time-out reaches its children.
 func processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }

@@ -15,15 +15,16 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/apt"
 )
 
-// stampLife is how long an answer of the archive holds. Debian's security
-// archive changes several times a day: asking more often would build more often
-// than anyone patches.
+// stampLife is the time for which an answer of the archive is used. Debian's
+// security archive changes several times a day, and a shorter time would cause
+// more builds than necessary.
 const stampLife = 24 * time.Hour
 
-// releaseLimit bounds a Release file, in bytes; Debian's has 150 KB.
+// releaseLimit limits the size of a Release file, in bytes; Debian's has 150 KB.
 const releaseLimit = 4 << 20
 
-// stamps is archive.json in the cache: the last answer for each set of sources.
+// stamps is the content of archive.json in the cache: the last answer for each
+// set of sources.
 type stamps map[string]archiveAnswer
 
 type archiveAnswer struct {
@@ -31,15 +32,15 @@ type archiveAnswer struct {
 	Stamp string
 }
 
-// archiveStamp identifies the state of the archive, as the index digests in its
-// Release files do. It is for the cache's key only and needs no trust: what is
-// installed is verified by apt. When the mirror does not answer, what it last
-// said holds on, so that a cached base can be used without network.
+// archiveStamp identifies the state of the archive by the index digests in its
+// Release files. It is only part of the cache's key and need not be trusted: apt
+// verifies what it installs. If the mirror does not answer, the last answer is
+// used, so that a cached base works without network.
 func (b *builder) archiveStamp(ctx context.Context) (string, error) {
 	file := filepath.Join(b.opts.CacheDir, "archive.json")
 	known := stamps{}
 	if err := readJSON(file, &known); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		known = stamps{} // damaged: ask again, and write it again
+		known = stamps{} // damaged: ask and write again
 	}
 	key := digestOf(b.sourceLines())[:16]
 	last, asked := known[key]
@@ -55,10 +56,10 @@ func (b *builder) archiveStamp(ctx context.Context) (string, error) {
 				return "", ctxErr
 			}
 			if asked {
-				b.opts.Progress("the Debian mirror does not answer; using what it said on " + last.Asked.Format(time.DateOnly))
+				b.opts.Progress("the Debian mirror does not answer; using its answer of " + last.Asked.Format(time.DateOnly))
 				return last.Stamp, nil
 			}
-			// No mirror that this function can ask, but perhaps one that apt can.
+			// This function cannot ask the mirror, but apt may be able to use it.
 			b.opts.Progress(fmt.Sprintf("cannot ask the Debian mirror for its state: %v", err))
 			return "", nil
 		}
@@ -68,8 +69,8 @@ func (b *builder) archiveStamp(ctx context.Context) (string, error) {
 	return known[key].Stamp, writeJSON(file, known)
 }
 
-// packagesIndex matches the line of a Release file that holds the digest of the
-// list of packages of main; the date above it changes without any package.
+// packagesIndex matches the line of a Release file with the digest of main's
+// package list. The date in the file also changes without any package.
 var packagesIndex = regexp.MustCompile(`(?m)^ ([0-9a-f]{64}) +\d+ (?:updates/)?main/binary-(?:amd64|all)/Packages\r?$`)
 
 // releaseIndexes returns the digests of a suite's package lists.
@@ -81,7 +82,7 @@ func (b *builder) releaseIndexes(ctx context.Context, s apt.Source) (string, err
 	}
 	resp, err := b.client.Do(req)
 	if err != nil {
-		return "", err // it names method and address
+		return "", err // the error has method and address
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {

@@ -15,19 +15,19 @@ import (
 	"time"
 )
 
-// outputTail is how much of a failed tool's output goes into the error, in bytes.
+// outputTail is the size of a failed tool's output in an error, in bytes.
 const outputTail = 2000
 
-// tool runs the host's programs, as root of a user namespace when this process
-// is not root: files of an image belong to many users.
+// tool runs the host's programs. If this process is not root, they run as root
+// of a user namespace, because files of an image belong to many users.
 type tool struct {
 	namespaced bool
 }
 
-// newTool returns the tool for the user this process runs as.
+// newTool returns the tool for this process's user.
 func newTool() tool { return tool{namespaced: os.Geteuid() != 0} }
 
-// command prepares a program that ends with its children when ctx does.
+// command prepares a program that ends, with its children, when ctx ends.
 func (t tool) command(ctx context.Context, argv ...string) *exec.Cmd {
 	if t.namespaced {
 		argv = append([]string{"unshare", "--user", "--map-root-user", "--map-auto", "--"}, argv...)
@@ -42,13 +42,13 @@ func command(ctx context.Context, argv ...string) *exec.Cmd {
 	}
 	cmd := exec.CommandContext(ctx, program, argv[1:]...)
 	cmd.SysProcAttr = processAttributes()
-	// TERM first, because mmdebstrap then unmounts and removes its own directory.
+	// TERM first, so that mmdebstrap can unmount and remove its own directory.
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	return cmd
 }
 
-// programOf names the program an argument list is about, past its wrapper.
+// programOf returns the program in an argument list, without its wrapper.
 func programOf(argv []string) string {
 	if i := slices.Index(argv, "--"); i >= 0 && i+1 < len(argv) && filepath.Base(argv[0]) == "unshare" {
 		argv = argv[i+1:]
@@ -56,7 +56,7 @@ func programOf(argv []string) string {
 	return filepath.Base(argv[0])
 }
 
-// run runs a program to its end; an error carries the tail of its output.
+// run runs a program to its end. An error contains the end of its output.
 func (t tool) run(ctx context.Context, argv ...string) error {
 	return runCommand(ctx, t.command(ctx, argv...))
 }
@@ -67,8 +67,8 @@ func runCommand(ctx context.Context, cmd *exec.Cmd) error {
 	return explain(ctx, cmd, cmd.Run(), out.Bytes())
 }
 
-// explain turns a program's failure into an error that says which, why and
-// what to do.
+// explain turns a program's failure into an error with the program, the reason
+// and what to do.
 func explain(ctx context.Context, cmd *exec.Cmd, err error, output []byte) error {
 	if err == nil {
 		return nil
@@ -84,5 +84,5 @@ func explain(ctx context.Context, cmd *exec.Cmd, err error, output []byte) error
 	if strings.Contains(tail, "No space left on device") {
 		return fmt.Errorf("%s failed because the disk is full: make room or choose another cache folder: %w", name, err)
 	}
-	return fmt.Errorf("%s failed: %w; it said:\n%s", name, err, tail)
+	return fmt.Errorf("%s failed: %w; its output:\n%s", name, err, tail)
 }

@@ -51,16 +51,16 @@ func TestMetricsOfAHandlerAreTakenFromItsOutput(t *testing.T) {
 		"another line of JSON": {`{"level":"INFO","msg":"done"}`, nil, ""},
 		"plain text":           {`hello "_aws"`, nil, ""},
 		"a dimension that is not there": {
-			`{"_aws":{` + at + `,"CloudWatchMetrics":[{"Namespace":"N","Dimensions":[["A"]],"Metrics":[{"Name":"M"}]}]},"M":2}`, nil, `the dimension \"A\" is no text`,
+			`{"_aws":{` + at + `,"CloudWatchMetrics":[{"Namespace":"N","Dimensions":[["A"]],"Metrics":[{"Name":"M"}]}]},"M":2}`, nil, `the dimension \"A\" is not a text`,
 		},
 		"a dimension that is no text": {
-			`{"_aws":{` + at + `,"CloudWatchMetrics":[{"Namespace":"N","Dimensions":[["A"]],"Metrics":[{"Name":"M"}]}]},"A":1,"M":2}`, nil, `the dimension \"A\" is no text`,
+			`{"_aws":{` + at + `,"CloudWatchMetrics":[{"Namespace":"N","Dimensions":[["A"]],"Metrics":[{"Name":"M"}]}]},"A":1,"M":2}`, nil, `the dimension \"A\" is not a text`,
 		},
 		"a figure that is not there": {
-			`{"_aws":{` + at + `,"CloudWatchMetrics":[{"Namespace":"N","Dimensions":[[]],"Metrics":[{"Name":"M"}]}]},"m":2}`, nil, `metric \"M\": it is neither`,
+			`{"_aws":{` + at + `,"CloudWatchMetrics":[{"Namespace":"N","Dimensions":[[]],"Metrics":[{"Name":"M"}]}]},"m":2}`, nil, `metric \"M\": it is not a number`,
 		},
 		"a figure that is text": {
-			`{"_aws":{` + at + `,"CloudWatchMetrics":[{"Namespace":"N","Dimensions":[[]],"Metrics":[{"Name":"M"}]}]},"M":"2"}`, nil, `metric \"M\": it is neither`,
+			`{"_aws":{` + at + `,"CloudWatchMetrics":[{"Namespace":"N","Dimensions":[[]],"Metrics":[{"Name":"M"}]}]},"M":"2"}`, nil, `metric \"M\": it is not a number`,
 		},
 		"no dimension sets": {
 			`{"_aws":{` + at + `,"CloudWatchMetrics":[{"Namespace":"N","Dimensions":[],"Metrics":[{"Name":"M"}]}]},"M":2}`, nil, `a directive needs`,

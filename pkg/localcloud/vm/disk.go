@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Disk is the root volume of an image, to be read.
+// Disk is the root volume of an image, for reading.
 type Disk interface {
 	io.ReaderAt
 	io.Closer
 	Size() int64 // bytes
-	// Holds says whether a part may hold anything but zeros.
+	// Holds reports whether a part may contain anything but zeros.
 	Holds(offset, length int64) (bool, error)
 }
 
-// OpenQCOW2 opens a disk of that format which needs no other file.
+// OpenQCOW2 opens a qcow2 disk without a backing file.
 func OpenQCOW2(name string) (Disk, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -38,8 +38,8 @@ func OpenQCOW2(name string) (Disk, error) {
 
 type qcow2Disk struct{ image.Image }
 
-// ReadAt implements io.ReaderAt. The library reports the end of the disk together
-// with the last bytes, a file does not.
+// ReadAt implements io.ReaderAt. Unlike a file, the library returns io.EOF
+// together with the last bytes.
 func (d qcow2Disk) ReadAt(p []byte, offset int64) (int, error) {
 	n, err := d.Image.ReadAt(p, offset)
 	if n == len(p) && errors.Is(err, io.EOF) {
@@ -66,8 +66,8 @@ func (d qcow2Disk) Holds(offset, length int64) (bool, error) {
 	return false, nil
 }
 
-// OpenRaw opens a raw disk, whose holes are zeros. With remove the file has no
-// name any more from then on, so that its space is free when the disk is closed.
+// OpenRaw opens a raw disk, whose holes are zeros. With remove it deletes the
+// file's name, so that its space is freed when the disk is closed.
 func OpenRaw(name string, remove bool) (Disk, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -90,10 +90,10 @@ type rawDisk struct {
 
 func (d rawDisk) Size() int64 { return d.size }
 
-// Holds implements Disk. File systems without holes hold something everywhere.
+// Holds implements Disk. On a file system without holes it is always true.
 func (d rawDisk) Holds(offset, length int64) (bool, error) {
 	at, err := unix.Seek(int(d.Fd()), offset, unix.SEEK_DATA)
-	if errors.Is(err, unix.ENXIO) { // no data from there to the end
+	if errors.Is(err, unix.ENXIO) { // only a hole from there to the end
 		return false, nil
 	}
 	return err != nil || at < offset+length, nil

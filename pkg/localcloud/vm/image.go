@@ -15,14 +15,14 @@ const (
 	ImageFile   = "image.json" // ImageInfo
 	DiskFile    = "disk.qcow2" // kind vm
 	RootFSDir   = "rootfs"     // kind container
-	KernelDir   = "kernel"     // kind vm, optional: what follows, to boot without the boot loader
+	KernelDir   = "kernel"     // kind vm, optional: the following files, to boot without the boot loader
 	KernelFile  = "vmlinuz"    // in KernelDir
 	InitrdFile  = "initrd.img" // in KernelDir
 	CmdlineFile = "cmdline"    // in KernelDir, one line
 )
 
-// WriteImage writes dir's image.json. A disk inside dir is noted relative to
-// it, so that the directory can be moved.
+// WriteImage writes dir's image.json. The path of a disk inside dir is written
+// relative to dir, so that the directory can be moved.
 func WriteImage(dir string, info ImageInfo) error {
 	if rel, err := filepath.Rel(dir, info.Disk); err == nil && filepath.IsLocal(rel) {
 		info.Disk = rel
@@ -41,7 +41,7 @@ func WriteImage(dir string, info ImageInfo) error {
 	return nil
 }
 
-// ReadImage reads dir's image.json; a relative Disk becomes a path below dir.
+// ReadImage reads dir's image.json. A relative Disk becomes a path below dir.
 func ReadImage(dir string) (ImageInfo, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, ImageFile))
 	if err != nil {
@@ -61,7 +61,7 @@ func ReadImage(dir string) (ImageInfo, error) {
 func FileDigest(file string) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return "", err // it names the file
+		return "", err // the error has the file's name
 	}
 	defer func() { _ = f.Close() }()
 	sum := sha256.New()

@@ -33,7 +33,7 @@ var engine sync.Mutex
 func compileExpression(source string) (*Expression, error) {
 	source = strings.TrimSpace(source)
 	if len(source) > maxExpression {
-		return nil, fmt.Errorf("it has %d bytes; the maximum is %d", len(source), maxExpression)
+		return nil, fmt.Errorf("it has %d bytes, but at most %d are allowed", len(source), maxExpression)
 	}
 	prepared, err := prepare(source)
 	if err != nil {

@@ -18,21 +18,22 @@ import (
 )
 
 const (
-	// DefaultTimeout of a command, as vm.Command says.
+	// DefaultTimeout is the default time limit of a command, see vm.Command.
 	DefaultTimeout = time.Hour
 
 	pingLimit  = 5 * time.Second  // one request of Ping
-	replyLimit = 30 * time.Second // one request of Exec: an emulated guest under load is slow
-	// lostAfter is how long a guest with a running command may be silent.
+	replyLimit = 30 * time.Second // one request of Exec; an emulated guest under load is slow
+	// lostAfter is the time after which a guest that does not answer during a
+	// command is lost.
 	lostAfter = 2 * time.Minute
-	killLimit = 20 * time.Second // to end a command and collect what it wrote
+	killLimit = 20 * time.Second // to end a command and collect its output
 
 	firstPoll = 20 * time.Millisecond
 	slowPoll  = 500 * time.Millisecond
 )
 
-// Environment is that of commands run in guests: what a root login has, in a
-// locale that every system knows.
+// Environment returns the environment of commands in guests: that of a root
+// login, in a locale that every system has.
 func Environment() []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -46,7 +47,7 @@ type Client struct {
 	session session
 }
 
-// New returns a client of the agent that dial connects to.
+// New returns a client of the agent to which dial connects.
 func New(dial func(context.Context) (net.Conn, error)) *Client {
 	return &Client{session: session{dial: dial, busy: make(chan struct{}, 1)}}
 }
@@ -54,7 +55,7 @@ func New(dial func(context.Context) (net.Conn, error)) *Client {
 // Close drops the connection.
 func (c *Client) Close() { c.session.close() }
 
-// Ping returns nil when the agent answers, else vm.ErrNotReachable.
+// Ping returns nil if the agent answers, otherwise vm.ErrNotReachable.
 func (c *Client) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pingLimit)
 	defer cancel()
@@ -77,7 +78,8 @@ type execStatus struct {
 	Err      []byte `json:"err-data"`
 }
 
-// result follows the shell: a process ended by a signal has code 128 + signal.
+// result uses the shell's convention: a process that a signal ended has the code
+// 128 + signal.
 func (s execStatus) result() vm.Result {
 	code := s.ExitCode
 	if s.Signal != 0 {
@@ -86,9 +88,10 @@ func (s execStatus) result() vm.Result {
 	return vm.Result{ExitCode: code, Stdout: s.Out, Stderr: s.Err}
 }
 
-// Exec runs cmd and waits for it. At its time-out, or when ctx ends, it and the
-// processes of its session are killed in the guest. The agent keeps at most
-// 16 MiB of each output stream. A program that does not exist has exit code 127.
+// Exec runs cmd and waits for it. At the time-out, or when ctx ends, it kills
+// the command and the processes of its session in the guest. The agent keeps at
+// most 16 MiB of each output stream. A program that does not exist has exit code
+// 127.
 func (c *Client) Exec(ctx context.Context, cmd vm.Command) (vm.Result, error) {
 	if len(cmd.Argv) == 0 {
 		return vm.Result{}, errors.New("run command in guest: no program given")
@@ -111,7 +114,7 @@ func (c *Client) Exec(ctx context.Context, cmd vm.Command) (vm.Result, error) {
 		return vm.Result{}, fmt.Errorf("run %s in guest: %w", cmd.Argv[0], err)
 	}
 
-	// The caller may be gone, the guest's processes are to go all the same.
+	// Kill the guest's processes even if the caller's context has ended.
 	last, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), killLimit)
 	defer cancelLast()
 	status, err = c.kill(last, pid)
@@ -126,8 +129,8 @@ func (c *Client) Exec(ctx context.Context, cmd vm.Command) (vm.Result, error) {
 	return result, nil
 }
 
-// start returns the process id, which is also that of a new session and
-// process group: setsid, not being the leader of a group, does not fork.
+// start returns the process id, which is also the id of a new session and
+// process group, because setsid does not fork if it is not a group leader.
 func (c *Client) start(ctx context.Context, cmd vm.Command) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, replyLimit)
 	defer cancel()
@@ -156,8 +159,8 @@ func (c *Client) wait(ctx context.Context, pid int) (execStatus, error) {
 		case err == nil:
 			lastReply = time.Now()
 		case errors.As(err, &refused):
-			// The agent does not know the process: it was restarted.
-			return execStatus{}, fmt.Errorf("the result is lost, the guest agent was restarted meanwhile: %w", err)
+			// The agent was restarted and does not know the process.
+			return execStatus{}, fmt.Errorf("the result is lost because the guest agent was restarted: %w", err)
 		case ctx.Err() != nil:
 			return execStatus{}, ctx.Err()
 		case time.Since(lastReply) > lostAfter:
@@ -177,7 +180,7 @@ func (c *Client) status(ctx context.Context, pid int) (execStatus, error) {
 	return status, err
 }
 
-// kill ends the process group and collects what the command had written.
+// kill ends the process group and collects the command's output.
 func (c *Client) kill(ctx context.Context, pid int) (execStatus, error) {
 	arguments := execArguments{
 		Path: "/bin/kill", Arg: []string{"-" + strconv.Itoa(int(syscall.SIGKILL)), "--", "-" + strconv.Itoa(pid)}, Env: Environment(),

@@ -222,7 +222,7 @@ func TestAgentThatForgotTheCommandWasRestarted(t *testing.T) {
 	_, err := f.start(t).Exec(t.Context(), vm.Command{Argv: []string{"apt-get"}})
 	var refused *agent.Error
 	require.ErrorAs(t, err, &refused)
-	assert.Contains(t, err.Error(), "the guest agent was restarted meanwhile")
+	assert.Contains(t, err.Error(), "the guest agent was restarted")
 }
 
 func TestCommandSurvivesALostConnection(t *testing.T) {

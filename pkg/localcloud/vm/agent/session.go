@@ -11,15 +11,15 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-// delimiter comes before the reply of guest-sync-delimited; sent to the agent,
-// it makes it drop a half-read request. It occurs in no JSON text.
+// delimiter precedes the reply of guest-sync-delimited. Sent to the agent, it
+// discards a partly read request. It never occurs in JSON text.
 const delimiter = 0xFF
 
-// session is the agent's one channel: requests follow one another, and after
-// any doubt about where a reply belongs it is connected again.
+// session is the agent's only channel. It sends one request at a time, and
+// reconnects whenever it is unclear to which request a reply belongs.
 type session struct {
 	dial func(context.Context) (net.Conn, error)
-	busy chan struct{} // holds one token while somebody uses conn
+	busy chan struct{} // holds one token while conn is in use
 
 	conn net.Conn
 	in   *bufio.Reader
@@ -69,8 +69,8 @@ func (s *session) connect(ctx context.Context) error {
 	s.conn, s.in = conn, bufio.NewReader(conn)
 	defer s.guard(ctx)()
 
-	// A new number each time distinguishes this reply from those to earlier attempts,
-	// which the guest may only now have got round to.
+	// A new number each time distinguishes this reply from late replies to earlier
+	// attempts.
 	s.sync = max(s.sync+1, time.Now().UnixMilli())
 	for reply, err := s.roundTrip([]byte{delimiter}, "guest-sync-delimited", map[string]int64{"id": s.sync}); ; {
 		if err != nil {
@@ -84,7 +84,8 @@ func (s *session) connect(ctx context.Context) error {
 	}
 }
 
-// guard makes reads and writes fail when ctx ends, until it is released.
+// guard makes reads and writes fail when ctx ends, until the returned function
+// is called.
 func (s *session) guard(ctx context.Context) (release func()) {
 	conn := s.conn
 	_ = conn.SetDeadline(time.Time{})
@@ -108,7 +109,7 @@ func (s *session) read() (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	// What precedes a delimiter belongs to an earlier connection.
+	// Everything before a delimiter belongs to an earlier connection.
 	for i := len(line) - 1; i >= 0; i-- {
 		if line[i] == delimiter {
 			line = line[i+1:]

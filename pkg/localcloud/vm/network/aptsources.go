@@ -11,23 +11,23 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/apt"
 )
 
-// AptSources says which package mirrors guests may use, and how this machine
-// reaches them. Guests reach them by http only: nothing listens on port 443, so
-// a source that says https in the guest is refused (it could not be cached). For
-// a mirror that this machine knows by https, say http in the guest: the way from
-// here to the mirror is https all the same.
+// AptSources lists the package mirrors that guests may use, and how this machine
+// reaches them. Guests reach them by http only: nothing listens on port 443,
+// because https could not be cached. If this machine uses a mirror by https, use
+// http in the guest: the connection from here to the mirror is https.
 type AptSources struct {
-	// Mirrors are base URLs by host as a Host header has it ("mirror.example.com",
-	// "mirror:8080"); only scheme and host count. A host with both schemes is
-	// fetched from by http.
+	// Mirrors are base URLs, by host in the form of a Host header
+	// ("mirror.example.com", "mirror:8080"); only scheme and host count. A host
+	// with both schemes is used by http.
 	Mirrors map[string]*url.URL
-	// Proxy is the proxy for a URL; nil result: direct. Nil: none.
+	// Proxy returns the proxy for a URL, or nil for a direct connection. It may be
+	// nil.
 	Proxy func(*url.URL) (*url.URL, error)
 }
 
 // HostAptSources reads the apt configuration in root ("/" for this machine's).
-// Proxies are those of apt-config (if there is one and root is "/"), else of the
-// environment. A machine without apt has no mirrors; that is no error.
+// Proxies come from apt-config (if it exists and root is "/"), otherwise from
+// the environment. It is no error if a machine has no apt: it has no mirrors.
 func HostAptSources(ctx context.Context, root string) (AptSources, error) {
 	all, err := apt.Sources(root)
 	if err != nil {
@@ -45,10 +45,10 @@ func HostAptSources(ctx context.Context, root string) (AptSources, error) {
 	return sources, nil
 }
 
-// add takes a mirror: http and https; what else apt knows (cdrom, file, tor …)
-// does not concern guests.
+// add adds a mirror with http or https. Other schemes of apt (cdrom, file, tor
+// …) are not for guests.
 func (s AptSources) add(uri string) {
-	// mirror+http://… and similar schemes name a list of mirrors by URL.
+	// mirror+http://… and similar schemes are the URL of a list of mirrors.
 	if scheme, rest, _ := strings.Cut(uri, ":"); strings.Contains(scheme, "+") {
 		uri = scheme[strings.LastIndex(scheme, "+")+1:] + ":" + rest
 	}
@@ -62,7 +62,7 @@ func (s AptSources) add(uri string) {
 	}
 }
 
-// ports are those of mirrors that name one.
+// ports returns the ports of mirrors with an explicit port.
 func (s AptSources) ports() []uint16 {
 	var ports []uint16
 	for host := range s.Mirrors {

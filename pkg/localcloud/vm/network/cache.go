@@ -18,10 +18,10 @@ import (
 )
 
 // cache keeps files by URL below a directory. An entry is one file: a line of
-// JSON with the length and digest of what follows it. It is
-// written beside its place and renamed, and checked whenever it is opened, so a
-// crash or a damaged disk costs another fetch and nothing else. Several
-// processes may share the directory.
+// JSON with the length and digest of the rest, then the content. It is written
+// to a temporary file and renamed, and checked whenever it is opened, so after a
+// crash or on a damaged disk it is only fetched again. Several processes may
+// share the directory.
 type cache struct {
 	dir string
 }
@@ -41,18 +41,18 @@ func openCache(dir string) (*cache, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("package cache: %w", err)
 	}
-	// What a killed process was writing; others may be at work on younger ones.
-	// The pattern is a constant, the only cause of an error.
+	// Remove what killed processes left; younger files may belong to running ones.
+	// Glob only fails on a bad pattern, and this one is constant.
 	leftovers, _ := filepath.Glob(filepath.Join(dir, "*", ".new-*"))
 	for _, name := range leftovers {
 		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > leftoverAge {
-			_ = os.Remove(name) // another process may have been quicker
+			_ = os.Remove(name) // another process may have removed it
 		}
 	}
 	return &cache{dir: dir}, nil
 }
 
-// leftoverAge is the age at which an unfinished copy is certainly abandoned.
+// leftoverAge is the age from which an unfinished copy is certainly abandoned.
 const leftoverAge = 24 * time.Hour
 
 func (c *cache) path(url string) string {
@@ -68,8 +68,8 @@ type entry struct {
 	offset int64
 }
 
-// open returns the copy of url, nil if there is none, and an error (and nil) if
-// it is damaged.
+// open returns the copy of url, or nil if there is none. A damaged copy is an
+// error.
 func (c *cache) open(url string) (*entry, error) {
 	file, err := os.Open(c.path(url))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -80,7 +80,7 @@ func (c *cache) open(url string) (*entry, error) {
 	}
 	e := &entry{file: file}
 	if err := e.verify(url); err != nil {
-		_ = file.Close() // was only read
+		_ = file.Close() // it was only read
 		return nil, err
 	}
 	return e, nil
@@ -112,7 +112,7 @@ func (e *entry) verify(url string) error {
 // Close releases the entry.
 func (e *entry) Close() { _ = e.file.Close() }
 
-// serve answers with the copy, honouring ranges and conditions.
+// serve answers with the copy, and supports ranges and conditions.
 func (e *entry) serve(w http.ResponseWriter, r *http.Request) {
 	if e.ETag != "" {
 		w.Header().Set("Etag", e.ETag)
@@ -124,12 +124,13 @@ func (e *entry) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", contentType)
 	modified, err := http.ParseTime(e.LastModified)
 	if err != nil {
-		modified = time.Time{} // not given: ServeContent then leaves it out
+		modified = time.Time{} // unknown: ServeContent then leaves it out
 	}
 	http.ServeContent(w, r, "", modified, io.NewSectionReader(e.file, e.offset, e.Size))
 }
 
-// condition makes a request answer 304 if the copy is still right.
+// condition adds headers to a request so that the mirror answers 304 if the copy
+// is current.
 func (e *entry) condition(r *http.Request) {
 	if e.ETag != "" {
 		r.Header.Set("If-None-Match", e.ETag)
@@ -139,13 +140,13 @@ func (e *entry) condition(r *http.Request) {
 	}
 }
 
-// entryWriter collects a copy.
+// entryWriter writes a new copy.
 type entryWriter struct {
 	description
 	path   string
-	file   *os.File // the body from descriptionRoom on
+	file   *os.File // its body begins at descriptionRoom
 	digest hash.Hash
-	err    error // the first of Write
+	err    error // the first error of Write
 }
 
 func (c *cache) create(url string, response *http.Response) (*entryWriter, error) {
@@ -165,7 +166,7 @@ func (c *cache) create(url string, response *http.Response) (*entryWriter, error
 		},
 		path: path, file: file, digest: sha256.New(),
 	}
-	// Room for the description, which is complete only at the end.
+	// Space for the description, which is only known at the end.
 	if _, err := file.Seek(descriptionRoom, io.SeekStart); err != nil {
 		w.abandon()
 		return nil, err
@@ -176,8 +177,8 @@ func (c *cache) create(url string, response *http.Response) (*entryWriter, error
 // descriptionRoom is the length of an entry's first line, padded with spaces.
 const descriptionRoom = 4096
 
-// Write implements io.Writer. It never fails, for the guest is to get its
-// answer even if the disk is full; commit returns the error.
+// Write implements io.Writer. It never fails, so that the guest gets its answer
+// even if the disk is full; commit returns the error.
 func (w *entryWriter) Write(p []byte) (int, error) {
 	if w.err == nil {
 		w.digest.Write(p)
@@ -189,7 +190,7 @@ func (w *entryWriter) Write(p []byte) (int, error) {
 
 var byHash = regexp.MustCompile(`/by-hash/SHA256/([0-9a-f]{64})$`)
 
-// commit puts the whole copy in its place.
+// commit moves the complete copy to its place.
 func (w *entryWriter) commit() error {
 	defer w.abandon()
 	if w.err != nil {
@@ -220,8 +221,8 @@ func (w *entryWriter) commit() error {
 	return os.Rename(w.file.Name(), w.path)
 }
 
-// abandon removes what was not committed; after commit it does nothing.
+// abandon removes an uncommitted copy. After commit it does nothing.
 func (w *entryWriter) abandon() {
 	_ = w.file.Close()
-	_ = os.Remove(w.file.Name()) // has another name after commit
+	_ = os.Remove(w.file.Name()) // the file has another name after commit
 }

@@ -19,7 +19,7 @@ const (
 	dnsTTL  = 60 // seconds
 )
 
-// resolver is the guests' name server. It asks no other server.
+// resolver is the guests' name server. It does not ask other servers.
 type resolver struct {
 	servers []*dns.Server
 	serving sync.WaitGroup
@@ -49,7 +49,7 @@ func (r *resolver) serve(server *dns.Server) {
 	server.NotifyStartedFunc = func() { close(started) }
 	r.servers = append(r.servers, server)
 	r.serving.Go(func() { _ = server.ActivateAndServe() }) // returns at Shutdown
-	<-started                                              // else Shutdown may come too early
+	<-started                                              // otherwise Shutdown may come too early
 }
 
 func (r *resolver) close() {
@@ -62,10 +62,10 @@ func (r *resolver) close() {
 	r.serving.Wait()
 }
 
-// answer gives the gateway's address for every A query; private DNS names of
-// instances are their own addresses. Of other types there are no records
-// (NOERROR without answers, so that an AAAA query does not spoil the A query
-// that goes with it).
+// answer returns the gateway's address for every A query, except for private DNS
+// names of instances, which have their own addresses. For other types it answers
+// NOERROR without records, so that an AAAA query does not make the A query next
+// to it fail.
 func answer(w dns.ResponseWriter, query *dns.Msg) {
 	reply := new(dns.Msg)
 	reply.SetReply(query)
@@ -79,12 +79,12 @@ func answer(w dns.ResponseWriter, query *dns.Msg) {
 			A:   lookup(q.Name),
 		})
 	}
-	// The guest went away if this fails.
+	// This only fails if the guest has disconnected.
 	_ = w.WriteMsg(reply)
 }
 
-// lookup is the address of name: that in the name for ip-172-31-0-9.<domain>,
-// else the gateway's.
+// lookup returns the address of name: for ip-172-31-0-9.<domain> the address in
+// the name, otherwise the gateway's.
 func lookup(name string) net.IP {
 	label, _, _ := strings.Cut(strings.ToLower(name), ".")
 	if dashed, ok := strings.CutPrefix(label, "ip-"); ok {

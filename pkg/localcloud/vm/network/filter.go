@@ -9,10 +9,10 @@ import (
 
 const dhcpServerPort = 67
 
-// admits says whether a frame from the guest may enter the network: it must
-// bear the guest's own addresses, and be ARP, DHCP, or IPv4 of a kind that the
-// gateway answers truthfully. (In promiscuous mode the stack would answer a
-// ping to any address.)
+// admits reports whether a frame from the guest may enter the network: it must
+// have the guest's own addresses, and be ARP, DHCP, or a kind of IPv4 that the
+// gateway serves. (In promiscuous mode the stack would answer a ping to any
+// address.)
 func (p *Port) admits(frame []byte) bool {
 	if len(frame) < header.EthernetMinimumSize {
 		return false
@@ -36,7 +36,7 @@ func (p *Port) admitsARP(packet header.ARP) bool {
 		return false
 	}
 	sender, _ := netip.AddrFromSlice(packet.ProtocolAddressSender())
-	return sender == p.ip || sender.IsUnspecified() // the latter probes for a conflict
+	return sender == p.ip || sender.IsUnspecified() // an unspecified sender probes for a conflict
 }
 
 func (p *Port) admitsIPv4(packet header.IPv4) bool {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// gateway serves the guests' HTTP requests to all names, by Host.
+// gateway serves the guests' HTTP requests to all names, by the Host header.
 type gateway struct {
 	local   http.Handler
 	hosts   map[string]http.Handler

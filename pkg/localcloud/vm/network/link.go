@@ -8,8 +8,8 @@ import (
 	"net"
 )
 
-// NewStreamLink returns the link over QEMU's `-netdev stream`: every frame is
-// preceded by its length, 32 bits, big endian.
+// NewStreamLink returns the link for QEMU's `-netdev stream`: each frame follows
+// its length in 32 bits, big endian.
 func NewStreamLink(conn net.Conn) Link {
 	return &streamLink{conn: conn, in: bufio.NewReaderSize(conn, maxFrame)}
 }
@@ -41,7 +41,7 @@ func (l *streamLink) WriteFrame(frame []byte) error {
 
 func (l *streamLink) Close() error { return l.conn.Close() }
 
-// NewPacketLink returns the link over something where each read and write is
+// NewPacketLink returns the link for a device on which each read and write is
 // one frame, such as a TAP device.
 func NewPacketLink(device io.ReadWriteCloser) Link { return packetLink{device} }
 

@@ -18,11 +18,11 @@ import (
 
 // mirrors is a caching proxy for the package mirrors that guests may use.
 //
-// Files of which a name means one content for ever (packages, indices by hash)
-// are fetched once. All others (InRelease …) are asked for again each time;
-// when the mirror cannot be reached the last copy is served, and that is
-// logged, so that what was built once can be built again without a network.
-// It is apt in the guest that judges what it gets, by the archive's signature.
+// Files whose content never changes under a name (packages, indices by hash) are
+// fetched once. All others (InRelease …) are requested each time; if the mirror
+// cannot be reached, the last copy is served with a log entry, so that a build
+// can be repeated without a network. Apt in the guest verifies the files by the
+// archive's signature.
 type mirrors struct {
 	bases    map[string]*url.URL
 	cache    *cache
@@ -30,7 +30,7 @@ type mirrors struct {
 	log      *slog.Logger
 }
 
-// A mirror may take this long to be connected to, and to begin its answer.
+// Time limits for connecting to a mirror, and for the beginning of its answer.
 const (
 	dialTimeout   = 10 * time.Second
 	headerTimeout = 60 * time.Second
@@ -42,7 +42,7 @@ func newMirrors(opts Options) (*mirrors, error) {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 		transport.ResponseHeaderTimeout = headerTimeout
-		transport.DisableCompression = true // keep the files as they are
+		transport.DisableCompression = true // keep the files unchanged
 		transport.Proxy = nil
 		if opts.Apt.Proxy != nil {
 			transport.Proxy = func(r *http.Request) (*url.URL, error) { return opts.Apt.Proxy(r.URL) }
@@ -64,10 +64,10 @@ func (m *mirrors) has(host string) bool { return m.bases[strings.TrimSuffix(host
 
 func (m *mirrors) hosts() []string { return slices.Sorted(maps.Keys(m.bases)) }
 
-// immutable matches paths whose content never changes under their name.
+// immutable matches paths whose content never changes.
 var immutable = regexp.MustCompile(`\.(u?deb|ddeb|dsc|diff\.gz|tar\.[a-z0-9]+)$|/by-hash/[A-Za-z0-9]+/[0-9a-f]+$`)
 
-// ServeHTTP implements http.Handler for a request whose Host has a mirror.
+// ServeHTTP implements http.Handler for a request whose Host is a mirror.
 func (m *mirrors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		http.Error(w, "package mirrors are read only", http.StatusMethodNotAllowed)
@@ -90,7 +90,7 @@ func (m *mirrors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.fetch(w, r, target, entry)
 }
 
-// fetch asks the mirror; entry is the copy at hand, or nil.
+// fetch asks the mirror. entry is the cached copy, or nil.
 func (m *mirrors) fetch(w http.ResponseWriter, r *http.Request, target *url.URL, entry *entry) {
 	request, err := http.NewRequestWithContext(r.Context(), r.Method, target.String(), nil)
 	if err != nil {
@@ -118,16 +118,16 @@ func (m *mirrors) fetch(w http.ResponseWriter, r *http.Request, target *url.URL,
 	default:
 		copyHeader(w.Header(), response.Header)
 		w.WriteHeader(response.StatusCode)
-		_, _ = io.Copy(w, response.Body) // what fails here, the guest sees as a short answer
+		_, _ = io.Copy(w, response.Body) // if this fails, the guest gets a short answer
 	}
 }
 
-// maxRedirects is how often a mirror may pass a request on.
+// maxRedirects is the maximum number of a mirror's redirections.
 const maxRedirects = 5
 
-// follow goes where a mirror sends a request only when that is a mirror too:
-// otherwise a mirror could make this process ask services of this machine. The
-// guest is given any other redirection, to follow to where it may go.
+// follow follows a redirection only to another mirror: otherwise a mirror could
+// make this process call services of this machine. Other redirections are passed
+// to the guest, whose network restricts them.
 func (m *mirrors) follow(next *http.Request, before []*http.Request) error {
 	if m.bases[strings.ToLower(next.URL.Host)] == nil || len(before) > maxRedirects {
 		return http.ErrUseLastResponse
@@ -135,7 +135,7 @@ func (m *mirrors) follow(next *http.Request, before []*http.Request) error {
 	return nil
 }
 
-// unreachable serves the copy at hand, or says why there is none.
+// unreachable serves the cached copy, or answers why there is none.
 func (m *mirrors) unreachable(w http.ResponseWriter, r *http.Request, target *url.URL, entry *entry, cause error) {
 	if entry == nil {
 		m.log.Warn("package mirror not reachable and file not cached", "url", target.String(), "error", cause)
@@ -147,8 +147,8 @@ func (m *mirrors) unreachable(w http.ResponseWriter, r *http.Request, target *ur
 	entry.serve(w, r)
 }
 
-// store passes the answer on to the guest while it keeps a copy. The copy is
-// kept only if it arrived whole.
+// store passes the answer to the guest and writes a copy, which is only kept if
+// it is complete.
 func (m *mirrors) store(w http.ResponseWriter, target *url.URL, response *http.Response) {
 	copyHeader(w.Header(), response.Header)
 	w.WriteHeader(http.StatusOK)
@@ -161,7 +161,7 @@ func (m *mirrors) store(w http.ResponseWriter, target *url.URL, response *http.R
 	defer writer.abandon()
 	if _, err := io.Copy(io.MultiWriter(w, writer), response.Body); err != nil {
 		m.log.Debug("package cache: transfer not finished", "url", target.String(), "error", err)
-		// An answer without length that ends early must not look whole.
+		// An answer without a length that ends early must not look complete.
 		panic(http.ErrAbortHandler)
 	}
 	if err := writer.commit(); err != nil {

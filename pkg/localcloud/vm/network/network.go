@@ -1,5 +1,5 @@
-// Package network is the network that guests live in: a userspace TCP/IP stack
-// in this process, with nothing behind it but what is served here. A guest finds
+// Package network is the network of guests: a userspace TCP/IP stack in this
+// process that only reaches the services below. A guest finds
 //
 //   - its own instance metadata at http://169.254.169.254, distinguished by its address;
 //   - DHCP and DNS, where every name is the gateway's address;
@@ -8,8 +8,8 @@
 //     hosts of this machine's apt configuration, through a cache.
 //
 // Everything else is refused: connections to other addresses and ports are
-// reset, other hosts get 403, and guests cannot reach each other. Frames that
-// do not bear the guest's own MAC and IP address are dropped.
+// reset, other hosts get 403, and guests cannot reach each other. Frames without
+// the guest's own MAC and IP address are dropped.
 package network
 
 import (
@@ -38,16 +38,17 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 )
 
-// Addresses of the network, as EC2's default VPC has them where it has one.
+// Addresses of the network. They are those of EC2's default VPC if it has such
+// an address.
 const (
 	Subnet     = "172.31.0.0/16"
 	GatewayIP  = "172.31.0.1"
 	MetadataIP = "169.254.169.254"
-	// ResolverIP is where EC2 serves DNS beside the VPC's own address.
+	// ResolverIP is EC2's second address of DNS, in addition to the VPC's own.
 	ResolverIP = "169.254.169.253"
 	// LocalHost is the name under which guests reach the embedded AWS.
 	LocalHost = "localcloud.internal"
-	// MTU is that of a VPC.
+	// MTU is the MTU of a VPC.
 	MTU = 9001
 
 	gatewayMAC   = "0a:00:ac:1f:00:01"
@@ -55,23 +56,24 @@ const (
 	nicID        = 1
 )
 
-// Options configure a Network.
+// Options configures a Network.
 type Options struct {
-	// Local serves requests for LocalHost; nil: 403.
+	// Local serves requests for LocalHost. If it is nil, they get 403.
 	Local http.Handler
-	// Hosts are further names, in small letters, that handlers of this process
-	// serve on port 80. They go before mirrors of the same name.
+	// Hosts are more names, in lower case, that handlers of this process serve on
+	// port 80. They take precedence over mirrors of the same name.
 	Hosts map[string]http.Handler
-	// Apt says which mirrors guests may use; see HostAptSources.
+	// Apt lists the mirrors that guests may use; see HostAptSources.
 	Apt AptSources
-	// CacheDir keeps what was fetched from mirrors; it is made if absent.
+	// CacheDir keeps files from mirrors; it is created if it does not exist.
 	CacheDir string
-	// Upstream fetches from mirrors; nil: a transport with Apt's proxies.
+	// Upstream fetches from mirrors. If it is nil, a transport with Apt's proxies
+	// does.
 	Upstream http.RoundTripper
-	Log      *slog.Logger // nil: slog.Default
+	Log      *slog.Logger // nil for slog.Default
 }
 
-// Network is one such network. Its methods are safe for concurrent use.
+// Network is a network of guests. Its methods are safe for concurrent use.
 type Network struct {
 	log      *slog.Logger
 	stack    *stack.Stack
@@ -156,8 +158,8 @@ func (n *Network) startStack() error {
 			return errors.New(err.String())
 		}
 	}
-	// The stack answers for every address: what it has no listener for, it
-	// resets at once, instead of letting the guest wait. There is no forwarder.
+	// The stack answers for every address, so that it resets connections without a
+	// listener at once instead of letting the guest wait. There is no forwarder.
 	n.stack.SetPromiscuousMode(nicID, true)
 	n.stack.SetSpoofing(nicID, true)
 
@@ -208,7 +210,8 @@ func (n *Network) serve(ip string, port uint16, h http.Handler) error {
 	return nil
 }
 
-// serveMetadata hands the request to the metadata service of the guest that asks.
+// serveMetadata passes the request to the metadata service of the guest that
+// sends it.
 func (n *Network) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -240,7 +243,7 @@ func (n *Network) Close() error {
 	defer cancel()
 	for _, server := range n.servers {
 		if err := server.Shutdown(ctx); err != nil {
-			_ = server.Close() // what did not end by itself
+			_ = server.Close() // what has not ended by itself
 		}
 	}
 	if n.dhcp != nil {

@@ -17,13 +17,13 @@ import (
 // Guest is one network interface.
 type Guest struct {
 	MAC      string
-	IP       string // inside Subnet; what DHCP gives to MAC
+	IP       string // inside Subnet; DHCP's answer for MAC
 	Metadata http.Handler
 }
 
 // Link carries Ethernet frames to and from a guest.
 type Link interface {
-	// ReadFrame reads the next frame into buf, which holds any frame.
+	// ReadFrame reads the next frame into buf, which is large enough for any frame.
 	ReadFrame(buf []byte) (int, error)
 	// WriteFrame is never called concurrently.
 	WriteFrame(frame []byte) error
@@ -32,9 +32,9 @@ type Link interface {
 }
 
 const (
-	maxFrame = 65536 + 4096 // what QEMU sends at most
-	// queueLength is how many frames wait for a guest that does not read;
-	// more are dropped, as a switch does, so that one guest cannot stall others.
+	maxFrame = 65536 + 4096 // the largest frame of QEMU
+	// queueLength is the number of frames that wait for a guest that does not read.
+	// More are dropped, as in a switch, so that one guest cannot block others.
 	queueLength = 1024
 )
 
@@ -51,7 +51,7 @@ type Port struct {
 	done    sync.WaitGroup
 }
 
-// Validate returns an error unless the addresses are those of a possible guest.
+// Validate returns an error if a guest cannot have these addresses.
 func (g Guest) Validate() error {
 	_, _, err := g.addresses()
 	return err
@@ -72,7 +72,7 @@ func (g Guest) addresses() (net.HardwareAddr, netip.Addr, error) {
 	return mac, ip, nil
 }
 
-// Attach connects a guest. It is disconnected by Port.Close, or when link ends.
+// Attach connects a guest, until Port.Close or the end of link.
 func (n *Network) Attach(guest Guest, link Link) (*Port, error) {
 	mac, ip, err := guest.addresses()
 	if err != nil {
@@ -150,7 +150,7 @@ func (p *Port) send() {
 	}
 }
 
-// DeliverNetworkPacket takes a frame that the stack sends: it implements
+// DeliverNetworkPacket takes a frame that the stack sends. It implements
 // tap.NetworkSwitch.
 func (n *Network) DeliverNetworkPacket(_ tcpip.NetworkProtocolNumber, packet *stack.PacketBuffer) {
 	view := packet.ToView()

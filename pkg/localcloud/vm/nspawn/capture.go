@@ -18,15 +18,15 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/internal/space"
 )
 
-// copyMerged runs in a mount namespace of its own. $1 is the overlay's options,
+// copyMerged runs in a mount namespace of its own. $1 has the overlay's options,
 // $2 its mount point, $3 the new tree.
 const copyMerged = `set -e
 mount -t overlay -o "$1" overlay "$2"
 cp -a --reflink=auto "$2/." "$3"
 `
 
-// Capture implements vm.Driver: it copies image and changes, without the layer
-// of this container, into a new tree.
+// Capture implements vm.Driver. It copies the image and the changes, without the
+// container's own layer, to a new tree.
 func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (info vm.ImageInfo, err error) {
 	if err := absolute(&instanceDir, &imageDir); err != nil {
 		return vm.ImageInfo{}, err
@@ -61,7 +61,7 @@ func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (inf
 	if err := space.Require(imageDir, need, "the image"); err != nil {
 		return vm.ImageInfo{}, err
 	}
-	// Read-only: what was changed is simply the topmost of the lower layers.
+	// Read-only: the changes are the topmost of the lower layers.
 	if err := d.copyMerged(ctx, upper+":"+n.Lower, filepath.Join(instanceDir, mergedDir), rootfs); err != nil {
 		return vm.ImageInfo{}, err
 	}
@@ -87,8 +87,8 @@ func (d *Driver) copyMerged(ctx context.Context, layers, mountPoint, rootfs stri
 	return nil
 }
 
-// digest is that of a tar archive of the tree, with everything sorted and
-// nothing in it that a copy of the tree would not have.
+// digest returns the digest of a sorted tar archive of the tree, without
+// attributes that a copy of the tree would not have.
 func (d *Driver) digest(ctx context.Context, rootfs string) (string, error) {
 	sum := sha256.New()
 	var stderr bytes.Buffer
@@ -102,8 +102,8 @@ func (d *Driver) digest(ctx context.Context, rootfs string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// OpenDisk implements vm.Driver: it makes an ext4 file system of the tree, whose
-// file has no name and is gone when it is closed.
+// OpenDisk implements vm.Driver. It makes an ext4 file system from the tree, in
+// a file without a name that disappears when it is closed.
 func (d *Driver) OpenDisk(ctx context.Context, imageDir string) (_ vm.Disk, err error) {
 	image, err := vm.ReadImage(imageDir)
 	if err != nil {
@@ -130,7 +130,7 @@ func (d *Driver) OpenDisk(ctx context.Context, imageDir string) (_ vm.Disk, err 
 		return nil, err
 	}
 	file := filepath.Join(scratch, "disk")
-	// The file is sparse; it takes what the tree takes.
+	// The file is sparse and uses as much space as the tree.
 	cmd := exec.CommandContext(ctx, mke2fs, "-q", "-t", "ext4", "-d", rootfs, file, fmt.Sprintf("%dG", max(image.VolumeGiB, 1)))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("make a file system of %s: %w: %s", rootfs, err, bytes.TrimSpace(out))

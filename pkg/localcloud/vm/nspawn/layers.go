@@ -18,22 +18,21 @@ import (
 
 // Files in an instance directory.
 const (
-	noteFile    = "container.json" // what a restart and Capture have to know
+	noteFile    = "container.json" // data for a restart and Capture
 	consoleFile = "console.log"
-	upperDir    = "upper" // what the container has changed
+	upperDir    = "upper" // changes of the container
 	workDir     = "work"  // overlayfs's own
 	mergedDir   = "root"  // mount point, only inside the container's mount namespace
-	hostDir     = "host"  // read-only layer between image and changes; not part of what is captured
+	hostDir     = "host"  // read-only layer between image and changes; not captured
 	resolvFile  = "resolved.conf"
-	networkFile = "network" // mount point of the network namespace, likewise
+	networkFile = "network" // mount point of the network namespace, also only there
 
-	startSpace = 1 << 30 // what a guest usually writes in its life
+	startSpace = 1 << 30 // space that a guest usually needs
 )
 
 // cloudConfig makes cloud-init in a container use the Ec2 data source: it cannot
-// see the system's UUID there (hence strict_id), the network is up already, and
-// no udev would report network cards that are added (which cloud-init 25 waits
-// for on EC2 unless configured otherwise, and fails without udev).
+// see the system's UUID there (hence strict_id), the network is already up, and
+// without udev cloud-init 25 would wait for new network cards and fail.
 const cloudConfig = `# Of this container only; no part of its image.
 datasource_list: [Ec2]
 datasource:
@@ -49,7 +48,7 @@ updates:
 // resolvedConfig points systemd-resolved to the network's name server.
 const resolvedConfig = "[Resolve]\nDNS=" + network.GatewayIP + "\nDomains=~.\nMulticastDNS=no\nLLMNR=no\n"
 
-// note is what is kept in noteFile.
+// note is the content of noteFile.
 type note struct {
 	InstanceID string
 	Lower      string // root file system of the image
@@ -68,7 +67,7 @@ func readNote(dir string) (note, error) {
 	return n, nil
 }
 
-// prepare makes the layers of a first start, or finds those of a restart.
+// prepare makes the layers for a first start, or finds them for a restart.
 func prepare(in vm.Launch) (note, error) {
 	n, err := readNote(in.InstanceDir)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {

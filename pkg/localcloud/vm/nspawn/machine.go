@@ -25,7 +25,7 @@ import (
 
 const (
 	pingLimit = 5 * time.Second
-	// outputGrace is how long a killed command's output is waited for.
+	// outputGrace is the time to wait for a killed command's output.
 	outputGrace = 2 * time.Second
 )
 
@@ -37,15 +37,16 @@ type machine struct {
 	*process.Guest
 
 	mu     sync.Mutex
-	leader int // process id of the container's init; 0: not known yet
+	leader int // process id of the container's init; 0 if unknown
 }
 
-// mountAndBoot runs as the first process of a process namespace, and in a mount
-// namespace, of its own: when it is killed everything in the container is, and
-// the mounts are gone with it. (A container whose systemd-nspawn is killed would
-// otherwise live on.) $1 is the overlay's options, $2 its mount point, $3 a file
-// for the network namespace, which is open as descriptor 3; the rest is the
-// command line of systemd-nspawn, which wants a file system of its own below /run.
+// mountAndBoot runs as the first process of its own process namespace, in its
+// own mount namespace: when it is killed, everything in the container is killed
+// too, and the mounts disappear. (Otherwise a container would continue after its
+// systemd-nspawn was killed.) $1 has the overlay's options, $2 its mount point,
+// $3 a file for the network namespace, which is open as descriptor 3. The rest
+// is the command line of systemd-nspawn, which needs a file system of its own
+// below /run.
 const mountAndBoot = `set -e
 options=$1 root=$2 network=$3
 shift 3
@@ -111,7 +112,7 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 	// The container's processes end with systemd-nspawn.
 	guestProcess := process.NewGuest(container, in.InstanceID, in.InstanceDir, consoleFile, func() {
 		port.Close()
-		_ = namespace.close() // no process is in it any more
+		_ = namespace.close() // no process uses it any more
 		release()
 	})
 	return &machine{in: in, tools: d.tools, network: d.network, Guest: guestProcess}, nil
@@ -122,7 +123,7 @@ func (m *machine) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	return m.network.Dial(ctx, m.in.PrivateIP, port)
 }
 
-// launch starts the container; its console is the output of systemd-nspawn.
+// launch starts the container. Its console is the output of systemd-nspawn.
 func (d *Driver) launch(in vm.Launch, n note, ns *namespace) (*process.Process, error) {
 	inside := func(name string) string { return filepath.Join(in.InstanceDir, name) }
 	options := fmt.Sprintf("lowerdir=%s:%s,upperdir=%s,workdir=%s", inside(hostDir), n.Lower, inside(upperDir), inside(workDir))
@@ -130,7 +131,7 @@ func (d *Driver) launch(in vm.Launch, n note, ns *namespace) (*process.Process, 
 	if err != nil {
 		return nil, err
 	}
-	defer console.Close() // the child has its own
+	defer console.Close() // the child has its own copy
 	cmd := exec.Command(d.tools.shell, append([]string{"-c", mountAndBoot, "sh", options, inside(mergedDir), inside(networkFile)}, d.nspawnLine(in)...)...)
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network")
@@ -139,7 +140,7 @@ func (d *Driver) launch(in vm.Launch, n note, ns *namespace) (*process.Process, 
 	return process.Start(cmd)
 }
 
-// nspawnLine is the command line of systemd-nspawn, which needs no running
+// nspawnLine returns the command line of systemd-nspawn, which works without
 // systemd on the host.
 func (d *Driver) nspawnLine(in vm.Launch) []string {
 	return []string{
@@ -151,14 +152,15 @@ func (d *Driver) nspawnLine(in vm.Launch) []string {
 		"--network-namespace-path=" + filepath.Join(in.InstanceDir, networkFile),
 		"--resolv-conf=off", "--timezone=off",
 		"--bind-ro=" + filepath.Join(in.InstanceDir, resolvFile) + ":/run/systemd/resolved.conf.d/localcloud.conf",
-		// What container engines in the guest need.
+		// Container engines in the guest need these.
 		"--capability=CAP_NET_ADMIN", "--system-call-filter=add_key keyctl bpf",
-		// What systemd takes as the order to power off; nspawn passes SIGTERM on as this.
+		// The signal that makes systemd power off; nspawn sends it to init when it
+		// gets SIGTERM.
 		"--kill-signal=SIGRTMIN+4",
 	}
 }
 
-// Ping implements vm.Machine: the guest can run commands once its systemd is up.
+// Ping implements vm.Machine. The guest can run commands once its systemd is up.
 func (m *machine) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pingLimit)
 	defer cancel()
@@ -208,8 +210,8 @@ func (m *machine) Exec(ctx context.Context, command vm.Command) (vm.Result, erro
 	}, nil
 }
 
-// enter makes the command that runs argv in the container, in a session of its
-// own; when ctx ends, it and the processes of its session are killed.
+// enter returns the command that runs argv in the container, in a session of its
+// own. When ctx ends, the command and the processes of its session are killed.
 func (m *machine) enter(ctx context.Context, leader int, argv ...string) *exec.Cmd {
 	args := append([]string{
 		"--target", strconv.Itoa(leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--",
@@ -222,7 +224,8 @@ func (m *machine) enter(ctx context.Context, leader int, argv ...string) *exec.C
 	return cmd
 }
 
-// exitCode follows the shell: a process ended by a signal has code 128 + signal.
+// exitCode uses the shell's convention: a process that a signal ended has the
+// code 128 + signal.
 func exitCode(state *os.ProcessState) int {
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return 128 + int(status.Signal())
@@ -230,8 +233,8 @@ func exitCode(state *os.ProcessState) int {
 	return state.ExitCode()
 }
 
-// findLeader finds the container's init: the child of systemd-nspawn that is
-// number 1 in a process namespace.
+// findLeader finds the container's init: the child of systemd-nspawn that has
+// the process id 1 in its namespace.
 func (m *machine) findLeader() (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -271,7 +274,7 @@ func isInit(pid int) bool {
 
 // Shutdown implements vm.Machine.
 func (m *machine) Shutdown(ctx context.Context, grace time.Duration) (forced bool, err error) {
-	// It may just have ended.
+	// The process may have just ended.
 	if err := syscall.Kill(m.PID(), syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return false, fmt.Errorf("shut down %s: %w", m.in.InstanceID, err)
 	}

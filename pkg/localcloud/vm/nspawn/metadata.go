@@ -13,10 +13,9 @@ const (
 	tokenTTL    = "60"
 )
 
-// tokenOptional lets calls of version 1 through to a metadata service that wants
-// tokens. In a container cloud-init cannot see that it is on EC2 and, before its
-// release 23.3, then never asks for a token. Calls that bring a token are
-// checked as ever.
+// tokenOptional allows calls of IMDSv1 to a metadata service that requires
+// tokens. In a container, cloud-init before 23.3 cannot detect EC2 and then
+// never requests a token. Tokens that calls do have are checked.
 func tokenOptional(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get(tokenHeader) == "" && r.Method == http.MethodGet {
@@ -27,8 +26,8 @@ func tokenOptional(next http.Handler) http.Handler {
 	})
 }
 
-// fetchToken gets a token in the guest's stead. If it gets none, the call that
-// follows is refused by the service itself.
+// fetchToken gets a token on the guest's behalf. If it gets none, the service
+// refuses the following call.
 func fetchToken(service http.Handler, r *http.Request) string {
 	ask, err := http.NewRequestWithContext(r.Context(), http.MethodPut, "http://169.254.169.254/latest/api/token", nil)
 	if err != nil {

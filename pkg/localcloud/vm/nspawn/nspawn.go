@@ -28,11 +28,11 @@ type Driver struct {
 
 var _ vm.Driver = (*Driver)(nil)
 
-// tools are the host's programs, by path.
+// tools has the paths of the host's programs.
 type tools struct{ nspawn, nsenter, shell, ip, tar string }
 
-// New checks that containers can run and starts the network. The caller must
-// Close the driver.
+// New checks that containers can run, and starts the network. The caller must
+// close the driver.
 func New(ctx context.Context, opts Options) (*Driver, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
@@ -95,13 +95,14 @@ func (d *Driver) Description() string {
 	return "systemd-nspawn " + d.version + ", containers on the host's kernel"
 }
 
-// Network is the network of this driver's containers.
+// Network returns the network of this driver's containers.
 func (d *Driver) Network() *network.Network { return d.network }
 
 // Close implements vm.Driver.
 func (d *Driver) Close() error { return d.network.Close() }
 
-// claim reserves an instance directory, whose layers only one container may use.
+// claim reserves an instance directory, because only one container may use its
+// layers.
 func (d *Driver) claim(dir string) (release func(), err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

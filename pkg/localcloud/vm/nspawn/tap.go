@@ -19,18 +19,18 @@ import (
 
 const (
 	tunDevice = "/dev/net/tun"
-	guestLink = "eth0" // as EC2's images name it with net.ifnames=0
+	guestLink = "eth0" // the name in EC2's images with net.ifnames=0
 )
 
-// namespace is a network namespace of its own whose only way out is a TAP device
-// that this process holds. It exists as long as it is open or a process is in it:
-// nothing is left on the host.
+// namespace is a network namespace that is only connected through a TAP device
+// of this process. It exists while it is open or a process is in it, and leaves
+// nothing on the host.
 type namespace struct {
 	file *os.File // the namespace
 	tap  *os.File // each read and write is a frame
 }
 
-// newNamespace makes a namespace with the interface of a launch in it.
+// newNamespace makes a namespace with the network interface of a launch.
 func newNamespace(t tools, in vm.Launch) (*namespace, error) {
 	type result struct {
 		namespace *namespace
@@ -38,8 +38,8 @@ func newNamespace(t tools, in vm.Launch) (*namespace, error) {
 	}
 	made := make(chan result)
 	go func() {
-		// The thread stays in the new namespace; it is never unlocked, so
-		// that it ends with this goroutine.
+		// The thread stays in the new namespace. It is never unlocked, so that it ends
+		// with this goroutine.
 		runtime.LockOSThread()
 		n, err := enterNamespace(t, in)
 		made <- result{n, err}
@@ -67,8 +67,8 @@ func enterNamespace(t tools, in vm.Launch) (_ *namespace, err error) {
 	if n.tap, err = openTAP(guestLink); err != nil {
 		return nil, err
 	}
-	// The address comes from here, not by DHCP: cloud-init has no say in the
-	// network of a container, and an image need not have a DHCP client for it.
+	// Set the address here, not by DHCP: cloud-init does not configure the network
+	// of a container, and an image may have no DHCP client.
 	batch := strings.Join([]string{
 		"link set dev lo up",
 		fmt.Sprintf("link set dev %s address %s mtu %d up", guestLink, in.MAC, network.MTU),

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// accelerator is how QEMU runs the guest's instructions.
+// accelerator is the way in which QEMU runs the guest's instructions.
 type accelerator struct {
 	description string
 	args        []string
@@ -26,7 +26,7 @@ func emulation() accelerator {
 	}
 }
 
-// candidate is the hardware acceleration that this machine may have.
+// candidate returns the hardware acceleration that this machine may have.
 func candidate() (accelerator, bool) {
 	if runtime.GOARCH != "amd64" {
 		return accelerator{}, false
@@ -49,7 +49,8 @@ func candidate() (accelerator, bool) {
 	return accelerator{}, false
 }
 
-// chooseAccelerator takes hardware acceleration only if the probe proves it.
+// chooseAccelerator uses hardware acceleration only if the probe proves that it
+// works.
 func chooseAccelerator(system string, log *slog.Logger) accelerator {
 	hardware, ok := candidate()
 	if !ok {
@@ -64,13 +65,13 @@ func chooseAccelerator(system string, log *slog.Logger) accelerator {
 
 const (
 	probeLimit = 3 * time.Second
-	probeExit  = 33 // isa-debug-exit makes (16<<1)|1 of the 16 that the sector writes
+	probeExit  = 33 // isa-debug-exit exits with (16<<1)|1 for the 16 that the sector writes
 )
 
 // probeSector is a boot sector that counts down from a hundred million in 32-bit
-// registers and then ends QEMU through isa-debug-exit. A processor does that in
-// a tenth of a second. An accelerator that opens but in truth emulates, as some
-// nested ones do, needs far longer or crashes: opening the device proves nothing.
+// registers and then ends QEMU through isa-debug-exit. A processor needs a tenth
+// of a second for that. Some nested accelerators only emulate, and need far
+// longer or crash, so opening the device proves nothing.
 func probeSector() []byte {
 	code := []byte{
 		0xfa,                               // cli

@@ -13,18 +13,18 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-// escape doubles commas, which separate QEMU's options.
+// escape doubles commas, because commas separate QEMU's options.
 func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }
 
-// systemUUID begins with "ec2", by which cloud-init and others know an EC2
-// instance, and stays the same when an instance is started again.
+// systemUUID begins with "ec2", by which cloud-init and other programs detect
+// EC2, and is the same after a restart of the instance.
 func systemUUID(instanceID string) string {
 	sum := sha256.Sum256([]byte(instanceID))
 	digits := "ec2" + hex.EncodeToString(sum[:])[:29]
 	return strings.Join([]string{digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]}, "-")
 }
 
-// sockets of one machine.
+// sockets has the paths of one machine's sockets.
 type sockets struct{ network, agent, monitor string }
 
 func newSockets(dir string) sockets {
@@ -35,7 +35,7 @@ func newSockets(dir string) sockets {
 	}
 }
 
-// arguments is QEMU's command line for a launch.
+// arguments returns QEMU's command line for a launch.
 func arguments(in vm.Launch, accel accelerator, s sockets, kernel *directBoot) []string {
 	uuid := systemUUID(in.InstanceID)
 	cpus := max(in.VCPUs, 1)
@@ -55,12 +55,12 @@ func arguments(in vm.Launch, accel accelerator, s sockets, kernel *directBoot) [
 		"-smbios", "type=3,manufacturer=Amazon EC2,asset=Amazon EC2",
 		"-rtc", "base=utc,driftfix=slew",
 		"-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
-		// cache=unsafe: a disk that does not survive a crash of the host is
-		// thrown away with its instance.
+		// cache=unsafe: after a crash of the host, the disk is discarded with its
+		// instance.
 		"-drive", "if=none,id=root,format=qcow2,discard=unmap,detect-zeroes=unmap,cache=unsafe,file=" + file(diskFile),
 		"-device", "virtio-blk-pci,drive=root,bootindex=1",
 		"-netdev", "stream,id=net,server=off,addr.type=unix,addr.path=" + escape(s.network),
-		// No network boot ROM: it only costs time.
+		// No network boot ROM, which only costs time.
 		"-device", "virtio-net-pci,netdev=net,romfile=,mac=" + in.MAC,
 		"-chardev", "file,id=console,append=on,path=" + file(consoleFile), "-serial", "chardev:console",
 		"-device", "virtio-serial-pci",
@@ -78,8 +78,8 @@ func arguments(in vm.Launch, accel accelerator, s sockets, kernel *directBoot) [
 // directBoot is a kernel that QEMU loads itself.
 type directBoot struct{ kernel, initrd, cmdline string }
 
-// findKernel returns what imageDir has for a direct boot; nil if it has nothing.
-// Only base images do: what was baked boots with its own boot loader.
+// findKernel returns the files for a direct boot in imageDir, or nil. Only base
+// images have them; baked images boot with their own boot loader.
 func findKernel(imageDir string) (*directBoot, error) {
 	dir := filepath.Join(imageDir, vm.KernelDir)
 	if _, err := os.Stat(filepath.Join(dir, vm.KernelFile)); err != nil {

@@ -18,11 +18,11 @@ import (
 
 const (
 	gib = 1 << 30
-	// startSpace is what a guest usually writes in its life.
+	// startSpace is the disk space that a guest usually needs, in bytes.
 	startSpace = 2 * gib
 )
 
-// prepareDisk makes the overlay of a first start, or finds that of a restart.
+// prepareDisk makes the overlay for a first start, or finds it for a restart.
 func (d *Driver) prepareDisk(ctx context.Context, in vm.Launch) (first bool, err error) {
 	disk := filepath.Join(in.InstanceDir, diskFile)
 	switch _, err := os.Stat(disk); {
@@ -52,8 +52,8 @@ func (d *Driver) createDisk(ctx context.Context, in vm.Launch, disk string) erro
 	return err
 }
 
-// Capture implements vm.Driver: it flattens the overlay into a disk that needs
-// no other file, without what the guest has discarded.
+// Capture implements vm.Driver. It flattens the overlay into a disk without a
+// backing file and without the blocks that the guest has discarded.
 func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (info vm.ImageInfo, err error) {
 	if err := absolute(&instanceDir, &imageDir); err != nil {
 		return vm.ImageInfo{}, err
@@ -143,10 +143,10 @@ func (d *Driver) convert(ctx context.Context, source, target string) error {
 	return err
 }
 
-// description is what qemu-img reports about a disk.
+// description is qemu-img's report about a disk.
 type description struct {
-	virtual   int64 // bytes that a guest sees
-	allocated int64 // bytes of the disk and of all below it: no copy takes more
+	virtual   int64 // size for the guest, in bytes
+	allocated int64 // bytes of the disk and its backing files: the maximum for a copy
 }
 
 func (d description) gib() int { return int((d.virtual + gib - 1) / gib) }
@@ -170,7 +170,7 @@ func (d *Driver) describe(ctx context.Context, disk string) (description, error)
 	return result, nil
 }
 
-// qemuImg runs qemu-img; what it prints about a failure is in the error.
+// qemuImg runs qemu-img. An error contains its messages.
 func (d *Driver) qemuImg(ctx context.Context, args ...string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, d.img, args...)

@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	connectLimit = 30 * time.Second // for QEMU to come up
-	quitLimit    = 5 * time.Second  // for QEMU to end when asked to
-	// buttonPause is how often the power button is pressed: a guest that is
-	// still booting does not notice the first time.
+	connectLimit = 30 * time.Second // for QEMU to start
+	quitLimit    = 5 * time.Second  // for QEMU to end on request
+	// buttonPause is the interval between presses of the power button: a guest that
+	// is still booting ignores the first one.
 	buttonPause = 5 * time.Second
 )
 
@@ -61,7 +61,7 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 		return nil, err
 	}
 	var kernel *directBoot
-	if first { // later the disk may have another kernel
+	if first { // on a restart the disk may have another kernel
 		if kernel, err = findKernel(in.ImageDir); err != nil {
 			return nil, err
 		}
@@ -104,18 +104,18 @@ func (d *Driver) start(ctx context.Context, in vm.Launch) (_ *machine, err error
 	m.Guest = process.NewGuest(qemu, in.InstanceID, in.InstanceDir, consoleFile, func() {
 		port.Close()
 		m.agent.Close()
-		_ = os.RemoveAll(dir) // if not now, then when the driver is closed
+		_ = os.RemoveAll(dir) // otherwise the driver's Close removes it
 	})
 	return m, nil
 }
 
-// launch starts QEMU; its own messages go to a file of the instance.
+// launch starts QEMU. QEMU's own messages go to a file of the instance.
 func (d *Driver) launch(in vm.Launch, args []string) (*process.Process, error) {
 	log, err := os.Create(filepath.Join(in.InstanceDir, logFile))
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close() // the child has its own
+	defer log.Close() // the child has its own copy
 	cmd := exec.Command(d.system, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	return process.Start(cmd)
@@ -146,7 +146,7 @@ func accept(ctx context.Context, listener net.Listener, qemu *process.Process) (
 	return nil, fmt.Errorf("qemu ended at once: %w", qemu.Err())
 }
 
-// explain adds what QEMU itself said.
+// explain adds QEMU's own messages to an error.
 func (d *Driver) explain(in vm.Launch, err error) error {
 	said, readErr := os.ReadFile(filepath.Join(in.InstanceDir, logFile))
 	if readErr != nil || len(bytes.TrimSpace(said)) == 0 {
@@ -181,7 +181,7 @@ func (m *machine) Exec(ctx context.Context, cmd vm.Command) (vm.Result, error) {
 	return result, err
 }
 
-// Shutdown implements vm.Machine: it presses the power button.
+// Shutdown implements vm.Machine. It presses the power button.
 func (m *machine) Shutdown(ctx context.Context, grace time.Duration) (forced bool, err error) {
 	limit := time.NewTimer(grace)
 	defer limit.Stop()
@@ -190,7 +190,7 @@ func (m *machine) Shutdown(ctx context.Context, grace time.Duration) (forced boo
 	for {
 		if _, err := qmp(ctx, m.sockets.monitor, "system_powerdown"); err != nil && ctx.Err() != nil {
 			return false, ctx.Err()
-		} // else QEMU is just ending, or does not answer: then force it in time
+		} // otherwise QEMU is just ending or does not answer, and is forced in time
 		select {
 		case <-m.Done():
 			return false, nil
@@ -203,7 +203,7 @@ func (m *machine) Shutdown(ctx context.Context, grace time.Duration) (forced boo
 	}
 }
 
-// force makes QEMU quit cleanly, so that its disk is complete.
+// force makes QEMU quit in an orderly way, so that its disk is complete.
 func (m *machine) force(ctx context.Context) error {
 	if _, err := qmp(ctx, m.sockets.monitor, "quit"); err != nil {
 		return m.Kill()

@@ -1,5 +1,6 @@
-// Package qemu is the vm.Driver of real virtual machines: QEMU, with hardware
-// acceleration where a probe proves that it works, else software emulation.
+// Package qemu is the vm.Driver of real virtual machines: QEMU with hardware
+// acceleration if a probe proves that it works, otherwise with software
+// emulation.
 package qemu
 
 import (
@@ -17,13 +18,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
 )
 
-// Options configure a Driver.
+// Options configures a Driver.
 type Options struct {
 	Network network.Options // of the network that all machines share
-	// Compress makes Capture write compressed disks: a third of the size, but
-	// slower to write and to boot.
+	// Compress makes Capture write compressed disks, which have a third of the size
+	// but are slower to write and boot.
 	Compress bool
-	Log      *slog.Logger // nil: slog.Default
+	Log      *slog.Logger // nil for slog.Default
 }
 
 // Driver implements vm.Driver.
@@ -43,7 +44,7 @@ var _ vm.Driver = (*Driver)(nil)
 // ErrNotInstalled is returned by New on a machine without QEMU.
 var ErrNotInstalled = errors.New("QEMU is not installed")
 
-// New finds QEMU and starts the network. The caller must Close the driver.
+// New finds QEMU and starts the network. The caller must close the driver.
 func New(ctx context.Context, opts Options) (*Driver, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
@@ -72,7 +73,8 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	return d, nil
 }
 
-// program finds an executable, or says which Debian package has it.
+// program finds an executable. If it is missing, the error names its Debian
+// package.
 func program(name, pkg string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -98,13 +100,13 @@ func version(ctx context.Context, system string) (string, error) {
 // Kind implements vm.Driver.
 func (d *Driver) Kind() vm.Kind { return vm.VM }
 
-// Description implements vm.Driver. The first call may take seconds, for it
-// tries what the machine can do.
+// Description implements vm.Driver. The first call may take seconds, because it
+// probes the acceleration.
 func (d *Driver) Description() string {
 	return fmt.Sprintf("qemu %s, %s", d.version, d.accel().description)
 }
 
-// Network is the network of this driver's machines.
+// Network returns the network of this driver's machines.
 func (d *Driver) Network() *network.Network { return d.network }
 
 // Close implements vm.Driver.
@@ -115,13 +117,13 @@ func (d *Driver) Close() error {
 // Files in an instance directory.
 const (
 	diskFile    = "disk.qcow2"  // overlay on the image's disk
-	consoleFile = "console.log" // what the guest wrote to ttyS0
-	logFile     = "qemu.log"    // what QEMU itself wrote
+	consoleFile = "console.log" // the guest's output on ttyS0
+	logFile     = "qemu.log"    // QEMU's own messages
 	pidFile     = "qemu.pid"
 )
 
-// absolute returns the absolute paths, for a backing file's name is taken
-// relative to the overlay.
+// absolute makes paths absolute, because a backing file's name would be relative
+// to the overlay.
 func absolute(paths ...*string) error {
 	for _, path := range paths {
 		abs, err := filepath.Abs(*path)

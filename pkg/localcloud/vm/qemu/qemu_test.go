@@ -118,7 +118,7 @@ func TestMachineWhoseGuestNeverComesUp(t *testing.T) {
 		require.ErrorContains(t, err, "qemu ended at once")
 		assert.ErrorContains(t, err, "lock", "QEMU's own words are in the error")
 	})
-	t.Run("it has to be forced off", func(t *testing.T) {
+	t.Run("it must be forced off off", func(t *testing.T) {
 		forced, err := m.Shutdown(t.Context(), time.Second)
 		require.NoError(t, err)
 		assert.True(t, forced)

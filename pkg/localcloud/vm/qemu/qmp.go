@@ -55,7 +55,7 @@ func qmpCall(ctx context.Context, socket, command string) (json.RawMessage, erro
 	return nil, nil
 }
 
-// qmpReply reads past events to the reply.
+// qmpReply skips events and returns the reply.
 func qmpReply(in *bufio.Reader) (json.RawMessage, error) {
 	for {
 		line, err := in.ReadBytes('\n')

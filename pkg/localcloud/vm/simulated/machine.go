@@ -9,7 +9,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-const defaultTimeout = time.Hour // of a command, as vm.Command says
+const defaultTimeout = time.Hour // of a command, see vm.Command
 
 type machine struct {
 	clock   clock.Clock
@@ -17,7 +17,7 @@ type machine struct {
 	stop    time.Duration
 	faults  Faults
 	in      vm.Launch
-	ready   time.Time // when the guest answers
+	ready   time.Time // time from which the guest answers
 
 	cancelDeath func() bool
 
@@ -46,8 +46,8 @@ func (m *machine) Exec(ctx context.Context, cmd vm.Command) (vm.Result, error) {
 	if cmd.Timeout <= 0 {
 		cmd.Timeout = defaultTimeout
 	}
-	// The time-out is a moment of the machine's clock: hold it, so that it does not jump
-	// there before the command has had a chance.
+	// The time-out is a time of the clock: hold the clock, so that it does not jump
+	// there before the command runs.
 	defer m.clock.Hold()()
 	run, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -67,7 +67,8 @@ func (m *machine) Exec(ctx context.Context, cmd vm.Command) (vm.Result, error) {
 	return result, nil
 }
 
-// onEnd calls f when the machine ends, until the returned function is called.
+// onEnd registers f to be called when the machine ends. The returned function
+// removes f.
 func (m *machine) onEnd(f func()) (forget func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -92,7 +93,8 @@ func (m *machine) Shutdown(ctx context.Context, grace time.Duration) (forced boo
 	if m.faults.IgnoresShutdown || takes > grace {
 		forced, takes = true, grace
 	}
-	// An ended wait is the machine's own end; both ways it is down afterwards.
+	// If the wait ends early, the machine has ended by itself. It is down in both
+	// cases.
 	if err := m.clock.Wait(ctx, m.done, max(takes, 1)); err == nil {
 		return false, nil
 	} else if ctx.Err() != nil {
@@ -111,8 +113,8 @@ func (m *machine) Kill() error {
 // Done implements vm.Machine.
 func (m *machine) Done() <-chan struct{} { return m.done }
 
-// end closes done and notifies the watchers before it returns, so that all of it
-// happens at one moment of a virtual clock.
+// end closes done and calls the watchers before it returns, so that all of this
+// happens at one time of a virtual clock.
 func (m *machine) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package simulated is a vm.Driver without guests: its machines boot on a
-// clock, answer commands from a function and have no disk. It serves tests of
-// scale and of faults; whatever it yields is of kind vm.Simulated.
+// Package simulated is a vm.Driver without guests: its machines boot on a clock,
+// answer commands from a function and have no disk. It is for tests of scale and
+// of faults; all of its results have the kind vm.Simulated.
 package simulated
 
 import (
@@ -18,33 +18,33 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-// Responder answers a command in place of a guest. It may let time pass with
-// the driver's clock; ctx ends at the command's time-out or with the machine.
+// Responder answers a command instead of a guest. It can wait on the driver's
+// clock. ctx ends at the command's time-out or with the machine.
 type Responder func(ctx context.Context, in vm.Launch, cmd vm.Command) vm.Result
 
-// Options configure a Driver.
+// Options configures a Driver.
 type Options struct {
 	Clock   clock.Clock   // required
-	Respond Responder     // nil: every command succeeds and prints nothing
+	Respond Responder     // if nil, every command succeeds without output
 	Boot    time.Duration // from Start until the guest answers
-	Stop    time.Duration // an orderly shutdown takes this long
+	Stop    time.Duration // duration of an orderly shutdown
 
-	// Run is what a guest does by itself once it has booted; nil: nothing. It lets time
-	// pass with the driver's clock; ctx ends with the machine.
+	// Run, if not nil, is what a guest does by itself after its boot. It waits on
+	// the driver's clock. ctx ends with the machine.
 	Run func(ctx context.Context, in vm.Launch)
 
-	// Faults decides what goes wrong with a machine; nil: nothing.
+	// Faults, if not nil, returns the faults of a machine.
 	Faults func(in vm.Launch) Faults
-	// Disk stands for the disk of an image; nil: images have none.
+	// Disk returns the disk of an image. If it is nil, images have none.
 	Disk func(imageDir string) (vm.Disk, error)
 }
 
-// Faults of one machine.
+// Faults are the faults of one machine.
 type Faults struct {
-	Start           error         // Start fails with it
+	Start           error         // error of Start
 	NeverBoots      bool          // the guest never answers
-	DiesAfter       time.Duration // > 0: the machine ends by itself this long after Start
-	IgnoresShutdown bool          // it has to be forced
+	DiesAfter       time.Duration // if > 0, the machine ends by itself this long after Start
+	IgnoresShutdown bool          // it must be forced off
 }
 
 // Driver implements vm.Driver.
@@ -71,7 +71,7 @@ func (d *Driver) Kind() vm.Kind { return vm.Simulated }
 // Description implements vm.Driver.
 func (d *Driver) Description() string { return "a script answers, nothing is really booted" }
 
-// launchFile keeps, in the instance directory, what Capture has to know.
+// launchFile, in the instance directory, has the data for Capture.
 const launchFile = "simulated.json"
 
 type launchNote struct {
@@ -100,7 +100,7 @@ func (d *Driver) Start(ctx context.Context, in vm.Launch) (vm.Machine, error) {
 		ready: d.opts.Clock.Now().Add(d.opts.Boot), done: make(chan struct{}), watchers: map[int]func(){},
 	}
 	if faults.DiesAfter > 0 {
-		defer d.opts.Clock.Hold()() // a virtual clock must not jump there before Start returns
+		defer d.opts.Clock.Hold()() // a virtual clock must not jump ahead before Start returns
 		m.cancelDeath = d.opts.Clock.AfterFunc(faults.DiesAfter, m.end)
 	}
 	if d.opts.Run != nil && !faults.NeverBoots {
@@ -115,7 +115,7 @@ func (d *Driver) Start(ctx context.Context, in vm.Launch) (vm.Machine, error) {
 	return m, nil
 }
 
-// Capture implements vm.Driver; it writes image.json and nothing else.
+// Capture implements vm.Driver. It only writes image.json.
 func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (vm.ImageInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return vm.ImageInfo{}, err
@@ -147,10 +147,10 @@ func (d *Driver) OpenDisk(_ context.Context, imageDir string) (vm.Disk, error) {
 	return d.opts.Disk(imageDir)
 }
 
-// ErrNoDisk is returned by Export, and by OpenDisk where no function stands for disks.
+// ErrNoDisk is returned by Export, and by OpenDisk without the option Disk.
 var ErrNoDisk = errors.New("a simulated image has no disk; bake it with real guests (--guests vm) to export one")
 
-// Export implements vm.Driver; there is nothing to export.
+// Export implements vm.Driver. It returns ErrNoDisk.
 func (d *Driver) Export(context.Context, string, string) error { return ErrNoDisk }
 
 // Close implements vm.Driver.

@@ -1,5 +1,5 @@
-// Package guesttest is what every driver of real guests is tested with: it boots
-// a base image, uses it as the factory does, captures it and boots the result.
+// Package guesttest is the test suite for drivers of real guests: it boots a
+// base image, uses it like the factory, captures it and boots the result.
 package guesttest
 
 import (
@@ -28,17 +28,17 @@ import (
 
 // Subject is a driver under test.
 type Subject struct {
-	// Start makes the driver; the suite closes it.
+	// Start makes the driver. The suite closes it.
 	Start func(ctx context.Context, opts network.Options, log *slog.Logger) (vm.Driver, error)
-	// Base is the directory of the image that is booted.
+	// Base is the directory of the image to boot.
 	Base string
-	// Version1Status is what a call without token gets from the metadata service.
+	// Version1Status is the metadata service's status for a call without a token.
 	Version1Status string
-	// HasDisk says that images can be exported.
+	// HasDisk is true if images can be exported.
 	HasDisk bool
 }
 
-// mirror is the way out to package mirrors, which a test can cut.
+// mirror is the connection to package mirrors, which a test can cut.
 type mirror struct {
 	next     http.RoundTripper
 	cut      atomic.Bool
@@ -53,7 +53,7 @@ func (m *mirror) RoundTrip(r *http.Request) (*http.Response, error) {
 	return m.next.RoundTrip(r)
 }
 
-// recorder notes the status of calls of the metadata service.
+// recorder records the status of calls of the metadata service.
 type recorder struct {
 	next  http.Handler
 	mu    sync.Mutex
@@ -84,7 +84,7 @@ func (s *statusWriter) WriteHeader(status int) {
 	s.ResponseWriter.WriteHeader(status)
 }
 
-// guest is a running machine and what the tests ask it.
+// guest is a running machine, with helpers for tests.
 type guest struct {
 	vm.Machine
 	in       vm.Launch

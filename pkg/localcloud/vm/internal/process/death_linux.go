@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// dieWithParent lets the kernel kill the child when its parent dies, and keeps
-// a terminal's Ctrl-C from reaching it before this process can act.
+// dieWithParent makes the kernel kill the child when its parent dies, and keeps
+// a terminal's Ctrl-C from the child, so that this process can act first.
 func dieWithParent(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// dieWithParent keeps a terminal's Ctrl-C from the child. There is no
-// parent-death signal here: a child survives this process's SIGKILL.
+// dieWithParent keeps a terminal's Ctrl-C from the child. This system has no
+// parent-death signal: a child survives a SIGKILL of this process.
 func dieWithParent(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// Guest is the process behind a guest, and the clean-up after it. It implements
-// what vm.Machine asks of both drivers alike.
+// Guest is the process of a guest, and its clean-up. It implements the methods
+// of vm.Machine that both drivers share.
 type Guest struct {
 	*Process
 	instanceID string
@@ -17,8 +17,8 @@ type Guest struct {
 	cleaned    chan struct{}
 }
 
-// NewGuest makes a Guest of a started child, which writes the guest's console to a
-// file of dir. cleanUp runs once the child has ended.
+// NewGuest makes a Guest from a started child, which writes the guest's console
+// to a file in dir. cleanUp runs once the child has ended.
 func NewGuest(child *Process, instanceID, dir, console string, cleanUp func()) *Guest {
 	g := &Guest{Process: child, instanceID: instanceID, console: filepath.Join(dir, console), cleaned: make(chan struct{})}
 	go func() {
@@ -29,7 +29,7 @@ func NewGuest(child *Process, instanceID, dir, console string, cleanUp func()) *
 	return g
 }
 
-// Kill ends the child and waits until it is cleaned up.
+// Kill ends the child and waits for the clean-up.
 func (g *Guest) Kill() error {
 	if err := g.Process.Kill(); err != nil {
 		return fmt.Errorf("kill %s: %w", g.instanceID, err)
@@ -38,10 +38,10 @@ func (g *Guest) Kill() error {
 	return nil
 }
 
-// Done is closed when the child has ended and is cleaned up.
+// Done is closed when the child has ended and the clean-up is done.
 func (g *Guest) Done() <-chan struct{} { return g.cleaned }
 
-// Ended says whether the child has ended.
+// Ended reports whether the child has ended.
 func (g *Guest) Ended() bool {
 	select {
 	case <-g.Process.Done():
@@ -51,7 +51,7 @@ func (g *Guest) Ended() bool {
 	}
 }
 
-// Console is what the guest has written to its console so far.
+// Console returns the guest's console output so far.
 func (g *Guest) Console() ([]byte, error) {
 	raw, err := os.ReadFile(g.console)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -1,5 +1,5 @@
-// Package process runs the long-lived child processes behind guests. They die
-// with this process, however it ends.
+// Package process runs the long-lived child processes of guests. They end with
+// this process, however it ends.
 package process
 
 import (
@@ -17,15 +17,15 @@ type Process struct {
 	err  error // of Wait; set before done is closed
 }
 
-// Start starts cmd, which must not have been made with a context: a child lives
-// until it ends, is killed, or this process is gone (on Linux, even by SIGKILL).
+// Start starts cmd, which must not have a context: a child runs until it ends,
+// is killed, or this process ends (on Linux, even by SIGKILL).
 func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	dieWithParent(cmd)
 	started := make(chan error)
 	go func() {
-		// The kernel sends the parent-death signal when the thread that
-		// forked ends, so that thread has to stay for the child's life.
+		// The kernel sends the parent-death signal when the thread that forked ends,
+		// so the thread must live as long as the child.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -42,16 +42,17 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	return p, nil
 }
 
-// PID is the child's process id.
+// PID returns the child's process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Done is closed when the child has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err is how the child ended: nil for exit code 0. Only after Done.
+// Err returns how the child ended, or nil for exit code 0. It is only valid
+// after Done.
 func (p *Process) Err() error { return p.err }
 
-// Kill ends the child at once and waits until it is gone.
+// Kill ends the child at once and waits until it has ended.
 func (p *Process) Kill() error {
 	if err := p.cmd.Process.Kill(); err != nil && !alreadyEnded(err) {
 		return fmt.Errorf("kill process %d: %w", p.PID(), err)

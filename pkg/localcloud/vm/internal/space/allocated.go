@@ -16,7 +16,8 @@ func allocated(info os.FileInfo) int64 {
 	return info.Size()
 }
 
-// AllocatedTree is what all files below dir take, in bytes; hard links count once.
+// AllocatedTree returns the space that all files below dir use on disk, in
+// bytes; hard links count once.
 func AllocatedTree(dir string) (int64, error) {
 	var total int64
 	type file struct{ device, inode uint64 }

@@ -1,4 +1,4 @@
-// Package space looks after room on the file systems that hold disks.
+// Package space checks the free space of file systems for disks.
 package space
 
 import (
@@ -14,8 +14,8 @@ var ErrFull = errors.New("not enough free disk space")
 
 const mib = 1 << 20
 
-// Require returns ErrFull unless the file system of dir, which exists, has
-// need bytes left for ordinary users; what says what they are for.
+// Require returns ErrFull unless the file system of dir, which must exist, has
+// need bytes left for ordinary users. what names their purpose.
 func Require(dir string, need int64, what string) error {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(dir, &stat); err != nil {
@@ -29,7 +29,7 @@ func Require(dir string, need int64, what string) error {
 	return nil
 }
 
-// Allocated is what the file takes on its disk, in bytes.
+// Allocated returns the space that the file uses on disk, in bytes.
 func Allocated(file string) (int64, error) {
 	info, err := os.Stat(file)
 	if err != nil {
