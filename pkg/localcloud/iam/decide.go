@@ -7,14 +7,15 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// Evaluate decides on a request of a role's session to a resource without a
+// Evaluate decides on a request of a role's session for a resource without a
 // policy. A missing role allows nothing.
 func (s *Service) Evaluate(roleARN string, r authz.Request) authz.Verdict {
 	return s.Decide(authz.Principal{Account: authz.AccountOf(roleARN), RoleARN: roleARN}, r, nil)
 }
 
-// Decide decides on a request. on is nil where the resource has no policy. What
-// a role's own policies allowed is counted: see Uses.
+// Decide decides on a request. on is nil if the resource has no policy. It
+// counts the permissions of a role's own policies that allowed the request, see
+// Uses.
 func (s *Service) Decide(who authz.Principal, r authz.Request, on *authz.ResourcePolicy) authz.Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,7 +42,7 @@ type namedDocument struct {
 	document authz.Document
 }
 
-// policiesOf are a role's policies. s.mu is held.
+// policiesOf returns a role's policies. The caller holds s.mu.
 func (s *Service) policiesOf(r *role) []namedDocument {
 	var out []namedDocument
 	for _, name := range slices.Sorted(maps.Keys(r.Inline)) {
@@ -55,7 +56,8 @@ func (s *Service) policiesOf(r *role) []namedDocument {
 	return out
 }
 
-// boundaryOf is a role's permissions boundary; nil: none. s.mu is held.
+// boundaryOf returns a role's permissions boundary, or nil. The caller holds
+// s.mu.
 func (s *Service) boundaryOf(r *role) *authz.Document {
 	if r.OwnBoundary != nil {
 		return &r.OwnBoundary.parsed
@@ -64,7 +66,7 @@ func (s *Service) boundaryOf(r *role) *authz.Document {
 		return nil
 	}
 	p, ok := s.managed(authz.AccountOf(r.ARN), r.Boundary)
-	if !ok { // it cannot be deleted while it is one
+	if !ok { // cannot happen: a boundary cannot be deleted
 		return &authz.Document{}
 	}
 	document := p.current().parsed

@@ -12,18 +12,20 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// awsAccount stands for AWS in the ARNs of its own managed policies.
+// awsAccount takes the place of the account in the ARNs of AWS's managed
+// policies.
 const awsAccount = "aws"
 
-// managedDocuments are those of AWS's managed policies that a deployment may name.
-// What they allow is what the AWS Managed Policy Reference says
+// managedDocuments has the AWS managed policies that a deployment may use. They
+// allow what the AWS Managed Policy Reference documents
 // (https://docs.aws.amazon.com/aws-managed-policy/latest/reference/policy-list.html,
 // one page for each policy), in statements of the same effect.
 //
 //go:embed managed/*.json
 var managedDocuments embed.FS
 
-// awsManaged are AWS's managed policies in a partition, by ARN. They never change.
+// awsManaged returns the AWS managed policies in a partition, by ARN. They never
+// change.
 func awsManaged(of partition.Partition) map[string]*policy {
 	out := map[string]*policy{}
 	for _, m := range []struct {

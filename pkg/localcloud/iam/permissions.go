@@ -10,8 +10,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// Permissions are the rules of IAM's calls, which ask for the role, the policy or
-// the instance profile that they name.
+// Permissions returns the permission rules of IAM's calls. A call needs its
+// action on the role, policy or instance profile that it names.
 func (s *Service) Permissions() authz.Permissions {
 	rules := map[string]authz.Rule{}
 	for operation := range s.Wire().Operations {
@@ -41,7 +41,7 @@ func (s *Service) requests(c authz.Call, operation string, input any) ([]authz.R
 	case operation == "SimulatePrincipalPolicy":
 		request.Resource = member(input, "PolicySourceArn")
 	default:
-		return nil, errors.New("it names nothing")
+		return nil, errors.New("it has no role, policy or instance profile")
 	}
 	pairs := map[string][]string{}
 	if boundary := member(input, "PermissionsBoundary"); boundary != "" {
@@ -54,7 +54,8 @@ func (s *Service) requests(c authz.Call, operation string, input any) ([]authz.R
 	return []authz.Request{request}, nil
 }
 
-// member is a text in an input of the SDK; empty where it has none of that name.
+// member returns a text member of an SDK input, or "" if there is none with that
+// name.
 func member(input any, name string) string {
 	v := reflect.Indirect(reflect.ValueOf(input))
 	if v.Kind() != reflect.Struct {

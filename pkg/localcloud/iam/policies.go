@@ -17,8 +17,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// maxVersions is how many versions a managed policy has at most, and
-// maxManagedSize how long one is, in characters that are no white space.
+// maxVersions is the maximum number of versions of a managed policy, and
+// maxManagedSize the maximum length of one, in characters without white space.
 const (
 	maxVersions    = 5
 	maxManagedSize = 6144
@@ -31,7 +31,7 @@ type policy struct {
 	Created, Updated    time.Time
 	Versions            []policyVersion // oldest first
 	Default             string          // such as v1
-	Made                int             // versions ever
+	Made                int             // number of versions ever made
 	Tags                map[string]string
 }
 
@@ -43,7 +43,7 @@ type policyVersion struct {
 
 // current is the default version.
 func (p *policy) current() policyText {
-	v, _ := p.version(&p.Default) // there always is one
+	v, _ := p.version(&p.Default) // there is always one
 	return v.Text
 }
 
@@ -63,7 +63,7 @@ func (p *policy) add(text policyText, now time.Time) policyVersion {
 	return v
 }
 
-// managed finds a managed policy of an account's or of AWS's own. s.mu is held.
+// managed finds a managed policy of an account or of AWS. The caller holds s.mu.
 func (s *Service) managed(id, arn string) (*policy, bool) {
 	if p, ok := s.aws[arn]; ok {
 		return p, true
@@ -76,7 +76,7 @@ func (s *Service) managed(id, arn string) (*policy, bool) {
 	return p, ok
 }
 
-// policyOf finds a managed policy for a call. s.mu is held.
+// policyOf finds a managed policy for a call. The caller holds s.mu.
 func (s *Service) policyOf(id string, arn *string) (*policy, error) {
 	p, ok := s.managed(id, aws.ToString(arn))
 	if !ok {
@@ -85,7 +85,7 @@ func (s *Service) policyOf(id string, arn *string) (*policy, error) {
 	return p, nil
 }
 
-// own is policyOf for calls that change the policy.
+// own is policyOf for calls that change the policy, which must not be AWS's.
 func (s *Service) own(id string, arn *string) (*policy, error) {
 	p, err := s.policyOf(id, arn)
 	if err == nil && authz.AccountOf(p.ARN) == awsAccount {
@@ -135,18 +135,19 @@ func (s *Service) CreatePolicy(ctx context.Context, in *iam.CreatePolicyInput, o
 	return &iam.CreatePolicyOutput{Policy: s.describePolicy(a, p)}, nil
 }
 
-// describePolicy is the policy as the API shows it. s.mu is held.
+// describePolicy returns the policy in the API's form. The caller holds s.mu.
 func (s *Service) describePolicy(a *account, p *policy) *types.Policy {
 	attached, boundaries := a.uses(p.ARN)
 	return &types.Policy{
 		Arn: aws.String(p.ARN), PolicyName: aws.String(p.Name), PolicyId: aws.String(p.ID), Path: aws.String(p.Path), Description: scope.Optional(p.Description),
 		CreateDate: aws.Time(p.Created), UpdateDate: aws.Time(p.Updated), DefaultVersionId: aws.String(p.Default), IsAttachable: true,
-		AttachmentCount: aws.Int32(int32(attached)), PermissionsBoundaryUsageCount: aws.Int32(int32(boundaries)), // of the roles of a laptop
+		AttachmentCount: aws.Int32(int32(attached)), PermissionsBoundaryUsageCount: aws.Int32(int32(boundaries)), // small numbers
 		Tags: tagList(p.Tags),
 	}
 }
 
-// uses counts the roles that have a policy attached, or as their boundary.
+// uses counts the roles with a policy attached, and those with it as their
+// boundary.
 func (a *account) uses(arn string) (attached, boundaries int) {
 	for _, r := range a.Roles {
 		if slices.Contains(r.Attached, arn) {
@@ -159,7 +160,7 @@ func (a *account) uses(arn string) (attached, boundaries int) {
 	return attached, boundaries
 }
 
-// GetPolicy answers a managed policy, without its document.
+// GetPolicy returns a managed policy without its document.
 func (s *Service) GetPolicy(ctx context.Context, in *iam.GetPolicyInput, optFns ...func(*iam.Options)) (*iam.GetPolicyOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,7 +188,7 @@ func (s *Service) ListPolicies(ctx context.Context, in *iam.ListPoliciesInput, o
 		for _, arn := range slices.Sorted(maps.Keys(scoped.policies)) {
 			p := s.describePolicy(a, scoped.policies[arn])
 			if strings.HasPrefix(*p.Path, aws.ToString(in.PathPrefix)) && (!in.OnlyAttached || *p.AttachmentCount > 0) {
-				p.Tags = nil // which lists leave out
+				p.Tags = nil // lists leave them out
 				all = append(all, *p)
 			}
 		}
@@ -199,7 +200,7 @@ func (s *Service) ListPolicies(ctx context.Context, in *iam.ListPoliciesInput, o
 	return &iam.ListPoliciesOutput{Policies: page, IsTruncated: truncated, Marker: next}, nil
 }
 
-// DeletePolicy deletes a policy that nothing uses and that has one version.
+// DeletePolicy deletes an unused policy with a single version.
 func (s *Service) DeletePolicy(ctx context.Context, in *iam.DeletePolicyInput, optFns ...func(*iam.Options)) (*iam.DeletePolicyOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,7 +220,7 @@ func (s *Service) DeletePolicy(ctx context.Context, in *iam.DeletePolicyInput, o
 	return &iam.DeletePolicyOutput{}, nil
 }
 
-// CreatePolicyVersion adds a version to a policy, which has five at most.
+// CreatePolicyVersion adds a version to a policy, which can have at most five.
 func (s *Service) CreatePolicyVersion(ctx context.Context, in *iam.CreatePolicyVersionInput, optFns ...func(*iam.Options)) (*iam.CreatePolicyVersionOutput, error) {
 	text, err := s.readManaged(in.PolicyDocument)
 	if err != nil {
@@ -250,8 +251,8 @@ func (p *policy) describeVersion(v policyVersion) types.PolicyVersion {
 	}
 }
 
-// GetPolicyVersion answers a version of a policy with its document,
-// percent-encoded as IAM does.
+// GetPolicyVersion returns a version of a policy with its document,
+// percent-encoded like IAM.
 func (s *Service) GetPolicyVersion(ctx context.Context, in *iam.GetPolicyVersionInput, optFns ...func(*iam.Options)) (*iam.GetPolicyVersionOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -290,7 +291,7 @@ func (s *Service) ListPolicyVersions(ctx context.Context, in *iam.ListPolicyVers
 	return &iam.ListPolicyVersionsOutput{Versions: page, IsTruncated: truncated, Marker: next}, nil
 }
 
-// DeletePolicyVersion deletes a version that is not the default one.
+// DeletePolicyVersion deletes a version other than the default one.
 func (s *Service) DeletePolicyVersion(ctx context.Context, in *iam.DeletePolicyVersionInput, optFns ...func(*iam.Options)) (*iam.DeletePolicyVersionOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -310,7 +311,7 @@ func (s *Service) DeletePolicyVersion(ctx context.Context, in *iam.DeletePolicyV
 	return &iam.DeletePolicyVersionOutput{}, nil
 }
 
-// SetDefaultPolicyVersion says which version is in force.
+// SetDefaultPolicyVersion sets the version that is in effect.
 func (s *Service) SetDefaultPolicyVersion(ctx context.Context, in *iam.SetDefaultPolicyVersionInput, optFns ...func(*iam.Options)) (*iam.SetDefaultPolicyVersionOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 type profile struct {
 	Name, Path, ARN, ID string
 	Created             time.Time
-	Role                string // name; empty: none
+	Role                string // name, or empty
 	Tags                map[string]string
 }
 
@@ -32,7 +32,7 @@ func (a *account) profileNamed(name *string) (*profile, error) {
 	return p, nil
 }
 
-// profilesOf are the instance profiles that a role is in, by name.
+// profilesOf returns the instance profiles with a role, by name.
 func (a *account) profilesOf(role string) []*profile {
 	var out []*profile
 	for _, name := range slices.Sorted(maps.Keys(a.Profiles)) {
@@ -80,7 +80,7 @@ func (s *Service) CreateInstanceProfile(ctx context.Context, in *iam.CreateInsta
 	return &iam.CreateInstanceProfileOutput{InstanceProfile: a.describeProfile(p)}, nil
 }
 
-// GetInstanceProfile answers an instance profile with its role.
+// GetInstanceProfile returns an instance profile with its role.
 func (s *Service) GetInstanceProfile(ctx context.Context, in *iam.GetInstanceProfileInput, optFns ...func(*iam.Options)) (*iam.GetInstanceProfileOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +92,7 @@ func (s *Service) GetInstanceProfile(ctx context.Context, in *iam.GetInstancePro
 	return &iam.GetInstanceProfileOutput{InstanceProfile: a.describeProfile(p)}, nil
 }
 
-// DeleteInstanceProfile deletes an instance profile that has no role.
+// DeleteInstanceProfile deletes an instance profile without a role.
 func (s *Service) DeleteInstanceProfile(ctx context.Context, in *iam.DeleteInstanceProfileInput, optFns ...func(*iam.Options)) (*iam.DeleteInstanceProfileOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +108,7 @@ func (s *Service) DeleteInstanceProfile(ctx context.Context, in *iam.DeleteInsta
 	return &iam.DeleteInstanceProfileOutput{}, nil
 }
 
-// AddRoleToInstanceProfile gives an instance profile its one role.
+// AddRoleToInstanceProfile sets the only role of an instance profile.
 func (s *Service) AddRoleToInstanceProfile(ctx context.Context, in *iam.AddRoleToInstanceProfileInput, optFns ...func(*iam.Options)) (*iam.AddRoleToInstanceProfileOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +128,7 @@ func (s *Service) AddRoleToInstanceProfile(ctx context.Context, in *iam.AddRoleT
 	return &iam.AddRoleToInstanceProfileOutput{}, nil
 }
 
-// RemoveRoleFromInstanceProfile takes the role from an instance profile.
+// RemoveRoleFromInstanceProfile removes the role from an instance profile.
 func (s *Service) RemoveRoleFromInstanceProfile(ctx context.Context, in *iam.RemoveRoleFromInstanceProfileInput, optFns ...func(*iam.Options)) (*iam.RemoveRoleFromInstanceProfileOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +161,7 @@ func (s *Service) ListInstanceProfiles(ctx context.Context, in *iam.ListInstance
 	return out, err
 }
 
-// ListInstanceProfilesForRole lists the instance profiles that a role is in.
+// ListInstanceProfilesForRole lists the instance profiles with a role.
 func (s *Service) ListInstanceProfilesForRole(ctx context.Context, in *iam.ListInstanceProfilesForRoleInput, optFns ...func(*iam.Options)) (*iam.ListInstanceProfilesForRoleOutput, error) {
 	out := &iam.ListInstanceProfilesForRoleOutput{}
 	return out, s.change(ctx, optFns, in.RoleName, func(_ string, a *account, r *role) (err error) {
@@ -174,14 +174,14 @@ func (s *Service) ListInstanceProfilesForRole(ctx context.Context, in *iam.ListI
 	})
 }
 
-// Profile is an instance profile as EC2 needs it.
+// Profile is an instance profile in the form that EC2 needs.
 type Profile struct {
 	ARN, ID string
 	Role    string // name
 }
 
-// RoleARN is the ARN of an account's role: the one of that name, or what it would
-// be below no path.
+// RoleARN returns the ARN of an account's role with a name. If the role does not
+// exist, it returns the ARN that it would have without a path.
 func (s *Service) RoleARN(account, name string) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -191,8 +191,8 @@ func (s *Service) RoleARN(account, name string) string {
 	return s.arn(account, "role", "/", name)
 }
 
-// Trust is the policy of who may assume a role, and how long a session of it may
-// be, in seconds. ok is false when there is no such role.
+// Trust returns the trust policy of a role, and the maximum length of its
+// sessions in seconds. ok is false if the role does not exist.
 func (s *Service) Trust(roleARN string) (trust authz.ResourcePolicy, longest int32, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -203,8 +203,8 @@ func (s *Service) Trust(roleARN string) (trust authz.ResourcePolicy, longest int
 	return authz.ResourcePolicy{Document: r.Trust.parsed, Owner: authz.AccountOf(roleARN), MustDelegate: true}, r.MaxSession, true
 }
 
-// Profile finds an instance profile by its name or ARN. The error says that there
-// is none, or that it has no role.
+// Profile finds an instance profile by its name or ARN. It is an error if the
+// profile does not exist or has no role.
 func (s *Service) Profile(account, ref string) (Profile, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -222,5 +222,5 @@ func (s *Service) Profile(account, ref string) (Profile, error) {
 	if strings.HasPrefix(ref, "arn:") {
 		return Profile{}, fmt.Errorf("%s does not exist in account %s", ref, account)
 	}
-	return Profile{}, fmt.Errorf("there is no instance profile of that name in account %s", account)
+	return Profile{}, fmt.Errorf("the instance profile does not exist in account %s", account)
 }

@@ -16,7 +16,7 @@ import (
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html).
 const (
 	maxAttached   = 10
-	maxInlineSize = 10240 // characters that are no white space, of all inline policies together
+	maxInlineSize = 10240 // characters without white space, for all inline policies together
 )
 
 // PutRolePolicy makes or replaces an inline policy.
@@ -44,7 +44,8 @@ func (s *Service) PutRolePolicy(ctx context.Context, in *iam.PutRolePolicyInput,
 	})
 }
 
-// sizeOf counts a document as IAM's quotas do, without white space.
+// sizeOf returns a document's length without white space, as IAM's quotas count
+// it.
 func sizeOf(document string) int {
 	n := 0
 	for _, c := range document {
@@ -63,7 +64,7 @@ func (r *role) inline(name *string) (policyText, error) {
 	return text, nil
 }
 
-// GetRolePolicy answers an inline policy, percent-encoded as IAM does.
+// GetRolePolicy returns an inline policy, percent-encoded like IAM.
 func (s *Service) GetRolePolicy(ctx context.Context, in *iam.GetRolePolicyInput, optFns ...func(*iam.Options)) (*iam.GetRolePolicyOutput, error) {
 	out := &iam.GetRolePolicyOutput{RoleName: in.RoleName, PolicyName: in.PolicyName}
 	return out, s.change(ctx, optFns, in.RoleName, func(_ string, _ *account, r *role) error {
@@ -91,7 +92,7 @@ func (s *Service) ListRolePolicies(ctx context.Context, in *iam.ListRolePolicies
 	})
 }
 
-// AttachRolePolicy attaches a managed policy. Attaching it once more changes
+// AttachRolePolicy attaches a managed policy. Attaching it again changes
 // nothing, as on AWS.
 func (s *Service) AttachRolePolicy(ctx context.Context, in *iam.AttachRolePolicyInput, optFns ...func(*iam.Options)) (*iam.AttachRolePolicyOutput, error) {
 	return &iam.AttachRolePolicyOutput{}, s.change(ctx, optFns, in.RoleName, func(id string, _ *account, r *role) error {
@@ -139,8 +140,8 @@ func (s *Service) ListAttachedRolePolicies(ctx context.Context, in *iam.ListAtta
 	})
 }
 
-// PutRolePermissionsBoundary sets the managed policy that a role's permissions
-// end at.
+// PutRolePermissionsBoundary sets the managed policy that limits a role's
+// permissions.
 func (s *Service) PutRolePermissionsBoundary(ctx context.Context, in *iam.PutRolePermissionsBoundaryInput, optFns ...func(*iam.Options)) (*iam.PutRolePermissionsBoundaryOutput, error) {
 	return &iam.PutRolePermissionsBoundaryOutput{}, s.change(ctx, optFns, in.RoleName, func(id string, _ *account, r *role) error {
 		return s.setBoundary(id, r, in.PermissionsBoundary)
@@ -155,7 +156,7 @@ func (s *Service) setBoundary(id string, r *role, arn *string) error {
 	return nil
 }
 
-// DeleteRolePermissionsBoundary takes the boundary off a role.
+// DeleteRolePermissionsBoundary removes a role's boundary.
 func (s *Service) DeleteRolePermissionsBoundary(ctx context.Context, in *iam.DeleteRolePermissionsBoundaryInput, optFns ...func(*iam.Options)) (*iam.DeleteRolePermissionsBoundaryOutput, error) {
 	return &iam.DeleteRolePermissionsBoundaryOutput{}, s.change(ctx, optFns, in.RoleName, func(_ string, _ *account, r *role) error {
 		r.Boundary, r.OwnBoundary = "", nil

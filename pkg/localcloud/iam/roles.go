@@ -36,14 +36,14 @@ type role struct {
 	Trust               policyText
 	Inline              map[string]policyText // by name
 	Attached            []string              // ARNs of managed policies, in the order of their attachment
-	Boundary            string                // ARN of a managed policy; empty: none
+	Boundary            string                // ARN of a managed policy, or empty
 	OwnBoundary         *policyText           `json:",omitempty"` // of PutRole, instead of Boundary
 	Tags                map[string]string
 
 	used map[Permission]int
 }
 
-// roleNamed finds a role. s.mu is held.
+// roleNamed finds a role. The caller holds s.mu.
 func (a *account) roleNamed(name *string) (*role, error) {
 	r, ok := a.Roles[aws.ToString(name)]
 	if !ok {
@@ -52,7 +52,7 @@ func (a *account) roleNamed(name *string) (*role, error) {
 	return r, nil
 }
 
-// change finds a role of the caller's and edits it.
+// change edits a role of the caller's account.
 func (s *Service) change(ctx context.Context, optFns []func(*iam.Options), name *string, edit func(id string, a *account, r *role) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +65,7 @@ func (s *Service) change(ctx context.Context, optFns []func(*iam.Options), name 
 }
 
 // CreateRole makes a role. Errors: EntityAlreadyExists, MalformedPolicyDocument,
-// NoSuchEntity for a boundary that is no policy, ValidationError.
+// NoSuchEntity for a boundary that does not exist, ValidationError.
 func (s *Service) CreateRole(ctx context.Context, in *iam.CreateRoleInput, optFns ...func(*iam.Options)) (*iam.CreateRoleOutput, error) {
 	name := aws.ToString(in.RoleName)
 	if err := checkName("roleName", name, 64); err != nil {
@@ -106,7 +106,7 @@ func (s *Service) CreateRole(ctx context.Context, in *iam.CreateRoleInput, optFn
 	return &iam.CreateRoleOutput{Role: r.describe()}, nil
 }
 
-// readTrust reads the policy of who may assume a role.
+// readTrust parses a trust policy.
 func readTrust(raw *string) (policyText, error) {
 	text, err := read(raw, authz.ParseTrust)
 	if err != nil {
@@ -133,7 +133,7 @@ func (r *role) setMaxSession(seconds *int32) error {
 	return nil
 }
 
-// describe is the role as the API shows it.
+// describe returns the role in the API's form.
 func (r *role) describe() *types.Role {
 	out := &types.Role{
 		Arn: aws.String(r.ARN), CreateDate: aws.Time(r.Created), Path: aws.String(r.Path), RoleId: aws.String(r.ID), RoleName: aws.String(r.Name),
@@ -148,7 +148,7 @@ func (r *role) describe() *types.Role {
 	return out
 }
 
-// GetRole answers a role, or NoSuchEntity.
+// GetRole returns a role, or NoSuchEntity.
 func (s *Service) GetRole(ctx context.Context, in *iam.GetRoleInput, optFns ...func(*iam.Options)) (*iam.GetRoleOutput, error) {
 	out := &iam.GetRoleOutput{}
 	return out, s.change(ctx, optFns, in.RoleName, func(_ string, _ *account, r *role) error {
@@ -157,7 +157,7 @@ func (s *Service) GetRole(ctx context.Context, in *iam.GetRoleInput, optFns ...f
 	})
 }
 
-// ListRoles lists the account's roles by name, those below a path if one is given.
+// ListRoles lists the account's roles, optionally below a path, by name.
 func (s *Service) ListRoles(ctx context.Context, in *iam.ListRolesInput, optFns ...func(*iam.Options)) (*iam.ListRolesOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +166,7 @@ func (s *Service) ListRoles(ctx context.Context, in *iam.ListRolesInput, optFns 
 	for _, name := range slices.Sorted(maps.Keys(a.Roles)) {
 		if r := a.Roles[name]; strings.HasPrefix(r.Path, aws.ToString(in.PathPrefix)) {
 			described := *r.describe()
-			// Lists leave these out, as IAM's do.
+			// Lists leave these out, as in IAM.
 			described.Tags, described.PermissionsBoundary = nil, nil
 			all = append(all, described)
 		}
@@ -178,7 +178,8 @@ func (s *Service) ListRoles(ctx context.Context, in *iam.ListRolesInput, optFns 
 	return &iam.ListRolesOutput{Roles: page, IsTruncated: truncated, Marker: next}, nil
 }
 
-// UpdateRole changes a role's description and how long its sessions may be.
+// UpdateRole changes a role's description and the maximum length of its
+// sessions.
 func (s *Service) UpdateRole(ctx context.Context, in *iam.UpdateRoleInput, optFns ...func(*iam.Options)) (*iam.UpdateRoleOutput, error) {
 	return &iam.UpdateRoleOutput{}, s.change(ctx, optFns, in.RoleName, func(_ string, _ *account, r *role) error {
 		if err := r.setMaxSession(in.MaxSessionDuration); err != nil {
@@ -191,7 +192,7 @@ func (s *Service) UpdateRole(ctx context.Context, in *iam.UpdateRoleInput, optFn
 	})
 }
 
-// UpdateAssumeRolePolicy replaces the policy of who may assume a role.
+// UpdateAssumeRolePolicy replaces a role's trust policy.
 func (s *Service) UpdateAssumeRolePolicy(ctx context.Context, in *iam.UpdateAssumeRolePolicyInput, optFns ...func(*iam.Options)) (*iam.UpdateAssumeRolePolicyOutput, error) {
 	trust, err := readTrust(in.PolicyDocument)
 	if err != nil {
@@ -203,8 +204,8 @@ func (s *Service) UpdateAssumeRolePolicy(ctx context.Context, in *iam.UpdateAssu
 	})
 }
 
-// DeleteRole deletes a role that has no policies and is in no instance profile;
-// else it answers DeleteConflict.
+// DeleteRole deletes a role without policies and instance profiles. For any
+// other role it returns DeleteConflict.
 func (s *Service) DeleteRole(ctx context.Context, in *iam.DeleteRoleInput, optFns ...func(*iam.Options)) (*iam.DeleteRoleOutput, error) {
 	return &iam.DeleteRoleOutput{}, s.change(ctx, optFns, in.RoleName, func(_ string, a *account, r *role) error {
 		switch {
@@ -227,7 +228,7 @@ func (s *Service) TagRole(ctx context.Context, in *iam.TagRoleInput, optFns ...f
 	})
 }
 
-// UntagRole takes tags off a role.
+// UntagRole removes tags from a role.
 func (s *Service) UntagRole(ctx context.Context, in *iam.UntagRoleInput, optFns ...func(*iam.Options)) (*iam.UntagRoleOutput, error) {
 	return &iam.UntagRoleOutput{}, s.change(ctx, optFns, in.RoleName, func(_ string, _ *account, r *role) error {
 		for _, key := range in.TagKeys {
@@ -246,7 +247,7 @@ func (s *Service) ListRoleTags(ctx context.Context, in *iam.ListRoleTagsInput, o
 	})
 }
 
-// find is the role of an ARN. s.mu is held.
+// find returns the role with an ARN, or nil. The caller holds s.mu.
 func (s *Service) find(arn string) *role {
 	a := s.accounts[authz.AccountOf(arn)]
 	if a == nil {
@@ -258,22 +259,21 @@ func (s *Service) find(arn string) *role {
 	return nil
 }
 
-// Role is a role with its inline policies, as PutRole takes it.
+// Role is a role with its inline policies, for PutRole.
 type Role struct {
 	ARN string
-	// Trust says who may assume it. Nil: the principals of its own account, and
-	// every service.
+	// Trust is the trust policy. If it is nil, the principals of the role's account
+	// and all services can assume the role.
 	Trust    json.RawMessage
-	Policies map[string]json.RawMessage // inline ones, by name
+	Policies map[string]json.RawMessage // inline policies, by name
 	Attached []string                   // ARNs of managed policies
 	Boundary json.RawMessage            // nil: none
 }
 
-// roleARN is the form of a role's ARN.
+// roleARN matches a role's ARN.
 var roleARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$`)
 
-// PutRole makes a role, or gives it other policies, for callers in this process
-// that have all of it at hand.
+// PutRole makes a role or replaces its policies, for callers in this process.
 func (s *Service) PutRole(in Role) error {
 	fail := func(what string, err error) error { return fmt.Errorf("role %s: %s: %w", in.ARN, what, err) }
 	head, rest, ok := strings.Cut(in.ARN, ":role/")
@@ -308,7 +308,7 @@ func (s *Service) PutRole(in Role) error {
 	defer s.mu.Unlock()
 	for _, arn := range in.Attached {
 		if _, ok := s.managed(account, arn); !ok {
-			return fail("policy "+arn, errors.New("there is no such policy"))
+			return fail("policy "+arn, errors.New("the policy does not exist"))
 		}
 	}
 	r.Attached = slices.Clone(in.Attached)
@@ -316,11 +316,11 @@ func (s *Service) PutRole(in Role) error {
 	return nil
 }
 
-// openTrust is the trust policy of roles that are put without one.
+// openTrust is the trust policy of PutRole's roles without one.
 const openTrust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"%s"},"Action":"sts:AssumeRole"},` +
 	`{"Effect":"Allow","Principal":{"Service":[%q,"events.amazonaws.com","lambda.amazonaws.com","scheduler.amazonaws.com","states.amazonaws.com","cloudformation.amazonaws.com"]},"Action":"sts:AssumeRole"}]}`
 
-// Role returns a role as PutRole takes it.
+// Role returns a role in the form of PutRole.
 func (s *Service) Role(arn string) (Role, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -27,15 +27,16 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// pageSize is how many items a call lists where the caller does not say.
+// pageSize is the default number of items in a list.
 const pageSize = 100
 
-// Service implements IAM. It is one for an account, whatever region a call is
-// made in. It is safe for concurrent use.
+// Service implements IAM. An account has the same state in all regions. It is
+// safe for concurrent use.
 type Service struct {
 	clock    clock.Clock
 	fallback wire.Caller
-	// partition is that of the default caller's region: accounts are in one.
+	// partition is the partition of the default caller's region; all accounts are
+	// in it.
 	partition partition.Partition
 	aws       map[string]*policy // AWS's own, by ARN
 
@@ -43,10 +44,10 @@ type Service struct {
 	accounts map[string]*account
 }
 
-// account is what one account has.
+// account is the state of one account.
 type account struct {
 	Roles    map[string]*role    // by name
-	Policies map[string]*policy  // customer managed ones, by ARN
+	Policies map[string]*policy  // customer managed policies, by ARN
 	Profiles map[string]*profile // by name
 }
 
@@ -60,7 +61,7 @@ func (s *Service) caller(ctx context.Context, optFns []func(*iam.Options)) wire.
 	return scope.CallerIn(ctx, s.fallback, optFns, func(o *iam.Options) *string { return &o.Region })
 }
 
-// at is the account that a call is made in. s.mu is held for writing.
+// at returns the account of a call. The caller holds s.mu for writing.
 func (s *Service) at(ctx context.Context, optFns []func(*iam.Options)) (id string, a *account) {
 	id = s.caller(ctx, optFns).Account
 	return id, s.account(id)
@@ -73,7 +74,7 @@ func (s *Service) account(id string) *account {
 	return s.accounts[id]
 }
 
-// policyText is a document as it was put, and what it means.
+// policyText is a document in its original form, and parsed.
 type policyText struct {
 	raw    string
 	parsed authz.Document
@@ -82,8 +83,8 @@ type policyText struct {
 // MarshalText implements encoding.TextMarshaler.
 func (p policyText) MarshalText() ([]byte, error) { return []byte(p.raw), nil }
 
-// UnmarshalText implements encoding.TextUnmarshaler. Which elements a statement
-// must have was checked when the document was put.
+// UnmarshalText implements encoding.TextUnmarshaler. The required elements of
+// statements were checked when the document was stored.
 func (p *policyText) UnmarshalText(raw []byte) error {
 	parsed, err := authz.Parse(raw)
 	if err != nil {
@@ -126,7 +127,7 @@ func invalid(format string, args ...any) error {
 	return wire.Errorf("ValidationError", format, args...)
 }
 
-// encoded is a document as IAM's answers hold it: percent-encoded
+// encoded returns a document percent-encoded, as in IAM's answers
 // (https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRolePolicy.html).
 func encoded(text string) *string {
 	return aws.String(strings.ReplaceAll(url.QueryEscape(text), "+", "%20"))
@@ -137,7 +138,7 @@ var (
 	entityPath = regexp.MustCompile(`^/([\x21-\x7e]+/)?$`)
 )
 
-// checkName looks at a name; what is the parameter's as error messages name it.
+// checkName checks a name; what is the parameter's name for error messages.
 func checkName(what, name string, longest int) error {
 	if !entityName.MatchString(name) {
 		return invalid("The specified value for %s is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_-", what)
@@ -148,7 +149,7 @@ func checkName(what, name string, longest int) error {
 	return nil
 }
 
-// checkPath completes a path.
+// checkPath checks a path, and returns / for a missing one.
 func checkPath(path *string) (string, error) {
 	if path == nil {
 		return "/", nil
@@ -167,7 +168,7 @@ func (s *Service) arn(account, kind, path, name string) string {
 	return arnOf(s.partition, account, kind, path, name)
 }
 
-// list cuts a page out of all.
+// list returns one page of all.
 func list[T any](all []T, token *string, limit *int32) (page []T, truncated bool, next *string, err error) {
 	size := pageSize
 	if limit != nil {
@@ -183,10 +184,10 @@ func list[T any](all []T, token *string, limit *int32) (page []T, truncated bool
 	return page, more != "", scope.Optional(more), nil
 }
 
-// maxTags is how many tags an entity has at most.
+// maxTags is the maximum number of an entity's tags.
 const maxTags = 50
 
-// addTags puts tags to those that are there.
+// addTags adds tags to existing ones.
 func addTags(to map[string]string, tags []types.Tag) error {
 	for _, t := range tags {
 		key := aws.ToString(t.Key)
@@ -211,7 +212,7 @@ func tagList(tags map[string]string) []types.Tag {
 
 func (s *Service) now() time.Time { return s.clock.Now().UTC().Truncate(time.Second) }
 
-// Wire describes the service to the HTTP front.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "iam", Name: "IAM", Protocol: wire.AWSQuery, Version: "2010-05-08",
@@ -263,8 +264,8 @@ func (s *Service) Snapshot() (json.RawMessage, error) {
 // Restore implements wire.Stateful.
 func (s *Service) Restore(raw json.RawMessage) error {
 	accounts := map[string]*account{}
-	// States of before IAM had an API are a list of roles without trust policies:
-	// whoever put them puts them at every start.
+	// States of old versions are a list of roles without trust policies. They can
+	// be dropped, because every start puts these roles again.
 	if !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) {
 		if err := json.Unmarshal(raw, &accounts); err != nil {
 			return fmt.Errorf("restoring IAM: %w", err)

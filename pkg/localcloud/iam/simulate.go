@@ -10,9 +10,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// SimulatePrincipalPolicy answers what a role's own policies say about actions on
-// resources, without counting the requests as used permissions. Policies of resources
-// are not among its inputs here.
+// SimulatePrincipalPolicy returns the decision of a role's own policies on
+// actions and resources. It does not count the requests as used permissions, and
+// does not support policies of resources.
 func (s *Service) SimulatePrincipalPolicy(_ context.Context, in *iam.SimulatePrincipalPolicyInput, _ ...func(*iam.Options)) (*iam.SimulatePrincipalPolicyOutput, error) {
 	if in.ResourcePolicy != nil || len(in.PolicyInputList) > 0 || len(in.PermissionsBoundaryPolicyInputList) > 0 || len(in.PolicyExclusionList) > 0 {
 		return nil, invalid("The embedded IAM simulates a role's own policies only: leave ResourcePolicy, PolicyInputList, PermissionsBoundaryPolicyInputList and PolicyExclusionList out.")

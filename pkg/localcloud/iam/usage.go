@@ -9,17 +9,18 @@ import (
 
 // Permission is one action on one resource that a policy of a role allows.
 type Permission struct {
-	Policy string // the name of an inline policy, or the ARN of a managed one
+	Policy string // name of an inline policy, or ARN of a managed one
 	authz.Grant
 }
 
-// Use is how often a permission allowed a request.
+// Use is the number of requests that a permission has allowed.
 type Use struct {
 	Permission
 	Requests int
 }
 
-// count notes which permissions allow a request. s.mu of the service is held.
+// count records which permissions allow a request. The caller holds the
+// service's mu.
 func (r *role) count(policies []namedDocument, request authz.Request) {
 	if r.used == nil {
 		r.used = map[Permission]int{}
@@ -31,10 +32,10 @@ func (r *role) count(policies []namedDocument, request authz.Request) {
 	}
 }
 
-// Uses are all permissions that a role's own policies give it, in their order, with
-// how many requests each has allowed since the embedded AWS started or the role
-// was put. A permission that allowed none was not needed by what has run. Nil:
-// there is no such role.
+// Uses returns all permissions of a role's own policies, in their order, with
+// the number of requests that each has allowed since the embedded AWS started or
+// the role was put. A permission with none was not needed so far. The result is
+// nil if the role does not exist.
 func (s *Service) Uses(roleARN string) []Use {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,7 +53,7 @@ func (s *Service) Uses(roleARN string) []Use {
 	return out
 }
 
-// Roles are the ARNs of all roles, by account and name.
+// Roles returns the ARNs of all roles, by account and name.
 func (s *Service) Roles() []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

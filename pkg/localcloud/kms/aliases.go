@@ -14,7 +14,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// ownAlias refuses an alias of AWS's, and one that there is not. s.mu is held.
+// ownAlias refuses AWS's aliases, and aliases that do not exist. The caller
+// holds s.mu.
 func (s *Service) ownAlias(at scope.Key, name string) error {
 	if strings.HasPrefix(name, "alias/aws/") {
 		return wire.Errorf("NotAuthorizedException", "Aliases that begin with alias/aws/ belong to AWS.")
@@ -25,7 +26,7 @@ func (s *Service) ownAlias(at scope.Key, name string) error {
 	return nil
 }
 
-// UpdateAlias lets an alias name another key.
+// UpdateAlias sets the key of an alias.
 func (s *Service) UpdateAlias(ctx context.Context, in *kms.UpdateAliasInput, optFns ...func(*kms.Options)) (*kms.UpdateAliasOutput, error) {
 	name, at := aws.ToString(in.AliasName), scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()

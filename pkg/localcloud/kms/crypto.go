@@ -22,7 +22,7 @@ import (
 // and the output of AES-256-GCM. The encryption context is authenticated, not
 // stored, so Decrypt needs the same one.
 
-// maxPlaintext is what Encrypt takes at most, in bytes
+// maxPlaintext is the maximum size of Encrypt's plaintext, in bytes
 // (https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html).
 const maxPlaintext = 4096
 
@@ -40,8 +40,8 @@ func (k *key) seal(plain []byte, encryptionContext map[string]string) ([]byte, e
 		return nil, err
 	}
 	nonce := make([]byte, aead.NonceSize())
-	_, _ = rand.Read(nonce)                                       // never fails: see crypto/rand
-	out := binary.BigEndian.AppendUint16(nil, uint16(len(k.ARN))) // an ARN has less than 2,048 characters
+	_, _ = rand.Read(nonce)                                       // never fails, see crypto/rand
+	out := binary.BigEndian.AppendUint16(nil, uint16(len(k.ARN))) // an ARN has fewer than 2,048 characters
 	out = append(out, k.ARN...)
 	out = append(out, nonce...)
 	return aead.Seal(out, nonce, plain, contextBytes(encryptionContext)), nil
@@ -76,7 +76,7 @@ func contextBytes(encryptionContext map[string]string) []byte {
 	return b.Bytes()
 }
 
-// splitCiphertext takes the key's ARN off a ciphertext.
+// splitCiphertext splits a ciphertext into the key's ARN and the rest.
 func splitCiphertext(blob []byte) (arn string, sealed []byte, err error) {
 	if len(blob) < 2 || len(blob) < 2+int(binary.BigEndian.Uint16(blob)) {
 		return "", nil, &types.InvalidCiphertextException{}
@@ -104,8 +104,8 @@ func (s *Service) Encrypt(ctx context.Context, in *kms.EncryptInput, optFns ...f
 	return &kms.EncryptOutput{CiphertextBlob: blob, KeyId: aws.String(k.ARN), EncryptionAlgorithm: types.EncryptionAlgorithmSpecSymmetricDefault}, nil
 }
 
-// Decrypt decrypts what Encrypt or GenerateDataKey made; the key is found in
-// the ciphertext.
+// Decrypt decrypts a ciphertext of Encrypt or GenerateDataKey, with the key that
+// the ciphertext names.
 func (s *Service) Decrypt(ctx context.Context, in *kms.DecryptInput, optFns ...func(*kms.Options)) (*kms.DecryptOutput, error) {
 	arn, sealed, err := splitCiphertext(in.CiphertextBlob)
 	if err != nil {
@@ -134,7 +134,8 @@ func (s *Service) Decrypt(ctx context.Context, in *kms.DecryptInput, optFns ...f
 	return &kms.DecryptOutput{Plaintext: plain, KeyId: aws.String(k.ARN), EncryptionAlgorithm: types.EncryptionAlgorithmSpecSymmetricDefault}, nil
 }
 
-// GenerateDataKey makes a key for use outside KMS: plain, and encrypted.
+// GenerateDataKey makes a key for use outside KMS, and returns it in plain and
+// encrypted form.
 func (s *Service) GenerateDataKey(ctx context.Context, in *kms.GenerateDataKeyInput, optFns ...func(*kms.Options)) (*kms.GenerateDataKeyOutput, error) {
 	var size int
 	switch {
@@ -157,7 +158,7 @@ func (s *Service) GenerateDataKey(ctx context.Context, in *kms.GenerateDataKeyIn
 		return nil, err
 	}
 	plain := make([]byte, size)
-	_, _ = rand.Read(plain) // never fails: see crypto/rand
+	_, _ = rand.Read(plain) // never fails, see crypto/rand
 	blob, err := k.seal(plain, in.EncryptionContext)
 	if err != nil {
 		return nil, err
@@ -165,8 +166,8 @@ func (s *Service) GenerateDataKey(ctx context.Context, in *kms.GenerateDataKeyIn
 	return &kms.GenerateDataKeyOutput{Plaintext: plain, CiphertextBlob: blob, KeyId: aws.String(k.ARN)}, nil
 }
 
-// KeyOf is the ARN of the key that has encrypted a ciphertext; empty for anything
-// else.
+// KeyOf returns the ARN of the key that encrypted a ciphertext, or "" for other
+// data.
 func KeyOf(blob []byte) string {
 	arn, _, err := splitCiphertext(blob)
 	if err != nil {

@@ -11,12 +11,12 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// DisableKey keeps a customer key from being used.
+// DisableKey disables a customer key.
 func (s *Service) DisableKey(ctx context.Context, in *kms.DisableKeyInput, optFns ...func(*kms.Options)) (*kms.DisableKeyOutput, error) {
 	return &kms.DisableKeyOutput{}, s.switchKey(ctx, optFns, in.KeyId, types.KeyStateDisabled)
 }
 
-// EnableKey lets a customer key be used again.
+// EnableKey enables a customer key again.
 func (s *Service) EnableKey(ctx context.Context, in *kms.EnableKeyInput, optFns ...func(*kms.Options)) (*kms.EnableKeyOutput, error) {
 	return &kms.EnableKeyOutput{}, s.switchKey(ctx, optFns, in.KeyId, types.KeyStateEnabled)
 }
@@ -30,7 +30,7 @@ func (s *Service) switchKey(ctx context.Context, optFns []func(*kms.Options), re
 	case err != nil:
 		return err
 	case k.Managed:
-		return wire.Errorf("AccessDeniedException", "An AWS managed key can be neither disabled nor enabled.")
+		return wire.Errorf("AccessDeniedException", "An AWS managed key cannot be disabled or enabled.")
 	case k.State == types.KeyStatePendingDeletion:
 		return &types.KMSInvalidStateException{Message: aws.String(k.ARN + " is pending deletion.")}
 	}

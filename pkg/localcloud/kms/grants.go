@@ -15,8 +15,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// CreateGrant lets another principal use a key. The same grant twice (same
-// name, grantee and operations) gives the same id, as KMS does.
+// CreateGrant allows another principal to use a key. A repeated grant (same
+// name, grantee and operations) has the same id, as on KMS.
 func (s *Service) CreateGrant(ctx context.Context, in *kms.CreateGrantInput, optFns ...func(*kms.Options)) (*kms.CreateGrantOutput, error) {
 	if aws.ToString(in.GranteePrincipal) == "" {
 		return nil, wire.Errorf("ValidationException", "GranteePrincipal is required.")
@@ -86,7 +86,7 @@ func (s *Service) ListGrants(ctx context.Context, in *kms.ListGrantsInput, optFn
 	return out, nil
 }
 
-// RetireGrant ends a grant, named by its token or by key and grant id.
+// RetireGrant ends a grant, given by its token or by key and grant id.
 func (s *Service) RetireGrant(ctx context.Context, in *kms.RetireGrantInput, optFns ...func(*kms.Options)) (*kms.RetireGrantOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -113,8 +113,8 @@ func (s *Service) RetireGrant(ctx context.Context, in *kms.RetireGrantInput, opt
 	return &kms.RetireGrantOutput{}, nil
 }
 
-// Policy is a key's policy and its grants, for those who decide on its use. ok is
-// false when the ARN is of no key.
+// Policy returns a key's policy and its grants, for permission checks. ok is
+// false if the key does not exist.
 func (s *Service) Policy(arn string) (policy string, grants []types.GrantListEntry, ok bool) {
 	m := keyARN.FindStringSubmatch(arn)
 	if m == nil {

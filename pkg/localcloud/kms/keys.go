@@ -19,7 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// defaultPolicy lets the account's IAM policies decide, as KMS's own does
+// defaultPolicy lets the account's IAM policies decide, like KMS's default
 // (https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-default.html).
 func defaultPolicy(at scope.Key) string {
 	return fmt.Sprintf(`{"Version":"2012-10-17","Id":"key-default-1","Statement":[{"Sid":"Enable IAM User Permissions","Effect":"Allow","Principal":{"AWS":%q},"Action":"kms:*","Resource":"*"}]}`, wire.RootARN(at.Account, at.Region))
@@ -27,7 +27,7 @@ func defaultPolicy(at scope.Key) string {
 
 func (s *Service) newKey(at scope.Key) *key {
 	material := make([]byte, 32)
-	_, _ = rand.Read(material) // never fails: see crypto/rand
+	_, _ = rand.Read(material) // never fails, see crypto/rand
 	id := uuid.NewString()
 	return &key{
 		ID: id, ARN: partition.ARN("kms", at.Region, at.Account, "key/"+id),
@@ -64,7 +64,7 @@ func (s *Service) CreateKey(ctx context.Context, in *kms.CreateKeyInput, optFns 
 		return nil, &types.UnsupportedOperationException{Message: aws.String(fmt.Sprintf("The embedded KMS makes ENCRYPT_DECRYPT keys only, not %s.", in.KeyUsage))}
 	}
 	if aws.ToBool(in.MultiRegion) {
-		return nil, &types.UnsupportedOperationException{Message: aws.String("The embedded KMS makes no multi-Region keys.")}
+		return nil, &types.UnsupportedOperationException{Message: aws.String("The embedded KMS does not support multi-Region keys.")}
 	}
 	if in.Policy != nil {
 		if err := checkPolicy(*in.Policy); err != nil {
@@ -86,7 +86,7 @@ func (s *Service) CreateKey(ctx context.Context, in *kms.CreateKeyInput, optFns 
 	return &kms.CreateKeyOutput{KeyMetadata: k.metadata()}, nil
 }
 
-// DescribeKey answers a key's metadata.
+// DescribeKey returns a key's metadata.
 func (s *Service) DescribeKey(ctx context.Context, in *kms.DescribeKeyInput, optFns ...func(*kms.Options)) (*kms.DescribeKeyOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -114,7 +114,7 @@ func (s *Service) ListKeys(ctx context.Context, in *kms.ListKeysInput, optFns ..
 	return out, nil
 }
 
-// CreateAlias names a key.
+// CreateAlias makes an alias of a key.
 func (s *Service) CreateAlias(ctx context.Context, in *kms.CreateAliasInput, optFns ...func(*kms.Options)) (*kms.CreateAliasOutput, error) {
 	name := aws.ToString(in.AliasName)
 	if !aliasRef.MatchString(name) {
@@ -172,7 +172,7 @@ func (s *Service) ListAliases(ctx context.Context, in *kms.ListAliasesInput, opt
 	return &kms.ListAliasesOutput{Aliases: page, Truncated: next != "", NextMarker: marker(next)}, nil
 }
 
-// GetKeyPolicy answers the key's only policy, "default".
+// GetKeyPolicy returns the key's only policy, "default".
 func (s *Service) GetKeyPolicy(ctx context.Context, in *kms.GetKeyPolicyInput, optFns ...func(*kms.Options)) (*kms.GetKeyPolicyOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()

@@ -9,7 +9,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// Permissions are the rules of KMS's calls, which are about one key each.
+// Permissions returns the permission rules of KMS's calls, each of which uses
+// one key.
 func (s *Service) Permissions() authz.Permissions {
 	rules := map[string]authz.Rule{
 		"CreateGrant":         onKey(s, "CreateGrant", func(in *kms.CreateGrantInput) *string { return in.KeyId }),
@@ -34,7 +35,7 @@ func (s *Service) Permissions() authz.Permissions {
 	return authz.Permissions{Service: "kms", Rules: rules, Policy: s.resourcePolicy}
 }
 
-// onKey makes a rule for an operation on the key that a reference means.
+// onKey makes a rule for an operation on the key of a reference.
 func onKey[I any](s *Service, operation string, ref func(*I) *string) authz.Rule {
 	return authz.Of(func(c authz.Call, in *I) []authz.Request {
 		arn := aws.ToString(ref(in))
@@ -47,9 +48,9 @@ func onKey[I any](s *Service, operation string, ref func(*I) *string) authz.Rule
 	})
 }
 
-// resourcePolicy is the policy of a key, with its grants as statements. A grant
-// with constraints counts for calls with the encryption context that it names,
-// which no call that is decided on here has
+// resourcePolicy returns the policy of a key, with its grants as statements. It
+// leaves out grants with constraints, because they need an encryption context,
+// which no call here has
 // (https://docs.aws.amazon.com/kms/latest/developerguide/key-policies.html).
 func (s *Service) resourcePolicy(arn string) (authz.ResourcePolicy, error) {
 	text, grants, _ := s.Policy(arn)

@@ -1,5 +1,5 @@
 // Package kms is the Key Management Service of the embedded AWS: symmetric keys
-// whose material is kept in its state, aliases, policies and grants.
+// (the saved state contains their material), aliases, policies and grants.
 package kms
 
 import (
@@ -23,8 +23,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// managedAliases name the keys that AWS keeps in every account and region, as
-// far as the services here use them.
+// managedAliases returns the aliases of AWS managed keys that the services here
+// use.
 func managedAliases() []string { return []string{"alias/aws/ebs", "alias/aws/ssm"} }
 
 // key is one KMS key.
@@ -35,7 +35,7 @@ type key struct {
 	Managed     bool // by AWS
 	State       types.KeyState
 	Created     time.Time
-	Deletion    time.Time // when it is pending deletion
+	Deletion    time.Time // if it is pending deletion
 	Policy      string
 	Material    []byte // 32 bytes
 	Grants      map[string]grant
@@ -87,8 +87,8 @@ func (s *Service) caller(ctx context.Context, optFns []func(*kms.Options)) wire.
 	return c
 }
 
-// at returns the state of an account in a region; AWS's own keys exist from the
-// start. s.mu is held.
+// at returns the state of an account in a region; AWS managed keys always exist.
+// The caller holds s.mu.
 func (s *Service) at(k scope.Key) *region {
 	if r, ok := s.regions[k]; ok {
 		return r
@@ -110,8 +110,8 @@ var (
 	aliasRef = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]+$`)
 )
 
-// find looks a key up by id, ARN, alias name or alias ARN. s.mu is held. The
-// scope of the result is the caller's, or the one an ARN names.
+// find looks a key up by id, ARN, alias name or alias ARN. The caller holds
+// s.mu. The scope of the result is the caller's, or that of the ARN.
 func (s *Service) find(at scope.Key, ref string) (*key, scope.Key, error) {
 	if m := keyARN.FindStringSubmatch(ref); m != nil {
 		if m[1] != at.Region {
@@ -144,7 +144,7 @@ func (s *Service) find(at scope.Key, ref string) (*key, scope.Key, error) {
 }
 
 // usable is find for the cryptographic operations, which refuse a key that is
-// disabled or waits for its deletion.
+// disabled or pending deletion.
 func (s *Service) usable(at scope.Key, ref string) (*key, error) {
 	k, _, err := s.find(at, ref)
 	if err != nil {
@@ -160,15 +160,15 @@ func (s *Service) usable(at scope.Key, ref string) (*key, error) {
 	}
 }
 
-// Resolved says what a reference to a key means.
+// Resolved is the key to which a reference resolves.
 type Resolved struct {
 	ARN     string
-	Managed bool // by AWS: images encrypted with it cannot be shared
+	Managed bool // by AWS: images that it encrypts cannot be shared
 	Enabled bool
 }
 
-// Resolve looks a key up for another service, by id, ARN, alias or alias ARN,
-// as seen from an account in a region. The error is a NotFoundException.
+// Resolve looks up a key for another service, by id, ARN, alias or alias ARN,
+// for an account in a region. The error is a NotFoundException.
 func (s *Service) Resolve(account, regionName, ref string) (Resolved, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,7 +179,7 @@ func (s *Service) Resolve(account, regionName, ref string) (Resolved, error) {
 	return Resolved{ARN: k.ARN, Managed: k.Managed, Enabled: k.State == types.KeyStateEnabled}, nil
 }
 
-// Wire describes the service to the HTTP front.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "kms", Name: "KMS", Protocol: wire.AWSJSON, Version: "2014-11-01", TargetPrefix: "TrentService",
@@ -214,7 +214,7 @@ func (s *Service) Restore(raw json.RawMessage) error {
 	return persist.Restore(&s.mu, "KMS", raw, &s.regions, nil)
 }
 
-// sortedKeys are the keys of a region by id. s.mu is held.
+// sortedKeys returns the keys of a region by id. The caller holds s.mu.
 func (r *region) sortedKeys() []*key {
 	keys := make([]*key, 0, len(r.Keys))
 	for _, k := range r.Keys {

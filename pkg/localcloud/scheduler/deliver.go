@@ -22,11 +22,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// occurrence is a schedule whose time has come.
+// occurrence is one due time of a schedule.
 type occurrence struct {
 	schedule schedule
-	time     time.Time // that it was scheduled for
-	last     bool      // it will not come again
+	time     time.Time // scheduled time
+	last     bool      // there is no later one
 }
 
 // attempt is one call of a target.
@@ -34,12 +34,12 @@ type attempt struct {
 	occurrence
 	number int    // 1 for the first
 	id     string // of the execution
-	// request is what the target was asked, for the dead letter queue.
+	// request is the request to the target, for the dead letter queue.
 	request []byte
 }
 
-// deliver calls the target until it takes the call or the retry policy is
-// exhausted, and then sends to the dead letter queue.
+// deliver calls the target until it accepts the call or the retry policy is
+// exhausted. In the latter case it sends the request to the dead letter queue.
 func (s *Service) deliver(ctx context.Context, o occurrence) {
 	defer s.complete(o)
 	var policy delivery.Policy
@@ -56,11 +56,11 @@ func (s *Service) deliver(ctx context.Context, o occurrence) {
 	}
 	s.cfg.Logger.Warn("a schedule's target could not be called", "schedule", o.schedule.ARN, "retries", result.Retries, "error", result.Err)
 	if err := s.bury(ctx, last, result); err != nil {
-		s.cfg.Logger.Error("lost: the dead letter queue of a schedule did not take what could not be delivered", "schedule", o.schedule.ARN, "error", err)
+		s.cfg.Logger.Error("an invocation of a schedule is lost: the dead letter queue did not accept it", "schedule", o.schedule.ARN, "error", err)
 	}
 }
 
-// session is a context whose calls are those of the schedule's role, in a region.
+// session returns a context for calls with the schedule's role, in a region.
 func (s *Service) session(ctx context.Context, one schedule, region string) (context.Context, error) {
 	at := wire.Caller{Account: one.At.Account, Region: one.At.Region}
 	if s.cfg.Assume == nil {
@@ -101,7 +101,7 @@ func (s *Service) try(ctx context.Context, a *attempt) error {
 		a.asks(map[string]any{"TopicArn": t.Arn, "Message": input})
 		_, err = s.cfg.Topics.Publish(ctx, &sns.PublishInput{TopicArn: t.Arn, Message: &input})
 	case "sqs":
-		url, _, _ := scope.QueueURL(*t.Arn) // checked when the schedule was made
+		url, _, _ := scope.QueueURL(*t.Arn) // checked when the schedule was created
 		a.asks(map[string]any{"QueueUrl": url, "MessageBody": input})
 		_, err = s.cfg.Queues.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &url, MessageBody: &input})
 	case "events":
@@ -121,12 +121,12 @@ func (s *Service) putEvent(ctx context.Context, entry ebtypes.PutEventsRequestEn
 }
 
 func (a *attempt) asks(request map[string]any) {
-	a.request, _ = json.Marshal(request) // texts marshal
+	a.request, _ = json.Marshal(request) // texts can always be marshalled
 }
 
 const timeFormat = "2006-01-02T15:04:05Z"
 
-// input is what the target gets, with the context attributes filled in
+// input returns the target's input, with the values of the context attributes
 // (https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html).
 func (a *attempt) input() (string, error) {
 	one := a.schedule
@@ -143,8 +143,8 @@ func (a *attempt) input() (string, error) {
 	return string(raw), err
 }
 
-// bury sends what could not be delivered to the dead letter queue, if there is
-// one (https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html).
+// bury sends an undelivered request to the dead letter queue, if there is one
+// (https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html).
 func (s *Service) bury(ctx context.Context, a attempt, r delivery.Result) error {
 	dead := a.schedule.Settings.Target.DeadLetterConfig
 	if dead == nil || aws.ToString(dead.Arn) == "" {
@@ -161,7 +161,7 @@ func (s *Service) bury(ctx context.Context, a attempt, r delivery.Result) error 
 		"EXECUTION_ID": a.id, "IS_PAYLOAD_TRUNCATED": "false", "RETRY_ATTEMPTS": strconv.Itoa(r.Retries), "SCHEDULED_TIME": a.time.UTC().Format(timeFormat),
 		"SCHEDULE_ARN": a.schedule.ARN, "TARGET_ARN": aws.ToString(a.schedule.Settings.Target.Arn),
 	})}
-	if len(a.request) == 0 { // it was not even asked
+	if len(a.request) == 0 { // the target was never called
 		in.MessageBody = aws.String("{}")
 	}
 	if _, err := s.cfg.Queues.SendMessage(ctx, in); err != nil {

@@ -10,10 +10,10 @@ import (
 	"github.com/reugn/go-quartz/quartz"
 )
 
-// timing says when a schedule is due
+// timing computes when a schedule is due
 // (https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html).
 type timing interface {
-	// after is the first moment after t; false: there is none.
+	// after returns the first due time after t, or false if there is none.
 	after(t time.Time) (time.Time, bool)
 }
 
@@ -22,8 +22,8 @@ var (
 	rateForm       = regexp.MustCompile(`^([1-9][0-9]{0,8}) (minute|minutes|hour|hours|day|days)$`)
 )
 
-// parseExpression reads a schedule expression, which holds in a time zone. A rate
-// counts from base.
+// parseExpression parses a schedule expression in a time zone. A rate counts
+// from base.
 func parseExpression(expression string, zone *time.Location, base time.Time) (timing, error) {
 	m := expressionForm.FindStringSubmatch(expression)
 	if m == nil {
@@ -38,7 +38,7 @@ func parseExpression(expression string, zone *time.Location, base time.Time) (ti
 	return parseCron(m[2], zone)
 }
 
-// once is a moment of at().
+// once is the time of at().
 type once time.Time
 
 func (o once) after(t time.Time) (time.Time, bool) {
@@ -52,12 +52,12 @@ func parseAt(text string, zone *time.Location) (timing, error) {
 	}
 	at, exists := inZone(wall, zone)
 	if !exists {
-		return nil, fmt.Errorf("invalid Schedule Expression at(%s): there is no such time in %s, whose clocks are put forward then", text, zone)
+		return nil, fmt.Errorf("invalid Schedule Expression at(%s): this time does not exist in %s, where clocks are set forward then", text, zone)
 	}
 	return once(at), nil
 }
 
-// every is a rate. A day is 24 hours, whatever the clocks do.
+// every is a rate. A day has 24 hours, also when clocks change.
 type every struct {
 	base   time.Time
 	period time.Duration
@@ -84,16 +84,15 @@ func parseRate(text string, base time.Time) (timing, error) {
 	return every{base: base, period: period}, nil
 }
 
-// calendar is a cron expression. It is evaluated on the clock on the wall, which
-// then is looked up in the zone: a time that the clocks skip does not come, and
-// one that they show twice comes once.
+// calendar is a cron expression. It is evaluated in local time: a time that is
+// skipped when clocks change does not occur, and one that repeats occurs once.
 type calendar struct {
-	wall *quartz.CronTrigger // in UTC, which stands for the wall
+	wall *quartz.CronTrigger // local time, represented in UTC
 	zone *time.Location
 }
 
-// mostSkipped bounds how many times of a calendar may not come in a row: a clock
-// that is put back by hours, and an expression of every minute.
+// mostSkipped limits how many times in a row may not exist: an expression for
+// every minute, and clocks that change by hours.
 const mostSkipped = 24 * 60
 
 func (c calendar) after(t time.Time) (time.Time, bool) {
@@ -103,7 +102,7 @@ func (c calendar) after(t time.Time) (time.Time, bool) {
 	for range mostSkipped {
 		next, err := c.wall.NextFireTime(wall.UnixNano())
 		if err != nil {
-			return time.Time{}, false // its years are over
+			return time.Time{}, false // its years have passed
 		}
 		wall = time.Unix(0, next).UTC()
 		if at, exists := inZone(wall, c.zone); exists && at.After(t) {
@@ -113,8 +112,8 @@ func (c calendar) after(t time.Time) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// parseCron reads the six fields of AWS, which go-quartz has with the seconds
-// before them.
+// parseCron parses the six fields of AWS. For go-quartz, the seconds come before
+// them.
 func parseCron(text string, zone *time.Location) (timing, error) {
 	fields := strings.Fields(text)
 	if len(fields) != 6 {
@@ -130,11 +129,11 @@ func parseCron(text string, zone *time.Location) (timing, error) {
 	return calendar{wall: wall, zone: zone}, nil
 }
 
-// inZone is when the clocks of a zone show what wall shows in UTC: the first time
-// if they show it twice. exists is false if they never do.
+// inZone returns the time at which a zone's local time equals wall in UTC, the
+// first one if it repeats. exists is false if it is skipped.
 func inZone(wall time.Time, zone *time.Location) (at time.Time, exists bool) {
 	const day = 24 * time.Hour
-	// The offsets around: clocks are not changed twice in two days.
+	// Try the offsets before and after: clocks do not change twice within two days.
 	for _, probe := range []time.Time{wall.Add(-day), wall.Add(day)} {
 		_, offset := probe.In(zone).Zone()
 		at = wall.Add(-time.Duration(offset) * time.Second)

@@ -75,7 +75,7 @@ func TestExpressionsThatAreRefused(t *testing.T) {
 		"rate(30 seconds)":        "at least 1",
 		"rate(999999999 days)":    "too long",
 		"at(2026-11-20)":          "yyyy-mm-ddThh:mm:ss is expected",
-		"at(2026-03-29T02:30:00)": "no such time in Europe/Berlin",
+		"at(2026-03-29T02:30:00)": "does not exist in Europe/Berlin",
 	} {
 		t.Run(expression, func(t *testing.T) {
 			_, err := parseExpression(expression, berlin, time.Time{})

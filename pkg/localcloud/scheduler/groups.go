@@ -14,7 +14,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// DefaultGroup is the group of schedules that name none. It is always there.
+// DefaultGroup is the group of schedules without an explicit group. It always
+// exists.
 const DefaultGroup = "default"
 
 func orDefault(name *string) string {
@@ -28,7 +29,7 @@ func noGroup(name string) error {
 	return &types.ResourceNotFoundException{Message: aws.String("Schedule group " + name + " does not exist.")}
 }
 
-// group finds a group. s.mu is held.
+// group finds a group. The caller holds s.mu.
 func (s *Service) group(at scope.Key, name string) (*group, error) {
 	if s.groups[at] == nil {
 		s.groups[at] = map[string]*group{}
@@ -73,7 +74,7 @@ func (s *Service) CreateScheduleGroup(ctx context.Context, in *scheduler.CreateS
 	return &scheduler.CreateScheduleGroupOutput{ScheduleGroupArn: aws.String(g.ARN)}, nil
 }
 
-// GetScheduleGroup answers one group.
+// GetScheduleGroup returns one group.
 func (s *Service) GetScheduleGroup(ctx context.Context, in *scheduler.GetScheduleGroupInput, optFns ...func(*scheduler.Options)) (*scheduler.GetScheduleGroupOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -87,7 +88,7 @@ func (s *Service) GetScheduleGroup(ctx context.Context, in *scheduler.GetSchedul
 	}, nil
 }
 
-// DeleteScheduleGroup deletes a group with its schedules: at once, for which AWS
+// DeleteScheduleGroup deletes a group with its schedules, at once; on AWS this
 // takes a while.
 func (s *Service) DeleteScheduleGroup(ctx context.Context, in *scheduler.DeleteScheduleGroupInput, optFns ...func(*scheduler.Options)) (*scheduler.DeleteScheduleGroupOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
@@ -129,7 +130,8 @@ func (s *Service) ListScheduleGroups(ctx context.Context, in *scheduler.ListSche
 	return &scheduler.ListScheduleGroupsOutput{ScheduleGroups: page, NextToken: scope.Optional(next)}, nil
 }
 
-// tagged is the group of an ARN: schedules themselves have no tags. s.mu is held.
+// tagged returns the group of an ARN. Only groups have tags. The caller holds
+// s.mu.
 func (s *Service) tagged(at scope.Key, arn *string) (*group, error) {
 	_, name, ok := strings.Cut(aws.ToString(arn), ":schedule-group/")
 	if !ok {
@@ -144,7 +146,7 @@ func addTags(g *group, tags []types.Tag) {
 	}
 }
 
-// ListTagsForResource answers the tags of a group.
+// ListTagsForResource returns the tags of a group.
 func (s *Service) ListTagsForResource(ctx context.Context, in *scheduler.ListTagsForResourceInput, optFns ...func(*scheduler.Options)) (*scheduler.ListTagsForResourceOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -173,7 +175,7 @@ func (s *Service) TagResource(ctx context.Context, in *scheduler.TagResourceInpu
 	return &scheduler.TagResourceOutput{}, nil
 }
 
-// UntagResource removes tags of a group.
+// UntagResource removes tags from a group.
 func (s *Service) UntagResource(ctx context.Context, in *scheduler.UntagResourceInput, optFns ...func(*scheduler.Options)) (*scheduler.UntagResourceOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()

@@ -15,7 +15,7 @@ import (
 // maxBody is the largest request, in bytes: an input has at most 256 KiB.
 const maxBody = 1 << 20
 
-// routes are all operations of the service's REST API
+// routes returns all operations of the service's REST API
 // (https://docs.aws.amazon.com/scheduler/latest/APIReference/API_Operations.html).
 func routes() wire.Routes {
 	return wire.Routes{
@@ -34,7 +34,7 @@ func routes() wire.Routes {
 	}
 }
 
-// handler is the service's REST API.
+// handler returns the service's REST API.
 func (s *Service) handler() http.Handler {
 	operations := map[string]http.HandlerFunc{
 		"CreateSchedule": serve(s.CreateSchedule), "GetSchedule": serve(s.GetSchedule), "UpdateSchedule": serve(s.UpdateSchedule),
@@ -46,8 +46,9 @@ func (s *Service) handler() http.Handler {
 	return routes().Handler("EventBridge Scheduler", operations, fail)
 }
 
-// serve makes a handler of a method with an SDK client's signature. The body is
-// JSON with the names of the input; the path and the query add to it.
+// serve makes a handler from a method with an SDK client's signature. The body
+// is JSON with the member names of the input; the path and the query add
+// members.
 func serve[I, O any](call func(context.Context, *I, ...func(*scheduler.Options)) (*O, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		members, err := membersOf(w, r)
@@ -71,11 +72,11 @@ func serve[I, O any](call func(context.Context, *I, ...func(*scheduler.Options))
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(raw) // a client that went away needs no answer
+		_, _ = w.Write(raw) // an error means that the client has disconnected
 	}
 }
 
-// membersOf are the members of a request's input, wherever it has them.
+// membersOf returns the members of a request's input, from body, path and query.
 func membersOf(w http.ResponseWriter, r *http.Request) (map[string]any, error) {
 	members := map[string]any{}
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
@@ -109,7 +110,7 @@ func membersOf(w http.ResponseWriter, r *http.Request) (map[string]any, error) {
 	return members, nil
 }
 
-// status is the HTTP status of an error; see the API reference.
+// status returns the HTTP status of an error, from the API reference.
 func status(code string) int {
 	return map[string]int{
 		"ResourceNotFoundException": http.StatusNotFound, "ConflictException": http.StatusConflict,

@@ -8,7 +8,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// Permissions are the rules of EventBridge Scheduler's calls.
+// Permissions returns the permission rules of EventBridge Scheduler's calls.
 func (s *Service) Permissions() authz.Permissions {
 	rules := map[string]authz.Rule{}
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
@@ -17,8 +17,8 @@ func (s *Service) Permissions() authz.Permissions {
 	return authz.Permissions{Service: "scheduler", Rules: rules}
 }
 
-// requests asks for the operation of a request, and for the role of a schedule
-// that the request hands to the service.
+// requests requires the operation of a request, and iam:PassRole for a
+// schedule's role in the request.
 func requests(c authz.Call, input any) ([]authz.Request, error) {
 	r, err := authz.HTTPRequest(input)
 	if err != nil {

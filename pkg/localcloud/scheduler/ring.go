@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// longestSleep is how long the service sleeps at most, since a machine that is
-	// suspended has timers that are late.
+	// longestSleep is the longest time between checks, because timers are late on a
+	// machine that was suspended.
 	longestSleep = time.Minute
-	// tooLate is how late a schedule rings at most. What is later passed while the
-	// machine slept, which is as if nothing had run.
+	// tooLate is the maximum delay of a schedule. Later times passed while the
+	// machine was suspended, and are skipped as if the service had not run.
 	tooLate = 5 * time.Minute
 )
 
-// plan finds when the schedule is due after t.
+// plan computes when the schedule is next due after t.
 func (one *schedule) plan(t time.Time) {
 	one.next = time.Time{}
 	if start := one.Settings.Start; start != nil && t.Before(*start) {
@@ -32,8 +32,8 @@ func (one *schedule) plan(t time.Time) {
 	}
 }
 
-// offset is where in its flexible window a schedule rings: always at the same
-// place, which follows from its name. AWS has another one each time.
+// offset returns the schedule's offset in its flexible window. It derives from
+// the name and is always the same; on AWS it varies.
 func (one *schedule) offset() time.Duration {
 	if one.Settings.Window.Mode != types.FlexibleTimeWindowModeFlexible {
 		return 0
@@ -44,7 +44,7 @@ func (one *schedule) offset() time.Duration {
 	return time.Duration(h.Sum64()%seconds) * time.Second
 }
 
-// due is when the schedule rings next; false: not at all.
+// due returns when the schedule runs next, or false if never.
 func (one *schedule) due() (time.Time, bool) {
 	if one.next.IsZero() || one.Settings.State == types.ScheduleStateDisabled {
 		return time.Time{}, false
@@ -52,7 +52,7 @@ func (one *schedule) due() (time.Time, bool) {
 	return one.next.Add(one.offset()), true
 }
 
-// each calls f with every schedule, in order. s.mu is held.
+// each calls f with every schedule, in order. The caller holds s.mu.
 func (s *Service) each(f func(*schedule)) {
 	for _, named := range s.groups {
 		for _, name := range slices.Sorted(maps.Keys(named)) {
@@ -63,7 +63,7 @@ func (s *Service) each(f func(*schedule)) {
 	}
 }
 
-// arm sets the timer to the earliest schedule. s.mu is held.
+// arm sets the timer to the earliest schedule. The caller holds s.mu.
 func (s *Service) arm() {
 	if s.stop != nil {
 		s.stop()
@@ -84,7 +84,7 @@ func (s *Service) arm() {
 	s.stop = s.cfg.Clock.AfterFunc(min(longestSleep, max(0, first.Sub(s.cfg.Clock.Now()))), s.ring)
 }
 
-// ring delivers what is due, and sets the timer again.
+// ring delivers due schedules and sets the timer again.
 func (s *Service) ring() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,7 +100,7 @@ func (s *Service) ring() {
 		missed := now.Sub(due) > tooLate
 		o := occurrence{schedule: one.copy(), time: one.next}
 		if missed {
-			s.cfg.Logger.Warn("the machine slept at the time of a schedule, which is not replayed", "schedule", one.ARN, "time", one.next)
+			s.cfg.Logger.Warn("a schedule is skipped because the machine was suspended at its time", "schedule", one.ARN, "time", one.next)
 			one.plan(now.Add(-one.offset()))
 			return
 		}
@@ -111,10 +111,10 @@ func (s *Service) ring() {
 	s.arm()
 }
 
-// copy is the schedule as it is now.
+// copy returns a copy of the schedule.
 func (one *schedule) copy() schedule { return *one }
 
-// complete does what a schedule wants done after its last delivery.
+// complete applies ActionAfterCompletion after a schedule's last delivery.
 func (s *Service) complete(o occurrence) {
 	if !o.last || o.schedule.Settings.After != types.ActionAfterCompletionDelete {
 		return
@@ -122,7 +122,7 @@ func (s *Service) complete(o occurrence) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.groups[o.schedule.At][o.schedule.Group]
-	// One that was updated meanwhile may have a future again.
+	// A schedule that was updated in the meantime may be due again.
 	if g == nil || g.Schedules[o.schedule.Name] == nil || !g.Schedules[o.schedule.Name].next.IsZero() {
 		return
 	}

@@ -31,7 +31,7 @@ func noSchedule(name string) error {
 	return &types.ResourceNotFoundException{Message: aws.String("Schedule " + name + " does not exist.")}
 }
 
-// CreateSchedule makes a schedule. A rate without a start date rings at once.
+// CreateSchedule makes a schedule. A rate without a start date runs at once.
 func (s *Service) CreateSchedule(ctx context.Context, in *scheduler.CreateScheduleInput, optFns ...func(*scheduler.Options)) (*scheduler.CreateScheduleOutput, error) {
 	name := aws.ToString(in.Name)
 	if !resourceName.MatchString(name) {
@@ -68,8 +68,8 @@ func (s *Service) CreateSchedule(ctx context.Context, in *scheduler.CreateSchedu
 	return &scheduler.CreateScheduleOutput{ScheduleArn: aws.String(one.ARN)}, nil
 }
 
-// UpdateSchedule replaces all settings of a schedule, as AWS does: what is left
-// out has its default. A rate counts from the start again.
+// UpdateSchedule replaces all settings of a schedule, like AWS: omitted settings
+// get their defaults. A rate starts again.
 func (s *Service) UpdateSchedule(ctx context.Context, in *scheduler.UpdateScheduleInput, optFns ...func(*scheduler.Options)) (*scheduler.UpdateScheduleOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	name, groupName := aws.ToString(in.Name), orDefault(in.GroupName)
@@ -100,8 +100,7 @@ func (s *Service) UpdateSchedule(ctx context.Context, in *scheduler.UpdateSchedu
 	return &scheduler.UpdateScheduleOutput{ScheduleArn: aws.String(have.ARN)}, nil
 }
 
-// settle checks the settings of a schedule and fills in what AWS has by
-// default.
+// settle checks the settings of a schedule and sets AWS's defaults.
 func (s *Service) settle(ctx context.Context, one *schedule, window *types.FlexibleTimeWindow, target *types.Target) error {
 	c := &one.Settings
 	if window == nil || target == nil || c.Expression == "" {
@@ -148,7 +147,7 @@ func (s *Service) settle(ctx context.Context, one *schedule, window *types.Flexi
 func (one *schedule) compile() error {
 	zone, err := time.LoadLocation(one.Settings.Zone)
 	if err != nil {
-		return fmt.Errorf("invalid ScheduleExpressionTimezone %s: a name of the IANA's database is expected, such as Europe/Berlin", one.Settings.Zone)
+		return fmt.Errorf("invalid ScheduleExpressionTimezone %s: a name of the IANA time zone database is expected, such as Europe/Berlin", one.Settings.Zone)
 	}
 	base := one.Modified
 	if one.Settings.Start != nil {
@@ -158,7 +157,7 @@ func (one *schedule) compile() error {
 	return err
 }
 
-// checkTarget refuses what could never be called.
+// checkTarget refuses targets that can never be called.
 func (s *Service) checkTarget(ctx context.Context, one *schedule) error {
 	t := one.Settings.Target
 	arn := aws.ToString(t.Arn)
@@ -210,7 +209,7 @@ func (s *Service) serves(arn string) bool {
 	return false
 }
 
-// schedule finds a schedule. s.mu is held.
+// schedule finds a schedule. The caller holds s.mu.
 func (s *Service) schedule(at scope.Key, groupName, name string) (*schedule, error) {
 	g, err := s.group(at, groupName)
 	if err != nil {
@@ -223,7 +222,7 @@ func (s *Service) schedule(at scope.Key, groupName, name string) (*schedule, err
 	return one, nil
 }
 
-// GetSchedule answers one schedule.
+// GetSchedule returns one schedule.
 func (s *Service) GetSchedule(ctx context.Context, in *scheduler.GetScheduleInput, optFns ...func(*scheduler.Options)) (*scheduler.GetScheduleOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -241,7 +240,7 @@ func (s *Service) GetSchedule(ctx context.Context, in *scheduler.GetScheduleInpu
 	}, nil
 }
 
-// DeleteSchedule deletes a schedule. What it has begun to deliver goes on.
+// DeleteSchedule deletes a schedule. Running deliveries continue.
 func (s *Service) DeleteSchedule(ctx context.Context, in *scheduler.DeleteScheduleInput, optFns ...func(*scheduler.Options)) (*scheduler.DeleteScheduleOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -291,7 +290,7 @@ func (s *Service) ListSchedules(ctx context.Context, in *scheduler.ListSchedules
 	return &scheduler.ListSchedulesOutput{Schedules: page, NextToken: scope.Optional(next)}, nil
 }
 
-// mostListed is how many a call lists at most and by default.
+// mostListed is the maximum and default number of items in a list.
 const mostListed = 100
 
 func pageLimit(asked *int32) int {

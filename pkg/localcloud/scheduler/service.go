@@ -1,7 +1,6 @@
-// Package scheduler is EventBridge Scheduler of the embedded AWS: schedules that
-// call a target with their role when their time has come on the embedded AWS's
-// clock. They do so only while the service rings, which Start makes it do; a time
-// that passes without it does not come again.
+// Package scheduler is the EventBridge Scheduler of the embedded AWS: schedules
+// that call a target with their role when they are due on the embedded AWS's
+// clock. They only run after Start; times that pass before are skipped.
 package scheduler
 
 import (
@@ -26,12 +25,13 @@ import (
 // Principal is the service that assumes the roles of schedules.
 const Principal = "scheduler.amazonaws.com"
 
-// Config is what a Service needs. Targets of a service that is nil are refused.
+// Config is the configuration of a Service. Targets of a nil service are
+// refused.
 type Config struct {
 	Clock   clock.Clock
 	Default wire.Caller
-	// Assume returns a context whose calls are those of a session of a schedule's
-	// role, which Principal assumes. Nil: they are calls of the schedule's account.
+	// Assume returns a context for calls with a session of a schedule's role, which
+	// Principal assumes. If it is nil, they are calls of the schedule's account.
 	Assume        func(ctx context.Context, at wire.Caller, roleARN, scheduleARN string) (context.Context, error)
 	Functions     delivery.Functions
 	StateMachines delivery.StateMachines
@@ -60,10 +60,10 @@ type schedule struct {
 	Settings          settings
 
 	timing timing
-	next   time.Time // when it is due, without its window; zero: never again
+	next   time.Time // next due time, without its window; zero if never
 }
 
-// settings are what can be updated of a schedule.
+// settings are the parts of a schedule that can be updated.
 type settings struct {
 	Expression  string
 	Zone        string
@@ -84,10 +84,10 @@ type Service struct {
 	mu      sync.Mutex
 	groups  map[scope.Key]map[string]*group // by name
 	ringing bool
-	stop    func() bool // of the timer; nil: none is set
+	stop    func() bool // stops the timer; nil if none is set
 }
 
-// New returns a Service that does not ring yet.
+// New returns a Service that does not run schedules yet.
 func New(cfg Config) *Service {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -95,8 +95,8 @@ func New(cfg Config) *Service {
 	return &Service{cfg: cfg, work: background.New(cfg.Clock), groups: map[scope.Key]map[string]*group{}}
 }
 
-// Start makes schedules ring from now on. On a virtual clock that is not held,
-// a schedule that recurs then makes time run on for ever.
+// Start makes schedules run from now on. On a virtual clock that is not held, a
+// recurring schedule makes time advance without end.
 func (s *Service) Start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,8 +115,8 @@ func (s *Service) Start() {
 	s.arm()
 }
 
-// Close ends the deliveries that are under way and waits for that, or until ctx
-// ends. Nothing rings any more.
+// Close stops running deliveries and all schedules, and waits until they have
+// ended or ctx ends.
 func (s *Service) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.ringing = false
@@ -132,7 +132,7 @@ func (s *Service) caller(ctx context.Context, optFns []func(*scheduler.Options))
 	return scope.CallerIn(ctx, s.cfg.Default, optFns, func(o *scheduler.Options) *string { return &o.Region })
 }
 
-// Wire describes the service to the HTTP front.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{ID: "scheduler", Name: "EventBridge Scheduler", Protocol: wire.REST, Version: "2021-06-30", Handler: s.handler()}
 }
@@ -140,7 +140,8 @@ func (s *Service) Wire() wire.Service {
 // Snapshot implements wire.Stateful.
 func (s *Service) Snapshot() (json.RawMessage, error) { return persist.Snapshot(&s.mu, &s.groups) }
 
-// Restore implements wire.Stateful. Times that passed meanwhile do not ring.
+// Restore implements wire.Stateful. Times that passed in the meantime are
+// skipped.
 func (s *Service) Restore(raw json.RawMessage) error {
 	groups := map[scope.Key]map[string]*group{}
 	if err := json.Unmarshal(raw, &groups); err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// pageSize is how many topics or subscriptions a call lists
+// pageSize is the number of topics or subscriptions in a list
 // (https://docs.aws.amazon.com/sns/latest/api/API_ListTopics.html).
 const pageSize = 100
 
@@ -30,7 +30,7 @@ func invalid(format string, args ...any) error {
 	return &types.InvalidParameterException{Message: aws.String("Invalid parameter: " + fmt.Sprintf(format, args...))}
 }
 
-// CreateTopic makes a topic, or answers the one of that name.
+// CreateTopic makes a topic, or returns the existing one with that name.
 func (s *Service) CreateTopic(ctx context.Context, in *sns.CreateTopicInput, optFns ...func(*sns.Options)) (*sns.CreateTopicOutput, error) {
 	name := aws.ToString(in.Name)
 	if !topicName.MatchString(name) {
@@ -58,8 +58,8 @@ func (s *Service) CreateTopic(ctx context.Context, in *sns.CreateTopicInput, opt
 	return &sns.CreateTopicOutput{TopicArn: aws.String(t.ARN)}, nil
 }
 
-// DeleteTopic deletes a topic with its subscriptions. One that does not exist
-// is no error, as on AWS.
+// DeleteTopic deletes a topic with its subscriptions. It succeeds if the topic does not
+// exist, as on AWS.
 func (s *Service) DeleteTopic(_ context.Context, in *sns.DeleteTopicInput, _ ...func(*sns.Options)) (*sns.DeleteTopicOutput, error) {
 	m := topicARN.FindStringSubmatch(aws.ToString(in.TopicArn))
 	if m == nil {
@@ -71,7 +71,7 @@ func (s *Service) DeleteTopic(_ context.Context, in *sns.DeleteTopicInput, _ ...
 	return &sns.DeleteTopicOutput{}, nil
 }
 
-// GetTopicAttributes answers a topic's attributes.
+// GetTopicAttributes returns a topic's attributes.
 func (s *Service) GetTopicAttributes(_ context.Context, in *sns.GetTopicAttributesInput, _ ...func(*sns.Options)) (*sns.GetTopicAttributesOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,9 +106,9 @@ func (s *Service) ListTopics(ctx context.Context, in *sns.ListTopicsInput, optFn
 	return out, nil
 }
 
-// Subscribe sends a topic's messages to a Lambda function, to a queue, or to an
-// HTTP endpoint on this machine, which need not confirm that it wants them.
-// Anybody may subscribe, as the owners of public topics allow it.
+// Subscribe subscribes a Lambda function, a queue, or an HTTP endpoint on this
+// machine to a topic. The endpoint need not confirm. Everybody can subscribe, as
+// for public topics.
 func (s *Service) Subscribe(ctx context.Context, in *sns.SubscribeInput, optFns ...func(*sns.Options)) (*sns.SubscribeOutput, error) {
 	protocol, endpoint := aws.ToString(in.Protocol), aws.ToString(in.Endpoint)
 	if err := s.checkEndpoint(protocol, endpoint); err != nil {
@@ -171,7 +171,7 @@ func (s *Service) checkEndpoint(protocol, endpoint string) error {
 	return invalid("Protocol %q: the embedded SNS sends to http, https, lambda and sqs", protocol)
 }
 
-// Unsubscribe ends a subscription. One that does not exist is no error, as on AWS.
+// Unsubscribe ends a subscription. It succeeds if the subscription does not exist, as on AWS.
 func (s *Service) Unsubscribe(_ context.Context, in *sns.UnsubscribeInput, _ ...func(*sns.Options)) (*sns.UnsubscribeOutput, error) {
 	arn := aws.ToString(in.SubscriptionArn)
 	i := strings.LastIndex(arn, ":")
@@ -186,8 +186,8 @@ func (s *Service) Unsubscribe(_ context.Context, in *sns.UnsubscribeInput, _ ...
 	return &sns.UnsubscribeOutput{}, nil
 }
 
-// ListSubscriptions lists what the account has subscribed to in the region, whoever
-// owns the topics.
+// ListSubscriptions lists the account's subscriptions in the region, also to
+// topics of others.
 func (s *Service) ListSubscriptions(ctx context.Context, in *sns.ListSubscriptionsInput, optFns ...func(*sns.Options)) (*sns.ListSubscriptionsOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()

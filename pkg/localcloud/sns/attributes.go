@@ -18,9 +18,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// topicAttributes are those that can be set
-// (https://docs.aws.amazon.com/sns/latest/api/API_SetTopicAttributes.html). Of them
-// the embedded SNS acts upon SignatureVersion and Policy; the others are kept.
+// topicAttributes returns the attributes that can be set
+// (https://docs.aws.amazon.com/sns/latest/api/API_SetTopicAttributes.html). The
+// embedded SNS uses SignatureVersion and Policy, and only stores the others.
 func topicAttributes() []string {
 	return []string{"DeliveryPolicy", "DisplayName", "KmsMasterKeyId", "Policy", "SignatureVersion", "TracingConfig"}
 }
@@ -42,8 +42,8 @@ func checkTopicAttributes(attributes map[string]string) error {
 	return nil
 }
 
-// signatureVersion of a topic's messages; AWS signs with version 1 unless it is
-// set otherwise.
+// signatureVersion returns the signature version of a topic's messages. AWS's
+// default is version 1.
 func (t *topic) signatureVersion() string {
 	if v := t.Attributes["SignatureVersion"]; v != "" {
 		return v
@@ -51,9 +51,9 @@ func (t *topic) signatureVersion() string {
 	return "1"
 }
 
-// mayPublish says whether the root of an account may publish: that of the topic's
-// own may, that of another when the topic's policy says so. Sessions of roles and
-// services were decided on before they came here, if callers are held to policies.
+// mayPublish checks whether an account's root user may publish: that of the
+// topic's account may, that of another account if the topic's policy allows it.
+// Sessions of roles and services were checked before, if policies are enforced.
 func (t *topic) mayPublish(who wire.Caller) error {
 	if who.ARN == "" {
 		who.ARN = wire.RootARN(who.Account, who.Region)
@@ -71,7 +71,7 @@ func (t *topic) mayPublish(who wire.Caller) error {
 		"User: " + who.ARN + " is not authorized to perform: SNS:Publish on resource: " + t.ARN + " because no resource-based policy allows the SNS:Publish action")}
 }
 
-// SetTopicAttributes sets one attribute; an empty value takes it away.
+// SetTopicAttributes sets one attribute. An empty value removes it.
 func (s *Service) SetTopicAttributes(_ context.Context, in *sns.SetTopicAttributesInput, _ ...func(*sns.Options)) (*sns.SetTopicAttributesOutput, error) {
 	name, value := aws.ToString(in.AttributeName), aws.ToString(in.AttributeValue)
 	if err := checkTopicAttributes(map[string]string{name: value}); err != nil {
@@ -94,7 +94,7 @@ func (s *Service) SetTopicAttributes(_ context.Context, in *sns.SetTopicAttribut
 	return &sns.SetTopicAttributesOutput{}, nil
 }
 
-// set gives a subscription an attribute; an empty value takes it away.
+// set sets an attribute of a subscription. An empty value removes it.
 func (sub *subscription) set(name, value string) error {
 	switch name {
 	case "RawMessageDelivery":
@@ -119,7 +119,7 @@ func (sub *subscription) set(name, value string) error {
 		if _, _, err := scope.QueueURL(deadLetters(value)); err != nil && value != "" {
 			return invalid("RedrivePolicy: deadLetterTargetArn: %s", err)
 		}
-	case "DeliveryPolicy": // kept, not acted upon
+	case "DeliveryPolicy": // stored only
 	default:
 		return invalid("Attributes Reason: the embedded SNS does not serve the attribute %s", name)
 	}
@@ -135,22 +135,22 @@ func (sub *subscription) set(name, value string) error {
 	return nil
 }
 
-// What a filter policy is about.
+// Scopes of a filter policy.
 const (
 	scopeAttributes = "MessageAttributes"
 	scopeBody       = "MessageBody"
 )
 
-// deadLetters is the queue that a redrive policy names; empty: none.
+// deadLetters returns the queue in a redrive policy, or "".
 func deadLetters(policy string) string {
 	var p struct {
 		Target string `json:"deadLetterTargetArn"`
 	}
-	_ = json.Unmarshal([]byte(policy), &p) // what is no JSON names none
+	_ = json.Unmarshal([]byte(policy), &p) // invalid JSON has no queue
 	return p.Target
 }
 
-// wants says whether a message passes the subscription's filter
+// wants reports whether a message passes the subscription's filter
 // (https://docs.aws.amazon.com/sns/latest/dg/sns-subscription-filter-policies.html).
 func (sub subscription) wants(m Message) bool {
 	text := sub.Attributes["FilterPolicy"]
@@ -170,7 +170,7 @@ func (sub subscription) wants(m Message) bool {
 	return pattern.Match(document)
 }
 
-// filtered are a message's attributes as a pattern sees them.
+// filtered returns a message's attributes in the form that patterns match.
 func (m Message) filtered() map[string]any {
 	out := map[string]any{}
 	for name, a := range m.Attributes {
@@ -186,7 +186,7 @@ func (m Message) filtered() map[string]any {
 	return out
 }
 
-// subscriptionAt finds a subscription by ARN. s.mu is held.
+// subscriptionAt finds a subscription by ARN. The caller holds s.mu.
 func (s *Service) subscriptionAt(arn string) (*subscription, *topic, error) {
 	if i := strings.LastIndex(arn, ":"); i > 0 {
 		if t, err := s.topic(arn[:i]); err == nil {
@@ -200,7 +200,7 @@ func (s *Service) subscriptionAt(arn string) (*subscription, *topic, error) {
 	return nil, nil, &types.NotFoundException{Message: aws.String("Subscription does not exist")}
 }
 
-// SetSubscriptionAttributes sets one attribute; an empty value takes it away.
+// SetSubscriptionAttributes sets one attribute. An empty value removes it.
 func (s *Service) SetSubscriptionAttributes(_ context.Context, in *sns.SetSubscriptionAttributesInput, _ ...func(*sns.Options)) (*sns.SetSubscriptionAttributesOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,7 +211,7 @@ func (s *Service) SetSubscriptionAttributes(_ context.Context, in *sns.SetSubscr
 	return &sns.SetSubscriptionAttributesOutput{}, sub.set(aws.ToString(in.AttributeName), aws.ToString(in.AttributeValue))
 }
 
-// GetSubscriptionAttributes answers a subscription's attributes.
+// GetSubscriptionAttributes returns a subscription's attributes.
 func (s *Service) GetSubscriptionAttributes(_ context.Context, in *sns.GetSubscriptionAttributesInput, _ ...func(*sns.Options)) (*sns.GetSubscriptionAttributesOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,7 +241,7 @@ func (s *Service) TagResource(_ context.Context, in *sns.TagResourceInput, _ ...
 	return &sns.TagResourceOutput{}, nil
 }
 
-// UntagResource removes tags of a topic.
+// UntagResource removes tags from a topic.
 func (s *Service) UntagResource(_ context.Context, in *sns.UntagResourceInput, _ ...func(*sns.Options)) (*sns.UntagResourceOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -255,7 +255,7 @@ func (s *Service) UntagResource(_ context.Context, in *sns.UntagResourceInput, _
 	return &sns.UntagResourceOutput{}, nil
 }
 
-// ListTagsForResource answers a topic's tags, by key.
+// ListTagsForResource returns a topic's tags, by key.
 func (s *Service) ListTagsForResource(_ context.Context, in *sns.ListTagsForResourceInput, _ ...func(*sns.Options)) (*sns.ListTagsForResourceOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

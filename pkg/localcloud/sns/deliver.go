@@ -22,13 +22,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// retries are those of the policy that SNS has for HTTP endpoints by default: three
+// retries returns SNS's default retry policy for HTTP endpoints: three retries
 // (https://docs.aws.amazon.com/sns/latest/dg/sns-message-delivery-retries.html).
-// Of its 100,015 for Lambda and SQS the embedded SNS makes as many: these are in
-// the same process.
+// The embedded SNS uses it for Lambda and SQS too, instead of AWS's 100,015
+// retries, because these are in the same process.
 func retries() delivery.Policy { return delivery.Policy{MaximumRetries: aws.Int32(3)} }
 
-// notification is a message as endpoints get it
+// notification is a message in the form that endpoints receive
 // (https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html).
 type notification struct {
 	Type              string
@@ -49,7 +49,7 @@ type attribute struct {
 	Value string
 }
 
-// notification is the message for a subscription, signed.
+// notification returns the signed message for a subscription.
 func (s *Service) notification(sub subscription, m Message, version string) (notification, error) {
 	n := notification{
 		Type: "Notification", MessageID: m.ID, TopicArn: m.TopicARN, Subject: scope.Optional(m.Subject), Message: m.bodyFor(sub.Protocol),
@@ -88,8 +88,8 @@ func (s *Service) deliver(ctx context.Context, sub subscription, m Message, vers
 	return s.post(ctx, sub, body, m)
 }
 
-// body is what an endpoint gets: the signed notification, or the bare message if
-// it wants it raw.
+// body returns what an endpoint receives: the signed notification, or the
+// message alone with raw delivery.
 func (s *Service) body(sub subscription, m Message, version string) ([]byte, error) {
 	if sub.Raw {
 		return []byte(m.bodyFor(sub.Protocol)), nil
@@ -101,8 +101,7 @@ func (s *Service) body(sub subscription, m Message, version string) ([]byte, err
 	return json.Marshal(n)
 }
 
-// send puts a message into a queue, as SNS. Attributes go along with
-// what is raw.
+// send sends a message to a queue, as SNS. Raw messages carry their attributes.
 func (s *Service) send(ctx context.Context, sub subscription, arn string, body []byte, m Message) error {
 	url, of, err := scope.QueueURL(arn)
 	if err != nil {
@@ -118,7 +117,7 @@ func (s *Service) send(ctx context.Context, sub subscription, arn string, body [
 	return err
 }
 
-// asSNS is a context for calls of SNS on behalf of a topic.
+// asSNS returns a context for calls of SNS on behalf of a topic.
 func (s *Service) asSNS(ctx context.Context, m Message, of scope.Key) context.Context {
 	return wire.WithCaller(ctx, wire.Caller{Account: strings.Split(m.TopicARN, ":")[4], Region: of.Region, ARN: Principal, Source: m.TopicARN})
 }
@@ -140,15 +139,15 @@ func (s *Service) post(ctx context.Context, sub subscription, body []byte, m Mes
 		return err
 	}
 	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection can be used again
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection can be reused
 	if response.StatusCode >= http.StatusBadRequest {
 		return fmt.Errorf("the endpoint answered %s", response.Status)
 	}
 	return nil
 }
 
-// lambdaNotification is a notification as Lambda's event source has it: with
-// other names of two members, and a subject that is null without one.
+// lambdaNotification is a notification in the form of Lambda's event source: two
+// members have other names, and a missing subject is null.
 type lambdaNotification struct {
 	notification
 	Subject           *string
@@ -157,7 +156,7 @@ type lambdaNotification struct {
 	MessageAttributes map[string]attribute `json:"MessageAttributes"`
 }
 
-// invoke gives a message to a function as Lambda's event source does
+// invoke passes a message to a function, like Lambda's event source
 // (https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html).
 func (s *Service) invoke(ctx context.Context, sub subscription, m Message, version string) error {
 	n, err := s.notification(sub, m, version)
@@ -186,7 +185,7 @@ func (s *Service) invoke(ctx context.Context, sub subscription, m Message, versi
 	return err
 }
 
-// bury sends what could not be delivered to the subscription's dead letter queue
+// bury sends an undelivered message to the subscription's dead letter queue
 // (https://docs.aws.amazon.com/sns/latest/dg/sns-dead-letter-queues.html).
 func (s *Service) bury(ctx context.Context, sub subscription, m Message, version string, r delivery.Result) {
 	arn := deadLetters(sub.Attributes["RedrivePolicy"])
@@ -198,6 +197,6 @@ func (s *Service) bury(ctx context.Context, sub subscription, m Message, version
 		err = s.send(ctx, sub, arn, body, m)
 	}
 	if err != nil {
-		s.cfg.Logger.Error("lost: the dead letter queue of a subscription did not take a message", "subscription", sub.ARN, "error", err, "was", r.Err)
+		s.cfg.Logger.Error("a message is lost: the dead letter queue of the subscription did not accept it", "subscription", sub.ARN, "error", err, "was", r.Err)
 	}
 }

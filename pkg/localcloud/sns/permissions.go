@@ -8,7 +8,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Permissions are the rules of SNS's calls.
+// Permissions returns the permission rules of SNS's calls.
 func (s *Service) Permissions() authz.Permissions {
 	rules := map[string]authz.Rule{
 		"DeleteTopic":              onTopic("DeleteTopic", func(in *sns.DeleteTopicInput) *string { return in.TopicArn }),

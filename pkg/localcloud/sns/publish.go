@@ -20,8 +20,8 @@ const (
 	longestSubject = 100       // characters
 )
 
-// Publish sends a message to a topic's subscribers in the background. To the topic
-// of another account it may, when that topic's policy says so for everybody.
+// Publish sends a message to a topic's subscribers in the background. The topic
+// of another account must have a policy that allows it.
 func (s *Service) Publish(ctx context.Context, in *sns.PublishInput, optFns ...func(*sns.Options)) (*sns.PublishOutput, error) {
 	arn := aws.ToString(in.TopicArn)
 	if arn == "" {

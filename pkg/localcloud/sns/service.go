@@ -1,7 +1,7 @@
 // Package sns is the Simple Notification Service of the embedded AWS: topics
 // whose messages go to Lambda functions, to queues, to HTTP endpoints on this
 // machine and to functions of the process itself, and are kept for inspection.
-// Messages are signed, by a certificate that the embedded SNS serves.
+// Messages are signed; the embedded SNS serves the certificate.
 package sns
 
 import (
@@ -26,31 +26,31 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// keptMessages is how many messages a topic remembers.
+// keptMessages is the number of messages that a topic keeps.
 const keptMessages = 1000
 
 // Principal is the service that delivers messages.
 const Principal = "sns.amazonaws.com"
 
-// Config is what a Service needs.
+// Config is the configuration of a Service.
 type Config struct {
 	Clock     clock.Clock
 	Default   wire.Caller
-	Functions delivery.Functions // nil: subscriptions of Lambda functions are refused
-	Queues    delivery.Queues    // nil: subscriptions of queues are refused
-	Client    *http.Client       // for HTTP endpoints; nil: one with a time-out of ten seconds
-	// Endpoint is where the certificate is served. Nil or empty: messages say that
-	// it is where AWS has its own, where it cannot be fetched.
+	Functions delivery.Functions // if nil, subscriptions of Lambda functions are refused
+	Queues    delivery.Queues    // if nil, subscriptions of queues are refused
+	Client    *http.Client       // for HTTP endpoints; the default has a time-out of ten seconds
+	// Endpoint returns the base URL of the certificate. If it is nil or returns "",
+	// messages have the URL of AWS's own certificate, which does not match.
 	Endpoint func() string
 	Logger   *slog.Logger
 }
 
-// Message is one that was published.
+// Message is a published message.
 type Message struct {
 	ID         string
 	TopicARN   string
 	Subject    string
-	Body       string                                 // what MessageStructure "json" gives by default, or the message itself
+	Body       string                                 // the default entry with MessageStructure "json", otherwise the message
 	ByProtocol map[string]string                      `json:",omitempty"`
 	Attributes map[string]types.MessageAttributeValue `json:",omitempty"`
 	Time       time.Time
@@ -71,7 +71,7 @@ type subscription struct {
 	Endpoint string
 	Owner    string
 	Raw      bool
-	// Attributes that were set, but for RawMessageDelivery.
+	// Attributes that were set, without RawMessageDelivery.
 	Attributes map[string]string `json:",omitempty"`
 }
 
@@ -88,8 +88,8 @@ type Service struct {
 	repeats   int
 }
 
-// Repeat delivers every message so many times more, at once, as SNS may: it
-// delivers at least once.
+// Repeat delivers every message this many additional times, because SNS delivers
+// at least once.
 func (s *Service) Repeat(times int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,8 +110,7 @@ func New(cfg Config) *Service {
 	return &Service{cfg: cfg, work: background.New(cfg.Clock), topics: map[scope.Key]map[string]*topic{}, listeners: map[string]map[int]func(Message){}}
 }
 
-// Close ends the deliveries that are under way and waits for that, or until ctx
-// ends.
+// Close stops running deliveries, and waits until they have ended or ctx ends.
 func (s *Service) Close(ctx context.Context) error {
 	if err := s.work.Close(ctx); err != nil {
 		return fmt.Errorf("sns: %w", err)
@@ -125,7 +124,7 @@ func (s *Service) caller(ctx context.Context, optFns []func(*sns.Options)) wire.
 
 var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:([a-z0-9-]+):([0-9]{12}):([A-Za-z0-9_-]{1,256})$`)
 
-// topic finds a topic by ARN, another account's or region's too. s.mu is held.
+// topic finds a topic by ARN, in any account and region. The caller holds s.mu.
 func (s *Service) topic(arn string) (*topic, error) {
 	m := topicARN.FindStringSubmatch(arn)
 	if m == nil {
@@ -156,8 +155,8 @@ func (s *Service) Listen(arn string, f func(Message)) (cancel func()) {
 	}
 }
 
-// Policy is the resource policy of a topic, empty without one. ok is false when
-// there is no such topic.
+// Policy returns the resource policy of a topic, or "" if it has none. ok is
+// false if the topic does not exist.
 func (s *Service) Policy(arn string) (policy string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +167,7 @@ func (s *Service) Policy(arn string) (policy string, ok bool) {
 	return t.Attributes["Policy"], true
 }
 
-// Messages are the last thousand messages of a topic, oldest first.
+// Messages returns the last 1,000 messages of a topic, oldest first.
 func (s *Service) Messages(arn string) []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,7 +178,7 @@ func (s *Service) Messages(arn string) []Message {
 	return append([]Message(nil), t.Messages...)
 }
 
-// Wire describes the service to the HTTP front.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "sns", Name: "SNS", Protocol: wire.AWSQuery, Version: "2010-03-31",

@@ -4,7 +4,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" // #nosec G505 -- signatures of version 1 are made with it
+	"crypto/sha1" // #nosec G505 -- signatures of version 1 use it
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -21,15 +21,15 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Certificates lie where SNS keeps its own, but on the embedded AWS's address.
+// Certificates have the path of SNS's own, at the embedded AWS's address.
 const (
 	certificatePrefix = "/SimpleNotificationService-"
 	certificateSuffix = ".pem"
 )
 
-// signer signs messages with a key of this process, which is made when it is first
-// used. It never leaves the process: a message that was signed by another one
-// cannot be verified, as after AWS has changed its certificate.
+// signer signs messages with a key of this process, which is made at its first
+// use and never leaves the process. A message of another process cannot be
+// verified.
 type signer struct {
 	once        sync.Once
 	err         error
@@ -80,7 +80,7 @@ func (s *signer) sign(n notification, version string) (signature, path string, e
 	return base64.StdEncoding.EncodeToString(raw), s.path, nil
 }
 
-// signedText is what of a notification is signed, in the order of the names.
+// signedText returns the signed members of a notification, sorted by name.
 func signedText(n notification) []byte {
 	var b strings.Builder
 	add := func(name, value string) { b.WriteString(name + "\n" + value + "\n") }
@@ -95,13 +95,13 @@ func signedText(n notification) []byte {
 	return []byte(b.String())
 }
 
-// IsCertificate says whether a request is for a certificate of SNS. No bucket has
-// such a name.
+// IsCertificate reports whether a request is for a certificate of SNS. No bucket
+// can have such a name.
 func IsCertificate(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, certificatePrefix) && strings.HasSuffix(r.URL.Path, certificateSuffix)
 }
 
-// ServeCertificate answers the certificate that messages are signed with.
+// ServeCertificate serves the certificate of the messages' signatures.
 func (s *Service) ServeCertificate(w http.ResponseWriter, r *http.Request) {
 	if err := s.sign.ready(); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -112,5 +112,5 @@ func (s *Service) ServeCertificate(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-pem-file")
-	_, _ = w.Write(s.sign.certificate) // a client that went away needs no answer
+	_, _ = w.Write(s.sign.certificate) // an error means that the client has disconnected
 }

@@ -17,9 +17,9 @@ import (
 // number is an attribute that is a number.
 type number struct{ least, most, fallback int }
 
-// numbers are the numeric attributes, with the limits and defaults of
+// numbers returns the numeric attributes, with the limits and defaults of
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html:
-// seconds, but for MaximumMessageSize, which is in bytes.
+// in seconds, except MaximumMessageSize, which is in bytes.
 func numbers() map[string]number {
 	return map[string]number{
 		"DelaySeconds":                  {0, 900, 0},
@@ -31,7 +31,7 @@ func numbers() map[string]number {
 	}
 }
 
-// texts are the other attributes that can be set.
+// texts returns the other attributes that can be set.
 func texts() []string {
 	return []string{"KmsMasterKeyId", "Policy", "RedriveAllowPolicy", "RedrivePolicy", "SqsManagedSseEnabled"}
 }
@@ -70,10 +70,10 @@ func checkAttributes(attributes map[string]string) error {
 	return nil
 }
 
-// redrive says where messages go that were received too often.
+// redrive is the redrive policy: where messages go that were received too often.
 type redrive struct {
 	Target string      `json:"deadLetterTargetArn"`
-	Most   json.Number `json:"maxReceiveCount"` // a number, or the text of one
+	Most   json.Number `json:"maxReceiveCount"` // a number, or a text with a number
 }
 
 func parseRedrive(text string) (redrive, error) {
@@ -87,7 +87,7 @@ func parseRedrive(text string) (redrive, error) {
 	return r, nil
 }
 
-// attribute is an attribute as it is in force.
+// attribute returns the effective value of an attribute.
 func (q *queue) attribute(name string) string {
 	if value, ok := q.Attributes[name]; ok {
 		return value
@@ -101,13 +101,13 @@ func (q *queue) attribute(name string) string {
 	return ""
 }
 
-// seconds is a numeric attribute; it was checked when it was set.
+// seconds returns a numeric attribute, which was checked when it was set.
 func (q *queue) seconds(name string) time.Duration {
 	n, _ := strconv.Atoi(q.attribute(name))
 	return time.Duration(n) * time.Second
 }
 
-// all attributes, those that are counted too.
+// all returns all attributes, including the counters.
 func (q *queue) all(now time.Time) map[string]string {
 	out := maps.Clone(q.Attributes)
 	for name := range numbers() {

@@ -1,7 +1,7 @@
 package sqs
 
 import (
-	"crypto/md5" // #nosec G501 -- which SQS's protocol asks for; nothing here trusts it
+	"crypto/md5" // #nosec G501 -- required by SQS's protocol; nothing here relies on it
 	"encoding/binary"
 	"encoding/hex"
 	"maps"
@@ -17,9 +17,9 @@ func digest(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// digestOf is the digest of attributes that clients compare
-// (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html);
-// empty without any.
+// digestOf returns the digest of attributes that clients verify
+// (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html),
+// or "" without attributes.
 func digestOf(attributes map[string]types.MessageAttributeValue) string {
 	if len(attributes) == 0 {
 		return ""

@@ -34,7 +34,7 @@ func invalidParameter(format string, args ...any) error {
 	return wire.Errorf("InvalidParameterValue", format, args...)
 }
 
-// SendMessage puts a message into a queue.
+// SendMessage adds a message to a queue.
 func (s *Service) SendMessage(ctx context.Context, in *sqs.SendMessageInput, optFns ...func(*sqs.Options)) (*sqs.SendMessageOutput, error) {
 	who := s.caller(ctx, optFns)
 	body := aws.ToString(in.MessageBody)
@@ -72,7 +72,7 @@ func (s *Service) SendMessage(ctx context.Context, in *sqs.SendMessageInput, opt
 	}, nil
 }
 
-// sizeOf is what counts for the limit of a message, in bytes.
+// sizeOf returns the size of a message that counts for the limit, in bytes.
 func sizeOf(body string, attributes map[string]types.MessageAttributeValue) (int, error) {
 	if len(attributes) > mostAttributes {
 		return 0, invalidParameter("Number of message attributes [%d] exceeds the allowed maximum [%d].", len(attributes), mostAttributes)
@@ -92,20 +92,20 @@ func sizeOf(body string, attributes map[string]types.MessageAttributeValue) (int
 	return size, nil
 }
 
-// wake wakes the waiting receivers: there may be a message.
+// wake wakes the waiting receivers, because there may be a message.
 func (q *queue) wake() {
 	close(q.arrived)
 	q.arrived = make(chan struct{})
 }
 
-// expire drops what is too old. s.mu is held.
+// expire removes messages that are too old. The caller holds s.mu.
 func (s *Service) expire(q *queue) {
 	oldest := s.cfg.Clock.Now().Add(-q.seconds("MessageRetentionPeriod"))
 	q.Messages = slices.DeleteFunc(q.Messages, func(m *message) bool { return m.Sent.Before(oldest) })
 }
 
-// ReceiveMessage hides some messages and answers them. Without any it waits as
-// long as the call or the queue says.
+// ReceiveMessage hides some messages and returns them. If there are none, it
+// waits as long as the call or the queue specifies.
 func (s *Service) ReceiveMessage(ctx context.Context, in *sqs.ReceiveMessageInput, optFns ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
 	region := s.caller(ctx, optFns).Region
 	if in.MaxNumberOfMessages < 0 || in.MaxNumberOfMessages > mostReceived {
@@ -141,14 +141,14 @@ func (s *Service) ReceiveMessage(ctx context.Context, in *sqs.ReceiveMessageInpu
 	}
 }
 
-// waiting is what a receiver without messages waits for.
+// waiting describes for what a receiver without messages waits.
 type waiting struct {
 	arrived chan struct{}
-	visible time.Time     // of the message that comes back first; zero: none will
-	wait    time.Duration // that the queue gives to receivers
+	visible time.Time     // time at which the next message becomes visible; zero if none will
+	wait    time.Duration // the queue's waiting time
 }
 
-// receive takes what there is.
+// receive takes available messages.
 func (s *Service) receive(region string, in *sqs.ReceiveMessageInput) (*sqs.ReceiveMessageOutput, waiting, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,8 +185,8 @@ func (s *Service) receive(region string, in *sqs.ReceiveMessageInput) (*sqs.Rece
 	return out, next, nil
 }
 
-// giveUp moves what was received too often to the queue's dead letter queue.
-// s.mu is held.
+// giveUp moves messages that were received too often to the queue's dead letter
+// queue. The caller holds s.mu.
 func (s *Service) giveUp(q *queue) {
 	text := q.Attributes["RedrivePolicy"]
 	if text == "" {
@@ -195,7 +195,7 @@ func (s *Service) giveUp(q *queue) {
 	policy, err := parseRedrive(text)
 	dead := s.byARN(policy.Target)
 	if err != nil || dead == nil {
-		return // as on AWS, messages stay when there is nowhere to put them
+		return // as on AWS, messages stay if the dead letter queue does not exist
 	}
 	most, now := policy.Most.String(), s.cfg.Clock.Now()
 	limit, _ := strconv.Atoi(most)
@@ -214,7 +214,7 @@ func (s *Service) giveUp(q *queue) {
 	}
 }
 
-// received is a message as its receiver asked for it.
+// received returns a message with the attributes that the receiver requested.
 func (m *message) received(in *sqs.ReceiveMessageInput) types.Message {
 	out := types.Message{
 		MessageId: aws.String(m.ID), Body: aws.String(m.Body), MD5OfBody: aws.String(digest(m.Body)), ReceiptHandle: aws.String(m.Receipt),
@@ -230,7 +230,7 @@ func (m *message) received(in *sqs.ReceiveMessageInput) types.Message {
 	for _, name := range in.MessageSystemAttributeNames {
 		asked[string(name)] = true
 	}
-	//lint:ignore SA1019 clients that know the older name send it
+	//lint:ignore SA1019 older clients send this name
 	for _, name := range in.AttributeNames {
 		asked[string(name)] = true
 	}
@@ -254,15 +254,15 @@ func (m *message) received(in *sqs.ReceiveMessageInput) types.Message {
 	return out
 }
 
-// matchesName says whether an attribute is asked for: by name, by All or .*, or
-// by a prefix before .* .
+// matchesName reports whether an attribute is requested: by name, by All or .*,
+// or by a prefix before .* .
 func matchesName(pattern, name string) bool {
 	prefix, isPrefix := strings.CutSuffix(pattern, ".*")
 	return pattern == "All" || pattern == name || isPrefix && strings.HasPrefix(name, prefix)
 }
 
-// held finds the message of a receipt. An older receipt of the same message will
-// do, as on AWS. s.mu is held.
+// held finds the message of a receipt. An older receipt of the same message is
+// valid too, as on AWS. The caller holds s.mu.
 func (q *queue) held(receipt *string) (int, error) {
 	raw, err := base64.StdEncoding.DecodeString(aws.ToString(receipt))
 	id, _, ok := strings.Cut(string(raw), " ")
@@ -272,8 +272,8 @@ func (q *queue) held(receipt *string) (int, error) {
 	return slices.IndexFunc(q.Messages, func(m *message) bool { return m.ID == id }), nil
 }
 
-// DeleteMessage deletes a message that was received. One that has gone already is
-// no error, as on AWS.
+// DeleteMessage deletes a received message. It succeeds if the message was
+// already deleted, as on AWS.
 func (s *Service) DeleteMessage(ctx context.Context, in *sqs.DeleteMessageInput, optFns ...func(*sqs.Options)) (*sqs.DeleteMessageOutput, error) {
 	region := s.caller(ctx, optFns).Region
 	s.mu.Lock()
@@ -292,7 +292,8 @@ func (s *Service) DeleteMessage(ctx context.Context, in *sqs.DeleteMessageInput,
 	return &sqs.DeleteMessageOutput{}, nil
 }
 
-// ChangeMessageVisibility says how long from now on a received message is hidden.
+// ChangeMessageVisibility sets how long a received message stays hidden from now
+// on.
 func (s *Service) ChangeMessageVisibility(ctx context.Context, in *sqs.ChangeMessageVisibilityInput, optFns ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityOutput, error) {
 	region := s.caller(ctx, optFns).Region
 	hide := time.Duration(in.VisibilityTimeout) * time.Second

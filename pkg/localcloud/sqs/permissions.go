@@ -9,7 +9,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// Permissions are the rules of SQS's calls.
+// Permissions returns the permission rules of SQS's calls.
 func (s *Service) Permissions() authz.Permissions {
 	return authz.Permissions{Service: "sqs", Denied: authz.AccessDenied, Policy: s.resourcePolicy, Rules: map[string]authz.Rule{
 		"ChangeMessageVisibility": onQueue("ChangeMessageVisibility", func(in *sqs.ChangeMessageVisibilityInput) *string { return in.QueueUrl }),
@@ -34,7 +34,7 @@ func (s *Service) resourcePolicy(arn string) (authz.ResourcePolicy, error) {
 	return authz.PolicyFrom(text)
 }
 
-// onQueue makes a rule for an operation on one queue, named by name or address.
+// onQueue makes a rule for an operation on one queue, given by name or URL.
 func onQueue[I any](operation string, ref func(*I) *string) authz.Rule {
 	return authz.On("sqs:"+operation, func(c authz.Call, in *I) string {
 		name := aws.ToString(ref(in))

@@ -15,14 +15,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 )
 
-// pageSize is how many queues a call lists
+// pageSize is the number of queues in a list
 // (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ListQueues.html).
 const pageSize = 1000
 
 var queueName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,80}$`)
 
-// CreateQueue makes a queue, or answers the one of that name if it has the very
-// attributes that are asked for.
+// CreateQueue makes a queue, or returns the existing one with that name if its
+// attributes are the requested ones.
 func (s *Service) CreateQueue(ctx context.Context, in *sqs.CreateQueueInput, optFns ...func(*sqs.Options)) (*sqs.CreateQueueOutput, error) {
 	name := aws.ToString(in.QueueName)
 	if !queueName.MatchString(name) {
@@ -58,7 +58,7 @@ func (s *Service) CreateQueue(ctx context.Context, in *sqs.CreateQueueInput, opt
 	return out, nil
 }
 
-// GetQueueUrl answers the address of a queue.
+// GetQueueUrl returns the URL of a queue.
 func (s *Service) GetQueueUrl(ctx context.Context, in *sqs.GetQueueUrlInput, optFns ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	if owner := aws.ToString(in.QueueOwnerAWSAccountId); owner != "" {
@@ -72,7 +72,7 @@ func (s *Service) GetQueueUrl(ctx context.Context, in *sqs.GetQueueUrlInput, opt
 	return &sqs.GetQueueUrlOutput{QueueUrl: aws.String(s.urlOf(at, *in.QueueName))}, nil
 }
 
-// ListQueues lists the addresses of the caller's queues, by name.
+// ListQueues lists the URLs of the caller's queues, by name.
 func (s *Service) ListQueues(ctx context.Context, in *sqs.ListQueuesInput, optFns ...func(*sqs.Options)) (*sqs.ListQueuesOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -98,8 +98,8 @@ func (s *Service) ListQueues(ctx context.Context, in *sqs.ListQueuesInput, optFn
 	return out, nil
 }
 
-// DeleteQueue deletes a queue with its messages. Its name can be taken again at
-// once, for which AWS has one wait a minute.
+// DeleteQueue deletes a queue with its messages. Its name can be used again at
+// once; on AWS one must wait a minute.
 func (s *Service) DeleteQueue(ctx context.Context, in *sqs.DeleteQueueInput, optFns ...func(*sqs.Options)) (*sqs.DeleteQueueOutput, error) {
 	region := s.caller(ctx, optFns).Region
 	s.mu.Lock()
@@ -114,7 +114,7 @@ func (s *Service) DeleteQueue(ctx context.Context, in *sqs.DeleteQueueInput, opt
 	return &sqs.DeleteQueueOutput{}, nil
 }
 
-// GetQueueAttributes answers the attributes that are asked for.
+// GetQueueAttributes returns the requested attributes.
 func (s *Service) GetQueueAttributes(ctx context.Context, in *sqs.GetQueueAttributesInput, optFns ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error) {
 	region := s.caller(ctx, optFns).Region
 	s.mu.Lock()
@@ -139,7 +139,7 @@ func (s *Service) GetQueueAttributes(ctx context.Context, in *sqs.GetQueueAttrib
 	return &sqs.GetQueueAttributesOutput{Attributes: out}, nil
 }
 
-// SetQueueAttributes changes attributes. An empty text takes one away.
+// SetQueueAttributes changes attributes. An empty text removes one.
 func (s *Service) SetQueueAttributes(ctx context.Context, in *sqs.SetQueueAttributesInput, optFns ...func(*sqs.Options)) (*sqs.SetQueueAttributesOutput, error) {
 	region := s.caller(ctx, optFns).Region
 	if err := checkAttributes(in.Attributes); err != nil {
@@ -190,7 +190,7 @@ func (s *Service) UntagQueue(ctx context.Context, in *sqs.UntagQueueInput, optFn
 	return &sqs.UntagQueueOutput{}, nil
 }
 
-// ListQueueTags answers the tags.
+// ListQueueTags returns the tags.
 func (s *Service) ListQueueTags(ctx context.Context, in *sqs.ListQueueTagsInput, optFns ...func(*sqs.Options)) (*sqs.ListQueueTagsOutput, error) {
 	region := s.caller(ctx, optFns).Region
 	s.mu.Lock()

@@ -24,28 +24,28 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// Config is what a Service needs.
+// Config is the configuration of a Service.
 type Config struct {
 	Clock   clock.Clock
 	Default wire.Caller
-	// Endpoint is what the addresses of queues begin with. Nil or empty: they are
-	// those of AWS. A queue is found by the end of its address, whatever it begins
-	// with.
+	// Endpoint returns the beginning of queues' URLs. If it is nil or returns "",
+	// they are AWS's. A queue is found by the end of its URL, whatever the
+	// beginning.
 	Endpoint func() string
 	Logger   *slog.Logger
 }
 
-// queue is one queue. s.mu guards it.
+// queue is one queue, guarded by s.mu.
 type queue struct {
 	Name       string
 	ARN        string
-	Attributes map[string]string // those that were set
+	Attributes map[string]string // explicitly set attributes
 	Tags       map[string]string
 	Created    time.Time
 	Modified   time.Time
 	Messages   []*message // oldest first
 
-	arrived chan struct{} // closed and replaced when there may be something to receive
+	arrived chan struct{} // closed and replaced when there may be messages
 }
 
 // message is one message of a queue.
@@ -55,11 +55,11 @@ type message struct {
 	Attributes map[string]types.MessageAttributeValue `json:",omitempty"`
 	Sender     string
 	Sent       time.Time
-	Visible    time.Time // from when on it can be received
-	First      time.Time // when it was first received; zero: never
+	Visible    time.Time // time from which it can be received
+	First      time.Time // time of the first reception, or zero
 	Receives   int
 	Receipt    string // of the last reception
-	From       string `json:",omitempty"` // ARN of the queue that gave it up
+	From       string `json:",omitempty"` // ARN of the queue from which it was moved
 }
 
 // Service implements SQS. It is safe for concurrent use.
@@ -103,8 +103,7 @@ func noQueue() error {
 	return &types.QueueDoesNotExist{Message: aws.String("The specified queue does not exist.")}
 }
 
-// find finds a queue by address, in the region that the caller calls. s.mu is
-// held.
+// find finds a queue by URL, in the region of the call. The caller holds s.mu.
 func (s *Service) find(address *string, region string) (*queue, error) {
 	m := queueURL.FindStringSubmatch(aws.ToString(address))
 	if m == nil {
@@ -118,7 +117,7 @@ func (s *Service) find(address *string, region string) (*queue, error) {
 	return q, nil
 }
 
-// byARN finds a queue by ARN; nil: there is none. s.mu is held.
+// byARN finds a queue by ARN, or returns nil. The caller holds s.mu.
 func (s *Service) byARN(arn string) *queue {
 	parts := strings.Split(arn, ":")
 	if len(parts) != 6 || parts[2] != "sqs" {
@@ -127,8 +126,8 @@ func (s *Service) byARN(arn string) *queue {
 	return s.queues[scope.Key{Account: parts[4], Region: parts[3]}][parts[5]]
 }
 
-// Policy is the resource policy of a queue, empty without one. ok is false when
-// there is no such queue.
+// Policy returns the resource policy of a queue, or "" if it has none. ok is
+// false if the queue does not exist.
 func (s *Service) Policy(arn string) (policy string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,7 +138,7 @@ func (s *Service) Policy(arn string) (policy string, ok bool) {
 	return q.Attributes[string(types.QueueAttributeNamePolicy)], true
 }
 
-// Wire describes the service to the HTTP front.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "sqs", Name: "SQS", Protocol: wire.AWSJSON, Version: "2012-11-05", TargetPrefix: "AmazonSQS",
@@ -165,8 +164,8 @@ func (s *Service) Wire() wire.Service {
 // Snapshot implements wire.Stateful.
 func (s *Service) Snapshot() (json.RawMessage, error) { return persist.Snapshot(&s.mu, &s.queues) }
 
-// Restore implements wire.Stateful. What was received and not deleted comes back
-// when its time is over, as if its receiver had gone.
+// Restore implements wire.Stateful. Messages that were received and not deleted
+// become visible after their time-out, as if the receiver had stopped.
 func (s *Service) Restore(raw json.RawMessage) error {
 	return persist.Restore(&s.mu, "SQS", raw, &s.queues, func(queues map[scope.Key]map[string]*queue) error {
 		for _, named := range queues {

@@ -6,20 +6,20 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// Permissions are the rules of STS's calls.
+// Permissions returns the permission rules of STS's calls.
 func (s *Service) Permissions() authz.Permissions {
 	return authz.Permissions{Service: "sts", Denied: authz.AccessDenied, Rules: map[string]authz.Rule{
-		// AssumeRole itself asks the role's trust policy: the services of this process
-		// assume roles too.
+		// AssumeRole itself checks the role's trust policy, because the services of
+		// this process assume roles too.
 		"AssumeRole": authz.Of(func(authz.Call, *sdksts.AssumeRoleInput) []authz.Request { return nil }),
-		// It takes no permission
+		// It needs no permission
 		// (https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html).
 		"GetCallerIdentity": authz.Of(func(authz.Call, *sdksts.GetCallerIdentityInput) []authz.Request { return nil }),
 	}}
 }
 
-// Principal is the session of an access key, expired or not, and who assumed its
-// role.
+// Principal returns the session of an access key, expired or not, and the
+// principal that assumed its role.
 func (s *Service) Principal(accessKeyID string) (session authz.Principal, assumedBy string, ok bool) {
 	found, ok := s.Session(accessKeyID)
 	if !ok {

@@ -1,5 +1,5 @@
-// Package sts is the Security Token Service of the embedded AWS: it knows the
-// access keys and whom they belong to, and mints temporary keys for roles.
+// Package sts is the Security Token Service of the embedded AWS: it resolves
+// access keys to their owners, and issues temporary keys for roles.
 package sts
 
 import (
@@ -37,17 +37,17 @@ type Session struct {
 	Account         string
 	RoleARN         string
 	SessionName     string
-	ExternalID      string `json:",omitempty"` // as the caller of AssumeRole gave it
-	SourceARN       string // who assumed the role
+	ExternalID      string `json:",omitempty"` // from the caller of AssumeRole
+	SourceARN       string // principal that assumed the role
 	Expires         time.Time
 }
 
-// ARN of the assumed role's session.
+// ARN returns the ARN of the assumed role's session.
 func (s Session) ARN() string {
 	return authz.RoleSession(s.RoleARN, s.SessionName).ARN
 }
 
-// Role is the name of the assumed role.
+// Role returns the name of the assumed role.
 func (s Session) Role() string { return roleName(s.RoleARN) }
 
 // Service implements STS.
@@ -61,7 +61,7 @@ type Service struct {
 	sessions map[string]Session // by access key id
 }
 
-// Admits says why a caller may not assume a role; nil: he may.
+// Admits returns why a caller may not assume a role, or nil.
 type Admits func(ctx context.Context, who wire.Caller, in *sts.AssumeRoleInput) error
 
 // New returns a Service whose default caller is fallback. rootSecret is the secret
@@ -71,9 +71,9 @@ func New(c clock.Clock, fallback wire.Caller, rootSecret string, admits Admits) 
 	return &Service{clock: c, fallback: fallback, rootSecret: rootSecret, admits: admits, sessions: map[string]Session{}}
 }
 
-// Key is what is known of an access key. Twelve digits stand for the root user of
-// that account, whose secret is that of New; other keys are those that AssumeRole
-// has minted, until they end.
+// Key returns what is known about an access key. Twelve digits are the root user
+// of that account, with the secret given to New. Other keys are those that
+// AssumeRole has issued, until they expire.
 func (s *Service) Key(accessKeyID string) (wire.Key, bool) {
 	if accountID.MatchString(accessKeyID) {
 		return wire.Key{Secret: s.rootSecret, Account: accessKeyID, ARN: wire.RootARN(accessKeyID, s.fallback.Region)}, true
@@ -97,7 +97,7 @@ func (s *Service) Session(accessKeyID string) (Session, bool) {
 	return session, ok
 }
 
-// TemporaryPrefix begins the access key ids of sessions.
+// TemporaryPrefix is the prefix of sessions' access key ids.
 const TemporaryPrefix = "ASIA"
 
 var (
@@ -116,7 +116,7 @@ func (s *Service) caller(ctx context.Context, optFns []func(*sts.Options)) wire.
 	return c
 }
 
-// GetCallerIdentity answers who is calling.
+// GetCallerIdentity returns the identity of the caller.
 func (s *Service) GetCallerIdentity(ctx context.Context, _ *sts.GetCallerIdentityInput, optFns ...func(*sts.Options)) (*sts.GetCallerIdentityOutput, error) {
 	c := s.caller(ctx, optFns)
 	userID := c.Account
@@ -126,7 +126,7 @@ func (s *Service) GetCallerIdentity(ctx context.Context, _ *sts.GetCallerIdentit
 	return &sts.GetCallerIdentityOutput{Account: aws.String(c.Account), Arn: aws.String(c.ARN), UserId: aws.String(userID)}, nil
 }
 
-// GetAccessKeyInfo answers the account of an access key.
+// GetAccessKeyInfo returns the account of an access key.
 func (s *Service) GetAccessKeyInfo(_ context.Context, in *sts.GetAccessKeyInfoInput, _ ...func(*sts.Options)) (*sts.GetAccessKeyInfoOutput, error) {
 	id := aws.ToString(in.AccessKeyId)
 	key, ok := s.Key(id)
@@ -136,7 +136,7 @@ func (s *Service) GetAccessKeyInfo(_ context.Context, in *sts.GetAccessKeyInfoIn
 	return &sts.GetAccessKeyInfoOutput{Account: aws.String(key.Account)}, nil
 }
 
-// AssumeRole mints keys that act in the account of the role.
+// AssumeRole issues keys that act in the account of the role.
 func (s *Service) AssumeRole(ctx context.Context, in *sts.AssumeRoleInput, optFns ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
 	arn, name := aws.ToString(in.RoleArn), aws.ToString(in.RoleSessionName)
 	match := roleARN.FindStringSubmatch(arn)
@@ -187,10 +187,11 @@ func (s *Service) AssumeRole(ctx context.Context, in *sts.AssumeRoleInput, optFn
 	}, nil
 }
 
-// roleID is the unique id that IAM would give the role: the same for the same ARN.
+// roleID returns a unique id for a role, in IAM's form: always the same for the
+// same ARN.
 func roleID(arn string) string { return scope.UniqueID("AROA", arn) }
 
-// Wire describes the service to the HTTP front.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "sts", Name: "STS", Protocol: wire.AWSQuery, Version: "2011-06-15",
