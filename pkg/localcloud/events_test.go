@@ -1,9 +1,12 @@
 package localcloud_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,15 +16,20 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sdkssm "github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
+	locallambda "github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 )
 
 // ruleTo makes a rule of the default bus of a region that sends what matches to a target.
@@ -375,4 +383,102 @@ func TestAnInstanceAndItsImageAreFollowedByTheirEvents(t *testing.T) {
 	_, err = client.TerminateInstances(ctx, &sdkec2.TerminateInstancesInput{InstanceIds: []string{id}})
 	require.NoError(t, err)
 	next(instance("shutting-down"), instance("terminated"))
+}
+
+// A function registers the token of a task, and another one, which a rule invokes, gives
+// it back: as the waits of the factory do it, with the roles and permissions they need.
+func TestATaskIsWokenByAnEvent(t *testing.T) {
+	const wakeRole, machineRole = "arn:aws:iam::" + account + ":role/wake", "arn:aws:iam::" + account + ":role/machine"
+	const machine = "arn:aws:states:" + region + ":" + account + ":stateMachine:waits"
+	const late, again = "TaskTimedOut", "TaskTimedOut"
+	for sentence, tc := range map[string]struct {
+		faults string
+		may    string   // what the role of the function that wakes may
+		want   string   // output of the execution
+		sent   []string // how SendTaskSuccess ended, sorted
+	}{
+		"the event":                             {`[]`, "states:SendTaskSuccess " + machine, `"woken"`, []string{""}},
+		"the event, five times":                 {`[{"source":"aws.s3","repeat":4,"times":-1}]`, "states:SendTaskSuccess " + machine, `"woken"`, []string{"", again, again, again, again}},
+		"no event: the time-out":                {`[{"source":"aws.s3","lose":true,"times":-1}]`, "states:SendTaskSuccess " + machine, `"States.Timeout"`, nil},
+		"the event after the time-out":          {`[{"source":"aws.s3","delay":"3s"}]`, "states:SendTaskSuccess " + machine, `"States.Timeout"`, []string{late}},
+		"not by a role that may not":            {`[]`, "states:SendTaskSuccess " + machine + "-other", `"States.Timeout"`, []string{"AccessDeniedException"}},
+		"not by a role that may something else": {`[]`, "states:SendTaskFailure " + machine, `"States.Timeout"`, []string{"AccessDeniedException"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			c := enforcing(t)
+			ctx := t.Context()
+			allow(t, c, wakeRole, tc.may)
+			cfg := c.AWSConfigOfRole("", wakeRole, "wake")
+			cfg.RetryMaxAttempts = 1
+			registered, sent := make(chan string, 1), make(chan string, 8)
+			deploy := func(name string, f func(context.Context, []byte) ([]byte, error)) {
+				require.NoError(t, c.Lambda.Deploy(locallambda.Function{Name: name, Timeout: time.Minute, MemoryMiB: 128, Handler: f}))
+			}
+			token := ""
+			deploy("register", func(_ context.Context, event []byte) ([]byte, error) {
+				var in struct{ Token string }
+				if err := json.Unmarshal(event, &in); err != nil {
+					return nil, err
+				}
+				registered <- in.Token
+				return []byte(`{}`), nil
+			})
+			deploy("wake", func(ctx context.Context, _ []byte) ([]byte, error) {
+				_, err := sfn.NewFromConfig(cfg).SendTaskSuccess(ctx, &sfn.SendTaskSuccessInput{TaskToken: &token, Output: aws.String(`"woken"`)})
+				code := ""
+				var api smithy.APIError
+				if errors.As(err, &api) {
+					code = api.ErrorCode()
+				}
+				sent <- code
+				return []byte(`{}`), nil
+			})
+			rule := "arn:aws:events:" + region + ":" + account + ":rule/uploads"
+			_, err := lambda.NewFromConfig(c.AWSConfig("")).AddPermission(ctx, &lambda.AddPermissionInput{
+				FunctionName: aws.String("wake"), StatementId: aws.String("events"), Action: aws.String("lambda:InvokeFunction"), Principal: aws.String("events.amazonaws.com"), SourceArn: &rule,
+			})
+			require.NoError(t, err)
+			ruleTo(t, c.AWSConfig(""), "uploads", `{"source":["aws.s3"],"detail-type":["Object Created"]}`, eventtypes.Target{Arn: aws.String("arn:aws:lambda:" + region + ":" + account + ":function:wake")})
+			objects := sdks3.NewFromConfig(c.AWSConfig(""), func(o *sdks3.Options) { o.UsePathStyle = true })
+			_, err = objects.CreateBucket(ctx, &sdks3.CreateBucketInput{Bucket: aws.String("plans"), CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: region}})
+			require.NoError(t, err)
+			_, err = objects.PutBucketNotificationConfiguration(ctx, &sdks3.PutBucketNotificationConfigurationInput{
+				Bucket: aws.String("plans"), NotificationConfiguration: &s3types.NotificationConfiguration{EventBridgeConfiguration: &s3types.EventBridgeConfiguration{}},
+			})
+			require.NoError(t, err)
+			response, err := c.Control().Do(ctx, http.MethodPost, fault.Path, []byte(tc.faults))
+			require.NoError(t, err)
+			require.NoError(t, response.Body.Close())
+			require.Equal(t, http.StatusCreated, response.StatusCode)
+
+			allow(t, c, machineRole, "lambda:InvokeFunction arn:aws:lambda:"+region+":"+account+":function:register")
+			client := sfn.NewFromConfig(c.AWSConfig(""))
+			_, err = client.CreateStateMachine(ctx, &sfn.CreateStateMachineInput{Name: aws.String("waits"), RoleArn: aws.String(machineRole), Definition: aws.String(`{"QueryLanguage":"JSONata","StartAt":"A","States":{
+				"A":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke.waitForTaskToken","TimeoutSeconds":"{% $states.input.net %}","Arguments":{"FunctionName":"register","Payload":{"token":"{% $states.context.Task.Token %}"}},
+					"Catch":[{"ErrorEquals":["States.Timeout"],"Output":"{% $states.errorOutput.Error %}","Next":"B"}],"End":true},"B":{"Type":"Succeed"}}}`)})
+			require.NoError(t, err)
+			net := `{"net":600}` // seconds
+			if tc.want == `"States.Timeout"` {
+				net = `{"net":2}`
+			}
+			started, err := client.StartExecution(ctx, &sfn.StartExecutionInput{StateMachineArn: aws.String(machine), Input: &net})
+			require.NoError(t, err)
+			token = <-registered
+			_, err = objects.PutObject(ctx, &sdks3.PutObjectInput{Bucket: aws.String("plans"), Key: aws.String("executions/1/provisioned.json"), Body: strings.NewReader("{}")})
+			require.NoError(t, err)
+			var out *sfn.DescribeExecutionOutput
+			require.Eventually(t, func() bool {
+				out, err = client.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: started.ExecutionArn})
+				return err == nil && out.Status != sfntypes.ExecutionStatusRunning
+			}, time.Minute, 5*time.Millisecond)
+			require.Equal(t, sfntypes.ExecutionStatusSucceeded, out.Status, aws.ToString(out.Cause))
+			assert.Equal(t, tc.want, aws.ToString(out.Output))
+			var got []string
+			for range tc.sent {
+				got = append(got, <-sent)
+			}
+			slices.Sort(got)
+			assert.Equal(t, tc.sent, got)
+		})
+	}
 }

@@ -266,6 +266,78 @@ func TestTaskTokens(t *testing.T) {
 	}
 }
 
+// A function of a task with a token reports by the token alone: what it returns is kept as
+// the answer to the request, and only its failure ends the task
+// (https://docs.aws.amazon.com/step-functions/latest/dg/connect-to-resource.html#connect-wait-token).
+func TestWhatEndsATaskWithAToken(t *testing.T) {
+	const machine = `{"StartAt":"N","States":{"N":{"Type":"Pass","Assign":{"net":20},"Next":"T"},
+		"T":{"Type":"Task","Resource":"arn:aws:states:::lambda:invoke.waitForTaskToken",
+		"Arguments":{"FunctionName":"f","Payload":{"token":"{% $states.context.Task.Token %}"}},"TIMES"
+		"Catch":[{"ErrorEquals":["States.Timeout"],"Assign":{"net":"{% $min([600, $ceil($net * 1.5)]) %}"},"Output":"{% $states.errorOutput.Error & ' after ' & $net %}","Next":"S"},
+			{"ErrorEquals":["States.ALL"],"Output":"{% $states.errorOutput.Error %}","Next":"S"}],"End":true},"S":{"Type":"Succeed","Output":"{% $states.input & ', then ' & $net %}"}}}`
+	answers := func(token string, a *account) error {
+		_, err := a.SendTaskSuccess(ctx, &sfn.SendTaskSuccessInput{TaskToken: &token, Output: aws.String(`"woken"`)})
+		return err
+	}
+	for sentence, tc := range map[string]struct {
+		times    string // fields of the task
+		function func(a *account, token string) (any, error)
+		after    func(t *testing.T, a *account, token string)
+		want     string
+		took     time.Duration
+	}{
+		"the failure of its function, at once": {`"TimeoutSeconds":60,`, func(*account, string) (any, error) { return nil, &functionError{Type: "NotAllowed"} }, nil, `"NotAllowed, then 20"`, 0},
+		"not the success of its function":      {`"TimeoutSeconds":60,`, func(*account, string) (any, error) { return map[string]bool{"ok": true}, nil }, nil, `"States.Timeout after 20, then 30"`, time.Minute},
+		"its token": {`"TimeoutSeconds":60,`, func(*account, string) (any, error) { return nil, nil }, func(t *testing.T, a *account, token string) {
+			require.NoError(t, answers(token, a))
+		}, `"woken"`, 7 * time.Second},
+		"its token, given back by the function itself": {`"TimeoutSeconds":60,`, func(a *account, token string) (any, error) { return nil, answers(token, a) }, nil, `"woken"`, 0},
+		"a time-out that is an expression":             {`"TimeoutSeconds":"{% $net + 5 %}",`, func(*account, string) (any, error) { return nil, nil }, nil, `"States.Timeout after 20, then 30"`, 25 * time.Second},
+		"a heartbeat that is an expression":            {`"TimeoutSeconds":600,"HeartbeatSeconds":"{% $ceil($net / 3) %}",`, func(*account, string) (any, error) { return nil, nil }, nil, `"States.Timeout after 20, then 30"`, 7 * time.Second},
+		"a time-out that is no whole number":           {`"TimeoutSeconds":"{% $net / 3 %}",`, func(*account, string) (any, error) { return nil, nil }, nil, `"States.QueryEvaluationError, then 20"`, 0},
+		"a time-out that is not positive":              {`"TimeoutSeconds":"{% $net - 20 %}",`, func(*account, string) (any, error) { return nil, nil }, nil, `"States.QueryEvaluationError, then 20"`, 0},
+		"a heartbeat that is a text":                   {`"HeartbeatSeconds":"{% 'soon' %}",`, func(*account, string) (any, error) { return nil, nil }, nil, `"States.QueryEvaluationError, then 20"`, 0},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			a := newAccount(t)
+			var token string
+			a.functions["f"] = func(_ context.Context, event map[string]any) (any, error) {
+				token = event["token"].(string)
+				return tc.function(a, token)
+			}
+			execution := a.start(t, a.machine(t, strings.Replace(machine, `"TIMES"`, tc.times, 1)), `{}`)
+			if tc.after != nil {
+				require.NoError(t, a.clk.Sleep(ctx, 7*time.Second))
+				tc.after(t, a, token)
+			}
+			out := a.wait(t, execution)
+			require.Equal(t, types.ExecutionStatusSucceeded, out.Status, aws.ToString(out.Cause))
+			assert.Equal(t, tc.want, aws.ToString(out.Output))
+			assert.Equal(t, tc.took, out.StopDate.Sub(*out.StartDate))
+		})
+	}
+}
+
+func TestTheTokenOfATaskThatARestartEndedHasTimedOut(t *testing.T) {
+	a := newAccount(t)
+	var token string
+	a.functions["f"] = func(_ context.Context, event map[string]any) (any, error) {
+		token = event["token"].(string)
+		return nil, nil
+	}
+	execution := a.start(t, a.machine(t, asking), `{}`)
+	require.NoError(t, a.clk.Sleep(ctx, time.Second))
+	raw, err := a.Snapshot()
+	require.NoError(t, err)
+	again := newAccount(t)
+	require.NoError(t, again.Restore(raw))
+	out := again.wait(t, execution)
+	assert.Equal(t, types.ExecutionStatusAborted, out.Status)
+	_, err = again.SendTaskSuccess(ctx, &sfn.SendTaskSuccessInput{TaskToken: &token, Output: aws.String(`{}`)})
+	var late *types.TaskTimedOut
+	require.ErrorAs(t, err, &late, "not InvalidToken: there was such a task")
+}
+
 func TestWatchDeliversEverythingAsItComes(t *testing.T) {
 	a := newAccount(t)
 	execution := a.start(t, a.machine(t, waiting), `{}`)
