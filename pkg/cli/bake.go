@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -77,6 +79,12 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 	if (l.official.URL == "") != (l.official.SHA256 == "") {
 		return rehearsal.Options{}, &exitError{exitUsage, errors.New("--base-url and --base-sha256 go together: nothing is downloaded without a digest to verify it")}
 	}
+	if sum := l.official.SHA256; sum != "" && !sha256Hex.MatchString(sum) {
+		return rehearsal.Options{}, usage("--base-sha256 is %q, which is not a SHA-256: 64 hexadecimal digits", sum)
+	}
+	if u, err := url.Parse(l.official.URL); l.official.URL != "" && (err != nil || u.Scheme == "" || u.Scheme != "file" && u.Host == "") {
+		return rehearsal.Options{}, usage("--base-url is %q, which is not a URL such as https://example.org/image.qcow2", l.official.URL)
+	}
 	dir, err := a.userdataDir()
 	if err != nil {
 		return rehearsal.Options{}, err
@@ -105,6 +113,8 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 	}
 	return opts, nil
 }
+
+var sha256Hex = regexp.MustCompile(`^[0-9A-Fa-f]{64}$`)
 
 func simulatedTiming(kind vm.Kind) ec2.Timing {
 	if kind != vm.Simulated {
@@ -159,6 +169,9 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 }
 
 func (a *app) runBake(ctx context.Context, l local, in contract.ExecutionInput) (err error) {
+	if err := checkInput(in); err != nil {
+		return err
+	}
 	opts, err := a.options(l)
 	if err != nil {
 		return err

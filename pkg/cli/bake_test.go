@@ -92,9 +92,9 @@ func TestASimulatedBakeAndItsImages(t *testing.T) {
 		var one image
 		require.NoError(t, json.Unmarshal([]byte(r.out), &one))
 		assert.Equal(t, []string{"210987654321"}, one.SharedWith)
-		r = call(t, tune, local("images", "show", "ami-0")...)
+		r = call(t, tune, local("images", "show", "ami-00000000")...)
 		assert.Equal(t, exitFailed, r.code)
-		assert.Contains(t, r.err, "there is no image ami-0; `ami-factory images list`")
+		assert.Contains(t, r.err, "there is no image ami-00000000; `ami-factory images list`")
 	})
 	t.Run("images export is refused", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "disk.qcow2")

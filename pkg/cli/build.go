@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -19,6 +23,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/guest"
+	"github.com/ami-factory/ami-factory/pkg/partition"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -41,9 +47,9 @@ func (d deployed) client(ctx context.Context) (*sfn.Client, string, error) {
 		return nil, "", err
 	}
 	api := sfn.NewFromConfig(cfg)
-	arn := d.machine
-	if arn == "" {
-		arn = os.Getenv(contract.EnvStateMachine)
+	arn, err := d.arn()
+	if err != nil {
+		return nil, "", err
 	}
 	if arn == "" {
 		arn, err = execution.FindMachine(ctx, api, workflow.MachineName)
@@ -67,6 +73,40 @@ func (d deployed) objects(ctx context.Context) (execution.ObjectReader, error) {
 	}, nil
 }
 
+// arn is that of the state machine that is named; empty if none is.
+func (d deployed) arn() (string, error) {
+	where, value := "--state-machine", d.machine
+	if value == "" {
+		where, value = contract.EnvStateMachine, os.Getenv(contract.EnvStateMachine)
+	}
+	if value != "" && !machineARN.MatchString(value) {
+		return "", usage("%s is %q, which is not the ARN of a state machine, such as arn:aws:states:eu-west-1:111122223333:stateMachine:ami-factory", where, value)
+	}
+	return value, nil
+}
+
+var machineARN = regexp.MustCompile(`^arn:aws[a-z-]*:states:[a-z0-9-]+:[0-9]{12}:stateMachine:[^:]+$`)
+
+// checkInput refuses an input that no execution takes.
+func checkInput(in contract.ExecutionInput) error {
+	if err := execution.CheckInput(in); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	return nil
+}
+
+// checkRegion refuses a name that cannot be a region's. where says who gave it.
+func checkRegion(where, region string) error {
+	if _, ok := partition.Of(region); ok {
+		return nil
+	}
+	near := ""
+	if name := problem.Nearest(region, partition.Regions()); name != "" {
+		near = fmt.Sprintf("; did you mean %s?", name)
+	}
+	return usage("%s is %q, which is not a region of AWS%s", where, region, near)
+}
+
 // namesAWS returns the setting of the environment that names an AWS to ask, as a
 // person would write it; empty if there is none. What the SDK finds elsewhere, such
 // as on an EC2 instance or in the default profile of the shared files, is used only
@@ -87,6 +127,23 @@ func namesAWS() string {
 	return ""
 }
 
+// whichAWS says, for messages, where the environment sends calls of EC2: an endpoint
+// on a loopback address is an embedded AWS.
+func whichAWS() string {
+	endpoint := cmp.Or(os.Getenv("AWS_ENDPOINT_URL_EC2"), os.Getenv("AWS_ENDPOINT_URL"))
+	if endpoint == "" {
+		return "AWS"
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return "the endpoint " + endpoint
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() == "localhost" || err == nil && ip.IsLoopback() {
+		return "the embedded AWS at " + endpoint
+	}
+	return "the endpoint " + endpoint
+}
+
 // awsConfig is the configuration of the environment, in a region if one is given. The
 // SDK logs nothing: failures are errors, and stderr is for people.
 func awsConfig(ctx context.Context, region string) (aws.Config, error) {
@@ -95,8 +152,14 @@ func awsConfig(ctx context.Context, region string) (aws.Config, error) {
 		opts = append(opts, awsconfig.WithRegion(region))
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, opts...)
-	if err == nil && cfg.Region == "" {
-		err = &exitError{exitUsage, errors.New("no region is configured: give --region or set AWS_REGION")}
+	switch {
+	case err != nil:
+	case cfg.Region == "":
+		err = usage("no region is configured: give --region or set AWS_REGION")
+	case region != "":
+		err = checkRegion("--region", region)
+	default:
+		err = checkRegion("the configured region (AWS_REGION, or that of the profile)", cfg.Region)
 	}
 	return cfg, err
 }
@@ -146,8 +209,8 @@ behind, 130 interrupted.`,
 }
 
 func (a *app) runBuild(ctx context.Context, to deployed, in contract.ExecutionInput, name string, noWait bool) error {
-	if err := execution.CheckInput(in); err != nil {
-		return &exitError{exitUsage, err}
+	if err := checkInput(in); err != nil {
+		return err
 	}
 	if name == "" {
 		name = execution.NameByHand(in.Recipe, time.Now())

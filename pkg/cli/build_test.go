@@ -95,7 +95,7 @@ func TestABuildThatCannotStart(t *testing.T) {
 		"a name that no execution can have":  {[]string{"debian-12-docker", "--name", "a b"}, exitUsage, `--name: "a b" is not the name of an execution`},
 		"a region where no factory is":       {[]string{"debian-12-docker", "--region", "eu-central-1"}, exitFailed, "the state machine ami-factory does not exist in this account and region"},
 		"a state machine that is not there":  {[]string{"debian-12-docker", "--state-machine", "arn:aws:states:eu-west-1:111122223333:stateMachine:x"}, exitFailed, "StateMachineDoesNotExist"},
-		"a state machine that is not an ARN": {[]string{"debian-12-docker", "--state-machine", "x"}, exitFailed, "InvalidArn"},
+		"a state machine that is not an ARN": {[]string{"debian-12-docker", "--state-machine", "x"}, exitUsage, "--state-machine is \"x\", which is not the ARN of a state machine"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := onAWS(t, append([]string{"build"}, tc.args...)...)
@@ -118,6 +118,15 @@ func TestAPausedRecipeIsResumed(t *testing.T) {
 	r = onAWS(t, "resume", "debian-12-docker", "--bucket", f.Bucket, "-o", "json")
 	require.Equal(t, exitOK, r.code, r.err)
 	assert.JSONEq(t, `{"recipe":"debian-12-docker","wasPaused":false}`, r.out)
+
+	r = onAWS(t, "resume", "debian-12-dockr", "--bucket", f.Bucket)
+	assert.Equal(t, exitUsage, r.code)
+	assert.Contains(t, r.err, `unknown recipe "debian-12-dockr"; did you mean "debian-12-docker"?`)
+	theirs := "triggers/recipes/theirs.json"
+	_, err = f.Cloud.S3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &f.Bucket, Key: &theirs, Body: strings.NewReader(`{"failures":1}`)})
+	require.NoError(t, err)
+	r = onAWS(t, "resume", "theirs", "--bucket", f.Bucket)
+	assert.Equal(t, exitOK, r.code, "the deployed factory has recipes that are not here: %s", r.err)
 
 	t.Setenv("AMI_FACTORY_BUCKET", "")
 	r = onAWS(t, "resume", "debian-12-docker")

@@ -25,7 +25,7 @@ import (
 const (
 	exitOK          = 0
 	exitFailed      = 1 // bad input, or the work failed and nothing is left behind
-	exitUsage       = 2 // unknown command, flag or value of a flag
+	exitUsage       = 2 // unknown command, flag, value of a flag, or what an argument names
 	exitRejected    = 3 // the gate refused the image
 	exitLeft        = 4 // something could not be removed
 	exitInterrupted = 130
@@ -45,6 +45,11 @@ func (e *exitError) Error() string {
 }
 
 func (e *exitError) Unwrap() error { return e.err }
+
+// usage is a wrong use of a command: exit code 2.
+func usage(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
 
 // app is what commands share.
 type app struct {
@@ -68,11 +73,34 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 // run is Main under a context whose end is a Ctrl-C.
 func (a *app) run(ctx context.Context, args []string) int {
 	root := a.root()
+	shells(root)
 	root.SetArgs(args)
+	if asked(args) == "json" {
+		a.format = "json"
+	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	return a.exit(ctx, root.ExecuteContext(ctx))
+}
+
+// asked is the value of --output among the arguments, wherever it stands. The parser
+// of flags stops at the first mistake, whose message must be in the format too.
+func asked(args []string) string {
+	format := ""
+	for i, arg := range args {
+		switch value, ok := strings.CutPrefix(arg, "--output="); {
+		case arg == "--":
+			return format
+		case ok:
+			format = value
+		case (arg == "-o" || arg == "--output") && i+1 < len(args):
+			format = args[i+1]
+		case strings.HasPrefix(arg, "-o") && len(arg) > 2:
+			format = strings.TrimPrefix(arg[2:], "=")
+		}
+	}
+	return format
 }
 
 // exit reports an error and returns the exit code. With --output json the error is

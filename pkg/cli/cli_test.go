@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -114,30 +115,60 @@ func TestWrongUse(t *testing.T) {
 		code int
 		says []string
 	}{
-		"an unknown command":             {[]string{"bakee"}, exitUsage, []string{`unknown command "bakee"`, "did you mean bake?", "ami-factory --help"}},
-		"an unknown command of a group":  {[]string{"images", "shw"}, exitUsage, []string{`unknown command "shw"`, "did you mean show?", "ami-factory images --help"}},
-		"an unknown flag":                {[]string{"bake", "x", "--fast"}, exitUsage, []string{"--fast", "ami-factory bake --help"}},
-		"no recipe to bake":              {[]string{"bake"}, exitUsage, []string{"takes one RECIPE, and none was given", "Usage: ami-factory bake RECIPE"}},
-		"two recipes to bake":            {[]string{"bake", "a", "b"}, exitUsage, []string{"takes one RECIPE", `["a" "b"] was given`}},
-		"an argument where none belongs": {[]string{"images", "list", "x"}, exitUsage, []string{"takes no arguments"}},
-		"an output that is not known":    {[]string{"lint", "--output", "xml"}, exitUsage, []string{`"xml"`, "allowed: text, json"}},
-		"a kind of guests not known":     {[]string{"bake", "debian-12-docker", "--guests", "docker"}, exitUsage, []string{`"docker"`, "allowed: vm, container, simulated"}},
-		"the same for images":            {[]string{"images", "list", "--guests", "docker"}, exitUsage, []string{`"docker"`, "allowed: vm, container, simulated"}},
-		"a base without its digest":      {[]string{"bake", "debian-12-docker", "--base-url", "https://example.org/x"}, exitUsage, []string{"--base-sha256"}},
-		"an export to nowhere":           {[]string{"images", "export", "ami-1"}, exitUsage, []string{"takes one IMAGE and the qcow2 FILE to write"}},
-		"an unknown recipe to bake":      {[]string{"bake", "debian-99"}, exitUsage, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
-		"an unknown recipe to plan":      {[]string{"plan", "debian-99"}, exitUsage, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
-		"an unknown recipe to check":     {[]string{"lint", "debian-99"}, exitUsage, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
-		"a file that does not exist":     {[]string{"lint", "no/such.yaml"}, exitUsage, []string{"no/such.yaml does not exist"}},
-		"a folder without recipes":       {[]string{"lint", "--userdata", "testdata"}, exitFailed, []string{"testdata has no folder recipes"}},
-		"programs that are not built":    {[]string{"bake", "debian-12-docker", "--guests", "simulated", "--functions", "no/such"}, exitFailed, []string{"not built", "make build", "--functions"}},
-		"-v where nothing is verbose":    {[]string{"-v"}, exitUsage, []string{"unknown shorthand flag: 'v'"}},
-		"-o as the file of an export":    {[]string{"images", "export", "ami-1", "-o", "disk.qcow2"}, exitUsage, []string{"takes one IMAGE and the qcow2 FILE to write"}},
-		"a state that does not exist":    {[]string{"images", "list", "--state", "no/such"}, exitFailed, []string{"there is no embedded AWS in", "no/such", "--state", "--guests"}},
+		"an unknown command":                {[]string{"bakee"}, exitUsage, []string{`unknown command "bakee"`, "did you mean bake?", "ami-factory --help"}},
+		"an unknown command of a group":     {[]string{"images", "shw"}, exitUsage, []string{`unknown command "shw"`, "did you mean show?", "ami-factory images --help"}},
+		"an unknown flag":                   {[]string{"bake", "x", "--fast"}, exitUsage, []string{"--fast", "ami-factory bake --help"}},
+		"no recipe to bake":                 {[]string{"bake"}, exitUsage, []string{"takes one RECIPE, and none was given", "Usage: ami-factory bake RECIPE"}},
+		"two recipes to bake":               {[]string{"bake", "a", "b"}, exitUsage, []string{"takes one RECIPE", `["a" "b"] was given`}},
+		"an argument where none belongs":    {[]string{"images", "list", "x"}, exitUsage, []string{"takes no arguments"}},
+		"an output that is not known":       {[]string{"lint", "--output", "xml"}, exitUsage, []string{`"xml"`, "allowed: text, json"}},
+		"a kind of guests not known":        {[]string{"bake", "debian-12-docker", "--guests", "docker"}, exitUsage, []string{`"docker"`, "allowed: vm, container, simulated"}},
+		"the same for images":               {[]string{"images", "list", "--guests", "docker"}, exitUsage, []string{`"docker"`, "allowed: vm, container, simulated"}},
+		"a base without its digest":         {[]string{"bake", "debian-12-docker", "--base-url", "https://example.org/x"}, exitUsage, []string{"--base-sha256"}},
+		"an export to nowhere":              {[]string{"images", "export", "ami-1"}, exitUsage, []string{"takes one IMAGE and the qcow2 FILE to write"}},
+		"an unknown recipe to bake":         {[]string{"bake", "debian-99"}, exitUsage, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
+		"an unknown recipe to plan":         {[]string{"plan", "debian-99"}, exitUsage, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
+		"an unknown recipe to check":        {[]string{"lint", "debian-99"}, exitUsage, []string{`unknown recipe "debian-99"`, "debian-12-docker"}},
+		"a file that does not exist":        {[]string{"lint", "no/such.yaml"}, exitUsage, []string{"no/such.yaml does not exist"}},
+		"a folder without recipes":          {[]string{"lint", "--userdata", "testdata"}, exitUsage, []string{"testdata has no folder recipes"}},
+		"programs that are not built":       {[]string{"bake", "debian-12-docker", "--guests", "simulated", "--functions", "no/such"}, exitFailed, []string{"not built", "make build", "--functions"}},
+		"-v where nothing is verbose":       {[]string{"-v"}, exitUsage, []string{"unknown shorthand flag: 'v'"}},
+		"-o as the file of an export":       {[]string{"images", "export", "ami-1", "-o", "disk.qcow2"}, exitUsage, []string{"takes one IMAGE and the qcow2 FILE to write"}},
+		"a folder to check":                 {[]string{"lint", "./testdata"}, exitUsage, []string{"testdata is a folder", "name of a recipe or the path of a file"}},
+		"no recipes to check":               {[]string{"lint", "--userdata", "EMPTY"}, exitUsage, []string{"there are no recipes to check"}},
+		"no recipes to examine":             {[]string{"doctor", "--userdata", "EMPTY", "--region", "eu-west-1"}, exitUsage, []string{"there are no recipes"}},
+		"a spec that does not exist":        {[]string{"userdata", "check", "no/such.yaml"}, exitUsage, []string{"no/such.yaml does not exist", "userdata/examples/web-service.yaml"}},
+		"one to render":                     {[]string{"userdata", "render", "no/such.yaml"}, exitUsage, []string{"no/such.yaml does not exist"}},
+		"one to try":                        {[]string{"userdata", "try", "no/such.yaml", "--image", "debian-12-docker"}, exitUsage, []string{"no/such.yaml does not exist"}},
+		"a folder of specs":                 {[]string{"userdata", "check", "testdata"}, exitUsage, []string{"testdata is a folder"}},
+		"a source to plan that is no AMI":   {[]string{"plan", "debian-12-docker", "--source", "ami-0123"}, exitUsage, []string{`source "ami-0123" is not an AMI id`}},
+		"one to bake":                       {[]string{"bake", "debian-12-docker", "--source", "ami-0123"}, exitUsage, []string{`source "ami-0123" is not an AMI id`}},
+		"an image to show that is no id":    {[]string{"images", "show", "debian-12-docker"}, exitUsage, []string{`"debian-12-docker" is not an AMI id`, "images list"}},
+		"one to export":                     {[]string{"images", "export", "ami-1", "disk.qcow2"}, exitUsage, []string{`"ami-1" is not an AMI id`}},
+		"one to try a spec on":              {[]string{"userdata", "try", "testdata/broken.yaml", "--image", "ami-1"}, exitUsage, []string{`"ami-1" is not an AMI id`}},
+		"a region of no partition":          {[]string{"images", "list", "--region", "xx-east-9"}, exitUsage, []string{`--region is "xx-east-9", which is not a region of AWS`}},
+		"one of doctor":                     {[]string{"doctor", "--region", "xx-east-9"}, exitUsage, []string{`--region is "xx-east-9"`}},
+		"one of build":                      {[]string{"build", "debian-12-docker", "--region", "eu-west"}, exitUsage, []string{`--region is "eu-west"`, "did you mean eu-west-"}},
+		"a state machine that is no ARN":    {[]string{"doctor", "--state-machine", "x", "--region", "eu-west-1"}, exitUsage, []string{"not the ARN of a state machine"}},
+		"a subnet that is no id":            {[]string{"doctor", "--subnet-ids", "x", "--region", "eu-west-1"}, exitUsage, []string{`--subnet-ids: "x" is not an id such as subnet-`}},
+		"a security group that is no id":    {[]string{"doctor", "--security-group-ids", "subnet-0123456789abcdef0", "--region", "eu-west-1"}, exitUsage, []string{"--security-group-ids", "such as sg-"}},
+		"an unknown recipe to examine":      {[]string{"doctor", "--recipe", "debian-12-dockr"}, exitUsage, []string{`there is no recipe "debian-12-dockr"; did you mean "debian-12-docker"?`}},
+		"an unknown component":              {[]string{"components", "show", "dockr"}, exitUsage, []string{`unknown component "dockr"; did you mean "docker"?`}},
+		"an address for all":                {[]string{"local", "up", "--listen", "0.0.0.0:4566"}, exitUsage, []string{`--listen: refusing to listen on "0.0.0.0:4566"`}},
+		"a digest that is none":             {[]string{"bake", "debian-12-docker", "--base-url", "https://example.org/x", "--base-sha256", "y"}, exitUsage, []string{"64 hexadecimal digits"}},
+		"an address of a base that is none": {[]string{"bake", "debian-12-docker", "--base-url", "x", "--base-sha256", strings.Repeat("0", 64)}, exitUsage, []string{`--base-url is "x"`}},
+		"an unknown shell":                  {[]string{"completion", "foo"}, exitUsage, []string{`unknown command "foo" of ami-factory completion`}},
+		"an unknown field":                  {[]string{"recipes", "fields", "nope"}, exitUsage, []string{`a recipe has no field "nope"`}},
+		"an unknown schema":                 {[]string{"schema", "nope"}, exitUsage, []string{`there is no schema of "nope"`}},
+		"a state that does not exist":       {[]string{"images", "list", "--state", "no/such"}, exitFailed, []string{"there is no embedded AWS in", "no/such", "--state", "--guests"}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
+			if i := slices.Index(tc.args, "EMPTY"); i >= 0 {
+				tc.args[i] = t.TempDir()
+				require.NoError(t, os.Mkdir(filepath.Join(tc.args[i], "recipes"), 0o700))
+			}
 			r := call(t, nil, tc.args...)
-			assert.Equal(t, tc.code, r.code)
+			assert.Equal(t, tc.code, r.code, r.err)
 			assert.Empty(t, r.out)
 			for _, text := range tc.says {
 				assert.Contains(t, r.err, text)
@@ -245,7 +276,7 @@ func TestComponentsAreListedAndShown(t *testing.T) {
 
 	unknown := call(t, nil, "components", "show", "dockr")
 	assert.Equal(t, exitUsage, unknown.code)
-	assert.Contains(t, unknown.err, `unknown component "dockr" (there are: `)
+	assert.Contains(t, unknown.err, `unknown component "dockr"; did you mean "docker"? (there are: `)
 }
 
 func TestRecipesAreListedAndTheirFieldsDescribed(t *testing.T) {
@@ -308,10 +339,11 @@ func TestErrorsAreDataUnderOutputJSON(t *testing.T) {
 	}{
 		"an unknown recipe":          {[]string{"bake", "debian-99"}, exitUsage, `unknown recipe "debian-99"`, ""},
 		"an unknown recipe to check": {[]string{"lint", "debian-99"}, exitUsage, `unknown recipe "debian-99"`, ""},
-		"an unknown component":       {[]string{"components", "show", "dockr"}, exitUsage, `unknown component "dockr"`, ""},
+		"an unknown component":       {[]string{"components", "show", "dockr"}, exitUsage, `unknown component "dockr"; did you mean "docker"?`, ""},
 		"no state":                   {[]string{"images", "list", "--state", "no/such"}, exitFailed, "there is no embedded AWS in", ""},
 		"no argument":                {[]string{"bake"}, exitUsage, "takes one RECIPE", ""},
-		"a spec without a file":      {[]string{"userdata", "check", "no/such.yaml"}, exitFailed, "no/such.yaml does not exist", ""},
+		"an unknown flag before":     {[]string{"lint", "--bogus"}, exitUsage, "unknown flag: --bogus", ""},
+		"a spec without a file":      {[]string{"userdata", "check", "no/such.yaml"}, exitUsage, "no/such.yaml does not exist", ""},
 		"a wrong parameter":          {[]string{"bake", "debian-12-docker", "--component-parameter", "docker.x=1"}, exitFailed, "1 problem", "component parameters of the deployment"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -384,12 +416,27 @@ func TestAnAWSThatTheEnvironmentNamesIsAskedAndSaid(t *testing.T) {
 			for name, value := range tc.env {
 				t.Setenv(name, value)
 			}
-			for _, command := range [][]string{{"images", "list"}, {"images", "show", "ami-1"}} {
+			for _, command := range [][]string{{"images", "list"}, {"images", "show", "ami-0123456789abcdef0"}} {
 				r := callAsIs(t.Context(), t, nil, append(command, tc.args...)...)
 				assert.NotEqual(t, exitOK, r.code)
 				assert.Contains(t, r.err, tc.says)
 			}
 		})
+	}
+}
+
+func TestAnEndpointIsNamedForWhatItIs(t *testing.T) {
+	for endpoint, want := range map[string]string{
+		"":                                "AWS",
+		"http://127.0.0.1:4566":           "the embedded AWS at http://127.0.0.1:4566",
+		"http://localhost:4566":           "the embedded AWS at http://localhost:4566",
+		"http://[::1]:4566":               "the embedded AWS at http://[::1]:4566",
+		"https://ec2.eu-west-1.api.aws":   "the endpoint https://ec2.eu-west-1.api.aws",
+		"https://vpce-1.example.com:8443": "the endpoint https://vpce-1.example.com:8443",
+	} {
+		withoutAWS(t)
+		t.Setenv("AWS_ENDPOINT_URL", endpoint)
+		assert.Equal(t, want, whichAWS())
 	}
 }
 

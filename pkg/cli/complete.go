@@ -69,6 +69,17 @@ func (a *app) imagesOf(l *local) func(*cobra.Command) ([]string, error) {
 	}
 }
 
+// shells makes an unknown shell an error of cobra's command completion, which would
+// print its help and succeed.
+func shells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			group(c)
+		}
+	}
+}
+
 func guestKinds() []string {
 	kinds := []string{string(vm.VM), string(vm.Container), string(vm.Simulated)}
 	slices.Sort(kinds)

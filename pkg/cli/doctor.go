@@ -2,12 +2,11 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/url"
-	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -16,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
-	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/doctor"
+	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
@@ -75,6 +74,12 @@ Exit codes: 0 no problem, 1 there are problems, 2 wrong usage, 130 interrupted.`
 }
 
 func (a *app) runDoctor(ctx context.Context, what examine) error {
+	if err := checkIDs("subnet-ids", "subnet-", what.subnets); err != nil {
+		return err
+	}
+	if err := checkIDs("security-group-ids", "sg-", what.groups); err != nil {
+		return err
+	}
 	recipes, err := a.recipesToExamine(what)
 	if err != nil {
 		return err
@@ -89,9 +94,9 @@ func (a *app) runDoctor(ctx context.Context, what examine) error {
 		}
 		cfg.BaseEndpoint = aws.String(what.endpoint)
 	}
-	machine := what.machine
-	if machine == "" {
-		machine = os.Getenv(contract.EnvStateMachine)
+	machine, err := what.arn()
+	if err != nil {
+		return err
 	}
 	findings := doctor.Run(ctx, cfg, doctor.Options{
 		Recipes: recipes, StateMachine: machine, Version: version(), Subnets: what.subnets, SecurityGroups: what.groups,
@@ -111,6 +116,18 @@ func (a *app) runDoctor(ctx context.Context, what examine) error {
 	return err
 }
 
+// checkIDs refuses ids that EC2 cannot have given.
+func checkIDs(flag, prefix string, ids []string) error {
+	for _, id := range ids {
+		if hex, ok := strings.CutPrefix(id, prefix); !ok || !hexadecimal.MatchString(hex) {
+			return usage("--%s: %q is not an id such as %s0123456789abcdef0", flag, id, prefix)
+		}
+	}
+	return nil
+}
+
+var hexadecimal = regexp.MustCompile(`^[0-9a-f]{8,17}$`)
+
 // recipesToExamine loads the recipes that are named, or all, and what their
 // agents read.
 func (a *app) recipesToExamine(what examine) ([]doctor.Recipe, error) {
@@ -129,7 +146,11 @@ func (a *app) recipesToExamine(what examine) ([]doctor.Recipe, error) {
 	var out []doctor.Recipe
 	for _, name := range wanted {
 		if !slices.Contains(known, name) {
-			return nil, &exitError{exitUsage, fmt.Errorf("--recipe: there is no recipe %q (there are: %s)", name, strings.Join(known, ", "))}
+			near := ""
+			if found := problem.Nearest(name, known); found != "" {
+				near = fmt.Sprintf("; did you mean %q?", found)
+			}
+			return nil, usage("--recipe: there is no recipe %q%s (there are: %s)", name, near, strings.Join(known, ", "))
 		}
 		r, err := recipeToExamine(fsys, name, what.given.values)
 		if err != nil {
@@ -138,7 +159,7 @@ func (a *app) recipesToExamine(what examine) ([]doctor.Recipe, error) {
 		out = append(out, r)
 	}
 	if len(out) == 0 {
-		return nil, errors.New("there are no recipes, so there is nothing to check for; --userdata says where they are")
+		return nil, usage("there are no recipes, so there is nothing to check for; --userdata says where they are")
 	}
 	return out, nil
 }

@@ -77,7 +77,7 @@ func TestADoctorThatIsCalledWrongly(t *testing.T) {
 		"a recipe that is not there":  {[]string{"--recipe", "debian-99"}, exitUsage, `there is no recipe "debian-99" (there are: al2023-docker, debian-12-docker,`},
 		"an endpoint that is none":    {[]string{"--endpoint-url", "localhost"}, exitUsage, `--endpoint-url "localhost" is not a URL`},
 		"an argument":                 {[]string{"debian-12-docker"}, exitUsage, "takes no arguments"},
-		"a folder without recipes":    {[]string{"--userdata", t.TempDir()}, exitFailed, "has no folder recipes"},
+		"a folder without recipes":    {[]string{"--userdata", t.TempDir()}, exitUsage, "has no folder recipes"},
 		"a machine that is not there": {[]string{"--state-machine", "arn:aws:states:eu-west-1:111122223333:stateMachine:x"}, exitFailed, ""},
 	} {
 		t.Run(sentence, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -64,6 +65,9 @@ func (a *app) images() *cobra.Command {
 		Example: "  ami-factory images show ami-0123456789abcdef0",
 		Args:    takes("one IMAGE"),
 		RunE: func(c *cobra.Command, given []string) error {
+			if err := checkImageID(given[0]); err != nil {
+				return err
+			}
 			return a.withImages(c, l, region, func(api imageAPI, guests string) error {
 				return a.showImage(c.Context(), api, region, given[0], guests)
 			})
@@ -76,6 +80,9 @@ func (a *app) images() *cobra.Command {
 		Args: takes("one IMAGE", "the qcow2 FILE to write"),
 		RunE: func(c *cobra.Command, given []string) error {
 			file := given[1]
+			if err := checkImageID(given[0]); err != nil {
+				return err
+			}
 			return a.withState(c.Context(), l, func(f *rehearsal.Factory) error {
 				found, err := find(c.Context(), f.Cloud.EC2, region, given[0])
 				if err != nil {
@@ -135,6 +142,11 @@ func (a *app) withState(ctx context.Context, l local, do func(*rehearsal.Factory
 // are, or with those of the AWS that the environment names, where only AWS's own
 // answers are known.
 func (a *app) withImages(c *cobra.Command, l local, region string, do func(api imageAPI, guests string) error) error {
+	if region != "" {
+		if err := checkRegion("--region", region); err != nil {
+			return err
+		}
+	}
 	named := namesAWS()
 	if named == "" || c.Flags().Changed("state") || c.Flags().Changed("guests") {
 		return a.withState(c.Context(), l, func(f *rehearsal.Factory) error { return do(f.Cloud.EC2, l.guests) })
@@ -143,7 +155,7 @@ func (a *app) withImages(c *cobra.Command, l local, region string, do func(api i
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(a.err, "images of AWS, because of %s; --state FOLDER shows those of an embedded AWS\n", named)
+	_, _ = fmt.Fprintf(a.err, "images of %s, because of %s; --state FOLDER shows those of a state folder\n", whichAWS(), named)
 	return do(ec2.NewFromConfig(cfg), "")
 }
 
@@ -209,6 +221,15 @@ func (a *app) showImage(ctx context.Context, api imageAPI, region, id, guests st
 		_, _ = fmt.Fprintf(w, "tag %s\t%s\n", k, found.Tags[k])
 	}
 	return w.Flush()
+}
+
+var imageID = regexp.MustCompile(`^ami-[0-9a-f]{8,17}$`)
+
+func checkImageID(id string) error {
+	if !imageID.MatchString(id) {
+		return usage("%q is not an AMI id such as ami-0123456789abcdef0; `ami-factory images list` lists the images", id)
+	}
+	return nil
 }
 
 func inRegion(region string) func(*ec2.Options) { return func(o *ec2.Options) { o.Region = region } }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 )
 
@@ -83,6 +84,9 @@ Exit codes: 0 stopped, 1 it could not start, 2 wrong usage.`,
 }
 
 func (a *app) runLocalUp(ctx context.Context, l local, listen string, bases []string, deployed, schedules bool) (err error) {
+	if err := localcloud.CheckAddress(listen); err != nil {
+		return usage("--listen: %w", err)
+	}
 	opts, err := a.options(l)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
@@ -57,6 +58,9 @@ Of the components' parameters, those that differ from their defaults are shown;
 }
 
 func (a *app) runPlan(ctx context.Context, l local, name, override string) error {
+	if err := checkInput(contract.ExecutionInput{Recipe: name, Source: override}); err != nil {
+		return err
+	}
 	fsys, err := a.userdataFS()
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ func (a *app) userdataDir() (string, error) {
 		dir = "userdata"
 	}
 	if info, err := os.Stat(filepath.Join(dir, recipe.Dir)); err != nil || !info.IsDir() {
-		return "", fmt.Errorf("%s has no folder %s: --userdata takes a folder laid out like the project's userdata/", dir, recipe.Dir)
+		return "", usage("%s has no folder %s: --userdata takes a folder laid out like the project's userdata/", dir, recipe.Dir)
 	}
 	return filepath.Abs(dir)
 }
@@ -199,7 +199,7 @@ arguments all recipes are checked. The exit code is 1 if there is an error.
 "ami-factory recipes fields" describes every field of a recipe.`,
 		Example: `  ami-factory lint
   ami-factory lint debian-12-docker
-  ami-factory lint drafts/my-image.yaml --output json`,
+  ami-factory lint userdata/recipes/debian-12-docker.yaml --output json`,
 		RunE: func(_ *cobra.Command, names []string) error {
 			fsys, err := a.userdataFS()
 			if err != nil {
@@ -247,6 +247,13 @@ func (a *app) judge(problems problem.List) error {
 func lintAll(fsys fs.FS, given component.Deployment, names []string) (problem.List, error) {
 	now := time.Now()
 	if len(names) == 0 {
+		known, err := recipe.Names(fsys)
+		if err == nil && len(known) == 0 {
+			err = usage("there are no recipes to check: the folder %s has no file NAME.yaml", recipe.Dir)
+		}
+		if err != nil {
+			return nil, err
+		}
 		return plan.Lint(fsys, given, now)
 	}
 	var out problem.List
@@ -265,14 +272,26 @@ func lintOne(fsys fs.FS, given component.Deployment, name string, now time.Time)
 	if !strings.ContainsAny(name, `/\`) && filepath.Ext(name) == "" {
 		return plan.Lint(fsys, given, now, name)
 	}
-	data, err := os.ReadFile(name)
+	data, err := readArgument(name, "lint takes the name of a recipe or the path of a file")
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &exitError{exitUsage, fmt.Errorf("%s does not exist; lint takes the name of a recipe or the path of a file", name)}
-		}
 		return nil, err
 	}
 	return plan.LintFile(name, data, fsys, given, now)
+}
+
+// readArgument reads the file that an argument names. takes says what the command
+// takes, for an argument that names no file.
+func readArgument(file, takes string) ([]byte, error) {
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, usage("%s does not exist; %s", file, takes)
+	case err == nil && info.IsDir():
+		return nil, usage("%s is a folder; %s", file, takes)
+	case err != nil:
+		return nil, err
+	}
+	return os.ReadFile(file)
 }
 
 func (a *app) schema() *cobra.Command {

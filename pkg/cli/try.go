@@ -45,12 +45,25 @@ IMAGE is the id of an AMI, or the name of a recipe for its newest image. The spe
 first checked for that image, as "userdata check --image" does.
 
 Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.`,
-		Example: `  ami-factory userdata try web-service.yaml --image debian-12-docker
-  ami-factory userdata try web-service.yaml --image ami-0123456789abcdef0 --guests container --output json`,
+		Example: `  ami-factory userdata try userdata/examples/web-service.yaml --image debian-12-full
+  ami-factory userdata try userdata/examples/web-service.yaml --image ami-0123456789abcdef0 --guests container --output json`,
 		Args: takes("one SPEC.yaml"),
 		RunE: func(c *cobra.Command, given []string) error {
 			if f.image == "" {
 				return &exitError{exitUsage, fmt.Errorf("--image is required: an AMI id or the name of a recipe\nSee '%s --help'", c.CommandPath())}
+			}
+			if strings.HasPrefix(f.image, "ami-") {
+				if err := checkImageID(f.image); err != nil {
+					return err
+				}
+			}
+			if f.region != "" {
+				if err := checkRegion("--region", f.region); err != nil {
+					return err
+				}
+			}
+			if _, err := readArgument(given[0], takesSpec); err != nil {
+				return err
 			}
 			return a.runTry(c.Context(), l, f, given[0])
 		},

@@ -34,10 +34,10 @@ it does not fit into 16 KiB otherwise, or Bottlerocket's TOML. The API of
 RunInstances and launch templates take it with --base64; the aws command line
 encodes it itself. --output json adds its size and the steps that the first boot
 reports in ` + provision.Result + `.`,
-		Example: `  ami-factory userdata render web-service.yaml > user-data
+		Example: `  ami-factory userdata render userdata/examples/web-service.yaml > user-data
   aws ec2 run-instances --user-data fileb://user-data ...
-  ami-factory userdata render web-service.yaml --base64
-  ami-factory userdata render node.yaml --format bottlerocket --output json`,
+  ami-factory userdata render userdata/examples/web-service.yaml --base64
+  ami-factory userdata render userdata/examples/bottlerocket-eks.yaml --output json`,
 		Args: takes("one SPEC.yaml"),
 		RunE: func(_ *cobra.Command, given []string) error {
 			if format != "" && format != spec.CloudInit && format != spec.BottlerocketFmt {
@@ -59,9 +59,9 @@ built-in check, and by cloud-init's own schema if cloud-init is installed. With
 --image, specs are checked for the image of one recipe: its family, its components
 with their parameters, and the variant of its hardening. Without --image, what only
 some images allow is a warning. The exit code is 1 if there is an error.`,
-		Example: `  ami-factory userdata check web-service.yaml
-  ami-factory userdata check web-service.yaml --image debian-12-full
-  ami-factory userdata check specs/*.yaml --output json`,
+		Example: `  ami-factory userdata check userdata/examples/web-service.yaml
+  ami-factory userdata check userdata/examples/web-service.yaml --image debian-12-full
+  ami-factory userdata check userdata/examples/*.yaml --output json`,
 		Args: func(c *cobra.Command, given []string) error {
 			if len(given) == 0 {
 				return takes("at least one SPEC.yaml")(c, given)
@@ -81,8 +81,8 @@ some images allow is a warning. The exit code is 1 if there is an error.`,
 		Short: "Check, render and try provisioners' user data",
 		Long: `Check, render and try specs of user data (kind: UserData), which describe the first
 boot of an instance of a golden image. userdata/examples/README.md has all fields.`,
-		Example: `  ami-factory userdata check web-service.yaml
-  ami-factory userdata render web-service.yaml --base64`,
+		Example: `  ami-factory userdata check userdata/examples/web-service.yaml
+  ami-factory userdata render userdata/examples/web-service.yaml --base64`,
 	}, render, check, a.try())
 }
 
@@ -112,12 +112,11 @@ func (i onImage) read(fsys fs.FS) (*spec.Image, error) {
 	return &spec.Image{Recipe: r.Name, Family: r.Family, Components: selected}, nil
 }
 
+const takesSpec = "the argument is the path of a spec, such as userdata/examples/web-service.yaml"
+
 // readSpec parses a file; image may be nil.
 func (a *app) readSpec(fsys fs.FS, file string, image *spec.Image) (*spec.Spec, problem.List, error) {
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%s does not exist; userdata takes the path of a spec, such as userdata/examples/web-service.yaml", file)
-	}
+	data, err := readArgument(file, takesSpec)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -107,7 +107,7 @@ func Load(fsys fs.FS, name string) (*Component, problem.List, error) {
 		return nil, nil, err
 	}
 	if !slices.Contains(names, name) {
-		return nil, nil, fmt.Errorf("%w %q (there are: %s)", ErrUnknown, name, orNone(names))
+		return nil, nil, fmt.Errorf("%w %q%s (there are: %s)", ErrUnknown, name, didYouMean(name, names), orNone(names))
 	}
 	dir := path.Join(Dir, name)
 	data, err := fs.ReadFile(fsys, path.Join(dir, "component.yaml"))

@@ -124,11 +124,19 @@ func (c *Cloud) health(services []string) http.HandlerFunc {
 	}
 }
 
+// CheckAddress refuses an address that Listen does not serve on.
+func CheckAddress(addr string) error {
+	if _, _, err := net.SplitHostPort(addr); err != nil || !isLoopback(addr) {
+		return fmt.Errorf("refusing to listen on %q: the embedded AWS runs functions as this user and speaks plain HTTP, so only loopback addresses are allowed, such as 127.0.0.1:4566", addr)
+	}
+	return nil
+}
+
 // Listen serves on a loopback address until Close, and returns the URL to
 // point clients at. Port 0 takes a free one. ctx is of the call only.
 func (c *Cloud) Listen(ctx context.Context, addr string) (string, error) {
-	if _, _, err := net.SplitHostPort(addr); err != nil || !isLoopback(addr) {
-		return "", fmt.Errorf("refusing to listen on %q: the embedded AWS runs functions as this user and speaks plain HTTP, so only loopback addresses are allowed, such as 127.0.0.1:4566", addr)
+	if err := CheckAddress(addr); err != nil {
+		return "", err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
