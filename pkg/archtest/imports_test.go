@@ -37,6 +37,7 @@ var layers = []layer{
 	{folder: "lambdas", may: []string{"pkg/lambdafn", "pkg/functions", "pkg/stage"}, strict: true},
 	{folder: "infra", may: []string{"pkg/blueprint", "pkg/workflow", "pkg/metric", "pkg/cost", "pkg/recipe", "pkg/program", "userdata"}},
 	{folder: "test/golden", strict: true},
+	{folder: "test/schema", strict: true},
 	{folder: "test/breaks", strict: true},
 	{folder: "test", may: []string{"pkg", "userdata", "infra"}},
 
@@ -103,7 +104,7 @@ var layers = []layer{
 // the embedded AWS is everyone's fake, and some contracts have two sides.
 var extra = []layer{
 	{folder: "pkg/localcloud", may: []string{"pkg/workflow"}},
-	{folder: "pkg", may: []string{"pkg/localcloud", "pkg/snapshot", "userdata", "pkg/recipe", "pkg/plan", "test/golden"}},
+	{folder: "pkg", may: []string{"pkg/localcloud", "pkg/snapshot", "userdata", "pkg/recipe", "pkg/plan", "test/golden", "test/schema"}},
 	{folder: "infra", may: []string{"pkg/stage", "pkg/trigger", "pkg/lambdafn", "test/golden"}},
 	{folder: "userdata", may: []string{"test/golden", "test/breaks", "pkg/component", "pkg/compliance", "pkg/recipe", "pkg/userdata", "pkg/localcloud"}},
 }

@@ -8,13 +8,12 @@ import (
 	"testing"
 
 	"github.com/invopop/jsonschema"
-	validator "github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v4"
 
 	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/test/golden"
+	"github.com/ami-factory/ami-factory/test/schema"
 )
 
 const module = "github.com/ami-factory/ami-factory"
@@ -31,12 +30,7 @@ func TestSchemaIsThatOfTheTypes(t *testing.T) {
 }
 
 func TestTheBaselineOfTheProjectSatisfiesTheSchema(t *testing.T) {
-	doc, err := validator.UnmarshalJSON(bytes.NewReader(baseline.Schema()))
-	require.NoError(t, err)
-	c := validator.NewCompiler()
-	require.NoError(t, c.AddResource("baseline.json", doc))
-	s, err := c.Compile("baseline.json")
-	require.NoError(t, err)
+	compiled := schema.Compile(t, baseline.Schema())
 	data, err := os.ReadFile("../../userdata/baseline.yaml")
 	require.NoError(t, err)
 	for sentence, tc := range map[string]struct {
@@ -52,13 +46,8 @@ func TestTheBaselineOfTheProjectSatisfiesTheSchema(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			require.Contains(t, string(data), tc.old)
-			var v any
-			require.NoError(t, yaml.Load(bytes.Replace(data, []byte(tc.old), []byte(tc.new), 1), &v))
-			text, err := json.Marshal(v)
-			require.NoError(t, err)
-			value, err := validator.UnmarshalJSON(bytes.NewReader(text))
-			require.NoError(t, err)
-			assert.Equal(t, tc.good, s.Validate(value) == nil)
+			edited := bytes.Replace(data, []byte(tc.old), []byte(tc.new), 1)
+			assert.Equal(t, tc.good, compiled.Validate(t, edited) == nil)
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package component_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"io/fs"
 	"path"
@@ -10,15 +9,14 @@ import (
 	"testing"
 
 	"github.com/invopop/jsonschema"
-	validator "github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v4"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 	"github.com/ami-factory/ami-factory/test/golden"
+	"github.com/ami-factory/ami-factory/test/schema"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -67,32 +65,15 @@ func TestSchemasAreThoseOfTheTypes(t *testing.T) {
 	}
 }
 
-func satisfies(t *testing.T, schema, data []byte) error {
-	t.Helper()
-	doc, err := validator.UnmarshalJSON(bytes.NewReader(schema))
-	require.NoError(t, err)
-	c := validator.NewCompiler()
-	require.NoError(t, c.AddResource("schema.json", doc))
-	s, err := c.Compile("schema.json")
-	require.NoError(t, err)
-	var v any
-	require.NoError(t, yaml.Load(data, &v))
-	text, err := json.Marshal(v)
-	require.NoError(t, err)
-	instance, err := validator.UnmarshalJSON(bytes.NewReader(text))
-	require.NoError(t, err)
-	return s.Validate(instance)
-}
-
 func TestEveryShippedComponentSatisfiesTheSchemas(t *testing.T) {
 	names, err := component.Names(userdata.FS)
 	require.NoError(t, err)
 	require.NotEmpty(t, names)
 	for _, name := range names {
-		for file, schema := range map[string][]byte{"component.yaml": component.Schema(), "checks.yaml": component.ChecksSchema()} {
+		for file, raw := range map[string][]byte{"component.yaml": component.Schema(), "checks.yaml": component.ChecksSchema()} {
 			data, err := fs.ReadFile(userdata.FS, path.Join("components", name, file))
 			require.NoError(t, err)
-			assert.NoError(t, satisfies(t, schema, data), "%s of %s", file, name)
+			assert.NoError(t, schema.Compile(t, raw).Validate(t, data), "%s of %s", file, name)
 		}
 	}
 }
@@ -112,7 +93,7 @@ func TestSchemasRefuse(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			require.Contains(t, tc.text, tc.old)
-			assert.Error(t, satisfies(t, tc.schema, []byte(strings.Replace(tc.text, tc.old, tc.new, 1))))
+			assert.Error(t, schema.Compile(t, tc.schema).Validate(t, []byte(strings.Replace(tc.text, tc.old, tc.new, 1))))
 		})
 	}
 }

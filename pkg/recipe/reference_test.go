@@ -133,7 +133,7 @@ func TestARecipeOfAllExamplesIsValid(t *testing.T) {
 			data := []byte(text(t, whole(t, filters)))
 			_, problems := recipe.Parse("debian-12-docker.yaml", data, recipe.Options{Now: now})
 			assert.Empty(t, problems)
-			assert.NoError(t, validate(t, s, data))
+			assert.NoError(t, s.Validate(t, data))
 		})
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"testing"
 
 	"github.com/invopop/jsonschema"
-	validator "github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/test/golden"
+	"github.com/ami-factory/ami-factory/test/schema"
 )
 
 const (
@@ -131,26 +131,9 @@ func TestSchemaIsThatOfTheTypes(t *testing.T) {
 	golden.File(t, "schema.json", generate(t))
 }
 
-func compile(t *testing.T) *validator.Schema {
+func compile(t *testing.T) schema.Schema {
 	t.Helper()
-	doc, err := validator.UnmarshalJSON(bytes.NewReader(recipe.Schema()))
-	require.NoError(t, err)
-	c := validator.NewCompiler()
-	require.NoError(t, c.AddResource("recipe.json", doc))
-	s, err := c.Compile("recipe.json")
-	require.NoError(t, err)
-	return s
-}
-
-func validate(t *testing.T, s *validator.Schema, data []byte) error {
-	t.Helper()
-	var v any
-	require.NoError(t, yaml.Load(data, &v))
-	text, err := json.Marshal(v)
-	require.NoError(t, err)
-	doc, err := validator.UnmarshalJSON(bytes.NewReader(text))
-	require.NoError(t, err)
-	return s.Validate(doc)
+	return schema.Compile(t, recipe.Schema())
 }
 
 func TestEveryRecipeOfTheProjectSatisfiesTheSchema(t *testing.T) {
@@ -161,7 +144,7 @@ func TestEveryRecipeOfTheProjectSatisfiesTheSchema(t *testing.T) {
 	for _, f := range files {
 		data, err := os.ReadFile(f)
 		require.NoError(t, err)
-		assert.NoError(t, validate(t, s, data), f)
+		assert.NoError(t, s.Validate(t, data), f)
 	}
 }
 
@@ -187,7 +170,7 @@ func TestSchemaRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			require.Contains(t, string(good), edit[0])
 			bad := bytes.Replace(good, []byte(edit[0]), []byte(edit[1]), 1)
-			assert.Error(t, validate(t, s, bad))
+			assert.Error(t, s.Validate(t, bad))
 		})
 	}
 }

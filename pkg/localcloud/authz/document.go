@@ -9,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/texts"
 )
 
 // version of the policy language. The older one, which a document without a
@@ -50,24 +52,6 @@ type Condition struct {
 	operator operator
 	Key      string // in lower case, up to the name of a tag
 	Values   []string
-}
-
-// texts is a string or a list of them.
-type texts []string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *texts) UnmarshalJSON(raw []byte) error {
-	var one string
-	if json.Unmarshal(raw, &one) == nil {
-		*t = texts{one}
-		return nil
-	}
-	var several []string
-	if err := json.Unmarshal(raw, &several); err != nil {
-		return errors.New("a text or a list of texts is expected")
-	}
-	*t = several
-	return nil
 }
 
 // values are texts in which true, false and numbers may stand without quotes.
@@ -166,8 +150,8 @@ func parseStatement(raw []byte, of kind, withoutVariables bool) (Statement, erro
 		Sid                     string
 		Effect                  Effect
 		Principal, NotPrincipal *Principals
-		Action, NotAction       texts
-		Resource, NotResource   texts
+		Action, NotAction       texts.List
+		Resource, NotResource   texts.List
 		Condition               map[string]map[string]values
 	}
 	if err := strict(raw, &in); err != nil {

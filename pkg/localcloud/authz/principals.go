@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/texts"
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
@@ -59,7 +60,7 @@ func (p *Principals) UnmarshalJSON(raw []byte) error {
 		*p = Principals{Everyone: true}
 		return nil
 	}
-	var in struct{ AWS, Service texts }
+	var in struct{ AWS, Service texts.List }
 	if err := strict(raw, &in); err != nil {
 		return fmt.Errorf("the principals served are AWS and Service: %w", err)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/texts"
 )
 
 // Limits of templates
@@ -58,7 +60,7 @@ type assertion struct {
 type resource struct {
 	Type                string
 	Properties          map[string]any
-	DependsOn           texts
+	DependsOn           texts.List
 	Condition           string
 	DeletionPolicy      string
 	UpdateReplacePolicy string
@@ -72,24 +74,6 @@ type output struct {
 	Description any
 	Condition   string
 	Export      struct{ Name any }
-}
-
-// texts is one text or a list of them.
-type texts []string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *texts) UnmarshalJSON(raw []byte) error {
-	var one string
-	if json.Unmarshal(raw, &one) == nil {
-		*t = texts{one}
-		return nil
-	}
-	var several []string
-	if err := json.Unmarshal(raw, &several); err != nil {
-		return errors.New("a text or a list of texts is expected")
-	}
-	*t = several
-	return nil
 }
 
 var logicalID = regexp.MustCompile(`^[A-Za-z0-9]{1,255}$`)

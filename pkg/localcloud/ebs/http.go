@@ -62,13 +62,9 @@ func (s *Service) serveList(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	raw, err := wire.EncodeJSON(out)
-	if err != nil {
+	if err := wire.AnswerJSON(w, out); err != nil {
 		fail(w, err)
-		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(raw) // a client that went away needs no answer
 }
 
 func (s *Service) serveGet(w http.ResponseWriter, r *http.Request) {

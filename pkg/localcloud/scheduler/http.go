@@ -66,13 +66,9 @@ func serve[I, O any](call func(context.Context, *I, ...func(*scheduler.Options))
 			fail(w, err)
 			return
 		}
-		raw, err := wire.EncodeJSON(out)
-		if err != nil {
+		if err := wire.AnswerJSON(w, out); err != nil {
 			fail(w, err)
-			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(raw) // an error means that the client has disconnected
 	}
 }
 

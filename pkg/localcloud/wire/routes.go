@@ -41,6 +41,17 @@ func (all Routes) Handler(service string, operations map[string]http.HandlerFunc
 	return mux
 }
 
+// AnswerJSON writes an operation's output, as FailJSON does its error.
+func AnswerJSON(w http.ResponseWriter, output any) error {
+	raw, err := EncodeJSON(output)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(raw) // a client that went away needs no answer
+	return nil
+}
+
 // FailJSON answers an error as restJson services do. status is the HTTP status of
 // an error code of the client's; 0: 400. more are members beside the message.
 func FailJSON(w http.ResponseWriter, err error, status func(code string) int, more map[string]string) {

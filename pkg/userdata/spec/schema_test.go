@@ -11,14 +11,13 @@ import (
 	"testing"
 
 	"github.com/invopop/jsonschema"
-	validator "github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v4"
 
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 	"github.com/ami-factory/ami-factory/test/golden"
+	"github.com/ami-factory/ami-factory/test/schema"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -96,26 +95,9 @@ func TestSchemaIsThatOfTheTypes(t *testing.T) {
 	golden.File(t, "schema.json", append(got, '\n'))
 }
 
-func compile(t *testing.T) *validator.Schema {
+func compile(t *testing.T) schema.Schema {
 	t.Helper()
-	doc, err := validator.UnmarshalJSON(bytes.NewReader(spec.Schema()))
-	require.NoError(t, err)
-	c := validator.NewCompiler()
-	require.NoError(t, c.AddResource("userdata.json", doc))
-	s, err := c.Compile("userdata.json")
-	require.NoError(t, err)
-	return s
-}
-
-func validate(t *testing.T, s *validator.Schema, data []byte) error {
-	t.Helper()
-	var v any
-	require.NoError(t, yaml.Load(data, &v))
-	text, err := json.Marshal(v)
-	require.NoError(t, err)
-	doc, err := validator.UnmarshalJSON(bytes.NewReader(text))
-	require.NoError(t, err)
-	return s.Validate(doc)
+	return schema.Compile(t, spec.Schema())
 }
 
 func TestEveryExampleSatisfiesTheSchema(t *testing.T) {
@@ -126,7 +108,7 @@ func TestEveryExampleSatisfiesTheSchema(t *testing.T) {
 	for _, f := range files {
 		data, err := os.ReadFile(f)
 		require.NoError(t, err)
-		assert.NoError(t, validate(t, s, data), f)
+		assert.NoError(t, s.Validate(t, data), f)
 	}
 }
 
@@ -145,7 +127,7 @@ func TestSchemaRefuses(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			require.Contains(t, string(good), edit[0])
-			assert.Error(t, validate(t, s, bytes.Replace(good, []byte(edit[0]), []byte(edit[1]), 1)))
+			assert.Error(t, s.Validate(t, bytes.Replace(good, []byte(edit[0]), []byte(edit[1]), 1)))
 		})
 	}
 }
@@ -199,7 +181,7 @@ func TestFieldsThatExcludeOneAnother(t *testing.T) {
 			if tc.field != "" {
 				assert.True(t, slices.ContainsFunc(problems, func(p problem.Problem) bool { return strings.Contains(p.Allowed, tc.field) }), "%v", problems)
 			}
-			err = validate(t, s, []byte(tc.text))
+			err = s.Validate(t, []byte(tc.text))
 			assert.Equal(t, tc.good, err == nil, "%v", err)
 		})
 	}
