@@ -665,6 +665,8 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 		contract.ExecutionKey("x", contract.ComplianceObject):          {of(workflow.Resolve, workflow.CheckCompliance, workflow.Publish, workflow.Notify), of(workflow.CheckCompliance)},
 		contract.ExecutionKey("x", contract.ConsoleObject("builder")):  {of(workflow.Notify), of(workflow.CheckInstance)},
 		contract.ExecutionKey("x", contract.ConsoleObject("verifier")): {of(workflow.Notify), of(workflow.CheckInstance)},
+		contract.ExecutionKey("x", contract.ProvisionedObject):         {of(workflow.CheckInstance), of(workflow.Launch)},
+		contract.ExecutionKey("x", contract.StepsObject):               {nil, of(workflow.Launch)},
 		contract.PublishingKey("x"):                                    {of(workflow.Publish, workflow.Cleanup), of(workflow.Publish, workflow.Cleanup)},
 		contract.ExecutionKey("x", contract.RetentionObject):           {of(workflow.Retire, workflow.Notify), of(workflow.Retire)},
 		contract.ExecutionKey("x", contract.JournalObject):             {of(workflow.Resolve, workflow.Publish, workflow.Cleanup, workflow.Notify), of(workflow.Publish, workflow.Cleanup)},
