@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -12,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -121,6 +124,10 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 		_, err := os.Stat(filepath.Join(root, there))
 		assert.NoError(t, err, there)
 	}
+	requireReported(t, f, s)
+	assert.True(t, inTree(t, root, s.Fingerprint), "the search finds what is in the image")
+	assert.False(t, inTree(t, root, contract.ExecutionKey(s.Execution, contract.ProvisionedObject)), "an address of the builder is in the image")
+	assert.False(t, inTree(t, root, contract.ExecutionKey(s.Execution, contract.StepsObject)), "an address of the builder is in the image")
 	again := bake(t, f, contract.ExecutionInput{Recipe: full})
 	assert.Equal(t, contract.UpToDate, again.Status)
 
@@ -140,6 +147,51 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 		assert.NotContains(t, second.HostKeys, key, "two instances of an image share no host key")
 	}
 	assert.Empty(t, take(t, f).Alive, "an instance that was tried is terminated")
+}
+
+// requireReported requires that the builder has uploaded its verdict and its steps.
+func requireReported(t *testing.T, f *rehearsal.Factory, s rehearsal.Summary) {
+	t.Helper()
+	read := func(object string, into any) {
+		out, err := f.Cloud.S3.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &f.Bucket, Key: aws.String(contract.ExecutionKey(s.Execution, object))})
+		require.NoError(t, err, object)
+		defer func() { _ = out.Body.Close() }()
+		require.NoError(t, json.NewDecoder(out.Body).Decode(into), object)
+	}
+	type component struct{ Name, Status string }
+	var verdict struct {
+		Schema    int
+		CloudInit struct{ Status string }
+		Provision struct {
+			Status     string
+			Components []component
+		}
+	}
+	read(contract.ProvisionedObject, &verdict)
+	assert.Equal(t, 1, verdict.Schema)
+	assert.Equal(t, "done", verdict.CloudInit.Status)
+	assert.Equal(t, "ok", verdict.Provision.Status)
+	var steps struct{ Steps []component }
+	read(contract.StepsObject, &steps)
+	assert.Equal(t, verdict.Provision.Components, steps.Steps, "the steps that are uploaded last are all of them")
+	assert.NotEmpty(t, steps.Steps)
+	for _, c := range steps.Steps {
+		assert.Equal(t, "ok", c.Status, c.Name)
+	}
+}
+
+// inTree says whether a text is in any file of a tree.
+func inTree(t *testing.T, root, text string) bool {
+	t.Helper()
+	found := false
+	require.NoError(t, filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() || found {
+			return err
+		}
+		found = holds(t, file, text)
+		return nil
+	}))
+	return found
 }
 
 // A hostile image puts its owner's login key back when the seal is done. The file
@@ -313,6 +365,10 @@ func TestAnImageBakedInVirtualMachinesIsPublished(t *testing.T) {
 	assert.Greater(t, info.Size(), int64(100<<20))
 	assert.True(t, holds(t, s.Disk, kept), "the scan finds what is in the image")
 	assert.False(t, holds(t, s.Disk, canary), "a secret of the builder is in the snapshot's blocks")
+	requireReported(t, f, s)
+	for _, object := range []string{contract.ProvisionedObject, contract.StepsObject} {
+		assert.False(t, holds(t, s.Disk, contract.ExecutionKey(s.Execution, object)), "an address of the builder is in the snapshot's blocks")
+	}
 	left := take(t, f)
 	assert.Empty(t, left.Alive)
 	assert.Len(t, left.Images, 2)

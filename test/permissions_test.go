@@ -635,6 +635,29 @@ func TestABuilderThatMayNotTalkToSSMTimesOut(t *testing.T) {
 	requireNothingLeft(t, f)
 }
 
+func TestABuilderWhoseUploadsAreRefusedIsAskedOverSSM(t *testing.T) {
+	t.Parallel()
+	asked := func(refused bool) []string {
+		f := simFactory(t, func(o *rehearsal.Options) { o.Simulated.Provision = time.Minute })
+		if refused {
+			grantInstead(t, f, "launch", "s3:PutObject", "s3:PutObjectTagging")
+		}
+		s := publish(t, f)
+		out, err := f.Cloud.SSM.ListCommands(t.Context(), &ssm.ListCommandsInput{})
+		require.NoError(t, err)
+		var comments []string
+		for _, c := range out.Commands {
+			comments = append(comments, strings.TrimPrefix(aws.ToString(c.Comment), "ami-factory:"+s.Execution+":"))
+		}
+		return comments
+	}
+	comments := asked(false)
+	assert.NotContains(t, comments, "builder-boot", "its report is enough")
+	assert.Contains(t, comments, "seal")
+	comments = asked(true)
+	assert.Contains(t, comments, "builder-boot")
+}
+
 func TestACallThatIsNotGrantedEndsTheExecutionAndIsNamed(t *testing.T) {
 	t.Parallel()
 	f := simFactory(t, nil)
