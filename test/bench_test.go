@@ -83,8 +83,8 @@ func benchmarkReal(b *testing.B, kind vm.Kind) {
 	for b.Loop() {
 		s := bake(b, f, contract.ExecutionInput{Force: true})
 		require.Equal(b, contract.Published, s.Status, s.Cause)
-		for _, stage := range s.Stages {
-			b.ReportMetric(stage.Seconds, stage.Stage+"-s")
+		for _, state := range s.States {
+			b.ReportMetric(state.Seconds, state.State+"-s")
 		}
 		b.ReportMetric(s.Seconds, "total-s")
 		b.ReportMetric(s.Functions, "functions-s")

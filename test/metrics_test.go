@@ -111,8 +111,8 @@ func TestExecutionsEmitExactlyTheseMetrics(t *testing.T) {
 func requireMetricsAgree(t *testing.T, f *rehearsal.Factory, s rehearsal.Summary) {
 	t.Helper()
 	seconds := map[string]float64{}
-	for _, stage := range s.Stages {
-		seconds[stage.Stage] = stage.Seconds
+	for _, state := range s.States {
+		seconds[state.State] = state.Seconds
 	}
 	for _, d := range f.Cloud.Lambda.Metrics() {
 		switch d.Name {

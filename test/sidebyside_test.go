@@ -65,8 +65,8 @@ func BenchmarkCriticalPath(b *testing.B) {
 	for b.Loop() {
 		s := bake(b, f, contract.ExecutionInput{Force: true})
 		require.Equal(b, contract.Published, s.Status, s.Cause)
-		for _, stage := range s.Stages {
-			b.ReportMetric(stage.Seconds, stage.Stage+"-s")
+		for _, state := range s.States {
+			b.ReportMetric(state.Seconds, state.State+"-s")
 		}
 		b.ReportMetric(s.Seconds, "total-s")
 		b.ReportMetric(least, "least-s")
@@ -175,8 +175,8 @@ func TestARecipeMayWantItsCopiesAfterTheGate(t *testing.T) {
 		s := bake(t, e.Factory, contract.ExecutionInput{})
 		require.Equal(t, contract.Published, s.Status, s.Cause)
 		var names []string
-		for _, stage := range s.Stages {
-			names = append(names, stage.Stage)
+		for _, state := range s.States {
+			names = append(names, state.State)
 		}
 		assert.Equal(t, []string{
 			contract.StateEvaluateGate, contract.StateCopyAfterGate, contract.StateAwaitCopy, contract.StateShareImage,
@@ -305,7 +305,7 @@ func TestACopyThatFailsDuringVerificationEndsTheExecutionAndIsNamed(t *testing.T
 			}
 			r := reportOf(t, e, s)
 			require.NotNil(t, r.Failure)
-			assert.Equal(t, tc.state, r.Failure.Stage)
+			assert.Equal(t, tc.state, r.Failure.State)
 			requireNothingLeft(t, e.Factory)
 		})
 	}

@@ -394,14 +394,14 @@ func TestTheStagesRunInTheirOrder(t *testing.T) {
 	t.Parallel()
 	s := bake(t, simFactory(t, nil), contract.ExecutionInput{})
 	var names []string
-	for _, stage := range s.Stages {
-		names = append(names, stage.Stage)
+	for _, state := range s.States {
+		names = append(names, state.State)
 	}
 	assert.Equal(t, []string{
 		"Resolve", "LaunchBuilder", "AwaitProvisioned", "Seal", "CreateImage", "AwaitImage", "Copy", "LaunchVerifier", "AwaitBoot",
 		"RunCompliance", "EvaluateGate", "AwaitCopy", "ShareImage", "Publish", "Retire", "Cleanup", "Notify",
 	}, names)
-	assert.False(t, slices.ContainsFunc(s.Stages, func(x execution.StageSeconds) bool { return x.Seconds < 0 }))
+	assert.False(t, slices.ContainsFunc(s.States, func(x execution.StateSeconds) bool { return x.Seconds < 0 }))
 }
 
 func TestEveryShippedRecipeIsBakedOnTheBaseOfItsFamilyAndArchitecture(t *testing.T) {

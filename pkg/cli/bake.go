@@ -307,8 +307,8 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 		row("checks", "%d passed, %d failed, %d waived", c.Passed, c.Failed, c.Waived)
 	}
 	label := "stages"
-	for _, stage := range s.Stages {
-		row(label, "%8s  %s", seconds(stage.Seconds), stage.Stage)
+	for _, state := range s.States {
+		row(label, "%8s  %s", seconds(state.Seconds), state.State)
 		label = ""
 	}
 	row("factory's own", "at most %s; the rest is the guests' and EC2's", seconds(s.OwnSeconds()))

@@ -55,7 +55,7 @@ func TestASimulatedBakeAndItsImages(t *testing.T) {
 	assert.Equal(t, upToDate.Fingerprint, s.Fingerprint)
 	assert.Regexp(t, `^ami-[0-9a-f]{17}$`, s.SourceImage)
 	assert.Len(t, s.Images, 2)
-	assert.Len(t, s.Stages, 16)
+	assert.Len(t, s.States, 16)
 	assert.Positive(t, s.Seconds)
 	assert.Positive(t, s.Checks.Passed)
 	assert.True(t, s.Simulated)

@@ -38,7 +38,7 @@ func (p page) document() g.Node {
 				g.Text(" No guest was run and nothing was checked. This page rehearses the report and proves nothing."))),
 			html.Main(
 				p.head(), p.failure(), p.leftBehind(), p.identity(), p.controls(), p.waivers(),
-				p.images(), p.retention(), p.stages(), p.cost(), p.traces(), p.signOff(),
+				p.images(), p.retention(), p.states(), p.cost(), p.traces(), p.signOff(),
 			),
 			html.Footer(html.P(
 				g.If(p.Simulated, g.Group{html.B(html.Class("sim"), g.Text("SIMULATED")), g.Text(" ")}),
@@ -74,7 +74,7 @@ func (p page) failure() g.Node {
 			joined(ids, g.Text(", ")), g.Text(". What was expected and found is below."))
 	}
 	return section("cause", "cause", g.Text("Why"),
-		html.P(html.B(g.Text(p.Failure.Error)), g.If(p.Failure.Stage != "", g.Group{g.Text(" in stage "), html.B(g.Text(p.Failure.Stage))})),
+		html.P(html.B(g.Text(p.Failure.Error)), g.If(p.Failure.State != "", g.Group{g.Text(" in state "), html.B(g.Text(p.Failure.State))})),
 		why,
 	)
 }
@@ -259,19 +259,19 @@ func (p page) retention() g.Node {
 	)
 }
 
-func (p page) stages() g.Node {
-	if len(p.Stages) == 0 {
+func (p page) states() g.Node {
+	if len(p.States) == 0 {
 		return nil
 	}
 	var longest float64
-	for _, s := range p.Stages {
+	for _, s := range p.States {
 		longest = max(longest, s.Seconds)
 	}
 	hidden := html.Aria("hidden", "true")
-	return section("", "stages", g.Text("Stages"),
-		html.Table(html.Class("stages"), caption("Stages with the time each took"),
-			html.THead(html.Tr(heading("Stage"), heading("Time"), html.Th(html.Scope("col"), html.Class("bar"), hidden))),
-			html.TBody(g.Map(p.Stages, func(s Stage) g.Node {
+	return section("", "stages", g.Text("States"),
+		html.Table(html.Class("stages"), caption("States of the machine with the time each took"),
+			html.THead(html.Tr(heading("State"), heading("Time"), html.Th(html.Scope("col"), html.Class("bar"), hidden))),
+			html.TBody(g.Map(p.States, func(s State) g.Node {
 				return html.Tr(html.Th(html.Scope("row"), g.Text(s.Name)), html.Td(g.Text(duration(s.Seconds))),
 					html.Td(html.Class("bar"), hidden, html.Span(html.Style("width: "+percent(s.Seconds, longest)+"%"))))
 			})),

@@ -48,7 +48,7 @@ type Report struct {
 	Gate           string              `json:"gate,omitempty"`
 	Compliance     *compliance.Report  `json:"compliance,omitempty"` // nil if the checks were not reached
 	Waivers        []compliance.Waiver `json:"waivers"`              // all of the recipe, used or not
-	Stages         []Stage             `json:"stages"`               // in the order of execution
+	States         []State             `json:"stages"`               // in the order of execution
 	Cost           *cost.Estimate      `json:"cost,omitempty"`       // on AWS; nil if unknown
 	Logs           []Log               `json:"logs"`
 	Removed        []string            `json:"removed"` // resource ids
@@ -72,7 +72,7 @@ type Execution struct {
 
 // Failure is the error that ended the execution.
 type Failure struct {
-	Stage string `json:"stage"`
+	State string `json:"stage"`
 	Error string `json:"error"` // a failure.Code
 	Cause string `json:"cause"`
 }
@@ -92,8 +92,8 @@ type Retention struct {
 	Why     string `json:"why"`
 }
 
-// Stage and how long it took, polls and retries included.
-type Stage struct {
+// State is a state of the machine and the time it took, polls and retries included.
+type State struct {
 	Name     string  `json:"name"`
 	Seconds  float64 `json:"seconds"`
 	Attempts int     `json:"attempts,omitempty"`
@@ -143,7 +143,7 @@ func (r Report) canonical() Report {
 	r.Schema = Schema
 	r.Execution.Started, r.Execution.Ended = r.Execution.Started.UTC(), r.Execution.Ended.UTC()
 	r.Changed = list(r.Changed)
-	r.Components, r.Stages, r.Logs = list(r.Components), list(r.Stages), list(r.Logs)
+	r.Components, r.States, r.Logs = list(r.Components), list(r.States), list(r.Logs)
 	r.Images = sorted(r.Images, func(a, b Image) int { return strings.Compare(a.Region, b.Region) })
 	r.Retention = sorted(r.Retention, func(a, b Retention) int {
 		return cmp.Or(strings.Compare(a.Region, b.Region), strings.Compare(a.Outcome, b.Outcome), strings.Compare(a.ImageID, b.ImageID))

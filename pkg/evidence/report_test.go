@@ -95,7 +95,7 @@ func sample(status string, guests compliance.Guests) evidence.Report {
 		ID:   "arn:aws:states:eu-west-1:123456789012:execution:ami-factory:debian-12-docker-0a1b2c3d0a1b2c3d",
 		Name: "debian-12-docker-0a1b2c3d0a1b2c3d", Started: start, Ended: start.Add(237*time.Second + 400*time.Millisecond),
 	}
-	r.Stages = []evidence.Stage{{Name: "Resolve", Seconds: 0.21, Attempts: 1}, {Name: "LaunchBuilder", Seconds: 1.4}, {Name: "AwaitProvisioned", Seconds: 154.2}, {Name: "Seal", Seconds: 9.1}, {Name: "CreateImage", Seconds: 6.8}, {Name: "RunCompliance", Seconds: 61.5}}
+	r.States = []evidence.State{{Name: "Resolve", Seconds: 0.21, Attempts: 1}, {Name: "LaunchBuilder", Seconds: 1.4}, {Name: "AwaitProvisioned", Seconds: 154.2}, {Name: "Seal", Seconds: 9.1}, {Name: "CreateImage", Seconds: 6.8}, {Name: "RunCompliance", Seconds: 61.5}}
 	r.Logs = []evidence.Log{
 		{Title: "console of the builder", URI: "s3://factory-bucket/executions/sample-1/console-builder.log", SHA256: strings.Repeat("ab", 32)},
 		{Title: "console of the verifier", URI: "https://logs.example.com/console-verifier.log"},
@@ -152,7 +152,7 @@ func TestCostSaysWhatItIsMadeOf(t *testing.T) {
 func rejected() evidence.Report {
 	r := sample(contract.Rejected, compliance.Guests{Kind: "vm", Description: "qemu 7.2.22, software emulation (tcg)"})
 	r.Compliance = checked(r.Guests, true)
-	r.Failure = &evidence.Failure{Stage: "CheckCompliance", Error: "ComplianceRejected", Cause: r.Compliance.Cause()}
+	r.Failure = &evidence.Failure{State: "CheckCompliance", Error: "ComplianceRejected", Cause: r.Compliance.Cause()}
 	r.Removed = append(r.Removed, "ami-0fedcba9876543210", "snap-0123456789abcdef0")
 	return r
 }
@@ -166,7 +166,7 @@ func simulated() evidence.Report {
 
 func dirty() evidence.Report {
 	r := sample(contract.FailedDirty, compliance.Guests{Kind: "ec2"})
-	r.Failure = &evidence.Failure{Stage: "AwaitProvisioned", Error: "ProvisioningFailed", Cause: "component docker failed at line 12: apt-get install docker.io\nE: Unable to locate package docker.io"}
+	r.Failure = &evidence.Failure{State: "AwaitProvisioned", Error: "ProvisioningFailed", Cause: "component docker failed at line 12: apt-get install docker.io\nE: Unable to locate package docker.io"}
 	r.Left = []string{"i-0bbbbbbbbbbbbbbbb: UnauthorizedOperation: not allowed to terminate"}
 	r.Removed = nil
 	return r
@@ -182,7 +182,7 @@ func html(t *testing.T, r evidence.Report) string {
 func TestReports(t *testing.T) {
 	for name, r := range map[string]evidence.Report{
 		"published": published(), "rejected": rejected(), "simulated": simulated(), "dirty": dirty(),
-		"without-plan": {Status: contract.FailedClean, Execution: evidence.Execution{Name: "x", Started: start, Ended: start}, Failure: &evidence.Failure{Stage: "Resolve", Error: "RecipeInvalid", Cause: "unknown recipe"}},
+		"without-plan": {Status: contract.FailedClean, Execution: evidence.Execution{Name: "x", Started: start, Ended: start}, Failure: &evidence.Failure{State: "Resolve", Error: "RecipeInvalid", Cause: "unknown recipe"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data, err := r.JSON()

@@ -73,7 +73,7 @@ type Result struct {
 	Images      map[string]string `json:"images"`           // by region
 	Report      string            `json:"report,omitempty"`
 	Seconds     float64           `json:"seconds"`
-	Stages      []StageSeconds    `json:"stages"`
+	States      []StateSeconds    `json:"stages"`
 }
 
 // Follow reports each event of an execution to watch until the execution ends.
@@ -152,7 +152,7 @@ func ResultOf(end *sfn.DescribeExecutionOutput, t *Timeline) (Result, error) {
 	r := Result{
 		Execution: aws.ToString(end.Name), ARN: aws.ToString(end.ExecutionArn), Status: t.Ending(),
 		Error: aws.ToString(end.Error), Cause: aws.ToString(end.Cause), Images: map[string]string{},
-		Seconds: aws.ToTime(end.StopDate).Sub(aws.ToTime(end.StartDate)).Seconds(), Stages: t.Seconds(),
+		Seconds: aws.ToTime(end.StopDate).Sub(aws.ToTime(end.StartDate)).Seconds(), States: t.Seconds(),
 	}
 	if r.Status == "" { // stopped, or timed out
 		r.Status = string(end.Status)

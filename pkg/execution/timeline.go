@@ -16,11 +16,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
-// StageSeconds is the time of one state of the machine, in seconds, including
+// StateSeconds is the time of one state of the machine, in seconds, including
 // retries. If several regions pass through the state, it is the time from the
 // first entry to the last exit.
-type StageSeconds struct {
-	Stage    string  `json:"stage"`
+type StateSeconds struct {
+	State    string  `json:"stage"`
 	Seconds  float64 `json:"seconds"`
 	Attempts int     `json:"attempts"` // invocations of its function
 	// LastPoll is the length of the pause before the attempt that found the work
@@ -219,11 +219,11 @@ func regionOf(input string) string {
 }
 
 // Seconds lists the states that invoked a function, in order.
-func (t *Timeline) Seconds() []StageSeconds {
-	var out []StageSeconds
+func (t *Timeline) Seconds() []StateSeconds {
+	var out []StateSeconds
 	for _, name := range t.order {
 		if s := t.states[name]; s.attempts > 0 {
-			out = append(out, StageSeconds{Stage: name, Seconds: s.to.Sub(s.from).Seconds(), Attempts: s.attempts, LastPoll: s.lastPoll.Seconds()})
+			out = append(out, StateSeconds{State: name, Seconds: s.to.Sub(s.from).Seconds(), Attempts: s.attempts, LastPoll: s.lastPoll.Seconds()})
 		}
 	}
 	return out

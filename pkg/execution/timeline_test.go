@@ -142,7 +142,7 @@ func TestTheRegionsOfAMapAreToldApart(t *testing.T) {
 	}
 	stages := line.Seconds()
 	if assert.Len(t, stages, 2) {
-		assert.Equal(t, "Copy", stages[0].Stage)
+		assert.Equal(t, "Copy", stages[0].State)
 		assert.InDelta(t, 7, stages[0].Seconds, 0.001, "from the first entry (4) to the last exit (11), not the sum")
 		assert.Equal(t, 2, stages[0].Attempts)
 	}

@@ -118,9 +118,9 @@ func (f *Factory) functionTime() time.Duration {
 // poll, after which the work was found done. The rest is the guests' and EC2's.
 func (s Summary) OwnSeconds() float64 {
 	own := s.Seconds
-	for _, stage := range s.Stages {
-		if stage.LastPoll > 0 {
-			own -= stage.Seconds - stage.LastPoll
+	for _, state := range s.States {
+		if state.LastPoll > 0 {
+			own -= state.Seconds - state.LastPoll
 		}
 	}
 	return own

@@ -29,20 +29,20 @@ func figures(in NotifyInput, r evidence.Report) []metric.Value {
 	if r.Cost != nil {
 		out = append(out, metric.Of(metric.ImageCost, r.Cost.USD, r.Recipe))
 	}
-	for _, s := range r.Stages {
+	for _, s := range r.States {
 		out = append(out, metric.Of(metric.StageDuration, s.Seconds, s.Name))
 	}
 	return out
 }
 
 // stages are the states in the order in which they were entered.
-func stages(timings map[string]Timing) []evidence.Stage {
-	var out []evidence.Stage
+func stages(timings map[string]Timing) []evidence.State {
+	var out []evidence.State
 	for _, name := range slices.Sorted(maps.Keys(timings)) {
 		t := timings[name]
-		out = append(out, evidence.Stage{Name: name, Seconds: t.Left.Sub(t.Entered).Seconds(), Attempts: 1 + t.Retries})
+		out = append(out, evidence.State{Name: name, Seconds: t.Left.Sub(t.Entered).Seconds(), Attempts: 1 + t.Retries})
 	}
-	slices.SortStableFunc(out, func(a, b evidence.Stage) int { return timings[a.Name].Entered.Compare(timings[b.Name].Entered) })
+	slices.SortStableFunc(out, func(a, b evidence.State) int { return timings[a.Name].Entered.Compare(timings[b.Name].Entered) })
 	return out
 }
 

@@ -270,7 +270,7 @@ func TestMetricsOfAnExecution(t *testing.T) {
 			slices.Sort(tc.want)
 			assert.Equal(t, tc.want, got)
 			var stages []string
-			for _, x := range r.Stages {
+			for _, x := range r.States {
 				stages = append(stages, fmt.Sprintf("StageDuration %s %v", x.Name, x.Seconds))
 			}
 			slices.Sort(stages)
@@ -279,10 +279,10 @@ func TestMetricsOfAnExecution(t *testing.T) {
 	}
 }
 
-func TestStagesOfTheReportAreInTheOrderOfExecution(t *testing.T) {
+func TestStatesOfTheReportAreInTheOrderOfExecution(t *testing.T) {
 	got := stages(without(publishedTimings(), "AwaitBoot"))
-	assert.Equal(t, evidence.Stage{Name: "Resolve", Seconds: 1, Attempts: 1}, got[0])
-	assert.Equal(t, evidence.Stage{Name: "AwaitProvisioned", Seconds: 360, Attempts: 31}, got[2])
+	assert.Equal(t, evidence.State{Name: "Resolve", Seconds: 1, Attempts: 1}, got[0])
+	assert.Equal(t, evidence.State{Name: "AwaitProvisioned", Seconds: 360, Attempts: 31}, got[2])
 	assert.Equal(t, "Cleanup", got[len(got)-1].Name)
 }
 

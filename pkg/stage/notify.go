@@ -72,7 +72,7 @@ type Finished struct {
 	Why         string            `json:"why,omitempty"`    // reason of the action
 	Changed     []string          `json:"changed"`          // what differs from the release before
 	Images      map[string]string `json:"images"`           // image id by region
-	Stage       string            `json:"stage,omitempty"`
+	State       string            `json:"stage,omitempty"`
 	Error       string            `json:"error,omitempty"`
 	Cause       string            `json:"cause,omitempty"`
 	Left        []string          `json:"left"`
@@ -104,7 +104,7 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 		Execution: in.Execution.ID, Name: in.Execution.Name, Status: report.Status, Simulated: report.Simulated,
 		Recipe: report.Recipe, Fingerprint: report.Fingerprint, SourceImage: report.Source.ImageID,
 		Action: actionOf(report), Why: report.Why, Changed: append([]string{}, report.Changed...), Images: map[string]string{}, Left: in.Left,
-		Stage: in.Failed, Error: in.Error, Cause: clip(in.Cause, maxCause),
+		State: in.Failed, Error: in.Error, Cause: clip(in.Cause, maxCause),
 		Report: "s3://" + page.Bucket + "/" + page.Key,
 	}
 	maps.Copy(told.Images, in.Images)
@@ -156,7 +156,7 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, er
 	r.Execution = evidence.Execution{ID: in.Execution.ID, Name: in.Execution.Name, Started: in.Execution.StartTime, Ended: in.Now}
 	r.Removed, r.Left = in.Removed, in.Left
 	if in.Error != "" || in.Cause != "" {
-		r.Failure = &evidence.Failure{Stage: in.Failed, Error: in.Error, Cause: in.Cause}
+		r.Failure = &evidence.Failure{State: in.Failed, Error: in.Error, Cause: in.Cause}
 	}
 	r.SetImages(in.Images)
 	// A record that is not of this execution is left out of the report, which says
@@ -182,7 +182,7 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, er
 		return r, err
 	}
 	r.Logs = append(r.Logs, s.logs(ctx, in)...)
-	r.Stages = stages(in.Timings)
+	r.States = stages(in.Timings)
 	if p != nil {
 		estimate := cost.Of(usage(in, *p, s.Settings), s.Settings.Prices)
 		r.Cost = &estimate
@@ -317,7 +317,7 @@ func (s Notify) message(ctx context.Context, f Finished, retained []evidence.Ret
 		fmt.Fprintf(&b, "%s: %s\n", region, f.Images[region])
 	}
 	if f.Error != "" {
-		fmt.Fprintf(&b, "\n%s in stage %s:\n%s\n", f.Error, f.Stage, f.Cause)
+		fmt.Fprintf(&b, "\n%s in state %s:\n%s\n", f.Error, f.State, f.Cause)
 	}
 	if len(f.Left) > 0 {
 		fmt.Fprintf(&b, "\nLeft behind, to be removed by hand:\n%s\n", strings.Join(f.Left, "\n"))

@@ -132,10 +132,10 @@ func TestNotifyOfAFailureBeforeThereWasAPlan(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "FailedDirty", out.Status)
 	r := readReport(t, s, out.Report)
-	assert.Equal(t, &evidence.Failure{Stage: "Resolve", Error: "RecipeInvalid", Cause: "recipes/x.yaml:1:1: error: no"}, r.Failure)
+	assert.Equal(t, &evidence.Failure{State: "Resolve", Error: "RecipeInvalid", Cause: "recipes/x.yaml:1:1: error: no"}, r.Failure)
 	assert.True(t, r.Simulated)
 	assert.Equal(t, "[SIMULATED] ami-factory: FailedDirty", *topic.messages[0].Subject)
-	for _, text := range []string{"No guest was really run", "RecipeInvalid in stage Resolve", "recipes/x.yaml:1:1", "i-1: denied"} {
+	for _, text := range []string{"No guest was really run", "RecipeInvalid in state Resolve", "recipes/x.yaml:1:1", "i-1: denied"} {
 		assert.Contains(t, *topic.messages[0].Message, text)
 	}
 }
