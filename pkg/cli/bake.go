@@ -275,6 +275,19 @@ func writeOutcome(row func(label, format string, values ...any), recipe string, 
 	}
 }
 
+// simulatedNotice begins every result of simulated guests.
+const simulatedNotice = "SIMULATED: no guest was booted and nothing below is proved\n"
+
+// writeReason writes why an image was baked or released again.
+func writeReason(row func(label, format string, values ...any), why string, changed []string) {
+	if why != "" {
+		row("why", "%s", why)
+	}
+	if len(changed) > 0 {
+		row("changed", "%s", strings.Join(changed, ", "))
+	}
+}
+
 // first is a label for the first of several rows.
 func first(i int, label string) string {
 	if i > 0 {
@@ -287,7 +300,7 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 	var b strings.Builder
 	row := rows(&b)
 	if s.Guests == vm.Simulated {
-		b.WriteString("SIMULATED: no guest was booted and nothing below is proved\n")
+		b.WriteString(simulatedNotice)
 	}
 	if s.StandInAgents {
 		b.WriteString("STAND-IN AGENTS: the agents' components installed stand-ins, not the vendors' agents\n")
@@ -296,12 +309,7 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 	if a := s.Again; a != nil {
 		row("action", "release of image %s again, without a bake; %s baked it", a.ImageID, a.Execution)
 	}
-	if s.Why != "" {
-		row("why", "%s", s.Why)
-	}
-	if len(s.Changed) > 0 {
-		row("changed", "%s", strings.Join(s.Changed, ", "))
-	}
+	writeReason(row, s.Why, s.Changed)
 	row("guests", "%s (%s)", s.Guests, s.Description)
 	if c := s.Checks; c.Passed+c.Failed+c.Waived > 0 {
 		row("checks", "%d passed, %d failed, %d waived", c.Passed, c.Failed, c.Waived)

@@ -23,6 +23,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/guest"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/store"
@@ -260,9 +261,16 @@ func (a *app) runBuild(ctx context.Context, to deployed, in contract.ExecutionIn
 func writeResult(w io.Writer, recipe string, r execution.Result) error {
 	var b strings.Builder
 	row := rows(&b)
+	if r.Guests == string(vm.Simulated) {
+		b.WriteString(simulatedNotice)
+	}
 	writeOutcome(row, recipe, r)
 	if r.Action == contract.ActionRelease {
-		row("action", "release of the published image again, without a bake; the report says why")
+		row("action", "release of the published image again, without a bake")
+	}
+	writeReason(row, r.Why, r.Changed)
+	if r.Guests != "" {
+		row("guests", "%s", r.Guests)
 	}
 	if r.Report != "" {
 		row("report", "%s", r.Report)

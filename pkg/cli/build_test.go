@@ -59,11 +59,16 @@ func TestABuildOnADeployedFactory(t *testing.T) {
 	assert.Contains(t, r.err, "AwaitProvisioned")
 	assert.Regexp(t, `(?m)^ +\d+:\d\d  builder: hardening ok after \d+s\n +\d+:\d\d  builder: docker ok after \d+s$`, r.err, "the builder's steps are shown")
 
+	assert.True(t, strings.HasPrefix(r.out, "SIMULATED: no guest was booted"), r.out)
+	assert.Regexp(t, `(?m)^why +no image of the recipe is published\n`, r.out)
+	assert.Regexp(t, `(?m)^guests +simulated\n`, r.out)
+
 	r = onAWS(t, "build", "debian-12-docker", "--output", "json", "--state-machine", f.StateMachine, "--name", "mine")
 	require.Equal(t, exitOK, r.code, r.err)
 	var again execution.Result
 	require.NoError(t, json.Unmarshal([]byte(r.out), &again))
 	assert.Equal(t, "UpToDate", again.Status)
+	assert.Equal(t, "simulated", again.Guests, "a program sees it too")
 	assert.Equal(t, "mine", again.Execution)
 	assert.Len(t, again.Images, 2)
 
@@ -75,6 +80,11 @@ func TestABuildOnADeployedFactory(t *testing.T) {
 	assert.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.out, "RecipeInvalid")
 	assert.Contains(t, r.out, `unknown recipe "debian-99"`)
+
+	r = onAWS(t, "build", "debian-12-docker", "--force", "-o", "json")
+	require.Equal(t, exitOK, r.code, r.err)
+	require.NoError(t, json.Unmarshal([]byte(r.out), &again))
+	assert.Equal(t, "a bake was asked for", again.Why)
 
 	r = onAWS(t, "build", "debian-12-docker", "--force", "--no-wait")
 	require.Equal(t, exitOK, r.code, r.err)

@@ -72,6 +72,9 @@ type Result struct {
 	Action      string            `json:"action,omitempty"` // if it published: bake, or release (of the published image again)
 	Images      map[string]string `json:"images"`           // by region
 	Report      string            `json:"report,omitempty"`
+	Why         string            `json:"why,omitempty"`     // an image was baked, or released again
+	Changed     []string          `json:"changed,omitempty"` // what differs from the release before
+	Guests      string            `json:"guests,omitempty"`  // what its instances are: ec2, vm, container or simulated
 	Seconds     float64           `json:"seconds"`
 	States      []StateSeconds    `json:"stages"`
 }
@@ -153,6 +156,9 @@ func ResultOf(end *sfn.DescribeExecutionOutput, t *Timeline) (Result, error) {
 		Execution: aws.ToString(end.Name), ARN: aws.ToString(end.ExecutionArn), Status: t.Ending(),
 		Error: aws.ToString(end.Error), Cause: aws.ToString(end.Cause), Images: map[string]string{},
 		Seconds: aws.ToTime(end.StopDate).Sub(aws.ToTime(end.StartDate)).Seconds(), States: t.Seconds(),
+	}
+	if decided := t.Resolved(); decided != nil {
+		r.Why, r.Changed, r.Guests = decided.Why, decided.Changed, decided.Guests.Kind
 	}
 	if r.Status == "" { // stopped, or timed out
 		r.Status = string(end.Status)

@@ -57,6 +57,17 @@ type Timeline struct {
 	order   []string
 	byEvent map[int64]visit // the visit to which an event belongs
 	last    string          // the state in which the execution ended
+
+	resolved *Resolved
+}
+
+// Resolved is what Resolve says of the execution.
+type Resolved struct {
+	Why     string   `json:"why"` // of the action
+	Changed []string `json:"changed"`
+	Guests  struct {
+		Kind string `json:"kind"`
+	} `json:"guests"`
 }
 
 // span is the time from a state's first entry to its last exit, because the
@@ -116,6 +127,9 @@ func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 	case e.TaskSucceededEventDetails != nil:
 		v.failed = false
 		t.byEvent[e.Id] = v
+		if v.state == contract.StateResolve {
+			t.resolve(aws.ToString(e.TaskSucceededEventDetails.Output))
+		}
 	case e.TaskFailedEventDetails != nil:
 		d := e.TaskFailedEventDetails
 		return t.failed(e.Id, v, at, aws.ToString(d.Error), aws.ToString(d.Cause))
@@ -124,6 +138,18 @@ func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 		return t.failed(e.Id, v, at, aws.ToString(d.Error), aws.ToString(d.Cause))
 	}
 	return nil
+}
+
+// Resolved is nil as long as Resolve has not answered, and when the caller may not
+// read what it answered.
+func (t *Timeline) Resolved() *Resolved { return t.resolved }
+
+// resolve reads the answer of Resolve's function.
+func (t *Timeline) resolve(output string) {
+	var out struct{ Payload *Resolved }
+	if err := json.Unmarshal([]byte(output), &out); err == nil { // else it is cut, or a deployment of another version
+		t.resolved = out.Payload
+	}
 }
 
 // failed records a failed attempt. A time-out has no cause.

@@ -58,7 +58,7 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	out := ResolveOutput{
 		Recipe: p.Recipe.Name, Fingerprint: p.Fingerprint, ReleaseID: p.ReleaseID, SourceImage: p.Source.ImageID, Regions: regionsOf(*p),
 		Copies: p.Recipe.Distribution.Copies,
-		Action: contract.ActionBake, Why: "a bake was asked for",
+		Action: contract.ActionBake, Why: "a bake was asked for", Guests: s.Settings.guests(),
 	}
 	if !in.Force {
 		if out.Published, err = s.Planner.Published(ctx, *p); err != nil {

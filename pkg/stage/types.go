@@ -6,6 +6,7 @@ package stage
 import (
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
@@ -50,6 +51,7 @@ type ResolveOutput struct {
 	Why         string            `json:"why,omitempty"`       // reason of the action
 	Changed     []string          `json:"changed,omitempty"`   // what differs from the release before, see plan.Differences
 	ImageID     string            `json:"imageId"`             // in the home region, of an image that is released again; else empty
+	Guests      compliance.Guests `json:"guests"`              // what the execution's instances are
 }
 
 // LaunchInput starts the builder, or a verifier from the new image.
