@@ -226,6 +226,47 @@ func (c *calls) all() []string {
 	return slices.Clone(c.roles)
 }
 
+func TestConsumersAreInformedBeforeRetentionAndTheReport(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var order []string
+	f := simFactory(t, func(o *rehearsal.Options) {
+		o.Decisions = func(d authz.Decision) {
+			_, role, _ := strings.Cut(d.RoleARN, ":role/ami-factory-")
+			call := role + " " + d.Request.Action
+			if !slices.Contains([]string{"publish ssm:PutParameter", "notify sns:Publish", "notify events:PutEvents", "retire ec2:DescribeImages", "cleanup ec2:DescribeInstances", "notify s3:PutObject"}, call) {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if n := len(order); n == 0 || order[n-1] != call {
+				order = append(order, call)
+			}
+		}
+	})
+	publish(t, f)
+	mu.Lock()
+	defer mu.Unlock()
+	assert.Equal(t, []string{
+		"publish ssm:PutParameter", "notify events:PutEvents", "notify sns:Publish", "retire ec2:DescribeImages", "cleanup ec2:DescribeInstances",
+		"notify s3:PutObject", "notify events:PutEvents",
+	}, order)
+}
+
+func TestConsumersAreInformedAtTheEndIfTheyCouldNotBeBefore(t *testing.T) {
+	t.Parallel()
+	f := simFactory(t, nil)
+	_, err := f.Cloud.Faults.Add(fault.Rule{Service: "sns", Operation: "Publish", Code: "AuthorizationError", Status: 403, Times: 1})
+	require.NoError(t, err)
+	s := publish(t, f)
+	names := []string{}
+	for _, stage := range s.Stages {
+		names = append(names, stage.Stage)
+	}
+	assert.Subset(t, names, []string{contract.StateAnnounce, contract.StateRetire, contract.StateCleanup, contract.StateNotify})
+	requireMetricsAgree(t, f, s)
+}
+
 func TestNobodyIsGivenAnImageThatTheGateRefuses(t *testing.T) {
 	t.Parallel()
 	var permitted calls

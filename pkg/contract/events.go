@@ -11,7 +11,8 @@ const (
 	SourceChangedEvent     = "AMI Factory Source Changed"     // on FactoryBus, from WatchSources
 	RebuildDueEvent        = "AMI Factory Rebuild Due"        // on FactoryBus, from WatchSources: something that waited may build
 	NightlyEvent           = "AMI Factory Nightly"            // what the nightly schedule sends to StartBuilds
-	ExecutionFinishedEvent = "AMI Factory Execution Finished" // on the account's default bus, from Notify
+	ImagePublishedEvent    = "AMI Factory Image Published"    // on the account's default bus, from Notify, as soon as the pointers name the image
+	ExecutionFinishedEvent = "AMI Factory Execution Finished" // likewise, at the end of every execution that was not up to date
 )
 
 // The sources and detail types of the events of AWS that start builds. Only AWS can

@@ -33,6 +33,7 @@ const (
 	StateShareImage         = "ShareImage"    // for each region, inside Share
 	StateShareTimedOut      = "ShareTimedOut" // likewise
 	StatePublish            = "Publish"
+	StateAnnounce           = "Announce"
 	StateRetire             = "Retire"
 	StateCleanup            = "Cleanup"
 	StateNotify             = "Notify"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
@@ -251,9 +252,16 @@ func (s Cleanup) images(ctx context.Context, api CleanupEC2, e Execution, region
 		for _, r := range removed {
 			t.removed = append(t.removed, region+":"+r)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			t.leave(region+":"+id, err)
 			surviving = append(surviving, ami.Snapshots(img)...) // reported once
+		case img.State == types.ImageStatePending && len(ami.Snapshots(img)) == 0:
+			// Deregistering stops a copy that is pending, and its snapshot may show
+			// later: the next attempt finds that by its tag, and no image any more.
+			// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/CopyingAMIs.html
+			t.leave(region+":"+id, errors.New("it was deregistered while it was pending, and its snapshot is not visible yet"))
+			t.passing = true
 		}
 	}
 	return surviving, nil

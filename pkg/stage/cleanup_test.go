@@ -55,6 +55,28 @@ func TestCleanupRemovesWhatTheExecutionMadeAndNothingElse(t *testing.T) {
 	assert.Equal(t, CleanupOutput{Ending: ending, Removed: []string{}, Left: []string{}}, again)
 }
 
+// EC2 may show the snapshot of a copy after the copy itself.
+func TestCleanupLooksAgainForTheSnapshotOfAPendingCopy(t *testing.T) {
+	w := newWorld(t)
+	e := w.ec2[remote]
+	late := e.snapshots[0]
+	e.snapshots = nil
+	e.images[0].State, e.images[0].BlockDeviceMappings = types.ImageStatePending, nil
+
+	in := CleanupInput{Job: w.in.Job, Outcome: "Rejected", Error: "ComplianceRejected", Cause: "why", Failed: "EvaluateGate"}
+	out, err := w.cleanup(t, in)
+	requireCode(t, failure.CleanupIncomplete, err)
+	assert.Equal(t, []string{remote + ":ami-copy: it was deregistered while it was pending, and its snapshot is not visible yet"}, out.Left)
+	assert.Empty(t, e.images)
+
+	e.snapshots = []types.Snapshot{late}
+	out, err = w.cleanup(t, in)
+	require.NoError(t, err)
+	assert.Empty(t, out.Left)
+	assert.Equal(t, []string{remote + ":snap-ami-copy"}, out.Removed)
+	assert.Empty(t, e.snapshots)
+}
+
 func TestCleanupLeavesAnInstanceThatOnlyBearsTheTags(t *testing.T) {
 	w := newWorld(t)
 	foreign := builderOf("run", "i-foreign")

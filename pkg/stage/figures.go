@@ -23,7 +23,11 @@ func figures(in NotifyInput, r evidence.Report) []metric.Value {
 	}
 	if r.Recipe != "" && r.Again == nil {
 		waited := in.Timings[contract.StateStagger]
-		took := in.Now.Sub(in.Execution.StartTime) - waited.Left.Sub(waited.Entered)
+		noticed := in.Now
+		if t, ok := in.Timings[contract.StateAnnounce]; ok && in.Announced {
+			noticed = t.Left
+		}
+		took := noticed.Sub(in.Execution.StartTime) - waited.Left.Sub(waited.Entered)
 		out = append(out, metric.Of(metric.BakeDuration, took.Seconds(), r.Recipe))
 	}
 	if r.Cost != nil {

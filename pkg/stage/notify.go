@@ -32,8 +32,8 @@ import (
 const (
 	maxSubject = 100     // SNS's limit
 	maxCause   = 4 << 10 // of a cause in a message; the report has all of it
-	// Images in a message: far below SNS's 256 KiB, whatever is said of each.
-	maxRetained = 100
+	// Images or pointers in a message: far below SNS's 256 KiB, whatever is said of each.
+	maxListed = 100
 )
 
 // cleanupFailed is what is left of an execution whose clean-up ended with an
@@ -86,6 +86,9 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	if err := requireInput("execution.name", in.Execution.Name, "outcome", in.Outcome); err != nil {
 		return NotifyOutput{}, err
 	}
+	if in.Announce {
+		return s.announce(ctx, in)
+	}
 	end := in.ending()
 	in.Error, in.Cause = end.Error, end.Cause
 	in.Left = append([]string{}, in.Left...)
@@ -108,7 +111,8 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 		Report: "s3://" + page.Bucket + "/" + page.Key,
 	}
 	maps.Copy(told.Images, in.Images)
-	err = errors.Join(s.message(ctx, told, report.Retention), s.event(ctx, told, in))
+	about, text := messageOf(in, told, report.Retention)
+	err = errors.Join(s.message(ctx, told.Status, about, text), s.event(ctx, contract.ExecutionFinishedEvent, told, in))
 	if code := failure.CodeOf(err); code != failure.Throttled && code != failure.ServiceUnavailable {
 		err = errors.Join(err, metric.Emit(s.Metrics, in.Now, figures(in, report)...))
 	}
@@ -288,34 +292,12 @@ func (s Notify) write(ctx context.Context, in NotifyInput, r evidence.Report) (s
 	return stored, page, err
 }
 
-func (s Notify) message(ctx context.Context, f Finished, retained []evidence.Retention) error {
-	if s.Settings.TopicARN == "" {
-		return nil
-	}
-	subject := "ami-factory: " + f.Status
-	if f.Simulated {
-		subject = "[SIMULATED] " + subject
-	}
-	if f.Recipe != "" {
-		subject += ": " + f.Recipe
-	}
+// text is the message about how an execution ended.
+func (f Finished) text(retained []evidence.Retention) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Execution %s of recipe %s ended: %s\n", f.Name, orNone(f.Recipe), f.Status)
-	if f.Simulated {
-		b.WriteString("No guest was really run: everything below is simulated.\n")
-	}
-	if f.Action == contract.ActionRelease {
-		b.WriteString("The published image was to be released again; nothing was built.\n")
-	}
-	if f.Why != "" {
-		fmt.Fprintf(&b, "Why: %s.\n", f.Why)
-	}
-	if len(f.Changed) > 0 {
-		fmt.Fprintf(&b, "Changed: %s.\n", strings.Join(f.Changed, ", "))
-	}
-	for _, region := range slices.Sorted(maps.Keys(f.Images)) {
-		fmt.Fprintf(&b, "%s: %s\n", region, f.Images[region])
-	}
+	writeOrigin(&b, f.Simulated, f.Action, f.Why, f.Changed)
+	writeImages(&b, f.Images)
 	if f.Error != "" {
 		fmt.Fprintf(&b, "\n%s in state %s:\n%s\n", f.Error, f.State, f.Cause)
 	}
@@ -326,32 +308,52 @@ func (s Notify) message(ctx context.Context, f Finished, retained []evidence.Ret
 		b.WriteString("\nPublished images of this recipe, after retention:\n")
 	}
 	for i, x := range retained {
-		if i == maxRetained {
+		if i == maxListed {
 			fmt.Fprintf(&b, "and %d more; the report lists all\n", len(retained)-i)
 			break
 		}
 		fmt.Fprintf(&b, "%s: %s %s: %s\n", x.Region, x.ImageID, x.Outcome, x.Why)
 	}
 	fmt.Fprintf(&b, "\nReport: %s\n", f.Report)
+	return b.String()
+}
+
+// messageOf is the subject and the text of the message about an execution's end;
+// empty if the announcement has said everything that anybody has to know.
+func messageOf(in NotifyInput, f Finished, retained []evidence.Retention) (about, text string) {
+	if !in.Announced || f.Status != contract.Published || f.Error != "" {
+		return subject(f.Simulated, f.Status, f.Recipe), f.text(retained)
+	}
+	if slices.ContainsFunc(retained, func(x evidence.Retention) bool { return x.Outcome != string(release.Kept) }) {
+		return subject(f.Simulated, "Retention", f.Recipe), f.text(retained)
+	}
+	return "", ""
+}
+
+// message publishes to the topic, unless it has nothing to say.
+func (s Notify) message(ctx context.Context, status, about, text string) error {
+	if s.Settings.TopicARN == "" || text == "" {
+		return nil
+	}
 	_, err := s.SNS.Publish(ctx, &sns.PublishInput{
 		TopicArn: aws.String(s.Settings.TopicARN),
-		Subject:  aws.String(clip(subject, maxSubject)),
-		Message:  aws.String(b.String()),
+		Subject:  aws.String(clip(about, maxSubject)),
+		Message:  aws.String(text),
 		MessageAttributes: map[string]snstypes.MessageAttributeValue{
-			"status": {DataType: aws.String("String"), StringValue: aws.String(f.Status)},
+			"status": {DataType: aws.String("String"), StringValue: aws.String(status)},
 		},
 	})
 	return awserr.Wrap(err, failure.Internal, "publish to %s", s.Settings.TopicARN)
 }
 
-func (s Notify) event(ctx context.Context, f Finished, in NotifyInput) error {
-	detail, err := json.Marshal(f)
+func (s Notify) event(ctx context.Context, kind string, what any, in NotifyInput) error {
+	detail, err := json.Marshal(what)
 	if err != nil {
 		return failure.Wrap(failure.Internal, err, "encode the event")
 	}
 	out, err := s.Events.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []eventtypes.PutEventsRequestEntry{{
 		Source:     aws.String(contract.EventSource),
-		DetailType: aws.String(contract.ExecutionFinishedEvent),
+		DetailType: aws.String(kind),
 		Detail:     aws.String(string(detail)),
 		Resources:  resources(in),
 		Time:       aws.Time(in.Now),

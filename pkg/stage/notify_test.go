@@ -235,7 +235,7 @@ func TestTheReportAndTheMessageSayWhatRetentionDid(t *testing.T) {
 func TestALongListOfImagesIsCutInTheMessageOnly(t *testing.T) {
 	w := newWorld(t)
 	record := retention{Of: bindingOf(w.in.Job, testPlan())}
-	for i := range maxRetained + 7 {
+	for i := range maxListed + 7 {
 		record.Images = append(record.Images, release.Decision{Region: home, ImageID: fmt.Sprintf("ami-%03d", i), Outcome: release.Kept, Why: "why"})
 	}
 	_, err := w.s3.store().PutJSON(t.Context(), retentionKey(w.in.Execution), record)
@@ -243,6 +243,6 @@ func TestALongListOfImagesIsCutInTheMessageOnly(t *testing.T) {
 	topic := &fakeTopic{}
 	out, err := notify(t, w.s3, topic, &fakeBus{}, settings(), NotifyInput{CleanupInput: CleanupInput{Job: w.in.Job, Outcome: "Published"}, Results: w.in.Results})
 	require.NoError(t, err)
-	assert.Len(t, readReport(t, w.s3, out.Report).Retention, maxRetained+7)
+	assert.Len(t, readReport(t, w.s3, out.Report).Retention, maxListed+7)
 	assert.Contains(t, aws.ToString(topic.messages[0].Message), "and 7 more; the report lists all")
 }

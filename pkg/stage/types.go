@@ -235,6 +235,11 @@ type NotifyInput struct {
 	// Timings are the states that the execution has left, by name, as the state
 	// machine kept them.
 	Timings map[string]Timing `json:"timings,omitempty"`
+	// Announce only informs consumers that the image is published.
+	Announce bool `json:"announce,omitempty"`
+	// Announced says that consumers have been informed, so that a message about the
+	// end is due only if it has something else to say.
+	Announced bool `json:"announced,omitempty"`
 }
 
 // Timing is the execution's stay in one state.

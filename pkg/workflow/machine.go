@@ -57,14 +57,15 @@ func Definition() Machine {
 			Type:    "Pass",
 			Comment: "Every variable that Cleanup reads exists from the start.",
 			Assign: map[string]any{
-				"plan":    map[string]any{"bucket": "", "key": "", "sha256": ""},
-				"results": map[string]any{"bucket": "", "key": "", "sha256": ""},
-				"summary": map[string]any{},
-				"images":  map[string]any{},
-				"copies":  []any{},
-				"removed": []any{},
-				"timings": map[string]any{},
-				"outcome": contract.Failed,
+				"plan":      map[string]any{"bucket": "", "key": "", "sha256": ""},
+				"results":   map[string]any{"bucket": "", "key": "", "sha256": ""},
+				"summary":   map[string]any{},
+				"images":    map[string]any{},
+				"copies":    []any{},
+				"removed":   []any{},
+				"timings":   map[string]any{},
+				"outcome":   contract.Failed,
+				"announced": false,
 				// Not "error": JSONata has a function of that name.
 				"code": "", "cause": "", "failed": "", "cleanupCause": "",
 			},
@@ -139,7 +140,8 @@ func Definition() Machine {
 		distribute(),
 		share(),
 		task(Publish, contract.StatePublish, job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
-			map[string]any{"images": "{% $states.result.Payload.images %}", "outcome": contract.Published}, contract.StateRetire),
+			map[string]any{"images": "{% $states.result.Payload.images %}", "outcome": contract.Published}, contract.StateAnnounce),
+		announce(),
 		retire(),
 		cleanup(),
 		notify(),
@@ -345,6 +347,16 @@ func last(s State) State {
 	return s
 }
 
+// announce informs consumers before anything that they need not wait for. If it
+// fails, Notify informs them.
+func announce() State {
+	s := task(Notify, contract.StateAnnounce, job(map[string]any{"announce": true, "outcome": "{% $outcome %}", "images": "{% $images %}"}),
+		map[string]any{"announced": true}, contract.StateRetire)
+	s.Comment = "informs consumers that the pointers name the image"
+	s.Catch = catchers("", func(string) map[string]any { return map[string]any{"timings": timed(contract.StateAnnounce)} }, contract.StateRetire)
+	return s
+}
+
 // retire runs when the image is published: whatever fails here must not undo that.
 func retire() State {
 	s := task(Retire, contract.StateRetire, job(nil), nil, contract.StateCleanup)
@@ -465,7 +477,7 @@ func notify() State {
 	payload := ending()
 	payload["images"], payload["results"] = "{% $images %}", "{% $results %}"
 	payload["removed"], payload["left"], payload["timings"] = "{% $removed %}", "{% $left %}", "{% $timings %}"
-	payload["cleanupCause"] = "{% $cleanupCause %}"
+	payload["cleanupCause"], payload["announced"] = "{% $cleanupCause %}", "{% $announced %}"
 	s := invoke(Notify, contract.StateNotify, payload)
 	s.Assign = ended(map[string]any{"report": "{% $states.result.Payload.report %}"})
 	// A lost message changes nothing about the image.
