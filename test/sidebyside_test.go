@@ -260,8 +260,8 @@ func TestConsumersAreInformedAtTheEndIfTheyCouldNotBeBefore(t *testing.T) {
 	require.NoError(t, err)
 	s := publish(t, f)
 	names := []string{}
-	for _, stage := range s.Stages {
-		names = append(names, stage.Stage)
+	for _, state := range s.States {
+		names = append(names, state.State)
 	}
 	assert.Subset(t, names, []string{contract.StateAnnounce, contract.StateRetire, contract.StateCleanup, contract.StateNotify})
 	requireMetricsAgree(t, f, s)
