@@ -175,7 +175,9 @@ func (a *app) build() *cobra.Command {
 		Short: "Build an image on a deployed factory",
 		Long: `Start an execution on a deployed factory, on AWS or one that "local up" serves
 (AWS_ENDPOINT_URL), and wait until it ends. Progress goes to stderr, the result
-to stdout. Ctrl-C stops waiting; the execution goes on.
+to stdout. The builder's steps are shown as it reports them, if the caller may read
+executions/NAME/steps.json in the factory's bucket. Ctrl-C stops waiting; the execution
+goes on.
 
 RECIPE is a recipe of the deployed factory. An unknown one ends FailedClean at once,
 and the cause lists the known ones. If the published image is up to date, the
