@@ -62,10 +62,10 @@ func resolve(e lambdafn.Environment) stage.Resolve {
 func plans(e lambdafn.Environment) planner.Planner {
 	return planner.Planner{
 		Region: e.Region, Version: e.Version, OnEC2: e.OnEC2(), Engines: e.Engines, Parameters: e.Parameters,
-		UserData: e.UserData(),
-		Source:   source.Resolver{Images: e.EC2(e.Region), Parameters: e.SSM(e.Region)},
-		EC2:      func(region string) ec2.DescribeImagesAPIClient { return e.EC2(region) },
-		SSM:      func(region string) release.ParameterReader { return e.SSM(region) },
+		Files:  e.Files(),
+		Source: source.Resolver{Images: e.EC2(e.Region), Parameters: e.SSM(e.Region)},
+		EC2:    func(region string) ec2.DescribeImagesAPIClient { return e.EC2(region) },
+		SSM:    func(region string) release.ParameterReader { return e.SSM(region) },
 	}
 }
 
@@ -97,7 +97,7 @@ func CheckImage(e lambdafn.Environment) lambdafn.Handler {
 // RunCompliance makes the function of stage.RunCompliance.
 func RunCompliance(e lambdafn.Environment) lambdafn.Handler {
 	return lambdafn.Adapt(stage.RunCompliance{
-		Settings: e.Settings, Store: e.PresigningStore(), SSM: e.SSM(e.Region), UserData: e.UserData(),
+		Settings: e.Settings, Store: e.PresigningStore(), SSM: e.SSM(e.Region), Files: e.Files(),
 	}.Run)
 }
 
@@ -195,7 +195,7 @@ func WatchSources(e lambdafn.Environment) lambdafn.Handler {
 
 func watch(e lambdafn.Environment) trigger.WatchSources {
 	return trigger.WatchSources{
-		Settings: e.Triggers, Region: e.Region, Store: e.Store(), SSM: e.SSM(e.Region), Events: eventbridge.NewFromConfig(e.AWS), UserData: e.UserData(), Limits: limits(e),
+		Settings: e.Triggers, Region: e.Region, Store: e.Store(), SSM: e.SSM(e.Region), Events: eventbridge.NewFromConfig(e.AWS), Files: e.Files(), Limits: limits(e),
 	}
 }
 

@@ -153,9 +153,9 @@ func (e Environment) s3(endpoint string) *s3.Client {
 	})
 }
 
-// UserData returns the files that go into images: the reviewed copy in the
+// Files returns the files that go into images: the reviewed copy in the
 // binary, or a directory in a rehearsal.
-func (e Environment) UserData() fs.FS {
+func (e Environment) Files() fs.FS {
 	if e.UserDataDir != "" {
 		return os.DirFS(e.UserDataDir)
 	}

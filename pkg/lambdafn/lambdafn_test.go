@@ -328,12 +328,12 @@ func TestAddressesForGuests(t *testing.T) {
 }
 
 func TestUserData(t *testing.T) {
-	_, err := fs.Stat(environment(t, nil).UserData(), "verify/run-checks.sh")
+	_, err := fs.Stat(environment(t, nil).Files(), "verify/run-checks.sh")
 	require.NoError(t, err)
 
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "x"), nil, 0o600))
-	_, err = fs.Stat(environment(t, map[string]string{"AMI_FACTORY_USERDATA_DIR": dir}).UserData(), "x")
+	_, err = fs.Stat(environment(t, map[string]string{"AMI_FACTORY_USERDATA_DIR": dir}).Files(), "x")
 	require.NoError(t, err)
 }
 

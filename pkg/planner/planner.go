@@ -33,8 +33,8 @@ type Planner struct {
 	OnEC2      bool   // instances are real EC2 instances: recipes with rehearsalOnly are refused
 	Engines    program.Engines
 	Parameters component.Deployment // of components, for all recipes
-	UserData   fs.FS
-	Source     source.Resolver // in the home region
+	Files      fs.FS                // userdata: recipes, components, baseline and scripts
+	Source     source.Resolver      // in the home region
 	EC2        func(region string) ec2.DescribeImagesAPIClient
 	SSM        func(region string) release.ParameterReader
 }
@@ -50,7 +50,7 @@ type Request struct {
 // Open reads the catalog against which all recipes are checked. All plans of an
 // event share one catalog.
 func (p Planner) Open(now time.Time) (*plan.Catalog, error) {
-	c, err := plan.Open(p.UserData, p.Parameters, now)
+	c, err := plan.Open(p.Files, p.Parameters, now)
 	if err != nil {
 		return nil, failure.Wrap(failure.Internal, err, "load the recipes")
 	}

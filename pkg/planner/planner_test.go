@@ -64,7 +64,7 @@ func setUp(t testing.TB) (planner.Planner, *reads) {
 	}
 	read := &reads{FS: userdata.FS, of: map[string]int{}}
 	return planner.Planner{
-		Region: home, Version: "1.0.0", OnEC2: true, UserData: read,
+		Region: home, Version: "1.0.0", OnEC2: true, Files: read,
 		Source: source.Resolver{Images: cloud.EC2, Parameters: cloud.SSM},
 		EC2:    func(string) sdkec2.DescribeImagesAPIClient { return cloud.EC2 },
 		SSM:    func(string) release.ParameterReader { return cloud.SSM },

@@ -47,7 +47,7 @@ func settings() Settings {
 
 func TestRunCompliance(t *testing.T) {
 	s, m := newS3(t), newSSM()
-	r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, UserData: fstest.MapFS{checksScript: {Data: []byte("#!/bin/sh\nrun\n")}}}
+	r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, Files: fstest.MapFS{checksScript: {Data: []byte("#!/bin/sh\nrun\n")}}}
 	in := ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"}
 	out, err := r.Run(t.Context(), in)
 	require.NoError(t, err)
@@ -75,7 +75,7 @@ func TestTheCheckEngineMayLieInABucketOfItsOwn(t *testing.T) {
 	presigned := map[string]string{} // bucket by key
 	signing := s.store()
 	signing.Presign = presignRecorder{s, presigned}
-	r := RunCompliance{Settings: settings(), Store: signing, SSM: m, UserData: fstest.MapFS{checksScript: {Data: []byte("x")}}}
+	r := RunCompliance{Settings: settings(), Store: signing, SSM: m, Files: fstest.MapFS{checksScript: {Data: []byte("x")}}}
 	r.Settings.Engines = program.Engines{"x86_64": {Bucket: "assets", Key: "tools/goss-v0.4.10-amd64", SHA256: "g055"}}
 	_, err := r.Run(t.Context(), ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"})
 	require.NoError(t, err)
@@ -110,7 +110,7 @@ func TestRunComplianceFails(t *testing.T) {
 		"no engine is deployed": {func(r *RunCompliance, _ *fakeS3, _ *fakeSSM) {
 			r.Settings.Engines = program.Engines{"arm64": {Key: "k", SHA256: "g055"}}
 		}, failure.ComplianceFailed},
-		"the script is missing": {func(r *RunCompliance, _ *fakeS3, _ *fakeSSM) { r.UserData = fstest.MapFS{} }, failure.Internal},
+		"the script is missing": {func(r *RunCompliance, _ *fakeS3, _ *fakeSSM) { r.Files = fstest.MapFS{} }, failure.Internal},
 		"SSM refuses": {func(_ *RunCompliance, _ *fakeS3, m *fakeSSM) {
 			m.faults["SendCommand"] = []error{awsErr("InvalidInstanceId")}
 		}, failure.ComplianceFailed},
@@ -122,7 +122,7 @@ func TestRunComplianceFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, m := newS3(t), newSSM()
-			r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, UserData: fstest.MapFS{checksScript: {Data: []byte("x")}}}
+			r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, Files: fstest.MapFS{checksScript: {Data: []byte("x")}}}
 			in := ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"}
 			c.change(&r, s, m)
 			_, err := r.Run(t.Context(), in)

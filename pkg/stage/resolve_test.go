@@ -48,7 +48,7 @@ func newResolveWorld(t *testing.T) *resolveWorld {
 	}
 	w.ssm[home].parameters["/aws/service/base"] = baseID
 	w.ec2[home].images = []types.Image{base(baseID)}
-	return &resolveWorld{world: w, fs: plannertest.UserData(plannertest.Recipe), engines: engines(), guests: "simulated: of a test", in: ResolveInput{
+	return &resolveWorld{world: w, fs: plannertest.Files(plannertest.Recipe), engines: engines(), guests: "simulated: of a test", in: ResolveInput{
 		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, State: "Resolve", Now: start, ExecutionInput: contract.ExecutionInput{Recipe: "sample"},
 	}}
 }
@@ -70,7 +70,7 @@ func (w *resolveWorld) run(t *testing.T) (ResolveOutput, error) {
 
 func (w *resolveWorld) planner() planner.Planner {
 	return planner.Planner{
-		Region: home, Version: "1.0.0", OnEC2: Settings{Guests: w.guests}.OnEC2(), Engines: w.engines, Parameters: w.given, UserData: w.fs,
+		Region: home, Version: "1.0.0", OnEC2: Settings{Guests: w.guests}.OnEC2(), Engines: w.engines, Parameters: w.given, Files: w.fs,
 		Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
 		EC2:    func(r string) ec2.DescribeImagesAPIClient { return w.ec2[r] },
 		SSM:    func(r string) release.ParameterReader { return w.ssm[r] },

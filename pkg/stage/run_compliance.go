@@ -27,7 +27,7 @@ type RunCompliance struct {
 	Settings Settings
 	Store    store.Store
 	SSM      guest.API
-	UserData fs.FS
+	Files    fs.FS
 }
 
 // Run sends the command, or finds it sent by an earlier attempt.
@@ -66,7 +66,7 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 	if err != nil {
 		return "", err
 	}
-	body, err := fs.ReadFile(s.UserData, checksScript)
+	body, err := fs.ReadFile(s.Files, checksScript)
 	if err != nil {
 		return "", failure.Wrap(failure.Internal, err, "read the script that runs the checks")
 	}

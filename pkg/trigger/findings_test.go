@@ -227,7 +227,7 @@ components: [{name: motd}]
 distribution: {regions: [{name: eu-west-1}]}
 pointers: {parameters: [/ami-factory/%s/latest]}
 `, name, source, owner, name)
-		w.fs["recipes/"+name+".yaml"] = plannertest.UserData(text)["recipes/sample.yaml"]
+		w.fs["recipes/"+name+".yaml"] = plannertest.Files(text)["recipes/sample.yaml"]
 	}
 	return w
 }

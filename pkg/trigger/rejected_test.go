@@ -18,7 +18,7 @@ import (
 
 // strict changes the gate of the recipe, which is no content of the image.
 func (w *world) strict() {
-	w.fs = plannertest.UserData(plannertest.Recipe + "gate: {severity: low}\n")
+	w.fs = plannertest.Files(plannertest.Recipe + "gate: {severity: low}\n")
 }
 
 // rejects ends an execution as the gate does that refuses an image.

@@ -87,7 +87,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{faults: faults{}, t: t, dir: filepath.Join(t.TempDir(), "base"), fs: plannertest.UserData(plannertest.Recipe)}
+	w := &world{faults: faults{}, t: t, dir: filepath.Join(t.TempDir(), "base"), fs: plannertest.Files(plannertest.Recipe)}
 	var err error
 	w.cloud, err = localcloud.New(t.Context(), localcloud.Config{Driver: simulated.New(simulated.Options{}), Clock: clock.NewVirtual(start), Account: factory, Region: home, Regions: []string{home, remote}})
 	require.NoError(t, err)
@@ -199,7 +199,7 @@ func (r regional) GetParameter(ctx context.Context, in *sdkssm.GetParameterInput
 
 func (w *world) planner() planner.Planner {
 	return planner.Planner{
-		Region: home, Version: "1.0.0", UserData: w.fs,
+		Region: home, Version: "1.0.0", Files: w.fs,
 		Source: source.Resolver{Images: regional{w, home}, Parameters: w.cloud.SSM},
 		EC2:    func(region string) sdkec2.DescribeImagesAPIClient { return regional{w, region} },
 		SSM:    func(region string) release.ParameterReader { return regional{w, region} },
@@ -306,7 +306,7 @@ func (w *world) sendFrom(t *testing.T, at time.Time, from, kind, detail string) 
 }
 
 func (w *world) watcher() WatchSources {
-	return WatchSources{Settings: Settings{EventBus: "bus"}, Region: home, Store: w.store(), SSM: w.cloud.SSM, Events: w, UserData: w.fs, Limits: limits()}
+	return WatchSources{Settings: Settings{EventBus: "bus"}, Region: home, Store: w.store(), SSM: w.cloud.SSM, Events: w, Files: w.fs, Limits: limits()}
 }
 
 // night lets one pass, and returns the metrics that it wrote.

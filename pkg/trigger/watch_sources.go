@@ -41,7 +41,7 @@ type WatchSources struct {
 	Store    store.Store
 	SSM      SourcesSSM
 	Events   EventAPI
-	UserData fs.FS
+	Files    fs.FS
 	Limits   decide.Limits
 }
 
@@ -61,7 +61,7 @@ type WatchOutput struct {
 // Run reads every source once. A change is sent before it is recorded: a run that
 // fails in between sends it again, which starts nothing twice.
 func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, error) {
-	recipes, err := allRecipes(s.UserData, time.Time{})
+	recipes, err := allRecipes(s.Files, time.Time{})
 	if err != nil {
 		return WatchOutput{}, err
 	}

@@ -22,9 +22,9 @@ distribution: {regions: [{name: eu-west-1}, {name: eu-central-1}]}
 pointers: {parameters: [/ami-factory/sample/latest]}
 `
 
-// UserData has one recipe, in recipes/sample.yaml, one component, motd, and the
+// Files has one recipe, in recipes/sample.yaml, one component, motd, and the
 // project's scripts around components.
-func UserData(recipe string) fstest.MapFS {
+func Files(recipe string) fstest.MapFS {
 	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
 	tree := fstest.MapFS{
 		"baseline.yaml":                  file("components: [motd]\ngate: {severity: medium}\ncontrols: []\nwaivers: {severity: critical}\n"),
