@@ -16,7 +16,7 @@ import (
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
-// refusal finds what an install.sh says of a parameter that it refuses, and which
+// refusal finds what a script says of a parameter that it refuses, and which
 // parameters of agents.sh a component reads.
 var (
 	refusal = regexp.MustCompile(`fail "parameter ([a-z][A-Za-z]*) (is|has)`)
@@ -33,13 +33,18 @@ func TestWhatAScriptRefusesLintRefusesToo(t *testing.T) {
 		c, problems, err := component.Load(userdata.FS, name)
 		require.NoError(t, err)
 		require.Empty(t, problems)
-		script, err := fs.ReadFile(userdata.FS, path.Join("components", name, "install.sh"))
+		scripts, err := fs.Glob(userdata.FS, path.Join("components", name, "*.sh"))
 		require.NoError(t, err)
+		var text string
+		for _, file := range scripts {
+			script, err := fs.ReadFile(userdata.FS, file)
+			require.NoError(t, err)
+			text += string(script)
+		}
 		refused := map[string]bool{}
-		for _, m := range refusal.FindAllStringSubmatch(string(script), -1) {
+		for _, m := range refusal.FindAllStringSubmatch(text, -1) {
 			refused[m[1]] = true
 		}
-		text := string(script)
 		if strings.Contains(text, "agents/agents.sh") {
 			text += string(agents)
 		}
@@ -53,7 +58,7 @@ func TestWhatAScriptRefusesLintRefusesToo(t *testing.T) {
 		for _, parameter := range slices.Sorted(maps.Keys(refused)) {
 			p := c.Parameters[parameter]
 			found++
-			assert.True(t, p.Pattern != "" || len(p.Allowed) > 0 || p.Type != "string", "%s: install.sh refuses values of parameter %s that component.yaml lets through", name, parameter)
+			assert.True(t, p.Pattern != "" || len(p.Allowed) > 0 || p.Type != "string", "%s: a script refuses values of parameter %s that component.yaml lets through", name, parameter)
 		}
 	}
 	assert.Greater(t, found, 25)

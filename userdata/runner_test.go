@@ -47,7 +47,7 @@ func newBench(t *testing.T, manifest string, installs map[string]string) bench {
 	require.NoError(t, err)
 	b.write(t, "bundle/run.sh", string(script))
 	b.write(t, "bundle/manifest.json", manifest)
-	for _, name := range []string{"lib.sh", "packages.sh", "key-fingerprints.py"} {
+	for _, name := range []string{"lib.sh", "packages.sh", "boot-files.sh", "key-fingerprints.py"} {
 		content, err := os.ReadFile("lib/" + name)
 		require.NoError(t, err)
 		b.write(t, "bundle/lib/"+name, string(content))

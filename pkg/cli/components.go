@@ -24,6 +24,8 @@ type componentView struct {
 	Order       int                      `json:"order"`
 	Requires    []string                 `json:"requires,omitempty"`
 	Conflicts   []string                 `json:"conflicts,omitempty"`
+	Packages    []packageView            `json:"packages,omitempty"`
+	Upgrade     bool                     `json:"upgrade,omitempty"` // the image's packages are upgraded in the same run
 	Files       []string                 `json:"files,omitempty"`
 	Services    []string                 `json:"services,omitempty"`
 	Parameters  map[string]parameterView `json:"parameters,omitempty"`
@@ -35,6 +37,11 @@ type parameterView struct {
 	Default     *string  `json:"default,omitempty"` // absent: it must be given
 	Allowed     []string `json:"allowed,omitempty"`
 	Description string   `json:"description"`
+}
+
+type packageView struct {
+	Name       string `json:"name"`
+	Conditions string `json:"conditions,omitempty"` // empty: it is always installed
 }
 
 type controlView struct {
@@ -52,7 +59,7 @@ func (a *app) components() *cobra.Command {
 		RunE:    func(*cobra.Command, []string) error { return a.listComponents() },
 	}
 	show := &cobra.Command{
-		Use: "show COMPONENT", Short: "Show a component's parameters, files and controls",
+		Use: "show COMPONENT", Short: "Show a component's packages, parameters, files and controls",
 		Example: "  ami-factory components show hardening\n  ami-factory components show docker --output json | jq .parameters",
 		Args:    takes("one COMPONENT"),
 		RunE:    func(_ *cobra.Command, given []string) error { return a.showComponent(given[0]) },
@@ -154,6 +161,12 @@ func (v componentView) write(out io.Writer) error {
 	row("order", "%d", v.Order)
 	row("requires", "%s", strings.Join(v.Requires, ", "))
 	row("conflicts", "%s", strings.Join(v.Conflicts, ", "))
+	for i, p := range v.Packages {
+		row(first(i, "packages"), "%s", strings.TrimSpace(p.Name+"  "+strings.ReplaceAll(p.Conditions, "`", "")))
+	}
+	if v.Upgrade {
+		row("upgrades", "all packages that the image has, in the same run")
+	}
 	row("services", "%s", strings.Join(v.Services, ", "))
 	for i, file := range v.Files {
 		row(first(i, "files"), "%s", file)
@@ -181,7 +194,10 @@ func (v componentView) write(out io.Writer) error {
 func view(c *component.Component) componentView {
 	v := componentView{
 		Name: c.Name, Description: c.Description, Families: c.Families, NeverRun: c.NeverRun(), Order: c.Order, Requires: c.Requires,
-		Conflicts: c.Conflicts, Files: c.Files, Services: c.Services, Parameters: map[string]parameterView{},
+		Conflicts: c.Conflicts, Upgrade: c.Upgrade, Files: c.Files, Services: c.Services, Parameters: map[string]parameterView{},
+	}
+	for _, p := range c.Packages {
+		v.Packages = append(v.Packages, packageView{p.Name, p.Conditions()})
 	}
 	for name, p := range c.Parameters {
 		pv := parameterView{Type: p.Type, Description: p.Description}

@@ -52,7 +52,8 @@ type manifestComponent struct {
 	SHA256     string            `json:"sha256"` // of its files, its checks and lib
 	Order      int               `json:"order"`
 	Parameters map[string]string `json:"parameters"`
-	Packages   []string          `json:"packages"`
+	Packages   []Wanted          `json:"packages"`
+	Upgrade    bool              `json:"upgrade,omitempty"`
 	Services   []string          `json:"services"`
 }
 
@@ -81,7 +82,7 @@ func Files(fsys fs.FS, family string, selected []Selected) ([]File, error) {
 			return slices.Contains([]string{path.Join(Dir, s.Name, "component.yaml"), path.Join(Dir, s.Name, "checks.yaml")}, f.Path)
 		})...)
 		m.Components = append(m.Components, manifestComponent{
-			s.Name, version, s.Order, s.Values, s.PackagesFor(family), services,
+			s.Name, version, s.Order, s.Values, s.Wanted(), s.Upgrade, services,
 		})
 	}
 	for _, dir := range []string{"seal", "verify"} {

@@ -34,7 +34,8 @@ type Component struct {
 	Requires    []string             `yaml:"requires"`                                                                                          // components that must be in the recipe too, and are installed first
 	Conflicts   []string             `yaml:"conflicts"`                                                                                         // components that must not be in the recipe
 	Parameters  map[string]Parameter `yaml:"parameters"`
-	Packages    []Package            `yaml:"packages"`                                                    // of the distribution, installed before install.sh runs
+	Packages    []Package            `yaml:"packages"`                                                    // installed before any install.sh runs
+	Upgrade     bool                 `yaml:"upgrade"`                                                     // the run that installs packages also upgrades all that the image has
 	Files       []string             `yaml:"files" jsonschema:"pattern=^/[^ ]+$" hint:"an absolute path"` // that it creates in the image; a directory ends with a slash
 	Services    []string             `yaml:"services"`                                                    // units enabled for first boot
 	Ports       []int                `yaml:"ports" jsonschema:"minimum=1,maximum=65535"`                  // on which its services listen for other machines
@@ -42,24 +43,6 @@ type Component struct {
 
 	Controls []compliance.Spec `yaml:"-"` // from checks.yaml
 	Notes    []string          `yaml:"-"` // names of additional pages in the component's directory
-}
-
-// Package of a distribution.
-type Package struct {
-	Name     string   `yaml:"name" jsonschema:"required,pattern=^[a-z0-9][a-z0-9+._-]*$" hint:"a package's name"`
-	Families []string `yaml:"families" jsonschema:"enum=debian-12,enum=debian-13,enum=ubuntu-22.04,enum=ubuntu-24.04,enum=al2023"` // default: all of the component's
-}
-
-// PackagesFor returns the names of a family's packages, sorted.
-func (c *Component) PackagesFor(family string) []string {
-	names := []string{}
-	for _, p := range c.Packages {
-		if len(p.Families) == 0 || slices.Contains(p.Families, family) {
-			names = append(names, p.Name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 // NeverRun returns the component's families on whose guests no test runs it: for
@@ -84,6 +67,9 @@ type Parameter struct {
 	List        string              `yaml:"list" jsonschema:"enum=spaces,enum=semicolons"` // the string is a list, and the pattern applies to each item
 	Description string              `yaml:"description" jsonschema:"required,minLength=1"`
 }
+
+// steps of run.sh that are no component's.
+var steps = []string{"packages", "boot-files"}
 
 // Names lists all components, sorted.
 func Names(fsys fs.FS) ([]string, error) {
@@ -157,6 +143,9 @@ func Load(fsys fs.FS, name string) (*Component, problem.List, error) {
 
 func (c *Component) check(doc *strictyaml.Document, directory string) problem.List {
 	var out problem.List
+	if slices.Contains(steps, c.Name) {
+		out = append(out, doc.Problem("name", "another name", "%q is the name of a step of run.sh", c.Name))
+	}
 	if c.Name != "" && c.Name != directory {
 		out = append(out, doc.Problem("name", directory, "name is %q, but the directory is called %s", c.Name, directory))
 	}
@@ -187,7 +176,7 @@ func (c *Component) check(doc *strictyaml.Document, directory string) problem.Li
 			}
 		}
 	}
-	return append(out, c.checkRules(doc)...)
+	return append(append(out, c.checkPackages(doc)...), c.checkRules(doc)...)
 }
 
 // others checks the component's references to other components: that they exist,

@@ -171,7 +171,7 @@ func TestProblems(t *testing.T) {
 		"a value of two lines":                        {rec, "token: abc", `token: "a\nb"`, `recipes/sample.yaml:12:14: error: parameter token of web: a value must be one line (allowed: text)`},
 		"a family that is not supported":              {rec, "family: debian-12", "family: al2023", `recipes/sample.yaml:10:11: error: component web does not support family al2023 (allowed: debian-12)`},
 		"a waiver of no control":                      {rec, "distribution:", "checks: {waivers: [{control: ABC-01, reason: for the test, approver: a, expires: 2026-12-01}]}\ndistribution:", `recipes/sample.yaml:15:30: error: the image has no control ABC-01 to waive (allowed: SYS-01, WEB-01)`},
-		"a component that misspells a key":            {base, "services:", "service:", `components/base/component.yaml:14:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, proven, order, requires, conflicts, parameters, packages, files, services, ports, refuses)`},
+		"a component that misspells a key":            {base, "services:", "service:", `components/base/component.yaml:14:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, proven, order, requires, conflicts, parameters, packages, upgrade, files, services, ports, refuses)`},
 		"a component without one it requires":         {"components/web/component.yaml", "services:", "requires: [other]\nservices:", `recipes/sample.yaml:10:11: error: component web requires the component other, which the recipe does not list`},
 		"a component before one it requires":          {base, "services:", "requires: [web]\nservices:", `components/base/component.yaml:14:12: error: component base of order 10 requires web, which has order 20 and so is not installed before it (allowed: order: above 20, or another component)`},
 		"a component that requires itself":            {base, "services:", "requires: [base]\nservices:", `components/base/component.yaml:14:12: error: component base of order 10 requires base, which has order 10 and so is not installed before it (allowed: order: above 10, or another component)`},
@@ -294,7 +294,7 @@ func TestManifestIsInOrderOfInstallation(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		"schema": "ami-factory/bundle/1", "family": "debian-12",
 		"components": []any{
-			map[string]any{"name": "base", "sha256": digestOf(t, m, 0), "order": 10.0, "packages": []any{"curl"}, "parameters": map[string]any{"variant": "docker", "strict": "true", "open": "22", "wait": "30"}, "services": []any{}},
+			map[string]any{"name": "base", "sha256": digestOf(t, m, 0), "order": 10.0, "packages": []any{map[string]any{"name": "curl", "at": "components/base/component.yaml:11:11"}}, "parameters": map[string]any{"variant": "docker", "strict": "true", "open": "22", "wait": "30"}, "services": []any{}},
 			map[string]any{"name": "web", "sha256": digestOf(t, m, 1), "order": 20.0, "packages": []any{}, "parameters": map[string]any{"token": "abc", "port": "8080"}, "services": []any{"web.service"}},
 		},
 	}, m)

@@ -26,6 +26,9 @@ func (c *Component) Page() []byte {
 	row("requires", c.Requires)
 	row("excludes", c.Conflicts)
 	row("packages", c.packageList())
+	if c.Upgrade {
+		row("upgrades", []string{"all packages that the image has, in the same run"})
+	}
 	row("puts into the image", quoted(c.Files))
 	row("enabled for the first boot", quoted(c.Services))
 	var ports []string
@@ -85,8 +88,8 @@ func (c *Component) packageList() []string {
 	out := make([]string, 0, len(c.Packages))
 	for _, p := range c.Packages {
 		text := "`" + p.Name + "`"
-		if len(p.Families) > 0 {
-			text += " (" + strings.Join(p.Families, " ") + ")"
+		if conditions := p.Conditions(); conditions != "" {
+			text += " (" + conditions + ")"
 		}
 		out = append(out, text)
 	}

@@ -150,8 +150,8 @@ func forbidden(r *recipe.Recipe, selected []Selected) problem.List {
 					continue
 				}
 				way := "a waiver in checks.waivers with control: " + control.ID + ", reason, approver and expires"
-				for _, name := range s.PackagesFor(s.Family) {
-					if control.Goss.Forbids("package", name) {
+				for _, wanted := range s.Wanted() {
+					if name := wanted.Name; control.Goss.Forbids("package", name) {
 						out = append(out, r.Problem(where, way, "component %s installs the package %s, which control %s of component %s forbids: %s", s.Name, name, control.ID, owner.Name, control.Title))
 					}
 				}
@@ -179,21 +179,12 @@ func forbidden(r *recipe.Recipe, selected []Selected) problem.List {
 // sentence describes the refusal: its conditions, then the reason.
 func (rule Refusal) sentence() string {
 	var parts []string
-	values := func(prefix string, all map[string][]strictyaml.Scalar) {
-		for _, name := range slices.Sorted(maps.Keys(all)) {
-			var words []string
-			for _, v := range all[name] {
-				words = append(words, string(v))
-			}
-			parts = append(parts, prefix+"`"+name+": "+strings.Join(words, " or ")+"`")
-		}
-	}
-	values("", rule.When)
+	parts = append(parts, oneOf("", rule.When)...)
 	for _, name := range slices.Sorted(maps.Keys(rule.With)) {
 		if len(rule.With[name]) == 0 {
 			parts = append(parts, "with "+name)
 		}
-		values("with "+name+" of ", rule.With[name])
+		parts = append(parts, oneOf("with "+name+" of ", rule.With[name])...)
 	}
 	if len(rule.Families) > 0 {
 		parts = append(parts, "on "+strings.Join(rule.Families, ", "))
@@ -207,4 +198,17 @@ func (rule Refusal) sentence() string {
 		}
 	}
 	return strings.Join(parts, ", ") + ": " + rule.Reason
+}
+
+// oneOf are conditions on parameters for readers, such as "`engine: docker-ce`".
+func oneOf(prefix string, all map[string][]strictyaml.Scalar) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		var words []string
+		for _, v := range all[name] {
+			words = append(words, string(v))
+		}
+		out = append(out, prefix+"`"+name+": "+strings.Join(words, " or ")+"`")
+	}
+	return out
 }

@@ -73,6 +73,7 @@ func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, problem
 	problems = append(problems, waivers(r, out)...)
 	problems = append(problems, refused(r, out)...)
 	problems = append(problems, forbidden(r, out)...)
+	problems = append(problems, versions(r, out)...)
 	return out, problems.Sort(), nil
 }
 

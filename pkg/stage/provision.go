@@ -2,6 +2,7 @@ package stage
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -69,6 +70,7 @@ type provision struct {
 	} `json:"components"`
 	Failed *struct {
 		Component string `json:"component"`
+		Script    string `json:"script"` // of the component's, or of the step that it failed in
 		Exit      int    `json:"exit"`
 		Line      int    `json:"line"`
 		Command   string `json:"command"`
@@ -168,8 +170,8 @@ func (r bootReport) builderProblem() string {
 	case p != nil && p.Failed != nil:
 		f := p.Failed
 		text := fmt.Sprintf("component %s failed with exit code %d", f.Component, f.Exit)
-		if f.Line > 0 { // else it was before its install.sh, with the packages of its description
-			text += fmt.Sprintf(" at line %d of its install.sh", f.Line)
+		if f.Line > 0 { // else it was no line of its own, as with its packages
+			text += fmt.Sprintf(" at line %d of its %s", f.Line, cmp.Or(f.Script, "install.sh"))
 		}
 		text += ": " + f.Command
 		if log, err := base64.StdEncoding.DecodeString(f.LogTail); err == nil && len(bytes.TrimSpace(log)) > 0 {

@@ -89,8 +89,8 @@ replace() {
 	fi
 }
 
-# mask stops and masks units, all by one call: each call of systemctl makes
-# systemd read every unit again.
+# mask stops and masks units. systemd itself learns of it at its next start or
+# daemon-reload: each call that tells it makes it read every unit again.
 mask() {
 	local unit todo=()
 	for unit in "$@"; do
@@ -102,16 +102,17 @@ mask() {
 			if systemctl is-active --quiet "$unit"; then systemctl stop "$unit"; fi
 		done
 	fi
-	systemctl mask --quiet "${todo[@]}"
+	SYSTEMD_OFFLINE=1 systemctl mask --quiet "${todo[@]}"
 	changed "masked: ${todo[*]}"
 }
 
-# enable makes units start at boot, without starting them now.
+# enable makes units start at boot, without starting them now and, as mask, without
+# making systemd read every unit again.
 enable() {
 	local unit
 	for unit in "$@"; do
-		if [[ $(systemctl is-enabled "$unit" 2>/dev/null) != enabled ]]; then
-			systemctl enable --quiet "$unit"
+		if [[ $(SYSTEMD_OFFLINE=1 systemctl is-enabled "$unit" 2>/dev/null) != enabled ]]; then
+			SYSTEMD_OFFLINE=1 systemctl enable --quiet "$unit"
 			changed "$unit is enabled"
 		fi
 	done
@@ -124,6 +125,9 @@ enable() {
 #	packages_purge NAME...      those that are installed go, with their settings
 #	packages_refresh [SOURCES]  reads the repositories again, or those of one file
 #	packages_refresh_old        only when what is known of them is a day old or gone
+#
+# None of them starts, stops or restarts a service. Packages that component.yaml
+# lists are there before the first install.sh runs.
 
 # apt or dnf
 package_manager() {
@@ -146,12 +150,25 @@ patiently() {
 	return 1
 }
 
-apt_get() {
-	DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 \
-		-o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold "$@"
+# quietly COMMAND... runs a package manager so that what it installs starts,
+# stops and restarts nothing: the image's own boot does that, and a component
+# that needs a service before starts it itself. SYSTEMD_OFFLINE makes systemctl
+# refrain from talking to systemd (its ENVIRONMENT.md), whoever calls it;
+# needrestart and apt-listchanges have switches of their own.
+quietly() {
+	SYSTEMD_OFFLINE=1 NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none DEBIAN_FRONTEND=noninteractive "$@"
 }
 
-dnf_() { dnf --quiet --assumeyes --setopt=install_weak_deps=False "$@"; }
+# apt_get ARGUMENTS... asks nothing, keeps settings that are there, and does not
+# wait for the disk after each file: the builder is shut down cleanly before its
+# snapshot, or thrown away. DPkg::Path is that of maintainer scripts, where run.sh
+# has its own update-initramfs and update-grub in front.
+apt_get() {
+	quietly apt-get -q -o Acquire::Retries=3 -o Acquire::Languages=none -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+		-o DPkg::Path="$PATH" -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-unsafe-io "$@"
+}
+
+dnf_() { quietly dnf --quiet --assumeyes --setopt=install_weak_deps=False "$@"; }
 
 # installed_version NAME prints the version of an installed package, or nothing.
 installed_version() {
@@ -208,6 +225,8 @@ packages_install() {
 		;;
 	dnf) packages_transaction dnf_ install "${todo[@]/=/-}" ;;
 	esac
+	# Scripts of packages could not: see quietly.
+	if booted; then systemctl daemon-reload; fi
 	changed "packages: ${todo[*]}"
 }
 
@@ -350,5 +369,10 @@ repository() {
 		;;
 	esac
 	rm -f "$key" "$key.gpg" "$key.asc"
-	if ((changes > before)); then packages_refresh "/etc/apt/sources.list.d/ami-factory-$name.sources"; fi
+	if [[ -n ${AMI_FACTORY_JOIN:-} ]]; then
+		# In prepare.sh: the run that installs all packages reads the repository.
+		printf '%s|%s|%s\n' "$AMI_FACTORY_COMPONENT" "$name" "$uri" >>"$AMI_FACTORY_JOIN/repositories"
+	elif ((changes > before)); then
+		packages_refresh "/etc/apt/sources.list.d/ami-factory-$name.sources"
+	fi
 }

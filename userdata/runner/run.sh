@@ -1,7 +1,13 @@
 #!/bin/bash
-# Runs the components of the bundle it lies in, one after the other, and writes
-# what became of them to /var/lib/ami-factory/provision.json. It may be run
-# again: components are idempotent, and the result is written again.
+# Runs the components of the bundle it lies in and writes their results to
+# /var/lib/ami-factory/provision.json:
+#
+#	prepare.sh	of each component that has one: repositories, settings of packages
+#	packages	of all components, in one run of the package manager
+#	install.sh	of each component
+#	boot-files	initramfs and boot loader, once, if anything asked for them
+#
+# It may be run again: components are idempotent, and the result is written again.
 #
 # AMI_FACTORY_STATE_DIR and AMI_FACTORY_LOG_DIR move its two directories.
 set -uo pipefail
@@ -79,11 +85,12 @@ give_up() {
 	finish failed "{\"component\":$(json "$1"),\"exit\":1,\"line\":0,\"command\":$(json "$2"),\"logTail\":\"\"}"
 }
 
-# plan prints, all ended by NUL: the family; then, per component, its name, the
-# number of its parameters and they as NAME=value, the number of its packages
-# and they, the number of its services and they.
+# plan LIST prints, all ended by NUL: the family; the component that has the image's
+# packages upgraded; then, per component, its name, the number of its parameters
+# and they as NAME=value, the number of its services and they. It writes the
+# packages of all to LIST, for packages.sh.
 plan() {
-	python3 - "$bundle/manifest.json" <<'PYTHON'
+	python3 - "$bundle/manifest.json" "$1" <<'PYTHON'
 import json, re, sys
 
 with open(sys.argv[1], encoding="utf-8") as file:
@@ -92,7 +99,9 @@ with open(sys.argv[1], encoding="utf-8") as file:
 def snake(name):
     return re.sub(r"[^A-Z0-9]", "_", re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).upper())
 
-fields = [manifest.get("family", "")]
+upgrade = [c["name"] for c in manifest["components"] if c.get("upgrade")]
+fields = [manifest.get("family", ""), upgrade[0] if upgrade else ""]
+packages = []
 for component in manifest["components"]:
     parameters = component.get("parameters") or {}
     fields += [component["name"], str(len(parameters))]
@@ -101,29 +110,40 @@ for component in manifest["components"]:
         if isinstance(value, bool):
             value = str(value).lower()
         fields.append(f"AMI_FACTORY_PARAM_{snake(name)}={value}")
-    for key in ("packages", "services"):
-        names = component.get(key) or []
-        fields += [str(len(names)), *names]
+    names = component.get("services") or []
+    fields += [str(len(names)), *names]
+    for p in component.get("packages") or []:
+        packages.append("|".join([component["name"], p["name"], p.get("version", ""), str(int(p.get("early", False))), p["at"]]) + "\n")
+with open(sys.argv[2], "w", encoding="utf-8") as file:
+    file.writelines(packages)
 sys.stdout.write("".join(field + "\0" for field in fields))
 PYTHON
 }
 
-# run_component installs a component's packages and runs its install.sh. What
-# they print goes to its log and to standard output; the shell that runs them
-# notes line and text of a command that makes it fail, by the trap in
-# on-error.sh.
-run_component() {
-	local name=$1 family=$2
-	shift 2
+# logged NAME COMMAND... runs a command whose output goes to the log of a step and
+# to standard output; the shell that it runs notes line and text of a command that
+# makes it fail, by the trap in on-error.sh.
+logged() {
+	local name=$1
+	shift
 	rm -f "$trace"
 	(
-		cd "$bundle/components/$name" || exit 1
-		export AMI_FACTORY_COMPONENT=$name AMI_FACTORY_FAMILY=$family AMI_FACTORY_TRACE=$trace \
-			AMI_FACTORY_LIB=$bundle/lib BASH_ENV=$on_error
-		if ((${#packages[@]} > 0)); then bash "$AMI_FACTORY_LIB/packages.sh" "${packages[@]}" || exit; fi
-		exec env "$@" bash install.sh
-	) </dev/null 2>&1 | tee "$logs/$name.log"
+		export AMI_FACTORY_TRACE=$trace AMI_FACTORY_LIB=$bundle/lib AMI_FACTORY_FAMILY=$family BASH_ENV=$on_error
+		exec env "$@"
+	) </dev/null 2>&1 | tee -a "$logs/$name.log"
 	return "${PIPESTATUS[0]}"
+}
+
+# run_script NUMBER SCRIPT runs a script of a component with its parameters.
+run_script() {
+	local name=${names[$1]} script=$2 parameters=("${fields[@]:first_parameter[$1]:parameter_count[$1]}")
+	logged "$name" -C "$bundle/components/$name" AMI_FACTORY_COMPONENT="$name" AMI_FACTORY_SCRIPT="$script" \
+		AMI_FACTORY_JOIN="$([[ $script == prepare.sh ]] && printf '%s' "$joined")" "${parameters[@]}" bash "$script"
+}
+
+# run_packages STAGE installs packages of all components; see packages.sh.
+run_packages() {
+	logged packages AMI_FACTORY_SCRIPT=packages.sh bash "$bundle/lib/packages.sh" "$1" "$list" "$joined" "$upgrade"
 }
 
 # enable_services enables the units that a component has for the first boot.
@@ -131,16 +151,18 @@ enable_services() {
 	local name=$1 unit
 	shift
 	for unit in "$@"; do
-		if ! systemctl enable --quiet "$unit" 2>&1 | tee -a "$logs/$name.log"; then
+		if [[ $(SYSTEMD_OFFLINE=1 systemctl is-enabled "$unit" 2>/dev/null) == enabled ]]; then continue; fi
+		if ! SYSTEMD_OFFLINE=1 systemctl enable --quiet "$unit" 2>&1 | tee -a "$logs/$name.log"; then
 			printf '0\nsystemctl enable %s\n' "$unit" >"$trace"
 			return 1
 		fi
 	done
 }
 
-# failure prints the "failed" object of a component that ended with a code.
+# failure NAME CODE SCRIPT STEP prints the "failed" object of a component whose
+# script ended with a code, in a step with a log.
 failure() {
-	local name=$1 code=$2 line=0 command=''
+	local name=$1 code=$2 script=$3 step=$4 line=0 command=''
 	if [[ -s $trace ]]; then
 		{
 			IFS= read -r line
@@ -151,16 +173,37 @@ failure() {
 		# No command failed that a trap could see: the shell itself gave up, as
 		# on an unset variable or a syntax error, and named the line.
 		local message
-		message=$(grep -aE '^install\.sh: line [0-9]+: ' "$logs/$name.log" | tail -n 1)
-		if [[ $message =~ ^install\.sh:\ line\ ([0-9]+):\ (.*)$ ]]; then
+		message=$(grep -aE "^$script: line [0-9]+: " "$logs/$step.log" | tail -n 1)
+		if [[ $message =~ ^[a-z.]+:\ line\ ([0-9]+):\ (.*)$ ]]; then
 			line=${BASH_REMATCH[1]}
 			command=${BASH_REMATCH[2]}
 		fi
 	fi
 	[[ $line =~ ^[0-9]+$ ]] || line=0
-	printf '{"component":%s,"exit":%d,"line":%d,"command":%s,"logTail":"%s"}' \
-		"$(json "$name")" "$code" "$line" "$(json "${command:0:500}")" \
-		"$(tail -c 4096 "$logs/$name.log" | base64 -w 0)"
+	printf '{"component":%s,"script":"%s","exit":%d,"line":%d,"command":%s,"logTail":"%s"}' \
+		"$(json "$name")" "$script" "$code" "$line" "$(json "${command:0:500}")" \
+		"$(tail -c 4096 "$logs/$step.log" | base64 -w 0)"
+}
+
+# step_ok NAME SECONDS and step_failed NAME CODE SECONDS FAILED note how a step
+# ended; the second ends this script.
+step_ok() {
+	done_components+=("{\"name\":$(json "$1"),\"status\":\"ok\",\"seconds\":$2,\"exit\":0}")
+	say "$(label "$1"): ok after ${2}s"
+}
+
+step_failed() {
+	done_components+=("{\"name\":$(json "$1"),\"status\":\"failed\",\"seconds\":$3,\"exit\":$2}")
+	say "$(label "$1"): failed with exit code $2 after ${3}s"
+	finish failed "$4"
+}
+
+# label is how progress lines call a step.
+label() {
+	case $1 in
+	packages | boot-files) printf '%s' "$1" ;;
+	*) printf 'component %s' "$1" ;;
+	esac
 }
 
 done_components=()
@@ -188,12 +231,12 @@ ami_factory_note() {
 	local line=$1 command=$2 i
 	# So ends `fail` of lib.sh, which has said why.
 	if [[ $command == 'return 1' && -n ${AMI_FACTORY_REASON:-} ]]; then command=$AMI_FACTORY_REASON; fi
-	# A line of what components share helps nobody: the line of install.sh that led
-	# there does. Without one it was the packages of the component's description.
-	if [[ ${BASH_SOURCE[1]-} != install.sh ]]; then
+	# A line of what components share helps nobody: the line of the component's
+	# script that led there does.
+	if [[ ${BASH_SOURCE[1]-} != "$AMI_FACTORY_SCRIPT" ]]; then
 		line=0
 		for ((i = 2; i < ${#BASH_SOURCE[@]}; i++)); do
-			if [[ ${BASH_SOURCE[i]} == install.sh ]]; then
+			if [[ ${BASH_SOURCE[i]} == "$AMI_FACTORY_SCRIPT" ]]; then
 				line=${BASH_LINENO[i - 1]}
 				break
 			fi
@@ -204,40 +247,94 @@ ami_factory_note() {
 trap 'if ((BASH_SUBSHELL == 0)); then ami_factory_note "$LINENO" "$BASH_COMMAND"; fi' ERR
 TRAP
 
-plan >"$scratch/plan" || give_up "" "the bundle's manifest.json cannot be read"
+# Packages and components that ask for a new initramfs or boot loader's
+# configuration have it at the end.
+export AMI_FACTORY_BOOT_FILES=$state/boot-files
+mkdir "$scratch/bin" "$scratch/joined"
+chmod 711 "$scratch" # apt reads package files as another user
+for program in update-initramfs update-grub update-grub2; do
+	printf '#!/bin/sh\nexec bash "%s/lib/boot-files.sh" note %s "$@"\n' "$bundle" "${program%2}" >"$scratch/bin/$program"
+	chmod 755 "$scratch/bin/$program"
+done
+export PATH=$scratch/bin:$PATH
+
+list=$scratch/packages joined=$scratch/joined
+plan "$list" >"$scratch/plan" || give_up "" "the bundle's manifest.json cannot be read"
 mapfile -d '' -t fields <"$scratch/plan"
-family=${fields[0]}
-
-next=1
+family=${fields[0]} upgrade=${fields[1]}
+names=() first_parameter=() parameter_count=() first_service=() service_count=() spent=()
+next=2
 while ((next < ${#fields[@]})); do
-	name=${fields[next]}
-	count=${fields[next + 1]}
-	parameters=("${fields[@]:next+2:count}")
-	next=$((next + 2 + count))
-	count=${fields[next]}
-	packages=("${fields[@]:next+1:count}")
-	next=$((next + 1 + count))
-	count=${fields[next]}
-	services=("${fields[@]:next+1:count}")
-	next=$((next + 1 + count))
-
+	names+=("${fields[next]}")
+	parameter_count+=("${fields[next + 1]}")
+	first_parameter+=("$((next + 2))")
+	next=$((next + 2 + fields[next + 1]))
+	service_count+=("${fields[next]}")
+	first_service+=("$((next + 1))")
+	next=$((next + 1 + fields[next]))
+	spent+=(0)
+done
+for name in "${names[@]}"; do
 	if [[ ! -f $bundle/components/$name/install.sh ]]; then
 		give_up "$name" "the bundle has no components/$name/install.sh"
 	fi
+	: >"$logs/$name.log"
+done
+
+# packages STAGE is the step's part of a stage.
+packages() {
+	local started=$SECONDS code=0 blame=''
+	if [[ ! $packages_said ]]; then
+		say "packages: started"
+		packages_said=yes
+		: >"$logs/packages.log"
+	fi
+	run_packages "$1" || code=$?
+	packages_spent=$((packages_spent + SECONDS - started))
+	if ((code == 0)); then return; fi
+	if [[ -s $joined/blame ]]; then blame=$(<"$joined/blame"); fi
+	step_failed packages "$code" "$packages_spent" "$(failure "${blame:-packages}" "$code" packages.sh packages)"
+}
+
+packages_spent=0 packages_said=''
+if grep -q '|1|[^|]*$' "$list"; then packages early; fi
+
+for i in "${!names[@]}"; do
+	name=${names[i]}
+	if [[ ! -f $bundle/components/$name/prepare.sh ]]; then continue; fi
+	started=$SECONDS
+	code=0
+	run_script "$i" prepare.sh || code=$?
+	spent[i]=$((SECONDS - started))
+	if ((code != 0)); then step_failed "$name" "$code" "${spent[i]}" "$(failure "$name" "$code" prepare.sh "$name")"; fi
+done
+
+if [[ -s $list || -s $joined/files || $upgrade ]]; then
+	packages all
+	step_ok packages "$packages_spent"
+fi
+
+for i in "${!names[@]}"; do
+	name=${names[i]}
 	say "component $name: started"
 	progress "$name"
 	started=$SECONDS
 	code=0
-	run_component "$name" "$family" "${parameters[@]}" && enable_services "$name" "${services[@]}" || code=$?
-	seconds=$((SECONDS - started))
-	if ((code != 0)); then
-		done_components+=("{\"name\":$(json "$name"),\"status\":\"failed\",\"seconds\":$seconds,\"exit\":$code}")
-		say "component $name: failed with exit code $code after ${seconds}s"
-		finish failed "$(failure "$name" "$code")"
-	fi
-	done_components+=("{\"name\":$(json "$name"),\"status\":\"ok\",\"seconds\":$seconds,\"exit\":0}")
-	say "component $name: ok after ${seconds}s"
+	run_script "$i" install.sh && enable_services "$name" "${fields[@]:first_service[i]:service_count[i]}" || code=$?
+	seconds=$((spent[i] + SECONDS - started))
+	if ((code != 0)); then step_failed "$name" "$code" "$seconds" "$(failure "$name" "$code" install.sh "$name")"; fi
+	step_ok "$name" "$seconds"
 done
+
+if [[ -s $AMI_FACTORY_BOOT_FILES ]]; then
+	say "boot-files: started"
+	started=$SECONDS
+	code=0
+	: >"$logs/boot-files.log"
+	logged boot-files AMI_FACTORY_SCRIPT=boot-files.sh bash "$bundle/lib/boot-files.sh" run || code=$?
+	if ((code != 0)); then step_failed boot-files "$code" "$((SECONDS - started))" "$(failure boot-files "$code" boot-files.sh boot-files)"; fi
+	step_ok boot-files "$((SECONDS - started))"
+fi
 
 say "all components are installed"
 finish ok ""

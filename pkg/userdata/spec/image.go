@@ -296,7 +296,7 @@ func inTree(tree, family, variant string) bool {
 // installs says whether the components of a known image install a package.
 func (m *image) installs(name string) bool {
 	return m.of != nil && slices.ContainsFunc(m.of.Components, func(s component.Selected) bool {
-		return slices.Contains(s.PackagesFor(m.of.Family), name)
+		return slices.ContainsFunc(s.Wanted(), func(w component.Wanted) bool { return w.Name == name })
 	})
 }
 

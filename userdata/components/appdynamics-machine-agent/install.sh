@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the AppDynamics machine agent without running it. Its
+# Sets up the AppDynamics machine agent, whose package is installed, without running it. Its
 # controller-info.xml stays as the package brings it, without a key: variables of
 # the environment, written at boot, come before it. A second run changes nothing.
 set -euo pipefail
@@ -7,8 +7,6 @@ set -euo pipefail
 . "$AMI_FACTORY_LIB/agents/agents.sh"
 
 name=appdynamics-machine-agent
-agent_lock $name $name.service
-agent_repository $name '' $name
 agent_ready $name $name.service $name "CONTROLLER_HOST=${AMI_FACTORY_PARAM_CONTROLLER_HOST:-}" \
 	"CONTROLLER_PORT=${AMI_FACTORY_PARAM_CONTROLLER_PORT:-443}" "ACCOUNT=${AMI_FACTORY_PARAM_ACCOUNT:-}"
 summary

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs the Chef Infra or Cinc client without registering it. It has no unit of
+# Sets up the Chef Infra or Cinc client, whose package is installed, without
+# registering it. It has no unit of
 # its own: ami-factory-chef.service runs the client once, ami-factory-chef.timer
 # every half hour, with a splay that is each instance's own. A second run changes
 # nothing.
@@ -8,25 +9,6 @@ set -euo pipefail
 . "$AMI_FACTORY_LIB/agents/agents.sh"
 
 distribution=${AMI_FACTORY_PARAM_DISTRIBUTION:-chef}
-case $distribution in
-chef)
-	uri=https://packages.chef.io/repos/apt/stable
-	if [[ $AMI_FACTORY_FAMILY == al2023 ]]; then
-		# shellcheck disable=SC2016 # dnf replaces it
-		uri='https://packages.chef.io/repos/yum/stable/amazon/2023/$basearch'
-	fi
-	[[ ${AMI_FACTORY_PARAM_ACCEPT_CHEF_LICENSE:-false} == true ]] ||
-		fail "the distribution chef needs acceptChefLicense: true; cinc needs no licence"
-	;;
-cinc) uri='' ;;
-*) fail "parameter distribution is '$distribution'; allowed: chef, cinc" ;;
-esac
-
-sed "s/@DISTRIBUTION@/$distribution/g" files/ami-factory-chef.service | put 644 /dev/stdin /etc/systemd/system/ami-factory-chef.service
-put 644 files/ami-factory-chef.timer /etc/systemd/system/ami-factory-chef.timer
-drop_in ami-factory-agent@chef.service 50-ami-factory-converge.conf files/converge.conf
-agent_lock chef ami-factory-chef.service
-agent_repository chef "$uri" "$distribution"
 directory 755 root:root "/etc/$distribution"
 agent_ready chef ami-factory-chef.service "$distribution" "DISTRIBUTION=$distribution" \
 	"SERVER_URL=${AMI_FACTORY_PARAM_SERVER_URL:-}" "ORGANISATION=${AMI_FACTORY_PARAM_ORGANISATION:-}" \

@@ -1,14 +1,9 @@
 #!/bin/bash
-# Installs Docker Engine with the daemon's settings in place before it starts
-# for the first time. A second run changes nothing.
+# Sets up Docker Engine, whose packages are installed, and starts it for the first
+# time with the daemon's settings in place. A second run changes nothing.
 set -euo pipefail
 . "$AMI_FACTORY_LIB/lib.sh"
 
-engine=${AMI_FACTORY_PARAM_ENGINE:-distribution}
-version=${AMI_FACTORY_PARAM_VERSION:-}
-containerd=${AMI_FACTORY_PARAM_CONTAINERD_VERSION:-}
-compose=${AMI_FACTORY_PARAM_COMPOSE:-none}
-compose_version=${AMI_FACTORY_PARAM_COMPOSE_VERSION:-}
 mirror=${AMI_FACTORY_PARAM_REGISTRY_MIRROR:-}
 log_size=${AMI_FACTORY_PARAM_LOG_MAX_SIZE:-10m}
 log_files=${AMI_FACTORY_PARAM_LOG_MAX_FILES:-3}
@@ -36,16 +31,6 @@ refuse_parameters() {
 	done
 	if [[ $userns == true ]] && ((${#images[@]} > 0)); then fail "parameter images cannot go with usernsRemap: the seal would not find their store"; fi
 	networks >/dev/null || fail "parameters bip and addressPools do not fit together, see above"
-	if [[ $engine == docker-ce ]]; then
-		[[ $AMI_FACTORY_FAMILY != al2023 ]] || fail "Docker has no packages of docker-ce for al2023; allowed there: engine distribution"
-		[[ -n $version && -n $containerd ]] || fail "engine docker-ce needs the parameters version and containerdVersion, so that no newer release is installed unnoticed"
-		[[ $compose == none || -n $compose_version ]] || fail "compose with engine docker-ce needs the parameter composeVersion"
-	elif [[ $compose != none ]]; then
-		case $AMI_FACTORY_FAMILY in
-		debian-12) fail "Debian 12 has no compose plugin, only docker-compose 1.29, which is not maintained; use engine docker-ce or compose none" ;;
-		al2023) fail "Amazon Linux 2023 has no package of the compose plugin; use compose none" ;;
-		esac
-	fi
 }
 
 # networks prints the pools as daemon.json has them, and refuses what the daemon
@@ -111,37 +96,6 @@ client_json() {
 	printf '\n  }\n}\n'
 }
 
-install_engine() {
-	local repository suite
-	if [[ $engine == distribution ]]; then
-		case $AMI_FACTORY_FAMILY in
-		al2023) packages_install docker ;;
-		debian-13) packages_install docker.io docker-cli ;;
-		*) packages_install docker.io ;;
-		esac
-		return
-	fi
-	repository=${AMI_FACTORY_PARAM_REPOSITORY%/}/${AMI_FACTORY_FAMILY%%-*}
-	case $AMI_FACTORY_FAMILY in
-	debian-12) suite=bookworm ;;
-	debian-13) suite=trixie ;;
-	ubuntu-22.04) suite=jammy ;;
-	ubuntu-24.04) suite=noble ;;
-	esac
-	repository docker "$repository" "$suite" stable "${AMI_FACTORY_PARAM_KEY_URL:-$repository/gpg}" \
-		"$AMI_FACTORY_PARAM_KEY_FINGERPRINT" docker-ce docker-ce-cli containerd.io docker-compose-plugin
-	packages_install "docker-ce=$version" "docker-ce-cli=$version" "containerd.io=$containerd"
-}
-
-install_compose() {
-	if [[ $compose == none ]]; then return; fi
-	case $engine/$AMI_FACTORY_FAMILY in
-	docker-ce/*) packages_install "docker-compose-plugin=$compose_version" ;;
-	distribution/debian-13) packages_install docker-compose ;;
-	distribution/ubuntu-*) packages_install docker-compose-v2 ;;
-	esac
-}
-
 # audit_rules prints a watch for what of Docker is there: a rule on a directory
 # that is missing keeps auditctl from loading those after it.
 audit_rules() { # DOCK-13
@@ -195,21 +149,15 @@ pull() {
 refuse_parameters
 export DOCKER_CONFIG=/etc/docker
 directory 755 root:root /etc/docker
-fresh=no
-command -v dockerd >/dev/null || fresh=yes
 before=$changes
 daemon_json | put 644 /dev/stdin /etc/docker/daemon.json
-restart=$((changes > before))
-install_engine
-install_compose
 if ((${#registries[@]} > 0)); then
-	packages_install amazon-ecr-credential-helper
 	client_json | put 644 /dev/stdin /etc/docker/config.json
 elif [[ -e /etc/docker/config.json ]]; then
 	rm /etc/docker/config.json
 	changed '/etc/docker/config.json is gone'
 fi
-if [[ $fresh == no ]] && ((restart)); then systemctl restart docker.service; fi
+if ((changes > before)) && systemctl is-active --quiet docker.service; then systemctl restart docker.service; fi
 systemctl start docker.service
 answers
 audit_rules | put 640 /dev/stdin /etc/audit/rules.d/30-docker.rules

@@ -212,14 +212,10 @@ packages() { # PKG-04, PKG-06 to PKG-08, SVC-01 to SVC-03, SVC-05, SVC-07, BOOT-
 	if package_installed dkms; then compilers='^(clang|gcc|make)$'; fi
 	mapfile -t unwanted < <(installed_packages | grep -Fx -f <(grep -v '^#' files/packages-absent) | grep -Ev "$compilers")
 	packages_purge "${unwanted[@]}"
+	# The run that installed the packages of all components has upgraded the others.
 	# Of lists that are missing or old nothing would be pending.
 	packages_refresh_old
 	pending=$(pending_upgrades)
-	if ((pending > 0)); then
-		upgrade_packages
-		changed "packages upgraded"
-		pending=$(pending_upgrades)
-	fi
 	put 644 /dev/stdin /etc/ami-factory/upgraded <<<"pending: $pending"
 }
 
@@ -258,7 +254,6 @@ firewall() { # FWL-01
 
 integrity() { # AIDE-01
 	if [[ $aide != true ]]; then return; fi
-	packages_install aide
 	put 644 files/aide/ami-factory-aide-init.service /etc/systemd/system/ami-factory-aide-init.service
 	put 644 files/aide/ami-factory-aide.service /etc/systemd/system/ami-factory-aide.service
 	put 644 files/aide/ami-factory-aide.timer /etc/systemd/system/ami-factory-aide.timer

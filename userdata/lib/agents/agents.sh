@@ -1,10 +1,11 @@
 #!/bin/bash
 # What the components of vendors' agents share; sourced after lib.sh by their
-# install.sh, which calls in this order
+# prepare.sh, which calls in this order
 #
 #	agent_lock NAME UNIT      before the package is installed
 #	agent_repository … or agent_signed_package …
-#	agent_ready NAME UNIT … after it
+#
+# and by their install.sh, which calls agent_ready NAME UNIT … after it.
 #
 # The package's scripts start the agent's service as they please. A mask would
 # not keep them from it: these packages bring their unit in /etc/systemd/system,
@@ -65,18 +66,17 @@ agent_lock() {
 	if ((changes > before)) && booted; then systemctl daemon-reload; fi
 }
 
-# agent_repository NAME URI PACKAGE installs PACKAGE in the pinned version from the
-# vendor's repository, by the parameters that all agents have.
+# agent_repository NAME URI PACKAGE adds the vendor's repository, which may deliver
+# PACKAGE, by the parameters that all agents have.
 agent_repository() {
-	local name=$1 uri=$2 package=$3 suite version pinned key
+	local name=$1 uri=$2 package=$3 suite pinned key
 	uri=${AMI_FACTORY_PARAM_REPOSITORY:-$uri}
 	[[ -n $uri ]] || fail "parameter repository has no value, and the vendor has no repository for $AMI_FACTORY_FAMILY that needs no login: name the URL of your own"
 	suite=$(parameter SUITE '[A-Za-z0-9._/-]+')
-	version=$(needed VERSION '[A-Za-z0-9.+:~_-]+')
+	needed VERSION '[A-Za-z0-9.+:~_-]+' >/dev/null
 	key=$(needed KEY_URL 'https?://[^ ]+')
 	pinned=$(needed KEY_FINGERPRINT "$fingerprints")
 	repository "$name" "$uri" "${suite:-$(codename)}" main "$key" "$pinned" "$package"
-	packages_install "$package=$version"
 }
 
 # signed FILE SIGNATURE KEY says whether a file has a detached signature of a key,
@@ -95,9 +95,9 @@ signed() {
 	return "$result"
 }
 
-# agent_signed_package PACKAGE VERSION URL KEY_URL FINGERPRINTS installs a .deb that
+# agent_signed_package PACKAGE VERSION URL KEY_URL FINGERPRINTS fetches a .deb that
 # a vendor publishes without a repository, with a detached signature beside it
-# (URL.sig). Its name and version must be those that are asked for, for the
+# (URL.sig), and hands it to the run that installs all packages. Its name and version must be those that are asked for, for the
 # signature of an older or another package is as good.
 agent_signed_package() {
 	local package=$1 version=$2 url=$3 key_url=$4 pinned=$5 scratch found
@@ -122,9 +122,9 @@ agent_signed_package() {
 		fail "${url%%\?*} holds $found, expected $package=$version; it is not installed"
 	fi
 	chmod 644 "$scratch/package.deb"
-	patiently apt_get -y --no-install-recommends --allow-downgrades install "$scratch/package.deb"
+	mv "$scratch/package.deb" "${AMI_FACTORY_JOIN:?}/$package.deb"
 	rm -rf "$scratch"
-	changed "package: $package=$version"
+	printf '%s|%s|%s\n' "$AMI_FACTORY_COMPONENT" "$package" "$AMI_FACTORY_JOIN/$package.deb" >>"$AMI_FACTORY_JOIN/files"
 }
 
 # agent_ready NAME UNIT PACKAGE KEY=VALUE… notes for the first boot what the

@@ -17,8 +17,6 @@ installed_packages() { rpm -qa --qf '%{NAME}\n'; }
 # pending_upgrades counts packages that have a newer version.
 pending_upgrades() { { dnf --quiet check-update || (($? == 100)); } | awk 'NF { n++ } END { print n + 0 }'; }
 
-upgrade_packages() { patiently dnf_ upgrade; }
-
 strip_suid() { chmod 755 "$1"; }
 
 pam_stack() { # PAM-01 to PAM-04

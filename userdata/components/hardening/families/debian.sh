@@ -16,8 +16,6 @@ installed_packages() { dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' | sed 
 # pending_upgrades counts packages that have a newer version.
 pending_upgrades() { apt-get -s upgrade | awk '/^Inst/ { n++ } END { print n + 0 }'; }
 
-upgrade_packages() { patiently apt_get -y upgrade; }
-
 # strip_suid takes the bits away so that upgrades of the package keep it.
 strip_suid() { dpkg-statoverride --force-all --update --add root root 0755 "$1"; }
 
