@@ -165,6 +165,14 @@ func (g *guest) write(t *testing.T, file string, mode fs.FileMode, content []byt
 // log. The component texts are those of a recipe's list.
 func (g *guest) install(t *testing.T, components string) string {
 	t.Helper()
+	log, code := g.installOf(t, userdata.FS, components)
+	require.Zero(t, code, log)
+	return log
+}
+
+// installOf installs components of a tree, and returns the log and the exit code.
+func (g *guest) installOf(t *testing.T, fsys fs.FS, components string) (string, int) {
+	t.Helper()
 	text := `name: test
 description: of a test
 family: ` + guestFamily + `
@@ -177,21 +185,21 @@ pointers: {parameters: [/ami-factory/test/latest]}
 `
 	r, problems := recipe.Parse("test.yaml", []byte(text), recipe.Options{Now: time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)})
 	require.Empty(t, problems)
-	selected, problems, err := component.Select(userdata.FS, r, nil)
+	selected, problems, err := component.Select(fsys, r, nil)
 	require.NoError(t, err)
 	require.Empty(t, problems)
-	files, err := component.Files(userdata.FS, r.Family, selected)
+	files, err := component.Files(fsys, r.Family, selected)
 	require.NoError(t, err)
 	bundle, err := component.Bundle(files)
 	require.NoError(t, err)
 	g.write(t, "/var/lib/ami-factory/bundle.tar.gz", 0o600, bundle)
 	began := time.Now()
-	log := g.output(t, `cd /var/lib/ami-factory && rm -rf bundle && mkdir bundle && tar -xzf bundle.tar.gz -C bundle
+	log, code := g.run(t, `cd /var/lib/ami-factory && rm -rf bundle && mkdir bundle && tar -xzf bundle.tar.gz -C bundle
 export AMI_FACTORY_RECIPE=test AMI_FACTORY_FINGERPRINT=`+strings.Repeat("0b", 32)+` AMI_FACTORY_SOURCE_AMI=ami-0123456789abcdef0
 export AMI_FACTORY_VERSION=1.2.3 AMI_FACTORY_IMAGE_NAME=test-1 AMI_FACTORY_BAKED=2026-11-23T17:41:55Z
 bash bundle/run.sh`)
 	t.Logf("components installed in %.0f s", time.Since(began).Seconds())
-	return log
+	return log, code
 }
 
 // program builds the program that services of the tests run, without a C

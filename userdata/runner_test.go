@@ -22,6 +22,7 @@ type provision struct {
 	} `json:"components"`
 	Failed *struct {
 		Component string `json:"component"`
+		Script    string `json:"script"`
 		Exit      int    `json:"exit"`
 		Line      int    `json:"line"`
 		Command   string `json:"command"`

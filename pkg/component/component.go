@@ -297,8 +297,8 @@ func (c *Component) conditions(doc *strictyaml.Document, at string, spec complia
 func (c *Component) knownFamilies(doc *strictyaml.Document, at, id string, families []string) problem.List {
 	var out problem.List
 	for i, family := range families {
-		if !slices.Contains(c.Families, family) {
-			out = append(out, doc.Problem(strictyaml.Index(at, i), strings.Join(c.Families, ", "), "%s: the component does not support family %q", id, family))
+		if where := strictyaml.Index(at, i); doc.Valid(where) && !slices.Contains(c.Families, family) {
+			out = append(out, doc.Problem(where, strings.Join(c.Families, ", "), "%s: the component does not support family %q", id, family))
 		}
 	}
 	return out

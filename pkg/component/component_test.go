@@ -413,7 +413,7 @@ refuses:
     reason: Debian 12 has no such sizes
     instead: "unit: m"
 services:`)
-	text := string(fsys["components/web/component.yaml"].Data)
+	text := strings.Replace(string(fsys["components/web/component.yaml"].Data), "families: [debian-12]\norder", "families: [debian-12, al2023]\norder", 1)
 	text = strings.Replace(text, "parameters:\n", `parameters:
   size: {type: string, default: "", pattern: "[1-9][0-9]*[kmg]", form: a number with k m or g, description: d}
   hosts: {type: string, default: "", list: spaces, pattern: "[a-z]+\\.test", form: a host below test, description: d}

@@ -14,7 +14,8 @@
 set -euo pipefail
 . "$AMI_FACTORY_LIB/lib.sh"
 
-stage=$1 list=$2 joined=$3 upgrade=${4:-}
+stage=$1 list=$2 joined=$3 upgrade=${4:-} files=()
+if [[ $stage == early ]]; then upgrade=''; fi
 manager=$(package_manager)
 
 # wanted prints the lines of LIST that this stage installs.
@@ -90,12 +91,9 @@ trap man_on EXIT
 # transact runs the package manager once: it installs what is missing and the
 # package files of prepare.sh, and upgrades the rest when a component asks for it.
 transact() {
-	local files=()
-	if [[ $stage == all && -s $joined/files ]]; then mapfile -t files < <(cut -d '|' -f 3 "$joined/files"); fi
-	if ((${#todo[@]} + ${#files[@]} == 0)) && [[ -z $upgrade || $stage == early ]]; then return; fi
 	case $manager in
 	apt)
-		if [[ $upgrade && $stage == all ]]; then
+		if [[ $upgrade ]]; then
 			apt_get -y --no-install-recommends --allow-downgrades upgrade "${todo[@]}" "${files[@]}"
 		else
 			apt_get -y --no-install-recommends --allow-downgrades install "${todo[@]}" "${files[@]}"
@@ -103,7 +101,7 @@ transact() {
 		;;
 	dnf)
 		# One command cannot do both here; mostly nothing is pending.
-		if [[ $upgrade && $stage == all ]]; then dnf_ upgrade || return; fi
+		if [[ $upgrade ]]; then dnf_ upgrade || return; fi
 		if ((${#todo[@]} + ${#files[@]} > 0)); then dnf_ install "${todo[@]/=/-}" "${files[@]}"; fi
 		;;
 	esac
@@ -188,13 +186,14 @@ rm -f "$joined/blame"
 man_on
 repair
 mapfile -t todo < <(missing)
+if [[ $stage == all && -s $joined/files ]]; then mapfile -t files < <(cut -d '|' -f 3 "$joined/files"); fi
+if ((${#todo[@]} + ${#files[@]} == 0)) && [[ -z $upgrade ]]; then exit; fi
 said=$joined/said
-if [[ $stage == early ]] && ((${#todo[@]} == 0)); then exit; fi
 if ! { refresh 2>&1 | tee "$said"; }; then blame "$said"; fi
 man_off
 for try in 1 2 3; do
 	if { transact 2>&1 | tee "$said"; }; then
-		if ((${#todo[@]} > 0)); then changed "packages: ${todo[*]}"; fi
+		if ((${#todo[@]} + ${#files[@]} > 0)); then changed "packages: ${todo[*]} ${files[*]##*/}"; fi
 		break
 	fi
 	if ((try == 3)) || ! fetching "$said"; then blame "$said"; fi

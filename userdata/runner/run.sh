@@ -143,7 +143,7 @@ run_script() {
 
 # run_packages STAGE installs packages of all components; see packages.sh.
 run_packages() {
-	logged packages AMI_FACTORY_SCRIPT=packages.sh bash "$bundle/lib/packages.sh" "$1" "$list" "$joined" "$upgrade"
+	logged packages AMI_FACTORY_COMPONENT=packages AMI_FACTORY_SCRIPT=packages.sh bash "$bundle/lib/packages.sh" "$1" "$list" "$joined" "$upgrade"
 }
 
 # enable_services enables the units that a component has for the first boot.
@@ -286,6 +286,7 @@ packages() {
 	local started=$SECONDS code=0 blame=''
 	if [[ ! $packages_said ]]; then
 		say "packages: started"
+		progress packages
 		packages_said=yes
 		: >"$logs/packages.log"
 	fi
@@ -328,10 +329,11 @@ done
 
 if [[ -s $AMI_FACTORY_BOOT_FILES ]]; then
 	say "boot-files: started"
+	progress boot-files
 	started=$SECONDS
 	code=0
 	: >"$logs/boot-files.log"
-	logged boot-files AMI_FACTORY_SCRIPT=boot-files.sh bash "$bundle/lib/boot-files.sh" run || code=$?
+	logged boot-files AMI_FACTORY_COMPONENT=boot-files AMI_FACTORY_SCRIPT=boot-files.sh bash "$bundle/lib/boot-files.sh" run || code=$?
 	if ((code != 0)); then step_failed boot-files "$code" "$((SECONDS - started))" "$(failure boot-files "$code" boot-files.sh boot-files)"; fi
 	step_ok boot-files "$((SECONDS - started))"
 fi
