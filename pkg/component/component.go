@@ -68,8 +68,8 @@ type Parameter struct {
 	Description string              `yaml:"description" jsonschema:"required,minLength=1"`
 }
 
-// steps of run.sh that are no component's.
-var steps = []string{"packages", "boot-files"}
+// Steps returns the names of the steps of run.sh that belong to no component.
+func Steps() []string { return []string{"packages", "boot-files"} }
 
 // Names lists all components, sorted.
 func Names(fsys fs.FS) ([]string, error) {
@@ -143,7 +143,7 @@ func Load(fsys fs.FS, name string) (*Component, problem.List, error) {
 
 func (c *Component) check(doc *strictyaml.Document, directory string) problem.List {
 	var out problem.List
-	if slices.Contains(steps, c.Name) {
+	if slices.Contains(Steps(), c.Name) {
 		out = append(out, doc.Problem("name", "another name", "%q is the name of a step of run.sh", c.Name))
 	}
 	if c.Name != "" && c.Name != directory {

@@ -21,7 +21,7 @@ func TestPackagesThatCannotBeAreRefusedWhereTheyAreDeclared(t *testing.T) {
 		"a version instead of its parameter":   {`[{name: jq, version: "1.6"}]`, `components/web/component.yaml:8:32: error: package jq: version names the parameter with the version, and the component has no parameter "1.6" (allowed: port, token)`},
 		"a package twice":                      {"[{name: jq}, {name: jq}]", `components/web/component.yaml:8:31: error: package jq is listed twice; the first is packages[0]`},
 		"twice in one of its families":         {"[{name: jq}, {name: jq, families: [debian-12]}]", `components/web/component.yaml:8:31: error: package jq is listed twice`},
-		"a name with an option":                {"[{name: --force}]", `components/web/component.yaml:8:19: error: packages[0].name: "--force" does not have the form`},
+		"a name with an option":                {"[{name: --force}]", `components/web/component.yaml:8:19: error: packages[0].name: "--force" does not have the required form`},
 		"a key that is none":                   {"[{name: jq, if: x}]", `components/web/component.yaml:8:23: error: unknown key "if"`},
 	} {
 		t.Run(sentence, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
@@ -169,7 +170,11 @@ func (r bootReport) builderProblem() string {
 	switch p := r.Provision; {
 	case p != nil && p.Failed != nil:
 		f := p.Failed
-		text := fmt.Sprintf("component %s failed with exit code %d", f.Component, f.Exit)
+		kind := "component"
+		if slices.Contains(component.Steps(), f.Component) {
+			kind = "step" // no component is to blame, such as when apt's lock is held
+		}
+		text := fmt.Sprintf("%s %s failed with exit code %d", kind, f.Component, f.Exit)
 		if f.Line > 0 { // else it was no line of its own, as with its packages
 			text += fmt.Sprintf(" at line %d of its %s", f.Line, cmp.Or(f.Script, "install.sh"))
 		}
