@@ -66,72 +66,66 @@ func (s CheckInstance) Run(ctx context.Context, in InstanceInput) (CheckInstance
 		return CheckInstanceOutput{}, awserr.Wrap(err, failure.InstanceFailed, "read the state of %s", in.InstanceID)
 	}
 	launched := aws.ToTime(instance.LaunchTime)
-	switch state := stateOf(instance); state {
-	case types.InstanceStateNameRunning:
-	case types.InstanceStateNamePending:
+	state := stateOf(instance)
+	if state == types.InstanceStateNamePending {
 		return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "it is pending")
-	default:
+	}
+	var report *bootReport
+	came := in.Role != builderRole // only builders report by themselves
+	if !came {
+		if report, came, err = s.uploaded(ctx, in); err != nil {
+			return CheckInstanceOutput{}, err
+		}
+	}
+	if report != nil && report.builderProblem() != "" { // which says more than that the builder is gone
+		return s.judge(ctx, in, *report, launched)
+	}
+	if state != types.InstanceStateNameRunning {
 		return CheckInstanceOutput{}, s.ended(ctx, in, failure.InstanceFailed,
 			"the "+in.Role+" "+in.InstanceID+" is "+string(state)+" before its first boot was over: "+stateReason(instance))
 	}
-
-	if in.Role == builderRole {
-		report, ok, err := s.uploaded(ctx, in)
-		if err != nil {
-			return CheckInstanceOutput{}, err
-		}
-		if ok && report.builderProblem() != "" {
-			return s.judge(ctx, in, report, launched)
-		}
-		if ok { // what follows needs its agent
-			online, err := guest.Online(ctx, s.SSM, in.InstanceID)
-			if err != nil {
-				return CheckInstanceOutput{}, awserr.Wrap(err, failure.InstanceFailed, "ask SSM about %s", in.InstanceID)
-			}
-			if !online {
-				return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "it is provisioned, but its SSM agent does not answer yet")
-			}
-			return s.judge(ctx, in, report, launched)
-		}
-		if in.Now.Sub(launched) < askAfter {
-			return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "it has not reported yet how it is provisioned")
-		}
+	if !came && in.Now.Sub(launched) < askAfter {
+		return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "it has not reported yet how it is provisioned")
+	}
+	online, err := guest.Online(ctx, s.SSM, in.InstanceID)
+	switch {
+	case err != nil:
+		return CheckInstanceOutput{}, awserr.Wrap(err, failure.InstanceFailed, "ask SSM about %s", in.InstanceID)
+	case !online && report != nil: // what follows needs the agent
+		return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "it is provisioned, but its SSM agent does not answer yet")
+	case !online:
+		return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "its SSM agent does not answer yet")
+	case report != nil:
+		return s.judge(ctx, in, *report, launched)
 	}
 	return s.ask(ctx, in, launched, timeout)
 }
 
-// uploaded returns the builder's own report, if it has uploaded one. It is a claim:
-// whoever reads the builder's user data can make it. One that is false leads nowhere,
-// because arm.sh looks at the builder itself before Seal stops it. One that cannot be
-// read is no verdict, and the builder is asked over SSM.
-func (s CheckInstance) uploaded(ctx context.Context, in InstanceInput) (bootReport, bool, error) {
+// uploaded returns the builder's own report, and whether it has uploaded one. The
+// report is a claim: whoever reads the builder's user data can make it. One that is
+// false leads nowhere, because arm.sh looks at the builder itself before Seal stops it.
+// One that cannot be read is nil, and the builder is asked over SSM.
+func (s CheckInstance) uploaded(ctx context.Context, in InstanceInput) (*bootReport, bool, error) {
 	key := executionKey(in.Execution, contract.ProvisionedObject)
 	raw, err := s.Store.ReadAtMost(ctx, key, maxVerdict)
 	if errors.Is(err, store.ErrNone) {
-		return bootReport{}, false, nil
+		return nil, false, nil
 	}
 	var report bootReport
 	if err == nil {
 		report, err = parseVerdict(raw)
 	} else if failure.CodeOf(err) != failure.InvalidInput { // which is that it is too large
-		return bootReport{}, false, err
+		return nil, false, err
 	}
 	if err != nil {
 		slog.WarnContext(ctx, "the builder's report is not usable; the builder is asked over SSM", "instance", in.InstanceID, "object", key, "error", err.Error())
-		return bootReport{}, false, nil
+		return nil, true, nil
 	}
-	return report, true, nil
+	return &report, true, nil
 }
 
 // ask has the instance say over SSM how its first boot ended.
 func (s CheckInstance) ask(ctx context.Context, in InstanceInput, launched time.Time, timeout time.Duration) (CheckInstanceOutput, error) {
-	online, err := guest.Online(ctx, s.SSM, in.InstanceID)
-	if err != nil {
-		return CheckInstanceOutput{}, awserr.Wrap(err, failure.InstanceFailed, "ask SSM about %s", in.InstanceID)
-	}
-	if !online {
-		return CheckInstanceOutput{}, s.notReady(ctx, in, launched, timeout, "its SSM agent does not answer yet")
-	}
 	result, err := guest.Do(ctx, s.SSM, guest.Step{
 		InstanceID: in.InstanceID, Execution: in.Execution.Name, Name: in.Role + "-boot", Script: bootScript,
 		Timeout: max(launched.Add(timeout).Sub(in.Now), time.Minute),

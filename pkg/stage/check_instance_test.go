@@ -221,6 +221,19 @@ func TestAnUploadedVerdictFailsAsTheAnswerOverSSM(t *testing.T) {
 	}
 }
 
+// A builder that cannot install its SSM agent powers itself off.
+func TestABuilderThatHasGoneHasSaidWhy(t *testing.T) {
+	for _, state := range []types.InstanceStateName{"shutting-down", "stopping", "stopped", "terminated"} {
+		_, _, _, err := checkInstanceCase{state: state, offline: true, upload: verdict("null", provFailed("no such host\n"))}.run(t)
+		requireCode(t, failure.ProvisioningFailed, err)
+		assert.Contains(t, err.Error(), "component docker failed with exit code 100")
+		assert.Contains(t, err.Error(), "no such host")
+		_, _, _, err = checkInstanceCase{state: state, reason: "Client.InstanceInitiatedShutdown", upload: verdict(initDone, provOK)}.run(t)
+		requireCode(t, failure.InstanceFailed, err)
+		assert.Contains(t, err.Error(), string(state)+" before its first boot was over")
+	}
+}
+
 func TestAnUploadThatIsNoVerdictIsAskedAboutOverSSM(t *testing.T) {
 	for name, upload := range map[string]string{
 		"no JSON":                 "it went well",
@@ -232,7 +245,7 @@ func TestAnUploadThatIsNoVerdictIsAskedAboutOverSSM(t *testing.T) {
 		"too large":               verdict(initDone, provOK) + strings.Repeat(" ", maxVerdict),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, m, err := checkInstanceCase{state: "running", upload: upload}.run(t)
+			_, _, m, err := checkInstanceCase{state: "running", now: time.Second, upload: upload}.run(t)
 			requireCode(t, failure.InstanceNotReady, err)
 			assert.Len(t, m.sent, 1)
 		})
