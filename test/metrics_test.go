@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/stretchr/testify/assert"
@@ -147,21 +148,26 @@ func requireMetricsAgree(t *testing.T, f *rehearsal.Factory, s rehearsal.Summary
 }
 
 // historyOf counts the transitions of an execution, which are states entered and
-// retries of them, and the invocations of functions
+// retries of them, and the invocations of functions by the state machine and by the
+// events that have ended waits
 // (https://aws.amazon.com/step-functions/pricing/).
 func historyOf(t testing.TB, f *rehearsal.Factory, arn string) (transitions, invocations int) {
 	t.Helper()
 	states := 0
 	pages := sfn.NewGetExecutionHistoryPaginator(f.Cloud.States, &sfn.GetExecutionHistoryInput{ExecutionArn: &arn})
 	entered := map[int64]bool{} // tasks that were entered, and not yet scheduled
+	in := map[int64]string{}    // states by event
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(context.Background())
 		require.NoError(t, err)
 		for _, e := range page.Events {
+			in[e.Id] = in[e.PreviousEventId]
 			switch {
 			case e.StateEnteredEventDetails != nil:
 				states++
-				entered[e.Id] = true
+				entered[e.Id], in[e.Id] = true, aws.ToString(e.StateEnteredEventDetails.Name)
+			case e.TaskSucceededEventDetails != nil && contract.StepOf(in[e.Id]) != in[e.Id]:
+				invocations++
 			case e.Type == sfntypes.HistoryEventTypeTaskScheduled:
 				invocations++
 				if !entered[e.PreviousEventId] {

@@ -165,7 +165,7 @@ func alarmsOf(props AlarmProps, w watched) []alarm {
 		terms:  []term{{"m", "AWS/SQS", "ApproximateNumberOfMessagesVisible", "Maximum", []dimension{{"QueueName", *w.dead.QueueName()}}}},
 		period: minute5, values: 1, threshold: 1,
 	}, {
-		id: "SilentErrors", text: "A function failed whose failures no execution tells: a trigger, or the one that tells. Read its log.",
+		id: "SilentErrors", text: "A function failed whose failures no execution tells: a trigger, the one that tells, or the one that events wake executions by. Read its log.",
 		terms: functionTerms(w.functions, silent(), "Errors"), formula: sum(len(silent())), period: minute5, values: 1, threshold: 1,
 	}}
 	i := 0
@@ -194,7 +194,7 @@ func alarmsOf(props AlarmProps, w watched) []alarm {
 // silent are the functions whose failures no execution tells. Those of the others
 // are no news by themselves: a stage that has to wait says so by an error.
 func silent() []string {
-	out := []string{string(workflow.Notify)}
+	out := append([]string{string(workflow.Notify)}, blueprint.Wakers()...)
 	for _, fn := range blueprint.Triggers() {
 		out = append(out, fn.Name)
 	}

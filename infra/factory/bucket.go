@@ -38,6 +38,7 @@ func newBucket(scope constructs.Construct, props StorageProps, key awskms.IKey) 
 		p.Encryption, p.EncryptionKey, p.BucketKeyEnabled = awss3.BucketEncryption_KMS, key, jsii.Bool(true)
 	}
 	bucket := awss3.NewBucket(scope, jsii.String("Bucket"), p)
+	notifyEventBridge(bucket)
 	switch props.AccessLogs {
 	case None:
 		except(bucket, exception{rule: "AwsSolutions-S1", reason: "Access logs are the operator's choice (context accessLogs): CloudTrail's data events have the same, and nobody but the functions' roles reads the bucket."})
@@ -52,11 +53,24 @@ func newBucket(scope constructs.Construct, props StorageProps, key awskms.IKey) 
 // logTo has S3 log accesses to another bucket. The construct's own way grants
 // that by an access list, for which ownership would not be enforced.
 func logTo(bucket awss3.Bucket, name *string) {
+	rawOf(bucket).SetLoggingConfiguration(&awss3.CfnBucket_LoggingConfigurationProperty{DestinationBucketName: name, LogFilePrefix: jsii.String(accessLogPrefix)})
+}
+
+// notifyEventBridge has S3 send events, of which the rules take what guests upload.
+// The construct's own way adds a function that may change all buckets' notifications.
+func notifyEventBridge(bucket awss3.Bucket) {
+	rawOf(bucket).SetNotificationConfiguration(&awss3.CfnBucket_NotificationConfigurationProperty{
+		EventBridgeConfiguration: &awss3.CfnBucket_EventBridgeConfigurationProperty{EventBridgeEnabled: jsii.Bool(true)},
+	})
+}
+
+// rawOf is the bucket as CloudFormation has it.
+func rawOf(bucket awss3.Bucket) awss3.CfnBucket {
 	raw, ok := bucket.Node().DefaultChild().(awss3.CfnBucket)
 	if !ok {
 		panic("a bucket is made of something else than a bucket")
 	}
-	raw.SetLoggingConfiguration(&awss3.CfnBucket_LoggingConfigurationProperty{DestinationBucketName: name, LogFilePrefix: jsii.String(accessLogPrefix)})
+	return raw
 }
 
 func lifecycle(props StorageProps) *[]*awss3.LifecycleRule {
@@ -67,7 +81,11 @@ func lifecycle(props StorageProps) *[]*awss3.LifecycleRule {
 	}}
 	for _, l := range blueprint.Lifetimes(blueprint.StorageSettings{WorkDays: props.WorkDays, EvidenceYears: props.EvidenceYears}) {
 		if l.Days > 0 {
-			rules = append(rules, &awss3.LifecycleRule{Id: &l.Name, Prefix: &l.Prefix, Expiration: awscdk.Duration_Days(jsii.Number(l.Days))})
+			rule := &awss3.LifecycleRule{Id: &l.Name, Prefix: &l.Prefix, Expiration: awscdk.Duration_Days(jsii.Number(l.Days))}
+			if l.NoncurrentDays > 0 {
+				rule.NoncurrentVersionExpiration = awscdk.Duration_Days(jsii.Number(l.NoncurrentDays))
+			}
+			rules = append(rules, rule)
 		}
 	}
 	return &rules

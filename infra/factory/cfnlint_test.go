@@ -48,6 +48,25 @@ func TestTheTemplatesAreCleanUnderCfnLint(t *testing.T) {
 	assert.True(t, clean, said)
 }
 
+// The linter is told to pass over the definition of the state machine for one thing
+// that it does not know.
+func TestCfnLintFindsNothingElseInTheStateMachine(t *testing.T) {
+	cfnLint(t)
+	tpl := template(t, nil)
+	machines := ofType(tpl, "AWS::StepFunctions::StateMachine")
+	require.Len(t, machines, 1)
+	for _, m := range machines {
+		require.Contains(t, m, "Metadata")
+		delete(m["Metadata"].(map[string]any), "cfn-lint")
+	}
+	said, _ := lint(t, map[string]map[string]any{"machine": tpl})
+	lines := strings.Split(strings.TrimSpace(said), "\n")
+	require.NotEmpty(t, lines)
+	for _, line := range lines {
+		assert.Regexp(t, `E3601:'\{% \$\w+\.net %\}' is not of type 'number' at 'States/.*Wait/TimeoutSeconds'$`, line)
+	}
+}
+
 // Without this, a linter that does not run finds nothing either.
 func TestCfnLintFindsWhatIsWrong(t *testing.T) {
 	tpl := targetTemplate(t)

@@ -186,10 +186,10 @@ func TestTheBucketKeepsEvidenceAndDropsWork(t *testing.T) {
 		assert.NotContains(t, r, "ExpirationInDays", "what is remembered of recipes stays")
 	}
 	assert.Equal(t, map[string]any{
-		"plans/": 60.0, "bundles/": 60.0, "checks/": 60.0, "triggers/announcements/": 60.0, "triggers/started/": 60.0, "triggers/findings/": 60.0, "executions/": 1096.0,
+		"waits/": 1.0, "plans/": 60.0, "bundles/": 60.0, "checks/": 60.0, "triggers/announcements/": 60.0, "triggers/started/": 60.0, "triggers/findings/": 60.0, "executions/": 1096.0,
 	}, days)
 	assert.Contains(t, written(t, bucket["OwnershipControls"]), "BucketOwnerEnforced")
-	assert.NotContains(t, bucket, "NotificationConfiguration")
+	assert.Equal(t, map[string]any{"EventBridgeConfiguration": map[string]any{"EventBridgeEnabled": true}}, bucket["NotificationConfiguration"])
 	assert.NotContains(t, bucket, "LoggingConfiguration")
 }
 
@@ -299,7 +299,7 @@ func TestAlarmsTellWhatSomebodyHasToLookInto(t *testing.T) {
 func TestPollsRingNoAlarm(t *testing.T) {
 	errors := written(t, alarmsIn(template(t, nil))["SilentErrors"])
 	for _, row := range workflow.Stages() {
-		if row.Poll != nil {
+		if row.NotYet != "" {
 			assert.NotContains(t, errors, `"`+functionID(string(row.Stage)), row.Stage)
 		}
 	}

@@ -58,7 +58,13 @@ func newTriggers(scope constructs.Construct, props *Props, sh shared, functions 
 			},
 		})
 	}
-	newRules(scope, props.Triggers.Findings, functions, sh.dead)
+	for _, name := range blueprint.Wakers() {
+		awslambda.NewCfnEventInvokeConfig(scope, jsii.String(functionID(name)+"Retries"), &awslambda.CfnEventInvokeConfigProps{
+			FunctionName: functions[name].Function.FunctionName(), Qualifier: jsii.String("$LATEST"),
+			MaximumEventAgeInSeconds: jsii.Number(blueprint.HintAge.Seconds()), MaximumRetryAttempts: jsii.Number(blueprint.HintRetries),
+		})
+	}
+	newRules(scope, props.Triggers.Findings, functions, sh)
 	newSchedules(scope, props, sh, functions)
 	for i, topic := range props.Triggers.Topics {
 		newSubscription(scope, i, topic, functions[blueprint.ReleaseAnnounced].Function)
@@ -76,9 +82,9 @@ func newDeadLetters(scope constructs.Construct, key awskms.IKey) awssqs.Queue {
 	return dead
 }
 
-func newRules(scope constructs.Construct, findings blueprint.FindingRules, functions Functions, dead awssqs.Queue) {
+func newRules(scope constructs.Construct, findings blueprint.FindingRules, functions Functions, sh shared) {
 	bus := awsevents.NewEventBus(scope, jsii.String("Bus"), &awsevents.EventBusProps{EventBusName: jsii.String(contract.FactoryBus)})
-	for _, r := range blueprint.Rules(machineARN(scope), findings) {
+	for _, r := range blueprint.Rules(machineARN(scope), *sh.bucket.BucketName(), findings) {
 		pattern := &awsevents.EventPattern{Source: jsii.Strings(r.Pattern.Source...), DetailType: jsii.Strings(r.Pattern.DetailType...)}
 		if len(r.Pattern.Detail) > 0 {
 			pattern.Detail = &r.Pattern.Detail
@@ -89,11 +95,20 @@ func newRules(scope constructs.Construct, findings blueprint.FindingRules, funct
 		}
 		awsevents.NewRule(scope, jsii.String(functionID(r.Name)+"Rule"), &awsevents.RuleProps{
 			Description: jsii.String(r.Does), EventBus: on, EventPattern: pattern,
-			Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(functions[r.Function].Function, &awseventstargets.LambdaFunctionProps{
-				DeadLetterQueue: dead, MaxEventAge: awscdk.Duration_Hours(jsii.Number(blueprint.DeliveryAge.Hours())),
-			})},
+			Targets: &[]awsevents.IRuleTarget{awseventstargets.NewLambdaFunction(functions[r.Function].Function, delivery(r, sh.dead))},
 		})
 	}
+}
+
+// delivery is how a rule's events are delivered: those that start builds are kept if
+// they cannot be, and hints are dropped.
+func delivery(r blueprint.Rule, dead awssqs.Queue) *awseventstargets.LambdaFunctionProps {
+	if r.Hint {
+		return &awseventstargets.LambdaFunctionProps{
+			MaxEventAge: awscdk.Duration_Minutes(jsii.Number(blueprint.HintAge.Minutes())), RetryAttempts: jsii.Number(blueprint.HintRetries),
+		}
+	}
+	return &awseventstargets.LambdaFunctionProps{DeadLetterQueue: dead, MaxEventAge: awscdk.Duration_Hours(jsii.Number(blueprint.DeliveryAge.Hours()))}
 }
 
 func newSchedules(scope constructs.Construct, props *Props, sh shared, functions Functions) {

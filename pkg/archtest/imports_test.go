@@ -60,7 +60,7 @@ var layers = []layer{
 
 	// The functions: wiring, then stages, then what stages are made of.
 	{folder: "pkg/functions", may: []string{
-		"pkg/lambdafn", "pkg/stage", "pkg/planner", "pkg/trigger", "pkg/release", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
+		"pkg/lambdafn", "pkg/stage", "pkg/planner", "pkg/trigger", "pkg/wake", "pkg/release", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
 	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/trigger", "pkg/store", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
 	{folder: "pkg/stage", may: []string{
@@ -73,6 +73,7 @@ var layers = []layer{
 	{folder: "pkg/cost"},
 	{folder: "pkg/trigger/decide", may: []string{"pkg/recipe"}, strict: true},
 	{folder: "pkg/trigger", may: []string{"pkg/planner", "pkg/plan", "pkg/source", "pkg/release", "pkg/store", "pkg/ami", "pkg/awserr", "pkg/recipe", "pkg/metric"}},
+	{folder: "pkg/wake", may: []string{"pkg/store", "pkg/awserr"}},
 	{folder: "pkg/blueprint", may: []string{"pkg/workflow"}},
 	{folder: "pkg/workflow"},
 	{folder: "pkg/execution", may: []string{"pkg/workflow", "pkg/guest", "pkg/awserr"}},

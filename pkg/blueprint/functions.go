@@ -62,6 +62,7 @@ func stages() map[workflow.Stage]stageSettings {
 	return map[workflow.Stage]stageSettings{
 		workflow.Resolve:           {512, resolveActions()},
 		workflow.Launch:            {256, launchActions()},
+		workflow.Wake:              {256, wakeActions()},
 		workflow.CheckInstance:     {256, checkInstanceActions()},
 		workflow.Seal:              {256, sealActions()},
 		workflow.CreateImage:       {256, createImageActions()},

@@ -27,6 +27,9 @@ const (
 	Findings          Resource = "findings"           // what is remembered of vulnerabilities
 	Started           Resource = "started"            // what triggers started
 	Announcements     Resource = "announcements"      // what was announced
+	WaitTokens        Resource = "wait-tokens"        // the task tokens of states that wait
+	WaitIndex         Resource = "wait-index"         // where the tokens of an execution are
+	WaitMarks         Resource = "wait-marks"         // that events came
 	CheckEngine       Resource = "check-engine"       // the objects that hold goss, one an architecture of guests
 	SourceParameters  Resource = "source-parameters"  // /aws/service/* public parameters
 	PointerParameters Resource = "pointer-parameters" // /ami-factory/* parameters in every region
@@ -113,6 +116,18 @@ func launchActions() []Action {
 		on(FactoryInstances, "ec2:DescribeInstanceAttribute"), // of an earlier attempt's instance
 		on(PassedRole, "iam:PassRole"),
 		on(Keys, "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
+	)
+}
+
+// wakeActions: the tokens are for nobody else. Whoever may return one can end a wait
+// early, so that nobody else may do that either.
+func wakeActions() []Action {
+	return join(
+		on(WaitTokens, "s3:GetObject", "s3:PutObject", "s3:DeleteObject"),
+		on(WaitIndex, "s3:PutObject", "s3:DeleteObject"),
+		on(WaitMarks, "s3:PutObject"),
+		bucketList(),
+		on(StateMachine, "states:SendTaskSuccess"),
 	)
 }
 
@@ -247,6 +262,8 @@ func retireActions() []Action {
 func cleanupActions() []Action {
 	return join(
 		readPlan(),
+		on(WaitTokens, "s3:DeleteObject"),
+		on(WaitIndex, "s3:DeleteObject"),
 		on(Journals, "s3:GetObject", "s3:PutObject"),
 		on(Publishing, "s3:GetObject", "s3:PutObject"),
 		bucketList(),

@@ -101,7 +101,8 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, "*")}
 	case Bucket:
 		return []Statement{allow(nil, site.Bucket)}
-	case Claims, Plans, Bundles, CompiledChecks, RawResults, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Sources, Records, Findings, Started, Announcements:
+	case Claims, Plans, Bundles, CompiledChecks, RawResults, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Sources, Records, Findings, Started, Announcements,
+		WaitTokens, WaitIndex, WaitMarks:
 		return []Statement{allow(nil, site.objects(r)...)}
 	case CheckEngine:
 		return []Statement{allow(nil, site.CheckEngines...)}
@@ -223,6 +224,9 @@ func (site Site) objects(r Resource) []string {
 		Findings:       {contract.FindingKey("*", "*")},
 		Started:        {contract.StartedKey("*")},
 		Announcements:  {contract.AnnouncementKey("*")},
+		WaitTokens:     {contract.WaitTokensPrefix + "*"},
+		WaitIndex:      {contract.WaitIndexPrefix + "*"},
+		WaitMarks:      {contract.WaitMarksPrefix + "*"},
 	}[r]
 	out := make([]string, len(keys))
 	for i, key := range keys {

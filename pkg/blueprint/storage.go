@@ -23,8 +23,11 @@ const MultipartDays = 7
 type Lifetime struct {
 	Name   string // of the lifecycle rule
 	Prefix string
-	Days   int    // since an object was last written; 0: for ever, and the bucket has no rule
-	Why    string // it is enough, or the objects are kept for ever
+	Days   int // since an object was last written; 0: for ever, and the bucket has no rule
+	// NoncurrentDays is how long what was overwritten or deleted is kept; 0: as long as
+	// elsewhere in the bucket.
+	NoncurrentDays int
+	Why            string // it is enough, or the objects are kept for ever
 }
 
 // Lifetimes are those of every prefix that the factory writes below.
@@ -44,6 +47,7 @@ func Lifetimes(s StorageSettings) []Lifetime {
 		work(contract.AnnouncementsPrefix, "SNS delivers a message again within hours"),
 		work(contract.StartedPrefix, "an execution ends within days, and its end is counted once"),
 		work(contract.FindingsPrefix, "a vulnerability that is reported again counts as new after at most 30 days, the longest that findingHours can be"),
+		{Name: "waits", Prefix: contract.WaitsPrefix, Days: 1, NoncurrentDays: 1, Why: "a token is deleted when it is used, and of no use when its execution has ended"},
 		keep(contract.RecordsPrefix, "failures in a row, pauses and what waits to be built; one small object a recipe"),
 		keep(contract.PublishingPrefix, "which execution moves a recipe's pointers; one small object a recipe"),
 		keep(contract.SourcesKey, "what the sources were last; without it the next look would take every source for new"),

@@ -169,25 +169,32 @@ type Rule struct {
 	Does     string // for descriptions
 	Pattern  Pattern
 	Function string // its name
+	// Hint: the event ends a wait that also ends without it. It is of no use later, and
+	// none is kept that cannot be delivered.
+	Hint bool
 }
 
-// Rules are those of a deployment.
-func Rules(machineARN string, findings FindingRules) []Rule {
+// Rules are those of a deployment. bucket is the name of its bucket.
+func Rules(machineARN, bucket string, findings FindingRules) []Rule {
 	out := []Rule{
-		{"source-changed", contract.FactoryBus, "a source of recipes has moved, or a build that waits is due", SourceChangedPattern(), StartBuilds},
-		{"execution-ended", "", "an execution has ended: what waited, and what builds on its image", ExecutionEndedPattern(machineARN), StartBuilds},
+		{Name: "source-changed", Bus: contract.FactoryBus, Does: "a source of recipes has moved, or a build that waits is due", Pattern: SourceChangedPattern(), Function: StartBuilds},
+		{Name: "execution-ended", Does: "an execution has ended: what waited, and what builds on its image", Pattern: ExecutionEndedPattern(machineARN), Function: StartBuilds},
 	}
+	out = append(out, waitRules(bucket)...)
 	severities, products := findings.Severities, findings.Products
 	if len(severities) == 0 {
 		return out
 	}
+	finding := func(name, does string, p Pattern) Rule {
+		return Rule{Name: name, Does: does, Pattern: p, Function: StartBuilds}
+	}
 	out = append(out,
-		Rule{"inspector-finding", "", "an image has a vulnerability for which there is a fix", InspectorPattern(severities), StartBuilds},
-		Rule{"security-hub-finding", "", "an image has a vulnerability for which there is a fix, as Security Hub was told", SecurityHubPattern(severities, products), StartBuilds},
-		Rule{"security-hub-v2-finding", "", "an image has a vulnerability for which there is a fix, as the newer Security Hub reports in OCSF", SecurityHubV2Pattern(severities, products), StartBuilds},
+		finding("inspector-finding", "an image has a vulnerability for which there is a fix", InspectorPattern(severities)),
+		finding("security-hub-finding", "an image has a vulnerability for which there is a fix, as Security Hub was told", SecurityHubPattern(severities, products)),
+		finding("security-hub-v2-finding", "an image has a vulnerability for which there is a fix, as the newer Security Hub reports in OCSF", SecurityHubV2Pattern(severities, products)),
 	)
 	if findings.OnDemand {
-		out = append(out, Rule{"on-demand-finding", "", "an on-demand scan found a vulnerability of an image for which there is a fix", OnDemandPattern(severities), StartBuilds})
+		out = append(out, finding("on-demand-finding", "an on-demand scan found a vulnerability of an image for which there is a fix", OnDemandPattern(severities)))
 	}
 	return out
 }

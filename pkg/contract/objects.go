@@ -12,6 +12,9 @@ const (
 	FindingsPrefix      = "triggers/findings/"      // vulnerabilities of images that were reported
 	PublishingPrefix    = "publishing/"             // which execution moves the pointers of a recipe
 	RecordsPrefix       = "triggers/recipes/"       // what triggers remember of recipes
+	WaitTokensPrefix    = "waits/tokens/"           // who waits for a resource
+	WaitIndexPrefix     = "waits/executions/"       // where the tokens of an execution are
+	WaitMarksPrefix     = "waits/marks/"            // events of resources
 )
 
 // Names of the objects that one execution writes below executions/NAME/. Each is

@@ -1,5 +1,7 @@
 package contract
 
+import "strings"
+
 // The states of the state machine, in the order in which an execution first enters
 // them. Those it can end in are Published and its siblings.
 const (
@@ -46,3 +48,19 @@ const (
 func UntimedStates() []string {
 	return []string{StateBegin, StateHasInput, StateIsUpToDate, StateNotify, StateOutcome}
 }
+
+// A state that waits for an event is a part of the step whose state looks whether
+// the event has come true: users see one step, whose name is that of the state which
+// looks.
+const waitSuffix = "Wait"
+
+// WaitingSteps are the steps that have such a state.
+func WaitingSteps() []string {
+	return []string{StateAwaitProvisioned, StateSeal, StateAwaitImage, StateAwaitBoot, StateEvaluateGate, StateAwaitCopy}
+}
+
+// WaitState is the name of the state that waits before a step's state looks again.
+func WaitState(step string) string { return step + waitSuffix }
+
+// StepOf is the step that a state belongs to: itself, unless it is one that waits.
+func StepOf(state string) string { return strings.TrimSuffix(state, waitSuffix) }

@@ -289,11 +289,12 @@ type rule struct {
 // bus is the name of the rule's event bus.
 func (r rule) bus() string { return cmp.Or(r.Bus, "default") }
 
-// factoryRules finds the rules that start builds in every deployment. Which rules on
-// vulnerabilities there are is the operator's choice.
-func factoryRules(ctx context.Context, api rulesAPI, machine string) ([]rule, error) {
+// factoryRules finds the rules that start builds and wake executions in every
+// deployment. Which rules on vulnerabilities there are is the operator's choice.
+func (e *examination) factoryRules(ctx context.Context) ([]rule, error) {
+	api := e.aws.events()
 	var out []rule
-	for _, want := range blueprint.Rules(machine, blueprint.FindingRules{}) {
+	for _, want := range blueprint.Rules(e.deployed.machine, e.deployed.env[contract.EnvBucket], blueprint.FindingRules{}) {
 		r := rule{Rule: want}
 		bus := r.bus()
 		in := &eventbridge.ListRulesInput{EventBusName: &bus}
@@ -324,7 +325,8 @@ func factoryRules(ctx context.Context, api rulesAPI, machine string) ([]rule, er
 
 // consider takes a rule of the bus if its pattern is the blueprint's, or, for want of
 // one, if it is about the same events: of the same detail type, and of the machine
-// where the blueprint's is.
+// where the blueprint's is. The events that end waits are of the whole account, and
+// other rules may well be about them.
 func (r *rule) consider(found eventtypes.Rule) {
 	raw, err := json.Marshal(r.Pattern)
 	if err != nil {
@@ -338,6 +340,9 @@ func (r *rule) consider(found eventtypes.Rule) {
 		if r.found == nil || r.other {
 			r.found, r.other = &found, false
 		}
+		return
+	}
+	if r.Hint {
 		return
 	}
 	pattern, _ := have.(map[string]any)
@@ -358,8 +363,11 @@ func (r *rule) consider(found eventtypes.Rule) {
 // startBuilds is the function that the rules invoke, and where what could not be
 // delivered to it goes; both may be empty.
 func (e *examination) startBuilds(ctx context.Context) (arn, deadLetters string, err error) {
-	rules, err := factoryRules(ctx, e.aws.events(), e.deployed.machine)
+	rules, err := e.factoryRules(ctx)
 	for _, r := range rules {
+		if r.Function != blueprint.StartBuilds {
+			continue
+		}
 		for _, t := range r.targets {
 			if strings.Contains(aws.ToString(t.Arn), ":function:") {
 				arn = aws.ToString(t.Arn)
@@ -381,15 +389,15 @@ func (e *examination) environment(ctx context.Context, arn string) (map[string]s
 }
 
 func checkRules(ctx context.Context, e *examination) []Finding {
-	rules, err := factoryRules(ctx, e.aws.events(), e.deployed.machine)
+	rules, err := e.factoryRules(ctx)
 	if err != nil {
-		return []Finding{unread("rules that start builds", err)}
+		return []Finding{unread("rules for events", err)}
 	}
 	var out []Finding
 	for _, r := range rules {
 		f := judgeRule(r)
 		for _, t := range r.targets {
-			if gone, bad := targetGone(ctx, e.aws.lambda(), f.Looked, aws.ToString(t.Arn)); bad && f.Verdict != Problem {
+			if gone, bad := targetGone(ctx, e.aws.lambda(), f.Looked, aws.ToString(t.Arn), r.without()); bad && f.Verdict != Problem {
 				f = gone
 			}
 		}
@@ -399,34 +407,46 @@ func checkRules(ctx context.Context, e *examination) []Finding {
 }
 
 // targetGone says whether a rule invokes a function that is not there.
-func targetGone(ctx context.Context, api functionAPI, looked, arn string) (Finding, bool) {
+func targetGone(ctx context.Context, api functionAPI, looked, arn, without string) (Finding, bool) {
 	if !strings.Contains(arn, ":function:") {
 		return Finding{}, false
 	}
 	_, err := environmentOf(ctx, api, arn)
 	switch {
 	case awserr.Is(err, "ResourceNotFoundException"):
-		return problem(looked, redeploy, "%s, which it invokes, does not exist: nothing is built then", arn), true
+		return problem(looked, redeploy, "%s, which it invokes, does not exist: %s", arn, without), true
 	case err != nil:
 		return unread(looked, err), true
 	}
 	return Finding{}, false
 }
 
+// without is what happens without the rule.
+func (r rule) without() string {
+	if r.Hint {
+		return "waits then last until their time-outs, and builds take minutes longer"
+	}
+	return "nothing is built then"
+}
+
 func judgeRule(r rule) Finding {
 	looked := fmt.Sprintf("rule for: %s (bus %s)", r.Does, r.bus())
+	bad := problem
+	if r.Hint {
+		bad = warning
+	}
 	switch {
 	case r.found == nil:
-		return problem(looked, redeploy, "there is no such rule: nothing is built then")
+		return bad(looked, redeploy, "there is no such rule: %s", r.without())
 	case r.found.State == eventtypes.RuleStateDisabled:
-		return problem(looked, "aws events enable-rule --event-bus-name "+r.bus()+" --name "+aws.ToString(r.found.Name), "rule %s is disabled: nothing is built then", aws.ToString(r.found.Name))
+		return bad(looked, "aws events enable-rule --event-bus-name "+r.bus()+" --name "+aws.ToString(r.found.Name), "rule %s is disabled: %s", aws.ToString(r.found.Name), r.without())
 	case len(r.targets) == 0:
-		return problem(looked, redeploy, "rule %s has no target: nothing is built then", aws.ToString(r.found.Name))
+		return bad(looked, redeploy, "rule %s has no target: %s", aws.ToString(r.found.Name), r.without())
 	}
 	if r.other {
 		return warning(looked, redeploy, "rule %s has another pattern than this version's: events that it leaves out build nothing", aws.ToString(r.found.Name))
 	}
-	if !slices.ContainsFunc(r.targets, func(t eventtypes.Target) bool { return t.DeadLetterConfig != nil }) {
+	if !r.Hint && !slices.ContainsFunc(r.targets, func(t eventtypes.Target) bool { return t.DeadLetterConfig != nil }) {
 		return warning(looked, redeploy, "rule %s is enabled; what cannot be delivered is lost, for its target has no queue for it", aws.ToString(r.found.Name))
 	}
 	return fine(looked, "rule %s is enabled", aws.ToString(r.found.Name))

@@ -397,7 +397,7 @@ func expirations() []s3types.LifecycleRule {
 }
 
 func TestTheRuleOfAnEventIsFoundByItsPattern(t *testing.T) {
-	want := blueprint.Rules(machine, blueprint.FindingRules{})[1]
+	want := blueprint.Rules(machine, "bucket", blueprint.FindingRules{})[1]
 	raw, err := json.Marshal(want.Pattern)
 	require.NoError(t, err)
 	own := string(raw)

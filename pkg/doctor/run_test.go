@@ -191,6 +191,17 @@ func (a *account) deployTriggers() {
 		}}})
 		require.NoError(a, err)
 	}
+	for _, r := range blueprint.Rules(machine, bucketName, blueprint.FindingRules{}) {
+		if !r.Hint {
+			continue
+		}
+		raw, err := json.Marshal(r.Pattern)
+		require.NoError(a, err)
+		_, err = a.aws.events().PutRule(ctx, &eventbridge.PutRuleInput{Name: &r.Name, EventPattern: aws.String(string(raw))})
+		require.NoError(a, err)
+		_, err = a.aws.events().PutTargets(ctx, &eventbridge.PutTargetsInput{Rule: &r.Name, Targets: []eventtypes.Target{{Id: aws.String("wake"), Arn: aws.String(functionsARN + r.Function)}}})
+		require.NoError(a, err)
+	}
 	for name, stage := range map[string]workflow.Stage{"nightly": blueprint.StartBuilds, "watch": blueprint.WatchSources} {
 		_, err = a.aws.scheduler().CreateSchedule(ctx, &scheduler.CreateScheduleInput{
 			Name: &name, ScheduleExpression: aws.String("cron(0 3 * * ? *)"), FlexibleTimeWindow: &schedulertypes.FlexibleTimeWindow{Mode: schedulertypes.FlexibleTimeWindowModeOff},

@@ -16,21 +16,22 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
-// StateSeconds is the time of one state of the machine, in seconds, including
-// retries. If several regions pass through the state, it is the time from the
-// first entry to the last exit.
+// StateSeconds is the time of one step, in seconds, including retries and waits. If
+// several regions pass through the step, it is the time from the first entry to the
+// last exit.
 type StateSeconds struct {
 	State    string  `json:"stage"`
 	Seconds  float64 `json:"seconds"`
 	Attempts int     `json:"attempts"` // invocations of its function
-	// LastPoll is the length of the pause before the attempt that found the work
-	// done, in seconds: the factory itself wasted at most this part of Seconds.
+	// LastPoll is the length of the pause before the attempt that found the work done, in
+	// seconds: the factory itself wasted at most this part of Seconds. After a wait that
+	// an event has ended, it is the time from the event to the next attempt.
 	LastPoll float64 `json:"lastPollSeconds,omitempty"`
 }
 
-// Event is an event of an execution, for live progress.
+// Event is what happens in a step of an execution, for live progress.
 type Event struct {
-	State  string // name of the state
+	State  string // the step: a state of the machine that does work
 	Region string // the region of the iteration in a Map over regions; otherwise empty
 	Kind   EventKind
 	At     time.Time
@@ -75,16 +76,18 @@ type Resolved struct {
 type span struct {
 	from, to time.Time
 	attempts int
-	notYet   time.Time     // the last time that its stage answered "not yet"
-	lastPoll time.Duration // from then until the next attempt
+	paused   time.Time     // since when the factory itself pauses; zero: it does not
+	lastPoll time.Duration // from then until the function was asked again
 }
 
-// visit is one pass through a state.
+// visit is one pass through a step.
 type visit struct {
-	state  string
-	inMap  bool
-	region string // of a Map's iteration
-	failed bool   // the last attempt failed
+	state   string // the step's
+	inMap   bool
+	region  string // of a Map's iteration
+	failed  bool   // the last attempt did
+	notYet  bool   // the last attempt found the work not done
+	waiting bool   // in the state of the step that waits
 }
 
 // NameOf returns the name of an execution from its ARN.
@@ -98,7 +101,7 @@ func NewTimeline() *Timeline {
 // Add takes the next event of the history, and returns the events to show.
 func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 	at := aws.ToTime(e.Timestamp)
-	v := t.byEvent[e.PreviousEventId]
+	v, again := t.byEvent[e.PreviousEventId], false
 	switch e.Type {
 	case sfntypes.HistoryEventTypeMapIterationStarted:
 		v = visit{state: v.state, inMap: true}
@@ -106,29 +109,36 @@ func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 		v = visit{state: v.state, failed: true}
 	}
 	if d := e.StateEnteredEventDetails; d != nil {
+		from := v
 		v = t.enter(v, d, at)
+		again = v.state == from.state && v.region == from.region
 	}
 	t.byEvent[e.Id] = v
 	switch {
 	case e.StateEnteredEventDetails != nil:
-		if !doesWork(e.Type) {
+		if !doesWork(e.Type) || again { // between the states of a step
 			return nil
 		}
 		return []Event{{State: v.state, Region: v.region, Kind: Entered, At: at}}
 	case e.StateExitedEventDetails != nil:
 		return t.exit(e, v, at)
 	case e.TaskScheduledEventDetails != nil:
-		if s := t.states[v.state]; s != nil {
+		if s := t.states[v.state]; s != nil && v.waiting {
+			s.paused = at
+		} else if s != nil {
 			s.attempts++
-			if !s.notYet.IsZero() {
-				s.lastPoll = at.Sub(s.notYet)
+			if !s.paused.IsZero() {
+				s.lastPoll = at.Sub(s.paused)
 			}
 		}
 	case e.TaskSucceededEventDetails != nil:
-		v.failed = false
+		v.failed, v.notYet = false, false
 		t.byEvent[e.Id] = v
 		if v.state == contract.StateResolve {
 			t.resolve(aws.ToString(e.TaskSucceededEventDetails.Output))
+		}
+		if s := t.states[v.state]; s != nil && v.waiting {
+			s.paused = at // an event: before, the factory waited for others
 		}
 	case e.TaskFailedEventDetails != nil:
 		d := e.TaskFailedEventDetails
@@ -152,18 +162,23 @@ func (t *Timeline) resolve(output string) {
 	}
 }
 
-// failed records a failed attempt. A time-out has no cause.
+// failed is an attempt that failed. A time-out has no cause; that of a wait only ends
+// the wait.
 func (t *Timeline) failed(event int64, v visit, at time.Time, code, cause string) []Event {
-	v.failed = true
+	late := v.waiting && code == timedOut
+	v.failed, v.notYet = !late, !v.waiting && failure.Code(code).IsNotYet()
 	t.byEvent[event] = v
 	kind := Failing
 	if s := t.states[v.state]; s != nil {
-		s.to = at // the last event of a state that is not retried
-		if failure.Code(code).IsNotYet() {
-			s.notYet = at
+		s.to = at // the last that is heard of a state that fails for good
+		if v.notYet {
+			s.paused = at
 		}
 	}
-	if failure.Code(code).IsNotYet() {
+	if late {
+		return nil
+	}
+	if v.notYet {
 		kind = Waiting
 	}
 	detail := code
@@ -173,8 +188,13 @@ func (t *Timeline) failed(event int64, v visit, at time.Time, code, cause string
 	return []Event{{State: v.state, Region: v.region, Kind: kind, At: at, Detail: detail}}
 }
 
+// timedOut is Step Functions' error of a task that took longer than its time-out.
+const timedOut = "States.Timeout"
+
 func (t *Timeline) enter(from visit, d *sfntypes.StateEnteredEventDetails, at time.Time) visit {
-	v := visit{state: aws.ToString(d.Name), inMap: from.inMap, region: from.region}
+	name := aws.ToString(d.Name)
+	v := visit{state: contract.StepOf(name), inMap: from.inMap, region: from.region}
+	v.waiting = v.state != name
 	if v.inMap && v.region == "" {
 		v.region = regionOf(aws.ToString(d.Input))
 	}
@@ -189,16 +209,16 @@ func (t *Timeline) enter(from visit, d *sfntypes.StateEnteredEventDetails, at ti
 }
 
 func (t *Timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event {
-	// A Map's exit can come after the end of its last iteration, so compare the
-	// name.
-	if name := aws.ToString(e.StateExitedEventDetails.Name); name != v.state {
+	// A Map's exit may follow its last iteration's end, hence the name.
+	if name := contract.StepOf(aws.ToString(e.StateExitedEventDetails.Name)); name != v.state {
 		v = visit{state: name, failed: v.failed}
 		t.byEvent[e.Id] = v
 	}
 	if s := t.states[v.state]; s != nil {
 		s.to = at
 	}
-	if !doesWork(e.Type) {
+	goesOn := !v.failed && v.waiting || v.notYet && slices.Contains(contract.WaitingSteps(), v.state)
+	if !doesWork(e.Type) || goesOn {
 		return nil
 	}
 	kind := Exited

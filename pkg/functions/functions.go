@@ -20,6 +20,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
+	"github.com/ami-factory/ami-factory/pkg/wake"
 )
 
 // All returns every function's maker by the function's name, which is also the
@@ -28,6 +29,7 @@ func All() map[string]lambdafn.Maker {
 	return map[string]lambdafn.Maker{
 		"resolve":            Resolve,
 		"launch":             Launch,
+		"wake":               Wake,
 		"check-instance":     CheckInstance,
 		"seal":               Seal,
 		"create-image":       CreateImage,
@@ -72,6 +74,11 @@ func plans(e lambdafn.Environment) planner.Planner {
 // Launch makes the function of stage.Launch.
 func Launch(e lambdafn.Environment) lambdafn.Handler {
 	return lambdafn.Adapt(stage.Launch{Settings: e.Settings, Store: e.PresigningStore(), EC2: e.EC2(e.Region)}.Run)
+}
+
+// Wake makes the function of wake.Wake.
+func Wake(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(wake.Wake{Store: e.Store(), Keys: e.Directory(), Tasks: sfn.NewFromConfig(e.AWS)}.Run)
 }
 
 // CheckInstance makes the function of stage.CheckInstance.
@@ -166,7 +173,7 @@ func Retire(e lambdafn.Environment) lambdafn.Handler {
 // Cleanup makes the function of stage.Cleanup.
 func Cleanup(e lambdafn.Environment) lambdafn.Handler {
 	return lambdafn.Adapt(stage.Cleanup{
-		Settings: e.Settings, Store: e.Store(),
+		Settings: e.Settings, Store: e.Store(), Keys: e.Directory(),
 		EC2: func(region string) stage.CleanupEC2 { return e.EC2(region) },
 		SSM: pointers(e),
 	}.Run)

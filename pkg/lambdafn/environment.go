@@ -140,6 +140,11 @@ func (e Environment) PresigningStore() store.Store {
 	return s
 }
 
+// Directory is the keys of the factory's bucket.
+func (e Environment) Directory() store.Directory {
+	return store.Directory{Bucket: e.Bucket, API: e.s3(e.Endpoint)}
+}
+
 func (e Environment) s3(endpoint string) *s3.Client {
 	return s3.NewFromConfig(e.AWS, func(o *s3.Options) {
 		o.Region = e.Region

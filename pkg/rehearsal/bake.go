@@ -119,7 +119,7 @@ func (f *Factory) functionTime() time.Duration {
 func (s Summary) OwnSeconds() float64 {
 	own := s.Seconds
 	for _, state := range s.States {
-		if state.LastPoll > 0 {
+		if state.LastPoll > 0 || slices.Contains(contract.WaitingSteps(), state.State) {
 			own -= state.Seconds - state.LastPoll
 		}
 	}

@@ -51,14 +51,26 @@ func (f *Factory) deployDeadLetters(ctx context.Context) error {
 			return fmt.Errorf("failures of function %s: %w", fn.Name, err)
 		}
 	}
+	for _, name := range blueprint.Wakers() {
+		_, err := f.Cloud.Lambda.PutFunctionEventInvokeConfig(ctx, &lambdaapi.PutFunctionEventInvokeConfigInput{
+			FunctionName:             aws.String(f.functionARN(name)),
+			MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.HintAge.Seconds())), MaximumRetryAttempts: aws.Int32(blueprint.HintRetries),
+		})
+		if err != nil {
+			return fmt.Errorf("retries of function %s: %w", name, err)
+		}
+	}
 	return nil
 }
 
-// target is a function as the target of a rule.
-func (f *Factory) target(function string) eventtypes.Target {
-	return eventtypes.Target{
-		Id: &function, Arn: aws.String(f.functionARN(function)),
-		DeadLetterConfig: &eventtypes.DeadLetterConfig{Arn: aws.String(f.deadLettersARN())},
-		RetryPolicy:      &eventtypes.RetryPolicy{MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.DeliveryAge.Seconds()))},
+// target is the function of a rule as its target.
+func (f *Factory) target(r blueprint.Rule) eventtypes.Target {
+	t := eventtypes.Target{Id: aws.String(r.Function), Arn: aws.String(f.functionARN(r.Function))}
+	if r.Hint {
+		t.RetryPolicy = &eventtypes.RetryPolicy{MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.HintAge.Seconds())), MaximumRetryAttempts: aws.Int32(blueprint.HintRetries)}
+		return t
 	}
+	t.DeadLetterConfig = &eventtypes.DeadLetterConfig{Arn: aws.String(f.deadLettersARN())}
+	t.RetryPolicy = &eventtypes.RetryPolicy{MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.DeliveryAge.Seconds()))}
+	return t
 }

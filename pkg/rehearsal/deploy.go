@@ -53,6 +53,12 @@ func (f *Factory) deploy(ctx context.Context) error {
 	if err := f.deployLifetimes(ctx, f.Bucket); err != nil {
 		return err
 	}
+	_, err := f.s3().PutBucketNotificationConfiguration(ctx, &s3.PutBucketNotificationConfigurationInput{
+		Bucket: &f.Bucket, NotificationConfiguration: &s3types.NotificationConfiguration{EventBridgeConfiguration: &s3types.EventBridgeConfiguration{}},
+	})
+	if err != nil {
+		return fmt.Errorf("notifications of the bucket: %w", err)
+	}
 	engine, err := f.deployEngine(ctx)
 	if err != nil {
 		return err
@@ -110,10 +116,14 @@ func (f *Factory) deployLifetimes(ctx context.Context, bucket string) error {
 	var rules []s3types.LifecycleRule
 	for _, l := range blueprint.Lifetimes(blueprint.DefaultStorage()) {
 		if l.Days > 0 {
-			rules = append(rules, s3types.LifecycleRule{
+			rule := s3types.LifecycleRule{
 				ID: &l.Name, Status: s3types.ExpirationStatusEnabled, Filter: &s3types.LifecycleRuleFilter{Prefix: &l.Prefix},
 				Expiration: &s3types.LifecycleExpiration{Days: aws.Int32(int32(l.Days))},
-			})
+			}
+			if l.NoncurrentDays > 0 {
+				rule.NoncurrentVersionExpiration = &s3types.NoncurrentVersionExpiration{NoncurrentDays: aws.Int32(int32(l.NoncurrentDays))}
+			}
+			rules = append(rules, rule)
 		}
 	}
 	_, err := f.s3().PutBucketLifecycleConfiguration(ctx, &s3.PutBucketLifecycleConfigurationInput{

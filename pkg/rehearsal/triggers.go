@@ -16,8 +16,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
-// deployTriggers makes what starts executions: the factory's bus and rules, the
-// schedules, and the subscriptions to announcements.
+// deployTriggers makes what starts executions and wakes them: the factory's bus and
+// rules, the schedules, and the subscriptions to announcements.
 func (f *Factory) deployTriggers(ctx context.Context) error {
 	for _, deploy := range []func(context.Context) error{f.deployDeadLetters, f.deployRules, f.deployAnnouncements, f.deploySchedules} {
 		if err := deploy(ctx); err != nil {
@@ -32,7 +32,7 @@ func (f *Factory) deployRules(ctx context.Context) error {
 	if err != nil && !awserr.Is(err, "ResourceAlreadyExistsException") {
 		return fmt.Errorf("event bus: %w", err)
 	}
-	for _, r := range blueprint.Rules(f.StateMachine, f.findings()) {
+	for _, r := range blueprint.Rules(f.StateMachine, f.Bucket, f.findings()) {
 		bus, name := cmp.Or(r.Bus, "default"), prefix+r.Name
 		pattern, err := json.Marshal(r.Pattern)
 		if err != nil {
@@ -46,7 +46,7 @@ func (f *Factory) deployRules(ctx context.Context) error {
 		}
 		_, err = f.Cloud.Events.PutTargets(ctx, &eventbridge.PutTargetsInput{
 			EventBusName: &bus, Rule: &name,
-			Targets: []eventtypes.Target{f.target(r.Function)},
+			Targets: []eventtypes.Target{f.target(r)},
 		})
 		if err != nil {
 			return fmt.Errorf("target of rule %s: %w", name, err)

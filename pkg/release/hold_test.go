@@ -218,7 +218,7 @@ func TestAHoldOutlivesTheWaitForTheNextAttempt(t *testing.T) {
 			}
 			delay = max(delay, longest)
 		}
-		assert.Less(t, time.Duration(s.TimeoutSeconds)*time.Second+time.Duration(delay*float64(time.Second)), release.HoldTime, s.Name)
+		assert.Less(t, time.Duration(s.TimeoutSeconds.(int))*time.Second+time.Duration(delay*float64(time.Second)), release.HoldTime, s.Name)
 	}
 	assert.Equal(t, 2, found)
 }

@@ -36,6 +36,7 @@ type CleanupEC2 interface {
 type Cleanup struct {
 	Settings Settings
 	Store    store.Store
+	Keys     store.Directory
 	EC2      func(region string) CleanupEC2
 	// SSM is of an account, or of the factory's own if that is empty.
 	SSM func(account, region string) release.ParameterAPI
@@ -54,12 +55,35 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 		s.region(ctx, in.Execution, region, kept, t)
 	}
 	s.sharing(ctx, in, p, kept, t)
+	s.waits(ctx, in.Execution, t)
 	out := t.output()
 	out.Ending = in.ending()
 	if t.passing {
 		return out, failure.New(failure.CleanupIncomplete, "not everything could be removed yet: %s", strings.Join(out.Left, "; "))
 	}
 	return out, nil
+}
+
+// waits deletes the tokens that the execution's states have waited with, unread: all
+// of them have ended.
+func (s Cleanup) waits(ctx context.Context, e Execution, t *tally) {
+	keys, err := s.Keys.Keys(ctx, contract.WaitsOf(e.Name))
+	if err != nil {
+		t.leave("tokens of waits", err)
+		return
+	}
+	for _, key := range keys {
+		err := error(nil)
+		if token, ok := contract.WaitTokenIn(key); ok {
+			err = s.Keys.Delete(ctx, token.Key())
+		}
+		if err == nil {
+			err = s.Keys.Delete(ctx, key)
+		}
+		if err != nil {
+			t.leave(key, err)
+		}
+	}
 }
 
 // tally collects what became of resources.

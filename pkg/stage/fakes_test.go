@@ -129,6 +129,8 @@ func (f *fakeS3) store() store.Store {
 	return store.Store{Bucket: bucket, API: f, Presign: f, Cache: &f.cache}
 }
 
+func (f *fakeS3) directory() store.Directory { return store.Directory{Bucket: bucket, API: f} }
+
 // fakeEC2 is one region of EC2.
 type fakeEC2 struct {
 	faults

@@ -59,6 +59,11 @@ const (
 	// What an execution writes, at most: bundle, plan, consoles, results, the
 	// journal twice, and the report in two forms.
 	objectsWritten = 10
+	// For a wait Wake writes the token and its index, and lists the marks of events; for
+	// an event it writes a mark, lists the tokens and reads one. S3 charges for lists as
+	// for writes. Events that nobody waits for are a few for each execution.
+	writesAWait   = 3
+	writesAnEvent = 2
 )
 
 // usage is what an execution used on AWS, as far as its timings tell. Instances
@@ -89,9 +94,12 @@ func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 	}
 	instance(builderRole, contract.StateLaunchBuilder, contract.StateSeal)
 	instance(verifierRole, contract.StateLaunchVerifier, "")
+	waits, events := 0, 0
 	for _, t := range in.Timings {
-		u.Transitions += 1 + t.Retries
+		u.Transitions += 1 + t.Retries + t.Waits
 		u.Requests += 1 + t.Retries
+		waits += t.Waits + t.CopyWaits
+		events += t.Events + t.CopyEvents
 	}
 	if _, ok := in.Timings[contract.StateStagger]; ok {
 		u.Requests-- // it only waits
@@ -100,8 +108,10 @@ func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 		u.SnapshotSeconds = in.Now.Sub(t.Left).Seconds()
 	}
 	countRegions(&u, in, p)
+	u.S3Reads = u.Requests + events // each reads the plan, or a token
+	u.S3Writes += waits*writesAWait + events*writesAnEvent
+	u.Requests += waits + events
 	u.GBSeconds = float64(u.Requests) * invocationSeconds * invocationGB
-	u.S3Reads = u.Requests // each reads the plan
 	return u
 }
 
@@ -122,7 +132,7 @@ func countRegions(u *cost.Usage, in NotifyInput, p plan.BuildPlan) {
 		{contract.StateShare, 0, regions},
 	} {
 		if t, ok := in.Timings[s.name]; ok {
-			u.Transitions += s.decisions + s.invokes + t.CopyRetries
+			u.Transitions += s.decisions + s.invokes + t.CopyRetries + t.CopyWaits
 			u.Requests += s.invokes + t.CopyRetries - 1
 		}
 	}

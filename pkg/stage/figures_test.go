@@ -167,6 +167,18 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 			in:   NotifyInput{Timings: map[string]Timing{"Stagger": stay(0, 60, 0), "Resolve": stay(60, 61, 0), "Cleanup": stay(61, 62, 0)}},
 			want: cost.Usage{SnapshotGiB: 8, Transitions: 3 + 6, Requests: 2 + 1},
 		},
+		"each wait is a transition and an invocation more, and each event that ends one is an invocation": {
+			NotifyInput{Timings: map[string]Timing{
+				"Resolve":    stay(0, 1, 0),
+				"AwaitImage": {Entered: at(1), Left: at(61), Retries: 1, Waits: 2, Events: 1},
+				"Distribute": {Entered: at(61), Left: at(90), CopyRetries: 2, CopyWaits: 4, CopyEvents: 3},
+				"Cleanup":    stay(90, 91, 0),
+			}},
+			// Distribute decides once and invokes once for each of two regions, whose copies
+			// StartCopies has started.
+			cost.Usage{SnapshotGiB: 8, Transitions: 4 + 6 + 1 + 2 + 2 + 2 + 2 + 4, Requests: 3 + 1 + 1 + 2 + 1 + 2 + 2 + 4 + 3},
+			nil,
+		},
 		"without capacity there was no builder": {
 			in: NotifyInput{
 				CleanupInput: CleanupInput{Failed: "LaunchBuilder"},
@@ -177,7 +189,12 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			tc.in.Now = at(930)
-			tc.want.Region, tc.want.Architecture, tc.want.S3Writes, tc.want.S3Reads = home, "arm64", 10, tc.want.Requests
+			waits, events := 0, 0
+			for _, timing := range tc.in.Timings {
+				waits, events = waits+timing.Waits+timing.CopyWaits, events+timing.Events+timing.CopyEvents
+			}
+			// Each invocation reads the plan but those of Wake, and each event a token.
+			tc.want.Region, tc.want.Architecture, tc.want.S3Writes, tc.want.S3Reads = home, "arm64", 10+3*waits+2*events, tc.want.Requests-waits
 			tc.want.GBSeconds = float64(tc.want.Requests) * 0.09
 			p := testPlan()
 			if tc.plan != nil {

@@ -68,7 +68,7 @@ func (w *world) publish(t *testing.T) (PublishOutput, error) {
 func (w *world) cleanup(t *testing.T, in CleanupInput) (CleanupOutput, error) {
 	t.Helper()
 	return Cleanup{
-		Settings: Settings{Region: home}, Store: w.s3.store(),
+		Settings: Settings{Region: home}, Store: w.s3.store(), Keys: w.s3.directory(),
 		EC2: func(r string) CleanupEC2 { return w.ec2[r] },
 		SSM: func(account, r string) release.ParameterAPI { return w.ssm[account+r] },
 	}.Run(t.Context(), in)

@@ -150,8 +150,11 @@ type CheckDistributionOutput struct {
 	Region      string   `json:"region"`
 	ImageID     string   `json:"imageId"`
 	SnapshotIDs []string `json:"snapshotIds"`
-	// Retries is how often the copy was not ready yet; the state machine adds it.
+	// Retries is how often the copy was not ready yet, Waits how often the state machine
+	// waited for an event, and Events how often one came; the state machine adds them.
 	Retries int `json:"retries,omitempty"`
+	Waits   int `json:"waits,omitempty"`
+	Events  int `json:"events,omitempty"`
 }
 
 // ShareInput is the image of one region, as CheckDistribution saw it.
@@ -242,13 +245,17 @@ type NotifyInput struct {
 	Announced bool `json:"announced,omitempty"`
 }
 
-// Timing is the execution's stay in one state.
+// Timing is the execution's stay in one step, its waits included.
 type Timing struct {
 	Entered      time.Time `json:"entered"`
 	Left         time.Time `json:"left"`
-	Retries      int       `json:"retries,omitempty"`
+	Retries      int       `json:"retries,omitempty"`      // of its function, after the first time
+	Waits        int       `json:"waits,omitempty"`        // for an event; each is a state and an invocation of its own
+	Events       int       `json:"events,omitempty"`       // that have ended waits; each is an invocation too
 	InstanceType string    `json:"instanceType,omitempty"` // of what was launched
 	CopyRetries  int       `json:"copyRetries,omitempty"`  // of the copies to all regions together
+	CopyWaits    int       `json:"copyWaits,omitempty"`    // likewise
+	CopyEvents   int       `json:"copyEvents,omitempty"`   // likewise
 	// SnapshotBytes is what the image's snapshots hold; 0 if that is not known.
 	SnapshotBytes int64 `json:"snapshotBytes,omitempty"`
 }

@@ -73,8 +73,8 @@ type State struct {
 	Comment        string         `json:"Comment,omitempty"`
 	Resource       string         `json:"Resource,omitempty"`
 	Arguments      any            `json:"Arguments,omitempty"`
-	TimeoutSeconds int            `json:"TimeoutSeconds,omitempty"`
-	Seconds        string         `json:"Seconds,omitempty"` // of a Wait
+	TimeoutSeconds any            `json:"TimeoutSeconds,omitempty"` // a number, or an expression of one
+	Seconds        string         `json:"Seconds,omitempty"`        // of a Wait
 	Choices        []Choice       `json:"Choices,omitempty"`
 	Default        string         `json:"Default,omitempty"`
 	Items          string         `json:"Items,omitempty"`
@@ -99,8 +99,9 @@ type Processor struct {
 
 // Choice is one rule of a Choice state.
 type Choice struct {
-	Condition string `json:"Condition"`
-	Next      string `json:"Next"`
+	Condition string         `json:"Condition"`
+	Assign    map[string]any `json:"Assign,omitempty"`
+	Next      string         `json:"Next"`
 }
 
 // Retry is one retrier of a Task.
@@ -137,13 +138,13 @@ func (m Machine) JSON() []byte {
 func lambdaErrors() []string {
 	return []string{
 		"Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException",
-		"Lambda.TooManyRequestsException", "Lambda.Unknown", "Sandbox.Timedout", "States.Timeout",
+		"Lambda.TooManyRequestsException", "Lambda.Unknown", "Sandbox.Timedout",
 	}
 }
 
 // timeOuts are the names of a time-out of a function: Step Functions' own, and
 // that of Lambda's.
-func timeOuts() []string { return []string{"States.Timeout", "Sandbox.Timedout"} }
+func timeOuts() []string { return []string{timedOut, "Sandbox.Timedout"} }
 
 // anyError is what catches every error. The names beside States.ALL are those
 // that it does not reach:

@@ -51,6 +51,7 @@ func Substitute(definition []byte, functionARN func(Stage) string) string {
 // Definition is the factory's state machine, with placeholders for the
 // functions.
 func Definition() Machine {
+	provisioned, seal, image, boot, gate := awaitProvisioned(), awaitSeal(), awaitImage(), awaitBoot(), awaitResults()
 	states := States{
 		{
 			Name:    contract.StateBegin,
@@ -64,6 +65,7 @@ func Definition() Machine {
 				"copies":    []any{},
 				"removed":   []any{},
 				"timings":   map[string]any{},
+				"wait":      map[string]any{"seen": ""},
 				"outcome":   contract.Failed,
 				"announced": false,
 				// Not "error": JSONata has a function of that name.
@@ -118,23 +120,27 @@ func Definition() Machine {
 		},
 		evaluateGateAgain(),
 		task(Launch, contract.StateLaunchBuilder, job(map[string]any{"role": "builder"}),
-			map[string]any{"builder": "{% $states.result.Payload.instanceId %}", "timings": timed(contract.StateLaunchBuilder, launchedType)}, contract.StateAwaitProvisioned),
-		task(CheckInstance, contract.StateAwaitProvisioned,
-			job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, contract.StateSeal),
-		task(Seal, contract.StateSeal, job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, contract.StateCreateImage),
+			map[string]any{"builder": "{% $states.result.Payload.instanceId %}", "timings": timed(contract.StateLaunchBuilder, launchedType), "wait": provisioned.begin()}, provisioned.state()),
+		provisioned.waiting(),
+		provisioned.looking(job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
+			map[string]any{"wait": seal.begin()}, contract.StateSeal),
+		seal.looking(job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, contract.StateCreateImage),
+		seal.waiting(),
 		task(CreateImage, contract.StateCreateImage, job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
-			map[string]any{"image": "{% $states.result.Payload.imageId %}"}, contract.StateAwaitImage),
-		task(CheckImage, contract.StateAwaitImage, job(map[string]any{"imageId": "{% $image %}"}),
-			map[string]any{"timings": timed(contract.StateAwaitImage, snapshotBytes)}, contract.StateStartCopies),
+			map[string]any{"image": "{% $states.result.Payload.imageId %}", "wait": image.begin()}, image.state()),
+		image.waiting(),
+		image.looking(job(map[string]any{"imageId": "{% $image %}"}),
+			map[string]any{"timings": image.timed(snapshotBytes)}, contract.StateStartCopies),
 		startCopies(),
 		task(Launch, contract.StateLaunchVerifier, job(map[string]any{"role": "verifier", "imageId": "{% $image %}"}),
-			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}", "timings": timed(contract.StateLaunchVerifier, launchedType)}, contract.StateAwaitBoot),
-		task(CheckInstance, contract.StateAwaitBoot,
-			job(map[string]any{"role": "verifier", "instanceId": "{% $verifier %}"}), nil, contract.StateRunCompliance),
+			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}", "timings": timed(contract.StateLaunchVerifier, launchedType), "wait": boot.begin()}, boot.state()),
+		boot.waiting(),
+		boot.looking(job(map[string]any{"role": "verifier", "instanceId": "{% $verifier %}"}), nil, contract.StateRunCompliance),
 		task(RunCompliance, contract.StateRunCompliance,
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}"}),
-			map[string]any{"command": "{% $states.result.Payload.commandId %}"}, contract.StateEvaluateGate),
-		task(CheckCompliance, contract.StateEvaluateGate,
+			map[string]any{"command": "{% $states.result.Payload.commandId %}", "wait": gate.begin()}, gate.state()),
+		gate.waiting(),
+		gate.looking(
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}", "commandId": "{% $command %}"}),
 			map[string]any{"results": "{% $states.result.Payload.results %}"}, contract.StateDistribute),
 		distribute(),
@@ -264,7 +270,7 @@ func passed(state string, special ...string) string {
 const (
 	launchedType  = "'instanceType': $states.result.Payload.instanceType"
 	snapshotBytes = "'snapshotBytes': $states.result.Payload.snapshotBytes"
-	copiesRetries = "'copyRetries': $sum($states.result.retries)"
+	copiesRetries = "'copyRetries': $sum($states.result.retries), 'copyWaits': $sum($states.result.waits), 'copyEvents': $sum($states.result.events)"
 )
 
 // overRegions is a Map whose items have a region each. The time-outs of its
@@ -300,17 +306,21 @@ func distribute() State {
 	payload := func(region string) map[string]any {
 		return map[string]any{"imageId": "{% $image %}", "region": "{% " + region + " %}"}
 	}
+	w := awaitRegion()
+	begin := map[string]any{w.variable: w.begin()}
 	await := payload("$states.input.region")
 	await["copyId"] = "{% $states.input.copyId %}"
 	return overRegions(contract.StateDistribute, "The gate has let the image pass: copies that were not started yet are, and all are awaited. They stay private.",
 		"{% $count($copies) > 0 ? $copies : $regions %}", States{
 			{
 				Name: contract.StateIsCopying, Type: "Choice", Comment: "The item is what Copy said, or a region.",
-				Choices: []Choice{{Condition: "{% $type($states.input) = 'object' %}", Next: contract.StateAwaitCopy}},
+				Choices: []Choice{{Condition: "{% $type($states.input) = 'object' %}", Assign: begin, Next: contract.StateAwaitCopy}},
+				Assign:  begin,
 				Default: contract.StateCopyAfterGate,
 			},
 			inner(Distribute, contract.StateCopyAfterGate, "$states.input", contract.StateDistributeTimedOut, job(payload("$states.input")), contract.StateAwaitCopy),
-			last(inner(CheckDistribution, contract.StateAwaitCopy, "$states.input.region", contract.StateDistributeTimedOut, job(await), "")),
+			awaitCopy(w, inner(CheckDistribution, contract.StateAwaitCopy, "$states.input.region", contract.StateDistributeTimedOut, job(await), "")),
+			w.waiting(),
 			tooLateInside(contract.StateDistributeTimedOut, failure.CopyFailed),
 		}, contract.StateShare)
 }
@@ -324,6 +334,13 @@ func share() State {
 		}), "")),
 		tooLateInside(contract.StateShareTimedOut, failure.ShareFailed),
 	}, contract.StatePublish)
+}
+
+// awaitCopy is last of a step that waits: it adds the counts of its waits too.
+func awaitCopy(w wait, s State) State {
+	s.Output = "{% $merge([$states.result.Payload, {" + w.counts() + "}]) %}"
+	s.Catch = append([]Catch{w.notYet()}, s.Catch...)
+	return s
 }
 
 // inner is a task inside a Map. Its own catcher says whose time-out it was: Step
@@ -360,7 +377,7 @@ func announce() State {
 // retire runs when the image is published: whatever fails here must not undo that.
 func retire() State {
 	s := task(Retire, contract.StateRetire, job(nil), nil, contract.StateCleanup)
-	s.Catch = catchAll(contract.StateRetire, contract.Published, tooLate(contract.StateRetire, Retire))
+	s.Catch = catchAll(contract.StateRetire, contract.Published, timed(contract.StateRetire), tooLate(contract.StateRetire, Retire))
 	return s
 }
 
@@ -368,7 +385,7 @@ func retries(spec Row) []Retry {
 	var out []Retry
 	if p := spec.Poll; p != nil {
 		out = append(out, Retry{
-			ErrorEquals: names(p.Code), IntervalSeconds: int(p.Interval.Seconds()), MaxAttempts: p.Attempts,
+			ErrorEquals: names(spec.NotYet), IntervalSeconds: int(p.Interval.Seconds()), MaxAttempts: p.Attempts,
 			BackoffRate: 1.25, MaxDelaySeconds: int(p.MaxDelay.Seconds()),
 		})
 	}
@@ -379,23 +396,35 @@ func retries(spec Row) []Retry {
 			ErrorEquals: names(failure.CapacityUnavailable), IntervalSeconds: 60, MaxAttempts: 3, BackoffRate: 2,
 		})
 	}
-	return append(out, Retry{
-		ErrorEquals:     append(names(failure.Throttled, failure.ServiceUnavailable), lambdaErrors()...),
+	return append(out, passing(append(lambdaErrors(), timedOut)))
+}
+
+// timedOut is Step Functions' name for a task that took longer than its time-out.
+const timedOut = "States.Timeout"
+
+// passing retries what goes by: trouble of AWS itself, and between Step Functions
+// and Lambda.
+func passing(lambda []string) Retry {
+	return Retry{
+		ErrorEquals:     append(names(failure.Throttled, failure.ServiceUnavailable), lambda...),
 		IntervalSeconds: 2, MaxAttempts: 6, BackoffRate: 2, MaxDelaySeconds: 60, JitterStrategy: "FULL",
-	})
+	}
 }
 
 // failed are the catchers of a state whose error ends the execution. late is the
 // cause of a time-out, see catchAll.
-func failed(state, late string) []Catch {
-	rejected := Catch{ErrorEquals: names(failure.ComplianceRejected), Assign: caught(state, contract.Rejected, caughtCause), Next: contract.StateCleanup}
-	return append([]Catch{rejected}, catchAll(state, contract.Failed, late)...)
+func failed(state, late string) []Catch { return failedAfter(state, timed(state), late) }
+
+// failedAfter is failed of a state whose timings are given.
+func failedAfter(state, timings, late string) []Catch {
+	rejected := Catch{ErrorEquals: names(failure.ComplianceRejected), Assign: caught(state, contract.Rejected, timings, caughtCause), Next: contract.StateCleanup}
+	return append([]Catch{rejected}, catchAll(state, contract.Failed, timings, late)...)
 }
 
 // catchAll are the catchers of every error. Step Functions gives a time-out an
 // empty cause, so late says what happened; empty, the state has none of its own.
-func catchAll(state, outcome, late string) []Catch {
-	return catchers(late, func(cause string) map[string]any { return caught(state, outcome, cause) }, contract.StateCleanup)
+func catchAll(state, outcome, timings, late string) []Catch {
+	return catchers(late, func(cause string) map[string]any { return caught(state, outcome, timings, cause) }, contract.StateCleanup)
 }
 
 // catchers catch every error, and assign what depends on its cause.
@@ -410,11 +439,11 @@ func catchers(late string, assign func(cause string) map[string]any, next string
 	return out
 }
 
-func caught(state, outcome, cause string) map[string]any {
+func caught(state, outcome, timings, cause string) map[string]any {
 	return map[string]any{
 		"outcome": outcome,
 		"failed":  state,
-		"timings": timed(state),
+		"timings": timings,
 		"code":    "{% " + caughtError + " %}",
 		"cause":   "{% " + cause + " %}",
 	}

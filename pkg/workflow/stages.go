@@ -15,10 +15,12 @@ import (
 // prefix) and of its folder under lambdas/.
 type Stage string
 
-// The stages, in the order in which an execution first meets them.
+// The stages, in the order in which an execution first meets them. Wake is no step
+// of the work: all states that wait invoke it, and so do the events that end waits.
 const (
 	Resolve           Stage = "resolve"
 	Launch            Stage = "launch"
+	Wake              Stage = "wake"
 	CheckInstance     Stage = "check-instance"
 	Seal              Stage = "seal"
 	CreateImage       Stage = "create-image"
@@ -34,11 +36,9 @@ const (
 	Notify            Stage = "notify"
 )
 
-// Poll says how a stage that reports "not yet" is asked again. The bound on
-// the whole wait is the stage's own, from the recipe; Attempts only keeps the
-// execution's history finite.
+// Poll says how a stage that reports "not yet" is asked again where no event says
+// when: after an interval that grows.
 type Poll struct {
-	Code     failure.Code
 	Interval time.Duration // before the second attempt
 	MaxDelay time.Duration // the interval grows by a quarter up to this
 	Attempts int
@@ -49,7 +49,8 @@ type Row struct {
 	Stage   Stage
 	Does    string // one line, for descriptions
 	Timeout time.Duration
-	Poll    *Poll          // nil when the stage never says "not yet"
+	NotYet  failure.Code   // with which it says "not yet"; empty: it never does
+	Poll    *Poll          // nil: the machine waits for an event before it asks again
 	Fails   []failure.Code // the codes it may end with, beyond Common
 }
 
@@ -80,15 +81,20 @@ func Stages() []Row {
 			Fails:   []failure.Code{failure.CapacityUnavailable, failure.QuotaExceeded, failure.InstanceFailed, failure.InstanceMismatch},
 		},
 		{
+			Stage: Wake, Does: "wakes the states that wait for an event, when it comes",
+			Timeout: shortRun,
+			Fails:   []failure.Code{failure.InstanceNotReady, failure.SealNotReady, failure.ImageNotReady, failure.ComplianceNotReady, failure.CopyNotReady},
+		},
+		{
 			Stage: CheckInstance, Does: "asks whether an instance is up and how its first boot ended",
 			Timeout: shortRun,
-			Poll:    &Poll{Code: failure.InstanceNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 2000},
+			NotYet:  failure.InstanceNotReady,
 			Fails:   []failure.Code{failure.ProvisioningFailed, failure.InstanceFailed, failure.InstanceTimedOut},
 		},
 		{
 			Stage: Seal, Does: "arms the hygiene script in the builder and stops it",
 			Timeout: shortRun,
-			Poll:    &Poll{Code: failure.SealNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 400},
+			NotYet:  failure.SealNotReady,
 			Fails:   []failure.Code{failure.SealFailed, failure.InstanceFailed},
 		},
 		{
@@ -99,7 +105,7 @@ func Stages() []Row {
 		{
 			Stage: CheckImage, Does: "awaits the image, requires IMDSv2 of it and tags its snapshots",
 			Timeout: shortRun,
-			Poll:    &Poll{Code: failure.ImageNotReady, Interval: 2 * time.Second, MaxDelay: 20 * time.Second, Attempts: 1000},
+			NotYet:  failure.ImageNotReady,
 			Fails:   []failure.Code{failure.ImageFailed},
 		},
 		{
@@ -110,7 +116,7 @@ func Stages() []Row {
 		{
 			Stage: CheckCompliance, Does: "awaits the checks' results, reads the image's snapshot and applies the gate",
 			Timeout: 10 * time.Minute, // it reads the image's snapshot
-			Poll:    &Poll{Code: failure.ComplianceNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 2000},
+			NotYet:  failure.ComplianceNotReady,
 			Fails:   []failure.Code{failure.ComplianceRejected, failure.ComplianceFailed},
 		},
 		{
@@ -121,21 +127,21 @@ func Stages() []Row {
 		{
 			Stage: CheckDistribution, Does: "awaits a regional copy, finishes it and verifies that it is private",
 			Timeout: longRun,
-			// Large encrypted copies take hours, and every attempt costs three of
-			// the 25,000 history events that all regions share.
-			Poll:  &Poll{Code: failure.CopyNotReady, Interval: 2 * time.Second, MaxDelay: 2 * time.Minute, Attempts: 1500},
-			Fails: []failure.Code{failure.CopyFailed, failure.ShareFailed},
+			NotYet:  failure.CopyNotReady,
+			Fails:   []failure.Code{failure.CopyFailed, failure.ShareFailed},
 		},
 		{
 			Stage: Share, Does: "shares the image of one region and verifies it",
 			Timeout: longRun,
-			Poll:    &Poll{Code: failure.CopyNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
+			NotYet:  failure.CopyNotReady,
+			Poll:    &Poll{Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
 			Fails:   []failure.Code{failure.CopyFailed, failure.ShareFailed},
 		},
 		{
 			Stage: Publish, Does: "moves the pointers of all regions, or of none",
 			Timeout: longRun,
-			Poll:    &Poll{Code: failure.PublishNotReady, Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
+			NotYet:  failure.PublishNotReady,
+			Poll:    &Poll{Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
 			Fails:   []failure.Code{failure.PublishFailed, failure.PointerConflict, failure.RecordMismatch},
 		},
 		{

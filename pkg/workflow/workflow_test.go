@@ -2,14 +2,20 @@ package workflow_test
 
 import (
 	"encoding/json"
+	"maps"
+	"math"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 	"github.com/ami-factory/ami-factory/test/golden"
 )
@@ -78,11 +84,15 @@ func TestTheMachineReadsFromTopToBottom(t *testing.T) {
 				targets = append(targets, c.Next)
 			}
 			for _, to := range targets {
-				if to != "" {
+				if to != "" && contract.StepOf(to) != contract.StepOf(s.Name) { // a step that waits goes round
 					assert.Greater(t, at[to], i, "state %s leads back to %s", s.Name, to)
 				}
 			}
 			for _, c := range s.Catch {
+				if contract.StepOf(c.Next) == contract.StepOf(s.Name) {
+					assert.Contains(t, []int{1, -1}, at[c.Next]-i, "the two states of %s are side by side", contract.StepOf(s.Name))
+					continue
+				}
 				assert.Greater(t, at[c.Next], i, "an error in state %s leads back to %s", s.Name, c.Next)
 			}
 			if s.ItemProcessor != nil {
@@ -129,7 +139,9 @@ func TestWhateverFailsCleanupRuns(t *testing.T) {
 			for _, e := range c.ErrorEquals {
 				named[e] = true
 			}
-			assert.Equal(t, last.Next == "Outcome", c.Next == "Outcome", "state %s: catchers lead to one place", name)
+			if contract.StepOf(c.Next) != contract.StepOf(name) {
+				assert.Equal(t, last.Next == "Outcome", c.Next == "Outcome", "state %s: catchers lead to one place", name)
+			}
 		}
 		// https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
 		for _, e := range []string{"States.DataLimitExceeded", "States.Runtime"} {
@@ -167,7 +179,8 @@ func TestATimeOutOfEveryStageSaysWhichAndAfterHowLong(t *testing.T) {
 		stages[workflow.Placeholder(spec.Stage)] = spec.Stage
 	}
 	eachState(workflow.Definition().States, func(name string, s workflow.State) {
-		if s.Type != "Task" || name == "Notify" || name == "Announce" { // whose errors change nothing
+		// Those whose errors change nothing, and those whose time-out ends a wait.
+		if s.Type != "Task" || name == "Notify" || name == "Announce" || contract.StepOf(name) != name {
 			return
 		}
 		spec, ok := workflow.Lookup(stages[s.Arguments.(map[string]any)["FunctionName"].(string)])
@@ -193,7 +206,7 @@ func TestTheStatesThatKeepNoTimeAreTheUntimedOnes(t *testing.T) {
 	for name := contract.StateBegin; !slices.Contains(contract.EndStates(), name); {
 		s, ok := states[name]
 		require.True(t, ok, "there is no state %q", name)
-		if timings, _ := s.Assign["timings"].(string); timings == "" { // Begin assigns an empty object
+		if timings, _ := s.Assign["timings"].(string); timings == "" && contract.StepOf(name) == name { // a wait's time is its step's; Begin assigns an empty object
 			untimed = append(untimed, name)
 		}
 		switch {
@@ -208,13 +221,111 @@ func TestTheStatesThatKeepNoTimeAreTheUntimedOnes(t *testing.T) {
 	assert.Equal(t, contract.UntimedStates(), untimed)
 }
 
-func TestEveryRetryOfAPollStaysWithinTheHistoryQuota(t *testing.T) {
-	// Scheduled, started and failed: three events an attempt, 25,000 an execution.
-	for _, spec := range workflow.Stages() {
-		if spec.Poll != nil {
-			assert.LessOrEqual(t, spec.Poll.Attempts*3, 20000, "stage %s", spec.Stage)
+// waits are the states that wait, by step.
+func waits(t *testing.T) map[string]workflow.State {
+	t.Helper()
+	out := map[string]workflow.State{}
+	eachState(workflow.Definition().States, func(name string, s workflow.State) {
+		if step := contract.StepOf(name); step != name {
+			out[step] = s
+		}
+	})
+	require.ElementsMatch(t, contract.WaitingSteps(), slices.Collect(maps.Keys(out)))
+	return out
+}
+
+// A function that says "not yet" is asked again after a wait, by the state whose name
+// users know.
+func TestAStepThatIsNotDoneWaitsForAnEventOrItsNetAndLooksAgain(t *testing.T) {
+	for step, w := range waits(t) {
+		var look workflow.State
+		eachState(workflow.Definition().States, func(name string, s workflow.State) {
+			if name == step {
+				look = s
+			}
+		})
+		require.Equal(t, "Task", look.Type, step)
+		assert.Equal(t, w.Name, look.Catch[0].Next, step)
+		require.Len(t, look.Catch[0].ErrorEquals, 1, step)
+		assert.True(t, failure.Code(look.Catch[0].ErrorEquals[0]).IsNotYet(), step)
+		for _, r := range look.Retry {
+			for _, e := range r.ErrorEquals {
+				assert.False(t, failure.Code(e).IsNotYet(), "%s retries %s", step, e)
+			}
+		}
+		assert.Equal(t, step, w.Next)
+		assert.True(t, strings.HasSuffix(w.Resource, ":::lambda:invoke.waitForTaskToken"), w.Resource)
+		assert.Equal(t, workflow.Placeholder(workflow.Wake), w.Arguments.(map[string]any)["FunctionName"])
+		assert.Equal(t, step, w.Catch[0].Next, "the time-out is the net")
+		assert.Contains(t, w.Catch[0].ErrorEquals, "States.Timeout")
+		for _, r := range w.Retry {
+			assert.NotContains(t, r.ErrorEquals, "States.Timeout", step)
+		}
+		assert.Equal(t, "{% $states.input %}", w.Output, "a wait changes nothing for the look after it")
+		assert.Equal(t, "{% $states.input %}", w.Catch[0].Output, step)
+		assert.Equal(t, "{% $states.input %}", look.Catch[0].Output, step)
+	}
+}
+
+// All other functions that say "not yet" are retried.
+func TestWhatNoEventAnnouncesIsPolled(t *testing.T) {
+	waiting := map[string]bool{}
+	for step := range waits(t) {
+		eachState(workflow.Definition().States, func(name string, s workflow.State) {
+			if name == step {
+				waiting[s.Arguments.(map[string]any)["FunctionName"].(string)] = true
+			}
+		})
+	}
+	for _, row := range workflow.Stages() {
+		assert.Equal(t, row.NotYet != "" && !waiting[workflow.Placeholder(row.Stage)], row.Poll != nil, row.Stage)
+	}
+}
+
+// A wait and a look leave eleven events in the history: six of the wait (entered,
+// scheduled, started, submitted, timed out or succeeded, exited), and five of the look.
+func TestAllWaitsOfAnExecutionStayWithinTheHistoryQuota(t *testing.T) {
+	const most, quota = 20, 25000 // regions that wait for a copy
+	total := 0
+	for step, w := range waits(t) {
+		limit := w.Arguments.(map[string]any)["Payload"].(map[string]any)["limit"].(map[string]any)
+		n := netted(t, w, time.Duration(limit["seconds"].(int))*time.Second)
+		assert.LessOrEqual(t, n, limit["waits"].(int), "%s: the bound on waits does not end a step before its time", step)
+		if step == contract.StateAwaitCopy {
+			n *= most
+		}
+		total += 11 * n
+	}
+	for _, row := range workflow.Stages() {
+		if row.Poll != nil {
+			total += 3 * row.Poll.Attempts // scheduled, started, failed
 		}
 	}
+	assert.Less(t, total, quota)
+}
+
+// netted is how often a step waits if no event ever comes, by the expressions of its
+// state.
+func netted(t *testing.T, w workflow.State, limit time.Duration) int {
+	t.Helper()
+	grown := regexp.MustCompile(`\$min\(\[\$ceil\([^)]*net \* ([0-9.]+)\), \$max\(\[(\d+), \$floor\(.* / (\d+)\)\]\)\]\)`)
+	var m []string
+	for _, assigned := range w.Catch[0].Assign {
+		m = grown.FindStringSubmatch(assigned.(string))
+	}
+	require.Len(t, m, 4, w.Name)
+	number := func(s string) float64 {
+		out, err := strconv.ParseFloat(s, 64)
+		require.NoError(t, err)
+		return out
+	}
+	net, elapsed, n := 2.0, 0.0, 0 // the shortest there is
+	for elapsed < limit.Seconds() {
+		elapsed += net
+		n++
+		net = min(math.Ceil(net*number(m[1])), max(number(m[2]), math.Floor(1000*elapsed/number(m[3]))))
+	}
+	return n
 }
 
 func TestTheDefinitionIsJSONOfAtMostOneMegabyte(t *testing.T) {
