@@ -518,7 +518,7 @@ func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
 		asked[d.RoleARN] = append(asked[d.RoleARN], d.Request)
 	}
 	f := targetFactory(t, nil)
-	names := []string{"workflow", "builder", "schedules", blueprint.TargetReaderName, blueprint.TargetWriterName}
+	names := []string{"workflow", "builder", "schedules", blueprint.ForwarderRoleName, blueprint.TargetReaderName, blueprint.TargetWriterName}
 	for _, fn := range blueprint.Functions() {
 		if fn.Name == blueprint.ReleaseAnnounced { // it looks at the sources, and keeps what it heard
 			watch, announced := statementsOf(t, f, blueprint.WatchSources), statementsOf(t, f, fn.Name)

@@ -109,17 +109,18 @@ func TestABakeIsPublishedWhateverBecomesOfEvents(t *testing.T) {
 	at := func(timing localec2.Timing) func(*rehearsal.Options) {
 		return func(o *rehearsal.Options) { o.Timing = timing }
 	}
-	home := []string{contract.StateSeal, contract.StateAwaitImage, contract.StateEvaluateGate}
+	certain := []string{contract.StateSeal, contract.StateAwaitImage, contract.StateEvaluateGate}
 	for sentence, tc := range map[string]struct {
 		options func(*rehearsal.Options)
 		change  func(testing.TB, *rehearsal.Factory)
 		check   func(*testing.T, map[string]wait, rehearsal.Summary)
 	}{
 		"each comes once, when EC2 takes its time": {at(localec2.AWSLike()), nil, func(t *testing.T, waits map[string]wait, _ rehearsal.Summary) {
-			for _, step := range home {
+			for _, step := range certain {
 				assert.Positive(t, waits[step].woken, step)
 				assert.Zero(t, waits[step].netted, step)
 			}
+			assert.Equal(t, 1, waits[contract.StateAwaitCopy].woken, "the other region's rule forwards the event")
 			for _, step := range []string{contract.StateAwaitProvisioned, contract.StateAwaitBoot} {
 				assert.Positive(t, waits[step].woken, "%s: the end of the command", step)
 			}
@@ -129,7 +130,7 @@ func TestABakeIsPublishedWhateverBecomesOfEvents(t *testing.T) {
 			assert.Zero(t, secondsOf(s, contract.StateAwaitImage))
 		}},
 		"each comes five times": {at(localec2.AWSLike()), repeatEvents, func(t *testing.T, waits map[string]wait, s rehearsal.Summary) {
-			for _, step := range home {
+			for _, step := range certain {
 				assert.Zero(t, waits[step].netted, step)
 			}
 			assert.LessOrEqual(t, waits[contract.StateAwaitImage].woken, 1, "the repetitions wake nobody")

@@ -38,6 +38,7 @@ const (
 	MachineRoleName   = "workflow"
 	SchedulesRoleName = "schedules"
 	BuilderRoleName   = "builder"
+	ForwarderRoleName = "forwarder"
 )
 
 // Role is the function's.

@@ -74,3 +74,34 @@ func UploadedPattern(bucket string) Pattern {
 		},
 	}
 }
+
+// Forward is a rule in the other regions that images are copied to: it sends events to
+// the default bus of the factory's own region, where the rules above are. Without it
+// the factory works, and waits for copies until its time-outs
+// (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-cross-region.html).
+type Forward struct {
+	Name    string
+	Does    string
+	Pattern Pattern
+}
+
+// Forwards are those of each such region.
+func Forwards() []Forward {
+	return []Forward{{"image-changed", "a copy of an image is available or has failed", ImageChangedPattern()}}
+}
+
+// HomeBus is the bus that events are forwarded to.
+func HomeBus(partition, account, region string) string {
+	return "arn:" + partition + ":events:" + region + ":" + account + ":event-bus/default"
+}
+
+// ForwarderRole is that of the rules of a region: it sends to the home region's bus,
+// and only rules of the account have it
+// (https://docs.aws.amazon.com/eventbridge/latest/userguide/cross-service-confused-deputy-prevention.html).
+func ForwarderRole(account, homeBus string) Role {
+	return Role{
+		Name: ForwarderRoleName, Does: "AMI factory rules that forward events", Service: "events.amazonaws.com",
+		Trust:  Conditions{"StringEquals": {"aws:SourceAccount": account}},
+		Policy: Policy{{Actions: []string{"events:PutEvents"}, Resources: []string{homeBus}}},
+	}
+}

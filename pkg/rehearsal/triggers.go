@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	ec2api "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	lambdaapi "github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -14,12 +15,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
 // deployTriggers makes what starts executions and wakes them: the factory's bus and
 // rules, the schedules, and the subscriptions to announcements.
 func (f *Factory) deployTriggers(ctx context.Context) error {
-	for _, deploy := range []func(context.Context) error{f.deployDeadLetters, f.deployRules, f.deployAnnouncements, f.deploySchedules} {
+	for _, deploy := range []func(context.Context) error{f.deployDeadLetters, f.deployRules, f.deployForwards, f.deployAnnouncements, f.deploySchedules} {
 		if err := deploy(ctx); err != nil {
 			return err
 		}
@@ -53,6 +55,44 @@ func (f *Factory) deployRules(ctx context.Context) error {
 		}
 		if err := f.letInvoke(ctx, r.Function, bus, name); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// deployForwards makes what infra's stack of a region makes: rules that forward events
+// of images in the regions that recipes copy to.
+func (f *Factory) deployForwards(ctx context.Context) error {
+	home := blueprint.HomeBus("aws", f.Cloud.Account(), f.Cloud.Region())
+	if err := f.putRole(blueprint.ForwarderRole(f.Cloud.Account(), home)); err != nil {
+		return err
+	}
+	regions, err := f.Cloud.EC2.DescribeRegions(ctx, &ec2api.DescribeRegionsInput{})
+	if err != nil {
+		return err
+	}
+	for _, r := range regions.Regions {
+		region := aws.ToString(r.RegionName)
+		if region == f.Cloud.Region() {
+			continue
+		}
+		there := wire.WithCaller(ctx, wire.Caller{Account: f.Cloud.Account(), Region: region})
+		for _, forward := range blueprint.Forwards() {
+			name := prefix + forward.Name
+			pattern, err := json.Marshal(forward.Pattern)
+			if err != nil {
+				return err
+			}
+			_, err = f.Cloud.Events.PutRule(there, &eventbridge.PutRuleInput{Name: &name, Description: aws.String(forward.Does), EventPattern: aws.String(string(pattern))})
+			if err != nil {
+				return fmt.Errorf("rule %s in %s: %w", name, region, err)
+			}
+			_, err = f.Cloud.Events.PutTargets(there, &eventbridge.PutTargetsInput{Rule: &name, Targets: []eventtypes.Target{{
+				Id: aws.String("home"), Arn: &home, RoleArn: aws.String(f.roleARN(blueprint.ForwarderRoleName)),
+			}}})
+			if err != nil {
+				return fmt.Errorf("target of rule %s in %s: %w", name, region, err)
+			}
 		}
 	}
 	return nil

@@ -84,7 +84,7 @@ func awaitResults() wait {
 // and all regions share the history's 25,000 events.
 func awaitRegion() wait {
 	image := "'" + contract.ImageResource + "' & $states.input.region & '/' & $states.input.copyId"
-	n := slow(5*time.Minute, 46*time.Hour)
+	n := slow(time.Minute, 46*time.Hour)
 	n.share = 10
 	return wait{contract.StateAwaitCopy, CheckDistribution, []string{image}, n, "copyWait"}
 }
