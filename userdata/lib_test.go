@@ -426,19 +426,21 @@ func TestUpgradesThatCannotBeCountedAreNotNone(t *testing.T) {
 		code                        string
 		want                        string // empty: it fails
 	}{
-		"apt has two":         {"debian-12", "debian", "apt-get", "Reading...\nInst a\nInst b\nConf a\n", "0", "2"},
-		"apt has none":        {"debian-12", "debian", "apt-get", "Reading...\n", "0", "0"},
-		"apt cannot say":      {"debian-12", "debian", "apt-get", "E: broken\n", "100", ""},
-		"dnf has two":         {"al2023", "al2023", "dnf", "\na.noarch 2\nb.noarch 3\n", "100", "2"},
-		"dnf has none":        {"al2023", "al2023", "dnf", "", "0", "0"},
-		"dnf cannot say":      {"al2023", "al2023", "dnf", "", "1", ""},
-		"dnf was interrupted": {"al2023", "al2023", "dnf", "a.noarch 2\n", "200", ""},
+		"apt has two":          {"debian-12", "debian", "apt-get", "Reading...\nInst a\nInst b\nConf a\n", "0", "2"},
+		"apt has a pinned one": {"debian-12", "debian", "apt-get", "Inst pinned [1] (2 x)\nInst pin\nInst nnedx\n", "0", "2"},
+		"dnf has a pinned one": {"al2023", "al2023", "dnf", "\npinned.noarch 2\npinned.tools.noarch 3\n", "100", "1"},
+		"apt has none":         {"debian-12", "debian", "apt-get", "Reading...\n", "0", "0"},
+		"apt cannot say":       {"debian-12", "debian", "apt-get", "E: broken\n", "100", ""},
+		"dnf has two":          {"al2023", "al2023", "dnf", "\na.noarch 2\nb.noarch 3\n", "100", "2"},
+		"dnf has none":         {"al2023", "al2023", "dnf", "", "0", "0"},
+		"dnf cannot say":       {"al2023", "al2023", "dnf", "", "1", ""},
+		"dnf was interrupted":  {"al2023", "al2023", "dnf", "a.noarch 2\n", "200", ""},
 	}
 	for sentence, c := range cases {
 		t.Run(sentence, func(t *testing.T) {
 			b := newLibBench(t)
 			require.NoError(t, os.WriteFile(filepath.Join(b.dir, "bin", c.program), []byte("#!/bin/sh\nprintf '"+c.says+"'\nexit "+c.code+"\n"), 0o700)) //nolint:gosec // a program
-			output, ok := b.run(t, c.family, ". components/hardening/families/"+c.file+".sh\npending=$(pending_upgrades)\necho \"pending: $pending\"")
+			output, ok := b.run(t, c.family, ". components/hardening/families/"+c.file+".sh\nAMI_FACTORY_PINNED='other pinned '\npending=$(pending_upgrades)\necho \"pending: $pending\"")
 			assert.Equal(t, c.want != "", ok, output)
 			if c.want != "" {
 				assert.Contains(t, output, "pending: "+c.want+"\n")

@@ -105,6 +105,8 @@ func TestPackagesOfAllComponentsAreInstalledInOneRunBeforeTheirScripts(t *testin
 			"prepare one", "apt-get update", "apt-get upgrade clash jq vendor=1.2-3", "install one", "install two"}},
 		"some are there, one in another version": {"false", "curl|7\njq|1\nclash|1\nvendor|1.1\n", []string{
 			"prepare one", "apt-get update", "apt-get install vendor=1.2-3", "install one", "install two"}},
+		"the same run upgrades, but no package of an exact version": {"true", "curl|7\njq|1\nclash|1\nvendor|1.2-3\n", []string{
+			"prepare one", "apt-get update", "apt-get upgrade vendor=1.2-3", "install one", "install two"}},
 		"all are there": {"false", "curl|7\njq|1\nclash|1\nvendor|1.2-3\n", []string{"prepare one", "install one", "install two"}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -257,6 +259,25 @@ func TestBootFilesOutliveARestartOfTheBuilder(t *testing.T) {
 	result, output, ok = b.run(t)
 	require.True(t, ok, output)
 	assert.Equal(t, "one ok", steps(result))
+}
+
+// dnf has no command that upgrades and installs.
+func TestPackagesOfAmazonLinux(t *testing.T) {
+	b := newAptBench(t, strings.NewReplacer("UPGRADE", "true", "debian-12", "al2023").Replace(twoComponents), twoScripts)
+	lib, err := os.ReadFile(filepath.Join(b.dir, "bundle/lib/lib.sh"))
+	require.NoError(t, err)
+	b.write(t, "bundle/lib/lib.sh", string(lib)+`
+dnf_() { echo "dnf $*" >>"$STAND/calls"; if [[ -s $STAND/fail ]]; then cat "$STAND/fail"; return 1; fi; }
+rpm() { printf 'curl|7-1\npackage jq is not installed\n'; return 1; }
+`)
+	_, output, ok := b.run(t)
+	require.True(t, ok, output)
+	assert.Equal(t, []string{"prepare one", "dnf --exclude=vendor upgrade", "dnf install clash jq vendor-1.2-3", "install one", "install two"}, b.calls(t), output)
+	require.NoError(t, os.WriteFile(filepath.Join(b.stand, "fail"), []byte("No match for argument: clash\nError: Unable to find a match: clash\n"), 0o600))
+	result, output, ok := b.run(t)
+	require.False(t, ok, output)
+	assert.Equal(t, "two", result.Failed.Component)
+	assert.Equal(t, "package clash (components/two/component.yaml:7:11) cannot be installed: No match for argument: clash", result.Failed.Command)
 }
 
 // What docker and the agents install in each family, by their parameters.

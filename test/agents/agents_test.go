@@ -268,7 +268,7 @@ func TestAgentsAreOffInTheImageAndStartWithASecretOnAnInstance(t *testing.T) {
 		t.Run(a.component+" is installed without ever running, and a second run changes nothing", func(t *testing.T) {
 			out, code := builder.install(t, a.component, a.values)
 			require.Zero(t, code, out)
-			assert.NotContains(t, out, ": 0 changes")
+			assert.Regexp(t, a.component+": [1-9][0-9]* changes", out)
 			_, code = builder.run(t, "test -e "+a.identity)
 			assert.NotZero(t, code, "the agent's scripts started it, and it made an identity")
 			assert.Equal(t, "0", builder.output(t, "systemctl show --value -p ExecMainStartTimestampMonotonic "+a.unit))

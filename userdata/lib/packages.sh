@@ -90,18 +90,19 @@ trap man_on EXIT
 
 # transact runs the package manager once: it installs what is missing and the
 # package files of prepare.sh, and upgrades the rest when a component asks for it.
+# Packages of an exact version stay at it, also in a second run.
 transact() {
 	case $manager in
 	apt)
 		if [[ $upgrade ]]; then
-			apt_get -y --no-install-recommends --allow-downgrades upgrade "${todo[@]}" "${files[@]}"
+			apt_get -y --no-install-recommends --allow-downgrades upgrade "${exact[@]}" "${todo[@]}" "${files[@]}"
 		else
 			apt_get -y --no-install-recommends --allow-downgrades install "${todo[@]}" "${files[@]}"
 		fi
 		;;
 	dnf)
 		# One command cannot do both here; mostly nothing is pending.
-		if [[ $upgrade ]]; then dnf_ upgrade || return; fi
+		if [[ $upgrade ]]; then dnf_ "${pinned[@]/#/--exclude=}" upgrade || return; fi
 		if ((${#todo[@]} + ${#files[@]} > 0)); then dnf_ install "${todo[@]/=/-}" "${files[@]}"; fi
 		;;
 	esac
@@ -186,6 +187,8 @@ rm -f "$joined/blame"
 man_on
 repair
 mapfile -t todo < <(missing)
+mapfile -t pinned < <(awk -F '|' '$3 { print $2 }' "$list" | LC_ALL=C sort -u)
+mapfile -t exact < <(awk -F '|' '$3 { print $2 "=" $3 }' "$list" | grep -vxFf <(printf '%s\n' "${todo[@]}") | LC_ALL=C sort -u)
 if [[ $stage == all && -s $joined/files ]]; then mapfile -t files < <(cut -d '|' -f 3 "$joined/files"); fi
 if ((${#todo[@]} + ${#files[@]} == 0)) && [[ -z $upgrade ]]; then exit; fi
 said=$joined/said

@@ -262,6 +262,8 @@ list=$scratch/packages joined=$scratch/joined
 plan "$list" >"$scratch/plan" || give_up "" "the bundle's manifest.json cannot be read"
 mapfile -d '' -t fields <"$scratch/plan"
 family=${fields[0]} upgrade=${fields[1]}
+AMI_FACTORY_PINNED=$(awk -F '|' '$3 { print $2 }' "$list" | LC_ALL=C sort -u | tr '\n' ' ')
+export AMI_FACTORY_PINNED
 names=() first_parameter=() parameter_count=() first_service=() service_count=() spent=()
 next=2
 while ((next < ${#fields[@]})); do

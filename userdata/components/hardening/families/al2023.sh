@@ -14,8 +14,12 @@ timers=(dnf-automatic.timer dnf-automatic-install.timer)
 # installed_packages prints the names of all of them.
 installed_packages() { rpm -qa --qf '%{NAME}\n'; }
 
-# pending_upgrades counts packages that have a newer version.
-pending_upgrades() { { dnf --quiet check-update || (($? == 100)); } | awk 'NF { n++ } END { print n + 0 }'; }
+# pending_upgrades counts packages that have a newer version, without those that a
+# component wants in an exact version.
+pending_upgrades() {
+	{ dnf --quiet check-update || (($? == 100)); } | awk -v pinned=" ${AMI_FACTORY_PINNED:-} " \
+		'NF { name = $1; sub(/\.[^.]*$/, "", name); if (!index(pinned, " " name " ")) n++ } END { print n + 0 }'
+}
 
 strip_suid() { chmod 755 "$1"; }
 

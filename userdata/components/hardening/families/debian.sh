@@ -13,8 +13,11 @@ timers=(apt-daily.timer apt-daily-upgrade.timer)
 # installed_packages prints the names of all of them.
 installed_packages() { dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii *//p'; }
 
-# pending_upgrades counts packages that have a newer version.
-pending_upgrades() { apt-get -s upgrade | awk '/^Inst/ { n++ } END { print n + 0 }'; }
+# pending_upgrades counts packages that have a newer version, without those that a
+# component wants in an exact version.
+pending_upgrades() {
+	apt-get -s upgrade | awk -v pinned=" ${AMI_FACTORY_PINNED:-} " '/^Inst/ && !index(pinned, " " $2 " ") { n++ } END { print n + 0 }'
+}
 
 # strip_suid takes the bits away so that upgrades of the package keep it.
 strip_suid() { dpkg-statoverride --force-all --update --add root root 0755 "$1"; }
