@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
@@ -32,6 +34,8 @@ type cloud struct {
 	clock *clock.Virtual
 	cache store.Cache
 	base  string
+
+	content string // of public images, a directory
 }
 
 func newCloud(t *testing.T) *cloud {
@@ -45,10 +49,10 @@ func newCloud(t *testing.T) *cloud {
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close(context.Background())) })
-	dir := filepath.Join(t.TempDir(), "base")
-	require.NoError(t, os.Mkdir(dir, 0o700))
-	require.NoError(t, vm.WriteImage(dir, vm.ImageInfo{Kind: vm.Simulated, VolumeGiB: 2, SHA256: "ba5e"}))
-	ids, err := c.EC2.RegisterBase(cloudec2.BaseImage{Name: "debian-12", OwnerID: debian, ImageDir: dir})
+	c.content = filepath.Join(t.TempDir(), "base")
+	require.NoError(t, os.Mkdir(c.content, 0o700))
+	require.NoError(t, vm.WriteImage(c.content, vm.ImageInfo{Kind: vm.Simulated, VolumeGiB: 2, SHA256: "ba5e"}))
+	ids, err := c.EC2.RegisterBase(cloudec2.BaseImage{Name: "debian-12", OwnerID: debian, ImageDir: c.content})
 	require.NoError(t, err)
 	c.base = ids[home]
 	_, err = c.s3().CreateBucket(t.Context(), &s3.CreateBucketInput{
@@ -75,16 +79,38 @@ func (c *cloud) store() store.Store {
 
 func (c *cloud) ec2(region string) *ec2.Client { return ec2.NewFromConfig(c.config(region)) }
 
+func (c *cloud) ssm(region string) *ssm.Client { return ssm.NewFromConfig(c.config(region)) }
+
 func (c *cloud) pass(d time.Duration) {
 	c.t.Helper()
 	require.NoError(c.t, c.clock.Sleep(c.t.Context(), d))
 }
 
-// fail has every call of an operation answer with an error.
-func (c *cloud) fail(service, operation, code string) {
+// fail has every call of an operation answer with an error; failFrom those from the
+// nth on.
+func (c *cloud) fail(service, operation, code string) { c.failFrom(1, service, operation, code) }
+
+func (c *cloud) failFrom(n int, service, operation, code string) {
 	c.t.Helper()
-	_, err := c.Faults.Add(fault.Rule{Service: service, Operation: operation, Code: code, Times: -1})
+	_, err := c.Faults.Add(fault.Rule{Service: service, Operation: operation, Code: code, Nth: n, Times: -1})
 	require.NoError(c.t, err)
+}
+
+// tag puts tags on an image.
+func (c *cloud) tag(region, id string, tags ...types.Tag) {
+	c.t.Helper()
+	_, err := c.ec2(region).CreateTags(c.t.Context(), &ec2.CreateTagsInput{Resources: []string{id}, Tags: tags})
+	require.NoError(c.t, err)
+}
+
+// point has a pointer name an image.
+func (c *cloud) point(region, parameter, id string) {
+	c.t.Helper()
+	_, err := c.ssm(region).PutParameter(c.t.Context(), &ssm.PutParameterInput{
+		Name: &parameter, Value: &id, Type: ssmtypes.ParameterTypeString, DataType: aws.String("aws:ec2:image"), Overwrite: aws.Bool(true),
+	})
+	require.NoError(c.t, err)
+	c.pass(5 * time.Second) // SSM looks whether there is such an image
 }
 
 // builder launches an instance with an encrypted volume; stopped, if it is to be

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	cloudec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/planner"
 	"github.com/ami-factory/ami-factory/pkg/planner/plannertest"
@@ -33,30 +35,51 @@ const (
 )
 
 type resolveWorld struct {
-	*world
+	*cloud
 	in      ResolveInput
 	fs      fstest.MapFS
 	given   component.Deployment
 	guests  string
 	engines program.Engines
+	odd     map[string]func(*types.Image) // what a region's EC2 says of images, by region
 }
+
+// The images of publish.
+const (
+	publishedID = "ami-0aaaaaaaaaaaaaaaa" // in the home region
+	copiedID    = "ami-0eeeeeeeeeeeeeeee" // in the other region
+	anotherID   = "ami-0123456789abcdef1"
+
+	sampleSource  = "/aws/service/base"
+	samplePointer = "/ami-factory/sample/latest"
+)
 
 func newResolveWorld(t *testing.T) *resolveWorld {
-	w := &world{s3: newS3(t), ec2: map[string]*fakeEC2{}, ssm: map[string]*fakeSSM{}}
-	for _, r := range []string{home, remote} {
-		w.ec2[r], w.ssm[r] = newEC2(r), newSSM()
-	}
-	w.ssm[home].parameters["/aws/service/base"] = baseID
-	w.ec2[home].images = []types.Image{base(baseID)}
-	return &resolveWorld{world: w, fs: plannertest.Files(plannertest.Recipe), engines: engines(), guests: "simulated: of a test", in: ResolveInput{
+	w := &resolveWorld{cloud: newCloud(t), fs: plannertest.Files(plannertest.Recipe), engines: engines(), guests: "simulated: of a test", in: ResolveInput{
 		Execution: Execution{ID: "arn:run", Name: "run", StartTime: start}, State: "Resolve", Now: start, ExecutionInput: contract.ExecutionInput{Recipe: "sample"},
-	}}
+	}, odd: map[string]func(*types.Image){}}
+	w.register(home, baseID, debian)
+	w.SSM.SetPublicParameter(home, sampleSource, baseID)
+	return w
 }
 
-func base(id string) types.Image {
-	return types.Image{
-		ImageId: aws.String(id), Name: aws.String("debian-12"), OwnerId: aws.String(debian), State: types.ImageStateAvailable,
-		Architecture: types.ArchitectureValuesX8664, RootDeviceName: aws.String("/dev/xvda"), CreationDate: aws.String("2026-02-01T00:00:00.000Z"),
+// register makes an image of an owner in a region.
+func (w *resolveWorld) register(region, id, owner string, change ...func(*cloudec2.BaseImage)) {
+	w.t.Helper()
+	b := cloudec2.BaseImage{
+		ImageID: id, Name: "image " + id, OwnerID: owner, ImageDir: w.content, Regions: []string{region}, Created: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC),
+	}
+	for _, f := range change {
+		f(&b)
+	}
+	_, err := w.EC2.RegisterBase(b)
+	require.NoError(w.t, err)
+}
+
+// sourceIs has the recipe's source name another image. It had named what is before.
+func (w *resolveWorld) sourceIs(before ...string) {
+	for _, value := range before {
+		w.SSM.SetPublicParameter(home, sampleSource, value)
 	}
 }
 
@@ -64,29 +87,35 @@ func (w *resolveWorld) run(t *testing.T) (ResolveOutput, error) {
 	t.Helper()
 	p := w.planner()
 	return Resolve{
-		Settings: Settings{Region: home, Version: p.Version, Guests: w.guests, Parameters: w.given, Engines: w.engines}, Store: w.s3.store(), Planner: p,
+		Settings: Settings{Region: home, Version: p.Version, Guests: w.guests, Parameters: w.given, Engines: w.engines}, Store: w.store(), Planner: p,
 	}.Run(t.Context(), w.in)
 }
 
 func (w *resolveWorld) planner() planner.Planner {
+	images := func(region string) ec2.DescribeImagesAPIClient {
+		return odd{Client: w.ec2(region), image: w.odd[region]}
+	}
 	return planner.Planner{
 		Region: home, Version: "1.0.0", OnEC2: Settings{Guests: w.guests}.OnEC2(), Engines: w.engines, Parameters: w.given, Files: w.fs,
-		Source: source.Resolver{Images: w.ec2[home], Parameters: w.ssm[home]},
-		EC2:    func(r string) ec2.DescribeImagesAPIClient { return w.ec2[r] },
-		SSM:    func(r string) release.ParameterReader { return w.ssm[r] },
+		Source: source.Resolver{Images: images(home), Parameters: w.ssm(home)},
+		EC2:    images,
+		SSM:    func(r string) release.ParameterReader { return w.ssm(r) },
 	}
 }
 
 // publish puts images of a plan behind the pointers of both regions, as it would be
 // released.
 func (w *resolveWorld) publish(planned ResolveOutput) {
-	for r, id := range map[string]string{home: "ami-new", remote: "ami-copy"} {
-		img := image(id, "earlier", true)
-		img.Tags = overlay(img.Tags, []types.Tag{{Key: aws.String(contract.TagFingerprint), Value: &planned.Fingerprint}, {Key: aws.String(contract.TagRelease), Value: &planned.ReleaseID}, {Key: aws.String(contract.TagRecipe), Value: aws.String("sample")}})
-		w.ec2[r].images = append(w.ec2[r].images, img)
-		w.ssm[r].parameters["/ami-factory/sample/latest"] = id
+	w.t.Helper()
+	for r, id := range map[string]string{home: publishedID, remote: copiedID} {
+		w.register(r, id, factory)
+		w.tag(r, id, tagged(id, "earlier", true)...)
+		w.tag(r, id, tag(contract.TagFingerprint, planned.Fingerprint), tag(contract.TagRelease, planned.ReleaseID), tag(contract.TagRecipe, "sample"))
+		w.point(r, samplePointer, id)
 	}
 }
+
+func tag(key, value string) types.Tag { return types.Tag{Key: &key, Value: &value} }
 
 func TestResolveStoresPlanAndBundleByDigest(t *testing.T) {
 	w := newResolveWorld(t)
@@ -97,13 +126,15 @@ func TestResolveStoresPlanAndBundleByDigest(t *testing.T) {
 	assert.Equal(t, []string{home, remote}, out.Regions)
 	assert.False(t, out.UpToDate)
 
-	raw, err := w.s3.store().Get(t.Context(), out.Plan)
+	raw, err := w.store().Get(t.Context(), out.Plan)
 	require.NoError(t, err)
 	assert.Equal(t, "plans/"+store.Digest(raw)+".json", out.Plan.Key)
 	var p plan.BuildPlan
 	require.NoError(t, json.Unmarshal(raw, &p))
 	assert.Equal(t, out.Fingerprint, p.Fingerprint)
-	assert.Equal(t, p.Bundle.SHA256, store.Digest(w.s3.get(contract.BundleKey(p.Bundle.SHA256))))
+	bundle, err := w.store().Read(t.Context(), contract.BundleKey(p.Bundle.SHA256))
+	require.NoError(t, err)
+	assert.Equal(t, p.Bundle.SHA256, store.Digest(bundle))
 
 	again, err := w.run(t)
 	require.NoError(t, err)
@@ -120,7 +151,7 @@ func TestResolveGivesComponentsWhatTheDeploymentSays(t *testing.T) {
 	after, err := w.run(t)
 	require.NoError(t, err)
 	assert.NotEqual(t, before.Fingerprint, after.Fingerprint)
-	raw, err := w.s3.store().Get(t.Context(), after.Plan)
+	raw, err := w.store().Get(t.Context(), after.Plan)
 	require.NoError(t, err)
 	var p plan.BuildPlan
 	require.NoError(t, json.Unmarshal(raw, &p))
@@ -130,11 +161,6 @@ func TestResolveGivesComponentsWhatTheDeploymentSays(t *testing.T) {
 	_, err = w.run(t)
 	assert.Equal(t, failure.RecipeInvalid, failure.CodeOf(err))
 	assert.ErrorContains(t, err, "component parameters of the deployment: error: component motd has no parameter \"txet\"")
-}
-
-// ofSample are tags of an image of the recipe that these tests resolve.
-func ofSample(tags []types.Tag) []types.Tag {
-	return overlay(tags, []types.Tag{{Key: aws.String(contract.TagRecipe), Value: aws.String("sample")}})
 }
 
 func TestResolveKnowsWhatIsPublished(t *testing.T) {
@@ -151,15 +177,24 @@ func TestResolveKnowsWhatIsPublished(t *testing.T) {
 			w.fs["recipes/sample.yaml"] = &fstest.MapFile{Data: []byte(plannertest.Recipe + "gate: {severity: low}\n")}
 		}},
 		"the base changed": {change: func(w *resolveWorld) {
-			w.ec2[home].images = append(w.ec2[home].images, base("ami-0123456789abcdef1"))
-			w.ssm[home].earlier = map[string][]string{"/aws/service/base": {"ami-0123456789abcdef1"}}
-			w.in.Source = "ami-0123456789abcdef1"
+			w.register(home, anotherID, debian)
+			w.sourceIs(anotherID, baseID)
+			w.in.Source = anotherID
 		}},
-		"a region has no pointer":            {change: func(w *resolveWorld) { delete(w.ssm[remote].parameters, "/ami-factory/sample/latest") }},
-		"a pointer names what is gone":       {change: func(w *resolveWorld) { w.ec2[remote].images = nil }},
-		"an image was never marked":          {change: func(w *resolveWorld) { w.ec2[remote].images[0].Tags = ofSample(tagged("x", "run", false)) }},
-		"an image was disabled":              {change: func(w *resolveWorld) { w.ec2[remote].images[0].State = types.ImageStateDisabled }},
-		"an image has another's fingerprint": {change: func(w *resolveWorld) { w.ec2[remote].images[0].Tags = ofSample(tagged("x", "run", true)) }},
+		"a region has no pointer": {change: func(w *resolveWorld) {
+			_, err := w.ssm(remote).DeleteParameter(w.t.Context(), &ssm.DeleteParameterInput{Name: aws.String(samplePointer)})
+			require.NoError(w.t, err)
+		}},
+		"a pointer names what is gone": {change: func(w *resolveWorld) {
+			_, err := w.ec2(remote).DeregisterImage(w.t.Context(), &ec2.DeregisterImageInput{ImageId: aws.String(copiedID)})
+			require.NoError(w.t, err)
+		}},
+		"an image was never marked": {change: func(w *resolveWorld) {
+			_, err := w.ec2(remote).DeleteTags(w.t.Context(), &ec2.DeleteTagsInput{Resources: []string{copiedID}, Tags: []types.Tag{{Key: aws.String(contract.TagPublished)}}})
+			require.NoError(w.t, err)
+		}},
+		"an image was disabled":              {change: func(w *resolveWorld) { w.odd[remote] = disabled }},
+		"an image has another's fingerprint": {change: func(w *resolveWorld) { w.tag(remote, copiedID, tag(contract.TagFingerprint, "f00d")) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newResolveWorld(t)
@@ -171,13 +206,15 @@ func TestResolveKnowsWhatIsPublished(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, c.want, out.UpToDate)
 			if c.want {
-				assert.Equal(t, map[string]string{home: "ami-new", remote: "ami-copy"}, out.Published)
+				assert.Equal(t, map[string]string{home: publishedID, remote: copiedID}, out.Published)
 			} else {
 				assert.Empty(t, out.Published)
 			}
 		})
 	}
 }
+
+func disabled(i *types.Image) { i.State = types.ImageStateDisabled }
 
 func TestResolveFails(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -211,42 +248,51 @@ func TestResolveFails(t *testing.T) {
 			w.guests = "ec2"
 			w.fs["recipes/sample.yaml"].Data = []byte(plannertest.Recipe + "rehearsalOnly: true\n")
 		}, failure.RecipeInvalid, "never built on AWS"},
-		"the parameter does not exist":          {func(w *resolveWorld) { delete(w.ssm[home].parameters, "/aws/service/base") }, failure.SourceNotFound, "/aws/service/base"},
-		"the parameter holds something else":    {func(w *resolveWorld) { w.ssm[home].parameters["/aws/service/base"] = "hello" }, failure.SourceNotFound, "AMI id"},
-		"the image does not exist":              {func(w *resolveWorld) { w.ec2[home].images = nil }, failure.SourceNotFound, baseID},
-		"the image is someone else's":           {func(w *resolveWorld) { w.ec2[home].images[0].OwnerId = aws.String("666666666666") }, failure.SourceOwnerMismatch, "666666666666"},
-		"the image is disabled":                 {func(w *resolveWorld) { w.ec2[home].images[0].State = types.ImageStateDisabled }, failure.SourceNotFound, "disabled"},
-		"the image is for another architecture": {func(w *resolveWorld) { w.ec2[home].images[0].Architecture = types.ArchitectureValuesArm64 }, failure.SourceNotFound, "arm64"},
-		"the image given instead is no id":      {func(w *resolveWorld) { w.in.Source = "latest" }, failure.InvalidInput, "latest"},
-		"SSM throttles":                         {func(w *resolveWorld) { w.ssm[home].faults["GetParameter"] = []error{awsErr("ThrottlingException")} }, failure.Throttled, ""},
-		"EC2 denies":                            {func(w *resolveWorld) { w.ec2[home].faults["DescribeImages"] = []error{awsErr("UnauthorizedOperation")} }, failure.AccessDenied, ""},
-		"the bucket denies":                     {func(w *resolveWorld) { w.s3.faults["PutObject"] = []error{nil, awsErr("AccessDenied")} }, failure.AccessDenied, "bundles/"},
+		"the parameter does not exist": {func(w *resolveWorld) {
+			w.fs["recipes/sample.yaml"].Data = []byte(strings.Replace(plannertest.Recipe, sampleSource, "/aws/service/none", 1))
+		}, failure.SourceNotFound, "/aws/service/none"},
+		"the parameter holds something else": {func(w *resolveWorld) { w.sourceIs("hello") }, failure.SourceNotFound, "AMI id"},
+		"the image does not exist":           {func(w *resolveWorld) { w.sourceIs(anotherID) }, failure.SourceNotFound, anotherID},
+		"the image is someone else's": {func(w *resolveWorld) {
+			w.register(home, anotherID, "666666666666")
+			w.sourceIs(anotherID)
+		}, failure.SourceOwnerMismatch, "666666666666"},
+		"the image is disabled": {func(w *resolveWorld) { w.odd[home] = disabled }, failure.SourceNotFound, "disabled"},
+		"the image is for another architecture": {func(w *resolveWorld) {
+			w.register(home, anotherID, debian, func(b *cloudec2.BaseImage) { b.Architecture = types.ArchitectureValuesArm64 })
+			w.sourceIs(anotherID)
+		}, failure.SourceNotFound, "arm64"},
+		"the image given instead is no id": {func(w *resolveWorld) { w.in.Source = "latest" }, failure.InvalidInput, "latest"},
+		"SSM throttles":                    {func(w *resolveWorld) { w.fail("ssm", "GetParameter", "ThrottlingException") }, failure.Throttled, ""},
+		"EC2 denies":                       {func(w *resolveWorld) { w.fail("ec2", "DescribeImages", "UnauthorizedOperation") }, failure.AccessDenied, ""},
+		"the bucket denies":                {func(w *resolveWorld) { w.failFrom(2, "s3", "PUT", "AccessDenied") }, failure.AccessDenied, "bundles/"},
 		"the name is that of an earlier execution": {func(w *resolveWorld) {
-			w.s3.put("executions/run/execution.json", []byte(`{"execution":"arn:run","started":"2025-11-01T12:00:00Z"}`))
+			_, err := w.store().Put(w.t.Context(), "executions/run/execution.json", "application/json", []byte(`{"execution":"arn:run","started":"2025-11-01T12:00:00Z"}`))
+			require.NoError(w.t, err)
 		}, failure.RecordMismatch, "nothing was started: the name run is that of the execution arn:run of 2025-11-01T12:00:00Z"},
 		"the source given is none that the parameter named": {func(w *resolveWorld) {
-			w.ec2[home].images = append(w.ec2[home].images, base("ami-0123456789abcdef1"))
-			w.in.Source = "ami-0123456789abcdef1"
+			w.register(home, anotherID, debian)
+			w.in.Source = anotherID
 		}, failure.SourceRefused, "SSM parameter /aws/service/base names no such image"},
 		"the source given is older than the published image's": {func(w *resolveWorld) {
-			published := image("ami-new", "earlier", true)
-			published.Tags = append(ofSample(published.Tags), ami.SourceTags("ami-0123456789abcdef2", "2026-02-01T00:00:00.000Z")...)
-			older := base("ami-0123456789abcdef1")
-			older.CreationDate = aws.String("2026-01-31T23:59:59.000Z")
-			w.ec2[home].images = append(w.ec2[home].images, older, published)
-			w.ssm[home].earlier = map[string][]string{"/aws/service/base": {"ami-0123456789abcdef1"}}
-			w.in.Source, w.in.Force = "ami-0123456789abcdef1", true
-		}, failure.SourceRefused, "was made at 2026-01-31T23:59:59.000Z, before ami-0123456789abcdef2 of 2026-02-01T00:00:00.000Z, which the published image ami-new is built from"},
+			w.register(home, publishedID, factory)
+			w.tag(home, publishedID, tagged(publishedID, "earlier", true)...)
+			w.tag(home, publishedID, append(ami.SourceTags("ami-0123456789abcdef2", "2026-02-01T00:00:00.000Z"), tag(contract.TagRecipe, "sample"))...)
+			w.register(home, anotherID, debian, func(b *cloudec2.BaseImage) { b.Created = time.Date(2026, 1, 31, 23, 59, 59, 0, time.UTC) })
+			w.sourceIs(anotherID, baseID)
+			w.in.Source, w.in.Force = anotherID, true
+		}, failure.SourceRefused, "was made at 2026-01-31T23:59:59.000Z, before ami-0123456789abcdef2 of 2026-02-01T00:00:00.000Z, which the published image " + publishedID + " is built from"},
 		"a pointer names another recipe's image": {func(w *resolveWorld) {
-			w.ec2[remote].older = []types.Image{image("ami-other", "earlier", true)}
-			w.ssm[remote].parameters["/ami-factory/sample/latest"] = "ami-other"
-		}, failure.PointerConflict, "nothing was started: pointer " + remote + ":/ami-factory/sample/latest: it names ami-other, which is an image of recipe debian, not of recipe sample"},
+			w.register(remote, anotherID, factory)
+			w.tag(remote, anotherID, tagged(anotherID, "earlier", true)...)
+			w.point(remote, samplePointer, anotherID)
+		}, failure.PointerConflict, "nothing was started: pointer " + remote + ":/ami-factory/sample/latest: it names " + anotherID + ", which is an image of recipe debian, not of recipe sample"},
 		"a pointer names somebody else's image": {func(w *resolveWorld) {
-			w.ec2[remote].older = []types.Image{foreign("ami-foreign")}
-			w.ssm[remote].parameters["/ami-factory/sample/latest"] = "ami-foreign"
+			w.register(remote, anotherID, debian)
+			w.point(remote, samplePointer, anotherID)
 		}, failure.PointerConflict, "which is no image of this factory"},
 		"a pointer cannot be read": {func(w *resolveWorld) {
-			w.ssm[home].faults["GetParameter"] = []error{nil, awsErr("AccessDeniedException")}
+			w.failFrom(2, "ssm", "GetParameter", "AccessDeniedException")
 		}, failure.AccessDenied, "/ami-factory/sample/latest"},
 	} {
 		t.Run(name, func(t *testing.T) {
