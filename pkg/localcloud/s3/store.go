@@ -394,7 +394,8 @@ func (s *store) deleteObjects(bucketName string, ids ...gofakes3.ObjectID) (resu
 		return nil, nil, err
 	}
 	for _, id := range ids {
-		result, made := gofakes3.ObjectDeleteResult{}, []change(nil)
+		var result gofakes3.ObjectDeleteResult
+		var made []change
 		if id.VersionID == "" {
 			result, made = s.remove(b, id.Key)
 		} else {
