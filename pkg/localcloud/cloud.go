@@ -61,19 +61,20 @@ type Config struct {
 	// Organizations are the ARNs of the organisation and organisational units
 	// that an account is in. Nil: none.
 	Organizations func(account string) []string
-	// EnforceIAM holds the sessions of roles to their policies and to those of the
-	// resources that they use, services to those of resources, and whoever assumes
-	// a role to its trust policy. A role that IAM does not have cannot be assumed.
-	// False: every caller may do all, but for guests, which always have what their
-	// role's policies allow, and no more.
+	// EnforceIAM makes IAM decide on every call of a role's session: by the role's
+	// policies and by those of the resources that it uses. Services are held to the
+	// policies of resources, and who assumes a role to its trust policy; a role that IAM
+	// does not have cannot be assumed. False: every caller may do everything, except
+	// guests, which are always limited to their role's policies.
 	EnforceIAM bool
 	// Decisions receives each decision on a call; nil: none.
 	Decisions func(authz.Decision)
 	// Notice receives lines for the user: executions that start and end, and describe
-	// calls that find nothing where something is elsewhere. Nil: none are written.
+	// calls that find nothing although another region or account has something. Nil: no
+	// lines are written.
 	Notice func(string)
-	// FunctionEnvironment is added to the environment of all functions, beside what
-	// their own configuration says.
+	// FunctionEnvironment is added to the environment of all functions, in addition to
+	// their own configuration.
 	FunctionEnvironment map[string]string
 	// SSHKey is an OpenSSH public key line that every guest gets.
 	SSHKey string
@@ -101,9 +102,9 @@ type Cloud struct {
 	// AutoScaling has launch configurations, and no groups.
 	AutoScaling *autoscaling.Service
 	Faults      *fault.Set
-	// Scheduler keeps schedules, which ring only after its Start.
+	// Scheduler keeps schedules, which invoke their targets only after its Start.
 	Scheduler *scheduler.Service
-	// CloudFormation makes the resources of templates in all of these.
+	// CloudFormation creates the resources of templates in these services.
 	CloudFormation *cloudformation.Service
 
 	cfg     Config
@@ -152,8 +153,8 @@ func (cfg *Config) complete() error {
 	return nil
 }
 
-// New makes an embedded AWS, with the state that its folder holds. It serves
-// nothing over HTTP until Listen. The caller closes the Driver, after Close.
+// New makes an embedded AWS, with the state that its folder holds. It serves HTTP
+// from Listen on. The caller closes the Driver, after Close.
 func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
@@ -175,8 +176,8 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 	if err := store.load(c.stateful()); err != nil {
 		return nil, err
 	}
-	// On a virtual clock no time passes between two saves of the same moment: its owner
-	// says when to save, and Close does.
+	// On a virtual clock no time passes between two saves, so that there is no autosave:
+	// the clock's owner calls Save, and Close does.
 	if _, virtual := cfg.Clock.(*clock.Virtual); !virtual {
 		store.startAutosave(c.stateful(), cfg.Logger)
 	}
@@ -264,8 +265,8 @@ func (c *Cloud) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// closeServices ends the work of all services that were made: who starts work
-// of others goes first.
+// closeServices ends the work of all services that were made. A service that starts
+// work of another is closed before it.
 func (c *Cloud) closeServices(ctx context.Context) error {
 	var errs []error
 	if c.CloudFormation != nil {
@@ -298,8 +299,8 @@ func (c *Cloud) closeServices(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// abandon releases what a failed New has made, without saving: the state on
-// disk stays as it was.
+// abandon releases what a failed New has made. It does not save: the state on disk
+// stays unchanged.
 func (c *Cloud) abandon(ctx context.Context) error {
 	return errors.Join(c.closeServices(ctx), c.store.close())
 }

@@ -63,7 +63,7 @@ func (c Control) Holdings(ctx context.Context) ([]ec2.Holding, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = response.Body.Close() }() // it is read to its end, or not of use
+	defer func() { _ = response.Body.Close() }() // it was read to its end, or is not needed
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 4096)) // what can be read of the reason
 		return nil, fmt.Errorf("%s answers %s: %s", HoldingsPath, response.Status, bytes.TrimSpace(text))
@@ -75,8 +75,8 @@ func (c Control) Holdings(ctx context.Context) ([]ec2.Holding, error) {
 	return out, nil
 }
 
-// controls serves next to who has signed with the key of an account's root user:
-// not to the sessions of roles, nor to guests.
+// controls serves next to callers that signed with the key of an account's root user.
+// Sessions of roles and guests are refused.
 func (c *Cloud) controls(next http.Handler) http.Handler {
 	service := wire.Service{ID: ControlService, Name: "the embedded AWS", Protocol: wire.REST}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -20,8 +20,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// What one service asks of another goes through these functions, so that the
-// services do not know each other.
+// These functions carry the calls from one service to another, so that the services
+// do not import each other.
 
 func (c *Cloud) emit(ctx context.Context, e events.Event) {
 	if err := c.Events.Emit(ctx, e); err != nil {
@@ -55,7 +55,8 @@ func (c *Cloud) resolveKey(account, region, ref string) (ec2.Key, error) {
 	return ec2.Key{ARN: k.ARN, Managed: k.Managed, Enabled: k.Enabled}, err
 }
 
-// roleCredentials are what the instance metadata shows for an instance's role.
+// roleCredentials are the credentials that the instance metadata serves for an
+// instance's role.
 func (c *Cloud) roleCredentials(ctx context.Context, account, region, role, instanceID string) (aws.Credentials, error) {
 	ctx = wire.WithCaller(ctx, wire.Caller{Account: account, Region: region, ARN: ec2.Principal(region)})
 	out, err := c.STS.AssumeRole(ctx, &sdksts.AssumeRoleInput{RoleArn: aws.String(c.IAM.RoleARN(account, role)), RoleSessionName: aws.String(instanceID)})
@@ -150,8 +151,8 @@ func (c *Cloud) sendMessage(ctx context.Context, in *sdksqs.SendMessageInput, _ 
 	return c.SQS.SendMessage(ctx, in)
 }
 
-// call decodes arguments for a method with an SDK client's signature. The members
-// texts may be any JSON, which is sent as text.
+// call decodes arguments for a method with an SDK client's signature. The members named
+// by texts may be any JSON value; it is sent as text.
 func call[I, O, Opt any](
 	ctx context.Context, method func(context.Context, *I, ...func(*Opt)) (*O, error), arguments []byte, texts ...string,
 ) ([]byte, error) {
@@ -200,7 +201,7 @@ func asTexts(arguments []byte, names []string) ([]byte, error) {
 	return json.Marshal(members)
 }
 
-// withoutNulls leaves out the members that an answer does not have.
+// withoutNulls removes the members that are null.
 func withoutNulls(v any) any {
 	switch v := v.(type) {
 	case map[string]any:

@@ -22,7 +22,7 @@ const (
 	stateVersion = 1
 	stateName    = "state.json"
 	lockName     = "lock"
-	// autosaveEvery is what a killed process loses at most.
+	// autosaveEvery is how much a killed process loses at most.
 	autosaveEvery = time.Second
 )
 
@@ -38,8 +38,8 @@ type stateFile struct {
 	Services map[string]json.RawMessage `json:"services"`
 }
 
-// stateStore is the folder that the state is kept in. Nobody else uses it at
-// the same time.
+// stateStore is the folder that the state is kept in. A lock keeps other processes
+// out.
 type stateStore struct {
 	dir       string
 	temporary bool
@@ -137,7 +137,7 @@ func (s *stateStore) load(services []named) error {
 }
 
 // save writes the state if it differs from what the file holds. The file is
-// replaced as a whole, so that there is always a complete one.
+// replaced as a whole: it is complete at any time.
 func (s *stateStore) save(services []named) error {
 	if s.temporary {
 		return nil
@@ -185,8 +185,7 @@ func replaceFile(path string, content []byte) error {
 }
 
 // startAutosave saves whenever the state has changed, at most once in
-// autosaveEvery. It looks at the state itself, so that no change can be missed,
-// whoever made it.
+// autosaveEvery. It compares the state itself, so that it misses no change.
 func (s *stateStore) startAutosave(services []named, logger *slog.Logger) {
 	if s.temporary {
 		return
@@ -217,7 +216,7 @@ func (s *stateStore) stopAutosave() {
 	}
 }
 
-// close gives the folder up.
+// close unlocks the folder.
 func (s *stateStore) close() error {
 	s.stopAutosave()
 	if s.temporary {

@@ -73,8 +73,8 @@ func (c *Cloud) destination(ctx context.Context, of wire.Caller, roleARN, arn st
 	return err
 }
 
-// targets are what services call on behalf of others: with the permissions of
-// the caller of the context, as if it had called over HTTP.
+// targets are the calls that services make on behalf of others. Each needs the
+// permissions of the context's caller, as over HTTP.
 type targets struct{ c *Cloud }
 
 func (t targets) permit(ctx context.Context, service, operation string, input any) error {

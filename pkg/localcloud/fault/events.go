@@ -25,7 +25,7 @@ func (r Rule) checkEvents() (pattern events.Pattern, err error) {
 	case !r.Lose && r.Delay == 0 && r.Repeat == 0 && r.Behind == 0:
 		return pattern, errors.New("none of lose, delay, repeat and behind is given, so the rule would do nothing")
 	case r.Lose && (r.Delay > 0 || r.Repeat > 0 || r.Behind > 0):
-		return pattern, errors.New("an event that is lost is neither delayed nor repeated nor held: lose goes with none of delay, repeat and behind")
+		return pattern, errors.New("an event that is lost cannot be delayed, repeated or held: lose excludes delay, repeat and behind")
 	case r.Gap > 0 && r.Repeat == 0:
 		return pattern, errors.New("gap is the time between repetitions, and repeat is not given")
 	case len(r.Pattern) == 0:

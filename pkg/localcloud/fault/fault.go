@@ -29,7 +29,7 @@ type Rule struct {
 	Service   string `json:"service,omitempty"` // signing name: ec2, ssm, …
 	Operation string `json:"operation,omitempty"`
 	Account   string `json:"account,omitempty"` // of the caller, or of the bus that an event arrives on
-	Region    string `json:"region,omitempty"`  // likewise
+	Region    string `json:"region,omitempty"`  // of the same
 
 	// InstanceType and Zone make it a rule about EC2's capacity: RunInstances
 	// fails with InsufficientInstanceCapacity for the type (or every type) in

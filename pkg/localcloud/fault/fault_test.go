@@ -112,7 +112,7 @@ func TestSenselessRulesAreRefused(t *testing.T) {
 		"an event and a service":     {fault.Rule{Source: "aws.ec2", Service: "ec2", Lose: true}, "a source, and is about events, or a service"},
 		"an event with an answer":    {fault.Rule{Source: "aws.ec2", Code: "X", Lose: true}, "an event has no answer"},
 		"an event untouched":         {fault.Rule{Source: "aws.ec2"}, "none of lose, delay, repeat and behind"},
-		"lost and late":              {fault.Rule{Source: "aws.ec2", Lose: true, Delay: 1}, "lose goes with none"},
+		"lost and late":              {fault.Rule{Source: "aws.ec2", Lose: true, Delay: 1}, "lose excludes delay"},
 		"a gap without repetitions":  {fault.Rule{Source: "aws.ec2", Delay: 1, Gap: 1}, "repeat is not given"},
 		"a pattern that is none":     {fault.Rule{Source: "aws.ec2", Lose: true, Pattern: []byte(`{"detail":"x"}`)}, "pattern: "},
 		"a negative repetition":      {fault.Rule{Source: "aws.ec2", Repeat: -1}, "must be 0 or more"},

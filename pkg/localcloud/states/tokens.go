@@ -58,8 +58,9 @@ func (s *Service) signal(token *string, send func(*asl.Callback) bool) error {
 	return &types.TaskTimedOut{Message: aws.String("Task Timed Out: 'Provided task does not exist anymore'")}
 }
 
-// A token holds the ARN of its execution and random bytes, as text of a URL. So the
-// token of a task that has ended is told from one that never was, also after a restart.
+// A token holds the ARN of its execution and random bytes, in base64. So the token of a
+// task that has ended can be distinguished from one that was never issued, also after a
+// restart.
 const (
 	tokenPrefix = "AQ"
 	tokenRandom = 64 // bytes
