@@ -1,5 +1,5 @@
-// Package awserr turns what AWS answers into the factory's failure codes, in
-// one place, so that every stage retries and gives up alike.
+// Package awserr maps errors of AWS to the factory's failure codes, in one
+// place, so that all stages retry and fail in the same way.
 package awserr
 
 import (
@@ -18,9 +18,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
-// Wrap makes a *failure.Error of err, whose message is the formatted sentence
-// and what AWS said. A code that is already in err's chain stays; an error that
-// AWS has no general meaning for gets the fallback. nil stays nil.
+// Wrap makes a *failure.Error from err, with the formatted sentence and AWS's
+// message. A code in err's chain is kept; an error without a general meaning
+// gets the fallback. nil stays nil.
 func Wrap(err error, fallback failure.Code, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -36,7 +36,7 @@ func Wrap(err error, fallback failure.Code, format string, args ...any) error {
 	return failure.Wrap(code, &brief{err}, "%s", message)
 }
 
-// Classify says which failure code an error of an AWS call means.
+// Classify returns the failure code for an error of an AWS call.
 func Classify(err error, fallback failure.Code) failure.Code {
 	var known *failure.Error
 	if errors.As(err, &known) {
@@ -79,8 +79,8 @@ func Classify(err error, fallback failure.Code) failure.Code {
 	return fallback
 }
 
-// Code is AWS's own code of an error, such as InvalidAMIID.NotFound; empty when
-// AWS did not answer at all.
+// Code returns AWS's own code of an error, such as InvalidAMIID.NotFound, or ""
+// if AWS did not answer.
 func Code(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -95,8 +95,8 @@ func Is(err error, codes ...string) bool {
 	return err != nil && slices.Contains(codes, Code(err))
 }
 
-// IsNotFound reports whether AWS knows nothing of what the call named. Right
-// after a create that may merely mean "not yet".
+// IsNotFound reports whether a resource of the call does not exist. Shortly
+// after its creation that may only mean "not yet".
 func IsNotFound(err error) bool {
 	code := Code(err)
 	return strings.HasSuffix(code, ".NotFound") || slices.Contains([]string{
@@ -164,15 +164,15 @@ func hintFor(code failure.Code) string {
 	}
 }
 
-// brief is an error told without the SDK's endpoints and request ids; the whole
-// chain stays reachable.
+// brief is an error whose text has no endpoints and request ids of the SDK. The
+// whole chain stays accessible.
 type brief struct{ err error }
 
 func (b *brief) Error() string { return Brief(b.err) }
 func (b *brief) Unwrap() error { return b.err }
 
-// Brief is an error's text in which what AWS said is reduced to operation, code
-// and message.
+// Brief returns an error's text, in which AWS's errors are reduced to operation,
+// code and message.
 func Brief(err error) string {
 	text := err.Error()
 	for _, op := range operations(err) {
@@ -191,7 +191,7 @@ func Brief(err error) string {
 // operations finds the SDK's errors in a tree of errors.
 func operations(err error) []*smithy.OperationError {
 	var out []*smithy.OperationError
-	switch x := any(err).(type) { // this walks the tree itself, where errors.As would stop at the first
+	switch x := any(err).(type) { // this walks the tree itself, because errors.As stops at the first
 	case *smithy.OperationError:
 		return []*smithy.OperationError{x}
 	case interface{ Unwrap() []error }:

@@ -1,7 +1,6 @@
-// Package failure names every way a stage of the factory can end other than
-// well. A code is what Step Functions sees as the error name, so Retry and
-// Catch clauses of the state machine refer to these constants and to nothing
-// else.
+// Package failure names every way in which a stage of the factory can fail. A
+// code is the error name in Step Functions, so Retry and Catch clauses of the
+// state machine use these constants and nothing else.
 package failure
 
 import (
@@ -28,10 +27,10 @@ func NotYet() []Code {
 	return []Code{InstanceNotReady, SealNotReady, ImageNotReady, ComplianceNotReady, CopyNotReady, PublishNotReady}
 }
 
-// IsNotYet says whether the code means "not yet".
+// IsNotYet reports whether the code means "not yet".
 func (c Code) IsNotYet() bool { return slices.Contains(NotYet(), c) }
 
-// Codes for passing trouble of AWS itself: retried with backoff.
+// Codes for temporary problems of AWS itself, retried with backoff.
 const (
 	Throttled           Code = "Throttled"           // RequestLimitExceeded, Throttling, TooManyRequests
 	ServiceUnavailable  Code = "ServiceUnavailable"  // 5xx, connection reset, eventual consistency that outlived the call
@@ -40,35 +39,35 @@ const (
 
 // Codes that end the execution.
 const (
-	InvalidInput        Code = "InvalidInput"        // the execution's input, or a stage's, is not what is documented
+	InvalidInput        Code = "InvalidInput"        // the input of the execution or of a stage does not have the documented form
 	RecipeInvalid       Code = "RecipeInvalid"       // unknown recipe, or one that lint refuses
-	BelowBaseline       Code = "BelowBaseline"       // a recipe that asks less than the deployment's baseline, or whose pointer is another recipe's
+	BelowBaseline       Code = "BelowBaseline"       // a recipe that requires less than the deployment's baseline, or has a pointer of another recipe
 	SourceNotFound      Code = "SourceNotFound"      // the base AMI does not resolve
 	SourceOwnerMismatch Code = "SourceOwnerMismatch" // it resolves to an image of another owner
-	SourceRefused       Code = "SourceRefused"       // the image given in place of the source is not one of the source's, or older than what is published
-	AccessDenied        Code = "AccessDenied"        // AWS refused a call for want of permission
+	SourceRefused       Code = "SourceRefused"       // the image given instead of the source does not belong to the source, or is older than the published one
+	AccessDenied        Code = "AccessDenied"        // AWS refused a call because a permission is missing
 	QuotaExceeded       Code = "QuotaExceeded"       // a service quota is used up
 	ProvisioningFailed  Code = "ProvisioningFailed"  // a component's install or cloud-init failed in the builder
-	InstanceFailed      Code = "InstanceFailed"      // the instance went away or never became healthy
-	InstanceMismatch    Code = "InstanceMismatch"    // an instance bears the execution's tags or client token, and was not launched by it
+	InstanceFailed      Code = "InstanceFailed"      // the instance ended or never became healthy
+	InstanceMismatch    Code = "InstanceMismatch"    // an instance has the execution's tags or client token, but the execution did not launch it
 	InstanceTimedOut    Code = "InstanceTimedOut"    // not ready within the recipe's time-out
 	SealFailed          Code = "SealFailed"          // the seal step failed
 	ImageFailed         Code = "ImageFailed"         // CreateImage ended in state failed
 	ComplianceRejected  Code = "ComplianceRejected"  // a control of the gate's severity or above failed
-	ComplianceFailed    Code = "ComplianceFailed"    // the checks could not be run or their result not be trusted
+	ComplianceFailed    Code = "ComplianceFailed"    // the checks could not be run, or their result cannot be trusted
 	CopyFailed          Code = "CopyFailed"          // a regional copy ended in state failed
 	ShareFailed         Code = "ShareFailed"         // launch permissions could not be granted
 	PublishFailed       Code = "PublishFailed"       // a pointer could not be moved
 	PointerConflict     Code = "PointerConflict"     // a pointer names an image that is not the recipe's
-	RecordMismatch      Code = "RecordMismatch"      // a stored record is not of this execution, plan or image
+	RecordMismatch      Code = "RecordMismatch"      // a stored record does not belong to this execution, plan or image
 	CleanupIncomplete   Code = "CleanupIncomplete"   // something the factory made could not be removed
-	AnnouncementRefused Code = "AnnouncementRefused" // a release announcement is not from a topic that is listened to, or not genuine
+	AnnouncementRefused Code = "AnnouncementRefused" // a release announcement is from another topic than the configured ones, or its signature is invalid
 	Internal            Code = "Internal"            // a defect of the factory
 )
 
-// MaxMessage is how many bytes an error's message takes at most where it leaves a
-// function, in JSON. Step Functions cuts an error's cause off after 32,768
-// characters, and passes at most 256 KiB to the next state.
+// MaxMessage is the maximum size of an error's message when it leaves a
+// function, in bytes of JSON. Step Functions cuts an error's cause off after
+// 32,768 characters, and passes at most 256 KiB to the next state.
 const MaxMessage = 8 << 10
 
 // Error carries a code, what happened in a sentence, and the cause.
@@ -97,8 +96,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// CodeOf returns the code of the outermost Error in err's chain, or Internal
-// when there is none.
+// CodeOf returns the code of the outermost Error in err's chain, or Internal if
+// there is none.
 func CodeOf(err error) Code {
 	var e *Error
 	if errors.As(err, &e) {

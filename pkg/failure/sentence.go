@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// beginning is how the document begins with which a function fails, as
+// beginning matches the beginning of a failed function's document, as
 // aws-lambda-go writes it.
 var beginning = regexp.MustCompile(`^\s*\{\s*"errorMessage"\s*:\s*"((?:[^"\\]|\\.)*)`)
 
-// Sentence is the message in the cause that Step Functions keeps of an error. Of
-// a function's error that is a JSON document, which Step Functions cuts off after
-// 32,768 characters: what is left of the message is returned then. Any other
-// cause is its own message.
+// Sentence returns the message in the cause of an error in Step Functions. The
+// cause of a function's error is a JSON document, which Step Functions cuts
+// after 32,768 characters; then Sentence returns the rest of the message. Any
+// other cause is returned unchanged.
 func Sentence(cause string) string {
 	var doc struct {
 		ErrorMessage *string `json:"errorMessage"`
@@ -25,7 +25,7 @@ func Sentence(cause string) string {
 	if found == nil {
 		return cause
 	}
-	// An escape such as \u003c may be cut: at most five of its bytes are there.
+	// An escape such as \u003c may be cut: then at most five of its bytes are left.
 	for text := found[1]; len(found[1])-len(text) <= 5 && text != ""; text = text[:len(text)-1] {
 		var message string
 		if json.Unmarshal([]byte(`"`+text+`"`), &message) == nil {

@@ -1,6 +1,6 @@
-// Package partition knows AWS's partitions: groups of regions that share
-// accounts, an ARN prefix and a DNS suffix, and between which nothing can be
-// copied or shared.
+// Package partition has AWS's partitions: groups of regions that share accounts,
+// an ARN prefix and a DNS suffix. Nothing can be copied or shared between
+// partitions.
 // https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
 package partition
 
@@ -16,17 +16,17 @@ import (
 // Default is the ID of AWS's commercial partition.
 const Default = "aws"
 
-// Partition of AWS.
+// Partition is a partition of AWS.
 type Partition struct {
 	ID                 string   // the second field of its ARNs, such as aws-cn
 	DNSSuffix          string   // of its endpoints and its host names, such as amazonaws.com.cn
 	DualStackDNSSuffix string   // of its endpoints that have IPv4 and IPv6 addresses
-	GlobalRegion       string   // where its services without regions sign, such as us-east-1
+	GlobalRegion       string   // region for signing calls of services without regions, such as us-east-1
 	RegionPattern      string   // regular expression for the names of its regions, including future ones
 	Regions            []string // sorted
 }
 
-// All are the partitions, sorted by ID.
+// All returns the partitions, sorted by ID.
 func All() []Partition {
 	out := slices.Clone(partitions)
 	for i := range out {
@@ -35,7 +35,7 @@ func All() []Partition {
 	return out
 }
 
-// Regions are all known regions of all partitions, sorted.
+// Regions returns all known regions of all partitions, sorted.
 func Regions() []string {
 	var out []string
 	for _, p := range partitions {
@@ -45,7 +45,7 @@ func Regions() []string {
 	return out
 }
 
-// IDs are those of all partitions, sorted.
+// IDs returns the IDs of all partitions, sorted.
 func IDs() []string {
 	out := make([]string, 0, len(partitions))
 	for _, p := range partitions {
@@ -64,7 +64,7 @@ func ByID(id string) (Partition, bool) {
 	return Partition{}, false
 }
 
-// Known reports whether the data lists a region.
+// Known reports whether the data has a region.
 func Known(region string) bool {
 	for _, p := range partitions {
 		if slices.Contains(p.Regions, region) {
@@ -90,8 +90,8 @@ func Of(region string) (Partition, bool) {
 	return Partition{}, false
 }
 
-// OrDefault is the partition of a region, or the commercial one for a name that
-// no partition has: the SDKs do the same.
+// OrDefault returns the partition of a region, or like the SDKs the commercial
+// one for an unknown name.
 func OrDefault(region string) Partition {
 	p, ok := Of(region)
 	if !ok {
@@ -100,27 +100,27 @@ func OrDefault(region string) Partition {
 	return p
 }
 
-// ARN is an ARN in the partition of a region.
+// ARN returns an ARN in the partition of a region.
 func ARN(service, region, account, resource string) string {
 	return OrDefault(region).ARN(service, region, account, resource)
 }
 
-// ARN is an ARN of the partition; region and account are empty for services
+// ARN returns an ARN of the partition; region and account are empty for services
 // that have none.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
 func (p Partition) ARN(service, region, account, resource string) string {
 	return "arn:" + p.ID + ":" + service + ":" + region + ":" + account + ":" + resource
 }
 
-// Host is the name of a service's endpoint in a region, such as
+// Host returns the host name of a service's endpoint in a region, such as
 // sns.cn-north-1.amazonaws.com.cn.
 func Host(service, region string) string {
 	return service + "." + region + "." + OrDefault(region).DNSSuffix
 }
 
-// Principal is the name of a service in policies. EC2 is called after the
-// partition, CloudWatch Logs after the region and the partition; the others
-// have one name in all partitions.
+// Principal returns the name of a service in policies. EC2's name depends on the
+// partition, CloudWatch Logs' on the region and the partition; the others have
+// one name in all partitions.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html#principal-services
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html
 func Principal(service, region string) string {
@@ -134,31 +134,31 @@ func Principal(service, region string) string {
 	}
 }
 
-// ViaService is the value of the condition key kms:ViaService for a service in
-// a region; the region may be * for all of a partition, whose one region is
-// then given as of.
+// ViaService returns the value of the condition key kms:ViaService for a service
+// in a region. The region may be * for all regions of a partition; of is then
+// one of its regions.
 // https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-via-service
 func ViaService(service, region, of string) string {
 	return service + "." + region + "." + OrDefault(of).DNSSuffix
 }
 
-// Verdict is what a check of a region's name found.
+// Verdict is the result of a check of a region's name.
 type Verdict int
 
-// The verdicts.
+// Verdicts.
 const (
 	Exists    Verdict = iota // the data lists it
 	Plausible                // it may be newer than the data
-	Nowhere                  // no region is called so
+	Nowhere                  // no region has this name
 )
 
-// newer matches what AWS calls regions: an area, perhaps a country or a kind,
-// a compass word, a number.
+// newer matches the form of region names: an area, optionally a country or a
+// kind, a direction, a number.
 var newer = regexp.MustCompile(`^[a-z]+(-[a-z]+)?-(central|north|south|east|west|northeast|northwest|southeast|southwest)-[1-9][0-9]?$`)
 
-// Check judges a region's name. A name that a partition's pattern matches and
-// that is formed as AWS forms them can be newer than this program's data. The
-// message is empty for a region that exists; allowed are the nearest regions.
+// Check checks a region's name. A name that matches a partition's pattern and
+// has AWS's form can be newer than this program's data. The message is empty for
+// an existing region; allowed has the most similar regions.
 func Check(region string) (verdict Verdict, message, allowed string) {
 	if Known(region) {
 		return Exists, "", ""
@@ -175,8 +175,8 @@ func Check(region string) (verdict Verdict, message, allowed string) {
 	return Nowhere, message, allowed
 }
 
-// nearest are up to five known regions whose names are like a given one, the
-// most alike first; without any, an example.
+// nearest returns up to five known regions with similar names, the most similar
+// first, or an example.
 func nearest(region string) []string {
 	const most = 5
 	left := Regions()

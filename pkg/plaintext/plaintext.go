@@ -1,6 +1,6 @@
-// Package plaintext makes text that others wrote safe to show. What a guest
-// prints reaches terminals, mail and reports, where control characters move the
-// cursor, and bidirectional ones swap what is read.
+// Package plaintext makes untrusted text safe to print. A guest's output reaches
+// terminals, mail and reports, where control characters move the cursor and
+// bidirectional ones change the order of the text.
 package plaintext
 
 import (
@@ -18,15 +18,14 @@ import (
 // Rendition"). Consoles are full of them, and they carry no content.
 var colour = regexp.MustCompile("\x1b\\[[0-9;:]*m")
 
-// Clean returns s without characters that act instead of being read: control and
-// escape characters, those that change the direction of text, and others that
-// are not visible are written as <U+001B>. Line feeds and tabs stay, other ends
-// of lines become line feeds, sequences that set colours go, and bytes that are
-// no UTF-8 become U+FFFD. Text that is clean comes back as it is.
+// Clean returns s with invisible characters written as <U+001B>: control and
+// escape characters, those that change the direction of text, and others. Line
+// feeds and tabs stay, other line ends become line feeds, colour sequences are
+// removed, and invalid UTF-8 becomes U+FFFD. Clean text is returned unchanged.
 func Clean(s string) string {
 	s = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(colour.ReplaceAllString(s, ""))
 	var b strings.Builder
-	for _, r := range s { // a byte that is no UTF-8 comes as U+FFFD
+	for _, r := range s { // an invalid byte becomes U+FFFD
 		if hidden(r) {
 			fmt.Fprintf(&b, "<U+%04X>", r)
 			continue
@@ -44,8 +43,8 @@ func hidden(r rune) bool {
 	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
-// JSON cleans every string in a JSON document, names included. A document
-// escapes what it says, so that its own text always looks clean.
+// JSON cleans every string in a JSON document, including names. The escaped text
+// of a document would always look clean.
 func JSON(document []byte) ([]byte, error) {
 	dec := json.NewDecoder(bytes.NewReader(document))
 	dec.UseNumber()
@@ -77,9 +76,9 @@ func cleaned(v any) any {
 	return v
 }
 
-// Clip shortens s so that it takes at most limit bytes in a JSON document, as
-// encoding/json writes it: there, each < takes six. The beginning and the end
-// stay, which say what was tried and how it ended.
+// Clip shortens s to at most limit bytes in a JSON document of encoding/json, in
+// which for example each < has six bytes. It keeps the beginning and the end,
+// because they show what was tried and how it ended.
 func Clip(s string, limit int) string {
 	total := 0
 	for _, r := range s {
@@ -108,7 +107,7 @@ func Clip(s string, limit int) string {
 	return s[:head] + note(tail-head) + s[tail:]
 }
 
-// encoded is how many bytes r takes in a JSON document.
+// encoded returns the number of bytes of r in a JSON document.
 func encoded(r rune) int {
 	switch r {
 	case '"', '\\', '\n', '\r', '\t', '\b', '\f':

@@ -16,16 +16,16 @@ type Engine struct {
 	Version string `json:"version,omitempty"` // of its Go module
 }
 
-// Engines by the guests' architecture: x86_64 or arm64.
+// Engines has an engine for each architecture of guests: x86_64 or arm64.
 type Engines map[string]Engine
 
-// ParseEngines reads engines from JSON, as a deployment has them.
+// ParseEngines parses engines from JSON, the form in a deployment's settings.
 func ParseEngines(text string) (Engines, error) {
 	out := Engines{}
 	d := json.NewDecoder(strings.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&out); err != nil {
-		return nil, fmt.Errorf("the check engines are no object of architectures: %w", err)
+		return nil, fmt.Errorf("the check engines are not a JSON object of architectures: %w", err)
 	}
 	for _, architecture := range slices.Sorted(maps.Keys(out)) {
 		if e := out[architecture]; e.Key == "" || e.SHA256 == "" {

@@ -1,5 +1,5 @@
-// Package program looks at program files before they are deployed: which
-// processor they are for, and which version of a module they hold.
+// Package program checks program files before they are deployed: their
+// processor, and the version of a module in them.
 package program
 
 import (
@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// architectures are the processors that AWS has instances and functions for, by
-// Go's name. A recipe and Lambda write x86_64 for amd64.
+// architectures lists the processors of AWS's instances and functions, by Go's
+// name. Recipes and Lambda use x86_64 for amd64.
 var architectures = []struct {
 	goarch, aws string
 	machine     elf.Machine
@@ -22,8 +22,8 @@ var architectures = []struct {
 	{"arm64", "arm64", elf.EM_AARCH64},
 }
 
-// GOARCH is Go's name of an architecture that AWS or Go names; other names stay
-// as they are.
+// GOARCH returns Go's name of an architecture, from AWS's or Go's name. Other
+// names do not change.
 func GOARCH(name string) string {
 	for _, a := range architectures {
 		if a.aws == name {
@@ -33,8 +33,8 @@ func GOARCH(name string) string {
 	return name
 }
 
-// AWS is AWS's name of an architecture that Go or AWS names; other names stay as
-// they are.
+// AWS returns AWS's name of an architecture, from Go's or AWS's name. Other
+// names do not change.
 func AWS(name string) string {
 	for _, a := range architectures {
 		if a.goarch == name {
@@ -44,9 +44,9 @@ func AWS(name string) string {
 	return name
 }
 
-// MustRunOn refuses a file that is an ELF program for another processor than the
-// architecture's, which either Go or AWS names. Other files, such as scripts, pass:
-// nothing in them names a processor. A file that does not exist is an error.
+// MustRunOn refuses an ELF program for another processor than the architecture,
+// which can be Go's or AWS's name. Other files, such as scripts, are accepted. A
+// file that does not exist is an error.
 func MustRunOn(file, architecture string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -74,8 +74,8 @@ func MustRunOn(file, architecture string) error {
 	return fmt.Errorf("%s is built for %s and cannot run on %s", file, built, GOARCH(architecture))
 }
 
-// ModuleVersion is the version of a Go module that a program was built with, such
-// as v0.4.10. It is empty when the file is no Go program or does not hold the
+// ModuleVersion returns the version of a Go module in a program, such as
+// v0.4.10. It returns "" if the file is not a Go program or does not contain the
 // module.
 func ModuleVersion(file, module string) string {
 	info, err := buildinfo.ReadFile(file)

@@ -12,9 +12,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
-// checker holds the rules that no tag can express: those between fields, and
-// those of AWS. Where a value is absent or ill-formed the decoder has said so
-// already, and the checker keeps silent.
+// checker checks the rules that tags cannot express: those between fields, and
+// those of AWS. It does not report missing or malformed values, which the
+// decoder has reported.
 type checker struct {
 	recipe   *Recipe
 	now      time.Time
@@ -61,7 +61,7 @@ func (c *checker) source() {
 	case hasParameter && hasFilters:
 		c.fail("source.filters", "either parameter or filters", "source has both parameter and filters")
 	case !hasParameter && !hasFilters:
-		c.fail("source", "either parameter or filters", "source has neither parameter nor filters, so there is no base image")
+		c.fail("source", "either parameter or filters", "source has no parameter and no filters, so there is no base image")
 	}
 	seen := map[string]int{}
 	for i, f := range s.Filters {
@@ -82,9 +82,9 @@ var (
 	subnetID     = regexp.MustCompile(`^subnet-[0-9a-f]{8}([0-9a-f]{9})?$`)
 )
 
-// ArchitectureOf tells the architecture of an instance type from its name: a g
-// after the generation's number means Graviton, so arm64, as does the family
-// a1; mac types and unknown forms are not ok.
+// ArchitectureOf returns the architecture of an instance type from its name: a g
+// after the generation's number or the family a1 means Graviton, arm64. ok is
+// false for mac types and unknown forms.
 // https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html
 func ArchitectureOf(name string) (architecture string, ok bool) {
 	m := instanceType.FindStringSubmatch(name)
@@ -132,8 +132,8 @@ func (c *checker) builder() {
 	c.cloudConfig(b.CloudConfig)
 }
 
-// cloudConfig must be a part that cloud-init takes for one; a text that it does
-// not know it ignores, with no more than a warning in its log.
+// cloudConfig must be a part that cloud-init recognises: it ignores other text,
+// with only a warning in its log.
 func (c *checker) cloudConfig(text string) {
 	const at, allowed = "builder.cloudConfig", "a YAML mapping in ASCII whose first line is #cloud-config"
 	if text == "" {
@@ -168,7 +168,7 @@ func (c *checker) components() {
 	}
 }
 
-// maxWaiver is how long a waiver may hold: one that never ends is a policy.
+// maxWaiver is the maximum time of a waiver: one that never ends is a policy.
 const maxWaiver = 366 * 24 * time.Hour
 
 func (c *checker) waivers() {
@@ -199,9 +199,9 @@ func (c *checker) durations() {
 	r := c.recipe
 	c.span("builder.timeout", r.Builder.Timeout, 5*time.Minute, 6*time.Hour)
 	c.span("checks.timeout", r.Checks.Timeout, time.Minute, 2*time.Hour)
-	// AWS accepts deprecation up to ten years ahead.
+	// AWS accepts deprecation times up to ten years ahead.
 	c.span("retention.deprecateAfter", r.Retention.DeprecateAfter, 24*time.Hour, 3650*24*time.Hour)
-	// EC2 reports a launch up to a day late, so that less would prove nothing.
+	// EC2 reports a launch up to a day late, so a shorter time proves nothing.
 	c.span("retention.removeAfter", r.Retention.RemoveAfter, 24*time.Hour, 3650*24*time.Hour)
 }
 

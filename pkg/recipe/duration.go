@@ -10,10 +10,11 @@ import (
 // Duration is a time span written as "45m", "2h" or "90d".
 type Duration time.Duration
 
-// maxDays is a century: more would be a slip, and far more an overflow.
+// maxDays is a century: more is a mistake, and far more an overflow.
 const maxDays = 36500
 
-// ParseDuration reads what time.ParseDuration does, and whole days as "90d".
+// ParseDuration parses the forms of time.ParseDuration, and whole days such as
+// "90d".
 func ParseDuration(s string) (Duration, error) {
 	if n, ok := strings.CutSuffix(s, "d"); ok {
 		days, err := strconv.Atoi(n)
@@ -29,7 +30,7 @@ func ParseDuration(s string) (Duration, error) {
 	return Duration(d), nil
 }
 
-// MarshalText writes the duration as ParseDuration reads it.
+// MarshalText writes the duration in the form of ParseDuration.
 func (d Duration) MarshalText() ([]byte, error) {
 	const day = 24 * time.Hour
 	if t := time.Duration(d); t >= day && t%day == 0 {
@@ -55,7 +56,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return err
 }
 
-// String is the duration as ParseDuration reads it.
+// String returns the duration in the form of ParseDuration.
 func (d Duration) String() string {
 	b, _ := d.MarshalText() // never fails
 	return string(b)

@@ -14,16 +14,16 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
-// Dir is where recipes are, below the root of the user data.
+// Dir is the folder of the recipes, below the root of the user data.
 const Dir = "recipes"
 
-// Options of Parse.
+// Options are the options of Parse.
 type Options struct {
 	// Now decides whether a waiver has expired. Required.
 	Now time.Time
 }
 
-// ErrUnknown is in the chain of Load's error when there is no such recipe.
+// ErrUnknown is in the chain of Load's error if the recipe does not exist.
 var ErrUnknown = errors.New("unknown recipe")
 
 // Parse reads a recipe strictly, applies the defaults and checks everything
@@ -39,8 +39,8 @@ func Parse(file string, data []byte, opts Options) (*Recipe, problem.List) {
 	return r, append(problems, c.problems...).Sort()
 }
 
-// Load parses recipes/<name>.yaml. An unknown name is an error that lists the
-// recipes there are; what is wrong inside the file is in the problems.
+// Load parses recipes/<name>.yaml. An unknown name is an error that lists all
+// recipes; mistakes in the file are returned as problems.
 func Load(fsys fs.FS, name string, opts Options) (*Recipe, problem.List, error) {
 	names, err := Names(fsys)
 	if err != nil {
@@ -62,9 +62,9 @@ func Load(fsys fs.FS, name string, opts Options) (*Recipe, problem.List, error) 
 	return r, problems, nil
 }
 
-// All loads every recipe, whatever is wrong inside the files: that is reported
-// where each is checked. A recipe has the name of its file, by which it is
-// built, whatever the file says.
+// All loads every recipe, even with mistakes in the files, which are reported
+// when each recipe is checked. A recipe has the name of its file, by which it is
+// built, whatever name is in the file.
 func All(fsys fs.FS, opts Options) ([]*Recipe, error) {
 	names, err := Names(fsys)
 	if err != nil {
@@ -117,15 +117,16 @@ func (r *Recipe) Problem(at, allowed, format string, args ...any) problem.Proble
 	return r.doc.Problem(at, allowed, format, args...)
 }
 
-// Has says whether the file that the recipe was parsed from has a value at a
-// path; defaults are not in the file.
+// Has reports whether the recipe's file has a value at a path; defaults are not
+// in the file.
 func (r *Recipe) Has(at string) bool { return r.doc != nil && r.doc.Has(at) }
 
-// Valid says whether the file has a value at a path that is well-formed by
-// itself, so that a further problem of it is not a consequence.
+// Valid reports whether the file has a valid value at a path. A problem with
+// such a value is not the consequence of another problem.
 func (r *Recipe) Valid(at string) bool { return r.doc == nil || r.doc.Valid(at) }
 
-// WithoutPositions is the recipe as data only, equal to one read from JSON.
+// WithoutPositions returns the recipe without positions, equal to one that was
+// read from JSON.
 func (r *Recipe) WithoutPositions() Recipe {
 	out := *r
 	out.doc = nil
@@ -151,8 +152,8 @@ const (
 	DefaultRemoveAfter    = Duration(7 * 24 * time.Hour)
 )
 
-// applyDefaults fills in what the file does not say. A value that the file
-// gives, even a wrong one, is left alone so that it is reported once.
+// applyDefaults sets the defaults of missing values. It does not replace an
+// invalid value, so that the value is reported once.
 func (r *Recipe) applyDefaults() {
 	fill(r, "builder.timeout", &r.Builder.Timeout, DefaultBuilderTimeout)
 	fill(r, "checks.timeout", &r.Checks.Timeout, DefaultChecksTimeout)

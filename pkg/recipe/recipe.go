@@ -41,8 +41,8 @@ type Recipe struct {
 	// Retention is how long published images are kept.
 	Retention Retention `yaml:"retention" json:"retention" without:"the defaults of its fields"`
 
-	// doc knows where everything stands in the file; nil for a recipe that was
-	// not parsed from one.
+	// doc has the positions in the file; nil for a recipe that was not parsed from
+	// a file.
 	doc *strictyaml.Document
 }
 

@@ -159,7 +159,7 @@ func TestProblems(t *testing.T) {
 		},
 		"neither parameter nor filters": {
 			"  parameter: /aws/service/debian/release/12/latest/amd64\n", "",
-			[]problem{{"owner:", "source has neither parameter nor filters"}},
+			[]problem{{"owner:", "source has no parameter and no filters"}},
 		},
 		"a filter for the owner": {
 			"parameter: /aws/service/debian/release/12/latest/amd64", "filters: [{name: owner-alias, values: [amazon]}]",
