@@ -71,7 +71,7 @@ func BenchmarkFunctions(b *testing.B) {
 	b.ReportMetric(float64(largest)/1e6, "MB-largest")
 }
 
-// BenchmarkRealBake bakes on virtual machines once, and tells the guests' time
+// BenchmarkRealBake bakes on virtual machines once, and reports the guests' time
 // from the factory's own.
 func BenchmarkRealBake(b *testing.B) { benchmarkReal(b, vm.VM) }
 

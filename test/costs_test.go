@@ -113,7 +113,7 @@ func BenchmarkCosts(b *testing.B) {
 			before, ended := recordOf(f), invocationsOf(f, blueprint.StartBuilds)
 			s := bake(b, f, in)
 			require.Equal(b, status, s.Status, s.Cause)
-			require.Eventually(b, func() bool { return invocationsOf(f, blueprint.StartBuilds) > ended }, time.Minute, 10*time.Millisecond, "the end is told")
+			require.Eventually(b, func() bool { return invocationsOf(f, blueprint.StartBuilds) > ended }, time.Minute, 10*time.Millisecond, "the trigger receives the end")
 			r := recordOf(f).minus(before)
 			transitions, _ := historyOf(b, f, s.ARN)
 			all, monthly := r.dollars(b, transitions), 0.0

@@ -54,7 +54,7 @@ type cdk struct {
 	context []string
 }
 
-// program runs a program in the folder; its last lines are told when it fails.
+// program runs a program in the folder; if it fails, its last lines are in the message.
 func (c cdk) program(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
@@ -201,7 +201,7 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 	c.context = append(c.context, "-c", "targetAccounts="+target, "-c", "targetExternalId="+externalID)
 	cfg := f.Cloud.AWSConfig("")
 
-	// What is deployed is there, and is told.
+	// The deployed resources exist and are listed.
 	c.run("deploy", "--require-approval", "never", "--outputs-file", "outputs.json", "-c", "version=first")
 	raw, err := os.ReadFile(filepath.Join(c.dir, "outputs.json"))
 	require.NoError(t, err)
@@ -241,7 +241,7 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 	denied, _ = decisions.summary()
 	assert.Empty(t, denied)
 
-	// A change reaches the functions, and is told before.
+	// A change reaches the functions, and cdk diff shows it before.
 	diff := c.run("diff", "-c", "version=second")
 	assert.Contains(t, diff, "AMI_FACTORY_VERSION")
 	c.run("deploy", "--require-approval", "never", "-c", "version=second")

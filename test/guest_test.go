@@ -137,7 +137,7 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 		assert.Equal(t, first.Instance, first.Agents[agent].HostID)
 		assert.Equal(t, "not-configured", second.Agents[agent].State, agent)
 	}
-	require.NotNil(t, first.Boot, "the component boot tells how the services are")
+	require.NotNil(t, first.Boot, "the component boot reports the services")
 	assert.Equal(t, "ok", first.Boot.Status)
 	assert.Equal(t, "hello\n", first.Inspected, "the instance's user data was carried out")
 	assert.NotEqual(t, first.MachineID, second.MachineID)
@@ -313,7 +313,7 @@ func TestAHardeningBrokenOnPurposeIsRejectedByTheControlsName(t *testing.T) {
 	require.Equal(t, contract.Rejected, s.Status, s.Cause)
 	assert.Equal(t, "ComplianceRejected", s.Error)
 	assert.Contains(t, s.Cause, "SSH-03")
-	assert.Contains(t, s.Cause, "permitrootlogin", "expected and found are told")
+	assert.Contains(t, s.Cause, "permitrootlogin", "expected and found are in the cause")
 	page, err := os.ReadFile(s.Report)
 	require.NoError(t, err)
 	assert.Contains(t, string(page), "SSH-03")

@@ -78,7 +78,7 @@ func TestExecutionsEmitExactlyTheseMetrics(t *testing.T) {
 				"AmiFactory BakeDuration " + recipeName, "AmiFactory Executions FailedClean", "AmiFactory Failures ProvisioningFailed", "AmiFactory ImageCost " + recipeName,
 			},
 		},
-		"an unknown recipe, of which there is nothing to tell": {
+		"an unknown recipe, about which nothing is known": {
 			input: contract.ExecutionInput{Recipe: "debian-99"}, status: contract.FailedClean, stages: []string{"Resolve", "Cleanup"},
 			want: []string{"AmiFactory Executions FailedClean", "AmiFactory Failures RecipeInvalid"},
 		},
@@ -188,10 +188,10 @@ func TestANightTellsTheAgeOfEachImageAndHowManyRecipesArePaused(t *testing.T) {
 	n := len(f.Cloud.Lambda.Metrics())
 	_, err := invoke(t, f, blueprint.StartBuilds, nightAt("2026-11-02T03:00:00Z"))
 	require.NoError(t, err)
-	told := slices.DeleteFunc(metricsOf(f, n), func(s string) bool {
+	published := slices.DeleteFunc(metricsOf(f, n), func(s string) bool {
 		return !strings.Contains(s, "NewestImageAge") && !strings.Contains(s, "RecipesPaused")
 	})
-	assert.Equal(t, []string{"AmiFactory NewestImageAge child", "AmiFactory NewestImageAge " + recipeName, "AmiFactory RecipesPaused"}, told)
+	assert.Equal(t, []string{"AmiFactory NewestImageAge child", "AmiFactory NewestImageAge " + recipeName, "AmiFactory RecipesPaused"}, published)
 	for _, d := range f.Cloud.Lambda.Metrics()[n:] {
 		switch d.Name {
 		case metric.NewestImageAge:

@@ -109,7 +109,7 @@ func (l *ledger) shared(t *testing.T) *rehearsal.Factory {
 	return f
 }
 
-// requireAllowed says which call was denied, of which role, and why.
+// requireAllowed reports which call of which role was denied, and why.
 func (l *ledger) requireAllowed(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()
@@ -327,7 +327,7 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 			assert.Equal(t, []string{partner}, e.sharedWith(home, e.value(home, pointer)))
 		},
-		"the results of the published image are gone, so that a release takes a bake": func(t *testing.T, l *ledger) {
+		"the results of the published image are missing, so a release needs a bake": func(t *testing.T, l *ledger) {
 			e := newEditable(t, func(o *rehearsal.Options) { o.Decisions = l.note })
 			l.factories = append(l.factories, e.Factory)
 			key := contract.ExecutionKey(publish(t, e.Factory).Execution, contract.ComplianceObject)
@@ -384,7 +384,7 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			f := l.factory(t, nil)
 			first := publish(t, f)
 			next := publish(t, f)
-			// One of the pointers is gone, so that it is made again.
+			// One of the pointers is missing, so it is made again.
 			_, err := f.Cloud.SSM.DeleteParameter(context.Background(), &ssm.DeleteParameterInput{Name: aws.String(pointer)})
 			require.NoError(t, err)
 			rewind(t, f, next.Execution)
@@ -402,7 +402,7 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			f := l.shared(t)
 			first := publish(t, f)
 			next := publish(t, f)
-			// One of the pointers is gone, so that it is made again.
+			// One of the pointers is missing, so it is made again.
 			_, err := f.Cloud.SSM.DeleteParameter(inTarget(home), &ssm.DeleteParameterInput{Name: aws.String(pointer)})
 			require.NoError(t, err)
 			rewind(t, f, next.Execution)
@@ -520,7 +520,7 @@ func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
 	f := targetFactory(t, nil)
 	names := []string{"workflow", "builder", "schedules", blueprint.ForwarderRoleName, blueprint.TargetReaderName, blueprint.TargetWriterName}
 	for _, fn := range blueprint.Functions() {
-		if fn.Name == blueprint.ReleaseAnnounced { // it looks at the sources, and keeps what it heard
+		if fn.Name == blueprint.ReleaseAnnounced { // it reads the sources, and stores announcements
 			watch, announced := statementsOf(t, f, blueprint.WatchSources), statementsOf(t, f, fn.Name)
 			announced = slices.DeleteFunc(announced, func(s string) bool { return strings.Contains(s, contract.AnnouncementKey("*")) })
 			assert.Equal(t, watch, announced, "beside its own objects no more than the watcher may, whose permissions are proven below")

@@ -39,7 +39,7 @@ const (
 	baseChanged = `{"parameter":"/aws/service/debian/release/12/latest/amd64","imageId":"ami-00000000","region":"eu-west-1"}`
 )
 
-// familyFactory has two recipes, of which one builds on the other's image.
+// familyFactory has two recipes; one builds on the other's image.
 func familyFactory(t *testing.T, change func(*rehearsal.Options)) *rehearsal.Factory {
 	t.Helper()
 	dir := t.TempDir()
@@ -94,7 +94,7 @@ func considered(t *testing.T, payload string) map[string]trigger.Considered {
 }
 
 // executions are all that there were, the oldest first, when none runs any more
-// and the triggers have heard of the end of each.
+// and the triggers have received the end of each.
 func executions(t *testing.T, f *rehearsal.Factory, want int) []string {
 	t.Helper()
 	var out []string
@@ -189,13 +189,13 @@ func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
 	t.Parallel()
 	f := familyFactory(t, nil)
 	var mu sync.Mutex
-	var told []string
+	var details []string
 	defer f.Cloud.Events.Subscribe(func(e events.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		if e.Bus == contract.FactoryBus {
 			detail, _ := json.Marshal(e.Detail)
-			told = append(told, string(detail))
+			details = append(details, string(detail))
 		}
 	})()
 	look := func() trigger.WatchOutput {
@@ -224,8 +224,8 @@ func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
 	assert.Empty(t, look().Changed)
 	mu.Lock()
 	defer mu.Unlock()
-	require.Len(t, told, 1)
-	assert.JSONEq(t, `{"parameter":"`+pointer+`","imageId":"ami-0123456789abcdef0","region":"eu-west-1"}`, told[0])
+	require.Len(t, details, 1)
+	assert.JSONEq(t, `{"parameter":"`+pointer+`","imageId":"ami-0123456789abcdef0","region":"eu-west-1"}`, details[0])
 }
 
 func TestAForgedAnnouncementBuildsNothing(t *testing.T) {

@@ -19,7 +19,7 @@ const (
 )
 
 // anAgent is what a boot leaves behind where the image has an agent, by path:
-// the state of its unit, and what that told; nothing where it told nothing.
+// the state of its unit, and its report if it wrote one.
 func anAgent(unit, told string) map[string]string {
 	files := map[string]string{
 		"etc/cloud-init.target.wants/ami-factory-agent@newrelic-infra.service": "",
@@ -42,7 +42,7 @@ func with(files map[string]string, name, content string) map[string]string {
 	return out
 }
 
-// aBoot is what a boot left behind, and what its report shall say of it.
+// aBoot is what a boot left behind, and what its report must contain.
 type aBoot struct {
 	files         map[string]string // beside docker.service, which the image declares and which runs
 	code          int
@@ -58,7 +58,7 @@ func TestTheReportOfABootTellsOfServicesAndAgents(t *testing.T) {
 		"an agent that was not asked for":                  {anAgent("ActiveState=inactive\nResult=exec-condition\n", told("not-configured", "no file")), 0, "ok", "not-configured", "no file", "ok, 1 services"},
 		"an agent that runs":                               {anAgent(unitRuns, told("started", "")), 0, "ok", "started", "", "ok, 1 services"},
 		"an agent that failed closed without its secret":   {anAgent(unitEnded, told("failed", absent)), 0, "degraded", "failed", absent, "DEGRADED: agent newrelic-infra is off: " + absent + "\n"},
-		"an agent that was killed before it could tell":    {anAgent("ActiveState=failed\nResult=timeout\n", ""), 0, "degraded", "failed", "ami-factory-agent@newrelic-infra.service is failed: result timeout", "DEGRADED:"},
+		"an agent that was killed before its report":       {anAgent("ActiveState=failed\nResult=timeout\n", ""), 0, "degraded", "failed", "ami-factory-agent@newrelic-infra.service is failed: result timeout", "DEGRADED:"},
 		"an agent whose file is damaged":                   {anAgent(unitEnded, "s3cr3t"), 0, "degraded", "failed", "ami-factory-agent@newrelic-infra.service is failed: result exit-code", "DEGRADED:"},
 		"an agent that started and fell over":              {with(anAgent(unitRuns, told("started", "")), "units/newrelic-infra.service", unitEnded), 0, "degraded", "failed", "newrelic-infra.service was started, and failed: result exit-code", "DEGRADED:"},
 		"an agent that is still at it when the time is up": {anAgent("ActiveState=activating\nJob=17\n", ""), 0, "degraded", "unknown", "its unit has not ended", "DEGRADED:"},

@@ -172,11 +172,11 @@ func TestLibRefuses(t *testing.T) {
 	cases := map[string]struct{ family, lines, says string }{
 		"a family without a package manager":   {"bottlerocket", "package_manager", "family 'bottlerocket' has no package manager here"},
 		"a file of another digest":             {"debian-12", "fetch " + server.URL + "/file $DIR/f " + strings.Repeat("0", 64), "has SHA-256 " + digestOf("content") + ", expected 0000"},
-		"an address that is none":              {"debian-12", "fetch ftp://x/file $DIR/f ''", "cannot fetch 'ftp://x/file'; allowed: an http or https URL"},
+		"an invalid address":                   {"debian-12", "fetch ftp://x/file $DIR/f ''", "cannot fetch 'ftp://x/file'; allowed: an http or https URL"},
 		"a file that is not there":             {"debian-12", "fetch " + server.URL + "/absent $DIR/f ''", "cannot download"},
-		"a fingerprint that is none":           {"debian-12", "repository v http://v s main " + server.URL + "/key 9DC8 p", "is not 40 hexadecimal digits"},
+		"an invalid fingerprint":               {"debian-12", "repository v http://v s main " + server.URL + "/key 9DC8 p", "is not 40 hexadecimal digits"},
 		"a key of another fingerprint":         {"debian-12", "repository v http://v s main " + server.URL + "/key " + fingerprint + " p", "expected " + fingerprint + "; it is not trusted"},
-		"a key that is none":                   {"al2023", "repository v http://v '' '' " + server.URL + "/file " + fingerprint + " p", "is not an OpenPGP key"},
+		"an invalid key":                       {"al2023", "repository v http://v '' '' " + server.URL + "/file " + fingerprint + " p", "is not an OpenPGP key"},
 		"a file that its check does not admit": {"debian-12", "no() { return 1; }\necho x >$DIR/in; put 644 $DIR/in $DIR/out no", "is left as it was"},
 	}
 	for sentence, c := range cases {
@@ -337,16 +337,16 @@ func TestAVendorMayChangeItsKey(t *testing.T) {
 		pinned, file string
 		keyring      string // empty: the key is refused
 	}{
-		"the old key, of which both are pinned": {both, armour(first), old},
-		"both keys":                             {both, armour(first) + armour(second), old + "-" + next},
-		"both keys in the other order":          {both, armour(second) + armour(first), next + "-" + old},
-		"both keys, pinned in the other order":  {"'" + next + "  " + old + "'", armour(first) + armour(second), old + "-" + next},
-		"the new key":                           {both, armour(second), next},
-		"both keys, of which one is pinned":     {old, armour(first) + armour(second), ""},
-		"a third key":                           {both, armour(third), ""},
-		"a third key after both":                {both, armour(first) + armour(second) + armour(third), ""},
-		"fingerprints with a comma":             {"'" + old + "," + next + "'", armour(first), ""},
-		"a fingerprint and half of another":     {"'" + old + " " + next[:20] + "'", armour(first), ""},
+		"the old key, if both are pinned":      {both, armour(first), old},
+		"both keys":                            {both, armour(first) + armour(second), old + "-" + next},
+		"both keys in the other order":         {both, armour(second) + armour(first), next + "-" + old},
+		"both keys, pinned in the other order": {"'" + next + "  " + old + "'", armour(first) + armour(second), old + "-" + next},
+		"the new key":                          {both, armour(second), next},
+		"both keys, if one is pinned":          {old, armour(first) + armour(second), ""},
+		"a third key":                          {both, armour(third), ""},
+		"a third key after both":               {both, armour(first) + armour(second) + armour(third), ""},
+		"fingerprints with a comma":            {"'" + old + "," + next + "'", armour(first), ""},
+		"a fingerprint and half of another":    {"'" + old + " " + next[:20] + "'", armour(first), ""},
 	} {
 		for _, family := range []string{"debian-12", "al2023"} {
 			t.Run(sentence+" for "+family, func(t *testing.T) {
@@ -408,7 +408,7 @@ func TestNoComponentLaysDownWhatFailedToBeMade(t *testing.T) {
 		content, err := os.ReadFile(script)
 		require.NoError(t, err)
 		for line := range strings.Lines(string(content)) {
-			assert.NotRegexp(t, `\b(put|drop_in) .*<\(`, line, "%s: bash does not tell how <(...) ended; use a pipe", script)
+			assert.NotRegexp(t, `\b(put|drop_in) .*<\(`, line, "%s: bash does not report how <(...) ended; use a pipe", script)
 		}
 	}
 	if os.Geteuid() != 0 {

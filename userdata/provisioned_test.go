@@ -112,7 +112,7 @@ func TestAProvisionersContainersRunOnTheImagesServices(t *testing.T) {
 		assert.Equal(t, "failed", result.Steps[1].Status)
 		assert.Contains(t, result.Steps[1].Message, "service@sick.service did not start: "+reason)
 	})
-	t.Run("and the boot, whose report tells it", func(t *testing.T) {
+	t.Run("and the boot, with its report", func(t *testing.T) {
 		var report bootReport
 		assert.Equal(t, "failed", g.boot(t, &report), "%+v", report)
 		assert.Equal(t, "failed", report.Status)
@@ -147,7 +147,7 @@ func TestAProvisionersContainersRunOnTheImagesServices(t *testing.T) {
 		assert.Greater(t, time.Since(began), 2500*time.Millisecond, "the program takes three seconds to end")
 		assert.Contains(t, g.output(t, "journalctl --no-pager -u service@web.service -n 5 -o cat"), "ended with exit code 0")
 	})
-	t.Run("an image that is gone is noticed", func(t *testing.T) {
+	t.Run("a removed image is noticed", func(t *testing.T) {
 		g.checker(t, "docker")
 		g.output(t, "docker ps -aq | xargs -r docker rm -f >/dev/null; docker rmi --force "+image)
 		assert.Contains(t, g.failures(t)["DOCK-15"], "missing")

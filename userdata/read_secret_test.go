@@ -160,7 +160,7 @@ func onTmpfs(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "ami-factory-test")
 	if err != nil {
-		t.Skipf("/dev/shm is not to be used: %v", err)
+		t.Skipf("/dev/shm cannot be used: %v", err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
@@ -240,7 +240,7 @@ func TestSecretThatCannotBeReadIsNoFileAndSaysWhyWithoutTellingIt(t *testing.T) 
 			prepare: func(_ *testing.T, f *fakeAWS, _ *string) { f.answer = refuse("ResourceNotFoundException") },
 			want:    "GetSecretValue ended with ResourceNotFoundException", calls: 1,
 		},
-		"a code that is none": {
+		"an invalid code": {
 			prepare: func(_ *testing.T, f *fakeAWS, _ *string) { f.answer = refuse(`\"` + "x y") },
 			want:    "GetSecretValue ended with an error without a code", calls: 1,
 		},
@@ -350,10 +350,10 @@ func TestSecretIsReadThroughTheProxyOfTheEnvironment(t *testing.T) {
 		tunnelled       bool
 		says            string
 	}{
-		"a proxy":                            {"localhost,169.254.169.254", "http", true, ""},
-		"a host that is reached without":     {"localhost,.amazonaws.test", "http", false, "cannot be reached: gaierror"},
-		"a proxy that is spoken to by TLS":   {"", "https", false, "https_proxy is not a URL such as http://host:port"},
-		"a proxy that is not there any more": {"", "gone", false, host + " cannot be reached through the proxy"},
+		"a proxy":                          {"localhost,169.254.169.254", "http", true, ""},
+		"a host that is reached without":   {"localhost,.amazonaws.test", "http", false, "cannot be reached: gaierror"},
+		"a proxy that is spoken to by TLS": {"", "https", false, "https_proxy is not a URL such as http://host:port"},
+		"a proxy that has stopped":         {"", "gone", false, host + " cannot be reached through the proxy"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			f, dir := newFakeAWS(t), onTmpfs(t)

@@ -135,7 +135,7 @@ func TestRunnerTellsWhichCommandFailed(t *testing.T) {
 		"a command substitution": {
 			"set -euo pipefail\n\nx=$(cat /nonexistent)\necho \"$x\"\n", 1, 3, "x=$(cat /nonexistent)",
 		},
-		"a pipeline, of which bash names the last command": {
+		"a pipeline, whose last command bash names": {
 			"set -euo pipefail\nfalse | cat\n", 1, 2, "cat",
 		},
 		"an unset variable, which the shell itself reports": {

@@ -50,7 +50,7 @@ func TestServicesInARealGuest(t *testing.T) {
 		}
 		assert.NotContains(t, log, "changed:")
 	})
-	t.Run("the image tells what it is made of", func(t *testing.T) {
+	t.Run("the image lists what it is made of", func(t *testing.T) {
 		var release struct {
 			Recipe, Fingerprint, Source, Baked, Image, Family string
 			Components                                        []struct {
@@ -195,7 +195,7 @@ func TestServicesInARealGuest(t *testing.T) {
 		assert.NotZero(t, code)
 		assert.Contains(t, g.output(t, "cat /run/ami-factory/services/refused.reason"), "must be root's")
 	})
-	t.Run("an image that the registry does not have is told", func(t *testing.T) {
+	t.Run("a missing image in the registry is reported", func(t *testing.T) {
 		settings(t, "refused", "IMAGE=127.0.0.1:5000/approved/app@sha256:"+strings.Repeat("0", 64)+"\n", "")
 		g.output(t, "systemctl reset-failed service@refused.service")
 		_, code := g.run(t, "systemctl start service@refused.service")

@@ -102,7 +102,7 @@ func TestTheSSMAgentIsInstalledOnlyFromASignedPackageOfItsVersion(t *testing.T) 
 		"a good key that is not the pinned one":       {from("good", "AMI_FACTORY_PARAM_KEY_FINGERPRINT="+strings.Repeat("0A", 20)), "has no good signature of the key " + strings.Repeat("0A", 20)},
 		"AWS's own key, which did not sign this":      {from("good", "AMI_FACTORY_PARAM_KEY_URL=", "AMI_FACTORY_PARAM_KEY_FINGERPRINT=1C5B395CBE5E74E2F1CA21592784DBF388D19D46"), "has no good signature of the key 1C5B395CBE5E74E2F1CA21592784DBF388D19D46"},
 		"an old package that its vendor signed":       {from("old"), "holds amazon-ssm-agent 3.2.2303.0+standin"},
-		"a version that there is not":                 {from("good", "AMI_FACTORY_PARAM_VERSION=3.3.9999.0"), "cannot fetch http://good.localcloud.internal/bucket/ssm-agent/3.3.9999.0/debian_amd64/amazon-ssm-agent.deb"},
+		"a version that does not exist":               {from("good", "AMI_FACTORY_PARAM_VERSION=3.3.9999.0"), "cannot fetch http://good.localcloud.internal/bucket/ssm-agent/3.3.9999.0/debian_amd64/amazon-ssm-agent.deb"},
 		"a version below the minimum":                 {from("good", "AMI_FACTORY_PARAM_VERSION=3.2.2303.0"), "version 3.2.2303.0 is older than the minimum 3.3.40.0"},
 		"a version that would leave the folder":       {from("good", "AMI_FACTORY_PARAM_VERSION=../3.3.4851.0"), "parameters version and minimum are"},
 		"a fingerprint that is only the key's id":     {from("good", "AMI_FACTORY_PARAM_KEY_FINGERPRINT=2784DBF388D19D46"), "parameter keyFingerprint is"},
@@ -137,7 +137,7 @@ func TestTheSSMAgentIsInstalledOnlyFromASignedPackageOfItsVersion(t *testing.T) 
 	g.output(t, component)
 	assert.Contains(t, g.output(t, component), "ssm-agent: 0 changes", "a second run")
 
-	t.Run("the first part of the user data tells the factory, and powers off", func(t *testing.T) {
+	t.Run("the first part of the user data reports to the factory, and powers off", func(t *testing.T) {
 		text, code := g.ssmAgent(t, from("tampered", "AMI_FACTORY_FIRST_PART=1", "AMI_FACTORY_PARAM_MINIMUM=3.3.9000.0", "AMI_FACTORY_PARAM_VERSION=3.3.9999.0")...)
 		assert.NotZero(t, code, text)
 		assert.Contains(t, g.output(t, "cat /run/systemd/shutdown/scheduled; shutdown -c"), "MODE=poweroff")

@@ -37,7 +37,7 @@ func trackedFiles(t *testing.T) []string {
 	cmd.Dir = repository(t)
 	out, err := cmd.Output()
 	if err != nil {
-		t.Skipf("not a git checkout, so nothing tells which files are published: %v", err)
+		t.Skipf("not a git checkout, so the published files are unknown: %v", err)
 	}
 	return strings.Split(strings.TrimRight(string(out), "\x00"), "\x00")
 }

@@ -265,22 +265,22 @@ func TestTheRulesThemselves(t *testing.T) {
 		imported string
 		want     bool
 	}{
-		"a stage may use the AMI package":                     {source{folder: "pkg/stage"}, "pkg/ami", true},
-		"the AMI package may not use a stage":                 {source{folder: "pkg/ami"}, "pkg/stage", false},
-		"the embedded AWS may use its own parts":              {source{folder: "pkg/localcloud/ec2"}, "pkg/localcloud/vm", true},
-		"a service of it may say what its calls take":         {source{folder: "pkg/localcloud/ec2"}, "pkg/localcloud/authz", true},
-		"who decides on calls may not use a service":          {source{folder: "pkg/localcloud/authz"}, "pkg/localcloud/ec2", false},
-		"the embedded AWS may not use the factory":            {source{folder: "pkg/localcloud/ec2"}, "pkg/ami", false},
-		"a stage may not use the embedded AWS":                {source{folder: "pkg/stage"}, "pkg/localcloud/ec2", false},
-		"a stage's test may":                                  {source{folder: "pkg/stage", test: true}, "pkg/localcloud/ec2", true},
-		"the embedded AWS's tests may run the workflow":       {source{folder: "pkg/localcloud/states", test: true}, "pkg/workflow", true},
-		"one function may not use another":                    {source{folder: "lambdas/seal"}, "lambdas/launch", false},
-		"everything may name failures":                        {source{folder: "pkg/workflow"}, "pkg/failure", true},
-		"failures name nothing":                               {source{folder: "pkg/failure"}, "pkg/problem", false},
-		"a folder whose name begins alike is another":         {source{folder: "pkg/amix"}, "pkg/failure", false},
-		"infra may read the blueprint and no stage":           {source{folder: "infra"}, "pkg/stage", false},
-		"the workflow does not know what is deployed":         {source{folder: "pkg/workflow"}, "pkg/blueprint", false},
-		"nobody but the command line may drive the rehearsal": {source{folder: "pkg/functions"}, "pkg/rehearsal", false},
+		"a stage may use the AMI package":                {source{folder: "pkg/stage"}, "pkg/ami", true},
+		"the AMI package may not use a stage":            {source{folder: "pkg/ami"}, "pkg/stage", false},
+		"the embedded AWS may use its own parts":         {source{folder: "pkg/localcloud/ec2"}, "pkg/localcloud/vm", true},
+		"a service of it may say what its calls take":    {source{folder: "pkg/localcloud/ec2"}, "pkg/localcloud/authz", true},
+		"who decides on calls may not use a service":     {source{folder: "pkg/localcloud/authz"}, "pkg/localcloud/ec2", false},
+		"the embedded AWS may not use the factory":       {source{folder: "pkg/localcloud/ec2"}, "pkg/ami", false},
+		"a stage may not use the embedded AWS":           {source{folder: "pkg/stage"}, "pkg/localcloud/ec2", false},
+		"a stage's test may":                             {source{folder: "pkg/stage", test: true}, "pkg/localcloud/ec2", true},
+		"the embedded AWS's tests may run the workflow":  {source{folder: "pkg/localcloud/states", test: true}, "pkg/workflow", true},
+		"one function may not use another":               {source{folder: "lambdas/seal"}, "lambdas/launch", false},
+		"everything may name failures":                   {source{folder: "pkg/workflow"}, "pkg/failure", true},
+		"failures name nothing":                          {source{folder: "pkg/failure"}, "pkg/problem", false},
+		"a folder whose name begins alike is another":    {source{folder: "pkg/amix"}, "pkg/failure", false},
+		"infra may read the blueprint and no stage":      {source{folder: "infra"}, "pkg/stage", false},
+		"the workflow does not know what is deployed":    {source{folder: "pkg/workflow"}, "pkg/blueprint", false},
+		"only the command line may import the rehearsal": {source{folder: "pkg/functions"}, "pkg/rehearsal", false},
 	} {
 		t.Run(sentence, func(t *testing.T) { assert.Equal(t, tc.want, allowed(tc.file, tc.imported)) })
 	}

@@ -40,7 +40,7 @@ type File struct {
 	Data []byte
 }
 
-// manifest tells run.sh what to install, in order.
+// manifest lists for run.sh what to install, in order.
 type manifest struct {
 	Schema     string              `json:"schema"`
 	Family     string              `json:"family"`

@@ -259,7 +259,7 @@ func TestSimulatedIsSaidEverywhere(t *testing.T) {
 	page := html(t, r)
 	assert.Contains(t, page, `<title>SIMULATED: Published`)
 	assert.Contains(t, page, `role="alert"><strong>SIMULATED</strong>`)
-	assert.NotContains(t, page, "Signature", "nobody is asked to sign it")
+	assert.NotContains(t, page, "Signature", "the page has no field for a signature")
 	rows := strings.Count(page, `<th scope="row" data-label="Control"><code>`) - len(r.Waivers)
 	assert.GreaterOrEqual(t, strings.Count(page, "SIMULATED"), rows+5, "each result bears the label")
 

@@ -114,7 +114,7 @@ func TestFindFails(t *testing.T) {
 	assert.ErrorIs(t, err, want)
 
 	id, err := guest.Find(t.Context(), &fake{err: &smithy.GenericAPIError{Code: "InvalidInstanceId"}}, step())
-	require.NoError(t, err, "an instance SSM has not heard of has no commands")
+	require.NoError(t, err, "an instance that SSM does not know has no commands")
 	assert.Empty(t, id)
 }
 

@@ -187,7 +187,7 @@ func TestWhatTriggersDecidedIsLogged(t *testing.T) {
 		why     string
 		logged  bool
 	}{
-		"an event's":                  {`{"detail-type":"x","detail":{}}`, "heard before", true},
+		"an event's":                  {`{"detail-type":"x","detail":{}}`, "known before", true},
 		"not an execution's":          {`{"execution":{"name":"run"},"stage":"Seal"}`, "x", false},
 		"not one too long for a line": {`{"detail-type":"x","detail":{}}`, strings.Repeat("x", 20<<10), false},
 	} {

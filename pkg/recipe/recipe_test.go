@@ -175,7 +175,7 @@ func TestProblems(t *testing.T) {
 			"m6i.large", "m7g.large",
 			[]problem{{"m7g.large", "instance type m7g.large is arm64, but the recipe's architecture is x86_64"}},
 		},
-		"an instance type that is none": {
+		"an invalid instance type": {
 			"m6i.large", "large",
 			[]problem{{"large", `"large" is not an instance type`}},
 		},
@@ -226,7 +226,7 @@ func TestProblems(t *testing.T) {
 			`accounts: ["210987654321"]`, `organizations: [o-abcdefghij]`,
 			[]problem{{"o-abcdefghij", `"o-abcdefghij" is not the ARN of an organisation`}},
 		},
-		"a region that is none": {
+		"an invalid region": {
 			"eu-central-1", "frankfurt",
 			[]problem{{"frankfurt", `distribution.regions[1].name: "frankfurt" does not have the required form`}},
 		},
@@ -289,7 +289,7 @@ func TestProblems(t *testing.T) {
 			"severity: medium", "severity: meduim",
 			[]problem{{"meduim", `gate.severity: "meduim" is not known; did you mean "medium"?`}},
 		},
-		"a duration that is none": {
+		"an invalid duration": {
 			"timeout: 15m", "timeout: soon",
 			[]problem{{"soon", `checks.timeout: "soon" is not a duration`}},
 		},

@@ -113,18 +113,18 @@ func TestAnImageGivenInPlaceOfTheSourceMustBeOneOfTheSources(t *testing.T) {
 		history  history
 		override string
 		want     failure.Code // empty: it is taken
-		tells    string
+		says     string
 	}{
 		"one that fits the filters":             {source: request().Source, override: "ami-00000012"},
-		"another release than the filters name": {source: request().Source, override: "ami-00000013", want: failure.SourceRefused, tells: "does not match the recipe's source (name=debian-12-*; x86_64, available)"},
-		"one that is disabled":                  {source: request().Source, override: "ami-00000005", want: failure.SourceNotFound, tells: "disabled"},
-		"one of another architecture":           {source: request().Source, override: "ami-00000006", want: failure.SourceNotFound, tells: "arm64"},
-		"one that is not HVM":                   {source: request().Source, override: "ami-00000007", want: failure.SourceNotFound, tells: "paravirtual"},
+		"another release than the filters name": {source: request().Source, override: "ami-00000013", want: failure.SourceRefused, says: "does not match the recipe's source (name=debian-12-*; x86_64, available)"},
+		"one that is disabled":                  {source: request().Source, override: "ami-00000005", want: failure.SourceNotFound, says: "disabled"},
+		"one of another architecture":           {source: request().Source, override: "ami-00000006", want: failure.SourceNotFound, says: "arm64"},
+		"one that is not HVM":                   {source: request().Source, override: "ami-00000007", want: failure.SourceNotFound, says: "paravirtual"},
 		"one of another owner":                  {source: request().Source, override: "ami-00000008", want: failure.SourceOwnerMismatch},
 		"one that the parameter had":            {source: byParameter, history: had, override: "ami-00000012"},
-		"one that the parameter never had":      {source: byParameter, history: had, override: "ami-00000013", want: failure.SourceRefused, tells: "names no such image in its 2 versions"},
-		"a parameter whose history is denied":   {source: byParameter, history: history{err: &smithy.GenericAPIError{Code: "AccessDeniedException"}}, override: "ami-00000012", want: failure.AccessDenied, tells: "cannot be read"},
-		"a parameter whose history is refused":  {source: byParameter, history: history{err: &smithy.GenericAPIError{Code: "ValidationException"}}, override: "ami-00000012", want: failure.SourceRefused, tells: "cannot be read"},
+		"one that the parameter never had":      {source: byParameter, history: had, override: "ami-00000013", want: failure.SourceRefused, says: "names no such image in its 2 versions"},
+		"a parameter whose history is denied":   {source: byParameter, history: history{err: &smithy.GenericAPIError{Code: "AccessDeniedException"}}, override: "ami-00000012", want: failure.AccessDenied, says: "cannot be read"},
+		"a parameter whose history is refused":  {source: byParameter, history: history{err: &smithy.GenericAPIError{Code: "ValidationException"}}, override: "ami-00000012", want: failure.SourceRefused, says: "cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := source.Resolver{Images: &catalogue{images: all}, Parameters: c.history}.Resolve(t.Context(), source.Request{
@@ -137,7 +137,7 @@ func TestAnImageGivenInPlaceOfTheSourceMustBeOneOfTheSources(t *testing.T) {
 			}
 			require.Error(t, err)
 			assert.Equal(t, c.want, failure.CodeOf(err), "%v", err)
-			assert.Contains(t, err.Error(), c.tells)
+			assert.Contains(t, err.Error(), c.says)
 		})
 	}
 }
@@ -180,18 +180,18 @@ func TestSourceFails(t *testing.T) {
 		err      error
 		override string
 		want     failure.Code
-		tells    string
+		says     string
 	}{
-		"nothing matches":                       {want: failure.SourceNotFound, tells: "name=debian-12-*"},
+		"nothing matches":                       {want: failure.SourceNotFound, says: "name=debian-12-*"},
 		"EC2 throttles":                         {err: &smithy.GenericAPIError{Code: "RequestLimitExceeded"}, want: failure.Throttled},
-		"EC2 refuses a filter":                  {err: &smithy.GenericAPIError{Code: "InvalidParameterValue"}, want: failure.SourceNotFound, tells: "InvalidParameterValue"},
-		"an image given instead has no owner's": {images: []types.Image{image("ami-00000009", "666666666666", "")}, override: "ami-00000009", want: failure.SourceOwnerMismatch, tells: "given for this execution"},
-		"an image given instead does not exist": {images: []types.Image{good}, override: "ami-00000009", want: failure.SourceNotFound, tells: "ami-00000009"},
+		"EC2 refuses a filter":                  {err: &smithy.GenericAPIError{Code: "InvalidParameterValue"}, want: failure.SourceNotFound, says: "InvalidParameterValue"},
+		"an image given instead has no owner's": {images: []types.Image{image("ami-00000009", "666666666666", "")}, override: "ami-00000009", want: failure.SourceOwnerMismatch, says: "given for this execution"},
+		"an image given instead does not exist": {images: []types.Image{good}, override: "ami-00000009", want: failure.SourceNotFound, says: "ami-00000009"},
 		"an image has no root volume of EBS": {images: func() []types.Image {
 			i := good
 			i.RootDeviceName = nil
 			return []types.Image{i}
-		}(), want: failure.SourceNotFound, tells: "root device"},
+		}(), want: failure.SourceNotFound, says: "root device"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := request()
@@ -199,7 +199,7 @@ func TestSourceFails(t *testing.T) {
 			_, err := source.Resolver{Images: &catalogue{images: c.images, err: c.err}}.Resolve(t.Context(), r)
 			require.Error(t, err)
 			assert.Equal(t, c.want, failure.CodeOf(err))
-			assert.Contains(t, err.Error(), c.tells)
+			assert.Contains(t, err.Error(), c.says)
 		})
 	}
 }

@@ -228,7 +228,7 @@ func TestAgentsAreOffInTheImageAndStartWithASecretOnAnInstance(t *testing.T) {
 		want      string
 	}{
 		"a key with another fingerprint":         {"newrelic-infra", map[string]string{"keyFingerprint": strings.Repeat("0", 40)}, "expected " + strings.Repeat("0", 40) + "; it is not trusted"},
-		"a key that is none":                     {"newrelic-infra", map[string]string{"keyUrl": at + "good/dists/bookworm/Release"}, "is not an OpenPGP key"},
+		"an invalid key":                         {"newrelic-infra", map[string]string{"keyUrl": at + "good/dists/bookworm/Release"}, "is not an OpenPGP key"},
 		"a repository changed after its signing": {"newrelic-infra", map[string]string{"repository": at + "forged"}, "invalid"},
 		"a package changed after its signing":    {"newrelic-infra", map[string]string{"repository": at + "tampered"}, "Hash Sum mismatch"},
 		"a version that is not there any more":   {"newrelic-infra", map[string]string{"version": "1.56.0"}, "Version '1.56.0' for 'newrelic-infra' was not found"},

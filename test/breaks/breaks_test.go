@@ -49,7 +49,7 @@ func TestWhatABreakChangesIsRestoredWithItsMode(t *testing.T) {
 	info, err := os.Stat(at("d"))
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o700), info.Mode().Perm())
-	assert.NoDirExists(t, at("x"), "folders that the break made are gone too")
+	assert.NoDirExists(t, at("x"), "folders that the break made are removed too")
 }
 
 func TestABreakIsInForceWhenItsScriptEnds(t *testing.T) {
@@ -63,7 +63,7 @@ func TestABreakIsInForceWhenItsScriptEnds(t *testing.T) {
 	require.Zero(t, code, out)
 	assert.NoFileExists(t, file)
 	_, code = here(t, dir, Break{Command: "false"}.Apply())
-	assert.NotZero(t, code, "a break that fails is told")
+	assert.NotZero(t, code, "a failing break is reported")
 }
 
 // fakeGuest has controls that are broken by files of their name.

@@ -92,8 +92,8 @@ func TestImageReferencesOverTheWire(t *testing.T) {
 		"an unknown kind":         {ImageIds: []string{id}, ResourceTypes: []types.ResourceTypeRequest{askFor("autoscaling:Group", "")}},
 		"another kind's option":   {ImageIds: []string{id}, ResourceTypes: []types.ResourceTypeRequest{askFor(instance, depth, "1")}},
 		"a depth that is too far": {ImageIds: []string{id}, ResourceTypes: []types.ResourceTypeRequest{askFor(launchTemplate, depth, "10001")}},
-		"a state that is none":    {ImageIds: []string{id}, ResourceTypes: []types.ResourceTypeRequest{askFor(instance, state, "asleep")}},
-		"an id that is none":      {ImageIds: []string{"golden"}, IncludeAllResourceTypes: aws.Bool(true)},
+		"an invalid state":        {ImageIds: []string{id}, ResourceTypes: []types.ResourceTypeRequest{askFor(instance, state, "asleep")}},
+		"an invalid id":           {ImageIds: []string{"golden"}, IncludeAllResourceTypes: aws.Bool(true)},
 	} {
 		t.Run(sentence+" is refused", func(t *testing.T) {
 			_, err := client.DescribeImageReferences(ctx, in)

@@ -79,7 +79,7 @@ func TestCreateImageRefuses(t *testing.T) {
 		"no name":                           {stopped, "", "MissingParameter"},
 		"a running instance":                {running, "golden", "UnsupportedOperation"},
 		"an unknown instance":               {"i-0123456789abcdef0", "golden", "InvalidInstanceID.NotFound"},
-		"an id that is none":                {"golden", "golden", "InvalidInstanceID.Malformed"},
+		"an invalid id":                     {"golden", "golden", "InvalidInstanceID.Malformed"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			_, err := e.CreateImage(t.Context(), &sdk.CreateImageInput{InstanceId: aws.String(c.instance), Name: aws.String(c.name)})
@@ -344,7 +344,7 @@ func TestModifyImageAttributeRefuses(t *testing.T) {
 		"another account's image":      {"AuthFailure", sdk.ModifyImageAttributeInput{ImageId: &e.base, LaunchPermission: add(account)}},
 		"the public, which is blocked": {"OperationNotPermitted", sdk.ModifyImageAttributeInput{ImageId: &plain, LaunchPermission: add(types.LaunchPermission{Group: types.PermissionGroupAll})}},
 		"an image under AWS's key":     {"InvalidParameter", sdk.ModifyImageAttributeInput{ImageId: &managed, LaunchPermission: add(account)}},
-		"an account that is none":      {"InvalidAMIAttributeItemValue", sdk.ModifyImageAttributeInput{ImageId: &plain, LaunchPermission: add(types.LaunchPermission{UserId: aws.String("bob")})}},
+		"an invalid account":           {"InvalidAMIAttributeItemValue", sdk.ModifyImageAttributeInput{ImageId: &plain, LaunchPermission: add(types.LaunchPermission{UserId: aws.String("bob")})}},
 		"an older metadata version":    {"InvalidParameterValue", sdk.ModifyImageAttributeInput{ImageId: &plain, Attribute: aws.String("imdsSupport"), Value: aws.String("v1.0")}},
 		"an operation not named":       {"MissingParameter", sdk.ModifyImageAttributeInput{ImageId: &plain, UserIds: []string{other}}},
 		"an unknown image":             {"InvalidAMIID.NotFound", sdk.ModifyImageAttributeInput{ImageId: aws.String("ami-0123456789abcdef0"), UserIds: []string{other}}},

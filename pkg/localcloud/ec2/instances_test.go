@@ -108,7 +108,7 @@ func TestRunInstancesRefuses(t *testing.T) {
 		code   string
 		change func(*sdk.RunInstancesInput)
 	}{
-		"an id that is none":            {"InvalidAMIID.Malformed", func(in *sdk.RunInstancesInput) { in.ImageId = aws.String("ami-xyz") }},
+		"an invalid id":                 {"InvalidAMIID.Malformed", func(in *sdk.RunInstancesInput) { in.ImageId = aws.String("ami-xyz") }},
 		"an unknown image":              {"InvalidAMIID.NotFound", func(in *sdk.RunInstancesInput) { in.ImageId = aws.String("ami-0123456789abcdef0") }},
 		"no image":                      {"MissingParameter", func(in *sdk.RunInstancesInput) { in.ImageId = nil }},
 		"no count":                      {"MissingParameter", func(in *sdk.RunInstancesInput) { in.MaxCount = nil }},

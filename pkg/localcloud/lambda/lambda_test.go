@@ -149,7 +149,7 @@ func invoke(t *testing.T, c invoker, event string) *awslambda.InvokeOutput {
 	return out
 }
 
-// alive tells whether a process still runs; a zombie does not.
+// alive reports whether a process still runs; a zombie does not.
 func alive(t *testing.T, pid int) bool {
 	t.Helper()
 	if err := syscall.Kill(pid, 0); err != nil {
@@ -680,7 +680,7 @@ func TestFunctionsMadeOverTheAPI(t *testing.T) {
 		"an account that leads out of the folder of code": func(in *awslambda.CreateFunctionInput) {
 			in.FunctionName = aws.String("arn:aws:lambda:..:..:function:f")
 		},
-		"a role that is none": func(in *awslambda.CreateFunctionInput) { in.Role = aws.String("x") },
+		"an invalid role": func(in *awslambda.CreateFunctionInput) { in.Role = aws.String("x") },
 	}
 	small := archive(t, map[string][]byte{"bootstrap": nil})
 	for name, edit := range bad {

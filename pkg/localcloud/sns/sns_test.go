@@ -62,12 +62,12 @@ func TestAMessageReachesEverySubscriber(t *testing.T) {
 	const function = "arn:aws:lambda:eu-west-1:111122223333:function:notify"
 	_, err = subscribe(t, s, arn, "lambda", function, nil)
 	require.NoError(t, err)
-	heard := make(chan sns.Message, 1)
-	defer s.Listen(arn, func(m sns.Message) { heard <- m })()
+	received := make(chan sns.Message, 1)
+	defer s.Listen(arn, func(m sns.Message) { received <- m })()
 
 	out, err := s.Publish(t.Context(), &sdk.PublishInput{TopicArn: aws.String(arn), Subject: aws.String("Published"), Message: aws.String("debian-12-docker")})
 	require.NoError(t, err)
-	m := <-heard
+	m := <-received
 	assert.Equal(t, *out.MessageId, m.ID)
 	assert.Equal(t, "debian-12-docker", m.Body)
 	assert.Contains(t, <-invoked, "111122223333 "+function+` {"Records":[{"EventSource":"aws:sns"`)
