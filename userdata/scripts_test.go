@@ -58,6 +58,9 @@ func TestScriptsAreFormattedAsShfmtDoes(t *testing.T) {
 }
 
 func TestScriptsPassShellcheck(t *testing.T) {
+	if testing.Short() {
+		t.Skip("half a minute of a processor: `make lint` runs shellcheck on the same scripts")
+	}
 	shellcheck, err := exec.LookPath("shellcheck")
 	if err != nil {
 		t.Skip("shellcheck is not installed (Debian package shellcheck)")
