@@ -75,7 +75,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root := a.root()
 	shells(root)
 	root.SetArgs(args)
-	if asked(args) == "json" {
+	if askedFormat(args) == "json" {
 		a.format = "json"
 	}
 	root.SetIn(a.in)
@@ -84,9 +84,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return a.exit(ctx, root.ExecuteContext(ctx))
 }
 
-// asked is the value of --output among the arguments, wherever it stands. The parser
+// askedFormat is the value of --output among the arguments, wherever it stands. The parser
 // of flags stops at the first mistake, whose message must be in the format too.
-func asked(args []string) string {
+func askedFormat(args []string) string {
 	format := ""
 	for i, arg := range args {
 		switch value, ok := strings.CutPrefix(arg, "--output="); {

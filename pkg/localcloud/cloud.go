@@ -195,7 +195,7 @@ func (c *Cloud) makeServices() error {
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
 	c.Quotas = servicequotas.New(caller)
 	var err error
-	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "objects"), Events: c.s3Event}); err != nil {
+	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, ObjectsDir), Events: c.s3Event}); err != nil {
 		return err
 	}
 	c.SQS = sqs.New(sqs.Config{Clock: cfg.Clock, Default: caller, Endpoint: c.URL, Logger: cfg.Logger})
@@ -317,6 +317,9 @@ func (c *Cloud) await(ctx context.Context, what string, end func()) error {
 	}
 	return nil
 }
+
+// ObjectsDir is the folder in a state's folder that has the objects of S3.
+const ObjectsDir = "objects"
 
 // Dir is the folder of the state, or the temporary one.
 func (c *Cloud) Dir() string { return c.store.dir }

@@ -40,9 +40,20 @@ type Preview struct {
 	DeprecateAfter string              `json:"deprecateAfter"`
 	RemoveAfter    string              `json:"removeAfter"`
 
+	// Next is what an execution would do now. Its action is "unknown" if no factory
+	// was asked.
+	Next Next `json:"next"`
+
 	// Defaults are the values of components' parameters that nobody has set, by
 	// component and parameter. WriteText leaves out values that equal them.
 	Defaults map[string]map[string]string `json:"-"`
+}
+
+// Next is what the next execution of a recipe would do.
+type Next struct {
+	Action  string   `json:"action"` // bake, release (of the published image, without a bake), none (it is up to date) or unknown
+	Why     string   `json:"why"`
+	Changed []string `json:"changed"` // what differs from the release before
 }
 
 // PreviewVolume is the root volume of the image.
@@ -81,6 +92,7 @@ func (p *BuildPlan) Preview() Preview {
 		Keep:           r.Retention.Keep,
 		DeprecateAfter: r.Retention.DeprecateAfter.String(),
 		RemoveAfter:    r.Retention.RemoveAfter.String(),
+		Next:           Next{Changed: []string{}},
 	}
 	for _, c := range p.Controls {
 		out.Controls[c.Severity]++
@@ -110,6 +122,12 @@ func (p Preview) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "%-13s %s\n", label, fmt.Sprintf(format, args...))
 	}
 	row("recipe", "%s: %s", p.Recipe, p.Description)
+	if p.Next.Action != "" {
+		row("next", "%s: %s", p.Next.text(), p.Next.Why)
+	}
+	if len(p.Next.Changed) > 0 {
+		row("changed", "%s", strings.Join(p.Next.Changed, ", "))
+	}
 	row("fingerprint", "%s", p.Fingerprint)
 	row("release", "%s", p.ReleaseID)
 	row("image", "%s", p.ImageName)
@@ -162,10 +180,35 @@ func (p Preview) WriteText(w io.Writer) error {
 	for i, account := range p.PointersIn {
 		row(label(i, "and in"), "account %s", account)
 	}
-	row("retention", "the newest %d; deprecated after %s; older ones removed after %s without use", p.Keep, p.DeprecateAfter, p.RemoveAfter)
+	row("retention", "the newest %d; deprecated after %s; older ones removed after %s without %s", p.Keep, p.DeprecateAfter, p.RemoveAfter, uses(len(p.Accounts)+len(p.Organizations) > 0, p.DeprecateAfter))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
+
+// uses says what keeps an image from removal.
+func uses(shared bool, deprecateAfter string) string {
+	if !shared {
+		return "use"
+	}
+	return "use in this account; launches by the accounts that it is shared with keep it for " + deprecateAfter
+}
+
+// text is the action for people.
+func (n Next) text() string {
+	switch n.Action {
+	case contract.ActionRelease:
+		return "release without a bake"
+	case NextNone:
+		return "up to date"
+	}
+	return n.Action
+}
+
+// Actions of Next beside contract.ActionBake and contract.ActionRelease.
+const (
+	NextNone    = "none"
+	NextUnknown = "unknown"
+)
 
 // copiesStart says when copies are started, for people.
 func copiesStart(when string) string {

@@ -46,7 +46,7 @@ const (
 // deploy makes what infra/ would make on AWS. To do so again updates it.
 func (f *Factory) deploy(ctx context.Context) error {
 	cloud := f.Cloud
-	f.Bucket = prefix + cloud.Account() + "-" + cloud.Region()
+	f.Bucket = bucketName(cloud)
 	if err := f.deployBucket(ctx, f.Bucket); err != nil {
 		return err
 	}

@@ -47,13 +47,20 @@ func Inspect(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if err := os.WriteFile(filepath.Join(copied, "state.json"), state, 0o600); err != nil {
 		return nil, err
 	}
+	if err := linkObjects(f.StateDir, copied); err != nil {
+		return nil, err
+	}
 	if f.driver, err = f.newDriver(ctx); err != nil {
 		return nil, err
 	}
 	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
 		Driver: f.driver, StateDir: copied, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion, Logger: opts.Log,
 	})
-	return f, err
+	if err != nil {
+		return nil, err
+	}
+	f.Bucket = bucketName(f.Cloud)
+	return f, nil
 }
 
 // Export writes the disk of an image as one qcow2 file, which must not exist.
@@ -69,4 +76,39 @@ func (f *Factory) Export(ctx context.Context, region, imageID, file string) erro
 		return fmt.Errorf("%s was baked with simulated guests and has no disk; bake with --guests vm", imageID)
 	}
 	return f.Cloud.EC2.ExportImage(ctx, f.Cloud.Account(), region, imageID, file)
+}
+
+// bucketName is that of the factory's bucket.
+func bucketName(cloud *localcloud.Cloud) string {
+	return prefix + cloud.Account() + "-" + cloud.Region()
+}
+
+// linkObjects makes the objects of S3 readable in a copy of a state. Each file is a
+// link of its own, so that the copy removes links only; the files themselves are
+// written once.
+func linkObjects(state, copied string) error {
+	from, err := filepath.Abs(filepath.Join(state, localcloud.ObjectsDir))
+	if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(copied, localcloud.ObjectsDir)
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		if err := os.Symlink(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }

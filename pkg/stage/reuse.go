@@ -32,6 +32,30 @@ type work struct {
 	changed []string // what differs from the release before
 }
 
+// Next is what an execution would do now.
+type Next struct {
+	Action  string   // contract.ActionBake or ActionRelease; empty when the published image is up to date
+	Why     string   // reason of the action
+	Changed []string // what differs from the release before, see plan.Differences
+}
+
+// Next says what an execution of a plan would do that forces nothing. It only reads.
+func (s Resolve) Next(ctx context.Context, p plan.BuildPlan) (Next, error) {
+	published, err := s.Planner.Published(ctx, p)
+	if err != nil || published != nil {
+		return Next{}, err
+	}
+	w, err := s.decide(ctx, p)
+	if err != nil {
+		return Next{}, err
+	}
+	next := Next{Action: contract.ActionBake, Why: w.why, Changed: w.changed}
+	if w.reuse != nil {
+		next.Action = contract.ActionRelease
+	}
+	return next, nil
+}
+
 // decide compares the plan with the image that is published. Where its content is
 // the plan's, that image is released again, unless something that the release
 // needs is missing or doubtful: then a bake makes an image with results of its own.
