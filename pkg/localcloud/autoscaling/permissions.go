@@ -7,7 +7,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// Permissions are the rules of EC2 Auto Scaling's calls.
+// Permissions returns the permission rules of EC2 Auto Scaling's calls.
 func (s *Service) Permissions() authz.Permissions {
 	return authz.Permissions{Service: "autoscaling", Rules: map[string]authz.Rule{
 		"DescribeLaunchConfigurations": authz.OnAll("autoscaling:DescribeLaunchConfigurations"),
@@ -20,8 +20,8 @@ func (s *Service) Permissions() authz.Permissions {
 	}}
 }
 
-// onLaunchConfiguration makes a rule for an operation on a launch configuration,
-// whose ARN has an id that callers do not know
+// onLaunchConfiguration makes a rule for an operation on a launch configuration.
+// Its ARN has an id that callers do not know
 // (https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2autoscaling.html).
 func onLaunchConfiguration[I any](operation string, name func(*I) *string) authz.Rule {
 	return authz.On("autoscaling:"+operation, func(c authz.Call, in *I) string {

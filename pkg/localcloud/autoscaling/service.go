@@ -1,5 +1,5 @@
-// Package autoscaling is the part of EC2 Auto Scaling that names images: launch
-// configurations. There are no groups, so nothing is launched from them.
+// Package autoscaling is the part of EC2 Auto Scaling that refers to images:
+// launch configurations. There are no groups, so they launch nothing.
 package autoscaling
 
 import (
@@ -36,7 +36,7 @@ const (
 type Config struct {
 	Clock   clock.Clock
 	Default wire.Caller
-	// ImageExists says whether an account may use an image in a region.
+	// ImageExists reports whether an account may use an image in a region.
 	ImageExists func(ctx context.Context, account, region, imageID string) bool
 }
 
@@ -68,8 +68,8 @@ func invalid(format string, args ...any) error {
 	return wire.Errorf("ValidationError", format, args...)
 }
 
-// CreateLaunchConfiguration makes a launch configuration of an image and an
-// instance type. An instance as the model is not served.
+// CreateLaunchConfiguration makes a launch configuration from an image and an
+// instance type. InstanceId is not supported.
 func (s *Service) CreateLaunchConfiguration(ctx context.Context, in *autoscaling.CreateLaunchConfigurationInput, optFns ...func(*autoscaling.Options)) (*autoscaling.CreateLaunchConfigurationOutput, error) {
 	c := s.caller(ctx, optFns)
 	name, image := aws.ToString(in.LaunchConfigurationName), aws.ToString(in.ImageId)
@@ -154,7 +154,7 @@ func (l launchConfiguration) show() types.LaunchConfiguration {
 	return out
 }
 
-// Wire describes the service to the HTTP front.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "autoscaling", Name: "Auto Scaling", Protocol: wire.AWSQuery, Version: "2011-01-01",

@@ -1,6 +1,6 @@
-// Package clock is the time that the embedded AWS lives in: the machine's own,
-// or a virtual one that jumps to the next due moment as soon as nothing is at
-// work, so that a simulated bake of half an hour takes milliseconds.
+// Package clock is the clock of the embedded AWS: the machine's own, or a
+// virtual one that jumps to the next due time as soon as no work is running, so
+// that a simulated bake of half an hour takes milliseconds.
 package clock
 
 import (
@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Clock gives the time and waits for it. Work that must hold a virtual clock still is
-// started with Go; inside it, only Sleep and Wait let time pass.
+// Clock returns the time and waits. Start work that must stop a virtual clock
+// with Go; inside it, only Sleep and Wait let time pass.
 type Clock interface {
-	// Now is the current time, in UTC.
+	// Now returns the current time, in UTC.
 	Now() time.Time
 	// Sleep returns after d of this clock's time, or earlier with ctx's error.
 	Sleep(ctx context.Context, d time.Duration) error
@@ -19,11 +19,11 @@ type Clock interface {
 	// passed (context.DeadlineExceeded; d <= 0 means no limit) or when ctx ends
 	// (its error). While it waits, a virtual clock may advance.
 	Wait(ctx context.Context, ready <-chan struct{}, d time.Duration) error
-	// Go runs f in a goroutine of its own; a virtual clock stands still until
-	// f returns or sleeps.
+	// Go runs f in a new goroutine. A virtual clock stands still until f returns or
+	// sleeps.
 	Go(f func())
-	// AfterFunc runs f, as Go does, once d has passed. stop reports whether it
-	// came in time to prevent that.
+	// AfterFunc runs f, like Go, once d has passed. stop reports whether it
+	// prevented that.
 	AfterFunc(d time.Duration, f func()) (stop func() bool)
 	// Hold keeps a virtual clock still until release is called: used by callers
 	// from outside (an HTTP request being served, a test's own steps).

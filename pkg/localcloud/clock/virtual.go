@@ -11,8 +11,8 @@ import (
 )
 
 // Virtual is a discrete-event clock. It stands still while any work that it
-// knows of is running, and otherwise jumps to the earliest moment that somebody
-// sleeps or waits for.
+// knows of is running, and otherwise jumps to the earliest time for which a
+// goroutine sleeps or waits.
 //
 // It knows of the functions started with Go or AfterFunc, until they return,
 // and of the goroutines that called Hold, until their release is called. Such
@@ -36,8 +36,8 @@ import (
 //	clk.AfterFunc(time.Minute, f)
 //	clk.Sleep(ctx, 2*time.Minute) // f has run; it is exactly start+2m
 //
-// Timers that renew themselves for ever keep a virtual clock running for ever:
-// start them only while there is something to watch.
+// Timers that renew themselves without end keep a virtual clock running without
+// end: start them only while there is something to watch.
 type Virtual struct {
 	mu      sync.Mutex
 	now     time.Time

@@ -13,7 +13,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// routes are all operations
+// routes returns all operations
 // (https://docs.aws.amazon.com/ebs/latest/APIReference/API_Operations.html).
 func routes() wire.Routes {
 	return wire.Routes{
@@ -22,13 +22,13 @@ func routes() wire.Routes {
 	}
 }
 
-// Wire describes the service to the HTTP front.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	operations := map[string]http.HandlerFunc{"ListSnapshotBlocks": s.serveList, "GetSnapshotBlock": s.serveGet}
 	return wire.Service{ID: "ebs", Name: "EBS", Protocol: wire.REST, Version: "2019-11-02", Handler: routes().Handler("EBS", operations, fail)}
 }
 
-// number is a number in a query or path; nil: there is none.
+// number parses a number in a query or path; it is nil for an empty text.
 func number(text string) (*int32, error) {
 	if text == "" {
 		return nil, nil
@@ -86,10 +86,10 @@ func (s *Service) serveGet(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("x-amz-Data-Length", strconv.Itoa(int(*out.DataLength)))
 	w.Header().Set("x-amz-Checksum", *out.Checksum)
 	w.Header().Set("x-amz-Checksum-Algorithm", string(out.ChecksumAlgorithm))
-	_, _ = io.Copy(w, out.BlockData) // a client that went away needs no answer
+	_, _ = io.Copy(w, out.BlockData) // an error means that the client has disconnected
 }
 
-// status is the HTTP status of an error; see the API reference.
+// status returns the HTTP status of an error, from the API reference.
 func status(code string) int {
 	return map[string]int{"ResourceNotFoundException": http.StatusNotFound, "AccessDeniedException": http.StatusForbidden}[code]
 }

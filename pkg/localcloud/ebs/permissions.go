@@ -8,7 +8,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// Permissions are the rules of EBS's calls.
+// Permissions returns the permission rules of EBS's calls.
 func (s *Service) Permissions() authz.Permissions {
 	return authz.Permissions{Service: "ebs", Rules: map[string]authz.Rule{http.MethodGet: s.requests}}
 }
@@ -22,6 +22,6 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := strings.Split(path.Clean(r.URL.Path), "/")[2] // as in the pattern
+	id := strings.Split(path.Clean(r.URL.Path), "/")[2] // third element, as in the route's pattern
 	return s.snapshots.ReadingSnapshot(c, "ebs:"+operation, id, operation == "GetSnapshotBlock"), nil
 }

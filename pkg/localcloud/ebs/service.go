@@ -32,7 +32,7 @@ import (
 )
 
 const (
-	// BlockSize is how many bytes a block has.
+	// BlockSize is the size of a block, in bytes.
 	BlockSize = 512 << 10
 
 	blocksPerGiB = (1 << 30) / BlockSize
@@ -42,35 +42,36 @@ const (
 	tokensLast   = 7 * 24 * time.Hour
 )
 
-// Snapshots are those of EC2, whose errors have codes of EC2's.
+// Snapshots gives access to EC2's snapshots. Its errors have EC2's codes.
 type Snapshots interface {
 	// FindSnapshot finds a snapshot that a caller may read, and the size of its
 	// volume in GiB.
 	FindSnapshot(c wire.Caller, id string) (gib int32, err error)
 	OpenSnapshot(ctx context.Context, c wire.Caller, id string) (vm.Disk, error)
-	// ReadingSnapshot is what an action on a snapshot asks of IAM.
+	// ReadingSnapshot returns the permissions that an action on a snapshot needs.
 	ReadingSnapshot(c authz.Call, action, id string, blocks bool) []authz.Request
 }
 
-// Service implements the reading of snapshots. It is safe for concurrent use.
+// Service implements the EBS direct APIs for reading. It is safe for concurrent
+// use.
 type Service struct {
 	clock     clock.Clock
 	fallback  wire.Caller
 	snapshots Snapshots
-	secret    [32]byte // that tokens are made with
+	secret    [32]byte // key of the block tokens
 
 	mu    sync.Mutex
-	disks []*openDisk // that were used last comes last
+	disks []*openDisk // most recently used last
 }
 
-// openDisk is a snapshot that is kept open, because opening it is what costs.
+// openDisk is a snapshot that is kept open, because opening it is expensive.
 type openDisk struct {
 	id    string
 	once  sync.Once
 	disk  vm.Disk
 	err   error
 	users int
-	gone  bool // closed by its last user
+	gone  bool // its last user closes it
 }
 
 // New returns a Service whose default caller is fallback.
@@ -80,7 +81,7 @@ func New(c clock.Clock, fallback wire.Caller, snapshots Snapshots) *Service {
 	return s
 }
 
-// Close closes the snapshots that are open.
+// Close closes all open snapshots.
 func (s *Service) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +94,7 @@ func (s *Service) Close() error {
 }
 
 // drop closes a disk that is no longer kept, now or when its last user is done.
-// s.mu is held.
+// The caller holds s.mu.
 func (s *Service) drop(d *openDisk) error {
 	d.gone = true
 	if d.users > 0 || d.disk == nil {
@@ -102,8 +103,8 @@ func (s *Service) drop(d *openDisk) error {
 	return d.disk.Close()
 }
 
-// use opens a snapshot, or finds it open, until release is called. gib is the size
-// of its volume.
+// use opens a snapshot, or reuses an open one, until release is called. gib is
+// the size of its volume.
 func (s *Service) use(ctx context.Context, c wire.Caller, id string) (d *openDisk, gib int32, release func(), err error) {
 	if gib, err = s.snapshots.FindSnapshot(c, id); err != nil {
 		return nil, 0, nil, asEBS(err, id)
@@ -139,7 +140,7 @@ func (s *Service) use(ctx context.Context, c wire.Caller, id string) (d *openDis
 	return d, gib, release, nil
 }
 
-// asEBS is an error of EC2's in the words of EBS.
+// asEBS converts an error of EC2 to one of EBS.
 func asEBS(err error, id string) error {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
@@ -159,7 +160,7 @@ func (s *Service) caller(ctx context.Context, optFns []func(*ebs.Options)) wire.
 	return scope.CallerIn(ctx, s.fallback, optFns, func(o *ebs.Options) *string { return &o.Region })
 }
 
-// token of a block: only ListSnapshotBlocks can make one.
+// token returns the token of a block. Only ListSnapshotBlocks can make one.
 func (s *Service) token(c wire.Caller, id string, index int32, until int64) string {
 	text := fmt.Sprintf("%d/%d", index, until)
 	sum := hmac.New(sha256.New, s.secret[:])
@@ -182,8 +183,8 @@ func (s *Service) checkToken(c wire.Caller, id string, index int32, token string
 	return nil
 }
 
-// ListSnapshotBlocks lists the blocks of a snapshot that were ever written; those
-// that are missing are zeros.
+// ListSnapshotBlocks lists the written blocks of a snapshot; all others are
+// zeros.
 func (s *Service) ListSnapshotBlocks(ctx context.Context, in *ebs.ListSnapshotBlocksInput, optFns ...func(*ebs.Options)) (*ebs.ListSnapshotBlocksOutput, error) {
 	c := s.caller(ctx, optFns)
 	limit := int32(longestPage)

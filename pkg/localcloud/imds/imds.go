@@ -1,6 +1,6 @@
-// Package imds serves the EC2 instance metadata service of one instance, as its
-// guest sees it at http://169.254.169.254: versions 1 and 2 of the protocol, the
-// tree of categories, the instance identity document and the user data.
+// Package imds serves the EC2 instance metadata service of one instance, which
+// its guest reaches at http://169.254.169.254: versions 1 and 2 of the protocol,
+// the tree of categories, the instance identity document and the user data.
 //
 // Sources: "Instance metadata and user data" and "Instance metadata categories"
 // of the EC2 user guide.
@@ -17,13 +17,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// Instance is what the service knows about its instance. Optional fields that
-// are empty are absent from the tree, as on EC2.
+// Instance describes the instance of the service. Empty optional fields are
+// missing in the tree, as on EC2.
 type Instance struct {
 	InstanceID       string
 	ImageID          string
 	InstanceType     string
-	Architecture     string // as EC2 says it; x86_64 if empty
+	Architecture     string // EC2's name; x86_64 if empty
 	PrivateIP        string
 	MAC              string
 	Account          string
@@ -43,9 +43,9 @@ type Instance struct {
 	SecurityGroupIDs   []string // optional
 	RootDevice         string   // /dev/xvda if empty
 
-	UserData []byte // nil or empty: none, GET answers 404
+	UserData []byte // if empty, GET returns 404
 	KeyName  string // of SSHKey; "default" if empty
-	SSHKey   string // an OpenSSH public key line; empty: no public-keys category
+	SSHKey   string // an OpenSSH public key line; if empty, there is no category public-keys
 
 	// TokensRequired is HttpTokens=required: calls without a session token
 	// (version 1) get 401.
@@ -54,15 +54,16 @@ type Instance struct {
 	Tags        map[string]string
 	TagsEnabled bool
 
-	// Profile is the ARN of the instance profile; empty: no iam category.
+	// Profile is the ARN of the instance profile. If it is empty, there is no
+	// category iam.
 	Profile   string
 	ProfileID string // optional
 	Role      string // name of the profile's role
-	// Credentials issues credentials of the role. Its errors are reported to the
-	// guest as EC2 does, with Code AssumeRoleUnauthorizedAccess.
+	// Credentials issues credentials of the role. The guest gets its errors in
+	// EC2's form, with Code AssumeRoleUnauthorizedAccess.
 	Credentials func(ctx context.Context, role string) (aws.Credentials, error)
 
-	// Now is the time for tokens and documents; time.Now if nil.
+	// Now returns the time for tokens and documents; time.Now if nil.
 	Now func() time.Time
 }
 
@@ -78,8 +79,8 @@ func versions() []string {
 	}
 }
 
-// New returns the metadata service of in. Session tokens that it issues are
-// good for this handler only.
+// New returns the metadata service of in. Its session tokens are valid for this
+// handler only.
 func New(in Instance) http.Handler {
 	if in.Now == nil {
 		in.Now = time.Now
@@ -99,7 +100,7 @@ func New(in Instance) http.Handler {
 	return &service{instance: in, tree: newTree(in), tokens: newTokens(in.Now), versions: versions()}
 }
 
-// privateDNSName is the IP-based name EC2 gives: in us-east-1 the domain is
+// privateDNSName returns EC2's IP-based name: in us-east-1 the domain is
 // ec2.internal, elsewhere <region>.compute.internal.
 func privateDNSName(ip, region string) string {
 	domain := region + ".compute.internal"
@@ -130,7 +131,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusMethodNotAllowed)
 		return
 	}
-	// A wrong or expired token is refused even where none is required.
+	// A wrong or expired token is refused even if none is required.
 	if token := r.Header.Get(tokenHeader); token != "" || s.instance.TokensRequired {
 		if !s.tokens.valid(token) {
 			refuse(w, http.StatusUnauthorized)
@@ -142,11 +143,12 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound)
 		return
 	}
-	// The status line is gone when a write fails: the guest went away.
+	// An error means that the guest has disconnected; the status line is already
+	// sent.
 	_, _ = w.Write(body)
 }
 
-// get finds the content of a path; false means not found.
+// get returns the content of a path, or false if it does not exist.
 func (s *service) get(ctx context.Context, path string) ([]byte, bool) {
 	version, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if version == "" {
@@ -168,7 +170,7 @@ func (s *service) get(ctx context.Context, path string) ([]byte, bool) {
 	return s.tree.get(ctx, rest)
 }
 
-// refuse answers with an error page like EC2's.
+// refuse answers with an error page like that of EC2.
 func refuse(w http.ResponseWriter, status int) {
 	w.Header().Set("Content-Type", "text/html")
 	w.WriteHeader(status)

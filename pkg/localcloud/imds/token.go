@@ -56,8 +56,8 @@ func (t *tokens) valid(token string) bool {
 	return t.now().Unix() < int64(binary.BigEndian.Uint64(raw))
 }
 
-// serve answers PUT /latest/api/token. A request that came through a proxy
-// (X-Forwarded-For) is refused: that is what protects from open proxies.
+// serve answers PUT /latest/api/token. It refuses a request that came through a
+// proxy (X-Forwarded-For), as a protection against open proxies.
 func (t *tokens) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPut {
 		w.Header().Set("Allow", "OPTIONS, PUT")

@@ -67,7 +67,7 @@ func newTree(in Instance) tree {
 	return t
 }
 
-// keyListing is a pseudo leaf that holds the listing of its directory.
+// keyListing is a pseudo leaf with the listing of its directory.
 const keyListing = "="
 
 func (t tree) text(path, value string) {
@@ -125,7 +125,7 @@ func credentials(ctx context.Context, in Instance) []byte {
 	}{"Success", stamp(in.Now()), "AWS-HMAC", c.AccessKeyID, c.SecretAccessKey, c.SessionToken, stamp(c.Expires)})
 }
 
-// identity is the instance identity document.
+// identity returns the instance identity document.
 func identity(in Instance) []byte {
 	type nullable = *string
 	return document(struct {

@@ -9,7 +9,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// Permissions are the rules of Secrets Manager's calls.
+// Permissions returns the permission rules of Secrets Manager's calls.
 func (s *Service) Permissions() authz.Permissions {
 	return authz.Permissions{Service: "secretsmanager", Rules: map[string]authz.Rule{
 		"ListSecrets": authz.OnAll("secretsmanager:ListSecrets"),
@@ -19,7 +19,8 @@ func (s *Service) Permissions() authz.Permissions {
 	}}
 }
 
-// arnFor is the ARN of a secret, whose name AWS extends by six characters.
+// arnFor returns the ARN of a secret. In it, AWS appends six characters to the
+// name.
 func (s *Service) arnFor(c authz.Call, ref string) string {
 	if strings.HasPrefix(ref, "arn:") {
 		return ref

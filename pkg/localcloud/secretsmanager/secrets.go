@@ -19,7 +19,7 @@ const (
 	longestPage      = 100
 )
 
-// DescribeSecret answers everything about a secret but its values, also when it
+// DescribeSecret returns everything about a secret except its values, also if it
 // is marked for deletion.
 func (s *Service) DescribeSecret(ctx context.Context, in *secretsmanager.DescribeSecretInput, optFns ...func(*secretsmanager.Options)) (*secretsmanager.DescribeSecretOutput, error) {
 	c := s.caller(ctx, optFns)
@@ -77,7 +77,7 @@ func (s *Service) ListSecrets(ctx context.Context, in *secretsmanager.ListSecret
 	return &secretsmanager.ListSecretsOutput{SecretList: page, NextToken: scope.Optional(next)}, nil
 }
 
-// matches says whether a secret passes all filters.
+// matches reports whether a secret passes all filters.
 func (t *secret) matches(filters []types.Filter) (bool, error) {
 	for _, f := range filters {
 		var match bool

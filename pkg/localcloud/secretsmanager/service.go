@@ -77,8 +77,8 @@ func (s *Service) caller(ctx context.Context, optFns []func(*secretsmanager.Opti
 	return c
 }
 
-// at returns the secrets of an account in a region, without those whose time
-// to be recovered is over. s.mu is held.
+// at returns the secrets of an account in a region, without those whose time to
+// be recovered is over. The caller holds s.mu.
 func (s *Service) at(k scope.Key) region {
 	r, ok := s.regions[k]
 	if !ok {
@@ -100,8 +100,9 @@ var (
 	arnSuffix = regexp.MustCompile(`-[A-Za-z0-9]{6}$`)
 )
 
-// find looks a secret up by name or ARN. s.mu is held. Without a resource
-// policy, which the embedded one does not keep, no account reads another's.
+// find looks a secret up by name or ARN. The caller holds s.mu. Without a
+// resource policy, which the embedded one does not keep, no account reads
+// another's.
 func (s *Service) find(c wire.Caller, action, ref string) (*secret, error) {
 	if ref == "" {
 		return nil, invalidParameter("You must provide a value for the SecretId parameter.")
@@ -161,7 +162,7 @@ func secretARN(at scope.Key, name string) string {
 	return partition.ARN("secretsmanager", at.Region, at.Account, "secret:"+name)
 }
 
-// staged is the version that bears a label.
+// staged returns the version with a label.
 func (t *secret) staged(label string) *version {
 	for _, v := range t.Versions {
 		if slices.Contains(v.Stages, label) {
@@ -171,8 +172,8 @@ func (t *secret) staged(label string) *version {
 	return nil
 }
 
-// stage moves labels to a version. Where AWSCURRENT goes away from, AWSPREVIOUS
-// comes.
+// stage moves labels to a version. The version that loses AWSCURRENT gets
+// AWSPREVIOUS.
 func (t *secret) stage(v *version, labels []string) {
 	for _, label := range labels {
 		from := t.staged(label)
@@ -201,12 +202,12 @@ func (v *version) drop(label string) {
 	v.Stages = slices.DeleteFunc(v.Stages, func(s string) bool { return s == label })
 }
 
-// same says whether a version holds just this value.
+// same reports whether a version has exactly this value.
 func (v *version) same(text *string, binary []byte) bool {
 	return (v.String == nil) == (text == nil) && aws.ToString(v.String) == aws.ToString(text) && slices.Equal(v.Binary, binary)
 }
 
-// stages are the labels of all versions that bear any, by version id.
+// stages returns the labels of all versions that have any, by version id.
 func (t *secret) stages() map[string][]string {
 	out := map[string][]string{}
 	for id, v := range t.Versions {
@@ -233,7 +234,7 @@ func exists(format string, values ...any) error {
 	return &types.ResourceExistsException{Message: aws.String(fmt.Sprintf(format, values...))}
 }
 
-// Wire describes the service to the HTTP front.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "secretsmanager", Name: "Secrets Manager", Protocol: wire.AWSJSON, Version: "2017-10-17", TargetPrefix: "secretsmanager",
@@ -256,7 +257,7 @@ func (s *Service) Restore(raw json.RawMessage) error {
 	return persist.Restore(&s.mu, "Secrets Manager", raw, &s.regions, nil)
 }
 
-// describes says whether a text begins with one of the values, or, after "!",
+// describes reports whether a text begins with one of the values, or, after "!",
 // with none of them.
 func describes(text string, values []string) bool {
 	for _, v := range values {

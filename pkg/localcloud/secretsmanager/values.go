@@ -21,11 +21,12 @@ const (
 	maxTokenSize = 64
 )
 
-// secretName also keeps the six characters of an ARN apart from the name.
+// secretName also excludes names that look like a name with an ARN's six
+// characters.
 var secretName = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]{1,512}$`)
 
-// CreateSecret makes a secret, with a first version if a value is given. The
-// same token and value twice make it once, as Secrets Manager does.
+// CreateSecret makes a secret, with a first version if a value is given.
+// Repeating the call with the same token and value makes it once, as on AWS.
 func (s *Service) CreateSecret(ctx context.Context, in *secretsmanager.CreateSecretInput, optFns ...func(*secretsmanager.Options)) (*secretsmanager.CreateSecretOutput, error) {
 	name := aws.ToString(in.Name)
 	if !secretName.MatchString(name) {
@@ -63,8 +64,8 @@ func (s *Service) CreateSecret(ctx context.Context, in *secretsmanager.CreateSec
 	return out, nil
 }
 
-// PutSecretValue adds a version, which becomes AWSCURRENT unless other labels
-// are asked for.
+// PutSecretValue adds a version, which becomes AWSCURRENT unless the call has
+// other labels.
 func (s *Service) PutSecretValue(ctx context.Context, in *secretsmanager.PutSecretValueInput, optFns ...func(*secretsmanager.Options)) (*secretsmanager.PutSecretValueOutput, error) {
 	if in.SecretString == nil && in.SecretBinary == nil {
 		return nil, invalidRequest("You must provide either SecretString or SecretBinary.")
@@ -95,7 +96,7 @@ func (s *Service) PutSecretValue(ctx context.Context, in *secretsmanager.PutSecr
 		v = &version{ID: token, String: in.SecretString, Binary: in.SecretBinary, Created: s.clock.Now()}
 		held.Versions[token] = v
 		held.stage(v, labels)
-		if held.staged(current) == nil { // the first version of all
+		if held.staged(current) == nil { // the first version
 			v.add(current)
 		}
 		held.Changed = v.Created
@@ -105,7 +106,7 @@ func (s *Service) PutSecretValue(ctx context.Context, in *secretsmanager.PutSecr
 	}, nil
 }
 
-// GetSecretValue answers a version by id or label, AWSCURRENT by default.
+// GetSecretValue returns a version by id or label, AWSCURRENT by default.
 func (s *Service) GetSecretValue(ctx context.Context, in *secretsmanager.GetSecretValueInput, optFns ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
 	c := s.caller(ctx, optFns)
 	s.mu.Lock()
@@ -137,7 +138,7 @@ func (s *Service) GetSecretValue(ctx context.Context, in *secretsmanager.GetSecr
 	}, nil
 }
 
-// checkValue returns the id of the version that the value becomes.
+// checkValue checks a value, and returns the id of its new version.
 func checkValue(token, text *string, binary []byte) (string, error) {
 	if text != nil && binary != nil {
 		return "", invalidParameter("You can't specify both a binary secret value and a string secret value in the same secret.")

@@ -2,7 +2,7 @@ package servicequotas
 
 import "github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 
-// Permissions are the rules of Service Quotas' calls.
+// Permissions returns the permission rules of Service Quotas' calls.
 func (s *Service) Permissions() authz.Permissions {
 	rules := map[string]authz.Rule{}
 	for _, operation := range []string{"GetAWSDefaultServiceQuota", "GetServiceQuota", "ListServiceQuotas"} {

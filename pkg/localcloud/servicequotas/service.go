@@ -1,6 +1,6 @@
 // Package servicequotas is the Service Quotas of the embedded AWS: the quotas
-// that a factory can run into, with AWS's defaults and what was set for an
-// account. They are shown; nothing here refuses what is beyond them.
+// that a factory can reach, with AWS's defaults and the values of accounts. They
+// are only shown and not enforced.
 package servicequotas
 
 import (
@@ -19,18 +19,18 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// quota is one that AWS has for a service, per account and region.
+// quota is a quota of a service, per account and region.
 type quota struct {
 	service, serviceName string
 	code, name           string
 	value                float64 // AWS's default
-	applied              float64 // what accounts have that are in use; 0: the default
+	applied              float64 // value of accounts in use; 0 for the default
 	adjustable           bool
 }
 
-// quotas are those served, by service and code. Defaults are those of the pages
-// "Endpoints and quotas" in the AWS General Reference. New accounts may start 5
-// vCPUs; one that is in use has more, here 32.
+// quotas returns the served quotas, by service and code. Defaults are those of
+// the pages "Endpoints and quotas" in the AWS General Reference. New accounts
+// may start 5 vCPUs; accounts in use have more, here 32.
 func quotas() []quota {
 	const ec2Name, ebsName, lambdaName = "Amazon Elastic Compute Cloud (Amazon EC2)", "Amazon Elastic Block Store (Amazon EBS)", "AWS Lambda"
 	return []quota{
@@ -54,8 +54,8 @@ func New(fallback wire.Caller) *Service {
 	return &Service{fallback: fallback, applied: map[scope.Key]map[string]float64{}}
 }
 
-// Set gives an account another value of a quota in a region, which on AWS takes
-// a request that somebody grants.
+// Set sets an account's value of a quota in a region, which on AWS needs an
+// approved request.
 func (s *Service) Set(account, region, service, code string, value float64) error {
 	if _, err := find(service, code); err != nil {
 		return err
@@ -91,7 +91,7 @@ func (q quota) show(c wire.Caller, value float64) types.ServiceQuota {
 	}
 }
 
-// valueOf is what an account has. s.mu is held.
+// valueOf returns an account's value. The caller holds s.mu.
 func (s *Service) valueOf(c wire.Caller, q quota) float64 {
 	if value, ok := s.applied[scope.KeyOf(c)][q.service+"/"+q.code]; ok {
 		return value
@@ -102,7 +102,7 @@ func (s *Service) valueOf(c wire.Caller, q quota) float64 {
 	return q.value
 }
 
-// GetServiceQuota is a quota as the account has it.
+// GetServiceQuota returns a quota with the account's value.
 func (s *Service) GetServiceQuota(ctx context.Context, in *servicequotas.GetServiceQuotaInput, optFns ...func(*servicequotas.Options)) (*servicequotas.GetServiceQuotaOutput, error) {
 	c := s.caller(ctx, optFns)
 	q, err := find(aws.ToString(in.ServiceCode), aws.ToString(in.QuotaCode))
@@ -115,7 +115,7 @@ func (s *Service) GetServiceQuota(ctx context.Context, in *servicequotas.GetServ
 	return &servicequotas.GetServiceQuotaOutput{Quota: &shown}, nil
 }
 
-// GetAWSDefaultServiceQuota is a quota as AWS has it for everybody.
+// GetAWSDefaultServiceQuota returns a quota with AWS's default.
 func (s *Service) GetAWSDefaultServiceQuota(ctx context.Context, in *servicequotas.GetAWSDefaultServiceQuotaInput, optFns ...func(*servicequotas.Options)) (*servicequotas.GetAWSDefaultServiceQuotaOutput, error) {
 	c := s.caller(ctx, optFns)
 	q, err := find(aws.ToString(in.ServiceCode), aws.ToString(in.QuotaCode))
@@ -126,7 +126,7 @@ func (s *Service) GetAWSDefaultServiceQuota(ctx context.Context, in *servicequot
 	return &servicequotas.GetAWSDefaultServiceQuotaOutput{Quota: &shown}, nil
 }
 
-// ListServiceQuotas lists a service's quotas by code, as far as they are known.
+// ListServiceQuotas lists a service's served quotas by code.
 func (s *Service) ListServiceQuotas(ctx context.Context, in *servicequotas.ListServiceQuotasInput, optFns ...func(*servicequotas.Options)) (*servicequotas.ListServiceQuotasOutput, error) {
 	c := s.caller(ctx, optFns)
 	s.mu.Lock()
@@ -151,7 +151,7 @@ func (s *Service) ListServiceQuotas(ctx context.Context, in *servicequotas.ListS
 	return &servicequotas.ListServiceQuotasOutput{Quotas: page, NextToken: scope.Optional(next)}, nil
 }
 
-// Wire describes the service to the HTTP front.
+// Wire describes the service to the HTTP front end.
 func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "servicequotas", Name: "Service Quotas", Protocol: wire.AWSJSON, Version: "2019-06-24", TargetPrefix: "ServiceQuotasV20190624",

@@ -12,11 +12,12 @@ import (
 	"time"
 )
 
-// built is the time of everything inside the packages, so that they are the
-// same wherever they are built.
+// built is the time of all files in the packages, so that they are the same
+// wherever they are built.
 func built() time.Time { return time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC) }
 
-// file of a package: a script when it is executable, a link when it has a target.
+// file is a file of a package: a script if it is executable, a link if it has a
+// target.
 type file struct {
 	content string
 	mode    int64
@@ -54,7 +55,7 @@ func member(out *bytes.Buffer, name string, data []byte) {
 	}
 }
 
-// tarball packs files with the folders they are in, all root's.
+// tarball packs files and their folders, all owned by root.
 func tarball(files map[string]file) ([]byte, error) {
 	var out bytes.Buffer
 	zipped := gzip.NewWriter(&out)

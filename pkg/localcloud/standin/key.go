@@ -21,11 +21,12 @@ import (
 // key signs a repository.
 type key struct{ entity *openpgp.Entity }
 
-// slack before now in which keys and signatures begin to be good: a guest's
-// clock may be a little behind.
+// slack is how long before now keys and signatures become valid, because a
+// guest's clock may be a little behind.
 const slack = time.Hour
 
-// newKey makes a key that is good from then on, for lifetime; 0 is for ever.
+// newKey makes a key that is valid from a time, for lifetime; 0 means without
+// end.
 func newKey(vendor string, from time.Time, lifetime time.Duration) (key, error) {
 	entity, err := openpgp.NewEntity("Stand-in for "+vendor, "not the vendor", vendor+"@standin.invalid", &packet.Config{
 		Algorithm: packet.PubKeyAlgoEdDSA, Time: func() time.Time { return from }, KeyLifetimeSecs: uint32(lifetime / time.Second),
@@ -37,8 +38,8 @@ func newKey(vendor string, from time.Time, lifetime time.Duration) (key, error) 
 	return key{entity}, nil
 }
 
-// keptKey is the key in a file, which is made if it is absent. Only its owner
-// may read the file.
+// keptKey returns the key in a file, which is created if it does not exist. Only
+// its owner may read the file.
 func keptKey(vendor, file string, now time.Time) (key, error) {
 	raw, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +67,8 @@ func makeKey(vendor, file string, now time.Time) (key, error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return k, fmt.Errorf("keep the key of %s: %w", vendor, err)
 	}
-	// Complete or not at all, and the first of two at the same time stays.
+	// Write the file completely or not at all; of two concurrent writers the first
+	// one wins.
 	draft, err := os.CreateTemp(filepath.Dir(file), ".key-*")
 	if err != nil {
 		return k, fmt.Errorf("keep the key of %s: %w", vendor, err)
@@ -84,12 +86,12 @@ func makeKey(vendor, file string, now time.Time) (key, error) {
 	return k, nil
 }
 
-// fingerprint is the key's, 40 hexadecimal digits in capitals.
+// fingerprint returns the key's fingerprint, 40 hexadecimal digits in capitals.
 func (k key) fingerprint() string {
 	return strings.ToUpper(hex.EncodeToString(k.entity.PrimaryKey.Fingerprint))
 }
 
-// public is the armoured public key.
+// public returns the armoured public key.
 func (k key) public() ([]byte, error) {
 	var out bytes.Buffer
 	w, err := armor.Encode(&out, openpgp.PublicKeyType, nil)
@@ -105,7 +107,7 @@ func (k key) public() ([]byte, error) {
 
 func config(at time.Time) *packet.Config { return &packet.Config{Time: func() time.Time { return at }} }
 
-// clearSign is text with its signature around it.
+// clearSign returns a clear-signed text.
 func (k key) clearSign(text []byte, at time.Time) ([]byte, error) {
 	var out bytes.Buffer
 	w, err := clearsign.Encode(&out, k.entity.PrivateKey, config(at))
@@ -122,8 +124,8 @@ func (k key) clearSign(text []byte, at time.Time) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// detachedSign is the signature of text. It does not ask whether the key is
-// still good, as openpgp.DetachSign does: that is for those who verify.
+// detachedSign returns the detached signature of text. Unlike openpgp.DetachSign
+// it does not check whether the key is still valid; verifiers must.
 func (k key) detachedSign(text []byte, at time.Time) ([]byte, error) {
 	signature := &packet.Signature{
 		Version: k.entity.PrivateKey.Version, SigType: packet.SigTypeBinary, PubKeyAlgo: k.entity.PrivateKey.PubKeyAlgo,

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Suffix of every version.
+// Suffix is the suffix of every version.
 const Suffix = "+standin"
 
 // scripts are the programs and units of the packages, as text.
@@ -24,9 +24,9 @@ type product struct {
 	files        map[string]file
 }
 
-// products are laid out as the vendors' packages are: units in
+// products have the layout of the vendors' packages: units in
 // /etc/systemd/system, which the package enables and starts as soon as it is
-// configured. Nothing here is the vendors' work.
+// configured. They contain nothing of the vendors.
 func products() []product {
 	return []product{
 		{
@@ -93,7 +93,7 @@ func read(name string) string {
 func text(name string) file    { return file{content: read(name), mode: 0o644} }
 func program(name string) file { return file{content: read(name + ".sh"), mode: 0o755} }
 
-// fields are the package's control data.
+// fields returns the package's control data.
 func (p product) fields(version string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: Nobody <nobody@standin.invalid>\nSection: admin\nPriority: optional\n", p.name, version)
@@ -104,7 +104,7 @@ func (p product) fields(version string) string {
 	return b.String()
 }
 
-// filesOf are the files with the version in them.
+// filesOf returns the files for a version.
 func (p product) filesOf(version string) map[string]file {
 	out := map[string]file{}
 	for name, f := range p.files {
@@ -114,9 +114,9 @@ func (p product) filesOf(version string) map[string]file {
 	return out
 }
 
-// serviceScripts enable and start a unit when the package is configured, and
-// stop it before the package goes. As in packages, a service that does not start
-// is no failure of the installation.
+// serviceScripts returns scripts that enable and start a unit when the package
+// is configured, and stop it before its removal. As in real packages, the
+// installation succeeds even if the service does not start.
 func serviceScripts(unit, before string) map[string]string {
 	return map[string]string{
 		"postinst": "#!/bin/sh\nset -e\nif [ \"$1\" != configure ]; then exit 0; fi\n" + before +
@@ -125,7 +125,7 @@ func serviceScripts(unit, before string) map[string]string {
 	}
 }
 
-// appdynamicsUser makes the user that the machine agent runs as.
+// appdynamicsUser creates the user of the machine agent.
 const appdynamicsUser = `if ! getent passwd appdynamics-machine-agent >/dev/null; then
 	useradd --system --user-group --home-dir /opt/appdynamics/machine-agent --shell /usr/sbin/nologin appdynamics-machine-agent
 fi

@@ -1,8 +1,8 @@
-// Package standin serves what stands in for the vendors of agents where these
-// cannot be reached: signed apt repositories with packages of the vendors'
-// names, files and manners, whose programs are small shell scripts. Everything
-// that it makes says that it is a stand-in: the packages in their description
-// and in the suffix of their version, the keys in their names.
+// Package standin serves stand-ins for vendors' agents, for machines that cannot
+// reach the vendors: signed apt repositories with packages that have the names,
+// files and behaviour of the vendors', but small shell scripts as programs.
+// Everything is labelled as a stand-in: the packages in their description and
+// version suffix, the keys in their names.
 package standin
 
 import (
@@ -18,27 +18,27 @@ import (
 	"time"
 )
 
-// Fault is something wrong with a vendor's repository, for tests of those who
-// must notice.
+// Fault is a fault of a vendor's repository, for tests of its detection.
 type Fault string
 
-// The faults.
+// Faults.
 const (
 	BadSignature    Fault = "bad signature"    // is of another text
 	OtherKey        Fault = "other key"        // signs, and is what the key's address gives
-	ExpiredKey      Fault = "expired key"      // the vendor's own, no longer good
+	ExpiredKey      Fault = "expired key"      // the vendor's own key, expired
 	TamperedPackage Fault = "tampered package" // differs from its digest
 )
 
-// Options of a Repository.
+// Options are the options of a Repository.
 type Options struct {
-	// KeyDir keeps the keys, so that their fingerprints stay. Empty: new ones.
+	// KeyDir keeps the keys, so that their fingerprints do not change. If it is
+	// empty, new keys are made.
 	KeyDir string
-	// Faults by the name of a vendor.
+	// Faults has the faults by vendor.
 	Faults map[string]Fault
 }
 
-// Vendor is one of the repositories.
+// Vendor describes one of the repositories.
 type Vendor struct {
 	Name           string   // in addresses
 	Package        string   // that it has
@@ -57,7 +57,7 @@ type Repository struct {
 	content map[string]*content // by name of the vendor
 }
 
-// content is what one vendor serves.
+// content is the content of one vendor's repository.
 type content struct {
 	vendor Vendor
 	signer key
@@ -67,7 +67,7 @@ type content struct {
 	pool   map[string][]byte // by file name
 	fault  Fault
 
-	untouched map[string][]byte // what a tampered package was
+	untouched map[string][]byte // original content of tampered packages
 }
 
 // New makes the repositories.
@@ -123,7 +123,7 @@ func newContent(p product, opts Options, now time.Time) (*content, error) {
 	return c, nil
 }
 
-// ownKey is the key whose fingerprint the vendor publishes.
+// ownKey returns the key whose fingerprint the vendor publishes.
 func ownKey(vendor, dir string, fault Fault, now time.Time) (key, error) {
 	switch {
 	case fault == ExpiredKey:
@@ -134,7 +134,7 @@ func ownKey(vendor, dir string, fault Fault, now time.Time) (key, error) {
 	return keptKey(vendor, filepath.Join(dir, vendor+".key"), now)
 }
 
-// add puts a version of the package into the pool and the index.
+// add adds a version of the package to the pool and the index.
 func (c *content) add(p product, version string) error {
 	fields := p.fields(version)
 	data, err := deb(fields, p.scripts, p.filesOf(version))
@@ -171,7 +171,7 @@ func (r *Repository) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// get is the file of a path; nil: there is none.
+// get returns the file at a path, or nil.
 func (r *Repository) get(path string) ([]byte, error) {
 	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	if len(parts) == 2 && parts[0] == "keys" {
@@ -196,7 +196,7 @@ func (r *Repository) get(path string) ([]byte, error) {
 	return nil, nil
 }
 
-// dist is a file of a suite. Every suite has the same packages.
+// dist returns a file of a suite. Every suite has the same packages.
 func (c *content) dist(suite, name string) ([]byte, error) {
 	indexes, err := c.indexes()
 	if err != nil {

@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// SSMAgent is the name of the vendor that stands in for the bucket with the SSM
-// agent.
+// SSMAgent is the vendor name of the stand-in for the bucket with the SSM agent.
 const SSMAgent = "ssm-agent"
 
-// ssmAgent is laid out as AWS's package for Debian is; see Tools/src/create_deb.sh
-// and packaging/ubuntu of the repository aws/amazon-ssm-agent.
+// ssmAgent has the layout of AWS's package for Debian; see
+// Tools/src/create_deb.sh and packaging/ubuntu of the repository
+// aws/amazon-ssm-agent.
 func ssmAgent() product {
 	return product{
 		vendor: SSMAgent, name: "amazon-ssm-agent", versions: []string{"3.2.2303.0", "3.3.4851.0", "3.3.5226.0"},
@@ -25,14 +25,14 @@ func ssmAgent() product {
 	}
 }
 
-// OldPackage is the fault of a bucket that has an old package, with its own good
-// signature, where a newer one is asked for.
+// OldPackage is the fault of a bucket that has an old package, with its valid
+// signature, in the place of a newer one.
 const OldPackage Fault = "old package"
 
-// fromBucket is a file of the bucket, laid out as AWS's
+// fromBucket returns a file of the bucket, which has AWS's layout
 // (https://docs.aws.amazon.com/systems-manager/latest/userguide/verify-agent-signature.html):
-// <version>/<debian_amd64 or debian_arm64>/amazon-ssm-agent.deb, and its detached
-// signature with .sig.
+// <version>/<debian_amd64 or debian_arm64>/amazon-ssm-agent.deb, and its
+// detached signature with .sig.
 func (c *content) fromBucket(parts []string) ([]byte, error) {
 	if len(parts) != 3 || parts[1] != "debian_amd64" && parts[1] != "debian_arm64" {
 		return nil, nil

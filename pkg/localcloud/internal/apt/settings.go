@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Settings are those of apt that have a value, by name as apt has it, such as
+// Settings holds apt's settings with a value, by apt's name, such as
 // Acquire::http::Proxy. Names are not case-sensitive.
 type Settings map[string]string
 
@@ -37,16 +37,16 @@ func parseSettings(dump string) Settings {
 	return settings
 }
 
-// IsProxy says whether a setting of that name is a proxy of http or https, for
-// all hosts or for one.
+// IsProxy reports whether the setting with this name is a proxy of http or
+// https, for all hosts or for one.
 func IsProxy(name string) bool {
 	name = strings.ToLower(name)
 	return strings.HasPrefix(name, "acquire::http::proxy") || strings.HasPrefix(name, "acquire::https::proxy")
 }
 
-// Proxy returns the proxy that apt would use for a URL, nil for none, and the
-// environment's where apt's configuration names none. As in
-// apt-transport-https(1), https has the settings of http where it has none.
+// Proxy returns the proxy that apt would use for a URL, or nil. Without one in
+// apt's configuration it is the environment's. As in apt-transport-https(1),
+// https uses the settings of http if it has none.
 func (s Settings) Proxy(u *url.URL) (*url.URL, error) {
 	schemes := []string{strings.ToLower(u.Scheme), "http"}
 	for _, scheme := range schemes {

@@ -17,15 +17,14 @@ type Source struct {
 	URI        string
 	Suite      string
 	Components []string
-	// SignedBy is the entry's Signed-By: paths or fingerprints, or an inline
-	// key. Empty when apt's trusted keys apply.
+	// SignedBy is the entry's Signed-By: paths or fingerprints, or an inline key.
+	// It is empty if apt's trusted keys apply.
 	SignedBy string
 }
 
 // Sources reads sources.list and sources.list.d under root ("/" for this
-// machine's) in the order in which apt does. A machine without apt has none;
-// that is no error. An entry that apt would refuse is left out: reporting it is
-// apt's task.
+// machine's) in the order in which apt does. It is no error if a machine has no
+// apt. An entry that apt would refuse is left out; apt reports it.
 func Sources(root string) ([]Source, error) {
 	files := []string{filepath.Join(root, "etc/apt/sources.list")}
 	parts := filepath.Join(root, "etc/apt/sources.list.d")
@@ -111,7 +110,7 @@ func parseDeb822(text string) []Source {
 	return out
 }
 
-// isNo knows the words that apt takes for no.
+// isNo reports whether apt reads the word as no.
 func isNo(value string) bool {
 	return slices.Contains([]string{"no", "false", "without", "off", "disable", "0"}, strings.ToLower(value))
 }

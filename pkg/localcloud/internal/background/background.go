@@ -1,5 +1,5 @@
-// Package background runs what a service of the embedded AWS does after it has
-// answered, so that closing the service can end it.
+// Package background runs the work of a service after its answer, so that
+// closing the service can stop it.
 package background
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 )
 
-// Group is the background work of one service.
+// Group manages the background work of one service.
 type Group struct {
 	clock  clock.Clock
 	ctx    context.Context
@@ -28,8 +28,8 @@ func New(c clock.Clock) *Group {
 	return &Group{clock: c, ctx: ctx, cancel: cancel, idle: make(chan struct{})}
 }
 
-// Go runs f as work of the clock. Its context has the values of ctx, and ends
-// with the group rather than with ctx. After Close, f is not run.
+// Go runs f as work of the clock. Its context has the values of ctx, but ends
+// with the group instead of ctx. After Close, f is not run.
 func (g *Group) Go(ctx context.Context, f func(ctx context.Context)) {
 	g.mu.Lock()
 	if g.closed {
@@ -53,7 +53,7 @@ func (g *Group) done() {
 	}
 }
 
-// Close ends the work and waits for it, or until ctx ends.
+// Close stops the work, and waits until it has ended or ctx ends.
 func (g *Group) Close(ctx context.Context) error {
 	g.mu.Lock()
 	if !g.closed {
@@ -70,7 +70,7 @@ func (g *Group) Close(ctx context.Context) error {
 	return nil
 }
 
-// merged takes its end from one context and its values from another.
+// merged is a context with the end of one context and the values of another.
 type merged struct {
 	context.Context
 	values context.Context

@@ -1,5 +1,5 @@
-// Package delivery tries again what a service of the embedded AWS delivers to
-// another one, as EventBridge and its Scheduler do it.
+// Package delivery retries deliveries from one service of the embedded AWS to
+// another, like EventBridge and its Scheduler.
 package delivery
 
 import (
@@ -15,21 +15,22 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 )
 
-// What holds without a retry policy
+// Defaults without a retry policy
 // (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-retry-policy.html).
 const (
 	defaultAge      = 24 * time.Hour
 	defaultAttempts = 185
 )
 
-// The pause before the first retry and the longest one; each is twice the one
-// before. AWS says that they grow exponentially, not how long they are.
+// The pause before the first retry, and the longest pause; each is twice the
+// previous one. AWS documents that they grow exponentially, but not their
+// length.
 const (
 	firstPause   = time.Second
 	longestPause = 10 * time.Minute
 )
 
-// Policy bounds retries. What is nil has AWS's default.
+// Policy limits retries. A nil field has AWS's default.
 type Policy struct {
 	MaximumAge     *int32 // seconds
 	MaximumRetries *int32
@@ -37,9 +38,9 @@ type Policy struct {
 
 // Result of a delivery.
 type Result struct {
-	Err       error // of the last attempt; nil: it was delivered
+	Err       error // of the last attempt; nil if it was delivered
 	Retries   int
-	Exhausted string // what of the policy was; empty when a retry would not have helped
+	Exhausted string // which limit of the policy was reached; empty if a retry would not have helped
 }
 
 // Run calls try, with the number of the attempt from 1 on, until it succeeds, a
@@ -72,8 +73,8 @@ func Run(ctx context.Context, c clock.Clock, p Policy, try func(number int) erro
 	}
 }
 
-// mayPass says whether a call that failed may succeed a moment later: throttling
-// and faults of a service may; a missing target or permission stays missing.
+// mayPass reports whether a failed call may succeed later: after throttling or a
+// fault of a service, but not if a target or permission is missing.
 func mayPass(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
@@ -84,8 +85,8 @@ func mayPass(err error) bool {
 		strings.HasPrefix(code, "ServiceUnavailable") || code == "RequestLimitExceeded"
 }
 
-// Attributes of a dead letter: what is given and not empty, and how delivery
-// failed.
+// Attributes returns the attributes of a dead letter: the given ones that are
+// not empty, and how the delivery failed.
 func (r Result) Attributes(given map[string]string) map[string]types.MessageAttributeValue {
 	out := map[string]types.MessageAttributeValue{}
 	add := func(name, value string) {

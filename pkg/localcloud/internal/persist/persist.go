@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Snapshot encodes what state points to. It holds mu meanwhile.
+// Snapshot encodes the value to which state points, while it holds mu.
 func Snapshot[T any](mu sync.Locker, state *T) (json.RawMessage, error) {
 	mu.Lock()
 	defer mu.Unlock()

@@ -1,5 +1,5 @@
-// Package scope keeps the state of a service apart by account and region, and
-// holds the few helpers that every service of the embedded AWS needs.
+// Package scope separates the state of a service by account and region, and has
+// the few helpers that every service of the embedded AWS needs.
 package scope
 
 import (
@@ -24,7 +24,7 @@ type Key struct {
 	Region  string
 }
 
-// KeyOf is the key that a caller's requests work on.
+// KeyOf returns the key of a caller's requests.
 func KeyOf(c wire.Caller) Key { return Key{Account: c.Account, Region: c.Region} }
 
 // MarshalText implements encoding.TextMarshaler.
@@ -40,7 +40,7 @@ func (k *Key) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Caller is the caller of ctx; what it leaves open comes from fallback.
+// Caller returns the caller in ctx. Missing parts come from fallback.
 func Caller(ctx context.Context, fallback wire.Caller) wire.Caller {
 	c, ok := wire.CallerFrom(ctx)
 	if !ok {
@@ -55,8 +55,9 @@ func Caller(ctx context.Context, fallback wire.Caller) wire.Caller {
 	return c
 }
 
-// CallerIn is the caller of ctx in the region that a call's options name. region
-// points to the region in options of type O, which the SDK has for each service.
+// CallerIn returns the caller in ctx, in the region of a call's options. region
+// returns a pointer to the region in options of type O, which the SDK has for
+// each service.
 func CallerIn[O any](ctx context.Context, fallback wire.Caller, optFns []func(*O), region func(*O) *string) wire.Caller {
 	c := Caller(ctx, fallback)
 	var options O
@@ -71,7 +72,8 @@ func CallerIn[O any](ctx context.Context, fallback wire.Caller, optFns []func(*O
 	return c
 }
 
-// Optional is s, or nil when s is empty: AWS leaves out what is not set.
+// Optional returns s, or nil if s is empty, because AWS leaves out values that
+// are not set.
 func Optional(s string) *string {
 	if s == "" {
 		return nil
@@ -82,12 +84,12 @@ func Optional(s string) *string {
 // Hex returns n random hexadecimal digits, as AWS ids use them.
 func Hex(n int) string {
 	b := make([]byte, (n+1)/2)
-	_, _ = rand.Read(b) // never fails: see crypto/rand
+	_, _ = rand.Read(b) // never fails, see crypto/rand
 	return hex.EncodeToString(b)[:n]
 }
 
-// Page cuts one page out of items. token is what the previous page returned
-// (empty for the first); the returned token is empty on the last page.
+// Page returns one page of items. token comes from the previous page (empty for
+// the first); the returned token is empty on the last page.
 func Page[T any](items []T, token string, limit int) (page []T, next string, err error) {
 	start := 0
 	if token != "" {
@@ -110,15 +112,15 @@ func Page[T any](items []T, token string, limit int) (page []T, next string, err
 	return items[start:end], next, nil
 }
 
-// UniqueID is the id of an entity of IAM: the prefix of its kind and 17 letters
-// and digits, the same for the same ARN.
+// UniqueID returns the id of an entity of IAM: the prefix of its kind and 17
+// letters and digits, always the same for the same ARN.
 func UniqueID(prefix, arn string) string {
 	sum := sha256.Sum256([]byte(arn))
 	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
 }
 
-// QueueURL is the address of the queue of an ARN, and whose it is. The embedded
-// SQS goes by the end of an address.
+// QueueURL returns the URL of the queue with an ARN, and its account and region.
+// The embedded SQS only uses the end of a URL.
 func QueueURL(arn string) (url string, of Key, err error) {
 	parts := strings.Split(arn, ":")
 	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "sqs" {

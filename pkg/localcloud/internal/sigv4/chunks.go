@@ -12,7 +12,7 @@ import (
 )
 
 // Chunks verifies the chunks of one aws-chunked body, each of which signs what
-// came before it. The zero value is of a body whose chunks are not signed.
+// came before it. The zero value is for a body without signed chunks.
 type Chunks struct {
 	signed    bool
 	signature Signature
@@ -21,7 +21,7 @@ type Chunks struct {
 	trailer   bool
 }
 
-// IsStreaming says whether a payload is sent in chunks.
+// IsStreaming reports whether a payload is sent in chunks.
 func IsStreaming(payload string) bool { return strings.HasPrefix(payload, "STREAMING-") }
 
 // Chunks returns the verifier of a body whose payload IsStreaming.
@@ -36,7 +36,7 @@ func (s Signature) Chunks(payload, secret string) (*Chunks, error) {
 		payload, streamingPayload, streamingPayloadTrailer, unsignedPayloadTrailer)
 }
 
-// NewDigest is the hash that Verify wants of a chunk's data.
+// NewDigest returns the hash of a chunk's data for Verify.
 func NewDigest() hash.Hash { return sha256.New() }
 
 // Verify checks the signature of the next chunk, whose data has the digest. The

@@ -4,10 +4,9 @@
 // and the chunks of a body that is signed as it streams
 // (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html).
 //
-// The signer of the SDK cannot do this by signing the request again: it chooses
+// Signing the request again with the SDK's signer is not enough: it chooses
 // itself which headers it signs (never User-Agent, nor a Content-Length of 0),
-// while a verifier has to follow the choice of the client. Tests hold the two to
-// each other.
+// but a verifier must follow the client's choice. Tests compare the two.
 package sigv4
 
 import (
@@ -27,14 +26,15 @@ import (
 const (
 	algorithm = "AWS4-HMAC-SHA256"
 	amzTime   = "20060102T150405Z"
-	// Skew is how far the time of a signature may be from the verifier's.
+	// Skew is the maximum difference between the time of a signature and the
+	// verifier's time.
 	Skew = 5 * time.Minute
-	// LongestExpiry is the longest life of a presigned address
+	// LongestExpiry is the longest lifetime of a presigned URL
 	// (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 	LongestExpiry = 7 * 24 * time.Hour
 )
 
-// What x-amz-content-sha256 may be besides a digest.
+// Values of x-amz-content-sha256 other than a digest.
 const (
 	UnsignedPayload         = "UNSIGNED-PAYLOAD"
 	unsignedPayloadTrailer  = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
@@ -42,11 +42,11 @@ const (
 	streamingPayloadTrailer = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 )
 
-// Problem is what is wrong with a signature. AWS's services have different codes
-// for the same problem.
+// Problem is the reason why a signature is refused. AWS's services have
+// different codes for the same problem.
 type Problem int
 
-// The problems.
+// Problems.
 const (
 	Missing           Problem = iota // the request is not signed
 	Unsupported                      // it is signed in another way, such as by version 2
@@ -61,7 +61,7 @@ const (
 	BadPayload                       // the body does not have the digest that is signed
 )
 
-// Error is a signature that is refused.
+// Error is the error for a refused signature.
 type Error struct {
 	Problem Problem
 	Message string
@@ -73,14 +73,14 @@ func fail(p Problem, format string, args ...any) error {
 	return &Error{Problem: p, Message: fmt.Sprintf(format, args...)}
 }
 
-// Signature is the signature of a request, taken apart.
+// Signature is the parsed signature of a request.
 type Signature struct {
 	AccessKeyID string
 	Region      string
 	Service     string // signing name
-	// Token is the session token that comes with the signature; empty: none.
+	// Token is the session token of the signature, or empty.
 	Token string
-	// Presigned says that the signature is in the address.
+	// Presigned is true if the signature is in the URL.
 	Presigned bool
 
 	scope   string // date/region/service/aws4_request
@@ -92,7 +92,7 @@ type Signature struct {
 	query   url.Values
 }
 
-// IsPresigned says whether a request has parts of a signature in its address.
+// IsPresigned reports whether a request has parts of a signature in its URL.
 func IsPresigned(r *http.Request) bool {
 	if !strings.Contains(r.URL.RawQuery, "X-Amz-") {
 		return false
@@ -106,8 +106,8 @@ func IsPresigned(r *http.Request) bool {
 	return false
 }
 
-// ServiceOf is the signing name of the service that a request says it is for, to
-// refuse it in the service's own words; empty: it names none.
+// ServiceOf returns the signing name of the service in a request, or "", so that
+// a refusal can have the service's own form.
 func ServiceOf(r *http.Request) string {
 	credential := r.URL.Query().Get("X-Amz-Credential")
 	for field := range strings.FieldsFuncSeq(r.Header.Get("Authorization"), func(c rune) bool { return c == ',' || c == ' ' }) {
@@ -122,8 +122,8 @@ func ServiceOf(r *http.Request) string {
 	return parts[len(parts)-2]
 }
 
-// Parse reads the signature of a request. Each of its parts must be there once,
-// so that it cannot be read in two ways.
+// Parse parses the signature of a request. Each of its parts must occur once, so
+// that it is unambiguous.
 func Parse(r *http.Request) (Signature, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -148,9 +148,9 @@ func Parse(r *http.Request) (Signature, error) {
 	return Signature{}, fail(Missing, "Request is missing Authentication Token")
 }
 
-// isOtherMechanism says whether an Authorization header is of a mechanism that AWS
-// has or had and that is not served: "AWS KEY:SIGNATURE" of version 2, AWS3, and
-// AWS4-ECDSA-P256-SHA256 of version 4a.
+// isOtherMechanism reports whether an Authorization header uses another
+// mechanism of AWS, which is not served: "AWS KEY:SIGNATURE" of version 2, AWS3,
+// and AWS4-ECDSA-P256-SHA256 of version 4a.
 func isOtherMechanism(header string) bool {
 	mechanism, _, _ := strings.Cut(header, " ")
 	return strings.HasPrefix(mechanism, "AWS") && mechanism != algorithm
@@ -221,7 +221,8 @@ func parseQuery(query url.Values) (Signature, error) {
 	return s, s.readCredential(got["X-Amz-Credential"])
 }
 
-// single is the one value of a header or parameter; empty where it is absent.
+// single returns the only value of a header or parameter, or "" if it is
+// missing.
 func single(values []string, name string) (string, error) {
 	if len(values) > 1 {
 		return "", fail(Incomplete, "%s must be there once, not %d times.", name, len(values))
@@ -249,12 +250,12 @@ func (s *Signature) readCredential(credential string) error {
 	return nil
 }
 
-// Covers says whether a header is signed.
+// Covers reports whether a header is signed.
 func (s Signature) Covers(name string) bool { return slices.Contains(s.signed, name) }
 
-// Payload is what the request says of its body, signed: a digest in hexadecimal,
-// UnsignedPayload, or a name that begins with STREAMING-. It is empty where the
-// request does not say.
+// Payload returns the signed description of the body: a digest in hexadecimal,
+// UnsignedPayload, a name that begins with STREAMING-, or "" if the request has
+// none.
 func (s Signature) Payload(r *http.Request) (string, error) {
 	payload, err := single(r.Header.Values("X-Amz-Content-Sha256"), "X-Amz-Content-Sha256")
 	switch {
@@ -271,8 +272,8 @@ func (s Signature) Payload(r *http.Request) (string, error) {
 	return payload, err
 }
 
-// Verify compares the signature with the one that secret makes of the request,
-// whose body has the digest payload. It does not read the body.
+// Verify compares the signature with that of the request under secret, with
+// payload as the digest of the body. It does not read the body.
 func (s Signature) Verify(r *http.Request, payload, secret string, now time.Time) error {
 	if err := s.checkTime(now); err != nil {
 		return err
@@ -306,14 +307,14 @@ func (s Signature) checkTime(now time.Time) error {
 	return nil
 }
 
-// checkCoverage refuses headers that would be believed without being signed.
+// checkCoverage refuses unsigned headers that the service relies on.
 func (s Signature) checkCoverage(r *http.Request) error {
 	if !s.Covers("host") {
 		return fail(Unsigned, "'host' must be a 'SignedHeader' in the AWS Authorization.")
 	}
 	for name := range r.Header {
 		name = strings.ToLower(name)
-		// What a presigned address says of the body is in the address.
+		// A presigned URL has the description of the body in the URL.
 		if s.Presigned && name == "x-amz-content-sha256" {
 			continue
 		}
@@ -335,7 +336,8 @@ func (s Signature) compute(r *http.Request, payload, secret string) string {
 	return s.sign(secret, strings.Join([]string{algorithm, s.date, s.scope, hexDigest([]byte(canonical))}, "\n"))
 }
 
-// path is the canonical path: encoded once for S3, and twice for others.
+// path returns the canonical path: encoded once for S3, and twice for other
+// services.
 func (s Signature) path(r *http.Request) string {
 	path := r.URL.Path
 	if s.Service != "s3" {
@@ -351,7 +353,8 @@ func (s Signature) path(r *http.Request) string {
 	return strings.Join(parts, "/")
 }
 
-// canonicalQuery is all parameters but the signature, sorted by name and value.
+// canonicalQuery returns all parameters except the signature, sorted by name and
+// value.
 func canonicalQuery(query url.Values) string {
 	var pairs [][2]string
 	for name, values := range query {
@@ -370,13 +373,14 @@ func canonicalQuery(query url.Values) string {
 	return strings.Join(out, "&")
 }
 
-// encode is AWS's UriEncode: all but the unreserved characters of RFC 3986.
+// encode is AWS's UriEncode, which encodes all but the unreserved characters of
+// RFC 3986.
 func encode(text string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(url.QueryEscape(text), "+", "%20"), "%7E", "~")
 }
 
-// headerValue is the value of a header as it is signed. net/http keeps some
-// headers apart from the others.
+// headerValue returns the value of a header in its signed form. net/http stores
+// some headers separately.
 func headerValue(r *http.Request, name string) string {
 	switch name {
 	case "host":
