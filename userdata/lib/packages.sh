@@ -72,7 +72,7 @@ refresh() {
 repair() {
 	if [[ $manager != apt ]]; then return; fi
 	if [[ -z $(find /var/lib/dpkg/updates -type f -print -quit 2>/dev/null) ]] &&
-		! dpkg-query -W -f '${db:Status-Status}\n' | grep -qvxE 'installed|config-files|not-installed'; then
+		! dpkg-query -W -f '${db:Status-Status}\n' | grep -vxE 'installed|config-files|not-installed' >/dev/null; then
 		return
 	fi
 	printf 'packages: the last run was interrupted; it is ended first\n'
