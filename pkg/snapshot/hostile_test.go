@@ -101,7 +101,7 @@ func TestWhatADirectoryHidesIsAFailure(t *testing.T) {
 		"a folder whose blocks are beyond it":   {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/ssh size 0") }, "impossible size"},
 		"a folder that is larger than its data": {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/ssh size 8192") }, "has a hole"},
 		"a file whose tree of extents is gone":  {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/ssh/sshd_config block[0] 0") }, "magic number"},
-		"a file outside the file system":     {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/ssh/sshd_config block[5] 0xFFFFFFF") }, "outside the file system"},
+		"a file outside the file system":        {func(t *testing.T, f string) { debugfs(t, f, "sif /etc/ssh/sshd_config block[5] 0xFFFFFFF") }, "outside the file system"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			files := map[string]string{}
