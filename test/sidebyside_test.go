@@ -46,11 +46,47 @@ func sideBySide(t *testing.T, change func(*rehearsal.Options)) *editable {
 }
 
 // criticalPath is what EC2 and the guests take of a bake with the durations of
-// likeEC2: the least that it can take.
-func criticalPath(o rehearsal.Options) (path time.Duration) {
+// likeEC2: the least that it can take, with copies before the gate and after it.
+func criticalPath(o rehearsal.Options) (before, after time.Duration) {
 	launched := o.Timing.PendingToRunning + o.Simulated.Boot
-	build := launched + o.Simulated.Provision + o.Timing.Stop + o.Timing.ImageBase
-	return build + max(o.Timing.CopyBase, launched+o.Simulated.Check)
+	build, verify := launched+o.Simulated.Provision+o.Timing.Stop+o.Timing.ImageBase, launched+o.Simulated.Check
+	return build + max(o.Timing.CopyBase, verify), build + verify + o.Timing.CopyBase
+}
+
+// maxOwn is how long a bake may take beyond its critical path: 2 % of one with the
+// durations of likeEC2.
+const maxOwn = 14 * time.Second
+
+func TestAlmostAllOfABakeIsOnTheCriticalPath(t *testing.T) {
+	t.Parallel()
+	for sentence, tc := range map[string]struct {
+		copies string
+		copy   time.Duration
+	}{
+		"copies take longer than the verification": {contract.CopiesBeforeGate, 360 * time.Second},
+		"copies take less time":                    {contract.CopiesBeforeGate, 30 * time.Second},
+		"copies after the gate":                    {contract.CopiesAfterGate, 360 * time.Second},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			var opts rehearsal.Options
+			e := sideBySide(t, func(o *rehearsal.Options) {
+				o.Timing.CopyBase = tc.copy
+				opts = *o
+			})
+			least, after := criticalPath(opts)
+			if tc.copies == contract.CopiesAfterGate {
+				e.edit("  accounts:", afterGate)
+				least = after
+			}
+			s := bake(t, e.Factory, contract.ExecutionInput{})
+			require.Equal(t, contract.Published, s.Status, s.Cause)
+			own := s.Seconds - least.Seconds()
+			t.Logf("%.1f s, of which the critical path %v and the factory's own %.1f s (%.2f %%)", s.Seconds, least, own, 100*own/s.Seconds)
+			assert.GreaterOrEqual(t, own, 0.0, "nothing on the critical path is left out")
+			assert.LessOrEqual(t, own, maxOwn.Seconds())
+		})
+	}
 }
 
 // BenchmarkCriticalPath prints how long a bake takes on the virtual clock, with
@@ -61,7 +97,8 @@ func BenchmarkCriticalPath(b *testing.B) {
 		likeEC2(o)
 		opts = *o
 	})
-	least := criticalPath(opts).Seconds()
+	before, _ := criticalPath(opts)
+	least := before.Seconds()
 	for b.Loop() {
 		s := bake(b, f, contract.ExecutionInput{Force: true})
 		require.Equal(b, contract.Published, s.Status, s.Cause)
