@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 )
@@ -31,6 +32,7 @@ type display struct {
 	dirty  bool      // the last line is to be rewritten
 	latest string    // what the youngest state waits for, or its guest does
 	guest  bool      // latest is a guest's
+	copies []string  // regions to which EC2 copies the image meanwhile
 	over   bool
 }
 
@@ -93,10 +95,19 @@ func (d *display) event(e execution.Event) {
 		d.line("%s: %s", e.State, e.Detail)
 	case execution.Failing:
 		d.line("%s: %s", what, e.Detail)
+	case execution.Copying:
+		d.copies = append(d.copies, e.Region)
+		d.line("%-24s EC2 copies the image while it is verified", what)
 	case execution.Exited:
 		d.left(what, "done in", e.At)
 	case execution.Failed:
 		d.left(what, "failed after", e.At)
+	}
+	switch {
+	case e.State == contract.StateAwaitCopy && (e.Kind == execution.Exited || e.Kind == execution.Failed):
+		d.copies = slices.DeleteFunc(d.copies, func(region string) bool { return region == e.Region })
+	case e.State == contract.StateCleanup: // it removes those that are not published
+		d.copies = nil
 	}
 	if d.terminal {
 		d.rewrite()
@@ -145,6 +156,9 @@ func (d *display) underWay() string {
 	}
 	r := d.open[len(d.open)-1]
 	text := fmt.Sprintf("%-24s %s", r.what, seconds(time.Since(r.since).Seconds()))
+	if len(d.copies) > 0 && !strings.HasPrefix(r.what, contract.StateAwaitCopy) {
+		text += "  (copies to " + strings.Join(d.copies, ", ") + " are under way)"
+	}
 	if d.latest != "" {
 		text += "  " + d.latest
 	}

@@ -50,6 +50,7 @@ const (
 	Failing EventKind = "failing" // an attempt failed; it may be retried
 	Failed  EventKind = "failed"  // the state ended with an error
 	Exited  EventKind = "exited"
+	Copying EventKind = "copying" // EC2 copies the image to the region while the execution goes on, until AwaitCopy ends
 )
 
 // Timeline turns an execution's history into events and durations.
@@ -58,6 +59,7 @@ type Timeline struct {
 	order   []string
 	byEvent map[int64]visit // the visit to which an event belongs
 	last    string          // the state in which the execution ended
+	home    string          // the region of the state machine
 
 	resolved *Resolved
 }
@@ -123,6 +125,7 @@ func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 	case e.StateExitedEventDetails != nil:
 		return t.exit(e, v, at)
 	case e.TaskScheduledEventDetails != nil:
+		t.home = aws.ToString(e.TaskScheduledEventDetails.Region)
 		if s := t.states[v.state]; s != nil && v.waiting {
 			s.paused = at
 		} else if s != nil {
@@ -225,7 +228,11 @@ func (t *Timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event 
 	if v.failed {
 		kind = Failed
 	}
-	return []Event{{State: v.state, Region: v.region, Kind: kind, At: at}}
+	out := []Event{{State: v.state, Region: v.region, Kind: kind, At: at}}
+	if v.state == contract.StateCopy && kind == Exited && v.region != t.home { // at home the image is its own copy
+		out = append(out, Event{State: v.state, Region: v.region, Kind: Copying, At: at})
+	}
+	return out
 }
 
 // newest returns the state that the execution entered last, or "" before the first.

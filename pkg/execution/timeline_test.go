@@ -148,6 +148,26 @@ func TestTheRegionsOfAMapAreToldApart(t *testing.T) {
 	}
 }
 
+func TestCopiesThatEC2MakesMeanwhileAreShown(t *testing.T) {
+	h := &history{}
+	parent := h.enter(0, "StartCopies", `"x"`)
+	for _, region := range []string{"eu-west-1", "eu-central-1"} {
+		at := h.add(parent, sfntypes.HistoryEvent{Type: sfntypes.HistoryEventTypeMapIterationStarted})
+		at = h.enter(at, "Copy", `"`+region+`"`)
+		at = h.add(at, sfntypes.HistoryEvent{TaskScheduledEventDetails: &sfntypes.TaskScheduledEventDetails{Region: aws.String("eu-west-1")}})
+		h.exit(h.succeed(at), "Copy")
+	}
+	_, events := h.told()
+	assert.Contains(t, events, Event{State: "Copy", Region: "eu-central-1", Kind: Copying})
+	assert.NotContains(t, events, Event{State: "Copy", Region: "eu-west-1", Kind: Copying}, "the image of the home region is its own copy")
+
+	h = &history{}
+	at := h.enter(h.add(0, sfntypes.HistoryEvent{Type: sfntypes.HistoryEventTypeMapIterationStarted}), "Copy", `"eu-central-1"`)
+	h.exit(h.fail(h.schedule(at), "CopyFailed", "no"), "Copy")
+	_, events = h.told()
+	assert.NotContains(t, events, Event{State: "Copy", Region: "eu-central-1", Kind: Copying}, "it was not started")
+}
+
 func TestTheSentenceOfACause(t *testing.T) {
 	for given, want := range map[string]string{
 		`{"errorMessage":"first\nsecond","errorType":"X"}`: "first",
