@@ -98,7 +98,8 @@ func (f finisher) finish(ctx context.Context, id string, want ami.Labels) (types
 		return img, err
 	}
 	if img.ImdsSupport != types.ImdsSupportValuesV20 {
-		return img, failure.New(f.notReady, "%s was told to require IMDSv2 and does not show it yet", f.what)
+		// No event announces it: it is asked again within seconds.
+		return img, failure.New(failure.ServiceUnavailable, "%s was told to require IMDSv2 and does not show it yet", f.what)
 	}
 	return img, nil
 }

@@ -114,7 +114,7 @@ func TestCheckImage(t *testing.T) {
 			_, err := c.ec2(home).DeleteTags(c.t.Context(), &ec2.DeleteTagsInput{Resources: []string{snapshotOf(c, id)}})
 			require.NoError(c.t, err)
 		}},
-		"a change that does not show yet": {change: func(_ *cloud, e *odd, _ string) { e.deaf = true }, want: failure.ImageNotReady, tells: "IMDSv2"},
+		"a change that does not show yet": {change: func(_ *cloud, e *odd, _ string) { e.deaf = true }, want: failure.ServiceUnavailable, tells: "IMDSv2"},
 		"EC2 does not know it yet":        {early: time.Second, want: failure.ImageNotReady},
 		"it is pending":                   {early: 30 * time.Second, want: failure.ImageNotReady, tells: "pending"},
 		"its snapshot is pending": {change: func(_ *cloud, e *odd, _ string) {

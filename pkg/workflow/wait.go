@@ -55,8 +55,10 @@ type wait struct {
 	variable string // what it remembers; of its own in each scope of variables
 }
 
+// awaitProvisioned waits for what the builder uploads. A builder that could not upload
+// is asked by a command, whose end is an event too.
 func awaitProvisioned() wait {
-	return wait{contract.StateAwaitProvisioned, CheckInstance, []string{instanceOf("builder"), verdict}, fast(7 * time.Hour), "wait"} // a recipe allows 6 hours
+	return wait{contract.StateAwaitProvisioned, CheckInstance, []string{instanceOf("builder"), verdict}, slow(time.Minute, 7*time.Hour), "wait"} // a recipe allows 6 hours
 }
 
 // awaitSeal waits twice: for a command, and then for the builder to stop, which takes
