@@ -338,6 +338,11 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			require.Equal(t, contract.Published, s.Status, s.Cause)
 			assert.Nil(t, s.Again)
 		},
+		"events are lost, so that clean-up finds tokens": func(t *testing.T, l *ledger) {
+			f := l.factory(t, nil)
+			loseEvents(t, f)
+			publish(t, f)
+		},
 		"the gate rejects": func(t *testing.T, l *ledger) {
 			s := bake(t, l.factory(t, func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} }), contract.ExecutionInput{})
 			require.Equal(t, contract.Rejected, s.Status, s.Cause)

@@ -70,7 +70,7 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 		source := p["EventPattern"].(map[string]any)["source"]
 		assert.Equal(t, source.([]any)[0] == "ami-factory", onBus, "%s: the factory's events are on its own bus, those of AWS are not", id)
 		target := p["Targets"].([]any)[0].(map[string]any)
-		if strings.Contains(text(t, target["Arn"]), functionID(string(workflow.Wake))) { // of no use later
+		if strings.Contains(written(t, target["Arn"]), functionID(string(workflow.Wake))) { // of no use later
 			hints--
 			assert.NotContains(t, target, "DeadLetterConfig", id)
 			assert.Equal(t, map[string]any{"MaximumEventAgeInSeconds": 300.0, "MaximumRetryAttempts": 2.0}, target["RetryPolicy"], id)
