@@ -273,11 +273,6 @@ func judgeSubscription(topic, arn string) Finding {
 	return fine(topic, "the factory's function is subscribed")
 }
 
-type rulesAPI interface {
-	ListRules(context.Context, *eventbridge.ListRulesInput, ...func(*eventbridge.Options)) (*eventbridge.ListRulesOutput, error)
-	ListTargetsByRule(context.Context, *eventbridge.ListTargetsByRuleInput, ...func(*eventbridge.Options)) (*eventbridge.ListTargetsByRuleOutput, error)
-}
-
 // rule is one that the blueprint has in every deployment, as it was found.
 type rule struct {
 	blueprint.Rule
