@@ -51,7 +51,7 @@ type Spec struct {
 func Table() []Spec {
 	return []Spec{
 		{Name: BakeDuration, Unit: Seconds, Dimensions: []string{Recipe}, Means: "from an execution's start, or the end of its delay, to its notification; only of executions that build"},
-		{Name: StageDuration, Unit: Seconds, Dimensions: []string{Stage}, Means: "what a state of the workflow took, its polls included"},
+		{Name: StageDuration, Unit: Seconds, Dimensions: []string{Stage}, Means: "what a state of the workflow took, its waits included"},
 		{Name: ImageCost, Unit: None, Dimensions: []string{Recipe}, Means: "US dollars that an execution cost at list prices, estimated"},
 		{Name: Executions, Unit: Count, Dimensions: []string{Status}, Means: "executions that ended with this status"},
 		{Name: Failures, Unit: Count, Dimensions: []string{Code}, Means: "executions that ended with this error, refused images included"},
