@@ -19,8 +19,12 @@ const (
 // takesColour says whether w is a terminal whose user has not refused colour
 // (https://no-color.org).
 func takesColour(w io.Writer) bool {
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(w)
+}
+
+func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd())) // a file descriptor fits
+	return ok && term.IsTerminal(int(f.Fd())) // a file descriptor fits
 }
 
 // marks are the words that get a colour, with what stands before and after them.

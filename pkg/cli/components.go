@@ -127,13 +127,22 @@ func (a *app) listComponents() error {
 			}
 			families = append(families, family)
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", c.Name, len(c.Controls), strings.Join(families, " "), c.Description)
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", c.Name, len(c.Controls), strings.Join(families, " "), firstSentence(c.Description))
 	}
 	if err := w.Flush(); err != nil || !starred {
 		return err
 	}
 	_, err = fmt.Fprintln(a.out, "\n* never run on a guest of this family")
 	return err
+}
+
+// firstSentence is what a table has room for; the rest is in `components show`.
+func firstSentence(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if first, _, more := strings.Cut(text, ". "); more {
+		return first + "."
+	}
+	return text
 }
 
 func (a *app) showComponent(name string) error {

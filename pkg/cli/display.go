@@ -45,10 +45,7 @@ type running struct {
 const heartbeat = 30 * time.Second
 
 func newDisplay(w io.Writer) *display {
-	d := &display{w: w, start: time.Now(), shown: time.Now(), stop: make(chan struct{})}
-	if f, ok := w.(*os.File); ok {
-		d.terminal = term.IsTerminal(int(f.Fd())) // a file descriptor fits
-	}
+	d := &display{w: w, start: time.Now(), shown: time.Now(), stop: make(chan struct{}), terminal: isTerminal(w)}
 	d.stopped.Add(1)
 	go func() {
 		defer d.stopped.Done()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -162,6 +163,8 @@ func (a *app) renderUserData(file string, on onImage, format string, encoded boo
 		}{s.Name, out.Format, len(out.Data), multipart.MaxSize, out.Base64(), out.Steps})
 	case encoded:
 		_, err = fmt.Fprintln(a.out, out.Base64())
+	case !utf8.Valid(out.Data) && isTerminal(a.out): // compressed, since it is long
+		return usage("the user data is compressed, and standard output is a terminal: write it to a file with > user-data, or print it with --base64")
 	default:
 		_, err = a.out.Write(out.Data)
 	}

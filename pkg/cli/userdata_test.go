@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,29 @@ const (
 	webService = "../../userdata/examples/web-service.yaml"
 	node       = "../../userdata/examples/bottlerocket-eks.yaml"
 )
+
+func TestCompressedUserDataIsNotWrittenToATerminal(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no terminal can be opened here: %v", err)
+	}
+	defer func() { _ = terminal.Close() }()
+	require.True(t, isTerminal(terminal))
+
+	a := &app{out: terminal, err: io.Discard, format: "text"}
+	err = a.renderUserData(webService, onImage{}, "", false)
+	require.ErrorContains(t, err, "the user data is compressed, and standard output is a terminal")
+	assert.ErrorContains(t, err, "--base64")
+}
+
+func TestTheListOfComponentsHasOneSentenceEach(t *testing.T) {
+	r := call(t, nil, "components", "list")
+	require.Equal(t, exitOK, r.code, r.err)
+	assert.Contains(t, r.out, "Docker Engine with safe defaults of the daemon, running at first boot\n")
+	for line := range strings.Lines(r.out) {
+		assert.NotContains(t, strings.TrimSpace(line), ". ", "one sentence")
+	}
+}
 
 func TestUserDataIsRendered(t *testing.T) {
 	plain := call(t, nil, "userdata", "render", node)
