@@ -221,7 +221,7 @@ func TestAGuestWithoutCurlUploadsToo(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			r := newReporter(t, provisionedOK)
 			r.server.answers["/verdict"] = c.answers
-			for _, tool := range []string{"bash", "flock", "head", "cat", "date", "awk", "tr", "grep", "rm", "dirname", "install", "chmod"} {
+			for _, tool := range []string{"bash", "flock", "head", "cat", "date", "awk", "sed", "tr", "grep", "rm", "dirname", "install", "chmod"} {
 				path, err := exec.LookPath(tool)
 				require.NoError(t, err)
 				require.NoError(t, os.Symlink(path, filepath.Join(r.dir, "bin", tool)))

@@ -78,14 +78,13 @@ var interfaceEndpoints = []struct{ service, why string }{
 	{"ec2messages", "agents before 3.3.40 receive commands by it"},
 }
 
-// newNetwork makes what props ask for. objects are what builders read and write
-// in S3: ARNs of a bucket's objects, and of one object.
 // storedObjects are what guests reach in S3: ARNs of objects.
 type storedObjects struct {
 	bucket  string   // all of the factory's bucket
 	engines []string // the check engines
 }
 
+// newNetwork makes what props ask for.
 func newNetwork(scope constructs.Construct, props *Props, logs logging, objects storedObjects) network {
 	p := props.Network
 	switch {

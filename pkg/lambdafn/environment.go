@@ -148,7 +148,7 @@ func (e Environment) Directory() store.Directory {
 func (e Environment) s3(endpoint string) *s3.Client {
 	return s3.NewFromConfig(e.AWS, func(o *s3.Options) {
 		o.Region = e.Region
-		// A guest uploads with plain curl, so only the host may be signed.
+		// A guest uploads with plain curl, so no checksum may be signed.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		if endpoint != "" {

@@ -37,18 +37,11 @@ func (s Notify) announce(ctx context.Context, in NotifyInput) (NotifyOutput, err
 	if err != nil {
 		return NotifyOutput{}, err
 	}
-	moved, err := s.pointers(ctx, in, &p)
-	if err != nil {
+	r := evidence.ForPlan(&p)
+	if r.Pointers, err = s.pointers(ctx, in, &p); err != nil {
 		return NotifyOutput{}, err
 	}
-	r := evidence.ForPlan(&p)
-	a := Announcement{
-		Execution: in.Execution.ID, Name: in.Execution.Name, Simulated: s.Settings.guests().Simulated(),
-		Recipe: r.Recipe, Fingerprint: r.Fingerprint, SourceImage: r.Source.ImageID, Action: actionOf(r), Why: r.Why, Changed: append([]string{}, r.Changed...),
-		Images: map[string]string{}, Pointers: append([]string{}, moved...),
-		Report: "s3://" + s.Store.Bucket + "/" + executionKey(in.Execution, contract.PageObject),
-	}
-	maps.Copy(a.Images, in.Images)
+	a := s.announcement(in, r)
 	err = errors.Join(
 		s.event(ctx, contract.ImagePublishedEvent, a, in),
 		s.message(ctx, contract.Published, subject(a.Simulated, contract.Published, a.Recipe), a.text()),
@@ -57,6 +50,26 @@ func (s Notify) announce(ctx context.Context, in NotifyInput) (NotifyOutput, err
 		return NotifyOutput{}, failure.Wrap(failure.CodeOf(err), err, "the image is published, but not all consumers were informed")
 	}
 	return NotifyOutput{Status: contract.Published, Left: []string{}}, nil
+}
+
+// announceLate sends the event of a published image whose announcement failed: the
+// message about the end says the same.
+func (s Notify) announceLate(ctx context.Context, in NotifyInput, r evidence.Report) error {
+	if in.Outcome != contract.Published || in.Announced {
+		return nil
+	}
+	return s.event(ctx, contract.ImagePublishedEvent, s.announcement(in, r), in)
+}
+
+func (s Notify) announcement(in NotifyInput, r evidence.Report) Announcement {
+	a := Announcement{
+		Execution: in.Execution.ID, Name: in.Execution.Name, Simulated: s.Settings.guests().Simulated(),
+		Recipe: r.Recipe, Fingerprint: r.Fingerprint, SourceImage: r.Source.ImageID, Action: actionOf(r), Why: r.Why, Changed: append([]string{}, r.Changed...),
+		Images: map[string]string{}, Pointers: append([]string{}, r.Pointers...),
+		Report: "s3://" + s.Store.Bucket + "/" + executionKey(in.Execution, contract.PageObject),
+	}
+	maps.Copy(a.Images, in.Images)
+	return a
 }
 
 func (a Announcement) text() string {

@@ -64,7 +64,7 @@ show*nice.service) printf 'Type=simple\nNice=19\n' ;;
 show*) printf 'Type=notify\nNice=0\n' ;;
 is-system-running*--wait*) echo 'this would wait for all jobs' >&2; exit 1 ;;
 is-system-running*) echo starting; exit 1 ;;
-list-units*) echo 'a.service loaded failed failed A' ;;
+list-units*) printf '%s\n' 'a.service loaded failed failed A' 'mnt-my\x2ddata.mount loaded failed failed B' ;;
 esac`)
 			command := exec.CommandContext(t.Context(), "sh", "-c", bootScript)
 			command.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
@@ -73,7 +73,7 @@ esac`)
 			report, err := parseBoot(string(output))
 			require.NoError(t, err)
 			assert.Equal(t, "starting", report.System.SystemState)
-			assert.Equal(t, []string{"a.service"}, report.System.units())
+			assert.Equal(t, []string{"a.service", `mnt-my\x2ddata.mount`}, report.System.units())
 			asked, err := os.ReadFile(filepath.Join(dir, "asked"))
 			require.NoError(t, err)
 			assert.Equal(t, fmt.Sprintln(c.asked), string(asked), "how often the queue was read")

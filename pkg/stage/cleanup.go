@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -55,7 +56,7 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 		s.region(ctx, in.Execution, region, kept, t)
 	}
 	s.sharing(ctx, in, p, kept, t)
-	s.waits(ctx, in.Execution, t)
+	s.waits(ctx, in.Execution)
 	out := t.output()
 	out.Ending = in.ending()
 	if t.passing {
@@ -65,11 +66,12 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 }
 
 // waits deletes the tokens that the execution's states have waited with, unread: all
-// of them have ended.
-func (s Cleanup) waits(ctx context.Context, e Execution, t *tally) {
+// of them have ended. A token that stays is of no use to anybody and has a lifetime of a
+// day, so it does not make the execution end in FailedDirty.
+func (s Cleanup) waits(ctx context.Context, e Execution) {
 	keys, err := s.Keys.Keys(ctx, contract.WaitsOf(e.Name))
 	if err != nil {
-		t.leave("tokens of waits", err)
+		slog.WarnContext(ctx, "the tokens of waits could not be listed; they are removed after a day", "error", err.Error())
 		return
 	}
 	for _, key := range keys {
@@ -81,7 +83,7 @@ func (s Cleanup) waits(ctx context.Context, e Execution, t *tally) {
 			err = s.Keys.Delete(ctx, key)
 		}
 		if err != nil {
-			t.leave(key, err)
+			slog.WarnContext(ctx, "a token of a wait could not be deleted; it is removed after a day", "key", key, "error", err.Error())
 		}
 	}
 }

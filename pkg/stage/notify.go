@@ -112,7 +112,7 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	}
 	maps.Copy(told.Images, in.Images)
 	about, text := messageOf(in, told, report.Retention)
-	err = errors.Join(s.message(ctx, told.Status, about, text), s.event(ctx, contract.ExecutionFinishedEvent, told, in))
+	err = errors.Join(s.announceLate(ctx, in, report), s.message(ctx, told.Status, about, text), s.event(ctx, contract.ExecutionFinishedEvent, told, in))
 	if code := failure.CodeOf(err); code != failure.Throttled && code != failure.ServiceUnavailable {
 		err = errors.Join(err, metric.Emit(s.Metrics, in.Now, figures(in, report)...))
 	}

@@ -85,12 +85,14 @@ func TestNotifyOfAPublishedImage(t *testing.T) {
 	assert.Equal(t, []evidence.Log{{Title: "Serial console of the builder", URI: "s3://factory/executions/run/console-builder.log", SHA256: store.Digest([]byte("boot"))}}, r.Logs)
 	assert.Equal(t, []string{"i-1"}, r.Removed)
 
-	require.Len(t, bus.entries, 1)
-	assert.Equal(t, "ami-factory", *bus.entries[0].Source)
-	assert.Equal(t, "AMI Factory Execution Finished", *bus.entries[0].DetailType)
-	assert.Equal(t, in.Now, *bus.entries[0].Time)
+	require.Len(t, bus.entries, 2)
+	assert.Equal(t, "AMI Factory Image Published", *bus.entries[0].DetailType, "the announcement had failed")
+	assert.Contains(t, *bus.entries[0].Detail, remote+":/p/latest")
+	assert.Equal(t, "ami-factory", *bus.entries[1].Source)
+	assert.Equal(t, "AMI Factory Execution Finished", *bus.entries[1].DetailType)
+	assert.Equal(t, in.Now, *bus.entries[1].Time)
 	var told Finished
-	require.NoError(t, json.Unmarshal([]byte(*bus.entries[0].Detail), &told))
+	require.NoError(t, json.Unmarshal([]byte(*bus.entries[1].Detail), &told))
 	assert.Equal(t, Finished{
 		Execution: "arn:run", Name: "run", Status: "Published", Recipe: "debian", Fingerprint: "f00d", SourceImage: "ami-base",
 		Action: "bake", Changed: []string{}, Images: in.Images, Left: []string{}, Report: "s3://factory/executions/run/report.html",

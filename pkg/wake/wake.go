@@ -95,6 +95,9 @@ type mark struct {
 
 const (
 	schema = 1
+	// slack covers late events, clocks that differ, and that EventBridge gives the time
+	// of an event in whole seconds.
+	slack = 30 * time.Second
 	// maxRecord is more than a record takes: Step Functions' tokens have at most 2,048
 	// characters
 	// (https://docs.aws.amazon.com/step-functions/latest/apireference/API_SendTaskSuccess.html).
@@ -246,8 +249,9 @@ func (w Wake) forget(ctx context.Context, t contract.WaitToken) error {
 }
 
 // news is the id of an event of a resource that has not ended a wait of the execution
-// before; empty if there is none. EventBridge gives the time of an event in whole
-// seconds, so that one of the second in which the look began counts.
+// before; empty if there is none. An event from shortly before the look began counts
+// too: AWS may deliver it late, and may show what it announces later still. At worst it
+// costs one look.
 func (w Wake) news(ctx context.Context, resource string, r Registration) (string, error) {
 	keys, err := w.Keys.Keys(ctx, contract.WaitMarksOf(resource))
 	if err != nil {
@@ -256,7 +260,7 @@ func (w Wake) news(ctx context.Context, resource string, r Registration) (string
 	seen := strings.Fields(r.Seen)
 	for _, key := range keys {
 		at, event, ok := contract.WaitMarkAt(key, resource)
-		if ok && !at.Before(r.Since.Truncate(time.Second)) && !slices.Contains(seen, event) {
+		if ok && !at.Before(r.Since.Add(-slack)) && !slices.Contains(seen, event) {
 			return event, nil
 		}
 	}

@@ -116,8 +116,8 @@ func TestAWaitIsWokenByItsEventWhicheverComesFirst(t *testing.T) {
 			func(w *world) { w.event("e1", 0); require.NoError(w, w.wait("a", nil)) },
 			tasks{"a": `{"event":"e1"}`},
 		},
-		"it came before the look": {
-			func(w *world) { w.event("e1", -2); require.NoError(w, w.wait("a", nil)) },
+		"it came long before the look": {
+			func(w *world) { w.event("e1", -40); require.NoError(w, w.wait("a", nil)) },
 			tasks{"a": ""},
 		},
 		"it has ended a wait of the execution": {
@@ -130,7 +130,7 @@ func TestAWaitIsWokenByItsEventWhicheverComesFirst(t *testing.T) {
 		"a late one does not hide a newer one": {
 			func(w *world) {
 				w.event("e2", 5)
-				w.event("e1", -5)
+				w.event("e1", -45)
 				require.NoError(w, w.wait("a", nil))
 			},
 			tasks{"a": `{"event":"e2"}`},
@@ -151,6 +151,13 @@ func TestAWaitIsWokenByItsEventWhicheverComesFirst(t *testing.T) {
 				require.NoError(w, w.wait("b", func(in map[string]any) { in["seen"], in["waits"], in["since"] = "e1 ", 1, start.Add(6*time.Second) }))
 			},
 			tasks{"a": `{"event":"e1"}`, "b": ""},
+		},
+		"it is a little older than the look, and is delivered before the next wait begins": {
+			func(w *world) {
+				w.event("e1", 5)
+				require.NoError(w, w.wait("a", func(in map[string]any) { in["since"] = start.Add(7 * time.Second) }))
+			},
+			tasks{"a": `{"event":"e1"}`},
 		},
 		"it is lost, and the next look waits again": {
 			func(w *world) {

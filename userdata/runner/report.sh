@@ -115,7 +115,7 @@ verdict() {
 		# The next boot reports: the factory stops a builder that it takes for ready.
 		if restarting; then return; fi
 	fi
-	units=$(systemctl list-units --state=failed --plain --no-legend --no-pager 2>/dev/null | awk '{ print $1 }' | tr '\n' ' ')
+	units=$(systemctl list-units --state=failed --plain --no-legend --no-pager 2>/dev/null | awk '{ print $1 }' | sed 's/\\/\\\\/g' | tr '\n' ' ') # JSON: names of mounts have backslashes
 	printf '{"schema":1,"cloudInit":%s,"provision":%s,"system":{"systemState":"%s","failedUnits":"%s","finished":%s}}\n' \
 		"$(object "$state/cloud-init.json")" "$(object "$state/provision.json")" "$(systemctl is-system-running 2>/dev/null)" "$units" "$(date +%s)" >"$state/verdict.json"
 	put "$verdict_url" "$state/verdict.json" once 20 "$tries"
