@@ -75,7 +75,7 @@ func NewStack(scope constructs.Construct, id string, stackProps awscdk.StackProp
 	}
 	output("StateMachineArn", factory.Workflow.StateMachine.StateMachineArn(), "start an execution here with {\"recipe\": \"...\"}")
 	output("BucketName", factory.Bucket.BucketName(), "plans, results and reports")
-	output("TopicArn", factory.Topic.TopicArn(), "tells how every execution ended")
+	output("TopicArn", factory.Topic.TopicArn(), "has a message about every execution")
 	output("DeadLettersUrl", factory.DeadLetters.QueueUrl(), "what could not be delivered to triggers")
 	for _, role := range blueprint.TargetRoles() {
 		output(callersParameter(role), callersOf(role, factory.Functions), "for the parameter of this name, of the stack of target accounts")

@@ -74,10 +74,10 @@ func (l *local) registerDeployment(c *cobra.Command) {
 
 func (a *app) options(l local) (rehearsal.Options, error) {
 	if err := rehearsal.CheckGuests(vm.Kind(l.guests)); err != nil {
-		return rehearsal.Options{}, &exitError{exitUsage, fmt.Errorf("--guests: %w", err)}
+		return rehearsal.Options{}, usage("--guests: %w", err)
 	}
 	if (l.official.URL == "") != (l.official.SHA256 == "") {
-		return rehearsal.Options{}, &exitError{exitUsage, errors.New("--base-url and --base-sha256 go together: nothing is downloaded without a digest to verify it")}
+		return rehearsal.Options{}, usage("--base-url and --base-sha256 go together: nothing is downloaded without a digest to verify it")
 	}
 	if sum := l.official.SHA256; sum != "" && !sha256Hex.MatchString(sum) {
 		return rehearsal.Options{}, usage("--base-sha256 is %q, which is not a SHA-256: 64 hexadecimal digits", sum)

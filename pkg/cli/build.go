@@ -218,7 +218,7 @@ func (a *app) runBuild(ctx context.Context, to deployed, in contract.ExecutionIn
 	if name == "" {
 		name = execution.NameByHand(in.Recipe, time.Now())
 	} else if err := execution.CheckName(name); err != nil {
-		return &exitError{exitUsage, fmt.Errorf("--name: %w", err)}
+		return usage("--name: %w", err)
 	}
 	api, machine, err := to.client(ctx)
 	if err != nil {

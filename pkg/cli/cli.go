@@ -164,7 +164,7 @@ Results go to stdout, progress and problems to stderr.`,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if a.format != "text" && a.format != "json" {
-				return &exitError{exitUsage, fmt.Errorf("--output is %q (allowed: text, json)", a.format)}
+				return usage("--output is %q (allowed: text, json)", a.format)
 			}
 			return nil
 		},
@@ -173,7 +173,7 @@ Results go to stdout, progress and problems to stderr.`,
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	root.Flags().Bool("version", false, "print the version")                                                                            // defined here, since cobra would give it -v, which means --verbose
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &exitError{exitUsage, fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+		return usage("%w\nSee '%s --help'", err, c.CommandPath())
 	})
 	return root
 }
@@ -193,8 +193,7 @@ func takes(what ...string) cobra.PositionalArgs {
 		if len(given) > 0 {
 			got = fmt.Sprintf("%q was given", given)
 		}
-		return &exitError{exitUsage, fmt.Errorf("%s %s, and %s\nUsage: %s\nSee '%s --help'",
-			c.CommandPath(), wanted, got, c.UseLine(), c.CommandPath())}
+		return usage("%s %s, and %s\nUsage: %s\nSee '%s --help'", c.CommandPath(), wanted, got, c.UseLine(), c.CommandPath())
 	}
 }
 
@@ -218,7 +217,7 @@ func group(c *cobra.Command, children ...*cobra.Command) *cobra.Command {
 		if found := c.SuggestionsFor(given[0]); len(found) > 0 {
 			near = fmt.Sprintf(", did you mean %s?", strings.Join(found, " or "))
 		}
-		return &exitError{exitUsage, fmt.Errorf("unknown command %q of %s%s\nSee '%s --help'", given[0], c.CommandPath(), near, c.CommandPath())}
+		return usage("unknown command %q of %s%s\nSee '%s --help'", given[0], c.CommandPath(), near, c.CommandPath())
 	}
 	c.SuggestionsMinimumDistance = 2
 	c.AddCommand(children...)

@@ -90,7 +90,7 @@ func (a *app) runDoctor(ctx context.Context, what examine) error {
 	}
 	if what.endpoint != "" {
 		if u, err := url.Parse(what.endpoint); err != nil || u.Host == "" {
-			return &exitError{exitUsage, fmt.Errorf("--endpoint-url %q is not a URL such as http://127.0.0.1:4566", what.endpoint)}
+			return usage("--endpoint-url %q is not a URL such as http://127.0.0.1:4566", what.endpoint)
 		}
 		cfg.BaseEndpoint = aws.String(what.endpoint)
 	}

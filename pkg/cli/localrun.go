@@ -121,7 +121,7 @@ func findRun(state, guests string) (localRun, error) {
 	kinds := []string{string(vm.VM), string(vm.Container), string(vm.Simulated)}
 	if guests != "" {
 		if err := rehearsal.CheckGuests(vm.Kind(guests)); err != nil {
-			return localRun{}, &exitError{exitUsage, fmt.Errorf("--guests: %w", err)}
+			return localRun{}, usage("--guests: %w", err)
 		}
 		kinds = []string{guests}
 	}
@@ -154,7 +154,7 @@ func findRun(state, guests string) (localRun, error) {
 	for _, run := range found {
 		folders = append(folders, run.State)
 	}
-	return localRun{}, &exitError{exitUsage, fmt.Errorf("several are running: select one with --state (allowed: %s)", strings.Join(folders, ", "))}
+	return localRun{}, usage("several are running: select one with --state (allowed: %s)", strings.Join(folders, ", "))
 }
 
 // localFlags select a run.

@@ -149,7 +149,7 @@ func (a *app) describeFields(c *cobra.Command, wanted string) error {
 		if name := problem.Nearest(wanted, fieldNames()); name != "" {
 			near = fmt.Sprintf("; did you mean %q?", name)
 		}
-		return &exitError{exitUsage, fmt.Errorf("a recipe has no field %q%s\nSee '%s'", wanted, near, c.CommandPath())}
+		return usage("a recipe has no field %q%s\nSee '%s'", wanted, near, c.CommandPath())
 	}
 	sides := map[string]string{}
 	for _, f := range plan.Fields() {
@@ -312,7 +312,7 @@ with a YAML language server check and complete files with it:
 			}
 			schemas := map[string]func() []byte{"recipe": recipe.Schema, "baseline": baseline.Schema, "userdata": spec.Schema, "component": component.Schema, "checks": component.ChecksSchema}
 			if len(given) > 1 || schemas[what] == nil {
-				return &exitError{exitUsage, fmt.Errorf("there is no schema of %q (allowed: recipe, baseline, userdata, component, checks)\nSee '%s --help'", strings.Join(given, " "), c.CommandPath())}
+				return usage("there is no schema of %q (allowed: recipe, baseline, userdata, component, checks)\nSee '%s --help'", strings.Join(given, " "), c.CommandPath())
 			}
 			_, err := a.out.Write(schemas[what]())
 			return err

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -67,7 +66,7 @@ func (a *app) runResume(ctx context.Context, region, bucket, recipe string) erro
 		bucket = os.Getenv(contract.EnvBucket)
 	}
 	if bucket == "" {
-		return &exitError{exitUsage, errors.New("the factory's bucket is not known: give --bucket or set " + contract.EnvBucket)}
+		return usage("the factory's bucket is not known: give --bucket or set %s", contract.EnvBucket)
 	}
 	cfg, err := awsConfig(ctx, region)
 	if err != nil {

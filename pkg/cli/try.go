@@ -50,7 +50,7 @@ Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.`,
 		Args: takes("one SPEC.yaml"),
 		RunE: func(c *cobra.Command, given []string) error {
 			if f.image == "" {
-				return &exitError{exitUsage, fmt.Errorf("--image is required: an AMI id or the name of a recipe\nSee '%s --help'", c.CommandPath())}
+				return usage("--image is required: an AMI id or the name of a recipe\nSee '%s --help'", c.CommandPath())
 			}
 			if strings.HasPrefix(f.image, "ami-") {
 				if err := checkImageID(f.image); err != nil {
@@ -82,7 +82,7 @@ Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.`,
 
 func (a *app) runTry(ctx context.Context, l local, flags tryFlags, file string) (err error) {
 	if l.guests == string(vm.Simulated) {
-		return &exitError{exitUsage, errors.New("--guests simulated boots nothing, so nothing can be tried on it (allowed: vm, container)")}
+		return usage("--guests simulated boots nothing, so nothing can be tried on it (allowed: vm, container)")
 	}
 	opts, err := a.options(l)
 	if err != nil {

@@ -42,7 +42,7 @@ reports in ` + provision.Result + `.`,
 		Args: takes("one SPEC.yaml"),
 		RunE: func(_ *cobra.Command, given []string) error {
 			if format != "" && format != spec.CloudInit && format != spec.BottlerocketFmt {
-				return &exitError{exitUsage, fmt.Errorf("--format is %q (allowed: %s, %s)", format, spec.CloudInit, spec.BottlerocketFmt)}
+				return usage("--format is %q (allowed: %s, %s)", format, spec.CloudInit, spec.BottlerocketFmt)
 			}
 			return a.renderUserData(given[0], rendered, format, encoded)
 		},

@@ -188,7 +188,7 @@ type topicAPI interface {
 }
 
 func checkTopic(ctx context.Context, e *examination) []Finding {
-	arn, missing := e.setting(contract.EnvTopic, "the topic that tells how executions end")
+	arn, missing := e.setting(contract.EnvTopic, "the topic of messages about executions")
 	if missing != nil {
 		return missing
 	}

@@ -35,7 +35,7 @@ func (p *GuestProgress) Update(now guest.Progress, at time.Time) []Event {
 		if !d.OK {
 			how = "FAILED"
 		}
-		report(Stepped, "%s %s after %s", d.Component, how, d.Took)
+		report(Stepped, "%s %s after %s", d.Name, how, d.Took)
 	}
 	p.done = max(p.done, len(now.Done))
 	if now.Running != p.running {

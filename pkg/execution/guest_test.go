@@ -73,7 +73,7 @@ func TestAConsoleThatIsCutReportsNothingTwice(t *testing.T) {
 	done := func(names ...string) guest.Progress {
 		var out guest.Progress
 		for _, name := range names {
-			out.Done = append(out.Done, guest.Installed{Component: name, OK: true, Took: time.Second})
+			out.Done = append(out.Done, guest.Installed{Name: name, OK: true, Took: time.Second})
 		}
 		return out
 	}

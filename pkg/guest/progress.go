@@ -9,23 +9,25 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
-// Progress describes which components of an image are installed in a builder.
+// Progress describes how far a builder is with the components of an image.
 type Progress struct {
 	Done    []Installed
-	Running string // the component that is being installed; empty if none
+	Running string // the step that is under way; empty if none
 	Last    string // the last line of the console, clean and short
 }
 
-// Installed is a component whose installation has ended.
+// Installed is a step that has ended: the installation of a component, or one of all
+// components together.
 type Installed struct {
-	Component string
-	OK        bool
-	Took      time.Duration
+	Name string
+	OK   bool
+	Took time.Duration
 }
 
-// step matches the runner's messages about a component anywhere in a line,
-// because cloud-init and the kernel write a prefix.
-var step = regexp.MustCompile(`ami-factory: component ([a-z0-9-]+): (?:(started)|(ok)|failed with exit code [0-9]+) ?(?:after ([0-9]+)s)?`)
+// step matches the runner's messages about a component, or a step of all components
+// such as packages, anywhere in a line, because cloud-init and the kernel write a
+// prefix.
+var step = regexp.MustCompile(`ami-factory: (?:component )?([a-z0-9-]+): (?:(started)|(ok)|failed with exit code [0-9]+) ?(?:after ([0-9]+)s)?`)
 
 // maxLine is the length to which the last line is cut, in bytes.
 const maxLine = 120
@@ -52,7 +54,7 @@ func ReadProgress(console []byte) Progress {
 			p.Running = ""
 		}
 		seconds, _ := strconv.Atoi(m[4]) // digits, or nothing
-		done := Installed{Component: name, OK: ok, Took: time.Duration(seconds) * time.Second}
+		done := Installed{Name: name, OK: ok, Took: time.Duration(seconds) * time.Second}
 		// cloud-init may print a line twice: to its log and to the console.
 		if len(p.Done) == 0 || p.Done[len(p.Done)-1] != done {
 			p.Done = append(p.Done, done)

@@ -22,6 +22,11 @@ func TestProgressIsReadFromTheConsole(t *testing.T) {
 			"ami-factory: component hardening: started\nSetting up auditd\n",
 			Progress{Running: "hardening", Last: "Setting up auditd"},
 		},
+		"the packages of all components": {
+			"ami-factory: packages: started\nami-factory: packages: ok after 15s\nami-factory: boot-files: started\n",
+			Progress{Done: []Installed{{"packages", true, 15 * time.Second}}, Running: "boot-files", Last: "ami-factory: boot-files: started"},
+		},
+		"a message of another part": {"ami-factory: fetching the component bundle\n", Progress{Last: "ami-factory: fetching the component bundle"}},
 		"one done and one at work, behind cloud-init's prefix": {
 			"[ 50.1] cloud-init[412]: ami-factory: component hardening: started\n[246.2] cloud-init[412]: ami-factory: component hardening: ok after 196s\n" +
 				"[246.3] cloud-init[412]: ami-factory: component docker: started\n",

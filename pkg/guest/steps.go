@@ -15,7 +15,7 @@ const MaxSteps = 64 << 10
 const maxName = 64
 
 // ReadSteps reads the steps that a builder uploads, which userdata/runner/run.sh
-// writes. Last is empty: nobody but the console has it.
+// writes. Last stays empty: only the console shows single lines.
 func ReadSteps(raw []byte) (Progress, error) {
 	var p Progress
 	clean, err := plaintext.JSON(raw)
@@ -42,7 +42,7 @@ func ReadSteps(raw []byte) (Progress, error) {
 			p.Running = name
 			continue
 		}
-		p.Done = append(p.Done, Installed{Component: name, OK: s.Status == "ok", Took: time.Duration(s.Seconds) * time.Second})
+		p.Done = append(p.Done, Installed{Name: name, OK: s.Status == "ok", Took: time.Duration(s.Seconds) * time.Second})
 	}
 	return p, nil
 }

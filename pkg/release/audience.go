@@ -88,8 +88,8 @@ type PermissionReader interface {
 	DescribeImageAttribute(context.Context, *ec2.DescribeImageAttributeInput, ...func(*ec2.Options)) (*ec2.DescribeImageAttributeOutput, error)
 }
 
-// RequirePrivate verifies that nobody but its owner may launch an image; otherwise
-// the error is ShareFailed. what is the image in messages.
+// RequirePrivate verifies that only its owner may launch an image; otherwise the
+// error is ShareFailed. what names the image in messages.
 func RequirePrivate(ctx context.Context, api PermissionReader, imageID, what string) error {
 	has, err := ReadAudience(ctx, api, imageID)
 	if err != nil {

@@ -75,7 +75,7 @@ func (s Cleanup) waits(ctx context.Context, e Execution) {
 		return
 	}
 	for _, key := range keys {
-		err := error(nil)
+		var err error
 		if token, ok := contract.WaitTokenIn(key); ok {
 			err = s.Keys.Delete(ctx, token.Key())
 		}

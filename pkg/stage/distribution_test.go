@@ -87,7 +87,7 @@ func TestCheckDistribution(t *testing.T) {
 			had := len(e.audience["ami-copy"])
 			d := CheckDistribution{Store: s.store(), EC2: func(string) FinishCopyEC2 { return e }}
 			out, err := d.Run(t.Context(), DistributeInput{Job: job(t, s, "AwaitCopy", testPlan()), ImageID: "ami-new", Region: remote, CopyID: "ami-copy"})
-			assert.Len(t, e.audience["ami-copy"], had, "nobody is given the copy")
+			assert.Len(t, e.audience["ami-copy"], had, "no account may launch the copy")
 			assert.Empty(t, e.deprecated)
 			if c.want != "" {
 				requireCode(t, c.want, err)

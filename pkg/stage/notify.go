@@ -50,13 +50,13 @@ type EventAPI interface {
 	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
 }
 
-// Notify writes the execution's report and tells how it ended.
+// Notify writes the execution's report and sends message and event about its end.
 type Notify struct {
 	Settings Settings
 	Store    store.Store
 	SNS      MessageAPI
 	Events   EventAPI
-	Metrics  io.Writer // see pkg/metric; nil: none are told
+	Metrics  io.Writer // see pkg/metric; nil: none are written
 }
 
 // Finished is the detail of the event.
@@ -81,7 +81,7 @@ type Finished struct {
 
 // Run writes the report, then the message and the event. Both are tried before
 // an error of either is returned; a repeated call sends them again. Metrics are
-// told last, unless a call that would tell them again is to be expected.
+// written last, and only where no repeated call is expected, which would write them twice.
 func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	if err := requireInput("execution.name", in.Execution.Name, "outcome", in.Outcome); err != nil {
 		return NotifyOutput{}, err
@@ -103,21 +103,21 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	if err != nil {
 		return NotifyOutput{}, err
 	}
-	told := Finished{
+	finished := Finished{
 		Execution: in.Execution.ID, Name: in.Execution.Name, Status: report.Status, Simulated: report.Simulated,
 		Recipe: report.Recipe, Fingerprint: report.Fingerprint, SourceImage: report.Source.ImageID,
 		Action: actionOf(report), Why: report.Why, Changed: append([]string{}, report.Changed...), Images: map[string]string{}, Left: in.Left,
 		State: in.Failed, Error: in.Error, Cause: clip(in.Cause, maxCause),
 		Report: "s3://" + page.Bucket + "/" + page.Key,
 	}
-	maps.Copy(told.Images, in.Images)
-	about, text := messageOf(in, told, report.Retention)
-	err = errors.Join(s.announceLate(ctx, in, report), s.message(ctx, told.Status, about, text), s.event(ctx, contract.ExecutionFinishedEvent, told, in))
+	maps.Copy(finished.Images, in.Images)
+	about, text := messageOf(in, finished, report.Retention)
+	err = errors.Join(s.announceLate(ctx, in, report), s.message(ctx, finished.Status, about, text), s.event(ctx, contract.ExecutionFinishedEvent, finished, in))
 	if code := failure.CodeOf(err); code != failure.Throttled && code != failure.ServiceUnavailable {
 		err = errors.Join(err, metric.Emit(s.Metrics, in.Now, figures(in, report)...))
 	}
 	if err != nil {
-		return NotifyOutput{}, failure.Wrap(failure.CodeOf(err), err, "the report is written (%s), but not everybody was told", told.Report)
+		return NotifyOutput{}, failure.Wrap(failure.CodeOf(err), err, "the report is written (%s), but not everybody was informed", finished.Report)
 	}
 	return NotifyOutput{Ending: end, Report: stored, Status: report.Status, Left: in.Left}, nil
 }
@@ -164,7 +164,7 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, er
 	}
 	r.SetImages(in.Images)
 	// A record that is not of this execution is left out of the report, which says
-	// so: that it is there must not keep anyone from being told how it ended.
+	// so: that it is there must not stop the message about the end.
 	var err error
 	if r.Pointers, err = s.pointers(ctx, in, p); failure.CodeOf(err) == failure.RecordMismatch {
 		r.Logs, err = append(r.Logs, s.leftOut("The pointers", journalKey(in.Execution), err)), nil

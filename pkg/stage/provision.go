@@ -42,7 +42,7 @@ starting() {
 	done | grep -q .
 }
 while starting; do sleep 0.5; done
-state=$(systemctl is-system-running 2>/dev/null) || true
+state=$(systemctl is-system-running 2>/dev/null)
 units=$(systemctl list-units --state=failed --plain --no-legend --no-pager 2>/dev/null | awk '{print $1}' | sed 's/\\/\\\\/g' | tr '\n' ' ') # JSON: names of mounts have backslashes
 printf '{"systemState":"%s","failedUnits":"%s","finished":%s}\n' "$state" "$units" "$(date +%s)"
 exit 0

@@ -23,8 +23,8 @@ state=/var/lib/ami-factory
 archive=$state/bundle.tar.gz
 log=$state/bootstrap.log
 
-# report uploads the verdict of a failure before there is the bundle's report.sh.
-# Where it fails too, the factory asks over SSM.
+# report uploads the verdict of a failure before there is the bundle's report.sh. An
+# upload that fails changes nothing: the factory then asks over SSM.
 report() {
 	printf '{"schema":1,"provision":%s}' "$(<"$state/provision.json")" >"$state/verdict.json"
 	printf 'url="%s"' "$verdict" | curl --config - --silent --fail --retry 4 --max-time 60 \

@@ -155,7 +155,7 @@ func Stages() []Row {
 			Fails:   []failure.Code{failure.CleanupIncomplete},
 		},
 		{
-			Stage: Notify, Does: "writes the report and tells how the execution ended",
+			Stage: Notify, Does: "announces a published image; writes the report and reports the end",
 			Timeout: shortRun,
 		},
 	}

@@ -41,9 +41,11 @@ func fast(limit time.Duration) net {
 	return net{first: 2 * time.Second, again: 2 * time.Second, growth: 1.25, most: 10 * time.Second, share: 60, limit: limit}
 }
 
-// mostWaits bounds how often a step waits, whatever sends events to it: a wait and a
-// look leave eleven events in the execution's history, which holds 25,000
-// (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html).
+// mostWaits bounds how often a step waits: a wait and a look leave eleven events in the
+// execution's history, which holds 25,000
+// (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html). It holds
+// off a flood of foreign events in one step. It does not bound all steps together:
+// there, only time-outs are known to stay within the history.
 const mostWaits = 500
 
 // wait is a step that waits.

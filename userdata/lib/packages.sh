@@ -23,7 +23,8 @@ wanted() {
 	if [[ $stage == early ]]; then awk -F '|' '$4 == 1' "$list"; else cat "$list"; fi
 }
 
-# versions NAME... prints NAME|VERSION of those that are installed.
+# versions NAME... prints NAME|VERSION of those that are installed. A name that is not
+# makes both programs fail, which is no error here.
 versions() {
 	case $manager in
 	apt) dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Version}\n' "$@" 2>/dev/null | sed -n 's/^.i *|//p' || true ;;
@@ -76,7 +77,8 @@ repair() {
 		return
 	fi
 	printf 'packages: the last run was interrupted; it is ended first\n'
-	quietly dpkg --force-confold --configure -a || true # what apt says next is clearer
+	# What this cannot repair makes the run below fail, whose message is clearer.
+	quietly dpkg --force-confold --configure -a || true
 	apt_get -y --fix-broken --no-install-recommends install || true
 }
 
@@ -119,7 +121,8 @@ declared() {
 		END { if (n) print first "|" places }'
 }
 
-# closure NAME... prints the names of packages and of all that they depend on.
+# closure NAME... prints the names of packages and of all that they depend on. It only
+# explains a failure, so what cannot be found out is left out.
 closure() {
 	case $manager in
 	apt) apt-cache depends --recurse --important "$@" 2>/dev/null | grep -v '^[ |<]' || true ;;
@@ -202,7 +205,7 @@ for try in 1 2 3; do
 	if ((try == 3)) || ! fetching "$said"; then blame "$said"; fi
 	printf 'packages: attempt %d of 3 failed\n' "$try" >&2
 	sleep $((try * 5))
-	if [[ $manager == apt ]]; then apt_get update || true; fi
+	if [[ $manager == apt ]]; then apt_get update || true; fi # the next attempt reports what is still wrong
 done
 # Scripts of packages could not: see quietly.
 if booted; then systemctl daemon-reload; fi
