@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	sdksns "github.com/aws/aws-sdk-go-v2/service/sns"
 	sdksqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
@@ -52,7 +53,9 @@ func (c *Cloud) ssmEvent(ctx context.Context, account, region, detailType string
 
 func (c *Cloud) resolveKey(account, region, ref string) (ec2.Key, error) {
 	k, err := c.KMS.Resolve(account, region, ref)
-	return ec2.Key{ARN: k.ARN, Managed: k.Managed, Enabled: k.Enabled}, err
+	// EC2 encrypts with symmetric keys only
+	// (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html).
+	return ec2.Key{ARN: k.ARN, Managed: k.Managed, Enabled: k.Enabled && k.Spec == kmstypes.KeySpecSymmetricDefault}, err
 }
 
 // roleCredentials are the credentials that the instance metadata serves for an

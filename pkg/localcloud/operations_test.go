@@ -222,6 +222,15 @@ func TestEveryOperationOfKMSOverTheWire(t *testing.T) {
 	must[*kms.EnableKeyOutput](t)(client.EnableKey(ctx, &kms.EnableKeyInput{KeyId: key.KeyId}))
 	must[*kms.EncryptOutput](t)(client.Encrypt(ctx, &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte{1}}))
 	must[*kms.ScheduleKeyDeletionOutput](t)(client.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: key.KeyId}))
+	signing := must[*kms.CreateKeyOutput](t)(client.CreateKey(ctx, &kms.CreateKeyInput{KeySpec: kmstypes.KeySpecEccNistP256, KeyUsage: kmstypes.KeyUsageTypeSignVerify})).KeyMetadata
+	assert.Equal(t, []kmstypes.SigningAlgorithmSpec{kmstypes.SigningAlgorithmSpecEcdsaSha256}, signing.SigningAlgorithms)
+	message := []byte("what is signed")
+	signature := must[*kms.SignOutput](t)(client.Sign(ctx, &kms.SignInput{KeyId: signing.KeyId, Message: message, SigningAlgorithm: kmstypes.SigningAlgorithmSpecEcdsaSha256})).Signature
+	assert.True(t, must[*kms.VerifyOutput](t)(client.Verify(ctx, &kms.VerifyInput{KeyId: signing.KeyId, Message: message, Signature: signature, SigningAlgorithm: kmstypes.SigningAlgorithmSpecEcdsaSha256})).SignatureValid)
+	_, err = client.Verify(ctx, &kms.VerifyInput{KeyId: signing.KeyId, Message: message[1:], Signature: signature, SigningAlgorithm: kmstypes.SigningAlgorithmSpecEcdsaSha256})
+	var forged *kmstypes.KMSInvalidSignatureException
+	require.ErrorAs(t, err, &forged)
+	assert.Equal(t, kmstypes.KeySpecEccNistP256, must[*kms.GetPublicKeyOutput](t)(client.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: signing.Arn})).KeySpec)
 	_, err = client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/none")})
 	var notFound *kmstypes.NotFoundException
 	require.ErrorAs(t, err, &notFound)

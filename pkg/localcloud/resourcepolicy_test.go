@@ -253,6 +253,39 @@ func TestAKeyIsUsedByThoseWhomItsPolicyOrAGrantNames(t *testing.T) {
 	}
 }
 
+func TestAKeySignsForThoseWhomPoliciesAllowUnderTheirConditions(t *testing.T) {
+	const alias = "alias/evidence"
+	for sentence, tc := range map[string]struct {
+		needs   string
+		key     string // by which the call names the key; empty: its ARN
+		because string // empty: allowed
+	}{
+		"by its own policy":                      {"kms:Sign *", "", ""},
+		"another action does not sign":           {"kms:Verify *", "", "no identity-based policy allows"},
+		"with the algorithm":                     {`kms:Sign * {"StringEquals":{"kms:SigningAlgorithm":"ECDSA_SHA_256"}}`, "", ""},
+		"not with another one":                   {`kms:Sign * {"StringEquals":{"kms:SigningAlgorithm":"RSASSA_PSS_SHA_256"}}`, "", "no identity-based policy allows"},
+		"with the message type, which is RAW":    {`kms:Sign * {"StringEquals":{"kms:MessageType":"RAW"}}`, "", ""},
+		"not where only digests are signed":      {`kms:Sign * {"StringEquals":{"kms:MessageType":"DIGEST"}}`, "", "no identity-based policy allows"},
+		"with the kind of key":                   {`kms:Sign * {"StringEquals":{"kms:KeySpec":"ECC_NIST_P256","kms:KeyUsage":"SIGN_VERIFY"}}`, "", ""},
+		"through the alias":                      {`kms:Sign * {"StringEquals":{"kms:RequestAlias":"alias/evidence"}}`, alias, ""},
+		"not by the ARN where an alias is asked": {`kms:Sign * {"StringEquals":{"kms:RequestAlias":"alias/evidence"}}`, "", "no identity-based policy allows"},
+		"where the key has the alias":            {`kms:Sign * {"ForAnyValue:StringEquals":{"kms:ResourceAliases":"alias/evidence"}}`, "", ""},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			c := enforcing(t)
+			key := must[*sdkkms.CreateKeyOutput](t)(c.KMS.CreateKey(t.Context(), &sdkkms.CreateKeyInput{KeySpec: kmstypes.KeySpecEccNistP256, KeyUsage: kmstypes.KeyUsageTypeSignVerify})).KeyMetadata
+			must[*sdkkms.CreateAliasOutput](t)(c.KMS.CreateAlias(t.Context(), &sdkkms.CreateAliasInput{AliasName: aws.String(alias), TargetKeyId: key.KeyId}))
+			allow(t, c, testRole, tc.needs)
+			named := key.Arn
+			if tc.key != "" {
+				named = &tc.key
+			}
+			_, err := sdkkms.NewFromConfig(sessionIn(t, c, testRole)).Sign(t.Context(), &sdkkms.SignInput{KeyId: named, Message: []byte("x"), SigningAlgorithm: kmstypes.SigningAlgorithmSpecEcdsaSha256})
+			requireDenied(t, err, tc.because, "kms:Sign")
+		})
+	}
+}
+
 func TestASharedImageIsLaunchedWhereItsKeyMayBeUsed(t *testing.T) {
 	c := enforcing(t)
 	ctx := t.Context()

@@ -80,12 +80,13 @@ func keys() []string {
 		"aws:resourceaccount", "aws:resourcetag/", "aws:securetransport", "aws:sourceaccount", "aws:sourcearn", "aws:tagkeys", "aws:viaawsservice",
 		"ec2:associatepublicipaddress", "ec2:attribute", "ec2:attribute/", "ec2:createaction", "ec2:metadatahttpendpoint",
 		"ec2:metadatahttpputresponsehoplimit", "ec2:metadatahttptokens", "ec2:owner", "ec2:region", "ec2:resourcetag/", "events:source", "iam:passedtoservice", "iam:permissionsboundary", "iam:policyarn",
-		"kms:calleraccount", "kms:grantisforawsresource", "kms:viaservice", "ssm:resourcetag/", "sts:externalid", "sts:rolesessionname",
+		"kms:calleraccount", "kms:grantisforawsresource", "kms:keyspec", "kms:keyusage", "kms:messagetype", "kms:requestalias", "kms:resourcealiases", "kms:signingalgorithm", "kms:viaservice",
+		"lambda:functionurlauthtype", "lambda:invokedviafunctionurl", "ssm:resourcetag/", "sts:externalid", "sts:rolesessionname",
 	}
 }
 
 // multivalued keys hold a list, which only ForAllValues and ForAnyValue take.
-func multivalued() []string { return []string{"aws:calledvia", "aws:tagkeys"} }
+func multivalued() []string { return []string{"aws:calledvia", "aws:tagkeys", "kms:resourcealiases"} }
 
 // CanonicalKey is a condition key in the form that contexts hold: lower case, but
 // for the name of a tag. Error: the embedded AWS does not fill in that key.

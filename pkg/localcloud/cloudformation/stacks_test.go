@@ -2,6 +2,9 @@ package cloudformation_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -16,6 +19,8 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
@@ -429,6 +434,26 @@ func (r *rig) changeSet(stack, body string, kind types.ChangeSetType) *sdk.Descr
 	out, err := r.client.DescribeChangeSet(r.Context(), &sdk.DescribeChangeSetInput{ChangeSetName: made.Id, IncludePropertyValues: aws.Bool(true)})
 	require.NoError(r, err)
 	return out
+}
+
+func TestAStackMakesAKeyThatSigns(t *testing.T) {
+	r := newRig(t, "")
+	r.create("evidence", `{"Resources":{
+		"Key":{"Type":"AWS::KMS::Key","Properties":{"KeySpec":"ECC_NIST_P256","KeyUsage":"SIGN_VERIFY","KeyPolicy":{"Version":"2012-10-17","Statement":[
+			{"Effect":"Allow","Principal":{"AWS":{"Fn::Sub":"arn:aws:iam::${AWS::AccountId}:root"}},"Action":"kms:*","Resource":"*"}]}}},
+		"Alias":{"Type":"AWS::KMS::Alias","Properties":{"AliasName":"alias/evidence","TargetKeyId":{"Ref":"Key"}}}}}`)
+	r.settled("evidence", types.StackStatusCreateComplete)
+	client := kms.NewFromConfig(r.cfg)
+	const algorithm = kmstypes.SigningAlgorithmSpecEcdsaSha256
+	signed, err := client.Sign(t.Context(), &kms.SignInput{KeyId: aws.String("alias/evidence"), Message: []byte("m"), SigningAlgorithm: algorithm})
+	require.NoError(t, err)
+	assert.True(t, strings.HasSuffix(*signed.KeyId, r.physical("evidence", "Key")))
+	public, err := client.GetPublicKey(t.Context(), &kms.GetPublicKeyInput{KeyId: aws.String("alias/evidence")})
+	require.NoError(t, err)
+	key, err := x509.ParsePKIXPublicKey(public.PublicKey)
+	require.NoError(t, err)
+	digest := sha256.Sum256([]byte("m"))
+	assert.True(t, ecdsa.VerifyASN1(key.(*ecdsa.PublicKey), digest[:], signed.Signature))
 }
 
 func TestChangeSetsSayWhatWouldChange(t *testing.T) {

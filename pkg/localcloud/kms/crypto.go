@@ -93,7 +93,7 @@ func (s *Service) Encrypt(ctx context.Context, in *kms.EncryptInput, optFns ...f
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k, err := s.usable(at, aws.ToString(in.KeyId))
+	k, err := s.usableFor(at, aws.ToString(in.KeyId), "Encrypt", types.KeyUsageTypeEncryptDecrypt)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (s *Service) GenerateDataKey(ctx context.Context, in *kms.GenerateDataKeyIn
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k, err := s.usable(at, aws.ToString(in.KeyId))
+	k, err := s.usableFor(at, aws.ToString(in.KeyId), "GenerateDataKey", types.KeyUsageTypeEncryptDecrypt)
 	if err != nil {
 		return nil, err
 	}

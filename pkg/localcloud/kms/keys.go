@@ -45,9 +45,13 @@ func (k *key) metadata() *types.KeyMetadata {
 		KeyId: aws.String(k.ID), Arn: aws.String(k.ARN), AWSAccountId: aws.String(strings.Split(k.ARN, ":")[4]),
 		CreationDate: aws.Time(k.Created), Description: aws.String(k.Description),
 		Enabled: k.State == types.KeyStateEnabled, KeyState: k.State, KeyManager: manager,
-		KeySpec: types.KeySpecSymmetricDefault, CustomerMasterKeySpec: types.CustomerMasterKeySpecSymmetricDefault,
-		KeyUsage: types.KeyUsageTypeEncryptDecrypt, Origin: types.OriginTypeAwsKms, MultiRegion: aws.Bool(false),
-		EncryptionAlgorithms: []types.EncryptionAlgorithmSpec{types.EncryptionAlgorithmSpecSymmetricDefault},
+		KeySpec: k.spec(), CustomerMasterKeySpec: types.CustomerMasterKeySpec(k.spec()),
+		KeyUsage: k.usage(), Origin: types.OriginTypeAwsKms, MultiRegion: aws.Bool(false),
+	}
+	if spec, signs := signingSpecOf(k.spec()); signs {
+		m.SigningAlgorithms = spec.algorithms
+	} else {
+		m.EncryptionAlgorithms = []types.EncryptionAlgorithmSpec{types.EncryptionAlgorithmSpecSymmetricDefault}
 	}
 	if k.State == types.KeyStatePendingDeletion {
 		m.DeletionDate = aws.Time(k.Deletion)
@@ -55,13 +59,11 @@ func (k *key) metadata() *types.KeyMetadata {
 	return m
 }
 
-// CreateKey makes a symmetric customer key.
+// CreateKey makes a symmetric customer key, or one that signs.
 func (s *Service) CreateKey(ctx context.Context, in *kms.CreateKeyInput, optFns ...func(*kms.Options)) (*kms.CreateKeyOutput, error) {
-	if in.KeySpec != "" && in.KeySpec != types.KeySpecSymmetricDefault {
-		return nil, &types.UnsupportedOperationException{Message: aws.String(fmt.Sprintf("The embedded KMS makes SYMMETRIC_DEFAULT keys only, not %s.", in.KeySpec))}
-	}
-	if in.KeyUsage != "" && in.KeyUsage != types.KeyUsageTypeEncryptDecrypt {
-		return nil, &types.UnsupportedOperationException{Message: aws.String(fmt.Sprintf("The embedded KMS makes ENCRYPT_DECRYPT keys only, not %s.", in.KeyUsage))}
+	spec, usage, err := checkSpec(in)
+	if err != nil {
+		return nil, err
 	}
 	if aws.ToBool(in.MultiRegion) {
 		return nil, &types.UnsupportedOperationException{Message: aws.String("The embedded KMS does not support multi-Region keys.")}
@@ -72,9 +74,15 @@ func (s *Service) CreateKey(ctx context.Context, in *kms.CreateKeyInput, optFns 
 		}
 	}
 	at := scope.KeyOf(s.caller(ctx, optFns))
+	k := s.newKey(at)
+	if signing, ok := signingSpecOf(spec); ok {
+		k.Spec, k.Usage = spec, usage
+		if k.Material, err = signing.material(); err != nil { // of RSA: takes seconds, so before the lock
+			return nil, err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := s.newKey(at)
 	k.Description = aws.ToString(in.Description)
 	if in.Policy != nil {
 		k.Policy = *in.Policy

@@ -1,10 +1,13 @@
 package kms
 
 import (
+	"cmp"
+	"maps"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
@@ -29,22 +32,59 @@ func (s *Service) Permissions() authz.Permissions {
 			return in.KeyId
 		}),
 	}
-	for _, operation := range []string{"CreateKey", "ListAliases", "ListKeys"} {
+	rules["GetPublicKey"] = onKey(s, "GetPublicKey", func(in *kms.GetPublicKeyInput) *string { return in.KeyId })
+	rules["Sign"] = onKeyWith(s, "Sign", func(in *kms.SignInput) *string { return in.KeyId }, func(in *kms.SignInput) map[string][]string {
+		return signingKeys(in.SigningAlgorithm, in.MessageType)
+	})
+	rules["Verify"] = onKeyWith(s, "Verify", func(in *kms.VerifyInput) *string { return in.KeyId }, func(in *kms.VerifyInput) map[string][]string {
+		return signingKeys(in.SigningAlgorithm, in.MessageType)
+	})
+	rules["CreateKey"] = authz.Of(func(c authz.Call, in *kms.CreateKeyInput) []authz.Request {
+		keys := map[string][]string{"kms:CallerAccount": {c.Caller.Account}}
+		if spec, usage, err := checkSpec(in); err == nil { // else the operation reports the error
+			keys["kms:KeySpec"], keys["kms:KeyUsage"] = []string{string(spec)}, []string{string(usage)}
+		}
+		return []authz.Request{{Action: "kms:CreateKey", Resource: "*", Context: authz.Context(keys)}}
+	})
+	for _, operation := range []string{"ListAliases", "ListKeys"} {
 		rules[operation] = authz.OnAll("kms:" + operation)
 	}
 	return authz.Permissions{Service: "kms", Rules: rules, Policy: s.resourcePolicy}
 }
 
+// signingKeys are the condition keys of Sign and Verify, whose default message
+// type is RAW
+// (https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html).
+func signingKeys(algorithm types.SigningAlgorithmSpec, kind types.MessageType) map[string][]string {
+	return map[string][]string{
+		"kms:SigningAlgorithm": {string(algorithm)}, "kms:MessageType": {string(cmp.Or(kind, types.MessageTypeRaw))},
+	}
+}
+
 // onKey makes a rule for an operation on the key of a reference.
 func onKey[I any](s *Service, operation string, ref func(*I) *string) authz.Rule {
+	return onKeyWith(s, operation, ref, func(*I) map[string][]string { return nil })
+}
+
+// onKeyWith is onKey for an operation with condition keys of its own.
+func onKeyWith[I any](s *Service, operation string, ref func(*I) *string, own func(*I) map[string][]string) authz.Rule {
 	return authz.Of(func(c authz.Call, in *I) []authz.Request {
-		arn := aws.ToString(ref(in))
-		if key, err := s.Resolve(c.Caller.Account, c.Caller.Region, arn); err == nil {
+		named := aws.ToString(ref(in))
+		arn, keys := named, map[string][]string{"kms:CallerAccount": {c.Caller.Account}}
+		if key, err := s.Resolve(c.Caller.Account, c.Caller.Region, named); err == nil {
 			arn = key.ARN
+			keys["kms:KeySpec"], keys["kms:KeyUsage"] = []string{string(key.Spec)}, []string{string(key.Usage)}
+			if len(key.Aliases) > 0 {
+				keys["kms:ResourceAliases"] = key.Aliases
+			}
 		} else if !strings.HasPrefix(arn, "arn:") { // the operation reports the error
 			arn = c.ARN("kms", c.Caller.Account, "key/unknown")
 		}
-		return []authz.Request{{Action: "kms:" + operation, Resource: arn, Context: authz.Context(map[string][]string{"kms:CallerAccount": {c.Caller.Account}})}}
+		if i := strings.Index(named, "alias/"); i == 0 || i > 0 && named[i-1] == ':' {
+			keys["kms:RequestAlias"] = []string{named[i:]}
+		}
+		maps.Copy(keys, own(in))
+		return []authz.Request{{Action: "kms:" + operation, Resource: arn, Context: authz.Context(keys)}}
 	})
 }
 

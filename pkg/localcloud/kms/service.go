@@ -1,12 +1,15 @@
-// Package kms is the Key Management Service of the embedded AWS: symmetric keys
-// (the saved state contains their material), aliases, policies and grants.
+// Package kms is the Key Management Service of the embedded AWS: keys that
+// encrypt or sign (the saved state contains their material), aliases, policies and
+// grants.
 package kms
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -37,9 +40,13 @@ type key struct {
 	Created     time.Time
 	Deletion    time.Time // if it is pending deletion
 	Policy      string
-	Material    []byte // 32 bytes
-	Grants      map[string]grant
-	Tags        map[string]string
+	// Spec and Usage are empty for symmetric keys, also in states that were saved
+	// before there were others.
+	Spec     types.KeySpec
+	Usage    types.KeyUsageType
+	Material []byte // of a symmetric key 32 bytes, of one that signs its private key as PKCS #8
+	Grants   map[string]grant
+	Tags     map[string]string
 }
 
 type grant struct {
@@ -160,11 +167,27 @@ func (s *Service) usable(at scope.Key, ref string) (*key, error) {
 	}
 }
 
+// usableFor is usable for an operation that needs a key of a usage.
+func (s *Service) usableFor(at scope.Key, ref, operation string, usage types.KeyUsageType) (*key, error) {
+	k, err := s.usable(at, ref)
+	if err == nil && k.usage() != usage {
+		err = &types.InvalidKeyUsageException{Message: aws.String(fmt.Sprintf("%s key usage is %s which is not valid for %s.", k.ARN, k.usage(), operation))}
+	}
+	return k, err
+}
+
+func (k *key) spec() types.KeySpec { return cmp.Or(k.Spec, types.KeySpecSymmetricDefault) }
+
+func (k *key) usage() types.KeyUsageType { return cmp.Or(k.Usage, types.KeyUsageTypeEncryptDecrypt) }
+
 // Resolved is the key to which a reference resolves.
 type Resolved struct {
 	ARN     string
 	Managed bool // by AWS: images that it encrypts cannot be shared
 	Enabled bool
+	Spec    types.KeySpec
+	Usage   types.KeyUsageType
+	Aliases []string // sorted
 }
 
 // Resolve looks up a key for another service, by id, ARN, alias or alias ARN,
@@ -172,11 +195,18 @@ type Resolved struct {
 func (s *Service) Resolve(account, regionName, ref string) (Resolved, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k, _, err := s.find(scope.Key{Account: account, Region: regionName}, ref)
+	k, at, err := s.find(scope.Key{Account: account, Region: regionName}, ref)
 	if err != nil {
 		return Resolved{}, err
 	}
-	return Resolved{ARN: k.ARN, Managed: k.Managed, Enabled: k.State == types.KeyStateEnabled}, nil
+	out := Resolved{ARN: k.ARN, Managed: k.Managed, Enabled: k.State == types.KeyStateEnabled, Spec: k.spec(), Usage: k.usage()}
+	for name, a := range s.at(at).Aliases {
+		if a.KeyID == k.ID {
+			out.Aliases = append(out.Aliases, name)
+		}
+	}
+	slices.Sort(out.Aliases)
+	return out, nil
 }
 
 // Wire describes the service to the HTTP front end.
@@ -194,6 +224,9 @@ func (s *Service) Wire() wire.Service {
 			"EnableKey":           wire.Op(s.EnableKey),
 			"Encrypt":             wire.Op(s.Encrypt),
 			"GenerateDataKey":     wire.Op(s.GenerateDataKey),
+			"GetPublicKey":        wire.Op(s.GetPublicKey),
+			"Sign":                wire.Op(s.Sign),
+			"Verify":              wire.Op(s.Verify),
 			"GetKeyPolicy":        wire.Op(s.GetKeyPolicy),
 			"ListAliases":         wire.Op(s.ListAliases),
 			"ListGrants":          wire.Op(s.ListGrants),
