@@ -15,6 +15,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 )
 
 // BenchmarkSimulatedBake is a whole bake on the virtual clock: what the state machine,
@@ -47,7 +48,7 @@ func BenchmarkFunctions(b *testing.B) {
 		f := simFactory(b, func(o *rehearsal.Options) {
 			o.Clock, o.FunctionsDir = nil, functions
 			o.Timing = ec2.Timing{PendingToRunning: time.Millisecond}
-			o.Simulated = rehearsal.SimulatedGuest{}
+			o.Simulated = guests.Simulated{}
 		})
 		for range 3 {
 			s := bake(b, f, contract.ExecutionInput{Force: true})

@@ -37,6 +37,7 @@ import (
 	processor "github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 	"github.com/ami-factory/ami-factory/userdata"
 )
@@ -195,7 +196,7 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 	f := simFactory(t, func(o *rehearsal.Options) {
 		o.Bare, o.Decisions = true, decisions.add
 		o.Clock = virtual
-		o.Simulated = rehearsal.SimulatedGuest{Boot: 20 * time.Second, Provision: 4 * time.Minute, Check: 20 * time.Second}
+		o.Simulated = guests.Simulated{Boot: 20 * time.Second, Provision: 4 * time.Minute, Check: 20 * time.Second}
 	})
 	c := newCDK(t, f)
 	c.context = append(c.context, "-c", "targetAccounts="+target, "-c", "targetExternalId="+externalID)

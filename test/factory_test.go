@@ -22,6 +22,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 )
 
 const (
@@ -41,7 +42,7 @@ func simFactory(t testing.TB, change func(*rehearsal.Options)) *rehearsal.Factor
 	opts := rehearsal.Options{
 		Guests: vm.Simulated, StateDir: filepath.Join(dir, "state"), CacheDir: filepath.Join(dir, "cache"), GossFile: goss,
 		Clock: clock.NewVirtual(time.Date(2026, 11, 1, 3, 0, 0, 0, time.UTC)), Version: "test",
-		Simulated: rehearsal.SimulatedGuest{Boot: 20 * time.Second, Provision: 4 * time.Minute, Check: 20 * time.Second},
+		Simulated: guests.Simulated{Boot: 20 * time.Second, Provision: 4 * time.Minute, Check: 20 * time.Second},
 	}
 	if change != nil {
 		change(&opts)

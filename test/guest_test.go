@@ -26,6 +26,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/try"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -98,7 +100,7 @@ func TestTheFamiliesThatTestsRunAreStatedAsProven(t *testing.T) {
 
 func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 	opts := realGuests(t, vm.Container)
-	standIns, err := rehearsal.NewStandIns(opts.StateDir)
+	standIns, err := guests.NewStandIns(opts.StateDir)
 	require.NoError(t, err)
 	opts.StandIns = standIns
 	f := open(t, opts)
@@ -131,7 +133,7 @@ func TestAnImageBakedInContainersHasWhatItPromises(t *testing.T) {
 	again := bake(t, f, contract.ExecutionInput{Recipe: full})
 	assert.Equal(t, contract.UpToDate, again.Status)
 
-	first, second := try(t, f, s, greeting), try(t, f, s, nil)
+	first, second := boots(t, f, s, greeting), boots(t, f, s, nil)
 	for _, agent := range []string{"newrelic-infra", "appdynamics-machine-agent", "chef"} {
 		assert.Equal(t, "started", first.Agents[agent].State, "%s: %s", agent, first.Agents[agent].Reason)
 		assert.Equal(t, first.Instance, first.Agents[agent].HostID)
@@ -241,7 +243,7 @@ func TestAnImageOfDebian13IsBakedInContainersOnItsOwnBase(t *testing.T) {
 		assert.Contains(t, string(text), want, file)
 	}
 	assert.Equal(t, []string{"debian-13-amd64"}, debianImages(t, f), "no base is built but the one the recipe builds on")
-	assert.Equal(t, "hello\n", try(t, f, s, greeting).Inspected, "an instance carries out its user data")
+	assert.Equal(t, "hello\n", boots(t, f, s, greeting).Inspected, "an instance carries out its user data")
 }
 
 // greeting is user data that leaves a trace, and asks for the agents, which read
@@ -269,10 +271,10 @@ write_files:
       POLICY_GROUP=production
 `)
 
-// try boots an instance of what was baked, and requires that all is well in it.
-func try(t *testing.T, f *rehearsal.Factory, s rehearsal.Summary, userData []byte) rehearsal.TryResult {
+// boots an instance of what was baked, and requires that all is well in it.
+func boots(t *testing.T, f *rehearsal.Factory, s rehearsal.Summary, userData []byte) try.Result {
 	t.Helper()
-	result, err := f.Try(t.Context(), rehearsal.TryInput{
+	result, err := f.Try(t.Context(), try.Input{
 		ImageID: s.Images[f.Cloud.Region()], UserData: userData, Profile: "ami-factory-instance", Inspect: "cat /etc/greeting 2>/dev/null || echo none",
 	})
 	require.NoError(t, err, result.Console)
@@ -293,7 +295,7 @@ func TestATryThatFailsSaysWhereAndLeavesNothing(t *testing.T) {
 		&ec2.DescribeImagesInput{Owners: []string{"136693071363"}})
 	require.NoError(t, err)
 	require.NotEmpty(t, base.Images)
-	result, err := f.Try(t.Context(), rehearsal.TryInput{
+	result, err := f.Try(t.Context(), try.Input{
 		ImageID:  *base.Images[0].ImageId,
 		UserData: []byte("#cloud-config\nruncmd: [[sh, -c, 'exit 7']]\n"),
 	})

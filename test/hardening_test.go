@@ -27,6 +27,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/try"
 	"github.com/ami-factory/ami-factory/test/breaks"
 	"github.com/ami-factory/ami-factory/userdata"
 )
@@ -328,7 +329,7 @@ func scanImage(t *testing.T, f *rehearsal.Factory, image, stream, profile string
 	}))
 	request, err := signer.PresignGetObject(t.Context(), &s3.GetObjectInput{Bucket: &f.Bucket, Key: &key}, s3.WithPresignExpires(time.Hour))
 	require.NoError(t, err)
-	result, err := f.Try(t.Context(), rehearsal.TryInput{ImageID: image, Timeout: 40 * time.Minute, Inspect: `set -eu
+	result, err := f.Try(t.Context(), try.Input{ImageID: image, Timeout: 40 * time.Minute, Inspect: `set -eu
 mkdir -p /var/lib/scan && cd /var/lib/scan
 curl -fsS -o ds.xml '` + request.URL + `'
 export DEBIAN_FRONTEND=noninteractive

@@ -18,6 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 )
 
 // metricsOf are the figures that functions gave from the nth on, without their
@@ -55,7 +56,7 @@ func TestExecutionsEmitExactlyTheseMetrics(t *testing.T) {
 	}
 	for sentence, tc := range map[string]struct {
 		input  contract.ExecutionInput
-		guest  func(*rehearsal.SimulatedGuest)
+		guest  func(*guests.Simulated)
 		status string
 		stages []string
 		want   []string
@@ -65,14 +66,14 @@ func TestExecutionsEmitExactlyTheseMetrics(t *testing.T) {
 			want: []string{"AmiFactory BakeDuration " + recipeName, "AmiFactory Executions Published", "AmiFactory ImageCost " + recipeName},
 		},
 		"one that the gate refuses": {
-			guest:  func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} },
+			guest:  func(g *guests.Simulated) { g.FailControls = []string{"SSH-03"} },
 			status: contract.Rejected, stages: append(slices.Clone(built), "Cleanup"),
 			want: []string{
 				"AmiFactory BakeDuration " + recipeName, "AmiFactory Executions Rejected", "AmiFactory Failures ComplianceRejected", "AmiFactory ImageCost " + recipeName,
 			},
 		},
 		"a builder that fails": {
-			guest:  func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" },
+			guest:  func(g *guests.Simulated) { g.FailComponent = "docker" },
 			status: contract.FailedClean, stages: []string{"Resolve", "LaunchBuilder", "AwaitProvisioned", "Cleanup"},
 			want: []string{
 				"AmiFactory BakeDuration " + recipeName, "AmiFactory Executions FailedClean", "AmiFactory Failures ProvisioningFailed", "AmiFactory ImageCost " + recipeName,

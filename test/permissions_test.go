@@ -31,6 +31,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -60,7 +61,7 @@ func (l *ledger) note(d authz.Decision) {
 }
 
 // factory is simFactory with its decisions in the ledger.
-func (l *ledger) factory(t *testing.T, change func(*rehearsal.SimulatedGuest)) *rehearsal.Factory {
+func (l *ledger) factory(t *testing.T, change func(*guests.Simulated)) *rehearsal.Factory {
 	t.Helper()
 	f := simFactory(t, func(o *rehearsal.Options) {
 		o.Decisions = l.note
@@ -89,7 +90,7 @@ func (l *ledger) unused(names []string) []string {
 }
 
 // family is familyFactory with its decisions in the ledger.
-func (l *ledger) family(t *testing.T, change func(*rehearsal.SimulatedGuest)) *rehearsal.Factory {
+func (l *ledger) family(t *testing.T, change func(*guests.Simulated)) *rehearsal.Factory {
 	t.Helper()
 	f := familyFactory(t, func(o *rehearsal.Options) {
 		o.Decisions = l.note
@@ -344,11 +345,11 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			publish(t, f)
 		},
 		"the gate rejects": func(t *testing.T, l *ledger) {
-			s := bake(t, l.factory(t, func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} }), contract.ExecutionInput{})
+			s := bake(t, l.factory(t, func(g *guests.Simulated) { g.FailControls = []string{"SSH-03"} }), contract.ExecutionInput{})
 			require.Equal(t, contract.Rejected, s.Status, s.Cause)
 		},
 		"a component fails": func(t *testing.T, l *ledger) {
-			s := bake(t, l.factory(t, func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" }), contract.ExecutionInput{})
+			s := bake(t, l.factory(t, func(g *guests.Simulated) { g.FailComponent = "docker" }), contract.ExecutionInput{})
 			require.Equal(t, contract.FailedClean, s.Status, s.Cause)
 			require.Equal(t, "ProvisioningFailed", s.Error)
 		},
@@ -422,7 +423,7 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			require.Eventually(t, func() bool { return pointedInTarget(t, f, home) == "" }, time.Minute, 10*time.Millisecond)
 		},
 		"a recipe fails night after night and is paused, while another is built by hand": func(t *testing.T, l *ledger) {
-			f := l.family(t, func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" })
+			f := l.family(t, func(g *guests.Simulated) { g.FailComponent = "docker" })
 			for n, at := range []string{"2026-11-02T03:00:00Z", "2026-11-03T03:00:00Z", "2026-11-04T03:00:00Z"} {
 				_, err := invoke(t, f, blueprint.StartBuilds, nightAt(at))
 				require.NoError(t, err)

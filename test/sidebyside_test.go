@@ -24,13 +24,14 @@ import (
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 )
 
 // likeEC2 are durations of the order that a small image takes on AWS. A copy takes
 // longer than the verification.
 func likeEC2(o *rehearsal.Options) {
 	o.Timing = localec2.Timing{PendingToRunning: 20 * time.Second, Stop: 20 * time.Second, ImageBase: 180 * time.Second, CopyBase: 360 * time.Second}
-	o.Simulated = rehearsal.SimulatedGuest{Boot: 40 * time.Second, Provision: 90 * time.Second, Check: 40 * time.Second}
+	o.Simulated = guests.Simulated{Boot: 40 * time.Second, Provision: 90 * time.Second, Check: 40 * time.Second}
 }
 
 // sideBySide is a factory with durations like those of EC2, whose recipe can be changed.
@@ -146,7 +147,7 @@ func atTheGate(t *testing.T, change func(*rehearsal.Options)) *editable {
 	t.Helper()
 	return newEditable(t, func(o *rehearsal.Options) {
 		o.Clock, o.Timing = nil, localec2.Timing{PendingToRunning: time.Millisecond}
-		o.Simulated = rehearsal.SimulatedGuest{Check: time.Hour}
+		o.Simulated = guests.Simulated{Check: time.Hour}
 		if change != nil {
 			change(o)
 		}

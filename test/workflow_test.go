@@ -29,6 +29,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/simulated"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 )
 
 func TestABakePublishesToBothRegionsAndLeavesNothingElse(t *testing.T) {
@@ -91,7 +92,7 @@ func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 	}
 	for sentence, tc := range map[string]struct {
 		input  contract.ExecutionInput
-		guest  func(*rehearsal.SimulatedGuest)
+		guest  func(*guests.Simulated)
 		faults func(*rehearsal.Factory)
 		status string
 		err    string
@@ -105,27 +106,27 @@ func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 			input: contract.ExecutionInput{Source: "ami-xyz"}, status: contract.FailedClean, err: "InvalidInput", cause: []string{"ami-xyz"},
 		},
 		"a component whose install fails": {
-			guest:  func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" },
+			guest:  func(g *guests.Simulated) { g.FailComponent = "docker" },
 			status: contract.FailedClean, err: "ProvisioningFailed", cause: []string{"component docker", "simulated failure of docker"},
 		},
 		"a builder that prints what takes six bytes a character, and what acts on a terminal": {
-			guest: func(g *rehearsal.SimulatedGuest) {
+			guest: func(g *guests.Simulated) {
 				g.FailComponent = "docker" + strings.Repeat("<", 1500) + "\x1b[2J\u202e"
 			},
 			status: contract.FailedClean, err: "ProvisioningFailed", cause: []string{"component docker<<<", "bytes left out", "<U+001B>[2J<U+202E>"},
 		},
 		"a control that does not hold": {
-			guest:  func(g *rehearsal.SimulatedGuest) { g.FailControls = []string{"SSH-03"} },
+			guest:  func(g *guests.Simulated) { g.FailControls = []string{"SSH-03"} },
 			status: contract.Rejected, err: "ComplianceRejected", cause: []string{"SSH-03", "simulated: something else"},
 		},
 		"a guest that never boots": {
-			guest: func(g *rehearsal.SimulatedGuest) {
+			guest: func(g *guests.Simulated) {
 				g.Faults = func(vm.Launch) simulated.Faults { return simulated.Faults{NeverBoots: true} }
 			},
 			status: contract.FailedClean, err: "InstanceTimedOut", cause: []string{"45m", "console"},
 		},
 		"a machine that cannot start": {
-			guest: func(g *rehearsal.SimulatedGuest) {
+			guest: func(g *guests.Simulated) {
 				g.Faults = func(vm.Launch) simulated.Faults {
 					return simulated.Faults{Start: errors.New("no space left on device")}
 				}
@@ -133,7 +134,7 @@ func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 			status: contract.FailedClean, err: "InstanceFailed", cause: []string{"no space left on device"},
 		},
 		"a machine that dies while it is provisioned": {
-			guest: func(g *rehearsal.SimulatedGuest) {
+			guest: func(g *guests.Simulated) {
 				g.Faults = func(vm.Launch) simulated.Faults { return simulated.Faults{DiesAfter: time.Minute} }
 			},
 			status: contract.FailedClean, err: "InstanceFailed",
@@ -168,7 +169,7 @@ func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 		},
 		"instances that cannot be terminated": {
 			faults: always(fault.Rule{Service: "ec2", Operation: "TerminateInstances", Code: "UnauthorizedOperation", Status: 403}),
-			guest:  func(g *rehearsal.SimulatedGuest) { g.FailComponent = "docker" },
+			guest:  func(g *guests.Simulated) { g.FailComponent = "docker" },
 			status: contract.FailedDirty, err: "ProvisioningFailed", cause: []string{"component docker", "Left behind", "i-"},
 		},
 	} {
@@ -277,7 +278,7 @@ func TestWhatAKilledRunLeftIsRemovedByTheNext(t *testing.T) {
 	opts := rehearsal.Options{
 		Guests: vm.Simulated, StateDir: filepath.Join(dir, "state"), CacheDir: filepath.Join(dir, "cache"), GossFile: goss, Version: "test",
 		Timing:    localec2.Timing{PendingToRunning: time.Millisecond},
-		Simulated: rehearsal.SimulatedGuest{Check: time.Hour},
+		Simulated: guests.Simulated{Check: time.Hour},
 	}
 	first, err := rehearsal.Open(context.Background(), opts)
 	require.NoError(t, err)

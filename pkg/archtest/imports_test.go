@@ -47,9 +47,14 @@ var layers = []layer{
 		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/guest", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
 	}},
 	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/blueprint", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
+	{folder: "pkg/rehearsal/guests", may: []string{"pkg/localcloud", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/ami"}, strict: true},
+	{folder: "pkg/rehearsal/try", may: []string{"pkg/localcloud", "pkg/guest"}, strict: true},
+	{folder: "pkg/rehearsal/deploy", may: []string{
+		"pkg/rehearsal/guests", "pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/functions", "pkg/lambdafn", "pkg/recipe", "pkg/component", "pkg/awserr", "pkg/program",
+	}, strict: true},
 	{folder: "pkg/rehearsal", may: []string{
-		"pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/lambdafn", "pkg/stage", "pkg/store", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance",
-		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/awserr", "pkg/program", "userdata",
+		"pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/execution", "pkg/stage", "pkg/store", "pkg/component",
+		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/program", "userdata",
 	}},
 
 	// The embedded AWS knows nothing of the factory. Its services say what their calls

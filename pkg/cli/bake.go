@@ -25,6 +25,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 )
 
 // local are the flags of commands that start the embedded AWS.
@@ -73,7 +74,7 @@ func (l *local) registerDeployment(c *cobra.Command) {
 }
 
 func (a *app) options(l local) (rehearsal.Options, error) {
-	if err := rehearsal.CheckGuests(vm.Kind(l.guests)); err != nil {
+	if err := guests.Check(vm.Kind(l.guests)); err != nil {
 		return rehearsal.Options{}, usage("--guests: %w", err)
 	}
 	if (l.official.URL == "") != (l.official.SHA256 == "") {
@@ -89,9 +90,9 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 	if err != nil {
 		return rehearsal.Options{}, err
 	}
-	var standIns *rehearsal.StandIns
+	var standIns *guests.StandIns
 	if l.standIns {
-		if standIns, err = rehearsal.NewStandIns(l.state); err != nil {
+		if standIns, err = guests.NewStandIns(l.state); err != nil {
 			return rehearsal.Options{}, err
 		}
 	}
@@ -104,7 +105,7 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 		UserDataDir: dir, Version: version(), Official: l.official, Parameters: l.given.values, StandIns: standIns, KeepFailed: l.keepFailed, Log: log,
 		// Simulated guests show the workflow: waiting for them shows nothing more.
 		Timing: simulatedTiming(vm.Kind(l.guests)),
-		Simulated: rehearsal.SimulatedGuest{
+		Simulated: guests.Simulated{
 			Boot: time.Second, Provision: 3 * time.Second, Check: time.Second,
 		},
 	}

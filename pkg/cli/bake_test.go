@@ -18,6 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/simulated"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 )
 
 func TestASimulatedBakeAndItsImages(t *testing.T) {
@@ -133,16 +134,16 @@ func summaryOf(t *testing.T, out string) rehearsal.Summary {
 
 func TestHowABakeEndsIsToldByTextAndExitCode(t *testing.T) {
 	for sentence, tc := range map[string]struct {
-		guest rehearsal.SimulatedGuest
+		guest guests.Simulated
 		code  int
 		says  []string
 	}{
 		"rejected": {
-			rehearsal.SimulatedGuest{FailControls: []string{"SSH-03"}}, exitRejected,
+			guests.Simulated{FailControls: []string{"SSH-03"}}, exitRejected,
 			[]string{`status +Rejected in `, `error +ComplianceRejected\n`, `cause +`, ` +SSH-03 `, `report +`},
 		},
 		"failed": {
-			rehearsal.SimulatedGuest{FailComponent: "docker"}, exitFailed,
+			guests.Simulated{FailComponent: "docker"}, exitFailed,
 			[]string{`status +FailedClean in `, `error +ProvisioningFailed\n`, `cause +.*component docker`, `report +`, `consoles +.*console-builder.log\n`},
 		},
 	} {
@@ -167,7 +168,7 @@ func TestCtrlCRemovesWhatWasMade(t *testing.T) {
 	r := callIn(ctx, t, func(o *rehearsal.Options) {
 		tune(o)
 		o.Clock = clock.NewReal()
-		o.Simulated = rehearsal.SimulatedGuest{Boot: time.Hour, Faults: func(vm.Launch) simulated.Faults {
+		o.Simulated = guests.Simulated{Boot: time.Hour, Faults: func(vm.Launch) simulated.Faults {
 			cancel() // while the builder starts
 			return simulated.Faults{}
 		}}
@@ -225,7 +226,7 @@ func TestDurationsAreReadable(t *testing.T) {
 
 // The simulated guest answers no command but the factory's own, and says so.
 func TestTheGuestOfAFailedBakeIsKeptToLookInto(t *testing.T) {
-	bake := func(guest rehearsal.SimulatedGuest, typed string, more ...string) result {
+	bake := func(guest guests.Simulated, typed string, more ...string) result {
 		withoutAWS(t)
 		tune := inProcess(t)
 		var out, errOut buffer
@@ -234,12 +235,12 @@ func TestTheGuestOfAFailedBakeIsKeptToLookInto(t *testing.T) {
 		return result{code, out.String(), errOut.String()}
 	}
 	for sentence, tc := range map[string]struct {
-		guest rehearsal.SimulatedGuest
+		guest guests.Simulated
 		code  int
 		role  string
 	}{
-		"a builder":  {rehearsal.SimulatedGuest{FailComponent: "docker"}, exitFailed, "builder"},
-		"a verifier": {rehearsal.SimulatedGuest{FailControls: []string{"SSH-03"}}, exitRejected, "verifier"},
+		"a builder":  {guests.Simulated{FailComponent: "docker"}, exitFailed, "builder"},
+		"a verifier": {guests.Simulated{FailControls: []string{"SSH-03"}}, exitRejected, "verifier"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := bake(tc.guest, "cat /etc/hostname\n\nexit\nnot read\n", "--keep-failed")
@@ -252,15 +253,15 @@ func TestTheGuestOfAFailedBakeIsKeptToLookInto(t *testing.T) {
 		})
 	}
 	t.Run("the end of the input ends it", func(t *testing.T) {
-		r := bake(rehearsal.SimulatedGuest{FailComponent: "docker"}, "", "--keep-failed")
+		r := bake(guests.Simulated{FailComponent: "docker"}, "", "--keep-failed")
 		assert.Equal(t, exitFailed, r.code)
 		assert.Contains(t, r.err, "is still running")
 	})
 	t.Run("not without the flag", func(t *testing.T) {
-		assert.NotContains(t, bake(rehearsal.SimulatedGuest{FailComponent: "docker"}, "").err, "is still running")
+		assert.NotContains(t, bake(guests.Simulated{FailComponent: "docker"}, "").err, "is still running")
 	})
 	t.Run("not when nothing failed", func(t *testing.T) {
-		r := bake(rehearsal.SimulatedGuest{}, "", "--keep-failed")
+		r := bake(guests.Simulated{}, "", "--keep-failed")
 		assert.Equal(t, exitOK, r.code, r.err)
 		assert.NotContains(t, r.err, "is still running")
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 )
 
 // deployedFactory is served as "local up" serves it, and the environment points
@@ -24,7 +25,7 @@ func deployedFactory(t *testing.T) *rehearsal.Factory {
 	t.Helper()
 	opts := rehearsal.Options{
 		Guests: vm.Simulated, StateDir: filepath.Join(t.TempDir(), "state"), Version: "test",
-		Simulated: rehearsal.SimulatedGuest{Boot: time.Second, Provision: time.Minute, Check: time.Second},
+		Simulated: guests.Simulated{Boot: time.Second, Provision: time.Minute, Check: time.Second},
 	}
 	inProcess(t)(&opts)
 	f, err := rehearsal.Open(t.Context(), opts)

@@ -25,6 +25,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 )
 
 // runName is the file in a state folder that says where "local up" serves. Its mode
@@ -117,13 +118,13 @@ func readRun(dir string) (localRun, error) {
 
 // findRun finds the one run of a state folder, which has a folder for each kind of
 // guests.
-func findRun(state, guests string) (localRun, error) {
+func findRun(state, kind string) (localRun, error) {
 	kinds := []string{string(vm.VM), string(vm.Container), string(vm.Simulated)}
-	if guests != "" {
-		if err := rehearsal.CheckGuests(vm.Kind(guests)); err != nil {
+	if kind != "" {
+		if err := guests.Check(vm.Kind(kind)); err != nil {
 			return localRun{}, usage("--guests: %w", err)
 		}
-		kinds = []string{guests}
+		kinds = []string{kind}
 	}
 	absolute, err := filepath.Abs(state)
 	if err != nil {

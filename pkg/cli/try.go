@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/try"
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
@@ -109,7 +110,7 @@ func (a *app) runTry(ctx context.Context, l local, flags tryFlags, file string) 
 	}
 	defer func() { err = errors.Join(err, factory.Close(ctx)) }()
 	show.note("booting " + image.ImageID + " with " + file)
-	result, err := factory.Try(ctx, rehearsal.TryInput{
+	result, err := factory.Try(ctx, try.Input{
 		ImageID: image.ImageID, Region: image.Region, UserData: data, Profile: profile, Timeout: flags.timeout,
 	})
 	if flags.console != "" && result.Console != "" {
@@ -243,7 +244,7 @@ func newest(ctx context.Context, f *rehearsal.Factory, flags tryFlags) (image, e
 	return last, nil
 }
 
-func writeTry(w io.Writer, r rehearsal.TryResult) error {
+func writeTry(w io.Writer, r try.Result) error {
 	var b strings.Builder
 	verdict := "all is well"
 	if !r.OK {

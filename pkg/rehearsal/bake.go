@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 	"github.com/ami-factory/ami-factory/pkg/stage"
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
@@ -157,7 +158,7 @@ func (f *Factory) summary(ctx context.Context, in contract.ExecutionInput, end *
 	result, err := execution.ResultOf(end, t)
 	s := Summary{
 		Result: result, Recipe: in.Recipe, Simulated: f.driver.Kind() == vm.Simulated,
-		Guests: f.driver.Kind(), Description: f.description(), StandInAgents: f.opts.StandIns != nil,
+		Guests: f.driver.Kind(), Description: guests.Describe(f.driver, f.opts.StandIns != nil), StandInAgents: f.opts.StandIns != nil,
 	}
 	if err != nil {
 		return s, err

@@ -10,6 +10,8 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/deploy"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 )
 
 // ErrNoState is in the chain of Inspect's error when nothing was ever baked.
@@ -18,7 +20,7 @@ var ErrNoState = errors.New("there is no embedded AWS")
 // Inspect opens a copy of a state, to look at it whether or not another process
 // has it open. Nothing that is done to it lasts. The caller must Close it.
 func Inspect(ctx context.Context, opts Options) (_ *Factory, err error) {
-	if err := CheckGuests(opts.Guests); err != nil {
+	if err := guests.Check(opts.Guests); err != nil {
 		return nil, err
 	}
 	f := &Factory{StateDir: filepath.Join(opts.StateDir, string(opts.Guests))}
@@ -50,7 +52,7 @@ func Inspect(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if err := linkObjects(f.StateDir, copied); err != nil {
 		return nil, err
 	}
-	if f.driver, err = f.newDriver(ctx); err != nil {
+	if f.driver, err = guests.Driver(ctx, f.guestOptions()); err != nil {
 		return nil, err
 	}
 	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
@@ -59,7 +61,7 @@ func Inspect(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if err != nil {
 		return nil, err
 	}
-	f.Bucket = bucketName(f.Cloud)
+	f.Bucket = deploy.BucketName(f.Cloud)
 	return f, nil
 }
 
@@ -76,11 +78,6 @@ func (f *Factory) Export(ctx context.Context, region, imageID, file string) erro
 		return fmt.Errorf("%s was baked with simulated guests and has no disk; bake with --guests vm", imageID)
 	}
 	return f.Cloud.EC2.ExportImage(ctx, f.Cloud.Account(), region, imageID, file)
-}
-
-// bucketName is that of the factory's bucket.
-func bucketName(cloud *localcloud.Cloud) string {
-	return prefix + cloud.Account() + "-" + cloud.Region()
 }
 
 // linkObjects makes the objects of S3 readable in a copy of a state. Each file is a

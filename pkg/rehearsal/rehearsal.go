@@ -5,16 +5,14 @@ package rehearsal
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
@@ -27,6 +25,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/program"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/deploy"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal/try"
+	"github.com/ami-factory/ami-factory/userdata"
 )
 
 // Options of a rehearsal.
@@ -52,7 +54,7 @@ type Options struct {
 	Parameters component.Deployment
 	// StandIns serve vendors' packages to guests, and components are pointed to
 	// them. Nil: they are pointed to what they say themselves.
-	StandIns *StandIns
+	StandIns *guests.StandIns
 	// Schedules are active: nights build what is stale, and sources are checked. Without
 	// it they are deployed and quiet, so that nothing joins a bake. On a virtual clock
 	// that nothing holds, they make time run on for ever.
@@ -67,7 +69,7 @@ type Options struct {
 	Official  baseimage.Official
 	Clock     clock.Clock
 	Timing    ec2.Timing // default: none for real guests, ec2.AWSLike for simulated ones
-	Simulated SimulatedGuest
+	Simulated guests.Simulated
 	// Decisions receives every decision on a call that a role makes. May be nil.
 	Decisions func(authz.Decision)
 	// KeepFailed keeps the guests of a failed execution running: see Kept.
@@ -92,11 +94,10 @@ type Factory struct {
 
 	opts      Options
 	driver    vm.Driver
-	temporary string    // folder to remove in the end
-	vendors   *StandIns // that guests reach; nil for simulated ones
+	temporary string // folder to remove in the end
+	bases     *guests.Bases
+	deployed  *deploy.Deployment // nil: nothing is
 	keeping   keeping
-	providing sync.Mutex
-	provided  []string // ids of the bases that are registered
 }
 
 // ErrMissing is in the chain of Open's error when this machine lacks programs
@@ -121,7 +122,8 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 		}
 	}
 	f := &Factory{opts: opts}
-	if err := f.standInForTheSSMAgent(); err != nil {
+	booted := f.guestOptions()
+	if err := f.addSSMAgent(&booted); err != nil {
 		return nil, fmt.Errorf("stand-in for the SSM agent: %w", err)
 	}
 	f.StateDir = opts.Dir()
@@ -130,10 +132,10 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 			err = errors.Join(err, f.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	if f.driver, err = f.newDriver(ctx); err != nil {
+	if f.driver, err = guests.Driver(ctx, booted); err != nil {
 		return nil, err
 	}
-	f.Guests = string(f.driver.Kind()) + ": " + f.description()
+	f.Guests = string(f.driver.Kind()) + ": " + guests.Describe(f.driver, opts.StandIns != nil)
 	var spare func(string, vm.Machine) bool
 	if opts.KeepFailed {
 		spare = f.spare
@@ -154,20 +156,22 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if f.URL, err = f.Cloud.Listen(ctx, opts.Listen); err != nil {
 		return nil, err
 	}
+	f.bases = &guests.Bases{Options: booted, Images: f.Cloud.EC2, Parameters: f.Cloud.SSM}
 	if opts.Guests == vm.Simulated {
-		if err := f.ProvideBases(ctx, f.available()...); err != nil {
+		if err := f.ProvideBases(ctx, guests.Available(opts.Guests)...); err != nil {
 			return nil, err
 		}
 	}
 	if opts.Bare {
-		if err := f.provide(ctx); err != nil {
+		if err := deploy.Prepare(ctx, f.Cloud, f.deployOptions()); err != nil {
 			return nil, fmt.Errorf("prepare the embedded AWS for deployments: %w", err)
 		}
 		return f, nil
 	}
-	if err := f.deploy(ctx); err != nil {
+	if f.deployed, err = deploy.Deploy(ctx, f.Cloud, f.deployOptions()); err != nil {
 		return nil, fmt.Errorf("deploy the factory into the embedded AWS: %w", err)
 	}
+	f.Bucket, f.StateMachine, f.DeadLetters = f.deployed.Bucket, f.deployed.StateMachine, f.deployed.DeadLetters
 	// What cannot be removed must not keep the next bake from running.
 	f.Unrecovered = f.recover(ctx)
 	return f, nil
@@ -189,7 +193,7 @@ func (o *Options) complete() error {
 	if o.Guests == "" {
 		o.Guests = vm.VM
 	}
-	if err := CheckGuests(o.Guests); err != nil {
+	if err := guests.Check(o.Guests); err != nil {
 		return err
 	}
 	if missing := baseimage.Missing(o.Guests); len(missing) > 0 && o.Official.URL == "" {
@@ -210,6 +214,9 @@ func (o *Options) complete() error {
 	if o.Version == "" {
 		o.Version = "dev"
 	}
+	if o.Guests == vm.Simulated && o.Timing == (ec2.Timing{}) {
+		o.Timing = ec2.AWSLike()
+	}
 	if o.CacheDir == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
@@ -226,14 +233,6 @@ func (o *Options) complete() error {
 			return err
 		}
 		*path = abs
-	}
-	return nil
-}
-
-// CheckGuests refuses what is no kind of guests.
-func CheckGuests(kind vm.Kind) error {
-	if !slices.Contains([]vm.Kind{vm.VM, vm.Container, vm.Simulated}, kind) {
-		return fmt.Errorf("unknown kind of guests %q (allowed: vm, container, simulated)", kind)
 	}
 	return nil
 }
@@ -282,6 +281,77 @@ func (o *Options) checkArchitecture() error {
 	return nil
 }
 
+// userData is what goes into images: the folder of the options, or the copy in
+// this program.
+func (o *Options) userData() fs.FS {
+	if o.UserDataDir != "" {
+		return os.DirFS(o.UserDataDir)
+	}
+	return userdata.FS
+}
+
+// guestOptions say what guests there are.
+func (f *Factory) guestOptions() guests.Options {
+	o := f.opts
+	return guests.Options{
+		Kind: o.Guests, CacheDir: o.CacheDir, Official: o.Official, Simulated: o.Simulated, AWS: f.handler(), Vendors: o.StandIns,
+		Clock: o.Clock, Progress: o.Progress, Log: o.Log,
+	}
+}
+
+// addSSMAgent gives guests that install packages a stand-in for the SSM agent: its
+// address becomes a parameter of the component.
+func (f *Factory) addSSMAgent(booted *guests.Options) (err error) {
+	if booted.Kind == vm.Simulated {
+		return nil
+	}
+	if booted.Vendors == nil {
+		if booted.Vendors, err = guests.NewStandIns(f.opts.StateDir); err != nil {
+			return err
+		}
+	}
+	f.opts.Parameters, err = booted.Vendors.SSMAgent(f.opts.userData(), f.opts.Parameters)
+	return err
+}
+
+// deployOptions say what is deployed.
+func (f *Factory) deployOptions() deploy.Options {
+	o := f.opts
+	return deploy.Options{
+		FunctionsDir: o.FunctionsDir, GossFile: o.GossFile, Guests: f.Guests, Simulated: o.Guests == vm.Simulated, Endpoint: f.URL,
+		UserData: o.userData(), UserDataDir: o.UserDataDir, Parameters: o.Parameters, Agents: o.StandIns != nil, Schedules: o.Schedules,
+		OnDemandFindings: o.OnDemandFindings, FindingProducts: o.FindingProducts, Version: o.Version, Clock: o.Clock,
+	}
+}
+
+// functionEnvironment is what a template cannot tell functions, since on AWS there is
+// nothing to tell: what their guests are, and where those find S3.
+func (f *Factory) functionEnvironment() map[string]string {
+	if !f.opts.Bare {
+		return nil
+	}
+	return map[string]string{contract.EnvGuests: f.Guests, contract.EnvGuestEndpoint: "http://" + guests.Host}
+}
+
+// ProvideBases makes the base images of distributions known under their owners and
+// public parameters, building what the cache lacks. Bake does so by itself for its
+// recipe; simulated guests have all of them from the start.
+func (f *Factory) ProvideBases(ctx context.Context, names ...string) error {
+	return f.bases.Provide(ctx, names...)
+}
+
+// Bases are the base images that recipes build on, of all recipes when none is named.
+func (f *Factory) Bases(recipes ...string) []string {
+	return guests.Needed(f.opts.userData(), f.opts.Guests, f.opts.Clock.Now(), recipes...)
+}
+
+// Try boots an instance, reads what became of its first boot, and terminates it.
+func (f *Factory) Try(ctx context.Context, in try.Input) (try.Result, error) {
+	return try.Run(ctx, try.Machine{
+		Cloud: f.Cloud, Clock: f.opts.Clock, Guests: f.driver.Kind(), Description: guests.Describe(f.driver, f.opts.StandIns != nil),
+	}, in)
+}
+
 // handler forwards to what guests may reach of the embedded AWS, which does not
 // exist yet when their network is made.
 func (f *Factory) handler() http.Handler {
@@ -313,34 +383,4 @@ func (f *Factory) Close(ctx context.Context) error {
 		errs = append(errs, os.RemoveAll(f.temporary))
 	}
 	return errors.Join(errs...)
-}
-
-// environmentOf is the environment of a function: what it has on AWS, and what only
-// a rehearsal sets.
-func (f *Factory) environmentOf(fn blueprint.Function, settings blueprint.Settings) map[string]string {
-	env := fn.Environment(settings)
-	env[contract.EnvGuests] = f.Guests
-	env[contract.EnvGuestEndpoint] = "http://" + guestHost
-	env[contract.EnvEndpoint] = f.URL
-	if f.opts.UserDataDir != "" {
-		env[contract.EnvUserDataDir] = f.opts.UserDataDir
-	}
-	return env
-}
-
-// settings are what the functions read from their environment on AWS too.
-func (f *Factory) settings(engine program.Engine, topic string) blueprint.Settings {
-	out := blueprint.Settings{
-		Bucket: f.Bucket, Topic: topic, InstanceProfile: builderProfile, Version: f.opts.Version, CheckEngines: f.engines(engine),
-		StateMachine: f.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(), Findings: f.findings(),
-	}
-	if len(f.opts.Parameters) > 0 {
-		raw, _ := json.Marshal(f.opts.Parameters) // maps of strings marshal
-		out.Parameters = string(raw)
-	}
-	if len(f.targetAccounts()) > 0 {
-		out.TargetRoles = func(name string) string { return blueprint.TargetRoleARN("aws", "*", name) }
-		out.TargetExternalID = externalID
-	}
-	return out
 }

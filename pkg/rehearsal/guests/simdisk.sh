@@ -3,7 +3,7 @@
 # for snapshots demand (checks.yaml, snapshot: present), and nothing else. The same
 # bytes come out each time; e2fsprogs 1.47 made the ones in the repository.
 #
-#	pkg/rehearsal/simdisk.sh >pkg/rehearsal/simdisk.ext4.gz
+#	pkg/rehearsal/guests/simdisk.sh >pkg/rehearsal/guests/simdisk.ext4.gz
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 scratch=$(mktemp -d)

@@ -1,4 +1,6 @@
-package rehearsal
+// Package try boots an instance of the embedded AWS to see what becomes of its first
+// boot.
+package try
 
 import (
 	"context"
@@ -17,6 +19,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ami-factory/ami-factory/pkg/guest"
+	"github.com/ami-factory/ami-factory/pkg/localcloud"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
@@ -26,17 +30,19 @@ import (
 var collectScript string
 
 const (
-	// tryTimeout bounds a try where the caller names no limit: an emulated
+	// endTimeout bounds how long an instance is waited for to go.
+	endTimeout = time.Minute
+	// defaultTimeout bounds a try where the caller names no limit: an emulated
 	// machine takes two minutes to boot, and packages as long again.
-	tryTimeout = 20 * time.Minute
-	tryPoll    = 2 * time.Second
-	// tryType is what an instance is launched as; the rehearsal's machines are
+	defaultTimeout = 20 * time.Minute
+	poll           = 2 * time.Second
+	// instanceType is what an instance is launched as; the rehearsal's machines are
 	// of one size, whatever their type.
-	tryType = ec2types.InstanceTypeT3Medium
+	instanceType = ec2types.InstanceTypeT3Medium
 )
 
-// TryInput says what to boot, and with what.
-type TryInput struct {
+// Input says what to boot, and with what.
+type Input struct {
 	ImageID  string
 	Region   string // default: the home region
 	UserData []byte // before base64; may be empty
@@ -47,15 +53,15 @@ type TryInput struct {
 	Inspect string
 }
 
-// TryResult is what became of an instance's first boot.
-type TryResult struct {
+// Result is what became of an instance's first boot.
+type Result struct {
 	Image       string     `json:"image"`
 	Instance    string     `json:"instance"`
 	Guests      vm.Kind    `json:"guests"`
 	Description string     `json:"guestsDescription"`
 	OK          bool       `json:"ok"`
 	Problems    []string   `json:"problems"` // why not
-	Steps       []TryStep  `json:"steps"`
+	Steps       []Step     `json:"steps"`
 	Boot        *BootState `json:"boot,omitempty"` // of the component boot, where the image has it
 	// Agents are what the agents' first-boot units say of themselves.
 	Agents      map[string]AgentState `json:"agents,omitempty"`
@@ -68,9 +74,9 @@ type TryResult struct {
 	Console     string                `json:"-"` // the serial console's text, as plaintext.Clean leaves it
 }
 
-// TryStep is one stage of the boot: the machine's own, cloud-init's, or a step
+// Step is one stage of the boot: the machine's own, cloud-init's, or a step
 // of the user data.
-type TryStep struct {
+type Step struct {
 	Kind    string  `json:"kind"` // machine | cloud-init | user-data
 	Name    string  `json:"name"`
 	Status  string  `json:"status"` // ok | queued (systemd starts it later) | failed | not run
@@ -128,35 +134,43 @@ type collected struct {
 	HostKeys    []string
 }
 
-// Try launches an instance, waits until its boot has finished, reads what
-// became of it, and terminates it, whatever happens.
-func (f *Factory) Try(ctx context.Context, in TryInput) (result TryResult, err error) {
+// Machine is what the instance runs on.
+type Machine struct {
+	Cloud       *localcloud.Cloud
+	Clock       clock.Clock
+	Guests      vm.Kind
+	Description string // of the guests
+}
+
+// Run launches an instance, waits until its boot has finished, reads what became of
+// it, and terminates it, whatever happens.
+func Run(ctx context.Context, m Machine, in Input) (result Result, err error) {
 	if in.Region == "" {
-		in.Region = f.Cloud.Region()
+		in.Region = m.Cloud.Region()
 	}
 	if in.Timeout == 0 {
-		in.Timeout = tryTimeout
+		in.Timeout = defaultTimeout
 	}
 	// The embedded AWS's services are asked in this account and region.
-	ctx = wire.WithCaller(ctx, wire.Caller{Account: f.Cloud.Account(), Region: in.Region})
-	started := f.opts.Clock.Now()
-	id, err := f.tryLaunch(ctx, in)
+	ctx = wire.WithCaller(ctx, wire.Caller{Account: m.Cloud.Account(), Region: in.Region})
+	started := m.Clock.Now()
+	id, err := m.launch(ctx, in)
 	if err != nil {
-		return TryResult{}, fmt.Errorf("launch an instance from %s: %w", in.ImageID, err)
+		return Result{}, fmt.Errorf("launch an instance from %s: %w", in.ImageID, err)
 	}
-	result = TryResult{
-		Image: in.ImageID, Instance: id, Guests: f.driver.Kind(), Description: f.description(), Problems: []string{}, Steps: []TryStep{},
+	result = Result{
+		Image: in.ImageID, Instance: id, Guests: m.Guests, Description: m.Description, Problems: []string{}, Steps: []Step{},
 	}
 	defer func() {
-		if out, consoleErr := f.Cloud.EC2.GetConsoleOutput(ctx, &ec2api.GetConsoleOutputInput{InstanceId: &id}); consoleErr == nil {
+		if out, consoleErr := m.Cloud.EC2.GetConsoleOutput(ctx, &ec2api.GetConsoleOutputInput{InstanceId: &id}); consoleErr == nil {
 			result.Console = consoleText(out)
 		}
-		err = errors.Join(err, f.tryEnd(context.WithoutCancel(ctx), id))
-		result.Seconds = f.opts.Clock.Now().Sub(started).Seconds()
+		err = errors.Join(err, m.end(context.WithoutCancel(ctx), id))
+		result.Seconds = m.Clock.Now().Sub(started).Seconds()
 	}()
 	limited, cancel := context.WithTimeout(ctx, in.Timeout)
 	defer cancel()
-	found, online, err := f.tryWait(limited, id, started)
+	found, online, err := m.wait(limited, id, started)
 	if err != nil {
 		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("the boot had not finished after %s", in.Timeout)
@@ -164,10 +178,10 @@ func (f *Factory) Try(ctx context.Context, in TryInput) (result TryResult, err e
 		result.add(found)
 		return result, err
 	}
-	result.Steps = append(result.Steps, TryStep{Kind: "machine", Name: "launch to the agent's first answer", Status: "ok", Seconds: online.Seconds()})
+	result.Steps = append(result.Steps, Step{Kind: "machine", Name: "launch to the agent's first answer", Status: "ok", Seconds: online.Seconds()})
 	result.add(found)
 	if in.Inspect != "" {
-		out, err := f.tryRun(ctx, id, in.Inspect, in.Timeout)
+		out, err := m.run(ctx, id, in.Inspect, in.Timeout)
 		if err != nil {
 			return result, err
 		}
@@ -176,9 +190,9 @@ func (f *Factory) Try(ctx context.Context, in TryInput) (result TryResult, err e
 	return result, nil
 }
 
-func (f *Factory) tryLaunch(ctx context.Context, in TryInput) (string, error) {
+func (m Machine) launch(ctx context.Context, in Input) (string, error) {
 	request := &ec2api.RunInstancesInput{
-		ImageId: &in.ImageID, InstanceType: tryType, MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
+		ImageId: &in.ImageID, InstanceType: instanceType, MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
 		MetadataOptions: &ec2types.InstanceMetadataOptionsRequest{
 			HttpTokens: ec2types.HttpTokensStateRequired, HttpPutResponseHopLimit: aws.Int32(2),
 		},
@@ -192,35 +206,35 @@ func (f *Factory) tryLaunch(ctx context.Context, in TryInput) (string, error) {
 	if in.Profile != "" {
 		request.IamInstanceProfile = &ec2types.IamInstanceProfileSpecification{Name: &in.Profile}
 	}
-	out, err := f.Cloud.EC2.RunInstances(ctx, request)
+	out, err := m.Cloud.EC2.RunInstances(ctx, request)
 	if err != nil {
 		return "", err
 	}
 	return aws.ToString(out.Instances[0].InstanceId), nil
 }
 
-// tryWait polls until the boot has finished. online is how long the agent took
+// wait polls until the boot has finished. online is how long the agent took
 // to answer.
-func (f *Factory) tryWait(ctx context.Context, id string, started time.Time) (found collected, online time.Duration, err error) {
+func (m Machine) wait(ctx context.Context, id string, started time.Time) (found collected, online time.Duration, err error) {
 	first := ""
 	for {
-		state, err := f.instanceState(ctx, id)
+		state, err := m.instanceState(ctx, id)
 		if err != nil {
 			return found, online, err
 		}
 		if !slices.Contains([]ec2types.InstanceStateName{ec2types.InstanceStateNamePending, ec2types.InstanceStateNameRunning}, state) {
 			return found, online, fmt.Errorf("the instance is %s before its boot has finished", state)
 		}
-		up, err := guest.Online(ctx, f.Cloud.SSM, id)
+		up, err := guest.Online(ctx, m.Cloud.SSM, id)
 		if err != nil {
 			return found, online, err
 		}
 		if up {
 			if online == 0 {
-				online = f.opts.Clock.Now().Sub(started)
+				online = m.Clock.Now().Sub(started)
 			}
 			// While a machine reboots its agent is gone, which is no failure.
-			if now, err := f.tryCollect(ctx, id); err == nil {
+			if now, err := m.collect(ctx, id); err == nil {
 				found = now
 				if first == "" {
 					first = now.BootID
@@ -230,7 +244,7 @@ func (f *Factory) tryWait(ctx context.Context, id string, started time.Time) (fo
 				}
 			}
 		}
-		if err := f.opts.Clock.Sleep(ctx, tryPoll); err != nil {
+		if err := m.Clock.Sleep(ctx, poll); err != nil {
 			return found, online, err
 		}
 	}
@@ -245,8 +259,8 @@ func (c collected) done(first string) bool {
 	return c.UserData == nil || !c.UserData.Reboot || c.BootID != first
 }
 
-func (f *Factory) instanceState(ctx context.Context, id string) (ec2types.InstanceStateName, error) {
-	out, err := f.Cloud.EC2.DescribeInstances(ctx, &ec2api.DescribeInstancesInput{
+func (m Machine) instanceState(ctx context.Context, id string) (ec2types.InstanceStateName, error) {
+	out, err := m.Cloud.EC2.DescribeInstances(ctx, &ec2api.DescribeInstancesInput{
 		Filters: []ec2types.Filter{{Name: aws.String("instance-id"), Values: []string{id}}},
 	})
 	if err != nil {
@@ -258,8 +272,8 @@ func (f *Factory) instanceState(ctx context.Context, id string) (ec2types.Instan
 	return out.Reservations[0].Instances[0].State.Name, nil
 }
 
-func (f *Factory) tryCollect(ctx context.Context, id string) (collected, error) {
-	out, err := f.tryRun(ctx, id, "python3 -I - <<'PYTHON'\n"+collectScript+"PYTHON\n", 2*time.Minute)
+func (m Machine) collect(ctx context.Context, id string) (collected, error) {
+	out, err := m.run(ctx, id, "python3 -I - <<'PYTHON'\n"+collectScript+"PYTHON\n", 2*time.Minute)
 	if err != nil {
 		return collected{}, err
 	}
@@ -286,15 +300,15 @@ func consoleText(out *ec2api.GetConsoleOutputOutput) string {
 	return plaintext.Clean(string(text))
 }
 
-// tryRun runs a script in the instance to its end and returns what it printed.
-func (f *Factory) tryRun(ctx context.Context, id, script string, limit time.Duration) (string, error) {
+// run runs a script in the instance to its end and returns what it printed.
+func (m Machine) run(ctx context.Context, id, script string, limit time.Duration) (string, error) {
 	step := guest.Step{InstanceID: id, Execution: "try", Name: uuid.NewString(), Script: script, Timeout: limit}
-	command, err := guest.Send(ctx, f.Cloud.SSM, step)
+	command, err := guest.Send(ctx, m.Cloud.SSM, step)
 	if err != nil {
 		return "", err
 	}
 	for {
-		r, err := guest.Poll(ctx, f.Cloud.SSM, id, command)
+		r, err := guest.Poll(ctx, m.Cloud.SSM, id, command)
 		if err != nil {
 			return "", err
 		}
@@ -304,34 +318,34 @@ func (f *Factory) tryRun(ctx context.Context, id, script string, limit time.Dura
 		if r.Done {
 			return r.Stdout, nil
 		}
-		if err := f.opts.Clock.Sleep(ctx, tryPoll/4); err != nil {
+		if err := m.Clock.Sleep(ctx, poll/4); err != nil {
 			return "", err
 		}
 	}
 }
 
-func (f *Factory) tryEnd(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+func (m Machine) end(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
-	if _, err := f.Cloud.EC2.TerminateInstances(ctx, &ec2api.TerminateInstancesInput{InstanceIds: []string{id}}); err != nil {
+	if _, err := m.Cloud.EC2.TerminateInstances(ctx, &ec2api.TerminateInstancesInput{InstanceIds: []string{id}}); err != nil {
 		return fmt.Errorf("instance %s could not be terminated: %w", id, err)
 	}
 	for {
-		state, err := f.instanceState(ctx, id)
+		state, err := m.instanceState(ctx, id)
 		if err != nil || state == ec2types.InstanceStateNameTerminated {
 			return err
 		}
-		if err := f.opts.Clock.Sleep(ctx, tryPoll/4); err != nil {
+		if err := m.Clock.Sleep(ctx, poll/4); err != nil {
 			return fmt.Errorf("instance %s is still %s: %w", id, state, err)
 		}
 	}
 }
 
 // add takes over what the instance reported, and what is wrong with it.
-func (r *TryResult) add(c collected) {
+func (r *Result) add(c collected) {
 	problem := func(format string, args ...any) { r.Problems = append(r.Problems, fmt.Sprintf(format, args...)) }
 	for _, s := range c.Stages {
-		step := TryStep{Kind: "cloud-init", Name: s.Name, Status: "ok"}
+		step := Step{Kind: "cloud-init", Name: s.Name, Status: "ok"}
 		if s.Seconds != nil {
 			step.Seconds = *s.Seconds
 		} else {
@@ -347,7 +361,7 @@ func (r *TryResult) add(c collected) {
 	if c.UserData != nil {
 		for _, s := range c.UserData.Steps {
 			// Why a step did not run, or what it is queued behind.
-			step := TryStep{Kind: "user-data", Name: s.Name, Status: s.Status, Seconds: s.Seconds, Detail: strings.TrimSpace(s.Message)}
+			step := Step{Kind: "user-data", Name: s.Name, Status: s.Status, Seconds: s.Seconds, Detail: strings.TrimSpace(s.Message)}
 			if s.Status == "failed" {
 				step.Detail = fmt.Sprintf("exit code %d at line %d, %s: %s", s.Exit, s.Line, s.Command, strings.TrimSpace(s.Message))
 				problem("step %q of the user data failed: %s", s.Name, step.Detail)

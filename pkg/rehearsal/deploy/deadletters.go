@@ -1,4 +1,4 @@
-package rehearsal
+package deploy
 
 import (
 	"context"
@@ -19,41 +19,41 @@ import (
 // deadLettersName is the queue of what could not be delivered, or failed.
 const deadLettersName = prefix + "triggers-dead-letters"
 
-func (f *Factory) deadLettersARN() string {
-	return fmt.Sprintf("arn:aws:sqs:%s:%s:%s", f.Cloud.Region(), f.Cloud.Account(), deadLettersName)
+func (d *Deployment) deadLettersARN() string {
+	return fmt.Sprintf("arn:aws:sqs:%s:%s:%s", d.cloud.Region(), d.cloud.Account(), deadLettersName)
 }
 
 // deployDeadLetters makes the queue, and leads to it what the triggers could not
 // do.
-func (f *Factory) deployDeadLetters(ctx context.Context) error {
+func (d *Deployment) deployDeadLetters(ctx context.Context) error {
 	// As the CDK's construct allows it on AWS: to EventBridge, for rules of the
 	// account.
 	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []map[string]any{{
-		"Effect": "Allow", "Principal": map[string]any{"Service": events.Principal}, "Action": "sqs:SendMessage", "Resource": f.deadLettersARN(),
-		"Condition": map[string]any{"ArnLike": map[string]any{"aws:SourceArn": fmt.Sprintf("arn:aws:events:%s:%s:rule/*", f.Cloud.Region(), f.Cloud.Account())}},
+		"Effect": "Allow", "Principal": map[string]any{"Service": events.Principal}, "Action": "sqs:SendMessage", "Resource": d.deadLettersARN(),
+		"Condition": map[string]any{"ArnLike": map[string]any{"aws:SourceArn": fmt.Sprintf("arn:aws:events:%s:%s:rule/*", d.cloud.Region(), d.cloud.Account())}},
 	}}})
 	if err != nil {
 		return err
 	}
 	attributes := map[string]string{"MessageRetentionPeriod": strconv.Itoa(blueprint.DeadLetterDays * 24 * 60 * 60), "Policy": string(policy)}
-	queue, err := f.Cloud.SQS.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String(deadLettersName), Attributes: attributes})
+	queue, err := d.cloud.SQS.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String(deadLettersName), Attributes: attributes})
 	if err != nil {
 		return fmt.Errorf("queue of dead letters: %w", err)
 	}
-	f.DeadLetters = aws.ToString(queue.QueueUrl)
+	d.DeadLetters = aws.ToString(queue.QueueUrl)
 	for _, fn := range blueprint.Triggers() {
-		_, err := f.Cloud.Lambda.PutFunctionEventInvokeConfig(ctx, &lambdaapi.PutFunctionEventInvokeConfigInput{
-			FunctionName:             aws.String(f.functionARN(fn.Name)),
+		_, err := d.cloud.Lambda.PutFunctionEventInvokeConfig(ctx, &lambdaapi.PutFunctionEventInvokeConfigInput{
+			FunctionName:             aws.String(d.FunctionARN(fn.Name)),
 			MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.DeliveryAge.Seconds())), MaximumRetryAttempts: aws.Int32(blueprint.InvocationRetries),
-			DestinationConfig: &lambdatypes.DestinationConfig{OnFailure: &lambdatypes.OnFailure{Destination: aws.String(f.deadLettersARN())}},
+			DestinationConfig: &lambdatypes.DestinationConfig{OnFailure: &lambdatypes.OnFailure{Destination: aws.String(d.deadLettersARN())}},
 		})
 		if err != nil {
 			return fmt.Errorf("failures of function %s: %w", fn.Name, err)
 		}
 	}
 	for _, name := range blueprint.Wakers() {
-		_, err := f.Cloud.Lambda.PutFunctionEventInvokeConfig(ctx, &lambdaapi.PutFunctionEventInvokeConfigInput{
-			FunctionName:             aws.String(f.functionARN(name)),
+		_, err := d.cloud.Lambda.PutFunctionEventInvokeConfig(ctx, &lambdaapi.PutFunctionEventInvokeConfigInput{
+			FunctionName:             aws.String(d.FunctionARN(name)),
 			MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.HintAge.Seconds())), MaximumRetryAttempts: aws.Int32(blueprint.HintRetries),
 		})
 		if err != nil {
@@ -64,13 +64,13 @@ func (f *Factory) deployDeadLetters(ctx context.Context) error {
 }
 
 // target is the function of a rule as its target.
-func (f *Factory) target(r blueprint.Rule) eventtypes.Target {
-	t := eventtypes.Target{Id: aws.String(r.Function), Arn: aws.String(f.functionARN(r.Function))}
+func (d *Deployment) target(r blueprint.Rule) eventtypes.Target {
+	t := eventtypes.Target{Id: aws.String(r.Function), Arn: aws.String(d.FunctionARN(r.Function))}
 	if r.Hint {
 		t.RetryPolicy = &eventtypes.RetryPolicy{MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.HintAge.Seconds())), MaximumRetryAttempts: aws.Int32(blueprint.HintRetries)}
 		return t
 	}
-	t.DeadLetterConfig = &eventtypes.DeadLetterConfig{Arn: aws.String(f.deadLettersARN())}
+	t.DeadLetterConfig = &eventtypes.DeadLetterConfig{Arn: aws.String(d.deadLettersARN())}
 	t.RetryPolicy = &eventtypes.RetryPolicy{MaximumEventAgeInSeconds: aws.Int32(int32(blueprint.DeliveryAge.Seconds()))}
 	return t
 }

@@ -1,4 +1,4 @@
-package rehearsal
+package guests
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 )
 
 func TestTheSimulatedDiskHasWhatTheComponentsDemand(t *testing.T) {
-	disk, err := (&SimulatedGuest{}).OpenDisk("")
+	disk, err := (&Simulated{}).OpenDisk("")
 	require.NoError(t, err)
 	names, err := component.Names(userdata.FS)
 	require.NoError(t, err)
@@ -48,5 +48,5 @@ func TestTheSimulatedDiskIsWhatItsScriptMakes(t *testing.T) {
 	cmd := exec.Command("./simdisk.sh")
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	require.NoError(t, cmd.Run(), problems.String())
-	assert.True(t, bytes.Equal(simulatedDisk, out.Bytes()), "run pkg/rehearsal/simdisk.sh >pkg/rehearsal/simdisk.ext4.gz")
+	assert.True(t, bytes.Equal(simulatedDisk, out.Bytes()), "run pkg/rehearsal/guests/simdisk.sh >pkg/rehearsal/guests/simdisk.ext4.gz")
 }

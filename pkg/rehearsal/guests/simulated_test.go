@@ -1,4 +1,4 @@
-package rehearsal
+package guests
 
 import (
 	"io"
@@ -12,8 +12,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 )
 
-func simGuest(aws http.HandlerFunc) *SimulatedGuest {
-	return &SimulatedGuest{
+func simGuest(aws http.HandlerFunc) *Simulated {
+	return &Simulated{
 		Clock: clock.NewVirtual(time.Unix(0, 0)), AWS: func() http.Handler { return aws }, Provision: time.Minute,
 	}
 }
@@ -22,7 +22,7 @@ func bash(script string) vm.Command {
 	return vm.Command{Argv: []string{"bash", "-s"}, Stdin: []byte(script)}
 }
 
-func TestASimulatedGuestAnswersTheFactorysScriptsOnly(t *testing.T) {
+func TestASimulatedAnswersTheFactorysScriptsOnly(t *testing.T) {
 	g := simGuest(nil)
 	assert.JSONEq(t, `{"armed":true}`, string(g.Respond(t.Context(), vm.Launch{}, bash("bash /x/seal/arm.sh")).Stdout))
 	r := g.Respond(t.Context(), vm.Launch{}, bash("rm -rf /"))

@@ -1,4 +1,4 @@
-package rehearsal
+package try
 
 import (
 	"encoding/base64"
@@ -30,7 +30,7 @@ func TestWhatAGuestSaysOfItsBootActsOnNoTerminal(t *testing.T) {
 	require.NoError(t, err)
 	found, err := readCollected(plaintext.Clean(string(raw)) + "\n") // as guest.Poll hands it on
 	require.NoError(t, err)
-	var result TryResult
+	var result Result
 	result.add(found)
 	require.Len(t, result.Problems, 6, "two of the stage, and one each of the step, the service, the agent and the unit")
 	shown := append([]string{result.Startup, result.MachineID, result.Boot.Status, result.Boot.Services[0].Unit}, result.Problems...)

@@ -1,4 +1,4 @@
-package rehearsal
+package deploy
 
 import (
 	"cmp"
@@ -20,8 +20,8 @@ import (
 
 // deployTriggers makes what starts executions and wakes them: the factory's bus and
 // rules, the schedules, and the subscriptions to announcements.
-func (f *Factory) deployTriggers(ctx context.Context) error {
-	for _, deploy := range []func(context.Context) error{f.deployDeadLetters, f.deployRules, f.deployForwards, f.deployAnnouncements, f.deploySchedules} {
+func (d *Deployment) deployTriggers(ctx context.Context) error {
+	for _, deploy := range []func(context.Context) error{d.deployDeadLetters, d.deployRules, d.deployForwards, d.deployAnnouncements, d.deploySchedules} {
 		if err := deploy(ctx); err != nil {
 			return err
 		}
@@ -29,31 +29,31 @@ func (f *Factory) deployTriggers(ctx context.Context) error {
 	return nil
 }
 
-func (f *Factory) deployRules(ctx context.Context) error {
-	_, err := f.Cloud.Events.CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(contract.FactoryBus)})
+func (d *Deployment) deployRules(ctx context.Context) error {
+	_, err := d.cloud.Events.CreateEventBus(ctx, &eventbridge.CreateEventBusInput{Name: aws.String(contract.FactoryBus)})
 	if err != nil && !awserr.Is(err, "ResourceAlreadyExistsException") {
 		return fmt.Errorf("event bus: %w", err)
 	}
-	for _, r := range blueprint.Rules(f.StateMachine, f.Bucket, f.findings()) {
+	for _, r := range blueprint.Rules(d.StateMachine, d.Bucket, d.findings()) {
 		bus, name := cmp.Or(r.Bus, "default"), prefix+r.Name
 		pattern, err := json.Marshal(r.Pattern)
 		if err != nil {
 			return err
 		}
-		_, err = f.Cloud.Events.PutRule(ctx, &eventbridge.PutRuleInput{
+		_, err = d.cloud.Events.PutRule(ctx, &eventbridge.PutRuleInput{
 			EventBusName: &bus, Name: &name, Description: aws.String(r.Does), EventPattern: aws.String(string(pattern)),
 		})
 		if err != nil {
 			return fmt.Errorf("rule %s: %w", name, err)
 		}
-		_, err = f.Cloud.Events.PutTargets(ctx, &eventbridge.PutTargetsInput{
+		_, err = d.cloud.Events.PutTargets(ctx, &eventbridge.PutTargetsInput{
 			EventBusName: &bus, Rule: &name,
-			Targets: []eventtypes.Target{f.target(r)},
+			Targets: []eventtypes.Target{d.target(r)},
 		})
 		if err != nil {
 			return fmt.Errorf("target of rule %s: %w", name, err)
 		}
-		if err := f.letInvoke(ctx, r.Function, bus, name); err != nil {
+		if err := d.letInvoke(ctx, r.Function, bus, name); err != nil {
 			return err
 		}
 	}
@@ -62,33 +62,33 @@ func (f *Factory) deployRules(ctx context.Context) error {
 
 // deployForwards makes what infra's stack of a region makes: rules that forward events
 // of images in the regions that recipes copy to.
-func (f *Factory) deployForwards(ctx context.Context) error {
-	home := blueprint.HomeBus("aws", f.Cloud.Account(), f.Cloud.Region())
-	if err := f.putRole(blueprint.ForwarderRole(f.Cloud.Account(), home)); err != nil {
+func (d *Deployment) deployForwards(ctx context.Context) error {
+	home := blueprint.HomeBus("aws", d.cloud.Account(), d.cloud.Region())
+	if err := d.putRole(blueprint.ForwarderRole(d.cloud.Account(), home)); err != nil {
 		return err
 	}
-	regions, err := f.Cloud.EC2.DescribeRegions(ctx, &ec2api.DescribeRegionsInput{})
+	regions, err := d.cloud.EC2.DescribeRegions(ctx, &ec2api.DescribeRegionsInput{})
 	if err != nil {
 		return err
 	}
 	for _, r := range regions.Regions {
 		region := aws.ToString(r.RegionName)
-		if region == f.Cloud.Region() {
+		if region == d.cloud.Region() {
 			continue
 		}
-		there := wire.WithCaller(ctx, wire.Caller{Account: f.Cloud.Account(), Region: region})
+		there := wire.WithCaller(ctx, wire.Caller{Account: d.cloud.Account(), Region: region})
 		for _, forward := range blueprint.Forwards() {
 			name := prefix + forward.Name
 			pattern, err := json.Marshal(forward.Pattern)
 			if err != nil {
 				return err
 			}
-			_, err = f.Cloud.Events.PutRule(there, &eventbridge.PutRuleInput{Name: &name, Description: aws.String(forward.Does), EventPattern: aws.String(string(pattern))})
+			_, err = d.cloud.Events.PutRule(there, &eventbridge.PutRuleInput{Name: &name, Description: aws.String(forward.Does), EventPattern: aws.String(string(pattern))})
 			if err != nil {
 				return fmt.Errorf("rule %s in %s: %w", name, region, err)
 			}
-			_, err = f.Cloud.Events.PutTargets(there, &eventbridge.PutTargetsInput{Rule: &name, Targets: []eventtypes.Target{{
-				Id: aws.String("home"), Arn: &home, RoleArn: aws.String(f.roleARN(blueprint.ForwarderRoleName)),
+			_, err = d.cloud.Events.PutTargets(there, &eventbridge.PutTargetsInput{Rule: &name, Targets: []eventtypes.Target{{
+				Id: aws.String("home"), Arn: &home, RoleArn: aws.String(d.roleARN(blueprint.ForwarderRoleName)),
 			}}})
 			if err != nil {
 				return fmt.Errorf("target of rule %s in %s: %w", name, region, err)
@@ -99,19 +99,19 @@ func (f *Factory) deployForwards(ctx context.Context) error {
 }
 
 // findings are the rules on vulnerabilities of this deployment.
-func (f *Factory) findings() blueprint.FindingRules {
-	return blueprint.FindingRules{Severities: blueprint.FindingSeverities(), OnDemand: f.opts.OnDemandFindings, Products: f.opts.FindingProducts}
+func (d *Deployment) findings() blueprint.FindingRules {
+	return blueprint.FindingRules{Severities: blueprint.FindingSeverities(), OnDemand: d.opts.OnDemandFindings, Products: d.opts.FindingProducts}
 }
 
 // letInvoke lets a rule invoke a function, by the function's own policy.
-func (f *Factory) letInvoke(ctx context.Context, function, bus, rule string) error {
+func (d *Deployment) letInvoke(ctx context.Context, function, bus, rule string) error {
 	path := rule
 	if bus != "default" {
 		path = bus + "/" + rule
 	}
-	_, err := f.Cloud.Lambda.AddPermission(ctx, &lambdaapi.AddPermissionInput{
-		FunctionName: aws.String(f.functionARN(function)), StatementId: aws.String(rule), Action: aws.String("lambda:InvokeFunction"),
-		Principal: aws.String("events.amazonaws.com"), SourceArn: aws.String(fmt.Sprintf("arn:aws:events:%s:%s:rule/%s", f.Cloud.Region(), f.Cloud.Account(), path)),
+	_, err := d.cloud.Lambda.AddPermission(ctx, &lambdaapi.AddPermissionInput{
+		FunctionName: aws.String(d.FunctionARN(function)), StatementId: aws.String(rule), Action: aws.String("lambda:InvokeFunction"),
+		Principal: aws.String("events.amazonaws.com"), SourceArn: aws.String(fmt.Sprintf("arn:aws:events:%s:%s:rule/%s", d.cloud.Region(), d.cloud.Account(), path)),
 	})
 	if err != nil && !awserr.Is(err, "ResourceConflictException") {
 		return fmt.Errorf("permission of rule %s to invoke %s: %w", rule, function, err)

@@ -1,4 +1,4 @@
-package rehearsal
+package guests
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 var simulatedDisk []byte
 
 // OpenDisk implements simulated.Options.Disk.
-func (g *SimulatedGuest) OpenDisk(string) (vm.Disk, error) {
+func (g *Simulated) OpenDisk(string) (vm.Disk, error) {
 	raw := g.Disk
 	if raw == nil {
 		z, err := gzip.NewReader(bytes.NewReader(simulatedDisk))

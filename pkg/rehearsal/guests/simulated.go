@@ -1,4 +1,4 @@
-package rehearsal
+package guests
 
 import (
 	"archive/tar"
@@ -23,10 +23,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/simulated"
 )
 
-// SimulatedGuest answers the factory's own scripts in place of a guest. It
+// Simulated answers the factory's own scripts in place of a guest. It
 // fetches and uploads what a guest would, so that addresses and digests are
 // proved, and looks at nothing: whatever it yields is labelled simulated.
-type SimulatedGuest struct {
+type Simulated struct {
 	Clock     clock.Clock
 	AWS       func() http.Handler // what guests reach as localcloud.internal
 	Boot      time.Duration       // from power-on until the guest answers
@@ -45,7 +45,7 @@ type SimulatedGuest struct {
 }
 
 // Respond implements simulated.Responder.
-func (g *SimulatedGuest) Respond(ctx context.Context, in vm.Launch, cmd vm.Command) vm.Result {
+func (g *Simulated) Respond(ctx context.Context, in vm.Launch, cmd vm.Command) vm.Result {
 	script := strings.Join(cmd.Argv, " ") + "\n" + string(cmd.Stdin)
 	var out string
 	var err error
@@ -65,7 +65,7 @@ func (g *SimulatedGuest) Respond(ctx context.Context, in vm.Launch, cmd vm.Comma
 	return vm.Result{Stdout: []byte(out + "\n")}
 }
 
-func (g *SimulatedGuest) boot(ctx context.Context, in vm.Launch) (string, error) {
+func (g *Simulated) boot(ctx context.Context, in vm.Launch) (string, error) {
 	if len(userDataOf(in.Metadata)) == 0 {
 		return `{"status":"done","errors":[]}` + "\n" + g.system(), nil
 	}
@@ -77,7 +77,7 @@ func (g *SimulatedGuest) boot(ctx context.Context, in vm.Launch) (string, error)
 }
 
 // system is what systemd of a guest says in which nothing fails.
-func (g *SimulatedGuest) system() string {
+func (g *Simulated) system() string {
 	return fmt.Sprintf(`{"systemState":"running","failedUnits":"","finished":%d}`, g.Clock.Now().Unix())
 }
 
@@ -91,7 +91,7 @@ type simulatedStep struct {
 
 // provisioned is cloud-init's status, and what the component runner writes when it
 // ends.
-func (g *SimulatedGuest) provisioned(done []simulatedStep) (status, provision json.RawMessage) {
+func (g *Simulated) provisioned(done []simulatedStep) (status, provision json.RawMessage) {
 	if done == nil {
 		done = []simulatedStep{}
 	}
@@ -115,7 +115,7 @@ func (g *SimulatedGuest) provisioned(done []simulatedStep) (status, provision js
 // Run implements simulated.Options.Run. A builder fetches its bundle and uploads its
 // steps and how they ended, by the addresses in its user data; any other guest does
 // nothing. An upload that fails is no failure: the factory then asks over SSM.
-func (g *SimulatedGuest) Run(ctx context.Context, in vm.Launch) {
+func (g *Simulated) Run(ctx context.Context, in vm.Launch) {
 	to := map[string]string{}
 	for _, m := range assigned.FindAllStringSubmatch(string(userDataOf(in.Metadata)), -1) {
 		to[m[1]] = m[2]
@@ -152,7 +152,7 @@ func (g *SimulatedGuest) Run(ctx context.Context, in vm.Launch) {
 	_, _ = g.do(ctx, http.MethodPut, to["verdict"], []byte(verdict), true)
 }
 
-func (g *SimulatedGuest) uploadSteps(ctx context.Context, url string, steps []simulatedStep) {
+func (g *Simulated) uploadSteps(ctx context.Context, url string, steps []simulatedStep) {
 	body, err := json.Marshal(map[string]any{"schema": 1, "steps": steps})
 	if err != nil {
 		panic(err) // texts and numbers can be encoded
@@ -162,7 +162,7 @@ func (g *SimulatedGuest) uploadSteps(ctx context.Context, url string, steps []si
 
 // components are the names of a bundle's components, in the order of their
 // installation.
-func (g *SimulatedGuest) components(ctx context.Context, url, sha256 string) ([]string, error) {
+func (g *Simulated) components(ctx context.Context, url, sha256 string) ([]string, error) {
 	bundle, err := g.fetch(ctx, url, sha256)
 	if err != nil {
 		return nil, err
@@ -225,7 +225,7 @@ func userDataOf(metadata http.Handler) []byte {
 
 var exported = regexp.MustCompile(`(?m)^export ([A-Z0-9_]+)='([^']*)'$`)
 
-func (g *SimulatedGuest) check(ctx context.Context, script string) (string, error) {
+func (g *Simulated) check(ctx context.Context, script string) (string, error) {
 	env := map[string]string{}
 	for _, m := range exported.FindAllStringSubmatch(script, -1) {
 		env[m[1]] = m[2]
@@ -262,7 +262,7 @@ func (g *SimulatedGuest) check(ctx context.Context, script string) (string, erro
 	return fmt.Sprintf(`{"sha256":%q,"bytes":%d,"gossExit":%d}`, sha(packed.Bytes()), packed.Len(), min(1, len(failing))), nil
 }
 
-func (g *SimulatedGuest) fetch(ctx context.Context, url, want string) ([]byte, error) {
+func (g *Simulated) fetch(ctx context.Context, url, want string) ([]byte, error) {
 	body, err := g.do(ctx, http.MethodGet, url, nil, false)
 	if err != nil {
 		return nil, err
@@ -275,7 +275,7 @@ func (g *SimulatedGuest) fetch(ctx context.Context, url, want string) ([]byte, e
 
 // do makes a request to the embedded AWS. An address that takes one upload has the
 // header for that signed.
-func (g *SimulatedGuest) do(ctx context.Context, method, url string, body []byte, once bool) ([]byte, error) {
+func (g *Simulated) do(ctx context.Context, method, url string, body []byte, once bool) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err

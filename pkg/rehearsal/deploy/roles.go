@@ -1,4 +1,4 @@
-package rehearsal
+package deploy
 
 import (
 	"context"
@@ -27,56 +27,56 @@ const (
 )
 
 // roleARN is the role of a function, of the state machine, or of schedules.
-func (f *Factory) roleARN(name string) string {
-	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", f.Cloud.Account(), prefix, name)
+func (d *Deployment) roleARN(name string) string {
+	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", d.cloud.Account(), prefix, name)
 }
 
 // deployRoles gives each role the trust and the policies that infra gives it on
 // AWS.
-func (f *Factory) deployRoles(ctx context.Context, engine program.Engine, topicARN string) error {
-	here := partition.OrDefault(f.Cloud.Region())
+func (d *Deployment) deployRoles(ctx context.Context, engine program.Engine, topicARN string) error {
+	here := partition.OrDefault(d.cloud.Region())
 	site := blueprint.Site{
-		Partition: here.ID, Account: f.Cloud.Account(), Region: f.Cloud.Region(), URLSuffix: here.DNSSuffix,
-		Bucket: "arn:aws:s3:::" + f.Bucket, CheckEngines: []string{"arn:aws:s3:::" + engine.Bucket + "/" + engine.Key},
-		BuilderRole: f.roleARN(blueprint.BuilderRoleName), Topic: topicARN, DeadLetters: f.deadLettersARN(),
-		TargetAccounts: f.targetAccounts(), SourceOwners: f.accounts(func(r *recipe.Recipe) []string { return []string{r.Source.Owner} }),
+		Partition: here.ID, Account: d.cloud.Account(), Region: d.cloud.Region(), URLSuffix: here.DNSSuffix,
+		Bucket: "arn:aws:s3:::" + d.Bucket, CheckEngines: []string{"arn:aws:s3:::" + engine.Bucket + "/" + engine.Key},
+		BuilderRole: d.roleARN(blueprint.BuilderRoleName), Topic: topicARN, DeadLetters: d.deadLettersARN(),
+		TargetAccounts: d.targetAccounts(), SourceOwners: d.accounts(func(r *recipe.Recipe) []string { return []string{r.Source.Owner} }),
 	}
-	roles := []blueprint.Role{blueprint.MachineRole(f.functionARN), blueprint.SchedulesRole(site, f.functionARN)}
+	roles := []blueprint.Role{blueprint.MachineRole(d.FunctionARN), blueprint.SchedulesRole(site, d.FunctionARN)}
 	for _, fn := range blueprint.Functions() {
 		roles = append(roles, fn.Role(site))
 	}
 	for _, role := range roles {
-		if err := f.putRole(role); err != nil {
+		if err := d.putRole(role); err != nil {
 			return err
 		}
 	}
-	if err := f.deployTargets(); err != nil {
+	if err := d.deployTargets(); err != nil {
 		return err
 	}
-	return f.deployProfiles(ctx)
+	return d.deployProfiles(ctx)
 }
 
 // externalID is what the roles of target accounts ask for.
 const externalID = "ami-factory-rehearsal"
 
 // deployTargets makes what infra's stack of target accounts makes in them.
-func (f *Factory) deployTargets() error {
+func (d *Deployment) deployTargets() error {
 	for _, role := range blueprint.TargetRoles() {
 		var callers []string
 		for _, s := range role.Callers {
-			callers = append(callers, f.roleARN(s))
+			callers = append(callers, d.roleARN(s))
 		}
-		trust, err := role.TrustPolicy("aws", f.Cloud.Account(), externalID, callers)
+		trust, err := role.TrustPolicy("aws", d.cloud.Account(), externalID, callers)
 		if err != nil {
 			return err
 		}
-		for _, account := range f.targetAccounts() {
+		for _, account := range d.targetAccounts() {
 			policy, err := json.Marshal(role.Policy("aws", account))
 			if err != nil {
 				return err
 			}
 			made := iam.Role{ARN: blueprint.TargetRoleARN("aws", account, role.Name), Trust: trust, Policies: map[string]json.RawMessage{"pointers": policy}}
-			if err := f.Cloud.IAM.PutRole(made); err != nil {
+			if err := d.cloud.IAM.PutRole(made); err != nil {
 				return fmt.Errorf("role of target account %s: %w", account, err)
 			}
 		}
@@ -84,7 +84,7 @@ func (f *Factory) deployTargets() error {
 	return nil
 }
 
-func (f *Factory) putRole(role blueprint.Role) error {
+func (d *Deployment) putRole(role blueprint.Role) error {
 	trust, err := role.TrustPolicy()
 	if err != nil {
 		return fmt.Errorf("trust policy of role %s: %w", role.Name, err)
@@ -93,32 +93,32 @@ func (f *Factory) putRole(role blueprint.Role) error {
 	if err != nil {
 		return fmt.Errorf("policy of role %s: %w", role.Name, err)
 	}
-	return f.Cloud.IAM.PutRole(iam.Role{ARN: f.roleARN(role.Name), Trust: trust, Policies: map[string]json.RawMessage{"calls": policy}})
+	return d.cloud.IAM.PutRole(iam.Role{ARN: d.roleARN(role.Name), Trust: trust, Policies: map[string]json.RawMessage{"calls": policy}})
 }
 
 // deployProfiles makes the roles and instance profiles of instances.
-func (f *Factory) deployProfiles(ctx context.Context) error {
+func (d *Deployment) deployProfiles(ctx context.Context) error {
 	// An instance with agents also reads what they start with. How it fares is asked
 	// over SSM, as of a builder.
 	instance := blueprint.BuilderRole()
 	instance.Name = strings.TrimPrefix(instanceProfile, prefix)
 	instance.Policy = append(instance.Policy, blueprint.Statement{
 		Actions:   []string{"secretsmanager:GetSecretValue", "ssm:GetParameter", "ssm:GetParameters"},
-		Resources: []string{f.agents("secretsmanager", "secret:"), f.agents("ssm", "parameter/")},
+		Resources: []string{d.agents("secretsmanager", "secret:"), d.agents("ssm", "parameter/")},
 	})
 	for _, role := range []blueprint.Role{blueprint.BuilderRole(), instance} {
-		if err := f.putRole(role); err != nil {
+		if err := d.putRole(role); err != nil {
 			return err
 		}
 		name := prefix + role.Name
-		_, err := f.Cloud.IAM.CreateInstanceProfile(ctx, &iamapi.CreateInstanceProfileInput{InstanceProfileName: aws.String(name)})
+		_, err := d.cloud.IAM.CreateInstanceProfile(ctx, &iamapi.CreateInstanceProfileInput{InstanceProfileName: aws.String(name)})
 		if awserr.Is(err, "EntityAlreadyExists") {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("instance profile %s: %w", name, err)
 		}
-		_, err = f.Cloud.IAM.AddRoleToInstanceProfile(ctx, &iamapi.AddRoleToInstanceProfileInput{InstanceProfileName: aws.String(name), RoleName: aws.String(name)})
+		_, err = d.cloud.IAM.AddRoleToInstanceProfile(ctx, &iamapi.AddRoleToInstanceProfileInput{InstanceProfileName: aws.String(name), RoleName: aws.String(name)})
 		if err != nil {
 			return fmt.Errorf("instance profile %s: %w", name, err)
 		}
@@ -127,6 +127,6 @@ func (f *Factory) deployProfiles(ctx context.Context) error {
 }
 
 // agents are the ARNs of what agents start with.
-func (f *Factory) agents(service, kind string) string {
-	return fmt.Sprintf("arn:aws:%s:*:%s:%sami-factory/agents/*", service, f.Cloud.Account(), kind)
+func (d *Deployment) agents(service, kind string) string {
+	return fmt.Sprintf("arn:aws:%s:*:%s:%sami-factory/agents/*", service, d.cloud.Account(), kind)
 }

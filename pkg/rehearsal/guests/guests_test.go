@@ -1,8 +1,7 @@
-package rehearsal
+package guests
 
 import (
 	"encoding/json"
-	"os"
 	"slices"
 	"testing"
 	"testing/fstest"
@@ -12,15 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
 func TestOnlyTheBasesThatRecipesBuildOnAreNeeded(t *testing.T) {
-	dir := t.TempDir()
-	f := &Factory{opts: Options{UserDataDir: dir, Clock: clock.NewVirtual(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC))}}
 	files := fstest.MapFS{}
 	for name, of := range map[string][2]string{
 		"old": {"debian-12", "x86_64"}, "older": {"debian-12", "x86_64"}, "new": {"debian-13", "x86_64"},
@@ -28,7 +24,6 @@ func TestOnlyTheBasesThatRecipesBuildOnAreNeeded(t *testing.T) {
 	} {
 		files["recipes/"+name+".yaml"] = &fstest.MapFile{Data: []byte("name: " + name + "\nfamily: " + of[0] + "\narchitecture: " + of[1] + "\n"), Mode: 0o644}
 	}
-	require.NoError(t, os.CopyFS(dir, files))
 	for sentence, tc := range map[string]struct {
 		guests        vm.Kind
 		recipes, want []string
@@ -43,22 +38,21 @@ func TestOnlyTheBasesThatRecipesBuildOnAreNeeded(t *testing.T) {
 		"without a name it is what all recipes need":                        {vm.VM, nil, []string{"debian-12", "debian-13"}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			f.opts.Guests = tc.guests
-			assert.Equal(t, tc.want, f.Bases(tc.recipes...))
+			assert.Equal(t, tc.want, Needed(files, tc.guests, time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), tc.recipes...))
 		})
 	}
 }
 
 func TestBasesThatCannotBeProvidedAreRefused(t *testing.T) {
-	f := &Factory{opts: Options{Guests: vm.VM, Official: baseimage.Official{URL: "https://cloud.test/image"}}}
-	assert.ErrorContains(t, f.ProvideBases(t.Context(), "debian-12", "debian-13"), "of one distribution")
-	assert.ErrorContains(t, f.ProvideBases(t.Context(), "debian-1"), `"debian-1" is not known (allowed: debian-12, debian-13)`)
-	f.opts.Official = baseimage.Official{}
-	assert.ErrorContains(t, f.ProvideBases(t.Context(), "al2023"), "no base image of al2023 can be built on this machine for guests of kind vm (there are: debian-12, debian-13); --guests simulated")
+	b := Bases{Options: Options{Kind: vm.VM, Official: baseimage.Official{URL: "https://cloud.test/image"}}}
+	assert.ErrorContains(t, b.Provide(t.Context(), "debian-12", "debian-13"), "of one distribution")
+	assert.ErrorContains(t, b.Provide(t.Context(), "debian-1"), `"debian-1" is not known (allowed: debian-12, debian-13)`)
+	b.Options.Official = baseimage.Official{}
+	assert.ErrorContains(t, b.Provide(t.Context(), "al2023"), "no base image of al2023 can be built on this machine for guests of kind vm (there are: debian-12, debian-13); --guests simulated")
 }
 
 // Every family that a recipe can name has a base for simulated guests.
-func TestSimulatedGuestsHaveABaseOfEveryFamilyAndArchitecture(t *testing.T) {
+func TestSimulatedsHaveABaseOfEveryFamilyAndArchitecture(t *testing.T) {
 	var schema struct {
 		Properties map[string]struct {
 			Enum []string `json:"enum"`
