@@ -24,35 +24,36 @@ const Schema = "ami-factory/execution-report/1"
 
 // Report describes one execution.
 type Report struct {
-	Schema         string              `json:"schema"`
-	Status         string              `json:"status"`
-	Simulated      bool                `json:"simulated"` // no real guest ran: the report proves nothing
-	Guests         compliance.Guests   `json:"guests"`
-	Execution      Execution           `json:"execution"`
-	Failure        *Failure            `json:"failure,omitempty"`
-	Recipe         string              `json:"recipe"`
-	Description    string              `json:"description,omitempty"`
-	Fingerprint    string              `json:"fingerprint,omitempty"`
-	FactoryVersion string              `json:"factoryVersion,omitempty"`
-	Source         plan.SourceImage    `json:"source"`
-	ImageName      string              `json:"imageName,omitempty"`
-	Again          *Again              `json:"again,omitempty"` // the published image that was released again; nil for a bake
-	Why            string              `json:"why,omitempty"`   // the reason for the bake or the release
-	Changed        []string            `json:"changed"`         // differences from the previous release: fields of the recipe, parts of the content
-	Components     []plan.Component    `json:"components"`
-	Images         []Image             `json:"images"`        // by region
-	Pointers       []string            `json:"pointers"`      // "region:parameter name", or "account:region:parameter name"
-	Retention      []Retention         `json:"retention"`     // the recipe's published images, by region
-	Accounts       []string            `json:"accounts"`      // that may launch the image
-	Organizations  []string            `json:"organizations"` // likewise
-	Gate           string              `json:"gate,omitempty"`
-	Compliance     *compliance.Report  `json:"compliance,omitempty"` // nil if the checks were not reached
-	Waivers        []compliance.Waiver `json:"waivers"`              // all of the recipe, used or not
-	States         []State             `json:"stages"`               // in the order of execution
-	Cost           *cost.Estimate      `json:"cost,omitempty"`       // on AWS; nil if unknown
-	Logs           []Log               `json:"logs"`
-	Removed        []string            `json:"removed"` // resource ids
-	Left           []string            `json:"left"`    // "id: reason"
+	Schema          string              `json:"schema"`
+	Status          string              `json:"status"`
+	Simulated       bool                `json:"simulated"` // no real guest ran: the report proves nothing
+	Guests          compliance.Guests   `json:"guests"`
+	Execution       Execution           `json:"execution"`
+	Failure         *Failure            `json:"failure,omitempty"`
+	Recipe          string              `json:"recipe"`
+	Description     string              `json:"description,omitempty"`
+	Fingerprint     string              `json:"fingerprint,omitempty"`
+	FactoryVersion  string              `json:"factoryVersion,omitempty"`
+	Source          plan.SourceImage    `json:"source"`
+	ImageName       string              `json:"imageName,omitempty"`
+	Again           *Again              `json:"again,omitempty"` // the published image that was released again; nil for a bake
+	Why             string              `json:"why,omitempty"`   // the reason for the bake or the release
+	Changed         []string            `json:"changed"`         // differences from the previous release: fields of the recipe, parts of the content
+	Components      []plan.Component    `json:"components"`
+	Images          []Image             `json:"images"`        // by region
+	Pointers        []string            `json:"pointers"`      // "region:parameter name", or "account:region:parameter name"
+	Retention       []Retention         `json:"retention"`     // the recipe's published images, by region
+	Accounts        []string            `json:"accounts"`      // that may launch the image
+	Organizations   []string            `json:"organizations"` // likewise
+	Gate            string              `json:"gate,omitempty"`
+	Compliance      *compliance.Report  `json:"compliance,omitempty"`      // nil if the checks were not reached
+	Vulnerabilities *Vulnerabilities    `json:"vulnerabilities,omitempty"` // nil if packages were not matched
+	Waivers         []compliance.Waiver `json:"waivers"`                   // all of the recipe, used or not
+	States          []State             `json:"stages"`                    // in the order of execution
+	Cost            *cost.Estimate      `json:"cost,omitempty"`            // on AWS; nil if unknown
+	Logs            []Log               `json:"logs"`
+	Removed         []string            `json:"removed"` // resource ids
+	Left            []string            `json:"left"`    // "id: reason"
 }
 
 // Again identifies the published image that an execution released again instead
@@ -220,11 +221,10 @@ func (r Report) results(want func(compliance.Result) bool) []compliance.Result {
 			out = append(out, x)
 		}
 	}
-	rank := func(s string) int { return slices.Index(compliance.Severities(), s) }
 	slices.SortStableFunc(out, func(a, b compliance.Result) int {
 		return cmp.Or(
 			cmp.Compare(boolRank(a.Rejecting), boolRank(b.Rejecting)),
-			cmp.Compare(rank(b.Severity), rank(a.Severity)),
+			cmp.Compare(severityRank(b.Severity), severityRank(a.Severity)),
 			cmp.Compare(a.ControlID, b.ControlID),
 		)
 	})

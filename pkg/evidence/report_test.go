@@ -181,7 +181,7 @@ func html(t *testing.T, r evidence.Report) string {
 
 func TestReports(t *testing.T) {
 	for name, r := range map[string]evidence.Report{
-		"published": published(), "rejected": rejected(), "simulated": simulated(), "dirty": dirty(),
+		"published": published(), "rejected": rejected(), "vulnerable": vulnerable(), "simulated": simulated(), "dirty": dirty(),
 		"without-plan": {Status: contract.FailedClean, Execution: evidence.Execution{Name: "x", Started: start, Ended: start}, Failure: &evidence.Failure{State: "Resolve", Error: "RecipeInvalid", Cause: "unknown recipe"}},
 	} {
 		t.Run(name, func(t *testing.T) {
