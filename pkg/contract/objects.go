@@ -1,5 +1,7 @@
 package contract
 
+import "strings"
+
 // The prefixes of what is in the bucket, each with one lifetime: see Lifetimes of
 // package blueprint.
 const (
@@ -32,6 +34,33 @@ const (
 	ProvisionedObject = "provisioned.json" // once: how provisioning ended
 	StepsObject       = "steps.json"       // overwritten as each step begins and ends
 )
+
+// Names of the objects of the signed evidence below executions/NAME/, all by Sign. In a
+// bundle they are files of the same names.
+const (
+	ManifestObject = "manifest.json"   // what is released, with the digests of the other records
+	BundleObject   = "evidence.tar.gz" // the whole bundle in one file
+
+	// Envelopes with one signed statement each. Beside each is the same as a Sigstore
+	// bundle: see SigstoreOf.
+	ProvenanceAttestation      = "provenance.dsse.json"
+	ResultsAttestation         = "results.dsse.json"
+	InventoryAttestation       = "inventory.dsse.json"
+	VulnerabilitiesAttestation = "vulnerabilities.dsse.json"
+	ApprovalsAttestation       = "approvals.dsse.json"
+	SummaryAttestation         = "summary.dsse.json" // last: it lists the digests of the others
+)
+
+// Names of files that are in a bundle only.
+const (
+	PlanFile = "plan.json" // the plan, as it is kept at PlanKey
+	KeyFile  = "key.pem"   // the public key; of use only to whoever knows it from elsewhere
+)
+
+// SigstoreOf is the name of an attestation's Sigstore bundle.
+func SigstoreOf(attestation string) string {
+	return strings.TrimSuffix(attestation, ".dsse.json") + ".sigstore.json"
+}
 
 // SourcesKey is where the image ids are kept that the sources had last.
 const SourcesKey = "triggers/sources.json"
