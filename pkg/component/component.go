@@ -95,6 +95,14 @@ func Load(fsys fs.FS, name string) (*Component, problem.List, error) {
 	if !slices.Contains(names, name) {
 		return nil, nil, fmt.Errorf("%w %q%s (there are: %s)", ErrUnknown, name, didYouMean(name, names), orNone(names))
 	}
+	if m, ok := fsys.(*memory); ok {
+		return m.load(name, names)
+	}
+	return load(fsys, name, names)
+}
+
+// load reads a component that exists. names lists all components.
+func load(fsys fs.FS, name string, names []string) (*Component, problem.List, error) {
 	dir := path.Join(Dir, name)
 	data, err := fs.ReadFile(fsys, path.Join(dir, "component.yaml"))
 	if err != nil {

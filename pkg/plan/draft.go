@@ -12,7 +12,7 @@ import (
 )
 
 // Catalog is the user data of a deployment, with the baseline and all recipes,
-// each read once.
+// each read once. Components are decoded once as long as their files stay the same.
 type Catalog struct {
 	userData   fs.FS
 	parameters component.Deployment
@@ -25,7 +25,7 @@ type Catalog struct {
 // Open reads the recipes and the baseline. Load and Draft return their problems,
 // for each recipe.
 func Open(fsys fs.FS, given component.Deployment, now time.Time) (*Catalog, error) {
-	c := &Catalog{userData: fsys, parameters: given, now: now}
+	c := &Catalog{userData: component.Remember(fsys), parameters: given, now: now}
 	var err error
 	if c.floor, c.wrong, err = baseline.Load(fsys, now); err != nil {
 		return nil, err

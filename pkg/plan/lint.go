@@ -43,7 +43,12 @@ func LintFile(file string, data []byte, fsys fs.FS, given component.Deployment, 
 	if err != nil {
 		return nil, err
 	}
-	r, problems := recipe.Parse(file, data, recipe.Options{Now: now})
+	return c.LintFile(file, data)
+}
+
+// LintFile checks a recipe, which need not be in the catalog.
+func (c *Catalog) LintFile(file string, data []byte) (problem.List, error) {
+	r, problems := recipe.Parse(file, data, recipe.Options{Now: c.now})
 	_, more, err := c.Draft(r)
 	problems = append(problems, more...)
 	if !r.RehearsalOnly {

@@ -494,6 +494,8 @@ func TestOneSlipIsOneError(t *testing.T) {
 	require.NoError(t, yaml.Load(text, &root))
 	all := places(&root)
 	require.Greater(t, len(all), 25)
+	c, err := plan.Open(userdata.FS, nil, now)
+	require.NoError(t, err)
 	for _, n := range all {
 		for _, value := range []string{"'%!'", "[]", "''"} {
 			lines := strings.Split(string(text), "\n")
@@ -503,7 +505,7 @@ func TestOneSlipIsOneError(t *testing.T) {
 				length += 2
 			}
 			lines[n.Line-1] = line[:n.Column-1] + value + line[n.Column-1+length:]
-			problems, err := plan.LintFile("recipes/debian-12-docker.yaml", []byte(strings.Join(lines, "\n")), userdata.FS, nil, now)
+			problems, err := c.LintFile("recipes/debian-12-docker.yaml", []byte(strings.Join(lines, "\n")))
 			require.NoError(t, err)
 			assert.LessOrEqual(t, problems.Count(problem.Error), 1, "%s\n%v", lines[n.Line-1], problems)
 		}
@@ -514,7 +516,7 @@ func TestOneSlipIsOneError(t *testing.T) {
 		"nothing":                   "",
 		"a list":                    "- a\n",
 	} {
-		problems, err := plan.LintFile("t.yaml", []byte(broken), userdata.FS, nil, now)
+		problems, err := c.LintFile("t.yaml", []byte(broken))
 		require.NoError(t, err)
 		assert.Len(t, problems, 1, "%s: %v", sentence, problems)
 	}
