@@ -2,6 +2,7 @@ package plan
 
 import (
 	"io/fs"
+	"sync"
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/baseline"
@@ -38,10 +39,11 @@ func Open(fsys fs.FS, given component.Deployment, now time.Time) (*Catalog, erro
 func (c *Catalog) Recipes() []*recipe.Recipe { return c.recipes }
 
 // Draft is everything about a build that is known before the source is resolved.
-// Its bundle is packed once, however often Build is called.
+// Its bundle is packed by the first call of Build, and only once.
 type Draft struct {
 	Recipe *recipe.Recipe
 	parts  assembly
+	packed func() ([]byte, error) // returns the bundle
 }
 
 // Load drafts a recipe of the catalog and returns all of its problems. For an
@@ -67,6 +69,7 @@ func (c *Catalog) Draft(r *recipe.Recipe) (Draft, problem.List, error) {
 	if d.parts, problems, err = assemble(r, c.userData, c.parameters); err != nil {
 		return d, problems, err
 	}
+	d.packed = sync.OnceValues(func() ([]byte, error) { return component.Bundle(d.parts.files) })
 	if !c.wrong.HasErrors() {
 		controls := d.parts.controls
 		if controls == nil && !problems.HasErrors() {

@@ -166,9 +166,7 @@ func (a assembly) digests() map[string]string {
 // neutral is the user data of a recipe's builder, without the parts that differ
 // between executions or are known only after the fingerprint.
 func (a assembly) neutral(r *recipe.Recipe) userdata.Spec {
-	spec := a.spec(r, userdata.Release{})
-	spec.BundleSHA256, spec.BundleSize = strings.Repeat("0", 64), 0
-	return spec
+	return a.spec(r, Bundle{SHA256: strings.Repeat("0", 64)}, userdata.Release{})
 }
 
 // side returns the recipe's fields on one side, as JSON values. It leaves out

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -114,8 +115,13 @@ func (d Draft) Build(in Input) (*BuildPlan, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	packed, err := d.packed()
+	if err != nil {
+		return nil, nil, err
+	}
+	bundle := Bundle{SHA256: digest(packed), Size: len(packed)}
 	name := ImageName(r.Name, fingerprint, in.ExecutionName, in.ExecutionStart)
-	text, err := userdata.Render(parts.spec(r, userdata.Release{
+	text, err := userdata.Render(parts.spec(r, bundle, userdata.Release{
 		Fingerprint: fingerprint, SourceImage: in.Source.ImageID, FactoryVersion: in.FactoryVersion,
 		ImageName: name, Baked: in.ExecutionStart.UTC().Format(time.RFC3339),
 	}))
@@ -130,7 +136,7 @@ func (d Draft) Build(in Input) (*BuildPlan, []byte, error) {
 		FactoryVersion: in.FactoryVersion,
 		ImageName:      name,
 		UserData:       text,
-		Bundle:         Bundle{SHA256: digest(parts.bundle), Size: len(parts.bundle)},
+		Bundle:         bundle,
 		Checks:         parts.checks,
 		Controls:       parts.controls,
 		NeverRun:       component.NeverRun(parts.selected),
@@ -138,7 +144,7 @@ func (d Draft) Build(in Input) (*BuildPlan, []byte, error) {
 	for _, s := range parts.selected {
 		p.Components = append(p.Components, Component{Name: s.Name, Parameters: s.Values})
 	}
-	return p, parts.bundle, nil
+	return p, packed, nil
 }
 
 // assembly holds the parts of a plan that do not depend on the source.
@@ -146,15 +152,14 @@ type assembly struct {
 	selected    []component.Selected
 	files       []component.File // of the bundle
 	definitions []component.File // of the components, not in the bundle
-	bundle      []byte
 	checks      []byte
 	controls    []compliance.Control
 }
 
 // spec describes the user data of a recipe's builder.
-func (a assembly) spec(r *recipe.Recipe, release userdata.Release) userdata.Spec {
+func (a assembly) spec(r *recipe.Recipe, bundle Bundle, release userdata.Release) userdata.Spec {
 	out := userdata.Spec{
-		Recipe: r.Name, BundleSHA256: digest(a.bundle), BundleSize: len(a.bundle), CloudConfig: r.Builder.CloudConfig, Release: release,
+		Recipe: r.Name, BundleSHA256: bundle.SHA256, BundleSize: bundle.Size, CloudConfig: r.Builder.CloudConfig, Release: release,
 	}
 	for _, s := range a.selected {
 		file := component.BootstrapFile(s.Name)
@@ -165,8 +170,8 @@ func (a assembly) spec(r *recipe.Recipe, release userdata.Release) userdata.Spec
 	return out
 }
 
-// assemble does everything that needs no network, and collects all problems. If
-// the recipe uses components wrongly, it packs nothing.
+// assemble does everything that needs no network, apart from packing the bundle, and
+// collects all problems.
 func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembly, problem.List, error) {
 	var a assembly
 	var problems problem.List
@@ -191,13 +196,11 @@ func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembl
 	if a.definitions, err = component.Definitions(fsys, a.selected); err != nil {
 		return a, problems, err
 	}
-	if a.bundle, err = component.Bundle(a.files); err != nil {
-		return a, problems, err
-	}
-	// The facts of a build are not known yet. Placeholders of the same length show
-	// whether the user data fits before anything is started.
-	_, err = userdata.Render(a.spec(r, userdata.Release{
-		Fingerprint: strings.Repeat("0", 64), SourceImage: "ami-00000000000000000", FactoryVersion: strings.Repeat("0", 64),
+	// The facts of a build are not known yet. Placeholders that are at least as long
+	// show whether the user data fits before anything is packed or started.
+	zeros := strings.Repeat("0", 64)
+	_, err = userdata.Render(a.spec(r, Bundle{SHA256: zeros, Size: math.MaxInt32}, userdata.Release{
+		Fingerprint: zeros, SourceImage: "ami-00000000000000000", FactoryVersion: zeros,
 		ImageName: strings.Repeat("0", maxImageName), Baked: time.Time{}.Format(time.RFC3339),
 	}))
 	var size *userdata.SizeError
