@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
@@ -74,7 +75,7 @@ func (c *Cloud) newHandler() http.Handler {
 			return
 		}
 		// Virtual time stands still while a client is being served.
-		defer c.cfg.Clock.Hold()()
+		defer clock.HoldFor(r.Context(), c.cfg.Clock)()
 		front.ServeHTTP(w, r)
 	})
 }

@@ -29,3 +29,20 @@ type Clock interface {
 	// from outside (an HTTP request being served, a test's own steps).
 	Hold() (release func())
 }
+
+// working is the key of a context's mark.
+type working struct{}
+
+// Working marks the context of work that was started with Go. Hold by such work is
+// not needed and, since a virtual clock must find out which goroutine holds it,
+// expensive. The work must not sleep while anyone else uses the context.
+func Working(ctx context.Context) context.Context { return context.WithValue(ctx, working{}, true) }
+
+// HoldFor is c.Hold for a caller of a service: where the context is of work that
+// keeps the clock still itself, it does nothing.
+func HoldFor(ctx context.Context, c Clock) (release func()) {
+	if marked, _ := ctx.Value(working{}).(bool); marked {
+		return func() {}
+	}
+	return c.Hold()
+}

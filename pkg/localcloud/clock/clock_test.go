@@ -229,6 +229,28 @@ func TestVirtualStandsStillUnderAStrangersSleep(t *testing.T) {
 	assert.False(t, clk.Now().Before(start.Add(time.Minute)))
 }
 
+func TestAClockIsHeldForACallerUnlessItsOwnWorkKeepsItStill(t *testing.T) {
+	clk := clock.NewVirtual(start)
+	defer clk.Hold()()
+	release := clock.HoldFor(context.Background(), clk)
+	done := make(chan struct{})
+	clk.Go(func() {
+		defer close(done)
+		ctx := clock.Working(context.Background())
+		defer clock.HoldFor(ctx, clk)()
+		assert.NoError(t, clk.Sleep(ctx, time.Minute), "work that is marked sleeps as before")
+		assert.Equal(t, start.Add(time.Minute), clk.Now())
+	})
+	elsewhere := make(chan error)
+	go func() { elsewhere <- clk.Wait(context.Background(), done, time.Hour) }()
+	for range 100 {
+		require.Equal(t, start, clk.Now())
+	}
+	release()
+	require.NoError(t, clk.Wait(context.Background(), done, 0))
+	require.NoError(t, <-elsewhere)
+}
+
 func TestVirtualWakesAWaiterThatAStrangerCancels(t *testing.T) {
 	clk := clock.NewVirtual(start)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda/messages"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda/native"
 )
 
@@ -28,7 +29,7 @@ func (s *Service) inProcess(ctx context.Context, f *function, id string, payload
 	)
 	s.config.Clock.Go(func() {
 		defer close(done)
-		out = handle(inner, f.handler, payload)
+		out = handle(clock.Working(inner), f.handler, payload)
 	})
 	err := s.config.Clock.Wait(ctx, done, f.config.Timeout)
 	switch {
