@@ -14,6 +14,7 @@ const (
 	Bundles           Resource = "bundles"            // what builders fetch
 	CompiledChecks    Resource = "compiled-checks"    // what verifiers fetch
 	RawResults        Resource = "raw-results"        // what verifiers upload
+	SnapshotFindings  Resource = "snapshotFindings"   // what was found in an image's snapshot
 	Compliance        Resource = "compliance"         // the gate's verdicts
 	Consoles          Resource = "consoles"           // of instances
 	Provisioned       Resource = "provisioned"        // how builders were provisioned, as they report it
@@ -189,6 +190,7 @@ func checkComplianceActions() []Action {
 		on(RawResults, "s3:GetObject"),
 		on(Claims, "s3:GetObject"), // of the execution whose image is released again
 		on(Compliance, "s3:GetObject", "s3:PutObject"),
+		on(SnapshotFindings, "s3:GetObject", "s3:PutObject"), // read while the checks run
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ssm:GetCommandInvocation"),
 		on(FactorySnapshots, "ebs:GetSnapshotBlock", "ebs:ListSnapshotBlocks"),

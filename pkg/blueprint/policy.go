@@ -101,7 +101,7 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, "*")}
 	case Bucket:
 		return []Statement{allow(nil, site.Bucket)}
-	case Claims, Plans, Bundles, CompiledChecks, RawResults, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Sources, Records, Findings, Started, Announcements,
+	case Claims, Plans, Bundles, CompiledChecks, RawResults, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Sources, Records, Findings, Started, Announcements,
 		WaitTokens, WaitIndex, WaitMarks:
 		return []Statement{allow(nil, site.objects(r)...)}
 	case CheckEngine:
@@ -206,27 +206,28 @@ func (site Site) ec2Principals() any {
 // of the same kind.
 func (site Site) objects(r Resource) []string {
 	keys := map[Resource][]string{
-		Claims:         {contract.ExecutionKey("*", contract.ClaimObject)},
-		Plans:          {contract.PlanKey("*")},
-		Bundles:        {contract.BundleKey("*")},
-		CompiledChecks: {contract.ChecksKey("*")},
-		RawResults:     {contract.ExecutionKey("*", contract.RawResultsObject)},
-		Compliance:     {contract.ExecutionKey("*", contract.ComplianceObject)},
-		Consoles:       {contract.ExecutionKey("*", contract.ConsoleObject("*"))},
-		Provisioned:    {contract.ExecutionKey("*", contract.ProvisionedObject)},
-		BuilderUploads: {contract.ExecutionKey("*", contract.ProvisionedObject), contract.ExecutionKey("*", contract.StepsObject)},
-		Journals:       {contract.ExecutionKey("*", contract.JournalObject)},
-		Publishing:     {contract.PublishingKey("*")},
-		Retentions:     {contract.ExecutionKey("*", contract.RetentionObject)},
-		Reports:        {contract.ExecutionKey("*", contract.ReportObject), contract.ExecutionKey("*", contract.PageObject)},
-		Sources:        {contract.SourcesKey},
-		Records:        {contract.RecordKey("*")},
-		Findings:       {contract.FindingKey("*", "*")},
-		Started:        {contract.StartedKey("*")},
-		Announcements:  {contract.AnnouncementKey("*")},
-		WaitTokens:     {contract.WaitTokensPrefix + "*"},
-		WaitIndex:      {contract.WaitIndexPrefix + "*"},
-		WaitMarks:      {contract.WaitMarksPrefix + "*"},
+		Claims:           {contract.ExecutionKey("*", contract.ClaimObject)},
+		Plans:            {contract.PlanKey("*")},
+		Bundles:          {contract.BundleKey("*")},
+		CompiledChecks:   {contract.ChecksKey("*")},
+		RawResults:       {contract.ExecutionKey("*", contract.RawResultsObject)},
+		Compliance:       {contract.ExecutionKey("*", contract.ComplianceObject)},
+		SnapshotFindings: {contract.ExecutionKey("*", contract.SnapshotObject)},
+		Consoles:         {contract.ExecutionKey("*", contract.ConsoleObject("*"))},
+		Provisioned:      {contract.ExecutionKey("*", contract.ProvisionedObject)},
+		BuilderUploads:   {contract.ExecutionKey("*", contract.ProvisionedObject), contract.ExecutionKey("*", contract.StepsObject)},
+		Journals:         {contract.ExecutionKey("*", contract.JournalObject)},
+		Publishing:       {contract.PublishingKey("*")},
+		Retentions:       {contract.ExecutionKey("*", contract.RetentionObject)},
+		Reports:          {contract.ExecutionKey("*", contract.ReportObject), contract.ExecutionKey("*", contract.PageObject)},
+		Sources:          {contract.SourcesKey},
+		Records:          {contract.RecordKey("*")},
+		Findings:         {contract.FindingKey("*", "*")},
+		Started:          {contract.StartedKey("*")},
+		Announcements:    {contract.AnnouncementKey("*")},
+		WaitTokens:       {contract.WaitTokensPrefix + "*"},
+		WaitIndex:        {contract.WaitIndexPrefix + "*"},
+		WaitMarks:        {contract.WaitMarksPrefix + "*"},
 	}[r]
 	out := make([]string, len(keys))
 	for i, key := range keys {

@@ -25,6 +25,7 @@ const (
 	ClaimObject      = "execution.json"  // by Resolve: which execution has the name
 	RawResultsObject = "results.json.gz" // by the verifier, through an address that RunCompliance signs
 	ComplianceObject = "compliance.json" // by CheckCompliance
+	SnapshotObject   = "snapshot.json"   // by CheckCompliance: what was found in the image's snapshot
 	JournalObject    = "pointers.json"   // by Publish, and Cleanup where it gives pointers back
 	RetentionObject  = "retention.json"  // by Retire: what became of each published image
 	ReportObject     = "report.json"     // by Notify

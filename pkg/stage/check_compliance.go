@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -49,6 +48,7 @@ func (s CheckCompliance) Run(ctx context.Context, in ComplianceInput) (CheckComp
 	}
 	switch {
 	case !result.Done:
+		s.readAhead(ctx, in, p)
 		return CheckComplianceOutput{}, failure.New(failure.ComplianceNotReady, "the checks are running in %s", in.InstanceID)
 	case !result.OK():
 		return CheckComplianceOutput{}, failure.New(failure.ComplianceFailed,
@@ -115,32 +115,9 @@ func printedDigest(stdout string) (string, error) {
 	return said.SHA256, nil
 }
 
-// readSnapshot judges the rules of the plan's controls on the snapshot of the
-// image's root volume. The image has no say in it: EC2 names the snapshot, and EBS
-// gives its blocks.
-func (s CheckCompliance) readSnapshot(ctx context.Context, imageID string, controls []compliance.Control) (*compliance.Snapshot, error) {
-	if !compliance.HasSnapshotRules(controls) {
-		return nil, nil
-	}
-	id, err := ami.RootSnapshot(ctx, s.EC2, imageID)
-	if err != nil {
-		return nil, awserr.Wrap(err, failure.ComplianceFailed, "find the snapshot of %s", imageID)
-	}
-	blocks, err := ami.OpenBlocks(ctx, s.EBS, id)
-	if err != nil {
-		return nil, awserr.Wrap(err, failure.ComplianceFailed, "read the snapshot of %s", imageID)
-	}
-	found, cost, err := compliance.JudgeSnapshot(id, blocks, blocks.Size(), controls)
-	if err != nil {
-		return nil, awserr.Wrap(err, failure.ComplianceFailed, "read the snapshot of %s", imageID)
-	}
-	slog.InfoContext(ctx, "the snapshot was read from outside", "snapshot", id, "blocks", blocks.Fetched, "bytes", cost.Bytes, "entries", cost.Entries)
-	return found, nil
-}
-
 // gate judges results, which come with what they are of, and keeps the verdict.
 func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.BuildPlan, of compliance.Input) (CheckComplianceOutput, error) {
-	onSnapshot, err := s.readSnapshot(ctx, in.ImageID, p.Controls)
+	onSnapshot, err := s.onSnapshot(ctx, in, p)
 	if err != nil {
 		return CheckComplianceOutput{}, err
 	}

@@ -361,3 +361,59 @@ func TestAnImageCannotForgeWhatItsSnapshotSays(t *testing.T) {
 		})
 	}
 }
+
+func TestTheSnapshotIsReadWhileTheChecksRun(t *testing.T) {
+	p := checkedPlan(t)
+	p.Controls[0].Snapshot = []offline.Rule{{Present: []string{"/etc/sealed"}}}
+	file := ext4Of(t, map[string]string{"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "etc/sealed": "x"})
+	running, done := answered("InProgress", -1, "", ""), answered("Success", 0, `{"sha256":"`+store.Digest(zipped(gossSays(p, "0")))+`"}`, "")
+	for sentence, tc := range map[string]struct {
+		first  error // of EBS, while the checks run
+		later  error // of EBS, when they have ended
+		change func(*fakeS3)
+		want   failure.Code // empty: it passes
+	}{
+		"so that the gate does not read it again": {later: awsErr("AccessDenied")},
+		"and again by the gate where that failed": {first: awsErr("AccessDenied")},
+		"and again by the gate where the record is gone": {change: func(s *fakeS3) {
+			_, err := s.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(bucket), Key: aws.String("executions/run/snapshot.json")})
+			require.NoError(t, err)
+		}},
+		"and again by the gate where it is nonsense":       {change: func(s *fakeS3) { s.put("executions/run/snapshot.json", []byte("{")) }},
+		"a record without findings is not used":            {later: awsErr("AccessDenied"), change: edit(`"found"`, `"lost"`), want: failure.ComplianceFailed},
+		"a record of another image is not used":            {later: awsErr("AccessDenied"), change: edit("ami-new", "ami-old"), want: failure.ComplianceFailed},
+		"a record of another execution is not used":        {later: awsErr("AccessDenied"), change: edit(`arn:`, `nra:`), want: failure.ComplianceFailed},
+		"a snapshot that cannot be read is no gate passed": {first: awsErr("AccessDenied"), later: awsErr("AccessDenied"), want: failure.ComplianceFailed},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			s, m := newS3(t), newSSM()
+			in := ComplianceInput{Job: job(t, s, "EvaluateGate", p), ImageID: "ami-new", InstanceID: "i-2", CommandID: "c-1"}
+			look := func(err error, answer *ssm.GetCommandInvocationOutput) error {
+				service := ebs.New(clock.NewReal(), wire.Caller{Account: "111122223333", Region: "eu-west-1"}, fileSnapshots{file: file, err: err})
+				defer func() { assert.NoError(t, service.Close()) }()
+				m.invocation = answer
+				_, err = CheckCompliance{Settings: settings(), Store: s.store(), SSM: m, EC2: rootImage{snapshot: "snap-root"}, EBS: service}.Run(t.Context(), in)
+				return err
+			}
+			requireCode(t, failure.ComplianceNotReady, look(tc.first, running))
+			if tc.change != nil {
+				tc.change(s)
+			}
+			s.put("executions/run/results.json.gz", zipped(gossSays(p, "0")))
+			if err := look(tc.later, done); tc.want != "" {
+				requireCode(t, tc.want, err)
+			} else {
+				require.NoError(t, err)
+				assert.Contains(t, string(s.get("executions/run/compliance.json")), "on the snapshot: /etc/sealed present")
+			}
+		})
+	}
+}
+
+// edit changes the record of the snapshot's findings.
+func edit(from, to string) func(*fakeS3) {
+	return func(s *fakeS3) {
+		const key = "executions/run/snapshot.json"
+		s.put(key, bytes.ReplaceAll(s.get(key), []byte(from), []byte(to)))
+	}
+}

@@ -141,7 +141,7 @@ func Stages() []Row {
 			Stage: Publish, Does: "moves the pointers of all regions, or of none",
 			Timeout: longRun,
 			NotYet:  failure.PublishNotReady,
-			Poll:    &Poll{Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
+			Poll:    &Poll{Interval: time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
 			Fails:   []failure.Code{failure.PublishFailed, failure.PointerConflict, failure.RecordMismatch},
 		},
 		{

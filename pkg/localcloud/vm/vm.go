@@ -106,6 +106,6 @@ type ImageInfo struct {
 	Kind      Kind   // the kind of guest that it was captured from
 	SizeBytes int64  // bytes that it uses on this machine's disk
 	VolumeGiB int    // size of the smallest root volume for it
-	SHA256    string // of the disk, hex
+	SHA256    string // of a base image's disk, hex; empty for a captured one, whose id is new in any case
 	Disk      string // path of the disk file; empty for a simulated image
 }

@@ -5,8 +5,6 @@ package nspawn
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -69,9 +67,6 @@ func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (inf
 	if info.SizeBytes, err = space.AllocatedTree(rootfs); err != nil {
 		return vm.ImageInfo{}, err
 	}
-	if info.SHA256, err = d.digest(ctx, rootfs); err != nil {
-		return vm.ImageInfo{}, err
-	}
 	return info, vm.WriteImage(imageDir, info)
 }
 
@@ -85,21 +80,6 @@ func (d *Driver) copyMerged(ctx context.Context, layers, mountPoint, rootfs stri
 		return fmt.Errorf("copy the tree: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
-}
-
-// digest returns the digest of a sorted tar archive of the tree, without
-// attributes that a copy of the tree would not have.
-func (d *Driver) digest(ctx context.Context, rootfs string) (string, error) {
-	sum := sha256.New()
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, d.tools.tar, "--create", "--directory="+rootfs, "--sort=name", "--format=posix",
-		"--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-		"--numeric-owner", "--xattrs", "--xattrs-include=*", "--one-file-system", "--warning=no-file-ignored", ".")
-	cmd.Stdout, cmd.Stderr = sum, &stderr
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("digest the tree: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // OpenDisk implements vm.Driver. It makes an ext4 file system from the tree, in

@@ -29,7 +29,7 @@ type Driver struct {
 var _ vm.Driver = (*Driver)(nil)
 
 // tools has the paths of the host's programs.
-type tools struct{ nspawn, nsenter, shell, ip, tar string }
+type tools struct{ nspawn, nsenter, shell, ip string }
 
 // New checks that containers can run, and starts the network. The caller must
 // close the driver.
@@ -52,7 +52,6 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 		{&d.tools.nsenter, "nsenter", "util-linux"},
 		{&d.tools.shell, "sh", "dash"},
 		{&d.tools.ip, "ip", "iproute2"},
-		{&d.tools.tar, "tar", "tar"},
 	} {
 		path, err := exec.LookPath(tool.name)
 		if err != nil {

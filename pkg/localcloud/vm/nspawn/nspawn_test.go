@@ -142,7 +142,6 @@ func TestCaptureMergesImageAndChanges(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, vm.Container, info.Kind)
 	assert.Equal(t, 2, info.VolumeGiB)
-	assert.Len(t, info.SHA256, 64)
 	assert.Positive(t, info.SizeBytes)
 	read, err := vm.ReadImage(dir)
 	require.NoError(t, err)
@@ -160,15 +159,6 @@ func TestCaptureMergesImageAndChanges(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotZero(t, tool.Mode()&os.ModeSetuid)
 
-	t.Run("the digest is of the content", func(t *testing.T) {
-		again, err := d.Capture(t.Context(), in.InstanceDir, filepath.Join(t.TempDir(), "image"))
-		require.NoError(t, err)
-		assert.Equal(t, info.SHA256, again.SHA256)
-		write(t, upper, "etc/changed", "otherwise")
-		other, err := d.Capture(t.Context(), in.InstanceDir, filepath.Join(t.TempDir(), "image"))
-		require.NoError(t, err)
-		assert.NotEqual(t, info.SHA256, other.SHA256)
-	})
 	t.Run("an export says what to do instead, or builds a disk", func(t *testing.T) {
 		assert.ErrorContains(t, d.Export(t.Context(), dir, "x"), "bake it with --guests vm")
 		var built []string

@@ -80,9 +80,6 @@ func (d *Driver) Capture(ctx context.Context, instanceDir, imageDir string) (inf
 		return vm.ImageInfo{}, err
 	}
 	info = vm.ImageInfo{Kind: vm.VM, VolumeGiB: described.gib(), Disk: disk}
-	if info.SHA256, err = vm.FileDigest(disk); err != nil {
-		return vm.ImageInfo{}, err
-	}
 	if info.SizeBytes, err = space.Allocated(disk); err != nil {
 		return vm.ImageInfo{}, err
 	}

@@ -243,7 +243,6 @@ func Run(t *testing.T, subject Subject) {
 	require.NoError(t, err)
 	t.Logf("capture: %.1f s, %d MiB", time.Since(began).Seconds(), info.SizeBytes>>20)
 	assert.Equal(t, d.Kind(), info.Kind)
-	assert.Len(t, info.SHA256, 64)
 	assert.Equal(t, 8, info.VolumeGiB)
 
 	t.Run("the captured image boots by itself as another instance", func(t *testing.T) {
