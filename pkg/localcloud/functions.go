@@ -20,7 +20,7 @@ import (
 func (c *Cloud) newLambda(caller wire.Caller) *lambda.Service {
 	return lambda.New(lambda.Config{
 		Clock: c.cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, "functions"),
-		Credentials: c.functionCredentials, Assumable: c.assumable(lambda.Principal), Object: c.object, Destination: c.destination, Environment: c.functionEnvironment,
+		Credentials: c.functionCredentials, Assumable: c.assumable(lambda.Principal), Object: c.object, Destination: c.destination, Environment: c.functionEnvironment, Endpoint: c.URL,
 		Life: functionSession*time.Second - renewal, Logger: c.cfg.Logger,
 	})
 }

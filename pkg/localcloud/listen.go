@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
@@ -72,6 +73,11 @@ func (c *Cloud) newHandler() http.Handler {
 		// Whoever verifies a message of SNS fetches it, and signs nothing.
 		if sns.IsCertificate(r) {
 			c.SNS.ServeCertificate(w, r)
+			return
+		}
+		if lambda.IsFunctionURL(r) {
+			defer c.cfg.Clock.Hold()()
+			c.serveFunctionURL(w, r)
 			return
 		}
 		// Virtual time stands still while a client is being served.

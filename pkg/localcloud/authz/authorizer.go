@@ -92,6 +92,13 @@ func (a *Authorizer) Permit(ctx context.Context, who wire.Caller, service, opera
 	return a.permit(ctx, who, session, service, operation, input)
 }
 
+// PermitAnyone decides on a call that is not signed, such as to a function URL of
+// the AuthType NONE: the policy of the resource must let everybody in, also where
+// policies are not enforced otherwise.
+func (a *Authorizer) PermitAnyone(ctx context.Context, region, service, operation string, input any) error {
+	return a.permit(ctx, wire.Caller{Region: region}, Principal{ARN: "anonymous"}, service, operation, input)
+}
+
 // PermitRole is Permit for what a service calls with a role, such as a state
 // machine's. The role is the caller of ctx, and its trust policy must let the
 // service in.
@@ -193,7 +200,7 @@ func (a *Authorizer) withCaller(pairs map[string][]string, who wire.Caller, p Pr
 				keys["aws:SourceAccount"] = []string{account}
 			}
 		}
-	} else {
+	} else if p.Account != "" { // one that is not anonymous
 		keys["aws:PrincipalAccount"], keys["aws:PrincipalArn"] = []string{p.Account}, []string{p.RoleARN}
 		if p.RoleARN == "" {
 			keys["aws:PrincipalArn"] = []string{p.ARN}
@@ -206,6 +213,10 @@ func (a *Authorizer) withCaller(pairs map[string][]string, who wire.Caller, p Pr
 	maps.Copy(all, pairs)
 	return all
 }
+
+// Organization is the id of the organisation that an account is in, such as
+// o-exampleorgid; empty: in none.
+func (a *Authorizer) Organization(account string) string { return a.organization(account) }
 
 // organization is the id of the organisation that an account is in, such as
 // o-exampleorgid; empty: in none.

@@ -31,6 +31,16 @@ type functionProperties struct {
 type permissionProperties struct {
 	Action, FunctionName, Principal          string
 	SourceArn, SourceAccount, PrincipalOrgID *string
+	FunctionURLAuthType                      lambdatypes.FunctionUrlAuthType `json:"FunctionUrlAuthType"`
+	InvokedViaFunctionURL                    *bool                           `json:"InvokedViaFunctionUrl"`
+}
+
+type urlProperties struct {
+	AuthType   lambdatypes.FunctionUrlAuthType
+	Function   string `json:"TargetFunctionArn"`
+	Qualifier  string
+	InvokeMode lambdatypes.InvokeMode
+	Cors       *lambdatypes.Cors
 }
 
 type invokeConfigProperties struct {
@@ -48,6 +58,7 @@ func lambdaKinds(api Lambda) map[string]kind {
 		"AWS::Lambda::EventInvokeConfig": of(changer[invokeConfigProperties]{
 			create: p.configure, update: p.reconfigure, remove: p.unconfigure, replace: []string{"FunctionName", "Qualifier"},
 		}),
+		"AWS::Lambda::Url":        of(changer[urlProperties]{create: p.createURL, update: p.updateURL, remove: p.deleteURL, replace: []string{"TargetFunctionArn", "Qualifier"}}),
 		"AWS::Lambda::Permission": of(changer[permissionProperties]{create: p.addPermission, remove: p.removePermission}),
 	}
 }
@@ -173,6 +184,7 @@ func (l lambdaProvider) addPermission(ctx context.Context, t *target, p permissi
 	_, err := l.api.AddPermission(ctx, &lambda.AddPermissionInput{
 		StatementId: aws.String(id), Action: aws.String(p.Action), FunctionName: aws.String(p.FunctionName), Principal: aws.String(p.Principal),
 		SourceArn: p.SourceArn, SourceAccount: p.SourceAccount, PrincipalOrgID: p.PrincipalOrgID,
+		FunctionUrlAuthType: p.FunctionURLAuthType, InvokedViaFunctionUrl: p.InvokedViaFunctionURL,
 	})
 	if err != nil {
 		return err
@@ -184,6 +196,32 @@ func (l lambdaProvider) addPermission(ctx context.Context, t *target, p permissi
 
 func (l lambdaProvider) removePermission(ctx context.Context, t *target, p permissionProperties) error {
 	_, err := l.api.RemovePermission(ctx, &lambda.RemovePermissionInput{FunctionName: aws.String(p.FunctionName), StatementId: aws.String(t.PhysicalID)})
+	return ignoreMissing(err)
+}
+
+// createURL makes a function URL, whose Ref is the function's ARN.
+func (l lambdaProvider) createURL(ctx context.Context, t *target, p urlProperties) error {
+	out, err := l.api.CreateFunctionUrlConfig(ctx, &lambda.CreateFunctionUrlConfigInput{
+		FunctionName: aws.String(p.Function), Qualifier: scope.Optional(p.Qualifier), AuthType: p.AuthType, InvokeMode: p.InvokeMode, Cors: p.Cors,
+	})
+	if err != nil {
+		return err
+	}
+	t.PhysicalID = aws.ToString(out.FunctionArn)
+	t.set("FunctionArn", t.PhysicalID)
+	t.set("FunctionUrl", aws.ToString(out.FunctionUrl))
+	return nil
+}
+
+func (l lambdaProvider) updateURL(ctx context.Context, _ *target, _, p urlProperties) error {
+	_, err := l.api.UpdateFunctionUrlConfig(ctx, &lambda.UpdateFunctionUrlConfigInput{
+		FunctionName: aws.String(p.Function), Qualifier: scope.Optional(p.Qualifier), AuthType: p.AuthType, InvokeMode: p.InvokeMode, Cors: p.Cors,
+	})
+	return err
+}
+
+func (l lambdaProvider) deleteURL(ctx context.Context, _ *target, p urlProperties) error {
+	_, err := l.api.DeleteFunctionUrlConfig(ctx, &lambda.DeleteFunctionUrlConfigInput{FunctionName: aws.String(p.Function), Qualifier: scope.Optional(p.Qualifier)})
 	return ignoreMissing(err)
 }
 

@@ -21,6 +21,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
+	sdklambda "github.com/aws/aws-sdk-go-v2/service/lambda"
+	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
@@ -34,6 +36,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/simulated"
 )
@@ -454,6 +457,41 @@ func TestAStackMakesAKeyThatSigns(t *testing.T) {
 	require.NoError(t, err)
 	digest := sha256.Sum256([]byte("m"))
 	assert.True(t, ecdsa.VerifyASN1(key.(*ecdsa.PublicKey), digest[:], signed.Signature))
+}
+
+func TestAStackMakesAFunctionURLAndWhoMayUseIt(t *testing.T) {
+	r := newRig(t, "")
+	require.NoError(t, r.cloud.Lambda.Deploy(lambda.Function{Name: "approve", Handler: func(_ context.Context, event []byte) ([]byte, error) { return event, nil }}))
+	const body = `{"Resources":{
+		"Url":{"Type":"AWS::Lambda::Url","Properties":{"AuthType":"AUTH","TargetFunctionArn":{"Fn::Sub":"arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:approve"}}},
+		"Use":{"Type":"AWS::Lambda::Permission","Properties":{"Action":"lambda:InvokeFunctionUrl","FunctionName":"approve","Principal":"444455556666","FunctionUrlAuthType":"AWS_IAM"}},
+		"Invoke":{"Type":"AWS::Lambda::Permission","Properties":{"Action":"lambda:InvokeFunction","FunctionName":"approve","Principal":"444455556666","InvokedViaFunctionUrl":true}}},
+		"Outputs":{"Url":{"Value":{"Fn::GetAtt":["Url","FunctionUrl"]}},"Function":{"Value":{"Ref":"Url"}}}}`
+	r.create("approval", strings.Replace(body, "AUTH", "AWS_IAM", 1))
+	st := r.settled("approval", types.StackStatusCreateComplete)
+	outputs := map[string]string{}
+	for _, o := range st.Outputs {
+		outputs[*o.OutputKey] = *o.OutputValue
+	}
+	assert.Regexp(t, "^http://127.0.0.1:[0-9]+/lambda-url/[a-z0-9-]+/[a-z2-7]{32}/$", outputs["Url"])
+	assert.Regexp(t, ":function:approve$", outputs["Function"])
+	client := sdklambda.NewFromConfig(r.cfg)
+	policy, err := client.GetPolicy(t.Context(), &sdklambda.GetPolicyInput{FunctionName: aws.String("approve")})
+	require.NoError(t, err)
+	assert.Contains(t, *policy.Policy, `"Condition":{"StringEquals":{"lambda:FunctionUrlAuthType":"AWS_IAM"}}`)
+	assert.Contains(t, *policy.Policy, `"Condition":{"Bool":{"lambda:InvokedViaFunctionUrl":"true"}}`)
+	r.update("approval", strings.Replace(body, "AUTH", "NONE", 1))
+	r.settled("approval", types.StackStatusUpdateComplete)
+	got, err := client.GetFunctionUrlConfig(t.Context(), &sdklambda.GetFunctionUrlConfigInput{FunctionName: aws.String("approve")})
+	require.NoError(t, err)
+	assert.Equal(t, outputs["Url"], *got.FunctionUrl, "the URL stays")
+	assert.Equal(t, lambdatypes.FunctionUrlAuthTypeNone, got.AuthType)
+	_, err = r.client.DeleteStack(t.Context(), &sdk.DeleteStackInput{StackName: aws.String("approval")})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := client.GetFunctionUrlConfig(t.Context(), &sdklambda.GetFunctionUrlConfigInput{FunctionName: aws.String("approve")})
+		return code(err) == "ResourceNotFoundException"
+	}, time.Minute, 5*time.Millisecond)
 }
 
 func TestChangeSetsSayWhatWouldChange(t *testing.T) {

@@ -81,6 +81,7 @@ type configuration struct {
 	Tags                   map[string]string
 	Policy                 []statement
 	PolicyRevision         string
+	URL                    *urlConfig   // nil if it has none
 	Events                 *eventConfig // nil for Lambda's defaults of asynchronous invocations
 	Modified               time.Time
 	Revision               string

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -60,6 +61,18 @@ func (s *Service) AddPermission(ctx context.Context, in *awslambda.AddPermission
 	condition("ArnLike", "AWS:SourceArn", in.SourceArn)
 	condition("StringEquals", "AWS:SourceAccount", in.SourceAccount)
 	condition("StringEquals", "aws:PrincipalOrgID", in.PrincipalOrgID)
+	if in.FunctionUrlAuthType != "" {
+		if added.Action != "lambda:InvokeFunctionUrl" {
+			return nil, invalid("FunctionUrlAuthType is only supported for lambda:InvokeFunctionUrl action")
+		}
+		condition("StringEquals", "lambda:FunctionUrlAuthType", aws.String(string(in.FunctionUrlAuthType)))
+	}
+	if in.InvokedViaFunctionUrl != nil {
+		if added.Action != "lambda:InvokeFunction" {
+			return nil, invalid("InvokedViaFunctionUrl is only supported for lambda:InvokeFunction action")
+		}
+		condition("Bool", "lambda:InvokedViaFunctionUrl", aws.String(strconv.FormatBool(*in.InvokedViaFunctionUrl)))
+	}
 
 	raw, err := json.Marshal(added)
 	if err != nil {

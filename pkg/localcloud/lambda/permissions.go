@@ -16,7 +16,7 @@ const Principal = "lambda.amazonaws.com"
 // Permissions returns the permission rules of Lambda's calls. The rule of Invoke
 // is for callers in this process, whose input is the function's ARN.
 func (s *Service) Permissions() authz.Permissions {
-	rules := map[string]authz.Rule{"Invoke": invokeRequests}
+	rules := map[string]authz.Rule{"Invoke": invokeRequests, "InvokeFunctionUrl": authz.Of(urlRequests)}
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		rules[method] = requests
 	}
@@ -39,6 +39,17 @@ func invokeRequests(_ authz.Call, input any) ([]authz.Request, error) {
 	return []authz.Request{{Action: "lambda:InvokeFunction", Resource: arn}}, nil
 }
 
+// urlRequests requires both permissions that a request to a function URL needs
+// since October 2025. The second can be granted for function URLs only
+// (https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html).
+func urlRequests(_ authz.Call, t *Target) []authz.Request {
+	auth := []string{string(t.AuthType)}
+	return []authz.Request{
+		{Action: "lambda:InvokeFunctionUrl", Resource: t.ARN, Context: authz.Context(map[string][]string{"lambda:FunctionUrlAuthType": auth})},
+		{Action: "lambda:InvokeFunction", Resource: t.ARN, Context: authz.Context(map[string][]string{"lambda:InvokedViaFunctionUrl": {"true"}})},
+	}
+}
+
 // restOperations returns the operations of Lambda's REST API on one function, by
 // method and the path after the function's name.
 func restOperations() map[string]string {
@@ -48,6 +59,8 @@ func restOperations() map[string]string {
 		"PUT /concurrency": "PutFunctionConcurrency", "GET /concurrency": "GetFunctionConcurrency", "DELETE /concurrency": "DeleteFunctionConcurrency",
 		"POST /invocations":        "InvokeFunction",
 		"PUT /event-invoke-config": "PutFunctionEventInvokeConfig", "GET /event-invoke-config": "GetFunctionEventInvokeConfig",
+		"POST /url": "CreateFunctionUrlConfig", "GET /url": "GetFunctionUrlConfig", "PUT /url": "UpdateFunctionUrlConfig", "DELETE /url": "DeleteFunctionUrlConfig",
+		"GET /urls":                   "ListFunctionUrlConfigs",
 		"DELETE /event-invoke-config": "DeleteFunctionEventInvokeConfig", "POST /event-invoke-config": "UpdateFunctionEventInvokeConfig",
 	}
 }
@@ -71,8 +84,8 @@ func requests(c authz.Call, input any) ([]authz.Request, error) {
 	if path == "" && r.Method == http.MethodGet {
 		return []authz.Request{{Action: "lambda:ListFunctions", Resource: "*"}}, nil
 	}
-	var body struct{ FunctionName, Role string }
-	if path == "" || strings.HasSuffix(path, "/configuration") {
+	var body struct{ FunctionName, Role, AuthType string }
+	if path == "" || strings.HasSuffix(path, "/configuration") || strings.HasSuffix(path, "/url") {
 		if err := authz.PeekJSON(r, largestFunction, &body); err != nil {
 			return nil, err
 		}
@@ -92,6 +105,9 @@ func requests(c authz.Call, input any) ([]authz.Request, error) {
 		return nil, fmt.Errorf("the embedded AWS does not know which permissions %s %s needs", r.Method, r.URL.Path)
 	}
 	request := authz.Request{Action: "lambda:" + operation, Resource: functionFor(c, name)}
+	if body.AuthType != "" {
+		request.Context = authz.Context(map[string][]string{"lambda:FunctionUrlAuthType": {body.AuthType}})
+	}
 	return append([]authz.Request{request}, authz.PassRole(Principal, body.Role)...), nil
 }
 

@@ -46,6 +46,9 @@ type Config struct {
 	// Environment returns additional variables for the processes of all functions,
 	// whose own variables override them. It may be nil.
 	Environment func() map[string]string
+	// Endpoint returns the URL under which the embedded AWS serves, for function
+	// URLs. If it is nil or returns "", that is http://localhost.
+	Endpoint func() string
 	// MaxProcesses limits the processes of one function. Default 10.
 	MaxProcesses int
 	// Idle is the time for which an idle process is kept, in real time. Default
