@@ -19,7 +19,7 @@ const module = "github.com/ami-factory/ami-factory"
 
 // layer says what the packages under a folder may import of this module.
 // Packages of the same layer may import one another unless strict is set.
-// Everything may import contract, failure, partition, plaintext, problem and strictyaml.
+// Everything may import contract, failure, partition, plaintext, problem, strictyaml and waiver.
 type layer struct {
 	folder string
 	may    []string // folders; nil: nothing but itself
@@ -27,7 +27,7 @@ type layer struct {
 }
 
 // everywhere are the folders that all may import.
-var everywhere = []string{"pkg/contract", "pkg/failure", "pkg/partition", "pkg/plaintext", "pkg/problem", "pkg/strictyaml"}
+var everywhere = []string{"pkg/contract", "pkg/failure", "pkg/partition", "pkg/plaintext", "pkg/problem", "pkg/strictyaml", "pkg/waiver"}
 
 // layers are the design's arrows, from the outside in. The first folder that
 // holds a package decides. A package that no folder holds fails the test, so
@@ -100,6 +100,7 @@ var layers = []layer{
 	{folder: "pkg/partition"},
 	{folder: "pkg/problem"},
 	{folder: "pkg/strictyaml", may: []string{"pkg/problem"}, strict: true},
+	{folder: "pkg/waiver", may: []string{"pkg/problem", "pkg/strictyaml"}, strict: true},
 	{folder: "pkg/failure", strict: true},
 	{folder: "pkg/plaintext", strict: true},
 	{folder: "pkg/contract", strict: true},

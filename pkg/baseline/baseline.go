@@ -15,6 +15,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/waiver"
 )
 
 // File is the name of the baseline, at the root of the user data.
@@ -49,10 +50,13 @@ type Gate struct {
 	Severity string `yaml:"severity" json:"severity" jsonschema:"required,enum=low,enum=medium,enum=high,enum=critical"`
 }
 
-// Waivers limits the waivers of recipes.
+// Waivers limits the waivers of recipes, and those that recipes share.
 type Waivers struct {
 	// Severity up to which a recipe may waive controls; none forbids waivers.
 	Severity string `yaml:"severity" json:"severity" jsonschema:"required,enum=none,enum=low,enum=medium,enum=high,enum=critical"`
+	// Days limits the time from the creation of a waiver to its end, in days, by the
+	// severity of what it accepts.
+	Days waiver.Days `yaml:"days,omitempty" json:"days,omitempty"`
 }
 
 // Exception frees one recipe from parts of the baseline.
@@ -105,6 +109,15 @@ func Load(fsys fs.FS, now time.Time) (*Baseline, problem.List, error) {
 	}
 	b, problems := parse(path.Base(File), data, now)
 	return b, problems, nil
+}
+
+// Limits returns the longest terms of waivers; the defaults if there is no baseline.
+func (b *Baseline) Limits() waiver.Days {
+	var days waiver.Days
+	if b != nil {
+		days = b.Waivers.Days
+	}
+	return waiver.Days{Critical: days.For("critical"), High: days.For("high"), Medium: days.For("medium"), Low: days.For("low")}
 }
 
 // parse reads a baseline strictly. It never returns a nil baseline.

@@ -69,7 +69,7 @@ func lines(problems problem.List) []string {
 }
 
 func waiver(control string) string {
-	return "checks: {waivers: [{control: " + control + ", reason: for the test, approver: a, expires: 2026-12-24}]}\n"
+	return "checks: {waivers: [{control: " + control + ", reason: for the test, author: web team lead, approver: a, created: 2026-11-20, expires: 2026-12-24}]}\n"
 }
 
 func exception(from, expires string) string {

@@ -8,14 +8,25 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/waiver"
 )
 
 // Check finds where a recipe is below the baseline. Each problem points into the
 // recipe and names the line of the baseline. controls are the controls of the
 // recipe's image, or nil if they are unknown because its components have
-// problems.
-func (b *Baseline) Check(r *recipe.Recipe, controls []compliance.Control) problem.List {
+// problems. Shared waivers that hold for the recipe count like its own; problems
+// with them point into their files.
+func (b *Baseline) Check(r *recipe.Recipe, controls []compliance.Control, shared ...waiver.Shared) problem.List {
 	c := check{Baseline: b, recipe: r, controls: map[string]compliance.Control{}}
+	for i, w := range r.Checks.Waivers {
+		at := fmt.Sprintf("checks.waivers[%d].", i)
+		c.given = append(c.given, given{waiver.Waiver(w), func(field, allowed, format string, args ...any) problem.Problem {
+			return r.Problem(at+field, allowed, format, args...)
+		}})
+	}
+	for _, s := range shared {
+		c.given = append(c.given, given{s.Waiver, s.Problem})
+	}
 	for _, control := range controls {
 		c.controls[control.ID] = control
 	}
@@ -33,7 +44,14 @@ type check struct {
 	*Baseline
 	recipe   *recipe.Recipe
 	controls map[string]compliance.Control
+	given    []given // waivers
 	problems problem.List
+}
+
+// given is a waiver with where it was written.
+type given struct {
+	waiver.Waiver
+	problem func(field, allowed, format string, args ...any) problem.Problem
 }
 
 func (c *check) fail(at, allowed, format string, args ...any) {
@@ -84,15 +102,30 @@ func (c *check) waivers() {
 	if most == "" || c.excepted(c.recipe.Name, partWaivers) {
 		return
 	}
-	for i, w := range c.recipe.Checks.Waivers {
-		at := fmt.Sprintf("checks.waivers[%d].control", i)
+	for _, w := range c.given {
 		control, ok := c.controls[w.Control]
+		field := "control"
+		if w.Control == "" {
+			field = "vulnerability"
+		}
+		term, dated := w.Term()
+		say := func(field, format string, args ...any) {
+			c.problems = append(c.problems, w.problem(field, "", format, args...))
+		}
 		switch {
 		case c.requires(w.Control):
 		case most == "none":
-			c.fail(at, "", "control %s is waived, but the baseline allows no waivers (%s)", w.Control, c.line("waivers.severity"))
-		case ok && !compliance.AtLeast(most, control.Severity):
-			c.fail(at, "", "control %s of severity %s is waived, but the baseline allows waivers only up to severity %s (%s)", w.Control, control.Severity, most, c.line("waivers.severity"))
+			what := "control " + w.Control
+			if w.Control == "" {
+				what = "vulnerability " + w.Subject()
+			}
+			say(field, "%s is waived, but the baseline allows no waivers (%s)", what, c.line("waivers.severity"))
+		case !ok: // the severity of a vulnerability is known when the image is judged
+		case !compliance.AtLeast(most, control.Severity):
+			say(field, "control %s of severity %s is waived, but the baseline allows waivers only up to severity %s (%s)", w.Control, control.Severity, most, c.line("waivers.severity"))
+		case dated && term > c.Waivers.Days.For(control.Severity):
+			c.problems = append(c.problems, w.problem("expires", fmt.Sprintf("at most %d days after created", c.Waivers.Days.For(control.Severity)),
+				"control %s of severity %s is waived for %d days, but the baseline allows %d (%s)", w.Control, control.Severity, term, c.Waivers.Days.For(control.Severity), c.line("waivers")))
 		}
 	}
 }
@@ -117,8 +150,8 @@ func (c *check) required() {
 		if control.SwitchedOff != "" {
 			c.fail("components", "", "component %s does not check control %s in this image (%s), but the baseline requires it of every image (%s)", control.Component, id, strings.TrimSuffix(control.SwitchedOff, "."), where)
 		}
-		if j := slices.IndexFunc(c.recipe.Checks.Waivers, func(w recipe.Waiver) bool { return w.Control == id }); j >= 0 {
-			c.fail(fmt.Sprintf("checks.waivers[%d].control", j), "", "control %s is waived, but the baseline requires it of every image (%s)", id, where)
+		if j := slices.IndexFunc(c.given, func(w given) bool { return w.Control == id }); j >= 0 {
+			c.problems = append(c.problems, c.given[j].problem("control", "", "control %s is waived, but the baseline requires it of every image (%s)", id, where))
 		}
 		if own := c.recipe.Gate.Severity; known(own) && !compliance.AtLeast(control.Severity, own) {
 			c.fail("gate.severity", strings.Join(severitiesUpTo(control.Severity), ", "), "gate %s would accept an image that fails control %s of severity %s, but the baseline requires this control of every image (%s)", own, id, control.Severity, where)

@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
+	"github.com/ami-factory/ami-factory/pkg/waiver"
 	"github.com/ami-factory/ami-factory/userdata"
 )
 
@@ -296,7 +297,7 @@ func readArgument(file, takes string) ([]byte, error) {
 
 func (a *app) schema() *cobra.Command {
 	return &cobra.Command{
-		Use:   "schema [recipe, baseline, userdata, component or checks]",
+		Use:   "schema [recipe, baseline, userdata, component, checks or waivers]",
 		Short: "Print the JSON Schema of a kind of file, for editors",
 		Long: `Print on stdout the JSON Schema of recipes (the default), of the baseline, of specs
 of user data, or of the files component.yaml and checks.yaml of components. Editors
@@ -310,9 +311,9 @@ with a YAML language server check and complete files with it:
 			if len(given) > 0 {
 				what = given[0]
 			}
-			schemas := map[string]func() []byte{"recipe": recipe.Schema, "baseline": baseline.Schema, "userdata": spec.Schema, "component": component.Schema, "checks": component.ChecksSchema}
+			schemas := map[string]func() []byte{"recipe": recipe.Schema, "baseline": baseline.Schema, "userdata": spec.Schema, "component": component.Schema, "checks": component.ChecksSchema, "waivers": waiver.Schema}
 			if len(given) > 1 || schemas[what] == nil {
-				return usage("there is no schema of %q (allowed: recipe, baseline, userdata, component, checks)\nSee '%s --help'", strings.Join(given, " "), c.CommandPath())
+				return usage("there is no schema of %q (allowed: recipe, baseline, userdata, component, checks, waivers)\nSee '%s --help'", strings.Join(given, " "), c.CommandPath())
 			}
 			_, err := a.out.Write(schemas[what]())
 			return err

@@ -20,7 +20,7 @@ type Input struct {
 	ResultsURI   string    // where Results is stored
 	Gate         string    // lowest severity whose failure rejects the image
 	Snapshot     *Snapshot // findings on the image's snapshot; required if controls have rules for it
-	Waivers      []Waiver
+	Waivers      Waivers
 	Now          time.Time
 	Of           Binding
 	RunID        string // the execution
@@ -275,29 +275,34 @@ func (r *Result) conclude() {
 	r.Evidence.Expected, r.Evidence.Actual = strings.Join(expected, "; "), strings.Join(actual, "; ")
 }
 
-// waive applies valid waivers to failed controls, and returns warnings about
-// waivers that have no effect. A waiver covers a control that failed or that the
-// engine could not check, never one without a result.
+// waive applies the waivers that hold to failed controls, and returns warnings
+// about waivers that have no effect or end soon. A waiver covers a control that
+// failed or that the engine could not check, never one without a result. A shared
+// waiver is for many images, so it may have no effect on this one.
 func (e *evaluator) waive(results []Result) []string {
 	var warnings []string
-	for _, w := range e.in.Waivers {
+	for _, w := range e.in.Waivers.ofControls() {
 		i := slices.IndexFunc(results, func(r Result) bool { return r.ControlID == w.Control })
+		shared := w.File != ""
 		switch {
+		case i < 0 && shared, i >= 0 && results[i].good() && shared:
 		case i >= 0 && results[i].Waiver != nil && results[i].Waiver.BuiltIn:
 			warnings = append(warnings, fmt.Sprintf("the waiver of %s is not needed: the component itself waives the control", w.Control))
 		case i < 0:
 			warnings = append(warnings, fmt.Sprintf("the waiver of %s is for a control that this image does not have", w.Control))
-		case !w.valid(e.in.Now):
-			warnings = append(warnings, fmt.Sprintf("the waiver of %s expired on %s and was not applied", w.Control, w.Expires))
-		case results[i].Status == StatusPass || results[i].Status == StatusNotApplicable:
+		case results[i].good() && !w.terms().Ended(e.in.Now):
 			warnings = append(warnings, fmt.Sprintf("the waiver of %s is not needed: the control passes", w.Control))
-		case results[i].Status == StatusFail || results[i].Status == StatusError:
-			waiver := w
-			results[i].Waiver = &waiver
+		default:
+			of := Subject{Control: w.Control, Severity: results[i].Severity}
+			holding, notes := Waivers{Given: []Waiver{w}, Days: e.in.Waivers.Days}.For(of, e.in.Now)
+			warnings = append(warnings, notes...)
+			if r := &results[i]; holding != nil && r.Waiver == nil && (r.Status == StatusFail || r.Status == StatusError) {
+				r.Waiver = holding
+			}
 		}
 	}
 	slices.Sort(warnings)
-	return warnings
+	return slices.Compact(warnings)
 }
 
 // cisRefs parses references such as "deb12 3.3.2" or "deb12 1.1.1.8/L2".

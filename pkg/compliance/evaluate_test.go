@@ -192,7 +192,7 @@ func TestAResultOfNoControlRejects(t *testing.T) {
 func TestWaivers(t *testing.T) {
 	_, controls := compiled(t)
 	waiver := func(control, expires string) compliance.Waiver {
-		return compliance.Waiver{ID: "w", Control: control, Reason: "r", Approver: "a", Expires: expires}
+		return compliance.Waiver{ID: "w", Control: control, Reason: "r", Author: "b", Approver: "a", Created: "2026-11-20", Expires: expires}
 	}
 	tests := map[string]struct {
 		waiver  compliance.Waiver
@@ -200,10 +200,14 @@ func TestWaivers(t *testing.T) {
 		waived  int
 		warning string
 	}{
-		"one that holds":                     {waiver("BBB-01", "2026-11-23"), recorded(t), 1, ""},
-		"one of an error":                    {waiver("BBB-03", "2026-12-23"), recorded(t), 1, ""},
+		"one that holds":                     {waiver("BBB-01", "2026-12-08"), recorded(t), 1, ""},
+		"one that ends in 14 days":           {waiver("BBB-01", "2026-12-06"), recorded(t), 1, "the waiver of BBB-01 ends on 2026-12-06, with 14 days left; fix what it accepts or have the waiver approved again"},
+		"one that ends today":                {waiver("BBB-01", "2026-11-23"), recorded(t), 1, "the waiver of BBB-01 ends on 2026-11-23, with 1 day left; fix what it accepts or have the waiver approved again"},
+		"one without a day of creation":      {compliance.Waiver{ID: "w", Control: "BBB-01", Approver: "a", Expires: "2026-12-08"}, recorded(t), 0, "the waiver of BBB-01 does not say when it was created and was not applied"},
+		"one that is too long":               {waiver("BBB-01", "2027-11-01"), recorded(t), 0, "the waiver of BBB-01 holds for 346 days, longer than the 90 that are allowed for severity high and was not applied"},
+		"one of an error":                    {waiver("BBB-03", "2026-12-20"), recorded(t), 1, ""},
 		"one that expired yesterday":         {waiver("BBB-01", "2026-11-22"), recorded(t), 0, "the waiver of BBB-01 expired on 2026-11-22 and was not applied"},
-		"one with a broken date":             {waiver("BBB-01", "soon"), recorded(t), 0, "the waiver of BBB-01 expired on soon and was not applied"},
+		"one with a broken date":             {waiver("BBB-01", "soon"), recorded(t), 0, "the waiver of BBB-01 has dates that are not of the calendar and was not applied"},
 		"one of a control that passes":       {waiver("AAA-01", "2026-12-23"), recorded(t), 0, "the waiver of AAA-01 is not needed: the control passes"},
 		"one of no control":                  {waiver("ZZZ-01", "2026-12-23"), recorded(t), 0, "the waiver of ZZZ-01 is for a control that this image does not have"},
 		"one of a control that was not run":  {waiver("AAA-02", "2026-12-23"), without(t, "AAA-02", ""), 0, ""},
@@ -212,7 +216,7 @@ func TestWaivers(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			in := input(controls, tt.results)
-			in.Waivers = []compliance.Waiver{tt.waiver}
+			in.Waivers.Given = []compliance.Waiver{tt.waiver}
 			report, err := compliance.Evaluate(in)
 			require.NoError(t, err)
 			assert.Equal(t, tt.waived, report.Counts.Waived)
@@ -243,7 +247,7 @@ func TestAControlThatItsComponentSwitchesOffIsReportedAsWaivedByIt(t *testing.T)
 	assert.NotContains(t, string(checks), all[0].ID, "what is switched off is not checked")
 
 	in := input(controls, without(t, all[0].ID, ""))
-	in.Waivers = []compliance.Waiver{{Control: all[0].ID, Expires: "2026-12-23"}}
+	in.Waivers.Given = []compliance.Waiver{{Control: all[0].ID, Expires: "2026-12-23"}}
 	report, err := compliance.Evaluate(in)
 	require.NoError(t, err)
 	r := find(t, report, all[0].ID)

@@ -127,21 +127,3 @@ type CISRef struct {
 	ID        string `json:"id"`
 	Level     string `json:"level"` // L1 | L2
 }
-
-// Waiver lets one control fail.
-type Waiver struct {
-	ID       string `json:"id"`
-	Control  string `json:"control"`
-	Reason   string `json:"reason"`
-	Approver string `json:"approver"`
-	Created  string `json:"created,omitempty"`
-	Expires  string `json:"expires"`           // YYYY-MM-DD, the last day of its validity, in UTC; empty if built in
-	Scope    string `json:"scope"`             // the recipe
-	BuiltIn  bool   `json:"builtIn,omitempty"` // given by the component, reviewed with its code
-}
-
-// valid reports whether the waiver is valid at a time.
-func (w Waiver) valid(now time.Time) bool {
-	day, err := time.Parse(time.DateOnly, w.Expires)
-	return err == nil && now.UTC().Before(day.AddDate(0, 0, 1))
-}

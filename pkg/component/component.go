@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
@@ -83,6 +85,35 @@ func Names(fsys fs.FS) ([]string, error) {
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// ControlIDs lists the controls of all components, sorted. It reads no more of
+// the files than the ids: Load reports what is wrong with them.
+func ControlIDs(fsys fs.FS) ([]string, error) {
+	files, err := fs.Glob(fsys, path.Join(Dir, "*", "checks.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("list the components' checks: %w", err)
+	}
+	var out []string
+	for _, f := range files {
+		data, err := fs.ReadFile(fsys, f)
+		if err != nil {
+			return nil, fmt.Errorf("read the components' checks: %w", err)
+		}
+		var checks struct {
+			Controls []struct {
+				ID string `yaml:"id"`
+			} `yaml:"controls"`
+		}
+		if err := yaml.Load(data, &checks); err != nil {
+			continue // Load says why
+		}
+		for _, c := range checks.Controls {
+			out = append(out, c.ID)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
 }
 
 // Load reads components/<name>. An unknown name is an error that lists all

@@ -170,7 +170,7 @@ func TestProblems(t *testing.T) {
 		"a parameter without a value":                 {rec, "      token: abc\n", "", `recipes/sample.yaml:11:5: error: component web needs the parameter token: a token (allowed: text)`},
 		"a value of two lines":                        {rec, "token: abc", `token: "a\nb"`, `recipes/sample.yaml:12:14: error: parameter token of web: a value must be one line (allowed: text)`},
 		"a family that is not supported":              {rec, "family: debian-12", "family: al2023", `recipes/sample.yaml:10:11: error: component web does not support family al2023 (allowed: debian-12)`},
-		"a waiver of no control":                      {rec, "distribution:", "checks: {waivers: [{control: ABC-01, reason: for the test, approver: a, expires: 2026-12-01}]}\ndistribution:", `recipes/sample.yaml:15:30: error: the image has no control ABC-01 to waive (allowed: SYS-01, WEB-01)`},
+		"a waiver of no control":                      {rec, "distribution:", "checks: {waivers: [{control: ABC-01, reason: for the test, author: web team lead, approver: a, created: 2026-11-20, expires: 2026-12-20}]}\ndistribution:", `recipes/sample.yaml:15:30: error: the image has no control ABC-01 to waive (allowed: SYS-01, WEB-01)`},
 		"a component that misspells a key":            {base, "services:", "service:", `components/base/component.yaml:14:1: error: unknown key "service"; did you mean "services"? (allowed: name, description, families, proven, order, requires, conflicts, parameters, packages, upgrade, files, services, ports, refuses)`},
 		"a component without one it requires":         {"components/web/component.yaml", "services:", "requires: [other]\nservices:", `recipes/sample.yaml:10:11: error: component web requires the component other, which the recipe does not list`},
 		"a component before one it requires":          {base, "services:", "requires: [web]\nservices:", `components/base/component.yaml:14:12: error: component base of order 10 requires web, which has order 20 and so is not installed before it (allowed: order: above 20, or another component)`},
@@ -430,7 +430,7 @@ func TestWhatABuilderOrTheGateWouldRefuseIsRefusedBefore(t *testing.T) {
 		absent = "  - {id: SVC-03, title: Web servers are absent, severity: medium, goss: {package: {nginx: {installed: false}}}}\n"
 		ports  = "  - {id: SVC-08, title: Ports, severity: medium, ports: open, goss: {kernel-param: {a: {value: \"1\"}}}}\n"
 		units  = "  - {id: SVC-09, title: Units, severity: medium, goss: {service: {web: {enabled: false, running: false}}}}\n"
-		waiver = "checks: {waivers: [{control: SVC-03, reason: it is what it serves, approver: a, expires: 2026-12-01}]}\n"
+		waiver = "checks: {waivers: [{control: SVC-03, reason: it is what it serves, author: web team lead, approver: a, created: 2026-11-20, expires: 2026-12-20}]}\n"
 	)
 	for sentence, tc := range map[string]struct {
 		parameters, base, checks, more string
@@ -448,7 +448,7 @@ func TestWhatABuilderOrTheGateWouldRefuseIsRefusedBefore(t *testing.T) {
 		"a value that needs another":            {parameters: "      unit: k\n", want: []string{"component web needs the parameter size here: a unit is of something", "it has no effect without size"}},
 		"a combination that a family lacks":     {parameters: "      size: 1g\n      unit: g\n", want: []string{"component web: Debian 12 has no such sizes (allowed: unit: m)"}},
 		"another component in another variant":  {base: "    parameters: {variant: base}\n", want: []string{"component web: web does not work with variant base (allowed: variant: docker of base)"}},
-		"a package that a control forbids":      {checks: absent, want: []string{"component web installs the package nginx, which control SVC-03 of component base forbids: Web servers are absent (allowed: a waiver in checks.waivers with control: SVC-03, reason, approver and expires)"}},
+		"a package that a control forbids":      {checks: absent, want: []string{"component web installs the package nginx, which control SVC-03 of component base forbids: Web servers are absent (allowed: a waiver in checks.waivers with control: SVC-03, reason, author, approver, created and expires)"}},
 		"a package that the recipe answers for": {checks: absent, more: waiver},
 		"a port that a control forbids":         {checks: ports, want: []string{`component web listens on port 8443, which control SVC-08 of component base forbids: Ports (allowed: parameter open of base with the port, such as "22,8443", or a waiver`}},
 		"a port that the recipe opens":          {checks: ports, base: "    parameters: {open: '22,8443'}\n"},

@@ -127,10 +127,13 @@ func (rule Refusal) problems(r *recipe.Recipe, at string, use recipe.Component, 
 }
 
 // forbidden returns a problem for each package, unit and port of a component
-// that a control of the same image forbids, unless the recipe waives the
-// control.
-func forbidden(r *recipe.Recipe, selected []Selected) problem.List {
+// that a control of the same image forbids, unless the control is waived: by the
+// recipe, or by one of these shared waivers.
+func forbidden(r *recipe.Recipe, selected []Selected, shared []string) problem.List {
 	waived := map[string]bool{}
+	for _, id := range shared {
+		waived[id] = true
+	}
 	for _, w := range r.Checks.Waivers {
 		waived[w.Control] = true
 	}
@@ -149,7 +152,7 @@ func forbidden(r *recipe.Recipe, selected []Selected) problem.List {
 				if waived[control.ID] || !control.AppliesTo(owner.Family, owner.Values) || control.SwitchedOff(owner.Family, owner.Values) != "" {
 					continue
 				}
-				way := "a waiver in checks.waivers with control: " + control.ID + ", reason, approver and expires"
+				way := "a waiver in checks.waivers with control: " + control.ID + ", reason, author, approver, created and expires"
 				for _, wanted := range s.Wanted() {
 					if name := wanted.Name; control.Goss.Forbids("package", name) {
 						out = append(out, r.Problem(where, way, "component %s installs the package %s, which control %s of component %s forbids: %s", s.Name, name, control.ID, owner.Name, control.Title))

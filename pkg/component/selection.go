@@ -25,8 +25,9 @@ type Selected struct {
 // ascending Order, then name. The value of a parameter is the recipe's,
 // otherwise the deployment's, otherwise the default. Problems with the recipe's
 // use of components point into the recipe, problems of a component into the
-// component's files.
-func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, problem.List, error) {
+// component's files. waived are controls that shared waivers accept in this
+// recipe's image.
+func Select(fsys fs.FS, r *recipe.Recipe, given Deployment, waived ...string) ([]Selected, problem.List, error) {
 	names, err := Names(fsys)
 	if err != nil {
 		return nil, nil, err
@@ -72,7 +73,7 @@ func Select(fsys fs.FS, r *recipe.Recipe, given Deployment) ([]Selected, problem
 	})
 	problems = append(problems, waivers(r, out)...)
 	problems = append(problems, refused(r, out)...)
-	problems = append(problems, forbidden(r, out)...)
+	problems = append(problems, forbidden(r, out, waived)...)
 	problems = append(problems, versions(r, out)...)
 	return out, problems.Sort(), nil
 }

@@ -208,7 +208,7 @@ func (p page) waivers() g.Node {
 		table("cards", "Waivers that the recipe has", []string{"Control", "Reason", "Approved by", "Holds until"}, p.Waivers,
 			func(w compliance.Waiver) g.Node {
 				return html.Tr(
-					rowHeading("Control", code(w.Control)), cell("Reason", g.Text(w.Reason)),
+					rowHeading("Control", code(w.Subject())), cell("Reason", g.Text(w.Reason)),
 					cell("Approved by", g.Text(w.Approver)), cell("Holds until", g.Text(w.Expires)),
 				)
 			}))

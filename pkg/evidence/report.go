@@ -149,7 +149,7 @@ func (r Report) canonical() Report {
 	r.Retention = sorted(r.Retention, func(a, b Retention) int {
 		return cmp.Or(strings.Compare(a.Region, b.Region), strings.Compare(a.Outcome, b.Outcome), strings.Compare(a.ImageID, b.ImageID))
 	})
-	r.Waivers = sorted(r.Waivers, func(a, b compliance.Waiver) int { return strings.Compare(a.Control, b.Control) })
+	r.Waivers = sorted(r.Waivers, func(a, b compliance.Waiver) int { return strings.Compare(a.Subject(), b.Subject()) })
 	for _, l := range []*[]string{&r.Pointers, &r.Accounts, &r.Organizations, &r.Removed, &r.Left} {
 		*l = sorted(*l, strings.Compare)
 	}

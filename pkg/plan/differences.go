@@ -22,6 +22,9 @@ func Differences(earlier, now BuildPlan) []string {
 			out = append(out, path)
 		}
 	}
+	if !slices.Equal(earlier.SharedWaivers, now.SharedWaivers) {
+		out = append(out, "shared waivers")
+	}
 	if earlier.Fingerprint == now.Fingerprint {
 		return out
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
+	"github.com/ami-factory/ami-factory/pkg/waiver"
 )
 
 // Catalog is the user data of a deployment, with the baseline and all recipes,
@@ -21,6 +22,7 @@ type Catalog struct {
 	recipes    []*recipe.Recipe
 	floor      *baseline.Baseline
 	wrong      problem.List // with the baseline
+	waivers    waiver.Set   // that recipes share
 }
 
 // Open reads the recipes and the baseline. Load and Draft return their problems,
@@ -31,9 +33,19 @@ func Open(fsys fs.FS, given component.Deployment, now time.Time) (*Catalog, erro
 	if c.floor, c.wrong, err = baseline.Load(fsys, now); err != nil {
 		return nil, err
 	}
-	c.recipes, err = recipe.All(fsys, recipe.Options{Now: now})
+	if c.recipes, err = recipe.All(fsys, recipe.Options{Now: now}); err != nil {
+		return nil, err
+	}
+	var scopes []waiver.Recipe
+	for _, r := range c.recipes {
+		scopes = append(scopes, waiver.Recipe{Name: r.Name, Family: r.Family})
+	}
+	c.waivers, err = waiver.Load(fsys, scopes, func() ([]string, error) { return component.ControlIDs(fsys) }, now)
 	return c, err
 }
+
+// Waivers returns the waivers that recipes share.
+func (c *Catalog) Waivers() waiver.Set { return c.waivers }
 
 // Recipes returns all recipes, valid or not, sorted by name.
 func (c *Catalog) Recipes() []*recipe.Recipe { return c.recipes }
@@ -44,6 +56,8 @@ type Draft struct {
 	Recipe *recipe.Recipe
 	parts  assembly
 	packed func() ([]byte, error) // returns the bundle
+	shared []waiver.Shared        // waivers that hold for the recipe
+	days   waiver.Days            // the longest terms of waivers
 }
 
 // Load drafts a recipe of the catalog and returns all of its problems. For an
@@ -66,16 +80,20 @@ func (c *Catalog) Draft(r *recipe.Recipe) (Draft, problem.List, error) {
 	d := Draft{Recipe: r}
 	var problems problem.List
 	var err error
-	if d.parts, problems, err = assemble(r, c.userData, c.parameters); err != nil {
+	var wrong problem.List
+	d.shared, wrong = c.waivers.Of(r.Name, r.Family)
+	d.days = c.floor.Limits()
+	if d.parts, problems, err = assemble(r, c.userData, c.parameters, d.shared); err != nil {
 		return d, problems, err
 	}
 	d.packed = sync.OnceValues(func() ([]byte, error) { return component.Bundle(d.parts.files) })
+	problems = append(problems, wrong...)
 	if !c.wrong.HasErrors() {
 		controls := d.parts.controls
 		if controls == nil && !problems.HasErrors() {
 			controls = []compliance.Control{} // the controls are known: there are none
 		}
-		problems = append(problems, c.floor.Check(r, controls)...)
+		problems = append(problems, c.floor.Check(r, controls, d.shared...)...)
 	}
 	problems = append(problems, c.wrong...)
 	return d, append(problems, baseline.Pointers(r, c.recipes)...), nil

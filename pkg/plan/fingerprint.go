@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/userdata"
+	"github.com/ami-factory/ami-factory/pkg/waiver"
 )
 
 // Side is what a field of a recipe decides.
@@ -53,8 +55,13 @@ func Fields() []Field {
 		{"components.parameters", Content},
 		{"checks.timeout", Content},
 		{"checks.waivers.control", Release},
+		{"checks.waivers.vulnerability", Release},
+		{"checks.waivers.package", Release},
 		{"checks.waivers.reason", Release},
+		{"checks.waivers.author", Release},
 		{"checks.waivers.approver", Release},
+		{"checks.waivers.secondApprover", Release},
+		{"checks.waivers.created", Release},
 		{"checks.waivers.expires", Release},
 		{"gate.severity", Release},
 		{"distribution.regions.name", Release},
@@ -96,6 +103,9 @@ type released struct {
 	Schema  string `json:"schema"`
 	Content string `json:"content"` // fingerprint
 	Recipe  any    `json:"recipe"`  // its fields on the side Release
+	// Waivers are the shared ones that hold for the recipe. A renewed one releases
+	// the image again, and bakes nothing.
+	Waivers []compliance.Waiver `json:"waivers,omitempty"`
 }
 
 // fingerprint is the SHA-256 of the content of an image, in hex.
@@ -127,12 +137,12 @@ func recipeComponent(c Component) recipe.Component {
 }
 
 // releaseID is the SHA-256 of the content and of its release, in hex.
-func releaseID(r *recipe.Recipe, fingerprint string) (string, error) {
+func releaseID(r *recipe.Recipe, fingerprint string, shared []compliance.Waiver) (string, error) {
 	fields, err := side(normal(r.WithoutPositions()), Release)
 	if err != nil {
 		return "", err
 	}
-	return digestJSON(released{Schema: releaseSchema, Content: fingerprint, Recipe: fields})
+	return digestJSON(released{Schema: releaseSchema, Content: fingerprint, Recipe: fields, Waivers: shared})
 }
 
 // normal is a recipe without what makes no difference: the order of lists
@@ -146,7 +156,9 @@ func normal(r recipe.Recipe) recipe.Recipe {
 	if r.Distribution.Copies == recipe.DefaultCopies {
 		r.Distribution.Copies = ""
 	}
-	r.Checks.Waivers = slices.SortedFunc(slices.Values(r.Checks.Waivers), func(a, b recipe.Waiver) int { return cmp.Compare(a.Control, b.Control) })
+	r.Checks.Waivers = slices.SortedFunc(slices.Values(r.Checks.Waivers), func(a, b recipe.Waiver) int {
+		return strings.Compare(waiver.Waiver(a).Subject(), waiver.Waiver(b).Subject())
+	})
 	return r
 }
 

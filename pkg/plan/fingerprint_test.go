@@ -68,36 +68,42 @@ func full(t *testing.T) input {
 	r.Builder.SubnetIDs = []string{"subnet-0123456789abcdef0"}
 	r.Builder.CloudConfig = "#cloud-config\nbootcmd: []\n"
 	r.Pointers.Accounts = []string{"210987654321"}
+	r.Checks.Waivers = append(r.Checks.Waivers, recipe.Waiver{Vulnerability: "CVE-2026-0001", Package: "openssl", Reason: "not reachable in this image", Author: "a", Approver: "b", Created: "2026-11-20", Expires: "2026-12-24"})
 	return in
 }
 
 // changes are one change of each field of a recipe that still builds.
 func changes() map[string]func(*input) {
 	return map[string]func(*input){
-		"name":                       func(in *input) { in.Recipe.Name = "simple" },
-		"description":                func(in *input) { in.Recipe.Description = "Another sample" },
-		"family":                     func(in *input) { in.Recipe.Family = "debian-13" },
-		"architecture":               func(in *input) { in.Recipe.Architecture, in.Source.Architecture = "arm64", "arm64" },
-		"rehearsalOnly":              func(in *input) { in.Recipe.RehearsalOnly = false },
-		"source.parameter":           func(in *input) { in.Recipe.Source.Parameter = "/another" },
-		"source.owner":               func(in *input) { in.Recipe.Source.Owner, in.Source.OwnerID = "099720109477", "099720109477" },
-		"source.filters.name":        func(in *input) { in.Recipe.Source.Filters[0].Name = "description" },
-		"source.filters.values":      func(in *input) { in.Recipe.Source.Filters[0].Values[0] = "debian-*" },
-		"builder.instanceTypes":      func(in *input) { slices.Reverse(in.Recipe.Builder.InstanceTypes) },
-		"builder.subnetIds":          func(in *input) { in.Recipe.Builder.SubnetIDs[0] = "subnet-0123456789abcdef1" },
-		"builder.rootVolume.sizeGiB": func(in *input) { in.Recipe.Builder.RootVolume.SizeGiB = 9 },
-		"builder.rootVolume.kmsKey":  func(in *input) { in.Recipe.Builder.RootVolume.KMSKey = "alias/other" },
-		"builder.cloudConfig":        func(in *input) { in.Recipe.Builder.CloudConfig += "runcmd: []\n" },
-		"builder.timeout":            func(in *input) { in.Recipe.Builder.Timeout += recipe.Duration(time.Minute) },
-		"components.name":            func(in *input) { in.Recipe.Components = in.Recipe.Components[1:] },
-		"components.parameters":      func(in *input) { in.Recipe.Components[1].Parameters["variant"] = "base" },
-		"checks.timeout":             func(in *input) { in.Recipe.Checks.Timeout += recipe.Duration(time.Minute) },
-		"checks.waivers.control":     func(in *input) { in.Recipe.Checks.Waivers[0].Control = "SYS-02" },
-		"checks.waivers.reason":      func(in *input) { in.Recipe.Checks.Waivers[0].Reason = "accepted until next year" },
-		"checks.waivers.approver":    func(in *input) { in.Recipe.Checks.Waivers[0].Approver = "ciso@example.com" },
-		"checks.waivers.expires":     func(in *input) { in.Recipe.Checks.Waivers[0].Expires = "2026-12-25" },
-		"gate.severity":              func(in *input) { in.Recipe.Gate.Severity = "high" },
-		"distribution.regions.name":  func(in *input) { in.Recipe.Distribution.Regions[1].Name = "eu-central-2" },
+		"name":                          func(in *input) { in.Recipe.Name = "simple" },
+		"description":                   func(in *input) { in.Recipe.Description = "Another sample" },
+		"family":                        func(in *input) { in.Recipe.Family = "debian-13" },
+		"architecture":                  func(in *input) { in.Recipe.Architecture, in.Source.Architecture = "arm64", "arm64" },
+		"rehearsalOnly":                 func(in *input) { in.Recipe.RehearsalOnly = false },
+		"source.parameter":              func(in *input) { in.Recipe.Source.Parameter = "/another" },
+		"source.owner":                  func(in *input) { in.Recipe.Source.Owner, in.Source.OwnerID = "099720109477", "099720109477" },
+		"source.filters.name":           func(in *input) { in.Recipe.Source.Filters[0].Name = "description" },
+		"source.filters.values":         func(in *input) { in.Recipe.Source.Filters[0].Values[0] = "debian-*" },
+		"builder.instanceTypes":         func(in *input) { slices.Reverse(in.Recipe.Builder.InstanceTypes) },
+		"builder.subnetIds":             func(in *input) { in.Recipe.Builder.SubnetIDs[0] = "subnet-0123456789abcdef1" },
+		"builder.rootVolume.sizeGiB":    func(in *input) { in.Recipe.Builder.RootVolume.SizeGiB = 9 },
+		"builder.rootVolume.kmsKey":     func(in *input) { in.Recipe.Builder.RootVolume.KMSKey = "alias/other" },
+		"builder.cloudConfig":           func(in *input) { in.Recipe.Builder.CloudConfig += "runcmd: []\n" },
+		"builder.timeout":               func(in *input) { in.Recipe.Builder.Timeout += recipe.Duration(time.Minute) },
+		"components.name":               func(in *input) { in.Recipe.Components = in.Recipe.Components[1:] },
+		"components.parameters":         func(in *input) { in.Recipe.Components[1].Parameters["variant"] = "base" },
+		"checks.timeout":                func(in *input) { in.Recipe.Checks.Timeout += recipe.Duration(time.Minute) },
+		"checks.waivers.control":        func(in *input) { in.Recipe.Checks.Waivers[0].Control = "SYS-02" },
+		"checks.waivers.reason":         func(in *input) { in.Recipe.Checks.Waivers[0].Reason = "accepted until next year" },
+		"checks.waivers.vulnerability":  func(in *input) { in.Recipe.Checks.Waivers[1].Vulnerability = "CVE-2026-0002" },
+		"checks.waivers.package":        func(in *input) { in.Recipe.Checks.Waivers[1].Package = "libssl3" },
+		"checks.waivers.author":         func(in *input) { in.Recipe.Checks.Waivers[0].Author = "another@example.com" },
+		"checks.waivers.secondApprover": func(in *input) { in.Recipe.Checks.Waivers[0].SecondApprover = "ciso@example.com" },
+		"checks.waivers.created":        func(in *input) { in.Recipe.Checks.Waivers[0].Created = "2026-11-21" },
+		"checks.waivers.approver":       func(in *input) { in.Recipe.Checks.Waivers[0].Approver = "ciso@example.com" },
+		"checks.waivers.expires":        func(in *input) { in.Recipe.Checks.Waivers[0].Expires = "2026-12-25" },
+		"gate.severity":                 func(in *input) { in.Recipe.Gate.Severity = "high" },
+		"distribution.regions.name":     func(in *input) { in.Recipe.Distribution.Regions[1].Name = "eu-central-2" },
 		"distribution.regions.kmsKey": func(in *input) {
 			in.Recipe.Distribution.Regions[1].KMSKey = "alias/other"
 		},

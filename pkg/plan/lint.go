@@ -13,7 +13,8 @@ import (
 // everything they use and the deployment's parameters. It needs no network. For
 // an unknown name, recipe.ErrUnknown is in the error's chain.
 func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string) (problem.List, error) {
-	if len(names) == 0 {
+	all := len(names) == 0
+	if all {
 		var err error
 		if names, err = recipe.Names(fsys); err != nil {
 			return nil, err
@@ -24,6 +25,9 @@ func Lint(fsys fs.FS, given component.Deployment, now time.Time, names ...string
 		return nil, err
 	}
 	var out problem.List
+	if all {
+		out = append(out, c.waivers.Problems()...) // also of those that hold for no recipe
+	}
 	for _, name := range names {
 		d, problems, err := c.Load(name)
 		if err != nil {

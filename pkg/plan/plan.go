@@ -19,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/userdata"
+	"github.com/ami-factory/ami-factory/pkg/waiver"
 )
 
 // BuildPlan describes one build completely. The stage Resolve stores it in S3,
@@ -35,10 +36,12 @@ type BuildPlan struct {
 	Components     []Component          `json:"components"` // in the order of installation
 	Checks         []byte               `json:"checks"`     // the compiled goss file of all controls
 	Controls       []compliance.Control `json:"controls"`
-	NeverRun       []string             `json:"neverRun,omitempty"` // components that no test runs on a guest of the recipe's family
-	Reuse          *Reuse               `json:"reuse,omitempty"`    // nil if the image is baked
-	Why            string               `json:"why,omitempty"`      // the reason for the bake or the release
-	Changed        []string             `json:"changed,omitempty"`  // what differs from the previous release, see Differences
+	NeverRun       []string             `json:"neverRun,omitempty"`      // components that no test runs on a guest of the recipe's family
+	SharedWaivers  []compliance.Waiver  `json:"sharedWaivers,omitempty"` // of the deployment, that hold for the recipe
+	WaiverDays     waiver.Days          `json:"waiverDays"`              // the longest terms of waivers
+	Reuse          *Reuse               `json:"reuse,omitempty"`         // nil if the image is baked
+	Why            string               `json:"why,omitempty"`           // the reason for the bake or the release
+	Changed        []string             `json:"changed,omitempty"`       // what differs from the previous release, see Differences
 }
 
 // Reuse is the published image with the content of the plan. It is released
@@ -111,7 +114,8 @@ func (d Draft) Build(in Input) (*BuildPlan, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	releaseID, err := releaseID(r, fingerprint)
+	shared := sharedWaivers(d.shared)
+	releaseID, err := releaseID(r, fingerprint, shared)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,6 +144,8 @@ func (d Draft) Build(in Input) (*BuildPlan, []byte, error) {
 		Checks:         parts.checks,
 		Controls:       parts.controls,
 		NeverRun:       component.NeverRun(parts.selected),
+		SharedWaivers:  shared,
+		WaiverDays:     d.days,
 	}
 	for _, s := range parts.selected {
 		p.Components = append(p.Components, Component{Name: s.Name, Parameters: s.Values})
@@ -172,11 +178,15 @@ func (a assembly) spec(r *recipe.Recipe, bundle Bundle, release userdata.Release
 
 // assemble does everything that needs no network, apart from packing the bundle, and
 // collects all problems.
-func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembly, problem.List, error) {
+func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment, shared []waiver.Shared) (assembly, problem.List, error) {
 	var a assembly
 	var problems problem.List
 	var err error
-	if a.selected, problems, err = component.Select(fsys, r, given); err != nil || problems.HasErrors() {
+	var waived []string
+	for _, w := range shared {
+		waived = append(waived, w.Control)
+	}
+	if a.selected, problems, err = component.Select(fsys, r, given, waived...); err != nil || problems.HasErrors() {
 		return a, problems, err
 	}
 	if names := component.NeverRun(a.selected); len(names) > 0 {
@@ -210,16 +220,40 @@ func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment) (assembl
 	return a, problems, err
 }
 
-// Waivers returns the waivers of the recipe as types of package compliance.
+// Waivers returns the waivers that hold for the image: those of the recipe, then
+// those that recipes share.
 func (p *BuildPlan) Waivers() []compliance.Waiver {
 	var out []compliance.Waiver
 	for _, w := range p.Recipe.Checks.Waivers {
-		out = append(out, compliance.Waiver{
-			ID:      p.Recipe.Name + "/" + w.Control,
-			Control: w.Control, Reason: w.Reason, Approver: w.Approver, Expires: w.Expires,
-			Scope: p.Recipe.Name,
-		})
+		given := accepted(waiver.Waiver(w))
+		given.ID, given.Scope = p.Recipe.Name+"/"+waiver.Waiver(w).Subject(), p.Recipe.Name
+		out = append(out, given)
 	}
+	return append(out, p.SharedWaivers...)
+}
+
+// Accepted returns the waivers in the form that judges a failed control or a
+// vulnerability.
+func (p *BuildPlan) Accepted() compliance.Waivers {
+	return compliance.Waivers{Given: p.Waivers(), Days: p.WaiverDays}
+}
+
+func accepted(w waiver.Waiver) compliance.Waiver {
+	return compliance.Waiver{
+		Control: w.Control, Vulnerability: w.Vulnerability, Package: w.Package, Reason: w.Reason,
+		Author: w.Author, Approver: w.Approver, SecondApprover: w.SecondApprover, Created: w.Created, Expires: w.Expires,
+	}
+}
+
+// sharedWaivers returns the shared waivers of a recipe, sorted by subject.
+func sharedWaivers(given []waiver.Shared) []compliance.Waiver {
+	var out []compliance.Waiver
+	for _, s := range given {
+		w := accepted(s.Waiver)
+		w.ID, w.Scope, w.File = s.File()+"/"+s.Subject(), s.Scope.String(), s.File()
+		out = append(out, w)
+	}
+	slices.SortStableFunc(out, func(a, b compliance.Waiver) int { return strings.Compare(a.ID, b.ID) })
 	return out
 }
 

@@ -390,8 +390,8 @@ func TestTwoRecipesOfOnePointerAreBothRefused(t *testing.T) {
 	problems, err := plan.Lint(fsys, nil, now)
 	require.NoError(t, err)
 	require.Len(t, problems, 2)
-	assert.Contains(t, problems[0].String(), "recipes/sample.yaml:33:16: error: pointer /ami-factory/sample/latest belongs to recipe twin (recipes/twin.yaml:33:16)")
-	assert.Contains(t, problems[1].String(), "recipes/twin.yaml:33:16: error: pointer /ami-factory/sample/latest belongs to recipe sample (recipes/sample.yaml:33:16)")
+	assert.Contains(t, problems[0].String(), "recipes/sample.yaml:35:16: error: pointer /ami-factory/sample/latest belongs to recipe twin (recipes/twin.yaml:35:16)")
+	assert.Contains(t, problems[1].String(), "recipes/twin.yaml:35:16: error: pointer /ami-factory/sample/latest belongs to recipe sample (recipes/sample.yaml:35:16)")
 }
 
 func TestARecipeUnderAnotherNameThanItsFileIsOneError(t *testing.T) {
@@ -465,11 +465,11 @@ func TestWhatTheShippedComponentsRefuse(t *testing.T) {
 		require.Len(t, problems, 2, "%v", problems)
 		assert.Contains(t, problems[0], "component nginx installs the package nginx, which control SVC-03 of component hardening forbids")
 		assert.Contains(t, problems[1], "component nginx listens on port 80, which control SVC-08 of component hardening forbids")
-		waiver := "  waivers: [{control: SVC-03, reason: it is what this image serves, approver: web team, expires: 2027-01-31}]\n"
+		waiver := "  waivers: [{control: SVC-03, reason: it is what this image serves, author: web team lead, approver: web team, created: 2026-11-20, expires: 2027-01-31}]\n"
 		assert.Empty(t, with(waiver, "      listen: 22,80\n"))
 		expired := with(strings.Replace(waiver, "2027-01-31", "2026-01-31", 1), "      listen: 22,80\n")
 		require.Len(t, expired, 1, "%v", expired)
-		assert.Contains(t, expired[0], "the waiver of SVC-03 expired on 2026-01-31")
+		assert.Contains(t, expired[0], "the waiver of SVC-03 expires on 2026-01-31, before it was created")
 	})
 }
 
@@ -526,7 +526,7 @@ func TestOnlyTheNearestControlsAreOffered(t *testing.T) {
 	text, err := fs.ReadFile(userdata.FS, "recipes/debian-12-docker.yaml")
 	require.NoError(t, err)
 	for id, near := range map[string]string{"SVC-99": "SVC-01", "SCV-03": "SVC-03", "ZZZZ-77": "one of the image's"} {
-		waiver := "  timeout: 15m\n  waivers: [{control: " + id + ", reason: for this test, approver: a, expires: 2026-12-31}]\n"
+		waiver := "  timeout: 15m\n  waivers: [{control: " + id + ", reason: for this test, author: web team lead, approver: a, created: 2026-11-20, expires: 2026-12-31}]\n"
 		problems, err := plan.LintFile("recipes/debian-12-docker.yaml", []byte(strings.Replace(string(text), "  timeout: 15m\n", waiver, 1)), userdata.FS, nil, now)
 		require.NoError(t, err)
 		require.Len(t, problems, 1)

@@ -159,7 +159,7 @@ func (p Preview) WriteText(w io.Writer) error {
 	}
 	row("controls", "%d: %s; the gate rejects from %s on", total, strings.Join(counts, ", "), p.Gate)
 	for i, v := range p.Waivers {
-		row(label(i, "waived"), "%s until %s by %s: %s", v.Control, v.Expires, v.Approver, v.Reason)
+		row(label(i, "waived"), "%s until %s by %s: %s", v.Subject(), v.Expires, v.Approver, v.Reason)
 	}
 	for i, t := range p.Targets {
 		home := ""

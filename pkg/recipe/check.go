@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/ami-factory/ami-factory/pkg/problem"
+	"github.com/ami-factory/ami-factory/pkg/waiver"
 )
 
 // checker checks the rules that tags cannot express: those between fields, and
@@ -168,29 +169,30 @@ func (c *checker) components() {
 	}
 }
 
-// maxWaiver is the maximum time of a waiver: one that never ends is a policy.
-const maxWaiver = 366 * 24 * time.Hour
-
 func (c *checker) waivers() {
 	seen := map[string]int{}
 	for i, w := range c.recipe.Checks.Waivers {
 		at := fmt.Sprintf("checks.waivers[%d]", i)
-		if j, dup := seen[w.Control]; dup && w.Control != "" {
-			c.fail(at+".control", "", "control %s is waived twice; the first is checks.waivers[%d]", w.Control, j)
+		given := waiver.Waiver(w)
+		has := func(field string) bool { return c.recipe.Has(at + "." + field) }
+		if !has("control") && !has("vulnerability") && !has("package") {
+			c.fail(at, "either control, or vulnerability and package", "%s does not say what it accepts", at)
+		}
+		if j, dup := seen[given.Subject()]; dup && given.Subject() != "" {
+			field := "control"
+			if w.Control == "" {
+				field = "vulnerability"
+			}
+			c.fail(at+"."+field, "", "%s is waived twice; the first is checks.waivers[%d]", given.Subject(), j)
 		} else {
-			seen[w.Control] = i
+			seen[given.Subject()] = i
 		}
-		if w.Expires == "" {
-			continue
-		}
-		day, err := time.Parse(time.DateOnly, w.Expires)
-		switch {
-		case err != nil:
-			c.fail(at+".expires", "a date, YYYY-MM-DD", "expires: %q is not a date of the calendar", w.Expires)
-		case !c.now.Before(day.Add(24 * time.Hour)):
-			c.fail(at+".expires", "today or later", "the waiver of %s expired on %s; fix the control or have the waiver approved again", w.Control, w.Expires)
-		case day.Sub(c.now) > maxWaiver:
-			c.fail(at+".expires", "at most one year ahead", "the waiver of %s would hold until %s", w.Control, w.Expires)
+		for _, f := range given.Check(c.now, func(field string) bool { return c.recipe.Valid(at + "." + field) }) {
+			say := c.fail
+			if f.Warning {
+				say = c.warn
+			}
+			say(at+"."+f.Field, f.Allowed, "%s", f.Message)
 		}
 	}
 }

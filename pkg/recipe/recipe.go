@@ -100,20 +100,31 @@ type Component struct {
 type Checks struct {
 	// Timeout is the time limit of the checks in the verifier.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout" jsonschema:"default=15m" hint:"1m to 2h" example:"20m"`
-	// Waivers are the controls that may fail, each for a reason and a time.
+	// Waivers are the failed controls and the vulnerabilities that are accepted, each for a reason and a time.
 	Waivers []Waiver `yaml:"waivers,omitempty" json:"waivers,omitempty" without:"none"`
 }
 
-// Waiver lets one control fail, for a reason and a time.
+// Waiver accepts one failed control, or one vulnerability in one package, for a
+// reason and a time. Files in userdata/waivers hold waivers that recipes share.
 type Waiver struct {
-	// Control is the id of the control that may fail. The baseline states which controls nobody may waive.
-	Control string `yaml:"control" json:"control" jsonschema:"required,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"a control's id, such as SYS-02" example:"SYS-02"`
-	// Reason is why it may fail. The report shows it.
+	// Control is the id of the control that may fail. The baseline states which controls nobody may waive. Give either control, or vulnerability and package.
+	Control string `yaml:"control,omitempty" json:"control,omitempty" jsonschema:"oneof_required=control,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"a control's id, such as SYS-02" example:"SYS-02" without:"vulnerability and package are required"`
+	// Vulnerability is the id of the vulnerability that is accepted in the package.
+	Vulnerability string `yaml:"vulnerability,omitempty" json:"vulnerability,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^(CVE-[0-9]{4}-[0-9]{4\\,19}|GHSA(-[0-9a-z]{4}){3}|(DSA|DLA|TEMP|ALAS|ALAS2023|USN)-[0-9A-Za-z-]*[0-9A-Za-z])$" hint:"an id such as CVE-2026-12345, GHSA-…, DSA-…, ALAS2023-…" example:"CVE-2026-12345" without:"control is required"`
+	// Package is the name of the source or binary package that has the vulnerability.
+	Package string `yaml:"package,omitempty" json:"package,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^[A-Za-z0-9][A-Za-z0-9+._-]*$,maxLength=200" hint:"the name of one package" example:"openssl" without:"control is required"`
+	// Reason is why it is accepted. The report shows it.
 	Reason string `yaml:"reason" json:"reason" jsonschema:"required,minLength=10,maxLength=1000" example:"the application needs it until the migration; SEC-123"`
-	// Approver is who answers for the waiver.
-	Approver string `yaml:"approver" json:"approver" jsonschema:"required,minLength=1" hint:"a text, such as a mail address" example:"security@example.com"`
-	// Expires is the last day, in UTC, on which the waiver holds.
-	Expires string `yaml:"expires" json:"expires" jsonschema:"required,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$" hint:"a date, YYYY-MM-DD, at most one year ahead" example:"'2027-03-31'"`
+	// Author is who asks for the waiver.
+	Author string `yaml:"author" json:"author" jsonschema:"required,minLength=1" hint:"a text, such as a mail address" example:"web-team@example.com"`
+	// Approver is who answers for the waiver: somebody other than the author.
+	Approver string `yaml:"approver" json:"approver" jsonschema:"required,minLength=1" hint:"a text, such as a mail address; not the author's" example:"security@example.com"`
+	// SecondApprover is a second person who answers for it. A vulnerability that is known to be exploited needs one.
+	SecondApprover string `yaml:"secondApprover,omitempty" json:"secondApprover,omitempty" jsonschema:"minLength=1" hint:"a text, such as a mail address; neither the author's nor the approver's" example:"ciso@example.com" without:"one approver"`
+	// Created is the day on which the waiver was approved, in UTC.
+	Created string `yaml:"created" json:"created" jsonschema:"required,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$" hint:"a date, YYYY-MM-DD, today or earlier" example:"'2026-11-15'"`
+	// Expires is the last day, in UTC, on which the waiver holds. The baseline limits the time from created by severity.
+	Expires string `yaml:"expires" json:"expires" jsonschema:"required,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$" hint:"a date, YYYY-MM-DD, at most one year after created" example:"'2027-03-31'"`
 }
 
 // Gate is the rule by which failed controls reject the image.

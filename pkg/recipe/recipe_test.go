@@ -310,25 +310,67 @@ func TestProblems(t *testing.T) {
 			[]problem{{"3651d", "retention.removeAfter is out of range: 3651d"}},
 		},
 		"a waiver that expired yesterday": {
-			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, approver: me, expires: 2026-11-22}]\n",
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, author: web team lead, approver: me, created: 2026-11-20, expires: 2026-11-22}]\n",
 			[]problem{{"2026-11-22", "the waiver of SYS-02 expired on 2026-11-22"}},
 		},
 		"a waiver that expires today still holds": {
-			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, approver: me, expires: 2026-11-23}]\n",
-			nil,
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, author: web team lead, approver: me, created: 2026-11-20, expires: 2026-11-23}]\n",
+			[]problem{{"2026-11-23", "the waiver of SYS-02 ends on 2026-11-23, with 1 day left"}},
 		},
 		"a waiver for ever": {
-			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, approver: me, expires: 2099-01-01}]\n",
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, author: web team lead, approver: me, created: 2026-11-20, expires: 2099-01-01}]\n",
 			[]problem{{"2099-01-01", "would hold until 2099-01-01"}},
 		},
 		"a waiver with an impossible date": {
-			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, approver: me, expires: '2026-02-30'}]\n",
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, author: web team lead, approver: me, created: 2026-11-20, expires: '2026-02-30'}]\n",
 			[]problem{{"'2026-02-30'", `"2026-02-30" is not a date of the calendar`}},
 		},
+		"a waiver that its author approves": {
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, author: one, approver: ' One', created: 2026-11-20, expires: 2026-12-24}]\n",
+			[]problem{{"' One'", "the waiver of SYS-02 is approved by its author"}},
+		},
+		"a waiver that the same person approves twice": {
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, author: one, approver: two, secondApprover: TWO, created: 2026-11-20, expires: 2026-12-24}]\n",
+			[]problem{{"TWO", "the waiver of SYS-02 has the same approver twice"}},
+		},
+		"a waiver that is created tomorrow": {
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, author: one, approver: two, created: 2026-11-24, expires: 2026-12-24}]\n",
+			[]problem{{"2026-11-24", "the waiver of SYS-02 was created in the future"}},
+		},
+		"a waiver that ends before it begins": {
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, author: one, approver: two, created: 2026-11-23, expires: 2026-11-22}]\n",
+			[]problem{{"2026-11-22", "before it was created"}},
+		},
+		"a waiver of nothing": {
+			"checks:\n", "checks:\n  waivers: [{reason: because of the tests, author: one, approver: two, created: 2026-11-20, expires: 2026-12-24}]\n",
+			[]problem{{"{reason", "does not say what it accepts"}},
+		},
+		"a waiver of a control and a vulnerability": {
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, vulnerability: CVE-2026-0001, package: openssl, reason: because of the tests, author: one, approver: two, created: 2026-11-20, expires: 2026-12-24}]\n",
+			[]problem{{"SYS-02", "not both"}},
+		},
+		"a waiver of a vulnerability everywhere": {
+			"checks:\n", "checks:\n  waivers: [{vulnerability: CVE-2026-0001, reason: because of the tests, author: one, approver: two, created: 2026-11-20, expires: 2026-12-24}]\n",
+			[]problem{{"CVE-2026-0001", "names no package"}},
+		},
+		"a waiver of any vulnerability": {
+			"checks:\n", "checks:\n  waivers: [{package: openssl, reason: because of the tests, author: one, approver: two, created: 2026-11-20, expires: 2026-12-24}]\n",
+			[]problem{{"openssl", "but no vulnerability"}},
+		},
+		"a waiver of every package": {
+			"checks:\n", "checks:\n  waivers: [{vulnerability: CVE-2026-0001, package: '*', reason: because of the tests, author: one, approver: two, created: 2026-11-20, expires: 2026-12-24}]\n",
+			[]problem{{"'*'", "does not have the required form"}},
+		},
+		"a waiver of no known kind of vulnerability": {
+			"checks:\n", "checks:\n  waivers: [{vulnerability: CVE-26-1, package: openssl, reason: because of the tests, author: one, approver: two, created: 2026-11-20, expires: 2026-12-24}]\n",
+			[]problem{{"CVE-26-1", "does not have the required form"}},
+		},
 		"a waiver that says too little": {
-			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: no, expires: 2026-12-01}]\n",
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: no, expires: 2026-12-10}]\n",
 			[]problem{
 				{"{control", "checks.waivers[0].approver is required but missing"},
+				{"{control", "checks.waivers[0].author is required but missing"},
+				{"{control", "checks.waivers[0].created is required but missing"},
 				{"no, exp", "checks.waivers[0].reason is too short: 2 characters"},
 			},
 		},

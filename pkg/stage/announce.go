@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
@@ -27,6 +28,8 @@ type Announcement struct {
 	Images      map[string]string `json:"images"`        // image id by region
 	Pointers    []string          `json:"pointers"`      // "region:parameter name", or "account:region:parameter name"; sorted
 	Report      string            `json:"report"`        // where the HTML report is written when the execution ends
+	// WaiversEnding says which waivers of the image end within 14 days.
+	WaiversEnding []string `json:"waiversEnding,omitempty"`
 }
 
 // announce informs consumers that the pointers name the new image. Retention,
@@ -66,7 +69,8 @@ func (s Notify) announcement(in NotifyInput, r evidence.Report) Announcement {
 		Execution: in.Execution.ID, Name: in.Execution.Name, Simulated: s.Settings.guests().Simulated(),
 		Recipe: r.Recipe, Fingerprint: r.Fingerprint, SourceImage: r.Source.ImageID, Action: actionOf(r), Why: r.Why, Changed: append([]string{}, r.Changed...),
 		Images: map[string]string{}, Pointers: append([]string{}, r.Pointers...),
-		Report: "s3://" + s.Store.Bucket + "/" + executionKey(in.Execution, contract.PageObject),
+		Report:        "s3://" + s.Store.Bucket + "/" + executionKey(in.Execution, contract.PageObject),
+		WaiversEnding: compliance.EndingSoon(r.Waivers, in.Now),
 	}
 	maps.Copy(a.Images, in.Images)
 	return a
@@ -87,6 +91,7 @@ func (a Announcement) text() string {
 		}
 		b.WriteString(name + "\n")
 	}
+	writeEnding(&b, a.WaiversEnding)
 	fmt.Fprintf(&b, "\nReport, when the execution has ended: %s\n", a.Report)
 	return b.String()
 }
@@ -116,6 +121,13 @@ func writeOrigin(b *strings.Builder, simulated bool, action, why string, changed
 	}
 	if len(changed) > 0 {
 		fmt.Fprintf(b, "Changed: %s.\n", strings.Join(changed, ", "))
+	}
+}
+
+// writeEnding writes which waivers end soon.
+func writeEnding(b *strings.Builder, waivers []string) {
+	if len(waivers) > 0 {
+		fmt.Fprintf(b, "\nWaivers that end soon:\n%s\n", strings.Join(waivers, "\n"))
 	}
 }
 

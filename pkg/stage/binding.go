@@ -93,7 +93,24 @@ func readResults(ctx context.Context, s store.Store, in Job, o store.Object, p p
 		wrong = append(wrong, fmt.Sprintf("it is of image %q, to be published is %s", r.ImageID, image))
 	}
 	wrong = append(wrong, r.Doubts(p.Controls, p.Recipe.Gate.Severity)...)
-	return mismatch(what, s, key, wrong)
+	if err := mismatch(what, s, key, wrong); err != nil {
+		return err
+	}
+	return ended(r, in.Now)
+}
+
+// ended is the error for waivers that the verdict needed and that ended after it,
+// for example while the image waited for an approval.
+func ended(r compliance.Report, now time.Time) error {
+	var which []string
+	for _, w := range r.Ended(now) {
+		which = append(which, fmt.Sprintf("the waiver of %s expired on %s", w.Subject(), w.Expires))
+	}
+	if len(which) == 0 {
+		return nil
+	}
+	return failure.New(failure.ComplianceRejected,
+		"%s, after the image was judged with it; fix what it accepts or have the waiver approved again, then start the recipe again", strings.Join(which, "; "))
 }
 
 // homeOf is the region where the plan's image is made.

@@ -283,3 +283,37 @@ func TestANameIsOneExecutions(t *testing.T) {
 	assert.Contains(t, err.Error(), "the name run is that of the execution arn:run of 2026-03-01T12:00:00Z")
 	assert.Equal(t, before, s.get(contract.ExecutionKey("run", contract.ClaimObject)))
 }
+
+// An approval can take days: what let the image pass must still hold when it is published.
+func TestAnImageIsNotPublishedOnAWaiverThatEndedMeanwhile(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		severity, expires string
+		builtIn           bool
+		refused           bool
+	}{
+		"it ended while the image waited":              {"high", start.AddDate(0, 0, -1).Format(time.DateOnly), false, true},
+		"its last day is today":                        {"high", start.Format(time.DateOnly), false, false},
+		"it ended, but the gate accepts the failure":   {"low", start.AddDate(0, 0, -1).Format(time.DateOnly), false, false},
+		"the component gives it, so it has no end":     {"high", "", true, false},
+		"its end is no date, so it is taken for ended": {"high", "soon", false, true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := newWorld(t)
+			p := testPlan()
+			p.Controls[0].Severity = tc.severity
+			w.plan(t, p)
+			r := passed(w.in.Job, p, "ami-new")
+			r.Results[0].Severity, r.Results[0].Status = tc.severity, compliance.StatusFail
+			r.Results[0].Waiver = &compliance.Waiver{Control: "SYS-02", Approver: "security@example.com", Expires: tc.expires, BuiltIn: tc.builtIn}
+			w.results(t, r)
+			_, err := w.publish(t)
+			if !tc.refused {
+				require.NoError(t, err)
+				return
+			}
+			requireCode(t, failure.ComplianceRejected, err)
+			assert.ErrorContains(t, err, "the waiver of SYS-02 expired on "+tc.expires+", after the image was judged with it")
+			assert.Equal(t, [2]string{"ami-old", "ami-old"}, w.pointers())
+		})
+	}
+}

@@ -122,7 +122,7 @@ func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.Bu
 		return CheckComplianceOutput{}, err
 	}
 	of.Controls, of.Checks, of.Snapshot = p.Controls, p.Checks, onSnapshot
-	of.Gate, of.Waivers, of.Now = p.Recipe.Gate.Severity, p.Waivers(), in.Now
+	of.Gate, of.Waivers, of.Now = p.Recipe.Gate.Severity, p.Accepted(), in.Now
 	of.Of, of.RunID, of.RecipeDigest, of.ImageID = bindingOf(in.Job, p), in.Execution.Name, p.Fingerprint, in.ImageID
 	report, err := compliance.Evaluate(of)
 	if err != nil {

@@ -77,6 +77,8 @@ type Finished struct {
 	Cause       string            `json:"cause,omitempty"`
 	Left        []string          `json:"left"`
 	Report      string            `json:"report"` // address of the HTML report
+	// WaiversEnding says which waivers of the recipe end within 14 days.
+	WaiversEnding []string `json:"waiversEnding,omitempty"`
 }
 
 // Run writes the report, then the message and the event. Both are tried before
@@ -108,7 +110,8 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 		Recipe: report.Recipe, Fingerprint: report.Fingerprint, SourceImage: report.Source.ImageID,
 		Action: actionOf(report), Why: report.Why, Changed: append([]string{}, report.Changed...), Images: map[string]string{}, Left: in.Left,
 		State: in.Failed, Error: in.Error, Cause: clip(in.Cause, maxCause),
-		Report: "s3://" + page.Bucket + "/" + page.Key,
+		Report:        "s3://" + page.Bucket + "/" + page.Key,
+		WaiversEnding: compliance.EndingSoon(report.Waivers, in.Now),
 	}
 	maps.Copy(finished.Images, in.Images)
 	about, text := messageOf(in, finished, report.Retention)
@@ -314,6 +317,7 @@ func (f Finished) text(retained []evidence.Retention) string {
 		}
 		fmt.Fprintf(&b, "%s: %s %s: %s\n", x.Region, x.ImageID, x.Outcome, x.Why)
 	}
+	writeEnding(&b, f.WaiversEnding)
 	fmt.Fprintf(&b, "\nReport: %s\n", f.Report)
 	return b.String()
 }

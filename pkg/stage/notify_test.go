@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/release"
@@ -247,4 +249,31 @@ func TestALongListOfImagesIsCutInTheMessageOnly(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, readReport(t, w.s3, out.Report).Retention, maxListed+7)
 	assert.Contains(t, aws.ToString(topic.messages[0].Message), "and 7 more; the report lists all")
+}
+
+func TestTheMessageSaysWhichWaiversEndSoon(t *testing.T) {
+	p := testPlan()
+	for expires, says := range map[string]bool{
+		start.AddDate(0, 0, 13).Format(time.DateOnly): true,
+		start.AddDate(0, 0, 14).Format(time.DateOnly): false,
+		start.AddDate(0, 0, -1).Format(time.DateOnly): false, // it has ended: the gate says so
+	} {
+		for _, announced := range []bool{true, false} {
+			p.SharedWaivers = []compliance.Waiver{{Control: "SYS-02", Approver: "security@example.com", Expires: expires, File: "waivers/team.yaml"}}
+			s, topic, bus := newS3(t), &fakeTopic{}, &fakeBus{}
+			in := NotifyInput{CleanupInput: CleanupInput{Job: job(t, s, "Notify", p), Outcome: "Failed", Error: "Internal", Cause: "x"}}
+			if announced {
+				in.Announce, in.Outcome, in.Error, in.Cause = true, contract.Published, "", ""
+			}
+			_, err := notify(t, s, topic, bus, settings(), in)
+			require.NoError(t, err)
+			require.Len(t, topic.messages, 1)
+			if says {
+				assert.Contains(t, *topic.messages[0].Message, "\nWaivers that end soon:\nthe waiver of SYS-02 ends on "+expires+", with 14 days left;")
+				assert.Contains(t, *bus.entries[len(bus.entries)-1].Detail, `"waiversEnding":["the waiver of SYS-02 ends on`)
+			} else {
+				assert.NotContains(t, *topic.messages[0].Message, "Waivers")
+			}
+		}
+	}
 }
