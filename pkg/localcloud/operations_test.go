@@ -152,6 +152,20 @@ func TestEveryOperationOfSSMOverTheWire(t *testing.T) {
 	assert.Len(t, must[*ssm.ListTagsForResourceOutput](t)(client.ListTagsForResource(ctx, &ssm.ListTagsForResourceInput{ResourceType: "Parameter", ResourceId: aws.String("/golden/latest")})).TagList, 1)
 	must[*ssm.DeleteParameterOutput](t)(client.DeleteParameter(ctx, &ssm.DeleteParameterInput{Name: aws.String("/golden/latest")}))
 	assert.Len(t, must[*ssm.DeleteParametersOutput](t)(client.DeleteParameters(ctx, &ssm.DeleteParametersInput{Names: []string{"/x"}})).InvalidParameters, 1)
+	content := `{"schemaVersion":"2.2","mainSteps":[{"action":"aws:runShellScript","name":"one","inputs":{"runCommand":["goss validate"]}}]}`
+	own := must[*ssm.CreateDocumentOutput](t)(client.CreateDocument(ctx, &ssm.CreateDocumentInput{Name: aws.String("checks"), Content: &content, DocumentType: ssmtypes.DocumentTypeCommand})).DocumentDescription
+	must[*ssm.SendCommandOutput](t)(client.SendCommand(ctx, &ssm.SendCommandInput{
+		DocumentName: own.Name, DocumentHash: own.Hash, DocumentHashType: ssmtypes.DocumentHashTypeSha256, InstanceIds: []string{instance},
+	}))
+	changed := strings.Replace(content, "goss", "oscap", 1)
+	must[*ssm.UpdateDocumentOutput](t)(client.UpdateDocument(ctx, &ssm.UpdateDocumentInput{Name: own.Name, Content: &changed, DocumentVersion: aws.String("$LATEST")}))
+	must[*ssm.UpdateDocumentDefaultVersionOutput](t)(client.UpdateDocumentDefaultVersion(ctx, &ssm.UpdateDocumentDefaultVersionInput{Name: own.Name, DocumentVersion: aws.String("2")}))
+	assert.NotEqual(t, *own.Hash, *must[*ssm.DescribeDocumentOutput](t)(client.DescribeDocument(ctx, &ssm.DescribeDocumentInput{Name: own.Name})).Document.Hash)
+	assert.Equal(t, changed, *must[*ssm.GetDocumentOutput](t)(client.GetDocument(ctx, &ssm.GetDocumentInput{Name: own.Name})).Content)
+	_, err = client.SendCommand(ctx, &ssm.SendCommandInput{DocumentName: own.Name, DocumentHash: own.Hash, DocumentHashType: ssmtypes.DocumentHashTypeSha256, InstanceIds: []string{instance}})
+	var swapped *ssmtypes.InvalidDocument
+	require.ErrorAs(t, err, &swapped)
+	must[*ssm.DeleteDocumentOutput](t)(client.DeleteDocument(ctx, &ssm.DeleteDocumentInput{Name: own.Name}))
 	assert.Empty(t, calls.missing(c.SSM.Wire()))
 }
 

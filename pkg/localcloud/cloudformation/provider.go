@@ -178,7 +178,7 @@ func isMissing(err error) bool {
 	}
 	code := api.ErrorCode()
 	return strings.Contains(code, "NotFound") || strings.HasPrefix(code, "NoSuch") || strings.Contains(code, "NonExistentQueue") || strings.Contains(code, "QueueDoesNotExist") ||
-		code == "StateMachineDoesNotExist"
+		code == "StateMachineDoesNotExist" || code == "InvalidDocument"
 }
 
 // ignoreMissing returns err, or nil if the resource to remove does not exist.

@@ -494,6 +494,27 @@ func TestAStackMakesAFunctionURLAndWhoMayUseIt(t *testing.T) {
 	}, time.Minute, 5*time.Millisecond)
 }
 
+func TestAStackMakesADocumentAndItsVersions(t *testing.T) {
+	r := newRig(t, "")
+	const body = `{"Resources":{"Checks":{"Type":"AWS::SSM::Document","Properties":{"DocumentType":"Command","UpdateMethod":"NewVersion","Tags":[{"Key":"a","Value":"b"}],
+		"Content":{"schemaVersion":"2.2","mainSteps":[{"action":"aws:runShellScript","name":"one","inputs":{"runCommand":["goss"]}}]}}}},
+		"Outputs":{"Name":{"Value":{"Ref":"Checks"}}}}`
+	r.create("documents", body)
+	name := r.settled("documents", types.StackStatusCreateComplete).Outputs[0].OutputValue
+	r.update("documents", strings.Replace(body, "goss", "oscap", 1))
+	r.settled("documents", types.StackStatusUpdateComplete)
+	got, err := ssm.NewFromConfig(r.cfg).GetDocument(t.Context(), &ssm.GetDocumentInput{Name: name})
+	require.NoError(t, err)
+	assert.Equal(t, "2", *got.DocumentVersion)
+	assert.Contains(t, *got.Content, "oscap")
+	_, err = r.client.DeleteStack(t.Context(), &sdk.DeleteStackInput{StackName: aws.String("documents")})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := ssm.NewFromConfig(r.cfg).GetDocument(t.Context(), &ssm.GetDocumentInput{Name: name})
+		return code(err) == "InvalidDocument"
+	}, time.Minute, 5*time.Millisecond)
+}
+
 func TestChangeSetsSayWhatWouldChange(t *testing.T) {
 	r := newRig(t, "")
 	ctx := t.Context()

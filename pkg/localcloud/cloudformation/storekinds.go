@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"math/big"
 	"strings"
 
@@ -299,7 +300,71 @@ func ssmKinds(api Parameters) map[string]kind {
 	p := ssmProvider{api}
 	return map[string]kind{
 		"AWS::SSM::Parameter": of(changer[parameterProperties]{create: p.create, update: p.update, remove: p.delete, replace: []string{"Name"}}),
+		"AWS::SSM::Document": of(changer[documentProperties]{
+			create: p.createDocument, update: p.updateDocument, remove: p.deleteDocument, replace: []string{"Name", "DocumentType"},
+		}),
 	}
+}
+
+type documentProperties struct {
+	Content        document
+	DocumentFormat ssmtypes.DocumentFormat
+	DocumentType   ssmtypes.DocumentType
+	Name           string
+	TargetType     string
+	VersionName    string
+	// UpdateMethod is Replace (default), which makes another document, or NewVersion.
+	UpdateMethod string
+	Tags         []tag
+}
+
+// createDocument makes a document, whose Ref is its name.
+func (s ssmProvider) createDocument(ctx context.Context, t *target, p documentProperties) error {
+	name := p.Name
+	if name == "" {
+		name = t.physicalName(128)
+	}
+	all := t.tags(p.Tags)
+	in := &ssm.CreateDocumentInput{
+		Name: aws.String(name), Content: aws.String(string(p.Content)), DocumentFormat: p.DocumentFormat, DocumentType: p.DocumentType,
+		TargetType: scope.Optional(p.TargetType), VersionName: scope.Optional(p.VersionName),
+	}
+	for _, key := range sortedKeys(all) {
+		in.Tags = append(in.Tags, ssmtypes.Tag{Key: aws.String(key), Value: aws.String(all[key])})
+	}
+	if _, err := s.api.CreateDocument(ctx, in); err != nil {
+		return err
+	}
+	t.PhysicalID = name
+	return nil
+}
+
+// updateDocument makes the new content the default version. A document that is to be
+// replaced, but has a name of its own, cannot be: CloudFormation refuses it too
+// (https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-ssm-document.html).
+func (s ssmProvider) updateDocument(ctx context.Context, t *target, old, p documentProperties) error {
+	if old.Content == p.Content && old.DocumentFormat == p.DocumentFormat && old.VersionName == p.VersionName {
+		return nil
+	}
+	if p.UpdateMethod != "NewVersion" {
+		return fmt.Errorf("the content of the document %s changes: set UpdateMethod to NewVersion, because the embedded CloudFormation does not replace documents", t.PhysicalID)
+	}
+	out, err := s.api.UpdateDocument(ctx, &ssm.UpdateDocumentInput{
+		Name: aws.String(t.PhysicalID), Content: aws.String(string(p.Content)), DocumentFormat: p.DocumentFormat, DocumentVersion: aws.String("$LATEST"),
+		VersionName: scope.Optional(p.VersionName),
+	})
+	if err != nil {
+		return err
+	}
+	_, err = s.api.UpdateDocumentDefaultVersion(ctx, &ssm.UpdateDocumentDefaultVersionInput{
+		Name: aws.String(t.PhysicalID), DocumentVersion: out.DocumentDescription.DocumentVersion,
+	})
+	return err
+}
+
+func (s ssmProvider) deleteDocument(ctx context.Context, t *target, _ documentProperties) error {
+	_, err := s.api.DeleteDocument(ctx, &ssm.DeleteDocumentInput{Name: aws.String(t.PhysicalID)})
+	return ignoreMissing(err)
 }
 
 type ssmProvider struct{ api Parameters }

@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 )
 
-// The document that Run Command knows, and its only step.
+// The document of AWS that Run Command knows, and the only action of steps.
 const (
 	shellDocument = "AWS-RunShellScript"
 	pluginName    = "aws:runShellScript"
@@ -40,6 +40,9 @@ const (
 type command struct {
 	ID           string
 	Comment      string
+	Document     string // name
+	Version      string // such as $DEFAULT
+	Step         string // name of its only step
 	Parameters   map[string][]string
 	Requested    time.Time
 	Delivery     time.Duration // TimeoutSeconds
@@ -50,6 +53,8 @@ type command struct {
 	Invocations  []*invocation // by instance id
 	// Announced is the status of the last event about the command.
 	Announced types.CommandStatus `json:",omitempty"`
+
+	script, dir string // of the step; not saved, since no command outlives the process
 }
 
 // invocation is a command on one instance.
@@ -86,6 +91,15 @@ func (i *invocation) lose(now time.Time) {
 	i.Stderr = "the embedded AWS was stopped while the command was running; the guest is gone"
 }
 
+// plugin is the name of the step in answers about the command: that of a document
+// of schema version 1.2 is its action's.
+func (c *command) plugin() string {
+	if c.Document == shellDocument {
+		return pluginName
+	}
+	return c.Step
+}
+
 // expires is when a command that no agent fetched is given up
 // (https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html#monitor-about-status-timeouts).
 func (c *command) expires() time.Time { return c.Requested.Add(c.Delivery + c.Execution) }
@@ -116,8 +130,8 @@ func (c *command) status() (types.CommandStatus, string) {
 func (c *command) api() types.Command {
 	status, details := c.status()
 	out := types.Command{
-		CommandId: aws.String(c.ID), Comment: aws.String(c.Comment), DocumentName: aws.String(shellDocument),
-		DocumentVersion: aws.String("$DEFAULT"), Parameters: c.Parameters, RequestedDateTime: aws.Time(c.Requested),
+		CommandId: aws.String(c.ID), Comment: aws.String(c.Comment), DocumentName: aws.String(c.Document),
+		DocumentVersion: aws.String(c.Version), Parameters: c.Parameters, RequestedDateTime: aws.Time(c.Requested),
 		ExpiresAfter: aws.Time(c.expires()), Status: status, StatusDetails: aws.String(details),
 		MaxConcurrency: aws.String("50"), MaxErrors: aws.String("0"), TargetCount: int32(len(c.Invocations)),
 		OutputS3BucketName: aws.String(c.Bucket), OutputS3KeyPrefix: aws.String(c.Prefix),

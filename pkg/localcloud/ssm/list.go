@@ -27,12 +27,12 @@ func (s *Service) GetCommandInvocation(ctx context.Context, in *ssm.GetCommandIn
 	if !ok {
 		return nil, &types.InvocationDoesNotExist{}
 	}
-	if name := aws.ToString(in.PluginName); name != "" && name != pluginName {
-		return nil, &types.InvalidPluginName{Message: aws.String(fmt.Sprintf("The only step of %s is %s, not %q.", shellDocument, pluginName, name))}
+	if name := aws.ToString(in.PluginName); name != "" && name != c.plugin() {
+		return nil, &types.InvalidPluginName{Message: aws.String(fmt.Sprintf("The only step of %s is %s, not %q.", c.Document, c.plugin(), name))}
 	}
 	out := &ssm.GetCommandInvocationOutput{
-		CommandId: in.CommandId, InstanceId: in.InstanceId, Comment: aws.String(c.Comment), DocumentName: aws.String(shellDocument),
-		DocumentVersion: aws.String("$DEFAULT"), PluginName: aws.String(pluginName), ResponseCode: inv.ExitCode,
+		CommandId: in.CommandId, InstanceId: in.InstanceId, Comment: aws.String(c.Comment), DocumentName: aws.String(c.Document),
+		DocumentVersion: aws.String(c.Version), PluginName: aws.String(c.plugin()), ResponseCode: inv.ExitCode,
 		Status: inv.Status, StatusDetails: aws.String(inv.Details),
 		StandardOutputContent: aws.String(inv.Stdout), StandardErrorContent: aws.String(inv.Stderr),
 		StandardOutputUrl: aws.String(inv.StdoutURL), StandardErrorUrl: aws.String(inv.StderrURL),
@@ -112,7 +112,7 @@ func (s *Service) ListCommandInvocations(ctx context.Context, in *ssm.ListComman
 func (i *invocation) api(c *command, details bool) types.CommandInvocation {
 	out := types.CommandInvocation{
 		CommandId: aws.String(c.ID), InstanceId: aws.String(i.InstanceID), Comment: aws.String(c.Comment),
-		DocumentName: aws.String(shellDocument), DocumentVersion: aws.String("$DEFAULT"), RequestedDateTime: aws.Time(c.Requested),
+		DocumentName: aws.String(c.Document), DocumentVersion: aws.String(c.Version), RequestedDateTime: aws.Time(c.Requested),
 		Status: i.Status, StatusDetails: aws.String(i.Details), CommandPlugins: []types.CommandPlugin{},
 		StandardOutputUrl: aws.String(i.StdoutURL), StandardErrorUrl: aws.String(i.StderrURL),
 	}
@@ -125,7 +125,7 @@ func (i *invocation) api(c *command, details bool) types.CommandInvocation {
 		status = types.CommandPluginStatusInProgress
 	}
 	plugin := types.CommandPlugin{
-		Name: aws.String(pluginName), Status: status, StatusDetails: aws.String(i.Details), ResponseCode: i.ExitCode,
+		Name: aws.String(c.plugin()), Status: status, StatusDetails: aws.String(i.Details), ResponseCode: i.ExitCode,
 		Output: aws.String(pluginOutput(i.Stdout, i.Stderr)), OutputS3BucketName: aws.String(c.Bucket), OutputS3KeyPrefix: aws.String(c.Prefix),
 		StandardOutputUrl: aws.String(i.StdoutURL), StandardErrorUrl: aws.String(i.StderrURL),
 	}
@@ -149,7 +149,7 @@ func matches(c *command, status string, filters []types.CommandFilter) (bool, er
 				return false, nil
 			}
 		case types.CommandFilterKeyDocumentName:
-			if value != shellDocument {
+			if value != c.Document {
 				return false, nil
 			}
 		case types.CommandFilterKeyInvokedAfter, types.CommandFilterKeyInvokedBefore:

@@ -25,6 +25,23 @@ func (s *Service) Permissions() authz.Permissions {
 		"PutParameter": authz.Of(putParameterRequests),
 		"SendCommand":  authz.Of(s.sendCommandRequests),
 	}
+	rules["CreateDocument"] = authz.Of(func(c authz.Call, in *ssm.CreateDocumentInput) []authz.Request {
+		pairs := map[string][]string{}
+		for _, t := range in.Tags {
+			authz.AddTag(pairs, "aws:RequestTag/", t.Key, t.Value)
+		}
+		resource := documentFor(c, aws.ToString(in.Name))
+		out := []authz.Request{{Action: "ssm:CreateDocument", Resource: resource, Context: authz.Context(pairs)}}
+		if len(in.Tags) > 0 {
+			out = append(out, authz.Request{Action: "ssm:AddTagsToResource", Resource: resource, Context: authz.Context(pairs)})
+		}
+		return out
+	})
+	rules["DeleteDocument"] = onDocument("DeleteDocument", func(in *ssm.DeleteDocumentInput) *string { return in.Name })
+	rules["DescribeDocument"] = onDocument("DescribeDocument", func(in *ssm.DescribeDocumentInput) *string { return in.Name })
+	rules["GetDocument"] = onDocument("GetDocument", func(in *ssm.GetDocumentInput) *string { return in.Name })
+	rules["UpdateDocument"] = onDocument("UpdateDocument", func(in *ssm.UpdateDocumentInput) *string { return in.Name })
+	rules["UpdateDocumentDefaultVersion"] = onDocument("UpdateDocumentDefaultVersion", func(in *ssm.UpdateDocumentDefaultVersionInput) *string { return in.Name })
 	for _, operation := range []string{"DescribeInstanceInformation", "DescribeParameters", "GetCommandInvocation", "ListCommands"} {
 		rules[operation] = authz.OnAll("ssm:" + operation)
 	}
@@ -68,18 +85,28 @@ func putParameterRequests(c authz.Call, in *ssm.PutParameterInput) []authz.Reque
 	return out
 }
 
+// onDocument makes a rule for an operation on one document.
+func onDocument[I any](operation string, name func(*I) *string) authz.Rule {
+	return authz.On("ssm:"+operation, func(c authz.Call, in *I) string { return documentFor(c, aws.ToString(name(in))) })
+}
+
+// documentFor is the ARN of a document. AWS's own have no account.
+func documentFor(c authz.Call, ref string) string {
+	if strings.HasPrefix(ref, "arn:") {
+		return ref
+	}
+	owner := c.Caller.Account
+	if strings.HasPrefix(ref, "AWS-") || strings.HasPrefix(ref, "Amazon") {
+		owner = ""
+	}
+	return c.ARN("ssm", owner, "document/"+ref)
+}
+
 // sendCommandRequests asks for the document and for each instance. The instances
 // of Targets are not known yet, so they have no tags.
 func (s *Service) sendCommandRequests(c authz.Call, in *ssm.SendCommandInput) []authz.Request {
 	const action = "ssm:SendCommand"
-	document := aws.ToString(in.DocumentName)
-	if !strings.HasPrefix(document, "arn:") {
-		owner := c.Caller.Account
-		if strings.HasPrefix(document, "AWS-") || strings.HasPrefix(document, "Amazon") {
-			owner = ""
-		}
-		document = c.ARN("ssm", owner, "document/"+document)
-	}
+	document := documentFor(c, aws.ToString(in.DocumentName))
 	out := []authz.Request{{Action: action, Resource: document}}
 	for _, id := range in.InstanceIds {
 		pairs := map[string][]string{}

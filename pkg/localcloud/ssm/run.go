@@ -91,7 +91,7 @@ func (s *Service) execute(ctx context.Context, at scope.Key, c *command, inv *in
 	s.mu.Unlock()
 	s.announce(ctx, at, c, inv)
 
-	result, err := machine.Exec(ctx, guestCommand(strings.Join(c.Parameters["commands"], "\n")+"\n", first(c.Parameters["workingDirectory"]), c.Execution))
+	result, err := machine.Exec(ctx, guestCommand(c.script, c.dir, c.Execution))
 	out := outcome{exit: int32(result.ExitCode), stdout: result.Stdout, stderr: result.Stderr} // exit codes have eight bits
 	switch {
 	case ctx.Err() != nil:
@@ -155,7 +155,7 @@ func (s *Service) upload(ctx context.Context, c *command, instanceID, stream str
 	if len(data) == 0 {
 		return ""
 	}
-	key := strings.Join([]string{c.ID, instanceID, "awsrunShellScript", "0.awsrunShellScript", stream}, "/")
+	key := strings.Join([]string{c.ID, instanceID, "awsrunShellScript", c.Step, stream}, "/")
 	if c.Prefix != "" {
 		key = c.Prefix + "/" + key
 	}
@@ -199,7 +199,7 @@ func changesOf(at scope.Key, c *command, inv *invocation) []statusChange {
 	}
 	requested := c.Requested.UTC().Format(eventTime)
 	out := []statusChange{{"EC2 Command Invocation Status-change Notification", []string{arn(inv.InstanceID)}, map[string]any{
-		"command-id": c.ID, "document-name": shellDocument, "requested-date-time": requested, "instance-id": inv.InstanceID, "status": string(inv.Status),
+		"command-id": c.ID, "document-name": c.Document, "requested-date-time": requested, "instance-id": inv.InstanceID, "status": string(inv.Status),
 	}}}
 	status, _ := c.status()
 	if status == c.Announced {
@@ -211,7 +211,7 @@ func changesOf(at scope.Key, c *command, inv *invocation) []statusChange {
 		instances = append(instances, arn(i.InstanceID))
 	}
 	return append(out, statusChange{"EC2 Command Status-change Notification", instances, map[string]any{
-		"command-id": c.ID, "document-name": shellDocument, "requested-date-time": requested, "expire-after": c.expires().UTC().Format(eventTime),
+		"command-id": c.ID, "document-name": c.Document, "requested-date-time": requested, "expire-after": c.expires().UTC().Format(eventTime),
 		"parameters": c.Parameters, "status": string(status),
 	}})
 }
@@ -230,11 +230,4 @@ func (s *Service) register(at scope.Key, instanceID string) registration {
 	r.Last = now
 	s.seen[at][instanceID] = r
 	return r
-}
-
-func first(values []string) string {
-	if len(values) == 0 {
-		return ""
-	}
-	return values[0]
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,7 +29,7 @@ const (
 	mostInstances    = 50
 )
 
-// SendCommand runs a shell script on instances. It returns as soon as the
+// SendCommand runs a document on instances. It returns as soon as the
 // command is accepted.
 func (s *Service) SendCommand(ctx context.Context, in *ssm.SendCommandInput, optFns ...func(*ssm.Options)) (*ssm.SendCommandOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
@@ -57,9 +56,9 @@ func (s *Service) SendCommand(ctx context.Context, in *ssm.SendCommandInput, opt
 }
 
 func (s *Service) newCommand(at scope.Key, in *ssm.SendCommandInput) (*command, error) {
-	document := aws.ToString(in.DocumentName)
-	if document != shellDocument && !strings.HasSuffix(document, ":document/"+shellDocument) {
-		return nil, &types.InvalidDocument{Message: aws.String(fmt.Sprintf("Document %q does not exist: the embedded SSM knows %s only.", document, shellDocument))}
+	name, version, doc, err := s.document(at, in)
+	if err != nil {
+		return nil, err
 	}
 	if len(in.Targets) > 0 {
 		return nil, wire.Errorf("ValidationException", "The embedded SSM takes InstanceIds, not Targets.")
@@ -67,12 +66,11 @@ func (s *Service) newCommand(at scope.Key, in *ssm.SendCommandInput) (*command, 
 	if len(in.InstanceIds) == 0 || len(in.InstanceIds) > mostInstances {
 		return nil, wire.Errorf("ValidationException", "%d InstanceIds given; 1 to %d are allowed", len(in.InstanceIds), mostInstances)
 	}
-	for name := range in.Parameters {
-		if name != "commands" && name != "workingDirectory" && name != "executionTimeout" {
-			return nil, &types.InvalidParameters{Message: aws.String(fmt.Sprintf("Parameter %q is not one of %s: commands, workingDirectory, executionTimeout.", name, shellDocument))}
-		}
+	script, err := doc.fill(in.Parameters)
+	if err != nil {
+		return nil, err
 	}
-	if len(in.Parameters["commands"]) == 0 {
+	if strings.TrimSpace(script.text) == "" {
 		return nil, &types.InvalidParameters{Message: aws.String("Parameter \"commands\" is required and is empty.")}
 	}
 	delivery := int32(defaultDelivery)
@@ -82,17 +80,10 @@ func (s *Service) newCommand(at scope.Key, in *ssm.SendCommandInput) (*command, 
 	if delivery < shortestDelivery || delivery > longestDelivery {
 		return nil, wire.Errorf("ValidationException", "TimeoutSeconds is %d; %d to %d are allowed", delivery, shortestDelivery, longestDelivery)
 	}
-	execution := defaultExecution
-	if text := first(in.Parameters["executionTimeout"]); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > longestExecution {
-			return nil, &types.InvalidParameters{Message: aws.String(fmt.Sprintf("executionTimeout is %q; 1 to %d seconds are allowed.", text, longestExecution))}
-		}
-		execution = n
-	}
 	c := &command{
 		ID: uuid.NewString(), Comment: aws.ToString(in.Comment), Parameters: in.Parameters, Requested: s.cfg.Clock.Now(),
-		Delivery: time.Duration(delivery) * time.Second, Execution: time.Duration(execution) * time.Second,
+		Delivery: time.Duration(delivery) * time.Second, Execution: script.timeout,
+		Document: name, Version: version, Step: script.step, script: script.text, dir: script.dir,
 		Bucket: aws.ToString(in.OutputS3BucketName), Prefix: strings.TrimSuffix(aws.ToString(in.OutputS3KeyPrefix), "/"),
 		BucketRegion: at.Region,
 	}

@@ -82,6 +82,8 @@ type Service struct {
 	params   map[scope.Key]map[string]*parameter
 	public   map[string]map[string]*parameter // by region, then name
 	seen     map[scope.Key]map[string]registration
+	// documents are the accounts' own, by name.
+	documents map[scope.Key]map[string]*storedDocument
 }
 
 // registration is when the agent of an instance first and last answered.
@@ -104,6 +106,7 @@ func New(cfg Config) *Service {
 	return &Service{
 		cfg: cfg, work: background.New(cfg.Clock), commands: map[scope.Key][]*command{}, params: map[scope.Key]map[string]*parameter{},
 		public: map[string]map[string]*parameter{}, seen: map[scope.Key]map[string]registration{},
+		documents: map[scope.Key]map[string]*storedDocument{},
 	}
 }
 
@@ -135,24 +138,30 @@ func (s *Service) Wire() wire.Service {
 	return wire.Service{
 		ID: "ssm", Name: "SSM", Protocol: wire.AWSJSON, Version: "2014-11-06", TargetPrefix: "AmazonSSM",
 		Operations: map[string]wire.Operation{
-			"AddTagsToResource":           wire.Op(s.AddTagsToResource),
-			"CancelCommand":               wire.Op(s.CancelCommand),
-			"DeleteParameter":             wire.Op(s.DeleteParameter),
-			"DeleteParameters":            wire.Op(s.DeleteParameters),
-			"DescribeInstanceInformation": wire.Op(s.DescribeInstanceInformation),
-			"GetCommandInvocation":        wire.Op(s.GetCommandInvocation),
-			"GetParameter":                wire.Op(s.GetParameter),
-			"DescribeParameters":          wire.Op(s.DescribeParameters),
-			"GetParameterHistory":         wire.Op(s.GetParameterHistory),
-			"GetParameters":               wire.Op(s.GetParameters),
-			"GetParametersByPath":         wire.Op(s.GetParametersByPath),
-			"LabelParameterVersion":       wire.Op(s.LabelParameterVersion),
-			"ListCommandInvocations":      wire.Op(s.ListCommandInvocations),
-			"ListCommands":                wire.Op(s.ListCommands),
-			"ListTagsForResource":         wire.Op(s.ListTagsForResource),
-			"PutParameter":                wire.Op(s.PutParameter),
-			"RemoveTagsFromResource":      wire.Op(s.RemoveTagsFromResource),
-			"SendCommand":                 wire.Op(s.SendCommand),
+			"AddTagsToResource":            wire.Op(s.AddTagsToResource),
+			"CancelCommand":                wire.Op(s.CancelCommand),
+			"CreateDocument":               wire.Op(s.CreateDocument),
+			"DeleteDocument":               wire.Op(s.DeleteDocument),
+			"DescribeDocument":             wire.Op(s.DescribeDocument),
+			"GetDocument":                  wire.Op(s.GetDocument),
+			"UpdateDocument":               wire.Op(s.UpdateDocument),
+			"UpdateDocumentDefaultVersion": wire.Op(s.UpdateDocumentDefaultVersion),
+			"DeleteParameter":              wire.Op(s.DeleteParameter),
+			"DeleteParameters":             wire.Op(s.DeleteParameters),
+			"DescribeInstanceInformation":  wire.Op(s.DescribeInstanceInformation),
+			"GetCommandInvocation":         wire.Op(s.GetCommandInvocation),
+			"GetParameter":                 wire.Op(s.GetParameter),
+			"DescribeParameters":           wire.Op(s.DescribeParameters),
+			"GetParameterHistory":          wire.Op(s.GetParameterHistory),
+			"GetParameters":                wire.Op(s.GetParameters),
+			"GetParametersByPath":          wire.Op(s.GetParametersByPath),
+			"LabelParameterVersion":        wire.Op(s.LabelParameterVersion),
+			"ListCommandInvocations":       wire.Op(s.ListCommandInvocations),
+			"ListCommands":                 wire.Op(s.ListCommands),
+			"ListTagsForResource":          wire.Op(s.ListTagsForResource),
+			"PutParameter":                 wire.Op(s.PutParameter),
+			"RemoveTagsFromResource":       wire.Op(s.RemoveTagsFromResource),
+			"SendCommand":                  wire.Op(s.SendCommand),
 		},
 	}
 }
@@ -163,13 +172,14 @@ type state struct {
 	Parameters map[scope.Key]map[string]*parameter
 	Public     map[string]map[string]*parameter
 	Agents     map[scope.Key]map[string]registration
+	Documents  map[scope.Key]map[string]*storedDocument
 }
 
 // Snapshot implements wire.Stateful.
 func (s *Service) Snapshot() (json.RawMessage, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return json.Marshal(state{Commands: s.commands, Parameters: s.params, Public: s.public, Agents: s.seen})
+	return json.Marshal(state{Commands: s.commands, Parameters: s.params, Public: s.public, Agents: s.seen, Documents: s.documents})
 }
 
 // Restore implements wire.Stateful. Commands that were under way end as failed:
@@ -178,12 +188,16 @@ func (s *Service) Restore(raw json.RawMessage) error {
 	st := state{
 		Commands: map[scope.Key][]*command{}, Parameters: map[scope.Key]map[string]*parameter{},
 		Public: map[string]map[string]*parameter{}, Agents: map[scope.Key]map[string]registration{},
+		Documents: map[scope.Key]map[string]*storedDocument{},
 	}
 	if err := json.Unmarshal(raw, &st); err != nil {
 		return fmt.Errorf("restoring SSM: %w", err)
 	}
 	for _, commands := range st.Commands {
 		for _, c := range commands {
+			if c.Document == "" { // saved before there were other documents
+				c.Document, c.Version, c.Step = shellDocument, "$DEFAULT", "0.awsrunShellScript"
+			}
 			for _, inv := range c.Invocations {
 				inv.lose(s.cfg.Clock.Now())
 			}
@@ -191,6 +205,6 @@ func (s *Service) Restore(raw json.RawMessage) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.commands, s.params, s.public, s.seen = st.Commands, st.Parameters, st.Public, st.Agents
+	s.commands, s.params, s.public, s.seen, s.documents = st.Commands, st.Parameters, st.Public, st.Agents, st.Documents
 	return nil
 }
