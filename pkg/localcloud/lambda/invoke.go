@@ -91,21 +91,50 @@ func checkPayload(payload []byte, kind types.InvocationType) ([]byte, error) {
 	return payload, nil
 }
 
-// call runs a function once and waits for it.
+// call runs a function once and waits for it. A caller that goes away, such as a
+// state whose execution was stopped, does not end the function: it runs to its end or
+// its time-out, as on AWS.
 func (s *Service) call(ctx context.Context, f *function, id string, payload []byte) (native.Outcome, error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return native.Outcome{}, stopping(native.ErrClosed)
+	}
+	s.running.Add(1)
+	s.mu.Unlock()
 	release, err := f.admit()
 	if err != nil {
+		s.running.Done()
 		return native.Outcome{}, err
 	}
-	defer release()
-	var out native.Outcome
+	var (
+		out  native.Outcome
+		done = make(chan struct{})
+	)
+	s.config.Clock.Go(func() {
+		defer s.running.Done()
+		defer close(done)
+		defer release()
+		alive, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		defer cancel()
+		defer context.AfterFunc(s.ctx, cancel)()
+		out, err = s.run(alive, f, id, payload)
+	})
+	if err := s.config.Clock.Wait(ctx, done, 0); err != nil {
+		return native.Outcome{}, err
+	}
+	return out, err
+}
+
+// run runs a function once, until ctx ends.
+func (s *Service) run(ctx context.Context, f *function, id string, payload []byte) (out native.Outcome, err error) {
 	if f.handler != nil {
 		out, err = s.inProcess(ctx, f, id, payload)
 	} else {
 		out, err = f.pool.Invoke(ctx, id, payload)
 	}
-	if errors.Is(err, native.ErrClosed) {
-		return out, &types.ServiceException{Message: aws.String("The function was replaced or the embedded AWS is stopping: " + err.Error()), Type: aws.String("Server")}
+	if errors.Is(err, native.ErrClosed) || err != nil && s.ctx.Err() != nil {
+		return out, stopping(err)
 	}
 	if err != nil {
 		return out, err
@@ -113,6 +142,10 @@ func (s *Service) call(ctx context.Context, f *function, id string, payload []by
 	f.stats.record(out)
 	out.Log = framed(id, f.config, out)
 	return out, nil
+}
+
+func stopping(err error) error {
+	return &types.ServiceException{Message: aws.String("The function was replaced or the embedded AWS is stopping: " + err.Error()), Type: aws.String("Server")}
 }
 
 // framed adds Lambda's START, END and REPORT lines to a log.

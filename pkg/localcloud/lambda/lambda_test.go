@@ -519,6 +519,27 @@ func TestAHandlersTimeOutIsTheClocks(t *testing.T) {
 	assert.Equal(t, time.Minute, clk.Now().Sub(begun))
 }
 
+// On AWS a function does not notice that the state or the client that invoked it is gone.
+func TestAFunctionRunsToItsEndWhenItsCallerGoesAway(t *testing.T) {
+	clk := clock.NewVirtual(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
+	defer clk.Hold()()
+	s := newService(t, func(c *lambda.Config) { c.Clock = clk })
+	begun := clk.Now()
+	ended := make(chan time.Duration, 1)
+	require.NoError(t, s.Deploy(lambda.Function{Name: "f", Timeout: time.Minute, Handler: func(ctx context.Context, _ []byte) ([]byte, error) {
+		err := clk.Sleep(ctx, 30*time.Second)
+		ended <- clk.Now().Sub(begun)
+		return []byte("{}"), err
+	}}))
+	caller, leave := context.WithCancel(t.Context())
+	clk.AfterFunc(10*time.Second, leave)
+	_, err := s.Invoke(caller, &awslambda.InvokeInput{FunctionName: aws.String("f")})
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, 10*time.Second, clk.Now().Sub(begun))
+	require.NoError(t, clk.Sleep(t.Context(), time.Minute))
+	assert.Equal(t, 30*time.Second, <-ended)
+}
+
 func TestAsynchronousInvocationsAreRetriedTwice(t *testing.T) {
 	clk := clock.NewVirtual(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	defer clk.Hold()()

@@ -66,9 +66,10 @@ type Config struct {
 type Service struct {
 	config   Config
 	launcher *native.Launcher
-	ctx      context.Context // of asynchronous invocations
+	ctx      context.Context // of invocations, whoever waits for them
 	cancel   context.CancelFunc
-	async    sync.WaitGroup
+	async    sync.WaitGroup // of asynchronous invocations
+	running  sync.WaitGroup // of functions
 	metrics  metrics
 
 	mu        sync.Mutex
@@ -114,6 +115,7 @@ func (s *Service) Close() {
 		f.close()
 	}
 	s.async.Wait()
+	s.running.Wait()
 	s.launcher.Close()
 }
 
