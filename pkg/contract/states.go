@@ -17,29 +17,32 @@ const (
 	StateCreateImage      = "CreateImage"
 	StateAwaitImage       = "AwaitImage"
 	StateStartCopies      = "StartCopies"
-	StateCopy             = "Copy"         // for each region, inside StartCopies
-	StateCopyTimedOut     = "CopyTimedOut" // likewise
+	StateCopy             = "Copy"           // for each region, inside StartCopies
+	StateCopyNotStarted   = "CopyNotStarted" // likewise
+	StateAreCopiesStarted = "AreCopiesStarted"
 	StateLaunchVerifier   = "LaunchVerifier"
 	StateAwaitBoot        = "AwaitBoot"
 	StateRunCompliance    = "RunCompliance"
 	StateEvaluateGate     = "EvaluateGate"
 	// StateEvaluateGateAgain comes right after IsUpToDate where the published image is
 	// released again.
-	StateEvaluateGateAgain  = "EvaluateGateAgain"
-	StateDistribute         = "Distribute"
-	StateIsCopying          = "IsCopying"          // for each region, inside Distribute
-	StateCopyAfterGate      = "CopyAfterGate"      // likewise
-	StateAwaitCopy          = "AwaitCopy"          // likewise
-	StateDistributeTimedOut = "DistributeTimedOut" // likewise
-	StateShare              = "Share"
-	StateShareImage         = "ShareImage"    // for each region, inside Share
-	StateShareTimedOut      = "ShareTimedOut" // likewise
-	StatePublish            = "Publish"
-	StateAnnounce           = "Announce"
-	StateRetire             = "Retire"
-	StateCleanup            = "Cleanup"
-	StateNotify             = "Notify"
-	StateOutcome            = "Outcome"
+	StateEvaluateGateAgain = "EvaluateGateAgain"
+	StateDistribute        = "Distribute"
+	StateIsCopying         = "IsCopying"     // for each region, inside Distribute
+	StateCopyAfterGate     = "CopyAfterGate" // likewise
+	StateAwaitCopy         = "AwaitCopy"     // likewise
+	StateCopyNotMade       = "CopyNotMade"   // likewise
+	StateAreCopiesMade     = "AreCopiesMade"
+	StateShare             = "Share"
+	StateShareImage        = "ShareImage"     // for each region, inside Share
+	StateImageNotShared    = "ImageNotShared" // likewise
+	StateAreImagesShared   = "AreImagesShared"
+	StatePublish           = "Publish"
+	StateAnnounce          = "Announce"
+	StateRetire            = "Retire"
+	StateCleanup           = "Cleanup"
+	StateNotify            = "Notify"
+	StateOutcome           = "Outcome"
 )
 
 // UntimedStates are those that every execution which Notify reports on passes

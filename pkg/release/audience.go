@@ -180,14 +180,23 @@ func Unshare(ctx context.Context, api ShareAPI, imageID, what string, want, befo
 
 // ShareAsBefore undoes Unshare and Share: those of want whom before does not name
 // lose the image, and those whom Unshare can have taken it from have it again,
-// whatever EC2 shows: it may show them still.
+// whatever EC2 shows: it may not show yet what both have changed.
 func ShareAsBefore(ctx context.Context, api ShareAPI, imageID string, want, before Audience) error {
 	has, err := ReadAudience(ctx, api, imageID)
 	if err != nil {
 		return err
 	}
-	if err := revoke(ctx, api, imageID, has.And(want).Minus(before)); err != nil {
-		return err
+	added := want.Minus(before)
+	if err := revoke(ctx, api, imageID, added); err != nil {
+		switch awserr.Classify(err, failure.ShareFailed) {
+		case failure.Throttled, failure.ServiceUnavailable:
+			return err
+		}
+		// EC2 refuses the whole call if it does not know one of them. That one has not got
+		// the image either.
+		if err := revoke(ctx, api, imageID, has.And(added)); err != nil {
+			return err
+		}
 	}
 	return Grant(ctx, api, imageID, before.Minus(want))
 }

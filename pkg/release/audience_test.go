@@ -100,6 +100,31 @@ func TestAReleaseWithdrawsWhatAnEarlierOneGrantedAndItsUndoGivesItBack(t *testin
 	assert.Equal(t, []string{stays, goes, stranger}, has())
 }
 
+// staleDoor still shows who might launch an image before the last change.
+type staleDoor struct {
+	release.ShareAPI
+	shows *sdkec2.DescribeImageAttributeOutput
+}
+
+func (s staleDoor) DescribeImageAttribute(context.Context, *sdkec2.DescribeImageAttributeInput, ...func(*sdkec2.Options)) (*sdkec2.DescribeImageAttributeOutput, error) {
+	return s.shows, nil
+}
+
+func TestAShareThatEC2DoesNotShowYetIsTakenBack(t *testing.T) {
+	w := newWorld(t)
+	id := w.bake("first").Targets[home].ImageID
+	api := w.ec2(home)
+	const comes = "666677778888"
+	before, want := release.Audience{Accounts: []string{target}}, release.Audience{Accounts: []string{target, comes}}
+	stale, err := api.DescribeImageAttribute(t.Context(), &sdkec2.DescribeImageAttributeInput{ImageId: &id, Attribute: types.ImageAttributeNameLaunchPermission})
+	require.NoError(t, err)
+	require.NoError(t, release.Grant(t.Context(), api, id, want))
+	require.NoError(t, release.ShareAsBefore(t.Context(), staleDoor{api, stale}, id, want, before))
+	got, err := release.ReadAudience(t.Context(), api, id)
+	require.NoError(t, err)
+	assert.Equal(t, []string{target}, got.Accounts)
+}
+
 func TestAPublicImageIsReadBackAsPublic(t *testing.T) {
 	w := newWorld(t)
 	has, err := release.ReadAudience(t.Context(), ownerDoor{w}, w.base)

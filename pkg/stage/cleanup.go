@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -53,7 +54,7 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 	p, regions := s.plan(ctx, in, t)
 	kept := s.pointers(ctx, in, p, t)
 	for _, region := range regions {
-		s.region(ctx, in.Execution, region, kept, t)
+		s.region(ctx, in, region, kept, t)
 	}
 	s.sharing(ctx, in, p, kept, t)
 	s.waits(ctx, in.Execution)
@@ -116,15 +117,19 @@ func (t *tally) output() CleanupOutput {
 }
 
 // plan is the execution's, nil when it has none, and the regions to search: the
-// plan's and the home region.
+// plan's, those of copies and the home region.
 func (s Cleanup) plan(ctx context.Context, in CleanupInput, t *tally) (*plan.BuildPlan, []string) {
 	regions := []string{s.Settings.Region}
+	for _, c := range in.Copies {
+		regions = append(regions, c.Region)
+	}
+	regions = ami.SortedIDs(regions)
 	if in.Plan.Key == "" {
 		return nil, regions
 	}
 	p, err := loadPlan(ctx, s.Store, in.Job)
 	if err != nil {
-		t.leave("regions other than "+s.Settings.Region+" were not searched", err)
+		t.leave("regions other than "+strings.Join(regions, ", ")+" were not searched", err)
 		return nil, regions
 	}
 	return &p, ami.SortedIDs(append(regions, regionsOf(p)...))
@@ -208,14 +213,15 @@ func orNothing(previous string) string {
 	return previous
 }
 
-func (s Cleanup) region(ctx context.Context, e Execution, region string, k keep, t *tally) {
-	api := s.EC2(region)
+func (s Cleanup) region(ctx context.Context, in CleanupInput, region string, k keep, t *tally) {
+	api, e := s.EC2(region), in.Execution
 	s.instances(ctx, api, e, region, t)
-	surviving, err := s.images(ctx, api, e, region, k, t)
+	found, err := s.found(ctx, api, in, region, t)
 	if err != nil {
 		t.leave("images and snapshots in "+region, err)
 		return
 	}
+	surviving := s.images(ctx, api, e, region, found, k, t)
 	s.snapshots(ctx, api, e, region, k, surviving, t)
 }
 
@@ -243,13 +249,43 @@ func (s Cleanup) instances(ctx context.Context, api CleanupEC2, e Execution, reg
 	}
 }
 
-// images removes the execution's images and returns the snapshots of those
-// that stay.
-func (s Cleanup) images(ctx context.Context, api CleanupEC2, e Execution, region string, k keep, t *tally) (surviving []string, err error) {
-	found, err := ami.ListOwn(ctx, api, ami.ByExecution(e.Name))
+// shown is how long after the start of a copy Cleanup still expects EC2 to show it
+// (https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html).
+const shown = 30 * time.Second
+
+// found are the execution's images in a region. A copy that was started, or may have
+// been, and that EC2 does not show yet is left to the next attempt.
+func (s Cleanup) found(ctx context.Context, api CleanupEC2, in CleanupInput, region string, t *tally) ([]types.Image, error) {
+	found, err := ami.ListOwn(ctx, api, ami.ByExecution(in.Execution.Name))
 	if err != nil {
 		return nil, err
 	}
+	for _, c := range in.Copies {
+		is := func(img types.Image) bool { return aws.ToString(img.ImageId) == c.ImageID || c.ImageID == "" }
+		switch {
+		case c.Region != region || slices.ContainsFunc(found, is) || !in.Now.Before(c.StartedAt.Add(shown)):
+		case c.ImageID == "":
+			t.leave(region+": a copy", errors.New("it is not known whether it was started, and EC2 may not show it yet"))
+			t.passing = true
+		default:
+			img, err := ami.Describe(ctx, api, c.ImageID)
+			switch {
+			case errors.Is(err, ami.ErrNotFound):
+				t.leave(region+":"+c.ImageID, errors.New("it was started, and EC2 does not show it yet"))
+				t.passing = true
+			case err != nil:
+				return nil, err
+			case ami.TagValue(img.Tags, contract.TagExecution) == in.Execution.Name: // not one that existed
+				found = append(found, img)
+			}
+		}
+	}
+	return found, nil
+}
+
+// images removes the execution's images and returns the snapshots of those
+// that stay.
+func (s Cleanup) images(ctx context.Context, api CleanupEC2, e Execution, region string, found []types.Image, k keep, t *tally) (surviving []string) {
 	for _, img := range found {
 		id := aws.ToString(img.ImageId)
 		switch {
@@ -290,7 +326,7 @@ func (s Cleanup) images(ctx context.Context, api CleanupEC2, e Execution, region
 			t.passing = true
 		}
 	}
-	return surviving, nil
+	return surviving
 }
 
 // errUnclaimed is why a thing is left that bears the tag of what is published.

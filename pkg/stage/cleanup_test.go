@@ -3,6 +3,7 @@ package stage
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +76,66 @@ func TestCleanupLooksAgainForTheSnapshotOfAPendingCopy(t *testing.T) {
 	assert.Empty(t, out.Left)
 	assert.Equal(t, []string{remote + ":snap-ami-copy"}, out.Removed)
 	assert.Empty(t, e.snapshots)
+}
+
+// EC2 may not show a copy in the moment after it was started, neither by its tags nor
+// by its id.
+func TestCleanupLooksAgainForACopyThatEC2DoesNotShowYet(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		copy  StartedCopy
+		after time.Duration // from its start to Cleanup
+		again bool
+	}{
+		"that was started a moment ago":                           {StartedCopy{remote, "ami-copy", start}, time.Second, true},
+		"whose function did not answer, so that it may have been": {StartedCopy{remote, "", start}, time.Second, true},
+		"that was started long ago, so that it is gone":           {StartedCopy{remote, "ami-copy", start}, time.Minute, false},
+		"that has been awaited already, so that it is gone":       {StartedCopy{Region: remote, ImageID: "ami-copy"}, time.Second, false},
+		"that was refused": {StartedCopy{Region: remote}, time.Second, false},
+		"in a region where there is no other trace of a started one":    {StartedCopy{"eu-south-1", "ami-copy", start}, time.Second, true},
+		"that is the image itself, which is there, in its home region":  {StartedCopy{home, "ami-new", start}, time.Second, false},
+		"that may have been started, as the function of it was stopped": {StartedCopy{remote, "", start}, time.Minute, false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := newWorld(t)
+			e := w.ec2[remote]
+			hidden, snapshots := e.images, e.snapshots
+			e.images, e.snapshots = nil, nil
+			w.ec2["eu-south-1"] = newEC2("eu-south-1")
+			in := CleanupInput{Job: w.in.Job, Outcome: "Failed", Copies: []StartedCopy{tc.copy}}
+			in.Now = start.Add(tc.after)
+			out, err := w.cleanup(t, in)
+			if !tc.again {
+				require.NoError(t, err)
+				assert.Empty(t, out.Left)
+				return
+			}
+			requireCode(t, failure.CleanupIncomplete, err)
+			require.Len(t, out.Left, 1)
+			assert.Contains(t, out.Left[0], tc.copy.Region+":")
+			w.ec2[tc.copy.Region].images, w.ec2[tc.copy.Region].snapshots = hidden, snapshots
+			in.Now = in.Now.Add(5 * time.Second)
+			out, err = w.cleanup(t, in)
+			require.NoError(t, err)
+			assert.Contains(t, out.Removed, tc.copy.Region+":ami-copy")
+		})
+	}
+}
+
+// A copy of an image that is released again may be an image that existed.
+func TestCleanupFindsACopyByItsIDAndRemovesNoneOfAnotherExecution(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		execution string
+		removed   bool
+	}{"its own": {"run", true}, "another's": {"other", false}} {
+		t.Run(sentence, func(t *testing.T) {
+			w := newWorld(t)
+			e := w.ec2[remote]
+			e.images, e.older = nil, []types.Image{image("ami-copy", tc.execution, false)} // which only its id finds
+			out, err := w.cleanup(t, CleanupInput{Job: w.in.Job, Outcome: "Failed", Copies: []StartedCopy{{remote, "ami-copy", w.in.Now}}})
+			require.NoError(t, err)
+			assert.Equal(t, tc.removed, slices.Contains(out.Removed, remote+":ami-copy"))
+		})
+	}
 }
 
 func TestCleanupLeavesAnInstanceThatOnlyBearsTheTags(t *testing.T) {

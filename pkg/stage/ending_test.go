@@ -34,6 +34,20 @@ func TestWhateverWasCaughtTheEndSaysWhatFailed(t *testing.T) {
 		"neither error nor cause": {
 			CleanupInput{Outcome: "Failed", Failed: "Publish"}, "Internal", "The state Publish ended with Internal; no cause was given.",
 		},
+		"one region": {
+			CleanupInput{
+				Outcome: "Failed", Error: "CopyFailed", Failed: "StartCopies", Cause: `{"errorMessage":"refused"}`,
+				Failures: []RegionFailure{{remote, "CopyFailed", `{"errorMessage":"refused"}`}},
+			},
+			"CopyFailed", "refused",
+		},
+		"several regions, each for its reason": {
+			CleanupInput{
+				Outcome: "Failed", Error: "CopyFailed", Failed: "StartCopies", Cause: `{"errorMessage":"refused"}`,
+				Failures: []RegionFailure{{home, "CopyFailed", `{"errorMessage":"refused"}`}, {remote, "AccessDenied", `{"errorMessage":"may not\u001b","errorTy`}},
+			},
+			"CopyFailed", home + " (CopyFailed): refused; " + remote + " (AccessDenied): may not<U+001B>",
+		},
 		"rejected without a name": {
 			CleanupInput{Outcome: "Rejected", Failed: "EvaluateGate", Cause: "SSH-03"}, "Internal", "SSH-03",
 		},

@@ -132,8 +132,10 @@ func countRegions(u *cost.Usage, in NotifyInput, p plan.BuildPlan) {
 		{contract.StateShare, 0, regions},
 	} {
 		if t, ok := in.Timings[s.name]; ok {
-			u.Transitions += s.decisions + s.invokes + t.CopyRetries + t.CopyWaits
-			u.Requests += s.invokes + t.CopyRetries - 1
+			// Beside them, the state that asks whether all regions have succeeded, and one
+			// for each that has not.
+			u.Transitions += 1 + s.decisions + s.invokes + t.CopyRetries + t.CopyWaits + t.CopyFailures - t.CopySkipped
+			u.Requests += s.invokes + t.CopyRetries - t.CopySkipped - 1
 		}
 	}
 	began, ok := in.Timings[contract.StateStartCopies]

@@ -85,8 +85,9 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 		plan func(*plan.BuildPlan)
 	}{
 		// 16 states and 72 retries; in two regions Copy, IsCopying, AwaitCopy with 12
-		// retries and ShareImage; and the six states that no timing covers. All but the
-		// three Maps and IsCopying invoke a function, and so does Notify.
+		// retries and ShareImage; after each of the three Maps a state that asks whether all
+		// regions have succeeded; and the six states that no timing covers. All but the
+		// Maps, IsCopying and these invoke a function, and so does Notify.
 		"a published image": {
 			in: NotifyInput{Images: map[string]string{home: "ami-1", remote: "ami-2"}, Timings: publishedTimings()},
 			want: cost.Usage{
@@ -94,7 +95,7 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 					{Role: "builder", Type: "t3.medium", Seconds: 380, VolumeGiB: 8, VolumeSeconds: 927},
 					{Role: "verifier", Type: "t3a.medium", Seconds: 423, VolumeGiB: 8, VolumeSeconds: 423},
 				},
-				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 16 + 72 + 8 + 12 + 6, Requests: 13 + 72 + 6 + 12 + 1,
+				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 16 + 72 + 8 + 12 + 3 + 6, Requests: 13 + 72 + 6 + 12 + 1,
 			},
 		},
 		"copies that start after the gate: CopyAfterGate in place of Copy": {
@@ -104,7 +105,7 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 					{Role: "builder", Type: "t3.medium", Seconds: 380, VolumeGiB: 8, VolumeSeconds: 927},
 					{Role: "verifier", Type: "t3a.medium", Seconds: 423, VolumeGiB: 8, VolumeSeconds: 423},
 				},
-				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 16 + 72 + 8 + 12 + 6, Requests: 13 + 72 + 6 + 12 + 1,
+				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 16 + 72 + 8 + 12 + 3 + 6, Requests: 13 + 72 + 6 + 12 + 1,
 			},
 			plan: func(p *plan.BuildPlan) { p.Recipe.Distribution.Copies = contract.CopiesAfterGate },
 		},
@@ -117,7 +118,7 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 					{Role: "builder", Type: "t3.medium", Seconds: 380, VolumeGiB: 8, VolumeSeconds: 927},
 					{Role: "verifier", Type: "t3a.medium", Seconds: 423, VolumeGiB: 8, VolumeSeconds: 423},
 				},
-				SnapshotGiB: 8, SnapshotSeconds: 545, Transitions: 12 + 71 + 6, Requests: 11 + 71 + 1,
+				SnapshotGiB: 8, SnapshotSeconds: 545, Transitions: 12 + 71 + 1 + 6, Requests: 11 + 71 + 1,
 			},
 			plan: func(p *plan.BuildPlan) { p.Recipe.Distribution.Copies = contract.CopiesAfterGate },
 		},
@@ -127,7 +128,7 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 				Timings: map[string]Timing{"Resolve": stay(0, 1, 0), "EvaluateGateAgain": stay(1, 2, 0), "Distribute": stay(2, 302, 0), "Share": stay(302, 303, 0)},
 			},
 			want: cost.Usage{
-				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 4 + 8 + 6, Requests: 2 + 6 + 1,
+				KeptIn: []string{remote, home}, SnapshotGiB: 8, Copies: 1, Transitions: 4 + 8 + 2 + 6, Requests: 2 + 6 + 1,
 			},
 			plan: func(p *plan.BuildPlan) { p.Reuse = &plan.Reuse{Images: map[string]plan.ReusedImage{home: {}}} },
 		},
@@ -149,7 +150,7 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 					{Role: "builder", Type: "t3.medium", Seconds: 380, VolumeGiB: 8, VolumeSeconds: 927},
 					{Role: "verifier", Type: "t3a.medium", Seconds: 423, VolumeGiB: 8, VolumeSeconds: 423},
 				},
-				SnapshotGiB: 8, SnapshotSeconds: 545 + 425, Copies: 1, Transitions: 12 + 71 + 2 + 6, Requests: 11 + 71 + 2 + 1,
+				SnapshotGiB: 8, SnapshotSeconds: 545 + 425, Copies: 1, Transitions: 12 + 71 + 2 + 1 + 6, Requests: 11 + 71 + 2 + 1,
 			},
 		},
 		"a builder that could not be sealed runs until it is cleaned up": {
@@ -176,8 +177,18 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 			}},
 			// Distribute decides once and invokes once for each of two regions, whose copies
 			// StartCopies has started.
-			cost.Usage{SnapshotGiB: 8, Transitions: 4 + 6 + 1 + 2 + 2 + 2 + 2 + 4, Requests: 3 + 1 + 1 + 2 + 1 + 2 + 2 + 4 + 3},
+			cost.Usage{SnapshotGiB: 8, Transitions: 4 + 6 + 1 + 2 + 2 + 2 + 2 + 4 + 1, Requests: 3 + 1 + 1 + 2 + 1 + 2 + 2 + 4 + 3},
 			nil,
+		},
+		"a region whose copy could not be started after the gate is not waited for": {
+			NotifyInput{Timings: map[string]Timing{
+				"Resolve":    stay(0, 1, 0),
+				"Distribute": {Entered: at(1), Left: at(9), CopyFailures: 1, CopySkipped: 1},
+				"Cleanup":    stay(9, 10, 0),
+			}},
+			// Distribute decides and copies in two regions, and waits in one.
+			cost.Usage{SnapshotGiB: 8, SnapshotSeconds: 929, Copies: 1, Transitions: 3 + 6 + 2 + 2 + 1 + 1 + 1, Requests: 2 + 1 + 2 + 1},
+			func(p *plan.BuildPlan) { p.Recipe.Distribution.Copies = contract.CopiesAfterGate },
 		},
 		"without capacity there was no builder": {
 			in: NotifyInput{

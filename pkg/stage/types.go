@@ -209,6 +209,29 @@ type CleanupInput struct {
 	Error   string `json:"error,omitempty"`  // failure.Code of the failed stage
 	Cause   string `json:"cause,omitempty"`  // as Step Functions keeps it: see failure.Sentence
 	Failed  string `json:"failed,omitempty"` // its stage
+	// Copies are those that were started, those of regions that have failed since among
+	// them. Cleanup only.
+	Copies []StartedCopy `json:"copies,omitempty"`
+	// Failures are those of a state that does the work of each region. Cleanup only.
+	Failures []RegionFailure `json:"failures,omitempty"`
+}
+
+// StartedCopy is what the state machine knows of the image of a region.
+type StartedCopy struct {
+	Region string `json:"region"`
+	// ImageID is empty if no copy was started, or if the function that starts it did
+	// not answer in time.
+	ImageID string `json:"imageId,omitempty"`
+	// StartedAt is when the copy was started at the latest. It is zero if there is none,
+	// or if EC2 has shown it already.
+	StartedAt time.Time `json:"startedAt,omitzero"`
+}
+
+// RegionFailure is what a function of one region failed with.
+type RegionFailure struct {
+	Region string `json:"region"`
+	Error  string `json:"error"`
+	Cause  string `json:"cause"` // as Step Functions keeps it
 }
 
 // CleanupOutput lists what was removed and what could not be.
@@ -256,6 +279,8 @@ type Timing struct {
 	CopyRetries  int       `json:"copyRetries,omitempty"`  // of the copies to all regions together
 	CopyWaits    int       `json:"copyWaits,omitempty"`    // likewise
 	CopyEvents   int       `json:"copyEvents,omitempty"`   // likewise
+	CopyFailures int       `json:"copyFailures,omitempty"` // regions that failed
+	CopySkipped  int       `json:"copySkipped,omitempty"`  // functions that regions did not come to, as they had failed
 	// SnapshotBytes is what the image's snapshots hold; 0 if that is not known.
 	SnapshotBytes int64 `json:"snapshotBytes,omitempty"`
 }

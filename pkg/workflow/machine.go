@@ -63,6 +63,7 @@ func Definition() Machine {
 				"summary":   map[string]any{},
 				"images":    map[string]any{},
 				"copies":    []any{},
+				"failures":  []any{},
 				"removed":   []any{},
 				"timings":   map[string]any{},
 				"wait":      map[string]any{"seen": ""},
@@ -132,6 +133,7 @@ func Definition() Machine {
 		image.looking(job(map[string]any{"imageId": "{% $image %}"}),
 			map[string]any{"timings": image.timed(snapshotBytes)}, contract.StateStartCopies),
 		startCopies(),
+		allSucceeded(contract.StateAreCopiesStarted, contract.StateStartCopies, contract.StateLaunchVerifier),
 		task(Launch, contract.StateLaunchVerifier, job(map[string]any{"role": "verifier", "imageId": "{% $image %}"}),
 			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}", "timings": timed(contract.StateLaunchVerifier, launchedType), "wait": boot.begin()}, boot.state()),
 		boot.waiting(),
@@ -144,7 +146,9 @@ func Definition() Machine {
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}", "commandId": "{% $command %}"}),
 			map[string]any{"results": "{% $states.result.Payload.results %}"}, contract.StateDistribute),
 		distribute(),
+		allSucceeded(contract.StateAreCopiesMade, contract.StateDistribute, contract.StateShare),
 		share(),
+		allSucceeded(contract.StateAreImagesShared, contract.StateShare, contract.StatePublish),
 		task(Publish, contract.StatePublish, job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
 			map[string]any{"images": "{% $states.result.Payload.images %}", "outcome": contract.Published}, contract.StateAnnounce),
 		announce(),
@@ -270,36 +274,62 @@ func passed(state string, special ...string) string {
 const (
 	launchedType  = "'instanceType': $states.result.Payload.instanceType"
 	snapshotBytes = "'snapshotBytes': $states.result.Payload.snapshotBytes"
-	copiesRetries = "'copyRetries': $sum($states.result.retries), 'copyWaits': $sum($states.result.waits), 'copyEvents': $sum($states.result.events)"
+	copiesCounts  = "'copyRetries': $sum($states.result.retries), 'copyWaits': $sum($states.result.waits), 'copyEvents': $sum($states.result.events), " +
+		"'copyFailures': $count($states.result[$exists(error)]), 'copySkipped': $sum($states.result.skipped)"
 )
 
-// overRegions is a Map whose items have a region each. The time-outs of its
-// functions are caught inside.
+// overRegions is a Map whose items have a region each. It always runs to its end: an
+// iteration that fails keeps its failure as its output, see failedInside. If an
+// iteration failed the Map instead, Step Functions would abort the others but not their
+// functions, which Lambda lets run for up to two minutes: what they started or shared
+// would come after Cleanup.
 func overRegions(name, comment, items string, inside States, next string) State {
 	return State{
 		Name: name, Type: "Map", Comment: comment, Items: items, MaxConcurrency: 10,
 		ItemProcessor: &Processor{ProcessorConfig: map[string]string{"Mode": "INLINE"}, StartAt: inside[0].Name, States: inside},
-		Assign:        map[string]any{"copies": "{% $states.result %}", "timings": timed(name, copiesRetries)},
-		Catch:         failed(name, ""),
-		Next:          next,
+		Assign: map[string]any{
+			"copies": "{% $states.result %}", "failures": "{% [$states.result[$exists(error)].{'region': region, 'error': error, 'cause': cause}] %}",
+			"timings": timed(name, copiesCounts),
+		},
+		Catch: failed(name, ""), // of the Map itself, before or after all iterations
+		Next:  next,
 	}
 }
 
-// tooLateInside ends a Map over regions whose function did not answer in time.
-func tooLateInside(name string, code failure.Code) State {
-	return State{Name: name, Type: "Fail", Error: string(code), Cause: "{% $states.input %}"}
+// allSucceeded follows a Map over regions: the first region that failed, in the
+// recipe's order, gives the execution its error.
+func allSucceeded(name, over, next string) State {
+	return State{
+		Name: name, Type: "Choice", Comment: "No function of a region runs any more: Cleanup misses nothing.",
+		Choices: []Choice{{
+			Condition: "{% $count($failures) > 0 %}",
+			Assign:    map[string]any{"outcome": contract.Failed, "failed": over, "code": "{% $failures[0].error %}", "cause": "{% $failures[0].cause %}"},
+			Next:      contract.StateCleanup,
+		}},
+		Default: next,
+	}
+}
+
+// inRegion is the part of a Map over regions that a task of it needs.
+type inRegion struct {
+	region   string       // of the iteration, as an expression
+	fails    failure.Code // with which a time-out ends it
+	failedAt string       // the state that ends an iteration which fails
+}
+
+// end is the state that ends an iteration which fails.
+func (r inRegion) end() State {
+	return State{Name: r.failedAt, Type: "Pass", Comment: "What the region failed with is its result, so that the other regions end too.", End: true}
 }
 
 // startCopies does not wait for the copies: EC2 makes them while the image is
 // verified. They are private, and Cleanup removes them when the image is rejected.
 func startCopies() State {
+	r := inRegion{"$states.input", failure.CopyFailed, contract.StateCopyNotStarted}
+	start := r.last(r.task(Distribute, contract.StateCopy, job(map[string]any{"imageId": "{% $image %}", "region": "{% $states.input %}"}), ""), startedNow)
 	return overRegions(contract.StateStartCopies,
 		"One private copy a region, which EC2 makes while the image is verified; none where the recipe wants copies after the gate.",
-		"{% $summary.copies = '"+contract.CopiesAfterGate+"' ? [] : $regions %}", States{
-			last(inner(Distribute, contract.StateCopy, "$states.input", contract.StateCopyTimedOut,
-				job(map[string]any{"imageId": "{% $image %}", "region": "{% $states.input %}"}), "")),
-			tooLateInside(contract.StateCopyTimedOut, failure.CopyFailed),
-		}, contract.StateLaunchVerifier)
+		"{% $summary.copies = '"+contract.CopiesAfterGate+"' ? [] : $regions %}", States{start, r.end()}, contract.StateAreCopiesStarted)
 }
 
 func distribute() State {
@@ -310,6 +340,8 @@ func distribute() State {
 	begin := map[string]any{w.variable: w.begin()}
 	await := payload("$states.input.region")
 	await["copyId"] = "{% $states.input.copyId %}"
+	first := inRegion{"$states.input", failure.CopyFailed, contract.StateCopyNotMade}
+	r := inRegion{"$states.input.region", failure.CopyFailed, contract.StateCopyNotMade}
 	return overRegions(contract.StateDistribute, "The gate has let the image pass: copies that were not started yet are, and all are awaited. They stay private.",
 		"{% $count($copies) > 0 ? $copies : $regions %}", States{
 			{
@@ -318,49 +350,76 @@ func distribute() State {
 				Assign:  begin,
 				Default: contract.StateCopyAfterGate,
 			},
-			inner(Distribute, contract.StateCopyAfterGate, "$states.input", contract.StateDistributeTimedOut, job(payload("$states.input")), contract.StateAwaitCopy),
-			awaitCopy(w, inner(CheckDistribution, contract.StateAwaitCopy, "$states.input.region", contract.StateDistributeTimedOut, job(await), "")),
-			w.waiting(),
-			tooLateInside(contract.StateDistributeTimedOut, failure.CopyFailed),
-		}, contract.StateShare)
+			first.task(Distribute, contract.StateCopyAfterGate, job(payload("$states.input")), contract.StateAwaitCopy, "'skipped': 1"),
+			awaitCopy(w, r, job(await)),
+			w.waiting(r),
+			r.end(),
+		}, contract.StateAreCopiesMade)
 }
 
 // share follows when every region has its copy: what fails before is shared with
 // nobody.
 func share() State {
+	r := inRegion{"$states.input.region", failure.ShareFailed, contract.StateImageNotShared}
 	return overRegions(contract.StateShare, "Consumers may launch the image in every region. No pointer names it yet.", "{% $copies %}", States{
-		last(inner(Share, contract.StateShareImage, "$states.input.region", contract.StateShareTimedOut, job(map[string]any{
+		r.last(r.task(Share, contract.StateShareImage, job(map[string]any{
 			"region": "{% $states.input.region %}", "imageId": "{% $states.input.imageId %}", "snapshotIds": "{% $states.input.snapshotIds %}",
-		}), "")),
-		tooLateInside(contract.StateShareTimedOut, failure.ShareFailed),
-	}, contract.StatePublish)
+		}), "", imageKnown)),
+		r.end(),
+	}, contract.StateAreImagesShared)
 }
 
 // awaitCopy is last of a step that waits: it adds the counts of its waits too.
-func awaitCopy(w wait, s State) State {
+func awaitCopy(w wait, r inRegion, payload map[string]any) State {
+	s := invoke(CheckDistribution, contract.StateAwaitCopy, payload)
+	s.Comment = contract.StateAwaitCopy + ": " + s.Comment
 	s.Output = "{% $merge([$states.result.Payload, {" + w.counts() + "}]) %}"
-	s.Catch = append([]Catch{w.notYet()}, s.Catch...)
+	s.Catch = append([]Catch{w.notYet()}, r.caught(tooLate(contract.StateAwaitCopy, CheckDistribution), copyKnown, w.counts())...)
+	s.End = true
 	return s
 }
 
-// inner is a task inside a Map. Its own catcher says whose time-out it was: Step
-// Functions gives a time-out no cause, so the Map around it could not. region is an
-// expression for its region, timedOut the state that ends the Map with that cause.
-func inner(stage Stage, name, region, timedOut string, payload map[string]any, next string) State {
+// Members of an iteration's output.
+const (
+	// startedNow is when a copy was started: EC2 may not show it yet.
+	startedNow = "'startedAt': $now()"
+	copyKnown  = "'copyId': $states.input.copyId"
+	imageKnown = "'imageId': $states.input.imageId"
+	retried    = "'retries': $states.context.State.RetryCount"
+)
+
+// task is a task inside a Map. known are members of the iteration's output if it fails,
+// for Cleanup and the costs.
+func (r inRegion) task(stage Stage, name string, payload map[string]any, next string, known ...string) State {
 	s := invoke(stage, name, payload)
 	s.Comment = name + ": " + s.Comment
 	s.Output = "{% $states.result.Payload %}"
-	s.Catch = []Catch{{
-		ErrorEquals: timeOuts(), Output: "{% " + region + " & ': " + tooLate(name, stage) + "' %}", Next: timedOut,
-	}}
+	s.Catch = r.caught(tooLate(name, stage), append([]string{retried}, known...)...)
 	s.Next, s.End = next, next == ""
 	return s
 }
 
+// caught catches every error inside a Map. Step Functions gives a time-out no cause, so
+// late says what happened. What the function has done until then is not known.
+func (r inRegion) caught(late string, known ...string) []Catch {
+	failed := func(errors []string, members ...string) Catch {
+		all := append([]string{"'region': " + r.region}, append(members, known...)...)
+		return Catch{ErrorEquals: errors, Output: "{% {" + strings.Join(all, ", ") + "} %}", Next: r.failedAt}
+	}
+	var out []Catch
+	if late != "" {
+		out = append(out, failed(timeOuts(), "'error': '"+string(r.fails)+"'", "'cause': "+r.region+" & ': "+late+"'", startedNow))
+	}
+	for _, names := range anyError() {
+		out = append(out, failed(names, "'error': ("+caughtError+")", "'cause': ("+sharedCause+")"))
+	}
+	return out
+}
+
 // last ends an iteration of a Map. It adds its count of retries, which the state
-// around it cannot read.
-func last(s State) State {
-	s.Output = "{% $merge([$states.result.Payload, {'retries': $states.context.State.RetryCount}]) %}"
+// around it cannot read, and further members.
+func (r inRegion) last(s State, special ...string) State {
+	s.Output = "{% $merge([$states.result.Payload, {" + strings.Join(append([]string{retried}, special...), ", ") + "}]) %}"
 	return s
 }
 
@@ -466,6 +525,10 @@ const (
 	caughtCause = "$type($states.errorOutput.Cause) = 'string' ? $substring($states.errorOutput.Cause, 0, 16384) : ''"
 )
 
+// sharedCause is caughtCause inside a Map: the causes of all regions together are as
+// long as one of another state.
+const sharedCause = "$type($states.errorOutput.Cause) = 'string' ? $substring($states.errorOutput.Cause, 0, $floor(16384 / $count($regions))) : ''"
+
 // maxCause is the most characters that Step Functions keeps of a cause.
 const maxCause = 32768
 
@@ -484,7 +547,10 @@ func ending() map[string]any {
 }
 
 func cleanup() State {
-	s := invoke(Cleanup, contract.StateCleanup, ending())
+	payload := ending()
+	payload["failures"] = "{% $failures %}"
+	payload["copies"] = "{% [$copies.{'region': region, 'imageId': $exists(copyId) ? copyId : imageId, 'startedAt': startedAt}] %}"
+	s := invoke(Cleanup, contract.StateCleanup, payload)
 	s.Assign = ended(map[string]any{"removed": "{% $states.result.Payload.removed %}", "timings": timed(contract.StateCleanup)})
 	s.Retry = append([]Retry{{
 		ErrorEquals: names(failure.CleanupIncomplete), IntervalSeconds: 5, MaxAttempts: 5, BackoffRate: 2,

@@ -155,8 +155,8 @@ func (w wait) code() failure.Code {
 	return spec.NotYet
 }
 
-// waiting is the state that waits.
-func (w wait) waiting() State {
+// waiting is the state that waits, in a Map over regions if in is given.
+func (w wait) waiting(in ...inRegion) State {
 	s := invoke(Wake, w.state(), map[string]any{
 		"execution": map[string]any{
 			"id":        "{% $states.context.Execution.Id %}",
@@ -181,7 +181,9 @@ func (w wait) waiting() State {
 	waits := "'waits': " + w.member("waits") + " + 1 + $states.context.State.RetryCount"
 	s.Assign = w.with(waits, "'events': "+w.member("events")+" + 1", "'net': "+whole(w.net.again), "'seen': "+w.member("seen")+" & $states.result.event & ' '")
 	s.Catch = []Catch{{ErrorEquals: timeOuts(), Assign: w.with(waits, "'net': "+w.longer()), Output: "{% $states.input %}", Next: w.step}}
-	if w.variable == "wait" { // else the state around it catches
+	if len(in) > 0 {
+		s.Catch = append(s.Catch, in[0].caught("", copyKnown, w.counts())...)
+	} else {
 		s.Catch = append(s.Catch, catchAll(w.step, contract.Failed, w.timed(), "")...)
 	}
 	s.Next = w.step

@@ -160,6 +160,44 @@ func TestWhateverFailsCleanupRuns(t *testing.T) {
 	}
 }
 
+// If an iteration failed its Map, Cleanup would begin while functions of the other
+// regions still run.
+func TestARegionThatFailsEndsNoOtherRegion(t *testing.T) {
+	m := workflow.Definition()
+	maps := 0
+	for i, s := range m.States {
+		if s.Type != "Map" {
+			continue
+		}
+		maps++
+		after := m.States[i+1]
+		require.Equal(t, after.Name, s.Next)
+		require.Equal(t, "Choice", after.Type, "what follows %s asks whether all regions have succeeded", s.Name)
+		assert.Equal(t, "{% $count($failures) > 0 %}", after.Choices[0].Condition)
+		assert.Equal(t, contract.StateCleanup, after.Choices[0].Next)
+		assert.Equal(t, s.Name, after.Choices[0].Assign["failed"])
+		for _, inside := range s.ItemProcessor.States {
+			assert.NotEqual(t, "Fail", inside.Type, inside.Name)
+			if inside.Type != "Task" {
+				continue
+			}
+			caught := map[string]string{}
+			for _, c := range inside.Catch {
+				for _, e := range c.ErrorEquals {
+					caught[e] = c.Next
+				}
+			}
+			for _, e := range []string{"States.ALL", "States.DataLimitExceeded", "States.Runtime"} {
+				end, ok := s.ItemProcessor.States.Named(caught[e])
+				require.True(t, ok, "%s does not catch %s", inside.Name, e)
+				assert.Equal(t, "Pass", end.Type, end.Name)
+				assert.True(t, end.End, end.Name)
+			}
+		}
+	}
+	assert.Equal(t, 3, maps)
+}
+
 func TestACatcherReadsNothingOutOfACause(t *testing.T) {
 	eachState(workflow.Definition().States, func(name string, s workflow.State) {
 		for _, c := range s.Catch {
@@ -203,12 +241,14 @@ func TestTheStatesThatKeepNoTimeAreTheUntimedOnes(t *testing.T) {
 		states[s.Name] = s
 	}
 	var untimed []string
+	afterMap := false
 	for name := contract.StateBegin; !slices.Contains(contract.EndStates(), name); {
 		s, ok := states[name]
 		require.True(t, ok, "there is no state %q", name)
-		if timings, _ := s.Assign["timings"].(string); timings == "" && contract.StepOf(name) == name { // a wait's time is its step's; Begin assigns an empty object
+		if timings, _ := s.Assign["timings"].(string); timings == "" && contract.StepOf(name) == name && !afterMap { // a wait's time is its step's; Begin assigns an empty object
 			untimed = append(untimed, name)
 		}
+		afterMap = s.Type == "Map" // what asks how it ended is counted with it
 		switch {
 		case name == contract.StateHasInput:
 			name = contract.StateResolve // its default refuses the input
