@@ -14,6 +14,7 @@ const (
 	FindingsPrefix      = "triggers/findings/"      // vulnerabilities of images that were reported
 	PublishingPrefix    = "publishing/"             // which execution moves the pointers of a recipe
 	RecordsPrefix       = "triggers/recipes/"       // what triggers remember of recipes
+	SitePrefix          = "site/"                   // the index page and what it says of each recipe
 	WaitTokensPrefix    = "waits/tokens/"           // who waits for a resource
 	WaitIndexPrefix     = "waits/executions/"       // where the tokens of an execution are
 	WaitMarksPrefix     = "waits/marks/"            // events of resources
@@ -65,6 +66,15 @@ func SigstoreOf(attestation string) string {
 
 // SourcesKey is where the image ids are kept that the sources had last.
 const SourcesKey = "triggers/sources.json"
+
+// SitePage is the index page of all recipes.
+const SitePage = SitePrefix + "index.html"
+
+// SummariesPrefix begins the keys of what the index page says of each recipe.
+const SummariesPrefix = SitePrefix + "recipes/"
+
+// SummaryKey is what the index page says of a recipe.
+func SummaryKey(recipe string) string { return SummariesPrefix + recipe + ".json" }
 
 // PlanKey is where the plan of that digest is kept.
 func PlanKey(sha256 string) string { return PlansPrefix + sha256 + ".json" }

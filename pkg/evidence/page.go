@@ -22,6 +22,23 @@ func (p page) document() g.Node {
 	if p.Simulated {
 		title = "SIMULATED: " + title
 	}
+	return document(title, "", p.Simulated,
+		html.A(html.Class("skip"), html.Href("#controls"), g.Text("Skip to the controls")),
+		g.If(p.Simulated, html.Div(html.Class("banner"), html.Role("alert"), html.Strong(g.Text("SIMULATED")),
+			g.Text(" No guest was run and nothing was checked. This page rehearses the report and proves nothing."))),
+		html.Main(
+			p.head(), p.failure(), p.leftBehind(), p.identity(), p.controls(), p.waivers(),
+			p.images(), p.retention(), p.states(), p.cost(), p.traces(), p.signOff(),
+		),
+		html.Footer(html.P(
+			g.If(p.Simulated, g.Group{html.B(html.Class("sim"), g.Text("SIMULATED")), g.Text(" ")}),
+			g.Text(p.Schema+", of execution "+p.Execution.Name+"."),
+		)),
+	)
+}
+
+// document is a page that needs nothing from elsewhere, and whose policy forbids it.
+func document(title, style string, simulated bool, body ...g.Node) g.Node {
 	return html.Doctype(html.HTML(html.Lang("en"),
 		html.Head(
 			html.Meta(html.Charset("utf-8")),
@@ -30,22 +47,24 @@ func (p page) document() g.Node {
 			html.Meta(g.Attr("http-equiv", "Content-Security-Policy"),
 				html.Content("default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'")),
 			html.TitleEl(g.Text(title)),
-			html.StyleEl(g.Raw(pageStyle)),
+			html.StyleEl(g.Raw(pageStyle+style)),
 		),
-		html.Body(g.If(p.Simulated, html.Class("simulated")),
-			html.A(html.Class("skip"), html.Href("#controls"), g.Text("Skip to the controls")),
-			g.If(p.Simulated, html.Div(html.Class("banner"), html.Role("alert"), html.Strong(g.Text("SIMULATED")),
-				g.Text(" No guest was run and nothing was checked. This page rehearses the report and proves nothing."))),
-			html.Main(
-				p.head(), p.failure(), p.leftBehind(), p.identity(), p.controls(), p.waivers(),
-				p.images(), p.retention(), p.states(), p.cost(), p.traces(), p.signOff(),
-			),
-			html.Footer(html.P(
-				g.If(p.Simulated, g.Group{html.B(html.Class("sim"), g.Text("SIMULATED")), g.Text(" ")}),
-				g.Text(p.Schema+", of execution "+p.Execution.Name+"."),
-			)),
-		),
+		html.Body(g.If(simulated, html.Class("simulated")), g.Group(body)),
 	))
+}
+
+// choice is one setting of a filter.
+type choice struct{ value, label string }
+
+// filter is a row of choices that rules of the style sheet act on, without a script.
+// The first is chosen; on paper all is shown that was chosen.
+func filter(name, legend string, choices []choice) g.Node {
+	var nodes []g.Node
+	for i, c := range choices {
+		id := name + "-" + c.value
+		nodes = append(nodes, html.Input(html.Type("radio"), html.Name(name), html.ID(id), g.If(i == 0, html.Checked())), html.Label(html.For(id), g.Text(c.label)))
+	}
+	return html.FieldSet(html.Class("filter"), html.Legend(g.Text(legend)), g.Group(nodes))
 }
 
 func (p page) head() g.Node {

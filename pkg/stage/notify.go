@@ -56,6 +56,7 @@ type Notify struct {
 	Store    store.Store
 	SNS      MessageAPI
 	Events   EventAPI
+	Keys     KeyLister // for the index page; nil: it is not written
 	Metrics  io.Writer // see pkg/metric; nil: none are written
 }
 
@@ -81,8 +82,8 @@ type Finished struct {
 	WaiversEnding []string `json:"waiversEnding,omitempty"`
 }
 
-// Run writes the report, then the message and the event. Both are tried before
-// an error of either is returned; a repeated call sends them again. Metrics are
+// Run writes the report and the index page, then the message and the event. All are tried
+// before an error of any is returned; a repeated call sends them again. Metrics are
 // written last, and only where no repeated call is expected, which would write them twice.
 func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	if err := requireInput("execution.name", in.Execution.Name, "outcome", in.Outcome); err != nil {
@@ -115,7 +116,7 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	}
 	maps.Copy(finished.Images, in.Images)
 	about, text := messageOf(in, finished, report.Retention)
-	err = errors.Join(s.announceLate(ctx, in, report), s.message(ctx, finished.Status, about, text), s.event(ctx, contract.ExecutionFinishedEvent, finished, in))
+	err = errors.Join(s.site(ctx, in, report), s.announceLate(ctx, in, report), s.message(ctx, finished.Status, about, text), s.event(ctx, contract.ExecutionFinishedEvent, finished, in))
 	if code := failure.CodeOf(err); code != failure.Throttled && code != failure.ServiceUnavailable {
 		err = errors.Join(err, metric.Emit(s.Metrics, in.Now, figures(in, report)...))
 	}

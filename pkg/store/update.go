@@ -42,18 +42,8 @@ func Update[T any](ctx context.Context, s Store, key string, change func(*T) (bo
 		if err != nil {
 			return value, failure.Wrap(failure.Internal, err, "encode s3://%s/%s", s.Bucket, key)
 		}
-		in := &s3.PutObjectInput{Bucket: &s.Bucket, Key: &key, ContentType: aws.String("application/json"), Body: bytes.NewReader(raw)}
-		if etag == "" {
-			in.IfNoneMatch = aws.String("*")
-		} else {
-			in.IfMatch = &etag
-		}
-		_, err = s.API.PutObject(ctx, in)
-		if err == nil {
-			return value, nil
-		}
-		if gone := in.IfMatch != nil && awserr.Is(err, "NoSuchKey"); !gone && !conditionFailed(err) {
-			return value, awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Bucket, key)
+		if replaced, err := s.Replace(ctx, key, "application/json", raw, etag); err != nil || replaced {
+			return value, err
 		}
 	}
 	return value, failure.New(failure.ServiceUnavailable, "s3://%s/%s was changed by somebody else in each of %d attempts", s.Bucket, key, updateAttempts)
@@ -61,20 +51,45 @@ func Update[T any](ctx context.Context, s Store, key string, change func(*T) (bo
 
 // ReadJSON reads a JSON object and returns its ETag, or "" if it does not exist.
 func (s Store) ReadJSON(ctx context.Context, key string, into any) (etag string, err error) {
-	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
-	if awserr.Is(err, "NoSuchKey", "NotFound") {
-		return "", nil
-	}
-	if err != nil {
-		return "", awserr.Wrap(err, failure.Internal, "read s3://%s/%s", s.Bucket, key)
-	}
-	defer func() { _ = out.Body.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(out.Body, maxObject))
-	if err != nil {
-		return "", failure.Wrap(failure.ServiceUnavailable, err, "read s3://%s/%s", s.Bucket, key)
+	raw, etag, err := s.ReadTagged(ctx, key)
+	if err != nil || etag == "" {
+		return "", err
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
 		return "", failure.Wrap(failure.Internal, err, "decode s3://%s/%s", s.Bucket, key)
 	}
-	return aws.ToString(out.ETag), nil
+	return etag, nil
+}
+
+// ReadTagged returns an object of unknown content with its ETag, which is "" if the
+// object does not exist.
+func (s Store) ReadTagged(ctx context.Context, key string) (body []byte, etag string, err error) {
+	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
+	if awserr.Is(err, "NoSuchKey", "NotFound") {
+		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", awserr.Wrap(err, failure.Internal, "read s3://%s/%s", s.Bucket, key)
+	}
+	defer func() { _ = out.Body.Close() }()
+	if body, err = io.ReadAll(io.LimitReader(out.Body, maxObject)); err != nil {
+		return nil, "", failure.Wrap(failure.ServiceUnavailable, err, "read s3://%s/%s", s.Bucket, key)
+	}
+	return body, aws.ToString(out.ETag), nil
+}
+
+// Replace stores body under key if the object still has an ETag, or does not exist if that
+// is "", and reports whether it did.
+func (s Store) Replace(ctx context.Context, key, contentType string, body []byte, etag string) (bool, error) {
+	in := &s3.PutObjectInput{Bucket: &s.Bucket, Key: &key, ContentType: &contentType, Body: bytes.NewReader(body)}
+	if etag == "" {
+		in.IfNoneMatch = aws.String("*")
+	} else {
+		in.IfMatch = &etag
+	}
+	_, err := s.API.PutObject(ctx, in)
+	if gone := etag != "" && awserr.Is(err, "NoSuchKey"); gone || conditionFailed(err) {
+		return false, nil
+	}
+	return err == nil, awserr.Wrap(err, failure.Internal, "store s3://%s/%s", s.Bucket, key)
 }
