@@ -53,6 +53,7 @@ type Props struct {
 	Logs               LogProps
 	Alarms             AlarmProps
 	Dashboard          bool
+	SecurityHub        bool     // send findings to Security Hub
 	Subscribers        []string // addresses that are told how every execution ended
 	Triggers           TriggerProps
 	Roles              RoleProps

@@ -27,6 +27,8 @@ type Settings struct {
 	Findings           FindingRules
 	FindingHours       int // at least between two builds of a recipe for vulnerabilities; 0: the function's default
 
+	SecurityHub bool // findings are sent to Security Hub
+
 	TargetRoles      func(name string) string // ARN of a role in any target account, with * for the account; nil: there are no target accounts
 	TargetExternalID string
 }
@@ -64,6 +66,9 @@ func (f Function) Environment(s Settings) map[string]string {
 	}
 	if f.Name == string(workflow.Notify) {
 		set(contract.EnvPrices, s.Prices)
+		if s.SecurityHub {
+			env[contract.EnvSecurityHub] = "true"
+		}
 	}
 	if role := TargetRoleOf(f.Name); role != "" && s.TargetRoles != nil {
 		set(contract.EnvTargetRole, s.TargetRoles(role))

@@ -23,6 +23,9 @@ const (
 	Publishing        Resource = "publishing"         // which execution moves a recipe's pointers
 	Retentions        Resource = "retentions"         // what became of published images
 	Reports           Resource = "reports"            // of executions
+	SitePage          Resource = "site"               // the index page and the summaries of recipes
+	SentFindings      Resource = "sent-findings"      // what Security Hub was sent, where the deployment has it
+	SecurityHub       Resource = "security-hub"       // the account's own product of Security Hub, where the deployment has it
 	Sources           Resource = "sources"            // what the sources were
 	Records           Resource = "records"            // what is remembered of recipes
 	Findings          Resource = "findings"           // what is remembered of vulnerabilities
@@ -287,6 +290,9 @@ func notifyActions() []Action {
 		on(Retentions, "s3:GetObject"),
 		on(Consoles, "s3:GetObject"),
 		on(Reports, "s3:PutObject"),
+		on(SitePage, "s3:GetObject", "s3:PutObject"),
+		on(SentFindings, "s3:GetObject", "s3:PutObject"),
+		on(SecurityHub, "securityhub:BatchImportFindings"),
 		bucketList(),
 		on(Topic, "sns:Publish"),
 		on(EventBus, "events:PutEvents"),

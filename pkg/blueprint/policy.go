@@ -23,6 +23,7 @@ type Site struct {
 	DataKey                    string   // ARN of the customer key that encrypts bucket, topics and queue; empty: AWS's own keys do
 	Keys                       []string // ARNs of customer keys; any key of the account, by way of EC2, when empty
 	TargetAccounts             []string // whose pointers the factory moves
+	SecurityHub                bool     // findings are sent to Security Hub
 	SourceOwners               []string // ids or aliases of those whose images may be launched, beside amazon and the account itself; anybody's when empty
 }
 
@@ -104,6 +105,18 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 	case Claims, Plans, Bundles, CompiledChecks, RawResults, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Sources, Records, Findings, Started, Announcements,
 		WaitTokens, WaitIndex, WaitMarks:
 		return []Statement{allow(nil, site.objects(r)...)}
+	case SitePage:
+		return []Statement{allow(nil, site.objects(r)...)}
+	case SentFindings:
+		if !site.SecurityHub {
+			return nil
+		}
+		return []Statement{allow(nil, site.objects(r)...)}
+	case SecurityHub:
+		if !site.SecurityHub {
+			return nil
+		}
+		return []Statement{allow(nil, site.arn("securityhub", site.Region, site.Account, "product/"+site.Account+"/default"))}
 	case CheckEngine:
 		return []Statement{allow(nil, site.CheckEngines...)}
 	case SourceParameters:
@@ -220,6 +233,8 @@ func (site Site) objects(r Resource) []string {
 		Publishing:       {contract.PublishingKey("*")},
 		Retentions:       {contract.ExecutionKey("*", contract.RetentionObject)},
 		Reports:          {contract.ExecutionKey("*", contract.ReportObject), contract.ExecutionKey("*", contract.PageObject)},
+		SitePage:         {contract.SitePage, contract.SummaryKey("*")},
+		SentFindings:     {contract.SecurityHubKey("*")},
 		Sources:          {contract.SourcesKey},
 		Records:          {contract.RecordKey("*")},
 		Findings:         {contract.FindingKey("*", "*")},

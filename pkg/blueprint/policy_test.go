@@ -15,7 +15,7 @@ import (
 var site = Site{
 	Partition: "aws", Account: "111122223333", Region: "eu-west-1", URLSuffix: "amazonaws.com", Bucket: "arn:aws:s3:::b", CheckEngines: []string{"arn:aws:s3:::assets/goss"},
 	BuilderRole: "arn:aws:iam::111122223333:role/builder", Topic: "arn:aws:sns:eu-west-1:111122223333:t",
-	TargetAccounts: []string{"210987654321"},
+	TargetAccounts: []string{"210987654321"}, SecurityHub: true,
 }
 
 func TestAPolicyAllowsExactlyItsFunctionsActions(t *testing.T) {
@@ -34,6 +34,24 @@ func TestAPolicyAllowsExactlyItsFunctionsActions(t *testing.T) {
 			assert.Equal(t, slices.Compact(want), slices.Compact(got))
 		})
 	}
+}
+
+func TestFindingsAreSentOnlyWhereTheDeploymentWantsIt(t *testing.T) {
+	fn, ok := Lookup(string(workflow.Notify))
+	require.True(t, ok)
+	has := func(s Site, part string) bool {
+		raw, err := json.Marshal(fn.Policy(s))
+		require.NoError(t, err)
+		return strings.Contains(string(raw), part)
+	}
+	without := site
+	without.SecurityHub = false
+	for _, part := range []string{"securityhub:BatchImportFindings", "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default", "arn:aws:s3:::b/securityhub/*.json"} {
+		assert.True(t, has(site, part), part)
+		assert.False(t, has(without, part), part)
+	}
+	assert.Equal(t, "true", fn.Environment(Settings{SecurityHub: true})["AMI_FACTORY_SECURITY_HUB"])
+	assert.NotContains(t, fn.Environment(Settings{}), "AMI_FACTORY_SECURITY_HUB")
 }
 
 func TestKeysAreThoseOfTheDeployment(t *testing.T) {

@@ -50,6 +50,8 @@ func Lifetimes(s StorageSettings) []Lifetime {
 		{Name: "waits", Prefix: contract.WaitsPrefix, Days: 1, NoncurrentDays: 1, Why: "a token is deleted when it is used, and of no use when its execution has ended"},
 		keep(contract.RecordsPrefix, "failures in a row, pauses and what waits to be built; one small object a recipe"),
 		keep(contract.PublishingPrefix, "which execution moves a recipe's pointers; one small object a recipe"),
+		{Name: "index of images", Prefix: contract.SitePrefix, Days: int(math.Ceil(float64(s.EvidenceYears) * year)), Why: "each execution of a recipe writes its summary again, and the reports that it links to are kept as long"},
+		keep(contract.SecurityHubPrefix, "what is needed to archive findings that are no longer true; one object a recipe"),
 		keep(contract.SourcesKey, "what the sources were last; without it the next look would take every source for new"),
 	}
 }

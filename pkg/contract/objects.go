@@ -15,6 +15,7 @@ const (
 	PublishingPrefix    = "publishing/"             // which execution moves the pointers of a recipe
 	RecordsPrefix       = "triggers/recipes/"       // what triggers remember of recipes
 	SitePrefix          = "site/"                   // the index page and what it says of each recipe
+	SecurityHubPrefix   = "securityhub/"            // findings of each recipe that Security Hub was sent last
 	WaitTokensPrefix    = "waits/tokens/"           // who waits for a resource
 	WaitIndexPrefix     = "waits/executions/"       // where the tokens of an execution are
 	WaitMarksPrefix     = "waits/marks/"            // events of resources
@@ -71,10 +72,13 @@ const SourcesKey = "triggers/sources.json"
 const SitePage = SitePrefix + "index.html"
 
 // SummariesPrefix begins the keys of what the index page says of each recipe.
-const SummariesPrefix = SitePrefix + "recipes/"
+const SummariesPrefix = "site/recipes/"
 
 // SummaryKey is what the index page says of a recipe.
 func SummaryKey(recipe string) string { return SummariesPrefix + recipe + ".json" }
+
+// SecurityHubKey is what Security Hub was sent last of a recipe.
+func SecurityHubKey(recipe string) string { return SecurityHubPrefix + recipe + ".json" }
 
 // PlanKey is where the plan of that digest is kept.
 func PlanKey(sha256 string) string { return PlansPrefix + sha256 + ".json" }

@@ -195,6 +195,9 @@ func (f ASFF) Archived(now time.Time) ASFF {
 	return f
 }
 
+// Active reports whether the finding is true.
+func (f ASFF) Active() bool { return f.RecordState == asffActive }
+
 // BatchASFF splits findings into batches that one call takes each.
 func BatchASFF(findings []ASFF) ([][]ASFF, error) {
 	var out [][]ASFF

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
@@ -182,10 +183,14 @@ func Cleanup(e lambdafn.Environment) lambdafn.Handler {
 
 // Notify makes the function of stage.Notify.
 func Notify(e lambdafn.Environment) lambdafn.Handler {
-	return lambdafn.Adapt(stage.Notify{
-		Settings: e.Settings, Store: e.Store(),
+	s := stage.Notify{
+		Settings: e.Settings, Store: e.Store(), Keys: e.Directory(),
 		SNS: sns.NewFromConfig(e.AWS), Events: eventbridge.NewFromConfig(e.AWS), Metrics: e.Output,
-	}.Run)
+	}
+	if e.SecurityHub {
+		s.Hub = securityhub.NewFromConfig(e.AWS)
+	}
+	return lambdafn.Adapt(s.Run)
 }
 
 // StartBuilds makes the function of trigger.StartBuilds.

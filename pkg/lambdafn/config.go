@@ -22,6 +22,7 @@ type Config struct {
 	Endpoint      string
 	GuestEndpoint string
 	UserDataDir   string
+	SecurityHub   bool   // findings are sent to Security Hub
 	TargetRole    string // ARN, with * for the account; empty if there are no target accounts
 	ExternalID    string
 }
@@ -65,6 +66,11 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 	if hours := getenv(contract.EnvFindingHours); hours != "" {
 		if c.Triggers.FindingHours, err = strconv.Atoi(hours); err != nil || c.Triggers.FindingHours < 1 {
 			return Config{}, fmt.Errorf("%s is %q (allowed: whole hours, at least 1); correct it where the factory is deployed", contract.EnvFindingHours, hours)
+		}
+	}
+	if hub := getenv(contract.EnvSecurityHub); hub != "" {
+		if c.SecurityHub, err = strconv.ParseBool(hub); err != nil {
+			return Config{}, fmt.Errorf("%s is %q (allowed: true, false); correct it where the factory is deployed", contract.EnvSecurityHub, hub)
 		}
 	}
 	c.Triggers.Reporters.Products = list(getenv(contract.EnvProducts))

@@ -23,7 +23,7 @@ func TestConsumersAreInformedAsSoonAsTheImageIsPublished(t *testing.T) {
 	var lines bytes.Buffer
 	images := map[string]string{home: "ami-new", remote: "ami-copy"}
 	in := NotifyInput{CleanupInput: CleanupInput{Job: w.in.Job, Outcome: contract.Published}, Images: images, Announce: true}
-	out, err := Notify{Settings: settings(), Store: w.s3.store(), SNS: topic, Events: bus, Metrics: &lines}.Run(t.Context(), in)
+	out, err := Notify{Settings: settings(), Store: w.s3.store(), Keys: w.s3.directory(), SNS: topic, Events: bus, Metrics: &lines}.Run(t.Context(), in)
 	require.NoError(t, err)
 	assert.Equal(t, contract.Published, out.Status)
 	_, err = w.s3.store().Read(t.Context(), "executions/run/report.html")

@@ -280,7 +280,7 @@ func TestMetricsOfAnExecution(t *testing.T) {
 			set := settings()
 			set.Prices, set.Architecture, set.Region = listPrices(t), "arm64", home
 			var lines bytes.Buffer
-			out, err := Notify{Settings: set, Store: s.store(), SNS: &fakeTopic{}, Events: &fakeBus{}, Metrics: &lines}.Run(t.Context(), tc.in)
+			out, err := Notify{Settings: set, Store: s.store(), Keys: s.directory(), SNS: &fakeTopic{}, Events: &fakeBus{}, Metrics: &lines}.Run(t.Context(), tc.in)
 			require.NoError(t, err)
 			assert.Contains(t, lines.String(), fmt.Sprintf(`"Timestamp":%d`, at(930).UnixMilli()))
 
@@ -328,7 +328,7 @@ func TestMetricsAreToldOnceThoughTheMessageIsTriedAgain(t *testing.T) {
 			var lines bytes.Buffer
 			in := NotifyInput{CleanupInput: CleanupInput{Job: job(t, s, "Notify", testPlan()), Outcome: "Failed", Error: "SealFailed"}}
 			_, err := Notify{
-				Settings: settings(), Store: s.store(), SNS: &fakeTopic{faults: faults{"Publish": {awsErr(tc.code)}}}, Events: &fakeBus{}, Metrics: &lines,
+				Settings: settings(), Store: s.store(), Keys: s.directory(), SNS: &fakeTopic{faults: faults{"Publish": {awsErr(tc.code)}}}, Events: &fakeBus{}, Metrics: &lines,
 			}.Run(t.Context(), in)
 			requireCode(t, tc.want, err)
 			assert.Equal(t, tc.told, strings.Contains(lines.String(), "SealFailed"))

@@ -56,8 +56,9 @@ type Notify struct {
 	Store    store.Store
 	SNS      MessageAPI
 	Events   EventAPI
-	Keys     KeyLister // for the index page; nil: it is not written
-	Metrics  io.Writer // see pkg/metric; nil: none are written
+	Hub      FindingsAPI     // nil: findings are not sent to Security Hub
+	Keys     store.Directory // of the summaries, for the index page
+	Metrics  io.Writer       // see pkg/metric; nil: none are written
 }
 
 // Finished is the detail of the event.
@@ -116,7 +117,7 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	}
 	maps.Copy(finished.Images, in.Images)
 	about, text := messageOf(in, finished, report.Retention)
-	err = errors.Join(s.site(ctx, in, report), s.announceLate(ctx, in, report), s.message(ctx, finished.Status, about, text), s.event(ctx, contract.ExecutionFinishedEvent, finished, in))
+	err = errors.Join(s.site(ctx, in, report), s.findings(ctx, in, report), s.announceLate(ctx, in, report), s.message(ctx, finished.Status, about, text), s.event(ctx, contract.ExecutionFinishedEvent, finished, in))
 	if code := failure.CodeOf(err); code != failure.Throttled && code != failure.ServiceUnavailable {
 		err = errors.Join(err, metric.Emit(s.Metrics, in.Now, figures(in, report)...))
 	}

@@ -49,7 +49,7 @@ func (f *fakeBus) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _
 
 func notify(t *testing.T, s *fakeS3, topic *fakeTopic, bus *fakeBus, set Settings, in NotifyInput) (NotifyOutput, error) {
 	t.Helper()
-	return Notify{Settings: set, Store: s.store(), SNS: topic, Events: bus}.Run(t.Context(), in)
+	return Notify{Settings: set, Store: s.store(), Keys: s.directory(), SNS: topic, Events: bus}.Run(t.Context(), in)
 }
 
 func readReport(t *testing.T, s *fakeS3, o store.Object) evidence.Report {

@@ -22,14 +22,9 @@ const (
 	maxSummary   = 1 << 20 // bytes of one summary
 )
 
-// KeyLister lists the keys of the factory's bucket, as store.Directory does.
-type KeyLister interface {
-	Keys(ctx context.Context, prefix string) ([]string, error)
-}
-
 // ReadSite reads what the index page says: one small object a recipe. A summary that
 // cannot be decoded is returned as such, so that it hides no other.
-func ReadSite(ctx context.Context, s store.Store, keys KeyLister, now time.Time) (evidence.Site, error) {
+func ReadSite(ctx context.Context, s store.Store, keys store.Directory, now time.Time) (evidence.Site, error) {
 	found, err := keys.Keys(ctx, contract.SummariesPrefix)
 	if err != nil {
 		return evidence.Site{}, err
@@ -72,7 +67,7 @@ func ReadSite(ctx context.Context, s store.Store, keys KeyLister, now time.Time)
 // site takes the report over into the summary of its recipe, and writes the index page.
 // An execution without a plan is of no recipe that exists.
 func (s Notify) site(ctx context.Context, in NotifyInput, r evidence.Report) error {
-	if r.Recipe == "" || s.Keys == nil {
+	if r.Recipe == "" {
 		return nil
 	}
 	key := contract.SummaryKey(r.Recipe)
@@ -87,7 +82,7 @@ func (s Notify) site(ctx context.Context, in NotifyInput, r evidence.Report) err
 // at the same time write it too. Whoever writes it has read the summaries after the page that
 // it replaces was written, so a later page never says less than an earlier one; and whoever
 // finds its execution on the page that another has written is done.
-func writeSite(ctx context.Context, s store.Store, keys KeyLister, now time.Time, execution string) error {
+func writeSite(ctx context.Context, s store.Store, keys store.Directory, now time.Time, execution string) error {
 	for attempt := range siteAttempts {
 		// The tag comes first: the summaries are then as new as the page that has it.
 		old, etag, err := s.ReadTagged(ctx, contract.SitePage)
