@@ -29,6 +29,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/s3"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/scheduler"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/secretsmanager"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/securityhub"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/servicequotas"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sns"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/sqs"
@@ -85,20 +86,21 @@ type Config struct {
 
 // Cloud is a running embedded AWS.
 type Cloud struct {
-	EC2     *ec2.Service
-	EBS     *ebs.Service
-	SSM     *ssm.Service
-	STS     *sts.Service
-	S3      *s3.Service
-	KMS     *kms.Service
-	Secrets *secretsmanager.Service
-	SNS     *sns.Service
-	SQS     *sqs.Service
-	Events  *events.Service
-	Lambda  *lambda.Service
-	States  *states.Service
-	IAM     *iam.Service
-	Quotas  *servicequotas.Service
+	EC2         *ec2.Service
+	EBS         *ebs.Service
+	SSM         *ssm.Service
+	STS         *sts.Service
+	S3          *s3.Service
+	KMS         *kms.Service
+	Secrets     *secretsmanager.Service
+	SNS         *sns.Service
+	SQS         *sqs.Service
+	Events      *events.Service
+	Lambda      *lambda.Service
+	States      *states.Service
+	IAM         *iam.Service
+	Quotas      *servicequotas.Service
+	SecurityHub *securityhub.Service
 	// AutoScaling has launch configurations, and no groups.
 	AutoScaling *autoscaling.Service
 	Faults      *fault.Set
@@ -194,6 +196,7 @@ func (c *Cloud) makeServices() error {
 	c.KMS = kms.New(cfg.Clock, caller)
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
 	c.Quotas = servicequotas.New(caller)
+	c.SecurityHub = securityhub.New(cfg.Clock, caller)
 	var err error
 	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, ObjectsDir), Events: c.s3Event}); err != nil {
 		return err
@@ -234,7 +237,7 @@ func (c *Cloud) stateful() []named {
 	return []named{
 		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"sqs", c.SQS}, {"lambda", c.Lambda}, {"sns", c.SNS},
 		{"events", c.Events}, {"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler},
-		{"servicequotas", c.Quotas}, {"autoscaling", c.AutoScaling}, {"cloudformation", c.CloudFormation},
+		{"servicequotas", c.Quotas}, {"securityhub", c.SecurityHub}, {"autoscaling", c.AutoScaling}, {"cloudformation", c.CloudFormation},
 	}
 }
 
