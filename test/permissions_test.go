@@ -102,10 +102,11 @@ func (l *ledger) family(t *testing.T, change func(*guests.Simulated)) *rehearsal
 	return f
 }
 
-// shared is targetFactory with its decisions in the ledger.
+// shared is targetFactory with its decisions in the ledger, which sends findings to
+// Security Hub too.
 func (l *ledger) shared(t *testing.T) *rehearsal.Factory {
 	t.Helper()
-	f := targetFactory(t, func(o *rehearsal.Options) { o.Decisions = l.note })
+	f := targetFactory(t, func(o *rehearsal.Options) { o.Decisions, o.SecurityHub = l.note, true })
 	l.factories = append(l.factories, f)
 	return f
 }
@@ -523,7 +524,7 @@ func TestTheFactoryIsGrantedWhatItMustDoAndNothingElse(t *testing.T) {
 	for _, d := range l.all {
 		asked[d.RoleARN] = append(asked[d.RoleARN], d.Request)
 	}
-	f := targetFactory(t, nil)
+	f := targetFactory(t, func(o *rehearsal.Options) { o.SecurityHub = true })
 	names := []string{"workflow", "builder", "schedules", blueprint.ForwarderRoleName, blueprint.TargetReaderName, blueprint.TargetWriterName}
 	for _, fn := range blueprint.Functions() {
 		if fn.Name == blueprint.ReleaseAnnounced { // it reads the sources, and stores announcements

@@ -186,7 +186,7 @@ func TestTheBucketKeepsEvidenceAndDropsWork(t *testing.T) {
 		assert.NotContains(t, r, "ExpirationInDays", "what is remembered of recipes stays")
 	}
 	assert.Equal(t, map[string]any{
-		"waits/": 1.0, "plans/": 60.0, "bundles/": 60.0, "checks/": 60.0, "triggers/announcements/": 60.0, "triggers/started/": 60.0, "triggers/findings/": 60.0, "executions/": 1096.0,
+		"waits/": 1.0, "plans/": 60.0, "bundles/": 60.0, "checks/": 60.0, "triggers/announcements/": 60.0, "triggers/started/": 60.0, "triggers/findings/": 60.0, "executions/": 1096.0, "site/": 1096.0,
 	}, days)
 	assert.Contains(t, written(t, bucket["OwnershipControls"]), "BucketOwnerEnforced")
 	assert.Equal(t, map[string]any{"EventBridgeConfiguration": map[string]any{"EventBridgeEnabled": true}}, bucket["NotificationConfiguration"])

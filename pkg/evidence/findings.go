@@ -138,7 +138,19 @@ func WaivedBy(w compliance.Waiver) string {
 	if w.BuiltIn {
 		return w.Reason + " (built into " + w.Approver + ")"
 	}
-	return w.Reason + " (approved by " + w.Approver + ", until " + w.Expires + ")"
+	approvers := w.Approver
+	if w.SecondApprover != "" {
+		approvers += " and " + w.SecondApprover
+	}
+	return w.Reason + " (approved by " + approvers + ", until " + w.Expires + ")"
+}
+
+// waived is what a waiver is of.
+func waived(w compliance.Waiver) string {
+	if w.Vulnerability != "" {
+		return w.Vulnerability + " in " + w.Package
+	}
+	return w.Control
 }
 
 // RecipeFile is the path of the recipe's file in the source repository.

@@ -372,7 +372,7 @@ func (s Site) waivers(list []compliance.Waiver) g.Node {
 	left := daysLeft(next.Expires, s.Now)
 	return g.Group{
 		g.Text(fmt.Sprint(len(list))),
-		html.Span(html.Class("block "+tone(left <= int(EndsSoon/(24*time.Hour)), "warned", "muted")), g.Text("next: "+next.Control+", "+leftSentence(left))),
+		html.Span(html.Class("block "+tone(left <= int(EndsSoon/(24*time.Hour)), "warned", "muted")), g.Text("next: "+waived(next)+", "+leftSentence(left))),
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package localcloud is the embedded AWS: one process that serves EC2, IAM, SSM,
 // STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda,
-// Step Functions, Service Quotas, Auto Scaling and CloudFormation on loopback, to any AWS client
+// Step Functions, Security Hub, Service Quotas, Auto Scaling and CloudFormation on loopback, to any AWS client
 // and to callers in process.
 package localcloud
 

@@ -62,6 +62,8 @@ type Options struct {
 	// OnDemandFindings and FindingProducts are what a deployment's settings of these
 	// names are: whose findings start builds in addition to those of Amazon Inspector.
 	OnDemandFindings bool
+	// SecurityHub is what a deployment's setting securityHub is.
+	SecurityHub bool
 	FindingProducts  []string
 
 	Version   string
@@ -320,7 +322,7 @@ func (f *Factory) deployOptions() deploy.Options {
 	return deploy.Options{
 		FunctionsDir: o.FunctionsDir, GossFile: o.GossFile, Guests: f.Guests, Simulated: o.Guests == vm.Simulated, Endpoint: f.URL,
 		UserData: o.userData(), UserDataDir: o.UserDataDir, Parameters: o.Parameters, Agents: o.StandIns != nil, Schedules: o.Schedules,
-		OnDemandFindings: o.OnDemandFindings, FindingProducts: o.FindingProducts, Version: o.Version, Clock: o.Clock,
+		OnDemandFindings: o.OnDemandFindings, FindingProducts: o.FindingProducts, SecurityHub: o.SecurityHub, Version: o.Version, Clock: o.Clock,
 	}
 }
 

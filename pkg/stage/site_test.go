@@ -17,8 +17,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
-// ended is the report of an execution that published an image.
-func ended(recipe, execution string, at time.Time) evidence.Report {
+// endedReport is the report of an execution that published an image.
+func endedReport(recipe, execution string, at time.Time) evidence.Report {
 	r := evidence.Report{Recipe: recipe, Status: contract.Published}
 	r.Execution.Name, r.Execution.Ended = execution, at
 	r.SetImages(map[string]string{home: "ami-" + execution})
@@ -35,7 +35,7 @@ func TestNotifyWritesTheIndexPageOfAllRecipes(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.publish(t)
 	require.NoError(t, err)
-	require.NoError(t, siteOf(w.s3, ended("another", "another-1", start)))
+	require.NoError(t, siteOf(w.s3, endedReport("another", "another-1", start)))
 	_, err = notify(t, w.s3, &fakeTopic{}, &fakeBus{}, settings(), NotifyInput{
 		CleanupInput: CleanupInput{Job: w.in.Job, Outcome: "Published"}, Images: map[string]string{home: "ami-new", remote: "ami-copy"}, Results: w.in.Results, Left: []string{},
 	})
@@ -60,7 +60,7 @@ func TestASummaryThatCannotBeReadHidesNoOther(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newS3(t)
 			s.put(contract.SummaryKey("broken"), []byte(broken))
-			require.NoError(t, siteOf(s, ended("good", "good-1", start)))
+			require.NoError(t, siteOf(s, endedReport("good", "good-1", start)))
 			page := string(s.get(contract.SitePage))
 			assert.Equal(t, 1, strings.Count(page, "Its summary cannot be read"))
 			assert.Equal(t, 1, strings.Count(page, "ami-good-1"))
@@ -85,10 +85,10 @@ func (r *rival) PutObject(ctx context.Context, in *s3.PutObjectInput, opts ...fu
 
 func TestAnIndexPageThatAnotherWroteMeanwhileIsNotOverwrittenWithLess(t *testing.T) {
 	s := newS3(t)
-	require.NoError(t, siteOf(s, ended("mine", "mine-1", start)))
-	other := ended("other", "other-1", start.Add(time.Minute))
+	require.NoError(t, siteOf(s, endedReport("mine", "mine-1", start)))
+	other := endedReport("other", "other-1", start.Add(time.Minute))
 	api := &rival{ObjectAPI: s, times: 1, write: func() { require.NoError(t, siteOf(s, other)) }}
-	mine := ended("mine", "mine-2", start.Add(time.Minute))
+	mine := endedReport("mine", "mine-2", start.Add(time.Minute))
 	in := NotifyInput{}
 	in.Now = start
 	require.NoError(t, Notify{Store: store.Store{Bucket: bucket, API: api}, Keys: s.directory()}.site(t.Context(), in, mine))
@@ -104,7 +104,7 @@ func TestAnIndexPageThatOthersKeepWritingIsTriedAgainLater(t *testing.T) {
 	api.write = func() { n++; s.put(contract.SitePage, fmt.Appendf(nil, "%d", n)) } // which shows no execution
 	in := NotifyInput{}
 	in.Now = start
-	err := Notify{Store: store.Store{Bucket: bucket, API: api}, Keys: s.directory()}.site(t.Context(), in, ended("mine", "mine-1", start))
+	err := Notify{Store: store.Store{Bucket: bucket, API: api}, Keys: s.directory()}.site(t.Context(), in, endedReport("mine", "mine-1", start))
 	assert.EqualError(t, err, "s3://"+bucket+"/site/index.html was written by another execution in each of 8 attempts")
 }
 
@@ -116,7 +116,7 @@ func TestExecutionsThatEndTogetherAreAllOnTheIndexPage(t *testing.T) {
 		wg.Go(func() {
 			recipe := fmt.Sprintf("recipe-%02d", i)
 			for { // the state machine tries again
-				if errs[i] = siteOf(s, ended(recipe, recipe+"-1", start)); errs[i] == nil || !strings.Contains(errs[i].Error(), "attempts") {
+				if errs[i] = siteOf(s, endedReport(recipe, recipe+"-1", start)); errs[i] == nil || !strings.Contains(errs[i].Error(), "attempts") {
 					return
 				}
 			}

@@ -15,7 +15,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/securityhub"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/wire/wiretest"
 )
 
 const product = "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default"
@@ -39,10 +38,6 @@ func finding(id string, change func(*types.AwsSecurityFinding)) types.AwsSecurit
 		change(&f)
 	}
 	return f
-}
-
-func TestEveryMemberOfEveryOperationSurvivesHTTP(t *testing.T) {
-	wiretest.RoundTrip(t, newService(t).Wire(), func(c aws.Config) *sdk.Client { return sdk.NewFromConfig(c) })
 }
 
 func TestAFindingIsReplacedByOneOfItsID(t *testing.T) {

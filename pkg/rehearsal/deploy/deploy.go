@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
@@ -73,6 +74,7 @@ type Options struct {
 	// to those of Amazon Inspector.
 	OnDemandFindings bool
 	FindingProducts  []string
+	SecurityHub      bool // findings are sent to Security Hub, which is enabled
 	Version          string
 	Clock            clock.Clock
 }
@@ -141,6 +143,11 @@ func (d *Deployment) deploy(ctx context.Context) error {
 	}
 	if err := d.deploySecrets(ctx); err != nil {
 		return err
+	}
+	if d.opts.SecurityHub {
+		if _, err := cloud.SecurityHub.EnableSecurityHub(ctx, &securityhub.EnableSecurityHubInput{}); err != nil && !awserr.Is(err, "ResourceConflictException") {
+			return fmt.Errorf("enable Security Hub: %w", err)
+		}
 	}
 	topic, err := cloud.SNS.CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String(topicName)})
 	if err != nil {
@@ -391,7 +398,7 @@ func (d *Deployment) environmentOf(fn blueprint.Function, settings blueprint.Set
 func (d *Deployment) settings(engine program.Engine, topic string) blueprint.Settings {
 	out := blueprint.Settings{
 		Bucket: d.Bucket, Topic: topic, InstanceProfile: builderProfile, Version: d.opts.Version, CheckEngines: d.engines(engine),
-		StateMachine: d.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(), Findings: d.findings(),
+		StateMachine: d.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(), Findings: d.findings(), SecurityHub: d.opts.SecurityHub,
 	}
 	if len(d.opts.Parameters) > 0 {
 		raw, _ := json.Marshal(d.opts.Parameters) // maps of strings marshal
