@@ -199,6 +199,21 @@ func (s Site) WriteHTML(w io.Writer) error {
 	return nil
 }
 
+// Executions are those whose reports the page links to, sorted.
+func (s Site) Executions() []string {
+	var out []string
+	for _, x := range s.Summaries {
+		if x.Last.Execution != "" {
+			out = append(out, x.Last.Execution)
+		}
+		if x.Published != nil {
+			out = append(out, x.Published.Execution)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 func (s Site) row(x Summary) siteRow {
 	r := siteRow{Summary: x}
 	because := func(format string, args ...any) { r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...)) }
