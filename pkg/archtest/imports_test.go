@@ -78,6 +78,7 @@ var layers = []layer{
 	{folder: "pkg/cost"},
 	{folder: "pkg/trigger/decide", may: []string{"pkg/recipe"}, strict: true},
 	{folder: "pkg/trigger", may: []string{"pkg/planner", "pkg/plan", "pkg/source", "pkg/release", "pkg/store", "pkg/ami", "pkg/awserr", "pkg/recipe", "pkg/metric"}},
+	{folder: "pkg/approval", may: []string{"pkg/store", "pkg/awserr"}},
 	{folder: "pkg/wake", may: []string{"pkg/store", "pkg/awserr"}},
 	{folder: "pkg/blueprint", may: []string{"pkg/workflow"}},
 	{folder: "pkg/workflow"},
