@@ -56,7 +56,11 @@ require (
 	mvdan.cc/sh/v3 v3.13.1
 )
 
-require maragu.dev/gomponents v1.2.0
+require (
+	github.com/CycloneDX/cyclonedx-go v0.12.0
+	github.com/package-url/packageurl-go v0.1.7
+	maragu.dev/gomponents v1.2.0
+)
 
 require github.com/secure-systems-lab/go-securesystemslib v0.11.1
 

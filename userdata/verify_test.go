@@ -2,6 +2,7 @@ package userdata_test
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
@@ -64,6 +65,7 @@ func TestRunChecks(t *testing.T) {
 		goss      string // the script that stands in for the engine
 		tampered  bool
 		there     []byte // what is at the results' address before
+		inventory string // the script that stands in for inventory.sh; empty: one that lists
 		wantExit  int    // of goss, in the report
 		wantError string
 	}{
@@ -76,6 +78,15 @@ func TestRunChecks(t *testing.T) {
 		"results that were uploaded already are not overwritten": {goss: "echo '" + verdict + "'", there: []byte("a stranger's"), wantExit: 0},
 		"an engine of another digest is not run": {
 			goss: "echo '" + verdict + "'", tampered: true, wantError: "goss has SHA-256 ",
+		},
+		"checks that fail at once end the inventory too": {
+			goss: "exit 78", inventory: "sleep 600", wantError: "goss did not run the checks (exit code 78)",
+		},
+		"an inventory that cannot be taken is an error": {
+			goss: "echo '" + verdict + "'", inventory: "echo no disk >&2; exit 3", wantError: "the inventory was not taken (exit code 3): no disk",
+		},
+		"an inventory that is too large is an error": {
+			goss: "echo '" + verdict + "'", inventory: "head -c 9000000 /dev/urandom", wantError: "8388608 are allowed",
 		},
 	}
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -104,6 +115,8 @@ func TestRunChecks(t *testing.T) {
 				"export CHECKS_URL='" + server.URL + "/bucket/checks?X-Amz-Signature=secret'",
 				"export CHECKS_SHA256=" + hexDigest(checks),
 				"export RESULTS_PUT_URL='" + server.URL + "/bucket/results?X-Amz-Signature=secret'",
+				"export INVENTORY_PUT_URL='" + server.URL + "/bucket/inventory?X-Amz-Signature=secret'",
+				"export INVENTORY_SCRIPT='" + cmp.Or(c.inventory, "echo listed; [ -d \"$INVENTORY_DIR\" ]") + "'",
 				"export AMI_FACTORY_CHECKS_DIR='" + dir + "'",
 			}, "\n")
 
@@ -120,14 +133,18 @@ func TestRunChecks(t *testing.T) {
 				require.Error(t, err)
 				assert.Contains(t, stderr.String(), c.wantError)
 				assert.Empty(t, stdout.String())
-				assert.NotContains(t, s.objects, "/bucket/results")
+				assert.NotContains(t, s.objects, "/bucket/inventory")
 				return
 			}
 			require.NoError(t, err, stderr.String())
 			var line struct {
-				SHA256   string `json:"sha256"`
-				Bytes    int    `json:"bytes"`
-				GossExit int    `json:"gossExit"`
+				SHA256    string `json:"sha256"`
+				Bytes     int    `json:"bytes"`
+				GossExit  int    `json:"gossExit"`
+				Inventory struct {
+					SHA256 string `json:"sha256"`
+					Bytes  int    `json:"bytes"`
+				} `json:"inventory"`
 			}
 			require.NoError(t, json.Unmarshal(stdout.Bytes(), &line), stdout.String())
 			uploaded := s.objects["/bucket/results"]
@@ -138,6 +155,9 @@ func TestRunChecks(t *testing.T) {
 			}
 			assert.Equal(t, hexDigest(uploaded), line.SHA256)
 			assert.Equal(t, len(uploaded), line.Bytes)
+			listed := s.objects["/bucket/inventory"]
+			assert.Equal(t, hexDigest(listed), line.Inventory.SHA256)
+			assert.Equal(t, len(listed), line.Inventory.Bytes)
 			assert.Equal(t, c.wantExit, line.GossExit)
 			unzipped, err := gzip.NewReader(bytes.NewReader(uploaded))
 			require.NoError(t, err)
@@ -171,7 +191,7 @@ func TestChecksRunAtOnceAsFarAsTheProcessorsAllow(t *testing.T) {
 			command := exec.CommandContext(t.Context(), "sh", "-c", string(script))
 			command.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "AMI_FACTORY_CHECKS_DIR="+t.TempDir(),
 				"GOSS_URL="+server.URL+"/goss", "GOSS_SHA256="+hexDigest(goss), "CHECKS_URL="+server.URL+"/checks", "CHECKS_SHA256="+hexDigest(checks),
-				"RESULTS_PUT_URL="+server.URL+"/results", "no_proxy=*", "NO_PROXY=*")
+				"RESULTS_PUT_URL="+server.URL+"/results", "INVENTORY_PUT_URL="+server.URL+"/inventory", "INVENTORY_SCRIPT=echo listed", "no_proxy=*", "NO_PROXY=*")
 			output, err := command.CombinedOutput()
 			require.NoError(t, err, "%s", output)
 			unzipped, err := gzip.NewReader(bytes.NewReader(s.objects["/results"]))

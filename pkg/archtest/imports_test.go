@@ -47,7 +47,7 @@ var layers = []layer{
 		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/guest", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
 	}},
 	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/blueprint", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
-	{folder: "pkg/rehearsal/guests", may: []string{"pkg/localcloud", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/ami"}, strict: true},
+	{folder: "pkg/rehearsal/guests", may: []string{"pkg/localcloud", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/evidence/inventory", "pkg/ami"}, strict: true},
 	{folder: "pkg/rehearsal/try", may: []string{"pkg/localcloud", "pkg/guest"}, strict: true},
 	{folder: "pkg/rehearsal/deploy", may: []string{
 		"pkg/rehearsal/guests", "pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/functions", "pkg/lambdafn", "pkg/recipe", "pkg/component", "pkg/awserr", "pkg/program",
@@ -87,6 +87,9 @@ var layers = []layer{
 	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/release", may: []string{"pkg/ami", "pkg/awserr", "pkg/compliance", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/evidence/bundle", strict: true}, // auditors read what verifies evidence: it needs nothing of the rest
+	{folder: "pkg/evidence/inventory"},
+	{folder: "pkg/evidence/vulnerability", may: []string{"pkg/evidence/inventory", "pkg/compliance"}},
+	{folder: "pkg/evidence/diff", may: []string{"pkg/evidence/inventory", "pkg/evidence/vulnerability", "pkg/compliance"}},
 	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance", "pkg/cost"}},
 	{folder: "pkg/ami", may: []string{"pkg/awserr"}},
 	{folder: "pkg/guest", may: []string{"pkg/awserr"}},
@@ -116,7 +119,7 @@ var extra = []layer{
 	{folder: "pkg/release", may: []string{"pkg/workflow"}}, // a hold outlives the waits of the machine
 	{folder: "pkg", may: []string{"pkg/localcloud", "pkg/snapshot", "userdata", "pkg/recipe", "pkg/plan", "test/golden", "test/schema"}},
 	{folder: "infra", may: []string{"pkg/stage", "pkg/trigger", "pkg/lambdafn", "test/golden"}},
-	{folder: "userdata", may: []string{"test/golden", "test/breaks", "pkg/component", "pkg/compliance", "pkg/recipe", "pkg/userdata", "pkg/localcloud"}},
+	{folder: "userdata", may: []string{"test/golden", "test/breaks", "pkg/component", "pkg/compliance", "pkg/evidence/inventory", "pkg/recipe", "pkg/userdata", "pkg/localcloud"}},
 }
 
 // outside says which folders alone may import a library, and who may not.
@@ -137,7 +140,11 @@ var outsides = []outside{
 	{library: "github.com/containers/gvisor-tap-vsock", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/xiatechs/jsonata-go", only: []string{"pkg/localcloud"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/reugn/go-quartz", only: []string{"pkg/localcloud/scheduler"}, why: "it is part of the embedded AWS"},
-	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin"}, why: "it signs what stands in for a vendor's repository"},
+	{library: "github.com/CycloneDX/cyclonedx-go", only: []string{"pkg/evidence"}, why: "it writes inventories"},
+	{library: "github.com/package-url/packageurl-go", only: []string{"pkg/evidence"}, why: "it names packages in inventories"},
+	{library: "github.com/knqyf263/go-deb-version", only: []string{"pkg/evidence"}, why: "it compares versions of packages"},
+	{library: "github.com/knqyf263/go-rpm-version", only: []string{"pkg/evidence"}, why: "it compares versions of packages"},
+	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin", "pkg/evidence/inventory"}, why: "it signs what stands in for a vendor's repository, and reads the keys of a guest"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
 		"cmd", "infra", "pkg/blueprint", "pkg/workflow", "pkg/trigger/decide", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/snapshot", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",

@@ -15,6 +15,8 @@ const (
 	CompiledChecks    Resource = "compiled-checks"    // what verifiers fetch
 	RawResults        Resource = "raw-results"        // what verifiers upload
 	SnapshotFindings  Resource = "snapshotFindings"   // what was found in an image's snapshot
+	RawInventory      Resource = "raw-inventory"      // likewise
+	Inventories       Resource = "inventories"        // of images, as CycloneDX
 	Compliance        Resource = "compliance"         // the gate's verdicts
 	Consoles          Resource = "consoles"           // of instances
 	Provisioned       Resource = "provisioned"        // how builders were provisioned, as they report it
@@ -98,6 +100,7 @@ func resolveActions() []Action {
 		on(Journals, "s3:GetObject"),              // and what they published,
 		on(Compliance, "s3:GetObject"),            // with which results
 		on(RawResults, "s3:GetObject"),
+		on(Inventories, "s3:GetObject"),
 		bucketList(),
 		on(Bundles, "s3:PutObject"),
 		// The history is for an image that is given in place of the source.
@@ -181,6 +184,7 @@ func runComplianceActions() []Action {
 		// The verifier's presigned requests are made with this role.
 		on(CompiledChecks, "s3:GetObject", "s3:PutObject"),
 		on(RawResults, "s3:PutObject"),
+		on(RawInventory, "s3:PutObject"),
 		on(CheckEngine, "s3:GetObject"),
 		on(AnyResource, "ssm:ListCommands"),
 		on(ShellDocument, "ssm:SendCommand"),
@@ -191,9 +195,11 @@ func checkComplianceActions() []Action {
 	return join(
 		readPlan(),
 		on(RawResults, "s3:GetObject"),
+		on(RawInventory, "s3:GetObject"),
 		on(Claims, "s3:GetObject"), // of the execution whose image is released again
 		on(Compliance, "s3:GetObject", "s3:PutObject"),
 		on(SnapshotFindings, "s3:GetObject", "s3:PutObject"), // read while the checks run
+		on(Inventories, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ssm:GetCommandInvocation"),
 		on(FactorySnapshots, "ebs:GetSnapshotBlock", "ebs:ListSnapshotBlocks"),

@@ -37,6 +37,8 @@ type Report struct {
 	Results   []Result  `json:"results"`            // by control id
 	Warnings  []string  `json:"warnings,omitempty"` // about waivers
 	Evaluated time.Time `json:"evaluated"`
+	// InventorySHA256 is the digest of the image's inventory, inventory.cdx.json.
+	InventorySHA256 string `json:"inventory_sha256,omitempty"`
 }
 
 // Guests describes the instance in which the checks ran.

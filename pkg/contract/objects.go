@@ -33,6 +33,13 @@ const (
 	ReportObject     = "report.json"     // by Notify
 	PageObject       = "report.html"     // by Notify
 
+	// RawInventoryObject is written by the verifier, through an address that
+	// RunCompliance signs; the next three by CheckCompliance.
+	RawInventoryObject    = "inventory-raw.txt.gz"
+	InventoryObject       = "inventory.cdx.json"   // CycloneDX 1.5
+	VulnerabilitiesObject = "vulnerabilities.json" // what package vulnerability found
+	DiffObject            = "diff.json"            // against the image that was published before
+
 	// The builder uploads these two through addresses that Launch signs.
 	ProvisionedObject = "provisioned.json" // once: how provisioning ended
 	StepsObject       = "steps.json"       // overwritten as each step begins and ends

@@ -12,6 +12,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -55,11 +56,23 @@ func (s CheckCompliance) Run(ctx context.Context, in ComplianceInput) (CheckComp
 			"the checks could not be run in %s: the command ended %s with exit code %d: %s",
 			in.InstanceID, result.Status, result.ExitCode, tail([]byte(result.Stderr)))
 	}
-	raw, err := s.results(ctx, in, result.Stdout)
+	said, err := printedDigests(result.Stdout)
 	if err != nil {
 		return CheckComplianceOutput{}, err
 	}
-	return s.gate(ctx, in, p, compliance.Input{
+	raw, err := s.results(ctx, in, said.SHA256)
+	if err != nil {
+		return CheckComplianceOutput{}, err
+	}
+	listed, err := s.inventoryOf(ctx, in, said.Inventory.SHA256)
+	if err != nil {
+		return CheckComplianceOutput{}, err
+	}
+	document, err := listed.CycloneDX(inventory.Plain)
+	if err != nil {
+		return CheckComplianceOutput{}, failure.Wrap(failure.ComplianceFailed, err, "the inventory of %s is not used", in.InstanceID)
+	}
+	return s.gate(ctx, in, p, document, compliance.Input{
 		Results:    raw,
 		ResultsURI: "s3://" + s.Store.Bucket + "/" + rawResultsKey(in.Execution),
 		InstanceID: in.InstanceID,
@@ -79,44 +92,61 @@ func (s CheckCompliance) again(ctx context.Context, in ComplianceInput, p plan.B
 	if err != nil {
 		return CheckComplianceOutput{}, failure.Wrap(failure.CodeOf(err), err, "no image is released without its compliance results")
 	}
-	return s.gate(ctx, in, p, compliance.Input{Results: k.raw, ResultsURI: k.uri, InstanceID: k.instanceID, Engine: k.engine, Guests: k.guests})
+	return s.gate(ctx, in, p, k.inventory, compliance.Input{Results: k.raw, ResultsURI: k.uri, InstanceID: k.instanceID, Engine: k.engine, Guests: k.guests})
 }
 
 // results fetches what the verifier uploaded. The address it was given can be
 // written to once; the digest that came back over SSM decides whether it was this
 // verifier that did.
-func (s CheckCompliance) results(ctx context.Context, in ComplianceInput, stdout string) ([]byte, error) {
-	sum, err := printedDigest(stdout)
+func (s CheckCompliance) results(ctx context.Context, in ComplianceInput, sum string) ([]byte, error) {
+	packed, err := s.uploaded(ctx, "results", rawResultsKey(in.Execution), compliance.MaxOutput, sum)
 	if err != nil {
 		return nil, err
-	}
-	packed, err := s.Store.ReadAtMost(ctx, rawResultsKey(in.Execution), compliance.MaxOutput)
-	if errors.Is(err, store.ErrNone) {
-		return nil, failure.Wrap(failure.ComplianceFailed, err, "the verifier says that it uploaded its results, but they are not there")
-	}
-	if err != nil {
-		return nil, err
-	}
-	if got := store.Digest(packed); got != sum {
-		return nil, failure.New(failure.ComplianceFailed, "the results have SHA-256 %s, the verifier announced %s: they were altered on the way", got, sum)
 	}
 	return unpackResults(packed)
 }
 
-// printedDigest reads the one line that run-checks.sh prints.
-func printedDigest(stdout string) (string, error) {
-	lines := strings.Split(strings.TrimSpace(stdout), "\n")
-	var said struct {
-		SHA256 string `json:"sha256"`
+// uploaded fetches what a verifier says that it uploaded, of a digest.
+func (s CheckCompliance) uploaded(ctx context.Context, what, key string, limit int64, sum string) ([]byte, error) {
+	packed, err := s.Store.ReadAtMost(ctx, key, limit)
+	switch {
+	case errors.Is(err, store.ErrNone):
+		return nil, failure.Wrap(failure.ComplianceFailed, err, "the verifier says that it uploaded its %s, but it is not there", what)
+	case failure.CodeOf(err) == failure.InvalidInput: // too large
+		return nil, failure.Wrap(failure.ComplianceFailed, err, "the %s of the verifier is not used", what)
+	case err != nil:
+		return nil, err
 	}
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &said); err != nil || said.SHA256 == "" {
-		return "", failure.New(failure.ComplianceFailed, "the checks did not end with the digest of their results, but with %q", clip(lines[len(lines)-1], 200))
+	if got := store.Digest(packed); got != sum {
+		return nil, failure.New(failure.ComplianceFailed, "the %s has SHA-256 %s, the verifier announced %s: it was altered on the way", what, got, sum)
 	}
-	return said.SHA256, nil
+	return packed, nil
 }
 
-// gate judges results, which come with what they are of, and keeps the verdict.
-func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.BuildPlan, of compliance.Input) (CheckComplianceOutput, error) {
+// printed is the line that run-checks.sh ends with: the digests of what it uploaded.
+type printed struct {
+	SHA256    string `json:"sha256"` // of the results
+	Inventory struct {
+		SHA256 string `json:"sha256"`
+	} `json:"inventory"`
+}
+
+// printedDigests reads the last line that run-checks.sh prints.
+func printedDigests(stdout string) (printed, error) {
+	lines := strings.Split(strings.TrimSpace(stdout), "\n")
+	var said printed
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &said); err != nil || said.SHA256 == "" {
+		return said, failure.New(failure.ComplianceFailed, "the checks did not end with the digest of their results, but with %q", clip(lines[len(lines)-1], 200))
+	}
+	if said.Inventory.SHA256 == "" {
+		return said, failure.New(failure.ComplianceFailed, "the checks ended without the digest of an inventory: %q", clip(lines[len(lines)-1], 200))
+	}
+	return said, nil
+}
+
+// gate judges results, which come with what they are of, and keeps the verdict and
+// the inventory.
+func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.BuildPlan, document []byte, of compliance.Input) (CheckComplianceOutput, error) {
 	onSnapshot, err := s.onSnapshot(ctx, in, p)
 	if err != nil {
 		return CheckComplianceOutput{}, err
@@ -127,6 +157,9 @@ func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.Bu
 	report, err := compliance.Evaluate(of)
 	if err != nil {
 		return CheckComplianceOutput{}, failure.Wrap(codeOr(err, failure.ComplianceFailed), err, "evaluate the results of %s", of.InstanceID)
+	}
+	if report.InventorySHA256, err = s.keepInventory(ctx, in, document); err != nil {
+		return CheckComplianceOutput{}, err
 	}
 	stored, err := s.Store.PutJSON(ctx, complianceKey(in.Execution), report)
 	if err != nil {

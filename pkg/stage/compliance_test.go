@@ -24,6 +24,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
@@ -47,7 +48,7 @@ func settings() Settings {
 
 func TestRunCompliance(t *testing.T) {
 	s, m := newS3(t), newSSM()
-	r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, Files: fstest.MapFS{checksScript: {Data: []byte("#!/bin/sh\nrun\n")}}}
+	r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, Files: fstest.MapFS{checksScript: {Data: []byte("#!/bin/sh\nrun\n")}, inventoryScript: {Data: []byte("#!/bin/sh\nlist it's\n")}}}
 	in := ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"}
 	out, err := r.Run(t.Context(), in)
 	require.NoError(t, err)
@@ -61,6 +62,8 @@ func TestRunCompliance(t *testing.T) {
 		"export CHECKS_URL='https://get.example/checks/"+sum+".yaml?sig=ab&x=1'\n"+
 		"export CHECKS_SHA256='"+sum+"'\n"+
 		"export RESULTS_PUT_URL='https://put.example/executions/run/results.json.gz?once=x'\n"+
+		"export INVENTORY_PUT_URL='https://put.example/executions/run/inventory-raw.txt.gz?once=x'\n"+
+		"export INVENTORY_SCRIPT='#!/bin/sh\nlist it'\\''s'\n"+
 		"#!/bin/sh\nrun\n", strings.Join(m.sent[0].Parameters["commands"], "\n"))
 	assert.Equal(t, []string{"900"}, m.sent[0].Parameters["executionTimeout"])
 
@@ -75,14 +78,15 @@ func TestTheCheckEngineMayLieInABucketOfItsOwn(t *testing.T) {
 	presigned := map[string]string{} // bucket by key
 	signing := s.store()
 	signing.Presign = presignRecorder{s, presigned}
-	r := RunCompliance{Settings: settings(), Store: signing, SSM: m, Files: fstest.MapFS{checksScript: {Data: []byte("x")}}}
+	r := RunCompliance{Settings: settings(), Store: signing, SSM: m, Files: fstest.MapFS{checksScript: {Data: []byte("x")}, inventoryScript: {Data: []byte("x")}}}
 	r.Settings.Engines = program.Engines{"x86_64": {Bucket: "assets", Key: "tools/goss-v0.4.10-amd64", SHA256: "g055"}}
 	_, err := r.Run(t.Context(), ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"})
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{
-		"tools/goss-v0.4.10-amd64":                              "assets",
-		"checks/" + store.Digest(testPlan().Checks) + ".yaml":   bucket,
-		executionKey(Execution{Name: "run"}, "results.json.gz"): bucket,
+		"tools/goss-v0.4.10-amd64":                                   "assets",
+		"checks/" + store.Digest(testPlan().Checks) + ".yaml":        bucket,
+		executionKey(Execution{Name: "run"}, "results.json.gz"):      bucket,
+		executionKey(Execution{Name: "run"}, "inventory-raw.txt.gz"): bucket,
 	}, presigned)
 }
 
@@ -122,7 +126,7 @@ func TestRunComplianceFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, m := newS3(t), newSSM()
-			r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, Files: fstest.MapFS{checksScript: {Data: []byte("x")}}}
+			r := RunCompliance{Settings: settings(), Store: s.store(), SSM: m, Files: fstest.MapFS{checksScript: {Data: []byte("x")}, inventoryScript: {Data: []byte("x")}}}
 			in := ComplianceInput{Job: job(t, s, "RunCompliance", testPlan()), ImageID: "ami-new", InstanceID: "i-2"}
 			c.change(&r, s, m)
 			_, err := r.Run(t.Context(), in)
@@ -179,6 +183,8 @@ func zipped(s string) []byte {
 type complianceCase struct {
 	answer   *ssm.GetCommandInvocationOutput // nil: as run-checks.sh does
 	uploaded []byte                          // nil: nothing
+	listed   []byte                          // the inventory; nil: a simulated guest's
+	silent   bool                            // no inventory is uploaded
 	change   func(*fakeS3, *fakeSSM)
 	images   ec2.DescribeImagesAPIClient // nil: no rule asks for one
 	blocks   ami.BlocksAPI
@@ -191,9 +197,16 @@ func (c complianceCase) run(t *testing.T, p plan.BuildPlan) (CheckComplianceOutp
 	if c.uploaded != nil {
 		s.put("executions/run/results.json.gz", c.uploaded)
 	}
+	listed := c.listed
+	if listed == nil {
+		listed = zipped(string(inventory.Simulated()))
+	}
+	if !c.silent {
+		s.put("executions/run/inventory-raw.txt.gz", listed)
+	}
 	m.invocation = c.answer
 	if c.answer == nil {
-		m.invocation = answered("Success", 0, "noise\n"+`{"sha256":"`+store.Digest(c.uploaded)+`","bytes":1,"gossExit":0}`+"\n", "")
+		m.invocation = answered("Success", 0, "noise\n"+`{"sha256":"`+store.Digest(c.uploaded)+`","bytes":1,"gossExit":0,"inventory":{"sha256":"`+store.Digest(listed)+`","bytes":1}}`+"\n", "")
 	}
 	if c.change != nil {
 		c.change(s, m)
@@ -215,6 +228,11 @@ func TestImageThatPasses(t *testing.T) {
 	assert.Equal(t, compliance.Guests{Kind: "vm", Description: "qemu 7.2.22"}, r.Guests)
 	assert.Equal(t, compliance.Engine{Name: "goss", Version: "v0.4.10"}, r.Results[0].Engine)
 	assert.Equal(t, "s3://factory/executions/run/results.json.gz", r.Results[0].Evidence.URI)
+	document := s.get("executions/run/inventory.cdx.json")
+	assert.Equal(t, store.Digest(document), r.InventorySHA256)
+	listed, err := inventory.Read(document)
+	require.NoError(t, err)
+	assert.Len(t, listed.Packages, 4)
 }
 
 func TestImageThatIsRejected(t *testing.T) {
@@ -243,6 +261,14 @@ func TestCheckComplianceFails(t *testing.T) {
 		"the results were altered":    {complianceCase{uploaded: good, change: func(s *fakeS3, _ *fakeSSM) { s.put("executions/run/results.json.gz", zipped("{}")) }}, failure.ComplianceFailed, "altered"},
 		"the results are not packed":  {complianceCase{uploaded: []byte("plain")}, failure.ComplianceFailed, "unpack"},
 		"the results are cut off":     {complianceCase{uploaded: good[:len(good)-9]}, failure.ComplianceFailed, "unpack"},
+		"the results are too large":   {complianceCase{uploaded: make([]byte, compliance.MaxOutput+1)}, failure.ComplianceFailed, "larger than"},
+		"no inventory is announced":   {complianceCase{uploaded: good, answer: answered("Success", 0, `{"sha256":"`+store.Digest(good)+`","bytes":1,"gossExit":0}`, "")}, failure.ComplianceFailed, "without the digest of an inventory"},
+		"the inventory is missing":    {complianceCase{uploaded: good, silent: true}, failure.ComplianceFailed, "its inventory, but it is not there"},
+		"the inventory was altered":   {complianceCase{uploaded: good, change: func(s *fakeS3, _ *fakeSSM) { s.put("executions/run/inventory-raw.txt.gz", zipped("x")) }}, failure.ComplianceFailed, "altered on the way"},
+		"the inventory is too large":  {complianceCase{uploaded: good, listed: make([]byte, inventory.MaxPacked+1)}, failure.ComplianceFailed, "larger than"},
+		"the inventory is nonsense":   {complianceCase{uploaded: good, listed: zipped("hello\x1b[2J\n")}, failure.ComplianceFailed, `line 1 of the inventory is "hello<U+001B>[2J"`},
+		"the inventory is not packed": {complianceCase{uploaded: good, listed: []byte("plain")}, failure.ComplianceFailed, "unpack the inventory"},
+		"the inventory is cut off":    {complianceCase{uploaded: good, listed: zipped(strings.TrimSuffix(string(inventory.Simulated()), "end\n"))}, failure.ComplianceFailed, "cut off"},
 		"nothing was evaluated":       {complianceCase{uploaded: zipped(`{"results":[],"summary":{"test-count":0,"failed-count":0,"skipped-count":0}}`)}, failure.ComplianceFailed, "nothing is proved"},
 		"SSM throttles":               {complianceCase{uploaded: good, change: func(_ *fakeS3, m *fakeSSM) { m.faults["GetCommandInvocation"] = []error{awsErr("ThrottlingException")} }}, failure.Throttled, ""},
 		"the report cannot be stored": {complianceCase{uploaded: good, change: func(s *fakeS3, _ *fakeSSM) { s.faults["PutObject"] = []error{awsErr("AccessDenied")} }}, failure.AccessDenied, ""},

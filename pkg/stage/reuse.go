@@ -269,6 +269,7 @@ type kept struct {
 	guests     compliance.Guests
 	uri        string
 	raw        []byte // the engine's own words
+	inventory  []byte // CycloneDX
 }
 
 // keptResults reads the results that the execution of a name kept of an image with
@@ -321,9 +322,13 @@ func keptResults(ctx context.Context, s store.Store, p plan.BuildPlan, image, ma
 	if err != nil {
 		return kept{}, err
 	}
+	document, err := keptInventory(ctx, s, maker, r.InventorySHA256)
+	if err != nil {
+		return kept{}, err
+	}
 	return kept{
 		of: r.Of, instanceID: r.Results[0].InstanceID, engine: r.Results[0].Engine, guests: r.Guests,
-		uri: "s3://" + s.Bucket + "/" + rawResultsKey(e), raw: output,
+		uri: "s3://" + s.Bucket + "/" + rawResultsKey(e), raw: output, inventory: document,
 	}, nil
 }
 

@@ -68,6 +68,11 @@ func (k *keptRecords) keep(t *testing.T) store.Store {
 	}
 	put(contract.PlanKey(store.Digest(raw)), raw)
 	put("executions/maker/execution.json", encode(k.claim))
+	document := []byte(`{"bomFormat":"CycloneDX"}`)
+	if k.report.InventorySHA256 == "" {
+		k.report.InventorySHA256 = store.Digest(document)
+	}
+	put("executions/maker/inventory.cdx.json", document)
 	put("executions/maker/compliance.json", encode(k.report))
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
@@ -101,6 +106,8 @@ func TestResultsThatWereKeptAreOfTheImageOrOfNoUse(t *testing.T) {
 		"a plan of another recipe":           {change: func(k *keptRecords) { k.plan.Recipe.Name = "other" }, says: "its plan is of another content"},
 		"no result at all":                   {change: func(k *keptRecords) { k.report.Results = nil }, says: "it has no results"},
 		"results of two outputs":             {change: func(k *keptRecords) { k.report.Results[0].Evidence.SHA256 = "0b" }, says: "of 2 outputs"},
+		"no inventory":                       {change: func(k *keptRecords) { k.leave = "executions/maker/inventory.cdx.json" }, says: "inventory.cdx.json is missing"},
+		"another inventory":                  {change: func(k *keptRecords) { k.report.InventorySHA256 = "0b" }, says: "the record of results names 0b"},
 		"another output":                     {change: func(k *keptRecords) { k.output = []byte("better") }, says: "its SHA-256 is"},
 	} {
 		t.Run(sentence, func(t *testing.T) {

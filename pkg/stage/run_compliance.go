@@ -16,8 +16,12 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
-// checksScript is the script that runs the checks, in the user data.
-const checksScript = "verify/run-checks.sh"
+// checksScript is the script that runs the checks, in the user data, and
+// inventoryScript the one that it runs beside them.
+const (
+	checksScript    = "verify/run-checks.sh"
+	inventoryScript = "verify/inventory.sh"
+)
 
 // urlSlack is how much longer than the checks an address for them is valid.
 const urlSlack = 15 * time.Minute
@@ -70,6 +74,10 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 	if err != nil {
 		return "", failure.Wrap(failure.Internal, err, "read the script that runs the checks")
 	}
+	inventory, err := fs.ReadFile(s.Files, inventoryScript)
+	if err != nil {
+		return "", failure.Wrap(failure.Internal, err, "read the script that takes the inventory")
+	}
 	checks, err := s.Store.Put(ctx, contract.ChecksKey(store.Digest(p.Checks)), "application/yaml", p.Checks)
 	if err != nil {
 		return "", err
@@ -82,7 +90,8 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 	gossURL, gossErr := assets.GetURL(ctx, engine.Key, ttl)
 	checksURL, checksErr := s.Store.GetURL(ctx, checks.Key, ttl)
 	resultsURL, resultsErr := s.Store.PutOnceURL(ctx, rawResultsKey(in.Execution), ttl)
-	if err := errors.Join(gossErr, checksErr, resultsErr); err != nil {
+	inventoryURL, inventoryErr := s.Store.PutOnceURL(ctx, rawInventoryKey(in.Execution), ttl)
+	if err := errors.Join(gossErr, checksErr, resultsErr, inventoryErr); err != nil {
 		return "", err
 	}
 	var b strings.Builder
@@ -90,6 +99,7 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 		{"GOSS_URL", gossURL}, {"GOSS_SHA256", engine.SHA256},
 		{"CHECKS_URL", checksURL}, {"CHECKS_SHA256", checks.SHA256},
 		{"RESULTS_PUT_URL", resultsURL},
+		{"INVENTORY_PUT_URL", inventoryURL}, {"INVENTORY_SCRIPT", strings.TrimRight(string(inventory), "\n")},
 	} {
 		fmt.Fprintf(&b, "export %s=%s\n", v[0], shellQuote(v[1]))
 	}
@@ -99,5 +109,8 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 
 // rawResultsKey is where the verifier puts the engine's own words.
 func rawResultsKey(e Execution) string { return executionKey(e, contract.RawResultsObject) }
+
+// rawInventoryKey is where the verifier puts its inventory.
+func rawInventoryKey(e Execution) string { return executionKey(e, contract.RawInventoryObject) }
 
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -4,7 +4,8 @@
 # to S3 because Run Command cuts long output. Run Command hands scripts to sh,
 # so this one is plain POSIX shell.
 #
-# Needs: GOSS_URL GOSS_SHA256 CHECKS_URL CHECKS_SHA256 RESULTS_PUT_URL.
+# Needs: GOSS_URL GOSS_SHA256 CHECKS_URL CHECKS_SHA256 RESULTS_PUT_URL,
+# INVENTORY_PUT_URL and INVENTORY_SCRIPT, the text of inventory.sh.
 # AMI_FACTORY_CHECKS_DIR moves the directory it works in from /var/lib.
 set -eu
 umask 077
@@ -25,6 +26,20 @@ transfer() {
 		--connect-timeout 10 --max-time 300 "$@"
 }
 
+# upload FILE URL sends a file to an address that takes one upload. HTTP 412 says that
+# there is one already: this script's own, whose answer was lost, or a stranger's,
+# which the printed digest exposes.
+upload() {
+	status=$(curl --silent --show-error --location --retry 5 --retry-all-errors --retry-delay 2 \
+		--connect-timeout 10 --max-time 300 --header 'If-None-Match: *' --upload-file "$1" \
+		--output /dev/null --write-out '%{http_code}' "$2") ||
+		fail "cannot upload ${1##*/} to ${2%%\?*}"
+	case $status in
+	200 | 412) ;;
+	*) fail "cannot upload ${1##*/} to ${2%%\?*}: HTTP $status" ;;
+	esac
+}
+
 # fetch URL SHA256 FILE
 fetch() {
 	transfer --output "$3" "$1" || fail "cannot download ${3##*/} from ${1%%\?*}"
@@ -33,11 +48,32 @@ fetch() {
 
 : "${GOSS_URL:?is not set}" "${GOSS_SHA256:?is not set}"
 : "${CHECKS_URL:?is not set}" "${CHECKS_SHA256:?is not set}" "${RESULTS_PUT_URL:?is not set}"
+: "${INVENTORY_PUT_URL:?is not set}" "${INVENTORY_SCRIPT:?is not set}"
+
+# The inventory may be this large when it is packed.
+inventory_limit=8388608
 
 # Not /tmp or /run: a hardened image may mount them noexec.
 dir=$(mktemp -d "${AMI_FACTORY_CHECKS_DIR:-/var/lib}/ami-factory-checks.XXXXXXXX")
-trap 'rm -rf "$dir"' EXIT
+listing=
+clean() {
+	# timeout passes the signal on to what it runs.
+	if [ "$listing" ]; then
+		kill "$listing" 2>/dev/null || true
+		wait "$listing" || true
+	fi
+	rm -rf "$dir"
+}
+trap clean EXIT
 trap 'exit 1' HUP INT TERM
+
+# The inventory is taken while the checks run.
+mkdir "$dir/inventory"
+printf '%s\n' "$INVENTORY_SCRIPT" >"$dir/inventory.sh"
+unset INVENTORY_SCRIPT
+INVENTORY_DIR=$dir/inventory nice timeout -k 10 150 sh "$dir/inventory.sh" \
+	>"$dir/inventory.txt" 2>"$dir/inventory.errors" </dev/null &
+listing=$!
 
 fetch "$GOSS_URL" "$GOSS_SHA256" "$dir/goss"
 fetch "$CHECKS_URL" "$CHECKS_SHA256" "$dir/checks.yaml"
@@ -64,16 +100,16 @@ if [ "$code" -gt 1 ] || ! grep -q '"summary"' "$dir/results.json"; then
 fi
 
 gzip -9 --no-name "$dir/results.json"
-# The address takes one upload. 412 says that there is one already: this script's
-# own, whose answer was lost, or a stranger's, which the digest below exposes.
-status=$(curl --silent --show-error --location --retry 5 --retry-all-errors --retry-delay 2 \
-	--connect-timeout 10 --max-time 300 --header 'If-None-Match: *' --upload-file "$dir/results.json.gz" \
-	--output /dev/null --write-out '%{http_code}' "$RESULTS_PUT_URL") ||
-	fail "cannot upload the results to ${RESULTS_PUT_URL%%\?*}"
-case $status in
-200 | 412) ;;
-*) fail "cannot upload the results to ${RESULTS_PUT_URL%%\?*}: HTTP $status" ;;
-esac
+upload "$dir/results.json.gz" "$RESULTS_PUT_URL"
 
-printf '{"sha256":"%s","bytes":%d,"gossExit":%d}\n' \
-	"$(digest "$dir/results.json.gz")" "$(wc -c <"$dir/results.json.gz")" "$code"
+listed=0
+wait "$listing" || listed=$?
+[ "$listed" = 0 ] || fail "the inventory was not taken (exit code $listed): $(head -c 2000 "$dir/inventory.errors")"
+gzip -6 --no-name "$dir/inventory.txt"
+size=$(wc -c <"$dir/inventory.txt.gz")
+[ "$size" -le "$inventory_limit" ] || fail "the inventory has $size bytes packed, $inventory_limit are allowed"
+upload "$dir/inventory.txt.gz" "$INVENTORY_PUT_URL"
+
+printf '{"sha256":"%s","bytes":%d,"gossExit":%d,"inventory":{"sha256":"%s","bytes":%d}}\n' \
+	"$(digest "$dir/results.json.gz")" "$(wc -c <"$dir/results.json.gz")" "$code" \
+	"$(digest "$dir/inventory.txt.gz")" "$size"

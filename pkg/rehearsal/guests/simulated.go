@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/simulated"
@@ -248,18 +249,31 @@ func (g *Simulated) check(ctx context.Context, script string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	sum, size, err := g.upload(ctx, env["RESULTS_PUT_URL"], results)
+	if err != nil {
+		return "", err
+	}
+	inventorySum, inventorySize, err := g.upload(ctx, env["INVENTORY_PUT_URL"], inventory.Simulated())
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(`{"sha256":%q,"bytes":%d,"gossExit":%d,"inventory":{"sha256":%q,"bytes":%d}}`,
+		sum, size, min(1, len(failing)), inventorySum, inventorySize), nil
+}
+
+// upload packs a body, sends it to an address that takes one upload, and returns its
+// digest and size.
+func (g *Simulated) upload(ctx context.Context, url string, body []byte) (string, int, error) {
 	var packed bytes.Buffer
 	zip := gzip.NewWriter(&packed)
-	if _, err := zip.Write(results); err != nil {
-		return "", err
+	if _, err := zip.Write(body); err != nil {
+		return "", 0, err
 	}
 	if err := zip.Close(); err != nil {
-		return "", err
+		return "", 0, err
 	}
-	if _, err := g.do(ctx, http.MethodPut, env["RESULTS_PUT_URL"], packed.Bytes(), true); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf(`{"sha256":%q,"bytes":%d,"gossExit":%d}`, sha(packed.Bytes()), packed.Len(), min(1, len(failing))), nil
+	_, err := g.do(ctx, http.MethodPut, url, packed.Bytes(), true)
+	return sha(packed.Bytes()), packed.Len(), err
 }
 
 func (g *Simulated) fetch(ctx context.Context, url, want string) ([]byte, error) {
