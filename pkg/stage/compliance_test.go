@@ -392,7 +392,7 @@ func TestTheSnapshotIsReadWhileTheChecksRun(t *testing.T) {
 	p := checkedPlan(t)
 	p.Controls[0].Snapshot = []offline.Rule{{Present: []string{"/etc/sealed"}}}
 	file := ext4Of(t, map[string]string{"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "etc/sealed": "x"})
-	running, done := answered("InProgress", -1, "", ""), answered("Success", 0, `{"sha256":"`+store.Digest(zipped(gossSays(p, "0")))+`"}`, "")
+	running, done := answered("InProgress", -1, "", ""), answered("Success", 0, `{"sha256":"`+store.Digest(zipped(gossSays(p, "0")))+`","inventory":{"sha256":"`+store.Digest(zipped(string(inventory.Simulated())))+`"}}`, "")
 	for sentence, tc := range map[string]struct {
 		first  error // of EBS, while the checks run
 		later  error // of EBS, when they have ended
@@ -414,6 +414,7 @@ func TestTheSnapshotIsReadWhileTheChecksRun(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			s, m := newS3(t), newSSM()
 			in := ComplianceInput{Job: job(t, s, "EvaluateGate", p), ImageID: "ami-new", InstanceID: "i-2", CommandID: "c-1"}
+			s.put("executions/run/inventory-raw.txt.gz", zipped(string(inventory.Simulated())))
 			look := func(err error, answer *ssm.GetCommandInvocationOutput) error {
 				service := ebs.New(clock.NewReal(), wire.Caller{Account: "111122223333", Region: "eu-west-1"}, fileSnapshots{file: file, err: err})
 				defer func() { assert.NoError(t, service.Close()) }()
