@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/stretchr/testify/assert"
@@ -17,7 +20,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // wait is how the waits of one step ended.
@@ -125,7 +130,7 @@ func TestABakeIsPublishedWhateverBecomesOfEvents(t *testing.T) {
 				assert.Positive(t, waits[step].woken, "%s: the end of the command", step)
 			}
 		}},
-		"each comes before the token is kept": {at(localec2.Timing{}), nil, func(t *testing.T, waits map[string]wait, s rehearsal.Summary) {
+		"each comes before the token is kept": {at(localec2.Timing{PendingToRunning: time.Millisecond}), nil, func(t *testing.T, waits map[string]wait, s rehearsal.Summary) {
 			assert.Equal(t, wait{woken: 1}, waits[contract.StateAwaitImage], "the image is available when it is created")
 			assert.Zero(t, secondsOf(s, contract.StateAwaitImage))
 		}},
@@ -159,6 +164,70 @@ func TestABakeIsPublishedWhateverBecomesOfEvents(t *testing.T) {
 			t.Logf("%v, %.0f s", waits, s.Seconds)
 		})
 	}
+}
+
+// Events are hints: a function that keeps no token costs time and ends no bake.
+func TestABakeIsPublishedThoughNoWaitCanBeRegistered(t *testing.T) {
+	t.Parallel()
+	wake := aws.String("ami-factory-" + string(workflow.Wake))
+	for sentence, tc := range map[string]struct {
+		change func(testing.TB, *rehearsal.Factory)
+		says   string // in the history of the waits
+		slow   bool   // what follows the announcement takes long too, which no metric has
+	}{
+		"it may not write tokens": {func(t testing.TB, f *rehearsal.Factory) {
+			fn, err := f.Cloud.Lambda.GetFunctionConfiguration(t.Context(), &lambda.GetFunctionConfigurationInput{FunctionName: wake})
+			require.NoError(t, err)
+			_, role, _ := strings.Cut(aws.ToString(fn.Role), ":role/")
+			_, err = f.Cloud.IAM.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{
+				RoleName: &role, PolicyName: aws.String("deny"), PolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"s3:PutObject","Resource":"*"}]}`),
+			})
+			require.NoError(t, err)
+		}, "AccessDenied", false},
+		"it is throttled each time": {func(t testing.TB, f *rehearsal.Factory) {
+			_, err := f.Cloud.Lambda.PutFunctionConcurrency(t.Context(), &lambda.PutFunctionConcurrencyInput{FunctionName: wake, ReservedConcurrentExecutions: aws.Int32(0)})
+			require.NoError(t, err)
+		}, "Lambda.TooManyRequestsException", false},
+		"it never answers": {func(t testing.TB, f *rehearsal.Factory) {
+			_, err := f.Cloud.Lambda.UpdateFunctionConfiguration(t.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: wake, Timeout: aws.Int32(1)})
+			require.NoError(t, err)
+			_, err = f.Cloud.Faults.Add(fault.Rule{Service: "s3", Delay: fault.Duration(2 * time.Second), Times: -1})
+			require.NoError(t, err)
+		}, "Sandbox.Timedout", true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			f := simFactory(t, nil)
+			tc.change(t, f)
+			s := bake(t, f, contract.ExecutionInput{})
+			require.Equal(t, contract.Published, s.Status, s.Cause)
+			for step, w := range waitsOf(t, f, s.ARN) {
+				assert.Zero(t, w.woken, step)
+			}
+			assert.Contains(t, failuresOf(t, f, s.ARN), tc.says)
+			if !tc.slow {
+				requireMetricsAgree(t, f, s)
+			}
+			t.Logf("%.0f s", s.Seconds)
+		})
+	}
+}
+
+// failuresOf are the errors of an execution's tasks.
+func failuresOf(t testing.TB, f *rehearsal.Factory, arn string) []string {
+	t.Helper()
+	var out []string
+	pages := sfn.NewGetExecutionHistoryPaginator(f.Cloud.States, &sfn.GetExecutionHistoryInput{ExecutionArn: &arn, IncludeExecutionData: aws.Bool(true)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(context.Background())
+		require.NoError(t, err)
+		for _, e := range page.Events {
+			if d := e.TaskFailedEventDetails; d != nil {
+				out = append(out, aws.ToString(d.Error))
+			}
+		}
+	}
+	return out
 }
 
 func secondsOf(s rehearsal.Summary, step string) float64 {

@@ -52,18 +52,35 @@ func UntimedStates() []string {
 	return []string{StateBegin, StateHasInput, StateIsUpToDate, StateNotify, StateOutcome}
 }
 
-// A state that waits for an event is a part of the step whose state looks whether
-// the event has come true: users see one step, whose name is that of the state which
-// looks.
-const waitSuffix = "Wait"
+// A step that waits for an event is several states. Users see one step, whose name is
+// that of the state which looks whether the event has come true.
+const (
+	waitSuffix   = "Wait"   // waits for the event
+	pauseSuffix  = "Pause"  // lets time pass if no event can end a wait
+	inTimeSuffix = "InTime" // asks whether the step may go on
+)
 
-// WaitingSteps are the steps that have such a state.
+// WaitingSteps are the steps that have such states.
 func WaitingSteps() []string {
 	return []string{StateAwaitProvisioned, StateSeal, StateAwaitImage, StateAwaitBoot, StateEvaluateGate, StateAwaitCopy}
 }
 
-// WaitState is the name of the state that waits before a step's state looks again.
+// WaitState is the name of the state that waits for an event before a step's state looks
+// again.
 func WaitState(step string) string { return step + waitSuffix }
 
-// StepOf is the step that a state belongs to: itself, unless it is one that waits.
-func StepOf(state string) string { return strings.TrimSuffix(state, waitSuffix) }
+// PauseState is the name of the state that lets time pass where the step cannot be woken.
+func PauseState(step string) string { return step + pauseSuffix }
+
+// InTimeState is the name of the state that ends a step which has waited too long.
+func InTimeState(step string) string { return step + inTimeSuffix }
+
+// StepOf is the step that a state belongs to: itself, unless it is one of those above.
+func StepOf(state string) string {
+	for _, suffix := range []string{waitSuffix, pauseSuffix, inTimeSuffix} {
+		if step, ok := strings.CutSuffix(state, suffix); ok {
+			return step
+		}
+	}
+	return state
+}

@@ -89,7 +89,7 @@ type visit struct {
 	region  string // of a Map's iteration
 	failed  bool   // the last attempt did
 	notYet  bool   // the last attempt found the work not done
-	waiting bool   // in the state of the step that waits
+	waiting bool   // in a state of the step that waits, pauses or asks whether the step may go on
 }
 
 // NameOf returns the name of an execution from its ARN.
@@ -110,18 +110,25 @@ func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 	case sfntypes.HistoryEventTypeMapStateFailed:
 		v = visit{state: v.state, failed: true}
 	}
+	from := v
 	if d := e.StateEnteredEventDetails; d != nil {
-		from := v
 		v = t.enter(v, d, at)
 		again = v.state == from.state && v.region == from.region
 	}
 	t.byEvent[e.Id] = v
 	switch {
 	case e.StateEnteredEventDetails != nil:
-		if !doesWork(e.Type) || again { // between the states of a step
+		if again { // between the states of a step
 			return nil
 		}
-		return []Event{{State: v.state, Region: v.region, Kind: Entered, At: at}}
+		var out []Event
+		if from.waiting && v.state != from.state { // it does not look again
+			out = append(out, Event{State: from.state, Region: from.region, Kind: Failed, At: at})
+		}
+		if doesWork(e.Type) {
+			out = append(out, Event{State: v.state, Region: v.region, Kind: Entered, At: at})
+		}
+		return out
 	case e.StateExitedEventDetails != nil:
 		return t.exit(e, v, at)
 	case e.TaskScheduledEventDetails != nil:
@@ -220,7 +227,7 @@ func (t *Timeline) exit(e sfntypes.HistoryEvent, v visit, at time.Time) []Event 
 	if s := t.states[v.state]; s != nil {
 		s.to = at
 	}
-	goesOn := !v.failed && v.waiting || v.notYet && slices.Contains(contract.WaitingSteps(), v.state)
+	goesOn := v.waiting || v.notYet && slices.Contains(contract.WaitingSteps(), v.state)
 	if !doesWork(e.Type) || goesOn {
 		return nil
 	}

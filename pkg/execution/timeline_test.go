@@ -11,12 +11,15 @@ import (
 )
 
 // history builds events a second apart.
-type history struct{ events []sfntypes.HistoryEvent }
+type history struct {
+	events  []sfntypes.HistoryEvent
+	skipped int64 // seconds
+}
 
 func (h *history) add(previous int64, e sfntypes.HistoryEvent) int64 {
 	id := int64(len(h.events)) + 1
 	e.Id, e.PreviousEventId = id, previous
-	e.Timestamp = aws.Time(time.Unix(id, 0))
+	e.Timestamp = aws.Time(time.Unix(id+h.skipped, 0))
 	h.events = append(h.events, e)
 	return id
 }
@@ -54,6 +57,29 @@ func (h *history) fail(previous int64, code, message string) int64 {
 		Error: &code, Cause: aws.String(string(cause)),
 	}})
 }
+
+func (h *history) timeOut(previous int64) int64 {
+	return h.add(previous, sfntypes.HistoryEvent{TaskTimedOutEventDetails: &sfntypes.TaskTimedOutEventDetails{Error: aws.String("States.Timeout")}})
+}
+
+// pass goes through a state that invokes nothing.
+func (h *history) pass(previous int64, kind, state string) int64 {
+	at := h.add(previous, sfntypes.HistoryEvent{Type: sfntypes.HistoryEventType(kind + "StateEntered"), StateEnteredEventDetails: &sfntypes.StateEnteredEventDetails{Name: &state}})
+	return h.add(at, sfntypes.HistoryEvent{Type: sfntypes.HistoryEventType(kind + "StateExited"), StateExitedEventDetails: &sfntypes.StateExitedEventDetails{Name: &state}})
+}
+
+// look is an attempt of a step that finds the work not done.
+func (h *history) look(previous int64) int64 {
+	return h.exit(h.fail(h.schedule(h.enter(previous, "AwaitImage", "{}")), "ImageNotReady", "pending"), "AwaitImage")
+}
+
+// done is the one that finds it done.
+func (h *history) done(previous int64) int64 {
+	return h.exit(h.succeed(h.schedule(h.enter(previous, "AwaitImage", "{}"))), "AwaitImage")
+}
+
+// later lets seconds pass before the next event.
+func (h *history) later(seconds int) { h.skipped += int64(seconds) }
 
 func (h *history) told() (*Timeline, []Event) {
 	t := NewTimeline()
@@ -145,6 +171,83 @@ func TestTheRegionsOfAMapAreToldApart(t *testing.T) {
 		assert.Equal(t, "Copy", stages[0].State)
 		assert.InDelta(t, 7, stages[0].Seconds, 0.001, "from the first entry (4) to the last exit (11), not the sum")
 		assert.Equal(t, 2, stages[0].Attempts)
+	}
+}
+
+// A step that waits is one step, whatever states it passes through. Its own share is
+// from the moment at which the factory could have known to the look that saw it.
+func TestAWaitBelongsToItsStepAndItsOwnShareIsFromTheEventToTheLook(t *testing.T) {
+	entered, waiting, exited := Event{State: "AwaitImage", Kind: Entered}, Event{State: "AwaitImage", Kind: Waiting, Detail: "ImageNotReady: pending"}, Event{State: "AwaitImage", Kind: Exited}
+	for sentence, tc := range map[string]struct {
+		happens func(h *history)
+		events  []Event
+		seconds StateSeconds
+	}{
+		"an event ends the wait: entered, waited for a minute, and looked 3 s after the event": {
+			func(h *history) {
+				at := h.schedule(h.enter(h.look(0), "AwaitImageWait", "{}")) // 1 to 6
+				h.later(60)
+				h.done(h.exit(h.succeed(at), "AwaitImageWait")) // 67 to 72
+			},
+			[]Event{entered, waiting, exited},
+			StateSeconds{State: "AwaitImage", Seconds: 71, Attempts: 2, LastPoll: 3},
+		},
+		"the net ends it: nobody knows since when the work was done, at worst since the wait began": {
+			func(h *history) {
+				at := h.schedule(h.enter(h.look(0), "AwaitImageWait", "{}"))
+				h.later(60)
+				at = h.exit(h.timeOut(at), "AwaitImageWait")
+				h.done(h.pass(at, "Choice", "AwaitImageInTime"))
+			},
+			[]Event{entered, waiting, exited},
+			StateSeconds{State: "AwaitImage", Seconds: 73, Attempts: 2, LastPoll: 66},
+		},
+		"the wait comes first, and no look was in vain": {
+			func(h *history) {
+				at := h.schedule(h.enter(0, "AwaitImageWait", "{}"))
+				h.later(60)
+				h.done(h.exit(h.succeed(at), "AwaitImageWait"))
+			},
+			[]Event{entered, exited},
+			StateSeconds{State: "AwaitImage", Seconds: 67, Attempts: 1, LastPoll: 3},
+		},
+		"the wait cannot be registered: a pause in its place is the factory's own": {
+			func(h *history) {
+				at := h.fail(h.schedule(h.enter(h.look(0), "AwaitImageWait", "{}")), "AccessDenied", "no")
+				at = h.exit(at, "AwaitImageWait")
+				h.later(10)
+				h.done(h.pass(h.pass(at, "Wait", "AwaitImagePause"), "Choice", "AwaitImageInTime"))
+			},
+			[]Event{entered, waiting, {State: "AwaitImage", Kind: Failing, Detail: "AccessDenied: no"}, exited},
+			StateSeconds{State: "AwaitImage", Seconds: 25, Attempts: 2, LastPoll: 18},
+		},
+		"two waits: only the last one is the factory's own": {
+			func(h *history) {
+				at := h.schedule(h.enter(h.look(0), "AwaitImageWait", "{}"))
+				at = h.look(h.exit(h.succeed(at), "AwaitImageWait"))
+				at = h.schedule(h.enter(at, "AwaitImageWait", "{}"))
+				h.later(30)
+				h.done(h.exit(h.succeed(at), "AwaitImageWait"))
+			},
+			[]Event{entered, waiting, waiting, exited},
+			StateSeconds{State: "AwaitImage", Seconds: 49, Attempts: 3, LastPoll: 3},
+		},
+		"it is given up": {
+			func(h *history) {
+				at := h.exit(h.timeOut(h.schedule(h.enter(h.look(0), "AwaitImageWait", "{}"))), "AwaitImageWait")
+				h.enter(h.pass(at, "Choice", "AwaitImageInTime"), "Cleanup", "{}")
+			},
+			[]Event{entered, waiting, {State: "AwaitImage", Kind: Failed}, {State: "Cleanup", Kind: Entered}},
+			StateSeconds{State: "AwaitImage", Seconds: 9, Attempts: 1},
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			h := &history{}
+			tc.happens(h)
+			line, events := h.told()
+			assert.Equal(t, tc.events, events)
+			assert.Equal(t, []StateSeconds{tc.seconds}, line.Seconds())
+		})
 	}
 }
 

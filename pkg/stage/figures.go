@@ -96,7 +96,7 @@ func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 	instance(verifierRole, contract.StateLaunchVerifier, "")
 	waits, events := 0, 0
 	for _, t := range in.Timings {
-		u.Transitions += 1 + t.Retries + t.Waits
+		u.Transitions += 1 + t.Retries + t.Waits + t.Detours
 		u.Requests += 1 + t.Retries
 		waits += t.Waits + t.CopyWaits
 		events += t.Events + t.CopyEvents
@@ -134,7 +134,7 @@ func countRegions(u *cost.Usage, in NotifyInput, p plan.BuildPlan) {
 		if t, ok := in.Timings[s.name]; ok {
 			// Beside them, the state that asks whether all regions have succeeded, and one
 			// for each that has not.
-			u.Transitions += 1 + s.decisions + s.invokes + t.CopyRetries + t.CopyWaits + t.CopyFailures - t.CopySkipped
+			u.Transitions += 1 + s.decisions + s.invokes + t.CopyRetries + t.CopyWaits + t.CopyDetours + t.CopyFailures - t.CopySkipped
 			u.Requests += s.invokes + t.CopyRetries - t.CopySkipped - 1
 		}
 	}

@@ -59,16 +59,8 @@ type Registration struct {
 	Resources []string  `json:"resources"` // whose events end the wait
 	Since     time.Time `json:"since"`     // events from this moment on end the wait, also those that came already
 	Seen      string    `json:"seen"`      // ids of the events that have ended waits of the execution, separated by spaces
-	Entered   time.Time `json:"entered"`   // when the step began
 	Waits     int       `json:"waits"`     // of the step before this one
-	Limit     Limit     `json:"limit"`
-}
-
-// Limit bounds all waits of a step together.
-type Limit struct {
-	Seconds int    `json:"seconds"`
-	Waits   int    `json:"waits"`
-	Code    string `json:"code"` // the failure.Code with which the step ends beyond it
+	Over      bool      `json:"over"`      // the step has waited too long, and must not be woken again
 }
 
 // Output says what came of a call.
@@ -144,14 +136,10 @@ func (r Registration) check() error {
 		wrong = fmt.Sprintf("stage is %q (allowed: a name of a state)", r.Step)
 	case r.Token == "":
 		wrong = "token is missing"
-	case r.Now.IsZero() || r.Entered.IsZero() || r.Since.IsZero():
-		wrong = "now, entered or since is missing"
+	case r.Now.IsZero() || r.Since.IsZero():
+		wrong = "now or since is missing"
 	case len(r.Resources) == 0:
 		wrong = "resources is empty"
-	case !failure.Code(r.Limit.Code).IsNotYet():
-		wrong = fmt.Sprintf("limit.code is %q (allowed: %v)", r.Limit.Code, failure.NotYet())
-	case r.Limit.Seconds < 1 || r.Limit.Waits < 1:
-		wrong = "limit lacks seconds or waits"
 	}
 	for _, resource := range r.Resources {
 		if wrong == "" && !resourceName.MatchString(resource) {
@@ -169,9 +157,8 @@ func (w Wake) register(ctx context.Context, r Registration) (Output, error) {
 	if err := r.check(); err != nil {
 		return Output{}, err
 	}
-	if age := r.Now.Sub(r.Entered); r.Waits >= r.Limit.Waits || age > time.Duration(r.Limit.Seconds)*time.Second {
-		return Output{}, failure.New(failure.Code(r.Limit.Code), "%s has looked again and again for %v, after %d waits: it is given up. What it waits for: %s",
-			r.Step, age.Round(time.Second), r.Waits, strings.Join(r.Resources, ", "))
+	if r.Over {
+		return Output{}, failure.New(failure.InvalidInput, "%s has waited too long or too often: no event wakes it again", r.Step)
 	}
 	own := r.tokens()
 	if r.Waits > 0 {

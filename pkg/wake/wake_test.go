@@ -69,8 +69,7 @@ func (w *world) wait(token string, change func(map[string]any)) error {
 	w.tasks[token] = ""
 	in := map[string]any{
 		"execution": map[string]any{"id": "arn", "name": "bake-1", "startTime": start}, "stage": "AwaitImage", "now": start, "token": token,
-		"resources": []string{"image/eu-west-1/ami-0a"}, "since": start, "seen": "", "entered": start, "waits": 0,
-		"limit": map[string]any{"seconds": 3600, "waits": 500, "code": "ImageNotReady"},
+		"resources": []string{"image/eu-west-1/ami-0a"}, "since": start, "seen": "", "waits": 0, "over": false,
 	}
 	if change != nil {
 		change(in)
@@ -208,20 +207,13 @@ func TestAWaitIsWokenByItsEventWhicheverComesFirst(t *testing.T) {
 	}
 }
 
-func TestAStepDoesNotWaitForEver(t *testing.T) {
-	for sentence, change := range map[string]func(map[string]any){
-		"it has waited too often": func(in map[string]any) { in["waits"] = 500 },
-		"it has waited too long":  func(in map[string]any) { in["now"] = start.Add(time.Hour + time.Second) },
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			w := newWorld(t)
-			err := w.wait("a", change)
-			require.Error(t, err)
-			assert.Equal(t, failure.ImageNotReady, failure.CodeOf(err))
-			assert.Contains(t, err.Error(), "image/eu-west-1/ami-0a")
-			assert.Empty(t, w.keys(contract.WaitsPrefix))
-		})
-	}
+func TestAStepThatHasWaitedTooLongIsNotWokenAgain(t *testing.T) {
+	w := newWorld(t)
+	w.event("e1", 5)
+	err := w.wait("a", func(in map[string]any) { in["over"] = true })
+	require.ErrorContains(t, err, "AwaitImage has waited too long")
+	assert.Equal(t, tasks{"a": ""}, w.tasks)
+	assert.Empty(t, w.keys(contract.WaitTokensPrefix))
 }
 
 func TestWhatIsNeitherAWaitNorAnEventIsRefused(t *testing.T) {

@@ -101,6 +101,7 @@ type Processor struct {
 type Choice struct {
 	Condition string         `json:"Condition"`
 	Assign    map[string]any `json:"Assign,omitempty"`
+	Output    any            `json:"Output,omitempty"`
 	Next      string         `json:"Next"`
 }
 

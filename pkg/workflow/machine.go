@@ -3,6 +3,7 @@ package workflow
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,7 +53,7 @@ func Substitute(definition []byte, functionARN func(Stage) string) string {
 // functions.
 func Definition() Machine {
 	provisioned, seal, image, boot, gate := awaitProvisioned(), awaitSeal(), awaitImage(), awaitBoot(), awaitResults()
-	states := States{
+	states := slices.Concat(States{
 		{
 			Name:    contract.StateBegin,
 			Type:    "Pass",
@@ -66,7 +67,6 @@ func Definition() Machine {
 				"failures":  []any{},
 				"removed":   []any{},
 				"timings":   map[string]any{},
-				"wait":      map[string]any{"seen": ""},
 				"outcome":   contract.Failed,
 				"announced": false,
 				// Not "error": JSONata has a function of that name.
@@ -108,6 +108,7 @@ func Definition() Machine {
 				"regions": "{% $states.result.Payload.regions %}",
 				"summary": "{% $states.result.Payload %}",
 				"image":   "{% $states.result.Payload.imageId %}",
+				"wait":    waitsBegin("$states.result.Payload.regions"),
 			}, contract.StateIsUpToDate),
 		{
 			Name:    contract.StateIsUpToDate,
@@ -122,26 +123,26 @@ func Definition() Machine {
 		evaluateGateAgain(),
 		task(Launch, contract.StateLaunchBuilder, job(map[string]any{"role": "builder"}),
 			map[string]any{"builder": "{% $states.result.Payload.instanceId %}", "timings": timed(contract.StateLaunchBuilder, launchedType), "wait": provisioned.begin()}, provisioned.state()),
-		provisioned.waiting(),
+	}, provisioned.waiting(), States{
 		provisioned.looking(job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
 			map[string]any{"wait": seal.begin()}, contract.StateSeal),
 		seal.looking(job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}), nil, contract.StateCreateImage),
-		seal.waiting(),
+	}, seal.waiting(), States{
 		task(CreateImage, contract.StateCreateImage, job(map[string]any{"role": "builder", "instanceId": "{% $builder %}"}),
 			map[string]any{"image": "{% $states.result.Payload.imageId %}", "wait": image.begin()}, image.state()),
-		image.waiting(),
+	}, image.waiting(), States{
 		image.looking(job(map[string]any{"imageId": "{% $image %}"}),
 			map[string]any{"timings": image.timed(snapshotBytes)}, contract.StateStartCopies),
 		startCopies(),
 		allSucceeded(contract.StateAreCopiesStarted, contract.StateStartCopies, contract.StateLaunchVerifier),
 		task(Launch, contract.StateLaunchVerifier, job(map[string]any{"role": "verifier", "imageId": "{% $image %}"}),
 			map[string]any{"verifier": "{% $states.result.Payload.instanceId %}", "timings": timed(contract.StateLaunchVerifier, launchedType), "wait": boot.begin()}, boot.state()),
-		boot.waiting(),
+	}, boot.waiting(), States{
 		boot.looking(job(map[string]any{"role": "verifier", "instanceId": "{% $verifier %}"}), nil, contract.StateRunCompliance),
 		task(RunCompliance, contract.StateRunCompliance,
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}"}),
 			map[string]any{"command": "{% $states.result.Payload.commandId %}", "wait": gate.begin()}, gate.state()),
-		gate.waiting(),
+	}, gate.waiting(), States{
 		gate.looking(
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}", "commandId": "{% $command %}"}),
 			map[string]any{"results": "{% $states.result.Payload.results %}"}, contract.StateDistribute),
@@ -184,7 +185,7 @@ func Definition() Machine {
 				"$cause != '' ? $cause : ($outcome != '" + contract.Published + "' ? 'The state ' & $failed & ' ended with ' & $code & '; no cause was given.'), " +
 				"'Left behind: ' & $join($left, '; ')], ' '), 0, " + strconv.Itoa(maxCause) + ") %}",
 		},
-	}
+	})
 	return Machine{
 		Comment:       "Bakes, verifies and publishes one golden image.",
 		QueryLanguage: "JSONata",
@@ -274,7 +275,7 @@ func passed(state string, special ...string) string {
 const (
 	launchedType  = "'instanceType': $states.result.Payload.instanceType"
 	snapshotBytes = "'snapshotBytes': $states.result.Payload.snapshotBytes"
-	copiesCounts  = "'copyRetries': $sum($states.result.retries), 'copyWaits': $sum($states.result.waits), 'copyEvents': $sum($states.result.events), " +
+	copiesCounts  = "'copyRetries': $sum($states.result.retries), 'copyWaits': $sum($states.result.waits), 'copyEvents': $sum($states.result.events), 'copyDetours': $sum($states.result.detours), " +
 		"'copyFailures': $count($states.result[$exists(error)]), 'copySkipped': $sum($states.result.skipped)"
 )
 
@@ -343,7 +344,7 @@ func distribute() State {
 	first := inRegion{"$states.input", failure.CopyFailed, contract.StateCopyNotMade}
 	r := inRegion{"$states.input.region", failure.CopyFailed, contract.StateCopyNotMade}
 	return overRegions(contract.StateDistribute, "The gate has let the image pass: copies that were not started yet are, and all are awaited. They stay private.",
-		"{% $count($copies) > 0 ? $copies : $regions %}", States{
+		"{% $count($copies) > 0 ? $copies : $regions %}", slices.Concat(States{
 			{
 				Name: contract.StateIsCopying, Type: "Choice", Comment: "The item is what Copy said, or a region.",
 				Choices: []Choice{{Condition: "{% $type($states.input) = 'object' %}", Assign: begin, Next: contract.StateAwaitCopy}},
@@ -352,9 +353,7 @@ func distribute() State {
 			},
 			first.task(Distribute, contract.StateCopyAfterGate, job(payload("$states.input")), contract.StateAwaitCopy, "'skipped': 1"),
 			awaitCopy(w, r, job(await)),
-			w.waiting(r),
-			r.end(),
-		}, contract.StateAreCopiesMade)
+		}, w.waiting(r), States{r.end()}), contract.StateAreCopiesMade)
 }
 
 // share follows when every region has its copy: what fails before is shared with
@@ -373,8 +372,8 @@ func share() State {
 func awaitCopy(w wait, r inRegion, payload map[string]any) State {
 	s := invoke(CheckDistribution, contract.StateAwaitCopy, payload)
 	s.Comment = contract.StateAwaitCopy + ": " + s.Comment
-	s.Output = "{% $merge([$states.result.Payload, {" + w.counts() + "}]) %}"
-	s.Catch = append([]Catch{w.notYet()}, r.caught(tooLate(contract.StateAwaitCopy, CheckDistribution), copyKnown, w.counts())...)
+	s.Output = "{% $merge([$states.result.Payload, {" + w.counts(looked) + "}]) %}"
+	s.Catch = append([]Catch{w.notYet()}, r.caught(tooLate(contract.StateAwaitCopy, CheckDistribution), copyKnown, w.counts(looked))...)
 	s.End = true
 	return s
 }
@@ -402,18 +401,20 @@ func (r inRegion) task(stage Stage, name string, payload map[string]any, next st
 // caught catches every error inside a Map. Step Functions gives a time-out no cause, so
 // late says what happened. What the function has done until then is not known.
 func (r inRegion) caught(late string, known ...string) []Catch {
-	failed := func(errors []string, members ...string) Catch {
-		all := append([]string{"'region': " + r.region}, append(members, known...)...)
-		return Catch{ErrorEquals: errors, Output: "{% {" + strings.Join(all, ", ") + "} %}", Next: r.failedAt}
-	}
-	var out []Catch
-	if late != "" {
-		out = append(out, failed(timeOuts(), "'error': '"+string(r.fails)+"'", "'cause': "+r.region+" & ': "+late+"'", startedNow))
-	}
+	out := []Catch{{
+		ErrorEquals: timeOuts(), Next: r.failedAt,
+		Output: r.failure("'"+string(r.fails)+"'", r.region+" & ': "+late+"'", append([]string{startedNow}, known...)...),
+	}}
 	for _, names := range anyError() {
-		out = append(out, failed(names, "'error': ("+caughtError+")", "'cause': ("+sharedCause+")"))
+		out = append(out, Catch{ErrorEquals: names, Output: r.failure(caughtError, sharedCause, known...), Next: r.failedAt})
 	}
 	return out
+}
+
+// failure is the output of an iteration that fails. code and cause are expressions.
+func (r inRegion) failure(code, cause string, known ...string) string {
+	members := append([]string{"'region': " + r.region, "'error': (" + code + ")", "'cause': (" + cause + ")"}, known...)
+	return "{% {" + strings.Join(members, ", ") + "} %}"
 }
 
 // last ends an iteration of a Map. It adds its count of retries, which the state

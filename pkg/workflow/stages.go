@@ -83,7 +83,6 @@ func Stages() []Row {
 		{
 			Stage: Wake, Does: "wakes the states that wait for an event, when it comes",
 			Timeout: shortRun,
-			Fails:   []failure.Code{failure.InstanceNotReady, failure.SealNotReady, failure.ImageNotReady, failure.ComplianceNotReady, failure.CopyNotReady},
 		},
 		{
 			Stage: CheckInstance, Does: "asks whether an instance is up and how its first boot ended",
@@ -134,7 +133,7 @@ func Stages() []Row {
 			Stage: Share, Does: "shares the image of one region and verifies it",
 			Timeout: longRun,
 			NotYet:  failure.CopyNotReady,
-			Poll:    &Poll{Interval: 2 * time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
+			Poll:    &Poll{Interval: 2 * time.Second, MaxDelay: time.Minute, Attempts: 25}, // a quarter of an hour; of each region, whose events share the history
 			Fails:   []failure.Code{failure.CopyFailed, failure.ShareFailed},
 		},
 		{

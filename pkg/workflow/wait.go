@@ -11,11 +11,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
-// A step that has to wait is two states. One looks: it invokes the step's function,
-// which asks AWS once. The other waits: it hands a task token to Wake and stays until
+// A step that has to wait is several states. One looks: it invokes the step's function,
+// which asks AWS once. Another waits: it hands a task token to Wake and stays until
 // Wake returns it, because an event says that something has changed, or until its
 // time-out, the net. Whichever it was, the first state looks again, so that an event
-// that is lost, repeated or false costs time and nothing else.
+// that is lost, repeated or false costs time and nothing else. If Wake cannot keep the
+// token, a third state pauses in place of the wait. A fourth ends the step when it has
+// taken too long, unless an event has just ended the wait; then Wake refuses the next.
 
 // net is how long a wait lasts at most. Each wait is longer than the one before, until
 // an event comes: the thing that it announces may not be visible yet.
@@ -41,12 +43,37 @@ func fast(limit time.Duration) net {
 	return net{first: 2 * time.Second, again: 2 * time.Second, growth: 1.25, most: 10 * time.Second, share: 60, limit: limit}
 }
 
-// mostWaits bounds how often a step waits: a wait and a look leave eleven events in the
-// execution's history, which holds 25,000
-// (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html). It holds
-// off a flood of foreign events in one step. It does not bound all steps together:
-// there, only time-outs are known to stay within the history.
-const mostWaits = 500
+// The history of an execution holds 25,000 events
+// (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html). An
+// execution that exceeds them ends at once, without Cleanup. So steps that wait share
+// what other states leave of them: a flood of foreign events, or a function that is
+// throttled for hours, ends a step and not the execution. An attempt of a look leaves at
+// most lookEvents: entered, scheduled, started, failed, exited. An attempt to register
+// a wait leaves at most waitEvents: the same, two of the pause and two of the state that
+// asks whether the step may go on.
+const (
+	historyEvents = 25_000
+	otherEvents   = 1_000 // of all states that do not wait, with all their retries
+	regionEvents  = 225   // of each region, likewise, and one wait beyond its part
+	lookEvents    = 5
+	waitEvents    = 9
+)
+
+// allowance is how many events of the history all waits together may leave. regions is
+// an expression for the regions.
+func allowance(regions string) string {
+	return fmt.Sprintf("%d - %d * $count(%s)", historyEvents-otherEvents, regionEvents, regions)
+}
+
+// waitsBegin is what the first step that waits finds: what is left of the allowance.
+func waitsBegin(regions string) string {
+	return "{% {'seen': '', 'left': " + allowance(regions) + ", 'asked': 0, 'waits': 0} %}"
+}
+
+// spent is how many events a step's attempts have left at most.
+func spent(variable string) string {
+	return fmt.Sprintf("%d * $%s.asked + %d * $%[2]s.waits", lookEvents, variable, waitEvents)
+}
 
 // wait is a step that waits.
 type wait struct {
@@ -85,11 +112,11 @@ func awaitResults() wait {
 }
 
 // awaitRegion is the wait for a copy, in the Map. Large encrypted copies take hours,
-// and all regions share the history's 25,000 events.
+// and all regions share the events of the history.
 func awaitRegion() wait {
 	image := "'" + contract.ImageResource + "' & $states.input.region & '/' & $states.input.copyId"
 	n := slow(time.Minute, 46*time.Hour)
-	n.share = 10
+	n.share = 6
 	return wait{contract.StateAwaitCopy, CheckDistribution, []string{image}, n, "copyWait"}
 }
 
@@ -101,16 +128,33 @@ func instanceOf(variable string) string { return "'" + contract.InstanceResource
 
 func (w wait) state() string { return contract.WaitState(w.step) }
 
+// firstPause is how long a step pauses at first if Wake could not register its wait.
+const firstPause = 2 * time.Second
+
 // begin is assigned by the state before the step. since is the moment from which on
-// events count: those before it are of what the state before has seen.
+// events count: those before it are of what the state before has seen. A step has half
+// of the events that the steps before have left, and a region its share of what is left.
 func (w wait) begin() string {
-	seen := "$wait.seen"
-	if w.variable != "wait" {
-		seen = "''"
+	left := "($wait.left - " + spent("wait") + ")"
+	members := []string{
+		"'entered': $now()", "'since': $states.context.State.EnteredTime", "'net': " + whole(w.net.first), "'pause': " + whole(firstPause),
+		"'asked': 0", "'waits': 0", "'events': 0", "'detours': 0",
 	}
-	return "{% {'entered': $now(), 'since': $states.context.State.EnteredTime, 'net': " + whole(w.net.first) +
-		", 'asked': 0, 'waits': 0, 'events': 0, 'seen': " + seen + "} %}"
+	if w.variable == "wait" {
+		members = append(members, "'seen': $wait.seen", "'left': "+left, "'most': $floor("+left+" / 2)")
+	} else {
+		members = append(members, "'seen': ''", "'most': $floor("+left+" / $count($regions))")
+	}
+	return "{% {" + strings.Join(members, ", ") + "} %}"
 }
+
+// over is whether the step may not wait any more.
+func (w wait) over() string {
+	return fmt.Sprintf("%s > %d or %s > %s", w.elapsed(), w.net.limit.Milliseconds(), spent(w.variable), w.member("most"))
+}
+
+// elapsed is the step's time so far, in milliseconds.
+func (w wait) elapsed() string { return "($millis() - $toMillis(" + w.member("entered") + "))" }
 
 // with is the variable with some members changed.
 func (w wait) with(members ...string) map[string]any {
@@ -119,15 +163,25 @@ func (w wait) with(members ...string) map[string]any {
 
 func (w wait) member(name string) string { return "$" + w.variable + "." + name }
 
-// counts are how often the function was asked before, how often the step waited, and
-// how many of its waits events have ended.
-func (w wait) counts() string {
-	return "'retries': " + w.member("asked") + " + $states.context.State.RetryCount, 'waits': " + w.member("waits") + ", 'events': " + w.member("events")
+// counts are how often the function was asked before, how often the step waited, how
+// many of its waits events have ended, and how many states it passed through beside.
+// now is what the state itself adds to the first.
+func (w wait) counts(now string) string {
+	return "'retries': " + w.member("asked") + " " + now + ", 'waits': " + w.member("waits") + ", 'events': " + w.member("events") + ", 'detours': " + w.member("detours")
 }
 
+// What the state that looks and one that does not add to the attempts. Those of
+// the state that looks have been counted when it was left to wait.
+const (
+	looked    = "+ $states.context.State.RetryCount"
+	notLooked = "- 1" // as the first attempt is no retry
+)
+
 // timed adds to the timings how long the step took, its waits included.
-func (w wait) timed(special ...string) string {
-	members := append([]string{"'entered': " + w.member("entered"), "'left': $now()", w.counts()}, special...)
+func (w wait) timed(special ...string) string { return w.timedAt(looked, special...) }
+
+func (w wait) timedAt(now string, special ...string) string {
+	members := append([]string{"'entered': " + w.member("entered"), "'left': $now()", w.counts(now)}, special...)
 	return "{% $merge([$timings, {'" + w.step + "': {" + strings.Join(members, ", ") + "}}]) %}"
 }
 
@@ -155,8 +209,14 @@ func (w wait) code() failure.Code {
 	return spec.NotYet
 }
 
-// waiting is the state that waits, in a Map over regions if in is given.
-func (w wait) waiting(in ...inRegion) State {
+// waiting are the states that the step is in while it waits, in a Map over regions if in
+// is given.
+func (w wait) waiting(in ...inRegion) []State {
+	return []State{w.registered(), w.paused(), w.inTime(in...)}
+}
+
+// registered is the state that waits.
+func (w wait) registered() State {
 	s := invoke(Wake, w.state(), map[string]any{
 		"execution": map[string]any{
 			"id":        "{% $states.context.Execution.Id %}",
@@ -169,25 +229,55 @@ func (w wait) waiting(in ...inRegion) State {
 		"resources": resources(w.on),
 		"since":     "{% " + w.member("since") + " %}",
 		"seen":      "{% " + w.member("seen") + " %}",
-		"entered":   "{% " + w.member("entered") + " %}",
 		"waits":     "{% " + w.member("waits") + " %}",
-		"limit":     map[string]any{"seconds": int(w.net.limit.Seconds()), "waits": mostWaits, "code": string(w.code())},
+		"over":      "{% " + w.over() + " %}",
 	})
 	s.Comment = "waits for an event before " + w.step + " looks again"
 	s.Resource += ".waitForTaskToken"
 	s.TimeoutSeconds = "{% " + w.member("net") + " %}"
-	s.Retry = []Retry{passing(lambdaErrors())} // not its time-out, which is the net
+	// Not its time-out, which is the net. Soon the step pauses instead and looks: an
+	// event is only a hint.
+	retry := passing(lambdaErrors())
+	retry.MaxAttempts = 2
+	s.Retry = []Retry{retry}
 	s.Output = "{% $states.input %}"
 	waits := "'waits': " + w.member("waits") + " + 1 + $states.context.State.RetryCount"
+	detours := func(n int) string { return fmt.Sprintf("'detours': %s + %d", w.member("detours"), n) }
 	s.Assign = w.with(waits, "'events': "+w.member("events")+" + 1", "'net': "+whole(w.net.again), "'seen': "+w.member("seen")+" & $states.result.event & ' '")
-	s.Catch = []Catch{{ErrorEquals: timeOuts(), Assign: w.with(waits, "'net': "+w.longer()), Output: "{% $states.input %}", Next: w.step}}
-	if len(in) > 0 {
-		s.Catch = append(s.Catch, in[0].caught("", copyKnown, w.counts())...)
-	} else {
-		s.Catch = append(s.Catch, catchAll(w.step, contract.Failed, w.timed(), "")...)
+	s.Catch = []Catch{{ErrorEquals: timeOuts(), Assign: w.with(waits, detours(1), "'net': "+w.longer("net")), Output: "{% $states.input %}", Next: contract.InTimeState(w.step)}}
+	for _, names := range anyError() {
+		s.Catch = append(s.Catch, Catch{
+			ErrorEquals: names, Assign: w.with(waits, detours(2), "'pause': "+w.longer("pause")), Output: "{% $states.input %}", Next: contract.PauseState(w.step),
+		})
 	}
 	s.Next = w.step
 	return s
+}
+
+// paused follows where Wake could not keep the token.
+func (w wait) paused() State {
+	return State{
+		Name: contract.PauseState(w.step), Type: "Wait", Comment: "No event can end the wait: " + w.step + " looks again after a pause, which grows.",
+		Seconds: "{% " + w.member("pause") + " %}", Next: contract.InTimeState(w.step),
+	}
+}
+
+// inTime ends a step that has waited too long.
+func (w wait) inTime(in ...inRegion) State {
+	cause := "'" + w.step + " is given up after ' & $string($round(" + w.elapsed() + " / 1000)) & ' s, ' & $string(" + w.member("asked") + ") & ' looks and ' & $string(" + w.member("waits") +
+		") & ' waits. What it waits for: ' & $join([" + strings.Join(w.on, ", ") + "], ', ')"
+	c := Choice{Condition: "{% " + w.over() + " %}", Next: contract.StateCleanup}
+	if len(in) > 0 {
+		c.Output, c.Next = in[0].failure("'"+string(w.code())+"'", cause, copyKnown, w.counts(notLooked)), in[0].failedAt
+	} else {
+		c.Assign = map[string]any{
+			"outcome": contract.Failed, "failed": w.step, "timings": w.timedAt(notLooked), "code": string(w.code()), "cause": "{% " + cause + " %}",
+		}
+	}
+	return State{
+		Name: contract.InTimeState(w.step), Type: "Choice", Comment: "The hours of the step, and its part of the events of the history, are bounded.",
+		Choices: []Choice{c}, Default: w.step,
+	}
 }
 
 func resources(on []string) []any {
@@ -198,11 +288,10 @@ func resources(on []string) []any {
 	return out
 }
 
-// longer is the next wait's net after one that no event has ended.
-func (w wait) longer() string {
-	elapsed := "($millis() - $toMillis(" + w.member("entered") + "))"
-	return fmt.Sprintf("$min([$ceil(%s * %s), $max([%s, $floor(%s / %d)])])", w.member("net"),
-		strconv.FormatFloat(w.net.growth, 'g', -1, 64), whole(w.net.most), elapsed, 1000*w.net.share)
+// longer is the next wait's net after one that no event has ended, or the next pause.
+func (w wait) longer(member string) string {
+	return fmt.Sprintf("$min([$ceil(%s * %s), $max([%s, $floor(%s / %d)])])", w.member(member),
+		strconv.FormatFloat(w.net.growth, 'g', -1, 64), whole(w.net.most), w.elapsed(), 1000*w.net.share)
 }
 
 func whole(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) }

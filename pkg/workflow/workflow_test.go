@@ -89,8 +89,10 @@ func TestTheMachineReadsFromTopToBottom(t *testing.T) {
 				}
 			}
 			for _, c := range s.Catch {
-				if contract.StepOf(c.Next) == contract.StepOf(s.Name) {
-					assert.Contains(t, []int{1, -1}, at[c.Next]-i, "the two states of %s are side by side", contract.StepOf(s.Name))
+				if step := contract.StepOf(s.Name); contract.StepOf(c.Next) == step {
+					for between := min(i, at[c.Next]); between <= max(i, at[c.Next]); between++ {
+						assert.Equal(t, step, contract.StepOf(states[between].Name), "the states of a step are side by side")
+					}
 					continue
 				}
 				assert.Greater(t, at[c.Next], i, "an error in state %s leads back to %s", s.Name, c.Next)
@@ -154,6 +156,8 @@ func TestWhateverFailsCleanupRuns(t *testing.T) {
 			assert.Equal(t, "Outcome", last.Next)
 		case "Announce": // the image is published; Notify informs consumers then
 			assert.Equal(t, "Retire", last.Next)
+		case contract.WaitState(contract.StepOf(name)): // an event is only a hint
+			assert.Equal(t, contract.PauseState(contract.StepOf(name)), last.Next)
 		default:
 			assert.Equal(t, "Cleanup", last.Next, "state %s", name)
 		}
@@ -178,7 +182,7 @@ func TestARegionThatFailsEndsNoOtherRegion(t *testing.T) {
 		assert.Equal(t, s.Name, after.Choices[0].Assign["failed"])
 		for _, inside := range s.ItemProcessor.States {
 			assert.NotEqual(t, "Fail", inside.Type, inside.Name)
-			if inside.Type != "Task" {
+			if inside.Type != "Task" || contract.StepOf(inside.Name) != inside.Name {
 				continue
 			}
 			caught := map[string]string{}
@@ -266,7 +270,7 @@ func waits(t *testing.T) map[string]workflow.State {
 	t.Helper()
 	out := map[string]workflow.State{}
 	eachState(workflow.Definition().States, func(name string, s workflow.State) {
-		if step := contract.StepOf(name); step != name {
+		if step := contract.StepOf(name); name == contract.WaitState(step) {
 			out[step] = s
 		}
 	})
@@ -296,11 +300,23 @@ func TestAStepThatIsNotDoneWaitsForAnEventOrItsNetAndLooksAgain(t *testing.T) {
 		assert.Equal(t, step, w.Next)
 		assert.True(t, strings.HasSuffix(w.Resource, ":::lambda:invoke.waitForTaskToken"), w.Resource)
 		assert.Equal(t, workflow.Placeholder(workflow.Wake), w.Arguments.(map[string]any)["FunctionName"])
-		assert.Equal(t, step, w.Catch[0].Next, "the time-out is the net")
+		assert.Equal(t, contract.InTimeState(step), w.Catch[0].Next, "the time-out is the net")
 		assert.Contains(t, w.Catch[0].ErrorEquals, "States.Timeout")
 		for _, r := range w.Retry {
 			assert.NotContains(t, r.ErrorEquals, "States.Timeout", step)
 		}
+		eachState(workflow.Definition().States, func(name string, s workflow.State) {
+			switch name {
+			case contract.PauseState(step):
+				assert.Equal(t, "Wait", s.Type, name)
+				assert.Equal(t, contract.InTimeState(step), s.Next)
+			case contract.InTimeState(step):
+				assert.Equal(t, "Choice", s.Type, name)
+				assert.Equal(t, step, s.Default)
+				require.Len(t, s.Choices, 1)
+				assert.Equal(t, s.Choices[0].Condition, w.Arguments.(map[string]any)["Payload"].(map[string]any)["over"], "who asks makes no difference")
+			}
+		})
 		assert.Equal(t, "{% $states.input %}", w.Output, "a wait changes nothing for the look after it")
 		assert.Equal(t, "{% $states.input %}", w.Catch[0].Output, step)
 		assert.Equal(t, "{% $states.input %}", look.Catch[0].Output, step)
@@ -322,26 +338,116 @@ func TestWhatNoEventAnnouncesIsPolled(t *testing.T) {
 	}
 }
 
-// A wait and a look leave eleven events in the history: six of the wait (entered,
-// scheduled, started, submitted, timed out or succeeded, exited), and five of the look.
-func TestAllWaitsOfAnExecutionStayWithinTheHistoryQuota(t *testing.T) {
-	const most, quota = 20, 25000 // regions that wait for a copy
-	total := 0
+// history is what the machine lets waits leave in the history of an execution.
+type history struct {
+	most, each int // of all waits: most less each for every region
+	look, wait int // of one attempt
+}
+
+const quota = 25000 // https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+
+func numbers(t *testing.T, pattern string, in any) []int {
+	t.Helper()
+	m := regexp.MustCompile(pattern).FindStringSubmatch(in.(string))
+	require.NotNil(t, m, "%s in %s", pattern, in)
+	var out []int
+	for _, s := range m[1:] {
+		n, err := strconv.Atoi(s)
+		require.NoError(t, err)
+		out = append(out, n)
+	}
+	return out
+}
+
+func historyOf(t *testing.T) history {
+	t.Helper()
+	resolve, _ := workflow.Definition().States.Named(contract.StateResolve)
+	n := numbers(t, `'left': (\d+) - (\d+) \* \$count\(`, resolve.Assign["wait"])
+	var h history
 	for step, w := range waits(t) {
-		limit := w.Arguments.(map[string]any)["Payload"].(map[string]any)["limit"].(map[string]any)
-		n := netted(t, w, time.Duration(limit["seconds"].(int))*time.Second)
-		assert.LessOrEqual(t, n, limit["waits"].(int), "%s: the bound on waits does not end a step before its time", step)
+		over := w.Arguments.(map[string]any)["Payload"].(map[string]any)["over"]
+		costs := numbers(t, ` > \d+ or (\d+) \* \$\w+\.asked \+ (\d+) \* \$\w+\.waits > `, over)
+		h = history{n[0], n[1], costs[0], costs[1]}
+		assert.LessOrEqual(t, 5, h.look, step)
+	}
+	return h
+}
+
+// attempts are the events of a state that is tried as often as it may be: entered,
+// exited, and scheduled, started and failed for each attempt.
+func attempts(s workflow.State) int {
+	n := 1
+	for _, r := range s.Retry {
+		n += r.MaxAttempts
+	}
+	return 2 + 3*n
+}
+
+// leaves are the most events of a state with all its retries, and, in a Map over
+// regions, of each region. A step that waits is counted with its last look alone.
+func leaves(s workflow.State) (own, region int) {
+	switch {
+	case contract.StepOf(s.Name) != s.Name:
+		return 0, 0
+	case s.Type == "Task":
+		return attempts(s), 0
+	case s.Type == "Map":
+		region = 2 // the iteration began and ended
+		for _, inside := range s.ItemProcessor.States {
+			n, _ := leaves(inside)
+			region += n
+		}
+		return 4, region
+	}
+	return 2, 0
+}
+
+// A history of 25,000 events ends an execution at once, without Cleanup. The steps
+// that wait give up before, whatever happens to them.
+func TestNoExecutionFillsItsHistory(t *testing.T) {
+	h := historyOf(t)
+	own, region, once := 2, 0, 0 // the execution began and ended
+	for _, s := range workflow.Definition().States {
+		n, r := leaves(s)
+		own, region = own+n, region+r
+	}
+	eachState(workflow.Definition().States, func(name string, s workflow.State) {
+		if contract.StepOf(name) != name && s.Type == "Task" {
+			once = max(once, attempts(s)) // of the wait that finds the allowance used up
+			assert.LessOrEqual(t, attempts(s)+4, h.wait*(attempts(s)-2)/3, "%s: each attempt is charged for", name)
+		}
+	})
+	look := 0
+	eachState(workflow.Definition().States, func(name string, s workflow.State) {
+		if slices.Contains(contract.WaitingSteps(), name) {
+			look = max(look, attempts(s))
+		}
+	})
+	once += 4 + look // and the pause, the question whether to go on, and the look before it
+	t.Logf("of %d events, %d are of states that do not wait and %d of each region; one wait leaves at most %d", quota, own, region, once)
+	assert.LessOrEqual(t, own+once, quota-h.most-1, "what the allowance leaves for other states")
+	assert.LessOrEqual(t, region+once, h.each, "and for each region")
+}
+
+// The bound is for floods of events and functions that fail: it ends no step before its
+// hours, if no event ever comes, in as many regions.
+func TestAStepWhoseEventsAreAllLostHasItsHours(t *testing.T) {
+	const regions = 20
+	h := historyOf(t)
+	left := h.most - regions*h.each
+	all := waits(t)
+	for _, step := range contract.WaitingSteps() {
+		w := all[step]
+		hours := numbers(t, ` > (\d+)000 or `, w.Arguments.(map[string]any)["Payload"].(map[string]any)["over"])[0]
+		n := netted(t, w, time.Duration(hours)*time.Second) * (h.look + h.wait)
+		most := left / 2
 		if step == contract.StateAwaitCopy {
-			n *= most
+			most = left / regions
 		}
-		total += 11 * n
+		assert.LessOrEqual(t, n, most, step)
+		t.Logf("%s: at most %d of %d events in %d s", step, n, most, hours)
+		left -= n
 	}
-	for _, row := range workflow.Stages() {
-		if row.Poll != nil {
-			total += 3 * row.Poll.Attempts // scheduled, started, failed
-		}
-	}
-	assert.Less(t, total, quota)
 }
 
 // netted is how often a step waits if no event ever comes, by the expressions of its

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -22,13 +25,19 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
+// factoryDefinition is the factory's own, with functions named as its placeholders.
+func factoryDefinition(t *testing.T) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("..", "..", "workflow", "testdata", "definition.asl.json"))
+	require.NoError(t, err)
+	return regexp.MustCompile(`\$\{([A-Za-z]+)FunctionArn\}`).
+		ReplaceAllString(string(raw), "arn:aws:lambda:eu-west-1:111122223333:function:$1")
+}
+
 // The factory's own definition must come to its clean-up whatever the cause of
 // an error looks like: an error in a catcher cannot be caught.
 func TestTheFactoryCleansUpWhateverAnErrorsCauseLooksLike(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join("..", "..", "workflow", "testdata", "definition.asl.json"))
-	require.NoError(t, err)
-	definition := regexp.MustCompile(`\$\{([A-Za-z]+)FunctionArn\}`).
-		ReplaceAllString(string(raw), "arn:aws:lambda:eu-west-1:111122223333:function:$1")
+	definition := factoryDefinition(t)
 	long := strings.Repeat("x", 40_000)
 	for name, c := range map[string]struct {
 		message string
@@ -61,6 +70,107 @@ func TestTheFactoryCleansUpWhateverAnErrorsCauseLooksLike(t *testing.T) {
 			require.NotNil(t, told, "%s: %.300s", aws.ToString(out.Error), aws.ToString(out.Cause))
 			assert.True(t, strings.HasPrefix(told["cause"].(string), c.cause), "%.300s", told["cause"])
 			assert.Equal(t, told["cause"], aws.ToString(out.Cause), "the execution ends with it")
+		})
+	}
+}
+
+// factory are the functions of an execution that finds nothing ready but what a test
+// says. Wake answers a second after a wait has begun, or what the test has it do.
+func (a *account) factory(t *testing.T, regions []string) (ended *map[string]any) {
+	t.Helper()
+	copies := func(_ context.Context, event map[string]any) (any, error) {
+		return map[string]any{"region": event["region"], "copyId": "ami-0b"}, nil
+	}
+	ended = &map[string]any{}
+	maps.Copy(a.functions, map[string]func(context.Context, map[string]any) (any, error){
+		"Resolve": func(context.Context, map[string]any) (any, error) {
+			return map[string]any{"plan": map[string]any{}, "regions": regions, "imageId": "", "upToDate": false, "action": "bake", "copies": "beforeGate"}, nil
+		},
+		"Launch": func(context.Context, map[string]any) (any, error) {
+			return map[string]any{"instanceId": "i-0a", "instanceType": "t3.medium"}, nil
+		},
+		"CheckInstance": stage(map[string]any{}), "Seal": stage(map[string]any{}),
+		"CreateImage":     stage(map[string]any{"imageId": "ami-0a"}),
+		"CheckImage":      stage(map[string]any{"imageId": "ami-0a"}),
+		"Distribute":      copies,
+		"RunCompliance":   stage(map[string]any{"commandId": "c"}),
+		"CheckCompliance": stage(map[string]any{"results": map[string]any{}}),
+		"Wake": func(_ context.Context, event map[string]any) (any, error) {
+			if event["over"].(bool) {
+				return nil, &functionError{"InvalidInput", "it has waited too often"}
+			}
+			a.clk.AfterFunc(time.Second, func() {
+				_, err := a.SendTaskSuccess(context.Background(), &sfn.SendTaskSuccessInput{
+					TaskToken: aws.String(event["token"].(string)), Output: aws.String(`{"event":"` + uuid.NewString() + `"}`),
+				})
+				assert.NoError(t, err)
+			})
+			return map[string]any{}, nil
+		},
+		"Cleanup": func(_ context.Context, event map[string]any) (any, error) {
+			*ended = event
+			return map[string]any{"removed": []string{}, "left": []string{}, "error": event["error"], "cause": event["cause"]}, nil
+		},
+		"Notify": func(_ context.Context, event map[string]any) (any, error) {
+			return map[string]any{"report": map[string]any{}, "error": event["error"], "cause": event["cause"], "left": event["left"]}, nil
+		},
+	})
+	return ended
+}
+
+func stage(out map[string]any) func(context.Context, map[string]any) (any, error) {
+	return func(context.Context, map[string]any) (any, error) { return out, nil }
+}
+
+func refuses(code string) func(context.Context, map[string]any) (any, error) {
+	return func(context.Context, map[string]any) (any, error) { return nil, &functionError{code, "no"} }
+}
+
+// An execution whose history is full ends at once, and nothing cleans up. Whatever keeps
+// a step from its end, the step ends before that, and says so.
+func TestNoStepThatWaitsFillsTheHistory(t *testing.T) {
+	const quota = 25_000
+	many := make([]string, 30)
+	for i := range many {
+		many[i] = fmt.Sprintf("region-%d", i+1)
+	}
+	throttled := func(notYet string) func(context.Context, map[string]any) (any, error) {
+		n := 0
+		return func(ctx context.Context, event map[string]any) (any, error) {
+			if n++; n%7 != 0 {
+				return refuses("Throttled")(ctx, event)
+			}
+			return refuses(notYet)(ctx, event)
+		}
+	}
+	for name, c := range map[string]struct {
+		regions   []string
+		functions map[string]func(context.Context, map[string]any) (any, error)
+		code      string
+		failed    string
+		least     int // events
+	}{
+		"events that announce nothing": {many[:2], map[string]func(context.Context, map[string]any) (any, error){"CheckImage": refuses("ImageNotReady")}, "ImageNotReady", "AwaitImage", 7_000},
+		"waits that cannot be registered": {
+			many[:2], map[string]func(context.Context, map[string]any) (any, error){"CheckImage": refuses("ImageNotReady"), "Wake": refuses("AccessDenied")}, "ImageNotReady", "AwaitImage", 500,
+		},
+		"looks that are throttled each time": {many[:2], map[string]func(context.Context, map[string]any) (any, error){"CheckImage": throttled("ImageNotReady")}, "ImageNotReady", "AwaitImage", 7_000},
+		"events in many regions":             {many, map[string]func(context.Context, map[string]any) (any, error){"CheckDistribution": refuses("CopyNotReady")}, "CopyNotReady", "Distribute", 12_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAccount(t)
+			ended := a.factory(t, c.regions)
+			maps.Copy(a.functions, c.functions)
+			out := a.wait(t, a.start(t, a.machine(t, factoryDefinition(t)), `{"recipe":"r"}`))
+			assert.Equal(t, c.code, aws.ToString(out.Error), aws.ToString(out.Cause))
+			assert.Contains(t, aws.ToString(out.Cause), " is given up after ")
+			assert.Equal(t, c.failed, (*ended)["failed"], "Cleanup ran")
+			last, err := a.GetExecutionHistory(t.Context(), &sfn.GetExecutionHistoryInput{ExecutionArn: out.ExecutionArn, ReverseOrder: true, MaxResults: 1})
+			require.NoError(t, err)
+			n := int(last.Events[0].Id)
+			t.Logf("%d events", n)
+			assert.Less(t, n, quota)
+			assert.Greater(t, n, c.least)
 		})
 	}
 }
