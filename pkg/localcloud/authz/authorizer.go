@@ -12,51 +12,51 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// Roles are what IAM knows of roles.
+// Roles provides the policies of roles, from IAM.
 type Roles interface {
-	// Decide decides with the policies of the principal's role.
+	// Decide evaluates the policies of the principal's role.
 	Decide(who Principal, r Request, on *ResourcePolicy) Verdict
-	// Trust is a role's trust policy and how many seconds its sessions may last.
+	// Trust returns a role's trust policy and the longest duration of its sessions,
+	// in seconds.
 	Trust(roleARN string) (trust ResourcePolicy, longest int32, ok bool)
 }
 
-// Sessions are what STS knows of temporary access keys.
+// Sessions provides the sessions of temporary access keys, from STS.
 type Sessions interface {
-	// Principal is the session of a key, and who assumed its role.
+	// Principal returns the session of a key and the caller that assumed its role.
 	Principal(accessKeyID string) (session Principal, assumedBy string, ok bool)
 }
 
-// Decision is what was decided on a request of a role's session, or of a service.
+// Decision is the result for one request of a role's session or of a service.
 type Decision struct {
-	RoleARN string // empty: of a service
+	RoleARN string // empty for a request of a service
 	Request Request
 	Verdict Verdict
 }
 
-// Config is what an Authorizer needs. Roles, Sessions, Default and Logger are
-// required.
+// Config configures an Authorizer. Roles, Sessions, Default and Logger are required.
 type Config struct {
-	// Enforce holds the sessions of roles to their policies and to those of the
-	// resources that they use, services to those of resources, and whoever assumes
-	// a role to its trust policy. False: all but guests may do everything.
+	// Enforce turns on the evaluation of policies: of the role and of the resource for
+	// the sessions of roles, of the resource for services, and of the trust policy for
+	// AssumeRole. If it is false, only guests are restricted.
 	Enforce  bool
 	Roles    Roles
 	Sessions Sessions
-	Default  wire.Caller // who calls when the context does not say
-	// Organizations are the ARNs of the organisation and organisational units
-	// that an account is in. Nil: none.
+	Default  wire.Caller // the caller if the context names none
+	// Organizations returns the ARNs of the organisation and organisational units of
+	// an account. Nil means that accounts are in none.
 	Organizations func(account string) []string
-	Decisions     func(Decision) // receives each decision; nil: none
+	Decisions     func(Decision) // receives each decision; may be nil
 	Logger        *slog.Logger
 }
 
-// Authorizer decides on calls.
+// Authorizer decides whether calls are allowed.
 type Authorizer struct {
 	cfg      Config
 	services map[string]Permissions // by signing name
 }
 
-// New makes an Authorizer for calls to services.
+// New returns an Authorizer for calls to services.
 func New(cfg Config, services ...Permissions) *Authorizer {
 	a := &Authorizer{cfg: cfg, services: map[string]Permissions{}}
 	for _, s := range services {
@@ -65,24 +65,24 @@ func New(cfg Config, services ...Permissions) *Authorizer {
 	return a
 }
 
-// grantedKey marks the contexts of calls that are decided on already.
+// grantedKey marks the contexts of calls that have been allowed already.
 type grantedKey struct{}
 
-// WithGrant returns a context for a call that is decided on already: Permit allows
-// it.
+// WithGrant returns a context for a call that has been allowed already: Permit does
+// not evaluate it again.
 func WithGrant(ctx context.Context) context.Context {
 	return context.WithValue(ctx, grantedKey{}, true)
 }
 
-// Permit holds the sessions of roles to their policies, and services to those of
-// the resources that they call. Other callers are programs on this machine and may
-// do everything. The error is the called service's own.
+// Permit returns an error if the policies do not allow a call. It evaluates the calls
+// of roles' sessions and of services. Other callers are programs on this machine and
+// may do everything. The error has the code that the called service uses.
 func (a *Authorizer) Permit(ctx context.Context, who wire.Caller, service, operation string, input any) error {
 	session, assumedBy, isSession := a.cfg.Sessions.Principal(who.AccessKeyID)
 	switch {
 	case ctx.Value(grantedKey{}) != nil:
 		return nil
-	case isSession && IsEC2(assumedBy): // a guest, which is always held to its role
+	case isSession && IsEC2(assumedBy): // a guest, which is always restricted to its role
 	case !a.cfg.Enforce, !isSession && !IsService(who.ARN):
 		return nil
 	}
@@ -92,16 +92,16 @@ func (a *Authorizer) Permit(ctx context.Context, who wire.Caller, service, opera
 	return a.permit(ctx, who, session, service, operation, input)
 }
 
-// PermitAnyone decides on a call that is not signed, such as to a function URL of
-// the AuthType NONE: the policy of the resource must let everybody in, also where
-// policies are not enforced otherwise.
+// PermitAnyone is Permit for a call that is not signed, such as to a function URL with
+// AuthType NONE. The policy of the resource must allow everybody, even if policies are
+// not enforced otherwise.
 func (a *Authorizer) PermitAnyone(ctx context.Context, region, service, operation string, input any) error {
 	return a.permit(ctx, wire.Caller{Region: region}, Principal{ARN: "anonymous"}, service, operation, input)
 }
 
-// PermitRole is Permit for what a service calls with a role, such as a state
-// machine's. The role is the caller of ctx, and its trust policy must let the
-// service in.
+// PermitRole is Permit for a call that a service makes with a role, such as the role
+// of a state machine. The role is the caller of ctx, and its trust policy must allow
+// the service to assume it.
 func (a *Authorizer) PermitRole(ctx context.Context, principal, service, operation string, input any) error {
 	if !a.cfg.Enforce {
 		return nil
@@ -140,18 +140,18 @@ func (p Permissions) denied(format string, args ...any) error {
 	return wire.Errorf("AccessDeniedException", "%s", message)
 }
 
-// AccessDenied is the Denied of the services whose error has that code.
+// AccessDenied is the Permissions.Denied of services that use the error code AccessDenied.
 func AccessDenied(message string) error { return wire.Errorf("AccessDenied", "%s", message) }
 
-// IsService says whether a caller is a service of AWS: over HTTP every caller has
-// an ARN.
+// IsService reports whether a caller is a service of AWS. Every caller over HTTP has
+// an ARN; services have none.
 func IsService(name string) bool { return name != "" && !strings.HasPrefix(name, "arn:") }
 
-// IsEC2 says whether a caller is EC2, whose name depends on the partition. It
-// assumes the roles of instances.
+// IsEC2 reports whether a caller is EC2, which assumes the roles of instances. The name
+// of its principal depends on the partition.
 func IsEC2(name string) bool { return IsService(name) && strings.HasPrefix(name, "ec2.") }
 
-// principalOf is who a caller is to IAM.
+// principalOf returns the IAM principal of a caller.
 func (a *Authorizer) principalOf(who wire.Caller) Principal {
 	if IsService(who.ARN) {
 		return Principal{Account: who.Account, Service: who.ARN}
@@ -165,8 +165,8 @@ func (a *Authorizer) principalOf(who wire.Caller) Principal {
 	return Principal{Account: who.Account, ARN: who.ARN}
 }
 
-// Decide completes a request with what is known of its caller, and decides with
-// the policy of the resource.
+// Decide adds the condition keys of the caller to a request and evaluates it with the
+// policy of the resource.
 func (a *Authorizer) Decide(who wire.Caller, p Principal, r Request) Verdict {
 	return a.decide(who, p, r, a.policyOn(p, r.Resource))
 }
@@ -180,15 +180,14 @@ func (a *Authorizer) decide(who wire.Caller, p Principal, r Request, on *Resourc
 	return verdict
 }
 
-// withCaller adds the keys that every request has, and those of services.
+// withCaller adds the condition keys that every request has, and those of services.
 //
 // aws:SecureTransport is always true, although requests arrive here by plain HTTP.
-// The key asks whether a third party on the way could read or change the request.
-// On AWS the way is a network; here it is the loopback of one machine, or the
-// network between it and its own guests, and TLS would add nothing that the kernel
-// does not give. With the key false, the statement against plain HTTP that every
-// bucket, topic and queue of a deployment has would deny each call of a rehearsal,
-// and would prove nothing about calls on AWS, which the SDKs make by HTTPS.
+// The key tells whether a third party on the network could read or change the request.
+// Here the network is the loopback of one machine, or the bridge to its own guests, and
+// TLS would not add protection. If the key were false, the statement against plain HTTP
+// that every bucket, topic and queue of a deployment has would deny each call of a
+// rehearsal. It would prove nothing about calls on AWS, which the SDKs make by HTTPS.
 func (a *Authorizer) withCaller(pairs map[string][]string, who wire.Caller, p Principal) map[string][]string {
 	keys := map[string][]string{"aws:RequestedRegion": {who.Region}, "aws:SecureTransport": {"true"}}
 	if p.Service != "" {
@@ -214,12 +213,12 @@ func (a *Authorizer) withCaller(pairs map[string][]string, who wire.Caller, p Pr
 	return all
 }
 
-// Organization is the id of the organisation that an account is in, such as
-// o-exampleorgid; empty: in none.
+// Organization returns the id of an account's organisation, such as o-exampleorgid, or
+// an empty string if the account is in none.
 func (a *Authorizer) Organization(account string) string { return a.organization(account) }
 
-// organization is the id of the organisation that an account is in, such as
-// o-exampleorgid; empty: in none.
+// organization returns the id of an account's organisation, such as o-exampleorgid, or
+// an empty string if the account is in none.
 func (a *Authorizer) organization(account string) string {
 	if a.cfg.Organizations == nil {
 		return ""

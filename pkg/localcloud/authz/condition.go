@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// operator is a condition operator taken apart
+// operator is a parsed condition operator
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html).
 type operator struct {
 	set      string // "", ForAllValues or ForAnyValue
@@ -16,7 +16,7 @@ type operator struct {
 	negated  bool
 	ifExists bool
 	null     bool
-	patterns bool // * and ? have a meaning in the values
+	patterns bool // * and ? are wildcards in the values
 }
 
 func operators() map[string]operator {
@@ -43,7 +43,7 @@ func operators() map[string]operator {
 	}
 }
 
-// numeric compares numbers; what is none is never equal to one.
+// numeric compares numbers. A value that is not a number never matches.
 func numeric(holds func(want, got float64) bool) func(pattern, value string) bool {
 	return func(pattern, value string) bool {
 		want, err := strconv.ParseFloat(pattern, 64)
@@ -55,8 +55,8 @@ func numeric(holds func(want, got float64) bool) func(pattern, value string) boo
 	}
 }
 
-// parseOperator knows the operators in use; dates and addresses are in none of the
-// keys.
+// parseOperator parses the operators that policies here use. Those for dates and
+// addresses are missing, because no condition key holds such a value.
 func parseOperator(name string) (operator, error) {
 	set, rest, qualified := strings.Cut(name, ":")
 	if !qualified {
@@ -65,15 +65,16 @@ func parseOperator(name string) (operator, error) {
 	base, ifExists := strings.CutSuffix(rest, "IfExists")
 	op, ok := operators()[base]
 	if !ok || qualified && set != "ForAllValues" && set != "ForAnyValue" || op.null && (ifExists || qualified) {
-		return operator{}, fmt.Errorf("the condition operator %s is not known (known: %s; with ForAllValues:, ForAnyValue: and IfExists, but for Null)",
+		return operator{}, fmt.Errorf("the condition operator %s is not supported (supported: %s; all but Null also with ForAllValues:, ForAnyValue: and IfExists)",
 			name, strings.Join(slices.Sorted(maps.Keys(operators())), ", "))
 	}
 	op.set, op.ifExists = set, ifExists
 	return op, nil
 }
 
-// keys are the condition keys that the embedded AWS fills in; a name that ends
-// with / stands before the name of a tag. In lower case: keys have no case.
+// keys returns the condition keys that the embedded AWS fills in. A key that ends with
+// / is followed by the name of a tag. They are in lower case, because condition keys
+// are not case-sensitive.
 func keys() []string {
 	return []string{
 		"aws:calledvia", "aws:principalaccount", "aws:principalarn", "aws:principalorgid", "aws:principalservicename", "aws:requestedregion", "aws:requesttag/",
@@ -85,11 +86,13 @@ func keys() []string {
 	}
 }
 
-// multivalued keys hold a list, which only ForAllValues and ForAnyValue take.
+// multivalued lists the keys that hold several values, which need ForAllValues or
+// ForAnyValue.
 func multivalued() []string { return []string{"aws:calledvia", "aws:tagkeys", "kms:resourcealiases"} }
 
-// CanonicalKey is a condition key in the form that contexts hold: lower case, but
-// for the name of a tag. Error: the embedded AWS does not fill in that key.
+// CanonicalKey returns a condition key in the form that contexts use: in lower case,
+// except for the name of a tag. It is an error if the embedded AWS does not fill in
+// that key.
 func CanonicalKey(key string) (string, error) {
 	prefix, tag, isTag := strings.Cut(key, "/")
 	canonical := strings.ToLower(prefix)
@@ -97,7 +100,7 @@ func CanonicalKey(key string) (string, error) {
 		canonical += "/"
 	}
 	if !slices.Contains(keys(), canonical) || isTag && tag == "" {
-		return "", fmt.Errorf("the condition key %s is not known (known: %s)", key, strings.Join(keys(), ", "))
+		return "", fmt.Errorf("the condition key %s is not supported (supported: %s)", key, strings.Join(keys(), ", "))
 	}
 	return canonical + tag, nil
 }
@@ -128,7 +131,7 @@ func parseCondition(operatorName, key string, values []string) (Condition, error
 	return Condition{operator: op, Key: canonical, Values: values}, nil
 }
 
-// holds says whether a request meets the condition.
+// holds reports whether a request meets the condition.
 func (c Condition) holds(r Request) bool {
 	got, present := r.Context[c.Key]
 	op := c.operator
@@ -136,7 +139,7 @@ func (c Condition) holds(r Request) bool {
 	case op.null:
 		return slices.Contains(c.Values, fmt.Sprint(!present))
 	case op.set == "ForAllValues":
-		// No value at all is none that fails.
+		// ForAllValues is true if there is no value.
 		return !slices.ContainsFunc(got, func(v string) bool { return !c.passes(v, r) })
 	case op.set == "ForAnyValue":
 		return slices.ContainsFunc(got, func(v string) bool { return c.passes(v, r) })
@@ -146,8 +149,8 @@ func (c Condition) holds(r Request) bool {
 	return len(got) == 1 && c.passes(got[0], r)
 }
 
-// passes compares one value of the request: with any of the policy's values, or
-// with none of them where the operator is negated.
+// passes reports whether one value of the request matches any of the policy's values,
+// or none of them if the operator is negated.
 func (c Condition) passes(value string, r Request) bool {
 	matched := slices.ContainsFunc(c.Values, func(pattern string) bool {
 		filled, ok := fill(pattern, r, c.operator.patterns)

@@ -1,5 +1,4 @@
-// Package authz decides who may do what in the embedded AWS: it holds policies
-// and evaluates them as IAM does, and it asks the rules of each service which
-// permissions a call takes. A policy element that it does not know is an error and
-// is never ignored.
+// Package authz decides who may do what in the embedded AWS. It evaluates policies as
+// IAM does, and asks each service which permissions a call needs. A policy element that
+// it does not support is an error and is never ignored.
 package authz

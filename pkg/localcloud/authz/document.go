@@ -13,15 +13,15 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/texts"
 )
 
-// version of the policy language. The older one, which a document without a
-// Version is written in, has no variables: ${aws:username} is text there
+// version is the version of the policy language. The older one, which also applies to a
+// document without a Version, has no variables: ${aws:username} is plain text in it
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_version.html).
 const (
 	version = "2012-10-17"
 	older   = "2008-10-17"
 )
 
-// Effect of a statement.
+// Effect is the effect of a statement.
 type Effect string
 
 // The effects.
@@ -33,10 +33,10 @@ const (
 // Document is a policy of an identity or of a resource.
 type Document struct{ Statements []Statement }
 
-// Statement of a policy. Of Actions and NotActions one is set, and of Resources
-// and NotResources, but in the trust policy of a role, which is about itself. Of
-// Principals and NotPrincipals one is set in the policy of a resource, and none
-// in that of an identity.
+// Statement is a statement of a policy. Either Actions or NotActions is set. Either
+// Resources or NotResources is set, except in the trust policy of a role, which is about
+// the role itself. Either Principals or NotPrincipals is set in the policy of a resource,
+// and neither in the policy of an identity.
 type Statement struct {
 	Sid                     string
 	Effect                  Effect
@@ -50,11 +50,11 @@ type Statement struct {
 // Condition is one key under one operator.
 type Condition struct {
 	operator operator
-	Key      string // in lower case, up to the name of a tag
+	Key      string // in lower case, except for the name of a tag
 	Values   []string
 }
 
-// values are texts in which true, false and numbers may stand without quotes.
+// values is a list of strings in which true, false and numbers need no quotes.
 type values []string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -74,13 +74,13 @@ func (v *values) UnmarshalJSON(raw []byte) error {
 		case string, bool, json.Number:
 			*v = append(*v, fmt.Sprint(element))
 		default:
-			return errors.New("a condition's values are texts, numbers, true or false")
+			return errors.New("a condition's values must be strings, numbers, true or false")
 		}
 	}
 	return nil
 }
 
-// kind of a policy says which elements its statements have.
+// kind is the kind of a policy, which decides the elements of its statements.
 type kind int
 
 const (
@@ -89,14 +89,14 @@ const (
 	ofTrust                // Principal, and no Resource
 )
 
-// Parse reads the policy of an identity, or a permissions boundary, and refuses
-// what Evaluate does not implement.
+// Parse reads the policy of an identity or a permissions boundary. It refuses elements
+// that Evaluate does not implement.
 func Parse(raw []byte) (Document, error) { return parse(raw, ofIdentity) }
 
 // ParseResource reads the policy of a resource, such as a bucket.
 func ParseResource(raw []byte) (Document, error) { return parse(raw, ofResource) }
 
-// ParseTrust reads the policy that says who may assume a role.
+// ParseTrust reads the trust policy of a role: who may assume it.
 func ParseTrust(raw []byte) (Document, error) { return parse(raw, ofTrust) }
 
 func parse(raw []byte, of kind) (Document, error) {
@@ -132,7 +132,7 @@ func parse(raw []byte, of kind) (Document, error) {
 	return out, nil
 }
 
-// strict refuses elements that are not known.
+// strict decodes JSON and refuses unknown elements.
 func strict(raw []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
@@ -140,7 +140,7 @@ func strict(raw []byte, into any) error {
 		return err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the JSON document")
+		return errors.New("there is text after the JSON document")
 	}
 	return nil
 }
@@ -187,8 +187,8 @@ func parseStatement(raw []byte, of kind, withoutVariables bool) (Statement, erro
 	return s, nil
 }
 
-// checkElements looks for the elements that a statement must and must not have.
-// The sentences with a capital are IAM's own.
+// checkElements checks which elements a statement has. Messages that begin with a
+// capital letter are IAM's own.
 func (s Statement) checkElements(of kind) error {
 	principals, resources := s.Principals != nil || s.NotPrincipals != nil, len(s.Resources) > 0 || len(s.NotResources) > 0
 	switch {
@@ -202,7 +202,7 @@ func (s Statement) checkElements(of kind) error {
 	case of != ofIdentity && (s.Principals == nil) == (s.NotPrincipals == nil):
 		return errors.New("one of Principal and NotPrincipal is required")
 	case s.NotPrincipals != nil && s.Effect == Allow:
-		return errors.New("NotPrincipal with Allow would let in everybody else: it is served with Deny")
+		return errors.New("NotPrincipal with Allow would allow everybody else: it is supported only with Deny")
 	case of == ofTrust && resources:
 		//lint:ignore ST1005 the sentence is IAM's
 		return errors.New("Has prohibited field Resource")
@@ -217,7 +217,7 @@ func (s Statement) checkElements(of kind) error {
 func (s Statement) checkActions() error {
 	for _, action := range slices.Concat(s.Actions, s.NotActions) {
 		if service, name, ok := strings.Cut(action, ":"); action != "*" && (!ok || service == "" || name == "" || strings.Contains(service, "*")) {
-			return fmt.Errorf("%q is no action: <service>:<name> or * is expected", action)
+			return fmt.Errorf("%q is not an action: it must be <service>:<name> or *", action)
 		}
 	}
 	return nil
@@ -226,7 +226,7 @@ func (s Statement) checkActions() error {
 func (s Statement) checkResources() error {
 	for _, resource := range slices.Concat(s.Resources, s.NotResources) {
 		if resource != "*" && strings.Count(resource, ":") < 5 {
-			return fmt.Errorf("%q is no resource: an ARN or * is expected", resource)
+			return fmt.Errorf("%q is not a resource: it must be an ARN or *", resource)
 		}
 		if err := checkVariables(resource); err != nil {
 			return err

@@ -8,12 +8,12 @@ import (
 // Request is what a caller wants to do to one resource.
 type Request struct {
 	Action   string              // such as ec2:RunInstances
-	Resource string              // ARN, or * for actions that know no resources
-	Context  map[string][]string // by condition key; NewContext makes one
+	Resource string              // ARN, or * for actions that do not act on a resource
+	Context  map[string][]string // by condition key; Context makes one
 }
 
-// Context makes a request's context; keys that the evaluator does not know are
-// defects of the caller.
+// Context returns a request's context. A key that the evaluator does not support is
+// a defect of the calling code.
 func Context(pairs map[string][]string) map[string][]string {
 	out := make(map[string][]string, len(pairs))
 	for key, values := range pairs {
@@ -26,7 +26,7 @@ func Context(pairs map[string][]string) map[string][]string {
 	return out
 }
 
-// Verdict of a request.
+// Verdict is the result of evaluating a request.
 type Verdict int
 
 // The verdicts.
@@ -36,11 +36,11 @@ const (
 	Denied                     // an identity policy denies it
 	OutsideTheBoundary         // the permissions boundary does not allow it
 	DeniedByBoundary
-	NotInResourcePolicy // the resource's policy does not allow it, and would have to
+	NotInResourcePolicy // the resource's policy would have to allow it and does not
 	DeniedByResource    // the resource's policy denies it
 )
 
-// Because says why a request is denied, in AWS's words.
+// Because returns the reason why a request is denied, in the words of AWS.
 func (v Verdict) Because(action string) string {
 	switch v {
 	case NotAllowed:
@@ -59,26 +59,25 @@ func (v Verdict) Because(action string) string {
 	return ""
 }
 
-// ResourcePolicy is what the policy of a resource says, and how much it counts.
+// ResourcePolicy is the policy of a resource, with what decides how it is evaluated.
 type ResourcePolicy struct {
 	Document Document // empty: the resource has none
 	Owner    string   // the resource's account
-	// MustDelegate says that policies of identities count only where the resource's
-	// policy names their account, as for KMS keys and roles to be assumed.
+	// MustDelegate means that policies of identities count only if the resource's policy
+	// names their account. This holds for KMS keys and for roles to be assumed.
 	MustDelegate bool
 }
 
-// Evaluate decides on a request to a resource without a policy of its own, within
-// one account.
+// Evaluate evaluates a request within one account to a resource that has no policy.
 func Evaluate(r Request, identity []Document, boundary *Document) Verdict {
 	return Decide(Principal{RoleARN: "*"}, r, identity, boundary, nil)
 }
 
-// Decide decides as IAM does
+// Decide evaluates a request as IAM does
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic_policy-eval-basics.html):
-// what is denied anywhere is denied. Within an account either the identity or the
-// resource must allow it, across accounts both. A boundary only takes away, but
-// not from what a resource grants to the very session
+// a deny in any policy wins. Within an account the policy of either the identity or the
+// resource must allow the request; across accounts both must. A boundary only restricts,
+// and does not restrict what a resource grants to the session itself
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_boundaries.html).
 func Decide(who Principal, r Request, identity []Document, boundary *Document, on *ResourcePolicy) Verdict {
 	denies := func(d Document) bool { return d.has(Deny, r) }
@@ -111,8 +110,8 @@ func (d Document) has(effect Effect, r Request) bool {
 	return slices.ContainsFunc(d.Statements, func(s Statement) bool { return s.Effect == effect && s.applies(r) })
 }
 
-// onAction says whether a pattern matches the request's action, onResource its
-// resource.
+// onAction reports whether a pattern matches the request's action, and onResource
+// whether it matches its resource.
 func (r Request) onAction(pattern string) bool { return actionLike(pattern, r.Action) }
 
 func (r Request) onResource(pattern string) bool {

@@ -1,23 +1,22 @@
 package authz
 
-// Grant is one action of a statement that allows it, on one of the statement's
-// resources, as the document writes them. NotAction and NotResource are written
-// with a ! before each pattern.
+// Grant is one allowed action of a statement on one of its resources, in the notation of
+// the document. Patterns of NotAction and NotResource begin with a !.
 type Grant struct {
 	Statement int // counted from 1
 	Action    string
 	Resource  string
 }
 
-// Grants are all that a document allows, in its order.
+// Grants returns everything that a document allows, in its order.
 func (d Document) Grants() []Grant {
 	return d.grants(func(Statement) bool { return true }, func(Grant) bool { return true })
 }
 
-// GrantsFor are those that allow a request, which may be none.
+// GrantsFor returns the grants that allow a request; there may be none.
 func (d Document) GrantsFor(r Request) []Grant {
 	return d.grants(func(s Statement) bool { return s.applies(r) }, func(g Grant) bool {
-		// What is negated does not match: the statement applies.
+		// The statement applies because the negated patterns do not match.
 		return (g.Action[0] == '!' || r.onAction(g.Action)) && (g.Resource[0] == '!' || r.onResource(g.Resource))
 	})
 }

@@ -6,27 +6,26 @@ import (
 	"strings"
 )
 
-// Patterns are compared rune by rune; these stand for characters that a
-// variable has put in and that are no wildcards, and for a $ that begins no
-// variable.
+// Patterns are compared rune by rune. These runes replace wildcard characters in the
+// value of a variable, which match only themselves, and a $ that begins no variable.
 const (
 	literalStar     = '\uE000'
 	literalQuestion = '\uE001'
 	literalDollar   = '\uE002'
 )
 
-// asText makes the variables of a document of the older language plain text.
+// asText turns the variables of a document of the older version into plain text.
 func asText(list []string) {
 	for i := range list {
 		list[i] = strings.ReplaceAll(list[i], "${", string(literalDollar)+"{")
 	}
 }
 
-// like matches * and ? against the whole of a text.
+// like reports whether a pattern with * and ? matches a whole string.
 func like(pattern, text string) bool { return glob([]rune(pattern), []rune(text), false) }
 
-// glob matches a pattern. In parts, that are between colons, a wildcard reaches
-// beyond its part only if it is a * at its end.
+// glob matches a pattern. With parts, which are separated by colons, a wildcard matches
+// beyond its part only if it is a * at the end of the pattern.
 func glob(pattern, text []rune, parts bool) bool {
 	if len(pattern) == 0 {
 		return len(text) == 0
@@ -62,7 +61,7 @@ func literal(r rune) rune {
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html).
 func resourceLike(pattern, arn string) bool { return glob([]rune(pattern), []rune(arn), true) }
 
-// arnLike compares the six parts of two ARNs, each for itself.
+// arnLike compares the six parts of two ARNs one by one.
 func arnLike(pattern, arn string) bool {
 	want, got := strings.SplitN(pattern, ":", 6), strings.SplitN(arn, ":", 6)
 	if len(want) != 6 || len(got) != 6 {
@@ -76,14 +75,14 @@ func arnLike(pattern, arn string) bool {
 	return true
 }
 
-// actionLike matches an Action, which has no case.
+// actionLike matches an Action, which is not case-sensitive.
 func actionLike(pattern, action string) bool {
 	return like(strings.ToLower(pattern), strings.ToLower(action))
 }
 
 var variable = regexp.MustCompile(`\$\{([^}]*)\}`)
 
-// checkVariables refuses policy variables that fill would not know.
+// checkVariables refuses policy variables that fill does not support.
 func checkVariables(text string) error {
 	for _, m := range variable.FindAllStringSubmatch(text, -1) {
 		switch m[1] {
@@ -97,9 +96,9 @@ func checkVariables(text string) error {
 	return nil
 }
 
-// fill puts the request's values in for policy variables. ok is false when the
-// request lacks one: the text then matches nothing. What is put in has no
-// wildcards, whatever characters it has.
+// fill replaces policy variables with the request's values. ok is false if the request
+// lacks a value: the text then matches nothing. Characters of a value are never
+// wildcards.
 func fill(text string, r Request, patterns bool) (filled string, ok bool) {
 	ok = true
 	plain := func(s string) string { return s }

@@ -12,7 +12,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// Principals are whom a statement of a resource's policy is about
+// Principals are the principals of a statement in a resource's policy
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html).
 type Principals struct {
 	Everyone bool
@@ -24,12 +24,12 @@ var (
 	accountNumber = regexp.MustCompile(`^[0-9]{12}$`)
 	rootARN       = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):root$`)
 	principalARN  = regexp.MustCompile(`^arn:aws[a-z-]*:(iam::[0-9]{12}:(root|role/.+|user/.+)|sts::[0-9]{12}:assumed-role/.+/.+)$`)
-	// serviceName is a service, in some regions named with the region, such as
-	// states.cn-north-1.amazonaws.com.cn.
+	// serviceName matches the principal of a service. In some regions it contains the
+	// region, such as states.cn-north-1.amazonaws.com.cn.
 	serviceName = regexp.MustCompile(`^([a-z0-9-]+(?:\.[a-z0-9-]+)*?)(?:\.[a-z]+(?:-[a-z]+)+-[0-9]+)?\.(` + suffixes() + `)$`)
 )
 
-// suffixes are those of the partitions' host names, for a regular expression.
+// suffixes is a regular expression for the suffixes of the partitions' host names.
 func suffixes() string {
 	var out []string
 	for _, p := range partition.All() {
@@ -38,11 +38,11 @@ func suffixes() string {
 	return strings.Join(out, "|")
 }
 
-// IsServiceName says whether a principal is a service of AWS.
+// IsServiceName reports whether a principal is a service of AWS.
 func IsServiceName(name string) bool { return serviceName.MatchString(name) }
 
-// global is the name of a service in all regions and partitions. Policies may also
-// name it with the region, and EC2 with the partition's suffix.
+// global returns the name that a service has in all regions and partitions. Policies may
+// also name a service with the region, and EC2 with the partition's suffix.
 func global(name string) string {
 	if m := serviceName.FindStringSubmatch(name); m != nil {
 		return m[1] + ".amazonaws.com"
@@ -55,14 +55,14 @@ func (p *Principals) UnmarshalJSON(raw []byte) error {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
 		if text != "*" {
-			return fmt.Errorf("the principal %q is neither * nor an object", text)
+			return fmt.Errorf("the principal %q must be * or an object", text)
 		}
 		*p = Principals{Everyone: true}
 		return nil
 	}
 	var in struct{ AWS, Service texts.List }
 	if err := strict(raw, &in); err != nil {
-		return fmt.Errorf("the principals served are AWS and Service: %w", err)
+		return fmt.Errorf("only the principals AWS and Service are supported: %w", err)
 	}
 	*p = Principals{}
 	for _, name := range in.AWS {
@@ -84,7 +84,7 @@ func (p *Principals) UnmarshalJSON(raw []byte) error {
 		p.Services = append(p.Services, global(name))
 	}
 	if !p.Everyone && len(p.AWS) == 0 && len(p.Services) == 0 {
-		return errors.New("no principal is named")
+		return errors.New("the principal is empty")
 	}
 	return nil
 }
@@ -98,7 +98,7 @@ type Principal struct {
 	Service string // such as lambda.amazonaws.com
 }
 
-// Name is the principal as messages name it.
+// Name returns the principal as error messages name it.
 func (p Principal) Name() string {
 	if p.Service != "" {
 		return p.Service
@@ -106,13 +106,13 @@ func (p Principal) Name() string {
 	return p.ARN
 }
 
-// reach is how closely a policy of a resource names a principal.
+// reach tells how specifically a policy of a resource names a principal.
 type reach int
 
 const (
 	notNamed reach = iota
 	asAccount
-	asRole // or as anybody
+	asRole // or as everybody
 	asItself
 )
 
@@ -151,8 +151,8 @@ func closeness(name string, who Principal) reach {
 	return notNamed
 }
 
-// reaches is how closely a statement names a principal; identity policies are
-// about whom they belong to.
+// reaches returns how specifically a statement names a principal. A statement of an
+// identity policy is always about the identity that it belongs to.
 func (s Statement) reaches(who Principal) reach {
 	switch {
 	case s.NotPrincipals != nil:
@@ -166,8 +166,8 @@ func (s Statement) reaches(who Principal) reach {
 	return asItself
 }
 
-// reach is how closely the document's statements of an effect that apply to a
-// request name a principal.
+// reach returns how specifically a document names a principal, in the statements with an
+// effect that apply to a request.
 func (d Document) reach(effect Effect, who Principal, r Request) reach {
 	best := notNamed
 	for _, s := range d.Statements {
@@ -178,13 +178,13 @@ func (d Document) reach(effect Effect, who Principal, r Request) reach {
 	return best
 }
 
-// Lets says whether the policy of a resource lets a principal of another account
-// in, as far as it is the resource's to say.
+// Lets reports whether the policy of a resource allows a principal of another account.
+// The principal's own policies are not considered.
 func (d Document) Lets(who Principal, r Request) bool {
 	return d.reach(Deny, who, r) == notNamed && d.reach(Allow, who, r) != notNamed
 }
 
-// AccountOf is the account in an ARN; empty where it has none.
+// AccountOf returns the account in an ARN, or an empty string if there is none.
 func AccountOf(arn string) string {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) < 6 {

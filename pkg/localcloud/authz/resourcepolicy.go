@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// PolicyFrom is the policy of a resource from its text; empty: it has none.
+// PolicyFrom parses the policy of a resource. An empty text means that it has none.
 func PolicyFrom(text string) (ResourcePolicy, error) {
 	if text == "" {
 		return ResourcePolicy{}, nil
@@ -13,8 +13,9 @@ func PolicyFrom(text string) (ResourcePolicy, error) {
 	return ResourcePolicy{Document: document}, err
 }
 
-// policyOn is the policy of a resource, and its owner. Resources of services that
-// have none belong to the account in their ARN, and no other account may use them.
+// policyOn returns the policy of a resource and its owner. A resource of a service
+// without resource policies belongs to the account in its ARN, and no other account may
+// use it.
 func (a *Authorizer) policyOn(p Principal, resource string) *ResourcePolicy {
 	var out ResourcePolicy
 	parts := strings.SplitN(resource, ":", 6)
@@ -24,8 +25,8 @@ func (a *Authorizer) policyOn(p Principal, resource string) *ResourcePolicy {
 	if of := a.services[parts[2]].Policy; of != nil {
 		var err error
 		if out, err = of(resource); err != nil {
-			// Policies are checked when they are set. One that an earlier program stored
-			// and that cannot be parsed allows nothing.
+			// Policies are checked when they are set. One that an earlier version of the
+			// program stored and that cannot be parsed allows nothing.
 			a.cfg.Logger.Error("the policy of a resource cannot be read", "resource", resource, "error", err)
 			out.Document, out.MustDelegate = Document{}, true
 		}

@@ -9,14 +9,14 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// longestChained is how many seconds a session may last that the session of
-// another role asks for
+// longestChained is the longest duration, in seconds, of a session that is requested by
+// a session of another role
 // (https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html).
 const longestChained = 3600
 
-// AdmitSession holds whoever assumes a role to the role's trust policy: programs
-// of this machine, which act as the root of their account, as well as sessions and
-// services.
+// AdmitSession returns an error if the trust policy of a role does not allow the caller
+// to assume it. Callers are sessions, services, and programs on this machine, which act
+// as the root of their account.
 func (a *Authorizer) AdmitSession(_ context.Context, who wire.Caller, in *sdksts.AssumeRoleInput) error {
 	if !a.cfg.Enforce {
 		return nil
@@ -40,8 +40,8 @@ func (a *Authorizer) AdmitSession(_ context.Context, who wire.Caller, in *sdksts
 	return nil
 }
 
-// mayAssume is how many seconds a session of a role may last that a caller
-// assumes, or AWS's error if it may not assume the role.
+// mayAssume returns the longest duration of a caller's session of a role, in seconds, or
+// AWS's error if the caller may not assume the role.
 func (a *Authorizer) mayAssume(who wire.Caller, roleARN string, pairs map[string][]string) (longest int32, err error) {
 	p := a.principalOf(who)
 	trust, longest, ok := a.cfg.Roles.Trust(roleARN)
@@ -53,8 +53,8 @@ func (a *Authorizer) mayAssume(who wire.Caller, roleARN string, pairs map[string
 	return longest, nil
 }
 
-// Assumable is what a service asks before it keeps a role: whether the role's
-// trust policy lets the service in, on behalf of a resource of an account.
+// Assumable reports whether the trust policy of a role allows a service to assume it on
+// behalf of a resource of an account. A service asks this before it stores a role.
 func (a *Authorizer) Assumable(service string) func(account, sourceARN, roleARN string) error {
 	return func(account, sourceARN, roleARN string) error {
 		if !a.cfg.Enforce {
