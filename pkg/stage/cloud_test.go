@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -35,12 +36,24 @@ type cloud struct {
 	cache store.Cache
 	base  string
 
-	content string // of public images, a directory
+	content string            // of public images, a directory
+	keys    map[string]string // ARNs of the keys that key made, by alias
+}
+
+// key makes a key for images.
+func (c *cloud) key(region, alias string) {
+	c.t.Helper()
+	client := kms.NewFromConfig(c.config(region))
+	made, err := client.CreateKey(c.t.Context(), &kms.CreateKeyInput{})
+	require.NoError(c.t, err)
+	_, err = client.CreateAlias(c.t.Context(), &kms.CreateAliasInput{AliasName: &alias, TargetKeyId: made.KeyMetadata.KeyId})
+	require.NoError(c.t, err)
+	c.keys[alias] = aws.ToString(made.KeyMetadata.Arn)
 }
 
 func newCloud(t *testing.T) *cloud {
 	t.Helper()
-	c := &cloud{t: t, clock: clock.NewVirtual(start)}
+	c := &cloud{t: t, clock: clock.NewVirtual(start), keys: map[string]string{}}
 	t.Cleanup(c.clock.Hold())
 	var err error
 	c.Cloud, err = localcloud.New(t.Context(), localcloud.Config{
@@ -152,7 +165,8 @@ type odd struct {
 	*ec2.Client
 	image    func(*types.Image)
 	snapshot func(*types.Snapshot)
-	deaf     bool // ModifyImageAttribute is accepted and changes nothing
+	deaf     bool                   // ModifyImageAttribute is accepted and changes nothing
+	shared   types.LaunchPermission // one more than the image has; of an encrypted image EC2 grants no public one
 }
 
 func (o odd) DescribeImages(ctx context.Context, in *ec2.DescribeImagesInput, opts ...func(*ec2.Options)) (*ec2.DescribeImagesOutput, error) {
