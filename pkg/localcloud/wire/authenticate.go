@@ -15,43 +15,42 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/sigv4"
 )
 
-// Key is what is known of an access key.
+// Key describes an access key.
 type Key struct {
 	Secret  string
-	Token   string // of a session; empty: the key has none, and must come without
+	Token   string // of a session; empty for a key that must be used without one
 	Account string // twelve digits
 	ARN     string // of the principal
 	Expired bool
 }
 
-// Authenticator proves who sent a request, by its signature.
+// Authenticator verifies the signature of a request and thereby who sent it.
 type Authenticator struct {
-	// Keys finds an access key. Nil: no key is known, and every request is refused.
+	// Keys finds an access key. If it is nil, every request is refused.
 	Keys func(accessKeyID string) (Key, bool)
-	// Now is what times of signatures are compared with. Default: the clock of this
-	// machine, since the signer knows no other.
+	// Now returns the time with which the times of signatures are compared. The default
+	// is the clock of this machine, which signers use.
 	Now func() time.Time
 }
 
 const (
 	maxSigned = 72 << 20 // the largest body, in bytes, of a REST service other than S3: that of Lambda
-	inMemory  = 1 << 20  // of a body, in bytes; the rest of it waits in a file
+	inMemory  = 1 << 20  // bytes of a body that are kept in memory; the rest is in a file
 	noDigest  = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 	isS3      = "s3"
 )
 
 // authenticated is a request whose signature was verified.
 type authenticated struct {
-	request *http.Request // with a body that was compared with what is signed
+	request *http.Request // its body has been compared with the signed digest
 	caller  Caller
-	clean   func() // to call once the request is served
+	clean   func() // must be called after the request is served
 }
 
-// Authenticate verifies the signature of a request and that its body is the one
-// that was signed, before anything of it is believed. Its errors have the codes
-// that the service, which the signature names, has on AWS. limit is the largest
-// body, in bytes; S3's is without limit. The caller calls done once the request
-// that it returns is served.
+// Authenticate verifies the signature of a request and that its body is the one that
+// was signed, before anything else is read from it. Its errors have the codes that the
+// service named in the signature uses on AWS. limit is the largest body, in bytes; S3 has
+// no limit. The caller must call done after the returned request is served.
 func (a Authenticator) Authenticate(r *http.Request, service Service, limit int64) (verified *http.Request, caller Caller, done func(), err error) {
 	signature, err := sigv4.Parse(r)
 	if err != nil {
@@ -96,7 +95,7 @@ func (a Authenticator) authenticate(r *http.Request, signature sigv4.Signature, 
 	return authenticated{request: request, caller: caller, clean: clean}, nil
 }
 
-// verification is of one request.
+// verification is the verification of one request.
 type verification struct {
 	signature sigv4.Signature
 	secret    string
@@ -123,7 +122,7 @@ func (v verification) run(r *http.Request) (*http.Request, func(), error) {
 	return v.declared(r, payload)
 }
 
-// computed verifies a request that does not say what its body is.
+// computed verifies a request that does not declare the digest of its body.
 func (v verification) computed(r *http.Request) (*http.Request, func(), error) {
 	body, digest, err := spool(r, v.limit)
 	if err != nil {
@@ -136,8 +135,8 @@ func (v verification) computed(r *http.Request) (*http.Request, func(), error) {
 	return body.in(r), body.clean, nil
 }
 
-// declared verifies a request that says the digest of its body: the signature
-// first, so that only a body of somebody known is read.
+// declared verifies a request that declares the digest of its body. It verifies the
+// signature first, so that it reads only bodies of known callers.
 func (v verification) declared(r *http.Request, payload string) (*http.Request, func(), error) {
 	if err := v.signature.Verify(r, payload, v.secret, v.now); err != nil {
 		return nil, nil, err
@@ -157,7 +156,7 @@ func (v verification) declared(r *http.Request, payload string) (*http.Request, 
 	return body.in(r), body.clean, nil
 }
 
-// streaming verifies a request whose body is verified by S3, chunk by chunk.
+// streaming verifies a request whose body S3 verifies chunk by chunk.
 func (v verification) streaming(r *http.Request, payload string) (*http.Request, func(), error) {
 	if !v.s3 || r.Method != http.MethodPut {
 		return nil, nil, &sigv4.Error{Problem: sigv4.BadPayload, Message: fmt.Sprintf("The value of x-amz-content-sha256 is invalid: %s is for uploads to S3 only.", payload)}
@@ -179,7 +178,7 @@ func wrongService(right string) error {
 // spooled is a body that was read to its end.
 type spooled struct {
 	reader io.Reader
-	file   *os.File // nil: all of it is in memory
+	file   *os.File // nil if the whole body is in memory
 }
 
 func (s spooled) in(r *http.Request) *http.Request {
@@ -195,7 +194,8 @@ func (s spooled) clean() {
 	}
 }
 
-// spool reads the body and returns its SHA-256 in hexadecimal. limit 0: none.
+// spool reads the body and returns its SHA-256 in hexadecimal. A limit of 0 means no
+// limit.
 func spool(r *http.Request, limit int64) (out spooled, digest string, err error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return spooled{reader: http.NoBody}, noDigest, nil
@@ -236,7 +236,7 @@ func spoolFile(head *bytes.Buffer, rest io.Reader) (spooled, error) {
 	return out, err
 }
 
-// unknownKey, invalidToken and expiredToken are errors as the services word them.
+// unknownKey, invalidToken and expiredToken return the error of a service in its words.
 func unknownKey(s Service) error {
 	if s.ID == isS3 {
 		return Errorf("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
@@ -269,7 +269,7 @@ func expiredToken(s Service) error {
 	return Errorf("ExpiredTokenException", "The security token included in the request is expired")
 }
 
-// refusal words a signature that is refused as the service does: IAM User Guide,
+// refusal returns a service's error for a refused signature. Sources: IAM User Guide,
 // "Troubleshoot Signature Version 4 signing for AWS API requests"; EC2 API
 // Reference, "Error codes"; S3 API Reference, "Error responses".
 func refusal(s Service, err error) error {

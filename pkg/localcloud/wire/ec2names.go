@@ -2,10 +2,10 @@ package wire
 
 //go:generate node internal/ec2names/generate.mjs
 
-// ec2Name is how a member of an EC2 shape is called on the wire where that does
-// not follow from its name: a request says BlockDeviceMapping.1 for the SDK's
-// BlockDeviceMappings, a response <blockDeviceMapping><item>. Empty means the
-// rule holds.
+// ec2Name holds the names on the wire of a member of an EC2 shape, where they do not
+// follow from the member's name: for the SDK's BlockDeviceMappings, a request has
+// BlockDeviceMapping.1 and a response <blockDeviceMapping><item>. An empty field means
+// the default.
 type ec2Name struct {
 	request  string // default: the member's name
 	response string // default: the member's name with a small first letter

@@ -6,21 +6,21 @@ import (
 	"strings"
 )
 
-// Empty lists. AWS sends the lists that an operation is there to return even
-// when they are empty: "executions": [], <reservationSet/>. boto3 scripts rely on
-// it and read response["executions"] without asking. The rule here, for every
-// service and protocol that wire encodes:
+// Empty lists. AWS sends the list that is the result of an operation even when it is
+// empty: "executions": [], <reservationSet/>. boto3 scripts rely on this and read
+// response["executions"] without checking for it. The rule for every service and
+// protocol that wire encodes:
 //
 //   - a list at the top of an answer is always sent, unless leavesOut says that
 //     AWS leaves it out;
 //   - a list in a nested structure is sent when the service sets it, empty or
-//     not, or when alwaysSent names it. AWS leaves most of them out, such as the
-//     tags of an instance that has none.
+//     not, or when alwaysSent names it. AWS leaves most of them out if they are
+//     empty, such as the tags of an instance.
 
-// sends says whether a member is written. top is set for the output structure.
+// sends reports whether a member is written. top is set for the output structure.
 func sends(in *call, shape reflect.Type, f reflect.StructField, v reflect.Value, top bool) bool {
 	if !absent(v) {
-		// The services hand out empty lists of tags here and there, EC2 never does.
+		// Some services here return empty lists of tags; EC2 never does.
 		return top || f.Name != "Tags" || v.Kind() != reflect.Slice || v.Len() > 0 || !strings.HasPrefix(shapeName(shape), "ec2.")
 	}
 	if v.Kind() != reflect.Slice || v.Type().Elem().Kind() == reflect.Uint8 {
@@ -32,25 +32,26 @@ func sends(in *call, shape reflect.Type, f reflect.StructField, v reflect.Value,
 	return slices.Contains(alwaysSent[shapeName(shape)], f.Name)
 }
 
-// leavesOut says whether AWS leaves empty lists out of the answer to a call.
+// leavesOut reports whether AWS leaves empty lists out of the answer to a call.
 func leavesOut(in *call) bool {
 	if in == nil {
 		return false // a REST service
 	}
 	switch in.service.ID {
 	case "sqs":
-		// ReceiveMessage has no Messages, SendMessageBatch no Failed when there are none.
+		// An answer to ReceiveMessage has no empty Messages, one to SendMessageBatch no
+		// empty Failed.
 		return true
 	case "secretsmanager":
-		return in.operation == "DescribeSecret" // of its own members, only those that are set
+		return in.operation == "DescribeSecret" // it returns only members that are set
 	case "ec2":
-		// Of the attributes of a thing, the one that was asked for.
+		// The answer has only the attribute that was asked for.
 		return strings.HasPrefix(in.operation, "Describe") && strings.HasSuffix(in.operation, "Attribute")
 	}
 	return false
 }
 
-// alwaysSent are the lists of nested structures that AWS sends when they are
+// alwaysSent names the lists of nested structures that AWS sends even when they are
 // empty, by service and shape.
 var alwaysSent = map[string][]string{
 	"cloudformation.Stack":  {"NotificationARNs", "Tags"},
@@ -67,7 +68,7 @@ var alwaysSent = map[string][]string{
 	"ssm.ParameterMetadata": {"Policies"},
 }
 
-// shapeName is a structure of the SDK by service and name: ec2.Instance.
+// shapeName returns the service and name of an SDK structure: ec2.Instance.
 func shapeName(t reflect.Type) string {
 	path, ok := strings.CutSuffix(t.PkgPath(), "/types")
 	if !ok {

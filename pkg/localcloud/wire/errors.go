@@ -9,7 +9,7 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// apiError is an error as a protocol renders it.
+// apiError is an error in the form that protocols render.
 type apiError struct {
 	code    string
 	message string
@@ -18,8 +18,8 @@ type apiError struct {
 
 func (e apiError) serverFault() bool { return e.status >= http.StatusInternalServerError }
 
-// statusByCode holds the codes whose HTTP status does not follow from the side
-// at fault: 400 for the client's, 500 for the server's.
+// statusByCode holds the error codes whose HTTP status differs from the default, which
+// is 400 for an error of the client and 500 for one of the server.
 var statusByCode = map[string]int{
 	// EC2 API Reference, "Error codes": server errors and throttling.
 	"RequestLimitExceeded":         http.StatusServiceUnavailable,
@@ -46,7 +46,7 @@ var statusByCode = map[string]int{
 	"MissingAuthenticationToken": http.StatusForbidden,
 	"SignatureDoesNotMatch":      http.StatusForbidden,
 	"ExpiredToken":               http.StatusForbidden,
-	// Signatures that are refused, by S3 and the REST services.
+	// Refused signatures, of S3 and the REST services.
 	"InvalidAccessKeyId":                  http.StatusForbidden,
 	"RequestTimeTooSkewed":                http.StatusForbidden,
 	"MissingAuthenticationTokenException": http.StatusForbidden,
@@ -67,9 +67,9 @@ var statusByCode = map[string]int{
 	"CodeStorageExceededException":        http.StatusBadRequest,
 }
 
-// toAPIError turns whatever a service returned into a code, message and status
-// of the protocol. Errors that are no API errors are defects of the embedded
-// AWS: a server fault that still says what happened.
+// toAPIError converts an error of a service into a code, message and status. An error
+// that is not an API error is a defect of the embedded AWS: it becomes a server fault
+// with the error's text.
 func toAPIError(err error, protocol Protocol) apiError {
 	var api smithy.APIError
 	switch {
@@ -86,7 +86,7 @@ func toAPIError(err error, protocol Protocol) apiError {
 }
 
 func statusOf(err error, api smithy.APIError, protocol Protocol) int {
-	// An injected fault says itself how it is to be answered.
+	// An injected fault brings its own status.
 	var own interface{ HTTPStatusCode() int }
 	if errors.As(err, &own) && own.HTTPStatusCode() >= http.StatusBadRequest {
 		return own.HTTPStatusCode()

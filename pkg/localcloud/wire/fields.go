@@ -11,8 +11,8 @@ import (
 
 var timeType = reflect.TypeFor[time.Time]()
 
-// members are the fields of an SDK struct that go over the wire: its exported
-// ones, without the ResultMetadata that only the SDK's middleware fills.
+// members returns the fields of an SDK struct that are sent: the exported ones, without
+// ResultMetadata, which only the SDK's middleware fills.
 func members(t reflect.Type) []reflect.StructField {
 	fields := make([]reflect.StructField, 0, t.NumField())
 	for i := range t.NumField() {
@@ -24,8 +24,8 @@ func members(t reflect.Type) []reflect.StructField {
 	return fields
 }
 
-// absent says whether a member is not to be written: a nil pointer, slice, map
-// or interface, or an empty enum. Plain numbers and booleans are always there.
+// absent reports whether a member is left out: a nil pointer, slice, map or interface,
+// or an empty enum. Plain numbers and booleans are never left out.
 func absent(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
@@ -41,7 +41,7 @@ func lowerFirst(s string) string {
 	return string(unicode.ToLower(r)) + s[n:]
 }
 
-// decodeTarget checks what an Operation hands to decode.
+// decodeTarget checks the value that an Operation passes to decode.
 func decodeTarget(input any) (reflect.Value, error) {
 	v := reflect.ValueOf(input)
 	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
@@ -50,7 +50,7 @@ func decodeTarget(input any) (reflect.Value, error) {
 	return v.Elem(), nil
 }
 
-// join names a member inside a request, for error messages.
+// join returns the path of a member in a request, for error messages.
 func join(path, name string) string {
 	return strings.TrimPrefix(path+"."+name, ".")
 }

@@ -24,35 +24,36 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/sigv4"
 )
 
-// HandlerOptions configure the HTTP door. The zero value refuses every request,
-// since it knows no keys.
+// HandlerOptions configure the HTTP front. The zero value refuses every request, because
+// it has no keys.
 type HandlerOptions struct {
-	// Authenticator proves who calls. The zero value knows no keys.
+	// Authenticator verifies who calls. The zero value has no keys.
 	Authenticator Authenticator
-	// DefaultRegion says which partition this AWS is. Default "us-east-1".
+	// DefaultRegion decides the partition of this AWS. Default "us-east-1".
 	DefaultRegion string
-	// Before is asked before an operation runs; its error is the answer. It is
-	// where faults are injected. service is the signing name; for REST services
-	// operation is the HTTP method.
+	// Before is called before an operation runs; its error is the answer. Faults are
+	// injected here. service is the signing name. For REST services, operation is the
+	// HTTP method.
 	Before func(ctx context.Context, c Caller, service, operation string) error
-	// Authorize is asked with an operation's input before it runs, and with the
-	// *http.Request of a REST service; its error is the answer. Nil: all may be done.
+	// Authorize is called with an operation's input before it runs, or with the
+	// *http.Request of a REST service; its error is the answer. If it is nil, everything
+	// is allowed.
 	Authorize func(ctx context.Context, c Caller, service, operation string, input any) error
-	// After receives the output of an operation that succeeded. Nil: it is dropped.
+	// After receives the output of an operation that succeeded. It may be nil.
 	After func(ctx context.Context, c Caller, service, operation string, output any)
 	// MaxBody is the largest body, in bytes, that the awsJson and query
 	// protocols accept. Default 8 MiB. REST services set their own limits.
 	MaxBody int64
-	// Clock is held while a request is served, so that a virtual one does not
-	// run ahead of it. Nil: none.
+	// Clock is held while a request is served, so that a virtual clock does not advance
+	// meanwhile. It may be nil.
 	Clock clock.Clock
-	// Logger gets one debug line a call, and errors that are defects. Default: none.
+	// Logger receives one debug line per call, and errors that are defects. It may be nil.
 	Logger *slog.Logger
 }
 
-// Handler serves the services over HTTP as AWS does, all on one endpoint: the
-// signature of a request says which service it is for, which region, and who
-// calls. Requests without a valid signature are refused.
+// Handler serves the services over HTTP as AWS does, but on one endpoint: the signature
+// of a request names the service, the region and the caller. Requests without a valid
+// signature are refused.
 func Handler(opts HandlerOptions, services ...Service) http.Handler {
 	if opts.DefaultRegion == "" {
 		opts.DefaultRegion = "us-east-1"
@@ -75,7 +76,7 @@ type front struct {
 	services map[string]Service
 }
 
-// call is one request on its way through the front.
+// call is one request that the front serves.
 type call struct {
 	request   *http.Request
 	body      []byte
@@ -109,8 +110,8 @@ func codecOf(s Service) codec {
 
 type requestIDKey struct{}
 
-// RequestIDFrom returns the id of the HTTP request that ctx belongs to, or ""
-// in process.
+// RequestIDFrom returns the id of the HTTP request that ctx belongs to, or an empty
+// string for a call in process.
 func RequestIDFrom(ctx context.Context) string {
 	id, _ := ctx.Value(requestIDKey{}).(string)
 	return id
@@ -158,9 +159,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// checkRegion refuses what is signed for a region that this AWS does not have. On
-// AWS there is no answer to it: no host has the name. Keys of one partition are
-// unknown to the others.
+// checkRegion refuses requests that are signed for a region that this AWS does not have.
+// On AWS such a request gets no answer, because no host has the name. The keys of one
+// partition are unknown in the others.
 // https://docs.aws.amazon.com/general/latest/gr/rande.html
 func (f *front) checkRegion(region string) error {
 	if region == "" {
@@ -178,7 +179,7 @@ func (f *front) checkRegion(region string) error {
 	return nil
 }
 
-// rightService refuses a request that names an operation of another service than
+// rightService refuses a request for an operation of another service than the one that
 // it is signed for.
 func (f *front) rightService(in *call) error {
 	prefix, _, ok := strings.Cut(in.request.Header.Get("X-Amz-Target"), ".")
@@ -213,8 +214,8 @@ func (f *front) serveREST(w http.ResponseWriter, in *call, handler http.Handler,
 	f.serveHandler(w, in, handler)
 }
 
-// serveHandler runs the handler of a REST service and turns a panic into a
-// server fault, unless an answer has begun.
+// serveHandler runs the handler of a REST service and turns a panic into a server fault,
+// unless part of an answer has been sent.
 func (f *front) serveHandler(w http.ResponseWriter, in *call, handler http.Handler) {
 	watched := &watchedWriter{ResponseWriter: w}
 	defer func() {
@@ -240,9 +241,10 @@ func (f *front) serveHandler(w http.ResponseWriter, in *call, handler http.Handl
 	handler.ServeHTTP(watched, in.request)
 }
 
-// watchedWriter records whether an answer has begun. A handler that sends a second
-// status has failed in the middle of its answer, as gofakes3 does when a client goes
-// away: the client must not take what follows for the rest, so the connection is cut.
+// watchedWriter records whether part of an answer has been sent. A handler that sends a
+// second status has failed in the middle of its answer, as gofakes3 does when a client
+// disconnects. The client must not take what follows for the rest of the answer, so the
+// connection is closed.
 type watchedWriter struct {
 	http.ResponseWriter
 	begun bool
@@ -252,7 +254,7 @@ func (w *watchedWriter) WriteHeader(status int) {
 	if w.begun {
 		panic(http.ErrAbortHandler)
 	}
-	w.begun = status >= http.StatusOK // before it come informational ones
+	w.begun = status >= http.StatusOK // lower ones are informational
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -280,7 +282,7 @@ func (f *front) before(in *call) error {
 
 func (f *front) serveOperation(w http.ResponseWriter, in *call) {
 	c := codecOf(in.service)
-	body, err := io.ReadAll(in.request.Body) // which is no larger than MaxBody
+	body, err := io.ReadAll(in.request.Body) // at most MaxBody
 	if err != nil {
 		f.fail(w, in, c, err)
 		return
@@ -314,8 +316,8 @@ func (f *front) serveOperation(w http.ResponseWriter, in *call) {
 	f.answer(w, in, c, output)
 }
 
-// run calls the operation and turns a panic into a server fault, so that one
-// defect does not hide behind a broken connection.
+// run calls the operation and turns a panic into a server fault, so that the client sees
+// the defect instead of a broken connection.
 func (f *front) run(in *call, operation Operation, decode func(any) error) (output any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -350,19 +352,18 @@ func (f *front) answer(w http.ResponseWriter, in *call, c codec, output any) {
 	f.write(w, in, http.StatusOK, c.contentType(in), body)
 }
 
-// Below largeAnswer, an answer arrives at the client in one piece with its
-// header. Above it, the answer waits for patience first.
+// An answer of up to largeAnswer bytes arrives at the client together with its header.
+// A larger one is delayed by patience.
 const (
 	largeAnswer = 3 << 10
 	patience    = 5 * time.Millisecond
 )
 
-// write answers in one piece, of known length. The SDK for Go closes the body
-// of its request as soon as the header of the answer is there; if net/http is
-// not yet done with that body it drops the connection, and the rest of the
-// answer with it. No answer over the Internet is that fast, but one over
-// loopback is: a large one therefore comes a little later. What is left of the
-// race, on a machine that is busy, the SDK's own retries make good.
+// write sends an answer of known length in one piece. The SDK for Go closes the body of
+// its request as soon as it has the header of the answer. If net/http is still sending
+// that body, it drops the connection and with it the rest of the answer. No answer over
+// the Internet is that fast, but one over loopback is, so a large answer is delayed a
+// little. On a busy machine the race can still be lost; the SDK then retries.
 func (f *front) write(w http.ResponseWriter, in *call, status int, contentType string, body []byte) {
 	if len(body) > largeAnswer {
 		select {
@@ -373,7 +374,7 @@ func (f *front) write(w http.ResponseWriter, in *call, status int, contentType s
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that went away needs no answer
+	_, _ = w.Write(body) // the client may have disconnected
 }
 
 func (f *front) fail(w http.ResponseWriter, in *call, c codec, err error) {
@@ -388,7 +389,7 @@ func (f *front) log(in *call, status int, failure string) {
 		"region", in.caller.Region, "status", status, "error", failure, "request", in.id)
 }
 
-// unserved says what is missing and what there is.
+// unserved returns an error that names what is not supported and what is.
 func (f *front) unserved(in *call) error {
 	code := "InvalidAction"
 	if in.service.Protocol != EC2Query && in.service.Protocol != AWSQuery {
@@ -402,8 +403,8 @@ func (f *front) unserved(in *call) error {
 		in.operation, in.service.Name, strings.Join(slices.Sorted(maps.Keys(in.service.Operations)), ", "))
 }
 
-// guessOperation names the operation of a request whose service is not served,
-// as well as it can be known.
+// guessOperation returns the likely name of the operation of a request whose service is
+// not supported.
 func (f *front) guessOperation(w http.ResponseWriter, in *call) string {
 	if target := in.request.Header.Get("X-Amz-Target"); target != "" {
 		return target[strings.LastIndex(target, ".")+1:]
@@ -423,16 +424,16 @@ func (f *front) guessOperation(w http.ResponseWriter, in *call) string {
 	return form.Get("Action")
 }
 
-// looksLikeAPI distinguishes an API call without a signature from a request for an
-// object.
+// looksLikeAPI reports whether a request without a signature is an API call and not a
+// request for an object.
 func looksLikeAPI(r *http.Request) bool {
 	return r.Header.Get("X-Amz-Target") != "" ||
 		strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") ||
 		r.URL.Query().Has("Action")
 }
 
-// guessService finds out in which format to refuse a request whose service is
-// not served, or that does not name one.
+// guessService finds the format of the error for a request whose service is not
+// supported or not named.
 func guessService(r *http.Request, id string) Service {
 	s := Service{ID: id, Name: id, Protocol: REST}
 	switch {

@@ -197,7 +197,7 @@ func TestRawRequests(t *testing.T) {
 		"a host of the guests":             {"GET", "/b/k", "localcloud.internal", "s3", nil, "", 200, "object of 111122223333/eu-west-1"},
 		"a bucket's host":                  {"GET", "/k", "bucket.localhost:4566", "s3", nil, "", 200, "object of"},
 		"loopback by IPv6":                 {"GET", "/b/k", "[::1]:4566", "s3", nil, "", 200, "object of"},
-		"another host, by DNS rebinding":   {"GET", "/b/k", "evil.example:4566", "s3", nil, "", 403, "on loopback and as localcloud.internal only"},
+		"another host, by DNS rebinding":   {"GET", "/b/k", "evil.example:4566", "s3", nil, "", 403, "only on loopback and as localcloud.internal"},
 		"a host that only looks like ours": {"GET", "/b/k", "localhost.evil.example", "s3", nil, "", 403, "loopback"},
 		"a page of another site":           {"POST", "/b/k", "127.0.0.1", "s3", http.Header{"Origin": {"https://evil.example"}}, "", 403, "origin"},
 		"a picture in such a page":         {"GET", "/b/k", "127.0.0.1", "s3", http.Header{"Sec-Fetch-Site": {"cross-site"}}, "", 403, "pages of other sites"},
@@ -238,12 +238,12 @@ func TestBadInputIsRefusedWithItsPlace(t *testing.T) {
 	for sentence, c := range map[string]struct{ body, says string }{
 		"text that is not JSON":       {`{"DocumentName":`, "not JSON"},
 		"two values":                  {`{} {}`, "text after"},
-		"a list instead of an object": {`[]`, "the request: a list where an object belongs"},
-		"a number for a string":       {`{"DocumentName": 3}`, "DocumentName: a number where a string belongs"},
-		"a string for a number":       {`{"TimeoutSeconds": "3"}`, "TimeoutSeconds: a string where a int32 belongs"},
+		"a list instead of an object": {`[]`, "the request: a list instead of an object"},
+		"a number for a string":       {`{"DocumentName": 3}`, "DocumentName: a number instead of a string"},
+		"a string for a number":       {`{"TimeoutSeconds": "3"}`, "TimeoutSeconds: a string instead of a int32"},
 		"a number that does not fit":  {`{"TimeoutSeconds": 3000000000}`, `"3000000000" is not an integer of 32 bits`},
-		"a wrong element deep down":   {`{"Targets": [{"Values": ["a", {}]}]}`, "Targets[0].Values[1]: an object where a string belongs"},
-		"a wrong value in a map":      {`{"Parameters": {"commands": "id"}}`, "Parameters.commands: a string where a list belongs"},
+		"a wrong element deep down":   {`{"Targets": [{"Values": ["a", {}]}]}`, "Targets[0].Values[1]: an object instead of a string"},
+		"a wrong value in a map":      {`{"Parameters": {"commands": "id"}}`, "Parameters.commands: a string instead of a list"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1/", strings.NewReader(c.body))

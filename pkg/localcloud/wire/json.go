@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// jsonCodec is awsJson 1.0 and 1.1. The two differ in the content type only,
-// which is answered as it was asked.
+// jsonCodec is awsJson 1.0 and 1.1. The two differ only in the content type; an answer
+// has that of its request.
 type jsonCodec struct {
-	// lowerCamel: the service's members begin with a small letter on the wire.
+	// lowerCamel means that members begin with a small letter on the wire.
 	lowerCamel bool
 }
 
-// name is a member's name on the wire.
+// name returns a member's name on the wire.
 func (c jsonCodec) name(shape reflect.Type, member string) string {
 	if c.lowerCamel || lowerCamelShapes[shape.Name()] {
 		return lowerFirst(member)
@@ -32,8 +32,8 @@ func (c jsonCodec) name(shape reflect.Type, member string) string {
 // small letter; the SDK capitalises them in its structs.
 var lowerCamelServices = map[string]bool{"states": true, "ecr": true, "ecs": true, "logs": true}
 
-// lowerCamelShapes are EventBridge's ECS parameters, which keep the small
-// letters of ECS inside a service that otherwise capitalises.
+// lowerCamelShapes are EventBridge's ECS parameters: they begin with small letters as in
+// ECS, although the other members of EventBridge do not.
 var lowerCamelShapes = map[string]bool{
 	"CapacityProviderStrategyItem": true,
 	"NetworkConfiguration":         true,
@@ -75,9 +75,9 @@ func (c jsonCodec) decoder(in *call) func(any) error {
 	}
 }
 
-// fillJSON sets v from what encoding/json made of the request. Members are
-// matched without regard to case, since the wire has "stateMachineArn" where
-// the SDK has StateMachineArn; unknown members are ignored, as AWS does.
+// fillJSON sets v from the decoded JSON of the request. It ignores the case of members'
+// names, because the wire has "stateMachineArn" where the SDK has StateMachineArn. Like
+// AWS, it ignores unknown members.
 func fillJSON(v reflect.Value, value any, path string) error {
 	if value == nil {
 		return nil
@@ -190,7 +190,7 @@ func fillJSONScalar(v reflect.Value, value any, path string) error {
 	return mismatch(path, "a "+v.Type().String(), value)
 }
 
-// setNumber sets an integer or float from its decimal text.
+// setNumber sets an integer or a float from decimal text.
 func setNumber(v reflect.Value, text, path string) error {
 	switch v.Kind() {
 	case reflect.Int, reflect.Int32, reflect.Int64:
@@ -208,7 +208,7 @@ func setNumber(v reflect.Value, text, path string) error {
 		v.SetFloat(n)
 		return nil
 	}
-	return fmt.Errorf("%s: a number where a %s belongs", path, v.Type())
+	return fmt.Errorf("%s: a number instead of a %s", path, v.Type())
 }
 
 func jsonTime(value any) (time.Time, error) {
@@ -216,17 +216,17 @@ func jsonTime(value any) (time.Time, error) {
 	case json.Number:
 		seconds, err := value.Float64()
 		if err != nil {
-			return time.Time{}, fmt.Errorf("%q is no time in epoch seconds", value)
+			return time.Time{}, fmt.Errorf("%q is not a time in epoch seconds", value)
 		}
 		return time.UnixMilli(int64(math.Round(seconds * 1000))).UTC(), nil
 	case string:
 		t, err := time.Parse(time.RFC3339Nano, value)
 		if err != nil {
-			return time.Time{}, fmt.Errorf("%q is no time: want epoch seconds", value)
+			return time.Time{}, fmt.Errorf("%q is not a time: epoch seconds are expected", value)
 		}
 		return t.UTC(), nil
 	}
-	return time.Time{}, fmt.Errorf("%v is no time: want epoch seconds", value)
+	return time.Time{}, fmt.Errorf("%v is not a time: epoch seconds are expected", value)
 }
 
 func mismatch(path, want string, value any) error {
@@ -244,7 +244,7 @@ func mismatch(path, want string, value any) error {
 	case []any:
 		got = "a list"
 	}
-	return fmt.Errorf("%s: %s where %s belongs", path, got, want)
+	return fmt.Errorf("%s: %s instead of %s", path, got, want)
 }
 
 func (c jsonCodec) encode(in *call, output reflect.Value) ([]byte, error) {
@@ -256,7 +256,7 @@ func (c jsonCodec) encode(in *call, output reflect.Value) ([]byte, error) {
 }
 
 func (c jsonCodec) encodeError(_ *call, e apiError) []byte {
-	// Services spell the member "message" or "Message"; clients read either.
+	// Some services name the member "message" and some "Message"; clients read both.
 	body, err := json.Marshal(map[string]string{"__type": e.code, "message": e.message, "Message": e.message})
 	if err != nil {
 		return []byte(`{"__type":"InternalFailure"}`)

@@ -14,13 +14,13 @@ import (
 	"github.com/aws/smithy-go/document"
 )
 
-// writeOutput appends the output of a call; in is nil for a REST service.
+// writeOutput appends the output of a call. in is nil for a REST service.
 func (c jsonCodec) writeOutput(b *bytes.Buffer, in *call, v reflect.Value) error {
 	return c.writeMembers(b, in, v, true)
 }
 
-// write appends v as AWS's JSON has it: nil members left out, times in epoch
-// seconds, blobs in base64.
+// write appends v in the form of AWS: without nil members, times in epoch seconds, blobs
+// in base64.
 func (c jsonCodec) write(b *bytes.Buffer, v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -56,7 +56,7 @@ func (c jsonCodec) writeStruct(b *bytes.Buffer, v reflect.Value) error {
 	if v.Type() == timeType {
 		t, ok := v.Interface().(time.Time)
 		if !ok {
-			return fmt.Errorf("%s is no time", v.Type())
+			return fmt.Errorf("%s is not a time", v.Type())
 		}
 		b.WriteString(epochSeconds(t))
 		return nil
@@ -122,9 +122,8 @@ func (c jsonCodec) writeMap(b *bytes.Buffer, v reflect.Value) error {
 	return nil
 }
 
-// writeInterface writes a document as it is, and a union as an object whose one
-// member names the variant: the SDK's type NodeTypeMemberInstance is
-// {"Instance": value}.
+// writeInterface writes a document unchanged, and a union as an object whose only member
+// names the variant: the SDK's type NodeTypeMemberInstance becomes {"Instance": value}.
 func (c jsonCodec) writeInterface(b *bytes.Buffer, v reflect.Value) error {
 	if v.IsNil() {
 		b.WriteString("null")
@@ -164,7 +163,7 @@ func writeJSONString(b *bytes.Buffer, s string) error {
 	return nil
 }
 
-// epochSeconds keeps milliseconds, as AWS does.
+// epochSeconds formats a time with milliseconds, as AWS does.
 func epochSeconds(t time.Time) string {
 	return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', -1, 64)
 }

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// queryCodec is the query protocol of STS, SNS, IAM and CloudFormation, and,
-// with ec2 set, EC2's own dialect of it.
+// queryCodec is the query protocol of STS, SNS, IAM and CloudFormation or, with ec2 set,
+// EC2's variant of it.
 type queryCodec struct{ ec2 bool }
 
 func (c queryCodec) operation(in *call) (string, error) {
@@ -27,7 +27,7 @@ func (c queryCodec) operation(in *call) (string, error) {
 	return action, nil
 }
 
-// parseForm returns the parameters of the body, or of the address for a GET.
+// parseForm returns the parameters of the body, or of the URL for a GET.
 func (in *call) parseForm() (url.Values, error) {
 	if in.form != nil {
 		return in.form, nil
@@ -118,7 +118,7 @@ func (in *call) namespace() string {
 	return fmt.Sprintf("https://%s.amazonaws.com/doc/%s/", in.service.ID, in.service.Version)
 }
 
-// writeElement writes a text element; text that XML cannot hold is replaced.
+// writeElement writes a text element. Characters that XML does not allow are replaced.
 func writeElement(b *bytes.Buffer, name, text string) {
 	fmt.Fprintf(b, "<%s>", name)
 	_ = xml.EscapeText(b, []byte(text)) // a bytes.Buffer does not fail
@@ -147,8 +147,8 @@ func (n *formNode) add(path []string, text string) {
 	child.add(path[1:], text)
 }
 
-// child finds a member, exactly or without regard to case: the SDK capitalises
-// the few members whose wire name begins with a small letter.
+// child finds a member, first by its exact name and then without regard to case, because
+// the SDK capitalises the few members whose name on the wire begins with a small letter.
 func (n *formNode) child(name string) *formNode {
 	if child, ok := n.children[name]; ok {
 		return child
@@ -161,15 +161,15 @@ func (n *formNode) child(name string) *formNode {
 	return nil
 }
 
-// elements are the numbered children in order of their numbers, with gaps
-// closed, as AWS reads them.
+// elements returns the numbered children in the order of their numbers. Like AWS, it
+// ignores gaps.
 func (n *formNode) elements() ([]*formNode, error) {
 	byNumber := make(map[int]*formNode, len(n.children))
 	highest := 0
 	for name, child := range n.children {
 		number, err := strconv.Atoi(name)
 		if err != nil || number < 0 || number > maxListIndex {
-			return nil, fmt.Errorf("%q is no index of a list", name)
+			return nil, fmt.Errorf("%q is not an index of a list", name)
 		}
 		byNumber[number] = child
 		highest = max(highest, number)
@@ -183,5 +183,5 @@ func (n *formNode) elements() ([]*formNode, error) {
 	return list, nil
 }
 
-// maxListIndex keeps a forged index from costing memory or time.
+// maxListIndex limits the memory and time that a forged index can cost.
 const maxListIndex = 100_000

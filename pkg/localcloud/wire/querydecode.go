@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// fill sets v from the parameters below n. Parameters that no member claims
-// are ignored, as AWS does.
+// fill sets v from the parameters below n. Like AWS, it ignores parameters without a
+// member.
 func (c queryCodec) fill(v reflect.Value, n *formNode, path string) error {
 	if v.Kind() == reflect.Pointer {
 		fresh := reflect.New(v.Type().Elem())
@@ -22,7 +22,7 @@ func (c queryCodec) fill(v reflect.Value, n *formNode, path string) error {
 	if v.Type() == timeType {
 		t, err := time.Parse(time.RFC3339Nano, n.text)
 		if err != nil {
-			return fmt.Errorf("%s: %q is no ISO 8601 time", path, n.text)
+			return fmt.Errorf("%s: %q is not an ISO 8601 time", path, n.text)
 		}
 		v.Set(reflect.ValueOf(t.UTC()))
 		return nil
@@ -79,8 +79,8 @@ func (c queryCodec) fillSlice(v reflect.Value, n *formNode, path string) error {
 		v.SetBytes(blob)
 		return nil
 	}
-	// Name.member.1 in general, Name.1 in flattened lists and in EC2. A bare
-	// "Name=" is how an empty list is sent.
+	// Lists are sent as Name.member.1, flattened lists and those of EC2 as Name.1, and
+	// an empty list as "Name=".
 	if wrapped, ok := n.children["member"]; ok && !c.ec2 {
 		n = wrapped
 	}
@@ -98,8 +98,8 @@ func (c queryCodec) fillSlice(v reflect.Value, n *formNode, path string) error {
 	return nil
 }
 
-// fillMap reads Name.entry.1.key and .value; SNS's message attributes say Name
-// and Value instead.
+// fillMap reads Name.entry.1.key and .value. The message attributes of SNS have Name and
+// Value instead.
 func (c queryCodec) fillMap(v reflect.Value, n *formNode, path string) error {
 	if wrapped, ok := n.children["entry"]; ok {
 		n = wrapped

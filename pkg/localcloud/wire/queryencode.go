@@ -27,7 +27,7 @@ func (c queryCodec) writeMembers(b *bytes.Buffer, in *call, v reflect.Value, top
 	return nil
 }
 
-// writeMember writes one element; item names the elements of a list.
+// writeMember writes one element. item is the name of a list's elements.
 func (c queryCodec) writeMember(b *bytes.Buffer, name, item string, v reflect.Value) error {
 	for v.Kind() == reflect.Pointer {
 		v = v.Elem()

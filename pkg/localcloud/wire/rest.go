@@ -8,7 +8,7 @@ import (
 	"reflect"
 )
 
-// restCodec only renders errors: REST services encode their own answers.
+// restCodec renders only errors, because REST services encode their own answers.
 type restCodec struct{ s3 bool }
 
 var errREST = errors.New("a REST service decodes and encodes itself")
@@ -43,9 +43,9 @@ func (c restCodec) encodeError(in *call, e apiError) []byte {
 	return b.Bytes()
 }
 
-// DecodeJSON fills an input struct of the SDK with members by name, as restJson
-// services have them in a body, a path and a query. Numbers are json.Number, and
-// times are epoch seconds.
+// DecodeJSON fills an input struct of the SDK with members by name: those that restJson
+// services read from a body, a path and a query. Numbers are json.Number, and times are
+// in epoch seconds.
 func DecodeJSON(members map[string]any, input any) error {
 	target, err := decodeTarget(input)
 	if err != nil {

@@ -10,12 +10,12 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// Routes are all operations of a service's REST API, by patterns as http.ServeMux
-// takes them, such as "GET /schedules/{Name}".
+// Routes are all operations of a service's REST API, by patterns of http.ServeMux such as
+// "GET /schedules/{Name}".
 type Routes map[string]string
 
-// Operation is the operation that a request is for. Error: the service, which is
-// named as messages name it, has none.
+// Operation returns the operation that a request is for, or an error if the service has
+// none for it. service is the name for error messages.
 func (all Routes) Operation(service string, r *http.Request) (string, error) {
 	mux := http.NewServeMux()
 	for pattern := range all {
@@ -29,7 +29,7 @@ func (all Routes) Operation(service string, r *http.Request) (string, error) {
 	return operation, nil
 }
 
-// Handler serves the operations; fail answers a request that is for none.
+// Handler serves the operations. fail answers a request without an operation.
 func (all Routes) Handler(service string, operations map[string]http.HandlerFunc, fail func(http.ResponseWriter, error)) http.Handler {
 	mux := http.NewServeMux()
 	for pattern, operation := range all {
@@ -41,7 +41,7 @@ func (all Routes) Handler(service string, operations map[string]http.HandlerFunc
 	return mux
 }
 
-// AnswerJSON writes an operation's output, as FailJSON does its error.
+// AnswerJSON writes an operation's output. FailJSON writes its error.
 func AnswerJSON(w http.ResponseWriter, output any) error {
 	raw, err := EncodeJSON(output)
 	if err != nil {
@@ -52,8 +52,8 @@ func AnswerJSON(w http.ResponseWriter, output any) error {
 	return nil
 }
 
-// FailJSON answers an error as restJson services do. status is the HTTP status of
-// an error code of the client's; 0: 400. more are members beside the message.
+// FailJSON answers an error as restJson services do. status returns the HTTP status of
+// an error code of the client, or 0 for 400. more are members beside the message.
 func FailJSON(w http.ResponseWriter, err error, status func(code string) int, more map[string]string) {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
@@ -71,7 +71,7 @@ func FailJSON(w http.ResponseWriter, err error, status func(code string) int, mo
 	}
 	body := map[string]string{"Message": api.ErrorMessage(), "message": api.ErrorMessage()}
 	maps.Copy(body, more)
-	raw, _ := json.Marshal(body) // texts marshal
+	raw, _ := json.Marshal(body) // strings always marshal
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Amzn-ErrorType", api.ErrorCode())
 	w.WriteHeader(code)

@@ -1,6 +1,6 @@
-// Package wire lets one set of service methods be called through two doors: in
-// process, as methods with the signatures of the AWS SDK's clients, and over
-// HTTP in the protocols that the SDKs and the AWS CLI speak.
+// Package wire makes one set of service methods callable in two ways: in process, as
+// methods with the signatures of the AWS SDK's clients, and over HTTP, in the protocols
+// that the SDKs and the AWS CLI use.
 package wire
 
 import (
@@ -14,39 +14,39 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// Caller is who makes a call: who has signed an HTTP request, or who is named in
+// Caller is the caller of an operation: the signer of an HTTP request, or the caller in
 // the context of a call in process.
 type Caller struct {
 	Account     string // twelve digits
 	Region      string
 	AccessKeyID string
 	ARN         string // of the user or assumed role, or the name of a service, such as sns.amazonaws.com
-	Source      string // ARN of what a service calls for, such as a topic; empty where it says nothing
+	Source      string // ARN of the resource on whose behalf a service calls, such as a topic; may be empty
 }
 
-// RootARN is the ARN of the root user of an account, in the partition of a region.
+// RootARN returns the ARN of the root user of an account, in the partition of a region.
 func RootARN(account, region string) string {
 	return partition.OrDefault(region).ARN("iam", "", account, "root")
 }
 
 type callerKey struct{}
 
-// WithCaller returns a context for calls as c.
+// WithCaller returns a context for calls by c.
 func WithCaller(ctx context.Context, c Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
-// CallerFrom returns ctx's caller, and whether it has one.
+// CallerFrom returns the caller in ctx, and whether there is one.
 func CallerFrom(ctx context.Context) (Caller, bool) {
 	c, ok := ctx.Value(callerKey{}).(Caller)
 	return c, ok
 }
 
-// Operation is one API operation behind the HTTP door: decode fills the input
-// struct of the SDK from the request, the result is the SDK's output struct.
+// Operation is one API operation. decode fills the SDK's input struct from the request;
+// the result is the SDK's output struct.
 type Operation func(ctx context.Context, decode func(input any) error) (output any, err error)
 
-// Op makes an Operation of a method with an SDK client's signature.
+// Op returns the Operation of a method that has the signature of an SDK client's method.
 func Op[I, O, Opt any](method func(context.Context, *I, ...func(*Opt)) (*O, error)) Operation {
 	return func(ctx context.Context, decode func(any) error) (any, error) {
 		in := new(I)
@@ -64,7 +64,7 @@ func Op[I, O, Opt any](method func(context.Context, *I, ...func(*Opt)) (*O, erro
 // Protocol is a wire format of AWS.
 type Protocol string
 
-// The protocols. REST services bring their own http.Handler.
+// The protocols. REST services have their own http.Handler.
 const (
 	EC2Query Protocol = "ec2Query" // form in, XML out, EC2's own naming
 	AWSQuery Protocol = "awsQuery" // form in, XML out: STS, SNS, IAM
@@ -72,30 +72,30 @@ const (
 	REST     Protocol = "rest"
 )
 
-// Service is one AWS service as the front serves it.
+// Service describes one AWS service to the front.
 type Service struct {
 	ID           string // signing name in the credential scope: ec2, ssm, sts, states, events, kms, sns, lambda, s3
-	Name         string // as error messages print it: EC2
+	Name         string // for error messages: EC2
 	Protocol     Protocol
 	Version      string // API version: of the XML namespace and the Version parameter
-	TargetPrefix string // awsJson: what stands before the dot in X-Amz-Target
+	TargetPrefix string // awsJson: the part before the dot in X-Amz-Target
 	Operations   map[string]Operation
 	Handler      http.Handler // REST only; the caller is in the request's context
-	// Presigned says whether a request may be signed in its address; nil: none may.
+	// Presigned reports whether a request may be signed in its URL. If it is nil, none may.
 	Presigned func(*http.Request) bool
 }
 
 // Stateful is implemented by services whose state outlives the process.
 type Stateful interface {
-	// Snapshot returns the whole state; it must not hold secrets of the host.
+	// Snapshot returns the whole state. It must not contain secrets of the host.
 	Snapshot() (json.RawMessage, error)
-	// Restore takes what Snapshot returned. What was in flight then (a pending
-	// instance, a running execution) is settled as lost.
+	// Restore restores a state that Snapshot returned. Work that was in progress, such as
+	// a pending instance or a running execution, is ended as lost.
 	Restore(json.RawMessage) error
 }
 
-// Errorf makes an error with one of AWS's own codes. Server-side faults are
-// those that Fault names so; everything else is the client's.
+// Errorf returns an error with one of AWS's codes. It is an error of the client unless
+// its Fault says that it is the server's.
 func Errorf(code, format string, args ...any) *smithy.GenericAPIError {
 	return &smithy.GenericAPIError{Code: code, Message: fmt.Sprintf(format, args...), Fault: smithy.FaultClient}
 }
