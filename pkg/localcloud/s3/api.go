@@ -27,7 +27,7 @@ func (s *Service) Put(ctx context.Context, bucketName, key, contentType string, 
 	return apiError(err)
 }
 
-// CreateBucket makes a bucket in the region of its configuration, or in the
+// CreateBucket creates a bucket in the region of its configuration, by default the
 // caller's.
 func (s *Service) CreateBucket(ctx context.Context, in *s3.CreateBucketInput, optFns ...func(*s3.Options)) (*s3.CreateBucketOutput, error) {
 	c := s.caller(ctx, optFns)
@@ -48,7 +48,7 @@ func (s *Service) CreateBucket(ctx context.Context, in *s3.CreateBucketInput, op
 	}
 }
 
-// HeadBucket says whether a bucket exists, and where.
+// HeadBucket returns whether a bucket exists, and its region.
 func (s *Service) HeadBucket(_ context.Context, in *s3.HeadBucketInput, _ ...func(*s3.Options)) (*s3.HeadBucketOutput, error) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
@@ -119,7 +119,7 @@ func (s *Service) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...fun
 	return out, nil
 }
 
-// GetObject reads an object, or the byte range of it that is asked for.
+// GetObject reads an object, or the requested byte range of it.
 func (s *Service) GetObject(_ context.Context, in *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
 	byteRange, err := parseRange(aws.ToString(in.Range))
 	if err != nil {
@@ -151,7 +151,7 @@ func (s *Service) GetObject(_ context.Context, in *s3.GetObjectInput, _ ...func(
 func (s *Service) HeadObject(_ context.Context, in *s3.HeadObjectInput, _ ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
 	o, err := s.store.HeadObjectVersion(aws.ToString(in.Bucket), aws.ToString(in.Key), gofakes3.VersionID(aws.ToString(in.VersionId)))
 	if err != nil {
-		// HEAD has no body to carry a code: every miss is a plain NotFound.
+		// The answer to HEAD has no body for an error code, so the code is NotFound.
 		return nil, &types.NotFound{Message: aws.String(err.Error())}
 	}
 	d := describe(o)
@@ -163,7 +163,7 @@ func (s *Service) HeadObject(_ context.Context, in *s3.HeadObjectInput, _ ...fun
 	}, nil
 }
 
-// DeleteObject deletes an object, or a version of it.
+// DeleteObject deletes an object or one version of it.
 func (s *Service) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput, _ ...func(*s3.Options)) (*s3.DeleteObjectOutput, error) {
 	v := &view{store: s.store}
 	result, err := v.DeleteObjectVersion(aws.ToString(in.Bucket), aws.ToString(in.Key), gofakes3.VersionID(aws.ToString(in.VersionId)))
@@ -215,7 +215,7 @@ func (s *Service) ListObjectsV2(_ context.Context, in *s3.ListObjectsV2Input, _ 
 	return out, nil
 }
 
-// description is what GetObject and HeadObject say alike.
+// description is the part of the output that GetObject and HeadObject share.
 type description struct {
 	headers  map[string]string
 	etag     *string
@@ -250,7 +250,7 @@ func (d description) header(name string) *string {
 // parseRange reads "bytes=first-last", "bytes=first-" or "bytes=-count".
 func parseRange(text string) (*gofakes3.ObjectRangeRequest, error) {
 	if text == "" {
-		return nil, nil // no range is the whole object
+		return nil, nil // the whole object
 	}
 	first, last, ok := strings.Cut(strings.TrimPrefix(text, "bytes="), "-")
 	start, startErr := strconv.ParseInt(first, 10, 64)
@@ -266,7 +266,7 @@ func parseRange(text string) (*gofakes3.ObjectRangeRequest, error) {
 	return nil, wire.Errorf("InvalidRange", "The requested range %q is not satisfiable", text)
 }
 
-// apiError turns gofakes3's errors into those of the SDK.
+// apiError converts errors of gofakes3 into errors of the SDK.
 func apiError(err error) error {
 	var coded gofakes3.Error
 	if err == nil || !errors.As(err, &coded) {

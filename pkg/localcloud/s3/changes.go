@@ -11,26 +11,26 @@ import (
 // change is what a request did to an object.
 type change struct {
 	bucket, key string
-	version     string // empty: the null version
-	deleted     bool   // else the object is new
+	version     string // empty for the null version
+	deleted     bool   // otherwise the object is new
 	marker      bool   // a delete marker was created, or was deleted
 	size        int64
-	etag        string // as hexadecimal digits; empty for what is deleted for good
+	etag        string // in hexadecimal; empty for a permanent deletion
 	sequencer   string
 }
 
-// emptyETag is the ETag of nothing, which S3 gives a delete marker in its events.
+// emptyETag is the ETag of empty content. S3 uses it for delete markers in its events.
 const emptyETag = "d41d8cd98f00b204e9800998ecf8427e"
 
-// sequencer is a number that grows with every change of an object, as S3 writes it:
-// hexadecimal digits that begin with the time. s.mu is held.
+// sequencer returns a number that increases with every change of an object, in the form
+// of S3: hexadecimal digits that begin with the time. s.mu is held.
 func (s *store) sequencer() string {
 	now := s.clock.Now()
 	s.sequence = max(s.sequence+1, uint64(now.Unix())<<32|uint64(now.Nanosecond())) // #nosec G115 -- times after 1970
 	return fmt.Sprintf("%018X", s.sequence)
 }
 
-// created and deleted note a change of an object. s.mu is held.
+// created and deleted return the change of an object. s.mu is held.
 func (s *store) created(b *bucket, key string, o object) change {
 	return change{bucket: b.Name, key: key, version: o.VersionID, size: o.Size, etag: o.MD5, sequencer: s.sequencer()}
 }
@@ -43,9 +43,9 @@ func (s *store) deleted(b *bucket, key string, made object, marker bool) change 
 	return c
 }
 
-// view is the store as one request uses it: it collects the changes that the request
-// makes. gofakes3 passes a backend no context, so that each request that writes has
-// a view of its own.
+// view is the store for one request: it collects the changes that the request makes.
+// Each request that writes has its own view, because gofakes3 passes no context to a
+// backend.
 type view struct {
 	*store
 
@@ -123,13 +123,13 @@ func objectIDs(keys []string) []gofakes3.ObjectID {
 	return ids
 }
 
-// uploads is the backend of the gofakes3 that keeps the uploads in parts of all
-// requests. It writes an object only while one of them is completed.
+// uploads is the backend of the gofakes3 that keeps the multipart uploads of all
+// requests. It writes an object only while an upload is completed.
 type uploads struct {
 	*store
 
-	mu   sync.Mutex // of a completion, from its beginning to its end
-	view *view      // of that completion
+	mu   sync.Mutex // held during a completion
+	view *view      // of the current completion
 }
 
 // PutObject implements gofakes3.Backend.

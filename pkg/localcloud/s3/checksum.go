@@ -21,10 +21,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/sigv4"
 )
 
-// crc64NVME is the polynomial of CRC-64/NVME, reversed as hash/crc64 wants it.
+// crc64NVME is the polynomial of CRC-64/NVME, reversed as hash/crc64 expects it.
 const crc64NVME = 0x9a6c9329ac4bc9b5
 
-// checksumPrefix begins the headers that carry a checksum.
+// checksumPrefix is the prefix of headers with a checksum.
 const checksumPrefix = "X-Amz-Checksum-"
 
 // algorithmOf returns the hash of a checksum header
@@ -49,7 +49,7 @@ func algorithmOf(header string) (func() hash.Hash, bool) {
 	return nil, false
 }
 
-// checksums are the checksum headers of h with a value.
+// checksums returns the checksum headers of h that have a value.
 func checksums(h http.Header) map[string]string {
 	found := map[string]string{}
 	for name, values := range h {
@@ -60,8 +60,8 @@ func checksums(h http.Header) map[string]string {
 	return found
 }
 
-// verified reads r and, at its end, fails with BadDigest if it has not the
-// expected checksums.
+// verified reads r and fails with BadDigest at its end if the checksums differ from the
+// expected ones.
 func verified(r io.Reader, expected map[string]string) io.Reader {
 	if len(expected) == 0 {
 		return r
@@ -96,13 +96,13 @@ func (v *verifier) Read(p []byte) (int, error) {
 	return n, io.EOF
 }
 
-// isChunked says whether a body is in aws-chunked encoding, signed or not
+// isChunked reports whether a body is in aws-chunked encoding, signed or not
 // (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html).
 func isChunked(h http.Header) bool {
 	return strings.HasPrefix(h.Get("X-Amz-Content-Sha256"), "STREAMING-") || strings.Contains(h.Get("Content-Encoding"), "aws-chunked")
 }
 
-// errChunks is a body that is not the aws-chunked that its headers promise.
+// errChunks reports a body that is not in the aws-chunked encoding of its headers.
 var errChunks = errors.New("malformed aws-chunked body")
 
 // unchunk copies the content of an aws-chunked body to w and returns the

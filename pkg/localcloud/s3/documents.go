@@ -14,21 +14,21 @@ import (
 
 const namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
 
-// document is a sub-resource of a bucket whose content is kept as the client
-// put it. Only the policy and the notification configuration have an effect.
+// document is a sub-resource of a bucket whose content is stored unchanged. Only the
+// policy and the notification configuration have an effect.
 type document struct {
 	query   string             // in the URL: ?policy
-	root    string             // XML element; empty: JSON
-	missing gofakes3.ErrorCode // what GET answers when there is none
-	initial string             // what a new bucket has; empty: none
+	root    string             // XML element; empty for JSON
+	missing gofakes3.ErrorCode // the answer to GET if there is none
+	initial string             // content in a new bucket; may be empty
 	keeps   bool               // it cannot be deleted
 }
 
 // policyQuery is the sub-resource of a bucket's policy.
 const policyQuery = "policy"
 
-// documents lists them. What new buckets have is what S3 gives them since
-// April 2023 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/create-bucket-faq.html).
+// documents lists all of them. The initial contents are those of S3 since April 2023
+// (https://docs.aws.amazon.com/AmazonS3/latest/userguide/create-bucket-faq.html).
 func documents() []document {
 	return []document{
 		{query: "encryption", root: "ServerSideEncryptionConfiguration", missing: "ServerSideEncryptionConfigurationNotFoundError",
@@ -44,7 +44,7 @@ func documents() []document {
 	}
 }
 
-// unserved are sub-resources that gofakes3 would take for something else.
+// unserved lists sub-resources that gofakes3 would mistake for something else.
 func unserved() []string {
 	return []string{
 		"accelerate", "acl", "analytics", "attributes", "cors", "intelligent-tiering", "inventory", "legal-hold", "logging",
@@ -71,8 +71,7 @@ func unservedOf(q url.Values) (string, bool) {
 	return "", false
 }
 
-// removed stands for a document that was deleted, and so differs from one that
-// was never put.
+// removed marks a document that was deleted, in contrast to one that was never put.
 const removed = "-"
 
 // serveDocument answers GET, PUT and DELETE of a bucket's sub-resource.
@@ -127,12 +126,12 @@ func (s *Service) serveDocument(w http.ResponseWriter, r *http.Request, bucketNa
 			contentType = "application/json"
 		}
 		w.Header().Set("Content-Type", contentType)
-		_, _ = io.WriteString(w, content) // the client may have gone
+		_, _ = io.WriteString(w, content) // the client may have disconnected
 	}
 }
 
-// checkDocument is check, and what the embedded S3 reads of policies and notification
-// configurations.
+// checkDocument is check with additional checks of policies and notification
+// configurations, which the embedded S3 evaluates.
 func (s *Service) checkDocument(d document, bucketName string, body []byte) (gofakes3.ErrorCode, string) {
 	if d.query == notificationQuery {
 		return checkNotification(body)
@@ -146,7 +145,7 @@ func (s *Service) checkDocument(d document, bucketName string, body []byte) (gof
 	return code, message
 }
 
-// check looks whether a document is one.
+// check checks the syntax of a document.
 func (d document) check(body []byte) (gofakes3.ErrorCode, string) {
 	if d.root == "" {
 		var policy struct{ Statement any }

@@ -19,12 +19,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// errSignature is the code of a signature that is wrong, which gofakes3 does not
-// name.
+// errSignature is the code for a wrong signature. gofakes3 has no constant for it.
 const errSignature gofakes3.ErrorCode = "SignatureDoesNotMatch"
 
-// Handler serves S3's protocol. Who calls is verified already, but for the
-// signatures of chunks.
+// Handler serves S3's protocol. The caller has been verified, except for the signatures
+// of chunks.
 func (s *Service) Handler() http.Handler {
 	return http.HandlerFunc(s.serve)
 }
@@ -59,8 +58,8 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	next.ServeHTTP(&answer{ResponseWriter: w, keepChecksums: r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" && r.Header.Get("Range") == "", key: key}, r)
 }
 
-// serveBucket answers what is asked of the service or of a bucket and gofakes3
-// does not know; it says whether it did.
+// serveBucket answers requests to the service or to a bucket that gofakes3 does not
+// support. It reports whether it has answered.
 func (s *Service) serveBucket(w http.ResponseWriter, r *http.Request, bucketName, key string, q url.Values) bool {
 	caller := scope.Caller(r.Context(), s.cfg.Default)
 	switch {
@@ -87,8 +86,8 @@ func (s *Service) serveBucket(w http.ResponseWriter, r *http.Request, bucketName
 	return true
 }
 
-// onlySignature says whether a query has nothing but a signature and the
-// SDKs' operation name.
+// onlySignature reports whether a query contains only a signature and the operation name
+// of the SDKs.
 func onlySignature(q url.Values) bool {
 	for name := range q {
 		if name != "x-id" && !strings.HasPrefix(name, "X-Amz-") {
@@ -98,13 +97,13 @@ func onlySignature(q url.Values) bool {
 	return true
 }
 
-// Address is the bucket and key that a request is for; empty where it names none.
+// Address returns the bucket and key of a request. Either may be empty.
 func Address(r *http.Request) (bucket, key string) {
 	bucket, key, _ = strings.Cut(strings.TrimPrefix(pathStyle(r).URL.Path, "/"), "/")
 	return bucket, key
 }
 
-// isObject says whether a request is for an object.
+// isObject reports whether a request is for an object.
 func isObject(r *http.Request) bool {
 	bucket, key := Address(r)
 	return bucket != "" && key != ""
@@ -129,8 +128,8 @@ func pathStyle(r *http.Request) *http.Request {
 	return r
 }
 
-// prepareBody decodes an aws-chunked body and has the checksums verified. ok is
-// false when it has answered the request.
+// prepareBody decodes an aws-chunked body and arranges the verification of checksums. ok
+// is false if it has answered the request.
 func (s *Service) prepareBody(w http.ResponseWriter, r *http.Request) (cleanup func(), ok bool) {
 	cleanup = func() {}
 	if isChunked(r.Header) {
@@ -186,8 +185,8 @@ func (s *Service) spoolChunks(body io.Reader, chunks *sigv4.Chunks) (*os.File, h
 	return file, trailers, nil
 }
 
-// plainEncoding takes aws-chunked off Content-Encoding: it is of the transfer,
-// not of the object.
+// plainEncoding removes aws-chunked from Content-Encoding, because it describes the
+// transfer and not the object.
 func plainEncoding(h http.Header) {
 	var kept []string
 	for part := range strings.SplitSeq(h.Get("Content-Encoding"), ",") {
@@ -201,8 +200,8 @@ func plainEncoding(h http.Header) {
 	}
 }
 
-// answer drops an object's checksums where S3 does not send them: unless they
-// were asked for, and with a part of the object.
+// answer removes an object's checksums where S3 does not send them: if they were not
+// requested, or with a range of the object.
 type answer struct {
 	http.ResponseWriter
 	keepChecksums bool
@@ -260,8 +259,8 @@ func (s *Service) createBucket(w http.ResponseWriter, r *http.Request, name stri
 	w.WriteHeader(http.StatusOK)
 }
 
-// makeBucket creates a bucket or says why not. As on AWS, making one's own
-// bucket again succeeds in us-east-1 and is refused elsewhere.
+// makeBucket creates a bucket or returns why not. As on AWS, creating one's own bucket
+// again succeeds in us-east-1 and fails in other regions.
 func (s *Service) makeBucket(name, account, region string) (gofakes3.ErrorCode, int, string) {
 	if err := gofakes3.ValidateBucketName(name); err != nil {
 		return gofakes3.ErrInvalidBucketName, http.StatusBadRequest, "The specified bucket is not valid."
@@ -319,7 +318,7 @@ func (s *Service) location(w http.ResponseWriter, r *http.Request, name string) 
 		XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ LocationConstraint"`
 		Region  string   `xml:",chardata"`
 	}
-	if b.Region != "us-east-1" { // which is written as nothing
+	if b.Region != "us-east-1" { // the location of us-east-1 is empty
 		out.Region = b.Region
 	}
 	writeXML(w, http.StatusOK, out)
@@ -347,5 +346,5 @@ func writeXML(w http.ResponseWriter, status int, v any) {
 	}
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
-	_, _ = w.Write(append([]byte(xml.Header), body...)) // the client may have gone
+	_, _ = w.Write(append([]byte(xml.Header), body...)) // the client may have disconnected
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/johannesboyne/gofakes3"
 )
 
-// serveMultipart answers the calls of multipart uploads in which gofakes3
-// panics or differs from S3; it says whether it did.
+// serveMultipart answers the calls of multipart uploads in which gofakes3 panics or
+// differs from S3. It reports whether it has answered.
 func (s *Service) serveMultipart(w http.ResponseWriter, r *http.Request, bucketName, key string, q url.Values) bool {
 	next := s.parts
 	switch {
@@ -32,7 +32,7 @@ func (s *Service) serveMultipart(w http.ResponseWriter, r *http.Request, bucketN
 	return true
 }
 
-// recorder keeps an answer of gofakes3.
+// recorder records an answer of gofakes3.
 type recorder struct {
 	header http.Header
 	status int
@@ -57,12 +57,12 @@ func (c *recorder) replay(w http.ResponseWriter) {
 		w.Header()[name] = values
 	}
 	w.WriteHeader(c.status)
-	_, _ = w.Write(c.body.Bytes()) // the client may have gone
+	_, _ = w.Write(c.body.Bytes()) // the client may have disconnected
 }
 
-// listParts answers ListParts. gofakes3 panics when the marker is behind the
-// last part, and counts from the marker when it is not zero; therefore it is
-// asked for all parts, page by page.
+// listParts answers ListParts. gofakes3 panics if the marker is behind the last part,
+// and counts from the marker if it is not zero. Therefore listParts asks it for all
+// parts, page by page.
 func listParts(w http.ResponseWriter, r *http.Request, q url.Values, next http.Handler) {
 	marker, ok := pageNumber(w, r, q, "part-number-marker", 0, 1<<31-1)
 	if !ok {
@@ -105,7 +105,7 @@ func listParts(w http.ResponseWriter, r *http.Request, q url.Values, next http.H
 	writeXML(w, http.StatusOK, all)
 }
 
-// pageNumber reads a number of a query. ok is false when it has answered.
+// pageNumber reads a number from a query. ok is false if it has answered the request.
 func pageNumber(w http.ResponseWriter, r *http.Request, q url.Values, name string, otherwise, most int) (n int, ok bool) {
 	text := q.Get(name)
 	if text == "" {
@@ -119,8 +119,8 @@ func pageNumber(w http.ResponseWriter, r *http.Request, q url.Values, name strin
 	return min(n, most), true
 }
 
-// listUploads answers ListMultipartUploads. Of a bucket that never had an
-// upload gofakes3 says NoSuchUpload, S3 answers an empty list.
+// listUploads answers ListMultipartUploads. For a bucket that never had an upload,
+// gofakes3 answers NoSuchUpload and S3 an empty list.
 func listUploads(w http.ResponseWriter, r *http.Request, bucketName string, q url.Values, next http.Handler) {
 	most, ok := pageNumber(w, r, q, "max-uploads", gofakes3.DefaultMaxUploads, gofakes3.MaxUploadsLimit)
 	if !ok {
@@ -155,7 +155,7 @@ func (s *Service) complete(w http.ResponseWriter, r *http.Request) {
 	var out struct{ ETag string }
 	if xml.Unmarshal(answer.body.Bytes(), &out) == nil {
 		for i := range changes {
-			changes[i].etag = strings.Trim(out.ETag, `"`) // that of an upload in parts, not of the object's content
+			changes[i].etag = strings.Trim(out.ETag, `"`) // of the multipart upload, not of the object's content
 		}
 	}
 	s.notify(r.Context(), reasonComplete, sourceIP(r), changes)
@@ -165,8 +165,8 @@ func (s *Service) complete(w http.ResponseWriter, r *http.Request) {
 // 10,000 parts with their ETags and checksums.
 const maxCompletion = 4 << 20
 
-// checkCompletion refuses lists of parts with which gofakes3 panics, or which it
-// takes where S3 does not. It says whether the request may go on.
+// checkCompletion refuses lists of parts that make gofakes3 panic, or that it accepts and
+// S3 does not. It reports whether the request may continue.
 func checkCompletion(w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("If-Match") != "" || r.Header.Get("If-None-Match") != "" {
 		fail(w, r, http.StatusNotImplemented, gofakes3.ErrNotImplemented, "The embedded S3 does not serve conditions of CompleteMultipartUpload.")

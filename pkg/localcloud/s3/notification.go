@@ -20,8 +20,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// Event is one that S3 sends to EventBridge, to the default bus of the bucket's owner
-// in the bucket's region
+// Event is an event that S3 sends to EventBridge: to the default bus of the bucket's
+// owner, in the bucket's region
 // (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html).
 type Event struct {
 	DetailType string // Object Created or Object Deleted
@@ -31,8 +31,8 @@ type Event struct {
 	Detail     any
 }
 
-// eventDetail is the detail of an event. Size is absent from deletions, ETag from
-// objects that are deleted for good, VersionID from the null version.
+// eventDetail is the detail of an event. A deletion has no Size, a permanent deletion no
+// ETag, and the null version no VersionID.
 type eventDetail struct {
 	Version      string      `json:"version"`
 	EventVersion string      `json:"event-version"`
@@ -57,7 +57,7 @@ type eventObject struct {
 	Sequencer string `json:"sequencer"`
 }
 
-// Why an object was created or deleted.
+// The reasons for which an object is created or deleted.
 const (
 	reasonPut      = "PutObject"
 	reasonPost     = "POST Object"
@@ -66,7 +66,7 @@ const (
 	reasonDelete   = "DeleteObject"
 )
 
-// reasonOf is the reason of what a request creates.
+// reasonOf returns the reason for which a request creates an object.
 func reasonOf(r *http.Request) string {
 	switch {
 	case r.Header.Get("X-Amz-Copy-Source") != "":
@@ -87,8 +87,8 @@ func sourceIP(r *http.Request) string {
 	return loopback
 }
 
-// notify sends an event for each change, if the bucket's notification configuration
-// says so.
+// notify sends an event for each change, if the bucket's notification configuration asks
+// for it.
 func (s *Service) notify(ctx context.Context, reason, sourceIP string, changes []change) {
 	if s.cfg.Events == nil || len(changes) == 0 {
 		return
@@ -120,7 +120,8 @@ func (s *Service) notify(ctx context.Context, reason, sourceIP string, changes [
 	}
 }
 
-// notifies says whether a bucket sends its events to EventBridge, and as whose.
+// notifies reports whether a bucket sends its events to EventBridge, and from which
+// account.
 func (s *store) notifies(bucketName string) (account, region string, on bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -137,7 +138,7 @@ const notificationQuery = "notification"
 
 const notificationRoot = "NotificationConfiguration"
 
-// noNotification is the configuration of a bucket that notifies nobody.
+// noNotification is the configuration of a bucket without notifications.
 const noNotification = `<NotificationConfiguration xmlns="` + namespace + `"></NotificationConfiguration>`
 
 // toEventBridge is the configuration of a bucket that notifies EventBridge.
@@ -149,8 +150,8 @@ type notification struct {
 	Others      []struct{ XMLName xml.Name } `xml:",any"`
 }
 
-// parseNotification reads a notification configuration. The empty text is one of
-// nothing.
+// parseNotification reads a notification configuration. An empty text is an empty
+// configuration.
 func parseNotification(text []byte) (notification, error) {
 	var n notification
 	if len(text) == 0 {
@@ -159,8 +160,8 @@ func parseNotification(text []byte) (notification, error) {
 	return n, xml.Unmarshal(text, &n)
 }
 
-// checkNotification refuses a configuration that S3 would not take, and one of what the
-// embedded S3 does not notify.
+// checkNotification refuses a configuration that S3 would refuse, or that has targets
+// which the embedded S3 does not support.
 func checkNotification(body []byte) (gofakes3.ErrorCode, string) {
 	n, err := parseNotification(body)
 	if err != nil || n.XMLName.Local != notificationRoot {
@@ -178,7 +179,7 @@ func checkNotification(body []byte) (gofakes3.ErrorCode, string) {
 }
 
 // PutBucketNotificationConfiguration replaces a bucket's notification configuration;
-// an empty one ends its notifications. Only EventBridge can be notified.
+// an empty one turns notifications off. The only supported target is EventBridge.
 func (s *Service) PutBucketNotificationConfiguration(_ context.Context, in *s3.PutBucketNotificationConfigurationInput, _ ...func(*s3.Options)) (*s3.PutBucketNotificationConfigurationOutput, error) {
 	n := in.NotificationConfiguration
 	if n == nil {
@@ -199,8 +200,8 @@ func (s *Service) PutBucketNotificationConfiguration(_ context.Context, in *s3.P
 	return &s3.PutBucketNotificationConfigurationOutput{}, s.setDocument(in.Bucket, notificationQuery, text)
 }
 
-// GetBucketNotificationConfiguration answers a bucket's notification configuration,
-// which is empty unless one was put.
+// GetBucketNotificationConfiguration returns a bucket's notification configuration, which
+// is empty unless one was put.
 func (s *Service) GetBucketNotificationConfiguration(_ context.Context, in *s3.GetBucketNotificationConfigurationInput, _ ...func(*s3.Options)) (*s3.GetBucketNotificationConfigurationOutput, error) {
 	name := aws.ToString(in.Bucket)
 	if found, _ := s.store.BucketExists(name); !found {
@@ -213,8 +214,8 @@ func (s *Service) GetBucketNotificationConfiguration(_ context.Context, in *s3.G
 	return out, nil
 }
 
-// notificationAction is the permission that a request for a bucket's notification
-// configuration takes.
+// notificationAction returns the permission that a request for a bucket's notification
+// configuration needs.
 func notificationAction(r *http.Request, key string) (action string, ok bool) {
 	verb, ok := map[string]string{http.MethodGet: "Get", http.MethodPut: "Put"}[r.Method]
 	if !ok || key != "" || !r.URL.Query().Has(notificationQuery) || unknownParameter(r, []string{"x-id", notificationQuery}) != "" {
@@ -223,7 +224,7 @@ func notificationAction(r *http.Request, key string) (action string, ok bool) {
 	return "s3:" + verb + "BucketNotification", true
 }
 
-// writes says whether a request may change objects, by what gofakes3 makes of it.
+// writes reports whether gofakes3 may change objects in a request.
 func writes(r *http.Request, key string, q url.Values) bool {
 	post := r.Method == http.MethodPost && (key == "" || q.Has("delete"))
 	return post || key != "" && slices.Contains([]string{http.MethodPut, http.MethodDelete}, r.Method)

@@ -14,7 +14,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// Permissions are the rules of S3's calls.
+// Permissions returns the permissions that calls of S3 need.
 func (s *Service) Permissions() authz.Permissions {
 	rules := map[string]authz.Rule{}
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
@@ -23,7 +23,7 @@ func (s *Service) Permissions() authz.Permissions {
 	return authz.Permissions{Service: "s3", Denied: authz.AccessDenied, Rules: rules, Policy: s.resourcePolicy}
 }
 
-// arn is the ARN of a bucket, or of an object in one.
+// arn returns the ARN of a bucket or of an object.
 func (s *Service) arn(resource string) string {
 	return partition.OrDefault(s.cfg.Default.Region).ARN("s3", "", "", resource)
 }
@@ -37,8 +37,8 @@ func (s *Service) resourcePolicy(arn string) (authz.ResourcePolicy, error) {
 	return out, err
 }
 
-// requests decides on reading, writing and listing objects, signed in the
-// header or in the address; the signature is S3's to verify.
+// requests returns the permissions that a request needs, whether it is signed in a
+// header or in its URL.
 func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 	r, err := authz.HTTPRequest(input)
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 	bucket, key := Address(r)
 	list := authz.Request{Action: "s3:ListBucket", Resource: s.arn(bucket)}
 	if bucket == "" {
-		return nil, errors.New("no bucket is named")
+		return nil, errors.New("the request names no bucket")
 	}
 	if request, ok := s.bucketReadRequest(r, bucket, key); ok {
 		return []authz.Request{request}, nil
@@ -56,7 +56,7 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 		return []authz.Request{request}, nil
 	}
 	if r.Method == http.MethodPost {
-		return nil, errors.New("roles may upload in parts by POST, and nothing else")
+		return nil, errors.New("POST is supported only for multipart uploads")
 	}
 	if request, ok := s.bucketPolicyRequest(r, bucket, key); ok {
 		return []authz.Request{request}, nil
@@ -75,12 +75,12 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 	}
 	if key == "" {
 		if r.Method == http.MethodPut {
-			return nil, errors.New("roles make no buckets")
+			return nil, errors.New("the embedded AWS does not let roles create buckets")
 		}
 		known = []string{"x-id", "list-type", "prefix", "delimiter", "max-keys", "continuation-token", "start-after", "encoding-type", "fetch-owner"}
 	}
 	if name := unknownParameter(r, known); name != "" {
-		return nil, fmt.Errorf("the embedded AWS does not know what permissions ?%s takes", name)
+		return nil, fmt.Errorf("the embedded AWS does not know what permissions ?%s needs", name)
 	}
 	if key == "" {
 		return []authz.Request{list}, nil
@@ -89,20 +89,20 @@ func (s *Service) requests(c authz.Call, input any) ([]authz.Request, error) {
 	if r.Method == http.MethodPut {
 		for _, header := range []string{"X-Amz-Copy-Source", "X-Amz-Tagging", "X-Amz-Acl"} {
 			if r.Header.Get(header) != "" {
-				return nil, fmt.Errorf("the embedded AWS does not know what permissions the header %s takes", header)
+				return nil, fmt.Errorf("the embedded AWS does not know what permissions the header %s needs", header)
 			}
 		}
 		object.Action = "s3:PutObject"
 		return []authz.Request{object}, nil
 	}
-	// Only callers who may list the keys learn that one does not exist.
+	// Only callers that may list the bucket learn that a key does not exist.
 	if _, err := s.HeadObject(c.Context, &s3.HeadObjectInput{Bucket: &bucket, Key: &key}); err != nil {
 		return []authz.Request{object, list}, nil
 	}
 	return []authz.Request{object}, nil
 }
 
-// bucketPolicyRequest is what a request for a bucket's policy asks for.
+// bucketPolicyRequest returns the permissions for a request about a bucket's policy.
 func (s *Service) bucketPolicyRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
 	verb, ok := map[string]string{http.MethodGet: "Get", http.MethodPut: "Put", http.MethodDelete: "Delete"}[r.Method]
 	if !ok || key != "" || !r.URL.Query().Has("policy") || unknownParameter(r, []string{"x-id", "policy"}) != "" {
@@ -111,7 +111,7 @@ func (s *Service) bucketPolicyRequest(r *http.Request, bucket, key string) (auth
 	return authz.Request{Action: "s3:" + verb + "BucketPolicy", Resource: s.arn(bucket)}, true
 }
 
-// unknownParameter is one of the query's that is neither known nor of the
+// unknownParameter returns a parameter of the query that is neither known nor part of a
 // signature.
 func unknownParameter(r *http.Request, known []string) string {
 	for name := range r.URL.Query() {
@@ -126,8 +126,8 @@ func unknownParameter(r *http.Request, known []string) string {
 	return ""
 }
 
-// bucketReadRequest is what a request for where a bucket is, or how it encrypts,
-// asks for.
+// bucketReadRequest returns the permissions for reading a bucket's location or
+// encryption.
 func (s *Service) bucketReadRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
 	if r.Method != http.MethodGet || key != "" {
 		return authz.Request{}, false
@@ -140,13 +140,13 @@ func (s *Service) bucketReadRequest(r *http.Request, bucket, key string) (authz.
 	return authz.Request{}, false
 }
 
-// deleteRequest is what a request to delete an object, or a version of one, asks for.
+// deleteRequest returns the permissions for deleting an object or a version of it.
 func (s *Service) deleteRequest(r *http.Request, bucket, key string) ([]authz.Request, error) {
 	if key == "" {
-		return nil, errors.New("roles delete objects, and neither buckets nor their configurations")
+		return nil, errors.New("the embedded AWS lets roles delete objects, but not buckets or their configurations")
 	}
 	if name := unknownParameter(r, []string{"x-id", "versionId"}); name != "" {
-		return nil, fmt.Errorf("the embedded AWS does not know what permissions ?%s takes", name)
+		return nil, fmt.Errorf("the embedded AWS does not know what permissions ?%s needs", name)
 	}
 	action := "s3:DeleteObject"
 	if r.URL.Query().Has("versionId") {
@@ -155,7 +155,7 @@ func (s *Service) deleteRequest(r *http.Request, bucket, key string) ([]authz.Re
 	return []authz.Request{{Action: action, Resource: s.arn(bucket + "/" + key)}}, nil
 }
 
-// multipartRequest is what the requests of an upload in parts ask for
+// multipartRequest returns the permissions for the requests of a multipart upload
 // (https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html).
 func (s *Service) multipartRequest(r *http.Request, bucket, key string) (authz.Request, bool) {
 	action, known := "s3:PutObject", []string{"x-id", "partNumber", "uploadId"}
@@ -174,7 +174,7 @@ func (s *Service) multipartRequest(r *http.Request, bucket, key string) (authz.R
 	return authz.Request{Action: action, Resource: s.arn(bucket + "/" + key)}, unknownParameter(r, known) == ""
 }
 
-// checkBucketPolicy says what is wrong with a bucket's policy.
+// checkBucketPolicy returns what is wrong with a bucket's policy.
 func (s *Service) checkBucketPolicy(bucket, policy string) error {
 	parsed, err := authz.ParseResource([]byte(policy))
 	if err != nil {
@@ -184,7 +184,7 @@ func (s *Service) checkBucketPolicy(bucket, policy string) error {
 	for _, statement := range parsed.Statements {
 		for _, resource := range slices.Concat(statement.Resources, statement.NotResources) {
 			if resource != own && !strings.HasPrefix(resource, own+"/") {
-				raw, _ := json.Marshal(resource) // strings marshal
+				raw, _ := json.Marshal(resource) // strings always marshal
 				return fmt.Errorf("Policy has invalid resource: %s", raw)
 			}
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Policy is a bucket's policy, empty without one, and the account that the bucket
-// belongs to. ok is false when there is no such bucket.
+// Policy returns a bucket's policy, which may be empty, and the bucket's account. ok is
+// false if the bucket does not exist.
 func (s *Service) Policy(bucketName string) (policy, owner string, ok bool) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
@@ -31,7 +31,7 @@ func noSuchBucket() error {
 	return &types.NoSuchBucket{Message: aws.String("The specified bucket does not exist")}
 }
 
-// setDocument keeps a document of a bucket, or that it was removed.
+// setDocument stores a document of a bucket, or the mark that it was deleted.
 func (s *Service) setDocument(bucketName *string, query, text string) error {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
@@ -43,7 +43,7 @@ func (s *Service) setDocument(bucketName *string, query, text string) error {
 	return nil
 }
 
-// PutBucketPolicy sets a bucket's policy, or answers MalformedPolicy.
+// PutBucketPolicy sets a bucket's policy, or returns MalformedPolicy.
 func (s *Service) PutBucketPolicy(_ context.Context, in *s3.PutBucketPolicyInput, _ ...func(*s3.Options)) (*s3.PutBucketPolicyOutput, error) {
 	d := document{query: policyQuery}
 	if code, message := s.checkDocument(d, aws.ToString(in.Bucket), []byte(aws.ToString(in.Policy))); code != gofakes3.ErrNone {
@@ -52,7 +52,7 @@ func (s *Service) PutBucketPolicy(_ context.Context, in *s3.PutBucketPolicyInput
 	return &s3.PutBucketPolicyOutput{}, s.setDocument(in.Bucket, policyQuery, *in.Policy)
 }
 
-// GetBucketPolicy answers a bucket's policy, or NoSuchBucketPolicy.
+// GetBucketPolicy returns a bucket's policy, or NoSuchBucketPolicy.
 func (s *Service) GetBucketPolicy(_ context.Context, in *s3.GetBucketPolicyInput, _ ...func(*s3.Options)) (*s3.GetBucketPolicyOutput, error) {
 	name := aws.ToString(in.Bucket)
 	policy, _, ok := s.Policy(name)
@@ -65,7 +65,7 @@ func (s *Service) GetBucketPolicy(_ context.Context, in *s3.GetBucketPolicyInput
 	return &s3.GetBucketPolicyOutput{Policy: aws.String(policy)}, nil
 }
 
-// DeleteBucketPolicy removes a bucket's policy. A bucket without one is not an error.
+// DeleteBucketPolicy removes a bucket's policy. It succeeds if there is none.
 func (s *Service) DeleteBucketPolicy(_ context.Context, in *s3.DeleteBucketPolicyInput, _ ...func(*s3.Options)) (*s3.DeleteBucketPolicyOutput, error) {
 	return &s3.DeleteBucketPolicyOutput{}, s.setDocument(in.Bucket, policyQuery, removed)
 }

@@ -1,7 +1,6 @@
-// Package s3 is the object store of the embedded AWS: gofakes3 speaks S3's
-// protocol, a store of files is behind it, and in front of it is what gofakes3
-// lacks (aws-chunked bodies with signatures and checksums, the sub-resources of
-// buckets).
+// Package s3 is the object store of the embedded AWS. gofakes3 implements S3's protocol
+// on a store of files. This package adds what gofakes3 lacks: aws-chunked bodies with
+// signatures and checksums, and the sub-resources of buckets.
 package s3
 
 import (
@@ -19,13 +18,13 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
 )
 
-// Config is what a Service needs. All but Events is required.
+// Config configures a Service. All fields but Events are required.
 type Config struct {
 	Clock   clock.Clock // of objects' dates
 	Default wire.Caller
-	Dir     string // of the objects' files; made if need be
-	// Events receives the events of the buckets that notify EventBridge, after the
-	// change that they are about. It must not block. Nil: none are sent.
+	Dir     string // of the objects' files; created if it does not exist
+	// Events receives the events of buckets that notify EventBridge, after the change. It
+	// must not block. If it is nil, no events are sent.
 	Events func(context.Context, Event)
 }
 
@@ -34,7 +33,7 @@ type Service struct {
 	cfg     Config
 	store   *store
 	uploads *uploads
-	parts   http.Handler // gofakes3 for uploads in parts, which it keeps, and for what writes nothing
+	parts   http.Handler // gofakes3 for multipart uploads, which it keeps, and for requests that write nothing
 }
 
 // New returns a Service that keeps its objects in cfg.Dir.
@@ -48,7 +47,7 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// fake is a gofakes3 before a backend.
+// fake returns a gofakes3 with a backend.
 func (s *Service) fake(backend gofakes3.Backend) http.Handler {
 	return gofakes3.New(backend, gofakes3.WithTimeSkewLimit(0), gofakes3.WithMetadataSizeLimit(8<<10), gofakes3.WithTimeSource(timeSource{s.cfg.Clock})).Server()
 }
@@ -67,15 +66,15 @@ func (s *Service) Wire() wire.Service {
 	return wire.Service{ID: "s3", Name: "S3", Protocol: wire.REST, Version: "2006-03-01", Handler: s.Handler(), Presigned: isObject}
 }
 
-// Snapshot implements wire.Stateful: it holds the index, not the objects.
+// Snapshot implements wire.Stateful: it contains the index, but not the objects.
 func (s *Service) Snapshot() (json.RawMessage, error) {
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
 	return json.Marshal(s.store.buckets)
 }
 
-// Restore implements wire.Stateful. Objects whose file is missing are left out,
-// and files that belong to no object are removed.
+// Restore implements wire.Stateful. It drops objects whose file is missing and removes
+// files that belong to no object.
 func (s *Service) Restore(raw json.RawMessage) error {
 	buckets := map[string]*bucket{}
 	if err := json.Unmarshal(raw, &buckets); err != nil {

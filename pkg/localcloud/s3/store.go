@@ -21,9 +21,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 )
 
-// store keeps objects as files and knows them by an index in memory. It is the
-// backend of gofakes3: those that come with it either forget everything
-// (s3mem), or cannot page and cannot hold "a" beside "a/b" (s3afero, s3bolt).
+// store keeps objects as files, with an index in memory. It is the backend of gofakes3.
+// The backends of gofakes3 itself either forget everything at the end (s3mem), or have
+// no pages and cannot store "a" beside "a/b" (s3afero, s3bolt).
 type store struct {
 	clock clock.Clock
 	dir   string // of the files, named by a random id
@@ -44,13 +44,13 @@ type bucket struct {
 	Region     string
 	Created    time.Time
 	Versioning gofakes3.VersioningStatus `json:",omitempty"`
-	Documents  map[string]string         `json:",omitempty"` // sub-resource to what was put there
+	Documents  map[string]string         `json:",omitempty"` // content by sub-resource
 	Objects    map[string][]object       `json:",omitempty"` // by key, newest version last
 }
 
-// object is one version.
+// object is one version of an object.
 type object struct {
-	VersionID string            `json:",omitempty"` // empty: the null version
+	VersionID string            `json:",omitempty"` // empty for the null version
 	Blob      string            `json:",omitempty"` // file name; empty for a delete marker
 	Size      int64             `json:",omitempty"`
 	MD5       string            `json:",omitempty"` // hex
@@ -86,7 +86,7 @@ func (s *store) spool(r io.Reader) (object, error) {
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
-		return object{}, err // as it is: gofakes3 looks at its type
+		return object{}, err // not wrapped: gofakes3 checks its type
 	}
 	return o, nil
 }
@@ -94,13 +94,13 @@ func (s *store) spool(r io.Reader) (object, error) {
 func (s *store) drop(objects ...object) {
 	for _, o := range objects {
 		if !o.marker() {
-			_ = os.Remove(s.path(o.Blob)) // sweep takes what stays
+			_ = os.Remove(s.path(o.Blob)) // sweep removes files that are left
 		}
 	}
 }
 
-// sweep makes index and files agree again: after a crash one may be older than
-// the other. s.mu is held.
+// sweep makes the index and the files consistent, because after a crash one may be older
+// than the other. s.mu is held.
 func (s *store) sweep() error {
 	known := map[string]bool{}
 	for _, b := range s.buckets {
@@ -124,19 +124,19 @@ func (s *store) sweep() error {
 	}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return fmt.Errorf("looking through S3's objects: %w", err)
+		return fmt.Errorf("reading the folder of S3's objects: %w", err)
 	}
 	for _, e := range entries {
 		if !known[e.Name()] && !e.IsDir() {
 			if err := os.Remove(s.path(e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("removing an object that no bucket knows: %w", err)
+				return fmt.Errorf("removing a file that belongs to no object: %w", err)
 			}
 		}
 	}
 	return nil
 }
 
-// create makes a bucket; bucket names are unique over all accounts.
+// create creates a bucket. Bucket names are unique across all accounts.
 func (s *store) create(name, account, region string) (owner string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +164,7 @@ func (s *store) list(account string) []bucket {
 	return out
 }
 
-// bucket finds one. s.mu is held.
+// bucket returns a bucket. s.mu is held.
 func (s *store) bucket(name string) (*bucket, error) {
 	b, ok := s.buckets[name]
 	if !ok {
@@ -251,7 +251,7 @@ func (s *store) putObject(bucketName, key string, meta map[string]string, input 
 	return gofakes3.PutObjectResult{VersionID: gofakes3.VersionID(made.version)}, made, err
 }
 
-// noSuchKey is gofakes3's error with S3's message: without one, boto3 prints
+// noSuchKey is gofakes3's error with S3's message. Without a message, boto3 prints
 // "Unknown".
 func noSuchKey() error {
 	return gofakes3.ErrorMessage(gofakes3.ErrNoSuchKey, "The specified key does not exist.")
@@ -272,7 +272,7 @@ func (s *store) put(bucketName, key string, o object, conditions *gofakes3.PutCo
 		}
 		if conditions.IfMatch != nil && !info.Exists {
 			// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html:
-			// If-Match of a key that does not exist is 404, not 412.
+			// If-Match with a key that does not exist answers 404, not 412.
 			return change{}, noSuchKey()
 		}
 		if err := gofakes3.CheckPutConditions(conditions, info); err != nil {
@@ -300,7 +300,7 @@ func (s *store) push(b *bucket, key string, o object) object {
 	return o
 }
 
-// current is the object that a reader without a version sees.
+// current returns the version that a request without a version id reads.
 func (b *bucket) current(key string) (object, bool) {
 	versions := b.Objects[key]
 	if len(versions) == 0 || versions[len(versions)-1].marker() {
@@ -309,7 +309,7 @@ func (b *bucket) current(key string) (object, bool) {
 	return versions[len(versions)-1], true
 }
 
-// ownMeta keeps what S3 keeps of the headers of a request.
+// ownMeta returns the headers of a request that S3 stores.
 func ownMeta(headers map[string]string, modified time.Time) map[string]string {
 	meta := map[string]string{"Last-Modified": modified.UTC().Format("Mon, 02 Jan 2006 15:04:05") + " GMT"}
 	for name, value := range headers {
@@ -384,8 +384,8 @@ func (s *store) DeleteObject(bucketName, key string) (gofakes3.ObjectDeleteResul
 	return (&view{store: s}).DeleteObject(bucketName, key)
 }
 
-// deleteObjects deletes objects or versions of them, all at one moment. An id that
-// finds nothing is no error, and no change.
+// deleteObjects deletes objects or versions of them in one step. An id that does not
+// exist is neither an error nor a change.
 func (s *store) deleteObjects(bucketName string, ids ...gofakes3.ObjectID) (results []gofakes3.ObjectDeleteResult, changes []change, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -470,7 +470,7 @@ func (s *store) ListBucket(name string, prefix *gofakes3.Prefix, page gofakes3.L
 	return out, nil
 }
 
-// keys are the keys with a prefix, sorted. s.mu is held.
+// keys returns the keys with a prefix, sorted. s.mu is held.
 func (b *bucket) keys(prefix string) []string {
 	var keys []string
 	for key := range b.Objects {
@@ -482,7 +482,7 @@ func (b *bucket) keys(prefix string) []string {
 	return keys
 }
 
-// commonPrefix is the group that a key is listed under, if any.
+// commonPrefix returns the common prefix under which a key is listed, if any.
 func commonPrefix(key string, prefix *gofakes3.Prefix) string {
 	if !prefix.HasDelimiter || prefix.Delimiter == "" {
 		return ""

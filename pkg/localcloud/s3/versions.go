@@ -72,7 +72,7 @@ func (s *store) DeleteObjectVersion(bucketName, key string, id gofakes3.VersionI
 	return (&view{store: s}).DeleteObjectVersion(bucketName, key, id)
 }
 
-// removeVersion deletes one version for good. s.mu is held.
+// removeVersion permanently deletes one version. s.mu is held.
 func (s *store) removeVersion(b *bucket, key, id string) (gofakes3.ObjectDeleteResult, []change) {
 	if id == "null" {
 		id = ""
