@@ -9,13 +9,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 )
 
-// The document of AWS that Run Command knows, and the only action of steps.
+// The supported document of AWS, and the only supported action of steps.
 const (
 	shellDocument = "AWS-RunShellScript"
 	pluginName    = "aws:runShellScript"
 )
 
-// How much output the API returns, in characters; the rest is in S3 only
+// Limits of the output that the API returns, in characters. The whole output is in S3
 // (https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetCommandInvocation.html,
 // https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_CommandPlugin.html).
 const (
@@ -23,7 +23,7 @@ const (
 	stderrLimit = 8_000
 	pluginLimit = 2_500
 
-	// what the agent puts in the place of the rest
+	// text with which the agent replaces the rest
 	stdoutCut = "\n---Output truncated---"
 	stderrCut = "\n---Error truncated----"
 )
@@ -51,7 +51,7 @@ type command struct {
 	Prefix       string
 	BucketRegion string
 	Invocations  []*invocation // by instance id
-	// Announced is the status of the last event about the command.
+	// Announced is the status in the last event about the command.
 	Announced types.CommandStatus `json:",omitempty"`
 
 	script, dir string // of the step; not saved, since no command outlives the process
@@ -82,7 +82,7 @@ func (i *invocation) over() bool {
 	return true
 }
 
-// lose settles an invocation whose guest went away with the process.
+// lose ends an invocation whose guest ended with the process.
 func (i *invocation) lose(now time.Time) {
 	if i.over() {
 		return
@@ -91,8 +91,8 @@ func (i *invocation) lose(now time.Time) {
 	i.Stderr = "the embedded AWS was stopped while the command was running; the guest is gone"
 }
 
-// plugin is the name of the step in answers about the command: that of a document
-// of schema version 1.2 is its action's.
+// plugin returns the name of the step in answers about the command. In a document of
+// schema version 1.2 this is the name of its action.
 func (c *command) plugin() string {
 	if c.Document == shellDocument {
 		return pluginName
@@ -100,11 +100,11 @@ func (c *command) plugin() string {
 	return c.Step
 }
 
-// expires is when a command that no agent fetched is given up
+// expires returns the time at which a command that no agent has fetched times out
 // (https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html#monitor-about-status-timeouts).
 func (c *command) expires() time.Time { return c.Requested.Add(c.Delivery + c.Execution) }
 
-// status is the command's own, of those of its invocations.
+// status returns the status of the whole command, from those of its invocations.
 func (c *command) status() (types.CommandStatus, string) {
 	worst, details, rank := types.CommandStatusSuccess, "Success", 0
 	for _, i := range c.Invocations {
@@ -164,7 +164,7 @@ func (c *command) invocation(instanceID string) (*invocation, bool) {
 	return c.Invocations[n], true
 }
 
-// cut shortens s to limit characters, mark included.
+// cut shortens s to limit characters, including the mark.
 func cut(s string, limit int, mark string) string {
 	if utf8.RuneCountInString(s) <= limit {
 		return s

@@ -14,7 +14,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/internal/scope"
 )
 
-// GetCommandInvocation answers how a command went on one instance.
+// GetCommandInvocation returns the result of a command on one instance.
 func (s *Service) GetCommandInvocation(ctx context.Context, in *ssm.GetCommandInvocationInput, optFns ...func(*ssm.Options)) (*ssm.GetCommandInvocationOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -139,7 +139,7 @@ func (i *invocation) api(c *command, details bool) types.CommandInvocation {
 	return out
 }
 
-// matches applies CommandFilters, all of which must hold.
+// matches reports whether all CommandFilters match.
 func matches(c *command, status string, filters []types.CommandFilter) (bool, error) {
 	for _, f := range filters {
 		value := aws.ToString(f.Value)
@@ -172,8 +172,8 @@ func matches(c *command, status string, filters []types.CommandFilter) (bool, er
 	return true, nil
 }
 
-// DescribeInstanceInformation lists the instances whose agent has answered
-// Run Command, with PingStatus Online while it does.
+// DescribeInstanceInformation lists the instances whose agent has answered Run Command.
+// PingStatus is Online while the agent answers.
 func (s *Service) DescribeInstanceInformation(ctx context.Context, in *ssm.DescribeInstanceInformationInput, optFns ...func(*ssm.Options)) (*ssm.DescribeInstanceInformationOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	wanted := map[string][]string{}
@@ -225,8 +225,8 @@ func (s *Service) candidates(ctx context.Context, at scope.Key) []string {
 	return ids
 }
 
-// information is an instance as the agent registered it; ok is false when it
-// never did, or is gone.
+// information returns the registration of an instance's agent. ok is false if the agent
+// never registered or the instance no longer exists.
 func (s *Service) information(ctx context.Context, at scope.Key, id string) (types.InstanceInformation, bool) {
 	machine, state, ok := s.cfg.Machines.Machine(at.Account, at.Region, id)
 	if !ok || state == ec2types.InstanceStateNameTerminated {

@@ -41,12 +41,12 @@ var (
 	labelName     = regexp.MustCompile(`^[a-zA-Z_.\-][a-zA-Z0-9_.\-]{0,99}$`)
 )
 
-// parameter is one parameter with all its versions, oldest first. It has none
+// parameter is one parameter with all its versions, oldest first. It has no version
 // while its first value is being validated.
 type parameter struct {
 	Name     string
 	Versions []version
-	Last     int64 // highest number given, to versions under validation too
+	Last     int64 // highest number of a version, including those under validation
 	Tags     map[string]string
 }
 
@@ -71,7 +71,7 @@ func (p *parameter) current() (version, bool) {
 	return p.Versions[len(p.Versions)-1], true
 }
 
-// pick finds the version that a selector names: none, a number or a label.
+// pick returns the version for a selector, which is empty, a number or a label.
 func (p *parameter) pick(selector string) (version, error) {
 	v, ok := p.current()
 	if selector == "" || !ok {
@@ -86,8 +86,8 @@ func (p *parameter) pick(selector string) (version, error) {
 	return version{}, &types.ParameterVersionNotFound{Message: aws.String(fmt.Sprintf("Systems Manager could not find version %s of %s. Verify the version and try again.", selector, p.Name))}
 }
 
-// SetPublicParameter sets a parameter that every account can read in a region,
-// and none can write: those below /aws/service/.
+// SetPublicParameter sets a parameter below /aws/service/ in a region, which every
+// account can read and none can write.
 func (s *Service) SetPublicParameter(region, name, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +113,7 @@ func (s *Service) SetPublicParameter(region, name, value string) {
 	})
 }
 
-// lookup finds a parameter by name or ARN. s.mu is held.
+// lookup returns a parameter by name or ARN. s.mu is held.
 func (s *Service) lookup(at scope.Key, name string) (*parameter, bool) {
 	if strings.HasPrefix(name, publicPrefix) {
 		p, ok := s.public[at.Region][name]
@@ -126,8 +126,8 @@ func (s *Service) lookup(at scope.Key, name string) (*parameter, bool) {
 	return p, true
 }
 
-// ref takes a parameter reference apart: name or ARN, and the selector behind
-// a colon.
+// ref splits a reference to a parameter into its name or ARN and the selector after a
+// colon.
 func ref(text string) (name, selector string) {
 	if strings.HasPrefix(text, "arn:") {
 		parts := strings.SplitN(text, ":", 7)
@@ -148,12 +148,12 @@ func ref(text string) (name, selector string) {
 func parameterARN(at scope.Key, name string) string {
 	account := at.Account
 	if strings.HasPrefix(name, publicPrefix) {
-		account = "" // as AWS writes those of its own
+		account = "" // ARNs of public parameters have no account
 	}
 	return partition.ARN("ssm", at.Region, account, "parameter/"+strings.TrimPrefix(name, "/"))
 }
 
-// stored is a version as a call read it while s.mu was held.
+// stored is a version that a call has read while it held s.mu.
 type stored struct {
 	name, selector string
 	version        version
@@ -172,7 +172,8 @@ func (s *Service) read(at scope.Key, text string) (stored, error) {
 	return stored{name: p.Name, selector: selector, version: v}, nil
 }
 
-// api decrypts a SecureString if asked to; s.mu is not held.
+// api returns the parameter for an answer. It decrypts a SecureString if asked to. s.mu
+// is not held.
 func (s *Service) api(ctx context.Context, at scope.Key, st stored, decrypt bool) (types.Parameter, error) {
 	value, err := s.value(ctx, at, st.name, st.version, decrypt)
 	if err != nil {
@@ -216,13 +217,13 @@ func (s *Service) encrypt(ctx context.Context, at scope.Key, name, keyID, plain 
 	return base64.StdEncoding.EncodeToString(out.CiphertextBlob), nil
 }
 
-// encryptionContext binds a ciphertext to its parameter, as SSM does
+// encryptionContext ties a ciphertext to its parameter, as SSM does
 // (https://docs.aws.amazon.com/kms/latest/developerguide/services-parameter-store.html).
 func encryptionContext(at scope.Key, name string) map[string]string {
 	return map[string]string{"PARAMETER_ARN": parameterARN(at, name)}
 }
 
-// GetParameter answers one parameter, by name, name:version, name:label or ARN.
+// GetParameter returns one parameter, by name, name:version, name:label or ARN.
 func (s *Service) GetParameter(ctx context.Context, in *ssm.GetParameterInput, optFns ...func(*ssm.Options)) (*ssm.GetParameterOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()
@@ -238,7 +239,7 @@ func (s *Service) GetParameter(ctx context.Context, in *ssm.GetParameterInput, o
 	return &ssm.GetParameterOutput{Parameter: &p}, nil
 }
 
-// GetParameters answers up to ten parameters and names those it does not find.
+// GetParameters returns up to ten parameters, and the names that it does not find.
 func (s *Service) GetParameters(ctx context.Context, in *ssm.GetParametersInput, optFns ...func(*ssm.Options)) (*ssm.GetParametersOutput, error) {
 	if len(in.Names) == 0 || len(in.Names) > 10 {
 		return nil, wire.Errorf("ValidationException", "%d Names given; 1 to 10 are allowed", len(in.Names))
@@ -311,8 +312,8 @@ func (s *Service) GetParametersByPath(ctx context.Context, in *ssm.GetParameters
 	return out, nil
 }
 
-// filtered applies the filters that GetParametersByPath takes; a Label filter
-// puts the labelled version into v.
+// filtered applies the filters of GetParametersByPath. A Label filter sets v to the
+// version with that label.
 func filtered(p *parameter, v *version, filters []types.ParameterStringFilter) (keep bool, selector string, err error) {
 	for _, f := range filters {
 		switch aws.ToString(f.Key) {
@@ -346,7 +347,7 @@ func (s *Service) DescribeParameters(ctx context.Context, in *ssm.DescribeParame
 		return nil, wire.Errorf("ValidationException", "You can use either Filters or ParameterFilters in a single request.")
 	}
 	filters := slices.Clone(in.ParameterFilters)
-	for _, f := range in.Filters { // the older form, in which a name is a beginning
+	for _, f := range in.Filters { // the older form, in which a name is a prefix
 		option := "Equals"
 		if f.Key == types.ParametersFilterKeyName {
 			option = "BeginsWith"
@@ -386,7 +387,7 @@ func (s *Service) DescribeParameters(ctx context.Context, in *ssm.DescribeParame
 	return &ssm.DescribeParametersOutput{Parameters: page, NextToken: token(next)}, nil
 }
 
-// described applies the filters that DescribeParameters takes.
+// described applies the filters of DescribeParameters.
 func described(p *parameter, v version, filters []types.ParameterStringFilter) (bool, error) {
 	for _, f := range filters {
 		key, option := aws.ToString(f.Key), aws.ToString(f.Option)
@@ -464,8 +465,8 @@ func (s *Service) GetParameterHistory(ctx context.Context, in *ssm.GetParameterH
 	return out, nil
 }
 
-// ImageParameters are the ARNs of the parameters of an account in a region that
-// have data type aws:ec2:image and an image as their current value, sorted.
+// ImageParameters returns the ARNs, sorted, of an account's parameters in a region that
+// have the data type aws:ec2:image and whose current value is an image.
 func (s *Service) ImageParameters(account, region, imageID string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

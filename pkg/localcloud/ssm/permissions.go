@@ -9,7 +9,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 )
 
-// Permissions are the rules of Systems Manager's calls.
+// Permissions returns the permissions that calls of Systems Manager need.
 func (s *Service) Permissions() authz.Permissions {
 	rules := map[string]authz.Rule{
 		"DeleteParameter":     onParameter("DeleteParameter", func(in *ssm.DeleteParameterInput) *string { return in.Name }),
@@ -48,26 +48,26 @@ func (s *Service) Permissions() authz.Permissions {
 	return authz.Permissions{Service: "ssm", Rules: rules}
 }
 
-// onParameter makes a rule for an operation on one parameter.
+// onParameter returns the rule for an operation on one parameter.
 func onParameter[I any](operation string, name func(*I) *string) authz.Rule {
 	return authz.On("ssm:"+operation, func(c authz.Call, in *I) string { return parameterFor(c, aws.ToString(name(in))) })
 }
 
-// parameterFor is the ARN of the parameter that a reference means. Public
-// parameters have no account.
+// parameterFor returns the ARN of the parameter that a reference names. The ARN of a
+// public parameter has no account.
 func parameterFor(c authz.Call, ref string) string {
 	if strings.HasPrefix(ref, "arn:") {
 		return ref
 	}
-	name, _, _ := strings.Cut(strings.TrimPrefix(ref, "/"), ":") // a version or label
+	name, _, _ := strings.Cut(strings.TrimPrefix(ref, "/"), ":") // without a version or label
 	if strings.HasPrefix(name, "aws/service/") {
 		return c.ARN("ssm", "", "parameter/"+name)
 	}
 	return c.ARN("ssm", c.Caller.Account, "parameter/"+name)
 }
 
-// putParameterRequests asks for the tags too, and for images where the value is
-// the id of one
+// putParameterRequests also asks for permission to tag, and to describe images if the
+// value is the id of an image
 // (https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-ec2-aliases.html).
 func putParameterRequests(c authz.Call, in *ssm.PutParameterInput) []authz.Request {
 	pairs := map[string][]string{}
@@ -85,12 +85,12 @@ func putParameterRequests(c authz.Call, in *ssm.PutParameterInput) []authz.Reque
 	return out
 }
 
-// onDocument makes a rule for an operation on one document.
+// onDocument returns the rule for an operation on one document.
 func onDocument[I any](operation string, name func(*I) *string) authz.Rule {
 	return authz.On("ssm:"+operation, func(c authz.Call, in *I) string { return documentFor(c, aws.ToString(name(in))) })
 }
 
-// documentFor is the ARN of a document. AWS's own have no account.
+// documentFor returns the ARN of a document. The ARN of AWS's own documents has no account.
 func documentFor(c authz.Call, ref string) string {
 	if strings.HasPrefix(ref, "arn:") {
 		return ref
@@ -102,8 +102,8 @@ func documentFor(c authz.Call, ref string) string {
 	return c.ARN("ssm", owner, "document/"+ref)
 }
 
-// sendCommandRequests asks for the document and for each instance. The instances
-// of Targets are not known yet, so they have no tags.
+// sendCommandRequests asks for permission for the document and for each instance. The
+// instances of Targets are not known yet, so the requests for them have no tags.
 func (s *Service) sendCommandRequests(c authz.Call, in *ssm.SendCommandInput) []authz.Request {
 	const action = "ssm:SendCommand"
 	document := documentFor(c, aws.ToString(in.DocumentName))

@@ -19,9 +19,9 @@ import (
 
 const changeEvent = "Parameter Store Change"
 
-// PutParameter writes a new version. For the data type aws:ec2:image the answer
-// only means that the value will be looked at: the version becomes current once
-// the image is found, and an event reports it if it is not
+// PutParameter writes a new version. For the data type aws:ec2:image the answer only
+// means that the value will be validated: the version becomes current once the image is
+// found, and otherwise an event reports the failure
 // (https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-ec2-aliases.html).
 func (s *Service) PutParameter(ctx context.Context, in *ssm.PutParameterInput, optFns ...func(*ssm.Options)) (*ssm.PutParameterOutput, error) {
 	c := s.caller(ctx, optFns)
@@ -80,7 +80,7 @@ func (s *Service) PutParameter(ctx context.Context, in *ssm.PutParameterInput, o
 	return &ssm.PutParameterOutput{Version: v.Number, Tier: v.Tier}, nil
 }
 
-// newVersion checks what does not depend on earlier versions.
+// newVersion checks everything that does not depend on earlier versions.
 func (s *Service) newVersion(in *ssm.PutParameterInput) (string, version, error) {
 	name, _ := ref(aws.ToString(in.Name))
 	if err := checkName(name); err != nil {
@@ -153,8 +153,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// inherit checks a new version against the current one and takes over what the
-// call left open. s.mu is held.
+// inherit checks a new version against the current one and copies from it what the call
+// did not set. s.mu is held.
 func (s *Service) inherit(at scope.Key, name string, v version, in *ssm.PutParameterInput) (version, error) {
 	old, exists := s.params[at][name].current()
 	switch {
@@ -229,7 +229,8 @@ func (s *Service) DeleteParameter(ctx context.Context, in *ssm.DeleteParameterIn
 	return &ssm.DeleteParameterOutput{}, nil
 }
 
-// DeleteParameters deletes up to ten parameters and names those it does not find.
+// DeleteParameters deletes up to ten parameters, and returns the names that it does not
+// find.
 func (s *Service) DeleteParameters(ctx context.Context, in *ssm.DeleteParametersInput, optFns ...func(*ssm.Options)) (*ssm.DeleteParametersOutput, error) {
 	if len(in.Names) == 0 || len(in.Names) > 10 {
 		return nil, wire.Errorf("ValidationException", "%d Names given; 1 to 10 are allowed", len(in.Names))
@@ -264,8 +265,8 @@ func (s *Service) remove(ctx context.Context, at scope.Key, name string) error {
 	return nil
 }
 
-// LabelParameterVersion names a version; a label moves from another version of
-// the same parameter.
+// LabelParameterVersion gives a version labels. A label moves from another version of the
+// same parameter.
 func (s *Service) LabelParameterVersion(ctx context.Context, in *ssm.LabelParameterVersionInput, optFns ...func(*ssm.Options)) (*ssm.LabelParameterVersionOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	name, _ := ref(aws.ToString(in.Name))
@@ -308,7 +309,7 @@ func (s *Service) LabelParameterVersion(ctx context.Context, in *ssm.LabelParame
 	return out, nil
 }
 
-// tagged finds what the tag operations work on. s.mu is held.
+// tagged returns the parameter of an operation on tags. s.mu is held.
 func (s *Service) tagged(at scope.Key, kind types.ResourceTypeForTagging, id string) (*parameter, error) {
 	if kind != types.ResourceTypeForTaggingParameter {
 		return nil, &types.InvalidResourceType{Message: aws.String(fmt.Sprintf("The embedded SSM has tags on Parameter resources only, not on %s.", kind))}
@@ -338,7 +339,7 @@ func (s *Service) AddTagsToResource(ctx context.Context, in *ssm.AddTagsToResour
 	return &ssm.AddTagsToResourceOutput{}, nil
 }
 
-// RemoveTagsFromResource takes tags off a parameter.
+// RemoveTagsFromResource removes tags from a parameter.
 func (s *Service) RemoveTagsFromResource(ctx context.Context, in *ssm.RemoveTagsFromResourceInput, optFns ...func(*ssm.Options)) (*ssm.RemoveTagsFromResourceOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	s.mu.Lock()

@@ -16,10 +16,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// wrapper runs the script that comes on stdin, in directory $1. A shell's
-// script is never written to the guest's disk: what is on a builder's disk ends
-// in the image. A script of another interpreter, $2, needs a file for as long
-// as it runs.
+// wrapper runs the script from stdin in directory $1. A shell script is never written to
+// the guest's disk, because everything on a builder's disk ends up in the image. A script
+// for another interpreter, $2, needs a file while it runs.
 const wrapper = `cd -- "$1" || exit 1
 if [ -z "$2" ]; then script=$(cat; printf x); exec </dev/null; eval "${script%x}"; exit; fi
 dir=$(mktemp -d) || exit 1
@@ -27,7 +26,7 @@ trap 'rm -rf "$dir"' EXIT
 cat >"$dir/script" || exit 1
 $2 "$dir/script" </dev/null`
 
-// guestCommand is how a script is handed to a guest.
+// guestCommand returns the command that runs a script in a guest.
 func guestCommand(script, dir string, timeout time.Duration) vm.Command {
 	shell, interpreter := "/bin/sh", ""
 	if line, found := strings.CutPrefix(firstLine(script), "#!"); found {
@@ -99,7 +98,7 @@ func (s *Service) execute(ctx context.Context, at scope.Key, c *command, inv *in
 	case result.TimedOut, errors.Is(err, context.DeadlineExceeded):
 		out.status, out.details, out.exit = types.CommandInvocationStatusTimedOut, detailsExecution, -1
 	case err != nil:
-		// The guest may have done a part of it: it is not tried again.
+		// It is not retried, because the guest may have done a part of it.
 		out.status, out.details, out.exit = types.CommandInvocationStatusFailed, detailsUndeliverable, -1
 		out.stderr = fmt.Appendf(out.stderr, "the guest was lost while the command was running: %v\n", err)
 	case result.ExitCode != 0:
@@ -110,8 +109,8 @@ func (s *Service) execute(ctx context.Context, at scope.Key, c *command, inv *in
 	return out
 }
 
-// deliver waits until the guest can take the command. Its error is
-// context.DeadlineExceeded when that takes longer than the command allows.
+// deliver waits until the guest accepts commands. Its error is context.DeadlineExceeded
+// if that takes longer than the command allows.
 func (s *Service) deliver(ctx context.Context, at scope.Key, c *command, instanceID string) (vm.Machine, error) {
 	for {
 		machine, state, ok := s.cfg.Machines.Machine(at.Account, at.Region, instanceID)
@@ -148,9 +147,9 @@ func (s *Service) finish(ctx context.Context, at scope.Key, c *command, inv *inv
 	s.announce(ctx, at, c, inv)
 }
 
-// upload puts one stream into the command's bucket under the key that the
-// agent uses, and returns its URL; empty when there was nothing to put or it
-// failed, which does not fail the command on AWS either.
+// upload stores one stream in the command's bucket, under the key that the agent uses,
+// and returns its URL. The URL is empty if the stream is empty or the upload failed: as on
+// AWS, a failed upload does not fail the command.
 func (s *Service) upload(ctx context.Context, c *command, instanceID, stream string, data []byte) string {
 	if len(data) == 0 {
 		return ""
@@ -188,11 +187,11 @@ type statusChange struct {
 	detail     map[string]any
 }
 
-// eventTime is how Run Command writes times in its events.
+// eventTime is the format of times in the events of Run Command.
 const eventTime = "2006-01-02T15:04:05.000Z"
 
-// changesOf are the events of an invocation's new status: its own and, where the status
-// of the whole command is another one too, the command's. s.mu is held.
+// changesOf returns the events of an invocation's new status: its own event and, if the
+// status of the whole command has changed too, that of the command. s.mu is held.
 func changesOf(at scope.Key, c *command, inv *invocation) []statusChange {
 	arn := func(instanceID string) string {
 		return partition.ARN("ec2", at.Region, at.Account, "instance/"+instanceID)

@@ -61,7 +61,7 @@ func (s *Service) newCommand(at scope.Key, in *ssm.SendCommandInput) (*command, 
 		return nil, err
 	}
 	if len(in.Targets) > 0 {
-		return nil, wire.Errorf("ValidationException", "The embedded SSM takes InstanceIds, not Targets.")
+		return nil, wire.Errorf("ValidationException", "The embedded SSM supports InstanceIds, not Targets.")
 	}
 	if len(in.InstanceIds) == 0 || len(in.InstanceIds) > mostInstances {
 		return nil, wire.Errorf("ValidationException", "%d InstanceIds given; 1 to %d are allowed", len(in.InstanceIds), mostInstances)
@@ -107,7 +107,7 @@ func (s *Service) checkOnline(ctx context.Context, at scope.Key, id string) erro
 		_, registered := s.seen[at][id]
 		s.mu.Unlock()
 		if registered {
-			return nil // it was online before: the command waits for it, as on AWS
+			return nil // it was online before; as on AWS, the command waits for it
 		}
 		return &types.InvalidInstanceId{Message: aws.String(fmt.Sprintf("Instances [[%s]] not in a valid state for account %s", id, at.Account))}
 	}
@@ -115,7 +115,7 @@ func (s *Service) checkOnline(ctx context.Context, at scope.Key, id string) erro
 	return nil
 }
 
-// CancelCommand ends a command's invocations that are not over yet.
+// CancelCommand ends the invocations of a command that have not ended.
 func (s *Service) CancelCommand(ctx context.Context, in *ssm.CancelCommandInput, optFns ...func(*ssm.Options)) (*ssm.CancelCommandOutput, error) {
 	at := scope.KeyOf(s.caller(ctx, optFns))
 	changes, cancels, err := s.cancel(at, in)
@@ -129,8 +129,8 @@ func (s *Service) CancelCommand(ctx context.Context, in *ssm.CancelCommandInput,
 	return &ssm.CancelCommandOutput{}, nil
 }
 
-// cancel marks a command's invocations as about to be cancelled, and returns the events
-// of that and what ends those that run.
+// cancel marks the invocations of a command as being cancelled. It returns the events of
+// this change and the functions that end running invocations.
 func (s *Service) cancel(at scope.Key, in *ssm.CancelCommandInput) (changes []statusChange, cancels []func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,7 +151,7 @@ func (s *Service) cancel(at scope.Key, in *ssm.CancelCommandInput) (changes []st
 	return changes, cancels, nil
 }
 
-// command looks one up. s.mu is held.
+// command returns a command by id. s.mu is held.
 func (s *Service) command(at scope.Key, id string) (*command, error) {
 	for _, c := range s.commands[at] {
 		if c.ID == id {

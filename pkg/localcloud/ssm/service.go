@@ -1,5 +1,5 @@
-// Package ssm is Systems Manager of the embedded AWS: Run Command, which really
-// runs scripts in guests, and Parameter Store.
+// Package ssm is the Systems Manager of the embedded AWS: Run Command, which runs scripts
+// in guests, and Parameter Store.
 package ssm
 
 import (
@@ -24,12 +24,12 @@ import (
 
 // Machines finds the guests of instances. ec2.Service implements it.
 type Machines interface {
-	// Machine returns the guest of an instance and the instance's state; ok is
-	// false when there is no such instance. m may be nil when it does not run.
+	// Machine returns the guest of an instance and the instance's state. ok is false if
+	// the instance does not exist. m may be nil if it is not running.
 	Machine(account, region, instanceID string) (m vm.Machine, state ec2types.InstanceStateName, ok bool)
 }
 
-// ObjectStore takes the output of commands.
+// ObjectStore stores the output of commands.
 type ObjectStore interface {
 	Put(ctx context.Context, bucket, key, contentType string, body io.Reader) error
 }
@@ -40,34 +40,34 @@ type Keys interface {
 	Decrypt(context.Context, *kms.DecryptInput, ...func(*kms.Options)) (*kms.DecryptOutput, error)
 }
 
-// Config is what a Service needs. Clock, Default and Machines are required.
+// Config configures a Service. Clock, Default and Machines are required.
 type Config struct {
 	Clock    clock.Clock
 	Default  wire.Caller
 	Machines Machines
 	// Instances lists the instances of an account in a region, for
-	// DescribeInstanceInformation without a filter. Nil: only those that have
-	// received a command.
+	// DescribeInstanceInformation without a filter. If it is nil, only instances that
+	// have received a command are listed.
 	Instances func(ctx context.Context, account, region string) []string
-	// Objects receives the output of commands that name a bucket. Nil: such
+	// Objects receives the output of commands that name a bucket. If it is nil, such
 	// commands are refused.
 	Objects ObjectStore
-	// Keys encrypts SecureString parameters. Nil: they are refused.
+	// Keys encrypts SecureString parameters. If it is nil, they are refused.
 	Keys Keys
-	// ImageExists says whether an account may use an image, for parameters of
-	// data type aws:ec2:image. Nil: they are refused.
+	// ImageExists reports whether an account may use an image, for parameters of data
+	// type aws:ec2:image. If it is nil, they are refused.
 	ImageExists func(ctx context.Context, account, region, imageID string) bool
-	// InstanceTags are the tags of an instance that the caller of ctx sees, by which
-	// policies grant commands. Nil: none.
+	// InstanceTags returns the tags of an instance that the caller in ctx sees. Policies
+	// allow commands by these tags. It may be nil.
 	InstanceTags func(ctx context.Context, instanceID string) map[string]string
 	// Emit sends an event with source aws.ssm to the account's default event
 	// bus. May be nil.
 	Emit func(ctx context.Context, account, region, detailType string, resources []string, detail any)
-	// ValidationDelay is how long the check of an aws:ec2:image parameter
-	// takes. Default: one second.
+	// ValidationDelay is the duration of the validation of an aws:ec2:image parameter.
+	// Default: one second.
 	ValidationDelay time.Duration
-	// PollInterval is how often a guest that does not answer is tried again
-	// before a command's delivery times out. Default: one second.
+	// PollInterval is the time between attempts to reach a guest that does not answer,
+	// until the delivery of a command times out. Default: one second.
 	PollInterval time.Duration
 	Logger       *slog.Logger
 }
@@ -86,7 +86,8 @@ type Service struct {
 	documents map[scope.Key]map[string]*storedDocument
 }
 
-// registration is when the agent of an instance first and last answered.
+// registration holds the times at which the agent of an instance first and last
+// answered.
 type registration struct{ First, Last time.Time }
 
 // New returns a Service.
@@ -110,8 +111,7 @@ func New(cfg Config) *Service {
 	}
 }
 
-// Close ends the commands that are running and waits for that, or until ctx
-// ends.
+// Close ends the running commands, and waits until they have ended or ctx ends.
 func (s *Service) Close(ctx context.Context) error {
 	if err := s.work.Close(ctx); err != nil {
 		return fmt.Errorf("ssm: %w", err)
@@ -166,7 +166,7 @@ func (s *Service) Wire() wire.Service {
 	}
 }
 
-// state is what Snapshot writes.
+// state is the content of a snapshot.
 type state struct {
 	Commands   map[scope.Key][]*command
 	Parameters map[scope.Key]map[string]*parameter
@@ -182,8 +182,8 @@ func (s *Service) Snapshot() (json.RawMessage, error) {
 	return json.Marshal(state{Commands: s.commands, Parameters: s.params, Public: s.public, Agents: s.seen, Documents: s.documents})
 }
 
-// Restore implements wire.Stateful. Commands that were under way end as failed:
-// their guests are gone.
+// Restore implements wire.Stateful. Commands that were running end as failed, because
+// their guests no longer exist.
 func (s *Service) Restore(raw json.RawMessage) error {
 	st := state{
 		Commands: map[scope.Key][]*command{}, Parameters: map[scope.Key]map[string]*parameter{},
