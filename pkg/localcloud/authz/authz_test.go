@@ -159,10 +159,10 @@ func TestWhatIsNotKnownIsRefused(t *testing.T) {
 		"a tag without a name":           {condition(`"StringEquals":{"aws:RequestTag/":"x"}`), "aws:RequestTag/"},
 		"a list without a set operator":  {condition(`"StringEquals":{"aws:TagKeys":"x"}`), "ForAllValues"},
 		"a condition without values":     {condition(`"StringEquals":{"aws:RequestedRegion":[]}`), "no value"},
-		"a value that is an object":      {condition(`"StringEquals":{"aws:RequestedRegion":{}}`), "texts"},
+		"a value that is an object":      {condition(`"StringEquals":{"aws:RequestedRegion":{}}`), "must be strings"},
 		"a variable":                     {statement(`"Action":"ec2:X","Resource":"arn:aws:s3:::${aws:username}"`), "aws:username"},
 		"a variable with a default":      {condition(`"StringEquals":{"aws:RequestedRegion":"${aws:PrincipalArn, 'x'}"}`), "PrincipalArn, 'x'"},
-		"something after the document":   {statement(`"Action":"ec2:X","Resource":"*"`) + "{}", "follows"},
+		"something after the document":   {statement(`"Action":"ec2:X","Resource":"*"`) + "{}", "text after"},
 		"a wildcard for a service alone": {statement(`"Action":"e*:X","Resource":"*"`), "e*:X"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
