@@ -75,7 +75,7 @@ func renderBottlerocket(s *spec.Spec) (UserData, error) {
 		return out, fmt.Errorf("write the TOML: %w", err)
 	}
 	out.Data = append([]byte("# "+s.Name+", made by ami-factory from its user-data spec.\n"), body...)
-	// Settings stay text, so that the console shows them: more than 16 KiB of
+	// Settings are not compressed, so that the console shows them. More than 16 KiB of
 	// them are a mistake.
 	return out, fits(out.Data)
 }

@@ -9,11 +9,11 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// CloudConfig is the part for cloud-init's own modules: the keys of its schema
-// (22.4 and later) that are used, and no others.
+// CloudConfig is the part for cloud-init's own modules. It has only those keys of
+// cloud-init's schema (22.4 and later) that are used.
 type CloudConfig struct {
 	SSHPwauth  bool        `yaml:"ssh_pwauth"`
-	Groups     []string    `yaml:"groups,omitempty,flow"` // made before all users
+	Groups     []string    `yaml:"groups,omitempty,flow"` // created before all users
 	Users      []any       `yaml:"users,omitempty"`       // "default" and CloudUser
 	Timezone   string      `yaml:"timezone,omitempty"`
 	WriteFiles []CloudFile `yaml:"write_files,omitempty"`
@@ -30,7 +30,7 @@ type CloudUser struct {
 	System       bool     `yaml:"system,omitempty"`
 	NoCreateHome bool     `yaml:"no_create_home,omitempty"`
 	LockPasswd   bool     `yaml:"lock_passwd"`
-	Sudo         string   `yaml:"sudo,omitempty"` // the schema knows no list until 23.1
+	Sudo         string   `yaml:"sudo,omitempty"` // the schema has no list before 23.1
 	Keys         []string `yaml:"ssh_authorized_keys,omitempty"`
 }
 
@@ -43,7 +43,7 @@ type CloudFile struct {
 	Content     string `yaml:"content"`
 }
 
-// PowerState reboots when everything else is done.
+// PowerState reboots the instance when everything else is done.
 type PowerState struct {
 	Mode      string   `yaml:"mode"`
 	Delay     string   `yaml:"delay"`
@@ -69,8 +69,8 @@ func (c CloudConfig) text() (string, error) {
 	return cloudConfigLine + b.String(), nil
 }
 
-// CheckCloudConfig reads a cloud-config strictly: no key but those of
-// CloudConfig, each of its type. It is the check that needs no cloud-init.
+// CheckCloudConfig reads a cloud-config strictly: it allows only the keys of CloudConfig,
+// with their types. This check needs no cloud-init.
 func CheckCloudConfig(text string) error {
 	body, ok := strings.CutPrefix(text, cloudConfigLine)
 	if !ok {
@@ -102,7 +102,7 @@ func CheckCloudConfig(text string) error {
 	return nil
 }
 
-// file is an entry of write_files; what is not plain text goes as base64.
+// file returns an entry of write_files. Content that is not plain text is in base64.
 func file(path, mode, content string) CloudFile {
 	out := CloudFile{Path: path, Permissions: mode, Content: content}
 	if strings.ContainsFunc(content, func(r rune) bool { return r > '~' || r < ' ' && r != '\n' && r != '\t' }) {

@@ -7,10 +7,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
 
-// files has cloud-init write files, which it does before it makes users. What
-// needs a user is done by steps: the owner of a file, and files below a home,
-// which would be a folder of root without what /etc/skel has, were they written
-// first.
+// files lets cloud-init write files. cloud-init writes files before it creates users, so
+// steps do what needs a user: they set owners, and write files below a home. If such a
+// file were written first, the home would belong to root and lack the files of /etc/skel.
 func (p *plan) files() {
 	reload := false
 	for i, f := range p.spec.Files {
@@ -37,7 +36,7 @@ func (p *plan) files() {
 			p.add("files", "file "+f.Path, true, "owned "+f.Owner+" "+f.Path)
 			p.after(userStep(owner), userStep(group))
 		}
-		// A unit that has just been written is not known yet.
+		// systemd does not know a unit that has just been written.
 		reload = reload || strings.HasPrefix(f.Path, "/etc/systemd/system/") || strings.HasPrefix(f.Path, "/usr/local/lib/systemd/system/")
 	}
 	if reload {

@@ -13,11 +13,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
 
-// nodeConfigType is the content type by which nodeadm finds its part in the user
-// data: https://awslabs.github.io/amazon-eks-ami/nodeadm/
+// nodeConfigType is the content type of nodeadm's part of the user data:
+// https://awslabs.github.io/amazon-eks-ami/nodeadm/
 const nodeConfigType = "application/node.eks.aws"
 
-// nodeConfig is nodeadm's document, by the names of
+// nodeConfig is nodeadm's document, with the names of
 // https://awslabs.github.io/amazon-eks-ami/nodeadm/doc/api/
 type nodeConfig struct {
 	APIVersion string `yaml:"apiVersion"`
@@ -38,7 +38,7 @@ type nodeKubelet struct {
 	Flags  []string       `yaml:"flags,omitempty"`
 }
 
-// renderNodeConfig is the document for a spec's node.
+// renderNodeConfig returns the document for the node of a spec.
 func renderNodeConfig(e *spec.EKS) (string, error) {
 	c := nodeConfig{APIVersion: "node.eks.aws/v1alpha1", Kind: "NodeConfig"}
 	c.Spec.Cluster.Name, c.Spec.Cluster.APIServerEndpoint = e.ClusterName, e.APIServer
@@ -79,7 +79,7 @@ func renderNodeConfig(e *spec.EKS) (string, error) {
 	return "---\n" + b.String(), nil
 }
 
-// ReadableSizeError says that user data that must stay readable does not fit.
+// ReadableSizeError reports that user data which must not be compressed is too large.
 type ReadableSizeError struct {
 	Size, Max int // bytes
 }

@@ -19,23 +19,23 @@ var runtimeScript string
 //go:embed functions.sh.tmpl
 var functionsScript string
 
-// plan collects what the two parts of an archive say.
+// plan collects the content of the two parts of an archive.
 type plan struct {
 	spec   *spec.Spec
 	config CloudConfig
 	steps  []step
 	needs  []string // blocks of functions.sh.tmpl
-	// environment of all steps beside what the script itself has: NAME="value".
+	// environment of all steps, in addition to that of the script: NAME="value".
 	environment []string
 }
 
 type step struct {
 	Step
 	body  []string // lines of bash
-	needs []string // names of the steps without which this one does not run
+	needs []string // names of the steps that must succeed before this one runs
 }
 
-// newPlan puts the steps into the order in which they depend on one another.
+// newPlan puts the steps in the order of their dependencies.
 func newPlan(s *spec.Spec) *plan {
 	groups, users := cloudUsers(s.Users)
 	p := &plan{spec: s, config: CloudConfig{Groups: groups, Users: users, Timezone: s.Timezone}}
@@ -76,13 +76,13 @@ func (p *plan) add(kind, name string, must bool, body ...string) {
 	p.steps = append(p.steps, step{Step: Step{kind, name, must}, body: body})
 }
 
-// after has the last step need others, by their names.
+// after makes the last step depend on others, by their names.
 func (p *plan) after(names ...string) {
 	last := &p.steps[len(p.steps)-1]
 	last.needs = append(last.needs, names...)
 }
 
-// named are the names of the steps of a kind so far.
+// named returns the names of the steps of a kind so far.
 func (p *plan) named(kind string) []string {
 	var out []string
 	for _, s := range p.steps {
@@ -105,7 +105,7 @@ func (p *plan) described() []Step {
 	return out
 }
 
-// script is the part that cloud-init has no module for.
+// script returns the part for which cloud-init has no module.
 func (p *plan) script() string {
 	var b strings.Builder
 	b.WriteString(strings.NewReplacer("@@NAME@@", p.spec.Name, "@@STATE@@", State, "@@REBOOT@@", reboot).Replace(runtimeScript))
@@ -142,15 +142,15 @@ func (p *plan) script() string {
 	return b.String()
 }
 
-// block is a part of functions.sh.tmpl, from its mark to the next.
+// block returns a part of functions.sh.tmpl, from its mark to the next one.
 func block(name string) string {
 	_, rest, _ := strings.Cut(functionsScript, "#: "+name+"\n")
 	text, _, _ := strings.Cut(rest, "\n#: ")
 	return strings.TrimRight(text, "\n") + "\n"
 }
 
-// kernel loads modules before it sets what only they have, as every later boot
-// does (systemd-modules-load.service before systemd-sysctl.service).
+// kernel loads modules before it sets sysctls, which may exist only with a module. Later
+// boots use the same order (systemd-modules-load.service before systemd-sysctl.service).
 func (p *plan) kernel() {
 	k := p.spec.Kernel
 	if len(k.Modules.Block) > 0 {
@@ -196,7 +196,7 @@ func (p *plan) bootArguments() {
 		return
 	}
 	if !p.dnf() {
-		// update-grub reads these files in order of their names.
+		// update-grub reads these files in the order of their names.
 		p.write("/etc/default/grub.d/90-userdata.cfg", "0644",
 			"GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX "+strings.Join(list, " ")+"\"\n")
 	}
@@ -226,7 +226,7 @@ func (p *plan) bootArguments() {
 func (p *plan) repositories() {
 	for _, r := range p.spec.Repositories {
 		p.need("repository")
-		// Render has read the keys already.
+		// Render has checked the keys already.
 		keys, _ := r.Keys()
 		staged, content := State+"/repositories/"+r.Name, keys.Armoured
 		p.write(staged+".asc", "0644", content)
@@ -236,7 +236,7 @@ func (p *plan) repositories() {
 			p.write(staged+".conf", "0644", fmt.Sprintf("[%s]\nname=%s\nbaseurl=%s\nenabled=1\ngpgcheck=1\ngpgkey=file://%s\n", r.Name, r.Name, r.URI, key))
 		} else {
 			components := "Components: " + strings.Join(r.Components, " ") + "\n"
-			if strings.HasSuffix(r.Suite, "/") { // a flat repository has none
+			if strings.HasSuffix(r.Suite, "/") { // a flat repository has no components
 				components = ""
 			}
 			p.write(staged+".conf", "0644", fmt.Sprintf("Types: deb\nURIs: %s\nSuites: %s\n%sSigned-By: %s\n", r.URI, r.Suite, components, key))
@@ -264,7 +264,7 @@ func (p *plan) packages() {
 		}
 	}
 	p.add("packages", "install packages", true, "install_packages "+quoteAll(all))
-	// Without one of its repositories a package may come from another.
+	// If one of the repositories is missing, a package may come from another one.
 	p.after(p.named("repository")...)
 }
 
@@ -297,8 +297,8 @@ func (p *plan) volumes() {
 
 func depth(point string) int { return strings.Count(point, "/") }
 
-// efs writes entries as AWS documents them, with limits of time added, because a
-// server that does not answer would keep the boot waiting for minutes:
+// efs writes entries as AWS documents them. It adds time-outs, because a server that does
+// not answer would delay the boot for minutes:
 // https://docs.aws.amazon.com/efs/latest/ug/mounting-IAM-option.html
 // https://docs.aws.amazon.com/efs/latest/ug/mounting-access-points.html
 // https://docs.aws.amazon.com/efs/latest/ug/mounting-fs-nfs-mount-settings.html
@@ -352,7 +352,7 @@ func (p *plan) agents() {
 	}
 }
 
-// environment is a file of KEY=value lines.
+// environment returns a file of KEY=value lines.
 func environment(values map[string]string) string {
 	var b strings.Builder
 	for _, key := range sorted(values) {
@@ -361,8 +361,7 @@ func environment(values map[string]string) string {
 	return b.String()
 }
 
-// services acts on each unit by itself, so that one that is absent costs only
-// itself.
+// services changes each unit separately, so that a missing unit does not affect others.
 func (p *plan) services() {
 	s := p.spec.Services
 	limit := strconv.Itoa(s.TimeoutSeconds)
@@ -396,15 +395,15 @@ func (p *plan) commands() {
 			p.write(target, "0700", strings.TrimRight(c.Script, "\n")+"\n")
 			p.add("command", "command "+c.Name, true, "script "+limit+" "+target)
 		}
-		// Each may build on what the one before has done.
+		// Each command may depend on the previous one.
 		if len(before) > 0 {
 			p.after(before[len(before)-1])
 		}
 	}
 }
 
-// containers stages what the image's service@.service reads. Where that belongs
-// only the image knows: the roots of services are parameters of its component
+// containers stages the files that the image's service@.service reads. Only the image
+// knows their final folder: the roots of services are parameters of its component
 // filesystem.
 func (p *plan) containers() {
 	for _, c := range p.spec.Containers {
@@ -431,14 +430,14 @@ func (p *plan) containers() {
 	}
 }
 
-// quote writes a word for bash; one of no special characters stays as it is.
+// quote quotes a word for bash. A word without special characters is unchanged.
 func quote(s string) string {
 	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:@%+=,", r))
 	}) {
 		return s
 	}
-	// shellcheck takes a dollar in single quotes for a mistake.
+	// shellcheck reports a dollar in single quotes as a mistake.
 	if strings.ContainsAny(s, "'$`") {
 		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`").Replace(s) + `"`
 	}
@@ -469,5 +468,5 @@ func sorted[T any](m map[string]T) []string {
 	return out
 }
 
-// Base64 is user data as RunInstances takes it.
+// Base64 returns user data in the encoding of RunInstances.
 func (u UserData) Base64() string { return base64.StdEncoding.EncodeToString(u.Data) }

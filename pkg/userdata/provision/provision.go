@@ -1,6 +1,6 @@
-// Package provision renders a provisioner's spec into the user data that
-// RunInstances takes: a MIME archive for cloud-init, or Bottlerocket's TOML. It
-// is pure: the same spec gives the same bytes.
+// Package provision renders a provisioner's spec into user data for RunInstances: a MIME
+// archive for cloud-init, or Bottlerocket's TOML. It is pure: the same spec gives the same
+// bytes.
 package provision
 
 import (
@@ -11,36 +11,36 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
 
-// Where a first boot keeps its state in the instance.
+// The files in which a first boot keeps its state in the instance.
 const (
 	State  = "/var/lib/ami-factory-userdata"
 	Result = State + "/result.json"
 	reboot = "/run/ami-factory-userdata.reboot"
 )
 
-// Step is one thing that a first boot does and reports in result.json.
+// Step is one action of a first boot, which result.json reports.
 type Step struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
-	// Must says that the first boot has failed when it does; a mount may fail.
+	// Must means that the first boot fails if this step fails. A mount may fail.
 	Must bool `json:"must"`
 }
 
-// UserData is what an instance is launched with.
+// UserData is the user data of an instance.
 type UserData struct {
-	Format string // of spec's formats
+	Format string // one of the formats of package spec
 	Data   []byte // before base64
-	Steps  []Step // none for Bottlerocket, which has no script
+	Steps  []Step // empty for Bottlerocket, which has no script
 
-	// CloudConfig and Script are the parts of Data; empty for Bottlerocket.
+	// CloudConfig and Script are the parts of Data. They are empty for Bottlerocket.
 	CloudConfig, Script string
-	// NodeConfig is the part for nodeadm; empty without a cluster of EKS.
+	// NodeConfig is the part for nodeadm. It is empty without an EKS cluster.
 	NodeConfig string
 }
 
-// SizeError says that user data does not fit.
+// SizeError reports that user data is too large.
 type SizeError struct {
-	Size int // bytes it would take, compressed if that helps
+	Size int // bytes, compressed if that is smaller
 }
 
 func (e *SizeError) Error() string {
@@ -48,8 +48,8 @@ func (e *SizeError) Error() string {
 		e.Size, multipart.MaxSize)
 }
 
-// Render makes the user data of a spec without problems, in a format that it
-// fits. It returns a *SizeError when there is too much of it.
+// Render returns the user data of a spec that has no problems, in a format that supports
+// it. It returns a *SizeError if the user data is too large.
 func Render(s *spec.Spec, format string) (UserData, error) {
 	if err := s.Unfit(format).Err(); err != nil {
 		return UserData{}, err
@@ -60,11 +60,11 @@ func Render(s *spec.Spec, format string) (UserData, error) {
 	case spec.BottlerocketFmt:
 		return renderBottlerocket(s)
 	}
-	return UserData{}, fmt.Errorf("format %q is not known (allowed: %s, %s)", format, spec.CloudInit, spec.BottlerocketFmt)
+	return UserData{}, fmt.Errorf("unknown format %q (allowed: %s, %s)", format, spec.CloudInit, spec.BottlerocketFmt)
 }
 
 func renderCloudInit(s *spec.Spec) (UserData, error) {
-	// The guest is told the digests of these keys, and asks no more.
+	// The guest compares only the digests of these keys.
 	for _, r := range s.Repositories {
 		if _, err := r.Keys(); err != nil {
 			return UserData{}, fmt.Errorf("the key of repository %s does not have the fingerprint %s: %w", r.Name, strings.Join(r.AllFingerprints(), ", "), err)

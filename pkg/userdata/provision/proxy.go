@@ -7,9 +7,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
 
-// direct is what an instance reaches without a proxy: itself, EC2's link-local
-// services (metadata, time, name servers), the credentials of ECS tasks and of
-// EKS pods, and private names of EC2:
+// direct lists the hosts that an instance reaches without a proxy: itself, EC2's
+// link-local services (metadata, time, name servers), the credentials of ECS tasks and
+// EKS pods, and EC2's private names:
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 // https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html
 // https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html
@@ -20,16 +20,16 @@ var direct = []string{
 	".internal",
 }
 
-// proxied are units of images that run before user data does and that reach out
-// of the instance. What runs in a unit keeps the environment it was started with.
+// proxied lists units of images that connect to other hosts and start before the user
+// data runs. They must be restarted to get a new environment.
 var proxied = []string{
 	"containerd.service", "docker.service", "ecs.service", "snapd.service",
 	"amazon-ssm-agent.service", "snap.amazon-ssm-agent.amazon-ssm-agent.service",
 }
 
-// proxy puts the proxy into the environment of all units, of the units that run
-// already, of the steps of this first boot, and into the package manager's
-// settings.
+// proxy sets the proxy in the environment of all units, including those that run
+// already, in that of the steps of this first boot, and in the settings of the package
+// manager.
 func (p *plan) proxy() {
 	x := p.spec.Proxy
 	if x.HTTP == "" && x.HTTPS == "" {
@@ -49,7 +49,7 @@ func (p *plan) proxy() {
 	p.need("service")
 	body := []string{"systemctl daemon-reexec"}
 	if p.dnf() {
-		// dnf has one proxy for both.
+		// dnf has one setting for both.
 		body = append(body,
 			"sed -i '/^proxy=/d' /etc/dnf/dnf.conf",
 			"sed -i "+quote(`/^\[main\]/a proxy=`+or(x.HTTPS, x.HTTP))+" /etc/dnf/dnf.conf")
@@ -72,7 +72,7 @@ func (p *plan) proxy() {
 	p.add("proxy", "take the proxy into use", true, body...)
 }
 
-// noProxy is the variable no_proxy.
+// noProxy returns the value of the variable no_proxy.
 func noProxy(x spec.Proxy) string {
 	list := append([]string{}, direct...)
 	return strings.Join(append(list, x.NoProxy...), ",")

@@ -8,10 +8,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
 
-// userStep is the name of the step that makes sure of a user.
+// userStep returns the name of the step that completes a user.
 func userStep(name string) string { return "user " + name }
 
-// shared are the users of a spec in whose group others are.
+// shared returns the users of a spec whose group has other members.
 func shared(users []spec.User) []string {
 	var out []string
 	for _, u := range users {
@@ -22,17 +22,17 @@ func shared(users []spec.User) []string {
 	return out
 }
 
-// otherGroups are the groups of a user without its own, in which it is anyway
-// and which useradd would refuse to make a second time.
+// otherGroups returns the groups of a user except its own. Every user is a member of its
+// own group, and useradd would refuse to create it a second time.
 func otherGroups(u spec.User) []string {
 	return slices.DeleteFunc(slices.Clone(u.Groups), func(group string) bool { return group == u.Name })
 }
 
-// inOrder puts users into the order in which useradd can make them. A user in
-// another's group comes after that other, whose group comes with it. Users with
-// a number come first, so that none of those who get the next free number has
-// it. Where that is not possible, as for two who are in each other's group, the
-// groups are made before all users; these are returned as well.
+// inOrder returns users in an order in which useradd can create them. A user in the group
+// of another one comes after it, because useradd creates the group with that other user.
+// Users with a number come first, so that no other user gets this number. If there is no
+// such order, as for two users in each other's group, groups must be created before all
+// users; inOrder returns these groups too.
 func inOrder(users []spec.User) (ordered []spec.User, groups []string) {
 	rest := slices.Clone(users)
 	waits := func(u spec.User) []string {
@@ -57,13 +57,13 @@ func inOrder(users []spec.User) (ordered []spec.User, groups []string) {
 	return ordered, groups
 }
 
-// cloudUsers are the entries groups and users.
+// cloudUsers sets the entries groups and users.
 func cloudUsers(users []spec.User) (groups []string, entries []any) {
 	if len(users) == 0 {
 		return nil, nil
 	}
 	ordered, groups := inOrder(users)
-	// Without it cloud-init would not make the image's default user.
+	// Without this entry cloud-init would not create the image's default user.
 	entries = []any{"default"}
 	for _, u := range ordered {
 		entry := CloudUser{
@@ -78,8 +78,8 @@ func cloudUsers(users []spec.User) (groups []string, entries []any) {
 	return groups, entries
 }
 
-// sudoRules are the rules of a user in one line: a colon is what sudoers has
-// between rules of one user.
+// sudoRules returns the rules of a user in one line. In sudoers, a colon separates the
+// rules of one user.
 func sudoRules(u spec.User) string {
 	var rules []string
 	for _, rule := range u.Sudo {
@@ -88,8 +88,8 @@ func sudoRules(u spec.User) string {
 	return strings.Join(rules, " : ")
 }
 
-// users makes sure of each user. cloud-init ends at the first that it cannot
-// make, and the later ones would have neither an account nor their keys.
+// users adds a step that completes each user. cloud-init stops at the first user that it
+// cannot create, and later users would have neither an account nor their keys.
 func (p *plan) users() {
 	all := p.spec.Users
 	ordered, _ := inOrder(all)
@@ -119,7 +119,7 @@ func (p *plan) users() {
 		if rules := sudoRules(u); rules != "" {
 			body = append(body, "sudo_rules "+u.Name+" "+quote(rules))
 		}
-		// Last, so that a group that is missing costs neither keys nor rules.
+		// Groups come last, so that a missing group affects neither keys nor rules.
 		if len(groups) > 0 {
 			body = append(body, "member "+u.Name+" "+quoteAll(groups))
 		}
