@@ -36,8 +36,12 @@ type cloud struct {
 	cache store.Cache
 	base  string
 
-	content string            // of public images, a directory
-	keys    map[string]string // ARNs of the keys that key made, by alias
+	content string                                              // of public images, a directory
+	guest   func(ctx context.Context, cmd vm.Command) vm.Result // answers commands; nil: every one succeeds
+	faults  simulated.Faults                                    // of guests that are started
+	console string                                              // of guests
+	reason  string                                              // of instances' states, instead of EC2's own
+	keys    map[string]string                                   // ARNs of the keys that key made, by alias
 }
 
 // key makes a key for images.
@@ -57,7 +61,15 @@ func newCloud(t *testing.T) *cloud {
 	t.Cleanup(c.clock.Hold())
 	var err error
 	c.Cloud, err = localcloud.New(t.Context(), localcloud.Config{
-		Driver: simulated.New(simulated.Options{Clock: c.clock}), Clock: c.clock, Timing: cloudec2.AWSLike(),
+		Driver: simulated.New(simulated.Options{
+			Clock: c.clock, Console: func(vm.Launch) string { return c.console }, Faults: func(vm.Launch) simulated.Faults { return c.faults },
+			Respond: func(ctx context.Context, _ vm.Launch, cmd vm.Command) vm.Result {
+				if c.guest == nil {
+					return vm.Result{}
+				}
+				return c.guest(ctx, cmd)
+			},
+		}), Clock: c.clock, Timing: cloudec2.AWSLike(),
 		Account: factory, Region: home, Regions: []string{home, remote},
 	})
 	require.NoError(t, err)
@@ -138,11 +150,33 @@ func (c *cloud) builder(encrypted, stopped bool) string {
 	id := aws.ToString(out.Instances[0].InstanceId)
 	c.pass(time.Minute)
 	if stopped {
-		_, err = c.ec2(home).StopInstances(c.t.Context(), &ec2.StopInstancesInput{InstanceIds: []string{id}})
-		require.NoError(c.t, err)
+		c.stop(id)
 		c.pass(5 * time.Minute)
 	}
 	return id
+}
+
+// stop asks an instance to stop, which takes some time.
+func (c *cloud) stop(id string) {
+	c.t.Helper()
+	_, err := c.ec2(home).StopInstances(c.t.Context(), &ec2.StopInstancesInput{InstanceIds: []string{id}})
+	require.NoError(c.t, err)
+}
+
+// terminate ends an instance.
+func (c *cloud) terminate(id string) {
+	c.t.Helper()
+	_, err := c.ec2(home).TerminateInstances(c.t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
+	require.NoError(c.t, err)
+	c.pass(time.Minute)
+}
+
+// instance describes one.
+func (c *cloud) instance(id string) types.Instance {
+	c.t.Helper()
+	i, err := ami.DescribeInstance(c.t.Context(), c.ec2(home), id)
+	require.NoError(c.t, err)
+	return i
 }
 
 func (c *cloud) image(region, id string) types.Image {
@@ -165,6 +199,7 @@ type odd struct {
 	*ec2.Client
 	image    func(*types.Image)
 	snapshot func(*types.Snapshot)
+	reason   string                 // of instances' states; "" for their own
 	deaf     bool                   // ModifyImageAttribute is accepted and changes nothing
 	shared   types.LaunchPermission // one more than the image has; of an encrypted image EC2 grants no public one
 }
@@ -194,4 +229,16 @@ func (o odd) ModifyImageAttribute(ctx context.Context, in *ec2.ModifyImageAttrib
 		return &ec2.ModifyImageAttributeOutput{}, nil
 	}
 	return o.Client.ModifyImageAttribute(ctx, in, opts...)
+}
+
+func (o odd) DescribeInstances(ctx context.Context, in *ec2.DescribeInstancesInput, opts ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error) {
+	out, err := o.Client.DescribeInstances(ctx, in, opts...)
+	if err == nil && o.reason != "" {
+		for _, r := range out.Reservations {
+			for i := range r.Instances {
+				r.Instances[i].StateReason = &types.StateReason{Code: &o.reason}
+			}
+		}
+	}
+	return out, err
 }

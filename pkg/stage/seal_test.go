@@ -1,87 +1,120 @@
 package stage
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/simulated"
 )
 
+// seal runs the stage once.
+func (c *cloud) seal(id string, late bool) (SealOutput, error) {
+	c.t.Helper()
+	in := InstanceInput{Job: job(c.t, c, "Seal", testPlan()), InstanceID: id}
+	in.Now = c.clock.Now()
+	if late {
+		in.Now = in.Now.Add(46 * time.Minute)
+	}
+	return Seal{Store: c.store(), EC2: odd{Client: c.ec2(home), reason: c.reason}, SSM: c.ssm(home)}.Run(c.t.Context(), in)
+}
+
+// arm runs the stage up to the end of arm.sh, which answers as the guest does.
+func (c *cloud) arm(id string) {
+	c.t.Helper()
+	_, err := c.seal(id, false)
+	requireCode(c.t, failure.SealNotReady, err)
+	c.pass(10 * time.Second)
+}
+
 func TestSeal(t *testing.T) {
-	armed := answered("Success", 0, `{"armed":true}`, "")
-	for name, c := range map[string]struct {
-		state   types.InstanceStateName
-		reason  string
-		sent    bool // arm.sh was, by an earlier attempt
-		answer  *ssm.GetCommandInvocationOutput
+	ended := func(exit int, stdout, stderr string) func(context.Context, vm.Command) vm.Result {
+		return func(context.Context, vm.Command) vm.Result {
+			return vm.Result{ExitCode: exit, Stdout: []byte(stdout), Stderr: []byte(stderr)}
+		}
+	}
+	orderly := func(c *cloud, id string) { c.arm(id); c.stop(id); c.pass(5 * time.Minute) }
+	for name, tc := range map[string]struct {
+		guest   func(context.Context, vm.Command) vm.Result
+		busy    bool // arm.sh does not end
+		faults  simulated.Faults
 		console string
-		op      string
-		err     error
+		before  func(c *cloud, id string)
+		late    bool         // after the builder's time-out
 		want    failure.Code // empty: sealed
-		stops   bool
 		tells   string
-		late    bool // after the builder's time-out
 	}{
-		"the first attempt arms the builder":       {state: "running", want: failure.SealNotReady, tells: "preparing"},
-		"while it arms, nothing is stopped":        {state: "running", sent: true, want: failure.SealNotReady, tells: "preparing"},
-		"its agent is not online yet":              {state: "running", op: "SendCommand", err: &ssmtypes.InvalidInstanceId{}, want: failure.SealNotReady, tells: "does not take commands yet"},
-		"its agent has long been offline":          {state: "running", late: true, op: "SendCommand", err: &ssmtypes.InvalidInstanceId{}, want: failure.SealFailed, tells: "prepare its seal"},
-		"an armed builder is told to stop":         {state: "running", sent: true, answer: armed, stops: true, want: failure.SealNotReady, tells: "told to stop"},
-		"it may be stopping by then":               {state: "running", sent: true, answer: armed, stops: true, op: "StopInstances", err: awsErr("IncorrectInstanceState"), want: failure.SealNotReady},
-		"a stopping one is waited for":             {state: "stopping", sent: true, answer: armed, want: failure.SealNotReady, tells: "is stopping"},
-		"a stopped one is sealed":                  {state: "stopped", reason: "Client.UserInitiatedShutdown", sent: true, answer: armed, console: "ami-factory: seal: done, trim: 1 GiB\n"},
-		"an unarmed one must not be stopped":       {state: "running", sent: true, answer: answered("Failed", 1, "", "seal: not armed: no result"), want: failure.SealFailed, tells: "seal: not armed: no result"},
-		"arming that is silent shows its output":   {state: "running", sent: true, answer: answered("Failed", 1, "on stdout", ""), want: failure.SealFailed, tells: "on stdout"},
-		"stopped before it was armed":              {state: "stopped", reason: "Client.InstanceInitiatedShutdown", want: failure.SealFailed, tells: "before it was sealed"},
-		"stopped while it armed":                   {state: "stopped", sent: true, answer: answered("InProgress", -1, "", ""), want: failure.SealFailed, tells: "while it prepared"},
-		"stopped by force":                         {state: "stopped", reason: "Server.InternalError", sent: true, answer: armed, want: failure.SealFailed, tells: "not certain"},
-		"the seal's script complains":              {state: "stopped", reason: "Client.UserInitiatedShutdown", sent: true, answer: armed, console: "x\r\nami-factory: seal: HYG-01 FAILED\r\n", want: failure.SealFailed, tells: "HYG-01 FAILED"},
-		"terminated":                               {state: "terminated", want: failure.InstanceFailed},
-		"gone":                                     {want: failure.InstanceFailed, tells: "gone"},
-		"EC2 refuses to stop it":                   {state: "running", sent: true, answer: armed, stops: true, op: "StopInstances", err: awsErr("UnsupportedOperation"), want: failure.SealFailed},
-		"EC2 throttles":                            {state: "running", op: "DescribeInstances", err: awsErr("RequestLimitExceeded"), want: failure.Throttled},
-		"the console of a stopped one is withheld": {state: "stopped", sent: true, answer: armed, op: "GetConsoleOutput", err: awsErr("UnauthorizedOperation"), want: failure.AccessDenied},
+		"the first attempt arms the builder":       {want: failure.SealNotReady, tells: "preparing"},
+		"its agent is not online yet":              {faults: simulated.Faults{NeverBoots: true}, want: failure.SealNotReady, tells: "does not take commands yet"},
+		"its agent has long been offline":          {faults: simulated.Faults{NeverBoots: true}, late: true, want: failure.SealFailed, tells: "prepare its seal"},
+		"an armed builder is told to stop":         {before: (*cloud).arm, want: failure.SealNotReady, tells: "told to stop"},
+		"it may be stopping by then":               {before: func(c *cloud, id string) { c.arm(id); c.fail("ec2", "StopInstances", "IncorrectInstanceState") }, want: failure.SealNotReady},
+		"a stopping one is waited for":             {before: func(c *cloud, id string) { c.arm(id); c.stop(id); c.pass(5 * time.Second) }, want: failure.SealNotReady, tells: "is stopping"},
+		"a stopped one is sealed":                  {before: orderly, console: "ami-factory: seal: done, trim: 1 GiB\n"},
+		"an unarmed one must not be stopped":       {guest: ended(1, "", "seal: not armed: no result"), before: (*cloud).arm, want: failure.SealFailed, tells: "seal: not armed: no result"},
+		"arming that is silent shows its output":   {guest: ended(1, "on stdout", ""), before: (*cloud).arm, want: failure.SealFailed, tells: "on stdout"},
+		"stopped before it was armed":              {before: func(c *cloud, id string) { c.stop(id); c.pass(5 * time.Minute) }, want: failure.SealFailed, tells: "before it was sealed"},
+		"stopped by force":                         {before: func(c *cloud, id string) { orderly(c, id); c.reason = "Server.InternalError" }, want: failure.SealFailed, tells: "not certain"},
+		"the seal's script complains":              {before: orderly, console: "x\r\nami-factory: seal: HYG-01 FAILED\r\n", want: failure.SealFailed, tells: "HYG-01 FAILED"},
+		"terminated":                               {before: (*cloud).terminate, want: failure.InstanceFailed},
+		"EC2 refuses to stop it":                   {before: func(c *cloud, id string) { c.arm(id); c.fail("ec2", "StopInstances", "UnsupportedOperation") }, want: failure.SealFailed},
+		"EC2 throttles":                            {before: func(c *cloud, _ string) { c.fail("ec2", "DescribeInstances", "RequestLimitExceeded") }, want: failure.Throttled},
+		"the console of a stopped one is withheld": {before: func(c *cloud, id string) { orderly(c, id); c.fail("ec2", "GetConsoleOutput", "UnauthorizedOperation") }, want: failure.AccessDenied},
+		"while it arms, nothing is stopped":        {busy: true, before: (*cloud).arm, want: failure.SealNotReady, tells: "preparing"},
+		"stopped while it armed":                   {busy: true, before: orderly, want: failure.SealFailed, tells: "while it prepared"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, e, m := newS3(t), newEC2(home), newSSM()
-			if c.state != "" {
-				i := instance(c.state)
-				if c.reason != "" {
-					i.StateReason = &types.StateReason{Code: aws.String(c.reason)}
+			c := newCloud(t)
+			c.guest, c.faults, c.console = tc.guest, tc.faults, tc.console
+			if tc.busy {
+				c.guest = func(ctx context.Context, _ vm.Command) vm.Result {
+					_ = c.clock.Wait(ctx, make(chan struct{}), 0)
+					return vm.Result{}
 				}
-				e.instances = []types.Instance{i}
 			}
-			if c.sent {
-				m.commands = []ssmtypes.Command{{CommandId: aws.String("c"), Comment: aws.String("ami-factory:run:seal"), InstanceIds: []string{"i-1"}}}
+			id := c.builder(true, false)
+			if tc.before != nil {
+				tc.before(c, id)
 			}
-			m.invocation, e.console = c.answer, c.console
-			if c.op != "" {
-				e.faults[c.op], m.faults[c.op] = []error{c.err}, []error{c.err}
-			}
-			in := InstanceInput{Job: job(t, s, "Seal", testPlan()), InstanceID: "i-1"}
-			if c.late {
-				in.Now = start.Add(46 * time.Minute)
-			}
-			out, err := Seal{Store: s.store(), EC2: e, SSM: m}.Run(t.Context(), in)
-			assert.Equal(t, c.stops, len(e.stopped) > 0)
-			if c.want == "" {
+			out, err := c.seal(id, tc.late)
+			if tc.want == "" {
 				require.NoError(t, err)
-				assert.Equal(t, SealOutput{InstanceID: "i-1"}, out)
+				assert.Equal(t, SealOutput{InstanceID: id}, out)
 				return
 			}
-			requireCode(t, c.want, err)
-			assert.Contains(t, err.Error(), c.tells)
-			if !c.sent && c.state == "running" && c.op == "" {
-				require.Len(t, m.sent, 1)
-				assert.Equal(t, []string{armScript}, m.sent[0].Parameters["commands"])
-			}
+			requireCode(t, tc.want, err)
+			assert.Contains(t, err.Error(), tc.tells)
 		})
 	}
+	t.Run("gone", func(t *testing.T) {
+		_, err := newCloud(t).seal("i-0123456789abcdef0", false)
+		requireCode(t, failure.InstanceFailed, err)
+		assert.ErrorContains(t, err, "gone")
+	})
+}
+
+func TestSealRunsItsScriptAndStopsOnlyWhenThatHasEnded(t *testing.T) {
+	c := newCloud(t)
+	var ran []string
+	c.guest = func(_ context.Context, cmd vm.Command) vm.Result {
+		ran = append(ran, string(cmd.Stdin))
+		return vm.Result{}
+	}
+	id := c.builder(true, false)
+	c.arm(id)
+	assert.Equal(t, []string{armScript + "\n"}, ran)
+	assert.Equal(t, types.InstanceStateNameRunning, stateOf(c.instance(id)))
+	_, err := c.seal(id, false)
+	requireCode(t, failure.SealNotReady, err)
+	c.pass(5 * time.Minute)
+	assert.Equal(t, types.InstanceStateNameStopped, stateOf(c.instance(id)))
+	assert.Len(t, ran, 1, "the script runs once")
+	assert.Equal(t, "Client.UserInitiatedShutdown", aws.ToString(c.instance(id).StateReason.Code))
 }

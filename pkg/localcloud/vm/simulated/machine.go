@@ -14,6 +14,7 @@ const defaultTimeout = time.Hour // of a command, see vm.Command
 type machine struct {
 	clock   clock.Clock
 	respond Responder
+	console func(vm.Launch) string
 	stop    time.Duration
 	faults  Faults
 	in      vm.Launch
@@ -84,7 +85,7 @@ func (m *machine) onEnd(f func()) (forget func()) {
 
 // Console implements vm.Machine.
 func (m *machine) Console() ([]byte, error) {
-	return []byte("simulated guest " + m.in.InstanceID + ": nothing was really booted\n"), nil
+	return []byte(m.console(m.in)), nil
 }
 
 // Shutdown implements vm.Machine.

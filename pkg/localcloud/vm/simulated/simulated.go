@@ -33,6 +33,8 @@ type Options struct {
 	// the driver's clock. ctx ends with the machine.
 	Run func(ctx context.Context, in vm.Launch)
 
+	// Console, if not nil, returns the output on the console of a machine.
+	Console func(in vm.Launch) string
 	// Faults, if not nil, returns the faults of a machine.
 	Faults func(in vm.Launch) Faults
 	// Disk returns the disk of an image. If it is nil, images have none.
@@ -58,6 +60,11 @@ var _ vm.Driver = (*Driver)(nil)
 func New(opts Options) *Driver {
 	if opts.Respond == nil {
 		opts.Respond = func(context.Context, vm.Launch, vm.Command) vm.Result { return vm.Result{} }
+	}
+	if opts.Console == nil {
+		opts.Console = func(in vm.Launch) string {
+			return "simulated guest " + in.InstanceID + ": nothing was really booted\n"
+		}
 	}
 	if opts.Faults == nil {
 		opts.Faults = func(vm.Launch) Faults { return Faults{} }
@@ -96,7 +103,7 @@ func (d *Driver) Start(ctx context.Context, in vm.Launch) (vm.Machine, error) {
 		return nil, fmt.Errorf("start simulated machine %s: %w", in.InstanceID, err)
 	}
 	m := &machine{
-		clock: d.opts.Clock, respond: d.opts.Respond, stop: d.opts.Stop, faults: faults, in: in,
+		clock: d.opts.Clock, respond: d.opts.Respond, console: d.opts.Console, stop: d.opts.Stop, faults: faults, in: in,
 		ready: d.opts.Clock.Now().Add(d.opts.Boot), done: make(chan struct{}), watchers: map[int]func(){},
 	}
 	if faults.DiesAfter > 0 {
