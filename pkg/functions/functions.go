@@ -14,7 +14,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
-	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/planner"
 	"github.com/ami-factory/ami-factory/pkg/release"
@@ -66,7 +65,7 @@ func resolve(e lambdafn.Environment) stage.Resolve {
 func plans(e lambdafn.Environment) planner.Planner {
 	return planner.Planner{
 		Region: e.Region, Version: e.Version, OnEC2: e.OnEC2(), Engines: e.Engines, Parameters: e.Parameters,
-		Files:  component.Remember(e.Files()),
+		Files:  e.Files(),
 		Source: source.Resolver{Images: e.EC2(e.Region), Parameters: e.SSM(e.Region)},
 		EC2:    func(region string) ec2.DescribeImagesAPIClient { return e.EC2(region) },
 		SSM:    func(region string) release.ParameterReader { return e.SSM(region) },

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/store"
@@ -159,10 +160,11 @@ func (e Environment) s3(endpoint string) *s3.Client {
 }
 
 // Files returns the files that go into images: the reviewed copy in the
-// binary, or a directory in a rehearsal.
+// binary, or a directory in a rehearsal. Components are decoded once as long as their
+// files stay the same.
 func (e Environment) Files() fs.FS {
 	if e.UserDataDir != "" {
-		return os.DirFS(e.UserDataDir)
+		return component.Remember(os.DirFS(e.UserDataDir))
 	}
-	return userdata.FS
+	return component.Remember(userdata.FS)
 }
