@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,7 +24,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn/nspawntest"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal/try"
 	"github.com/ami-factory/ami-factory/test/breaks"
@@ -44,32 +43,8 @@ type bench struct {
 // newBench boots the base image as a guest.
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	base := os.Getenv("AMI_FACTORY_CONTAINER_BASE")
-	if base == "" {
-		t.Skip("boots containers, as root: set AMI_FACTORY_CONTAINER_BASE to the directory of a base image of kind container (image.json, rootfs)")
-	}
-	sources, err := network.HostAptSources(t.Context(), "/")
-	require.NoError(t, err)
-	cache := os.Getenv("AMI_FACTORY_CACHE")
-	if cache == "" {
-		cache = t.TempDir()
-	}
-	driver, err := nspawn.New(t.Context(), nspawn.Options{
-		Network: network.Options{Apt: sources, CacheDir: filepath.Join(cache, "packages")},
-		Log:     slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, driver.Close()) })
-	const id = "i-0bbbbbbbbbbbbbbb1"
-	b := &bench{driver: driver, launch: vm.Launch{
-		InstanceID: id, InstanceType: "t3.medium", InstanceDir: filepath.Join(t.TempDir(), id), ImageDir: base,
-		VCPUs: 2, MemoryMiB: 2048, VolumeGiB: 8, PrivateIP: "172.31.5.6", MAC: "0a:ff:ac:1f:05:06",
-		Metadata: imds.New(imds.Instance{
-			InstanceID: id, ImageID: "ami-0123456789abcdef0", InstanceType: "t3.medium", PrivateIP: "172.31.5.6",
-			MAC: "0a:ff:ac:1f:05:06", Account: "123456789012", Region: "us-east-1", AvailabilityZone: "us-east-1a", TokensRequired: true,
-		}),
-	}}
-	require.NoError(t, os.Mkdir(b.launch.InstanceDir, 0o755))
+	b := &bench{launch: nspawntest.Launch(t, nspawntest.Base(t), imds.Instance{InstanceID: "i-0bbbbbbbbbbbbbbb1", PrivateIP: "172.31.5.16", TokensRequired: true})}
+	b.driver = nspawntest.Driver(t, network.Options{})
 	b.boot(t)
 	t.Cleanup(func() { assert.NoError(t, b.guest.Kill()) })
 	b.family = b.must(t, `. /etc/os-release && printf '%s-%s' "$ID" "$VERSION_ID"`, nil)

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,7 +23,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn/nspawntest"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/userdata"
 )
@@ -45,26 +44,8 @@ func bootGuest(t *testing.T) *guest { return bootGuestBeside(t, nil) }
 // bootGuestBeside has hosts that the guest reaches by name, beside the mirrors.
 func bootGuestBeside(t *testing.T, hosts map[string]http.Handler) *guest {
 	t.Helper()
-	base := os.Getenv("AMI_FACTORY_CONTAINER_BASE")
-	if os.Getenv("AMI_FACTORY_GUEST_TESTS") == "" || base == "" || os.Geteuid() != 0 {
-		t.Skip("boots a container, as root: set AMI_FACTORY_GUEST_TESTS=1, and AMI_FACTORY_CONTAINER_BASE to the directory of a base image of kind container, as `make test` does")
-	}
-	sources, err := network.HostAptSources(t.Context(), "/")
-	require.NoError(t, err)
-	packages := t.TempDir()
-	if cache := os.Getenv("AMI_FACTORY_CACHE"); cache != "" {
-		packages = filepath.Join(cache, "packages")
-	}
-	d, err := nspawn.New(t.Context(), nspawn.Options{
-		Network: network.Options{Hosts: hosts, Apt: sources, CacheDir: packages}, Log: slog.New(slog.DiscardHandler),
-	})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, d.Close()) })
-	g := &guest{driver: d, launch: vm.Launch{
-		InstanceID: "i-0aaaaaaaaaaaaaaa1", InstanceType: "t3.medium", InstanceDir: filepath.Join(t.TempDir(), "i"), ImageDir: base,
-		VCPUs: 2, MemoryMiB: 2048, VolumeGiB: 8, PrivateIP: "172.31.5.6", MAC: "0a:ff:ac:1f:05:06", Metadata: metadata("i-0aaaaaaaaaaaaaaa1", nil),
-	}}
-	require.NoError(t, os.Mkdir(g.launch.InstanceDir, 0o750))
+	g := &guest{launch: nspawntest.Launch(t, nspawntest.Base(t), instance("i-0aaaaaaaaaaaaaaa1", nil))}
+	g.driver = nspawntest.Driver(t, network.Options{Hosts: hosts})
 	g.start(t)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -78,13 +59,8 @@ func bootGuestBeside(t *testing.T, hosts map[string]http.Handler) *guest {
 	return g
 }
 
-// metadata is the metadata of an instance.
-func metadata(id string, userData []byte) http.Handler {
-	return imds.New(imds.Instance{
-		InstanceID: id, ImageID: "ami-0123456789abcdef0", InstanceType: "t3.medium",
-		PrivateIP: "172.31.5.6", MAC: "0a:ff:ac:1f:05:06", Account: "123456789012",
-		Region: "us-east-1", AvailabilityZone: "us-east-1a", TokensRequired: true, UserData: userData,
-	})
+func instance(id string, userData []byte) imds.Instance {
+	return imds.Instance{InstanceID: id, PrivateIP: "172.31.5.16", TokensRequired: true, UserData: userData}
 }
 
 func (g *guest) start(t *testing.T) {
@@ -116,7 +92,7 @@ func (g *guest) reboot(t *testing.T) {
 func (g *guest) again(t *testing.T, id string, userData []byte) {
 	t.Helper()
 	g.output(t, "cloud-init clean --logs")
-	g.launch.Metadata = metadata(id, userData)
+	g.launch.Metadata = nspawntest.Metadata(instance(id, userData))
 	g.reboot(t)
 }
 

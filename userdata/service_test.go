@@ -81,7 +81,7 @@ func TestServicesInARealGuest(t *testing.T) {
 	g.write(t, "/srv/registry/serve.py", 0o644, []byte(registryServer))
 	g.write(t, "/etc/systemd/system/registry.service", 0o644,
 		[]byte("[Service]\nExecStart=/usr/bin/python3 /srv/registry/serve.py\n[Install]\nWantedBy=multi-user.target\n"))
-	g.output(t, "systemctl daemon-reload && systemctl enable --now registry.service && sleep 1")
+	g.output(t, "systemctl daemon-reload && systemctl enable --now registry.service && timeout 30 bash -c 'until (: </dev/tcp/127.0.0.1/5000) 2>/dev/null; do sleep 0.1; done'")
 	image := "127.0.0.1:5000/approved/app@" + registry.digest
 
 	// settings makes a service with a service.env.
@@ -128,7 +128,7 @@ func TestServicesInARealGuest(t *testing.T) {
 	})
 	t.Run("it lives through a restart of the daemon", func(t *testing.T) {
 		started := g.output(t, "docker inspect -f '{{.State.StartedAt}}' service-web")
-		g.output(t, "systemctl restart docker.service && sleep 3")
+		g.output(t, "systemctl restart docker.service && timeout 30 sh -c 'until pgrep -f \"^docker wait service-web\"; do sleep 0.2; done'")
 		assert.Equal(t, "active", g.output(t, "systemctl is-active service@web.service"))
 		assert.Equal(t, started, g.output(t, "docker inspect -f '{{.State.StartedAt}}' service-web"))
 	})
@@ -148,7 +148,8 @@ func TestServicesInARealGuest(t *testing.T) {
 		assert.Contains(t, g.output(t, "journalctl --no-pager -u service@hasty.service -n 5 -o cat"), "ended with exit code 137")
 	})
 	t.Run("one that crashes is started again", func(t *testing.T) {
-		g.output(t, "systemctl start service@web.service && docker kill service-web && sleep 12")
+		g.output(t, "systemctl start service@web.service && docker kill service-web")
+		g.output(t, "timeout 60 sh -c 'until [ \"$(systemctl show --value -p NRestarts service@web.service)\" = 1 ] && systemctl is-active --quiet service@web.service; do sleep 0.2; done'")
 		assert.Equal(t, "active 1", g.output(t, "echo $(systemctl show --value -p ActiveState -p NRestarts service@web.service | sort -r)"))
 	})
 	t.Run("one that is not healthy makes its unit fail, with the reason", func(t *testing.T) {

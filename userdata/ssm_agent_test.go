@@ -107,7 +107,7 @@ func TestTheSSMAgentIsInstalledOnlyFromASignedPackageOfItsVersion(t *testing.T) 
 		"a version that would leave the folder":       {from("good", "AMI_FACTORY_PARAM_VERSION=../3.3.4851.0"), "parameters version and minimum are"},
 		"a fingerprint that is only the key's id":     {from("good", "AMI_FACTORY_PARAM_KEY_FINGERPRINT=2784DBF388D19D46"), "parameter keyFingerprint is"},
 		"a family that has no package of it":          {from("good", "AMI_FACTORY_FAMILY=plan9"), "family 'plan9' has no package of the agent"},
-		"an address that nothing answers, by default": {from("good", "AMI_FACTORY_PARAM_MIRROR="), "cannot fetch https://amazon-ssm-us-east-1.s3.us-east-1.amazonaws.com/"},
+		"an address that nothing answers, by default": {from("good", "AMI_FACTORY_PARAM_MIRROR="), "cannot fetch https://amazon-ssm-eu-west-1.s3.eu-west-1.amazonaws.com/"},
 	}
 	for sentence, c := range refused {
 		t.Run("refused is "+sentence, func(t *testing.T) {

@@ -4,9 +4,7 @@ package localcloud_test
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +21,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/standin"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn/nspawntest"
 )
 
 // readSecretScript is how a guest without a client of AWS's reads a secret by
@@ -50,21 +48,14 @@ DEBIAN_FRONTEND=noninteractive apt-get -qy install "newrelic-infra=$1" 2>&1
 `
 
 func TestARealGuestReadsItsSecretAndMeetsAVendorsPackage(t *testing.T) {
-	base := os.Getenv("AMI_FACTORY_CONTAINER_BASE")
-	if base == "" {
-		t.Skip("boots a container, as root: set AMI_FACTORY_CONTAINER_BASE to the directory of a base image of kind container (image.json, rootfs)")
-	}
+	base := nspawntest.Base(t)
 	vendors, err := standin.New(standin.Options{})
 	require.NoError(t, err)
 	var cloud *localcloud.Cloud
-	apt, err := network.HostAptSources(t.Context(), "/")
-	require.NoError(t, err)
-	driver, err := nspawn.New(t.Context(), nspawn.Options{Log: slog.New(slog.DiscardHandler), Network: network.Options{
+	driver := nspawntest.Driver(t, network.Options{
 		Local: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { cloud.GuestHandler().ServeHTTP(w, r) }),
-		Hosts: map[string]http.Handler{"vendors.localcloud.internal": vendors}, Apt: apt, CacheDir: t.TempDir(),
-	}})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, driver.Close()) })
+		Hosts: map[string]http.Handler{"vendors.localcloud.internal": vendors},
+	})
 	cloud = newCloud(t, func(cfg *localcloud.Config) { cfg.Driver = driver })
 	instanceRole(t, cloud, "web", agentStatements()...)
 	for _, name := range []string{"ami-factory/agents/newrelic", "team/db"} {

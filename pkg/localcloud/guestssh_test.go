@@ -3,10 +3,8 @@
 package localcloud_test
 
 import (
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -21,19 +19,12 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn/nspawntest"
 )
 
 func TestSSHReachesARealGuestWithTheKeyThatEC2Made(t *testing.T) {
-	base := os.Getenv("AMI_FACTORY_CONTAINER_BASE")
-	if base == "" {
-		t.Skip("boots a container, as root: set AMI_FACTORY_CONTAINER_BASE to the directory of a base image of kind container (image.json, rootfs)")
-	}
-	driver, err := nspawn.New(t.Context(), nspawn.Options{Log: slog.New(slog.DiscardHandler), Network: network.Options{
-		Local: http.NotFoundHandler(), CacheDir: t.TempDir(),
-	}})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, driver.Close()) })
+	base := nspawntest.Base(t)
+	driver := nspawntest.Driver(t, network.Options{Local: http.NotFoundHandler()})
 	c := listening(t, func(cfg *localcloud.Config) { cfg.Driver = driver })
 	images, err := c.EC2.RegisterBase(ec2.BaseImage{Name: "debian-12-amd64-20260101-0042", OwnerID: "136693071363", ImageDir: base})
 	require.NoError(t, err)

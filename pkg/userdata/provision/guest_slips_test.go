@@ -4,10 +4,7 @@ package provision_test
 
 import (
 	"encoding/json"
-	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,9 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn/nspawntest"
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
 )
 
@@ -71,32 +67,15 @@ commands:
 // The spec is changed after the check, which refuses two users of one number:
 // in an instance it is another package's user that has it.
 func TestSlipsCostNoMoreThanThemselvesOnAGuest(t *testing.T) {
-	base := os.Getenv("AMI_FACTORY_CONTAINER_BASE")
-	if os.Getenv("AMI_FACTORY_GUEST_TESTS") == "" || base == "" {
-		t.Skip("boots a container, as root: set AMI_FACTORY_GUEST_TESTS=1, and AMI_FACTORY_CONTAINER_BASE to the directory of a base image of kind container")
-	}
-	sources, err := network.HostAptSources(t.Context(), "/")
-	require.NoError(t, err)
-	d, err := nspawn.New(t.Context(), nspawn.Options{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Network: network.Options{
-		Apt: sources, CacheDir: t.TempDir(), Upstream: &http.Transport{}, Local: http.NotFoundHandler(),
-	}})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, d.Close()) })
+	base := nspawntest.Base(t)
+	d := nspawntest.Driver(t, network.Options{Local: http.NotFoundHandler()})
 
 	s := parse(t, strings.Replace(slips, "name: other, system: true, uid: 801", "name: other, system: true, uid: 802", 1))
 	s.Users[4].UID = 801
 	rendered, err := provision.Render(s, s.Target)
 	require.NoError(t, err)
 	const id = "i-0ccccccccccccccc4"
-	in := vm.Launch{
-		InstanceID: id, InstanceType: "t3.medium", InstanceDir: filepath.Join(t.TempDir(), id), ImageDir: base,
-		VCPUs: 2, MemoryMiB: 2048, VolumeGiB: 8, PrivateIP: "172.31.5.8", MAC: "0a:ff:ac:1f:05:08",
-		Metadata: imds.New(imds.Instance{
-			InstanceID: id, ImageID: "ami-0123456789abcdef0", InstanceType: "t3.medium", PrivateIP: "172.31.5.8", MAC: "0a:ff:ac:1f:05:08",
-			Account: "123456789012", Region: "eu-west-1", AvailabilityZone: "eu-west-1a", UserData: rendered.Data,
-		}),
-	}
-	require.NoError(t, os.Mkdir(in.InstanceDir, 0o755))
+	in := nspawntest.Launch(t, base, imds.Instance{InstanceID: id, PrivateIP: "172.31.5.18", UserData: rendered.Data})
 	m, took := boot(t, d, in)
 	assert.Less(t, took, 4*time.Minute, "nothing waits for ever")
 

@@ -4,10 +4,7 @@ package provision_test
 
 import (
 	"encoding/json"
-	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +16,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/imds"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/network"
-	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/vm/nspawn/nspawntest"
 	"github.com/ami-factory/ami-factory/pkg/userdata/provision"
 	"github.com/ami-factory/ami-factory/pkg/userdata/spec"
 )
@@ -133,34 +130,12 @@ func boot(t *testing.T, d vm.Driver, in vm.Launch) (machine, time.Duration) {
 
 // The whole way: an instance of a base image, its metadata service, cloud-init.
 func TestAGuestBootsWithTheUserData(t *testing.T) {
-	base := os.Getenv("AMI_FACTORY_CONTAINER_BASE")
-	if os.Getenv("AMI_FACTORY_GUEST_TESTS") == "" || base == "" {
-		t.Skip("boots a container, as root: set AMI_FACTORY_GUEST_TESTS=1, and AMI_FACTORY_CONTAINER_BASE to the directory of a base image of kind container")
-	}
-	sources, err := network.HostAptSources(t.Context(), "/")
-	require.NoError(t, err)
-	cache := os.Getenv("AMI_FACTORY_APT_CACHE") // to run again without fetching all
-	if cache == "" {
-		cache = t.TempDir()
-	}
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	d, err := nspawn.New(t.Context(), nspawn.Options{Log: log, Network: network.Options{
-		Apt: sources, CacheDir: cache, Upstream: &http.Transport{}, Local: http.NotFoundHandler(),
-	}})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, d.Close()) })
+	base := nspawntest.Base(t)
+	d := nspawntest.Driver(t, network.Options{Local: http.NotFoundHandler()})
 
 	const id = "i-0ccccccccccccccc3"
 	rendered := renderWithEFS(t, guestSpec)
-	in := vm.Launch{
-		InstanceID: id, InstanceType: "t3.medium", InstanceDir: filepath.Join(t.TempDir(), id), ImageDir: base,
-		VCPUs: 2, MemoryMiB: 2048, VolumeGiB: 8, PrivateIP: "172.31.5.7", MAC: "0a:ff:ac:1f:05:07",
-		Metadata: imds.New(imds.Instance{
-			InstanceID: id, ImageID: "ami-0123456789abcdef0", InstanceType: "t3.medium", PrivateIP: "172.31.5.7", MAC: "0a:ff:ac:1f:05:07",
-			Account: "123456789012", Region: "eu-west-1", AvailabilityZone: "eu-west-1a", UserData: rendered.Data,
-		}),
-	}
-	require.NoError(t, os.Mkdir(in.InstanceDir, 0o755))
+	in := nspawntest.Launch(t, base, imds.Instance{InstanceID: id, PrivateIP: "172.31.5.17", UserData: rendered.Data})
 	m, took := boot(t, d, in)
 	t.Logf("first boot: %.0f s", took.Seconds())
 
