@@ -34,6 +34,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	processor "github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -327,7 +328,7 @@ func (n *nights) startByItself() {
 
 	n.release("debian-12-amd64-20261101")
 	n.Cloud.SNS.Repeat(4)
-	n.announce(amazon, blueprint.AnnouncementTopics()[0])
+	n.announce(amazon, blueprint.AnnouncementTopics(partition.Default)[0])
 	n.sleep(3 * time.Hour)
 	var dependants []string
 	for _, name := range recipesOf(n.t) {
@@ -341,11 +342,11 @@ func (n *nights) startByItself() {
 	}
 
 	_, err := sns.NewFromConfig(n.Cloud.AWSConfigFor(amazon, "us-east-1")).SetTopicAttributes(n.t.Context(), &sns.SetTopicAttributesInput{
-		TopicArn: aws.String(blueprint.AnnouncementTopics()[0]), AttributeName: aws.String("SignatureVersion"), AttributeValue: aws.String("1"),
+		TopicArn: aws.String(blueprint.AnnouncementTopics(partition.Default)[0]), AttributeName: aws.String("SignatureVersion"), AttributeValue: aws.String("1"),
 	})
 	require.NoError(n.t, err)
 	n.Cloud.SNS.Repeat(0)
-	n.announce(amazon, blueprint.AnnouncementTopics()[0])
+	n.announce(amazon, blueprint.AnnouncementTopics(partition.Default)[0])
 	n.sleep(10 * time.Minute)
 	assert.Empty(n.t, n.take(), "nothing is new")
 	assert.Empty(n.t, n.deadLetters(), "a signature of version 1, which topics have unless their owner changes it, is accepted")

@@ -35,6 +35,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
@@ -224,7 +225,7 @@ func TestAnAnnouncementDeliveredFiveTimesBuildsTheDependantsOnce(t *testing.T) {
 	n.release("debian-12-amd64-20261101")
 	n.Cloud.SNS.Repeat(4)
 	before := invocationsOf(n.Factory, blueprint.ReleaseAnnounced)
-	n.announce(amazon, blueprint.AnnouncementTopics()[0])
+	n.announce(amazon, blueprint.AnnouncementTopics(partition.Default)[0])
 	n.sleep(time.Minute)
 	assert.Equal(t, before+5, invocationsOf(n.Factory, blueprint.ReleaseAnnounced))
 	n.mu.Lock()
@@ -237,7 +238,7 @@ func TestAnAnnouncementDeliveredFiveTimesBuildsTheDependantsOnce(t *testing.T) {
 
 func TestWhatIsForgedBuildsNothingAndIsADeadLetter(t *testing.T) {
 	t.Parallel()
-	topic := blueprint.AnnouncementTopics()[0]
+	topic := blueprint.AnnouncementTopics(partition.Default)[0]
 	function := "ami-factory-" + string(blueprint.ReleaseAnnounced)
 	for sentence, tc := range map[string]struct {
 		forge func(*nights)

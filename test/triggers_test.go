@@ -26,6 +26,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
@@ -231,7 +232,7 @@ func TestTheWatcherTellsOfEachSourceThatMovedAndOfNothingElse(t *testing.T) {
 func TestAForgedAnnouncementBuildsNothing(t *testing.T) {
 	t.Parallel()
 	f := familyFactory(t, nil)
-	topic := blueprint.AnnouncementTopics()[0]
+	topic := blueprint.AnnouncementTopics(partition.Default)[0]
 	for sentence, tc := range map[string]struct{ message, code string }{
 		"without a signature": {`{"Type":"Notification","MessageId":"95df01b4-ee98-5cb9-9903-4c221d41eb5e","TopicArn":"` + topic + `","Message":"x"}`, "AnnouncementRefused"},
 		"of somebody's topic": {`{"Type":"Notification","MessageId":"95df01b4-ee98-5cb9-9903-4c221d41eb5e","TopicArn":"arn:aws:sns:us-east-1:666666666666:amazon-linux-2023-ami-updates","Message":"x"}`, "AnnouncementRefused"},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/cost"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
@@ -90,7 +91,7 @@ func settings() []setting {
 		{"timezone", blueprint.DefaultTimezone, "a name such as Europe/Berlin", "of `nightly`", line{func(p *Props) *string { return &p.Triggers.Timezone }, timezone.MatchString}},
 		{"nightlyWindowMinutes", strconv.Itoa(blueprint.DefaultWindowMinutes), "1 to 1440", "within which a night may begin", number{func(p *Props) *int { return &p.Triggers.Window }, 1, 1440}},
 		{"watch", blueprint.DefaultWatch, "a schedule such as cron(0 3 * * ? *) or rate(30 minutes)", "when sources are looked at", line{func(p *Props) *string { return &p.Triggers.Watch }, schedule.MatchString}},
-		{"announcementTopics", strings.Join(blueprint.AnnouncementTopics(), ","), "ARNs of topics, with commas, or none", "of owners of base images", words{func(p *Props) *[]string { return &p.Triggers.Topics }, topicARN.MatchString}},
+		{"announcementTopics", strings.Join(blueprint.AnnouncementTopics(partition.Default), ","), "ARNs of topics, with commas, or none", "of owners of base images", words{func(p *Props) *[]string { return &p.Triggers.Topics }, topicARN.MatchString}},
 		{"findingSeverities", strings.Join(blueprint.FindingSeverities(), ","), strings.Join(blueprint.Severities(), ", ") + ", with commas, or none", "of vulnerabilities with a fix for which images are built again", words{func(p *Props) *[]string { return &p.Triggers.Findings.Severities }, oneOf(blueprint.Severities()...)}},
 		{"onDemandFindings", "false", "true, false", "let findings of on-demand scans of images start builds; whoever may put events on the account's default bus can make such findings", decision{func(p *Props) *bool { return &p.Triggers.Findings.OnDemand }}},
 		{"findingProducts", "", "ARNs of products, with commas", "of Security Hub whose findings start builds beside Amazon Inspector's; whoever may import findings for a product can make them", words{func(p *Props) *[]string { return &p.Triggers.Findings.Products }, productARN.MatchString}},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/trigger"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -83,7 +84,7 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 	subscriptions := ofType(tpl, "AWS::SNS::Subscription")
 	require.Len(t, subscriptions, 1)
 	for _, s := range subscriptions {
-		assert.Equal(t, blueprint.AnnouncementTopics()[0], properties(s)["TopicArn"])
+		assert.Equal(t, blueprint.AnnouncementTopics(partition.Default)[0], properties(s)["TopicArn"])
 		assert.Equal(t, "us-east-1", properties(s)["Region"], "of the topic, wherever the factory is")
 		assert.Equal(t, "lambda", properties(s)["Protocol"])
 	}
@@ -92,7 +93,7 @@ func TestSchedulesRulesAndSubscriptionsStartTheTriggers(t *testing.T) {
 		assert.Contains(t, properties(p), "SourceArn", "nobody may invoke a trigger for anything but what is deployed")
 		if properties(p)["Principal"] == "sns.amazonaws.com" {
 			allowed++
-			assert.Equal(t, blueprint.AnnouncementTopics()[0], properties(p)["SourceArn"])
+			assert.Equal(t, blueprint.AnnouncementTopics(partition.Default)[0], properties(p)["SourceArn"])
 		}
 	}
 	assert.Equal(t, 1, allowed)

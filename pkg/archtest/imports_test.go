@@ -54,7 +54,7 @@ var layers = []layer{
 	}, strict: true},
 	{folder: "pkg/rehearsal", may: []string{
 		"pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/execution", "pkg/stage", "pkg/store", "pkg/component",
-		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/program", "userdata",
+		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/program", "pkg/recipe", "userdata",
 	}},
 
 	// The embedded AWS knows nothing of the factory. Its services say what their calls

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // The functions that start executions. No state invokes them: schedules, events
@@ -199,9 +200,14 @@ func Rules(machineARN, bucket string, findings FindingRules) []Rule {
 	return out
 }
 
-// AnnouncementTopics are the topics of owners of base images that a deployment
-// subscribes to unless it sets others: that of Amazon Linux 2023. Bases
+// AnnouncementTopics are the topics of owners of base images that a deployment in a
+// partition subscribes to unless it sets others: that of Amazon Linux 2023, which is
+// documented for the commercial partition only
+// (https://docs.aws.amazon.com/linux/al2023/ug/receive-update-notification.html). Bases
 // without a topic, such as Debian and Ubuntu, are watched only.
-func AnnouncementTopics() []string {
+func AnnouncementTopics(in string) []string {
+	if in != partition.Default {
+		return nil // topics cannot be subscribed to from other partitions
+	}
 	return []string{"arn:aws:sns:us-east-1:137112412989:amazon-linux-2023-ami-updates"}
 }

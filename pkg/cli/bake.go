@@ -23,6 +23,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
@@ -31,6 +32,8 @@ import (
 // local are the flags of commands that start the embedded AWS.
 type local struct {
 	guests, state, cache, functions, goss string
+	region                                string   // home region; empty: that of most of the recipes
+	recipes                               []string // that the command is about; empty: all
 	official                              baseimage.Official
 	verbose                               bool
 	given                                 parameters
@@ -44,6 +47,12 @@ func (l *local) registerState(c *cobra.Command) {
 	f.StringVar(&l.guests, "guests", string(vm.VM), "what instances are: vm (QEMU), container (systemd-nspawn, needs root) or simulated")
 	_ = c.RegisterFlagCompletionFunc("guests", cobra.FixedCompletions(guestKinds(), cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	f.StringVar(&l.state, "state", filepath.Join("build", "local"), "`folder` that keeps the embedded AWS between runs")
+}
+
+// registerRegion adds the flag for the home region.
+func (l *local) registerRegion(c *cobra.Command, recipes string) {
+	c.Flags().StringVar(&l.region, "region", "", "home `region`, where the factory is deployed (default: that of "+recipes+")")
+	_ = c.RegisterFlagCompletionFunc("region", cobra.FixedCompletions(partition.Regions(), cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 }
 
 // registerGoss adds the flag for the check engine.
@@ -90,6 +99,18 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 	if err != nil {
 		return rehearsal.Options{}, err
 	}
+	fsys, err := a.userdataFS()
+	if err != nil {
+		return rehearsal.Options{}, err
+	}
+	region := l.region
+	if region == "" {
+		region = rehearsal.HomeOf(fsys, time.Now(), l.recipes...)
+	}
+	if !partition.Known(region) { // the embedded AWS has no region that may be newer
+		_, message, allowed := partition.Check(region)
+		return rehearsal.Options{}, usage("--region: %s (allowed: %s)", message, allowed)
+	}
 	var standIns *guests.StandIns
 	if l.standIns {
 		if standIns, err = guests.NewStandIns(l.state); err != nil {
@@ -101,7 +122,7 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 		log = slog.New(slog.NewTextHandler(a.err, nil))
 	}
 	opts := rehearsal.Options{
-		Guests: vm.Kind(l.guests), StateDir: l.state, CacheDir: l.cache, FunctionsDir: l.functions, GossFile: l.goss,
+		Guests: vm.Kind(l.guests), Region: region, StateDir: l.state, CacheDir: l.cache, FunctionsDir: l.functions, GossFile: l.goss,
 		UserDataDir: dir, Version: version(), Official: l.official, Parameters: l.given.values, StandIns: standIns, KeepFailed: l.keepFailed, Log: log,
 		// Simulated guests show the workflow: waiting for them shows nothing more.
 		Timing: simulatedTiming(vm.Kind(l.guests)),
@@ -152,6 +173,7 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 		Example: `  ami-factory bake debian-12-docker
   ami-factory bake debian-12-docker --guests container --force
   ami-factory bake debian-12-docker --guests container --keep-failed
+  ami-factory bake my-recipe --region cn-north-1
   ami-factory bake debian-12-docker --output json > summary.json`,
 		Args: takes("one RECIPE"),
 		RunE: func(c *cobra.Command, given []string) error {
@@ -162,6 +184,7 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 	c.ValidArgsFunction = once(a.recipes)
 	l.register(c)
 	l.registerDeployment(c)
+	l.registerRegion(c, "the recipe")
 	a.registerUserData(c)
 	c.Flags().BoolVar(&in.Force, "force", false, "bake even if nothing changed")
 	c.Flags().BoolVar(&l.keepFailed, "keep-failed", false, "keep the builder or verifier of a failed bake running, and run what you type in it, until \"exit\"")
@@ -173,6 +196,7 @@ func (a *app) runBake(ctx context.Context, l local, in contract.ExecutionInput) 
 	if err := checkInput(in); err != nil {
 		return err
 	}
+	l.recipes = []string{in.Recipe}
 	opts, err := a.options(l)
 	if err != nil {
 		return err
@@ -230,7 +254,13 @@ func (a *app) mustBeSound(name string, opts rehearsal.Options) error {
 	if err != nil {
 		return err
 	}
-	return problems.Err()
+	if err := problems.Err(); err != nil {
+		return err
+	}
+	if home := rehearsal.HomeOf(fsys, time.Now(), name); home != opts.Region {
+		return usage("--region is %s, and recipe %s is built in %s, the first of its distribution.regions (allowed: %s)", opts.Region, name, home, home)
+	}
+	return nil
 }
 
 func openError(ctx context.Context, err error) error {

@@ -25,7 +25,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/partition"
-	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -80,13 +79,23 @@ func (d deployed) arn() (string, error) {
 	if value == "" {
 		where, value = contract.EnvStateMachine, os.Getenv(contract.EnvStateMachine)
 	}
-	if value != "" && !machineARN.MatchString(value) {
+	if value == "" {
+		return "", nil
+	}
+	m := machineARN.FindStringSubmatch(value)
+	if m == nil {
 		return "", usage("%s is %q, which is not the ARN of a state machine, such as arn:aws:states:eu-west-1:111122223333:stateMachine:ami-factory", where, value)
+	}
+	if err := checkRegion(where, m[2]); err != nil {
+		return "", err
+	}
+	if of, ok := partition.Of(m[2]); ok && of.ID != m[1] {
+		return "", usage("%s is %q: %s is in partition %s (allowed: arn:%s:states:%s:…)", where, value, m[2], of.ID, of.ID, m[2])
 	}
 	return value, nil
 }
 
-var machineARN = regexp.MustCompile(`^arn:aws[a-z-]*:states:[a-z0-9-]+:[0-9]{12}:stateMachine:[^:]+$`)
+var machineARN = regexp.MustCompile(`^arn:(aws[a-z-]*):states:([a-z0-9-]+):[0-9]{12}:stateMachine:[^:]+$`)
 
 // checkInput refuses an input that no execution takes.
 func checkInput(in contract.ExecutionInput) error {
@@ -98,14 +107,11 @@ func checkInput(in contract.ExecutionInput) error {
 
 // checkRegion refuses a name that cannot be a region's. where says who gave it.
 func checkRegion(where, region string) error {
-	if _, ok := partition.Of(region); ok {
-		return nil
+	verdict, message, allowed := partition.Check(region)
+	if verdict != partition.Nowhere {
+		return nil // the region may be newer than this program
 	}
-	near := ""
-	if name := problem.Nearest(region, partition.Regions()); name != "" {
-		near = fmt.Sprintf("; did you mean %s?", name)
-	}
-	return usage("%s is %q, which is not a region of AWS%s", where, region, near)
+	return usage("%s: %s (allowed: %s)", where, message, allowed)
 }
 
 // namesAWS returns the setting of the environment that names an AWS to ask, as a

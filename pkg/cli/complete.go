@@ -58,8 +58,8 @@ func (a *app) componentNames(*cobra.Command) ([]string, error) {
 func (a *app) imagesOf(l *local) func(*cobra.Command) ([]string, error) {
 	return func(c *cobra.Command) ([]string, error) {
 		var ids []string
-		err := a.withState(c.Context(), *l, func(f *rehearsal.Factory) error {
-			found, err := ownImages(c.Context(), f.Cloud.EC2, "")
+		err := a.withStates(c.Context(), *l, func(states []*rehearsal.Factory) error {
+			found, err := allImages(c.Context(), imagesOf(states), "")
 			for _, i := range found {
 				ids = append(ids, i.ImageID+"\t"+i.Recipe+" in "+i.Region)
 			}

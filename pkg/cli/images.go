@@ -55,8 +55,8 @@ func (a *app) images() *cobra.Command {
 		Example: "  ami-factory images list\n  ami-factory images list --guests container --region eu-central-1 --output json",
 		Args:    takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withImages(c, l, region, func(api imageAPI, guests string) error {
-				return a.listImages(c.Context(), api, region, guests)
+			return a.withImages(c, l, region, func(apis []imageAPI, guests string) error {
+				return a.listImages(c.Context(), apis, region, guests)
 			})
 		},
 	}
@@ -68,8 +68,8 @@ func (a *app) images() *cobra.Command {
 			if err := checkImageID(given[0]); err != nil {
 				return err
 			}
-			return a.withImages(c, l, region, func(api imageAPI, guests string) error {
-				return a.showImage(c.Context(), api, region, given[0], guests)
+			return a.withImages(c, l, region, func(apis []imageAPI, guests string) error {
+				return a.showImage(c.Context(), apis, region, given[0], guests)
 			})
 		},
 	}
@@ -83,12 +83,12 @@ func (a *app) images() *cobra.Command {
 			if err := checkImageID(given[0]); err != nil {
 				return err
 			}
-			return a.withState(c.Context(), l, func(f *rehearsal.Factory) error {
-				found, err := find(c.Context(), f.Cloud.EC2, region, given[0])
+			return a.withStates(c.Context(), l, func(states []*rehearsal.Factory) error {
+				of, found, err := find(c.Context(), imagesOf(states), region, given[0])
 				if err != nil {
 					return err
 				}
-				if err := f.Export(c.Context(), found.Region, found.ImageID, file); err != nil {
+				if err := states[of].Export(c.Context(), found.Region, found.ImageID, file); err != nil {
 					return err
 				}
 				if a.format == "json" {
@@ -125,23 +125,46 @@ stderr. With --state or --guests they read the state folder all the same.`,
 	}, list, show, export)
 }
 
-func (a *app) withState(ctx context.Context, l local, do func(*rehearsal.Factory) error) (err error) {
+// withStates does something with the states of the guests, one for each home region.
+func (a *app) withStates(ctx context.Context, l local, do func([]*rehearsal.Factory) error) (err error) {
 	opts, err := a.options(l)
 	if err != nil {
 		return err
 	}
-	f, err := rehearsal.Inspect(ctx, opts)
-	if err != nil {
-		return err
+	homes := rehearsal.Homes(l.state, opts.Guests)
+	if len(homes) == 0 {
+		homes = []string{opts.Region} // Inspect says that it is missing
 	}
-	defer func() { err = errors.Join(err, f.Close(ctx)) }()
-	return do(f)
+	var states []*rehearsal.Factory
+	defer func() {
+		for _, f := range states {
+			err = errors.Join(err, f.Close(ctx))
+		}
+	}()
+	for _, home := range homes {
+		opts.Region = home
+		f, err := rehearsal.Inspect(ctx, opts)
+		if err != nil {
+			return err
+		}
+		states = append(states, f)
+	}
+	return do(states)
+}
+
+// imagesOf are the images of states.
+func imagesOf(states []*rehearsal.Factory) []imageAPI {
+	var out []imageAPI
+	for _, f := range states {
+		out = append(out, f.Cloud.EC2)
+	}
+	return out
 }
 
 // withImages does something with the embedded AWS's images, and what its guests
 // are, or with those of the AWS that the environment names, where only AWS's own
 // answers are known.
-func (a *app) withImages(c *cobra.Command, l local, region string, do func(api imageAPI, guests string) error) error {
+func (a *app) withImages(c *cobra.Command, l local, region string, do func(apis []imageAPI, guests string) error) error {
 	if region != "" {
 		if err := checkRegion("--region", region); err != nil {
 			return err
@@ -149,18 +172,18 @@ func (a *app) withImages(c *cobra.Command, l local, region string, do func(api i
 	}
 	named := namesAWS()
 	if named == "" || c.Flags().Changed("state") || c.Flags().Changed("guests") {
-		return a.withState(c.Context(), l, func(f *rehearsal.Factory) error { return do(f.Cloud.EC2, l.guests) })
+		return a.withStates(c.Context(), l, func(states []*rehearsal.Factory) error { return do(imagesOf(states), l.guests) })
 	}
 	cfg, err := awsConfig(c.Context(), region)
 	if err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintf(a.err, "images of %s, because of %s; --state FOLDER shows those of a state folder\n", whichAWS(), named)
-	return do(ec2.NewFromConfig(cfg), "")
+	return do([]imageAPI{ec2.NewFromConfig(cfg)}, "")
 }
 
-func (a *app) listImages(ctx context.Context, api imageAPI, region, guests string) error {
-	found, err := ownImages(ctx, api, region)
+func (a *app) listImages(ctx context.Context, apis []imageAPI, region, guests string) error {
+	found, err := allImages(ctx, apis, region)
 	if err != nil {
 		return err
 	}
@@ -182,13 +205,13 @@ func (a *app) listImages(ctx context.Context, api imageAPI, region, guests strin
 	return w.Flush()
 }
 
-func (a *app) showImage(ctx context.Context, api imageAPI, region, id, guests string) error {
-	found, err := find(ctx, api, region, id)
+func (a *app) showImage(ctx context.Context, apis []imageAPI, region, id, guests string) error {
+	of, found, err := find(ctx, apis, region, id)
 	if err != nil {
 		return err
 	}
 	found.Guests = guests
-	out, err := api.DescribeImageAttribute(ctx, &ec2.DescribeImageAttributeInput{
+	out, err := apis[of].DescribeImageAttribute(ctx, &ec2.DescribeImageAttributeInput{
 		ImageId: &id, Attribute: types.ImageAttributeNameLaunchPermission,
 	}, inRegion(found.Region))
 	if err != nil {
@@ -260,26 +283,48 @@ func ownImages(ctx context.Context, api imageAPI, region string) ([]image, error
 			}
 		}
 	}
+	sortImages(found)
+	return found, nil
+}
+
+// sortImages puts the newest first.
+func sortImages(found []image) {
 	slices.SortFunc(found, func(a, b image) int {
 		return cmp.Or(cmp.Compare(b.Created, a.Created), cmp.Compare(a.Region, b.Region), cmp.Compare(a.ImageID, b.ImageID))
 	})
-	return found, nil
+}
+
+// allImages lists the images of several accounts or states.
+func allImages(ctx context.Context, apis []imageAPI, region string) ([]image, error) {
+	all := []image{}
+	for _, api := range apis {
+		found, err := ownImages(ctx, api, region)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	sortImages(all)
+	return all, nil
 }
 
 // errNoImage is in the chain of find's error when the account has no such image.
 var errNoImage = errors.New("there is no image")
 
-func find(ctx context.Context, api imageAPI, region, id string) (image, error) {
-	found, err := ownImages(ctx, api, region)
-	if err != nil && !awserr.IsNotFound(err) {
-		return image{}, err
-	}
-	for _, i := range found {
-		if i.ImageID == id {
-			return i, nil
+// find finds an image, and says which of the APIs has it.
+func find(ctx context.Context, apis []imageAPI, region, id string) (int, image, error) {
+	for n, api := range apis {
+		found, err := ownImages(ctx, api, region)
+		if err != nil && !awserr.IsNotFound(err) {
+			return 0, image{}, err
+		}
+		for _, i := range found {
+			if i.ImageID == id {
+				return n, i, nil
+			}
 		}
 	}
-	return image{}, fmt.Errorf("%w %s; `ami-factory images list` lists the images", errNoImage, id)
+	return 0, image{}, fmt.Errorf("%w %s; `ami-factory images list` lists the images", errNoImage, id)
 }
 
 func describe(region string, i types.Image) image {

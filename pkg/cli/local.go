@@ -21,7 +21,7 @@ func (a *app) local() *cobra.Command {
 		Use:   "local",
 		Short: "The embedded AWS with the factory deployed in it",
 		Long: `The embedded AWS with the factory deployed in it, for any AWS client. It keeps
-its state in the folder --state, one for each kind of guests.`,
+its state in the folder --state, one for each kind of guests and home region.`,
 		Example: `  ami-factory local up --guests container
   eval "$(ami-factory local env)"
   ami-factory local status
@@ -75,6 +75,7 @@ Exit codes: 0 stopped, 1 it could not start, 2 wrong usage.`,
 	}
 	l.register(c)
 	l.registerDeployment(c)
+	l.registerRegion(c, "most recipes")
 	a.registerUserData(c)
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:4566", "loopback address and port; port 0 means a free port")
 	c.Flags().BoolVar(&deployed, "deployed", true, "deploy the factory; false leaves that to \"cdk deploy\"")

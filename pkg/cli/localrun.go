@@ -131,8 +131,9 @@ func findRun(state, kind string) (localRun, error) {
 		return localRun{}, err
 	}
 	dirs := []string{absolute}
-	for _, kind := range kinds {
-		dirs = append(dirs, filepath.Join(absolute, kind), filepath.Join(absolute, kind+"-bare"))
+	for _, kind := range kinds { // and a folder for each home region, deployed or bare
+		more, _ := filepath.Glob(filepath.Join(absolute, kind+"-*")) // the pattern is valid
+		dirs = append(append(dirs, filepath.Join(absolute, kind)), more...)
 	}
 	var found []localRun
 	for _, dir := range dirs {

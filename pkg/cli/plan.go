@@ -178,6 +178,7 @@ func (a *app) resolve(ctx context.Context, l local, r *recipe.Recipe, override, 
 		from, err = source.Resolver{Images: ec2.NewFromConfig(cfg), Parameters: ssm.NewFromConfig(cfg)}.Resolve(ctx, request)
 		return from, asked, err
 	}
+	l.recipes = []string{r.Name}
 	opts, err := a.options(l)
 	if err != nil {
 		return from, asked, err

@@ -85,11 +85,12 @@ func (a *app) runTry(ctx context.Context, l local, flags tryFlags, file string) 
 	if l.guests == string(vm.Simulated) {
 		return usage("--guests simulated boots nothing, so nothing can be tried on it (allowed: vm, container)")
 	}
-	opts, err := a.options(l)
+	image, home, err := a.tryImage(ctx, l, flags)
 	if err != nil {
 		return err
 	}
-	image, err := a.tryImage(ctx, l, flags)
+	l.region = home
+	opts, err := a.options(l)
 	if err != nil {
 		return err
 	}
@@ -200,25 +201,46 @@ func (a *app) modelOf(fsys fs.FS, on image, opts rehearsal.Options) (*spec.Image
 	return model, err
 }
 
-// tryImage finds the image that --image means, and its recipe, before anything is
-// started. An AMI that the factory did not make, such as a base image, has none.
-func (a *app) tryImage(ctx context.Context, l local, flags tryFlags) (found image, err error) {
-	err = a.withState(ctx, l, func(f *rehearsal.Factory) error {
-		found, err = newest(ctx, f, flags)
+// tryImage finds the image that --image means, its recipe, and the home region of the
+// factory that made it, before anything is started. An AMI that the factory did not
+// make, such as a base image, has no recipe; its home is --region, if there is one.
+func (a *app) tryImage(ctx context.Context, l local, flags tryFlags) (found image, home string, err error) {
+	isID := strings.HasPrefix(flags.image, "ami-")
+	if !isID {
+		l.recipes = []string{flags.image}
+	}
+	opts, err := a.options(l)
+	if err != nil {
+		return image{}, "", err
+	}
+	err = a.withStates(ctx, l, func(states []*rehearsal.Factory) error {
+		if isID {
+			var of int
+			if of, found, err = find(ctx, imagesOf(states), flags.region, flags.image); err == nil {
+				home = states[of].Cloud.Region()
+			}
+			return err
+		}
+		home = opts.Region
+		at := slices.IndexFunc(states, func(f *rehearsal.Factory) bool { return f.Cloud.Region() == home })
+		if at < 0 {
+			return fmt.Errorf("there is no image of recipe %q in %s; bake it first, with the same --guests and --state", flags.image, home)
+		}
+		found, err = newest(ctx, states[at], flags)
 		return err
 	})
-	if strings.HasPrefix(flags.image, "ami-") && (errors.Is(err, errNoImage) || errors.Is(err, rehearsal.ErrNoState)) {
-		return image{ImageID: flags.image, Region: flags.region}, nil
+	if isID && (errors.Is(err, errNoImage) || errors.Is(err, rehearsal.ErrNoState)) {
+		if slices.Contains(rehearsal.Homes(l.state, opts.Guests), flags.region) {
+			return image{ImageID: flags.image, Region: flags.region}, flags.region, nil
+		}
+		return image{ImageID: flags.image, Region: flags.region}, opts.Region, nil
 	}
-	return found, err
+	return found, home, err
 }
 
-// newest is the image that --image means.
+// newest is a recipe's newest image.
 func newest(ctx context.Context, f *rehearsal.Factory, flags tryFlags) (image, error) {
 	region := cmp.Or(flags.region, f.Cloud.Region())
-	if strings.HasPrefix(flags.image, "ami-") {
-		return find(ctx, f.Cloud.EC2, region, flags.image)
-	}
 	found, err := ownImages(ctx, f.Cloud.EC2, region)
 	if err != nil {
 		return image{}, err

@@ -23,8 +23,8 @@ func Inspect(ctx context.Context, opts Options) (_ *Factory, err error) {
 	if err := guests.Check(opts.Guests); err != nil {
 		return nil, err
 	}
-	f := &Factory{StateDir: filepath.Join(opts.StateDir, string(opts.Guests))}
-	state, err := os.ReadFile(filepath.Join(f.StateDir, "state.json"))
+	f := &Factory{StateDir: opts.Dir()}
+	state, err := os.ReadFile(filepath.Join(f.StateDir, stateFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w in %s: bake an image or run `ami-factory local up` first, or name its folder with --state and its kind with --guests",
 			ErrNoState, f.StateDir)
@@ -46,7 +46,7 @@ func Inspect(ctx context.Context, opts Options) (_ *Factory, err error) {
 			err = errors.Join(err, f.Close(ctx))
 		}
 	}()
-	if err := os.WriteFile(filepath.Join(copied, "state.json"), state, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(copied, stateFile), state, 0o600); err != nil {
 		return nil, err
 	}
 	if err := linkObjects(f.StateDir, copied); err != nil {
@@ -56,7 +56,7 @@ func Inspect(ctx context.Context, opts Options) (_ *Factory, err error) {
 		return nil, err
 	}
 	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
-		Driver: f.driver, StateDir: copied, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion, Logger: opts.Log,
+		Driver: f.driver, StateDir: copied, Account: localcloud.DefaultAccount, Region: opts.Region, Logger: opts.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -4,15 +4,19 @@
 package rehearsal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
@@ -24,7 +28,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/program"
+	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal/deploy"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal/try"
@@ -34,8 +40,11 @@ import (
 // Options of a rehearsal.
 type Options struct {
 	Guests vm.Kind
-	// StateDir keeps the embedded AWS across runs, in a folder for each kind of
-	// guests. Empty: nothing is kept.
+	// Region is the home region, where the factory is deployed; its partition is that of
+	// the embedded AWS. Default localcloud.DefaultRegion.
+	Region string
+	// StateDir keeps the embedded AWS across runs, in a folder for each kind of guests
+	// and home region. Empty: nothing is kept.
 	StateDir string
 	// CacheDir keeps base images and packages, shared by all states.
 	CacheDir string
@@ -144,7 +153,7 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	}
 	f.Cloud, err = localcloud.New(ctx, localcloud.Config{
 		Spare:  spare,
-		Driver: f.driver, Clock: opts.Clock, StateDir: f.StateDir, Account: localcloud.DefaultAccount, Region: localcloud.DefaultRegion,
+		Driver: f.driver, Clock: opts.Clock, StateDir: f.StateDir, Account: localcloud.DefaultAccount, Region: opts.Region,
 		EnforceIAM: true, Decisions: opts.Decisions, Notice: opts.Notice, Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
 		FunctionEnvironment: f.functionEnvironment(),
 	})
@@ -179,21 +188,74 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	return f, nil
 }
 
-// Dir is the folder of the state, of one kind of guests; empty: nothing is kept.
+// Dir is the folder of the state, of one kind of guests and one home region; empty:
+// nothing is kept.
 func (o *Options) Dir() string {
 	if o.StateDir == "" {
 		return ""
 	}
 	dir := filepath.Join(o.StateDir, string(o.Guests))
+	if region := cmp.Or(o.Region, localcloud.DefaultRegion); region != localcloud.DefaultRegion {
+		dir += "-" + region
+	}
 	if o.Bare { // two factories in one would have the same names
-		dir += "-bare"
+		dir += bareSuffix
 	}
 	return dir
+}
+
+const bareSuffix = "-bare"
+
+// Homes are the home regions that a state folder has a state of a kind of guests for,
+// sorted.
+func Homes(stateDir string, guests vm.Kind) []string {
+	found, _ := filepath.Glob(filepath.Join(stateDir, string(guests)+"*", stateFile)) // the pattern is valid
+	var out []string
+	for _, file := range found {
+		of, ok := strings.CutPrefix(filepath.Base(filepath.Dir(file)), string(guests))
+		region := cmp.Or(strings.TrimPrefix(of, "-"), localcloud.DefaultRegion)
+		if ok && partition.Known(region) { // "bare" is none: nothing is deployed in it
+			out = append(out, region)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+const stateFile = "state.json"
+
+// HomeOf is the home region of recipes: that of most of those that are named, of all
+// when none is named, and localcloud.DefaultRegion when no recipe has one.
+func HomeOf(fsys fs.FS, now time.Time, recipes ...string) string {
+	if len(recipes) == 0 {
+		recipes, _ = recipe.Names(fsys)
+	}
+	count := map[string]int{}
+	home := localcloud.DefaultRegion
+	for _, name := range recipes {
+		// What is wrong with a recipe, its execution reports.
+		if r, _, err := recipe.Load(fsys, name, recipe.Options{Now: now}); err == nil && partition.Known(r.Home().Name) {
+			count[r.Home().Name]++
+		}
+	}
+	for _, region := range slices.Sorted(maps.Keys(count)) {
+		if count[region] > count[home] {
+			home = region
+		}
+	}
+	return home
 }
 
 func (o *Options) complete() error {
 	if o.Guests == "" {
 		o.Guests = vm.VM
+	}
+	if o.Region == "" {
+		o.Region = localcloud.DefaultRegion
+	}
+	if !partition.Known(o.Region) {
+		_, message, allowed := partition.Check(o.Region)
+		return fmt.Errorf("%s (allowed: %s)", message, allowed)
 	}
 	if err := guests.Check(o.Guests); err != nil {
 		return err
@@ -296,7 +358,7 @@ func (o *Options) userData() fs.FS {
 func (f *Factory) guestOptions() guests.Options {
 	o := f.opts
 	return guests.Options{
-		Kind: o.Guests, CacheDir: o.CacheDir, Official: o.Official, Simulated: o.Simulated, AWS: f.handler(), Vendors: o.StandIns,
+		Kind: o.Guests, Region: o.Region, Owners: guests.Owners(o.userData(), o.Clock.Now()), CacheDir: o.CacheDir, Official: o.Official, Simulated: o.Simulated, AWS: f.handler(), Vendors: o.StandIns,
 		Clock: o.Clock, Progress: o.Progress, Log: o.Log,
 	}
 }

@@ -20,7 +20,7 @@ import (
 const deadLettersName = prefix + "triggers-dead-letters"
 
 func (d *Deployment) deadLettersARN() string {
-	return fmt.Sprintf("arn:aws:sqs:%s:%s:%s", d.cloud.Region(), d.cloud.Account(), deadLettersName)
+	return d.arn("sqs", d.cloud.Region(), deadLettersName)
 }
 
 // deployDeadLetters makes the queue, and leads to it what the triggers could not
@@ -30,7 +30,7 @@ func (d *Deployment) deployDeadLetters(ctx context.Context) error {
 	// account.
 	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []map[string]any{{
 		"Effect": "Allow", "Principal": map[string]any{"Service": events.Principal}, "Action": "sqs:SendMessage", "Resource": d.deadLettersARN(),
-		"Condition": map[string]any{"ArnLike": map[string]any{"aws:SourceArn": fmt.Sprintf("arn:aws:events:%s:%s:rule/*", d.cloud.Region(), d.cloud.Account())}},
+		"Condition": map[string]any{"ArnLike": map[string]any{"aws:SourceArn": d.arn("events", d.cloud.Region(), "rule/*")}},
 	}}})
 	if err != nil {
 		return err

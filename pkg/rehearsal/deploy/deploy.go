@@ -34,6 +34,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
@@ -156,7 +157,7 @@ func (d *Deployment) deploy(ctx context.Context) error {
 	if err := d.deployRoles(ctx, engine, aws.ToString(topic.TopicArn)); err != nil {
 		return err
 	}
-	d.StateMachine = fmt.Sprintf("arn:aws:states:%s:%s:stateMachine:%s", cloud.Region(), cloud.Account(), workflow.MachineName)
+	d.StateMachine = d.arn("states", cloud.Region(), "stateMachine:"+workflow.MachineName)
 	if err := d.deployFunctions(d.settings(engine, aws.ToString(topic.TopicArn))); err != nil {
 		return err
 	}
@@ -261,7 +262,7 @@ func (d *Deployment) deployKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	policy, err := keyPolicy(d.cloud.Account(), d.sharedWith())
+	policy, err := keyPolicy(d.partition(), d.cloud.Account(), d.sharedWith())
 	if err != nil {
 		return err
 	}
@@ -292,11 +293,11 @@ func (d *Deployment) deployKey(ctx context.Context, policy string) error {
 // keyPolicy leaves the key to the account's IAM policies, and lets other accounts
 // launch what it encrypts
 // (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html).
-func keyPolicy(account string, others []string) (string, error) {
+func keyPolicy(of partition.Partition, account string, others []string) (string, error) {
 	root := func(accounts ...string) map[string]any {
 		arns := []string{}
 		for _, a := range accounts {
-			arns = append(arns, "arn:aws:iam::"+a+":root")
+			arns = append(arns, of.ARN("iam", "", a, "root"))
 		}
 		return map[string]any{"AWS": arns}
 	}
@@ -360,7 +361,7 @@ func (d *Deployment) inProcess(settings blueprint.Settings) (map[string]lambdafn
 }
 
 func (d *Deployment) deployMachine(ctx context.Context) error {
-	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return d.FunctionARN(string(s)) })
+	definition := workflow.Substitute([]byte(workflow.InPartition(workflow.Definition().JSON(), d.partition().ID)), func(s workflow.Stage) string { return d.FunctionARN(string(s)) })
 	role := d.roleARN(blueprint.MachineRoleName)
 	_, err := d.cloud.States.UpdateStateMachine(ctx, &sfn.UpdateStateMachineInput{
 		StateMachineArn: &d.StateMachine, Definition: &definition, RoleArn: &role,
@@ -376,9 +377,18 @@ func (d *Deployment) deployMachine(ctx context.Context) error {
 	return nil
 }
 
+// partition is that of the home region.
+func (d *Deployment) partition() partition.Partition { return partition.OrDefault(d.cloud.Region()) }
+
+// arn is that of a resource of the factory's account; region is empty for services
+// without regions.
+func (d *Deployment) arn(service, region, resource string) string {
+	return d.partition().ARN(service, region, d.cloud.Account(), resource)
+}
+
 // FunctionARN is that of a function of the factory.
 func (d *Deployment) FunctionARN(name string) string {
-	return fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s%s", d.cloud.Region(), d.cloud.Account(), prefix, name)
+	return d.arn("lambda", d.cloud.Region(), "function:"+prefix+name)
 }
 
 // environmentOf is the environment of a function: what it has on AWS, and what only
@@ -398,14 +408,14 @@ func (d *Deployment) environmentOf(fn blueprint.Function, settings blueprint.Set
 func (d *Deployment) settings(engine program.Engine, topic string) blueprint.Settings {
 	out := blueprint.Settings{
 		Bucket: d.Bucket, Topic: topic, InstanceProfile: builderProfile, Version: d.opts.Version, CheckEngines: d.engines(engine),
-		StateMachine: d.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(), Findings: d.findings(), SecurityHub: d.opts.SecurityHub,
+		StateMachine: d.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(d.partition().ID), Findings: d.findings(), SecurityHub: d.opts.SecurityHub,
 	}
 	if len(d.opts.Parameters) > 0 {
 		raw, _ := json.Marshal(d.opts.Parameters) // maps of strings marshal
 		out.Parameters = string(raw)
 	}
 	if len(d.targetAccounts()) > 0 {
-		out.TargetRoles = func(name string) string { return blueprint.TargetRoleARN("aws", "*", name) }
+		out.TargetRoles = func(name string) string { return blueprint.TargetRoleARN(d.partition().ID, "*", name) }
 		out.TargetExternalID = externalID
 	}
 	return out

@@ -12,7 +12,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
-	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/program"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
@@ -28,16 +27,16 @@ const (
 
 // roleARN is the role of a function, of the state machine, or of schedules.
 func (d *Deployment) roleARN(name string) string {
-	return fmt.Sprintf("arn:aws:iam::%s:role/%s%s", d.cloud.Account(), prefix, name)
+	return d.arn("iam", "", "role/"+prefix+name)
 }
 
 // deployRoles gives each role the trust and the policies that infra gives it on
 // AWS.
 func (d *Deployment) deployRoles(ctx context.Context, engine program.Engine, topicARN string) error {
-	here := partition.OrDefault(d.cloud.Region())
+	here := d.partition()
 	site := blueprint.Site{
 		Partition: here.ID, Account: d.cloud.Account(), Region: d.cloud.Region(), URLSuffix: here.DNSSuffix,
-		Bucket: "arn:aws:s3:::" + d.Bucket, CheckEngines: []string{"arn:aws:s3:::" + engine.Bucket + "/" + engine.Key},
+		Bucket: here.ARN("s3", "", "", d.Bucket), CheckEngines: []string{here.ARN("s3", "", "", engine.Bucket+"/"+engine.Key)},
 		BuilderRole: d.roleARN(blueprint.BuilderRoleName), Topic: topicARN, DeadLetters: d.deadLettersARN(), SecurityHub: d.opts.SecurityHub,
 		TargetAccounts: d.targetAccounts(), SourceOwners: d.accounts(func(r *recipe.Recipe) []string { return []string{r.Source.Owner} }),
 	}
@@ -66,16 +65,16 @@ func (d *Deployment) deployTargets() error {
 		for _, s := range role.Callers {
 			callers = append(callers, d.roleARN(s))
 		}
-		trust, err := role.TrustPolicy("aws", d.cloud.Account(), externalID, callers)
+		trust, err := role.TrustPolicy(d.partition().ID, d.cloud.Account(), externalID, callers)
 		if err != nil {
 			return err
 		}
 		for _, account := range d.targetAccounts() {
-			policy, err := json.Marshal(role.Policy("aws", account))
+			policy, err := json.Marshal(role.Policy(d.partition().ID, account))
 			if err != nil {
 				return err
 			}
-			made := iam.Role{ARN: blueprint.TargetRoleARN("aws", account, role.Name), Trust: trust, Policies: map[string]json.RawMessage{"pointers": policy}}
+			made := iam.Role{ARN: blueprint.TargetRoleARN(d.partition().ID, account, role.Name), Trust: trust, Policies: map[string]json.RawMessage{"pointers": policy}}
 			if err := d.cloud.IAM.PutRole(made); err != nil {
 				return fmt.Errorf("role of target account %s: %w", account, err)
 			}
@@ -128,5 +127,5 @@ func (d *Deployment) deployProfiles(ctx context.Context) error {
 
 // agents are the ARNs of what agents start with.
 func (d *Deployment) agents(service, kind string) string {
-	return fmt.Sprintf("arn:aws:%s:*:%s:%sami-factory/agents/*", service, d.cloud.Account(), kind)
+	return d.arn(service, "*", kind+"ami-factory/agents/*")
 }

@@ -62,7 +62,7 @@ func (d *Deployment) deploySchedule(ctx context.Context, s blueprint.Schedule) e
 // and regions. Whoever calls with an owner's key publishes there as the owner does
 // on AWS.
 func (d *Deployment) provideTopics(ctx context.Context) error {
-	for _, arn := range blueprint.AnnouncementTopics() {
+	for _, arn := range blueprint.AnnouncementTopics(d.partition().ID) {
 		parts := strings.Split(arn, ":")
 		owner := wire.WithCaller(ctx, wire.Caller{Account: parts[4], Region: parts[3]})
 		_, err := d.cloud.SNS.CreateTopic(owner, &sns.CreateTopicInput{Name: &parts[5], Attributes: map[string]string{"SignatureVersion": "2"}})
@@ -78,7 +78,7 @@ func (d *Deployment) deployAnnouncements(ctx context.Context) error {
 	if err := d.provideTopics(ctx); err != nil {
 		return err
 	}
-	for i, arn := range blueprint.AnnouncementTopics() {
+	for i, arn := range blueprint.AnnouncementTopics(d.partition().ID) {
 		if err := d.listen(ctx, fmt.Sprintf("Announcement%d", i+1), arn); err != nil {
 			return fmt.Errorf("subscription of %s: %w", arn, err)
 		}

@@ -63,7 +63,7 @@ func (d *Deployment) deployRules(ctx context.Context) error {
 // deployForwards makes what infra's stack of a region makes: rules that forward events
 // of images in the regions that recipes copy to.
 func (d *Deployment) deployForwards(ctx context.Context) error {
-	home := blueprint.HomeBus("aws", d.cloud.Account(), d.cloud.Region())
+	home := blueprint.HomeBus(d.partition().ID, d.cloud.Account(), d.cloud.Region())
 	if err := d.putRole(blueprint.ForwarderRole(d.cloud.Account(), home)); err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (d *Deployment) letInvoke(ctx context.Context, function, bus, rule string) 
 	}
 	_, err := d.cloud.Lambda.AddPermission(ctx, &lambdaapi.AddPermissionInput{
 		FunctionName: aws.String(d.FunctionARN(function)), StatementId: aws.String(rule), Action: aws.String("lambda:InvokeFunction"),
-		Principal: aws.String("events.amazonaws.com"), SourceArn: aws.String(fmt.Sprintf("arn:aws:events:%s:%s:rule/%s", d.cloud.Region(), d.cloud.Account(), path)),
+		Principal: aws.String("events.amazonaws.com"), SourceArn: aws.String(d.arn("events", d.cloud.Region(), "rule/"+path)),
 	})
 	if err != nil && !awserr.Is(err, "ResourceConflictException") {
 		return fmt.Errorf("permission of rule %s to invoke %s: %w", rule, function, err)

@@ -1,6 +1,7 @@
 package guests
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,22 +20,35 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/baseimage"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 )
 
-// Owners of the distributions' public images.
-const (
-	debianOwner    = "136693071363"
-	canonicalOwner = "099720109477"
-	amazonOwner    = "137112412989"
-)
+// owners are the accounts that publish a distribution's images, by partition. In a
+// partition that is missing here they are published by whom the recipes name, if at all.
+type owners map[string]string
+
+// debianOwners are those of https://wiki.debian.org/Cloud/AmazonEC2Image.
+func debianOwners() owners { return owners{"aws": "136693071363"} }
+
+// canonicalOwners are those of
+// https://documentation.ubuntu.com/aws/aws-how-to/instances/find-ubuntu-images/.
+func canonicalOwners() owners {
+	return owners{"aws": "099720109477", "aws-cn": "837727238323", "aws-us-gov": "513442679011"}
+}
+
+// amazonOwners are those that the build of the EKS images starts from:
+// https://github.com/awslabs/amazon-eks-ami/blob/v20190614/Makefile.
+func amazonOwners() owners {
+	return owners{"aws": "137112412989", "aws-cn": "141808717104", "aws-us-gov": "045324592363"}
+}
 
 // base is a public base image that recipes' sources resolve to.
 type base struct {
 	family       string
 	architecture types.ArchitectureValues
 	name         string
-	owner        string
+	owners       owners
 	ownerAlias   string
 	rootDevice   string
 	parameters   []string // public ones that hold its id
@@ -68,15 +82,15 @@ func bases() []base {
 		for _, release := range []string{"12", "13"} {
 			out = append(out, base{
 				family: "debian-" + release, architecture: architecture, name: "debian-" + release + "-" + a.name,
-				owner: debianOwner, rootDevice: "/dev/xvda", buildable: a.ec2 == "x86_64",
+				owners: debianOwners(), rootDevice: "/dev/xvda", buildable: a.ec2 == "x86_64",
 				parameters: []string{"/aws/service/debian/release/" + release + "/latest/" + a.name},
 			})
 		}
 		for _, release := range []struct{ version, name, volume string }{{"22.04", "jammy", "ebs-gp2"}, {"24.04", "noble", "ebs-gp3"}} {
 			b := base{
 				family: "ubuntu-" + release.version, architecture: architecture,
-				name:  "ubuntu-" + release.name + "-" + release.version + "-" + a.name + "-server",
-				owner: canonicalOwner, rootDevice: "/dev/sda1",
+				name:   "ubuntu-" + release.name + "-" + release.version + "-" + a.name + "-server",
+				owners: canonicalOwners(), rootDevice: "/dev/sda1",
 			}
 			for _, product := range []string{"server", "server-minimal"} {
 				b.parameters = append(b.parameters, "/aws/service/canonical/ubuntu/"+product+"/"+release.version+"/stable/current/"+a.name+"/hvm/"+release.volume+"/ami-id")
@@ -85,7 +99,7 @@ func bases() []base {
 		}
 		al := base{
 			family: "al2023", architecture: architecture, name: "al2023-ami-kernel-default-" + a.ec2,
-			owner: amazonOwner, ownerAlias: "amazon", rootDevice: "/dev/xvda",
+			owners: amazonOwners(), ownerAlias: "amazon", rootDevice: "/dev/xvda",
 		}
 		for _, image := range []string{"al2023-ami", "al2023-ami-minimal"} {
 			for _, kernel := range []string{"default", "6.1", "6.12", "6.18"} {
@@ -108,7 +122,7 @@ func bases() []base {
 // (https://wiki.debian.org/Cloud/AmazonEC2Image): Packer templates and recipes
 // search for debian-12-amd64-*. The number here comes of the image's digest.
 func (b base) published() string {
-	if b.owner != debianOwner {
+	if !strings.HasPrefix(b.family, "debian-") {
 		return b.name
 	}
 	var serial uint64
@@ -237,10 +251,33 @@ func (p *Bases) simulatedBase(b *base) error {
 	return vm.WriteImage(dir, vm.ImageInfo{Kind: vm.Simulated, VolumeGiB: 2, SHA256: b.digest})
 }
 
+// owner is the account that the base belongs to in the partition of the rehearsal.
+func (p *Bases) owner(b base) string {
+	in := partition.OrDefault(p.Options.Region).ID
+	return cmp.Or(b.owners[in], p.Options.Owners[b.family], b.owners[partition.Default])
+}
+
+// Owners are the accounts that recipes name as the owners of their sources, by family.
+// Of several for a family it is the first.
+func Owners(fsys fs.FS, now time.Time) map[string]string {
+	out := map[string]string{}
+	names, _ := recipe.Names(fsys)
+	for _, name := range names {
+		r, _, err := recipe.Load(fsys, name, recipe.Options{Now: now})
+		if err != nil || r.Source.Owner == "" {
+			continue
+		}
+		if have, ok := out[r.Family]; !ok || r.Source.Owner < have {
+			out[r.Family] = r.Source.Owner
+		}
+	}
+	return out
+}
+
 // register makes a base known in every region.
 func (p *Bases) register(b base) error {
 	ids, err := p.Images.RegisterBase(ec2.BaseImage{
-		Name: b.name, Description: "Stand-in for the distribution's own image", OwnerID: b.owner, OwnerAlias: b.ownerAlias,
+		Name: b.name, Description: "Stand-in for the distribution's own image", OwnerID: p.owner(b), OwnerAlias: b.ownerAlias,
 		Architecture: b.architecture, RootDevice: b.rootDevice,
 		ImageDir: b.dir, Digest: b.digest, Created: b.created,
 	})

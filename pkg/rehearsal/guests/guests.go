@@ -26,6 +26,10 @@ const Host = network.LocalHost
 // Options say which guests there are, and what they boot.
 type Options struct {
 	Kind vm.Kind
+	// Region is the home region, whose partition decides whose the base images are.
+	// Owners are by family where the partition's are not known.
+	Region string
+	Owners map[string]string
 	// CacheDir keeps base images and packages.
 	CacheDir  string
 	Official  baseimage.Official // instead of one built here; none: its URL is empty

@@ -80,7 +80,7 @@ func TestSimulatedsHaveABaseOfEveryFamilyAndArchitecture(t *testing.T) {
 		require.Empty(t, problems)
 		assert.Equal(t, r.Family, parameters[r.Source.Parameter], name)
 		i := slices.IndexFunc(bases(), func(b base) bool { return slices.Contains(b.parameters, r.Source.Parameter) })
-		assert.Equal(t, r.Source.Owner, bases()[i].owner, name)
+		assert.Equal(t, r.Source.Owner, bases()[i].owners["aws"], name)
 		assert.Equal(t, r.Architecture, string(bases()[i].architecture), name)
 	}
 }
