@@ -152,6 +152,24 @@ func (a *app) withStates(ctx context.Context, l local, do func([]*rehearsal.Fact
 	return do(states)
 }
 
+// withState does something with one state: that of the home region of the flags, or
+// the only one, or that of most recipes.
+func (a *app) withState(ctx context.Context, l local, do func(*rehearsal.Factory) error) (err error) {
+	opts, err := a.options(l)
+	if err != nil {
+		return err
+	}
+	if homes := rehearsal.Homes(l.state, opts.Guests); l.region == "" && len(homes) == 1 {
+		opts.Region = homes[0]
+	}
+	f, err := rehearsal.Inspect(ctx, opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close(ctx)) }()
+	return do(f)
+}
+
 // imagesOf are the images of states.
 func imagesOf(states []*rehearsal.Factory) []imageAPI {
 	var out []imageAPI

@@ -64,6 +64,7 @@ func (a *app) withEvidence(c *cobra.Command, p evidencePlace, do func(context.Co
 		return usage("--bucket names a deployed factory, and --state and --guests a state folder: give one of them")
 	}
 	if kept || bucket == "" && namesAWS() == "" {
+		p.local.region = p.region
 		return a.withState(ctx, p.local, func(f *rehearsal.Factory) error {
 			return do(ctx, evidenceOf{store.Store{Bucket: f.Bucket, API: f.Cloud.S3}, store.Directory{Bucket: f.Bucket, API: f.Cloud.S3}, f.Cloud.EC2})
 		})
@@ -228,7 +229,7 @@ func (e evidenceOf) execution(ctx context.Context, which, region string) (string
 	case which == latest:
 		return e.last(ctx)
 	case strings.HasPrefix(which, "ami-"):
-		found, err := find(ctx, e.images, region, which)
+		_, found, err := find(ctx, []imageAPI{e.images}, region, which)
 		if err != nil {
 			return "", err
 		}
