@@ -237,13 +237,19 @@ func finishCopyWithoutIMDSv2(t *testing.T, f *rehearsal.Factory, s rehearsal.Sum
 		TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeImage, Tags: tags}, {ResourceType: ec2types.ResourceTypeSnapshot, Tags: tags}},
 	}, there)
 	require.NoError(t, err)
-	shown := func() ec2types.Image {
+	describe := func() (im ec2types.Image, err error) {
 		images, err := f.Cloud.EC2.DescribeImages(t.Context(), &ec2.DescribeImagesInput{ImageIds: []string{*out.ImageId}}, there)
-		require.NoError(t, err)
-		return images.Images[0]
+		if err == nil && len(images.Images) == 1 {
+			im = images.Images[0]
+		}
+		return im, err
 	}
-	require.Eventually(t, func() bool { return shown().State == ec2types.ImageStateAvailable }, time.Minute, 10*time.Millisecond)
-	require.Empty(t, shown().ImdsSupport)
+	var made ec2types.Image
+	require.Eventually(t, func() bool { // the copy is not visible at once
+		made, err = describe()
+		return err == nil && made.State == ec2types.ImageStateAvailable
+	}, time.Minute, 10*time.Millisecond)
+	require.Empty(t, made.ImdsSupport)
 	var in map[string]any
 	require.NoError(t, json.Unmarshal(payloadOf(t, f, s.Execution, workflow.CheckDistribution), &in))
 	in["region"], in["copyId"] = second, *out.ImageId
@@ -251,7 +257,9 @@ func finishCopyWithoutIMDSv2(t *testing.T, f *rehearsal.Factory, s rehearsal.Sum
 	require.NoError(t, err)
 	_, err = invoke(t, f, workflow.CheckDistribution, string(raw))
 	require.NoError(t, err)
-	require.Equal(t, ec2types.ImdsSupportValuesV20, shown().ImdsSupport)
+	made, err = describe()
+	require.NoError(t, err)
+	require.Equal(t, ec2types.ImdsSupportValuesV20, made.ImdsSupport)
 }
 
 // rewind makes the journal of an execution say that it is moving its pointers,
