@@ -39,7 +39,7 @@ func Compile(sets []Set) ([]byte, []Control, error) {
 				return nil, nil, fmt.Errorf("control %s is in component %s and again in %s; give one of them another id", spec.ID, other, set.Component)
 			}
 			owner[spec.ID] = set.Component
-			control := Control{ID: spec.ID, Title: spec.Title, Severity: spec.Severity, Component: set.Component, CIS: spec.CIS}
+			control := Control{ID: spec.ID, Title: spec.Title, Severity: spec.Severity, Component: set.Component, Fix: spec.Fix, CIS: spec.CIS}
 			if control.SwitchedOff = spec.SwitchedOff(set.Family, set.Values); control.SwitchedOff != "" {
 				controls = append(controls, control)
 				continue

@@ -17,6 +17,7 @@ type Control struct {
 	Title     string   `json:"title"`
 	Severity  string   `json:"severity"`
 	Component string   `json:"component"`
+	Fix       string   `json:"fix,omitempty"` // what to do when the control fails
 	CIS       []string `json:"cis,omitempty"`
 	// Resources lists what the engine must report for this control; a missing
 	// resource fails the control.
@@ -51,6 +52,7 @@ type Spec struct {
 	ID       string                         `yaml:"id" jsonschema:"required,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"capitals, a hyphen and two digits, such as SYS-02"`
 	Title    string                         `yaml:"title" jsonschema:"required,minLength=1,maxLength=200"`
 	Severity string                         `yaml:"severity" jsonschema:"required,enum=low,enum=medium,enum=high,enum=critical"`
+	Fix      string                         `yaml:"fix" jsonschema:"minLength=20,maxLength=500"` // what to do when the control fails; reports show it
 	CIS      []string                       `yaml:"cis" jsonschema:"minLength=1"`
 	When     map[string][]strictyaml.Scalar `yaml:"when"`                              // only if each of these parameters of the component has one of the values
 	Families []string                       `yaml:"families" jsonschema:"minLength=1"` // only in these families

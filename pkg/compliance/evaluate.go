@@ -152,7 +152,7 @@ func (e *evaluator) result(c Control) Result {
 		Content:       Content{ID: "ami-factory", Version: e.in.RecipeDigest, SHA256: digest(e.in.Checks)},
 		ControlID:     c.ID,
 		EngineRuleIDs: []string{},
-		Component:     c.Component, Title: c.Title, Severity: c.Severity,
+		Component:     c.Component, Title: c.Title, Fix: c.Fix, Severity: c.Severity,
 		Evidence: Evidence{URI: e.in.ResultsURI, SHA256: e.sum},
 		Refs:     Refs{CIS: cisRefs(c.CIS), STIG: []string{}, NIST80053: []string{}, CCE: []string{}},
 	}

@@ -73,6 +73,7 @@ type Result struct {
 	EngineRuleIDs []string         `json:"engine_rule_ids"`
 	Component     string           `json:"component,omitempty"`
 	Title         string           `json:"title"`
+	Fix           string           `json:"fix,omitempty"` // what to do when the control fails
 	Severity      string           `json:"severity"`
 	Status        string           `json:"status"`
 	Rejecting     bool             `json:"rejecting"` // the gate rejects because of it

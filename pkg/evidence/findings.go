@@ -99,7 +99,7 @@ func (r Report) Findings() []Finding {
 func ofControl(x compliance.Result) Finding {
 	return Finding{
 		Rule: x.ControlID, ID: x.ControlID, Title: x.Title, Severity: x.Severity, Status: x.Status, Component: x.Component, Rejecting: x.Rejecting,
-		Expected: x.Evidence.Expected, Actual: x.Evidence.Actual, CIS: cis(x), Waiver: x.Waiver,
+		Expected: x.Evidence.Expected, Actual: x.Evidence.Actual, Fix: x.Fix, CIS: cis(x), Waiver: x.Waiver,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 	"github.com/stretchr/testify/assert"
@@ -34,6 +35,21 @@ func vulnerable() evidence.Report {
 			{ID: "CVE-2026-44444", Package: "bash", Installed: "5.2.15-2+b8", Severity: "medium", Status: evidence.VulnerabilityNotAffected},
 		},
 	}
+	r.Compliance.Results[len(r.Compliance.Results)-1].Fix = "Set kernel.randomize_va_space = 2 in a file below /etc/sysctl.d, and look for a component that sets it to another value later."
+	r.Diff = &evidence.Diff{ImageID: "ami-0123456789abcdef1", Execution: "debian-12-docker-20261101T174155Z-000001", Groups: []evidence.DiffGroup{
+		{Title: "Packages", Changes: []evidence.Change{
+			{What: "downgraded", Name: "containerd", Before: "1.6.24~ds1-1", After: "1.6.20~ds1-1+b1", Grave: true},
+			{What: "upgraded", Name: "linux-image-6.1.0-41-cloud-amd64", Before: "6.1.158-1", After: "6.1.159-1"},
+			{What: "added", Name: "netcat-openbsd", After: "1.219-1"},
+		}},
+		{Title: "Listening ports", Changes: []evidence.Change{{What: "added", Name: "tcp 0.0.0.0:4444", After: "/usr/bin/nc.openbsd -l -p 4444 --a-very-long-argument-that-does-not-break-anywhere-by-itself", Grave: true}}},
+		{Title: "Users"},
+	}}
+	r.Approvals = &evidence.Approvals{Needed: 2, Requester: "builder@example.com", Decisions: []evidence.Approval{
+		{Person: "first@example.com", Decision: "approved", Reason: "reviewed the differences", At: start.Add(time.Hour)},
+		{Person: "second@example.com", Decision: "rejected", Reason: "nobody asked for netcat", At: start.Add(2 * time.Hour)},
+	}}
+	r.Bundle = &evidence.Bundle{SHA256: strings.Repeat("ef", 32), Key: "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"}
 	return r
 }
 

@@ -1,7 +1,9 @@
 package evidence
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,8 +29,8 @@ func (p page) document() g.Node {
 		g.If(p.Simulated, html.Div(html.Class("banner"), html.Role("alert"), html.Strong(g.Text("SIMULATED")),
 			g.Text(" No guest was run and nothing was checked. This page rehearses the report and proves nothing."))),
 		html.Main(
-			p.head(), p.failure(), p.leftBehind(), p.identity(), p.controls(), p.waivers(),
-			p.images(), p.retention(), p.states(), p.cost(), p.traces(), p.signOff(),
+			p.head(), p.failure(), p.leftBehind(), p.contents(), p.identity(), p.diff(), p.vulnerabilities(), p.controls(), p.waivers(), p.approvals(),
+			p.images(), p.retention(), p.states(), p.cost(), p.verification(), p.traces(), p.signOff(),
 		),
 		html.Footer(html.P(
 			g.If(p.Simulated, g.Group{html.B(html.Class("sim"), g.Text("SIMULATED")), g.Text(" ")}),
@@ -57,7 +59,7 @@ func document(title, style string, simulated bool, body ...g.Node) g.Node {
 type choice struct{ value, label string }
 
 // filter is a row of choices that rules of the style sheet act on, without a script.
-// The first is chosen; on paper all is shown that was chosen.
+// The first is chosen. On paper all is shown.
 func filter(name, legend string, choices []choice) g.Node {
 	var nodes []g.Node
 	for i, c := range choices {
@@ -165,6 +167,7 @@ func (p page) controls() g.Node {
 			tally("none", c.Gate, "and above reject"),
 		),
 		g.Map(c.Warnings, func(s string) g.Node { return html.P(html.Class("note"), g.Text("Note: "+s+".")) }),
+		filter("result", "Show", []choice{{"all", "all"}, {"failed", "failed"}, {"waived", "waived"}, {"passed", "passed"}}),
 	}
 	body = append(body, p.failed(), p.waived(), p.passed())
 	return section("", "controls", content, body)
@@ -174,12 +177,12 @@ func (p page) failed() g.Node {
 	return part("Failed", p.Report.Failed(), "cards", "Controls that failed, those that reject the image first",
 		[]string{"Control", "Severity", "What it demands", "Expected", "Found"},
 		func(r compliance.Result) g.Node {
-			status := strings.ReplaceAll(string(r.Status), "_", " ")
+			status := strings.ReplaceAll(r.Status, "_", " ")
 			if r.Rejecting {
 				status += ", rejects"
 			}
-			return html.Tr(
-				rowHeading("Control", code(r.ControlID), html.Span(html.Class("tag "+tone(r.Rejecting, "bad", "warn")), g.Text(status)), p.label()),
+			return html.Tr(html.ID(controlID(r)),
+				rowHeading("Control", controlLink(r), html.Span(html.Class("tag "+tone(r.Rejecting, "bad", "warn")), g.Text(status)), p.label()),
 				cell("Severity", g.Text(r.Severity)), demand(r),
 				value("value", "Expected", r.Evidence.Expected), value("value found", "Found", r.Evidence.Actual),
 			)
@@ -190,14 +193,10 @@ func (p page) waived() g.Node {
 	return part("Waived", p.Report.Waived(), "cards", "Controls that failed or are switched off, with the waiver that lets them",
 		[]string{"Control", "Severity", "What it demands", "Waiver", "Found"},
 		func(r compliance.Result) g.Node {
-			by := r.Waiver.Approver + ", until " + r.Waiver.Expires
-			if r.Waiver.BuiltIn {
-				by = "built into " + r.Waiver.Approver
-			}
-			return html.Tr(
-				rowHeading("Control", code(r.ControlID), html.Span(html.Class("tag warn"), g.Text("waived")), p.label()),
+			return html.Tr(html.ID(controlID(r)),
+				rowHeading("Control", controlLink(r), html.Span(html.Class("tag warn"), g.Text("waived")), p.label()),
 				cell("Severity", g.Text(r.Severity)), demand(r),
-				cell("Waiver", g.Text(r.Waiver.Reason), html.Span(html.Class("muted"), html.Br(), g.Text(by))),
+				cell("Waiver", g.Text(r.Waiver.Reason), html.Span(html.Class("muted"), html.Br(), g.Text(p.terms(*r.Waiver)))),
 				value("value found", "Found", r.Evidence.Actual),
 			)
 		})
@@ -207,16 +206,40 @@ func (p page) passed() g.Node {
 	return part("Passed", p.Report.Passed(), "cards tight", "Controls that passed",
 		[]string{"Control", "Severity", "What it demands", "Component", "CIS"},
 		func(r compliance.Result) g.Node {
-			return html.Tr(
-				rowHeading("Control", code(r.ControlID), p.label()), cell("Severity", g.Text(r.Severity)),
+			return html.Tr(html.ID(controlID(r)),
+				rowHeading("Control", controlLink(r), p.label()), cell("Severity", g.Text(r.Severity)),
 				cell("What it demands", g.Text(r.Title)), cell("Component", g.Text(r.Component)), cell("CIS", g.Text(cis(r))),
 			)
 		})
 }
 
+// controlID is the anchor of a control. It is the same in all reports.
+func controlID(r compliance.Result) string { return "control-" + slug(r.ControlID) }
+
+func controlLink(r compliance.Result) g.Node {
+	return html.A(html.Class("anchor"), html.Href("#"+controlID(r)), code(r.ControlID))
+}
+
+// demand says what a control demands, which CIS rules it maps to, and how to fix it.
 func demand(r compliance.Result) g.Node {
 	of := cis(r)
-	return cell("What it demands", g.Text(r.Title), g.If(of != "", html.Span(html.Class("muted"), html.Br(), g.Text("CIS "+of))))
+	return cell("What it demands", g.Text(r.Title), g.If(of != "", html.Span(html.Class("muted"), html.Br(), g.Text("maps to CIS "+of))),
+		g.If(r.Fix != "", html.P(html.Class("fix"), html.B(g.Text("Fix: ")), g.Text(r.Fix))))
+}
+
+// terms says who approved a waiver, and how long it holds from the execution's end.
+func (p page) terms(w compliance.Waiver) string {
+	if w.BuiltIn {
+		return "built into " + w.Approver
+	}
+	by := w.Approver
+	if w.SecondApprover != "" {
+		by += " and " + w.SecondApprover
+	}
+	if w.Author != "" {
+		by += ", written by " + w.Author
+	}
+	return by + ", until " + w.Expires + " (" + leftSentence(daysLeft(w.Expires, p.Execution.Ended)) + ")"
 }
 
 func (p page) waivers() g.Node {
@@ -224,13 +247,183 @@ func (p page) waivers() g.Node {
 		return nil
 	}
 	return section("", "waivers", g.Text("Waivers of the recipe"),
-		table("cards", "Waivers that the recipe has", []string{"Control", "Reason", "Approved by", "Holds until"}, p.Waivers,
+		table("cards", "Waivers that the recipe has", []string{"What", "Reason", "Approved by", "Holds until"}, p.Waivers,
 			func(w compliance.Waiver) g.Node {
+				left := daysLeft(w.Expires, p.Execution.Ended)
+				by := g.Group{g.Text(w.Approver), g.If(w.SecondApprover != "", g.Text(", "+w.SecondApprover)), g.If(w.Author != "", html.Span(html.Class("muted block"), g.Text("written by "+w.Author)))}
 				return html.Tr(
-					rowHeading("Control", code(w.Subject())), cell("Reason", g.Text(w.Reason)),
-					cell("Approved by", g.Text(w.Approver)), cell("Holds until", g.Text(w.Expires)),
+					rowHeading("What", code(waived(w))), cell("Reason", g.Text(w.Reason)), cell("Approved by", by),
+					cell("Holds until", g.Text(w.Expires), html.Span(html.Class("tag "+tone(left <= soonDays, "warn", "neutral")), g.Text(leftSentence(left)))),
+				)
+			}),
+		html.P(html.Class("muted"), g.Text("Days are counted from the end of the execution.")),
+	)
+}
+
+// contents links to the sections that the report has.
+func (p page) contents() g.Node {
+	var links []g.Node
+	link := func(is bool, id, name string) {
+		if is {
+			links = append(links, html.Li(html.A(html.Href("#"+id), g.Text(name))))
+		}
+	}
+	link(p.Diff != nil, "diff", "Differences")
+	link(p.Vulnerabilities != nil, "vulnerabilities", "Vulnerabilities")
+	link(true, "controls", "Controls")
+	link(len(p.Waivers) > 0, "waivers", "Waivers")
+	link(p.Approvals != nil, "approvals", "Approvals")
+	link(len(p.Images) > 0, "images", "Images")
+	link(len(p.States) > 0, "stages", "States")
+	link(true, "verify", "How to verify")
+	return html.Nav(html.Aria("label", "Sections"), html.Ul(html.Class("contents"), g.Group(links)))
+}
+
+func (p page) diff() g.Node {
+	d := p.Diff
+	if d == nil {
+		return nil
+	}
+	if d.ImageID == "" {
+		return section("", "diff", g.Text("Differences"), html.P(g.Text("No image of this recipe was published before, so there is nothing to compare with.")))
+	}
+	body := g.Group{html.P(g.Text("Compared with "), code(d.ImageID), g.Text(", which was published before"), g.If(d.Execution != "", g.Group{g.Text(" by "), code(d.Execution)}), g.Text("."))}
+	some := false
+	for _, group := range d.Groups {
+		if len(group.Changes) == 0 {
+			continue
+		}
+		some = true
+		body = append(body, html.H3(g.Text(fmt.Sprintf("%s (%d)", group.Title, len(group.Changes)))),
+			table("cards tight", group.Title, []string{"Name", "Change", "Before", "After"}, group.Changes, func(c Change) g.Node {
+				return html.Tr(
+					rowHeading("Name", code(c.Name)), cell("Change", html.Span(html.Class("tag inline "+tone(c.Grave, "bad", "neutral")), g.Text(c.What))),
+					value("value", "Before", c.Before), value("value", "After", c.After),
 				)
 			}))
+	}
+	if !some {
+		body = append(body, html.P(g.Text("Nothing differs.")))
+	}
+	return section("", "diff", g.Text("Differences"), body)
+}
+
+func (p page) vulnerabilities() g.Node {
+	v := p.Vulnerabilities
+	if v == nil {
+		return nil
+	}
+	var counts VulnerabilityCounts
+	for _, x := range v.Findings {
+		counts.count(x)
+	}
+	gate := "no gate"
+	if v.Gate != "" {
+		gate = v.Gate
+	}
+	body := g.Group{
+		html.Ul(html.Class("tally"),
+			tally(tone(counts.Critical > 0, "bad", "none"), fmt.Sprint(counts.Critical), "critical"),
+			tally(tone(counts.High > 0, "bad", "none"), fmt.Sprint(counts.High), "high"),
+			tally(tone(counts.Medium > 0, "warn", "none"), fmt.Sprint(counts.Medium), "medium"),
+			tally("none", fmt.Sprint(counts.Low), "low"),
+			tally(tone(counts.Waived > 0, "warn", "none"), fmt.Sprint(counts.Waived), "waived"),
+			g.If(v.Gate != "", tally("none", gate, "and above reject")),
+		),
+		g.If(v.Why != "", html.P(html.Class(tone(v.Verdict == compliance.VerdictRejected, "problem", "note")), g.Text(v.Why))),
+	}
+	if len(v.Findings) == 0 {
+		body = append(body, html.P(g.Text(fmt.Sprintf("None is known in the %d packages of the image.", v.Packages))))
+	} else {
+		body = append(body, table("cards tight", "Known vulnerabilities, those that reject the image first", []string{"Vulnerability", "Severity", "Package", "Installed", "Fixed in"}, byGravity(v.Findings), p.vulnerability))
+	}
+	var feeds []g.Node
+	for _, f := range v.Feeds {
+		feeds = append(feeds, g.Group{g.Text(f.Name), g.If(f.AsOf != "", g.Text(", as of "+f.AsOf)), g.If(f.SHA256 != "", g.Group{g.Text(" "), muted("sha256 " + f.SHA256)})})
+	}
+	if len(feeds) > 0 {
+		body = append(body, html.Dl(fact("Packages", g.Text(fmt.Sprint(v.Packages))), fact("Matched against", joined(feeds, html.Br()))))
+	}
+	return section("", "vulnerabilities", g.Group{g.Text("Vulnerabilities"), p.label()}, body)
+}
+
+func (p page) vulnerability(v Vulnerability) g.Node {
+	tag := g.Node(nil)
+	switch v.Status {
+	case VulnerabilityRejecting:
+		tag = html.Span(html.Class("tag bad"), g.Text("rejects"))
+	case VulnerabilityWaived:
+		tag = html.Span(html.Class("tag warn"), g.Text("waived"))
+	case VulnerabilityNotAffected:
+		tag = html.Span(html.Class("tag good"), g.Text("not affected"))
+	}
+	fixed := v.Fixed
+	if fixed == "" {
+		fixed = "no fix is known"
+	}
+	return html.Tr(html.ID("vulnerability-"+slug(v.ID)+"-"+slug(v.Package)),
+		rowHeading("Vulnerability", code(v.ID), g.If(tag != nil, tag), g.If(v.Exploited, html.Span(html.Class("tag bad"), g.Text("exploited")))),
+		cell("Severity", g.Text(v.Severity)),
+		cell("Package", code(v.Package), g.Iff(v.Waiver != nil, func() g.Node {
+			return html.P(html.Class("fix"), g.Text(v.Waiver.Reason), html.Span(html.Class("muted block"), g.Text(p.terms(*v.Waiver))))
+		})),
+		value("value", "Installed", v.Installed), value("value", "Fixed in", fixed),
+	)
+}
+
+// byGravity sorts vulnerabilities: those that reject, then open ones, then the others,
+// each with the highest severity first.
+func byGravity(list []Vulnerability) []Vulnerability {
+	statuses := []string{VulnerabilityRejecting, VulnerabilityOpen, VulnerabilityWaived, VulnerabilityNotAffected}
+	out := slices.Clone(list)
+	slices.SortStableFunc(out, func(a, b Vulnerability) int {
+		return cmp.Or(
+			cmp.Compare(slices.Index(statuses, a.Status), slices.Index(statuses, b.Status)), cmp.Compare(severityRank(b.Severity), severityRank(a.Severity)),
+			strings.Compare(a.ID, b.ID), strings.Compare(a.Package, b.Package),
+		)
+	})
+	return out
+}
+
+func (p page) approvals() g.Node {
+	a := p.Approvals
+	if a == nil {
+		return nil
+	}
+	body := g.Group{html.P(g.Text(plural(a.Needed, "approval is", "approvals, by different people, are")+" needed"), g.If(a.Requester != "", g.Text("; requested by "+a.Requester)), g.Text("."))}
+	if len(a.Decisions) == 0 {
+		return section("", "approvals", g.Text("Approvals"), append(body, html.P(g.Text("Nobody has decided."))))
+	}
+	return section("", "approvals", g.Text("Approvals"), append(body,
+		table("cards", "Decisions", []string{"Person", "Decision", "Reason", "Time"}, a.Decisions, func(d Approval) g.Node {
+			return html.Tr(
+				rowHeading("Person", g.Text(d.Person)), cell("Decision", html.Span(html.Class("tag inline "+tone(d.Decision == "approved", "good", "bad")), g.Text(d.Decision))),
+				cell("Reason", g.Text(d.Reason)), cell("Time", g.Text(date(d.At))),
+			)
+		})))
+}
+
+// verification says how to check what the page says without trusting the page.
+func (p page) verification() g.Node {
+	body := g.Group{
+		html.P(g.Text("This page is made of the JSON report beside it, report.json, which has everything that it shows. Its digest is:")),
+		html.Pre(g.Text("$ sha256sum report.json\n" + p.Digest + "  report.json")),
+	}
+	if b := p.Bundle; b != nil && !p.Simulated {
+		what := p.Execution.Name
+		for _, i := range p.Images {
+			what = i.ImageID
+			break
+		}
+		body = append(body,
+			html.P(g.Text("The evidence is signed. Whoever has the public key can verify it, without access to the factory:")),
+			html.Pre(g.Text("$ ami-factory evidence verify "+what)),
+			html.Dl(fact("Digest of the bundle", code("sha256 "+b.SHA256)), fact("Signing key", code(b.Key))),
+		)
+	} else {
+		body = append(body, html.P(html.Class("muted"), g.Text("The evidence of this execution is not signed.")))
+	}
+	return section("", "verify", g.Text("How to verify"), body)
 }
 
 func (p page) images() g.Node {
@@ -282,17 +475,22 @@ func (p page) states() g.Node {
 	if len(p.States) == 0 {
 		return nil
 	}
-	var longest float64
+	// Reports of before the times of starts were kept have none: their bars begin at zero.
+	var whole, end float64
+	beside := false
 	for _, s := range p.States {
-		longest = max(longest, s.Seconds)
+		beside = beside || s.After < end-1
+		end = max(end, s.After+s.Seconds)
+		whole = max(whole, end)
 	}
 	hidden := html.Aria("hidden", "true")
 	return section("", "stages", g.Text("States"),
-		html.Table(html.Class("stages"), caption("States of the machine with the time each took"),
-			html.THead(html.Tr(heading("State"), heading("Time"), html.Th(html.Scope("col"), html.Class("bar"), hidden))),
+		g.If(beside, html.P(html.Class("muted"), g.Text("Some states ran side by side, so the times add up to more than the execution took."))),
+		html.Table(html.Class("stages"), caption("States of the machine in the order in which they began, with the time each took"),
+			html.THead(html.Tr(heading("State"), heading("Began after"), heading("Took"), html.Th(html.Scope("col"), html.Class("bar"), hidden))),
 			html.TBody(g.Map(p.States, func(s State) g.Node {
-				return html.Tr(html.Th(html.Scope("row"), g.Text(s.Name)), html.Td(g.Text(duration(s.Seconds))),
-					html.Td(html.Class("bar"), hidden, html.Span(html.Style("width: "+percent(s.Seconds, longest)+"%"))))
+				return html.Tr(html.Th(html.Scope("row"), g.Text(s.Name)), html.Td(g.Text(duration(s.After))), html.Td(g.Text(duration(s.Seconds))),
+					html.Td(html.Class("bar"), hidden, html.Span(html.Style("margin-left: "+percent(s.After, whole)+"%; width: "+percent(s.Seconds, whole)+"%"))))
 			})),
 		))
 }
@@ -375,7 +573,7 @@ func part(title string, rows []compliance.Result, class, what string, names []st
 	if len(rows) == 0 {
 		return nil
 	}
-	return g.Group{html.H3(g.Text(title)), table(class, what, names, rows, row)}
+	return html.Div(html.Class("part "+strings.ToLower(title)+"-part"), html.H3(g.Text(fmt.Sprintf("%s (%d)", title, len(rows)))), table(class, what, names, rows, row))
 }
 
 // table with a caption for screen readers.

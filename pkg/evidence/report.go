@@ -46,6 +46,9 @@ type Report struct {
 	Accounts        []string            `json:"accounts"`      // that may launch the image
 	Organizations   []string            `json:"organizations"` // likewise
 	Gate            string              `json:"gate,omitempty"`
+	Diff            *Diff               `json:"diff,omitempty"`            // from the image that was published before; nil if it is not known
+	Approvals       *Approvals          `json:"approvals,omitempty"`       // nil: the recipe needs none
+	Bundle          *Bundle             `json:"bundle,omitempty"`          // the signed evidence; nil: nothing is signed
 	Compliance      *compliance.Report  `json:"compliance,omitempty"`      // nil if the checks were not reached
 	Vulnerabilities *Vulnerabilities    `json:"vulnerabilities,omitempty"` // nil if packages were not matched
 	Waivers         []compliance.Waiver `json:"waivers"`                   // all of the recipe, used or not
@@ -96,6 +99,7 @@ type Retention struct {
 // State is a state of the machine and the time it took, polls and retries included.
 type State struct {
 	Name     string  `json:"name"`
+	After    float64 `json:"after,omitempty"` // seconds after the execution's start
 	Seconds  float64 `json:"seconds"`
 	Attempts int     `json:"attempts,omitempty"`
 }

@@ -25,6 +25,8 @@ const SummarySchema = "ami-factory/recipe-summary/1"
 // EndsSoon is how long before its end a waiver is shown as ending.
 const EndsSoon = 14 * 24 * time.Hour
 
+const soonDays = int(EndsSoon / (24 * time.Hour))
+
 // Summary is what the index page says of one recipe: how its last execution ended and
 // what is published. It is small, so that the page of all recipes is cheap to write.
 type Summary struct {
@@ -236,7 +238,7 @@ func (s Site) row(x Summary) siteRow {
 		return r
 	}
 	for _, waiver := range p.Waivers {
-		if daysLeft(waiver.Expires, s.Now) <= int(EndsSoon/(24*time.Hour)) {
+		if daysLeft(waiver.Expires, s.Now) <= soonDays {
 			r.Ending = append(r.Ending, waiver)
 		}
 	}
@@ -274,10 +276,10 @@ func (s Site) tally(rows []siteRow) g.Node {
 	return html.Ul(html.Class("tally"),
 		tally(tone(attention > 0, "bad", "good"), fmt.Sprint(attention), "to look at"),
 		tally("none", fmt.Sprintf("%d of %d", published, len(rows)), "recipes published"),
-		tally("none", fmt.Sprint(images), "images in all regions"),
-		tally(tone(waiting > 0, "warn", "none"), fmt.Sprint(waiting), "approvals waited for"),
-		tally(tone(ending > 0, "warn", "none"), fmt.Sprint(ending), "waivers ending"),
-		tally(tone(open > 0, "warn", "none"), fmt.Sprint(open), "vulnerabilities open"),
+		tally("none", fmt.Sprint(images), one(images, "image", "images")+" in all regions"),
+		tally(tone(waiting > 0, "warn", "none"), fmt.Sprint(waiting), one(waiting, "approval", "approvals")+" waited for"),
+		tally(tone(ending > 0, "warn", "none"), fmt.Sprint(ending), one(ending, "waiver", "waivers")+" ending"),
+		tally(tone(open > 0, "warn", "none"), fmt.Sprint(open), one(open, "vulnerability", "vulnerabilities")+" open"),
 	)
 }
 
@@ -387,7 +389,7 @@ func (s Site) waivers(list []compliance.Waiver) g.Node {
 	left := daysLeft(next.Expires, s.Now)
 	return g.Group{
 		g.Text(fmt.Sprint(len(list))),
-		html.Span(html.Class("block "+tone(left <= int(EndsSoon/(24*time.Hour)), "warned", "muted")), g.Text("next: "+waived(next)+", "+leftSentence(left))),
+		html.Span(html.Class("block "+tone(left <= soonDays, "warned", "muted")), g.Text("next: "+waived(next)+", "+leftSentence(left))),
 	}
 }
 
@@ -427,11 +429,14 @@ func age(from, to time.Time) string {
 	return plural(hours/24, "day", "days")
 }
 
-func plural(n int, one, many string) string {
+func plural(n int, single, many string) string { return fmt.Sprintf("%d %s", n, one(n, single, many)) }
+
+// one is the form of a word that goes with a number.
+func one(n int, single, many string) string {
 	if n == 1 {
-		return "1 " + one
+		return single
 	}
-	return fmt.Sprintf("%d %s", n, many)
+	return many
 }
 
 // slug is a text as part of an anchor: letters, digits, hyphens and dots.

@@ -72,8 +72,8 @@ type Options struct {
 	// names are: whose findings start builds in addition to those of Amazon Inspector.
 	OnDemandFindings bool
 	// SecurityHub is what a deployment's setting securityHub is.
-	SecurityHub bool
-	FindingProducts  []string
+	SecurityHub     bool
+	FindingProducts []string
 
 	Version   string
 	Listen    string // default 127.0.0.1:0

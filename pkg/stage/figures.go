@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
@@ -40,11 +41,11 @@ func figures(in NotifyInput, r evidence.Report) []metric.Value {
 }
 
 // stages are the states in the order in which they were entered.
-func stages(timings map[string]Timing) []evidence.State {
+func stages(started time.Time, timings map[string]Timing) []evidence.State {
 	var out []evidence.State
 	for _, name := range slices.Sorted(maps.Keys(timings)) {
 		t := timings[name]
-		out = append(out, evidence.State{Name: name, Seconds: t.Left.Sub(t.Entered).Seconds(), Attempts: 1 + t.Retries})
+		out = append(out, evidence.State{Name: name, After: max(t.Entered.Sub(started).Seconds(), 0), Seconds: t.Left.Sub(t.Entered).Seconds(), Attempts: 1 + t.Retries})
 	}
 	slices.SortStableFunc(out, func(a, b evidence.State) int { return timings[a.Name].Entered.Compare(timings[b.Name].Entered) })
 	return out

@@ -191,7 +191,7 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, er
 		return r, err
 	}
 	r.Logs = append(r.Logs, s.logs(ctx, in)...)
-	r.States = stages(in.Timings)
+	r.States = stages(in.Execution.StartTime, in.Timings)
 	if p != nil {
 		estimate := cost.Of(usage(in, *p, s.Settings), s.Settings.Prices)
 		r.Cost = &estimate

@@ -1,0 +1,46 @@
+package evidence
+
+import "time"
+
+// Diff is what differs from the image that the recipe had published before.
+type Diff struct {
+	ImageID   string      `json:"imageId,omitempty"` // of the image before, in the home region; empty: there was none
+	Execution string      `json:"execution,omitempty"`
+	Groups    []DiffGroup `json:"groups"`
+}
+
+// DiffGroup is one kind of difference, such as packages.
+type DiffGroup struct {
+	Title   string   `json:"title"`
+	Changes []Change `json:"changes"`
+}
+
+// Change is one difference.
+type Change struct {
+	What   string `json:"what"` // added, removed, upgraded, downgraded, changed
+	Name   string `json:"name"`
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+	Grave  bool   `json:"grave,omitempty"` // somebody should look at it
+}
+
+// Approvals are the decisions of people on the image.
+type Approvals struct {
+	Needed    int        `json:"needed"`
+	Requester string     `json:"requester,omitempty"`
+	Decisions []Approval `json:"decisions"`
+}
+
+// Approval is one person's decision.
+type Approval struct {
+	Person   string    `json:"person"`
+	Decision string    `json:"decision"` // approved or rejected
+	Reason   string    `json:"reason,omitempty"`
+	At       time.Time `json:"at"`
+}
+
+// Bundle is the signed evidence of the image.
+type Bundle struct {
+	SHA256 string `json:"sha256"` // of manifest.json
+	Key    string `json:"key"`    // ARN of the signing key
+}
