@@ -138,16 +138,22 @@ func (c *cloud) point(region, parameter, id string) {
 	c.pass(5 * time.Second) // SSM looks whether there is such an image
 }
 
-// builder launches an instance with an encrypted volume; stopped, if it is to be
-// imaged.
-func (c *cloud) builder(encrypted, stopped bool) string {
+// launch launches an instance with one volume.
+func (c *cloud) launch(encrypted bool) string {
 	c.t.Helper()
 	out, err := c.ec2(home).RunInstances(c.t.Context(), &ec2.RunInstancesInput{
 		ImageId: &c.base, InstanceType: types.InstanceTypeT3Medium, MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
 		BlockDeviceMappings: []types.BlockDeviceMapping{{DeviceName: aws.String("/dev/xvda"), Ebs: &types.EbsBlockDevice{Encrypted: &encrypted}}},
 	})
 	require.NoError(c.t, err)
-	id := aws.ToString(out.Instances[0].InstanceId)
+	return aws.ToString(out.Instances[0].InstanceId)
+}
+
+// builder launches an instance with an encrypted volume; stopped, if it is to be
+// imaged.
+func (c *cloud) builder(encrypted, stopped bool) string {
+	c.t.Helper()
+	id := c.launch(encrypted)
 	c.pass(time.Minute)
 	if stopped {
 		c.stop(id)
@@ -236,7 +242,7 @@ func (o odd) DescribeInstances(ctx context.Context, in *ec2.DescribeInstancesInp
 	if err == nil && o.reason != "" {
 		for _, r := range out.Reservations {
 			for i := range r.Instances {
-				r.Instances[i].StateReason = &types.StateReason{Code: &o.reason}
+				r.Instances[i].StateReason = &types.StateReason{Code: &o.reason, Message: aws.String("why")}
 			}
 		}
 	}

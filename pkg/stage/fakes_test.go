@@ -3,7 +3,6 @@ package stage
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -142,11 +141,8 @@ type fakeEC2 struct {
 	templates  map[string]string // image by id of a launch template
 	audience   map[string][]types.LaunchPermission
 	deprecated map[string]time.Time
-	console    string
 	userData   map[string]string // by instance, base64
 	ran        []*ec2.RunInstancesInput
-	copied     []*ec2.CopyImageInput
-	stopped    []string
 	terminated []string
 }
 
@@ -235,27 +231,12 @@ func (f *fakeEC2) DescribeInstanceAttribute(_ context.Context, in *ec2.DescribeI
 	return out, f.next("DescribeInstanceAttribute")
 }
 
-func (f *fakeEC2) StopInstances(_ context.Context, in *ec2.StopInstancesInput, _ ...func(*ec2.Options)) (*ec2.StopInstancesOutput, error) {
-	f.stopped = append(f.stopped, in.InstanceIds...)
-	return &ec2.StopInstancesOutput{}, f.next("StopInstances")
-}
-
 func (f *fakeEC2) TerminateInstances(_ context.Context, in *ec2.TerminateInstancesInput, _ ...func(*ec2.Options)) (*ec2.TerminateInstancesOutput, error) {
 	if err := f.next("TerminateInstances"); err != nil {
 		return nil, err
 	}
 	f.terminated = append(f.terminated, in.InstanceIds...)
 	return &ec2.TerminateInstancesOutput{}, nil
-}
-
-func (f *fakeEC2) GetConsoleOutput(_ context.Context, in *ec2.GetConsoleOutputInput, _ ...func(*ec2.Options)) (*ec2.GetConsoleOutputOutput, error) {
-	if err := f.next("GetConsoleOutput"); err != nil {
-		return nil, err
-	}
-	if aws.ToBool(in.Latest) && f.next("GetConsoleOutput latest") != nil {
-		return nil, awsErr("UnsupportedOperation")
-	}
-	return &ec2.GetConsoleOutputOutput{Output: aws.String(base64.StdEncoding.EncodeToString([]byte(f.console)))}, nil
 }
 
 func (f *fakeEC2) DescribeImages(_ context.Context, in *ec2.DescribeImagesInput, _ ...func(*ec2.Options)) (*ec2.DescribeImagesOutput, error) {
@@ -287,11 +268,6 @@ func (f *fakeEC2) DescribeImages(_ context.Context, in *ec2.DescribeImagesInput,
 		return nil, awsErr("InvalidAMIID.NotFound")
 	}
 	return &ec2.DescribeImagesOutput{Images: found}, nil
-}
-
-func (f *fakeEC2) CopyImage(_ context.Context, in *ec2.CopyImageInput, _ ...func(*ec2.Options)) (*ec2.CopyImageOutput, error) {
-	f.copied = append(f.copied, in)
-	return &ec2.CopyImageOutput{ImageId: aws.String("ami-copy")}, f.next("CopyImage")
 }
 
 func (f *fakeEC2) DescribeSnapshots(_ context.Context, in *ec2.DescribeSnapshotsInput, _ ...func(*ec2.Options)) (*ec2.DescribeSnapshotsOutput, error) {
@@ -389,7 +365,6 @@ func (f *fakeEC2) imageIDs() []string {
 // fakeSSM is one region of SSM.
 type fakeSSM struct {
 	faults
-	offline    bool
 	commands   []ssmtypes.Command
 	sent       []*ssm.SendCommandInput
 	invocation *ssm.GetCommandInvocationOutput // of every command
@@ -400,16 +375,6 @@ type fakeSSM struct {
 }
 
 func newSSM() *fakeSSM { return &fakeSSM{faults: faults{}, parameters: map[string]string{}} }
-
-func (f *fakeSSM) DescribeInstanceInformation(_ context.Context, in *ssm.DescribeInstanceInformationInput, _ ...func(*ssm.Options)) (*ssm.DescribeInstanceInformationOutput, error) {
-	out := &ssm.DescribeInstanceInformationOutput{}
-	if !f.offline {
-		out.InstanceInformationList = []ssmtypes.InstanceInformation{{
-			InstanceId: aws.String(in.Filters[0].Values[0]), PingStatus: ssmtypes.PingStatusOnline,
-		}}
-	}
-	return out, f.next("DescribeInstanceInformation")
-}
 
 func (f *fakeSSM) ListCommands(context.Context, *ssm.ListCommandsInput, ...func(*ssm.Options)) (*ssm.ListCommandsOutput, error) {
 	return &ssm.ListCommandsOutput{Commands: f.commands}, f.next("ListCommands")
