@@ -16,8 +16,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
-// findingKey is where the bucket records that a vulnerability of an image was handled.
-// The key has a digest, since the event may call the vulnerability anything.
+// findingKey returns the key of the record that a vulnerability of an image was handled.
+// It contains a digest, because the event may contain any name for the vulnerability.
 func findingKey(f decide.Finding) string {
 	return contract.FindingKey(f.ImageID, store.Digest([]byte(f.Vulnerability))[:16])
 }
@@ -28,17 +28,17 @@ type handledFinding struct {
 	At            time.Time `json:"at"`
 }
 
-// concern is what the findings of one event concern.
+// concern holds the recipes and images that the findings of one event concern.
 type concern struct {
 	want    []wanted
 	ignored []string // and why, for the log
 	mark    []decide.Finding
 }
 
-// afterFinding notes what is open of published images, and returns the recipes
-// that may build for it. An instance is one of many of its image, and an image has
-// many packages: whatever was handled within the limit costs one look into the
-// bucket, and no call of EC2.
+// afterFinding records the open findings of published images, and returns the recipes
+// that may build because of them. An image can have many instances and many vulnerable
+// packages, so a finding that was handled within the limit costs one read from the bucket
+// and no call of EC2.
 func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []*recipe.Recipe) (concern, error) {
 	var out concern
 	found, ignored, err := s.Settings.Reporters.Findings(in.Source, in.DetailType, in.Detail)
@@ -78,10 +78,10 @@ func (s StartBuilds) afterFinding(ctx context.Context, in EventInput, recipes []
 
 const handledBefore = "already handled"
 
-// concerned is the recipe whose published image has the vulnerability, or why
-// there is none.
+// concerned returns the recipe whose published image has the vulnerability, or the reason
+// why there is none.
 func (s StartBuilds) concerned(ctx context.Context, f decide.Finding, recipes []*recipe.Recipe, now time.Time) (name, why string, _ error) {
-	// The event names the region: no other than those of recipes is called.
+	// The event names the region, so only regions of recipes are called.
 	if !slices.ContainsFunc(recipes, func(r *recipe.Recipe) bool { return isIn(r, f.Region) }) {
 		return "", "no recipe is distributed there", nil
 	}
@@ -92,7 +92,7 @@ func (s StartBuilds) concerned(ctx context.Context, f decide.Finding, recipes []
 	if !before.At.IsZero() && now.Sub(before.At) < s.Limits.FindingLimit {
 		return "", handledBefore, nil
 	}
-	// Only of the account's own images do tags say what they are.
+	// The tags of images in other accounts prove nothing.
 	own, err := ami.ListOwn(ctx, s.Planner.EC2(f.Region), ami.ByImage(f.ImageID))
 	if err != nil {
 		return "", "", awserr.Wrap(err, failure.Internal, "read image %s in %s", f.ImageID, f.Region)
@@ -119,7 +119,7 @@ func isIn(r *recipe.Recipe, region string) bool {
 	return slices.ContainsFunc(r.Distribution.Regions, func(x recipe.Region) bool { return x.Name == region })
 }
 
-// isCurrent says whether consumers get an image: whether a pointer names it.
+// isCurrent reports whether consumers get an image, which is whether a pointer names it.
 func (s StartBuilds) isCurrent(ctx context.Context, r *recipe.Recipe, region, id string) (bool, error) {
 	current, err := release.ReadCurrent(ctx, s.Planner.SSM(region), *r, region)
 	return slices.Contains(current, id), err

@@ -17,8 +17,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
-// measure writes, once a night, the metrics of how old each recipe's published image is and how
-// many recipes are paused.
+// measure writes the nightly metrics: the age of each recipe's published image and the
+// number of paused recipes.
 func (s StartBuilds) measure(ctx context.Context, recipes []*recipe.Recipe, now time.Time) error {
 	var values []metric.Value
 	paused := 0
@@ -41,8 +41,8 @@ func (s StartBuilds) measure(ctx context.Context, recipes []*recipe.Recipe, now 
 	return metric.Emit(s.Metrics, now, append(values, metric.Of(metric.RecipesPaused, float64(paused)))...)
 }
 
-// newest is when the image was made that consumers get in the home region,
-// whatever its fingerprint; zero when they get none.
+// newest returns when the image was made that consumers get in the home region, with any
+// fingerprint, or the zero time if they get none.
 func (s StartBuilds) newest(ctx context.Context, r *recipe.Recipe) (time.Time, error) {
 	region := s.Planner.Region
 	current, err := release.ReadCurrent(ctx, s.Planner.SSM(region), *r, region)

@@ -14,43 +14,42 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
-// maxCertificate bounds what is fetched for a signature.
+// maxCertificate is the largest certificate of a signature, in bytes.
 const maxCertificate = 64 << 10
 
-// ReleaseAnnounced makes the watcher look now, when the owner of a base image
-// has announced a release. The announcement itself is a hint: nothing in it is
-// used.
+// ReleaseAnnounced makes the watcher run immediately when the owner of a base image
+// announces a release. The announcement is only a hint: its content is not used.
 type ReleaseAnnounced struct {
 	Settings Settings
 	Store    store.Store
 	Watch    WatchSources
-	// Endpoint is where all of AWS is called, if that is another AWS than Amazon's.
+	// Endpoint is the address of the embedded AWS; empty for Amazon's.
 	Endpoint string
-	// Certificate fetches one of SNS, whose address has been checked.
+	// Certificate fetches a certificate of SNS from an address that has been checked.
 	Certificate func(ctx context.Context, address string) ([]byte, error)
 }
 
-// Announcements are what SNS invokes a Lambda function with.
+// Announcements is the event with which SNS invokes a Lambda function.
 type Announcements struct {
 	Records []struct {
 		SNS decide.Announcement `json:"Sns"`
 	}
 }
 
-// UnmarshalJSON passes over what AWS may add.
+// UnmarshalJSON ignores fields that AWS may add.
 func (a *Announcements) UnmarshalJSON(raw []byte) error {
 	type plain Announcements
 	return json.Unmarshal(raw, (*plain)(a))
 }
 
-// AnnouncedOutput says what came of it.
+// AnnouncedOutput is the result of ReleaseAnnounced.
 type AnnouncedOutput struct {
 	Repeated []string     `json:"repeated"` // messages that were handled before
 	Watched  *WatchOutput `json:"watched,omitempty"`
 }
 
-// Run verifies each message and looks once for all of them. A message that is
-// not genuine is an error, so that it becomes a dead letter.
+// Run verifies each message and runs the watcher once for all of them. A message that is
+// not genuine is an error, so that it goes to the dead-letter queue.
 func (s ReleaseAnnounced) Run(ctx context.Context, in Announcements) (AnnouncedOutput, error) {
 	out := AnnouncedOutput{Repeated: []string{}}
 	var fresh []string
@@ -76,7 +75,8 @@ func (s ReleaseAnnounced) Run(ctx context.Context, in Announcements) (AnnouncedO
 		return out, err
 	}
 	out.Watched = &watched
-	// Only now: had the look failed, the message would have to count again.
+	// Messages are recorded last, because they must be handled again if the watcher
+	// fails.
 	for _, id := range fresh {
 		if err := s.remember(ctx, id); err != nil {
 			return out, err
@@ -85,7 +85,7 @@ func (s ReleaseAnnounced) Run(ctx context.Context, in Announcements) (AnnouncedO
 	return out, nil
 }
 
-// verify checks a message and says whether it was handled before.
+// verify checks a message and reports whether it was handled before.
 func (s ReleaseAnnounced) verify(ctx context.Context, a decide.Announcement) (bool, error) {
 	if err := a.Check(s.Settings.AnnouncementTopics, s.Endpoint); err != nil {
 		return false, failure.Wrap(failure.AnnouncementRefused, err, "announcement %s is refused", a.MessageID)
@@ -109,8 +109,8 @@ func (s ReleaseAnnounced) remember(ctx context.Context, id string) error {
 	return err
 }
 
-// FetchCertificate gets a certificate from an address that was checked: over HTTPS,
-// which proves whose it is, or from this machine.
+// FetchCertificate downloads a certificate from an address that has been checked: over
+// HTTPS, which proves its owner, or from this machine.
 func FetchCertificate(client *http.Client) func(context.Context, string) ([]byte, error) {
 	return func(ctx context.Context, address string) ([]byte, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)

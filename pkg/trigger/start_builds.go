@@ -41,17 +41,16 @@ type ExecutionsAPI interface {
 // source, a night, the end of an execution, or a vulnerability of a published image.
 type StartBuilds struct {
 	Settings   Settings
-	TopicARN   string // for the message that a recipe is paused
+	TopicARN   string // receives the message that a recipe is paused
 	Store      store.Store
 	Planner    planner.Planner
 	Executions ExecutionsAPI
 	SNS        MessageAPI
 	Limits     decide.Limits
-	Metrics    io.Writer // see pkg/metric; nil: none are written
+	Metrics    io.Writer // see pkg/metric; may be nil
 }
 
-// EventInput is an event as EventBridge delivers it; the nightly schedule sends
-// the same shape.
+// EventInput is an event of EventBridge. The nightly schedule sends the same shape.
 type EventInput struct {
 	Source     string          `json:"source"`
 	DetailType string          `json:"detail-type"`
@@ -60,35 +59,35 @@ type EventInput struct {
 	Detail     json.RawMessage `json:"detail"`
 }
 
-// UnmarshalJSON passes over the event's other fields.
+// UnmarshalJSON ignores the event's other fields.
 func (e *EventInput) UnmarshalJSON(raw []byte) error {
 	type plain EventInput
 	return json.Unmarshal(raw, (*plain)(e))
 }
 
-// StartBuildsOutput says what came of the event.
+// StartBuildsOutput is the result for an event.
 type StartBuildsOutput struct {
-	Recipes []Considered `json:"recipes"`           // that the event concerns, those first on whose images others build
-	Ignored []string     `json:"ignored,omitempty"` // findings that concern none, and why
+	Recipes []Considered `json:"recipes"`           // that the event concerns; a recipe comes before those that build on its image
+	Ignored []string     `json:"ignored,omitempty"` // findings that concern no recipe, and why
 }
 
-// Considered is what was done about a recipe.
+// Considered is the result for one recipe.
 type Considered struct {
 	Recipe    string        `json:"recipe"`
 	Action    decide.Action `json:"action"`
 	Why       string        `json:"why"`
 	Execution string        `json:"execution,omitempty"` // name
-	Delay     int           `json:"delay,omitempty"`     // seconds that it waits before it begins
+	Delay     int           `json:"delay,omitempty"`     // seconds before it begins
 }
 
-// wanted is a recipe to consider, and what distinguishes the execution's name.
+// wanted is a recipe to consider, and what makes the execution's name unique.
 type wanted struct {
 	recipe, trigger string
 	nightly         bool
 }
 
-// Run considers each recipe on its own: what fails for one is returned after the
-// others had their turn, and the same event again starts nothing twice.
+// Run considers each recipe separately. The error for one recipe is returned after all
+// others have been considered. The same event again starts nothing twice.
 func (s StartBuilds) Run(ctx context.Context, in EventInput) (StartBuildsOutput, error) {
 	if in.Time.IsZero() {
 		return StartBuildsOutput{}, failure.New(failure.InvalidInput, "the event lacks its time")
@@ -145,12 +144,12 @@ type considering struct {
 	recipes []*recipe.Recipe
 	now     time.Time
 	running []decide.Running
-	about   map[string]bool // recipes that are about to get another image
+	about   map[string]bool // recipes that will get another image soon
 	started int
 }
 
-// all considers the recipes one after the other, those first on whose images
-// others build.
+// all considers the recipes one after the other. A recipe comes before those that build
+// on its image.
 func (c considering) all(ctx context.Context, want []wanted, ended string) (StartBuildsOutput, error) {
 	out := StartBuildsOutput{Recipes: []Considered{}}
 	if len(want) == 0 {
@@ -182,7 +181,7 @@ func (c considering) all(ctx context.Context, want []wanted, ended string) (Star
 	return out, nil
 }
 
-// one decides about a recipe and does it.
+// one decides what to do about a recipe, and does it.
 func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 	planned, err := c.situation(ctx, w)
 	if err != nil {
@@ -241,18 +240,18 @@ func (c *considering) one(ctx context.Context, w wanted) (Considered, error) {
 	return done, nil
 }
 
-// unplanned is in the names of executions that cannot be planned, since
-// they are going to fail; a failed execution is what people see.
+// unplanned is part of the names of executions that cannot be planned. They are started
+// although they will fail, because people see a failed execution.
 const unplanned = "unplanned"
 
-// planned is a situation, and what it was made of.
+// planned is a situation and the facts from which it was made.
 type planned struct {
 	decide.Situation
-	releaseID string // empty: nothing can be planned
-	looked    string // the image with findings that Flawed is about
+	releaseID string // empty if nothing can be planned
+	looked    string // the image to whose findings Flawed refers
 }
 
-// forget removes findings of an image that is not the published one any more.
+// forget removes findings of an image that is no longer the published one.
 func (p planned) forget(r *decide.Record) bool {
 	if r.Finding == nil || r.Finding.ImageID != p.looked || p.Flawed {
 		return false
@@ -261,7 +260,7 @@ func (p planned) forget(r *decide.Record) bool {
 	return true
 }
 
-// name is that of the execution that a decision starts.
+// name returns the name of the execution that a decision starts.
 func (p planned) name(d decide.Decision) string {
 	if d.Fix {
 		return plan.ExecutionName(p.Recipe, p.releaseID, p.Record.RebuildTrigger())
@@ -309,7 +308,7 @@ func (c considering) situation(ctx context.Context, w wanted) (planned, error) {
 	return out, err
 }
 
-// parent is an ancestor of a recipe that is about to get another image.
+// parent returns an ancestor of a recipe that will get another image soon.
 func (c considering) parent(name string) string {
 	for _, a := range decide.Ancestors(c.recipes, name) {
 		if c.about[a] {
@@ -319,8 +318,8 @@ func (c considering) parent(name string) string {
 	return ""
 }
 
-// lookAtFindings says whether the image that the record has findings of is still
-// what consumers get.
+// lookAtFindings checks whether the image with recorded findings is still the one that
+// consumers get.
 func (c considering) lookAtFindings(ctx context.Context, p *planned) error {
 	var record decide.Record
 	if _, err := c.Store.ReadJSON(ctx, contract.RecordKey(p.Recipe), &record); err != nil || record.Finding == nil {
@@ -332,7 +331,7 @@ func (c considering) lookAtFindings(ctx context.Context, p *planned) error {
 	return err
 }
 
-// age is that of an image.
+// age returns the age of an image.
 func (c considering) age(image types.Image) (time.Duration, error) {
 	made, err := time.Parse(time.RFC3339, aws.ToString(image.CreationDate))
 	if err != nil {
@@ -341,25 +340,25 @@ func (c considering) age(image types.Image) (time.Duration, error) {
 	return c.now.Sub(made), nil
 }
 
-// startedKey is where it is remembered that a trigger started an execution. Only
-// this function's role writes there.
+// startedKey returns the key of the record that a trigger started an execution. Only
+// this function's role can write it.
 func startedKey(name string) string { return contract.StartedKey(name) }
 
-// startedExecution is what is remembered there. Whoever may start executions can
-// give them any free name and any input, so an execution is a trigger's own only
-// if both are what the trigger gave.
+// startedExecution is this record. Everybody who may start executions can choose any free
+// name and any input, so an execution was started by a trigger only if both are those of
+// the record.
 type startedExecution struct {
-	Inputs []string      `json:"inputs"`          // one, unless a start was tried again with another delay
-	Again  *decide.Again `json:"again,omitempty"` // what it releases without a bake; nil: it bakes
+	Inputs []string      `json:"inputs"`          // one, unless a start was retried with another delay
+	Again  *decide.Again `json:"again,omitempty"` // what it releases without a bake; nil if it bakes
 }
 
-// isOwn says whether a trigger started the execution of that name and input.
+// isOwn reports whether a trigger started the execution with a name and input.
 func (s StartBuilds) isOwn(ctx context.Context, name, input string) (bool, error) {
 	started, err := s.own(ctx, name, input)
 	return started != nil, err
 }
 
-// own is what is remembered of an execution that a trigger started; nil if none did.
+// own returns the record of an execution that a trigger started, or nil.
 func (s StartBuilds) own(ctx context.Context, name, input string) (*startedExecution, error) {
 	var started startedExecution
 	if _, err := s.Store.ReadJSON(ctx, startedKey(name), &started); err != nil || !slices.Contains(started.Inputs, input) {
@@ -368,10 +367,10 @@ func (s StartBuilds) own(ctx context.Context, name, input string) (*startedExecu
 	return &started, nil
 }
 
-// start starts an execution and returns its name; empty when a trigger's own
-// execution of that name has run before. A name that somebody else has taken
-// holds nothing back: another is made up. What is started is remembered first, so
-// that its end is counted whatever happens here.
+// start starts an execution and returns its name, which is empty if a trigger has started
+// an execution with that name before. If somebody else has taken the name, start chooses
+// another one. It records the execution before it starts it, so that its end is counted
+// even if this function fails.
 func (s StartBuilds) start(ctx context.Context, in contract.ExecutionInput, name string, again *decide.Again) (string, error) {
 	raw, err := json.Marshal(in)
 	if err != nil {
@@ -400,7 +399,7 @@ func (s StartBuilds) start(ctx context.Context, in contract.ExecutionInput, name
 		arn := executionARN(s.Settings.StateMachineARN, name)
 		d, err := s.Executions.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
 		if awserr.Is(err, "ExecutionDoesNotExist") {
-			return "", nil // its history has expired, and its name has not yet
+			return "", nil // its history has expired, but its name has not
 		}
 		if err != nil {
 			return "", awserr.Wrap(err, failure.Internal, "read execution %s", name)
@@ -413,14 +412,14 @@ func (s StartBuilds) start(ctx context.Context, in contract.ExecutionInput, name
 	return "", failure.New(failure.ServiceUnavailable, "the names of %d executions were taken by somebody else, %s was the last", startAttempts, name)
 }
 
-// startAttempts is how many names are tried.
+// startAttempts is the number of names that are tried.
 const startAttempts = 4
 
-// maxExecutionName is what Step Functions takes
+// maxExecutionName is the limit of Step Functions, in characters
 // (https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html).
 const maxExecutionName = 80
 
-// otherName cannot be guessed beforehand.
+// otherName returns a name that nobody can guess.
 func otherName(name string) string {
 	var random [6]byte
 	_, _ = rand.Read(random[:]) // never fails
@@ -428,13 +427,13 @@ func otherName(name string) string {
 	return name[:min(len(name), maxExecutionName-len(suffix))] + suffix
 }
 
-// executionARN is that of an execution of a standard state machine.
+// executionARN returns the ARN of an execution of a standard state machine.
 func executionARN(machine, name string) string {
 	return strings.Replace(machine, ":stateMachine:", ":execution:", 1) + ":" + name
 }
 
-// listRunning lists the executions that run, but for one that has just ended: the
-// list may still have it.
+// listRunning lists the running executions without one that has just ended, which may
+// still be in Step Functions' list.
 func (s StartBuilds) listRunning(ctx context.Context, ended string, now time.Time) ([]decide.Running, error) {
 	var out []decide.Running
 	pages := sfn.NewListExecutionsPaginator(s.Executions, &sfn.ListExecutionsInput{
@@ -449,7 +448,7 @@ func (s StartBuilds) listRunning(ctx context.Context, ended string, now time.Tim
 			if aws.ToString(e.ExecutionArn) == ended {
 				continue
 			}
-			// Whoever starts one by hand chooses its name: only the input identifies it.
+			// Executions started by hand can have any name; only the input tells the recipe.
 			d, err := s.Executions.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: e.ExecutionArn})
 			if err != nil {
 				return nil, awserr.Wrap(err, failure.Internal, "read execution %s", aws.ToString(e.Name))
@@ -463,9 +462,9 @@ func (s StartBuilds) listRunning(ctx context.Context, ended string, now time.Tim
 			}
 			var in struct {
 				Recipe       string  `json:"recipe"`
-				DelaySeconds float64 `json:"delaySeconds"` // the state machine takes fractions
+				DelaySeconds float64 `json:"delaySeconds"` // the state machine allows fractions
 			}
-			_ = json.Unmarshal([]byte(aws.ToString(d.Input)), &in) // an input that is none builds nothing
+			_ = json.Unmarshal([]byte(aws.ToString(d.Input)), &in) // an execution with invalid input builds nothing
 			begins := aws.ToTime(d.StartDate).Add(time.Duration(min(in.DelaySeconds, contract.MaxDelaySeconds) * float64(time.Second)))
 			out = append(out, decide.Running{Recipe: in.Recipe, Name: aws.ToString(e.Name), Own: own, Idle: now.Before(begins)})
 		}
@@ -483,8 +482,8 @@ type executionChanged struct {
 	Error        string `json:"error"`
 }
 
-// afterEnd counts how an execution ended, and returns what may build now: what
-// builds on the images it published, and what has waited.
+// afterEnd counts the result of an execution, and returns the recipes that may build now:
+// those that build on its images, and those that have waited.
 func (s StartBuilds) afterEnd(ctx context.Context, in EventInput, recipes []*recipe.Recipe) ([]wanted, string, error) {
 	var e executionChanged
 	if err := json.Unmarshal(in.Detail, &e); err != nil || e.ExecutionARN == "" {
@@ -494,7 +493,7 @@ func (s StartBuilds) afterEnd(ctx context.Context, in EventInput, recipes []*rec
 		return nil, "", nil
 	}
 	var input contract.ExecutionInput
-	_ = json.Unmarshal([]byte(e.Input), &input) // an input that is none concerns no recipe
+	_ = json.Unmarshal([]byte(e.Input), &input) // invalid input concerns no recipe
 	var want []wanted
 	if i := slices.IndexFunc(recipes, func(r *recipe.Recipe) bool { return r.Name == input.Recipe }); i >= 0 {
 		if err := s.count(ctx, e, input); err != nil {
@@ -508,7 +507,7 @@ func (s StartBuilds) afterEnd(ctx context.Context, in EventInput, recipes []*rec
 	}
 	all, err := s.waiting(ctx, recipes)
 	for _, w := range want {
-		// One that waits since a night is still looked at as a night does.
+		// A recipe that has waited since a night is considered as at night.
 		if !slices.ContainsFunc(all, func(x wanted) bool { return x.recipe == w.recipe }) {
 			all = append(all, w)
 		}
@@ -516,10 +515,10 @@ func (s StartBuilds) afterEnd(ctx context.Context, in EventInput, recipes []*rec
 	return all, e.ExecutionARN, err
 }
 
-// count keeps how often a recipe has failed in a row, and says when that pauses
-// it. Only failures of executions that a trigger started count: whoever else may
-// start executions could pause any recipe with three wrong inputs. A success
-// counts whoever started it, since it proves that the recipe builds.
+// count records how often a recipe has failed in a row, and reports when this pauses it.
+// Only failures of executions that a trigger started count: otherwise everybody who may
+// start executions could pause a recipe with three wrong inputs. A success always counts,
+// because it proves that the recipe builds.
 func (s StartBuilds) count(ctx context.Context, e executionChanged, input contract.ExecutionInput) error {
 	own, err := s.own(ctx, executionName(e), e.Input)
 	if err != nil {
@@ -547,13 +546,13 @@ func (s StartBuilds) count(ctx context.Context, e executionChanged, input contra
 	return err
 }
 
-// executionName is the last part of its ARN.
+// executionName returns the name in an execution's ARN.
 func executionName(e executionChanged) string {
 	return e.ExecutionARN[strings.LastIndex(e.ExecutionARN, ":")+1:]
 }
 
 func (s StartBuilds) reportPaused(ctx context.Context, recipe, last string, failures int) error {
-	subject := "ami-factory: Paused: " + recipe // which is ASCII
+	subject := "ami-factory: Paused: " + recipe // recipes' names are ASCII
 	_, err := s.SNS.Publish(ctx, &sns.PublishInput{
 		TopicArn: aws.String(s.TopicARN),
 		Subject:  aws.String(subject[:min(len(subject), maxSubject)]),
@@ -563,8 +562,8 @@ func (s StartBuilds) reportPaused(ctx context.Context, recipe, last string, fail
 	return awserr.Wrap(err, failure.Internal, "report that recipe %s is paused", recipe)
 }
 
-// waiting are the recipes whose build waits, or whose image has open findings, the
-// longest first.
+// waiting returns the recipes whose build waits or whose image has open findings, the
+// longest wait first.
 func (s StartBuilds) waiting(ctx context.Context, recipes []*recipe.Recipe) ([]wanted, error) {
 	type entry struct {
 		wanted
@@ -577,7 +576,7 @@ func (s StartBuilds) waiting(ctx context.Context, recipes []*recipe.Recipe) ([]w
 			return nil, err
 		}
 		if w := record.Waiting; w != nil {
-			// Its trigger is a night's date, or nothing.
+			// Its trigger is the date of a night, or empty.
 			found = append(found, entry{wanted{recipe: r.Name, trigger: w.Trigger, nightly: w.Trigger != ""}, w.Since})
 		} else if record.Finding != nil {
 			found = append(found, entry{wanted{recipe: r.Name}, record.Finding.Since})
@@ -591,7 +590,7 @@ func (s StartBuilds) waiting(ctx context.Context, recipes []*recipe.Recipe) ([]w
 	return out, nil
 }
 
-// Resume lets a recipe build again that was paused, and says whether it was.
+// Resume lets a paused recipe build again, and reports whether it was paused.
 func Resume(ctx context.Context, s store.Store, recipe string) (was bool, err error) {
 	_, err = store.Update(ctx, s, contract.RecordKey(recipe), func(r *decide.Record) (bool, error) {
 		was = r.Paused

@@ -1,6 +1,6 @@
-// Package trigger starts executions: when a night comes, a source has moved, an
-// announcement arrives, a published image has a vulnerability or an execution has
-// ended. What to do is decided in package decide, which is pure.
+// Package trigger starts executions: every night, and when a source changes, a release is
+// announced, a published image has a vulnerability, or an execution ends. The decisions
+// are in package decide, which is pure.
 package trigger
 
 import (
@@ -12,12 +12,12 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
-// Settings of a deployment's triggers.
+// Settings are the settings of a deployment's triggers.
 type Settings struct {
 	StateMachineARN    string           // of the workflow
 	EventBus           string           // the factory's own
-	AnnouncementTopics []string         // ARNs of the topics whose messages count
-	FindingHours       int              // at least between two builds for vulnerabilities; 0: the default
+	AnnouncementTopics []string         // ARNs of the topics whose messages are accepted
+	FindingHours       int              // minimum between two builds for vulnerabilities; 0 for the default
 	Reporters          decide.Reporters // of vulnerabilities
 }
 

@@ -31,10 +31,10 @@ type SourcesSSM interface {
 	GetParameters(context.Context, *ssm.GetParametersInput, ...func(*ssm.Options)) (*ssm.GetParametersOutput, error)
 }
 
-// WatchSources looks whether the parameters that recipes build on have moved,
-// and sends an event for each that has. What a parameter names is only a hint
-// here: an execution verifies it. It also looks for builds that wait and may begin:
-// those of open findings, and those that no end of an execution has woken.
+// WatchSources compares the parameters that recipes build on with their last values, and
+// sends an event for each that has changed. The value is only a hint, which an execution
+// verifies. It also finds waiting builds that may begin: those for open findings, and
+// those for which the event of an execution's end was lost.
 type WatchSources struct {
 	Settings Settings
 	Region   string // the home region
@@ -45,21 +45,21 @@ type WatchSources struct {
 	Limits   decide.Limits
 }
 
-// WatchInput is what the schedule sends.
+// WatchInput is the input from the schedule.
 type WatchInput struct {
-	Time time.Time `json:"time,omitzero"` // of the look; without it, nothing is found to be due
+	Time time.Time `json:"time,omitzero"` // of the run; without it, no build is due
 }
 
-// WatchOutput says what was seen.
+// WatchOutput is the result of WatchSources.
 type WatchOutput struct {
 	Sources int             `json:"sources"` // parameters that were read
 	Changed []decide.Change `json:"changed"`
-	Missing []string        `json:"missing"`       // parameters that recipes name and that do not exist
+	Missing []string        `json:"missing"`       // parameters of recipes that do not exist
 	Due     []string        `json:"due,omitempty"` // recipes whose build has waited and may begin
 }
 
-// Run reads every source once. A change is sent before it is recorded: a run that
-// fails in between sends it again, which starts nothing twice.
+// Run reads every source once. It sends a change before it records it: if it fails in
+// between, the next run sends the change again, which starts nothing twice.
 func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, error) {
 	recipes, err := allRecipes(s.Files, time.Time{})
 	if err != nil {
@@ -85,7 +85,7 @@ func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, erro
 		}
 		now := maps.Clone(is)
 		for name, id := range *was {
-			// One that is away for a while is compared when it is back.
+			// A parameter that is missing for a while is compared when it exists again.
 			if _, read := is[name]; !read && slices.Contains(names, name) {
 				now[name] = id
 			}
@@ -105,11 +105,11 @@ func (s WatchSources) Run(ctx context.Context, in WatchInput) (WatchOutput, erro
 	return out, s.send(ctx, contract.RebuildDueEvent, map[string][]string{"recipes": out.Due})
 }
 
-// lostAfter is how long a build waits for the end of an execution before it is
-// looked after: Step Functions' events are a best effort.
+// lostAfter is how long a build waits for the event of an execution's end before the
+// watcher checks it. Step Functions does not guarantee its events.
 const lostAfter = time.Hour
 
-// due are the recipes whose build has waited and may begin, sorted.
+// due returns the recipes whose build has waited and may begin, sorted.
 func (s WatchSources) due(ctx context.Context, recipes []*recipe.Recipe, now time.Time) ([]string, error) {
 	var out []string
 	for _, r := range recipes {
@@ -158,14 +158,14 @@ func (s WatchSources) send(ctx context.Context, detailType string, details ...an
 	}
 	for _, e := range sent.Entries {
 		if code := aws.ToString(e.ErrorCode); code != "" {
-			return failure.New(failure.ServiceUnavailable, "EventBridge did not take the event %q: %s %s", detailType, code, aws.ToString(e.ErrorMessage))
+			return failure.New(failure.ServiceUnavailable, "EventBridge refused the event %q: %s %s", detailType, code, aws.ToString(e.ErrorMessage))
 		}
 	}
 	return nil
 }
 
-// allRecipes loads all recipes. What is wrong with one is said by lint, and by the
-// execution that is to build it.
+// allRecipes loads all recipes. Their problems are reported by lint and by the executions
+// that build them.
 func allRecipes(fsys fs.FS, now time.Time) ([]*recipe.Recipe, error) {
 	out, err := recipe.All(fsys, recipe.Options{Now: now})
 	if err != nil {
