@@ -26,7 +26,7 @@ func Decode(file string, data []byte, out any) (*Document, problem.List) {
 	if node.Kind == yaml.DocumentNode && len(node.Content) == 1 {
 		node = node.Content[0]
 	}
-	d := decoder{doc: doc}
+	d := decoder{doc: doc, fields: map[reflect.Type]map[string]field{}}
 	d.value(node, reflect.ValueOf(out).Elem(), "", rules{})
 	return doc, d.problems.Sort()
 }
@@ -80,6 +80,7 @@ func (d *Document) tabAt(line, column int, message string) (position, bool) {
 type decoder struct {
 	doc      *Document
 	problems problem.List
+	fields   map[reflect.Type]map[string]field // of the structs so far: a list has many of one type
 }
 
 func (d *decoder) fail(n *yaml.Node, allowed, format string, args ...any) {
@@ -133,7 +134,11 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 		d.fail(n, strings.Join(fieldNames(v.Type()), ", "), "%s must be a mapping of keys, not %s", name(path), describe(n))
 		return
 	}
-	fields := fieldsOf(v.Type())
+	fields, ok := d.fields[v.Type()]
+	if !ok {
+		fields = fieldsOf(v.Type())
+		d.fields[v.Type()] = fields
+	}
 	given := d.pairs(n, path, func(key string, keyNode, valueNode *yaml.Node) {
 		f, ok := fields[key]
 		if !ok {
