@@ -14,14 +14,14 @@ import (
 //go:embed accounts.txt
 var accountsTable string
 
-// accounts are the users and groups that an image has, by who brings them.
+// accounts are the users and groups of an image, with what creates them.
 type accounts struct {
 	users, groups map[string]string
 	numbers       map[int]string // of users and groups whose number is fixed
 }
 
-// accountsOf are the accounts of a family's images, with those of components: of
-// an image's own where it is known, else of all.
+// accountsOf returns the accounts of a family's images, including those of components:
+// the components of the image if it is known, otherwise all.
 func accountsOf(family string, userdata fs.FS, of *Image) (accounts, error) {
 	out := accounts{users: map[string]string{}, groups: map[string]string{}, numbers: map[int]string{}}
 	for line := range strings.Lines(accountsTable) {
@@ -49,9 +49,8 @@ func accountsOf(family string, userdata fs.FS, of *Image) (accounts, error) {
 	return out, out.components(userdata, of)
 }
 
-// components reads the accounts that components make by their parameters user,
-// group and uid. A recipe may give them others, which are known where the image
-// is.
+// components reads the accounts that components create, from their parameters user, group
+// and uid. A recipe may set other values, which are known only if the image is known.
 func (a *accounts) components(userdata fs.FS, of *Image) error {
 	files, err := fs.Glob(userdata, components+"/*/component.yaml")
 	if err != nil {
@@ -94,12 +93,12 @@ func (a *accounts) components(userdata fs.FS, of *Image) error {
 	return nil
 }
 
-// Numbers that distributions give out by themselves, in the order of what is
-// installed: adduser counts up from 100, systemd-sysusers and useradd count down
-// from 999, and Amazon Linux has fixed ones below 201. What is between is free.
+// Numbers that distributions assign in the order of installation: adduser counts up from
+// 100, systemd-sysusers and useradd count down from 999, and Amazon Linux has fixed
+// numbers below 201. The numbers in between are free.
 const firstFree, lastFree = 201, 979
 
-// account refuses a user whose name or number an image has.
+// account refuses a user whose name or number already exists in an image.
 func (c *checker) account(at string, u User) {
 	const allowed = "another name"
 	if from, ok := c.accounts.users[u.Name]; ok {

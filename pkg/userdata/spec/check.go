@@ -8,16 +8,16 @@ import (
 	"slices"
 	"strings"
 	"time"
-	_ "time/tzdata" // the same zones are known wherever a spec is checked
+	_ "time/tzdata" // the known time zones must not depend on the machine
 
 	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
-// checker holds the rules that no tag can express: those between fields, those
-// of the operating system, and those of the golden image. Where a value is
-// absent or ill-formed the decoder has said so, and the checker keeps silent.
+// checker checks the rules that tags cannot express: those between fields, those of the
+// operating system, and those of the golden image. It ignores values that are missing or
+// malformed, because the decoder has reported them.
 type checker struct {
 	spec     *Spec
 	image    image
@@ -35,12 +35,12 @@ func (c *checker) warn(at, allowed, format string, args ...any) {
 	c.problems = append(c.problems, p)
 }
 
-// keyFail is about the key at a path, such as the name of a sysctl.
+// keyFail reports a problem with the key at a path, such as the name of a sysctl.
 func (c *checker) keyFail(at, allowed, format string, args ...any) {
 	c.problems = append(c.problems, c.spec.doc.KeyProblem(at, allowed, format, args...))
 }
 
-// valid says whether the file has a value that the decoder had nothing against.
+// valid reports whether the file has a value at a path that the decoder accepted.
 func (c *checker) valid(at string) bool { return c.spec.doc.Valid(at) }
 
 func (c *checker) check() {
@@ -96,7 +96,7 @@ func index(list, field string) func(int) string {
 	return func(i int) string { return strictyaml.Index(list, i) + field }
 }
 
-// names collects one field of each element.
+// names returns one field of each element.
 func names[T any](list []T, name func(T) string) []string {
 	out := make([]string, len(list))
 	for i, e := range list {
@@ -146,10 +146,10 @@ func (c *checker) kernel() {
 	c.bootArguments()
 }
 
-// hardened reports a value of a sysctl that the hardening sets otherwise, which
-// holds until the next boot only. It is an error where the image's variant, or
-// every variant, sets another value, and returns true then; a warning where only
-// some do and it is not known which the image is of. What begins the sentence.
+// hardened reports a sysctl that the hardening sets to another value. Such a setting would
+// last only until the next boot. It is an error, and hardened returns true, if the image's
+// variant or every variant sets another value. It is a warning if only some variants do
+// and the variant of the image is unknown. The message begins with what.
 func (c *checker) hardened(at, what, name, value string) (refused bool) {
 	v := c.image.judge(name, value)
 	switch {
@@ -168,8 +168,8 @@ func (c *checker) hardened(at, what, name, value string) (refused bool) {
 	return true
 }
 
-// weakening are boot arguments that undo what the image is hardened with, or
-// that boot something else.
+// weakening lists boot arguments that undo the hardening of the image or boot something
+// else.
 var weakening = regexp.MustCompile(`^(apparmor=0|selinux=0|enforcing=0|audit=(0|off)|security(=.*)?|lsm(=.*)?|no(kaslr|smep|smap|pti|spectre_v1|spectre_v2|exec.*|lockdown|module)|(mitigations|pti|spectre_v2|spectre_v2_user|spectre_bhi|spec_store_bypass_disable|l1tf|mds|tsx_async_abort|mmio_stale_data|retbleed|srbds|spec_rstack_overflow|gather_data_sampling|reg_file_data_sampling)=off|init=.*|rdinit=.*|root=.*|rw|ro|single|emergency|rescue|rd\..*|systemd\..*|module\.sig_enforce=0|lockdown=none|cgroup_disable=.*|module_blacklist=.*|ipe\..*|ima_.*|cloud-init=.*|ds=.*)$`)
 
 func (c *checker) bootArguments() {
@@ -182,8 +182,8 @@ func (c *checker) bootArguments() {
 	}
 }
 
-// shadowed are folders that a mount would hide, and deep those below which
-// nothing may be mounted either.
+// shadowed lists folders that a mount would hide, and deep those below which nothing may
+// be mounted either.
 var (
 	shadowed = []string{"/", "/home", "/media", "/mnt", "/opt", "/opt/services", "/root", "/srv", "/tmp", "/var", "/var/cache", "/var/lib", "/var/log", "/var/spool", "/var/tmp"}
 	deep     = []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/lost+found", "/proc", "/run", "/sbin", "/sys", "/usr",
@@ -264,17 +264,17 @@ func (c *checker) mounts() {
 	c.once("device", func(i int) string { return deviceAt[i] }, devices)
 }
 
-// apt says whether the family's packages are Debian's or Ubuntu's.
+// apt reports whether the family is Debian or Ubuntu.
 func (c *checker) apt() bool {
 	return strings.HasPrefix(c.spec.Family, "debian-") || strings.HasPrefix(c.spec.Family, "ubuntu-")
 }
 
-// brings says whether the spec or the known image installs a package.
+// brings reports whether the spec or the known image installs a package.
 func (c *checker) brings(name string) bool {
 	return c.image.installs(name) || slices.ContainsFunc(c.spec.Packages, func(p Package) bool { return p.Name == name })
 }
 
-// unlessKnown ends what is allowed where another answer depends on the image.
+// unlessKnown ends the list of what is allowed if more could be allowed for a known image.
 func (c *checker) unlessKnown(text string) string {
 	if c.image.of == nil {
 		return text + "; or check with --image RECIPE, when the image has it"
@@ -282,9 +282,9 @@ func (c *checker) unlessKnown(text string) string {
 	return text
 }
 
-// maker makes sure of the program that makes a file system on an empty device.
-// Debian and Ubuntu do not install xfsprogs by themselves; Amazon Linux, whose
-// root is XFS, does. A labelled file system is there already.
+// maker checks that the program for making a file system on an empty device is installed.
+// Debian and Ubuntu do not install xfsprogs by default. Amazon Linux does, because its
+// root is XFS. A file system with a label exists already.
 func (c *checker) maker(at string, v Volume) {
 	if v.FileSystem == "xfs" && v.Label == "" && c.apt() && !c.brings("xfsprogs") {
 		c.fail(at+".fileSystem", c.unlessKnown("ext4, or {name: xfsprogs} in packages"),
@@ -294,8 +294,8 @@ func (c *checker) maker(at string, v Volume) {
 
 const efsPackage = "amazon-efs-utils"
 
-// efsUtils makes sure of the mount helper of EFS, which Debian and Ubuntu do not
-// package: https://docs.aws.amazon.com/efs/latest/ug/installing-amazon-efs-utils.html
+// efsUtils checks that the mount helper of EFS is installed. Debian and Ubuntu have no
+// package of it: https://docs.aws.amazon.com/efs/latest/ug/installing-amazon-efs-utils.html
 func (c *checker) efsUtils(at string) {
 	if !c.apt() || c.brings(efsPackage) || c.image.of != nil && c.image.has("mount.efs") {
 		return
@@ -338,11 +338,11 @@ func (c *checker) packages() {
 	}
 }
 
-// guarded are units that a spec may not stop: without them the instance is not
-// what the security team signed.
+// guarded lists units that a spec may not stop: without them the instance is not what the
+// security team approved.
 var guarded = regexp.MustCompile(`^(auditd|audit-rules|apparmor|systemd-journald.*|rsyslog|amazon-ssm-agent|snap\.amazon-ssm-agent.*|nftables|ufw|firewalld|chrony|chronyd|systemd-timesyncd|systemd-sysctl|systemd-modules-load|systemd-udevd.*|dbus.*|ami-factory.*|cloud-(init|config|final).*|dailyaidecheck|aidecheck)$`)
 
-// unwanted are units that the hardening masks or leaves out.
+// unwanted lists units that the hardening masks or removes.
 var unwanted = regexp.MustCompile(`^(telnet.*|rsh.*|tftp.*|avahi-daemon|cups|rpcbind|nfs-server|debug-shell|bluetooth|xinetd|apt-daily.*|dnf-automatic.*|serial-getty@.*)$`)
 
 func stem(unit string) string { return strings.TrimSuffix(unit, path.Ext(unit)) }
@@ -417,7 +417,7 @@ func (c *checker) containers() {
 	c.once("host port", func(i int) string { return at[i] }, hosts)
 }
 
-// hostPort is what of a published port two containers cannot share.
+// hostPort returns the part of a published port that two containers cannot share.
 func hostPort(port string) string {
 	port, protocol, _ := strings.Cut(port, "/")
 	parts := strings.Split(port, ":")
@@ -443,8 +443,8 @@ func (c *checker) imageName(at, name string) {
 	}
 }
 
-// registry must be a private one of ECR, whose host name ends with the DNS
-// suffix of its region's partition.
+// registry checks that a registry is a private one of ECR, and that its host name ends
+// with the DNS suffix of its region's partition.
 // https://docs.aws.amazon.com/general/latest/gr/ecr.html
 func (c *checker) registry(at, host, allowed string) {
 	m := ecr.FindStringSubmatch(host)
@@ -467,7 +467,7 @@ func (c *checker) registry(at, host, allowed string) {
 	}
 }
 
-// region reports whether a region exists, as far as is known.
+// region reports whether a region is known.
 func (c *checker) region(at, name string) bool {
 	verdict, message, allowed := partition.Check(name)
 	switch verdict {
@@ -481,7 +481,7 @@ func (c *checker) region(at, name string) bool {
 	return true
 }
 
-// arn checks that an ARN's region exists and is of its partition.
+// arn checks that the region of an ARN exists and is in the ARN's partition.
 func (c *checker) arn(at, arn string) {
 	parts := strings.SplitN(arn, ":", 6)
 	if parts[0] != "arn" || !c.region(at, parts[3]) {
@@ -584,7 +584,7 @@ func (c *checker) bottlerocket() {
 	}
 }
 
-// eks is only for a family whose images can have nodeadm.
+// eks checks that the family can have nodeadm, which only some images have.
 func (c *checker) eks() {
 	e := c.spec.EKS
 	if e == nil {
@@ -599,7 +599,7 @@ func (c *checker) eks() {
 	c.cluster("eks", e.ClusterCertificate, e.NodeLabels, e.NodeTaints)
 }
 
-// cluster checks what nodes of Kubernetes have in common.
+// cluster checks the fields that all nodes of Kubernetes have.
 func (c *checker) cluster(of, certificate string, labels map[string]string, taints map[string][]string) {
 	if !base64Text.MatchString(certificate) && c.valid(of+".clusterCertificate") {
 		c.fail(of+".clusterCertificate", "base64 on one line", "clusterCertificate is not base64")

@@ -11,7 +11,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
-// closed are folders where no file of a spec may be, and what to use instead.
+// closed lists folders in which a spec may not write files, and what to use instead.
 var closed = [][2]string{
 	{"/etc/sudoers.d", "users[].sudo"},
 	{"/etc/ssh", "nothing: how sshd is set belongs to the image"},
@@ -88,7 +88,7 @@ func (c *checker) files() {
 	}
 }
 
-// inHome refuses a file in the home of a user that has none.
+// inHome refuses a file in the home of a user that has no home.
 func (c *checker) inHome(at, name string) {
 	for _, u := range c.spec.Users {
 		if u.System && u.Name != "" && below(name, "/home/"+u.Name) {
@@ -132,8 +132,8 @@ const (
 	ProxyOfDocker  = "/etc/systemd/system/docker.service.d/50-userdata-proxy.conf"
 )
 
-// writes says whether another field of the spec writes a file. Settings of a
-// container are known by the end of their path: an image may rename the root of
+// writes reports whether another field of the spec writes a file. It recognises settings
+// of a container by the end of their path, because an image may rename the root of
 // services.
 func (s *Spec) writes(name string) bool {
 	return slices.Contains([]string{ProxyOfSystemd, ProxyOfDocker}, name) || slices.ContainsFunc(s.Containers, func(c Container) bool {
@@ -142,12 +142,12 @@ func (s *Spec) writes(name string) bool {
 	})
 }
 
-// unitPath is where systemd reads units from that lie outside of /usr/lib and
-// /run, which are closed: https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html
+// unitPath matches the folders from which systemd reads units, apart from those in /usr/lib
+// and /run, which are closed: https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html
 var unitPath = regexp.MustCompile(`^(?:/etc/systemd/system(?:\.control|\.attached)?|/usr/local/lib/systemd/system)/([^/]+?)(\.d/[^/]+)?$`)
 
-// unitFile refuses what would replace or change a unit that a spec may not
-// stop, or that components of the image brought.
+// unitFile refuses files that replace or change a unit that a spec may not stop, or a unit
+// of the image's components.
 func (c *checker) unitFile(at, name string) {
 	if m := unitPath.FindStringSubmatch(name); m != nil && c.image.files[name] == "" && !c.spec.writes(name) {
 		unit, dropIn := m[1], m[2] != ""
@@ -166,15 +166,14 @@ func (c *checker) unitFile(at, name string) {
 	}
 }
 
-// rule is something that no text of a spec may say.
+// rule forbids a text anywhere in a spec.
 type rule struct {
 	form      *regexp.Regexp
 	what, why string
 }
 
-// forbiddenTexts are looked for in files, scripts and arguments. Whoever wants
-// to get round them can: they are there against slips, and the controls that
-// run on the instance against the rest.
+// forbiddenTexts are searched for in files, scripts and arguments. They catch mistakes and
+// can be evaded on purpose; the controls that run on the instance catch the rest.
 var forbiddenTexts = []rule{
 	{regexp.MustCompile(`(?m)\bchpasswd\b`), "chpasswd", "nobody has a password on a golden image"},
 	{regexp.MustCompile(`\b(plain_text_passwd|hashed_passwd|lock_passwd)\b`), "a password for cloud-init", "nobody has a password on a golden image"},
@@ -197,7 +196,7 @@ var (
 	sysctlSet = regexp.MustCompile(`\bsysctl\s+(?:-\S+\s+)*([a-z]+(?:[./][A-Za-z0-9_-]+)+)\s*=\s*["']?([A-Za-z0-9 -]+)`)
 )
 
-// forbidden looks for what undoes the golden image in a text.
+// forbidden searches a text for commands and settings that undo the golden image.
 func (c *checker) forbidden(at, text string) {
 	for _, r := range forbiddenTexts {
 		if r.form.MatchString(text) {
@@ -217,10 +216,10 @@ func (c *checker) forbidden(at, text string) {
 	}
 }
 
-// secretName is the name of a variable that would hold a secret.
+// secretName matches the name of a variable that would hold a secret.
 var secretName = regexp.MustCompile(`(?i)(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|LICEN[CS]E_?KEY|PRIVATE_?KEY|ACCESS_?KEY)$`)
 
-// texts goes over every text of the spec, whatever field it is in.
+// texts visits every text of the spec, in all fields.
 func (c *checker) texts() {
 	walk(reflect.ValueOf(*c.spec), "", func(at, text string) {
 		if !c.spec.Has(at) {
@@ -254,7 +253,7 @@ func (c *checker) texts() {
 	}
 }
 
-// walk visits every text below a value, by its path in the file.
+// walk visits every text below a value, with its path in the file.
 func walk(v reflect.Value, at string, visit func(at, text string)) {
 	switch v.Kind() {
 	case reflect.Pointer:

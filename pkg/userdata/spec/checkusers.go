@@ -11,11 +11,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
-// rootLike are groups whose members are as good as root.
+// rootLike lists groups whose members can become root.
 var rootLike = []string{"root", "sudo", "wheel", "admin", "shadow", "disk", "kmem", "docker", "lxd", "libvirt", "incus", "systemd-journal-remote"}
 
-// withoutPassword are the users who may do everything without one: those that
-// the distributions and the SSM agent make so.
+// withoutPassword lists the users that may do everything without a password: those of the
+// distributions and of the SSM agent.
 var withoutPassword = []string{"ssm-user", "debian", "admin", "ubuntu", "ec2-user"}
 
 func (c *checker) users() {
@@ -37,7 +37,7 @@ func (c *checker) users() {
 		case u.System && u.UID >= 1000:
 			c.fail(at+".uid", systemNumbers, "uid %d is not one of a system user", u.UID)
 		case !u.System && u.UID <= 1000:
-			// 1000 is the image's own default user's.
+			// 1000 is the number of the image's own default user.
 			c.fail(at+".uid", "1001 to 59999", "uid %d would clash with a system user, or with the image's default user", u.UID)
 		case u.System && u.UID != 0 && (u.UID < firstFree || u.UID > lastFree):
 			c.fail(at+".uid", systemNumbers, "uid %d may be one of the distribution's own: packages get these numbers in the order of their installation", u.UID)
@@ -65,8 +65,8 @@ func (c *checker) users() {
 
 var (
 	sudoRule = regexp.MustCompile(`^ALL *= *\(([a-z_][a-z0-9_.-]*|ALL)(:([a-z_][a-z0-9_.-]*|ALL))?\) *((NOPASSWD|PASSWD|NOEXEC|EXEC|LOG_OUTPUT|NOSETENV): *)*(ALL|/[A-Za-z0-9._@/ *-]+)(, *(ALL|/[A-Za-z0-9._@/ *-]+))*$`)
-	// sudoAll is a command by which its user does anything: a shell, an
-	// interpreter, an editor, or all there is.
+	// sudoAll matches a command that lets its user do anything: a shell, an interpreter,
+	// an editor, or ALL.
 	sudoAll = regexp.MustCompile(`(^|[ ,)])(ALL|/(usr/)?(local/)?s?bin/(ba|da|z|k|c)?sh|/(usr/)?s?bin/(su|sudo|env|vim?|nano|less|more|python[0-9.]*|perl|awk|find|tee|cp|mv|dd|chmod|chown|visudo|docker|systemd-run|tar|\*)|/\*)( |,|$)`)
 )
 
@@ -88,10 +88,10 @@ func (c *checker) sudo(at, user string, s SudoRule) {
 	}
 }
 
-// withoutNo blanks NOPASSWD out, so that PASSWD is found where it stands alone.
+// withoutNo replaces NOPASSWD with blanks, so that only PASSWD itself is found.
 func withoutNo(commands string) string { return strings.ReplaceAll(commands, "NOPASSWD:", "         ") }
 
-// withoutTag takes PASSWD away.
+// withoutTag removes PASSWD.
 func withoutTag(commands string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(commands, "NOPASSWD:", ""), "PASSWD:", "")
 }

@@ -21,7 +21,7 @@ type Image struct {
 	Components []component.Selected
 }
 
-// component returns a component of the image, nil when it has none of the name.
+// component returns the component of the image with a name, or nil.
 func (i *Image) component(name string) *component.Selected {
 	for n := range i.Components {
 		if i.Components[n].Name == name {
@@ -31,30 +31,30 @@ func (i *Image) component(name string) *component.Selected {
 	return nil
 }
 
-// image is what components put into a golden image, as far as a spec could
-// undo it: read from their files, so that it cannot differ from them.
+// image holds what components put into a golden image and a spec could undo. It is read
+// from the components' files.
 type image struct {
-	of      *Image              // nil when it is not known which image it is: then it is what any may have
-	sysctl  []setting           // of the hardening, in the variants that the image may be of
-	variant []string            // that the image may be of: the one of a known image
-	blocked map[string]string   // kernel modules that cannot be loaded, and where that is said
-	files   map[string]string   // paths that components lay down, and whose they are
-	units   map[string]string   // systemd units that components lay down or enable, and whose they are
-	agents  map[string][]string // settings that an agent takes from user data, by its component
+	of      *Image              // nil if the image is unknown: then this is what any image may have
+	sysctl  []setting           // of the hardening, in the possible variants of the image
+	variant []string            // possible variants of the image; one for a known image
+	blocked map[string]string   // kernel modules that cannot be loaded, and the file that blocks them
+	files   map[string]string   // paths of components' files, and the component
+	units   map[string]string   // systemd units that components install or enable, and the component
+	agents  map[string][]string // settings that an agent reads from user data, by its component
 }
 
-// setting is one line of a sysctl.d file; its name may be a pattern.
+// setting is one line of a sysctl.d file. Its name may be a pattern.
 type setting struct{ name, value, file, tree string }
 
 const components = "components"
 
 var blockedModule = regexp.MustCompile(`^install\s+(\S+)\s+/(usr/)?bin/(false|true)$`)
 
-// readImage reads components/*/files/<tree>/..., where a tree is one of a
-// variant, a family, or common.
+// readImage reads components/*/files/<tree>/..., where <tree> is a variant, a family or
+// common.
 //
-// A family, where it is not empty, and an image, where it is not nil, leave out
-// what is not in images of them.
+// If family is not empty, it leaves out what other families have. If of is not nil, it
+// leaves out what that image does not have.
 func readImage(userdata fs.FS, family string, of *Image) (image, error) {
 	out := image{of: of, blocked: map[string]string{}, files: map[string]string{}, units: map[string]string{}, agents: map[string][]string{}}
 	variants, err := variantsOf(userdata, of)
@@ -110,8 +110,7 @@ func readImage(userdata fs.FS, family string, of *Image) (image, error) {
 	return out, nil
 }
 
-// describe reads what a component's description says it puts into the image and
-// enables there.
+// describe reads from a component's description what it installs and enables in the image.
 func (m *image) describe(userdata fs.FS, owner, name string) error {
 	content, err := fs.ReadFile(userdata, name)
 	if err != nil {
@@ -136,7 +135,7 @@ func (m *image) describe(userdata fs.FS, owner, name string) error {
 
 const systemUnits = "/etc/systemd/system"
 
-// lay notes a file of a component.
+// lay records a file of a component.
 func (m *image) lay(owner, file string) {
 	m.files[file] = owner
 	if path.Dir(file) == systemUnits {
@@ -144,7 +143,8 @@ func (m *image) lay(owner, file string) {
 	}
 }
 
-// unit says which component a unit is of. An instance is its template's.
+// unit returns the component of a unit. An instance of a template belongs to the
+// template's component.
 func (m *image) unit(name string) (owner string, owned bool) {
 	if before, rest, instance := strings.Cut(name, "@"); instance {
 		if owner, owned = m.units[before+"@"+path.Ext(rest)]; owned {
@@ -155,11 +155,11 @@ func (m *image) unit(name string) (owner string, owned bool) {
 	return owner, owned
 }
 
-// agentSetting is a line of a table of settings in an agent's program: a key
-// and the form of its value.
+// agentSetting matches a line in an agent's table of settings: a key and the form of its
+// value.
 var agentSetting = regexp.MustCompile(`(?m)^    "([A-Z][A-Z0-9_]*)": r"`)
 
-// readSettings reads what the program of an agent takes, beside what all take.
+// readSettings reads the settings of an agent, without those that all agents have.
 func readSettings(userdata fs.FS, name string) ([]string, error) {
 	var keys []string
 	for _, file := range []string{"lib/agents/agent", name} {
@@ -194,9 +194,8 @@ func (m *image) read(kind, tree, target, content string) {
 	}
 }
 
-// value returns what a variant of the hardening sets a sysctl to, and the file
-// that does. The last file by name counts, and a name counts more than a pattern,
-// as systemd-sysctl has it.
+// value returns the value that a variant of the hardening sets for a sysctl, and the file.
+// As in systemd-sysctl, the last file by name wins, and a name wins over a pattern.
 // https://www.freedesktop.org/software/systemd/man/latest/sysctl.d.html
 func (m *image) value(name, variant string) (value, file string, set bool) {
 	name = sysctlName(name)
@@ -217,7 +216,7 @@ func (m *image) value(name, variant string) (value, file string, set bool) {
 	return value, file, set
 }
 
-// verdict is what the hardening says to a sysctl's value.
+// verdict compares a sysctl's value with the hardening.
 type verdict struct {
 	refused []string // variants that set another value
 	taken   []string // variants that set this one or none
@@ -225,7 +224,7 @@ type verdict struct {
 	file    string   // that sets one of them
 }
 
-// judge compares a sysctl's value with what the image's variants set.
+// judge compares a sysctl's value with those of the image's variants.
 func (m *image) judge(name, value string) verdict {
 	var out verdict
 	for _, variant := range m.variant {
@@ -246,8 +245,8 @@ func (m *image) judge(name, value string) verdict {
 	return out
 }
 
-// variantsOf are the variants of the hardening that an image may be of: its own
-// where the image is known, else all.
+// variantsOf returns the possible variants of an image's hardening: its own if the image
+// is known, otherwise all.
 func variantsOf(userdata fs.FS, of *Image) ([]string, error) {
 	if of != nil {
 		if hardening := of.component("hardening"); hardening != nil {
@@ -275,8 +274,8 @@ func variantsOf(userdata fs.FS, of *Image) ([]string, error) {
 	return says.Parameters.Variant.Allowed, nil
 }
 
-// inTree says whether files of a tree are laid over an image of a family and a
-// variant, as components/hardening/layout.sh does; an empty family is any.
+// inTree reports whether the files of a tree are copied into an image of a family and a
+// variant, as in components/hardening/layout.sh. An empty family means any family.
 func inTree(tree, family, variant string) bool {
 	switch tree {
 	case "debian":
@@ -293,14 +292,14 @@ func inTree(tree, family, variant string) bool {
 	return true
 }
 
-// installs says whether the components of a known image install a package.
+// installs reports whether the components of a known image install a package.
 func (m *image) installs(name string) bool {
 	return m.of != nil && slices.ContainsFunc(m.of.Components, func(s component.Selected) bool {
 		return slices.ContainsFunc(s.Wanted(), func(w component.Wanted) bool { return w.Name == name })
 	})
 }
 
-// has says whether a component of the image brings a program.
+// has reports whether a component of the image installs a program.
 func (m *image) has(program string) bool {
 	for file := range m.files {
 		if path.Base(file) == program {
@@ -310,8 +309,8 @@ func (m *image) has(program string) bool {
 	return false
 }
 
-// sysctlName is the form with dots: net/ipv4/ip_forward is net.ipv4.ip_forward.
+// sysctlName returns the form with dots: net/ipv4/ip_forward becomes net.ipv4.ip_forward.
 func sysctlName(name string) string { return strings.ReplaceAll(name, "/", ".") }
 
-// moduleName is the form that the kernel uses: usb-storage is usb_storage.
+// moduleName returns the form that the kernel uses: usb-storage becomes usb_storage.
 func moduleName(name string) string { return strings.ReplaceAll(name, "-", "_") }

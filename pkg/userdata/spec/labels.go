@@ -7,9 +7,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/problem"
 )
 
-// kubeletLabels are the labels below kubernetes.io and k8s.io that a kubelet may
-// give its own node, and kubeletNamespaces those whose labels it may choose. The
-// kubelet refuses to start with any other in --node-labels:
+// kubeletLabels lists the labels below kubernetes.io and k8s.io that a kubelet may set on
+// its own node, and kubeletNamespaces the domains in which it may choose labels. The
+// kubelet does not start with any other one in --node-labels:
 // https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction
 var (
 	kubeletLabels = []string{
@@ -21,10 +21,10 @@ var (
 	kubeletNamespaces = []string{"kubelet.kubernetes.io", "node.kubernetes.io"}
 )
 
-// inDomain says whether a name is a domain or below it.
+// inDomain reports whether a name is a domain or below it.
 func inDomain(name, domain string) bool { return name == domain || strings.HasSuffix(name, "."+domain) }
 
-// kubeletLabel refuses a label that the kubelet would not start with.
+// kubeletLabel refuses a label with which the kubelet would not start.
 func (c *checker) kubeletLabel(at, key string) {
 	namespace, _, found := strings.Cut(key, "/")
 	below := func(domain string) bool { return inDomain(namespace, domain) }

@@ -17,14 +17,14 @@ import (
 type PublicKeys struct {
 	// Fingerprints of the primary keys, in the order of the text.
 	Fingerprints []string
-	// Armoured is the same keys in one block, as tools write it: what reads it
-	// later finds these keys and no others.
+	// Armoured contains the same keys in one block, in the usual form, so that other tools
+	// find exactly these keys in it.
 	Armoured string
 }
 
 // ReadKeys reads the ASCII-armoured public keys of version 4 in a text: one
-// block or several, one key or several in each. It refuses what it does not
-// understand, because a tool that does would take more keys than it reports.
+// block or several, one key or several in each. It refuses anything that it does not
+// understand, because other tools could find more keys than it reports.
 func ReadKeys(text string) (PublicKeys, error) {
 	var out PublicKeys
 	data, err := dearmour(text)
@@ -60,14 +60,14 @@ func ReadKeys(text string) (PublicKeys, error) {
 	return out, nil
 }
 
-// ofKeys are the packets of public keys: keys, subkeys, their signatures, user
-// ids and attributes, trust and markers (RFC 4880, 4.3). Others may hold keys in
-// turn, as compressed data (8) does, which gpg looks into.
+// ofKeys lists the packets of public keys: keys, subkeys, their signatures, user ids and
+// attributes, trust and markers (RFC 4880, 4.3). Other packets may contain more keys, such
+// as compressed data (8), which gpg reads.
 var ofKeys = []int{2, 6, 10, 12, 13, 14, 17}
 
 const begin, end = "-----BEGIN PGP PUBLIC KEY BLOCK-----", "-----END PGP PUBLIC KEY BLOCK-----"
 
-// dearmour decodes the blocks of a text, one after the other.
+// dearmour decodes the blocks of a text one after the other.
 func dearmour(text string) ([]byte, error) {
 	var out []byte
 	blocks := 0
@@ -75,7 +75,7 @@ func dearmour(text string) ([]byte, error) {
 		inner, ok := strings.CutPrefix(rest, begin+"\n")
 		if !ok {
 			if blocks > 0 {
-				return nil, fmt.Errorf("after block %d there is something else than another block that begins with the line %s", blocks, begin)
+				return nil, fmt.Errorf("after block %d there is text that is not another block, which would begin with the line %s", blocks, begin)
 			}
 			return nil, errors.New("it does not begin with the line " + begin)
 		}
@@ -84,7 +84,7 @@ func dearmour(text string) ([]byte, error) {
 			return nil, errors.New("it does not end with the line " + end)
 		}
 		if strings.Contains(inner, "-----") {
-			return nil, errors.New("a block begins within another")
+			return nil, errors.New("a block begins inside another one")
 		}
 		data, err := decode(inner)
 		if err != nil {
@@ -92,7 +92,7 @@ func dearmour(text string) ([]byte, error) {
 		}
 		out = append(out, data...)
 		if after != "" && after[0] != '\n' {
-			return nil, errors.New("the line " + end + " goes on")
+			return nil, errors.New("there is more text in the line " + end)
 		}
 		rest = strings.TrimSpace(after)
 	}
@@ -102,9 +102,9 @@ func dearmour(text string) ([]byte, error) {
 	return out, nil
 }
 
-// decode reads the lines between the first and the last of a block.
+// decode decodes the lines between the first and the last line of a block.
 func decode(inner string) ([]byte, error) {
-	// Headers, which need not be there, end at an empty line.
+	// Headers are optional and end with an empty line.
 	if _, body, found := strings.Cut("\n"+inner, "\n\n"); found {
 		inner = body
 	}
@@ -150,7 +150,7 @@ func crc24(data []byte) uint32 {
 	return crc & 0xffffff
 }
 
-// packet splits the first packet off (RFC 4880, 4.2).
+// packet returns the first packet and the rest (RFC 4880, 4.2).
 func packet(data []byte) (tag int, body, rest []byte, err error) {
 	damaged := errors.New("its packets are damaged")
 	if len(data) < 2 || data[0]&0x80 == 0 {
@@ -187,7 +187,7 @@ func packet(data []byte) (tag int, body, rest []byte, err error) {
 	return tag, bytes.Clone(data[header : header+length]), data[header+length:], nil
 }
 
-// AllFingerprints are the keys that a repository may be signed by.
+// AllFingerprints returns the fingerprints of the keys that may sign a repository.
 func (r Repository) AllFingerprints() []string {
 	if r.Fingerprint != "" {
 		return append([]string{r.Fingerprint}, r.Fingerprints...)
@@ -195,8 +195,8 @@ func (r Repository) AllFingerprints() []string {
 	return r.Fingerprints
 }
 
-// Keys reads the repository's keys, which must be exactly those whose
-// fingerprints are listed.
+// Keys reads the repository's keys. It is an error if they are not exactly those of the
+// listed fingerprints.
 func (r Repository) Keys() (PublicKeys, error) {
 	keys, err := ReadKeys(r.Key)
 	if err != nil {
@@ -204,13 +204,13 @@ func (r Repository) Keys() (PublicKeys, error) {
 	}
 	listed, found := slices.Sorted(slices.Values(r.AllFingerprints())), slices.Sorted(slices.Values(keys.Fingerprints))
 	if !slices.Equal(slices.Compact(listed), slices.Compact(found)) {
-		return keys, fmt.Errorf("it holds %s, and the fingerprints say %s", strings.Join(found, " and "), strings.Join(listed, " and "))
+		return keys, fmt.Errorf("it contains %s, but the listed fingerprints are %s", strings.Join(found, " and "), strings.Join(listed, " and "))
 	}
 	return keys, nil
 }
 
-// repositoryKeys compares the keys of a repository with the fingerprints that
-// are listed. A vendor that changes its key publishes both for a while.
+// repositoryKeys compares the keys of a repository with the listed fingerprints. A vendor
+// that changes its key publishes both for a while.
 func (c *checker) repositoryKeys(at string, r Repository) {
 	one, several := c.spec.Has(at+".fingerprint"), c.spec.Has(at+".fingerprints")
 	if one == several {

@@ -8,7 +8,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/strictyaml"
 )
 
-// Defaults of what a spec may leave out.
+// Defaults of optional fields.
 const (
 	DefaultTimeout        = 30  // seconds, of a mount
 	DefaultCommandTimeout = 600 // seconds
@@ -19,15 +19,13 @@ const (
 	DefaultOwner          = "root:root"
 )
 
-// Parse reads a spec strictly, applies the defaults and checks it against what
-// the golden image forbids. What the hardening sets is read from the components
-// in userdata, a folder laid out like the project's. The spec is never nil;
-// with errors among the problems it must not be rendered. The error is about
-// userdata.
+// Parse reads a spec strictly, applies the defaults and checks it against the rules of the
+// golden image. It reads the settings of the hardening from the components in userdata, a
+// folder with the layout of the project's. The spec is never nil. If the problems contain
+// errors, it must not be rendered. The error is about userdata.
 //
-// An image, where it is not nil, is the one that the spec is for: the spec is
-// checked against that image's components and their parameters, instead of
-// against what any image may have.
+// If an image is given, the spec is checked against the components of this image and their
+// parameters, instead of against those of all possible images.
 func Parse(file string, data []byte, userdata fs.FS, of *Image) (*Spec, problem.List, error) {
 	s := &Spec{}
 	doc, problems := strictyaml.Decode(file, data, s)
@@ -45,15 +43,15 @@ func Parse(file string, data []byte, userdata fs.FS, of *Image) (*Spec, problem.
 	return s, append(problems, c.problems...).Sort(), nil
 }
 
-// Problem is an error about the value at a path such as users[0].name.
+// Problem returns an error about the value at a path such as users[0].name.
 func (s *Spec) Problem(at, allowed, format string, args ...any) problem.Problem {
 	return s.doc.Problem(at, allowed, format, args...)
 }
 
-// Has says whether the file has a value at a path; defaults are not in the file.
+// Has reports whether the file has a value at a path. Defaults are not in the file.
 func (s *Spec) Has(at string) bool { return s.doc.Has(at) }
 
-// File is the name that the spec was parsed under.
+// File returns the name of the file from which the spec was parsed.
 func (s *Spec) File() string { return s.doc.File() }
 
 func (s *Spec) applyDefaults() {
@@ -98,8 +96,7 @@ func (s *Spec) applyDefaults() {
 	}
 }
 
-// fill leaves alone what the file gives, even if it is wrong, so that it is
-// reported once.
+// fill does not change values of the file, even wrong ones, so that each is reported once.
 func fill[T any](s *Spec, at string, target *T, value T) {
 	if !s.doc.Has(at) {
 		*target = value

@@ -9,6 +9,6 @@ import (
 var schema []byte
 
 // Schema is the JSON Schema of a spec for editors. It is generated from the
-// types of this package by its tests (go test ./pkg/userdata/spec -update), so
-// that no program has to carry the generator.
+// types of this package by its tests (go test ./pkg/userdata/spec -update), so that no
+// program contains the generator.
 func Schema() []byte { return slices.Clone(schema) }

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// passwordCommand is a command that gives somebody a password: at the beginning
-// of a command, so that `getent passwd deploy`, which only reads, is none.
+// passwordCommand matches a command that sets a password. It matches only at the beginning
+// of a command, so `getent passwd deploy`, which only reads, does not match.
 var passwordCommand = regexp.MustCompile(`(?m)(?:^|[;&|({!` + "`" + `]|\b(?:do|then|else|exec|env|time|command|xargs)\b|\bsudo(?:\s+-\S+)*|-c\s+["']?)\s*(?:/usr/bin/|/bin/)?passwd(?:\s+-[a-zA-Z-]+)*\s+["']?[a-zA-Z_$]` +
 	`|\busermod\b[^\n;&|]*\s(?:-p|--password|-U|--unlock)\b|\buseradd\b[^\n;&|]*\s(?:-p|--password)\b`)
 
-// clearSecrets are the forms of secrets that are recognised by themselves.
+// clearSecrets lists forms of secrets that are recognised without their context.
 var clearSecrets = []rule{
 	{regexp.MustCompile(`\b(AKIA|ASIA)[0-9A-Z]{16}\b`), "an AWS access key", ""},
 	{regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY`), "a private key", ""},
@@ -20,32 +20,32 @@ var clearSecrets = []rule{
 	{regexp.MustCompile(`\bgh[pousr]_[A-Za-z0-9]{30,}|\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abpr]-[A-Za-z0-9-]{10,}`), "a token", ""},
 }
 
-// reference is a place in a text where something else puts the value: a variable
-// of a shell, the output of a command, or the field of a template.
+// reference matches a part of a text that is replaced with a value later: a variable of a
+// shell, the output of a command, or the field of a template.
 const reference = `\$\{[A-Za-z_][A-Za-z0-9_]*(?::?\?[^}]*)?\}|\$\$?[A-Za-z_][A-Za-z0-9_]*|\$\([^)\n]*\)|` + "`[^`\n]*`" +
 	`|\{\{[^}\n]*\}\}|\{[A-Za-z_][A-Za-z0-9_.]*\}|%\([A-Za-z_]+\)s|%[sv]|%[A-Z_]+%|<[A-Za-z][A-Za-z0-9 _-]*>`
 
 var (
 	references = regexp.MustCompile(reference)
-	// assigned is a value that is given to something that is called a secret.
+	// assigned matches a value that is assigned to a name of a secret.
 	assigned = regexp.MustCompile(`(?i)\b[a-z_]*(?:password|passwd|secret_?key|api_?key|licen[cs]e_?key|auth_?token)\b["']?\s*[=:]\s*(["']?)((?:` + reference + `|\$\{[^}\n]*\}|[^\s"'])+)`)
-	// address has a user and a password before its host.
+	// address matches an address with a user and a password.
 	address = regexp.MustCompile(`\b[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s:@"']*:((?:` + reference + `|\$\{[^}\n]*\}|[^/\s@"'])+)@`)
-	// lookedUp says that a value names where the secret is, and is not the secret.
+	// lookedUp matches a value that is the place of the secret and not the secret.
 	lookedUp = regexp.MustCompile(`(?i)^(arn:aws|/|os\.|process\.env|ENV\[|env\.|System\.|getenv|file:|ssm:|vault:|secretsmanager:|config\.|settings\.|self\.|None\b|null\b|true\b|false\b|[({<\[]|[A-Za-z_][A-Za-z0-9_.]*\(|(NO)?[A-Z_]+:$)`)
-	// masked is what stands for a secret in an example or a log.
+	// masked matches a placeholder for a secret in an example or a log.
 	masked = regexp.MustCompile(`^([*.•-]+|[xX]+)$`)
-	// defaulted is a variable with a value for where it is not set.
+	// defaulted matches a variable with a default value.
 	defaulted = regexp.MustCompile(`\$\{[A-Za-z_][A-Za-z0-9_]*:?[-=+]([^}\n]*)\}`)
 )
 
-// literal is what of a value is written out: references are taken away, and a
-// variable's default is what would be used without it.
+// literal returns the part of a value that is plain text: it removes references, and
+// replaces a variable with its default.
 func literal(value string) string {
 	return references.ReplaceAllString(defaulted.ReplaceAllString(value, "$1"), "")
 }
 
-// secretText says what secret a text has in clear; "" for none.
+// secretText describes the secret that a text contains, or returns "".
 func secretText(text string) string {
 	for _, r := range clearSecrets {
 		if r.form.MatchString(text) {
@@ -73,8 +73,8 @@ func secretText(text string) string {
 	return ""
 }
 
-// secrets looks for what must not be in user data, which everyone on the
-// instance and everyone who may describe it can read.
+// secrets searches for secrets. They must not be in user data, because everybody on the
+// instance and everybody who may describe it can read it.
 func (c *checker) secrets(at, text string) {
 	if what := secretText(text); what != "" {
 		c.fail(at, "the name of a secret in Secrets Manager or Parameter Store, which the instance reads by its role; in a text, a variable such as ${DB_PASSWORD}", "this has %s in clear", what)
@@ -83,12 +83,12 @@ func (c *checker) secrets(at, text string) {
 
 var (
 	longRun = regexp.MustCompile(`[A-Za-z0-9+/_=-]{32,}`)
-	// word is a part of a name that somebody chose: production, eu, west, 1, web01, v2.
+	// word matches a part of a name that a person chose: production, eu, west, 1, web01, v2.
 	word = regexp.MustCompile(`^([a-z]{1,20}[0-9]{0,3}|[A-Z]{1,12}[0-9]{0,3}|[A-Z][a-z]{1,19}[0-9]{0,3}|[0-9]{1,4}|)$`)
 )
 
-// looksSecret says whether a value has a long run of characters that nobody
-// would choose as a name: words with separators between are a name.
+// looksSecret reports whether a value contains a long sequence of characters that nobody
+// would choose as a name. Words with separators are a name.
 func looksSecret(value string) bool {
 	return slices.ContainsFunc(longRun.FindAllString(value, -1), func(run string) bool {
 		return slices.ContainsFunc(strings.FieldsFunc(run, func(r rune) bool { return strings.ContainsRune("/_-", r) }), func(part string) bool {

@@ -167,10 +167,10 @@ func TestARepositoryMayHaveSeveralKeysWhenAllAreListed(t *testing.T) {
 		"one that is listed is not there":   {strings.Replace(good, "fingerprint: "+packagesKey, "fingerprints: ["+packagesKey+", "+elsesKey+"]", 1), "has another fingerprint"},
 		"one is listed twice":               {listed("fingerprints: [" + packagesKey + ", " + elsesKey + ", " + elsesKey + "]"), "listed twice"},
 		"both fields":                       {listed("fingerprint: " + packagesKey + "\n    fingerprints: [" + packagesKey + ", " + elsesKey + "]"), "needs either fingerprint or fingerprints"},
-		"text between the blocks":           {strings.Replace(listed("fingerprints: ["+packagesKey+", "+elsesKey+"]"), last, last+"      and\n", 1), "something else than another block"},
-		"a first line with a space after":   {strings.Replace(listed("fingerprints: ["+packagesKey+", "+elsesKey+"]"), last+"      "+beginKey, last+"      "+beginKey+" ", 1), "something else than another block"},
-		"a last line with something after":  {strings.Replace(good, last, "      =9LNL\n      -----END PGP PUBLIC KEY BLOCK----- x\n", 1), "goes on"},
-		"a block that begins in another":    {strings.Replace(good, "      =9LNL\n", "      =9LNL\n      "+beginKey+"\n", 1), "a block begins within another"},
+		"text between the blocks":           {strings.Replace(listed("fingerprints: ["+packagesKey+", "+elsesKey+"]"), last, last+"      and\n", 1), "text that is not another block"},
+		"a first line with a space after":   {strings.Replace(listed("fingerprints: ["+packagesKey+", "+elsesKey+"]"), last+"      "+beginKey, last+"      "+beginKey+" ", 1), "text that is not another block"},
+		"a last line with something after":  {strings.Replace(good, last, "      =9LNL\n      -----END PGP PUBLIC KEY BLOCK----- x\n", 1), "there is more text in the line"},
+		"a block that begins in another":    {strings.Replace(good, "      =9LNL\n", "      =9LNL\n      "+beginKey+"\n", 1), "a block begins inside another one"},
 		"a second key within the one block": {listed("fingerprints: [" + packagesKey + "]"), "is not listed"},
 	} {
 		t.Run(sentence, func(t *testing.T) {

@@ -20,7 +20,7 @@ type sysctl struct {
 	name  string
 	kind  string   // int, ints, text, read-only, congestion, qdisc
 	count int      // of ints
-	least *big.Int // nil without limits
+	least *big.Int // nil if there are no limits
 	most  *big.Int
 }
 
@@ -47,13 +47,13 @@ func sysctls() []sysctl {
 	return out
 }
 
-// algorithms are what the kernel's modules of a kind are called.
+// algorithms lists the names of the kernel's modules of a kind.
 var algorithms = map[string][]string{
 	"congestion": {"bbr", "bic", "cdg", "cubic", "dctcp", "highspeed", "htcp", "hybla", "illinois", "lp", "nv", "reno", "scalable", "vegas", "veno", "westwood", "yeah"},
 	"qdisc":      {"bfifo", "cake", "choke", "codel", "etf", "fq", "fq_codel", "fq_pie", "hhf", "mq", "noqueue", "pfifo", "pfifo_fast", "pfifo_head_drop", "pie", "red", "sfb", "sfq"},
 }
 
-// refuse says what is wrong with a value, and what would be allowed.
+// refuse returns what is wrong with a value, and what is allowed.
 func (s sysctl) refuse(value string) (why, allowed string) {
 	switch s.kind {
 	case "read-only":
@@ -75,7 +75,7 @@ func (s sysctl) refuse(value string) (why, allowed string) {
 			return fmt.Sprintf("takes %s, not %q", allowed, value), allowed
 		}
 		for _, field := range fields {
-			number, ok := new(big.Int).SetString(field, 0) // the kernel takes 0x10 as well
+			number, ok := new(big.Int).SetString(field, 0) // the kernel also accepts 0x10
 			if !ok {
 				return fmt.Sprintf("takes %s, not %q", allowed, value), allowed
 			}
@@ -94,7 +94,7 @@ func (s sysctl) refuse(value string) (why, allowed string) {
 	return "", ""
 }
 
-// find looks a name up, whose interface may be any.
+// find returns the entry for a name, which may contain the name of any interface.
 func find(table []sysctl, name string) (sysctl, bool) {
 	for _, s := range table {
 		if ok, err := path.Match(s.name, name); s.name == name || err == nil && ok && strings.Count(s.name, ".") == strings.Count(name, ".") {
@@ -106,8 +106,8 @@ func find(table []sysctl, name string) (sysctl, bool) {
 
 func lastPart(name string) string { return name[strings.LastIndex(name, ".")+1:] }
 
-// meant is the name that an unknown one is a slip of; "" when it may be one that
-// is not in the table.
+// meant returns the name that was probably meant by an unknown one, or "" if the unknown
+// name may exist and only be missing in the table.
 func meant(table []sysctl, name string) string {
 	candidates := names(table, func(s sysctl) string { return s.name })
 	if near := problem.Nearest(name, candidates); near != "" && problem.Nearest(lastPart(name), []string{lastPart(near)}) != "" {
@@ -122,7 +122,7 @@ func meant(table []sysctl, name string) string {
 	return strings.Join(elsewhere, " or ")
 }
 
-// known refuses names and values of sysctls that no kernel takes.
+// known refuses names and values of sysctls that no kernel accepts.
 func (c *checker) knownSysctl(table []sysctl, at, name, value string) {
 	found, ok := find(table, sysctlName(name))
 	if !ok {
@@ -152,7 +152,7 @@ func (c *checker) knownSysctl(table []sysctl, at, name, value string) {
 	}
 }
 
-// moduleOf is the kernel module that brings a sysctl; "" for the kernel itself.
+// moduleOf returns the kernel module that adds a sysctl, or "" for the kernel itself.
 func moduleOf(name string) string {
 	for _, m := range [][2]string{
 		{"net.bridge.", "br_netfilter"}, {"net.netfilter.nf_conntrack", "nf_conntrack"}, {"net.netfilter.nf_flowtable", "nf_conntrack"},
@@ -166,9 +166,9 @@ func moduleOf(name string) string {
 	return ""
 }
 
-// ModulesToLoad are the kernel modules that the spec names, and those without
-// which a sysctl of the spec does not exist: at a boot as well, when sysctls are
-// set before anything else would load them.
+// ModulesToLoad returns the kernel modules of the spec, and those that add a sysctl of the
+// spec. The latter must be loaded explicitly, because a boot sets sysctls before anything
+// else loads these modules.
 func (s *Spec) ModulesToLoad() []string {
 	out := slices.Clone(s.Kernel.Modules.Load)
 	for _, name := range sorted(s.Kernel.Sysctl) {

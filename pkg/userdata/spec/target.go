@@ -2,17 +2,17 @@ package spec
 
 import "github.com/ami-factory/ami-factory/pkg/problem"
 
-// Formats that a spec can be rendered in.
+// The formats in which a spec can be rendered.
 const (
 	CloudInit       = "cloud-init"
 	BottlerocketFmt = "bottlerocket"
 )
 
-// Unfit lists what the spec asks for that a format cannot do, so that nothing
-// is dropped in silence.
+// Unfit lists the fields of the spec that a format does not support, so that none is
+// silently ignored.
 func (s *Spec) Unfit(format string) problem.List {
 	var problems problem.List
-	// refuse has the problem at the key, because the value may be long.
+	// refuse reports the problem at the key, because the value may be long.
 	refuse := func(at, allowed, why string) {
 		if s.Has(at) {
 			problems = append(problems, s.doc.KeyProblem(at, allowed, "%s", why))
