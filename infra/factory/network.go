@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // The networks that builders and verifiers can run in.
@@ -197,7 +199,6 @@ func builderGroup(scope constructs.Construct, vpcID *string, wayOut bool) awsec2
 
 func newEndpoints(scope constructs.Construct, vpc awsec2.CfnVPC, routes awsec2.CfnRouteTable, builders awsec2.CfnSecurityGroup, subnets []any, objects storedObjects) {
 	stack := awscdk.Stack_Of(scope)
-	service := func(name string) *string { return jsii.String("com.amazonaws." + *stack.Region() + "." + name) }
 	group := awsec2.NewCfnSecurityGroup(scope, jsii.String("Endpoints"), &awsec2.CfnSecurityGroupProps{
 		GroupDescription: jsii.String("AMI factory endpoints: builders may call"), VpcId: vpc.Ref(), Tags: named(scope, "endpoints"),
 		SecurityGroupIngress: &[]any{&awsec2.CfnSecurityGroup_IngressProperty{
@@ -212,13 +213,13 @@ func newEndpoints(scope constructs.Construct, vpc awsec2.CfnVPC, routes awsec2.C
 	})
 	for _, e := range interfaceEndpoints {
 		awsec2.NewCfnVPCEndpoint(scope, jsii.String(e.service), &awsec2.CfnVPCEndpointProps{
-			VpcId: vpc.Ref(), ServiceName: service(e.service), VpcEndpointType: jsii.String("Interface"), PrivateDnsEnabled: jsii.Bool(true),
+			VpcId: vpc.Ref(), ServiceName: jsii.String(partition.InterfaceEndpoint(e.service, *stack.Region())), VpcEndpointType: jsii.String("Interface"), PrivateDnsEnabled: jsii.Bool(true),
 			SubnetIds: &subnets, SecurityGroupIds: &[]any{group.AttrGroupId()},
 			PolicyDocument: endpointPolicy(endpointStatement{actions: []string{"*"}, resources: []string{"*"}, account: stack.Account()}),
 		})
 	}
 	awsec2.NewCfnVPCEndpoint(scope, jsii.String("S3"), &awsec2.CfnVPCEndpointProps{
-		VpcId: vpc.Ref(), ServiceName: service("s3"), VpcEndpointType: jsii.String("Gateway"), RouteTableIds: &[]any{routes.Ref()},
+		VpcId: vpc.Ref(), ServiceName: jsii.String(partition.GatewayEndpoint("s3", *stack.Region())), VpcEndpointType: jsii.String("Gateway"), RouteTableIds: &[]any{routes.Ref()},
 		PolicyDocument: endpointPolicy(
 			// By addresses that functions of this account have signed.
 			endpointStatement{actions: []string{"s3:GetObject", "s3:PutObject"}, resources: []string{objects.bucket}, account: stack.Account()},
@@ -233,10 +234,10 @@ func newEndpoints(scope constructs.Construct, vpc awsec2.CfnVPC, routes awsec2.C
 // buckets" in the Systems Manager User Guide) and the repositories of Amazon
 // Linux ("Update yum or install packages without internet access" of the AWS
 // Knowledge Center). Nothing else in S3 can be read, and nothing else written.
-func publicObjects(partition, region string) []string {
+func publicObjects(of, region string) []string {
 	var out []string
 	for _, bucket := range []string{"amazon-ssm-" + region, "aws-ssm-" + region, "al2023-repos-" + region + "-de612dc2", "amazonlinux-2-repos-" + region} {
-		out = append(out, "arn:"+partition+":s3:::"+bucket+"/*")
+		out = append(out, "arn:"+of+":s3:::"+bucket+"/*")
 	}
 	return out
 }

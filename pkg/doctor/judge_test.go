@@ -129,7 +129,21 @@ func https(cidr, group string) types.IpPermission {
 	return p
 }
 
+// chinese are endpoints of cn-north-1, that of S3 with a prefix and type.
+func chinese(prefix string, kind types.VpcEndpointType) []types.VpcEndpoint {
+	named := func(name string) func(*types.VpcEndpoint) {
+		return func(e *types.VpcEndpoint) { e.ServiceName = &name }
+	}
+	s3 := endpointOf("s3", named(prefix+".cn-north-1.s3"))
+	if kind == types.VpcEndpointTypeGateway {
+		s3 = gateway("rtb-1")
+		named(prefix + ".cn-north-1.s3")(&s3)
+	}
+	return []types.VpcEndpoint{endpointOf("ssm", named("com.amazonaws.cn-north-1.ssm")), endpointOf("ssmmessages", named("com.amazonaws.cn-north-1.ssmmessages")), s3}
+}
+
 func TestTheWayToSSMAndS3(t *testing.T) {
+	inChina := func(s *surroundings) { s.region = "cn-north-1" }
 	nat := func(r *types.Route) { r.NatGatewayId = aws.String("nat-1") }
 	igw := func(r *types.Route) { r.GatewayId = aws.String("igw-1") }
 	nowhere := func(r *types.Route) { r.DestinationCidrBlock = aws.String("10.9.0.0/16") }
@@ -156,6 +170,9 @@ func TestTheWayToSSMAndS3(t *testing.T) {
 		"endpoints without private names":          {route: nowhere, endpoints: []types.VpcEndpoint{endpointOf("ssm", noPrivateName), endpointOf("ssmmessages"), gateway("rtb-1")}, ingress: https("10.0.0.0/16", ""), want: verdict{Problem, "no endpoints of ssm", "--private-dns-enabled"}},
 		"endpoints that are not available":         {route: nowhere, endpoints: []types.VpcEndpoint{endpointOf("ssm", func(e *types.VpcEndpoint) { e.State = types.StatePending }), endpointOf("ssmmessages"), gateway("rtb-1")}, ingress: https("10.0.0.0/16", ""), want: verdict{Problem, "no endpoints of ssm", "create-vpc-endpoint"}},
 		"S3's gateway in another route table":      {route: nowhere, endpoints: []types.VpcEndpoint{endpointOf("ssm"), endpointOf("ssmmessages"), gateway("rtb-2")}, ingress: https("10.0.0.0/16", ""), want: verdict{Problem, "no endpoints of s3", "--route-table-ids rtb-1"}},
+		"S3's gateway in China":                    {route: nowhere, endpoints: chinese("com.amazonaws", types.VpcEndpointTypeGateway), ingress: https("10.0.0.0/16", ""), change: inChina, want: verdict{OK, "by endpoints", ""}},
+		"S3 by an interface in China":              {route: nowhere, endpoints: chinese("cn.com.amazonaws", types.VpcEndpointTypeInterface), ingress: https("10.0.0.0/16", ""), change: inChina, want: verdict{OK, "by endpoints", ""}},
+		"no endpoint in China":                     {route: nowhere, change: inChina, want: verdict{Problem, "no endpoints of ssm, ssmmessages, s3", "com.amazonaws.cn-north-1.ssm "}},
 		"S3 by an interface":                       {route: nowhere, endpoints: []types.VpcEndpoint{endpointOf("ssm"), endpointOf("ssmmessages"), endpointOf("s3")}, ingress: https("10.0.0.0/16", ""), want: verdict{OK, "by endpoints", ""}},
 		"endpoints in a VPC without host names":    {route: nowhere, endpoints: all, ingress: https("10.0.0.0/16", ""), change: func(s *surroundings) { s.dnsHostnames = false }, want: verdict{Problem, "DNS host names", "--enable-dns-hostnames"}},
 		"a VPC that resolves no names":             {route: nat, change: func(s *surroundings) { s.dnsSupport = false }, want: verdict{Problem, "resolves no names", "--enable-dns-support"}},

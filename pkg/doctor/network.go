@@ -13,6 +13,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/trigger/decide"
 )
 
@@ -323,8 +324,22 @@ func internet(table types.RouteTable) (way string, verdict Verdict) {
 	return "there is no route to the internet", Problem
 }
 
+// serviceName is that of the endpoint to have: of S3 the gateway, which costs nothing.
 func (at surroundings) serviceName(service string) string {
-	return "com.amazonaws." + at.region + "." + service
+	if service == "s3" {
+		return partition.GatewayEndpoint(service, at.region)
+	}
+	return partition.InterfaceEndpoint(service, at.region)
+}
+
+// isOf says whether an endpoint is one of a service. The names of interface endpoints
+// and gateways differ in some partitions.
+func (at surroundings) isOf(e types.VpcEndpoint, service string) bool {
+	name := partition.InterfaceEndpoint(service, at.region)
+	if e.VpcEndpointType == types.VpcEndpointTypeGateway {
+		name = partition.GatewayEndpoint(service, at.region)
+	}
+	return aws.ToString(e.ServiceName) == name
 }
 
 func (at surroundings) serviceNames(services []string) []string {
@@ -340,7 +355,7 @@ func (at surroundings) serviceNames(services []string) []string {
 // has no groups, but must be in the subnet's route table.
 func (at surroundings) endpoint(service string, subnet types.Subnet, table types.RouteTable) (found, opened bool) {
 	for _, e := range at.endpoints {
-		if aws.ToString(e.ServiceName) != at.serviceName(service) || !strings.EqualFold(string(e.State), string(types.StateAvailable)) {
+		if !at.isOf(e, service) || !strings.EqualFold(string(e.State), string(types.StateAvailable)) {
 			continue
 		}
 		if e.VpcEndpointType == types.VpcEndpointTypeGateway {
