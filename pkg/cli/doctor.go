@@ -26,6 +26,7 @@ type examine struct {
 	recipes         []string
 	endpoint        string
 	subnets, groups []string
+	targetRole      string
 	given           parameters
 }
 
@@ -50,6 +51,10 @@ are the factory's. Before the factory is deployed, give --subnet-ids and
 --security-group-ids as you will give the context of the same names; without them
 the default VPC is checked.
 
+In the accounts that recipes keep pointers in, doctor looks at the roles of the
+factory: whether they exist, whom they trust, and whether they may read and move the
+pointers. For that, --target-role names a role in these accounts that you may assume.
+
 Doctor does not check what it cannot read: network ACLs, firewalls, policies of
 endpoints and of the organisation, and whether a base image has the SSM agent. The
 factory needs no service-linked role and no Default Host Management.
@@ -68,6 +73,7 @@ Exit codes: 0 no problem, 1 there are problems, 2 wrong usage, 130 interrupted.`
 	c.Flags().StringSliceVar(&what.recipes, "recipe", nil, "`recipes` to check for (default: all)")
 	_ = c.RegisterFlagCompletionFunc("recipe", always(a.recipes)) // the flag exists
 	c.Flags().StringVar(&what.endpoint, "endpoint-url", "", "`URL` of an AWS endpoint, such as that of \"local up\" (default: $AWS_ENDPOINT_URL)")
+	c.Flags().StringVar(&what.targetRole, "target-role", "", "`name` of a role in every target account that may read IAM there, such as OrganizationAccountAccessRole")
 	c.Flags().StringSliceVar(&what.subnets, "subnet-ids", nil, "`ids` of the builders' subnets, before the factory is deployed")
 	c.Flags().StringSliceVar(&what.groups, "security-group-ids", nil, "`ids` of the builders' security groups, before the factory is deployed")
 	return c
@@ -99,7 +105,7 @@ func (a *app) runDoctor(ctx context.Context, what examine) error {
 		return err
 	}
 	findings := doctor.Run(ctx, cfg, doctor.Options{
-		Recipes: recipes, StateMachine: machine, Version: version(), Subnets: what.subnets, SecurityGroups: what.groups,
+		Recipes: recipes, StateMachine: machine, Version: version(), Subnets: what.subnets, SecurityGroups: what.groups, TargetRole: what.targetRole,
 		Progress: func(check string) { _, _ = fmt.Fprintln(a.err, "checking", check) },
 	})
 	if ctx.Err() != nil {

@@ -47,6 +47,9 @@ type Options struct {
 	// yet. A deployed one knows its own.
 	Subnets        []string
 	SecurityGroups []string
+	// TargetRole is the name of a role in every target account that may read IAM there.
+	// Empty: they are looked at as the factory's reader, if whoever asks may be that.
+	TargetRole string
 	// Progress receives the name of the next check. May be nil.
 	Progress func(check string)
 }
@@ -86,6 +89,7 @@ func checks() []check {
 		{name: "announcements", needsDeployed: true, run: checkAnnouncements},
 		{name: "rules", needsDeployed: true, run: checkRules},
 		{name: "schedules", needsDeployed: true, run: checkSchedules},
+		{name: "target accounts", needsDeployed: true, run: checkTargets},
 		{name: "dead letters", needsDeployed: true, run: checkDeadLetters},
 		{name: "secrets", run: checkSecrets},
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -75,6 +76,16 @@ func parsePolicy(text string) (policy, error) {
 	var p policy
 	err := json.Unmarshal([]byte(text), &p)
 	return p, err
+}
+
+// decodedPolicy parses a policy as IAM returns it, encoded like a part of a URL
+// (https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRole.html).
+func decodedPolicy(encoded string) (policy, error) {
+	text, err := url.PathUnescape(encoded)
+	if err != nil {
+		return policy{}, err
+	}
+	return parsePolicy(text)
 }
 
 // caller is who uses a key by way of EC2, if the key policy allows it.
