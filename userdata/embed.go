@@ -10,5 +10,5 @@ import "embed"
 // seal/ and verify/.
 // File modes are lost in it; whoever packs scripts runs them by an interpreter.
 //
-//go:embed baseline.yaml recipes/*.yaml waivers components lib runner seal verify
+//go:embed baseline.yaml recipes waivers components lib runner seal verify
 var FS embed.FS

@@ -48,6 +48,7 @@ func Lifetimes(s StorageSettings) []Lifetime {
 		work(contract.StartedPrefix, "an execution ends within days, and its end is counted once"),
 		work(contract.FindingsPrefix, "a vulnerability that is reported again counts as new after at most 30 days, the longest that findingHours can be"),
 		{Name: "waits", Prefix: contract.WaitsPrefix, Days: 1, NoncurrentDays: 1, Why: "a token is deleted when it is used, and of no use when its execution has ended"},
+		keep(contract.StreamsPrefix, "recipes pin what operators put there by its digest"),
 		keep(contract.RecordsPrefix, "failures in a row, pauses and what waits to be built; one small object a recipe"),
 		keep(contract.PublishingPrefix, "which execution moves a recipe's pointers; one small object a recipe"),
 		{Name: "index of images", Prefix: contract.SitePrefix, Days: int(math.Ceil(float64(s.EvidenceYears) * year)), Why: "each execution of a recipe writes its summary again, and the reports that it links to are kept as long"},

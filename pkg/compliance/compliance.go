@@ -28,6 +28,11 @@ type Control struct {
 	// SwitchedOff is the component's reason for not checking the control in this
 	// image; the control is then reported as waived.
 	SwitchedOff string `json:"switchedOff,omitempty"`
+	// Engine checks the control; empty for goss.
+	Engine string `json:"engine,omitempty"`
+	// RulesFrom is set if the engine has results of rules that the plan does not
+	// list: the severity from which one that fails rejects the image.
+	RulesFrom string `json:"rulesFrom,omitempty"`
 }
 
 // Resource is one thing that the engine checks for a control.

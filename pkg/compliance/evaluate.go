@@ -27,7 +27,9 @@ type Input struct {
 	RecipeDigest string // the plan's fingerprint
 	ImageID      string
 	InstanceID   string
-	Engine       Engine // default goss
+	Engine       Engine            // default goss
+	Engines      Engines           // that check the image beside goss
+	Outputs      map[string]Output // of those, by name
 	Guests       Guests
 }
 
@@ -56,9 +58,18 @@ func Evaluate(in Input) (Report, error) {
 		Gate: in.Gate, Verdict: VerdictPassed, Evaluated: in.Now.UTC(),
 	}
 	for _, c := range in.Controls {
-		report.Results = append(report.Results, e.control(c))
+		if c.Engine == "" {
+			report.Results = append(report.Results, e.control(c))
+		}
 	}
 	report.Results = append(report.Results, e.foreign()...)
+	for _, one := range in.Engines.list() {
+		results, err := e.judge(one)
+		if err != nil {
+			return Report{}, err
+		}
+		report.Results = append(report.Results, results...)
+	}
 	slices.SortStableFunc(report.Results, func(a, b Result) int {
 		return cmp.Or(cmp.Compare(a.ControlID, b.ControlID), slices.Compare(a.EngineRuleIDs, b.EngineRuleIDs))
 	})
@@ -72,13 +83,18 @@ func Evaluate(in Input) (Report, error) {
 			report.Counts.Waived++
 		default:
 			report.Counts.Failed++
-			if r.Rejecting = AtLeast(r.Severity, in.Gate); r.Rejecting {
+			if r.Rejecting = r.rejects(in.Gate); r.Rejecting {
 				report.Counts.Rejecting++
 				report.Verdict = VerdictRejected
 			}
 		}
 	}
 	return report, nil
+}
+
+// rejects reports whether a failure of the result rejects the image.
+func (r Result) rejects(gate string) bool {
+	return AtLeast(r.Severity, gate) && (r.From == "" || AtLeast(r.Severity, r.From))
 }
 
 // propertiesOf returns how many results the engine must print for the controls.
@@ -296,7 +312,7 @@ func (e *evaluator) waive(results []Result) []string {
 			of := Subject{Control: w.Control, Severity: results[i].Severity}
 			holding, notes := Waivers{Given: []Waiver{w}, Days: e.in.Waivers.Days}.For(of, e.in.Now)
 			warnings = append(warnings, notes...)
-			if r := &results[i]; holding != nil && r.Waiver == nil && (r.Status == StatusFail || r.Status == StatusError) {
+			if r := &results[i]; holding != nil && r.Waiver == nil && (r.Status == StatusFail || r.Status == StatusError || r.Status == StatusManual) {
 				r.Waiver = holding
 			}
 		}

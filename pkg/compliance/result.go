@@ -76,7 +76,8 @@ type Result struct {
 	Fix           string           `json:"fix,omitempty"` // what to do when the control fails
 	Severity      string           `json:"severity"`
 	Status        string           `json:"status"`
-	Rejecting     bool             `json:"rejecting"` // the gate rejects because of it
+	Rejecting     bool             `json:"rejecting"`             // the gate rejects because of it
+	From          string           `json:"rejectsFrom,omitempty"` // of a rule: its failure rejects only from this severity, if that is above the gate's
 	Waiver        *Waiver          `json:"waiver,omitempty"`
 	Evidence      Evidence         `json:"evidence"`
 	Properties    []PropertyResult `json:"properties"`

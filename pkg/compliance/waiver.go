@@ -118,7 +118,7 @@ func (r Report) Ended(now time.Time) []Waiver {
 	var out []Waiver
 	for _, result := range r.Results {
 		w := result.Waiver
-		if w != nil && !w.BuiltIn && !result.good() && AtLeast(result.Severity, r.Gate) && w.terms().Ended(now) {
+		if w != nil && !w.BuiltIn && !result.good() && result.rejects(r.Gate) && w.terms().Ended(now) {
 			out = append(out, *w)
 		}
 	}

@@ -158,10 +158,22 @@ func waivers(r *recipe.Recipe, selected []Selected) problem.List {
 	if len(ids) == 0 {
 		return nil // report the components' own problems first
 	}
+	engines := r.Checks.Engines
+	if engines.Script != nil {
+		for _, c := range engines.Script.Controls {
+			ids = append(ids, c.ID)
+		}
+	}
+	if engines.OpenSCAP != nil {
+		ids = append(ids, compliance.OpenSCAPControl)
+	}
+	if engines.Bottlerocket != nil {
+		ids = append(ids, compliance.BottlerocketControl)
+	}
 	slices.Sort(ids)
 	var out problem.List
 	for i, w := range r.Checks.Waivers {
-		if at := fmt.Sprintf("checks.waivers[%d].control", i); r.Valid(at) && !slices.Contains(ids, w.Control) {
+		if at := fmt.Sprintf("checks.waivers[%d].control", i); r.Valid(at) && !slices.Contains(ids, w.Control) && (engines.OpenSCAP == nil || !strings.HasPrefix(w.Control, "xccdf_")) {
 			out = append(out, r.Problem(at, nearControls(w.Control, ids), "the image has no control %s to waive%s", w.Control, didYouMean(w.Control, ids)))
 		}
 	}

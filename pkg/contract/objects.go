@@ -16,6 +16,7 @@ const (
 	RecordsPrefix       = "triggers/recipes/"       // what triggers remember of recipes
 	SitePrefix          = "site/"                   // the index page and what it says of each recipe
 	SecurityHubPrefix   = "securityhub/"            // findings of each recipe that Security Hub was sent last
+	StreamsPrefix       = "streams/"                // SCAP data streams and programs that operators put there
 	WaitTokensPrefix    = "waits/tokens/"           // who waits for a resource
 	WaitIndexPrefix     = "waits/executions/"       // where the tokens of an execution are
 	WaitMarksPrefix     = "waits/marks/"            // events of resources
@@ -71,6 +72,10 @@ const (
 func SigstoreOf(attestation string) string {
 	return strings.TrimSuffix(attestation, ".dsse.json") + ".sigstore.json"
 }
+
+// EngineResultsObject is the name of what the verifier uploads of an engine other than
+// goss.
+func EngineResultsObject(engine string) string { return "results-" + engine + ".json.gz" }
 
 // SourcesKey is where the image ids are kept that the sources had last.
 const SourcesKey = "triggers/sources.json"

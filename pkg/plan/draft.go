@@ -40,7 +40,10 @@ func Open(fsys fs.FS, given component.Deployment, now time.Time) (*Catalog, erro
 	for _, r := range c.recipes {
 		scopes = append(scopes, waiver.Recipe{Name: r.Name, Family: r.Family})
 	}
-	c.waivers, err = waiver.Load(fsys, scopes, func() ([]string, error) { return component.ControlIDs(fsys) }, now)
+	c.waivers, err = waiver.Load(fsys, scopes, func() ([]string, error) {
+		ids, err := component.ControlIDs(fsys)
+		return append(ids, declared(c.recipes)...), err
+	}, now)
 	return c, err
 }
 

@@ -63,6 +63,21 @@ func Fields() []Field {
 		{"checks.waivers.secondApprover", Release},
 		{"checks.waivers.created", Release},
 		{"checks.waivers.expires", Release},
+		{"checks.engines.script.files", Content},
+		{"checks.engines.script.controls.id", Content},
+		{"checks.engines.script.controls.title", Content},
+		{"checks.engines.script.controls.severity", Content},
+		{"checks.engines.openscap.stream", Content},
+		{"checks.engines.openscap.sha256", Content},
+		{"checks.engines.openscap.profile", Content},
+		{"checks.engines.openscap.minimumRules", Content},
+		{"checks.engines.openscap.notApplicable", Content},
+		{"checks.engines.openscap.severity", Content},
+		{"checks.engines.openscap.program", Content},
+		{"checks.engines.openscap.programSHA256", Content},
+		{"checks.engines.bottlerocket.report", Content},
+		{"checks.engines.bottlerocket.level", Content},
+		{"checks.engines.bottlerocket.minimumChecks", Content},
 		{"gate.severity", Release},
 		{"distribution.regions.name", Release},
 		{"distribution.regions.kmsKey", Release},
@@ -169,6 +184,11 @@ func (a assembly) digests() map[string]string {
 	out := map[string]string{}
 	for _, files := range [][]component.File{a.files, a.definitions} {
 		for _, f := range files {
+			out[f.Path] = digest(f.Data)
+		}
+	}
+	if a.engines.Script != nil {
+		for _, f := range a.engines.Script.Files {
 			out[f.Path] = digest(f.Data)
 		}
 	}

@@ -68,6 +68,14 @@ func full(t *testing.T) input {
 	r.Builder.SubnetIDs = []string{"subnet-0123456789abcdef0"}
 	r.Builder.CloudConfig = "#cloud-config\nbootcmd: []\n"
 	r.Pointers.Accounts = []string{"210987654321"}
+	for _, name := range []string{"web", "other"} {
+		fsys["recipes/checks/"+name+".sh"] = &fstest.MapFile{Data: []byte("#!/bin/sh\n")}
+	}
+	r.Checks.Engines = recipe.Engines{
+		Script:       &recipe.Script{Files: []string{"checks/web.sh"}, Controls: []recipe.OwnControl{{ID: "OWN-01", Title: "It answers", Severity: "high"}}},
+		OpenSCAP:     &recipe.OpenSCAP{Stream: "a.xml", SHA256: strings.Repeat("a", 64), Profile: "xccdf_a_profile_b", MinimumRules: 10, NotApplicable: []string{"xccdf_a_rule_b*"}, Severity: "high", Program: "a.tar.gz", ProgramSHA256: strings.Repeat("a", 64)},
+		Bottlerocket: &recipe.Bottlerocket{Report: "cis", Level: 1, MinimumChecks: 3},
+	}
 	r.Checks.Waivers = append(r.Checks.Waivers, recipe.Waiver{Vulnerability: "CVE-2026-0001", Package: "openssl", Reason: "not reachable in this image", Author: "a", Approver: "b", Created: "2026-11-20", Expires: "2026-12-24"})
 	return in
 }

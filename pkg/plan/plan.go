@@ -37,6 +37,7 @@ type BuildPlan struct {
 	Checks         []byte               `json:"checks"`     // the compiled goss file of all controls
 	Controls       []compliance.Control `json:"controls"`
 	NeverRun       []string             `json:"neverRun,omitempty"`      // components that no test runs on a guest of the recipe's family
+	Engines        compliance.Engines   `json:"engines,omitzero"`        // that check the image beside goss
 	SharedWaivers  []compliance.Waiver  `json:"sharedWaivers,omitempty"` // of the deployment, that hold for the recipe
 	WaiverDays     waiver.Days          `json:"waiverDays"`              // the longest terms of waivers
 	Reuse          *Reuse               `json:"reuse,omitempty"`         // nil if the image is baked
@@ -144,6 +145,7 @@ func (d Draft) Build(in Input) (*BuildPlan, []byte, error) {
 		Checks:         parts.checks,
 		Controls:       parts.controls,
 		NeverRun:       component.NeverRun(parts.selected),
+		Engines:        parts.engines,
 		SharedWaivers:  shared,
 		WaiverDays:     d.days,
 	}
@@ -160,6 +162,7 @@ type assembly struct {
 	definitions []component.File // of the components, not in the bundle
 	checks      []byte
 	controls    []compliance.Control
+	engines     compliance.Engines // that check the image beside goss
 }
 
 // spec describes the user data of a recipe's builder.
@@ -200,6 +203,12 @@ func assemble(r *recipe.Recipe, fsys fs.FS, given component.Deployment, shared [
 	if a.checks, a.controls, err = compliance.Compile(component.Sets(a.selected)); err != nil {
 		return a, append(problems, r.Problem("components", "", "%v", err)), nil
 	}
+	var wrong problem.List
+	if a.engines, wrong, err = engines(r, fsys, a.controls); err != nil || wrong.HasErrors() {
+		return a, append(problems, wrong...), err
+	}
+	a.controls = append(a.controls, a.engines.Controls()...)
+	slices.SortFunc(a.controls, func(x, y compliance.Control) int { return strings.Compare(x.ID, y.ID) })
 	if a.files, err = component.Files(fsys, r.Family, a.selected); err != nil {
 		return a, problems, err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ func (c *checker) check() {
 	c.builder()
 	c.components()
 	c.waivers()
+	c.engines()
 	c.distribution()
 	c.sharing()
 	c.pointers()
@@ -194,6 +196,38 @@ func (c *checker) waivers() {
 			}
 			say(at+"."+f.Field, f.Allowed, "%s", f.Message)
 		}
+	}
+}
+
+// engines checks what can be checked without the files.
+func (c *checker) engines() {
+	e := c.recipe.Checks.Engines
+	if e.Script != nil {
+		c.distinct("file", "checks.engines.script.files", e.Script.Files)
+		var ids []string
+		for _, control := range e.Script.Controls {
+			ids = append(ids, control.ID)
+		}
+		for i, id := range ids {
+			if j := slices.Index(ids, id); j < i && id != "" {
+				c.fail(fmt.Sprintf("checks.engines.script.controls[%d].id", i), "", "control %s is declared twice; the first is checks.engines.script.controls[%d]", id, j)
+			}
+		}
+	}
+	if e.OpenSCAP != nil {
+		const at = "checks.engines.openscap."
+		c.distinct("rule", at+"notApplicable", e.OpenSCAP.NotApplicable)
+		for i, rule := range e.OpenSCAP.NotApplicable {
+			if _, name, _ := strings.Cut(rule, "_rule_"); strings.Trim(name, "*") == "" && rule != "" {
+				c.fail(fmt.Sprintf("%snotApplicable[%d]", at, i), "the beginning of the rules' names before the *", "%q would accept every rule that does not apply", rule)
+			}
+		}
+		if (e.OpenSCAP.Program == "") != (e.OpenSCAP.ProgramSHA256 == "") {
+			c.fail("checks.engines.openscap", "both program and programSHA256, or neither", "a program is fetched by its digest: program and programSHA256 belong together")
+		}
+	}
+	if e.Bottlerocket != nil && e.Bottlerocket.Level != 0 && e.Bottlerocket.Report == "fips" {
+		c.fail("checks.engines.bottlerocket.level", "a CIS report", "the report fips has no levels")
 	}
 }
 

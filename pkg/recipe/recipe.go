@@ -102,13 +102,73 @@ type Checks struct {
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout" jsonschema:"default=15m" hint:"1m to 2h" example:"20m"`
 	// Waivers are the failed controls and the vulnerabilities that are accepted, each for a reason and a time.
 	Waivers []Waiver `yaml:"waivers,omitempty" json:"waivers,omitempty" without:"none"`
+	// Engines are the engines that check the image beside goss, which checks the controls of the components.
+	Engines Engines `yaml:"engines,omitempty" json:"engines,omitzero" without:"goss alone"`
+}
+
+// Engines are the engines that check the image beside goss.
+type Engines struct {
+	// Script is the engine of the recipe's own checks: programs that print JSON lines or TAP.
+	Script *Script `yaml:"script,omitempty" json:"script,omitempty" without:"no checks of its own"`
+	// OpenSCAP is the engine of a SCAP data stream.
+	OpenSCAP *OpenSCAP `yaml:"openscap,omitempty" json:"openscap,omitempty" without:"no data stream"`
+	// Bottlerocket is the engine of the reports of Bottlerocket's apiclient.
+	Bottlerocket *Bottlerocket `yaml:"bottlerocket,omitempty" json:"bottlerocket,omitempty" without:"no report"`
+}
+
+// Script is the engine of the recipe's own checks.
+type Script struct {
+	// Files are the programs, each with its interpreter in its first line. They run as root in the verifier, one after the other.
+	Files []string `yaml:"files" json:"files" jsonschema:"required,minItems=1,maxItems=16,pattern=^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$" hint:"1 to 16 files beside the recipe, of lower-case letters, digits and . _ - /; each at most 256 KiB" example:"[checks/web.sh]"`
+	// Controls are the controls that the programs prove. Each must be reported.
+	Controls []OwnControl `yaml:"controls" json:"controls" jsonschema:"required,minItems=1,maxItems=500"`
+}
+
+// OwnControl is a control that the recipe's own checks prove.
+type OwnControl struct {
+	// ID is the id of the control, as the programs print it.
+	ID string `yaml:"id" json:"id" jsonschema:"required,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"capitals, a hyphen and two digits, such as WEB-01; one that no component has" example:"WEB-01"`
+	// Title is what the control demands, in a sentence.
+	Title string `yaml:"title" json:"title" jsonschema:"required,minLength=1,maxLength=200" example:"The web server answers on its health path"`
+	// Severity is the severity of its failure.
+	Severity string `yaml:"severity" json:"severity" jsonschema:"required,enum=low,enum=medium,enum=high,enum=critical" example:"high"`
+}
+
+// OpenSCAP is the engine of a SCAP data stream.
+type OpenSCAP struct {
+	// Stream is the file of the data stream: in the folder streams of the user data, otherwise below streams/ in the factory's bucket.
+	Stream string `yaml:"stream" json:"stream" jsonschema:"required,pattern=^[a-zA-Z0-9][a-zA-Z0-9._-]*$,maxLength=200" hint:"the name of a file, such as ssg-debian12-ds.xml" example:"ssg-debian12-ds.xml"`
+	// SHA256 is the digest of the data stream.
+	SHA256 string `yaml:"sha256" json:"sha256" jsonschema:"required,pattern=^[0-9a-f]{64}$" hint:"64 lower-case hexadecimal digits" example:"3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea"`
+	// Profile is the id of the profile.
+	Profile string `yaml:"profile" json:"profile" jsonschema:"required,pattern=^xccdf_[A-Za-z0-9._-]+_profile_[A-Za-z0-9._-]+$,maxLength=250" hint:"the full id of a profile of the data stream" example:"xccdf_org.ssgproject.content_profile_cis_level1_server"`
+	// MinimumRules is how many rules must pass or fail at least. Where nothing is evaluated, nothing is proved.
+	MinimumRules int `yaml:"minimumRules" json:"minimumRules" jsonschema:"required,minimum=1,maximum=5000" example:"200"`
+	// NotApplicable are the rules that need not apply to the image. Another one that does not apply has failed.
+	NotApplicable []string `yaml:"notApplicable,omitempty" json:"notApplicable,omitempty" jsonschema:"pattern=^xccdf_[A-Za-z0-9._*-]+_rule_[A-Za-z0-9._*-]+$" hint:"ids of rules, in which * stands for any text" example:"[xccdf_org.ssgproject.content_rule_partition_for_*]" without:"every selected rule must apply"`
+	// Severity is the lowest severity of a failed rule that rejects the image, if it is above that of the gate.
+	Severity string `yaml:"severity,omitempty" json:"severity,omitempty" jsonschema:"enum=low,enum=medium,enum=high" example:"high" without:"that of the gate"`
+	// Program is the file with OpenSCAP for the verifier, a gzipped tar with a program oscap, at the same places as stream.
+	Program string `yaml:"program,omitempty" json:"program,omitempty" jsonschema:"pattern=^[a-zA-Z0-9][a-zA-Z0-9._-]*$,maxLength=200" hint:"the name of a file, such as openscap-1.3.7-amd64.tar.gz" example:"openscap-1.3.7-amd64.tar.gz" without:"the oscap that the image has"`
+	// ProgramSHA256 is the digest of the file with OpenSCAP.
+	ProgramSHA256 string `yaml:"programSHA256,omitempty" json:"programSHA256,omitempty" jsonschema:"pattern=^[0-9a-f]{64}$" hint:"64 lower-case hexadecimal digits" example:"3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea" without:"required with program"`
+}
+
+// Bottlerocket is the engine of the reports of Bottlerocket's apiclient.
+type Bottlerocket struct {
+	// Report is the name of the report.
+	Report string `yaml:"report" json:"report" jsonschema:"required,enum=cis,enum=cis-k8s,enum=fips" example:"cis"`
+	// Level is the level of a CIS report.
+	Level int `yaml:"level,omitempty" json:"level,omitempty" jsonschema:"minimum=1,maximum=2" example:"2" without:"1"`
+	// MinimumChecks is how many checks must pass or fail at least.
+	MinimumChecks int `yaml:"minimumChecks" json:"minimumChecks" jsonschema:"required,minimum=1,maximum=500" example:"10"`
 }
 
 // Waiver accepts one failed control, or one vulnerability in one package, for a
 // reason and a time. Files in userdata/waivers hold waivers that recipes share.
 type Waiver struct {
-	// Control is the id of the control that may fail. The baseline states which controls nobody may waive. Give either control, or vulnerability and package.
-	Control string `yaml:"control,omitempty" json:"control,omitempty" jsonschema:"oneof_required=control,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"a control's id, such as SYS-02" example:"SYS-02" without:"vulnerability and package are required"`
+	// Control is the id of the control that may fail, or of a rule of the data stream. The baseline states which controls nobody may waive. Give either control, or vulnerability and package.
+	Control string `yaml:"control,omitempty" json:"control,omitempty" jsonschema:"oneof_required=control,pattern=^([A-Z][A-Z0-9]*-[0-9]{2}|xccdf_[A-Za-z0-9._-]+_rule_[A-Za-z0-9._-]+)$" hint:"a control's id, such as SYS-02, or the id of a rule of the recipe's data stream" example:"SYS-02" without:"vulnerability and package are required"`
 	// Vulnerability is the id of the vulnerability that is accepted in the package.
 	Vulnerability string `yaml:"vulnerability,omitempty" json:"vulnerability,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^(CVE-[0-9]{4}-[0-9]{4\\,19}|GHSA(-[0-9a-z]{4}){3}|(DSA|DLA|TEMP|ALAS|ALAS2023|USN)-[0-9A-Za-z-]*[0-9A-Za-z])$" hint:"an id such as CVE-2026-12345, GHSA-…, DSA-…, ALAS2023-…" example:"CVE-2026-12345" without:"control is required"`
 	// Package is the name of the source or binary package that has the vulnerability.

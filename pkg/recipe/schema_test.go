@@ -101,7 +101,7 @@ func document(t *testing.T, root, s *jsonschema.Schema, of reflect.Type) json.Ra
 		}
 
 		inner := f.Type
-		for inner.Kind() == reflect.Slice {
+		for inner.Kind() == reflect.Slice || inner.Kind() == reflect.Pointer {
 			inner = inner.Elem()
 		}
 		switch definition := root.Definitions[inner.Name()]; {

@@ -27,7 +27,7 @@ type File struct {
 // Entry is a shared waiver.
 type Entry struct {
 	// Control is the id of the control that may fail. Give either control, or vulnerability and package.
-	Control string `yaml:"control,omitempty" json:"control,omitempty" jsonschema:"oneof_required=control,pattern=^[A-Z][A-Z0-9]*-[0-9]{2}$" hint:"a control's id, such as SYS-02"`
+	Control string `yaml:"control,omitempty" json:"control,omitempty" jsonschema:"oneof_required=control,pattern=^([A-Z][A-Z0-9]*-[0-9]{2}|xccdf_[A-Za-z0-9._-]+_rule_[A-Za-z0-9._-]+)$" hint:"a control's id, such as SYS-02, or the id of a rule of a data stream"`
 	// Vulnerability is the id of the vulnerability that is accepted in the package.
 	Vulnerability string `yaml:"vulnerability,omitempty" json:"vulnerability,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^(CVE-[0-9]{4}-[0-9]{4\\,19}|GHSA(-[0-9a-z]{4}){3}|(DSA|DLA|TEMP|ALAS|ALAS2023|USN)-[0-9A-Za-z-]*[0-9A-Za-z])$" hint:"an id such as CVE-2026-12345, GHSA-…, DSA-…, ALAS2023-…"`
 	// Package is the name of the source or binary package that has the vulnerability.
@@ -285,7 +285,7 @@ func (s Shared) check(recipes []Recipe, controls []string, now time.Time) proble
 		}
 		out = append(out, p)
 	}
-	if s.Valid("control") && !slices.Contains(controls, s.Control) {
+	if s.Valid("control") && !slices.Contains(controls, s.Control) && !strings.HasPrefix(s.Control, "xccdf_") {
 		near := ""
 		if name := problem.Nearest(s.Control, controls); name != "" {
 			near = fmt.Sprintf("; did you mean %q?", name)

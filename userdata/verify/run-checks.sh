@@ -110,6 +110,10 @@ size=$(wc -c <"$dir/inventory.txt.gz")
 [ "$size" -le "$inventory_limit" ] || fail "the inventory has $size bytes packed, $inventory_limit are allowed"
 upload "$dir/inventory.txt.gz" "$INVENTORY_PUT_URL"
 
-printf '{"sha256":"%s","bytes":%d,"gossExit":%d,"inventory":{"sha256":"%s","bytes":%d}}\n' \
+# Engines beside goss are in engines.sh, which comes before this script if a recipe has any.
+announced=''
+if command -v run_engines >/dev/null; then run_engines "$dir"; fi
+
+printf '{"sha256":"%s","bytes":%d,"gossExit":%d,"inventory":{"sha256":"%s","bytes":%d},"engines":{%s}}\n' \
 	"$(digest "$dir/results.json.gz")" "$(wc -c <"$dir/results.json.gz")" "$code" \
-	"$(digest "$dir/inventory.txt.gz")" "$size"
+	"$(digest "$dir/inventory.txt.gz")" "$size" "$announced"
