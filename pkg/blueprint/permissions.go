@@ -14,6 +14,7 @@ const (
 	Bundles           Resource = "bundles"            // what builders fetch
 	CompiledChecks    Resource = "compiled-checks"    // what verifiers fetch
 	RawResults        Resource = "raw-results"        // what verifiers upload
+	Streams           Resource = "streams"            // data streams and programs that verifiers fetch
 	SnapshotFindings  Resource = "snapshotFindings"   // what was found in an image's snapshot
 	RawInventory      Resource = "raw-inventory"      // likewise
 	Inventories       Resource = "inventories"        // of images, as CycloneDX
@@ -185,6 +186,7 @@ func runComplianceActions() []Action {
 		on(CompiledChecks, "s3:GetObject", "s3:PutObject"),
 		on(RawResults, "s3:PutObject"),
 		on(RawInventory, "s3:PutObject"),
+		on(Streams, "s3:GetObject"),
 		on(CheckEngine, "s3:GetObject"),
 		on(AnyResource, "ssm:ListCommands"),
 		on(ShellDocument, "ssm:SendCommand"),

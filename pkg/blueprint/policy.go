@@ -102,7 +102,7 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, "*")}
 	case Bucket:
 		return []Statement{allow(nil, site.Bucket)}
-	case Claims, Plans, Bundles, CompiledChecks, RawResults, RawInventory, Inventories, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Sources, Records, Findings, Started, Announcements,
+	case Claims, Plans, Bundles, CompiledChecks, RawResults, Streams, RawInventory, Inventories, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Sources, Records, Findings, Started, Announcements,
 		WaitTokens, WaitIndex, WaitMarks:
 		return []Statement{allow(nil, site.objects(r)...)}
 	case SitePage:
@@ -223,7 +223,8 @@ func (site Site) objects(r Resource) []string {
 		Plans:            {contract.PlanKey("*")},
 		Bundles:          {contract.BundleKey("*")},
 		CompiledChecks:   {contract.ChecksKey("*")},
-		RawResults:       {contract.ExecutionKey("*", contract.RawResultsObject)},
+		RawResults:       {contract.ExecutionKey("*", "results*.json.gz")},
+		Streams:          {contract.StreamsPrefix + "*"},
 		Compliance:       {contract.ExecutionKey("*", contract.ComplianceObject)},
 		RawInventory:     {contract.ExecutionKey("*", contract.RawInventoryObject)},
 		Inventories:      {contract.ExecutionKey("*", contract.InventoryObject)},

@@ -23,7 +23,7 @@ func engines(r *recipe.Recipe, fsys fs.FS, controls []compliance.Control) (compl
 		script := &compliance.Script{}
 		for i, c := range s.Controls {
 			at := fmt.Sprintf("checks.engines.script.controls[%d].id", i)
-			if j := slices.IndexFunc(controls, func(x compliance.Control) bool { return x.ID == c.ID }); j >= 0 && r.Valid(at) {
+			if j := slices.IndexFunc(controls, func(x compliance.Control) bool { return x.ID == c.ID }); j >= 0 {
 				problems = append(problems, r.Problem(at, "an id that no component has", "control %s is of component %s", c.ID, controls[j].Component))
 			}
 			if c.ID == compliance.OpenSCAPControl || c.ID == compliance.BottlerocketControl {
@@ -33,7 +33,7 @@ func engines(r *recipe.Recipe, fsys fs.FS, controls []compliance.Control) (compl
 		}
 		for i, name := range s.Files {
 			at := fmt.Sprintf("checks.engines.script.files[%d]", i)
-			if name == "" || !fs.ValidPath(name) || !r.Valid(at) {
+			if name == "" || !fs.ValidPath(name) || r.Has(at) && !r.Valid(at) {
 				continue // reported with the file
 			}
 			file := path.Join(recipe.Dir, name)

@@ -203,7 +203,7 @@ func (c *checker) waivers() {
 func (c *checker) engines() {
 	e := c.recipe.Checks.Engines
 	if e.Script != nil {
-		c.distinct("file", "checks.engines.script.files", e.Script.Files)
+		c.distinct("checks.engines.script.files", "file", e.Script.Files)
 		var ids []string
 		for _, control := range e.Script.Controls {
 			ids = append(ids, control.ID)
@@ -216,7 +216,7 @@ func (c *checker) engines() {
 	}
 	if e.OpenSCAP != nil {
 		const at = "checks.engines.openscap."
-		c.distinct("rule", at+"notApplicable", e.OpenSCAP.NotApplicable)
+		c.distinct(at+"notApplicable", "rule", e.OpenSCAP.NotApplicable)
 		for i, rule := range e.OpenSCAP.NotApplicable {
 			if _, name, _ := strings.Cut(rule, "_rule_"); strings.Trim(name, "*") == "" && rule != "" {
 				c.fail(fmt.Sprintf("%snotApplicable[%d]", at, i), "the beginning of the rules' names before the *", "%q would accept every rule that does not apply", rule)

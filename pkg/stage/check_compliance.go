@@ -72,7 +72,12 @@ func (s CheckCompliance) Run(ctx context.Context, in ComplianceInput) (CheckComp
 	if err != nil {
 		return CheckComplianceOutput{}, failure.Wrap(failure.ComplianceFailed, err, "the inventory of %s is not used", in.InstanceID)
 	}
+	outputs, err := s.outputs(ctx, in, p, said)
+	if err != nil {
+		return CheckComplianceOutput{}, err
+	}
 	return s.gate(ctx, in, p, document, compliance.Input{
+		Outputs:    outputs,
 		Results:    raw,
 		ResultsURI: "s3://" + s.Store.Bucket + "/" + rawResultsKey(in.Execution),
 		InstanceID: in.InstanceID,
@@ -92,7 +97,7 @@ func (s CheckCompliance) again(ctx context.Context, in ComplianceInput, p plan.B
 	if err != nil {
 		return CheckComplianceOutput{}, failure.Wrap(failure.CodeOf(err), err, "no image is released without its compliance results")
 	}
-	return s.gate(ctx, in, p, k.inventory, compliance.Input{Results: k.raw, ResultsURI: k.uri, InstanceID: k.instanceID, Engine: k.engine, Guests: k.guests})
+	return s.gate(ctx, in, p, k.inventory, compliance.Input{Results: k.raw, ResultsURI: k.uri, InstanceID: k.instanceID, Engine: k.engine, Guests: k.guests, Outputs: k.outputs})
 }
 
 // results fetches what the verifier uploaded. The address it was given can be
@@ -104,6 +109,23 @@ func (s CheckCompliance) results(ctx context.Context, in ComplianceInput, sum st
 		return nil, err
 	}
 	return unpackResults(packed)
+}
+
+// outputs fetches what the verifier uploaded of the engines other than goss.
+func (s CheckCompliance) outputs(ctx context.Context, in ComplianceInput, p plan.BuildPlan, said printed) (map[string]compliance.Output, error) {
+	out := map[string]compliance.Output{}
+	for _, name := range p.Engines.Names() {
+		if said.Engines[name] == "" {
+			return nil, failure.New(failure.ComplianceFailed, "the verifier announced no results of the engine %s, so nothing that it should prove is proved", name)
+		}
+		key := engineKey(in.Execution, name)
+		packed, err := s.uploaded(ctx, "output of "+name, key, compliance.MaxPacked, said.Engines[name])
+		if err != nil {
+			return nil, err
+		}
+		out[name] = compliance.Output{Packed: packed, URI: "s3://" + s.Store.Bucket + "/" + key}
+	}
+	return out, nil
 }
 
 // uploaded fetches what a verifier says that it uploaded, of a digest.
@@ -129,6 +151,7 @@ type printed struct {
 	Inventory struct {
 		SHA256 string `json:"sha256"`
 	} `json:"inventory"`
+	Engines map[string]string `json:"engines"` // digests of the results of engines other than goss, by name
 }
 
 // printedDigests reads the last line that run-checks.sh prints.
@@ -151,7 +174,7 @@ func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.Bu
 	if err != nil {
 		return CheckComplianceOutput{}, err
 	}
-	of.Controls, of.Checks, of.Snapshot = p.Controls, p.Checks, onSnapshot
+	of.Controls, of.Checks, of.Snapshot, of.Engines = p.Controls, p.Checks, onSnapshot, p.Engines
 	of.Gate, of.Waivers, of.Now = p.Recipe.Gate.Severity, p.Accepted(), in.Now
 	of.Of, of.RunID, of.RecipeDigest, of.ImageID = bindingOf(in.Job, p), in.Execution.Name, p.Fingerprint, in.ImageID
 	report, err := compliance.Evaluate(of)

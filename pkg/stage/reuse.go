@@ -268,8 +268,9 @@ type kept struct {
 	engine     compliance.Engine
 	guests     compliance.Guests
 	uri        string
-	raw        []byte // the engine's own words
-	inventory  []byte // CycloneDX
+	raw        []byte                       // the engine's own words
+	outputs    map[string]compliance.Output // of engines other than goss
+	inventory  []byte                       // CycloneDX
 }
 
 // keptResults reads the results that the execution of a name kept of an image with
@@ -297,13 +298,20 @@ func keptResults(ctx context.Context, s store.Store, p plan.BuildPlan, image, ma
 	if len(r.Results) == 0 {
 		wrong = append(wrong, "it has no results")
 	}
-	var sums []string
-	for _, result := range r.Results {
-		sums = append(sums, result.Evidence.SHA256)
+	sums, first := map[string]string{}, -1 // by engine, and the first result of goss
+	for i, result := range r.Results {
+		name := result.Engine.Name
+		if earlier, ok := sums[name]; ok && earlier != result.Evidence.SHA256 {
+			wrong = append(wrong, "its results are of several outputs of the check engine "+name)
+			break
+		}
+		sums[name] = result.Evidence.SHA256
+		if first < 0 && name == compliance.EngineGoss {
+			first = i
+		}
 	}
-	slices.Sort(sums)
-	if sums = slices.Compact(sums); len(sums) > 1 {
-		wrong = append(wrong, fmt.Sprintf("its results are of %d outputs of the check engine", len(sums)))
+	if first < 0 && len(r.Results) > 0 {
+		wrong = append(wrong, "it has no result of goss")
 	}
 	if err := mismatch(what, s, complianceKey(e), wrong); err != nil {
 		return kept{}, err
@@ -318,7 +326,7 @@ func keptResults(ctx context.Context, s store.Store, p plan.BuildPlan, image, ma
 	if !bytes.Equal(made.Checks, p.Checks) { // another version of the factory may compile them otherwise
 		return kept{}, mismatch(what, s, complianceKey(e), []string{"they are of other checks than this version compiles"})
 	}
-	output, err := keptOutput(ctx, s, rawResultsKey(e), sums[0])
+	output, err := keptOutput(ctx, s, rawResultsKey(e), sums[compliance.EngineGoss])
 	if err != nil {
 		return kept{}, err
 	}
@@ -326,10 +334,31 @@ func keptResults(ctx context.Context, s store.Store, p plan.BuildPlan, image, ma
 	if err != nil {
 		return kept{}, err
 	}
+	outputs, err := keptOutputs(ctx, s, e, p.Engines.Names(), sums)
+	if err != nil {
+		return kept{}, err
+	}
 	return kept{
-		of: r.Of, instanceID: r.Results[0].InstanceID, engine: r.Results[0].Engine, guests: r.Guests,
-		uri: "s3://" + s.Bucket + "/" + rawResultsKey(e), raw: output, inventory: document,
+		of: r.Of, instanceID: r.Results[first].InstanceID, engine: r.Results[first].Engine, guests: r.Guests,
+		uri: "s3://" + s.Bucket + "/" + rawResultsKey(e), raw: output, outputs: outputs, inventory: document,
 	}, nil
+}
+
+// keptOutputs are what engines other than goss printed, of these digests.
+func keptOutputs(ctx context.Context, s store.Store, e Execution, names []string, sums map[string]string) (map[string]compliance.Output, error) {
+	out := map[string]compliance.Output{}
+	for _, name := range names {
+		what, key := "the output of "+name, engineKey(e, name)
+		packed, err := keptObject(ctx, s, what, key, compliance.MaxPacked)
+		if err != nil {
+			return nil, err
+		}
+		if got := store.Digest(packed); got != sums[name] {
+			return nil, mismatch(what, s, key, []string{fmt.Sprintf("its SHA-256 is %s, the results are of %q", got, sums[name])})
+		}
+		out[name] = compliance.Output{Packed: packed, URI: "s3://" + s.Bucket + "/" + key}
+	}
+	return out, nil
 }
 
 // keptOutput is what the check engine printed, of a digest.

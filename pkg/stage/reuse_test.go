@@ -105,7 +105,7 @@ func TestResultsThatWereKeptAreOfTheImageOrOfNoUse(t *testing.T) {
 		"a plan of another content":          {change: func(k *keptRecords) { k.plan.Fingerprint = "beef" }, says: "its plan is of another content"},
 		"a plan of another recipe":           {change: func(k *keptRecords) { k.plan.Recipe.Name = "other" }, says: "its plan is of another content"},
 		"no result at all":                   {change: func(k *keptRecords) { k.report.Results = nil }, says: "it has no results"},
-		"results of two outputs":             {change: func(k *keptRecords) { k.report.Results[0].Evidence.SHA256 = "0b" }, says: "of 2 outputs"},
+		"results of two outputs":             {change: func(k *keptRecords) { k.report.Results[0].Evidence.SHA256 = "0b" }, says: "several outputs of the check engine goss"},
 		"no inventory":                       {change: func(k *keptRecords) { k.leave = "executions/maker/inventory.cdx.json" }, says: "inventory.cdx.json is missing"},
 		"another inventory":                  {change: func(k *keptRecords) { k.report.InventorySHA256 = "0b" }, says: "the record of results names 0b"},
 		"another output":                     {change: func(k *keptRecords) { k.output = []byte("better") }, says: "its SHA-256 is"},

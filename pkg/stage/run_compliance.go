@@ -103,6 +103,9 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 	} {
 		fmt.Fprintf(&b, "export %s=%s\n", v[0], shellQuote(v[1]))
 	}
+	if err := s.engines(ctx, &b, in, p, ttl); err != nil {
+		return "", err
+	}
 	b.Write(body)
 	return b.String(), nil
 }

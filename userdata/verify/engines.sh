@@ -1,9 +1,10 @@
+#!/bin/sh
 # Runs the engines that check an image beside goss, and uploads what each printed.
 # It is sent before run-checks.sh, which calls run_engines; fail, digest, fetch and
 # upload are those of run-checks.sh.
 #
 # Needs CHECKS_SECONDS, and for each engine that is to run:
-#   SCRIPT_COUNT, SCRIPT_URL_n and SCRIPT_SHA256_n from 0, SCRIPT_RESULTS_PUT_URL
+#   SCRIPT_COUNT, SCRIPT_URL_n and SCRIPT_SHA256_n from 0, SCRIPT_CONTROLS, SCRIPT_RESULTS_PUT_URL
 #   OPENSCAP_STREAM_URL, OPENSCAP_STREAM_SHA256, OPENSCAP_PROFILE, OPENSCAP_RESULTS_PUT_URL,
 #     and OPENSCAP_PROGRAM_URL, OPENSCAP_PROGRAM_SHA256 unless the image has oscap
 #   BOTTLEROCKET_REPORT, BOTTLEROCKET_LEVEL, BOTTLEROCKET_RESULTS_PUT_URL
@@ -43,10 +44,14 @@ engine_script() {
 	while [ "$n" -lt "$SCRIPT_COUNT" ]; do
 		eval "fetch \"\$SCRIPT_URL_$n\" \"\$SCRIPT_SHA256_$n\" \"\$1/script$n\""
 		chmod 700 "$1/script$n"
+		AMI_FACTORY_CONTROLS=${SCRIPT_CONTROLS:-}
+		export AMI_FACTORY_CONTROLS
 		limited "$1/out$n" 1048577 "$1/script$n"
-		printf 'file %d %d %d %d\n' "$n" "$(cat "$1/out$n.exit")" "$(wc -c <"$1/out$n")" "$(wc -c <"$1/out$n.errors")" >>"$out"
-		cat "$1/out$n" "$1/out$n.errors" >>"$out"
-		echo >>"$out"
+		{
+			printf 'file %d %d %d %d\n' "$n" "$(cat "$1/out$n.exit")" "$(wc -c <"$1/out$n")" "$(wc -c <"$1/out$n.errors")"
+			cat "$1/out$n" "$1/out$n.errors"
+			echo
+		} >>"$out"
 		n=$((n + 1))
 	done
 	echo end >>"$out"
@@ -61,7 +66,7 @@ engine_openscap() {
 		tar -xzf "$1/oscap.tar.gz" -C "$1/oscap" || fail "openscap: the program cannot be unpacked"
 		oscap=$1/oscap/oscap
 	fi
-	command -v "$oscap" >/dev/null || fail "openscap: there is no program oscap; the recipe names none, and the image has none"
+	oscap=$(command -v "$oscap") || fail "openscap: there is no program oscap; the recipe names none, and the image has none"
 	fetch "$OPENSCAP_STREAM_URL" "$OPENSCAP_STREAM_SHA256" "$1/stream.xml"
 	# The exit code says too little: 2 is a failed rule or an unknown result.
 	limited "$1/log" 65536 "$oscap" xccdf eval --profile "$OPENSCAP_PROFILE" --results-arf "$1/arf.xml" "$1/stream.xml"
@@ -71,15 +76,15 @@ engine_openscap() {
 }
 
 engine_bottlerocket() {
-	command -v apiclient >/dev/null || fail "bottlerocket: there is no program apiclient"
-	set -- "$1" --format json
-	[ "$BOTTLEROCKET_REPORT" = fips ] || set -- "$@" --level "$BOTTLEROCKET_LEVEL"
-	dir1=$1
-	shift
-	limited "$dir1/report" 4194304 apiclient report "$BOTTLEROCKET_REPORT" "$@"
-	[ -s "$dir1/report" ] ||
-		fail "bottlerocket: apiclient printed no report (exit code $(cat "$dir1/report.exit")): $(head -c 1500 "$dir1/report.errors")"
-	keep bottlerocket "$dir1/report" "$BOTTLEROCKET_RESULTS_PUT_URL"
+	apiclient=$(command -v apiclient) || fail "bottlerocket: there is no program apiclient"
+	if [ "$BOTTLEROCKET_REPORT" = fips ]; then
+		limited "$1/report" 4194305 "$apiclient" report fips --format json
+	else
+		limited "$1/report" 4194305 "$apiclient" report "$BOTTLEROCKET_REPORT" --level "$BOTTLEROCKET_LEVEL" --format json
+	fi
+	[ -s "$1/report" ] ||
+		fail "bottlerocket: apiclient printed no report (exit code $(cat "$1/report.exit")): $(head -c 1500 "$1/report.errors")"
+	keep bottlerocket "$1/report" "$BOTTLEROCKET_RESULTS_PUT_URL"
 }
 
 # run_engines DIR runs the engines and sets announced to their digests, as members of a

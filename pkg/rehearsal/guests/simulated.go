@@ -257,8 +257,40 @@ func (g *Simulated) check(ctx context.Context, script string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf(`{"sha256":%q,"bytes":%d,"gossExit":%d,"inventory":{"sha256":%q,"bytes":%d}}`,
-		sum, size, min(1, len(failing)), inventorySum, inventorySize), nil
+	engines, err := g.engines(ctx, env, func(c string) bool { return failing[c] })
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(`{"sha256":%q,"bytes":%d,"gossExit":%d,"inventory":{"sha256":%q,"bytes":%d},"engines":%s}`,
+		sum, size, min(1, len(failing)), inventorySum, inventorySize, engines), nil
+}
+
+// engines answers for the engines beside goss, and returns the digests of what it
+// uploaded, as JSON.
+func (g *Simulated) engines(ctx context.Context, env map[string]string, failing func(string) bool) ([]byte, error) {
+	announced := map[string]string{}
+	for _, name := range []string{compliance.EngineScript, compliance.EngineOpenSCAP, compliance.EngineBottlerocket} {
+		url := env[strings.ToUpper(name)+"_RESULTS_PUT_URL"]
+		if url == "" {
+			continue
+		}
+		for key, address := range env { // what a guest would fetch first
+			if what, ok := strings.CutPrefix(key, strings.ToUpper(name)+"_"); ok && strings.Contains(what, "URL") && !strings.Contains(what, "PUT") {
+				if _, err := g.fetch(ctx, address, env[strings.Replace(key, "URL", "SHA256", 1)]); err != nil {
+					return nil, err
+				}
+			}
+		}
+		packed, err := compliance.SimulateEngine(name, env, failing)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := g.do(ctx, http.MethodPut, url, packed, true); err != nil {
+			return nil, err
+		}
+		announced[name] = sha(packed)
+	}
+	return json.Marshal(announced)
 }
 
 // upload packs a body, sends it to an address that takes one upload, and returns its
