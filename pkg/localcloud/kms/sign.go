@@ -240,9 +240,6 @@ func (s *Service) GetPublicKey(ctx context.Context, in *kms.GetPublicKeyInput, o
 // (https://docs.aws.amazon.com/kms/latest/APIReference/API_CreateKey.html).
 func checkSpec(in *kms.CreateKeyInput) (types.KeySpec, types.KeyUsageType, error) {
 	spec := in.KeySpec
-	if spec == "" {
-		spec = types.KeySpec(in.CustomerMasterKeySpec)
-	}
 	_, signs := signingSpecOf(spec)
 	switch {
 	case spec == "" || spec == types.KeySpecSymmetricDefault:
