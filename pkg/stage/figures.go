@@ -14,11 +14,11 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plan"
 )
 
-// figures of an execution that has ended.
+// figures returns the figures of an execution that has ended.
 func figures(in NotifyInput, r evidence.Report) []metric.Value {
 	out := []metric.Value{metric.Of(metric.Executions, 1, r.Status)}
 	if r.Status != contract.Published {
-		// Remains of an image that was published come without an error.
+		// If an image was published, resources can be left without an error.
 		code := cmp.Or(in.Error, string(failure.CleanupIncomplete))
 		out = append(out, metric.Of(metric.Failures, 1, code))
 	}
@@ -40,7 +40,7 @@ func figures(in NotifyInput, r evidence.Report) []metric.Value {
 	return out
 }
 
-// stages are the states in the order in which they were entered.
+// stages returns the states in the order in which they were entered.
 func stages(started time.Time, timings map[string]Timing) []evidence.State {
 	var out []evidence.State
 	for _, name := range slices.Sorted(maps.Keys(timings)) {
@@ -51,24 +51,24 @@ func stages(started time.Time, timings map[string]Timing) []evidence.State {
 	return out
 }
 
-// What an invocation of a function is taken to use, since a function does not
-// know what it is billed: the mean of all of them, with the way to AWS's
-// services and back. How often functions are invoked is known.
+// The assumed use of one invocation, because a function does not know its bill: the mean of
+// all functions, including the network time to AWS's services. The number of invocations is
+// known.
 const (
 	invocationSeconds = 0.3
 	invocationGB      = 0.3
-	// What an execution writes, at most: bundle, plan, consoles, results, the
+	// The most objects that an execution writes: bundle, plan, consoles, results, the
 	// journal twice, and the report in two forms.
 	objectsWritten = 10
-	// For a wait Wake writes the token and its index, and lists the marks of events; for
-	// an event it writes a mark, lists the tokens and reads one. S3 charges for lists as
-	// for writes. Events that nobody waits for are a few for each execution.
+	// For a wait, Wake writes the token and its index, and lists the marks of events. For an
+	// event it writes a mark, lists the tokens and reads one. S3 charges lists like writes.
+	// An execution has a few events for which no state waits.
 	writesAWait   = 3
 	writesAnEvent = 2
 )
 
-// usage is what an execution used on AWS, as far as its timings tell. Instances
-// run from their launch until they are stopped or terminated.
+// usage estimates what an execution used on AWS, from its timings. Instances run from their
+// launch until they are stopped or terminated.
 func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 	size := float64(p.Recipe.Builder.RootVolume.SizeGiB)
 	u := cost.Usage{

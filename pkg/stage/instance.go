@@ -15,15 +15,15 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
-// consoleTail is how much of a console or log a message quotes.
+// consoleTail is the number of bytes that a message quotes from a console or log.
 const consoleTail = 1500
 
-// ConsoleAPI reads what an instance wrote to its serial console.
+// ConsoleAPI reads the serial console of an instance.
 type ConsoleAPI interface {
 	GetConsoleOutput(context.Context, *ec2.GetConsoleOutputInput, ...func(*ec2.Options)) (*ec2.GetConsoleOutputOutput, error)
 }
 
-// readConsole returns the console so far; empty when there is none yet.
+// readConsole returns the output on the console so far, which may be empty.
 func readConsole(ctx context.Context, api ConsoleAPI, instanceID string) ([]byte, error) {
 	out, err := api.GetConsoleOutput(ctx, &ec2.GetConsoleOutputInput{InstanceId: &instanceID, Latest: aws.Bool(true)})
 	if awserr.Is(err, "UnsupportedOperation", "InvalidParameterCombination") { // not an instance on Nitro
@@ -39,8 +39,7 @@ func readConsole(ctx context.Context, api ConsoleAPI, instanceID string) ([]byte
 	return raw, nil
 }
 
-// tail is the end of a log, from the start of a line where there is one, and safe
-// to show.
+// tail returns the end of a log, safe to show. It begins with a whole line if possible.
 func tail(log []byte) string {
 	log = bytes.TrimSpace(log)
 	if len(log) > consoleTail {
@@ -52,7 +51,7 @@ func tail(log []byte) string {
 	return plaintext.Clean(string(log))
 }
 
-// stateReason is why an instance is in its state, in EC2's words.
+// stateReason returns EC2's reason for the state of an instance.
 func stateReason(i types.Instance) string {
 	if r := i.StateReason; r != nil && (r.Code != nil || r.Message != nil) {
 		return strings.TrimSpace(aws.ToString(r.Code) + " " + aws.ToString(r.Message))

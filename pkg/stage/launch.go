@@ -23,10 +23,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/userdata"
 )
 
-// bundleTTL is how long the builder may take to fetch its bundle.
+// bundleTTL is the time within which the builder must fetch its bundle.
 const bundleTTL = time.Hour
 
-// LaunchEC2 is what Launch needs of EC2.
+// LaunchEC2 lists the calls of EC2 that Launch makes.
 type LaunchEC2 interface {
 	ec2.DescribeImagesAPIClient
 	ec2.DescribeInstancesAPIClient
@@ -41,7 +41,7 @@ type Launch struct {
 	EC2      LaunchEC2
 }
 
-// place is one way to get an instance.
+// place is one instance type in one subnet.
 type place struct{ instanceType, subnet string }
 
 func (p place) String() string {
@@ -51,7 +51,7 @@ func (p place) String() string {
 	return p.instanceType + " in " + p.subnet
 }
 
-// Run starts the instance, or finds it started by an earlier attempt.
+// Run starts the instance, or finds the one that an earlier attempt started.
 func (s Launch) Run(ctx context.Context, in LaunchInput) (LaunchOutput, error) {
 	p, err := loadPlan(ctx, s.Store, in.Job)
 	if err != nil {
@@ -61,8 +61,8 @@ func (s Launch) Run(ctx context.Context, in LaunchInput) (LaunchOutput, error) {
 	if err != nil {
 		return LaunchOutput{}, err
 	}
-	// The presigned address differs at every attempt, so a client token alone
-	// would be refused for other parameters: look first.
+	// Look for an instance first: the presigned address differs at every attempt, so EC2
+	// would refuse the same client token because of different parameters.
 	mine := attempt{Launch: s, in: in, plan: p, run: run}
 	out, found, err := mine.find(ctx, ami.ByExecution(in.Execution.Name), ami.ByStage(in.State))
 	if err != nil || found {
@@ -85,28 +85,28 @@ func (s Launch) Run(ctx context.Context, in LaunchInput) (LaunchOutput, error) {
 
 func lacksCapacity(err error) bool {
 	return awserr.Classify(err, failure.InstanceFailed) == failure.CapacityUnavailable ||
-		awserr.Is(err, "Unsupported") // the type does not exist in the subnet's zone
+		awserr.Is(err, "Unsupported") // the subnet's zone does not have the type
 }
 
 func launchError(err error, role string, at place) error {
 	if awserr.Is(err, "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable") && role == verifierRole {
-		// EC2 knew the image a moment ago: not every endpoint does yet.
+		// The image exists, but not every endpoint of EC2 knows it yet.
 		return failure.Wrap(failure.ServiceUnavailable, err, "launch the %s", role)
 	}
 	return awserr.Wrap(err, failure.InstanceFailed, "launch the %s as %s", role, at)
 }
 
-// attempt is what one execution launches in one of its stages.
+// attempt describes what one stage of an execution launches.
 type attempt struct {
 	Launch
 	in   LaunchInput
 	plan plan.BuildPlan
-	run  ec2.RunInstancesInput // all of the call that does not depend on the place
+	run  ec2.RunInstancesInput // the parameters that do not depend on the place
 }
 
-// find returns the oldest instance that matches and still exists. Tags and client
-// tokens prove nothing by themselves: an instance that was not launched as this
-// execution launches is an error, and stays as it is.
+// find returns the oldest instance that matches and still exists. Tags and client tokens
+// alone prove nothing: if an instance differs from what this execution launches, find
+// returns an error and leaves the instance unchanged.
 func (s attempt) find(ctx context.Context, filters ...types.Filter) (LaunchOutput, bool, error) {
 	found, err := ami.ListInstances(ctx, s.EC2, filters...)
 	if err != nil {
@@ -129,14 +129,14 @@ func (s attempt) find(ctx context.Context, filters ...types.Filter) (LaunchOutpu
 	return LaunchOutput{InstanceID: aws.ToString(found[0].InstanceId), InstanceType: string(found[0].InstanceType)}, true, nil
 }
 
-// places lists every type in the first subnet, then every type in the next.
+// places lists every type in the first subnet, then every type in the next one.
 func (s Launch) places(p plan.BuildPlan) []place {
 	subnets := p.Recipe.Builder.SubnetIDs
 	if len(subnets) == 0 {
 		subnets = s.Settings.SubnetIDs
 	}
 	if len(subnets) == 0 {
-		subnets = []string{""} // the default VPC's
+		subnets = []string{""} // those of the default VPC
 	}
 	var out []place
 	for _, subnet := range subnets {
@@ -147,8 +147,8 @@ func (s Launch) places(p plan.BuildPlan) []place {
 	return out
 }
 
-// launchOwner is what the client tokens of an execution's stage are made of. Its
-// start is in it, as its ARN may come again.
+// launchOwner returns what identifies an execution's stage in client tokens. It includes
+// the start of the execution, because a later execution can have the same ARN.
 func launchOwner(e Execution, stage string) []string {
 	return []string{e.ID, e.StartTime.UTC().Truncate(time.Millisecond).Format(time.RFC3339Nano), stage}
 }
@@ -157,7 +157,7 @@ func (s attempt) token(at place) string {
 	return ami.LaunchToken(launchOwner(s.in.Execution, s.in.State), at.instanceType, at.subnet)
 }
 
-// deviations are how an instance differs from what this execution launches.
+// deviations returns the differences between an instance and what this execution launches.
 func (s attempt) deviations(ctx context.Context, i types.Instance) ([]string, error) {
 	var wrong []string
 	differs := func(what, got, want string) {
@@ -205,8 +205,8 @@ func (s attempt) deviations(ctx context.Context, i types.Instance) ([]string, er
 	return wrong, err
 }
 
-// sameUserData compares an instance's user data with the one to be sent. The
-// signatures in the addresses differ at every attempt, the rest does not.
+// sameUserData compares an instance's user data with what this attempt sends, apart from
+// the signatures in the addresses, which differ at every attempt.
 func (s attempt) sameUserData(ctx context.Context, id string) (bool, error) {
 	out, err := s.EC2.DescribeInstanceAttribute(ctx, &ec2.DescribeInstanceAttributeInput{InstanceId: &id, Attribute: types.InstanceAttributeNameUserData})
 	if err != nil {
@@ -219,7 +219,7 @@ func (s attempt) sameUserData(ctx context.Context, id string) (bool, error) {
 	if s.run.UserData == nil {
 		return encoded == "", nil
 	}
-	var sent [2]userdata.Addresses // without what is signed
+	var sent [2]userdata.Addresses // without signatures
 	for n, text := range []string{encoded, *s.run.UserData} {
 		data, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {
@@ -234,7 +234,7 @@ func (s attempt) sameUserData(ctx context.Context, id string) (bool, error) {
 	return sent[0] == sent[1], nil
 }
 
-// unsigned is a presigned address without its query, which is what is signed.
+// unsigned returns a presigned address without its query, which contains the signature.
 func unsigned(address string) string {
 	path, _, _ := strings.Cut(address, "?")
 	return path
@@ -273,7 +273,7 @@ func (s attempt) launch(ctx context.Context, run ec2.RunInstancesInput, at place
 
 	out, err := s.EC2.RunInstances(ctx, &run)
 	if awserr.Is(err, "IdempotentParameterMismatch") {
-		// An earlier attempt's request went through after all.
+		// The request of an earlier attempt succeeded.
 		found, ok, findErr := s.find(ctx, ami.ByClientToken(token))
 		if findErr == nil && !ok {
 			findErr = failure.Wrap(failure.ServiceUnavailable, err, "the instance of an earlier attempt is not visible yet")
@@ -289,7 +289,7 @@ func (s attempt) launch(ctx context.Context, run ec2.RunInstancesInput, at place
 	return LaunchOutput{InstanceID: aws.ToString(out.Instances[0].InstanceId), InstanceType: at.instanceType}, nil
 }
 
-// request is all of the call that does not depend on where it runs.
+// request returns the parameters of RunInstances that do not depend on the place.
 func (s Launch) request(ctx context.Context, in LaunchInput, p plan.BuildPlan) (ec2.RunInstancesInput, error) {
 	root := &types.EbsBlockDevice{
 		VolumeType:          types.VolumeTypeGp3,
@@ -307,7 +307,7 @@ func (s Launch) request(ctx context.Context, in LaunchInput, p plan.BuildPlan) (
 			HttpEndpoint:            types.InstanceMetadataEndpointStateEnabled,
 			HttpTokens:              types.HttpTokensStateRequired,
 			HttpPutResponseHopLimit: aws.Int32(1),
-			// It has no effect where the subnet has no IPv6 addresses.
+			// This has no effect in a subnet without IPv6 addresses.
 			HttpProtocolIpv6: types.InstanceMetadataProtocolStateEnabled,
 		},
 		TagSpecifications: labels(in.Job, p, "ami-factory "+in.Role+" "+p.Recipe.Name).Specifications(
@@ -330,8 +330,8 @@ func (s Launch) request(ctx context.Context, in LaunchInput, p plan.BuildPlan) (
 	return run, err
 }
 
-// addresses are what the builder may read and write of the factory: its bundle, and
-// two objects of its own execution. They are of no use after the recipe's time-out.
+// addresses returns the presigned addresses for the builder: to read its bundle, and to
+// write two objects of its execution. They expire with the recipe's time-out.
 func (s Launch) addresses(ctx context.Context, e Execution, p plan.BuildPlan) (userdata.Addresses, error) {
 	ttl := time.Duration(p.Recipe.Builder.Timeout) + urlSlack
 	bundle, bundleErr := s.Store.GetURL(ctx, contract.BundleKey(p.Bundle.SHA256), bundleTTL)
@@ -351,7 +351,7 @@ func (s Launch) builder(ctx context.Context, in LaunchInput, run *ec2.RunInstanc
 	}
 	run.ImageId = aws.String(p.Source.ImageID)
 	run.UserData = aws.String(base64.StdEncoding.EncodeToString(data))
-	// A builder that powers itself off is a failure to look into, not one to lose.
+	// A builder that powers itself off stops, so that the failure can be examined.
 	run.InstanceInitiatedShutdownBehavior = types.ShutdownBehaviorStop
 	run.BlockDeviceMappings = mapping(p.Source.RootDevice, root)
 	return nil
@@ -370,8 +370,8 @@ func (s Launch) verifier(ctx context.Context, run *ec2.RunInstancesInput, root *
 	}
 	run.ImageId = &imageID
 	run.InstanceInitiatedShutdownBehavior = types.ShutdownBehaviorTerminate
-	// The snapshot says how its volume is encrypted; naming a key here would
-	// verify something else than what consumers launch.
+	// The snapshot decides the encryption of the volume. With a key of its own, the
+	// verifier would differ from what consumers launch.
 	root.Encrypted, root.KmsKeyId = nil, nil
 	run.BlockDeviceMappings = mapping(aws.ToString(img.RootDeviceName), root)
 	return nil

@@ -22,23 +22,23 @@ const (
 	armTimeout = 5 * time.Minute
 )
 
-// SealEC2 is what Seal needs of EC2.
+// SealEC2 lists the calls of EC2 that Seal makes.
 type SealEC2 interface {
 	ec2.DescribeInstancesAPIClient
 	ConsoleAPI
 	StopInstances(context.Context, *ec2.StopInstancesInput, ...func(*ec2.Options)) (*ec2.StopInstancesOutput, error)
 }
 
-// Seal has the builder prepare the removal of its own identity, and stops it;
-// the removal itself runs in the guest when every process is gone.
+// Seal lets the builder prepare the removal of its own identity, and stops it. The removal
+// itself runs in the guest after all other processes have ended.
 type Seal struct {
 	Store store.Store
 	EC2   SealEC2
 	SSM   guest.API
 }
 
-// Run takes the next step towards a sealed, stopped builder, and returns
-// SealNotReady until it is one.
+// Run makes the next step towards a sealed, stopped builder, and returns SealNotReady until
+// the builder is sealed.
 func (s Seal) Run(ctx context.Context, in InstanceInput) (SealOutput, error) {
 	p, err := loadPlan(ctx, s.Store, in.Job)
 	if err != nil {
@@ -73,11 +73,11 @@ func armStep(in InstanceInput) guest.Step {
 	}
 }
 
-// armAndStop always returns an error: SealNotReady when all is well.
+// armAndStop always returns an error; without a fault this is SealNotReady.
 func (s Seal) armAndStop(ctx context.Context, in InstanceInput, launched time.Time, timeout time.Duration) error {
 	result, err := guest.Do(ctx, s.SSM, armStep(in))
 	if awserr.Is(err, "InvalidInstanceId") && in.Now.Sub(launched) <= timeout {
-		// It is not online yet: its report of a provisioning that was short came first.
+		// The provisioning was short: the builder has reported before its agent is online.
 		return failure.New(failure.SealNotReady, "the SSM agent of the builder %s does not take commands yet", in.InstanceID)
 	}
 	if err != nil {
@@ -87,7 +87,7 @@ func (s Seal) armAndStop(ctx context.Context, in InstanceInput, launched time.Ti
 		return err
 	}
 	_, err = s.EC2.StopInstances(ctx, &ec2.StopInstancesInput{InstanceIds: []string{in.InstanceID}})
-	if err != nil && !awserr.Is(err, "IncorrectInstanceState") { // stopping by now
+	if err != nil && !awserr.Is(err, "IncorrectInstanceState") { // it is stopping already
 		return awserr.Wrap(err, failure.SealFailed, "stop the builder %s", in.InstanceID)
 	}
 	return failure.New(failure.SealNotReady, "the builder %s is armed and told to stop", in.InstanceID)
@@ -108,7 +108,7 @@ func armed(in InstanceInput, r guest.Result) error {
 	return nil
 }
 
-// verify makes sure that the stop was the orderly one that the seal needs.
+// verify checks that the builder was shut down in order, which the seal needs.
 func (s Seal) verify(ctx context.Context, in InstanceInput, instance types.Instance) (SealOutput, error) {
 	id, err := guest.Find(ctx, s.SSM, armStep(in))
 	if err != nil {
@@ -126,8 +126,8 @@ func (s Seal) verify(ctx context.Context, in InstanceInput, instance types.Insta
 		return SealOutput{}, failure.New(failure.SealFailed, "the builder %s stopped while it prepared its seal (%s): %s",
 			in.InstanceID, result.Status, stateReason(instance))
 	}
-	// Only a shutdown that runs to its end runs the seal's script. EC2 names the
-	// requester as the reason of an orderly stop, and a fault or a force otherwise.
+	// Only a complete shutdown runs the seal's script. For an orderly stop, the reason in
+	// EC2 is the requester; otherwise it is a fault or a forced stop.
 	if code := reasonCode(instance); code != "" && !strings.HasPrefix(code, "Client.UserInitiatedShutdown") &&
 		!strings.HasPrefix(code, "Client.InstanceInitiatedShutdown") {
 		return SealOutput{}, failure.New(failure.SealFailed,
@@ -143,9 +143,9 @@ func (s Seal) verify(ctx context.Context, in InstanceInput, instance types.Insta
 	return SealOutput{InstanceID: in.InstanceID}, nil
 }
 
-// sealComplaints are the lines in which the script that runs at shutdown says
-// what it could not clean. EC2 may show the console's end late, so that silence
-// proves nothing: the verifier checks the seal itself.
+// sealComplaints returns the lines in which the script that runs at shutdown reports what
+// it could not clean. EC2 may show the end of the console late, so no line proves nothing:
+// the verifier checks the seal itself.
 func sealComplaints(console []byte) string {
 	var out []string
 	for line := range bytes.Lines(console) {

@@ -19,22 +19,22 @@ type Settings struct {
 	Version          string // of the factory, part of every fingerprint
 	InstanceProfile  string // name or ARN
 	SecurityGroupIDs []string
-	SubnetIDs        []string             // used where a recipe names none; none at all means the default VPC
-	TopicARN         string               // empty: no message is sent
+	SubnetIDs        []string             // for recipes without subnets; if empty, the default VPC
+	TopicARN         string               // if empty, no message is sent
 	Engines          program.Engines      // the check engines for guests
 	Parameters       component.Deployment // of components, for all recipes
 	Prices           cost.Table           // to estimate what an execution costs; for Notify only
 	Architecture     string               // of the functions: arm64 or x86_64
-	Guests           string               // what instances really are: ec2, or vm|container|simulated and a description
+	Guests           string               // kind of instances: ec2, or vm|container|simulated and a description
 }
 
-// OnEC2 says whether instances are EC2's own; a deployment on AWS has no such setting.
+// OnEC2 reports whether instances are those of EC2. A deployment on AWS does not set Guests.
 func (s Settings) OnEC2() bool {
 	kind := s.guests().Kind
 	return kind == "" || kind == "ec2"
 }
 
-// engine is the check engine for guests of an architecture.
+// engine returns the check engine for guests of an architecture.
 func (s Settings) engine(architecture string) (program.Engine, error) {
 	engine, ok := s.Engines[architecture]
 	if !ok {
@@ -45,7 +45,7 @@ func (s Settings) engine(architecture string) (program.Engine, error) {
 	return engine, nil
 }
 
-// guests is the Guests setting taken apart: the kind is its first word.
+// guests parses the setting Guests, whose first word is the kind.
 func (s Settings) guests() compliance.Guests {
 	kind, description, _ := strings.Cut(strings.TrimSpace(s.Guests), " ")
 	return compliance.Guests{Kind: strings.TrimRight(kind, ":,"), Description: strings.TrimSpace(description)}

@@ -38,8 +38,8 @@ func (s CheckCompliance) readAhead(ctx context.Context, in ComplianceInput, p pl
 	}
 }
 
-// onSnapshot returns the findings on the image's snapshot; nil if no control has
-// rules for it.
+// onSnapshot returns the findings on the image's snapshot, or nil if no control has rules
+// for it.
 func (s CheckCompliance) onSnapshot(ctx context.Context, in ComplianceInput, p plan.BuildPlan) (*compliance.Snapshot, error) {
 	found, err := s.keptSnapshot(ctx, in, p)
 	switch {
@@ -51,8 +51,8 @@ func (s CheckCompliance) onSnapshot(ctx context.Context, in ComplianceInput, p p
 	return nil, err
 }
 
-// keptSnapshot returns what readAhead has kept of this image; nil if no control has
-// rules for the snapshot.
+// keptSnapshot returns the findings that readAhead has stored for this image, or nil if no
+// control has rules for the snapshot.
 func (s CheckCompliance) keptSnapshot(ctx context.Context, in ComplianceInput, p plan.BuildPlan) (*compliance.Snapshot, error) {
 	if !compliance.HasSnapshotRules(p.Controls) {
 		return nil, nil
@@ -80,9 +80,9 @@ func (s CheckCompliance) keptSnapshot(ctx context.Context, in ComplianceInput, p
 	return r.Found, nil
 }
 
-// readSnapshot judges the rules of the plan's controls on the snapshot of the
-// image's root volume. The image has no say in it: EC2 names the snapshot, and EBS
-// gives its blocks.
+// readSnapshot evaluates the rules of the plan's controls on the snapshot of the image's
+// root volume. The image cannot influence this: EC2 names the snapshot, and EBS returns its
+// blocks.
 func (s CheckCompliance) readSnapshot(ctx context.Context, imageID string, controls []compliance.Control) (*compliance.Snapshot, error) {
 	if !compliance.HasSnapshotRules(controls) {
 		return nil, nil
@@ -103,5 +103,5 @@ func (s CheckCompliance) readSnapshot(ctx context.Context, imageID string, contr
 	return found, nil
 }
 
-// snapshotKey is where readAhead keeps the findings on the snapshot.
+// snapshotKey returns the key of the findings that readAhead stores.
 func snapshotKey(e Execution) string { return executionKey(e, contract.SnapshotObject) }
