@@ -21,6 +21,7 @@ type Vulnerabilities struct {
 	Verdict  string          `json:"verdict"`       // compliance.VerdictPassed or VerdictRejected
 	Why      string          `json:"why,omitempty"` // the verdict is what it is, such as a feed that is too old
 	Gate     string          `json:"gate,omitempty"`
+	Warnings []string        `json:"warnings,omitempty"`
 	Packages int             `json:"packages"` // in the inventory
 	Feeds    []Feed          `json:"feeds"`
 	Findings []Vulnerability `json:"findings"`

@@ -332,6 +332,7 @@ func (p page) vulnerabilities() g.Node {
 		),
 		g.If(v.Why != "", html.P(html.Class(tone(v.Verdict == compliance.VerdictRejected, "problem", "note")), g.Text(v.Why))),
 	}
+	body = append(body, g.Map(v.Warnings, func(s string) g.Node { return html.P(html.Class("note"), g.Text("Note: "+s+".")) }))
 	if len(v.Findings) == 0 {
 		body = append(body, html.P(g.Text(fmt.Sprintf("None is known in the %d packages of the image.", v.Packages))))
 	} else {

@@ -275,3 +275,55 @@ func TestAnExecutionWithoutChecksProvesNothing(t *testing.T) {
 	assert.Contains(t, page, "have to be seen to by hand")
 	assert.Contains(t, page, "E: Unable to locate package docker.io")
 }
+
+func TestEveryAnchorIsUniqueAndEveryLinkLeadsToOne(t *testing.T) {
+	for name, r := range samples() {
+		t.Run(name, func(t *testing.T) {
+			page := html(t, r)
+			ids := map[string]bool{}
+			for _, m := range regexp.MustCompile(` id="([^"]+)"`).FindAllStringSubmatch(page, -1) {
+				assert.False(t, ids[m[1]], "%s is there twice", m[1])
+				ids[m[1]] = true
+			}
+			for _, m := range regexp.MustCompile(`href="#([^"]+)"`).FindAllStringSubmatch(page, -1) {
+				assert.True(t, ids[m[1]], "#%s leads nowhere", m[1])
+			}
+			for _, x := range r.Compliance.Results {
+				assert.True(t, ids["control-"+x.ControlID], x.ControlID)
+			}
+		})
+	}
+}
+
+func TestControlsAreFilteredWithoutAScript(t *testing.T) {
+	page := html(t, vulnerable())
+	for _, result := range []string{"failed", "waived", "passed"} {
+		assert.Equal(t, 1, strings.Count(page, `<input type="radio" name="result" id="result-`+result+`">`), result)
+		assert.Equal(t, 1, strings.Count(page, `<div class="part `+result+`-part">`), result)
+		assert.True(t, strings.Contains(page, "body:has(#result-"+result+":checked) .part:not(."+result+"-part)"), result)
+	}
+	assert.NotContains(t, html(t, dirty()), `name="result"`, "there is nothing to filter")
+}
+
+func TestThePageSaysTheReasonBeforeAnythingElse(t *testing.T) {
+	page := html(t, vulnerable())
+	var order []int
+	for _, text := range []string{`class="word">Rejected`, `id="cause"`, `id="facts"`, `id="diff"`, `id="vulnerabilities"`, `id="controls"`, `id="waivers"`, `id="approvals"`, `id="stages"`, `id="verify"`} {
+		order = append(order, strings.Index(page, text))
+	}
+	assert.True(t, slices.IsSorted(order) && order[0] > 0, "%v", order)
+	for _, text := range []string{
+		"Set kernel.randomize_va_space = 2", "downgraded", "1.6.24~ds1-1", "no fix is known", "security@example.com, until 2026-12-24 (31 days left)",
+		"Some states ran side by side", "nobody asked for netcat", "ami-factory evidence verify", "sha256sum report.json",
+	} {
+		assert.True(t, strings.Contains(page, text), text)
+	}
+}
+
+func TestAFirstImageHasNothingToCompareWith(t *testing.T) {
+	r := published()
+	r.Diff = &evidence.Diff{}
+	assert.Contains(t, html(t, r), "No image of this recipe was published before")
+	r.Diff.ImageID = "ami-0123456789abcdef1"
+	assert.Contains(t, html(t, r), "Nothing differs.")
+}
