@@ -42,6 +42,7 @@ type shared struct {
 	logs    logging
 	key     awskms.IKey // nil: AWS's own
 	dead    awssqs.Queue
+	signing awskms.Key // signs evidence
 }
 
 func newFunctions(scope constructs.Construct, props *Props, sh shared) Functions {
@@ -100,7 +101,7 @@ func settingsOf(scope constructs.Construct, sh shared, props *Props) blueprint.S
 		Bucket: *sh.bucket.BucketName(), Topic: *sh.topic.TopicArn(), InstanceProfile: *sh.builder.profile.Ref(),
 		Version: props.version(), CheckEngines: sh.describeEngines(props), Subnets: sh.network.subnets, SecurityGroups: sh.network.groups,
 		Parameters: props.Parameters, Prices: props.Prices, DualStack: props.DualStack,
-		StateMachine: machineARN(scope), AnnouncementTopics: props.Triggers.Topics, Findings: props.Triggers.Findings, FindingHours: props.Triggers.FindingHours, SecurityHub: props.SecurityHub,
+		SigningKey: *sh.signing.KeyArn(), StateMachine: machineARN(scope), AnnouncementTopics: props.Triggers.Topics, Findings: props.Triggers.Findings, FindingHours: props.Triggers.FindingHours, SecurityHub: props.SecurityHub,
 	}
 	if len(props.Targets.Accounts) > 0 {
 		partition := *awscdk.Stack_Of(scope).Partition()

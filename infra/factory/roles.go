@@ -118,6 +118,7 @@ func siteOf(scope constructs.Construct, sh shared, props *Props) blueprint.Site 
 		Bucket: *sh.bucket.BucketArn(), CheckEngines: sh.engineARNs(),
 		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs, TargetAccounts: props.Targets.Accounts,
 		SourceOwners: sourceOwners(props.SourceOwners), DeadLetters: *sh.dead.QueueArn(), SecurityHub: props.SecurityHub,
+		SigningKey: *sh.signing.KeyArn(),
 	}
 	if sh.key != nil {
 		out.DataKey = *sh.key.KeyArn()

@@ -22,6 +22,7 @@ type AmiFactory struct {
 	DeadLetters awssqs.Queue
 	AlarmTopic  awssns.ITopic // nil when alarms are off, or tell others
 	Key         awskms.IKey   // of what is at rest; nil for AWS's own
+	SigningKey  awskms.Key    // signs evidence
 }
 
 // NewAmiFactory adds the factory to a stack, one to an account and region: the
@@ -37,12 +38,13 @@ func NewAmiFactory(scope constructs.Construct, id string, props *Props) AmiFacto
 		MasterKey:   key,
 	})
 	subscribe(scope, "Execution", topic, props.Subscribers)
-	sh := shared{bucket: bucket, topic: topic, engines: newEngines(scope, props), builder: newBuilderRole(scope), key: key, logs: logs, dead: newDeadLetters(scope, key)}
+	sh := shared{bucket: bucket, topic: topic, engines: newEngines(scope, props), builder: newBuilderRole(scope), key: key, logs: logs, dead: newDeadLetters(scope, key), signing: newSigningKey(scope)}
 	sh.network = newNetwork(scope, props, logs, storedObjects{*bucket.ArnForObjects(jsii.String("*")), sh.engineARNs()})
 	functions := newFunctions(scope, props, sh)
+	allowSigning(sh.signing, functions)
 	wf := newWorkflow(scope, props.Logs, logs, functions)
 	newTriggers(scope, props, sh, functions)
-	out := AmiFactory{Bucket: bucket, Topic: topic, Functions: functions, Workflow: wf, DeadLetters: sh.dead, Key: key}
+	out := AmiFactory{Bucket: bucket, Topic: topic, Functions: functions, Workflow: wf, DeadLetters: sh.dead, Key: key, SigningKey: sh.signing}
 	look := watched{functions: functions, machine: *wf.StateMachine.StateMachineArn(), dead: sh.dead}
 	var alarms []*string
 	if props.Alarms.On {
@@ -76,6 +78,7 @@ func NewStack(scope constructs.Construct, id string, stackProps awscdk.StackProp
 	output("StateMachineArn", factory.Workflow.StateMachine.StateMachineArn(), "start an execution here with {\"recipe\": \"...\"}")
 	output("BucketName", factory.Bucket.BucketName(), "plans, results and reports")
 	output("TopicArn", factory.Topic.TopicArn(), "has a message about every execution")
+	output("SigningKeyArn", factory.SigningKey.KeyArn(), "signs the evidence of releases: ami-factory evidence key prints its public half")
 	output("DeadLettersUrl", factory.DeadLetters.QueueUrl(), "what could not be delivered to triggers")
 	for _, role := range blueprint.TargetRoles() {
 		output(callersParameter(role), callersOf(role, factory.Functions), "for the parameter of this name, of the stack of target accounts")

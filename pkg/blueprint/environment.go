@@ -19,6 +19,7 @@ type Settings struct {
 	Subnets         []string // of builders and verifiers
 	SecurityGroups  []string
 	Parameters      string // of components: JSON of component.Deployment
+	SigningKey      string // ARN of the key that signs evidence
 	Prices          string // that differ from AWS's: JSON of cost.Table
 	DualStack       bool   // call AWS's dual-stack endpoints
 
@@ -37,6 +38,9 @@ type Settings struct {
 // deployment sets them.
 func (f Function) Required() []string {
 	out := []string{contract.EnvBucket, contract.EnvTopic, contract.EnvInstanceProfile, contract.EnvVersion, contract.EnvEngines}
+	if f.usesSigningKey() {
+		out = append(out, contract.EnvSigningKey)
+	}
 	if f.Trigger {
 		out = append(out, contract.EnvStateMachine, contract.EnvEventBus)
 	}
@@ -63,6 +67,9 @@ func (f Function) Environment(s Settings) map[string]string {
 	set(contract.EnvParameters, s.Parameters)
 	if s.DualStack {
 		env["AWS_USE_DUALSTACK_ENDPOINT"] = "true" // the SDK reads it
+	}
+	if f.usesSigningKey() {
+		set(contract.EnvSigningKey, s.SigningKey)
 	}
 	if f.Name == string(workflow.Notify) {
 		set(contract.EnvPrices, s.Prices)

@@ -71,6 +71,7 @@ func stages() map[workflow.Stage]stageSettings {
 		workflow.CheckCompliance:   {1024, checkComplianceActions()},
 		workflow.Distribute:        {256, distributeActions()},
 		workflow.CheckDistribution: {256, checkDistributionActions()},
+		workflow.Sign:              {256, signActions()},
 		workflow.Share:             {256, shareActions()},
 		workflow.Publish:           {256, publishActions()},
 		workflow.Retire:            {256, retireActions()},

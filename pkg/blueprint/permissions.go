@@ -29,6 +29,10 @@ const (
 	SitePage          Resource = "site"               // the index page and the summaries of recipes
 	SentFindings      Resource = "sent-findings"      // what Security Hub was sent, where the deployment has it
 	SecurityHub       Resource = "security-hub"       // the account's own product of Security Hub, where the deployment has it
+	Statements        Resource = "statements"         // the manifests of releases, what is signed of them, and the bundles of both
+	Evidence          Resource = "evidence"           // those bundles
+	Proofs            Resource = "proofs"             // the records that a manifest has the digests of, beside the plan
+	SigningKey        Resource = "signing-key"        // that signs evidence
 	Sources           Resource = "sources"            // what the sources were
 	Records           Resource = "records"            // what is remembered of recipes
 	Findings          Resource = "findings"           // what is remembered of vulnerabilities
@@ -228,10 +232,31 @@ func checkDistributionActions() []Action {
 	)
 }
 
+// signActions: nobody else may sign, or write what is signed.
+func signActions() []Action {
+	return join(
+		readPlan(),
+		on(Proofs, "s3:GetObject"),
+		on(Statements, "s3:GetObject", "s3:PutObject"),
+		bucketList(),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeSnapshots"),
+		on(SigningKey, "kms:GetPublicKey", "kms:Sign"),
+	)
+}
+
+// verifyEvidence is what takes to compare images with the signed evidence of them.
+func verifyEvidence() []Action {
+	return join(
+		on(Evidence, "s3:GetObject"),
+		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageAttribute", "ec2:DescribeSnapshots"),
+		on(SigningKey, "kms:GetPublicKey"),
+	)
+}
+
 func shareActions() []Action {
 	return join(
 		readPlan(),
-		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageAttribute"),
+		verifyEvidence(),
 		on(ImageAudience, "ec2:ModifyImageAttribute"),
 		on(FactoryImages, "ec2:EnableImageDeprecation"),
 	)
@@ -244,7 +269,7 @@ func publishActions() []Action {
 		on(Journals, "s3:GetObject", "s3:PutObject"),
 		on(Publishing, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
-		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeImageAttribute"),
+		verifyEvidence(),
 		on(PublishedMarks, createTags),
 		movePointers(),
 		on(TargetWriters, assumeRole),

@@ -21,6 +21,7 @@ type Site struct {
 	Topic                      string   // ARN
 	DeadLetters                string   // ARN of the queue that keeps what could not be delivered to triggers, or failed
 	DataKey                    string   // ARN of the customer key that encrypts bucket, topics and queue; empty: AWS's own keys do
+	SigningKey                 string   // ARN of the key that signs evidence
 	Keys                       []string // ARNs of customer keys; any key of the account, by way of EC2, when empty
 	TargetAccounts             []string // whose pointers the factory moves
 	SecurityHub                bool     // findings are sent to Security Hub
@@ -102,7 +103,7 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, "*")}
 	case Bucket:
 		return []Statement{allow(nil, site.Bucket)}
-	case Claims, Plans, Bundles, CompiledChecks, RawResults, Streams, RawInventory, Inventories, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Sources, Records, Findings, Started, Announcements,
+	case Claims, Plans, Bundles, CompiledChecks, RawResults, Streams, RawInventory, Inventories, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Statements, Evidence, Proofs, Sources, Records, Findings, Started, Announcements,
 		WaitTokens, WaitIndex, WaitMarks:
 		return []Statement{allow(nil, site.objects(r)...)}
 	case SitePage:
@@ -192,6 +193,8 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		return site.inTargets(actions, TargetReaderName)
 	case TargetWriters:
 		return site.inTargets(actions, TargetWriterName)
+	case SigningKey:
+		return []Statement{allow(nil, site.SigningKey)}
 	case Keys:
 		keys := site.Keys
 		if len(keys) == 0 {
@@ -235,6 +238,9 @@ func (site Site) objects(r Resource) []string {
 		Journals:         {contract.ExecutionKey("*", contract.JournalObject)},
 		Publishing:       {contract.PublishingKey("*")},
 		Retentions:       {contract.ExecutionKey("*", contract.RetentionObject)},
+		Statements:       statementKeys(),
+		Evidence:         {contract.ExecutionKey("*", contract.EvidenceObject)},
+		Proofs:           {contract.ExecutionKey("*", contract.ComplianceObject)},
 		Reports:          {contract.ExecutionKey("*", contract.ReportObject), contract.ExecutionKey("*", contract.PageObject)},
 		SitePage:         {contract.SitePage, contract.SummaryKey("*")},
 		SentFindings:     {contract.SecurityHubKey("*")},
@@ -250,6 +256,16 @@ func (site Site) objects(r Resource) []string {
 	out := make([]string, len(keys))
 	for i, key := range keys {
 		out[i] = site.Bucket + "/" + key
+	}
+	return out
+}
+
+// statementKeys are the keys of what Sign writes: the manifest, statements in both forms,
+// and the bundle.
+func statementKeys() []string {
+	var out []string
+	for _, name := range []string{contract.ManifestObject, "*.dsse.json", contract.SigstoreOf("*.dsse.json"), contract.EvidenceObject} {
+		out = append(out, contract.ExecutionKey("*", name))
 	}
 	return out
 }

@@ -50,7 +50,7 @@ const (
 // bundle they are files of the same names.
 const (
 	ManifestObject = "manifest.json"   // what is released, with the digests of the other records
-	BundleObject   = "evidence.tar.gz" // the whole bundle in one file
+	EvidenceObject = "evidence.tar.gz" // the whole bundle in one file
 
 	// Envelopes with one signed statement each. Beside each is the same as a Sigstore
 	// bundle: see SigstoreOf.

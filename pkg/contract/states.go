@@ -33,6 +33,7 @@ const (
 	StateAwaitCopy         = "AwaitCopy"     // likewise
 	StateCopyNotMade       = "CopyNotMade"   // likewise
 	StateAreCopiesMade     = "AreCopiesMade"
+	StateSign              = "Sign"
 	StateShare             = "Share"
 	StateShareImage        = "ShareImage"     // for each region, inside Share
 	StateImageNotShared    = "ImageNotShared" // likewise

@@ -56,6 +56,8 @@ const (
 	ComplianceRejected  Code = "ComplianceRejected"  // a control of the gate's severity or above failed
 	ComplianceFailed    Code = "ComplianceFailed"    // the checks could not be run, or their result cannot be trusted
 	CopyFailed          Code = "CopyFailed"          // a regional copy ended in state failed
+	EvidenceFailed      Code = "EvidenceFailed"      // the evidence of a release could not be made or signed
+	EvidenceMismatch    Code = "EvidenceMismatch"    // the signed evidence is not genuine, or an image is not what it says
 	ShareFailed         Code = "ShareFailed"         // launch permissions could not be granted
 	PublishFailed       Code = "PublishFailed"       // a pointer could not be moved
 	PointerConflict     Code = "PointerConflict"     // a pointer names an image that is not the recipe's

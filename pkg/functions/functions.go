@@ -39,6 +39,7 @@ func All() map[string]lambdafn.Maker {
 		"check-compliance":   CheckCompliance,
 		"distribute":         Distribute,
 		"check-distribution": CheckDistribution,
+		"sign":               Sign,
 		"share":              Share,
 		"publish":            Publish,
 		"retire":             Retire,
@@ -130,20 +131,36 @@ func CheckDistribution(e lambdafn.Environment) lambdafn.Handler {
 	}.Run)
 }
 
+// Sign makes the function of stage.Sign.
+func Sign(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.Sign{
+		Settings: e.Settings, Store: e.Store(), KeyID: e.SigningKey, KMS: e.KMS(),
+		EC2: func(region string) stage.SignEC2 { return e.EC2(region) },
+	}.Run)
+}
+
+// evidence is what a release is compared with.
+func evidence(e lambdafn.Environment) stage.SignedEvidence {
+	return stage.SignedEvidence{
+		Store: e.Store(), KeyID: e.SigningKey, KMS: e.KMS(),
+		EC2: func(region string) stage.EvidenceEC2 { return e.EC2(region) },
+	}
+}
+
 // Share makes the function of stage.Share.
 func Share(e lambdafn.Environment) lambdafn.Handler {
 	return lambdafn.Adapt(stage.Share{
-		Store: e.Store(),
-		EC2:   func(region string) stage.ShareEC2 { return e.EC2(region) },
+		Store: e.Store(), Evidence: evidence(e),
+		EC2: func(region string) stage.ShareEC2 { return e.EC2(region) },
 	}.Run)
 }
 
 // Publish makes the function of stage.Publish.
 func Publish(e lambdafn.Environment) lambdafn.Handler {
 	return lambdafn.Adapt(stage.Publish{
-		Store: e.Store(),
-		EC2:   func(region string) stage.PublishEC2 { return e.EC2(region) },
-		SSM:   pointers(e),
+		Store: e.Store(), Evidence: evidence(e),
+		EC2: func(region string) stage.PublishEC2 { return e.EC2(region) },
+		SSM: pointers(e),
 	}.Run)
 }
 

@@ -25,6 +25,7 @@ type Config struct {
 	SecurityHub   bool   // findings are sent to Security Hub
 	TargetRole    string // ARN, with * for the account; empty if there are no target accounts
 	ExternalID    string
+	SigningKey    string // ARN; empty for functions that neither sign nor verify evidence
 }
 
 // LoadConfig reads the environment through getenv. The error names every missing
@@ -47,6 +48,7 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 		Endpoint:      getenv(contract.EnvEndpoint),
 		GuestEndpoint: getenv(contract.EnvGuestEndpoint),
 		UserDataDir:   getenv(contract.EnvUserDataDir),
+		SigningKey:    getenv(contract.EnvSigningKey),
 		TargetRole:    getenv(contract.EnvTargetRole),
 		ExternalID:    getenv(contract.EnvTargetExternal),
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -84,6 +85,9 @@ func (e Environment) EC2(region string) *ec2.Client {
 func (e Environment) EBS(region string) *ebs.Client {
 	return ebs.NewFromConfig(e.AWS, func(o *ebs.Options) { o.Region = region })
 }
+
+// KMS returns a client for the home region.
+func (e Environment) KMS() *kms.Client { return kms.NewFromConfig(e.AWS) }
 
 // SSM returns a client for a region.
 func (e Environment) SSM(region string) *ssm.Client {

@@ -73,20 +73,20 @@ func claimName(ctx context.Context, s store.Store, e Execution) error {
 }
 
 // readResults returns the results of the checks that let the image pass, as
-// CheckCompliance of this execution has written them of this image.
-func readResults(ctx context.Context, s store.Store, in Job, o store.Object, p plan.BuildPlan, image string) error {
+// CheckCompliance of this execution has written them of this image, and their bytes.
+func readResults(ctx context.Context, s store.Store, in Job, o store.Object, p plan.BuildPlan, image string) (compliance.Report, []byte, error) {
+	var r compliance.Report
 	key := complianceKey(in.Execution)
 	if o.Key != key {
-		return failure.New(failure.RecordMismatch, "the results of the checks are given as s3://%s/%s, this execution's are at %s", o.Bucket, o.Key, key)
+		return r, nil, failure.New(failure.RecordMismatch, "the results of the checks are given as s3://%s/%s, this execution's are at %s", o.Bucket, o.Key, key)
 	}
 	raw, err := s.Get(ctx, o)
 	if err != nil {
-		return err
+		return r, nil, err
 	}
-	var r compliance.Report
 	const what = "the record of results"
 	if err := decodeRecord(what, s, key, raw, &r); err != nil {
-		return err
+		return r, nil, err
 	}
 	wrong := r.Of.Deviations(bindingOf(in, p))
 	if r.ImageID != image {
@@ -94,9 +94,9 @@ func readResults(ctx context.Context, s store.Store, in Job, o store.Object, p p
 	}
 	wrong = append(wrong, r.Doubts(p.Controls, p.Recipe.Gate.Severity)...)
 	if err := mismatch(what, s, key, wrong); err != nil {
-		return err
+		return r, nil, err
 	}
-	return ended(r, in.Now)
+	return r, raw, ended(r, in.Now)
 }
 
 // ended is the error for waivers that the verdict needed and that ended after it,

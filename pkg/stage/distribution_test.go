@@ -196,7 +196,7 @@ func shareWith(c *cloud, api ShareEC2, p plan.BuildPlan, id string, change func(
 	if change != nil {
 		change(&in)
 	}
-	return Share{Store: c.store(), EC2: func(string) ShareEC2 { return api }}.Run(c.t.Context(), in)
+	return Share{Store: c.store(), Evidence: genuine{}, EC2: func(string) ShareEC2 { return api }}.Run(c.t.Context(), in)
 }
 
 func TestShare(t *testing.T) {
@@ -251,7 +251,7 @@ func TestShare(t *testing.T) {
 		snapshots := ami.Snapshots(c.image(remote, id))
 		c.deregister(remote, id)
 		in := ShareInput{Job: job(t, c, "ShareImage", testPlan()), Region: remote, ImageID: id, SnapshotIDs: snapshots}
-		_, err := Share{Store: c.store(), EC2: func(string) ShareEC2 { return c.ec2(remote) }}.Run(t.Context(), in)
+		_, err := Share{Store: c.store(), Evidence: genuine{}, EC2: func(string) ShareEC2 { return c.ec2(remote) }}.Run(t.Context(), in)
 		requireCode(t, failure.CopyFailed, err)
 		assert.ErrorContains(t, err, "was available and is gone")
 	})

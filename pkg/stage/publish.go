@@ -14,8 +14,9 @@ type PublishEC2 = release.PublishAPI
 
 // Publish moves the pointers of all accounts and regions, or none.
 type Publish struct {
-	Store store.Store
-	EC2   func(region string) PublishEC2
+	Store    store.Store
+	Evidence Evidence
+	EC2      func(region string) PublishEC2
 	// SSM is of an account, or of the factory's own if that is empty.
 	SSM func(account, region string) release.ParameterAPI
 }
@@ -32,8 +33,15 @@ func (s Publish) Run(ctx context.Context, in PublishInput) (PublishOutput, error
 	if err != nil {
 		return PublishOutput{}, err
 	}
-	if err := readResults(ctx, s.Store, in.Job, in.Results, p, targets[homeOf(p)].ImageID); err != nil {
+	if _, _, err := readResults(ctx, s.Store, in.Job, in.Results, p, targets[homeOf(p)].ImageID); err != nil {
 		return PublishOutput{}, failure.Wrap(failure.CodeOf(err), err, "no image is published without its compliance results")
+	}
+	images := map[string]string{}
+	for region, target := range targets {
+		images[region] = target.ImageID
+	}
+	if err := s.Evidence.Check(ctx, EvidenceOf{Job: in.Job, Plan: p, Evidence: in.Evidence, Images: images}); err != nil {
+		return PublishOutput{}, failure.Wrap(failure.CodeOf(err), err, "no image is published that is not what was signed")
 	}
 	publication := publicationOf(in.Job, p)
 	publication.Targets = targets
@@ -41,11 +49,7 @@ func (s Publish) Run(ctx context.Context, in PublishInput) (PublishOutput, error
 	if err != nil {
 		return PublishOutput{}, err
 	}
-	out := PublishOutput{Images: map[string]string{}, Pointers: names(moved)}
-	for region, target := range targets {
-		out.Images[region] = target.ImageID
-	}
-	return out, nil
+	return PublishOutput{Images: images, Pointers: names(moved)}, nil
 }
 
 // targetsOf are the copies by region, one for each of the plan's.

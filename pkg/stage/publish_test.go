@@ -59,9 +59,9 @@ func (w *world) results(t *testing.T, r any) {
 func (w *world) publish(t *testing.T) (PublishOutput, error) {
 	t.Helper()
 	return Publish{
-		Store: w.s3.store(),
-		EC2:   func(r string) PublishEC2 { return w.ec2[r] },
-		SSM:   func(account, r string) release.ParameterAPI { return w.ssm[account+r] },
+		Store: w.s3.store(), Evidence: genuine{},
+		EC2: func(r string) PublishEC2 { return w.ec2[r] },
+		SSM: func(account, r string) release.ParameterAPI { return w.ssm[account+r] },
 	}.Run(t.Context(), w.in)
 }
 

@@ -159,12 +159,26 @@ type CheckDistributionOutput struct {
 	Detours int `json:"detours,omitempty"`
 }
 
+// SignInput is what is to be released.
+type SignInput struct {
+	Job
+	Copies  []CheckDistributionOutput `json:"copies"`
+	Results store.Object              `json:"results"`
+}
+
+// SignOutput names the signed evidence.
+type SignOutput struct {
+	Manifest store.Object `json:"manifest"` // bundle.Manifest as JSON; its digest names the bundle
+	Evidence store.Object `json:"evidence"` // the bundle, as one file
+}
+
 // ShareInput is the image of one region, as CheckDistribution saw it.
 type ShareInput struct {
 	Job
-	Region      string   `json:"region"`
-	ImageID     string   `json:"imageId"`
-	SnapshotIDs []string `json:"snapshotIds"`
+	Region      string       `json:"region"`
+	ImageID     string       `json:"imageId"`
+	SnapshotIDs []string     `json:"snapshotIds"`
+	Evidence    store.Object `json:"evidence"`
 }
 
 // ShareOutput describes an image that is shared and verified, but that no pointer
@@ -180,8 +194,9 @@ type ShareOutput struct {
 // PublishInput moves the pointers, when every target is verified.
 type PublishInput struct {
 	Job
-	Copies  []ShareOutput `json:"copies"`
-	Results store.Object  `json:"results"`
+	Copies   []ShareOutput `json:"copies"`
+	Results  store.Object  `json:"results"`
+	Evidence store.Object  `json:"evidence"`
 }
 
 // PublishOutput is what consumers see now.

@@ -61,6 +61,7 @@ func Definition() Machine {
 			Assign: map[string]any{
 				"plan":      map[string]any{"bucket": "", "key": "", "sha256": ""},
 				"results":   map[string]any{"bucket": "", "key": "", "sha256": ""},
+				"evidence":  map[string]any{"bucket": "", "key": "", "sha256": ""},
 				"summary":   map[string]any{},
 				"images":    map[string]any{},
 				"copies":    []any{},
@@ -147,10 +148,12 @@ func Definition() Machine {
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}", "commandId": "{% $command %}"}),
 			map[string]any{"results": "{% $states.result.Payload.results %}"}, contract.StateDistribute),
 		distribute(),
-		allSucceeded(contract.StateAreCopiesMade, contract.StateDistribute, contract.StateShare),
+		allSucceeded(contract.StateAreCopiesMade, contract.StateDistribute, contract.StateSign),
+		task(Sign, contract.StateSign, job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
+			map[string]any{"evidence": "{% $states.result.Payload.evidence %}"}, contract.StateShare),
 		share(),
 		allSucceeded(contract.StateAreImagesShared, contract.StateShare, contract.StatePublish),
-		task(Publish, contract.StatePublish, job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
+		task(Publish, contract.StatePublish, job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}", "evidence": "{% $evidence %}"}),
 			map[string]any{"images": "{% $states.result.Payload.images %}", "outcome": contract.Published}, contract.StateAnnounce),
 		announce(),
 		retire(),
@@ -362,7 +365,7 @@ func share() State {
 	r := inRegion{"$states.input.region", failure.ShareFailed, contract.StateImageNotShared}
 	return overRegions(contract.StateShare, "Consumers may launch the image in every region. No pointer names it yet.", "{% $copies %}", States{
 		r.last(r.task(Share, contract.StateShareImage, job(map[string]any{
-			"region": "{% $states.input.region %}", "imageId": "{% $states.input.imageId %}", "snapshotIds": "{% $states.input.snapshotIds %}",
+			"region": "{% $states.input.region %}", "imageId": "{% $states.input.imageId %}", "snapshotIds": "{% $states.input.snapshotIds %}", "evidence": "{% $evidence %}",
 		}), "", imageKnown)),
 		r.end(),
 	}, contract.StateAreImagesShared)

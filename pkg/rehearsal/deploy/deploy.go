@@ -86,6 +86,8 @@ type Deployment struct {
 	StateMachine string // ARN
 	DeadLetters  string // address of the queue of what the triggers could not do
 
+	SigningKey string // ARN of the key that signs evidence
+
 	cloud *localcloud.Cloud
 	opts  Options
 }
@@ -153,6 +155,9 @@ func (d *Deployment) deploy(ctx context.Context) error {
 	topic, err := cloud.SNS.CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String(topicName)})
 	if err != nil {
 		return fmt.Errorf("topic: %w", err)
+	}
+	if err := d.deploySigningKey(ctx); err != nil {
+		return err
 	}
 	if err := d.deployRoles(ctx, engine, aws.ToString(topic.TopicArn)); err != nil {
 		return err
@@ -408,7 +413,7 @@ func (d *Deployment) environmentOf(fn blueprint.Function, settings blueprint.Set
 func (d *Deployment) settings(engine program.Engine, topic string) blueprint.Settings {
 	out := blueprint.Settings{
 		Bucket: d.Bucket, Topic: topic, InstanceProfile: builderProfile, Version: d.opts.Version, CheckEngines: d.engines(engine),
-		StateMachine: d.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(d.partition().ID), Findings: d.findings(), SecurityHub: d.opts.SecurityHub,
+		SigningKey: d.SigningKey, StateMachine: d.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(d.partition().ID), Findings: d.findings(), SecurityHub: d.opts.SecurityHub,
 	}
 	if len(d.opts.Parameters) > 0 {
 		raw, _ := json.Marshal(d.opts.Parameters) // maps of strings marshal

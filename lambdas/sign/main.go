@@ -1,0 +1,9 @@
+// Command sign is the Lambda function of the stage that stage.Sign describes.
+package main
+
+import (
+	"github.com/ami-factory/ami-factory/pkg/functions"
+	"github.com/ami-factory/ami-factory/pkg/lambdafn"
+)
+
+func main() { lambdafn.Start(functions.Sign) }

@@ -1,0 +1,283 @@
+package stage
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/compliance"
+	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
+	"github.com/ami-factory/ami-factory/pkg/store"
+)
+
+// SigningAPI is what Sign needs of KMS.
+type SigningAPI interface {
+	PublicKeyAPI
+	Sign(context.Context, *kms.SignInput, ...func(*kms.Options)) (*kms.SignOutput, error)
+}
+
+// Sign writes the manifest of a release, from what EC2 says of the images, and signs
+// statements about it. Nothing is shared or published that it has not signed.
+type Sign struct {
+	Settings Settings
+	Store    store.Store
+	KeyID    string // ARN of the key
+	KMS      SigningAPI
+	EC2      func(region string) SignEC2
+}
+
+// Run returns the signed evidence. To call it again signs nothing again: what an earlier
+// attempt has signed is kept, or the error is EvidenceMismatch when it is of something
+// else.
+func (s Sign) Run(ctx context.Context, in SignInput) (SignOutput, error) {
+	p, err := loadPlan(ctx, s.Store, in.Job)
+	if err != nil {
+		return SignOutput{}, err
+	}
+	images, err := s.images(in, p)
+	if err != nil {
+		return SignOutput{}, err
+	}
+	report, rawReport, err := readResults(ctx, s.Store, in.Job, in.Results, p, images[homeOf(p)])
+	if err != nil {
+		return SignOutput{}, failure.Wrap(failure.CodeOf(err), err, "nothing is signed without compliance results")
+	}
+	rawPlan, err := s.Store.Get(ctx, in.Plan)
+	if err != nil {
+		return SignOutput{}, err
+	}
+	key, err := publicKey(ctx, s.KMS, s.KeyID)
+	if err != nil {
+		return SignOutput{}, err
+	}
+	records := bundle.Files{contract.PlanFile: rawPlan, contract.ComplianceObject: rawReport}
+	m, err := s.manifest(ctx, in, p, report, images, key, records)
+	if err != nil {
+		return SignOutput{}, err
+	}
+	w := signing{Sign: s, in: in, key: key, files: records, attestations: bundle.Files{}}
+	return w.run(ctx, m, report)
+}
+
+// images are the image ids by region, one for each of the plan's.
+func (s Sign) images(in SignInput, p plan.BuildPlan) (map[string]string, error) {
+	images := map[string]string{}
+	for _, c := range in.Copies {
+		images[c.Region] = c.ImageID
+	}
+	for _, region := range regionsOf(p) {
+		if images[region] == "" {
+			return nil, failure.New(failure.InvalidInput, "the copies lack one in the plan's region %s", region)
+		}
+	}
+	if len(images) != len(regionsOf(p)) {
+		return nil, failure.New(failure.InvalidInput, "the copies are not those of the plan's regions %v", regionsOf(p))
+	}
+	return images, nil
+}
+
+// manifest describes the release as EC2 shows it now.
+func (s Sign) manifest(ctx context.Context, in SignInput, p plan.BuildPlan, report compliance.Report, images map[string]string, key *ecdsa.PublicKey, records bundle.Files) (bundle.Manifest, error) {
+	of := bindingOf(in.Job, p)
+	m := bundle.Manifest{
+		Schema: bundle.ManifestSchema, Made: in.Now.UTC().Truncate(time.Millisecond), Recipe: p.Recipe.Name, ReleaseID: p.ReleaseID, Fingerprint: p.Fingerprint, PlanSHA256: in.Plan.SHA256,
+		FactoryVersion: p.FactoryVersion, Guests: bundle.Guests{Kind: report.Guests.Kind, Description: report.Guests.Description},
+		Execution: bundle.Execution{ID: of.Execution, Name: in.Execution.Name, Started: of.Started},
+		Source: bundle.Source{
+			ImageID: p.Source.ImageID, Name: p.Source.Name, OwnerID: p.Source.OwnerID, Architecture: p.Source.Architecture, CreationDate: p.Source.CreationDate,
+		},
+		Owner: accountOf(in.Execution.ID), Images: []bundle.Image{}, Audience: audienceOf(p),
+		Key: bundle.Key{ID: s.KeyID, SHA256: bundle.KeyID(key)}, Files: bundle.FilesOf(records),
+	}
+	for _, region := range slices.Sorted(slices.Values(regionsOf(p))) {
+		seen, err := observe(ctx, s.EC2(region), region, images[region])
+		if err != nil {
+			return m, awserr.Wrap(err, failure.EvidenceFailed, "describe %s", imageIn(region, images[region]))
+		}
+		if wrong := seen.unfit(m.Owner); len(wrong) > 0 {
+			return m, failure.New(failure.EvidenceMismatch, "%s is not signed: %s", imageIn(region, images[region]), strings.Join(wrong, "; "))
+		}
+		m.Images = append(m.Images, seen.image)
+	}
+	return m, nil
+}
+
+// signing is one call's work.
+type signing struct {
+	Sign
+	in           SignInput
+	key          *ecdsa.PublicKey
+	files        bundle.Files // the bundle
+	attestations bundle.Files // without the summary
+}
+
+func (w *signing) run(ctx context.Context, m bundle.Manifest, report compliance.Report) (SignOutput, error) {
+	m, err := w.keep(ctx, m)
+	if err != nil {
+		return SignOutput{}, err
+	}
+	raw := m.Encode()
+	w.files[contract.ManifestObject], w.files[contract.KeyFile] = raw, bundle.PEM(w.key)
+	for _, part := range []struct {
+		name      string
+		predicate any
+	}{
+		{contract.ProvenanceAttestation, bundle.ProvenanceOf(m)},
+		{contract.ResultsAttestation, testResult(m, report)},
+	} {
+		if err := w.attest(ctx, part.name, part.predicate); err != nil {
+			return SignOutput{}, err
+		}
+	}
+	if err := w.attest(ctx, contract.SummaryAttestation, bundle.SummaryOf(m, w.attestations, m.Made)); err != nil {
+		return SignOutput{}, err
+	}
+	if _, err := bundle.Verify(w.files, w.key); err != nil {
+		return SignOutput{}, failure.Wrap(failure.EvidenceFailed, err, "the evidence that was made is not verified")
+	}
+	packed, err := w.files.Pack()
+	if err != nil {
+		return SignOutput{}, failure.Wrap(failure.EvidenceFailed, err, "the evidence")
+	}
+	stored, err := w.Store.Put(ctx, executionKey(w.in.Execution, contract.EvidenceObject), "application/gzip", packed)
+	if err != nil {
+		return SignOutput{}, err
+	}
+	return SignOutput{
+		Manifest: store.Object{Bucket: w.Store.Bucket, Key: executionKey(w.in.Execution, contract.ManifestObject), SHA256: store.Digest(raw)},
+		Evidence: stored,
+	}, nil
+}
+
+// keep stores the manifest, once. What an earlier attempt has stored must be the same
+// but for its time, which stays.
+func (w *signing) keep(ctx context.Context, m bundle.Manifest) (bundle.Manifest, error) {
+	there, err := w.once(ctx, contract.ManifestObject, m.Encode())
+	if err != nil || there == nil {
+		return m, err
+	}
+	earlier, err := bundle.ParseManifest(there)
+	if err == nil {
+		m.Made = earlier.Made
+	}
+	if err != nil || !bytes.Equal(m.Encode(), there) {
+		return m, failure.New(failure.EvidenceMismatch, "%s was written before and describes another release; it is not overwritten", objectAt(w.Store, w.in.Execution, contract.ManifestObject))
+	}
+	return m, nil
+}
+
+// once stores an object unless it exists; then it returns what is there.
+func (w *signing) once(ctx context.Context, name string, body []byte) ([]byte, error) {
+	key := executionKey(w.in.Execution, name)
+	created, err := w.Store.Create(ctx, key, "application/json", body)
+	if err != nil || created {
+		return nil, err
+	}
+	return w.Store.ReadAtMost(ctx, key, bundle.MaxFile)
+}
+
+// attest signs a statement about the manifest and stores it, once.
+func (w *signing) attest(ctx context.Context, name string, predicate any) error {
+	statement, err := bundle.About(store.Digest(w.files[contract.ManifestObject]), bundle.PredicateTypes()[name], predicate)
+	if err != nil {
+		return failure.Wrap(failure.EvidenceFailed, err, "%s", name)
+	}
+	envelope, err := w.signed(ctx, name, statement)
+	if err != nil {
+		return err
+	}
+	raw := envelope.Encode()
+	w.files[name], w.files[contract.SigstoreOf(name)] = raw, envelope.Sigstore()
+	if name != contract.SummaryAttestation {
+		w.attestations[name] = raw
+	}
+	_, err = w.Store.Put(ctx, executionKey(w.in.Execution, contract.SigstoreOf(name)), "application/json", envelope.Sigstore())
+	return err
+}
+
+// signed returns the envelope of a statement: the one that an earlier attempt has
+// stored, or a new one. Two signatures of one statement differ, and the summary lists
+// the digests of envelopes.
+func (w *signing) signed(ctx context.Context, name string, statement bundle.Statement) (bundle.Envelope, error) {
+	key := executionKey(w.in.Execution, name)
+	there, err := w.Store.ReadAtMost(ctx, key, bundle.MaxFile)
+	if errors.Is(err, store.ErrNone) {
+		envelope, err := bundle.Sign(ctx, kmsSigner{w.KMS, w.KeyID}, w.key, statement)
+		if err != nil {
+			return envelope, awserr.Wrap(err, failure.EvidenceFailed, "sign %s with the key %s", name, w.KeyID)
+		}
+		if there, err = w.once(ctx, name, envelope.Encode()); err != nil || there == nil {
+			return envelope, err
+		}
+		err = nil // another attempt was quicker
+	}
+	if err != nil {
+		return bundle.Envelope{}, err
+	}
+	envelope, err := bundle.Parse(there)
+	if err == nil {
+		err = envelope.Verify(w.key)
+	}
+	if err == nil {
+		var want []byte
+		if want, err = json.Marshal(statement); err == nil && !bytes.Equal(envelope.Payload, want) {
+			err = errors.New("it says something else")
+		}
+	}
+	if err != nil {
+		return bundle.Envelope{}, failure.Wrap(failure.EvidenceMismatch, err, "%s was written before; it is not overwritten", objectAt(w.Store, w.in.Execution, name))
+	}
+	return envelope, nil
+}
+
+// kmsSigner is a bundle.Signer with a key in KMS.
+type kmsSigner struct {
+	api   SigningAPI
+	keyID string
+}
+
+func (s kmsSigner) Sign(ctx context.Context, digest []byte) ([]byte, error) {
+	out, err := s.api.Sign(ctx, &kms.SignInput{
+		KeyId: &s.keyID, Message: digest, MessageType: kmstypes.MessageTypeDigest, SigningAlgorithm: kmstypes.SigningAlgorithmSpecEcdsaSha256,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out.Signature, nil
+}
+
+// testResult is what the checks said, as in-toto has it.
+func testResult(m bundle.Manifest, report compliance.Report) bundle.TestResult {
+	out := bundle.TestResult{Result: bundle.TestsPassed, PassedTests: []string{}, WarnedTests: []string{}, FailedTests: []string{}}
+	for _, f := range m.Files {
+		if f.Name == contract.PlanFile {
+			out.Configuration = append(out.Configuration, bundle.Descriptor{Name: f.Name, Digest: &bundle.Digest{SHA256: f.SHA256}})
+		}
+	}
+	for _, r := range report.Results {
+		at := &out.FailedTests
+		switch {
+		case r.Status == compliance.StatusPass, r.Status == compliance.StatusNotApplicable:
+			at = &out.PassedTests
+		case r.Waiver != nil:
+			at = &out.WarnedTests
+		}
+		*at = append(*at, r.ControlID)
+	}
+	if len(out.WarnedTests)+len(out.FailedTests) > 0 {
+		out.Result = bundle.TestsWarned
+	}
+	return out
+}
