@@ -83,7 +83,7 @@ func checkKeys(ctx context.Context, e *examination) []Finding {
 	for _, u := range keyUses(e.home()) {
 		out = append(out, keyOf(ctx, e.aws.kms(u.region), e.aws.ec2(u.region), u, e.account, e.deployed.roles))
 	}
-	return out
+	return append(out, signingKey(ctx, e)...)
 }
 
 // keyOf looks at one key of recipes.

@@ -59,11 +59,12 @@ const (
 // account is an embedded AWS, asked over HTTP with the SDK's own clients.
 type account struct {
 	*testing.T
-	cloud  *localcloud.Cloud
-	aws    clients
-	recipe Recipe
-	queue  string // of dead letters; its address
-	topic  string
+	cloud      *localcloud.Cloud
+	aws        clients
+	recipe     Recipe
+	queue      string // of dead letters; its address
+	topic      string
+	signingKey string
 }
 
 func newAccount(t *testing.T, change ...func(*localcloud.Config)) *account {
@@ -130,6 +131,7 @@ func (a *account) deploy() *account {
 	})
 	require.NoError(a, err)
 	a.deployRoles()
+	a.deploySigningKey()
 	a.deployFunctions(nil)
 	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return functionsARN + string(s) })
 	_, err = a.aws.states().CreateStateMachine(ctx, &sfn.CreateStateMachineInput{Name: aws.String(workflow.MachineName), Definition: &definition, RoleArn: aws.String("arn:aws:iam::" + home + ":role/workflow")})
@@ -153,6 +155,79 @@ func (a *account) deployRoles() {
 	}
 }
 
+// deploySigningKey makes the key that signs evidence.
+func (a *account) deploySigningKey() {
+	a.Helper()
+	key, err := a.aws.kms(region).CreateKey(a.Context(), &kms.CreateKeyInput{
+		KeySpec: kmstypes.KeySpec(blueprint.SigningKeySpec), KeyUsage: kmstypes.KeyUsageType(blueprint.SigningKeyUsage), Policy: aws.String(signingPolicy(blueprint.Signer)),
+	})
+	require.NoError(a, err)
+	a.signingKey = *key.KeyMetadata.Arn
+}
+
+// signingPolicy is the signing key's policy when the role of a function signs.
+func signingPolicy(signer string) string {
+	var statements []map[string]any
+	for _, s := range blueprint.SigningKeyPolicy("arn:aws:iam::" + home + ":role/" + signer) {
+		statement := map[string]any{"Effect": "Allow", "Principal": map[string]string{"AWS": "arn:aws:iam::" + home + ":root"}, "Action": s.Actions, "Resource": "*"}
+		if s.Conditions != nil {
+			statement["Condition"] = s.Conditions
+		}
+		statements = append(statements, statement)
+	}
+	raw, _ := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements}) // texts marshal
+	return string(raw)
+}
+
+func TestTheKeyThatSignsEvidenceIsLookedAt(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		change func(*account) error
+		want   Verdict
+		tells  string
+	}{
+		"as it was deployed": {func(*account) error { return nil }, OK, "lets only the role of Sign sign"},
+		"disabled": {func(a *account) error {
+			_, err := a.aws.kms(region).DisableKey(a.Context(), &kms.DisableKeyInput{KeyId: &a.signingKey})
+			return err
+		}, Problem, "it is Disabled: nothing is released"},
+		"to be deleted": {func(a *account) error {
+			_, err := a.aws.kms(region).ScheduleKeyDeletion(a.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &a.signingKey})
+			return err
+		}, Problem, "it is to be deleted on"},
+		"another role may sign": {func(a *account) error {
+			_, err := a.aws.kms(region).PutKeyPolicy(a.Context(), &kms.PutKeyPolicyInput{KeyId: &a.signingKey, Policy: aws.String(signingPolicy("publish"))})
+			return err
+		}, Problem, "lets others than the role of Sign sign"},
+		"the account may sign": {func(a *account) error {
+			_, err := a.aws.kms(region).PutKeyPolicy(a.Context(), &kms.PutKeyPolicyInput{KeyId: &a.signingKey, Policy: aws.String(`{"Version":"2012-10-17","Statement":[` + root + `]}`)})
+			return err
+		}, Problem, "lets others than the role of Sign sign"},
+		"nobody may sign": {func(a *account) error {
+			manage := strings.Replace(signingPolicy("x"), `"kms:Sign"`, `"kms:DescribeKey"`, 1)
+			_, err := a.aws.kms(region).PutKeyPolicy(a.Context(), &kms.PutKeyPolicyInput{KeyId: &a.signingKey, Policy: &manage})
+			return err
+		}, Problem, "does not let the role of Sign sign"},
+		"a key that encrypts": {func(a *account) error {
+			key, err := a.aws.kms(region).CreateKey(a.Context(), &kms.CreateKeyInput{})
+			a.signingKey = *key.KeyMetadata.Arn
+			return err
+		}, Problem, "it is SYMMETRIC_DEFAULT for ENCRYPT_DECRYPT"},
+		"no key": {func(a *account) error {
+			a.signingKey = "arn:aws:kms:" + region + ":" + home + ":key/none"
+			return nil
+		}, Problem, "there is no key"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			a := newAccount(t).ready().deploy()
+			require.NoError(t, tc.change(a))
+			role := "arn:aws:iam::" + home + ":role/" + blueprint.Signer
+			got := judgeSigningKey(t.Context(), a.aws.kms(region), a.signingKey, home, role, region)
+			assert.Equal(t, tc.want, got.Verdict, got.Means)
+			assert.Contains(t, got.Means, tc.tells)
+		})
+	}
+}
+
 func trust(service string) string {
 	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"` + service + `.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
 }
@@ -160,7 +235,7 @@ func trust(service string) string {
 func (a *account) deployFunctions(change map[string]string) {
 	a.Helper()
 	settings := blueprint.Settings{
-		Version: "v2", Bucket: bucketName, Topic: a.topic, InstanceProfile: builderRole, CheckEngines: "{}", StateMachine: machine, AnnouncementTopics: []string{announced},
+		Version: "v2", Bucket: bucketName, Topic: a.topic, InstanceProfile: builderRole, CheckEngines: "{}", StateMachine: machine, SigningKey: a.signingKey, AnnouncementTopics: []string{announced},
 	}
 	for _, fn := range blueprint.Functions() {
 		env := fn.Environment(settings)

@@ -24,7 +24,7 @@ func (d *Deployment) deploySigningKey(ctx context.Context) error {
 	if err == nil {
 		d.SigningKey = aws.ToString(have.KeyMetadata.Arn)
 		_, err = d.cloud.KMS.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: have.KeyMetadata.KeyId, Policy: &policy})
-	} else if awserr.IsNotFound(err) {
+	} else if awserr.Is(err, "NotFoundException") {
 		err = d.createSigningKey(ctx, policy)
 	}
 	if err != nil {
