@@ -357,6 +357,10 @@ func writeSummary(w io.Writer, s rehearsal.Summary) error {
 	if s.Report != "" {
 		row("report", "%s", relative(s.Report))
 	}
+	if s.Evidence != "" {
+		row("evidence", "%s", relative(s.Evidence))
+		row("verify it", "ami-factory evidence verify %s --key %s", relative(s.Evidence), relative(s.EvidenceKey))
+	}
 	for i, file := range s.Consoles {
 		row(first(i, "consoles"), "%s", relative(file))
 	}

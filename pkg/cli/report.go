@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/spf13/cobra"
 
@@ -36,6 +37,7 @@ type evidenceOf struct {
 	store  store.Store
 	keys   store.Directory
 	images imageAPI
+	kms    publicKeyAPI
 }
 
 // evidencePlace says which factory is meant.
@@ -66,7 +68,7 @@ func (a *app) withEvidence(c *cobra.Command, p evidencePlace, do func(context.Co
 	if kept || bucket == "" && namesAWS() == "" {
 		p.local.region = p.region
 		return a.withState(ctx, p.local, func(f *rehearsal.Factory) error {
-			return do(ctx, evidenceOf{store.Store{Bucket: f.Bucket, API: f.Cloud.S3}, store.Directory{Bucket: f.Bucket, API: f.Cloud.S3}, f.Cloud.EC2})
+			return do(ctx, evidenceOf{store.Store{Bucket: f.Bucket, API: f.Cloud.S3}, store.Directory{Bucket: f.Bucket, API: f.Cloud.S3}, f.Cloud.EC2, f.Cloud.KMS})
 		})
 	}
 	if bucket == "" {
@@ -77,7 +79,7 @@ func (a *app) withEvidence(c *cobra.Command, p evidencePlace, do func(context.Co
 		return err
 	}
 	api := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = os.Getenv("AWS_ENDPOINT_URL") != "" })
-	return do(ctx, evidenceOf{store.Store{Bucket: bucket, API: api}, store.Directory{Bucket: bucket, API: api}, ec2.NewFromConfig(cfg)})
+	return do(ctx, evidenceOf{store.Store{Bucket: bucket, API: api}, store.Directory{Bucket: bucket, API: api}, ec2.NewFromConfig(cfg), kms.NewFromConfig(cfg)})
 }
 
 // reportFormat is a form in which a report is written.

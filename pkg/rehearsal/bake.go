@@ -42,6 +42,8 @@ type Summary struct {
 	Cost          *cost.Estimate `json:"costOnAws,omitempty"`  // none of an execution that planned nothing
 	Report        string         `json:"report,omitempty"`     // path of the HTML report on this machine
 	ReportJSON    string         `json:"reportJson,omitempty"` // path of the JSON report
+	Evidence      string         `json:"evidence,omitempty"`   // path of the signed evidence; empty if nothing was signed
+	EvidenceKey   string         `json:"evidenceKey,omitempty"` // path of the public key that verifies it
 	Consoles      []string       `json:"consoles,omitempty"`   // paths of the instances' serial consoles
 	Disk          string         `json:"disk,omitempty"`       // path of the image's disk or tree
 }
@@ -211,7 +213,29 @@ func (f *Factory) addReport(ctx context.Context, s *Summary) error {
 		return err
 	}
 	s.Report, s.ReportJSON = filepath.Join(dir, "report.html"), filepath.Join(dir, "report.json")
-	return errors.Join(os.WriteFile(s.Report, page, 0o644), os.WriteFile(s.ReportJSON, raw, 0o644))
+	return errors.Join(os.WriteFile(s.Report, page, 0o644), os.WriteFile(s.ReportJSON, raw, 0o644), f.addEvidence(ctx, s, dir))
+}
+
+// addEvidence copies the signed evidence of a published image out of the bucket, and the
+// key that verifies it out of KMS.
+func (f *Factory) addEvidence(ctx context.Context, s *Summary, dir string) error {
+	if s.Status != contract.Published {
+		return nil
+	}
+	packed, err := f.bucket().ReadAtMost(ctx, contract.ExecutionKey(s.Execution, contract.EvidenceObject), bundle.MaxBundle)
+	if err != nil {
+		return err
+	}
+	out, err := f.Cloud.KMS.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(blueprint.SigningKeyAlias)})
+	if err != nil {
+		return fmt.Errorf("read the key that signs evidence: %w", err)
+	}
+	key, err := bundle.KeyOfDER(out.PublicKey)
+	if err != nil {
+		return fmt.Errorf("the key that signs evidence: %w", err)
+	}
+	s.Evidence, s.EvidenceKey = filepath.Join(dir, contract.EvidenceObject), filepath.Join(dir, "evidence-key.pem")
+	return errors.Join(os.WriteFile(s.Evidence, packed, 0o644), os.WriteFile(s.EvidenceKey, bundle.PEM(key), 0o644))
 }
 
 // reportDir is where what an execution leaves to read is kept.
