@@ -3,12 +3,13 @@ package blueprint
 import (
 	"slices"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
 // The key that signs evidence. KMS never gives its private half away.
 const (
-	SigningKeyAlias = "alias/ami-factory-evidence"
+	SigningKeyAlias = contract.SigningKeyAlias
 	SigningKeyDoes  = "AMI factory: signs the evidence of releases"
 	SigningKeySpec  = "ECC_NIST_P256" // what KMS, OpenSSL and cosign all verify
 	SigningKeyUsage = "SIGN_VERIFY"

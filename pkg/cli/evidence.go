@@ -16,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/spf13/cobra"
 
-	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
 )
@@ -150,9 +149,9 @@ it stays the same for as long as the key in KMS does.`,
 
 // key reads the factory's key.
 func (e evidenceOf) key(ctx context.Context) (*ecdsa.PublicKey, string, error) {
-	out, err := e.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(blueprint.SigningKeyAlias)})
+	out, err := e.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(contract.SigningKeyAlias)})
 	if err != nil {
-		return nil, "", fmt.Errorf("read the key %s, which signs evidence (or give --key): %w", blueprint.SigningKeyAlias, err)
+		return nil, "", fmt.Errorf("read the key %s, which signs evidence (or give --key): %w", contract.SigningKeyAlias, err)
 	}
 	key, err := bundle.KeyOfDER(out.PublicKey)
 	return key, aws.ToString(out.KeyId), err

@@ -12,11 +12,14 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
+	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
@@ -39,13 +42,13 @@ type Summary struct {
 	StandInAgents bool           `json:"standInAgents,omitempty"`
 	Functions     float64        `json:"functionSeconds"` // spent in functions, cold starts included
 	Checks        Checks         `json:"checks"`
-	Cost          *cost.Estimate `json:"costOnAws,omitempty"`  // none of an execution that planned nothing
-	Report        string         `json:"report,omitempty"`     // path of the HTML report on this machine
-	ReportJSON    string         `json:"reportJson,omitempty"` // path of the JSON report
-	Evidence      string         `json:"evidence,omitempty"`   // path of the signed evidence; empty if nothing was signed
+	Cost          *cost.Estimate `json:"costOnAws,omitempty"`   // none of an execution that planned nothing
+	Report        string         `json:"report,omitempty"`      // path of the HTML report on this machine
+	ReportJSON    string         `json:"reportJson,omitempty"`  // path of the JSON report
+	Evidence      string         `json:"evidence,omitempty"`    // path of the signed evidence; empty if nothing was signed
 	EvidenceKey   string         `json:"evidenceKey,omitempty"` // path of the public key that verifies it
-	Consoles      []string       `json:"consoles,omitempty"`   // paths of the instances' serial consoles
-	Disk          string         `json:"disk,omitempty"`       // path of the image's disk or tree
+	Consoles      []string       `json:"consoles,omitempty"`    // paths of the instances' serial consoles
+	Disk          string         `json:"disk,omitempty"`        // path of the image's disk or tree
 }
 
 // Checks counts the controls of the image.
