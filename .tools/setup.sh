@@ -24,6 +24,8 @@ python3            python3           test
 python3:ensurepip  python3-venv      test
 gpg                gpg               test
 gpgv               gpgv              test
+openssl            openssl           test
+jq                 jq                test
 sfdisk             fdisk             test
 '
 PATH=$PATH:/usr/sbin:/sbin

@@ -240,7 +240,7 @@ func (site Site) objects(r Resource) []string {
 		Retentions:       {contract.ExecutionKey("*", contract.RetentionObject)},
 		Statements:       statementKeys(),
 		Evidence:         {contract.ExecutionKey("*", contract.EvidenceObject)},
-		Proofs:           {contract.ExecutionKey("*", contract.ComplianceObject)},
+		Proofs:           {contract.ExecutionKey("*", contract.ComplianceObject), contract.ExecutionKey("*", contract.InventoryObject)},
 		Reports:          {contract.ExecutionKey("*", contract.ReportObject), contract.ExecutionKey("*", contract.PageObject)},
 		SitePage:         {contract.SitePage, contract.SummaryKey("*")},
 		SentFindings:     {contract.SecurityHubKey("*")},

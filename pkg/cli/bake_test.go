@@ -32,7 +32,7 @@ func TestASimulatedBakeAndItsImages(t *testing.T) {
 		`status +Published in `, `recipe +debian-12-docker\n`, `fingerprint +[0-9a-f]{64}\n`, `source +ami-`, `images +eu-central-1 ami-`,
 		` +eu-west-1 ami-`, `guests +simulated `, `checks +\d+ passed, 0 failed`, `stages +\d.*s  Resolve\n`, ` +\d.*s  Notify\n`,
 		`cost on AWS +about \$0\.\d\d, and \$0\.83 a month to keep the image`,
-		`report +.*/report\.html\n`, `execution +debian-12-docker-`,
+		`report +.*/report\.html\n`, `evidence +.*/evidence\.tar\.gz\n`, `verify it +ami-factory evidence verify .*/evidence\.tar\.gz --key .*/evidence-key\.pem\n`, `execution +debian-12-docker-`,
 	} {
 		assert.Regexp(t, `(?m)^`+row, r.out)
 	}
@@ -58,7 +58,7 @@ func TestASimulatedBakeAndItsImages(t *testing.T) {
 	assert.Equal(t, upToDate.Fingerprint, s.Fingerprint)
 	assert.Regexp(t, `^ami-[0-9a-f]{17}$`, s.SourceImage)
 	assert.Len(t, s.Images, 2)
-	assert.Len(t, s.States, 18)
+	assert.Len(t, s.States, 19)
 	assert.Positive(t, s.Seconds)
 	assert.Positive(t, s.Checks.Passed)
 	assert.True(t, s.Simulated)
@@ -68,6 +68,7 @@ func TestASimulatedBakeAndItsImages(t *testing.T) {
 		assert.Contains(t, strings.ToLower(string(text)), "simulated", file)
 	}
 	assert.Empty(t, s.Disk, "there is none")
+	evidenceIsVerified(t, tune, local, s)
 
 	home := s.Images["eu-west-1"]
 	t.Run("images list", func(t *testing.T) {

@@ -27,3 +27,6 @@ const (
 	EnvSigningKey      = "AMI_FACTORY_SIGNING_KEY_ARN"     // of the KMS key that signs evidence, for what signs or verifies it
 	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR"        // read user data from disk, not from the binary
 )
+
+// SigningKeyAlias is the alias of the KMS key that signs evidence, in the home region.
+const SigningKeyAlias = "alias/ami-factory-evidence"

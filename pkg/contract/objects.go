@@ -68,9 +68,6 @@ const (
 	KeyFile  = "key.pem"   // the public key; of use only to whoever knows it from elsewhere
 )
 
-// SigningKeyAlias is the alias of the KMS key that signs evidence, in the home region.
-const SigningKeyAlias = "alias/ami-factory-evidence"
-
 // SigstoreOf is the name of an attestation's Sigstore bundle.
 func SigstoreOf(attestation string) string {
 	return strings.TrimSuffix(attestation, ".dsse.json") + ".sigstore.json"

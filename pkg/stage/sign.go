@@ -62,13 +62,29 @@ func (s Sign) Run(ctx context.Context, in SignInput) (SignOutput, error) {
 	if err != nil {
 		return SignOutput{}, err
 	}
-	records := bundle.Files{contract.PlanFile: rawPlan, contract.ComplianceObject: rawReport}
+	inventory, err := s.inventory(ctx, in, report)
+	if err != nil {
+		return SignOutput{}, err
+	}
+	records := bundle.Files{contract.PlanFile: rawPlan, contract.ComplianceObject: rawReport, contract.InventoryObject: inventory}
 	m, err := s.manifest(ctx, in, p, report, images, key, records)
 	if err != nil {
 		return SignOutput{}, err
 	}
 	w := signing{Sign: s, in: in, key: key, files: records, attestations: bundle.Files{}}
 	return w.run(ctx, m, report)
+}
+
+// inventory is what CheckCompliance kept of the image, whose digest the results name.
+func (s Sign) inventory(ctx context.Context, in SignInput, report compliance.Report) ([]byte, error) {
+	if report.InventorySHA256 == "" {
+		return nil, failure.New(failure.EvidenceFailed, "the results of the checks name no inventory: nothing is signed without one")
+	}
+	raw, err := s.Store.Get(ctx, store.Object{Bucket: s.Store.Bucket, Key: inventoryKey(in.Execution), SHA256: report.InventorySHA256})
+	if failure.CodeOf(err) == failure.InvalidInput { // it is missing, or was altered
+		err = failure.Wrap(failure.EvidenceMismatch, err, "nothing is signed without the inventory that was judged")
+	}
+	return raw, err
 }
 
 // images are the image ids by region, one for each of the plan's.
@@ -136,6 +152,7 @@ func (w *signing) run(ctx context.Context, m bundle.Manifest, report compliance.
 	}{
 		{contract.ProvenanceAttestation, bundle.ProvenanceOf(m)},
 		{contract.ResultsAttestation, testResult(m, report)},
+		{contract.InventoryAttestation, json.RawMessage(w.files[contract.InventoryObject])},
 	} {
 		if err := w.attest(ctx, part.name, part.predicate); err != nil {
 			return SignOutput{}, err

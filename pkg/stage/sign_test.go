@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
 	"github.com/ami-factory/ami-factory/pkg/failure"
@@ -50,8 +51,7 @@ func newReleasing(t *testing.T) *releasing {
 		r.odd[region] = odd{Client: c.ec2(region)}
 		r.in.Copies = append(r.in.Copies, r.finish(region))
 	}
-	r.in.Results, err = c.store().PutJSON(t.Context(), complianceKey(r.in.Execution), passed(r.in.Job, r.p, r.images[home]))
-	require.NoError(t, err)
+	r.results(passed(r.in.Job, r.p, r.images[home]))
 	return r
 }
 
@@ -240,10 +240,11 @@ func TestNothingIsSignedThatIsNotFitToBeReleased(t *testing.T) {
 			_, err := r.ec2(home).DisableImage(r.t.Context(), &ec2.DisableImageInput{ImageId: aws.String(r.images[home])})
 			require.NoError(r.t, err)
 		}, failure.EvidenceMismatch, "it is disabled"},
-		"an image that is gone":     {func(r *releasing) { r.in.Copies[1].ImageID = "ami-0gone0000000000" }, failure.EvidenceFailed, "ami-0gone0000000000"},
-		"a copy too few":            {func(r *releasing) { r.in.Copies = r.in.Copies[:1] }, failure.InvalidInput, remote},
-		"results of another image":  {func(r *releasing) { r.results(passed(r.in.Job, r.p, "ami-other")) }, failure.RecordMismatch, "ami-other"},
-		"results that were altered": {func(r *releasing) { r.in.Results.SHA256 = "0" }, failure.InvalidInput, "altered"},
+		"an image that is gone":         {func(r *releasing) { r.in.Copies[1].ImageID = "ami-0gone0000000000" }, failure.EvidenceFailed, "ami-0gone0000000000"},
+		"a copy too few":                {func(r *releasing) { r.in.Copies = r.in.Copies[:1] }, failure.InvalidInput, remote},
+		"results of another image":      {func(r *releasing) { r.results(passed(r.in.Job, r.p, "ami-other")) }, failure.RecordMismatch, "ami-other"},
+		"an inventory that was altered": {func(r *releasing) { r.put(contract.InventoryObject, []byte("{}")) }, failure.EvidenceMismatch, "the inventory that was judged"},
+		"results that were altered":     {func(r *releasing) { r.in.Results.SHA256 = "0" }, failure.InvalidInput, "altered"},
 		"a key that is disabled": {func(r *releasing) {
 			_, err := r.kms().DisableKey(r.t.Context(), &kms.DisableKeyInput{KeyId: &r.key})
 			require.NoError(r.t, err)
@@ -270,9 +271,12 @@ func TestNothingIsSignedThatIsNotFitToBeReleased(t *testing.T) {
 	}
 }
 
-func (r *releasing) results(results any) {
+// results stores what the checks are to have said, and the inventory that goes with it.
+func (r *releasing) results(results compliance.Report) {
 	r.t.Helper()
-	var err error
+	o, err := r.store().Put(r.t.Context(), inventoryKey(r.in.Execution), "application/json", []byte(`{"bomFormat":"CycloneDX"}`))
+	require.NoError(r.t, err)
+	results.InventorySHA256 = o.SHA256
 	r.in.Results, err = r.store().PutJSON(r.t.Context(), complianceKey(r.in.Execution), results)
 	require.NoError(r.t, err)
 }

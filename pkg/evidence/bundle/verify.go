@@ -47,22 +47,21 @@ func (r Refused) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// The records that an attestation of their own goes with.
-const (
-	inventoryFile       = "inventory.cdx.json"
-	vulnerabilitiesFile = "vulnerabilities.json"
-)
+// vulnerabilitiesFile is a record that an attestation of its own goes with.
+const vulnerabilitiesFile = "vulnerabilities.json"
 
 // recordsOf are the records that every manifest must name, and the attestations that go
 // with each bundle.
-func recordsOf() []string { return []string{contract.PlanFile, contract.ComplianceObject} }
+func recordsOf() []string {
+	return []string{contract.PlanFile, contract.ComplianceObject, contract.InventoryObject}
+}
 
 // attestationsOf are the attestations that a manifest's bundle must have, without the
 // summary.
 func attestationsOf(m Manifest) []string {
 	out := []string{contract.ProvenanceAttestation, contract.ResultsAttestation}
 	for record, attestation := range map[string]string{
-		inventoryFile: contract.InventoryAttestation, vulnerabilitiesFile: contract.VulnerabilitiesAttestation,
+		contract.InventoryObject: contract.InventoryAttestation, vulnerabilitiesFile: contract.VulnerabilitiesAttestation,
 	} {
 		if slices.ContainsFunc(m.Files, func(f File) bool { return f.Name == record }) {
 			out = append(out, attestation)

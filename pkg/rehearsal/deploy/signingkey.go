@@ -11,7 +11,6 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
-	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
 // deploySigningKey makes the key that signs evidence, or gives it another policy.
@@ -47,7 +46,7 @@ func (d *Deployment) createSigningKey(ctx context.Context, policy string) error 
 }
 
 func (d *Deployment) signingKeyPolicy() (string, error) {
-	root := map[string]any{"AWS": partition.OrDefault(d.cloud.Region()).ARN("iam", "", d.cloud.Account(), "root")}
+	root := map[string]any{"AWS": d.partition().ARN("iam", "", d.cloud.Account(), "root")}
 	var statements []map[string]any
 	for _, s := range blueprint.SigningKeyPolicy(d.roleARN(blueprint.Signer)) {
 		statement := map[string]any{"Sid": s.Sid, "Effect": "Allow", "Principal": root, "Action": s.Actions, "Resource": "*"}
