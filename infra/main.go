@@ -29,6 +29,13 @@ func main() {
 		app.Synth(nil)
 		return
 	}
+	if props.Stack == factory.StackForward {
+		factory.NewForwardStack(app, "AmiFactoryForward", awscdk.StackProps{
+			Description: jsii.String("Sends events of an AMI factory's copies to the factory's region."),
+		})
+		app.Synth(nil)
+		return
+	}
 	factory.NewStack(app, "AmiFactory", awscdk.StackProps{
 		Description: jsii.String("Bakes, verifies and publishes golden machine images."),
 		Env: &awscdk.Environment{

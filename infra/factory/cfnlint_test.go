@@ -40,7 +40,7 @@ func lint(t *testing.T, templates map[string]map[string]any) (said string, clean
 
 func TestTheTemplatesAreCleanUnderCfnLint(t *testing.T) {
 	cfnLint(t) // or skip, before templates are made
-	templates := map[string]map[string]any{"target": targetTemplate(t)}
+	templates := map[string]map[string]any{"target": targetTemplate(t), "forward": forwardTemplate(t)}
 	for _, sentence := range []string{"everything", "as little as can be"} { // the others are parts of these
 		templates[sentence] = template(t, variants()[sentence])
 	}

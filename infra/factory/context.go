@@ -46,7 +46,7 @@ func (s setting) refuse(value string) error {
 // documentation.
 func settings() []setting {
 	return []setting{
-		{"stack", StackFactory, "factory, target", "which stack the app makes: the factory, or that of target accounts", line{func(p *Props) *string { return &p.Stack }, oneOf(StackFactory, StackTarget)}},
+		{"stack", StackFactory, "factory, target, forward", "which stack the app makes: the factory, that of target accounts, or that of the regions that images are copied to", line{func(p *Props) *string { return &p.Stack }, oneOf(StackFactory, StackTarget, StackForward)}},
 		{"architecture", ARM64, "arm64, x86_64", "of the functions", line{func(p *Props) *string { return &p.Architecture }, oneOf(ARM64, X86)}},
 		{"functions", "", "a folder", "holds a program for each function, `<stage>/bootstrap`, and `version`; without it the app builds them for `architecture`", line{func(p *Props) *string { return &p.FunctionsDir }, anything}},
 		{"goss", "", "a folder", "holds the check engine for each architecture of guests, `amd64` and `arm64`; without it the app builds those that recipes need", line{func(p *Props) *string { return &p.GossDir }, anything}},
@@ -133,7 +133,7 @@ func PropsFromContext(app awscdk.App, build func(*Props) error) (*Props, error) 
 	if err := errors.Join(append(errs, props.wrongSettings()...)...); err != nil {
 		return &props, err
 	}
-	if props.Stack == StackTarget {
+	if props.Stack != StackFactory {
 		return &props, nil
 	}
 	if err := build(&props); err != nil {

@@ -25,6 +25,7 @@ const (
 const (
 	StackFactory = "factory"
 	StackTarget  = "target"
+	StackForward = "forward"
 )
 
 // What EncryptionKey and AccessLogs can be beside an ARN or a name.
@@ -36,7 +37,7 @@ const (
 // Props is what an operator chooses. Begin with Defaults; README.md of infra
 // says what each is allowed to be, under the name that it has in the context.
 type Props struct {
-	Stack              string // which stack the app makes: StackFactory or StackTarget
+	Stack              string // which stack the app makes: StackFactory, StackTarget or StackForward
 	Architecture       string // of the functions: ARM64 or X86
 	FunctionsDir       string // holds <stage>/bootstrap; empty: where make builds them for the architecture
 	GossDir            string // holds a static check engine for each architecture of guests, amd64 and arm64; empty: where make builds them
@@ -86,7 +87,7 @@ func Defaults() Props {
 // allowed. It looks at the functions' and the engines' files as well.
 func (p *Props) Validate() error {
 	errs := p.wrongSettings()
-	if p.Stack != StackTarget { // which deploys no program
+	if p.Stack == StackFactory { // the others deploy no program
 		errs = append(errs, p.wrongPrograms()...)
 	}
 	return errors.Join(errs...)
@@ -100,8 +101,8 @@ func (p *Props) wrongSettings() []error {
 			errs = append(errs, s.refuse(value))
 		}
 	}
-	if p.Stack == StackTarget {
-		return errs // which has parameters, and nothing of the rest
+	if p.Stack != StackFactory {
+		return errs // the others have parameters, and nothing of the rest
 	}
 	errs = append(errs, p.Network.contradictions()...)
 	if len(p.Alarms.TopicARNs) > 0 && len(p.Alarms.Subscribers) > 0 {

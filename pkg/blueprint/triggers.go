@@ -47,6 +47,15 @@ type Pattern struct {
 	Detail     map[string]any `json:"detail,omitempty"`
 }
 
+// Document is the pattern as a JSON object of maps.
+func (p Pattern) Document() map[string]any {
+	doc := map[string]any{"source": p.Source, "detail-type": p.DetailType}
+	if len(p.Detail) > 0 {
+		doc["detail"] = p.Detail
+	}
+	return doc
+}
+
 // SourceChangedPattern matches what WatchSources sends, on the factory's bus.
 func SourceChangedPattern() Pattern {
 	return Pattern{Source: []string{contract.EventSource}, DetailType: []string{contract.SourceChangedEvent, contract.RebuildDueEvent}}

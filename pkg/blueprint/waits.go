@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -84,6 +85,11 @@ type Forward struct {
 	Does    string
 	Pattern Pattern
 }
+
+// Forwarding is the partition whose regions send events to each other's buses. In the
+// others no rule forwards, and the time-outs end waits for copies
+// (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-cross-region.html).
+const Forwarding = partition.Default
 
 // Forwards are those of each such region.
 func Forwards() []Forward {

@@ -38,6 +38,10 @@ func (c clients) sns(region string) *sns.Client {
 	return sns.NewFromConfig(c.cfg, func(o *sns.Options) { o.Region = region })
 }
 
+func (c clients) eventsIn(region string) *eventbridge.Client {
+	return eventbridge.NewFromConfig(c.cfg, func(o *eventbridge.Options) { o.Region = region })
+}
+
 func (c clients) s3() *s3.Client {
 	// An endpoint of one's own rarely has a name for each bucket.
 	return s3.NewFromConfig(c.cfg, func(o *s3.Options) { o.UsePathStyle = o.BaseEndpoint != nil })

@@ -103,6 +103,7 @@ type bucketAPI interface {
 	GetBucketVersioning(context.Context, *s3.GetBucketVersioningInput, ...func(*s3.Options)) (*s3.GetBucketVersioningOutput, error)
 	GetBucketLifecycleConfiguration(context.Context, *s3.GetBucketLifecycleConfigurationInput, ...func(*s3.Options)) (*s3.GetBucketLifecycleConfigurationOutput, error)
 	GetPublicAccessBlock(context.Context, *s3.GetPublicAccessBlockInput, ...func(*s3.Options)) (*s3.GetPublicAccessBlockOutput, error)
+	GetBucketNotificationConfiguration(context.Context, *s3.GetBucketNotificationConfigurationInput, ...func(*s3.Options)) (*s3.GetBucketNotificationConfigurationOutput, error)
 }
 
 func checkBucket(ctx context.Context, e *examination) []Finding {
@@ -134,8 +135,25 @@ func bucket(ctx context.Context, api bucketAPI, name string) []Finding {
 	default:
 		out = append(out, judgeBlock(name, blocked.PublicAccessBlockConfiguration))
 	}
-	return out
+	notifies, err := api.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &name})
+	if err != nil {
+		return append(out, unread("events of "+name, err))
+	}
+	return append(out, judgeNotifications(name, notifies.EventBridgeConfiguration != nil))
 }
+
+// judgeNotifications wants the bucket to send its events to EventBridge, where a rule
+// has them end waits.
+func judgeNotifications(name string, on bool) Finding {
+	looked := "events of " + name
+	if !on {
+		return warning(looked, redeploy, "not sent to EventBridge: what builders upload ends no wait, and "+lateWaits)
+	}
+	return fine(looked, "sent to EventBridge")
+}
+
+// lateWaits is what follows if events do not end waits.
+const lateWaits = "waits then last until their time-outs, and builds take minutes longer"
 
 func judgeVersioning(name string, status s3types.BucketVersioningStatus) Finding {
 	if status != s3types.BucketVersioningStatusEnabled {
@@ -419,7 +437,7 @@ func targetGone(ctx context.Context, api functionAPI, looked, arn, without strin
 // without is what happens without the rule.
 func (r rule) without() string {
 	if r.Hint {
-		return "waits then last until their time-outs, and builds take minutes longer"
+		return lateWaits
 	}
 	return "nothing is built then"
 }
@@ -445,6 +463,88 @@ func judgeRule(r rule) Finding {
 		return warning(looked, redeploy, "rule %s is enabled; what cannot be delivered is lost, for its target has no queue for it", aws.ToString(r.found.Name))
 	}
 	return fine(looked, "rule %s is enabled", aws.ToString(r.found.Name))
+}
+
+// checkForwards looks in the regions that images are copied to for the rules that send
+// events of copies to the factory's region.
+func checkForwards(ctx context.Context, e *examination) []Finding {
+	const looked = "events of copies in other regions"
+	var further []string
+	for _, r := range e.regions() {
+		if r != e.region {
+			further = append(further, r)
+		}
+	}
+	switch {
+	case len(further) == 0:
+		return []Finding{fine(looked, "the recipes copy to no other region")}
+	case e.partition != blueprint.Forwarding:
+		return []Finding{fine(looked, "none are sent here: regions of the partition %s do not send each other events. Waits for copies in %s end by their time-outs", e.partition, list(further))}
+	}
+	bus := blueprint.HomeBus(e.partition, e.account, e.region)
+	var out []Finding
+	for _, region := range further {
+		for _, want := range blueprint.Forwards() {
+			found, err := forwarding(ctx, e.aws.eventsIn(region), want.Pattern, bus)
+			at := fmt.Sprintf("rule in %s for: %s", region, want.Does)
+			if err != nil {
+				out = append(out, unread(at, err))
+				continue
+			}
+			out = append(out, judgeForward(at, region, e.region, found))
+		}
+	}
+	return out
+}
+
+type ruleAPI interface {
+	ListRules(context.Context, *eventbridge.ListRulesInput, ...func(*eventbridge.Options)) (*eventbridge.ListRulesOutput, error)
+	ListTargetsByRule(context.Context, *eventbridge.ListTargetsByRuleInput, ...func(*eventbridge.Options)) (*eventbridge.ListTargetsByRuleOutput, error)
+}
+
+// forwarding finds a rule of the default bus by its pattern and its target; one that is
+// enabled, if there is one.
+func forwarding(ctx context.Context, api ruleAPI, want blueprint.Pattern, bus string) (*eventtypes.Rule, error) {
+	r := rule{Rule: blueprint.Rule{Pattern: want, Hint: true}}
+	var disabled *eventtypes.Rule
+	in := &eventbridge.ListRulesInput{}
+	for more := true; more; more = in.NextToken != nil {
+		page, err := api.ListRules(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		for _, found := range page.Rules {
+			r.found = nil
+			if r.consider(found); r.found == nil {
+				continue
+			}
+			targets, err := api.ListTargetsByRule(ctx, &eventbridge.ListTargetsByRuleInput{Rule: found.Name})
+			if err != nil {
+				return nil, err
+			}
+			if !slices.ContainsFunc(targets.Targets, func(t eventtypes.Target) bool { return aws.ToString(t.Arn) == bus }) {
+				continue
+			}
+			if found.State != eventtypes.RuleStateDisabled {
+				return &found, nil
+			}
+			disabled = &found
+		}
+		in.NextToken = page.NextToken
+	}
+	return disabled, nil
+}
+
+func judgeForward(looked, region, home string, found *eventtypes.Rule) Finding {
+	without := "the factory works without it: the wait for a copy there ends by its time-out, up to a sixth of the copy's time late"
+	switch {
+	case found == nil:
+		return warning(looked, ".tools/cdk.sh synth -c stack=forward, then deploy the template of AmiFactoryForward in "+region+" with FactoryRegion="+home,
+			"no rule sends events to the default bus of %s: %s", home, without)
+	case found.State == eventtypes.RuleStateDisabled:
+		return warning(looked, "aws events enable-rule --region "+region+" --name "+aws.ToString(found.Name), "rule %s is disabled: %s", aws.ToString(found.Name), without)
+	}
+	return fine(looked, "rule %s sends them to %s", aws.ToString(found.Name), home)
 }
 
 // night is a schedule of the factory's.

@@ -88,6 +88,7 @@ func checks() []check {
 		{name: "topic", needsDeployed: true, run: checkTopic},
 		{name: "announcements", needsDeployed: true, run: checkAnnouncements},
 		{name: "rules", needsDeployed: true, run: checkRules},
+		{name: "forwards", needsDeployed: true, run: checkForwards},
 		{name: "schedules", needsDeployed: true, run: checkSchedules},
 		{name: "target accounts", needsDeployed: true, run: checkTargets},
 		{name: "dead letters", needsDeployed: true, run: checkDeadLetters},
@@ -194,7 +195,7 @@ func actionOf(err error) string {
 		"Service Quotas": "servicequotas", "EventBridge": "events", "Scheduler": "scheduler", "SQS": "sqs", "Secrets Manager": "secretsmanager",
 	}[op.Service()]
 	name := op.Operation()
-	if exception, ok := map[string]string{"GetPublicAccessBlock": "GetBucketPublicAccessBlock", "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration"}[name]; ok {
+	if exception, ok := map[string]string{"GetBucketNotificationConfiguration": "GetBucketNotification", "GetPublicAccessBlock": "GetBucketPublicAccessBlock", "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration"}[name]; ok {
 		name = exception
 	}
 	if prefix == "" {

@@ -130,9 +130,14 @@ func (a *account) deploy() *account {
 		Bucket: aws.String(bucketName), LifecycleConfiguration: &s3types.BucketLifecycleConfiguration{Rules: expirations()},
 	})
 	require.NoError(a, err)
+	_, err = a.aws.s3().PutBucketNotificationConfiguration(ctx, &s3.PutBucketNotificationConfigurationInput{
+		Bucket: aws.String(bucketName), NotificationConfiguration: &s3types.NotificationConfiguration{EventBridgeConfiguration: &s3types.EventBridgeConfiguration{}},
+	})
+	require.NoError(a, err)
 	a.deployRoles()
 	a.deploySigningKey()
 	a.deployFunctions(nil)
+	a.deployForwards()
 	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return functionsARN + string(s) })
 	_, err = a.aws.states().CreateStateMachine(ctx, &sfn.CreateStateMachineInput{Name: aws.String(workflow.MachineName), Definition: &definition, RoleArn: aws.String("arn:aws:iam::" + home + ":role/workflow")})
 	require.NoError(a, err)
@@ -291,6 +296,26 @@ func (a *account) deployTriggers() {
 	require.NoError(a, err)
 }
 
+// deployForwards is what the stack of the second region makes, and beside it a rule of
+// somebody else.
+func (a *account) deployForwards() {
+	a.Helper()
+	there := a.aws.eventsIn("eu-central-1")
+	bus := blueprint.HomeBus("aws", home, region)
+	for _, f := range blueprint.Forwards() {
+		raw, err := json.Marshal(f.Pattern)
+		require.NoError(a, err)
+		for name, target := range map[string]string{f.Name: bus, "a-theirs": strings.Replace(bus, region, "us-east-1", 1)} {
+			_, err = there.PutRule(a.Context(), &eventbridge.PutRuleInput{Name: &name, EventPattern: aws.String(string(raw))})
+			require.NoError(a, err)
+			_, err = there.PutTargets(a.Context(), &eventbridge.PutTargetsInput{Rule: &name, Targets: []eventtypes.Target{{
+				Id: aws.String("home"), Arn: &target, RoleArn: aws.String("arn:aws:iam::" + home + ":role/" + blueprint.ForwarderRoleName),
+			}}})
+			require.NoError(a, err)
+		}
+	}
+}
+
 func (a *account) deployProfile() {
 	a.Helper()
 	ctx, name := a.Context(), aws.String(builderRole)
@@ -380,6 +405,18 @@ func TestADeployedFactoryInGoodHealth(t *testing.T) {
 	for _, c := range checks() {
 		assert.True(t, checked[c.name], c.name)
 		assert.Contains(t, progress, c.name)
+	}
+}
+
+func TestRegionsThatDoNotSendEachOtherEventsAreNoFault(t *testing.T) {
+	for partition, region := range map[string]string{"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"} {
+		r := *newAccount(t).recipe.Recipe
+		r.Distribution.Regions = []recipe.Region{{Name: region}, {Name: "further"}}
+		e := &examination{partition: partition, region: region, opts: Options{Recipes: []Recipe{{Recipe: &r}}}}
+		found := checkForwards(t.Context(), e)
+		require.Len(t, found, 1)
+		assert.Equal(t, OK, found[0].Verdict)
+		assert.Contains(t, found[0].Means, "regions of the partition "+partition+" do not send each other events. Waits for copies in further end by their time-outs")
 	}
 }
 
@@ -552,6 +589,22 @@ func TestWhatIsWrongWithAnAccount(t *testing.T) {
 			a.deployFunctions(map[string]string{"AMI_FACTORY_ANNOUNCEMENT_TOPICS": strings.Replace(announced, "us-east-1", "us-west-2", 1)})
 			return nil
 		}, "announcements", verdict{Warning, "no function of the factory is subscribed", "deploy"}},
+		"a bucket whose events nobody hears": {func(a *account) error {
+			_, err := a.aws.s3().PutBucketNotificationConfiguration(a.Context(), &s3.PutBucketNotificationConfigurationInput{Bucket: aws.String(bucketName), NotificationConfiguration: &s3types.NotificationConfiguration{}})
+			return err
+		}, "bucket", verdict{Warning, "not sent to EventBridge", "deploy"}},
+		"a rule that ends waits, and is off": {func(a *account) error {
+			_, err := a.aws.events().DisableRule(a.Context(), &eventbridge.DisableRuleInput{Name: aws.String("guest-uploaded")})
+			return err
+		}, "rules", verdict{Warning, "disabled: waits then last until their time-outs", "--name guest-uploaded"}},
+		"a region that does not forward": {func(a *account) error {
+			_, err := a.aws.eventsIn("eu-central-1").RemoveTargets(a.Context(), &eventbridge.RemoveTargetsInput{Rule: aws.String("image-changed"), Ids: []string{"home"}})
+			return err
+		}, "forwards", verdict{Warning, "the factory works without it", "-c stack=forward"}},
+		"a region whose rule is off": {func(a *account) error {
+			_, err := a.aws.eventsIn("eu-central-1").DisableRule(a.Context(), &eventbridge.DisableRuleInput{Name: aws.String("image-changed")})
+			return err
+		}, "forwards", verdict{Warning, "rule image-changed is disabled", "enable-rule --region eu-central-1 --name image-changed"}},
 		"a rule that is off": {func(a *account) error {
 			_, err := a.aws.events().DisableRule(a.Context(), &eventbridge.DisableRuleInput{EventBusName: aws.String(contract.FactoryBus), Name: aws.String("start")})
 			return err
@@ -680,7 +733,7 @@ func TestWhoMayNotReadIsToldWhatIsMissing(t *testing.T) {
 	}
 	for check, action := range map[string]string{
 		"sources": "ssm:GetParameter", "quotas": "servicequotas:GetServiceQuota", "keys": "kms:GetKeyPolicy", "topic": "sns:GetTopicAttributes", "rules": "events:ListRules",
-		"bucket": "s3:GetBucketPublicAccessBlock", "secrets": "secretsmanager:DescribeSecret",
+		"bucket": "s3:GetBucketNotification", "secrets": "secretsmanager:DescribeSecret",
 	} {
 		assert.Contains(t, fixes[check], "allow "+action+" to who runs this", check)
 	}
