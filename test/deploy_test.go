@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	cfntypes "github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -225,6 +226,7 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 	}
 
 	requireTrustOfTarget(t, f, c, outputs[stackName])
+	requireForwards(t, f, c)
 	decisions.forget() // what it had denied
 
 	// Again: nothing to do.
@@ -314,6 +316,40 @@ func requireTrustOfTarget(t *testing.T, f *rehearsal.Factory, c cdk, outputs map
 		require.ErrorContains(t, read(as(role, blueprint.TargetWriterName, externalID)), refused+"sts:AssumeRole", "one that reads may not move")
 	}
 	require.ErrorContains(t, read(as(writers[0], blueprint.TargetWriterName, "another-id-altogether")), refused+"sts:AssumeRole")
+}
+
+// requireForwards makes the stack of further regions in one, as a StackSet would, where
+// it forwards what the blueprint says, and at home, where it makes nothing.
+func requireForwards(t *testing.T, f *rehearsal.Factory, c cdk) {
+	t.Helper()
+	c.run("synth", "--quiet", "--output", "forward.out", "-c", "stack=forward")
+	body, err := os.ReadFile(filepath.Join(c.dir, "forward.out", "AmiFactoryForward.template.json"))
+	require.NoError(t, err)
+	forwardsIn := func(region string) (n int) {
+		api := eventbridge.NewFromConfig(f.Cloud.AWSConfig(region))
+		rules, err := api.ListRules(t.Context(), &eventbridge.ListRulesInput{})
+		require.NoError(t, err)
+		for _, r := range rules.Rules {
+			targets, err := api.ListTargetsByRule(t.Context(), &eventbridge.ListTargetsByRuleInput{Rule: r.Name})
+			require.NoError(t, err)
+			for _, target := range targets.Targets {
+				if aws.ToString(target.Arn) == blueprint.HomeBus("aws", f.Cloud.Account(), home) {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	for region, rules := range map[string]int{second: len(blueprint.Forwards()), home: 0} {
+		there := cloudformation.NewFromConfig(f.Cloud.AWSConfig(region))
+		_, err = there.CreateStack(t.Context(), &cloudformation.CreateStackInput{
+			StackName: aws.String("Forward"), TemplateBody: aws.String(string(body)), Capabilities: []cfntypes.Capability{cfntypes.CapabilityCapabilityIam},
+			Parameters: []cfntypes.Parameter{{ParameterKey: aws.String("FactoryRegion"), ParameterValue: aws.String(home)}},
+		})
+		require.NoError(t, err)
+		require.NoError(t, cloudformation.NewStackCreateCompleteWaiter(there).Wait(t.Context(), &cloudformation.DescribeStacksInput{StackName: aws.String("Forward")}, patience))
+		assert.Equal(t, rules, forwardsIn(region), region)
+	}
 }
 
 // startByItself sees the template's schedules, rules and subscription start what
