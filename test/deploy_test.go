@@ -226,7 +226,10 @@ func TestTheStockCommandLineDeploysTheFactory(t *testing.T) {
 	}
 
 	requireTrustOfTarget(t, f, c, outputs[stackName])
-	requireForwards(t, f, c)
+	c.run("synth", "--quiet", "--output", "forward.out", "-c", "stack=forward")
+	forward, err := os.ReadFile(filepath.Join(c.dir, "forward.out", "AmiFactoryForward.template.json"))
+	require.NoError(t, err)
+	requireForwards(t, f, forward)
 	decisions.forget() // what it had denied
 
 	// Again: nothing to do.
@@ -318,13 +321,20 @@ func requireTrustOfTarget(t *testing.T, f *rehearsal.Factory, c cdk, outputs map
 	require.ErrorContains(t, read(as(writers[0], blueprint.TargetWriterName, "another-id-altogether")), refused+"sts:AssumeRole")
 }
 
+// The template of the stack of further regions is a golden, so that it is deployed
+// without the CDK too.
+func TestTheStackOfFurtherRegionsForwardsEventsOfCopies(t *testing.T) {
+	t.Parallel()
+	f := simFactory(t, func(o *rehearsal.Options) { o.Bare = true })
+	body, err := os.ReadFile(filepath.Join("..", "infra", "factory", "testdata", "forward.json"))
+	require.NoError(t, err)
+	requireForwards(t, f, body)
+}
+
 // requireForwards makes the stack of further regions in one, as a StackSet would, where
 // it forwards what the blueprint says, and at home, where it makes nothing.
-func requireForwards(t *testing.T, f *rehearsal.Factory, c cdk) {
+func requireForwards(t *testing.T, f *rehearsal.Factory, body []byte) {
 	t.Helper()
-	c.run("synth", "--quiet", "--output", "forward.out", "-c", "stack=forward")
-	body, err := os.ReadFile(filepath.Join(c.dir, "forward.out", "AmiFactoryForward.template.json"))
-	require.NoError(t, err)
 	forwardsIn := func(region string) (n int) {
 		api := eventbridge.NewFromConfig(f.Cloud.AWSConfig(region))
 		rules, err := api.ListRules(t.Context(), &eventbridge.ListRulesInput{})
@@ -342,7 +352,7 @@ func requireForwards(t *testing.T, f *rehearsal.Factory, c cdk) {
 	}
 	for region, rules := range map[string]int{second: len(blueprint.Forwards()), home: 0} {
 		there := cloudformation.NewFromConfig(f.Cloud.AWSConfig(region))
-		_, err = there.CreateStack(t.Context(), &cloudformation.CreateStackInput{
+		_, err := there.CreateStack(t.Context(), &cloudformation.CreateStackInput{
 			StackName: aws.String("Forward"), TemplateBody: aws.String(string(body)), Capabilities: []cfntypes.Capability{cfntypes.CapabilityCapabilityIam},
 			Parameters: []cfntypes.Parameter{{ParameterKey: aws.String("FactoryRegion"), ParameterValue: aws.String(home)}},
 		})
