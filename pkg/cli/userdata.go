@@ -189,46 +189,49 @@ func (a *app) checkUserData(ctx context.Context, files []string, on onImage) err
 	if err != nil {
 		return err
 	}
-	cloudInit, err := exec.LookPath("cloud-init")
-	if err != nil {
-		_, _ = fmt.Fprintln(a.err, "cloud-init is not installed here: cloud-configs are checked by the built-in check only")
-		cloudInit = ""
-	}
 	var problems problem.List
+	configs := 0 // specs that became a cloud-config
 	for _, file := range files {
-		found, err := a.checkSpec(ctx, fsys, cloudInit, file, image)
+		found, isConfig, err := a.checkSpec(ctx, fsys, file, image)
 		if err != nil {
 			return err
 		}
+		if isConfig {
+			configs++
+		}
 		problems = append(problems, found...)
+	}
+	if _, err := exec.LookPath("cloud-init"); err != nil && configs > 0 {
+		_, _ = fmt.Fprintln(a.err, "cloud-init is not installed here: cloud-configs are checked by the built-in check only")
 	}
 	return a.judge(problems.Sort())
 }
 
-func (a *app) checkSpec(ctx context.Context, fsys fs.FS, cloudInit, file string, image *spec.Image) (problem.List, error) {
+// checkSpec checks a spec and what it renders to. isConfig: that has a cloud-config.
+func (a *app) checkSpec(ctx context.Context, fsys fs.FS, file string, image *spec.Image) (problems problem.List, isConfig bool, err error) {
 	s, problems, err := a.readSpec(fsys, file, image)
 	if err != nil || problems.HasErrors() {
-		return problems, err
+		return problems, false, err
 	}
 	whole := func(err error) problem.List {
 		return append(problems, problem.Problem{Severity: problem.Error, File: file, Message: err.Error()})
 	}
 	out, err := provision.Render(s, s.Target)
 	if err != nil {
-		return whole(err), nil
+		return whole(err), false, nil
 	}
 	if out.CloudConfig == "" {
-		return problems, nil
+		return problems, false, nil
 	}
 	if err := provision.CheckCloudConfig(out.CloudConfig); err != nil {
-		return whole(fmt.Errorf("its cloud-config: %w", err)), nil
+		return whole(fmt.Errorf("its cloud-config: %w", err)), true, nil
 	}
-	if cloudInit != "" {
+	if cloudInit, err := exec.LookPath("cloud-init"); err == nil {
 		if err := schemaOfCloudInit(ctx, cloudInit, out.CloudConfig); err != nil {
-			return whole(err), nil
+			return whole(err), true, nil
 		}
 	}
-	return problems, nil
+	return problems, true, nil
 }
 
 // schemaOfCloudInit has cloud-init itself look at a cloud-config.

@@ -92,6 +92,9 @@ func TestUserDataIsChecked(t *testing.T) {
 	r = call(t, nil, "userdata", "check", webService)
 	assert.Equal(t, exitOK, r.code, r.err)
 	assert.Contains(t, r.err, "cloud-init is not installed here", "what was not checked is reported")
+	r = call(t, nil, "userdata", "check", node)
+	assert.Equal(t, exitOK, r.code, r.err)
+	assert.Empty(t, r.err, "Bottlerocket has no cloud-init, so nothing was left out")
 }
 
 // A stand-in for cloud-init that refuses shows that its verdict counts.

@@ -216,4 +216,3 @@ func TestATargetAccountThatDoesNotAnswerIsNotChecked(t *testing.T) {
 	assert.Equal(t, NotChecked, found[0].Verdict)
 	assert.Contains(t, found[0].Means, "did not answer")
 }
-

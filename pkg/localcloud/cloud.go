@@ -115,6 +115,7 @@ type Cloud struct {
 	handler http.Handler
 	authz   *authz.Authorizer
 	calls   counter
+	noticed notices
 
 	mu     sync.Mutex
 	server *http.Server

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	sdkec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -39,8 +40,30 @@ func (c *Cloud) noticeExecution(e states.Event) {
 	c.cfg.Notice(fmt.Sprintf("execution %s of %s ended after %s: %s", d.Name, machine, took, result))
 }
 
+// notices remembers what was said of describe calls that found nothing, by account and
+// kind of resource: clients ask in all regions, and again and again.
+type notices struct {
+	mu   sync.Mutex
+	said map[string]string
+}
+
+// isNew says whether a text differs from the last one under a key.
+func (n *notices) isNew(key, text string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.said[key] == text {
+		return false
+	}
+	if n.said == nil {
+		n.said = map[string]string{}
+	}
+	n.said[key] = text
+	return true
+}
+
 // after reports to the user what a describe call that found nothing could have
-// found elsewhere. What roles' sessions look for is the factory's own business.
+// found elsewhere, once until that changes. What roles' sessions look for is the
+// factory's own business.
 func (c *Cloud) after(_ context.Context, who wire.Caller, service, operation string, output any) {
 	if c.cfg.Notice == nil || service != "ec2" || !strings.HasSuffix(who.ARN, ":root") {
 		return
@@ -82,6 +105,9 @@ func (c *Cloud) after(_ context.Context, who wire.Caller, service, operation str
 	}
 	if len(others) > 0 {
 		there += fmt.Sprintf("; other accounts have some in %d regions", len(others))
+	}
+	if !c.noticed.isNew(who.Account+" "+what, there) {
+		return
 	}
 	c.cfg.Notice(fmt.Sprintf("%s of account %s in %s found no %s: %s", operation, who.Account, who.Region, what, there))
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
@@ -26,8 +27,8 @@ func Inspect(ctx context.Context, opts Options) (_ *Factory, err error) {
 	f := &Factory{StateDir: opts.Dir()}
 	state, err := os.ReadFile(filepath.Join(f.StateDir, stateFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w in %s: bake an image or run `ami-factory local up` first, or name its folder with --state and its kind with --guests",
-			ErrNoState, f.StateDir)
+		return nil, fmt.Errorf("%w in %s: bake an image or run `ami-factory local up` first, or name its folder with --state and its kind with --guests%s",
+			ErrNoState, f.StateDir, otherStates(opts.StateDir))
 	}
 	if err != nil {
 		return nil, err
@@ -63,6 +64,20 @@ func Inspect(ctx context.Context, opts Options) (_ *Factory, err error) {
 	}
 	f.Bucket = deploy.BucketName(f.Cloud)
 	return f, nil
+}
+
+// otherStates says of which kinds of guests a folder has states.
+func otherStates(dir string) string {
+	var kinds []string
+	for _, kind := range []vm.Kind{vm.Container, vm.Simulated, vm.VM} {
+		if len(Homes(dir, kind)) > 0 {
+			kinds = append(kinds, "--guests "+string(kind))
+		}
+	}
+	if len(kinds) == 0 {
+		return ""
+	}
+	return " (the folder has those of: " + strings.Join(kinds, ", ") + ")"
 }
 
 // Export writes the disk of an image as one qcow2 file, which must not exist.

@@ -20,6 +20,20 @@ func TestInspectOfWhatWasNeverBaked(t *testing.T) {
 	assert.ErrorContains(t, err, "allowed: vm, container, simulated")
 }
 
+func TestInspectNamesTheStatesThatThereAre(t *testing.T) {
+	dir := t.TempDir()
+	for _, of := range []string{"simulated", "container-cn-north-1", "vm-bare"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, of), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, of, "state.json"), []byte("{}"), 0o600))
+	}
+	assert.Equal(t, []string{"cn-north-1"}, Homes(dir, vm.Container))
+	assert.Equal(t, []string{"eu-west-1"}, Homes(dir, vm.Simulated))
+	assert.Empty(t, Homes(dir, vm.VM), "nothing is deployed in that one")
+	_, err := Inspect(t.Context(), Options{Guests: vm.VM, StateDir: dir})
+	require.ErrorIs(t, err, ErrNoState)
+	assert.ErrorContains(t, err, "(the folder has those of: --guests container, --guests simulated)")
+}
+
 func TestInspectWhileAnotherHasTheStateOpenChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	goss := filepath.Join(dir, "goss")
