@@ -22,9 +22,9 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
-// deployment is what the state machine leads to: it names its functions, and
+// factory is what is deployed, as the state machine leads to it: it names its functions, and
 // their environment names everything else.
-type deployment struct {
+type factory struct {
 	machine   string // ARN; empty: not found
 	why       string // it was not
 	functions map[workflow.Stage]string
@@ -33,7 +33,7 @@ type deployment struct {
 	env       map[string]string
 }
 
-func (d deployment) found() bool { return d.machine != "" }
+func (d factory) found() bool { return d.machine != "" }
 
 const deployHint = "deploy the factory (.tools/cdk.sh deploy), or choose its region with --region or its machine with --state-machine"
 
@@ -81,25 +81,25 @@ func checkDeployment(ctx context.Context, e *examination) []Finding {
 }
 
 // findDeployment finds the machine and reads its definition.
-func findDeployment(ctx context.Context, api machineAPI, arn string) deployment {
+func findDeployment(ctx context.Context, api machineAPI, arn string) factory {
 	if arn == "" {
 		var err error
 		if arn, err = findMachine(ctx, api); err != nil {
-			return deployment{why: "what is deployed could not be read: " + awserr.Brief(err)}
+			return factory{why: "what is deployed could not be read: " + awserr.Brief(err)}
 		}
 		if arn == "" {
-			return deployment{why: "not deployed yet: this account has no state machine " + workflow.MachineName + " in this region"}
+			return factory{why: "not deployed yet: this account has no state machine " + workflow.MachineName + " in this region"}
 		}
 	}
 	out, err := api.DescribeStateMachine(ctx, &sfn.DescribeStateMachineInput{StateMachineArn: &arn})
 	if err != nil {
-		return deployment{why: "what is deployed could not be read: " + awserr.Brief(err)}
+		return factory{why: "what is deployed could not be read: " + awserr.Brief(err)}
 	}
 	functions, different, err := compareDefinition(aws.ToString(out.Definition), workflow.Definition())
 	if err != nil {
-		return deployment{why: fmt.Sprintf("%s is not this factory's: %v", arn, err)}
+		return factory{why: fmt.Sprintf("%s is not this factory's: %v", arn, err)}
 	}
-	return deployment{machine: arn, functions: functions, different: different, env: map[string]string{}}
+	return factory{machine: arn, functions: functions, different: different, env: map[string]string{}}
 }
 
 func findMachine(ctx context.Context, api sfn.ListStateMachinesAPIClient) (string, error) {

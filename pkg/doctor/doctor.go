@@ -104,7 +104,7 @@ type examination struct {
 	account   string
 	partition string
 	region    string // of the factory
-	deployed  deployment
+	deployed  factory
 	memo      map[string]memo // of places
 }
 

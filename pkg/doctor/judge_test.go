@@ -277,7 +277,7 @@ const (
 	roleARN  = "arn:aws:iam::111122223333:role/launch"
 )
 
-func policyOf(t *testing.T, statements ...string) policy {
+func policyOf(t *testing.T, statements ...string) resourcePolicy {
 	t.Helper()
 	p, err := parsePolicy(`{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`)
 	require.NoError(t, err)

@@ -179,7 +179,7 @@ func theirs() []string {
 
 // missing are the actions that a policy does not give a caller, and the
 // conditions on those that it does.
-func (p policy) missing(c caller, actions []string) (missing, under []string) {
+func (p resourcePolicy) missing(c caller, actions []string) (missing, under []string) {
 	for _, action := range actions {
 		a := p.allows(c, action)
 		if !a.given {
@@ -196,7 +196,7 @@ func (p policy) missing(c caller, actions []string) (missing, under []string) {
 
 // judgeOwn says whether the key's policy lets the factory's roles use it, or the
 // policies of the account decide. No roles: they are not known yet.
-func judgeOwn(p policy, key, region, account string, roles []string) Finding {
+func judgeOwn(p resourcePolicy, key, region, account string, roles []string) Finding {
 	callers := []caller{}
 	for _, r := range roles {
 		callers = append(callers, caller{account: account, arn: r, region: region})
@@ -222,7 +222,7 @@ func judgeOwn(p policy, key, region, account string, roles []string) Finding {
 
 // judgeAccount says whether the policy lets a target account launch; named is
 // false when nothing in it is about the account.
-func judgeAccount(p policy, key, region, account string) (f Finding, named bool) {
+func judgeAccount(p resourcePolicy, key, region, account string) (f Finding, named bool) {
 	missing, under := p.missing(caller{account: account, region: region}, theirs())
 	switch {
 	case len(missing) == len(theirs()):
@@ -237,7 +237,7 @@ func judgeAccount(p policy, key, region, account string) (f Finding, named bool)
 
 // judgeOrganization goes by the ids in the ARN of an organisation,
 // …:organization/o-1, or of a unit, …:ou/o-1/ou-2.
-func judgeOrganization(p policy, key, region, arn string) Finding {
+func judgeOrganization(p resourcePolicy, key, region, arn string) Finding {
 	ids := strings.Split(arn[strings.LastIndex(arn, ":")+1:], "/")
 	org, unit := ids[len(ids)-1], ""
 	if len(ids) == 3 {

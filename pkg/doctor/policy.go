@@ -12,10 +12,10 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/partition"
 )
 
-// policy is the policy of a key, as far as its grants are judged by reading. What
-// IAM would decide of a call depends on more; so the words of the findings are
-// those of what the policy says.
-type policy struct{ Statement statements }
+// resourcePolicy is the policy of a key or the trust policy of a role, as far as it is
+// judged by reading. What IAM would decide of a call depends on more; so the words of
+// the findings are those of what the policy says.
+type resourcePolicy struct{ Statement statements }
 
 type statement struct {
 	Effect       string
@@ -72,18 +72,18 @@ func (p *principals) UnmarshalJSON(raw []byte) error {
 	return json.Unmarshal(raw, (*texts)(p))
 }
 
-func parsePolicy(text string) (policy, error) {
-	var p policy
+func parsePolicy(text string) (resourcePolicy, error) {
+	var p resourcePolicy
 	err := json.Unmarshal([]byte(text), &p)
 	return p, err
 }
 
 // decodedPolicy parses a policy as IAM returns it, encoded like a part of a URL
 // (https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRole.html).
-func decodedPolicy(encoded string) (policy, error) {
+func decodedPolicy(encoded string) (resourcePolicy, error) {
 	text, err := url.PathUnescape(encoded)
 	if err != nil {
-		return policy{}, err
+		return resourcePolicy{}, err
 	}
 	return parsePolicy(text)
 }
@@ -103,7 +103,7 @@ type allowance struct {
 
 // allows reads what the policy says about an action. A statement that names the
 // caller's account leaves it to the policies of that account.
-func (p policy) allows(c caller, action string) allowance {
+func (p resourcePolicy) allows(c caller, action string) allowance {
 	var out allowance
 	for _, s := range p.Statement {
 		if !s.names(c) || !s.about(action) {
@@ -126,7 +126,7 @@ func (p policy) allows(c caller, action string) allowance {
 }
 
 // andDenials is an unconditional allowance, as far as no statement denies it.
-func (p policy) andDenials(so allowance, c caller, action string) allowance {
+func (p resourcePolicy) andDenials(so allowance, c caller, action string) allowance {
 	so = allowance{given: true}
 	for _, s := range p.Statement {
 		if s.Effect != "Deny" || !s.names(c) || !s.about(action) {
@@ -204,7 +204,7 @@ func (s statement) met(c caller) (met bool, unknown []string) {
 // unit of it, by a condition on who calls; doubt, that there is such a statement
 // and something in it that cannot be judged from here.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
-func (p policy) admits(org, unit, action string) (admitted, doubt bool) {
+func (p resourcePolicy) admits(org, unit, action string) (admitted, doubt bool) {
 	for _, s := range p.Statement {
 		if !s.about(action) || !slices.Contains(s.Principal, "*") {
 			continue

@@ -251,7 +251,7 @@ func (e *examination) judgeTargetRole(ctx context.Context, api targetAPI, accoun
 
 // distrusts lists what in a trust policy keeps the factory's roles from assuming a
 // role.
-func (p policy) distrusts(account string, role targetRole) []string {
+func (p resourcePolicy) distrusts(account string, role targetRole) []string {
 	var reasons []string
 	for _, s := range p.Statement {
 		if s.Effect != "Allow" || !s.about("sts:AssumeRole") {

@@ -73,7 +73,7 @@ func (a *account) examined(role string) []Finding {
 		arns[spec.Stage] = functionsARN + string(spec.Stage)
 	}
 	return checkTargets(a.Context(), &examination{
-		aws: a.aws, opts: Options{Recipes: []Recipe{a.recipe}, TargetRole: role}, account: home, partition: "aws", region: region, deployed: deployment{machine: machine, functions: arns},
+		aws: a.aws, opts: Options{Recipes: []Recipe{a.recipe}, TargetRole: role}, account: home, partition: "aws", region: region, deployed: factory{machine: machine, functions: arns},
 	})
 }
 
