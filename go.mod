@@ -62,7 +62,12 @@ require (
 	maragu.dev/gomponents v1.2.0
 )
 
-require github.com/secure-systems-lab/go-securesystemslib v0.11.1
+require (
+	github.com/knqyf263/go-deb-version v0.0.0-20241115132648-6f4aee6ccd23
+	github.com/knqyf263/go-rpm-version v0.0.0-20260811110310-1815e1f1b790
+	github.com/pandatix/go-cvss v0.6.2
+	github.com/secure-systems-lab/go-securesystemslib v0.11.1
+)
 
 require (
 	dario.cat/mergo v1.0.2 // indirect

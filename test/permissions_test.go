@@ -705,6 +705,8 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 		contract.ExecutionKey("x", contract.SnapshotObject):                                         {of(workflow.CheckCompliance), of(workflow.CheckCompliance)},
 		contract.ExecutionKey("x", contract.RawInventoryObject):                                     {of(workflow.CheckCompliance), of(workflow.RunCompliance)},
 		contract.ExecutionKey("x", contract.InventoryObject):                                        {of(workflow.Resolve, workflow.CheckCompliance), of(workflow.CheckCompliance)},
+		contract.ExecutionKey("x", contract.VulnerabilitiesObject):                                  {of(workflow.Resolve, workflow.CheckCompliance), of(workflow.CheckCompliance)},
+		contract.FeedKey("ab"):                                                                      {of(workflow.CheckCompliance), nil},
 		contract.ExecutionKey("x", contract.ConsoleObject("builder")):                               {of(workflow.Notify), of(workflow.CheckInstance)},
 		contract.ExecutionKey("x", contract.ConsoleObject("verifier")):                              {of(workflow.Notify), of(workflow.CheckInstance)},
 		contract.ExecutionKey("x", contract.ProvisionedObject):                                      {of(workflow.CheckInstance), of(workflow.Launch)},

@@ -18,6 +18,8 @@ const (
 	SnapshotFindings  Resource = "snapshotFindings"   // what was found in an image's snapshot
 	RawInventory      Resource = "raw-inventory"      // likewise
 	Inventories       Resource = "inventories"        // of images, as CycloneDX
+	Vulnerabilities   Resource = "vulnerabilities"    // the verdicts on them
+	Feeds             Resource = "feeds"              // of vulnerabilities, which an operator puts there
 	Compliance        Resource = "compliance"         // the gate's verdicts
 	Consoles          Resource = "consoles"           // of instances
 	Provisioned       Resource = "provisioned"        // how builders were provisioned, as they report it
@@ -106,6 +108,7 @@ func resolveActions() []Action {
 		on(Compliance, "s3:GetObject"),            // with which results
 		on(RawResults, "s3:GetObject"),
 		on(Inventories, "s3:GetObject"),
+		on(Vulnerabilities, "s3:GetObject"),
 		bucketList(),
 		on(Bundles, "s3:PutObject"),
 		// The history is for an image that is given in place of the source.
@@ -206,6 +209,8 @@ func checkComplianceActions() []Action {
 		on(Compliance, "s3:GetObject", "s3:PutObject"),
 		on(SnapshotFindings, "s3:GetObject", "s3:PutObject"), // read while the checks run
 		on(Inventories, "s3:GetObject", "s3:PutObject"),
+		on(Vulnerabilities, "s3:GetObject", "s3:PutObject"),
+		on(Feeds, "s3:GetObject"),
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ssm:GetCommandInvocation"),
 		on(FactorySnapshots, "ebs:GetSnapshotBlock", "ebs:ListSnapshotBlocks"),

@@ -103,7 +103,7 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, "*")}
 	case Bucket:
 		return []Statement{allow(nil, site.Bucket)}
-	case Claims, Plans, Bundles, CompiledChecks, RawResults, Streams, RawInventory, Inventories, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Statements, Evidence, Proofs, Sources, Records, Findings, Started, Announcements,
+	case Claims, Plans, Bundles, CompiledChecks, RawResults, Streams, RawInventory, Inventories, Vulnerabilities, Feeds, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Statements, Evidence, Proofs, Sources, Records, Findings, Started, Announcements,
 		WaitTokens, WaitIndex, WaitMarks:
 		return []Statement{allow(nil, site.objects(r)...)}
 	case SitePage:
@@ -231,6 +231,8 @@ func (site Site) objects(r Resource) []string {
 		Compliance:       {contract.ExecutionKey("*", contract.ComplianceObject)},
 		RawInventory:     {contract.ExecutionKey("*", contract.RawInventoryObject)},
 		Inventories:      {contract.ExecutionKey("*", contract.InventoryObject)},
+		Vulnerabilities:  {contract.ExecutionKey("*", contract.VulnerabilitiesObject)},
+		Feeds:            {contract.FeedKey("*")},
 		SnapshotFindings: {contract.ExecutionKey("*", contract.SnapshotObject)},
 		Consoles:         {contract.ExecutionKey("*", contract.ConsoleObject("*"))},
 		Provisioned:      {contract.ExecutionKey("*", contract.ProvisionedObject)},

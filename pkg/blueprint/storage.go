@@ -44,6 +44,7 @@ func Lifetimes(s StorageSettings) []Lifetime {
 		work(contract.PlansPrefix, "every execution writes its plan again"),
 		work(contract.BundlesPrefix, "every execution writes its bundle again"),
 		work(contract.ChecksPrefix, "every execution writes its checks again"),
+		work(contract.FeedsPrefix, "the gate refuses feeds of vulnerabilities that are older than 90 days"),
 		work(contract.AnnouncementsPrefix, "SNS delivers a message again within hours"),
 		work(contract.StartedPrefix, "an execution ends within days, and its end is counted once"),
 		work(contract.FindingsPrefix, "a vulnerability that is reported again counts as new after at most 30 days, the longest that findingHours can be"),

@@ -127,8 +127,12 @@ func (r Report) Rejections() []Result {
 // image passed.
 func (r Report) Cause() string {
 	rejections := r.Rejections()
+	var vulnerabilities string
+	if r.Vulnerabilities != nil {
+		vulnerabilities = r.Vulnerabilities.Cause
+	}
 	if len(rejections) == 0 {
-		return ""
+		return vulnerabilities
 	}
 	const limit = 10
 	var b strings.Builder
@@ -143,6 +147,9 @@ func (r Report) Cause() string {
 		}
 		fmt.Fprintf(&b, "\n%s (%s) %s: expected %s, found %s", result.ControlID, result.Severity, result.Title,
 			oneLine(result.Evidence.Expected), oneLine(result.Evidence.Actual))
+	}
+	if vulnerabilities != "" {
+		b.WriteString("\n" + vulnerabilities)
 	}
 	return b.String()
 }

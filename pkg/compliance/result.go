@@ -37,6 +37,9 @@ type Report struct {
 	Results   []Result  `json:"results"`            // by control id
 	Warnings  []string  `json:"warnings,omitempty"` // about waivers
 	Evaluated time.Time `json:"evaluated"`
+	// Vulnerabilities is the part of the verdict on known vulnerabilities; nil in a
+	// report of a factory that did not look for them.
+	Vulnerabilities *Vulnerabilities `json:"vulnerabilities,omitempty"`
 	// InventorySHA256 is the digest of the image's inventory, inventory.cdx.json.
 	InventorySHA256 string `json:"inventory_sha256,omitempty"`
 }

@@ -122,5 +122,5 @@ func (r Report) Ended(now time.Time) []Waiver {
 			out = append(out, *w)
 		}
 	}
-	return out
+	return append(out, r.Vulnerabilities.ended(now)...)
 }

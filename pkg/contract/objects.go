@@ -9,6 +9,7 @@ const (
 	PlansPrefix         = "plans/"                  // plans, by digest
 	BundlesPrefix       = "bundles/"                // bundles, by digest
 	ChecksPrefix        = "checks/"                 // compiled checks, by digest
+	FeedsPrefix         = "feeds/"                  // feeds of vulnerabilities, by digest
 	AnnouncementsPrefix = "triggers/announcements/" // messages that were handled
 	StartedPrefix       = "triggers/started/"       // executions that triggers started
 	FindingsPrefix      = "triggers/findings/"      // vulnerabilities of images that were reported
@@ -100,6 +101,9 @@ func BundleKey(sha256 string) string { return BundlesPrefix + sha256 + ".tar.gz"
 
 // ChecksKey is where the compiled checks of that digest are kept.
 func ChecksKey(sha256 string) string { return ChecksPrefix + sha256 + ".yaml" }
+
+// FeedKey is where the feed of vulnerabilities of that digest is kept.
+func FeedKey(sha256 string) string { return FeedsPrefix + sha256 }
 
 // ExecutionKey is where an execution of that name keeps an object.
 func ExecutionKey(name, object string) string { return ExecutionsPrefix + name + "/" + object }

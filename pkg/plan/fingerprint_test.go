@@ -76,6 +76,7 @@ func full(t *testing.T) input {
 		OpenSCAP:     &recipe.OpenSCAP{Stream: "a.xml", SHA256: strings.Repeat("a", 64), Profile: "xccdf_a_profile_b", MinimumRules: 10, NotApplicable: []string{"xccdf_a_rule_b*"}, Severity: "high", Program: "a.tar.gz", ProgramSHA256: strings.Repeat("a", 64)},
 		Bottlerocket: &recipe.Bottlerocket{Report: "cis", Level: 1, MinimumChecks: 3},
 	}
+	r.Gate.Vulnerabilities = recipe.VulnerabilityGate{Severity: "high", Feeds: []recipe.Feed{{Kind: "osv", SHA256: strings.Repeat("a", 64), Published: "2026-11-20T00:00:00Z"}}}
 	r.Checks.Waivers = append(r.Checks.Waivers, recipe.Waiver{Vulnerability: "CVE-2026-0001", Package: "openssl", Reason: "not reachable in this image", Author: "a", Approver: "b", Created: "2026-11-20", Expires: "2026-12-24"})
 	return in
 }
@@ -126,6 +127,13 @@ func changes() map[string]func(*input) {
 		"checks.engines.bottlerocket.level":         func(in *input) { in.Recipe.Checks.Engines.Bottlerocket.Level = 2 },
 		"checks.engines.bottlerocket.minimumChecks": func(in *input) { in.Recipe.Checks.Engines.Bottlerocket.MinimumChecks++ },
 		"gate.severity":                             func(in *input) { in.Recipe.Gate.Severity = "high" },
+		"gate.vulnerabilities.severity":             func(in *input) { in.Recipe.Gate.Vulnerabilities.Severity = "low" },
+		"gate.vulnerabilities.onlyFixable":          func(in *input) { in.Recipe.Gate.Vulnerabilities.OnlyFixable = true },
+		"gate.vulnerabilities.graceDays":            func(in *input) { in.Recipe.Gate.Vulnerabilities.GraceDays = 7 },
+		"gate.vulnerabilities.maximumAge":           func(in *input) { in.Recipe.Gate.Vulnerabilities.MaximumAge = recipe.Duration(time.Hour) },
+		"gate.vulnerabilities.feeds.kind":           func(in *input) { in.Recipe.Gate.Vulnerabilities.Feeds[0].Kind = "kev" },
+		"gate.vulnerabilities.feeds.sha256":         func(in *input) { in.Recipe.Gate.Vulnerabilities.Feeds[0].SHA256 = strings.Repeat("b", 64) },
+		"gate.vulnerabilities.feeds.published":      func(in *input) { in.Recipe.Gate.Vulnerabilities.Feeds[0].Published = "2026-11-21T00:00:00Z" },
 		"distribution.regions.name":                 func(in *input) { in.Recipe.Distribution.Regions[1].Name = "eu-central-2" },
 		"distribution.regions.kmsKey": func(in *input) {
 			in.Recipe.Distribution.Regions[1].KMSKey = "alias/other"

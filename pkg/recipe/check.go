@@ -44,6 +44,7 @@ func (c *checker) check() {
 	c.sharing()
 	c.pointers()
 	c.durations()
+	c.vulnerabilities()
 }
 
 func (c *checker) name() {
@@ -228,6 +229,36 @@ func (c *checker) engines() {
 	}
 	if e.Bottlerocket != nil && e.Bottlerocket.Level != 0 && e.Bottlerocket.Report == "fips" {
 		c.fail("checks.engines.bottlerocket.level", "a CIS report", "the report fips has no levels")
+	}
+}
+
+// vulnerabilities checks the feeds: each once, of a time of the calendar, and none that
+// the gate would refuse for its age.
+func (c *checker) vulnerabilities() {
+	v := c.recipe.Gate.Vulnerabilities
+	if c.recipe.Has("gate.vulnerabilities.maximumAge") {
+		c.span("gate.vulnerabilities.maximumAge", v.MaximumAge, time.Hour, 90*24*time.Hour)
+	}
+	seen := map[string]int{}
+	for i, f := range v.Feeds {
+		at := fmt.Sprintf("gate.vulnerabilities.feeds[%d]", i)
+		if j, dup := seen[f.SHA256]; dup && c.recipe.Valid(at+".sha256") {
+			c.fail(at+".sha256", "", "the feed is listed twice; the first is gate.vulnerabilities.feeds[%d]", j)
+		} else {
+			seen[f.SHA256] = i
+		}
+		if !c.recipe.Valid(at + ".published") {
+			continue
+		}
+		published, err := time.Parse(time.RFC3339, f.Published)
+		switch age := c.now.Sub(published); {
+		case err != nil:
+			c.fail(at+".published", "a time such as 2026-11-30T06:00:00Z", "%q is not a time of the calendar", f.Published)
+		case age < 0:
+			c.fail(at+".published", "now or earlier, in UTC", "the feed would be published in the future, at %s", f.Published)
+		case age > time.Duration(v.Age()):
+			c.warn(at+".published", "", "the feed is stale: it is of %s, and maximumAge is %s; the gate fails until a newer one is pinned", f.Published, v.Age())
+		}
 	}
 }
 

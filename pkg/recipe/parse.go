@@ -146,6 +146,7 @@ const (
 	DefaultBuilderTimeout = Duration(45 * time.Minute)
 	DefaultChecksTimeout  = Duration(15 * time.Minute)
 	DefaultGateSeverity   = "medium"
+	DefaultFeedAge        = Duration(7 * 24 * time.Hour) // greatest age of a feed of vulnerabilities
 	DefaultCopies         = contract.CopiesBeforeGate
 	DefaultKeep           = 3
 	DefaultDeprecateAfter = Duration(90 * 24 * time.Hour)

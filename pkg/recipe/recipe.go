@@ -170,7 +170,7 @@ type Waiver struct {
 	// Control is the id of the control that may fail, or of a rule of the data stream. The baseline states which controls nobody may waive. Give either control, or vulnerability and package.
 	Control string `yaml:"control,omitempty" json:"control,omitempty" jsonschema:"oneof_required=control,pattern=^([A-Z][A-Z0-9]*-[0-9]{2}|xccdf_[A-Za-z0-9._-]+_rule_[A-Za-z0-9._-]+)$" hint:"a control's id, such as SYS-02, or the id of a rule of the recipe's data stream" example:"SYS-02" without:"vulnerability and package are required"`
 	// Vulnerability is the id of the vulnerability that is accepted in the package.
-	Vulnerability string `yaml:"vulnerability,omitempty" json:"vulnerability,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^(CVE-[0-9]{4}-[0-9]{4\\,19}|GHSA(-[0-9a-z]{4}){3}|(DSA|DLA|TEMP|ALAS|ALAS2023|USN)-[0-9A-Za-z-]*[0-9A-Za-z])$" hint:"an id such as CVE-2026-12345, GHSA-…, DSA-…, ALAS2023-…" example:"CVE-2026-12345" without:"control is required"`
+	Vulnerability string `yaml:"vulnerability,omitempty" json:"vulnerability,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^(CVE-[0-9]{4}-[0-9]{4\\,19}|GHSA(-[0-9a-z]{4}){3}|PENDING-SECURITY-UPDATE(S-UNKNOWN)?|(DSA|DLA|TEMP|ALAS|ALAS2023|USN)-[0-9A-Za-z-]*[0-9A-Za-z])$" hint:"an id such as CVE-2026-12345, GHSA-…, DSA-…, ALAS2023-…" example:"CVE-2026-12345" without:"control is required"`
 	// Package is the name of the source or binary package that has the vulnerability.
 	Package string `yaml:"package,omitempty" json:"package,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^[A-Za-z0-9][A-Za-z0-9+._-]*$,maxLength=200" hint:"the name of one package" example:"openssl" without:"control is required"`
 	// Reason is why it is accepted. The report shows it.
@@ -191,6 +191,44 @@ type Waiver struct {
 type Gate struct {
 	// Severity is the lowest severity of a failed control that rejects the image.
 	Severity string `yaml:"severity,omitempty" json:"severity" jsonschema:"enum=low,enum=medium,enum=high,enum=critical,default=medium" example:"low"`
+	// Vulnerabilities is the rule by which known vulnerabilities reject the image.
+	Vulnerabilities VulnerabilityGate `yaml:"vulnerabilities,omitempty" json:"vulnerabilities,omitzero" without:"findings are reported and reject nothing"`
+}
+
+// VulnerabilityGate is the rule by which known vulnerabilities reject the image.
+// Security updates that the guest's own repositories offer always count, with
+// severity high unless the repository says another; what CISA lists as exploited
+// rejects whatever its severity.
+type VulnerabilityGate struct {
+	// Severity is the lowest severity of a vulnerability that rejects the image.
+	Severity string `yaml:"severity" json:"severity,omitempty" jsonschema:"required,enum=low,enum=medium,enum=high,enum=critical" example:"high"`
+	// OnlyFixable is whether vulnerabilities pass for which there is no fix, unless they are known to be exploited.
+	OnlyFixable bool `yaml:"onlyFixable,omitempty" json:"onlyFixable,omitempty" example:"true" without:"false"`
+	// GraceDays is how many days after its publication a fix must be installed. Feeds that do not say when a fix was published give no grace.
+	GraceDays int `yaml:"graceDays,omitempty" json:"graceDays,omitempty" jsonschema:"minimum=0,maximum=90" example:"7" without:"none"`
+	// MaximumAge is the greatest age of a feed. An older one rejects nothing and proves nothing: the gate fails.
+	MaximumAge Duration `yaml:"maximumAge,omitempty" json:"maximumAge,omitempty" hint:"1h to 90d, such as 3d" example:"30d" without:"7d"`
+	// Feeds are the sources of vulnerabilities, each pinned by digest.
+	Feeds []Feed `yaml:"feeds,omitempty" json:"feeds,omitempty" without:"only security updates that are pending in the guest count"`
+}
+
+// Age is the greatest age of a feed, or its default.
+func (v VulnerabilityGate) Age() Duration {
+	if v.MaximumAge == 0 {
+		return DefaultFeedAge
+	}
+	return v.MaximumAge
+}
+
+// Feed is a source of vulnerabilities. The factory's bucket has its file as
+// feeds/<sha256>.
+type Feed struct {
+	// Kind is the format: Debian's security tracker, OSV (all.zip or JSON lines), updateinfo.xml of Amazon Linux 2023, or CISA's catalogue of exploited vulnerabilities.
+	Kind string `yaml:"kind" json:"kind" jsonschema:"required,enum=debianTracker,enum=osv,enum=amazonUpdateinfo,enum=kev" example:"debianTracker"`
+	// SHA256 is the digest of the file, which may be packed by gzip.
+	SHA256 string `yaml:"sha256" json:"sha256" jsonschema:"required,pattern=^[0-9a-f]{64}$" hint:"the SHA-256 of the file, 64 hexadecimal digits" example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
+	// Published is when the file was fetched or published, in UTC. The catalogue of CISA says it itself.
+	Published string `yaml:"published" json:"published" jsonschema:"required,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$" hint:"a time such as 2026-11-30T06:00:00Z" example:"'2026-11-15T06:00:00Z'"`
 }
 
 // Distribution is where the image goes and who may launch it.

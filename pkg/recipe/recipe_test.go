@@ -309,6 +309,26 @@ func TestProblems(t *testing.T) {
 			"deprecateAfter: 90d", "deprecateAfter: 90d\n  removeAfter: 3651d",
 			[]problem{{"3651d", "retention.removeAfter is out of range: 3651d"}},
 		},
+		"a feed of vulnerabilities that is stale": {
+			"gate:\n", "gate:\n  vulnerabilities: {severity: high, maximumAge: 24h, feeds: [{kind: osv, sha256: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, published: '2026-11-01T00:00:00Z'}]}\n",
+			[]problem{{"'2026-11-01", "the feed is stale: it is of 2026-11-01T00:00:00Z, and maximumAge is 1d"}},
+		},
+		"a feed of the future": {
+			"gate:\n", "gate:\n  vulnerabilities: {severity: high, feeds: [{kind: osv, sha256: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, published: '2027-11-01T00:00:00Z'}]}\n",
+			[]problem{{"'2027-11-01", "the feed would be published in the future"}},
+		},
+		"a feed of a day that is none": {
+			"gate:\n", "gate:\n  vulnerabilities: {severity: high, feeds: [{kind: osv, sha256: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, published: '2026-02-31T00:00:00Z'}]}\n",
+			[]problem{{"'2026-02-31", "is not a time of the calendar"}},
+		},
+		"feeds without a severity that rejects": {
+			"gate:\n", "gate:\n  vulnerabilities: {graceDays: 7}\n",
+			[]problem{{"vulnerabilities: {graceDays", "gate.vulnerabilities.severity is required but missing"}},
+		},
+		"a feed older than any": {
+			"gate:\n", "gate:\n  vulnerabilities: {severity: high, maximumAge: 91d}\n",
+			[]problem{{"91d", "gate.vulnerabilities.maximumAge is out of range: 91d"}},
+		},
 		"a waiver that expired yesterday": {
 			"checks:\n", "checks:\n  waivers: [{control: SYS-02, reason: because of the tests, author: web team lead, approver: me, created: 2026-11-20, expires: 2026-11-22}]\n",
 			[]problem{{"2026-11-22", "the waiver of SYS-02 expired on 2026-11-22"}},

@@ -93,6 +93,7 @@ func readResults(ctx context.Context, s store.Store, in Job, o store.Object, p p
 		wrong = append(wrong, fmt.Sprintf("it is of image %q, to be published is %s", r.ImageID, image))
 	}
 	wrong = append(wrong, r.Doubts(p.Controls, p.Recipe.Gate.Severity)...)
+	wrong = append(wrong, r.VulnerabilityDoubts(p.Recipe.Gate.Vulnerabilities.Severity != "")...)
 	if err := mismatch(what, s, key, wrong); err != nil {
 		return r, nil, err
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
-	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -68,15 +67,11 @@ func (s CheckCompliance) Run(ctx context.Context, in ComplianceInput) (CheckComp
 	if err != nil {
 		return CheckComplianceOutput{}, err
 	}
-	document, err := listed.CycloneDX(inventory.Plain)
-	if err != nil {
-		return CheckComplianceOutput{}, failure.Wrap(failure.ComplianceFailed, err, "the inventory of %s is not used", in.InstanceID)
-	}
 	outputs, err := s.outputs(ctx, in, p, said)
 	if err != nil {
 		return CheckComplianceOutput{}, err
 	}
-	return s.gate(ctx, in, p, document, compliance.Input{
+	return s.gate(ctx, in, p, listed, compliance.Input{
 		Outputs:    outputs,
 		Results:    raw,
 		ResultsURI: "s3://" + s.Store.Bucket + "/" + rawResultsKey(in.Execution),
@@ -169,7 +164,7 @@ func printedDigests(stdout string) (printed, error) {
 
 // gate judges results, which come with what they are of, and keeps the verdict and
 // the inventory.
-func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.BuildPlan, document []byte, of compliance.Input) (CheckComplianceOutput, error) {
+func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.BuildPlan, listed listing, of compliance.Input) (CheckComplianceOutput, error) {
 	onSnapshot, err := s.onSnapshot(ctx, in, p)
 	if err != nil {
 		return CheckComplianceOutput{}, err
@@ -181,7 +176,10 @@ func (s CheckCompliance) gate(ctx context.Context, in ComplianceInput, p plan.Bu
 	if err != nil {
 		return CheckComplianceOutput{}, failure.Wrap(codeOr(err, failure.ComplianceFailed), err, "evaluate the results of %s", of.InstanceID)
 	}
-	if report.InventorySHA256, err = s.keepInventory(ctx, in, document); err != nil {
+	if report.InventorySHA256, err = s.keepInventory(ctx, in, listed.document); err != nil {
+		return CheckComplianceOutput{}, err
+	}
+	if err := s.judgeVulnerabilities(ctx, in, p, listed.Inventory, &report); err != nil {
 		return CheckComplianceOutput{}, err
 	}
 	stored, err := s.Store.PutJSON(ctx, complianceKey(in.Execution), report)

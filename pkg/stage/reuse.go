@@ -270,7 +270,7 @@ type kept struct {
 	uri        string
 	raw        []byte                       // the engine's own words
 	outputs    map[string]compliance.Output // of engines other than goss
-	inventory  []byte                       // CycloneDX
+	inventory  listing
 }
 
 // keptResults reads the results that the execution of a name kept of an image with
@@ -330,7 +330,7 @@ func keptResults(ctx context.Context, s store.Store, p plan.BuildPlan, image, ma
 	if err != nil {
 		return kept{}, err
 	}
-	document, err := keptInventory(ctx, s, maker, r.InventorySHA256)
+	listed, err := keptInventory(ctx, s, maker, r)
 	if err != nil {
 		return kept{}, err
 	}
@@ -340,7 +340,7 @@ func keptResults(ctx context.Context, s store.Store, p plan.BuildPlan, image, ma
 	}
 	return kept{
 		of: r.Of, instanceID: r.Results[first].InstanceID, engine: r.Results[first].Engine, guests: r.Guests,
-		uri: "s3://" + s.Bucket + "/" + rawResultsKey(e), raw: output, outputs: outputs, inventory: document,
+		uri: "s3://" + s.Bucket + "/" + rawResultsKey(e), raw: output, outputs: outputs, inventory: listed,
 	}, nil
 }
 

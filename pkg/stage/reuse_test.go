@@ -2,6 +2,7 @@ package stage
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"testing"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
+	"github.com/ami-factory/ami-factory/pkg/evidence/vulnerability"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
@@ -25,6 +28,9 @@ type keptRecords struct {
 	report compliance.Report
 	output []byte
 	leave  string // an object that is not kept
+
+	verdict  string // digest of the verdict on vulnerabilities, if not the right one
+	unjudged bool   // there is no such verdict
 }
 
 func newKeptRecords() *keptRecords {
@@ -68,15 +74,23 @@ func (k *keptRecords) keep(t *testing.T) store.Store {
 	}
 	put(contract.PlanKey(store.Digest(raw)), raw)
 	put("executions/maker/execution.json", encode(k.claim))
-	document := []byte(`{"bomFormat":"CycloneDX"}`)
+	listed, err := inventory.Parse(bytes.NewReader(inventory.Simulated()))
+	require.NoError(t, err)
+	document, err := listed.CycloneDX(inventory.Plain)
+	require.NoError(t, err)
 	if k.report.InventorySHA256 == "" {
 		k.report.InventorySHA256 = store.Digest(document)
 	}
+	verdict := encode(vulnerability.Report{Pending: inventory.Pending{Unknown: "no network"}})
+	if !k.unjudged {
+		k.report.Vulnerabilities = &compliance.Vulnerabilities{SHA256: cmp.Or(k.verdict, store.Digest(verdict))}
+	}
+	put("executions/maker/vulnerabilities.json", verdict)
 	put("executions/maker/inventory.cdx.json", document)
 	put("executions/maker/compliance.json", encode(k.report))
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
-	_, err := z.Write(k.output)
+	_, err = z.Write(k.output)
 	require.NoError(t, err)
 	require.NoError(t, z.Close())
 	put("executions/maker/results.json.gz", packed.Bytes())
@@ -108,6 +122,9 @@ func TestResultsThatWereKeptAreOfTheImageOrOfNoUse(t *testing.T) {
 		"results of two outputs":             {change: func(k *keptRecords) { k.report.Results[0].Evidence.SHA256 = "0b" }, says: "several outputs of the check engine goss"},
 		"no inventory":                       {change: func(k *keptRecords) { k.leave = "executions/maker/inventory.cdx.json" }, says: "inventory.cdx.json is missing"},
 		"another inventory":                  {change: func(k *keptRecords) { k.report.InventorySHA256 = "0b" }, says: "the record of results names 0b"},
+		"no verdict on vulnerabilities":      {change: func(k *keptRecords) { k.leave = "executions/maker/vulnerabilities.json" }, says: "vulnerabilities.json is missing"},
+		"another verdict on vulnerabilities": {change: func(k *keptRecords) { k.verdict = "0b" }, says: "the record of results names 0b"},
+		"none was made":                      {change: func(k *keptRecords) { k.unjudged = true }, says: "the record of results names none"},
 		"another output":                     {change: func(k *keptRecords) { k.output = []byte("better") }, says: "its SHA-256 is"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -129,6 +146,8 @@ func TestResultsThatWereKeptAreOfTheImageOrOfNoUse(t *testing.T) {
 			assert.Equal(t, k.output, got.raw)
 			assert.Equal(t, "i-1", got.instanceID)
 			assert.Equal(t, "ec2", got.guests.Kind)
+			assert.Len(t, got.inventory.Packages, 4)
+			assert.Equal(t, "no network", got.inventory.Pending.Unknown, "what was pending when the image was checked is judged again")
 		})
 	}
 }

@@ -29,7 +29,7 @@ type Entry struct {
 	// Control is the id of the control that may fail. Give either control, or vulnerability and package.
 	Control string `yaml:"control,omitempty" json:"control,omitempty" jsonschema:"oneof_required=control,pattern=^([A-Z][A-Z0-9]*-[0-9]{2}|xccdf_[A-Za-z0-9._-]+_rule_[A-Za-z0-9._-]+)$" hint:"a control's id, such as SYS-02, or the id of a rule of a data stream"`
 	// Vulnerability is the id of the vulnerability that is accepted in the package.
-	Vulnerability string `yaml:"vulnerability,omitempty" json:"vulnerability,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^(CVE-[0-9]{4}-[0-9]{4\\,19}|GHSA(-[0-9a-z]{4}){3}|(DSA|DLA|TEMP|ALAS|ALAS2023|USN)-[0-9A-Za-z-]*[0-9A-Za-z])$" hint:"an id such as CVE-2026-12345, GHSA-…, DSA-…, ALAS2023-…"`
+	Vulnerability string `yaml:"vulnerability,omitempty" json:"vulnerability,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^(CVE-[0-9]{4}-[0-9]{4\\,19}|GHSA(-[0-9a-z]{4}){3}|PENDING-SECURITY-UPDATE(S-UNKNOWN)?|(DSA|DLA|TEMP|ALAS|ALAS2023|USN)-[0-9A-Za-z-]*[0-9A-Za-z])$" hint:"an id such as CVE-2026-12345, GHSA-…, DSA-…, ALAS2023-…"`
 	// Package is the name of the source or binary package that has the vulnerability.
 	Package string `yaml:"package,omitempty" json:"package,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^[A-Za-z0-9][A-Za-z0-9+._-]*$,maxLength=200" hint:"the name of one package"`
 	// Reason is why it is accepted. The report shows it.
