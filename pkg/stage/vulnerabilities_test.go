@@ -90,7 +90,8 @@ func TestTheVerdictIncludesVulnerabilities(t *testing.T) {
 			assert.Equal(t, store.Digest(raw), r.Vulnerabilities.SHA256)
 			if c.want == "" {
 				j := job(t, s, "EvaluateGate", p)
-				require.NoError(t, readResults(t.Context(), s.store(), j, out.Results, p, "ami-new"))
+				_, _, err := readResults(t.Context(), s.store(), j, out.Results, p, "ami-new")
+				require.NoError(t, err)
 			}
 		})
 	}
