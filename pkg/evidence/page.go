@@ -410,19 +410,14 @@ func (p page) verification() g.Node {
 		html.P(g.Text("This page is made of the JSON report beside it, report.json, which has everything that it shows. Its digest is:")),
 		html.Pre(g.Text("$ sha256sum report.json\n" + p.Digest + "  report.json")),
 	}
-	if b := p.Bundle; b != nil && !p.Simulated {
-		what := p.Execution.Name
-		for _, i := range p.Images {
-			what = i.ImageID
-			break
-		}
+	if len(p.Images) > 0 && !p.Simulated {
 		body = append(body,
-			html.P(g.Text("The evidence is signed. Whoever has the public key can verify it, without access to the factory:")),
-			html.Pre(g.Text("$ ami-factory evidence verify "+what)),
-			html.Dl(fact("Digest of the bundle", code("sha256 "+b.SHA256)), fact("Signing key", code(b.Key))),
+			html.P(g.Text("The evidence of a released image is signed. Whoever has the public key can verify it:")),
+			html.Pre(g.Text("$ ami-factory evidence verify "+p.Images[0].ImageID)),
 		)
-	} else {
-		body = append(body, html.P(html.Class("muted"), g.Text("The evidence of this execution is not signed.")))
+	}
+	if b := p.Bundle; b != nil {
+		body = append(body, html.Dl(fact("Digest of the bundle", code("sha256 "+b.SHA256)), fact("Signing key", code(b.Key))))
 	}
 	return section("", "verify", g.Text("How to verify"), body)
 }

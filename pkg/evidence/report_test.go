@@ -314,10 +314,16 @@ func TestThePageSaysTheReasonBeforeAnythingElse(t *testing.T) {
 	assert.True(t, slices.IsSorted(order) && order[0] > 0, "%v", order)
 	for _, text := range []string{
 		"Set kernel.randomize_va_space = 2", "downgraded", "1.6.24~ds1-1", "no fix is known", "security@example.com, until 2026-12-24 (31 days left)",
-		"Some states ran side by side", "nobody asked for netcat", "ami-factory evidence verify", "sha256sum report.json",
+		"Some states ran side by side", "nobody asked for netcat", "sha256sum report.json",
 	} {
 		assert.True(t, strings.Contains(page, text), text)
 	}
+}
+
+func TestThePageSaysHowToVerifyAnImageThatWasReleased(t *testing.T) {
+	assert.Contains(t, html(t, published()), "$ ami-factory evidence verify ami-0aaaabbbbccccdddd")
+	assert.NotContains(t, html(t, rejected()), "evidence verify", "it is removed")
+	assert.NotContains(t, html(t, simulated()), "evidence verify", "it proves nothing")
 }
 
 func TestAFirstImageHasNothingToCompareWith(t *testing.T) {
