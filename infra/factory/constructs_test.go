@@ -142,7 +142,14 @@ func TestSubnetsThatExistAreUsedAsTheyAre(t *testing.T) {
 
 func TestACustomerKeyEncryptsAllThatIsAtRest(t *testing.T) {
 	tpl := template(t, variants()["everything"])
-	key := one(t, tpl, "AWS::KMS::Key", "")
+	keys := ofType(tpl, "AWS::KMS::Key")
+	require.Len(t, keys, 2, "that one, and the one that signs evidence")
+	var key map[string]any
+	for id, r := range keys {
+		if !strings.HasPrefix(id, "SigningKey") {
+			key = properties(r)
+		}
+	}
 	assert.Equal(t, true, key["EnableKeyRotation"])
 	for _, r := range ofType(tpl, "AWS::KMS::Key") {
 		assert.Equal(t, "Retain", r["DeletionPolicy"], "reports outlive the stack, and need it")
@@ -165,9 +172,33 @@ func TestACustomerKeyEncryptsAllThatIsAtRest(t *testing.T) {
 
 func TestAKeyThatExistsIsUsedAndLeftAlone(t *testing.T) {
 	tpl := template(t, variants()["what exists already"])
-	assert.Empty(t, ofType(tpl, "AWS::KMS::Key"))
+	assert.Len(t, ofType(tpl, "AWS::KMS::Key"), 1, "that which signs evidence, and no other")
+	one(t, tpl, "AWS::KMS::Key", "SigningKey")
 	assert.Contains(t, written(t, one(t, tpl, "AWS::S3::Bucket", "Bucket")["BucketEncryption"]), existingKey)
 	assert.Contains(t, written(t, statementsOf(t, tpl, workflow.Resolve, "kms:GenerateDataKey")), existingKey)
+}
+
+func TestOnlyTheRoleOfSignMaySign(t *testing.T) {
+	for name, props := range variants() {
+		tpl := template(t, props)
+		if len(ofType(tpl, "AWS::StepFunctions::StateMachine")) == 0 {
+			continue // a stack without the factory
+		}
+		key := one(t, tpl, "AWS::KMS::Key", "SigningKey")
+		assert.Equal(t, "ECC_NIST_P256", key["KeySpec"], name)
+		assert.Equal(t, "SIGN_VERIFY", key["KeyUsage"], name)
+		signing := 0
+		for _, s := range key["KeyPolicy"].(map[string]any)["Statement"].([]any) {
+			text := written(t, s)
+			if !strings.Contains(text, `"kms:Sign"`) {
+				assert.NotContains(t, text, `"kms:*"`, name)
+				continue
+			}
+			signing++
+			assert.Contains(t, text, `"aws:PrincipalArn":{"Fn::GetAtt":["SignRole`, name)
+		}
+		assert.Equal(t, 1, signing, name)
+	}
 }
 
 func TestTheBucketKeepsEvidenceAndDropsWork(t *testing.T) {
