@@ -691,7 +691,7 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 	type rw = struct{ read, write []workflow.Stage }
 	later := []workflow.Stage{
 		workflow.Launch, workflow.CheckInstance, workflow.Seal, workflow.CreateImage, workflow.CheckImage, workflow.RunCompliance, workflow.CheckCompliance,
-		workflow.Distribute, workflow.CheckDistribution, workflow.Share, workflow.Publish, workflow.Retire, workflow.Cleanup, workflow.Notify,
+		workflow.Distribute, workflow.CheckDistribution, workflow.Share, workflow.Publish, workflow.Retire, workflow.Cleanup, workflow.Notify, workflow.Sign,
 	}
 	of := func(s ...workflow.Stage) []workflow.Stage { return s }
 	watchers := of(blueprint.WatchSources, blueprint.ReleaseAnnounced)
@@ -701,10 +701,10 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 		contract.BundleKey("ab"):                                                                    {of(workflow.Launch), of(workflow.Resolve)},
 		contract.ChecksKey("ab"):                                                                    {of(workflow.RunCompliance), of(workflow.RunCompliance)},
 		contract.ExecutionKey("x", contract.RawResultsObject):                                       {of(workflow.Resolve, workflow.CheckCompliance), of(workflow.RunCompliance)},
-		contract.ExecutionKey("x", contract.ComplianceObject):                                       {of(workflow.Resolve, workflow.CheckCompliance, workflow.Publish, workflow.Notify), of(workflow.CheckCompliance)},
+		contract.ExecutionKey("x", contract.ComplianceObject):                                       {of(workflow.Resolve, workflow.CheckCompliance, workflow.Publish, workflow.Notify, workflow.Sign), of(workflow.CheckCompliance)},
 		contract.ExecutionKey("x", contract.SnapshotObject):                                         {of(workflow.CheckCompliance), of(workflow.CheckCompliance)},
 		contract.ExecutionKey("x", contract.RawInventoryObject):                                     {of(workflow.CheckCompliance), of(workflow.RunCompliance)},
-		contract.ExecutionKey("x", contract.InventoryObject):                                        {of(workflow.Resolve, workflow.CheckCompliance), of(workflow.CheckCompliance)},
+		contract.ExecutionKey("x", contract.InventoryObject):                                        {of(workflow.Resolve, workflow.CheckCompliance, workflow.Sign), of(workflow.CheckCompliance)},
 		contract.ExecutionKey("x", contract.VulnerabilitiesObject):                                  {of(workflow.Resolve, workflow.CheckCompliance), of(workflow.CheckCompliance)},
 		contract.FeedKey("ab"):                                                                      {of(workflow.CheckCompliance), nil},
 		contract.ExecutionKey("x", contract.ConsoleObject("builder")):                               {of(workflow.Notify), of(workflow.CheckInstance)},
