@@ -32,6 +32,7 @@ const (
 	SentFindings      Resource = "sent-findings"      // what Security Hub was sent, where the deployment has it
 	SecurityHub       Resource = "security-hub"       // the account's own product of Security Hub, where the deployment has it
 	Statements        Resource = "statements"         // the manifests of releases, what is signed of them, and the bundles of both
+	EarlierStatements Resource = "earlier-statements" // those of them that an earlier attempt of Sign may have written
 	Evidence          Resource = "evidence"           // those bundles
 	Proofs            Resource = "proofs"             // the records that a manifest has the digests of, beside the plan
 	SigningKey        Resource = "signing-key"        // that signs evidence
@@ -242,7 +243,8 @@ func signActions() []Action {
 	return join(
 		readPlan(),
 		on(Proofs, "s3:GetObject"),
-		on(Statements, "s3:GetObject", "s3:PutObject"),
+		on(EarlierStatements, "s3:GetObject"),
+		on(Statements, "s3:PutObject"),
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeSnapshots"),
 		on(SigningKey, "kms:GetPublicKey", "kms:Sign"),
