@@ -24,8 +24,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
@@ -304,6 +306,26 @@ func publish(t *testing.T, f *rehearsal.Factory) rehearsal.Summary {
 func scenarios() map[string]func(*testing.T, *ledger) {
 	return map[string]func(*testing.T, *ledger){
 		"triggers fail, and schedules ring": failingTriggers,
+		"people approve a release, reject one, and are not asked about one whose requester nobody knows": func(t *testing.T, l *ledger) {
+			last := approval.Approve
+			a := newApproving(t, "two", func(a *approving, ctx context.Context) {
+				a.say(ctx, "anna", approval.Approve, a.asked.BundleDigest)
+				a.say(ctx, "bert", last, a.asked.BundleDigest)
+			}, func(o *rehearsal.Options) { o.Decisions = l.note })
+			l.factories = append(l.factories, a.Factory)
+			publish(t, a.Factory)
+			last = approval.Reject
+			s := bake(t, a.Factory, contract.ExecutionInput{Force: true})
+			require.Equal(t, contract.ApprovalRefused, s.Status, s.Cause)
+			require.Equal(t, string(failure.RequesterUnknown), aws.ToString(a.startedDirectly().Error))
+			// Whoever repeats a request to start an execution is who took its name.
+			client, err := a.As(t.Context(), "rita")
+			require.NoError(t, err)
+			for range 2 {
+				_, err := client.Build(t.Context(), approval.BuildRequest{ExecutionInput: contract.ExecutionInput{Recipe: recipeName}, Name: "again"})
+				require.NoError(t, err)
+			}
+		},
 		"images are published, nothing has changed, and the first is retired after its grace where it is not in use": func(t *testing.T, l *ledger) {
 			f := l.factory(t, nil)
 			first := publish(t, f)

@@ -55,6 +55,7 @@ func settings() []setting {
 		{"componentParameters", "", "an object of components, such as {\"docker\":{\"logMaxSize\":\"10m\"}}", "parameters of components, for all recipes", parameters{}},
 		{"prices", "", "a table as pkg/cost/prices.json is one, of what differs, such as {\"regions\":{\"eu-west-1\":{\"instanceHour\":{\"t3.medium\":0.03}}}}", "your prices, for the estimate of what an execution costs", prices{}},
 		{"keyArns", "", "ARNs of keys, with commas", "the keys that recipes may name; any key of the account, by way of EC2, without", words{func(p *Props) *[]string { return &p.KeyARNs }, keyARN.MatchString}},
+		{"approverRoleArns", "", "ARNs of roles, with commas", "roles whose trust policy fixes the name of the session to the person's, by sts:RoleSessionName or sts:SourceIdentity: their sessions may approve releases, beside those of IAM Identity Center", words{func(p *Props) *[]string { return &p.Approvers }, roleARN.MatchString}},
 		{"sourceOwners", "", "accounts' ids, amazon, aws-marketplace, with commas", "further owners whose images builders may be launched from, beside those of the recipes' sources, the account itself, and Amazon with the partners it verifies", words{func(p *Props) *[]string { return &p.SourceOwners }, oneOfOr(accountID, "amazon", "aws-marketplace")}},
 		{"reserveConcurrency", "true", "true, false", "each trigger runs once at a time; false where the account's quota of concurrency is too small to reserve of it", decision{func(p *Props) *bool { return &p.ReserveConcurrency }}},
 
@@ -357,6 +358,7 @@ var (
 	productARN = regexp.MustCompile(`^arn:aws[a-z-]*:securityhub:[a-z0-9-]+:([0-9]{12})?:product(v2)?/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$`)
 	topicARN   = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$`)
 	keyARN     = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9*-]+:[0-9]{12}:key/[A-Za-z0-9*-]+$`)
+	roleARN    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+$`)
 	oneKeyARN  = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
 	accountID  = regexp.MustCompile(`^[0-9]{12}$`)
 	externalID = regexp.MustCompile(`^[A-Za-z0-9+=,.@:/-]*$`)

@@ -48,6 +48,7 @@ type Props struct {
 	ReserveConcurrency bool   // keep the triggers to one run at a time
 	Network            NetworkProps
 	EncryptionKey      string   // of what is at rest: None (AWS's own keys), New, or a key's ARN
+	Approvers          []string // ARNs of roles whose sessions are named after people, beside those of IAM Identity Center
 	KeyARNs            []string // customer keys of recipes; any key of the account, by way of EC2, when empty
 	SourceOwners       []string // further owners whose images may be launched, beside those of the recipes' sources
 	Storage            StorageProps

@@ -23,6 +23,7 @@ type AmiFactory struct {
 	AlarmTopic  awssns.ITopic // nil when alarms are off, or tell others
 	Key         awskms.IKey   // of what is at rest; nil for AWS's own
 	SigningKey  awskms.Key    // signs evidence
+	ApprovalURL *string       // where people approve releases and start builds
 }
 
 // NewAmiFactory adds the factory to a stack, one to an account and region: the
@@ -44,7 +45,8 @@ func NewAmiFactory(scope constructs.Construct, id string, props *Props) AmiFacto
 	allowSigning(sh.signing, functions)
 	wf := newWorkflow(scope, props.Logs, logs, functions)
 	newTriggers(scope, props, sh, functions)
-	out := AmiFactory{Bucket: bucket, Topic: topic, Functions: functions, Workflow: wf, DeadLetters: sh.dead, Key: key, SigningKey: sh.signing}
+	door := newDoor(functions)
+	out := AmiFactory{Bucket: bucket, Topic: topic, Functions: functions, Workflow: wf, DeadLetters: sh.dead, Key: key, SigningKey: sh.signing, ApprovalURL: door.Url()}
 	look := watched{functions: functions, machine: *wf.StateMachine.StateMachineArn(), dead: sh.dead}
 	var alarms []*string
 	if props.Alarms.On {
@@ -79,6 +81,7 @@ func NewStack(scope constructs.Construct, id string, stackProps awscdk.StackProp
 	output("BucketName", factory.Bucket.BucketName(), "plans, results and reports")
 	output("TopicArn", factory.Topic.TopicArn(), "has a message about every execution")
 	output("SigningKeyArn", factory.SigningKey.KeyArn(), "signs the evidence of releases: ami-factory evidence key prints its public half")
+	output("ApprovalUrl", factory.ApprovalURL, "takes what people decide about releases, and starts builds by hand: signed requests only")
 	output("DeadLettersUrl", factory.DeadLetters.QueueUrl(), "what could not be delivered to triggers")
 	for _, role := range blueprint.TargetRoles() {
 		output(callersParameter(role), callersOf(role, factory.Functions), "for the parameter of this name, of the stack of target accounts")

@@ -43,7 +43,7 @@ var layers = []layer{
 
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
-		"pkg/rehearsal", "pkg/localcloud", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/store", "pkg/trigger", "pkg/planner", "pkg/plan", "pkg/recipe", "pkg/source",
+		"pkg/rehearsal", "pkg/localcloud", "pkg/approval", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/store", "pkg/trigger", "pkg/planner", "pkg/plan", "pkg/recipe", "pkg/source",
 		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/guest", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
 	}},
 	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/blueprint", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
@@ -53,7 +53,7 @@ var layers = []layer{
 		"pkg/rehearsal/guests", "pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/functions", "pkg/lambdafn", "pkg/recipe", "pkg/component", "pkg/awserr", "pkg/program",
 	}, strict: true},
 	{folder: "pkg/rehearsal", may: []string{
-		"pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/execution", "pkg/stage", "pkg/store", "pkg/component",
+		"pkg/localcloud", "pkg/approval", "pkg/blueprint", "pkg/workflow", "pkg/execution", "pkg/stage", "pkg/store", "pkg/component",
 		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/program", "pkg/recipe", "userdata",
 	}},
 
@@ -65,11 +65,11 @@ var layers = []layer{
 
 	// The functions: wiring, then stages, then what stages are made of.
 	{folder: "pkg/functions", may: []string{
-		"pkg/lambdafn", "pkg/stage", "pkg/planner", "pkg/trigger", "pkg/wake", "pkg/release", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
+		"pkg/lambdafn", "pkg/stage", "pkg/approval", "pkg/planner", "pkg/trigger", "pkg/wake", "pkg/release", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
 	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/trigger", "pkg/store", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
 	{folder: "pkg/stage", may: []string{
-		"pkg/ami", "pkg/awserr", "pkg/guest", "pkg/store", "pkg/planner", "pkg/compliance", "pkg/component", "pkg/release", "pkg/evidence",
+		"pkg/ami", "pkg/approval", "pkg/awserr", "pkg/guest", "pkg/store", "pkg/planner", "pkg/compliance", "pkg/component", "pkg/release", "pkg/evidence",
 		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/metric", "pkg/cost", "pkg/program",
 	}},
 	{folder: "pkg/program"},

@@ -18,10 +18,11 @@ type Settings struct {
 	CheckEngines    string   // JSON of program.Engines
 	Subnets         []string // of builders and verifiers
 	SecurityGroups  []string
-	Parameters      string // of components: JSON of component.Deployment
-	SigningKey      string // ARN of the key that signs evidence
-	Prices          string // that differ from AWS's: JSON of cost.Table
-	DualStack       bool   // call AWS's dual-stack endpoints
+	Parameters      string   // of components: JSON of component.Deployment
+	Approvers       []string // ARNs of roles whose sessions are named after people
+	SigningKey      string   // ARN of the key that signs evidence
+	Prices          string   // that differ from AWS's: JSON of cost.Table
+	DualStack       bool     // call AWS's dual-stack endpoints
 
 	StateMachine       string   // ARN
 	AnnouncementTopics []string // ARNs
@@ -40,6 +41,9 @@ func (f Function) Required() []string {
 	out := []string{contract.EnvBucket, contract.EnvTopic, contract.EnvInstanceProfile, contract.EnvVersion, contract.EnvEngines}
 	if f.usesSigningKey() {
 		out = append(out, contract.EnvSigningKey)
+	}
+	if f.Door {
+		out = append(out, contract.EnvStateMachine)
 	}
 	if f.Trigger {
 		out = append(out, contract.EnvStateMachine, contract.EnvEventBus)
@@ -80,6 +84,10 @@ func (f Function) Environment(s Settings) map[string]string {
 	if role := TargetRoleOf(f.Name); role != "" && s.TargetRoles != nil {
 		set(contract.EnvTargetRole, s.TargetRoles(role))
 		set(contract.EnvTargetExternal, s.TargetExternalID)
+	}
+	if f.Door {
+		set(contract.EnvStateMachine, s.StateMachine)
+		set(contract.EnvApprovers, strings.Join(s.Approvers, ","))
 	}
 	if !f.Trigger {
 		return env

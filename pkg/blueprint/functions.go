@@ -21,6 +21,7 @@ type Function struct {
 	Timeout   time.Duration
 	MemoryMiB int
 	Trigger   bool           // starts executions; no state invokes it
+	Door      bool           // people reach it through a function URL
 	Fails     []failure.Code // the codes it may end with, beyond workflow.Common
 	Actions   []Action       // the AWS calls it makes, and on what
 }
@@ -38,7 +39,16 @@ func Functions() []Function {
 			Name: string(row.Stage), Does: row.Does, Timeout: row.Timeout, MemoryMiB: s.memoryMiB, Fails: row.Fails, Actions: s.actions,
 		})
 	}
-	return append(out, Triggers()...)
+	return append(append(out, Triggers()...), Doors()...)
+}
+
+// Doors are the functions that people reach through a function URL, with a signed
+// request. No state, event or schedule invokes them.
+func Doors() []Function {
+	return []Function{{
+		Name: Approve, Door: true, Does: "takes what people decide about releases, and starts builds by hand",
+		Timeout: 30 * time.Second, MemoryMiB: 256, Fails: []failure.Code{failure.RecordMismatch}, Actions: approveActions(),
+	}}
 }
 
 // Lookup returns the function of a name.
@@ -72,6 +82,7 @@ func stages() map[workflow.Stage]stageSettings {
 		workflow.Distribute:        {256, distributeActions()},
 		workflow.CheckDistribution: {256, checkDistributionActions()},
 		workflow.Sign:              {256, signActions()},
+		workflow.RequestApproval:   {256, requestApprovalActions()},
 		workflow.Share:             {256, shareActions()},
 		workflow.Publish:           {256, publishActions()},
 		workflow.Retire:            {256, retireActions()},

@@ -28,9 +28,14 @@ const (
 	Publishing        Resource = "publishing"         // which execution moves a recipe's pointers
 	Retentions        Resource = "retentions"         // what became of published images
 	Reports           Resource = "reports"            // of executions
+	ApprovalRequests  Resource = "approval-requests"  // what people are asked, with task tokens
+	ApprovalAnswers   Resource = "approval-answers"   // what they decided
+	Requesters        Resource = "requesters"         // who started executions by hand
+	Approving         Resource = "approving"          // which executions have asked people
 	SitePage          Resource = "site"               // the index page and the summaries of recipes
 	SentFindings      Resource = "sent-findings"      // what Security Hub was sent, where the deployment has it
 	SecurityHub       Resource = "security-hub"       // the account's own product of Security Hub, where the deployment has it
+	Manifests         Resource = "manifests"          // of releases
 	Statements        Resource = "statements"         // the manifests of releases, what is signed of them, and the bundles of both
 	EarlierStatements Resource = "earlier-statements" // those of them that an earlier attempt of Sign may have written
 	Evidence          Resource = "evidence"           // those bundles
@@ -245,6 +250,8 @@ func signActions() []Action {
 		on(Proofs, "s3:GetObject"),
 		on(EarlierStatements, "s3:GetObject"),
 		on(Statements, "s3:PutObject"),
+		on(ApprovalRequests, "s3:GetObject"),
+		on(ApprovalAnswers, "s3:GetObject"),
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ec2:DescribeSnapshots"),
 		on(SigningKey, "kms:GetPublicKey", "kms:Sign"),
@@ -260,10 +267,41 @@ func verifyEvidence() []Action {
 	)
 }
 
+func requestApprovalActions() []Action {
+	return join(
+		readPlan(),
+		on(Manifests, "s3:GetObject"),
+		on(Requesters, "s3:GetObject"),
+		on(Started, "s3:GetObject"),
+		on(ApprovalRequests, "s3:GetObject", "s3:PutObject"),
+		on(Approving, "s3:PutObject"),
+		bucketList(),
+		on(Topic, "sns:Publish"),
+	)
+}
+
+// verifyApprovals is what takes to read whether people have approved a release.
+func verifyApprovals() []Action {
+	return join(on(Manifests, "s3:GetObject"), on(ApprovalRequests, "s3:GetObject"), on(ApprovalAnswers, "s3:GetObject"), bucketList())
+}
+
+// approveActions: nobody else may write an answer, or who asked for a build.
+func approveActions() []Action {
+	return join(
+		on(Manifests, "s3:GetObject"),
+		on(Requesters, "s3:GetObject", "s3:PutObject"),
+		on(ApprovalRequests, "s3:GetObject"),
+		on(ApprovalAnswers, "s3:GetObject", "s3:PutObject"),
+		bucketList(),
+		on(StateMachine, "states:SendTaskFailure", "states:SendTaskSuccess", "states:StartExecution"),
+	)
+}
+
 func shareActions() []Action {
 	return join(
 		readPlan(),
 		verifyEvidence(),
+		verifyApprovals(),
 		on(ImageAudience, "ec2:ModifyImageAttribute"),
 		on(FactoryImages, "ec2:EnableImageDeprecation"),
 	)
@@ -275,8 +313,8 @@ func publishActions() []Action {
 		on(Compliance, "s3:GetObject"),
 		on(Journals, "s3:GetObject", "s3:PutObject"),
 		on(Publishing, "s3:GetObject", "s3:PutObject"),
-		bucketList(),
 		verifyEvidence(),
+		verifyApprovals(),
 		on(PublishedMarks, createTags),
 		movePointers(),
 		on(TargetWriters, assumeRole),
@@ -349,6 +387,7 @@ func startBuildsActions() []Action {
 		on(Records, "s3:GetObject", "s3:PutObject"),
 		on(Findings, "s3:GetObject", "s3:PutObject"),
 		on(Started, "s3:GetObject", "s3:PutObject"),
+		on(Approving, "s3:GetObject"),
 		bucketList(),
 		on(SourceParameters, "ssm:GetParameter"),
 		on(PointerParameters, "ssm:GetParameter"),

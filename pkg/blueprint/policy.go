@@ -103,7 +103,7 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, "*")}
 	case Bucket:
 		return []Statement{allow(nil, site.Bucket)}
-	case Claims, Plans, Bundles, CompiledChecks, RawResults, Streams, RawInventory, Inventories, Vulnerabilities, Feeds, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Statements, EarlierStatements, Evidence, Proofs, Sources, Records, Findings, Started, Announcements,
+	case Claims, Plans, Bundles, CompiledChecks, RawResults, Streams, RawInventory, Inventories, Vulnerabilities, Feeds, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Statements, EarlierStatements, Manifests, ApprovalRequests, ApprovalAnswers, Requesters, Approving, Evidence, Proofs, Sources, Records, Findings, Started, Announcements,
 		WaitTokens, WaitIndex, WaitMarks:
 		return []Statement{allow(nil, site.objects(r)...)}
 	case SitePage:
@@ -255,6 +255,11 @@ func (site Site) objects(r Resource) []string {
 		WaitTokens:        {contract.WaitTokensPrefix + "*"},
 		WaitIndex:         {contract.WaitIndexPrefix + "*"},
 		WaitMarks:         {contract.WaitMarksPrefix + "*"},
+		Manifests:         {contract.ExecutionKey("*", contract.ManifestObject)},
+		ApprovalRequests:  {contract.ApprovalRequestKey("*")},
+		ApprovalAnswers:   {contract.ApprovalAnswerKey("*", "*")},
+		Requesters:        {contract.RequesterKey("*")},
+		Approving:         {contract.ApprovingKey("*")},
 	}[r]
 	out := make([]string, len(keys))
 	for i, key := range keys {

@@ -15,6 +15,7 @@ const (
 	StartBuilds      = "start-builds"
 	WatchSources     = "watch-sources"
 	ReleaseAnnounced = "release-announced"
+	Approve          = "approve"
 )
 
 // Triggers is the table of the functions that start executions.

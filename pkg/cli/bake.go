@@ -151,6 +151,7 @@ func simulatedTiming(kind vm.Kind) ec2.Timing {
 func (a *app) bake() *cobra.Command {
 	var l local
 	var in contract.ExecutionInput
+	var people []string
 	c := &cobra.Command{
 		Use:   "bake RECIPE",
 		Short: "Bake an image on this machine, against the embedded AWS",
@@ -168,17 +169,18 @@ a failed bake keeps running after everything else is removed: each line of stand
 input runs in it as root, until "exit" or the end of the input.
 
 Exit codes: 0 published or up to date, 1 failed and nothing is left,
-2 wrong usage, 3 rejected by the gate, 4 something is left behind,
+2 wrong usage, 3 rejected by the gate or not approved, 4 something is left behind,
 130 interrupted.`,
 		Example: `  ami-factory bake debian-12-docker
   ami-factory bake debian-12-docker --guests container --force
   ami-factory bake debian-12-docker --guests container --keep-failed
   ami-factory bake my-recipe --region cn-north-1
+  ami-factory bake my-recipe --approve-as anna --approve-as bert
   ami-factory bake debian-12-docker --output json > summary.json`,
 		Args: takes("one RECIPE"),
 		RunE: func(c *cobra.Command, given []string) error {
 			in.Recipe = given[0]
-			return a.runBake(c.Context(), l, in)
+			return a.runBake(c.Context(), l, in, people)
 		},
 	}
 	c.ValidArgsFunction = once(a.recipes)
@@ -188,11 +190,12 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 	a.registerUserData(c)
 	c.Flags().BoolVar(&in.Force, "force", false, "bake even if nothing changed")
 	c.Flags().BoolVar(&l.keepFailed, "keep-failed", false, "keep the builder or verifier of a failed bake running, and run what you type in it, until \"exit\"")
+	c.Flags().StringArrayVar(&people, "approve-as", nil, "play a person of this `name` who approves the release, where the recipe wants that (may be repeated)")
 	c.Flags().StringVar(&in.Source, "source", "", "AMI id to build on instead of the recipe's source")
 	return c
 }
 
-func (a *app) runBake(ctx context.Context, l local, in contract.ExecutionInput) (err error) {
+func (a *app) runBake(ctx context.Context, l local, in contract.ExecutionInput, people []string) (err error) {
 	if err := checkInput(in); err != nil {
 		return err
 	}
@@ -206,6 +209,7 @@ func (a *app) runBake(ctx context.Context, l local, in contract.ExecutionInput) 
 	}
 	show := newDisplay(a.err)
 	opts.Progress = show.note
+	opts.Asked = a.asked(show, people)
 	show.note("starting the embedded AWS (guests: " + l.guests + ")")
 	factory, err := rehearsal.Open(ctx, opts)
 	if err != nil {
@@ -274,7 +278,7 @@ func exitCode(status string) int {
 	switch status {
 	case contract.Published, contract.UpToDate:
 		return exitOK
-	case contract.Rejected:
+	case contract.Rejected, contract.ApprovalRefused, contract.ApprovalTimedOut:
 		return exitRejected
 	case contract.FailedDirty:
 		return exitLeft

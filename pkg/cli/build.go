@@ -176,6 +176,7 @@ func (a *app) build() *cobra.Command {
 	var in contract.ExecutionInput
 	var name string
 	var noWait bool
+	var door door
 	c := &cobra.Command{
 		Use:   "build RECIPE",
 		Short: "Build an image on a deployed factory",
@@ -205,7 +206,8 @@ behind, 130 interrupted.`,
 		Args: takes("one RECIPE"),
 		RunE: func(c *cobra.Command, given []string) error {
 			in.Recipe = given[0]
-			return a.runBuild(c.Context(), to, in, name, noWait)
+			door.region = to.region
+			return a.runBuild(c.Context(), to, door, in, name, noWait)
 		},
 	}
 	c.ValidArgsFunction = once(a.recipes)
@@ -213,11 +215,13 @@ behind, 130 interrupted.`,
 	c.Flags().BoolVar(&in.Force, "force", false, "build even when nothing changed")
 	c.Flags().StringVar(&in.Source, "source", "", "AMI id to build on instead of the recipe's source")
 	c.Flags().StringVar(&name, "name", "", "`name` of the execution, to join rather than to start a second")
+	c.Flags().StringVar(&door.url, "approval-url", "", "`address` of the function URL of approvals, which keeps who starts the execution; recipes with approvals need it (default: $"+contract.EnvApprovalURL+" with --as)")
+	c.Flags().StringVar(&door.person, "as", "", "`name` of the session in which the role of $"+contract.EnvApproverRole+" is assumed, to use that address")
 	c.Flags().BoolVar(&noWait, "no-wait", false, "print the execution's ARN and do not wait for its end")
 	return c
 }
 
-func (a *app) runBuild(ctx context.Context, to deployed, in contract.ExecutionInput, name string, noWait bool) error {
+func (a *app) runBuild(ctx context.Context, to deployed, through door, in contract.ExecutionInput, name string, noWait bool) error {
 	if err := checkInput(in); err != nil {
 		return err
 	}
@@ -230,7 +234,7 @@ func (a *app) runBuild(ctx context.Context, to deployed, in contract.ExecutionIn
 	if err != nil {
 		return err
 	}
-	arn, err := execution.Start(ctx, api, machine, name, in)
+	arn, err := startBuild(ctx, through, in, name, func() (string, error) { return execution.Start(ctx, api, machine, name, in) })
 	if err != nil {
 		return err
 	}

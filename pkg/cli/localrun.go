@@ -54,6 +54,7 @@ func newLocalRun(f *rehearsal.Factory, deployed bool) localRun {
 	if deployed {
 		run.StateMachine, run.Bucket, run.DeadLetters = f.StateMachine, f.Bucket, f.DeadLetters
 		run.Environment[contract.EnvBucket] = f.Bucket
+		run.Environment[contract.EnvApprovalURL], run.Environment[contract.EnvApproverRole] = f.ApprovalURL, f.Approver
 	}
 	return run
 }

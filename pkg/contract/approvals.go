@@ -5,13 +5,6 @@ import (
 	"strings"
 )
 
-// The prefixes of what is kept of approvals. Only the functions of approvals may write
-// there.
-const (
-	ApprovalsPrefix  = "approvals/"  // requests and answers, by the digest of what is approved
-	RequestersPrefix = "requesters/" // who started executions by hand
-)
-
 const answersFolder = "/answers/"
 
 // ApprovalRequestKey is where the request to approve a bundle is kept: with its task
@@ -34,6 +27,9 @@ func ApprovalPersonIn(key string) string {
 	}
 	return name
 }
+
+// ApprovingKey is the mark of an execution that has asked people to approve its release.
+func ApprovingKey(execution string) string { return ApprovingPrefix + execution }
 
 // RequesterKey is where it is kept who started an execution by hand.
 func RequesterKey(execution string) string { return RequestersPrefix + execution + ".json" }

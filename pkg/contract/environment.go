@@ -24,6 +24,9 @@ const (
 	EnvTargetRole      = "AMI_FACTORY_TARGET_ROLE_ARN"     // of the accounts that get pointers, to read or to move them; * for the account
 	EnvTargetExternal  = "AMI_FACTORY_TARGET_EXTERNAL_ID"  // what that role asks for
 	EnvSecurityHub     = "AMI_FACTORY_SECURITY_HUB"        // true: findings are sent to Security Hub
+	EnvApprovers       = "AMI_FACTORY_APPROVER_ROLE_ARNS"  // of roles whose sessions are named after people, beside those of IAM Identity Center
+	EnvApprovalURL     = "AMI_FACTORY_APPROVAL_URL"        // where people answer, for the command line
+	EnvApproverRole    = "AMI_FACTORY_APPROVER_ROLE_ARN"   // that they answer in, for the command line
 	EnvSigningKey      = "AMI_FACTORY_SIGNING_KEY_ARN"     // of the KMS key that signs evidence, for what signs or verifies it
 	EnvUserDataDir     = "AMI_FACTORY_USERDATA_DIR"        // read user data from disk, not from the binary
 )

@@ -17,6 +17,9 @@ const (
 	RecordsPrefix       = "triggers/recipes/"       // what triggers remember of recipes
 	SitePrefix          = "site/"                   // the index page and what it says of each recipe
 	SecurityHubPrefix   = "securityhub/"            // findings of each recipe that Security Hub was sent last
+	ApprovalsPrefix     = "approvals/"              // requests and answers, by the digest of what is approved
+	RequestersPrefix    = "requesters/"             // who started executions by hand
+	ApprovingPrefix     = "approving/"              // which executions have asked people to approve; no token
 	StreamsPrefix       = "streams/"                // SCAP data streams and programs that operators put there
 	WaitTokensPrefix    = "waits/tokens/"           // who waits for a resource
 	WaitIndexPrefix     = "waits/executions/"       // where the tokens of an execution are

@@ -34,6 +34,9 @@ const (
 	StateCopyNotMade       = "CopyNotMade"   // likewise
 	StateAreCopiesMade     = "AreCopiesMade"
 	StateSign              = "Sign"
+	StateNeedsApproval     = "NeedsApproval"
+	StateApprove           = "Approve"      // only where the recipe wants people to approve
+	StateSignApproval      = "SignApproval" // likewise
 	StateShare             = "Share"
 	StateShareImage        = "ShareImage"     // for each region, inside Share
 	StateImageNotShared    = "ImageNotShared" // likewise

@@ -56,6 +56,10 @@ func verdict(status string) (tone, title, meaning string) {
 		return "good", "Up to date", "An image with the same content and release is already published. Nothing was built."
 	case contract.Rejected:
 		return "bad", "Rejected", "The image did not pass the gate. It was not published, and no pointer was moved."
+	case contract.ApprovalRefused:
+		return "bad", "Rejected by a person", "The image passed the gate, and a person rejected the release. It was not published, and no pointer was moved."
+	case contract.ApprovalTimedOut:
+		return "bad", "Not approved in time", "The image passed the gate, and too few people approved the release in time. It was not published, and no pointer was moved."
 	case contract.FailedClean:
 		return "bad", "Failed", "The execution failed. Everything it had made was removed; nothing was published."
 	case contract.FailedDirty:

@@ -58,6 +58,10 @@ const (
 	CopyFailed          Code = "CopyFailed"          // a regional copy ended in state failed
 	EvidenceFailed      Code = "EvidenceFailed"      // the evidence of a release could not be made or signed
 	EvidenceMismatch    Code = "EvidenceMismatch"    // the signed evidence is not genuine, or an image is not what it says
+	ApprovalRefused     Code = "ApprovalRefused"     // a person rejected the release
+	ApprovalTimedOut    Code = "ApprovalTimedOut"    // too few people approved the release in time
+	ApprovalMissing     Code = "ApprovalMissing"     // a release is about to be shared or published without the approvals that it needs
+	RequesterUnknown    Code = "RequesterUnknown"    // a release needs approvals, and it is not known who asked for it
 	ShareFailed         Code = "ShareFailed"         // launch permissions could not be granted
 	PublishFailed       Code = "PublishFailed"       // a pointer could not be moved
 	PointerConflict     Code = "PointerConflict"     // a pointer names an image that is not the recipe's

@@ -4,7 +4,9 @@
 package functions
 
 import (
+	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
@@ -14,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
+	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/planner"
 	"github.com/ami-factory/ami-factory/pkg/release"
@@ -40,7 +43,9 @@ func All() map[string]lambdafn.Maker {
 		"distribute":         Distribute,
 		"check-distribution": CheckDistribution,
 		"sign":               Sign,
+		"request-approval":   RequestApproval,
 		"share":              Share,
+		"approve":            Approve,
 		"publish":            Publish,
 		"retire":             Retire,
 		"cleanup":            Cleanup,
@@ -134,7 +139,7 @@ func CheckDistribution(e lambdafn.Environment) lambdafn.Handler {
 // Sign makes the function of stage.Sign.
 func Sign(e lambdafn.Environment) lambdafn.Handler {
 	return lambdafn.Adapt(stage.Sign{
-		Settings: e.Settings, Store: e.Store(), KeyID: e.SigningKey, KMS: e.KMS(),
+		Settings: e.Settings, Store: e.Store(), KeyID: e.SigningKey, KMS: e.KMS(), Desk: desk(e),
 		EC2: func(region string) stage.SignEC2 { return e.EC2(region) },
 	}.Run)
 }
@@ -147,10 +152,39 @@ func evidence(e lambdafn.Environment) stage.SignedEvidence {
 	}
 }
 
+// RequestApproval makes the function of stage.RequestApproval.
+func RequestApproval(e lambdafn.Environment) lambdafn.Handler {
+	return lambdafn.Adapt(stage.RequestApproval{Settings: e.Settings, Desk: desk(e), Topics: sns.NewFromConfig(e.AWS)}.Run)
+}
+
+// desk is where requests and answers are kept.
+func desk(e lambdafn.Environment) approval.Desk {
+	return approval.Desk{Store: e.Store(), Keys: e.Directory()}
+}
+
+// Approve makes the function of approval.Door.
+func Approve(e lambdafn.Environment) lambdafn.Handler {
+	door := approval.Door{
+		Desk: desk(e), People: approval.People{Account: accountOf(e.Triggers.StateMachineARN), Roles: e.Approvers}, Tasks: sfn.NewFromConfig(e.AWS), Machine: e.Triggers.StateMachineARN,
+	}
+	return lambdafn.AdaptURL(func(ctx context.Context, in lambdafn.URLRequest) (lambdafn.URLResponse, error) {
+		out, err := door.Handle(ctx, approval.Call(in))
+		return lambdafn.URLResponse(out), err
+	})
+}
+
+// accountOf is the account in an ARN.
+func accountOf(arn string) string {
+	if parts := strings.Split(arn, ":"); len(parts) > 4 {
+		return parts[4]
+	}
+	return ""
+}
+
 // Share makes the function of stage.Share.
 func Share(e lambdafn.Environment) lambdafn.Handler {
 	return lambdafn.Adapt(stage.Share{
-		Store: e.Store(), Evidence: evidence(e),
+		Store: e.Store(), Evidence: evidence(e), Approvals: stage.Approvals{Desk: desk(e)},
 		EC2: func(region string) stage.ShareEC2 { return e.EC2(region) },
 	}.Run)
 }
@@ -158,7 +192,7 @@ func Share(e lambdafn.Environment) lambdafn.Handler {
 // Publish makes the function of stage.Publish.
 func Publish(e lambdafn.Environment) lambdafn.Handler {
 	return lambdafn.Adapt(stage.Publish{
-		Store: e.Store(), Evidence: evidence(e),
+		Store: e.Store(), Evidence: evidence(e), Approvals: stage.Approvals{Desk: desk(e)},
 		EC2: func(region string) stage.PublishEC2 { return e.EC2(region) },
 		SSM: pointers(e),
 	}.Run)

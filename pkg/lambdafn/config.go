@@ -2,6 +2,7 @@ package lambdafn
 
 import (
 	"fmt"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -25,7 +26,8 @@ type Config struct {
 	SecurityHub   bool   // findings are sent to Security Hub
 	TargetRole    string // ARN, with * for the account; empty if there are no target accounts
 	ExternalID    string
-	SigningKey    string // ARN; empty for functions that neither sign nor verify evidence
+	Approvers     []string // ARNs of roles whose sessions are named after people
+	SigningKey    string   // ARN; empty for functions that neither sign nor verify evidence
 }
 
 // LoadConfig reads the environment through getenv. The error names every missing
@@ -63,6 +65,9 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 		if c.Engines, err = program.ParseEngines(engines); err != nil {
 			return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", contract.EnvEngines, err)
 		}
+	}
+	if c.Approvers, err = approverRoles(getenv(contract.EnvApprovers)); err != nil {
+		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", contract.EnvApprovers, err)
 	}
 	c.Architecture = program.AWS(runtime.GOARCH)
 	if hours := getenv(contract.EnvFindingHours); hours != "" {
@@ -106,3 +111,16 @@ func list(s string) []string {
 	}
 	return out
 }
+
+// approverRoles reads a list of role ARNs.
+func approverRoles(text string) ([]string, error) {
+	roles := list(text)
+	for _, role := range roles {
+		if !roleARN.MatchString(role) {
+			return nil, fmt.Errorf("%q is not the ARN of a role (allowed: arn:aws:iam::ACCOUNT:role/NAME)", role)
+		}
+	}
+	return roles, nil
+}
+
+var roleARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$`)

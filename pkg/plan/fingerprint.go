@@ -86,6 +86,8 @@ func Fields() []Field {
 		{"gate.vulnerabilities.feeds.kind", Release},
 		{"gate.vulnerabilities.feeds.sha256", Release},
 		{"gate.vulnerabilities.feeds.published", Release},
+		{"approval.mode", Release},
+		{"approval.expires", Release},
 		{"distribution.regions.name", Release},
 		{"distribution.regions.kmsKey", Release},
 		{"distribution.copies", Release},
@@ -177,6 +179,9 @@ func normal(r recipe.Recipe) recipe.Recipe {
 	r.Distribution.Regions = slices.SortedFunc(slices.Values(r.Distribution.Regions), func(a, b recipe.Region) int { return cmp.Compare(a.Name, b.Name) })
 	if r.Distribution.Copies == recipe.DefaultCopies {
 		r.Distribution.Copies = ""
+	}
+	if (r.Approval == recipe.Approval{Mode: recipe.DefaultApproval, Expires: recipe.DefaultApprovalTime}) {
+		r.Approval = recipe.Approval{}
 	}
 	r.Checks.Waivers = slices.SortedFunc(slices.Values(r.Checks.Waivers), func(a, b recipe.Waiver) int {
 		return strings.Compare(waiver.Waiver(a).Subject(), waiver.Waiver(b).Subject())

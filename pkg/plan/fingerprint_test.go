@@ -138,6 +138,8 @@ func changes() map[string]func(*input) {
 		"distribution.regions.kmsKey": func(in *input) {
 			in.Recipe.Distribution.Regions[1].KMSKey = "alias/other"
 		},
+		"approval.mode":              func(in *input) { in.Recipe.Approval.Mode = recipe.ApprovalTwo },
+		"approval.expires":           func(in *input) { in.Recipe.Approval.Expires = recipe.Duration(time.Hour) },
 		"distribution.copies":        func(in *input) { in.Recipe.Distribution.Copies = contract.CopiesAfterGate },
 		"distribution.accounts":      func(in *input) { in.Recipe.Distribution.Accounts = nil },
 		"distribution.organizations": func(in *input) { in.Recipe.Distribution.Organizations[0] += "k" },
@@ -182,6 +184,8 @@ func TestTheDefaultOfAnOptionalFieldIsNoChange(t *testing.T) {
 	in := full(t)
 	require.Equal(t, contract.CopiesBeforeGate, in.Recipe.Distribution.Copies)
 	in.Recipe.Distribution.Copies = ""
+	require.Equal(t, recipe.Approval{Mode: recipe.ApprovalNone, Expires: recipe.DefaultApprovalTime}, in.Recipe.Approval)
+	in.Recipe.Approval = recipe.Approval{}
 	earlier, _ := build(t, in)
 	assert.Equal(t, base.ReleaseID, earlier.ReleaseID)
 	assert.Empty(t, plan.Differences(*earlier, *base))

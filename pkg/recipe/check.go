@@ -266,6 +266,7 @@ func (c *checker) durations() {
 	r := c.recipe
 	c.span("builder.timeout", r.Builder.Timeout, 5*time.Minute, 6*time.Hour)
 	c.span("checks.timeout", r.Checks.Timeout, time.Minute, 2*time.Hour)
+	c.span("approval.expires", r.Approval.Expires, time.Hour, 30*24*time.Hour)
 	// AWS accepts deprecation times up to ten years ahead.
 	c.span("retention.deprecateAfter", r.Retention.DeprecateAfter, 24*time.Hour, 3650*24*time.Hour)
 	// EC2 reports a launch up to a day late, so a shorter time proves nothing.

@@ -147,6 +147,8 @@ const (
 	DefaultChecksTimeout  = Duration(15 * time.Minute)
 	DefaultGateSeverity   = "medium"
 	DefaultFeedAge        = Duration(7 * 24 * time.Hour) // greatest age of a feed of vulnerabilities
+	DefaultApproval       = ApprovalNone
+	DefaultApprovalTime   = Duration(7 * 24 * time.Hour)
 	DefaultCopies         = contract.CopiesBeforeGate
 	DefaultKeep           = 3
 	DefaultDeprecateAfter = Duration(90 * 24 * time.Hour)
@@ -159,6 +161,8 @@ func (r *Recipe) applyDefaults() {
 	fill(r, "builder.timeout", &r.Builder.Timeout, DefaultBuilderTimeout)
 	fill(r, "checks.timeout", &r.Checks.Timeout, DefaultChecksTimeout)
 	fill(r, "gate.severity", &r.Gate.Severity, DefaultGateSeverity)
+	fill(r, "approval.mode", &r.Approval.Mode, DefaultApproval)
+	fill(r, "approval.expires", &r.Approval.Expires, DefaultApprovalTime)
 	fill(r, "distribution.copies", &r.Distribution.Copies, DefaultCopies)
 	fill(r, "retention.keep", &r.Retention.Keep, DefaultKeep)
 	fill(r, "retention.deprecateAfter", &r.Retention.DeprecateAfter, DefaultDeprecateAfter)

@@ -34,6 +34,8 @@ type Recipe struct {
 	Checks Checks `yaml:"checks" json:"checks" without:"the defaults of its fields"`
 	// Gate is the rule by which failed controls reject the image.
 	Gate Gate `yaml:"gate" json:"gate" without:"the defaults of its fields"`
+	// Approval is whether people must approve a release before it is shared.
+	Approval Approval `yaml:"approval" json:"approval" without:"the defaults of its fields"`
 	// Distribution is where the image goes and who may launch it.
 	Distribution Distribution `yaml:"distribution" json:"distribution" jsonschema:"required"`
 	// Pointers are the SSM parameters by which consumers find the newest image.
@@ -229,6 +231,32 @@ type Feed struct {
 	SHA256 string `yaml:"sha256" json:"sha256" jsonschema:"required,pattern=^[0-9a-f]{64}$" hint:"the SHA-256 of the file, 64 hexadecimal digits" example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	// Published is when the file was fetched or published, in UTC. The catalogue of CISA says it itself.
 	Published string `yaml:"published" json:"published" jsonschema:"required,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$" hint:"a time such as 2026-11-30T06:00:00Z" example:"'2026-11-15T06:00:00Z'"`
+}
+
+// Approval is whether people must approve a release before it is shared.
+type Approval struct {
+	// Mode is how many different people must approve. Neither who started the build nor the author of a waiver counts.
+	Mode string `yaml:"mode,omitempty" json:"mode" jsonschema:"enum=none,enum=one,enum=two,default=none" example:"one"`
+	// Expires is how long a release waits for its approval. Then the execution ends ApprovalTimedOut.
+	Expires Duration `yaml:"expires,omitempty" json:"expires" jsonschema:"default=7d" hint:"1h to 30d" example:"3d"`
+}
+
+// The modes of an approval.
+const (
+	ApprovalNone = "none"
+	ApprovalOne  = "one"
+	ApprovalTwo  = "two"
+)
+
+// Needed is how many different people must approve a release.
+func (a Approval) Needed() int {
+	switch a.Mode {
+	case ApprovalOne:
+		return 1
+	case ApprovalTwo:
+		return 2
+	}
+	return 0
 }
 
 // Distribution is where the image goes and who may launch it.

@@ -66,10 +66,6 @@ var ErrInterrupted = errors.New("interrupted")
 // image that the recipe builds on is built first, if the cache has none. When
 // ctx ends, the execution is stopped and what it made is removed.
 func (f *Factory) Bake(ctx context.Context, in contract.ExecutionInput, watch func(execution.Event)) (Summary, error) {
-	input, err := json.Marshal(in)
-	if err != nil {
-		return Summary{}, err
-	}
 	if err := f.ProvideBases(ctx, f.Bases(in.Recipe)...); err != nil {
 		if ctx.Err() != nil {
 			return Summary{}, fmt.Errorf("%w before the execution was started; nothing is left running", ErrInterrupted)
@@ -77,13 +73,15 @@ func (f *Factory) Bake(ctx context.Context, in contract.ExecutionInput, watch fu
 		return Summary{}, err
 	}
 	before := f.functionTime()
-	run, err := f.Cloud.States.StartExecution(ctx, &sfn.StartExecutionInput{
-		StateMachineArn: &f.StateMachine, Name: aws.String(execution.NameByHand(in.Recipe, f.opts.Clock.Now())), Input: aws.String(string(input)),
-	})
+	arn, err := f.start(ctx, in)
 	if err != nil {
-		return Summary{}, fmt.Errorf("start the execution: %w", err)
+		return Summary{}, err
 	}
-	arn := aws.ToString(run.ExecutionArn)
+	if f.opts.Asked != nil {
+		asked, done := context.WithCancel(ctx)
+		defer done()
+		f.whenAsked(asked, execution.NameOf(arn))
+	}
 	timeline := execution.NewTimeline()
 	history, err := f.Cloud.States.Watch(ctx, arn)
 	if err != nil {

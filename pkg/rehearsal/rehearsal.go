@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/contract"
@@ -83,6 +84,12 @@ type Options struct {
 	Simulated guests.Simulated
 	// Decisions receives every decision on a call that a role makes. May be nil.
 	Decisions func(authz.Decision)
+	// Requester is the person who starts executions of recipes that want approvals.
+	// Default Requester.
+	Requester string
+	// Asked is called when people are asked to approve the release of an execution that
+	// Bake runs; it plays them. May be nil: nobody answers.
+	Asked func(context.Context, *Factory, approval.Request)
 	// KeepFailed keeps the guests of a failed execution running: see Kept.
 	KeepFailed bool
 	// Notice receives lines about what happens in the embedded AWS. May be nil.
@@ -98,6 +105,8 @@ type Factory struct {
 	StateMachine string // ARN
 	Bucket       string
 	DeadLetters  string   // address of the queue of what the triggers could not do
+	ApprovalURL  string   // where people approve releases, in sessions of the role Approver
+	Approver     string   // ARN
 	Guests       string   // kind and description
 	StateDir     string   // of this kind of guests
 	Recovered    []string // removed, since an interrupted run had left it
@@ -183,6 +192,7 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 		return nil, fmt.Errorf("deploy the factory into the embedded AWS: %w", err)
 	}
 	f.Bucket, f.StateMachine, f.DeadLetters = f.deployed.Bucket, f.deployed.StateMachine, f.deployed.DeadLetters
+	f.ApprovalURL, f.Approver = f.deployed.ApprovalURL, f.deployed.Approver
 	// What cannot be removed must not keep the next bake from running.
 	f.Unrecovered = f.recover(ctx)
 	return f, nil

@@ -95,6 +95,9 @@ func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 	}
 	instance(builderRole, contract.StateLaunchBuilder, contract.StateSeal)
 	instance(verifierRole, contract.StateLaunchVerifier, "")
+	if _, signed := in.Timings[contract.StateSign]; signed && in.Failed != contract.StateSign {
+		u.Transitions++ // whether people must approve
+	}
 	waits, events := 0, 0
 	for _, t := range in.Timings {
 		u.Transitions += 1 + t.Retries + t.Waits + t.Detours

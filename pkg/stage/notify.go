@@ -143,7 +143,7 @@ func status(in NotifyInput) string {
 	switch {
 	case len(in.Left) > 0:
 		return contract.FailedDirty
-	case in.Outcome == contract.Published, in.Outcome == contract.UpToDate, in.Outcome == contract.Rejected:
+	case slices.Contains([]string{contract.Published, contract.UpToDate, contract.Rejected, contract.ApprovalRefused, contract.ApprovalTimedOut}, in.Outcome):
 		return in.Outcome
 	default:
 		return contract.FailedClean

@@ -14,9 +14,10 @@ type PublishEC2 = release.PublishAPI
 
 // Publish moves the pointers of all accounts and regions, or none.
 type Publish struct {
-	Store    store.Store
-	Evidence Evidence
-	EC2      func(region string) PublishEC2
+	Store     store.Store
+	Evidence  Evidence
+	Approvals Approvals
+	EC2       func(region string) PublishEC2
 	// SSM is of an account, or of the factory's own if that is empty.
 	SSM func(account, region string) release.ParameterAPI
 }
@@ -39,6 +40,9 @@ func (s Publish) Run(ctx context.Context, in PublishInput) (PublishOutput, error
 	images := map[string]string{}
 	for region, target := range targets {
 		images[region] = target.ImageID
+	}
+	if err := s.Approvals.Check(ctx, in.Job, p); err != nil {
+		return PublishOutput{}, err
 	}
 	if err := s.Evidence.Check(ctx, EvidenceOf{Job: in.Job, Plan: p, Evidence: in.Evidence, Images: images}); err != nil {
 		return PublishOutput{}, failure.Wrap(failure.CodeOf(err), err, "no image is published that is not what was signed")

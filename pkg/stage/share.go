@@ -27,9 +27,10 @@ type ShareEC2 interface {
 // Share gives the image of one region to those whom the recipe names, when the
 // gate has let it pass, and verifies that it is what the recipe asks for.
 type Share struct {
-	Store    store.Store
-	Evidence Evidence
-	EC2      func(region string) ShareEC2
+	Store     store.Store
+	Evidence  Evidence
+	Approvals Approvals
+	EC2       func(region string) ShareEC2
 }
 
 // Run returns the shared and verified image, or CopyNotReady while EC2 does not
@@ -61,6 +62,9 @@ func (s Share) Run(ctx context.Context, in ShareInput) (ShareOutput, error) {
 		if again.ImageID != in.ImageID {
 			return ShareOutput{}, failure.New(failure.InvalidInput, "%s is not %s, which is released again there", what, again.ImageID)
 		}
+	}
+	if err := s.Approvals.Check(ctx, in.Job, p); err != nil {
+		return ShareOutput{}, err
 	}
 	of := EvidenceOf{Job: in.Job, Plan: p, Evidence: in.Evidence, Images: map[string]string{target.Name: in.ImageID}, Before: before}
 	if err := s.Evidence.Check(ctx, of); err != nil {

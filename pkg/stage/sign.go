@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
@@ -29,12 +30,14 @@ type SigningAPI interface {
 }
 
 // Sign writes the manifest of a release, from what EC2 says of the images, and signs
-// statements about it. Nothing is shared or published that it has not signed.
+// statements about it. Nothing is shared or published that it has not signed. Where
+// people must approve the release, it runs twice: the summary is signed when they have.
 type Sign struct {
 	Settings Settings
 	Store    store.Store
 	KeyID    string // ARN of the key
 	KMS      SigningAPI
+	Desk     approval.Desk // what people decided
 	EC2      func(region string) SignEC2
 }
 
@@ -71,7 +74,7 @@ func (s Sign) Run(ctx context.Context, in SignInput) (SignOutput, error) {
 	if err != nil {
 		return SignOutput{}, err
 	}
-	w := signing{Sign: s, in: in, key: key, files: records, attestations: bundle.Files{}}
+	w := signing{Sign: s, in: in, plan: p, key: key, files: records, attestations: bundle.Files{}}
 	return w.run(ctx, m, report)
 }
 
@@ -114,7 +117,7 @@ func (s Sign) manifest(ctx context.Context, in SignInput, p plan.BuildPlan, repo
 		Source: bundle.Source{
 			ImageID: p.Source.ImageID, Name: p.Source.Name, OwnerID: p.Source.OwnerID, Architecture: p.Source.Architecture, CreationDate: p.Source.CreationDate,
 		},
-		Owner: accountOf(in.Execution.ID), Images: []bundle.Image{}, Audience: audienceOf(p),
+		Approvals: p.Recipe.Approval.Needed(), Owner: accountOf(in.Execution.ID), Images: []bundle.Image{}, Audience: audienceOf(p),
 		Key: bundle.Key{ID: s.KeyID, SHA256: bundle.KeyID(key)}, Files: bundle.FilesOf(records),
 	}
 	for _, region := range slices.Sorted(slices.Values(regionsOf(p))) {
@@ -134,6 +137,7 @@ func (s Sign) manifest(ctx context.Context, in SignInput, p plan.BuildPlan, repo
 type signing struct {
 	Sign
 	in           SignInput
+	plan         plan.BuildPlan
 	key          *ecdsa.PublicKey
 	files        bundle.Files // the bundle
 	attestations bundle.Files // without the summary
@@ -158,6 +162,18 @@ func (w *signing) run(ctx context.Context, m bundle.Manifest, report compliance.
 			return SignOutput{}, err
 		}
 	}
+	manifest := store.Object{Bucket: w.Store.Bucket, Key: executionKey(w.in.Execution, contract.ManifestObject), SHA256: store.Digest(raw)}
+	if m.Approvals > 0 {
+		if w.in.Manifest == nil {
+			return SignOutput{Manifest: manifest}, nil
+		}
+		if *w.in.Manifest != manifest {
+			return SignOutput{}, failure.New(failure.EvidenceMismatch, "people were asked about the manifest s3://%s/%s, SHA-256 %s; the release's has the SHA-256 %s", w.in.Manifest.Bucket, w.in.Manifest.Key, w.in.Manifest.SHA256, manifest.SHA256)
+		}
+		if err := w.approvals(ctx); err != nil {
+			return SignOutput{}, err
+		}
+	}
 	if err := w.attest(ctx, contract.SummaryAttestation, bundle.SummaryOf(m, w.attestations, m.Made)); err != nil {
 		return SignOutput{}, err
 	}
@@ -172,10 +188,20 @@ func (w *signing) run(ctx context.Context, m bundle.Manifest, report compliance.
 	if err != nil {
 		return SignOutput{}, err
 	}
-	return SignOutput{
-		Manifest: store.Object{Bucket: w.Store.Bucket, Key: executionKey(w.in.Execution, contract.ManifestObject), SHA256: store.Digest(raw)},
-		Evidence: stored,
-	}, nil
+	return SignOutput{Manifest: manifest, Evidence: stored}, nil
+}
+
+// approvals signs who approved the release.
+func (w *signing) approvals(ctx context.Context) error {
+	r, v, err := Approvals{w.Desk}.verdict(ctx, w.in.Job, w.plan)
+	if err != nil {
+		return err
+	}
+	predicate := bundle.Approvals{Manifest: r.BundleDigest, Requester: r.Requester, Needed: r.Needed}
+	for _, a := range v.Approvals {
+		predicate.Approvals = append(predicate.Approvals, bundle.Approval{Person: a.Person, UserARN: a.UserARN, At: a.At.UTC(), Reason: a.Reason, RequestID: a.RequestID})
+	}
+	return w.attest(ctx, contract.ApprovalsAttestation, predicate)
 }
 
 // keep stores the manifest, once. What an earlier attempt has stored must be the same

@@ -51,7 +51,12 @@ type ResolveOutput struct {
 	Why         string            `json:"why,omitempty"`       // reason of the action
 	Changed     []string          `json:"changed,omitempty"`   // what differs from the release before, see plan.Differences
 	ImageID     string            `json:"imageId"`             // in the home region, of an image that is released again; else empty
-	Guests      compliance.Guests `json:"guests"`              // what the execution's instances are
+	// Approvals is how many people must approve the release, ApprovalSeconds how long it
+	// waits for them.
+	Approvals       int `json:"approvals"`
+	ApprovalSeconds int `json:"approvalSeconds"`
+
+	Guests compliance.Guests `json:"guests"` // what the execution's instances are
 }
 
 // LaunchInput starts the builder, or a verifier from the new image.
@@ -164,12 +169,28 @@ type SignInput struct {
 	Job
 	Copies  []CheckDistributionOutput `json:"copies"`
 	Results store.Object              `json:"results"`
+	// Manifest is what people have approved. It is absent until they have.
+	Manifest *store.Object `json:"manifest,omitempty"`
 }
 
 // SignOutput names the signed evidence.
 type SignOutput struct {
 	Manifest store.Object `json:"manifest"` // bundle.Manifest as JSON; its digest names the bundle
-	Evidence store.Object `json:"evidence"` // the bundle, as one file
+	Evidence store.Object `json:"evidence"` // the bundle, as one file; empty until people have approved, where they must
+}
+
+// RequestApprovalInput is the release that people must approve.
+type RequestApprovalInput struct {
+	Job
+	Manifest store.Object `json:"manifest"`
+	Token    string       `json:"token"` // of the task that waits for them
+}
+
+// RequestApprovalOutput says what people are asked.
+type RequestApprovalOutput struct {
+	Digest  string    `json:"digest"` // of the manifest
+	Needed  int       `json:"needed"` // different people
+	Expires time.Time `json:"expires"`
 }
 
 // ShareInput is the image of one region, as CheckDistribution saw it.

@@ -465,8 +465,13 @@ func (s StartBuilds) listRunning(ctx context.Context, ended string, now time.Tim
 				DelaySeconds float64 `json:"delaySeconds"` // the state machine allows fractions
 			}
 			_ = json.Unmarshal([]byte(aws.ToString(d.Input)), &in) // an execution with invalid input builds nothing
+			_, err = s.Store.Read(ctx, contract.ApprovingKey(aws.ToString(e.Name)))
+			if err != nil && !errors.Is(err, store.ErrNone) {
+				return nil, err
+			}
+			asked := err == nil
 			begins := aws.ToTime(d.StartDate).Add(time.Duration(min(in.DelaySeconds, contract.MaxDelaySeconds) * float64(time.Second)))
-			out = append(out, decide.Running{Recipe: in.Recipe, Name: aws.ToString(e.Name), Own: own, Idle: now.Before(begins)})
+			out = append(out, decide.Running{Recipe: in.Recipe, Name: aws.ToString(e.Name), Own: own, Idle: now.Before(begins), Asked: asked})
 		}
 	}
 	return out, nil
@@ -532,7 +537,7 @@ func (s StartBuilds) count(ctx context.Context, e executionChanged, input contra
 	_, err = store.Update(ctx, s.Store, contract.RecordKey(input.Recipe), func(r *decide.Record) (bool, error) {
 		after, pauses := r.After(decide.End{
 			Execution: e.ExecutionARN, ByHand: input.Source != "", Succeeded: e.Status == string(sfntypes.ExecutionStatusSucceeded),
-			Failed: failed && own != nil && e.Error != string(failure.InvalidInput), Rejected: rejected,
+			Failed: failed && own != nil && !slices.Contains([]failure.Code{failure.InvalidInput, failure.ApprovalRefused, failure.ApprovalTimedOut}, failure.Code(e.Error)), Rejected: rejected,
 		}, s.Limits)
 		if pauses {
 			if err := s.reportPaused(ctx, input.Recipe, e.ExecutionARN, after.Failures); err != nil {

@@ -62,6 +62,7 @@ func Definition() Machine {
 				"plan":      map[string]any{"bucket": "", "key": "", "sha256": ""},
 				"results":   map[string]any{"bucket": "", "key": "", "sha256": ""},
 				"evidence":  map[string]any{"bucket": "", "key": "", "sha256": ""},
+				"manifest":  map[string]any{"bucket": "", "key": "", "sha256": ""},
 				"summary":   map[string]any{},
 				"images":    map[string]any{},
 				"copies":    []any{},
@@ -150,6 +151,16 @@ func Definition() Machine {
 		distribute(),
 		allSucceeded(contract.StateAreCopiesMade, contract.StateDistribute, contract.StateSign),
 		task(Sign, contract.StateSign, job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}"}),
+			map[string]any{"evidence": "{% $states.result.Payload.evidence %}", "manifest": "{% $states.result.Payload.manifest %}"}, contract.StateNeedsApproval),
+		{
+			Name:    contract.StateNeedsApproval,
+			Type:    "Choice",
+			Comment: "Whether people must approve is the recipe's to say.",
+			Choices: []Choice{{Condition: "{% $summary.approvals > 0 %}", Next: contract.StateApprove}},
+			Default: contract.StateShare,
+		},
+		approve(),
+		task(Sign, contract.StateSignApproval, job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}", "manifest": "{% $manifest %}"}),
 			map[string]any{"evidence": "{% $states.result.Payload.evidence %}"}, contract.StateShare),
 		share(),
 		allSucceeded(contract.StateAreImagesShared, contract.StateShare, contract.StatePublish),
@@ -166,6 +177,8 @@ func Definition() Machine {
 				{Condition: "{% $count($left) > 0 %}", Next: contract.FailedDirty},
 				{Condition: "{% $outcome = '" + contract.Published + "' %}", Next: contract.Published},
 				{Condition: "{% $outcome = '" + contract.Rejected + "' %}", Next: contract.Rejected},
+				{Condition: "{% $outcome = '" + contract.ApprovalRefused + "' %}", Next: contract.ApprovalRefused},
+				{Condition: "{% $outcome = '" + contract.ApprovalTimedOut + "' %}", Next: contract.ApprovalTimedOut},
 			},
 			Default: contract.FailedClean,
 		},
@@ -178,6 +191,8 @@ func Definition() Machine {
 			"sourceImage": "{% $summary.sourceImage %}", "images": "{% $summary.published %}",
 		}},
 		{Name: contract.Rejected, Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
+		{Name: contract.ApprovalRefused, Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
+		{Name: contract.ApprovalTimedOut, Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
 		{Name: contract.FailedClean, Type: "Fail", Error: "{% $code %}", Cause: "{% $cause %}"},
 		{
 			Name:  contract.FailedDirty,
@@ -357,6 +372,25 @@ func distribute() State {
 			first.task(Distribute, contract.StateCopyAfterGate, job(payload("$states.input")), contract.StateAwaitCopy, "'skipped': 1"),
 			awaitCopy(w, r, job(await)),
 		}, w.waiting(r), States{r.end()}), contract.StateAreCopiesMade)
+}
+
+// approve waits until people have decided. Their answers reach another function, which
+// returns the task's token; that decides nothing, because what shares and publishes
+// reads the answers again.
+func approve() State {
+	s := invoke(RequestApproval, contract.StateApprove, job(map[string]any{"manifest": "{% $manifest %}", "token": "{% $states.context.Task.Token %}"}))
+	s.Comment = "asks people to approve the release, and waits for them"
+	s.Resource += ".waitForTaskToken"
+	s.TimeoutSeconds = "{% $summary.approvalSeconds %}"
+	s.Retry = []Retry{passing(lambdaErrors())} // not its time-out
+	s.Assign, s.Next = map[string]any{"timings": timed(contract.StateApprove)}, contract.StateSignApproval
+	late := caught(contract.StateApprove, contract.ApprovalTimedOut, timed(contract.StateApprove), "'Too few people approved the release in time.'")
+	late["code"] = string(failure.ApprovalTimedOut)
+	s.Catch = append([]Catch{
+		{ErrorEquals: names(failure.ApprovalRefused), Assign: caught(contract.StateApprove, contract.ApprovalRefused, timed(contract.StateApprove), caughtCause), Next: contract.StateCleanup},
+		{ErrorEquals: append(timeOuts(), names(failure.ApprovalTimedOut)...), Assign: late, Next: contract.StateCleanup},
+	}, failed(contract.StateApprove, "")...)
+	return s
 }
 
 // share follows when every region has its copy: what fails before is shared with

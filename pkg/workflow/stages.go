@@ -30,6 +30,7 @@ const (
 	Distribute        Stage = "distribute"
 	CheckDistribution Stage = "check-distribution"
 	Sign              Stage = "sign"
+	RequestApproval   Stage = "request-approval"
 	Share             Stage = "share"
 	Publish           Stage = "publish"
 	Retire            Stage = "retire"
@@ -133,21 +134,26 @@ func Stages() []Row {
 		{
 			Stage: Sign, Does: "writes the manifest of what is released, and signs what is proved of it",
 			Timeout: longRun,
-			Fails:   []failure.Code{failure.EvidenceFailed, failure.EvidenceMismatch, failure.RecordMismatch, failure.ComplianceRejected},
+			Fails:   []failure.Code{failure.EvidenceFailed, failure.EvidenceMismatch, failure.ApprovalMissing, failure.RecordMismatch, failure.ComplianceRejected},
+		},
+		{
+			Stage: RequestApproval, Does: "asks people to approve a release",
+			Timeout: shortRun,
+			Fails:   []failure.Code{failure.RequesterUnknown, failure.RecordMismatch, failure.ApprovalRefused, failure.ApprovalTimedOut},
 		},
 		{
 			Stage: Share, Does: "shares the image of one region and verifies it",
 			Timeout: longRun,
 			NotYet:  failure.CopyNotReady,
 			Poll:    &Poll{Interval: 2 * time.Second, MaxDelay: time.Minute, Attempts: 25}, // a quarter of an hour; of each region, whose events share the history
-			Fails:   []failure.Code{failure.CopyFailed, failure.ShareFailed, failure.EvidenceFailed, failure.EvidenceMismatch},
+			Fails:   []failure.Code{failure.CopyFailed, failure.ShareFailed, failure.EvidenceFailed, failure.EvidenceMismatch, failure.ApprovalMissing, failure.RecordMismatch},
 		},
 		{
 			Stage: Publish, Does: "moves the pointers of all regions, or of none",
 			Timeout: longRun,
 			NotYet:  failure.PublishNotReady,
 			Poll:    &Poll{Interval: time.Second, MaxDelay: 10 * time.Second, Attempts: 100},
-			Fails:   []failure.Code{failure.PublishFailed, failure.PointerConflict, failure.RecordMismatch, failure.EvidenceFailed, failure.EvidenceMismatch, failure.ComplianceRejected},
+			Fails:   []failure.Code{failure.PublishFailed, failure.PointerConflict, failure.RecordMismatch, failure.EvidenceFailed, failure.EvidenceMismatch, failure.ApprovalMissing, failure.ComplianceRejected},
 		},
 		{
 			Stage: Retire, Does: "deprecates images beyond the recipe's retention, and deregisters those that have long been unused",

@@ -86,6 +86,11 @@ type Deployment struct {
 	StateMachine string // ARN
 	DeadLetters  string // address of the queue of what the triggers could not do
 
+	// ApprovalURL is where people approve releases, in a session of the role Approver
+	// that is named after them.
+	ApprovalURL string
+	Approver    string // ARN
+
 	SigningKey string // ARN of the key that signs evidence
 
 	cloud *localcloud.Cloud
@@ -164,6 +169,9 @@ func (d *Deployment) deploy(ctx context.Context) error {
 	}
 	d.StateMachine = d.arn("states", cloud.Region(), "stateMachine:"+workflow.MachineName)
 	if err := d.deployFunctions(d.settings(engine, aws.ToString(topic.TopicArn))); err != nil {
+		return err
+	}
+	if err := d.deployDoor(ctx); err != nil {
 		return err
 	}
 	if err := d.deployMachine(ctx); err != nil {
@@ -413,7 +421,7 @@ func (d *Deployment) environmentOf(fn blueprint.Function, settings blueprint.Set
 func (d *Deployment) settings(engine program.Engine, topic string) blueprint.Settings {
 	out := blueprint.Settings{
 		Bucket: d.Bucket, Topic: topic, InstanceProfile: builderProfile, Version: d.opts.Version, CheckEngines: d.engines(engine),
-		SigningKey: d.SigningKey, StateMachine: d.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(d.partition().ID), Findings: d.findings(), SecurityHub: d.opts.SecurityHub,
+		Approvers: []string{d.roleARN(approverRole)}, SigningKey: d.SigningKey, StateMachine: d.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(d.partition().ID), Findings: d.findings(), SecurityHub: d.opts.SecurityHub,
 	}
 	if len(d.opts.Parameters) > 0 {
 		raw, _ := json.Marshal(d.opts.Parameters) // maps of strings marshal

@@ -62,6 +62,7 @@ type Running struct {
 	Name   string
 	Own    bool // a trigger started it
 	Idle   bool // it waits for its delay to end
+	Asked  bool // it has asked people to approve its release, which may take days
 }
 
 // End is how an execution ended.
@@ -178,20 +179,22 @@ func Decide(s Situation, l Limits) Decision {
 // inTheWay says which execution absorbs a build, or makes it wait. What somebody
 // started by hand absorbs nothing, whatever its name, does not count against the
 // limit, and is passed over as long as it does nothing but wait: else whoever may
-// start executions could hold back every build.
+// start executions could hold back every build. One that has asked people to approve its
+// release absorbs the same build, and holds back no other.
 func inTheWay(s Situation, l Limits) (Decision, bool) {
 	for _, r := range s.Running {
 		switch {
 		case r.Recipe != s.Recipe, r.Idle && !r.Own:
 		case r.Own && (r.Name == s.Same || strings.HasPrefix(r.Name, s.Same+"-")):
 			return Decision{Action: Skip, Why: "execution " + r.Name + " builds it"}, true
+		case r.Asked:
 		default:
 			return Decision{Action: Wait, Why: "execution " + r.Name + " builds the recipe from something else"}, true
 		}
 	}
 	own := 0
 	for _, r := range s.Running {
-		if r.Own {
+		if r.Own && !r.Asked {
 			own++
 		}
 	}

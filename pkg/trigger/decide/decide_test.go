@@ -77,6 +77,23 @@ func TestWhatIsDoneAboutARecipe(t *testing.T) {
 				s.Running = []decide.Running{{Recipe: "a", Name: "a-0123", Own: true, Idle: true}}
 			}), decide.Skip, "a-0123 builds it", false,
 		},
+		"one that has asked people absorbs the same build": {
+			with(func(s *decide.Situation) {
+				s.Running = []decide.Running{{Recipe: "a", Name: s.Same, Own: true, Asked: true}}
+			}), decide.Skip, "builds it", false,
+		},
+		"one that has asked people holds back no build from something else": {
+			with(func(s *decide.Situation) {
+				s.Running = []decide.Running{{Recipe: "a", Name: "a-other", Own: true, Asked: true}}
+			}), decide.Start, "", false,
+		},
+		"those that have asked people do not count against the limit": {
+			with(func(s *decide.Situation) {
+				for _, recipe := range []string{"b", "c", "d", "e"} {
+					s.Running = append(s.Running, decide.Running{Recipe: recipe, Name: recipe + "-1", Own: true, Asked: true})
+				}
+			}), decide.Start, "", false,
+		},
 		"an image whose release changed is released again": {
 			with(func(s *decide.Situation) { s.Again = again }), decide.Start, "ami-1 has the content of the recipe", false,
 		},

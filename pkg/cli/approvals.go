@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/spf13/cobra"
+
+	"github.com/ami-factory/ami-factory/pkg/approval"
+	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/execution"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+)
+
+// door says where people answer, and as whom.
+type door struct{ url, region, role, person string }
+
+func (d *door) register(c *cobra.Command) {
+	c.Flags().StringVar(&d.url, "url", "", "`address` of the function URL of approvals, the stack's output ApprovalUrl (default: $"+contract.EnvApprovalURL+")")
+	c.Flags().StringVar(&d.region, "region", "", "where the factory is deployed (default: that of the AWS configuration)")
+	c.Flags().StringVar(&d.role, "role", "", "`ARN` of the role to assume, with --as (default: $"+contract.EnvApproverRole+", which \"local env\" prints)")
+	c.Flags().StringVar(&d.person, "as", "", "`name` of the session in which that role is assumed; without it, the configured credentials must be a person's session")
+}
+
+// client signs requests with the credentials of the person.
+func (d door) client(ctx context.Context) (approval.Client, error) {
+	where, address := "--url", d.url
+	if address == "" {
+		where, address = contract.EnvApprovalURL, os.Getenv(contract.EnvApprovalURL)
+	}
+	if address == "" {
+		return approval.Client{}, usage("the function URL of approvals is not known: give --url or set %s", contract.EnvApprovalURL)
+	}
+	if err := approval.CheckURL(address); err != nil {
+		return approval.Client{}, usage("%s: %w", where, err)
+	}
+	cfg, err := awsConfig(ctx, d.region)
+	if err != nil {
+		return approval.Client{}, err
+	}
+	role := d.role
+	if role == "" {
+		role = os.Getenv(contract.EnvApproverRole)
+	}
+	switch {
+	case d.person != "" && role == "":
+		return approval.Client{}, usage("--as needs a role: give --role or set %s", contract.EnvApproverRole)
+	case d.person == "" && d.role != "":
+		return approval.Client{}, usage("--role needs --as, the name of the session")
+	case d.person != "":
+		out, err := sts.NewFromConfig(cfg).AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: &role, RoleSessionName: &d.person})
+		if err != nil {
+			return approval.Client{}, fmt.Errorf("a session of %s for %s: %w", role, d.person, err)
+		}
+		k := out.Credentials
+		cfg.Credentials = credentials.NewStaticCredentialsProvider(aws.ToString(k.AccessKeyId), aws.ToString(k.SecretAccessKey), aws.ToString(k.SessionToken))
+	}
+	return approval.Client{URL: address, AWS: cfg, HTTP: http.DefaultClient}, nil
+}
+
+func (a *app) approvals() *cobra.Command {
+	var at door
+	c := &cobra.Command{
+		Use:   "approvals",
+		Short: "List the releases that wait for people",
+		Long: `List the releases that wait for approvals: the execution, what it was started by, how many
+have approved, until when it waits, and the digest of its evidence, which an answer must
+name.
+
+The request is signed with the configured credentials. They must be those of a person:
+a session of IAM Identity Center in the factory's account, or of a role that the
+deployment names. In a rehearsal, "local env" sets what is needed, and --as plays a
+person.
+
+Exit codes: 0 listed, 1 refused or failed, 2 wrong usage.`,
+		Example: `  ami-factory approvals --url https://abcdefghij.lambda-url.eu-west-1.on.aws/
+  ami-factory approvals --as anna --output json`,
+		Args: takes(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := at.client(c.Context())
+			if err != nil {
+				return err
+			}
+			all, err := client.Waiting(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.format == "json" {
+				return a.json(all)
+			}
+			if len(all) == 0 {
+				_, err := fmt.Fprintln(a.out, "nothing waits for an approval")
+				return err
+			}
+			w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+			_, _ = fmt.Fprintln(w, "EXECUTION\tRECIPE\tSTARTED BY\tAPPROVED\tUNTIL\tDIGEST")
+			for _, s := range all {
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", s.Execution, s.Recipe, s.Requester, len(s.Approvals), s.Needed, s.Expires.Format(time.RFC3339), s.BundleDigest)
+			}
+			return w.Flush()
+		},
+	}
+	at.register(c)
+	return c
+}
+
+func (a *app) approve() *cobra.Command {
+	return a.decide(approval.Approve, "Approve a release that waits for people", "ami-factory approve debian-12-docker-20261130T030000Z --digest 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae --reason \"read the report and the diff\"")
+}
+
+func (a *app) reject() *cobra.Command {
+	return a.decide(approval.Reject, "Reject a release that waits for people, which ends it", "ami-factory reject debian-12-docker-20261130T030000Z --digest 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae --reason \"the kernel is not the tested one\"")
+}
+
+func (a *app) decide(decision approval.Decision, short, example string) *cobra.Command {
+	var at door
+	var digest, reason string
+	c := &cobra.Command{
+		Use:   string(decision) + " RUN",
+		Short: short,
+		Long: short + `. RUN is the name of the execution.
+
+--digest is the SHA-256 of the manifest that you have read: an answer is about that
+evidence and nothing else. "approvals" prints it, and so does the message. What waits is
+shown first; the answer is sent only if RUN waits with this digest.
+
+An answer cannot be changed. Whoever started the execution, and the author of a waiver in
+it, may not answer. One rejection ends the release.
+
+Exit codes: 0 the answer is kept, 1 it is refused, 2 wrong usage.`,
+		Example: "  " + example,
+		Args:    takes("one RUN"),
+		RunE: func(c *cobra.Command, given []string) error {
+			return a.runDecide(c.Context(), at, given[0], approval.AnswerRequest{Digest: digest, Decision: decision, Reason: reason})
+		},
+	}
+	at.register(c)
+	c.Flags().StringVar(&digest, "digest", "", "`SHA-256` of the manifest of the evidence")
+	c.Flags().StringVar(&reason, "reason", "", "`text` that auditors read, 5 to 1000 characters")
+	return c
+}
+
+func (a *app) runDecide(ctx context.Context, at door, run string, in approval.AnswerRequest) error {
+	if err := execution.CheckName(run); err != nil {
+		return usage("RUN: %w", err)
+	}
+	if err := approval.CheckDigest(in.Digest); err != nil {
+		return usage("--digest: %w", err)
+	}
+	if err := approval.CheckReason(in.Reason); err != nil {
+		return usage("--reason: %w", err)
+	}
+	client, err := at.client(ctx)
+	if err != nil {
+		return err
+	}
+	all, err := client.Waiting(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := waitingAs(all, run, in.Digest)
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprint(a.err, describeRequest(s))
+	s, err = client.Answer(ctx, in)
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		return a.json(s)
+	}
+	_, err = fmt.Fprintf(a.out, "%s is %s: %d of %d approvals\n", run, s.Status, len(s.Approvals), s.Needed)
+	return err
+}
+
+// startBuild starts an execution: through the function URL of approvals if the caller
+// names it or a person, and with directly otherwise.
+func startBuild(ctx context.Context, through door, in contract.ExecutionInput, name string, directly func() (string, error)) (string, error) {
+	if through.url == "" && through.person == "" {
+		return directly()
+	}
+	client, err := through.client(ctx)
+	if err != nil {
+		return "", err
+	}
+	out, err := client.Build(ctx, approval.BuildRequest{ExecutionInput: in, Name: name})
+	return out.ExecutionARN, err
+}
+
+// asked plays the people of a rehearsal, or says how to answer.
+func (a *app) asked(show *display, people []string) func(context.Context, *rehearsal.Factory, approval.Request) {
+	return func(ctx context.Context, f *rehearsal.Factory, r approval.Request) {
+		for _, person := range people {
+			client, err := f.As(ctx, person)
+			if err == nil {
+				_, err = client.Answer(ctx, approval.AnswerRequest{Digest: r.BundleDigest, Decision: approval.Approve, Reason: "rehearsal with --approve-as"})
+			}
+			if err != nil {
+				show.note(fmt.Sprintf("%s may not approve: %v", person, err))
+				continue
+			}
+			show.note(person + " approves the release")
+		}
+		if len(people) >= r.Needed {
+			return
+		}
+		show.note(fmt.Sprintf("the release waits for %d approval(s) until %s; answer from another terminal, each person with a name after --as:\n  %s %s=%s %s=%s ami-factory approve %s --digest %s --reason \"...\" --as NAME",
+			r.Needed, r.Expires.Format(time.RFC3339), strings.Join(f.Cloud.Environment(), " "), contract.EnvApprovalURL, f.ApprovalURL, contract.EnvApproverRole, f.Approver, r.Execution, r.BundleDigest))
+	}
+}
+
+// waitingAs is what waits for an execution, if its evidence has a digest.
+func waitingAs(all []approval.Standing, run, digest string) (approval.Standing, error) {
+	for _, s := range all {
+		if s.Execution == run && s.BundleDigest == digest {
+			return s, nil
+		}
+		if s.Execution == run {
+			return s, fmt.Errorf("%s waits with the evidence %s, not %s: read that first", run, s.BundleDigest, digest)
+		}
+	}
+	return approval.Standing{}, errors.New(run + " does not wait for an approval; \"approvals\" lists what does")
+}
+
+// describeRequest shows a person what they decide about.
+func describeRequest(s approval.Standing) string {
+	var b strings.Builder
+	row := rows(&b)
+	row("release", "of %s by %s", s.Recipe, s.Execution)
+	row("started by", "%s", s.Requester)
+	row("evidence", "%s", s.BundleDigest)
+	row("approved", "%d of %d, until %s", len(s.Approvals), s.Needed, s.Expires.Format(time.RFC3339))
+	for _, one := range s.Approvals {
+		row("", "%s: %s", one.Person, one.Reason)
+	}
+	return b.String()
+}

@@ -1,0 +1,169 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/approval"
+	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/rehearsal"
+)
+
+// approving is a factory whose recipe wants approvals, and people who answer.
+type approving struct {
+	*editable
+	mu      sync.Mutex
+	answers []string // what people were told
+	asked   approval.Request
+}
+
+// newApproving makes a factory in which people do something when they are asked.
+func newApproving(t *testing.T, mode string, people func(*approving, context.Context), change ...func(*rehearsal.Options)) *approving {
+	t.Helper()
+	a := &approving{}
+	a.editable = newEditable(t, func(o *rehearsal.Options) {
+		for _, f := range change {
+			f(o)
+		}
+		o.Requester = "rita"
+		o.Asked = func(ctx context.Context, _ *rehearsal.Factory, r approval.Request) {
+			a.asked = r
+			people(a, ctx)
+		}
+	})
+	a.edit("\ndistribution:\n", "\napproval: {mode: "+mode+", expires: 2d}\ndistribution:\n")
+	return a
+}
+
+// say answers as a person, and notes what they are told.
+func (a *approving) say(ctx context.Context, person string, d approval.Decision, digest string) {
+	client, err := a.As(ctx, person)
+	if err == nil {
+		var s approval.Standing
+		s, err = client.Answer(ctx, approval.AnswerRequest{Digest: digest, Decision: d, Reason: "read the report"})
+		if err == nil {
+			err = fmt.Errorf("%s", s.Status)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answers = append(a.answers, person+": "+err.Error())
+}
+
+// startedDirectly is how an execution ended that no person and no trigger started.
+func (a *approving) startedDirectly() *sfn.DescribeExecutionOutput {
+	a.t.Helper()
+	started, err := a.Cloud.States.StartExecution(a.t.Context(), &sfn.StartExecutionInput{
+		StateMachineArn: &a.StateMachine, Name: aws.String("by-hand"), Input: aws.String(`{"recipe":"` + recipeName + `","force":true}`),
+	})
+	require.NoError(a.t, err)
+	history, err := a.Cloud.States.Watch(a.t.Context(), aws.ToString(started.ExecutionArn))
+	require.NoError(a.t, err)
+	for range history { // until it ends
+	}
+	end, err := a.Cloud.States.DescribeExecution(a.t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: started.ExecutionArn})
+	require.NoError(a.t, err)
+	return end
+}
+
+// requireNothingReleased requires that nothing is left of an execution, and nothing
+// was published.
+func (a *approving) requireNothingReleased(s rehearsal.Summary) {
+	a.t.Helper()
+	assert.Empty(a.t, s.Images)
+	requireNothingLeft(a.t, a.Factory)
+	assert.Empty(a.t, pointed(a.t, a.Factory, home))
+	assert.Empty(a.t, pointed(a.t, a.Factory, second))
+}
+
+func TestTwoPeopleApproveAReleaseAndTheEvidenceNamesThem(t *testing.T) {
+	a := newApproving(t, "two", func(a *approving, ctx context.Context) {
+		a.say(ctx, "rita", approval.Approve, a.asked.BundleDigest)
+		a.say(ctx, "anna", approval.Approve, strings.Repeat("0", 64))
+		a.say(ctx, "anna", approval.Approve, a.asked.BundleDigest)
+		a.say(ctx, "ANNA", approval.Approve, a.asked.BundleDigest)
+		a.say(ctx, "bert", approval.Approve, a.asked.BundleDigest)
+	})
+	s := bake(t, a.Factory, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
+	require.Len(t, a.answers, 5)
+	assert.Contains(t, a.answers[0], "rita started the execution")
+	assert.Contains(t, a.answers[1], "nothing with the digest")
+	assert.Equal(t, "anna: waiting", a.answers[2])
+	assert.Equal(t, "ANNA: waiting", a.answers[3], "the same person counts once")
+	assert.Equal(t, "bert: approved", a.answers[4])
+	statement := a.object(contract.ExecutionKey(s.Execution, contract.ApprovalsAttestation))
+	assert.Contains(t, statement, "payload")
+	assert.Equal(t, s.Images[home], pointed(t, a.Factory, home))
+}
+
+func TestARejectedReleaseEndsAndLeavesNothing(t *testing.T) {
+	a := newApproving(t, "two", func(a *approving, ctx context.Context) {
+		a.say(ctx, "anna", approval.Approve, a.asked.BundleDigest)
+		a.say(ctx, "bert", approval.Reject, a.asked.BundleDigest)
+	})
+	s := bake(t, a.Factory, contract.ExecutionInput{})
+	assert.Equal(t, contract.ApprovalRefused, s.Status, s.Cause)
+	assert.Equal(t, string(failure.ApprovalRefused), s.Error)
+	assert.Contains(t, s.Cause, "bert rejected the release: read the report")
+	a.requireNothingReleased(s)
+}
+
+func TestAReleaseThatTooFewApproveInTimeEndsAndLeavesNothing(t *testing.T) {
+	a := newApproving(t, "two", func(a *approving, ctx context.Context) {
+		a.say(ctx, "anna", approval.Approve, a.asked.BundleDigest)
+	})
+	s := bake(t, a.Factory, contract.ExecutionInput{})
+	assert.Equal(t, contract.ApprovalTimedOut, s.Status, s.Cause)
+	assert.Equal(t, string(failure.ApprovalTimedOut), s.Error)
+	assert.GreaterOrEqual(t, s.Seconds, (48 * time.Hour).Seconds())
+	a.requireNothingReleased(s)
+}
+
+func TestAManifestThatChangesVoidsItsApproval(t *testing.T) {
+	changed := func(a *approving, ctx context.Context) {
+		key := contract.ExecutionKey(a.asked.Execution, contract.ManifestObject)
+		_, err := a.Cloud.S3.PutObject(ctx, &s3.PutObjectInput{Bucket: &a.Bucket, Key: &key, Body: strings.NewReader("{}"), ContentLength: aws.Int64(2)})
+		assert.NoError(a.t, err)
+	}
+	t.Run("before it is given: the answer is refused, and the time runs out", func(t *testing.T) {
+		a := newApproving(t, "one", func(a *approving, ctx context.Context) {
+			changed(a, ctx)
+			a.say(ctx, "anna", approval.Approve, a.asked.BundleDigest)
+		})
+		s := bake(t, a.Factory, contract.ExecutionInput{})
+		assert.Equal(t, contract.ApprovalTimedOut, s.Status, s.Cause)
+		require.Len(t, a.answers, 1)
+		assert.Contains(t, a.answers[0], "the evidence has changed since the request")
+		a.requireNothingReleased(s)
+	})
+	t.Run("between the answers of two people", func(t *testing.T) {
+		a := newApproving(t, "two", func(a *approving, ctx context.Context) {
+			a.say(ctx, "anna", approval.Approve, a.asked.BundleDigest)
+			changed(a, ctx)
+			a.say(ctx, "bert", approval.Approve, a.asked.BundleDigest)
+		})
+		s := bake(t, a.Factory, contract.ExecutionInput{})
+		assert.Equal(t, contract.ApprovalTimedOut, s.Status, s.Cause)
+		a.requireNothingReleased(s)
+	})
+}
+
+func TestNobodyApprovesAReleaseWhoseRequesterIsNotKnown(t *testing.T) {
+	a := newApproving(t, "one", func(*approving, context.Context) { t.Error("nobody is asked") })
+	end := a.startedDirectly()
+	assert.Equal(t, string(failure.RequesterUnknown), aws.ToString(end.Error))
+	assert.Contains(t, aws.ToString(end.Cause), "ami-factory build")
+	requireNothingLeft(t, a.Factory)
+}
