@@ -413,6 +413,9 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			again(t, f, s.Execution, workflow.Share)
 			finishCopyWithoutIMDSv2(t, f, s)
 		},
+		"checks that take their time, so that the snapshot is read meanwhile": func(t *testing.T, l *ledger) {
+			publish(t, l.factory(t, func(s *guests.Simulated) { s.Check = 3 * time.Second }))
+		},
 		"a verifier that has uploaded nothing": func(t *testing.T, l *ledger) {
 			f := l.factory(t, nil)
 			s := publish(t, f)

@@ -364,6 +364,7 @@ func notifyActions() []Action {
 	return join(
 		readPlan(),
 		on(Compliance, "s3:GetObject"),
+		on(Vulnerabilities, "s3:GetObject"),
 		on(Journals, "s3:GetObject"),
 		on(Retentions, "s3:GetObject"),
 		on(Consoles, "s3:GetObject"),

@@ -190,6 +190,12 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, er
 	if err != nil {
 		return r, err
 	}
+	if r.Vulnerabilities, err = s.vulnerabilities(ctx, in, p); failure.CodeOf(err) == failure.RecordMismatch {
+		r.Logs, err = append(r.Logs, s.leftOut("The vulnerabilities", executionKey(in.Execution, contract.VulnerabilitiesObject), err)), nil
+	}
+	if err != nil {
+		return r, err
+	}
 	r.Logs = append(r.Logs, s.logs(ctx, in)...)
 	r.States = stages(in.Execution.StartTime, in.Timings)
 	if p != nil {
