@@ -35,6 +35,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal/guests"
+	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
 
@@ -413,6 +414,20 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			again(t, f, s.Execution, workflow.Share)
 			finishCopyWithoutIMDSv2(t, f, s)
 		},
+		"the bucket has a data stream and a feed of vulnerabilities": func(t *testing.T, l *ledger) {
+			var now time.Time
+			e := newEditable(t, func(o *rehearsal.Options) { o.Decisions, now = l.note, o.Clock.Now() })
+			l.factories = append(l.factories, e.Factory)
+			stream, feed := []byte("<data-stream-collection/>"), []byte(`{"openssl":{"CVE-2026-0001":{"releases":{"bookworm":{"status":"open","urgency":"low"}}}}}`)
+			for key, body := range map[string][]byte{contract.StreamsPrefix + "ds.xml": stream, contract.FeedKey(store.Digest(feed)): feed} {
+				_, err := e.Cloud.S3.PutObject(context.Background(), &s3.PutObjectInput{Bucket: &e.Bucket, Key: aws.String(key), Body: bytes.NewReader(body)})
+				require.NoError(t, err)
+			}
+			e.edit("  timeout: 15m", "  timeout: 15m\n  engines:\n    openscap: {stream: ds.xml, sha256: "+store.Digest(stream)+", profile: xccdf_org.ssgproject.content_profile_standard, minimumRules: 1, severity: high}",
+				"gate:\n  severity: medium", "gate:\n  severity: medium\n  vulnerabilities:\n    severity: critical\n    maximumAge: 3d\n    feeds:\n"+
+					"      - {kind: debianTracker, sha256: "+store.Digest(feed)+", published: '"+now.UTC().Format(time.RFC3339)+"'}")
+			publish(t, e.Factory)
+		},
 		"checks that take their time, so that the snapshot is read meanwhile": func(t *testing.T, l *ledger) {
 			publish(t, l.factory(t, func(s *guests.Simulated) { s.Check = 3 * time.Second }))
 		},
@@ -536,8 +551,7 @@ func fetchAsBuilder(t *testing.T, f *rehearsal.Factory) {
 // granted all the same.
 func unused() map[string]string {
 	return map[string]string{
-		"run-compliance: s3:GetObject on arn:aws:s3:::ami-factory-111122223333-eu-west-1/streams/*": "only a recipe with a data stream in the bucket needs it, and the scenarios have none",
-		"launch: ec2:RunInstances on arn:aws:ec2:*::snapshot/*":                                     "EC2 asks for snapshots that a block device mapping names; whether it does for the image's own, its documents do not say",
+		"launch: ec2:RunInstances on arn:aws:ec2:*::snapshot/*": "EC2 asks for snapshots that a block device mapping names; whether it does for the image's own, its documents do not say",
 	}
 }
 
@@ -738,7 +752,7 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 		contract.ExecutionKey("x", contract.SnapshotObject):                          {of(workflow.CheckCompliance), of(workflow.CheckCompliance)},
 		contract.ExecutionKey("x", contract.RawInventoryObject):                      {of(workflow.CheckCompliance), of(workflow.RunCompliance)},
 		contract.ExecutionKey("x", contract.InventoryObject):                         {of(workflow.Resolve, workflow.CheckCompliance, workflow.Sign), of(workflow.CheckCompliance)},
-		contract.ExecutionKey("x", contract.VulnerabilitiesObject):                   {of(workflow.Resolve, workflow.CheckCompliance), of(workflow.CheckCompliance)},
+		contract.ExecutionKey("x", contract.VulnerabilitiesObject):                   {of(workflow.Resolve, workflow.CheckCompliance, workflow.Sign, workflow.Notify), of(workflow.CheckCompliance)},
 		contract.FeedKey("ab"):                                                       {of(workflow.CheckCompliance), nil},
 		contract.ExecutionKey("x", contract.ConsoleObject("builder")):                {of(workflow.Notify), of(workflow.CheckInstance)},
 		contract.ExecutionKey("x", contract.ConsoleObject("verifier")):               {of(workflow.Notify), of(workflow.CheckInstance)},

@@ -243,7 +243,7 @@ func (site Site) objects(r Resource) []string {
 		Statements:        statementKeys(),
 		EarlierStatements: {contract.ExecutionKey("*", contract.ManifestObject), contract.ExecutionKey("*", "*.dsse.json")},
 		Evidence:          {contract.ExecutionKey("*", contract.EvidenceObject)},
-		Proofs:            {contract.ExecutionKey("*", contract.ComplianceObject), contract.ExecutionKey("*", contract.InventoryObject)},
+		Proofs:            {contract.ExecutionKey("*", contract.ComplianceObject), contract.ExecutionKey("*", contract.InventoryObject), contract.ExecutionKey("*", contract.VulnerabilitiesObject)},
 		Reports:           {contract.ExecutionKey("*", contract.ReportObject), contract.ExecutionKey("*", contract.PageObject)},
 		SitePage:          {contract.SitePage, contract.SummaryKey("*")},
 		SentFindings:      {contract.SecurityHubKey("*")},

@@ -18,6 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
+	"github.com/ami-factory/ami-factory/pkg/evidence/vulnerability"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/store"
@@ -70,6 +71,9 @@ func (s Sign) Run(ctx context.Context, in SignInput) (SignOutput, error) {
 		return SignOutput{}, err
 	}
 	records := bundle.Files{contract.PlanFile: rawPlan, contract.ComplianceObject: rawReport, contract.InventoryObject: inventory}
+	if records[contract.VulnerabilitiesObject], err = s.vulnerabilities(ctx, in, report); err != nil {
+		return SignOutput{}, err
+	}
 	m, err := s.manifest(ctx, in, p, report, images, key, records)
 	if err != nil {
 		return SignOutput{}, err
@@ -86,6 +90,19 @@ func (s Sign) inventory(ctx context.Context, in SignInput, report compliance.Rep
 	raw, err := s.Store.Get(ctx, store.Object{Bucket: s.Store.Bucket, Key: inventoryKey(in.Execution), SHA256: report.InventorySHA256})
 	if failure.CodeOf(err) == failure.InvalidInput { // it is missing, or was altered
 		err = failure.Wrap(failure.EvidenceMismatch, err, "nothing is signed without the inventory that was judged")
+	}
+	return raw, err
+}
+
+// vulnerabilities is the verdict on them that CheckCompliance kept, whose digest the
+// results name.
+func (s Sign) vulnerabilities(ctx context.Context, in SignInput, report compliance.Report) ([]byte, error) {
+	if report.Vulnerabilities == nil {
+		return nil, failure.New(failure.EvidenceFailed, "the results of the checks name no verdict on vulnerabilities: nothing is signed without one")
+	}
+	raw, err := s.Store.Get(ctx, store.Object{Bucket: s.Store.Bucket, Key: vulnerabilitiesKey(in.Execution), SHA256: report.Vulnerabilities.SHA256})
+	if failure.CodeOf(err) == failure.InvalidInput { // it is missing, or was altered
+		err = failure.Wrap(failure.EvidenceMismatch, err, "nothing is signed without the vulnerabilities that were judged")
 	}
 	return raw, err
 }
@@ -148,6 +165,10 @@ func (w *signing) run(ctx context.Context, m bundle.Manifest, report compliance.
 	if err != nil {
 		return SignOutput{}, err
 	}
+	found, err := vulnerabilitiesIn(w.files[contract.VulnerabilitiesObject])
+	if err != nil {
+		return SignOutput{}, err
+	}
 	raw := m.Encode()
 	w.files[contract.ManifestObject], w.files[contract.KeyFile] = raw, bundle.PEM(w.key)
 	for _, part := range []struct {
@@ -157,6 +178,7 @@ func (w *signing) run(ctx context.Context, m bundle.Manifest, report compliance.
 		{contract.ProvenanceAttestation, bundle.ProvenanceOf(m)},
 		{contract.ResultsAttestation, testResult(m, report)},
 		{contract.InventoryAttestation, json.RawMessage(w.files[contract.InventoryObject])},
+		{contract.VulnerabilitiesAttestation, found},
 	} {
 		if err := w.attest(ctx, part.name, part.predicate); err != nil {
 			return SignOutput{}, err
@@ -323,4 +345,30 @@ func testResult(m bundle.Manifest, report compliance.Report) bundle.TestResult {
 		out.Result = bundle.TestsWarned
 	}
 	return out
+}
+
+// vulnerabilitiesIn is a verdict on vulnerabilities, as in-toto has it.
+func vulnerabilitiesIn(raw []byte) (bundle.Vulnerabilities, error) {
+	var r vulnerability.Report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return bundle.Vulnerabilities{}, failure.Wrap(failure.EvidenceMismatch, err, "%s cannot be read", contract.VulnerabilitiesObject)
+	}
+	out := bundle.Vulnerabilities{
+		Scanner:  bundle.Scanner{URI: "ami-factory:" + r.Schema, Result: []bundle.Vulnerability{}},
+		Metadata: bundle.ScanMetadata{Started: r.Evaluated, Finished: r.Evaluated},
+	}
+	for _, f := range r.Feeds {
+		published, err := time.Parse(time.RFC3339, f.Published)
+		if err == nil && published.After(out.Scanner.DB.LastUpdate) {
+			out.Scanner.DB = bundle.ScannerDB{URI: f.Name, Version: "sha256:" + f.SHA256, LastUpdate: published}
+		}
+	}
+	for _, f := range r.Findings {
+		one := bundle.Vulnerability{
+			ID: f.ID, Severity: []bundle.Score{{Method: "ami-factory", Score: f.Severity}},
+			Annotations: []map[string]string{{"package": f.Package, "installed": f.Installed, "fixed": f.Fixed, "outcome": f.Outcome}},
+		}
+		out.Scanner.Result = append(out.Scanner.Result, one)
+	}
+	return out, nil
 }

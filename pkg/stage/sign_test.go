@@ -240,11 +240,12 @@ func TestNothingIsSignedThatIsNotFitToBeReleased(t *testing.T) {
 			_, err := r.ec2(home).DisableImage(r.t.Context(), &ec2.DisableImageInput{ImageId: aws.String(r.images[home])})
 			require.NoError(r.t, err)
 		}, failure.EvidenceMismatch, "it is disabled"},
-		"an image that is gone":         {func(r *releasing) { r.in.Copies[1].ImageID = "ami-0gone0000000000" }, failure.EvidenceFailed, "ami-0gone0000000000"},
-		"a copy too few":                {func(r *releasing) { r.in.Copies = r.in.Copies[:1] }, failure.InvalidInput, remote},
-		"results of another image":      {func(r *releasing) { r.results(passed(r.in.Job, r.p, "ami-other")) }, failure.RecordMismatch, "ami-other"},
-		"an inventory that was altered": {func(r *releasing) { r.put(contract.InventoryObject, []byte("{}")) }, failure.EvidenceMismatch, "the inventory that was judged"},
-		"results that were altered":     {func(r *releasing) { r.in.Results.SHA256 = "0" }, failure.InvalidInput, "altered"},
+		"an image that is gone":             {func(r *releasing) { r.in.Copies[1].ImageID = "ami-0gone0000000000" }, failure.EvidenceFailed, "ami-0gone0000000000"},
+		"a copy too few":                    {func(r *releasing) { r.in.Copies = r.in.Copies[:1] }, failure.InvalidInput, remote},
+		"results of another image":          {func(r *releasing) { r.results(passed(r.in.Job, r.p, "ami-other")) }, failure.RecordMismatch, "ami-other"},
+		"an inventory that was altered":     {func(r *releasing) { r.put(contract.InventoryObject, []byte("{}")) }, failure.EvidenceMismatch, "the inventory that was judged"},
+		"vulnerabilities that were altered": {func(r *releasing) { r.put(contract.VulnerabilitiesObject, []byte("{}")) }, failure.EvidenceMismatch, "the vulnerabilities that were judged"},
+		"results that were altered":         {func(r *releasing) { r.in.Results.SHA256 = "0" }, failure.InvalidInput, "altered"},
 		"a key that is disabled": {func(r *releasing) {
 			_, err := r.kms().DisableKey(r.t.Context(), &kms.DisableKeyInput{KeyId: &r.key})
 			require.NoError(r.t, err)
@@ -277,6 +278,9 @@ func (r *releasing) results(results compliance.Report) {
 	o, err := r.store().Put(r.t.Context(), inventoryKey(r.in.Execution), "application/json", []byte(`{"bomFormat":"CycloneDX"}`))
 	require.NoError(r.t, err)
 	results.InventorySHA256 = o.SHA256
+	o, err = r.store().Put(r.t.Context(), vulnerabilitiesKey(r.in.Execution), "application/json", []byte(`{"findings":[{"id":"CVE-2026-1","package":"openssl","severity":"low","outcome":"reported"}]}`))
+	require.NoError(r.t, err)
+	results.Vulnerabilities = &compliance.Vulnerabilities{SHA256: o.SHA256, Verdict: compliance.VerdictPassed}
 	r.in.Results, err = r.store().PutJSON(r.t.Context(), complianceKey(r.in.Execution), results)
 	require.NoError(r.t, err)
 }

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
@@ -17,49 +15,36 @@ import (
 )
 
 const (
-	siteReads    = 16      // summaries that are read at the same time
 	siteAttempts = 8       // of writing the index page, while others write it
 	maxSummary   = 1 << 20 // bytes of one summary
 )
 
 // ReadSite reads what the index page says: one small object a recipe. A summary that
-// cannot be decoded is returned as such, so that it hides no other.
+// cannot be decoded is returned as such, so that it hides no other. They are read
+// one after the other: in a rehearsal on a virtual clock, a function must not work in
+// several goroutines.
 func ReadSite(ctx context.Context, s store.Store, keys store.Directory, now time.Time) (evidence.Site, error) {
 	found, err := keys.Keys(ctx, contract.SummariesPrefix)
 	if err != nil {
 		return evidence.Site{}, err
 	}
-	out := make([]*evidence.Summary, len(found))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(siteReads)
-	for i, key := range found {
-		group.Go(func() error {
-			raw, err := s.ReadAtMost(ctx, key, maxSummary)
-			if errors.Is(err, store.ErrNone) {
-				return nil // it was deleted since the keys were listed
-			}
-			if err != nil {
-				return err
-			}
-			summary := evidence.Summary{}
-			name := strings.TrimSuffix(strings.TrimPrefix(key, contract.SummariesPrefix), ".json")
-			if err := json.Unmarshal(raw, &summary); err != nil {
-				summary = evidence.Summary{Recipe: name, Unreadable: err.Error()}
-			} else if summary.Schema != evidence.SummarySchema || summary.Recipe != name {
-				summary = evidence.Summary{Recipe: name, Unreadable: "it is no " + evidence.SummarySchema + " of this recipe"}
-			}
-			out[i] = &summary
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return evidence.Site{}, err
-	}
 	site := evidence.Site{Now: now}
-	for _, summary := range out {
-		if summary != nil {
-			site.Summaries = append(site.Summaries, *summary)
+	for _, key := range found {
+		raw, err := s.ReadAtMost(ctx, key, maxSummary)
+		if errors.Is(err, store.ErrNone) {
+			continue // it was deleted since the keys were listed
 		}
+		if err != nil {
+			return evidence.Site{}, err
+		}
+		summary := evidence.Summary{}
+		name := strings.TrimSuffix(strings.TrimPrefix(key, contract.SummariesPrefix), ".json")
+		if err := json.Unmarshal(raw, &summary); err != nil {
+			summary = evidence.Summary{Recipe: name, Unreadable: err.Error()}
+		} else if summary.Schema != evidence.SummarySchema || summary.Recipe != name {
+			summary = evidence.Summary{Recipe: name, Unreadable: "it is no " + evidence.SummarySchema + " of this recipe"}
+		}
+		site.Summaries = append(site.Summaries, summary)
 	}
 	return site, nil
 }

@@ -143,7 +143,8 @@ func Definition() Machine {
 		boot.looking(job(map[string]any{"role": "verifier", "instanceId": "{% $verifier %}"}), nil, contract.StateRunCompliance),
 		task(RunCompliance, contract.StateRunCompliance,
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}"}),
-			map[string]any{"command": "{% $states.result.Payload.commandId %}", "wait": gate.begin()}, gate.state()),
+			map[string]any{"command": "{% $states.result.Payload.commandId %}", "wait": gate.begin()},
+			contract.StateEvaluateGate), // it looks first: it reads the snapshot while the checks run
 	}, gate.waiting(), States{
 		gate.looking(
 			job(map[string]any{"imageId": "{% $image %}", "instanceId": "{% $verifier %}", "commandId": "{% $command %}"}),

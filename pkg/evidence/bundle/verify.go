@@ -47,9 +47,6 @@ func (r Refused) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// vulnerabilitiesFile is a record that an attestation of its own goes with.
-const vulnerabilitiesFile = "vulnerabilities.json"
-
 // recordsOf are the records that every manifest must name, and the attestations that go
 // with each bundle.
 func recordsOf() []string {
@@ -61,7 +58,7 @@ func recordsOf() []string {
 func attestationsOf(m Manifest) []string {
 	out := []string{contract.ProvenanceAttestation, contract.ResultsAttestation}
 	for record, attestation := range map[string]string{
-		contract.InventoryObject: contract.InventoryAttestation, vulnerabilitiesFile: contract.VulnerabilitiesAttestation,
+		contract.InventoryObject: contract.InventoryAttestation, contract.VulnerabilitiesObject: contract.VulnerabilitiesAttestation,
 	} {
 		if slices.ContainsFunc(m.Files, func(f File) bool { return f.Name == record }) {
 			out = append(out, attestation)
