@@ -738,7 +738,7 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 	type rw = struct{ read, write []workflow.Stage }
 	later := []workflow.Stage{
 		workflow.Launch, workflow.CheckInstance, workflow.Seal, workflow.CreateImage, workflow.CheckImage, workflow.RunCompliance, workflow.CheckCompliance,
-		workflow.Distribute, workflow.CheckDistribution, workflow.Share, workflow.Publish, workflow.Retire, workflow.Cleanup, workflow.Notify, workflow.Sign,
+		workflow.Distribute, workflow.CheckDistribution, workflow.Share, workflow.Publish, workflow.Retire, workflow.Cleanup, workflow.Notify, workflow.Sign, workflow.RequestApproval,
 	}
 	of := func(s ...workflow.Stage) []workflow.Stage { return s }
 	watchers := of(blueprint.WatchSources, blueprint.ReleaseAnnounced)
@@ -765,18 +765,22 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 		contract.ExecutionKey("x", contract.PageObject):                              {nil, of(workflow.Notify)},
 		contract.ExecutionKey("x", contract.EngineResultsObject("script")):           {of(workflow.Resolve, workflow.CheckCompliance), of(workflow.RunCompliance)},
 		contract.StreamsPrefix + "x.xml":                                             {of(workflow.RunCompliance), nil},
-		contract.ExecutionKey("x", contract.ManifestObject):                          {of(workflow.Sign), of(workflow.Sign)},
+		contract.ExecutionKey("x", contract.ManifestObject):                          {of(workflow.Sign, workflow.RequestApproval, workflow.Share, workflow.Publish, blueprint.Approve), of(workflow.Sign)},
 		contract.ExecutionKey("x", contract.SummaryAttestation):                      {of(workflow.Sign), of(workflow.Sign)},
 		contract.ExecutionKey("x", contract.SigstoreOf(contract.SummaryAttestation)): {nil, of(workflow.Sign)},
 		contract.ExecutionKey("x", contract.EvidenceObject):                          {of(workflow.Share, workflow.Publish), of(workflow.Sign)},
-		contract.SitePage:                 {of(workflow.Notify), of(workflow.Notify)},
-		contract.SummaryKey("x"):          {of(workflow.Notify), of(workflow.Notify)},
-		contract.SecurityHubKey("x"):      {}, // unless the deployment sends findings there
-		contract.SourcesKey:               {watchers, watchers},
-		contract.AnnouncementKey("x"):     {of(blueprint.ReleaseAnnounced), of(blueprint.ReleaseAnnounced)},
-		contract.RecordKey("x"):           {append(of(blueprint.StartBuilds), watchers...), of(blueprint.StartBuilds)},
-		contract.StartedKey("x"):          {of(blueprint.StartBuilds), of(blueprint.StartBuilds)},
-		contract.FindingKey("ami-1", "x"): {of(blueprint.StartBuilds), of(blueprint.StartBuilds)},
+		contract.SitePage:                        {of(workflow.Notify), of(workflow.Notify)},
+		contract.SummaryKey("x"):                 {of(workflow.Notify), of(workflow.Notify)},
+		contract.SecurityHubKey("x"):             {}, // unless the deployment sends findings there
+		contract.SourcesKey:                      {watchers, watchers},
+		contract.AnnouncementKey("x"):            {of(blueprint.ReleaseAnnounced), of(blueprint.ReleaseAnnounced)},
+		contract.RecordKey("x"):                  {append(of(blueprint.StartBuilds), watchers...), of(blueprint.StartBuilds)},
+		contract.StartedKey("x"):                 {of(blueprint.StartBuilds, workflow.RequestApproval), of(blueprint.StartBuilds)},
+		contract.ApprovalRequestKey("ab"):        {of(workflow.Sign, workflow.RequestApproval, workflow.Share, workflow.Publish, blueprint.Approve), of(workflow.RequestApproval)},
+		contract.ApprovalAnswerKey("ab", "anna"): {of(workflow.Sign, workflow.Share, workflow.Publish, blueprint.Approve), of(blueprint.Approve)},
+		contract.RequesterKey("x"):               {of(workflow.RequestApproval, blueprint.Approve), of(blueprint.Approve)},
+		contract.ApprovingKey("x"):               {of(blueprint.StartBuilds), of(workflow.RequestApproval)},
+		contract.FindingKey("ami-1", "x"):        {of(blueprint.StartBuilds), of(blueprint.StartBuilds)},
 		contract.WaitToken{Execution: "x", State: "Seal", ID: "0a", Resource: "instance/i-1"}.Key():      {of(workflow.Wake), of(workflow.Wake)},
 		contract.WaitToken{Execution: "x", State: "Seal", ID: "0a", Resource: "instance/i-1"}.IndexKey(): {nil, of(workflow.Wake)},
 		contract.WaitMarkKey("instance/i-1", time.Unix(0, 0), "e"):                                       {nil, of(workflow.Wake)},

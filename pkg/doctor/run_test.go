@@ -429,7 +429,7 @@ func TestAFactoryThatIsNotDeployedYet(t *testing.T) {
 			assert.Contains(t, f.Means, "not deployed yet")
 		}
 	}
-	assert.Len(t, bad(findings), 10, "all that looks at what is deployed, and the deployment itself")
+	assert.Len(t, bad(findings), 11, "all that looks at what is deployed, and the deployment itself")
 	assert.Equal(t, OK, Worst(findings), "nothing is wrong with that")
 }
 
