@@ -218,6 +218,7 @@ func TestTheBucketKeepsEvidenceAndDropsWork(t *testing.T) {
 	}
 	assert.Equal(t, map[string]any{
 		"waits/": 1.0, "plans/": 60.0, "bundles/": 60.0, "checks/": 60.0, "triggers/announcements/": 60.0, "triggers/started/": 60.0, "triggers/findings/": 60.0, "executions/": 1096.0, "site/": 1096.0,
+		"feeds/": 60.0, "approvals/": 1096.0, "approving/": 60.0, "requesters/": 1096.0,
 	}, days)
 	assert.Contains(t, written(t, bucket["OwnershipControls"]), "BucketOwnerEnforced")
 	assert.Equal(t, map[string]any{"EventBridgeConfiguration": map[string]any{"EventBridgeEnabled": true}}, bucket["NotificationConfiguration"])
@@ -302,7 +303,7 @@ func TestAlarmsTellWhatSomebodyHasToLookInto(t *testing.T) {
 	tpl := template(t, variants()["other figures"])
 	alarms := alarmsIn(tpl)
 	assert.Equal(t, []string{
-		"DailyCost", "DeadLetters", "ExecutionsTimedOut", "FailedDirty", "FailingInARow", "OldImages", "RecipesPaused", "SilentErrors", "Throttles1", "Throttles2",
+		"DailyCost", "DeadLetters", "ExecutionsTimedOut", "FailedDirty", "FailingInARow", "OldImages", "RecipesPaused", "SilentErrors", "Throttles1", "Throttles2", "Throttles3",
 	}, slices.Sorted(maps.Keys(alarms)))
 	for id, a := range alarms {
 		assert.NotEmpty(t, a["AlarmDescription"], id)
@@ -321,8 +322,9 @@ func TestAlarmsTellWhatSomebodyHasToLookInto(t *testing.T) {
 	assert.InDelta(t, 864000, alarms["OldImages"]["Threshold"], 0)
 	assert.InDelta(t, 7, alarms["DailyCost"]["Threshold"], 0)
 	assert.InDelta(t, 2, alarms["FailingInARow"]["EvaluationPeriods"], 0)
+	throttles := written(t, alarms["Throttles1"]) + written(t, alarms["Throttles2"]) + written(t, alarms["Throttles3"])
 	for _, fn := range blueprint.Functions() {
-		assert.Contains(t, written(t, alarms["Throttles1"])+written(t, alarms["Throttles2"]), functionID(fn.Name), "throttles of %s are seen", fn.Name)
+		assert.Contains(t, throttles, functionID(fn.Name), "throttles of %s are seen", fn.Name)
 	}
 }
 

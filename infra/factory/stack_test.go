@@ -249,6 +249,9 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 		case contract.EnvParameters, contract.EnvFindingHours, contract.EnvOnDemand, contract.EnvPrices, contract.EnvTargetExternal, contract.EnvSecurityHub:
 			return told[name].(string)
 		}
+		if name == contract.EnvApprovers {
+			return "arn:aws:iam::111122223333:role/Approver"
+		}
 		if name == contract.EnvEngines {
 			return `{"x86_64":{"bucket":"b","key":"k","sha256":"s"}}`
 		}
