@@ -5,11 +5,14 @@
 package approval
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
 // Mode says when people must approve.
@@ -108,6 +111,9 @@ func CheckDigest(digest string) error {
 func CheckReason(reason string) error {
 	if n := len([]rune(strings.TrimSpace(reason))); n < minReason || n > maxReason {
 		return fmt.Errorf("the reason has %d characters (allowed: %d to %d)", n, minReason, maxReason)
+	}
+	if plaintext.Clean(reason) != reason {
+		return errors.New("the reason has control characters or others that are invisible: auditors read it on terminals (allowed: text, line feeds, tabs)")
 	}
 	return nil
 }

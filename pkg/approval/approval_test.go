@@ -81,6 +81,7 @@ func TestAVerdictCountsPeopleWhoMayDecide(t *testing.T) {
 		"an answer about another digest":           {1, []approval.Answer{answer("ann", yes, func(a *approval.Answer) { a.BundleDigest = strings.Repeat("0", 64) })}, begin, approval.Waiting, "is about"},
 		"an answer that names no session":          {1, []approval.Answer{answer("ann", yes, func(a *approval.Answer) { a.UserARN = "" })}, begin, approval.Waiting, "lacks the person"},
 		"an answer without a request":              {1, []approval.Answer{answer("ann", yes, func(a *approval.Answer) { a.RequestID = "" })}, begin, approval.Waiting, "lacks the person"},
+		"an answer whose reason moves the cursor":  {1, []approval.Answer{answer("ann", yes, func(a *approval.Answer) { a.Reason = "fine\x1b[2Jfor me" })}, begin, approval.Waiting, "control characters"},
 		"an answer without a reason":               {1, []approval.Answer{answer("ann", yes, func(a *approval.Answer) { a.Reason = " " })}, begin, approval.Waiting, "the reason has 0"},
 		"an answer of another schema":              {1, []approval.Answer{answer("ann", yes, func(a *approval.Answer) { a.Schema = "x" })}, begin, approval.Waiting, "schema"},
 		"a decision that is neither":               {1, []approval.Answer{answer("ann", "maybe")}, begin, approval.Waiting, "its decision"},

@@ -60,7 +60,7 @@ func (s RequestApproval) Run(ctx context.Context, in RequestApprovalInput) (Requ
 		return RequestApprovalOutput{}, err
 	}
 	out := RequestApprovalOutput{Digest: r.BundleDigest, Needed: r.Needed, Expires: r.Expires}
-	return out, s.tell(ctx, r)
+	return out, s.send(ctx, r)
 }
 
 // requester is who started an execution: a person, through the door that keeps their
@@ -87,7 +87,8 @@ func waiverAuthors(p plan.BuildPlan) []string {
 	return slices.Compact(slices.DeleteFunc(authors, func(a string) bool { return a == "" }))
 }
 
-func (s RequestApproval) tell(ctx context.Context, r approval.Request) error {
+// send sends the message about a request, without its token.
+func (s RequestApproval) send(ctx context.Context, r approval.Request) error {
 	if s.Settings.TopicARN == "" {
 		return nil
 	}
