@@ -430,6 +430,6 @@ func TestTheOtherServicesAnswerOverTheWire(t *testing.T) {
 	assert.Empty(t, must[*sfn.ListStateMachinesOutput](t)(sfn.NewFromConfig(cfg).ListStateMachines(ctx, &sfn.ListStateMachinesInput{})).StateMachines)
 	assert.Empty(t, must[*lambda.ListFunctionsOutput](t)(lambda.NewFromConfig(cfg).ListFunctions(ctx, &lambda.ListFunctionsInput{})).Functions)
 	assert.Empty(t, must[*sdks3.ListBucketsOutput](t)(sdks3.NewFromConfig(cfg).ListBuckets(ctx, &sdks3.ListBucketsInput{})).Buckets)
-	_, err := ssm.NewFromConfig(cfg).DescribeDocument(ctx, &ssm.DescribeDocumentInput{Name: aws.String("x")})
-	assert.ErrorContains(t, err, "does not serve the operation DescribeDocument of SSM")
+	_, err := ssm.NewFromConfig(cfg).DescribePatchBaselines(ctx, &ssm.DescribePatchBaselinesInput{})
+	assert.ErrorContains(t, err, "does not serve the operation DescribePatchBaselines of SSM")
 }
