@@ -200,7 +200,7 @@ func readARF(in io.Reader) ([]testResult, map[string]string, error) {
 	var result *xccdfRule
 	for {
 		token, err := dec.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if len(open) > 0 {
 				return nil, nil, errors.New("its XML ends early")
 			}

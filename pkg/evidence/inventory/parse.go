@@ -97,7 +97,6 @@ type parser struct {
 	counted   map[string]int
 	files     map[string][]string // lines of files of repositories
 	passwords map[string]string
-	low, high int // ports that the kernel picks
 	raw       [][]string
 }
 
