@@ -161,7 +161,7 @@ func TestAManifestThatChangesVoidsItsApproval(t *testing.T) {
 }
 
 func TestNobodyApprovesAReleaseWhoseRequesterIsNotKnown(t *testing.T) {
-	a := newApproving(t, "one", func(*approving, context.Context) { t.Error("nobody is asked") })
+	a := newApproving(t, "one", func(*approving, context.Context) { t.Error("a person was asked, although the requester is not known") })
 	end := a.startedDirectly()
 	assert.Equal(t, string(failure.RequesterUnknown), aws.ToString(end.Error))
 	assert.Contains(t, aws.ToString(end.Cause), "ami-factory build")

@@ -16,8 +16,9 @@ import (
 )
 
 // listing runs inventory.sh on this machine and looks for privileged files below one
-// directory. Programs of that directory's bin come before the machine's own.
-func listing(t *testing.T, disk string, stand map[string]string) inventory.Inventory {
+// directory. Stand-ins come before the machine's own programs. replaced are texts of the
+// script, in pairs, such as a folder that a test provides.
+func listing(t *testing.T, disk string, stand map[string]string, replaced ...string) inventory.Inventory {
 	t.Helper()
 	script, err := os.ReadFile("verify/inventory.sh")
 	require.NoError(t, err)
@@ -27,6 +28,10 @@ func listing(t *testing.T, disk string, stand map[string]string) inventory.Inven
 	}
 	text := strings.Replace(string(script), "PATH=", "PATH="+bin+":", 1)
 	require.NotEqual(t, string(script), text)
+	for i := 0; i < len(replaced); i += 2 {
+		require.Contains(t, text, replaced[i])
+	}
+	text = strings.NewReplacer(replaced...).Replace(text)
 	command := exec.CommandContext(t.Context(), "sh")
 	command.Stdin = strings.NewReader(text)
 	command.Env = append(os.Environ(), "INVENTORY_DIR="+t.TempDir(), "INVENTORY_DISKS="+disk)
@@ -77,12 +82,10 @@ func TestTheInventoryNamesWhatDpkgKnows(t *testing.T) {
 }
 
 func TestThePackageOfAPrivilegedFileIsFound(t *testing.T) {
-	if _, err := os.Stat("/usr/bin/passwd"); err != nil {
-		t.Skip("this machine has no /usr/bin/passwd")
-	}
 	if _, err := exec.LookPath("dpkg-query"); err != nil {
 		t.Skip("dpkg is not installed: this machine is not of Debian's family")
 	}
+	require.FileExists(t, "/usr/bin/passwd", "every system of Debian's family has it")
 	v := listing(t, "/usr/bin", offline())
 	owners := map[string]string{}
 	for _, f := range v.Files {
@@ -99,23 +102,27 @@ func TestPendingSecurityUpdates(t *testing.T) {
 Inst openssl [3.0.11-1] (3.0.15-1~deb12u1 Debian-Security:12/stable-security [amd64])
 Inst libnew (1.0 Debian-Security:12/stable-security [amd64])
 Conf openssl (3.0.15-1~deb12u1 Debian-Security:12/stable-security [amd64])`
-	security := "find /etc/apt -type f 2>/dev/null | xargs grep -qs -e -security || exit 0\n"
+	if _, err := exec.LookPath("dpkg-query"); err != nil {
+		t.Skip("dpkg is not installed: this machine is not of Debian's family")
+	}
+	const security = "deb http://mirror.example/debian-security bookworm-security main\n"
 	for sentence, c := range map[string]struct {
+		sources     string
 		stand       map[string]string
 		want        []inventory.Update
 		wantUnknown string
 	}{
-		"apt offers one": {map[string]string{"apt-get": "case \"$*\" in *upgrade*) cat <<'X'\n" + simulated + "\nX\n;; esac"},
+		"apt offers one": {security, map[string]string{"apt-get": "case \"$*\" in *upgrade*) cat <<'X'\n" + simulated + "\nX\n;; esac"},
 			[]inventory.Update{{Package: "openssl", Installed: "3.0.11-1", Version: "3.0.15-1~deb12u1", Origin: "Debian-Security:12/stable-security [amd64]"}}, ""},
-		"apt offers none":             {map[string]string{"apt-get": "exit 0"}, nil, ""},
-		"apt cannot reach its mirror": {map[string]string{"apt-get": "echo 'Could not resolve mirror' >&2; exit 100"}, nil, "exit code 100: Could not resolve mirror"},
+		"apt offers none":             {security, map[string]string{"apt-get": "exit 0"}, nil, ""},
+		"no repository has them":      {"deb http://mirror.example/debian bookworm main\n", map[string]string{"apt-get": "exit 0"}, nil, "exit code 3: no repository of security updates is configured"},
+		"apt cannot reach its mirror": {security, map[string]string{"apt-get": "echo 'Could not resolve mirror' >&2; exit 100"}, nil, "exit code 100: Could not resolve mirror"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			if out, err := exec.CommandContext(t.Context(), "sh", "-c", security+"echo configured").Output(); err != nil || len(out) == 0 {
-				t.Skip("this machine has no repository of security updates")
-			}
+			apt := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(apt, "sources.list"), []byte(c.sources), 0o600))
 			c.stand["docker"] = "exit 1"
-			v := listing(t, t.TempDir(), c.stand)
+			v := listing(t, t.TempDir(), c.stand, "/etc/apt/", apt+"/")
 			assert.Equal(t, c.wantUnknown, v.Pending.Unknown)
 			assert.ElementsMatch(t, c.want, v.Pending.Updates)
 		})

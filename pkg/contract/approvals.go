@@ -7,8 +7,8 @@ import (
 
 const answersFolder = "/answers/"
 
-// ApprovalRequestKey is where the request to approve a bundle is kept: with its task
-// token, so that nobody but the functions of approvals may read it.
+// ApprovalRequestKey is where the request to approve a bundle is kept. It holds the task
+// token: only the roles of Sign, RequestApproval, Share, Publish and Approve may read it.
 func ApprovalRequestKey(digest string) string { return ApprovalsPrefix + digest + "/request.json" }
 
 // ApprovalAnswerKey is where the answer of a person is kept.

@@ -59,8 +59,8 @@ listing=
 clean() {
 	# timeout passes the signal on to what it runs.
 	if [ "$listing" ]; then
-		kill "$listing" 2>/dev/null || true
-		wait "$listing" || true
+		kill "$listing" 2>/dev/null || true # it may have ended by itself
+		wait "$listing" || true             # its exit code was read before, or an error is under way
 	fi
 	rm -rf "$dir"
 }

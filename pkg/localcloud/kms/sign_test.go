@@ -46,7 +46,7 @@ func openssl(t *testing.T, public, signature, message []byte, options ...string)
 
 func TestOpenSSLVerifiesWhatKMSSigns(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("needs openssl, the verifier that is not this project's")
+		t.Skip("openssl is not installed, and it is what verifies here")
 	}
 	s, _ := newService(t)
 	pss := []string{"-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"}
