@@ -127,6 +127,7 @@ func TestAReleaseThatTooFewApproveInTimeEndsAndLeavesNothing(t *testing.T) {
 	s := bake(t, a.Factory, contract.ExecutionInput{})
 	assert.Equal(t, contract.ApprovalTimedOut, s.Status, s.Cause)
 	assert.Equal(t, string(failure.ApprovalTimedOut), s.Error)
+	assert.Equal(t, []string{"anna: waiting"}, a.answers)
 	assert.GreaterOrEqual(t, s.Seconds, (48 * time.Hour).Seconds())
 	a.requireNothingReleased(s)
 }
@@ -156,6 +157,9 @@ func TestAManifestThatChangesVoidsItsApproval(t *testing.T) {
 		})
 		s := bake(t, a.Factory, contract.ExecutionInput{})
 		assert.Equal(t, contract.ApprovalTimedOut, s.Status, s.Cause)
+		require.Len(t, a.answers, 2)
+		assert.Equal(t, "anna: waiting", a.answers[0])
+		assert.Contains(t, a.answers[1], "the evidence has changed since the request")
 		a.requireNothingReleased(s)
 	})
 }

@@ -62,7 +62,7 @@ func TestExecutionsEmitExactlyTheseMetrics(t *testing.T) {
 		want   []string
 	}{
 		"an image that is published": {
-			status: contract.Published, stages: append(slices.Clone(built), "Distribute", "Share", "Publish", "Announce", "Retire", "Cleanup"),
+			status: contract.Published, stages: append(slices.Clone(built), "Distribute", "Sign", "Share", "Publish", "Announce", "Retire", "Cleanup"),
 			want: []string{"AmiFactory BakeDuration " + recipeName, "AmiFactory Executions Published", "AmiFactory ImageCost " + recipeName},
 		},
 		"one that the gate refuses": {

@@ -189,11 +189,14 @@ func payloadOf(t *testing.T, f *rehearsal.Factory, execution string, stage workf
 
 func TestAnInstanceIsAdoptedIfThisExecutionLaunchedIt(t *testing.T) {
 	t.Parallel()
-	f := simFactory(t, nil)
+	clk := clock.NewVirtual(time.Date(2026, 11, 1, 3, 0, 0, 0, time.UTC))
+	f := simFactory(t, func(o *rehearsal.Options) { o.Clock = clk })
 	s := publish(t, f)
+	visible := func() { require.NoError(t, clk.Sleep(t.Context(), time.Minute)) }
 	now := time.Now()
 	first := launchOfAnother(t, f, s.Execution, "another", now)
 	assert.Contains(t, first, `"instanceId":"i-`)
+	visible()
 	assert.JSONEq(t, first, launchOfAnother(t, f, s.Execution, "another", now), "a second attempt finds the first one's instance")
 
 	answer := launchOfAnother(t, f, s.Execution, "another", now.AddDate(0, 0, -91))
@@ -207,6 +210,7 @@ func TestAnInstanceIsAdoptedIfThisExecutionLaunchedIt(t *testing.T) {
 	})
 	require.NoError(t, err)
 	rogue := *out.Instances[0].InstanceId
+	visible()
 	answer = launchOfAnother(t, f, s.Execution, "victim", now)
 	assert.Contains(t, answer, `"errorType":"InstanceMismatch"`)
 	assert.Contains(t, answer, rogue)

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -140,7 +139,7 @@ func TestAReleaseThatFailsInOneRegionSharesWithNobodyNew(t *testing.T) {
 				assert.Equal(t, id, pointed(t, e.Factory, region))
 			}
 			assert.ElementsMatch(t, []string{first.Images[home], first.Images[second]}, take(t, e.Factory).Images)
-			assert.Equal(t, contract.FailedClean, s.Status, aws.ToString(&s.Cause))
+			assert.Equal(t, contract.FailedClean, s.Status, s.Cause)
 		})
 	}
 }

@@ -198,7 +198,7 @@ func TestAStricterGateRejectsThePublishedImageOnItsKeptResults(t *testing.T) {
 	}
 
 	// A waiver lets the same results pass.
-	e.edit("  timeout: 15m\n", "  timeout: 15m\n  waivers:\n    - {control: "+lax+", reason: accepted for this test, author: web team lead, approver: security, created: 2026-11-20, expires: 2026-12-24}\n")
+	e.edit("  timeout: 15m\n", "  timeout: 15m\n  waivers:\n    - {control: "+lax+", reason: accepted for this test, author: web team lead, approver: security, created: 2026-11-01, expires: 2026-11-24}\n")
 	s = bake(t, e.Factory, contract.ExecutionInput{})
 	require.Equal(t, contract.Published, s.Status, s.Cause)
 	assert.Equal(t, first.Images, s.Images)

@@ -217,8 +217,8 @@ func TestARecipeMayWantItsCopiesAfterTheGate(t *testing.T) {
 			names = append(names, state.State)
 		}
 		assert.Equal(t, []string{
-			contract.StateEvaluateGate, contract.StateCopyAfterGate, contract.StateAwaitCopy, contract.StateShareImage,
-		}, names[slices.Index(names, contract.StateEvaluateGate):][:4])
+			contract.StateEvaluateGate, contract.StateCopyAfterGate, contract.StateAwaitCopy, contract.StateSign, contract.StateShareImage,
+		}, names[slices.Index(names, contract.StateEvaluateGate):][:5])
 		assert.NotContains(t, names, contract.StateCopy)
 		requireMetricsAgree(t, e.Factory, s)
 	})

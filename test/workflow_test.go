@@ -400,7 +400,7 @@ func TestTheStagesRunInTheirOrder(t *testing.T) {
 	}
 	assert.Equal(t, []string{
 		"Resolve", "LaunchBuilder", "AwaitProvisioned", "Seal", "CreateImage", "AwaitImage", "Copy", "LaunchVerifier", "AwaitBoot",
-		"RunCompliance", "EvaluateGate", "AwaitCopy", "ShareImage", "Publish", "Announce", "Retire", "Cleanup", "Notify",
+		"RunCompliance", "EvaluateGate", "AwaitCopy", "Sign", "ShareImage", "Publish", "Announce", "Retire", "Cleanup", "Notify",
 	}, names)
 	assert.False(t, slices.ContainsFunc(s.States, func(x execution.StateSeconds) bool { return x.Seconds < 0 }))
 }

@@ -56,7 +56,7 @@ func (v verifier) judge(t *testing.T) (compliance.Report, error) {
 	env := []string{
 		"PATH=" + path + ":" + os.Getenv("PATH"), "no_proxy=*", "NO_PROXY=*", "AMI_FACTORY_CHECKS_DIR=" + t.TempDir(), "CHECKS_SECONDS=" + seconds,
 		"GOSS_URL=" + server.URL + "/goss", "GOSS_SHA256=" + hexDigest(goss), "CHECKS_URL=" + server.URL + "/checks", "CHECKS_SHA256=" + hexDigest(checks),
-		"RESULTS_PUT_URL=" + server.URL + "/results", "INVENTORY_PUT_URL=" + server.URL + "/inventory", "INVENTORY_SCRIPT=echo nothing",
+		"RESULTS_PUT_URL=" + server.URL + "/results", "INVENTORY_PUT_URL=" + server.URL + "/inventory", "INVENTORY_SCRIPT=echo nothing", "INVENTORY_SECONDS=60",
 	}
 	for _, name := range v.engines.Names() {
 		env = append(env, strings.ToUpper(name)+"_RESULTS_PUT_URL="+server.URL+"/results-"+name)
@@ -154,6 +154,8 @@ func TestARecipesOwnChecksDecideOverTheImage(t *testing.T) {
 		"binary nonsense":                         {scripts: []string{both, `printf '\000\377\033[2J'`}, want: "is neither TAP nor a JSON line"},
 		"a silent script":                         {scripts: []string{both, "exit 0"}, want: "found it printed nothing"},
 		"a script that crashes after its results": {scripts: []string{both + "echo broken >&2; exit 3"}, want: "it ended with 3: broken"},
+		"a script that crashes before any result": {scripts: []string{both, "echo no such library >&2; exit 127"}, want: "it ended with 127: no such library"},
+		"a script that hangs before any result":   {scripts: []string{both, "sleep 60"}, seconds: "1", want: "it did not end in time"},
 		"a script that fails without a failure":   {scripts: []string{both + "exit 1"}, want: "it ended with 1"},
 		"a script that cannot be run":             {scripts: []string{both, "#!/no/such/interpreter"}, want: "recipes/1.sh"},
 		"a script that never ends":                {scripts: []string{both + "sleep 60"}, seconds: "1", want: "it did not end in time"},

@@ -34,7 +34,7 @@ func listing(t *testing.T, disk string, stand map[string]string, replaced ...str
 	text = strings.NewReplacer(replaced...).Replace(text)
 	command := exec.CommandContext(t.Context(), "sh")
 	command.Stdin = strings.NewReader(text)
-	command.Env = append(os.Environ(), "INVENTORY_DIR="+t.TempDir(), "INVENTORY_DISKS="+disk)
+	command.Env = append(os.Environ(), "INVENTORY_DIR="+t.TempDir(), "INVENTORY_SECONDS=120", "INVENTORY_DISKS="+disk)
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
 	require.NoError(t, command.Run(), stderr.String())

@@ -66,6 +66,7 @@ func TestRunChecks(t *testing.T) {
 		tampered  bool
 		there     []byte // what is at the results' address before
 		inventory string // the script that stands in for inventory.sh; empty: one that lists
+		seconds   string // the time that it has; empty: enough
 		wantExit  int    // of goss, in the report
 		wantError string
 	}{
@@ -84,6 +85,9 @@ func TestRunChecks(t *testing.T) {
 		},
 		"an inventory that cannot be taken is an error": {
 			goss: "echo '" + verdict + "'", inventory: "echo no disk >&2; exit 3", wantError: "the inventory was not taken (exit code 3): no disk",
+		},
+		"an inventory that takes too long is an error": {
+			goss: "echo '" + verdict + "'", inventory: "sleep 600", seconds: "1", wantError: "the inventory took longer than 1 s",
 		},
 		"an inventory that is too large is an error": {
 			goss: "echo '" + verdict + "'", inventory: "head -c 9000000 /dev/urandom", wantError: "8388608 are allowed",
@@ -117,6 +121,7 @@ func TestRunChecks(t *testing.T) {
 				"export RESULTS_PUT_URL='" + server.URL + "/bucket/results?X-Amz-Signature=secret'",
 				"export INVENTORY_PUT_URL='" + server.URL + "/bucket/inventory?X-Amz-Signature=secret'",
 				"export INVENTORY_SCRIPT='" + cmp.Or(c.inventory, "echo listed; [ -d \"$INVENTORY_DIR\" ]") + "'",
+				"export INVENTORY_SECONDS=" + cmp.Or(c.seconds, "60"),
 				"export AMI_FACTORY_CHECKS_DIR='" + dir + "'",
 			}, "\n")
 
@@ -191,7 +196,7 @@ func TestChecksRunAtOnceAsFarAsTheProcessorsAllow(t *testing.T) {
 			command := exec.CommandContext(t.Context(), "sh", "-c", string(script))
 			command.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "AMI_FACTORY_CHECKS_DIR="+t.TempDir(),
 				"GOSS_URL="+server.URL+"/goss", "GOSS_SHA256="+hexDigest(goss), "CHECKS_URL="+server.URL+"/checks", "CHECKS_SHA256="+hexDigest(checks),
-				"RESULTS_PUT_URL="+server.URL+"/results", "INVENTORY_PUT_URL="+server.URL+"/inventory", "INVENTORY_SCRIPT=echo listed", "no_proxy=*", "NO_PROXY=*")
+				"RESULTS_PUT_URL="+server.URL+"/results", "INVENTORY_PUT_URL="+server.URL+"/inventory", "INVENTORY_SCRIPT=echo listed", "INVENTORY_SECONDS=60", "no_proxy=*", "NO_PROXY=*")
 			output, err := command.CombinedOutput()
 			require.NoError(t, err, "%s", output)
 			unzipped, err := gzip.NewReader(bytes.NewReader(s.objects["/results"]))

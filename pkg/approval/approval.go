@@ -15,39 +15,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
-// Mode says when people must approve.
-type Mode string
-
-// The modes.
-const (
-	None           Mode = "none"           // nobody must
-	One            Mode = "one"            // one person must
-	Two            Mode = "two"            // two different people must
-	WhenDiffIsMore Mode = "whenDiffIsMore" // one person must, if more than packages was upgraded
-)
-
-// Modes are all modes.
-func Modes() []Mode { return []Mode{None, One, Two, WhenDiffIsMore} }
-
-// Policy is what a recipe says of approvals.
-type Policy struct {
-	Mode    Mode
-	Expires time.Duration // from the request; then the execution ends
-}
-
-// Needed is how many different people must approve. onlyUpgrades says that the release
-// differs from the one before in upgraded packages only; a release without one before
-// differs in everything.
-func (p Policy) Needed(onlyUpgrades bool) int {
-	switch {
-	case p.Mode == One, p.Mode == WhenDiffIsMore && !onlyUpgrades:
-		return 1
-	case p.Mode == Two:
-		return 2
-	}
-	return 0
-}
-
 // Schemas of the records.
 const (
 	RequestSchema = "ami-factory/approval-request/1"
@@ -66,7 +33,6 @@ type Request struct {
 	Needed        int       `json:"needed"` // different people
 	Requested     time.Time `json:"requested"`
 	Expires       time.Time `json:"expires"`
-	ReportDigest  string    `json:"reportDigest,omitempty"`
 	Token         string    `json:"token,omitempty"` // of the task that waits; nobody else may learn it
 }
 

@@ -36,24 +36,6 @@ func answer(person string, d approval.Decision, change ...func(*approval.Answer)
 	return a
 }
 
-func TestHowManyMustApprove(t *testing.T) {
-	for sentence, tc := range map[string]struct {
-		mode         approval.Mode
-		onlyUpgrades bool
-		want         int
-	}{
-		"nobody":                       {approval.None, false, 0},
-		"one":                          {approval.One, true, 1},
-		"two":                          {approval.Two, true, 2},
-		"nobody, for package upgrades": {approval.WhenDiffIsMore, true, 0},
-		"one, for anything else":       {approval.WhenDiffIsMore, false, 1},
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			assert.Equal(t, tc.want, approval.Policy{Mode: tc.mode}.Needed(tc.onlyUpgrades))
-		})
-	}
-}
-
 func TestAVerdictCountsPeopleWhoMayDecide(t *testing.T) {
 	yes, no := approval.Approve, approval.Reject
 	for sentence, tc := range map[string]struct {

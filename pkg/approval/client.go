@@ -54,19 +54,22 @@ func CheckURL(text string) error {
 // Answer decides about a bundle.
 func (c Client) Answer(ctx context.Context, in AnswerRequest) (Standing, error) {
 	var out Standing
-	return out, c.send(ctx, AnswerPath, in, &out)
+	err := c.send(ctx, AnswerPath, in, &out)
+	return out, err
 }
 
 // Waiting lists the requests that wait, the oldest first.
 func (c Client) Waiting(ctx context.Context) ([]Standing, error) {
 	var out []Standing
-	return out, c.send(ctx, ListPath, struct{}{}, &out)
+	err := c.send(ctx, ListPath, struct{}{}, &out)
+	return out, err
 }
 
 // Build starts an execution on behalf of the person.
 func (c Client) Build(ctx context.Context, in BuildRequest) (Started, error) {
 	var out Started
-	return out, c.send(ctx, BuildPath, in, &out)
+	err := c.send(ctx, BuildPath, in, &out)
+	return out, err
 }
 
 func (c Client) send(ctx context.Context, path string, in, out any) error {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"time"
@@ -94,7 +95,7 @@ func (d Desk) Answers(ctx context.Context, digest string) ([]Answer, error) {
 		if errors.Is(err, store.ErrNone) {
 			continue
 		}
-		if err != nil {
+		if err != nil && failure.CodeOf(err) != failure.InvalidInput { // which says that it is too large
 			return nil, err
 		}
 		var a Answer
@@ -132,8 +133,8 @@ func (d Desk) All(ctx context.Context) ([]Request, error) {
 			continue
 		}
 		r, err := d.Request(ctx, digest)
-		if errors.Is(err, store.ErrNone) {
-			continue
+		if errors.Is(err, store.ErrNone) || failure.CodeOf(err) == failure.RecordMismatch {
+			continue // one that cannot be read must not hide the others
 		}
 		if err != nil {
 			return nil, err
@@ -195,7 +196,7 @@ func decode(raw []byte, into any) error {
 	if err := dec.Decode(into); err != nil {
 		return err
 	}
-	if dec.More() {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("more data follows")
 	}
 	return nil

@@ -259,7 +259,7 @@ func (d Door) end(ctx context.Context, r Request, v Verdict) error {
 
 // RefusedError is the error with which a state ends that waited for a request which a
 // person rejected.
-const RefusedError = "ApprovalRefused"
+const RefusedError = string(failure.ApprovalRefused)
 
 // list lists the requests that wait.
 func (d Door) list(ctx context.Context, v visit) ([]Standing, error) {
@@ -273,6 +273,9 @@ func (d Door) list(ctx context.Context, v visit) ([]Standing, error) {
 	}
 	out := []Standing{}
 	for _, r := range all {
+		if v.at.After(r.Expires) {
+			continue // it waits no longer, so its answers need not be read
+		}
 		answers, err := d.Desk.Answers(ctx, r.BundleDigest)
 		if err != nil {
 			return nil, err

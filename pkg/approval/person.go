@@ -26,8 +26,9 @@ type People struct {
 	// account somebody else decides how a role is named.
 	Account string
 	// Roles are ARNs of further roles whose trust policy fixes the name of the session to
-	// the person's, by sts:RoleSessionName or sts:SourceIdentity. Whoever assumes any
-	// other role chooses the session's name, so that two sessions can be one person.
+	// the person's, by sts:RoleSessionName (sts:SourceIdentity does not fix it). Whoever
+	// assumes any other role chooses the session's name, so that two sessions can be one
+	// person.
 	Roles []string
 }
 

@@ -67,7 +67,7 @@ var layers = []layer{
 	{folder: "pkg/functions", may: []string{
 		"pkg/lambdafn", "pkg/stage", "pkg/approval", "pkg/planner", "pkg/trigger", "pkg/wake", "pkg/release", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
-	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/trigger", "pkg/store", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
+	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/approval", "pkg/trigger", "pkg/store", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
 	{folder: "pkg/stage", may: []string{
 		"pkg/ami", "pkg/approval", "pkg/awserr", "pkg/guest", "pkg/store", "pkg/planner", "pkg/compliance", "pkg/component", "pkg/release", "pkg/evidence",
 		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/metric", "pkg/cost", "pkg/program",

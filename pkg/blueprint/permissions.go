@@ -258,7 +258,7 @@ func signActions() []Action {
 	)
 }
 
-// verifyEvidence is what takes to compare images with the signed evidence of them.
+// verifyEvidence returns the calls that compare images with their signed evidence.
 func verifyEvidence() []Action {
 	return join(
 		on(Evidence, "s3:GetObject"),
@@ -280,7 +280,7 @@ func requestApprovalActions() []Action {
 	)
 }
 
-// verifyApprovals is what takes to read whether people have approved a release.
+// verifyApprovals returns the calls that read whether people have approved a release.
 func verifyApprovals() []Action {
 	return join(on(Manifests, "s3:GetObject"), on(ApprovalRequests, "s3:GetObject"), on(ApprovalAnswers, "s3:GetObject"), bucketList())
 }

@@ -26,8 +26,8 @@ type KeyStatement struct {
 
 // SigningKeyPolicy is the policy of the signing key. Whoever administers the account
 // manages the key and reads its public half. Only the role of Sign signs, and only what
-// DSSE signs: SHA-256 digests with ECDSA. No policy of another role can allow that, for
-// the key's own says which role it must be.
+// DSSE signs: SHA-256 digests with ECDSA. No other role's policy can allow that,
+// because the key's own policy names the one role.
 func SigningKeyPolicy(signer string) []KeyStatement {
 	return []KeyStatement{
 		{Sid: "Manage", Actions: []string{

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,10 @@ import (
 )
 
 // door says where people answer, and as whom.
-type door struct{ url, region, role, person string }
+type door struct {
+	url, region, role, person string
+	flag                      string // that gives the address, where it is not --url
+}
 
 func (d *door) register(c *cobra.Command) {
 	c.Flags().StringVar(&d.url, "url", "", "`address` of the function URL of approvals, the stack's output ApprovalUrl (default: $"+contract.EnvApprovalURL+")")
@@ -33,12 +37,13 @@ func (d *door) register(c *cobra.Command) {
 
 // client signs requests with the credentials of the person.
 func (d door) client(ctx context.Context) (approval.Client, error) {
-	where, address := "--url", d.url
+	flag := cmp.Or(d.flag, "--url")
+	where, address := flag, d.url
 	if address == "" {
 		where, address = contract.EnvApprovalURL, os.Getenv(contract.EnvApprovalURL)
 	}
 	if address == "" {
-		return approval.Client{}, usage("the function URL of approvals is not known: give --url or set %s", contract.EnvApprovalURL)
+		return approval.Client{}, usage("the function URL of approvals is not known: give %s or set %s", flag, contract.EnvApprovalURL)
 	}
 	if err := approval.CheckURL(address); err != nil {
 		return approval.Client{}, usage("%s: %w", where, err)
@@ -48,12 +53,12 @@ func (d door) client(ctx context.Context) (approval.Client, error) {
 		return approval.Client{}, err
 	}
 	role := d.role
-	if role == "" {
+	if role == "" && d.person != "" {
 		role = os.Getenv(contract.EnvApproverRole)
 	}
 	switch {
 	case d.person != "" && role == "":
-		return approval.Client{}, usage("--as needs a role: give --role or set %s", contract.EnvApproverRole)
+		return approval.Client{}, usage("--as needs a role: set %s", contract.EnvApproverRole)
 	case d.person == "" && d.role != "":
 		return approval.Client{}, usage("--role needs --as, the name of the session")
 	case d.person != "":
@@ -200,6 +205,7 @@ func startBuild(ctx context.Context, through door, in contract.ExecutionInput, n
 // asked plays the people of a rehearsal, or says how to answer.
 func (a *app) asked(show *display, people []string) func(context.Context, *rehearsal.Factory, approval.Request) {
 	return func(ctx context.Context, f *rehearsal.Factory, r approval.Request) {
+		approved := 0
 		for _, person := range people {
 			client, err := f.As(ctx, person)
 			if err == nil {
@@ -209,13 +215,14 @@ func (a *app) asked(show *display, people []string) func(context.Context, *rehea
 				show.note(fmt.Sprintf("%s may not approve: %v", person, err))
 				continue
 			}
+			approved++
 			show.note(person + " approves the release")
 		}
-		if len(people) >= r.Needed {
+		if approved >= r.Needed {
 			return
 		}
 		show.note(fmt.Sprintf("the release waits for %d approval(s) until %s; answer from another terminal, each person with a name after --as:\n  %s %s=%s %s=%s ami-factory approve %s --digest %s --reason \"...\" --as NAME",
-			r.Needed, r.Expires.Format(time.RFC3339), strings.Join(f.Cloud.Environment(), " "), contract.EnvApprovalURL, f.ApprovalURL, contract.EnvApproverRole, f.Approver, r.Execution, r.BundleDigest))
+			r.Needed-approved, r.Expires.Format(time.RFC3339), strings.Join(f.Cloud.Environment(), " "), contract.EnvApprovalURL, f.ApprovalURL, contract.EnvApproverRole, f.Approver, r.Execution, r.BundleDigest))
 	}
 }
 

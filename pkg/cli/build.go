@@ -198,15 +198,15 @@ Each call starts a new execution, unless --name names one: if an execution of th
 name runs with the same input, the command waits for that one.
 
 Exit codes: 0 published or up to date (with --no-wait: started), 1 failed and
-nothing is left, 2 wrong usage, 3 rejected by the gate, 4 something is left
-behind, 130 interrupted.`,
+nothing is left, 2 wrong usage, 3 rejected by the gate or not
+approved, 4 something is left behind, 130 interrupted.`,
 		Example: `  ami-factory build debian-12-docker
   ami-factory build debian-12-docker --force --no-wait
   ami-factory build debian-12-docker --name "nightly-$(date +%F)" --output json`,
 		Args: takes("one RECIPE"),
 		RunE: func(c *cobra.Command, given []string) error {
 			in.Recipe = given[0]
-			door.region = to.region
+			door.region, door.flag = to.region, "--approval-url"
 			return a.runBuild(c.Context(), to, door, in, name, noWait)
 		},
 	}

@@ -101,9 +101,9 @@ func (a *app) evidenceShow() *cobra.Command {
 	var key keyFlag
 	c := &cobra.Command{
 		Use:   "show IMAGE|EXECUTION|latest|FILE",
-		Short: "Verify the evidence of an image, and show all that it says",
-		Long: `Verify signed evidence as "evidence verify" does, and show what it says: the manifest, the
-volumes of each image, and each statement. What is not verified is not shown.`,
+		Short: "Verify the evidence of an image, and show what it says",
+		Long: `Verify signed evidence as "evidence verify" does, and show what it says: the manifest and
+the volumes of each image. --output json has each statement too. What is not verified is not shown.`,
 		Example: `  ami-factory evidence show ami-0123456789abcdef0
   ami-factory evidence show evidence.tar.gz --key key.pem --output json`,
 		Args: takes("one IMAGE, EXECUTION, " + latest + " or FILE"),

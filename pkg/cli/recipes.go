@@ -300,8 +300,8 @@ func (a *app) schema() *cobra.Command {
 		Use:   "schema [recipe, baseline, userdata, component, checks or waivers]",
 		Short: "Print the JSON Schema of a kind of file, for editors",
 		Long: `Print on stdout the JSON Schema of recipes (the default), of the baseline, of specs
-of user data, or of the files component.yaml and checks.yaml of components. Editors
-with a YAML language server check and complete files with it:
+of user data, of the files component.yaml and checks.yaml of components, or of shared
+waivers. Editors with a YAML language server check and complete files with it:
 
   # yaml-language-server: $schema=recipe.schema.json`,
 		Example: `  ami-factory schema > recipe.schema.json

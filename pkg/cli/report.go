@@ -119,7 +119,7 @@ func reportFormats() []reportFormat {
 		{"sarif", "findings for code scanning", made(func(r evidence.Report, w io.Writer) error { return sarif.Write(w, r) })},
 		{"junit", "controls as test cases, for CI systems", made(evidence.Report.WriteJUnit)},
 		{"asff", "findings of AWS Security Hub", made(writeASFF)},
-		{"cyclonedx", "the inventory of the image, a CycloneDX SBOM", copied("inventory.cdx.json")},
+		{"cyclonedx", "the inventory of the image, a CycloneDX SBOM", copied(contract.InventoryObject)},
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/waiver"
 )
 
 // OpenSCAP is the engine of oscap and a SCAP data stream. Its exit code says too
@@ -102,7 +104,7 @@ func (o *OpenSCAP) judge(output io.Reader, blank func(Control) Result) ([]Result
 				p.Status, p.Actual = StatusError, "fixed, but a verifier changes nothing"
 			case "notapplicable":
 				p.Status, p.Expected = StatusNotApplicable, "pass, or notapplicable as the recipe says"
-				if !slices.ContainsFunc(o.NotApplicable, func(pattern string) bool { return wildcard(pattern, id) }) {
+				if !slices.ContainsFunc(o.NotApplicable, func(pattern string) bool { return waiver.Matches(pattern, id) }) {
 					p.Status, p.Expected = StatusError, "pass; checks.engines.openscap.notApplicable does not list the rule"
 				}
 			case "notchecked":
@@ -165,26 +167,6 @@ func severityOf(s string) string {
 		return "low"
 	}
 	return "medium"
-}
-
-// wildcard reports whether a name matches a pattern, in which * stands for any text.
-func wildcard(pattern, name string) bool {
-	parts := strings.Split(pattern, "*")
-	if len(parts) == 1 {
-		return pattern == name
-	}
-	rest, ok := strings.CutPrefix(name, parts[0])
-	if !ok {
-		return false
-	}
-	for _, part := range parts[1 : len(parts)-1] {
-		i := strings.Index(rest, part)
-		if i < 0 {
-			return false
-		}
-		rest = rest[i+len(part):]
-	}
-	return strings.HasSuffix(rest, parts[len(parts)-1])
 }
 
 // readARF reads the test results and the titles of rules from XML, as a stream.

@@ -84,12 +84,14 @@ func (s *Script) judge(output io.Reader, blank func(Control) Result) ([]Result, 
 		}
 		// Programs end with 1 when a check failed, as prove and goss do.
 		switch {
+		case p.exit == 124 || p.exit == 137:
+			strangers = append(strangers, stranger(blank, p.file, "it did not end in time"))
+		case err != nil && p.exit != 0:
+			strangers = append(strangers, stranger(blank, p.file, fmt.Sprintf("%v; it ended with %d: %s", err, p.exit, p.errors)))
 		case err != nil:
 			strangers = append(strangers, stranger(blank, p.file, err.Error()))
 		case len(p.output) > MaxScriptOutput:
 			strangers = append(strangers, stranger(blank, p.file, fmt.Sprintf("it printed more than %d bytes", MaxScriptOutput)))
-		case p.exit == 124 || p.exit == 137:
-			strangers = append(strangers, stranger(blank, p.file, "it did not end in time"))
 		case p.exit != 0 && (p.exit != 1 || !failed):
 			strangers = append(strangers, stranger(blank, p.file, fmt.Sprintf("it ended with %d: %s", p.exit, p.errors)))
 		}
@@ -262,7 +264,7 @@ func tap(lines []string) ([]said, error) {
 	}
 	switch {
 	case planned < 0:
-		return out, fmt.Errorf("its TAP has no plan, so nobody knows whether it is complete")
+		return out, fmt.Errorf("its TAP has no plan, so it is not known whether it is complete")
 	case planned != len(out):
 		return out, fmt.Errorf("its TAP has %d tests, its plan has %d", len(out), planned)
 	}

@@ -43,7 +43,6 @@ const (
 	RawInventoryObject    = "inventory-raw.txt.gz"
 	InventoryObject       = "inventory.cdx.json"   // CycloneDX 1.5
 	VulnerabilitiesObject = "vulnerabilities.json" // what package vulnerability found
-	DiffObject            = "diff.json"            // against the image that was published before
 
 	// The builder uploads these two through addresses that Launch signs.
 	ProvisionedObject = "provisioned.json" // once: how provisioning ended

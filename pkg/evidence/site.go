@@ -14,6 +14,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/waiver"
 )
 
 //go:embed site.css
@@ -22,10 +23,8 @@ var siteStyle string
 // SummarySchema is the schema's name of a Summary.
 const SummarySchema = "ami-factory/recipe-summary/1"
 
-// EndsSoon is how long before its end a waiver is shown as ending.
-const EndsSoon = 14 * 24 * time.Hour
-
-const soonDays = int(EndsSoon / (24 * time.Hour))
+// soonDays is how many days before its end a waiver is shown as ending.
+const soonDays = int(waiver.EndsSoon / (24 * time.Hour))
 
 // Summary is what the index page says of one recipe: how its last execution ended and
 // what is published. It is small, so that the page of all recipes is cheap to write.
@@ -156,7 +155,7 @@ type Site struct {
 // siteRow is a summary with what the page says of it.
 type siteRow struct {
 	Summary
-	Ending  []compliance.Waiver // within EndsSoon, or over
+	Ending  []compliance.Waiver // soon, or over
 	Reasons []string            // why somebody should look; empty: nobody has to
 }
 

@@ -122,7 +122,7 @@ func (t *Timeline) Add(e sfntypes.HistoryEvent) []Event {
 			return nil
 		}
 		var out []Event
-		if from.waiting && v.state != from.state { // it does not look again
+		if from.waiting && v.state != from.state { // the step was given up: no further look follows
 			out = append(out, Event{State: from.state, Region: from.region, Kind: Failed, At: at})
 		}
 		if doesWork(e.Type) {

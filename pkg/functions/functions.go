@@ -6,7 +6,6 @@ package functions
 import (
 	"context"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/planner"
 	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/source"
@@ -165,20 +165,12 @@ func desk(e lambdafn.Environment) approval.Desk {
 // Approve makes the function of approval.Door.
 func Approve(e lambdafn.Environment) lambdafn.Handler {
 	door := approval.Door{
-		Desk: desk(e), People: approval.People{Account: accountOf(e.Triggers.StateMachineARN), Roles: e.Approvers}, Tasks: sfn.NewFromConfig(e.AWS), Machine: e.Triggers.StateMachineARN,
+		Desk: desk(e), People: approval.People{Account: partition.AccountOf(e.Triggers.StateMachineARN), Roles: e.Approvers}, Tasks: sfn.NewFromConfig(e.AWS), Machine: e.Triggers.StateMachineARN,
 	}
 	return lambdafn.AdaptURL(func(ctx context.Context, in lambdafn.URLRequest) (lambdafn.URLResponse, error) {
 		out, err := door.Handle(ctx, approval.Call(in))
 		return lambdafn.URLResponse(out), err
 	})
-}
-
-// accountOf is the account in an ARN.
-func accountOf(arn string) string {
-	if parts := strings.Split(arn, ":"); len(parts) > 4 {
-		return parts[4]
-	}
-	return ""
 }
 
 // Share makes the function of stage.Share.

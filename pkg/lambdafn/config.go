@@ -2,11 +2,11 @@ package lambdafn
 
 import (
 	"fmt"
-	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
 
+	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
@@ -66,7 +66,7 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 			return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", contract.EnvEngines, err)
 		}
 	}
-	if c.Approvers, err = approverRoles(getenv(contract.EnvApprovers)); err != nil {
+	if c.Approvers, err = approval.ParseRoles(list(getenv(contract.EnvApprovers))); err != nil {
 		return Config{}, fmt.Errorf("%s: %w; correct it where the factory is deployed", contract.EnvApprovers, err)
 	}
 	c.Architecture = program.AWS(runtime.GOARCH)
@@ -111,16 +111,3 @@ func list(s string) []string {
 	}
 	return out
 }
-
-// approverRoles reads a list of role ARNs.
-func approverRoles(text string) ([]string, error) {
-	roles := list(text)
-	for _, role := range roles {
-		if !roleARN.MatchString(role) {
-			return nil, fmt.Errorf("%q is not the ARN of a role (allowed: arn:aws:iam::ACCOUNT:role/NAME)", role)
-		}
-	}
-	return roles, nil
-}
-
-var roleARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$`)

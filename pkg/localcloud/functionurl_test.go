@@ -139,16 +139,16 @@ func TestARequestThatIsNotSignedForThisFunctionURLIsRefused(t *testing.T) {
 		"without a signature":                 {urlRequest{unsigned: true}, "missing Authentication Token"},
 		"for another service":                 {urlRequest{service: "execute-api"}, "correct service: 'lambda'"},
 		"for another region":                  {urlRequest{region: "us-east-1"}, "valid region"},
-		"six minutes ago":                     {urlRequest{at: time.Now().Add(-6 * time.Minute)}, ""},
-		"in six minutes":                      {urlRequest{at: time.Now().Add(6 * time.Minute)}, ""},
+		"six minutes ago":                     {urlRequest{at: time.Now().Add(-6 * time.Minute)}, "Signature expired"},
+		"in six minutes":                      {urlRequest{at: time.Now().Add(6 * time.Minute)}, "Signature not yet current"},
 		"with another body than was signed":   {urlRequest{body: "a", change: func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("b")) }}, "does not match"},
-		"with a body that was not signed":     {urlRequest{body: "a", digest: "UNSIGNED-PAYLOAD"}, ""},
+		"with a body that was not signed":     {urlRequest{body: "a", digest: "UNSIGNED-PAYLOAD"}, "does not match what was computed"},
 		"with another path than was signed":   {urlRequest{path: "/a", change: func(r *http.Request) { r.URL.Path = strings.TrimSuffix(r.URL.Path, "a") + "b" }}, "signature"},
 		"with another method than was signed": {urlRequest{change: func(r *http.Request) { r.Method = http.MethodPut }}, "signature"},
 		"with the key of somebody who is gone": {urlRequest{change: func(r *http.Request) {
 			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "ASIA", "AKIA", 1))
 		}}, "invalid"},
-		"with a session token that was changed": {urlRequest{change: func(r *http.Request) { r.Header.Set("X-Amz-Security-Token", "other") }}, ""},
+		"with a session token that was changed": {urlRequest{change: func(r *http.Request) { r.Header.Set("X-Amz-Security-Token", "other") }}, "security token"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			called := false

@@ -100,6 +100,14 @@ func OrDefault(region string) Partition {
 	return p
 }
 
+// AccountOf returns the account in an ARN; empty if there is none.
+func AccountOf(arn string) string {
+	if parts := strings.Split(arn, ":"); len(parts) > 4 {
+		return parts[4]
+	}
+	return ""
+}
+
 // ARN returns an ARN in the partition of a region.
 func ARN(service, region, account, resource string) string {
 	return OrDefault(region).ARN(service, region, account, resource)

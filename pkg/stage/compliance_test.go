@@ -64,6 +64,7 @@ func TestRunCompliance(t *testing.T) {
 		"export RESULTS_PUT_URL='https://put.example/executions/run/results.json.gz?once=x'\n"+
 		"export INVENTORY_PUT_URL='https://put.example/executions/run/inventory-raw.txt.gz?once=x'\n"+
 		"export INVENTORY_SCRIPT='#!/bin/sh\nlist it'\\''s'\n"+
+		"export INVENTORY_SECONDS='880'\n"+
 		"#!/bin/sh\nrun\n", strings.Join(m.sent[0].Parameters["commands"], "\n"))
 	assert.Equal(t, []string{"900"}, m.sent[0].Parameters["executionTimeout"])
 

@@ -20,6 +20,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
 	"github.com/ami-factory/ami-factory/pkg/store"
@@ -129,7 +130,7 @@ func notOf(of EvidenceOf, m bundle.Manifest) []string {
 	same("recipe", m.Recipe, of.Plan.Recipe.Name)
 	same("fingerprint", m.Fingerprint, binding.Fingerprint)
 	same("release", m.ReleaseID, of.Plan.ReleaseID)
-	same("owner", m.Owner, accountOf(of.Execution.ID))
+	same("owner", m.Owner, partition.AccountOf(of.Execution.ID))
 	if !m.Execution.Started.Equal(binding.Started) {
 		out = append(out, fmt.Sprintf("its execution started at %s, not %s", m.Execution.Started, binding.Started))
 	}
@@ -158,14 +159,14 @@ func (s SignedEvidence) compare(ctx context.Context, of EvidenceOf, m bundle.Man
 		return []string{"it or a snapshot of it is gone"}, nil
 	}
 	if err != nil {
-		return nil, awserr.Wrap(err, failure.EvidenceMismatch, "describe %s", imageIn(region, id))
+		return nil, awserr.Wrap(err, failure.EvidenceFailed, "describe %s", imageIn(region, id))
 	}
 	out := seen.unfit(m.Owner)
 	seen.image.BakedBy = want.BakedBy // a tag, which is not evidence
 	out = append(out, differences(seen.image, want)...)
 	has, err := release.ReadAudience(ctx, api, id)
 	if err != nil {
-		return nil, awserr.Wrap(err, failure.EvidenceMismatch, "read who may launch %s", imageIn(region, id))
+		return nil, awserr.Wrap(err, failure.EvidenceFailed, "read who may launch %s", imageIn(region, id))
 	}
 	if extra := has.Minus(release.AudienceOf(of.Plan.Recipe.Distribution)).Minus(of.Before).Names(); len(extra) > 0 {
 		out = append(out, "it is shared with "+strings.Join(extra, ", ")+", whom the manifest does not name")
@@ -295,14 +296,6 @@ func publicKey(ctx context.Context, api PublicKeyAPI, id string) (*ecdsa.PublicK
 		return nil, failure.Wrap(failure.EvidenceFailed, err, "the key %s cannot sign evidence", id)
 	}
 	return key, nil
-}
-
-// accountOf is the account in an ARN.
-func accountOf(arn string) string {
-	if parts := strings.Split(arn, ":"); len(parts) > 4 {
-		return parts[4]
-	}
-	return ""
 }
 
 // objectAt is the address of an object of an execution.

@@ -32,8 +32,8 @@ type RequestApproval struct {
 const triggers = "trigger:start-builds"
 
 // Run keeps the request with the token of the task that waits, and sends a message
-// without it. The error is RequesterUnknown where nobody knows who asked for the
-// release: then it is not known either who must not approve it.
+// without it. The error is RequesterUnknown if no record says who started the
+// execution: without it, it is not known who must not approve.
 func (s RequestApproval) Run(ctx context.Context, in RequestApprovalInput) (RequestApprovalOutput, error) {
 	p, err := loadPlan(ctx, s.Desk.Store, in.Job)
 	if err != nil {
@@ -72,7 +72,7 @@ func (s RequestApproval) requester(ctx context.Context, execution string) (strin
 	}
 	_, err = s.Desk.Store.Read(ctx, contract.StartedKey(execution))
 	if errors.Is(err, store.ErrNone) {
-		return "", failure.New(failure.RequesterUnknown, "the recipe wants approvals, and it is not known who started %s: start it with `ami-factory build`, which goes through the function URL of approvals, not with states:StartExecution", execution)
+		return "", failure.New(failure.RequesterUnknown, "the recipe wants approvals, and it is not known who started %s: start it with `ami-factory build RECIPE --approval-url URL`, not directly with states:StartExecution", execution)
 	}
 	return triggers, err
 }

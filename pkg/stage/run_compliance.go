@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 	"time"
 
@@ -100,6 +101,7 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 		{"CHECKS_URL", checksURL}, {"CHECKS_SHA256", checks.SHA256},
 		{"RESULTS_PUT_URL", resultsURL},
 		{"INVENTORY_PUT_URL", inventoryURL}, {"INVENTORY_SCRIPT", strings.TrimRight(string(inventory), "\n")},
+		{"INVENTORY_SECONDS", strconv.Itoa(int((time.Duration(p.Recipe.Checks.Timeout) - inventorySlack).Seconds()))},
 	} {
 		fmt.Fprintf(&b, "export %s=%s\n", v[0], shellQuote(v[1]))
 	}
@@ -109,6 +111,10 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 	b.Write(body)
 	return b.String(), nil
 }
+
+// inventorySlack is the time after the inventory in which the script can still report why
+// there is none. A recipe's checks have one minute at least.
+const inventorySlack = 20 * time.Second
 
 // rawResultsKey is where the verifier puts the engine's own words.
 func rawResultsKey(e Execution) string { return executionKey(e, contract.RawResultsObject) }

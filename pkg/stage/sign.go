@@ -20,6 +20,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
 	"github.com/ami-factory/ami-factory/pkg/evidence/vulnerability"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
@@ -134,7 +135,7 @@ func (s Sign) manifest(ctx context.Context, in SignInput, p plan.BuildPlan, repo
 		Source: bundle.Source{
 			ImageID: p.Source.ImageID, Name: p.Source.Name, OwnerID: p.Source.OwnerID, Architecture: p.Source.Architecture, CreationDate: p.Source.CreationDate,
 		},
-		Approvals: p.Recipe.Approval.Needed(), Owner: accountOf(in.Execution.ID), Images: []bundle.Image{}, Audience: audienceOf(p),
+		Approvals: p.Recipe.Approval.Needed(), Owner: partition.AccountOf(in.Execution.ID), Images: []bundle.Image{}, Audience: audienceOf(p),
 		Key: bundle.Key{ID: s.KeyID, SHA256: bundle.KeyID(key)}, Files: bundle.FilesOf(records),
 	}
 	for _, region := range slices.Sorted(slices.Values(regionsOf(p))) {
@@ -279,14 +280,14 @@ func (w *signing) signed(ctx context.Context, name string, statement bundle.Stat
 	key := executionKey(w.in.Execution, name)
 	there, err := w.Store.ReadAtMost(ctx, key, bundle.MaxFile)
 	if errors.Is(err, store.ErrNone) {
-		envelope, err := bundle.Sign(ctx, kmsSigner{w.KMS, w.KeyID}, w.key, statement)
-		if err != nil {
-			return envelope, awserr.Wrap(err, failure.EvidenceFailed, "sign %s with the key %s", name, w.KeyID)
+		envelope, failed := bundle.Sign(ctx, kmsSigner{w.KMS, w.KeyID}, w.key, statement)
+		if failed != nil {
+			return envelope, awserr.Wrap(failed, failure.EvidenceFailed, "sign %s with the key %s", name, w.KeyID)
 		}
+		// If an envelope is there, another attempt was quicker, and err is nil.
 		if there, err = w.once(ctx, name, envelope.Encode()); err != nil || there == nil {
 			return envelope, err
 		}
-		err = nil // another attempt was quicker
 	}
 	if err != nil {
 		return bundle.Envelope{}, err

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -215,6 +216,36 @@ func TestASecondAttemptGoesOnWhereTheFirstStopped(t *testing.T) {
 	after, err := r.store().Read(t.Context(), contract.ExecutionKey("run", contract.ProvenanceAttestation))
 	require.NoError(t, err)
 	assert.Equal(t, before, after)
+	require.NoError(t, r.share(home, out.Evidence))
+}
+
+// slow is a KMS that answers only after another attempt has done all its work.
+type slow struct {
+	SigningAPI
+	meanwhile func()
+}
+
+func (k *slow) Sign(ctx context.Context, in *kms.SignInput, opts ...func(*kms.Options)) (*kms.SignOutput, error) {
+	if do := k.meanwhile; do != nil {
+		k.meanwhile = nil
+		do()
+	}
+	return k.SigningAPI.Sign(ctx, in, opts...)
+}
+
+func TestAnAttemptThatIsOvertakenReturnsWhatTheQuickerOneSigned(t *testing.T) {
+	r := newReleasing(t)
+	var quicker SignOutput
+	out, err := Sign{
+		Store: r.store(), KeyID: r.key, EC2: func(region string) SignEC2 { return r.odd[region] },
+		KMS: &slow{SigningAPI: r.kms(), meanwhile: func() {
+			var err error
+			quicker, err = r.sign()
+			require.NoError(t, err)
+		}},
+	}.Run(t.Context(), r.in)
+	require.NoError(t, err)
+	assert.Equal(t, quicker, out)
 	require.NoError(t, r.share(home, out.Evidence))
 }
 

@@ -50,7 +50,7 @@ func ReadSite(ctx context.Context, s store.Store, keys store.Directory, now time
 }
 
 // site takes the report over into the summary of its recipe, and writes the index page.
-// An execution without a plan is of no recipe that exists.
+// An execution without a plan has no recipe, so it has no summary.
 func (s Notify) site(ctx context.Context, in NotifyInput, r evidence.Report) error {
 	if r.Recipe == "" {
 		return nil

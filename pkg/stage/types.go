@@ -158,7 +158,6 @@ type CheckDistributionOutput struct {
 	// Retries is how often the copy was not ready yet, Waits how often the state machine
 	// waited for an event, and Events how often one came; the state machine adds them.
 	Retries int `json:"retries,omitempty"`
-	// Detours are the states beside, which the costs count.
 	Waits   int `json:"waits,omitempty"`
 	Events  int `json:"events,omitempty"`
 	Detours int `json:"detours,omitempty"`
@@ -313,14 +312,14 @@ type Timing struct {
 	Retries      int       `json:"retries,omitempty"`      // of its function, after the first time
 	Waits        int       `json:"waits,omitempty"`        // for an event; each is a state and an invocation of its own
 	Events       int       `json:"events,omitempty"`       // that have ended waits; each is an invocation too
-	Detours      int       `json:"detours,omitempty"`      // states beside: of waits that no event has ended
+	Detours      int       `json:"detours,omitempty"`      // additional states, entered when no event ended a wait
 	InstanceType string    `json:"instanceType,omitempty"` // of what was launched
 	CopyRetries  int       `json:"copyRetries,omitempty"`  // of the copies to all regions together
 	CopyWaits    int       `json:"copyWaits,omitempty"`    // likewise
 	CopyEvents   int       `json:"copyEvents,omitempty"`   // likewise
 	CopyDetours  int       `json:"copyDetours,omitempty"`  // likewise
 	CopyFailures int       `json:"copyFailures,omitempty"` // regions that failed
-	CopySkipped  int       `json:"copySkipped,omitempty"`  // functions that regions did not come to, as they had failed
+	CopySkipped  int       `json:"copySkipped,omitempty"`  // functions that were not invoked, because their region had failed before
 	// SnapshotBytes is what the image's snapshots hold; 0 if that is not known.
 	SnapshotBytes int64 `json:"snapshotBytes,omitempty"`
 }

@@ -78,8 +78,8 @@ func (s Store) ReadTagged(ctx context.Context, key string) (body []byte, etag st
 	return body, aws.ToString(out.ETag), nil
 }
 
-// Replace stores body under key if the object still has an ETag, or does not exist if that
-// is "", and reports whether it did.
+// Replace stores body under key if the object's ETag is still etag. If etag is "", it
+// stores body only if there is no such object. It reports whether it has stored it.
 func (s Store) Replace(ctx context.Context, key, contentType string, body []byte, etag string) (bool, error) {
 	in := &s3.PutObjectInput{Bucket: &s.Bucket, Key: &key, ContentType: &contentType, Body: bytes.NewReader(body)}
 	if etag == "" {

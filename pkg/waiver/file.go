@@ -74,12 +74,12 @@ func (s Scope) Holds(recipe, family string) bool {
 	if len(s.Recipes) == 0 && len(s.Families) == 0 {
 		return false
 	}
-	return (len(s.Recipes) == 0 || slices.ContainsFunc(s.Recipes, func(p string) bool { return matches(p, recipe) })) &&
+	return (len(s.Recipes) == 0 || slices.ContainsFunc(s.Recipes, func(p string) bool { return Matches(p, recipe) })) &&
 		(len(s.Families) == 0 || slices.Contains(s.Families, family))
 }
 
-// matches reports whether a name matches a pattern, in which * stands for any text.
-func matches(pattern, name string) bool {
+// Matches reports whether a name matches a pattern, in which * stands for any text.
+func Matches(pattern, name string) bool {
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
 		return pattern == name
@@ -323,7 +323,7 @@ func (s Shared) scope(recipes []Recipe) problem.List {
 		at := fmt.Sprintf("scope.recipes[%d]", i)
 		before, _, glob := strings.Cut(p, "*")
 		globs = globs || glob
-		matching := slices.ContainsFunc(names, func(n string) bool { return matches(p, n) })
+		matching := slices.ContainsFunc(names, func(n string) bool { return Matches(p, n) })
 		switch {
 		case slices.Index(s.Scope.Recipes, p) < i:
 			fail(at, "", "%s is listed twice", p)

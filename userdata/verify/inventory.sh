@@ -5,8 +5,9 @@
 # the last line says "end": a list that is cut off is recognised. Nothing in the
 # guest is changed. pkg/evidence/inventory reads it and trusts none of it.
 #
-# Needs: INVENTORY_DIR, a private directory for temporary files. INVENTORY_DISKS may
-# name the one directory in which privileged files are looked for, in place of all disks.
+# Needs: INVENTORY_DIR, a private directory for temporary files, and INVENTORY_SECONDS,
+# the time in which the whole list is to be there. INVENTORY_DISKS may name the one
+# directory in which privileged files are looked for, in place of all disks.
 set -u
 umask 077
 LC_ALL=C
@@ -14,6 +15,9 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
 dir=${INVENTORY_DIR:?is not set}
 tab=$(printf '\t')
+# One program that hangs leaves time for the other sections. An emulated processor is
+# thirty times slower than a real one, so there is no shorter limit for any of them.
+each=$((${INVENTORY_SECONDS:?is not set} / 4))
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -43,7 +47,7 @@ kernel() {
 	done | sort -u
 	default=
 	if has grubby; then
-		default=$(timeout 10 grubby --default-kernel 2>/dev/null)
+		default=$(timeout "$each" grubby --default-kernel 2>/dev/null)
 	else
 		for config in /boot/grub/grub.cfg /boot/grub2/grub.cfg; do
 			[ -r "$config" ] || continue
@@ -77,7 +81,7 @@ disks() {
 # as images.
 privileged() {
 	disks | while read -r mount; do
-		timeout 60 find "$mount" -xdev \( -path /var/lib/docker -o -path /var/lib/containerd -o -path /var/lib/containers \) -prune -o \
+		timeout "$each" find "$mount" -xdev \( -path /var/lib/docker -o -path /var/lib/containerd -o -path /var/lib/containers \) -prune -o \
 			-type f -perm /6000 -printf '%m\t%u\t%g\t%p\0' || exit
 	done | tr '\n\0' '?\n' | sort -u >"$dir/privileged"
 	cut -f 4- "$dir/privileged" >"$dir/paths"
@@ -101,7 +105,7 @@ privileged() {
 }
 
 units() {
-	timeout 20 systemctl list-unit-files --no-legend --no-pager --plain --full --state=enabled,enabled-runtime |
+	timeout "$each" systemctl list-unit-files --no-legend --no-pager --plain --full --state=enabled,enabled-runtime |
 		awk '{ print $1 "\t" $2 }'
 }
 
@@ -157,17 +161,17 @@ keys() {
 }
 
 docker_images() {
-	timeout 20 docker image ls --no-trunc --digests --format '{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}'
+	timeout "$each" docker image ls --no-trunc --digests --format '{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}'
 }
 
 podman_images() {
-	timeout 20 podman image ls --no-trunc --digests --format '{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}'
+	timeout "$each" podman image ls --no-trunc --digests --format '{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}'
 }
 
 containerd_images() {
-	timeout 20 ctr namespaces ls -q >"$dir/namespaces" || return
+	timeout "$each" ctr namespaces ls -q >"$dir/namespaces" || return
 	while read -r space; do
-		timeout 20 ctr -n "$space" images ls | awk -v OFS='\t' 'NR > 1 { print $1, "<none>", $3, $3 }' || return
+		timeout "$each" ctr -n "$space" images ls | awk -v OFS='\t' 'NR > 1 { print $1, "<none>", $3, $3 }' || return
 	done <"$dir/namespaces"
 }
 
@@ -195,8 +199,8 @@ pending_apt() {
 		-o Acquire::Languages=none -o Acquire::Retries=1 -o Acquire::http::Timeout=10 -o Acquire::https::Timeout=10 \
 		-o APT::Update::Error-Mode=any -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
 		-o APT::Update::Post-Invoke-Success::= -o APT::Update::Post-Invoke::= -o Debug::NoLocking=1
-	timeout 60 apt-get -q "$@" update >/dev/null || return
-	timeout 30 apt-get -q -s "$@" --with-new-pkgs upgrade >"$dir/simulated" || return
+	timeout "$each" apt-get -q "$@" update >/dev/null || return
+	timeout "$each" apt-get -q -s "$@" --with-new-pkgs upgrade >"$dir/simulated" || return
 	# Inst openssl [3.0.11-1] (3.0.15-1~deb12u1 Debian-Security:12/stable-security [amd64])
 	sed -n 's/^Inst \([^ ]*\) \[\([^]]*\)\] (\([^ ]*\) \([^)]*\)).*/\1\t\2\t\3\t\4/p' "$dir/simulated"
 }
@@ -204,7 +208,7 @@ pending_apt() {
 pending_dnf() {
 	set --
 	if grep -q '^ID="\{0,1\}amzn' /etc/os-release; then set -- --releasever=latest; fi
-	timeout 90 dnf -q "$@" updateinfo list --security --updates | awk -v OFS='\t' 'NF >= 3 { print $3, "", $1, $2 }'
+	timeout "$each" dnf -q "$@" updateinfo list --security --updates | awk -v OFS='\t' 'NF >= 3 { print $3, "", $1, $2 }'
 }
 
 # The network's answer takes longest, so it is asked for first.

@@ -48,7 +48,7 @@ fetch() {
 
 : "${GOSS_URL:?is not set}" "${GOSS_SHA256:?is not set}"
 : "${CHECKS_URL:?is not set}" "${CHECKS_SHA256:?is not set}" "${RESULTS_PUT_URL:?is not set}"
-: "${INVENTORY_PUT_URL:?is not set}" "${INVENTORY_SCRIPT:?is not set}"
+: "${INVENTORY_PUT_URL:?is not set}" "${INVENTORY_SCRIPT:?is not set}" "${INVENTORY_SECONDS:?is not set}"
 
 # The inventory may be this large when it is packed.
 inventory_limit=8388608
@@ -71,7 +71,7 @@ trap 'exit 1' HUP INT TERM
 mkdir "$dir/inventory"
 printf '%s\n' "$INVENTORY_SCRIPT" >"$dir/inventory.sh"
 unset INVENTORY_SCRIPT
-INVENTORY_DIR=$dir/inventory nice timeout -k 10 150 sh "$dir/inventory.sh" \
+INVENTORY_DIR=$dir/inventory nice timeout -k 10 "$INVENTORY_SECONDS" sh "$dir/inventory.sh" \
 	>"$dir/inventory.txt" 2>"$dir/inventory.errors" </dev/null &
 listing=$!
 
@@ -104,6 +104,7 @@ upload "$dir/results.json.gz" "$RESULTS_PUT_URL"
 
 listed=0
 wait "$listing" || listed=$?
+[ "$listed" != 124 ] || fail "the inventory took longer than $INVENTORY_SECONDS s"
 [ "$listed" = 0 ] || fail "the inventory was not taken (exit code $listed): $(head -c 2000 "$dir/inventory.errors")"
 gzip -6 --no-name "$dir/inventory.txt"
 size=$(wc -c <"$dir/inventory.txt.gz")

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 )
@@ -47,10 +46,9 @@ func (r Refused) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// recordsOf are the records that every manifest must name, and the attestations that go
-// with each bundle.
+// recordsOf returns the names of the records that every manifest must list.
 func recordsOf() []string {
-	return []string{contract.PlanFile, contract.ComplianceObject, contract.InventoryObject}
+	return []string{contract.PlanFile, contract.ComplianceObject, contract.InventoryObject, contract.VulnerabilitiesObject}
 }
 
 // attestationsOf are the attestations that a manifest's bundle must have, without the
@@ -317,6 +315,3 @@ func (v *verifier) records(m Manifest) {
 		}
 	}
 }
-
-// Age is how long ago the bundle was made.
-func (v Verified) Age(now time.Time) time.Duration { return now.Sub(v.Manifest.Made) }

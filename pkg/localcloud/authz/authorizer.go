@@ -204,7 +204,7 @@ func (a *Authorizer) withCaller(pairs map[string][]string, who wire.Caller, p Pr
 		if p.RoleARN == "" {
 			keys["aws:PrincipalArn"] = []string{p.ARN}
 		}
-		if id := a.organization(p.Account); id != "" {
+		if id := a.Organization(p.Account); id != "" {
 			keys["aws:PrincipalOrgID"] = []string{id}
 		}
 	}
@@ -215,11 +215,7 @@ func (a *Authorizer) withCaller(pairs map[string][]string, who wire.Caller, p Pr
 
 // Organization returns the id of an account's organisation, such as o-exampleorgid, or
 // an empty string if the account is in none.
-func (a *Authorizer) Organization(account string) string { return a.organization(account) }
-
-// organization returns the id of an account's organisation, such as o-exampleorgid, or
-// an empty string if the account is in none.
-func (a *Authorizer) organization(account string) string {
+func (a *Authorizer) Organization(account string) string {
 	if a.cfg.Organizations == nil {
 		return ""
 	}

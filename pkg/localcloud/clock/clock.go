@@ -38,8 +38,8 @@ type working struct{}
 // expensive. The work must not sleep while anyone else uses the context.
 func Working(ctx context.Context) context.Context { return context.WithValue(ctx, working{}, true) }
 
-// HoldFor is c.Hold for a caller of a service: where the context is of work that
-// keeps the clock still itself, it does nothing.
+// HoldFor holds the clock for a caller of a service. It does nothing if ctx is marked
+// by Working, because such work keeps the clock still itself.
 func HoldFor(ctx context.Context, c Clock) (release func()) {
 	if marked, _ := ctx.Value(working{}).(bool); marked {
 		return func() {}

@@ -339,8 +339,8 @@ func (s ssmProvider) createDocument(ctx context.Context, t *target, p documentPr
 	return nil
 }
 
-// updateDocument makes the new content the default version. A document that is to be
-// replaced, but has a name of its own, cannot be: CloudFormation refuses it too
+// updateDocument adds the new content as a version and makes it the default. It refuses
+// UpdateMethod Replace. CloudFormation refuses that only for a document with a custom name
 // (https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-ssm-document.html).
 func (s ssmProvider) updateDocument(ctx context.Context, t *target, old, p documentProperties) error {
 	if old.Content == p.Content && old.DocumentFormat == p.DocumentFormat && old.VersionName == p.VersionName {

@@ -105,15 +105,16 @@ func (s *Service) BatchImportFindings(ctx context.Context, in *securityhub.Batch
 
 // refuse says what is wrong with a finding; empty: nothing.
 func refuse(c wire.Caller, f types.AwsSecurityFinding) string {
-	for name, value := range map[string]*string{
+	required := map[string]*string{
 		"AwsAccountId": f.AwsAccountId, "CreatedAt": f.CreatedAt, "Description": f.Description, "GeneratorId": f.GeneratorId, "Id": f.Id,
 		"ProductArn": f.ProductArn, "SchemaVersion": f.SchemaVersion, "Title": f.Title, "UpdatedAt": f.UpdatedAt,
-	} {
-		if aws.ToString(value) == "" {
+	}
+	for _, name := range slices.Sorted(maps.Keys(required)) {
+		if aws.ToString(required[name]) == "" {
 			return "Missing required field " + name
 		}
 	}
-	product := fmt.Sprintf("arn:%s:securityhub:%s:%s:product/%s/default", partitionOf(c.Region), c.Region, c.Account, c.Account)
+	product := partition.ARN("securityhub", c.Region, c.Account, "product/"+c.Account+"/default")
 	raw, err := json.Marshal(f)
 	switch {
 	case err != nil:
@@ -135,17 +136,12 @@ func refuse(c wire.Caller, f types.AwsSecurityFinding) string {
 	case len(raw) > maxBytes:
 		return fmt.Sprintf("Finding has %d bytes", len(raw))
 	}
-	for name, value := range map[string]*string{"CreatedAt": f.CreatedAt, "UpdatedAt": f.UpdatedAt} {
-		if _, err := time.Parse(time.RFC3339, *value); err != nil {
+	for _, name := range []string{"CreatedAt", "UpdatedAt"} {
+		if _, err := time.Parse(time.RFC3339, *required[name]); err != nil {
 			return name + " is not a date-time"
 		}
 	}
 	return ""
-}
-
-func partitionOf(region string) string {
-	at, _ := partition.Of(region) // a caller's region is one
-	return at.ID
 }
 
 // GetFindings lists findings by id. Filters are Id and RecordState, by equality.

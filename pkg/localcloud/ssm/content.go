@@ -56,7 +56,7 @@ type lines []string
 // UnmarshalJSON implements json.Unmarshaler.
 func (l *lines) UnmarshalJSON(raw []byte) error {
 	var one string
-	if json.Unmarshal(raw, &one) == nil {
+	if string(raw) != "null" && json.Unmarshal(raw, &one) == nil {
 		*l = lines{one}
 		return nil
 	}
@@ -168,10 +168,12 @@ func (p inputType) defaults() ([]string, error) {
 	}
 	if p.Type == "StringList" {
 		var list []string
-		return list, json.Unmarshal(p.Default, &list)
+		err := json.Unmarshal(p.Default, &list)
+		return list, err
 	}
 	var one string
-	return []string{one}, json.Unmarshal(p.Default, &one)
+	err := json.Unmarshal(p.Default, &one)
+	return []string{one}, err
 }
 
 // accept checks the values that a command gives a parameter.

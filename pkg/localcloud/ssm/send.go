@@ -71,7 +71,7 @@ func (s *Service) newCommand(at scope.Key, in *ssm.SendCommandInput) (*command, 
 		return nil, err
 	}
 	if strings.TrimSpace(script.text) == "" {
-		return nil, &types.InvalidParameters{Message: aws.String("Parameter \"commands\" is required and is empty.")}
+		return nil, &types.InvalidParameters{Message: aws.String("The script of the command is empty.")}
 	}
 	delivery := int32(defaultDelivery)
 	if in.TimeoutSeconds != nil {

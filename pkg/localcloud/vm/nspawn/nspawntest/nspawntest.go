@@ -49,8 +49,8 @@ func Driver(t testing.TB, opts network.Options) vm.Driver {
 	return d
 }
 
-// Launch is of an instance with an image. Its metadata is that of Metadata. The last
-// two digits of its address are those of its hardware address.
+// Launch returns the launch of an instance from an image, with the metadata of Metadata.
+// The IP address must end with two digits, which also end the hardware address.
 func Launch(t testing.TB, imageDir string, in imds.Instance) vm.Launch {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), in.InstanceID)
