@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/stretchr/testify/assert"
@@ -17,6 +19,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 )
 
@@ -44,6 +47,21 @@ func newApproving(t *testing.T, mode string, people func(*approving, context.Con
 	})
 	a.edit("\ndistribution:\n", "\napproval: {mode: "+mode+", expires: 2d}\ndistribution:\n")
 	return a
+}
+
+// instances are the ids of the instances that are not terminated.
+func (a *approving) instances(ctx context.Context) []string {
+	out, err := a.Cloud.EC2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{})
+	assert.NoError(a.t, err)
+	var ids []string
+	for _, r := range out.Reservations {
+		for _, i := range r.Instances {
+			if i.State.Name != types.InstanceStateNameTerminated && i.State.Name != types.InstanceStateNameShuttingDown {
+				ids = append(ids, aws.ToString(i.InstanceId))
+			}
+		}
+	}
+	return ids
 }
 
 // say answers as a person, and notes what they are told.
@@ -89,6 +107,7 @@ func (a *approving) requireNothingReleased(s rehearsal.Summary) {
 
 func TestTwoPeopleApproveAReleaseAndTheEvidenceNamesThem(t *testing.T) {
 	a := newApproving(t, "two", func(a *approving, ctx context.Context) {
+		assert.Empty(a.t, a.instances(ctx), "people may take days: nothing runs meanwhile")
 		a.say(ctx, "rita", approval.Approve, a.asked.BundleDigest)
 		a.say(ctx, "anna", approval.Approve, strings.Repeat("0", 64))
 		a.say(ctx, "anna", approval.Approve, a.asked.BundleDigest)
@@ -162,6 +181,18 @@ func TestAManifestThatChangesVoidsItsApproval(t *testing.T) {
 		assert.Contains(t, a.answers[1], "the evidence has changed since the request")
 		a.requireNothingReleased(s)
 	})
+}
+
+func TestNobodyIsAskedWhileInstancesRun(t *testing.T) {
+	a := newApproving(t, "one", func(*approving, context.Context) { t.Error("a person was asked while instances run") })
+	// Two instances, in each attempt of TerminateInstances; then Cleanup may terminate them.
+	_, err := a.Cloud.Faults.Add(fault.Rule{Service: "ec2", Operation: "TerminateInstances", Code: "UnauthorizedOperation", Status: 403, Times: 2 * 6})
+	require.NoError(t, err)
+	s := bake(t, a.Factory, contract.ExecutionInput{})
+	assert.Equal(t, contract.FailedClean, s.Status, s.Cause)
+	assert.Equal(t, string(failure.CleanupIncomplete), s.Error)
+	assert.Contains(t, s.Cause, "the instances of the execution could not be terminated")
+	a.requireNothingReleased(s)
 }
 
 func TestNobodyApprovesAReleaseWhoseRequesterIsNotKnown(t *testing.T) {

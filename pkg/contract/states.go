@@ -35,18 +35,20 @@ const (
 	StateAreCopiesMade     = "AreCopiesMade"
 	StateSign              = "Sign"
 	StateNeedsApproval     = "NeedsApproval"
-	StateApprove           = "Approve"      // only where the recipe wants people to approve
-	StateSignApproval      = "SignApproval" // likewise
-	StateShare             = "Share"
-	StateShareImage        = "ShareImage"     // for each region, inside Share
-	StateImageNotShared    = "ImageNotShared" // likewise
-	StateAreImagesShared   = "AreImagesShared"
-	StatePublish           = "Publish"
-	StateAnnounce          = "Announce"
-	StateRetire            = "Retire"
-	StateCleanup           = "Cleanup"
-	StateNotify            = "Notify"
-	StateOutcome           = "Outcome"
+	// StateTerminateInstances and the next two are entered only if people must approve.
+	StateTerminateInstances = "TerminateInstances"
+	StateApprove            = "Approve"
+	StateSignApproval       = "SignApproval"
+	StateShare              = "Share"
+	StateShareImage         = "ShareImage"     // for each region, inside Share
+	StateImageNotShared     = "ImageNotShared" // likewise
+	StateAreImagesShared    = "AreImagesShared"
+	StatePublish            = "Publish"
+	StateAnnounce           = "Announce"
+	StateRetire             = "Retire"
+	StateCleanup            = "Cleanup"
+	StateNotify             = "Notify"
+	StateOutcome            = "Outcome"
 )
 
 // UntimedStates are those that every execution which Notify reports on passes

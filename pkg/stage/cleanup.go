@@ -51,6 +51,9 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 		return CleanupOutput{}, err
 	}
 	t := &tally{}
+	if in.Instances {
+		return s.onlyInstances(ctx, in, t)
+	}
 	p, regions := s.plan(ctx, in, t)
 	kept := s.pointers(ctx, in, p, t)
 	for _, region := range regions {
@@ -62,6 +65,19 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 	out.Ending = in.ending()
 	if t.passing {
 		return out, failure.New(failure.CleanupIncomplete, "not everything could be removed yet: %s", strings.Join(out.Left, "; "))
+	}
+	return out, nil
+}
+
+// onlyInstances terminates the execution's builder and verifier while the execution goes
+// on. The error is CleanupIncomplete if one of them may still run. An instance that only
+// bears the tags is no reason to stop: the clean-up at the end reports it.
+func (s Cleanup) onlyInstances(ctx context.Context, in CleanupInput, t *tally) (CleanupOutput, error) {
+	own := &tally{}
+	s.instances(ctx, s.EC2(s.Settings.Region), in.Execution, s.Settings.Region, own, t)
+	out := own.output()
+	if len(out.Left) > 0 {
+		return out, failure.New(failure.CleanupIncomplete, "the instances of the execution could not be terminated: %s", strings.Join(out.Left, "; "))
 	}
 	return out, nil
 }
@@ -215,7 +231,7 @@ func orNothing(previous string) string {
 
 func (s Cleanup) region(ctx context.Context, in CleanupInput, region string, k keep, t *tally) {
 	api, e := s.EC2(region), in.Execution
-	s.instances(ctx, api, e, region, t)
+	s.instances(ctx, api, e, region, t, t)
 	found, err := s.found(ctx, api, in, region, t)
 	if err != nil {
 		t.leave("images and snapshots in "+region, err)
@@ -225,7 +241,9 @@ func (s Cleanup) region(ctx context.Context, in CleanupInput, region string, k k
 	s.snapshots(ctx, api, e, region, k, surviving, t)
 }
 
-func (s Cleanup) instances(ctx context.Context, api CleanupEC2, e Execution, region string, t *tally) {
+// instances terminates the execution's instances in a region. foreign are those that bear
+// its tags and were launched by somebody else.
+func (s Cleanup) instances(ctx context.Context, api CleanupEC2, e Execution, region string, t, foreign *tally) {
 	found, err := ami.ListInstances(ctx, api, ami.ByExecution(e.Name))
 	if err != nil {
 		t.leave("instances in "+region, err)
@@ -237,7 +255,7 @@ func (s Cleanup) instances(ctx context.Context, api CleanupEC2, e Execution, reg
 		// A tag is anybody's to set: what another one launched is not the
 		// execution's to terminate.
 		if e.ID != "" && !ami.LaunchedBy(aws.ToString(i.ClientToken), launchOwner(e, ami.TagValue(i.Tags, contract.TagStage))...) {
-			t.leave(region+":"+id, errors.New("it bears the tags of this execution, but was not launched by it"))
+			foreign.leave(region+":"+id, errors.New("it bears the tags of this execution, but was not launched by it"))
 			continue
 		}
 		_, err := api.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})

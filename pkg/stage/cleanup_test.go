@@ -154,6 +154,29 @@ func TestCleanupLeavesAnInstanceThatOnlyBearsTheTags(t *testing.T) {
 	}, out.Left)
 }
 
+// People may take days to approve a release.
+func TestInstancesEndBeforePeopleAreAsked(t *testing.T) {
+	w := newWorld(t)
+	e := w.ec2[home]
+	foreign := builderOf("run", "i-foreign")
+	foreign.ClientToken = aws.String("theirs")
+	e.instances = []types.Instance{builderOf("run", "i-builder"), builderOf("run", "i-verifier"), builderOf("other", "i-other"), foreign}
+	images, in := e.imageIDs(), CleanupInput{Job: w.in.Job, Instances: true}
+
+	e.faults["TerminateInstances"] = []error{awsErr("UnauthorizedOperation"), nil}
+	_, err := w.cleanup(t, in)
+	requireCode(t, failure.CleanupIncomplete, err)
+	assert.ErrorContains(t, err, "i-builder")
+	assert.NotContains(t, err.Error(), "i-foreign", "the clean-up at the end reports what is not the execution's")
+
+	e.terminated = nil
+	out, err := w.cleanup(t, in)
+	require.NoError(t, err)
+	assert.Equal(t, CleanupOutput{Removed: []string{home + ":i-builder", home + ":i-verifier"}, Left: []string{}}, out)
+	assert.Equal(t, []string{"i-builder", "i-verifier"}, e.terminated)
+	assert.Equal(t, images, e.imageIDs(), "the image waits for people")
+}
+
 func TestCleanupWithoutAPlanLooksInTheHomeRegion(t *testing.T) {
 	w := newWorld(t)
 	w.ec2[home].instances = []types.Instance{builderOf("run", "i-builder")}

@@ -79,18 +79,22 @@ func usage(in NotifyInput, p plan.BuildPlan, s Settings) cost.Usage {
 	if bytes := in.Timings[contract.StateAwaitImage].SnapshotBytes; bytes > 0 {
 		u.SnapshotGiB, u.SnapshotKnown = float64(bytes)/(1<<30), true
 	}
+	gone := in.Now // when instances and their volumes were at the latest
+	if t, ok := in.Timings[contract.StateTerminateInstances]; ok && in.Failed != contract.StateTerminateInstances {
+		gone = t.Left
+	}
 	instance := func(role, launch, until string) {
 		t, launched := in.Timings[launch]
 		if !launched || t.InstanceType == "" {
 			return
 		}
-		end := in.Now
+		end := gone
 		if stop, stopped := in.Timings[until]; stopped && in.Failed != until {
 			end = stop.Left
 		}
 		u.Instances = append(u.Instances, cost.Instance{
 			Role: role, Type: t.InstanceType, Seconds: end.Sub(t.Left).Seconds(),
-			VolumeGiB: size, VolumeSeconds: in.Now.Sub(t.Left).Seconds(),
+			VolumeGiB: size, VolumeSeconds: gone.Sub(t.Left).Seconds(),
 		})
 	}
 	instance(builderRole, contract.StateLaunchBuilder, contract.StateSeal)

@@ -132,6 +132,19 @@ func TestWhatAnExecutionUsed(t *testing.T) {
 			},
 			plan: func(p *plan.BuildPlan) { p.Reuse = &plan.Reuse{Images: map[string]plan.ReusedImage{home: {}}} },
 		},
+		"people who took a day to approve: instances and volumes end before they are asked": {
+			in: NotifyInput{Timings: map[string]Timing{
+				"Resolve": stay(0, 1, 0), "LaunchBuilder": launched(1, 3, "t3.medium"), "Seal": stay(3, 103, 0), "LaunchVerifier": launched(103, 107, "t3a.medium"),
+				"EvaluateGate": stay(107, 200, 0), "Sign": stay(200, 201, 0), "TerminateInstances": stay(201, 203, 0), "Approve": stay(203, 86603, 0),
+			}},
+			want: cost.Usage{
+				Instances: []cost.Instance{
+					{Role: "builder", Type: "t3.medium", Seconds: 100, VolumeGiB: 8, VolumeSeconds: 200},
+					{Role: "verifier", Type: "t3a.medium", Seconds: 96, VolumeGiB: 8, VolumeSeconds: 96},
+				},
+				SnapshotGiB: 8, Transitions: 8 + 1 + 6, Requests: 8 + 1,
+			},
+		},
 		"EC2 says how much the snapshot holds": {
 			in: NotifyInput{
 				CleanupInput: CleanupInput{Failed: "LaunchVerifier"},

@@ -242,6 +242,9 @@ type RetireOutput struct {
 // CleanupInput removes what the execution made and did not publish.
 type CleanupInput struct {
 	Job
+	// Instances is set while the execution goes on: only its instances are terminated.
+	Instances bool `json:"instances,omitempty"`
+
 	Outcome string `json:"outcome"`          // Published | UpToDate | Rejected | Failed
 	Error   string `json:"error,omitempty"`  // failure.Code of the failed stage
 	Cause   string `json:"cause,omitempty"`  // as Step Functions keeps it: see failure.Sentence

@@ -157,9 +157,10 @@ func Definition() Machine {
 			Name:    contract.StateNeedsApproval,
 			Type:    "Choice",
 			Comment: "Whether people must approve is the recipe's to say.",
-			Choices: []Choice{{Condition: "{% $summary.approvals > 0 %}", Next: contract.StateApprove}},
+			Choices: []Choice{{Condition: "{% $summary.approvals > 0 %}", Next: contract.StateTerminateInstances}},
 			Default: contract.StateShare,
 		},
+		terminateInstances(),
 		approve(),
 		task(Sign, contract.StateSignApproval, job(map[string]any{"copies": "{% $copies %}", "results": "{% $results %}", "manifest": "{% $manifest %}"}),
 			map[string]any{"evidence": "{% $states.result.Payload.evidence %}"}, contract.StateShare),
@@ -375,6 +376,15 @@ func distribute() State {
 		}, w.waiting(r), States{r.end()}), contract.StateAreCopiesMade)
 }
 
+// terminateInstances comes before people are asked, who may take days: nothing that
+// follows needs the verifier or the stopped builder.
+func terminateInstances() State {
+	s := task(Cleanup, contract.StateTerminateInstances, job(map[string]any{"instances": true, "outcome": "{% $outcome %}"}), nil, contract.StateApprove)
+	s.Comment = "terminates the verifier and the builder"
+	s.Retry = append([]Retry{notClean()}, s.Retry...)
+	return s
+}
+
 // approve waits until people have decided. Their answers reach another function, which
 // returns the task's token; that decides nothing, because what shares and publishes
 // reads the answers again.
@@ -585,15 +595,18 @@ func ending() map[string]any {
 	})
 }
 
+// notClean tries again what Cleanup could not remove yet.
+func notClean() Retry {
+	return Retry{ErrorEquals: names(failure.CleanupIncomplete), IntervalSeconds: 5, MaxAttempts: 5, BackoffRate: 2}
+}
+
 func cleanup() State {
 	payload := ending()
 	payload["failures"] = "{% $failures %}"
 	payload["copies"] = "{% [$copies.{'region': region, 'imageId': $exists(copyId) ? copyId : imageId, 'startedAt': startedAt}] %}"
 	s := invoke(Cleanup, contract.StateCleanup, payload)
 	s.Assign = ended(map[string]any{"removed": "{% $states.result.Payload.removed %}", "timings": timed(contract.StateCleanup)})
-	s.Retry = append([]Retry{{
-		ErrorEquals: names(failure.CleanupIncomplete), IntervalSeconds: 5, MaxAttempts: 5, BackoffRate: 2,
-	}}, s.Retry...)
+	s.Retry = append([]Retry{notClean()}, s.Retry...)
 	s.Catch = catchers(tooLate(contract.StateCleanup, Cleanup), func(cause string) map[string]any {
 		text := "($type($states.errorOutput.Cause) = 'string' and $states.errorOutput.Cause != '' ? (" + cause + ") : (" + caughtError + "))"
 		if cause != caughtCause {
