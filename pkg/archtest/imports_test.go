@@ -89,7 +89,7 @@ var layers = []layer{
 	{folder: "pkg/evidence/bundle", strict: true}, // auditors read what verifies evidence: it needs nothing of the rest
 	{folder: "pkg/evidence/inventory"},
 	{folder: "pkg/evidence/vulnerability", may: []string{"pkg/evidence/inventory", "pkg/compliance"}},
-	{folder: "pkg/evidence/diff", may: []string{"pkg/evidence/inventory", "pkg/evidence/vulnerability", "pkg/compliance"}},
+	{folder: "pkg/evidence/diff", may: []string{"pkg/evidence/inventory", "pkg/evidence/vulnerability", "pkg/evidence/bundle", "pkg/compliance", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance", "pkg/cost"}},
 	{folder: "pkg/ami", may: []string{"pkg/awserr"}},
 	{folder: "pkg/guest", may: []string{"pkg/awserr"}},

@@ -53,6 +53,7 @@ const (
 // bundle they are files of the same names.
 const (
 	ManifestObject = "manifest.json"   // what is released, with the digests of the other records
+	DiffObject     = "diff.json"       // what differs from the image that was published before, see package diff
 	EvidenceObject = "evidence.tar.gz" // the whole bundle in one file
 
 	// Envelopes with one signed statement each. Beside each is the same as a Sigstore

@@ -132,8 +132,9 @@ type released struct {
 	Waivers []compliance.Waiver `json:"waivers,omitempty"`
 }
 
-// fingerprint is the SHA-256 of the content of an image, in hex.
-func fingerprint(in Input, of *recipe.Recipe, a assembly) (string, error) {
+// fingerprint is the SHA-256 of the content of an image, in hex, with the digests of
+// parts of the content.
+func fingerprint(in Input, of *recipe.Recipe, a assembly) (string, Inputs, error) {
 	r := of.WithoutPositions()
 	// The digest covers the values of all parameters, in the order of installation,
 	// so the order of the recipe's list and an explicit default make no difference.
@@ -143,16 +144,21 @@ func fingerprint(in Input, of *recipe.Recipe, a assembly) (string, error) {
 	}
 	fields, err := side(r, Content)
 	if err != nil {
-		return "", err
+		return "", Inputs{}, err
 	}
 	told, err := userdata.Render(a.neutral(of))
 	if err != nil {
-		return "", err
+		return "", Inputs{}, err
 	}
-	return digestJSON(content{
+	inputs := Inputs{UserData: digest([]byte(told)), CheckEngine: in.CheckEngine}
+	if inputs.Files, err = digestJSON(a.digests()); err != nil {
+		return "", Inputs{}, err
+	}
+	sum, err := digestJSON(content{
 		Schema: contentSchema, SourceImage: in.Source.ImageID, Recipe: fields, Files: a.digests(),
-		UserData: digest([]byte(told)), CheckEngine: in.CheckEngine,
+		UserData: inputs.UserData, CheckEngine: inputs.CheckEngine,
 	})
+	return sum, inputs, err
 }
 
 // recipeComponent returns a component in the form in which a recipe lists it.

@@ -197,13 +197,15 @@ func TestDifferencesNameWhatChangedAndNothingElse(t *testing.T) {
 		change func(*input)
 		want   []string
 	}{
-		"nothing":                      {func(*input) {}, nil},
-		"an account":                   {changes()["distribution.accounts"], []string{"distribution.accounts"}},
-		"a parameter of a component":   {changes()["components.parameters"], []string{"components.parameters"}},
-		"a file of a component":        {func(in *input) { edit(in, "components/web/install.sh") }, []string{"files of the components"}},
-		"the source image":             {func(in *input) { in.Source.ImageID = "ami-00000000000000001" }, []string{"the source image"}},
-		"the check engine":             {func(in *input) { in.CheckEngine = strings.Repeat("f", 64) }, []string{"the builder's user data, or the check engine"}},
-		"an account and a component's": {func(in *input) { changes()["distribution.accounts"](in); edit(in, "components/web/install.sh") }, []string{"distribution.accounts", "files of the components"}},
+		"nothing":                               {func(*input) {}, nil},
+		"an account":                            {changes()["distribution.accounts"], []string{"distribution.accounts"}},
+		"a parameter of a component":            {changes()["components.parameters"], []string{"components.parameters"}},
+		"a file of a component":                 {func(in *input) { edit(in, "components/web/install.sh") }, []string{"files of the components"}},
+		"the source image":                      {func(in *input) { in.Source.ImageID = "ami-00000000000000001" }, []string{"the source image"}},
+		"the check engine":                      {func(in *input) { in.CheckEngine = strings.Repeat("f", 64) }, []string{"the check engine"}},
+		"the source image and the check engine": {func(in *input) { in.Source.ImageID, in.CheckEngine = "ami-00000000000000001", strings.Repeat("f", 64) }, []string{"the source image", "the check engine"}},
+		"the source image and what describes a component": {func(in *input) { in.Source.ImageID = "ami-00000000000000001"; edit(in, "components/web/install.sh") }, []string{"the source image", "files of the components"}},
+		"an account and a component's":                    {func(in *input) { changes()["distribution.accounts"](in); edit(in, "components/web/install.sh") }, []string{"distribution.accounts", "files of the components"}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			in := full(t)

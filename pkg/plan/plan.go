@@ -28,6 +28,7 @@ type BuildPlan struct {
 	Recipe         recipe.Recipe        `json:"recipe"`
 	Source         SourceImage          `json:"source"`
 	Fingerprint    string               `json:"fingerprint"` // of the content, see fingerprint
+	Inputs         Inputs               `json:"inputs"`      // what else the fingerprint covers
 	ReleaseID      string               `json:"releaseId"`   // of the content and its release, see releaseID
 	FactoryVersion string               `json:"factoryVersion"`
 	ImageName      string               `json:"imageName"` // see ImageName
@@ -43,6 +44,15 @@ type BuildPlan struct {
 	Reuse          *Reuse               `json:"reuse,omitempty"`         // nil if the image is baked
 	Why            string               `json:"why,omitempty"`           // the reason for the bake or the release
 	Changed        []string             `json:"changed,omitempty"`       // what differs from the previous release, see Differences
+}
+
+// Inputs are digests of the parts of the content that the plan has nowhere else in a
+// form that does not depend on the execution. They are empty in plans of earlier
+// versions.
+type Inputs struct {
+	Files       string `json:"files"`       // of the components, with those that describe them
+	UserData    string `json:"userData"`    // of the neutral user data
+	CheckEngine string `json:"checkEngine"` // of the program that runs the checks
 }
 
 // Reuse is the published image with the content of the plan. It is released
@@ -111,7 +121,7 @@ func (d Draft) Build(in Input) (*BuildPlan, []byte, error) {
 	if in.Source.ImageID == "" {
 		return nil, nil, failure.New(failure.SourceNotFound, "the source image of recipe %s is not resolved", r.Name)
 	}
-	fingerprint, err := fingerprint(in, r, parts)
+	fingerprint, inputs, err := fingerprint(in, r, parts)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -137,6 +147,7 @@ func (d Draft) Build(in Input) (*BuildPlan, []byte, error) {
 		Recipe:         r.WithoutPositions(),
 		Source:         in.Source,
 		Fingerprint:    fingerprint,
+		Inputs:         inputs,
 		ReleaseID:      releaseID,
 		FactoryVersion: in.FactoryVersion,
 		ImageName:      name,
