@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -20,7 +21,10 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
+	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
 	"github.com/ami-factory/ami-factory/pkg/evidence/sarif"
+	"github.com/ami-factory/ami-factory/pkg/evidence/vulnerability"
 	"github.com/ami-factory/ami-factory/pkg/execution"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
@@ -119,8 +123,78 @@ func reportFormats() []reportFormat {
 		{"sarif", "findings for code scanning", made(func(r evidence.Report, w io.Writer) error { return sarif.Write(w, r) })},
 		{"junit", "controls as test cases, for CI systems", made(evidence.Report.WriteJUnit)},
 		{"asff", "findings of AWS Security Hub", made(writeASFF)},
+		{"openvex", "what is affected by which vulnerability, for scanners", writeVEX},
 		{"cyclonedx", "the inventory of the image, a CycloneDX SBOM", copied(contract.InventoryObject)},
 	}
+}
+
+// writeVEX writes what the execution found, about the images that it signed, or about the
+// one that it checked if it signed none.
+func writeVEX(ctx context.Context, from evidenceOf, name string, w io.Writer) error {
+	record := func(object string, into any) ([]byte, error) {
+		raw, err := from.read(ctx, name, object)
+		if err == nil && into != nil {
+			if err = json.Unmarshal(raw, into); err != nil {
+				err = fmt.Errorf("%s of %s: %w", object, name, err)
+			}
+		}
+		return raw, err
+	}
+	var found vulnerability.Report
+	if _, err := record(contract.VulnerabilitiesObject, &found); err != nil {
+		return err
+	}
+	if found.Schema != vulnerability.Schema {
+		return fmt.Errorf("the vulnerabilities of %s are not an %s: their schema is %q", name, vulnerability.Schema, found.Schema)
+	}
+	document, err := record(contract.InventoryObject, nil)
+	if err != nil {
+		return err
+	}
+	if got := store.Digest(document); got != found.InventorySHA256 {
+		return fmt.Errorf("the inventory of %s is not the one in which vulnerabilities were found: its SHA-256 is %s, not %s", name, got, found.InventorySHA256)
+	}
+	packages, err := inventory.Read(document)
+	if err != nil {
+		return fmt.Errorf("the inventory of %s: %w", name, err)
+	}
+	images, err := from.vexProducts(ctx, name, found)
+	if err != nil {
+		return err
+	}
+	out, err := vulnerability.VEX(found, packages, images, "ami-factory")
+	if err == nil {
+		_, err = w.Write(out)
+	}
+	return err
+}
+
+// vexProducts are the ARNs of the images that an execution signed, or of the one that it
+// checked.
+func (e evidenceOf) vexProducts(ctx context.Context, name string, found vulnerability.Report) ([]string, error) {
+	machine, err := arn.Parse(found.Of.Execution)
+	if err != nil {
+		return nil, fmt.Errorf("the vulnerabilities of %s name the execution %q: %w", name, found.Of.Execution, err)
+	}
+	image := func(region, id string) string {
+		return arn.ARN{Partition: machine.Partition, Service: "ec2", Region: region, Resource: "image/" + id}.String()
+	}
+	raw, err := e.store.Read(ctx, contract.ExecutionKey(name, contract.ManifestObject))
+	if errors.Is(err, store.ErrNone) {
+		return []string{image(machine.Region, found.ImageID)}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := bundle.ParseManifest(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s of %s: %w", contract.ManifestObject, name, err)
+	}
+	var out []string
+	for _, i := range manifest.Images {
+		out = append(out, image(i.Region, i.ImageID))
+	}
+	return out, nil
 }
 
 func writeASFF(r evidence.Report, w io.Writer) error {
@@ -159,7 +233,8 @@ named, or is the one that made an image, or the one that ended last.
 The factory is the deployed one whose bucket --bucket or ` + contract.EnvBucket + ` names. Without
 a bucket, and if the environment names no AWS, it is what "bake" and "local up" keep in
 the folder of --state. An execution that checked nothing has no sarif and no asff: a file
-without findings would close those that are open.`,
+without findings would close those that are open. An image without known vulnerabilities
+has no openvex: the format has no document without statements.`,
 		Example: `  ami-factory report latest --out report.html
   ami-factory report ami-0123456789abcdef0 --format json
   ami-factory report debian-12-docker-20261130T162957Z-1c541523 --format sarif --out ami.sarif --bucket amifactory-bucket-1example

@@ -1,21 +1,28 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/xml"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
+	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
+	"github.com/ami-factory/ami-factory/pkg/evidence/vulnerability"
 	"github.com/ami-factory/ami-factory/pkg/execution"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 func TestReportsAndTheSiteOfADeployedFactory(t *testing.T) {
@@ -83,6 +90,66 @@ func TestReportsAndTheSiteOfADeployedFactory(t *testing.T) {
 	assert.True(t, kept(contract.PageObject) == read(t, dir, "site/executions/"+built.Execution+"/report.html"))
 }
 
+func TestAReportAsOpenVEX(t *testing.T) {
+	f := deployedFactory(t)
+	execution := "arn:aws:states:eu-west-1:111122223333:execution:bake:checked"
+	put := func(object string, body []byte) {
+		_, err := f.Cloud.S3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &f.Bucket, Key: aws.String(contract.ExecutionKey("checked", object)), Body: bytes.NewReader(body)})
+		require.NoError(t, err)
+	}
+	says := func() result {
+		return onAWS(t, "report", "checked", "--format", "openvex", "--bucket", f.Bucket)
+	}
+	put(contract.ReportObject, []byte(`{}`))
+	r := says()
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.err, "it has no "+contract.VulnerabilitiesObject)
+
+	packages := inventory.Inventory{System: inventory.System{ID: "debian", Version: "12"}, Packages: []inventory.Package{
+		{Type: inventory.Deb, Name: "libssl3", Version: "3.0.15-1", Arch: "amd64", Source: "openssl", SourceVersion: "3.0.15-1"},
+	}}
+	document, err := packages.CycloneDX(inventory.Plain)
+	require.NoError(t, err)
+	report := vulnerability.Report{
+		Schema: vulnerability.Schema, Of: compliance.Binding{Execution: execution}, ImageID: "ami-0123456789abcdef0", InventorySHA256: store.Digest(document),
+		Evaluated: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC),
+	}
+	put(contract.InventoryObject, document)
+	keep := func() {
+		raw, err := json.Marshal(report)
+		require.NoError(t, err)
+		put(contract.VulnerabilitiesObject, raw)
+	}
+	keep()
+	r = says()
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.err, vulnerability.ErrNoStatement.Error())
+
+	report.Findings = []vulnerability.Finding{{
+		ID: "CVE-2026-0001", Package: "openssl", Binaries: []string{"libssl3"}, Installed: "3.0.15-1", Severity: "high", Outcome: vulnerability.NotAffected,
+		Waiver: &compliance.Waiver{FalsePositive: "vulnerable_code_not_present", Reason: "this build has no such cipher", Approver: "bob", Expires: "2026-12-24"},
+	}}
+	keep()
+	r = says()
+	require.Equal(t, exitOK, r.code, r.err)
+	assert.Contains(t, r.out, `"@id": "arn:aws:ec2:eu-west-1::image/ami-0123456789abcdef0"`, "unsigned: the image that was checked")
+	assert.Contains(t, r.out, `"justification": "vulnerable_code_not_present"`)
+	assert.Contains(t, r.out, `"@id": "pkg:deb/debian/libssl3@3.0.15-1?`)
+
+	put(contract.ManifestObject, bundle.Manifest{Schema: bundle.ManifestSchema, Images: []bundle.Image{
+		{Region: "eu-west-1", ImageID: "ami-0123456789abcdef0"}, {Region: "eu-central-1", ImageID: "ami-0123456789abcdef1"},
+	}}.Encode())
+	signed := says()
+	require.Equal(t, exitOK, signed.code, signed.err)
+	assert.Contains(t, signed.out, `"@id": "arn:aws:ec2:eu-central-1::image/ami-0123456789abcdef1"`, "signed: the images of all regions")
+	assert.Equal(t, signed.out, says().out)
+
+	put(contract.InventoryObject, append(document, '\n'))
+	r = says()
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.err, "is not the one in which vulnerabilities were found")
+}
+
 func read(t *testing.T, dir, name string) string {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
@@ -104,7 +171,7 @@ func TestAReportThatCannotBeHadIsAnErrorThatSaysWhy(t *testing.T) {
 		code int
 		says string
 	}{
-		"an unknown format":          {[]string{"latest", "--format", "sarf"}, exitUsage, `--format is "sarf" (allowed: html, json, sarif, junit, asff, cyclonedx); did you mean sarif?`},
+		"an unknown format":          {[]string{"latest", "--format", "sarf"}, exitUsage, `--format is "sarf" (allowed: html, json, sarif, junit, asff, openvex, cyclonedx); did you mean sarif?`},
 		"no name of an execution":    {[]string{"a b"}, exitUsage, `"a b" names no execution, no image and is not "latest"`},
 		"a wrong image id":           {[]string{"ami-x"}, exitUsage, `"ami-x" is not an AMI id`},
 		"an unknown image":           {[]string{"ami-0123456789abcdef0"}, exitFailed, "there is no image ami-0123456789abcdef0"},

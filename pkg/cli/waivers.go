@@ -21,6 +21,7 @@ type waiverView struct {
 	Control        string   `json:"control,omitempty"`
 	Vulnerability  string   `json:"vulnerability,omitempty"`
 	Package        string   `json:"package,omitempty"`
+	FalsePositive  string   `json:"falsePositive,omitempty"` // why the image is not affected
 	Reason         string   `json:"reason"`
 	Author         string   `json:"author"`
 	Approver       string   `json:"approver"`
@@ -95,6 +96,9 @@ func (a *app) listWaivers(now time.Time) error {
 			approvers += ", " + v.SecondApprover
 		}
 		subject := waiver.Waiver{Control: v.Control, Vulnerability: v.Vulnerability, Package: v.Package}.Subject()
+		if v.FalsePositive != "" {
+			subject += " (false positive)"
+		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", subject, left, v.Expires, approvers, v.Scope, v.Where)
 	}
 	return w.Flush()
@@ -102,7 +106,7 @@ func (a *app) listWaivers(now time.Time) error {
 
 func viewOf(w waiver.Waiver, now time.Time) waiverView {
 	return waiverView{
-		Control: w.Control, Vulnerability: w.Vulnerability, Package: w.Package, Reason: w.Reason,
+		Control: w.Control, Vulnerability: w.Vulnerability, Package: w.Package, FalsePositive: w.FalsePositive.Justification, Reason: w.Reason,
 		Author: w.Author, Approver: w.Approver, SecondApprover: w.SecondApprover,
 		Created: w.Created, Expires: w.Expires, DaysLeft: w.DaysLeft(now),
 	}

@@ -14,7 +14,8 @@ type Waiver struct {
 	ID             string `json:"id"`
 	Control        string `json:"control,omitempty"`
 	Vulnerability  string `json:"vulnerability,omitempty"`
-	Package        string `json:"package,omitempty"` // source or binary package with the vulnerability
+	Package        string `json:"package,omitempty"`       // source or binary package with the vulnerability
+	FalsePositive  string `json:"falsePositive,omitempty"` // the image is not affected: a justification of OpenVEX
 	Reason         string `json:"reason"`
 	Author         string `json:"author,omitempty"`
 	Approver       string `json:"approver"`
@@ -29,7 +30,7 @@ type Waiver struct {
 // terms returns what the waiver states.
 func (w Waiver) terms() waiver.Waiver {
 	return waiver.Waiver{
-		Control: w.Control, Vulnerability: w.Vulnerability, Package: w.Package, Reason: w.Reason,
+		Control: w.Control, Vulnerability: w.Vulnerability, Package: w.Package, FalsePositive: waiver.FalsePositive{Justification: w.FalsePositive}, Reason: w.Reason,
 		Author: w.Author, Approver: w.Approver, SecondApprover: w.SecondApprover, Created: w.Created, Expires: w.Expires,
 	}
 }
@@ -71,6 +72,7 @@ type Subject struct {
 	Aliases       []string // other ids of the same vulnerability
 	Packages      []string // names of the package with the vulnerability: binary and source
 	Severity      string
+	FalsePositive bool // only waivers that state a false positive hold; otherwise only those that accept it
 	Exploited     bool // known to be exploited, as CISA's catalogue says: two people must have approved the waiver
 }
 
@@ -78,7 +80,7 @@ func (s Subject) matches(w Waiver) bool {
 	if s.Control != "" || w.Control != "" {
 		return s.Control == w.Control
 	}
-	return w.Vulnerability != "" && (s.Vulnerability == w.Vulnerability || slices.Contains(s.Aliases, w.Vulnerability)) && slices.Contains(s.Packages, w.Package)
+	return w.Vulnerability != "" && s.FalsePositive == (w.FalsePositive != "") && (s.Vulnerability == w.Vulnerability || slices.Contains(s.Aliases, w.Vulnerability)) && slices.Contains(s.Packages, w.Package)
 }
 
 // For returns the waiver that accepts a subject now, or nil. notes say why a

@@ -57,6 +57,7 @@ func Fields() []Field {
 		{"checks.waivers.control", Release},
 		{"checks.waivers.vulnerability", Release},
 		{"checks.waivers.package", Release},
+		{"checks.waivers.falsePositive.justification", Release},
 		{"checks.waivers.reason", Release},
 		{"checks.waivers.author", Release},
 		{"checks.waivers.approver", Release},

@@ -260,7 +260,7 @@ func (p *BuildPlan) Accepted() compliance.Waivers {
 
 func accepted(w waiver.Waiver) compliance.Waiver {
 	return compliance.Waiver{
-		Control: w.Control, Vulnerability: w.Vulnerability, Package: w.Package, Reason: w.Reason,
+		Control: w.Control, Vulnerability: w.Vulnerability, Package: w.Package, FalsePositive: w.FalsePositive.Justification, Reason: w.Reason,
 		Author: w.Author, Approver: w.Approver, SecondApprover: w.SecondApprover, Created: w.Created, Expires: w.Expires,
 	}
 }

@@ -9,7 +9,10 @@
 // the field is left out and has no default.
 package recipe
 
-import "github.com/ami-factory/ami-factory/pkg/strictyaml"
+import (
+	"github.com/ami-factory/ami-factory/pkg/strictyaml"
+	"github.com/ami-factory/ami-factory/pkg/waiver"
+)
 
 // Recipe describes one golden image: what it is built from, what goes in, what
 // it must prove, and where it goes.
@@ -175,7 +178,9 @@ type Waiver struct {
 	Vulnerability string `yaml:"vulnerability,omitempty" json:"vulnerability,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^(CVE-[0-9]{4}-[0-9]{4\\,19}|GHSA(-[0-9a-z]{4}){3}|PENDING-SECURITY-UPDATE(S-UNKNOWN)?|(DSA|DLA|TEMP|ALAS|ALAS2023|USN)-[0-9A-Za-z-]*[0-9A-Za-z])$" hint:"an id such as CVE-2026-12345, GHSA-…, DSA-…, ALAS2023-…" example:"CVE-2026-12345" without:"control is required"`
 	// Package is the name of the source or binary package that has the vulnerability.
 	Package string `yaml:"package,omitempty" json:"package,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^[A-Za-z0-9][A-Za-z0-9+._-]*$,maxLength=200" hint:"the name of one package" example:"openssl" without:"control is required"`
-	// Reason is why it is accepted. The report shows it.
+	// FalsePositive is the statement that the image is not affected by the vulnerability, and why.
+	FalsePositive waiver.FalsePositive `yaml:"falsePositive,omitempty" json:"falsePositive,omitzero" without:"the vulnerability is accepted"`
+	// Reason is why it is accepted, or how it was found that the image is not affected. The report shows it.
 	Reason string `yaml:"reason" json:"reason" jsonschema:"required,minLength=10,maxLength=1000" example:"the application needs it until the migration; SEC-123"`
 	// Author is who asks for the waiver.
 	Author string `yaml:"author" json:"author" jsonschema:"required,minLength=1" hint:"a text, such as a mail address" example:"web-team@example.com"`

@@ -377,6 +377,18 @@ func TestProblems(t *testing.T) {
 			"checks:\n", "checks:\n  waivers: [{package: openssl, reason: because of the tests, author: one, approver: two, created: 2026-11-20, expires: 2026-12-24}]\n",
 			[]problem{{"openssl", "but no vulnerability"}},
 		},
+		"a false positive for a reason of one's own": {
+			"checks:\n", "checks:\n  waivers: [{vulnerability: CVE-2026-0001, package: openssl, falsePositive: {justification: not exploitable}, reason: because of the tests, author: one, approver: two, created: 2026-11-20, expires: 2026-12-24}]\n",
+			[]problem{{"not exploitable", "checks.waivers[0].falsePositive.justification"}},
+		},
+		"a false positive of a control": {
+			"checks:\n", "checks:\n  waivers: [{control: SYS-02, falsePositive: {justification: component_not_present}, reason: because of the tests, author: one, approver: two, created: 2026-11-20, expires: 2026-12-24}]\n",
+			[]problem{{"{justification", "a control is not a vulnerability"}},
+		},
+		"a false positive that its author approves": {
+			"checks:\n", "checks:\n  waivers: [{vulnerability: CVE-2026-0001, package: openssl, falsePositive: {justification: component_not_present}, reason: because of the tests, author: one, approver: One, created: 2026-11-20, expires: 2026-12-24}]\n",
+			[]problem{{"One", "the waiver of CVE-2026-0001 in openssl is approved by its author"}},
+		},
 		"a waiver of every package": {
 			"checks:\n", "checks:\n  waivers: [{vulnerability: CVE-2026-0001, package: '*', reason: because of the tests, author: one, approver: two, created: 2026-11-20, expires: 2026-12-24}]\n",
 			[]problem{{"'*'", "does not have the required form"}},

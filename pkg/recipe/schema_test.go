@@ -52,7 +52,9 @@ func generate(t *testing.T) []byte {
 		},
 	}
 	require.NoError(t, r.AddGoComments(module+"/pkg/recipe", "./"))
+	require.NoError(t, r.AddGoComments(module+"/pkg/recipe", "../waiver"))
 	s := r.ReflectFromType(reflect.TypeFor[recipe.Recipe]())
+	s.Definitions["Waiver"].DependentRequired = map[string][]string{"falsePositive": {"vulnerability"}}
 	document(t, s, s, reflect.TypeFor[recipe.Recipe]())
 	s.ID = "https://" + module + "/recipe.schema.json"
 	s.Title = "ami-factory recipe"
@@ -117,6 +119,9 @@ func document(t *testing.T, root, s *jsonschema.Schema, of reflect.Type) json.Ra
 			var value any
 			require.NoErrorf(t, yaml.Load([]byte(text), &value), "%s.%s", of.Name(), f.Name)
 			p.Examples = []any{value}
+		}
+		if len(s.DependentRequired[name]) > 0 {
+			continue // not in the example, which has other fields
 		}
 		if len(s.OneOf) == 0 || slices.Contains(s.OneOf[0].Required, name) || !slices.ContainsFunc(s.OneOf, func(o *jsonschema.Schema) bool { return slices.Contains(o.Required, name) }) {
 			text, err := json.Marshal(map[string]any{name: p.Examples[0]})

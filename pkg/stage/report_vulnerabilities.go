@@ -45,7 +45,7 @@ func vulnerabilitiesOf(r vulnerability.Report) *evidence.Vulnerabilities {
 	for _, f := range r.Feeds {
 		out.Feeds = append(out.Feeds, evidence.Feed{Name: f.Name, AsOf: f.Published, SHA256: f.SHA256})
 	}
-	statuses := map[string]string{vulnerability.Rejects: evidence.VulnerabilityRejecting, vulnerability.Waived: evidence.VulnerabilityWaived}
+	statuses := map[string]string{vulnerability.Rejects: evidence.VulnerabilityRejecting, vulnerability.Waived: evidence.VulnerabilityWaived, vulnerability.NotAffected: evidence.VulnerabilityNotAffected}
 	for _, f := range r.Findings {
 		status, ok := statuses[f.Outcome]
 		if !ok {

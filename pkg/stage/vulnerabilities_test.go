@@ -16,6 +16,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/store"
+	"github.com/ami-factory/ami-factory/pkg/waiver"
 )
 
 // debianTracker says that openssl 3.0.15-1, which a simulated guest has, has a
@@ -53,6 +54,14 @@ func TestTheVerdictIncludesVulnerabilities(t *testing.T) {
 			feed(p)
 			p.Recipe.Checks.Waivers = append(p.Recipe.Checks.Waivers, recipe.Waiver{
 				Vulnerability: "CVE-2026-0001", Package: "openssl", Reason: "not reachable here", Author: "ann", Approver: "bob",
+				Created: start.AddDate(0, 0, -1).Format(time.DateOnly), Expires: start.AddDate(0, 0, 30).Format(time.DateOnly),
+			})
+		}, feed: debianTracker, verdict: compliance.VerdictPassed},
+		"a false positive": {plan: func(p *plan.BuildPlan) {
+			feed(p)
+			p.Recipe.Checks.Waivers = append(p.Recipe.Checks.Waivers, recipe.Waiver{
+				Vulnerability: "CVE-2026-0001", Package: "openssl", FalsePositive: waiver.FalsePositive{Justification: "vulnerable_code_not_present"},
+				Reason: "this build has no such cipher", Author: "ann", Approver: "bob",
 				Created: start.AddDate(0, 0, -1).Format(time.DateOnly), Expires: start.AddDate(0, 0, 30).Format(time.DateOnly),
 			})
 		}, feed: debianTracker, verdict: compliance.VerdictPassed},

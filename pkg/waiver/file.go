@@ -32,7 +32,9 @@ type Entry struct {
 	Vulnerability string `yaml:"vulnerability,omitempty" json:"vulnerability,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^(CVE-[0-9]{4}-[0-9]{4\\,19}|GHSA(-[0-9a-z]{4}){3}|PENDING-SECURITY-UPDATE(S-UNKNOWN)?|(DSA|DLA|TEMP|ALAS|ALAS2023|USN)-[0-9A-Za-z-]*[0-9A-Za-z])$" hint:"an id such as CVE-2026-12345, GHSA-…, DSA-…, ALAS2023-…"`
 	// Package is the name of the source or binary package that has the vulnerability.
 	Package string `yaml:"package,omitempty" json:"package,omitempty" jsonschema:"oneof_required=vulnerability,pattern=^[A-Za-z0-9][A-Za-z0-9+._-]*$,maxLength=200" hint:"the name of one package"`
-	// Reason is why it is accepted. The report shows it.
+	// FalsePositive is the statement that the image is not affected by the vulnerability, and why. Without it the vulnerability is accepted.
+	FalsePositive FalsePositive `yaml:"falsePositive,omitempty" json:"falsePositive,omitzero"`
+	// Reason is why it is accepted, or how it was found that the image is not affected. The report shows it.
 	Reason string `yaml:"reason" json:"reason" jsonschema:"required,minLength=10,maxLength=1000"`
 	// Author is who asks for the waiver.
 	Author string `yaml:"author" json:"author" jsonschema:"required,minLength=1" hint:"a text, such as a mail address"`
@@ -261,7 +263,7 @@ func (s *Set) twice(w Shared, recipes []Recipe) problem.List {
 
 func (e Entry) waiver() Waiver {
 	return Waiver{
-		Control: e.Control, Vulnerability: e.Vulnerability, Package: e.Package, Reason: e.Reason,
+		Control: e.Control, Vulnerability: e.Vulnerability, Package: e.Package, FalsePositive: e.FalsePositive, Reason: e.Reason,
 		Author: e.Author, Approver: e.Approver, SecondApprover: e.SecondApprover, Created: e.Created, Expires: e.Expires,
 	}
 }

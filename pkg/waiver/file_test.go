@@ -77,6 +77,15 @@ func TestAWaiverIsRefusedWithItsPlaceAndWhatIsAllowed(t *testing.T) {
 			`waivers/team.yaml:2:89: error: created: "2026-11-31" is not a date of the calendar (allowed: a date, YYYY-MM-DD)`}},
 		"a day that is no date": {"2026-12-24", "next year", []string{
 			`waivers/team.yaml:2:110: error: waivers[0].expires: "next year" does not have the required form (allowed: a date, YYYY-MM-DD, at most one year after created)`}},
+		"a false positive": {"control: SYS-02, ", "vulnerability: CVE-2026-0001, package: openssl, falsePositive: {justification: component_not_present}, ", nil},
+		"a false positive for a reason that is not in the list": {"control: SYS-02, ", "vulnerability: CVE-2026-0001, package: openssl, falsePositive: {justification: component_not_presnt}, ", []string{
+			`waivers/team.yaml:2:85: error: waivers[0].falsePositive.justification: "component_not_presnt" is not known; did you mean "component_not_present"? (allowed: component_not_present, vulnerable_code_not_present, vulnerable_code_not_in_execute_path, vulnerable_code_cannot_be_controlled_by_adversary, inline_mitigations_already_exist)`}},
+		"a false positive without a justification": {"control: SYS-02, ", "vulnerability: CVE-2026-0001, package: openssl, falsePositive: {}, ", []string{
+			`waivers/team.yaml:2:54: error: waivers[0].falsePositive.justification is required but missing (allowed: component_not_present, vulnerable_code_not_present, vulnerable_code_not_in_execute_path, vulnerable_code_cannot_be_controlled_by_adversary, inline_mitigations_already_exist)`}},
+		"a false positive of a control": {"control: SYS-02, ", "control: SYS-02, falsePositive: {justification: component_not_present}, ", []string{
+			"waivers/team.yaml:2:38: error: the waiver of SYS-02 says falsePositive, but a control is not a vulnerability (allowed: falsePositive beside vulnerability and package)"}},
+		"a false positive of a pending update": {"control: SYS-02, ", "vulnerability: PENDING-SECURITY-UPDATE, package: openssl, falsePositive: {justification: component_not_present}, ", []string{
+			"waivers/team.yaml:2:79: error: PENDING-SECURITY-UPDATE in openssl is about updates that are pending, not about a vulnerability that can be a false positive (allowed: falsePositive beside the id of a vulnerability)"}},
 		"one that is created tomorrow": {"2026-11-20", "2026-11-24", []string{
 			"waivers/team.yaml:2:89: error: the waiver of SYS-02 was created in the future, on 2026-11-24 (allowed: today or earlier, in UTC)"}},
 		"an old one, without what it needs now": {"author: one, approver: two, created: 2026-11-20", "approver: two", []string{

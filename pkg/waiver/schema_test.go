@@ -23,6 +23,7 @@ func TestSchemaIsThatOfTheTypes(t *testing.T) {
 	s := r.ReflectFromType(reflect.TypeFor[waiver.File]())
 	s.ID = "https://" + module + "/waivers.schema.json"
 	s.Title = "ami-factory waivers"
+	s.Definitions["Entry"].DependentRequired = map[string][]string{"falsePositive": {"vulnerability"}}
 	for _, definition := range s.Definitions {
 		for pair := definition.Properties.Oldest(); pair != nil; pair = pair.Next() {
 			_, meaning, _ := strings.Cut(pair.Value.Description, " ")
@@ -47,6 +48,9 @@ func TestTheSchemaTakesWhatTheDecoderTakes(t *testing.T) {
 	}{
 		"a control":                             {"", "", true},
 		"a vulnerability in a package":          {"control: SYS-02", "vulnerability: CVE-2026-0001, package: openssl", true},
+		"a false positive":                      {"control: SYS-02", "vulnerability: CVE-2026-0001, package: openssl, falsePositive: {justification: vulnerable_code_not_present}", true},
+		"a false positive of a control":         {"control: SYS-02", "control: SYS-02, falsePositive: {justification: vulnerable_code_not_present}", false},
+		"a false positive without a reason":     {"control: SYS-02", "vulnerability: CVE-2026-0001, package: openssl, falsePositive: {}", false},
 		"families alone":                        {"recipes: [web]", "families: [debian-12]", true},
 		"a vulnerability everywhere":            {"control: SYS-02", "vulnerability: CVE-2026-0001", false},
 		"a control and a vulnerability":         {"control: SYS-02", "control: SYS-02, vulnerability: CVE-2026-0001, package: openssl", false},

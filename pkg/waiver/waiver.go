@@ -14,12 +14,20 @@ type Waiver struct {
 	Control        string
 	Vulnerability  string
 	Package        string
+	FalsePositive  FalsePositive
 	Reason         string
 	Author         string
 	Approver       string
 	SecondApprover string
 	Created        string
 	Expires        string // the last day on which the waiver holds
+}
+
+// FalsePositive states that the image is not affected by the vulnerability of the
+// waiver. The zero value states nothing: the vulnerability is accepted.
+type FalsePositive struct {
+	// Justification is why the image is not affected, one of the justifications of OpenVEX.
+	Justification string `yaml:"justification" json:"justification,omitempty" jsonschema:"required,enum=component_not_present,enum=vulnerable_code_not_present,enum=vulnerable_code_not_in_execute_path,enum=vulnerable_code_cannot_be_controlled_by_adversary,enum=inline_mitigations_already_exist" example:"vulnerable_code_not_in_execute_path"`
 }
 
 // EndsSoon is how long before its end a waiver is reported as ending.
@@ -159,6 +167,7 @@ func (w Waiver) Check(now time.Time, valid func(field string) bool) []Finding {
 		out = append(out, Finding{Field: field, Message: fmt.Sprintf(format, args...), Allowed: allowed})
 	}
 	w.subject(say, valid)
+	w.falsePositive(say, valid)
 	w.people(say, valid)
 	var from, to time.Time
 	for _, d := range []struct {
@@ -210,6 +219,20 @@ func (w Waiver) subject(say func(field, allowed, format string, args ...any), va
 		say("vulnerability", "vulnerability and package", "the waiver of %s names no package; without one it would be a waiver of the vulnerability everywhere", w.Vulnerability)
 	case pkg && w.Vulnerability == "" && !control:
 		say("package", "vulnerability and package", "the waiver names the package %s, but no vulnerability", w.Package)
+	}
+}
+
+// updates begins the ids that stand for pending updates of the guest. They are not
+// vulnerabilities, so they cannot be false positives.
+const updates = "PENDING-SECURITY-UPDATE"
+
+func (w Waiver) falsePositive(say func(field, allowed, format string, args ...any), valid func(string) bool) {
+	switch {
+	case !valid("falsePositive"):
+	case w.Control != "" && w.Vulnerability == "":
+		say("falsePositive", "falsePositive beside vulnerability and package", "the waiver of %s says falsePositive, but a control is not a vulnerability", w.Control)
+	case strings.HasPrefix(w.Vulnerability, updates):
+		say("falsePositive", "falsePositive beside the id of a vulnerability", "%s is about updates that are pending, not about a vulnerability that can be a false positive", w.Subject())
 	}
 }
 
