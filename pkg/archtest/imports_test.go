@@ -19,7 +19,7 @@ const module = "github.com/ami-factory/ami-factory"
 
 // layer says what the packages under a folder may import of this module.
 // Packages of the same layer may import one another unless strict is set.
-// Everything may import contract, failure, partition, plaintext, problem, strictyaml and waiver.
+// Everything may import contract, failure, partition, plaintext, problem, secret, strictyaml and waiver.
 type layer struct {
 	folder string
 	may    []string // folders; nil: nothing but itself
@@ -27,7 +27,7 @@ type layer struct {
 }
 
 // everywhere are the folders that all may import.
-var everywhere = []string{"pkg/contract", "pkg/failure", "pkg/partition", "pkg/plaintext", "pkg/problem", "pkg/strictyaml", "pkg/waiver"}
+var everywhere = []string{"pkg/contract", "pkg/failure", "pkg/partition", "pkg/plaintext", "pkg/problem", "pkg/secret", "pkg/strictyaml", "pkg/waiver"}
 
 // layers are the design's arrows, from the outside in. The first folder that
 // holds a package decides. A package that no folder holds fails the test, so
@@ -44,7 +44,7 @@ var layers = []layer{
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
 		"pkg/rehearsal", "pkg/localcloud", "pkg/approval", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/store", "pkg/trigger", "pkg/planner", "pkg/plan", "pkg/recipe", "pkg/source",
-		"pkg/component", "pkg/compliance", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/guest", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
+		"pkg/component", "pkg/compliance", "pkg/container", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/guest", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
 	}},
 	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/blueprint", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal/guests", may: []string{"pkg/localcloud", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/evidence/inventory", "pkg/ami"}, strict: true},
@@ -86,6 +86,7 @@ var layers = []layer{
 	{folder: "pkg/planner", may: []string{"pkg/plan", "pkg/source", "pkg/release", "pkg/ami", "pkg/awserr", "pkg/recipe", "pkg/baseline", "pkg/component", "pkg/program"}},
 	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/release", may: []string{"pkg/ami", "pkg/awserr", "pkg/compliance", "pkg/plan", "pkg/recipe"}},
+	{folder: "pkg/container", may: []string{"pkg/compliance"}},
 	{folder: "pkg/evidence/bundle", strict: true}, // auditors read what verifies evidence: it needs nothing of the rest
 	{folder: "pkg/evidence/inventory"},
 	{folder: "pkg/evidence/vulnerability", may: []string{"pkg/evidence/inventory", "pkg/compliance"}},
@@ -107,6 +108,7 @@ var layers = []layer{
 	{folder: "pkg/waiver", may: []string{"pkg/problem", "pkg/strictyaml"}, strict: true},
 	{folder: "pkg/failure", strict: true},
 	{folder: "pkg/plaintext", strict: true},
+	{folder: "pkg/secret", strict: true},
 	{folder: "pkg/contract", strict: true},
 	{folder: "userdata"},
 	{folder: "pkg/archtest"},
@@ -147,9 +149,10 @@ var outsides = []outside{
 	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin", "pkg/evidence/inventory"}, why: "it signs what stands in for a vendor's repository, and reads the keys of a guest"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
-		"cmd", "infra", "pkg/blueprint", "pkg/workflow", "pkg/trigger/decide", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/snapshot", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",
+		"cmd", "infra", "pkg/blueprint", "pkg/workflow", "pkg/trigger/decide", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/container", "pkg/snapshot", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",
 	}, why: "these are pure: what they need of AWS is resolved before"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{"pkg/evidence/bundle"}, why: "it is pure: who signs is given"},
+	{library: "k8s.io/api", only: []string{"pkg/archtest"}, why: "it is the oracle of tests"},
 	{library: "github.com/secure-systems-lab/go-securesystemslib", only: []string{"pkg/archtest"}, why: "it is the oracle of tests"},
 	{library: "github.com/stretchr/testify", never: []string{"cmd", "lambdas", "infra", "pkg", "userdata"}, why: "it is for tests"},
 }
