@@ -1,4 +1,4 @@
-// Package localcloud is the embedded AWS: one process that serves EC2, IAM, SSM,
+// Package localcloud is the embedded AWS: one process that serves EC2, ECR, IAM, SSM,
 // STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda,
 // Step Functions, Security Hub, Service Quotas, Auto Scaling and CloudFormation on loopback, to any AWS client
 // and to callers in process.
@@ -21,6 +21,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/cloudformation"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ebs"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/ecr"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
@@ -101,6 +102,7 @@ type Cloud struct {
 	IAM         *iam.Service
 	Quotas      *servicequotas.Service
 	SecurityHub *securityhub.Service
+	ECR         *ecr.Service
 	// AutoScaling has launch configurations, and no groups.
 	AutoScaling *autoscaling.Service
 	Faults      *fault.Set
@@ -221,6 +223,9 @@ func (c *Cloud) makeServices() error {
 	}); err != nil {
 		return err
 	}
+	if c.ECR, err = c.newECR(caller); err != nil {
+		return err
+	}
 	c.EBS = ebs.New(cfg.Clock, caller, c.EC2)
 	c.SSM = ssm.New(ssm.Config{
 		Clock: cfg.Clock, Default: caller, Machines: agents{c}, Instances: c.instances, Objects: c.S3, Keys: c.KMS,
@@ -237,7 +242,7 @@ func (c *Cloud) makeServices() error {
 func (c *Cloud) stateful() []named {
 	return []named{
 		{"iam", c.IAM}, {"sts", c.STS}, {"kms", c.KMS}, {"secretsmanager", c.Secrets}, {"s3", c.S3}, {"sqs", c.SQS}, {"lambda", c.Lambda}, {"sns", c.SNS},
-		{"events", c.Events}, {"ec2", c.EC2}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler},
+		{"events", c.Events}, {"ec2", c.EC2}, {"ecr", c.ECR}, {"ssm", c.SSM}, {"states", c.States}, {"scheduler", c.Scheduler},
 		{"servicequotas", c.Quotas}, {"securityhub", c.SecurityHub}, {"autoscaling", c.AutoScaling}, {"cloudformation", c.CloudFormation},
 	}
 }

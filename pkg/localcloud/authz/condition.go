@@ -80,7 +80,7 @@ func keys() []string {
 		"aws:calledvia", "aws:principalaccount", "aws:principalarn", "aws:principalorgid", "aws:principalservicename", "aws:requestedregion", "aws:requesttag/",
 		"aws:resourceaccount", "aws:resourcetag/", "aws:securetransport", "aws:sourceaccount", "aws:sourcearn", "aws:tagkeys", "aws:viaawsservice",
 		"ec2:associatepublicipaddress", "ec2:attribute", "ec2:attribute/", "ec2:createaction", "ec2:metadatahttpendpoint",
-		"ec2:metadatahttpputresponsehoplimit", "ec2:metadatahttptokens", "ec2:owner", "ec2:region", "ec2:resourcetag/", "events:source", "iam:passedtoservice", "iam:permissionsboundary", "iam:policyarn",
+		"ec2:metadatahttpputresponsehoplimit", "ec2:metadatahttptokens", "ec2:owner", "ec2:region", "ec2:resourcetag/", "ecr:resourcetag/", "events:source", "iam:passedtoservice", "iam:permissionsboundary", "iam:policyarn",
 		"kms:calleraccount", "kms:grantisforawsresource", "kms:keyspec", "kms:keyusage", "kms:messagetype", "kms:requestalias", "kms:resourcealiases", "kms:signingalgorithm", "kms:viaservice",
 		"lambda:functionurlauthtype", "lambda:invokedviafunctionurl", "ssm:resourcetag/", "sts:externalid", "sts:rolesessionname",
 	}

@@ -28,7 +28,7 @@ import (
 
 // managedAliases returns the aliases of AWS managed keys that the services here
 // use.
-func managedAliases() []string { return []string{"alias/aws/ebs", "alias/aws/ssm"} }
+func managedAliases() []string { return []string{"alias/aws/ebs", "alias/aws/ecr", "alias/aws/ssm"} }
 
 // key is one KMS key.
 type key struct {

@@ -22,7 +22,7 @@ type jsonCodec struct {
 
 // name returns a member's name on the wire.
 func (c jsonCodec) name(shape reflect.Type, member string) string {
-	if c.lowerCamel || lowerCamelShapes[shape.Name()] {
+	if c.lowerCamel && shapeName(shape) != ecrTag || lowerCamelShapes[shape.Name()] {
 		return lowerFirst(member)
 	}
 	return member
@@ -31,6 +31,9 @@ func (c jsonCodec) name(shape reflect.Type, member string) string {
 // lowerCamelServices are the awsJson services whose member names begin with a
 // small letter; the SDK capitalises them in its structs.
 var lowerCamelServices = map[string]bool{"states": true, "ecr": true, "ecs": true, "logs": true}
+
+// ecrTag is the one shape of ECR whose members begin with a capital letter: Key and Value.
+const ecrTag = "ecr.Tag"
 
 // lowerCamelShapes are EventBridge's ECS parameters: they begin with small letters as in
 // ECS, although the other members of EventBridge do not.
