@@ -213,13 +213,13 @@ func TestEveryOperationOfKMSOverTheWire(t *testing.T) {
 	key := must[*kms.CreateKeyOutput](t)(client.CreateKey(ctx, &kms.CreateKeyInput{Description: aws.String("images")})).KeyMetadata
 	must[*kms.CreateAliasOutput](t)(client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String("alias/images"), TargetKeyId: key.KeyId}))
 	assert.Equal(t, *key.Arn, *must[*kms.DescribeKeyOutput](t)(client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/images")})).KeyMetadata.Arn)
-	assert.Len(t, must[*kms.ListAliasesOutput](t)(client.ListAliases(ctx, &kms.ListAliasesInput{})).Aliases, 3)
+	assert.Len(t, must[*kms.ListAliasesOutput](t)(client.ListAliases(ctx, &kms.ListAliasesInput{})).Aliases, 4)
 	other := must[*kms.CreateKeyOutput](t)(client.CreateKey(ctx, &kms.CreateKeyInput{})).KeyMetadata
 	must[*kms.UpdateAliasOutput](t)(client.UpdateAlias(ctx, &kms.UpdateAliasInput{AliasName: aws.String("alias/images"), TargetKeyId: other.KeyId}))
 	assert.Equal(t, *other.Arn, *must[*kms.DescribeKeyOutput](t)(client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/images")})).KeyMetadata.Arn)
 	must[*kms.DeleteAliasOutput](t)(client.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: aws.String("alias/images")}))
-	assert.Len(t, must[*kms.ListAliasesOutput](t)(client.ListAliases(ctx, &kms.ListAliasesInput{})).Aliases, 2)
-	assert.Len(t, must[*kms.ListKeysOutput](t)(client.ListKeys(ctx, &kms.ListKeysInput{})).Keys, 4)
+	assert.Len(t, must[*kms.ListAliasesOutput](t)(client.ListAliases(ctx, &kms.ListAliasesInput{})).Aliases, 3)
+	assert.Len(t, must[*kms.ListKeysOutput](t)(client.ListKeys(ctx, &kms.ListKeysInput{})).Keys, 5)
 	policy := must[*kms.GetKeyPolicyOutput](t)(client.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: key.KeyId}))
 	must[*kms.PutKeyPolicyOutput](t)(client.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: key.KeyId, Policy: policy.Policy}))
 	grant := must[*kms.CreateGrantOutput](t)(client.CreateGrant(ctx, &kms.CreateGrantInput{KeyId: key.KeyId, GranteePrincipal: aws.String("arn:aws:iam::444455556666:root"), Operations: []kmstypes.GrantOperation{"Decrypt"}}))
