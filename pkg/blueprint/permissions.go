@@ -36,6 +36,8 @@ const (
 	SentFindings      Resource = "sent-findings"      // what Security Hub was sent, where the deployment has it
 	SecurityHub       Resource = "security-hub"       // the account's own product of Security Hub, where the deployment has it
 	Manifests         Resource = "manifests"          // of releases
+	Diffs             Resource = "diffs"              // from the releases before
+	Summaries         Resource = "summaries"          // of recipes, on the index page
 	Statements        Resource = "statements"         // the manifests of releases, what is signed of them, and the bundles of both
 	EarlierStatements Resource = "earlier-statements" // those of them that an earlier attempt of Sign may have written
 	Evidence          Resource = "evidence"           // those bundles
@@ -249,6 +251,8 @@ func signActions() []Action {
 		readPlan(),
 		on(Proofs, "s3:GetObject"),
 		on(EarlierStatements, "s3:GetObject"),
+		on(Evidence, "s3:GetObject"), // of the release before
+		on(Summaries, "s3:GetObject"),
 		on(Statements, "s3:PutObject"),
 		on(ApprovalRequests, "s3:GetObject"),
 		on(ApprovalAnswers, "s3:GetObject"),
@@ -365,6 +369,7 @@ func notifyActions() []Action {
 		readPlan(),
 		on(Compliance, "s3:GetObject"),
 		on(Vulnerabilities, "s3:GetObject"),
+		on(Diffs, "s3:GetObject"),
 		on(Journals, "s3:GetObject"),
 		on(Retentions, "s3:GetObject"),
 		on(Consoles, "s3:GetObject"),

@@ -103,7 +103,7 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		return []Statement{allow(nil, "*")}
 	case Bucket:
 		return []Statement{allow(nil, site.Bucket)}
-	case Claims, Plans, Bundles, CompiledChecks, RawResults, Streams, RawInventory, Inventories, Vulnerabilities, Feeds, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Statements, EarlierStatements, Manifests, ApprovalRequests, ApprovalAnswers, Requesters, Approving, Evidence, Proofs, Sources, Records, Findings, Started, Announcements,
+	case Claims, Plans, Bundles, CompiledChecks, RawResults, Streams, RawInventory, Inventories, Vulnerabilities, Feeds, SnapshotFindings, Compliance, Consoles, Provisioned, BuilderUploads, Journals, Publishing, Retentions, Reports, Statements, EarlierStatements, Manifests, Diffs, Summaries, ApprovalRequests, ApprovalAnswers, Requesters, Approving, Evidence, Proofs, Sources, Records, Findings, Started, Announcements,
 		WaitTokens, WaitIndex, WaitMarks:
 		return []Statement{allow(nil, site.objects(r)...)}
 	case SitePage:
@@ -241,7 +241,7 @@ func (site Site) objects(r Resource) []string {
 		Publishing:        {contract.PublishingKey("*")},
 		Retentions:        {contract.ExecutionKey("*", contract.RetentionObject)},
 		Statements:        statementKeys(),
-		EarlierStatements: {contract.ExecutionKey("*", contract.ManifestObject), contract.ExecutionKey("*", "*.dsse.json")},
+		EarlierStatements: {contract.ExecutionKey("*", contract.ManifestObject), contract.ExecutionKey("*", contract.DiffObject), contract.ExecutionKey("*", "*.dsse.json")},
 		Evidence:          {contract.ExecutionKey("*", contract.EvidenceObject)},
 		Proofs:            {contract.ExecutionKey("*", contract.ComplianceObject), contract.ExecutionKey("*", contract.InventoryObject), contract.ExecutionKey("*", contract.VulnerabilitiesObject)},
 		Reports:           {contract.ExecutionKey("*", contract.ReportObject), contract.ExecutionKey("*", contract.PageObject)},
@@ -256,6 +256,8 @@ func (site Site) objects(r Resource) []string {
 		WaitIndex:         {contract.WaitIndexPrefix + "*"},
 		WaitMarks:         {contract.WaitMarksPrefix + "*"},
 		Manifests:         {contract.ExecutionKey("*", contract.ManifestObject)},
+		Diffs:             {contract.ExecutionKey("*", contract.DiffObject)},
+		Summaries:         {contract.SummaryKey("*")},
 		ApprovalRequests:  {contract.ApprovalRequestKey("*")},
 		ApprovalAnswers:   {contract.ApprovalAnswerKey("*", "*")},
 		Requesters:        {contract.RequesterKey("*")},
@@ -268,11 +270,11 @@ func (site Site) objects(r Resource) []string {
 	return out
 }
 
-// statementKeys are the keys of what Sign writes: the manifest, statements in both forms,
-// and the bundle.
+// statementKeys are the keys of what Sign writes: the diff, the manifest, statements in
+// both forms, and the bundle.
 func statementKeys() []string {
 	var out []string
-	for _, name := range []string{contract.ManifestObject, "*.dsse.json", contract.SigstoreOf("*.dsse.json"), contract.EvidenceObject} {
+	for _, name := range []string{contract.DiffObject, contract.ManifestObject, "*.dsse.json", contract.SigstoreOf("*.dsse.json"), contract.EvidenceObject} {
 		out = append(out, contract.ExecutionKey("*", name))
 	}
 	return out

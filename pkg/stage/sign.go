@@ -75,10 +75,14 @@ func (s Sign) Run(ctx context.Context, in SignInput) (SignOutput, error) {
 	if records[contract.VulnerabilitiesObject], err = s.vulnerabilities(ctx, in, report); err != nil {
 		return SignOutput{}, err
 	}
-	m, err := s.manifest(ctx, in, p, report, images, key, records)
+	m, err := s.manifest(ctx, in, p, report, images, key)
 	if err != nil {
 		return SignOutput{}, err
 	}
+	if records[contract.DiffObject], err = s.diff(ctx, in, p, m, records, key); err != nil {
+		return SignOutput{}, err
+	}
+	m.Files = bundle.FilesOf(records)
 	w := signing{Sign: s, in: in, plan: p, key: key, files: records, attestations: bundle.Files{}}
 	return w.run(ctx, m, report)
 }
@@ -125,8 +129,8 @@ func (s Sign) images(in SignInput, p plan.BuildPlan) (map[string]string, error) 
 	return images, nil
 }
 
-// manifest describes the release as EC2 shows it now.
-func (s Sign) manifest(ctx context.Context, in SignInput, p plan.BuildPlan, report compliance.Report, images map[string]string, key *ecdsa.PublicKey, records bundle.Files) (bundle.Manifest, error) {
+// manifest describes the release as EC2 shows it now. It lacks the files.
+func (s Sign) manifest(ctx context.Context, in SignInput, p plan.BuildPlan, report compliance.Report, images map[string]string, key *ecdsa.PublicKey) (bundle.Manifest, error) {
 	of := bindingOf(in.Job, p)
 	m := bundle.Manifest{
 		Schema: bundle.ManifestSchema, Made: in.Now.UTC().Truncate(time.Millisecond), Recipe: p.Recipe.Name, ReleaseID: p.ReleaseID, Fingerprint: p.Fingerprint, PlanSHA256: in.Plan.SHA256,
@@ -136,7 +140,7 @@ func (s Sign) manifest(ctx context.Context, in SignInput, p plan.BuildPlan, repo
 			ImageID: p.Source.ImageID, Name: p.Source.Name, OwnerID: p.Source.OwnerID, Architecture: p.Source.Architecture, CreationDate: p.Source.CreationDate,
 		},
 		Approvals: p.Recipe.Approval.Needed(), Owner: partition.AccountOf(in.Execution.ID), Images: []bundle.Image{}, Audience: audienceOf(p),
-		Key: bundle.Key{ID: s.KeyID, SHA256: bundle.KeyID(key)}, Files: bundle.FilesOf(records),
+		Key: bundle.Key{ID: s.KeyID, SHA256: bundle.KeyID(key)},
 	}
 	for _, region := range slices.Sorted(slices.Values(regionsOf(p))) {
 		seen, err := observe(ctx, s.EC2(region), region, images[region])

@@ -18,6 +18,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
+	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/release"
@@ -33,12 +34,15 @@ type releasing struct {
 	images map[string]string
 	in     SignInput
 	odd    map[string]odd
+
+	inventory inventory.Inventory // that the checks have kept
 }
 
 func newReleasing(t *testing.T) *releasing {
 	t.Helper()
 	c := newCloud(t)
 	r := &releasing{cloud: c, p: testPlan(), images: map[string]string{}, odd: map[string]odd{}}
+	r.inventory.System.ID, r.inventory.Packages = "debian", []inventory.Package{{Type: inventory.Deb, Name: "bash", Version: "5.2.15-2", Arch: "amd64"}}
 	r.p.ReleaseID, r.p.FactoryVersion = "re1ea5e", "1.2.3"
 	out, err := createImage(c, "run", c.stoppedBuilderUnder(c.dataKey(home)))
 	require.NoError(t, err)
@@ -306,7 +310,9 @@ func TestNothingIsSignedThatIsNotFitToBeReleased(t *testing.T) {
 // results stores what the checks are to have said, and the inventory that goes with it.
 func (r *releasing) results(results compliance.Report) {
 	r.t.Helper()
-	o, err := r.store().Put(r.t.Context(), inventoryKey(r.in.Execution), "application/json", []byte(`{"bomFormat":"CycloneDX"}`))
+	document, err := r.inventory.CycloneDX(inventory.Plain)
+	require.NoError(r.t, err)
+	o, err := r.store().Put(r.t.Context(), inventoryKey(r.in.Execution), "application/json", document)
 	require.NoError(r.t, err)
 	results.InventorySHA256 = o.SHA256
 	o, err = r.store().Put(r.t.Context(), vulnerabilitiesKey(r.in.Execution), "application/json", []byte(`{"findings":[{"id":"CVE-2026-1","package":"openssl","severity":"low","outcome":"reported"}]}`))

@@ -20,9 +20,11 @@ const Schema = "ami-factory/diff/1"
 
 // Bounds of a diff. Guests decide how much their inventories hold.
 const (
-	MaxSize    = 16 << 20 // bytes of the encoded form
-	maxChanges = 2000     // listed in one section; the others are counted
-	maxValue   = 600      // bytes of a name or a value
+	MaxSize     = 16 << 20 // bytes of the encoded form
+	maxPackages = 3000     // changes of packages that are listed; the others are counted
+	maxChanges  = 500      // changes of another section
+	maxValue    = 250      // bytes of a name or a value
+	maxReason   = 1000     // bytes of NotCompared
 )
 
 // NoPrevious is the reason of a diff of a recipe's first release.
@@ -109,6 +111,14 @@ type Section struct {
 	More    int      `json:"more,omitempty"` // changes that are not listed
 }
 
+// limit is how many changes a section of the kind lists.
+func (k Kind) limit() int {
+	if k == Packages {
+		return maxPackages
+	}
+	return maxChanges
+}
+
 // Verbs of changes.
 const (
 	Added      = "added"
@@ -176,7 +186,7 @@ func (d Diff) Empty() bool { return d.Before != nil && len(d.Sections) == 0 }
 func Of(before *Record, after Record, reason string) Diff {
 	d := Diff{Schema: Schema, Recipe: after.recipe(), After: after.Side, Sections: []Section{}}
 	if before == nil {
-		d.NotCompared = shown(cmp.Or(reason, NoPrevious))
+		d.NotCompared = shownWithin(cmp.Or(reason, NoPrevious), maxReason)
 		return d
 	}
 	side := before.Side
@@ -192,8 +202,8 @@ func Of(before *Record, after Record, reason string) Diff {
 			return cmp.Compare(a.Name, b.Name)
 		})
 		s := Section{Kind: kind, Changes: changes}
-		if len(changes) > maxChanges {
-			s.Changes, s.More = changes[:maxChanges], len(changes)-maxChanges
+		if limit := kind.limit(); len(changes) > limit {
+			s.Changes, s.More = changes[:limit], len(changes)-limit
 		}
 		if len(changes) > 0 {
 			d.Sections = append(d.Sections, s)
@@ -205,7 +215,11 @@ func Of(before *Record, after Record, reason string) Diff {
 
 // shown makes a text of a guest or a recipe safe to print, in one line of bounded
 // length.
-func shown(s string) string { return oneLine(plaintext.Clip(oneLine(plaintext.Clean(s)), maxValue)) }
+func shown(s string) string { return shownWithin(s, maxValue) }
+
+func shownWithin(s string, limit int) string {
+	return oneLine(plaintext.Clip(oneLine(plaintext.Clean(s)), limit))
+}
 
 // Encode returns the diff as indented JSON: the same diff gives the same bytes.
 func (d Diff) Encode() ([]byte, error) {
@@ -269,7 +283,7 @@ func (d Diff) check() error {
 			return fmt.Errorf("it has a section %q", s.Kind)
 		case at <= last:
 			return fmt.Errorf("its section %s is out of order", s.Kind)
-		case len(s.Changes) == 0, s.More < 0, len(s.Changes) > maxChanges:
+		case len(s.Changes) == 0, s.More < 0, len(s.Changes) > s.Kind.limit():
 			return fmt.Errorf("its section %s has %d changes and %d more", s.Kind, len(s.Changes), s.More)
 		}
 		last = at
