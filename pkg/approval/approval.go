@@ -30,7 +30,8 @@ type Request struct {
 	Recipe        string    `json:"recipe"`
 	Requester     string    `json:"requester"` // a person, or trigger: and the name of one
 	WaiverAuthors []string  `json:"waiverAuthors"`
-	Needed        int       `json:"needed"` // different people
+	Needed        int       `json:"needed"`            // different people
+	Subject       *Subject  `json:"subject,omitempty"` // nil in requests of earlier versions
 	Requested     time.Time `json:"requested"`
 	Expires       time.Time `json:"expires"`
 	Token         string    `json:"token,omitempty"` // of the task that waits; nobody else may learn it

@@ -17,7 +17,7 @@ import (
 )
 
 // maxRecord is the maximum size of a request or an answer, in bytes.
-const maxRecord = 64 << 10
+const maxRecord = 256 << 10
 
 // Desk keeps requests and answers in the factory's bucket.
 type Desk struct {

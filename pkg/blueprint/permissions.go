@@ -275,6 +275,8 @@ func requestApprovalActions() []Action {
 	return join(
 		readPlan(),
 		on(Manifests, "s3:GetObject"),
+		on(Compliance, "s3:GetObject"), // what people are shown
+		on(Vulnerabilities, "s3:GetObject"),
 		on(Requesters, "s3:GetObject"),
 		on(Started, "s3:GetObject"),
 		on(ApprovalRequests, "s3:GetObject", "s3:PutObject"),

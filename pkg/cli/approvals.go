@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -88,6 +90,7 @@ person.
 
 Exit codes: 0 listed, 1 refused or failed, 2 wrong usage.`,
 		Example: `  ami-factory approvals --url https://abcdefghij.lambda-url.eu-west-1.on.aws/
+  ami-factory approvals show debian-12-docker-20261130T030000Z
   ami-factory approvals --as anna --output json`,
 		Args: takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -115,6 +118,49 @@ Exit codes: 0 listed, 1 refused or failed, 2 wrong usage.`,
 		},
 	}
 	at.register(c)
+	c.AddCommand(a.showApproval())
+	return c
+}
+
+func (a *app) showApproval() *cobra.Command {
+	var at door
+	c := &cobra.Command{
+		Use:   "show RUN",
+		Short: "Show what people are asked to approve",
+		Long: `Show what a release that waits for approvals is: the verdict of the gate, known
+vulnerabilities by severity, waivers, images by region, who started it, until when it
+waits, and what people have answered so far. RUN is the name of the execution.
+
+It is the short form; "report" has the page, and "evidence show" the signed evidence.
+
+Exit codes: 0 shown, 1 refused or failed, 2 wrong usage.`,
+		Example: `  ami-factory approvals show debian-12-docker-20261130T030000Z
+  ami-factory approvals show debian-12-docker-20261130T030000Z --output json`,
+		Args: takes("one RUN"),
+		RunE: func(c *cobra.Command, given []string) error {
+			if err := execution.CheckName(given[0]); err != nil {
+				return usage("RUN: %w", err)
+			}
+			client, err := at.client(c.Context())
+			if err != nil {
+				return err
+			}
+			all, err := client.Waiting(c.Context())
+			if err != nil {
+				return err
+			}
+			s, err := waitingOf(all, given[0])
+			if err != nil {
+				return err
+			}
+			if a.format == "json" {
+				return a.json(s)
+			}
+			_, err = fmt.Fprint(a.out, describeRequest(s))
+			return err
+		},
+	}
+	at.register(c)
 	return c
 }
 
@@ -129,6 +175,7 @@ func (a *app) reject() *cobra.Command {
 func (a *app) decide(decision approval.Decision, short, example string) *cobra.Command {
 	var at door
 	var digest, reason string
+	var yes bool
 	c := &cobra.Command{
 		Use:   string(decision) + " RUN",
 		Short: short,
@@ -136,7 +183,8 @@ func (a *app) decide(decision approval.Decision, short, example string) *cobra.C
 
 --digest is the SHA-256 of the manifest that you have read: an answer is about that
 evidence and nothing else. "approvals" prints it, and so does the message. What waits is
-shown first; the answer is sent only if RUN waits with this digest.
+shown first, as "approvals show" does; the answer is sent only if RUN waits with this
+digest. On a terminal you are asked before it is sent, unless --yes is given.
 
 An answer cannot be changed. Whoever started the execution, and the author of a waiver in
 it, may not answer. One rejection ends the release.
@@ -145,16 +193,17 @@ Exit codes: 0 the answer is kept, 1 it is refused, 2 wrong usage.`,
 		Example: "  " + example,
 		Args:    takes("one RUN"),
 		RunE: func(c *cobra.Command, given []string) error {
-			return a.runDecide(c.Context(), at, given[0], approval.AnswerRequest{Digest: digest, Decision: decision, Reason: reason})
+			return a.runDecide(c.Context(), at, given[0], approval.AnswerRequest{Digest: digest, Decision: decision, Reason: reason}, yes)
 		},
 	}
 	at.register(c)
 	c.Flags().StringVar(&digest, "digest", "", "`SHA-256` of the manifest of the evidence")
 	c.Flags().StringVar(&reason, "reason", "", "`text` that auditors read, 5 to 1000 characters")
+	c.Flags().BoolVar(&yes, "yes", false, "send the answer without asking on the terminal")
 	return c
 }
 
-func (a *app) runDecide(ctx context.Context, at door, run string, in approval.AnswerRequest) error {
+func (a *app) runDecide(ctx context.Context, at door, run string, in approval.AnswerRequest, yes bool) error {
 	if err := execution.CheckName(run); err != nil {
 		return usage("RUN: %w", err)
 	}
@@ -177,6 +226,11 @@ func (a *app) runDecide(ctx context.Context, at door, run string, in approval.An
 		return err
 	}
 	_, _ = fmt.Fprint(a.err, describeRequest(s))
+	if !yes {
+		if err := a.ask(fmt.Sprintf("%s the release %s? ", in.Decision, run)); err != nil {
+			return err
+		}
+	}
 	s, err = client.Answer(ctx, in)
 	if err != nil {
 		return err
@@ -226,14 +280,38 @@ func (a *app) asked(show *display, people []string) func(context.Context, *rehea
 	}
 }
 
+// ask asks a question on the terminal, to which only y and yes let go on. Without a
+// terminal nobody is there to ask: what was shown and the digest have to do.
+func (a *app) ask(question string) error {
+	if !isTerminal(a.in) {
+		return nil
+	}
+	_, _ = fmt.Fprint(a.err, question+"[y/N] ")
+	line, err := bufio.NewReader(a.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read your answer: %w", err)
+	}
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("nothing was sent")
+}
+
 // waitingAs is what waits for an execution, if its evidence has a digest.
 func waitingAs(all []approval.Standing, run, digest string) (approval.Standing, error) {
+	s, err := waitingOf(all, run)
+	if err == nil && s.BundleDigest != digest {
+		err = fmt.Errorf("%s waits with the evidence %s, not %s: read that first", run, s.BundleDigest, digest)
+	}
+	return s, err
+}
+
+// waitingOf is what waits for an execution.
+func waitingOf(all []approval.Standing, run string) (approval.Standing, error) {
 	for _, s := range all {
-		if s.Execution == run && s.BundleDigest == digest {
-			return s, nil
-		}
 		if s.Execution == run {
-			return s, fmt.Errorf("%s waits with the evidence %s, not %s: read that first", run, s.BundleDigest, digest)
+			return s, nil
 		}
 	}
 	return approval.Standing{}, errors.New(run + " does not wait for an approval; \"approvals\" lists what does")
@@ -243,12 +321,12 @@ func waitingAs(all []approval.Standing, run, digest string) (approval.Standing, 
 func describeRequest(s approval.Standing) string {
 	var b strings.Builder
 	row := rows(&b)
-	row("release", "of %s by %s", s.Recipe, s.Execution)
-	row("started by", "%s", s.Requester)
-	row("evidence", "%s", s.BundleDigest)
+	for _, one := range s.Describe() {
+		row(one.Label, "%s", one.Text)
+	}
 	row("approved", "%d of %d, until %s", len(s.Approvals), s.Needed, s.Expires.Format(time.RFC3339))
 	for _, one := range s.Approvals {
-		row("", "%s: %s", one.Person, one.Reason)
+		row("", "%s", approval.Line(one.Person+": "+one.Reason))
 	}
 	return b.String()
 }

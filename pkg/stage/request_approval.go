@@ -42,7 +42,8 @@ func (s RequestApproval) Run(ctx context.Context, in RequestApprovalInput) (Requ
 	if in.Token == "" || in.Manifest.Key != executionKey(in.Execution, contract.ManifestObject) {
 		return RequestApprovalOutput{}, failure.New(failure.InvalidInput, "there is no token, or the manifest %s is not this execution's", in.Manifest.Key)
 	}
-	if _, err := s.Desk.Store.Get(ctx, in.Manifest); err != nil {
+	subject, err := s.subject(ctx, in, p)
+	if err != nil {
 		return RequestApprovalOutput{}, err
 	}
 	requester, err := s.requester(ctx, in.Execution.Name)
@@ -51,7 +52,7 @@ func (s RequestApproval) Run(ctx context.Context, in RequestApprovalInput) (Requ
 	}
 	r, err := s.Desk.Open(ctx, approval.Request{
 		Execution: in.Execution.Name, RunARN: in.Execution.ID, BundleDigest: in.Manifest.SHA256, Recipe: p.Recipe.Name, Requester: requester, WaiverAuthors: waiverAuthors(p),
-		Needed: p.Recipe.Approval.Needed(), Requested: in.Now.UTC(), Expires: in.Now.UTC().Add(time.Duration(p.Recipe.Approval.Expires)), Token: in.Token,
+		Needed: p.Recipe.Approval.Needed(), Subject: &subject, Requested: in.Now.UTC(), Expires: in.Now.UTC().Add(time.Duration(p.Recipe.Approval.Expires)), Token: in.Token,
 	})
 	if err != nil {
 		return RequestApprovalOutput{}, err
@@ -92,20 +93,32 @@ func (s RequestApproval) send(ctx context.Context, r approval.Request) error {
 	if s.Settings.TopicARN == "" {
 		return nil
 	}
-	text := fmt.Sprintf(`The release of %s by the execution %s waits for %d approval(s) until %s.
-It was started by %s. The SHA-256 of its evidence is
-  %s
-Read the evidence, then answer with one of:
-  ami-factory approve %s --digest %[6]s --reason "..."
-  ami-factory reject %[2]s --digest %[6]s --reason "..."
-`, r.Recipe, r.Execution, r.Needed, r.Expires.Format(time.RFC3339), r.Requester, r.BundleDigest, r.Execution)
+	text := messageAbout(r)
 	_, err := s.Topics.Publish(ctx, &sns.PublishInput{
-		TopicArn: &s.Settings.TopicARN, Subject: aws.String(subject(s.Settings.guests().Simulated(), "Approval needed", r.Recipe)), Message: &text,
+		TopicArn: &s.Settings.TopicARN, Subject: aws.String(clip(subject(s.Settings.guests().Simulated(), "Approval needed", r.Recipe), maxSubject)), Message: &text,
 	})
 	if err != nil {
 		return awserr.Wrap(err, failure.Internal, "send the request for an approval")
 	}
 	return nil
+}
+
+// messageAbout is the text of the message.
+func messageAbout(r approval.Request) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "The release of %s by the execution %s waits for %d approval(s) until %s.\n\n", r.Recipe, r.Execution, r.Needed, r.Expires.Format(time.RFC3339))
+	for _, row := range r.Describe() {
+		if row.Label != "" {
+			row.Label += ":"
+		}
+		fmt.Fprintf(&b, "%-12s %s\n", row.Label, row.Text)
+	}
+	fmt.Fprintf(&b, `
+Read the evidence, then answer with one of:
+  ami-factory approve %s --digest %s --reason "..."
+  ami-factory reject %[1]s --digest %[2]s --reason "..."
+`, r.Execution, r.BundleDigest)
+	return b.String()
 }
 
 // Approvals reads whether a release has the approvals that its recipe wants.

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
@@ -124,8 +125,13 @@ func (c *cloud) kms() *kms.Client { return kms.NewFromConfig(c.config(home)) }
 func (r *releasing) sign() (SignOutput, error) {
 	r.t.Helper()
 	return Sign{
-		Store: r.store(), KeyID: r.key, KMS: r.kms(), EC2: func(region string) SignEC2 { return r.odd[region] },
+		Store: r.store(), KeyID: r.key, KMS: r.kms(), Desk: r.desk(), EC2: func(region string) SignEC2 { return r.odd[region] },
 	}.Run(r.t.Context(), r.in)
+}
+
+// desk has what people are asked, and what they decided.
+func (r *releasing) desk() approval.Desk {
+	return approval.Desk{Store: r.store(), Keys: store.Directory{Bucket: bucket, API: r.s3()}}
 }
 
 func (r *releasing) evidence() SignedEvidence {
@@ -134,7 +140,7 @@ func (r *releasing) evidence() SignedEvidence {
 
 // share shares the image of a region, and publish publishes both.
 func (r *releasing) share(region string, o store.Object) error {
-	_, err := Share{Store: r.store(), Evidence: r.evidence(), EC2: func(region string) ShareEC2 { return r.odd[region] }}.Run(r.t.Context(), ShareInput{
+	_, err := Share{Store: r.store(), Evidence: r.evidence(), Approvals: Approvals{r.desk()}, EC2: func(region string) ShareEC2 { return r.odd[region] }}.Run(r.t.Context(), ShareInput{
 		Job: r.in.Job, Region: region, ImageID: r.images[region], SnapshotIDs: ami.Snapshots(r.image(region, r.images[region])), Evidence: o,
 	})
 	return err
@@ -146,7 +152,7 @@ func (r *releasing) publish(o store.Object) error {
 		in.Copies = append(in.Copies, ShareOutput{Region: c.Region, ImageID: r.images[c.Region], SnapshotIDs: c.SnapshotIDs})
 	}
 	_, err := Publish{
-		Store: r.store(), Evidence: r.evidence(),
+		Store: r.store(), Evidence: r.evidence(), Approvals: Approvals{r.desk()},
 		EC2: func(region string) PublishEC2 { return r.odd[region] },
 		SSM: func(_, region string) release.ParameterAPI { return r.ssm(region) },
 	}.Run(r.t.Context(), in)

@@ -139,7 +139,7 @@ func Stages() []Row {
 		{
 			Stage: RequestApproval, Does: "asks people to approve a release",
 			Timeout: shortRun,
-			Fails:   []failure.Code{failure.RequesterUnknown, failure.RecordMismatch, failure.ApprovalRefused, failure.ApprovalTimedOut},
+			Fails:   []failure.Code{failure.RequesterUnknown, failure.RecordMismatch, failure.EvidenceMismatch, failure.ApprovalRefused, failure.ApprovalTimedOut},
 		},
 		{
 			Stage: Share, Does: "shares the image of one region and verifies it",
