@@ -18,11 +18,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
+	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
@@ -154,6 +156,20 @@ func TestAFailedBakeSaysWhyAndLeavesNothing(t *testing.T) {
 		"commands denied": {
 			faults: always(fault.Rule{Service: "ssm", Operation: "SendCommand", Code: "AccessDeniedException", Status: 400}),
 			status: contract.FailedClean, err: "AccessDenied",
+		},
+		"somebody has changed the document that runs scripts": {
+			faults: func(f *rehearsal.Factory) {
+				changed := strings.Replace(contract.ScriptDocumentContent, "{{ commands }}", "id; {{ commands }}", 1)
+				client, name := ssm.NewFromConfig(f.Cloud.AWSConfig("")), aws.String(contract.ScriptDocument)
+				_, err := client.UpdateDocument(t.Context(), &ssm.UpdateDocumentInput{Name: name, Content: &changed, DocumentVersion: aws.String("$LATEST")})
+				if err == nil {
+					_, err = client.UpdateDocumentDefaultVersion(t.Context(), &ssm.UpdateDocumentDefaultVersionInput{Name: name, DocumentVersion: aws.String("2")})
+				}
+				if err != nil {
+					panic(err)
+				}
+			},
+			status: contract.FailedClean, err: "DocumentChanged", cause: []string{contract.ScriptDocument, guest.DocumentHash()},
 		},
 		"copying denied in the second region": {
 			faults: always(fault.Rule{Service: "ec2", Operation: "CopyImage", Region: second, Code: "UnauthorizedOperation", Status: 403}),

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/workflow"
 )
@@ -450,6 +451,26 @@ func TestWhatCanBeTaggedIsTagged(t *testing.T) {
 		require.NotEmpty(t, resources, kind)
 		for id, r := range resources {
 			assert.Contains(t, written(t, properties(r)["Tags"]), `"cost-centre"`, id)
+		}
+	}
+}
+
+// TestTheDocumentOfScriptsIsStoredByteForByte proves that CloudFormation is given the
+// document as a text, since it would write a mapping in bytes of its own, whose hash the
+// functions do not know.
+func TestTheDocumentOfScriptsIsStoredByteForByte(t *testing.T) {
+	for name, props := range variants() {
+		tpl := template(t, props)
+		if len(ofType(tpl, "AWS::StepFunctions::StateMachine")) == 0 {
+			continue // a stack without the factory
+		}
+		document := one(t, tpl, "AWS::SSM::Document", "ScriptDocument")
+		assert.Equal(t, contract.ScriptDocumentContent, document["Content"], name)
+		assert.Equal(t, contract.ScriptDocument, document["Name"], name)
+		assert.Equal(t, "NewVersion", document["UpdateMethod"], "a document with a name is never replaced")
+		assert.NotContains(t, written(t, tpl), "AWS-RunShellScript", name)
+		for _, stage := range []workflow.Stage{workflow.CheckInstance, workflow.Seal, workflow.RunCompliance} {
+			assert.Contains(t, written(t, statementsOf(t, tpl, stage, "ssm:SendCommand")), ":document/"+contract.ScriptDocument, name)
 		}
 	}
 }

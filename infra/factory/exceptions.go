@@ -59,7 +59,6 @@ func wildcards() []exception {
 		{rule, []string{`Resource::<Bucket[A-Z0-9]+\.Arn>/[a-z]+/[a-z/]*\*.*`}, "Names of objects come from executions and digests; each role is given its own kinds of objects, by their prefix and suffix."},
 		{rule, []string{`Resource::arn:[^:]+:ec2:\*:[^:]*:[a-z-]+/\*`}, "Ids of what an execution makes are not known before, and copies go to any region: conditions on the factory's tags narrow it."},
 		{rule, []string{`Resource::arn:[^:]+:ssm:\*:[^:]*:parameter/(aws/service|ami-factory)/\*`}, "Public parameters of base images, and pointers of whichever recipes and regions there are."},
-		{rule, []string{`Resource::arn:[^:]+:ssm:\*::document/AWS-RunShellScript`}, "One document of AWS's own, in whichever region the factory is."},
 		{rule, []string{`Resource::arn:[^:]+:kms:\*:[^:]*:key/\*`}, "Recipes name their keys, and only by way of EC2; the context keyArns narrows it to some."},
 		{rule, []string{`Resource::arn:[^:]+:states:[^:]*:[^:]*:execution:ami-factory:\*`}, "Executions of the factory's one state machine."},
 	}

@@ -41,6 +41,7 @@ func NewAmiFactory(scope constructs.Construct, id string, props *Props) AmiFacto
 	subscribe(scope, "Execution", topic, props.Subscribers)
 	sh := shared{bucket: bucket, topic: topic, engines: newEngines(scope, props), builder: newBuilderRole(scope), key: key, logs: logs, dead: newDeadLetters(scope, key), signing: newSigningKey(scope)}
 	sh.network = newNetwork(scope, props, logs, storedObjects{*bucket.ArnForObjects(jsii.String("*")), sh.engineARNs()})
+	newScriptDocument(scope)
 	functions := newFunctions(scope, props, sh)
 	allowSigning(sh.signing, functions)
 	wf := newWorkflow(scope, props.Logs, logs, functions)

@@ -46,11 +46,11 @@ var layers = []layer{
 		"pkg/rehearsal", "pkg/localcloud", "pkg/approval", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/store", "pkg/trigger", "pkg/planner", "pkg/plan", "pkg/recipe", "pkg/source",
 		"pkg/component", "pkg/compliance", "pkg/container", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/guest", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
 	}},
-	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/blueprint", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
+	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/guest", "pkg/blueprint", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal/guests", may: []string{"pkg/localcloud", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/evidence/inventory", "pkg/ami"}, strict: true},
 	{folder: "pkg/rehearsal/try", may: []string{"pkg/localcloud", "pkg/guest"}, strict: true},
 	{folder: "pkg/rehearsal/deploy", may: []string{
-		"pkg/rehearsal/guests", "pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/functions", "pkg/lambdafn", "pkg/recipe", "pkg/component", "pkg/awserr", "pkg/program",
+		"pkg/rehearsal/guests", "pkg/localcloud", "pkg/blueprint", "pkg/workflow", "pkg/functions", "pkg/lambdafn", "pkg/recipe", "pkg/component", "pkg/awserr", "pkg/program", "pkg/guest",
 	}, strict: true},
 	{folder: "pkg/rehearsal", may: []string{
 		"pkg/localcloud", "pkg/approval", "pkg/blueprint", "pkg/workflow", "pkg/execution", "pkg/stage", "pkg/store", "pkg/component",

@@ -66,7 +66,7 @@ const (
 	LaunchTargets     Resource = "launch-targets"     // what RunInstances touches
 	NewInstances      Resource = "new-instances"      // instances and what comes with them, as a launch makes them: tagged in the same request
 	NewImages         Resource = "new-images"         // images and their snapshots, as a call makes them: tagged in the same request
-	ShellDocument     Resource = "shell-document"     // the AWS-RunShellScript document and the instances it is sent to
+	ScriptDocument    Resource = "script-document"    // the factory's document and the instances that it is sent to
 	PassedRole        Resource = "passed-role"        // the instance profile's role, to pass to EC2 only
 	Topic             Resource = "topic"              // the notification topic
 	DeadLetters       Resource = "dead-letters"       // the queue of what could not be delivered to triggers, or failed
@@ -162,7 +162,7 @@ func checkInstanceActions() []Action {
 		on(Consoles, "s3:PutObject"),
 		on(AnyResource, "ec2:DescribeInstances", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation", "ssm:ListCommands"),
 		on(FactoryInstances, "ec2:GetConsoleOutput"),
-		on(ShellDocument, "ssm:SendCommand"),
+		on(ScriptDocument, "ssm:SendCommand"),
 	)
 }
 
@@ -170,7 +170,7 @@ func sealActions() []Action {
 	return join(
 		readPlan(),
 		on(AnyResource, "ec2:DescribeInstances", "ssm:GetCommandInvocation", "ssm:ListCommands"),
-		on(ShellDocument, "ssm:SendCommand"),
+		on(ScriptDocument, "ssm:SendCommand"),
 		on(FactoryInstances, "ec2:StopInstances", "ec2:GetConsoleOutput"),
 	)
 }
@@ -204,7 +204,7 @@ func runComplianceActions() []Action {
 		on(Streams, "s3:GetObject"),
 		on(CheckEngine, "s3:GetObject"),
 		on(AnyResource, "ssm:ListCommands"),
-		on(ShellDocument, "ssm:SendCommand"),
+		on(ScriptDocument, "ssm:SendCommand"),
 	)
 }
 

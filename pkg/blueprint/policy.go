@@ -170,9 +170,9 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 		return newResources(actions, site.ec2("instance", "volume", "network-interface"))
 	case NewImages:
 		return newResources(actions, site.ec2("image", "snapshot"))
-	case ShellDocument:
+	case ScriptDocument:
 		return []Statement{
-			allow(nil, site.arn("ssm", "*", "", "document/AWS-RunShellScript")),
+			allow(nil, site.arn("ssm", site.Region, site.Account, "document/"+contract.ScriptDocument)),
 			allow(tagged("ssm:resourceTag"), site.ec2("instance")...),
 		}
 	case PassedRole:

@@ -56,7 +56,7 @@ func CommandEndedPattern() Pattern {
 	return Pattern{
 		Source: []string{contract.SSMSource}, DetailType: []string{contract.CommandEvent},
 		Detail: map[string]any{
-			"document-name": []string{"AWS-RunShellScript"},
+			"document-name": []string{contract.ScriptDocument},
 			"instance-id":   []any{map[string]any{"prefix": "i-"}}, // not those of other clouds
 			"status":        []any{map[string]any{"anything-but": []string{"Pending", "InProgress", "Delayed", "Cancelling"}}},
 		},

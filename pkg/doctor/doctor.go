@@ -84,6 +84,7 @@ func checks() []check {
 		{name: "public access", run: checkPublicAccess},
 		{name: "allowed images", run: checkAllowedImages},
 		{name: "instance profile", needsDeployed: true, run: checkInstanceProfile},
+		{name: "documents", needsDeployed: true, run: checkScriptDocument},
 		{name: "bucket", needsDeployed: true, run: checkBucket},
 		{name: "topic", needsDeployed: true, run: checkTopic},
 		{name: "announcements", needsDeployed: true, run: checkAnnouncements},

@@ -29,14 +29,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/blueprint"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	localec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	localiam "github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	locallambda "github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
@@ -136,6 +139,7 @@ func (a *account) deploy() *account {
 	require.NoError(a, err)
 	a.deployRoles()
 	a.deploySigningKey()
+	require.NoError(a, guest.StoreDocument(ctx, a.aws.ssm()))
 	a.deployFunctions(nil)
 	a.deployForwards()
 	definition := workflow.Substitute(workflow.Definition().JSON(), func(s workflow.Stage) string { return functionsARN + string(s) })
@@ -168,6 +172,47 @@ func (a *account) deploySigningKey() {
 	})
 	require.NoError(a, err)
 	a.signingKey = *key.KeyMetadata.Arn
+}
+
+func TestTheDocumentThatRunsScriptsIsLookedAt(t *testing.T) {
+	name := aws.String(contract.ScriptDocument)
+	add := func(a *account) error {
+		_, err := a.aws.ssm().UpdateDocument(a.Context(), &ssm.UpdateDocumentInput{Name: name, Content: aws.String(strings.Replace(contract.ScriptDocumentContent, "as root", "as nobody", 1)), DocumentVersion: aws.String("$LATEST")})
+		return err
+	}
+	for sentence, tc := range map[string]struct {
+		change func(*account) error
+		want   Verdict
+		tells  string
+	}{
+		"as it was deployed":                    {func(*account) error { return nil }, OK, "version 1 has the hash that the factory's commands require"},
+		"a version was added that nothing runs": {add, Warning, "somebody has added version 2, which nothing runs"},
+		"another version runs": {func(a *account) error {
+			if err := add(a); err != nil {
+				return err
+			}
+			_, err := a.aws.ssm().UpdateDocumentDefaultVersion(a.Context(), &ssm.UpdateDocumentDefaultVersionInput{Name: name, DocumentVersion: aws.String("2")})
+			return err
+		}, Problem, guest.DocumentHash()},
+		"it was deleted": {func(a *account) error {
+			_, err := a.aws.ssm().DeleteDocument(a.Context(), &ssm.DeleteDocumentInput{Name: name})
+			return err
+		}, Problem, "it does not exist: every build fails with DocumentChanged"},
+		"it may not be read": {func(a *account) error {
+			_, err := a.cloud.Faults.Add(fault.Rule{Service: "ssm", Operation: "DescribeDocument", Code: "AccessDeniedException", Status: 400, Times: -1})
+			return err
+		}, NotChecked, "AccessDenied"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			a := newAccount(t)
+			require.NoError(t, guest.StoreDocument(t.Context(), a.aws.ssm()))
+			require.NoError(t, tc.change(a))
+			got := judgeScriptDocument(t.Context(), a.aws.ssm())
+			assert.Equal(t, tc.want, got.Verdict, got.Means)
+			assert.Contains(t, got.Means, tc.tells)
+			assert.Equal(t, tc.want == OK, got.Fix == "", "%s", got.Fix)
+		})
+	}
 }
 
 // signingPolicy is the signing key's policy when the role of a function signs.
@@ -429,7 +474,7 @@ func TestAFactoryThatIsNotDeployedYet(t *testing.T) {
 			assert.Contains(t, f.Means, "not deployed yet")
 		}
 	}
-	assert.Len(t, bad(findings), 11, "all that looks at what is deployed, and the deployment itself")
+	assert.Len(t, bad(findings), 12, "all that looks at what is deployed, and the deployment itself")
 	assert.Equal(t, OK, Worst(findings), "nothing is wrong with that")
 }
 

@@ -47,6 +47,7 @@ const (
 	SourceRefused       Code = "SourceRefused"       // the image given instead of the source does not belong to the source, or is older than the published one
 	AccessDenied        Code = "AccessDenied"        // AWS refused a call because a permission is missing
 	QuotaExceeded       Code = "QuotaExceeded"       // a service quota is used up
+	DocumentChanged     Code = "DocumentChanged"     // the document that runs scripts in instances is missing, or is not the factory's
 	ProvisioningFailed  Code = "ProvisioningFailed"  // a component's install or cloud-init failed in the builder
 	InstanceFailed      Code = "InstanceFailed"      // the instance ended or never became healthy
 	InstanceMismatch    Code = "InstanceMismatch"    // an instance has the execution's tags or client token, but the execution did not launch it

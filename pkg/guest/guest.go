@@ -17,11 +17,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/ami-factory/ami-factory/pkg/awserr"
+	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
-
-// Document is the AWS-owned document that runs the scripts.
-const Document = "AWS-RunShellScript"
 
 const (
 	maxComment = 100         // SendCommand's limit
@@ -121,18 +120,27 @@ func Find(ctx context.Context, api API, s Step) (string, error) {
 	return aws.ToString(found.CommandId), nil
 }
 
-// Send starts the step's script and returns the command's id.
+// Send starts the step's script and returns the command's id. Systems Manager refuses the
+// command if the default version of the document has another content than this program's;
+// the error is then failure.DocumentChanged.
 func Send(ctx context.Context, api API, s Step) (string, error) {
 	out, err := api.SendCommand(ctx, &ssm.SendCommandInput{
-		DocumentName:   aws.String(Document),
-		InstanceIds:    []string{s.InstanceID},
-		Comment:        aws.String(Comment(s.Execution, s.Name)),
-		TimeoutSeconds: aws.Int32(int32(delivery.Seconds())),
+		DocumentName:     aws.String(contract.ScriptDocument),
+		DocumentVersion:  aws.String("$DEFAULT"), // which CloudFormation moves to the version that it adds
+		DocumentHash:     aws.String(DocumentHash()),
+		DocumentHashType: types.DocumentHashTypeSha256,
+		InstanceIds:      []string{s.InstanceID},
+		Comment:          aws.String(Comment(s.Execution, s.Name)),
+		TimeoutSeconds:   aws.Int32(int32(delivery.Seconds())),
 		Parameters: map[string][]string{
 			"commands":         {s.Script},
 			"executionTimeout": {strconv.Itoa(int(max(s.Timeout, delivery).Seconds()))},
 		},
 	})
+	if awserr.Is(err, "InvalidDocument", "InvalidDocumentVersion") {
+		return "", failure.Wrap(failure.DocumentChanged, err, "nothing was run: the document %s is missing, or its default version is not the one of this version of the factory, which has the SHA-256 %s",
+			contract.ScriptDocument, DocumentHash())
+	}
 	if err != nil {
 		return "", err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ami-factory/ami-factory/pkg/ami"
+	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	cloudec2 "github.com/ami-factory/ami-factory/pkg/localcloud/ec2"
@@ -84,6 +85,7 @@ func newCloud(t *testing.T) *cloud {
 		Bucket: aws.String(bucket), CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: home},
 	})
 	require.NoError(t, err)
+	require.NoError(t, guest.StoreDocument(t.Context(), c.ssm(home)))
 	return c
 }
 

@@ -90,13 +90,13 @@ func Stages() []Row {
 			Stage: CheckInstance, Does: "asks whether an instance is up and how its first boot ended",
 			Timeout: shortRun,
 			NotYet:  failure.InstanceNotReady,
-			Fails:   []failure.Code{failure.ProvisioningFailed, failure.InstanceFailed, failure.InstanceTimedOut},
+			Fails:   []failure.Code{failure.DocumentChanged, failure.ProvisioningFailed, failure.InstanceFailed, failure.InstanceTimedOut},
 		},
 		{
 			Stage: Seal, Does: "arms the hygiene script in the builder and stops it",
 			Timeout: shortRun,
 			NotYet:  failure.SealNotReady,
-			Fails:   []failure.Code{failure.SealFailed, failure.InstanceFailed},
+			Fails:   []failure.Code{failure.DocumentChanged, failure.SealFailed, failure.InstanceFailed},
 		},
 		{
 			Stage: CreateImage, Does: "starts the image of the stopped builder",
@@ -112,7 +112,7 @@ func Stages() []Row {
 		{
 			Stage: RunCompliance, Does: "sends the checks to the verifier",
 			Timeout: shortRun,
-			Fails:   []failure.Code{failure.ComplianceFailed, failure.InstanceFailed},
+			Fails:   []failure.Code{failure.DocumentChanged, failure.ComplianceFailed, failure.InstanceFailed},
 		},
 		{
 			Stage: CheckCompliance, Does: "awaits the checks' results, reads the image's snapshot and applies the gate",

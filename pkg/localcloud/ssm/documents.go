@@ -327,7 +327,7 @@ func (s *Service) document(at scope.Key, in *ssm.SendCommandInput) (name, versio
 		return "", "", content{}, err
 	}
 	if hash != "" && !strings.EqualFold(hash, v.hash()) {
-		return "", "", content{}, &types.InvalidDocument{Message: aws.String(fmt.Sprintf("The document hash does not match: version %d of %s has the Sha256 hash %s, and the command expects %s.", v.Number, d.Name, v.hash(), hash))}
+		return "", "", content{}, &types.InvalidDocument{Message: aws.String(fmt.Sprintf("document hash %s does not match Sha256.", hash))}
 	}
 	if version == "" {
 		version = "$DEFAULT"

@@ -87,7 +87,7 @@ func TestACommandOfAnotherDocumentThanExpectedIsRefused(t *testing.T) {
 		in   sdk.SendCommandInput
 		want string
 	}{
-		"the hash of another content":         {sdk.SendCommandInput{DocumentName: aws.String("greeting"), DocumentHash: aws.String(sha("x")), DocumentHashType: types.DocumentHashTypeSha256}, "InvalidDocument: The document hash does not match"},
+		"the hash of another content":         {sdk.SendCommandInput{DocumentName: aws.String("greeting"), DocumentHash: aws.String(sha("x")), DocumentHashType: types.DocumentHashTypeSha256}, "InvalidDocument: document hash " + sha("x") + " does not match Sha256."},
 		"a hash of the kind that is not used": {sdk.SendCommandInput{DocumentName: aws.String("greeting"), DocumentHash: aws.String("x"), DocumentHashType: types.DocumentHashTypeSha1}, "deprecated"},
 		"a document that does not exist":      {sdk.SendCommandInput{DocumentName: aws.String("other")}, "InvalidDocument: Document with name other does not exist"},
 		"a document of another account":       {sdk.SendCommandInput{DocumentName: aws.String("arn:aws:ssm:eu-west-1:444455556666:document/greeting")}, "InvalidDocument"},

@@ -29,6 +29,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/functions"
+	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/localcloud"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
@@ -162,6 +163,9 @@ func (d *Deployment) deploy(ctx context.Context) error {
 		return fmt.Errorf("topic: %w", err)
 	}
 	if err := d.deploySigningKey(ctx); err != nil {
+		return err
+	}
+	if err := guest.StoreDocument(ctx, cloud.SSM); err != nil {
 		return err
 	}
 	if err := d.deployRoles(ctx, engine, aws.ToString(topic.TopicArn)); err != nil {

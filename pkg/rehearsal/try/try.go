@@ -153,6 +153,9 @@ func Run(ctx context.Context, m Machine, in Input) (result Result, err error) {
 	}
 	// The embedded AWS's services are asked in this account and region.
 	ctx = wire.WithCaller(ctx, wire.Caller{Account: m.Cloud.Account(), Region: in.Region})
+	if err := guest.StoreDocument(ctx, m.Cloud.SSM); err != nil {
+		return Result{}, err
+	}
 	started := m.Clock.Now()
 	id, err := m.launch(ctx, in)
 	if err != nil {
