@@ -13,11 +13,12 @@ import (
 // functions were built with. A new content becomes a version, which CloudFormation makes
 // the default.
 func newScriptDocument(scope constructs.Construct) {
-	awsssm.NewCfnDocument(scope, jsii.String("ScriptDocument"), &awsssm.CfnDocumentProps{
+	document := awsssm.NewCfnDocument(scope, jsii.String("ScriptDocument"), &awsssm.CfnDocumentProps{
 		Name:           jsii.String(contract.ScriptDocument),
-		Content:        jsii.String(contract.ScriptDocumentContent),
+		Content:        map[string]any{}, // the CDK's types take a mapping only
 		DocumentFormat: jsii.String("JSON"),
 		DocumentType:   jsii.String("Command"),
 		UpdateMethod:   jsii.String("NewVersion"),
 	})
+	document.AddPropertyOverride(jsii.String("Content"), contract.ScriptDocumentContent)
 }

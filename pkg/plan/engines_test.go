@@ -14,7 +14,7 @@ import (
 func TestEnginesOfARecipeAreChecked(t *testing.T) {
 	const engines = `  engines:
     script: {files: [checks/web.sh], controls: [{id: OWN-01, title: It answers, severity: high}]}
-    openscap: {stream: a.xml, sha256: 3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea, profile: xccdf_a_profile_b, minimumRules: 10, notApplicable: [xccdf_a_rule_part*]}
+    openscap: {stream: a.xml, sha256: 3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea, profile: xccdf_a_profile_b, minimumRules: 10, notApplicable: [xccdf_a_rule_part]}
     bottlerocket: {report: cis, minimumChecks: 3}
 `
 	for sentence, tc := range map[string]struct {
@@ -37,7 +37,12 @@ func TestEnginesOfARecipeAreChecked(t *testing.T) {
 		"a digest that is none":           {"3f79", "sha256:3f79", "", []string{"sha256"}},
 		"a profile by its short name":     {"xccdf_a_profile_b", "cis", "", []string{"the full id of a profile"}},
 		"no rule has to be evaluated":     {"minimumRules: 10", "minimumRules: 0", "", []string{"minimumRules is out of range: 0"}},
-		"every rule may be inapplicable":  {"xccdf_a_rule_part*", "xccdf_a_rule_*", "", []string{"would accept every rule that does not apply"}},
+		"every rule may be inapplicable":  {"xccdf_a_rule_part", `"xccdf_a_rule_*"`, "", []string{`"xccdf_a_rule_*" does not have the required form (allowed: full ids of rules, without *`}},
+		"patterns that together are all":  {"[xccdf_a_rule_part]", "[xccdf_a_rule_p*, xccdf_a_rule_q*]", "", []string{`"xccdf_a_rule_p*" does not have`, `"xccdf_a_rule_q*" does not have`}},
+		"a pattern before the rule":       {"xccdf_a_rule_part", `"xccdf_*_rule_part"`, "", []string{"does not have the required form"}},
+		"more rules left out than proved": {"minimumRules: 10, notApplicable: [xccdf_a_rule_part]", "minimumRules: 1, notApplicable: [xccdf_a_rule_a, xccdf_a_rule_b]", "", []string{"2 rules need not apply, and only 1 must be evaluated: a scan must prove at least as much as it leaves out (allowed: at most 1, which is minimumRules)"}},
+		"as many left out as proved":      {"minimumRules: 10, notApplicable: [xccdf_a_rule_part]", "minimumRules: 2, notApplicable: [xccdf_a_rule_a, xccdf_a_rule_b]", "", nil},
+		"a rule left out twice":           {"[xccdf_a_rule_part]", "[xccdf_a_rule_part, xccdf_a_rule_part]", "", []string{"rule xccdf_a_rule_part is listed twice"}},
 		"a program without a digest":      {"minimumRules: 10", "minimumRules: 10, program: a.tar.gz", "", []string{"program and programSHA256 belong together"}},
 		"a report that there is not":      {"report: cis", "report: cisk8s", "", []string{`"cisk8s" is not known`}},
 		"a level of a report without any": {"report: cis", "report: fips, level: 2", "", []string{"the report fips has no levels"}},

@@ -73,7 +73,7 @@ func full(t *testing.T) input {
 	}
 	r.Checks.Engines = recipe.Engines{
 		Script:       &recipe.Script{Files: []string{"checks/web.sh"}, Controls: []recipe.OwnControl{{ID: "OWN-01", Title: "It answers", Severity: "high"}}},
-		OpenSCAP:     &recipe.OpenSCAP{Stream: "a.xml", SHA256: strings.Repeat("a", 64), Profile: "xccdf_a_profile_b", MinimumRules: 10, NotApplicable: []string{"xccdf_a_rule_b*"}, Severity: "high", Program: "a.tar.gz", ProgramSHA256: strings.Repeat("a", 64)},
+		OpenSCAP:     &recipe.OpenSCAP{Stream: "a.xml", SHA256: strings.Repeat("a", 64), Profile: "xccdf_a_profile_b", MinimumRules: 10, NotApplicable: []string{"xccdf_a_rule_b"}, Severity: "high", Program: "a.tar.gz", ProgramSHA256: strings.Repeat("a", 64)},
 		Bottlerocket: &recipe.Bottlerocket{Report: "cis", Level: 1, MinimumChecks: 3},
 	}
 	r.Gate.Vulnerabilities = recipe.VulnerabilityGate{Severity: "high", Feeds: []recipe.Feed{{Kind: "osv", SHA256: strings.Repeat("a", 64), Published: "2026-11-20T00:00:00Z"}}}

@@ -218,10 +218,10 @@ func (c *checker) engines() {
 	if e.OpenSCAP != nil {
 		const at = "checks.engines.openscap."
 		c.distinct(at+"notApplicable", "rule", e.OpenSCAP.NotApplicable)
-		for i, rule := range e.OpenSCAP.NotApplicable {
-			if _, name, _ := strings.Cut(rule, "_rule_"); strings.Trim(name, "*") == "" && rule != "" {
-				c.fail(fmt.Sprintf("%snotApplicable[%d]", at, i), "the beginning of the rules' names before the *", "%q would accept every rule that does not apply", rule)
-			}
+		// Each entry excuses one rule, and minimumRules are evaluated: so at least as many
+		// rules are proved as are excused, whatever is listed.
+		if n, least := len(e.OpenSCAP.NotApplicable), e.OpenSCAP.MinimumRules; n > least && c.recipe.Valid(at+"minimumRules") {
+			c.fail(at+"notApplicable", fmt.Sprintf("at most %d, which is minimumRules", least), "%d rules need not apply, and only %d must be evaluated: a scan must prove at least as much as it leaves out", n, least)
 		}
 		if (e.OpenSCAP.Program == "") != (e.OpenSCAP.ProgramSHA256 == "") {
 			c.fail("checks.engines.openscap", "both program and programSHA256, or neither", "a program is fetched by its digest: program and programSHA256 belong together")

@@ -150,7 +150,7 @@ type OpenSCAP struct {
 	// MinimumRules is how many rules must pass or fail at least. Where nothing is evaluated, nothing is proved.
 	MinimumRules int `yaml:"minimumRules" json:"minimumRules" jsonschema:"required,minimum=1,maximum=5000" example:"200"`
 	// NotApplicable are the rules that need not apply to the image. Another one that does not apply has failed.
-	NotApplicable []string `yaml:"notApplicable,omitempty" json:"notApplicable,omitempty" jsonschema:"pattern=^xccdf_[A-Za-z0-9._*-]+_rule_[A-Za-z0-9._*-]+$" hint:"ids of rules, in which * stands for any text" example:"[xccdf_org.ssgproject.content_rule_partition_for_*]" without:"every selected rule must apply"`
+	NotApplicable []string `yaml:"notApplicable,omitempty" json:"notApplicable,omitempty" jsonschema:"pattern=^xccdf_[A-Za-z0-9._-]+_rule_[A-Za-z0-9._-]+$" hint:"full ids of rules, without *; at most as many as minimumRules" example:"[xccdf_org.ssgproject.content_rule_partition_for_tmp]" without:"every selected rule must apply"`
 	// Severity is the lowest severity of a failed rule that rejects the image, if it is above that of the gate.
 	Severity string `yaml:"severity,omitempty" json:"severity,omitempty" jsonschema:"enum=low,enum=medium,enum=high" example:"high" without:"that of the gate"`
 	// Program is the file with OpenSCAP for the verifier, a gzipped tar with a program oscap, at the same places as stream.
