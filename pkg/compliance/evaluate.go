@@ -53,10 +53,7 @@ func Evaluate(in Input) (Report, error) {
 	for _, r := range output.Results {
 		e.byResource[r.ResourceType+"\x00"+r.ResourceID] = append(e.byResource[r.ResourceType+"\x00"+r.ResourceID], r)
 	}
-	report := Report{
-		Schema: ReportSchema, Of: in.Of, RunID: in.RunID, ImageID: in.ImageID, Guests: in.Guests,
-		Gate: in.Gate, Verdict: VerdictPassed, Evaluated: in.Now.UTC(),
-	}
+	report := e.report()
 	for _, c := range in.Controls {
 		if c.Engine == "" {
 			report.Results = append(report.Results, e.control(c))
@@ -70,6 +67,21 @@ func Evaluate(in Input) (Report, error) {
 		}
 		report.Results = append(report.Results, results...)
 	}
+	e.decide(&report)
+	return report, nil
+}
+
+// report returns a report without results.
+func (e *evaluator) report() Report {
+	in := e.in
+	return Report{
+		Schema: ReportSchema, Of: in.Of, RunID: in.RunID, ImageID: in.ImageID, Guests: in.Guests,
+		Gate: in.Gate, Verdict: VerdictPassed, Evaluated: in.Now.UTC(),
+	}
+}
+
+// decide sorts the results, applies the waivers, and sets counts and verdict.
+func (e *evaluator) decide(report *Report) {
 	slices.SortStableFunc(report.Results, func(a, b Result) int {
 		return cmp.Or(cmp.Compare(a.ControlID, b.ControlID), slices.Compare(a.EngineRuleIDs, b.EngineRuleIDs))
 	})
@@ -83,13 +95,12 @@ func Evaluate(in Input) (Report, error) {
 			report.Counts.Waived++
 		default:
 			report.Counts.Failed++
-			if r.Rejecting = r.rejects(in.Gate); r.Rejecting {
+			if r.Rejecting = r.rejects(e.in.Gate); r.Rejecting {
 				report.Counts.Rejecting++
 				report.Verdict = VerdictRejected
 			}
 		}
 	}
-	return report, nil
 }
 
 // rejects reports whether a failure of the result rejects the image.

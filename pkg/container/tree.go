@@ -1,0 +1,552 @@
+package container
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"debug/elf"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ami-factory/ami-factory/pkg/secret"
+)
+
+// Limits bound what is read of an image. Whoever built it is not trusted: a layer of a
+// megabyte can unpack to terabytes.
+type Limits struct {
+	Layers  int
+	Entries int   // of all layers
+	Bytes   int64 // of all layers, unpacked, and as many of all files
+	Name    int   // bytes of a path
+
+	content int64 // left of the files' bytes
+}
+
+// DefaultLimits are those of CheckImage.
+func DefaultLimits() Limits {
+	return Limits{Layers: 200, Entries: 1_000_000, Bytes: 16 << 30, Name: 4096}
+}
+
+var errLimit = errors.New("more than is read of an image")
+
+// node is what a name of the image's file system stands for. Hard links share it.
+type node struct {
+	kind         byte // a type flag of package tar
+	mode         int64
+	uid, gid     int
+	link         string // of a symbolic link
+	size         int64
+	layer        int // from 1
+	capabilities bool
+	elf          *program
+	start        []byte           // the first bytes of a file that is no ELF
+	content      []byte           // of the few files that checks read
+	children     map[string]*node // of a directory
+}
+
+func (n *node) dir() bool     { return n.kind == tar.TypeDir }
+func (n *node) regular() bool { return n.kind == tar.TypeReg }
+
+// may reports whether a user has a right: 4 read, 2 write, 1 execute.
+func (n *node) may(uid, gid int, right int64) bool {
+	switch {
+	case uid == n.uid:
+		return n.mode>>6&right == right
+	case gid == n.gid:
+		return n.mode>>3&right == right
+	}
+	return n.mode&right == right
+}
+
+// program is what an ELF file says of itself.
+type program struct {
+	class          elf.Class
+	machine        elf.Machine
+	interpreter    string
+	needed         []string
+	rpath, runpath []string
+	unreadable     string // why it cannot be said
+}
+
+// tree is the file system that the layers of an image make.
+type tree struct {
+	root     *node
+	problems []string // names and links that a runtime would refuse, or worse, follow
+	secrets  []found
+}
+
+// found is a secret in a file of a layer.
+type found struct {
+	layer      int
+	path, what string
+}
+
+func directory(layer int) *node {
+	return &node{kind: tar.TypeDir, mode: 0o755, layer: layer, children: map[string]*node{}}
+}
+
+// unpack reads all layers. The error is of reading; what is wrong with the layers is in
+// the tree's problems.
+func unpack(img v1.Image, diffIDs []v1.Hash, limits Limits) (*tree, error) {
+	layers, err := img.Layers()
+	if err != nil {
+		return nil, fmt.Errorf("list the layers: %w", err)
+	}
+	if len(layers) > limits.Layers {
+		return nil, fmt.Errorf("%d layers: %w (%d)", len(layers), errLimit, limits.Layers)
+	}
+	if len(layers) != len(diffIDs) {
+		return nil, fmt.Errorf("the manifest has %d layers, the configuration %d", len(layers), len(diffIDs))
+	}
+	t := &tree{root: directory(0)}
+	left := limits
+	left.content = limits.Bytes
+	for i, l := range layers {
+		if err := t.layer(l, i+1, diffIDs[i], &left); err != nil {
+			return nil, fmt.Errorf("layer %d: %w", i+1, err)
+		}
+	}
+	return t, nil
+}
+
+// meter counts and hashes what is read, and ends with an error at the limit.
+type meter struct {
+	in   io.Reader
+	left *int64
+	sum  interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+}
+
+// Read implements io.Reader.
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.in.Read(p)
+	if *m.left -= int64(n); *m.left < 0 {
+		return 0, errLimit
+	}
+	_, _ = m.sum.Write(p[:n]) // a hash does not fail
+	return n, err
+}
+
+// entry is a name of a layer.
+type entry struct {
+	name string // clean, without a slash at its beginning
+	node *node
+	hard string // the target of a hard link
+}
+
+func (t *tree) layer(l v1.Layer, number int, want v1.Hash, left *Limits) error {
+	unpacked, err := l.Uncompressed()
+	if err != nil {
+		return fmt.Errorf("read it: %w", err)
+	}
+	in := &meter{in: unpacked, left: &left.Bytes, sum: sha256.New()}
+	entries, whiteouts, err := t.entries(in, number, left)
+	if err == nil {
+		// What follows the archive's end is part of the digest too.
+		_, err = io.Copy(io.Discard, in)
+	}
+	if err = errors.Join(err, unpacked.Close()); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(in.sum.Sum(nil)); want.Algorithm != "sha256" || got != want.Hex {
+		return fmt.Errorf("its content has the digest sha256:%s, the configuration says %s", got, want)
+	}
+	// Whiteouts hide what lower layers have, whatever their place in the layer.
+	for _, w := range whiteouts {
+		t.hide(w)
+	}
+	for _, e := range entries {
+		t.put(e, number)
+	}
+	return nil
+}
+
+const (
+	whiteout = ".wh."
+	opaque   = ".wh..wh..opq"
+)
+
+func (t *tree) entries(in io.Reader, layer int, left *Limits) (entries []entry, whiteouts []string, err error) {
+	r := tar.NewReader(in)
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			return entries, whiteouts, nil
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("read the archive: %w", err)
+		}
+		if left.Entries--; left.Entries < 0 {
+			return nil, nil, fmt.Errorf("the number of files: %w", errLimit)
+		}
+		if h.Typeflag == tar.TypeXGlobalHeader {
+			continue
+		}
+		name, why := plain(h.Name, left.Name)
+		if why != "" {
+			t.problem(layer, h.Name, why)
+			continue
+		}
+		base := path.Base(name)
+		if strings.HasPrefix(base, whiteout) {
+			switch rest := strings.TrimPrefix(base, whiteout); {
+			case base == opaque:
+				whiteouts = append(whiteouts, name)
+			case strings.HasPrefix(rest, whiteout): // of aufs itself
+			case rest == "" || rest == "." || rest == "..":
+				t.problem(layer, h.Name, "it is a whiteout of no file")
+			default:
+				whiteouts = append(whiteouts, name)
+			}
+			continue
+		}
+		e := entry{name: name, node: &node{kind: h.Typeflag, mode: h.Mode & 0o7777, uid: h.Uid, gid: h.Gid, size: h.Size, layer: layer}}
+		for key := range h.PAXRecords {
+			e.node.capabilities = e.node.capabilities || key == "SCHILY.xattr.security.capability"
+		}
+		switch h.Typeflag {
+		case tar.TypeDir:
+			e.node.children = map[string]*node{}
+		case tar.TypeReg, tar.TypeGNUSparse:
+			e.node.kind = tar.TypeReg
+			// The size of a sparse file is not limited by that of the archive.
+			if left.content -= h.Size; left.content < 0 {
+				return nil, nil, fmt.Errorf("%q: %w", name, errLimit)
+			}
+			if err := t.file(r, "/"+name, e.node); err != nil {
+				return nil, nil, fmt.Errorf("%q: %w", name, err)
+			}
+		case tar.TypeSymlink:
+			e.node.link = h.Linkname
+		case tar.TypeLink:
+			if e.hard, why = plain(h.Linkname, left.Name); why != "" {
+				t.problem(layer, h.Name, "it is a hard link to "+fmt.Sprintf("%q", h.Linkname)+": "+why)
+				continue
+			}
+		case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		default:
+			t.problem(layer, h.Name, fmt.Sprintf("its type %q is none of a file system", h.Typeflag))
+			continue
+		}
+		entries = append(entries, e)
+	}
+}
+
+// plain cleans a name of an archive, or says why it is refused.
+func plain(name string, most int) (string, string) {
+	switch {
+	case len(name) > most:
+		return "", "its name is too long"
+	case strings.ContainsRune(name, 0):
+		return "", "its name has a zero byte"
+	case slices.Contains(strings.Split(name, "/"), ".."):
+		return "", "its name leads upwards"
+	}
+	return strings.TrimPrefix(path.Clean("/"+name), "/"), ""
+}
+
+func (t *tree) problem(layer int, name, why string) {
+	t.problems = append(t.problems, fmt.Sprintf("layer %d: %q: %s", layer, name, why))
+}
+
+// Sizes of reading files.
+const (
+	maxELF    = 512 << 20 // bytes of a program or library
+	chunk     = 1 << 20   // bytes of a file that are searched at once
+	overlap   = 16 << 10  // the longest secret that is found across two chunks
+	maxStart  = 256       // bytes, as the kernel reads of a script's first line
+	maxKept   = 1 << 20   // bytes of a file that a check reads
+	maxPlain  = 256 << 10 // bytes of a file of settings
+	elfHeader = 64
+)
+
+// file searches a file and keeps what checks need of it.
+func (t *tree) file(in io.Reader, name string, n *node) error {
+	head := make([]byte, min(n.size, chunk))
+	if _, err := io.ReadFull(in, head); err != nil {
+		return err
+	}
+	n.start = bytes.Clone(head[:min(len(head), maxStart)])
+	if keep(name) && n.size <= maxKept {
+		n.content = bytes.Clone(head)
+	}
+	if len(head) >= elfHeader && bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
+		if n.size > maxELF {
+			n.elf = &program{unreadable: fmt.Sprintf("it has more than %d bytes", maxELF)}
+		} else {
+			all := make([]byte, n.size)
+			if _, err := io.ReadFull(in, all[copy(all, head):]); err != nil {
+				return err
+			}
+			n.elf, n.start = readELF(all), nil
+			t.search(n, name, all)
+			return nil
+		}
+	}
+	t.search(n, name, head)
+	for left := n.size - int64(len(head)); left > 0; {
+		tail := head[max(0, len(head)-overlap):]
+		next := make([]byte, len(tail)+int(min(left, chunk)))
+		read, err := io.ReadFull(in, next[copy(next, tail):])
+		if err != nil {
+			return err
+		}
+		left -= int64(read)
+		head = next
+		t.search(n, name, head)
+	}
+	return nil
+}
+
+// keep says which files checks read.
+func keep(name string) bool {
+	switch name {
+	case "/etc/passwd", "/etc/ld.so.conf", "/etc/ld.so.cache":
+		return true
+	}
+	dir := path.Dir(name)
+	return dir == "/etc/ld.so.conf.d" || dir == "/etc" && strings.HasPrefix(path.Base(name), "ld-musl-")
+}
+
+// search looks for secrets in a part of a file.
+func (t *tree) search(n *node, name string, data []byte) {
+	what := secret.InBytes(data)
+	if what == "" && n.size <= maxPlain && written(name) && !bytes.ContainsRune(data, 0) {
+		// A document has the first line of a private key without a key.
+		if what = secret.InText(string(data)); what == "a private key" {
+			what = ""
+		}
+	}
+	if what == "" && n.size <= maxPlain {
+		what = credentials(name, data)
+	}
+	if f := (found{n.layer, name, what}); what != "" && !slices.Contains(t.secrets, f) {
+		t.secrets = append(t.secrets, f)
+	}
+}
+
+// written reports whether people write the files of a folder for this image, so that a
+// password in them is one of the service, and not one of an example of the distribution.
+func written(name string) bool {
+	for _, dir := range []string{"/usr/", "/lib/", "/bin/", "/sbin/", "/var/lib/dpkg/", "/var/lib/rpm/", "/etc/ssl/", "/etc/pam.d/", "/etc/java"} {
+		if strings.HasPrefix(name, dir) && !strings.HasPrefix(name, "/usr/local/") && !strings.HasPrefix(name, "/usr/src/") {
+			return false
+		}
+	}
+	// Libraries of languages have tests and examples with passwords.
+	return !strings.Contains(name, "/node_modules/") && !strings.Contains(name, "/site-packages/") && !strings.Contains(name, "/dist-packages/")
+}
+
+// credentials knows files in which programs keep passwords.
+func credentials(name string, data []byte) string {
+	has := func(word string) bool { return bytes.Contains(data, []byte(word)) }
+	base := path.Base(name)
+	switch {
+	case base == ".git-credentials" && has("://"),
+		(base == ".netrc" || base == "_netrc") && has("password"),
+		strings.HasSuffix(name, "/.docker/config.json") && has(`"auth"`),
+		strings.HasSuffix(name, "/.config/containers/auth.json") && has(`"auth"`),
+		base == ".npmrc" && (has("_authToken=") || has("_password=") || has("_auth=")) && !has("${"),
+		base == ".pypirc" && has("password"),
+		base == ".pgpass" && len(bytes.TrimSpace(data)) > 0,
+		strings.HasSuffix(name, "/.kube/config") && (has("client-key-data:") || has("token:")):
+		return "a file of passwords, " + base
+	}
+	return ""
+}
+
+// readELF never fails: what cannot be read is in the result.
+func readELF(data []byte) (out *program) {
+	defer func() {
+		if p := recover(); p != nil {
+			out = &program{unreadable: fmt.Sprint(p)}
+		}
+	}()
+	f, err := elf.NewFile(bytes.NewReader(data))
+	if err != nil {
+		return &program{unreadable: err.Error()}
+	}
+	out = &program{class: f.Class, machine: f.Machine}
+	dynamic := false
+	for _, p := range f.Progs {
+		switch p.Type {
+		case elf.PT_INTERP:
+			if p.Filesz > 4096 {
+				return &program{unreadable: "the name of its interpreter is too long"}
+			}
+			text, err := io.ReadAll(p.Open())
+			if err != nil {
+				return &program{unreadable: err.Error()}
+			}
+			out.interpreter = strings.TrimRight(string(text), "\x00")
+		case elf.PT_DYNAMIC:
+			dynamic = true
+		}
+	}
+	if dynamic && f.SectionByType(elf.SHT_DYNAMIC) == nil {
+		out.unreadable = "it has no table of sections, so that the libraries that it needs are not known"
+		return out
+	}
+	for _, tag := range []struct {
+		tag  elf.DynTag
+		into *[]string
+	}{{elf.DT_NEEDED, &out.needed}, {elf.DT_RPATH, &out.rpath}, {elf.DT_RUNPATH, &out.runpath}} {
+		if *tag.into, err = f.DynString(tag.tag); err != nil {
+			out.unreadable = err.Error()
+		}
+	}
+	split := func(in []string) (all []string) {
+		for _, s := range in {
+			all = append(all, strings.Split(s, ":")...)
+		}
+		return all
+	}
+	out.rpath, out.runpath = split(out.rpath), split(out.runpath)
+	return out
+}
+
+// hide removes what a whiteout names from the layers below.
+func (t *tree) hide(name string) {
+	dir, base := path.Split(name)
+	parent, err := t.walk(dir, false, 0)
+	if err != nil || !parent.dir() {
+		return // there is nothing to hide
+	}
+	if base == opaque {
+		clear(parent.children)
+		return
+	}
+	delete(parent.children, strings.TrimPrefix(base, whiteout))
+}
+
+// put adds a name as runtimes do: links in its folder lead to where they point within the
+// image, a folder keeps what it holds, anything else is replaced.
+func (t *tree) put(e entry, layer int) {
+	if e.name == "" {
+		if e.node.dir() {
+			t.root.mode, t.root.uid, t.root.gid = e.node.mode, e.node.uid, e.node.gid
+		} else {
+			t.problem(layer, "/", "it is no folder")
+		}
+		return
+	}
+	dir, base := path.Split(e.name)
+	parent, err := t.walk(dir, true, layer)
+	if err != nil {
+		t.problem(layer, e.name, err.Error())
+		return
+	}
+	if e.node.kind == tar.TypeLink {
+		toDir, toBase := path.Split(e.hard)
+		folder, err := t.walk(toDir, false, 0)
+		var target *node
+		if err == nil {
+			target = folder.children[toBase]
+		}
+		switch {
+		case target == nil:
+			t.problem(layer, e.name, fmt.Sprintf("it is a hard link to %q, which does not exist", e.hard))
+			return
+		case target.dir():
+			t.problem(layer, e.name, fmt.Sprintf("it is a hard link to the folder %q", e.hard))
+			return
+		}
+		parent.children[base] = target
+		return
+	}
+	if old := parent.children[base]; old != nil && old.dir() && e.node.dir() {
+		e.node.children = old.children
+	}
+	parent.children[base] = e.node
+}
+
+// maxLinks is how many symbolic links Linux follows in one path.
+const maxLinks = 40
+
+var (
+	errNoFile = errors.New("does not exist")
+	errLoop   = errors.New("leads through too many links")
+	errNoDir  = errors.New("leads through a file that is no folder")
+)
+
+// walk finds a folder or file and follows every link. With create, missing folders are
+// made, as runtimes do for the folders of a name.
+func (t *tree) walk(name string, create bool, layer int) (*node, error) {
+	n, _, _, err := t.follow(name, create, layer)
+	return n, err
+}
+
+// follow is walk that also returns where the name leads to, and the folders on the way.
+func (t *tree) follow(name string, create bool, layer int) (n *node, real string, through []*node, err error) {
+	todo := strings.Split(name, "/")
+	stack, names := []*node{t.root}, []string{}
+	links := 0
+	for len(todo) > 0 {
+		part := todo[0]
+		todo = todo[1:]
+		here := stack[len(stack)-1]
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			if len(stack) > 1 {
+				stack, names = stack[:len(stack)-1], names[:len(names)-1]
+			}
+			continue
+		}
+		if !here.dir() {
+			return nil, "", nil, errNoDir
+		}
+		through = append(through, here)
+		next := here.children[part]
+		if next == nil {
+			if !create {
+				return nil, "", nil, errNoFile
+			}
+			next = directory(layer)
+			here.children[part] = next
+		}
+		if next.kind == tar.TypeSymlink {
+			if links++; links > maxLinks {
+				return nil, "", nil, errLoop
+			}
+			if strings.HasPrefix(next.link, "/") {
+				stack, names = stack[:1], names[:0]
+			}
+			todo = append(strings.Split(next.link, "/"), todo...)
+			continue
+		}
+		stack, names = append(stack[:len(stack):len(stack)], next), append(names[:len(names):len(names)], part)
+	}
+	n = stack[len(stack)-1]
+	if create && !n.dir() {
+		return nil, "", nil, errNoDir
+	}
+	return n, "/" + strings.Join(names, "/"), through, nil
+}
+
+// each visits all names, sorted, without following links.
+func (t *tree) each(visit func(name string, n *node)) {
+	var down func(name string, n *node)
+	down = func(name string, n *node) {
+		visit(name, n)
+		names := make([]string, 0, len(n.children))
+		for child := range n.children {
+			names = append(names, child)
+		}
+		slices.Sort(names)
+		for _, child := range names {
+			down(path.Join(name, child), n.children[child])
+		}
+	}
+	down("/", t.root)
+}
