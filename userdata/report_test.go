@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 // uploads is an S3 that takes what a builder reports. Its answers to the requests for
@@ -36,6 +39,10 @@ func (u *uploads) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if r.Method != http.MethodPut || err != nil || r.URL.RawQuery != "X-Amz-Signature=secret" {
 		http.Error(w, "not what was signed", http.StatusForbidden)
+		return
+	}
+	if r.ContentLength != contract.BuilderUploadBytes || int64(len(body)) != r.ContentLength {
+		http.Error(w, "not the size that was signed", http.StatusForbidden)
 		return
 	}
 	if next := u.answers[r.URL.Path]; len(next) > 0 {
@@ -83,7 +90,7 @@ func newReporter(t *testing.T, provision string) reporter {
 // addresses says where to upload.
 func (r reporter) addresses(t *testing.T, url string) {
 	t.Helper()
-	r.write(t, "uploads", url+"/verdict?X-Amz-Signature=secret\n"+url+"/steps?X-Amz-Signature=secret\n")
+	r.write(t, "uploads", url+"/verdict?X-Amz-Signature=secret\n"+url+"/steps?X-Amz-Signature=secret\n"+strconv.Itoa(contract.BuilderUploadBytes)+"\n")
 }
 
 func (r reporter) write(t *testing.T, name, content string) {
@@ -194,6 +201,16 @@ func TestUploadsAreTriedAgainOnlyWhereThatHelps(t *testing.T) {
 			}
 		})
 	}
+	t.Run("it has more bytes than the address takes", func(t *testing.T) {
+		r := newReporter(t, strings.Replace(provisionedOK, `"a"`, `"`+strings.Repeat("ä", contract.BuilderUploadBytes/2)+`"`, 1))
+		assert.Contains(t, r.run(t, "verdict"), "verdict.json has more than 65536 bytes and is not uploaded; the factory asks over SSM instead")
+		assert.Zero(t, r.server.tries["/verdict"])
+	})
+	t.Run("it has letters of more than one byte", func(t *testing.T) {
+		r := newReporter(t, strings.Replace(provisionedOK, `"a"`, `"größe"`, 1))
+		r.run(t, "verdict", "LC_ALL=C.UTF-8")
+		assert.Equal(t, "größe", r.verdict(t).Provision.Components[0].Name)
+	})
 	t.Run("there is no network", func(t *testing.T) {
 		r := newReporter(t, provisionedOK)
 		r.addresses(t, "http://127.0.0.1:1")
@@ -221,7 +238,7 @@ func TestAGuestWithoutCurlUploadsToo(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			r := newReporter(t, provisionedOK)
 			r.server.answers["/verdict"] = c.answers
-			for _, tool := range []string{"bash", "flock", "head", "cat", "date", "awk", "sed", "tr", "grep", "rm", "dirname", "install", "chmod"} {
+			for _, tool := range []string{"bash", "flock", "head", "wc", "cat", "date", "awk", "sed", "tr", "grep", "rm", "dirname", "install", "chmod"} {
 				path, err := exec.LookPath(tool)
 				require.NoError(t, err)
 				require.NoError(t, os.Symlink(path, filepath.Join(r.dir, "bin", tool)))

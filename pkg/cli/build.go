@@ -22,7 +22,6 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/execution"
-	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
 	"github.com/ami-factory/ami-factory/pkg/partition"
 	"github.com/ami-factory/ami-factory/pkg/store"
@@ -65,7 +64,7 @@ func (d deployed) objects(ctx context.Context) (execution.ObjectReader, error) {
 	}
 	api := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = os.Getenv("AWS_ENDPOINT_URL") != "" })
 	return func(ctx context.Context, bucket, key string) ([]byte, error) {
-		raw, err := store.Store{Bucket: bucket, API: api}.ReadAtMost(ctx, key, guest.MaxSteps)
+		raw, err := store.Store{Bucket: bucket, API: api}.ReadAtMost(ctx, key, contract.BuilderUploadBytes)
 		if errors.Is(err, store.ErrNone) {
 			return nil, nil
 		}

@@ -49,6 +49,13 @@ const (
 	StepsObject       = "steps.json"       // overwritten as each step begins and ends
 )
 
+// BuilderUploadBytes is the size of each object that a builder uploads, in bytes: not
+// the most, but exactly this. A presigned PUT cannot bound a length, but it can sign one
+// (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html), so S3
+// refuses every other. Builders fill up with spaces, which JSON ignores. The longest
+// part of a report is the end of a component's log: 4 KiB, in base64.
+const BuilderUploadBytes = 64 << 10
+
 // Names of the objects of the signed evidence below executions/NAME/, all by Sign. In a
 // bundle they are files of the same names.
 const (

@@ -8,9 +8,6 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/plaintext"
 )
 
-// MaxSteps bounds what is read of the steps that a builder uploads, in bytes.
-const MaxSteps = 64 << 10
-
 // maxName is how much of a step's name is kept, in bytes.
 const maxName = 64
 

@@ -27,6 +27,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/lambdafn"
 	"github.com/ami-factory/ami-factory/pkg/stage"
+	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 type input struct {
@@ -318,11 +319,20 @@ func TestAddressesForGuests(t *testing.T) {
 			get, err := s.GetURL(t.Context(), "k", 60e9)
 			require.NoError(t, err)
 			assert.Contains(t, get, c.want)
-			put, err := s.PutOnceURL(t.Context(), "k", 60e9)
+			put, err := s.PutOnceURL(t.Context(), "k", store.AnySize, 60e9)
 			require.NoError(t, err)
 			assert.Contains(t, put, c.want)
 			assert.Contains(t, put, "X-Amz-SignedHeaders=host%3Bif-none-match&", "curl sends that header, and no other is needed")
 			assert.NotContains(t, put, "checksum")
+			put, err = s.PutOnceURL(t.Context(), "k", 65536, 60e9)
+			require.NoError(t, err)
+			assert.Contains(t, put, "X-Amz-SignedHeaders=content-length%3Bhost%3Bif-none-match&", "S3 takes this size only")
+			put, err = s.PutURL(t.Context(), "k", 65536, 60e9)
+			require.NoError(t, err)
+			assert.Contains(t, put, c.want)
+			assert.Contains(t, put, "X-Amz-SignedHeaders=content-length%3Bhost&")
+			_, err = s.PutURL(t.Context(), "k", store.AnySize, 60e9)
+			assert.ErrorContains(t, err, "needs their size")
 		})
 	}
 }

@@ -50,6 +50,10 @@ func TestGuestsReachObjectsByPresignedAddressAndNothingElse(t *testing.T) {
 	put, err := presign.PresignPutObject(ctx, &sdks3.PutObjectInput{Bucket: bucket, Key: aws.String("c.txt")})
 	require.NoError(t, err)
 
+	size := aws.Int64(7)
+	exact, err := presign.PresignPutObject(ctx, &sdks3.PutObjectInput{Bucket: bucket, Key: aws.String("d.txt"), ContentLength: size})
+	require.NoError(t, err)
+
 	rootGet, err := sdks3.NewPresignClient(sdks3.NewFromConfig(c.AWSConfig(""), func(o *sdks3.Options) {
 		o.BaseEndpoint, o.UsePathStyle = aws.String("http://"+wire.Host), true
 	})).PresignGetObject(ctx, &sdks3.GetObjectInput{Bucket: bucket, Key: key})
@@ -58,6 +62,8 @@ func TestGuestsReachObjectsByPresignedAddressAndNothingElse(t *testing.T) {
 	assert.Equal(t, http.StatusOK, code, body)
 	assert.Equal(t, "hello", body)
 	code, body = asGuest(c, http.MethodPut, put.URL, "results", nil)
+	assert.Equal(t, http.StatusOK, code, body)
+	code, body = asGuest(c, http.MethodPut, exact.URL, "results", nil)
 	assert.Equal(t, http.StatusOK, code, body)
 
 	signed := func(service string) http.Header {
@@ -85,6 +91,9 @@ func TestGuestsReachObjectsByPresignedAddressAndNothingElse(t *testing.T) {
 		"a presigned address of another object":              {http.MethodGet, strings.Replace(get.URL, "b.txt", "c.txt", 1), "", nil},
 		"an upload to where it may only read":                {http.MethodPut, get.URL, "x", nil},
 		"what the root user has presigned":                   {http.MethodGet, rootGet.URL, "", nil},
+		"a byte more than the size that is signed":           {http.MethodPut, exact.URL, "results!", nil},
+		"a byte less than the size that is signed":           {http.MethodPut, exact.URL, "result", nil},
+		"nothing, where a size is signed":                    {http.MethodPut, exact.URL, "", nil},
 		"a removal":                                          {http.MethodDelete, put.URL, "", nil},
 		"a copy of what it may not read, to its own address": {http.MethodPut, put.URL, "", http.Header{"X-Amz-Copy-Source": {"/guests/a/b.txt"}}},
 	} {

@@ -60,7 +60,7 @@ func (f *Factory) watchGuests(ctx context.Context, name string, watch func(execu
 // stepsOf are the steps that the builder of an execution has uploaded, if it has. The
 // console is the fallback.
 func (f *Factory) stepsOf(ctx context.Context, name string) (guest.Progress, bool) {
-	raw, err := f.bucket().ReadAtMost(ctx, contract.ExecutionKey(name, contract.StepsObject), guest.MaxSteps)
+	raw, err := f.bucket().ReadAtMost(ctx, contract.ExecutionKey(name, contract.StepsObject), contract.BuilderUploadBytes)
 	if err != nil {
 		return guest.Progress{}, false
 	}

@@ -107,7 +107,7 @@ func (s CheckInstance) Run(ctx context.Context, in InstanceInput) (CheckInstance
 // One that cannot be read is nil, and the builder is asked over SSM.
 func (s CheckInstance) uploaded(ctx context.Context, in InstanceInput) (*bootReport, bool, error) {
 	key := executionKey(in.Execution, contract.ProvisionedObject)
-	raw, err := s.Store.ReadAtMost(ctx, key, maxVerdict)
+	raw, err := s.Store.ReadAtMost(ctx, key, contract.BuilderUploadBytes)
 	if errors.Is(err, store.ErrNone) {
 		return nil, false, nil
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/vm"
@@ -303,7 +304,7 @@ func TestAnUploadThatIsNoVerdictIsAskedAboutOverSSM(t *testing.T) {
 		"cloud-init is not known": verdict("null", provOK),
 		"other types":             verdict(initDone, `{"status":1}`),
 		"something follows":       verdict(initDone, provOK) + verdict(initDone, provOK),
-		"too large":               verdict(initDone, provOK) + strings.Repeat(" ", maxVerdict),
+		"too large":               verdict(initDone, provOK) + strings.Repeat(" ", contract.BuilderUploadBytes),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := checkInstanceCase{state: "running", now: time.Second, upload: upload}.run(t)

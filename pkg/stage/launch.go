@@ -335,8 +335,8 @@ func (s Launch) request(ctx context.Context, in LaunchInput, p plan.BuildPlan) (
 func (s Launch) addresses(ctx context.Context, e Execution, p plan.BuildPlan) (userdata.Addresses, error) {
 	ttl := time.Duration(p.Recipe.Builder.Timeout) + urlSlack
 	bundle, bundleErr := s.Store.GetURL(ctx, contract.BundleKey(p.Bundle.SHA256), bundleTTL)
-	verdict, verdictErr := s.Store.PutOnceURL(ctx, executionKey(e, contract.ProvisionedObject), ttl)
-	steps, stepsErr := s.Store.PutURL(ctx, executionKey(e, contract.StepsObject), ttl)
+	verdict, verdictErr := s.Store.PutOnceURL(ctx, executionKey(e, contract.ProvisionedObject), contract.BuilderUploadBytes, ttl)
+	steps, stepsErr := s.Store.PutURL(ctx, executionKey(e, contract.StepsObject), contract.BuilderUploadBytes, ttl)
 	return userdata.Addresses{Bundle: bundle, Verdict: verdict, Steps: steps}, errors.Join(bundleErr, verdictErr, stepsErr)
 }
 

@@ -127,10 +127,6 @@ func parseBoot(stdout string) (bootReport, error) {
 	return r, nil
 }
 
-// maxVerdict bounds the report that a builder uploads, in bytes. The longest part is
-// the end of a component's log: 4 KiB, in base64.
-const maxVerdict = 64 << 10
-
 // parseVerdict reads what userdata/runner/report.sh uploads: the values that
 // bootScript prints, in one object.
 func parseVerdict(raw []byte) (bootReport, error) {

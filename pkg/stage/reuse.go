@@ -237,11 +237,14 @@ func keptPlan(ctx context.Context, s store.Store, sum string) (plan.BuildPlan, e
 }
 
 // keptObject reads a record of an earlier execution. The error is RecordMismatch
-// when it is missing.
+// when it is missing or larger than the limit.
 func keptObject(ctx context.Context, s store.Store, what, key string, limit int64) ([]byte, error) {
 	raw, err := s.ReadAtMost(ctx, key, limit)
-	if errors.Is(err, store.ErrNone) {
+	switch {
+	case errors.Is(err, store.ErrNone):
 		return nil, failure.New(failure.RecordMismatch, "%s s3://%s/%s is missing", what, s.Bucket, key)
+	case failure.CodeOf(err) == failure.InvalidInput: // it is too large
+		return nil, failure.Wrap(failure.RecordMismatch, err, "%s is not used", what)
 	}
 	return raw, err
 }

@@ -90,8 +90,8 @@ func (s RunCompliance) script(ctx context.Context, in ComplianceInput, p plan.Bu
 	}
 	gossURL, gossErr := assets.GetURL(ctx, engine.Key, ttl)
 	checksURL, checksErr := s.Store.GetURL(ctx, checks.Key, ttl)
-	resultsURL, resultsErr := s.Store.PutOnceURL(ctx, rawResultsKey(in.Execution), ttl)
-	inventoryURL, inventoryErr := s.Store.PutOnceURL(ctx, rawInventoryKey(in.Execution), ttl)
+	resultsURL, resultsErr := s.Store.PutOnceURL(ctx, rawResultsKey(in.Execution), store.AnySize, ttl)
+	inventoryURL, inventoryErr := s.Store.PutOnceURL(ctx, rawInventoryKey(in.Execution), store.AnySize, ttl)
 	if err := errors.Join(gossErr, checksErr, resultsErr, inventoryErr); err != nil {
 		return "", err
 	}

@@ -45,7 +45,7 @@ func (s RunCompliance) engines(ctx context.Context, b *strings.Builder, in Compl
 	each := (time.Duration(p.Recipe.Checks.Timeout) - engineSlack) / time.Duration(programs)
 	set := [][2]string{{"CHECKS_SECONDS", strconv.Itoa(int(max(each, 20*time.Second).Seconds()))}}
 	for _, name := range names {
-		url, err := s.Store.PutOnceURL(ctx, engineKey(in.Execution, name), ttl)
+		url, err := s.Store.PutOnceURL(ctx, engineKey(in.Execution, name), store.AnySize, ttl)
 		if err != nil {
 			return err
 		}

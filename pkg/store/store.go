@@ -123,7 +123,8 @@ func (s Store) Read(ctx context.Context, key string) ([]byte, error) {
 	return s.ReadAtMost(ctx, key, maxObject)
 }
 
-// ReadAtMost is Read, limited to objects of at most limit bytes.
+// ReadAtMost is Read, limited to objects of at most limit bytes. Nothing is read of a
+// larger one: its error is InvalidInput and says how large it is.
 func (s Store) ReadAtMost(ctx context.Context, key string, limit int64) ([]byte, error) {
 	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
 	if awserr.Is(err, "NoSuchKey", "NotFound") {
@@ -132,7 +133,16 @@ func (s Store) ReadAtMost(ctx context.Context, key string, limit int64) ([]byte,
 	if err != nil {
 		return nil, awserr.Wrap(err, failure.Internal, "read s3://%s/%s", s.Bucket, key)
 	}
+	return s.body(out, key, limit)
+}
+
+// body returns what S3 answers, of at most limit bytes. Content-Length says the size
+// before anything is read; what is read is bounded in any case.
+func (s Store) body(out *s3.GetObjectOutput, key string, limit int64) ([]byte, error) {
 	defer func() { _ = out.Body.Close() }()
+	if size := aws.ToInt64(out.ContentLength); size > limit {
+		return nil, failure.New(failure.InvalidInput, "s3://%s/%s has %d bytes, larger than %d bytes", s.Bucket, key, size, limit)
+	}
 	body, err := io.ReadAll(io.LimitReader(out.Body, limit+1))
 	if err != nil {
 		return nil, failure.Wrap(failure.ServiceUnavailable, err, "read s3://%s/%s", s.Bucket, key)
@@ -152,22 +162,38 @@ func (s Store) GetURL(ctx context.Context, key string, ttl time.Duration) (strin
 	return out.URL, nil
 }
 
+// AnySize permits an upload of any size, up to the 5 GB of one PutObject
+// (https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html). Whoever
+// reads the object must bound what is read.
+const AnySize = 0
+
 // PutOnceURL returns a URL for uploading key, valid for ttl and only until the
 // object exists. The client must send the header If-None-Match: *, which is
 // signed
 // (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
-func (s Store) PutOnceURL(ctx context.Context, key string, ttl time.Duration) (string, error) {
-	out, err := s.Presign.PresignPutObject(ctx, &s3.PutObjectInput{Bucket: &s.Bucket, Key: &key, IfNoneMatch: aws.String("*")}, s3.WithPresignExpires(ttl))
-	if err != nil {
-		return "", awserr.Wrap(err, failure.Internal, "presign s3://%s/%s", s.Bucket, key)
-	}
-	return out.URL, nil
+// The object must have size bytes, unless size is AnySize.
+func (s Store) PutOnceURL(ctx context.Context, key string, size int64, ttl time.Duration) (string, error) {
+	return s.putURL(ctx, &s3.PutObjectInput{Key: &key, IfNoneMatch: aws.String("*")}, size, ttl)
 }
 
-// PutURL is an address to upload key to, as often as it is used while it is valid,
-// which is for ttl.
-func (s Store) PutURL(ctx context.Context, key string, ttl time.Duration) (string, error) {
-	out, err := s.Presign.PresignPutObject(ctx, &s3.PutObjectInput{Bucket: &s.Bucket, Key: &key}, s3.WithPresignExpires(ttl))
+// PutURL returns a URL for uploading key as often as it is used, valid for ttl. The
+// object must have size bytes: without that, each use could add 5 GB, because the bucket
+// keeps what is overwritten.
+func (s Store) PutURL(ctx context.Context, key string, size int64, ttl time.Duration) (string, error) {
+	if size <= 0 {
+		return "", failure.New(failure.Internal, "presign s3://%s/%s: an address for any number of uploads needs their size", s.Bucket, key)
+	}
+	return s.putURL(ctx, &s3.PutObjectInput{Key: &key}, size, ttl)
+}
+
+// putURL signs the Content-Length, so that S3 refuses every other size.
+func (s Store) putURL(ctx context.Context, in *s3.PutObjectInput, size int64, ttl time.Duration) (string, error) {
+	in.Bucket = &s.Bucket
+	if size != AnySize {
+		in.ContentLength = &size
+	}
+	key := *in.Key
+	out, err := s.Presign.PresignPutObject(ctx, in, s3.WithPresignExpires(ttl))
 	if err != nil {
 		return "", awserr.Wrap(err, failure.Internal, "presign s3://%s/%s", s.Bucket, key)
 	}

@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +86,61 @@ func TestWhatIsReadIsBounded(t *testing.T) {
 	requireCode(t, failure.InvalidInput, err)
 	_, err = s.Read(t.Context(), "none")
 	require.ErrorIs(t, err, store.ErrNone)
+}
+
+// hostile is an S3 whose objects are of some size, and must not be read.
+type hostile struct {
+	store.ObjectAPI
+	t    *testing.T
+	size int64
+}
+
+func (h hostile) GetObject(context.Context, *sdks3.GetObjectInput, ...func(*sdks3.Options)) (*sdks3.GetObjectOutput, error) {
+	return &sdks3.GetObjectOutput{ContentLength: &h.size, Body: io.NopCloser(h)}, nil
+}
+
+func (h hostile) Read([]byte) (int, error) {
+	assert.Fail(h.t, "the object is read")
+	return 0, io.ErrUnexpectedEOF
+}
+
+func TestNothingIsReadOfAnObjectThatIsTooLarge(t *testing.T) {
+	const most = 64 << 20
+	for what, c := range map[string]struct {
+		size int64
+		read func(store.Store) error
+	}{
+		"an object of unknown content": {most + 1, func(s store.Store) error {
+			_, err := s.Read(t.Context(), "k")
+			return err
+		}},
+		"an object with a limit of its own": {4, func(s store.Store) error {
+			_, err := s.ReadAtMost(t.Context(), "k", 3)
+			return err
+		}},
+		"an object of a digest": {5 << 30, func(s store.Store) error {
+			_, err := s.Get(t.Context(), store.Object{Bucket: bucket, Key: "k", SHA256: store.Digest(nil)})
+			return err
+		}},
+		"an object that is decoded": {most + 1, func(s store.Store) error {
+			_, err := store.Load(t.Context(), s, store.Object{Bucket: bucket, Key: "k", SHA256: store.Digest(nil)}, decode[document])
+			return err
+		}},
+		"a document": {most + 1, func(s store.Store) error {
+			_, err := s.ReadJSON(t.Context(), "k", new(document))
+			return err
+		}},
+		"a document with its tag": {most + 1, func(s store.Store) error {
+			_, _, err := s.ReadTagged(t.Context(), "k")
+			return err
+		}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			err := c.read(store.Store{Bucket: bucket, API: hostile{t: t, size: c.size}})
+			requireCode(t, failure.InvalidInput, err)
+			assert.Contains(t, err.Error(), fmt.Sprintf("s3://factory/k has %d bytes", c.size))
+		})
+	}
 }
 
 func TestADocumentThatIsNoJSONIsAnError(t *testing.T) {

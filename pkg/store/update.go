@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -71,9 +70,8 @@ func (s Store) ReadTagged(ctx context.Context, key string) (body []byte, etag st
 	if err != nil {
 		return nil, "", awserr.Wrap(err, failure.Internal, "read s3://%s/%s", s.Bucket, key)
 	}
-	defer func() { _ = out.Body.Close() }()
-	if body, err = io.ReadAll(io.LimitReader(out.Body, maxObject)); err != nil {
-		return nil, "", failure.Wrap(failure.ServiceUnavailable, err, "read s3://%s/%s", s.Bucket, key)
+	if body, err = s.body(out, key, maxObject); err != nil {
+		return nil, "", err
 	}
 	return body, aws.ToString(out.ETag), nil
 }

@@ -17,6 +17,8 @@ session='@@SESSION@@'
 url='@@BUNDLE_URL@@'$session
 verdict='@@VERDICT_URL@@'$session
 steps='@@STEPS_URL@@'$session
+# The size of what the last two take: it is signed as well.
+upload='@@UPLOAD_BYTES@@'
 sha256='@@BUNDLE_SHA256@@'
 size='@@BUNDLE_SIZE@@'
 state=/var/lib/ami-factory
@@ -26,7 +28,7 @@ log=$state/bootstrap.log
 # report uploads the verdict of a failure before there is the bundle's report.sh. An
 # upload that fails changes nothing: the factory then asks over SSM.
 report() {
-	printf '{"schema":1,"provision":%s}' "$(<"$state/provision.json")" >"$state/verdict.json"
+	LC_ALL=C printf "%-${upload}s" "{\"schema\":1,\"provision\":$(<"$state/provision.json")}" >"$state/verdict.json"
 	printf 'url="%s"' "$verdict" | curl --config - --silent --fail --retry 4 --max-time 60 \
 		--header 'If-None-Match: *' --upload-file "$state/verdict.json" || true
 }
@@ -50,7 +52,7 @@ if [[ -e $state/stopped ]]; then
 	report
 	exit 1
 fi
-printf '%s\n' "$verdict" "$steps" >"$state/uploads"
+printf '%s\n' "$verdict" "$steps" "$upload" >"$state/uploads"
 printf 'ami-factory: fetching the component bundle\n'
 curl --fail --silent --show-error --retry 8 --retry-all-errors --retry-delay 2 --retry-max-time 240 \
 	--connect-timeout 10 --max-time 120 --max-filesize "$((size + 1))" \

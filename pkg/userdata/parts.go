@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ami-factory/ami-factory/pkg/contract"
 )
 
 //go:embed bootstrap.sh
@@ -41,6 +43,7 @@ func bootstrap(spec Spec) string {
 		"@@BAKED@@", spec.Release.Baked,
 		"@@BUNDLE_SHA256@@", spec.BundleSHA256,
 		"@@BUNDLE_SIZE@@", strconv.Itoa(spec.BundleSize),
+		"@@UPLOAD_BYTES@@", strconv.Itoa(contract.BuilderUploadBytes),
 	).Replace(withoutComments(bootstrapScript))
 }
 

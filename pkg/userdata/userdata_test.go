@@ -27,6 +27,7 @@ import (
 	"go.yaml.in/yaml/v4"
 	"mvdan.cc/sh/v3/syntax"
 
+	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/userdata"
 	"github.com/ami-factory/ami-factory/test/golden"
 )
@@ -354,7 +355,7 @@ func TestBootstrapRuns(t *testing.T) {
 				addresses, err := os.ReadFile(file)
 				require.NoError(t, err)
 				const query = "?a=b&c=d%20&X-Amz-Security-Token=t\n"
-				assert.Equal(t, server.URL+"/verdict"+query+server.URL+"/steps"+query, string(addresses))
+				assert.Equal(t, server.URL+"/verdict"+query+server.URL+"/steps"+query+"65536\n", string(addresses))
 				info, err := os.Stat(file)
 				require.NoError(t, err)
 				assert.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "it holds credentials")
@@ -365,6 +366,7 @@ func TestBootstrapRuns(t *testing.T) {
 			data, err := os.ReadFile(filepath.Join(dir, "provision.json"))
 			require.NoError(t, err)
 			assert.JSONEq(t, `{"schema":1,"provision":`+string(data)+`}`, string(uploaded))
+			assert.Len(t, uploaded, contract.BuilderUploadBytes, "its address signs the size")
 			var verdict struct {
 				Status string
 				Failed struct {
@@ -407,6 +409,7 @@ func TestAFirstPartThatFailedIsReported(t *testing.T) {
 	cmd.Env = append(os.Environ(), "no_proxy=*", "NO_PROXY=*")
 	require.Error(t, cmd.Run())
 	assert.JSONEq(t, `{"schema":1,"provision":`+failed+`}`, string(uploaded))
+	assert.Len(t, uploaded, contract.BuilderUploadBytes)
 }
 
 func tarball(t *testing.T, name, content string) []byte {

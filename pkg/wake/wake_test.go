@@ -260,3 +260,30 @@ func TestEachEventNamesItsResource(t *testing.T) {
 		assert.Equal(t, []string{"waits/marks/" + tc.want + "/20260301T120000Z-e1"}, w.keys(""))
 	}
 }
+
+// ownOnly is an S3 that refuses to read what guests upload.
+type ownOnly struct {
+	store.ObjectAPI
+	t *testing.T
+}
+
+func (o ownOnly) GetObject(ctx context.Context, in *s3.GetObjectInput, opts ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
+	assert.True(o.t, strings.HasPrefix(*in.Key, "waits/"), "wake reads %s", *in.Key)
+	return o.ObjectAPI.GetObject(ctx, in, opts...)
+}
+
+// The state that is woken looks at the object, and bounds what it reads.
+func TestAnUploadWakesWhateverItsSizeAndIsNotRead(t *testing.T) {
+	for _, size := range []int64{0, 1, contract.BuilderUploadBytes, 5 << 30} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			w := newWorld(t)
+			w.Store.API = ownOnly{w.Store.API, t}
+			require.NoError(t, w.wait("a", func(in map[string]any) { in["resources"] = []string{"execution/bake-1"} }))
+			out, err := w.Wake.Run(t.Context(), json.RawMessage(fmt.Sprintf(
+				`{"version":"0","id":"e1","source":"aws.s3","detail-type":"Object Created","time":%q,"region":"eu-west-1","detail":{"bucket":{"name":%q},"object":{"key":"executions/bake-1/provisioned.json","size":%d}}}`,
+				start.Add(time.Second).Format(time.RFC3339), bucket, size)))
+			require.NoError(t, err)
+			assert.Equal(t, []string{"bake-1 AwaitImage"}, out.Woken)
+		})
+	}
+}

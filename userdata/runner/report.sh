@@ -1,7 +1,8 @@
 #!/bin/bash
 # Reports how a builder is provisioned, by upload to the addresses in
 # /var/lib/ami-factory/uploads: a JSON text with one address a line, for the
-# verdict and for the steps. Without that file it does nothing: the factory then
+# verdict and for the steps, then the size that an upload must have, because the
+# addresses sign it. Without that file it does nothing: the factory then
 # asks over SSM, which is also what it does when an upload fails. An upload
 # therefore never fails the provisioning, and this script ends with 0.
 #
@@ -25,6 +26,7 @@ tries=${AMI_FACTORY_REPORT_TRIES:-6}
 {
 	IFS= read -r verdict_url
 	IFS= read -r steps_url
+	IFS= read -r size
 } <"$state/uploads"
 
 # send ADDRESS FILE ONCE SECONDS uploads a file once and prints the HTTP status.
@@ -53,12 +55,18 @@ except urllib.error.HTTPError as error:
 ' "$2" "$3" "$4" 2>/dev/null
 }
 
-# put ADDRESS FILE ONCE SECONDS TRIES tries again what may pass: no network, a
-# busy service. Another refusal, such as that of an expired signature, is final.
+# put ADDRESS FILE ONCE SECONDS TRIES fills a JSON text up with spaces and tries again
+# what may pass: no network, a busy service. Another refusal, such as that of an
+# expired signature, is final.
 put() {
 	local try status
+	LC_ALL=C printf "%-${size}s" "$(<"$2")" >"$2.upload" # %s counts bytes in the locale C
+	if (($(wc -c <"$2.upload") > size)); then
+		printf 'ami-factory: report: %s has more than %d bytes and is not uploaded; the factory asks over SSM instead\n' "${2##*/}" "$size" >&2
+		return 1
+	fi
 	for ((try = 1; try <= $5; try++)); do
-		status=$(send "$1" "$2" "$3" "$4")
+		status=$(send "$1" "$2.upload" "$3" "$4")
 		case $status in
 		# 412: there is a verdict already, this script's own whose answer was lost.
 		2?? | 412) return 0 ;;

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
@@ -133,7 +134,7 @@ func (g *Simulated) Run(ctx context.Context, in vm.Launch) {
 	}
 	var done []simulatedStep
 	for i, name := range names {
-		g.uploadSteps(ctx, to["steps"], append(done, simulatedStep{Name: name, Status: "running"}))
+		g.uploadSteps(ctx, to, append(done, simulatedStep{Name: name, Status: "running"}))
 		took := g.Provision*time.Duration(i+1)/time.Duration(len(names)) - g.Provision*time.Duration(i)/time.Duration(len(names))
 		if g.Clock.Sleep(ctx, took) != nil {
 			return // the machine is gone
@@ -143,22 +144,32 @@ func (g *Simulated) Run(ctx context.Context, in vm.Launch) {
 			step.Status, step.Exit = "failed", 1
 		}
 		done = append(done, step)
-		g.uploadSteps(ctx, to["steps"], done)
+		g.uploadSteps(ctx, to, done)
 		if step.Exit != 0 {
 			break
 		}
 	}
 	status, provision := g.provisioned(done)
 	verdict := fmt.Sprintf(`{"schema":1,"cloudInit":%s,"provision":%s,"system":%s}`, status, provision, g.system())
-	_, _ = g.do(ctx, http.MethodPut, to["verdict"], []byte(verdict), true)
+	_, _ = g.do(ctx, http.MethodPut, to["verdict"], filled(verdict, to["upload"]), true)
 }
 
-func (g *Simulated) uploadSteps(ctx context.Context, url string, steps []simulatedStep) {
+// filled is a JSON text with spaces up to the size that the addresses of a builder take.
+func filled(text, size string) []byte {
+	n, err := strconv.Atoi(size)
+	if err != nil {
+		panic(err) // the factory wrote it into the user data
+	}
+	return fmt.Appendf(nil, "%-*s", n-len(text)+utf8.RuneCountInString(text), text) // the width counts runes
+}
+
+// uploadSteps uploads the steps, by the variables of the bootstrap.
+func (g *Simulated) uploadSteps(ctx context.Context, to map[string]string, steps []simulatedStep) {
 	body, err := json.Marshal(map[string]any{"schema": 1, "steps": steps})
 	if err != nil {
 		panic(err) // texts and numbers can be encoded
 	}
-	_, _ = g.do(ctx, http.MethodPut, url, body, false)
+	_, _ = g.do(ctx, http.MethodPut, to["steps"], filled(string(body), to["upload"]), false)
 }
 
 // components are the names of a bundle's components, in the order of their
