@@ -85,6 +85,7 @@ func settings() []setting {
 		{"failuresInARow", "3", "1 to 7", "days with failures and no success after which an alarm tells", number{func(p *Props) *int { return &p.Alarms.FailuresInARow }, 1, 7}},
 		{"maxImageAgeDays", "45", "0 to 3650; 0 for no alarm", "age of a recipe's published image at which an alarm tells", number{func(p *Props) *int { return &p.Alarms.MaxImageAgeDays }, 0, 3650}},
 		{"maxDailyCost", "25", "0 to 100000; 0 for no alarm", "US dollars a day, estimated, at which an alarm tells", number{func(p *Props) *int { return &p.Alarms.MaxDailyCost }, 0, 100000}},
+		{"inspectorScan", "false", "true, false", "let recipes have Amazon Inspector scan what is installed: `gate.vulnerabilities.scanner: inspector`", decision{func(p *Props) *bool { return &p.InspectorScan }}},
 		{"securityHub", "false", "true, false", "send what failed, what is waived and vulnerabilities to Security Hub, which must be on in the account and region", decision{func(p *Props) *bool { return &p.SecurityHub }}},
 		{"dashboard", "true", "true, false", "a CloudWatch dashboard", decision{func(p *Props) *bool { return &p.Dashboard }}},
 

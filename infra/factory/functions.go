@@ -101,7 +101,7 @@ func settingsOf(scope constructs.Construct, sh shared, props *Props) blueprint.S
 		Bucket: *sh.bucket.BucketName(), Topic: *sh.topic.TopicArn(), InstanceProfile: *sh.builder.profile.Ref(),
 		Version: props.version(), CheckEngines: sh.describeEngines(props), Subnets: sh.network.subnets, SecurityGroups: sh.network.groups,
 		Parameters: props.Parameters, Prices: props.Prices, DualStack: props.DualStack,
-		Approvers: props.Approvers, SigningKey: *sh.signing.KeyArn(), StateMachine: machineARN(scope), AnnouncementTopics: props.Triggers.Topics, Findings: props.Triggers.Findings, FindingHours: props.Triggers.FindingHours, SecurityHub: props.SecurityHub,
+		Approvers: props.Approvers, SigningKey: *sh.signing.KeyArn(), StateMachine: machineARN(scope), AnnouncementTopics: props.Triggers.Topics, Findings: props.Triggers.Findings, FindingHours: props.Triggers.FindingHours, InspectorScan: props.InspectorScan, SecurityHub: props.SecurityHub,
 	}
 	if len(props.Targets.Accounts) > 0 {
 		partition := *awscdk.Stack_Of(scope).Partition()

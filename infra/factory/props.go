@@ -55,6 +55,7 @@ type Props struct {
 	Logs               LogProps
 	Alarms             AlarmProps
 	Dashboard          bool
+	InspectorScan      bool     // recipes may have Amazon Inspector scan what is installed
 	SecurityHub        bool     // send findings to Security Hub
 	Subscribers        []string // addresses that are told how every execution ended
 	Triggers           TriggerProps

@@ -117,7 +117,7 @@ func siteOf(scope constructs.Construct, sh shared, props *Props) blueprint.Site 
 		Partition: *stack.Partition(), Account: *stack.Account(), Region: *stack.Region(), URLSuffix: urlSuffix(stack),
 		Bucket: *sh.bucket.BucketArn(), CheckEngines: sh.engineARNs(),
 		BuilderRole: *sh.builder.role.RoleArn(), Topic: *sh.topic.TopicArn(), Keys: props.KeyARNs, TargetAccounts: props.Targets.Accounts,
-		SourceOwners: sourceOwners(props.SourceOwners), DeadLetters: *sh.dead.QueueArn(), SecurityHub: props.SecurityHub,
+		SourceOwners: sourceOwners(props.SourceOwners), DeadLetters: *sh.dead.QueueArn(), InspectorScan: props.InspectorScan, SecurityHub: props.SecurityHub,
 		SigningKey: *sh.signing.KeyArn(),
 	}
 	if sh.key != nil {

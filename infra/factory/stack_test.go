@@ -235,18 +235,18 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	tpl := template(t, map[string]any{
 		"subnetIds": "subnet-1", "securityGroupIds": "sg-1", "componentParameters": map[string]any{"docker": map[string]any{"logMaxSize": "10m"}},
 		"targetAccounts": "210987654321", "targetExternalId": "a-long-external-id",
-		"securityHub": "true", "onDemandFindings": "true", "findingProducts": "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default",
+		"securityHub": "true", "inspectorScan": "true", "onDemandFindings": "true", "findingProducts": "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default",
 		"prices": map[string]any{"regions": map[string]any{"eu-west-1": map[string]any{"transition": 0.5}}},
 	})
 	// A trigger is told all that a stage is, and more.
 	told := variablesOfStage(t, tpl, blueprint.StartBuilds)
-	for _, s := range []workflow.Stage{workflow.Notify, workflow.Publish} { // which are told something of their own
+	for _, s := range []workflow.Stage{workflow.Notify, workflow.Publish, workflow.CheckCompliance} { // which are told something of their own
 		maps.Copy(told, variablesOfStage(t, tpl, s))
 	}
 	read := map[string]bool{}
 	value := func(name string) string {
 		switch name {
-		case contract.EnvParameters, contract.EnvFindingHours, contract.EnvOnDemand, contract.EnvPrices, contract.EnvTargetExternal, contract.EnvSecurityHub:
+		case contract.EnvParameters, contract.EnvFindingHours, contract.EnvOnDemand, contract.EnvPrices, contract.EnvTargetExternal, contract.EnvSecurityHub, contract.EnvInspectorScan:
 			return told[name].(string)
 		}
 		if name == contract.EnvApprovers {
@@ -277,6 +277,7 @@ func TestTheFunctionsReadWhatTheDeploymentTellsThem(t *testing.T) {
 	assert.InDelta(t, 0.5, config.Prices.Regions["eu-west-1"].Transition, 0)
 	assert.Equal(t, "a-long-external-id", config.ExternalID)
 	assert.True(t, config.SecurityHub)
+	assert.True(t, config.InspectorScan)
 	assert.True(t, config.Triggers.Reporters.OnDemand)
 	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Publish)[contract.EnvTargetRole]), ":iam::*:role/ami-factory-target-write")
 	assert.Contains(t, written(t, variablesOfStage(t, tpl, workflow.Resolve)[contract.EnvTargetRole]), ":iam::*:role/ami-factory-target-read")

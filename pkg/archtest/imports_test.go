@@ -54,7 +54,7 @@ var layers = []layer{
 	}, strict: true},
 	{folder: "pkg/rehearsal", may: []string{
 		"pkg/localcloud", "pkg/approval", "pkg/blueprint", "pkg/workflow", "pkg/execution", "pkg/stage", "pkg/store", "pkg/component",
-		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/program", "pkg/recipe", "userdata",
+		"pkg/evidence", "pkg/cost", "pkg/guest", "pkg/ami", "pkg/awserr", "pkg/program", "pkg/recipe", "userdata",
 	}},
 
 	// The embedded AWS knows nothing of the factory. Its services say what their calls
@@ -67,7 +67,7 @@ var layers = []layer{
 	{folder: "pkg/functions", may: []string{
 		"pkg/lambdafn", "pkg/stage", "pkg/approval", "pkg/planner", "pkg/trigger", "pkg/wake", "pkg/release", "pkg/source", "pkg/ami", "pkg/guest", "pkg/plan", "pkg/evidence", "userdata",
 	}},
-	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/approval", "pkg/trigger", "pkg/store", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
+	{folder: "pkg/lambdafn", may: []string{"pkg/stage", "pkg/inspector", "pkg/approval", "pkg/trigger", "pkg/store", "pkg/awserr", "pkg/component", "pkg/cost", "pkg/program", "userdata"}},
 	{folder: "pkg/stage", may: []string{
 		"pkg/ami", "pkg/approval", "pkg/awserr", "pkg/guest", "pkg/store", "pkg/planner", "pkg/compliance", "pkg/component", "pkg/release", "pkg/evidence",
 		"pkg/userdata", "pkg/plan", "pkg/baseline", "pkg/source", "pkg/recipe", "pkg/metric", "pkg/cost", "pkg/program",
@@ -93,6 +93,7 @@ var layers = []layer{
 	{folder: "pkg/evidence/diff", may: []string{"pkg/evidence/inventory", "pkg/evidence/vulnerability", "pkg/evidence/bundle", "pkg/compliance", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/evidence", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe", "pkg/compliance", "pkg/cost"}},
 	{folder: "pkg/ami", may: []string{"pkg/awserr"}},
+	{folder: "pkg/inspector", may: []string{"pkg/awserr"}},
 	{folder: "pkg/guest", may: []string{"pkg/awserr"}},
 	{folder: "pkg/awserr"},
 	{folder: "pkg/plan", may: []string{"pkg/recipe", "pkg/component", "pkg/compliance", "pkg/baseline", "pkg/userdata", "userdata"}},

@@ -1,6 +1,7 @@
 package blueprint
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,7 +30,8 @@ type Settings struct {
 	Findings           FindingRules
 	FindingHours       int // at least between two builds of a recipe for vulnerabilities; 0: the function's default
 
-	SecurityHub bool // findings are sent to Security Hub
+	InspectorScan bool // recipes may have Amazon Inspector scan what is installed
+	SecurityHub   bool // findings are sent to Security Hub
 
 	TargetRoles      func(name string) string // ARN of a role in any target account, with * for the account; nil: there are no target accounts
 	TargetExternalID string
@@ -74,6 +76,9 @@ func (f Function) Environment(s Settings) map[string]string {
 	}
 	if f.usesSigningKey() {
 		set(contract.EnvSigningKey, s.SigningKey)
+	}
+	if s.InspectorScan && slices.Contains([]string{string(workflow.Resolve), string(workflow.CheckCompliance)}, f.Name) {
+		env[contract.EnvInspectorScan] = "true"
 	}
 	if f.Name == string(workflow.Notify) {
 		set(contract.EnvPrices, s.Prices)

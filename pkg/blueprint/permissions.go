@@ -34,6 +34,7 @@ const (
 	Approving         Resource = "approving"          // which executions have asked people
 	SitePage          Resource = "site"               // the index page and the summaries of recipes
 	SentFindings      Resource = "sent-findings"      // what Security Hub was sent, where the deployment has it
+	InspectorScan     Resource = "inspector-scan"     // Amazon Inspector's scan of what is installed, where the deployment has it
 	SecurityHub       Resource = "security-hub"       // the account's own product of Security Hub, where the deployment has it
 	Manifests         Resource = "manifests"          // of releases
 	Diffs             Resource = "diffs"              // from the releases before
@@ -219,6 +220,7 @@ func checkComplianceActions() []Action {
 		on(Inventories, "s3:GetObject", "s3:PutObject"),
 		on(Vulnerabilities, "s3:GetObject", "s3:PutObject"),
 		on(Feeds, "s3:GetObject"),
+		on(InspectorScan, "inspector-scan:ScanSbom"),
 		bucketList(),
 		on(AnyResource, "ec2:DescribeImages", "ssm:GetCommandInvocation"),
 		on(FactorySnapshots, "ebs:GetSnapshotBlock", "ebs:ListSnapshotBlocks"),

@@ -24,6 +24,7 @@ type Site struct {
 	SigningKey                 string   // ARN of the key that signs evidence
 	Keys                       []string // ARNs of customer keys; any key of the account, by way of EC2, when empty
 	TargetAccounts             []string // whose pointers the factory moves
+	InspectorScan              bool     // recipes may have Amazon Inspector scan what is installed
 	SecurityHub                bool     // findings are sent to Security Hub
 	SourceOwners               []string // ids or aliases of those whose images may be launched, beside amazon and the account itself; anybody's when empty
 }
@@ -113,6 +114,11 @@ func (site Site) statements(r Resource, actions []string) []Statement {
 			return nil
 		}
 		return []Statement{allow(nil, site.objects(r)...)}
+	case InspectorScan:
+		if !site.InspectorScan {
+			return nil
+		}
+		return []Statement{allow(nil, "*")} // which IAM cannot narrow
 	case SecurityHub:
 		if !site.SecurityHub {
 			return nil

@@ -15,7 +15,7 @@ import (
 var site = Site{
 	Partition: "aws", Account: "111122223333", Region: "eu-west-1", URLSuffix: "amazonaws.com", Bucket: "arn:aws:s3:::b", CheckEngines: []string{"arn:aws:s3:::assets/goss"},
 	BuilderRole: "arn:aws:iam::111122223333:role/builder", Topic: "arn:aws:sns:eu-west-1:111122223333:t",
-	TargetAccounts: []string{"210987654321"}, SecurityHub: true,
+	TargetAccounts: []string{"210987654321"}, InspectorScan: true, SecurityHub: true,
 }
 
 func TestAPolicyAllowsExactlyItsFunctionsActions(t *testing.T) {
@@ -52,6 +52,25 @@ func TestFindingsAreSentOnlyWhereTheDeploymentWantsIt(t *testing.T) {
 	}
 	assert.Equal(t, "true", fn.Environment(Settings{SecurityHub: true})["AMI_FACTORY_SECURITY_HUB"])
 	assert.NotContains(t, fn.Environment(Settings{}), "AMI_FACTORY_SECURITY_HUB")
+}
+
+func TestAmazonInspectorIsAskedOnlyIfDeployed(t *testing.T) {
+	fn, ok := Lookup(string(workflow.CheckCompliance))
+	require.True(t, ok)
+	scans := func(s Site) bool {
+		return slices.ContainsFunc(fn.Policy(s), func(s Statement) bool {
+			return slices.Equal(s.Actions, []string{"inspector-scan:ScanSbom"}) && slices.Equal(s.Resources, []string{"*"})
+		})
+	}
+	without := site
+	without.InspectorScan = false
+	assert.True(t, scans(site))
+	assert.False(t, scans(without))
+	for _, f := range Functions() {
+		needs := slices.Contains([]string{string(workflow.Resolve), string(workflow.CheckCompliance)}, f.Name)
+		assert.Equal(t, needs, f.Environment(Settings{InspectorScan: true})["AMI_FACTORY_INSPECTOR_SCAN"] == "true", f.Name)
+		assert.NotContains(t, f.Environment(Settings{}), "AMI_FACTORY_INSPECTOR_SCAN")
+	}
 }
 
 func TestKeysAreThoseOfTheDeployment(t *testing.T) {

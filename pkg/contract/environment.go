@@ -23,6 +23,7 @@ const (
 	EnvProducts        = "AMI_FACTORY_FINDING_PRODUCTS"    // for triggers: ARNs of Security Hub products whose findings do, beside Amazon Inspector's
 	EnvTargetRole      = "AMI_FACTORY_TARGET_ROLE_ARN"     // of the accounts that get pointers, to read or to move them; * for the account
 	EnvTargetExternal  = "AMI_FACTORY_TARGET_EXTERNAL_ID"  // what that role asks for
+	EnvInspectorScan   = "AMI_FACTORY_INSPECTOR_SCAN"      // true: recipes may have Amazon Inspector scan what is installed
 	EnvSecurityHub     = "AMI_FACTORY_SECURITY_HUB"        // true: findings are sent to Security Hub
 	EnvApprovers       = "AMI_FACTORY_APPROVER_ROLE_ARNS"  // of roles whose sessions are named after people, beside those of IAM Identity Center
 	EnvApprovalURL     = "AMI_FACTORY_APPROVAL_URL"        // where people answer, for the command line

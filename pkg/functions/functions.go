@@ -117,7 +117,9 @@ func RunCompliance(e lambdafn.Environment) lambdafn.Handler {
 
 // CheckCompliance makes the function of stage.CheckCompliance.
 func CheckCompliance(e lambdafn.Environment) lambdafn.Handler {
-	return lambdafn.Adapt(stage.CheckCompliance{Settings: e.Settings, Store: e.Store(), SSM: e.SSM(e.Region), EC2: e.EC2(e.Region), EBS: e.EBS(e.Region)}.Run)
+	return lambdafn.Adapt(stage.CheckCompliance{
+		Settings: e.Settings, Store: e.Store(), SSM: e.SSM(e.Region), EC2: e.EC2(e.Region), EBS: e.EBS(e.Region), Inspector: e.Inspector(),
+	}.Run)
 }
 
 // Distribute makes the function of stage.Distribute.

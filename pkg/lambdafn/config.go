@@ -23,6 +23,7 @@ type Config struct {
 	Endpoint      string
 	GuestEndpoint string
 	UserDataDir   string
+	DualStack     bool   // AWS's dual-stack endpoints are called; the SDK's clients read it themselves
 	SecurityHub   bool   // findings are sent to Security Hub
 	TargetRole    string // ARN, with * for the account; empty if there are no target accounts
 	ExternalID    string
@@ -78,6 +79,12 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 	if hub := getenv(contract.EnvSecurityHub); hub != "" {
 		if c.SecurityHub, err = strconv.ParseBool(hub); err != nil {
 			return Config{}, fmt.Errorf("%s is %q (allowed: true, false); correct it where the factory is deployed", contract.EnvSecurityHub, hub)
+		}
+	}
+	c.DualStack = getenv("AWS_USE_DUALSTACK_ENDPOINT") == "true"
+	if scan := getenv(contract.EnvInspectorScan); scan != "" {
+		if c.InspectorScan, err = strconv.ParseBool(scan); err != nil {
+			return Config{}, fmt.Errorf("%s is %q (allowed: true, false); correct it where the factory is deployed", contract.EnvInspectorScan, scan)
 		}
 	}
 	c.Triggers.Reporters.Products = list(getenv(contract.EnvProducts))

@@ -25,6 +25,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/component"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/inspector"
 	"github.com/ami-factory/ami-factory/pkg/store"
 	"github.com/ami-factory/ami-factory/userdata"
 )
@@ -84,6 +85,11 @@ func (e Environment) EC2(region string) *ec2.Client {
 // EBS returns a client for a region.
 func (e Environment) EBS(region string) *ebs.Client {
 	return ebs.NewFromConfig(e.AWS, func(o *ebs.Options) { o.Region = region })
+}
+
+// Inspector returns a client for the home region.
+func (e Environment) Inspector() inspector.Client {
+	return inspector.Client{Config: e.AWS, DualStack: e.DualStack}
 }
 
 // KMS returns a client for the home region.

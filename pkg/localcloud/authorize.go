@@ -20,7 +20,7 @@ func (c *Cloud) newAuthorizer(caller wire.Caller) *authz.Authorizer {
 	},
 		c.IAM.Permissions(), c.EC2.Permissions(), c.EBS.Permissions(), c.SSM.Permissions(), c.STS.Permissions(), c.S3.Permissions(), c.KMS.Permissions(), c.Secrets.Permissions(),
 		c.SNS.Permissions(), c.SQS.Permissions(), c.Events.Permissions(), c.Scheduler.Permissions(), c.Lambda.Permissions(), c.States.Permissions(),
-		c.Quotas.Permissions(), c.SecurityHub.Permissions(), c.AutoScaling.Permissions(), c.ECR.Permissions(), c.CloudFormation.Permissions(),
+		c.Quotas.Permissions(), c.Inspector.Permissions(), c.SecurityHub.Permissions(), c.AutoScaling.Permissions(), c.ECR.Permissions(), c.CloudFormation.Permissions(),
 	)
 }
 

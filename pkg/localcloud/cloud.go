@@ -25,6 +25,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/inspectorscan"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/kms"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/s3"
@@ -78,6 +79,9 @@ type Config struct {
 	// FunctionEnvironment is added to the environment of all functions, in addition to
 	// their own configuration.
 	FunctionEnvironment map[string]string
+	// ScanSBOM is what Amazon Inspector's scan of bills of materials knows. Nil: it is
+	// not available.
+	ScanSBOM inspectorscan.Scan
 	// SSHKey is an OpenSSH public key line that every guest gets.
 	SSHKey string
 	// Spare is EC2's: it may keep the guest of a terminated instance running.
@@ -101,6 +105,7 @@ type Cloud struct {
 	States      *states.Service
 	IAM         *iam.Service
 	Quotas      *servicequotas.Service
+	Inspector   *inspectorscan.Service
 	SecurityHub *securityhub.Service
 	ECR         *ecr.Service
 	// AutoScaling has launch configurations, and no groups.
@@ -199,6 +204,7 @@ func (c *Cloud) makeServices() error {
 	c.KMS = kms.New(cfg.Clock, caller)
 	c.Secrets = secretsmanager.New(cfg.Clock, caller)
 	c.Quotas = servicequotas.New(caller)
+	c.Inspector = inspectorscan.New(cfg.ScanSBOM)
 	c.SecurityHub = securityhub.New(cfg.Clock, caller)
 	var err error
 	if c.S3, err = s3.New(s3.Config{Clock: cfg.Clock, Default: caller, Dir: filepath.Join(c.store.dir, ObjectsDir), Events: c.s3Event}); err != nil {

@@ -85,7 +85,7 @@ func TestFaultsAndHealthAreForProgramsOnThisMachine(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(body), &health))
 	assert.Equal(t, "ok", health.Status)
 	assert.Equal(t, "simulated", health.Guests)
-	assert.Equal(t, []string{"autoscaling", "cloudformation", "ebs", "ec2", "ecr", "events", "iam", "kms", "lambda", "s3", "scheduler", "secretsmanager", "securityhub", "servicequotas", "sns", "sqs", "ssm", "states", "sts"}, health.Services)
+	assert.Equal(t, []string{"autoscaling", "cloudformation", "ebs", "ec2", "ecr", "events", "iam", "inspector-scan", "kms", "lambda", "s3", "scheduler", "secretsmanager", "securityhub", "servicequotas", "sns", "sqs", "ssm", "states", "sts"}, health.Services)
 
 	status, body = call(root, http.MethodPost, fault.Path, `[{"service":"ssm","operation":"GetParameter","code":"ThrottlingException","times":-1}]`)
 	assert.Equal(t, 201, status, body)

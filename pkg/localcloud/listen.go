@@ -41,7 +41,7 @@ func (c *Cloud) Handler() http.Handler { return c.handler }
 func (c *Cloud) services() []wire.Service {
 	return []wire.Service{
 		c.IAM.Wire(), c.EC2.Wire(), c.EBS.Wire(), c.SSM.Wire(), c.STS.Wire(), c.S3.Wire(), c.KMS.Wire(), c.Secrets.Wire(), c.SNS.Wire(), c.SQS.Wire(), c.Events.Wire(), c.Scheduler.Wire(),
-		c.Lambda.Wire(), c.States.Wire(), c.Quotas.Wire(), c.SecurityHub.Wire(), c.AutoScaling.Wire(), c.ECR.Wire(), c.CloudFormation.Wire(),
+		c.Lambda.Wire(), c.States.Wire(), c.Quotas.Wire(), c.Inspector.Wire(), c.SecurityHub.Wire(), c.AutoScaling.Wire(), c.ECR.Wire(), c.CloudFormation.Wire(),
 	}
 }
 

@@ -81,6 +81,7 @@ func Fields() []Field {
 		{"checks.engines.bottlerocket.minimumChecks", Content},
 		{"gate.severity", Release},
 		{"gate.vulnerabilities.severity", Release},
+		{"gate.vulnerabilities.scanner", Release},
 		{"gate.vulnerabilities.onlyFixable", Release},
 		{"gate.vulnerabilities.graceDays", Release},
 		{"gate.vulnerabilities.maximumAge", Release},

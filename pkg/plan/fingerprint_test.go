@@ -131,6 +131,7 @@ func changes() map[string]func(*input) {
 		"checks.engines.bottlerocket.minimumChecks": func(in *input) { in.Recipe.Checks.Engines.Bottlerocket.MinimumChecks++ },
 		"gate.severity":                             func(in *input) { in.Recipe.Gate.Severity = "high" },
 		"gate.vulnerabilities.severity":             func(in *input) { in.Recipe.Gate.Vulnerabilities.Severity = "low" },
+		"gate.vulnerabilities.scanner":              func(in *input) { in.Recipe.Gate.Vulnerabilities.Scanner = "inspector" },
 		"gate.vulnerabilities.onlyFixable":          func(in *input) { in.Recipe.Gate.Vulnerabilities.OnlyFixable = true },
 		"gate.vulnerabilities.graceDays":            func(in *input) { in.Recipe.Gate.Vulnerabilities.GraceDays = 7 },
 		"gate.vulnerabilities.maximumAge":           func(in *input) { in.Recipe.Gate.Vulnerabilities.MaximumAge = recipe.Duration(time.Hour) },

@@ -239,6 +239,13 @@ func (c *checker) vulnerabilities() {
 	if c.recipe.Has("gate.vulnerabilities.maximumAge") {
 		c.span("gate.vulnerabilities.maximumAge", v.MaximumAge, time.Hour, 90*24*time.Hour)
 	}
+	if v.Scanner == InspectorScanner {
+		for _, field := range []string{"feeds", "maximumAge"} {
+			if at := "gate.vulnerabilities." + field; c.recipe.Has(at) {
+				c.fail(at, "scanner "+FeedScanner, "%s is about feeds, and the scanner %s reads none: it has data of its own", field, InspectorScanner)
+			}
+		}
+	}
 	seen := map[string]int{}
 	for i, f := range v.Feeds {
 		at := fmt.Sprintf("gate.vulnerabilities.feeds[%d]", i)

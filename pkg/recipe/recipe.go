@@ -209,6 +209,8 @@ type Gate struct {
 type VulnerabilityGate struct {
 	// Severity is the lowest severity of a vulnerability that rejects the image.
 	Severity string `yaml:"severity" json:"severity,omitempty" jsonschema:"required,enum=low,enum=medium,enum=high,enum=critical" example:"high"`
+	// Scanner is what looks for vulnerabilities: the feeds of the recipe, or Amazon Inspector, if the factory is deployed with it.
+	Scanner string `yaml:"scanner,omitempty" json:"scanner,omitempty" jsonschema:"enum=feeds,enum=inspector" example:"feeds" without:"feeds"`
 	// OnlyFixable is whether vulnerabilities pass for which there is no fix, unless they are known to be exploited.
 	OnlyFixable bool `yaml:"onlyFixable,omitempty" json:"onlyFixable,omitempty" example:"true" without:"false"`
 	// GraceDays is how many days after its publication a fix must be installed. Feeds that do not say when a fix was published give no grace.
@@ -218,6 +220,12 @@ type VulnerabilityGate struct {
 	// Feeds are the sources of vulnerabilities, each pinned by digest.
 	Feeds []Feed `yaml:"feeds,omitempty" json:"feeds,omitempty" without:"only security updates that are pending in the guest count"`
 }
+
+// The scanners of a gate.
+const (
+	FeedScanner      = "feeds"
+	InspectorScanner = "inspector"
+)
 
 // Age is the greatest age of a feed, or its default.
 func (v VulnerabilityGate) Age() Duration {

@@ -321,6 +321,14 @@ func TestProblems(t *testing.T) {
 			"gate:\n", "gate:\n  vulnerabilities: {severity: high, feeds: [{kind: osv, sha256: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, published: '2026-02-31T00:00:00Z'}]}\n",
 			[]problem{{"'2026-02-31", "is not a time of the calendar"}},
 		},
+		"feeds of a scanner that reads none": {
+			"gate:\n", "gate:\n  vulnerabilities: {severity: high, scanner: inspector, maximumAge: 3d}\n",
+			[]problem{{"3d", "maximumAge is about feeds, and the scanner inspector reads none"}},
+		},
+		"a scanner that there is not": {
+			"gate:\n", "gate:\n  vulnerabilities: {severity: high, scanner: inspectr}\n",
+			[]problem{{"inspectr", `did you mean "inspector"?`}},
+		},
 		"feeds without a severity that rejects": {
 			"gate:\n", "gate:\n  vulnerabilities: {graceDays: 7}\n",
 			[]problem{{"vulnerabilities: {graceDays", "gate.vulnerabilities.severity is required but missing"}},

@@ -72,6 +72,9 @@ func (f *Factory) Bake(ctx context.Context, in contract.ExecutionInput, watch fu
 		}
 		return Summary{}, err
 	}
+	if err := f.checkFeeds(ctx, in.Recipe); err != nil {
+		return Summary{}, err
+	}
 	before := f.functionTime()
 	arn, err := f.start(ctx, in)
 	if err != nil {

@@ -72,6 +72,11 @@ type Options struct {
 	// OnDemandFindings and FindingProducts are what a deployment's settings of these
 	// names are: whose findings start builds in addition to those of Amazon Inspector.
 	OnDemandFindings bool
+	// InspectorScan is what a deployment's setting inspectorScan is. The embedded Amazon
+	// Inspector knows what Feeds say.
+	InspectorScan bool
+	// Feeds are files of feeds of vulnerabilities. The factory's bucket gets them.
+	Feeds []string
 	// SecurityHub is what a deployment's setting securityHub is.
 	SecurityHub     bool
 	FindingProducts []string
@@ -118,6 +123,7 @@ type Factory struct {
 	bases     *guests.Bases
 	deployed  *deploy.Deployment // nil: nothing is
 	keeping   keeping
+	feeds     []feed
 }
 
 // ErrMissing is in the chain of Open's error when this machine lacks programs
@@ -142,6 +148,9 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 		}
 	}
 	f := &Factory{opts: opts}
+	if f.feeds, err = readFeeds(opts.Feeds); err != nil {
+		return nil, err
+	}
 	booted := f.guestOptions()
 	if err := f.addSSMAgent(&booted); err != nil {
 		return nil, fmt.Errorf("stand-in for the SSM agent: %w", err)
@@ -164,7 +173,7 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 		Spare:  spare,
 		Driver: f.driver, Clock: opts.Clock, StateDir: f.StateDir, Account: localcloud.DefaultAccount, Region: opts.Region,
 		EnforceIAM: true, Decisions: opts.Decisions, Notice: opts.Notice, Timing: opts.Timing, Limits: ec2.Limits{VCPUs: 2, MemoryMiB: 2048}, Logger: opts.Log,
-		FunctionEnvironment: f.functionEnvironment(),
+		FunctionEnvironment: f.functionEnvironment(), ScanSBOM: f.scanSBOM,
 	})
 	if err != nil {
 		return nil, err
@@ -193,6 +202,9 @@ func Open(ctx context.Context, opts Options) (_ *Factory, err error) {
 	}
 	f.Bucket, f.StateMachine, f.DeadLetters = f.deployed.Bucket, f.deployed.StateMachine, f.deployed.DeadLetters
 	f.ApprovalURL, f.Approver = f.deployed.ApprovalURL, f.deployed.Approver
+	if err := f.provideFeeds(ctx); err != nil {
+		return nil, err
+	}
 	// What cannot be removed must not keep the next bake from running.
 	f.Unrecovered = f.recover(ctx)
 	return f, nil
@@ -394,7 +406,7 @@ func (f *Factory) deployOptions() deploy.Options {
 	return deploy.Options{
 		FunctionsDir: o.FunctionsDir, GossFile: o.GossFile, Guests: f.Guests, Simulated: o.Guests == vm.Simulated, Endpoint: f.URL,
 		UserData: o.userData(), UserDataDir: o.UserDataDir, Parameters: o.Parameters, Agents: o.StandIns != nil, Schedules: o.Schedules,
-		OnDemandFindings: o.OnDemandFindings, FindingProducts: o.FindingProducts, SecurityHub: o.SecurityHub, Version: o.Version, Clock: o.Clock,
+		OnDemandFindings: o.OnDemandFindings, FindingProducts: o.FindingProducts, InspectorScan: o.InspectorScan, SecurityHub: o.SecurityHub, Version: o.Version, Clock: o.Clock,
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/evidence/vulnerability"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/guest"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -26,6 +27,8 @@ type CheckCompliance struct {
 	SSM      guest.API
 	EC2      ec2.DescribeImagesAPIClient
 	EBS      ami.BlocksAPI
+	// Inspector is asked for recipes that name it, if Settings.InspectorScan is set.
+	Inspector vulnerability.SBOMScanner
 }
 
 // Run returns the verdict when the image passed, ComplianceRejected when it did

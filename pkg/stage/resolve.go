@@ -53,6 +53,9 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	if err != nil {
 		return ResolveOutput{}, err
 	}
+	if err := s.Settings.checkScanner(p.Recipe.Gate.Vulnerabilities); err != nil {
+		return ResolveOutput{}, err
+	}
 	if err := claimName(ctx, s.Store, in.Execution); err != nil {
 		return ResolveOutput{}, err
 	}

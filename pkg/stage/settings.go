@@ -25,6 +25,7 @@ type Settings struct {
 	Parameters       component.Deployment // of components, for all recipes
 	Prices           cost.Table           // to estimate what an execution costs; for Notify only
 	Architecture     string               // of the functions: arm64 or x86_64
+	InspectorScan    bool                 // recipes may have Amazon Inspector scan what is installed
 	Guests           string               // kind of instances: ec2, or vm|container|simulated and a description
 }
 

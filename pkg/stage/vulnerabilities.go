@@ -23,7 +23,10 @@ import (
 func vulnerabilitiesKey(e Execution) string { return executionKey(e, contract.VulnerabilitiesObject) }
 
 // scanner is what the recipe's gate asks about vulnerabilities.
-func (s CheckCompliance) scanner(gate recipe.VulnerabilityGate) vulnerability.Scanner {
+func (s CheckCompliance) scanner(gate recipe.VulnerabilityGate) (vulnerability.Scanner, error) {
+	if gate.Scanner == recipe.InspectorScanner {
+		return vulnerability.Inspector{API: scanning{s.Inspector}}, s.Settings.checkScanner(gate)
+	}
 	offline := vulnerability.Offline{MaximumAge: time.Duration(gate.Age())}
 	for _, f := range gate.Feeds {
 		published, err := time.Parse(time.RFC3339, f.Published)
@@ -42,14 +45,36 @@ func (s CheckCompliance) scanner(gate recipe.VulnerabilityGate) vulnerability.Sc
 			},
 		})
 	}
-	return offline
+	return offline, nil
+}
+
+// scanning gives errors of Amazon Inspector the factory's codes, by which the state
+// machine tries again.
+type scanning struct{ api vulnerability.SBOMScanner }
+
+// ScanSBOM implements vulnerability.SBOMScanner.
+func (s scanning) ScanSBOM(ctx context.Context, bom []byte) ([]byte, error) {
+	out, err := s.api.ScanSBOM(ctx, bom)
+	return out, awserr.Wrap(err, failure.ComplianceFailed, "have Amazon Inspector scan what is installed")
+}
+
+// checkScanner refuses a scanner that the factory is deployed without.
+func (s Settings) checkScanner(gate recipe.VulnerabilityGate) error {
+	if gate.Scanner == recipe.InspectorScanner && !s.InspectorScan {
+		return failure.New(failure.RecipeInvalid, "gate.vulnerabilities.scanner is %s, and the factory is deployed without it: deploy it with the context inspectorScan=true, or pin feeds", recipe.InspectorScanner)
+	}
+	return nil
 }
 
 // judgeVulnerabilities finds the vulnerabilities of an inventory, keeps the verdict and
 // makes it part of the report's.
 func (s CheckCompliance) judgeVulnerabilities(ctx context.Context, in ComplianceInput, p plan.BuildPlan, v inventory.Inventory, report *compliance.Report) error {
 	gate := p.Recipe.Gate.Vulnerabilities
-	found, err := s.scanner(gate).Scan(ctx, v, in.Now)
+	scanner, err := s.scanner(gate)
+	if err != nil {
+		return err
+	}
+	found, err := scanner.Scan(ctx, v, in.Now)
 	if err != nil {
 		return failure.Wrap(codeOr(err, failure.ComplianceFailed), err, "look for vulnerabilities of %s", in.ImageID)
 	}

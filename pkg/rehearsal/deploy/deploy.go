@@ -76,6 +76,7 @@ type Options struct {
 	// to those of Amazon Inspector.
 	OnDemandFindings bool
 	FindingProducts  []string
+	InspectorScan    bool // recipes may have Amazon Inspector scan what is installed
 	SecurityHub      bool // findings are sent to Security Hub, which is enabled
 	Version          string
 	Clock            clock.Clock
@@ -425,7 +426,7 @@ func (d *Deployment) environmentOf(fn blueprint.Function, settings blueprint.Set
 func (d *Deployment) settings(engine program.Engine, topic string) blueprint.Settings {
 	out := blueprint.Settings{
 		Bucket: d.Bucket, Topic: topic, InstanceProfile: builderProfile, Version: d.opts.Version, CheckEngines: d.engines(engine),
-		Approvers: []string{d.roleARN(approverRole)}, SigningKey: d.SigningKey, StateMachine: d.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(d.partition().ID), Findings: d.findings(), SecurityHub: d.opts.SecurityHub,
+		Approvers: []string{d.roleARN(approverRole)}, SigningKey: d.SigningKey, StateMachine: d.StateMachine, AnnouncementTopics: blueprint.AnnouncementTopics(d.partition().ID), Findings: d.findings(), InspectorScan: d.opts.InspectorScan, SecurityHub: d.opts.SecurityHub,
 	}
 	if len(d.opts.Parameters) > 0 {
 		raw, _ := json.Marshal(d.opts.Parameters) // maps of strings marshal

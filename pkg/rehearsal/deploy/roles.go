@@ -37,7 +37,7 @@ func (d *Deployment) deployRoles(ctx context.Context, engine program.Engine, top
 	site := blueprint.Site{
 		Partition: here.ID, Account: d.cloud.Account(), Region: d.cloud.Region(), URLSuffix: here.DNSSuffix,
 		Bucket: here.ARN("s3", "", "", d.Bucket), CheckEngines: []string{here.ARN("s3", "", "", engine.Bucket+"/"+engine.Key)},
-		BuilderRole: d.roleARN(blueprint.BuilderRoleName), Topic: topicARN, SigningKey: d.SigningKey, DeadLetters: d.deadLettersARN(), SecurityHub: d.opts.SecurityHub,
+		BuilderRole: d.roleARN(blueprint.BuilderRoleName), Topic: topicARN, SigningKey: d.SigningKey, DeadLetters: d.deadLettersARN(), InspectorScan: d.opts.InspectorScan, SecurityHub: d.opts.SecurityHub,
 		TargetAccounts: d.targetAccounts(), SourceOwners: d.accounts(func(r *recipe.Recipe) []string { return []string{r.Source.Owner} }),
 	}
 	roles := []blueprint.Role{blueprint.MachineRole(d.FunctionARN), blueprint.SchedulesRole(site, d.FunctionARN)}
