@@ -183,6 +183,59 @@ func TestAManifestThatChangesVoidsItsApproval(t *testing.T) {
 	})
 }
 
+// Whoever may call SendTaskSuccess ends the wait for people, with any output.
+func TestASuccessThatNobodyApprovedReleasesNothing(t *testing.T) {
+	forge := func(a *approving, ctx context.Context) {
+		_, err := a.Cloud.States.SendTaskSuccess(ctx, &sfn.SendTaskSuccessInput{
+			TaskToken: &a.asked.Token, Output: aws.String(`{"digest":"` + a.asked.BundleDigest + `","approvals":2}`),
+		})
+		assert.NoError(a.t, err)
+	}
+	t.Run("what signs approvals reads them from the store", func(t *testing.T) {
+		a := newApproving(t, "two", forge)
+		s := bake(t, a.Factory, contract.ExecutionInput{})
+		assert.Equal(t, contract.FailedClean, s.Status, s.Cause)
+		assert.Equal(t, string(failure.ApprovalMissing), s.Error)
+		assert.Contains(t, s.Cause, "needs 2 approvals and has 0 that count")
+		a.requireNothingReleased(s)
+	})
+	t.Run("Share refuses too, where the state machine was changed to skip that", func(t *testing.T) {
+		a := newApproving(t, "two", forge)
+		machine, err := a.Cloud.States.DescribeStateMachine(t.Context(), &sfn.DescribeStateMachineInput{StateMachineArn: &a.StateMachine})
+		require.NoError(t, err)
+		definition := strings.Replace(aws.ToString(machine.Definition), `"Next": "SignApproval"`, `"Next": "Share"`, 1)
+		require.NotEqual(t, aws.ToString(machine.Definition), definition)
+		from, to := strings.Index(definition, `"SignApproval": {`), strings.Index(definition, `"Share": {`)
+		require.Greater(t, to, from)
+		definition = definition[:from] + definition[to:]
+		_, err = a.Cloud.States.UpdateStateMachine(t.Context(), &sfn.UpdateStateMachineInput{StateMachineArn: &a.StateMachine, Definition: &definition})
+		require.NoError(t, err)
+		s := bake(t, a.Factory, contract.ExecutionInput{})
+		assert.Equal(t, contract.FailedClean, s.Status, s.Cause)
+		assert.Equal(t, string(failure.ApprovalMissing), s.Error)
+		assert.Contains(t, s.Cause, "needs 2 approvals and has 0 that count")
+		a.requireNothingReleased(s)
+	})
+}
+
+func TestAnUpgradeOfPackagesIsReleasedWithoutAPerson(t *testing.T) {
+	asked := 0
+	a := newApproving(t, "whenDiffIsMore", func(a *approving, ctx context.Context) {
+		asked++
+		a.say(ctx, "anna", approval.Approve, a.asked.BundleDigest)
+	})
+	s := bake(t, a.Factory, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
+	assert.Equal(t, 1, asked, "nothing is known of the first release's difference")
+	s = bake(t, a.Factory, contract.ExecutionInput{Force: true})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
+	assert.Equal(t, 1, asked, "the same again is no more than an upgrade")
+	a.edit("description: Debian 12 with Docker", "description: Debian 12 and Docker")
+	s = bake(t, a.Factory, contract.ExecutionInput{})
+	require.Equal(t, contract.Published, s.Status, s.Cause)
+	assert.Equal(t, 2, asked, "a field of the recipe differs")
+}
+
 func TestNobodyIsAskedWhileInstancesRun(t *testing.T) {
 	a := newApproving(t, "one", func(*approving, context.Context) { t.Error("a person was asked while instances run") })
 	// Two instances, in each attempt of TerminateInstances; then Cleanup may terminate them.

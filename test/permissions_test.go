@@ -323,6 +323,9 @@ func scenarios() map[string]func(*testing.T, *ledger) {
 			s := bake(t, a.Factory, contract.ExecutionInput{Force: true})
 			require.Equal(t, contract.ApprovalRefused, s.Status, s.Cause)
 			require.Equal(t, string(failure.RequesterUnknown), aws.ToString(a.startedDirectly().Error))
+			last = approval.Approve
+			a.edit("approval: {mode: two,", "approval: {mode: whenDiffIsMore,")
+			publish(t, a.Factory)
 			// Whoever repeats a request to start an execution is who took its name.
 			client, err := a.As(t.Context(), "rita")
 			require.NoError(t, err)
@@ -770,7 +773,7 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 		contract.ExecutionKey("x", contract.EngineResultsObject("script")):           {of(workflow.Resolve, workflow.CheckCompliance), of(workflow.RunCompliance)},
 		contract.StreamsPrefix + "x.xml":                                             {of(workflow.RunCompliance), nil},
 		contract.ExecutionKey("x", contract.ManifestObject):                          {of(workflow.Sign, workflow.RequestApproval, workflow.Share, workflow.Publish, blueprint.Approve), of(workflow.Sign)},
-		contract.ExecutionKey("x", contract.DiffObject):                              {of(workflow.Sign, workflow.Notify), of(workflow.Sign)},
+		contract.ExecutionKey("x", contract.DiffObject):                              {of(workflow.Sign, workflow.Notify, workflow.RequestApproval, workflow.Share, workflow.Publish), of(workflow.Sign)},
 		contract.ExecutionKey("x", contract.SummaryAttestation):                      {of(workflow.Sign), of(workflow.Sign)},
 		contract.ExecutionKey("x", contract.SigstoreOf(contract.SummaryAttestation)): {nil, of(workflow.Sign)},
 		contract.ExecutionKey("x", contract.EvidenceObject):                          {of(workflow.Sign, workflow.Share, workflow.Publish), of(workflow.Sign)},

@@ -279,6 +279,7 @@ func requestApprovalActions() []Action {
 		on(Manifests, "s3:GetObject"),
 		on(Compliance, "s3:GetObject"), // what people are shown
 		on(Vulnerabilities, "s3:GetObject"),
+		on(Diffs, "s3:GetObject"),
 		on(Requesters, "s3:GetObject"),
 		on(Started, "s3:GetObject"),
 		on(ApprovalRequests, "s3:GetObject", "s3:PutObject"),
@@ -290,7 +291,7 @@ func requestApprovalActions() []Action {
 
 // verifyApprovals returns the calls that read whether people have approved a release.
 func verifyApprovals() []Action {
-	return join(on(Manifests, "s3:GetObject"), on(ApprovalRequests, "s3:GetObject"), on(ApprovalAnswers, "s3:GetObject"), bucketList())
+	return join(on(Manifests, "s3:GetObject"), on(Diffs, "s3:GetObject"), on(ApprovalRequests, "s3:GetObject"), on(ApprovalAnswers, "s3:GetObject"), bucketList())
 }
 
 // approveActions: nobody else may write an answer, or who asked for a build.

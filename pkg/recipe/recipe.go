@@ -248,8 +248,8 @@ type Feed struct {
 
 // Approval is whether people must approve a release before it is shared.
 type Approval struct {
-	// Mode is how many different people must approve. Neither who started the build nor the author of a waiver counts.
-	Mode string `yaml:"mode,omitempty" json:"mode" jsonschema:"enum=none,enum=one,enum=two,default=none" example:"one"`
+	// Mode is how many different people must approve; whenDiffIsMore is one, and nobody where only packages were upgraded since the release before. Neither who started the build nor the author of a waiver counts.
+	Mode string `yaml:"mode,omitempty" json:"mode" jsonschema:"enum=none,enum=one,enum=two,enum=whenDiffIsMore,default=none" example:"one"`
 	// Expires is how long a release waits for its approval. Then the execution ends ApprovalTimedOut.
 	Expires Duration `yaml:"expires,omitempty" json:"expires" jsonschema:"default=7d" hint:"1h to 30d" example:"3d"`
 }
@@ -259,18 +259,25 @@ const (
 	ApprovalNone = "none"
 	ApprovalOne  = "one"
 	ApprovalTwo  = "two"
+
+	ApprovalWhenDiffIsMore = "whenDiffIsMore"
 )
 
-// Needed is how many different people must approve a release.
-func (a Approval) Needed() int {
-	switch a.Mode {
-	case ApprovalOne:
+// Needed is how many different people must approve a release. more is whether it differs
+// from the release before in more than upgrades of packages, or is not known to differ in
+// less.
+func (a Approval) Needed(more bool) int {
+	switch {
+	case a.Mode == ApprovalOne, a.Mode == ApprovalWhenDiffIsMore && more:
 		return 1
-	case ApprovalTwo:
+	case a.Mode == ApprovalTwo:
 		return 2
 	}
 	return 0
 }
+
+// MayAsk reports whether people may have to approve a release.
+func (a Approval) MayAsk() bool { return a.Needed(true) > 0 }
 
 // Distribution is where the image goes and who may launch it.
 type Distribution struct {

@@ -48,7 +48,7 @@ func (f *Factory) As(ctx context.Context, person string) (approval.Client, error
 func (f *Factory) start(ctx context.Context, in contract.ExecutionInput) (arn string, err error) {
 	name := execution.NameByHand(in.Recipe, f.opts.Clock.Now())
 	r, _, err := recipe.Load(f.opts.userData(), in.Recipe, recipe.Options{Now: f.opts.Clock.Now()})
-	if err != nil || r.Approval.Needed() == 0 { // an unknown recipe ends the execution
+	if err != nil || !r.Approval.MayAsk() { // an unknown recipe ends the execution
 		return execution.Start(ctx, f.Cloud.States, f.StateMachine, name, in)
 	}
 	requester := f.opts.Requester

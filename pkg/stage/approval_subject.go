@@ -11,6 +11,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
+	"github.com/ami-factory/ami-factory/pkg/evidence/diff"
 	"github.com/ami-factory/ami-factory/pkg/evidence/vulnerability"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -18,26 +19,26 @@ import (
 )
 
 // subject is what people decide about: what the manifest says, and the records that it
-// names by their digests.
-func (s RequestApproval) subject(ctx context.Context, in RequestApprovalInput, p plan.BuildPlan) (approval.Subject, error) {
+// names by their digests. needed is how many people must approve it.
+func (s RequestApproval) subject(ctx context.Context, in RequestApprovalInput, p plan.BuildPlan) (out approval.Subject, needed int, err error) {
 	raw, err := s.Desk.Store.Get(ctx, in.Manifest)
 	if err != nil {
-		return approval.Subject{}, err
+		return out, 0, err
 	}
 	m, err := bundle.ParseManifest(raw)
 	if err != nil {
-		return approval.Subject{}, failure.Wrap(failure.EvidenceMismatch, err, "the manifest s3://%s/%s", in.Manifest.Bucket, in.Manifest.Key)
+		return out, 0, failure.Wrap(failure.EvidenceMismatch, err, "the manifest s3://%s/%s", in.Manifest.Bucket, in.Manifest.Key)
 	}
 	records := manifestRecords{s.Desk.Store, in.Execution, m}
 	var results compliance.Report
 	if err := records.decode(ctx, contract.ComplianceObject, &results); err != nil {
-		return approval.Subject{}, err
+		return out, 0, err
 	}
 	var found vulnerability.Report
 	if err := records.decode(ctx, contract.VulnerabilitiesObject, &found); err != nil {
-		return approval.Subject{}, err
+		return out, 0, err
 	}
-	out := approval.Subject{
+	out = approval.Subject{
 		Simulated: compliance.Guests{Kind: m.Guests.Kind}.Simulated(), Verdict: results.Verdict, Gate: results.Gate,
 		Passed: results.Counts.Passed, Failed: results.Counts.Failed, Waived: results.Counts.Waived, Packages: found.Packages,
 		Open: []approval.Count{}, Waivers: []string{}, Images: []approval.Image{},
@@ -64,10 +65,24 @@ func (s RequestApproval) subject(ctx context.Context, in RequestApprovalInput, p
 		}
 		out.Waivers = append(out.Waivers, waiverLine(w))
 	}
+	compared, err := records.read(ctx, contract.DiffObject)
+	if err != nil {
+		return out, 0, err
+	}
+	changes, err := diff.Decode(compared)
+	if err != nil {
+		return out, 0, failure.Wrap(failure.EvidenceMismatch, err, "%s", objectAt(s.Desk.Store, in.Execution, contract.DiffObject))
+	}
+	for _, line := range changes.Lines(approval.MaxChanges) {
+		out.Changes = append(out.Changes, approval.Line(line))
+	}
+	if needed, err = neededFor(p, compared); err != nil {
+		return out, 0, err
+	}
 	for _, image := range m.Images {
 		out.Images = append(out.Images, approval.Image{Region: image.Region, ImageID: image.ImageID})
 	}
-	return out, nil
+	return out, needed, nil
 }
 
 // waiverLine is a waiver in one line.

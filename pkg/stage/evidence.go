@@ -110,14 +110,19 @@ func (s SignedEvidence) manifest(ctx context.Context, of EvidenceOf) (bundle.Man
 		return bundle.Manifest{}, failure.Wrap(failure.EvidenceMismatch, err, "the evidence %s", where)
 	}
 	m := verified.Manifest
-	if wrong := notOf(of, m); len(wrong) > 0 {
+	needed, err := neededFor(of.Plan, files[contract.DiffObject])
+	if err != nil {
+		return m, err
+	}
+	if wrong := notOf(of, m, needed); len(wrong) > 0 {
 		return m, failure.New(failure.EvidenceMismatch, "the evidence %s is genuine, but of another release: %s", where, strings.Join(wrong, "; "))
 	}
 	return m, nil
 }
 
-// notOf returns the reasons why a manifest is not that of a release.
-func notOf(of EvidenceOf, m bundle.Manifest) []string {
+// notOf returns the reasons why a manifest is not that of a release, which as many people
+// must approve.
+func notOf(of EvidenceOf, m bundle.Manifest, approvals int) []string {
 	var out []string
 	same := func(what, got, want string) {
 		if got != want {
@@ -130,6 +135,7 @@ func notOf(of EvidenceOf, m bundle.Manifest) []string {
 	same("recipe", m.Recipe, of.Plan.Recipe.Name)
 	same("fingerprint", m.Fingerprint, binding.Fingerprint)
 	same("release", m.ReleaseID, of.Plan.ReleaseID)
+	same("number of approvals", fmt.Sprint(m.Approvals), fmt.Sprint(approvals))
 	same("owner", m.Owner, partition.AccountOf(of.Execution.ID))
 	if !m.Execution.Started.Equal(binding.Started) {
 		out = append(out, fmt.Sprintf("its execution started at %s, not %s", m.Execution.Started, binding.Started))

@@ -14,6 +14,8 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/awserr"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
+	"github.com/ami-factory/ami-factory/pkg/evidence/diff"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/store"
@@ -42,7 +44,7 @@ func (s RequestApproval) Run(ctx context.Context, in RequestApprovalInput) (Requ
 	if in.Token == "" || in.Manifest.Key != executionKey(in.Execution, contract.ManifestObject) {
 		return RequestApprovalOutput{}, failure.New(failure.InvalidInput, "there is no token, or the manifest %s is not this execution's", in.Manifest.Key)
 	}
-	subject, err := s.subject(ctx, in, p)
+	subject, needed, err := s.subject(ctx, in, p)
 	if err != nil {
 		return RequestApprovalOutput{}, err
 	}
@@ -52,7 +54,7 @@ func (s RequestApproval) Run(ctx context.Context, in RequestApprovalInput) (Requ
 	}
 	r, err := s.Desk.Open(ctx, approval.Request{
 		Execution: in.Execution.Name, RunARN: in.Execution.ID, BundleDigest: in.Manifest.SHA256, Recipe: p.Recipe.Name, Requester: requester, WaiverAuthors: waiverAuthors(p),
-		Needed: p.Recipe.Approval.Needed(), Subject: &subject, Requested: in.Now.UTC(), Expires: in.Now.UTC().Add(time.Duration(p.Recipe.Approval.Expires)), Token: in.Token,
+		Needed: needed, Subject: &subject, Requested: in.Now.UTC(), Expires: in.Now.UTC().Add(time.Duration(p.Recipe.Approval.Expires)), Token: in.Token,
 	})
 	if err != nil {
 		return RequestApprovalOutput{}, err
@@ -127,24 +129,58 @@ type Approvals struct{ Desk approval.Desk }
 // Check returns ApprovalMissing for a release that lacks approvals, and reads all of it
 // from the store: nothing that the state machine hands on counts.
 func (a Approvals) Check(ctx context.Context, in Job, p plan.BuildPlan) error {
-	if p.Recipe.Approval.Needed() == 0 {
+	if !p.Recipe.Approval.MayAsk() {
 		return nil
 	}
 	_, _, err := a.verdict(ctx, in, p)
 	return err
 }
 
-// verdict is what people decided about a release, if they approved it.
+// neededFor is how many different people must approve a release. raw is the diff whose
+// digest its manifest has.
+func neededFor(p plan.BuildPlan, raw []byte) (int, error) {
+	if p.Recipe.Approval.Needed(true) == p.Recipe.Approval.Needed(false) {
+		return p.Recipe.Approval.Needed(true), nil
+	}
+	d, err := diff.Decode(raw)
+	if err != nil {
+		return 0, failure.Wrap(failure.EvidenceMismatch, err, "it is not known whether people must approve the release")
+	}
+	return p.Recipe.Approval.Needed(!d.OnlyPackageUpgrades()), nil
+}
+
+// needed is neededFor of a release whose manifest is raw. SignedEvidence verifies that the
+// manifest and the diff are those that were signed.
+func (a Approvals) needed(ctx context.Context, in Job, p plan.BuildPlan, raw []byte) (int, error) {
+	if p.Recipe.Approval.Needed(true) == p.Recipe.Approval.Needed(false) {
+		return p.Recipe.Approval.Needed(true), nil
+	}
+	m, err := bundle.ParseManifest(raw)
+	if err != nil {
+		return 0, failure.Wrap(failure.EvidenceMismatch, err, "the manifest %s", objectAt(a.Desk.Store, in.Execution, contract.ManifestObject))
+	}
+	compared, err := manifestRecords{a.Desk.Store, in.Execution, m}.read(ctx, contract.DiffObject)
+	if err != nil {
+		return 0, err
+	}
+	return neededFor(p, compared)
+}
+
+// verdict is what people decided about a release, if they approved it. Both results are
+// empty if nobody has to.
 func (a Approvals) verdict(ctx context.Context, in Job, p plan.BuildPlan) (approval.Request, approval.Verdict, error) {
 	none := func(err error) (approval.Request, approval.Verdict, error) {
 		return approval.Request{}, approval.Verdict{}, err
 	}
-	needed := p.Recipe.Approval.Needed()
 	raw, err := a.Desk.Store.Read(ctx, executionKey(in.Execution, contract.ManifestObject))
 	if errors.Is(err, store.ErrNone) {
 		return none(failure.New(failure.ApprovalMissing, "the execution has no manifest that could be approved"))
 	}
 	if err != nil {
+		return none(err)
+	}
+	needed, err := a.needed(ctx, in, p, raw)
+	if err != nil || needed == 0 {
 		return none(err)
 	}
 	digest := store.Digest(raw)

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,9 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
+	"github.com/ami-factory/ami-factory/pkg/evidence/diff"
+	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
 	"github.com/ami-factory/ami-factory/pkg/release"
@@ -50,6 +54,7 @@ func (a *asking) replan() {
 }
 
 func (a *asking) ask() (RequestApprovalOutput, error) {
+	a.t.Helper()
 	return RequestApproval{Settings: Settings{TopicARN: "arn:topic"}, Desk: a.desk(), Topics: a.topic}.Run(a.t.Context(), RequestApprovalInput{
 		Job: a.in.Job, Manifest: a.manifest, Token: a.token,
 	})
@@ -70,6 +75,7 @@ func TestPeopleAreAskedWithWhatTheyDecideAbout(t *testing.T) {
 		Subject: &approval.Subject{
 			Verdict: "passed", Gate: "medium", Passed: 1, Open: []approval.Count{{Severity: "low", Count: 1}},
 			Waivers: []string{"SYS-02 until 2026-04-01, by anna, approved by carol: routers need it"},
+			Changes: []string{"Nothing is compared with this release: no image of the recipe was published before."},
 			Images:  []approval.Image{{Region: remote, ImageID: a.images[remote]}, {Region: home, ImageID: a.images[home]}},
 		},
 	}, r)
@@ -268,4 +274,139 @@ func TestWhatTwoPeopleApprovedIsSharedAndPublished(t *testing.T) {
 	if err = a.publish(out.Evidence); err != nil {
 		requireCode(t, failure.PublishNotReady, err)
 	}
+}
+
+// newDiffering is the second release of a recipe that wants an approval only if more than
+// packages was upgraded. Somebody has approved the first. change is what differs.
+func newDiffering(t *testing.T, change func(*releasing)) *asking {
+	t.Helper()
+	a := &asking{releasing: newReleasing(t), topic: &fakeTopic{faults: faults{}}, token: "token-1"}
+	a.p.Recipe.Approval = recipe.Approval{Mode: recipe.ApprovalWhenDiffIsMore, Expires: recipe.Duration(48 * time.Hour)}
+	a.replan()
+	require.NoError(t, a.desk().Requested(t.Context(), "run", "rita", "arn:rita", a.in.Now))
+	asked, err := a.ask()
+	require.NoError(t, err)
+	require.Equal(t, 1, asked.Needed, "nothing is known of the first release's difference")
+	a.answer("bert")
+	a.in.Now, a.in.Manifest = a.in.Now.Add(2*time.Minute), &a.manifest
+	a.publishNow()
+	a.in.Manifest = nil
+	a.next("second", change)
+	require.NoError(t, a.desk().Requested(t.Context(), "second", "rita", "arn:rita", a.in.Now))
+	return a
+}
+
+func upgraded(r *releasing) { r.inventory.Packages[0].Version = "5.2.15-3" }
+
+func TestAnUpgradeOfPackagesNeedsNobody(t *testing.T) {
+	a := newDiffering(t, upgraded)
+	out, err := a.sign()
+	require.NoError(t, err)
+	assert.Zero(t, out.Approvals)
+	require.NotEmpty(t, out.Evidence.Key)
+	for _, region := range []string{home, remote} {
+		require.NoError(t, a.share(region, out.Evidence))
+	}
+	if err = a.publish(out.Evidence); err != nil {
+		requireCode(t, failure.PublishNotReady, err)
+	}
+}
+
+func TestADifferenceThatIsMoreNeedsSomebody(t *testing.T) {
+	for sentence, change := range map[string]func(*releasing){
+		"another package": func(r *releasing) {
+			r.inventory.Packages = append(r.inventory.Packages, inventory.Package{Type: inventory.Deb, Name: "nmap", Version: "7.93", Arch: "amd64"})
+		},
+		"an older package": func(r *releasing) { r.inventory.Packages[0].Version = "5.2.14-1" },
+		"an upgrade, and another account that may launch the image": func(r *releasing) {
+			upgraded(r)
+			r.p.Recipe.Distribution.Accounts = append(r.p.Recipe.Distribution.Accounts, "310987654321")
+		},
+		"a release before whose evidence is not verified": func(r *releasing) {
+			upgraded(r)
+			r.put(contract.EvidenceObject, []byte("forged"))
+		},
+		"an inventory that is not complete": func(r *releasing) {
+			upgraded(r)
+			r.inventory.Incomplete = []string{"users: the guest did not answer"}
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			a := newDiffering(t, change)
+			out, err := a.sign()
+			require.NoError(t, err)
+			assert.Equal(t, 1, out.Approvals)
+			assert.Empty(t, out.Evidence.Key, "nothing is released before somebody has answered")
+			a.manifest = out.Manifest
+			requireCode(t, failure.ApprovalMissing, a.share(home, store.Object{}))
+			requireCode(t, failure.ApprovalMissing, a.publish(store.Object{}))
+			asked, err := a.ask()
+			require.NoError(t, err)
+			assert.Equal(t, 1, asked.Needed)
+			r, err := a.desk().Request(t.Context(), a.manifest.SHA256)
+			require.NoError(t, err)
+			require.NotEmpty(t, r.Subject.Changes)
+			assert.NotContains(t, r.Subject.Changes, "Only packages were upgraded.")
+			message := aws.ToString(a.topic.messages[len(a.topic.messages)-1].Message)
+			assert.Contains(t, message, r.Subject.Changes[0])
+		})
+	}
+}
+
+// Whoever may write to the bucket could try to release without anybody's approval what
+// needs one.
+func TestAForgedDiffSavesNoApproval(t *testing.T) {
+	harmless := newDiffering(t, upgraded)
+	_, err := harmless.sign()
+	require.NoError(t, err)
+	upgrade, err := harmless.store().Read(t.Context(), contract.ExecutionKey("second", contract.DiffObject))
+	require.NoError(t, err)
+
+	a := newDiffering(t, func(r *releasing) {
+		r.inventory.Packages = append(r.inventory.Packages, inventory.Package{Type: inventory.Deb, Name: "nmap", Version: "7.93", Arch: "amd64"})
+	})
+	out, err := a.sign()
+	require.NoError(t, err)
+	require.Equal(t, 1, out.Approvals)
+	a.manifest = out.Manifest
+	forged, err := diff.Decode(bytes.ReplaceAll(upgrade, []byte(harmless.images[home]), []byte(a.images[home])))
+	require.NoError(t, err)
+	require.True(t, forged.OnlyPackageUpgrades())
+	raw, err := forged.Encode()
+	require.NoError(t, err)
+	a.putKey(contract.ExecutionKey("second", contract.DiffObject), string(raw))
+
+	refused := func(t *testing.T, tells string) {
+		t.Helper()
+		bundled := store.Object{Bucket: bucket, Key: contract.ExecutionKey("second", contract.EvidenceObject)}
+		for step, err := range map[string]error{"share": a.share(home, bundled), "publish": a.publish(bundled)} {
+			requireCode(t, failure.EvidenceMismatch, err)
+			assert.ErrorContains(t, err, tells, step)
+		}
+	}
+	t.Run("its digest is not the manifest's", func(t *testing.T) {
+		refused(t, "diff.json is not what the manifest names")
+		_, err := a.ask()
+		requireCode(t, failure.EvidenceMismatch, err)
+		a.in.Manifest = &a.manifest
+		_, err = a.sign()
+		requireCode(t, failure.EvidenceMismatch, err)
+		a.in.Manifest = nil
+	})
+	t.Run("with a manifest that names it, which nobody has signed", func(t *testing.T) {
+		was, err := a.store().Get(t.Context(), a.manifest)
+		require.NoError(t, err)
+		m, err := bundle.ParseManifest(was)
+		require.NoError(t, err)
+		m.Approvals = 0
+		for i := range m.Files {
+			if m.Files[i].Name == contract.DiffObject {
+				m.Files[i].SHA256, m.Files[i].Size = store.Digest(raw), len(raw)
+			}
+		}
+		a.putKey(contract.ExecutionKey("second", contract.ManifestObject), string(m.Encode()))
+		refused(t, "the evidence cannot be used")
+		_, err = a.sign()
+		requireCode(t, failure.EvidenceMismatch, err)
+	})
 }

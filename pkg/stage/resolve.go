@@ -61,7 +61,7 @@ func (s Resolve) Run(ctx context.Context, in ResolveInput) (ResolveOutput, error
 	}
 	out := ResolveOutput{
 		Recipe: p.Recipe.Name, Fingerprint: p.Fingerprint, ReleaseID: p.ReleaseID, SourceImage: p.Source.ImageID, Regions: regionsOf(*p),
-		Copies: p.Recipe.Distribution.Copies, Approvals: p.Recipe.Approval.Needed(), ApprovalSeconds: int(time.Duration(p.Recipe.Approval.Expires).Seconds()),
+		Copies: p.Recipe.Distribution.Copies, ApprovalSeconds: int(time.Duration(p.Recipe.Approval.Expires).Seconds()),
 		Action: contract.ActionBake, Why: "a bake was asked for", Guests: s.Settings.guests(),
 	}
 	if !in.Force {

@@ -83,6 +83,9 @@ func (s Sign) Run(ctx context.Context, in SignInput) (SignOutput, error) {
 		return SignOutput{}, err
 	}
 	m.Files = bundle.FilesOf(records)
+	if m.Approvals, err = neededFor(p, records[contract.DiffObject]); err != nil {
+		return SignOutput{}, err
+	}
 	w := signing{Sign: s, in: in, plan: p, key: key, files: records, attestations: bundle.Files{}}
 	return w.run(ctx, m, report)
 }
@@ -139,7 +142,7 @@ func (s Sign) manifest(ctx context.Context, in SignInput, p plan.BuildPlan, repo
 		Source: bundle.Source{
 			ImageID: p.Source.ImageID, Name: p.Source.Name, OwnerID: p.Source.OwnerID, Architecture: p.Source.Architecture, CreationDate: p.Source.CreationDate,
 		},
-		Approvals: p.Recipe.Approval.Needed(), Owner: partition.AccountOf(in.Execution.ID), Images: []bundle.Image{}, Audience: audienceOf(p),
+		Owner: partition.AccountOf(in.Execution.ID), Images: []bundle.Image{}, Audience: audienceOf(p),
 		Key: bundle.Key{ID: s.KeyID, SHA256: bundle.KeyID(key)},
 	}
 	for _, region := range slices.Sorted(slices.Values(regionsOf(p))) {
@@ -192,7 +195,7 @@ func (w *signing) run(ctx context.Context, m bundle.Manifest, report compliance.
 	manifest := store.Object{Bucket: w.Store.Bucket, Key: executionKey(w.in.Execution, contract.ManifestObject), SHA256: store.Digest(raw)}
 	if m.Approvals > 0 {
 		if w.in.Manifest == nil {
-			return SignOutput{Manifest: manifest}, nil
+			return SignOutput{Manifest: manifest, Approvals: m.Approvals}, nil
 		}
 		if *w.in.Manifest != manifest {
 			return SignOutput{}, failure.New(failure.EvidenceMismatch, "people were asked about the manifest s3://%s/%s, SHA-256 %s; the release's has the SHA-256 %s", w.in.Manifest.Bucket, w.in.Manifest.Key, w.in.Manifest.SHA256, manifest.SHA256)
@@ -215,7 +218,7 @@ func (w *signing) run(ctx context.Context, m bundle.Manifest, report compliance.
 	if err != nil {
 		return SignOutput{}, err
 	}
-	return SignOutput{Manifest: manifest, Evidence: stored}, nil
+	return SignOutput{Manifest: manifest, Evidence: stored, Approvals: m.Approvals}, nil
 }
 
 // approvals signs who approved the release.

@@ -51,9 +51,7 @@ type ResolveOutput struct {
 	Why         string            `json:"why,omitempty"`       // reason of the action
 	Changed     []string          `json:"changed,omitempty"`   // what differs from the release before, see plan.Differences
 	ImageID     string            `json:"imageId"`             // in the home region, of an image that is released again; else empty
-	// Approvals is how many people must approve the release, ApprovalSeconds how long it
-	// waits for them.
-	Approvals       int `json:"approvals"`
+	// ApprovalSeconds is how long the release waits for people, if they must approve it.
 	ApprovalSeconds int `json:"approvalSeconds"`
 
 	Guests compliance.Guests `json:"guests"` // what the execution's instances are
@@ -176,6 +174,8 @@ type SignInput struct {
 type SignOutput struct {
 	Manifest store.Object `json:"manifest"` // bundle.Manifest as JSON; its digest names the bundle
 	Evidence store.Object `json:"evidence"` // the bundle, as one file; empty until people have approved, where they must
+	// Approvals is how many different people must approve the release.
+	Approvals int `json:"approvals"`
 }
 
 // RequestApprovalInput is the release that people must approve.
