@@ -203,14 +203,16 @@ func TestServingTellsWhatToExport(t *testing.T) {
 			if format == "text" {
 				assert.Contains(t, out.String(), "\nexport AWS_ENDPOINT_URL=http://127.0.0.1:")
 				assert.Contains(t, out.String(), "guests are simulated")
+				assert.Regexp(t, `(?m)^# container registry at (127\.0\.0\.1:[0-9]+): aws ecr get-login-password \| docker login -u AWS --password-stdin 127\.0\.0\.1:[0-9]+$`, out.String())
 				return
 			}
 			var got struct {
-				URL, StateMachine, Bucket, Guests string
-				Environment                       map[string]string
+				URL, Registry, StateMachine, Bucket, Guests string
+				Environment                                 map[string]string
 			}
 			require.NoError(t, json.Unmarshal([]byte(out.String()), &got))
 			assert.Equal(t, got.URL, got.Environment["AWS_ENDPOINT_URL"])
+			assert.Equal(t, got.URL, "http://"+got.Registry)
 			assert.Contains(t, got.Guests, "simulated")
 			assert.Contains(t, got.StateMachine, "stateMachine:ami-factory")
 		})

@@ -141,7 +141,8 @@ func (a *app) printLocal(run localRun) error {
 	if run.StateMachine == "" {
 		machine = "nothing is deployed: .tools/cdk.sh deploy"
 	}
-	if _, err := fmt.Fprintf(a.out, "# embedded AWS at %s, guests are %s\n# %s\n", run.URL, run.Guests, machine); err != nil {
+	if _, err := fmt.Fprintf(a.out, "# embedded AWS at %s, guests are %s\n# container registry at %s: aws ecr get-login-password | docker login -u AWS --password-stdin %s\n# %s\n",
+		run.URL, run.Guests, run.Registry, run.Registry, machine); err != nil {
 		return err
 	}
 	return a.exports(run)

@@ -36,7 +36,8 @@ const runName = "local.json"
 type localRun struct {
 	PID          int               `json:"pid"`
 	URL          string            `json:"url"`
-	State        string            `json:"state"` // the folder, of one kind of guests
+	Registry     string            `json:"registry"` // host and port, as in the names of container images
+	State        string            `json:"state"`    // the folder, of one kind of guests
 	Guests       string            `json:"guests"`
 	StateMachine string            `json:"stateMachine,omitempty"` // ARN; empty: nothing is deployed
 	Bucket       string            `json:"bucket,omitempty"`
@@ -46,7 +47,7 @@ type localRun struct {
 }
 
 func newLocalRun(f *rehearsal.Factory, deployed bool) localRun {
-	run := localRun{PID: os.Getpid(), URL: f.URL, State: f.StateDir, Guests: f.Guests, Started: time.Now().UTC().Truncate(time.Second), Environment: map[string]string{}}
+	run := localRun{PID: os.Getpid(), URL: f.URL, Registry: f.Registry(), State: f.StateDir, Guests: f.Guests, Started: time.Now().UTC().Truncate(time.Second), Environment: map[string]string{}}
 	for _, v := range f.Cloud.Environment() {
 		name, value, _ := strings.Cut(v, "=")
 		run.Environment[name] = value

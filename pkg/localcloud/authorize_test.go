@@ -20,6 +20,7 @@ func TestEveryRuleIsOfAServedOperation(t *testing.T) {
 		{c.CloudFormation.Wire(), c.CloudFormation.Permissions()},
 		{c.EBS.Wire(), c.EBS.Permissions()},
 		{c.EC2.Wire(), c.EC2.Permissions()},
+		{c.ECR.Wire(), c.ECR.Permissions()},
 		{c.Events.Wire(), c.Events.Permissions()},
 		{c.IAM.Wire(), c.IAM.Permissions()},
 		{c.KMS.Wire(), c.KMS.Permissions()},

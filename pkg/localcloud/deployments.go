@@ -3,10 +3,13 @@ package localcloud
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	sdkecr "github.com/aws/aws-sdk-go-v2/service/ecr"
+	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	sdkiam "github.com/aws/aws-sdk-go-v2/service/iam"
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -24,7 +27,7 @@ func (c *Cloud) newCloudFormation(caller wire.Caller) *cloudformation.Service {
 		Services: cloudformation.Services{
 			IAM: c.IAM, Lambda: c.Lambda, States: c.States, Events: c.Events, Scheduler: c.Scheduler, SNS: c.SNS, SQS: c.SQS,
 			S3:  func(account, region string) cloudformation.S3 { return c.s3Client(account, region) },
-			KMS: c.KMS, SSM: c.SSM, Secrets: c.Secrets, EC2: c.EC2,
+			KMS: c.KMS, SSM: c.SSM, Secrets: c.Secrets, EC2: c.EC2, ECR: c.ECR,
 		},
 	})
 }
@@ -56,7 +59,7 @@ const (
 )
 
 // Bootstrap makes what `cdk deploy` expects to find in an account and region, as
-// `cdk bootstrap` would: the assets' bucket, the version, and the roles. Empty
+// `cdk bootstrap` would: the assets' bucket and repository, the version, and the roles. Empty
 // means the default ones. What is there already stays.
 func (c *Cloud) Bootstrap(ctx context.Context, account, region string) error {
 	if account == "" {
@@ -76,7 +79,13 @@ func (c *Cloud) Bootstrap(ctx context.Context, account, region string) error {
 	}); err != nil {
 		return fmt.Errorf("bootstrap %s/%s: version: %w", account, region, err)
 	}
-	roles := bootstrapRoles(account, region, bucket, parameter)
+	repository := fmt.Sprintf("cdk-%s-container-assets-%s-%s", bootstrapQualifier, account, region)
+	if _, err := c.ECR.CreateRepository(ctx, &sdkecr.CreateRepositoryInput{
+		RepositoryName: &repository, ImageTagMutability: ecrtypes.ImageTagMutabilityImmutable,
+	}); err != nil && !errors.As(err, new(*ecrtypes.RepositoryAlreadyExistsException)) {
+		return fmt.Errorf("bootstrap %s/%s: repository: %w", account, region, err)
+	}
+	roles := bootstrapRoles(account, region, bucket, repository, parameter)
 	for name, statements := range roles {
 		if err := c.bootstrapRole(ctx, account, region, name, statements); err != nil {
 			return fmt.Errorf("bootstrap %s/%s: %s: %w", account, region, name, err)
@@ -115,7 +124,7 @@ func may(resource string, actions ...string) bootstrapStatement {
 
 // bootstrapRoles are the roles that the CDK's command line assumes, and the one
 // that it hands to CloudFormation, with what the bootstrap template gives them.
-func bootstrapRoles(account, region, bucket, parameter string) map[string][]bootstrapStatement {
+func bootstrapRoles(account, region, bucket, repository, parameter string) map[string][]bootstrapStatement {
 	of := partition.OrDefault(region)
 	bucketARN := of.ARN("s3", "", "", bucket)
 	version := may(partition.ARN("ssm", region, account, "parameter"+parameter), "ssm:GetParameter", "ssm:GetParameters")
@@ -128,6 +137,11 @@ func bootstrapRoles(account, region, bucket, parameter string) map[string][]boot
 		"file-publishing-role": {
 			may(bucketARN, "s3:GetBucket*", "s3:List*", "s3:GetEncryptionConfiguration"),
 			may(bucketARN+"/*", "s3:GetObject*", "s3:PutObject*", "s3:Abort*", "s3:DeleteObject*"), version,
+		},
+		"image-publishing-role": {
+			may(partition.ARN("ecr", region, account, "repository/"+repository), "ecr:PutImage", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload",
+				"ecr:BatchCheckLayerAvailability", "ecr:DescribeRepositories", "ecr:DescribeImages", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"),
+			may("*", "ecr:GetAuthorizationToken"),
 		},
 		"lookup-role": {
 			may("*", "cloudformation:Describe*", "cloudformation:Get*", "cloudformation:List*", "ec2:Describe*", "ssm:Get*", "iam:Get*", "iam:List*", "s3:List*", "s3:GetBucket*"),

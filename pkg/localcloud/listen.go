@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/ecr"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/iam"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/lambda"
@@ -62,6 +63,11 @@ func (c *Cloud) newHandler() http.Handler {
 	mux.Handle(fault.Path, c.controls(c.Faults))
 	// Not through the mux, which would redirect keys such as a//b.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Clients of the registry sign nothing: they have a token.
+		if ecr.IsRegistry(r) {
+			c.serveRegistry(w, r)
+			return
+		}
 		if err := wire.FromElsewhere(r); err != nil {
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return

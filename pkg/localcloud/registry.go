@@ -2,9 +2,11 @@ package localcloud
 
 import (
 	"context"
+	"net/http"
 	"path/filepath"
 
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/ecr"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/events"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/wire"
@@ -23,6 +25,17 @@ func (c *Cloud) newECR(caller wire.Caller) (*ecr.Service, error) {
 			return k.ARN, err
 		},
 	})
+}
+
+// serveRegistry serves a request to the OCI registry.
+func (c *Cloud) serveRegistry(w http.ResponseWriter, r *http.Request) {
+	if err := ecr.FromElsewhere(r); err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return
+	}
+	// Virtual time stands still while a client is being served.
+	defer clock.HoldFor(r.Context(), c.cfg.Clock)()
+	c.ECR.ServeHTTP(w, r)
 }
 
 func (c *Cloud) ecrEvent(ctx context.Context, e ecr.Event) {

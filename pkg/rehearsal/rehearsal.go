@@ -470,3 +470,6 @@ func (f *Factory) Close(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Registry is the host and port of the container registry, as in names of images.
+func (f *Factory) Registry() string { return strings.TrimPrefix(f.URL, "http://") }

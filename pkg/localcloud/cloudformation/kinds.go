@@ -33,6 +33,7 @@ func kinds(services Services) map[string]kind {
 	add(services.SSM != nil, func() map[string]kind { return ssmKinds(services.SSM) })
 	add(services.Secrets != nil, func() map[string]kind { return secretsKinds(services.Secrets) })
 	add(services.EC2 != nil, func() map[string]kind { return ec2Kinds(services.EC2) })
+	add(services.ECR != nil, func() map[string]kind { return ecrKinds(services.ECR) })
 	return out
 }
 

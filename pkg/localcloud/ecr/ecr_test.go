@@ -331,14 +331,21 @@ func TestPoliciesAreKeptAndChecked(t *testing.T) {
 	_, err = api.GetRegistryPolicy(t.Context(), &sdk.GetRegistryPolicyInput{})
 	assert.Equal(t, "RegistryPolicyNotFoundException", code(err))
 	wide := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"ecr:BatchGetImage","Resource":"*"}}`
+	setting := func(value string) error {
+		_, err := api.PutAccountSetting(t.Context(), &sdk.PutAccountSettingInput{Name: aws.String("REGISTRY_POLICY_SCOPE"), Value: &value})
+		return err
+	}
 	_, err = api.PutRegistryPolicy(t.Context(), &sdk.PutRegistryPolicyInput{PolicyText: &wide})
-	assert.Contains(t, message(err), "unless the account setting REGISTRY_POLICY_SCOPE is V2")
-	_, err = api.PutAccountSetting(t.Context(), &sdk.PutAccountSettingInput{Name: aws.String("REGISTRY_POLICY_SCOPE"), Value: aws.String("V2")})
 	require.NoError(t, err)
-	_, err = api.PutRegistryPolicy(t.Context(), &sdk.PutRegistryPolicyInput{PolicyText: &wide})
-	require.NoError(t, err)
+	assert.Contains(t, message(setting("V1")), "unless the account setting REGISTRY_POLICY_SCOPE is V2", "the policy would have no effect")
 	_, err = api.DeleteRegistryPolicy(t.Context(), &sdk.DeleteRegistryPolicyInput{})
 	require.NoError(t, err)
+	require.NoError(t, setting("V1"))
+	_, err = api.PutRegistryPolicy(t.Context(), &sdk.PutRegistryPolicyInput{PolicyText: &wide})
+	assert.Contains(t, message(err), "unless the account setting REGISTRY_POLICY_SCOPE is V2")
+	held, err := api.GetAccountSetting(t.Context(), &sdk.GetAccountSettingInput{Name: aws.String("REGISTRY_POLICY_SCOPE")})
+	require.NoError(t, err)
+	assert.Equal(t, "V1", *held.Value)
 }
 
 func TestALifecyclePolicyExpiresImages(t *testing.T) {

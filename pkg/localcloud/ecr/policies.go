@@ -118,9 +118,25 @@ func (s *Service) policyOn(resource string) (authz.ResourcePolicy, error) {
 	return out, nil
 }
 
-// PutRegistryPolicy sets the policy of a registry. Before version 2 of its scope, it is
-// about replication only
+// narrow returns an error for a registry policy that needs version 2 of the scope.
+// Version 1 is about replication only
 // (https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html).
+func narrow(document authz.Document) error {
+	allowed := []string{"ecr:ReplicateImage", "ecr:BatchImportUpstreamImage", "ecr:CreateRepository"}
+	for _, statement := range document.Statements {
+		for _, action := range statement.Actions {
+			if !slices.Contains(allowed, action) {
+				return invalid("PolicyText", "Invalid registry policy provided: %s is not among %s, unless the account setting %s is V2", action, strings.Join(allowed, ", "), policyScope)
+			}
+		}
+		if len(statement.NotActions) > 0 {
+			return invalid("PolicyText", "Invalid registry policy provided: NotAction needs the account setting %s V2", policyScope)
+		}
+	}
+	return nil
+}
+
+// PutRegistryPolicy sets the policy of a registry.
 func (s *Service) PutRegistryPolicy(ctx context.Context, in *ecr.PutRegistryPolicyInput, optFns ...func(*ecr.Options)) (*ecr.PutRegistryPolicyOutput, error) {
 	text := aws.ToString(in.PolicyText)
 	document, err := authz.ParseResource([]byte(text))
@@ -131,16 +147,8 @@ func (s *Service) PutRegistryPolicy(ctx context.Context, in *ecr.PutRegistryPoli
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.at(k).setting(policyScope) == "V1" {
-		allowed := []string{"ecr:ReplicateImage", "ecr:BatchImportUpstreamImage", "ecr:CreateRepository"}
-		for _, statement := range document.Statements {
-			for _, action := range statement.Actions {
-				if !slices.Contains(allowed, action) {
-					return nil, invalid("PolicyText", "Invalid registry policy provided: %s is not among %s, unless the account setting %s is V2", action, strings.Join(allowed, ", "), policyScope)
-				}
-			}
-			if len(statement.NotActions) > 0 {
-				return nil, invalid("PolicyText", "Invalid registry policy provided: NotAction needs the account setting %s V2", policyScope)
-			}
+		if err := narrow(document); err != nil {
+			return nil, err
 		}
 	}
 	s.at(k).Policy = text
@@ -189,7 +197,7 @@ const (
 
 // settings are the values that account settings can have. The first is the default.
 func settings() map[string][]string {
-	return map[string][]string{policyScope: {"V1", "V2"}, blobMounting: {"DISABLED", "ENABLED"}}
+	return map[string][]string{policyScope: {"V2", "V1"}, blobMounting: {"DISABLED", "ENABLED"}}
 }
 
 // setting requires s.mu.
@@ -221,6 +229,15 @@ func (s *Service) PutAccountSetting(ctx context.Context, in *ecr.PutAccountSetti
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.at(k)
+	if name == policyScope && value == "V1" && r.Policy != "" {
+		document, err := authz.ParseResource([]byte(r.Policy))
+		if err == nil {
+			err = narrow(document)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	if r.Settings == nil {
 		r.Settings = map[string]string{}
 	}
