@@ -27,6 +27,7 @@ gpgv               gpgv              test
 openssl            openssl           test
 jq                 jq                test
 sfdisk             fdisk             test
+skopeo             skopeo            test
 '
 PATH=$PATH:/usr/sbin:/sbin
 

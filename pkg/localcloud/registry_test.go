@@ -1,6 +1,7 @@
 package localcloud_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -8,6 +9,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +26,9 @@ import (
 	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/crane"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -34,11 +41,17 @@ import (
 // login is crane's option for the token of a client's caller.
 func login(t *testing.T, cfg aws.Config) crane.Option {
 	t.Helper()
+	return crane.WithAuth(&authn.Basic{Username: "AWS", Password: password(t, cfg)})
+}
+
+// password is what aws ecr get-login-password prints.
+func password(t *testing.T, cfg aws.Config) string {
+	t.Helper()
 	out, err := sdkecr.NewFromConfig(cfg).GetAuthorizationToken(t.Context(), &sdkecr.GetAuthorizationTokenInput{})
 	require.NoError(t, err)
 	raw, err := base64.StdEncoding.DecodeString(*out.AuthorizationData[0].AuthorizationToken)
 	require.NoError(t, err)
-	return crane.WithAuth(&authn.Basic{Username: "AWS", Password: strings.TrimPrefix(string(raw), "AWS:")})
+	return strings.TrimPrefix(string(raw), "AWS:")
 }
 
 // toLoopback connects to every name below localhost on this machine, as resolvers do.
@@ -298,6 +311,46 @@ func TestTheCDKPublishesItsImages(t *testing.T) {
 	another, err := random.Image(100, 1)
 	require.NoError(t, err)
 	assert.ErrorContains(t, crane.Push(another, uri+":hash", login(t, cfg)), "TAG_INVALID", "assets are immutable")
+}
+
+// TestSkopeoCopiesInspectsListsAndDeletes runs a stock client in another process. It
+// reads and writes OCI layouts, and uploads in chunks.
+func TestSkopeoCopiesInspectsListsAndDeletes(t *testing.T) {
+	path, err := exec.LookPath("skopeo")
+	if err != nil {
+		t.Skip("skopeo is not installed (Debian package skopeo): make setup installs it")
+	}
+	c := listening(t)
+	must[*sdkecr.CreateRepositoryOutput](t)(c.ECR.CreateRepository(t.Context(), &sdkecr.CreateRepositoryInput{RepositoryName: aws.String("team/app")}))
+	home, host := t.TempDir(), strings.TrimPrefix(c.URL(), "http://")
+	skopeo := func(input string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), path, append([]string{"--insecure-policy"}, args...)...)
+		cmd.Env = append(os.Environ(), "HOME="+home, "REGISTRY_AUTH_FILE="+filepath.Join(home, "auth.json"))
+		cmd.Stdin = strings.NewReader(input)
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		require.NoError(t, cmd.Run(), "skopeo %v: %s", args, stderr.String())
+		return stdout.String()
+	}
+	skopeo(password(t, c.AWSConfig("")), "login", "--tls-verify=false", "-u", "AWS", "--password-stdin", host)
+	image, err := random.Image(500_000, 2)
+	require.NoError(t, err)
+	image = mutate.MediaType(mutate.ConfigMediaType(image, "application/vnd.oci.image.config.v1+json"), "application/vnd.oci.image.manifest.v1+json")
+	folder, err := layout.Write(filepath.Join(home, "layout"), empty.Index)
+	require.NoError(t, err)
+	require.NoError(t, folder.AppendImage(image))
+	want, err := image.Digest()
+	require.NoError(t, err)
+	remote := "docker://" + host + "/team/app"
+	skopeo("", "copy", "--dest-tls-verify=false", "--preserve-digests", "oci:"+home+"/layout", remote+":1")
+	skopeo("", "copy", "--src-tls-verify=false", "--dest-tls-verify=false", remote+":1", remote+":2")
+	assert.Contains(t, skopeo("", "inspect", "--tls-verify=false", remote+":2"), want.String())
+	assert.Contains(t, skopeo("", "list-tags", "--tls-verify=false", remote), `"2"`)
+	skopeo("", "copy", "--src-tls-verify=false", "--preserve-digests", remote+"@"+want.String(), "oci:"+home+"/back:1")
+	skopeo("", "delete", "--tls-verify=false", remote+":1")
+	left := must[*sdkecr.ListImagesOutput](t)(c.ECR.ListImages(t.Context(), &sdkecr.ListImagesInput{RepositoryName: aws.String("team/app")}))
+	assert.Empty(t, left.ImageIds, "skopeo deletes by digest, and so every tag")
 }
 
 func TestTheRegistryOutlivesTheProcess(t *testing.T) {
