@@ -38,6 +38,7 @@ type local struct {
 	verbose                               bool
 	given                                 parameters
 	standIns, keepFailed                  bool
+	feeds                                 []string
 	local                                 bool // --state or --guests is given: the embedded AWS is meant, whatever the environment says
 }
 
@@ -82,6 +83,12 @@ func (l *local) registerDeployment(c *cobra.Command) {
 	c.Flags().BoolVar(&l.standIns, "stand-in-agents", false, "serve stand-ins for the vendors of agents to the guests, point the agents' components to them, and make secrets for them")
 }
 
+// registerFeeds adds the flag of commands whose gate reads feeds of vulnerabilities.
+func (l *local) registerFeeds(c *cobra.Command) {
+	c.Flags().StringArrayVar(&l.feeds, "feed", nil, "`file` of a feed of vulnerabilities that recipes pin; Amazon Inspector's scan is answered from it too (may be repeated)")
+	_ = c.MarkFlagFilename("feed") // the flag exists
+}
+
 func (a *app) options(l local) (rehearsal.Options, error) {
 	if err := guests.Check(vm.Kind(l.guests)); err != nil {
 		return rehearsal.Options{}, usage("--guests: %w", err)
@@ -124,6 +131,7 @@ func (a *app) options(l local) (rehearsal.Options, error) {
 	opts := rehearsal.Options{
 		Guests: vm.Kind(l.guests), Region: region, StateDir: l.state, CacheDir: l.cache, FunctionsDir: l.functions, GossFile: l.goss,
 		UserDataDir: dir, Version: version(), Official: l.official, Parameters: l.given.values, StandIns: standIns, KeepFailed: l.keepFailed, Log: log,
+		InspectorScan: true, Feeds: l.feeds,
 		// Simulated guests show the workflow: waiting for them shows nothing more.
 		Timing: simulatedTiming(vm.Kind(l.guests)),
 		Simulated: guests.Simulated{
@@ -186,6 +194,7 @@ Exit codes: 0 published or up to date, 1 failed and nothing is left,
 	c.ValidArgsFunction = once(a.recipes)
 	l.register(c)
 	l.registerDeployment(c)
+	l.registerFeeds(c)
 	l.registerRegion(c, "the recipe")
 	a.registerUserData(c)
 	c.Flags().BoolVar(&in.Force, "force", false, "bake even if nothing changed")

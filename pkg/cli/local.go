@@ -75,6 +75,7 @@ Exit codes: 0 stopped, 1 it could not start, 2 wrong usage.`,
 	}
 	l.register(c)
 	l.registerDeployment(c)
+	l.registerFeeds(c)
 	l.registerRegion(c, "most recipes")
 	a.registerUserData(c)
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:4566", "loopback address and port; port 0 means a free port")

@@ -123,6 +123,32 @@ func TestTheSameGuestGivesTheSameBytes(t *testing.T) {
 	}
 }
 
+func TestPortsThatChangeWithEveryBootDoNotChangeTheBytes(t *testing.T) {
+	booted := func(line string) string {
+		text := strings.Replace(answer(t), "socket\t32768\t60999\n", line+"\nsocket\t32768\t60999\n", 1)
+		text = strings.Replace(text, "section\tsocket\t0\t7\t\n", "section\tsocket\t0\t8\t\n", 1)
+		v, err := Parse(strings.NewReader(text))
+		require.NoError(t, err)
+		document, err := v.CycloneDX(Plain)
+		require.NoError(t, err)
+		return string(document)
+	}
+	for sentence, c := range map[string]struct {
+		first, second string
+		same          bool
+	}{
+		"the streaming server of containerd":      {"socket\ttcp\t127.0.0.1:38351\tcontainerd", "socket\ttcp\t127.0.0.1:45117\tcontainerd", true},
+		"one of IPv6":                             {"socket\ttcp\t[::1]:38351\tcontainerd", "socket\ttcp\t[::1]:45117\tcontainerd", true},
+		"a server at a port that it chose":        {"socket\ttcp\t127.0.0.1:8080\tweb", "socket\ttcp\t127.0.0.1:8081\tweb", false},
+		"a server that others reach":              {"socket\ttcp\t0.0.0.0:38351\tweb", "socket\ttcp\t0.0.0.0:45117\tweb", false},
+		"another program at a port of the kernel": {"socket\ttcp\t127.0.0.1:38351\tcontainerd", "socket\ttcp\t127.0.0.1:38351\tnc", false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			assert.Equal(t, c.same, booted(c.first) == booted(c.second))
+		})
+	}
+}
+
 func TestPendingUpdatesAreNoPartOfTheBillOfMaterials(t *testing.T) {
 	v := parsed(t)
 	want, err := v.CycloneDX(Plain)

@@ -427,8 +427,10 @@ func (p *parser) sockets(v *Inventory) error {
 		s := Socket{Protocol: f[0], Address: scope(f[1][:i]), Port: f[1][i+1:], Process: f[2]}
 		if n, err := strconv.Atoi(s.Port); err != nil {
 			return fmt.Errorf("%q is no address of a socket", plaintext.Clip(f[1], 60))
-		} else if s.Protocol == "udp" && n >= low && n <= high {
-			s.Port = "ephemeral" // a client's: servers are asked on ports that are known
+		} else if n >= low && n <= high && (s.Protocol == "udp" || s.Address == "loopback") {
+			// A client's, or that of a server which tells its own clients the port, as
+			// containerd does with its streaming server: it changes with every boot.
+			s.Port = "ephemeral"
 		}
 		if s.Process == "-" {
 			s.Process = ""
