@@ -87,6 +87,13 @@ test-debian-13: build ## bake Debian 13 in containers as well (root): two minute
 	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_DEBIAN_13=1 AMI_FACTORY_CACHE="$(CACHE)"; \
 	go test -count 1 -timeout 40m -run Debian13 -v ./test
 
+.PHONY: test-openscap
+test-openscap: build ## bake with a CIS benchmark of OpenSCAP as a gate, in containers (root, Debian 12): a quarter of an hour
+	@.tools/setup.sh container
+	@.tools/openscap.sh build/openscap
+	@export AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_OPENSCAP="$(CURDIR)/build/openscap" AMI_FACTORY_CACHE="$(CACHE)"; \
+	go test -count 1 -timeout 60m -run TestGossAndOpenSCAPBothGateAnImage -v ./test
+
 .PHONY: test-fast
 test-fast: build ## run the tests that need neither real guests nor minutes
 	@go test -short ./...
