@@ -41,6 +41,9 @@ func TestASimulatedBakeAndItsImages(t *testing.T) {
 	assert.Contains(t, r.err, "Copy eu-central-1        EC2 copies the image while it is verified\n", "the region is shown")
 	assert.NotContains(t, r.err, "Copy eu-west-1", "in the home region the image is its own copy")
 
+	firstRun := regexp.MustCompile(`(?m)^execution +(\S+)$`).FindStringSubmatch(r.out)
+	require.Len(t, firstRun, 2, r.out)
+
 	r = call(t, tune, local("bake", "debian-12-docker", "--output", "json")...)
 	require.Equal(t, exitOK, r.code, r.err)
 	upToDate := summaryOf(t, r.out)
@@ -69,6 +72,7 @@ func TestASimulatedBakeAndItsImages(t *testing.T) {
 	}
 	assert.Empty(t, s.Disk, "there is none")
 	evidenceIsVerified(t, tune, local, s)
+	releasesAreCompared(t, tune, local, firstRun[1], s)
 
 	home := s.Images["eu-west-1"]
 	t.Run("images list", func(t *testing.T) {

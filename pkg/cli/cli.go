@@ -152,8 +152,8 @@ hold what they promise, and publishes them: all regions, or none.
 The same functions and the same state machine run on AWS and, for rehearsal,
 on this machine against an embedded AWS whose instances are real virtual
 machines. Only build, resume, doctor, approvals, approve and reject talk to AWS, and
-plan, images, report, evidence and site if the environment names an AWS endpoint,
-profile or credentials. report, evidence and site also do if a bucket is given.
+plan, images, report, diff, evidence and site if the environment names an AWS endpoint,
+profile or credentials. report, diff, evidence and site also do if a bucket is given.
 
 Results go to stdout, progress and problems to stderr.`,
 		Example: `  ami-factory lint
@@ -169,7 +169,7 @@ Results go to stdout, progress and problems to stderr.`,
 			}
 			return nil
 		},
-	}, a.lint(), a.plan(), a.schema(), a.recipeCommands(), a.waivers(), a.components(), a.userData(), a.bake(), a.build(), a.approvals(), a.approve(), a.reject(), a.resume(), a.report(), a.evidence(), a.feeds(), a.site(), a.doctor(), a.local(), a.images(), a.version())
+	}, a.lint(), a.plan(), a.schema(), a.recipeCommands(), a.waivers(), a.components(), a.userData(), a.bake(), a.build(), a.approvals(), a.approve(), a.reject(), a.resume(), a.report(), a.diff(), a.evidence(), a.feeds(), a.site(), a.doctor(), a.local(), a.images(), a.version())
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "what to print on stdout: text or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	root.Flags().Bool("version", false, "print the version")                                                                            // defined here, since cobra would give it -v, which means --verbose

@@ -167,49 +167,74 @@ type loaded struct {
 
 // withBundle reads the evidence of an argument and the key that is trusted.
 func (a *app) withBundle(c *cobra.Command, from evidencePlace, trusted keyFlag, which string, do func(loaded) error) error {
+	return a.withBundles(c, from, trusted, []string{which}, func(all []loaded) error { return do(all[0]) })
+}
+
+// withBundles reads the evidence of each argument and the key that is trusted.
+func (a *app) withBundles(c *cobra.Command, from evidencePlace, trusted keyFlag, which []string, do func([]loaded) error) error {
 	key, err := trusted.read()
 	if err != nil {
 		return err
 	}
-	if info, err := os.Stat(which); err == nil {
-		if key == nil {
-			return usage("%s is a file: give --key, the public key that you trust (`ami-factory evidence key > key.pem` prints the factory's)", which)
+	all := make([]loaded, len(which))
+	var stored []int // of those that are no file
+	for i, name := range which {
+		info, err := os.Stat(name)
+		switch {
+		case err == nil && key == nil:
+			return usage("%s is a file: give --key, the public key that you trust (`ami-factory evidence key > key.pem` prints the factory's)", name)
+		case err == nil:
+			files, err := readBundle(name, info)
+			if err != nil {
+				return fmt.Errorf("not verified: %s: %w", name, err)
+			}
+			all[i] = loaded{where: name, files: files, key: key}
+			continue
+		case strings.ContainsAny(name, "/."):
+			return usage("there is no file %s", name)
 		}
-		files, err := readBundle(which, info)
-		if err != nil {
-			return fmt.Errorf("not verified: %s: %w", which, err)
-		}
-		return do(loaded{where: which, files: files, key: key})
-	}
-	if strings.ContainsAny(which, "/.") {
-		return usage("there is no file %s", which)
-	}
-	if err := checkWhich(which); err != nil {
-		return err
-	}
-	return a.withEvidence(c, from, func(ctx context.Context, of evidenceOf) error {
-		name, err := of.execution(ctx, which, from.region)
-		if err != nil {
+		if err := checkWhich(name); err != nil {
 			return err
 		}
-		packed, err := of.read(ctx, name, contract.EvidenceObject)
-		if err != nil {
-			return fmt.Errorf("evidence of %s: %w", name, err)
-		}
-		if key == nil {
-			if key, _, err = of.key(ctx); err != nil {
+		stored = append(stored, i)
+	}
+	if len(stored) == 0 {
+		return do(all)
+	}
+	return a.withEvidence(c, from, func(ctx context.Context, of evidenceOf) error {
+		for _, i := range stored {
+			if all[i], err = of.bundle(ctx, which[i], from.region, key); err != nil {
 				return err
 			}
 		}
-		l := loaded{where: "s3://" + of.store.Bucket + "/" + contract.ExecutionKey(name, contract.EvidenceObject), key: key}
-		if strings.HasPrefix(which, "ami-") {
-			l.image = which
-		}
-		if l.files, err = bundle.Unpack(packed); err != nil {
-			return fmt.Errorf("not verified: %s: %w", l.where, err)
-		}
-		return do(l)
+		return do(all)
 	})
+}
+
+// bundle reads the evidence of an image or an execution; and the key of the factory, if
+// no other one is trusted.
+func (e evidenceOf) bundle(ctx context.Context, which, region string, trusted *ecdsa.PublicKey) (loaded, error) {
+	name, err := e.released(ctx, which, region)
+	if err != nil {
+		return loaded{}, err
+	}
+	packed, err := e.read(ctx, name, contract.EvidenceObject)
+	if err != nil {
+		return loaded{}, fmt.Errorf("evidence of %s: %w", name, err)
+	}
+	l := loaded{where: "s3://" + e.store.Bucket + "/" + contract.ExecutionKey(name, contract.EvidenceObject), key: trusted}
+	if l.key == nil {
+		if l.key, _, err = e.key(ctx); err != nil {
+			return loaded{}, err
+		}
+	}
+	if strings.HasPrefix(which, "ami-") {
+		l.image = which
+	}
+	if l.files, err = bundle.Unpack(packed); err != nil {
+		return loaded{}, fmt.Errorf("not verified: %s: %w", l.where, err)
+	}
+	return l, nil
 }
 
 // readBundle reads a packed bundle or a folder.

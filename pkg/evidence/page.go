@@ -285,22 +285,25 @@ func (p page) diff() g.Node {
 		return nil
 	}
 	if d.ImageID == "" {
-		return section("", "diff", g.Text("Differences"), html.P(g.Text("No image of this recipe was published before, so there is nothing to compare with.")))
+		return section("", "diff", g.Text("Differences"), html.P(g.Text("Nothing is compared with this image: "+cmp.Or(d.Reason, "no image of the recipe was published before")+".")))
 	}
 	body := g.Group{html.P(g.Text("Compared with "), code(d.ImageID), g.Text(", which was published before"), g.If(d.Execution != "", g.Group{g.Text(" by "), code(d.Execution)}), g.Text("."))}
-	some := false
+	some := slices.ContainsFunc(d.Groups, func(group DiffGroup) bool { return len(group.Changes) > 0 })
+	if some && d.OnlyPackageUpgrades {
+		body = append(body, html.P(g.Text("Only packages were upgraded.")))
+	}
 	for _, group := range d.Groups {
 		if len(group.Changes) == 0 {
 			continue
 		}
-		some = true
-		body = append(body, html.H3(g.Text(fmt.Sprintf("%s (%d)", group.Title, len(group.Changes)))),
+		body = append(body, html.H3(g.Text(fmt.Sprintf("%s (%d)", group.Title, len(group.Changes)+group.More))),
 			table("cards tight", group.Title, []string{"Name", "Change", "Before", "After"}, group.Changes, func(c Change) g.Node {
 				return html.Tr(
 					rowHeading("Name", code(c.Name)), cell("Change", html.Span(html.Class("tag inline "+tone(c.Grave, "bad", "neutral")), g.Text(c.What))),
 					value("value", "Before", c.Before), value("value", "After", c.After),
 				)
-			}))
+			}),
+			g.If(group.More > 0, html.P(html.Class("note"), g.Text(fmt.Sprintf("%d more are not listed.", group.More)))))
 	}
 	if !some {
 		body = append(body, html.P(g.Text("Nothing differs.")))

@@ -329,7 +329,15 @@ func TestThePageSaysHowToVerifyAnImageThatWasReleased(t *testing.T) {
 func TestAFirstImageHasNothingToCompareWith(t *testing.T) {
 	r := published()
 	r.Diff = &evidence.Diff{}
-	assert.Contains(t, html(t, r), "No image of this recipe was published before")
+	assert.Contains(t, html(t, r), "Nothing is compared with this image: no image of the recipe was published before.")
+	r.Diff.Reason = "the evidence of ami-1 is not verified: <manifest.json> was changed"
+	assert.Contains(t, html(t, r), "Nothing is compared with this image: the evidence of ami-1 is not verified: &lt;manifest.json&gt; was changed.")
 	r.Diff.ImageID = "ami-0123456789abcdef1"
 	assert.Contains(t, html(t, r), "Nothing differs.")
+	r.Diff.OnlyPackageUpgrades = true
+	r.Diff.Groups = []evidence.DiffGroup{{Title: "Packages", More: 7, Changes: []evidence.Change{{What: "upgraded", Name: "bash", Before: "1", After: "2"}}}}
+	page := html(t, r)
+	assert.Contains(t, page, "Only packages were upgraded.")
+	assert.Contains(t, page, "Packages (8)")
+	assert.Contains(t, page, "7 more are not listed.")
 }

@@ -4,15 +4,20 @@ import "time"
 
 // Diff is what differs from the image that the recipe had published before.
 type Diff struct {
-	ImageID   string      `json:"imageId,omitempty"` // of the image before, in the home region; empty: there was none
-	Execution string      `json:"execution,omitempty"`
-	Groups    []DiffGroup `json:"groups"`
+	ImageID   string `json:"imageId,omitempty"` // of the image before, in the home region; empty: there is none to compare with
+	Execution string `json:"execution,omitempty"`
+	Reason    string `json:"reason,omitempty"` // why there is none
+	// OnlyPackageUpgrades says that there is nothing but upgrades of packages and what
+	// follows from them.
+	OnlyPackageUpgrades bool        `json:"onlyPackageUpgrades"`
+	Groups              []DiffGroup `json:"groups"`
 }
 
 // DiffGroup is one kind of difference, such as packages.
 type DiffGroup struct {
 	Title   string   `json:"title"`
 	Changes []Change `json:"changes"`
+	More    int      `json:"more,omitempty"` // that are not listed
 }
 
 // Change is one difference.

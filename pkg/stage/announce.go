@@ -11,6 +11,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/compliance"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/evidence/diff"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 )
 
@@ -28,6 +29,8 @@ type Announcement struct {
 	Images      map[string]string `json:"images"`        // image id by region
 	Pointers    []string          `json:"pointers"`      // "region:parameter name", or "account:region:parameter name"; sorted
 	Report      string            `json:"report"`        // where the HTML report is written when the execution ends
+	// Diff summarises what differs from the release before, in sentences.
+	Diff []string `json:"diff,omitempty"`
 	// WaiversEnding says which waivers of the image end within 14 days.
 	WaiversEnding []string `json:"waiversEnding,omitempty"`
 }
@@ -44,7 +47,12 @@ func (s Notify) announce(ctx context.Context, in NotifyInput) (NotifyOutput, err
 	if r.Pointers, err = s.pointers(ctx, in, &p); err != nil {
 		return NotifyOutput{}, err
 	}
-	a := s.announcement(in, r)
+	// The report says so if the diff cannot be used.
+	found, err := s.diff(ctx, in, &p)
+	if err != nil && failure.CodeOf(err) != failure.RecordMismatch {
+		return NotifyOutput{}, err
+	}
+	a := s.announcement(in, r, found)
 	err = errors.Join(
 		s.event(ctx, contract.ImagePublishedEvent, a, in),
 		s.message(ctx, contract.Published, subject(a.Simulated, contract.Published, a.Recipe), a.text()),
@@ -57,20 +65,20 @@ func (s Notify) announce(ctx context.Context, in NotifyInput) (NotifyOutput, err
 
 // announceLate sends the event of a published image whose announcement failed: the
 // message about the end says the same.
-func (s Notify) announceLate(ctx context.Context, in NotifyInput, r evidence.Report) error {
+func (s Notify) announceLate(ctx context.Context, in NotifyInput, r evidence.Report, found *diff.Diff) error {
 	if in.Outcome != contract.Published || in.Announced {
 		return nil
 	}
-	return s.event(ctx, contract.ImagePublishedEvent, s.announcement(in, r), in)
+	return s.event(ctx, contract.ImagePublishedEvent, s.announcement(in, r, found), in)
 }
 
-func (s Notify) announcement(in NotifyInput, r evidence.Report) Announcement {
+func (s Notify) announcement(in NotifyInput, r evidence.Report, found *diff.Diff) Announcement {
 	a := Announcement{
 		Execution: in.Execution.ID, Name: in.Execution.Name, Simulated: s.Settings.guests().Simulated(),
 		Recipe: r.Recipe, Fingerprint: r.Fingerprint, SourceImage: r.Source.ImageID, Action: actionOf(r), Why: r.Why, Changed: append([]string{}, r.Changed...),
 		Images: map[string]string{}, Pointers: append([]string{}, r.Pointers...),
 		Report:        "s3://" + s.Store.Bucket + "/" + executionKey(in.Execution, contract.PageObject),
-		WaiversEnding: compliance.EndingSoon(r.Waivers, in.Now),
+		WaiversEnding: compliance.EndingSoon(r.Waivers, in.Now), Diff: diffLines(found),
 	}
 	maps.Copy(a.Images, in.Images)
 	return a
@@ -81,6 +89,7 @@ func (a Announcement) text() string {
 	fmt.Fprintf(&b, "Execution %s of recipe %s has published an image.\n", a.Name, a.Recipe)
 	writeOrigin(&b, a.Simulated, a.Action, a.Why, a.Changed)
 	writeImages(&b, a.Images)
+	writeDiff(&b, a.Diff)
 	if len(a.Pointers) > 0 {
 		b.WriteString("\nPointers that name it:\n")
 	}
@@ -121,6 +130,13 @@ func writeOrigin(b *strings.Builder, simulated bool, action, why string, changed
 	}
 	if len(changed) > 0 {
 		fmt.Fprintf(b, "Changed: %s.\n", strings.Join(changed, ", "))
+	}
+}
+
+// writeDiff writes what differs from the release before.
+func writeDiff(b *strings.Builder, lines []string) {
+	if len(lines) > 0 {
+		fmt.Fprintf(b, "\nDifferences:\n%s\n", strings.Join(lines, "\n"))
 	}
 }
 

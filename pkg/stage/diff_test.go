@@ -3,6 +3,7 @@ package stage
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -210,4 +211,82 @@ func TestADiffOfAnotherReleaseIsNotSigned(t *testing.T) {
 			assert.ErrorContains(t, err, "diff.json")
 		})
 	}
+}
+
+func TestReportAndMessagesSayWhatDiffers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		diff func() []byte
+		want []string // of the messages
+		log  string   // of the report, where the diff is left out
+	}{
+		"what differs": {func() []byte { return encoded(t, differing()) }, []string{
+			"Compared with ami-before, released by the execution before.", "Packages: 1 downgraded (openssl downgraded: 3.0.15-1 -> 3.0.14-1).",
+		}, ""},
+		"no image before": {func() []byte { return encoded(t, diff.Of(nil, recordOf("run", "ami-new"), "")) }, []string{
+			"Nothing is compared with this release: no image of the recipe was published before.",
+		}, ""},
+		"a diff of another execution": {func() []byte { return encoded(t, diff.Of(nil, recordOf("else", "ami-new"), "")) }, nil, "The differences are left out: "},
+		"nonsense":                    {func() []byte { return []byte("{") }, nil, "The differences are left out: "},
+		"none":                        {func() []byte { return nil }, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			_, err := w.publish(t)
+			require.NoError(t, err)
+			if raw := tc.diff(); raw != nil {
+				_, err = w.s3.store().Put(t.Context(), "executions/run/diff.json", "application/json", raw)
+				require.NoError(t, err)
+			}
+			in := NotifyInput{
+				CleanupInput: CleanupInput{Job: w.in.Job, Outcome: "Published"}, Images: map[string]string{home: "ami-new", remote: "ami-copy"}, Results: w.in.Results, Left: []string{},
+			}
+			announced, ended, bus := &fakeTopic{}, &fakeTopic{}, &fakeBus{}
+			in.Announce = true
+			_, err = notify(t, w.s3, announced, bus, settings(), in)
+			require.NoError(t, err)
+			in.Announce = false
+			out, err := notify(t, w.s3, ended, bus, settings(), in)
+			require.NoError(t, err)
+			for _, topic := range []*fakeTopic{announced, ended} {
+				require.Len(t, topic.messages, 1)
+				text := aws.ToString(topic.messages[0].Message)
+				for _, line := range tc.want {
+					assert.Contains(t, text, line+"\n")
+				}
+				assert.Equal(t, tc.want != nil, strings.Contains(text, "Differences:"))
+			}
+			require.GreaterOrEqual(t, len(bus.entries), 2)
+			for _, e := range bus.entries {
+				assert.Equal(t, tc.want != nil, strings.Contains(aws.ToString(e.Detail), `"diff":[`))
+			}
+			report := readReport(t, w.s3, out.Report)
+			assert.Equal(t, tc.want != nil, report.Diff != nil)
+			if tc.log != "" {
+				require.NotEmpty(t, report.Logs)
+				assert.Contains(t, report.Logs[0].Title, tc.log)
+			}
+		})
+	}
+}
+
+// recordOf is what a diff needs of a release.
+func recordOf(execution, image string) diff.Record {
+	return diff.Record{
+		Side:     diff.Side{ImageID: image, Execution: execution, ReleaseID: testPlan().ReleaseID},
+		Manifest: bundle.Manifest{Recipe: testPlan().Recipe.Name}, Plan: testPlan(),
+	}
+}
+
+func differing() diff.Diff {
+	before, after := recordOf("before", "ami-before"), recordOf("run", "ami-new")
+	before.Inventory.Packages = []inventory.Package{{Type: inventory.Deb, Name: "openssl", Version: "3.0.15-1"}}
+	after.Inventory.Packages = []inventory.Package{{Type: inventory.Deb, Name: "openssl", Version: "3.0.14-1"}}
+	return diff.Of(&before, after, "")
+}
+
+func encoded(t *testing.T, d diff.Diff) []byte {
+	t.Helper()
+	raw, err := d.Encode()
+	require.NoError(t, err)
+	return raw
 }

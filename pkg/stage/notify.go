@@ -22,6 +22,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/cost"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
+	"github.com/ami-factory/ami-factory/pkg/evidence/diff"
 	"github.com/ami-factory/ami-factory/pkg/failure"
 	"github.com/ami-factory/ami-factory/pkg/metric"
 	"github.com/ami-factory/ami-factory/pkg/plan"
@@ -79,6 +80,8 @@ type Finished struct {
 	Cause       string            `json:"cause,omitempty"`
 	Left        []string          `json:"left"`
 	Report      string            `json:"report"` // address of the HTML report
+	// Diff summarises what differs from the release before, in sentences.
+	Diff []string `json:"diff,omitempty"`
 	// WaiversEnding says which waivers of the recipe end within 14 days.
 	WaiversEnding []string `json:"waiversEnding,omitempty"`
 }
@@ -99,7 +102,7 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	if in.CleanupCause != "" {
 		in.Left = []string{cleanupFailed + readable(in.CleanupCause)}
 	}
-	report, err := s.report(ctx, in)
+	report, found, err := s.report(ctx, in)
 	if err != nil {
 		return NotifyOutput{}, err
 	}
@@ -113,11 +116,11 @@ func (s Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 		Action: actionOf(report), Why: report.Why, Changed: append([]string{}, report.Changed...), Images: map[string]string{}, Left: in.Left,
 		State: in.Failed, Error: in.Error, Cause: clip(in.Cause, maxCause),
 		Report:        "s3://" + page.Bucket + "/" + page.Key,
-		WaiversEnding: compliance.EndingSoon(report.Waivers, in.Now),
+		WaiversEnding: compliance.EndingSoon(report.Waivers, in.Now), Diff: diffLines(found),
 	}
 	maps.Copy(finished.Images, in.Images)
 	about, text := messageOf(in, finished, report.Retention)
-	err = errors.Join(s.site(ctx, in, report), s.findings(ctx, in, report), s.announceLate(ctx, in, report), s.message(ctx, finished.Status, about, text), s.event(ctx, contract.ExecutionFinishedEvent, finished, in))
+	err = errors.Join(s.site(ctx, in, report), s.findings(ctx, in, report), s.announceLate(ctx, in, report, found), s.message(ctx, finished.Status, about, text), s.event(ctx, contract.ExecutionFinishedEvent, finished, in))
 	if code := failure.CodeOf(err); code != failure.Throttled && code != failure.ServiceUnavailable {
 		err = errors.Join(err, metric.Emit(s.Metrics, in.Now, figures(in, report)...))
 	}
@@ -150,12 +153,13 @@ func status(in NotifyInput) string {
 	}
 }
 
-func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, error) {
+// report describes the execution; the diff is nil if there is none.
+func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, *diff.Diff, error) {
 	var p *plan.BuildPlan
 	if in.Plan.Key != "" {
 		loaded, err := loadPlan(ctx, s.Store, in.Job)
 		if err != nil {
-			return evidence.Report{}, err
+			return evidence.Report{}, nil, err
 		}
 		p = &loaded
 	}
@@ -175,34 +179,42 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, er
 		r.Logs, err = append(r.Logs, s.leftOut("The pointers", journalKey(in.Execution), err)), nil
 	}
 	if err != nil {
-		return r, err
+		return r, nil, err
 	}
 	if r.Retention, err = s.retention(ctx, in, p); failure.CodeOf(err) == failure.RecordMismatch {
 		r.Logs, err = append(r.Logs, s.leftOut("The outcomes of retention", retentionKey(in.Execution), err)), nil
 	}
 	if err != nil {
-		return r, err
+		return r, nil, err
 	}
 	if r.Compliance, err = s.compliance(ctx, in, p); failure.CodeOf(err) == failure.RecordMismatch {
 		r.Compliance = nil
 		r.Logs, err = append(r.Logs, s.leftOut("The results of the checks", complianceKey(in.Execution), err)), nil
 	}
 	if err != nil {
-		return r, err
+		return r, nil, err
 	}
 	if r.Vulnerabilities, err = s.vulnerabilities(ctx, in, p); failure.CodeOf(err) == failure.RecordMismatch {
 		r.Logs, err = append(r.Logs, s.leftOut("The vulnerabilities", executionKey(in.Execution, contract.VulnerabilitiesObject), err)), nil
 	}
 	if err != nil {
-		return r, err
+		return r, nil, err
 	}
+	found, err := s.diff(ctx, in, p)
+	if failure.CodeOf(err) == failure.RecordMismatch {
+		r.Logs, err = append(r.Logs, s.leftOut("The differences", executionKey(in.Execution, contract.DiffObject), err)), nil
+	}
+	if err != nil {
+		return r, nil, err
+	}
+	r.Diff = diffOf(found)
 	r.Logs = append(r.Logs, s.logs(ctx, in)...)
 	r.States = stages(in.Execution.StartTime, in.Timings)
 	if p != nil {
 		estimate := cost.Of(usage(in, *p, s.Settings), s.Settings.Prices)
 		r.Cost = &estimate
 	}
-	return r, nil
+	return r, found, nil
 }
 
 // leftOut stands in a report for a record that is not to be believed.
@@ -309,6 +321,7 @@ func (f Finished) text(retained []evidence.Retention) string {
 	fmt.Fprintf(&b, "Execution %s of recipe %s ended: %s\n", f.Name, orNone(f.Recipe), f.Status)
 	writeOrigin(&b, f.Simulated, f.Action, f.Why, f.Changed)
 	writeImages(&b, f.Images)
+	writeDiff(&b, f.Diff)
 	if f.Error != "" {
 		fmt.Fprintf(&b, "\n%s in state %s:\n%s\n", f.Error, f.State, f.Cause)
 	}

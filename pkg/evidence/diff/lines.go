@@ -53,6 +53,20 @@ func (d Diff) Ordinary(k Kind, c Change) bool {
 	return k.ordinary(c, kernel)
 }
 
+// Grave reports whether a person should look at a change first: something is worse, or
+// more of the guest can be reached or can do more.
+func (d Diff) Grave(k Kind, c Change) bool {
+	switch k {
+	case Vulnerabilities, Users, Files, Sockets, Repositories, Keys, Sharing, Waivers:
+		return !slices.Contains([]string{Fixed, Removed, Ended, Shortened}, c.What)
+	case Controls:
+		return slices.Contains([]string{Worsened, Removed, Changed}, c.What)
+	case Source:
+		return !d.Ordinary(k, c)
+	}
+	return c.What == Downgraded
+}
+
 // Limits of one line of a summary.
 const (
 	maxExamples = 3
