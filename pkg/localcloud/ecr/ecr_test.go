@@ -387,7 +387,7 @@ func TestALifecyclePolicyExpiresImages(t *testing.T) {
 		return got
 	}
 	assert.ElementsMatch(t, []string{"pr-2", "pr-3", "v1"}, tags())
-	require.Eventually(t, func() bool { return len(events.take()) > 0 }, time.Minute, time.Millisecond, "an event tells of it")
+	require.Eventually(t, func() bool { return len(events.take()) > 0 }, time.Minute, time.Millisecond, "an event reports it")
 	got, err := api.GetLifecyclePolicy(t.Context(), &sdk.GetLifecyclePolicyInput{RepositoryName: name})
 	require.NoError(t, err)
 	assert.Equal(t, policy, *got.LifecyclePolicyText)

@@ -63,7 +63,7 @@ type pushed struct {
 	changed bool // false: the repository had this image with this tag
 }
 
-// put stores a manifest, and tells of it. What follows from a push (replication, scan)
+// put stores a manifest and emits its event. What follows from a push (replication, scan)
 // has happened when it returns.
 func (s *Service) put(ctx context.Context, c wire.Caller, in *ecr.PutImageInput, raw []byte) (scope.Key, pushed, error) {
 	tag := aws.ToString(in.ImageTag)

@@ -102,7 +102,7 @@ func (s *Service) StartImageScan(ctx context.Context, in *ecr.StartImageScanInpu
 	}, nil
 }
 
-// scan scans one image and tells of the result. The caller does not hold s.mu.
+// scan scans one image, records the result and emits its event. The caller does not hold s.mu.
 func (s *Service) scan(ctx context.Context, k scope.Key, name, digest string) (*scan, error) {
 	var target ScanTarget
 	read := func(r *repository) error {
