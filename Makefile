@@ -103,9 +103,13 @@ test-race: build ## run the tests under the race detector, without real guests
 	@CGO_ENABLED=1 go test -race -timeout 25m $$(go list ./... | grep -Ev '/infra(/|$$)')
 
 .PHONY: bench
-bench: build ## measure stages, polls, functions and simulated bakes
-	@.tools/setup.sh vm || echo "bench: without virtual machines only simulated bakes are measured" >&2
-	@AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_CACHE="$(CACHE)" go test -run '^$$' -bench . -benchtime 1x -timeout 40m ./test
+bench: build ## run all benchmarks that need no real guests, and print one table
+	@go run ./test/bench
+
+.PHONY: bench-guests
+bench-guests: build ## the same, with bakes in containers (root) and in virtual machines
+	@.tools/setup.sh vm || echo "bench: without virtual machines only containers are measured" >&2
+	@AMI_FACTORY_GUEST_TESTS=1 AMI_FACTORY_CACHE="$(CACHE)" go run ./test/bench -guests
 
 .PHONY: lint
 lint: ## check formatting, vet, staticcheck, errorlint, gosec and shell scripts

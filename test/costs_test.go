@@ -182,13 +182,13 @@ func coldStarts(all []lambda.Stats) string {
 	slices.SortFunc(all, func(a, b lambda.Stats) int { return cmp.Compare(slices.Max(b.Cold), slices.Max(a.Cold)) })
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "function\tMiB\tcold starts\tthe longest, ms\tinvocations\twarm, median, ms\tGB-seconds")
+	_, _ = fmt.Fprintln(w, "function\tMiB\tat most used, MiB\tcold starts\tthe longest, ms\tinvocations\twarm, median, ms\tGB-seconds")
 	for _, s := range all {
 		warm := "-"
 		if len(s.Warm) > 0 {
 			warm = fmt.Sprintf("%.1f", milliseconds(median(s.Warm)))
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%.0f\t%d\t%s\t%.3f\n", s.Function[strings.LastIndex(s.Function, ":")+1:], s.MemoryMiB,
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%.0f\t%d\t%s\t%.3f\n", s.Function[strings.LastIndex(s.Function, ":")+1:], s.MemoryMiB, s.PeakBytes>>20,
 			len(s.Cold), milliseconds(slices.Max(s.Cold)), s.Invocations, warm, s.GBSeconds())
 	}
 	_ = w.Flush() // to memory

@@ -68,9 +68,14 @@ type stageSettings struct {
 	actions   []Action
 }
 
+// Sizes come from TestEachFunctionFitsInItsMemory of ./test, which prints what each
+// deployed program has used at most. Most use 20 to 33 MiB. They have 256 MiB rather than
+// the least, 128: Lambda gives processor time in proportion to memory, a full processor
+// at 1,769 MB (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html),
+// so that half the memory takes twice the time at the same price.
 func stages() map[workflow.Stage]stageSettings {
 	return map[workflow.Stage]stageSettings{
-		workflow.Resolve:           {512, resolveActions()},
+		workflow.Resolve:           {512, resolveActions()}, // 29 MiB; it compresses bundles, which takes a processor
 		workflow.Launch:            {256, launchActions()},
 		workflow.Wake:              {256, wakeActions()},
 		workflow.CheckInstance:     {256, checkInstanceActions()},
@@ -78,7 +83,7 @@ func stages() map[workflow.Stage]stageSettings {
 		workflow.CreateImage:       {256, createImageActions()},
 		workflow.CheckImage:        {256, checkImageActions()},
 		workflow.RunCompliance:     {256, runComplianceActions()},
-		workflow.CheckCompliance:   {1024, checkComplianceActions()},
+		workflow.CheckCompliance:   {1024, checkComplianceActions()}, // 143 MiB with a feed of 51 MB; a hostile verifier adds 104 MiB of uploads. Matching takes seconds of a processor
 		workflow.Distribute:        {256, distributeActions()},
 		workflow.CheckDistribution: {256, checkDistributionActions()},
 		workflow.Sign:              {256, signActions()},
@@ -87,6 +92,6 @@ func stages() map[workflow.Stage]stageSettings {
 		workflow.Publish:           {256, publishActions()},
 		workflow.Retire:            {256, retireActions()},
 		workflow.Cleanup:           {256, cleanupActions()},
-		workflow.Notify:            {512, notifyActions()},
+		workflow.Notify:            {512, notifyActions()}, // 32 MiB with 200 recipes on the index page; it renders two pages
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -115,5 +116,39 @@ func TestEveryCodeIsEitherRetriedOrEndsTheExecutionByAFunctionThatDeclaresIt(t *
 	}
 	for _, spec := range workflow.Stages() {
 		assert.True(t, spec.NotYet == "" || spec.NotYet.IsNotYet(), "stage %s", spec.Stage)
+	}
+}
+
+// A state that gives up first would report a time-out, and repeat a function that still
+// runs.
+func TestEachStateWaitsLongerThanItsFunctionRuns(t *testing.T) {
+	byStage := map[string]Function{}
+	for _, fn := range Functions() {
+		byStage[workflow.Placeholder(workflow.Stage(fn.Name))] = fn
+	}
+	invoked := map[string]bool{}
+	for _, s := range statesOf(workflow.Definition().States) {
+		arguments, _ := s.Arguments.(map[string]any)
+		name, ok := arguments["FunctionName"].(string)
+		if !ok {
+			continue
+		}
+		fn, ok := byStage[name]
+		require.True(t, ok, "%s invokes %s", s.Name, name)
+		invoked[fn.Name] = true
+		if strings.HasSuffix(s.Resource, ".waitForTaskToken") {
+			assert.IsType(t, "", s.TimeoutSeconds, "%s waits for an event, not for its function", s.Name)
+			continue
+		}
+		seconds, ok := s.TimeoutSeconds.(int)
+		require.True(t, ok, "%s has no time-out in seconds: %v", s.Name, s.TimeoutSeconds)
+		assert.Greater(t, time.Duration(seconds)*time.Second, fn.Timeout, s.Name)
+	}
+	for _, row := range workflow.Stages() {
+		assert.True(t, invoked[string(row.Stage)], "no state invokes %s", row.Stage)
+	}
+	for _, fn := range Functions() {
+		assert.LessOrEqual(t, fn.Timeout, 15*time.Minute, "Lambda runs %s no longer", fn.Name)
+		assert.GreaterOrEqual(t, fn.MemoryMiB, 128, "Lambda has no less for %s", fn.Name)
 	}
 }

@@ -70,7 +70,7 @@ type fakeS3 struct {
 	cache store.Cache // as a function has one
 }
 
-func newS3(t *testing.T) *fakeS3 {
+func newS3(t testing.TB) *fakeS3 {
 	t.Helper()
 	service, err := s3door.New(s3door.Config{Clock: clock.NewVirtual(start), Default: wire.Caller{Account: factory, Region: home}, Dir: t.TempDir()})
 	require.NoError(t, err)
@@ -490,7 +490,7 @@ func passed(in Job, p plan.BuildPlan, image string) compliance.Report {
 }
 
 // job stores the plan and returns the job of a stage one minute after the start.
-func job(t *testing.T, f interface{ store() store.Store }, stage string, p plan.BuildPlan) Job {
+func job(t testing.TB, f interface{ store() store.Store }, stage string, p plan.BuildPlan) Job {
 	t.Helper()
 	raw, err := json.Marshal(p)
 	require.NoError(t, err)
@@ -505,7 +505,7 @@ func job(t *testing.T, f interface{ store() store.Store }, stage string, p plan.
 
 // requireUnchanged fails when a stage has changed the plan that it shares with later
 // calls of its function.
-func requireUnchanged(t *testing.T, s store.Store, o store.Object, raw []byte) {
+func requireUnchanged(t testing.TB, s store.Store, o store.Object, raw []byte) {
 	t.Helper()
 	kept, err := store.Load(context.Background(), s, o, func([]byte) (*plan.BuildPlan, error) { return nil, errors.New("not in the cache") })
 	if err != nil {

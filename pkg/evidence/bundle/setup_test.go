@@ -22,7 +22,7 @@ func (s signer) Sign(_ context.Context, digest []byte) ([]byte, error) {
 	return ecdsa.SignASN1(rand.Reader, s.PrivateKey, digest)
 }
 
-func newSigner(t *testing.T) signer {
+func newSigner(t testing.TB) signer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -102,7 +102,7 @@ type change struct {
 }
 
 // signed makes a bundle.
-func signed(t *testing.T, by signer, c change) bundle.Files {
+func signed(t testing.TB, by signer, c change) bundle.Files {
 	t.Helper()
 	files := records()
 	m := manifest(&by.PublicKey, files)

@@ -27,6 +27,9 @@ type Stats struct {
 	// asked for work, plus the invocation that waited for it. Warm holds the times
 	// of all other invocations.
 	Cold, Warm []time.Duration
+	// PeakBytes is the most memory that a process of the function has had resident. It
+	// is 0 for functions in this process, and on systems other than Linux.
+	PeakBytes int64
 }
 
 type recorder struct {
@@ -34,6 +37,7 @@ type recorder struct {
 	invocations, errors int
 	billed              time.Duration
 	cold, warm          []time.Duration
+	peak                int64
 }
 
 func (r *recorder) record(out native.Outcome) {
@@ -41,6 +45,7 @@ func (r *recorder) record(out native.Outcome) {
 	defer r.mu.Unlock()
 	r.invocations++
 	r.billed += roundUp(out.Init + out.Duration)
+	r.peak = max(r.peak, out.PeakBytes)
 	if out.FunctionError != "" {
 		r.errors++
 	}
@@ -78,7 +83,7 @@ func (s *Service) Stats() []Stats {
 			all = append(all, Stats{
 				Function: f.config.ARN, Invocations: r.invocations, Errors: r.errors,
 				MemoryMiB: f.config.MemoryMiB, Billed: r.billed,
-				Cold: slices.Clone(r.cold), Warm: slices.Clone(r.warm),
+				Cold: slices.Clone(r.cold), Warm: slices.Clone(r.warm), PeakBytes: r.peak,
 			})
 			r.mu.Unlock()
 		}

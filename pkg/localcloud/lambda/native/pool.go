@@ -54,6 +54,7 @@ type Outcome struct {
 	Init          time.Duration // time of that start, until it asked for work
 	Duration      time.Duration // of the invocation itself
 	Log           string        // the output of the process during the invocation
+	PeakBytes     int64         // the most memory that the process has had resident; 0: not known
 }
 
 // ErrClosed is the error of invocations after Close.

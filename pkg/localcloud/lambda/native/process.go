@@ -189,7 +189,7 @@ func (p *process) invoke(ctx context.Context, o Options, id string, payload []by
 		p.stop()
 		return Outcome{}, ctx.Err()
 	}
-	out.Duration = time.Since(begun)
+	out.Duration, out.PeakBytes = time.Since(begun), peakOf(p.cmd.Process.Pid)
 	return out, nil
 }
 
