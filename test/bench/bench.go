@@ -80,7 +80,7 @@ type row struct {
 
 var (
 	processors = regexp.MustCompile(`-\d+$`)
-	noise      = regexp.MustCompile(`^(goos|goarch|pkg|cpu): |^(ok|PASS)\b|^\?`)
+	noise      = regexp.MustCompile(`^(goos|goarch|pkg|cpu): |^(ok|PASS)\b|^\?|^\d{4}/\d\d/\d\d \S+ (INFO|WARN) `) // the last are logs of functions
 )
 
 // parse reads what `go test -bench` prints
@@ -154,9 +154,9 @@ func meaningOf(name string) string {
 
 func writeTable(out io.Writer, rows []row) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "benchmark\ttime\tother figures\twhat it is")
+	_, _ = fmt.Fprintln(w, "benchmark\ttime\twhat it is\tother figures") // the last may be long
 	for _, r := range rows {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.name, rounded(r.took), cmp.Or(strings.Join(r.other, ", "), "-"), meaningOf(r.name))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.name, rounded(r.took), meaningOf(r.name), cmp.Or(strings.Join(r.other, ", "), "-"))
 	}
 	_ = w.Flush()
 }
