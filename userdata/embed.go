@@ -6,9 +6,9 @@ package userdata
 
 import "embed"
 
-// FS is this directory: baseline.yaml, recipes/, waivers/, components/, lib/, runner/,
+// FS is this directory: baseline.yaml, recipes/, waivers/, oss/, components/, lib/, runner/,
 // seal/ and verify/.
 // File modes are lost in it; whoever packs scripts runs them by an interpreter.
 //
-//go:embed baseline.yaml recipes waivers components lib runner seal verify
+//go:embed baseline.yaml recipes waivers oss components lib runner seal verify
 var FS embed.FS

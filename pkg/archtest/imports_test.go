@@ -44,7 +44,7 @@ var layers = []layer{
 	// The operator's side drives everything but the deployment.
 	{folder: "pkg/cli", may: []string{
 		"pkg/rehearsal", "pkg/localcloud", "pkg/approval", "pkg/workflow", "pkg/execution", "pkg/functions", "pkg/stage", "pkg/store", "pkg/trigger", "pkg/planner", "pkg/plan", "pkg/recipe", "pkg/source",
-		"pkg/component", "pkg/compliance", "pkg/container", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/guest", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
+		"pkg/component", "pkg/compliance", "pkg/container", "pkg/oss", "pkg/baseline", "pkg/release", "pkg/evidence", "pkg/ami", "pkg/guest", "pkg/awserr", "pkg/userdata", "pkg/doctor", "pkg/program", "userdata",
 	}},
 	{folder: "pkg/doctor", may: []string{"pkg/lambdafn", "pkg/guest", "pkg/blueprint", "pkg/workflow", "pkg/source", "pkg/trigger", "pkg/recipe", "pkg/awserr"}},
 	{folder: "pkg/rehearsal/guests", may: []string{"pkg/localcloud", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/evidence/inventory", "pkg/ami"}, strict: true},
@@ -87,6 +87,7 @@ var layers = []layer{
 	{folder: "pkg/source", may: []string{"pkg/ami", "pkg/awserr", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/release", may: []string{"pkg/ami", "pkg/awserr", "pkg/compliance", "pkg/plan", "pkg/recipe"}},
 	{folder: "pkg/container", may: []string{"pkg/compliance"}},
+	{folder: "pkg/oss", may: []string{"pkg/compliance", "pkg/evidence/inventory"}},
 	{folder: "pkg/evidence/bundle", strict: true}, // auditors read what verifies evidence: it needs nothing of the rest
 	{folder: "pkg/evidence/inventory"},
 	{folder: "pkg/evidence/vulnerability", may: []string{"pkg/evidence/inventory", "pkg/compliance"}},
@@ -145,14 +146,16 @@ var outsides = []outside{
 	{library: "github.com/reugn/go-quartz", only: []string{"pkg/localcloud/scheduler"}, why: "it is part of the embedded AWS"},
 	{library: "github.com/CycloneDX/cyclonedx-go", only: []string{"pkg/evidence"}, why: "it writes inventories"},
 	{library: "github.com/package-url/packageurl-go", only: []string{"pkg/evidence"}, why: "it names packages in inventories"},
-	{library: "github.com/knqyf263/go-deb-version", only: []string{"pkg/evidence"}, why: "it compares versions of packages"},
-	{library: "github.com/knqyf263/go-rpm-version", only: []string{"pkg/evidence"}, why: "it compares versions of packages"},
+	{library: "github.com/knqyf263/go-deb-version", only: []string{"pkg/evidence", "pkg/oss"}, why: "it compares versions of packages"},
+	{library: "github.com/knqyf263/go-rpm-version", only: []string{"pkg/evidence", "pkg/oss"}, why: "it compares versions of packages"},
 	{library: "github.com/ProtonMail/go-crypto", only: []string{"pkg/localcloud/standin", "pkg/evidence/inventory"}, why: "it signs what stands in for a vendor's repository, and reads the keys of a guest"},
 	{library: "github.com/spf13/cobra", only: []string{"pkg/cli"}, why: "commands live in pkg/cli"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{
-		"cmd", "infra", "pkg/blueprint", "pkg/workflow", "pkg/trigger/decide", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/container", "pkg/snapshot", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",
+		"cmd", "infra", "pkg/blueprint", "pkg/workflow", "pkg/trigger/decide", "pkg/metric", "pkg/cost", "pkg/plan", "pkg/recipe", "pkg/component", "pkg/compliance", "pkg/container", "pkg/oss", "pkg/snapshot", "pkg/baseline", "pkg/userdata", "pkg/partition", "pkg/problem", "pkg/failure", "userdata",
 	}, why: "these are pure: what they need of AWS is resolved before"},
 	{library: "github.com/aws/aws-sdk-go-v2", never: []string{"pkg/evidence/bundle"}, why: "it is pure: who signs is given"},
+	{library: "github.com/google/go-containerregistry", only: []string{"pkg/container"}, why: "it reads container images"},
+	{library: "github.com/github/go-spdx", only: []string{"pkg/oss"}, why: "it judges licenses"},
 	{library: "k8s.io/api", only: []string{"pkg/archtest"}, why: "it is the oracle of tests"},
 	{library: "github.com/secure-systems-lab/go-securesystemslib", only: []string{"pkg/archtest"}, why: "it is the oracle of tests"},
 	{library: "github.com/stretchr/testify", never: []string{"cmd", "lambdas", "infra", "pkg", "userdata"}, why: "it is for tests"},

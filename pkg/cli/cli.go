@@ -169,7 +169,7 @@ Results go to stdout, progress and problems to stderr.`,
 			}
 			return nil
 		},
-	}, a.lint(), a.plan(), a.schema(), a.recipeCommands(), a.waivers(), a.components(), a.userData(), a.bake(), a.build(), a.approvals(), a.approve(), a.reject(), a.resume(), a.report(), a.diff(), a.evidence(), a.feeds(), a.site(), a.doctor(), a.local(), a.images(), a.version())
+	}, a.lint(), a.plan(), a.schema(), a.recipeCommands(), a.waivers(), a.components(), a.container(), a.oss(), a.userData(), a.bake(), a.build(), a.approvals(), a.approve(), a.reject(), a.resume(), a.report(), a.diff(), a.evidence(), a.feeds(), a.site(), a.doctor(), a.local(), a.images(), a.version())
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "what to print on stdout: text or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	root.Flags().Bool("version", false, "print the version")                                                                            // defined here, since cobra would give it -v, which means --verbose

@@ -15,6 +15,8 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/baseline"
 	"github.com/ami-factory/ami-factory/pkg/component"
+	"github.com/ami-factory/ami-factory/pkg/container"
+	"github.com/ami-factory/ami-factory/pkg/oss"
 	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/problem"
 	"github.com/ami-factory/ami-factory/pkg/recipe"
@@ -195,7 +197,8 @@ func (a *app) lint() *cobra.Command {
 		Long: `Check recipes, the components they use, their parameters and checks, without a
 network and without starting anything. Every problem is printed on stderr, with
 file, line, column and what is allowed; "no errors" goes to stdout. Without
-arguments all recipes are checked. The exit code is 1 if there is an error.
+arguments all recipes are checked, and the list of allowed packages. The exit code is 1
+if there is an error.
 
 "ami-factory recipes fields" describes every field of a recipe.`,
 		Example: `  ami-factory lint
@@ -255,7 +258,12 @@ func lintAll(fsys fs.FS, given component.Deployment, names []string) (problem.Li
 		if err != nil {
 			return nil, err
 		}
-		return plan.Lint(fsys, given, now)
+		out, err := plan.Lint(fsys, given, now)
+		if err != nil {
+			return nil, err
+		}
+		_, allowed, err := oss.Load(fsys, now)
+		return append(out, allowed...).Sort(), err
 	}
 	var out problem.List
 	for _, name := range names {
@@ -297,11 +305,12 @@ func readArgument(file, takes string) ([]byte, error) {
 
 func (a *app) schema() *cobra.Command {
 	return &cobra.Command{
-		Use:   "schema [recipe, baseline, userdata, component, checks or waivers]",
+		Use:   "schema [recipe, baseline, userdata, component, checks, waivers, oss or contract]",
 		Short: "Print the JSON Schema of a kind of file, for editors",
 		Long: `Print on stdout the JSON Schema of recipes (the default), of the baseline, of specs
-of user data, of the files component.yaml and checks.yaml of components, or of shared
-waivers. Editors with a YAML language server check and complete files with it:
+of user data, of the files component.yaml and checks.yaml of components, of shared waivers,
+of the list of allowed packages, or of contracts of containers. Editors with a YAML language server check and complete files
+with it:
 
   # yaml-language-server: $schema=recipe.schema.json`,
 		Example: `  ami-factory schema > recipe.schema.json
@@ -311,9 +320,9 @@ waivers. Editors with a YAML language server check and complete files with it:
 			if len(given) > 0 {
 				what = given[0]
 			}
-			schemas := map[string]func() []byte{"recipe": recipe.Schema, "baseline": baseline.Schema, "userdata": spec.Schema, "component": component.Schema, "checks": component.ChecksSchema, "waivers": waiver.Schema}
+			schemas := map[string]func() []byte{"recipe": recipe.Schema, "baseline": baseline.Schema, "userdata": spec.Schema, "component": component.Schema, "checks": component.ChecksSchema, "waivers": waiver.Schema, "oss": oss.Schema, "contract": container.Schema}
 			if len(given) > 1 || schemas[what] == nil {
-				return usage("there is no schema of %q (allowed: recipe, baseline, userdata, component, checks, waivers)\nSee '%s --help'", strings.Join(given, " "), c.CommandPath())
+				return usage("there is no schema of %q (allowed: recipe, baseline, userdata, component, checks, waivers, oss, contract)\nSee '%s --help'", strings.Join(given, " "), c.CommandPath())
 			}
 			_, err := a.out.Write(schemas[what]())
 			return err

@@ -241,7 +241,7 @@ func TestWrongUseOfUserData(t *testing.T) {
 		"no spec to check":           {[]string{"userdata", "check"}, exitUsage, "takes at least one SPEC.yaml, and none was given"},
 		"a format that is not known": {[]string{"userdata", "render", webService, "--format", "ignition"}, exitUsage, `--format is "ignition" (allowed: cloud-init, bottlerocket)`},
 		"a spec that does not exist": {[]string{"userdata", "check", "no/such.yaml"}, exitUsage, "no/such.yaml does not exist"},
-		"a schema that is not known": {[]string{"schema", "recipes"}, exitUsage, `there is no schema of "recipes" (allowed: recipe, baseline, userdata, component, checks, waivers)`},
+		"a schema that is not known": {[]string{"schema", "recipes"}, exitUsage, `there is no schema of "recipes" (allowed: recipe, baseline, userdata, component, checks, waivers, oss, contract)`},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			r := call(t, nil, tc.args...)

@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // Image is an image to check.
@@ -31,6 +32,7 @@ type Image struct {
 	ID string // digest of its manifest, or of its configuration if the archive has no manifest
 	// Repository is where it is in a registry; empty if it is not from one.
 	Repository string
+	Index      string       // digest of the index that the reference names; empty without one
 	Platform   *v1.Platform // as an index lists it; nil without an index
 	Manifested bool         // the manifest is the image's own, and not made for an archive
 }
@@ -81,6 +83,9 @@ func Open(ctx context.Context, argument string, options ...remote.Option) ([]Ima
 	}
 	for i := range out {
 		out[i].Repository = ref.Context().Name()
+		if desc.MediaType.IsIndex() {
+			out[i].Index = desc.Digest.String()
+		}
 	}
 	return out, nil
 }
@@ -117,7 +122,8 @@ func ofIndex(index v1.ImageIndex, depth int) ([]Image, error) {
 	var out []Image
 	for _, d := range manifest.Manifests {
 		// Attestations and referrers are beside the images.
-		if d.ArtifactType != "" || d.Platform != nil && d.Platform.OS == "unknown" {
+		artifact := d.ArtifactType != "" && !types.MediaType(d.ArtifactType).IsConfig()
+		if artifact || d.Platform != nil && d.Platform.OS == "unknown" {
 			continue
 		}
 		switch {

@@ -80,6 +80,8 @@ type tree struct {
 	root     *node
 	problems []string // names and links that a runtime would refuse, or worse, follow
 	secrets  []found
+	keep     func(name string) bool // the files whose content is kept
+	blind    bool                   // secrets are not searched for
 }
 
 // found is a secret in a file of a layer.
@@ -95,6 +97,15 @@ func directory(layer int) *node {
 // unpack reads all layers. The error is of reading; what is wrong with the layers is in
 // the tree's problems.
 func unpack(img v1.Image, diffIDs []v1.Hash, limits Limits) (*tree, error) {
+	return (&tree{keep: keep}).unpack(img, diffIDs, limits)
+}
+
+// unpackKeeping is unpack that keeps other files and searches for no secrets.
+func unpackKeeping(img v1.Image, diffIDs []v1.Hash, limits Limits, keep func(string) bool) (*tree, error) {
+	return (&tree{keep: keep, blind: true}).unpack(img, diffIDs, limits)
+}
+
+func (t *tree) unpack(img v1.Image, diffIDs []v1.Hash, limits Limits) (*tree, error) {
 	layers, err := img.Layers()
 	if err != nil {
 		return nil, fmt.Errorf("list the layers: %w", err)
@@ -105,7 +116,7 @@ func unpack(img v1.Image, diffIDs []v1.Hash, limits Limits) (*tree, error) {
 	if len(layers) != len(diffIDs) {
 		return nil, fmt.Errorf("the manifest has %d layers, the configuration %d", len(layers), len(diffIDs))
 	}
-	t := &tree{root: directory(0)}
+	t.root = directory(0)
 	left := limits
 	left.content = limits.Bytes
 	for i, l := range layers {
@@ -264,7 +275,7 @@ const (
 	chunk     = 1 << 20   // bytes of a file that are searched at once
 	overlap   = 16 << 10  // the longest secret that is found across two chunks
 	maxStart  = 256       // bytes, as the kernel reads of a script's first line
-	maxKept   = 1 << 20   // bytes of a file that a check reads
+	maxKept   = 64 << 20  // bytes of a file that a check reads
 	maxPlain  = 256 << 10 // bytes of a file of settings
 	elfHeader = 64
 )
@@ -276,8 +287,16 @@ func (t *tree) file(in io.Reader, name string, n *node) error {
 		return err
 	}
 	n.start = bytes.Clone(head[:min(len(head), maxStart)])
-	if keep(name) && n.size <= maxKept {
-		n.content = bytes.Clone(head)
+	if t.keep(name) && n.size <= maxKept {
+		all := make([]byte, n.size)
+		if _, err := io.ReadFull(in, all[copy(all, head):]); err != nil {
+			return err
+		}
+		n.content = all
+		for part := range slices.Chunk(all, chunk) {
+			t.search(n, name, part)
+		}
+		return nil
 	}
 	if len(head) >= elfHeader && bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
 		if n.size > maxELF {
@@ -319,6 +338,9 @@ func keep(name string) bool {
 
 // search looks for secrets in a part of a file.
 func (t *tree) search(n *node, name string, data []byte) {
+	if t.blind {
+		return
+	}
 	what := secret.InBytes(data)
 	if what == "" && n.size <= maxPlain && written(name) && !bytes.ContainsRune(data, 0) {
 		// A document has the first line of a private key without a key.

@@ -12,7 +12,7 @@ func Nearest(name string, candidates []string) string {
 	sorted := slices.Clone(candidates)
 	slices.Sort(sorted)
 	for _, c := range sorted {
-		d := distance(fold(name), fold(c))
+		d := Distance(fold(name), fold(c))
 		if d < bestDistance {
 			best, bestDistance = c, d
 		}
@@ -27,9 +27,9 @@ func fold(s string) string {
 	return strings.ToLower(strings.NewReplacer("-", "", "_", "", " ", "").Replace(s))
 }
 
-// distance returns the number of insertions, deletions and substitutions between
+// Distance returns the number of insertions, deletions and substitutions between
 // a and b; two exchanged neighbours count once.
-func distance(a, b string) int {
+func Distance(a, b string) int {
 	ra, rb := []rune(a), []rune(b)
 	rows := make([][]int, len(ra)+1)
 	for i := range rows {
