@@ -151,7 +151,7 @@ func Expression(text string) (expression string, unknown []string) {
 }
 
 var (
-	gnu       = regexp.MustCompile(`(?i)^(A?GPL|LGPL|GFDL)[- ]?v?([0-9](?:\.[0-9])?)(?:\.0)?(-niv|-no-invariants?)?(\+|-or-later|-only)?$`)
+	gnu       = regexp.MustCompile(`(?i)^(A?GPL|LGPL|GFDL)(-niv)?[- ]?v?([0-9](?:\.[0-9])?)(?:\.0)?(-niv|-no-invariants?)?(\+|-or-later|-only)?$`)
 	exception = regexp.MustCompile(`(?i)^(.+?)\s+with\s+(.+?)(?:[\s-]+exception)?$`)
 )
 
@@ -172,7 +172,7 @@ func identifier(name string) (string, bool) {
 		return base, true
 	}
 	if m := gnu.FindStringSubmatch(name); m != nil {
-		version := m[2]
+		version := m[3]
 		if !strings.Contains(version, ".") {
 			version += ".0"
 		}
@@ -181,10 +181,10 @@ func identifier(name string) (string, bool) {
 			return "", false
 		}
 		id := family + "-" + version
-		if m[3] != "" {
+		if m[2] != "" || m[4] != "" {
 			id += "-no-invariants"
 		}
-		if m[4] == "+" || strings.EqualFold(m[4], "-or-later") {
+		if m[5] == "+" || strings.EqualFold(m[5], "-or-later") {
 			id += "-or-later"
 		} else {
 			id += "-only"
@@ -210,11 +210,11 @@ func debian() map[string]string {
 		"bsd-2-clause": "BSD-2-Clause", "bsd-2": "BSD-2-Clause", "bsd-2-clauses": "BSD-2-Clause", "bsd2": "BSD-2-Clause",
 		"bsd-3-clause": "BSD-3-Clause", "bsd-3": "BSD-3-Clause", "bsd-3-clauses": "BSD-3-Clause", "bsd3": "BSD-3-Clause",
 		"bsd-4-clause": "BSD-4-Clause", "bsd-4": "BSD-4-Clause", "bsd-4-clause-uc": "BSD-4-Clause-UC",
-		"apache-2": "Apache-2.0", "apache-2.0": "Apache-2.0", "asl-2": "Apache-2.0", "asl-2.0": "Apache-2.0",
+		"apache-2": "Apache-2.0", "apache-2.0": "Apache-2.0", "asl-2": "Apache-2.0", "apache-2-llvm-exceptions": "Apache-2.0 WITH LLVM-exception", "asl-2.0": "Apache-2.0",
 		"artistic": "Artistic-1.0-Perl", "artistic-1": "Artistic-1.0", "artistic-2": "Artistic-2.0",
 		"perl": "(GPL-1.0-or-later OR Artistic-1.0-Perl)", "isc": "ISC", "zlib": "Zlib", "zlib/libpng": "Zlib", "openssl": "OpenSSL",
 		"cc0": "CC0-1.0", "cc-0": "CC0-1.0", "public-domain": "LicenseRef-public-domain", "public domain": "LicenseRef-public-domain", "pd": "LicenseRef-public-domain",
-		"mpl-1": "MPL-1.0", "mpl-2": "MPL-2.0", "epl-1": "EPL-1.0", "epl-2": "EPL-2.0", "eupl-1.2": "EUPL-1.2", "cddl": "CDDL-1.0",
+		"mpl-1": "MPL-1.0", "mpl-2": "MPL-2.0", "epl-1": "EPL-1.0", "epl-2": "EPL-2.0", "edl-1": "BSD-3-Clause", "edl-1.0": "BSD-3-Clause", "eupl-1.2": "EUPL-1.2", "cddl": "CDDL-1.0",
 		"psf": "PSF-2.0", "psf-2": "PSF-2.0", "python-2": "Python-2.0", "python-2.0": "Python-2.0",
 		"sil-1.1": "OFL-1.1", "ofl": "OFL-1.1", "ofl-1.1": "OFL-1.1", "w3c": "W3C", "curl": "curl", "bzip2": "bzip2-1.0.6", "libpng": "Libpng", "tcl": "TCL",
 		"boost": "BSL-1.0", "bsl-1": "BSL-1.0", "unicode": "Unicode-DFS-2016", "ftl": "FTL", "ijg": "IJG", "beerware": "Beerware", "wtfpl": "WTFPL", "wtfpl-2": "WTFPL",
