@@ -396,7 +396,7 @@ func TestStaticChecksOfAnImage(t *testing.T) {
 		}, map[string]string{"OCI-21": "does not exist"}},
 		"a file in a file":            {func(b *builder) { b.add(item{name: "app/server/x", content: "x"}) }, map[string]string{"OCI-21": "no folder"}},
 		"a whiteout of nothing":       {func(b *builder) { b.add(item{name: "app/.wh."}) }, map[string]string{"OCI-21": "whiteout of no file"}},
-		"a device":                    {func(b *builder) { b.add(item{name: "dev/sda", kind: tar.TypeBlock}) }, map[string]string{"OCI-22": "/dev/sda is a device"}},
+		"a device":                    {func(b *builder) { b.add(item{name: "dev/sda", kind: tar.TypeBlock, mode: 0o666}) }, map[string]string{"OCI-22": "/dev/sda is a device"}},
 		"a pipe":                      {func(b *builder) { b.add(item{name: "run/x", kind: tar.TypeFifo}) }, map[string]string{"OCI-22": "named pipe"}},
 		"a program of the user's own": {func(b *builder) { b.layers[0][1].uid = 950 }, map[string]string{"OCI-23": "/app/server is the user's own"}},
 		"a folder of the user's own":  {func(b *builder) { b.layers[0][0].uid = 950 }, map[string]string{"OCI-23": "in a folder that the user can change"}},
