@@ -122,6 +122,17 @@ func TestTwoPeopleApproveAReleaseAndTheEvidenceNamesThem(t *testing.T) {
 	assert.Equal(t, "anna: waiting", a.answers[2])
 	assert.Equal(t, "ANNA: waiting", a.answers[3], "the same person counts once")
 	assert.Equal(t, "bert: approved", a.answers[4])
+	report := a.object(contract.ExecutionKey(s.Execution, contract.ReportObject))
+	for _, says := range []string{`"requester": "rita"`, `"person": "bert",
+        "role": "ami-factory-approver",
+        "decision": "approved",
+        "reason": "read the report"`, `"sha256": "` + a.asked.BundleDigest} {
+		assert.Contains(t, report, says)
+	}
+	page := a.object(contract.ExecutionKey(s.Execution, contract.PageObject))
+	for _, says := range []string{"2 approvals, by different people, are needed; requested by rita.", "sha256 " + a.asked.BundleDigest, "read the report"} {
+		assert.Contains(t, page, says)
+	}
 	statement := a.object(contract.ExecutionKey(s.Execution, contract.ApprovalsAttestation))
 	assert.Contains(t, statement, "payload")
 	assert.Equal(t, s.Images[home], pointed(t, a.Factory, home))
@@ -136,6 +147,7 @@ func TestARejectedReleaseEndsAndLeavesNothing(t *testing.T) {
 	assert.Equal(t, contract.ApprovalRefused, s.Status, s.Cause)
 	assert.Equal(t, string(failure.ApprovalRefused), s.Error)
 	assert.Contains(t, s.Cause, "bert rejected the release: read the report")
+	assert.Contains(t, a.object(contract.ExecutionKey(s.Execution, contract.ReportObject)), `"decision": "rejected"`)
 	a.requireNothingReleased(s)
 }
 

@@ -43,6 +43,14 @@ func ParseRoles(roles []string) ([]string, error) {
 	return roles, errors.Join(wrong...)
 }
 
+// RoleOf is the name of the role in whose session a caller is; empty for other callers.
+func RoleOf(userARN string) string {
+	if m := sessionARN.FindStringSubmatch(userARN); m != nil {
+		return m[2]
+	}
+	return ""
+}
+
 // Person returns who a caller is, by the ARN that AWS verified. Names are in lower case,
 // so that capitals do not make two people of one.
 func (p People) Person(userARN string) (string, error) {

@@ -372,6 +372,9 @@ func cleanupActions() []Action {
 func notifyActions() []Action {
 	return join(
 		readPlan(),
+		on(Manifests, "s3:GetObject"),
+		on(Requesters, "s3:GetObject"),
+		on(ApprovalAnswers, "s3:GetObject"),
 		on(Compliance, "s3:GetObject"),
 		on(Vulnerabilities, "s3:GetObject"),
 		on(Diffs, "s3:GetObject"),

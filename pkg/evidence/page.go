@@ -399,10 +399,10 @@ func (p page) approvals() g.Node {
 		return section("", "approvals", g.Text("Approvals"), append(body, html.P(g.Text("Nobody has decided."))))
 	}
 	return section("", "approvals", g.Text("Approvals"), append(body,
-		table("cards", "Decisions", []string{"Person", "Decision", "Reason", "Time"}, a.Decisions, func(d Approval) g.Node {
+		table("cards", "Decisions", []string{"Person", "Decision", "Reason", "Role", "Time"}, a.Decisions, func(d Approval) g.Node {
 			return html.Tr(
-				rowHeading("Person", g.Text(d.Person)), cell("Decision", html.Span(html.Class("tag inline "+tone(d.Decision == "approved", "good", "bad")), g.Text(d.Decision))),
-				cell("Reason", g.Text(d.Reason)), cell("Time", g.Text(date(d.At))),
+				rowHeading("Person", g.Text(d.Person)), cell("Decision", html.Span(html.Class("tag inline "+tone(d.Decision == DecisionApproved, "good", "bad")), g.Text(d.Decision))),
+				cell("Reason", g.Text(d.Reason)), cell("Role", g.Text(cmp.Or(d.Role, "—"))), cell("Time", g.Text(date(d.At))),
 			)
 		})))
 }

@@ -36,10 +36,17 @@ type Approvals struct {
 	Decisions []Approval `json:"decisions"`
 }
 
+// Decisions of people.
+const (
+	DecisionApproved = "approved"
+	DecisionRejected = "rejected"
+)
+
 // Approval is one person's decision.
 type Approval struct {
 	Person   string    `json:"person"`
-	Decision string    `json:"decision"` // approved or rejected
+	Role     string    `json:"role,omitempty"` // in whose session the person answered
+	Decision string    `json:"decision"`       // DecisionApproved or DecisionRejected
 	Reason   string    `json:"reason,omitempty"`
 	At       time.Time `json:"at"`
 }

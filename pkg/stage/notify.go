@@ -208,6 +208,12 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, *d
 		return r, nil, err
 	}
 	r.Diff = diffOf(found)
+	if err = s.signed(ctx, in, &r); failure.CodeOf(err) == failure.RecordMismatch {
+		r.Logs, err = append(r.Logs, s.leftOut("The evidence and the approvals", executionKey(in.Execution, contract.ManifestObject), err)), nil
+	}
+	if err != nil {
+		return r, nil, err
+	}
 	r.Logs = append(r.Logs, s.logs(ctx, in)...)
 	r.States = stages(in.Execution.StartTime, in.Timings)
 	if p != nil {
