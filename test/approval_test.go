@@ -108,6 +108,9 @@ func (a *approving) requireNothingReleased(s rehearsal.Summary) {
 func TestTwoPeopleApproveAReleaseAndTheEvidenceNamesThem(t *testing.T) {
 	a := newApproving(t, "two", func(a *approving, ctx context.Context) {
 		assert.Empty(a.t, a.instances(ctx), "people may take days: nothing runs meanwhile")
+		page := a.object(contract.SitePage)
+		assert.Contains(a.t, page, `data-waiting="`+a.asked.Execution+`"`)
+		assert.Contains(a.t, page, "none has ended", "the first execution of the recipe")
 		a.say(ctx, "rita", approval.Approve, a.asked.BundleDigest)
 		a.say(ctx, "anna", approval.Approve, strings.Repeat("0", 64))
 		a.say(ctx, "anna", approval.Approve, a.asked.BundleDigest)
@@ -122,6 +125,7 @@ func TestTwoPeopleApproveAReleaseAndTheEvidenceNamesThem(t *testing.T) {
 	assert.Equal(t, "anna: waiting", a.answers[2])
 	assert.Equal(t, "ANNA: waiting", a.answers[3], "the same person counts once")
 	assert.Equal(t, "bert: approved", a.answers[4])
+	assert.NotContains(t, a.object(contract.SitePage), "data-waiting", "it waits no longer")
 	report := a.object(contract.ExecutionKey(s.Execution, contract.ReportObject))
 	for _, says := range []string{`"requester": "rita"`, `"person": "bert",
         "role": "ami-factory-approver",

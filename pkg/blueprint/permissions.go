@@ -284,6 +284,7 @@ func requestApprovalActions() []Action {
 		on(Started, "s3:GetObject"),
 		on(ApprovalRequests, "s3:GetObject", "s3:PutObject"),
 		on(Approving, "s3:PutObject"),
+		on(SitePage, "s3:GetObject", "s3:PutObject"),
 		bucketList(),
 		on(Topic, "sns:Publish"),
 	)

@@ -76,6 +76,16 @@ type WaitingSummary struct {
 	Until     time.Time `json:"until"`
 }
 
+// Wait takes over that an execution of the recipe waits for an approval. It returns whether
+// anything changed.
+func (s *Summary) Wait(recipe string, w WaitingSummary) bool {
+	if s.Waiting != nil && *s.Waiting == w {
+		return false
+	}
+	s.Schema, s.Recipe, s.Waiting = SummarySchema, recipe, &w
+	return true
+}
+
 // Update takes over what a report says, and returns whether anything changed. A report
 // that is older than what the summary has changes nothing, whatever the order of writes.
 func (s *Summary) Update(r Report) bool {
@@ -167,6 +177,12 @@ func ShowsExecution(page []byte, execution string) bool {
 
 func executionMark(execution string) string { return `data-last="` + execution + `"` }
 
+// ShowsWaiting reports whether a page that WriteHTML has written shows that an execution
+// waits for an approval.
+func ShowsWaiting(page []byte, execution string) bool {
+	return strings.Contains(string(page), `data-waiting="`+execution+`"`)
+}
+
 // WriteHTML writes the page: one file without scripts, and without anything from elsewhere.
 func (s Site) WriteHTML(w io.Writer) error {
 	var rows []siteRow
@@ -226,7 +242,7 @@ func (s Site) row(x Summary) siteRow {
 		because("an approval is waited for")
 	}
 	switch x.Last.Status {
-	case contract.Published, contract.UpToDate:
+	case contract.Published, contract.UpToDate, "": // none has ended
 	default:
 		_, verdict, _ := verdict(x.Last.Status)
 		because("last execution: %s", strings.ToLower(verdict[:1])+verdict[1:])
@@ -322,6 +338,9 @@ func (s Site) tr(r siteRow) g.Node {
 func (s Site) last(r siteRow) g.Node {
 	tone, verdict, _ := verdict(r.Last.Status)
 	out := g.Group{html.Span(html.Class("tag "+tone), g.Text(verdict)), s.reportOf(r.Last.Execution, r.Last.Ended)}
+	if r.Last.Execution == "" {
+		out = g.Group{muted("none has ended")}
+	}
 	if r.Last.Error != "" {
 		out = append(out, html.Span(html.Class("muted block"), g.Text(r.Last.Error)))
 	}
@@ -329,7 +348,8 @@ func (s Site) last(r siteRow) g.Node {
 		out = append(out, g.Text(" "), html.B(html.Class("sim"), g.Text("SIMULATED")))
 	}
 	if w := r.Waiting; w != nil {
-		out = append(out, html.Span(html.Class("block"), g.Text("Execution "), code(w.Execution), g.Text(" waits for an approval until "), stampOf(w.Until)))
+		out = append(out, html.Span(html.Class("block"), html.Data("waiting", w.Execution), g.Text("Execution "), code(w.Execution),
+			g.Text(" waits for an approval since "), stampOf(w.Since), g.Text(", until "), stampOf(w.Until)))
 	}
 	return out
 }

@@ -63,7 +63,7 @@ func (s RequestApproval) Run(ctx context.Context, in RequestApprovalInput) (Requ
 		return RequestApprovalOutput{}, err
 	}
 	out := RequestApprovalOutput{Digest: r.BundleDigest, Needed: r.Needed, Expires: r.Expires}
-	return out, s.send(ctx, r)
+	return out, errors.Join(s.send(ctx, r), s.site(ctx, in.Now, r))
 }
 
 // requester is who started an execution: a person, through the door that keeps their

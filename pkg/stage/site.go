@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/failure"
@@ -60,21 +61,33 @@ func (s Notify) site(ctx context.Context, in NotifyInput, r evidence.Report) err
 	if err != nil {
 		return err
 	}
-	return writeSite(ctx, s.Store, s.Keys, in.Now, r.Execution.Name)
+	return writeSite(ctx, s.Store, s.Keys, in.Now, func(page []byte) bool { return evidence.ShowsExecution(page, r.Execution.Name) })
 }
 
-// writeSite writes the index page after the summary of an execution. Executions that end
-// at the same time write it too. Whoever writes it has read the summaries after the page that
+// site shows on the index page that a release waits for people. The summary shows it until
+// Notify writes that the execution has ended.
+func (s RequestApproval) site(ctx context.Context, now time.Time, r approval.Request) error {
+	_, err := store.Update(ctx, s.Desk.Store, contract.SummaryKey(r.Recipe), func(summary *evidence.Summary) (bool, error) {
+		return summary.Wait(r.Recipe, evidence.WaitingSummary{Execution: r.Execution, Digest: r.BundleDigest, Since: r.Requested, Until: r.Expires}), nil
+	})
+	if err != nil {
+		return err
+	}
+	return writeSite(ctx, s.Desk.Store, s.Desk.Keys, now, func(page []byte) bool { return evidence.ShowsWaiting(page, r.Execution) })
+}
+
+// writeSite writes the index page after the summary of an execution. shown reports whether a
+// page has what the summary says. Executions that end at the same time write it too. Whoever writes it has read the summaries after the page that
 // it replaces was written, so a later page never says less than an earlier one; and whoever
 // finds its execution on the page that another has written is done.
-func writeSite(ctx context.Context, s store.Store, keys store.Directory, now time.Time, execution string) error {
+func writeSite(ctx context.Context, s store.Store, keys store.Directory, now time.Time, shown func(page []byte) bool) error {
 	for attempt := range siteAttempts {
 		// The tag comes first: the summaries are then as new as the page that has it.
 		old, etag, err := s.ReadTagged(ctx, contract.SitePage)
 		if err != nil {
 			return err
 		}
-		if attempt > 0 && evidence.ShowsExecution(old, execution) {
+		if attempt > 0 && shown(old) {
 			return nil
 		}
 		site, err := ReadSite(ctx, s, keys, now)
