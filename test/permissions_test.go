@@ -778,7 +778,7 @@ func objectsOf() map[string]struct{ read, write []workflow.Stage } {
 		contract.ExecutionKey("x", contract.SigstoreOf(contract.SummaryAttestation)): {nil, of(workflow.Sign)},
 		contract.ExecutionKey("x", contract.EvidenceObject):                          {of(workflow.Sign, workflow.Share, workflow.Publish), of(workflow.Sign)},
 		contract.SitePage:                        {of(workflow.Notify, workflow.RequestApproval), of(workflow.Notify, workflow.RequestApproval)},
-		contract.SummaryKey("x"):                 {of(workflow.Notify, workflow.Sign), of(workflow.Notify, workflow.RequestApproval)},
+		contract.SummaryKey("x"):                 {of(workflow.Notify, workflow.Sign, workflow.RequestApproval), of(workflow.Notify, workflow.RequestApproval)},
 		contract.SecurityHubKey("x"):             {}, // unless the deployment sends findings there
 		contract.SourcesKey:                      {watchers, watchers},
 		contract.AnnouncementKey("x"):            {of(blueprint.ReleaseAnnounced), of(blueprint.ReleaseAnnounced)},
