@@ -27,7 +27,7 @@ func variants() map[string]map[string]any {
 			"alarmSubscribers": "ops@example.test", "executionSubscribers": "https://hooks.example.test/x", "zones": 3,
 			"permissionsBoundary": "boundary", "rolePath": "/factory/", "roleNamePrefix": "af-", "tags": "team=images,cost-centre=42",
 			"keyArns": "arn:aws:kms:eu-west-1:111122223333:key/1234", "componentParameters": map[string]any{"docker": map[string]any{"logMaxSize": "10m"}},
-			"targetAccounts": "210987654321,444455556666", "targetExternalId": "a-long-external-id", "securityHub": true,
+			"targetAccounts": "210987654321,444455556666", "targetExternalId": "a-long-external-id", "securityHub": true, "inspectorScan": true,
 		},
 		"a network without a way out": {"network": "own"},
 		"as little as can be": {

@@ -148,7 +148,7 @@ func TestTheStateMachineIsTheWorkflowsAndNamesEveryFunction(t *testing.T) {
 }
 
 func TestEachRoleAllowsExactlyItsStagesActions(t *testing.T) {
-	tpl := template(t, map[string]any{"targetAccounts": "210987654321", "targetExternalId": "a-long-external-id", "securityHub": true})
+	tpl := template(t, map[string]any{"targetAccounts": "210987654321", "targetExternalId": "a-long-external-id", "securityHub": true, "inspectorScan": true})
 	for _, fn := range blueprint.Functions() {
 		t.Run(fn.Name, func(t *testing.T) {
 			f := functionOf(t, tpl, fn)

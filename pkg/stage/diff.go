@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/ecdsa"
@@ -27,41 +28,56 @@ import (
 // 900 packages.
 const maxPrevious = 16 << 20
 
-// diff compares the release with the one before, and keeps the result, once: people are
-// asked about the diff whose digest the manifest has, so a repeated call returns it.
+// diff compares the release with the one before, and keeps the result, once. When people
+// have approved the release, what they were asked about is read, whatever was published
+// meanwhile: the digest of the manifest that they approved covers it.
 func (s Sign) diff(ctx context.Context, in SignInput, p plan.BuildPlan, m bundle.Manifest, records bundle.Files, trusted *ecdsa.PublicKey) ([]byte, error) {
 	after, err := diff.Read(m, records)
 	if err != nil {
 		return nil, failure.Wrap(failure.EvidenceMismatch, err, "the release cannot be compared with the one before")
 	}
 	key := executionKey(in.Execution, contract.DiffObject)
-	raw, err := s.Store.ReadAtMost(ctx, key, diff.MaxSize)
-	if errors.Is(err, store.ErrNone) {
-		before, reason, failed := s.previous(ctx, in, p, trusted)
-		if failed != nil {
-			return nil, failed
+	if in.Manifest != nil {
+		raw, err := s.Store.ReadAtMost(ctx, key, diff.MaxSize)
+		if err != nil {
+			return nil, err
 		}
-		made, failed := diff.Of(before, after, reason).Encode()
-		if failed != nil {
-			return nil, failure.Wrap(failure.EvidenceFailed, failed, "compare the release with the one before")
-		}
-		created, failed := s.Store.Create(ctx, key, "application/json", made)
-		if failed != nil || created {
-			return made, failed
-		}
-		raw, err = s.Store.ReadAtMost(ctx, key, diff.MaxSize) // another attempt was quicker
+		return raw, s.checkDiff(in, m, after, raw)
 	}
+	before, reason, err := s.previous(ctx, in, p, trusted)
 	if err != nil {
 		return nil, err
 	}
+	made, err := diff.Of(before, after, reason).Encode()
+	if err != nil {
+		return nil, failure.Wrap(failure.EvidenceFailed, err, "compare the release with the one before")
+	}
+	created, err := s.Store.Create(ctx, key, "application/json", made)
+	if err != nil || created {
+		return made, err
+	}
+	// An earlier attempt wrote the same, unless another release came between them.
+	raw, err := s.Store.ReadAtMost(ctx, key, diff.MaxSize)
+	if err != nil || bytes.Equal(raw, made) {
+		return raw, err
+	}
+	if err := s.checkDiff(in, m, after, raw); err != nil {
+		return nil, err
+	}
+	return nil, failure.New(failure.EvidenceMismatch, "%s was written before, and the comparison now says something else; it is not overwritten",
+		objectAt(s.Store, in.Execution, contract.DiffObject))
+}
+
+// checkDiff returns an error unless a diff is of this release.
+func (s Sign) checkDiff(in SignInput, m bundle.Manifest, after diff.Record, raw []byte) error {
 	d, err := diff.Decode(raw)
 	if err == nil && (d.Recipe != m.Recipe || d.After.ImageID != after.ImageID || d.After.ReleaseID != after.ReleaseID || d.After.Execution != after.Execution) {
 		err = fmt.Errorf("it is of the release %s of %s by %s", d.After.ReleaseID, d.After.ImageID, d.After.Execution)
 	}
 	if err != nil {
-		return nil, failure.Wrap(failure.EvidenceMismatch, err, "%s was written before; it is not overwritten", objectAt(s.Store, in.Execution, contract.DiffObject))
+		return failure.Wrap(failure.EvidenceMismatch, err, "%s was written before; it is not overwritten", objectAt(s.Store, in.Execution, contract.DiffObject))
 	}
-	return raw, nil
+	return nil
 }
 
 // previous is the evidence of the recipe's release before. Nothing of it is used that

@@ -126,9 +126,18 @@ func TestAReleaseIsComparedWithTheOneThatWasPublishedLast(t *testing.T) {
 	require.Len(t, d.Sections, 1)
 	assert.Equal(t, diff.Waivers, d.Sections[0].Kind)
 
-	t.Run("a second attempt keeps the diff, also if another image was published meanwhile", func(t *testing.T) {
-		_, err := r.store().PutJSON(t.Context(), contract.SummaryKey(r.p.Recipe.Name), evidence.Summary{})
+	t.Run("a second attempt signs the same diff", func(t *testing.T) {
+		assert.Equal(t, d, r.signedDiff())
+	})
+	t.Run("another image was published meanwhile: what people approved is kept, and nothing else", func(t *testing.T) {
+		out, err := r.sign()
 		require.NoError(t, err)
+		_, err = r.store().PutJSON(t.Context(), contract.SummaryKey(r.p.Recipe.Name), evidence.Summary{})
+		require.NoError(t, err)
+		_, err = r.sign()
+		requireCode(t, failure.EvidenceMismatch, err)
+		assert.ErrorContains(t, err, "the comparison now says something else")
+		r.in.Manifest = &out.Manifest
 		assert.Equal(t, d, r.signedDiff())
 	})
 }
@@ -197,6 +206,9 @@ func TestADiffOfAnotherReleaseIsNotSigned(t *testing.T) {
 	for name, change := range map[string]func([]byte) []byte{
 		"another image": func(raw []byte) []byte {
 			return bytes.Replace(raw, []byte(`"imageId": "ami-`), []byte(`"imageId": "ami-0`), 1)
+		},
+		"a comparison that was not made": func(raw []byte) []byte {
+			return bytes.Replace(raw, []byte("no image"), []byte("an image"), 1)
 		},
 		"no diff at all":  func([]byte) []byte { return []byte("{}") },
 		"changed a space": func(raw []byte) []byte { return append(raw, ' ') },

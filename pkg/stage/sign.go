@@ -193,12 +193,12 @@ func (w *signing) run(ctx context.Context, m bundle.Manifest, report compliance.
 		}
 	}
 	manifest := store.Object{Bucket: w.Store.Bucket, Key: executionKey(w.in.Execution, contract.ManifestObject), SHA256: store.Digest(raw)}
+	if w.in.Manifest != nil && *w.in.Manifest != manifest {
+		return SignOutput{}, failure.New(failure.EvidenceMismatch, "people were asked about the manifest s3://%s/%s, SHA-256 %s; the release's has the SHA-256 %s", w.in.Manifest.Bucket, w.in.Manifest.Key, w.in.Manifest.SHA256, manifest.SHA256)
+	}
 	if m.Approvals > 0 {
 		if w.in.Manifest == nil {
 			return SignOutput{Manifest: manifest, Approvals: m.Approvals}, nil
-		}
-		if *w.in.Manifest != manifest {
-			return SignOutput{}, failure.New(failure.EvidenceMismatch, "people were asked about the manifest s3://%s/%s, SHA-256 %s; the release's has the SHA-256 %s", w.in.Manifest.Bucket, w.in.Manifest.Key, w.in.Manifest.SHA256, manifest.SHA256)
 		}
 		if err := w.approvals(ctx); err != nil {
 			return SignOutput{}, err
