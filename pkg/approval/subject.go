@@ -19,11 +19,13 @@ type Subject struct {
 	Packages  int     `json:"packages"` // of the image, which were matched against known vulnerabilities
 	Open      []Count `json:"open"`     // vulnerabilities that are not waived, the highest severity first; none is left out
 	// WaivedVulnerabilities counts the vulnerabilities that waivers accept.
-	WaivedVulnerabilities int      `json:"waivedVulnerabilities"`
-	Waivers               []string `json:"waivers"`               // of the recipe, one line each
-	MoreWaivers           int      `json:"moreWaivers,omitempty"` // that are not listed
-	Images                []Image  `json:"images"`                // by region
-	Changes               []string `json:"changes,omitempty"`     // from the release before, in lines
+	WaivedVulnerabilities int `json:"waivedVulnerabilities"`
+	// NotAffected counts the vulnerabilities that waivers state to be false positives.
+	NotAffected int      `json:"notAffected,omitempty"`
+	Waivers     []string `json:"waivers"`               // of the recipe, one line each
+	MoreWaivers int      `json:"moreWaivers,omitempty"` // that are not listed
+	Images      []Image  `json:"images"`                // by region
+	Changes     []string `json:"changes,omitempty"`     // from the release before, in lines
 }
 
 // Count is a number of vulnerabilities of one severity.
@@ -109,6 +111,9 @@ func (s Subject) vulnerabilities() string {
 	}
 	if s.WaivedVulnerabilities > 0 {
 		open += fmt.Sprintf("; %d waived", s.WaivedVulnerabilities)
+	}
+	if s.NotAffected > 0 {
+		open += fmt.Sprintf("; %d stated as false positives", s.NotAffected)
 	}
 	return fmt.Sprintf("%s, in %d packages", open, s.Packages)
 }

@@ -151,9 +151,10 @@ hold what they promise, and publishes them: all regions, or none.
 
 The same functions and the same state machine run on AWS and, for rehearsal,
 on this machine against an embedded AWS whose instances are real virtual
-machines. Only build, resume, doctor, approvals, approve and reject talk to AWS, and
-plan, images, report, diff, evidence and site if the environment names an AWS endpoint,
-profile or credentials. report, diff, evidence and site also do if a bucket is given.
+machines. Only build, resume, doctor, approvals, approve, reject and feeds pin with
+--upload talk to AWS, and plan, images, report, diff, evidence and site if the
+environment names an AWS endpoint, profile or credentials. report, diff, evidence
+and site also do if a bucket is given.
 
 Results go to stdout, progress and problems to stderr.`,
 		Example: `  ami-factory lint

@@ -99,12 +99,15 @@ func diffOf(of []loaded) (diff.Diff, error) {
 	if len(records) != 2 {
 		return diff.Diff{}, errors.New("two releases are compared")
 	}
+	if was, is := records[0].Manifest.Recipe, records[1].Manifest.Recipe; was != is {
+		return diff.Diff{}, fmt.Errorf("%s is of recipe %s and %s of recipe %s: releases of one recipe are compared", records[0].ImageID, was, records[1].ImageID, is)
+	}
 	return diff.Of(&records[0], records[1], ""), nil
 }
 
 func writeDiff(w io.Writer, d diff.Diff) error {
 	var b strings.Builder
-	if d.After.Simulated {
+	if d.After.Simulated || d.Before != nil && d.Before.Simulated {
 		b.WriteString(simulatedNotice)
 	}
 	row := rows(&b)

@@ -51,12 +51,17 @@ modified, unless --published is given. With --upload the files are put into the 
 a deployed factory, below their digests. "bake --feed FILE" needs no upload.`,
 		Example: `  ami-factory feeds pin tracker.json.gz known_exploited_vulnerabilities.json
   ami-factory feeds pin all.zip --published 2026-11-30T06:00:00Z --upload amifactory-bucket-1example`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(c *cobra.Command, files []string) error {
+			if len(files) > 0 {
+				return nil
+			}
+			return usage("%s takes one FILE or more, and none was given\nUsage: %s\nSee '%s --help'", c.CommandPath(), c.UseLine(), c.CommandPath())
+		},
 		RunE: func(c *cobra.Command, files []string) error {
 			return a.pinFeeds(c.Context(), files, published, bucket, region)
 		},
 	}
-	c.Flags().StringVar(&published, "published", "", "when the files were published, such as 2026-11-30T06:00:00Z (default: as they say, or when they were modified)")
+	c.Flags().StringVar(&published, "published", "", "when files that do not say so were published, such as 2026-11-30T06:00:00Z (default: when they were modified)")
 	c.Flags().StringVar(&bucket, "upload", "", "`name` of the bucket of a deployed factory to put the files into")
 	c.Flags().StringVar(&region, "region", "", "where the factory is deployed (default: that of the AWS configuration)")
 	return c
@@ -81,10 +86,10 @@ func (a *app) pinFeeds(ctx context.Context, files []string, published, bucket, r
 			return err
 		}
 		at := modified
-		if !d.Published.IsZero() {
+		switch {
+		case !d.Published.IsZero():
 			at = d.Published
-		}
-		if !given.IsZero() {
+		case !given.IsZero():
 			at = given
 		}
 		out = append(out, pinned{File: file, Kind: d.Kind, SHA256: d.SHA256, Published: at.UTC().Truncate(time.Second).Format(time.RFC3339), Records: d.Records})

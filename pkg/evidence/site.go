@@ -238,7 +238,10 @@ func (s Site) row(x Summary) siteRow {
 		because("its summary cannot be read")
 		return r
 	}
-	if w := x.Waiting; w != nil {
+	if w := r.Waiting; w != nil && w.Until.Before(s.Now) {
+		r.Waiting = nil // the execution was aborted, or is about to end
+	}
+	if r.Waiting != nil {
 		because("an approval is waited for")
 	}
 	switch x.Last.Status {

@@ -48,11 +48,13 @@ func siteSample() evidence.Site {
 	calm := of(published(), "debian-12-docker", "debian-12-docker-1", start.AddDate(0, 0, 24))
 	calm.Waivers = calm.Waivers[1:]
 	waiting := summaryOf(of(published(), "ubuntu-24-full", "ubuntu-24-full-1", start.AddDate(0, 0, -40)))
-	waiting.Waiting = &evidence.WaitingSummary{Execution: "ubuntu-24-full-2", Digest: strings.Repeat("ab", 32), Since: start, Until: start.AddDate(0, 0, 3)}
+	waiting.Waiting = &evidence.WaitingSummary{Execution: "ubuntu-24-full-2", Digest: strings.Repeat("ab", 32), Since: start, Until: start.AddDate(0, 0, 30)}
+	ended := summaryOf(calm)
+	ended.Waiting = &evidence.WaitingSummary{Execution: "aborted", Since: start, Until: start.AddDate(0, 0, 3)}
 	return evidence.Site{
 		Now: start.AddDate(0, 0, 25), Reports: "../",
 		Summaries: []evidence.Summary{
-			summaryOf(calm),
+			ended,
 			summaryOf(of(published(), "debian-12-full", "debian-12-full-1", start.AddDate(0, 0, 20)), of(rejected(), "debian-12-full", "debian-12-full-2", start.AddDate(0, 0, 23))),
 			summaryOf(of(exposed, "debian-13-base", "debian-13-base-1", start.AddDate(0, 0, 25).Add(-time.Hour))),
 			summaryOf(never), waiting,
@@ -82,6 +84,7 @@ func TestTheSiteSaysWhatSomebodyShouldLookAtFirst(t *testing.T) {
 	} {
 		assert.True(t, strings.Contains(page, text), text)
 	}
+	assert.NotContains(t, page, "aborted", "nobody is asked any more")
 	assert.NotRegexp(t, regexp.MustCompile(`(?i)<(script|link|img|iframe|object|embed)\b|@import|url\(`), page)
 }
 

@@ -101,7 +101,7 @@ func (f *Factory) scanSBOM(ctx context.Context, bom []byte) ([]byte, error) {
 // ErrNoFeed is in the chain of Bake's error when a feed that the recipe pins is missing.
 var ErrNoFeed = errors.New("the rehearsal lacks a feed of vulnerabilities")
 
-// checkFeeds refuses a recipe whose gate would fail in the end for want of a feed.
+// checkFeeds refuses a recipe whose gate would fail at its end because a feed is missing.
 func (f *Factory) checkFeeds(ctx context.Context, name string) error {
 	r, _, err := recipe.Load(f.opts.userData(), name, recipe.Options{Now: f.opts.Clock.Now()})
 	if err != nil {

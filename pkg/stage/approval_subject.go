@@ -49,6 +49,7 @@ func (s RequestApproval) subject(ctx context.Context, in RequestApprovalInput, p
 		case evidence.VulnerabilityWaived:
 			out.WaivedVulnerabilities++
 		case evidence.VulnerabilityNotAffected:
+			out.NotAffected++
 		default:
 			open[v.Severity]++
 		}
@@ -94,7 +95,11 @@ func waiverLine(w compliance.Waiver) string {
 	if w.SecondApprover != "" {
 		by += " and " + w.SecondApprover
 	}
-	return approval.Line(fmt.Sprintf("%s until %s, by %s, approved by %s: %s", w.Subject(), w.Expires, w.Author, by, w.Reason))
+	stated := ""
+	if w.FalsePositive != "" {
+		stated = ", stated as a false positive (" + w.FalsePositive + ")"
+	}
+	return approval.Line(fmt.Sprintf("%s until %s, by %s, approved by %s%s: %s", w.Subject(), w.Expires, w.Author, by, stated, w.Reason))
 }
 
 // manifestRecords are the records of an execution that its manifest names. What has

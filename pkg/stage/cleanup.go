@@ -70,8 +70,9 @@ func (s Cleanup) Run(ctx context.Context, in CleanupInput) (CleanupOutput, error
 }
 
 // onlyInstances terminates the execution's builder and verifier while the execution goes
-// on. The error is CleanupIncomplete if one of them may still run. An instance that only
-// bears the tags is no reason to stop: the clean-up at the end reports it.
+// on. The error is CleanupIncomplete if one of them may still run. An instance that has
+// the tags but was launched by somebody else does not stop it: the clean-up at the end
+// reports it.
 func (s Cleanup) onlyInstances(ctx context.Context, in CleanupInput, t *tally) (CleanupOutput, error) {
 	own := &tally{}
 	s.instances(ctx, s.EC2(s.Settings.Region), in.Execution, s.Settings.Region, own, t)

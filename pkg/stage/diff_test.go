@@ -129,7 +129,7 @@ func TestAReleaseIsComparedWithTheOneThatWasPublishedLast(t *testing.T) {
 	t.Run("a second attempt signs the same diff", func(t *testing.T) {
 		assert.Equal(t, d, r.signedDiff())
 	})
-	t.Run("another image was published meanwhile: what people approved is kept, and nothing else", func(t *testing.T) {
+	t.Run("another image was published meanwhile: the comparison is neither overwritten nor used", func(t *testing.T) {
 		out, err := r.sign()
 		require.NoError(t, err)
 		_, err = r.store().PutJSON(t.Context(), contract.SummaryKey(r.p.Recipe.Name), evidence.Summary{})
@@ -138,7 +138,9 @@ func TestAReleaseIsComparedWithTheOneThatWasPublishedLast(t *testing.T) {
 		requireCode(t, failure.EvidenceMismatch, err)
 		assert.ErrorContains(t, err, "the comparison now says something else")
 		r.in.Manifest = &out.Manifest
-		assert.Equal(t, d, r.signedDiff())
+		_, err = r.sign()
+		requireCode(t, failure.EvidenceMismatch, err)
+		assert.ErrorContains(t, err, "nobody must approve")
 	})
 }
 

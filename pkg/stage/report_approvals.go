@@ -21,6 +21,9 @@ func (s Notify) signed(ctx context.Context, in NotifyInput, r *evidence.Report) 
 	if errors.Is(err, store.ErrNone) {
 		return nil
 	}
+	if failure.CodeOf(err) == failure.InvalidInput { // it is too large
+		return failure.Wrap(failure.RecordMismatch, err, "the manifest is not used")
+	}
 	if err != nil {
 		return err
 	}
@@ -40,6 +43,9 @@ func (s Notify) signed(ctx context.Context, in NotifyInput, r *evidence.Report) 
 	requester, err := desk.Requester(ctx, in.Execution.Name)
 	if errors.Is(err, store.ErrNone) {
 		requester, err = triggers, nil
+		if r.Failure != nil && r.Failure.Error == string(failure.RequesterUnknown) {
+			requester = ""
+		}
 	}
 	if err != nil {
 		return err

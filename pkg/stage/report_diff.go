@@ -17,12 +17,15 @@ import (
 const maxDiffLines = 10
 
 // diff reads what Sign of this execution found to differ from the release before; nil
-// if it did not come to that.
+// if the execution ended before Sign.
 func (s Notify) diff(ctx context.Context, in NotifyInput, p *plan.BuildPlan) (*diff.Diff, error) {
 	key := executionKey(in.Execution, contract.DiffObject)
 	raw, err := s.Store.ReadAtMost(ctx, key, diff.MaxSize)
 	if errors.Is(err, store.ErrNone) {
 		return nil, nil
+	}
+	if failure.CodeOf(err) == failure.InvalidInput { // it is too large
+		return nil, failure.Wrap(failure.RecordMismatch, err, "the diff is not used")
 	}
 	if err != nil {
 		return nil, failure.Wrap(codeOr(err, failure.Internal), err, "read the diff for the report")

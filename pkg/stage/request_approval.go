@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -63,7 +64,14 @@ func (s RequestApproval) Run(ctx context.Context, in RequestApprovalInput) (Requ
 		return RequestApprovalOutput{}, err
 	}
 	out := RequestApprovalOutput{Digest: r.BundleDigest, Needed: r.Needed, Expires: r.Expires}
-	return out, errors.Join(s.send(ctx, r), s.site(ctx, in.Now, r))
+	// The page comes first, so that a repeated attempt sends no second message.
+	if err := s.site(ctx, in.Now, r); err != nil {
+		if code := failure.CodeOf(err); code == failure.Throttled || code == failure.ServiceUnavailable {
+			return out, err
+		}
+		slog.ErrorContext(ctx, "the index page does not show that the release waits", "error", err)
+	}
+	return out, s.send(ctx, r)
 }
 
 // requester is who started an execution: a person, through the door that keeps their

@@ -196,6 +196,9 @@ func (w *signing) run(ctx context.Context, m bundle.Manifest, report compliance.
 	if w.in.Manifest != nil && *w.in.Manifest != manifest {
 		return SignOutput{}, failure.New(failure.EvidenceMismatch, "people were asked about the manifest s3://%s/%s, SHA-256 %s; the release's has the SHA-256 %s", w.in.Manifest.Bucket, w.in.Manifest.Key, w.in.Manifest.SHA256, manifest.SHA256)
 	}
+	if w.in.Manifest != nil && m.Approvals == 0 {
+		return SignOutput{}, failure.New(failure.EvidenceMismatch, "people were asked about the manifest s3://%s/%s, which says that nobody must approve the release", manifest.Bucket, manifest.Key)
+	}
 	if m.Approvals > 0 {
 		if w.in.Manifest == nil {
 			return SignOutput{Manifest: manifest, Approvals: m.Approvals}, nil

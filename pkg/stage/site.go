@@ -77,9 +77,10 @@ func (s RequestApproval) site(ctx context.Context, now time.Time, r approval.Req
 }
 
 // writeSite writes the index page after the summary of an execution. shown reports whether a
-// page has what the summary says. Executions that end at the same time write it too. Whoever writes it has read the summaries after the page that
-// it replaces was written, so a later page never says less than an earlier one; and whoever
-// finds its execution on the page that another has written is done.
+// page has what the summary says. Executions that end at the same time write it too.
+// Whoever writes it has read the summaries after the page that it replaces was written, so
+// a later page never says less than an earlier one. Whoever finds its execution on the page
+// that another has written is done.
 func writeSite(ctx context.Context, s store.Store, keys store.Directory, now time.Time, shown func(page []byte) bool) error {
 	for attempt := range siteAttempts {
 		// The tag comes first: the summaries are then as new as the page that has it.

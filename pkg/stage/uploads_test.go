@@ -150,7 +150,7 @@ func TestWhatGuestsUploadIsBounded(t *testing.T) {
 				large := tooLarge{newS3(t), t, o.most + 1}
 				err := read(t.Context(), store.Store{Bucket: bucket, API: large})
 				requireCode(t, failure.Code(code), err)
-				assert.Contains(t, err.Error(), fmt.Sprintf("s3://factory/executions/run/%s has %d bytes, larger than %d bytes", name, o.most+1, o.most))
+				assert.Contains(t, err.Error(), fmt.Sprintf("s3://factory/executions/run/%s has %d bytes; at most %d are read", name, o.most+1, o.most))
 			}
 		})
 	}

@@ -123,8 +123,8 @@ func (s Store) Read(ctx context.Context, key string) ([]byte, error) {
 	return s.ReadAtMost(ctx, key, maxObject)
 }
 
-// ReadAtMost is Read, limited to objects of at most limit bytes. Nothing is read of a
-// larger one: its error is InvalidInput and says how large it is.
+// ReadAtMost is Read, limited to objects of at most limit bytes. A larger one is not
+// read: the error is InvalidInput and says how large it is.
 func (s Store) ReadAtMost(ctx context.Context, key string, limit int64) ([]byte, error) {
 	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
 	if awserr.Is(err, "NoSuchKey", "NotFound") {
@@ -141,7 +141,7 @@ func (s Store) ReadAtMost(ctx context.Context, key string, limit int64) ([]byte,
 func (s Store) body(out *s3.GetObjectOutput, key string, limit int64) ([]byte, error) {
 	defer func() { _ = out.Body.Close() }()
 	if size := aws.ToInt64(out.ContentLength); size > limit {
-		return nil, failure.New(failure.InvalidInput, "s3://%s/%s has %d bytes, larger than %d bytes", s.Bucket, key, size, limit)
+		return nil, failure.New(failure.InvalidInput, "s3://%s/%s has %d bytes; at most %d are read", s.Bucket, key, size, limit)
 	}
 	body, err := io.ReadAll(io.LimitReader(out.Body, limit+1))
 	if err != nil {

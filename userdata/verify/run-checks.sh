@@ -80,7 +80,7 @@ fetch "$CHECKS_URL" "$CHECKS_SHA256" "$dir/checks.yaml"
 chmod 700 "$dir/goss"
 
 # Two for each processor, and at least four: checks mostly wait for programs that they
-# start. More would let a check time out for want of a processor, a false alarm.
+# start. More would let a check time out because no processor is free, a false alarm.
 atonce=$(($(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) * 2))
 [ "$atonce" -ge 4 ] || atonce=4
 code=0

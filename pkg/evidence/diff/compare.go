@@ -232,6 +232,7 @@ type versions struct {
 	of    string   // type of package
 	whole []string // everything that is known of each
 	list  []string
+	from  []string // source packages
 }
 
 func (c *comparison) packages() []Change {
@@ -242,7 +243,7 @@ func (c *comparison) packages() []Change {
 		for _, p := range all {
 			k := key{p.Type, stem(p), p.Arch}
 			v := out[k]
-			v.of, v.list = p.Type, append(v.list, p.FullVersion())
+			v.of, v.list, v.from = p.Type, append(v.list, p.FullVersion()), append(v.from, p.Source)
 			v.whole = append(v.whole, fmt.Sprintf("%s %s of %s %s", p.Name, p.FullVersion(), p.Source, p.SourceVersion))
 			out[k] = v
 			if arches[k.stem] == nil {
@@ -268,7 +269,9 @@ func (c *comparison) packages() []Change {
 			continue
 		}
 		change := between(k.of, name, was.list, is.list)
-		if change == nil { // the same versions of other source packages
+		// Another source package is more than an upgrade, whatever the version.
+		moved := len(without(is.from, was.from))+len(without(was.from, is.from)) > 0
+		if change == nil || moved && (change.What == Upgraded || change.What == Downgraded) {
 			change = &Change{Changed, name, strings.Join(was.whole, ", "), strings.Join(is.whole, ", ")}
 		}
 		out = append(out, *change)
@@ -433,16 +436,19 @@ func (c *comparison) controls() []Change {
 }
 
 func (c *comparison) waivers() []Change {
-	type held struct{ expires, terms string }
+	type held struct{ expires, terms, created, falsePositive string }
 	of := func(r Record) map[string]held {
 		out := map[string]held{}
 		for _, w := range r.waivers() {
 			terms := fmt.Sprintf("until %s, by %s, approved by %s: %s", cmp.Or(w.Expires, "it is removed"), cmp.Or(w.Author, "an author who is not named"),
 				strings.Join(slices.DeleteFunc([]string{w.Approver, w.SecondApprover}, func(s string) bool { return s == "" }), " and "), w.Reason)
+			if w.FalsePositive != "" {
+				terms += ", stated as a false positive: " + w.FalsePositive
+			}
 			if there, again := out[w.ID]; again {
 				terms = there.terms + "; " + terms
 			}
-			out[w.ID] = held{w.Expires, terms}
+			out[w.ID] = held{w.Expires, terms, w.Created, w.FalsePositive}
 		}
 		return out
 	}
@@ -453,6 +459,8 @@ func (c *comparison) waivers() []Change {
 		switch {
 		case !ok:
 			out = append(out, Change{Ended, id, was.terms, ""})
+		case is.falsePositive != was.falsePositive:
+			out = append(out, Change{Changed, id, was.terms, is.terms})
 		case is.expires > was.expires:
 			out = append(out, Change{Renewed, id, was.terms, is.terms})
 		case is.expires < was.expires:

@@ -138,6 +138,10 @@ func cases() map[string]one {
 		"a package is removed":                      {after: change(withoutPackage("bash")), want: []string{pkg + "bash removed: 5.2.15-2"}},
 		"an epoch of RPM is part of its version":    {before: change(packages(rpm("vim", "2", "9.0"))), after: change(packages(rpm("vim", "1", "9.1"))), want: []string{pkg + "vim downgraded: 2:9.0 -> 1:9.1"}},
 		"an architecture is added":                  {after: change(packages(inventory.Package{Type: inventory.Deb, Name: "bash", Version: "5.2.15-2", Arch: "i386", Source: "bash", SourceVersion: "5.2.15-2"})), want: []string{pkg + "bash:i386 added: 5.2.15-2"}},
+		"a later version comes from another source package": {
+			after: change(with("bash", "5.2.15-3"), func(r *Record) { r.Inventory.Packages[1].Source = "evil" }),
+			want:  []string{pkg + "bash changed: bash 5.2.15-2 of bash 5.2.15-2 -> bash 5.2.15-3 of evil 5.2.15-3"},
+		},
 		"the same version is built from another source": {
 			after: change(func(r *Record) {
 				r.Inventory.Packages = slices.Clone(r.Inventory.Packages)
@@ -231,7 +235,12 @@ func cases() map[string]one {
 		}), want: []string{"engines: goss changed: 0.4.8 -> 0.4.9"}},
 		"a waiver is renewed": {after: change(waivers(waived("SYS-02", "2027-02-28"))), want: []string{
 			"waivers: debian-12-docker/SYS-02 renewed: until 2026-12-31, by ann@example.com, approved by bob@example.com: the reason -> until 2027-02-28, by ann@example.com, approved by bob@example.com: the reason"}},
-		"a waiver is added":   {after: change(waivers(waived("SYS-02", "2026-12-31"), waived("SYS-03", "2026-12-31"))), want: []string{"waivers: debian-12-docker/SYS-03 added: until 2026-12-31, by ann@example.com, approved by bob@example.com: the reason"}},
+		"a waiver is added": {after: change(waivers(waived("SYS-02", "2026-12-31"), waived("SYS-03", "2026-12-31"))), want: []string{"waivers: debian-12-docker/SYS-03 added: until 2026-12-31, by ann@example.com, approved by bob@example.com: the reason"}},
+		"a waiver states a false positive now": {after: change(func(r *Record) {
+			w := waived("SYS-02", "2026-12-31")
+			w.FalsePositive.Justification = "component_not_present"
+			r.Plan.Recipe.Checks.Waivers = []recipe.Waiver{w}
+		}), want: []string{"waivers: debian-12-docker/SYS-02 changed: until 2026-12-31, by ann@example.com, approved by bob@example.com: the reason -> until 2026-12-31, by ann@example.com, approved by bob@example.com: the reason, stated as a false positive: component_not_present"}},
 		"a waiver is removed": {after: change(waivers()), want: []string{"waivers: debian-12-docker/SYS-02 ended: until 2026-12-31, by ann@example.com, approved by bob@example.com: the reason"}},
 		"a waiver runs out":   {after: change(func(r *Record) { r.Manifest.Made = r.Manifest.Made.AddDate(0, 2, 0) }), want: []string{"waivers: debian-12-docker/SYS-02 ended: until 2026-12-31, by ann@example.com, approved by bob@example.com: the reason"}},
 		"a user gets a shell": {after: change(func(r *Record) {

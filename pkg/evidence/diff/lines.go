@@ -37,7 +37,7 @@ func (k Kind) ordinary(c Change, kernelUpgraded bool) bool {
 	case Kernel:
 		return c.What == Upgraded && kernelUpgraded
 	case Source:
-		return c.Name == sourceImage && c.What != Downgraded
+		return c.Name == sourceImage && c.What == Upgraded
 	case Vulnerabilities:
 		return c.What == Fixed
 	case System:
