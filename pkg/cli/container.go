@@ -147,23 +147,7 @@ func writeContainers(out io.Writer, views []containerView) error {
 	var b strings.Builder
 	for _, v := range views {
 		fmt.Fprintf(&b, "image     %s\ndigest    %s\nplatform  %s\n", v.Image, v.Digest, plaintext.Clean(v.Platform))
-		for _, r := range v.Report.Results {
-			if r.Status == compliance.StatusPass {
-				continue
-			}
-			effect := "below the gate"
-			if r.Rejecting {
-				effect = "rejects"
-			}
-			fmt.Fprintf(&b, "%-5s     %s %s, %s: %s\n", r.Status, r.ControlID, r.Severity, effect, r.Title)
-			for _, p := range r.Properties {
-				fmt.Fprintf(&b, "          found: %s\n", strings.Join(strings.Fields(p.Actual), " "))
-			}
-			fmt.Fprintf(&b, "          fix: %s\n", r.Fix)
-		}
-		for _, w := range v.Report.Warnings {
-			fmt.Fprintf(&b, "warning   %s\n", plaintext.Clean(w))
-		}
+		writeNotPassed(&b, v.Report)
 		fmt.Fprintf(&b, "checks    %d passed, %d failed, %d waived\nverdict   %s\n", v.Report.Counts.Passed, v.Report.Counts.Failed, v.Report.Counts.Waived, v.Report.Verdict)
 	}
 	_, err := io.WriteString(out, b.String())

@@ -180,27 +180,32 @@ func ofImages(ctx context.Context, argument string) ([]oss.Subject, error) {
 	return out, nil
 }
 
+// writeNotPassed writes the results that did not pass, and the warnings.
+func writeNotPassed(b *strings.Builder, report compliance.Report) {
+	for _, r := range report.Results {
+		if r.Status == compliance.StatusPass {
+			continue
+		}
+		effect := "below the gate"
+		if r.Rejecting {
+			effect = "rejects"
+		}
+		fmt.Fprintf(b, "%-5s     %s %s, %s: %s\n", r.Status, r.ControlID, r.Severity, effect, r.Title)
+		for _, p := range r.Properties {
+			fmt.Fprintf(b, "          found: %s\n", strings.Join(strings.Fields(p.Actual), " "))
+		}
+		fmt.Fprintf(b, "          fix: %s\n", r.Fix)
+	}
+	for _, w := range report.Warnings {
+		fmt.Fprintf(b, "warning   %s\n", plaintext.Clean(w))
+	}
+}
+
 func writeOSS(out io.Writer, subjects []oss.Subject, reports []compliance.Report) error {
 	var b strings.Builder
 	for i, report := range reports {
 		fmt.Fprintf(&b, "packages  %d of %s\n", len(subjects[i].Packages), subjects[i].ID)
-		for _, r := range report.Results {
-			if r.Status == compliance.StatusPass {
-				continue
-			}
-			effect := "below the gate"
-			if r.Rejecting {
-				effect = "rejects"
-			}
-			fmt.Fprintf(&b, "%-5s     %s %s, %s: %s\n", r.Status, r.ControlID, r.Severity, effect, r.Title)
-			for _, p := range r.Properties {
-				fmt.Fprintf(&b, "          found: %s\n", strings.Join(strings.Fields(p.Actual), " "))
-			}
-			fmt.Fprintf(&b, "          fix: %s\n", r.Fix)
-		}
-		for _, w := range report.Warnings {
-			fmt.Fprintf(&b, "warning   %s\n", plaintext.Clean(w))
-		}
+		writeNotPassed(&b, report)
 		fmt.Fprintf(&b, "verdict   %s\n", report.Verdict)
 	}
 	_, err := io.WriteString(out, b.String())

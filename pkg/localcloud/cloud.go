@@ -1,7 +1,7 @@
 // Package localcloud is the embedded AWS: one process that serves EC2, ECR, IAM, SSM,
 // STS, S3, KMS, Secrets Manager, SNS, SQS, EventBridge and its Scheduler, Lambda,
-// Step Functions, Security Hub, Service Quotas, Auto Scaling and CloudFormation on loopback, to any AWS client
-// and to callers in process.
+// Step Functions, Security Hub, Inspector's scan, Service Quotas, Auto Scaling and
+// CloudFormation on loopback, to any AWS client and to callers in process.
 package localcloud
 
 import (

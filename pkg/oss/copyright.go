@@ -92,6 +92,7 @@ func ReadCopyright(data []byte) Evidence {
 		}
 		name, _, _ := strings.Cut(text, "\n")
 		if name = strings.TrimSpace(name); name == "" {
+			out.Unknown = append(out.Unknown, "no license is named")
 			continue
 		}
 		expression, unknown := Expression(name)
@@ -116,6 +117,9 @@ var (
 // Expression makes an SPDX expression of the license of a copyright file, such as "GPL-2+
 // and Expat". unknown are the names that SPDX does not have.
 func Expression(text string) (expression string, unknown []string) {
+	if strings.ContainsAny(text, "()") { // the format has none: commas group
+		return "", []string{plaintext.Clip(plaintext.Clean(text), 100)}
+	}
 	text = strings.ReplaceAll(text, "|", " or ")
 	parts := comma.Split(text, -1)
 	joins := comma.FindAllStringSubmatch(text, -1)
@@ -157,7 +161,7 @@ var (
 
 // identifier is the SPDX identifier of a Debian short name.
 func identifier(name string) (string, bool) {
-	name = strings.Trim(strings.TrimSpace(name), "()")
+	name = strings.TrimSpace(name)
 	if m := exception.FindStringSubmatch(name); m != nil {
 		base, ok := identifier(m[1])
 		if !ok {
@@ -168,8 +172,9 @@ func identifier(name string) (string, bool) {
 				return base + " WITH " + id, true
 			}
 		}
-		// An exception only adds permissions, so the license without it is the stricter one.
-		return base, true
+		// An exception only adds permissions, so the license without it is the stricter
+		// one. What does not call itself an exception may be a restriction.
+		return base, strings.HasSuffix(strings.ToLower(name), "exception")
 	}
 	if m := gnu.FindStringSubmatch(name); m != nil {
 		version := m[3]

@@ -160,29 +160,31 @@ func TestPackagesAreJudgedByTheAllowList(t *testing.T) {
 
 func TestLicensesOfDebianInTheWordsOfSPDX(t *testing.T) {
 	for text, want := range map[string]string{
-		"Expat":                         "MIT",
-		"GPL-2+":                        "GPL-2.0-or-later",
-		"GPL-2":                         "GPL-2.0-only",
-		"LGPL-2.1+":                     "LGPL-2.1-or-later",
-		"GPL-3.0+":                      "GPL-3.0-or-later",
-		"GFDL-NIV-1.3+":                 "GFDL-1.3-no-invariants-or-later",
-		"GFDL-1.3-NIV+":                 "GFDL-1.3-no-invariants-or-later",
-		"Apache-2-LLVM-exceptions":      "Apache-2.0 WITH LLVM-exception",
-		"AGPL-3":                        "AGPL-3.0-only",
-		"BSD-3-clause":                  "BSD-3-Clause",
-		"Apache-2.0":                    "Apache-2.0",
-		"public-domain":                 "LicenseRef-public-domain",
-		"GPL-2+ and Expat":              "GPL-2.0-or-later AND MIT",
-		"GPL-2+ or Artistic":            "GPL-2.0-or-later OR Artistic-1.0-Perl",
-		"GPL-2+ or Artistic, and Expat": "(GPL-2.0-or-later OR Artistic-1.0-Perl) AND MIT",
-		"Expat, BSD-2-clause":           "MIT AND BSD-2-Clause",
-		"Perl and Zlib":                 "(GPL-1.0-or-later OR Artistic-1.0-Perl) AND Zlib",
-		"GPL-3+ with Bison exception":   "GPL-3.0-or-later WITH Bison-exception-2.2",
-		"GPL-2+ with OpenSSL exception": "GPL-2.0-or-later",
-		"GPL-2+ WITH some-exception":    "GPL-2.0-or-later",
-		"BSD":                           "?",
-		"custom-of-this-package":        "?",
-		"Expat and custom":              "?",
+		"Expat":                            "MIT",
+		"GPL-2+":                           "GPL-2.0-or-later",
+		"GPL-2":                            "GPL-2.0-only",
+		"LGPL-2.1+":                        "LGPL-2.1-or-later",
+		"GPL-3.0+":                         "GPL-3.0-or-later",
+		"GFDL-NIV-1.3+":                    "GFDL-1.3-no-invariants-or-later",
+		"GFDL-1.3-NIV+":                    "GFDL-1.3-no-invariants-or-later",
+		"Apache-2-LLVM-exceptions":         "Apache-2.0 WITH LLVM-exception",
+		"AGPL-3":                           "AGPL-3.0-only",
+		"BSD-3-clause":                     "BSD-3-Clause",
+		"Apache-2.0":                       "Apache-2.0",
+		"public-domain":                    "LicenseRef-public-domain",
+		"GPL-2+ and Expat":                 "GPL-2.0-or-later AND MIT",
+		"GPL-2+ or Artistic":               "GPL-2.0-or-later OR Artistic-1.0-Perl",
+		"GPL-2+ or Artistic, and Expat":    "(GPL-2.0-or-later OR Artistic-1.0-Perl) AND MIT",
+		"Expat, BSD-2-clause":              "MIT AND BSD-2-Clause",
+		"Perl and Zlib":                    "(GPL-1.0-or-later OR Artistic-1.0-Perl) AND Zlib",
+		"GPL-3+ with Bison exception":      "GPL-3.0-or-later WITH Bison-exception-2.2",
+		"GPL-2+ with OpenSSL exception":    "GPL-2.0-or-later",
+		"GPL-2+ WITH some-exception":       "GPL-2.0-or-later",
+		"BSD":                              "?",
+		"custom-of-this-package":           "?",
+		"Expat and custom":                 "?",
+		"Expat with non-commercial-use":    "?",
+		"(Expat or Apache-2.0) and AGPL-3": "?",
 	} {
 		t.Run(text, func(t *testing.T) {
 			got, unknown := oss.Expression(text)
@@ -220,18 +222,21 @@ func TestEvidenceIsReadFromCopyrightFiles(t *testing.T) {
 	assert.Equal(t, oss.Evidence{Readable: true, Expressions: []string{"GPL-2.0-or-later", "MIT"}}, oss.ReadCopyright([]byte(copyright)))
 	assert.Equal(t, oss.Evidence{}, oss.ReadCopyright([]byte("This package was debianized by somebody.\n\nIt is under the GPL.\n")))
 	assert.Equal(t, oss.Evidence{}, oss.ReadCopyright(nil))
+	unnamed := oss.ReadCopyright([]byte("Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: Expat\n\nFiles: extra\nLicense:\n text only\n"))
+	assert.NotEmpty(t, unnamed.Unknown, "files without the name of a license")
 	assert.Equal(t, oss.Evidence{}, oss.ReadCopyright([]byte(" begins with a continuation\n")))
 }
 
 func TestPackagesOfARootFileSystem(t *testing.T) {
 	root := fstest.MapFS{
-		"var/lib/dpkg/status":            {Data: []byte("Package: libssl3\nStatus: install ok installed\nSource: openssl (3.0.1-1)\nArchitecture: amd64\nVersion: 3.0.1-1+b1\nDescription: x\n more\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n")},
+		"var/lib/dpkg/status":            {Data: []byte("Package: libssl3\nStatus: install ok installed\nSource: openssl (3.0.1-1)\nArchitecture: amd64\nVersion: 3.0.1-1+b1\nDescription: x\n more\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n\nPackage: half\nStatus: install ok unpacked\nVersion: 2\n")},
 		"var/lib/dpkg/status.d/zlib1g":   {Data: []byte("Package: zlib1g\nSource: zlib\nArchitecture: amd64\nVersion: 1:1.2.13\n")},
 		"usr/share/doc/zlib1g/copyright": {Data: []byte(copyright)},
 	}
 	packages, evidence, err := oss.Debian(root)
 	require.NoError(t, err)
 	assert.Equal(t, []inventory.Package{
+		{Type: "deb", Name: "half", Version: "2", Source: "half", SourceVersion: "2"},
 		{Type: "deb", Name: "libssl3", Version: "3.0.1-1+b1", Arch: "amd64", Source: "openssl", SourceVersion: "3.0.1-1"},
 		{Type: "deb", Name: "zlib1g", Version: "1:1.2.13", Arch: "amd64", Source: "zlib", SourceVersion: "1:1.2.13"},
 	}, packages)

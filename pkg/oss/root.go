@@ -51,7 +51,8 @@ func Debian(root fs.FS) (packages []inventory.Package, evidence map[string]Evide
 			return nil, nil, fmt.Errorf("read the packages: %w", err)
 		}
 		for _, p := range all {
-			if s, ok := p["status"]; ok && !strings.HasSuffix(s, " installed") {
+			// In every other state, such as unpacked, the package's files are there.
+			if s := p["status"]; strings.HasSuffix(s, " not-installed") || strings.HasSuffix(s, " config-files") {
 				continue
 			}
 			pkg := inventory.Package{Type: inventory.Deb, Name: p["package"], Version: p["version"], Arch: p["architecture"], Source: p["package"], SourceVersion: p["version"]}
@@ -67,9 +68,12 @@ func Debian(root fs.FS) (packages []inventory.Package, evidence map[string]Evide
 			}
 			packages = append(packages, pkg)
 			text, err := fs.ReadFile(root, path.Join("usr/share/doc", pkg.Name, "copyright"))
-			if err == nil {
+			switch {
+			case err == nil:
 				evidence[pkg.Name] = ReadCopyright(text)
-			} // A package without the file has no evidence, which only an approval with licenses replaces.
+			case !errors.Is(err, fs.ErrNotExist): // without the file there is no evidence, which only an approval with licenses replaces
+				return nil, nil, fmt.Errorf("read the license of %s: %w", pkg.Name, err)
+			}
 		}
 	}
 	slices.SortFunc(packages, func(a, b inventory.Package) int { return strings.Compare(a.Name+"\x00"+a.Arch, b.Name+"\x00"+b.Arch) })

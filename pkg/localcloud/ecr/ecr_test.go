@@ -360,6 +360,7 @@ func TestALifecyclePolicyExpiresImages(t *testing.T) {
 		"it has no rules":                    `{"rules":[]}`,
 		"needs one of tagPrefixList":         `{"rules":[{"rulePriority":1,"selection":{"tagStatus":"tagged","countType":"imageCountMoreThan","countNumber":1},"action":{"type":"expire"}}]}`,
 		"countUnit is":                       `{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":"sinceImagePushed","countNumber":1},"action":{"type":"expire"}}]}`,
+		"countNumber must be 100000 or less": `{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":"sinceImagePushed","countUnit":"days","countNumber":200000},"action":{"type":"expire"}}]}`,
 		"must have the highest rulePriority": `{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":"imageCountMoreThan","countNumber":1},"action":{"type":"expire"}},{"rulePriority":2,"selection":{"tagStatus":"untagged","countType":"imageCountMoreThan","countNumber":1},"action":{"type":"expire"}}]}`,
 		"unknown field":                      `{"rules":[{"priority":1}]}`,
 	} {
@@ -395,6 +396,20 @@ func TestALifecyclePolicyExpiresImages(t *testing.T) {
 	require.NoError(t, err)
 	_, err = api.GetLifecyclePolicy(t.Context(), &sdk.GetLifecyclePolicyInput{RepositoryName: name})
 	assert.Equal(t, "LifecyclePolicyNotFoundException", code(err))
+}
+
+func TestIndexesThatListTheSameIndexesAreReadOnce(t *testing.T) {
+	api := client(t, newService(t, nil))
+	create(t, api, "app")
+	a, b := push(t, api, "app", "", "a", ""), push(t, api, "app", "", "b", "")
+	for range 40 { // two paths from each level to the next are 2 to the power of 40
+		a, b = index(a, b), index(b, a)
+		require.NoError(t, put(t, api, "app", "", a))
+		require.NoError(t, put(t, api, "app", "", b))
+	}
+	out, err := api.DescribeImages(t.Context(), &sdk.DescribeImagesInput{RepositoryName: aws.String("app"), ImageIds: []types.ImageIdentifier{{ImageDigest: aws.String(digest(a))}}})
+	require.NoError(t, err)
+	assert.Len(t, out.ImageDetails, 1)
 }
 
 func TestPushesAreReplicated(t *testing.T) {
@@ -547,6 +562,10 @@ func TestRequestsAreChecked(t *testing.T) {
 			_, err := api.CreateRepository(t.Context(), &sdk.CreateRepositoryInput{RepositoryName: aws.String("tagged"), Tags: []types.Tag{{Key: aws.String("aws:x"), Value: aws.String("")}}})
 			return err
 		}, "InvalidTagParameterException", "aws:"},
+		"a part before the beginning": {func() error {
+			_, err := api.UploadLayerPart(t.Context(), &sdk.UploadLayerPartInput{RepositoryName: aws.String("app"), UploadId: aws.String("x"), LayerPartBlob: []byte("x"), PartFirstByte: aws.Int64(-1), PartLastByte: aws.Int64(-1)})
+			return err
+		}, "InvalidParameterException", "partLastByte"},
 		"an upload that is not there": {func() error {
 			_, err := api.UploadLayerPart(t.Context(), &sdk.UploadLayerPartInput{RepositoryName: aws.String("app"), UploadId: aws.String("x"), LayerPartBlob: []byte("x"), PartFirstByte: aws.Int64(0), PartLastByte: aws.Int64(0)})
 			return err

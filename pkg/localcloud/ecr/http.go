@@ -412,7 +412,6 @@ func (v *session) download(path string) error {
 
 func (v *session) serveBlob(digest string) error {
 	var f *os.File
-	mediaType := "application/octet-stream"
 	if err := v.change(func(r *repository) error {
 		opened, err := os.Open(v.blobs.blob(r.ID, digest))
 		if errors.Is(err, os.ErrNotExist) {
@@ -428,7 +427,7 @@ func (v *session) serveBlob(digest string) error {
 	if err != nil {
 		return err
 	}
-	v.w.Header().Set("Content-Type", mediaType)
+	v.w.Header().Set("Content-Type", "application/octet-stream")
 	v.w.Header().Set("Docker-Content-Digest", digest)
 	v.w.Header().Set("Etag", `"`+digest+`"`)
 	http.ServeContent(v.w, v.r, "", info.ModTime(), f)

@@ -102,7 +102,9 @@ func (u *upload) write(body io.Reader, offset, most int64) error {
 	if err != nil {
 		return fmt.Errorf("writing a layer: %w", err)
 	}
-	n, err := io.Copy(io.MultiWriter(f, u.hash), io.LimitReader(body, most-u.size+1))
+	// The hash has what was read, so a write that fails can give no layer a digest that
+	// it has not.
+	n, err := io.Copy(f, io.TeeReader(io.LimitReader(body, most-u.size+1), u.hash))
 	u.size += n
 	if closed := f.Close(); err == nil {
 		err = closed
@@ -140,7 +142,7 @@ func (s *Service) InitiateLayerUpload(ctx context.Context, in *ecr.InitiateLayer
 // UploadLayerPart appends a part to an upload. All parts but the last have at least 5 MiB.
 func (s *Service) UploadLayerPart(ctx context.Context, in *ecr.UploadLayerPartInput, optFns ...func(*ecr.Options)) (*ecr.UploadLayerPartOutput, error) {
 	first, last := aws.ToInt64(in.PartFirstByte), aws.ToInt64(in.PartLastByte)
-	if int64(len(in.LayerPartBlob)) != last-first+1 || len(in.LayerPartBlob) == 0 {
+	if first < 0 || int64(len(in.LayerPartBlob)) != last-first+1 || len(in.LayerPartBlob) == 0 {
 		return nil, invalid("partLastByte", "must be partFirstByte plus the length of layerPartBlob less 1")
 	}
 	u, out, err := s.uploadIn(ctx, in.RegistryId, in.RepositoryName, in.UploadId, optFns)

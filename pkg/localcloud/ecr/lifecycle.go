@@ -80,6 +80,9 @@ func parseLifecycle(text string) (lifecycle, error) {
 	return out, nil
 }
 
+// maxCount bounds the number of a rule: a longer time in days has no time.Duration.
+const maxCount = 100_000
+
 func (r lifecycleRule) check() error {
 	sel := r.Selection
 	lists := len(sel.TagPrefixList) + len(sel.TagPatternList)
@@ -96,6 +99,8 @@ func (r lifecycleRule) check() error {
 		return errors.New("tagPrefixList and tagPatternList need tagStatus tagged")
 	case sel.CountNumber < 1:
 		return errors.New("countNumber must be 1 or more")
+	case sel.CountNumber > maxCount:
+		return fmt.Errorf("countNumber must be %d or less", maxCount)
 	}
 	for _, pattern := range sel.TagPatternList {
 		if strings.Count(pattern, "*") > 4 {

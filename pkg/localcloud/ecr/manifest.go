@@ -178,13 +178,33 @@ func (s *Service) checkContent(r *repository, i *image) error {
 // member.
 func (r *repository) bytes(i *image) int64 {
 	var total int64
-	for _, l := range i.Layers {
-		total += l.Size
-	}
-	for _, digest := range i.Children {
-		if child := r.Images[digest]; child != nil {
-			total = max(total, r.bytes(child))
+	for _, member := range r.members(i) {
+		var size int64
+		for _, l := range member.Layers {
+			size += l.Size
 		}
+		total = max(total, size)
 	}
 	return total
+}
+
+// members are an image and what an index lists, directly or in other indexes, each once:
+// indexes that list the same indexes would otherwise be read in exponential time. An
+// image comes after those that it lists.
+func (r *repository) members(i *image) []*image {
+	var out []*image
+	seen := map[string]bool{}
+	var add func(*image)
+	add = func(i *image) {
+		if i == nil || seen[i.Digest] {
+			return
+		}
+		seen[i.Digest] = true
+		for _, digest := range i.Children {
+			add(r.Images[digest])
+		}
+		out = append(out, i)
+	}
+	add(i)
+	return out
 }

@@ -177,17 +177,26 @@ func (s *Service) copyImage(from, to *repository, k scope.Key, digest, tag strin
 	if !ok {
 		return errors.New("the image was deleted")
 	}
-	for _, child := range held.Children {
-		if err := s.copyImage(from, to, k, child, ""); err != nil {
+	for _, member := range from.members(held) {
+		named := ""
+		if member == held {
+			named = tag
+		}
+		if err := s.copyOne(from, to, k, member, named); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// copyOne copies an image with its layers.
+func (s *Service) copyOne(from, to *repository, k scope.Key, held *image, tag string) error {
 	for _, layer := range slices.Sorted(maps.Keys(held.Layers)) {
 		if err := s.blobs.link(from.ID, to.ID, layer); err != nil {
 			return err
 		}
 	}
-	raw, err := os.ReadFile(s.blobs.manifest(from.ID, digest))
+	raw, err := os.ReadFile(s.blobs.manifest(from.ID, held.Digest))
 	if err != nil {
 		return fmt.Errorf("reading a manifest: %w", err)
 	}
