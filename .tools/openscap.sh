@@ -9,7 +9,10 @@
 # unpacked: nothing is installed, and no list of apt is changed. Prints the digests for a recipe.
 # Exits 3 when this machine is not Debian.
 set -euo pipefail
-[[ $# -eq 1 ]] || { echo "usage: $0 DIRECTORY" >&2; exit 2; }
+[[ $# -eq 1 ]] || {
+	echo "usage: $0 DIRECTORY" >&2
+	exit 2
+}
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 id=$(sed -n 's/^ID=//p' /etc/os-release)
@@ -26,7 +29,10 @@ chmod 755 "$work" "$work/packages" "$work/stream"
 download() {
 	local into=$1
 	shift
-	(cd "$into" && apt-get -q "$@") >"$work/log" 2>&1 || { cat "$work/log" >&2; return 1; }
+	(cd "$into" && apt-get -q "$@") >"$work/log" 2>&1 || {
+		cat "$work/log" >&2
+		return 1
+	}
 }
 
 # What every Debian has stays out: the C library, which fits the kernel's loader there, and no programs.
