@@ -208,7 +208,7 @@ func (s Notify) report(ctx context.Context, in NotifyInput) (evidence.Report, *d
 		return r, nil, err
 	}
 	r.Diff = diffOf(found)
-	if err = s.signed(ctx, in, &r); failure.CodeOf(err) == failure.RecordMismatch {
+	if err = s.signed(ctx, in, p, &r); failure.CodeOf(err) == failure.RecordMismatch {
 		r.Logs, err = append(r.Logs, s.leftOut("The evidence and the approvals", executionKey(in.Execution, contract.ManifestObject), err)), nil
 	}
 	if err != nil {

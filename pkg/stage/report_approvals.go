@@ -3,20 +3,21 @@ package stage
 import (
 	"context"
 	"errors"
-	"slices"
+	"log/slog"
 
 	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
 	"github.com/ami-factory/ami-factory/pkg/failure"
+	"github.com/ami-factory/ami-factory/pkg/plan"
 	"github.com/ami-factory/ami-factory/pkg/store"
 )
 
 // signed reads which evidence was signed, and what people decided about it, into the
 // report. Both stay empty if the execution ended before. It does not read the request,
 // which holds the token of the task.
-func (s Notify) signed(ctx context.Context, in NotifyInput, r *evidence.Report) error {
+func (s Notify) signed(ctx context.Context, in NotifyInput, p *plan.BuildPlan, r *evidence.Report) error {
 	raw, err := s.Store.ReadAtMost(ctx, executionKey(in.Execution, contract.ManifestObject), bundle.MaxFile)
 	if errors.Is(err, store.ErrNone) {
 		return nil
@@ -54,15 +55,24 @@ func (s Notify) signed(ctx context.Context, in NotifyInput, r *evidence.Report) 
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(answers, func(a, b approval.Answer) int { return a.At.Compare(b.At) })
+	asked := approval.Request{Execution: in.Execution.Name, BundleDigest: digest, Requester: requester, Needed: m.Approvals, Expires: in.Now}
+	if p != nil {
+		asked.WaiverAuthors = waiverAuthors(*p)
+	}
+	judged := approval.Judge(asked, answers, in.Now)
+	for _, doubt := range judged.Doubts { // the report has what counts
+		slog.WarnContext(ctx, doubt, "execution", in.Execution.Name)
+	}
+	counting := judged.Approvals
+	if judged.Refusal != nil {
+		counting = append(counting, *judged.Refusal)
+	}
 	r.Approvals = &evidence.Approvals{Needed: m.Approvals, Requester: requester, Decisions: []evidence.Approval{}}
 	words := map[approval.Decision]string{approval.Approve: evidence.DecisionApproved, approval.Reject: evidence.DecisionRejected}
-	for _, a := range answers {
-		if words[a.Decision] != "" && a.BundleDigest == digest {
-			r.Approvals.Decisions = append(r.Approvals.Decisions, evidence.Approval{
-				Person: a.Person, Role: approval.RoleOf(a.UserARN), Decision: words[a.Decision], Reason: a.Reason, At: a.At.UTC(),
-			})
-		}
+	for _, a := range counting {
+		r.Approvals.Decisions = append(r.Approvals.Decisions, evidence.Approval{
+			Person: a.Person, Role: approval.RoleOf(a.UserARN), Decision: words[a.Decision], Reason: a.Reason, At: a.At.UTC(),
+		})
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ami-factory/ami-factory/pkg/approval"
 	"github.com/ami-factory/ami-factory/pkg/contract"
+	"github.com/ami-factory/ami-factory/pkg/evidence"
 	"github.com/ami-factory/ami-factory/pkg/evidence/bundle"
 	"github.com/ami-factory/ami-factory/pkg/evidence/diff"
 	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
@@ -409,4 +410,21 @@ func TestAForgedDiffSavesNoApproval(t *testing.T) {
 		_, err = a.sign()
 		requireCode(t, failure.EvidenceMismatch, err)
 	})
+}
+
+func TestTheReportListsTheDecisionsThatCount(t *testing.T) {
+	a := newAsking(t)
+	_, err := a.ask()
+	require.NoError(t, err)
+	for _, person := range []string{"rita", "anna", "bert"} { // who started it, a waiver's author, and somebody else
+		a.answer(person)
+	}
+	a.answer("cleo", func(x *approval.Answer) { x.BundleDigest = strings.Repeat("0", 64) })
+	in := NotifyInput{CleanupInput: CleanupInput{Job: a.in.Job}}
+	in.Now = in.Now.Add(time.Hour)
+	var r evidence.Report
+	require.NoError(t, Notify{Store: a.desk().Store, Keys: a.desk().Keys}.signed(t.Context(), in, &a.p, &r))
+	require.NotNil(t, r.Approvals)
+	require.Len(t, r.Approvals.Decisions, 1)
+	assert.Equal(t, "bert", r.Approvals.Decisions[0].Person)
 }
