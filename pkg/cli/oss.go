@@ -141,11 +141,21 @@ func ofRoot(dir string) (subjects []oss.Subject, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	packages, evidence, err := oss.Debian(root.FS())
+	subject, err := ofFiles(dir, root.FS())
+	return []oss.Subject{subject}, err
+}
+
+// ofFiles reads the packages of a file system.
+func ofFiles(id string, root fs.FS) (oss.Subject, error) {
+	packages, evidence, err := oss.Debian(root)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
+		return oss.Subject{}, fmt.Errorf("%s: %w", id, err)
 	}
-	return []oss.Subject{{ID: dir, Packages: packages, Evidence: evidence}}, nil
+	others, err := oss.Unread(root)
+	if err != nil {
+		return oss.Subject{}, fmt.Errorf("%s: %w", id, err)
+	}
+	return oss.Subject{ID: id, Packages: packages, Evidence: evidence, Incomplete: others}, nil
 }
 
 func ofInventory(file string) ([]oss.Subject, error) {
@@ -171,11 +181,11 @@ func ofImages(ctx context.Context, argument string) ([]oss.Subject, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", argument, err)
 		}
-		packages, evidence, err := oss.Debian(files)
+		subject, err := ofFiles(i.ID, files)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", argument, err)
+			return nil, err
 		}
-		out = append(out, oss.Subject{ID: i.ID, Packages: packages, Evidence: evidence})
+		out = append(out, subject)
 	}
 	return out, nil
 }

@@ -254,6 +254,22 @@ func TestPackagesOfARootFileSystem(t *testing.T) {
 	}
 }
 
+func TestPackagesOfOtherPackageManagersAreNotOverlooked(t *testing.T) {
+	for name, want := range map[string][]string{
+		"lib/apk/db/installed":          {"the packages in /lib/apk/db/installed are not read"},
+		"usr/lib/sysimage/rpm/Packages": {"the packages in /usr/lib/sysimage/rpm/Packages are not read"},
+		"var/lib/rpm/rpmdb.sqlite":      {"the packages in /var/lib/rpm/rpmdb.sqlite are not read"},
+		"var/lib/rpm/.keep":             nil,
+		"var/lib/dpkg/status":           nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := oss.Unread(fstest.MapFS{name: {}})
+			require.NoError(t, err)
+			assert.Equal(t, want, got)
+		})
+	}
+}
+
 func TestThePageShowsAGoodList(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join("..", "..", "userdata", "oss", "README.md"))
 	require.NoError(t, err)

@@ -13,6 +13,29 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/evidence/inventory"
 )
 
+// unread are the databases of package managers whose packages are not listed.
+var unread = []string{
+	"lib/apk/db/installed",
+	"usr/lib/sysimage/rpm/Packages", "usr/lib/sysimage/rpm/Packages.db", "usr/lib/sysimage/rpm/rpmdb.sqlite",
+	"var/lib/rpm/Packages", "var/lib/rpm/Packages.db", "var/lib/rpm/rpmdb.sqlite",
+}
+
+// Unread says which packages below a root Debian does not list, because another package
+// manager has installed them.
+func Unread(root fs.FS) ([]string, error) {
+	var out []string
+	for _, name := range unread {
+		entries, err := fs.ReadDir(root, path.Dir(name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("look for other packages: %w", err)
+		}
+		if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == path.Base(name) }) {
+			out = append(out, "the packages in /"+name+" are not read")
+		}
+	}
+	return out, nil
+}
+
 var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*$`)
 
 // Debian lists the packages that dpkg has installed below a root, and reads the licenses
