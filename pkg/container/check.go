@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/url"
 	"path"
 	"slices"
@@ -134,11 +135,12 @@ func (s *subject) user() (uid, gid int, err error) {
 	given := s.config.Config.User
 	name, group, grouped := strings.Cut(given, ":")
 	uid, err = strconv.Atoi(name)
-	if err != nil || uid < 0 {
+	// Larger numbers become others in some runtimes, 4294967296 becomes 0 (CVE-2024-40635).
+	if err != nil || uid < 0 || uid > math.MaxInt32 {
 		return 0, 0, fmt.Errorf("the user is %q", given)
 	}
 	if grouped {
-		if gid, err = strconv.Atoi(group); err != nil || gid < 0 {
+		if gid, err = strconv.Atoi(group); err != nil || gid < 0 || gid > math.MaxInt32 {
 			return 0, 0, fmt.Errorf("the group is %q", group)
 		}
 		return uid, gid, nil
@@ -490,8 +492,13 @@ func (s *subject) checkConfigSecrets() []string {
 	}
 	look("the entrypoint", strings.Join(s.config.Config.Entrypoint, " "))
 	look("the command", strings.Join(s.config.Config.Cmd, " "))
+	look("the shell", strings.Join(s.config.Config.Shell, " "))
+	look("a command of ONBUILD", strings.Join(s.config.Config.OnBuild, "\n"))
+	if h := s.config.Config.Healthcheck; h != nil {
+		look("the health check", strings.Join(h.Test, " "))
+	}
 	for i, h := range s.config.History {
-		look(fmt.Sprintf("step %d of the history", i+1), h.CreatedBy+"\n"+h.Comment)
+		look(fmt.Sprintf("step %d of the history", i+1), h.CreatedBy+"\n"+h.Comment+"\n"+h.Author)
 	}
 	for _, all := range []struct {
 		what string

@@ -239,8 +239,15 @@ func TestStaticChecksOfAnImage(t *testing.T) {
 		change func(*builder)
 		fails  map[string]string // control to a part of what is found; nothing else may fail
 	}{
-		"a good image":                     {func(*builder) {}, nil},
-		"a user's name":                    {func(b *builder) { b.config.Config.User = "svc" }, map[string]string{"OCI-01": `the user is "svc"`, "OCI-16": `user "svc"`}},
+		"a good image":                        {func(*builder) {}, nil},
+		"a user's name":                       {func(b *builder) { b.config.Config.User = "svc" }, map[string]string{"OCI-01": `the user is "svc"`, "OCI-16": `user "svc"`}},
+		"a user's number that becomes root's": {func(b *builder) { b.config.Config.User = "4294967296:950" }, map[string]string{"OCI-01": `the user is "4294967296:950"`, "OCI-16": "user"}},
+		"a password beside the word for a key": {func(b *builder) {
+			b.add(item{name: "app/.env", content: "# -----BEGIN " + "RSA PRIVATE KEY-----\nDB_PASSWORD=correct-horse-battery\n"})
+		}, map[string]string{"OCI-08": "/app/.env of layer 3 has a password or key"}},
+		"a password in the health check": {func(b *builder) {
+			b.config.Config.Healthcheck = &v1.HealthConfig{Test: []string{"CMD", "curl", "http://u:correct-horse-battery@127.0.0.1/"}}
+		}, map[string]string{"OCI-09": "the health check has"}},
 		"no user":                          {func(b *builder) { b.config.Config.User = "" }, map[string]string{"OCI-01": "no user, which is root", "OCI-16": "user"}},
 		"root":                             {func(b *builder) { b.config.Config.User = "0:0" }, map[string]string{"OCI-01": "which is root", "OCI-16": "user"}},
 		"root's group":                     {func(b *builder) { b.config.Config.User = "950:0" }, map[string]string{"OCI-01": "whose group is root's", "OCI-16": "user"}},

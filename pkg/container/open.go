@@ -23,7 +23,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // Image is an image to check.
@@ -121,9 +120,8 @@ func ofIndex(index v1.ImageIndex, depth int) ([]Image, error) {
 	}
 	var out []Image
 	for _, d := range manifest.Manifests {
-		// Attestations and referrers are beside the images.
-		artifact := d.ArtifactType != "" && !types.MediaType(d.ArtifactType).IsConfig()
-		if artifact || d.Platform != nil && d.Platform.OS == "unknown" {
+		// Attestations are beside the images.
+		if d.Platform != nil && d.Platform.OS == "unknown" {
 			continue
 		}
 		switch {
@@ -148,6 +146,15 @@ func ofIndex(index v1.ImageIndex, depth int) ([]Image, error) {
 			}
 			if got := sum(raw); got != d.Digest.String() {
 				return nil, fmt.Errorf("the manifest has the digest %s, the index says %s", got, d.Digest)
+			}
+			m, err := img.Manifest()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", d.Digest, err)
+			}
+			// So are referrers. The index may call an image an artifact, which no runtime
+			// reads, so the manifest decides.
+			if !m.Config.MediaType.IsConfig() {
+				continue
 			}
 			out = append(out, Image{Image: img, ID: d.Digest.String(), Platform: d.Platform, Manifested: true})
 		}

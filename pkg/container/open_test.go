@@ -78,7 +78,7 @@ func TestAnIndexHasTheImageOfEachPlatform(t *testing.T) {
 	other := mutate.Annotations(here.Image, map[string]string{"other": "1"}).(v1.Image)
 	index := mutate.AppendManifests(empty.Index,
 		mutate.IndexAddendum{Add: here.Image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: b.config.Architecture}}},
-		mutate.IndexAddendum{Add: other, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "s390x"}}},
+		mutate.IndexAddendum{Add: other, Descriptor: v1.Descriptor{ArtifactType: "application/x", Platform: &v1.Platform{OS: "linux", Architecture: "s390x"}}},
 		mutate.IndexAddendum{Add: mutate.Annotations(here.Image, map[string]string{"attestation": "1"}).(v1.Image), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "unknown", Architecture: "unknown"}}})
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)

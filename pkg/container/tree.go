@@ -343,10 +343,9 @@ func (t *tree) search(n *node, name string, data []byte) {
 	}
 	what := secret.InBytes(data)
 	if what == "" && n.size <= maxPlain && written(name) && !bytes.ContainsRune(data, 0) {
-		// A document has the first line of a private key without a key.
-		if what = secret.InText(string(data)); what == "a private key" {
-			what = ""
-		}
+		// A document has the first line of a private key without a key. It must not hide
+		// the passwords of its file.
+		what = secret.InText(strings.ReplaceAll(string(data), "PRIVATE KEY", ""))
 	}
 	if what == "" && n.size <= maxPlain {
 		what = credentials(name, data)
