@@ -299,7 +299,30 @@ func (s *subject) checkVector() []string {
 	if len(vector) == 0 {
 		return []string{fmt.Sprintf("no entrypoint (the command is %q)", s.config.Config.Cmd)}
 	}
-	return wrongEntrypoint(vector)
+	// The command is the end of the same vector.
+	vector = append(slices.Clone(vector), s.config.Config.Cmd...)
+	if wrong := wrongEntrypoint(vector); len(wrong) > 0 || s.tree == nil {
+		return wrong
+	}
+	// A link may give an init or a shell another name.
+	vector[0] = s.real(vector[0])
+	program, rest := throughInit(vector)
+	if real := s.real(program); path.Base(real) != "busybox" { // which goes by the link's name
+		return shellCommand(real, rest)
+	}
+	return nil
+}
+
+// real is where the name of a program leads to; the name itself if it leads nowhere.
+func (s *subject) real(name string) string {
+	found, _, why := s.find(name)
+	if why != "" {
+		return name
+	}
+	if _, real, _, err := s.tree.follow(found, false, 0); err == nil {
+		return real
+	}
+	return name
 }
 
 // entrypoint is the vector that is looked for in the image: its own, else the contract's.
@@ -800,9 +823,17 @@ func (s *subject) checkOwnProgram() []string {
 		if n.may(uid, gid, 2) || n.uid == uid {
 			out = append(out, fmt.Sprintf("%s is the user's own or can be written by it: mode %04o of %d:%d", name, n.mode, n.uid, n.gid))
 		}
-		if dir, err := s.tree.walk(path.Dir(name), false, 0); err == nil && (dir.uid == uid || dir.may(uid, gid, 2) && dir.mode&0o1000 == 0) {
-			out = append(out, fmt.Sprintf("%s is in a folder that the user can change: mode %04o of %d:%d", name, dir.mode, dir.uid, dir.gid))
+	}
+	// Whoever can change a folder on the way can put another program in this one's place.
+	for _, w := range l.ways {
+		for _, dir := range sorted(w.through) {
+			p := w.through[dir]
+			sticky := p.dir.mode&0o1000 != 0 && p.child.uid != uid
+			if p.dir.uid == uid || p.dir.may(uid, gid, 2) && !sticky {
+				out = append(out, fmt.Sprintf("%s is in a folder that the user can change, %s: mode %04o of %d:%d", w.name, dir, p.dir.mode, p.dir.uid, p.dir.gid))
+			}
 		}
 	}
-	return out
+	slices.Sort(out)
+	return slices.Compact(out)
 }

@@ -401,19 +401,78 @@ func TestStaticChecksOfAnImage(t *testing.T) {
 		"a hard link to a deleted file": {func(b *builder) {
 			b.add(item{name: "etc/.wh.passwd"}, item{name: "app/x", kind: tar.TypeLink, link: "etc/passwd"})
 		}, map[string]string{"OCI-21": "does not exist"}},
-		"a file in a file":            {func(b *builder) { b.add(item{name: "app/server/x", content: "x"}) }, map[string]string{"OCI-21": "no folder"}},
-		"a whiteout of nothing":       {func(b *builder) { b.add(item{name: "app/.wh."}) }, map[string]string{"OCI-21": "whiteout of no file"}},
-		"a device":                    {func(b *builder) { b.add(item{name: "dev/sda", kind: tar.TypeBlock, mode: 0o666}) }, map[string]string{"OCI-22": "/dev/sda is a device"}},
-		"a pipe":                      {func(b *builder) { b.add(item{name: "run/x", kind: tar.TypeFifo}) }, map[string]string{"OCI-22": "named pipe"}},
-		"a program of the user's own": {func(b *builder) { b.layers[0][1].uid = 950 }, map[string]string{"OCI-23": "/app/server is the user's own"}},
-		"a folder of the user's own":  {func(b *builder) { b.layers[0][0].uid = 950 }, map[string]string{"OCI-23": "in a folder that the user can change"}},
-		"layers that unpack to much":  {func(b *builder) { b.options.Limits = container.DefaultLimits(); b.options.Limits.Bytes = 1 << 20 }, filesOf("more than is read")},
-		"very many files":             {func(b *builder) { b.options.Limits = container.DefaultLimits(); b.options.Limits.Entries = 5 }, filesOf("number of files")},
-		"very many layers":            {func(b *builder) { b.options.Limits = container.DefaultLimits(); b.options.Limits.Layers = 1 }, filesOf("2 layers")},
+		"a file in a file":               {func(b *builder) { b.add(item{name: "app/server/x", content: "x"}) }, map[string]string{"OCI-21": "no folder"}},
+		"a whiteout of nothing":          {func(b *builder) { b.add(item{name: "app/.wh."}) }, map[string]string{"OCI-21": "whiteout of no file"}},
+		"a device":                       {func(b *builder) { b.add(item{name: "dev/sda", kind: tar.TypeBlock, mode: 0o666}) }, map[string]string{"OCI-22": "/dev/sda is a device"}},
+		"a pipe":                         {func(b *builder) { b.add(item{name: "run/x", kind: tar.TypeFifo}) }, map[string]string{"OCI-22": "named pipe"}},
+		"a program of the user's own":    {func(b *builder) { b.layers[0][1].uid = 950 }, map[string]string{"OCI-23": "/app/server is the user's own"}},
+		"a folder of the user's own":     {func(b *builder) { b.layers[0][0].uid = 950 }, map[string]string{"OCI-23": "in a folder that the user can change"}},
+		"layers that unpack to too much": {func(b *builder) { b.options.Limits = container.DefaultLimits(); b.options.Limits.Bytes = 1 << 20 }, filesOf("more than is read")},
+		"very many files":                {func(b *builder) { b.options.Limits = container.DefaultLimits(); b.options.Limits.Entries = 5 }, filesOf("number of files")},
+		"very many layers":               {func(b *builder) { b.options.Limits = container.DefaultLimits(); b.options.Limits.Layers = 1 }, filesOf("2 layers")},
 		"a whiteout and its name again": {func(b *builder) {
 			b.add(item{name: "etc/x", content: "new"}, item{name: "etc/.wh.x"}, item{name: "app/hard", kind: tar.TypeLink, link: "etc/x"})
 		}, nil},
-		"a whiteout behind a link": {func(b *builder) { b.add(item{name: "lib/.wh." + library}) }, map[string]string{"OCI-04": library}},
+		"a whiteout behind a link": {func(b *builder) { b.add(item{name: "lib/.wh." + library}) }, map[string]string{"OCI-21": "a link leads to the folder of this whiteout"}},
+		"a hard link that makes its file setuid": {func(b *builder) {
+			b.add(item{name: "usr/bin/su", content: "x", mode: 0o755})
+			b.add(item{name: "su", kind: tar.TypeLink, link: "usr/bin/su", mode: 0o4755})
+		}, map[string]string{"OCI-06": "/usr/bin/su is setuid"}},
+		"a hard link that opens its file to all": {func(b *builder) {
+			b.add(item{name: "app/x", content: "x"}, item{name: "app/y", kind: tar.TypeLink, link: "app/x", mode: 0o666})
+		}, map[string]string{"OCI-07": "/app/x has mode 0666"}},
+		"a hard link that gives its file capabilities": {func(b *builder) {
+			b.add(item{name: "app/x", content: "x"}, item{name: "app/y", kind: tar.TypeLink, link: "app/x", xattr: "security.capability"})
+		}, map[string]string{"OCI-06": "/app/x has capabilities"}},
+		"a hard link that gives its file to the user": {func(b *builder) {
+			b.add(item{name: "app/x", kind: tar.TypeLink, link: "app/server", mode: 0o755, uid: 950})
+		}, map[string]string{"OCI-21": "a hard link gives its file another owner, 950:0 instead of 0:0"}},
+		"a whiteout in a folder that replaces a link": {func(b *builder) {
+			b.add(item{name: "opt/e/su", content: "x", mode: 0o4755}, item{name: "l", kind: tar.TypeSymlink, link: "/opt/e"})
+			b.add(item{name: "l/"}, item{name: "l/.wh.su"})
+		}, map[string]string{"OCI-06": "/opt/e/su is setuid", "OCI-21": "folder of this whiteout"}},
+		"an opaque folder that replaces a link": {func(b *builder) {
+			b.add(item{name: "opt/e/su", content: "x", mode: 0o4755}, item{name: "l", kind: tar.TypeSymlink, link: "/opt/e"})
+			b.add(item{name: "l/"}, item{name: "l/.wh..wh..opq"})
+		}, map[string]string{"OCI-06": "/opt/e/su is setuid", "OCI-21": "folder of this whiteout"}},
+		"a whiteout in a folder that another replaces": {func(b *builder) {
+			b.add(item{name: "opt/e/x", content: "x"})
+			b.add(item{name: "opt/e/.wh.x"}, item{name: "opt/e", kind: tar.TypeSymlink, link: "/app"})
+		}, map[string]string{"OCI-21": "the layer also replaces the folder of this whiteout"}},
+		"a whiteout behind a link of its own layer": {func(b *builder) {
+			b.add(item{name: "opt/e/x", content: "x"})
+			b.add(item{name: "l", kind: tar.TypeSymlink, link: "/opt/e"}, item{name: "l/.wh.x"})
+		}, map[string]string{"OCI-21": "the layer also replaces the folder of this whiteout"}},
+		"a file that replaces one behind a link": {func(b *builder) {
+			b.add(item{name: "opt/e/su", content: "x", mode: 0o4755}, item{name: "l", kind: tar.TypeSymlink, link: "/opt/e"})
+			b.add(item{name: "l/su", content: "x", mode: 0o755})
+		}, map[string]string{"OCI-06": "/opt/e/su is setuid", "OCI-21": "behind a link of a lower layer"}},
+		"a folder that changes its mode behind a link": {func(b *builder) {
+			b.add(item{name: "opt/e/d/", mode: 0o777}, item{name: "l", kind: tar.TypeSymlink, link: "/opt/e"})
+			b.add(item{name: "l/d/"})
+		}, map[string]string{"OCI-07": "/opt/e/d has mode 0777", "OCI-21": "behind a link of a lower layer"}},
+		"a shell whose command line is the command": {func(b *builder) {
+			b.add(item{name: "bin/sh", content: s.program, mode: 0o755})
+			b.config.Config.Entrypoint, b.config.Config.Cmd = []string{"/bin/sh"}, []string{"-c", "/app/server"}
+		}, map[string]string{"OCI-02": "shell /bin/sh", "OCI-16": "entrypoint"}},
+		"a shell under another name": {func(b *builder) {
+			b.add(item{name: "bin/dash", content: s.program, mode: 0o755}, item{name: "app/run", kind: tar.TypeSymlink, link: "/bin/dash"})
+			b.config.Config.Entrypoint, b.config.Config.Cmd = []string{"/app/run", "-c"}, []string{"/app/server"}
+		}, map[string]string{"OCI-02": "shell /bin/dash", "OCI-16": "entrypoint"}},
+		"an applet of busybox with an option -c": {func(b *builder) {
+			b.add(item{name: "bin/busybox", content: s.program, mode: 0o755}, item{name: "app/httpd", kind: tar.TypeSymlink, link: "/bin/busybox"})
+			b.config.Config.Entrypoint, b.config.Config.Cmd = []string{"/app/httpd", "-c"}, []string{"/etc/x"}
+		}, map[string]string{"OCI-16": "entrypoint"}},
+		"a folder of the user's own above the program": {func(b *builder) {
+			b.add(item{name: "app/", uid: 950}, item{name: "app/bin/"}, item{name: "app/bin/server", content: s.program, mode: 0o755}, item{name: "app/server", kind: tar.TypeSymlink, link: "bin/server"})
+		}, map[string]string{"OCI-23": "in a folder that the user can change, /app: mode"}},
+		"a link to the program in a folder of the user's own": {func(b *builder) {
+			b.add(item{name: "usr/bin/server", content: s.program, mode: 0o755}, item{name: "app/", uid: 950}, item{name: "app/server", kind: tar.TypeSymlink, link: "/usr/bin/server"})
+		}, map[string]string{"OCI-23": "/app/server is in a folder that the user can change, /app: mode"}},
+		"a link to the program that the user can replace in a sticky folder": {func(b *builder) {
+			b.add(item{name: "tmp/server", kind: tar.TypeSymlink, link: "/usr/bin/server", uid: 950}, item{name: "usr/bin/server", content: s.program, mode: 0o755},
+				item{name: "app/server", kind: tar.TypeSymlink, link: "/tmp/server"})
+		}, map[string]string{"OCI-23": "/app/server is in a folder that the user can change, /tmp: mode"}},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			b := goodBuild(t, s)

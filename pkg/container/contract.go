@@ -144,7 +144,7 @@ func (c Contract) check(doc *strictyaml.Document, at string) problem.List {
 		out = append(out, doc.Problem(strictyaml.Join(at, field), allowed, format, args...))
 	}
 	if doc.Valid(strictyaml.Join(at, "entrypoint")) && len(c.Entrypoint) > 0 {
-		for _, p := range wrongEntrypoint(c.Entrypoint) {
+		for _, p := range wrongEntrypoint(append(slices.Clone(c.Entrypoint), c.Arguments...)) {
 			fail("entrypoint[0]", "the absolute path of a program", "%s", p)
 		}
 	}
@@ -257,11 +257,15 @@ func wrongEntrypoint(vector []string) []string {
 		}
 		return []string{fmt.Sprintf("the entrypoint's program %q is not an absolute path", vector[0])}
 	}
-	program, rest := throughInit(vector)
+	return shellCommand(throughInit(vector))
+}
+
+// shellCommand says whether a program is a shell that reads its command from its arguments.
+func shellCommand(program string, rest []string) []string {
 	if slices.Contains(shells(), path.Base(program)) && slices.ContainsFunc(rest, func(a string) bool {
 		return strings.HasPrefix(a, "-") && !strings.HasPrefix(a, "--") && strings.Contains(a, "c")
 	}) {
-		return []string{fmt.Sprintf("the entrypoint runs its service in the shell %s, which passes no signal on: the service would not hear that it shall end", program)}
+		return []string{fmt.Sprintf("the entrypoint runs its service in the shell %s, which passes no signal on: the service would never get the signal to stop", program)}
 	}
 	return nil
 }

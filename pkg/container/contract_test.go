@@ -50,6 +50,7 @@ func contracts() map[string]contractCase {
 		"a program by its name":                  {"/usr/bin/tini", "tini", `:2:16: error: the entrypoint's program "tini" is not an absolute path`, true},
 		"a shell":                                {"[/usr/bin/tini, --, /app/server]", `[/bin/sh, -c, exec /app/server]`, `:2:16: error: the entrypoint runs its service in the shell /bin/sh`, true},
 		"a shell behind an init":                 {"/app/server]", `/bin/bash, -ec, /app/server]`, `:2:16: error: the entrypoint runs its service in the shell /bin/bash`, true},
+		"a shell whose command is an argument":   {"[/usr/bin/tini, --, /app/server]\n  arguments: [--verbose]", "[/bin/sh]\n  arguments: [-c, exec /app/server]", `:2:16: error: the entrypoint runs its service in the shell /bin/sh`, true},
 		"a script of a shell":                    {"/app/server]", `/bin/sh, /app/start.sh]`, "", false},
 		"no entrypoint":                          {"  entrypoint: [/usr/bin/tini, --, /app/server]\n", "", ":1:1: error: contract.entrypoint is required but missing", false},
 		"an entrypoint that is text":             {"[/usr/bin/tini, --, /app/server]", "/app/server", ":2:15: error: contract.entrypoint must be a list", false},

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"archive/tar"
 	"bytes"
 	"debug/elf"
 	"fmt"
@@ -14,6 +15,7 @@ type linker struct {
 	s     *subject
 	seen  map[*node]bool
 	names map[string]*node // files that were found, by their real names; nil: not wanted
+	ways  []way            // to them
 	wrong []string
 }
 
@@ -25,10 +27,27 @@ func (l *linker) found(name string) {
 	if l.names == nil {
 		return
 	}
-	if n, real, _, err := l.s.tree.follow(name, false, 0); err == nil {
+	w := way{name, map[string]passed{}}
+	n, real, err := l.s.tree.trace(name, false, 0, func(dir *node, names []string, child *node) {
+		at := "/" + strings.Join(names, "/")
+		if old, ok := w.through[at]; !ok || old.child.kind != tar.TypeSymlink {
+			w.through[at] = passed{dir, child}
+		}
+	})
+	if err == nil {
 		l.names[real] = n
+		l.ways = append(l.ways, w)
 	}
 }
+
+// way is a file's name and the folders through which it and its links lead.
+type way struct {
+	name    string
+	through map[string]passed
+}
+
+// passed is a folder on the way, and what was entered there.
+type passed struct{ dir, child *node }
 
 // maxScripts is how many interpreters Linux follows (BINPRM_MAX_RECURSION is 5).
 const maxScripts = 5

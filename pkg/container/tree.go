@@ -154,6 +154,14 @@ type entry struct {
 	hard string // the target of a hard link
 }
 
+// hidden is a whiteout of a layer.
+type hidden struct {
+	name   string
+	at     int   // how many entries of the layer precede it
+	folder *node // its folder in the layers below; nil if there is none
+	wrong  bool  // a problem is already reported
+}
+
 func (t *tree) layer(l v1.Layer, number int, want v1.Hash, left *Limits) error {
 	unpacked, err := l.Uncompressed()
 	if err != nil {
@@ -172,11 +180,21 @@ func (t *tree) layer(l v1.Layer, number int, want v1.Hash, left *Limits) error {
 		return fmt.Errorf("its content has the digest sha256:%s, the configuration says %s", got, want)
 	}
 	// Whiteouts hide what lower layers have, whatever their place in the layer.
+	for i := range whiteouts {
+		t.find(&whiteouts[i], number)
+	}
 	for _, w := range whiteouts {
 		t.hide(w)
 	}
-	for _, e := range entries {
+	next := 0
+	for i, e := range entries {
+		for ; next < len(whiteouts) && whiteouts[next].at == i; next++ {
+			t.compare(&whiteouts[next], number)
+		}
 		t.put(e, number)
+	}
+	for i := range whiteouts {
+		t.compare(&whiteouts[i], number)
 	}
 	return nil
 }
@@ -186,7 +204,7 @@ const (
 	opaque   = ".wh..wh..opq"
 )
 
-func (t *tree) entries(in io.Reader, layer int, left *Limits) (entries []entry, whiteouts []string, err error) {
+func (t *tree) entries(in io.Reader, layer int, left *Limits) (entries []entry, whiteouts []hidden, err error) {
 	r := tar.NewReader(in)
 	for {
 		h, err := r.Next()
@@ -211,12 +229,12 @@ func (t *tree) entries(in io.Reader, layer int, left *Limits) (entries []entry, 
 		if strings.HasPrefix(base, whiteout) {
 			switch rest := strings.TrimPrefix(base, whiteout); {
 			case base == opaque:
-				whiteouts = append(whiteouts, name)
+				whiteouts = append(whiteouts, hidden{name: name, at: len(entries)})
 			case strings.HasPrefix(rest, whiteout): // of aufs itself
 			case rest == "" || rest == "." || rest == "..":
 				t.problem(layer, h.Name, "it is a whiteout of no file")
 			default:
-				whiteouts = append(whiteouts, name)
+				whiteouts = append(whiteouts, hidden{name: name, at: len(entries)})
 			}
 			continue
 		}
@@ -435,18 +453,45 @@ func readELF(data []byte) (out *program) {
 	return out
 }
 
-// hide removes what a whiteout names from the layers below.
-func (t *tree) hide(name string) {
-	dir, base := path.Split(name)
-	parent, err := t.walk(dir, false, 0)
-	if err != nil || !parent.dir() {
-		return // there is nothing to hide
+// find looks for the folder of a whiteout in the layers below.
+func (t *tree) find(w *hidden, layer int) {
+	dir := path.Dir("/" + w.name)
+	n, real, _, err := t.follow(dir, false, 0)
+	switch {
+	case err != nil || !n.dir(): // there is nothing to hide
+	case real != dir:
+		// A runtime that unpacks each layer by itself makes a folder in place of the link.
+		w.wrong = true
+		t.problem(layer, w.name, "a link leads to the folder of this whiteout, so that runtimes hide different files")
+	default:
+		w.folder = n
 	}
-	if base == opaque {
-		clear(parent.children)
+}
+
+// compare reports a whiteout whose folder is now another one than in the layers below: it
+// depends on the runtime what such a whiteout hides.
+func (t *tree) compare(w *hidden, layer int) {
+	if w.wrong {
 		return
 	}
-	delete(parent.children, strings.TrimPrefix(base, whiteout))
+	dir := path.Dir("/" + w.name)
+	n, real, _, err := t.follow(dir, false, 0)
+	if w.folder != nil && n != w.folder || w.folder == nil && err == nil && real != dir {
+		w.wrong = true
+		t.problem(layer, w.name, "the layer also replaces the folder of this whiteout")
+	}
+}
+
+// hide removes what a whiteout names from the layers below.
+func (t *tree) hide(w hidden) {
+	base := path.Base(w.name)
+	switch {
+	case w.folder == nil:
+	case base == opaque:
+		clear(w.folder.children)
+	default:
+		delete(w.folder.children, strings.TrimPrefix(base, whiteout))
+	}
 }
 
 // put adds a name as runtimes do: links in its folder lead to where they point within the
@@ -461,9 +506,20 @@ func (t *tree) put(e entry, layer int) {
 		return
 	}
 	dir, base := path.Split(e.name)
-	parent, err := t.walk(dir, true, layer)
+	lower := false
+	parent, _, err := t.trace(dir, true, layer, func(_ *node, _ []string, child *node) {
+		lower = lower || child.kind == tar.TypeSymlink && child.layer < layer
+	})
 	if err != nil {
 		t.problem(layer, e.name, err.Error())
+		return
+	}
+	old := parent.children[base]
+	same := old == nil || old.dir() && e.node.dir() && old.mode == e.node.mode && old.uid == e.node.uid && old.gid == e.node.gid
+	if lower && !same {
+		// A runtime that unpacks each layer by itself makes a folder in place of the link,
+		// and what seems to be replaced stays.
+		t.problem(layer, e.name, "it replaces a file behind a link of a lower layer, which not every runtime does")
 		return
 	}
 	if e.node.kind == tar.TypeLink {
@@ -481,13 +537,29 @@ func (t *tree) put(e entry, layer int) {
 			t.problem(layer, e.name, fmt.Sprintf("it is a hard link to the folder %q", e.hard))
 			return
 		}
+		t.share(target, e, layer)
 		parent.children[base] = target
 		return
 	}
-	if old := parent.children[base]; old != nil && old.dir() && e.node.dir() {
-		e.node.children = old.children
+	if old != nil && old.dir() && e.node.dir() {
+		// It stays the same folder, with other attributes.
+		old.mode, old.uid, old.gid, old.layer = e.node.mode, e.node.uid, e.node.gid, layer
+		old.capabilities = e.node.capabilities
+		return
 	}
 	parent.children[base] = e.node
+}
+
+// share applies the attributes of a hard link, which runtimes set on the file that it
+// shares. A right that one of the names gives counts for all of them.
+func (t *tree) share(target *node, e entry, layer int) {
+	if target.uid != e.node.uid || target.gid != e.node.gid {
+		t.problem(layer, e.name, fmt.Sprintf("a hard link gives its file another owner, %d:%d instead of %d:%d", e.node.uid, e.node.gid, target.uid, target.gid))
+	}
+	if target.kind != tar.TypeSymlink {
+		target.mode |= e.node.mode & 0o6222
+		target.capabilities = target.capabilities || e.node.capabilities
+	}
 }
 
 // maxLinks is how many symbolic links Linux follows in one path.
@@ -502,12 +574,19 @@ var (
 // walk finds a folder or file and follows every link. With create, missing folders are
 // made, as runtimes do for the folders of a name.
 func (t *tree) walk(name string, create bool, layer int) (*node, error) {
-	n, _, _, err := t.follow(name, create, layer)
+	n, _, err := t.trace(name, create, layer, nil)
 	return n, err
 }
 
 // follow is walk that also returns where the name leads to, and the folders on the way.
 func (t *tree) follow(name string, create bool, layer int) (n *node, real string, through []*node, err error) {
+	n, real, err = t.trace(name, create, layer, func(dir *node, _ []string, _ *node) { through = append(through, dir) })
+	return n, real, through, err
+}
+
+// trace is walk that also returns where the name leads to. It calls pass, unless that is
+// nil, with each folder on the way, the names that lead to it, and what is entered there.
+func (t *tree) trace(name string, create bool, layer int, pass func(dir *node, names []string, child *node)) (n *node, real string, err error) {
 	todo := strings.Split(name, "/")
 	stack, names := []*node{t.root}, []string{}
 	links := 0
@@ -525,20 +604,22 @@ func (t *tree) follow(name string, create bool, layer int) (n *node, real string
 			continue
 		}
 		if !here.dir() {
-			return nil, "", nil, errNoDir
+			return nil, "", errNoDir
 		}
-		through = append(through, here)
 		next := here.children[part]
 		if next == nil {
 			if !create {
-				return nil, "", nil, errNoFile
+				return nil, "", errNoFile
 			}
 			next = directory(layer)
 			here.children[part] = next
 		}
+		if pass != nil {
+			pass(here, names, next)
+		}
 		if next.kind == tar.TypeSymlink {
 			if links++; links > maxLinks {
-				return nil, "", nil, errLoop
+				return nil, "", errLoop
 			}
 			if strings.HasPrefix(next.link, "/") {
 				stack, names = stack[:1], names[:0]
@@ -546,13 +627,13 @@ func (t *tree) follow(name string, create bool, layer int) (n *node, real string
 			todo = append(strings.Split(next.link, "/"), todo...)
 			continue
 		}
-		stack, names = append(stack[:len(stack):len(stack)], next), append(names[:len(names):len(names)], part)
+		stack, names = append(stack, next), append(names, part)
 	}
 	n = stack[len(stack)-1]
 	if create && !n.dir() {
-		return nil, "", nil, errNoDir
+		return nil, "", errNoDir
 	}
-	return n, "/" + strings.Join(names, "/"), through, nil
+	return n, "/" + strings.Join(names, "/"), nil
 }
 
 // each visits all names, sorted, without following links.
