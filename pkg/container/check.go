@@ -206,6 +206,27 @@ func (s *subject) run(c check) []compliance.PropertyResult {
 	return out
 }
 
+// listed are deviations of which the first are kept: an image can have a million.
+type listed struct {
+	out  []string
+	more int
+}
+
+func (l *listed) add(format string, args ...any) {
+	if len(l.out) >= maxListed {
+		l.more++
+		return
+	}
+	l.out = append(l.out, fmt.Sprintf(format, args...))
+}
+
+func (l *listed) all() []string {
+	if l.more > 0 {
+		return append(l.out, fmt.Sprintf("and %d more", l.more))
+	}
+	return l.out
+}
+
 // baseControl is the control of the approved base.
 const baseControl = "OCI-10"
 
@@ -461,23 +482,23 @@ func (s *subject) checkSignal() []string {
 }
 
 func (s *subject) checkPrivileged() []string {
-	var out []string
+	var out listed
 	s.tree.each(func(name string, n *node) {
 		switch {
 		case n.dir(): // setgid of a folder gives new files its group
 		case n.mode&0o4000 != 0:
-			out = append(out, fmt.Sprintf("%s is setuid of %d (layer %d)", name, n.uid, n.layer))
+			out.add("%s is setuid of %d (layer %d)", name, n.uid, n.layer)
 		case n.mode&0o2000 != 0:
-			out = append(out, fmt.Sprintf("%s is setgid of %d (layer %d)", name, n.gid, n.layer))
+			out.add("%s is setgid of %d (layer %d)", name, n.gid, n.layer)
 		case n.capabilities:
-			out = append(out, fmt.Sprintf("%s has capabilities (layer %d)", name, n.layer))
+			out.add("%s has capabilities (layer %d)", name, n.layer)
 		}
 	})
-	return out
+	return out.all()
 }
 
 func (s *subject) checkWorldWritable() []string {
-	var out []string
+	var out listed
 	s.tree.each(func(name string, n *node) {
 		if !n.dir() && !n.regular() || n.mode&0o002 == 0 {
 			return // devices and pipes are another control's
@@ -485,9 +506,9 @@ func (s *subject) checkWorldWritable() []string {
 		if n.dir() && n.mode&0o1000 != 0 && (name == "/tmp" || name == "/var/tmp") {
 			return
 		}
-		out = append(out, fmt.Sprintf("%s has mode %04o (layer %d)", name, n.mode, n.layer))
+		out.add("%s has mode %04o (layer %d)", name, n.mode, n.layer)
 	})
-	return out
+	return out.all()
 }
 
 func (s *subject) checkSecrets() []string {
@@ -498,6 +519,9 @@ func (s *subject) checkSecrets() []string {
 			text += "; a later layer removes it, but everybody who pulls the image has it"
 		}
 		out = append(out, text)
+	}
+	if s.tree.moreSecrets > 0 {
+		out = append(out, fmt.Sprintf("and %d more", s.tree.moreSecrets))
 	}
 	return out
 }
@@ -758,7 +782,7 @@ func (s *subject) checkCaches() []string {
 // checkLinks finds links that lead above the root, where they end in the root within the
 // container, and in another file wherever the image is unpacked to.
 func (s *subject) checkLinks() []string {
-	var out []string
+	var out listed
 	s.tree.each(func(name string, n *node) {
 		if n.kind != tar.TypeSymlink {
 			return
@@ -779,31 +803,31 @@ func (s *subject) checkLinks() []string {
 				depth++
 			}
 			if depth < 0 {
-				out = append(out, fmt.Sprintf("%s leads to %s, above the root (layer %d)", name, n.link, n.layer))
+				out.add("%s leads to %s, above the root (layer %d)", name, n.link, n.layer)
 				return
 			}
 		}
 		for _, dir := range []string{"/proc", "/sys", "/dev"} {
 			// The kernel's own links of /dev lead to /proc/self/fd.
 			if (n.link == dir || strings.HasPrefix(n.link, dir+"/")) && !strings.HasPrefix(name, "/dev/") && n.link != "/dev/null" && !strings.HasPrefix(n.link, "/dev/std") && n.link != "/proc/mounts" && n.link != "/proc/self/mounts" {
-				out = append(out, fmt.Sprintf("%s leads to %s, which is the host's (layer %d)", name, n.link, n.layer))
+				out.add("%s leads to %s, which is the host's (layer %d)", name, n.link, n.layer)
 			}
 		}
 	})
-	return out
+	return out.all()
 }
 
 func (s *subject) checkDevices() []string {
-	var out []string
+	var out listed
 	s.tree.each(func(name string, n *node) {
 		switch n.kind {
 		case tar.TypeChar, tar.TypeBlock:
-			out = append(out, fmt.Sprintf("%s is a device (layer %d)", name, n.layer))
+			out.add("%s is a device (layer %d)", name, n.layer)
 		case tar.TypeFifo:
-			out = append(out, fmt.Sprintf("%s is a named pipe (layer %d)", name, n.layer))
+			out.add("%s is a named pipe (layer %d)", name, n.layer)
 		}
 	})
-	return out
+	return out.all()
 }
 
 func (s *subject) checkOwnProgram() []string {

@@ -5,11 +5,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"debug/elf"
+	"encoding/binary"
+	"fmt"
 	"io"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -451,6 +454,43 @@ func TestStaticChecksOfAnImage(t *testing.T) {
 			b.add(item{name: "opt/e/d/", mode: 0o777}, item{name: "l", kind: tar.TypeSymlink, link: "/opt/e"})
 			b.add(item{name: "l/d/"})
 		}, map[string]string{"OCI-07": "/opt/e/d has mode 0777", "OCI-21": "behind a link of a lower layer"}},
+		"a program without a table of sections": {func(b *builder) {
+			b.layers[0][1].content = s.program[:0x28] + strings.Repeat("\x00", 8) + s.program[0x30:0x3c] + "\x00\x00\x00\x00" + s.program[0x40:]
+		}, nil},
+		"a program of 32 bits whose bytes have the other order": {func(b *builder) {
+			b.add(item{name: "app/server", content: madeELF(false, binary.BigEndian, "/app/ld.so", "libx.so.9"), mode: 0o755}, item{name: "app/ld.so", content: madeELF(false, binary.BigEndian, ""), mode: 0o755})
+		}, map[string]string{"OCI-04": "/app/server needs the library libx.so.9", "OCI-11": "/app/server is for s390x"}},
+		"a program that needs very many libraries": {func(b *builder) {
+			b.layers[0][1].content = madeELF(true, binary.LittleEndian, "/app/ld.so", slices.Repeat([]string{"libx.so.9"}, 1001)...)
+		}, map[string]string{"OCI-04": "/app/server: it needs more than 1000 libraries"}},
+		"a program that needs a library with a very long name": {func(b *builder) {
+			b.layers[0][1].content = madeELF(true, binary.LittleEndian, "/app/ld.so", strings.Repeat("x", 5000))
+		}, map[string]string{"OCI-04": "/app/server: one of its names does not end, or is too long"}},
+		"settings of the linker that include one another": {func(b *builder) {
+			b.add(item{name: "usr/lib/.wh." + library}, item{name: "opt/lib/" + library, content: s.libraries[library]},
+				item{name: "etc/ld.so.conf", content: "include ld.so.conf.d/*\n"}, item{name: "etc/ld.so.cache", content: "x"}, item{name: "etc/ld.so.conf.d/z", content: "/opt/lib\n"})
+			for i := range 40 {
+				b.add(item{name: fmt.Sprintf("etc/ld.so.conf.d/%d", i), content: strings.Repeat("include /etc/ld.so.conf.d/*\n", 40)})
+			}
+		}, nil},
+		"folders that only the names of others have": {func(b *builder) {
+			b.add(item{name: strings.Repeat("d/", 100) + "x", content: "x"})
+			b.options.Limits = container.DefaultLimits()
+			b.options.Limits.Entries = 50
+		}, filesOf("number of files")},
+		"files that are kept and too large together": {func(b *builder) {
+			b.add(item{name: "etc/ld.so.conf", content: strings.Repeat("#", 600)})
+			b.add(item{name: "etc/ld.so.conf", content: strings.Repeat("#", 600)})
+			b.options.Limits = container.DefaultLimits()
+			b.options.Limits.Kept = 1000
+		}, filesOf("the files that are kept: more than is read")},
+		"a link to a very long name": {func(b *builder) { b.add(item{name: "app/x", kind: tar.TypeSymlink, link: strings.Repeat("x", 5000)}) }, map[string]string{"OCI-21": "target is too long"}},
+		"a link that makes a very long path": {func(b *builder) {
+			deep := strings.Repeat(strings.Repeat("d", 200)+"/", 15)
+			b.add(item{name: deep}, item{name: "l", kind: tar.TypeSymlink, link: "/" + deep}, item{name: "l/" + deep + "x", content: "x"})
+		}, map[string]string{"OCI-21": "path is too long"}},
+		"a path of very many folders": {func(b *builder) { b.add(item{name: strings.Repeat("d/", 1500) + "x", content: "x"}) }, map[string]string{"OCI-21": "path is too long"}},
+		"very many problems":          {func(b *builder) { b.add(slices.Repeat([]item{{name: "../x"}}, 1005)...) }, map[string]string{"OCI-21": "and 981 more"}},
 		"a shell whose command line is the command": {func(b *builder) {
 			b.add(item{name: "bin/sh", content: s.program, mode: 0o755})
 			b.config.Config.Entrypoint, b.config.Config.Cmd = []string{"/bin/sh"}, []string{"-c", "/app/server"}
@@ -492,6 +532,81 @@ func TestStaticChecksOfAnImage(t *testing.T) {
 			assert.Equal(t, want, report.Verdict)
 		})
 	}
+}
+
+// madeELF is a program that has an interpreter, unless that is empty, and needs libraries.
+func madeELF(wide bool, order binary.AppendByteOrder, interpreter string, needed ...string) string {
+	word, class, machine, header, each := order.AppendUint32(nil, 0), elf.ELFCLASS32, elf.EM_S390, 52, 32
+	if wide {
+		word, class, machine, header, each = order.AppendUint64(nil, 0), elf.ELFCLASS64, elf.EM_X86_64, 64, 56
+		if runtime.GOARCH == "arm64" {
+			machine = elf.EM_AARCH64
+		}
+	}
+	var out []byte
+	half := func(v int) { out = order.AppendUint16(out, uint16(v)) }
+	long := func(v int) { out = order.AppendUint32(out, uint32(v)) }
+	address := func(values ...int) {
+		for _, v := range values {
+			if wide {
+				out = order.AppendUint64(out, uint64(v))
+			} else {
+				long(v)
+			}
+		}
+	}
+	endian := elf.ELFDATA2LSB
+	if order.String() == binary.BigEndian.String() {
+		endian = elf.ELFDATA2MSB
+	}
+	names, offsets := []byte{0}, []int{}
+	for _, n := range needed {
+		offsets = append(offsets, len(names))
+		names = append(append(names, n...), 0)
+	}
+	segments := 2
+	if interpreter != "" {
+		segments = 3
+	}
+	atName := header + segments*each
+	atNames := atName + len(interpreter) + 1
+	atDynamic := atNames + len(names)
+	lengthDynamic := (len(needed) + 3) * 2 * len(word)
+	out = append([]byte(elf.ELFMAG), byte(class), byte(endian), 1)
+	out = append(out, make([]byte, 9)...)
+	half(int(elf.ET_DYN))
+	half(int(machine))
+	long(1)
+	address(0, header, 0)
+	long(0)
+	half(header)
+	half(each)
+	half(segments)
+	half(0)
+	half(0)
+	half(0)
+	segment := func(kind elf.ProgType, at, length int) {
+		long(int(kind))
+		if wide {
+			long(4)
+			address(at, at, at, length, length, 1)
+			return
+		}
+		address(at, at, at, length, length)
+		long(4)
+		long(1)
+	}
+	if interpreter != "" {
+		segment(elf.PT_INTERP, atName, len(interpreter)+1)
+	}
+	segment(elf.PT_LOAD, 0, atDynamic+lengthDynamic)
+	segment(elf.PT_DYNAMIC, atDynamic, lengthDynamic)
+	out = append(append(append(out, interpreter...), 0), names...)
+	for _, at := range offsets {
+		address(int(elf.DT_NEEDED), at)
+	}
+	address(int(elf.DT_STRTAB), atNames, int(elf.DT_STRSZ), len(names), int(elf.DT_NULL), 0)
+	return string(out)
 }
 
 // filesOf says that every check that reads files fails with the same reason.

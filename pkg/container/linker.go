@@ -16,7 +16,13 @@ type linker struct {
 	seen  map[*node]bool
 	names map[string]*node // files that were found, by their real names; nil: not wanted
 	ways  []way            // to them
-	wrong []string
+	looks int              // at files, for libraries
+
+	environment []string       // folders of LD_LIBRARY_PATH for the program that is followed
+	defaults    []string       // folders of its linker
+	settings    map[*node]bool // files of ld.so.conf that were read
+	includes    int            // their lines that include others
+	wrong       []string
 }
 
 func (l *linker) say(format string, args ...any) {
@@ -135,6 +141,11 @@ func (l *linker) load(name string, main *node) {
 		l.say("%s: its interpreter %s is not for the same architecture", name, p.interpreter)
 		return
 	}
+	l.environment = nil
+	if value, ok := l.s.env("LD_LIBRARY_PATH"); ok {
+		l.environment = origin(firstFields(value, ":;"), name, p)
+	}
+	l.defaults = l.system(p)
 	type wanted struct {
 		by   string
 		of   *program
@@ -155,6 +166,10 @@ func (l *linker) load(name string, main *node) {
 			continue // a library is loaded once, by its name
 		}
 		done[w.name] = true
+		if l.looks > maxLooks {
+			l.say("%s: its libraries are looked for in more than %d places", name, maxLooks)
+			return
+		}
 		at, lib := l.library(w.name, w.by, w.of, name, p)
 		if lib == nil {
 			l.say("%s needs the library %s, which is not in the image", w.by, w.name)
@@ -172,6 +187,9 @@ func (l *linker) load(name string, main *node) {
 // library finds a library in the order of ld.so(8).
 func (l *linker) library(name, by string, of *program, mainName string, main *program) (string, *node) {
 	usable := func(file string) *node {
+		if l.looks++; l.looks > maxLooks {
+			return nil
+		}
 		n, err := l.s.tree.walk(file, false, 0)
 		if err != nil || n.elf == nil || n.elf.unreadable == "" && (n.elf.class != main.class || n.elf.machine != main.machine) {
 			return nil
@@ -188,17 +206,36 @@ func (l *linker) library(name, by string, of *program, mainName string, main *pr
 			dirs = append(dirs, origin(main.rpath, mainName, main)...)
 		}
 	}
-	if value, ok := l.s.env("LD_LIBRARY_PATH"); ok {
-		dirs = append(dirs, origin(strings.FieldsFunc(value, func(r rune) bool { return r == ':' || r == ';' }), mainName, main)...)
-	}
+	dirs = append(dirs, l.environment...)
 	dirs = append(dirs, origin(of.runpath, by, main)...)
-	dirs = append(dirs, l.system(main)...)
+	dirs = append(dirs, l.defaults...)
 	for _, dir := range dirs {
-		if file := path.Join("/", dir, name); dir != "" && usable(file) != nil {
-			return file, usable(file)
+		if dir == "" || len(dir) > maxString {
+			continue
+		}
+		file := path.Join("/", dir, name)
+		if n := usable(file); n != nil {
+			return file, n
 		}
 	}
 	return "", nil
+}
+
+// Bounds of what is looked for.
+const (
+	maxLooks    = 50_000 // at files, for the libraries of all programs
+	maxFolders  = 1000   // of a setting
+	maxIncludes = 20     // lines of ld.so.conf that include other files
+)
+
+// firstFields splits a list of folders, and leaves out what is after the first thousand.
+func firstFields(text, separators string) (out []string) {
+	for field := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
+		if out = append(out, field); len(out) == maxFolders {
+			break
+		}
+	}
+	return out
 }
 
 // origin fills in what $ORIGIN stands for.
@@ -221,7 +258,7 @@ func (l *linker) system(main *program) []string {
 		if err != nil {
 			return nil
 		}
-		return strings.FieldsFunc(string(n.content), func(r rune) bool { return strings.ContainsRune("\n:, \t", r) })
+		return firstFields(string(n.content), "\n:, \t")
 	}
 	base := path.Base(main.interpreter)
 	if strings.HasPrefix(base, "ld-musl-") {
@@ -234,6 +271,7 @@ func (l *linker) system(main *program) []string {
 	var out []string
 	// glibc finds folders of its configuration through its cache alone.
 	if _, err := l.s.tree.walk("/etc/ld.so.cache", false, 0); err == nil {
+		l.settings, l.includes = map[*node]bool{}, 0
 		out = append(out, l.configured("/etc/ld.so.conf", 0)...)
 	}
 	// The folder of the interpreter is one of the linker's own: Debian builds in
@@ -250,15 +288,22 @@ func (l *linker) system(main *program) []string {
 // configured reads ld.so.conf and what it includes.
 func (l *linker) configured(file string, depth int) []string {
 	n, err := l.s.tree.walk(file, false, 0)
-	if err != nil || depth > 3 {
+	if err != nil || depth > 3 || l.settings[n] {
 		return nil
 	}
+	l.settings[n] = true
 	var out []string
 	for line := range strings.Lines(string(n.content)) {
+		if len(line) > maxString || len(out) >= maxFolders {
+			continue
+		}
 		line, _, _ = strings.Cut(line, "#")
 		words := strings.Fields(line)
 		switch {
 		case len(words) == 2 && words[0] == "include":
+			if l.includes++; l.includes > maxIncludes {
+				continue
+			}
 			dir := path.Dir(path.Join(path.Dir(file), words[1]))
 			if strings.HasPrefix(words[1], "/") {
 				dir = path.Dir(words[1])
@@ -268,6 +313,9 @@ func (l *linker) configured(file string, depth int) []string {
 				continue
 			}
 			for _, name := range sorted(folder.children) {
+				if len(out) >= maxFolders {
+					break
+				}
 				if ok, err := path.Match(path.Base(words[1]), name); ok && err == nil {
 					out = append(out, l.configured(path.Join(dir, name), depth+1)...)
 				}

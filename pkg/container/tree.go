@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/ami-factory/ami-factory/pkg/plaintext"
 	"github.com/ami-factory/ami-factory/pkg/secret"
 )
 
@@ -25,13 +26,15 @@ type Limits struct {
 	Entries int   // of all layers
 	Bytes   int64 // of all layers, unpacked, and as many of all files
 	Name    int   // bytes of a path
+	Kept    int64 // of the files whose content is kept, of all layers
 
 	content int64 // left of the files' bytes
+	names   int64 // left of the bytes of all names and links
 }
 
 // DefaultLimits are those of CheckImage.
 func DefaultLimits() Limits {
-	return Limits{Layers: 200, Entries: 1_000_000, Bytes: 16 << 30, Name: 4096}
+	return Limits{Layers: 200, Entries: 1_000_000, Bytes: 16 << 30, Name: 4096, Kept: 128 << 20}
 }
 
 var errLimit = errors.New("more than is read of an image")
@@ -77,11 +80,14 @@ type program struct {
 
 // tree is the file system that the layers of an image make.
 type tree struct {
-	root     *node
-	problems []string // names and links that a runtime would refuse, or worse, follow
-	secrets  []found
-	keep     func(name string) bool // the files whose content is kept
-	blind    bool                   // secrets are not searched for
+	root        *node
+	problems    []string // names and links that a runtime would refuse, or worse, follow
+	more        int      // problems that are not listed
+	secrets     []found
+	moreSecrets int                    // that are not listed
+	left        *Limits                // while layers are read
+	keep        func(name string) bool // the files whose content is kept
+	blind       bool                   // secrets are not searched for
 }
 
 // found is a secret in a file of a layer.
@@ -118,12 +124,17 @@ func (t *tree) unpack(img v1.Image, diffIDs []v1.Hash, limits Limits) (*tree, er
 	}
 	t.root = directory(0)
 	left := limits
-	left.content = limits.Bytes
+	left.content, left.names = limits.Bytes, maxNames
+	t.left = &left
 	for i, l := range layers {
 		if err := t.layer(l, i+1, diffIDs[i], &left); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i+1, err)
 		}
 	}
+	if t.more > 0 {
+		t.problems = append(t.problems, fmt.Sprintf("and %d more", t.more))
+	}
+	t.left = nil
 	return t, nil
 }
 
@@ -191,7 +202,9 @@ func (t *tree) layer(l v1.Layer, number int, want v1.Hash, left *Limits) error {
 		for ; next < len(whiteouts) && whiteouts[next].at == i; next++ {
 			t.compare(&whiteouts[next], number)
 		}
-		t.put(e, number)
+		if err := t.put(e, number); err != nil {
+			return fmt.Errorf("%q: %w", plaintext.Clip(e.name, maxShown), err)
+		}
 	}
 	for i := range whiteouts {
 		t.compare(&whiteouts[i], number)
@@ -219,6 +232,9 @@ func (t *tree) entries(in io.Reader, layer int, left *Limits) (entries []entry, 
 		}
 		if h.Typeflag == tar.TypeXGlobalHeader {
 			continue
+		}
+		if left.names -= int64(len(h.Name) + len(h.Linkname)); left.names < 0 {
+			return nil, nil, fmt.Errorf("the names of files: %w", errLimit)
 		}
 		name, why := plain(h.Name, left.Name)
 		if why != "" {
@@ -255,10 +271,14 @@ func (t *tree) entries(in io.Reader, layer int, left *Limits) (entries []entry, 
 				return nil, nil, fmt.Errorf("%q: %w", name, err)
 			}
 		case tar.TypeSymlink:
+			if len(h.Linkname) > left.Name {
+				t.problem(layer, h.Name, "it is a symbolic link whose target is too long")
+				continue
+			}
 			e.node.link = h.Linkname
 		case tar.TypeLink:
 			if e.hard, why = plain(h.Linkname, left.Name); why != "" {
-				t.problem(layer, h.Name, "it is a hard link to "+fmt.Sprintf("%q", h.Linkname)+": "+why)
+				t.problem(layer, h.Name, fmt.Sprintf("it is a hard link to %q: %s", plaintext.Clip(h.Linkname, maxShown), why))
 				continue
 			}
 		case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
@@ -284,7 +304,11 @@ func plain(name string, most int) (string, string) {
 }
 
 func (t *tree) problem(layer int, name, why string) {
-	t.problems = append(t.problems, fmt.Sprintf("layer %d: %q: %s", layer, name, why))
+	if len(t.problems) >= maxListed {
+		t.more++
+		return
+	}
+	t.problems = append(t.problems, fmt.Sprintf("layer %d: %q: %s", layer, plaintext.Clip(name, maxShown), plaintext.Clip(why, 2*maxShown)))
 }
 
 // Sizes of reading files.
@@ -296,6 +320,10 @@ const (
 	maxKept   = 64 << 20  // bytes of a file that a check reads
 	maxPlain  = 256 << 10 // bytes of a file of settings
 	elfHeader = 64
+
+	maxNames  = 256 << 20 // bytes of all names and links
+	maxListed = 1000      // problems, and secrets, that are listed
+	maxShown  = 200       // bytes of a name in a problem
 )
 
 // file searches a file and keeps what checks need of it.
@@ -304,16 +332,19 @@ func (t *tree) file(in io.Reader, name string, n *node) error {
 	if _, err := io.ReadFull(in, head); err != nil {
 		return err
 	}
-	n.start = bytes.Clone(head[:min(len(head), maxStart)])
+	if bytes.HasPrefix(head, []byte("#!")) {
+		n.start = bytes.Clone(head[:min(len(head), maxStart)])
+	}
 	if t.keep(name) && n.size <= maxKept {
+		if t.left.Kept -= n.size; t.left.Kept < 0 {
+			return fmt.Errorf("the files that are kept: %w", errLimit)
+		}
 		all := make([]byte, n.size)
 		if _, err := io.ReadFull(in, all[copy(all, head):]); err != nil {
 			return err
 		}
 		n.content = all
-		for part := range slices.Chunk(all, chunk) {
-			t.search(n, name, part)
-		}
+		t.search(n, name, all)
 		return nil
 	}
 	if len(head) >= elfHeader && bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
@@ -324,7 +355,7 @@ func (t *tree) file(in io.Reader, name string, n *node) error {
 			if _, err := io.ReadFull(in, all[copy(all, head):]); err != nil {
 				return err
 			}
-			n.elf, n.start = readELF(all), nil
+			n.elf = readELF(all)
 			t.search(n, name, all)
 			return nil
 		}
@@ -347,7 +378,7 @@ func (t *tree) file(in io.Reader, name string, n *node) error {
 // keep says which files checks read.
 func keep(name string) bool {
 	switch name {
-	case "/etc/passwd", "/etc/ld.so.conf", "/etc/ld.so.cache":
+	case "/etc/passwd", "/etc/ld.so.conf":
 		return true
 	}
 	dir := path.Dir(name)
@@ -368,7 +399,12 @@ func (t *tree) search(n *node, name string, data []byte) {
 	if what == "" && n.size <= maxPlain {
 		what = credentials(name, data)
 	}
-	if f := (found{n.layer, name, what}); what != "" && !slices.Contains(t.secrets, f) {
+	f := found{n.layer, name, what}
+	switch last := len(t.secrets) - 1; {
+	case what == "" || last >= 0 && t.secrets[last] == f: // the parts of a file follow one another
+	case len(t.secrets) >= maxListed:
+		t.moreSecrets++
+	default:
 		t.secrets = append(t.secrets, f)
 	}
 }
@@ -401,56 +437,6 @@ func credentials(name string, data []byte) string {
 		return "a file of passwords, " + base
 	}
 	return ""
-}
-
-// readELF never fails: what cannot be read is in the result.
-func readELF(data []byte) (out *program) {
-	defer func() {
-		if p := recover(); p != nil {
-			out = &program{unreadable: fmt.Sprint(p)}
-		}
-	}()
-	f, err := elf.NewFile(bytes.NewReader(data))
-	if err != nil {
-		return &program{unreadable: err.Error()}
-	}
-	out = &program{class: f.Class, machine: f.Machine}
-	dynamic := false
-	for _, p := range f.Progs {
-		switch p.Type {
-		case elf.PT_INTERP:
-			if p.Filesz > 4096 {
-				return &program{unreadable: "the name of its interpreter is too long"}
-			}
-			text, err := io.ReadAll(p.Open())
-			if err != nil {
-				return &program{unreadable: err.Error()}
-			}
-			out.interpreter = strings.TrimRight(string(text), "\x00")
-		case elf.PT_DYNAMIC:
-			dynamic = true
-		}
-	}
-	if dynamic && f.SectionByType(elf.SHT_DYNAMIC) == nil {
-		out.unreadable = "it has no table of sections, so that the libraries that it needs are not known"
-		return out
-	}
-	for _, tag := range []struct {
-		tag  elf.DynTag
-		into *[]string
-	}{{elf.DT_NEEDED, &out.needed}, {elf.DT_RPATH, &out.rpath}, {elf.DT_RUNPATH, &out.runpath}} {
-		if *tag.into, err = f.DynString(tag.tag); err != nil {
-			out.unreadable = err.Error()
-		}
-	}
-	split := func(in []string) (all []string) {
-		for _, s := range in {
-			all = append(all, strings.Split(s, ":")...)
-		}
-		return all
-	}
-	out.rpath, out.runpath = split(out.rpath), split(out.runpath)
-	return out
 }
 
 // find looks for the folder of a whiteout in the layers below.
@@ -496,23 +482,31 @@ func (t *tree) hide(w hidden) {
 
 // put adds a name as runtimes do: links in its folder lead to where they point within the
 // image, a folder keeps what it holds, anything else is replaced.
-func (t *tree) put(e entry, layer int) {
+//
+// The error is that of a limit.
+func (t *tree) put(e entry, layer int) error {
 	if e.name == "" {
 		if e.node.dir() {
 			t.root.mode, t.root.uid, t.root.gid = e.node.mode, e.node.uid, e.node.gid
 		} else {
 			t.problem(layer, "/", "it is no folder")
 		}
-		return
+		return nil
 	}
 	dir, base := path.Split(e.name)
 	lower := false
-	parent, _, err := t.trace(dir, true, layer, func(_ *node, _ []string, child *node) {
+	parent, real, err := t.trace(dir, true, layer, func(_ *node, _ []string, child *node) {
 		lower = lower || child.kind == tar.TypeSymlink && child.layer < layer
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, errLimit):
+		return err
+	case err != nil:
 		t.problem(layer, e.name, err.Error())
-		return
+		return nil
+	case len(real)+1+len(base) > t.left.Name:
+		t.problem(layer, e.name, errLong.Error())
+		return nil
 	}
 	old := parent.children[base]
 	same := old == nil || old.dir() && e.node.dir() && old.mode == e.node.mode && old.uid == e.node.uid && old.gid == e.node.gid
@@ -520,7 +514,7 @@ func (t *tree) put(e entry, layer int) {
 		// A runtime that unpacks each layer by itself makes a folder in place of the link,
 		// and what seems to be replaced stays.
 		t.problem(layer, e.name, "it replaces a file behind a link of a lower layer, which not every runtime does")
-		return
+		return nil
 	}
 	if e.node.kind == tar.TypeLink {
 		toDir, toBase := path.Split(e.hard)
@@ -532,22 +526,23 @@ func (t *tree) put(e entry, layer int) {
 		switch {
 		case target == nil:
 			t.problem(layer, e.name, fmt.Sprintf("it is a hard link to %q, which does not exist", e.hard))
-			return
+			return nil
 		case target.dir():
 			t.problem(layer, e.name, fmt.Sprintf("it is a hard link to the folder %q", e.hard))
-			return
+			return nil
 		}
 		t.share(target, e, layer)
 		parent.children[base] = target
-		return
+		return nil
 	}
 	if old != nil && old.dir() && e.node.dir() {
 		// It stays the same folder, with other attributes.
 		old.mode, old.uid, old.gid, old.layer = e.node.mode, e.node.uid, e.node.gid, layer
 		old.capabilities = e.node.capabilities
-		return
+		return nil
 	}
 	parent.children[base] = e.node
+	return nil
 }
 
 // share applies the attributes of a hard link, which runtimes set on the file that it
@@ -562,13 +557,16 @@ func (t *tree) share(target *node, e entry, layer int) {
 	}
 }
 
-// maxLinks is how many symbolic links Linux follows in one path.
-const maxLinks = 40
+const (
+	maxLinks = 40   // symbolic links that Linux follows in one path
+	maxSteps = 1000 // names of one path and its links
+)
 
 var (
 	errNoFile = errors.New("does not exist")
 	errLoop   = errors.New("leads through too many links")
 	errNoDir  = errors.New("leads through a file that is no folder")
+	errLong   = errors.New("leads to a place whose path is too long")
 )
 
 // walk finds a folder or file and follows every link. With create, missing folders are
@@ -589,8 +587,11 @@ func (t *tree) follow(name string, create bool, layer int) (n *node, real string
 func (t *tree) trace(name string, create bool, layer int, pass func(dir *node, names []string, child *node)) (n *node, real string, err error) {
 	todo := strings.Split(name, "/")
 	stack, names := []*node{t.root}, []string{}
-	links := 0
-	for len(todo) > 0 {
+	links, length := 0, 0 // length is that of all names, with a slash each
+	for steps := 0; len(todo) > 0; steps++ {
+		if steps > maxSteps {
+			return nil, "", errLong
+		}
 		part := todo[0]
 		todo = todo[1:]
 		here := stack[len(stack)-1]
@@ -599,6 +600,7 @@ func (t *tree) trace(name string, create bool, layer int, pass func(dir *node, n
 			continue
 		case "..":
 			if len(stack) > 1 {
+				length -= len(names[len(names)-1]) + 1
 				stack, names = stack[:len(stack)-1], names[:len(names)-1]
 			}
 			continue
@@ -611,6 +613,12 @@ func (t *tree) trace(name string, create bool, layer int, pass func(dir *node, n
 			if !create {
 				return nil, "", errNoFile
 			}
+			if length+1+len(part) > t.left.Name {
+				return nil, "", errLong
+			}
+			if t.left.Entries--; t.left.Entries < 0 {
+				return nil, "", fmt.Errorf("the number of files: %w", errLimit)
+			}
 			next = directory(layer)
 			here.children[part] = next
 		}
@@ -622,12 +630,12 @@ func (t *tree) trace(name string, create bool, layer int, pass func(dir *node, n
 				return nil, "", errLoop
 			}
 			if strings.HasPrefix(next.link, "/") {
-				stack, names = stack[:1], names[:0]
+				stack, names, length = stack[:1], names[:0], 0
 			}
 			todo = append(strings.Split(next.link, "/"), todo...)
 			continue
 		}
-		stack, names = append(stack, next), append(names, part)
+		stack, names, length = append(stack, next), append(names, part), length+1+len(part)
 	}
 	n = stack[len(stack)-1]
 	if create && !n.dir() {
