@@ -3,6 +3,7 @@ package container
 import (
 	"archive/tar"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/url"
@@ -150,7 +151,11 @@ func (s *subject) user() (uid, gid int, err error) {
 		if n, err := s.tree.walk("/etc/passwd", false, 0); err == nil {
 			for line := range strings.Lines(string(n.content)) {
 				f := strings.Split(strings.TrimSpace(line), ":")
-				if len(f) >= 4 && f[2] == name {
+				if len(f) < 4 {
+					continue
+				}
+				// Runtimes compare numbers: 0950 is 950.
+				if number, err := strconv.Atoi(f[2]); err == nil && number == uid {
 					gid, _ = strconv.Atoi(f[3]) // 0 if it is no number, as in runtimes
 					return uid, gid, nil
 				}
@@ -807,14 +812,37 @@ func (s *subject) checkLinks() []string {
 				return
 			}
 		}
-		for _, dir := range []string{"/proc", "/sys", "/dev"} {
-			// The kernel's own links of /dev lead to /proc/self/fd.
-			if (n.link == dir || strings.HasPrefix(n.link, dir+"/")) && !strings.HasPrefix(name, "/dev/") && n.link != "/dev/null" && !strings.HasPrefix(n.link, "/dev/std") && n.link != "/proc/mounts" && n.link != "/proc/self/mounts" {
-				out.add("%s leads to %s, which is the host's (layer %d)", name, n.link, n.layer)
-			}
+		if strings.HasPrefix(name, "/dev/") {
+			return // the kernel's own links of /dev lead to /proc/self/fd
+		}
+		target := path.Clean(n.link)
+		if !path.IsAbs(target) {
+			target = path.Join(path.Dir(name), target)
+		}
+		if harmless(target) {
+			return
+		}
+		// Other links may be on the way.
+		_, real, err := s.tree.trace(name, false, 0, nil)
+		if ofHost(target) || (err == nil || errors.Is(err, errNoFile)) && ofHost(real) && !harmless(real) {
+			out.add("%s leads to %s, which is the host's (layer %d)", name, n.link, n.layer)
 		}
 	})
 	return out.all()
+}
+
+// ofHost reports whether a path is in a file system that a runtime mounts.
+func ofHost(name string) bool {
+	return slices.ContainsFunc([]string{"/proc", "/sys", "/dev"}, func(dir string) bool {
+		return name == dir || strings.HasPrefix(name, dir+"/")
+	})
+}
+
+// harmless reports whether a path is one of the container's own in such a file system.
+func harmless(name string) bool {
+	return slices.Contains([]string{
+		"/dev/null", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2", "/proc/mounts", "/proc/self/mounts",
+	}, name)
 }
 
 func (s *subject) checkDevices() []string {

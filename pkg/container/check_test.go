@@ -133,6 +133,7 @@ type builder struct {
 	base        []item // the reference image
 	layers      [][]item
 	config      v1.ConfigFile
+	after       string // the end of the archive of the last layer
 	annotations map[string]string
 	options     container.Options
 }
@@ -196,8 +197,12 @@ func (b *builder) image(t *testing.T) container.Image {
 			b.config.Config.Labels["org.opencontainers.image.base.digest"] = digest.String()
 		}
 	}
-	for _, l := range b.layers {
-		img, err = mutate.AppendLayers(img, layerOf(t, packed(t, l)))
+	for i, l := range b.layers {
+		archive := packed(t, l)
+		if i == len(b.layers)-1 {
+			archive = append(archive, b.after...)
+		}
+		img, err = mutate.AppendLayers(img, layerOf(t, archive))
 		require.NoError(t, err)
 	}
 	made, err := img.ConfigFile()
@@ -489,8 +494,27 @@ func TestStaticChecksOfAnImage(t *testing.T) {
 			deep := strings.Repeat(strings.Repeat("d", 200)+"/", 15)
 			b.add(item{name: deep}, item{name: "l", kind: tar.TypeSymlink, link: "/" + deep}, item{name: "l/" + deep + "x", content: "x"})
 		}, map[string]string{"OCI-21": "path is too long"}},
-		"a path of very many folders": {func(b *builder) { b.add(item{name: strings.Repeat("d/", 1500) + "x", content: "x"}) }, map[string]string{"OCI-21": "path is too long"}},
-		"very many problems":          {func(b *builder) { b.add(slices.Repeat([]item{{name: "../x"}}, 1005)...) }, map[string]string{"OCI-21": "and 981 more"}},
+		"a path of very many folders":    {func(b *builder) { b.add(item{name: strings.Repeat("d/", 1500) + "x", content: "x"}) }, map[string]string{"OCI-21": "path is too long"}},
+		"very many problems":             {func(b *builder) { b.add(slices.Repeat([]item{{name: "../x"}}, 1005)...) }, map[string]string{"OCI-21": "and 981 more"}},
+		"a relative link of the host":    {func(b *builder) { b.add(item{name: "app/root", kind: tar.TypeSymlink, link: "../proc/1/root"}) }, map[string]string{"OCI-20": "which is the host's"}},
+		"a link of the host by a detour": {func(b *builder) { b.add(item{name: "app/root", kind: tar.TypeSymlink, link: "/etc/..//proc/1/root"}) }, map[string]string{"OCI-20": "which is the host's"}},
+		"a link of the host through others": {func(b *builder) {
+			b.add(item{name: "app/r", kind: tar.TypeSymlink, link: "/"}, item{name: "app/root", kind: tar.TypeSymlink, link: "r/proc/1/root"})
+		}, map[string]string{"OCI-20": "/app/root leads to r/proc/1/root, which is the host's"}},
+		"a link that only begins like standard output": {func(b *builder) { b.add(item{name: "app/x", kind: tar.TypeSymlink, link: "/dev/stdout/../sda"}) }, map[string]string{"OCI-20": "which is the host's"}},
+		"links to standard output": {func(b *builder) {
+			b.add(item{name: "app/log", kind: tar.TypeSymlink, link: "/dev/stdout"}, item{name: "app/log2", kind: tar.TypeSymlink, link: "../dev/stdout"}, item{name: "dev/stdout", kind: tar.TypeSymlink, link: "/proc/self/fd/1"})
+		}, nil},
+		"a whiteout with content":   {func(b *builder) { b.add(item{name: "app/.wh.x", content: token}) }, map[string]string{"OCI-21": "it is a whiteout with content"}},
+		"more after a layer's end":  {func(b *builder) { b.after = strings.Repeat("\x00", 2048) + token }, map[string]string{"OCI-21": "there is more after the end of its archive"}},
+		"zeros after a layer's end": {func(b *builder) { b.after = strings.Repeat("\x00", 9000) }, nil},
+		"a key between two parts of a file that is kept": {func(b *builder) {
+			b.add(item{name: "etc/ld.so.conf.d/x", content: strings.Repeat(" ", 1<<20-10) + token + "\n"})
+		}, map[string]string{"OCI-08": "/etc/ld.so.conf.d/x"}},
+		"a user whose group is in passwd, with a zero before its number": {func(b *builder) {
+			b.add(item{name: "etc/passwd", content: "svc:x:0950:950::/:/bin/false\n"})
+			b.config.Config.User = "950"
+		}, nil},
 		"a shell whose command line is the command": {func(b *builder) {
 			b.add(item{name: "bin/sh", content: s.program, mode: 0o755})
 			b.config.Config.Entrypoint, b.config.Config.Cmd = []string{"/bin/sh"}, []string{"-c", "/app/server"}

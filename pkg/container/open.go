@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,12 +71,15 @@ func Open(ctx context.Context, argument string, options ...remote.Option) ([]Ima
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", ref, err)
 		}
-		if out, err = ofIndex(index, 0); err != nil {
+		if out, err = ofIndex(index, 0, nil); err != nil {
 			return nil, fmt.Errorf("read %s: %w", ref, err)
 		}
 	} else {
 		img, err := desc.Image()
 		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", ref, err)
+		}
+		if _, err := configOf(img); err != nil {
 			return nil, fmt.Errorf("read %s: %w", ref, err)
 		}
 		out = []Image{{Image: img, ID: desc.Digest.String(), Manifested: true}}
@@ -90,14 +94,25 @@ func Open(ctx context.Context, argument string, options ...remote.Option) ([]Ima
 }
 
 func openLayout(dir string) ([]Image, error) {
-	if _, err := os.Stat(filepath.Join(dir, "index.json")); err != nil {
+	info, err := os.Stat(filepath.Join(dir, "index.json"))
+	if err != nil {
 		return nil, fmt.Errorf("%w: %s is no OCI layout: it has no index.json", ErrNoImage, dir)
+	}
+	if err := bounded("index.json", info.Size()); err != nil {
+		return nil, fmt.Errorf("read the OCI layout %s: %w", dir, err)
 	}
 	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read the OCI layout %s: %w", dir, err)
 	}
-	out, err := ofIndex(index, 0)
+	// The files have any size, whatever the manifests say.
+	out, err := ofIndex(index, 0, func(h v1.Hash) error {
+		info, err := os.Stat(filepath.Join(dir, "blobs", h.Algorithm, h.Hex))
+		if err != nil {
+			return err
+		}
+		return bounded(h.String(), info.Size())
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read the OCI layout %s: %w", dir, err)
 	}
@@ -110,7 +125,30 @@ func openLayout(dir string) ([]Image, error) {
 // maxIndexes is how deep indexes may list indexes.
 const maxIndexes = 3
 
-func ofIndex(index v1.ImageIndex, depth int) ([]Image, error) {
+// bounded refuses a manifest or configuration that is too large to be read.
+func bounded(what string, size int64) error {
+	if size < 0 || size > maxConfig {
+		return fmt.Errorf("%s has %d bytes, %d are allowed", what, size, maxConfig)
+	}
+	return nil
+}
+
+// configOf is the digest of an image's configuration, unless that is too large.
+func configOf(img v1.Image) (v1.Hash, error) {
+	m, err := img.Manifest()
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	return m.Config.Digest, bounded("the configuration of the image", m.Config.Size)
+}
+
+// ofIndex lists the images of an index. It calls fits, unless that is nil, for each
+// manifest and configuration before they are read.
+func ofIndex(index v1.ImageIndex, depth int, fits func(v1.Hash) error) ([]Image, error) {
+	if fits == nil {
+		fits = func(v1.Hash) error { return nil }
+	}
+
 	if depth > maxIndexes {
 		return nil, errors.New("indexes list one another")
 	}
@@ -126,16 +164,22 @@ func ofIndex(index v1.ImageIndex, depth int) ([]Image, error) {
 		}
 		switch {
 		case d.MediaType.IsIndex():
+			if err := fits(d.Digest); err != nil {
+				return nil, err
+			}
 			inner, err := index.ImageIndex(d.Digest)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", d.Digest, err)
 			}
-			more, err := ofIndex(inner, depth+1)
+			more, err := ofIndex(inner, depth+1, fits)
 			if err != nil {
 				return nil, err
 			}
 			out = append(out, more...)
 		case d.MediaType.IsImage():
+			if err := fits(d.Digest); err != nil {
+				return nil, err
+			}
 			img, err := index.Image(d.Digest)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", d.Digest, err)
@@ -156,6 +200,13 @@ func ofIndex(index v1.ImageIndex, depth int) ([]Image, error) {
 			if !m.Config.MediaType.IsConfig() {
 				continue
 			}
+			config, err := configOf(img)
+			if err == nil {
+				err = fits(config)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", d.Digest, err)
+			}
 			out = append(out, Image{Image: img, ID: d.Digest.String(), Platform: d.Platform, Manifested: true})
 		}
 	}
@@ -164,9 +215,19 @@ func ofIndex(index v1.ImageIndex, depth int) ([]Image, error) {
 
 func openArchive(file string) ([]Image, error) {
 	open := func() (io.ReadCloser, error) { return os.Open(file) }
+	if err := smallFiles(file, "manifest.json"); err != nil {
+		return nil, err
+	}
 	manifest, err := tarball.LoadManifest(open)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s is no archive of docker save: %w", ErrNoImage, file, notArchive(file, err))
+	}
+	var configs []string
+	for _, d := range manifest {
+		configs = append(configs, d.Config)
+	}
+	if err := smallFiles(file, configs...); err != nil {
+		return nil, err
 	}
 	var out []Image
 	for _, d := range manifest {
@@ -195,6 +256,36 @@ func openArchive(file string) ([]Image, error) {
 		return nil, fmt.Errorf("%w: the archive %s has none", ErrNoImage, file)
 	}
 	return out, nil
+}
+
+// smallFiles refuses an archive in which one of the files is too large to be read, or is a
+// link, which docker save does not write. What is no archive is not refused.
+func smallFiles(file string, names ...string) error {
+	wanted := map[string]bool{}
+	for _, name := range names {
+		wanted[path.Clean(name)] = true
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	for r := tar.NewReader(f); ; {
+		h, nextErr := r.Next()
+		if nextErr != nil {
+			break // whoever reads the file says what is wrong
+		}
+		if !wanted[path.Clean(h.Name)] {
+			continue
+		}
+		if h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink {
+			return fmt.Errorf("read %s: %s is a link", file, h.Name)
+		}
+		if err := bounded(h.Name, h.Size); err != nil {
+			return fmt.Errorf("read %s: %w", file, err)
+		}
+	}
+	return nil
 }
 
 // notArchive says what a file is that is no archive of docker save.

@@ -1,7 +1,9 @@
 package container_test
 
 import (
+	"archive/tar"
 	"bytes"
+	"fmt"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -18,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -197,6 +200,68 @@ func TestAListOfApprovedBases(t *testing.T) {
 			}
 			require.True(t, problems.HasErrors())
 			assert.Contains(t, problems.Err().Error(), tc.says)
+		})
+	}
+}
+
+// manifest is one that a registry has, whether or not it is right.
+type manifest []byte
+
+// RawManifest implements remote.Taggable.
+func (m manifest) RawManifest() ([]byte, error) { return m, nil }
+
+// MediaType says of which kind it is.
+func (m manifest) MediaType() (types.MediaType, error) {
+	if bytes.Contains(m, []byte(`"manifests"`)) {
+		return types.OCIImageIndex, nil
+	}
+	return types.OCIManifestSchema1, nil
+}
+
+// TestAConfigurationThatIsTooLargeIsNotRead opens images whose configuration would fill the
+// memory.
+func TestAConfigurationThatIsTooLargeIsNotRead(t *testing.T) {
+	const most = 8 << 20
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(server.Close)
+	push := func(tag string, raw string) string {
+		ref, err := name.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/demo:" + tag)
+		require.NoError(t, err)
+		require.NoError(t, remote.Put(ref, manifest(raw)))
+		return ref.String()
+	}
+	sized := func(size int64) string {
+		return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"size":%d,"digest":"sha256:%064d"},"layers":[]}`, types.OCIManifestSchema1, types.OCIConfigJSON, size, 0)
+	}
+	large := sized(most + 1)
+	digest, size, err := v1.SHA256(strings.NewReader(large))
+	require.NoError(t, err)
+
+	dir := filepath.Join(t.TempDir(), "layout")
+	l, err := layout.Write(dir, empty.Index)
+	require.NoError(t, err)
+	img := goodBuild(t, systemProgram(t)).image(t)
+	require.NoError(t, l.AppendImage(img.Image))
+	m, err := img.Manifest()
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(filepath.Join(dir, "blobs", "sha256", m.Config.Digest.Hex), most+1))
+
+	archive := filepath.Join(t.TempDir(), "demo.tar")
+	require.NoError(t, os.WriteFile(archive, packed(t, []item{{name: "c.json", content: strings.Repeat(" ", most+1)}, {name: "manifest.json", content: `[{"Config":"c.json","Layers":[]}]`}}), 0o600))
+	linked := filepath.Join(t.TempDir(), "linked.tar")
+	require.NoError(t, os.WriteFile(linked, packed(t, []item{{name: "c.json", kind: tar.TypeSymlink, link: "d.json"}, {name: "d.json", content: "{}"}, {name: "manifest.json", content: `[{"Config":"c.json","Layers":[]}]`}}), 0o600))
+
+	for sentence, tc := range map[string]struct{ argument, says string }{
+		"in a registry":                {push("large", large), "the configuration of the image has 8388609 bytes, 8388608 are allowed"},
+		"in a registry, of no size":    {push("unknown", sized(-1)), "the configuration of the image has -1 bytes"},
+		"in an index":                  {push("index", fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"size":%d,"digest":%q}]}`, types.OCIImageIndex, types.OCIManifestSchema1, size, digest)), "the configuration of the image has 8388609 bytes"},
+		"in a layout, of another size": {dir, "has 8388609 bytes, 8388608 are allowed"},
+		"in an archive of docker save": {archive, "c.json has 8388609 bytes, 8388608 are allowed"},
+		"in an archive, behind a link": {linked, "c.json is a link"},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			_, err := container.Open(t.Context(), tc.argument)
+			assert.ErrorContains(t, err, tc.says)
 		})
 	}
 }

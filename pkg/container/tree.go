@@ -158,6 +158,15 @@ func (m *meter) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// leftover says whether anything but zeros is written to it.
+type leftover struct{ any bool }
+
+// Write implements io.Writer.
+func (l *leftover) Write(p []byte) (int, error) {
+	l.any = l.any || len(bytes.Trim(p, "\x00")) > 0
+	return len(p), nil
+}
+
 // entry is a name of a layer.
 type entry struct {
 	name string // clean, without a slash at its beginning
@@ -181,8 +190,11 @@ func (t *tree) layer(l v1.Layer, number int, want v1.Hash, left *Limits) error {
 	in := &meter{in: unpacked, left: &left.Bytes, sum: sha256.New()}
 	entries, whiteouts, err := t.entries(in, number, left)
 	if err == nil {
-		// What follows the archive's end is part of the digest too.
-		_, err = io.Copy(io.Discard, in)
+		// What follows the archive's end is part of the digest too, and is not searched.
+		var rest leftover
+		if _, err = io.Copy(&rest, in); rest.any {
+			t.problem(number, "", "there is more after the end of its archive")
+		}
 	}
 	if err = errors.Join(err, unpacked.Close()); err != nil {
 		return err
@@ -243,6 +255,9 @@ func (t *tree) entries(in io.Reader, layer int, left *Limits) (entries []entry, 
 		}
 		base := path.Base(name)
 		if strings.HasPrefix(base, whiteout) {
+			if h.Size > 0 {
+				t.problem(layer, h.Name, "it is a whiteout with content")
+			}
 			switch rest := strings.TrimPrefix(base, whiteout); {
 			case base == opaque:
 				whiteouts = append(whiteouts, hidden{name: name, at: len(entries)})
@@ -582,7 +597,7 @@ func (t *tree) follow(name string, create bool, layer int) (n *node, real string
 	return n, real, through, err
 }
 
-// trace is walk that also returns where the name leads to. It calls pass, unless that is
+// trace is walk that also returns where the name leads to, even if nothing is there. It calls pass, unless that is
 // nil, with each folder on the way, the names that lead to it, and what is entered there.
 func (t *tree) trace(name string, create bool, layer int, pass func(dir *node, names []string, child *node)) (n *node, real string, err error) {
 	todo := strings.Split(name, "/")
@@ -611,7 +626,7 @@ func (t *tree) trace(name string, create bool, layer int, pass func(dir *node, n
 		next := here.children[part]
 		if next == nil {
 			if !create {
-				return nil, "", errNoFile
+				return nil, path.Join("/", strings.Join(names, "/"), part, strings.Join(todo, "/")), errNoFile
 			}
 			if length+1+len(part) > t.left.Name {
 				return nil, "", errLong
