@@ -140,29 +140,51 @@ func (s *subject) user() (uid, gid int, err error) {
 	if err != nil || uid < 0 || uid > math.MaxInt32 {
 		return 0, 0, fmt.Errorf("the user is %q", given)
 	}
+	// Runtimes compare names first, so a user whose name is a number is that user.
+	for _, f := range s.accounts("/etc/passwd") {
+		if f[0] == name {
+			return 0, 0, fmt.Errorf("the user is %q, and /etc/passwd has a user of this name", given)
+		}
+	}
 	if grouped {
 		if gid, err = strconv.Atoi(group); err != nil || gid < 0 || gid > math.MaxInt32 {
 			return 0, 0, fmt.Errorf("the group is %q", group)
 		}
+		for _, f := range s.accounts("/etc/group") {
+			if f[0] == group {
+				return 0, 0, fmt.Errorf("the group is %q, and /etc/group has a group of this name", group)
+			}
+		}
 		return uid, gid, nil
 	}
 	// Runtimes take the group from the image's own list of users, otherwise 0.
-	if s.tree != nil {
-		if n, err := s.tree.walk("/etc/passwd", false, 0); err == nil {
-			for line := range strings.Lines(string(n.content)) {
-				f := strings.Split(strings.TrimSpace(line), ":")
-				if len(f) < 4 {
-					continue
-				}
-				// Runtimes compare numbers: 0950 is 950.
-				if number, err := strconv.Atoi(f[2]); err == nil && number == uid {
-					gid, _ = strconv.Atoi(f[3]) // 0 if it is no number, as in runtimes
-					return uid, gid, nil
-				}
-			}
+	for _, f := range s.accounts("/etc/passwd") {
+		if len(f) < 4 {
+			continue
+		}
+		// Runtimes compare numbers: 0950 is 950.
+		if number, err := strconv.Atoi(f[2]); err == nil && number == uid {
+			gid, _ = strconv.Atoi(f[3]) // 0 if it is no number, as in runtimes
+			return uid, gid, nil
 		}
 	}
 	return uid, 0, nil
+}
+
+// accounts are the fields of each line of the image's list of users or groups.
+func (s *subject) accounts(file string) [][]string {
+	if s.tree == nil {
+		return nil
+	}
+	n, err := s.tree.walk(file, false, 0)
+	if err != nil {
+		return nil
+	}
+	var out [][]string
+	for line := range strings.Lines(string(n.content)) {
+		out = append(out, strings.Split(strings.TrimSpace(line), ":"))
+	}
+	return out
 }
 
 // runUser is the user for questions about files: the contract's, else the image's.

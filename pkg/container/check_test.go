@@ -256,6 +256,13 @@ func TestStaticChecksOfAnImage(t *testing.T) {
 		"a password in the health check": {func(b *builder) {
 			b.config.Config.Healthcheck = &v1.HealthConfig{Test: []string{"CMD", "curl", "http://u:correct-horse-battery@127.0.0.1/"}}
 		}, map[string]string{"OCI-09": "the health check has"}},
+		"a user whose name is the number": {func(b *builder) {
+			b.add(item{name: "etc/passwd", content: "950:x:0:0::/:/bin/false\nsvc:x:950:950::/:/bin/false\n"})
+		}, map[string]string{"OCI-01": "has a user of this name", "OCI-16": "user"}},
+		"a group whose name is the number": {func(b *builder) {
+			b.config.Config.User = "950:951"
+			b.add(item{name: "etc/group", content: "951:x:0:\n"})
+		}, map[string]string{"OCI-01": "has a group of this name", "OCI-16": "user"}},
 		"no user":                          {func(b *builder) { b.config.Config.User = "" }, map[string]string{"OCI-01": "no user, which is root", "OCI-16": "user"}},
 		"root":                             {func(b *builder) { b.config.Config.User = "0:0" }, map[string]string{"OCI-01": "which is root", "OCI-16": "user"}},
 		"root's group":                     {func(b *builder) { b.config.Config.User = "950:0" }, map[string]string{"OCI-01": "whose group is root's", "OCI-16": "user"}},
