@@ -21,4 +21,7 @@ func newScriptDocument(scope constructs.Construct) {
 		UpdateMethod:   jsii.String("NewVersion"),
 	})
 	document.AddPropertyOverride(jsii.String("Content"), contract.ScriptDocumentContent)
+	// Its schema takes a text, which its rule of the content then cannot read (cfn-lint
+	// 1.51). A test shows the linter the content as a mapping.
+	document.AddMetadata(jsii.String("cfn-lint"), map[string]any{"config": map[string]any{"ignore_checks": []string{"E3051"}}})
 }
