@@ -20,6 +20,7 @@ import (
 	"github.com/ami-factory/ami-factory/pkg/ami"
 	"github.com/ami-factory/ami-factory/pkg/contract"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/authz"
+	"github.com/ami-factory/ami-factory/pkg/localcloud/clock"
 	"github.com/ami-factory/ami-factory/pkg/localcloud/fault"
 	"github.com/ami-factory/ami-factory/pkg/rehearsal"
 	"github.com/ami-factory/ami-factory/userdata"
@@ -245,7 +246,8 @@ func TestAnImageWithoutTrustedResultsIsBakedAndNotReleasedAgain(t *testing.T) {
 }
 
 func TestAnotherImageThatBearsTheTagsIsNotReleased(t *testing.T) {
-	e := newEditable(t, nil)
+	clk := clock.NewVirtual(time.Date(2026, 11, 1, 3, 0, 0, 0, time.UTC))
+	e := newEditable(t, func(o *rehearsal.Options) { o.Clock = clk })
 	first := bake(t, e.Factory, contract.ExecutionInput{})
 	require.Equal(t, contract.Published, first.Status, first.Cause)
 	// Who may tag images makes one look as if it were the newest published.
@@ -261,7 +263,7 @@ func TestAnotherImageThatBearsTheTagsIsNotReleased(t *testing.T) {
 	}
 	_, err = e.Cloud.EC2.CreateTags(context.Background(), &ec2.CreateTagsInput{Resources: []string{*made.ImageId}, Tags: tags}, e.in(home))
 	require.NoError(t, err)
-	bake(t, e.Factory, contract.ExecutionInput{}) // time passes
+	require.NoError(t, clk.Sleep(t.Context(), time.Hour)) // the copy ends
 	e.edit(`accounts: ["210987654321"]`, `accounts: ["`+partner+`"]`)
 	s := bake(t, e.Factory, contract.ExecutionInput{})
 	require.Equal(t, contract.Published, s.Status, s.Cause)
