@@ -45,6 +45,7 @@ for package in "$work"/packages/*.deb; do
 	dpkg-deb -x "$package" "$work/root"
 done
 libraries=$(find "$work/root" -name '*.so.*' -printf '%h\n' | sort -u | paste -sd :)
+# grep ends with 1 when nothing is missing, which is what is wanted.
 missing=$(LD_LIBRARY_PATH=$libraries ldd "$work/root/usr/bin/oscap" | grep 'not found' || true)
 if [[ -n $missing ]]; then
 	printf 'openscap: libraries are missing:\n%s\n' "$missing" >&2

@@ -104,7 +104,7 @@ func TestEachFunctionFitsInItsMemory(t *testing.T) {
 		assert.LessOrEqual(t, 3*f.PeakBytes, 2*int64(f.MemoryMiB)<<20, "%s has used %d of %d MiB: a third must be left", name, f.PeakBytes>>20, f.MemoryMiB)
 	}
 	for _, row := range workflow.Stages() {
-		if row.Stage != workflow.RequestApproval { // nobody is asked here, and it holds no more than sign
+		if row.Stage != workflow.RequestApproval { // these bakes need no approval; it needs no more memory than sign
 			assert.True(t, ran[string(row.Stage)], "%s did not run", row.Stage)
 		}
 	}

@@ -281,7 +281,7 @@ func (a *app) asked(show *display, people []string) func(context.Context, *rehea
 }
 
 // ask asks a question on the terminal, to which only y and yes let go on. Without a
-// terminal nobody is there to ask: what was shown and the digest have to do.
+// terminal it does not ask: the digest on the command line is the confirmation.
 func (a *app) ask(question string) error {
 	if !isTerminal(a.in) {
 		return nil

@@ -44,11 +44,11 @@ func TestPeopleAtATerminalAreAskedBeforeTheirAnswerIsSent(t *testing.T) {
 		code  int
 		sent  int // the list of what waits, and the answer
 	}{
-		"yes sends it":                    {"yes\n", nil, exitOK, 2},
-		"no sends nothing":                {"n\n", nil, exitFailed, 1},
-		"an empty line sends nothing":     {"\n", nil, exitFailed, 1},
-		"with --yes nobody is asked":      {"n\n", []string{"--yes"}, exitOK, 2},
-		"a closed terminal sends nothing": {"\x04", nil, exitFailed, 1},
+		"yes sends it":                     {"yes\n", nil, exitOK, 2},
+		"no sends nothing":                 {"n\n", nil, exitFailed, 1},
+		"an empty line sends nothing":      {"\n", nil, exitFailed, 1},
+		"--yes answers without a question": {"n\n", []string{"--yes"}, exitOK, 2},
+		"a closed terminal sends nothing":  {"\x04", nil, exitFailed, 1},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			var sent []string

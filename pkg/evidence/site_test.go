@@ -84,7 +84,7 @@ func TestTheSiteSaysWhatSomebodyShouldLookAtFirst(t *testing.T) {
 	} {
 		assert.True(t, strings.Contains(page, text), text)
 	}
-	assert.NotContains(t, page, "aborted", "nobody is asked any more")
+	assert.NotContains(t, page, "aborted", "the time for an approval is over")
 	assert.NotRegexp(t, regexp.MustCompile(`(?i)<(script|link|img|iframe|object|embed)\b|@import|url\(`), page)
 }
 

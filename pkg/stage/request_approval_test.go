@@ -135,7 +135,7 @@ func TestNobodyIsAskedAbout(t *testing.T) {
 		code   failure.Code
 		tells  string
 	}{
-		"an execution that nobody is known to have started": {func(a *asking) {
+		"an execution whose starter is not known": {func(a *asking) {
 			a.remove(contract.RequesterKey("run"))
 		}, failure.RequesterUnknown, "it is not known who started run"},
 		"a manifest of another execution":   {func(a *asking) { a.manifest.Key = contract.ExecutionKey("other", contract.ManifestObject) }, failure.InvalidInput, "is not this execution's"},

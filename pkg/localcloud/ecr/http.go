@@ -46,8 +46,8 @@ func IsRegistry(r *http.Request) bool {
 }
 
 // FromElsewhere returns an error for a request to the registry that must not be served,
-// as wire.FromElsewhere does. A registry also has its name on AWS, which nobody but AWS
-// can give to an address.
+// as wire.FromElsewhere does. A registry also has its name on AWS. Only AWS can
+// give that name an address, so a page in a browser cannot use it.
 func FromElsewhere(r *http.Request) error {
 	named := r.Clone(r.Context())
 	if k, suffix, ok := hostOf(r.Host); ok && Host(k.Account, k.Region) == k.Account+".dkr.ecr."+k.Region+"."+suffix {
