@@ -42,11 +42,12 @@ func TestSchemaIsThatOfTheTypes(t *testing.T) {
 func TestTheSchemaTakesWhatTheDecoderTakes(t *testing.T) {
 	compiled := schema.Compile(t, container.Schema())
 	for sentence, tc := range contracts() {
+		if sentence == "an empty file" { // it has no document to give to the schema
+			continue
+		}
 		t.Run(sentence, func(t *testing.T) {
-			if tc.onlyDecoder {
-				t.Skip("a rule about several fields, which the schema cannot state")
-			}
-			assert.Equal(t, tc.says == "", compiled.Validate(t, []byte(change(t, tc.old, tc.new))) == nil)
+			// The schema cannot state rules about several fields, and takes what breaks one.
+			assert.Equal(t, tc.says == "" || tc.onlyDecoder, compiled.Validate(t, []byte(change(t, tc.old, tc.new))) == nil)
 		})
 	}
 }
